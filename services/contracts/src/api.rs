@@ -1,0 +1,147 @@
+//! REST bodies, shared with clients written in Rust.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{ChatId, UserId, event::Role, wire::Message};
+
+/// `POST /api/auth/register`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterRequest {
+    /// 3 to 32 of `a-z 0-9 . _ -`, starting with a letter.
+    pub username: String,
+    /// At least 8 characters; the realm's policy decides.
+    pub password: String,
+    /// 1 to 64 characters; the username when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Registered {
+    pub user_id: UserId,
+    pub username: String,
+}
+
+/// `POST /api/auth/sign-in`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignInRequest {
+    pub username: String,
+    pub password: String,
+}
+
+/// `POST /api/auth/refresh` and `POST /api/auth/sign-out`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefreshRequest {
+    pub refresh_token: String,
+}
+
+/// Answer to a sign-in or a refresh.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Tokens {
+    pub access_token: String,
+    pub expires_in_seconds: i64,
+    pub refresh_token: String,
+    pub refresh_expires_in_seconds: i64,
+}
+
+/// A person as others see them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserProfile {
+    pub user_id: UserId,
+    pub username: String,
+    pub display_name: String,
+    /// Free text, at most 500 characters.
+    pub about: String,
+}
+
+/// `PATCH /api/users/me`: absent fields stay.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateProfileRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+}
+
+/// One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatKind {
+    /// Two people. Created again by either of them, it is the same chat.
+    Direct,
+    /// Any number of people, with a title and roles.
+    Group,
+}
+
+/// `POST /api/chats`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateChatRequest {
+    pub kind: ChatKind,
+    /// Groups only, 1 to 128 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The others: exactly one for a direct chat, at most 999 for a group. The caller is always a member.
+    pub members: Vec<UserId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Chat {
+    pub chat_id: ChatId,
+    pub kind: ChatKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The caller's role.
+    pub role: Role,
+    pub member_count: i64,
+    /// Milliseconds since the epoch.
+    pub created_at_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChatMember {
+    pub user_id: UserId,
+    pub role: Role,
+}
+
+/// `PUT /api/chats/{chat}/members/{user}`: adds the member or changes the role.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutMemberRequest {
+    pub role: Role,
+}
+
+/// `GET /api/messages/{chat}`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct MessagePage {
+    pub messages: Vec<Message>,
+    /// The newest seq of the chat.
+    pub head_seq: i64,
+}
+
+/// The body of every refusal, `application/problem+json` (RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `urn:posthouse:error:<code>`
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Short text for a person, the same for every problem of this code.
+    pub title: String,
+    pub status: u16,
+    /// What is wrong with this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    pub code: crate::ErrorCode,
+}

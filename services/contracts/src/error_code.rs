@@ -1,0 +1,115 @@
+//! The closed set of error codes that clients meet, over REST, gRPC and WebSocket alike.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Why a request was refused. Stable: a client may branch on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The bytes are not a frame or a body of this protocol.
+    Malformed,
+    /// A field has a value that is not allowed.
+    InvalidArgument,
+    /// The token is missing, forged, or of another tenant.
+    Unauthenticated,
+    /// The token was good once; get a new one and repeat.
+    TokenExpired,
+    /// The caller may not do this here.
+    PermissionDenied,
+    /// The caller is not in this chat, or there is no such chat.
+    NotAMember,
+    /// There is no such thing.
+    NotFound,
+    /// It exists already, or changed meanwhile.
+    Conflict,
+    /// The idempotency key was used before with another body.
+    IdempotencyConflict,
+    /// The frame or body is larger than allowed.
+    TooLarge,
+    /// Too many requests; wait before repeating.
+    RateLimited,
+    /// Something this service needs is down; repeat later.
+    Unavailable,
+    /// A fault of ours; the log has the cause.
+    Internal,
+}
+
+impl ErrorCode {
+    /// All codes, in the order of their declaration.
+    pub const ALL: [Self; 13] = [
+        Self::Malformed,
+        Self::InvalidArgument,
+        Self::Unauthenticated,
+        Self::TokenExpired,
+        Self::PermissionDenied,
+        Self::NotAMember,
+        Self::NotFound,
+        Self::Conflict,
+        Self::IdempotencyConflict,
+        Self::TooLarge,
+        Self::RateLimited,
+        Self::Unavailable,
+        Self::Internal,
+    ];
+
+    /// Returns the code as it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::InvalidArgument => "invalid_argument",
+            Self::Unauthenticated => "unauthenticated",
+            Self::TokenExpired => "token_expired",
+            Self::PermissionDenied => "permission_denied",
+            Self::NotAMember => "not_a_member",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::IdempotencyConflict => "idempotency_conflict",
+            Self::TooLarge => "too_large",
+            Self::RateLimited => "rate_limited",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Returns the HTTP status that carries this code.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Malformed | Self::InvalidArgument => 400,
+            Self::Unauthenticated | Self::TokenExpired => 401,
+            Self::PermissionDenied | Self::NotAMember => 403,
+            Self::NotFound => 404,
+            Self::Conflict => 409,
+            Self::IdempotencyConflict => 422,
+            Self::TooLarge => 413,
+            Self::RateLimited => 429,
+            Self::Unavailable => 503,
+            Self::Internal => 500,
+        }
+    }
+
+    /// Returns whether the same request may succeed later without a change.
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Unavailable | Self::Internal)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_form_is_the_serialized_form() {
+        for code in ErrorCode::ALL {
+            assert_eq!(serde_json::to_value(code).expect("json"), code.as_str());
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Records on the event log. JSON, each with its version; a golden file pins every version.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{ChatId, DeviceId, ErrorCode, MessageKey, UserId};
+
+/// Version of every record that this build writes.
+pub const VERSION: u8 = 1;
+
+/// Largest audience that a record lists by name; a larger chat is expanded by each gateway.
+pub const MAX_LISTED_AUDIENCE: usize = 256;
+
+/// What an entry of a chat's log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// Something a person wrote.
+    Text,
+    /// `subject` joined.
+    MemberAdded,
+    /// `subject` left or was removed.
+    MemberRemoved,
+}
+
+impl EntryKind {
+    /// Returns the kind as it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::MemberAdded => "member_added",
+            Self::MemberRemoved => "member_removed",
+        }
+    }
+
+    /// Reads the stored form; `None` for a kind that this build does not know.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Text, Self::MemberAdded, Self::MemberRemoved].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// A record of `message.send`: written by gateways (text) and by the chat service (membership).
+///
+/// Everything that decides whether and where it lands was decided before it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendRecord {
+    pub v: u8,
+    pub chat: ChatId,
+    pub sender: UserId,
+    /// The sending device; the nil UUID for entries that no device sent.
+    pub device: DeviceId,
+    pub key: MessageKey,
+    pub kind: EntryKind,
+    pub body: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<UserId>,
+    /// The members at the time of sending; absent means "everyone in the chat", to be expanded by the gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Vec<UserId>>,
+}
+
+/// A record of `message.delivered`: what became of one record of `message.send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveredRecord {
+    pub v: u8,
+    pub chat: ChatId,
+    pub sender: UserId,
+    pub device: DeviceId,
+    pub key: MessageKey,
+    pub outcome: DeliveryOutcome,
+}
+
+/// What became of a send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DeliveryOutcome {
+    /// Stored; may be announced more than once, always with the same content.
+    Stored {
+        seq: i64,
+        kind: EntryKind,
+        body: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<UserId>,
+        /// Milliseconds since the epoch, by the log's clock.
+        sent_at_ms: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        audience: Option<Vec<UserId>>,
+    },
+    /// A resend of a stored message: only the sender hears of it, and never with the resend's body.
+    Repeated { seq: i64 },
+    /// Not stored; only the sender hears of it.
+    Rejected { code: ErrorCode },
+}
+
+/// A record of `chat.events`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MembershipRecord {
+    pub v: u8,
+    pub chat: ChatId,
+    pub user: UserId,
+    pub role: Role,
+}
+
+impl MembershipRecord {
+    /// Returns the record key, which is all that is left of a removal.
+    pub fn key(chat: ChatId, user: UserId) -> String {
+        format!("{chat}/{user}")
+    }
+
+    /// Reads a record key back.
+    pub fn parse_key(key: &[u8]) -> Option<(ChatId, UserId)> {
+        let (chat, user) = str::from_utf8(key).ok()?.split_once('/')?;
+        Some((chat.parse().ok()?, user.parse().ok()?))
+    }
+}
+
+/// What a member may do. Later variants may do less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Everything; a group always has one owner.
+    Owner,
+    /// Adds and removes members.
+    Admin,
+    /// Reads and writes.
+    Member,
+}
+
+impl Role {
+    /// Returns the role as it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Member => "member",
+        }
+    }
+
+    /// Reads the stored form.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Owner, Self::Admin, Self::Member].into_iter().find(|role| role.as_str() == text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    fn check<T>(record: &T, golden: &str)
+    where
+        T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug,
+    {
+        assert_eq!(serde_json::to_string(record).expect("json"), golden.trim());
+        assert_eq!(&serde_json::from_str::<T>(golden).expect("the golden file is read"), record);
+    }
+
+    #[test]
+    fn version_1_records_keep_their_form() {
+        check(
+            &SendRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                sender: UserId(id(2)),
+                device: DeviceId(id(3)),
+                key: MessageKey(id(4)),
+                kind: EntryKind::Text,
+                body: "hello".into(),
+                subject: None,
+                audience: Some(vec![UserId(id(2)), UserId(id(5))]),
+            },
+            include_str!("../golden/send.v1.json"),
+        );
+        check(
+            &DeliveredRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                sender: UserId(id(2)),
+                device: DeviceId(id(3)),
+                key: MessageKey(id(4)),
+                outcome: DeliveryOutcome::Stored {
+                    seq: 7,
+                    kind: EntryKind::MemberAdded,
+                    body: String::new(),
+                    subject: Some(UserId(id(5))),
+                    sent_at_ms: 1_700_000_000_000,
+                    audience: None,
+                },
+            },
+            include_str!("../golden/delivered.v1.json"),
+        );
+        check(
+            &MembershipRecord { v: 1, chat: ChatId(id(1)), user: UserId(id(2)), role: Role::Owner },
+            include_str!("../golden/membership.v1.json"),
+        );
+    }
+
+    #[test]
+    fn a_membership_key_reads_back() {
+        let (chat, user) = (ChatId(id(1)), UserId(id(2)));
+        assert_eq!(
+            MembershipRecord::parse_key(MembershipRecord::key(chat, user).as_bytes()),
+            Some((chat, user))
+        );
+        assert_eq!(MembershipRecord::parse_key(b"no separator"), None);
+    }
+}

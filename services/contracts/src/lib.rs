@@ -1,0 +1,14 @@
+//! What crosses a process boundary: ids, records on the event log, the WebSocket protocol, REST bodies, gRPC.
+//!
+//! Everything here is data. A type that only one service needs lives in that service.
+
+pub mod api;
+pub mod error_code;
+pub mod event;
+pub mod id;
+pub mod rpc;
+pub mod topic;
+pub mod wire;
+
+pub use error_code::ErrorCode;
+pub use id::{ChatId, DeviceId, MessageKey, UserId};

@@ -1,0 +1,288 @@
+//! The WebSocket protocol `posthouse.v1.json`.
+//!
+//! A client frame is `{"id": 7, "<command>": {...}}`; the answer is `{"id": 7, "result": {...}}` or
+//! `{"id": 7, "error": {...}}`. A server frame without `id` is a push: `{"message": {...}}`. `id` is chosen by
+//! the client per connection and is not the idempotency key of a message.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ChatId, DeviceId, ErrorCode, MessageKey, UserId, event::EntryKind};
+
+/// The subprotocol that a client asks for at the upgrade.
+pub const SUBPROTOCOL: &str = "posthouse.v1.json";
+/// Largest client frame in bytes.
+pub const MAX_FRAME_BYTES: usize = 64 * 1024;
+/// Largest message body in bytes of UTF-8.
+pub const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Sends that one connection may have unanswered; beyond it the server stops reading the socket.
+pub const MAX_INFLIGHT: usize = 256;
+/// Largest page of `history`.
+pub const MAX_HISTORY_LIMIT: u32 = 500;
+/// Page of `history` when the client names none.
+pub const DEFAULT_HISTORY_LIMIT: u32 = 100;
+
+/// A frame from the client. Exactly one command is set.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientFrame {
+    /// Echoed in the answer; `pong` has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Connect>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send: Option<Send>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Refresh>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pong: Option<Empty>,
+}
+
+/// The first frame, within five seconds of the upgrade.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// An access token of this tenant's realm. Never in the URL.
+    pub token: String,
+    pub device: DeviceId,
+}
+
+/// Sends a message. Repeating it with the same key is safe for ever.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Send {
+    pub chat: ChatId,
+    pub key: MessageKey,
+    pub body: String,
+}
+
+/// Fetches stored messages with a seq greater than `after`, oldest first: how a client fills a hole.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    pub chat: ChatId,
+    #[serde(default)]
+    pub after: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Replaces the token of a connection before it expires. It must name the same person.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refresh {
+    pub token: String,
+}
+
+/// `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// A frame from the server: an answer (`id` with `result` or `error`) or a push.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ServerFrame {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Outcome>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<WireError>,
+    /// Somebody else (or another device of the same person) wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+    /// A send of this device is stored; may come again after a reconnect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Stored>,
+    /// An accepted send of this device was refused by the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Rejected>,
+    /// Pushes of this chat were dropped because the client reads too slowly: fetch `history`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lagged: Option<Lagged>,
+    /// Answer `pong`, or the connection is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ping: Option<Empty>,
+}
+
+/// The result of a command.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Connected(Connected),
+    /// The message is in the log (`acks=all`): it cannot be lost any more. Its seq follows as `stored`.
+    Accepted(Empty),
+    History(HistoryPage),
+    Refreshed(Refreshed),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connected {
+    /// Names this connection in logs.
+    pub session: String,
+    pub user: UserId,
+    /// The server pings this often.
+    pub ping_seconds: u32,
+    /// The client answers a ping within this time.
+    pub pong_seconds: u32,
+    pub max_inflight: u32,
+    pub max_frame_bytes: u32,
+    pub max_body_bytes: u32,
+    /// Seconds until the token expires; `refresh` before.
+    pub token_expires_in_seconds: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refreshed {
+    pub token_expires_in_seconds: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryPage {
+    pub chat: ChatId,
+    pub messages: Vec<Message>,
+    /// The newest seq of the chat. The page is the last one when its last seq equals it.
+    pub head_seq: i64,
+}
+
+/// One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ... without holes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Message {
+    pub chat: ChatId,
+    pub seq: i64,
+    pub sender: UserId,
+    pub key: MessageKey,
+    pub kind: EntryKind,
+    pub body: String,
+    /// The person a membership entry is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<UserId>,
+    /// Milliseconds since the epoch, by the log's clock.
+    pub sent_at_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    pub chat: ChatId,
+    pub key: MessageKey,
+    pub seq: i64,
+    /// Absent for a resend: ask `history` when it matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at_ms: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    pub chat: ChatId,
+    pub key: MessageKey,
+    pub code: ErrorCode,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lagged {
+    pub chat: ChatId,
+    pub head_seq: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireError {
+    pub code: ErrorCode,
+    /// For a person who reads logs; never branch on it.
+    pub detail: String,
+    /// Whether the same command may succeed later.
+    pub temporary: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u32>,
+}
+
+/// Why the server closes. 3000 to 3499: reconnect (with jitter); 3500 to 3999: do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCode {
+    /// This server is going away.
+    Drain,
+    /// The token expired: reconnect with a new one.
+    TokenExpired,
+    /// The client reads too slowly.
+    Slow,
+    /// No frame came in answer to a ping.
+    NoPong,
+    /// The token is not one of this tenant.
+    InvalidToken,
+    /// A frame was not of this protocol.
+    Malformed,
+    /// `connect` did not come in time.
+    Stale,
+    /// A frame was larger than allowed.
+    TooLarge,
+}
+
+impl CloseCode {
+    pub const ALL: [Self; 8] = [
+        Self::Drain,
+        Self::TokenExpired,
+        Self::Slow,
+        Self::NoPong,
+        Self::InvalidToken,
+        Self::Malformed,
+        Self::Stale,
+        Self::TooLarge,
+    ];
+
+    /// Returns the WebSocket close code.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Drain => 3000,
+            Self::TokenExpired => 3005,
+            Self::Slow => 3008,
+            Self::NoPong => 3012,
+            Self::InvalidToken => 3500,
+            Self::Malformed => 3501,
+            Self::Stale => 3502,
+            Self::TooLarge => 3503,
+        }
+    }
+
+    /// Returns the close reason.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::TokenExpired => "token expired",
+            Self::Slow => "slow",
+            Self::NoPong => "no pong",
+            Self::InvalidToken => "invalid token",
+            Self::Malformed => "malformed frame",
+            Self::Stale => "stale",
+            Self::TooLarge => "frame too large",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_send_reads_as_documented() {
+        let frame: ClientFrame = serde_json::from_str(
+            r#"{"id":7,"send":{"chat":"00000000-0000-0000-0000-000000000001",
+                "key":"00000000-0000-0000-0000-000000000002","body":"hi"}}"#,
+        )
+        .expect("a frame");
+        assert_eq!(frame.id, Some(7));
+        assert_eq!(frame.send.expect("a send").body, "hi");
+    }
+
+    #[test]
+    fn an_unknown_command_is_refused() {
+        assert!(serde_json::from_str::<ClientFrame>(r#"{"id":1,"shout":{}}"#).is_err());
+    }
+
+    #[test]
+    fn an_answer_names_its_outcome() {
+        let frame =
+            ServerFrame { id: Some(7), result: Some(Outcome::Accepted(Empty {})), ..ServerFrame::default() };
+        assert_eq!(serde_json::to_string(&frame).expect("json"), r#"{"id":7,"result":{"accepted":{}}}"#);
+    }
+}
