@@ -1,0 +1,153 @@
+# What every script here starts with: paths, addresses, steps with their times, processes by pid file.
+# Source it; it has no effect of its own besides making the folders of this checkout's state.
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+STATE=$ROOT/.local                                         # data, logs, certificates, passwords of this checkout
+CACHE=${POSTHOUSE_CACHE:-$HOME/.cache/posthouse}           # downloads and builds, keyed by version, shared by checkouts
+RUN=/run/posthouse                                         # of the machine: owner, lock, pid files (addresses are the machine's too)
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+export KUBECONFIG=$STATE/kubeconfig
+
+BRIDGE=posthouse0
+HOST_IP=10.90.0.1
+POD_SUBNET=10.90.0.0/16
+SERVICE_SUBNET=10.96.0.0/16
+DNS_IP=10.96.0.10
+NODE=posthouse
+
+# shellcheck source=versions.sh
+source "$ROOT/scripts/versions.sh"
+
+mkdir -p "$STATE"/{log,conf,data,secrets} "$CACHE"
+chmod 700 "$STATE/secrets"
+
+die() { echo "error: $*" >&2; exit 1; }
+# Holds on every shell: seconds with one decimal, from a number of milliseconds.
+seconds() { printf '%d.%ds' $(($1 / 1000)) $((($1 % 1000) / 100)); }
+now_ms() { echo $(($(date +%s%N) / 1000000)); }
+
+# --- steps ---------------------------------------------------------------
+
+declare -A STEP_PID STEP_BEGAN
+
+# begin NAME COMMAND...: runs a step in the background, its output in .local/log/step-NAME.log.
+begin() {
+    local name=$1; shift
+    STEP_BEGAN[$name]=$(now_ms)
+    ("$@"; echo $(($(now_ms) - STEP_BEGAN[$name])) > "$STATE/log/step-${name// /-}.ms") \
+        > "$STATE/log/step-${name// /-}.log" 2>&1 < /dev/null &
+    STEP_PID[$name]=$!
+}
+
+# finish NAME...: waits for steps and prints their times; a failed one ends the script with the end of its log.
+finish() {
+    local name log
+    for name; do
+        log=$STATE/log/step-${name// /-}.log
+        if wait "${STEP_PID[$name]}"; then
+            printf '  %-28s %8s\n' "$name" "$(seconds "$(<"$STATE/log/step-${name// /-}.ms")")"
+        else
+            printf '  %-28s %8s\n\n' "$name" FAILED
+            tail -n 20 "$log" | sed 's/^/    /'
+            printf '\nstep "%s" failed; the whole of it is in %s\n' "$name" "$log"
+            abandon
+            exit 1
+        fi
+        unset "STEP_PID[$name]"
+    done
+}
+
+# Waits for steps still under way after another failed: what they started stays recorded by its pid files.
+abandon() {
+    local name
+    for name in "${!STEP_PID[@]}"; do kill "${STEP_PID[$name]}" 2>/dev/null || true; done
+    wait || true
+    echo "what is running stays up: fix the cause and run the same command again, or end it with \`make down\`"
+}
+
+step() { begin "$@"; finish "$1"; }
+
+# --- processes -----------------------------------------------------------
+
+started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+# A pid file holds the pid and its start time, so that a reused pid is never taken for ours.
+pid_of() {
+    local pid began
+    [ -f "$RUN/pid/$1" ] || return 1
+    read -r pid began < "$RUN/pid/$1"
+    [ -n "$began" ] && [ "$(started_at "$pid")" = "$began" ] && echo "$pid"
+}
+running() { pid_of "$1" > /dev/null; }
+
+# start NAME COMMAND...: starts a daemon once; its log is .local/log/NAME.log.
+start() {
+    local name=$1 log=$STATE/log/$1.log; shift
+    if running "$name"; then return; fi
+    if [ -f "$log" ] && [ "$(stat -c %s "$log")" -gt 20000000 ]; then mv "$log" "$log.1"; fi
+    echo "--- started $(date -u +%FT%TZ)" >> "$log"
+    setsid nohup "$@" >> "$log" 2>&1 < /dev/null 9>&- &
+    echo "$! $(started_at $!)" > "$RUN/pid/$name"
+}
+
+# stop NAME [SECONDS]: asks a daemon to end and kills it when it does not within its time.
+stop() {
+    local name=$1 pid i
+    if pid=$(pid_of "$name"); then
+        kill "$pid" 2>/dev/null || true
+        for ((i = ${2:-20} * 10; i > 0; i--)); do
+            running "$name" || break
+            sleep 0.1
+        done
+        if running "$name"; then kill -9 "$pid" 2>/dev/null || true; fi
+    fi
+    rm -f "$RUN/pid/$name"
+}
+
+# await SECONDS NAME COMMAND...: polls until the command succeeds; fails when daemon NAME dies or time is up.
+await() {
+    local limit=$1 name=$2 end; shift 2
+    end=$(($(now_ms) + limit * 1000))
+    until "$@" > /dev/null 2>&1; do
+        if [ "$name" != - ] && ! running "$name"; then
+            tail -n 15 "$STATE/log/$name.log"
+            die "$name ended while it started: read $STATE/log/$name.log"
+        fi
+        [ "$(now_ms)" -lt "$end" ] || die "$name: '$*' did not succeed within $limit s: read $STATE/log/$name.log"
+        sleep 0.2
+    done
+}
+port_open() { (exec 3<> "/dev/tcp/$1/$2") 2>/dev/null; }
+
+# free_port NAME ADDRESS PORT: names who holds the port of a daemon that is not yet running.
+free_port() {
+    if running "$1"; then return; fi
+    local holder
+    holder=$(ss -Hltnp "sport = :$3" | awk -v a="$2:$3" '$4 == a || $4 ~ /^(0\.0\.0\.0|\*|\[::\]):/ {print $6}')
+    [ -z "$holder" ] || die "$1 needs $2:$3, which another process holds: $holder. End it and run the command again"
+}
+
+# --- small things --------------------------------------------------------
+
+# secret NAME: prints the password of that name, made at its first use.
+secret() {
+    local file=$STATE/secrets/$1
+    [ -s "$file" ] || (umask 077; printf %s "$(openssl rand -hex 20)" > "$file.$BASHPID" && ln "$file.$BASHPID" "$file" 2>/dev/null; rm -f "$file.$BASHPID")
+    cat "$file"
+}
+
+# render TEMPLATE: prints deploy/local/conf/TEMPLATE with ${NAMES} replaced by the shell's variables.
+render() { eval "cat <<__END_OF_TEMPLATE__
+$(< "$ROOT/deploy/local/conf/$1")
+__END_OF_TEMPLATE__"; }
+
+# unprivileged COMMAND...: as nobody, who sees this checkout's state and the cache below /run/posthouse
+# even when both lie under a home folder that only root may enter. The mounts are the command's own.
+unprivileged() { "${UNPRIVILEGED[@]}" "$@"; }
+UNPRIVILEGED=(unshare --mount --propagation private -- "$ROOT/scripts/local/sandbox" "$STATE" "$CACHE")
+IN_STATE=$RUN/state
+IN_CACHE=$RUN/cache
+
+# The folder of a backend's data, owned by the unprivileged user.
+data_folder() { mkdir -p "$STATE/data/$1" && chown nobody:nogroup "$STATE/data/$1" && chmod 700 "$STATE/data/$1"; }

@@ -1,0 +1,7 @@
+# Versions of everything the local stack is made of. Caches are keyed by them.
+KUBERNETES=v1.34.4
+TRAEFIK=v3.6.12
+KAFKA=4.3.1
+CASSANDRA=5.0.9
+KEYCLOAK=26.7.3
+SLF4J=1.7.36
