@@ -1,0 +1,200 @@
+//! Access tokens, validated locally against the tenant's realm.
+//!
+//! Issuer, audience, algorithm, expiry and token type are pinned. Keys come only from the configured issuer's key
+//! set; key URLs or keys inside a token are never looked at.
+
+use std::{
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use axum::{
+    extract::{FromRef, FromRequestParts},
+    http::{header::AUTHORIZATION, request::Parts},
+};
+use contracts::{ErrorCode, UserId};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind, jwk::JwkSet,
+};
+use serde::Deserialize;
+use tokio::{sync::Mutex, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::OidcArgs,
+    error::{ApiError, ServiceError},
+    health::Check,
+};
+
+/// Tokens are signed with RSA by Keycloak's default; anything else is refused, `none` and HMAC included.
+const ALGORITHM: Algorithm = Algorithm::RS256;
+/// Seconds by which clocks may differ.
+const LEEWAY_SECONDS: u64 = 10;
+/// An unknown key id asks the realm at most this often, so forged tokens cannot flood it.
+const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Keys of a realm are few: current, previous, and room for a rotation in progress.
+const MAX_KEYS: usize = 16;
+
+/// Who a valid token stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    pub user_id: UserId,
+    pub username: String,
+    /// Seconds since the epoch.
+    pub expires_at: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("an access token is required")]
+    Missing,
+    #[error("the access token is not valid here")]
+    Invalid,
+    #[error("the access token has expired")]
+    Expired,
+    #[error("failed to fetch the realm's keys")]
+    Keys(#[source] reqwest::Error),
+}
+
+impl ServiceError for TokenError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Missing | Self::Invalid => ErrorCode::Unauthenticated,
+            Self::Expired => ErrorCode::TokenExpired,
+            Self::Keys(_) => ErrorCode::Unavailable,
+        }
+    }
+}
+
+/// Validates access tokens of one realm.
+pub struct TokenVerifier {
+    jwks_url: String,
+    validation: Validation,
+    http: reqwest::Client,
+    keys: RwLock<Vec<(String, DecodingKey)>>,
+    last_fetch: Mutex<Option<Instant>>,
+}
+
+#[derive(Deserialize)]
+struct TokenClaims {
+    sub: UserId,
+    exp: i64,
+    preferred_username: String,
+    /// Keycloak's token type; an id or refresh token is not an access token.
+    typ: String,
+}
+
+impl TokenVerifier {
+    /// Returns a verifier without keys; they are fetched when the first token comes, or by [`Self::keep_keys`].
+    pub fn new(args: &OidcArgs) -> Result<Arc<Self>, reqwest::Error> {
+        let mut validation = Validation::new(ALGORITHM);
+        validation.set_issuer(&[&args.oidc_issuer]);
+        validation.set_audience(&[&args.oidc_audience]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.leeway = LEEWAY_SECONDS;
+        validation.validate_nbf = true;
+        let http = reqwest::Client::builder()
+            .timeout(FETCH_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Arc::new(Self {
+            jwks_url: format!("{}/protocol/openid-connect/certs", args.oidc_issuer),
+            validation,
+            http,
+            keys: RwLock::default(),
+            last_fetch: Mutex::default(),
+        }))
+    }
+
+    /// Fetches the keys until it succeeds once, so that a service is ready only when it can check a token.
+    pub async fn keep_keys(self: Arc<Self>, check: Check, shutdown: CancellationToken) {
+        let mut wait = Duration::from_millis(200);
+        while let Err(error) = self.refetch(Duration::ZERO).await {
+            check.failing(crate::error::chain(&error));
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+            }
+        }
+        check.ok();
+    }
+
+    /// Returns whom the token stands for.
+    pub async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
+        // The key decides the algorithm, never the token.
+        if header.alg != ALGORITHM {
+            return Err(TokenError::Invalid);
+        }
+        let kid = header.kid.ok_or(TokenError::Invalid)?;
+        let key = match self.key(&kid) {
+            Some(key) => key,
+            None => {
+                self.refetch(REFETCH_INTERVAL).await?;
+                self.key(&kid).ok_or(TokenError::Invalid)?
+            }
+        };
+        let claims = decode::<TokenClaims>(token, &key, &self.validation)
+            .map_err(|error| match error.kind() {
+                ErrorKind::ExpiredSignature => TokenError::Expired,
+                _ => TokenError::Invalid,
+            })?
+            .claims;
+        if claims.typ != "Bearer" {
+            return Err(TokenError::Invalid);
+        }
+        Ok(Claims { user_id: claims.sub, username: claims.preferred_username, expires_at: claims.exp })
+    }
+
+    fn key(&self, kid: &str) -> Option<DecodingKey> {
+        let keys = self.keys.read().expect("no panic while the lock is held");
+        keys.iter().find(|(id, _)| id == kid).map(|(_, key)| key.clone())
+    }
+
+    async fn refetch(&self, at_most_every: Duration) -> Result<(), TokenError> {
+        // Held over the fetch on purpose: one fetch at a time, the others wait for its result.
+        let mut last_fetch = self.last_fetch.lock().await;
+        if last_fetch.is_some_and(|at| at.elapsed() < at_most_every) {
+            return Ok(());
+        }
+        let response = self.http.get(&self.jwks_url).send().await.map_err(TokenError::Keys)?;
+        let set: JwkSet =
+            response.error_for_status().map_err(TokenError::Keys)?.json().await.map_err(TokenError::Keys)?;
+        let keys = set
+            .keys
+            .iter()
+            .take(MAX_KEYS)
+            .filter_map(|jwk| Some((jwk.common.key_id.clone()?, DecodingKey::from_jwk(jwk).ok()?)))
+            .collect();
+        *self.keys.write().expect("no panic while the lock is held") = keys;
+        *last_fetch = Some(Instant::now());
+        Ok(())
+    }
+}
+
+/// The authenticated caller of a REST request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub user_id: UserId,
+    pub username: String,
+}
+
+impl<S> FromRequestParts<S> for Caller
+where
+    S: Send + Sync,
+    Arc<TokenVerifier>: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let token = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .ok_or(TokenError::Missing)?;
+        let claims = Arc::<TokenVerifier>::from_ref(state).verify(token).await?;
+        Ok(Self { user_id: claims.user_id, username: claims.username })
+    }
+}

@@ -1,0 +1,119 @@
+//! Groups of settings that several services share. A flag is also read from the environment variable of the same
+//! name in upper case; secrets are read from the environment only, so that no command line shows them.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+
+/// What every service needs.
+#[derive(Clone, Debug, Args)]
+pub struct ServiceArgs {
+    /// Id of the tenant this process works for.
+    #[arg(long, env)]
+    pub tenant: String,
+    /// Address of the public HTTP API.
+    #[arg(long, env, default_value = "0.0.0.0:8080")]
+    pub http_addr: SocketAddr,
+    /// Address of the gRPC API, for the tenant's other services.
+    #[arg(long, env, default_value = "0.0.0.0:9090")]
+    pub grpc_addr: SocketAddr,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env, default_value = "0.0.0.0:8081")]
+    pub management_addr: SocketAddr,
+    /// Form of the log lines on standard output.
+    #[arg(long, env, default_value = "json")]
+    pub log_format: LogFormat,
+    /// Seconds that open requests and connections get to end after SIGTERM.
+    #[arg(long, env, default_value_t = 20)]
+    pub drain_seconds: u64,
+    /// Shared by the tenant's services; every internal gRPC call carries it.
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub internal_token: SecretString,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// Which tokens are accepted.
+#[derive(Clone, Debug, Args)]
+pub struct OidcArgs {
+    /// The only accepted `iss`; the keys are read from below this URL.
+    #[arg(long, env)]
+    pub oidc_issuer: String,
+    /// The `aud` that a token must contain.
+    #[arg(long, env, default_value = "messenger")]
+    pub oidc_audience: String,
+}
+
+/// The event log.
+#[derive(Clone, Debug, Args)]
+pub struct KafkaArgs {
+    /// Comma-separated `host:port`.
+    #[arg(long, env)]
+    pub kafka_bootstrap_servers: String,
+    #[arg(long, env, default_value = "sasl_plaintext")]
+    pub kafka_security_protocol: String,
+    #[arg(long, env, hide = true)]
+    pub kafka_username: String,
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub kafka_password: SecretString,
+}
+
+/// The message store.
+#[derive(Clone, Debug, Args)]
+pub struct CqlArgs {
+    /// Comma-separated `host:port`.
+    #[arg(long, env, value_delimiter = ',')]
+    pub cql_contact_points: Vec<String>,
+    #[arg(long, env)]
+    pub cql_keyspace: String,
+    /// Decides table options that ScyllaDB and Cassandra spell differently.
+    #[arg(long, env, default_value = "scylla")]
+    pub cql_flavor: CqlFlavor,
+    #[arg(long, env, hide = true)]
+    pub cql_username: String,
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub cql_password: SecretString,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CqlFlavor {
+    Scylla,
+    Cassandra,
+}
+
+/// The relational store.
+#[derive(Clone, Debug, Args)]
+pub struct PostgresArgs {
+    #[arg(long, env)]
+    pub postgres_host: String,
+    #[arg(long, env, default_value_t = 5432)]
+    pub postgres_port: u16,
+    #[arg(long, env)]
+    pub postgres_database: String,
+    #[arg(long, env, hide = true)]
+    pub postgres_username: String,
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub postgres_password: SecretString,
+}
+
+/// The cache.
+#[derive(Clone, Debug, Args)]
+pub struct RedisArgs {
+    /// `host:port`.
+    #[arg(long, env)]
+    pub redis_addr: String,
+    #[arg(long, env, hide = true)]
+    pub redis_username: String,
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub redis_password: SecretString,
+}
+
+/// Wraps a secret setting, so that Debug output never shows it.
+pub fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::from(text.to_owned()))
+}

@@ -1,0 +1,149 @@
+//! From a service's error to what its caller sees.
+
+use std::error::Error;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use contracts::{ErrorCode, api::Problem};
+use tonic::{Code, Status};
+
+/// An error that a caller may meet.
+pub trait ServiceError: Error + Send + Sync + 'static {
+    /// Returns the code that the caller branches on.
+    fn code(&self) -> ErrorCode;
+}
+
+/// A refusal on its way to the caller.
+///
+/// A code of the 5xx family shows a fixed text; its cause goes to the log, once, here.
+#[derive(Debug)]
+pub struct ApiError {
+    code: ErrorCode,
+    detail: Option<String>,
+}
+
+impl ApiError {
+    /// Returns a refusal whose `detail` the caller may read.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: Some(detail.into()) }
+    }
+
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    fn problem(&self) -> Problem {
+        Problem {
+            kind: format!("urn:posthouse:error:{}", self.code),
+            title: title(self.code).to_owned(),
+            status: self.code.http_status(),
+            detail: self.detail.clone(),
+            code: self.code,
+        }
+    }
+}
+
+impl<E: ServiceError> From<E> for ApiError {
+    fn from(error: E) -> Self {
+        let code = error.code();
+        if code.http_status() < 500 {
+            return Self { code, detail: Some(error.to_string()) };
+        }
+        let cause = chain(&error);
+        tracing::error!(%code, cause, "request failed: {cause}");
+        Self { code, detail: None }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        let status = StatusCode::from_u16(problem.status).expect("every code has a valid status");
+        let mut response = (status, Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.code.is_temporary() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let detail = error.detail.unwrap_or_else(|| title(error.code).to_owned());
+        let code = match error.code {
+            ErrorCode::Malformed | ErrorCode::InvalidArgument | ErrorCode::TooLarge => Code::InvalidArgument,
+            ErrorCode::Unauthenticated | ErrorCode::TokenExpired => Code::Unauthenticated,
+            ErrorCode::PermissionDenied | ErrorCode::NotAMember => Code::PermissionDenied,
+            ErrorCode::NotFound => Code::NotFound,
+            ErrorCode::Conflict | ErrorCode::IdempotencyConflict => Code::AlreadyExists,
+            ErrorCode::RateLimited => Code::ResourceExhausted,
+            ErrorCode::Unavailable => Code::Unavailable,
+            ErrorCode::Internal => Code::Internal,
+        };
+        Self::new(code, detail)
+    }
+}
+
+/// Returns the gRPC status of a service error.
+pub fn status<E: ServiceError>(error: E) -> Status {
+    ApiError::from(error).into()
+}
+
+/// Returns an error and its causes on one line: `failed to store: no connection: refused`.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+const fn title(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Malformed => "The request is not of this protocol",
+        ErrorCode::InvalidArgument => "A field has a value that is not allowed",
+        ErrorCode::Unauthenticated => "A valid access token of this tenant is needed",
+        ErrorCode::TokenExpired => "The access token has expired",
+        ErrorCode::PermissionDenied => "You may not do this",
+        ErrorCode::NotAMember => "You are not a member of this chat",
+        ErrorCode::NotFound => "There is no such thing",
+        ErrorCode::Conflict => "It exists already",
+        ErrorCode::IdempotencyConflict => "This key was used before with another body",
+        ErrorCode::TooLarge => "The request is too large",
+        ErrorCode::RateLimited => "Too many requests",
+        ErrorCode::Unavailable => "Something this service needs is down; try again",
+        ErrorCode::Internal => "A fault on our side",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed to read secret table")]
+    struct Broken;
+
+    impl ServiceError for Broken {
+        fn code(&self) -> ErrorCode {
+            ErrorCode::Internal
+        }
+    }
+
+    #[test]
+    fn a_fault_of_ours_tells_the_caller_nothing() {
+        let problem = ApiError::from(Broken).problem();
+        assert_eq!((problem.status, problem.detail), (500, None));
+    }
+}

@@ -1,0 +1,30 @@
+//! Connections to the cache. Nothing durable lives there.
+
+use std::time::Duration;
+
+use redis::{
+    ConnectionAddr, IntoConnectionInfo as _, RedisError,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use secrecy::ExposeSecret as _;
+
+use crate::config::RedisArgs;
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Returns a multiplexed connection that reconnects by itself.
+pub fn connection(args: &RedisArgs) -> Result<ConnectionManager, RedisError> {
+    let (host, port) = args.redis_addr.rsplit_once(':').unwrap_or((&args.redis_addr, "6379"));
+    let port = port.parse().map_err(|_| {
+        RedisError::from((redis::ErrorKind::InvalidClientConfig, "the Redis address has no valid port"))
+    })?;
+    let settings = redis::RedisConnectionInfo::default()
+        .set_username(&args.redis_username)
+        .set_password(args.redis_password.expose_secret());
+    let info =
+        ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?.set_redis_settings(settings);
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(TIMEOUT))
+        .set_response_timeout(Some(TIMEOUT));
+    ConnectionManager::new_lazy_with_config(redis::Client::open(info)?, config)
+}

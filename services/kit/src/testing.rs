@@ -1,0 +1,138 @@
+//! A local identity provider for tests: one RSA key, a key set over HTTP, and tokens with any claims.
+
+use std::{net::SocketAddr, sync::LazyLock};
+
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der},
+    rsa::{KeyPair, KeySize},
+    signature::KeyPair as _,
+};
+use axum::{Json, Router, routing::get};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use contracts::UserId;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::config::OidcArgs;
+
+const KEY_ID: &str = "test";
+
+/// One key for all realms of a process: tokens then differ in their claims only, as in a hostile test they should.
+static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("an RSA key"));
+
+/// A realm that serves its key set on loopback until the test ends.
+pub struct TestRealm {
+    pub issuer: String,
+    pub audience: String,
+}
+
+impl TestRealm {
+    /// Starts a realm of this name.
+    pub async fn start(name: &str) -> Self {
+        let listener =
+            TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port");
+        let addr = listener.local_addr().expect("a bound listener has an address");
+        let path = format!("/realms/{name}/protocol/openid-connect/certs");
+        let router = Router::new().route(&path, get(|| async { Json(key_set()) }));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { issuer: format!("http://{addr}/realms/{name}"), audience: "messenger".to_owned() }
+    }
+
+    /// Returns the settings that accept this realm's tokens.
+    pub fn args(&self) -> OidcArgs {
+        OidcArgs { oidc_issuer: self.issuer.clone(), oidc_audience: self.audience.clone() }
+    }
+
+    /// Returns a valid token that lives for five minutes.
+    pub fn token(&self, user: UserId, username: &str) -> String {
+        self.token_with(user, username, json!({}))
+    }
+
+    /// Returns a token whose claims are replaced by `changes`; a null removes the claim.
+    pub fn token_with(&self, user: UserId, username: &str, changes: Value) -> String {
+        let now = jsonwebtoken::get_current_timestamp();
+        let mut claims = json!({
+            "iss": self.issuer, "aud": [self.audience], "sub": user, "typ": "Bearer",
+            "iat": now, "exp": now + 300, "preferred_username": username,
+        });
+        let object = claims.as_object_mut().expect("an object");
+        for (name, value) in changes.as_object().expect("changes are an object") {
+            if value.is_null() {
+                object.remove(name);
+            } else {
+                object.insert(name.clone(), value.clone());
+            }
+        }
+        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) };
+        encode(&header, &claims, &signing_key()).expect("claims can be signed")
+    }
+}
+
+fn signing_key() -> EncodingKey {
+    let der: Pkcs8V1Der<'_> = KEY.as_der().expect("a private key has a DER form");
+    let body = BASE64_STANDARD.encode(der.as_ref());
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+    EncodingKey::from_rsa_pem(pem.as_bytes()).expect("a private key in PEM form")
+}
+
+fn key_set() -> Value {
+    let modulus = KEY.public_key().modulus();
+    let n = BASE64_URL_SAFE_NO_PAD.encode(modulus.big_endian_without_leading_zero());
+    json!({"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": KEY_ID, "n": n, "e": "AQAB"}]})
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::auth::{TokenError, TokenVerifier};
+
+    async fn outcome(verifier: &TokenVerifier, token: &str) -> &'static str {
+        match verifier.verify(token).await {
+            Ok(_) => "accepted",
+            Err(TokenError::Missing) => "missing",
+            Err(TokenError::Invalid) => "invalid",
+            Err(TokenError::Expired) => "expired",
+            Err(TokenError::Keys(_)) => "no keys",
+        }
+    }
+
+    #[tokio::test]
+    async fn one_wrong_claim_makes_a_token_worthless() {
+        let (acme, globex) = (TestRealm::start("acme").await, TestRealm::start("globex").await);
+        let verifier = TokenVerifier::new(&acme.args()).expect("a verifier");
+        let user = UserId::generate();
+        let past = jsonwebtoken::get_current_timestamp() - 60;
+        let cases = [
+            (acme.token(user, "ann"), "accepted"),
+            (globex.token(user, "ann"), "invalid"),
+            (acme.token_with(user, "ann", json!({"aud": "other"})), "invalid"),
+            (acme.token_with(user, "ann", json!({"aud": null})), "invalid"),
+            (acme.token_with(user, "ann", json!({"typ": "ID"})), "invalid"),
+            (acme.token_with(user, "ann", json!({"exp": null})), "invalid"),
+            (acme.token_with(user, "ann", json!({"exp": past})), "expired"),
+            (acme.token_with(user, "ann", json!({"nbf": past + 3600})), "invalid"),
+            ("not.a.token".to_owned(), "invalid"),
+        ];
+        for (token, expected) in cases {
+            assert_eq!(outcome(&verifier, &token).await, expected, "claims of {token}");
+        }
+    }
+
+    #[tokio::test]
+    async fn neither_none_nor_hmac_passes_for_the_realms_signature() {
+        let acme = TestRealm::start("acme").await;
+        let verifier = TokenVerifier::new(&acme.args()).expect("a verifier");
+        let good = acme.token(UserId::generate(), "ann");
+        let claims = good.split('.').nth(1).expect("claims").to_owned();
+        for header in [r#"{"alg":"none","kid":"test"}"#, r#"{"alg":"HS256","kid":"test"}"#] {
+            let forged = format!("{}.{claims}.", BASE64_URL_SAFE_NO_PAD.encode(header));
+            assert_eq!(outcome(&verifier, &forged).await, "invalid");
+        }
+    }
+}
