@@ -5,6 +5,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -36,7 +37,7 @@ var components = map[string]func(){
 	"kube-proxy":              run(proxy.NewProxyCommand),
 	"kube-scheduler":          run(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kubectl":                 func() { kubectlutil.CheckErr(kubectl.NewDefaultKubectlCommand().Execute()) },
-	"kubelet":                 run(kubelet.NewKubeletCommand),
+	"kubelet":                 run(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 }
 
 func run(command func() *cobra.Command) func() {

@@ -1,0 +1,62 @@
+# The cluster's certificates and one kubeconfig per user, made once. X.509 v3 always: rustls refuses v1.
+PKI=$STATE/pki
+IN_PKI=$IN_STATE/pki
+API_PORT=6443
+
+certs() {
+    local name
+    mkdir -p "$PKI" && chmod 711 "$PKI"
+    if [ ! -s "$PKI/ca.crt" ]; then
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=posthouse-local-ca \
+            -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$PKI/ca.key" -out "$PKI/ca.crt"
+        openssl genrsa -out "$PKI/service-accounts.key" 2048
+        openssl rsa -in "$PKI/service-accounts.key" -pubout -out "$PKI/service-accounts.pub"
+    fi
+    certificate kube-apiserver /CN=kube-apiserver \
+        "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:localhost,IP:127.0.0.1,IP:10.96.0.1,IP:$HOST_IP"
+    certificate kubelet-client /O=system:masters/CN=kube-apiserver-kubelet-client
+    certificate admin /O=system:masters/CN=admin
+    certificate kubelet "/O=system:nodes/CN=system:node:$NODE" "DNS:$NODE,IP:$HOST_IP"
+    for name in kube-controller-manager kube-scheduler kube-proxy; do certificate $name "/CN=system:$name"; done
+    certificate coredns /CN=posthouse:dns
+    certificate traefik /CN=posthouse:traefik
+    for name in admin kubelet kube-controller-manager kube-scheduler kube-proxy coredns traefik; do
+        (umask 077; kubeconfig $name > "$PKI/$name.kubeconfig")
+    done
+    cp "$PKI/admin.kubeconfig" "$KUBECONFIG"
+    for name in kube-apiserver kubelet-client kube-controller-manager kube-scheduler coredns traefik ca service-accounts; do
+        chown nobody "$PKI/$name".*
+    done
+}
+
+# certificate NAME SUBJECT [ALTERNATIVE-NAMES]: for servers and clients alike, signed by our own authority.
+certificate() {
+    if [ -s "$PKI/$1.crt" ]; then return; fi
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$2" -keyout "$PKI/$1.key" -out "$PKI/$1.csr"
+    {
+        echo keyUsage=critical,digitalSignature
+        echo extendedKeyUsage=serverAuth,clientAuth
+        if [ -n "${3:-}" ]; then echo "subjectAltName=$3"; fi
+    } > "$PKI/$1.ext"
+    openssl x509 -req -days 3650 -in "$PKI/$1.csr" -CA "$PKI/ca.crt" -CAkey "$PKI/ca.key" -CAcreateserial \
+        -extfile "$PKI/$1.ext" -out "$PKI/$1.crt.part"
+    rm "$PKI/$1.csr" "$PKI/$1.ext"
+    mv "$PKI/$1.crt.part" "$PKI/$1.crt"
+}
+
+kubeconfig() {
+    cat << YAML
+apiVersion: v1
+kind: Config
+clusters:
+  - name: posthouse-local
+    cluster: {server: "https://$HOST_IP:$API_PORT", certificate-authority-data: $(base64 -w0 < "$PKI/ca.crt")}
+users:
+  - name: $1
+    user: {client-certificate-data: $(base64 -w0 < "$PKI/$1.crt"), client-key-data: $(base64 -w0 < "$PKI/$1.key")}
+contexts:
+  - name: posthouse-local
+    context: {cluster: posthouse-local, user: $1}
+current-context: posthouse-local
+YAML
+}

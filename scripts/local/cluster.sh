@@ -1,0 +1,15 @@
+# The one-node cluster, in the order in which its parts need each other.
+for part in go-builds certs control-plane images node dns traefik; do
+    # shellcheck source=/dev/null
+    source "$ROOT/scripts/local/$part.sh"
+done
+IN_K8S=$IN_CACHE/${K8S#"$CACHE/"}
+
+cluster_up() {
+    step certificates certs
+    step 'control plane' control_plane_up
+    begin node node_up
+    begin dns dns_up
+    begin traefik traefik_up
+    finish dns traefik node
+}

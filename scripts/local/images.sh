@@ -1,0 +1,73 @@
+# Container images without a registry: built by buildah from the one Dockerfile, imported into containerd.
+BINARIES=(operator gateway auth user chat message)
+# What a glibc program with TLS needs, and no shell.
+BASE_PACKAGES=(base-files ca-certificates libc6 libgcc-s1 libssl3 netbase tzdata zlib1g)
+BASE_HOME=$CACHE/base/bookworm-1
+
+buildah() {
+    BUILDAH_ISOLATION=chroot command buildah --root "$CACHE/buildah" --runroot $RUN/buildah --storage-driver overlay "$@"
+}
+
+# build_image NAME DOCKERFILE CONTEXT [BUILD-OPTION...]: builds and imports one image.
+build_image() {
+    local name=$1 dockerfile=$2 context=$3 archive; shift 3
+    archive=$(mktemp --tmpdir="$STATE" image.XXXXXX)
+    rm "$archive"
+    buildah bud -q --layers=false -t "$name" -f "$dockerfile" "$@" "$context"
+    buildah push -q "$name" "docker-archive:$archive:$name"
+    ctr images import "$archive"
+    rm "$archive"
+}
+
+# The root of a base image, from Debian packages; the bundle of authorities is made by a package's script, so the
+# host's is copied.
+base_root() {
+    local part=$BASE_HOME.part package
+    if [ -d "$BASE_HOME" ]; then return; fi
+    rm -rf "$part" && mkdir -p "$part/packages" "$part/root"
+    chown _apt "$part/packages" 2>/dev/null || true
+    (cd "$part/packages" && apt-get download -q -o APT::Sandbox::User=root "${BASE_PACKAGES[@]}")
+    for package in "$part"/packages/*.deb; do dpkg -x "$package" "$part/root"; done
+    rm -rf "$part/packages" "$part"/root/usr/share/{doc,man,locale,lintian,bug}
+    mkdir -p "$part/root/etc/ssl/certs" "$part/root/tmp"
+    chmod 1777 "$part/root/tmp"
+    cp -L /etc/ssl/certs/ca-certificates.crt "$part/root/etc/ssl/certs/"
+    printf 'root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n' > "$part/root/etc/passwd"
+    printf 'root:x:0:\nnonroot:x:65532:\n' > "$part/root/etc/group"
+    printf 'FROM scratch\nCOPY root /\n' > "$part/Dockerfile"
+    mv "$part" "$BASE_HOME"
+}
+
+# Builds and imports the images of all binaries. Their tag, kept in .local/image-tag, is a hash of all that goes into the images, so that the same
+# binaries are never imported twice and a changed one always is.
+images_up() {
+    local stage=$STATE/images profile=${PROFILE:-dev} folder binary tag
+    folder=$CARGO_TARGET_DIR/${profile/#dev/debug}
+    mkdir -p "$stage"
+    for binary in "${BINARIES[@]}"; do
+        if [ ! "$stage/$binary" -nt "$folder/$binary" ]; then strip -o "$stage/$binary" "$folder/$binary"; fi
+    done
+    tag=$(cd "$stage" && cat "${BINARIES[@]}" "$ROOT/Dockerfile" | sha256sum | cut -c1-12)
+    base_root
+    if ! buildah images -q localhost/posthouse-base:"${BASE_HOME##*/}" > /dev/null 2>&1; then
+        buildah bud -q -t localhost/posthouse-base:"${BASE_HOME##*/}" "$BASE_HOME"
+    fi
+    for binary in "${BINARIES[@]}"; do
+        if ! ctr images ls -q | grep -qx "docker.io/posthouse/$binary:$tag"; then
+            build_image "docker.io/posthouse/$binary:$tag" "$ROOT/Dockerfile" "$stage" \
+                --build-arg BASE=localhost/posthouse-base:"${BASE_HOME##*/}" --build-arg "BINARY=$binary"
+        fi
+    done
+    echo "$tag" > "$STATE/image-tag"
+    images_prune "$tag"
+}
+
+# Images of earlier builds that no container uses any more.
+images_prune() {
+    local used name
+    used=$(ctr containers ls | awk '{print $2}' | sort -u)
+    ctr images ls -q | grep '^docker.io/posthouse/' | grep -v ":$1$" | while read -r name; do
+        grep -qxF "$name" <<< "$used" || ctr images rm "$name"
+    done
+    buildah images --format '{{.Name}}:{{.Tag}}' | grep 'posthouse/' | grep -v ":$1$" | xargs -r -n1 buildah rmi > /dev/null || true
+}

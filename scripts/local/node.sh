@@ -1,0 +1,98 @@
+# The node: containerd, kubelet, kube-proxy, as root with sockets and folders of their own; never the system's.
+CONTAINERD_SOCKET=$RUN/containerd.sock
+CNI_RESULTS=/var/lib/cni/results
+
+ctr() { command ctr -a $CONTAINERD_SOCKET -n k8s.io "$@"; }
+
+node_up() {
+    # A socket's path ends at 107 characters; the longest one the kubelet makes below the checkout is 45.
+    [ ${#ROOT} -le 60 ] || die "the path of this checkout is too long for unix sockets (${#ROOT} of at most 60 characters): move it"
+    running kubelet && running containerd || node_clean
+    mkdir -p "$STATE"/{containerd,kubelet,log/pods} "$STATE/conf/cni"
+    modprobe br_netfilter 2>/dev/null || true
+    render containerd.toml > "$STATE/conf/containerd.toml"
+    render cni.conflist > "$STATE/conf/cni/posthouse.conflist"
+    render kubelet.yaml > "$STATE/conf/kubelet.yaml"
+    render kube-proxy.yaml > "$STATE/conf/kube-proxy.yaml"
+    echo "nameserver $HOST_IP" > "$STATE/conf/resolv.conf"
+    start containerd containerd --config "$STATE/conf/containerd.toml"
+    await 30 containerd ctr version
+    pause_image
+    cgroups_make
+    start kubelet "$K8S/kubelet" --config="$STATE/conf/kubelet.yaml" --kubeconfig="$PKI/kubelet.kubeconfig" \
+        --hostname-override=$NODE --node-ip=$HOST_IP --root-dir="$STATE/kubelet" --cert-dir="$STATE/kubelet/pki"
+    start kube-proxy "$K8S/kube-proxy" --config="$STATE/conf/kube-proxy.yaml" --hostname-override=$NODE
+    await 90 kubelet "$K8S/kubectl" wait --for=condition=Ready "node/$NODE" --timeout=5s
+}
+
+# The container that holds a pod's namespaces. There is no registry to take the usual one from.
+pause_image() {
+    if ctr images ls -q | grep -qx docker.io/local/pause:1; then return; fi
+    local work
+    work=$(mktemp -d)
+    cc -Os -static -o "$work/pause" "$ROOT/deploy/local/pause.c"
+    printf 'FROM scratch\nCOPY pause /pause\nUSER 65535:65535\nENTRYPOINT ["/pause"]\n' > "$work/Dockerfile"
+    build_image docker.io/local/pause:1 "$work/Dockerfile" "$work"
+    rm -rf "$work"
+}
+
+# All pods live below a cgroup of our own name, so that what is left of them can be found without asking anyone.
+cgroups_make() {
+    local controller
+    if [ -f /sys/fs/cgroup/cgroup.controllers ]; then
+        sed 's/\S*/+&/g' /sys/fs/cgroup/cgroup.controllers > /sys/fs/cgroup/cgroup.subtree_control
+        mkdir -p /sys/fs/cgroup/posthouse
+    else
+        for controller in /sys/fs/cgroup/*/; do
+            mkdir -p "$controller/posthouse" 2>/dev/null || true
+        done
+        for controller in cpus mems; do
+            cat "/sys/fs/cgroup/cpuset/cpuset.$controller" > "/sys/fs/cgroup/cpuset/posthouse/cpuset.$controller"
+        done
+    fi
+}
+
+node_down() {
+    stop kubelet
+    stop kube-proxy
+    node_clean
+}
+
+# Ends what is left of pods after kubelet and containerd are gone, killed or not: their processes, mounts, network
+# namespaces, rules. Images and volumes stay. Everything is found by names that only this stack uses.
+node_clean() {
+    local pid file netns
+    stop kubelet
+    for file in /proc/[0-9]*/cmdline; do # the shims, by our socket's name; before containerd, or they would be restarted
+        if tr '\0' ' ' < "$file" 2>/dev/null | grep -q "containerd-shim.* -address $CONTAINERD_SOCKET"; then
+            pid=${file#/proc/}
+            kill -9 "${pid%/cmdline}" 2>/dev/null || true
+        fi
+    done
+    stop containerd
+    while read -r pid; do kill -9 "$pid" 2>/dev/null || true; done < <(find /sys/fs/cgroup -path '*/posthouse/*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
+    findmnt -rno TARGET | awk -v a="$RUN/containerd/" -v b="/.local/kubelet/" 'index($0, a) == 1 || index($0, b)' | tac |
+        while read -r file; do umount -l "$file" || true; done
+    for file in "$CNI_RESULTS"/posthouse-*; do
+        [ -e "$file" ] || continue
+        netns=$(jq -r .netns "$file" 2>/dev/null || true)
+        if [[ $netns == */netns/* ]]; then
+            umount -l "$netns" 2>/dev/null || true
+            rm -f "$netns"
+        fi
+        rm -f "$file"
+    done
+    rm -rf $RUN/containerd $RUN/cni
+    find /var/log/containers -lname "$STATE/*" -delete 2>/dev/null || true
+    find /sys/fs/cgroup -depth -type d -path '*/posthouse*' -exec rmdir {} \; 2>/dev/null || true
+}
+
+# The chains of kube-proxy and kubelet, in one go; rules of others are written back as they were.
+iptables_clean() {
+    local save
+    for save in iptables ip6tables; do
+        if $save-save 2>/dev/null | grep -q 'KUBE-'; then
+            $save-save | grep -v 'KUBE-' | $save-restore
+        fi
+    done
+}
