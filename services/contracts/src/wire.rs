@@ -216,10 +216,12 @@ pub enum CloseCode {
     Stale,
     /// A frame was larger than allowed.
     TooLarge,
+    /// The person opened more connections than allowed; this was the oldest.
+    Superseded,
 }
 
 impl CloseCode {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Drain,
         Self::TokenExpired,
         Self::Slow,
@@ -228,6 +230,7 @@ impl CloseCode {
         Self::Malformed,
         Self::Stale,
         Self::TooLarge,
+        Self::Superseded,
     ];
 
     /// Returns the WebSocket close code.
@@ -241,6 +244,7 @@ impl CloseCode {
             Self::Malformed => 3501,
             Self::Stale => 3502,
             Self::TooLarge => 3503,
+            Self::Superseded => 3504,
         }
     }
 
@@ -255,6 +259,7 @@ impl CloseCode {
             Self::Malformed => "malformed frame",
             Self::Stale => "stale",
             Self::TooLarge => "frame too large",
+            Self::Superseded => "too many connections",
         }
     }
 }
