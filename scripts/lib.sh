@@ -19,7 +19,7 @@ NODE=posthouse
 # shellcheck source=versions.sh
 source "$ROOT/scripts/versions.sh"
 
-mkdir -p "$STATE"/{log,conf,data,secrets} "$CACHE"
+mkdir -p "$STATE"/{log/steps,conf,data,secrets} "$CACHE"
 chmod 700 "$STATE/secrets"
 
 die() { echo "error: $*" >&2; exit 1; }
@@ -31,12 +31,12 @@ now_ms() { echo $(($(date +%s%N) / 1000000)); }
 
 declare -A STEP_PID STEP_BEGAN
 
-# begin NAME COMMAND...: runs a step in the background, its output in .local/log/step-NAME.log.
+# begin NAME COMMAND...: runs a step in the background, its output in .local/log/steps/NAME.log.
 begin() {
     local name=$1; shift
     STEP_BEGAN[$name]=$(now_ms)
-    ("$@"; echo $(($(now_ms) - STEP_BEGAN[$name])) > "$STATE/log/step-${name// /-}.ms") \
-        > "$STATE/log/step-${name// /-}.log" 2>&1 < /dev/null &
+    ("$@"; echo $(($(now_ms) - STEP_BEGAN[$name])) > "$STATE/log/steps/${name// /-}.ms") \
+        > "$STATE/log/steps/${name// /-}.log" 2>&1 < /dev/null &
     STEP_PID[$name]=$!
 }
 
@@ -44,9 +44,9 @@ begin() {
 finish() {
     local name log
     for name; do
-        log=$STATE/log/step-${name// /-}.log
+        log=$STATE/log/steps/${name// /-}.log
         if wait "${STEP_PID[$name]}"; then
-            printf '  %-28s %8s\n' "$name" "$(seconds "$(<"$STATE/log/step-${name// /-}.ms")")"
+            printf '  %-28s %8s\n' "$name" "$(seconds "$(<"$STATE/log/steps/${name// /-}.ms")")"
         else
             printf '  %-28s %8s\n\n' "$name" FAILED
             tail -n 20 "$log" | sed 's/^/    /'
@@ -141,6 +141,21 @@ secret() {
 render() { eval "cat <<__END_OF_TEMPLATE__
 $(< "$ROOT/deploy/local/conf/$1")
 __END_OF_TEMPLATE__"; }
+
+# configuration DAEMON FILE: writes its input to .local/conf/FILE, for the unprivileged user alone. A daemon that runs
+# with other text is stopped, so that `start` starts it with the new one; an unchanged file is not touched.
+configuration() {
+    local file=$STATE/conf/$2
+    mkdir -p "${file%/*}"
+    (umask 077; cat > "$file.part")
+    if cmp -s "$file.part" "$file"; then
+        rm "$file.part"
+    else
+        chown nobody "$file.part"
+        mv "$file.part" "$file"
+        if running "$1"; then stop "$1" 60; fi
+    fi
+}
 
 # unprivileged COMMAND...: as nobody, who sees this checkout's state and the cache below /run/posthouse
 # even when both lie under a home folder that only root may enter. The mounts are the command's own.

@@ -19,7 +19,7 @@ apt_packages() {
     if [ ! -e $policy ]; then
         printf '#!/bin/sh\nexit 101\n' > $policy
         chmod +x $policy
-        trap "rm -f $policy" EXIT
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
     fi
     apt-get -qq update
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"

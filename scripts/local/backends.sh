@@ -1,5 +1,5 @@
 # All five backends, side by side; Keycloak waits for its database.
-for part in apt downloads owner bridge postgres redis kafka cassandra keycloak stack-env; do
+for part in apt downloads owner down bridge postgres redis kafka cassandra keycloak stack-env; do
     # shellcheck source=/dev/null
     source "$ROOT/scripts/local/$part.sh"
 done

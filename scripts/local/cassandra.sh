@@ -6,17 +6,16 @@ cassandra_up() {
     data_folder cassandra
     free_port cassandra $HOST_IP $CQL_PORT
     free_port cassandra 127.0.0.1 $CASSANDRA_STORAGE_PORT
-    mkdir -p "$STATE/conf/cassandra"
-    render cassandra.yaml > "$STATE/conf/cassandra/cassandra.yaml"
-    cp "$ROOT/deploy/local/conf/cassandra-logback.xml" "$STATE/conf/cassandra/logback.xml"
-    cassandra_jvm_arguments > "$STATE/conf/cassandra/jvm.args"
+    render cassandra.yaml | configuration cassandra cassandra/cassandra.yaml
+    configuration cassandra cassandra/logback.xml < "$ROOT/deploy/local/conf/cassandra-logback.xml"
+    cassandra_jvm_arguments | configuration cassandra cassandra/jvm.args
     local conf=$IN_STATE/conf/cassandra lib=$IN_CACHE/cassandra/$CASSANDRA
     start cassandra "${UNPRIVILEGED[@]}" java -Xms384m -Xmx384m $SMALL_JVM "@$conf/jvm.args" -javaagent:$lib/jamm-0.4.0.jar \
         -Dcassandra.config=file://$conf/cassandra.yaml -Dcassandra.storagedir=$IN_STATE/data/cassandra \
         -Dlogback.configurationFile=file://$conf/logback.xml -Dcassandra.superuser_setup_delay_ms=0 \
         -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=1 -Dcassandra.jmx.local.port=17199 \
         -cp "$conf:$lib/*" org.apache.cassandra.service.CassandraDaemon
-    await 120 cassandra port_open $HOST_IP $CQL_PORT
+    await 240 cassandra port_open $HOST_IP $CQL_PORT
     if [ ! -e "$STATE/data/cassandra/accounts" ]; then
         cassandra_accounts
         touch "$STATE/data/cassandra/accounts"

@@ -17,7 +17,7 @@ apiserver_up() {
     # A folder of its own, since the server rotates the log in it.
     mkdir -p "$STATE/log/audit" && chown nobody "$STATE/log/audit"
     ln -sfn audit/audit.log "$STATE/log/audit.log"
-    cp "$ROOT/deploy/local/conf/audit-policy.yaml" "$STATE/conf/audit-policy.yaml"
+    configuration kube-apiserver audit-policy.yaml < "$ROOT/deploy/local/conf/audit-policy.yaml"
     start kube-apiserver "${UNPRIVILEGED[@]}" $IN_K8S/kube-apiserver --etcd-servers=http://127.0.0.1:$ETCD_PORT \
         --bind-address=$HOST_IP --advertise-address=$HOST_IP --secure-port=$API_PORT --service-cluster-ip-range=$SERVICE_SUBNET \
         --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true --profiling=false \

@@ -62,12 +62,14 @@ images_up() {
     images_prune "$tag"
 }
 
-# Images of earlier builds that no container uses any more.
+# images_prune TAG: removes images of earlier builds that no container uses any more.
 images_prune() {
     local used name
-    used=$(ctr containers ls | awk '{print $2}' | sort -u)
-    ctr images ls -q | grep '^docker.io/posthouse/' | grep -v ":$1$" | while read -r name; do
+    used=$(ctr containers ls | awk '{print $2}')
+    for name in $(ctr images ls -q | grep '^docker.io/posthouse/' | grep -v ":$1\$"); do
         grep -qxF "$name" <<< "$used" || ctr images rm "$name"
     done
-    buildah images --format '{{.Name}}:{{.Tag}}' | grep 'posthouse/' | grep -v ":$1$" | xargs -r -n1 buildah rmi > /dev/null || true
+    for name in $(buildah images --format '{{.Name}}:{{.Tag}}' | grep '/posthouse/' | grep -v ":$1\$"); do
+        buildah rmi "$name"
+    done
 }

@@ -7,20 +7,23 @@ kafka_up() {
     data_folder kafka
     free_port kafka $HOST_IP $KAFKA_PORT
     free_port kafka 127.0.0.1 $KAFKA_CONTROLLER_PORT
-    private_file kafka.properties "$(ADMIN_PASSWORD=$(secret kafka-admin) CONTROLLER_PASSWORD=$(secret kafka-controller) render kafka.properties)"
-    private_file kafka-admin.properties "$(ADMIN_PASSWORD=$(secret kafka-admin) render kafka-admin.properties)"
+    ADMIN_PASSWORD=$(secret kafka-admin) CONTROLLER_PASSWORD=$(secret kafka-controller) render kafka.properties |
+        configuration kafka kafka.properties
+    ADMIN_PASSWORD=$(secret kafka-admin) render kafka-admin.properties | configuration - kafka-admin.properties
     if [ ! -s "$data/log/meta.properties" ]; then
         # Both users are part of the first record of the metadata log: no window without them. The passwords go by
         # an argument file, since a command line is there for every process to read.
-        private_file kafka-format.args "kafka.tools.StorageTool format -t $(kafka_java kafka.tools.StorageTool random-uuid) \
--c $IN_STATE/conf/kafka.properties --standalone \
---add-scram SCRAM-SHA-512=[name=admin,password=$(secret kafka-admin)] \
---add-scram SCRAM-SHA-512=[name=posthouse-operator,password=$(secret kafka-operator)]"
+        configuration - kafka-format.args << ARGUMENTS
+kafka.tools.StorageTool format -t $(kafka_java kafka.tools.StorageTool random-uuid)
+-c $IN_STATE/conf/kafka.properties --standalone
+--add-scram SCRAM-SHA-512=[name=admin,password=$(secret kafka-admin)]
+--add-scram SCRAM-SHA-512=[name=posthouse-operator,password=$(secret kafka-operator)]
+ARGUMENTS
         kafka_java "@$IN_STATE/conf/kafka-format.args" > /dev/null # it prints the salted passwords
         rm "$STATE/conf/kafka-format.args"
     fi
     start kafka "${UNPRIVILEGED[@]}" java -Xms128m -Xmx320m $SMALL_JVM $KAFKA_JVM kafka.Kafka $IN_STATE/conf/kafka.properties
-    await 60 kafka port_open $HOST_IP $KAFKA_PORT
+    await 120 kafka port_open $HOST_IP $KAFKA_PORT
     if [ ! -e "$data/operator-acls" ]; then
         # Least privilege: the operator administers topics, users and rights, and may read or write no message.
         kafka_allow --cluster --operation Alter --operation AlterConfigs --operation Describe --operation DescribeConfigs --operation Create
@@ -38,10 +41,4 @@ kafka_java() { unprivileged java -Xmx128m $SMALL_JVM $KAFKA_JVM "$@"; }
 kafka_allow() {
     kafka_java org.apache.kafka.tools.AclCommand --bootstrap-server $HOST_IP:$KAFKA_PORT \
         --command-config $IN_STATE/conf/kafka-admin.properties --add --allow-principal User:posthouse-operator "$@"
-}
-
-# private_file NAME TEXT: a configuration that holds a password, for the unprivileged user alone.
-private_file() {
-    (umask 077; printf '%s\n' "$2" > "$STATE/conf/$1")
-    chown nobody "$STATE/conf/$1"
 }

@@ -7,14 +7,14 @@ ctr() { command ctr -a $CONTAINERD_SOCKET -n k8s.io "$@"; }
 node_up() {
     # A socket's path ends at 107 characters; the longest one the kubelet makes below the checkout is 45.
     [ ${#ROOT} -le 60 ] || die "the path of this checkout is too long for unix sockets (${#ROOT} of at most 60 characters): move it"
-    running kubelet && running containerd || node_clean
-    mkdir -p "$STATE"/{containerd,kubelet,log/pods} "$STATE/conf/cni"
+    running containerd || node_clean
+    mkdir -p "$STATE"/{containerd,kubelet,log/pods}
     modprobe br_netfilter 2>/dev/null || true
-    render containerd.toml > "$STATE/conf/containerd.toml"
-    render cni.conflist > "$STATE/conf/cni/posthouse.conflist"
-    render kubelet.yaml > "$STATE/conf/kubelet.yaml"
-    render kube-proxy.yaml > "$STATE/conf/kube-proxy.yaml"
-    echo "nameserver $HOST_IP" > "$STATE/conf/resolv.conf"
+    render containerd.toml | configuration containerd containerd.toml
+    render cni.conflist | configuration containerd cni/posthouse.conflist
+    render kubelet.yaml | configuration kubelet kubelet.yaml
+    render kube-proxy.yaml | configuration kube-proxy kube-proxy.yaml
+    echo "nameserver $HOST_IP" | configuration kubelet resolv.conf
     start containerd containerd --config "$STATE/conf/containerd.toml"
     await 30 containerd ctr version
     pause_image
@@ -22,6 +22,7 @@ node_up() {
     start kubelet "$K8S/kubelet" --config="$STATE/conf/kubelet.yaml" --kubeconfig="$PKI/kubelet.kubeconfig" \
         --hostname-override=$NODE --node-ip=$HOST_IP --root-dir="$STATE/kubelet" --cert-dir="$STATE/kubelet/pki"
     start kube-proxy "$K8S/kube-proxy" --config="$STATE/conf/kube-proxy.yaml" --hostname-override=$NODE
+    await 60 kube-proxy curl -sf http://127.0.0.1:10256/healthz
     await 90 kubelet "$K8S/kubectl" wait --for=condition=Ready "node/$NODE" --timeout=5s
 }
 

@@ -1,0 +1,49 @@
+# Verbs of the workspace. Anything longer than a line is a script in scripts/; CI runs the same verbs.
+SHELL := /bin/bash
+POSTHOUSE_CACHE ?= $(HOME)/.cache/posthouse
+export POSTHOUSE_CACHE
+export CARGO_TARGET_DIR ?= $(POSTHOUSE_CACHE)/target
+export KUBECONFIG := $(CURDIR)/.local/kubeconfig
+export CLUSTER TAKEOVER
+.DEFAULT_GOAL := help
+.PHONY: help up up-backends up-cluster demo status down clean test lint fmt bench kind-check
+
+help: ## Show the verbs
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: ## Bring up backends, cluster, operator and two tenants (CLUSTER=kind where Docker answers)
+	@scripts/up
+
+up-backends: ## Bring up Kafka, Cassandra, Keycloak, PostgreSQL and Redis alone
+	@scripts/up-backends
+
+up-cluster: ## Bring up the one-node Kubernetes alone
+	@scripts/up-cluster
+
+demo: ## Two people of each tenant meet and talk; prints the transcript
+	@$(CARGO_TARGET_DIR)/debug/posthouse demo
+
+status: ## Show what runs, and how each tenant is
+	@scripts/status
+
+down: ## Stop everything `make up` started; data stays
+	@scripts/down
+
+clean: ## Stop everything and remove data and caches
+	@scripts/clean
+
+test: ## Run every suite; ends with `N passed, N failed`
+	@scripts/test
+
+lint: ## Check formatting and run clippy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt --all
+
+bench: ## Measure 20,000 messages through the whole road
+	@scripts/bench
+
+kind-check: ## Check the kind path where Docker cannot run: config, charts, server-side dry run
+	@scripts/kind-check

@@ -1,0 +1,4 @@
+# Every part of the local stack.
+source "$ROOT/scripts/local/backends.sh"
+source "$ROOT/scripts/local/cluster.sh"
+source "$ROOT/scripts/local/posthouse.sh"

@@ -1,0 +1,66 @@
+# Posthouse itself on the cluster: charts, the cell with its admin Secrets, the example tenants.
+NAMESPACE=posthouse-system
+BIN=$CARGO_TARGET_DIR/debug
+
+kubectl() { "$K8S/kubectl" "$@"; }
+helm() { "$K8S/helm" "$@"; }
+apply() { kubectl apply --server-side --force-conflicts --field-manager=local-stack "$@"; }
+
+# The same selection as in `make test`, so that features are resolved alike and nothing is compiled twice.
+build_binaries() { cd "$ROOT" && cargo build --locked --workspace --bins; }
+
+operator_up() {
+    local tag
+    tag=$(cat "$STATE/image-tag")
+    apply -f "$ROOT/deploy/local/namespace.yaml"
+    helm upgrade --install posthouse-crds "$ROOT/charts/posthouse-crds" -n $NAMESPACE
+    admin_secrets
+    helm upgrade --install posthouse "$ROOT/charts/posthouse" -n $NAMESPACE \
+        --set image.repository=posthouse --set image.tag="$tag" --set image.pullPolicy=IfNotPresent
+    kubectl -n $NAMESPACE rollout status deployment -l app.kubernetes.io/instance=posthouse --timeout=120s
+}
+
+# The operator's own accounts in the backends, where the cell refers to them.
+admin_secrets() {
+    admin_secret kafka username posthouse-operator password "$(secret kafka-operator)"
+    admin_secret cql username posthouse_operator password "$(secret cql-operator)"
+    admin_secret postgres username posthouse_operator password "$(secret postgres-posthouse_operator)"
+    admin_secret redis username posthouse-operator password "$(secret redis-operator)"
+    admin_secret keycloak clientId posthouse-operator clientSecret "$(secret keycloak-operator)"
+}
+
+admin_secret() {
+    apply -f - << YAML
+apiVersion: v1
+kind: Secret
+metadata: {name: cell-local-$1, namespace: $NAMESPACE}
+stringData: {$2: "$3", $4: "$5"}
+YAML
+}
+
+cell_up() { apply -f "$ROOT/examples/cells/local.yaml"; }
+
+# tenant_up NAME: applies an example and waits until it is Ready.
+tenant_up() {
+    apply -f "$ROOT/examples/tenants/$1.yaml"
+    if ! kubectl -n "$1" wait --for=condition=Ready messengertenant --all --timeout="${TENANT_TIMEOUT:-300s}"; then
+        kubectl -n "$1" get messengertenant -o json |
+            jq -r '.items[] | .metadata.name as $n | .status.conditions[]? | select(.status != "True") | "\($n): \(.type) \(.reason): \(.message)"'
+        kubectl -n "$1" get pods -o wide
+        die "tenant $1 is not Ready: see above, and \`kubectl -n $NAMESPACE logs deployment/posthouse-operator\`"
+    fi
+}
+
+card() {
+    cat << CARD
+
+  Posthouse is up: two messengers, acme and globex, on one set of backends.
+
+    tenants     kubectl get mt -A                   (export KUBECONFIG=$KUBECONFIG)
+    addresses   http://acme.localhost:$HTTP_PORT/docs       http://globex.localhost:$HTTP_PORT/docs
+    sign in     curl -d '{"username":"ann","password":"correct horse"}' -H 'content-type: application/json' \\
+                     http://acme.localhost:$HTTP_PORT/api/auth/register
+    chat        make demo                           (or $BIN/posthouse chat --help)
+    stop        make down                           (data stays; \`make clean\` removes it)
+CARD
+}
