@@ -1,0 +1,456 @@
+//! Kafka for one tenant: topics, a SCRAM user, prefixed ACLs, client quotas.
+//!
+//! The protocol is spoken by `kafka-protocol` over one small connection type: no Rust admin client has SCRAM, ACL and
+//! quota calls together. In KRaft every broker forwards writes to the controller, so any bootstrap address serves.
+//!
+//! Owner marker: topics and users hold no free text, so the owner's UID is the name of an ACL that grants nothing of
+//! use (Describe on a transactional id that nobody uses). It is written first and deleted last.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use secrecy::SecretString;
+
+use super::{ChangeKind, Ownership};
+
+mod admin;
+mod calls;
+mod scram;
+mod wire;
+
+pub use admin::KafkaAdmin;
+
+/// What a tenant should have in Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaDesired {
+    /// SCRAM user; topics and groups that start with `<tenant>.` are the tenant's.
+    pub tenant: String,
+    pub owner_uid: String,
+    pub password: SecretString,
+    pub topics: Vec<TopicDesired>,
+    /// Client quotas by Kafka's key, `producer_byte_rate` for example. An empty map means no limit.
+    pub quotas: BTreeMap<String, f64>,
+    /// Topic ids seen before, by topic: a topic named here that is absent was lost, not missing.
+    pub recorded_topic_ids: BTreeMap<String, String>,
+}
+
+impl KafkaDesired {
+    /// Returns what [`KafkaAdmin::remove`] needs.
+    pub fn names(&self) -> KafkaNames {
+        KafkaNames { tenant: self.tenant.clone(), owner_uid: self.owner_uid.clone() }
+    }
+}
+
+/// One topic. `partitions` is fixed at creation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicDesired {
+    pub name: String,
+    pub partitions: i32,
+    pub replication: i16,
+    /// Overrides of the broker's defaults. An override that is not named here is taken away again.
+    pub configs: BTreeMap<String, String>,
+}
+
+/// Names a tenant's part of Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaNames {
+    pub tenant: String,
+    pub owner_uid: String,
+}
+
+/// What a tenant has in Kafka.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KafkaObserved {
+    pub ownership: Ownership,
+    pub user: UserObserved,
+    pub topics: BTreeMap<String, TopicObserved>,
+    pub acls: BTreeSet<Acl>,
+    pub quotas: BTreeMap<String, f64>,
+}
+
+impl KafkaObserved {
+    /// Returns the id of each topic that exists: it changes when a topic is made anew, so it is the topic's generation.
+    pub fn topic_ids(&self) -> BTreeMap<String, String> {
+        self.topics.iter().map(|(name, topic)| (name.clone(), topic.id.clone())).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UserObserved {
+    #[default]
+    Absent,
+    /// Has another password, or no SCRAM-SHA-512 credential.
+    OtherPassword,
+    /// Could log in with the desired password, now or not long ago.
+    Verified,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicObserved {
+    pub id: String,
+    pub partitions: i32,
+    pub configs: BTreeMap<String, String>,
+}
+
+/// An ACL of the tenant's user, in the protocol's codes so that none is lost in translation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Acl {
+    pub resource_type: i8,
+    pub resource: String,
+    pub pattern_type: i8,
+    pub operation: i8,
+    pub permission: i8,
+    pub host: String,
+}
+
+const TOPIC: i8 = 2;
+const GROUP: i8 = 3;
+const TRANSACTIONAL_ID: i8 = 5;
+const LITERAL: i8 = 3;
+const PREFIXED: i8 = 4;
+const READ: i8 = 3;
+const WRITE: i8 = 4;
+const DESCRIBE: i8 = 8;
+const ALLOW: i8 = 3;
+const MARKER: &str = "posthouse-owner:";
+
+impl Acl {
+    fn allow(resource_type: i8, resource: String, pattern_type: i8, operation: i8) -> Self {
+        Self { resource_type, resource, pattern_type, operation, permission: ALLOW, host: "*".into() }
+    }
+
+    fn marker(owner: &str) -> Self {
+        Self::allow(TRANSACTIONAL_ID, format!("{MARKER}{owner}"), LITERAL, DESCRIBE)
+    }
+
+    /// Returns the owner when this ACL is a marker.
+    fn owner(&self) -> Option<&str> {
+        if self.resource_type == TRANSACTIONAL_ID { self.resource.strip_prefix(MARKER) } else { None }
+    }
+}
+
+impl fmt::Display for Acl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let permission = if self.permission == ALLOW { "allow" } else { "deny" };
+        let star = if self.pattern_type == PREFIXED { "*" } else { "" };
+        write!(f, "{permission} {} on ", operation_name(self.operation))?;
+        write!(f, "{} {}{star}", resource_name(self.resource_type), self.resource)?;
+        if self.host == "*" { Ok(()) } else { write!(f, " from {}", self.host) }
+    }
+}
+
+fn operation_name(code: i8) -> String {
+    let name = match code {
+        2 => "All",
+        READ => "Read",
+        WRITE => "Write",
+        5 => "Create",
+        6 => "Delete",
+        7 => "Alter",
+        DESCRIBE => "Describe",
+        9 => "ClusterAction",
+        10 => "DescribeConfigs",
+        11 => "AlterConfigs",
+        12 => "IdempotentWrite",
+        other => return format!("operation {other}"),
+    };
+    name.to_owned()
+}
+
+fn resource_name(code: i8) -> String {
+    let name = match code {
+        TOPIC => "topic",
+        GROUP => "group",
+        4 => "cluster",
+        TRANSACTIONAL_ID => "transactional id",
+        other => return format!("resource {other}"),
+    };
+    name.to_owned()
+}
+
+/// Returns the ACLs a tenant's user has: read and write on its own topics, membership in its own groups, nothing else.
+/// The prefix ends with a dot, or `acme` would own the topics of `acme2`.
+pub fn tenant_acls(tenant: &str) -> BTreeSet<Acl> {
+    let prefix = format!("{tenant}.");
+    [(TOPIC, READ), (TOPIC, WRITE), (TOPIC, DESCRIBE), (GROUP, READ), (GROUP, DESCRIBE)]
+        .map(|(resource_type, operation)| Acl::allow(resource_type, prefix.clone(), PREFIXED, operation))
+        .into()
+}
+
+/// One difference between what a tenant has in Kafka and what it should have.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KafkaChange {
+    TakeOwnership { tenant: String, released: bool },
+    CreateUser { user: String },
+    SetPassword { user: String },
+    CreateTopic(TopicDesired),
+    SetTopicConfig { topic: String, key: String, from: Option<String>, to: String },
+    UnsetTopicConfig { topic: String, key: String, from: String },
+    Grant { acl: Acl, user: String },
+    Revoke { acl: Acl, user: String },
+    SetQuota { user: String, key: String, from: Option<f64>, to: f64 },
+    UnsetQuota { user: String, key: String, from: f64 },
+    /// Another partition count would send a chat's records elsewhere: never changed in place.
+    PartitionsDiffer { topic: String, has: i32, wants: i32 },
+    /// A topic that was seen before is gone, with its messages.
+    TopicLost { topic: String },
+}
+
+impl KafkaChange {
+    /// Says why this change is in the plan: what is missing is created, what differs is repaired.
+    pub fn kind(&self) -> ChangeKind {
+        match self {
+            Self::TakeOwnership { .. } | Self::CreateUser { .. } | Self::CreateTopic(_) => ChangeKind::Create,
+            Self::Grant { .. } => ChangeKind::Create,
+            Self::SetQuota { from, .. } if from.is_none() => ChangeKind::Create,
+            Self::SetPassword { .. }
+            | Self::SetTopicConfig { .. }
+            | Self::UnsetTopicConfig { .. }
+            | Self::Revoke { .. }
+            | Self::SetQuota { .. }
+            | Self::UnsetQuota { .. } => ChangeKind::Repair,
+            Self::PartitionsDiffer { .. } | Self::TopicLost { .. } => ChangeKind::Blocked,
+        }
+    }
+}
+
+impl fmt::Display for KafkaChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TakeOwnership { tenant, released: false } => write!(f, "mark {tenant}. as owned"),
+            Self::TakeOwnership { tenant, released: true } => write!(f, "take over the retained {tenant}."),
+            Self::CreateUser { user } => write!(f, "create user {user}"),
+            Self::SetPassword { user } => write!(f, "set the password of user {user}"),
+            Self::CreateTopic(topic) => {
+                write!(f, "create topic {} ({} partitions)", topic.name, topic.partitions)
+            }
+            Self::SetTopicConfig { topic, key, from, to } => {
+                write!(f, "set {key} of {topic}: {} -> {to}", from.as_deref().unwrap_or("default"))
+            }
+            Self::UnsetTopicConfig { topic, key, from } => {
+                write!(f, "set {key} of {topic}: {from} -> default")
+            }
+            Self::Grant { acl, user } => write!(f, "{acl} for user {user}"),
+            Self::Revoke { acl, user } => write!(f, "revoke from user {user}: {acl}"),
+            Self::SetQuota { user, key, from: None, to } => write!(f, "set {key} of user {user}: none -> {to}"),
+            Self::SetQuota { user, key, from: Some(from), to } => {
+                write!(f, "set {key} of user {user}: {from} -> {to}")
+            }
+            Self::UnsetQuota { user, key, from } => write!(f, "set {key} of user {user}: {from} -> none"),
+            Self::PartitionsDiffer { topic, has, wants } => write!(
+                f,
+                "topic {topic} has {has} partitions, {wants} are declared: the count never changes in place"
+            ),
+            Self::TopicLost { topic } => write!(f, "topic {topic} was there before and is gone"),
+        }
+    }
+}
+
+/// Returns what leads from `observed` to `desired`, in the order to apply it. Empty means steady.
+pub fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<KafkaChange> {
+    let user = || desired.tenant.clone();
+    let mut changes = Vec::new();
+    match observed.ownership {
+        Ownership::Ours => {}
+        Ownership::Absent => changes.push(KafkaChange::TakeOwnership { tenant: user(), released: false }),
+        Ownership::Released => changes.push(KafkaChange::TakeOwnership { tenant: user(), released: true }),
+    }
+    let acls = tenant_acls(&desired.tenant);
+    for acl in observed.acls.difference(&acls) {
+        changes.push(KafkaChange::Revoke { acl: acl.clone(), user: user() });
+    }
+    match observed.user {
+        UserObserved::Verified => {}
+        UserObserved::OtherPassword => changes.push(KafkaChange::SetPassword { user: user() }),
+        UserObserved::Absent => changes.push(KafkaChange::CreateUser { user: user() }),
+    }
+    let mut blocked = Vec::new();
+    for topic in &desired.topics {
+        match observed.topics.get(&topic.name) {
+            Some(found) => plan_topic(topic, found, &mut changes, &mut blocked),
+            None if desired.recorded_topic_ids.contains_key(&topic.name) => {
+                blocked.push(KafkaChange::TopicLost { topic: topic.name.clone() });
+            }
+            None => changes.push(KafkaChange::CreateTopic(topic.clone())),
+        }
+    }
+    for acl in acls.difference(&observed.acls) {
+        changes.push(KafkaChange::Grant { acl: acl.clone(), user: user() });
+    }
+    for (key, to) in &desired.quotas {
+        let from = observed.quotas.get(key).copied();
+        if from != Some(*to) {
+            changes.push(KafkaChange::SetQuota { user: user(), key: key.clone(), from, to: *to });
+        }
+    }
+    for (key, from) in &observed.quotas {
+        if !desired.quotas.contains_key(key) {
+            changes.push(KafkaChange::UnsetQuota { user: user(), key: key.clone(), from: *from });
+        }
+    }
+    changes.append(&mut blocked);
+    changes
+}
+
+fn plan_topic(
+    topic: &TopicDesired,
+    found: &TopicObserved,
+    changes: &mut Vec<KafkaChange>,
+    blocked: &mut Vec<KafkaChange>,
+) {
+    let name = || topic.name.clone();
+    for (key, to) in &topic.configs {
+        let from = found.configs.get(key);
+        if from != Some(to) {
+            let (from, to) = (from.cloned(), to.clone());
+            changes.push(KafkaChange::SetTopicConfig { topic: name(), key: key.clone(), from, to });
+        }
+    }
+    for (key, from) in &found.configs {
+        // Set by Kafka's own tools while they move replicas.
+        if !topic.configs.contains_key(key) && !key.ends_with(".replication.throttled.replicas") {
+            let (key, from) = (key.clone(), from.clone());
+            changes.push(KafkaChange::UnsetTopicConfig { topic: name(), key, from });
+        }
+    }
+    if found.partitions != topic.partitions {
+        let (has, wants) = (found.partitions, topic.partitions);
+        blocked.push(KafkaChange::PartitionsDiffer { topic: name(), has, wants });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desired() -> KafkaDesired {
+        KafkaDesired {
+            tenant: "acme".into(),
+            owner_uid: "uid-1".into(),
+            password: "secret-word".into(),
+            topics: vec![TopicDesired {
+                name: "acme.message.send".into(),
+                partitions: 6,
+                replication: 1,
+                configs: BTreeMap::from([("retention.ms".into(), "604800000".into())]),
+            }],
+            quotas: BTreeMap::from([("producer_byte_rate".into(), 1_000_000.0)]),
+            recorded_topic_ids: BTreeMap::new(),
+        }
+    }
+
+    fn steady() -> KafkaObserved {
+        let configs = BTreeMap::from([("retention.ms".into(), "604800000".into())]);
+        let topic = TopicObserved { id: "id-1".into(), partitions: 6, configs };
+        KafkaObserved {
+            ownership: Ownership::Ours,
+            user: UserObserved::Verified,
+            topics: BTreeMap::from([("acme.message.send".into(), topic)]),
+            acls: tenant_acls("acme"),
+            quotas: desired().quotas,
+        }
+    }
+
+    fn check(edit: impl FnOnce(&mut KafkaDesired, &mut KafkaObserved), expected: &[(&str, ChangeKind)]) {
+        let (mut desired, mut observed) = (desired(), steady());
+        edit(&mut desired, &mut observed);
+        let changes = plan(&desired, &observed);
+        let found: Vec<_> = changes.iter().map(|change| (change.to_string(), change.kind())).collect();
+        let expected: Vec<_> = expected.iter().map(|(text, kind)| ((*text).to_owned(), *kind)).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_steady_tenant_needs_nothing() {
+        check(|_, _| {}, &[]);
+    }
+
+    #[test]
+    fn a_new_tenant_gets_everything_with_the_marker_first() {
+        use ChangeKind::Create;
+        check(
+            |_, observed| *observed = KafkaObserved::default(),
+            &[
+                ("mark acme. as owned", Create),
+                ("create user acme", Create),
+                ("create topic acme.message.send (6 partitions)", Create),
+                ("allow Read on topic acme.* for user acme", Create),
+                ("allow Write on topic acme.* for user acme", Create),
+                ("allow Describe on topic acme.* for user acme", Create),
+                ("allow Read on group acme.* for user acme", Create),
+                ("allow Describe on group acme.* for user acme", Create),
+                ("set producer_byte_rate of user acme: none -> 1000000", Create),
+            ],
+        );
+    }
+
+    #[test]
+    fn hand_edits_are_named_one_by_one() {
+        use ChangeKind::Repair;
+        check(
+            |_, observed| {
+                let topic = observed.topics.get_mut("acme.message.send").unwrap();
+                topic.configs = BTreeMap::from([
+                    ("retention.ms".into(), "1000".into()),
+                    ("max.message.bytes".into(), "9".into()),
+                    ("leader.replication.throttled.replicas".into(), "*".into()),
+                ]);
+            },
+            &[
+                ("set retention.ms of acme.message.send: 1000 -> 604800000", Repair),
+                ("set max.message.bytes of acme.message.send: 9 -> default", Repair),
+            ],
+        );
+        check(
+            |_, observed| {
+                observed.user = UserObserved::OtherPassword;
+                observed.quotas = BTreeMap::from([("request_percentage".into(), 1.0), ("producer_byte_rate".into(), 5.0)]);
+                observed.acls.insert(Acl::allow(TOPIC, "other.".into(), PREFIXED, READ));
+            },
+            &[
+                ("revoke from user acme: allow Read on topic other.*", Repair),
+                ("set the password of user acme", Repair),
+                ("set producer_byte_rate of user acme: 5 -> 1000000", Repair),
+                ("set request_percentage of user acme: 1 -> none", Repair),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_would_lose_messages_is_blocked() {
+        check(
+            |desired, _| desired.topics[0].partitions = 12,
+            &[(
+                "topic acme.message.send has 6 partitions, 12 are declared: the count never changes in place",
+                ChangeKind::Blocked,
+            )],
+        );
+        check(
+            |desired, observed| {
+                desired.recorded_topic_ids = observed.topic_ids();
+                observed.topics.clear();
+            },
+            &[("topic acme.message.send was there before and is gone", ChangeKind::Blocked)],
+        );
+    }
+
+    #[test]
+    fn a_retained_tenant_is_taken_over() {
+        check(
+            |_, observed| observed.ownership = Ownership::Released,
+            &[("take over the retained acme.", ChangeKind::Create)],
+        );
+    }
+
+    #[test]
+    fn no_change_shows_the_password() {
+        let changes = plan(&desired(), &KafkaObserved::default());
+        assert!(!format!("{changes:?}{:?}", desired()).contains("secret-word"));
+    }
+
+    #[test]
+    fn only_a_marker_names_an_owner() {
+        assert_eq!(Acl::marker("uid-1").owner(), Some("uid-1"));
+        assert_eq!(Acl::allow(TOPIC, "posthouse-owner:x".into(), LITERAL, READ).owner(), None);
+    }
+}

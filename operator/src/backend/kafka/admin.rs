@@ -1,0 +1,371 @@
+//! Reads and writes a tenant's part of Kafka.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::Request;
+use secrecy::SecretString;
+
+use super::wire::{Connection, WireError};
+use super::{Acl, KafkaChange, KafkaDesired, KafkaNames, KafkaObserved, TopicObserved, UserObserved, plan};
+use crate::backend::{BackendError, Credentials, IdlePool, Ownership, PasswordMemo, RELEASED, System, one_line, within};
+
+/// Connecting and logging in: a healthy broker takes 5 ms, a refused login 300 ms (the broker delays it on purpose).
+const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Brokers answer from a copy of the controller's metadata. It is a few milliseconds old, on a busy machine more than
+/// fifty, so what was just written may not be there yet: writes are followed by reads until it is, at most this long.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
+const SETTLE_EVERY: Duration = Duration::from_millis(10);
+/// A topic that seems lost is looked for once more after this long, for the same reason.
+const REREAD_AFTER: Duration = Duration::from_millis(250);
+
+/// Administers tenants in one Kafka cluster. Made without I/O; connects on first use and again after a failure.
+pub struct KafkaAdmin {
+    endpoint: String,
+    credentials: Credentials,
+    idle: IdlePool<Connection>,
+    passwords: PasswordMemo,
+}
+
+impl KafkaAdmin {
+    /// `bootstrap` is Kafka's list `host:port,host:port`.
+    pub fn new(bootstrap: impl Into<String>, credentials: Credentials) -> Self {
+        let endpoint = bootstrap.into();
+        Self { endpoint, credentials, idle: IdlePool::default(), passwords: PasswordMemo::default() }
+    }
+
+    /// Reads what the tenant has. Writes nothing; a password not yet known to work is tried by a login as the tenant.
+    pub async fn observe(&self, desired: &KafkaDesired) -> Result<KafkaObserved, BackendError> {
+        let user = &desired.tenant;
+        let acls = self.acls(user).await?;
+        let names: BTreeSet<&str> = desired.topics.iter().map(|topic| topic.name.as_str()).collect();
+        let mut topics = self.topics(&names).await?;
+        let recorded = desired.recorded_topic_ids.keys().filter(|name| names.contains(name.as_str()));
+        if recorded.into_iter().any(|name| !topics.contains_key(name)) {
+            tokio::time::sleep(REREAD_AFTER).await;
+            topics = self.topics(&names).await?;
+        }
+        let exists = self.has_user(user).await?;
+        let quotas = self.quotas(user).await?;
+        let something = exists || !topics.is_empty() || !acls.is_empty();
+        let ownership = ownership(&acls, something, user, &desired.owner_uid)?;
+        let login = match exists {
+            false => UserObserved::Absent,
+            true if self.verify(user, &desired.password).await? => UserObserved::Verified,
+            true => UserObserved::OtherPassword,
+        };
+        let acls = acls.into_iter().filter(|acl| acl.owner().is_none()).collect();
+        Ok(KafkaObserved { ownership, user: login, topics, acls, quotas })
+    }
+
+    /// Makes one change of a plan.
+    pub async fn apply(&self, desired: &KafkaDesired, change: &KafkaChange) -> Result<(), BackendError> {
+        let mut results = self.apply_all(desired, std::slice::from_ref(change)).await;
+        results.pop().expect("one change has one result")
+    }
+
+    /// Makes all changes of a plan, neighbours of a kind in one request: each write costs a round of the controller's
+    /// log (up to 27 ms) whatever its size. Answers one result per change, in order, and goes on after a failure. Returns
+    /// when reads show what was written.
+    pub async fn apply_all(
+        &self,
+        desired: &KafkaDesired,
+        changes: &[KafkaChange],
+    ) -> Vec<Result<(), BackendError>> {
+        let mut results = Vec::with_capacity(changes.len());
+        let same_kind = |a: &KafkaChange, b: &KafkaChange| std::mem::discriminant(a) == std::mem::discriminant(b);
+        for run in changes.chunk_by(same_kind) {
+            let expected = results.len() + run.len();
+            match self.apply_run(desired, run).await {
+                Ok(answers) => results.extend(answers),
+                Err(error) => results.extend(run.iter().map(|_| Err(error.clone()))),
+            }
+            results.resize_with(expected, || Err(self.refused("apply a change", "no answer for it", true)));
+        }
+        let written = || changes.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(change, _)| change);
+        if written().next().is_some() {
+            self.settle(async || {
+                let left = plan(desired, &self.observe(desired).await?);
+                Ok(!written().any(|change| left.contains(change)))
+            })
+            .await;
+        }
+        results
+    }
+
+    /// Waits until `is_seen`. What is not seen in time is no failure: the next pass looks again.
+    async fn settle(&self, is_seen: impl AsyncFn() -> Result<bool, BackendError>) {
+        let polling = async {
+            loop {
+                match is_seen().await {
+                    Ok(true) => return,
+                    // The old owner's marker may still be all there is to see.
+                    Ok(false) | Err(BackendError::Conflict { .. }) => tokio::time::sleep(SETTLE_EVERY).await,
+                    Err(_) => return,
+                }
+            }
+        };
+        _ = tokio::time::timeout(SETTLE_TIMEOUT, polling).await;
+    }
+
+    /// Applies changes that are all of one variant.
+    async fn apply_run(
+        &self,
+        desired: &KafkaDesired,
+        run: &[KafkaChange],
+    ) -> Result<Vec<Result<(), BackendError>>, BackendError> {
+        let user = &desired.tenant;
+        match &run[0] {
+            KafkaChange::TakeOwnership { released, .. } => {
+                let results = self.create_acls(user, &[Acl::marker(&desired.owner_uid)]).await?;
+                if *released && results.iter().all(Result::is_ok) {
+                    self.delete_acls(user, &[Acl::marker(RELEASED)]).await?;
+                }
+                Ok(results)
+            }
+            KafkaChange::CreateUser { .. } | KafkaChange::SetPassword { .. } => {
+                self.upsert_user(user, &desired.password).await?;
+                self.passwords.verified(user, &desired.password);
+                Ok(vec![Ok(())])
+            }
+            KafkaChange::CreateTopic(_) => {
+                let topic = |change: &KafkaChange| match change {
+                    KafkaChange::CreateTopic(topic) => Some(topic.clone()),
+                    _ => None,
+                };
+                self.create_topics(&run.iter().filter_map(topic).collect::<Vec<_>>()).await
+            }
+            KafkaChange::SetTopicConfig { .. } | KafkaChange::UnsetTopicConfig { .. } => {
+                let edit = |change: &KafkaChange| match change {
+                    KafkaChange::SetTopicConfig { topic, key, to, .. } => {
+                        Some((topic.clone(), key.clone(), Some(to.clone())))
+                    }
+                    KafkaChange::UnsetTopicConfig { topic, key, .. } => Some((topic.clone(), key.clone(), None)),
+                    _ => None,
+                };
+                self.alter_topic_configs(&run.iter().filter_map(edit).collect::<Vec<_>>()).await
+            }
+            KafkaChange::Grant { .. } => {
+                let acl = |change: &KafkaChange| match change {
+                    KafkaChange::Grant { acl, .. } => Some(acl.clone()),
+                    _ => None,
+                };
+                self.create_acls(user, &run.iter().filter_map(acl).collect::<Vec<_>>()).await
+            }
+            KafkaChange::Revoke { .. } => {
+                let acl = |change: &KafkaChange| match change {
+                    KafkaChange::Revoke { acl, .. } => Some(acl.clone()),
+                    _ => None,
+                };
+                self.delete_acls(user, &run.iter().filter_map(acl).collect::<Vec<_>>()).await
+            }
+            KafkaChange::SetQuota { .. } | KafkaChange::UnsetQuota { .. } => {
+                let edit = |change: &KafkaChange| match change {
+                    KafkaChange::SetQuota { key, to, .. } => Some((key.clone(), Some(*to))),
+                    KafkaChange::UnsetQuota { key, .. } => Some((key.clone(), None)),
+                    _ => None,
+                };
+                // One entity, so one verdict for all of its keys.
+                self.alter_quotas(user, &run.iter().filter_map(edit).collect::<Vec<_>>()).await?;
+                Ok(run.iter().map(|_| Ok(())).collect())
+            }
+            KafkaChange::PartitionsDiffer { .. } => {
+                let refused = |change: &KafkaChange| Err(self.refused("change partitions", change, false));
+                Ok(run.iter().map(refused).collect())
+            }
+            KafkaChange::TopicLost { .. } => {
+                let lost = |change: &KafkaChange| match change {
+                    KafkaChange::TopicLost { topic } => {
+                        let object = format!("topic {topic}");
+                        Err(BackendError::DataLoss { system: System::Kafka, object })
+                    }
+                    _ => Ok(()),
+                };
+                Ok(run.iter().map(lost).collect())
+            }
+        }
+    }
+
+    /// Removes everything of the tenant and says what was there. Rights go first: a session that is open outlives its
+    /// user, but not its ACLs. The owner marker goes last, so that a removal cut short can be repeated.
+    pub async fn remove(&self, names: &KafkaNames) -> Result<Vec<String>, BackendError> {
+        let user = &names.tenant;
+        let prefix = format!("{user}.");
+        let acls = self.acls(user).await?;
+        let topics = self.topic_names(&prefix).await?;
+        let exists = self.has_user(user).await?;
+        let something = exists || !topics.is_empty() || !acls.is_empty();
+        if ownership(&acls, something, user, &names.owner_uid)? == Ownership::Absent {
+            return Ok(Vec::new());
+        }
+        let mut removed = Vec::new();
+        let (markers, rights): (Vec<Acl>, Vec<Acl>) = acls.into_iter().partition(|acl| acl.owner().is_some());
+        all(self.delete_acls(user, &rights).await?)?;
+        removed.extend(rights.iter().map(|acl| format!("{acl} for user {user}")));
+        let quotas = self.quotas(user).await?;
+        if !quotas.is_empty() {
+            let cleared: Vec<_> = quotas.keys().map(|key| (key.clone(), None)).collect();
+            self.alter_quotas(user, &cleared).await?;
+            removed.extend(quotas.keys().map(|key| format!("quota {key} of user {user}")));
+        }
+        if exists {
+            self.delete_user(user).await?;
+            self.passwords.forget(user);
+            removed.push(format!("user {user}"));
+        }
+        self.delete_topics(&topics).await?;
+        removed.extend(topics.iter().map(|topic| format!("topic {topic}")));
+        let groups = self.delete_groups(&prefix).await?;
+        removed.extend(groups.iter().map(|group| format!("group {group}")));
+        all(self.delete_acls(user, &markers).await?)?;
+        self.settle(async || {
+            let gone = self.acls(user).await?.is_empty() && !self.has_user(user).await?;
+            Ok(gone && self.quotas(user).await?.is_empty() && self.topic_names(&prefix).await?.is_empty())
+        })
+        .await;
+        Ok(removed)
+    }
+
+    /// Lets a retained tenant go: its data stays, and the next owner may take it over. Its user loses all rights.
+    pub async fn release(&self, names: &KafkaNames) -> Result<(), BackendError> {
+        let user = &names.tenant;
+        let acls = self.acls(user).await?;
+        match ownership(&acls, !acls.is_empty(), user, &names.owner_uid)? {
+            Ownership::Absent | Ownership::Released => return Ok(()),
+            Ownership::Ours => {}
+        }
+        all(self.create_acls(user, &[Acl::marker(RELEASED)]).await?)?;
+        let old: Vec<_> = acls.into_iter().collect();
+        all(self.delete_acls(user, &old).await?)?;
+        self.settle(async || Ok(self.acls(user).await? == BTreeSet::from([Acl::marker(RELEASED)]))).await;
+        Ok(())
+    }
+
+    /// Forgets that the tenant's password was seen to work, so that the next [`Self::observe`] tries it again.
+    pub fn distrust_password(&self, tenant: &str) {
+        self.passwords.forget(tenant);
+    }
+
+    async fn verify(&self, user: &str, password: &SecretString) -> Result<bool, BackendError> {
+        if self.passwords.knows(user, password) {
+            return Ok(true);
+        }
+        let tenant = Credentials { username: user.to_owned(), password: password.clone() };
+        match self.open_as(&tenant).await {
+            Ok(_) => {
+                self.passwords.verified(user, password);
+                Ok(true)
+            }
+            Err(BackendError::CredentialsRejected { .. }) => Ok(false),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Sends one request over an idle connection, or over a new one.
+    pub(super) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, BackendError> {
+        if let Some(mut connection) = self.idle.take().filter(Connection::is_usable) {
+            let answer = within(System::Kafka, &self.endpoint, CALL_TIMEOUT, async {
+                Ok(connection.call(request).await)
+            });
+            match answer.await? {
+                Ok(response) => {
+                    self.idle.put_back(connection);
+                    return Ok(response);
+                }
+                // The broker closes idle and expired connections; every request here can be sent twice.
+                Err(WireError::Io(_)) => {}
+                Err(other) => return Err(self.broken(&self.endpoint, other)),
+            }
+        }
+        let mut connection = self.open_as(&self.credentials).await?;
+        let response = self.call_on(&mut connection, request).await?;
+        self.idle.put_back(connection);
+        Ok(response)
+    }
+
+    /// Sends one request over a connection to a certain broker.
+    pub(super) async fn call_on<R: Request>(
+        &self,
+        connection: &mut Connection,
+        request: &R,
+    ) -> Result<R::Response, BackendError> {
+        within(System::Kafka, &self.endpoint, CALL_TIMEOUT, async {
+            connection.call(request).await.map_err(|error| self.broken(&self.endpoint, error))
+        })
+        .await
+    }
+
+    pub(super) async fn open_at(
+        &self,
+        address: &str,
+        credentials: &Credentials,
+    ) -> Result<Connection, BackendError> {
+        within(System::Kafka, address, OPEN_TIMEOUT, async {
+            Connection::open(address, credentials).await.map_err(|error| self.broken(address, error))
+        })
+        .await
+    }
+
+    pub(super) fn own_credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    async fn open_as(&self, credentials: &Credentials) -> Result<Connection, BackendError> {
+        let mut last = None;
+        for address in self.endpoint.split(',').map(str::trim) {
+            match self.open_at(address, credentials).await {
+                Err(error @ BackendError::Unavailable { .. }) => last = Some(error),
+                decided => return decided,
+            }
+        }
+        Err(last.expect("a split has at least one part, so at least one address was tried"))
+    }
+
+    fn broken(&self, address: &str, error: WireError) -> BackendError {
+        let endpoint = address.to_owned();
+        match error {
+            WireError::LoginRefused => BackendError::CredentialsRejected { system: System::Kafka, endpoint },
+            other => BackendError::Unavailable { system: System::Kafka, endpoint, detail: one_line(other) },
+        }
+    }
+
+    pub(super) fn refused(&self, action: &str, why: impl std::fmt::Display, retryable: bool) -> BackendError {
+        let detail = one_line(why);
+        BackendError::Refused { system: System::Kafka, action: action.into(), detail, retryable }
+    }
+
+    /// Reads an item's error code. `fine` lists codes that mean "already so". The broker's own message is left out: it
+    /// may hold a dump of the request.
+    pub(super) fn verdict(&self, code: i16, fine: &[ResponseError], action: &str) -> Result<(), BackendError> {
+        match ResponseError::try_from_code(code) {
+            None => Ok(()),
+            Some(error) if fine.contains(&error) => Ok(()),
+            Some(error) => Err(self.refused(action, error, error.is_retriable())),
+        }
+    }
+}
+
+fn ownership(
+    acls: &BTreeSet<Acl>,
+    something: bool,
+    tenant: &str,
+    owner_uid: &str,
+) -> Result<Ownership, BackendError> {
+    if !something {
+        return Ok(Ownership::Absent);
+    }
+    let owners: BTreeSet<&str> = acls.iter().filter_map(Acl::owner).collect();
+    // Two markers stand side by side while ownership passes on; ours decides.
+    let marker = owners.get(owner_uid).or_else(|| owners.iter().find(|owner| **owner != RELEASED));
+    let marker = marker.or_else(|| owners.get(RELEASED)).copied();
+    Ownership::of(System::Kafka, &format!("user {tenant} or its topics"), marker, owner_uid)
+}
+
+fn all(results: Vec<Result<(), BackendError>>) -> Result<(), BackendError> {
+    results.into_iter().collect()
+}
+
+/// Topics by name.
+pub(super) type Topics = BTreeMap<String, TopicObserved>;
