@@ -1,0 +1,37 @@
+//! The custom resources of Posthouse: what a team writes ([`MessengerTenant`]), what an installation offers
+//! ([`MessengerCell`]), and the closed vocabulary of their conditions.
+//!
+//! Everything here is data: no client, no runtime. The CRD YAML in `charts/posthouse-crds` is printed from these types by
+//! `crdgen`, and a test compares the two.
+
+mod conditions;
+mod messenger_cell;
+mod messenger_tenant;
+mod names;
+mod period;
+pub mod yaml;
+
+pub use conditions::{ConditionType, Reason, Status};
+pub use messenger_cell::{
+    CellCapacity, CellCql, CellKafka, CellKeycloak, CellPostgres, CellRedis, CellRouting, CellStatus,
+    CqlFlavor, MessengerCell, MessengerCellSpec, Scheme, SecretName, SecurityProtocol,
+};
+pub use messenger_tenant::{
+    CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_REPLICAS,
+    DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus,
+    MessengerTenant, MessengerTenantSpec, RateLimit, Registration, ResourceAmounts, ResourcesSpec,
+    RoutingSpec, ServiceSpec, ServicesSpec, StoreStatus, TenantStatus,
+};
+pub use names::{
+    CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId, TopicName,
+};
+pub use period::{Period, PeriodError};
+
+/// API group of both resources.
+pub const GROUP: &str = "messenger.posthouse.dev";
+/// The version that is served and stored.
+pub const VERSION: &str = "v1alpha1";
+/// Label on everything the operator makes for a tenant; the value is the tenant id.
+pub const TENANT_LABEL: &str = "messenger.posthouse.dev/tenant";
+/// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
+pub const FINALIZER: &str = "messenger.posthouse.dev/backends";

@@ -1,0 +1,249 @@
+//! `MessengerCell`: one set of shared backends.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The backends of a cell and how many tenants they carry.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "messenger.posthouse.dev",
+    version = "v1alpha1",
+    kind = "MessengerCell",
+    plural = "messengercells",
+    shortname = "mcell",
+    category = "messenger",
+    status = "CellStatus",
+    derive = "PartialEq",
+    cel,
+    doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis) that many tenants live on. \
+           A tenant names its cell in spec.cellRef and is placed there while the cell has room. \
+           Realms and keyspaces are what a cell runs out of first: a large installation has several cells.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(
+        name = "Tenants",
+        type_ = "integer",
+        json_path = ".status.tenants",
+        description = "Tenants placed on this cell"
+    ),
+    printcolumn(name = "Capacity", type_ = "integer", json_path = ".spec.capacity.tenants"),
+    printcolumn(name = "Domain", type_ = "string", json_path = ".spec.routing.domain"),
+    printcolumn(name = "Kafka", type_ = "string", json_path = ".spec.kafka.bootstrapServers", priority = 1),
+    printcolumn(name = "Keycloak", type_ = "string", json_path = ".spec.keycloak.url", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MessengerCellSpec {
+    /// How much this cell carries. May change at any time; tenants already placed stay when it shrinks.
+    pub capacity: CellCapacity,
+    /// The event log. Every tenant gets its own topics, user, ACLs and quotas there.
+    pub kafka: CellKafka,
+    /// The message store: ScyllaDB, or Cassandra, which speaks the same protocol. Every tenant gets its own keyspace
+    /// and role.
+    pub cql: CellCql,
+    /// Sign-in. Every tenant gets its own realm.
+    pub keycloak: CellKeycloak,
+    /// Profiles and chats. Every tenant gets its own database and role.
+    pub postgres: CellPostgres,
+    /// Sessions and rate limits. Every tenant gets its own ACL user and key prefix.
+    pub redis: CellRedis,
+    /// How people reach the tenants of this cell, through Traefik.
+    pub routing: CellRouting,
+}
+
+/// How much a cell carries.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellCapacity {
+    /// How many tenants may be placed here. The next one stays `Placed=False` with reason `CapacityExhausted`.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 1000").message("capacity.tenants must lie between 1 and 1000"))]
+    pub tenants: i32,
+}
+
+/// Kafka of a cell.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellKafka {
+    /// `host:port`, comma separated. Operator and services use the same addresses.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+:[0-9]+(,[a-z0-9.-]+:[0-9]+)*$')").message("kafka.bootstrapServers must be host:port, comma separated"))]
+    #[schemars(length(max = 1024))]
+    pub bootstrap_servers: String,
+    /// How clients sign in; see [`SecurityProtocol`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_protocol: Option<SecurityProtocol>,
+    /// Copies of every partition of every tenant topic made from now on. Default 3; a single broker needs 1.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 5").message("kafka.replicationFactor must lie between 1 and 5"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication_factor: Option<i32>,
+    /// Secret in the operator's own namespace with the keys `username` and `password` of the operator's Kafka account.
+    pub admin_secret_ref: SecretName,
+}
+
+/// How Kafka clients sign in. `SaslPlaintext` (SCRAM-SHA-512 without TLS) is the default and so far the only value.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SecurityProtocol {
+    /// SCRAM-SHA-512 over plain TCP, for networks that are trusted or encrypted below.
+    #[default]
+    SaslPlaintext,
+}
+
+/// The CQL store of a cell.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellCql {
+    /// `host:port` of some nodes; the driver finds the others.
+    #[x_kube(validation = Rule::new(r"self.size() >= 1 && self.all(point, point.matches('^[a-z0-9.-]+:[0-9]+$'))").message("cql.contactPoints needs at least one host:port"))]
+    #[schemars(length(max = 16), inner(length(max = 260)))]
+    pub contact_points: Vec<String>,
+    /// What answers there; see [`CqlFlavor`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flavor: Option<CqlFlavor>,
+    /// The datacenter the keyspaces are replicated in, as `nodetool status` prints it.
+    #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9_-]{1,48}$')").message("cql.datacenter must be a datacenter name as nodetool status prints it"))]
+    #[schemars(length(max = 48))]
+    pub datacenter: String,
+    /// Copies of every row in that datacenter. Default 3; a single node needs 1.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 7").message("cql.replicationFactor must lie between 1 and 7"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication_factor: Option<i32>,
+    /// Secret in the operator's own namespace with the keys `username` and `password` of the operator's CQL role.
+    pub admin_secret_ref: SecretName,
+}
+
+/// What answers the CQL protocol. `Scylla` is the default; `Cassandra` leaves out the table and keyspace options that
+/// only ScyllaDB knows.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CqlFlavor {
+    /// ScyllaDB, the store Posthouse is made for.
+    #[default]
+    Scylla,
+    /// Apache Cassandra 5.
+    Cassandra,
+}
+
+/// Keycloak of a cell.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellKeycloak {
+    /// Where the operator and the services reach Keycloak.
+    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.:-]+(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("keycloak.url must be an http(s) URL without a trailing slash"))]
+    #[schemars(length(max = 512))]
+    pub url: String,
+    /// The URL people's browsers use, and the start of every token's `iss`. Defaults to `url`. Changing it makes
+    /// every token given out before it void.
+    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.:-]+(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("keycloak.publicUrl must be an http(s) URL without a trailing slash"))]
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// Secret in the operator's own namespace with the keys `clientId` and `clientSecret` of a client of the master
+    /// realm. It needs the role `create-realm` and no other.
+    pub admin_secret_ref: SecretName,
+}
+
+/// PostgreSQL of a cell.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellPostgres {
+    /// Host name or address.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]{1,253}$')").message("postgres.host must be a host name or an address"))]
+    #[schemars(length(max = 253))]
+    pub host: String,
+    /// Default 5432.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("postgres.port must be a port"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+    /// Secret in the operator's own namespace with the keys `username` and `password` of a role with CREATEDB and
+    /// CREATEROLE.
+    pub admin_secret_ref: SecretName,
+}
+
+/// Redis of a cell.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellRedis {
+    /// `host:port`.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+:[0-9]+$')").message("redis.address must be host:port"))]
+    #[schemars(length(max = 260))]
+    pub address: String,
+    /// Secret in the operator's own namespace with the keys `username` and `password` of a user that may manage ACLs.
+    pub admin_secret_ref: SecretName,
+}
+
+/// How people reach the tenants of a cell.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellRouting {
+    /// A tenant that names no hosts is found at `<tenantId>.<domain>`.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')").message("routing.domain must be a DNS name in lower case"))]
+    #[schemars(length(max = 230))]
+    pub domain: String,
+    /// What people's browsers speak; see [`Scheme`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// The port people type. Absent means the scheme's own.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("routing.port must be a port"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+    /// `host:port` where the operator reaches Traefik to prove a tenant's routes. It asks over plain HTTP with the tenant's
+    /// host in the `Host` header.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+:[0-9]+$')").message("routing.probeAddress must be host:port"))]
+    #[schemars(length(max = 260))]
+    pub probe_address: String,
+}
+
+/// What people's browsers speak. Default `Https`. It decides the URLs in status and the Traefik entry point: `web` for
+/// `Http`, `websecure` for `Https`.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scheme {
+    /// Plain HTTP, for a machine of one's own.
+    Http,
+    /// TLS at the front door.
+    #[default]
+    Https,
+}
+
+impl Scheme {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// A Secret, by name. It is always looked for in the operator's own namespace: the operator may read Secrets nowhere
+/// else until it made a tenant's namespace its own.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretName {
+    /// Name of the Secret.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message("name must be the name of a Secret"))]
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+/// What the operator found.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellStatus {
+    /// The generation of the spec this status speaks about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// How many tenants are placed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<i32>,
+    /// `Ready`: the admin Secrets are complete and the cell takes tenants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,358 @@
+//! `MessengerTenant`: what one tenant wants.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{apimachinery::pkg::api::resource::Quantity, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Period;
+
+/// Partitions of a tenant that names none: enough for a handful of message pods.
+pub const DEFAULT_PARTITIONS: i32 = 6;
+/// How long the log keeps what was sent and delivered; the message store keeps messages for good.
+pub const DEFAULT_RETENTION: Period = Period::hours(168);
+/// Short, because services check tokens without asking Keycloak: a revoked session lives on for at most this long.
+pub const DEFAULT_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(300);
+/// Requests a second and client address, with bursts.
+pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 };
+/// Pods of a service that names no number.
+pub const DEFAULT_REPLICAS: i32 = 1;
+
+/// What the tenant wants. Only `tenantId` and `cellRef` must be said; every default is applied where it is used and
+/// never written back.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "messenger.posthouse.dev",
+    version = "v1alpha1",
+    kind = "MessengerTenant",
+    plural = "messengertenants",
+    namespaced,
+    shortname = "mt",
+    category = "messenger",
+    status = "TenantStatus",
+    derive = "PartialEq",
+    cel,
+    doc = "A MessengerTenant is one company's messenger: its own sign-in realm, event log, message store and address. \
+           Apply it, wait for Ready=True, and open status.endpoints.web. Its Deployments, Services, routes and Secrets live beside it in \
+           its namespace. kubectl delete keeps the data unless spec.deletionPolicy is Delete.",
+    validation = Rule::new("self.metadata.name.size() <= 40 && !self.metadata.name.contains('.')").message("metadata.name must be 40 characters or fewer without a dot: Services and Deployments are named after it"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Cell", type_ = "string", json_path = ".spec.cellRef.name"),
+    printcolumn(name = "Host", type_ = "string", json_path = ".status.hosts[0]", description = "The first address of the tenant"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Tenant", type_ = "string", json_path = ".spec.tenantId", priority = 1),
+    printcolumn(name = "Kafka", type_ = "string", json_path = r#".status.conditions[?(@.type=="KafkaReady")].status"#, priority = 1),
+    printcolumn(name = "Store", type_ = "string", json_path = r#".status.conditions[?(@.type=="StoreReady")].status"#, priority = 1),
+    printcolumn(name = "Database", type_ = "string", json_path = r#".status.conditions[?(@.type=="DatabaseReady")].status"#, priority = 1),
+    printcolumn(name = "Identity", type_ = "string", json_path = r#".status.conditions[?(@.type=="IdentityReady")].status"#, priority = 1),
+    printcolumn(name = "Cache", type_ = "string", json_path = r#".status.conditions[?(@.type=="CacheReady")].status"#, priority = 1),
+    printcolumn(name = "Workloads", type_ = "string", json_path = r#".status.conditions[?(@.type=="WorkloadsReady")].status"#, priority = 1),
+    printcolumn(name = "Routes", type_ = "string", json_path = r#".status.conditions[?(@.type=="RoutesReady")].status"#, priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
+    selectable = "spec.tenantId",
+    selectable = "spec.cellRef.name"
+)]
+#[x_kube(validation = Rule::new("(has(self.kafka) && has(self.kafka.partitions) ? self.kafka.partitions : 6) == (has(oldSelf.kafka) && has(oldSelf.kafka.partitions) ? oldSelf.kafka.partitions : 6)").message("kafka.partitions cannot change: a chat's messages would move to another partition and lose their order").field_path(".kafka"))]
+#[serde(rename_all = "camelCase")]
+pub struct MessengerTenantSpec {
+    /// The tenant's name in every backend: topics `acme.message.send`, Kafka user `acme`, keyspace, database and their
+    /// roles `mt_acme`, realm `acme`, Redis user `acme`. 3 to 20 lower-case letters and digits, a letter first.
+    /// Immutable. Unique in the installation: of two resources with one tenantId the oldest wins, and the other stays
+    /// `Ready=False` with reason `ResourceConflict` and touches nothing.
+    #[x_kube(
+        validation = Rule::new("self.matches('^[a-z][a-z0-9]{2,19}$')").message("tenantId must be 3 to 20 lower-case letters and digits and start with a letter"),
+        validation = Rule::new("self == oldSelf").message("tenantId is immutable: make a new tenant instead")
+    )]
+    #[schemars(length(max = 64))]
+    pub tenant_id: String,
+
+    /// The cell the tenant lives on. Immutable: data does not move between cells.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("cellRef is immutable: data does not move between cells"))]
+    pub cell_ref: CellRef,
+
+    /// Host names people use, the first one being the main one. Default: `<tenantId>.<domain of the cell>`. May
+    /// change at any time. A host that another tenant had first is reported in `RoutesReady` with reason `HostConflict`.
+    #[x_kube(
+        validation = Rule::new(r"self.all(host, host.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$'))").message("hosts must be DNS names in lower case, without a wildcard, scheme or port"),
+        validation = Rule::new("self.all(host, self.exists_one(other, other == host))").message("hosts must not repeat")
+    )]
+    #[schemars(length(min = 1, max = 8), inner(length(max = 253)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Vec<String>>,
+
+    /// What `kubectl delete` does to the data; see [`DeletionPolicy`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+
+    /// While true the operator looks, reports `Ready=False` with reason `Paused`, and writes nothing: not to the
+    /// backends, not to the namespace. Deletion still works. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+
+    /// The tenant's event log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSpec>,
+
+    /// The tenant's sign-in realm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<IdentitySpec>,
+
+    /// How the tenant is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing: Option<RoutingSpec>,
+
+    /// The five services. An absent one gets the defaults; none can be switched off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<ServicesSpec>,
+}
+
+/// A cell, by name.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellRef {
+    /// Name of a MessengerCell. If there is none yet, the tenant waits with `Placed=False`, reason `CellNotFound`.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message("cellRef.name must be the name of a MessengerCell"))]
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+/// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database
+/// and realm; the tenant can be taken up again by applying it anew. `Delete` removes all of it within a minute; what
+/// cannot be removed by then is named in an Event and in the operator's log. May change until the resource is deleted.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeletionPolicy {
+    /// Keep topics, keyspace, database and realm.
+    #[default]
+    Retain,
+    /// Remove everything in every backend.
+    Delete,
+}
+
+/// The tenant's event log.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSpec {
+    /// Partitions of the topics `message.send`, `message.delivered` and `chat.events`; also how many message pods
+    /// can work at the same time. Default 6. Immutable, because a chat's order hangs on its partition.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 96").message("kafka.partitions must lie between 1 and 96"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
+
+    /// How long `message.send` and `message.delivered` keep a record. It bounds how long the message service may be down
+    /// without losing anything; messages themselves are kept in the store for good. Default `168h`, at least `1h`,
+    /// at most `8760h`. May change at any time.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h') && duration(self) <= duration('8760h')").message("kafka.retention must lie between 1h and 8760h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Period>,
+
+    /// Bounds on what the tenant's services take from the brokers. Absent fields are unbounded. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<KafkaQuotas>,
+}
+
+/// Kafka client quotas of the tenant's user. They hold per broker; a client above them is slowed down, never cut off.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaQuotas {
+    /// Bytes a second the tenant may write to one broker.
+    #[x_kube(validation = Rule::new("self >= 1024").message("kafka.quotas.producerBytesPerSecond must be at least 1024"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub producer_bytes_per_second: Option<i64>,
+
+    /// Bytes a second the tenant may read from one broker.
+    #[x_kube(validation = Rule::new("self >= 1024").message("kafka.quotas.consumerBytesPerSecond must be at least 1024"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer_bytes_per_second: Option<i64>,
+
+    /// Share of one broker's request threads the tenant may use; 100 is one whole thread.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 10000").message("kafka.quotas.requestPercentage must lie between 1 and 10000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_percentage: Option<i32>,
+}
+
+/// The tenant's sign-in realm.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentitySpec {
+    /// Who may make an account; see [`Registration`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
+
+    /// How long an access token is good for. Services check tokens without asking Keycloak, so somebody who was locked
+    /// out may go on for at most this long. Default `5m`, at least `1m`, at most `1h`. May change at any time.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('1h')").message("identity.accessTokenLifetime must lie between 1m and 1h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_token_lifetime: Option<Period>,
+}
+
+/// Who may make an account. `Open` (default): everybody who reaches the tenant. `InviteOnly`: accounts are made by an
+/// administrator of the realm. May change at any time.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Registration {
+    /// Everybody who reaches the tenant.
+    #[default]
+    Open,
+    /// An administrator of the realm.
+    InviteOnly,
+}
+
+/// How the tenant is reached.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutingSpec {
+    /// Requests a client address may make, enforced by Traefik before any service sees them. Default 100 a second with
+    /// bursts of 200. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// A token bucket for each client address.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.burst >= self.average").message("routing.rateLimit.burst must not be smaller than average"))]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit {
+    /// Requests a second in the long run.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("routing.rateLimit.average must lie between 1 and 100000"))]
+    pub average: i32,
+    /// Requests at once after a quiet while.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("routing.rateLimit.burst must lie between 1 and 100000"))]
+    pub burst: i32,
+}
+
+/// The five services of a tenant.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicesSpec {
+    /// Holds the people's WebSockets and pushes to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<ServiceSpec>,
+    /// Registration, sign-in, refresh, sign-out; token and membership checks for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<ServiceSpec>,
+    /// Profiles and search of people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<ServiceSpec>,
+    /// Chats, members and roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ServiceSpec>,
+    /// Orders, stores and delivers messages. More replicas than `kafka.partitions` stand idle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<ServiceSpec>,
+}
+
+/// Size of one service.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// Pods. Default 1. May change at any time.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 50").message("replicas must lie between 1 and 50"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// What a pod asks for and may use. Absent amounts keep the service's defaults. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+}
+
+/// What a pod asks for and may use.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourcesSpec {
+    /// Kept free for the pod by the scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<ResourceAmounts>,
+    /// Never exceeded: CPU is throttled, memory ends the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ResourceAmounts>,
+}
+
+/// Amounts of CPU and memory.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceAmounts {
+    /// Like `100m` (a tenth of a core) or `2`.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]+m?$|^[0-9]+[.][0-9]{1,3}$')").message("cpu must be an amount like 100m or 2"))]
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Like `128Mi` or `1Gi`.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]+(Ki|Mi|Gi)$')").message("memory must be an amount like 128Mi or 1Gi"))]
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+impl ResourceAmounts {
+    /// Returns the named amounts as Kubernetes writes them.
+    pub fn quantities(&self) -> BTreeMap<String, Quantity> {
+        let named = [("cpu", &self.cpu), ("memory", &self.memory)];
+        named
+            .into_iter()
+            .filter_map(|(name, amount)| Some((name.to_owned(), Quantity(amount.clone()?))))
+            .collect()
+    }
+}
+
+/// What the operator found and did.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantStatus {
+    /// The generation of the spec this status speaks about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The cell the tenant was placed on. Set once; it keeps its place when the cell shrinks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<String>,
+    /// The hosts that are routed, the main one first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Vec<String>>,
+    /// Where people and programs go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
+    /// Kafka's part of the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaStatus>,
+    /// The message store's part of the tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreStatus>,
+    /// One condition for each part (Placed, KafkaReady, StoreReady, DatabaseReady, IdentityReady, CacheReady,
+    /// WorkloadsReady, RoutesReady) and Ready, the summary. The message says the next step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Where people and programs go.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// Base URL of the REST APIs: `/api/auth`, `/api/users`, `/api/chats`, `/api/messages`.
+    pub web: String,
+    /// WebSocket URL.
+    pub ws: String,
+    /// API documentation.
+    pub docs: String,
+    /// OpenID Connect issuer of the tenant's realm.
+    pub issuer: String,
+}
+
+/// Kafka's part of the tenant.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaStatus {
+    /// Id that Kafka gave the topic `message.send` when it was made. A topic made anew has another one, which tells
+    /// the message service that offsets start over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_topic_generation: Option<String>,
+}
+
+/// The message store's part of the tenant.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreStatus {
+    /// The tenant's keyspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyspace: Option<String>,
+}

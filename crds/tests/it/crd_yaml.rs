@@ -1,0 +1,53 @@
+use std::fs;
+
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+use crate::repository;
+
+#[test]
+fn committed_crds_are_what_the_types_say() {
+    for (name, expected) in crds::yaml::files() {
+        let path = repository().join("charts/posthouse-crds/templates").join(&name);
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == expected, "{} is stale: run `make generate`", path.display());
+    }
+}
+
+#[test]
+fn every_field_is_documented() {
+    for crd in crds::yaml::crds() {
+        let crd = serde_json::to_value(crd).expect("plain data");
+        check_documented(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "");
+    }
+}
+
+fn check_documented(schema: &Value, path: &str) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        if path != ".status" {
+            let doc = property["description"].as_str().unwrap_or_default();
+            assert!(doc.len() > 10, "{path} has no description");
+            assert!(!doc.contains("[`"), "{path} shows a Rust link to people who read YAML");
+        }
+        check_documented(property, &path);
+        check_documented(&property["items"], &path);
+    }
+}
+
+#[test]
+fn names_are_what_people_type() {
+    let crd = crds::MessengerTenant::crd();
+    assert_eq!(crd.metadata.name.as_deref(), Some("messengertenants.messenger.posthouse.dev"));
+    assert_eq!(crd.spec.names.short_names, Some(vec!["mt".to_owned()]));
+    assert_eq!(crd.spec.names.categories, Some(vec!["messenger".to_owned()]));
+    assert_eq!(crd.spec.group, crds::GROUP);
+    assert_eq!(crd.spec.versions[0].name, crds::VERSION);
+    assert_eq!(crds::MessengerCell::crd().spec.names.short_names, Some(vec!["mcell".to_owned()]));
+}
+
+#[test]
+fn the_default_partitions_in_the_rule_are_the_default_in_the_code() {
+    let crd = serde_json::to_string(&crds::MessengerTenant::crd()).expect("plain data");
+    assert!(crd.contains(&format!("self.kafka.partitions : {})", crds::DEFAULT_PARTITIONS)));
+}

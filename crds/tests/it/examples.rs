@@ -1,0 +1,108 @@
+use std::{fs, path::PathBuf};
+
+use crds::{MessengerCell, MessengerTenant};
+use serde_json::Value;
+
+use crate::repository;
+
+/// Returns the YAML files of a folder below `examples/`.
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = repository().join("examples").join(folder);
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .expect("the folder of examples exists")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} has no example", folder.display());
+    files
+}
+
+/// Returns the objects of one file, as the API server would get them.
+fn objects(yaml: &str) -> Vec<Value> {
+    yaml.split("\n---\n").map(|document| serde_saphyr::from_str(document).expect("YAML")).collect()
+}
+
+/// Says what is wrong with an object: what the types do not take, or what a rule refuses.
+fn refusals(object: &Value) -> Vec<String> {
+    fn check<T: serde::de::DeserializeOwned + serde::Serialize>(
+        object: &Value,
+        rules: impl Fn(&T) -> Vec<String>,
+    ) -> Vec<String> {
+        match serde_json::from_value::<T>(object.clone()) {
+            Ok(typed) => {
+                let kept = serde_json::to_value(&typed).expect("plain data");
+                let mut wrong = unknown_fields(&object["spec"], &kept["spec"], "spec");
+                wrong.extend(rules(&typed));
+                wrong
+            }
+            Err(error) => vec![error.to_string()],
+        }
+    }
+    match object["kind"].as_str() {
+        Some("MessengerTenant") => check::<MessengerTenant>(object, |tenant| messages(tenant.validate_cel())),
+        Some("MessengerCell") => check::<MessengerCell>(object, |cell| messages(cell.validate_cel())),
+        Some("Namespace") => Vec::new(),
+        other => vec![format!("unexpected kind {other:?}")],
+    }
+}
+
+fn messages(result: Result<(), kube::core::cel::ValidationErrors>) -> Vec<String> {
+    match result {
+        Ok(()) => Vec::new(),
+        Err(errors) => vec![errors.to_string()],
+    }
+}
+
+/// The server refuses these with strict field validation, which kubectl asks for.
+fn unknown_fields(written: &Value, kept: &Value, path: &str) -> Vec<String> {
+    match (written, kept) {
+        (Value::Object(written), Value::Object(kept)) => written
+            .iter()
+            .flat_map(|(name, value)| match kept.get(name) {
+                Some(kept) => unknown_fields(value, kept, &format!("{path}.{name}")),
+                None => vec![format!("unknown field \"{path}.{name}\"")],
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_example_is_accepted() {
+    for path in files("tenants").into_iter().chain(files("cells")) {
+        for object in objects(&fs::read_to_string(&path).expect("readable")) {
+            assert_eq!(refusals(&object), Vec::<String>::new(), "{}", path.display());
+        }
+    }
+}
+
+/// Each refused example holds the line `# Refused: <text>`; the server's message contains the text. A file with two
+/// documents is an edit: the first is accepted, and the second is refused as its update.
+#[test]
+fn every_refused_example_is_refused_with_its_message() {
+    for path in files("tenants/refused") {
+        let yaml = fs::read_to_string(&path).expect("readable");
+        let expected = yaml
+            .lines()
+            .find_map(|line| line.strip_prefix("# Refused: "))
+            .unwrap_or_else(|| panic!("{} does not say `# Refused: ...`", path.display()));
+        let objects = objects(&yaml);
+        let said = match objects.as_slice() {
+            [object] => refusals(object),
+            [before, after] => {
+                assert_eq!(refusals(before), Vec::<String>::new(), "{}", path.display());
+                let typed = |object: &Value| -> MessengerTenant {
+                    serde_json::from_value(object.clone()).expect("both sides of an edit have legal types")
+                };
+                messages(typed(after).validate_cel_update(&typed(before)))
+            }
+            _ => panic!("{} has more than two documents", path.display()),
+        };
+        assert!(
+            said.iter().any(|message| message.contains(expected)),
+            "{}: expected {expected:?}, got {said:?}",
+            path.display()
+        );
+    }
+}
