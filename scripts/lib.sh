@@ -70,7 +70,8 @@ step() { begin "$@"; finish "$1"; }
 
 # --- processes -----------------------------------------------------------
 
-started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# The start time of a living process; a zombie, which some inits leave for a while, is dead.
+started_at() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | awk '$1 != "Z" && $1 != "X" {print $20}'; }
 
 # A pid file holds the pid and its start time, so that a reused pid is never taken for ours.
 pid_of() {

@@ -13,12 +13,17 @@ bridge_up() {
     # A service address without a rule yet dies on the bridge instead of leaving the machine.
     ip route replace $SERVICE_SUBNET dev $BRIDGE
     echo 1 > /proc/sys/net/ipv4/ip_forward
-    # Where a container engine drops what is forwarded by default, our pods still reach each other and nothing else.
-    iptables -C FORWARD -i $BRIDGE -o $BRIDGE -m comment --comment posthouse -j ACCEPT 2>/dev/null ||
-        iptables -I FORWARD -i $BRIDGE -o $BRIDGE -m comment --comment posthouse -j ACCEPT
+    # Pods reach each other and this machine, even where a container engine drops what is forwarded by default; and
+    # nothing of theirs leaves the machine.
+    bridge_rule "-o $BRIDGE -j ACCEPT"
+    bridge_rule "! -o $BRIDGE -j REJECT"
+}
+
+bridge_rule() {
+    local rule="FORWARD -i $BRIDGE -m comment --comment posthouse $1"
+    iptables -C $rule 2> /dev/null || iptables -I $rule
 }
 
 bridge_down() {
-    iptables -D FORWARD -i $BRIDGE -o $BRIDGE -m comment --comment posthouse -j ACCEPT 2>/dev/null || true
     if ip link show $BRIDGE > /dev/null 2>&1; then ip link delete $BRIDGE; fi
 }

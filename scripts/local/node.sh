@@ -88,12 +88,12 @@ node_clean() {
     find /sys/fs/cgroup -depth -type d -path '*/posthouse*' -exec rmdir {} \; 2>/dev/null || true
 }
 
-# The chains of kube-proxy and kubelet, in one go; rules of others are written back as they were.
+# Our rules and the chains of kube-proxy and kubelet, in one go; rules of others are written back as they were.
 iptables_clean() {
-    local save
-    for save in iptables ip6tables; do
-        if $save-save 2>/dev/null | grep -q 'KUBE-'; then
-            $save-save | grep -v 'KUBE-' | $save-restore
+    local family
+    for family in iptables ip6tables; do
+        if $family-save 2> /dev/null | grep -qE 'KUBE-|comment posthouse'; then
+            $family-save | grep -vE 'KUBE-|comment posthouse' | $family-restore
         fi
     done
 }
