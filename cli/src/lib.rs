@@ -1,0 +1,31 @@
+//! `posthouse`, which is also `kubectl posthouse`: status of tenants, a demo of two people talking, and a chat in
+//! the terminal.
+//!
+//! The [`client`] is a library of its own: programs and the end-to-end tests talk to a messenger through it.
+
+mod args;
+mod chat;
+pub mod client;
+mod demo;
+mod failure;
+mod output;
+mod status;
+mod tenants;
+
+pub use args::Cli;
+pub use failure::{Exit, Failure};
+
+use args::Command;
+
+/// Runs one command; what it found is on standard output, and a failure says what to do next.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Demo(args) => demo::run(args, cli.output).await,
+        Command::Chat(args) => chat::run(args, cli.output).await,
+        Command::Status(args) => status::run(args, cli.output).await,
+        Command::Completions { shell } => {
+            args::print_completions(shell);
+            Ok(())
+        }
+    }
+}

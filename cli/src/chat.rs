@@ -1,0 +1,329 @@
+//! `posthouse chat`: a small terminal client that works in a pipe as well.
+
+mod line;
+
+use std::{collections::HashMap, io::IsTerminal, time::Duration};
+
+use contracts::{
+    ChatId, DeviceId, UserId,
+    api::{Chat, ChatKind, CreateChatRequest, RegisterRequest},
+    event::EntryKind,
+    wire::Message,
+};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    sync::mpsc,
+};
+
+use self::line::Line;
+use crate::{
+    args::ChatArgs,
+    client::{ClientError, Event, Identity, Messenger, Receipt, SendFailure, Session},
+    failure::{Exit, Failure},
+    output::{self, Output},
+};
+
+/// How much of a chat is shown when it is opened.
+const SHOWN_ON_OPEN: i64 = 20;
+/// After the end of a pipe, the last messages have this long to be stored.
+const LAST_MESSAGES: Duration = Duration::from_secs(60);
+
+const HELP: &str = "\
+  /chats            lists your chats
+  /open N|@NAME|ID  opens a chat of the list, or a direct chat
+  /group TITLE @NAME...  starts a group; TITLE is one word
+  /members          lists who is in the open chat
+  /quit             ends; so does the end of the input
+  anything else is said in the open chat";
+
+pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
+    let messenger = Messenger::new(&args.url)?;
+    let password = password(&args.user)?;
+    if args.register {
+        let request =
+            RegisterRequest { username: args.user.clone(), password: password.clone(), display_name: None };
+        messenger.register(&request).await?;
+    }
+    let identity = Identity::sign_in(&messenger, &args.user, &password).await?;
+    let (session, events) = Session::open(identity.clone(), DeviceId::generate());
+    let mut room = Room { identity, session, output, open: None, listed: Vec::new(), names: HashMap::new() };
+    match &args.to {
+        Some(to) => room.open_by(to).await?,
+        None => {
+            room.list().await?;
+            room.note("/help shows the commands");
+        }
+    }
+    room.talk(events, args.follow).await
+}
+
+/// Returns the password from the environment, or from the terminal without an echo.
+fn password(user: &str) -> Result<String, Failure> {
+    if let Ok(password) = std::env::var("POSTHOUSE_PASSWORD") {
+        return Ok(password);
+    }
+    let terminal = console::Term::stderr();
+    if !terminal.is_term() || !std::io::stdin().is_terminal() {
+        let next = "set POSTHOUSE_PASSWORD, since there is no terminal to ask on";
+        return Err(Failure::new(Exit::Refused, format!("no password for {user}"), next));
+    }
+    let asked =
+        terminal.write_str(&format!("password of {user}: ")).and_then(|()| terminal.read_secure_line());
+    asked.map_err(|error| {
+        Failure::new(Exit::Refused, format!("no password was read: {error}"), "set POSTHOUSE_PASSWORD")
+    })
+}
+
+struct Room {
+    identity: Identity,
+    session: Session,
+    output: Output,
+    open: Option<ChatId>,
+    listed: Vec<Chat>,
+    names: HashMap<UserId, String>,
+}
+
+impl Room {
+    async fn talk(mut self, mut events: mpsc::Receiver<Event>, follow: bool) -> Result<(), Failure> {
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        let mut unsettled = FuturesUnordered::new();
+        let mut reading = true;
+        loop {
+            if !reading && unsettled.is_empty() && !follow {
+                return Ok(());
+            }
+            tokio::select! {
+                line = lines.next_line(), if reading => match line {
+                    Ok(Some(text)) => match line::parse(&text) {
+                        Line::Say(body) => match self.open {
+                            Some(chat) => unsettled.push(self.session.send(chat, body)),
+                            None => self.note("no chat is open: /chats lists them, /open @name starts one"),
+                        },
+                        Line::Nothing => {}
+                        Line::Quit => { reading = false; if unsettled.is_empty() { return Ok(()); } }
+                        command => if let Err(failure) = self.command(command).await {
+                            self.note(&failure.to_string());
+                        },
+                    },
+                    Ok(None) | Err(_) => reading = false,
+                },
+                Some(settled) = unsettled.next(), if !unsettled.is_empty() => self.settled(settled)?,
+                event = events.recv() => match event {
+                    Some(event) => self.event(event).await?,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(LAST_MESSAGES), if !reading && !follow => {
+                    let what = format!("{} messages are not known to be stored", unsettled.len());
+                    return Err(Failure::new(Exit::Fault, what, "the messenger may be down: `posthouse status -A`"));
+                }
+            }
+        }
+    }
+
+    async fn command(&mut self, line: Line) -> Result<(), Failure> {
+        match line {
+            Line::Help => {
+                self.note(HELP);
+                Ok(())
+            }
+            Line::Chats => self.list().await,
+            Line::Open(what) => self.open_by(&what).await,
+            Line::Group { title, members } => self.group(title, &members).await,
+            Line::Members => self.members().await,
+            Line::Unknown(command) => {
+                self.note(&format!("there is no {command}; /help shows the commands"));
+                Ok(())
+            }
+            Line::Say(_) | Line::Nothing | Line::Quit => Ok(()),
+        }
+    }
+
+    async fn event(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Entry { message, .. } => self.show(&message).await,
+            Event::Elsewhere(message) => {
+                let name = self.name(message.sender).await;
+                self.note(&format!("{name} writes in another chat: /open {}", message.chat));
+            }
+            Event::Connected { .. } => {}
+            Event::Disconnected { why } => self.note(&format!("connection lost ({why}); connecting again")),
+            Event::Unreadable { chat, code } => {
+                self.note(&format!("chat {chat} cannot be read any more: {code}"));
+                self.open = self.open.filter(|open| *open != chat);
+            }
+            Event::Ended { why } => {
+                return Err(Failure::new(
+                    Exit::Refused,
+                    format!("the session ended: {why}"),
+                    "sign in again",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn settled(&self, settled: Result<Receipt, SendFailure>) -> Result<(), Failure> {
+        match settled {
+            // The message itself is shown as an entry.
+            Ok(_) => Ok(()),
+            Err(failure @ SendFailure::Refused(_)) => {
+                self.note(&failure.to_string());
+                if std::io::stdin().is_terminal() {
+                    return Ok(());
+                }
+                Err(Failure::new(Exit::Refused, failure.to_string(), "are you still a member of the chat?"))
+            }
+            Err(failure @ SendFailure::SessionEnded) => Err(Failure::new(
+                Exit::Unreachable,
+                failure.to_string(),
+                "sign in again and look at the chat",
+            )),
+        }
+    }
+
+    async fn list(&mut self) -> Result<(), Failure> {
+        self.listed = self.messenger().chats(&self.identity.token().await?).await?;
+        if self.output == Output::Json {
+            output::record(&serde_json::json!({ "chats": self.listed }));
+            return Ok(());
+        }
+        if self.listed.is_empty() {
+            output::line("no chats yet: /open @name starts one");
+        }
+        for (number, chat) in (1..).zip(self.listed.clone()) {
+            let title = self.title(&chat).await;
+            output::line(format!("{number:>3}  {title:<32} {} people  {}", chat.member_count, chat.chat_id));
+        }
+        Ok(())
+    }
+
+    async fn open_by(&mut self, what: &str) -> Result<(), Failure> {
+        let chat = self.find(what).await?;
+        let token = self.identity.token().await?;
+        // An empty page tells the head without the bodies.
+        let head = self.messenger().history(&token, chat.chat_id, i64::MAX, 1).await?.head_seq;
+        self.open = Some(chat.chat_id);
+        let title = self.title(&chat).await;
+        self.note(&format!("--- {title}"));
+        self.session.follow(chat.chat_id, (head - SHOWN_ON_OPEN).max(0)).await;
+        Ok(())
+    }
+
+    async fn find(&mut self, what: &str) -> Result<Chat, Failure> {
+        let token = self.identity.token().await?;
+        if let Some(username) = what.strip_prefix('@') {
+            let other = self.person(username).await?;
+            let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![other] };
+            return Ok(self.messenger().create_chat(&token, &request).await?);
+        }
+        if let Ok(chat) = what.parse::<ChatId>() {
+            return Ok(self.messenger().chat(&token, chat).await?);
+        }
+        if self.listed.is_empty() {
+            self.listed = self.messenger().chats(&token).await?;
+        }
+        let by_number = what.parse::<usize>().ok().and_then(|number| self.listed.get(number.checked_sub(1)?));
+        let by_title = || self.listed.iter().find(|chat| chat.title.as_deref() == Some(what));
+        by_number.or_else(by_title).cloned().ok_or_else(|| {
+            Failure::new(
+                Exit::Refused,
+                format!("there is no chat {what}"),
+                "/chats lists them; @name opens a direct chat",
+            )
+        })
+    }
+
+    async fn group(&mut self, title: String, usernames: &[String]) -> Result<(), Failure> {
+        let mut members = Vec::new();
+        for username in usernames {
+            members.push(self.person(username).await?);
+        }
+        let request = CreateChatRequest { kind: ChatKind::Group, title: Some(title), members };
+        let chat = self.messenger().create_chat(&self.identity.token().await?, &request).await?;
+        self.open_by(&chat.chat_id.to_string()).await
+    }
+
+    async fn members(&mut self) -> Result<(), Failure> {
+        let Some(chat) = self.open else {
+            self.note("no chat is open");
+            return Ok(());
+        };
+        let page = self.messenger().members(&self.identity.token().await?, chat).await?;
+        for member in page.items {
+            let name = self.name(member.user_id).await;
+            self.note(&format!("{name} ({})", member.role.as_str()));
+        }
+        Ok(())
+    }
+
+    async fn person(&self, username: &str) -> Result<UserId, Failure> {
+        let found = self.messenger().user_named(&self.identity.token().await?, username).await?;
+        found.map(|profile| profile.user_id).ok_or_else(|| {
+            Failure::new(
+                Exit::Refused,
+                format!("there is nobody named {username}"),
+                "names are the user names of this tenant",
+            )
+        })
+    }
+
+    async fn show(&mut self, message: &Message) {
+        if self.output == Output::Json {
+            output::record(message);
+            return;
+        }
+        let sender = self.name(message.sender).await;
+        let subject = match message.subject {
+            Some(subject) => self.name(subject).await,
+            None => String::new(),
+        };
+        output::line(match message.kind {
+            EntryKind::Text => format!("{:>5}  {sender}: {}", message.seq, message.body),
+            EntryKind::MemberAdded => format!("{:>5}  * {subject} joined", message.seq),
+            EntryKind::MemberRemoved => format!("{:>5}  * {subject} left", message.seq),
+        });
+    }
+
+    async fn title(&mut self, chat: &Chat) -> String {
+        if let Some(title) = &chat.title {
+            return title.clone();
+        }
+        let other = match self.identity.token().await {
+            Ok(token) => self.messenger().members(&token, chat.chat_id).await.ok(),
+            Err(_) => None,
+        };
+        let me = self.identity.user();
+        match other.and_then(|page| page.items.into_iter().find(|member| member.user_id != me)) {
+            Some(member) => format!("@{}", self.name(member.user_id).await),
+            None => "direct chat".into(),
+        }
+    }
+
+    /// Returns a person's user name; the id when it cannot be looked up.
+    async fn name(&mut self, user: UserId) -> String {
+        if let Some(name) = self.names.get(&user) {
+            return name.clone();
+        }
+        match self.look_up(user).await {
+            Ok(name) => {
+                self.names.insert(user, name.clone());
+                name
+            }
+            Err(_) => user.to_string(),
+        }
+    }
+
+    async fn look_up(&self, user: UserId) -> Result<String, ClientError> {
+        Ok(self.messenger().user(&self.identity.token().await?, user).await?.username)
+    }
+
+    fn messenger(&self) -> &Messenger {
+        self.identity.messenger()
+    }
+
+    /// Says something about the conversation, apart from it: programs read standard output.
+    fn note(&self, text: &str) {
+        eprintln!("{text}");
+    }
+}

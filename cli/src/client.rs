@@ -1,0 +1,18 @@
+//! A small client of one tenant's messenger, for programs in Rust: REST and a WebSocket session.
+//!
+//! A session reconnects by itself, repeats what was not stored under the same key, and hands out every entry of a
+//! followed chat once and in order, whatever the push path lost or doubled.
+
+mod error;
+mod identity;
+mod machine;
+mod messenger;
+mod session;
+mod timeline;
+
+pub use error::ClientError;
+pub use identity::Identity;
+pub use machine::{Event, Origin, Receipt, SendFailure};
+pub use messenger::{Messenger, Socket};
+pub use session::{EVENT_QUEUE, Session};
+pub use timeline::Timeline;

@@ -1,0 +1,65 @@
+//! What can go wrong between this client and a messenger.
+
+use contracts::{ErrorCode, api::Problem};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("{url} is not the http or https address of a messenger")]
+    Address { url: String },
+    #[error("failed to prepare an HTTP client for {url}")]
+    Prepare { url: String, source: reqwest::Error },
+    #[error("failed to {action}: {url} does not answer")]
+    Transport { action: &'static str, url: String, source: reqwest::Error },
+    #[error("failed to {action}: {url} did not answer in {seconds} s")]
+    Timeout { action: &'static str, url: String, seconds: u64 },
+    #[error("failed to {action}: {url} answered {status}{}", explained(.problem.as_ref()))]
+    Refused { action: &'static str, url: String, status: u16, problem: Option<Problem> },
+    #[error("failed to {action}: the answer of {url} has another shape")]
+    Shape { action: &'static str, url: String, source: serde_json::Error },
+    #[error("failed to {action}: {url} is not a WebSocket of this protocol: {detail}")]
+    Handshake { action: &'static str, url: String, detail: String },
+}
+
+impl ClientError {
+    /// Returns the code of a refusal; `None` when the messenger did not give one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { problem, .. } => problem.as_ref().map(|problem| problem.code),
+            Self::Address { .. }
+            | Self::Prepare { .. }
+            | Self::Transport { .. }
+            | Self::Timeout { .. }
+            | Self::Shape { .. }
+            | Self::Handshake { .. } => None,
+        }
+    }
+
+    /// Returns the HTTP status of a refusal.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Returns whether the same request may succeed later without a change.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Transport { .. } | Self::Timeout { .. } => true,
+            Self::Refused { status, problem, .. } => problem
+                .as_ref()
+                .map_or(*status >= 500 || *status == 429, |problem| problem.code.is_temporary()),
+            Self::Address { .. } | Self::Prepare { .. } | Self::Shape { .. } | Self::Handshake { .. } => {
+                false
+            }
+        }
+    }
+}
+
+fn explained(problem: Option<&Problem>) -> String {
+    match problem {
+        Some(Problem { code, detail: Some(detail), .. }) => format!(" ({code}: {detail})"),
+        Some(Problem { code, title, .. }) => format!(" ({code}: {title})"),
+        None => String::new(),
+    }
+}

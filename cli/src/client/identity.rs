@@ -1,0 +1,93 @@
+//! A signed-in person and the tokens that prove it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use contracts::{UserId, api::Tokens};
+use tokio::sync::Mutex;
+
+use super::{ClientError, Messenger};
+
+/// A token with less time left than this is replaced before it is used.
+const RENEW_BEFORE: Duration = Duration::from_secs(45);
+
+/// One person of a tenant, signed in. Clones share the tokens, which are renewed as they are used.
+#[derive(Clone)]
+pub struct Identity {
+    messenger: Messenger,
+    user: UserId,
+    username: Arc<str>,
+    held: Arc<Mutex<Held>>,
+}
+
+struct Held {
+    access: String,
+    refresh: String,
+    expires_at: Instant,
+}
+
+impl Identity {
+    /// Signs in by user name and password.
+    pub async fn sign_in(messenger: &Messenger, username: &str, password: &str) -> Result<Self, ClientError> {
+        let held = Held::from(messenger.sign_in(username, password).await?);
+        let profile = messenger.me(&held.access).await?;
+        Ok(Self {
+            messenger: messenger.clone(),
+            user: profile.user_id,
+            username: profile.username.into(),
+            held: Arc::new(Mutex::new(held)),
+        })
+    }
+
+    pub fn messenger(&self) -> &Messenger {
+        &self.messenger
+    }
+
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// Returns an access token with time left on it.
+    pub async fn token(&self) -> Result<String, ClientError> {
+        // The lock is held over the call on purpose: refresh tokens rotate, and two refreshes at once would spend
+        // the same one twice.
+        let mut held = self.held.lock().await;
+        if held.expires_at <= Instant::now() + RENEW_BEFORE {
+            *held = self.messenger.refresh(&held.refresh).await?.into();
+        }
+        Ok(held.access.clone())
+    }
+
+    /// Returns a token made now, whatever time the last one had left.
+    pub async fn fresh_token(&self) -> Result<String, ClientError> {
+        self.held.lock().await.expires_at = Instant::now();
+        self.token().await
+    }
+
+    /// Ends the sign-in at the realm; the refresh token is of no use afterwards.
+    pub async fn sign_out(&self) -> Result<(), ClientError> {
+        self.messenger.sign_out(&self.held.lock().await.refresh).await
+    }
+
+    /// Returns the refresh token, for tests of its end.
+    pub async fn refresh_token(&self) -> String {
+        self.held.lock().await.refresh.clone()
+    }
+}
+
+impl From<Tokens> for Held {
+    fn from(tokens: Tokens) -> Self {
+        let lifetime = Duration::from_secs(u64::try_from(tokens.expires_in_seconds).unwrap_or(0));
+        Self {
+            access: tokens.access_token,
+            refresh: tokens.refresh_token,
+            expires_at: Instant::now() + lifetime,
+        }
+    }
+}

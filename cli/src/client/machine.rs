@@ -1,0 +1,471 @@
+//! The client's side of the protocol as a state machine apart from the socket.
+//!
+//! ```text
+//! commands --\                          /--> frames to the socket
+//! frames   ----> Machine (no I/O, no clock) --> events for the program
+//! the time --/                          \--> what became of each send
+//! ```
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use contracts::{
+    ChatId, ErrorCode, MessageKey, UserId,
+    event::EntryKind,
+    wire::{
+        ClientFrame, Connected, Empty, History, HistoryPage, MAX_HISTORY_LIMIT, Message, Outcome, Refresh,
+        Refreshed, Send, ServerFrame, Stored, WireError,
+    },
+};
+
+use super::Timeline;
+
+/// An accepted message whose seq was not announced in this time is sent again, which asks for its seq.
+const STORED_PATIENCE: Duration = Duration::from_secs(10);
+/// A send or a history request without any answer is repeated after this time.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
+/// Wait before a temporary refusal is tried again, when the server names none.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A followed chat in which nothing happened for this long is compared with the server: the push of its last entry
+/// may have been lost, and no later one would show the hole.
+const POSITION_CHECK: Duration = Duration::from_secs(20);
+
+/// What a session tells its program.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The connection is up (again).
+    Connected { session: String },
+    /// The connection is down; the session connects again by itself.
+    Disconnected { why: String },
+    /// The next entry of a followed chat: each one once, and in order.
+    Entry { message: Message, origin: Origin },
+    /// An entry of a chat that is not followed, as it came: neither complete nor in order.
+    Elsewhere(Message),
+    /// A followed chat is not readable any more.
+    Unreadable { chat: ChatId, code: ErrorCode },
+    /// The session is over and does not connect again.
+    Ended { why: String },
+}
+
+/// How an entry came to this client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Pushed,
+    /// It was written by this session.
+    Own,
+    Refetched,
+}
+
+/// A message that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub key: MessageKey,
+    pub seq: i64,
+    /// From the call to `send`.
+    pub accepted_after: Duration,
+    /// From the call to `send`.
+    pub stored_after: Duration,
+    /// How often it was sent again, under the same key.
+    pub resends: u32,
+}
+
+/// Why a message is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendFailure {
+    #[error("the messenger refused the message: {0}")]
+    Refused(ErrorCode),
+    /// Whether it is stored is not known; the same key asks again.
+    #[error("the session ended before the message was known to be stored")]
+    SessionEnded,
+}
+
+#[derive(Debug)]
+pub(super) enum Output {
+    Frame(ClientFrame),
+    Event(Event),
+    Settled(MessageKey, Result<Receipt, SendFailure>),
+    /// The server does not take the token any more.
+    TokenRefused,
+    /// The token of this connection is good for this long.
+    TokenRenewed(Duration),
+}
+
+pub(super) struct Machine {
+    user: UserId,
+    online: Option<Online>,
+    outbox: BTreeMap<u64, Outgoing>,
+    next_order: u64,
+    by_key: HashMap<MessageKey, u64>,
+    chats: HashMap<ChatId, Followed>,
+    outputs: VecDeque<Output>,
+}
+
+/// What is forgotten with a connection.
+struct Online {
+    next_id: u32,
+    asked: HashMap<u32, Asked>,
+    max_inflight: usize,
+    unanswered_sends: usize,
+}
+
+enum Asked {
+    Send(u64),
+    History(ChatId),
+    Refresh,
+}
+
+struct Outgoing {
+    chat: ChatId,
+    key: MessageKey,
+    body: String,
+    queued_at: Instant,
+    accepted_at: Option<Instant>,
+    transmissions: u32,
+    state: Transmission,
+}
+
+#[derive(Clone, Copy)]
+enum Transmission {
+    Due(Instant),
+    Unanswered(Instant),
+    Accepted(Instant),
+}
+
+struct Followed {
+    timeline: Timeline,
+    history: Fetch,
+    heard_at: Instant,
+}
+
+#[derive(Clone, Copy)]
+enum Fetch {
+    Idle,
+    Due(Instant),
+    Unanswered(Instant),
+}
+
+impl Machine {
+    pub(super) fn new(user: UserId) -> Self {
+        Self {
+            user,
+            online: None,
+            outbox: BTreeMap::new(),
+            next_order: 0,
+            by_key: HashMap::new(),
+            chats: HashMap::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn next_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(super) fn send(&mut self, chat: ChatId, key: MessageKey, body: String, now: Instant) {
+        self.by_key.insert(key, self.next_order);
+        let state = Transmission::Due(now);
+        let outgoing =
+            Outgoing { chat, key, body, queued_at: now, accepted_at: None, transmissions: 0, state };
+        self.outbox.insert(self.next_order, outgoing);
+        self.next_order += 1;
+        self.pump(now);
+    }
+
+    /// Hands out every entry of `chat` with a greater seq than `after`, those already stored first.
+    pub(super) fn follow(&mut self, chat: ChatId, after: i64, now: Instant) {
+        let followed = Followed { timeline: Timeline::after(after), history: Fetch::Due(now), heard_at: now };
+        self.chats.insert(chat, followed);
+        self.pump(now);
+    }
+
+    pub(super) fn refresh(&mut self, token: String) {
+        let Some(online) = &mut self.online else { return };
+        let id = online.ask(Asked::Refresh);
+        let refresh = Some(Refresh { token });
+        self.outputs.push_back(Output::Frame(ClientFrame {
+            id: Some(id),
+            refresh,
+            ..ClientFrame::default()
+        }));
+    }
+
+    pub(super) fn connected(&mut self, connected: &Connected, now: Instant) {
+        self.online = Some(Online {
+            next_id: 2,
+            asked: HashMap::new(),
+            max_inflight: usize::try_from(connected.max_inflight).unwrap_or(1).max(1),
+            unanswered_sends: 0,
+        });
+        // Whatever was announced while nobody listened is lost: ask for all of it.
+        for outgoing in self.outbox.values_mut() {
+            outgoing.state = Transmission::Due(now);
+        }
+        for followed in self.chats.values_mut() {
+            followed.history = Fetch::Due(now);
+        }
+        self.event(Event::Connected { session: connected.session.clone() });
+        self.pump(now);
+    }
+
+    pub(super) fn disconnected(&mut self, why: String) {
+        if self.online.take().is_some() {
+            self.event(Event::Disconnected { why });
+        }
+    }
+
+    /// Ends the session: what is not known to be stored fails.
+    pub(super) fn ended(&mut self, why: String) {
+        self.online = None;
+        for outgoing in std::mem::take(&mut self.outbox).into_values() {
+            self.outputs.push_back(Output::Settled(outgoing.key, Err(SendFailure::SessionEnded)));
+        }
+        self.by_key.clear();
+        self.event(Event::Ended { why });
+    }
+
+    pub(super) fn frame(&mut self, frame: ServerFrame, now: Instant) {
+        if frame.ping.is_some() {
+            let pong = ClientFrame { pong: Some(Empty {}), ..ClientFrame::default() };
+            self.outputs.push_back(Output::Frame(pong));
+        }
+        if let Some(message) = frame.message {
+            self.entry(message, Origin::Pushed, now);
+        }
+        if let Some(stored) = frame.stored {
+            self.stored(&stored, now);
+        }
+        if let Some(rejected) = frame.rejected {
+            self.settle(rejected.key, Err(SendFailure::Refused(rejected.code)));
+        }
+        if let Some(lagged) = frame.lagged {
+            self.heard_of(lagged.chat, lagged.head_seq, now);
+        }
+        let asked = frame.id.and_then(|id| self.online.as_mut()?.answered(id));
+        match (asked, frame.result, frame.error) {
+            (Some(Asked::Send(order)), Some(Outcome::Accepted(_)), _) => self.accepted(order, now),
+            (Some(Asked::Send(order)), _, Some(error)) => self.send_refused(order, &error, now),
+            (Some(Asked::History(chat)), Some(Outcome::History(page)), _) => self.history(chat, page, now),
+            (Some(Asked::History(chat)), _, Some(error)) => self.history_refused(chat, &error, now),
+            (Some(Asked::Refresh), Some(Outcome::Refreshed(refreshed)), _) => self.refreshed(&refreshed),
+            (Some(Asked::Refresh), _, Some(_)) => self.outputs.push_back(Output::TokenRefused),
+            // An answer to nothing that is still asked, or a push.
+            _ => {}
+        }
+        self.pump(now);
+    }
+
+    /// Repeats what stayed without an answer, and compares quiet chats with the server.
+    pub(super) fn tick(&mut self, now: Instant) {
+        for outgoing in self.outbox.values_mut() {
+            let since = match outgoing.state {
+                Transmission::Due(_) => continue,
+                Transmission::Unanswered(at) => now.duration_since(at) >= ANSWER_PATIENCE,
+                Transmission::Accepted(at) => now.duration_since(at) >= STORED_PATIENCE,
+            };
+            if since {
+                outgoing.state = Transmission::Due(now);
+            }
+        }
+        for followed in self.chats.values_mut() {
+            let due = match followed.history {
+                Fetch::Idle => now.duration_since(followed.heard_at) >= POSITION_CHECK,
+                Fetch::Due(_) => false,
+                Fetch::Unanswered(at) => now.duration_since(at) >= ANSWER_PATIENCE,
+            };
+            if due {
+                followed.history = Fetch::Due(now);
+            }
+        }
+        self.pump(now);
+    }
+
+    /// Sends what is due, within the server's limit of unanswered sends.
+    fn pump(&mut self, now: Instant) {
+        let Some(online) = &mut self.online else { return };
+        for (&chat, followed) in &mut self.chats {
+            if !matches!(followed.history, Fetch::Due(at) if at <= now) {
+                continue;
+            }
+            followed.history = Fetch::Unanswered(now);
+            let history =
+                Some(History { chat, after: followed.timeline.applied(), limit: Some(MAX_HISTORY_LIMIT) });
+            let id = Some(online.ask(Asked::History(chat)));
+            self.outputs.push_back(Output::Frame(ClientFrame { id, history, ..ClientFrame::default() }));
+        }
+        for (&order, outgoing) in &mut self.outbox {
+            if online.unanswered_sends >= online.max_inflight {
+                break;
+            }
+            if !matches!(outgoing.state, Transmission::Due(at) if at <= now) {
+                continue;
+            }
+            outgoing.state = Transmission::Unanswered(now);
+            outgoing.transmissions += 1;
+            online.unanswered_sends += 1;
+            let send = Some(Send { chat: outgoing.chat, key: outgoing.key, body: outgoing.body.clone() });
+            let id = Some(online.ask(Asked::Send(order)));
+            self.outputs.push_back(Output::Frame(ClientFrame { id, send, ..ClientFrame::default() }));
+        }
+    }
+
+    fn accepted(&mut self, order: u64, now: Instant) {
+        // It may be stored already: pushes and answers of one connection come by different ways.
+        if let Some(outgoing) = self.outbox.get_mut(&order) {
+            outgoing.accepted_at.get_or_insert(now);
+            outgoing.state = Transmission::Accepted(now);
+        }
+    }
+
+    fn send_refused(&mut self, order: u64, error: &WireError, now: Instant) {
+        let Some(outgoing) = self.outbox.get_mut(&order) else { return };
+        if error.code == ErrorCode::TokenExpired || error.code == ErrorCode::Unauthenticated {
+            outgoing.state = Transmission::Due(now + RETRY_AFTER);
+            self.outputs.push_back(Output::TokenRefused);
+        } else if error.temporary {
+            outgoing.state = Transmission::Due(now + wait(error));
+        } else {
+            let key = outgoing.key;
+            self.settle(key, Err(SendFailure::Refused(error.code)));
+        }
+    }
+
+    fn stored(&mut self, stored: &Stored, now: Instant) {
+        let outgoing = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order));
+        match (outgoing, stored.sent_at_ms) {
+            (Some(outgoing), Some(sent_at_ms)) => {
+                let message = Message {
+                    chat: stored.chat,
+                    seq: stored.seq,
+                    sender: self.user,
+                    key: stored.key,
+                    kind: EntryKind::Text,
+                    body: outgoing.body.clone(),
+                    subject: None,
+                    sent_at_ms,
+                };
+                if self.chats.contains_key(&stored.chat) {
+                    self.entry(message, Origin::Own, now);
+                }
+            }
+            (None, _) | (_, None) => self.heard_of(stored.chat, stored.seq, now),
+        }
+        let receipt = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order)).map(|outgoing| {
+            let stored_after = now.duration_since(outgoing.queued_at);
+            Receipt {
+                key: stored.key,
+                seq: stored.seq,
+                accepted_after: outgoing
+                    .accepted_at
+                    .map_or(stored_after, |accepted_at| accepted_at.duration_since(outgoing.queued_at)),
+                stored_after,
+                resends: outgoing.transmissions.saturating_sub(1),
+            }
+        });
+        if let Some(receipt) = receipt {
+            self.settle(stored.key, Ok(receipt));
+        }
+    }
+
+    fn settle(&mut self, key: MessageKey, outcome: Result<Receipt, SendFailure>) {
+        if let Some(order) = self.by_key.remove(&key) {
+            self.outbox.remove(&order);
+            self.outputs.push_back(Output::Settled(key, outcome));
+        }
+    }
+
+    fn entry(&mut self, message: Message, origin: Origin, now: Instant) {
+        let chat = message.chat;
+        if self.chats.contains_key(&chat) {
+            self.apply(message, origin, now);
+            self.ask_for_hole(chat, now);
+        } else {
+            self.event(Event::Elsewhere(message));
+        }
+    }
+
+    fn apply(&mut self, message: Message, origin: Origin, now: Instant) {
+        let Some(followed) = self.chats.get_mut(&message.chat) else { return };
+        followed.heard_at = now;
+        let offered = message.seq;
+        for message in followed.timeline.offer(message) {
+            // What waited beyond a hole came by a push, whoever filled the hole.
+            let origin = if message.seq == offered { origin } else { Origin::Pushed };
+            self.outputs.push_back(Output::Event(Event::Entry { message, origin }));
+        }
+    }
+
+    fn ask_for_hole(&mut self, chat: ChatId, now: Instant) {
+        if let Some(followed) = self.chats.get_mut(&chat)
+            && followed.timeline.has_hole()
+            && matches!(followed.history, Fetch::Idle)
+        {
+            followed.history = Fetch::Due(now);
+        }
+    }
+
+    fn heard_of(&mut self, chat: ChatId, seq: i64, now: Instant) {
+        if let Some(followed) = self.chats.get_mut(&chat) {
+            followed.timeline.heard_of(seq);
+            self.ask_for_hole(chat, now);
+        }
+    }
+
+    fn history(&mut self, chat: ChatId, page: HistoryPage, now: Instant) {
+        let Some(followed) = self.chats.get_mut(&chat) else { return };
+        followed.heard_at = now;
+        followed.history = Fetch::Idle;
+        followed.timeline.heard_of(page.head_seq);
+        let moved = !page.messages.is_empty();
+        for message in page.messages {
+            self.apply(message, Origin::Refetched, now);
+        }
+        // An empty page below the head would be asked for in a tight circle.
+        self.ask_for_hole(chat, if moved { now } else { now + RETRY_AFTER });
+    }
+
+    fn history_refused(&mut self, chat: ChatId, error: &WireError, now: Instant) {
+        if error.temporary || error.code == ErrorCode::TokenExpired {
+            if let Some(followed) = self.chats.get_mut(&chat) {
+                followed.history = Fetch::Due(now + wait(error));
+            }
+        } else {
+            self.chats.remove(&chat);
+            self.event(Event::Unreadable { chat, code: error.code });
+        }
+    }
+
+    fn refreshed(&mut self, refreshed: &Refreshed) {
+        let seconds = u64::try_from(refreshed.token_expires_in_seconds).unwrap_or(0);
+        self.outputs.push_back(Output::TokenRenewed(Duration::from_secs(seconds)));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+}
+
+impl Online {
+    fn ask(&mut self, asked: Asked) -> u32 {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        self.asked.insert(id, asked);
+        id
+    }
+
+    fn answered(&mut self, id: u32) -> Option<Asked> {
+        let asked = self.asked.remove(&id)?;
+        if matches!(asked, Asked::Send(_)) {
+            self.unanswered_sends -= 1;
+        }
+        Some(asked)
+    }
+}
+
+fn wait(error: &WireError) -> Duration {
+    error.retry_after_ms.map_or(RETRY_AFTER, |ms| Duration::from_millis(ms.into()))
+}
+
+#[cfg(test)]
+mod tests;

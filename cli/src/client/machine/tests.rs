@@ -1,0 +1,241 @@
+use contracts::wire::Lagged;
+use uuid::Uuid;
+
+use super::*;
+use crate::client::timeline::tests::message;
+
+const CHAT: ChatId = ChatId(Uuid::from_u128(1));
+const KEY: MessageKey = MessageKey(Uuid::from_u128(77));
+
+fn connected(max_inflight: u32) -> Connected {
+    Connected {
+        session: "s".into(),
+        user: UserId(Uuid::from_u128(2)),
+        ping_seconds: 25,
+        pong_seconds: 8,
+        max_inflight,
+        max_frame_bytes: 65_536,
+        max_body_bytes: 16_384,
+        token_expires_in_seconds: 300,
+    }
+}
+
+fn machine(now: Instant) -> Machine {
+    let mut machine = Machine::new(UserId(Uuid::from_u128(2)));
+    machine.connected(&connected(256), now);
+    machine
+}
+
+/// Everything that came out, in short.
+fn outputs(machine: &mut Machine) -> Vec<String> {
+    std::iter::from_fn(|| machine.next_output())
+        .filter_map(|output| match output {
+            Output::Frame(ClientFrame { id, send: Some(send), .. }) => {
+                Some(format!("send #{} {}", id.expect("an id"), send.body))
+            }
+            Output::Frame(ClientFrame { id, history: Some(history), .. }) => {
+                Some(format!("history #{} after {}", id.expect("an id"), history.after))
+            }
+            Output::Frame(ClientFrame { pong: Some(_), .. }) => Some("pong".into()),
+            Output::Frame(other) => Some(format!("{other:?}")),
+            Output::Event(Event::Connected { .. } | Event::Disconnected { .. }) => None,
+            Output::Event(Event::Entry { message, origin }) => Some(format!("{} {origin:?}", message.seq)),
+            Output::Event(other) => Some(format!("{other:?}")),
+            Output::Settled(_, Ok(receipt)) => {
+                Some(format!("stored as {} after {} resends", receipt.seq, receipt.resends))
+            }
+            Output::Settled(_, Err(failure)) => Some(failure.to_string()),
+            Output::TokenRefused => Some("token refused".into()),
+            Output::TokenRenewed(left) => Some(format!("token good for {} s", left.as_secs())),
+        })
+        .collect()
+}
+
+fn accepted(id: u32) -> ServerFrame {
+    ServerFrame { id: Some(id), result: Some(Outcome::Accepted(Empty {})), ..ServerFrame::default() }
+}
+
+fn stored(seq: i64, sent_at_ms: Option<i64>) -> ServerFrame {
+    ServerFrame { stored: Some(Stored { chat: CHAT, key: KEY, seq, sent_at_ms }), ..ServerFrame::default() }
+}
+
+fn pushed(seq: i64) -> ServerFrame {
+    ServerFrame { message: Some(message(seq)), ..ServerFrame::default() }
+}
+
+fn page(id: u32, seqs: &[i64], head_seq: i64) -> ServerFrame {
+    let messages = seqs.iter().map(|&seq| message(seq)).collect();
+    let result = Some(Outcome::History(HistoryPage { chat: CHAT, messages, head_seq }));
+    ServerFrame { id: Some(id), result, ..ServerFrame::default() }
+}
+
+fn refused(id: u32, code: ErrorCode, retry_after_ms: Option<u32>) -> ServerFrame {
+    let error = WireError { code, detail: String::new(), temporary: code.is_temporary(), retry_after_ms };
+    ServerFrame { id: Some(id), error: Some(error), ..ServerFrame::default() }
+}
+
+#[test]
+fn a_send_is_settled_by_its_seq() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.send(CHAT, KEY, "hi".into(), now);
+    assert_eq!(outputs(&mut machine), ["send #2 hi"]);
+    machine.frame(accepted(2), now);
+    assert!(outputs(&mut machine).is_empty());
+    machine.frame(stored(1, Some(5)), now);
+    assert_eq!(outputs(&mut machine), ["stored as 1 after 0 resends"]);
+    machine.frame(stored(1, Some(5)), now);
+    assert!(outputs(&mut machine).is_empty(), "a second announcement says nothing new");
+}
+
+#[test]
+fn a_reconnect_repeats_what_is_not_stored_under_the_same_key() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.send(CHAT, KEY, "hi".into(), now);
+    machine.frame(accepted(2), now);
+    machine.disconnected("gone".into());
+    outputs(&mut machine);
+    machine.connected(&connected(256), now);
+    assert_eq!(outputs(&mut machine), ["send #2 hi"]);
+    machine.frame(stored(4, None), now);
+    assert_eq!(outputs(&mut machine), ["stored as 4 after 1 resends"]);
+}
+
+#[test]
+fn what_is_written_offline_goes_out_later() {
+    let now = Instant::now();
+    let mut machine = Machine::new(UserId(Uuid::from_u128(2)));
+    machine.send(CHAT, KEY, "hi".into(), now);
+    assert!(outputs(&mut machine).is_empty());
+    machine.connected(&connected(256), now);
+    assert_eq!(outputs(&mut machine), ["send #2 hi"]);
+}
+
+#[test]
+fn an_accepted_message_that_is_not_announced_is_sent_again() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.send(CHAT, KEY, "hi".into(), now);
+    machine.frame(accepted(2), now);
+    outputs(&mut machine);
+    machine.tick(now + STORED_PATIENCE / 2);
+    assert!(outputs(&mut machine).is_empty());
+    machine.tick(now + STORED_PATIENCE);
+    assert_eq!(outputs(&mut machine), ["send #3 hi"]);
+}
+
+#[test]
+fn unanswered_sends_stay_within_the_servers_limit() {
+    let now = Instant::now();
+    let mut machine = Machine::new(UserId(Uuid::from_u128(2)));
+    machine.connected(&connected(2), now);
+    for n in 1..=3 {
+        machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}"), now);
+    }
+    assert_eq!(outputs(&mut machine), ["send #2 m1", "send #3 m2"]);
+    machine.frame(accepted(2), now);
+    assert_eq!(outputs(&mut machine), ["send #4 m3"]);
+}
+
+#[test]
+fn a_temporary_refusal_is_tried_again_and_another_is_final() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.send(CHAT, KEY, "hi".into(), now);
+    outputs(&mut machine);
+    machine.frame(refused(2, ErrorCode::RateLimited, Some(200)), now);
+    assert!(outputs(&mut machine).is_empty());
+    machine.tick(now + Duration::from_millis(200));
+    assert_eq!(outputs(&mut machine), ["send #3 hi"]);
+    machine.frame(refused(3, ErrorCode::NotAMember, None), now);
+    assert_eq!(outputs(&mut machine), ["the messenger refused the message: not_a_member"]);
+}
+
+#[test]
+fn a_hole_is_filled_by_history_before_later_entries_are_handed_out() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 0, now);
+    machine.frame(page(2, &[1], 1), now);
+    assert_eq!(outputs(&mut machine), ["history #2 after 0", "1 Refetched"]);
+    machine.frame(pushed(4), now);
+    assert_eq!(outputs(&mut machine), ["history #3 after 1"]);
+    machine.frame(pushed(5), now);
+    assert!(outputs(&mut machine).is_empty(), "one request is under way");
+    machine.frame(page(3, &[2, 3], 5), now);
+    assert_eq!(outputs(&mut machine), ["2 Refetched", "3 Refetched", "4 Pushed", "5 Pushed"]);
+}
+
+#[test]
+fn a_page_that_ends_below_the_head_asks_for_the_next_one() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 0, now);
+    outputs(&mut machine);
+    machine.frame(page(2, &[1, 2], 4), now);
+    assert_eq!(outputs(&mut machine), ["1 Refetched", "2 Refetched", "history #3 after 2"]);
+}
+
+#[test]
+fn an_own_message_is_an_entry_like_any_other() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 0, now);
+    machine.frame(page(2, &[], 0), now);
+    machine.send(CHAT, KEY, "hi".into(), now);
+    outputs(&mut machine);
+    machine.frame(stored(1, Some(9)), now);
+    assert_eq!(outputs(&mut machine), ["1 Own", "stored as 1 after 0 resends"]);
+}
+
+#[test]
+fn dropped_pushes_and_a_reconnect_ask_for_history() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 3, now);
+    machine.frame(page(2, &[], 3), now);
+    outputs(&mut machine);
+    let lagged = Some(Lagged { chat: CHAT, head_seq: 9 });
+    machine.frame(ServerFrame { lagged, ..ServerFrame::default() }, now);
+    assert_eq!(outputs(&mut machine), ["history #3 after 3"]);
+    machine.disconnected("gone".into());
+    machine.connected(&connected(256), now);
+    assert_eq!(outputs(&mut machine), ["history #2 after 3"]);
+}
+
+#[test]
+fn a_quiet_chat_is_compared_with_the_server() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 3, now);
+    machine.frame(page(2, &[], 3), now);
+    outputs(&mut machine);
+    machine.tick(now + POSITION_CHECK);
+    assert_eq!(outputs(&mut machine), ["history #3 after 3"]);
+}
+
+#[test]
+fn a_chat_that_cannot_be_read_any_more_is_left() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 0, now);
+    outputs(&mut machine);
+    machine.frame(refused(2, ErrorCode::NotAMember, None), now);
+    let expected = Event::Unreadable { chat: CHAT, code: ErrorCode::NotAMember };
+    assert_eq!(outputs(&mut machine), [format!("{expected:?}")]);
+    machine.tick(now + POSITION_CHECK);
+    assert!(outputs(&mut machine).is_empty());
+}
+
+#[test]
+fn a_ping_is_answered_and_an_end_settles_everything() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.frame(ServerFrame { ping: Some(Empty {}), ..ServerFrame::default() }, now);
+    assert_eq!(outputs(&mut machine), ["pong"]);
+    machine.send(CHAT, KEY, "hi".into(), now);
+    outputs(&mut machine);
+    machine.ended("invalid token".into());
+    assert_eq!(outputs(&mut machine)[0], SendFailure::SessionEnded.to_string());
+}

@@ -1,0 +1,273 @@
+//! The REST calls of one tenant, and the upgrade to its WebSocket.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use contracts::{
+    ChatId, UserId,
+    api::{
+        Chat, ChatMember, CreateChatRequest, MessagePage, Page, Problem, PutMemberRequest, RefreshRequest,
+        RegisterRequest, Registered, SignInRequest, Tokens, UpdateProfileRequest, UserProfile,
+    },
+    event::Role,
+    wire::SUBPROTOCOL,
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, header};
+use serde::de::DeserializeOwned;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::{client::generate_key, derive_accept_key},
+        protocol::Role as SocketRole,
+    },
+};
+use url::{Host, Url};
+
+use super::ClientError;
+
+/// A REST call and a WebSocket upgrade each end within this time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// An open WebSocket of the messenger.
+pub type Socket = WebSocketStream<Upgraded>;
+
+/// One tenant's messenger at its public address. Cheap to clone; holds no token.
+#[derive(Clone, Debug)]
+pub struct Messenger {
+    base: Url,
+    http: reqwest::Client,
+}
+
+impl Messenger {
+    /// Returns a client of the messenger at `base`, for example `http://acme.localhost:8000`.
+    ///
+    /// `localhost` and every name below it mean this machine, whatever DNS says (RFC 6761).
+    pub fn new(base: &Url) -> Result<Self, ClientError> {
+        let (Some(host), "http" | "https") = (base.host(), base.scheme()) else {
+            return Err(ClientError::Address { url: base.to_string() });
+        };
+        // HTTP/1.1 only: a WebSocket begins as an upgrade of it.
+        let mut builder = reqwest::Client::builder().http1_only().connect_timeout(Duration::from_secs(5));
+        if let Host::Domain(name) = host
+            && (name == "localhost" || name.ends_with(".localhost"))
+        {
+            builder = builder.no_proxy().resolve(name, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        }
+        let http =
+            builder.build().map_err(|source| ClientError::Prepare { url: base.to_string(), source })?;
+        Ok(Self { base: base.clone(), http })
+    }
+
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Returns the HTTP client, for requests that have no method here.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    /// Returns the address of `path`, which begins with a slash.
+    pub fn url(&self, path: &str) -> Url {
+        self.base.join(path).expect("a path that begins with a slash joins every http address")
+    }
+
+    pub async fn register(&self, request: &RegisterRequest) -> Result<Registered, ClientError> {
+        let call = self.http.post(self.url("/api/auth/register")).json(request);
+        self.json("register a person", call).await
+    }
+
+    pub async fn sign_in(&self, username: &str, password: &str) -> Result<Tokens, ClientError> {
+        let request = SignInRequest { username: username.into(), password: password.into() };
+        self.json("sign in", self.http.post(self.url("/api/auth/sign-in")).json(&request)).await
+    }
+
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, ClientError> {
+        let request = RefreshRequest { refresh_token: refresh_token.into() };
+        self.json("refresh the token", self.http.post(self.url("/api/auth/refresh")).json(&request)).await
+    }
+
+    pub async fn sign_out(&self, refresh_token: &str) -> Result<(), ClientError> {
+        let request = RefreshRequest { refresh_token: refresh_token.into() };
+        self.done("sign out", self.http.post(self.url("/api/auth/sign-out")).json(&request)).await
+    }
+
+    pub async fn me(&self, token: &str) -> Result<UserProfile, ClientError> {
+        self.json("read the own profile", self.get("/api/users/me", token)).await
+    }
+
+    pub async fn update_me(
+        &self,
+        token: &str,
+        request: &UpdateProfileRequest,
+    ) -> Result<UserProfile, ClientError> {
+        let call = self.with_token(Method::PATCH, "/api/users/me", token).json(request);
+        self.json("change the own profile", call).await
+    }
+
+    pub async fn user(&self, token: &str, user: UserId) -> Result<UserProfile, ClientError> {
+        self.json("look up a person", self.get(&format!("/api/users/{user}"), token)).await
+    }
+
+    /// Returns the first page of people whose name begins with `prefix`.
+    pub async fn search_users(&self, token: &str, prefix: &str) -> Result<Page<UserProfile>, ClientError> {
+        self.json("search people", self.get("/api/users", token).query(&[("query", prefix)])).await
+    }
+
+    /// Returns the person with exactly this user name.
+    pub async fn user_named(&self, token: &str, username: &str) -> Result<Option<UserProfile>, ClientError> {
+        let page = self.search_users(token, username).await?;
+        Ok(page.items.into_iter().find(|profile| profile.username == username))
+    }
+
+    /// Returns every chat of the caller.
+    pub async fn chats(&self, token: &str) -> Result<Vec<Chat>, ClientError> {
+        let mut chats = Vec::new();
+        let mut cursor = None::<String>;
+        loop {
+            let call = self
+                .get("/api/chats", token)
+                .query(&cursor.iter().map(|c| ("cursor", c)).collect::<Vec<_>>());
+            let page: Page<Chat> = self.json("list chats", call).await?;
+            chats.extend(page.items);
+            match page.next_cursor {
+                Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
+                _ => return Ok(chats),
+            }
+        }
+    }
+
+    pub async fn create_chat(&self, token: &str, request: &CreateChatRequest) -> Result<Chat, ClientError> {
+        self.json("create a chat", self.with_token(Method::POST, "/api/chats", token).json(request)).await
+    }
+
+    pub async fn chat(&self, token: &str, chat: ChatId) -> Result<Chat, ClientError> {
+        self.json("read a chat", self.get(&format!("/api/chats/{chat}"), token)).await
+    }
+
+    /// Returns the first page of a chat's members.
+    pub async fn members(&self, token: &str, chat: ChatId) -> Result<Page<ChatMember>, ClientError> {
+        self.json("list members", self.get(&format!("/api/chats/{chat}/members"), token)).await
+    }
+
+    /// Adds a member or changes the role.
+    pub async fn put_member(
+        &self,
+        token: &str,
+        chat: ChatId,
+        user: UserId,
+        role: Role,
+    ) -> Result<(), ClientError> {
+        let path = format!("/api/chats/{chat}/members/{user}");
+        let call = self.with_token(Method::PUT, &path, token).json(&PutMemberRequest { role });
+        self.done("put a member", call).await
+    }
+
+    /// Removes a member; one's own removal is leaving.
+    pub async fn remove_member(&self, token: &str, chat: ChatId, user: UserId) -> Result<(), ClientError> {
+        let path = format!("/api/chats/{chat}/members/{user}");
+        self.done("remove a member", self.with_token(Method::DELETE, &path, token)).await
+    }
+
+    /// Returns one page of history by REST: entries with a greater seq than `after`, oldest first.
+    pub async fn history(
+        &self,
+        token: &str,
+        chat: ChatId,
+        after: i64,
+        limit: u32,
+    ) -> Result<MessagePage, ClientError> {
+        let call = self
+            .get(&format!("/api/messages/{chat}"), token)
+            .query(&[("after", after.to_string()), ("limit", limit.to_string())]);
+        self.json("read history", call).await
+    }
+
+    /// Opens the WebSocket; `connect` has still to be sent.
+    pub async fn upgrade(&self) -> Result<Socket, ClientError> {
+        const ACTION: &str = "open the WebSocket";
+        let key = generate_key();
+        let call = self
+            .http
+            .get(self.url("/ws"))
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, &key)
+            .header(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+        let response = self.answer(ACTION, call, StatusCode::SWITCHING_PROTOCOLS).await?;
+        let answered = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let refused = |detail: &str| ClientError::Handshake {
+            action: ACTION,
+            url: self.base.to_string(),
+            detail: detail.into(),
+        };
+        if answered(header::SEC_WEBSOCKET_ACCEPT) != Some(&derive_accept_key(key.as_bytes())) {
+            return Err(refused("the accept key is not the answer to ours"));
+        }
+        if answered(header::SEC_WEBSOCKET_PROTOCOL) != Some(SUBPROTOCOL) {
+            return Err(refused("it does not speak posthouse.v1.json"));
+        }
+        let upgraded = response.upgrade().await.map_err(|source| self.transport(ACTION, source))?;
+        Ok(WebSocketStream::from_raw_socket(upgraded, SocketRole::Client, None).await)
+    }
+
+    fn get(&self, path: &str, token: &str) -> RequestBuilder {
+        self.with_token(Method::GET, path, token)
+    }
+
+    fn with_token(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
+        self.http.request(method, self.url(path)).bearer_auth(token)
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        call: RequestBuilder,
+    ) -> Result<T, ClientError> {
+        let response = self.answer(action, call, StatusCode::OK).await?;
+        let body = self.body(action, response).await?;
+        serde_json::from_slice(&body).map_err(|source| ClientError::Shape {
+            action,
+            url: self.base.to_string(),
+            source,
+        })
+    }
+
+    async fn done(&self, action: &'static str, call: RequestBuilder) -> Result<(), ClientError> {
+        self.answer(action, call, StatusCode::OK).await.map(drop)
+    }
+
+    /// Sends a call and returns its answer when it is the `expected` one; any 2xx stands for 200.
+    async fn answer(
+        &self,
+        action: &'static str,
+        call: RequestBuilder,
+        expected: StatusCode,
+    ) -> Result<Response, ClientError> {
+        let sent = tokio::time::timeout(CALL_TIMEOUT, call.send()).await.map_err(|_| self.timeout(action))?;
+        let response = sent.map_err(|source| self.transport(action, source))?;
+        let status = response.status();
+        if status == expected || (expected == StatusCode::OK && status.is_success()) {
+            return Ok(response);
+        }
+        let problem = serde_json::from_slice::<Problem>(&self.body(action, response).await?).ok();
+        Err(ClientError::Refused { action, url: self.base.to_string(), status: status.as_u16(), problem })
+    }
+
+    async fn body(&self, action: &'static str, response: Response) -> Result<Vec<u8>, ClientError> {
+        let body =
+            tokio::time::timeout(CALL_TIMEOUT, response.bytes()).await.map_err(|_| self.timeout(action))?;
+        Ok(body.map_err(|source| self.transport(action, source))?.to_vec())
+    }
+
+    fn transport(&self, action: &'static str, source: reqwest::Error) -> ClientError {
+        ClientError::Transport { action, url: self.base.to_string(), source: source.without_url() }
+    }
+
+    fn timeout(&self, action: &'static str) -> ClientError {
+        ClientError::Timeout { action, url: self.base.to_string(), seconds: CALL_TIMEOUT.as_secs() }
+    }
+}

@@ -1,0 +1,382 @@
+//! Runs the protocol on a socket, and on the next one when that breaks.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use contracts::{
+    ChatId, DeviceId, ErrorCode, MessageKey,
+    wire::{ClientFrame, CloseCode, Connect, Connected, Outcome, ServerFrame},
+};
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_tungstenite::tungstenite::{Message as Raw, protocol::CloseFrame};
+
+use super::{
+    ClientError, Event, Identity, Receipt, SendFailure, Socket,
+    machine::{Machine, Output},
+};
+
+/// Events that wait for the program; a full queue stops the reading of the socket, and the server's bounds apply.
+pub const EVENT_QUEUE: usize = 4_096;
+/// Commands that wait for the session.
+const COMMAND_QUEUE: usize = 1_024;
+/// The answer to `connect` comes within this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Waits between attempts double from the first to the last; each is drawn from zero to its bound, so that people
+/// whose gateway went away do not come back in step.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LAST_WAIT: Duration = Duration::from_secs(5);
+/// How often the machine looks at the time.
+const TICK: Duration = Duration::from_millis(200);
+/// A token is replaced this long before its end, or at half its life when that is shorter.
+const REFRESH_BEFORE: Duration = Duration::from_secs(60);
+
+/// A person's connection to the messenger, for as long as it is kept. Dropping it ends it.
+pub struct Session {
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+}
+
+enum Command {
+    Send { chat: ChatId, key: MessageKey, body: String, outcome: Settle },
+    Follow { chat: ChatId, after: i64 },
+    Drop,
+}
+
+type Settle = oneshot::Sender<Result<Receipt, SendFailure>>;
+
+impl Session {
+    /// Opens a session; connecting is part of it, and so is connecting again. Read the events, or it stands still.
+    pub fn open(identity: Identity, device: DeviceId) -> (Self, mpsc::Receiver<Event>) {
+        let (commands, incoming) = mpsc::channel(COMMAND_QUEUE);
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        let machine = Machine::new(identity.user());
+        let run = Run { identity, device, machine, incoming, events, settles: HashMap::new() };
+        (Self { commands, task: tokio::spawn(run.until_ended()) }, receiver)
+    }
+
+    /// Sends a message under a new key.
+    pub fn send(
+        &self,
+        chat: ChatId,
+        body: String,
+    ) -> impl Future<Output = Result<Receipt, SendFailure>> + Send + use<> {
+        self.send_keyed(chat, MessageKey::generate(), body)
+    }
+
+    /// Sends a message, again and again until it is known to be stored or refused; the same key is the same message.
+    pub fn send_keyed(
+        &self,
+        chat: ChatId,
+        key: MessageKey,
+        body: String,
+    ) -> impl Future<Output = Result<Receipt, SendFailure>> + Send + use<> {
+        let commands = self.commands.clone();
+        async move {
+            let (outcome, settled) = oneshot::channel();
+            commands
+                .send(Command::Send { chat, key, body, outcome })
+                .await
+                .map_err(|_| SendFailure::SessionEnded)?;
+            settled.await.unwrap_or(Err(SendFailure::SessionEnded))
+        }
+    }
+
+    /// Hands out every entry of `chat` after `after` from now on, those already stored first.
+    pub async fn follow(&self, chat: ChatId, after: i64) {
+        // A session that has ended says so by its last event.
+        let _ = self.commands.send(Command::Follow { chat, after }).await;
+    }
+
+    /// Breaks the connection without a word, as a lost network does; the session connects again.
+    pub async fn drop_connection(&self) {
+        let _ = self.commands.send(Command::Drop).await;
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Run {
+    identity: Identity,
+    device: DeviceId,
+    machine: Machine,
+    incoming: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    settles: HashMap<MessageKey, Settle>,
+}
+
+/// Why a connection is over.
+enum End {
+    /// Connect again after a wait.
+    Broken(String),
+    /// Connect again with a new token.
+    Expired,
+    /// Do not connect again.
+    Final(String),
+}
+
+impl Run {
+    async fn until_ended(mut self) {
+        let mut wait = FIRST_WAIT;
+        let mut fresh_token = false;
+        loop {
+            let end = match self.connect(fresh_token).await {
+                Ok((socket, connected)) => {
+                    wait = FIRST_WAIT;
+                    self.drive(socket, &connected).await
+                }
+                // A token that is refused although it was made for this attempt stays refused.
+                Err(End::Expired) if fresh_token => {
+                    End::Final("the messenger does not take this sign-in".into())
+                }
+                Err(end) => end,
+            };
+            let why = match end {
+                End::Broken(why) => {
+                    fresh_token = false;
+                    why
+                }
+                End::Expired => {
+                    fresh_token = true;
+                    "the token expired".into()
+                }
+                End::Final(why) => {
+                    self.machine.ended(why);
+                    // Without a socket there is nothing that can fail.
+                    let _ = self.deliver(None).await;
+                    return;
+                }
+            };
+            self.machine.disconnected(why);
+            let _ = self.deliver(None).await;
+            if self.stay_offline(wait.mul_f64(rand::random())).await.is_break() {
+                return;
+            }
+            wait = (wait * 2).min(LAST_WAIT);
+        }
+    }
+
+    async fn connect(&self, fresh_token: bool) -> Result<(Socket, Connected), End> {
+        let token = if fresh_token { self.identity.fresh_token().await } else { self.identity.token().await };
+        let token = token.map_err(|error| unusable(&error))?;
+        let mut socket = self.identity.messenger().upgrade().await.map_err(|error| unusable(&error))?;
+        let connect = ClientFrame {
+            id: Some(1),
+            connect: Some(Connect { token, device: self.device }),
+            ..ClientFrame::default()
+        };
+        socket.send(text(&connect)).await.map_err(|error| End::Broken(error.to_string()))?;
+        let answer = timeout(CONNECT_TIMEOUT, async {
+            loop {
+                match read(socket.next().await)? {
+                    Some(ServerFrame {
+                        id: Some(1), result: Some(Outcome::Connected(connected)), ..
+                    }) => {
+                        return Ok(connected);
+                    }
+                    Some(ServerFrame { error: Some(error), .. }) => {
+                        return Err(match error.code {
+                            ErrorCode::TokenExpired | ErrorCode::Unauthenticated => End::Expired,
+                            _ if error.temporary => End::Broken(error.detail),
+                            code => End::Final(format!("{code}: {}", error.detail)),
+                        });
+                    }
+                    Some(_) | None => {}
+                }
+            }
+        });
+        let connected =
+            answer.await.unwrap_or_else(|_| Err(End::Broken("no answer to connect".to_owned())))?;
+        Ok((socket, connected))
+    }
+
+    async fn drive(&mut self, mut socket: Socket, connected: &Connected) -> End {
+        self.machine.connected(connected, Instant::now());
+        let silence = Duration::from_secs((connected.ping_seconds + connected.pong_seconds).into()) * 2;
+        let mut heard_at = Instant::now();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut refresh_at = refresh_at(connected.token_expires_in_seconds);
+        let mut renewal: Option<Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>> = None;
+        loop {
+            let news = match self.deliver(Some(&mut socket)).await {
+                Ok(news) => news,
+                Err(why) => return End::Broken(why),
+            };
+            match news {
+                Some(Token::Refused) => return End::Expired,
+                Some(Token::Renewed(left)) => refresh_at = refresh_at_half(left),
+                None => {}
+            }
+            tokio::select! {
+                raw = socket.next() => {
+                    heard_at = Instant::now();
+                    match read(raw) {
+                        Ok(Some(frame)) => self.machine.frame(frame, heard_at),
+                        Ok(None) => {}
+                        Err(end) => return end,
+                    }
+                }
+                command = self.incoming.recv() => match command {
+                    Some(Command::Drop) => return End::Broken("dropped on request".into()),
+                    Some(command) => self.take(command),
+                    None => {
+                        // Nobody holds the session any more.
+                        let _ = socket.close(None).await;
+                        return End::Final("closed".into());
+                    }
+                },
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    if now.duration_since(heard_at) > silence {
+                        return End::Broken("the server fell silent".into());
+                    }
+                    if now >= refresh_at && renewal.is_none() {
+                        let identity = self.identity.clone();
+                        renewal = Some(Box::pin(async move { identity.fresh_token().await }));
+                    }
+                    self.machine.tick(now);
+                }
+                renewed = async { renewal.as_mut().expect("guarded").await }, if renewal.is_some() => {
+                    renewal = None;
+                    match renewed {
+                        Ok(token) => {
+                            // Until the server answers; then from the new token's life.
+                            refresh_at = Instant::now() + REFRESH_BEFORE;
+                            self.machine.refresh(token);
+                        }
+                        Err(_) => refresh_at = Instant::now() + LAST_WAIT,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes commands for a while without a connection. Breaks when nobody holds the session any more.
+    async fn stay_offline(&mut self, wait: Duration) -> std::ops::ControlFlow<()> {
+        let over = tokio::time::sleep(wait);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return std::ops::ControlFlow::Continue(()),
+                command = self.incoming.recv() => match command {
+                    Some(command) => self.take(command),
+                    None => return std::ops::ControlFlow::Break(()),
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Send { chat, key, body, outcome } => {
+                self.settles.insert(key, outcome);
+                self.machine.send(chat, key, body, Instant::now());
+            }
+            Command::Follow { chat, after } => self.machine.follow(chat, after, Instant::now()),
+            Command::Drop => {}
+        }
+    }
+
+    /// Carries out what the machine decided; answers what it said about the token. Frames need a socket.
+    async fn deliver(&mut self, mut socket: Option<&mut Socket>) -> Result<Option<Token>, String> {
+        let mut news = None;
+        let mut written = false;
+        while let Some(output) = self.machine.next_output() {
+            match (output, &mut socket) {
+                (Output::Frame(frame), Some(socket)) => {
+                    socket.feed(text(&frame)).await.map_err(|error| error.to_string())?;
+                    written = true;
+                }
+                (Output::Frame(_), None) => {}
+                // A program that stopped reading events still gets its sends settled.
+                (Output::Event(event), _) => drop(self.events.send(event).await),
+                (Output::Settled(key, outcome), _) => {
+                    if let Some(settle) = self.settles.remove(&key) {
+                        let _ = settle.send(outcome);
+                    }
+                }
+                (Output::TokenRefused, _) => news = Some(Token::Refused),
+                (Output::TokenRenewed(left), _) => news = Some(Token::Renewed(left)),
+            }
+        }
+        if let (true, Some(socket)) = (written, socket) {
+            socket.flush().await.map_err(|error| error.to_string())?;
+        }
+        Ok(news)
+    }
+}
+
+enum Token {
+    Refused,
+    Renewed(Duration),
+}
+
+fn refresh_at(expires_in_seconds: i64) -> Instant {
+    refresh_at_half(Duration::from_secs(u64::try_from(expires_in_seconds).unwrap_or(0)))
+}
+
+fn refresh_at_half(left: Duration) -> Instant {
+    Instant::now() + left.saturating_sub(REFRESH_BEFORE).max(left / 2)
+}
+
+fn text(frame: &ClientFrame) -> Raw {
+    Raw::text(serde_json::to_string(frame).expect("a frame of ours is JSON"))
+}
+
+/// Reads a raw message; `None` for one that carries no frame.
+fn read(raw: Option<Result<Raw, tokio_tungstenite::tungstenite::Error>>) -> Result<Option<ServerFrame>, End> {
+    match raw {
+        Some(Ok(Raw::Text(text))) => match serde_json::from_str(&text) {
+            Ok(frame) => Ok(Some(frame)),
+            Err(error) => Err(End::Final(format!("the server sent a frame of another protocol: {error}"))),
+        },
+        Some(Ok(Raw::Close(close))) => Err(closed(close)),
+        Some(Ok(_)) => Ok(None),
+        Some(Err(error)) => Err(End::Broken(error.to_string())),
+        None => Err(End::Broken("the connection was lost".into())),
+    }
+}
+
+fn closed(close: Option<CloseFrame>) -> End {
+    let Some(close) = close else { return End::Broken("closed without a reason".into()) };
+    let code = u16::from(close.code);
+    let why = format!("closed by the server: {code} {}", close.reason);
+    if code == CloseCode::TokenExpired.code() || code == CloseCode::InvalidToken.code() {
+        End::Expired
+    } else if (3500..4000).contains(&code) {
+        End::Final(why)
+    } else {
+        End::Broken(why)
+    }
+}
+
+/// Decides whether an attempt that failed before `connect` is worth another one.
+fn unusable(error: &ClientError) -> End {
+    match error {
+        // A road that is just being laid out answers 404 for a moment, so it is tried again too.
+        ClientError::Refused { status, .. } if matches!(status, 401 | 403) => End::Expired,
+        ClientError::Refused { status: 400, problem: Some(problem), .. } => {
+            End::Final(format!("{}: {}", problem.code, problem.title))
+        }
+        ClientError::Address { .. } | ClientError::Prepare { .. } | ClientError::Handshake { .. } => {
+            End::Final(error.to_string())
+        }
+        ClientError::Refused { .. }
+        | ClientError::Transport { .. }
+        | ClientError::Timeout { .. }
+        | ClientError::Shape { .. } => End::Broken(error.to_string()),
+    }
+}

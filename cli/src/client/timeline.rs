@@ -1,0 +1,125 @@
+//! What a client has of one chat: every entry once, in order, and where a hole is.
+
+use std::collections::BTreeMap;
+
+use contracts::wire::Message;
+
+/// Entries kept while an earlier one is missing; beyond it the newest are dropped and come again by history.
+const MAX_HELD: usize = 1_000;
+
+/// The applied part of a chat is a prefix of its log; what lies beyond a hole waits.
+#[derive(Debug)]
+pub struct Timeline {
+    applied: i64,
+    head: i64,
+    held: BTreeMap<i64, Message>,
+}
+
+impl Timeline {
+    /// Returns a timeline that has everything up to and including `seq`.
+    pub fn after(seq: i64) -> Self {
+        Self { applied: seq, head: seq, held: BTreeMap::new() }
+    }
+
+    /// Takes an entry and returns those that can be applied now, in order; an entry that came before gives none.
+    pub fn offer(&mut self, message: Message) -> Vec<Message> {
+        self.heard_of(message.seq);
+        if message.seq > self.applied {
+            self.held.entry(message.seq).or_insert(message);
+        }
+        let mut ready = Vec::new();
+        while let Some(next) = self.held.remove(&(self.applied + 1)) {
+            self.applied = next.seq;
+            ready.push(next);
+        }
+        if self.held.len() > MAX_HELD {
+            self.held.pop_last();
+        }
+        ready
+    }
+
+    /// Notes that the chat reaches at least to `seq`.
+    pub fn heard_of(&mut self, seq: i64) {
+        self.head = self.head.max(seq);
+    }
+
+    /// Returns whether an entry is known to exist that was not applied.
+    pub fn has_hole(&self) -> bool {
+        self.applied < self.head
+    }
+
+    /// Returns the seq of the last applied entry.
+    pub fn applied(&self) -> i64 {
+        self.applied
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use contracts::{ChatId, MessageKey, UserId, event::EntryKind};
+    use uuid::Uuid;
+
+    use super::*;
+
+    pub fn message(seq: i64) -> Message {
+        Message {
+            chat: ChatId(Uuid::from_u128(1)),
+            seq,
+            sender: UserId(Uuid::from_u128(2)),
+            key: MessageKey(Uuid::from_u128(u128::try_from(seq).expect("a seq is positive"))),
+            kind: EntryKind::Text,
+            body: format!("entry {seq}"),
+            subject: None,
+            sent_at_ms: 0,
+        }
+    }
+
+    fn check(after: i64, arrivals: &[i64], applied: &[i64], hole: bool) {
+        let mut timeline = Timeline::after(after);
+        let seen: Vec<i64> = arrivals
+            .iter()
+            .flat_map(|&seq| timeline.offer(message(seq)))
+            .map(|message| message.seq)
+            .collect();
+        assert_eq!(
+            (seen.as_slice(), timeline.has_hole()),
+            (applied, hole),
+            "arrivals {arrivals:?} after {after}"
+        );
+    }
+
+    #[test]
+    fn entries_are_applied_once_and_in_order() {
+        check(0, &[1, 2, 3], &[1, 2, 3], false);
+        check(0, &[1, 1, 2, 1, 2], &[1, 2], false);
+        check(0, &[3, 2, 1], &[1, 2, 3], false);
+        check(5, &[4, 5, 6], &[6], false);
+    }
+
+    #[test]
+    fn an_entry_beyond_a_hole_waits() {
+        check(0, &[1, 3], &[1], true);
+        check(0, &[2], &[], true);
+    }
+
+    #[test]
+    fn hearing_of_a_later_entry_is_a_hole() {
+        let mut timeline = Timeline::after(2);
+        timeline.heard_of(3);
+        assert!(timeline.has_hole());
+        assert_eq!(timeline.offer(message(3)).len(), 1);
+        assert!(!timeline.has_hole());
+    }
+
+    #[test]
+    fn what_waits_beyond_a_hole_is_bounded() {
+        let mut timeline = Timeline::after(0);
+        let far = i64::try_from(MAX_HELD).expect("small") + 500;
+        for seq in 2..=far {
+            assert!(timeline.offer(message(seq)).is_empty());
+        }
+        assert_eq!(timeline.held.len(), MAX_HELD);
+        assert_eq!(timeline.offer(message(1)).len(), MAX_HELD + 1, "the earliest are kept");
+        assert!(timeline.has_hole(), "what was dropped is known to be missing");
+    }
+}

@@ -1,0 +1,371 @@
+//! `posthouse demo`: two people register, meet in a chat and talk, and everything said is accounted for.
+
+use std::time::{Duration, Instant};
+
+use contracts::{
+    ChatId, DeviceId, UserId,
+    api::{ChatKind, CreateChatRequest, RegisterRequest},
+    event::EntryKind,
+    wire::{MAX_HISTORY_LIMIT, Message},
+};
+use rand::seq::IndexedRandom;
+use serde::Serialize;
+use tokio::{sync::mpsc, time::timeout};
+use url::Url;
+
+use crate::{
+    args::DemoArgs,
+    client::{Event, Identity, Messenger, Session},
+    failure::{Exit, Failure},
+    output::{self, Output},
+    tenants::{self, Scope},
+};
+
+/// A message that is not stored and delivered within this time counts as missing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const NAMES: [&str; 16] = [
+    "juniper", "walter", "odile", "anton", "mabel", "cyrus", "ines", "hugo", "petra", "silas", "noor",
+    "emil", "wanda", "kofi", "lucia", "bram",
+];
+
+const LINES: [&str; 12] = [
+    "Hello! Is this thing on?",
+    "Loud and clear. Where are you writing from?",
+    "From a pod, by the look of it. You?",
+    "The next desk. Our own log, our own store, I am told.",
+    "And nobody from the tenant next door reads along?",
+    "They have their own realm, topics and keyspace. Different locks.",
+    "Every message has a number, did you notice?",
+    "One, two, three, no holes. Even when a horse falls.",
+    "Then the courier just changes horses.",
+    "That is what a posthouse is for.",
+    "See you on the road.",
+    "Safe travels.",
+];
+
+/// What one tenant's conversation came to.
+#[derive(Debug, Serialize)]
+struct Report {
+    url: Url,
+    people: [String; 2],
+    chat: ChatId,
+    transcript: Vec<Said>,
+    /// Everything that was not as it should be; empty when all is well.
+    faults: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Said {
+    seq: i64,
+    sender: String,
+    body: String,
+    /// From the sender's call to the other person's eyes.
+    delivered_ms: f64,
+}
+
+pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Failure> {
+    let urls = if args.urls.is_empty() { addresses().await? } else { args.urls };
+    let mut reports = Vec::new();
+    for url in urls {
+        reports.push(conversation(&url, args.messages, output).await?);
+    }
+    if output == Output::Json {
+        output::document(&reports);
+    }
+    let faulty: Vec<&Report> = reports.iter().filter(|report| !report.faults.is_empty()).collect();
+    if faulty.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<String> = faulty
+        .iter()
+        .flat_map(|report| report.faults.iter().map(|fault| format!("{}: {fault}", report.url)))
+        .collect();
+    let next = "`kubectl logs` of the tenant's gateway and message pods tell what became of it";
+    Err(Failure::new(Exit::Fault, what.join("\n       "), next))
+}
+
+async fn addresses() -> Result<Vec<Url>, Failure> {
+    let tenants = tenants::list(Scope::Everywhere).await?;
+    let ready: Vec<Url> =
+        tenants.iter().filter(|tenant| tenant.is_ready()).filter_map(tenants::Tenant::address).collect();
+    if ready.is_empty() {
+        let what = format!("none of the cluster's {} tenants is ready to talk in", tenants.len());
+        return Err(Failure::new(Exit::Fault, what, "`posthouse status -A` tells what they wait for"));
+    }
+    Ok(ready)
+}
+
+async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report, Failure> {
+    let messenger = Messenger::new(url)?;
+    let [first_name, second_name] = two_names();
+    let (first, second) =
+        tokio::try_join!(newcomer(&messenger, first_name), newcomer(&messenger, second_name))?;
+    let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![second.user()] };
+    let chat = messenger.create_chat(&first.token().await?, &request).await?.chat_id;
+    let say = |text: String| {
+        if output == Output::Text {
+            output::line(text);
+        }
+    };
+    say(format!("{url}\n{} and {} registered and meet in chat {chat}", first.username(), second.username()));
+
+    let mut sides = [Side::open(&first, chat).await?, Side::open(&second, chat).await?];
+    let mut report = Report {
+        url: url.clone(),
+        people: [first.username().to_owned(), second.username().to_owned()],
+        chat,
+        transcript: Vec::new(),
+        faults: Vec::new(),
+    };
+    say(format!("  {:>4}  {:<14} {:<66} {:>10}", "SEQ", "WHO", "SAID", "DELIVERED"));
+    for (turn, body) in LINES.iter().cycle().take(messages as usize).enumerate() {
+        let speaker = turn % 2;
+        match exchange(&mut sides, speaker, chat, body).await {
+            Ok(said) => {
+                say(format!(
+                    "  {:>4}  {:<14} {:<66} {:>7.1} ms",
+                    said.seq, said.sender, said.body, said.delivered_ms
+                ));
+                report.transcript.push(said);
+            }
+            Err(fault) => {
+                report.faults.push(fault);
+                break;
+            }
+        }
+    }
+    let stored = history(&messenger, &first, chat).await?;
+    for side in &sides {
+        report.faults.extend(faults(&side.name, &report.transcript, &side.seen, &stored));
+    }
+    say(verdict(&report));
+    Ok(report)
+}
+
+/// Registers a person under a name that nobody has, and signs in.
+async fn newcomer(messenger: &Messenger, name: String) -> Result<Identity, Failure> {
+    let password = format!("Demo-{:032x}", rand::random::<u128>());
+    let mut display_name = name.split('-').next().unwrap_or(&name).to_owned();
+    display_name[..1].make_ascii_uppercase();
+    let request = RegisterRequest {
+        username: name.clone(),
+        password: password.clone(),
+        display_name: Some(display_name),
+    };
+    messenger.register(&request).await?;
+    Ok(Identity::sign_in(messenger, &name, &password).await?)
+}
+
+fn two_names() -> [String; 2] {
+    let mut rng = rand::rng();
+    let mut names = NAMES.choose_multiple(&mut rng, 2);
+    std::array::from_fn(|_| {
+        let name = names.next().expect("there are two names");
+        format!("{name}-{:04x}", rand::random::<u16>())
+    })
+}
+
+/// One person at the table: the session, and every entry it handed out.
+struct Side {
+    name: String,
+    user: UserId,
+    session: Session,
+    events: mpsc::Receiver<Event>,
+    seen: Vec<Message>,
+}
+
+impl Side {
+    async fn open(identity: &Identity, chat: ChatId) -> Result<Self, Failure> {
+        let (session, mut events) = Session::open(identity.clone(), DeviceId::generate());
+        session.follow(chat, 0).await;
+        let next = "`posthouse status -A` tells whether the gateway is ready";
+        let connected = timeout(PATIENCE, async {
+            while let Some(event) = events.recv().await {
+                match event {
+                    Event::Connected { .. } => return Ok(()),
+                    Event::Ended { why } => return Err(why),
+                    _ => {}
+                }
+            }
+            Err("the session ended".into())
+        });
+        match connected.await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => {
+                let what = format!("{} could not connect: {why}", identity.username());
+                return Err(Failure::new(Exit::Refused, what, next));
+            }
+            Err(_) => {
+                let what = format!("{} could not connect in {} s", identity.username(), PATIENCE.as_secs());
+                return Err(Failure::new(Exit::Unreachable, what, next));
+            }
+        }
+        Ok(Self {
+            name: identity.username().to_owned(),
+            user: identity.user(),
+            session,
+            events,
+            seen: Vec::new(),
+        })
+    }
+
+    /// Reads events until the entry with `seq` was handed out.
+    async fn sees(&mut self, seq: i64) -> Result<(), String> {
+        while self.seen.last().is_none_or(|message| message.seq < seq) {
+            match self.events.recv().await {
+                Some(Event::Entry { message, .. }) => self.seen.push(message),
+                Some(Event::Unreadable { code, .. }) => {
+                    return Err(format!("{} may not read the chat: {code}", self.name));
+                }
+                Some(Event::Ended { why }) => return Err(format!("{}'s session ended: {why}", self.name)),
+                Some(Event::Connected { .. } | Event::Disconnected { .. } | Event::Elsewhere(_)) => {}
+                None => return Err(format!("{}'s session is over", self.name)),
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn exchange(sides: &mut [Side; 2], speaker: usize, chat: ChatId, body: &str) -> Result<Said, String> {
+    let began = Instant::now();
+    let sender = sides[speaker].name.clone();
+    let missing =
+        |what: &str| format!("\"{body}\" by {sender} was not {what} within {} s", PATIENCE.as_secs());
+    let receipt = timeout(PATIENCE, sides[speaker].session.send(chat, body.to_owned()))
+        .await
+        .map_err(|_| missing("stored"))?
+        .map_err(|failure| format!("\"{body}\" by {sender}: {failure}"))?;
+    let listener = 1 - speaker;
+    timeout(PATIENCE, sides[listener].sees(receipt.seq)).await.map_err(|_| missing("delivered"))??;
+    let delivered_ms = began.elapsed().as_secs_f64() * 1_000.0;
+    timeout(PATIENCE, sides[speaker].sees(receipt.seq))
+        .await
+        .map_err(|_| missing("shown to its sender"))??;
+    let seen = sides[listener].seen.last().expect("an entry was seen");
+    if seen.sender != sides[speaker].user || seen.body != body {
+        return Err(format!(
+            "entry {} should be \"{body}\" by {sender} and is \"{}\"",
+            receipt.seq, seen.body
+        ));
+    }
+    Ok(Said { seq: receipt.seq, sender, body: body.to_owned(), delivered_ms })
+}
+
+async fn history(messenger: &Messenger, reader: &Identity, chat: ChatId) -> Result<Vec<Message>, Failure> {
+    let mut stored: Vec<Message> = Vec::new();
+    loop {
+        let after = stored.last().map_or(0, |message| message.seq);
+        let page = messenger.history(&reader.token().await?, chat, after, MAX_HISTORY_LIMIT).await?;
+        let last_page = page.messages.is_empty();
+        stored.extend(page.messages);
+        if last_page || stored.last().is_some_and(|message| message.seq >= page.head_seq) {
+            return Ok(stored);
+        }
+    }
+}
+
+/// Returns what is wrong with what one person saw, against what was said and what is stored.
+fn faults(name: &str, said: &[Said], seen: &[Message], stored: &[Message]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (expected, message) in (1..).zip(stored) {
+        if message.seq != expected {
+            faults.push(format!("the history has seq {} where {expected} belongs", message.seq));
+            break;
+        }
+    }
+    let texts: Vec<(i64, &str)> = stored
+        .iter()
+        .filter(|message| message.kind == EntryKind::Text)
+        .map(|message| (message.seq, message.body.as_str()))
+        .collect();
+    let expected: Vec<(i64, &str)> = said.iter().map(|said| (said.seq, said.body.as_str())).collect();
+    if texts != expected {
+        faults.push(format!("the history has {} messages and {} were said", texts.len(), expected.len()));
+    }
+    if seen != stored {
+        faults.push(format!("{name} saw {} entries and the history has {}", seen.len(), stored.len()));
+    }
+    faults
+}
+
+fn verdict(report: &Report) -> String {
+    if !report.faults.is_empty() {
+        return report.faults.iter().map(|fault| format!("  WRONG: {fault}\n")).collect();
+    }
+    let mut times: Vec<f64> = report.transcript.iter().map(|said| said.delivered_ms).collect();
+    times.sort_by(f64::total_cmp);
+    format!(
+        "  {} messages, each stored and delivered once and in order; send to delivered: median {:.1} ms, slowest {:.1} ms\n",
+        times.len(),
+        times[times.len() / 2],
+        times[times.len() - 1],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::MessageKey;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn entry(seq: i64, kind: EntryKind, body: &str) -> Message {
+        Message {
+            chat: ChatId(Uuid::from_u128(1)),
+            seq,
+            sender: UserId(Uuid::from_u128(2)),
+            key: MessageKey(Uuid::from_u128(3)),
+            kind,
+            body: body.into(),
+            subject: None,
+            sent_at_ms: 0,
+        }
+    }
+
+    fn log() -> Vec<Message> {
+        vec![
+            entry(1, EntryKind::MemberAdded, ""),
+            entry(2, EntryKind::Text, "a"),
+            entry(3, EntryKind::Text, "b"),
+        ]
+    }
+
+    fn said() -> Vec<Said> {
+        [(2, "a"), (3, "b")]
+            .map(|(seq, body)| Said { seq, sender: "ann".into(), body: body.into(), delivered_ms: 1.0 })
+            .into()
+    }
+
+    fn check(seen: &[Message], stored: &[Message], expected: &[&str]) {
+        assert_eq!(faults("ben", &said(), seen, stored), expected);
+    }
+
+    #[test]
+    fn what_was_seen_and_stored_is_what_was_said() {
+        check(&log(), &log(), &[]);
+    }
+
+    #[test]
+    fn a_missing_doubled_or_moved_message_is_a_fault() {
+        check(&log()[..2], &log(), &["ben saw 2 entries and the history has 3"]);
+        let mut doubled = log();
+        doubled.push(entry(4, EntryKind::Text, "b"));
+        check(&doubled, &doubled, &["the history has 3 messages and 2 were said"]);
+        let mut holed = log();
+        holed[2].seq = 4;
+        check(
+            &holed,
+            &holed,
+            &["the history has seq 4 where 3 belongs", "the history has 2 messages and 2 were said"],
+        );
+    }
+
+    #[test]
+    fn the_two_have_different_names() {
+        for _ in 0..50 {
+            let [first, second] = two_names();
+            assert_ne!(first.split('-').next(), second.split('-').next());
+        }
+    }
+}

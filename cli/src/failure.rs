@@ -1,0 +1,101 @@
+//! How a command fails: what went wrong, with what, what to do next, and the exit code.
+
+use std::{error::Error, fmt, process::ExitCode};
+
+use crate::client::ClientError;
+
+/// The exit codes of `posthouse`; clap itself ends with 2 for a wrong command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The command ran and found something wrong: a message missing, a tenant not ready.
+    Fault = 1,
+    /// A messenger or a cluster does not answer.
+    Unreachable = 3,
+    /// It answered, and refused: wrong password, missing right, unknown person.
+    Refused = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A command that did not do what it was asked for.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    what: String,
+    next: String,
+}
+
+impl Failure {
+    /// Returns a failure: `what` went wrong, with its cause, and what to do `next`.
+    pub fn new(exit: Exit, what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), next: next.into() }
+    }
+
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.what)?;
+        if !self.next.is_empty() {
+            write!(f, "\n next: {}", self.next)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let what = chain(&error);
+        match &error {
+            ClientError::Address { .. } => {
+                Self::new(Exit::Refused, what, "give an address like http://acme.localhost:8000")
+            }
+            ClientError::Transport { .. } | ClientError::Timeout { .. } | ClientError::Prepare { .. } => {
+                Self::new(
+                    Exit::Unreachable,
+                    what,
+                    "see if the stack is up (`make up`) and the address is right (`posthouse status -A`)",
+                )
+            }
+            ClientError::Refused { status: 401, .. } => {
+                Self::new(Exit::Refused, what, "check the user name and the password")
+            }
+            ClientError::Refused { status: 404, .. } => Self::new(
+                Exit::Unreachable,
+                what,
+                "is there a tenant at this address, and are its routes ready? `posthouse status -A` tells",
+            ),
+            ClientError::Refused { status, .. } if *status >= 500 => Self::new(
+                Exit::Unreachable,
+                what,
+                "a service of the tenant is not up: `posthouse status -A` names the part",
+            ),
+            ClientError::Refused { .. } => Self::new(Exit::Refused, what, ""),
+            ClientError::Shape { .. } | ClientError::Handshake { .. } => {
+                Self::new(Exit::Unreachable, what, "is this the address of a messenger, and of this version?")
+            }
+        }
+    }
+}
+
+/// Returns an error with all its causes on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries repeat the cause in their own message.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,14 @@
+use std::process::ExitCode;
+
+use posthouse::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match posthouse::run(Cli::from_command_line()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit().into()
+        }
+    }
+}

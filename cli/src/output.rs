@@ -1,0 +1,28 @@
+//! What goes to standard output: text for people, or JSON for programs.
+#![expect(clippy::print_stdout, reason = "this is the one place that writes a command's result")]
+
+use serde::Serialize;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: one JSON document, or one a line where a command runs on.
+    Json,
+}
+
+/// Writes a line of text.
+pub(crate) fn line(text: impl std::fmt::Display) {
+    println!("{text}");
+}
+
+/// Writes a JSON document for programs, over several lines.
+pub(crate) fn document(value: &impl Serialize) {
+    println!("{}", serde_json::to_string_pretty(value).expect("our own types are JSON"));
+}
+
+/// Writes a JSON document on one line.
+pub(crate) fn record(value: &impl Serialize) {
+    println!("{}", serde_json::to_string(value).expect("our own types are JSON"));
+}
