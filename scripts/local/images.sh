@@ -25,9 +25,11 @@ base_root() {
     local part=$BASE_HOME.part package
     if [ -d "$BASE_HOME" ]; then return; fi
     rm -rf "$part" && mkdir -p "$part/packages" "$part/root"
-    chown _apt "$part/packages" 2>/dev/null || true
-    (cd "$part/packages" && apt-get download -q -o APT::Sandbox::User=root "${BASE_PACKAGES[@]}")
-    for package in "$part"/packages/*.deb; do dpkg -x "$package" "$part/root"; done
+    cd "$part/packages"
+    apt-get download -q -o APT::Sandbox::User=root "${BASE_PACKAGES[@]}" ||
+        { apt-get -qq update && apt-get download -q -o APT::Sandbox::User=root "${BASE_PACKAGES[@]}"; }
+    for package in *.deb; do dpkg -x "$package" "$part/root"; done
+    cd "$ROOT"
     rm -rf "$part/packages" "$part"/root/usr/share/{doc,man,locale,lintian,bug}
     mkdir -p "$part/root/etc/ssl/certs" "$part/root/tmp"
     chmod 1777 "$part/root/tmp"
@@ -41,8 +43,9 @@ base_root() {
 # Builds and imports the images of all binaries. Their tag, kept in .local/image-tag, is a hash of all that goes into the images, so that the same
 # binaries are never imported twice and a changed one always is.
 images_up() {
-    local stage=$STATE/images profile=${PROFILE:-dev} folder binary tag
+    local profile=${PROFILE:-dev} stage folder binary tag
     folder=$CARGO_TARGET_DIR/${profile/#dev/debug}
+    stage=$STATE/images/$profile
     mkdir -p "$stage"
     for binary in "${BINARIES[@]}"; do
         if [ ! "$stage/$binary" -nt "$folder/$binary" ]; then strip -o "$stage/$binary" "$folder/$binary"; fi

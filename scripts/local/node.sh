@@ -84,7 +84,7 @@ node_clean() {
         rm -f "$file"
     done
     rm -rf $RUN/containerd $RUN/cni
-    find /var/log/containers -lname "$STATE/*" -delete 2>/dev/null || true
+    find /var/log/containers -lname "*/.local/log/pods/*" -delete 2>/dev/null || true
     find /sys/fs/cgroup -depth -type d -path '*/posthouse*' -exec rmdir {} \; 2>/dev/null || true
 }
 
