@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod config;
 pub mod cql;
+pub mod docs;
 pub mod error;
 pub mod extract;
 pub mod health;

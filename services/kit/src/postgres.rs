@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contracts::ErrorCode;
 use secrecy::ExposeSecret as _;
 use sqlx::{
     Connection as _, PgConnection, PgPool,
@@ -9,12 +10,16 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::config::PostgresArgs;
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::PostgresArgs, error::chain, health::Check};
 
 /// A tenant's services share one connection budget on the server.
 const MAX_CONNECTIONS: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often readiness asks the server.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
@@ -63,4 +68,39 @@ pub fn connect_options(args: &PostgresArgs, schema: &'static str) -> PgConnectOp
         .password(args.postgres_password.expose_secret())
         .application_name(schema)
         .options([("search_path", schema), ("statement_timeout", "5s")])
+}
+
+/// Keeps the check up to date until the shutdown: it passes while the pool gives a connection that answers.
+pub async fn watch(pool: PgPool, check: Check, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(WATCH_INTERVAL);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match sqlx::query("SELECT 1").execute(&pool).await {
+            Ok(_) => check.ok(),
+            Err(error) => check.failing(chain(&error)),
+        }
+    }
+}
+
+/// Returns the code that a caller meets when a query fails: a server that cannot be reached, is starting, stopping
+/// or full is `unavailable`, anything else is a fault of ours.
+pub fn code(error: &sqlx::Error) -> ErrorCode {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => ErrorCode::Unavailable,
+        sqlx::Error::Database(error) => {
+            // Classes: connection exception, insufficient resources, operator intervention (the statement timeout
+            // among them), and a serialization failure or deadlock, which repeating mends.
+            let class = error.code().unwrap_or_default();
+            let temporary = ["08", "53", "57", "40"].iter().any(|prefix| class.starts_with(prefix));
+            if temporary { ErrorCode::Unavailable } else { ErrorCode::Internal }
+        }
+        _ => ErrorCode::Internal,
+    }
 }

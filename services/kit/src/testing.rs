@@ -1,4 +1,8 @@
-//! A local identity provider for tests: one RSA key, a key set over HTTP, and tokens with any claims.
+//! What tests of the services share: a local identity provider (one RSA key, a key set over HTTP, tokens with any
+//! claims), databases for one test, and a client of a REST API.
+
+mod client;
+mod database;
 
 use std::{net::SocketAddr, sync::LazyLock};
 
@@ -17,6 +21,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+pub use self::{
+    client::{Answer, TestApi},
+    database::TestDatabase,
+};
 use crate::config::OidcArgs;
 
 const KEY_ID: &str = "test";
@@ -70,6 +78,13 @@ impl TestRealm {
         let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) };
         encode(&header, &claims, &signing_key()).expect("claims can be signed")
     }
+}
+
+/// Returns a setting of the local backends; panics with what to do when there is none.
+pub fn stack(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `make up-backends` and `source .local/stack.env`, then test again")
+    })
 }
 
 fn signing_key() -> EncodingKey {

@@ -1,0 +1,76 @@
+//! Requests to a REST API in the same process, as a client would send them.
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Request, header},
+};
+use serde_json::Value;
+use tower::ServiceExt as _;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Larger than any answer of ours.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// A REST API under test.
+pub struct TestApi {
+    router: Router,
+}
+
+/// What a request was answered.
+#[derive(Debug, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    /// Null for an empty body.
+    pub body: Value,
+}
+
+impl TestApi {
+    pub fn new(api: OpenApiRouter) -> Self {
+        Self { router: api.into() }
+    }
+
+    /// Sends `GET /path` and the like, with a token and a JSON body where given.
+    pub async fn send(&self, line: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        let (method, uri) = line.split_once(' ').expect("a method and a path");
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        let request = request.body(body).expect("a request");
+        let response = self.router.clone().oneshot(request).await.expect("a router answers");
+        let status = response.status().as_u16();
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.map(|value| value.to_str().expect("text").to_owned());
+        let bytes = to_bytes(response.into_body(), MAX_ANSWER_BYTES).await.expect("a body");
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status, content_type: content_type.unwrap_or_default(), body }
+    }
+}
+
+impl Answer {
+    /// Returns the code of a problem; panics when the answer is none, or not a well-formed one.
+    #[track_caller]
+    pub fn code(&self) -> &str {
+        assert_eq!(self.content_type, "application/problem+json", "not a problem: {self:?}");
+        assert_eq!(self.body["status"], self.status, "the body names its status");
+        let code = self.body["code"].as_str().expect("a code");
+        assert_eq!(self.body["type"], format!("urn:posthouse:error:{code}"));
+        code
+    }
+
+    /// Returns the body of a success; panics when the status is another one.
+    #[track_caller]
+    pub fn ok(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.body
+    }
+}
