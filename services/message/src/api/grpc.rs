@@ -1,0 +1,87 @@
+//! gRPC for the tenant's other services. They have checked who asks.
+
+use std::sync::Arc;
+
+use contracts::{
+    ChatId,
+    rpc::{
+        Head, HeadsRequest, HeadsResponse, HistoryRequest, HistoryResponse, Message,
+        message_service_server::{MessageService, MessageServiceServer},
+    },
+    wire,
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use kit::error::status;
+use tonic::{Request, Response, Status, service::Routes};
+
+use super::{page_size, read};
+use crate::{
+    error::Error,
+    state::AppState,
+    store::{Store, cql::CqlStore},
+};
+
+/// Chats of one `Heads` call: the chats of a person who is in very many.
+const MAX_HEADS: usize = 5_000;
+/// Head rows read at once for one call.
+const HEADS_AT_ONCE: usize = 32;
+
+/// Returns the gRPC services.
+pub(crate) fn routes(state: &AppState) -> Routes {
+    Routes::new(MessageServiceServer::new(Messages { store: state.store.clone() }))
+}
+
+struct Messages {
+    store: Arc<CqlStore>,
+}
+
+#[tonic::async_trait]
+impl MessageService for Messages {
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        let HistoryRequest { chat_id, after_seq, limit } = request.into_inner();
+        let chat = chat(&chat_id).map_err(status)?;
+        let limit = match u32::try_from(limit) {
+            Ok(0) => page_size(None),
+            Ok(limit) => page_size(Some(limit)),
+            Err(_) => Err(Error::InvalidArgument("limit is at least 0")),
+        };
+        let found = read(&*self.store, chat, after_seq, limit.map_err(status)?).await.map_err(status)?;
+        let messages = found.messages.into_iter().map(message).collect();
+        Ok(Response::new(HistoryResponse { messages, head_seq: found.head_seq }))
+    }
+
+    async fn heads(&self, request: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {
+        let ids = request.into_inner().chat_ids;
+        if ids.len() > MAX_HEADS {
+            return Err(status(Error::InvalidArgument("at most 5000 chats")));
+        }
+        let chats = ids.iter().map(|id| chat(id)).collect::<Result<Vec<_>, _>>().map_err(status)?;
+        let heads = stream::iter(chats)
+            .map(|chat| async move {
+                let head = self.store.head(chat).await.map_err(Error::Heads)?;
+                Ok::<_, Error>(Head { chat_id: chat.to_string(), head_seq: head.seq })
+            })
+            .buffered(HEADS_AT_ONCE)
+            .try_collect()
+            .await
+            .map_err(status)?;
+        Ok(Response::new(HeadsResponse { heads }))
+    }
+}
+
+fn chat(id: &str) -> Result<ChatId, Error> {
+    id.parse().map_err(|_| Error::InvalidArgument("a chat id is a UUID"))
+}
+
+fn message(message: wire::Message) -> Message {
+    Message {
+        chat_id: message.chat.to_string(),
+        seq: message.seq,
+        sender_id: message.sender.to_string(),
+        key: message.key.to_string(),
+        kind: message.kind.as_str().to_owned(),
+        body: message.body,
+        subject_id: message.subject.map(|subject| subject.to_string()).unwrap_or_default(),
+        sent_at_ms: message.sent_at_ms,
+    }
+}

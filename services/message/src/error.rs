@@ -1,0 +1,30 @@
+//! Why a request is refused.
+
+use contracts::{ChatId, ErrorCode};
+use kit::error::ServiceError;
+
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("you are not a member of chat {0}")]
+    NotAMember(ChatId),
+    #[error("{0}")]
+    InvalidArgument(&'static str),
+    #[error("failed to ask the chat service for a membership")]
+    Membership(#[source] Box<tonic::Status>),
+    #[error("failed to read the history of chat {chat}")]
+    History { chat: ChatId, source: StoreError },
+    #[error("failed to read heads")]
+    Heads(#[source] StoreError),
+}
+
+impl ServiceError for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotAMember(_) => ErrorCode::NotAMember,
+            Self::InvalidArgument(_) => ErrorCode::InvalidArgument,
+            Self::Membership(_) | Self::History { .. } | Self::Heads(_) => ErrorCode::Unavailable,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The way of a record: consumed from `message.send`, sequenced, stored, announced on `message.delivered`.
+//!
+//! Each partition has one owner task. It takes what is there (no timer), at most [`MAX_BATCH`] records, and goes
+//! step by step; the head rows and the committed position follow later, because a replay rewrites equal rows.
+//! Invariant: the position that is recorded and committed never runs ahead of what the store and the log of
+//! announcements have made durable.
+
+mod announcer;
+mod consumer;
+mod owner;
+mod pipeline;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use kit::health::Check;
+
+pub(crate) use consumer::Consumer;
+
+/// Records of one batch.
+const MAX_BATCH: usize = 500;
+/// First wait after a failed step; doubles up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
+
+/// What stands in the way, as one readiness check.
+pub(crate) struct Obstacles {
+    check: Check,
+    by_place: Mutex<BTreeMap<Place, String>>,
+}
+
+/// Where something stands in the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// This process has no partitions because it is not in the group.
+    Group,
+    /// No broker answers.
+    Brokers,
+    /// The owner of this partition waits for a backend.
+    Partition(i32),
+    /// The announcements of this partition are not acknowledged.
+    Announcements(i32),
+}
+
+impl Obstacles {
+    pub(crate) fn new(check: Check) -> Self {
+        let this = Self { check, by_place: Mutex::default() };
+        this.set(Place::Group, "has not joined the consumer group yet");
+        this
+    }
+
+    pub(crate) fn set(&self, place: Place, why: impl Into<String>) {
+        self.change(|by_place| {
+            by_place.insert(place, why.into());
+        });
+    }
+
+    pub(crate) fn clear(&self, place: Place) {
+        self.change(|by_place| {
+            by_place.remove(&place);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Place, String>)) {
+        let mut by_place = self.by_place.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = by_place.clone();
+        change(&mut by_place);
+        if before == *by_place && !before.is_empty() {
+            return;
+        }
+        match by_place.first_key_value() {
+            Some((_, why)) => self.check.failing(why),
+            None => self.check.ok(),
+        }
+    }
+}
+
+/// Waits that double.
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    pub(crate) fn new() -> Self {
+        Self(MIN_BACKOFF)
+    }
+
+    pub(crate) fn next(&mut self) -> Duration {
+        let wait = self.0;
+        self.0 = (wait * 2).min(MAX_BACKOFF);
+        wait
+    }
+}

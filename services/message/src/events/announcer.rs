@@ -1,0 +1,110 @@
+//! Produces `message.delivered`.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{
+    event::DeliveredRecord,
+    topic::{MESSAGE_DELIVERED, tenant_topic},
+};
+use futures_util::future::join_all;
+use kit::config::KafkaArgs;
+use rdkafka::{
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::{Message as _, OwnedMessage},
+    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Backoff, Obstacles, Place};
+
+/// Wait for room in the producer's queue.
+const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
+
+/// Hands announcements to the log and sees to it that each of them arrives.
+#[derive(Clone)]
+pub(crate) struct Announcer {
+    producer: FutureProducer,
+    topic: Arc<str>,
+    obstacles: Arc<Obstacles>,
+    /// Cancelled when the producer cannot go on: the process starts again.
+    shutdown: CancellationToken,
+}
+
+impl Announcer {
+    pub(crate) fn new(
+        args: &KafkaArgs,
+        tenant: &str,
+        obstacles: Arc<Obstacles>,
+        shutdown: CancellationToken,
+    ) -> KafkaResult<Self> {
+        let producer = kit::kafka::producer_config(args)
+            // What was stored is announced however long the brokers are away; until then nothing is committed.
+            .set("delivery.timeout.ms", "0")
+            .create()?;
+        let topic = tenant_topic(tenant, MESSAGE_DELIVERED).into();
+        Ok(Self { producer, topic, obstacles, shutdown })
+    }
+
+    /// Queues announcements in order and returns a future that ends when all of them are in the log.
+    pub(crate) async fn announce(
+        &self,
+        partition: i32,
+        records: Vec<DeliveredRecord>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let mut deliveries = Vec::with_capacity(records.len());
+        for record in &records {
+            let key = record.chat.to_string();
+            let payload = serde_json::to_vec(record).expect("a record of plain fields is JSON");
+            deliveries.push(self.queue(partition, &key, &payload).await);
+        }
+        let this = self.clone();
+        async move {
+            let arrivals = deliveries.into_iter().map(|delivery| this.arrival(partition, delivery));
+            join_all(arrivals).await;
+            this.obstacles.clear(Place::Announcements(partition));
+        }
+    }
+
+    /// Puts a record into the producer's queue, waiting for room.
+    async fn queue(&self, partition: i32, key: &str, payload: &[u8]) -> DeliveryFuture {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.producer.send_result(FutureRecord::to(&self.topic).key(key).payload(payload)) {
+                Ok(delivery) => return delivery,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    tokio::time::sleep(QUEUE_FULL_WAIT).await;
+                }
+                Err((error, _)) => self.failed(partition, &error, backoff.next()).await,
+            }
+        }
+    }
+
+    /// Waits for the acknowledgement, sending again for as long as it is refused.
+    async fn arrival(&self, partition: i32, mut delivery: DeliveryFuture) {
+        let mut backoff = Backoff::new();
+        loop {
+            let refused: (KafkaError, OwnedMessage) = match delivery.await {
+                Ok(Ok(_)) => return,
+                Ok(Err(refused)) => refused,
+                // The producer is gone, and with it this process.
+                Err(_) => return std::future::pending().await,
+            };
+            let (error, message) = refused;
+            self.failed(partition, &error, backoff.next()).await;
+            let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+            delivery = self.queue(partition, &key, message.payload().unwrap_or_default()).await;
+        }
+    }
+
+    async fn failed(&self, partition: i32, error: &KafkaError, wait: Duration) {
+        let topic = &self.topic;
+        self.obstacles.set(Place::Announcements(partition), format!("cannot write to {topic}: {error}"));
+        if self.producer.client().fatal_error().is_some() {
+            tracing::error!(%error, partition, "the producer of {topic} cannot go on: {error}");
+            self.shutdown.cancel();
+            return std::future::pending().await;
+        }
+        tracing::warn!(%error, partition, "failed to announce on {topic}: {error}");
+        tokio::time::sleep(wait).await;
+    }
+}

@@ -1,0 +1,365 @@
+//! The owner of one partition.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use contracts::event::{DeliveredRecord, DeliveryOutcome};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, base_consumer::PartitionQueue},
+};
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Backoff, MAX_BATCH, Obstacles, Place, announcer::Announcer, pipeline::Pipeline};
+use crate::{
+    domain::{Generation, Logged, RawRecord, read_record},
+    metrics::{Metrics, Step},
+    store::{Partition, Store, StoreError},
+};
+
+/// Heads are written this long after the first change: one round trip less on the way of a message.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
+/// Positions are recorded and committed this often: what a new owner repeats at most.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+/// The queue is looked at this often even when nothing was signalled.
+const IDLE: Duration = Duration::from_millis(500);
+/// Batches whose announcements may be unacknowledged.
+const MAX_UNACKNOWLEDGED: usize = 64;
+/// Announcements that take longer make the process unready.
+const SLOW_ACKNOWLEDGEMENT: Duration = Duration::from_secs(5);
+/// At its end an owner waits this long for acknowledgements.
+const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(1);
+
+/// What an owner is made of.
+pub(super) struct OwnerParts<S: Store, C: ConsumerContext + 'static> {
+    pub partition: i32,
+    /// The recorded position; `None` starts at the beginning of the log.
+    pub start: Option<i64>,
+    pub generation: Generation,
+    pub topic: String,
+    pub store: Arc<S>,
+    pub pipeline: Pipeline<S>,
+    pub announcer: Announcer,
+    pub metrics: Metrics,
+    pub obstacles: Arc<Obstacles>,
+    pub stop: CancellationToken,
+    pub position: Arc<AtomicI64>,
+    pub consumer: Arc<BaseConsumer<C>>,
+    pub queue: PartitionQueue<C>,
+}
+
+/// Applies the records of one partition in log order until it is stopped.
+pub(super) struct Owner<S: Store, C: ConsumerContext + 'static> {
+    parts: OwnerParts<S, C>,
+    /// Signalled when the queue is no longer empty.
+    filled: Arc<Notify>,
+    /// The first offset that is not applied; `None` before the first record of a log read from its beginning.
+    next: Option<i64>,
+    /// Heads of everything before this offset are stored.
+    flushed: Option<i64>,
+    /// Everything before this offset is announced.
+    acknowledged: Option<i64>,
+    /// Everything before this offset is recorded in the store and committed to the group.
+    committed: Option<i64>,
+    last_flush: Instant,
+    last_commit: Instant,
+    unacknowledged: VecDeque<Unacknowledged>,
+}
+
+struct Unacknowledged {
+    /// The offset behind the batch.
+    next: i64,
+    since: Instant,
+    arrived: BoxFuture<'static, ()>,
+}
+
+/// The owner was told to stop.
+struct Stopped;
+
+impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
+    pub(super) fn new(mut parts: OwnerParts<S, C>) -> Self {
+        let filled = Arc::new(Notify::new());
+        let signal = filled.clone();
+        parts.queue.set_nonempty_callback(move || signal.notify_one());
+        let start = parts.start;
+        let now = Instant::now();
+        Self {
+            parts,
+            filled,
+            next: start,
+            flushed: start,
+            acknowledged: start,
+            committed: start,
+            last_flush: now,
+            last_commit: now,
+            unacknowledged: VecDeque::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        // Ends by itself only when stopped; every step before is repeated until it succeeds.
+        while self.step().await.is_ok() {}
+        self.finish().await;
+    }
+
+    async fn step(&mut self) -> Result<(), Stopped> {
+        if self.parts.stop.is_cancelled() {
+            return Err(Stopped);
+        }
+        let batch = self.drain();
+        if batch.is_empty() {
+            self.wait().await?;
+        } else {
+            self.process(&batch).await?;
+        }
+        self.collect_acknowledgements();
+        self.settle().await
+    }
+
+    /// Takes what is there.
+    fn drain(&self) -> Vec<Logged> {
+        let mut batch = Vec::new();
+        while batch.len() < MAX_BATCH {
+            match self.parts.queue.poll(Duration::ZERO) {
+                None => break,
+                Some(Err(error)) => {
+                    let partition = self.parts.partition;
+                    tracing::warn!(%error, partition, "partition {partition} reports: {error}");
+                }
+                Some(Ok(record)) => {
+                    let after = batch.last().map(Logged::offset).or(self.next.map(|next| next - 1));
+                    if after.is_some_and(|after| record.offset() <= after) {
+                        continue;
+                    }
+                    batch.push(read_record(RawRecord {
+                        offset: record.offset(),
+                        logged_at_ms: record.timestamp().to_millis(),
+                        key: record.key(),
+                        payload: record.payload(),
+                    }));
+                }
+            }
+        }
+        batch
+    }
+
+    /// Waits for records, for an acknowledgement, or for something that is due.
+    async fn wait(&mut self) -> Result<(), Stopped> {
+        let mut due = Instant::now() + IDLE;
+        if self.flushed != self.next {
+            due = due.min(self.last_flush + FLUSH_INTERVAL);
+        }
+        if self.vouched() != self.committed {
+            due = due.min(self.last_commit + COMMIT_INTERVAL);
+        }
+        let oldest = async {
+            match self.unacknowledged.front_mut() {
+                Some(oldest) => (&mut oldest.arrived).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.parts.stop.cancelled() => return Err(Stopped),
+            () = self.filled.notified() => return Ok(()),
+            () = tokio::time::sleep_until(due) => return Ok(()),
+            () = oldest => {}
+        }
+        self.acknowledge_oldest();
+        Ok(())
+    }
+
+    async fn process(&mut self, batch: &[Logged]) -> Result<(), Stopped> {
+        let parts = &mut self.parts;
+        let place = Place::Partition(parts.partition);
+        let flush = self.last_flush.elapsed() >= FLUSH_INTERVAL;
+        let mut backoff = Backoff::new();
+        let announcements = loop {
+            let applied = tokio::select! {
+                () = parts.stop.cancelled() => return Err(Stopped),
+                applied = parts.pipeline.apply(batch, flush) => applied,
+            };
+            match applied {
+                Ok(announcements) => break announcements,
+                Err(error) => {
+                    let why = kit::error::chain(&error);
+                    let (partition, offset) = (parts.partition, batch[0].offset());
+                    tracing::error!(
+                        error = why,
+                        partition,
+                        offset,
+                        "partition {partition} waits at offset {offset}: {why}"
+                    );
+                    parts.obstacles.set(place, why);
+                    parts.metrics.retried();
+                }
+            }
+            pause(&parts.stop, backoff.next()).await?;
+        };
+        parts.obstacles.clear(place);
+        parts.metrics.batch(batch.len());
+        if flush {
+            self.flushed = self.next;
+            self.last_flush = Instant::now();
+        }
+        let next = batch.last().map(|last| last.offset() + 1);
+        if self.committed.is_none() {
+            // The beginning of the log, known only now.
+            let first = Some(batch[0].offset());
+            (self.flushed, self.acknowledged, self.committed) = (first, first, first);
+        }
+        self.next = next;
+        self.parts.position.store(next.unwrap_or_default(), Ordering::Relaxed);
+        self.announce(announcements, next.unwrap_or_default()).await
+    }
+
+    async fn announce(&mut self, records: Vec<DeliveredRecord>, next: i64) -> Result<(), Stopped> {
+        let started = Instant::now();
+        let parts = &self.parts;
+        for record in &records {
+            if let DeliveryOutcome::Stored { sent_at_ms, .. } = record.outcome {
+                parts.metrics.announced(since(sent_at_ms));
+            }
+        }
+        let arrived = tokio::select! {
+            () = parts.stop.cancelled() => return Err(Stopped),
+            arrived = parts.announcer.announce(parts.partition, records) => arrived.boxed(),
+        };
+        parts.metrics.step(Step::Announce, started.elapsed());
+        self.unacknowledged.push_back(Unacknowledged { next, since: started, arrived });
+        while self.unacknowledged.len() > MAX_UNACKNOWLEDGED {
+            let oldest = self.unacknowledged.front_mut().expect("it is longer than its limit");
+            let slow = oldest.since + SLOW_ACKNOWLEDGEMENT;
+            tokio::select! {
+                () = self.parts.stop.cancelled() => return Err(Stopped),
+                () = &mut oldest.arrived => self.acknowledge_oldest(),
+                () = tokio::time::sleep_until(slow.max(Instant::now() + IDLE)) => self.report_slow_acknowledgement(),
+            }
+        }
+        Ok(())
+    }
+
+    fn acknowledge_oldest(&mut self) {
+        if let Some(oldest) = self.unacknowledged.pop_front() {
+            self.acknowledged = Some(oldest.next);
+        }
+    }
+
+    fn collect_acknowledgements(&mut self) {
+        while let Some(oldest) = self.unacknowledged.front_mut()
+            && (&mut oldest.arrived).now_or_never().is_some()
+        {
+            self.acknowledge_oldest();
+        }
+        self.report_slow_acknowledgement();
+    }
+
+    fn report_slow_acknowledgement(&self) {
+        if self.unacknowledged.front().is_some_and(|oldest| oldest.since.elapsed() > SLOW_ACKNOWLEDGEMENT) {
+            let place = Place::Announcements(self.parts.partition);
+            self.parts.obstacles.set(place, "announcements are not acknowledged");
+        }
+    }
+
+    /// The position up to which everything is durable.
+    fn vouched(&self) -> Option<i64> {
+        self.flushed.min(self.acknowledged)
+    }
+
+    /// Writes what is due: heads, then the position.
+    async fn settle(&mut self) -> Result<(), Stopped> {
+        let mut backoff = Backoff::new();
+        loop {
+            let settled = tokio::select! {
+                () = self.parts.stop.clone().cancelled_owned() => return Err(Stopped),
+                settled = self.settle_once(false) => settled,
+            };
+            let place = Place::Partition(self.parts.partition);
+            match settled {
+                Ok(()) => {
+                    self.parts.obstacles.clear(place);
+                    return Ok(());
+                }
+                Err(error) => {
+                    let why = kit::error::chain(&error);
+                    let partition = self.parts.partition;
+                    tracing::error!(error = why, partition, "partition {partition} waits: {why}");
+                    self.parts.obstacles.set(place, why);
+                    self.parts.metrics.retried();
+                }
+            }
+            pause(&self.parts.stop, backoff.next()).await?;
+        }
+    }
+
+    async fn settle_once(&mut self, now: bool) -> Result<(), StoreError> {
+        if self.flushed != self.next && (now || self.last_flush.elapsed() >= FLUSH_INTERVAL) {
+            self.parts.pipeline.flush().await?;
+            self.flushed = self.next;
+            self.last_flush = Instant::now();
+        }
+        let vouched = self.vouched();
+        if let Some(offset) = vouched
+            && vouched != self.committed
+            && (now || self.last_commit.elapsed() >= COMMIT_INTERVAL)
+        {
+            let parts = &self.parts;
+            parts.store.put_next_offset(&parts.generation, Partition(parts.partition), offset).await?;
+            self.commit(offset);
+            self.committed = vouched;
+            self.last_commit = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Tells the group. Failing is harmless: the recorded position decides where the next owner starts.
+    fn commit(&self, offset: i64) {
+        let parts = &self.parts;
+        let mut position = TopicPartitionList::new();
+        let committed = position
+            .add_partition_offset(&parts.topic, parts.partition, Offset::Offset(offset))
+            .and_then(|()| parts.consumer.commit(&position, CommitMode::Async));
+        if let Err(error) = committed {
+            tracing::debug!(%error, partition = parts.partition, "failed to commit offset {offset}: {error}");
+        }
+    }
+
+    /// Records how far this owner came, as far as that is possible now.
+    async fn finish(&mut self) {
+        let deadline = Instant::now() + LAST_ACKNOWLEDGEMENTS;
+        while let Some(oldest) = self.unacknowledged.front_mut() {
+            if tokio::time::timeout_at(deadline, &mut oldest.arrived).await.is_err() {
+                break;
+            }
+            self.acknowledge_oldest();
+        }
+        if let Err(error) = self.settle_once(true).await {
+            let (partition, why) = (self.parts.partition, kit::error::chain(&error));
+            tracing::warn!(
+                error = why,
+                partition,
+                "partition {partition} is left without its position: {why}"
+            );
+        }
+    }
+}
+
+async fn pause(stop: &CancellationToken, wait: Duration) -> Result<(), Stopped> {
+    tokio::select! {
+        () = stop.cancelled() => Err(Stopped),
+        () = tokio::time::sleep(wait) => Ok(()),
+    }
+}
+
+/// For a metric only: this clock and the log's may differ.
+fn since(sent_at_ms: i64) -> Duration {
+    let sent_at = UNIX_EPOCH + Duration::from_millis(sent_at_ms.unsigned_abs());
+    SystemTime::now().duration_since(sent_at).unwrap_or_default()
+}

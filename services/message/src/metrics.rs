@@ -1,0 +1,133 @@
+//! What this service counts. Names get the prefix `posthouse_message_`.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+};
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Outcome {
+    Stored,
+    Repeated,
+    /// The key was used before with other content.
+    Conflict,
+    /// Not a record of this protocol.
+    Refused,
+    /// Stored by an earlier run, announced once more.
+    AnnouncedAgain,
+}
+
+/// Parts of the way of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Step {
+    /// Heads and keys are read, and heads that are due are written.
+    LookUp,
+    /// Message and key rows are written.
+    Write,
+    /// Announcements are handed to the producer.
+    Announce,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabel {
+    step: Step,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartitionLabel {
+    partition: i32,
+}
+
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    records: Family<OutcomeLabel, Counter>,
+    retries: Counter,
+    batch_records: Histogram,
+    step_seconds: Family<StepLabel, Histogram>,
+    log_to_announced_seconds: Histogram,
+    lag: Family<PartitionLabel, Gauge>,
+    owned_partitions: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn register(metrics: &kit::metrics::Metrics) -> Self {
+        // 0.25 ms to 8 s, the request timeout of the store included.
+        let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
+        let this = Self {
+            records: Family::default(),
+            retries: Counter::default(),
+            // 1 to the largest batch, 512.
+            batch_records: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            step_seconds: Family::new_with_constructor(seconds),
+            log_to_announced_seconds: seconds(),
+            lag: Family::default(),
+            owned_partitions: Gauge::default(),
+        };
+        metrics.register(|registry| {
+            let registry = registry.sub_registry_with_prefix("message");
+            registry.register(
+                "records",
+                "Records of message.send by what became of them",
+                this.records.clone(),
+            );
+            registry.register("retries", "Steps repeated because a backend failed", this.retries.clone());
+            registry.register("batch_records", "Records in a batch", this.batch_records.clone());
+            registry.register("step_seconds", "Duration of a step of a batch", this.step_seconds.clone());
+            registry.register(
+                "log_to_announced_seconds",
+                "From the log's timestamp of a stored record to its announcement",
+                this.log_to_announced_seconds.clone(),
+            );
+            registry.register("lag_records", "Records not yet applied", this.lag.clone());
+            registry.register("owned_partitions", "Partitions owned here", this.owned_partitions.clone());
+        });
+        this
+    }
+
+    pub(crate) fn count(&self, outcome: Outcome) {
+        self.records.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(crate) fn retried(&self) {
+        self.retries.inc();
+    }
+
+    pub(crate) fn batch(&self, records: usize) {
+        self.batch_records.observe(records as f64);
+    }
+
+    pub(crate) fn step(&self, step: Step, took: Duration) {
+        self.step_seconds.get_or_create(&StepLabel { step }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn announced(&self, since_logged: Duration) {
+        self.log_to_announced_seconds.observe(since_logged.as_secs_f64());
+    }
+
+    pub(crate) fn lag(&self, partition: i32, records: i64) {
+        self.lag.get_or_create(&PartitionLabel { partition }).set(records);
+    }
+
+    pub(crate) fn owns(&self, partition: i32) {
+        self.owned_partitions.inc();
+        self.lag(partition, 0);
+    }
+
+    pub(crate) fn owns_no_more(&self, partition: i32) {
+        self.owned_partitions.dec();
+        self.lag.remove(&PartitionLabel { partition });
+    }
+}

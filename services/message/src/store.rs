@@ -1,0 +1,107 @@
+//! Where messages, keys and heads live.
+//!
+//! Every write carries the timestamp that the sequencer computed from the log; the greater one wins. Writing the
+//! same again is harmless, an older head or position loses, and no write ever reads first.
+
+pub mod cql;
+pub mod memory;
+pub mod migrate;
+
+use std::error::Error;
+
+use contracts::{ChatId, wire::Message};
+
+use crate::domain::{BUCKET_SIZE, Entry, Generation, Head, KeyId, KnownKey, bucket, visible};
+
+/// A message on its way into the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    pub entry: &'a Entry,
+    pub seq: i64,
+    pub stamp: i64,
+}
+
+/// A partition of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Partition(pub i32);
+
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {step}")]
+pub struct StoreError {
+    /// What was tried: "read the head of chat ...".
+    pub step: String,
+    #[source]
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The message store of one tenant.
+pub trait Store: Send + Sync + 'static {
+    /// Returns the head of a chat; the default head for a chat that has none.
+    fn head(&self, chat: ChatId) -> impl Future<Output = Result<Head>> + Send;
+
+    /// Returns the message that a key names.
+    fn known_key(&self, id: KeyId) -> impl Future<Output = Result<Option<KnownKey>>> + Send;
+
+    /// Writes the message row and the key row of each; durable when it returns, half done when it fails.
+    fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes heads. The rows that they count are durable before.
+    fn put_heads(&self, heads: &[(ChatId, Head)]) -> impl Future<Output = Result<()>> + Send;
+
+    /// Returns the first offset whose effects may be missing here; `None` when nothing was ever recorded.
+    fn next_offset(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+    ) -> impl Future<Output = Result<Option<i64>>> + Send;
+
+    /// Records that everything before `offset` is in the store. A lower offset than before loses.
+    fn put_next_offset(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        offset: i64,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Returns messages of one bucket with a seq above `after`, in order, at most `limit`.
+    fn messages(
+        &self,
+        chat: ChatId,
+        bucket: i64,
+        after: i64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Message>>> + Send;
+}
+
+/// A run of messages of one chat.
+#[derive(Debug, PartialEq, Eq)]
+pub struct History {
+    pub messages: Vec<Message>,
+    /// The newest seq of the chat; not less than the last message here.
+    pub head_seq: i64,
+}
+
+/// Returns the messages after `after`, at most `limit`, without a hole in what is still being written.
+pub async fn history<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> Result<History> {
+    // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
+    let head_seq = store.head(chat).await?.seq;
+    let mut messages: Vec<Message> = Vec::new();
+    let mut last = after;
+    while messages.len() < limit {
+        let current = bucket(last.saturating_add(1));
+        messages.extend(store.messages(chat, current, last, limit - messages.len()).await?);
+        last = messages.last().map_or(last, |message| message.seq.max(last));
+        let next = bucket(last.saturating_add(1));
+        if next == current && current >= bucket(head_seq) {
+            break;
+        }
+        // A bucket that ends early below the head has lost rows; those behind it are still to be had.
+        last = last.max((current + 1) * BUCKET_SIZE - 1);
+    }
+    let shown = visible(after, head_seq, messages.iter().map(|message| message.seq));
+    messages.truncate(shown);
+    let head_seq = messages.last().map_or(head_seq, |message| message.seq.max(head_seq));
+    Ok(History { messages, head_seq })
+}

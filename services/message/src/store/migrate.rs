@@ -1,0 +1,96 @@
+//! Creates this service's tables.
+
+use kit::config::CqlFlavor;
+use scylla::client::session::Session;
+
+use super::{Result, StoreError};
+
+/// All migrations in order. A name, once released, keeps its content.
+const MIGRATIONS: [(&str, &str); 4] = [
+    ("0001_create_messages", include_str!("../../migrations/0001_create_messages.cql")),
+    ("0002_create_message_keys", include_str!("../../migrations/0002_create_message_keys.cql")),
+    ("0003_create_chat_heads", include_str!("../../migrations/0003_create_chat_heads.cql")),
+    ("0004_create_log_positions", include_str!("../../migrations/0004_create_log_positions.cql")),
+];
+
+/// Which migrations have run. The gateway between old and new code: an old process ignores later rows.
+const CREATE_APPLIED: &str = "CREATE TABLE IF NOT EXISTS message_migrations (name text PRIMARY KEY)";
+const SELECT_APPLIED: &str = "SELECT name FROM message_migrations";
+const INSERT_APPLIED: &str = "INSERT INTO message_migrations (name) VALUES (?)";
+
+/// Runs what has not run in the session's keyspace and returns the names of it.
+///
+/// Two processes may do so at once: each statement is idempotent, and what has run is not run again.
+pub async fn migrate(session: &Session, flavor: CqlFlavor) -> Result<Vec<&'static str>> {
+    let failed = |step: String| move |source| StoreError { step, source };
+    let applied = applied(session).await.map_err(failed("read the applied migrations".to_owned()))?;
+    let mut done = Vec::new();
+    for (name, text) in MIGRATIONS {
+        if applied.iter().any(|applied| applied == name) {
+            continue;
+        }
+        let run = async {
+            for statement in statements(text, flavor) {
+                session.query_unpaged(statement, ()).await?;
+            }
+            session.query_unpaged(INSERT_APPLIED, (name,)).await
+        };
+        run.await
+            .map_err(|source| StoreError { step: format!("run migration {name}"), source: source.into() })?;
+        done.push(name);
+    }
+    Ok(done)
+}
+
+async fn applied(
+    session: &Session,
+) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
+    session.query_unpaged(CREATE_APPLIED, ()).await?;
+    let rows = session.query_unpaged(SELECT_APPLIED, ()).await?.into_rows_result()?;
+    let names = rows.rows::<(String,)>()?;
+    Ok(names.map(|row| row.map(|(name,)| name)).collect::<std::result::Result<_, _>>()?)
+}
+
+/// The table options that the two stores spell differently; everything else is the same for both.
+const fn compaction(flavor: CqlFlavor) -> &'static str {
+    match flavor {
+        // Space for ever-growing tables without doubling the disk; ScyllaDB only.
+        CqlFlavor::Scylla => "{'class': 'IncrementalCompactionStrategy'}",
+        // What Cassandra 5 recommends for new tables.
+        CqlFlavor::Cassandra => "{'class': 'UnifiedCompactionStrategy'}",
+    }
+}
+
+fn statements(text: &str, flavor: CqlFlavor) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+    let filled = code.replace("{{compaction}}", compaction(flavor));
+    filled.split(';').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_file_is_declared_in_order() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the migrations folder")
+            .map(|file| file.expect("an entry").file_name().to_string_lossy().replace(".cql", ""))
+            .collect();
+        files.sort();
+        assert_eq!(files, MIGRATIONS.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn a_migration_is_one_idempotent_statement_without_placeholders() {
+        for (name, text) in MIGRATIONS {
+            for flavor in [CqlFlavor::Scylla, CqlFlavor::Cassandra] {
+                let statements = statements(text, flavor);
+                let [statement] = statements.as_slice() else { panic!("{name} is not one statement") };
+                assert!(statement.starts_with("CREATE TABLE IF NOT EXISTS "), "{name}: {statement}");
+                assert!(!statement.contains("{{"), "{name}: {statement}");
+            }
+        }
+    }
+}
