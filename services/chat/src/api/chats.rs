@@ -1,0 +1,142 @@
+//! `/api/chats`: chats as their members see them.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use chrono::Utc;
+use contracts::{
+    ChatId,
+    api::{self, CreateChatRequest, Page},
+};
+use kit::{
+    auth::Caller,
+    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
+    error::ApiError,
+    extract::{Json, Path, Query},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::{
+    domain::{self, Founding, NewChat},
+    error::Error,
+    store::ChatStore,
+};
+
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 100;
+
+/// Creates a chat.
+///
+/// A direct chat with somebody is one chat for ever: asking again, from either side, answers the same one. The
+/// members of a new group are plain members, its creator is the owner. Whether the members exist is not checked: an
+/// id nobody has never signs in.
+#[utoipa::path(
+    post,
+    path = "/api/chats",
+    tag = "chats",
+    security(("access_token" = [])),
+    request_body = CreateChatRequest,
+    responses(
+        (status = CREATED, description = "The new chat", body = api::Chat),
+        (status = OK, description = "The direct chat that the two have already", body = api::Chat),
+        BodyProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn create(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    Json(request): Json<CreateChatRequest>,
+) -> Result<Response, ApiError> {
+    let founding = Founding::parse(caller.user_id, request).map_err(Error::from)?;
+    let new =
+        NewChat { chat_id: ChatId::generate(), founder: caller.user_id, founding, created_at: Utc::now() };
+    let created = store.create(&new).await.map_err(Error::from)?;
+    let status = if created.fresh { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(api::Chat::from(created.chat))).into_response())
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParameters {
+    /// Most chats in the answer, 1 to 100; 50 when absent.
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<ChatId>,
+}
+
+/// Lists the caller's chats, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/chats",
+    tag = "chats",
+    security(("access_token" = [])),
+    responses(
+        (status = OK, description = "One page", body = Page<api::Chat>),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn list(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    Query(parameters): Query<ListParameters>,
+) -> Result<Json<Page<api::Chat>>, ApiError> {
+    let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        let problem = format!("must be 1 to {MAX_LIMIT}");
+        return Err(Error::InvalidField { field: "limit", problem }.into());
+    }
+    // One more than asked for tells whether there is a next page.
+    let mut chats = store.chats(caller.user_id, parameters.cursor, limit + 1).await.map_err(Error::from)?;
+    let more = chats.len() > limit;
+    chats.truncate(limit);
+    let next_cursor = chats.last().filter(|_| more).map(|chat| chat.chat_id.to_string());
+    Ok(Json(Page { items: chats.into_iter().map(api::Chat::from).collect(), next_cursor }))
+}
+
+/// Answers one chat.
+#[utoipa::path(
+    get,
+    path = "/api/chats/{chat}",
+    tag = "chats",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path)),
+    responses(
+        (status = OK, description = "The chat", body = api::Chat),
+        (status = FORBIDDEN, description = "not_a_member", body = api::Problem,
+            content_type = "application/problem+json"),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn get(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    Path(chat_id): Path<ChatId>,
+) -> Result<Json<api::Chat>, ApiError> {
+    let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
+    Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
+}
+
+impl From<domain::Chat> for api::Chat {
+    fn from(chat: domain::Chat) -> Self {
+        Self {
+            chat_id: chat.chat_id,
+            kind: chat.kind,
+            title: chat.title,
+            role: chat.role,
+            member_count: chat.member_count,
+            created_at_ms: chat.created_at.timestamp_millis(),
+        }
+    }
+}

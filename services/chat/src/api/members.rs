@@ -1,0 +1,149 @@
+//! `/api/chats/{chat}/members`: who is in a chat, and as what.
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::StatusCode};
+use chrono::Utc;
+use contracts::{
+    ChatId, UserId,
+    api::{ChatMember, Page, Problem, PutMemberRequest},
+};
+use kit::{
+    auth::Caller,
+    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
+    error::ApiError,
+    extract::{Json, Path},
+};
+
+use crate::{
+    domain::{Command, Member},
+    error::Error,
+    store::ChatStore,
+};
+
+/// Lists the members of a chat, by id.
+///
+/// A chat has at most 1000 members, and one page has them all: there is never a `next_cursor`.
+#[utoipa::path(
+    get,
+    path = "/api/chats/{chat}/members",
+    tag = "members",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path)),
+    responses(
+        (status = OK, description = "Every member", body = Page<ChatMember>),
+        (status = FORBIDDEN, description = "not_a_member", body = Problem,
+            content_type = "application/problem+json"),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn list(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    Path(chat_id): Path<ChatId>,
+) -> Result<Json<Page<ChatMember>>, ApiError> {
+    let members = store.members(chat_id).await.map_err(Error::from)?;
+    if !members.iter().any(|member| member.user_id == caller.user_id) {
+        return Err(Error::NotAMember(chat_id).into());
+    }
+    Ok(Json(Page { items: members.into_iter().map(ChatMember::from).collect(), next_cursor: None }))
+}
+
+/// Adds a member, or changes a member's role.
+///
+/// An owner may do both with anybody; making another member the owner makes the old one an admin. An admin may add
+/// plain members. What is so already is answered the same way.
+#[utoipa::path(
+    put,
+    path = "/api/chats/{chat}/members/{user}",
+    tag = "members",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path), ("user" = UserId, Path)),
+    request_body = PutMemberRequest,
+    responses(
+        (status = OK, description = "The member as asked for", body = ChatMember),
+        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
+            body = Problem, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "conflict (the chat is full, or an owner would step down alone)",
+            body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn put(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    Path((chat_id, user_id)): Path<(ChatId, UserId)>,
+    Json(PutMemberRequest { role }): Json<PutMemberRequest>,
+) -> Result<Json<ChatMember>, ApiError> {
+    let command = Command::Put { user_id, role };
+    store.change(chat_id, caller.user_id, command, Utc::now()).await.map_err(Error::from)?;
+    Ok(Json(ChatMember { user_id, role }))
+}
+
+/// Removes a member; of oneself it is the same as leaving.
+///
+/// An owner may remove anybody, an admin plain members.
+#[utoipa::path(
+    delete,
+    path = "/api/chats/{chat}/members/{user}",
+    tag = "members",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path), ("user" = UserId, Path)),
+    responses(
+        (status = NO_CONTENT, description = "The person is no member any more"),
+        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
+            body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "not_found (the person is not in the chat)", body = Problem,
+            content_type = "application/problem+json"),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn remove(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    Path((chat_id, user_id)): Path<(ChatId, UserId)>,
+) -> Result<StatusCode, ApiError> {
+    let command = Command::Remove { user_id };
+    store.change(chat_id, caller.user_id, command, Utc::now()).await.map_err(Error::from)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Leaves a group.
+///
+/// An owner who leaves hands over to the admin, or else the member, who has been there longest. A group that everyone
+/// has left stays empty.
+#[utoipa::path(
+    post,
+    path = "/api/chats/{chat}/leave",
+    tag = "members",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path)),
+    responses(
+        (status = NO_CONTENT, description = "The caller is no member any more"),
+        (status = FORBIDDEN, description = "not_a_member, permission_denied (a direct chat)", body = Problem,
+            content_type = "application/problem+json"),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn leave(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    Path(chat_id): Path<ChatId>,
+) -> Result<StatusCode, ApiError> {
+    store.change(chat_id, caller.user_id, Command::Leave, Utc::now()).await.map_err(Error::from)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<Member> for ChatMember {
+    fn from(member: Member) -> Self {
+        Self { user_id: member.user_id, role: member.role }
+    }
+}

@@ -1,0 +1,368 @@
+//! Chats, their members and who may change them. Rules only: no I/O, no clock.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use contracts::{
+    ChatId, DeviceId, MessageKey, UserId,
+    api::{ChatKind, CreateChatRequest},
+    event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
+    topic,
+};
+use uuid::Uuid;
+
+/// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
+pub const MAX_MEMBERS: usize = 1000;
+/// Longest title in characters.
+pub const MAX_TITLE_CHARS: usize = 128;
+
+/// A chat as one of its members sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chat {
+    pub chat_id: ChatId,
+    pub kind: ChatKind,
+    /// Groups only.
+    pub title: Option<String>,
+    /// The role of the member who looks.
+    pub role: Role,
+    pub member_count: i64,
+    pub created_at: DateTime<Utc>,
+}
+
+/// One person in one chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub user_id: UserId,
+    pub role: Role,
+    pub joined_at: DateTime<Utc>,
+}
+
+/// A chat about to be made: its rules hold.
+#[derive(Clone, Debug)]
+pub struct NewChat {
+    pub chat_id: ChatId,
+    pub founder: UserId,
+    pub founding: Founding,
+    pub created_at: DateTime<Utc>,
+}
+
+/// Who and what a new chat is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Founding {
+    /// Both are plain members: there is nothing to administer.
+    Direct { other: UserId },
+    /// The founder owns it, the others are plain members.
+    Group { title: String, others: BTreeSet<UserId> },
+}
+
+/// Why a chat cannot be made as asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidChat {
+    #[error("members: a direct chat is with exactly one other person")]
+    DirectMembers,
+    #[error("title: a direct chat has none")]
+    DirectTitle,
+    #[error("title: a group needs one of 1 to {MAX_TITLE_CHARS} characters without control characters")]
+    GroupTitle,
+    #[error("members: a group has at most {MAX_MEMBERS}, the caller included")]
+    TooManyMembers,
+}
+
+impl Founding {
+    /// Reads a request of `founder`. Repeated members count once, and so does the founder.
+    pub fn parse(founder: UserId, request: CreateChatRequest) -> Result<Self, InvalidChat> {
+        match request.kind {
+            ChatKind::Direct => {
+                if request.title.is_some() {
+                    return Err(InvalidChat::DirectTitle);
+                }
+                match request.members[..] {
+                    [other] if other != founder => Ok(Self::Direct { other }),
+                    _ => Err(InvalidChat::DirectMembers),
+                }
+            }
+            ChatKind::Group => {
+                let title = request.title.unwrap_or_default().trim().to_owned();
+                let chars = title.chars().count();
+                if !(1..=MAX_TITLE_CHARS).contains(&chars) || title.chars().any(char::is_control) {
+                    return Err(InvalidChat::GroupTitle);
+                }
+                let mut others: BTreeSet<_> = request.members.into_iter().collect();
+                others.remove(&founder);
+                if others.len() >= MAX_MEMBERS {
+                    return Err(InvalidChat::TooManyMembers);
+                }
+                Ok(Self::Group { title, others })
+            }
+        }
+    }
+}
+
+impl NewChat {
+    /// Returns what the chat is.
+    pub fn kind(&self) -> ChatKind {
+        match self.founding {
+            Founding::Direct { .. } => ChatKind::Direct,
+            Founding::Group { .. } => ChatKind::Group,
+        }
+    }
+
+    /// Returns the title of a group.
+    pub fn title(&self) -> Option<&str> {
+        match &self.founding {
+            Founding::Direct { .. } => None,
+            Founding::Group { title, .. } => Some(title),
+        }
+    }
+
+    /// Returns the two people of a direct chat in ascending order.
+    pub fn pair(&self) -> Option<(UserId, UserId)> {
+        match self.founding {
+            Founding::Direct { other } => Some((self.founder.min(other), self.founder.max(other))),
+            Founding::Group { .. } => None,
+        }
+    }
+
+    /// Returns the members that the chat starts with, the founder first.
+    pub fn members(&self) -> Vec<Member> {
+        let member = |user_id, role| Member { user_id, role, joined_at: self.created_at };
+        match &self.founding {
+            Founding::Direct { other } => {
+                vec![member(self.founder, Role::Member), member(*other, Role::Member)]
+            }
+            Founding::Group { others, .. } => std::iter::once(member(self.founder, Role::Owner))
+                .chain(others.iter().map(|user| member(*user, Role::Member)))
+                .collect(),
+        }
+    }
+
+    /// Returns what the event log is told: every membership, and no entry in the chat itself.
+    ///
+    /// The founding members are the chat's state before its first entry, so seq 1 is the first thing somebody
+    /// wrote, and founding a group of a thousand does not push a thousand entries to a thousand people.
+    pub fn records(&self) -> Vec<OutboxRecord> {
+        let members = self.members();
+        members.iter().map(|member| membership(self.chat_id, member.user_id, Some(member.role))).collect()
+    }
+}
+
+/// A chat with all its members, read under the lock of the chat.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    pub chat_id: ChatId,
+    pub kind: ChatKind,
+    pub members: Vec<Member>,
+}
+
+/// What a member asks to change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Adds a person, or changes the role of a member.
+    Put {
+        user_id: UserId,
+        role: Role,
+    },
+    /// Removes a member; of oneself it is the same as leaving.
+    Remove {
+        user_id: UserId,
+    },
+    Leave,
+}
+
+/// One step of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Added { user_id: UserId, role: Role },
+    RoleSet { user_id: UserId, role: Role },
+    Removed { user_id: UserId },
+}
+
+/// Why a member may not change a chat so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("you are not a member of chat {0}, or there is no such chat")]
+    NotAMember(ChatId),
+    #[error("the two members of a direct chat are fixed")]
+    DirectIsFixed,
+    #[error("this needs a higher role than {}", .0.as_str())]
+    RoleTooLow(Role),
+    #[error("an owner gives the role away by making another member the owner, or by leaving")]
+    OwnerStays,
+    #[error("the chat has {MAX_MEMBERS} members, which is the most")]
+    Full,
+    #[error("{0} is not a member of this chat")]
+    NoSuchMember(UserId),
+}
+
+/// Decides what a command of `actor` changes, in the order in which it is to be done. Empty: it is so already.
+///
+/// An owner may do everything; an admin adds plain members and removes them. A group has one owner: making another
+/// member the owner makes the old one an admin, and an owner who leaves hands over to the admin (or else the member)
+/// who has been there longest.
+pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Change>, Refusal> {
+    let actor_role = roster.role(actor).ok_or(Refusal::NotAMember(roster.chat_id))?;
+    match roster.kind {
+        ChatKind::Direct => return Err(Refusal::DirectIsFixed),
+        ChatKind::Group => {}
+    }
+    match command {
+        Command::Put { user_id, role } => put(roster, (actor, actor_role), user_id, role),
+        Command::Leave => Ok(leave(roster, actor, actor_role)),
+        Command::Remove { user_id } if user_id == actor => Ok(leave(roster, actor, actor_role)),
+        Command::Remove { user_id } => {
+            let allowed = match (actor_role, roster.role(user_id)) {
+                (Role::Owner, _) | (Role::Admin, Some(Role::Member) | None) => true,
+                (Role::Admin, Some(Role::Owner | Role::Admin)) | (Role::Member, _) => false,
+            };
+            if !allowed {
+                return Err(Refusal::RoleTooLow(actor_role));
+            }
+            roster.role(user_id).ok_or(Refusal::NoSuchMember(user_id))?;
+            Ok(vec![Change::Removed { user_id }])
+        }
+    }
+}
+
+fn put(
+    roster: &Roster,
+    (actor, actor_role): (UserId, Role),
+    user_id: UserId,
+    role: Role,
+) -> Result<Vec<Change>, Refusal> {
+    let current = roster.role(user_id);
+    let allowed = match actor_role {
+        Role::Owner => true,
+        Role::Admin => matches!((current, role), (None | Some(Role::Member), Role::Member)),
+        Role::Member => false,
+    };
+    if !allowed {
+        return Err(Refusal::RoleTooLow(actor_role));
+    }
+    if current == Some(role) {
+        return Ok(Vec::new());
+    }
+    if user_id == actor {
+        return Err(Refusal::OwnerStays);
+    }
+    if current.is_none() && roster.members.len() >= MAX_MEMBERS {
+        return Err(Refusal::Full);
+    }
+    let mut changes = Vec::with_capacity(2);
+    if role == Role::Owner {
+        // The old owner steps down first: at no moment are there two.
+        changes.push(Change::RoleSet { user_id: actor, role: Role::Admin });
+    }
+    changes.push(match current {
+        None => Change::Added { user_id, role },
+        Some(_) => Change::RoleSet { user_id, role },
+    });
+    Ok(changes)
+}
+
+fn leave(roster: &Roster, actor: UserId, actor_role: Role) -> Vec<Change> {
+    let mut changes = vec![Change::Removed { user_id: actor }];
+    if actor_role == Role::Owner {
+        let heir = roster
+            .members
+            .iter()
+            .filter(|member| member.user_id != actor)
+            // Admins come before members; the id decides between people who came together.
+            .min_by_key(|member| (member.role, member.joined_at, member.user_id));
+        changes.extend(heir.map(|heir| Change::RoleSet { user_id: heir.user_id, role: Role::Owner }));
+    }
+    changes
+}
+
+impl Roster {
+    /// Returns the role of a person; `None` for somebody who is not in the chat.
+    pub fn role(&self, user_id: UserId) -> Option<Role> {
+        self.members.iter().find(|member| member.user_id == user_id).map(|member| member.role)
+    }
+
+    /// Makes the changes.
+    pub fn apply(&mut self, changes: &[Change], at: DateTime<Utc>) {
+        for change in changes {
+            match *change {
+                Change::Added { user_id, role } => {
+                    self.members.push(Member { user_id, role, joined_at: at });
+                }
+                Change::RoleSet { user_id, role } => {
+                    let member = self.members.iter_mut().find(|member| member.user_id == user_id);
+                    member.expect("decide() names members only").role = role;
+                }
+                Change::Removed { user_id } => self.members.retain(|member| member.user_id != user_id),
+            }
+        }
+    }
+
+    /// Returns what the event log is told of changes that were made: `self` is the chat after them.
+    ///
+    /// Who came or went is also an entry in the chat's own log, so that "nothing after the removal" has a meaning
+    /// there. Its audience are the members after the change and whoever was removed; a larger chat than a record
+    /// lists is expanded by the gateways.
+    pub fn records(
+        &self,
+        actor: UserId,
+        changes: &[Change],
+        mut next_key: impl FnMut() -> MessageKey,
+    ) -> Vec<OutboxRecord> {
+        let mut records = Vec::new();
+        for change in changes {
+            let (user_id, role, kind) = match *change {
+                Change::Added { user_id, role } => (user_id, Some(role), Some(EntryKind::MemberAdded)),
+                Change::RoleSet { user_id, role } => (user_id, Some(role), None),
+                Change::Removed { user_id } => (user_id, None, Some(EntryKind::MemberRemoved)),
+            };
+            records.push(membership(self.chat_id, user_id, role));
+            if let Some(kind) = kind {
+                records.push(self.entry(actor, kind, user_id, next_key()));
+            }
+        }
+        records
+    }
+
+    fn entry(&self, actor: UserId, kind: EntryKind, subject: UserId, key: MessageKey) -> OutboxRecord {
+        let mut audience: Vec<_> = self.members.iter().map(|member| member.user_id).collect();
+        if kind == EntryKind::MemberRemoved {
+            audience.push(subject);
+        }
+        let record = SendRecord {
+            v: event::VERSION,
+            chat: self.chat_id,
+            sender: actor,
+            device: DeviceId(Uuid::nil()),
+            key,
+            kind,
+            body: String::new(),
+            subject: Some(subject),
+            audience: (audience.len() <= MAX_LISTED_AUDIENCE).then_some(audience),
+        };
+        OutboxRecord {
+            topic: topic::MESSAGE_SEND,
+            key: self.chat_id.to_string(),
+            payload: Some(serde_json::to_string(&record).expect("a record is plain data")),
+        }
+    }
+}
+
+/// A record that the event log has yet to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxRecord {
+    /// One of [`contracts::topic`], without the tenant's prefix.
+    pub topic: &'static str,
+    pub key: String,
+    /// `None` is a tombstone.
+    pub payload: Option<String>,
+}
+
+fn membership(chat: ChatId, user: UserId, role: Option<Role>) -> OutboxRecord {
+    let record = role.map(|role| MembershipRecord { v: event::VERSION, chat, user, role });
+    OutboxRecord {
+        topic: topic::CHAT_EVENTS,
+        key: MembershipRecord::key(chat, user),
+        payload: record.map(|record| serde_json::to_string(&record).expect("a record is plain data")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

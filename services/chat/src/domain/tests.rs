@@ -1,0 +1,192 @@
+use super::*;
+
+const OWNER: u128 = 1;
+const ADMIN: u128 = 2;
+const OLD: u128 = 3;
+const NEW: u128 = 4;
+const STRANGER: u128 = 9;
+
+fn user(n: u128) -> UserId {
+    UserId(Uuid::from_u128(n))
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).expect("a moment")
+}
+
+fn roster(members: &[(u128, Role)]) -> Roster {
+    let members = members.iter().zip(0..);
+    Roster {
+        chat_id: ChatId(Uuid::from_u128(100)),
+        kind: ChatKind::Group,
+        members: members
+            .map(|((n, role), joined)| Member { user_id: user(*n), role: *role, joined_at: at(joined) })
+            .collect(),
+    }
+}
+
+fn group() -> Roster {
+    roster(&[(OWNER, Role::Owner), (OLD, Role::Member), (ADMIN, Role::Admin), (NEW, Role::Member)])
+}
+
+fn put(n: u128, role: Role) -> Command {
+    Command::Put { user_id: user(n), role }
+}
+
+fn remove(n: u128) -> Command {
+    Command::Remove { user_id: user(n) }
+}
+
+fn added(n: u128, role: Role) -> Change {
+    Change::Added { user_id: user(n), role }
+}
+
+fn role_set(n: u128, role: Role) -> Change {
+    Change::RoleSet { user_id: user(n), role }
+}
+
+fn removed(n: u128) -> Change {
+    Change::Removed { user_id: user(n) }
+}
+
+#[track_caller]
+fn check(actor: u128, command: Command, expected: Result<&[Change], Refusal>) {
+    let decided = decide(&group(), user(actor), command);
+    assert_eq!(decided.as_deref().map_err(|refusal| *refusal), expected, "{actor} asked for {command:?}");
+}
+
+#[test]
+fn an_owner_may_do_everything_but_step_down_alone() {
+    check(OWNER, put(STRANGER, Role::Member), Ok(&[added(STRANGER, Role::Member)]));
+    check(OWNER, put(STRANGER, Role::Admin), Ok(&[added(STRANGER, Role::Admin)]));
+    check(OWNER, put(OLD, Role::Admin), Ok(&[role_set(OLD, Role::Admin)]));
+    check(OWNER, put(ADMIN, Role::Member), Ok(&[role_set(ADMIN, Role::Member)]));
+    check(OWNER, put(OLD, Role::Owner), Ok(&[role_set(OWNER, Role::Admin), role_set(OLD, Role::Owner)]));
+    check(OWNER, remove(ADMIN), Ok(&[removed(ADMIN)]));
+    check(OWNER, remove(STRANGER), Err(Refusal::NoSuchMember(user(STRANGER))));
+    check(OWNER, put(OWNER, Role::Admin), Err(Refusal::OwnerStays));
+}
+
+#[test]
+fn an_admin_adds_and_removes_plain_members() {
+    let refused = Err(Refusal::RoleTooLow(Role::Admin));
+    check(ADMIN, put(STRANGER, Role::Member), Ok(&[added(STRANGER, Role::Member)]));
+    check(ADMIN, remove(OLD), Ok(&[removed(OLD)]));
+    check(ADMIN, put(STRANGER, Role::Admin), refused);
+    check(ADMIN, put(OLD, Role::Admin), refused);
+    check(ADMIN, put(ADMIN, Role::Owner), refused);
+    check(ADMIN, put(OWNER, Role::Member), refused);
+    check(ADMIN, remove(OWNER), refused);
+}
+
+#[test]
+fn a_member_may_only_leave() {
+    let refused = Err(Refusal::RoleTooLow(Role::Member));
+    check(OLD, put(STRANGER, Role::Member), refused);
+    check(OLD, put(OLD, Role::Owner), refused);
+    check(OLD, remove(NEW), refused);
+    check(OLD, remove(OLD), Ok(&[removed(OLD)]));
+    check(OLD, Command::Leave, Ok(&[removed(OLD)]));
+}
+
+#[test]
+fn what_is_so_already_changes_nothing() {
+    check(OWNER, put(OLD, Role::Member), Ok(&[]));
+    check(OWNER, put(OWNER, Role::Owner), Ok(&[]));
+    check(ADMIN, put(OLD, Role::Member), Ok(&[]));
+}
+
+#[test]
+fn a_stranger_learns_nothing() {
+    for command in [put(STRANGER, Role::Member), remove(OLD), Command::Leave] {
+        check(STRANGER, command, Err(Refusal::NotAMember(group().chat_id)));
+    }
+}
+
+#[test]
+fn a_leaving_owner_hands_over_to_the_oldest_admin_and_else_to_the_oldest_member() {
+    check(OWNER, Command::Leave, Ok(&[removed(OWNER), role_set(ADMIN, Role::Owner)]));
+    let members = roster(&[(NEW, Role::Member), (OLD, Role::Member), (OWNER, Role::Owner)]);
+    let changes = decide(&members, user(OWNER), Command::Leave);
+    assert_eq!(changes, Ok(vec![removed(OWNER), role_set(NEW, Role::Owner)]));
+    let alone = roster(&[(OWNER, Role::Owner)]);
+    assert_eq!(decide(&alone, user(OWNER), Command::Leave), Ok(vec![removed(OWNER)]));
+}
+
+#[test]
+fn a_full_chat_takes_nobody_but_still_changes_roles() {
+    let full: Vec<_> = (10..10 + MAX_MEMBERS as u128 - 1).map(|n| (n, Role::Member)).collect();
+    let full = roster(&[&[(OWNER, Role::Owner)], full.as_slice()].concat());
+    assert_eq!(decide(&full, user(OWNER), put(STRANGER, Role::Member)), Err(Refusal::Full));
+    assert!(decide(&full, user(OWNER), put(10, Role::Admin)).is_ok());
+}
+
+#[test]
+fn a_direct_chat_is_fixed() {
+    let direct = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
+    for command in [put(STRANGER, Role::Member), remove(NEW), Command::Leave] {
+        assert_eq!(decide(&direct, user(OLD), command), Err(Refusal::DirectIsFixed));
+    }
+    assert!(matches!(decide(&direct, user(STRANGER), Command::Leave), Err(Refusal::NotAMember(_))));
+}
+
+#[test]
+fn a_group_request_is_tidied() {
+    let request = |kind, title: Option<&str>, members: &[u128]| CreateChatRequest {
+        kind,
+        title: title.map(str::to_owned),
+        members: members.iter().map(|n| user(*n)).collect(),
+    };
+    let check = |request, expected| assert_eq!(Founding::parse(user(OWNER), request), expected);
+    check(
+        request(ChatKind::Group, Some(" Crew "), &[OLD, OLD, OWNER]),
+        Ok(Founding::Group { title: "Crew".into(), others: BTreeSet::from([user(OLD)]) }),
+    );
+    check(request(ChatKind::Group, None, &[OLD]), Err(InvalidChat::GroupTitle));
+    check(request(ChatKind::Group, Some("a\nb"), &[OLD]), Err(InvalidChat::GroupTitle));
+    check(request(ChatKind::Group, Some(&"x".repeat(129)), &[OLD]), Err(InvalidChat::GroupTitle));
+    let many: Vec<_> = (10..10 + MAX_MEMBERS as u128).collect();
+    check(request(ChatKind::Group, Some("Crew"), &many), Err(InvalidChat::TooManyMembers));
+    assert!(Founding::parse(user(OWNER), request(ChatKind::Group, Some("Crew"), &many[1..])).is_ok());
+    check(request(ChatKind::Direct, None, &[OLD]), Ok(Founding::Direct { other: user(OLD) }));
+    check(request(ChatKind::Direct, None, &[OWNER]), Err(InvalidChat::DirectMembers));
+    check(request(ChatKind::Direct, None, &[OLD, NEW]), Err(InvalidChat::DirectMembers));
+    check(request(ChatKind::Direct, Some("us"), &[OLD]), Err(InvalidChat::DirectTitle));
+}
+
+#[test]
+fn a_removal_tells_the_removed_one_and_leaves_a_tombstone() {
+    let mut roster = group();
+    let changes = [removed(OLD)];
+    roster.apply(&changes, at(50));
+    let key = MessageKey(Uuid::from_u128(7));
+    let records = roster.records(user(OWNER), &changes, || key);
+    assert_eq!(
+        records[0],
+        OutboxRecord {
+            topic: topic::CHAT_EVENTS,
+            key: MembershipRecord::key(roster.chat_id, user(OLD)),
+            payload: None,
+        }
+    );
+    assert_eq!((records[1].topic, &records[1].key), (topic::MESSAGE_SEND, &roster.chat_id.to_string()));
+    let entry: SendRecord =
+        serde_json::from_str(records[1].payload.as_deref().expect("an entry")).expect("json");
+    assert_eq!((entry.kind, entry.subject, entry.key), (EntryKind::MemberRemoved, Some(user(OLD)), key));
+    assert_eq!((entry.sender, entry.device), (user(OWNER), DeviceId(Uuid::nil())));
+    assert_eq!(entry.audience, Some([OWNER, ADMIN, NEW, OLD].map(user).to_vec()));
+    assert_eq!(records.len(), 2);
+}
+
+#[test]
+fn a_role_is_not_an_entry_and_a_large_audience_is_not_listed() {
+    let members: Vec<_> = (10..10 + MAX_LISTED_AUDIENCE as u128).map(|n| (n, Role::Member)).collect();
+    let roster = roster(&[&[(OWNER, Role::Owner)], members.as_slice()].concat());
+    let changes = [role_set(10, Role::Admin), added(11, Role::Member)];
+    let records = roster.records(user(OWNER), &changes, MessageKey::generate);
+    let topics: Vec<_> = records.iter().map(|record| record.topic).collect();
+    assert_eq!(topics, [topic::CHAT_EVENTS, topic::CHAT_EVENTS, topic::MESSAGE_SEND]);
+    let entry: SendRecord =
+        serde_json::from_str(records[2].payload.as_deref().expect("an entry")).expect("json");
+    assert_eq!(entry.audience, None);
+}

@@ -1,0 +1,42 @@
+//! What a caller of this service may meet.
+
+use contracts::{ChatId, ErrorCode};
+use kit::error::ServiceError;
+
+use crate::{
+    domain::{InvalidChat, Refusal},
+    store::StoreError,
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    InvalidChat(#[from] InvalidChat),
+    #[error("{field}: {problem}")]
+    InvalidField { field: &'static str, problem: String },
+    /// The same for an unknown chat: who is not in it learns nothing of it.
+    #[error("you are not a member of chat {0}, or there is no such chat")]
+    NotAMember(ChatId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ServiceError for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidChat(_) | Self::InvalidField { .. } => ErrorCode::InvalidArgument,
+            Self::NotAMember(_) => ErrorCode::NotAMember,
+            Self::Store(error) => match error {
+                StoreError::Refused(refusal) => match refusal {
+                    Refusal::NotAMember(_) => ErrorCode::NotAMember,
+                    Refusal::DirectIsFixed | Refusal::RoleTooLow(_) => ErrorCode::PermissionDenied,
+                    Refusal::OwnerStays | Refusal::Full => ErrorCode::Conflict,
+                    Refusal::NoSuchMember(_) => ErrorCode::NotFound,
+                },
+                StoreError::Create { source, .. }
+                | StoreError::Change { source, .. }
+                | StoreError::Read(source) => kit::postgres::code(source),
+            },
+        }
+    }
+}

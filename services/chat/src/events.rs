@@ -1,0 +1,284 @@
+//! Tells the event log what the outbox holds. See [`publish`].
+
+use std::{sync::atomic::AtomicI64, time::Duration};
+
+use kit::error::chain;
+use prometheus_client::{
+    metrics::{counter::Counter, gauge::Gauge},
+    registry::Registry,
+};
+use rdkafka::{
+    ClientConfig,
+    error::KafkaError,
+    producer::{FutureProducer, FutureRecord, future_producer::DeliveryFuture},
+};
+use sqlx::{
+    Connection as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgListener},
+};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// The PostgreSQL channel that announces new rows of the outbox.
+pub const WAKE_CHANNEL: &str = "chat_outbox";
+
+/// Largest batch: a full group's founding (1000 records of about 200 bytes) is told in two.
+const BATCH: i64 = 500;
+/// A wake-up can be lost with its connection; the outbox is looked at this often anyway.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a process that does not lead tries to.
+const STANDBY_INTERVAL: Duration = Duration::from_secs(2);
+/// After a failure, doubled up to the second.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// A send that Kafka has not taken by then has failed and is repeated from the outbox.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A new leader waits until whatever the one before it sent has landed or failed: a send that arrives late must
+/// never undo a newer one in a compacted topic.
+pub const HANDOVER: Duration = Duration::from_secs(6);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// "chat" in ASCII and 1: advisory locks are numbers, and those of a database are shared by its services.
+const LEADER_LOCK: i64 = 0x63_68_61_74_01;
+
+/// What publishing needs.
+pub struct Publisher {
+    /// The search path starts with the schema that has the outbox.
+    pub database: PgConnectOptions,
+    pub producer: FutureProducer,
+    pub tenant: String,
+    /// [`HANDOVER`], or less where nobody else publishes.
+    pub handover: Duration,
+    pub metrics: OutboxMetrics,
+}
+
+/// Shows whether the event log keeps up with the chats.
+#[derive(Clone, Default)]
+pub struct OutboxMetrics {
+    backlog: Gauge<i64, AtomicI64>,
+    oldest_seconds: Gauge<i64, AtomicI64>,
+    leader: Gauge<i64, AtomicI64>,
+    published: Counter,
+    failures: Counter,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PublishError {
+    #[error("failed to connect to the outbox")]
+    Connect(#[source] sqlx::Error),
+    #[error("failed to read the outbox")]
+    Read(#[source] sqlx::Error),
+    #[error("failed to send a record to {topic}")]
+    Send { topic: String, source: KafkaError },
+    #[error("failed to remove told records from the outbox")]
+    Remove(#[source] sqlx::Error),
+    #[error("the outbox did not answer within {CONNECT_TIMEOUT:?}")]
+    Timeout,
+}
+
+#[derive(sqlx::FromRow)]
+struct OutboxRow {
+    outbox_id: i64,
+    topic: String,
+    record_key: String,
+    payload: Option<String>,
+}
+
+/// How a term of leading ended.
+enum Term {
+    /// Another process leads.
+    Standby,
+    Shutdown,
+}
+
+/// Returns the producer of the outbox: kit's settings, with a shorter limit for one send.
+pub fn producer(mut config: ClientConfig) -> Result<FutureProducer, KafkaError> {
+    config.set("delivery.timeout.ms", SEND_TIMEOUT.as_millis().to_string()).create()
+}
+
+impl OutboxMetrics {
+    /// Adds the metrics to a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        let of = registry.sub_registry_with_prefix("chat_outbox");
+        of.register("backlog", "Records that the event log has yet to be told", self.backlog.clone());
+        of.register("oldest_seconds", "Age of the oldest of them", self.oldest_seconds.clone());
+        of.register("leader", "1 in the process that publishes", self.leader.clone());
+        of.register("published", "Records that the event log was told", self.published.clone());
+        of.register("failures", "Batches that were cut short or failed", self.failures.clone());
+    }
+}
+
+/// Publishes the outbox, in order, until the shutdown.
+///
+/// Of all processes of the tenant's chat service one leads: it holds an advisory lock on a connection of its own and
+/// reads and empties the outbox through that connection, so a leader that lost its lock also lost its hands. A row is
+/// deleted after Kafka's ack, and only together with everything before it: after a failure the rest is sent again in
+/// order, so the last record of a key is always the newest. Records may be told twice, never out of the log; entries
+/// carry their key, so a repeated one is the same message.
+pub async fn publish(publisher: Publisher, shutdown: CancellationToken) {
+    let mut wait = BACKOFF.0;
+    while !shutdown.is_cancelled() {
+        let term = lead(&publisher, &shutdown).await;
+        publisher.metrics.leader.set(0);
+        let pause = match term {
+            Ok(Term::Shutdown) => return,
+            Ok(Term::Standby) => {
+                wait = BACKOFF.0;
+                STANDBY_INTERVAL
+            }
+            Err(error) => {
+                publisher.metrics.failures.inc();
+                let cause = chain(&error);
+                tracing::warn!(cause, "the outbox waits: {cause}");
+                let pause = wait;
+                wait = (wait * 2).min(BACKOFF.1);
+                pause
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Leads until the shutdown or a failure; [`Term::Standby`] when another process does.
+async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Term, PublishError> {
+    let connecting = timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&publisher.database)).await;
+    let mut connection = connecting.map_err(|_| PublishError::Timeout)?.map_err(PublishError::Connect)?;
+    if !try_lock(&mut connection).await.map_err(PublishError::Connect)? {
+        connection.close().await.map_err(PublishError::Connect)?;
+        return Ok(Term::Standby);
+    }
+    tokio::select! {
+        () = shutdown.cancelled() => return Ok(Term::Shutdown),
+        () = sleep(publisher.handover) => {}
+    }
+    tracing::info!("publishing the outbox");
+    publisher.metrics.leader.set(1);
+    // The listener has a connection of its own and reconnects by itself; what it misses meanwhile the poll finds.
+    let wakes = PgPool::connect_lazy_with(publisher.database.clone());
+    let mut listener = PgListener::connect_with(&wakes).await.map_err(PublishError::Connect)?;
+    listener.ignore_pool_close_event(true);
+    listener.listen(WAKE_CHANNEL).await.map_err(PublishError::Connect)?;
+    let mut backoff = BACKOFF.0;
+    loop {
+        let pause = match publish_batch(publisher, &mut connection).await {
+            Ok(told) => {
+                backoff = BACKOFF.0;
+                if told == BATCH && !shutdown.is_cancelled() { Duration::ZERO } else { POLL_INTERVAL }
+            }
+            // Kafka's trouble does not end the term: the lock is still held, and the records still wait.
+            Err(error @ PublishError::Send { .. }) => {
+                publisher.metrics.failures.inc();
+                let cause = chain(&error);
+                tracing::warn!(cause, "the outbox waits: {cause}");
+                let pause = backoff;
+                backoff = (backoff * 2).min(BACKOFF.1);
+                sleep_unless(shutdown, pause).await;
+                Duration::ZERO
+            }
+            Err(error) => return Err(error),
+        };
+        observe(publisher, &mut connection).await?;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            () = sleep(pause) => {}
+            woken = listener.recv() => { woken.map_err(PublishError::Read)?; }
+        }
+    }
+    // Closing gives the lock to the next leader now, and everything that was sent has an answer by now.
+    connection.close().await.map_err(PublishError::Connect)?;
+    Ok(Term::Shutdown)
+}
+
+async fn try_lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // Without them the server keeps the lock of a vanished host for two hours.
+    for setting in
+        ["SET tcp_keepalives_idle = 5", "SET tcp_keepalives_interval = 2", "SET tcp_keepalives_count = 3"]
+    {
+        sqlx::query(setting).execute(&mut *connection).await?;
+    }
+    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LEADER_LOCK).fetch_one(connection).await
+}
+
+/// Tells one batch and returns how many records were told.
+async fn publish_batch(publisher: &Publisher, connection: &mut PgConnection) -> Result<i64, PublishError> {
+    let rows: Vec<OutboxRow> = sqlx::query_as(
+        "SELECT outbox_id, topic, record_key, payload FROM outbox ORDER BY outbox_id LIMIT $1",
+    )
+    .bind(BATCH)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(PublishError::Read)?;
+    let mut sends = Vec::with_capacity(rows.len());
+    let mut failure = None;
+    for row in &rows {
+        match send(publisher, row) {
+            Ok(delivery) => sends.push((row, delivery)),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+    }
+    // Every answer is awaited, so that nothing of this batch is under way when the next one starts.
+    let mut told = Vec::with_capacity(sends.len());
+    for (row, delivery) in sends {
+        let outcome = match delivery.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err((source, _))) => Err(source),
+            // The producer is gone; only a shutdown does that.
+            Err(_) => Err(KafkaError::Canceled),
+        };
+        match outcome {
+            Ok(()) if failure.is_none() => told.push(row.outbox_id),
+            // Told, but something before it was not: it stays, and is told again after that.
+            Ok(()) => {}
+            Err(source) => {
+                let topic = row.topic.clone();
+                failure = failure.or(Some(PublishError::Send { topic, source }));
+            }
+        }
+    }
+    if !told.is_empty() {
+        sqlx::query("DELETE FROM outbox WHERE outbox_id = ANY ($1)")
+            .bind(&told)
+            .execute(connection)
+            .await
+            .map_err(PublishError::Remove)?;
+    }
+    let count = i64::try_from(told.len()).expect("a batch is bounded");
+    publisher.metrics.published.inc_by(count.unsigned_abs());
+    failure.map_or(Ok(count), Err)
+}
+
+fn send(publisher: &Publisher, row: &OutboxRow) -> Result<DeliveryFuture, PublishError> {
+    let topic = contracts::topic::tenant_topic(&publisher.tenant, &row.topic);
+    let mut record: FutureRecord<'_, str, str> = FutureRecord::to(&topic).key(&row.record_key);
+    if let Some(payload) = &row.payload {
+        record = record.payload(payload);
+    }
+    publisher
+        .producer
+        .send_result(record)
+        .map_err(|(source, _)| PublishError::Send { topic: row.topic.clone(), source })
+}
+
+async fn observe(publisher: &Publisher, connection: &mut PgConnection) -> Result<(), PublishError> {
+    let (backlog, oldest): (i64, Option<f64>) =
+        sqlx::query_as("SELECT count(*), extract(epoch FROM now() - min(created_at))::FLOAT8 FROM outbox")
+            .fetch_one(connection)
+            .await
+            .map_err(PublishError::Read)?;
+    publisher.metrics.backlog.set(backlog);
+    #[expect(clippy::cast_possible_truncation, reason = "an age in seconds fits")]
+    publisher.metrics.oldest_seconds.set(oldest.unwrap_or_default() as i64);
+    Ok(())
+}
+
+async fn sleep_unless(shutdown: &CancellationToken, pause: Duration) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = sleep(pause) => {}
+    }
+}

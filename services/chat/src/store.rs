@@ -1,0 +1,72 @@
+//! Where chats are kept. A change and what the event log is told of it are one transaction.
+
+mod memory;
+mod postgres;
+
+use chrono::{DateTime, Utc};
+use contracts::{ChatId, UserId, event::Role};
+use tonic::async_trait;
+
+pub use self::{
+    memory::MemoryStore,
+    postgres::{MIGRATIONS, PostgresStore, SCHEMA},
+};
+use crate::domain::{Chat, Command, Member, NewChat, OutboxRecord, Refusal};
+
+/// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
+#[async_trait]
+pub trait ChatStore: Send + Sync + 'static {
+    /// Makes the chat and returns it as its founder sees it. A direct chat that the pair has already is returned
+    /// as it is, and nothing is told to the event log.
+    async fn create(&self, new: &NewChat) -> Result<Created, StoreError>;
+
+    /// Returns the chat as this member sees it; `None` for an unknown chat and for one the person is not in.
+    async fn chat(&self, chat_id: ChatId, member: UserId) -> Result<Option<Chat>, StoreError>;
+
+    /// Returns the chats of a person, newest first, that are older than `before`.
+    async fn chats(
+        &self,
+        member: UserId,
+        before: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<Chat>, StoreError>;
+
+    /// Returns the role of a person in a chat; `None` for an unknown chat and for one the person is not in.
+    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError>;
+
+    /// Returns the members of a chat by id; none for an unknown chat.
+    async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError>;
+
+    /// Lets [`crate::domain::decide`] decide on the command and makes the changes. Changes of one chat happen one
+    /// after the other.
+    async fn change(
+        &self,
+        chat_id: ChatId,
+        actor: UserId,
+        command: Command,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Returns the oldest records that the event log has yet to be told, in order.
+    async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError>;
+}
+
+/// What became of a request for a new chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    pub chat: Chat,
+    /// `false` for a direct chat that was there before.
+    pub fresh: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("failed to create chat {chat_id}")]
+    Create { chat_id: ChatId, source: sqlx::Error },
+    #[error("failed to change chat {chat_id}")]
+    Change { chat_id: ChatId, source: sqlx::Error },
+    #[error("failed to read chats")]
+    Read(#[source] sqlx::Error),
+}

@@ -1,0 +1,123 @@
+//! The store that tests of the API run on.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use contracts::{ChatId, MessageKey, UserId, event::Role};
+use tonic::async_trait;
+
+use super::{ChatStore, Created, StoreError};
+use crate::domain::{self, Chat, Command, Member, NewChat, OutboxRecord, Refusal, Roster};
+
+/// Keeps chats for as long as the process lives.
+#[derive(Default)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    chats: Vec<Row>,
+    outbox: Vec<OutboxRecord>,
+}
+
+struct Row {
+    roster: Roster,
+    title: Option<String>,
+    pair: Option<(UserId, UserId)>,
+    created_at: DateTime<Utc>,
+}
+
+impl Row {
+    fn seen_by(&self, member: UserId) -> Option<Chat> {
+        Some(Chat {
+            chat_id: self.roster.chat_id,
+            kind: self.roster.kind,
+            title: self.title.clone(),
+            role: self.roster.role(member)?,
+            member_count: i64::try_from(self.roster.members.len()).expect("members are bounded"),
+            created_at: self.created_at,
+        })
+    }
+}
+
+impl MemoryStore {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl ChatStore for MemoryStore {
+    async fn create(&self, new: &NewChat) -> Result<Created, StoreError> {
+        let mut tables = self.tables();
+        let pair = new.pair();
+        if let Some(row) = tables.chats.iter().find(|row| pair.is_some() && row.pair == pair) {
+            let chat = row.seen_by(new.founder).expect("the pair of a direct chat is in it");
+            return Ok(Created { chat, fresh: false });
+        }
+        let row = Row {
+            roster: Roster { chat_id: new.chat_id, kind: new.kind(), members: new.members() },
+            title: new.title().map(str::to_owned),
+            pair,
+            created_at: new.created_at,
+        };
+        let chat = row.seen_by(new.founder).expect("a founder is in the chat");
+        tables.chats.push(row);
+        tables.outbox.extend(new.records());
+        Ok(Created { chat, fresh: true })
+    }
+
+    async fn chat(&self, chat_id: ChatId, member: UserId) -> Result<Option<Chat>, StoreError> {
+        let tables = self.tables();
+        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
+        Ok(row.and_then(|row| row.seen_by(member)))
+    }
+
+    async fn chats(
+        &self,
+        member: UserId,
+        before: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<Chat>, StoreError> {
+        let tables = self.tables();
+        let mut chats: Vec<_> = tables.chats.iter().filter_map(|row| row.seen_by(member)).collect();
+        chats.sort_by_key(|chat| std::cmp::Reverse(chat.chat_id));
+        chats.retain(|chat| before.is_none_or(|before| chat.chat_id < before));
+        chats.truncate(limit);
+        Ok(chats)
+    }
+
+    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError> {
+        Ok(self.chat(chat_id, user_id).await?.map(|chat| chat.role))
+    }
+
+    async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError> {
+        let tables = self.tables();
+        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
+        let mut members = row.map(|row| row.roster.members.clone()).unwrap_or_default();
+        members.sort_by_key(|member| member.user_id);
+        Ok(members)
+    }
+
+    async fn change(
+        &self,
+        chat_id: ChatId,
+        actor: UserId,
+        command: Command,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
+        let roster = &mut row.ok_or(Refusal::NotAMember(chat_id))?.roster;
+        let changes = domain::decide(roster, actor, command)?;
+        roster.apply(&changes, at);
+        let records = roster.records(actor, &changes, MessageKey::generate);
+        tables.outbox.extend(records);
+        Ok(())
+    }
+
+    async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError> {
+        Ok(self.tables().outbox.iter().take(limit).cloned().collect())
+    }
+}

@@ -1,0 +1,342 @@
+//! Chats in PostgreSQL.
+
+use chrono::{DateTime, Utc};
+use contracts::{ChatId, MessageKey, UserId, api::ChatKind, event::Role, topic};
+use sqlx::{PgConnection, PgPool, migrate::Migrator};
+use tonic::async_trait;
+use uuid::Uuid;
+
+use super::{ChatStore, Created, StoreError};
+use crate::domain::{self, Change, Chat, Command, Member, NewChat, OutboxRecord, Refusal, Roster};
+
+/// The schema that only this service uses.
+pub const SCHEMA: &str = "chat_service";
+/// The tables of this service.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Keeps chats in the tenant's database.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+}
+
+impl PostgresStore {
+    /// Returns a store on a pool whose search path starts with [`SCHEMA`].
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ChatRow {
+    chat_id: Uuid,
+    kind: String,
+    title: Option<String>,
+    role: String,
+    member_count: i32,
+    created_at: DateTime<Utc>,
+}
+
+#[derive(sqlx::FromRow)]
+struct MemberRow {
+    user_id: Uuid,
+    role: String,
+    joined_at: DateTime<Utc>,
+}
+
+#[derive(sqlx::FromRow)]
+struct OutboxRow {
+    topic: String,
+    record_key: String,
+    payload: Option<String>,
+}
+
+#[async_trait]
+impl ChatStore for PostgresStore {
+    #[tracing::instrument(name = "chat.store.create", skip_all, fields(chat = %new.chat_id))]
+    async fn create(&self, new: &NewChat) -> Result<Created, StoreError> {
+        let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let members = new.members();
+        let (low, high) = new.pair().unzip();
+        let inserted = sqlx::query(
+            "INSERT INTO chats (chat_id, kind, title, low_user_id, high_user_id, member_count, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
+             ON CONFLICT (low_user_id, high_user_id) DO NOTHING",
+        )
+        .bind(new.chat_id.0)
+        .bind(kind_text(new.kind()))
+        .bind(new.title())
+        .bind(low.map(|user| user.0))
+        .bind(high.map(|user| user.0))
+        .bind(i32::try_from(members.len()).expect("members are bounded"))
+        .bind(new.created_at)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        if inserted.rows_affected() == 0 {
+            let chat_id: Uuid =
+                sqlx::query_scalar("SELECT chat_id FROM chats WHERE low_user_id = $1 AND high_user_id = $2")
+                    .bind(low.map(|user| user.0))
+                    .bind(high.map(|user| user.0))
+                    .fetch_one(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            let chat = chat(&mut transaction, ChatId(chat_id), new.founder).await.map_err(failed)?;
+            let chat = chat.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+            return Ok(Created { chat, fresh: false });
+        }
+        insert_members(&mut transaction, new.chat_id, &members).await.map_err(failed)?;
+        enqueue(&mut transaction, &new.records()).await.map_err(failed)?;
+        let chat = chat(&mut transaction, new.chat_id, new.founder).await.map_err(failed)?;
+        let chat = chat.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Created { chat, fresh: true })
+    }
+
+    #[tracing::instrument(name = "chat.store.chat", skip_all, fields(chat = %chat_id))]
+    async fn chat(&self, chat_id: ChatId, member: UserId) -> Result<Option<Chat>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(StoreError::Read)?;
+        chat(&mut connection, chat_id, member).await.map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.chats", skip_all)]
+    async fn chats(
+        &self,
+        member: UserId,
+        before: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<Chat>, StoreError> {
+        let rows: Vec<ChatRow> = sqlx::query_as(
+            "SELECT chat_id, kind, title, role, member_count, created_at
+             FROM members JOIN chats USING (chat_id)
+             WHERE user_id = $1 AND ($2::UUID IS NULL OR chat_id < $2)
+             ORDER BY chat_id DESC LIMIT $3",
+        )
+        .bind(member.0)
+        .bind(before.map(|chat| chat.0))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        rows.into_iter().map(Chat::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.role", skip_all, fields(chat = %chat_id))]
+    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError> {
+        let role: Option<String> =
+            sqlx::query_scalar("SELECT role FROM members WHERE chat_id = $1 AND user_id = $2")
+                .bind(chat_id.0)
+                .bind(user_id.0)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        role.map(|role| role_of(&role)).transpose().map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.members", skip_all, fields(chat = %chat_id))]
+    async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(StoreError::Read)?;
+        members(&mut connection, chat_id).await.map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.change", skip_all, fields(chat = %chat_id))]
+    async fn change(
+        &self,
+        chat_id: ChatId,
+        actor: UserId,
+        command: Command,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Change { chat_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // The lock on the chat's row puts its changes, and so its outbox ids, in one order.
+        let kind: Option<String> = sqlx::query_scalar("SELECT kind FROM chats WHERE chat_id = $1 FOR UPDATE")
+            .bind(chat_id.0)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let kind = kind_of(&kind.ok_or(Refusal::NotAMember(chat_id))?).map_err(failed)?;
+        let members = members(&mut transaction, chat_id).await.map_err(failed)?;
+        let mut roster = Roster { chat_id, kind, members };
+        let changes = domain::decide(&roster, actor, command)?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        for change in &changes {
+            write(&mut transaction, chat_id, change, at).await.map_err(failed)?;
+        }
+        roster.apply(&changes, at);
+        sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
+            .bind(chat_id.0)
+            .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let records = roster.records(actor, &changes, MessageKey::generate);
+        enqueue(&mut transaction, &records).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
+    async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError> {
+        let rows: Vec<OutboxRow> =
+            sqlx::query_as("SELECT topic, record_key, payload FROM outbox ORDER BY outbox_id LIMIT $1")
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        rows.into_iter().map(OutboxRecord::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
+    }
+}
+
+async fn chat(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    member: UserId,
+) -> Result<Option<Chat>, sqlx::Error> {
+    let row: Option<ChatRow> = sqlx::query_as(
+        "SELECT chat_id, kind, title, role, member_count, created_at
+         FROM members JOIN chats USING (chat_id)
+         WHERE chat_id = $1 AND user_id = $2",
+    )
+    .bind(chat_id.0)
+    .bind(member.0)
+    .fetch_optional(connection)
+    .await?;
+    row.map(Chat::try_from).transpose()
+}
+
+async fn members(connection: &mut PgConnection, chat_id: ChatId) -> Result<Vec<Member>, sqlx::Error> {
+    let rows: Vec<MemberRow> =
+        sqlx::query_as("SELECT user_id, role, joined_at FROM members WHERE chat_id = $1 ORDER BY user_id")
+            .bind(chat_id.0)
+            .fetch_all(connection)
+            .await?;
+    rows.into_iter().map(Member::try_from).collect()
+}
+
+async fn insert_members(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    members: &[Member],
+) -> Result<(), sqlx::Error> {
+    let users: Vec<_> = members.iter().map(|member| member.user_id.0).collect();
+    let roles: Vec<_> = members.iter().map(|member| member.role.as_str()).collect();
+    let joined: Vec<_> = members.iter().map(|member| member.joined_at).collect();
+    sqlx::query(
+        "INSERT INTO members (chat_id, user_id, role, joined_at)
+         SELECT $1, user_id, role, joined_at
+         FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[]) AS new (user_id, role, joined_at)",
+    )
+    .bind(chat_id.0)
+    .bind(users)
+    .bind(roles)
+    .bind(joined)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    change: &Change,
+    at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    match *change {
+        Change::Added { user_id, role } => {
+            insert_members(connection, chat_id, &[Member { user_id, role, joined_at: at }]).await
+        }
+        Change::RoleSet { user_id, role } => {
+            sqlx::query("UPDATE members SET role = $3 WHERE chat_id = $1 AND user_id = $2")
+                .bind(chat_id.0)
+                .bind(user_id.0)
+                .bind(role.as_str())
+                .execute(connection)
+                .await?;
+            Ok(())
+        }
+        Change::Removed { user_id } => {
+            sqlx::query("DELETE FROM members WHERE chat_id = $1 AND user_id = $2")
+                .bind(chat_id.0)
+                .bind(user_id.0)
+                .execute(connection)
+                .await?;
+            Ok(())
+        }
+    }
+}
+
+/// Adds the records to the outbox in their order and wakes its publisher when the transaction commits.
+async fn enqueue(connection: &mut PgConnection, records: &[OutboxRecord]) -> Result<(), sqlx::Error> {
+    let topics: Vec<_> = records.iter().map(|record| record.topic).collect();
+    let keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
+    let payloads: Vec<_> = records.iter().map(|record| record.payload.as_deref()).collect();
+    sqlx::query(
+        "INSERT INTO outbox (topic, record_key, payload)
+         SELECT topic, record_key, payload
+         FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[])
+              WITH ORDINALITY AS new (topic, record_key, payload, place)
+         ORDER BY place",
+    )
+    .bind(topics)
+    .bind(keys)
+    .bind(payloads)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("SELECT pg_notify($1, '')").bind(crate::events::WAKE_CHANNEL).execute(connection).await?;
+    Ok(())
+}
+
+impl TryFrom<ChatRow> for Chat {
+    type Error = sqlx::Error;
+
+    fn try_from(row: ChatRow) -> Result<Self, Self::Error> {
+        Ok(Self {
+            chat_id: ChatId(row.chat_id),
+            kind: kind_of(&row.kind)?,
+            title: row.title,
+            role: role_of(&row.role)?,
+            member_count: row.member_count.into(),
+            created_at: row.created_at,
+        })
+    }
+}
+
+impl TryFrom<MemberRow> for Member {
+    type Error = sqlx::Error;
+
+    fn try_from(row: MemberRow) -> Result<Self, Self::Error> {
+        Ok(Self { user_id: UserId(row.user_id), role: role_of(&row.role)?, joined_at: row.joined_at })
+    }
+}
+
+impl TryFrom<OutboxRow> for OutboxRecord {
+    type Error = sqlx::Error;
+
+    fn try_from(row: OutboxRow) -> Result<Self, Self::Error> {
+        let known = [topic::CHAT_EVENTS, topic::MESSAGE_SEND].into_iter().find(|topic| *topic == row.topic);
+        let topic = known.ok_or_else(|| unknown("topic", &row.topic))?;
+        Ok(Self { topic, key: row.record_key, payload: row.payload })
+    }
+}
+
+const fn kind_text(kind: ChatKind) -> &'static str {
+    match kind {
+        ChatKind::Direct => "direct",
+        ChatKind::Group => "group",
+    }
+}
+
+fn kind_of(text: &str) -> Result<ChatKind, sqlx::Error> {
+    let known = [ChatKind::Direct, ChatKind::Group].into_iter().find(|kind| kind_text(*kind) == text);
+    known.ok_or_else(|| unknown("kind", text))
+}
+
+fn role_of(text: &str) -> Result<Role, sqlx::Error> {
+    Role::parse(text).ok_or_else(|| unknown("role", text))
+}
+
+fn unknown(column: &str, text: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("column {column} has the unknown value {text}").into())
+}

@@ -1,0 +1,241 @@
+//! Stories over REST and gRPC.
+
+use std::sync::Arc;
+
+use chat::{api::grpc::ChatRpc, state::AppState, store::MemoryStore};
+use contracts::{
+    ChatId, UserId,
+    rpc::{GetMembershipRequest, ListMembersRequest, chat_service_server::ChatService as _},
+};
+use kit::{
+    auth::TokenVerifier,
+    testing::{Answer, TestApi, TestRealm},
+};
+use serde_json::{Value, json};
+use tonic::{Code, Request};
+
+struct App {
+    api: TestApi,
+    rpc: ChatRpc,
+    realm: TestRealm,
+}
+
+/// Somebody with a token.
+struct Person {
+    id: UserId,
+    token: String,
+}
+
+impl App {
+    async fn start() -> Self {
+        let realm = TestRealm::start("acme").await;
+        let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
+        let store = Arc::new(MemoryStore::default());
+        let rpc = ChatRpc::new(store.clone());
+        Self { api: TestApi::new(chat::api::router(AppState { store, verifier })), rpc, realm }
+    }
+
+    fn person(&self, name: &str) -> Person {
+        let id = UserId::generate();
+        Person { id, token: self.realm.token(id, name) }
+    }
+
+    async fn get(&self, who: &Person, path: &str) -> Answer {
+        self.api.send(&format!("GET {path}"), Some(&who.token), None).await
+    }
+
+    async fn post(&self, who: &Person, path: &str, body: Value) -> Answer {
+        self.api.send(&format!("POST {path}"), Some(&who.token), Some(body)).await
+    }
+
+    async fn put(&self, who: &Person, chat: &str, whom: &Person, role: &str) -> Answer {
+        let line = format!("PUT /api/chats/{chat}/members/{}", whom.id);
+        self.api.send(&line, Some(&who.token), Some(json!({"role": role}))).await
+    }
+
+    async fn remove(&self, who: &Person, chat: &str, whom: &Person) -> Answer {
+        let line = format!("DELETE /api/chats/{chat}/members/{}", whom.id);
+        self.api.send(&line, Some(&who.token), None).await
+    }
+
+    async fn group(&self, owner: &Person, others: &[&Person]) -> String {
+        let others: Vec<_> = others.iter().map(|person| person.id).collect();
+        let body = json!({"kind": "group", "title": "Crew", "members": others});
+        let chat = self.post(owner, "/api/chats", body).await.ok(201);
+        chat["chat_id"].as_str().expect("an id").to_owned()
+    }
+}
+
+#[tokio::test]
+async fn two_people_share_one_direct_chat() {
+    let app = App::start().await;
+    let (ann, bob) = (app.person("ann"), app.person("bob"));
+    let with = |whom: &Person| json!({"kind": "direct", "members": [whom.id]});
+    let first = app.post(&ann, "/api/chats", with(&bob)).await.ok(201);
+    let again = app.post(&bob, "/api/chats", with(&ann)).await.ok(200);
+    assert_eq!(first, again);
+    assert_eq!(
+        (&first["kind"], &first["role"], &first["member_count"]),
+        (&"direct".into(), &"member".into(), &2.into())
+    );
+    assert!(first.get("title").is_none());
+    let list = app.get(&bob, "/api/chats").await.ok(200);
+    assert_eq!(list, json!({"items": [first]}));
+    let chat = first["chat_id"].as_str().expect("an id");
+    assert_eq!(
+        app.post(&bob, &format!("/api/chats/{chat}/leave"), json!({})).await.code(),
+        "permission_denied"
+    );
+}
+
+#[tokio::test]
+async fn a_group_lives_from_founding_to_empty() {
+    let app = App::start().await;
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.person(name));
+    let chat = app.group(&ann, &[&bob]).await;
+    app.put(&ann, &chat, &bob, "admin").await.ok(200);
+    app.put(&bob, &chat, &cid, "member").await.ok(200);
+    assert_eq!(app.put(&bob, &chat, &cid, "admin").await.code(), "permission_denied");
+    assert_eq!(app.remove(&cid, &chat, &bob).await.code(), "permission_denied");
+    assert_eq!(app.put(&ann, &chat, &ann, "member").await.code(), "conflict");
+    app.post(&ann, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
+    let members = app.get(&cid, &format!("/api/chats/{chat}/members")).await.ok(200);
+    let mut expected = [(bob.id, "owner"), (cid.id, "member")];
+    expected.sort_by_key(|(id, _)| *id);
+    let expected = expected.map(|(id, role)| json!({"user_id": id, "role": role}));
+    assert_eq!(members, json!({"items": expected}));
+    assert_eq!(app.get(&ann, &format!("/api/chats/{chat}")).await.code(), "not_a_member");
+    assert_eq!(app.remove(&bob, &chat, &ann).await.code(), "not_found");
+    app.remove(&bob, &chat, &cid).await.ok(204);
+    app.remove(&bob, &chat, &bob).await.ok(204);
+    assert_eq!(app.get(&bob, "/api/chats").await.ok(200), json!({"items": []}));
+}
+
+#[tokio::test]
+async fn a_chat_of_others_and_no_chat_look_the_same() {
+    let app = App::start().await;
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.person(name));
+    let theirs = app.group(&ann, &[&bob]).await;
+    let none = ChatId::generate().to_string();
+    let mut seen = Vec::new();
+    for chat in [&theirs, &none] {
+        let answers = [
+            app.get(&eve, &format!("/api/chats/{chat}")).await,
+            app.get(&eve, &format!("/api/chats/{chat}/members")).await,
+            app.put(&eve, chat, &bob, "member").await,
+            app.remove(&eve, chat, &bob).await,
+            app.post(&eve, &format!("/api/chats/{chat}/leave"), json!({})).await,
+        ];
+        for answer in answers {
+            assert_eq!(answer.code(), "not_a_member");
+            seen.push(answer.body.to_string().replace(chat.as_str(), "<chat>"));
+        }
+    }
+    seen.dedup();
+    assert_eq!(seen.len(), 1, "the same body each time");
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_to_the_end() {
+    let app = App::start().await;
+    let ann = app.person("ann");
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(app.group(&ann, &[]).await);
+    }
+    made.sort();
+    made.reverse();
+    let (mut seen, mut path) = (Vec::new(), "/api/chats?limit=2".to_owned());
+    loop {
+        let page = app.get(&ann, &path).await.ok(200);
+        let items = page["items"].as_array().expect("items");
+        seen.extend(items.iter().map(|chat| chat["chat_id"].as_str().expect("an id").to_owned()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/api/chats?limit=2&cursor={cursor}");
+    }
+    assert_eq!(seen, made);
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_code_and_stores_nothing() {
+    let app = App::start().await;
+    let (ann, bob) = (app.person("ann"), app.person("bob"));
+    let group = |title: &str| json!({"kind": "group", "title": title, "members": []});
+    let bodies = [
+        (group(""), "invalid_argument"),
+        (group(&"x".repeat(129)), "invalid_argument"),
+        (json!({"kind": "group", "members": []}), "invalid_argument"),
+        (json!({"kind": "direct", "members": []}), "invalid_argument"),
+        (json!({"kind": "direct", "members": [ann.id]}), "invalid_argument"),
+        (json!({"kind": "direct", "members": [bob.id], "title": "us"}), "invalid_argument"),
+        (json!({"kind": "channel", "members": []}), "invalid_argument"),
+        (json!({"kind": "direct", "members": ["bob"]}), "invalid_argument"),
+        (json!({"kind": "direct", "members": [bob.id], "tenant": "globex"}), "invalid_argument"),
+    ];
+    for (body, code) in bodies {
+        assert_eq!(app.post(&ann, "/api/chats", body.clone()).await.code(), code, "{body}");
+    }
+    for path in ["/api/chats/7", "/api/chats?limit=0", "/api/chats?limit=101", "/api/chats?sort=title"] {
+        assert_eq!(app.get(&ann, path).await.code(), "invalid_argument", "{path}");
+    }
+    let without_body = app.api.send("POST /api/chats", Some(&ann.token), None).await;
+    assert_eq!(without_body.code(), "malformed");
+    assert_eq!(app.get(&ann, "/api/chats").await.ok(200), json!({"items": []}));
+}
+
+#[tokio::test]
+async fn without_a_token_of_this_tenant_there_is_nothing() {
+    let app = App::start().await;
+    let globex = TestRealm::start("globex").await;
+    let ann = app.person("ann");
+    let expired = app.realm.token_with(ann.id, "ann", json!({"exp": 1_700_000_000}));
+    let foreign = globex.token(ann.id, "ann");
+    let cases = [
+        (None, "unauthenticated"),
+        (Some("nonsense"), "unauthenticated"),
+        (Some(foreign.as_str()), "unauthenticated"),
+        (Some(expired.as_str()), "token_expired"),
+    ];
+    for (token, code) in cases {
+        let answer = app.api.send("GET /api/chats", token, None).await;
+        assert_eq!((answer.status, answer.code()), (401, code));
+    }
+}
+
+#[tokio::test]
+async fn other_services_ask_for_memberships() {
+    let app = App::start().await;
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.person(name));
+    let chat_id = app.group(&ann, &[&bob]).await;
+    let role = async |chat_id: &str, user_id: &str| {
+        let request = GetMembershipRequest { chat_id: chat_id.to_owned(), user_id: user_id.to_owned() };
+        let answer = app.rpc.get_membership(Request::new(request)).await?;
+        Ok::<_, tonic::Status>(answer.into_inner().member.map(|member| member.role))
+    };
+    let id = |person: &Person| person.id.to_string();
+    assert_eq!(role(&chat_id, &id(&ann)).await.expect("an answer").as_deref(), Some("owner"));
+    assert_eq!(role(&chat_id, &id(&eve)).await.expect("an answer"), None);
+    assert_eq!(role(&ChatId::generate().to_string(), &id(&ann)).await.expect("an answer"), None);
+    assert_eq!(role("7", &id(&ann)).await.expect_err("no id").code(), Code::InvalidArgument);
+    let request = ListMembersRequest { chat_id };
+    let members = app.rpc.list_members(Request::new(request)).await.expect("an answer").into_inner().members;
+    assert_eq!(members.len(), 2);
+}
+
+#[tokio::test]
+async fn the_description_names_every_endpoint_and_its_problems() {
+    let realm = TestRealm::start("acme").await;
+    let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
+    let state = AppState { store: Arc::new(MemoryStore::default()), verifier };
+    let description = serde_json::to_value(chat::api::router(state).get_openapi()).expect("json");
+    let put = &description["paths"]["/api/chats/{chat}/members/{user}"]["put"];
+    let statuses: Vec<_> = put["responses"].as_object().expect("responses").keys().collect();
+    assert_eq!(statuses, ["200", "400", "401", "403", "409", "413", "500", "503"]);
+    for operations in description["paths"].as_object().expect("paths").values() {
+        for operation in operations.as_object().expect("operations").values() {
+            assert!(operation["security"][0].get("access_token").is_some(), "{operation}");
+            assert!(operation["summary"].is_string());
+        }
+    }
+    assert!(description["components"]["schemas"]["Problem"].is_object());
+}

@@ -1,0 +1,305 @@
+//! The outbox on real PostgreSQL and real Kafka.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use chat::{
+    domain::{Command, Founding, NewChat},
+    events::{self, OutboxMetrics, Publisher},
+    store::{ChatStore as _, PostgresStore, SCHEMA},
+};
+use contracts::{
+    ChatId, UserId,
+    event::{EntryKind, MembershipRecord, Role, SendRecord},
+    topic,
+};
+use kit::{
+    config::KafkaArgs,
+    metrics::Metrics,
+    testing::{TestDatabase, stack},
+};
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{Consumer as _, StreamConsumer},
+};
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{at, database, person};
+
+/// Longer than anything here takes on a busy machine, short enough for a person who waits.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PARTITIONS: i32 = 3;
+
+fn kafka_args() -> KafkaArgs {
+    KafkaArgs {
+        kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
+        kafka_security_protocol: "sasl_plaintext".to_owned(),
+        kafka_username: stack("KAFKA_ADMIN_USERNAME"),
+        kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
+    }
+}
+
+/// A tenant with a database and, once they are created, topics of its own.
+struct Tenant {
+    name: String,
+    database: TestDatabase,
+    store: PostgresStore,
+    pool: sqlx::PgPool,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Tenant {
+    async fn without_topics() -> Self {
+        let (database, pool) = database().await;
+        let name = format!("test{}", uuid::Uuid::now_v7().simple());
+        let admin = kit::kafka::producer_config(&kafka_args()).create().expect("an admin client");
+        Self { name, database, store: PostgresStore::new(pool.clone()), pool, admin }
+    }
+
+    async fn start() -> Self {
+        let tenant = Self::without_topics().await;
+        tenant.create_topics().await;
+        tenant
+    }
+
+    fn topics(&self) -> [String; 2] {
+        [topic::CHAT_EVENTS, topic::MESSAGE_SEND].map(|name| topic::tenant_topic(&self.name, name))
+    }
+
+    async fn create_topics(&self) {
+        let topics = self.topics();
+        let new = topics.each_ref().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1)));
+        let outcomes = self.admin.create_topics(&new, &AdminOptions::new()).await.expect("Kafka answers");
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    }
+
+    /// Ends the test: databases go by themselves, topics do not.
+    async fn end(self) {
+        let topics = self.topics();
+        let names = topics.each_ref().map(String::as_str);
+        drop(self.admin.delete_topics(&names, &AdminOptions::new()).await);
+    }
+
+    fn publish(&self) -> Publishing {
+        let (shutdown, metrics) = (CancellationToken::new(), OutboxMetrics::default());
+        let publisher = Publisher {
+            database: kit::postgres::connect_options(&self.database.args(), SCHEMA),
+            producer: events::producer(kit::kafka::producer_config(&kafka_args())).expect("a producer"),
+            tenant: self.name.clone(),
+            handover: Duration::ZERO,
+            metrics: metrics.clone(),
+        };
+        let task = tokio::spawn(events::publish(publisher, shutdown.clone()));
+        Publishing { shutdown, metrics, task }
+    }
+
+    async fn group(&self, founder: UserId) -> ChatId {
+        let founding = Founding::Group { title: "Crew".to_owned(), others: BTreeSet::new() };
+        let new = NewChat { chat_id: ChatId::generate(), founder, founding, created_at: at(0) };
+        self.store.create(&new).await.expect("a chat").chat.chat_id
+    }
+
+    async fn change(&self, chat: ChatId, actor: UserId, command: Command) {
+        self.store.change(chat, actor, command, at(1)).await.expect("the change is allowed");
+    }
+
+    async fn backlog(&self) -> usize {
+        self.store.pending(10_000).await.expect("the outbox").len()
+    }
+
+    async fn until_empty(&self) {
+        until("the outbox is empty", async || self.backlog().await == 0).await;
+    }
+
+    /// Reads both topics from the start until it was enough, in the order of each partition.
+    async fn read(&self, enough: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
+        let consumer: StreamConsumer =
+            kit::kafka::consumer_config(&kafka_args(), "unused").create().expect("a consumer");
+        let mut all = TopicPartitionList::new();
+        for topic in self.topics() {
+            for partition in 0..PARTITIONS {
+                all.add_partition_offset(&topic, partition, Offset::Beginning).expect("a partition");
+            }
+        }
+        consumer.assign(&all).expect("partitions can be assigned");
+        let mut seen = Vec::new();
+        while !enough(&seen) {
+            let record = timeout(PATIENCE, consumer.recv()).await;
+            let record = record.unwrap_or_else(|_| panic!("only {} records: {seen:?}", seen.len()));
+            let record = record.expect("a record");
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+            seen.push(Seen {
+                topic: record.topic()[self.name.len() + 1..].to_owned(),
+                key: text(record.key().expect("a key")),
+                payload: record.payload().map(text),
+            });
+        }
+        seen
+    }
+}
+
+/// A record as a consumer sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Seen {
+    topic: String,
+    key: String,
+    payload: Option<String>,
+}
+
+/// A publisher at work.
+struct Publishing {
+    shutdown: CancellationToken,
+    metrics: OutboxMetrics,
+    task: JoinHandle<()>,
+}
+
+impl Publishing {
+    async fn stop(self) {
+        self.shutdown.cancel();
+        timeout(PATIENCE, self.task).await.expect("it stops in time").expect("it does not panic");
+    }
+
+    fn metric(&self, name: &str) -> i64 {
+        let metrics = Metrics::new("chat", "test");
+        metrics.register(|registry| self.metrics.register(registry));
+        let text = metrics.encode();
+        let line = text.lines().find(|line| line.starts_with(&format!("posthouse_chat_outbox_{name}{{")));
+        let value = line.and_then(|line| line.rsplit(' ').next()).expect("the metric is there");
+        value.parse().expect("a number")
+    }
+}
+
+/// Waits until a condition holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("gave up waiting until {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_reaches_both_topics_and_leaves_the_outbox() {
+    let tenant = Tenant::start().await;
+    let publishing = tenant.publish();
+    let (ann, bob) = (person(), person());
+    let chat = tenant.group(ann).await;
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Admin }).await;
+    tenant.change(chat, ann, Command::Remove { user_id: bob }).await;
+    let seen = tenant.read(|seen| seen.len() == 6).await;
+    tenant.until_empty().await;
+
+    let of_bob = MembershipRecord::key(chat, bob);
+    let bobs: Vec<_> = seen.iter().filter(|record| record.key == of_bob).collect();
+    let roles: Vec<_> = bobs
+        .iter()
+        .map(|record| record.payload.as_deref().map(|text| serde_json::from_str(text).expect("json")))
+        .map(|record: Option<MembershipRecord>| record.map(|record| record.role))
+        .collect();
+    assert_eq!(roles, [Some(Role::Member), Some(Role::Admin), None], "in order, a tombstone last");
+    let entries: Vec<SendRecord> = seen
+        .iter()
+        .filter(|record| record.topic == topic::MESSAGE_SEND)
+        .map(|record| {
+            assert_eq!(record.key, chat.to_string());
+            serde_json::from_str(record.payload.as_deref().expect("an entry")).expect("json")
+        })
+        .collect();
+    let kinds: Vec<_> = entries.iter().map(|entry| (entry.kind, entry.subject, entry.sender)).collect();
+    assert_eq!(kinds, [(EntryKind::MemberAdded, Some(bob), ann), (EntryKind::MemberRemoved, Some(bob), ann)]);
+    assert_ne!(entries[0].key, entries[1].key);
+    assert_eq!(publishing.metric("published_total"), 6);
+    publishing.stop().await;
+    tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_kafka_refuses_chats_go_on_and_the_outbox_waits() {
+    let tenant = Tenant::without_topics().await;
+    let publishing = tenant.publish();
+    let (ann, bob) = (person(), person());
+    let chat = tenant.group(ann).await;
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
+    until("a send has failed", async || publishing.metric("failures_total") > 0).await;
+    assert_eq!(tenant.store.role(chat, bob).await.expect("a read"), Some(Role::Member));
+    until("the backlog is reported", async || publishing.metric("backlog") == 3).await;
+    tenant.create_topics().await;
+    tenant.until_empty().await;
+    until("no backlog is reported", async || publishing.metric("backlog") == 0).await;
+    let mut keys: HashMap<_, usize> = HashMap::new();
+    for record in tenant.read(|seen| seen.len() == 3).await {
+        *keys.entry(record).or_default() += 1;
+    }
+    assert_eq!(keys.len(), 3, "each record once: {keys:?}");
+    publishing.stop().await;
+    tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_publishers_leads_and_the_other_takes_over() {
+    let tenant = Tenant::start().await;
+    let (first, second) = (tenant.publish(), tenant.publish());
+    let (ann, bob) = (person(), person());
+    let chat = tenant.group(ann).await;
+    tenant.until_empty().await;
+    let leads = |publishing: &Publishing| publishing.metric("leader") == 1;
+    assert!(leads(&first) ^ leads(&second), "one leads");
+    let (leader, heir) = if leads(&first) { (first, second) } else { (second, first) };
+    // The leader vanishes the hard way: its task ends in the middle of whatever it does.
+    let toggle = async |times: usize| {
+        for _ in 0..times {
+            tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
+            tenant.change(chat, ann, Command::Remove { user_id: bob }).await;
+        }
+    };
+    toggle(20).await;
+    leader.task.abort();
+    toggle(20).await;
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Admin }).await;
+    until("the other leads", async || leads(&heir)).await;
+    tenant.until_empty().await;
+
+    // Repeats are allowed, gaps are not, and what is last stays last.
+    let entries = |seen: &[Seen]| {
+        let entries = seen.iter().filter(|record| record.topic == topic::MESSAGE_SEND);
+        entries.collect::<HashSet<_>>().len()
+    };
+    let bobs_role = |seen: &[Seen]| {
+        let last = seen.iter().rfind(|record| record.key == MembershipRecord::key(chat, bob));
+        let record = last.and_then(|record| record.payload.as_deref());
+        record.map(|text| serde_json::from_str::<MembershipRecord>(text).expect("json").role)
+    };
+    tenant.read(|seen| entries(seen) == 81 && bobs_role(seen) == Some(Role::Admin)).await;
+    heir.stop().await;
+    tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_database_connection_ends_the_term_and_a_new_one_begins() {
+    let tenant = Tenant::start().await;
+    let publishing = tenant.publish();
+    let ann = person();
+    tenant.group(ann).await;
+    tenant.until_empty().await;
+    let killed: i64 = sqlx::query_scalar(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .fetch_one(&tenant.pool)
+    .await
+    .expect("one's own sessions can be ended");
+    assert!(killed >= 2, "the leader and its listener");
+    // Sessions of the pool died as well; its next use finds that out.
+    until("the pool has recovered", async || tenant.store.pending(1).await.is_ok()).await;
+    tenant.group(ann).await;
+    tenant.until_empty().await;
+    publishing.stop().await;
+    tenant.end().await;
+}

@@ -1,0 +1,221 @@
+//! One suite for every store.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use chat::{
+    domain::{Command, Founding, MAX_MEMBERS, NewChat, Refusal},
+    store::{ChatStore, MemoryStore, PostgresStore, StoreError},
+};
+use contracts::{ChatId, UserId, event::Role, topic};
+
+use crate::{at, database, person};
+
+type Store = Arc<dyn ChatStore>;
+
+macro_rules! suite {
+    ($($story:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    let (_database, pool) = super::database().await;
+                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
+                }
+            )*
+        }
+    };
+}
+
+suite![
+    a_direct_chat_is_one_chat_whoever_asks,
+    a_group_is_seen_by_its_members_only,
+    chats_come_newest_first_in_pages,
+    a_change_and_its_records_are_one,
+    a_refused_change_leaves_nothing,
+    an_owner_hands_over_and_the_last_one_leaves_an_empty_chat,
+    a_full_group_is_founded_at_once_and_takes_nobody,
+    changes_at_once_happen_one_after_the_other,
+];
+
+fn group(founder: UserId, others: &[UserId]) -> NewChat {
+    let founding = Founding::Group { title: "Crew".to_owned(), others: others.iter().copied().collect() };
+    NewChat { chat_id: ChatId::generate(), founder, founding, created_at: at(0) }
+}
+
+fn direct(founder: UserId, other: UserId) -> NewChat {
+    let founding = Founding::Direct { other };
+    NewChat { chat_id: ChatId::generate(), founder, founding, created_at: at(0) }
+}
+
+fn put(user_id: UserId, role: Role) -> Command {
+    Command::Put { user_id, role }
+}
+
+async fn change(store: &Store, chat_id: ChatId, actor: UserId, command: Command) {
+    store.change(chat_id, actor, command, at(10)).await.expect("the change is allowed");
+}
+
+async fn refusal(store: &Store, chat_id: ChatId, actor: UserId, command: Command) -> Refusal {
+    match store.change(chat_id, actor, command, at(10)).await {
+        Err(StoreError::Refused(refusal)) => refusal,
+        other => panic!("{command:?} was not refused: {other:?}"),
+    }
+}
+
+async fn roles(store: &Store, chat_id: ChatId) -> Vec<(UserId, Role)> {
+    let members = store.members(chat_id).await.expect("members");
+    members.into_iter().map(|member| (member.user_id, member.role)).collect()
+}
+
+async fn topics(store: &Store) -> Vec<&'static str> {
+    store.pending(5000).await.expect("the outbox").into_iter().map(|record| record.topic).collect()
+}
+
+async fn a_direct_chat_is_one_chat_whoever_asks(store: Store) {
+    let (ann, bob) = (person(), person());
+    let first = store.create(&direct(ann, bob)).await.expect("a chat");
+    assert!(first.fresh);
+    assert_eq!((first.chat.role, first.chat.member_count), (Role::Member, 2));
+    let again = store.create(&direct(bob, ann)).await.expect("the same chat");
+    assert_eq!((again.fresh, again.chat), (false, first.chat.clone()));
+    assert_eq!(topics(&store).await, [topic::CHAT_EVENTS; 2], "told once");
+    let other = store.create(&direct(ann, person())).await.expect("another chat");
+    assert_ne!(other.chat.chat_id, first.chat.chat_id);
+}
+
+async fn a_group_is_seen_by_its_members_only(store: Store) {
+    let (ann, bob, eve) = (person(), person(), person());
+    let new = group(ann, &[bob]);
+    let created = store.create(&new).await.expect("a chat").chat;
+    assert_eq!((created.title.as_deref(), created.role), (Some("Crew"), Role::Owner));
+    assert_eq!(created.created_at, at(0));
+    let seen = store.chat(new.chat_id, bob).await.expect("a read").expect("bob is in it");
+    assert_eq!((seen.role, seen.member_count), (Role::Member, 2));
+    assert_eq!(store.chat(new.chat_id, eve).await.expect("a read"), None);
+    assert_eq!(store.chat(ChatId::generate(), ann).await.expect("a read"), None);
+    assert_eq!(store.role(new.chat_id, eve).await.expect("a read"), None);
+    assert_eq!(store.role(new.chat_id, ann).await.expect("a read"), Some(Role::Owner));
+    assert!(store.members(ChatId::generate()).await.expect("a read").is_empty());
+    let pending = store.pending(10).await.expect("the outbox");
+    assert_eq!(pending, new.records());
+    assert_eq!(store.pending(1).await.expect("the outbox"), pending[..1]);
+}
+
+async fn chats_come_newest_first_in_pages(store: Store) {
+    let ann = person();
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        made.push(store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id);
+        store.create(&group(person(), &[])).await.expect("a chat of somebody else");
+    }
+    made.sort();
+    made.reverse();
+    let page = async |before| {
+        let chats = store.chats(ann, before, 2).await.expect("a page");
+        chats.into_iter().map(|chat| chat.chat_id).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None).await, made[..2]);
+    assert_eq!(page(Some(made[1])).await, made[2..4]);
+    assert_eq!(page(Some(made[3])).await, made[4..]);
+    assert!(page(Some(made[4])).await.is_empty());
+}
+
+async fn a_change_and_its_records_are_one(store: Store) {
+    let (ann, bob, cid) = (person(), person(), person());
+    let new = group(ann, &[bob]);
+    let chat_id = store.create(&new).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(cid, Role::Member)).await;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    change(&store, chat_id, bob, Command::Remove { user_id: cid }).await;
+    assert_eq!(roles(&store, chat_id).await, [(ann, Role::Owner), (bob, Role::Admin)]);
+    let chat = store.chat(chat_id, ann).await.expect("a read").expect("ann is in it");
+    assert_eq!(chat.member_count, 2);
+    let (events, send) = (topic::CHAT_EVENTS, topic::MESSAGE_SEND);
+    assert_eq!(topics(&store).await, [events, events, events, send, events, events, send]);
+    let pending = store.pending(10).await.expect("the outbox");
+    assert_eq!(pending[5].payload, None, "a removal is a tombstone");
+    assert!(pending[6].payload.as_deref().is_some_and(|entry| entry.contains("member_removed")));
+}
+
+async fn a_refused_change_leaves_nothing(store: Store) {
+    let (ann, bob, eve) = (person(), person(), person());
+    let new = group(ann, &[bob]);
+    let chat_id = store.create(&new).await.expect("a chat").chat.chat_id;
+    let before = (roles(&store, chat_id).await, topics(&store).await);
+    let refused = async |actor, command| refusal(&store, chat_id, actor, command).await;
+    assert_eq!(refused(bob, put(eve, Role::Member)).await, Refusal::RoleTooLow(Role::Member));
+    assert_eq!(refused(eve, Command::Leave).await, Refusal::NotAMember(chat_id));
+    assert_eq!(refused(ann, Command::Remove { user_id: eve }).await, Refusal::NoSuchMember(eve));
+    let unknown = ChatId::generate();
+    assert_eq!(refusal(&store, unknown, ann, Command::Leave).await, Refusal::NotAMember(unknown));
+    let pair = store.create(&direct(bob, eve)).await.expect("a chat").chat.chat_id;
+    assert_eq!(refusal(&store, pair, eve, Command::Leave).await, Refusal::DirectIsFixed);
+    let events = [before.1, vec![topic::CHAT_EVENTS; 2]].concat();
+    assert_eq!((roles(&store, chat_id).await, topics(&store).await), (before.0, events));
+}
+
+async fn an_owner_hands_over_and_the_last_one_leaves_an_empty_chat(store: Store) {
+    let (ann, bob, cid) = (person(), person(), person());
+    let chat_id = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(cid, Role::Admin)).await;
+    change(&store, chat_id, ann, put(bob, Role::Owner)).await;
+    change(&store, chat_id, bob, Command::Leave).await;
+    // Both are admins; ann has been there longer.
+    assert_eq!(roles(&store, chat_id).await, [(ann, Role::Owner), (cid, Role::Admin)]);
+    change(&store, chat_id, ann, Command::Leave).await;
+    change(&store, chat_id, cid, Command::Remove { user_id: cid }).await;
+    assert!(roles(&store, chat_id).await.is_empty());
+    assert_eq!(refusal(&store, chat_id, cid, Command::Leave).await, Refusal::NotAMember(chat_id));
+}
+
+async fn a_full_group_is_founded_at_once_and_takes_nobody(store: Store) {
+    let ann = person();
+    let others: Vec<_> = (1..MAX_MEMBERS).map(|_| person()).collect();
+    let chat = store.create(&group(ann, &others)).await.expect("a chat").chat;
+    assert_eq!(chat.member_count, 1000);
+    assert_eq!(store.members(chat.chat_id).await.expect("members").len(), 1000);
+    assert_eq!(topics(&store).await.len(), 1000);
+    assert_eq!(refusal(&store, chat.chat_id, ann, put(person(), Role::Member)).await, Refusal::Full);
+}
+
+async fn changes_at_once_happen_one_after_the_other(store: Store) {
+    let (ann, bob) = (person(), person());
+    let chat_id = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
+    let adds = (0..16).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move { change(&store, chat_id, ann, put(person(), Role::Member)).await })
+    });
+    let pairs = (0..8).map(|n| {
+        let store = store.clone();
+        let new = if n % 2 == 0 { direct(ann, bob) } else { direct(bob, ann) };
+        tokio::spawn(async move { store.create(&new).await.expect("a chat").chat.chat_id })
+    });
+    let (adds, pairs): (Vec<_>, Vec<_>) = (adds.collect(), pairs.collect());
+    for add in adds {
+        add.await.expect("no panic");
+    }
+    let mut same = BTreeSet::new();
+    for pair in pairs {
+        same.insert(pair.await.expect("no panic"));
+    }
+    assert_eq!(same.len(), 1, "one direct chat of the two");
+    let chat = store.chat(chat_id, ann).await.expect("a read").expect("ann is in it");
+    assert_eq!(chat.member_count, 17);
+    // Every entry was written with the audience of its moment: one more each time.
+    let entries = store.pending(100).await.expect("the outbox").into_iter();
+    let audiences: Vec<_> = entries
+        .filter(|record| record.topic == topic::MESSAGE_SEND)
+        .map(|record| serde_json::from_str(&record.payload.expect("an entry")).expect("json"))
+        .map(|entry: contracts::event::SendRecord| entry.audience.expect("a listed audience").len())
+        .collect();
+    assert_eq!(audiences, (2..18).collect::<Vec<_>>());
+}
