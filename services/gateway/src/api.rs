@@ -1,0 +1,40 @@
+//! The public HTTP surface: the upgrade, and what a client developer reads.
+
+use std::sync::Arc;
+
+use axum::{
+    http::header,
+    response::{Html, IntoResponse},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{socket::upgrade, state::Gateway};
+
+/// The description of the WebSocket protocol, AsyncAPI 3. Owned by hand; a test holds it against the types.
+const ASYNCAPI: &str = include_str!("api/asyncapi.json");
+const INDEX: &str = include_str!("api/index.html");
+const PROTOCOL: &str = include_str!("api/protocol.html");
+
+/// Returns the public surface with its state applied.
+pub(crate) fn router(gateway: Arc<Gateway>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(upgrade::upgrade))
+        .routes(routes!(asyncapi))
+        .with_state(gateway)
+        .route("/docs", axum::routing::get(|| async { Html(INDEX) }))
+        .route("/docs/gateway/protocol", axum::routing::get(|| async { Html(PROTOCOL) }))
+}
+
+/// The WebSocket protocol as an AsyncAPI 3 document.
+#[utoipa::path(
+    get,
+    path = "/docs/gateway/asyncapi.json",
+    tag = "gateway",
+    responses((status = 200, description = "AsyncAPI 3", content_type = "application/json"))
+)]
+async fn asyncapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], ASYNCAPI)
+}
+
+#[cfg(test)]
+mod tests;

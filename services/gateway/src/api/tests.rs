@@ -1,0 +1,160 @@
+use std::collections::BTreeSet;
+
+use contracts::{
+    ErrorCode,
+    wire::{self, ClientFrame, CloseCode, ServerFrame},
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::Limits;
+
+fn document() -> Value {
+    serde_json::from_str(ASYNCAPI).expect("the description is JSON")
+}
+
+/// Returns the names and example payloads of the messages of the operations with this action.
+fn messages(action: &str) -> Vec<(String, Vec<Value>)> {
+    let document = document();
+    let operations = document["operations"].as_object().expect("operations");
+    let mut messages = Vec::new();
+    for operation in operations.values().filter(|operation| operation["action"] == action) {
+        for reference in operation["messages"].as_array().expect("messages") {
+            let name = reference["$ref"].as_str().and_then(|text| text.rsplit('/').next()).expect("a name");
+            let message = &document["components"]["messages"][name];
+            let examples = message["examples"].as_array().expect("an example");
+            messages
+                .push((name.to_owned(), examples.iter().map(|example| example["payload"].clone()).collect()));
+        }
+    }
+    messages
+}
+
+/// Returns the field names that serde knows for a type, from its error for one that it does not know.
+fn expected_fields(error: &str) -> BTreeSet<String> {
+    let (_, list) = error.split_once("expected ").expect("serde lists what it expects");
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_command_is_described_by_an_example_that_is_read() {
+    let error = serde_json::from_str::<ClientFrame>(r#"{"?":1}"#).expect_err("no such command").to_string();
+    let mut commands = expected_fields(&error);
+    commands.remove("id");
+    let described: BTreeSet<String> = messages("receive").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(described, commands);
+    for (name, examples) in messages("receive") {
+        for example in examples {
+            let frame: ClientFrame = serde_json::from_value(example.clone()).expect("an example of a frame");
+            assert_eq!(serde_json::to_value(frame).expect("json"), example, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_server_frame_is_described_as_it_is_written() {
+    for (name, examples) in messages("send") {
+        for example in examples {
+            let frame: ServerFrame = serde_json::from_value(example.clone()).expect("an example of a frame");
+            assert_eq!(serde_json::to_value(frame).expect("json"), example, "{name}");
+        }
+    }
+    // Each kind of frame is among the examples.
+    let kinds: BTreeSet<String> = messages("send")
+        .into_iter()
+        .flat_map(|(_, examples)| examples)
+        .flat_map(|example| {
+            let object = example.as_object().expect("a frame").clone();
+            let outcomes = object.get("result").and_then(Value::as_object).cloned().unwrap_or_default();
+            let outcomes = outcomes.keys().map(|name| format!("result.{name}")).collect::<Vec<_>>();
+            object.keys().cloned().chain(outcomes).collect::<Vec<_>>()
+        })
+        .collect();
+    let expected = [
+        "error",
+        "id",
+        "lagged",
+        "message",
+        "ping",
+        "rejected",
+        "result",
+        "result.accepted",
+        "result.connected",
+        "result.history",
+        "result.refreshed",
+        "stored",
+    ];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    fn check(document: &Value, value: &Value) {
+        match value {
+            Value::Object(object) => {
+                if let Some(Value::String(reference)) = object.get("$ref") {
+                    let pointer = reference.strip_prefix('#').expect("a local reference");
+                    assert!(document.pointer(pointer).is_some(), "{reference}");
+                }
+                object.values().for_each(|value| check(document, value));
+            }
+            Value::Array(values) => values.iter().for_each(|value| check(document, value)),
+            _ => {}
+        }
+    }
+    check(&document(), &document());
+}
+
+#[test]
+fn the_codes_are_those_of_the_types() {
+    let document = document();
+    let closes: Vec<Value> =
+        CloseCode::ALL.iter().map(|code| json!({"code": code.code(), "reason": code.reason()})).collect();
+    let described: Vec<Value> = document["x-close-codes"]
+        .as_array()
+        .expect("close codes")
+        .iter()
+        .map(|code| json!({"code": code["code"], "reason": code["reason"]}))
+        .collect();
+    assert_eq!(described, closes);
+
+    let codes: Vec<Value> = ErrorCode::ALL
+        .iter()
+        .map(|code| json!({"code": code.as_str(), "temporary": code.is_temporary()}))
+        .collect();
+    let described: Vec<Value> = document["x-error-codes"]
+        .as_array()
+        .expect("error codes")
+        .iter()
+        .map(|code| json!({"code": code["code"], "temporary": code["temporary"]}))
+        .collect();
+    assert_eq!(described, codes);
+    let names: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(document["components"]["schemas"]["ErrorCode"]["enum"], json!(names));
+}
+
+#[test]
+fn the_limits_are_those_in_force() {
+    let limits = Limits::default();
+    assert_eq!(
+        document()["x-limits"],
+        json!({
+            "max_frame_bytes": wire::MAX_FRAME_BYTES,
+            "max_body_bytes": wire::MAX_BODY_BYTES,
+            "max_inflight": limits.max_inflight,
+            "max_history_limit": wire::MAX_HISTORY_LIMIT,
+            "default_history_limit": wire::DEFAULT_HISTORY_LIMIT,
+            "connect_seconds": limits.connect_within.as_secs(),
+            "ping_seconds": limits.ping_every.as_secs(),
+            "pong_seconds": limits.pong_within.as_secs(),
+            "frames_per_second": limits.frames_per_second,
+            "connections_per_person": limits.connections_per_user,
+            "waiting_bytes": limits.outbox_bytes,
+        })
+    );
+    assert_eq!(
+        document()["channels"]["socket"]["bindings"]["ws"]["headers"]["properties"]["Sec-WebSocket-Protocol"]
+            ["const"],
+        json!(wire::SUBPROTOCOL)
+    );
+}

@@ -1,0 +1,244 @@
+//! The frames that wait for one connection: bounded in bytes, filled from any task, emptied by the connection's own.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use contracts::{
+    ChatId,
+    wire::{CloseCode, Lagged, ServerFrame},
+};
+use futures_util::task::AtomicWaker;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// An emptied queue larger than this gives its memory back.
+const KEPT_CAPACITY: usize = 16;
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Queued,
+    /// The chat lags: one `lagged` frame stands for this push and those before it.
+    Dropped,
+    /// The connection is being closed.
+    Closed,
+}
+
+/// The frames that wait for one connection.
+///
+/// Over the limit, the queued messages of every chat are replaced by one `lagged` frame each; what the client can
+/// not ask for again (answers, `stored`, `rejected`) stays. When that alone is over the limit the connection is
+/// closed as slow.
+pub(crate) struct Outbox {
+    limit_bytes: usize,
+    queue: Mutex<Queue>,
+    waker: AtomicWaker,
+    /// Bytes queued in the whole process.
+    queued_bytes: Gauge,
+}
+
+#[derive(Default)]
+struct Queue {
+    frames: VecDeque<Queued>,
+    bytes: usize,
+    /// Chats whose messages were dropped, with the newest seq among them.
+    lagged: BTreeMap<ChatId, i64>,
+    close: Option<CloseCode>,
+}
+
+struct Queued {
+    frame: Utf8Bytes,
+    /// Set when the client can ask for it again.
+    message: Option<(ChatId, i64)>,
+}
+
+impl Outbox {
+    pub(crate) fn new(limit_bytes: usize, queued_bytes: Gauge) -> Self {
+        Self { limit_bytes, queue: Mutex::default(), waker: AtomicWaker::new(), queued_bytes }
+    }
+
+    /// Queues a frame that the client can not ask for again.
+    pub(crate) fn push(&self, frame: Utf8Bytes) -> Pushed {
+        self.add(Queued { frame, message: None })
+    }
+
+    /// Queues a message of a chat.
+    pub(crate) fn push_message(&self, chat: ChatId, seq: i64, frame: Utf8Bytes) -> Pushed {
+        self.add(Queued { frame, message: Some((chat, seq)) })
+    }
+
+    fn add(&self, queued: Queued) -> Pushed {
+        let mut queue = self.lock();
+        // Answers still reach a client that is asked to move; a slow one takes nothing.
+        if queue.close == Some(CloseCode::Slow) || (queue.close.is_some() && queued.message.is_some()) {
+            return Pushed::Closed;
+        }
+        if let Some((chat, seq)) = queued.message
+            && let Some(head) = queue.lagged.get_mut(&chat)
+        {
+            *head = seq.max(*head);
+            return Pushed::Dropped;
+        }
+        let before = queue.bytes;
+        queue.bytes += queued.frame.len();
+        queue.frames.push_back(queued);
+        let mut pushed = Pushed::Queued;
+        if queue.bytes > self.limit_bytes {
+            queue.drop_messages();
+            pushed = Pushed::Dropped;
+            if queue.bytes > self.limit_bytes {
+                queue.close = Some(CloseCode::Slow);
+                pushed = Pushed::Closed;
+            }
+        }
+        self.count(before, queue.bytes);
+        drop(queue);
+        self.waker.wake();
+        pushed
+    }
+
+    /// Takes the next frame. `lagged` goes first: nothing of its chat is queued, and the client can start to ask.
+    pub(crate) fn pop(&self) -> Option<Utf8Bytes> {
+        let mut queue = self.lock();
+        if let Some((chat, head_seq)) = queue.lagged.pop_first() {
+            drop(queue);
+            let frame = ServerFrame { lagged: Some(Lagged { chat, head_seq }), ..ServerFrame::default() };
+            return Some(encoded(&frame));
+        }
+        let queued = queue.frames.pop_front()?;
+        let before = queue.bytes;
+        queue.bytes -= queued.frame.len();
+        self.count(before, queue.bytes);
+        if queue.frames.is_empty() && queue.frames.capacity() > KEPT_CAPACITY {
+            queue.frames = VecDeque::new();
+        }
+        Some(queued.frame)
+    }
+
+    /// Returns the bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Asks the connection's task to close; the first reason stays.
+    pub(crate) fn request_close(&self, code: CloseCode) {
+        self.lock().close.get_or_insert(code);
+        self.waker.wake();
+    }
+
+    /// Returns why the connection should close.
+    pub(crate) fn close_requested(&self) -> Option<CloseCode> {
+        self.lock().close
+    }
+
+    /// Wakes `waker` with the next push or close request.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    fn count(&self, before: usize, after: usize) {
+        let change = i64::try_from(after).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX);
+        if change != 0 {
+            self.queued_bytes.inc_by(change);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.count(self.bytes(), 0);
+    }
+}
+
+impl Queue {
+    fn drop_messages(&mut self) {
+        for queued in mem::take(&mut self.frames) {
+            let Some((chat, seq)) = queued.message else {
+                self.frames.push_back(queued);
+                continue;
+            };
+            self.bytes -= queued.frame.len();
+            let head = self.lagged.entry(chat).or_insert(seq);
+            *head = seq.max(*head);
+        }
+    }
+}
+
+/// Returns a frame as it goes over the wire.
+pub(crate) fn encoded(frame: &ServerFrame) -> Utf8Bytes {
+    serde_json::to_string(frame).expect("a frame has no map with other than text keys").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn chat(n: u128) -> ChatId {
+        ChatId(Uuid::from_u128(n))
+    }
+
+    fn all(outbox: &Outbox) -> Vec<String> {
+        std::iter::from_fn(|| outbox.pop()).map(|frame| frame.to_string()).collect()
+    }
+
+    fn lagged(n: u128, head: i64) -> String {
+        format!(r#"{{"lagged":{{"chat":"{}","head_seq":{head}}}}}"#, chat(n))
+    }
+
+    #[test]
+    fn frames_leave_in_the_order_they_came() {
+        let outbox = Outbox::new(100, Gauge::default());
+        assert_eq!(outbox.push("a".into()), Pushed::Queued);
+        assert_eq!(outbox.push_message(chat(1), 1, "b".into()), Pushed::Queued);
+        assert_eq!(all(&outbox), ["a", "b"]);
+        assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn over_the_limit_a_chats_backlog_becomes_one_lagged_frame() {
+        let gauge = Gauge::default();
+        let outbox = Outbox::new(10, gauge.clone());
+        outbox.push("answer".into());
+        outbox.push_message(chat(1), 1, "m1".into());
+        outbox.push_message(chat(2), 7, "m7".into());
+        assert_eq!(outbox.push_message(chat(1), 2, "m2".into()), Pushed::Dropped);
+        assert_eq!(outbox.push_message(chat(1), 3, "m3".into()), Pushed::Dropped, "it lags until it is told");
+        assert_eq!(outbox.push_message(chat(3), 1, "x1".into()), Pushed::Queued);
+        assert_eq!(gauge.get(), 8);
+        assert_eq!(outbox.close_requested(), None);
+        assert_eq!(all(&outbox), [lagged(1, 3), lagged(2, 7), "answer".to_owned(), "x1".to_owned()]);
+        assert_eq!(outbox.push_message(chat(1), 4, "m4".into()), Pushed::Queued, "told, it flows again");
+        drop(outbox);
+        assert_eq!(gauge.get(), 0);
+    }
+
+    #[test]
+    fn a_client_that_leaves_its_answers_is_closed_as_slow() {
+        let outbox = Outbox::new(10, Gauge::default());
+        outbox.push("12345".into());
+        assert_eq!(outbox.push("123456".into()), Pushed::Closed);
+        assert_eq!(outbox.close_requested(), Some(CloseCode::Slow));
+        assert_eq!(outbox.push("1".into()), Pushed::Closed);
+        outbox.request_close(CloseCode::Drain);
+        assert_eq!(outbox.close_requested(), Some(CloseCode::Slow), "the first reason stays");
+    }
+
+    #[test]
+    fn a_connection_that_is_asked_to_move_still_gets_its_answers() {
+        let outbox = Outbox::new(10, Gauge::default());
+        outbox.request_close(CloseCode::Drain);
+        assert_eq!(outbox.push("accepted".into()), Pushed::Queued);
+        assert_eq!(outbox.push_message(chat(1), 1, "m".into()), Pushed::Closed);
+        assert_eq!(all(&outbox), ["accepted"]);
+    }
+}

@@ -1,0 +1,253 @@
+use super::*;
+
+const READING: SocketState = SocketState { reading: true };
+
+fn chat() -> &'static str {
+    "00000000-0000-0000-0000-00000000000c"
+}
+
+fn user(n: u128) -> UserId {
+    UserId(Uuid::from_u128(n))
+}
+
+fn device() -> DeviceId {
+    DeviceId(Uuid::from_u128(77))
+}
+
+struct Story {
+    session: Session,
+    start: Instant,
+}
+
+impl Story {
+    fn new() -> Self {
+        let start = Instant::now();
+        let limits = Limits { max_faults: 2, max_inflight: 2, ..Limits::default() };
+        Self { session: Session::new(Uuid::from_u128(42), Arc::new(limits), start), start }
+    }
+
+    fn connected() -> Self {
+        let mut story = Self::new();
+        let action = story.text(&format!(r#"{{"id":1,"connect":{{"token":"t","device":"{}"}}}}"#, device()));
+        assert!(matches!(action, Action::Connect(1, _)), "{action:?}");
+        let action = story.session.connected(story.start, 1, device(), pass(1, 300));
+        let Action::Open(identity, frame) = action else { panic!("{action:?}") };
+        assert_eq!(identity, Identity { user: user(1), device: device() });
+        assert!(matches!(frame.result, Some(Outcome::Connected(_))));
+        story
+    }
+
+    fn text(&mut self, text: &str) -> Action {
+        self.session.text(self.start, text)
+    }
+
+    fn at(&self, seconds: f64) -> Instant {
+        self.start + Duration::from_secs_f64(seconds)
+    }
+}
+
+fn pass(n: u128, expires_in_seconds: i64) -> Result<Pass, ErrorCode> {
+    Ok(Pass { user: user(n), expires_in_seconds })
+}
+
+fn send(id: u32) -> String {
+    let key = Uuid::from_u128(u128::from(id));
+    format!(r#"{{"id":{id},"send":{{"chat":"{}","key":"{key}","body":"hi"}}}}"#, chat())
+}
+
+fn code(action: &Action) -> (Option<u32>, ErrorCode) {
+    match action {
+        Action::Answer(frame) | Action::Refuse(frame, _) => {
+            (frame.id, frame.error.as_ref().expect("an error").code)
+        }
+        other => panic!("not an error: {other:?}"),
+    }
+}
+
+fn closes(action: &Action) -> Option<CloseCode> {
+    match action {
+        Action::Close(code) | Action::Refuse(_, code) => Some(*code),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_stranger_who_says_nothing_is_stale() {
+    let mut story = Story::new();
+    assert!(story.session.deadline(story.start) <= story.at(5.0));
+    let action = story.session.deadline_passed(story.at(5.0), READING);
+    assert_eq!(closes(&action), Some(CloseCode::Stale));
+}
+
+#[test]
+fn a_strangers_first_mistake_is_the_last() {
+    let check = |text: &str, expected_code, expected_close| {
+        let action = Story::new().text(text);
+        assert_eq!(code(&action).1, expected_code, "{text}");
+        assert_eq!(closes(&action), Some(expected_close), "{text}");
+    };
+    check("not json", ErrorCode::Malformed, CloseCode::Malformed);
+    check(r#"{"id":1}"#, ErrorCode::Malformed, CloseCode::Malformed);
+    check(&send(1), ErrorCode::Unauthenticated, CloseCode::Malformed);
+    check(&" ".repeat(MAX_FRAME_BYTES + 1), ErrorCode::TooLarge, CloseCode::TooLarge);
+}
+
+#[test]
+fn each_kind_of_bad_token_has_its_close_code() {
+    let check = |pass, expected_code, expected_close| {
+        let mut story = Story::new();
+        let action = story.session.connected(story.start, 1, device(), pass);
+        assert_eq!(code(&action), (Some(1), expected_code));
+        assert_eq!(closes(&action), Some(expected_close));
+    };
+    check(Err(ErrorCode::Unauthenticated), ErrorCode::Unauthenticated, CloseCode::InvalidToken);
+    check(Err(ErrorCode::TokenExpired), ErrorCode::TokenExpired, CloseCode::TokenExpired);
+    check(pass(1, 0), ErrorCode::TokenExpired, CloseCode::TokenExpired);
+    check(Err(ErrorCode::Unavailable), ErrorCode::Unavailable, CloseCode::Drain);
+}
+
+#[test]
+fn a_token_that_is_being_checked_is_not_stale_and_holds_up_reading() {
+    let mut story = Story::new();
+    story.text(&format!(r#"{{"id":1,"connect":{{"token":"t","device":"{}"}}}}"#, device()));
+    assert!(!story.session.may_read(story.start));
+    let action = story.session.deadline_passed(story.at(6.0), READING);
+    assert!(matches!(action, Action::Nothing), "{action:?}");
+}
+
+#[test]
+fn the_nil_device_is_refused_and_another_may_be_named() {
+    let mut story = Story::new();
+    let action = story.text(&format!(r#"{{"id":1,"connect":{{"token":"t","device":"{}"}}}}"#, Uuid::nil()));
+    assert_eq!((code(&action), closes(&action)), ((Some(1), ErrorCode::InvalidArgument), None));
+}
+
+#[test]
+fn a_connected_client_survives_a_few_mistakes() {
+    let mut story = Story::connected();
+    let action = story.text(r#"{"id":9,"shout":{}}"#);
+    assert_eq!((code(&action), closes(&action)), ((Some(9), ErrorCode::Malformed), None));
+    let action = story.session.binary(story.start);
+    assert_eq!((code(&action), closes(&action)), ((None, ErrorCode::Malformed), None));
+    let action = story.text(r#"{"send":{}}"#);
+    assert_eq!(closes(&action), Some(CloseCode::Malformed), "the third of two");
+}
+
+#[test]
+fn a_frame_of_two_commands_is_malformed() {
+    let action = Story::connected().text(r#"{"id":9,"pong":{},"refresh":{"token":"t"}}"#);
+    assert_eq!(code(&action), (Some(9), ErrorCode::Malformed));
+}
+
+#[test]
+fn a_body_has_a_size() {
+    let check = |body: &str, expected| {
+        let key = Uuid::from_u128(1);
+        let text = format!(r#"{{"id":2,"send":{{"chat":"{}","key":"{key}","body":"{body}"}}}}"#, chat());
+        let mut story = Story::connected();
+        let action = story.text(&text);
+        assert_eq!(code(&action), (Some(2), expected));
+        assert!(!story.session.is_busy());
+    };
+    check("", ErrorCode::InvalidArgument);
+    check(&"x".repeat(MAX_BODY_BYTES + 1), ErrorCode::TooLarge);
+}
+
+#[test]
+fn the_window_of_sends_closes_and_opens() {
+    let mut story = Story::connected();
+    for id in 1..=2 {
+        assert!(story.session.may_read(story.start));
+        assert!(matches!(story.text(&send(id)), Action::Send(..)));
+        assert!(!story.session.may_read(story.start), "one decision at a time");
+        story.session.enqueued();
+    }
+    assert!(!story.session.may_read(story.start), "two sends are unanswered");
+    let Action::Answer(frame) = story.session.sent(1, Ok(())) else { panic!("an answer") };
+    assert_eq!(frame.result.map(|outcome| matches!(outcome, Outcome::Accepted(_))), Some(true));
+    assert!(story.session.may_read(story.start));
+    let action = story.session.sent(2, Err(ErrorCode::Unavailable));
+    let Action::Answer(frame) = action else { panic!("an answer") };
+    let error = frame.error.expect("an error");
+    assert!(error.temporary && error.retry_after_ms.is_some());
+    assert!(!story.session.is_busy());
+}
+
+#[test]
+fn history_has_defaults_and_a_ceiling() {
+    let check = |rest: &str, expected: Option<u32>| {
+        let text = format!(r#"{{"id":3,"history":{{"chat":"{}"{rest}}}}}"#, chat());
+        match Story::connected().text(&text) {
+            Action::History(3, history) => assert_eq!(history.limit, expected),
+            other => assert_eq!((code(&other).1, None), (ErrorCode::InvalidArgument, expected)),
+        }
+    };
+    check("", Some(wire::DEFAULT_HISTORY_LIMIT));
+    check(r#","limit":7"#, Some(7));
+    check(r#","limit":100000"#, Some(wire::MAX_HISTORY_LIMIT));
+    check(r#","limit":0"#, None);
+    check(r#","after":-1"#, None);
+}
+
+#[test]
+fn a_ping_wants_any_frame_in_time() {
+    let mut story = Story::connected();
+    let ping = story.session.deadline(story.start);
+    assert!(ping > story.start && ping <= story.at(25.0));
+    assert!(matches!(story.session.deadline_passed(ping, READING), Action::Ping));
+    let due = story.session.deadline(ping);
+    assert_eq!(due, ping + Duration::from_secs(8));
+    story.session.text(due, r#"{"pong":{}}"#);
+    assert!(matches!(story.session.deadline_passed(due, READING), Action::Nothing));
+
+    let ping = story.session.next_ping;
+    assert!(matches!(story.session.deadline_passed(ping, READING), Action::Ping));
+    let due = ping + Duration::from_secs(8);
+    let action = story.session.deadline_passed(due, SocketState { reading: false });
+    assert!(matches!(action, Action::Nothing), "what was not read is not missing");
+    let action = story.session.deadline_passed(due + Duration::from_secs(8), READING);
+    assert_eq!(closes(&action), Some(CloseCode::NoPong));
+}
+
+#[test]
+fn a_stalled_write_is_slow_and_not_silent() {
+    let mut story = Story::connected();
+    story.session.write_blocked(story.at(1.0));
+    story.session.write_blocked(story.at(15.0));
+    assert!(matches!(story.session.deadline_passed(story.at(20.9), READING), Action::Nothing));
+    let action = story.session.deadline_passed(story.at(21.0), READING);
+    assert_eq!(closes(&action), Some(CloseCode::Slow));
+    story.session.write_went_on();
+    assert!(closes(&story.session.deadline_passed(story.at(21.0), READING)).is_none());
+}
+
+#[test]
+fn an_expired_token_closes_unless_it_was_refreshed() {
+    let mut story = Story::connected();
+    let at = story.at(250.0);
+    let refresh = story.session.text(at, r#"{"id":5,"refresh":{"token":"new"}}"#);
+    assert!(matches!(refresh, Action::Refresh(5, _)));
+    assert_eq!(code(&story.session.refreshed(at, 5, pass(2, 300))), (Some(5), ErrorCode::PermissionDenied));
+    assert_eq!(
+        code(&story.session.refreshed(at, 6, Err(ErrorCode::TokenExpired))),
+        (Some(6), ErrorCode::TokenExpired)
+    );
+    story.session.refreshed(at, 7, pass(1, 300));
+    story.session.pong_due = None;
+    assert!(closes(&story.session.deadline_passed(story.at(300.0), READING)).is_none());
+    story.session.pong_due = None;
+    let action = story.session.deadline_passed(story.at(550.0), READING);
+    assert_eq!(closes(&action), Some(CloseCode::TokenExpired));
+}
+
+#[test]
+fn a_flood_is_read_more_slowly() {
+    let mut story = Story::connected();
+    for _ in 0..Limits::default().frames_burst {
+        story.text(r#"{"pong":{}}"#);
+    }
+    assert!(!story.session.may_read(story.start));
+    let again = story.session.deadline(story.start);
+    assert!(again <= story.at(0.1));
+    assert!(story.session.may_read(again));
+}

@@ -1,0 +1,31 @@
+//! What can go wrong with a command or an upgrade.
+
+use std::sync::Arc;
+
+use contracts::{ChatId, ErrorCode};
+use kit::error::ServiceError;
+use rdkafka::error::KafkaError;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatewayError {
+    #[error("the caller is not in chat {chat}")]
+    NotAMember { chat: ChatId },
+    #[error("failed to ask the chat service about chat {chat}")]
+    Membership { chat: ChatId, source: Arc<tonic::Status> },
+    #[error("failed to ask the message service for chat {chat}")]
+    History { chat: ChatId, source: Arc<tonic::Status> },
+    #[error("the message service answered an entry of chat {chat} that cannot be read")]
+    Entry { chat: ChatId },
+    #[error("the log did not take a record of chat {chat}")]
+    Produce { chat: ChatId, source: KafkaError },
+}
+
+impl ServiceError for GatewayError {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotAMember { .. } => ErrorCode::NotAMember,
+            Self::Membership { .. } | Self::History { .. } | Self::Produce { .. } => ErrorCode::Unavailable,
+            Self::Entry { .. } => ErrorCode::Internal,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The figures of this process.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::domain::outbox::Pushed;
+
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub(crate) connections: Gauge,
+    pub(crate) outbox_bytes: Gauge,
+    pub(crate) membership_questions: Counter,
+    /// 0.5 ms to 16 s: a healthy broker is in the first buckets, the produce timeout in the last.
+    pub(crate) produce_seconds: Histogram,
+    upgrades: Family<UpgradeLabels, Counter>,
+    frames: Family<FrameLabels, Counter>,
+    answers: Family<CodeLabels, Counter>,
+    pushes: Family<PushLabels, Counter>,
+    closes: Family<CloseLabels, Counter>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Upgrade {
+    Taken,
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Push {
+    Message,
+    Stored,
+    Rejected,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpgradeLabels {
+    outcome: Upgrade,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FrameLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PushLabels {
+    kind: Push,
+    /// `Dropped` pushes are told of by `lagged`, `Closed` ones found a closing connection.
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Outcome {
+    Queued,
+    Dropped,
+    Closed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CloseLabels {
+    reason: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            connections: Gauge::default(),
+            outbox_bytes: Gauge::default(),
+            membership_questions: Counter::default(),
+            produce_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            upgrades: Family::default(),
+            frames: Family::default(),
+            answers: Family::default(),
+            pushes: Family::default(),
+            closes: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("gateway");
+        registry.register("connections", "Open WebSockets", self.connections.clone());
+        registry.register_with_unit(
+            "outbox",
+            "Bytes of frames that wait for clients to read",
+            Unit::Bytes,
+            self.outbox_bytes.clone(),
+        );
+        registry.register(
+            "membership_questions",
+            "Questions to the chat service that the cache could not answer",
+            self.membership_questions.clone(),
+        );
+        registry.register_with_unit(
+            "produce",
+            "Time from a send to the log's acknowledgement or refusal",
+            Unit::Seconds,
+            self.produce_seconds.clone(),
+        );
+        registry.register("upgrades", "Asked WebSocket upgrades", self.upgrades.clone());
+        registry.register("frames", "Frames read from clients", self.frames.clone());
+        registry.register("errors", "Commands answered with an error", self.answers.clone());
+        registry.register("pushes", "Frames pushed to connections", self.pushes.clone());
+        registry.register("closes", "Ended WebSockets", self.closes.clone());
+    }
+
+    pub(crate) fn count_upgrade(&self, outcome: Upgrade) {
+        self.upgrades.get_or_create(&UpgradeLabels { outcome }).inc();
+    }
+
+    pub(crate) fn count_frame(&self, kind: &'static str) {
+        self.frames.get_or_create(&FrameLabels { kind }).inc();
+    }
+
+    pub(crate) fn count_error(&self, code: contracts::ErrorCode) {
+        self.answers.get_or_create(&CodeLabels { code: code.as_str() }).inc();
+    }
+
+    pub(crate) fn count_push(&self, kind: Push, pushed: Pushed) {
+        let outcome = match pushed {
+            Pushed::Queued => Outcome::Queued,
+            Pushed::Dropped => Outcome::Dropped,
+            Pushed::Closed => Outcome::Closed,
+        };
+        self.pushes.get_or_create(&PushLabels { kind, outcome }).inc();
+    }
+
+    pub(crate) fn count_close(&self, reason: &'static str) {
+        self.closes.get_or_create(&CloseLabels { reason }).inc();
+    }
+}

@@ -1,0 +1,159 @@
+//! The connections of this process: all of them, and by person.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use contracts::{UserId, wire::CloseCode};
+use uuid::Uuid;
+
+use crate::{
+    domain::{outbox::Outbox, session::Identity},
+    sharded::Sharded,
+};
+
+/// A connection as everybody but its own task sees it.
+pub(crate) struct Connection {
+    pub(crate) session: Uuid,
+    pub(crate) outbox: Outbox,
+    /// Set when the person is known.
+    identity: OnceLock<Identity>,
+}
+
+impl Connection {
+    pub(crate) fn new(session: Uuid, outbox: Outbox) -> Arc<Self> {
+        Arc::new(Self { session, outbox, identity: OnceLock::new() })
+    }
+
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        self.identity.get().copied()
+    }
+}
+
+/// The connections of this process.
+#[derive(Default)]
+pub(crate) struct Registry {
+    count: AtomicUsize,
+    by_session: Sharded<Uuid, Arc<Connection>>,
+    by_user: Sharded<UserId, Vec<Arc<Connection>>>,
+}
+
+impl Registry {
+    /// Lists a connection whose person is not known yet; false when `most` are listed already.
+    pub(crate) fn add(&self, connection: &Arc<Connection>, most: usize) -> bool {
+        let room = |count: usize| (count < most).then_some(count + 1);
+        if self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            return false;
+        }
+        self.by_session.write(&connection.session).insert(connection.session, connection.clone());
+        true
+    }
+
+    /// Lists a connection under its person, who from now on gets pushes through it. Beyond `most`, the person's oldest
+    /// connection is asked to close.
+    pub(crate) fn identify(&self, connection: &Arc<Connection>, identity: Identity, most: usize) {
+        if connection.identity.set(identity).is_err() {
+            return;
+        }
+        let mut shard = self.by_user.write(&identity.user);
+        let connections = shard.entry(identity.user).or_default();
+        connections.push(connection.clone());
+        if connections.len() > most {
+            connections.remove(0).outbox.request_close(CloseCode::Superseded);
+        }
+    }
+
+    /// Forgets a connection.
+    pub(crate) fn remove(&self, connection: &Connection) {
+        if self.by_session.write(&connection.session).remove(&connection.session).is_none() {
+            return;
+        }
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        let Some(identity) = connection.identity() else { return };
+        let mut shard = self.by_user.write(&identity.user);
+        if let Some(connections) = shard.get_mut(&identity.user) {
+            connections.retain(|other| other.session != connection.session);
+            if connections.is_empty() {
+                shard.remove(&identity.user);
+            }
+        }
+    }
+
+    /// Calls `visit` for each of a person's connections.
+    pub(crate) fn for_user(&self, user: UserId, mut visit: impl FnMut(&Connection)) {
+        if let Some(connections) = self.by_user.read(&user).get(&user) {
+            connections.iter().for_each(|connection| visit(connection));
+        }
+    }
+
+    /// Returns the number of connections, known persons or not.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Returns all connections as they are now.
+    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
+        self.by_session.all().flat_map(|shard| shard.values().cloned().collect::<Vec<_>>()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::DeviceId;
+    use prometheus_client::metrics::gauge::Gauge;
+
+    use super::*;
+
+    fn connection(n: u128) -> Arc<Connection> {
+        Connection::new(Uuid::from_u128(n), Outbox::new(100, Gauge::default()))
+    }
+
+    fn identity(n: u128) -> Identity {
+        Identity { user: UserId(Uuid::from_u128(n)), device: DeviceId(Uuid::from_u128(9)) }
+    }
+
+    fn sessions(registry: &Registry, user: u128) -> Vec<u128> {
+        let mut sessions = Vec::new();
+        registry.for_user(identity(user).user, |connection| sessions.push(connection.session.as_u128()));
+        sessions
+    }
+
+    #[test]
+    fn a_person_is_found_by_all_connections_until_they_end() {
+        let registry = Registry::default();
+        let (one, two) = (connection(1), connection(2));
+        assert!(registry.add(&one, 10) && registry.add(&two, 10));
+        assert!(sessions(&registry, 5).is_empty(), "nobody is known yet");
+        registry.identify(&one, identity(5), 10);
+        registry.identify(&two, identity(5), 10);
+        assert_eq!(sessions(&registry, 5), [1, 2]);
+        registry.remove(&one);
+        registry.remove(&one);
+        assert_eq!((sessions(&registry, 5), registry.len()), (vec![2], 1));
+        registry.remove(&two);
+        assert_eq!((registry.len(), registry.all().len()), (0, 0));
+    }
+
+    #[test]
+    fn one_connection_too_many_closes_the_oldest() {
+        let registry = Registry::default();
+        let connections: Vec<_> = (1..=3).map(connection).collect();
+        for connection in &connections {
+            assert!(registry.add(connection, 10));
+            registry.identify(connection, identity(5), 2);
+        }
+        assert_eq!(connections[0].outbox.close_requested(), Some(CloseCode::Superseded));
+        assert_eq!(sessions(&registry, 5), [2, 3]);
+        registry.remove(&connections[0]);
+        assert_eq!((sessions(&registry, 5), registry.len()), (vec![2, 3], 2));
+    }
+
+    #[test]
+    fn a_full_process_takes_no_more() {
+        let registry = Registry::default();
+        assert!(registry.add(&connection(1), 1));
+        assert!(!registry.add(&connection(2), 1));
+        assert_eq!(registry.len(), 1);
+    }
+}

@@ -1,0 +1,374 @@
+//! The socket of a connection: one task that reads, writes, and does what the session says.
+
+mod commands;
+pub(crate) mod upgrade;
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use contracts::wire::CloseCode;
+use futures_util::{
+    FutureExt as _, Sink as _, SinkExt as _, Stream as _, StreamExt as _, future::BoxFuture,
+    stream::FuturesUnordered,
+};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::AsyncReadExt as _,
+    time::{Sleep, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Error as WsError, Message, Utf8Bytes,
+        error::CapacityError,
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding},
+    },
+};
+
+use self::commands::{Decision, Done, Pending};
+use crate::{
+    domain::{
+        outbox::encoded,
+        session::{Action, Session, SocketState},
+    },
+    registry::Connection,
+    state::Gateway,
+};
+
+/// Allocated for every connection at once; the library's default of 128 KiB would be most of a connection's memory.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+/// Frames gather here up to one write.
+const WRITE_BUFFER_BYTES: usize = 4 * 1024;
+/// Holds the largest frame of ours: a page of history whose every character is escaped.
+const MAX_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
+/// A frame up to this size is read and answered with `too_large`; a larger one ends the connection.
+const MAX_READ_FRAME_BYTES: usize = 256 * 1024;
+/// What a client that is being closed may still send before it is cut off.
+const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
+
+const PING: &str = r#"{"ping":{}}"#;
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// We close with one of our codes.
+    Close(CloseCode),
+    /// We close with a code of RFC 6455.
+    Protocol(u16, &'static str),
+    /// The client closed, or is gone.
+    Gone,
+}
+
+impl End {
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::Close(code) => code.reason(),
+            Self::Protocol(_, reason) => reason,
+            Self::Gone => "gone",
+        }
+    }
+}
+
+enum Event {
+    Frame(Message),
+    Failed(WsError),
+    Ended,
+    Decided(Decision),
+    Done(Done),
+    Deadline,
+    Close(CloseCode),
+}
+
+struct Socket {
+    gateway: Arc<Gateway>,
+    connection: Arc<Connection>,
+    ws: WebSocketStream<TokioIo<Upgraded>>,
+    session: Session,
+    /// A command that is being decided; reading waits for it.
+    decision: Option<BoxFuture<'static, Decision>>,
+    /// Commands whose answers are on their way.
+    pending: FuturesUnordered<Pending>,
+    timer: Pin<Box<Sleep>>,
+    /// When `timer` fires.
+    armed: Instant,
+    unflushed: bool,
+    /// Nothing is read any more.
+    closing: bool,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(gateway: Arc<Gateway>, connection: Arc<Connection>, upgraded: Upgraded) {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES + WRITE_BUFFER_BYTES)
+        .max_message_size(Some(MAX_READ_FRAME_BYTES))
+        .max_frame_size(Some(MAX_READ_FRAME_BYTES));
+    let ws = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let now = Instant::now();
+    let session = Session::new(connection.session, gateway.limits.clone(), now);
+    let armed = session.deadline(now);
+    let timer = Box::pin(sleep_until(armed.into()));
+    let mut socket = Socket {
+        gateway,
+        connection,
+        ws,
+        session,
+        decision: None,
+        pending: FuturesUnordered::new(),
+        timer,
+        armed,
+        unflushed: false,
+        closing: false,
+    };
+    let end = socket.run().await;
+    let (session, reason) = (socket.connection.session, end.reason());
+    tracing::debug!(%session, reason, "connection {session} ends: {reason}");
+    socket.gateway.metrics.count_close(reason);
+    // Boxed: an idle connection should not carry the room that closing needs.
+    Box::pin(socket.close(end)).await;
+}
+
+impl Socket {
+    async fn run(&mut self) -> End {
+        loop {
+            let event = poll_fn(|cx| self.poll_event(cx)).await;
+            if let Some(end) = self.handle(event) {
+                return end;
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Option<End> {
+        let now = Instant::now();
+        let action = match event {
+            Event::Frame(Message::Text(text)) => {
+                self.gateway.metrics.count_frame("text");
+                self.session.text(now, &text)
+            }
+            Event::Frame(Message::Binary(_)) => {
+                self.gateway.metrics.count_frame("binary");
+                self.session.binary(now)
+            }
+            Event::Frame(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {
+                self.session.control(now);
+                Action::Nothing
+            }
+            Event::Frame(Message::Close(_)) | Event::Ended => return Some(End::Gone),
+            Event::Failed(error) => return Some(end_of(&error)),
+            Event::Decided(decision) => self.decided(now, decision),
+            Event::Done(done) => self.done(done),
+            Event::Deadline => {
+                let reading = self.may_read(now);
+                self.session.deadline_passed(now, SocketState { reading })
+            }
+            Event::Close(code) => return Some(End::Close(code)),
+        };
+        self.act(action)
+    }
+
+    /// Does what the session says; a command that is decided at once goes on to its next action.
+    fn act(&mut self, action: Action) -> Option<End> {
+        match action {
+            Action::Nothing => {}
+            Action::Answer(frame) => {
+                if let Some(error) = &frame.error {
+                    self.gateway.metrics.count_error(error.code);
+                }
+                self.connection.outbox.push(encoded(&frame));
+            }
+            Action::Open(identity, frame) => {
+                // The answer is queued first: no push comes before it.
+                self.connection.outbox.push(encoded(&frame));
+                let most = self.gateway.limits.connections_per_user;
+                self.gateway.registry.identify(&self.connection, identity, most);
+                self.gateway.sessions.opened(self.connection.session, identity);
+            }
+            Action::Ping => {
+                self.connection.outbox.push(Utf8Bytes::from_static(PING));
+            }
+            Action::Close(code) => return Some(End::Close(code)),
+            Action::Refuse(frame, code) => {
+                self.act(Action::Answer(frame));
+                return Some(End::Close(code));
+            }
+            Action::Connect(id, connect) => {
+                self.decision = Some(commands::connect(&self.gateway, id, connect))
+            }
+            Action::Refresh(id, token) => self.decision = Some(commands::refresh(&self.gateway, id, token)),
+            Action::Send(id, send) => return self.send(id, send),
+            Action::History(id, query) => {
+                let identity = self.connection.identity().expect("only a connected client gets here");
+                self.pending.push(commands::history(&self.gateway, identity, id, query));
+            }
+        }
+        None
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        self.connection.outbox.register(cx.waker());
+        let now = Instant::now();
+        if let Err(error) = self.poll_write(cx, now) {
+            return Poll::Ready(Event::Failed(error));
+        }
+        if let Some(code) = self.connection.outbox.close_requested()
+            && !self.closing
+        {
+            return Poll::Ready(Event::Close(code));
+        }
+        if let Poll::Ready(Some(done)) = self.pending.poll_next_unpin(cx) {
+            return Poll::Ready(Event::Done(done));
+        }
+        if let Some(decision) = &mut self.decision
+            && let Poll::Ready(decision) = decision.poll_unpin(cx)
+        {
+            self.decision = None;
+            return Poll::Ready(Event::Decided(decision));
+        }
+        if !self.closing && self.poll_deadline(cx, now).is_ready() {
+            return Poll::Ready(Event::Deadline);
+        }
+        if self.may_read(now)
+            && let Poll::Ready(frame) = Pin::new(&mut self.ws).poll_next(cx)
+        {
+            return Poll::Ready(match frame {
+                Some(Ok(frame)) => Event::Frame(frame),
+                Some(Err(error)) => Event::Failed(error),
+                None => Event::Ended,
+            });
+        }
+        Poll::Pending
+    }
+
+    /// Returns whether the client may say more: not while it leaves our answers lying.
+    fn may_read(&self, now: Instant) -> bool {
+        !self.closing
+            && self.session.may_read(now)
+            && self.connection.outbox.bytes() <= self.gateway.limits.outbox_bytes / 2
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let deadline = self.session.deadline(now);
+        if deadline <= now {
+            // Moved on by what the session does at its deadline.
+            return Poll::Ready(());
+        }
+        // A timer that fires too early is cheaper than one that is moved with every frame.
+        if deadline < self.armed || self.armed <= now {
+            self.armed = deadline;
+            self.timer.as_mut().reset(deadline.into());
+        }
+        match self.timer.poll_unpin(cx) {
+            Poll::Ready(()) => {
+                self.armed = deadline;
+                self.timer.as_mut().reset(deadline.into());
+                self.timer.poll_unpin(cx)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), WsError> {
+        loop {
+            match Pin::new(&mut self.ws).poll_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => {
+                    self.session.write_blocked(now);
+                    return Ok(());
+                }
+            }
+            let Some(frame) = self.connection.outbox.pop() else { break };
+            Pin::new(&mut self.ws).start_send(Message::Text(frame))?;
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.ws).poll_flush(cx) {
+                Poll::Ready(flushed) => flushed?,
+                Poll::Pending => {
+                    self.session.write_blocked(now);
+                    return Ok(());
+                }
+            }
+            self.unflushed = false;
+        }
+        self.session.write_went_on();
+        Ok(())
+    }
+
+    async fn close(mut self, end: End) {
+        self.closing = true;
+        let limits = self.gateway.limits.clone();
+        let frame = match end {
+            End::Close(code) => CloseFrame { code: code.code().into(), reason: code.reason().into() },
+            End::Protocol(code, reason) => {
+                CloseFrame { code: coding::CloseCode::from(code), reason: reason.into() }
+            }
+            End::Gone => {
+                // Answers the client's close frame, if that is what came.
+                drop(timeout(limits.close_within, self.ws.flush()).await);
+                return;
+            }
+        };
+        // What is in the producer's queue is answered before we leave a client that does nothing wrong.
+        if matches!(end, End::Close(CloseCode::Drain | CloseCode::TokenExpired | CloseCode::Superseded)) {
+            drop(timeout(limits.produce_within, self.finish()).await);
+        }
+        let goodbye = async {
+            poll_fn(|cx| self.poll_written(cx)).await?;
+            self.ws.send(Message::Close(Some(frame))).await
+        };
+        if !matches!(timeout(limits.close_within, goodbye).await, Ok(Ok(()))) {
+            return;
+        }
+        // A socket that is closed with unread input resets, and the client would never see why.
+        let answered = async {
+            while let Some(Ok(_)) = self.ws.next().await {}
+            let mut rest = vec![0; READ_BUFFER_BYTES];
+            let mut left = MAX_DISCARDED_BYTES;
+            while let Ok(read @ 1..) = self.ws.get_mut().read(&mut rest).await {
+                left = left.saturating_sub(read);
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        drop(timeout(limits.close_within, answered).await);
+    }
+
+    /// Waits for the answers of commands that are on their way.
+    async fn finish(&mut self) {
+        while self.session.is_busy() {
+            match poll_fn(|cx| self.poll_event(cx)).await {
+                Event::Failed(_) | Event::Ended => return,
+                event => {
+                    self.handle(event);
+                }
+            }
+        }
+    }
+
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        self.connection.outbox.register(cx.waker());
+        self.poll_write(cx, Instant::now())?;
+        if self.unflushed || self.connection.outbox.bytes() > 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn end_of(error: &WsError) -> End {
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { .. }) => End::Close(CloseCode::TooLarge),
+        WsError::Utf8(_) => End::Protocol(1007, "a text frame is UTF-8"),
+        WsError::Protocol(_) | WsError::Capacity(_) => End::Protocol(1002, "not the WebSocket protocol"),
+        _ => End::Gone,
+    }
+}
