@@ -1,0 +1,115 @@
+//! What members and services read.
+
+use contracts::{
+    ChatId, MessageKey, UserId,
+    api::{MessagePage, Problem},
+    rpc::{HeadsRequest, HistoryRequest, message_service_client::MessageServiceClient},
+};
+use reqwest::StatusCode;
+use tonic::Code;
+
+use crate::{
+    checker::all_announced,
+    stand::{INTERNAL_TOKEN, Running, Stand, text, with_stand},
+};
+
+/// A ready process and a chat with `messages` messages in it.
+async fn chat_with(stand: &Stand, messages: usize) -> (Running, ChatId, UserId) {
+    stand.migrate().await;
+    let running = stand.start_ready().await;
+    let (chat, member) = (ChatId::generate(), UserId::generate());
+    stand.chats.add(chat, member);
+    let records: Vec<_> =
+        (1..=messages).map(|i| text(chat, member, MessageKey::generate(), &format!("message {i}"))).collect();
+    stand.send_all(&records).await;
+    all_announced(stand).await;
+    (running, chat, member)
+}
+
+async fn get(running: &Running, path: &str, token: Option<&str>) -> reqwest::Response {
+    let request = reqwest::Client::new().get(format!("http://{}{path}", running.ports.http));
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    request.send().await.expect("an answer")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_read_pages_and_nobody_else_does() {
+    with_stand(|stand| async move {
+        let (running, chat, member) = chat_with(&stand, 12).await;
+        let token = stand.realm.token(member, "ann");
+        let page = async |query: &str| -> MessagePage {
+            let answer = get(&running, &format!("/api/messages/{chat}{query}"), Some(&token)).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            answer.json().await.expect("a page")
+        };
+        let seqs = |page: &MessagePage| page.messages.iter().map(|message| message.seq).collect::<Vec<_>>();
+        let whole = page("").await;
+        assert_eq!(seqs(&whole), (1..=12).collect::<Vec<_>>());
+        assert_eq!((whole.messages[4].body.as_str(), whole.messages[4].sender), ("message 5", member));
+        assert_eq!(whole.head_seq, 12);
+        assert_eq!(seqs(&page("?after=5&limit=3").await), [6, 7, 8]);
+        assert!(seqs(&page("?after=12&limit=100000").await).is_empty());
+
+        let stranger = stand.realm.token(UserId::generate(), "mallory");
+        let (here, elsewhere) =
+            (format!("/api/messages/{chat}"), format!("/api/messages/{}", ChatId::generate()));
+        let bad_limit = format!("{here}?limit=0");
+        let bad_after = format!("{here}?after=-1");
+        let bad_field = format!("{here}?before=3");
+        let cases = [
+            (here.as_str(), Some(stranger.as_str()), "not_a_member"),
+            (&elsewhere, Some(&token), "not_a_member"),
+            (&here, None, "unauthenticated"),
+            (&here, Some("forged"), "unauthenticated"),
+            (&bad_limit, Some(&token), "invalid_argument"),
+            (&bad_after, Some(&token), "invalid_argument"),
+            (&bad_field, Some(&token), "invalid_argument"),
+            ("/api/messages/not-a-chat", Some(&token), "invalid_argument"),
+        ];
+        for (path, token, code) in cases {
+            let answer = get(&running, path, token).await;
+            let status = answer.status().as_u16();
+            let problem: Problem = answer.json().await.expect("a problem");
+            assert_eq!((problem.code.as_str(), problem.status), (code, status), "{path}");
+        }
+        let described =
+            get(&running, "/docs/message/openapi.json", None).await.text().await.expect("a document");
+        assert!(described.contains("/api/messages/{chat}"));
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_read_history_and_heads_with_the_internal_token() {
+    with_stand(|stand| async move {
+        let (running, chat, _) = chat_with(&stand, 7).await;
+        let url = format!("http://{}", running.ports.grpc);
+        let channel = kit::rpc::connect(&url, &INTERNAL_TOKEN.into()).expect("a channel");
+        let mut messages = MessageServiceClient::new(channel);
+        let request = HistoryRequest { chat_id: chat.to_string(), after_seq: 4, limit: 0 };
+        let history = messages.history(request).await.expect("a history").into_inner();
+        let seqs: Vec<i64> = history.messages.iter().map(|message| message.seq).collect();
+        assert_eq!((seqs, history.head_seq), (vec![5, 6, 7], 7));
+
+        let empty = ChatId::generate();
+        let request = HeadsRequest { chat_ids: vec![chat.to_string(), empty.to_string()] };
+        let heads = messages.heads(request).await.expect("heads").into_inner().heads;
+        let heads: Vec<_> = heads.into_iter().map(|head| (head.chat_id, head.head_seq)).collect();
+        // A head may be 50 ms behind its messages; the announcement of all of them came before.
+        assert_eq!(heads[1], (empty.to_string(), 0));
+        assert_eq!(heads[0].0, chat.to_string());
+
+        let bad = HistoryRequest { chat_id: "x".to_owned(), after_seq: 0, limit: 0 };
+        assert_eq!(messages.history(bad).await.expect_err("a refusal").code(), Code::InvalidArgument);
+        let stranger = kit::rpc::connect(&url, &"guess".into()).expect("a channel");
+        let request = HeadsRequest { chat_ids: vec![] };
+        let refused = MessageServiceClient::new(stranger).heads(request).await.expect_err("a refusal");
+        assert_eq!(refused.code(), Code::Unauthenticated);
+        running.stop().await;
+    })
+    .await;
+}

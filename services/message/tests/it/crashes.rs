@@ -1,0 +1,108 @@
+//! Processes that are killed, stopped in mid-sentence, or doubled.
+
+use std::time::Instant;
+
+use contracts::{ChatId, MessageKey, UserId, event::SendRecord, topic::MESSAGE_DELIVERED};
+
+use crate::{
+    checker::{all_announced, check},
+    stand::{Stand, text, wait_for, with_stand},
+};
+
+/// A load with one resend in twenty, some of them with another body.
+fn load(records: usize, chats: usize) -> Vec<SendRecord> {
+    let chats: Vec<ChatId> = (0..chats).map(|_| ChatId::generate()).collect();
+    let senders: Vec<UserId> = (0..5).map(|_| UserId::generate()).collect();
+    let mut sent: Vec<SendRecord> = Vec::with_capacity(records);
+    for i in 0..records {
+        let record = if i % 20 == 19 {
+            // One of the records since the last resend, in the same batch or in one before it.
+            let first = &sent[i - 1 - (i * 7) % 18];
+            let body = if i % 60 == 59 { "changed" } else { &first.body };
+            text(first.chat, first.sender, first.key, body)
+        } else {
+            let (chat, sender) = (chats[i % chats.len()], senders[i % senders.len()]);
+            text(chat, sender, MessageKey::generate(), &format!("message {i} of a longer conversation"))
+        };
+        sent.push(record);
+    }
+    sent
+}
+
+async fn announced_at_least(stand: &Stand, count: i64) {
+    wait_for("progress", || async { (stand.count(MESSAGE_DELIVERED).await >= count).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_kills_leave_no_trace_in_the_rows() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let records = load(5_000, 20);
+        for (kill, some) in records.chunks(1_000).enumerate() {
+            let running = stand.start();
+            let before = stand.count(MESSAGE_DELIVERED).await;
+            let (sender, some) = (stand.clone(), some.to_vec());
+            let sending = tokio::spawn(async move { sender.send_all(&some).await });
+            // In the middle of it: some are announced, the rest is anywhere.
+            announced_at_least(&stand, before + 150 + 130 * kill as i64).await;
+            running.kill();
+            sending.await.expect("the records are in the log");
+        }
+        let restarted = Instant::now();
+        let running = stand.start();
+        all_announced(&stand).await;
+        println!("the last takeover took {:?}; {} MiB resident", restarted.elapsed(), running.resident_mib());
+        running.stop().await;
+        let checked = check(&stand).await;
+        assert_eq!(checked.stored, 4_750);
+        assert!(checked.announced >= records.len(), "fewer announcements than records");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_was_thought_dead_writes_the_same_rows() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let records = load(3_000, 10);
+        let first = stand.start_ready().await;
+        let (sender, some) = (stand.clone(), records[..1_500].to_vec());
+        let sending = tokio::spawn(async move { sender.send_all(&some).await });
+        announced_at_least(&stand, 200).await;
+        first.signal("STOP");
+        // The group gives its partitions away after the session's end.
+        let second = stand.start();
+        sending.await.expect("the records are in the log");
+        all_announced(&stand).await;
+        // The first one wakes up in the middle of its batch and does not know yet.
+        first.signal("CONT");
+        stand.send_all(&records[1_500..]).await;
+        all_announced(&stand).await;
+        first.stop().await;
+        second.stop().await;
+        assert_eq!(check(&stand).await.stored, 2_850);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_store_is_filled_again_from_the_log() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        stand.send_all(&load(400, 5)).await;
+        let running = stand.start_ready().await;
+        all_announced(&stand).await;
+        running.stop().await;
+        check(&stand).await;
+
+        for table in ["messages", "message_keys", "chat_heads", "log_positions"] {
+            stand.session.query_unpaged(format!("TRUNCATE {table}"), ()).await.expect("an empty table");
+        }
+        let before = stand.count(MESSAGE_DELIVERED).await;
+        let running = stand.start_ready().await;
+        announced_at_least(&stand, before + 400).await;
+        running.stop().await;
+        assert_eq!(check(&stand).await.stored, 380);
+    })
+    .await;
+}

@@ -1,0 +1,412 @@
+//! A throw-away tenant: topics, a keyspace, a realm and a chat service of its own, and message processes.
+
+use std::{
+    collections::HashSet,
+    env,
+    fs::File,
+    net::{SocketAddr, TcpListener},
+    panic::resume_unwind,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use contracts::{
+    ChatId, DeviceId, MessageKey, UserId,
+    event::{EntryKind, SendRecord, VERSION},
+    rpc::{
+        GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
+        chat_service_server::{ChatService, ChatServiceServer},
+    },
+    topic::{MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
+};
+use kit::{
+    config::{CqlArgs, CqlFlavor, KafkaArgs},
+    testing::TestRealm,
+};
+use rdkafka::{
+    ClientConfig, Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    producer::{FutureProducer, FutureRecord},
+};
+use scylla::client::{session::Session, session_builder::SessionBuilder};
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+pub const PARTITIONS: i32 = 3;
+pub const GENERATION: &str = "generation-1";
+pub const INTERNAL_TOKEN: &str = "internal";
+
+/// Whatever a story waits for comes within this time.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns a setting of the local stack.
+pub fn setting(name: &str) -> String {
+    env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run `make up-backends` and `source .local/stack.env`"))
+}
+
+/// A record as the log has it.
+#[derive(Clone, Debug)]
+pub struct LogRecord {
+    pub partition: i32,
+    pub offset: i64,
+    pub at_ms: i64,
+    pub payload: Vec<u8>,
+}
+
+pub struct Stand {
+    pub tenant: String,
+    pub kafka: KafkaArgs,
+    pub cql: CqlArgs,
+    pub realm: TestRealm,
+    pub chats: FakeChats,
+    pub session: Arc<Session>,
+    pub producer: FutureProducer,
+    chat_addr: SocketAddr,
+}
+
+/// Runs a story on a fresh tenant and removes the tenant afterwards, also when the story fails.
+pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(story: impl FnOnce(Arc<Stand>) -> F) {
+    let stand = Arc::new(Stand::new().await);
+    let told = tokio::spawn(story(stand.clone())).await;
+    stand.remove().await;
+    if let Err(failed) = told {
+        resume_unwind(failed.into_panic());
+    }
+}
+
+impl Stand {
+    async fn new() -> Self {
+        let tenant = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
+        let kafka = KafkaArgs {
+            kafka_bootstrap_servers: setting("KAFKA_BOOTSTRAP"),
+            kafka_security_protocol: "sasl_plaintext".to_owned(),
+            kafka_username: setting("KAFKA_ADMIN_USERNAME"),
+            kafka_password: setting("KAFKA_ADMIN_PASSWORD").into(),
+        };
+        let cql = CqlArgs {
+            cql_contact_points: setting("CQL_CONTACT_POINTS").split(',').map(str::to_owned).collect(),
+            cql_keyspace: format!("mt_{tenant}"),
+            cql_flavor: CqlFlavor::Cassandra,
+            cql_username: setting("CQL_ADMIN_USERNAME"),
+            cql_password: setting("CQL_ADMIN_PASSWORD").into(),
+        };
+        let admin = SessionBuilder::new()
+            .known_nodes(&cql.cql_contact_points)
+            .user(&cql.cql_username, setting("CQL_ADMIN_PASSWORD"))
+            .fetch_schema_metadata(false)
+            .build()
+            .await
+            .expect("a session with the store");
+        let create = format!(
+            "CREATE KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}",
+            cql.cql_keyspace
+        );
+        admin.query_unpaged(create, ()).await.expect("a keyspace");
+        let session = Arc::new(kit::cql::session(&cql).await.expect("a session in the keyspace"));
+
+        let topics = [MESSAGE_SEND, MESSAGE_DELIVERED].map(|topic| tenant_topic(&tenant, topic));
+        let new = topics.iter().map(|topic| {
+            NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))
+                .set("message.timestamp.type", "LogAppendTime")
+        });
+        let made = kafka_admin(&kafka).create_topics(&new.collect::<Vec<_>>(), &AdminOptions::new()).await;
+        for topic in made.expect("the brokers answer") {
+            topic.expect("a topic");
+        }
+        let producer = kit::kafka::producer_config(&kafka).create().expect("a producer");
+        let chats = FakeChats::default();
+        let chat_addr = chats.clone().serve().await;
+        let realm = TestRealm::start(&tenant).await;
+        Self { tenant, kafka, cql, realm, chats, session, producer, chat_addr }
+    }
+
+    async fn remove(&self) {
+        let topics = [MESSAGE_SEND, MESSAGE_DELIVERED].map(|topic| tenant_topic(&self.tenant, topic));
+        let admin = kafka_admin(&self.kafka);
+        let topics = topics.each_ref().map(String::as_str);
+        drop(admin.delete_topics(&topics, &AdminOptions::new()).await);
+        drop(admin.delete_groups(&[&format!("{}.message", self.tenant)], &AdminOptions::new()).await);
+        let drop_keyspace = format!("DROP KEYSPACE {}", self.cql.cql_keyspace);
+        drop(self.session.query_unpaged(drop_keyspace, ()).await);
+    }
+
+    /// Runs `message migrate`.
+    pub async fn migrate(&self) {
+        let status = self.command("migrate", &Ports::free()).status().expect("the binary starts");
+        assert!(status.success(), "message migrate failed");
+    }
+
+    /// Starts a message process; it may not be ready yet.
+    pub fn start(&self) -> Running {
+        let ports = Ports::free();
+        let child = self.command("run", &ports).spawn().expect("the binary starts");
+        Running { child, ports, ended: false }
+    }
+
+    /// Starts a message process and waits until it is ready.
+    pub async fn start_ready(&self) -> Running {
+        let running = self.start();
+        wait_for("a ready process", || async { running.is_ready().await.then_some(()) }).await;
+        running
+    }
+
+    fn command(&self, command: &str, ports: &Ports) -> Command {
+        let log = env::temp_dir().join(format!("posthouse-message-{}.log", self.tenant));
+        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_message"));
+        process
+            .arg(command)
+            .args(["--tenant", &self.tenant])
+            .args(["--http-addr", &ports.http.to_string()])
+            .args(["--grpc-addr", &ports.grpc.to_string()])
+            .args(["--management-addr", &ports.management.to_string()])
+            .args(["--log-format", "text"])
+            .args(["--drain-seconds", "10"])
+            .args(["--oidc-issuer", &self.realm.issuer])
+            .args(["--kafka-bootstrap-servers", &self.kafka.kafka_bootstrap_servers])
+            .args(["--cql-contact-points", &self.cql.cql_contact_points.join(",")])
+            .args(["--cql-keyspace", &self.cql.cql_keyspace])
+            .args(["--cql-flavor", "cassandra"])
+            .args(["--send-topic-generation", GENERATION])
+            .args(["--chat-grpc", &format!("http://{}", self.chat_addr)])
+            .env("INTERNAL_TOKEN", INTERNAL_TOKEN)
+            .env("KAFKA_USERNAME", &self.kafka.kafka_username)
+            .env("KAFKA_PASSWORD", setting("KAFKA_ADMIN_PASSWORD"))
+            .env("CQL_USERNAME", &self.cql.cql_username)
+            .env("CQL_PASSWORD", setting("CQL_ADMIN_PASSWORD"))
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .stdin(Stdio::null());
+        process
+    }
+
+    /// Sends records in order and waits until all of them are in the log.
+    pub async fn send_all(&self, records: &[SendRecord]) {
+        let mut deliveries = Vec::new();
+        for record in records {
+            let payload = serde_json::to_vec(record).expect("json");
+            deliveries.push(self.queue(&record.chat.to_string(), &payload));
+        }
+        for delivery in deliveries {
+            delivery.await.expect("the producer lives").expect("the record is in the log");
+        }
+    }
+
+    /// Sends any bytes under any key.
+    pub async fn send_bytes(&self, key: &str, payload: &[u8]) {
+        self.queue(key, payload).await.expect("the producer lives").expect("the record is in the log");
+    }
+
+    fn queue(&self, key: &str, payload: &[u8]) -> rdkafka::producer::DeliveryFuture {
+        let topic = tenant_topic(&self.tenant, MESSAGE_SEND);
+        let record = FutureRecord::to(&topic).key(key).payload(payload);
+        self.producer.send_result(record).map_err(|(error, _)| error).expect("room in the queue")
+    }
+
+    /// Reads a topic from its beginning to its present end.
+    pub async fn read(&self, topic: &str) -> Vec<LogRecord> {
+        let topic = tenant_topic(&self.tenant, topic);
+        let config = kit::kafka::consumer_config(&self.kafka, "reader");
+        tokio::task::spawn_blocking(move || read_topic(&config, &topic)).await.expect("a reader")
+    }
+
+    /// Returns how many records a topic has had.
+    pub async fn count(&self, topic: &str) -> i64 {
+        let topic = tenant_topic(&self.tenant, topic);
+        let config = kit::kafka::consumer_config(&self.kafka, "reader");
+        let ends = move || {
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            ends(&consumer, &topic).into_iter().sum()
+        };
+        tokio::task::spawn_blocking(ends).await.expect("a reader")
+    }
+}
+
+fn kafka_admin(args: &KafkaArgs) -> AdminClient<DefaultClientContext> {
+    let mut config = kit::kafka::consumer_config(args, "admin");
+    config.remove("group.id");
+    config.create().expect("an admin client")
+}
+
+fn ends(consumer: &BaseConsumer, topic: &str) -> Vec<i64> {
+    (0..PARTITIONS)
+        .map(|partition| consumer.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks").1)
+        .collect()
+}
+
+fn read_topic(config: &ClientConfig, topic: &str) -> Vec<LogRecord> {
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let ends = ends(&consumer, topic);
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
+    }
+    consumer.assign(&list).expect("an assignment");
+    let mut records = Vec::new();
+    let mut next = vec![0; ends.len()];
+    let deadline = Instant::now() + PATIENCE;
+    while next.iter().zip(&ends).any(|(next, end)| next < end) {
+        assert!(Instant::now() < deadline, "{topic} was not read to its end");
+        let Some(record) = consumer.poll(Duration::from_millis(200)) else { continue };
+        let record = record.expect("a record");
+        next[record.partition() as usize] = record.offset() + 1;
+        records.push(LogRecord {
+            partition: record.partition(),
+            offset: record.offset(),
+            at_ms: record.timestamp().to_millis().expect("a timestamp"),
+            payload: record.payload().unwrap_or_default().to_vec(),
+        });
+    }
+    records
+}
+
+/// Where a process listens.
+pub struct Ports {
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    management: SocketAddr,
+}
+
+impl Ports {
+    fn free() -> Self {
+        // All three are held at once, or one could be given twice.
+        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let [http, grpc, management] = held.map(|listener| listener.local_addr().expect("an address"));
+        Self { http, grpc, management }
+    }
+}
+
+/// A message process; killed when dropped.
+pub struct Running {
+    child: Child,
+    pub ports: Ports,
+    ended: bool,
+}
+
+impl Running {
+    pub async fn is_ready(&self) -> bool {
+        self.management("readyz").await.is_some()
+    }
+
+    /// Returns the body of a management page when it answers 200.
+    pub async fn management(&self, page: &str) -> Option<String> {
+        let url = format!("http://{}/{page}", self.ports.management);
+        let answer = reqwest::get(url).await.ok()?.error_for_status().ok()?;
+        answer.text().await.ok()
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it still runs");
+        self.child.wait().expect("a child");
+        self.ended = true;
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().expect("kill can be run");
+        assert!(sent.success(), "SIG{name} was not sent");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn stop(mut self) {
+        self.signal("TERM");
+        let child = Mutex::new(&mut self.child);
+        wait_for("an ended process", || async {
+            child.lock().expect("no panic").try_wait().expect("a child")
+        })
+        .await;
+        self.ended = true;
+    }
+
+    /// Resident memory in MiB.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") / 1024
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// Asks until there is an answer, at most [`PATIENCE`].
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited for {what} in vain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A text of a sender; the device is new, so that every record can be told from every other.
+pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRecord {
+    SendRecord {
+        v: VERSION,
+        chat,
+        sender,
+        device: DeviceId(Uuid::new_v4()),
+        key,
+        kind: EntryKind::Text,
+        body: body.to_owned(),
+        subject: None,
+        audience: Some(vec![sender]),
+    }
+}
+
+/// Answers for memberships in place of the chat service.
+#[derive(Clone, Default)]
+pub struct FakeChats {
+    members: Arc<Mutex<HashSet<(String, String)>>>,
+}
+
+impl FakeChats {
+    pub fn add(&self, chat: ChatId, user: UserId) {
+        self.members.lock().expect("no panic").insert((chat.to_string(), user.to_string()));
+    }
+
+    async fn serve(self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        let routes = tonic::service::Routes::new(ChatServiceServer::new(self)).into_axum_router();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        addr
+    }
+}
+
+#[tonic::async_trait]
+impl ChatService for FakeChats {
+    async fn get_membership(
+        &self,
+        request: Request<GetMembershipRequest>,
+    ) -> Result<Response<GetMembershipResponse>, Status> {
+        let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        if token != Some(&format!("Bearer {INTERNAL_TOKEN}")) {
+            return Err(Status::unauthenticated("the internal token is required"));
+        }
+        let GetMembershipRequest { chat_id, user_id } = request.into_inner();
+        let known = self.members.lock().expect("no panic").contains(&(chat_id, user_id.clone()));
+        let member = known.then(|| Member { user_id, role: "member".to_owned() });
+        Ok(Response::new(GetMembershipResponse { member }))
+    }
+
+    async fn list_members(
+        &self,
+        _: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+}

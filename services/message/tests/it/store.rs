@@ -1,0 +1,155 @@
+//! What every store does: the same suite on the one in memory and on the real one.
+
+use std::sync::Arc;
+
+use contracts::{ChatId, DeviceId, MessageKey, UserId, event::EntryKind};
+use message::{
+    domain::{Entry, Generation, Head, KnownKey, Position, content_hash},
+    store::{Partition, Row, Store, cql::CqlStore, history, memory::MemoryStore, migrate::migrate},
+};
+use uuid::Uuid;
+
+use crate::stand::with_stand;
+
+fn generation() -> Generation {
+    Generation::new("g1")
+}
+
+fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
+    let subject = (offset % 2 == 0).then(|| UserId(Uuid::from_u128(7)));
+    Entry {
+        offset,
+        sent_at_ms: 1_700_000_000_000 + offset,
+        chat,
+        sender: UserId(Uuid::from_u128(2)),
+        device: DeviceId(Uuid::from_u128(3)),
+        key: MessageKey(Uuid::from_u128(1_000 + offset as u128)),
+        kind: EntryKind::Text,
+        body: body.to_owned(),
+        subject,
+        audience: None,
+        content: content_hash(EntryKind::Text, subject, body),
+    }
+}
+
+/// Appends messages with these seqs, the offset of each being its seq.
+async fn append<S: Store>(store: &S, chat: ChatId, seqs: impl IntoIterator<Item = i64>) {
+    let entries: Vec<(i64, Entry)> =
+        seqs.into_iter().map(|seq| (seq, entry(chat, seq, &format!("message {seq}")))).collect();
+    let rows: Vec<Row<'_>> =
+        entries.iter().map(|(seq, entry)| Row { entry, seq: *seq, stamp: seq * 10 }).collect();
+    store.append(&generation(), &rows).await.expect("rows");
+}
+
+fn head(seq: i64) -> Head {
+    let applied = Some(Position { generation: generation(), offset: seq });
+    Head { seq, applied, stamp: seq * 10 }
+}
+
+async fn suite<S: Store>(store: &S) {
+    what_was_appended_is_found(store).await;
+    the_older_head_loses(store).await;
+    the_lower_position_loses(store).await;
+    an_older_stamp_changes_no_row(store).await;
+    history_goes_across_buckets(store).await;
+    history_ends_before_an_unfinished_write(store).await;
+}
+
+async fn what_was_appended_is_found<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    assert_eq!(store.head(chat).await.expect("a head"), Head::default());
+    append(store, chat, 1..=120).await;
+    let wanted = entry(chat, 60, "message 60");
+    let known = store.known_key(wanted.key_id()).await.expect("an answer");
+    let position = Position { generation: generation(), offset: 60 };
+    assert_eq!(known, Some(KnownKey { seq: 60, content: wanted.content, position }));
+    let unknown = entry(chat, 500, "").key_id();
+    assert_eq!(store.known_key(unknown).await.expect("an answer"), None);
+
+    let found = store.messages(chat, 0, 59, 2).await.expect("messages");
+    assert_eq!(found.len(), 2);
+    let message = &found[0];
+    assert_eq!((message.chat, message.seq, message.body.as_str()), (chat, 60, "message 60"));
+    assert_eq!((message.sender, message.key), (wanted.sender, wanted.key));
+    assert_eq!((message.subject, message.sent_at_ms), (wanted.subject, wanted.sent_at_ms));
+    assert_eq!(found[1].subject, None);
+}
+
+async fn the_older_head_loses<S: Store>(store: &S) {
+    let chats = [ChatId::generate(), ChatId::generate()];
+    store.put_heads(&chats.map(|chat| (chat, head(5)))).await.expect("heads");
+    store.put_heads(&[(chats[0], head(4)), (chats[1], head(6))]).await.expect("heads");
+    assert_eq!(store.head(chats[0]).await.expect("a head"), head(5));
+    assert_eq!(store.head(chats[1]).await.expect("a head"), head(6));
+}
+
+async fn the_lower_position_loses<S: Store>(store: &S) {
+    let (generation, other, partition) = (generation(), Generation::new("g2"), Partition(1));
+    assert_eq!(store.next_offset(&generation, partition).await.expect("a position"), None);
+    for offset in [10, 30, 20] {
+        store.put_next_offset(&generation, partition, offset).await.expect("a position");
+    }
+    store.put_next_offset(&other, partition, 1).await.expect("a position");
+    assert_eq!(store.next_offset(&generation, partition).await.expect("a position"), Some(30));
+    assert_eq!(store.next_offset(&other, partition).await.expect("a position"), Some(1));
+    assert_eq!(store.next_offset(&generation, Partition(2)).await.expect("a position"), None);
+}
+
+async fn an_older_stamp_changes_no_row<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    let (newer, older) = (entry(chat, 2, "newer"), entry(chat, 1, "older"));
+    for (entry, stamp) in [(&newer, 20), (&older, 10)] {
+        store.append(&generation(), &[Row { entry, seq: 1, stamp }]).await.expect("a row");
+    }
+    assert_eq!(store.messages(chat, 0, 0, 10).await.expect("messages")[0].body, "newer");
+}
+
+async fn seqs<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> (Vec<i64>, i64) {
+    let found = history(store, chat, after, limit).await.expect("a history");
+    (found.messages.iter().map(|message| message.seq).collect(), found.head_seq)
+}
+
+async fn history_goes_across_buckets<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    assert_eq!(seqs(store, chat, 0, 10).await, (vec![], 0));
+    append(store, chat, 8_180..=8_200).await;
+    store.put_heads(&[(chat, head(8_200))]).await.expect("a head");
+    assert_eq!(seqs(store, chat, 8_188, 6).await, ((8_189..=8_194).collect(), 8_200));
+    assert_eq!(seqs(store, chat, 8_190, 500).await, ((8_191..=8_200).collect(), 8_200));
+    assert_eq!(seqs(store, chat, 8_191, 1).await, (vec![8_192], 8_200));
+    assert_eq!(seqs(store, chat, 8_200, 10).await, (vec![], 8_200));
+    assert_eq!(seqs(store, chat, i64::MAX, 10).await, (vec![], 8_200));
+    // Rows are in the second bucket before the head is.
+    let early = ChatId::generate();
+    append(store, early, 8_190..=8_193).await;
+    store.put_heads(&[(early, head(8_190))]).await.expect("a head");
+    assert_eq!(seqs(store, early, 8_189, 500).await, ((8_190..=8_193).collect(), 8_193));
+}
+
+async fn history_ends_before_an_unfinished_write<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    append(store, chat, [1, 2, 3, 4, 6, 7]).await;
+    store.put_heads(&[(chat, head(3))]).await.expect("a head");
+    assert_eq!(seqs(store, chat, 0, 500).await, (vec![1, 2, 3, 4], 4));
+    assert_eq!(seqs(store, chat, 5, 500).await, (vec![6, 7], 7));
+    assert_eq!(seqs(store, chat, 0, 2).await, (vec![1, 2], 3));
+}
+
+#[tokio::test]
+async fn the_store_in_memory_does_what_every_store_does() {
+    suite(&MemoryStore::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_in_cql_does_what_every_store_does() {
+    with_stand(|stand| async move {
+        let flavor = stand.cql.cql_flavor;
+        let ran = migrate(&stand.session, flavor).await.expect("migrations");
+        assert_eq!(ran.len(), 4);
+        let again = migrate(&stand.session, flavor).await.expect("migrations");
+        assert!(again.is_empty(), "{again:?} ran twice");
+        let store = CqlStore::prepare(Arc::clone(&stand.session)).await.expect("statements");
+        suite(&store).await;
+    })
+    .await;
+}
