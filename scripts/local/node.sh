@@ -62,7 +62,7 @@ node_down() {
 # Ends what is left of pods after kubelet and containerd are gone, killed or not: their processes, mounts, network
 # namespaces, rules. Images and volumes stay. Everything is found by names that only this stack uses.
 node_clean() {
-    local pid file netns
+    local pid file
     stop kubelet
     for file in /proc/[0-9]*/cmdline; do # the shims, by our socket's name; before containerd, or they would be restarted
         if tr '\0' ' ' < "$file" 2>/dev/null | grep -q "containerd-shim.* -address $CONTAINERD_SOCKET"; then
@@ -72,18 +72,17 @@ node_clean() {
     done
     stop containerd
     while read -r pid; do kill -9 "$pid" 2>/dev/null || true; done < <(find /sys/fs/cgroup -path '*/posthouse/*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
-    findmnt -rno TARGET | awk -v a="$RUN/containerd/" -v b="/.local/kubelet/" 'index($0, a) == 1 || index($0, b)' | tac |
-        while read -r file; do umount -l "$file" || true; done
-    for file in "$CNI_RESULTS"/posthouse-*; do
-        [ -e "$file" ] || continue
-        netns=$(jq -r .netns "$file" 2>/dev/null || true)
-        if [[ $netns == */netns/* ]]; then
-            umount -l "$netns" 2>/dev/null || true
-            rm -f "$netns"
+    findmnt -rno TARGET | grep -E "^$RUN/containerd/|/\.local/kubelet(/|$)" | tac | while read -r file; do umount -l "$file" || true; done
+    for file in /run/netns/cni-*; do # those with an address of ours
+        if [ -e "$file" ] && { ! nsenter --net="$file" true || nsenter --net="$file" ip -4 -o addr show to $POD_SUBNET | grep -q .; } 2> /dev/null; then
+            umount -l "$file" 2> /dev/null || true
+            rm -f "$file"
         fi
-        rm -f "$file"
     done
-    rm -rf $RUN/containerd $RUN/cni
+    for file in "$CNI_RESULTS"/posthouse-*-eth0; do
+        if [[ $file =~ posthouse-([0-9a-f]+)-eth0$ ]]; then rm -f "$file" "$CNI_RESULTS/cni-loopback-${BASH_REMATCH[1]}-lo"; fi
+    done
+    rm -rf $RUN/containerd $RUN/containerd.sock* $RUN/cni
     find /var/log/containers -lname "*/.local/log/pods/*" -delete 2>/dev/null || true
     find /sys/fs/cgroup -depth -type d -path '*/posthouse*' -exec rmdir {} \; 2>/dev/null || true
 }
