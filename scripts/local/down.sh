@@ -3,12 +3,13 @@
 # Requires every other file of scripts/local. Order: what serves people first, what others stand on last.
 end_everything() {
     local name
-    for name in traefik coredns; do stop $name; done
-    node_down
-    for name in kube-controller-manager kube-scheduler kube-apiserver etcd keycloak kafka cassandra redis postgres; do
-        stop $name 60 &
-    done
+    for name in traefik coredns kubelet kube-proxy kube-controller-manager kube-scheduler; do stop $name & done
     wait
+    node_clean
+    stop kube-apiserver # before etcd, whose end it would wait for
+    for name in etcd keycloak kafka cassandra redis; do stop $name 60 & done
+    wait
+    stop postgres 60
     for name in $(running_names); do stop "$name"; done
     iptables_clean
     bridge_down

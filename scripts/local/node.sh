@@ -53,12 +53,6 @@ cgroups_make() {
     fi
 }
 
-node_down() {
-    stop kubelet
-    stop kube-proxy
-    node_clean
-}
-
 # Ends what is left of pods after kubelet and containerd are gone, killed or not: their processes, mounts, network
 # namespaces, rules. Images and volumes stay. Everything is found by names that only this stack uses.
 node_clean() {
@@ -72,7 +66,7 @@ node_clean() {
     done
     stop containerd
     while read -r pid; do kill -9 "$pid" 2>/dev/null || true; done < <(find /sys/fs/cgroup -path '*/posthouse/*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
-    findmnt -rno TARGET | grep -E "^$RUN/containerd/|/\.local/kubelet(/|$)" | tac | while read -r file; do umount -l "$file" || true; done
+    for file in $(findmnt -rno TARGET | grep -E "^$RUN/containerd/|/\.local/kubelet(/|$)" | tac); do umount -l "$file" || true; done
     for file in /run/netns/cni-*; do # those with an address of ours
         if [ -e "$file" ] && { ! nsenter --net="$file" true || nsenter --net="$file" ip -4 -o addr show to $POD_SUBNET | grep -q .; } 2> /dev/null; then
             umount -l "$file" 2> /dev/null || true
