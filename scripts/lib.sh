@@ -115,7 +115,7 @@ await() {
             tail -n 15 "$STATE/log/$name.log"
             die "$name ended while it started: read $STATE/log/$name.log"
         fi
-        [ "$(now_ms)" -lt "$end" ] || die "$name: '$*' did not succeed within $limit s: read $STATE/log/$name.log"
+        [ "$(now_ms)" -lt "$end" ] || die "'$*' did not succeed within $limit s$([ "$name" = - ] || echo ": read $STATE/log/$name.log")"
         sleep 0.2
     done
 }

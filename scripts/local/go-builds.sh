@@ -6,13 +6,15 @@ K8S=$CACHE/k8s/$KUBERNETES-$(cat "$K8S_SOURCE"/*.go "$K8S_SOURCE"/go.* | sha256s
 TRAEFIK_HOME=$CACHE/traefik/$TRAEFIK
 
 build_kubernetes() {
-    local part=$K8S.part name version=k8s.io/component-base/version
+    local part=$K8S.part name minor version=k8s.io/component-base/version helm=helm.sh/helm/v3/pkg
     if [ -d "$K8S" ]; then return; fi
     rm -rf "$part" && mkdir -p "$part"
+    minor=$(cut -d. -f2 <<< "$KUBERNETES")
     cd "$K8S_SOURCE"
     CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$part/k8s" -ldflags="-s -w -X $version.gitVersion=$KUBERNETES \
-        -X $version.gitMajor=1 -X $version.gitMinor=$(cut -d. -f2 <<< "$KUBERNETES")" .
-    CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$part/helm" -ldflags='-s -w' helm.sh/helm/v3/cmd/helm
+        -X $version.gitMajor=1 -X $version.gitMinor=$minor" .
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$part/helm" -ldflags="-s -w -X $helm/chartutil.k8sVersionMajor=1 \
+        -X $helm/chartutil.k8sVersionMinor=$minor -X $helm/lint/rules.k8sVersionMajor=1 -X $helm/lint/rules.k8sVersionMinor=$minor" helm.sh/helm/v3/cmd/helm
     for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl coredns; do
         ln -s k8s "$part/$name"
     done

@@ -40,24 +40,32 @@ base_root() {
     mv "$part" "$BASE_HOME"
 }
 
-# Builds and imports the images of all binaries. Their tag, kept in .local/image-tag, is a hash of all that goes into the images, so that the same
-# binaries are never imported twice and a changed one always is.
-images_up() {
-    local profile=${PROFILE:-dev} stage folder binary tag
-    folder=$CARGO_TARGET_DIR/${profile/#dev/debug}
-    stage=$STATE/images/$profile
-    mkdir -p "$stage"
+# Stripped copies of the binaries, which are the context of every image.
+IMAGE_PROFILE=${PROFILE:-dev}
+IMAGE_STAGE=$STATE/images/$IMAGE_PROFILE
+images_stage() {
+    local folder=$CARGO_TARGET_DIR/${IMAGE_PROFILE/#dev/debug} binary
+    mkdir -p "$IMAGE_STAGE"
     for binary in "${BINARIES[@]}"; do
-        if [ ! "$stage/$binary" -nt "$folder/$binary" ]; then strip -o "$stage/$binary" "$folder/$binary"; fi
+        if [ ! "$IMAGE_STAGE/$binary" -nt "$folder/$binary" ]; then strip -o "$IMAGE_STAGE/$binary" "$folder/$binary"; fi
     done
-    tag=$(cd "$stage" && cat "${BINARIES[@]}" "$ROOT/Dockerfile" | sha256sum | cut -c1-12)
+}
+
+# A hash of all that goes into the images: the same binaries are never imported twice, changed ones always are.
+images_tag() { (cd "$IMAGE_STAGE" && cat "${BINARIES[@]}" "$ROOT/Dockerfile" | sha256sum | cut -c1-12); }
+
+# Builds and imports the images of all binaries; their tag is left in .local/image-tag.
+images_up() {
+    local binary tag
+    images_stage
+    tag=$(images_tag)
     base_root
     if ! buildah images -q localhost/posthouse-base:"${BASE_HOME##*/}" > /dev/null 2>&1; then
         buildah bud -q -t localhost/posthouse-base:"${BASE_HOME##*/}" "$BASE_HOME"
     fi
     for binary in "${BINARIES[@]}"; do
         if ! ctr images ls -q | grep -qx "docker.io/posthouse/$binary:$tag"; then
-            build_image "docker.io/posthouse/$binary:$tag" "$ROOT/Dockerfile" "$stage" \
+            build_image "docker.io/posthouse/$binary:$tag" "$ROOT/Dockerfile" "$IMAGE_STAGE" \
                 --build-arg BASE=localhost/posthouse-base:"${BASE_HOME##*/}" --build-arg "BINARY=$binary"
         fi
     done

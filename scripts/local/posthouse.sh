@@ -13,12 +13,14 @@ operator_up() {
     local tag
     tag=$(cat "$STATE/image-tag")
     apply -f "$ROOT/deploy/local/namespace.yaml"
-    helm upgrade --install posthouse-crds "$ROOT/charts/posthouse-crds" -n $NAMESPACE
-    admin_secrets
+    crds_up
     helm upgrade --install posthouse "$ROOT/charts/posthouse" -n $NAMESPACE \
         --set image.repository=posthouse --set image.tag="$tag" --set image.pullPolicy=IfNotPresent
     kubectl -n $NAMESPACE rollout status deployment -l app.kubernetes.io/instance=posthouse --timeout=120s
 }
+
+# Tests and people apply the CRDs by hand as well, hence the ownership.
+crds_up() { helm upgrade --install --take-ownership posthouse-crds "$ROOT/charts/posthouse-crds" -n $NAMESPACE; }
 
 # The operator's own accounts in the backends, where the cell refers to them.
 admin_secrets() {
@@ -38,17 +40,29 @@ stringData: {$2: "$3", $4: "$5"}
 YAML
 }
 
-cell_up() { apply -f "$ROOT/examples/cells/local.yaml"; }
+cell_up() {
+    admin_secrets
+    apply -f "$ROOT/examples/cells/local.yaml"
+}
 
-# tenant_up NAME: applies an example and waits until it is Ready.
+# tenant_up NAME: applies an example and waits until it is Ready, and answers: after a restart of the machine what the
+# API server remembers of it says Ready before its pods are back.
 tenant_up() {
     apply -f "$ROOT/examples/tenants/$1.yaml"
-    if ! kubectl -n "$1" wait --for=condition=Ready messengertenant --all --timeout="${TENANT_TIMEOUT:-300s}"; then
+    if ! kubectl -n "$1" wait --for=condition=Ready messengertenant --all --timeout=300s; then
         kubectl -n "$1" get messengertenant -o json |
             jq -r '.items[] | .metadata.name as $n | .status.conditions[]? | select(.status != "True") | "\($n): \(.type) \(.reason): \(.message)"'
         kubectl -n "$1" get pods -o wide
         die "tenant $1 is not Ready: see above, and \`kubectl -n $NAMESPACE logs deployment/posthouse-operator\`"
     fi
+    await 120 - tenant_answers "$1"
+}
+
+tenant_answers() {
+    local page
+    for page in gateway/asyncapi.json {auth,user,chat,message}/openapi.json; do
+        curl -sf -o /dev/null -H "Host: $1.localhost" "http://127.0.0.1:$HTTP_PORT/docs/$page" || return 1
+    done
 }
 
 card() {
@@ -56,11 +70,10 @@ card() {
 
   Posthouse is up: two messengers, acme and globex, on one set of backends.
 
-    tenants     kubectl get mt -A                   (export KUBECONFIG=$KUBECONFIG)
-    addresses   http://acme.localhost:$HTTP_PORT/docs       http://globex.localhost:$HTTP_PORT/docs
-    sign in     curl -d '{"username":"ann","password":"correct horse"}' -H 'content-type: application/json' \\
-                     http://acme.localhost:$HTTP_PORT/api/auth/register
-    chat        make demo                           (or $BIN/posthouse chat --help)
-    stop        make down                           (data stays; \`make clean\` removes it)
+    look       make status              or  export KUBECONFIG=$KUBECONFIG; kubectl get mt -A
+    read       http://acme.localhost:$HTTP_PORT/docs     http://globex.localhost:$HTTP_PORT/docs
+    watch      make demo                two people of each tenant register, meet and talk
+    sign in    $BIN/posthouse chat --url http://acme.localhost:$HTTP_PORT --user ann --register
+    stop       make down                data stays; \`make clean\` removes it
 CARD
 }
