@@ -52,8 +52,8 @@ pub const DEFAULT_REPLICAS: i32 = 1;
     printcolumn(name = "Workloads", type_ = "string", json_path = r#".status.conditions[?(@.type=="WorkloadsReady")].status"#, priority = 1),
     printcolumn(name = "Routes", type_ = "string", json_path = r#".status.conditions[?(@.type=="RoutesReady")].status"#, priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
-    selectable = "spec.tenantId",
-    selectable = "spec.cellRef.name"
+    selectable = ".spec.tenantId",
+    selectable = ".spec.cellRef.name"
 )]
 #[x_kube(validation = Rule::new("(has(self.kafka) && has(self.kafka.partitions) ? self.kafka.partitions : 6) == (has(oldSelf.kafka) && has(oldSelf.kafka.partitions) ? oldSelf.kafka.partitions : 6)").message("kafka.partitions cannot change: a chat's messages would move to another partition and lose their order").field_path(".kafka"))]
 #[serde(rename_all = "camelCase")]
@@ -342,10 +342,10 @@ pub struct Endpoints {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaStatus {
-    /// Id that Kafka gave the topic `message.send` when it was made. A topic made anew has another one, which tells
-    /// the message service that offsets start over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub send_topic_generation: Option<String>,
+    /// The id Kafka gave each topic when it was made. A topic that stands here and is gone from Kafka was lost with its
+    /// messages: it is not made anew until the annotation `messenger.posthouse.dev/accept-loss: kafka` says so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topics: BTreeMap<String, String>,
 }
 
 /// The message store's part of the tenant.
