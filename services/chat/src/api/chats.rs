@@ -1,4 +1,5 @@
 //! `/api/chats`: chats as their members see them.
+#![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
 use std::sync::Arc;
 
@@ -78,6 +79,7 @@ pub(super) struct ListParameters {
     path = "/api/chats",
     tag = "chats",
     security(("access_token" = [])),
+    params(ListParameters),
     responses(
         (status = OK, description = "One page", body = Page<api::Chat>),
         ParameterProblems,

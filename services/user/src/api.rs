@@ -1,0 +1,45 @@
+//! The REST and gRPC surfaces.
+
+pub mod grpc;
+mod me;
+mod users;
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use contracts::api::UserProfile;
+use kit::auth::Caller;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    domain::{Newcomer, Profile},
+    error::Error,
+    state::AppState,
+    store::ProfileStore,
+};
+
+/// Returns the REST API with its state applied.
+pub fn router(state: AppState) -> OpenApiRouter {
+    OpenApiRouter::with_openapi(kit::docs::openapi())
+        .routes(routes!(me::get, me::update))
+        .routes(routes!(users::get))
+        .routes(routes!(users::search))
+        .with_state(state)
+}
+
+/// Returns the caller's profile; whoever comes here for the first time has one from now on.
+async fn ensured(store: &Arc<dyn ProfileStore>, caller: &Caller) -> Result<Profile, Error> {
+    let newcomer = Newcomer::parse(caller.user_id, &caller.username, "")?;
+    Ok(store.ensure(&newcomer, Utc::now()).await?)
+}
+
+impl From<Profile> for UserProfile {
+    fn from(profile: Profile) -> Self {
+        Self {
+            user_id: profile.user_id,
+            username: profile.username,
+            display_name: profile.display_name,
+            about: profile.about,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! `/api/users/me`: one's own profile.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use contracts::api::{UpdateProfileRequest, UserProfile};
+use kit::{
+    auth::Caller,
+    docs::{BodyProblems, CallerProblems, FaultProblems},
+    error::ApiError,
+    extract::Json,
+};
+
+use super::ensured;
+use crate::{domain::ProfileUpdate, error::Error, store::ProfileStore};
+
+/// Answers the caller's profile.
+#[utoipa::path(
+    get,
+    path = "/api/users/me",
+    tag = "me",
+    security(("access_token" = [])),
+    responses(
+        (status = OK, description = "The caller's profile", body = UserProfile),
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn get(
+    caller: Caller,
+    State(store): State<Arc<dyn ProfileStore>>,
+) -> Result<Json<UserProfile>, ApiError> {
+    Ok(Json(ensured(&store, &caller).await?.into()))
+}
+
+/// Changes the caller's profile; absent fields stay.
+#[utoipa::path(
+    patch,
+    path = "/api/users/me",
+    tag = "me",
+    security(("access_token" = [])),
+    request_body = UpdateProfileRequest,
+    responses(
+        (status = OK, description = "The profile after the change", body = UserProfile),
+        BodyProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn update(
+    caller: Caller,
+    State(store): State<Arc<dyn ProfileStore>>,
+    Json(request): Json<UpdateProfileRequest>,
+) -> Result<Json<UserProfile>, ApiError> {
+    let update = ProfileUpdate::parse(request).map_err(Error::from)?;
+    ensured(&store, &caller).await?;
+    let profile = store.update(caller.user_id, &update).await.map_err(Error::from)?;
+    Ok(Json(profile.ok_or(Error::NotFound(caller.user_id))?.into()))
+}

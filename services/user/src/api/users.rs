@@ -1,0 +1,102 @@
+//! `/api/users`: the profiles of others.
+#![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use contracts::{
+    UserId,
+    api::{Page, Problem, UserProfile},
+};
+use kit::{
+    auth::Caller,
+    docs::{CallerProblems, FaultProblems, ParameterProblems},
+    error::ApiError,
+    extract::{Json, Path, Query},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::ensured;
+use crate::{
+    domain::{Cursor, Search},
+    error::Error,
+    store::ProfileStore,
+};
+
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 100;
+
+/// Answers one profile.
+#[utoipa::path(
+    get,
+    path = "/api/users/{user}",
+    tag = "users",
+    security(("access_token" = [])),
+    params(("user" = UserId, Path)),
+    responses(
+        (status = OK, description = "The profile", body = UserProfile),
+        (status = NOT_FOUND, description = "not_found", body = Problem,
+            content_type = "application/problem+json"),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn get(
+    caller: Caller,
+    State(store): State<Arc<dyn ProfileStore>>,
+    Path(user_id): Path<UserId>,
+) -> Result<Json<UserProfile>, ApiError> {
+    ensured(&store, &caller).await?;
+    let profile = store.profile(user_id).await.map_err(Error::from)?;
+    Ok(Json(profile.ok_or(Error::NotFound(user_id))?.into()))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SearchParameters {
+    /// What the username or the display name starts with, in any case; everyone when absent.
+    #[serde(default)]
+    query: String,
+    /// Most profiles in the answer, 1 to 100; 20 when absent.
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Finds people by the start of their username or display name, in the order of their usernames.
+#[utoipa::path(
+    get,
+    path = "/api/users",
+    tag = "users",
+    security(("access_token" = [])),
+    params(SearchParameters),
+    responses(
+        (status = OK, description = "One page", body = Page<UserProfile>),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn search(
+    caller: Caller,
+    State(store): State<Arc<dyn ProfileStore>>,
+    Query(parameters): Query<SearchParameters>,
+) -> Result<Json<Page<UserProfile>>, ApiError> {
+    let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        let problem = format!("must be 1 to {MAX_LIMIT}");
+        return Err(Error::InvalidParameter { field: "limit", problem }.into());
+    }
+    // One more than asked for tells whether there is a next page.
+    let search = Search::parse(&parameters.query, parameters.cursor.as_deref(), limit + 1);
+    let search = search.map_err(Error::from)?;
+    ensured(&store, &caller).await?;
+    let mut profiles = store.search(&search).await.map_err(Error::from)?;
+    let more = profiles.len() > limit;
+    profiles.truncate(limit);
+    let next_cursor = profiles.last().filter(|_| more).map(|profile| Cursor::of(profile).to_string());
+    Ok(Json(Page { items: profiles.into_iter().map(UserProfile::from).collect(), next_cursor }))
+}

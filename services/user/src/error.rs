@@ -1,0 +1,32 @@
+//! What a caller of this service may meet.
+
+use contracts::{ErrorCode, UserId};
+use kit::error::ServiceError;
+
+use crate::{domain::InvalidField, store::StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    InvalidField(#[from] InvalidField),
+    #[error("{field}: {problem}")]
+    InvalidParameter { field: &'static str, problem: String },
+    #[error("nobody here has the id {0}")]
+    NotFound(UserId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ServiceError for Error {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::InvalidField(_) | Self::InvalidParameter { .. } => ErrorCode::InvalidArgument,
+            Self::NotFound(_) => ErrorCode::NotFound,
+            Self::Store(error) => match error {
+                StoreError::Ensure { source, .. }
+                | StoreError::Update { source, .. }
+                | StoreError::Read(source) => kit::postgres::code(source),
+            },
+        }
+    }
+}

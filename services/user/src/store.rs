@@ -1,0 +1,44 @@
+//! Where profiles are kept.
+
+mod memory;
+mod postgres;
+
+use chrono::{DateTime, Utc};
+use contracts::UserId;
+use tonic::async_trait;
+
+pub use self::{
+    memory::MemoryStore,
+    postgres::{MIGRATIONS, PostgresStore, SCHEMA},
+};
+use crate::domain::{Newcomer, Profile, ProfileUpdate, Search};
+
+/// A store of profiles. Its suite (`tests/it/store.rs`) runs on every implementation.
+#[async_trait]
+pub trait ProfileStore: Send + Sync + 'static {
+    /// Returns the profile of somebody the realm knows, and creates it when it is missing. The realm's username
+    /// replaces the one that is stored, a display name that is stored stays.
+    async fn ensure(&self, newcomer: &Newcomer, at: DateTime<Utc>) -> Result<Profile, StoreError>;
+
+    /// Returns a profile; `None` when nobody has this id.
+    async fn profile(&self, user_id: UserId) -> Result<Option<Profile>, StoreError>;
+
+    /// Returns the profiles that exist, in no particular order.
+    async fn profiles(&self, user_ids: &[UserId]) -> Result<Vec<Profile>, StoreError>;
+
+    /// Changes a profile and returns it; `None` when nobody has this id.
+    async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError>;
+
+    /// Returns the profiles whose username or display name starts with the prefix, by username and id.
+    async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("failed to ensure the profile of {user_id}")]
+    Ensure { user_id: UserId, source: sqlx::Error },
+    #[error("failed to update the profile of {user_id}")]
+    Update { user_id: UserId, source: sqlx::Error },
+    #[error("failed to read profiles")]
+    Read(#[source] sqlx::Error),
+}

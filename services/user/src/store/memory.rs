@@ -1,0 +1,71 @@
+//! The store that tests of the API run on.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, Utc};
+use contracts::UserId;
+use tonic::async_trait;
+
+use super::{ProfileStore, StoreError};
+use crate::domain::{Cursor, Newcomer, Profile, ProfileUpdate, Search};
+
+/// Keeps profiles for as long as the process lives.
+#[derive(Default)]
+pub struct MemoryStore {
+    profiles: Mutex<BTreeMap<UserId, Profile>>,
+}
+
+impl MemoryStore {
+    fn profiles(&self) -> MutexGuard<'_, BTreeMap<UserId, Profile>> {
+        self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl ProfileStore for MemoryStore {
+    async fn ensure(&self, newcomer: &Newcomer, at: DateTime<Utc>) -> Result<Profile, StoreError> {
+        let mut profiles = self.profiles();
+        let profile = profiles.entry(newcomer.user_id).or_insert_with(|| Profile {
+            user_id: newcomer.user_id,
+            username: newcomer.username.clone(),
+            display_name: newcomer.display_name.clone(),
+            about: String::new(),
+            created_at: at,
+        });
+        profile.username.clone_from(&newcomer.username);
+        Ok(profile.clone())
+    }
+
+    async fn profile(&self, user_id: UserId) -> Result<Option<Profile>, StoreError> {
+        Ok(self.profiles().get(&user_id).cloned())
+    }
+
+    async fn profiles(&self, user_ids: &[UserId]) -> Result<Vec<Profile>, StoreError> {
+        let profiles = self.profiles();
+        Ok(profiles.values().filter(|profile| user_ids.contains(&profile.user_id)).cloned().collect())
+    }
+
+    async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError> {
+        let mut profiles = self.profiles();
+        let Some(profile) = profiles.get_mut(&user_id) else { return Ok(None) };
+        if let Some(display_name) = &update.display_name {
+            profile.display_name.clone_from(display_name);
+        }
+        if let Some(about) = &update.about {
+            profile.about.clone_from(about);
+        }
+        Ok(Some(profile.clone()))
+    }
+
+    async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError> {
+        let profiles = self.profiles();
+        let mut found: Vec<_> = profiles.values().filter(|profile| search.finds(profile)).cloned().collect();
+        found.sort_by_key(Cursor::of);
+        found.retain(|profile| search.after.as_ref().is_none_or(|after| Cursor::of(profile) > *after));
+        found.truncate(search.limit);
+        Ok(found)
+    }
+}

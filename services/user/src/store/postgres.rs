@@ -1,0 +1,158 @@
+//! Profiles in PostgreSQL.
+
+use chrono::{DateTime, Utc};
+use contracts::UserId;
+use sqlx::{PgPool, migrate::Migrator};
+use tonic::async_trait;
+use uuid::Uuid;
+
+use super::{ProfileStore, StoreError};
+use crate::domain::{Newcomer, Profile, ProfileUpdate, Search, search_key};
+
+/// The schema that only this service uses.
+pub const SCHEMA: &str = "user_service";
+/// The tables of this service.
+pub static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Sorts after every text that starts with a prefix when it is appended to it.
+const LAST: char = char::MAX;
+
+/// Keeps profiles in the tenant's database.
+#[derive(Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+}
+
+impl PostgresStore {
+    /// Returns a store on a pool whose search path starts with [`SCHEMA`].
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ProfileRow {
+    user_id: Uuid,
+    username: String,
+    display_name: String,
+    about: String,
+    created_at: DateTime<Utc>,
+}
+
+#[async_trait]
+impl ProfileStore for PostgresStore {
+    #[tracing::instrument(name = "user.store.ensure", skip_all, fields(user = %newcomer.user_id))]
+    async fn ensure(&self, newcomer: &Newcomer, at: DateTime<Utc>) -> Result<Profile, StoreError> {
+        // Nearly always the profile is there and current: a read, and no write.
+        let stored = self.profile(newcomer.user_id).await?;
+        if let Some(profile) = stored.filter(|profile| profile.username == newcomer.username) {
+            return Ok(profile);
+        }
+        let row: ProfileRow = sqlx::query_as(
+            "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
+             VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username
+             RETURNING user_id, username, display_name, about, created_at",
+        )
+        .bind(newcomer.user_id.0)
+        .bind(&newcomer.username)
+        .bind(&newcomer.display_name)
+        .bind(search_key(&newcomer.display_name))
+        .bind(at)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })?;
+        Ok(row.into())
+    }
+
+    #[tracing::instrument(name = "user.store.profile", skip_all, fields(user = %user_id))]
+    async fn profile(&self, user_id: UserId) -> Result<Option<Profile>, StoreError> {
+        let row: Option<ProfileRow> = sqlx::query_as(
+            "SELECT user_id, username, display_name, about, created_at FROM users WHERE user_id = $1",
+        )
+        .bind(user_id.0)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(row.map(Profile::from))
+    }
+
+    #[tracing::instrument(name = "user.store.profiles", skip_all)]
+    async fn profiles(&self, user_ids: &[UserId]) -> Result<Vec<Profile>, StoreError> {
+        let ids: Vec<_> = user_ids.iter().map(|user| user.0).collect();
+        let rows: Vec<ProfileRow> = sqlx::query_as(
+            "SELECT user_id, username, display_name, about, created_at FROM users WHERE user_id = ANY ($1)",
+        )
+        .bind(ids)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(rows.into_iter().map(Profile::from).collect())
+    }
+
+    #[tracing::instrument(name = "user.store.update", skip_all, fields(user = %user_id))]
+    async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError> {
+        let row: Option<ProfileRow> = sqlx::query_as(
+            "UPDATE users
+             SET display_name = coalesce($2, display_name),
+                 display_name_key = coalesce($3, display_name_key),
+                 about = coalesce($4, about)
+             WHERE user_id = $1
+             RETURNING user_id, username, display_name, about, created_at",
+        )
+        .bind(user_id.0)
+        .bind(update.display_name.as_deref())
+        .bind(update.display_name.as_deref().map(search_key))
+        .bind(update.about.as_deref())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|source| StoreError::Update { user_id, source })?;
+        Ok(row.map(Profile::from))
+    }
+
+    #[tracing::instrument(name = "user.store.search", skip_all)]
+    async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError> {
+        let (username, user_id) =
+            search.after.as_ref().map(|cursor| (cursor.username.as_str(), cursor.user_id.0)).unzip();
+        let limit = i64::try_from(search.limit).unwrap_or(i64::MAX);
+        let query = if search.prefix.is_empty() {
+            // The index on usernames gives a page of everyone in its order, and nothing is sorted.
+            sqlx::query_as(
+                "SELECT user_id, username, display_name, about, created_at FROM users
+                 WHERE $1::TEXT IS NULL OR (username, user_id) > ($1, $2)
+                 ORDER BY username, user_id LIMIT $3",
+            )
+            .bind(username)
+            .bind(user_id)
+            .bind(limit)
+        } else {
+            // A prefix as a range: an index answers it under any plan, and no character of it is special.
+            sqlx::query_as(
+                "SELECT user_id, username, display_name, about, created_at FROM users
+                 WHERE ((username >= $4 AND username < $5)
+                        OR (display_name_key >= $4 AND display_name_key < $5))
+                   AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
+                 ORDER BY username, user_id LIMIT $3",
+            )
+            .bind(username)
+            .bind(user_id)
+            .bind(limit)
+            .bind(&search.prefix)
+            .bind(format!("{}{LAST}", search.prefix))
+        };
+        let rows: Vec<ProfileRow> = query.fetch_all(&self.pool).await.map_err(StoreError::Read)?;
+        Ok(rows.into_iter().map(Profile::from).collect())
+    }
+}
+
+impl From<ProfileRow> for Profile {
+    fn from(row: ProfileRow) -> Self {
+        Self {
+            user_id: UserId(row.user_id),
+            username: row.username,
+            display_name: row.display_name,
+            about: row.about,
+            created_at: row.created_at,
+        }
+    }
+}

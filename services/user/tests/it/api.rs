@@ -1,0 +1,180 @@
+//! Stories over REST and gRPC.
+
+use std::sync::Arc;
+
+use contracts::{
+    UserId,
+    rpc::{EnsureUserRequest, GetUsersRequest, user_service_server::UserService as _},
+};
+use kit::{
+    auth::TokenVerifier,
+    testing::{Answer, TestApi, TestRealm},
+};
+use serde_json::{Value, json};
+use tonic::{Code, Request};
+use user::{api::grpc::UserRpc, state::AppState, store::MemoryStore};
+
+struct App {
+    api: TestApi,
+    rpc: UserRpc,
+    realm: TestRealm,
+}
+
+/// Somebody with a token.
+struct Person {
+    id: UserId,
+    token: String,
+}
+
+impl App {
+    async fn start() -> Self {
+        let realm = TestRealm::start("acme").await;
+        let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
+        let store = Arc::new(MemoryStore::default());
+        let rpc = UserRpc::new(store.clone());
+        Self { api: TestApi::new(user::api::router(AppState { store, verifier })), rpc, realm }
+    }
+
+    fn person(&self, name: &str) -> Person {
+        let id = UserId::generate();
+        Person { id, token: self.realm.token(id, name) }
+    }
+
+    async fn get(&self, who: &Person, path: &str) -> Answer {
+        self.api.send(&format!("GET {path}"), Some(&who.token), None).await
+    }
+
+    async fn patch_me(&self, who: &Person, body: Value) -> Answer {
+        self.api.send("PATCH /api/users/me", Some(&who.token), Some(body)).await
+    }
+
+    async fn register(&self, username: &str, display_name: &str) -> Result<UserId, Code> {
+        let user_id = UserId::generate();
+        let request = EnsureUserRequest {
+            user_id: user_id.to_string(),
+            username: username.to_owned(),
+            display_name: display_name.to_owned(),
+        };
+        let answer = self.rpc.ensure_user(Request::new(request)).await.map_err(|status| status.code())?;
+        Ok(answer.into_inner().user_id.parse().expect("an id"))
+    }
+}
+
+#[tokio::test]
+async fn the_first_token_makes_a_profile() {
+    let app = App::start().await;
+    let ann = app.person("ann");
+    let expected = json!({"user_id": ann.id, "username": "ann", "display_name": "ann", "about": ""});
+    assert_eq!(app.get(&ann, "/api/users/me").await.ok(200), expected);
+    let bob = app.person("bob");
+    assert_eq!(app.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), expected);
+    assert_eq!(app.get(&ann, &format!("/api/users/{}", bob.id)).await.ok(200)["username"], "bob");
+    assert_eq!(app.get(&bob, &format!("/api/users/{}", UserId::generate())).await.code(), "not_found");
+}
+
+#[tokio::test]
+async fn people_change_their_own_profile_and_others_find_it() {
+    let app = App::start().await;
+    let (ann, bob) = (app.person("ann"), app.person("bob"));
+    app.patch_me(&ann, json!({"display_name": "Änn", "about": "Baker\nof bread"})).await.ok(200);
+    let after = app.patch_me(&ann, json!({})).await.ok(200);
+    assert_eq!((&after["display_name"], &after["about"]), (&"Änn".into(), &"Baker\nof bread".into()));
+    let found = app.get(&bob, "/api/users?query=%C3%84n").await.ok(200);
+    assert_eq!(found, json!({"items": [after]}));
+    let first = app.get(&bob, "/api/users?limit=1").await.ok(200);
+    assert_eq!(first["items"][0]["username"], "ann");
+    let cursor = first["next_cursor"].as_str().expect("a next page");
+    let second = app.get(&bob, &format!("/api/users?limit=1&cursor={cursor}")).await.ok(200);
+    assert_eq!(second["items"][0]["username"], "bob");
+    assert!(second.get("next_cursor").is_none());
+}
+
+#[tokio::test]
+async fn a_registration_keeps_its_display_name() {
+    let app = App::start().await;
+    let id = app.register("ann", "Ann A.").await.expect("a profile");
+    let ann = Person { id, token: app.realm.token(id, "ann") };
+    assert_eq!(app.get(&ann, "/api/users/me").await.ok(200)["display_name"], "Ann A.");
+    assert_eq!(app.register("", "").await, Err(Code::InvalidArgument));
+    assert_eq!(app.register("bob", &"x".repeat(65)).await, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn other_services_ask_for_profiles() {
+    let app = App::start().await;
+    let ann = app.register("ann", "").await.expect("a profile");
+    let ask = async |user_ids| {
+        let answer = app.rpc.get_users(Request::new(GetUsersRequest { user_ids })).await;
+        answer.map(|answer| answer.into_inner().users).map_err(|status| status.code())
+    };
+    let users = ask(vec![UserId::generate().to_string(), ann.to_string()]).await.expect("profiles");
+    assert_eq!((users.len(), users[0].display_name.as_str()), (1, "ann"));
+    assert_eq!(ask(vec!["7".to_owned()]).await, Err(Code::InvalidArgument));
+    assert_eq!(ask(vec![ann.to_string(); 1001]).await, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_code_and_changes_nothing() {
+    let app = App::start().await;
+    let ann = app.person("ann");
+    let before = app.get(&ann, "/api/users/me").await.ok(200);
+    let bodies = [
+        json!({"display_name": ""}),
+        json!({"display_name": "x".repeat(65)}),
+        json!({"about": "x".repeat(501)}),
+        json!({"display_name": "Ann", "username": "root"}),
+        json!({"about": 7}),
+    ];
+    for body in bodies {
+        assert_eq!(app.patch_me(&ann, body.clone()).await.code(), "invalid_argument", "{body}");
+    }
+    assert_eq!(app.api.send("PATCH /api/users/me", Some(&ann.token), None).await.code(), "malformed");
+    let long = "x".repeat(65);
+    let paths = [
+        "/api/users/7",
+        "/api/users?limit=0",
+        "/api/users?limit=101",
+        "/api/users?cursor=7",
+        "/api/users?cursor=00000000-0000-0000-0000-000000000001.a%00",
+        "/api/users?query=a%00",
+        "/api/users?order=age",
+        &format!("/api/users?query={long}"),
+    ];
+    for path in paths {
+        assert_eq!(app.get(&ann, path).await.code(), "invalid_argument", "{path}");
+    }
+    assert_eq!(app.get(&ann, "/api/users/me").await.ok(200), before);
+}
+
+#[tokio::test]
+async fn without_a_token_of_this_tenant_there_is_nothing() {
+    let app = App::start().await;
+    let globex = TestRealm::start("globex").await;
+    let ann = app.person("ann");
+    let expired = app.realm.token_with(ann.id, "ann", json!({"exp": 1_700_000_000}));
+    let foreign = globex.token(ann.id, "ann");
+    let cases = [
+        (None, "unauthenticated"),
+        (Some("nonsense"), "unauthenticated"),
+        (Some(foreign.as_str()), "unauthenticated"),
+        (Some(expired.as_str()), "token_expired"),
+    ];
+    for (token, code) in cases {
+        let answer = app.api.send("GET /api/users/me", token, None).await;
+        assert_eq!((answer.status, answer.code()), (401, code));
+    }
+}
+
+#[tokio::test]
+async fn the_description_names_every_endpoint_and_its_problems() {
+    let realm = TestRealm::start("acme").await;
+    let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
+    let state = AppState { store: Arc::new(MemoryStore::default()), verifier };
+    let description = serde_json::to_value(user::api::router(state).get_openapi()).expect("json");
+    let patch = &description["paths"]["/api/users/me"]["patch"];
+    let statuses: Vec<_> = patch["responses"].as_object().expect("responses").keys().collect();
+    assert_eq!(statuses, ["200", "400", "401", "413", "500", "503"]);
+    let parameters = description["paths"]["/api/users"]["get"]["parameters"].as_array().expect("parameters");
+    let names: Vec<_> = parameters.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
+    assert_eq!(names, ["query", "limit", "cursor"]);
+}

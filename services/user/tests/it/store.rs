@@ -1,0 +1,187 @@
+//! One suite for every store.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use contracts::UserId;
+use kit::testing::TestDatabase;
+use sqlx::PgPool;
+use user::{
+    domain::{Cursor, Newcomer, Profile, ProfileUpdate, Search},
+    store::{MIGRATIONS, MemoryStore, PostgresStore, ProfileStore, SCHEMA},
+};
+
+type Store = Arc<dyn ProfileStore>;
+
+macro_rules! suite {
+    ($($story:ident),* $(,)?) => {
+        mod memory {
+            $(
+                #[tokio::test]
+                async fn $story() {
+                    super::$story(std::sync::Arc::new(super::MemoryStore::default())).await;
+                }
+            )*
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    let (_database, pool) = super::database().await;
+                    super::$story(std::sync::Arc::new(super::PostgresStore::new(pool))).await;
+                }
+            )*
+        }
+    };
+}
+
+suite![
+    a_profile_is_created_once_and_follows_the_realms_username,
+    an_update_changes_what_it_names,
+    a_search_finds_both_names_in_any_case,
+    a_search_takes_every_character_as_it_is,
+    pages_follow_each_other_to_the_end,
+    newcomers_at_once_are_one_profile,
+];
+
+/// Returns a database with the tables of this service.
+async fn database() -> (TestDatabase, PgPool) {
+    let database = TestDatabase::create().await;
+    kit::postgres::migrate(&database.args(), SCHEMA, &MIGRATIONS).await.expect("the migrations apply");
+    let pool = kit::postgres::pool(&database.args(), SCHEMA);
+    (database, pool)
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000 + seconds, 0).expect("a moment")
+}
+
+fn newcomer(username: &str, display_name: &str) -> Newcomer {
+    Newcomer::parse(UserId::generate(), username, display_name).expect("a newcomer")
+}
+
+async fn add(store: &Store, username: &str, display_name: &str) -> Profile {
+    store.ensure(&newcomer(username, display_name), at(0)).await.expect("a profile")
+}
+
+async fn found(store: &Store, query: &str) -> Vec<String> {
+    let search = Search::parse(query, None, 100).expect("a search");
+    let profiles = store.search(&search).await.expect("a result");
+    profiles.into_iter().map(|profile| profile.username).collect()
+}
+
+async fn a_profile_is_created_once_and_follows_the_realms_username(store: Store) {
+    let ann = newcomer("ann", "Ann");
+    let created = store.ensure(&ann, at(0)).await.expect("a profile");
+    assert_eq!(
+        (created.display_name.as_str(), created.about.as_str(), created.created_at),
+        ("Ann", "", at(0))
+    );
+    let from_token = Newcomer::parse(ann.user_id, "ann", "").expect("a newcomer");
+    assert_eq!(store.ensure(&from_token, at(9)).await.expect("a profile"), created);
+    let renamed = Newcomer::parse(ann.user_id, "anna", "").expect("a newcomer");
+    let expected = Profile { username: "anna".to_owned(), ..created };
+    assert_eq!(store.ensure(&renamed, at(9)).await.expect("a profile"), expected);
+    assert_eq!(store.profile(ann.user_id).await.expect("a read"), Some(expected.clone()));
+    let nobody = UserId::generate();
+    assert_eq!(store.profile(nobody).await.expect("a read"), None);
+    assert_eq!(store.profiles(&[nobody, ann.user_id]).await.expect("a read"), [expected]);
+    // The realm has let somebody else take the name.
+    add(&store, "anna", "Another Anna").await;
+    assert_eq!(found(&store, "anna").await, ["anna", "anna"]);
+}
+
+async fn an_update_changes_what_it_names(store: Store) {
+    let ann = add(&store, "ann", "Ann").await;
+    let update = ProfileUpdate { about: Some("Baker".to_owned()), ..ProfileUpdate::default() };
+    let after = store.update(ann.user_id, &update).await.expect("a write").expect("a profile");
+    assert_eq!(after, Profile { about: "Baker".to_owned(), ..ann.clone() });
+    let update = ProfileUpdate { display_name: Some("Zoë".to_owned()), ..ProfileUpdate::default() };
+    let after = store.update(ann.user_id, &update).await.expect("a write").expect("a profile");
+    assert_eq!((after.display_name.as_str(), after.about.as_str()), ("Zoë", "Baker"));
+    assert_eq!(found(&store, "zo").await, ["ann"]);
+    assert_eq!(store.update(UserId::generate(), &update).await.expect("a write"), None);
+}
+
+async fn a_search_finds_both_names_in_any_case(store: Store) {
+    for (username, display_name) in
+        [("ann", "Zed"), ("bob", "ANNABEL"), ("cid", "Ännchen"), ("dan", "Joanna")]
+    {
+        add(&store, username, display_name).await;
+    }
+    assert_eq!(found(&store, "ANN").await, ["ann", "bob"]);
+    assert_eq!(found(&store, "äNN").await, ["cid"]);
+    assert_eq!(found(&store, "z").await, ["ann"]);
+    assert_eq!(found(&store, "").await, ["ann", "bob", "cid", "dan"]);
+    assert!(found(&store, "x").await.is_empty());
+}
+
+async fn a_search_takes_every_character_as_it_is(store: Store) {
+    for (username, display_name) in [("ann", "100% Ann"), ("bob", "a_b"), ("cid", "a\\b"), ("dan", "axb")] {
+        add(&store, username, display_name).await;
+    }
+    assert_eq!(found(&store, "100%").await, ["ann"]);
+    assert!(found(&store, "%").await.is_empty());
+    assert_eq!(found(&store, "a_").await, ["bob"]);
+    assert_eq!(found(&store, "a\\").await, ["cid"]);
+    assert!(found(&store, "' OR ''='").await.is_empty());
+}
+
+async fn pages_follow_each_other_to_the_end(store: Store) {
+    for name in ["ada", "abe", "ari", "bob", "amy", "ann"] {
+        add(&store, name, "").await;
+    }
+    for (query, expected) in
+        [("a", vec!["abe", "ada", "amy", "ann", "ari"]), ("", vec!["abe", "ada", "amy", "ann", "ari", "bob"])]
+    {
+        let (mut seen, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let search = Search::parse(query, cursor.as_deref(), 2).expect("a search");
+            let page = store.search(&search).await.expect("a page");
+            let Some(last) = page.last() else { break };
+            cursor = Some(Cursor::of(last).to_string());
+            seen.extend(page.into_iter().map(|profile| profile.username));
+        }
+        assert_eq!(seen, expected);
+    }
+}
+
+async fn newcomers_at_once_are_one_profile(store: Store) {
+    let ann = newcomer("ann", "Ann");
+    let tasks = (0..8).map(|_| {
+        let (store, ann) = (store.clone(), ann.clone());
+        tokio::spawn(async move { store.ensure(&ann, at(0)).await.expect("a profile") })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    for task in tasks {
+        assert_eq!(task.await.expect("no panic").display_name, "Ann");
+    }
+    assert_eq!(found(&store, "ann").await, ["ann"]);
+}
+
+/// The claim of the migration: whatever the prefix, PostgreSQL reads an index and not the table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_reads_indexes() {
+    let (_database, pool) = database().await;
+    sqlx::query(
+        "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
+         SELECT gen_random_uuid(), md5(n::TEXT), md5((-n)::TEXT), md5((-n)::TEXT), now()
+         FROM generate_series(1, 20000) AS n",
+    )
+    .execute(&pool)
+    .await
+    .expect("people");
+    sqlx::query("ANALYZE users").execute(&pool).await.expect("statistics");
+    let plan: Vec<String> = sqlx::query_scalar(
+        "EXPLAIN SELECT user_id FROM users
+         WHERE ((username >= 'abc' AND username < 'abd')
+                OR (display_name_key >= 'abc' AND display_name_key < 'abd'))
+           AND (username, user_id) > ('abc', gen_random_uuid())
+         ORDER BY username, user_id LIMIT 20",
+    )
+    .fetch_all(&pool)
+    .await
+    .expect("a plan");
+    let plan = plan.join("\n");
+    assert!(plan.contains("users_by_display_name") && !plan.contains("Seq Scan"), "{plan}");
+}
