@@ -1,0 +1,78 @@
+//! Verbs for stories that run on a real cluster and real backends; the stories are in `tests/`.
+//!
+//! A story is a function of a [`World`]. It waits on conditions, then asks Kafka, the store or the realm itself. When it
+//! fails, the state of pods and tenants and the operator's last words are printed.
+//!
+//! Stories of one file run one after another, because they share the example tenants; files are separate processes and
+//! are run one by one as well.
+
+use std::{fmt::Display, future::Future, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
+
+pub mod backends;
+pub mod checker;
+pub mod cluster;
+pub mod memory;
+pub mod people;
+pub mod stack;
+
+#[cfg(test)]
+mod declared;
+
+pub use cluster::Cluster;
+pub use stack::Stack;
+
+/// How often a condition is looked at.
+const POLL: Duration = Duration::from_millis(250);
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// What a story acts on.
+pub struct World {
+    pub stack: Stack,
+    pub cluster: Cluster,
+}
+
+/// Runs a story within `limit`; panics with its error, after printing what a person needs to find the cause.
+pub async fn story(limit: Duration, body: impl AsyncFnOnce(&World) -> anyhow::Result<()>) {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::from_environment();
+    let cluster = Cluster::connect().await.expect("the cluster of KUBECONFIG answers: run `make up`");
+    let world = World { stack, cluster };
+    let outcome = match timeout(limit, body(&world)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(anyhow::anyhow!("the story did not end within {} s", limit.as_secs())),
+    };
+    if let Err(error) = outcome {
+        say(world.cluster.state_of_things().await);
+        panic!("{error:?}");
+    }
+}
+
+/// Looks until `look` answers something. What it said last is in the error when `limit` is over.
+pub async fn eventually<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let end = Instant::now() + limit;
+    loop {
+        match look().await {
+            Ok(found) => return Ok(found),
+            Err(error) if Instant::now() >= end => {
+                return Err(error).with_context(|| format!("{what}: not within {} s", limit.as_secs()));
+            }
+            Err(_) => sleep(POLL).await,
+        }
+    }
+}
+
+/// Prints a figure or a finding; shown for stories that pass by `--nocapture`.
+#[expect(clippy::print_stdout, reason = "a story's figures are its product")]
+pub fn say(text: impl Display) {
+    println!("{text}");
+}

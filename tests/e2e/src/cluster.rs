@@ -1,0 +1,343 @@
+//! The cluster: tenants, what the operator makes of them, and the pods.
+
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use crds::MessengerTenant;
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Event, Namespace, Pod, Secret, Service},
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PropagationPolicy},
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{eventually, stack::Account};
+
+/// Field manager of everything a story writes.
+const MANAGER: &str = "e2e";
+/// The operator's own namespace.
+pub const OPERATOR_NAMESPACE: &str = "posthouse-system";
+
+pub struct Cluster {
+    pub client: Client,
+}
+
+impl Cluster {
+    pub async fn connect() -> anyhow::Result<Self> {
+        let client = Client::try_default().await?;
+        client.apiserver_version().await?;
+        Ok(Self { client })
+    }
+
+    pub fn tenants(&self, namespace: &str) -> Api<MessengerTenant> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub fn pods(&self, namespace: &str) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub fn deployments(&self, namespace: &str) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub fn services(&self, namespace: &str) -> Api<Service> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Applies a tenant on the cell `local` in a namespace of its own, which is made when needed. The name of the
+    /// resource and of the namespace is the tenant id; `spec` is merged over the smallest one.
+    pub async fn apply_tenant(&self, tenant_id: &str, spec: serde_json::Value) -> anyhow::Result<()> {
+        self.apply_tenant_as(tenant_id, tenant_id, spec).await
+    }
+
+    /// Like [`Self::apply_tenant`], with another name of namespace and resource.
+    pub async fn apply_tenant_as(
+        &self,
+        name: &str,
+        tenant_id: &str,
+        spec: serde_json::Value,
+    ) -> anyhow::Result<()> {
+        let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels },
+        });
+        let params = PatchParams::apply(MANAGER).force();
+        Api::<Namespace>::all(self.client.clone()).patch(name, &params, &Patch::Apply(namespace)).await?;
+        let mut full = json!({ "tenantId": tenant_id, "cellRef": { "name": "local" } });
+        for (key, value) in spec.as_object().into_iter().flatten() {
+            full[key] = value.clone();
+        }
+        let tenant = json!({
+            "apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerTenant",
+            "metadata": { "name": name, "namespace": name },
+            "spec": full,
+        });
+        self.tenants(name).patch(name, &params, &Patch::Apply(tenant)).await?;
+        Ok(())
+    }
+
+    /// Deletes a tenant and waits until it is gone; its namespace goes too. Returns how long the tenant took.
+    pub async fn delete_tenant(&self, name: &str, limit: Duration) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        let api = self.tenants(name);
+        match api.delete(name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error.into()),
+        }
+        eventually(&format!("tenant {name} is gone"), limit, || async {
+            let left = api.get_opt(name).await?;
+            ensure!(
+                left.is_none(),
+                "its finalizers are {:?}",
+                left.map(|tenant| tenant.finalizers().to_vec())
+            );
+            Ok(())
+        })
+        .await?;
+        let took = began.elapsed();
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let _ = namespaces.delete(name, &DeleteParams::default()).await;
+        Ok(took)
+    }
+
+    /// Returns the UID of a tenant's resource, which marks everything it owns.
+    pub async fn uid(&self, name: &str) -> anyhow::Result<String> {
+        self.tenants(name).get(name).await?.metadata.uid.context("an object of the server has a UID")
+    }
+
+    /// Returns a tenant's condition.
+    pub async fn condition(&self, name: &str, kind: &str) -> anyhow::Result<Condition> {
+        let tenant = self.tenants(name).get(name).await?;
+        let conditions = tenant.status.map(|status| status.conditions).unwrap_or_default();
+        conditions
+            .into_iter()
+            .find(|c| c.type_ == kind)
+            .with_context(|| format!("there is no condition {kind} yet"))
+    }
+
+    /// Waits until a tenant is ready as it is specified now; returns how long that took.
+    pub async fn await_ready(&self, name: &str, limit: Duration) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        eventually(&format!("tenant {name} is Ready"), limit, || async {
+            let tenant = self.tenants(name).get(name).await?;
+            let status = tenant.status.context("there is no status yet")?;
+            ensure!(
+                status.observed_generation == tenant.metadata.generation,
+                "the status is of an earlier spec"
+            );
+            let waiting: Vec<String> = status
+                .conditions
+                .iter()
+                .filter(|condition| condition.status != "True")
+                .map(|condition| format!("{} {}: {}", condition.type_, condition.reason, condition.message))
+                .collect();
+            ensure!(!status.conditions.is_empty() && waiting.is_empty(), "{}", waiting.join("; "));
+            Ok(())
+        })
+        .await?;
+        Ok(began.elapsed())
+    }
+
+    /// Waits until a tenant's condition has this reason; returns its message.
+    pub async fn await_reason(
+        &self,
+        name: &str,
+        kind: &str,
+        reason: &str,
+        limit: Duration,
+    ) -> anyhow::Result<String> {
+        eventually(&format!("{name} shows {kind} {reason}"), limit, || async {
+            let found = self.condition(name, kind).await?;
+            ensure!(found.reason == reason, "it shows {} {}: {}", found.status, found.reason, found.message);
+            Ok(found.message)
+        })
+        .await
+    }
+
+    /// Returns the account in a tenant's Secret `<name>-<backend>`.
+    pub async fn account(&self, name: &str, backend: &str) -> anyhow::Result<Account> {
+        let secret = self.secret(name, &format!("{name}-{backend}")).await?;
+        let value = |keys: [&str; 2]| keys.iter().find_map(|key| secret.get(*key).cloned());
+        Ok(Account {
+            username: value(["username", "clientId"]).unwrap_or_default(),
+            password: value(["password", "clientSecret"])
+                .or_else(|| secret.get("token").cloned())
+                .with_context(|| format!("Secret {name}-{backend} has no password"))?,
+        })
+    }
+
+    pub async fn secret(&self, namespace: &str, name: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let secret =
+            self.secrets(namespace).get(name).await.with_context(|| format!("Secret {namespace}/{name}"))?;
+        let data = secret.data.unwrap_or_default();
+        data.into_iter().map(|(key, value)| Ok((key, String::from_utf8(value.0)?))).collect()
+    }
+
+    /// Kills the pods of one service of a tenant at once, as a lost node would; returns how many there were.
+    pub async fn kill_pods(&self, namespace: &str, service: &str) -> anyhow::Result<usize> {
+        let selector = format!("app.kubernetes.io/name={service}");
+        self.kill_selected(namespace, &selector).await
+    }
+
+    /// Kills the operator's pods at once.
+    pub async fn kill_operator(&self) -> anyhow::Result<usize> {
+        let pods = self.pods(OPERATOR_NAMESPACE);
+        let killed = pods.list(&ListParams::default()).await?.items.len();
+        self.kill_selected(OPERATOR_NAMESPACE, "").await?;
+        ensure!(killed > 0, "there is no operator pod");
+        Ok(killed)
+    }
+
+    async fn kill_selected(&self, namespace: &str, selector: &str) -> anyhow::Result<usize> {
+        let pods = self.pods(namespace);
+        let listed = pods.list(&ListParams::default().labels(selector)).await?;
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        for pod in &listed.items {
+            match pods.delete(&pod.name_any(), &params).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(listed.items.len())
+    }
+
+    /// Waits until a Deployment has all its replicas ready.
+    pub async fn await_deployment(&self, namespace: &str, name: &str, limit: Duration) -> anyhow::Result<()> {
+        let api = self.deployments(namespace);
+        eventually(&format!("Deployment {namespace}/{name} is available"), limit, || async {
+            let deployment = api.get(name).await?;
+            let status = deployment.status.unwrap_or_default();
+            let wanted = deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1);
+            ensure!(status.observed_generation == deployment.metadata.generation, "not yet observed");
+            ensure!(
+                status.ready_replicas.unwrap_or(0) == wanted
+                    && status.updated_replicas.unwrap_or(0) == wanted,
+                "{} of {wanted} replicas are ready",
+                status.ready_replicas.unwrap_or(0)
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns the messages of the Events about a tenant that were last seen after `since`, with their reasons.
+    pub async fn events(&self, name: &str) -> anyhow::Result<Vec<Event>> {
+        let events = Api::<Event>::namespaced(self.client.clone(), name);
+        let selector = format!("involvedObject.kind=MessengerTenant,involvedObject.name={name}");
+        Ok(events.list(&ListParams::default().fields(&selector)).await?.items)
+    }
+
+    /// Waits for an Event about a tenant whose text contains all of `words`.
+    pub async fn await_event(
+        &self,
+        name: &str,
+        reason: &str,
+        words: &[&str],
+        limit: Duration,
+    ) -> anyhow::Result<String> {
+        eventually(&format!("an Event {reason} about {words:?}"), limit, || async {
+            let events = self.events(name).await?;
+            let texts: Vec<String> = events
+                .iter()
+                .map(|event| {
+                    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+                    format!("{} {}", text(&event.reason), text(&event.message))
+                })
+                .collect();
+            let found = texts
+                .iter()
+                .find(|text| text.starts_with(reason) && words.iter().all(|word| text.contains(word)));
+            found.cloned().with_context(|| format!("the Events are {texts:#?}"))
+        })
+        .await
+    }
+
+    /// Returns the address of a Service of a tenant, which this machine reaches as pods do.
+    pub async fn service_address(&self, namespace: &str, name: &str, port: &str) -> anyhow::Result<String> {
+        let spec = self.services(namespace).get(name).await?.spec.context("a Service has a spec")?;
+        let address = spec.cluster_ip.context("it has a cluster IP")?;
+        let ports = spec.ports.unwrap_or_default();
+        let number =
+            ports.iter().find(|candidate| candidate.name.as_deref() == Some(port)).map(|found| found.port);
+        Ok(format!(
+            "http://{address}:{}",
+            number.with_context(|| format!("Service {name} has no port {port}"))?
+        ))
+    }
+
+    /// Says how pods and tenants are and what the operator logged last.
+    pub async fn state_of_things(&self) -> String {
+        let mut text = String::from("\n--- state of the cluster when the story failed\n");
+        if let Err(error) = self.describe(&mut text).await {
+            let _ = writeln!(text, "(the rest cannot be told: {error:#})");
+        }
+        text
+    }
+
+    async fn describe(&self, text: &mut String) -> anyhow::Result<()> {
+        for tenant in Api::<MessengerTenant>::all(self.client.clone()).list(&ListParams::default()).await? {
+            let status = tenant.status.clone().unwrap_or_default();
+            writeln!(text, "tenant {} (observed {:?})", tenant.name_any(), status.observed_generation)?;
+            for condition in status.conditions.iter().filter(|condition| condition.status != "True") {
+                writeln!(text, "    {} {}: {}", condition.type_, condition.reason, condition.message)?;
+            }
+        }
+        for pod in Api::<Pod>::all(self.client.clone()).list(&ListParams::default()).await? {
+            let status = pod.status.clone().unwrap_or_default();
+            let containers = status.container_statuses.unwrap_or_default();
+            let ready = containers.iter().filter(|container| container.ready).count();
+            let restarts: i32 = containers.iter().map(|container| container.restart_count).sum();
+            let waiting: Vec<String> = containers
+                .iter()
+                .filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.clone())
+                .collect();
+            writeln!(
+                text,
+                "pod {}/{}: {} ready {ready}/{} restarts {restarts} {}",
+                pod.namespace().unwrap_or_default(),
+                pod.name_any(),
+                status.phase.unwrap_or_default(),
+                containers.len(),
+                waiting.join(" "),
+            )?;
+        }
+        let operators = self.pods(OPERATOR_NAMESPACE);
+        for pod in operators.list(&ListParams::default()).await? {
+            let lines = LogParams { tail_lines: Some(30), ..LogParams::default() };
+            writeln!(
+                text,
+                "--- log of {}\n{}",
+                pod.name_any(),
+                operators.logs(&pod.name_any(), &lines).await?
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Fails when a call to the API server was not refused; returns what it said.
+pub fn refusal<T>(outcome: Result<T, kube::Error>) -> anyhow::Result<String> {
+    match outcome {
+        Ok(_) => bail!("it was accepted"),
+        Err(kube::Error::Api(status)) => Ok(status.message.clone()),
+        Err(error) => Err(error.into()),
+    }
+}

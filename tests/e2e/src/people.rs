@@ -1,0 +1,182 @@
+//! People: registered, signed in, and what each of them saw.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use contracts::{
+    ChatId, DeviceId, UserId,
+    api::{ChatKind, CreateChatRequest, RegisterRequest},
+    wire::{MAX_HISTORY_LIMIT, Message},
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use posthouse::client::{Event, Identity, Messenger, Origin, Session};
+use tokio::{task::JoinHandle, time::timeout};
+
+use crate::eventually;
+
+/// Registrations at a time: hashing a password costs Keycloak a good part of a second of one core.
+const REGISTRATIONS_AT_ONCE: usize = 4;
+
+/// Somebody with an account, signed in.
+pub struct Person {
+    pub identity: Identity,
+    pub password: String,
+}
+
+impl Person {
+    /// Registers somebody under a name that begins with `name` and that nobody has.
+    pub async fn register(messenger: &Messenger, name: &str) -> anyhow::Result<Self> {
+        let username = format!("{name}-{:08x}", rand::random::<u32>());
+        let password = format!("Story-{:032x}", rand::random::<u128>());
+        let request =
+            RegisterRequest { username: username.clone(), password: password.clone(), display_name: None };
+        messenger.register(&request).await?;
+        Ok(Self { identity: Identity::sign_in(messenger, &username, &password).await?, password })
+    }
+
+    /// Registers several people.
+    pub async fn crowd(messenger: &Messenger, name: &str, number: usize) -> anyhow::Result<Vec<Self>> {
+        stream::iter(0..number)
+            .map(|_| Self::register(messenger, name))
+            .buffered(REGISTRATIONS_AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    pub fn id(&self) -> UserId {
+        self.identity.user()
+    }
+
+    pub async fn token(&self) -> anyhow::Result<String> {
+        Ok(self.identity.token().await?)
+    }
+
+    pub fn messenger(&self) -> &Messenger {
+        self.identity.messenger()
+    }
+
+    /// Starts a direct chat with somebody.
+    pub async fn direct_chat(&self, other: &Self) -> anyhow::Result<ChatId> {
+        let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![other.id()] };
+        Ok(self.messenger().create_chat(&self.token().await?, &request).await?.chat_id)
+    }
+
+    /// Starts a group with others.
+    pub async fn group(&self, title: &str, others: &[UserId]) -> anyhow::Result<ChatId> {
+        let request = CreateChatRequest {
+            kind: ChatKind::Group,
+            title: Some(title.to_owned()),
+            members: others.to_vec(),
+        };
+        Ok(self.messenger().create_chat(&self.token().await?, &request).await?.chat_id)
+    }
+
+    /// Opens a session that follows the chats from their beginning.
+    pub async fn online(&self, chats: &[ChatId]) -> Online {
+        let (session, mut events) = Session::open(self.identity.clone(), DeviceId::generate());
+        for &chat in chats {
+            session.follow(chat, 0).await;
+        }
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let record = seen.clone();
+        let reader = tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                record.lock().expect("no code panics while holding it").take(event);
+            }
+        });
+        Online { name: self.identity.username().to_owned(), session, seen, reader }
+    }
+
+    /// Returns the whole history of a chat by REST.
+    pub async fn history(&self, chat: ChatId) -> anyhow::Result<Vec<Message>> {
+        let mut stored: Vec<Message> = Vec::new();
+        loop {
+            let after = stored.last().map_or(0, |message| message.seq);
+            let page = self.messenger().history(&self.token().await?, chat, after, MAX_HISTORY_LIMIT).await?;
+            if page.messages.is_empty() {
+                ensure!(
+                    after >= page.head_seq,
+                    "the history ends at {after} and the head is {}",
+                    page.head_seq
+                );
+                return Ok(stored);
+            }
+            stored.extend(page.messages);
+        }
+    }
+}
+
+/// Somebody with an open session.
+pub struct Online {
+    pub name: String,
+    pub session: Session,
+    seen: Arc<Mutex<Seen>>,
+    reader: JoinHandle<()>,
+}
+
+/// What a session handed out.
+#[derive(Default)]
+pub struct Seen {
+    /// Entries of each followed chat in the order in which they came.
+    pub entries: HashMap<ChatId, Vec<Message>>,
+    pub pushed: u64,
+    pub refetched: u64,
+    pub connected: u64,
+    /// Why the session ended, or a chat could not be read.
+    pub troubles: Vec<String>,
+}
+
+impl Seen {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Entry { message, origin } => {
+                match origin {
+                    Origin::Pushed => self.pushed += 1,
+                    Origin::Refetched => self.refetched += 1,
+                    Origin::Own => {}
+                }
+                self.entries.entry(message.chat).or_default().push(message);
+            }
+            Event::Connected { .. } => self.connected += 1,
+            Event::Unreadable { chat, code } => self.troubles.push(format!("{chat} is not readable: {code}")),
+            Event::Ended { why } => self.troubles.push(format!("the session ended: {why}")),
+            Event::Disconnected { .. } | Event::Elsewhere(_) => {}
+        }
+    }
+}
+
+impl Online {
+    /// Sends a message and waits until it is stored; returns its seq.
+    pub async fn say(&self, chat: ChatId, body: &str) -> anyhow::Result<i64> {
+        let sent = timeout(Duration::from_secs(30), self.session.send(chat, body.to_owned()));
+        let receipt = sent.await.with_context(|| format!("{body:?} was not stored in 30 s"))?;
+        Ok(receipt.with_context(|| format!("{body:?}"))?.seq)
+    }
+
+    /// Waits until everything of a chat up to `seq` was handed out.
+    pub async fn sees(&self, chat: ChatId, seq: i64, limit: Duration) -> anyhow::Result<()> {
+        eventually(&format!("{} sees entry {seq}", self.name), limit, || async {
+            let seen = self.seen();
+            let last =
+                seen.entries.get(&chat).and_then(|entries| entries.last()).map_or(0, |message| message.seq);
+            ensure!(last >= seq, "{} has seen {last}; troubles: {:?}", self.name, seen.troubles);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns what the session handed out so far.
+    pub fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no code panics while holding it")
+    }
+}
+
+impl Drop for Online {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}

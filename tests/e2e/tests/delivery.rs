@@ -1,0 +1,311 @@
+//! 20,000 messages by 20 people in 5 chats, while everything on their way is killed in turn.
+
+use std::{
+    collections::{HashMap, HashSet},
+    env,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use contracts::{ChatId, MessageKey, UserId};
+use e2e::{
+    World,
+    checker::{self, Acked},
+    eventually, memory,
+    people::{Online, Person},
+    say,
+    stack::{Backend, Signal},
+    story,
+};
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use posthouse::client::{Receipt, SendFailure};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+const TENANT: &str = "acme";
+const PEOPLE: usize = 20;
+const CHATS: usize = 5;
+/// Everybody writes in two chats, so each chat has eight members.
+const CHATS_OF_A_PERSON: usize = 2;
+/// Sends that one person may have unsettled: enough to go on through an outage of some seconds.
+const WINDOW: usize = 64;
+/// The whole story, with four outages.
+const LIMIT: Duration = Duration::from_secs(600);
+/// From a kill until messages are stored again.
+const RECOVERY: Duration = Duration::from_secs(120);
+/// After the last send, until every receiver has everything.
+const SETTLING: Duration = Duration::from_secs(120);
+
+/// How many messages are sent in all, and how many a second at most.
+struct Load {
+    messages: usize,
+    per_second: usize,
+}
+
+impl Load {
+    fn from_environment() -> Self {
+        let number = |name: &str| env::var(name).ok().and_then(|text| text.parse().ok());
+        Self {
+            messages: number("PH_DELIVERY_MESSAGES").unwrap_or(20_000),
+            // Two cores carry the stack, the tenants and these people; 160 pushes a message-second are left over.
+            per_second: number("PH_DELIVERY_RATE").unwrap_or(200),
+        }
+    }
+}
+
+/// One settled send.
+struct Settled {
+    acked: Acked,
+    sent_at: Duration,
+    stored_after: Duration,
+    resends: u32,
+}
+
+/// What all senders share.
+struct Ledger {
+    began: Instant,
+    settled: Mutex<Vec<Settled>>,
+    sent: Mutex<HashSet<MessageKey>>,
+    stored: AtomicUsize,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
+    story(LIMIT, async |world: &World| {
+        let load = Load::from_environment();
+        say(format!("memory before: {}", memory::line(&memory::resident())));
+        let people = Person::crowd(&world.stack.messenger(TENANT), "rider", PEOPLE).await?;
+        let (chats, members) = chats(&people).await?;
+        let mut online = Vec::new();
+        for (number, person) in people.iter().enumerate() {
+            online.push(person.online(&chats_of(number, &chats)).await);
+        }
+        let ledger = Ledger {
+            began: Instant::now(),
+            settled: Mutex::default(),
+            sent: Mutex::default(),
+            stored: AtomicUsize::new(0),
+        };
+
+        let senders = async {
+            let each = load.messages / PEOPLE;
+            let pace = Duration::from_secs_f64(PEOPLE as f64 / load.per_second as f64);
+            let riders = people.iter().zip(&online).enumerate().map(|(number, (person, online))| {
+                let chats = chats_of(number, &chats);
+                ride(&ledger, person.id(), online, chats, each, pace)
+            });
+            join_all(riders).await.into_iter().collect::<anyhow::Result<Vec<()>>>().map(drop)
+        };
+        let (sent, outages) = tokio::join!(senders, kills(world, &ledger, load.messages));
+        let outages = outages?;
+        sent?;
+        let took = ledger.began.elapsed();
+        say(format!("memory after: {}", memory::line(&memory::resident())));
+
+        let histories = histories(&people, &chats).await?;
+        for (number, online) in online.iter().enumerate() {
+            for chat in chats_of(number, &chats) {
+                let head = histories[&chat].last().map_or(0, |message| message.seq);
+                online.sees(chat, head, SETTLING).await?;
+            }
+        }
+        report(&ledger, &outages, &online, took, members);
+        let settled = ledger.settled.into_inner().expect("no sender panicked");
+        ensure!(settled.len() == load.messages / PEOPLE * PEOPLE, "{} messages are stored", settled.len());
+        let acked: Vec<Acked> = settled.into_iter().map(|settled| settled.acked).collect();
+        let seen: Vec<_> = online
+            .iter()
+            .flat_map(|online| {
+                let entries = std::mem::take(&mut online.seen().entries);
+                entries.into_iter().map(|(chat, entries)| (online.name.clone(), chat, entries))
+            })
+            .collect();
+        ensure!(seen.len() == PEOPLE * CHATS_OF_A_PERSON, "somebody saw nothing of a chat");
+        let sent = ledger.sent.into_inner().expect("no sender panicked");
+        let faults = checker::verdict(&acked, &sent, &histories, &seen);
+        ensure!(faults.is_empty(), "{faults:#?}");
+        Ok(())
+    })
+    .await;
+}
+
+async fn chats(people: &[Person]) -> anyhow::Result<(Vec<ChatId>, usize)> {
+    let mut chats = Vec::new();
+    let mut members = 0;
+    for chat in 0..CHATS {
+        let inside: Vec<&Person> = (0..people.len())
+            .filter(|person| numbers(*person).any(|c| c == chat))
+            .map(|n| &people[n])
+            .collect();
+        members += inside.len();
+        let others: Vec<UserId> = inside[1..].iter().map(|person| person.id()).collect();
+        chats.push(inside[0].group(&format!("road {chat}"), &others).await?);
+    }
+    Ok((chats, members / CHATS))
+}
+
+/// Returns the numbers of the chats that a person is in.
+fn numbers(person: usize) -> impl Iterator<Item = usize> {
+    (0..CHATS_OF_A_PERSON).map(move |nth| (person + nth) % CHATS)
+}
+
+fn chats_of(person: usize, chats: &[ChatId]) -> Vec<ChatId> {
+    numbers(person).map(|number| chats[number]).collect()
+}
+
+/// One person sends `number` messages at a pace, some of them still under way when the next one is written.
+async fn ride(
+    ledger: &Ledger,
+    sender: UserId,
+    online: &Online,
+    chats: Vec<ChatId>,
+    number: usize,
+    pace: Duration,
+) -> anyhow::Result<()> {
+    let mut clock = interval(pace);
+    // After an outage the rate stays what it was, rather than making up for lost time.
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut under_way = FuturesUnordered::new();
+    let mut written = 0;
+    while written < number || !under_way.is_empty() {
+        tokio::select! {
+            _ = clock.tick(), if written < number && under_way.len() < WINDOW => {
+                let (chat, key) = (chats[written % chats.len()], MessageKey::generate());
+                let body = format!("message {written} of {}, {}", online.name, "m".repeat(100));
+                ledger.sent.lock().expect("no sender panicked").insert(key);
+                written += 1;
+                let sent_at = ledger.began.elapsed();
+                let outcome = online.session.send_keyed(chat, key, body.clone());
+                under_way.push(async move { (chat, body, sent_at, outcome.await) });
+            }
+            Some((chat, body, sent_at, outcome)) = under_way.next() => {
+                let receipt: Receipt = outcome.map_err(|failure: SendFailure| {
+                    anyhow::anyhow!("{}: {failure}; troubles: {:?}", online.name, online.seen().troubles)
+                })?;
+                let acked = Acked { chat, key: receipt.key, sender, seq: receipt.seq, body };
+                let settled = Settled { acked, sent_at, stored_after: receipt.stored_after, resends: receipt.resends };
+                ledger.settled.lock().expect("no sender panicked").push(settled);
+                ledger.stored.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// From a kill until messages were stored again.
+struct Outage {
+    what: &'static str,
+    from: Duration,
+    until: Duration,
+}
+
+/// Kills everything on the way in turn, each when its share of the messages is stored and the last one has recovered.
+async fn kills(world: &World, ledger: &Ledger, messages: usize) -> anyhow::Result<Vec<Outage>> {
+    let mut outages = Vec::new();
+    for (percent, what) in [
+        (12, "message pods"),
+        (25, "gateway pods"),
+        (40, "Kafka broker"),
+        (60, "CQL node"),
+        (80, "message pods, again"),
+    ] {
+        eventually(&format!("{percent} % of the messages are stored"), LIMIT, || async {
+            let stored = ledger.stored.load(Ordering::Relaxed);
+            ensure!(stored * 100 >= messages * percent, "{stored} are stored");
+            Ok(())
+        })
+        .await?;
+        let from = ledger.began.elapsed();
+        kill(world, what).await.with_context(|| what.to_owned())?;
+        // Messages that were on their way before the kill do not count: one sent after it must be stored.
+        eventually(&format!("messages are stored after the {what} were killed"), RECOVERY, || async {
+            let settled = ledger.settled.lock().expect("no sender panicked");
+            ensure!(settled.iter().rev().take(2_000).any(|settled| settled.sent_at > from), "none yet");
+            Ok(())
+        })
+        .await?;
+        outages.push(Outage { what, from, until: ledger.began.elapsed() });
+    }
+    Ok(outages)
+}
+
+async fn kill(world: &World, what: &str) -> anyhow::Result<()> {
+    let pods = async |service: &str| {
+        let killed = world.cluster.kill_pods(TENANT, service).await?;
+        ensure!(killed > 0, "there was no {service} pod to kill");
+        anyhow::Ok(())
+    };
+    let backend = async |backend: Backend| {
+        world.stack.signal(backend, Signal::Kill)?;
+        world.stack.await_end(backend).await?;
+        world.stack.start_backends().await
+    };
+    match what {
+        "gateway pods" => pods("gateway").await,
+        "Kafka broker" => backend(Backend::Kafka).await,
+        "CQL node" => backend(Backend::Cassandra).await,
+        _ => pods("message").await,
+    }
+}
+
+async fn histories(
+    people: &[Person],
+    chats: &[ChatId],
+) -> anyhow::Result<HashMap<ChatId, Vec<contracts::wire::Message>>> {
+    let mut histories = HashMap::new();
+    for (number, &chat) in chats.iter().enumerate() {
+        // Person n is in chat n by the numbers above.
+        histories.insert(chat, people[number].history(chat).await?);
+    }
+    Ok(histories)
+}
+
+fn report(ledger: &Ledger, outages: &[Outage], online: &[Online], took: Duration, members: usize) {
+    let settled = ledger.settled.lock().expect("no sender panicked");
+    let during = |settled: &Settled| {
+        let stored_at = settled.sent_at + settled.stored_after;
+        outages.iter().any(|outage| settled.sent_at <= outage.until && stored_at >= outage.from)
+    };
+    let times = |outage: bool| {
+        let mut times: Vec<f64> = settled
+            .iter()
+            .filter(|settled| during(settled) == outage)
+            .map(|settled| settled.stored_after.as_secs_f64() * 1_000.0)
+            .collect();
+        times.sort_by(f64::total_cmp);
+        format!(
+            "{} messages, p50 {:.1} ms, p99 {:.1} ms",
+            times.len(),
+            checker::percentile(&times, 50),
+            checker::percentile(&times, 99)
+        )
+    };
+    let resent = settled.iter().filter(|settled| settled.resends > 0).count();
+    let (mut pushed, mut refetched, mut connected) = (0, 0, 0);
+    for online in online {
+        let seen = online.seen();
+        pushed += seen.pushed;
+        refetched += seen.refetched;
+        connected += seen.connected;
+    }
+    say(format!(
+        "{} acked in {:.0} s by {PEOPLE} people in {CHATS} chats of {members}; {resent} of them were sent more than once\n\
+         entries pushed {pushed}, refetched {refetched}; connections opened {connected}\n\
+         send to stored outside outages: {}\n\
+         send to stored during outages:  {}",
+        settled.len(),
+        took.as_secs_f64(),
+        times(false),
+        times(true),
+    ));
+    for outage in outages {
+        say(format!(
+            "    {:<20} {:>5.1} s until messages were stored again",
+            outage.what,
+            (outage.until - outage.from).as_secs_f64()
+        ));
+    }
+}

@@ -1,0 +1,325 @@
+//! A tenant from its manifest to nothing: fast, through kills of the operator, with a backend down, and refused.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use anyhow::{Context, ensure};
+use crds::{MessengerCell, MessengerTenant};
+use e2e::{
+    World,
+    cluster::{OPERATOR_NAMESPACE, refusal},
+    eventually,
+    people::Person,
+    say,
+    stack::{Backend, Signal, Stack, root},
+    story,
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, ValidationDirective},
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+const LIMIT: Duration = Duration::from_secs(480);
+const MINUTE: Duration = Duration::from_secs(60);
+/// With the operator killed on the way.
+const CONVERGENCE: Duration = Duration::from_secs(150);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_tenant_is_ready_within_a_minute_and_gone_within_another() {
+    story(LIMIT, async |world: &World| {
+        let name = "e2efresh";
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
+        await_namespace_end(world, name).await?;
+        let began = Instant::now();
+        world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
+        let parts = time_of_each_part(world, name, began).await?;
+        let took = parts.get("Ready").copied().context("Ready")?;
+        let parts: Vec<String> =
+            parts.iter().map(|(part, at)| format!("{part} {:.1} s", at.as_secs_f64())).collect();
+        say(format!(
+            "new tenant on a running stack: Ready after {:.1} s ({})",
+            took.as_secs_f64(),
+            parts.join(", ")
+        ));
+        ensure!(took <= MINUTE, "Ready took {:.1} s", took.as_secs_f64());
+
+        let messenger = world.stack.messenger(name);
+        let (ann, ben) =
+            (Person::register(&messenger, "ann").await?, Person::register(&messenger, "ben").await?);
+        let chat = ann.direct_chat(&ben).await?;
+        let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+        let seq = ann_online.say(chat, "a messenger of our own").await?;
+        ben_online.sees(chat, seq, MINUTE).await?;
+        drop((ann_online, ben_online));
+
+        let remains = world.stack.remains(name).await?;
+        ensure!(remains.len() >= 6, "a living tenant is found in every backend: {remains:#?}");
+        let took = world.cluster.delete_tenant(name, MINUTE).await?;
+        let remains = world.stack.remains(name).await?;
+        ensure!(remains.is_empty(), "left behind: {remains:#?}");
+        say(format!("kubectl delete with policy Delete: nothing is left after {:.1} s", took.as_secs_f64()));
+        Ok(())
+    })
+    .await;
+}
+
+/// Returns when each condition first was True, from the apply on.
+async fn time_of_each_part(
+    world: &World,
+    name: &str,
+    began: Instant,
+) -> anyhow::Result<BTreeMap<String, Duration>> {
+    let mut reached = BTreeMap::new();
+    loop {
+        let tenant = world.cluster.tenants(name).get(name).await?;
+        for condition in tenant.status.unwrap_or_default().conditions {
+            if condition.status == "True" {
+                reached.entry(condition.type_).or_insert_with(|| began.elapsed());
+            }
+        }
+        if reached.contains_key("Ready") {
+            return Ok(reached);
+        }
+        ensure!(began.elapsed() < MINUTE * 2, "not Ready after two minutes; True so far: {reached:?}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_killed_at_any_moment_converges() {
+    story(LIMIT, async |world: &World| {
+        let name = "e2ekilled";
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
+        await_namespace_end(world, name).await?;
+
+        world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
+        kill_operator_at_random(world, 3).await?;
+        let took = world.cluster.await_ready(name, CONVERGENCE).await?;
+        say(format!(
+            "created with 3 kills of the operator: Ready {:.1} s after the last",
+            took.as_secs_f64()
+        ));
+
+        let edit = json!({ "deletionPolicy": "Delete", "kafka": { "retention": "24h" },
+            "services": { "user": { "replicas": 2 } } });
+        world.cluster.apply_tenant(name, edit).await?;
+        kill_operator_at_random(world, 2).await?;
+        world.cluster.await_ready(name, CONVERGENCE).await?;
+        let retention = world.stack.topic_setting(&format!("{name}.message.send"), "retention.ms").await?;
+        ensure!(retention == "86400000", "the retention is {retention}");
+
+        world.cluster.tenants(name).delete(name, &DeleteParams::default()).await?;
+        kill_operator_at_random(world, 2).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
+        let remains = world.stack.remains(name).await?;
+        ensure!(remains.is_empty(), "left behind: {remains:#?}");
+        world.cluster.await_ready("acme", CONVERGENCE).await?;
+        Ok(())
+    })
+    .await;
+}
+
+async fn kill_operator_at_random(world: &World, times: usize) -> anyhow::Result<()> {
+    for _ in 0..times {
+        // The moment is random on purpose: over many runs every step is cut in half.
+        let moment = Duration::from_millis(rand::random_range(0..5_000));
+        sleep(moment).await;
+        world.cluster.kill_operator().await?;
+        eventually("the operator runs again", CONVERGENCE, || async {
+            let pods = world.cluster.pods(OPERATOR_NAMESPACE).list(&ListParams::default()).await?;
+            let running = pods.items.iter().any(|pod| {
+                let status = pod.status.as_ref();
+                status.is_some_and(|status| status.phase.as_deref() == Some("Running"))
+                    && pod.metadata.deletion_timestamp.is_none()
+            });
+            ensure!(running, "no pod of it runs");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_ends_although_a_backend_is_down() {
+    story(LIMIT, async |world: &World| {
+        let name = "e2edown";
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
+        await_namespace_end(world, name).await?;
+        world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
+        world.cluster.await_reason(name, "IdentityReady", "InSync", CONVERGENCE).await?;
+
+        // A server that stands still is worse than one that is gone: its connections stay open.
+        let standing = Standing::still(&world.stack, Backend::Keycloak)?;
+        let took = world.cluster.delete_tenant(name, MINUTE * 2).await?;
+        say(format!("deleted in {:.1} s while Keycloak stood still", took.as_secs_f64()));
+        drop(standing);
+        let remains = eventually("Keycloak answers again", MINUTE, || world.stack.remains(name)).await?;
+        ensure!(
+            remains.iter().all(|left| left.starts_with("realm ")),
+            "left behind beside the realm: {remains:#?}"
+        );
+        world.stack.keycloak().await?.delete(&format!("/admin/realms/{name}")).await?;
+        world.cluster.await_ready("acme", CONVERGENCE).await?;
+        Ok(())
+    })
+    .await;
+}
+
+/// A backend that stands still until this is dropped, whatever becomes of the story.
+struct Standing<'a> {
+    stack: &'a Stack,
+    backend: Backend,
+}
+
+impl<'a> Standing<'a> {
+    fn still(stack: &'a Stack, backend: Backend) -> anyhow::Result<Self> {
+        let standing = Self { stack, backend };
+        stack.signal(backend, Signal::Stop)?;
+        Ok(standing)
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.stack.signal(self.backend, Signal::Continue).expect("the stopped process is there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_tenants_with_one_id_the_oldest_wins() {
+    story(LIMIT, async |world: &World| {
+        let name = "e2etwin";
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
+        await_namespace_end(world, name).await?;
+        world.cluster.await_ready("acme", CONVERGENCE).await?;
+        let uid = world.cluster.uid("acme").await?;
+        let before = world.stack.kafka_of("acme", &uid).await?;
+        world.cluster.apply_tenant_as(name, "acme", json!({ "deletionPolicy": "Delete" })).await?;
+        let message = world.cluster.await_reason(name, "Ready", "ResourceConflict", MINUTE).await?;
+        ensure!(message.contains("acme"), "the message does not name the winner: {message}");
+        let deployments = world.cluster.deployments(name).list(&ListParams::default()).await?;
+        ensure!(deployments.items.is_empty(), "the loser has Deployments");
+        world.cluster.delete_tenant(name, MINUTE).await?;
+        ensure!(world.stack.kafka_of("acme", &uid).await? == before, "the winner's Kafka objects changed");
+        world.cluster.await_ready("acme", MINUTE).await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_without_a_good_secret_says_so_in_the_tenants_condition() {
+    story(LIMIT, async |world: &World| {
+        let (cell, name) = ("e2e-cell", "e2ecell");
+        let cells: Api<MessengerCell> = Api::all(world.cluster.client.clone());
+        let secrets: Api<Secret> = world.cluster.secrets(OPERATOR_NAMESPACE);
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
+        await_namespace_end(world, name).await?;
+        let secret = "e2e-cell-kafka";
+        let _ = secrets.delete(secret, &DeleteParams::default()).await;
+
+        let mut spec = serde_json::to_value(&cells.get("local").await?.spec)?;
+        spec["kafka"]["adminSecretRef"] = json!({ "name": secret });
+        let manifest = json!({
+            "apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerCell",
+            "metadata": { "name": cell }, "spec": spec,
+        });
+        let params = PatchParams::apply("e2e").force();
+        cells.patch(cell, &params, &Patch::Apply(manifest)).await?;
+        let spec = json!({ "cellRef": { "name": cell }, "deletionPolicy": "Delete" });
+        world.cluster.apply_tenant(name, spec).await?;
+        let message = world.cluster.await_reason(name, "KafkaReady", "AdminSecretMissing", MINUTE).await?;
+        ensure!(message.contains(secret), "the message does not name the Secret: {message}");
+
+        put_secret(&secrets, secret, "nobody", "wrong").await?;
+        let message =
+            world.cluster.await_reason(name, "KafkaReady", "CredentialsRejected", MINUTE * 2).await?;
+        ensure!(!message.contains("wrong"), "the message shows the password: {message}");
+        // The other backends do not wait for this one.
+        world.cluster.await_reason(name, "DatabaseReady", "InSync", MINUTE).await?;
+
+        let good = world.cluster.secret(OPERATOR_NAMESPACE, "cell-local-kafka").await?;
+        put_secret(&secrets, secret, &good["username"], &good["password"]).await?;
+        world.cluster.await_reason(name, "KafkaReady", "InSync", MINUTE * 2).await?;
+        world.cluster.delete_tenant(name, MINUTE * 2).await?;
+        cells.delete(cell, &DeleteParams::default()).await?;
+        secrets.delete(secret, &DeleteParams::default()).await?;
+        let remains = world.stack.remains(name).await?;
+        ensure!(remains.is_empty(), "left behind: {remains:#?}");
+        Ok(())
+    })
+    .await;
+}
+
+async fn put_secret(secrets: &Api<Secret>, name: &str, username: &str, password: &str) -> anyhow::Result<()> {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name },
+        "stringData": { "username": username, "password": password },
+    });
+    secrets.patch(name, &PatchParams::apply("e2e").force(), &Patch::Apply(secret)).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_manifest_is_told_the_field_and_the_rule() {
+    story(LIMIT, async |world: &World| {
+        let mut refused = 0;
+        for entry in fs::read_dir(root().join("examples/tenants/refused"))? {
+            let path = entry?.path();
+            let text = fs::read_to_string(&path)?;
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let expected =
+                text.lines().find_map(|line| line.strip_prefix("# Refused: ")).context("# Refused: TEXT")?;
+            let documents = serde_saphyr::from_multiple::<serde_json::Value>(&text)?;
+            let message = refused_by_server(world, &documents).await.with_context(|| file.clone())?;
+            ensure!(message.contains(expected), "{file} is refused with {message:?}, without {expected:?}");
+            refused += 1;
+        }
+        ensure!(refused >= 5, "only {refused} refused examples were found");
+        Ok(())
+    })
+    .await;
+}
+
+/// Applies a manifest without an effect, or an edit (two manifests) of a tenant that is paused; returns the refusal.
+async fn refused_by_server(world: &World, documents: &[serde_json::Value]) -> anyhow::Result<String> {
+    let api: Api<kube::api::DynamicObject> = Api::default_namespaced_with(
+        world.cluster.client.clone(),
+        &kube::api::ApiResource::erase::<MessengerTenant>(&()),
+    );
+    let strict = |dry_run| PostParams { dry_run, field_manager: Some("e2e".into()) };
+    let mut object: kube::api::DynamicObject = serde_json::from_value(documents[0].clone())?;
+    let mut params = PatchParams::apply("e2e").force();
+    params.field_validation = Some(ValidationDirective::Strict);
+    let Some(edit) = documents.get(1) else {
+        params.dry_run = true;
+        let name = object.name_any();
+        return refusal(api.patch(&name, &params, &Patch::Apply(documents[0].clone())).await);
+    };
+    object.data["spec"]["paused"] = json!(true);
+    let name = object.name_any();
+    let _ = api.delete(&name, &DeleteParams::default()).await;
+    eventually("the last edit's tenant is gone", MINUTE, || async {
+        ensure!(api.get_opt(&name).await?.is_none(), "it is still there");
+        Ok(())
+    })
+    .await?;
+    api.create(&strict(false), &object).await?;
+    params.dry_run = true;
+    let outcome = refusal(api.patch(&name, &params, &Patch::Apply(edit.clone())).await);
+    api.delete(&name, &DeleteParams::default()).await?;
+    outcome
+}
+
+/// A namespace of the same name may still be ending from an earlier story.
+async fn await_namespace_end(world: &World, name: &str) -> anyhow::Result<()> {
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.cluster.client.clone());
+    eventually(&format!("namespace {name} is gone"), CONVERGENCE, || async {
+        ensure!(namespaces.get_opt(name).await?.is_none(), "it is still ending");
+        Ok(())
+    })
+    .await
+}

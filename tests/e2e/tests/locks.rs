@@ -1,0 +1,350 @@
+//! Tenant A's credentials get nothing of tenant B: one test for each lock, tried from the other side.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use contracts::{
+    DeviceId, ErrorCode, UserId,
+    rpc::{
+        GetMembershipRequest, HistoryRequest, chat_service_client::ChatServiceClient,
+        message_service_client::MessageServiceClient,
+    },
+    wire::{ClientFrame, Connect, ServerFrame},
+};
+use e2e::{World, people::Person, stack::Account, story};
+use futures_util::{SinkExt, StreamExt};
+use posthouse::client::ClientError;
+use rdkafka::{
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{FutureProducer, FutureRecord},
+};
+use redis::AsyncCommands;
+use sqlx::{Executor, Row};
+use tokio_tungstenite::tungstenite::Message as Raw;
+use tonic::{Code, Request, metadata::MetadataValue};
+
+const LIMIT: Duration = Duration::from_secs(120);
+const MOMENT: Duration = Duration::from_secs(15);
+const OURS: &str = "acme";
+const THEIRS: &str = "globex";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_opens_nothing_of_another_tenant() {
+    story(LIMIT, async |world: &World| {
+        let ann = Person::register(&world.stack.messenger(OURS), "ann").await?;
+        let theirs = world.stack.messenger(THEIRS);
+        let (token, chat) = (ann.token().await?, contracts::ChatId::generate());
+        shut(theirs.me(&token).await)?;
+        shut(theirs.user(&token, ann.id()).await)?;
+        shut(theirs.search_users(&token, "a").await)?;
+        shut(theirs.chats(&token).await)?;
+        shut(theirs.members(&token, chat).await)?;
+        shut(theirs.history(&token, chat, 0, 10).await)?;
+        shut(theirs.refresh(&ann.identity.refresh_token().await).await)?;
+        shut(theirs.sign_in(ann.identity.username(), &ann.password).await)?;
+
+        let mut socket = theirs.upgrade().await?;
+        let connect = Connect { token: token.clone(), device: DeviceId::generate() };
+        let frame = ClientFrame { id: Some(1), connect: Some(connect), ..ClientFrame::default() };
+        socket.send(Raw::text(serde_json::to_string(&frame)?)).await?;
+        let mut closed = None;
+        while let Some(raw) = socket.next().await {
+            match raw? {
+                Raw::Text(text) => {
+                    let answer: ServerFrame = serde_json::from_str(&text)?;
+                    ensure!(answer.result.is_none(), "the gateway let the token in");
+                    let code = answer.error.map(|error| error.code);
+                    ensure!(code.is_none_or(|code| code == ErrorCode::Unauthenticated), "{code:?}");
+                }
+                Raw::Close(close) => {
+                    closed = close.map(|close| u16::from(close.code));
+                    break;
+                }
+                _ => {}
+            }
+        }
+        ensure!(closed == Some(3500), "the connection was closed with {closed:?}");
+
+        // The same claims under nobody's signature are not a token either.
+        let mut parts: Vec<&str> = token.split('.').collect();
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+        parts[0] = &header;
+        parts[2] = "";
+        shut(ann.messenger().me(&parts.join(".")).await)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_of_another_tenant_are_nothing_here() {
+    story(LIMIT, async |world: &World| {
+        let theirs = world.stack.messenger(THEIRS);
+        let (their_ann, their_ben) =
+            (Person::register(&theirs, "ann").await?, Person::register(&theirs, "ben").await?);
+        let their_chat = their_ann.direct_chat(&their_ben).await?;
+        let online = their_ann.online(&[their_chat]).await;
+        online.say(their_chat, "only for globex").await?;
+
+        let ours = world.stack.messenger(OURS);
+        let cleo = Person::register(&ours, "cleo").await?;
+        let token = cleo.token().await?;
+        let outcome = ours.history(&token, their_chat, 0, 10).await;
+        ensure!(code(&outcome) == Some(ErrorCode::NotAMember), "their chat answers {outcome:?}");
+        let outcome = ours.user(&token, their_ann.id()).await;
+        ensure!(code(&outcome) == Some(ErrorCode::NotFound), "their person answers {outcome:?}");
+        let found = ours.user_named(&token, their_ann.identity.username()).await?;
+        ensure!(found.is_none(), "their person is found by name");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kafka_user_reads_writes_and_sees_no_topic_of_another_tenant() {
+    story(LIMIT, async |world: &World| {
+        let account = world.cluster.account(OURS, "kafka").await?;
+        let topics = world.stack.kafka_topics(&account).await?;
+        ensure!(!topics.is_empty(), "its own topics are shown");
+        ensure!(topics.iter().all(|topic| topic.starts_with("acme.")), "it is shown {topics:?}");
+
+        let mut config = world.stack.kafka_config(&account);
+        let consumer: BaseConsumer = config.set("group.id", "acme.lock-test").create()?;
+        let read = tokio::task::spawn_blocking(move || -> Result<(), KafkaError> {
+            consumer.fetch_metadata(Some("globex.message.send"), MOMENT)?;
+            let mut assignment = rdkafka::TopicPartitionList::new();
+            assignment.add_partition("globex.message.send", 0);
+            consumer.assign(&assignment)?;
+            match consumer.poll(MOMENT) {
+                Some(outcome) => outcome.map(drop),
+                None => Ok(()),
+            }
+        })
+        .await?;
+        ensure!(
+            read.as_ref().err().and_then(KafkaError::rdkafka_error_code)
+                == Some(RDKafkaErrorCode::TopicAuthorizationFailed),
+            "reading their log answers {read:?}"
+        );
+
+        for topic in ["globex.message.send", "globex.message.delivered", "globex.chat.events"] {
+            let producer: FutureProducer = world.stack.kafka_config(&account).create()?;
+            let record = FutureRecord::to(topic).key("k").payload("p");
+            let written = producer.send(record, MOMENT).await.map(drop).map_err(|(error, _)| error);
+            let denied = written.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+            ensure!(
+                matches!(
+                    denied,
+                    Some(
+                        RDKafkaErrorCode::TopicAuthorizationFailed
+                            | RDKafkaErrorCode::UnknownTopicOrPartition
+                            | RDKafkaErrorCode::UnknownTopic
+                    )
+                ),
+                "writing to {topic} answers {written:?}"
+            );
+        }
+        // Somebody else's consumer group is as closed as the topics.
+        let mut config = world.stack.kafka_config(&account);
+        let consumer: BaseConsumer = config.set("group.id", "globex.message").create()?;
+        let joined = tokio::task::spawn_blocking(move || {
+            let mut assignment = rdkafka::TopicPartitionList::new();
+            assignment.add_partition("acme.message.send", 0);
+            consumer.committed_offsets(assignment, MOMENT)
+        })
+        .await?;
+        ensure!(
+            joined.as_ref().err().and_then(KafkaError::rdkafka_error_code)
+                == Some(RDKafkaErrorCode::GroupAuthorizationFailed),
+            "their consumer group answers {joined:?}"
+        );
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cql_role_reads_and_changes_nothing_of_another_tenant() {
+    story(LIMIT, async |world: &World| {
+        let account = world.cluster.account(OURS, "cql").await?;
+        let session = world.stack.cql(&account).await?;
+        let tables = session
+            .query_unpaged(
+                "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'mt_globex'",
+                (),
+            )
+            .await?
+            .into_rows_result()?;
+        let tables: Vec<String> =
+            tables.rows::<(String,)>()?.map(|row| row.map(|(name,)| name)).collect::<Result<_, _>>()?;
+        ensure!(!tables.is_empty(), "globex has tables");
+        for table in tables {
+            for statement in
+                [format!("SELECT * FROM mt_globex.{table} LIMIT 1"), format!("TRUNCATE mt_globex.{table}")]
+            {
+                denied(&statement, session.query_unpaged(statement.as_str(), ()).await)?;
+            }
+        }
+        for statement in [
+            "CREATE TABLE mt_globex.spy (id int PRIMARY KEY)",
+            "DROP KEYSPACE mt_globex",
+            "CREATE KEYSPACE spy WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
+            "CREATE ROLE spy WITH PASSWORD = 'spy' AND LOGIN = true",
+            "ALTER ROLE mt_globex WITH PASSWORD = 'spy'",
+            "GRANT SELECT ON KEYSPACE mt_globex TO mt_acme",
+            "SELECT * FROM system_auth.roles",
+        ] {
+            denied(statement, session.query_unpaged(statement, ()).await)?;
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_role_enters_no_other_database() {
+    story(LIMIT, async |world: &World| {
+        let account = world.cluster.account(OURS, "postgres").await?;
+        for database in ["mt_globex", "postgres", "keycloak", "template1"] {
+            let entered = world.stack.postgres(&account, database).await;
+            ensure!(entered.is_err(), "role {} enters database {database}", account.username);
+        }
+        let mut own = world.stack.postgres(&account, "mt_acme").await?;
+        for statement in ["CREATE DATABASE spy", "CREATE ROLE spy", "SET ROLE mt_globex", "SELECT rolpassword FROM pg_authid"] {
+            let outcome = own.execute(statement).await;
+            ensure!(outcome.is_err(), "{statement} is allowed");
+        }
+        let row = sqlx::query("SELECT rolsuper OR rolcreaterole OR rolcreatedb AS power FROM pg_roles WHERE rolname = current_user");
+        let row = row.fetch_one(&mut own).await?;
+        ensure!(!row.try_get::<bool, _>("power")?, "the role has powers beyond its database");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_user_reaches_no_key_or_channel_of_another_tenant() {
+    story(LIMIT, async |world: &World| {
+        let mut admin = world.stack.redis(&world.stack.redis_admin).await?;
+        admin.set_ex::<_, _, ()>("mt:globex:secret", "theirs", 60).await?;
+        let account = world.cluster.account(OURS, "redis").await?;
+        let mut connection = world.stack.redis(&account).await?;
+        let mut refuse = async |words: &[&str]| {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]);
+            let outcome: redis::RedisResult<redis::Value> = command.query_async(&mut connection).await;
+            match outcome {
+                Err(error) if error.code() == Some("NOPERM") => Ok(()),
+                other => Err(anyhow::anyhow!("{words:?} answers {other:?}")),
+            }
+        };
+        for words in [
+            ["GET", "mt:globex:secret"].as_slice(),
+            &["SET", "mt:globex:secret", "ours"],
+            &["DEL", "mt:globex:secret"],
+            &["EVAL", "return redis.call('GET', 'mt:globex:secret')", "1", "mt:globex:secret"],
+            &["PUBLISH", "mt:globex:x", "hello"],
+            &["SUBSCRIBE", "mt:globex:x"],
+            &["PSUBSCRIBE", "*"],
+            &["KEYS", "*"],
+            &["SCAN", "0"],
+            &["RANDOMKEY"],
+            &["DBSIZE"],
+            &["FLUSHALL"],
+            &["ACL", "LIST"],
+            &["CONFIG", "GET", "*"],
+            &["MONITOR"],
+        ] {
+            refuse(words).await?;
+        }
+        // A script that does not declare the key is stopped at the key itself.
+        let script = redis::Script::new("return redis.call('GET', 'mt:globex:secret')");
+        let outcome: redis::RedisResult<Option<String>> = script.invoke_async(&mut connection).await;
+        ensure!(outcome.is_err(), "a script reads their key: {outcome:?}");
+        let untouched: String = admin.get("mt:globex:secret").await?;
+        ensure!(untouched == "theirs", "their key was changed");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_internal_token_is_worth_nothing_to_another_tenants_services() {
+    story(LIMIT, async |world: &World| {
+        let chat = world.cluster.service_address(THEIRS, "globex-chat", "grpc").await?;
+        let message = world.cluster.service_address(THEIRS, "globex-message", "grpc").await?;
+        let our_token = world.cluster.secret(OURS, "acme-internal").await?;
+        let our_token = our_token.get("token").context("Secret acme-internal has a token")?;
+        let mut chat = ChatServiceClient::connect(chat).await?;
+        let mut message = MessageServiceClient::connect(message).await?;
+        let id = contracts::ChatId::generate().to_string();
+        for token in [None, Some("guess"), Some(our_token.as_str())] {
+            let membership =
+                GetMembershipRequest { chat_id: id.clone(), user_id: UserId::generate().to_string() };
+            let outcome = chat.get_membership(bearing(membership, token)?).await;
+            ensure!(
+                outcome.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated),
+                "chat answers {outcome:?}"
+            );
+            let history = HistoryRequest { chat_id: id.clone(), after_seq: 0, limit: 1 };
+            let outcome = message.history(bearing(history, token)?).await;
+            ensure!(
+                outcome.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated),
+                "message answers {outcome:?}"
+            );
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_realms_service_account_administers_no_other_realm() {
+    story(LIMIT, async |world: &World| {
+        let account: Account = world.cluster.account(OURS, "oidc").await?;
+        let ours = world.stack.keycloak_as(OURS, &account).await?;
+        ensure!(ours.status("/admin/realms/acme/users?max=1").await? == 200, "it manages its own people");
+        for path in [
+            "/admin/realms/globex/users",
+            "/admin/realms/globex",
+            "/admin/realms/master/users",
+            "/admin/realms/acme/clients/none/client-secret",
+        ] {
+            let status = ours.status(path).await?;
+            ensure!(status == 401 || status == 403, "{path} answers {status}");
+        }
+        let foreign = world.stack.keycloak_as(THEIRS, &account).await;
+        ensure!(foreign.is_err(), "its secret signs in at another realm");
+        Ok(())
+    })
+    .await;
+}
+
+fn bearing<T>(message: T, token: Option<&str>) -> anyhow::Result<Request<T>> {
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {token}"))?);
+    }
+    Ok(request)
+}
+
+fn code<T>(outcome: &Result<T, ClientError>) -> Option<ErrorCode> {
+    outcome.as_ref().err().and_then(ClientError::code)
+}
+
+fn shut<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> anyhow::Result<()> {
+    ensure!(code(&outcome) == Some(ErrorCode::Unauthenticated), "the door is not shut: {outcome:?}");
+    Ok(())
+}
+
+fn denied<T>(statement: &str, outcome: Result<T, scylla::errors::ExecutionError>) -> anyhow::Result<()> {
+    match outcome {
+        Ok(_) => anyhow::bail!("{statement} is allowed"),
+        Err(error) => {
+            let text = format!("{error:?}");
+            ensure!(text.contains("Unauthorized"), "{statement} fails for another reason: {error}");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What somebody edits by hand is put back, and an Event says so.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use e2e::{World, eventually, say, story};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use tokio::time::Instant;
+
+const LIMIT: Duration = Duration::from_secs(420);
+/// Until the periodic check of the backends has come round: they tell nobody of a change.
+const ROUND: Duration = Duration::from_secs(360);
+/// Kubernetes tells of a change at once.
+const AT_ONCE: Duration = Duration::from_secs(60);
+const REASON: &str = "DriftRepaired";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topics_retention_is_put_back() {
+    story(LIMIT, async |world: &World| {
+        world.cluster.await_ready("acme", AT_ONCE).await?;
+        let topic = "acme.message.delivered";
+        let declared = world.stack.topic_setting(topic, "retention.ms").await?;
+        let began = Instant::now();
+        world.stack.set_topic_setting(topic, "retention.ms", "1234567").await?;
+        eventually("the retention is put back", ROUND, || async {
+            let found = world.stack.topic_setting(topic, "retention.ms").await?;
+            ensure!(found == declared, "it is {found}");
+            Ok(())
+        })
+        .await?;
+        told(world, topic, "topic retention", began).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_realms_client_is_put_back() {
+    story(LIMIT, async |world: &World| {
+        world.cluster.await_ready("acme", AT_ONCE).await?;
+        let began = Instant::now();
+        world
+            .stack
+            .keycloak()
+            .await?
+            .edit_client("acme", "messenger", "standardFlowEnabled", json!(false))
+            .await?;
+        eventually("the client is put back", ROUND, || async {
+            // The administrator's token lives for a minute only.
+            let client = world.stack.keycloak().await?.client("acme", "messenger").await?;
+            ensure!(client["standardFlowEnabled"] == json!(true), "the standard flow is still off");
+            Ok(())
+        })
+        .await?;
+        told(world, "messenger", "realm client", began).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployments_image_is_put_back() {
+    story(LIMIT, async |world: &World| {
+        world.cluster.await_ready("acme", AT_ONCE).await?;
+        let api = world.cluster.deployments("acme");
+        let image = async || {
+            let deployment = api.get("acme-user").await?;
+            let containers = deployment.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers);
+            let container =
+                containers.and_then(|containers| containers.into_iter().next()).context("a container")?;
+            anyhow::Ok((container.name, container.image.unwrap_or_default()))
+        };
+        let (container, declared) = image().await?;
+        let edit = json!({ "spec": { "template": { "spec": {
+            "containers": [{ "name": container, "image": "somewhere/else:1" }] } } } });
+        let began = Instant::now();
+        api.patch("acme-user", &PatchParams::default(), &Patch::Strategic(edit)).await?;
+        eventually("the image is put back", AT_ONCE, || async {
+            let found = image().await?.1;
+            ensure!(found == declared, "it is {found}");
+            Ok(())
+        })
+        .await?;
+        told(world, "acme-user", "Deployment image", began).await?;
+        world.cluster.await_ready("acme", ROUND).await.map(drop)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_service_comes_back() {
+    story(LIMIT, async |world: &World| {
+        world.cluster.await_ready("acme", AT_ONCE).await?;
+        let api = world.cluster.services("acme");
+        let old = api.get("acme-chat").await?.metadata.uid;
+        let began = Instant::now();
+        api.delete("acme-chat", &DeleteParams::default()).await?;
+        eventually("the Service is back", AT_ONCE, || async {
+            let found = api.get("acme-chat").await?.metadata.uid;
+            ensure!(found != old, "it is the old one");
+            Ok(())
+        })
+        .await?;
+        told(world, "acme-chat", "deleted Service", began).await?;
+        world.cluster.await_ready("acme", ROUND).await.map(drop)
+    })
+    .await;
+}
+
+/// Waits for the Event about a repair and prints how long it all took.
+async fn told(world: &World, object: &str, what: &str, began: Instant) -> anyhow::Result<()> {
+    let event = world.cluster.await_event("acme", REASON, &[object], AT_ONCE).await?;
+    say(format!("{what} repaired and told after {:.1} s: {event}", began.elapsed().as_secs_f64()));
+    Ok(())
+}
