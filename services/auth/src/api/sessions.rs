@@ -1,0 +1,95 @@
+//! `/api/auth/sign-in`, `/refresh` and `/sign-out`: sessions.
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::StatusCode};
+use contracts::api::{Problem, RefreshRequest, SignInRequest, Tokens};
+use kit::{
+    docs::{BodyProblems, FaultProblems},
+    error::ApiError,
+    extract::Json,
+};
+use secrecy::ExposeSecret as _;
+
+use crate::{domain::Grant, error::Error, store::AccountStore};
+
+/// Signs in with a username and a password.
+///
+/// An unknown username, a wrong password and an account that is blocked for a while are answered alike.
+#[utoipa::path(
+    post,
+    path = "/api/auth/sign-in",
+    tag = "sessions",
+    request_body = SignInRequest,
+    responses(
+        (status = OK, description = "Tokens of a new session", body = Tokens),
+        (status = UNAUTHORIZED, description = "unauthenticated", body = Problem,
+            content_type = "application/problem+json"),
+        BodyProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn sign_in(
+    State(accounts): State<Arc<dyn AccountStore>>,
+    Json(request): Json<SignInRequest>,
+) -> Result<Json<Tokens>, ApiError> {
+    let grant = accounts.sign_in(&request.username, &request.password.into()).await;
+    Ok(Json(grant.map_err(Error::from)?.into()))
+}
+
+/// Exchanges a refresh token for new tokens of the same session.
+#[utoipa::path(
+    post,
+    path = "/api/auth/refresh",
+    tag = "sessions",
+    request_body = RefreshRequest,
+    responses(
+        (status = OK, description = "New tokens", body = Tokens),
+        (status = UNAUTHORIZED, description = "unauthenticated (sign in again)", body = Problem,
+            content_type = "application/problem+json"),
+        BodyProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn refresh(
+    State(accounts): State<Arc<dyn AccountStore>>,
+    Json(request): Json<RefreshRequest>,
+) -> Result<Json<Tokens>, ApiError> {
+    let grant = accounts.refresh(&request.refresh_token.into()).await;
+    Ok(Json(grant.map_err(Error::from)?.into()))
+}
+
+/// Ends the session of a refresh token; ending it again is answered the same way.
+///
+/// Access tokens of the session stay valid until they expire, at most five minutes later.
+#[utoipa::path(
+    post,
+    path = "/api/auth/sign-out",
+    tag = "sessions",
+    request_body = RefreshRequest,
+    responses(
+        (status = NO_CONTENT, description = "The session has ended"),
+        (status = UNAUTHORIZED, description = "unauthenticated (not a refresh token of this realm)",
+            body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn sign_out(
+    State(accounts): State<Arc<dyn AccountStore>>,
+    Json(request): Json<RefreshRequest>,
+) -> Result<StatusCode, ApiError> {
+    accounts.sign_out(&request.refresh_token.into()).await.map_err(Error::from)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<Grant> for Tokens {
+    fn from(grant: Grant) -> Self {
+        Self {
+            access_token: grant.access_token.expose_secret().to_owned(),
+            expires_in_seconds: grant.expires_in_seconds,
+            refresh_token: grant.refresh_token.expose_secret().to_owned(),
+            refresh_expires_in_seconds: grant.refresh_expires_in_seconds,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Where accounts and sessions are kept: the tenant's realm.
+
+mod keycloak;
+mod memory;
+
+use contracts::UserId;
+use secrecy::SecretString;
+use tonic::async_trait;
+
+pub use self::{keycloak::Keycloak, memory::MemoryStore};
+use crate::domain::{Grant, NewAccount};
+
+/// A store of accounts. Its suite (`tests/it/store.rs`) runs on every implementation.
+#[async_trait]
+pub trait AccountStore: Send + Sync + 'static {
+    /// Makes an account and returns its id.
+    async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError>;
+
+    /// Begins a session. Whatever keeps a person out is the same [`StoreError::Rejected`].
+    async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError>;
+
+    /// Goes on with a session.
+    async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError>;
+
+    /// Ends a session; one that has ended already stays so.
+    async fn sign_out(&self, refresh_token: &SecretString) -> Result<(), StoreError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the username {0} is taken")]
+    Taken(String),
+    /// In the words of the realm, which names its rule and never the password.
+    #[error("{0}")]
+    Refused(String),
+    #[error("the username or the password is wrong")]
+    Rejected,
+    #[error("the refresh token is not valid, or its session has ended")]
+    InvalidRefreshToken,
+    #[error("failed to reach the realm to {step}")]
+    Unreachable { step: &'static str, source: reqwest::Error },
+    #[error("the realm could not {step}: it answered {status}")]
+    Unable { step: &'static str, status: u16 },
+    #[error("the realm refused to let this service {step}: {status} {error}")]
+    Misconfigured { step: &'static str, status: u16, error: String },
+    #[error("the realm answered {step} with something else")]
+    Unreadable { step: &'static str },
+}

@@ -1,0 +1,269 @@
+//! Accounts and sessions in a Keycloak realm.
+
+use std::time::{Duration, Instant};
+
+use contracts::UserId;
+use reqwest::{
+    Response, StatusCode,
+    header::{AUTHORIZATION, LOCATION},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::Mutex;
+use tonic::async_trait;
+
+use super::{AccountStore, StoreError};
+use crate::{
+    config::RealmArgs,
+    domain::{Grant, NewAccount},
+};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Checking a password is hashing, which a busy Keycloak queues; a person waits no longer than this anyway.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The service account's token is renewed this long before it expires: longer than any call that uses it takes.
+const RENEW_BEFORE: Duration = Duration::from_secs(15);
+/// Longest text of the realm that is passed on.
+const MAX_WORDS: usize = 200;
+
+/// One realm, seen through a client of it that has a service account.
+pub struct Keycloak {
+    http: reqwest::Client,
+    token_url: String,
+    logout_url: String,
+    users_url: String,
+    client_id: String,
+    client_secret: SecretString,
+    service_token: Mutex<Option<ServiceToken>>,
+}
+
+struct ServiceToken {
+    token: SecretString,
+    renew_at: Instant,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: SecretString,
+    expires_in: i64,
+    #[serde(default)]
+    refresh_token: SecretString,
+    #[serde(default)]
+    refresh_expires_in: i64,
+}
+
+/// The fields in which Keycloak's parts say what is wrong.
+#[derive(Default, Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    error_description: String,
+    #[serde(default, rename = "errorMessage")]
+    error_message: String,
+}
+
+impl Keycloak {
+    /// Returns the realm; nothing is asked of it yet.
+    pub fn new(args: &RealmArgs) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        let base = args.keycloak_url.as_str().trim_end_matches('/');
+        let (realm, openid) = (&args.realm, format!("{base}/realms/{}/protocol/openid-connect", args.realm));
+        Ok(Self {
+            http,
+            token_url: format!("{openid}/token"),
+            logout_url: format!("{openid}/logout"),
+            users_url: format!("{base}/admin/realms/{realm}/users"),
+            client_id: args.oidc_client_id.clone(),
+            client_secret: args.oidc_client_secret.clone(),
+            service_token: Mutex::default(),
+        })
+    }
+
+    /// Posts a form with the credentials of our client.
+    async fn post<T: Serialize + ?Sized + Sync>(
+        &self,
+        step: &'static str,
+        url: &str,
+        form: &T,
+    ) -> Result<Response, StoreError> {
+        let request = self
+            .http
+            .post(url)
+            .basic_auth(&self.client_id, Some(self.client_secret.expose_secret()))
+            .form(form);
+        request.send().await.map_err(|source| StoreError::Unreachable { step, source })
+    }
+
+    /// Returns a token of the service account, and a fresh one when asked to.
+    async fn service_token(&self, fresh: bool) -> Result<SecretString, StoreError> {
+        // Held over the request on purpose: one renewal at a time, the others wait for its result.
+        let mut cached = self.service_token.lock().await;
+        if let Some(held) = cached.as_ref().filter(|held| !fresh && Instant::now() < held.renew_at) {
+            return Ok(held.token.clone());
+        }
+        let step = "sign in with its service account";
+        let response = self.post(step, &self.token_url, &[("grant_type", "client_credentials")]).await?;
+        if !response.status().is_success() {
+            return Err(fault(step, response.status(), &refusal(response).await));
+        }
+        let answer = tokens(step, response).await?;
+        let lifetime = Duration::from_secs(answer.expires_in.max(0).unsigned_abs());
+        let renew_at = Instant::now() + lifetime.saturating_sub(RENEW_BEFORE);
+        *cached = Some(ServiceToken { token: answer.access_token.clone(), renew_at });
+        Ok(answer.access_token)
+    }
+
+    async fn create(&self, account: &NewAccount, token: &SecretString) -> Result<Response, StoreError> {
+        let user = json!({
+            "username": account.username.as_str(),
+            "enabled": true,
+            "credentials": [
+                {"type": "password", "value": account.password.expose_secret(), "temporary": false}
+            ],
+        });
+        let request = self
+            .http
+            .post(&self.users_url)
+            .header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()))
+            .json(&user);
+        let step = "make an account";
+        request.send().await.map_err(|source| StoreError::Unreachable { step, source })
+    }
+}
+
+#[async_trait]
+impl AccountStore for Keycloak {
+    #[tracing::instrument(name = "auth.store.register", skip_all)]
+    async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError> {
+        let step = "make an account";
+        let mut response = self.create(account, &self.service_token(false).await?).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            // The realm has forgotten a token that has not expired: its keys were rotated, or it was made anew.
+            response = self.create(account, &self.service_token(true).await?).await?;
+        }
+        match response.status() {
+            StatusCode::CREATED => {
+                let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+                let id = location.and_then(|location| location.rsplit('/').next());
+                id.and_then(|id| id.parse().ok()).ok_or(StoreError::Unreadable { step })
+            }
+            StatusCode::CONFLICT => Err(StoreError::Taken(account.username.to_string())),
+            StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
+    #[tracing::instrument(name = "auth.store.sign_in", skip_all)]
+    async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError> {
+        let form =
+            [("grant_type", "password"), ("username", username), ("password", password.expose_secret())];
+        let step = "sign somebody in";
+        grant(step, self.post(step, &self.token_url, &form).await?, || StoreError::Rejected).await
+    }
+
+    #[tracing::instrument(name = "auth.store.refresh", skip_all)]
+    async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError> {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
+        let step = "go on with a session";
+        let response = self.post(step, &self.token_url, &form).await?;
+        grant(step, response, || StoreError::InvalidRefreshToken).await
+    }
+
+    #[tracing::instrument(name = "auth.store.sign_out", skip_all)]
+    async fn sign_out(&self, refresh_token: &SecretString) -> Result<(), StoreError> {
+        let step = "end a session";
+        let form = [("refresh_token", refresh_token.expose_secret())];
+        let response = self.post(step, &self.logout_url, &form).await?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        let (status, refusal) = (response.status(), refusal(response).await);
+        if refusal.error == "invalid_grant" {
+            return Err(StoreError::InvalidRefreshToken);
+        }
+        Err(fault(step, status, &refusal))
+    }
+}
+
+/// Reads the answer of the token endpoint. `rejected` is the error for whatever the person got wrong.
+async fn grant(
+    step: &'static str,
+    response: Response,
+    rejected: impl FnOnce() -> StoreError + Send,
+) -> Result<Grant, StoreError> {
+    let status = response.status();
+    if !status.is_success() {
+        let refusal = refusal(response).await;
+        if refusal.error != "invalid_grant" {
+            return Err(fault(step, status, &refusal));
+        }
+        // Such as "Account is not fully set up": for the tenant's administrators, and not for who is at the door.
+        tracing::debug!(reason = words(&refusal), "the realm did not {step}");
+        return Err(rejected());
+    }
+    let answer = tokens(step, response).await?;
+    Ok(Grant {
+        access_token: answer.access_token,
+        expires_in_seconds: answer.expires_in,
+        refresh_token: answer.refresh_token,
+        refresh_expires_in_seconds: answer.refresh_expires_in,
+    })
+}
+
+async fn tokens(step: &'static str, response: Response) -> Result<TokenAnswer, StoreError> {
+    response.json().await.map_err(|source| {
+        if source.is_decode() {
+            StoreError::Unreadable { step }
+        } else {
+            StoreError::Unreachable { step, source }
+        }
+    })
+}
+
+/// Reads what is wrong; an answer that is no JSON says nothing.
+async fn refusal(response: Response) -> Refusal {
+    response.json().await.unwrap_or_default()
+}
+
+/// Returns the error for an answer that is no fault of the person.
+fn fault(step: &'static str, status: StatusCode, refusal: &Refusal) -> StoreError {
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return StoreError::Unable { step, status: status.as_u16() };
+    }
+    StoreError::Misconfigured { step, status: status.as_u16(), error: words(refusal) }
+}
+
+/// Returns the realm's own words. They name a rule or a field, never a value.
+fn words(refusal: &Refusal) -> String {
+    let words = [&refusal.error_description, &refusal.error_message, &refusal.error];
+    let words = words.into_iter().find(|words| !words.is_empty());
+    let words = words.map_or("the realm refused it without a reason", |words| words);
+    words.chars().filter(|c| !c.is_control()).take(MAX_WORDS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_telling_words_are_passed_on() {
+        let check = |json: &str, expected: &str| {
+            assert_eq!(words(&serde_json::from_str(json).expect("a refusal")), expected);
+        };
+        check(
+            r#"{"error":"invalidPasswordMinLengthMessage","error_description":"Invalid password: minimum length 8."}"#,
+            "Invalid password: minimum length 8.",
+        );
+        check(
+            r#"{"field":"username","errorMessage":"error-invalid-length","params":["username",3]}"#,
+            "error-invalid-length",
+        );
+        check("{}", "the realm refused it without a reason");
+    }
+}

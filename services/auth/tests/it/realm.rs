@@ -1,0 +1,132 @@
+//! A realm of its own for one test, on the real Keycloak.
+
+use auth::config::RealmArgs;
+use kit::{config::OidcArgs, testing::stack};
+use reqwest::{Client, Method};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+const CLIENT_ID: &str = "messenger-auth";
+/// Wrong passwords after which the realm blocks an account for a while.
+pub const FAILURES: usize = 3;
+
+/// A realm like those that the operator makes. Deleted with the value.
+pub struct Realm {
+    name: String,
+    secret: SecretString,
+}
+
+impl Realm {
+    /// Makes a realm nobody else uses.
+    pub async fn create() -> Self {
+        let (name, secret) = (format!("test{}", Uuid::now_v7().simple()), Uuid::new_v4().to_string());
+        let realm = json!({
+            "realm": name,
+            "enabled": true,
+            "passwordPolicy": "length(8)",
+            "bruteForceProtected": true,
+            "failureFactor": FAILURES,
+            "accessTokenLifespan": 300,
+            "clients": [{
+                "clientId": CLIENT_ID,
+                "secret": secret,
+                "publicClient": false,
+                "standardFlowEnabled": false,
+                "directAccessGrantsEnabled": true,
+                "serviceAccountsEnabled": true,
+                "protocolMappers": [{
+                    "name": "audience",
+                    "protocol": "openid-connect",
+                    "protocolMapper": "oidc-audience-mapper",
+                    "config": {"included.custom.audience": "messenger", "access.token.claim": "true"},
+                }],
+            }],
+            "users": [{
+                "username": format!("service-account-{CLIENT_ID}"),
+                "enabled": true,
+                "serviceAccountClientId": CLIENT_ID,
+                "clientRoles": {"realm-management": ["manage-users", "view-users", "query-users"]},
+            }],
+        });
+        let made = Self { name: name.clone(), secret: secret.into() };
+        let admin = Admin::sign_in().await;
+        admin.send(Method::POST, "/admin/realms", Some(realm)).await;
+        // People register with no more than a username: without this, a profile that lacks an e-mail address keeps
+        // them from signing in.
+        let path = format!("/admin/realms/{name}/authentication/required-actions/VERIFY_PROFILE");
+        let action = json!({
+            "alias": "VERIFY_PROFILE", "name": "Verify Profile", "providerId": "VERIFY_PROFILE",
+            "enabled": false, "defaultAction": false, "priority": 100, "config": {},
+        });
+        admin.send(Method::PUT, &path, Some(action)).await;
+        made
+    }
+
+    /// Returns the settings that the service reaches it with.
+    pub fn args(&self) -> RealmArgs {
+        RealmArgs {
+            keycloak_url: stack("KEYCLOAK_URL").parse().expect("KEYCLOAK_URL is a URL"),
+            realm: self.name.clone(),
+            oidc_client_id: CLIENT_ID.to_owned(),
+            oidc_client_secret: self.secret.expose_secret().into(),
+        }
+    }
+
+    /// Returns the settings that accept its tokens.
+    pub fn oidc(&self) -> OidcArgs {
+        OidcArgs {
+            oidc_issuer: format!("{}/realms/{}", stack("KEYCLOAK_URL"), self.name),
+            oidc_audience: "messenger".to_owned(),
+        }
+    }
+}
+
+impl Drop for Realm {
+    fn drop(&mut self) {
+        let path = format!("/admin/realms/{}", self.name);
+        // Dropping is synchronous and may happen inside a runtime, which cannot be blocked on: hence the thread.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                Admin::sign_in().await.send(Method::DELETE, &path, None).await;
+            });
+        });
+        drop(dropped.join());
+    }
+}
+
+/// The administrator of the whole server.
+struct Admin {
+    http: Client,
+    url: String,
+    token: String,
+}
+
+impl Admin {
+    async fn sign_in() -> Self {
+        let (http, url) = (Client::new(), stack("KEYCLOAK_URL"));
+        let (username, password) = (stack("KEYCLOAK_ADMIN_USERNAME"), stack("KEYCLOAK_ADMIN_PASSWORD"));
+        let form = [
+            ("grant_type", "password"),
+            ("client_id", "admin-cli"),
+            ("username", &username),
+            ("password", &password),
+        ];
+        let path = format!("{url}/realms/master/protocol/openid-connect/token");
+        let response = http.post(path).form(&form).send().await.expect("Keycloak answers");
+        let answer: Value = response.json().await.expect("an answer");
+        let token = answer["access_token"].as_str().expect("the administrator signs in").to_owned();
+        Self { http, url, token }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("Keycloak answers");
+        let status = response.status();
+        assert!(status.is_success(), "{path}: {status}");
+    }
+}

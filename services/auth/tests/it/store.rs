@@ -1,0 +1,219 @@
+//! One suite for every store, and what only a realm can get wrong.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
+};
+
+use auth::{
+    config::RealmArgs,
+    domain::NewAccount,
+    error::Error,
+    store::{AccountStore, Keycloak, MemoryStore, StoreError},
+};
+use axum::{
+    Json, Router,
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse as _,
+    routing::post,
+};
+use contracts::{ErrorCode, api::RegisterRequest};
+use kit::{auth::TokenVerifier, error::ServiceError as _};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+use crate::realm::{FAILURES, Realm};
+
+type Store = dyn AccountStore;
+
+const PASSWORD: &str = "correct horse";
+
+fn account(username: &str, password: &str) -> NewAccount {
+    let request =
+        RegisterRequest { username: username.to_owned(), password: password.to_owned(), display_name: None };
+    NewAccount::parse(request).expect("an account")
+}
+
+/// Returns a username nobody else has.
+fn username() -> String {
+    format!("a{}", &Uuid::new_v4().simple().to_string()[..20])
+}
+
+fn secret(text: &str) -> SecretString {
+    text.into()
+}
+
+async fn a_session_lives_from_sign_in_to_sign_out(store: &Store) {
+    let name = username();
+    store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let first = store.sign_in(&name, &secret(PASSWORD)).await.expect("a session");
+    assert!(first.expires_in_seconds > 0 && first.refresh_expires_in_seconds >= first.expires_in_seconds);
+    let second = store.refresh(&first.refresh_token).await.expect("new tokens");
+    assert_ne!(first.access_token.expose_secret(), second.access_token.expose_secret());
+    let other = store.sign_in(&name, &secret(PASSWORD)).await.expect("another session");
+    store.sign_out(&second.refresh_token).await.expect("an end");
+    store.sign_out(&second.refresh_token).await.expect("the same end");
+    let after = store.refresh(&second.refresh_token).await;
+    assert!(matches!(after, Err(StoreError::InvalidRefreshToken)), "{after:?}");
+    store.refresh(&other.refresh_token).await.expect("the other session goes on");
+}
+
+async fn a_username_is_taken_once(store: &Store) {
+    let name = username();
+    store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let again = store.register(&account(&name, "another password")).await;
+    assert!(matches!(&again, Err(StoreError::Taken(taken)) if *taken == name), "{again:?}");
+    store.sign_in(&name, &secret(PASSWORD)).await.expect("the first password holds");
+}
+
+async fn a_password_that_the_policy_refuses_makes_no_account(store: &Store) {
+    let name = username();
+    let error = store.register(&account(&name, "sh0rt!")).await.expect_err("too short");
+    assert!(matches!(&error, StoreError::Refused(words) if words.contains("minimum length 8")), "{error:?}");
+    assert!(!format!("{error:?}").contains("sh0rt!"));
+    store.register(&account(&name, PASSWORD)).await.expect("the name is free still");
+}
+
+async fn an_unknown_name_and_a_wrong_password_look_the_same(store: &Store) {
+    let name = username();
+    store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let wrong = store.sign_in(&name, &secret("wrong horse")).await.expect_err("a wrong password");
+    let unknown = store.sign_in(&username(), &secret(PASSWORD)).await.expect_err("an unknown name");
+    assert_eq!(format!("{wrong:?} {wrong}"), format!("{unknown:?} {unknown}"));
+    assert!(matches!(wrong, StoreError::Rejected));
+}
+
+async fn what_is_no_refresh_token_is_refused(store: &Store) {
+    let token = secret("not.a.token");
+    assert!(matches!(store.refresh(&token).await, Err(StoreError::InvalidRefreshToken)));
+    assert!(matches!(store.sign_out(&token).await, Err(StoreError::InvalidRefreshToken)));
+}
+
+async fn suite(store: &Store) {
+    a_session_lives_from_sign_in_to_sign_out(store).await;
+    a_username_is_taken_once(store).await;
+    a_password_that_the_policy_refuses_makes_no_account(store).await;
+    an_unknown_name_and_a_wrong_password_look_the_same(store).await;
+    what_is_no_refresh_token_is_refused(store).await;
+}
+
+#[tokio::test]
+async fn the_suite_holds_in_memory() {
+    suite(&MemoryStore::default()).await;
+}
+
+/// In one realm and one test: making a realm costs Keycloak a second.
+#[tokio::test]
+async fn the_suite_holds_on_a_realm_and_its_tokens_are_ours() {
+    let realm = Realm::create().await;
+    let store = Keycloak::new(&realm.args()).expect("a client");
+    suite(&store).await;
+
+    let name = username();
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let grant = store.sign_in(&name, &secret(PASSWORD)).await.expect("a session");
+    let verifier = TokenVerifier::new(&realm.oidc()).expect("a verifier");
+    let claims = verifier.verify(grant.access_token.expose_secret()).await.expect("a token of this tenant");
+    assert_eq!((claims.user_id, claims.username), (user_id, name.clone()));
+    assert!(verifier.verify(grant.refresh_token.expose_secret()).await.is_err(), "no access token");
+
+    for _ in 0..FAILURES {
+        assert!(matches!(store.sign_in(&name, &secret("guess")).await, Err(StoreError::Rejected)));
+    }
+    let blocked = store.sign_in(&name, &secret(PASSWORD)).await;
+    assert!(matches!(blocked, Err(StoreError::Rejected)), "blocked for a while: {blocked:?}");
+
+    let args = RealmArgs { oidc_client_secret: "wrong".into(), ..realm.args() };
+    let stranger = Keycloak::new(&args).expect("a client");
+    let error =
+        Error::from(stranger.sign_in(&name, &secret(PASSWORD)).await.expect_err("no client of the realm"));
+    assert_eq!(error.code(), ErrorCode::Internal);
+}
+
+/// A realm that says what the test wants, and counts what it is asked.
+#[derive(Default)]
+struct Script {
+    tokens: AtomicUsize,
+    /// Requests for an account that are answered 401, as a realm does that has forgotten a token.
+    forget: AtomicUsize,
+}
+
+async fn scripted(script: Arc<Script>) -> Keycloak {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let addr = listener.local_addr().expect("an address");
+    let tokens = script.clone();
+    let token = move || async move {
+        tokens.tokens.fetch_add(1, SeqCst);
+        Json(json!({"access_token": "service", "expires_in": 60}))
+    };
+    let users = move |headers: HeaderMap| async move {
+        let forget = script.forget.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if forget || headers["authorization"] != "Bearer service" {
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
+        (StatusCode::CREATED, [("location", format!("/users/{}", Uuid::now_v7()))]).into_response()
+    };
+    let router = Router::new()
+        .route("/realms/acme/protocol/openid-connect/token", post(token))
+        .route("/admin/realms/acme/users", post(users));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Keycloak::new(&args(&format!("http://{addr}/"))).expect("a client")
+}
+
+fn args(url: &str) -> RealmArgs {
+    RealmArgs {
+        keycloak_url: url.parse().expect("a URL"),
+        realm: "acme".to_owned(),
+        oidc_client_id: "messenger-auth".to_owned(),
+        oidc_client_secret: "secret".into(),
+    }
+}
+
+#[tokio::test]
+async fn registrations_at_once_share_one_service_token() {
+    let script = Arc::new(Script::default());
+    let store = Arc::new(scripted(script.clone()).await);
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.register(&account(&username(), PASSWORD)).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic").expect("an account");
+    }
+    assert_eq!(script.tokens.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_forgotten_service_token_is_renewed_once() {
+    let script = Arc::new(Script::default());
+    let store = scripted(script.clone()).await;
+    store.register(&account(&username(), PASSWORD)).await.expect("an account");
+    script.forget.store(1, SeqCst);
+    store.register(&account(&username(), PASSWORD)).await.expect("an account");
+    assert_eq!(script.tokens.load(SeqCst), 2);
+    script.forget.store(2, SeqCst);
+    let error = store.register(&account(&username(), PASSWORD)).await.expect_err("no account");
+    assert_eq!(Error::from(error).code(), ErrorCode::Internal);
+    assert_eq!(script.tokens.load(SeqCst), 3, "asked once more, and not for ever");
+}
+
+#[tokio::test]
+async fn a_realm_that_is_down_is_unavailable() {
+    // Port 9 (discard) of loopback: nobody listens there.
+    let store = Keycloak::new(&args("http://127.0.0.1:9")).expect("a client");
+    let token = secret("token");
+    let errors = [
+        store.register(&account(&username(), PASSWORD)).await.err(),
+        store.sign_in("ann", &secret(PASSWORD)).await.err(),
+        store.refresh(&token).await.err(),
+        store.sign_out(&token).await.err(),
+    ];
+    for error in errors {
+        let error = Error::from(error.expect("nobody answers"));
+        assert_eq!(error.code(), ErrorCode::Unavailable, "{error}");
+    }
+}
