@@ -180,20 +180,57 @@ pub fn tenant_acls(tenant: &str) -> BTreeSet<Acl> {
 /// One difference between what a tenant has in Kafka and what it should have.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KafkaChange {
-    TakeOwnership { tenant: String, released: bool },
-    CreateUser { user: String },
-    SetPassword { user: String },
+    TakeOwnership {
+        tenant: String,
+        released: bool,
+    },
+    CreateUser {
+        user: String,
+    },
+    SetPassword {
+        user: String,
+    },
     CreateTopic(TopicDesired),
-    SetTopicConfig { topic: String, key: String, from: Option<String>, to: String },
-    UnsetTopicConfig { topic: String, key: String, from: String },
-    Grant { acl: Acl, user: String },
-    Revoke { acl: Acl, user: String },
-    SetQuota { user: String, key: String, from: Option<f64>, to: f64 },
-    UnsetQuota { user: String, key: String, from: f64 },
+    SetTopicConfig {
+        topic: String,
+        key: String,
+        from: Option<String>,
+        to: String,
+    },
+    UnsetTopicConfig {
+        topic: String,
+        key: String,
+        from: String,
+    },
+    Grant {
+        acl: Acl,
+        user: String,
+    },
+    Revoke {
+        acl: Acl,
+        user: String,
+    },
+    SetQuota {
+        user: String,
+        key: String,
+        from: Option<f64>,
+        to: f64,
+    },
+    UnsetQuota {
+        user: String,
+        key: String,
+        from: f64,
+    },
     /// Another partition count would send a chat's records elsewhere: never changed in place.
-    PartitionsDiffer { topic: String, has: i32, wants: i32 },
+    PartitionsDiffer {
+        topic: String,
+        has: i32,
+        wants: i32,
+    },
     /// A topic that was seen before is gone, with its messages.
-    TopicLost { topic: String },
+    TopicLost {
+        topic: String,
+    },
 }
 
 impl KafkaChange {
@@ -232,7 +269,9 @@ impl fmt::Display for KafkaChange {
             }
             Self::Grant { acl, user } => write!(f, "{acl} for user {user}"),
             Self::Revoke { acl, user } => write!(f, "revoke from user {user}: {acl}"),
-            Self::SetQuota { user, key, from: None, to } => write!(f, "set {key} of user {user}: none -> {to}"),
+            Self::SetQuota { user, key, from: None, to } => {
+                write!(f, "set {key} of user {user}: none -> {to}")
+            }
             Self::SetQuota { user, key, from: Some(from), to } => {
                 write!(f, "set {key} of user {user}: {from} -> {to}")
             }
@@ -404,7 +443,8 @@ mod tests {
         check(
             |_, observed| {
                 observed.user = UserObserved::OtherPassword;
-                observed.quotas = BTreeMap::from([("request_percentage".into(), 1.0), ("producer_byte_rate".into(), 5.0)]);
+                observed.quotas =
+                    BTreeMap::from([("request_percentage".into(), 1.0), ("producer_byte_rate".into(), 5.0)]);
                 observed.acls.insert(Acl::allow(TOPIC, "other.".into(), PREFIXED, READ));
             },
             &[

@@ -9,7 +9,9 @@ use secrecy::SecretString;
 
 use super::wire::{Connection, WireError};
 use super::{Acl, KafkaChange, KafkaDesired, KafkaNames, KafkaObserved, TopicObserved, UserObserved, plan};
-use crate::backend::{BackendError, Credentials, IdlePool, Ownership, PasswordMemo, RELEASED, System, one_line, within};
+use crate::backend::{
+    BackendError, Credentials, IdlePool, Ownership, PasswordMemo, RELEASED, System, one_line, within,
+};
 
 /// Connecting and logging in: a healthy broker takes 5 ms, a refused login 300 ms (the broker delays it on purpose).
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -75,7 +77,8 @@ impl KafkaAdmin {
         changes: &[KafkaChange],
     ) -> Vec<Result<(), BackendError>> {
         let mut results = Vec::with_capacity(changes.len());
-        let same_kind = |a: &KafkaChange, b: &KafkaChange| std::mem::discriminant(a) == std::mem::discriminant(b);
+        let same_kind =
+            |a: &KafkaChange, b: &KafkaChange| std::mem::discriminant(a) == std::mem::discriminant(b);
         for run in changes.chunk_by(same_kind) {
             let expected = results.len() + run.len();
             match self.apply_run(desired, run).await {
@@ -84,7 +87,8 @@ impl KafkaAdmin {
             }
             results.resize_with(expected, || Err(self.refused("apply a change", "no answer for it", true)));
         }
-        let written = || changes.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(change, _)| change);
+        let written =
+            || changes.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(change, _)| change);
         if written().next().is_some() {
             self.settle(async || {
                 let left = plan(desired, &self.observe(desired).await?);
@@ -142,7 +146,9 @@ impl KafkaAdmin {
                     KafkaChange::SetTopicConfig { topic, key, to, .. } => {
                         Some((topic.clone(), key.clone(), Some(to.clone())))
                     }
-                    KafkaChange::UnsetTopicConfig { topic, key, .. } => Some((topic.clone(), key.clone(), None)),
+                    KafkaChange::UnsetTopicConfig { topic, key, .. } => {
+                        Some((topic.clone(), key.clone(), None))
+                    }
                     _ => None,
                 };
                 self.alter_topic_configs(&run.iter().filter_map(edit).collect::<Vec<_>>()).await
@@ -338,7 +344,12 @@ impl KafkaAdmin {
 
     /// Reads an item's error code. `fine` lists codes that mean "already so". The broker's own message is left out: it
     /// may hold a dump of the request.
-    pub(super) fn verdict(&self, code: i16, fine: &[ResponseError], action: &str) -> Result<(), BackendError> {
+    pub(super) fn verdict(
+        &self,
+        code: i16,
+        fine: &[ResponseError],
+        action: &str,
+    ) -> Result<(), BackendError> {
         match ResponseError::try_from_code(code) {
             None => Ok(()),
             Some(error) if fine.contains(&error) => Ok(()),

@@ -43,7 +43,8 @@ impl<'a> Exchange<'a> {
         let salt = field(server_first, 's').and_then(|salt| BASE64.decode(salt).ok());
         let salt = salt.ok_or("challenge without salt")?;
         let rounds = field(server_first, 'i').and_then(|rounds| rounds.parse::<NonZeroU32>().ok());
-        let rounds = rounds.filter(|rounds| rounds.get() <= MAX_ROUNDS).ok_or("challenge with unusable rounds")?;
+        let rounds =
+            rounds.filter(|rounds| rounds.get() <= MAX_ROUNDS).ok_or("challenge with unusable rounds")?;
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err("challenge with a foreign nonce");
         }
@@ -105,8 +106,13 @@ mod tests {
         let exchange = Exchange::with_nonce("user", "pencil", NONCE.into());
         assert_eq!(exchange.client_first(), "n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         let (answer, signature) = exchange.client_final(SERVER_FIRST).unwrap();
-        assert_eq!(answer, "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=gMGXRcevScNtxZ6/8lQYpGtnsNAc3mGcmNomv+xnoOMw+3R2xNJdMNnzMlTN8PPC6wdp6dybEmDYXYTxwnYPJQ==");
-        assert!(signature.matches("v=ZQnYEgWQMFmmsM8aQMF0nDDCy/AgCzkwk8CmMZYcMg0vSVlKDanekLtifDSeVGT4+5ZxXnJq199RVG2rR7N7Zw=="));
+        assert_eq!(
+            answer,
+            "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=gMGXRcevScNtxZ6/8lQYpGtnsNAc3mGcmNomv+xnoOMw+3R2xNJdMNnzMlTN8PPC6wdp6dybEmDYXYTxwnYPJQ=="
+        );
+        assert!(signature.matches(
+            "v=ZQnYEgWQMFmmsM8aQMF0nDDCy/AgCzkwk8CmMZYcMg0vSVlKDanekLtifDSeVGT4+5ZxXnJq199RVG2rR7N7Zw=="
+        ));
         assert!(!signature.matches("v=AAAA"));
     }
 

@@ -92,14 +92,19 @@ impl Connection {
         let mut answer = vec![0; length];
         self.stream.read_exact(&mut answer).await?;
         let mut answer = Bytes::from(answer);
-        let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version)).map_err(broken)?;
+        let header =
+            ResponseHeader::decode(&mut answer, R::Response::header_version(version)).map_err(broken)?;
         if header.correlation_id != self.correlation_id {
             return Err(WireError::Protocol("an answer to another request".into()));
         }
         let response = R::Response::decode(&mut answer, version).map_err(broken)?;
         // Bytes left over mean that a version or a field was misread.
         if answer.has_remaining() {
-            return Err(WireError::Protocol(format!("{} unread bytes in answer to API {}", answer.len(), R::KEY)));
+            return Err(WireError::Protocol(format!(
+                "{} unread bytes in answer to API {}",
+                answer.len(),
+                R::KEY
+            )));
         }
         Ok(response)
     }
@@ -114,8 +119,9 @@ impl Connection {
             return Err(WireError::Protocol(format!("version negotiation: {error}")));
         }
         let ranges = answer.api_keys.iter();
-        self.offered =
-            ranges.map(|key| (key.api_key, VersionRange { min: key.min_version, max: key.max_version })).collect();
+        self.offered = ranges
+            .map(|key| (key.api_key, VersionRange { min: key.min_version, max: key.max_version }))
+            .collect();
         Ok(())
     }
 

@@ -1,0 +1,378 @@
+//! Reads and writes a tenant's part of the CQL store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scylla::client::PoolSize;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
+    MetadataError, NewSessionError, RequestAttemptError,
+};
+use scylla::response::query_result::{QueryResult, QueryRowsResult};
+use scylla::value::{CqlValue, Row};
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
+
+use super::hash::bcrypt_hash;
+use super::{
+    CqlChange, CqlDesired, CqlFlavor, CqlNames, CqlObserved, Permission, RoleObserved, wanted_replication,
+};
+use crate::backend::{
+    BackendError, Credentials, Ownership, RELEASED, System, identifier, literal, one_line, within,
+};
+
+/// Connecting and logging in: a healthy node takes 150 ms, most of it bcrypt.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Schema changes take 0.05-0.5 s each on a busy machine; on several nodes the wait for agreement comes on top.
+const DDL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Administers tenants in one CQL store. Made without I/O; connects on first use and again after a failure.
+pub struct CqlAdmin {
+    contact_points: Vec<String>,
+    endpoint: String,
+    flavor: CqlFlavor,
+    credentials: Credentials,
+    session: Mutex<Option<Arc<Session>>>,
+    /// One schema change at a time: concurrent ones from several coordinators are a known race.
+    ddl: Mutex<()>,
+}
+
+impl CqlAdmin {
+    pub fn new(contact_points: Vec<String>, flavor: CqlFlavor, credentials: Credentials) -> Self {
+        let endpoint = contact_points.join(",");
+        let (session, ddl) = (Mutex::default(), Mutex::default());
+        Self { contact_points, endpoint, flavor, credentials, session, ddl }
+    }
+
+    /// Reads what the tenant has. Writes nothing and logs in as nobody.
+    pub async fn observe(&self, desired: &CqlDesired) -> Result<CqlObserved, BackendError> {
+        let name = identifier(System::Cql, &desired.name)?;
+        let replication = self.replication(name).await?;
+        let role = self.role(name, desired.password.expose_secret()).await?;
+        let something = replication.is_some() || role.is_some();
+        let ownership = self.ownership(name, something, &desired.owner_uid).await?;
+        let permissions = if role.is_some() { self.permissions(name).await? } else { BTreeSet::new() };
+        Ok(CqlObserved { ownership, replication, role, permissions })
+    }
+
+    /// Makes one change of a plan.
+    pub async fn apply(&self, desired: &CqlDesired, change: &CqlChange) -> Result<(), BackendError> {
+        let name = identifier(System::Cql, &desired.name)?;
+        let hash = || literal(&bcrypt_hash(name, desired.password.expose_secret()));
+        let action = change.to_string();
+        let statement = match change {
+            CqlChange::TakeOwnership { .. } => return self.mark(desired, &action).await,
+            CqlChange::CreateKeyspace { replication, .. } => {
+                format!("CREATE KEYSPACE IF NOT EXISTS {name} WITH replication = {}", cql_map(replication))
+            }
+            CqlChange::SetReplication { to, .. } => {
+                format!("ALTER KEYSPACE {name} WITH replication = {}", cql_map(to))
+            }
+            CqlChange::CreateRole { .. } => {
+                let options = "SUPERUSER = false AND LOGIN = true";
+                format!("CREATE ROLE IF NOT EXISTS {name} WITH HASHED PASSWORD = {} AND {options}", hash())
+            }
+            CqlChange::AllowLogin { .. } => format!("ALTER ROLE {name} WITH LOGIN = true"),
+            CqlChange::SetPassword { .. } => format!("ALTER ROLE {name} WITH HASHED PASSWORD = {}", hash()),
+            CqlChange::LeaveRole { group, .. } => format!("REVOKE {} FROM {name}", quoted(group)),
+            CqlChange::Grant { permission, .. } => {
+                format!("GRANT {} ON KEYSPACE {name} TO {name}", permission.permission)
+            }
+            CqlChange::Revoke { permission, .. } => {
+                let resource =
+                    resource_clause(&permission.resource).ok_or_else(|| BackendError::Refused {
+                        system: System::Cql,
+                        action: action.clone(),
+                        detail: "revoke it by hand: the operator does not administer rights of this kind"
+                            .into(),
+                        retryable: false,
+                    })?;
+                format!("REVOKE {} ON {resource} FROM {name}", permission.permission)
+            }
+        };
+        self.change(&action, &statement).await
+    }
+
+    /// Removes the tenant's role, which ends its access, and its keyspace with all tables. Says what was there.
+    pub async fn remove(&self, names: &CqlNames) -> Result<Vec<String>, BackendError> {
+        let name = identifier(System::Cql, &names.name)?;
+        let keyspace = self.replication(name).await?.is_some();
+        let role = self.role(name, "").await?.is_some();
+        let mut removed = Vec::new();
+        if self.ownership(name, keyspace || role, &names.owner_uid).await? == Ownership::Absent {
+            return Ok(removed);
+        }
+        if role {
+            self.change(&format!("drop role {name}"), &format!("DROP ROLE IF EXISTS {name}")).await?;
+            removed.push(format!("role {name}"));
+        }
+        if keyspace {
+            self.change(&format!("drop keyspace {name}"), &format!("DROP KEYSPACE IF EXISTS {name}")).await?;
+            removed.push(format!("keyspace {name}"));
+        }
+        let forget = format!("DELETE FROM posthouse_operator.owners WHERE name = {}", literal(name));
+        self.run(&format!("forget the owner of {name}"), &forget, READ_TIMEOUT).await?;
+        Ok(removed)
+    }
+
+    /// Lets a retained tenant go: its data stays, its role is dropped, and the next owner may take it over.
+    pub async fn release(&self, names: &CqlNames) -> Result<(), BackendError> {
+        let name = identifier(System::Cql, &names.name)?;
+        let something = self.replication(name).await?.is_some();
+        if self.ownership(name, something, &names.owner_uid).await? != Ownership::Ours {
+            return Ok(());
+        }
+        self.change(&format!("drop role {name}"), &format!("DROP ROLE IF EXISTS {name}")).await?;
+        self.run(&format!("release {name}"), &owner_row(name, RELEASED), READ_TIMEOUT).await.map(|_| ())
+    }
+
+    /// Writes the owner's row; makes the operator's own table when it is not there yet.
+    async fn mark(&self, desired: &CqlDesired, action: &str) -> Result<(), BackendError> {
+        let row = owner_row(&desired.name, &desired.owner_uid);
+        if self.run(action, &row, READ_TIMEOUT).await.is_ok() {
+            return Ok(());
+        }
+        let replication = cql_map(&wanted_replication(desired));
+        for statement in [
+            format!("CREATE KEYSPACE IF NOT EXISTS posthouse_operator WITH replication = {replication}"),
+            "CREATE TABLE IF NOT EXISTS posthouse_operator.owners (name text PRIMARY KEY, owner_uid text)"
+                .into(),
+        ] {
+            self.change("create the table of owners", &statement).await?;
+        }
+        self.run(action, &row, READ_TIMEOUT).await.map(|_| ())
+    }
+
+    async fn ownership(
+        &self,
+        name: &str,
+        something: bool,
+        owner_uid: &str,
+    ) -> Result<Ownership, BackendError> {
+        let select =
+            format!("SELECT owner_uid FROM posthouse_operator.owners WHERE name = {}", literal(name));
+        let marker = match self.run(&format!("read the owner of {name}"), &select, READ_TIMEOUT).await {
+            Ok(result) => {
+                self.rows(result)?.and_then(|rows| rows.maybe_first_row::<(String,)>().ok().flatten())
+            }
+            // Before the first tenant there is no table.
+            Err(BackendError::Refused { detail, .. }) if is_missing(&detail) => None,
+            Err(error) => return Err(error),
+        };
+        let marker = marker.map(|(owner,)| owner);
+        if marker.is_none() && !something {
+            return Ok(Ownership::Absent);
+        }
+        Ownership::of(System::Cql, &format!("keyspace or role {name}"), marker.as_deref(), owner_uid)
+    }
+
+    async fn replication(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, BackendError> {
+        let select = format!(
+            "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = {}",
+            literal(name)
+        );
+        let result = self.run(&format!("read keyspace {name}"), &select, READ_TIMEOUT).await?;
+        let Some(rows) = self.rows(result)? else { return Ok(None) };
+        let row =
+            rows.maybe_first_row::<(HashMap<String, String>,)>().map_err(|error| self.unreadable(error))?;
+        let shorten = |(key, value): (String, String)| match key.as_str() {
+            "class" => (key, value.rsplit('.').next().unwrap_or_default().to_owned()),
+            _ => (key, value),
+        };
+        Ok(row.map(|(replication,)| replication.into_iter().map(shorten).collect()))
+    }
+
+    async fn role(&self, name: &str, password: &str) -> Result<Option<RoleObserved>, BackendError> {
+        let table = match self.flavor {
+            CqlFlavor::Scylla => "system.roles",
+            CqlFlavor::Cassandra => "system_auth.roles",
+        };
+        let select =
+            format!("SELECT can_login, salted_hash, member_of FROM {table} WHERE role = {}", literal(name));
+        let result = self.run(&format!("read role {name}"), &select, READ_TIMEOUT).await?;
+        let Some(rows) = self.rows(result)? else { return Ok(None) };
+        type Columns = (Option<bool>, Option<String>, Option<BTreeSet<String>>);
+        let row = rows.maybe_first_row::<Columns>().map_err(|error| self.unreadable(error))?;
+        Ok(row.map(|(can_login, hash, member_of)| RoleObserved {
+            can_login: can_login.unwrap_or_default(),
+            password_matches: hash.is_some_and(|hash| hash == bcrypt_hash(name, password)),
+            member_of: member_of.unwrap_or_default().into_iter().collect(),
+        }))
+    }
+
+    /// Lists the role's own rights; the statement is the same in both flavors, the tables behind it are not.
+    async fn permissions(&self, name: &str) -> Result<BTreeSet<Permission>, BackendError> {
+        let statement = format!("LIST ALL PERMISSIONS OF {name} NORECURSIVE");
+        let result = self.run(&format!("list rights of role {name}"), &statement, READ_TIMEOUT).await?;
+        let mut permissions = BTreeSet::new();
+        let Some(rows) = self.rows(result)? else { return Ok(permissions) };
+        let column = |name: &str| rows.column_specs().iter().position(|column| column.name() == name);
+        let (Some(resource), Some(permission)) = (column("resource"), column("permission")) else {
+            return Err(self.unreadable("no columns resource and permission"));
+        };
+        for row in rows.rows::<Row>().map_err(|error| self.unreadable(error))? {
+            let row = row.map_err(|error| self.unreadable(error))?;
+            let text = |index: usize| match row.columns.get(index) {
+                Some(Some(CqlValue::Text(text))) => Ok(text.clone()),
+                _ => Err(self.unreadable("a right is no text")),
+            };
+            permissions.insert(Permission { resource: text(resource)?, permission: text(permission)? });
+        }
+        Ok(permissions)
+    }
+
+    /// Runs a schema or role change, one at a time.
+    async fn change(&self, action: &str, statement: &str) -> Result<(), BackendError> {
+        let _turn = self.ddl.lock().await;
+        self.run(action, statement, DDL_TIMEOUT).await.map(|_| ())
+    }
+
+    async fn run(&self, action: &str, statement: &str, limit: Duration) -> Result<QueryResult, BackendError> {
+        let session = self.session().await?;
+        let answer = within(System::Cql, &self.endpoint, limit, async {
+            session.query_unpaged(statement, &[]).await.map_err(|error| self.classify(action, error))
+        })
+        .await;
+        if matches!(answer, Err(BackendError::Unavailable { .. })) {
+            self.session.lock().await.take_if(|kept| Arc::ptr_eq(kept, &session));
+        }
+        answer
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, BackendError> {
+        let mut kept = self.session.lock().await;
+        if let Some(session) = &*kept {
+            return Ok(Arc::clone(session));
+        }
+        // One connection is enough for an administrator, and each costs the store a bcrypt at login.
+        let builder = SessionBuilder::new()
+            .known_nodes(&self.contact_points)
+            .user(&self.credentials.username, self.credentials.password.expose_secret())
+            .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
+            .connection_timeout(OPEN_TIMEOUT)
+            .fetch_schema_metadata(false);
+        let building = within(System::Cql, &self.endpoint, OPEN_TIMEOUT, async {
+            builder.build().await.map_err(|error| self.classify_new(error))
+        });
+        let session = Arc::new(building.await?);
+        *kept = Some(Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// Returns `None` for an answer without rows: with nothing to list, LIST answers with a different kind.
+    fn rows(&self, result: QueryResult) -> Result<Option<QueryRowsResult>, BackendError> {
+        if !result.is_rows() {
+            return Ok(None);
+        }
+        result.into_rows_result().map(Some).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, why: impl std::fmt::Display) -> BackendError {
+        let (system, action) = (System::Cql, "answer in a known form".to_owned());
+        BackendError::Refused { system, action, detail: one_line(why), retryable: false }
+    }
+
+    fn classify(&self, action: &str, error: ExecutionError) -> BackendError {
+        match error {
+            ExecutionError::LastAttemptError(RequestAttemptError::DbError(kind, message)) => {
+                // An `ALTER ROLE ... PASSWORD` within 5 s of the last is refused as Overloaded; it passes later.
+                let permanent = matches!(
+                    kind,
+                    DbError::Invalid | DbError::SyntaxError | DbError::Unauthorized | DbError::ConfigError
+                );
+                let (system, detail) = (System::Cql, one_line(message));
+                BackendError::Refused { system, action: action.into(), detail, retryable: !permanent }
+            }
+            ExecutionError::ConnectionPoolError(error) => self.classify_pool(error),
+            other => self.unavailable(other),
+        }
+    }
+
+    fn classify_new(&self, error: NewSessionError) -> BackendError {
+        match error {
+            NewSessionError::MetadataError(MetadataError::ConnectionPoolError(error)) => {
+                self.classify_pool(error)
+            }
+            other => self.unavailable(other),
+        }
+    }
+
+    fn classify_pool(&self, error: ConnectionPoolError) -> BackendError {
+        if let ConnectionPoolError::Broken { last_connection_error } = &error
+            && let ConnectionError::ConnectionSetupRequestError(setup) = last_connection_error
+            && let ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, _) = &setup.error
+        {
+            return BackendError::CredentialsRejected {
+                system: System::Cql,
+                endpoint: self.endpoint.clone(),
+            };
+        }
+        self.unavailable(error)
+    }
+
+    fn unavailable(&self, error: impl std::fmt::Display) -> BackendError {
+        let (system, endpoint) = (System::Cql, self.endpoint.clone());
+        BackendError::Unavailable { system, endpoint, detail: one_line(error) }
+    }
+}
+
+fn owner_row(name: &str, owner: &str) -> String {
+    let (name, owner) = (literal(name), literal(owner));
+    format!("INSERT INTO posthouse_operator.owners (name, owner_uid) VALUES ({name}, {owner})")
+}
+
+fn cql_map(map: &BTreeMap<String, String>) -> String {
+    let entries: Vec<_> =
+        map.iter().map(|(key, value)| format!("{}: {}", literal(key), literal(value))).collect();
+    format!("{{{}}}", entries.join(", "))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Turns the store's spelling of a resource into that of a statement; `None` for kinds the operator leaves alone.
+fn resource_clause(resource: &str) -> Option<String> {
+    let inner = resource.strip_prefix('<')?.strip_suffix('>')?;
+    match inner.split_once(' ')? {
+        ("all", "keyspaces") => Some("ALL KEYSPACES".into()),
+        ("all", "roles") => Some("ALL ROLES".into()),
+        ("keyspace", name) => Some(format!("KEYSPACE {}", quoted(name))),
+        ("role", name) => Some(format!("ROLE {}", quoted(name))),
+        ("table", name) => {
+            let (keyspace, table) = name.split_once('.')?;
+            Some(format!("TABLE {}.{}", quoted(keyspace), quoted(table)))
+        }
+        _ => None,
+    }
+}
+
+/// Cassandra and ScyllaDB spell it differently; both answer Invalid.
+fn is_missing(detail: &str) -> bool {
+    let detail = detail.to_lowercase();
+    ["does not exist", "unconfigured table", "can't find"].iter().any(|text| detail.contains(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cql::own_keyspace;
+
+    #[test]
+    fn resources_read_back_as_statements() {
+        for (resource, clause) in [
+            (own_keyspace("mt_acme").as_str(), Some("KEYSPACE \"mt_acme\"")),
+            ("<all keyspaces>", Some("ALL KEYSPACES")),
+            ("<table mt_a.messages>", Some("TABLE \"mt_a\".\"messages\"")),
+            ("<all functions>", None),
+            ("data", None),
+        ] {
+            assert_eq!(resource_clause(resource).as_deref(), clause, "{resource}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Keycloak for one tenant: a realm with two clients, the rights of their service account, and sign-in rules.
+//!
+//! The operator's account is a client of the `master` realm that may make realms and nothing else: it manages the realms
+//! it made and gets 403 for all others.
+//!
+//! Owner marker: the realm attribute `posthouse.owner`, part of the request that makes the realm.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use secrecy::SecretString;
+use serde_json::Value;
+
+use super::{ChangeKind, Ownership};
+
+mod admin;
+mod diff;
+mod representation;
+
+pub use admin::KeycloakAdmin;
+pub use diff::Difference;
+
+/// Public client of people's apps; also the audience of every token.
+pub const APP_CLIENT: &str = "messenger";
+/// Confidential client of the auth service.
+pub const AUTH_CLIENT: &str = "messenger-auth";
+/// Rights of the auth service within its realm. No privilege hangs on a realm role: whoever may manage users can grant
+/// any plain realm role.
+pub const SERVICE_ROLES: [&str; 3] = ["manage-users", "query-users", "view-users"];
+/// Attributes of a person a fresh realm asks for. A tenant's people need none but a name to sign in with, and a realm that
+/// asks for more refuses sign-in by password until they are filled in.
+const OPTIONAL_ATTRIBUTES: [&str; 3] = ["email", "firstName", "lastName"];
+
+/// What a tenant should have in Keycloak.
+#[derive(Clone, Debug)]
+pub struct KeycloakDesired {
+    pub realm: String,
+    pub owner_uid: String,
+    pub display_name: String,
+    /// People may register themselves.
+    pub registration_allowed: bool,
+    pub access_token_seconds: i32,
+    /// Where the app may be sent back to after sign-in.
+    pub redirect_uris: Vec<String>,
+    /// Origins the browser may call Keycloak from.
+    pub web_origins: Vec<String>,
+    /// Realm roles beyond Keycloak's own.
+    pub roles: Vec<String>,
+    /// Secret of [`AUTH_CLIENT`].
+    pub auth_client_secret: SecretString,
+}
+
+impl KeycloakDesired {
+    /// Returns what [`KeycloakAdmin::remove`] needs.
+    pub fn names(&self) -> KeycloakNames {
+        KeycloakNames { realm: self.realm.clone(), owner_uid: self.owner_uid.clone() }
+    }
+}
+
+/// Names a tenant's part of Keycloak.
+#[derive(Clone, Debug)]
+pub struct KeycloakNames {
+    pub realm: String,
+    pub owner_uid: String,
+}
+
+/// What a tenant has in Keycloak: of each object the declared fields only, secrets as hashes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeycloakObserved {
+    pub ownership: Ownership,
+    pub realm: Option<Value>,
+    pub clients: BTreeMap<String, Value>,
+    pub roles: BTreeSet<String>,
+    pub service_roles: BTreeSet<String>,
+    /// Attributes without which nobody can sign in.
+    pub required_attributes: BTreeSet<String>,
+}
+
+/// One difference between what a tenant has in Keycloak and what it should have.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeycloakChange {
+    CreateRealm { realm: String },
+    TakeOver { realm: String },
+    SetRealm { realm: String, differences: Vec<Difference> },
+    CreateClient { realm: String, client: String },
+    SetClient { realm: String, client: String, differences: Vec<Difference> },
+    CreateRole { realm: String, role: String },
+    GrantServiceRole { realm: String, role: String },
+    RevokeServiceRole { realm: String, role: String },
+    MakeOptional { realm: String, attributes: Vec<String> },
+}
+
+impl KeycloakChange {
+    /// Says why this change is in the plan: what is missing is created, what differs is repaired.
+    pub fn kind(&self) -> ChangeKind {
+        match self {
+            Self::CreateRealm { .. }
+            | Self::TakeOver { .. }
+            | Self::CreateClient { .. }
+            | Self::CreateRole { .. }
+            | Self::GrantServiceRole { .. } => ChangeKind::Create,
+            Self::SetRealm { .. }
+            | Self::SetClient { .. }
+            | Self::RevokeServiceRole { .. }
+            | Self::MakeOptional { .. } => ChangeKind::Repair,
+        }
+    }
+}
+
+impl fmt::Display for KeycloakChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |differences: &[Difference]| {
+            let parts: Vec<_> = differences.iter().map(ToString::to_string).collect();
+            parts.join(", ")
+        };
+        match self {
+            Self::CreateRealm { realm } => write!(f, "create realm {realm}"),
+            Self::TakeOver { realm } => write!(f, "take over the retained realm {realm}"),
+            Self::SetRealm { realm, differences } => write!(f, "set realm {realm}: {}", list(differences)),
+            Self::CreateClient { realm, client } => write!(f, "create client {client} of realm {realm}"),
+            Self::SetClient { realm, client, differences } => {
+                write!(f, "set client {client} of realm {realm}: {}", list(differences))
+            }
+            Self::CreateRole { realm, role } => write!(f, "create role {role} of realm {realm}"),
+            Self::GrantServiceRole { realm, role } => {
+                write!(f, "grant {role} to the service account of {AUTH_CLIENT} of realm {realm}")
+            }
+            Self::RevokeServiceRole { realm, role } => {
+                write!(f, "revoke {role} from the service account of {AUTH_CLIENT} of realm {realm}")
+            }
+            Self::MakeOptional { realm, attributes } => {
+                write!(f, "make {} of people in realm {realm} optional", attributes.join(", "))
+            }
+        }
+    }
+}
+
+/// Returns what leads from `observed` to `desired`, in the order to apply it. Empty means steady.
+pub fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakChange> {
+    let realm = || desired.realm.clone();
+    let mut changes = Vec::new();
+    let Some(found) = &observed.realm else {
+        let attributes = OPTIONAL_ATTRIBUTES.map(str::to_owned).into();
+        // Clients, roles and the service account come with the realm.
+        return vec![
+            KeycloakChange::CreateRealm { realm: realm() },
+            KeycloakChange::MakeOptional { realm: realm(), attributes },
+        ];
+    };
+    if observed.ownership == Ownership::Released {
+        changes.push(KeycloakChange::TakeOver { realm: realm() });
+    } else {
+        let differences = diff::differences(&representation::realm_fields(desired), found);
+        if !differences.is_empty() {
+            changes.push(KeycloakChange::SetRealm { realm: realm(), differences });
+        }
+    }
+    for (client, fields) in representation::client_fields(desired) {
+        let Some(found) = observed.clients.get(&client) else {
+            changes.push(KeycloakChange::CreateClient { realm: realm(), client });
+            continue;
+        };
+        let differences = diff::differences(&diff::hide_secret(fields), found);
+        if !differences.is_empty() {
+            changes.push(KeycloakChange::SetClient { realm: realm(), client, differences });
+        }
+    }
+    for role in &desired.roles {
+        if !observed.roles.contains(role) {
+            changes.push(KeycloakChange::CreateRole { realm: realm(), role: role.clone() });
+        }
+    }
+    let wanted = BTreeSet::from(SERVICE_ROLES.map(str::to_owned));
+    for role in observed.service_roles.difference(&wanted) {
+        changes.push(KeycloakChange::RevokeServiceRole { realm: realm(), role: role.clone() });
+    }
+    for role in wanted.difference(&observed.service_roles) {
+        changes.push(KeycloakChange::GrantServiceRole { realm: realm(), role: role.clone() });
+    }
+    let attributes = OPTIONAL_ATTRIBUTES.map(str::to_owned).into_iter();
+    let attributes: Vec<_> = attributes.filter(|name| observed.required_attributes.contains(name)).collect();
+    if !attributes.is_empty() {
+        changes.push(KeycloakChange::MakeOptional { realm: realm(), attributes });
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn desired() -> KeycloakDesired {
+        KeycloakDesired {
+            realm: "acme".into(),
+            owner_uid: "uid-1".into(),
+            display_name: "Acme".into(),
+            registration_allowed: true,
+            access_token_seconds: 300,
+            redirect_uris: vec!["http://acme.localhost:8000/*".into()],
+            web_origins: vec!["http://acme.localhost:8000".into()],
+            roles: vec!["moderator".into()],
+            auth_client_secret: "secret-word".into(),
+        }
+    }
+
+    fn check(edit: impl FnOnce(&mut KeycloakObserved), expected: &[&str]) {
+        let desired = desired();
+        let clients = representation::client_fields(&desired);
+        let mut observed = KeycloakObserved {
+            ownership: Ownership::Ours,
+            realm: Some(representation::realm_fields(&desired)),
+            clients: clients.into_iter().map(|(id, fields)| (id, diff::hide_secret(fields))).collect(),
+            roles: BTreeSet::from(["moderator".to_owned(), "offline_access".to_owned()]),
+            service_roles: SERVICE_ROLES.map(str::to_owned).into(),
+            required_attributes: BTreeSet::new(),
+        };
+        edit(&mut observed);
+        let changes = plan(&desired, &observed);
+        let texts: Vec<_> = changes.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, expected);
+        assert!(!format!("{changes:?}{observed:?}{desired:?}").contains("secret-word"));
+    }
+
+    #[test]
+    fn a_steady_tenant_needs_nothing() {
+        check(|_| {}, &[]);
+    }
+
+    #[test]
+    fn a_new_tenant_gets_its_realm_in_one_request() {
+        check(
+            |observed| *observed = KeycloakObserved::default(),
+            &["create realm acme", "make email, firstName, lastName of people in realm acme optional"],
+        );
+    }
+
+    #[test]
+    fn hand_edits_are_named_by_field_and_no_secret_is_shown() {
+        check(
+            |observed| {
+                observed.realm.as_mut().unwrap()["accessTokenLifespan"] = json!(60);
+                observed.clients.get_mut(APP_CLIENT).unwrap()["redirectUris"] = json!(["*"]);
+                observed.clients.get_mut(AUTH_CLIENT).unwrap()["secret"] = json!("0".repeat(64));
+            },
+            &[
+                "set realm acme: accessTokenLifespan 60 -> 300",
+                "set client messenger of realm acme: redirectUris [\"*\"] -> [\"http://acme.localhost:8000/*\"]",
+                "set client messenger-auth of realm acme: secret (hidden)",
+            ],
+        );
+        check(
+            |observed| {
+                observed.clients.remove(AUTH_CLIENT);
+                observed.service_roles = BTreeSet::from(["realm-admin".to_owned(), "view-users".to_owned()]);
+                observed.roles.clear();
+                observed.required_attributes = BTreeSet::from(["email".to_owned(), "nickname".to_owned()]);
+            },
+            &[
+                "create client messenger-auth of realm acme",
+                "create role moderator of realm acme",
+                "revoke realm-admin from the service account of messenger-auth of realm acme",
+                "grant manage-users to the service account of messenger-auth of realm acme",
+                "grant query-users to the service account of messenger-auth of realm acme",
+                "make email of people in realm acme optional",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_retained_tenant_is_taken_over() {
+        check(
+            |observed| {
+                observed.ownership = Ownership::Released;
+                observed.realm.as_mut().unwrap()["enabled"] = json!(false);
+            },
+            &["take over the retained realm acme"],
+        );
+    }
+}

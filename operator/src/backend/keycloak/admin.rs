@@ -1,0 +1,358 @@
+//! Reads and writes a tenant's part of Keycloak over its admin REST API.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use super::representation::{OWNER, client_fields, realm_fields, whole_realm};
+use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakNames, KeycloakObserved, diff};
+use crate::backend::{BackendError, Credentials, Ownership, RELEASED, System, identifier, one_line};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A realm takes 1-2 s to make on a quiet machine, 6 s on a busy one.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A token is replaced this long before it ends; those of the master realm live 60 s.
+const TOKEN_MARGIN: Duration = Duration::from_secs(10);
+
+/// Administers tenants in one Keycloak. Made without I/O; asks for a token on first use and keeps it.
+pub struct KeycloakAdmin {
+    url: String,
+    credentials: Credentials,
+    http: reqwest::Client,
+    token: Mutex<Option<Token>>,
+}
+
+#[derive(Clone)]
+struct Token {
+    value: SecretString,
+    ends_at: Instant,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+    expires_in: u64,
+}
+
+impl KeycloakAdmin {
+    /// `credentials` are the id and the secret of a client of the master realm with the role `create-realm`.
+    pub fn new(url: impl Into<String>, credentials: Credentials) -> Self {
+        let url = url.into().trim_end_matches('/').to_owned();
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).build();
+        let http = http.expect("a client without options of its own can be made");
+        Self { url, credentials, http, token: Mutex::default() }
+    }
+
+    /// Reads what the tenant has. Writes nothing.
+    pub async fn observe(&self, desired: &KeycloakDesired) -> Result<KeycloakObserved, BackendError> {
+        let realm = identifier(System::Keycloak, &desired.realm)?;
+        let Some((found, ownership)) = self.realm(realm, &desired.owner_uid).await? else {
+            return Ok(KeycloakObserved::default());
+        };
+        let ids = self.clients(realm).await?;
+        let mut clients = BTreeMap::new();
+        for (client, fields) in client_fields(desired) {
+            if let Some(found) = ids.get(&client) {
+                clients.insert(client, diff::hide_secret(diff::pick(&fields, found)));
+            }
+        }
+        let roles = self.get(realm, "roles").await?.unwrap_or_default();
+        let profile = self.get(realm, "users/profile").await?.unwrap_or_default();
+        let required = |attribute: &&Value| attribute.get("required").is_some();
+        let required_attributes =
+            items(&profile["attributes"]).iter().filter(required).filter_map(name).collect();
+        Ok(KeycloakObserved {
+            ownership,
+            realm: Some(diff::pick(&realm_fields(desired), &found)),
+            clients,
+            roles: items(&roles).iter().filter_map(name).collect(),
+            service_roles: self.service_roles(realm, &ids).await?,
+            required_attributes,
+        })
+    }
+
+    /// Makes one change of a plan.
+    pub async fn apply(
+        &self,
+        desired: &KeycloakDesired,
+        change: &KeycloakChange,
+    ) -> Result<(), BackendError> {
+        let realm = identifier(System::Keycloak, &desired.realm)?;
+        let action = change.to_string();
+        match change {
+            KeycloakChange::CreateRealm { .. } => {
+                self.write(Method::POST, "", &whole_realm(desired), &action).await
+            }
+            KeycloakChange::TakeOver { .. } | KeycloakChange::SetRealm { .. } => {
+                self.set_realm(realm, realm_fields(desired), &action).await
+            }
+            KeycloakChange::CreateClient { client, .. } => {
+                self.write(Method::POST, &format!("{realm}/clients"), &declared(desired, client), &action)
+                    .await
+            }
+            KeycloakChange::SetClient { client, .. } => {
+                let id = self.client_id(realm, client, &action).await?;
+                let path = format!("{realm}/clients/{id}");
+                self.write(Method::PUT, &path, &declared(desired, client), &action).await
+            }
+            KeycloakChange::CreateRole { role, .. } => {
+                self.write(Method::POST, &format!("{realm}/roles"), &json!({ "name": role }), &action).await
+            }
+            KeycloakChange::GrantServiceRole { role, .. } => {
+                self.map_service_role(Method::POST, realm, role, &action).await
+            }
+            KeycloakChange::RevokeServiceRole { role, .. } => {
+                self.map_service_role(Method::DELETE, realm, role, &action).await
+            }
+            KeycloakChange::MakeOptional { attributes, .. } => {
+                let mut profile = self.get(realm, "users/profile").await?.unwrap_or_default();
+                for attribute in profile["attributes"].as_array_mut().into_iter().flatten() {
+                    if name(attribute).is_some_and(|name| attributes.contains(&name)) {
+                        attribute.as_object_mut().map(|fields| fields.remove("required"));
+                    }
+                }
+                self.write(Method::PUT, &format!("{realm}/users/profile"), &profile, &action).await
+            }
+        }
+    }
+
+    /// Removes the tenant's realm with everybody in it. Says what was there.
+    pub async fn remove(&self, names: &KeycloakNames) -> Result<Vec<String>, BackendError> {
+        let realm = identifier(System::Keycloak, &names.realm)?;
+        if self.realm(realm, &names.owner_uid).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let action = format!("delete realm {realm}");
+        let (status, text) = self.send(Method::DELETE, realm, None).await?;
+        if status.is_success() || status == StatusCode::NOT_FOUND {
+            return Ok(vec![format!("realm {realm}")]);
+        }
+        Err(self.refused(&action, status, &text))
+    }
+
+    /// Lets a retained tenant go: its people stay, nobody can sign in, and the next owner may take it over.
+    pub async fn release(&self, names: &KeycloakNames) -> Result<(), BackendError> {
+        let realm = identifier(System::Keycloak, &names.realm)?;
+        match self.realm(realm, &names.owner_uid).await? {
+            Some((_, Ownership::Ours)) => {}
+            _ => return Ok(()),
+        }
+        let fields = json!({ "enabled": false, "attributes": { OWNER: RELEASED } });
+        self.set_realm(realm, fields, &format!("release realm {realm}")).await
+    }
+
+    /// Returns the realm, `None` when there is none. A realm the operator did not make answers 403.
+    async fn realm(&self, realm: &str, owner_uid: &str) -> Result<Option<(Value, Ownership)>, BackendError> {
+        let (status, text) = self.send(Method::GET, realm, None).await?;
+        match status {
+            StatusCode::NOT_FOUND => return Ok(None),
+            StatusCode::FORBIDDEN => {
+                let object = format!("realm {realm}");
+                return Err(BackendError::Conflict { system: System::Keycloak, object, owner: None });
+            }
+            _ => {}
+        }
+        let found = self.read(&format!("read realm {realm}"), status, &text)?;
+        let marker = found["attributes"][OWNER].as_str();
+        let ownership = Ownership::of(System::Keycloak, &format!("realm {realm}"), marker, owner_uid)?;
+        Ok(Some((found, ownership)))
+    }
+
+    /// PUTs declared fields. Attributes are replaced as a whole, so those that are there are sent along.
+    async fn set_realm(&self, realm: &str, mut fields: Value, action: &str) -> Result<(), BackendError> {
+        let found = self.get(realm, "").await?.unwrap_or_default();
+        let mut attributes = found["attributes"].as_object().cloned().unwrap_or_default();
+        attributes.extend(fields["attributes"].as_object().cloned().unwrap_or_default());
+        fields["attributes"] = Value::Object(attributes);
+        self.write(Method::PUT, realm, &fields, action).await
+    }
+
+    /// Returns all clients of the realm by client id.
+    async fn clients(&self, realm: &str) -> Result<BTreeMap<String, Value>, BackendError> {
+        let clients = self.get(realm, "clients").await?.unwrap_or_default();
+        let keyed = |client: &Value| Some((client["clientId"].as_str()?.to_owned(), client.clone()));
+        Ok(items(&clients).iter().filter_map(keyed).collect())
+    }
+
+    async fn client_id(&self, realm: &str, client: &str, action: &str) -> Result<String, BackendError> {
+        let found = self.get(realm, &format!("clients?clientId={client}")).await?.unwrap_or_default();
+        let id = found[0]["id"].as_str().map(str::to_owned);
+        id.ok_or_else(|| self.gone(action, &format!("client {client}")))
+    }
+
+    async fn service_roles(
+        &self,
+        realm: &str,
+        clients: &BTreeMap<String, Value>,
+    ) -> Result<BTreeSet<String>, BackendError> {
+        let id = |client: &str| clients.get(client).and_then(|client| client["id"].as_str());
+        let (Some(auth), Some(management)) = (id(AUTH_CLIENT), id("realm-management")) else {
+            return Ok(BTreeSet::new());
+        };
+        let Some(user) = self.get(realm, &format!("clients/{auth}/service-account-user")).await? else {
+            return Ok(BTreeSet::new());
+        };
+        let user = user["id"].as_str().unwrap_or_default();
+        let roles = self.get(realm, &format!("users/{user}/role-mappings/clients/{management}")).await?;
+        Ok(items(&roles.unwrap_or_default()).iter().filter_map(name).collect())
+    }
+
+    async fn map_service_role(
+        &self,
+        method: Method,
+        realm: &str,
+        role: &str,
+        action: &str,
+    ) -> Result<(), BackendError> {
+        let auth = self.client_id(realm, AUTH_CLIENT, action).await?;
+        let management = self.client_id(realm, "realm-management", action).await?;
+        let user = self.get(realm, &format!("clients/{auth}/service-account-user")).await?;
+        let user = user.and_then(|user| user["id"].as_str().map(str::to_owned));
+        let user = user.ok_or_else(|| self.gone(action, "the service account"))?;
+        let role = self.get(realm, &format!("clients/{management}/roles/{role}")).await?;
+        let role = role.ok_or_else(|| self.gone(action, "the role"))?;
+        let path = format!("{realm}/users/{user}/role-mappings/clients/{management}");
+        self.write(method, &path, &json!([role]), action).await
+    }
+
+    /// GETs something within a realm; `None` when it is not there.
+    async fn get(&self, realm: &str, path: &str) -> Result<Option<Value>, BackendError> {
+        let path = if path.is_empty() { realm.to_owned() } else { format!("{realm}/{path}") };
+        let (status, text) = self.send(Method::GET, &path, None).await?;
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        self.read(&format!("read {path}"), status, &text).map(Some)
+    }
+
+    async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+        action: &str,
+    ) -> Result<(), BackendError> {
+        let (status, text) = self.send(method, path, Some(body)).await?;
+        if status.is_success() { Ok(()) } else { Err(self.refused(action, status, &text)) }
+    }
+
+    fn read(&self, action: &str, status: StatusCode, text: &str) -> Result<Value, BackendError> {
+        if !status.is_success() {
+            return Err(self.refused(action, status, text));
+        }
+        serde_json::from_str(text).map_err(|_| self.refused(action, status, "the answer is no JSON"))
+    }
+
+    /// Sends one request under `/admin/realms`. A token that Keycloak no longer knows is replaced once.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, String), BackendError> {
+        let url = format!("{}/admin/realms/{path}", self.url);
+        let url = url.trim_end_matches('/');
+        for attempt in 0..2 {
+            let token = self.token().await?;
+            let mut request = self.http.request(method.clone(), url).bearer_auth(token.expose_secret());
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let answer = request.send().await.map_err(|error| self.unavailable(error))?;
+            let status = answer.status();
+            let text = answer.text().await.map_err(|error| self.unavailable(error))?;
+            if status == StatusCode::UNAUTHORIZED {
+                *self.token.lock().await = None;
+                if attempt == 0 {
+                    continue;
+                }
+                return Err(self.rejected());
+            }
+            if status.is_server_error() {
+                let detail = format!("it answers {status}");
+                let (system, endpoint) = (System::Keycloak, self.url.clone());
+                return Err(BackendError::Unavailable { system, endpoint, detail });
+            }
+            return Ok((status, text));
+        }
+        Err(self.rejected())
+    }
+
+    async fn token(&self) -> Result<SecretString, BackendError> {
+        // Held across the request on purpose: whoever comes meanwhile needs the same token.
+        let mut kept = self.token.lock().await;
+        if let Some(token) = kept.as_ref().filter(|token| Instant::now() < token.ends_at) {
+            return Ok(token.value.clone());
+        }
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &self.credentials.username),
+            ("client_secret", self.credentials.password.expose_secret()),
+        ];
+        let url = format!("{}/realms/master/protocol/openid-connect/token", self.url);
+        let answer = self.http.post(url).form(&form).send().await.map_err(|error| self.unavailable(error))?;
+        match answer.status() {
+            StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(self.rejected());
+            }
+            status if !status.is_success() => {
+                let detail = format!("it answers {status} when asked for a token");
+                let (system, endpoint) = (System::Keycloak, self.url.clone());
+                return Err(BackendError::Unavailable { system, endpoint, detail });
+            }
+            _ => {}
+        }
+        let answer: TokenAnswer = answer.json().await.map_err(|error| self.unavailable(error))?;
+        let lifetime = Duration::from_secs(answer.expires_in).saturating_sub(TOKEN_MARGIN);
+        let value = SecretString::from(answer.access_token);
+        *kept = Some(Token { value: value.clone(), ends_at: Instant::now() + lifetime });
+        Ok(value)
+    }
+
+    fn rejected(&self) -> BackendError {
+        BackendError::CredentialsRejected { system: System::Keycloak, endpoint: self.url.clone() }
+    }
+
+    fn unavailable(&self, error: reqwest::Error) -> BackendError {
+        // The outermost text says only that a request failed; the innermost says why.
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        let (system, endpoint) = (System::Keycloak, self.url.clone());
+        BackendError::Unavailable { system, endpoint, detail: one_line(cause) }
+    }
+
+    fn refused(&self, action: &str, status: StatusCode, text: &str) -> BackendError {
+        let said = serde_json::from_str::<Value>(text).ok();
+        let said = said.as_ref().and_then(|said| said["errorMessage"].as_str().or(said["error"].as_str()));
+        let detail = one_line(format!("{status}: {}", said.unwrap_or("no reason given")));
+        // 409: somebody else was faster, the next pass sees it.
+        let retryable = status == StatusCode::CONFLICT || status == StatusCode::TOO_MANY_REQUESTS;
+        BackendError::Refused { system: System::Keycloak, action: action.into(), detail, retryable }
+    }
+
+    fn gone(&self, action: &str, what: &str) -> BackendError {
+        let detail = format!("{what} is not there any more");
+        BackendError::Refused { system: System::Keycloak, action: action.into(), detail, retryable: true }
+    }
+}
+
+/// Returns the declared fields of one client.
+fn declared(desired: &KeycloakDesired, client: &str) -> Value {
+    let fields = client_fields(desired).into_iter().find(|(name, _)| name == client);
+    fields.map(|(_, fields)| fields).unwrap_or_default()
+}
+
+fn items(list: &Value) -> &[Value] {
+    list.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn name(item: &Value) -> Option<String> {
+    item["name"].as_str().map(str::to_owned)
+}

@@ -1,0 +1,136 @@
+//! What is declared, in Keycloak's own types: a misspelt field does not compile, where Keycloak would drop it silently.
+
+use std::collections::HashMap;
+
+use keycloak::types::{
+    ClientRepresentation, ProtocolMapperRepresentation, RealmRepresentation, RoleRepresentation,
+    RolesRepresentation, UserRepresentation,
+};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use super::{APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
+
+/// Realm attribute with the owner's UID.
+pub(super) const OWNER: &str = "posthouse.owner";
+const PASSWORD_POLICY: &str = "length(8)";
+/// People of a messenger stay signed in: 14 days away, 90 days in all.
+const SESSION_IDLE_SECONDS: i32 = 14 * 24 * 3600;
+const SESSION_MAX_SECONDS: i32 = 90 * 24 * 3600;
+
+fn text(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+fn map<const N: usize>(entries: [(&str, &str); N]) -> Option<HashMap<String, String>> {
+    Some(entries.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
+}
+
+fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
+    RealmRepresentation {
+        realm: text(&desired.realm),
+        enabled: Some(true),
+        display_name: text(&desired.display_name),
+        registration_allowed: Some(desired.registration_allowed),
+        edit_username_allowed: Some(false),
+        password_policy: text(PASSWORD_POLICY),
+        brute_force_protected: Some(true),
+        access_token_lifespan: Some(desired.access_token_seconds),
+        sso_session_idle_timeout: Some(SESSION_IDLE_SECONDS),
+        sso_session_max_lifespan: Some(SESSION_MAX_SECONDS),
+        attributes: map([(OWNER, &desired.owner_uid)]),
+        ..Default::default()
+    }
+}
+
+/// Adds `aud: messenger`, which every service checks, to the access token.
+fn audience_mapper() -> ProtocolMapperRepresentation {
+    ProtocolMapperRepresentation {
+        name: text("audience"),
+        protocol: text("openid-connect"),
+        protocol_mapper: text("oidc-audience-mapper"),
+        config: map([
+            ("included.client.audience", APP_CLIENT),
+            ("access.token.claim", "true"),
+            ("id.token.claim", "false"),
+            ("introspection.token.claim", "true"),
+        ]),
+        ..Default::default()
+    }
+}
+
+fn app_client(desired: &KeycloakDesired) -> ClientRepresentation {
+    ClientRepresentation {
+        client_id: text(APP_CLIENT),
+        enabled: Some(true),
+        public_client: Some(true),
+        standard_flow_enabled: Some(true),
+        implicit_flow_enabled: Some(false),
+        direct_access_grants_enabled: Some(false),
+        service_accounts_enabled: Some(false),
+        redirect_uris: Some(desired.redirect_uris.clone()),
+        web_origins: Some(desired.web_origins.clone()),
+        attributes: map([
+            ("pkce.code.challenge.method", "S256"),
+            ("oauth2.device.authorization.grant.enabled", "true"),
+        ]),
+        protocol_mappers: Some(vec![audience_mapper()]),
+        ..Default::default()
+    }
+}
+
+fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
+    ClientRepresentation {
+        client_id: text(AUTH_CLIENT),
+        enabled: Some(true),
+        public_client: Some(false),
+        secret: text(desired.auth_client_secret.expose_secret()),
+        standard_flow_enabled: Some(false),
+        implicit_flow_enabled: Some(false),
+        direct_access_grants_enabled: Some(true),
+        service_accounts_enabled: Some(true),
+        protocol_mappers: Some(vec![audience_mapper()]),
+        ..Default::default()
+    }
+}
+
+fn service_account() -> UserRepresentation {
+    let roles = SERVICE_ROLES.map(str::to_owned).into();
+    UserRepresentation {
+        username: Some(format!("service-account-{AUTH_CLIENT}")),
+        enabled: Some(true),
+        service_account_client_id: text(AUTH_CLIENT),
+        client_roles: Some(HashMap::from([("realm-management".to_owned(), roles)])),
+        ..Default::default()
+    }
+}
+
+/// Returns the body of the one request that makes a realm. It names no client scopes: naming any would replace all of
+/// Keycloak's own, and tokens would lose `sub` and `aud`.
+pub(super) fn whole_realm(desired: &KeycloakDesired) -> Value {
+    let role = |name: &String| RoleRepresentation { name: text(name), ..Default::default() };
+    let roles = desired.roles.iter().map(role).collect();
+    json(&RealmRepresentation {
+        clients: Some(vec![app_client(desired), auth_client(desired)]),
+        users: Some(vec![service_account()]),
+        roles: Some(RolesRepresentation { realm: Some(roles), ..Default::default() }),
+        ..realm(desired)
+    })
+}
+
+/// Returns the declared settings of the realm itself.
+pub(super) fn realm_fields(desired: &KeycloakDesired) -> Value {
+    json(&realm(desired))
+}
+
+/// Returns the declared fields of each client, with its secret.
+pub(super) fn client_fields(desired: &KeycloakDesired) -> Vec<(String, Value)> {
+    vec![
+        (APP_CLIENT.to_owned(), json(&app_client(desired))),
+        (AUTH_CLIENT.to_owned(), json(&auth_client(desired))),
+    ]
+}
+
+fn json(representation: &impl serde::Serialize) -> Value {
+    serde_json::to_value(representation).expect("Keycloak's types are plain data")
+}

@@ -1,0 +1,310 @@
+//! Reads and writes a tenant's part of PostgreSQL.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
+
+use super::verifier::scram_verifier;
+use super::{
+    DatabaseObserved, PostgresChange, PostgresDesired, PostgresNames, PostgresObserved, RoleObserved,
+};
+use crate::backend::{
+    BackendError, Credentials, IdlePool, Ownership, PasswordMemo, RELEASED, System, identifier, literal,
+    one_line,
+};
+
+const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
+/// CREATE and DROP DATABASE copy and remove files: 0.1 s on a quiet machine.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The database the operator talks to: statements on roles and databases work from any.
+const MAINTENANCE_DATABASE: &str = "postgres";
+const MARKER: &str = "posthouse.owner=";
+
+const ROLE: &str = "
+    SELECT rolcanlogin, rolconnlimit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,
+        pg_has_role(current_user, oid, 'USAGE') AS operator_is_member,
+        shobj_description(oid, 'pg_authid') AS comment,
+        ARRAY(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members WHERE member = r.oid) AS member_of
+    FROM pg_roles r WHERE rolname = $1";
+const DATABASE: &str = "
+    SELECT pg_get_userbyid(datdba)::text AS owner, has_database_privilege('public', oid, 'CONNECT') AS open_to_all
+    FROM pg_database WHERE datname = $1";
+
+/// Administers tenants in one PostgreSQL server. Made without I/O; connects on first use and again after a failure.
+pub struct PostgresAdmin {
+    host: String,
+    port: u16,
+    endpoint: String,
+    credentials: Credentials,
+    idle: IdlePool<PgConnection>,
+    passwords: PasswordMemo,
+}
+
+impl PostgresAdmin {
+    pub fn new(host: impl Into<String>, port: u16, credentials: Credentials) -> Self {
+        let host = host.into();
+        let endpoint = format!("{host}:{port}");
+        let (idle, passwords) = (IdlePool::default(), PasswordMemo::default());
+        Self { host, port, endpoint, credentials, idle, passwords }
+    }
+
+    /// Reads what the tenant has. Writes nothing; a password not yet known to work is tried by a login as the tenant.
+    pub async fn observe(&self, desired: &PostgresDesired) -> Result<PostgresObserved, BackendError> {
+        let name = identifier(System::Postgres, &desired.name)?;
+        let mut observed = self.read(name, &desired.owner_uid).await?;
+        if let Some(role) = &mut observed.role {
+            role.password_matches = self.verify(name, &desired.password).await?;
+        }
+        Ok(observed)
+    }
+
+    /// Makes one change of a plan.
+    pub async fn apply(
+        &self,
+        desired: &PostgresDesired,
+        change: &PostgresChange,
+    ) -> Result<(), BackendError> {
+        let name = identifier(System::Postgres, &desired.name)?;
+        let marker = literal(&format!("{MARKER}{}", desired.owner_uid));
+        let verifier = || literal(&scram_verifier(desired.password.expose_secret()));
+        let action = change.to_string();
+        match change {
+            PostgresChange::CreateRole { .. } => {
+                let (limit, verifier) = (desired.connection_limit, verifier());
+                let statement = format!(
+                    "BEGIN; CREATE ROLE {name} LOGIN NOINHERIT CONNECTION LIMIT {limit} PASSWORD {verifier}; \
+                     COMMENT ON ROLE {name} IS {marker}; GRANT {name} TO CURRENT_USER; COMMIT"
+                );
+                self.run(&action, statement).await?;
+                self.passwords.verified(name, &desired.password);
+                Ok(())
+            }
+            PostgresChange::TakeOver { .. } => {
+                self.run(&action, format!("COMMENT ON ROLE {name} IS {marker}")).await
+            }
+            PostgresChange::JoinRole { .. } => {
+                self.run(&action, format!("GRANT {name} TO CURRENT_USER")).await
+            }
+            PostgresChange::AllowLogin { .. } => self.run(&action, format!("ALTER ROLE {name} LOGIN")).await,
+            PostgresChange::SetPassword { .. } => {
+                self.run(&action, format!("ALTER ROLE {name} PASSWORD {}", verifier())).await?;
+                self.passwords.verified(name, &desired.password);
+                Ok(())
+            }
+            PostgresChange::SetConnectionLimit { to, .. } => {
+                self.run(&action, format!("ALTER ROLE {name} CONNECTION LIMIT {to}")).await
+            }
+            PostgresChange::DropAttribute { attribute, .. } => {
+                self.run(&action, format!("ALTER ROLE {name} NO{attribute}")).await
+            }
+            PostgresChange::LeaveRole { group, .. } => {
+                let group = group.replace('"', "\"\"");
+                self.run(&action, format!("REVOKE \"{group}\" FROM {name}")).await
+            }
+            PostgresChange::CreateDatabase { .. } => {
+                let create =
+                    format!("CREATE DATABASE {name} OWNER {name} TEMPLATE template0 ENCODING 'UTF8'");
+                self.run(&action, create).await?;
+                self.run(&action, close(name)).await
+            }
+            PostgresChange::CloseDatabase { .. } => self.run(&action, close(name)).await,
+        }
+    }
+
+    /// Removes the tenant's database, with the sessions in it, and its role. Says what was there.
+    pub async fn remove(&self, names: &PostgresNames) -> Result<Vec<String>, BackendError> {
+        let name = identifier(System::Postgres, &names.name)?;
+        let observed = self.read(name, &names.owner_uid).await?;
+        let mut removed = Vec::new();
+        let Some(role) = observed.role else { return Ok(removed) };
+        self.passwords.forget(name);
+        // New sessions are refused before the open ones are ended, or a busy client would slip back in.
+        let mut lock = format!("ALTER ROLE {name} NOLOGIN");
+        if !role.operator_is_member {
+            lock.push_str(&format!("; GRANT {name} TO CURRENT_USER"));
+        }
+        self.run(&format!("lock role {name}"), lock).await?;
+        if observed.database.is_some() {
+            let drop = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+            self.run(&format!("drop database {name}"), drop).await?;
+            removed.push(format!("database {name}"));
+        }
+        self.run(&format!("drop role {name}"), format!("DROP ROLE IF EXISTS {name}")).await?;
+        removed.push(format!("role {name}"));
+        Ok(removed)
+    }
+
+    /// Lets a retained tenant go: its data stays, nobody can log in, and the next owner may take it over.
+    pub async fn release(&self, names: &PostgresNames) -> Result<(), BackendError> {
+        let name = identifier(System::Postgres, &names.name)?;
+        if self.read(name, &names.owner_uid).await?.ownership != Ownership::Ours {
+            return Ok(());
+        }
+        self.passwords.forget(name);
+        let marker = literal(&format!("{MARKER}{RELEASED}"));
+        let statement =
+            format!("BEGIN; ALTER ROLE {name} NOLOGIN; COMMENT ON ROLE {name} IS {marker}; COMMIT");
+        self.run(&format!("release role {name}"), statement).await
+    }
+
+    /// Forgets that the tenant's password was seen to work, so that the next [`Self::observe`] tries it again.
+    pub fn distrust_password(&self, name: &str) {
+        self.passwords.forget(name);
+    }
+
+    /// Reads role and database. Leaves `password_matches` false.
+    async fn read(&self, name: &str, owner_uid: &str) -> Result<PostgresObserved, BackendError> {
+        let rows = self.with_connection(async |connection| {
+            let role = sqlx::query(ROLE).bind(name).fetch_optional(&mut *connection).await?;
+            let database = sqlx::query(DATABASE).bind(name).fetch_optional(connection).await?;
+            let role = role.map(|row| role_of(&row)).transpose()?;
+            let database = database
+                .map(|row| Ok::<_, sqlx::Error>((row.try_get("owner")?, row.try_get("open_to_all")?)));
+            Ok((role, database.transpose()?))
+        });
+        let (role, database): (Option<RoleRow>, Option<DatabaseRow>) =
+            rows.await.map_err(|error| self.classify(&format!("read role {name}"), error))?;
+        if let Some((owner, _)) = &database
+            && (role.is_none() || owner != name)
+        {
+            let (system, object) = (System::Postgres, format!("database {name}"));
+            return Err(BackendError::Conflict { system, object, owner: Some(owner.clone()) });
+        }
+        let database = database.map(|(_, open_to_all)| DatabaseObserved { open_to_all });
+        let Some((role, comment)) = role else {
+            return Ok(PostgresObserved { ownership: Ownership::Absent, role: None, database });
+        };
+        let marker = comment.as_deref().and_then(|comment| comment.strip_prefix(MARKER));
+        let ownership = Ownership::of(System::Postgres, &format!("role {name}"), marker, owner_uid)?;
+        Ok(PostgresObserved { ownership, role: Some(role), database })
+    }
+
+    async fn verify(&self, name: &str, password: &SecretString) -> Result<bool, BackendError> {
+        if self.passwords.knows(name, password) {
+            return Ok(true);
+        }
+        let tenant = Credentials { username: name.to_owned(), password: password.clone() };
+        match self.open(&tenant, name).await {
+            Ok(connection) => {
+                // A session that is not closed politely would be logged as lost.
+                let _ = connection.close().await;
+            }
+            Err(error) if is_rejected(&error) => return Ok(false),
+            // The server looks at the database and at limits after the password: any such refusal proves it.
+            Err(sqlx::Error::Database(_)) => {}
+            Err(error) => return Err(self.classify(&format!("log in as {name}"), error)),
+        }
+        self.passwords.verified(name, password);
+        Ok(true)
+    }
+
+    /// Runs statements. A failure inside a transaction closes the connection with it.
+    async fn run(&self, action: &str, statements: String) -> Result<(), BackendError> {
+        let result = self.with_connection(async |connection| {
+            raw_sql(AssertSqlSafe(statements.as_str())).execute(connection).await.map(|_| ())
+        });
+        result.await.map_err(|error| self.classify(action, error))
+    }
+
+    /// Lends an idle connection, or a new one when there is none or when it turns out to be dead.
+    async fn with_connection<T>(
+        &self,
+        call: impl AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        let limited = async |connection: &mut PgConnection| {
+            let answer = tokio::time::timeout(CALL_TIMEOUT, call(connection));
+            answer.await.unwrap_or_else(|_| Err(timed_out(CALL_TIMEOUT)))
+        };
+        if let Some(mut connection) = self.idle.take() {
+            // The server was restarted, or an idle connection was cut: found out by a ping, so nothing runs twice.
+            let alive = tokio::time::timeout(OPEN_TIMEOUT, connection.ping()).await;
+            if matches!(alive, Ok(Ok(()))) {
+                let value = limited(&mut connection).await?;
+                self.idle.put_back(connection);
+                return Ok(value);
+            }
+        }
+        let mut connection = self.open(&self.credentials, MAINTENANCE_DATABASE).await?;
+        let value = limited(&mut connection).await?;
+        self.idle.put_back(connection);
+        Ok(value)
+    }
+
+    async fn open(&self, credentials: &Credentials, database: &str) -> Result<PgConnection, sqlx::Error> {
+        // Without statement logging no verifier can reach a log.
+        let options = PgConnectOptions::new_without_pgpass()
+            .host(&self.host)
+            .port(self.port)
+            .username(&credentials.username)
+            .password(credentials.password.expose_secret())
+            .database(database)
+            .application_name("posthouse-operator")
+            .disable_statement_logging();
+        let connecting = tokio::time::timeout(OPEN_TIMEOUT, PgConnection::connect_with(&options));
+        connecting.await.unwrap_or_else(|_| Err(timed_out(OPEN_TIMEOUT)))
+    }
+
+    fn classify(&self, action: &str, error: sqlx::Error) -> BackendError {
+        let (system, endpoint) = (System::Postgres, self.endpoint.clone());
+        if is_rejected(&error) {
+            return BackendError::CredentialsRejected { system, endpoint };
+        }
+        match error {
+            sqlx::Error::Database(refusal) => {
+                let code = refusal.code().unwrap_or_default().into_owned();
+                // Classes: 40 serialization, 53 resources, 55 object in use, 57 shutting down.
+                let retryable = ["40", "53", "55", "57"].iter().any(|class| code.starts_with(class));
+                let detail = one_line(format!("{} ({code})", refusal.message()));
+                BackendError::Refused { system, action: action.into(), detail, retryable }
+            }
+            other => BackendError::Unavailable { system, endpoint, detail: one_line(other) },
+        }
+    }
+}
+
+fn close(name: &str) -> String {
+    format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+}
+
+/// A role and its comment.
+type RoleRow = (RoleObserved, Option<String>);
+/// A database's owner, and whether all roles may connect.
+type DatabaseRow = (String, bool);
+
+fn role_of(row: &sqlx::postgres::PgRow) -> Result<RoleRow, sqlx::Error> {
+    let attributes = [
+        ("rolsuper", "SUPERUSER"),
+        ("rolcreatedb", "CREATEDB"),
+        ("rolcreaterole", "CREATEROLE"),
+        ("rolreplication", "REPLICATION"),
+        ("rolbypassrls", "BYPASSRLS"),
+    ];
+    let mut extra_attributes = Vec::new();
+    for (column, attribute) in attributes {
+        if row.try_get(column)? {
+            extra_attributes.push(attribute.to_owned());
+        }
+    }
+    let role = RoleObserved {
+        can_login: row.try_get("rolcanlogin")?,
+        connection_limit: row.try_get("rolconnlimit")?,
+        extra_attributes,
+        member_of: row.try_get("member_of")?,
+        operator_is_member: row.try_get("operator_is_member")?,
+        password_matches: false,
+    };
+    Ok((role, row.try_get("comment")?))
+}
+
+/// 28P01 is a wrong password, 28000 a role that may not log in at all.
+fn is_rejected(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    code.is_some_and(|code| code == "28P01" || code == "28000")
+}
+
+fn timed_out(limit: Duration) -> sqlx::Error {
+    let text = format!("no answer within {} s", limit.as_secs());
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+}

@@ -1,0 +1,262 @@
+use std::time::{Duration, Instant};
+
+use operator::backend::Credentials;
+use operator::backend::keycloak::{APP_CLIENT, AUTH_CLIENT, KeycloakAdmin, KeycloakDesired, plan};
+use reqwest::{Client, Method, StatusCode};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use super::{admin_account, assert_reason, env, lines, owner_uid, password, story, tenant_id, timed};
+
+fn operator_account() -> Credentials {
+    Credentials::new(env("KEYCLOAK_OPERATOR_CLIENT_ID"), env("KEYCLOAK_OPERATOR_CLIENT_SECRET"))
+}
+
+fn admin(credentials: Credentials) -> KeycloakAdmin {
+    KeycloakAdmin::new(env("KEYCLOAK_URL"), credentials)
+}
+
+fn desired() -> KeycloakDesired {
+    let realm = tenant_id();
+    let origin = format!("http://{realm}.localhost:8000");
+    KeycloakDesired {
+        display_name: format!("Tenant {realm}"),
+        redirect_uris: vec![format!("{origin}/*"), "http://127.0.0.1/*".to_owned()],
+        web_origins: vec![origin],
+        roles: vec!["moderator".to_owned()],
+        realm,
+        owner_uid: owner_uid(),
+        registration_allowed: true,
+        access_token_seconds: 300,
+        auth_client_secret: password(),
+    }
+}
+
+/// Asks a realm for a token; answers the error code otherwise.
+async fn token(realm: &str, form: &[(&str, &str)]) -> Result<String, String> {
+    let url = format!("{}/realms/{realm}/protocol/openid-connect/token", env("KEYCLOAK_URL"));
+    let answer: Value = Client::new().post(url).form(form).send().await.unwrap().json().await.unwrap();
+    let token = answer["access_token"].as_str().map(str::to_owned);
+    token.ok_or_else(|| answer["error_description"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn service_token(desired: &KeycloakDesired) -> String {
+    let secret = desired.auth_client_secret.expose_secret();
+    let form = [("grant_type", "client_credentials"), ("client_id", AUTH_CLIENT), ("client_secret", secret)];
+    token(&desired.realm, &form).await.unwrap()
+}
+
+async fn person_token(desired: &KeycloakDesired, name: &str, password: &str) -> Result<String, String> {
+    let secret = desired.auth_client_secret.expose_secret();
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", AUTH_CLIENT),
+        ("client_secret", secret),
+        ("username", name),
+        ("password", password),
+        ("scope", "openid"),
+    ];
+    token(&desired.realm, &form).await
+}
+
+async fn call(token: &str, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    let url = format!("{}/admin/realms/{path}", env("KEYCLOAK_URL"));
+    let mut request = Client::new().request(method, url).bearer_auth(token);
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let answer = request.send().await.unwrap();
+    (answer.status(), answer.json().await.unwrap_or_default())
+}
+
+/// What an administrator does by hand in the console.
+async fn by_hand(method: Method, path: &str, body: Option<Value>) -> Value {
+    let account = admin_account("KEYCLOAK");
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", "admin-cli"),
+        ("username", &account.username),
+        ("password", account.password.expose_secret()),
+    ];
+    let token = token("master", &form).await.unwrap();
+    let (status, answer) = call(&token, method, path, body).await;
+    assert!(status.is_success() || status == StatusCode::NOT_FOUND, "{path}: {status} {answer}");
+    answer
+}
+
+fn claims(token: &str) -> Value {
+    use base64::Engine;
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+async fn converge(admin: &KeycloakAdmin, desired: &KeycloakDesired) -> Vec<String> {
+    let changes = plan(desired, &admin.observe(desired).await.unwrap());
+    for change in &changes {
+        admin.apply(desired, change).await.unwrap();
+    }
+    lines(&changes)
+}
+
+async fn client_id(realm: &str, client: &str) -> String {
+    let found = by_hand(Method::GET, &format!("{realm}/clients?clientId={client}"), None).await;
+    found[0]["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn tenant_is_made_kept_repaired_and_removed() {
+    let (admin, desired) = (admin(operator_account()), desired());
+    let realm = desired.realm.clone();
+    let body = async {
+        let made = timed("keycloak create", converge(&admin, &desired)).await;
+        assert_eq!(made[0], format!("create realm {realm}"));
+        assert_eq!(timed("keycloak steady", converge(&admin, &desired)).await, [""; 0]);
+
+        // The tenant's own road works: the service account registers somebody who then signs in by name and password.
+        let service = service_token(&desired).await;
+        let credentials = json!([{ "type": "password", "value": "long enough", "temporary": false }]);
+        let person = json!({ "username": "alice", "enabled": true, "credentials": credentials });
+        let (status, answer) = call(&service, Method::POST, &format!("{realm}/users"), Some(person)).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let claims = claims(&person_token(&desired, "alice", "long enough").await.unwrap());
+        assert_eq!(claims["preferred_username"], "alice");
+        assert!(claims["sub"].is_string(), "{claims}");
+        let audience = &claims["aud"];
+        let ours = |audience: &Value| audience == APP_CLIENT;
+        assert!(
+            ours(audience) || audience.as_array().is_some_and(|list| list.iter().any(ours)),
+            "{audience}"
+        );
+        let weak = json!({ "username": "bob", "credentials": [{ "type": "password", "value": "short" }] });
+        let (status, _) = call(&service, Method::POST, &format!("{realm}/users"), Some(weak)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        // It may do nothing else in its realm.
+        let wish = json!({ "accessTokenLifespan": 9 });
+        assert_eq!(call(&service, Method::PUT, &realm, Some(wish)).await.0, StatusCode::FORBIDDEN);
+
+        // Somebody edits by hand.
+        by_hand(
+            Method::PUT,
+            &realm,
+            Some(json!({ "accessTokenLifespan": 60, "passwordPolicy": "length(1)" })),
+        )
+        .await;
+        let app = client_id(&realm, APP_CLIENT).await;
+        let edit = json!({ "redirectUris": ["*"], "attributes": { "pkce.code.challenge.method": "" } });
+        by_hand(Method::PUT, &format!("{realm}/clients/{app}"), Some(edit)).await;
+        let auth = client_id(&realm, AUTH_CLIENT).await;
+        let edit = json!({ "secret": "by hand", "protocolMappers": [] });
+        by_hand(Method::PUT, &format!("{realm}/clients/{auth}"), Some(edit)).await;
+        by_hand(Method::DELETE, &format!("{realm}/roles/moderator"), None).await;
+        let repaired = timed("keycloak repair", converge(&admin, &desired)).await;
+        assert_eq!(repaired.len(), 4, "{repaired:#?}");
+        let head = format!(
+            "set realm {realm}: accessTokenLifespan 60 -> 300, passwordPolicy length(1) -> length(8)"
+        );
+        assert_eq!(repaired[0], head);
+        assert!(repaired[1].contains("redirectUris [\"*\"] -> "), "{}", repaired[1]);
+        assert!(repaired[1].contains("pkce.code.challenge.method unset -> S256"), "{}", repaired[1]);
+        assert!(
+            repaired[2].contains("secret (hidden)") && !repaired[2].contains("by hand"),
+            "{}",
+            repaired[2]
+        );
+        assert_eq!(repaired[3], format!("create role moderator of realm {realm}"));
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        assert!(person_token(&desired, "alice", "long enough").await.is_ok());
+
+        // A client that was deleted comes back with its service account and rights.
+        by_hand(Method::DELETE, &format!("{realm}/clients/{auth}"), None).await;
+        let repaired = converge(&admin, &desired).await;
+        assert_eq!(repaired.len(), 1 + 3, "{repaired:#?}");
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        let (status, _) =
+            call(&service_token(&desired).await, Method::GET, &format!("{realm}/users"), None).await;
+        assert_eq!(status, StatusCode::OK);
+
+        let removed = timed("keycloak remove", admin.remove(&desired.names())).await.unwrap();
+        assert_eq!(removed, [format!("realm {realm}")]);
+        assert_eq!(admin.remove(&desired.names()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.observe(&desired).await.unwrap(), Default::default());
+    };
+    story(body, async { _ = admin.remove(&desired.names()).await }).await;
+}
+
+#[tokio::test]
+async fn one_tenant_gets_nothing_of_another() {
+    let (admin, a, b) = (admin(operator_account()), desired(), desired());
+    let body = async {
+        converge(&admin, &a).await;
+        converge(&admin, &b).await;
+        let intruder = service_token(&b).await;
+        let person = json!({ "username": "mallory", "enabled": true });
+        for (method, path, body) in [
+            (Method::GET, a.realm.clone(), None),
+            (Method::GET, format!("{}/users", a.realm), None),
+            (Method::POST, format!("{}/users", a.realm), Some(person)),
+            (Method::GET, format!("{}/clients", a.realm), None),
+            (Method::DELETE, a.realm.clone(), None),
+            (Method::GET, "master/users".to_owned(), None),
+        ] {
+            let (status, _) = call(&intruder, method.clone(), &path, body).await;
+            let refused =
+                [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND].contains(&status);
+            assert!(refused, "{method} {path}: {status}");
+        }
+        // The secret of one realm's client opens no other realm.
+        let secret = b.auth_client_secret.expose_secret();
+        let form =
+            [("grant_type", "client_credentials"), ("client_id", AUTH_CLIENT), ("client_secret", secret)];
+        assert!(token(&a.realm, &form).await.is_err());
+        // Tokens of two realms have two issuers.
+        assert!(claims(&intruder)["iss"].as_str().unwrap().ends_with(&format!("/realms/{}", b.realm)));
+    };
+    let clean_up = async {
+        _ = admin.remove(&a.names()).await;
+        _ = admin.remove(&b.names()).await;
+    };
+    story(body, clean_up).await;
+}
+
+#[tokio::test]
+async fn a_foreign_realm_is_reported_and_left_alone() {
+    let (admin, desired) = (admin(operator_account()), desired());
+    let realm = desired.realm.clone();
+    let body = async {
+        by_hand(Method::POST, "", Some(json!({ "realm": realm, "enabled": true }))).await;
+        assert_reason(admin.observe(&desired).await, "ResourceConflict");
+        assert_reason(admin.remove(&desired.names()).await, "ResourceConflict");
+    };
+    story(body, async { _ = by_hand(Method::DELETE, &realm, None).await }).await;
+}
+
+#[tokio::test]
+async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
+    let (admin, first) = (admin(operator_account()), desired());
+    let next = KeycloakDesired { owner_uid: owner_uid(), auth_client_secret: password(), ..first.clone() };
+    let body = async {
+        converge(&admin, &first).await;
+        admin.release(&first.names()).await.unwrap();
+        assert!(person_token(&first, "nobody", "x").await.unwrap_err().to_lowercase().contains("realm"));
+        let changes = converge(&admin, &next).await;
+        assert_eq!(changes[0], format!("take over the retained realm {}", first.realm));
+        assert_eq!(converge(&admin, &next).await, [""; 0]);
+        assert_reason(admin.observe(&first).await, "ResourceConflict");
+        service_token(&next).await;
+    };
+    let clean_up = async {
+        _ = admin.remove(&next.names()).await;
+        _ = admin.remove(&first.names()).await;
+    };
+    story(body, clean_up).await;
+}
+
+#[tokio::test]
+async fn wrong_secret_and_dead_port_are_told_apart() {
+    let wrong = Credentials::new(operator_account().username, "wrong");
+    assert_reason(admin(wrong).observe(&desired()).await, "CredentialsRejected");
+    let started = Instant::now();
+    let dead = KeycloakAdmin::new("http://10.90.0.1:1", operator_account());
+    assert_reason(dead.observe(&desired()).await, "BackendUnavailable");
+    assert!(started.elapsed() < Duration::from_secs(4));
+}

@@ -1,0 +1,88 @@
+//! Each backend module against the real system, with the operator's own least-privilege account: what passes here
+//! proves that the account suffices. Tenants have random ids and are removed even when a test fails.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a story ends where a step fails, and prints its figures"
+)]
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use operator::backend::{BackendError, Credentials};
+
+mod cql;
+mod kafka;
+mod keycloak;
+mod postgres;
+mod redis;
+
+/// A variable of the local stack.
+fn env(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: run `make up-backends` and `source .local/stack.env`, then the tests again"
+        )
+    })
+}
+
+fn operator_account(system: &str) -> Credentials {
+    Credentials::new(env(&format!("{system}_OPERATOR_USERNAME")), env(&format!("{system}_OPERATOR_PASSWORD")))
+}
+
+fn admin_account(system: &str) -> Credentials {
+    Credentials::new(env(&format!("{system}_ADMIN_USERNAME")), env(&format!("{system}_ADMIN_PASSWORD")))
+}
+
+/// A tenant id no other run uses.
+fn tenant_id() -> String {
+    format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
+}
+
+fn owner_uid() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+fn password() -> secrecy::SecretString {
+    uuid::Uuid::new_v4().simple().to_string().into()
+}
+
+/// Runs a story, then the clean-up whatever happened, then reports what happened.
+async fn story(story: impl Future<Output = ()>, clean_up: impl Future<Output = ()>) {
+    let outcome = AssertUnwindSafe(story).catch_unwind().await;
+    clean_up.await;
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Waits, at most 10 s, until a store that answers from its memory has noticed a change.
+async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "not so after 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Prints how long a step took; the figures of the README come from here.
+async fn timed<T>(what: &str, step: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let value = step.await;
+    println!("TIME {what}: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
+    value
+}
+
+fn lines(changes: &[impl ToString]) -> Vec<String> {
+    changes.iter().map(ToString::to_string).collect()
+}
+
+#[track_caller]
+fn assert_reason<T>(result: Result<T, BackendError>, reason: &str) {
+    match result {
+        Ok(_) => panic!("succeeded instead of {reason}"),
+        Err(error) => assert_eq!(error.reason(), reason, "{error}"),
+    }
+}
