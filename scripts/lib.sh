@@ -58,13 +58,23 @@ finish() {
     done
 }
 
-# Waits for steps still under way after another failed: what they started stays recorded by its pid files.
+# Ends the steps still under way after another failed. Daemons they started stay: they are in sessions of their own.
 abandon() {
     local name
-    for name in "${!STEP_PID[@]}"; do kill "${STEP_PID[$name]}" 2>/dev/null || true; done
+    for name in "${!STEP_PID[@]}"; do end_tree "${STEP_PID[$name]}"; done
     wait || true
     echo "what is running stays up: fix the cause and run the same command again, or end it with \`make down\`"
 }
+
+end_tree() {
+    local child
+    for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do
+        if [ "$(ps -o sid= -p "$child")" = "$(ps -o sid= -p $$)" ]; then end_tree "$child"; fi
+    done
+    kill "$1" 2> /dev/null || true
+}
+
+trap 'abandon; exit 130' INT TERM
 
 step() { begin "$@"; finish "$1"; }
 

@@ -32,6 +32,8 @@ apiserver_up() {
 }
 
 controllers_up() {
+    free_port kube-controller-manager 127.0.0.1 10257
+    free_port kube-scheduler 127.0.0.1 10259
     start kube-controller-manager "${UNPRIVILEGED[@]}" $IN_K8S/kube-controller-manager --kubeconfig=$IN_PKI/kube-controller-manager.kubeconfig \
         --leader-elect=false --use-service-account-credentials --bind-address=127.0.0.1 --profiling=false --cert-dir=/tmp \
         --root-ca-file=$IN_PKI/ca.crt --service-account-private-key-file=$IN_PKI/service-accounts.key \

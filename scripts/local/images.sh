@@ -41,13 +41,12 @@ base_root() {
 }
 
 # Stripped copies of the binaries, which are the context of every image.
-IMAGE_PROFILE=${PROFILE:-dev}
-IMAGE_STAGE=$STATE/images/$IMAGE_PROFILE
+IMAGE_STAGE=$STATE/images
 images_stage() {
-    local folder=$CARGO_TARGET_DIR/${IMAGE_PROFILE/#dev/debug} binary
+    local binary
     mkdir -p "$IMAGE_STAGE"
     for binary in "${BINARIES[@]}"; do
-        if [ ! "$IMAGE_STAGE/$binary" -nt "$folder/$binary" ]; then strip -o "$IMAGE_STAGE/$binary" "$folder/$binary"; fi
+        strip -o "$IMAGE_STAGE/$binary" "$BIN/$binary"
     done
 }
 

@@ -15,6 +15,9 @@ node_up() {
     render kubelet.yaml | configuration kubelet kubelet.yaml
     render kube-proxy.yaml | configuration kube-proxy kube-proxy.yaml
     echo "nameserver $HOST_IP" | configuration kubelet resolv.conf
+    free_port kubelet $HOST_IP 10250
+    free_port kubelet 127.0.0.1 10248
+    free_port kube-proxy 127.0.0.1 10256
     start containerd containerd --config "$STATE/conf/containerd.toml"
     await 30 containerd ctr version
     pause_image

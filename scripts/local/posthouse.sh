@@ -1,13 +1,14 @@
 # Posthouse itself on the cluster: charts, the cell with its admin Secrets, the example tenants.
 NAMESPACE=posthouse-system
-BIN=$CARGO_TARGET_DIR/debug
+PROFILE=${PROFILE:-dev}
+BIN=$CARGO_TARGET_DIR/${PROFILE/#dev/debug}
 
 kubectl() { "$K8S/kubectl" "$@"; }
 helm() { "$K8S/helm" "$@"; }
 apply() { kubectl apply --server-side --force-conflicts --field-manager=local-stack "$@"; }
 
 # The same selection as in `make test`, so that features are resolved alike and nothing is compiled twice.
-build_binaries() { cd "$ROOT" && cargo build --locked --workspace --bins; }
+build_binaries() { cd "$ROOT" && cargo build --locked --workspace --bins --profile "$PROFILE"; }
 
 operator_up() {
     local tag
