@@ -11,6 +11,7 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
+    docs::{self, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path, Query},
 };
@@ -26,7 +27,7 @@ use crate::{
 
 /// Returns the REST API with its description.
 pub(crate) fn routes(state: AppState) -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(get_messages)).with_state(state)
+    OpenApiRouter::with_openapi(docs::openapi()).routes(routes!(get_messages)).with_state(state)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -46,25 +47,26 @@ struct PageQuery {
 #[utoipa::path(
     get,
     path = "/api/messages/{chat}",
-    params(("chat" = ChatId, Path, description = "Chat id"), PageQuery),
+    tag = "messages",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
-        (status = 200, description = "The page is the last one when its last seq is head_seq.", body = MessagePage),
-        (status = 400, description = "invalid_argument", body = Problem),
-        (status = 401, description = "unauthenticated or token_expired", body = Problem),
-        (status = 403, description = "not_a_member", body = Problem),
-        (status = 503, description = "unavailable", body = Problem),
-    ),
-    security(("bearer" = []))
+        (status = OK, description = "The page is the last one when its last seq is head_seq", body = MessagePage),
+        (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
 )]
 async fn get_messages(
     State(state): State<AppState>,
     caller: Caller,
     Path(chat): Path<ChatId>,
-    page: Query<PageQuery>,
+    Query(page): Query<PageQuery>,
 ) -> Result<Json<MessagePage>, ApiError> {
-    let limit = page_size(page.0.limit)?;
+    let limit = page_size(page.limit)?;
     require_member(&state, chat, caller.user_id).await?;
-    let History { messages, head_seq } = read(&*state.store, chat, page.0.after, limit).await?;
+    let History { messages, head_seq } = read(&*state.store, chat, page.after, limit).await?;
     Ok(Json(MessagePage { messages, head_seq }))
 }
 

@@ -84,6 +84,14 @@ struct Unacknowledged {
 /// The owner was told to stop.
 struct Stopped;
 
+/// The log has records below the position that was applied: it is not the log that the position belongs to.
+#[derive(Debug, thiserror::Error)]
+#[error("the log goes on at offset {found} below the applied position {next}: was the topic made anew?")]
+struct Rewound {
+    found: i64,
+    next: i64,
+}
+
 impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
     pub(super) fn new(mut parts: OwnerParts<S, C>) -> Self {
         let filled = Arc::new(Notify::new());
@@ -114,41 +122,55 @@ impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
         if self.parts.stop.is_cancelled() {
             return Err(Stopped);
         }
-        let batch = self.drain();
-        if batch.is_empty() {
-            self.wait().await?;
-        } else {
-            self.process(&batch).await?;
+        match self.drain() {
+            Ok(batch) if batch.is_empty() => self.wait().await?,
+            Ok(batch) => self.process(&batch).await?,
+            Err(rewound) => {
+                // Taking such a record for an old one would lose it, taking it for a new one could give a seq
+                // twice. The operator rolls out the new generation, or a person has to look.
+                let partition = self.parts.partition;
+                tracing::error!(error = %rewound, partition, "partition {partition} stops: {rewound}");
+                self.parts.obstacles.set(Place::Partition(partition), rewound.to_string());
+                self.parts.stop.cancelled().await;
+                return Err(Stopped);
+            }
         }
         self.collect_acknowledgements();
         self.settle().await
     }
 
     /// Takes what is there.
-    fn drain(&self) -> Vec<Logged> {
+    fn drain(&self) -> Result<Vec<Logged>, Rewound> {
+        let partition = self.parts.partition;
         let mut batch = Vec::new();
+        let mut expected = self.next;
         while batch.len() < MAX_BATCH {
-            match self.parts.queue.poll(Duration::ZERO) {
+            let record = match self.parts.queue.poll(Duration::ZERO) {
                 None => break,
+                Some(Ok(record)) => record,
                 Some(Err(error)) => {
-                    let partition = self.parts.partition;
                     tracing::warn!(%error, partition, "partition {partition} reports: {error}");
+                    continue;
                 }
-                Some(Ok(record)) => {
-                    let after = batch.last().map(Logged::offset).or(self.next.map(|next| next - 1));
-                    if after.is_some_and(|after| record.offset() <= after) {
-                        continue;
-                    }
-                    batch.push(read_record(RawRecord {
-                        offset: record.offset(),
-                        logged_at_ms: record.timestamp().to_millis(),
-                        key: record.key(),
-                        payload: record.payload(),
-                    }));
-                }
+            };
+            let found = record.offset();
+            match expected {
+                Some(next) if found < next => return Err(Rewound { found, next }),
+                Some(next) if found > next => tracing::warn!(
+                    partition,
+                    "offsets {next} to {found} of partition {partition} are no longer in the log"
+                ),
+                Some(_) | None => {}
             }
+            expected = Some(found + 1);
+            batch.push(read_record(RawRecord {
+                offset: found,
+                logged_at_ms: record.timestamp().to_millis(),
+                key: record.key(),
+                payload: record.payload(),
+            }));
         }
-        batch
+        Ok(batch)
     }
 
     /// Waits for records, for an acknowledgement, or for something that is due.

@@ -183,3 +183,153 @@ impl<S: Store> Pipeline<S> {
         batch.iter().filter_map(answer).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use contracts::{
+        DeviceId, MessageKey, UserId,
+        event::{EntryKind, SendRecord, VERSION},
+        wire::Message,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::{RawRecord, read_record},
+        store::{Partition, Result, history, memory::MemoryStore},
+    };
+
+    /// A store that fails one call in eight, in no pattern, writes after half of them is done.
+    #[derive(Default)]
+    struct Flaky {
+        store: MemoryStore,
+        calls: AtomicU32,
+    }
+
+    impl Flaky {
+        fn turn(&self) -> Result<()> {
+            let call = self.calls.fetch_add(1, Ordering::Relaxed);
+            if call.wrapping_mul(2_654_435_761) >> 29 == 0 {
+                return Err(StoreError { step: "answer".to_owned(), source: "it is down".into() });
+            }
+            Ok(())
+        }
+    }
+
+    impl Store for Flaky {
+        async fn head(&self, chat: ChatId) -> Result<Head> {
+            self.turn()?;
+            self.store.head(chat).await
+        }
+
+        async fn known_key(&self, id: KeyId) -> Result<Option<KnownKey>> {
+            self.turn()?;
+            self.store.known_key(id).await
+        }
+
+        async fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> Result<()> {
+            self.store.append(generation, &rows[..rows.len() / 2]).await?;
+            self.turn()?;
+            self.store.append(generation, rows).await
+        }
+
+        async fn put_heads(&self, heads: &[(ChatId, Head)]) -> Result<()> {
+            self.store.put_heads(&heads[..heads.len() / 2]).await?;
+            self.turn()?;
+            self.store.put_heads(heads).await
+        }
+
+        async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
+            self.store.next_offset(generation, partition).await
+        }
+
+        async fn put_next_offset(&self, generation: &Generation, of: Partition, offset: i64) -> Result<()> {
+            self.store.put_next_offset(generation, of, offset).await
+        }
+
+        async fn messages(
+            &self,
+            chat: ChatId,
+            bucket: i64,
+            after: i64,
+            limit: usize,
+        ) -> Result<Vec<Message>> {
+            self.store.messages(chat, bucket, after, limit).await
+        }
+    }
+
+    fn chat(n: usize) -> ChatId {
+        ChatId(Uuid::from_u128(n as u128))
+    }
+
+    /// Every seventh record repeats the one before it, every eleventh is none.
+    fn log(records: usize) -> Vec<Logged> {
+        let record = |i: usize| {
+            let of = if i % 7 == 6 { i - 1 } else { i };
+            let record = SendRecord {
+                v: VERSION,
+                chat: chat(of % 3),
+                sender: UserId(Uuid::from_u128(1)),
+                device: DeviceId(Uuid::from_u128(2)),
+                key: MessageKey(Uuid::from_u128(of as u128)),
+                kind: EntryKind::Text,
+                body: format!("message {of}"),
+                subject: None,
+                audience: None,
+            };
+            let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
+            read_record(RawRecord {
+                offset: i as i64,
+                logged_at_ms: Some(1_000),
+                key: Some(key.as_bytes()),
+                payload: (i % 11 != 10).then_some(payload.as_slice()),
+            })
+        };
+        (0..records).map(record).collect()
+    }
+
+    fn pipeline<S: Store>(store: &Arc<S>) -> Pipeline<S> {
+        let metrics = Metrics::register(&kit::metrics::Metrics::new("message", "acme"));
+        Pipeline::new(Generation::new("g1"), store.clone(), metrics)
+    }
+
+    async fn contents<S: Store>(store: &S) -> Vec<(Head, Vec<Message>)> {
+        let mut contents = Vec::new();
+        for n in 0..3 {
+            let head = store.head(chat(n)).await.expect("a head");
+            contents.push((head, history(store, chat(n), 0, 500).await.expect("a history").messages));
+        }
+        contents
+    }
+
+    #[tokio::test]
+    async fn failures_in_between_change_neither_rows_nor_announcements() {
+        let log = log(300);
+        let steady = Arc::new(MemoryStore::default());
+        let mut calm = pipeline(&steady);
+        let expected = calm.apply(&log, false).await.expect("a store in memory does not fail");
+        calm.flush().await.expect("a store in memory does not fail");
+
+        let flaky = Arc::new(Flaky::default());
+        let mut retried = pipeline(&flaky);
+        let mut announced = Vec::new();
+        for batch in log.chunks(4) {
+            announced.extend(loop {
+                if let Ok(announcements) = retried.apply(batch, true).await {
+                    break announcements;
+                }
+            });
+        }
+        while retried.flush().await.is_err() {}
+        assert_eq!(announced, expected);
+        assert_eq!(contents(&flaky.store).await, contents(&*steady).await);
+
+        // A new owner that starts at the beginning announces the same and changes nothing.
+        let mut later = pipeline(&steady);
+        assert_eq!(later.apply(&log, false).await.expect("a store in memory does not fail"), expected);
+        later.flush().await.expect("a store in memory does not fail");
+        assert_eq!(contents(&flaky.store).await, contents(&*steady).await);
+    }
+}

@@ -65,6 +65,8 @@ pub struct Stand {
     pub chats: FakeChats,
     pub session: Arc<Session>,
     pub producer: FutureProducer,
+    /// Asked for the ends of topics.
+    watcher: Arc<BaseConsumer>,
     chat_addr: SocketAddr,
 }
 
@@ -118,10 +120,11 @@ impl Stand {
             topic.expect("a topic");
         }
         let producer = kit::kafka::producer_config(&kafka).create().expect("a producer");
+        let watcher = kit::kafka::consumer_config(&kafka, "watcher").create().expect("a consumer");
         let chats = FakeChats::default();
         let chat_addr = chats.clone().serve().await;
         let realm = TestRealm::start(&tenant).await;
-        Self { tenant, kafka, cql, realm, chats, session, producer, chat_addr }
+        Self { tenant, kafka, cql, realm, chats, session, producer, watcher: Arc::new(watcher), chat_addr }
     }
 
     async fn remove(&self) {
@@ -217,11 +220,8 @@ impl Stand {
     /// Returns how many records a topic has had.
     pub async fn count(&self, topic: &str) -> i64 {
         let topic = tenant_topic(&self.tenant, topic);
-        let config = kit::kafka::consumer_config(&self.kafka, "reader");
-        let ends = move || {
-            let consumer: BaseConsumer = config.create().expect("a consumer");
-            ends(&consumer, &topic).into_iter().sum()
-        };
+        let watcher = self.watcher.clone();
+        let ends = move || ends(&watcher, &topic).into_iter().sum();
         tokio::task::spawn_blocking(ends).await.expect("a reader")
     }
 }
@@ -348,7 +348,7 @@ pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut ask: imp
             return answer;
         }
         assert!(Instant::now() < deadline, "waited for {what} in vain");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
