@@ -10,7 +10,7 @@ use prometheus_client::{
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
-    producer::{FutureProducer, FutureRecord, future_producer::DeliveryFuture},
+    producer::{FutureProducer, FutureRecord, Producer as _, future_producer::DeliveryFuture},
 };
 use sqlx::{
     Connection as _, PgConnection, PgPool,
@@ -43,7 +43,8 @@ const LEADER_LOCK: i64 = 0x63_68_61_74_01;
 pub struct Publisher {
     /// The search path starts with the schema that has the outbox.
     pub database: PgConnectOptions,
-    pub producer: FutureProducer,
+    /// Kit's settings of a producer.
+    pub kafka: ClientConfig,
     pub tenant: String,
     /// [`HANDOVER`], or less where nobody else publishes.
     pub handover: Duration,
@@ -66,6 +67,8 @@ enum PublishError {
     Connect(#[source] sqlx::Error),
     #[error("failed to read the outbox")]
     Read(#[source] sqlx::Error),
+    #[error("failed to make a producer")]
+    Producer(#[source] KafkaError),
     #[error("failed to send a record to {topic}")]
     Send { topic: String, source: KafkaError },
     #[error("failed to remove told records from the outbox")]
@@ -87,11 +90,6 @@ enum Term {
     /// Another process leads.
     Standby,
     Shutdown,
-}
-
-/// Returns the producer of the outbox: kit's settings, with a shorter limit for one send.
-pub fn producer(mut config: ClientConfig) -> Result<FutureProducer, KafkaError> {
-    config.set("delivery.timeout.ms", SEND_TIMEOUT.as_millis().to_string()).create()
 }
 
 impl OutboxMetrics {
@@ -152,6 +150,7 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
         () = shutdown.cancelled() => return Ok(Term::Shutdown),
         () = sleep(publisher.handover) => {}
     }
+    let producer = producer(&publisher.kafka).map_err(PublishError::Producer)?;
     tracing::info!("publishing the outbox");
     publisher.metrics.leader.set(1);
     // The listener has a connection of its own and reconnects by itself; what it misses meanwhile the poll finds.
@@ -161,13 +160,14 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
     listener.listen(WAKE_CHANNEL).await.map_err(PublishError::Connect)?;
     let mut backoff = BACKOFF.0;
     loop {
-        let pause = match publish_batch(publisher, &mut connection).await {
+        let pause = match publish_batch(publisher, &producer, &mut connection).await {
             Ok(told) => {
                 backoff = BACKOFF.0;
                 if told == BATCH && !shutdown.is_cancelled() { Duration::ZERO } else { POLL_INTERVAL }
             }
-            // Kafka's trouble does not end the term: the lock is still held, and the records still wait.
-            Err(error @ PublishError::Send { .. }) => {
+            // Kafka's trouble does not end the term: the lock is still held, and the records still wait. Only a
+            // producer that has lost its place in the log never recovers; the next term makes a new one.
+            Err(error @ PublishError::Send { .. }) if producer.client().fatal_error().is_none() => {
                 publisher.metrics.failures.inc();
                 let cause = chain(&error);
                 tracing::warn!(cause, "the outbox waits: {cause}");
@@ -202,7 +202,11 @@ async fn try_lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
 }
 
 /// Tells one batch and returns how many records were told.
-async fn publish_batch(publisher: &Publisher, connection: &mut PgConnection) -> Result<i64, PublishError> {
+async fn publish_batch(
+    publisher: &Publisher,
+    producer: &FutureProducer,
+    connection: &mut PgConnection,
+) -> Result<i64, PublishError> {
     let rows: Vec<OutboxRow> = sqlx::query_as(
         "SELECT outbox_id, topic, record_key, payload FROM outbox ORDER BY outbox_id LIMIT $1",
     )
@@ -213,7 +217,7 @@ async fn publish_batch(publisher: &Publisher, connection: &mut PgConnection) -> 
     let mut sends = Vec::with_capacity(rows.len());
     let mut failure = None;
     for row in &rows {
-        match send(publisher, row) {
+        match send(producer, &publisher.tenant, row) {
             Ok(delivery) => sends.push((row, delivery)),
             Err(error) => {
                 failure = Some(error);
@@ -252,14 +256,19 @@ async fn publish_batch(publisher: &Publisher, connection: &mut PgConnection) -> 
     failure.map_or(Ok(count), Err)
 }
 
-fn send(publisher: &Publisher, row: &OutboxRow) -> Result<DeliveryFuture, PublishError> {
-    let topic = contracts::topic::tenant_topic(&publisher.tenant, &row.topic);
+fn producer(config: &ClientConfig) -> Result<FutureProducer, KafkaError> {
+    let mut config = config.clone();
+    config.set("delivery.timeout.ms", SEND_TIMEOUT.as_millis().to_string());
+    config.create()
+}
+
+fn send(producer: &FutureProducer, tenant: &str, row: &OutboxRow) -> Result<DeliveryFuture, PublishError> {
+    let topic = contracts::topic::tenant_topic(tenant, &row.topic);
     let mut record: FutureRecord<'_, str, str> = FutureRecord::to(&topic).key(&row.record_key);
     if let Some(payload) = &row.payload {
         record = record.payload(payload);
     }
-    publisher
-        .producer
+    producer
         .send_result(record)
         .map_err(|(source, _)| PublishError::Send { topic: row.topic.clone(), source })
 }

@@ -56,7 +56,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     process.metrics.register(|registry| metrics.register(registry));
     let publisher = Publisher {
         database: kit::postgres::connect_options(&config.postgres, SCHEMA),
-        producer: events::producer(kit::kafka::producer_config(&config.kafka))?,
+        kafka: kit::kafka::producer_config(&config.kafka),
         tenant: config.service.tenant.clone(),
         handover: events::HANDOVER,
         metrics,

@@ -61,7 +61,7 @@ pub(super) async fn refresh(
 
 /// Ends the session of a refresh token; ending it again is answered the same way.
 ///
-/// Access tokens of the session stay valid until they expire, at most five minutes later.
+/// Access tokens of the session stay valid until they expire, which is soon: they are checked without the realm.
 #[utoipa::path(
     post,
     path = "/api/auth/sign-out",

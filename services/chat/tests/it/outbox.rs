@@ -89,7 +89,7 @@ impl Tenant {
         let (shutdown, metrics) = (CancellationToken::new(), OutboxMetrics::default());
         let publisher = Publisher {
             database: kit::postgres::connect_options(&self.database.args(), SCHEMA),
-            producer: events::producer(kit::kafka::producer_config(&kafka_args())).expect("a producer"),
+            kafka: kit::kafka::producer_config(&kafka_args()),
             tenant: self.name.clone(),
             handover: Duration::ZERO,
             metrics: metrics.clone(),
