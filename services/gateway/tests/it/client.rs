@@ -1,0 +1,181 @@
+//! A client of the protocol as its description has it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use contracts::{
+    ChatId, DeviceId, ErrorCode, MessageKey,
+    wire::{self, ClientFrame, Connected, Empty, HistoryPage, Outcome, SUBPROTOCOL, ServerFrame, Stored},
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue},
+};
+use uuid::Uuid;
+
+use crate::stand::PATIENCE;
+
+pub struct Client {
+    pub ws: WebSocketStream<TcpStream>,
+    next_id: u32,
+    /// Pushes that came while an answer was awaited.
+    pushes: Vec<ServerFrame>,
+    /// Whether pings are answered.
+    pub answers_pings: bool,
+}
+
+impl Client {
+    pub async fn open(addr: SocketAddr) -> Self {
+        Self::try_open(addr, None).await.expect("an upgrade")
+    }
+
+    /// Opens a connection whose side buffers next to nothing.
+    pub async fn open_narrow(addr: SocketAddr) -> Self {
+        Self::try_open(addr, Some(4096)).await.expect("an upgrade")
+    }
+
+    pub async fn try_open(
+        addr: SocketAddr,
+        receive_buffer: Option<u32>,
+    ) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let stream = socket.connect(addr).await?;
+        let mut request = format!("ws://{addr}/ws").into_client_request()?;
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+        let (ws, answer) = client_async(request, stream).await?;
+        assert_eq!(answer.headers()["sec-websocket-protocol"], SUBPROTOCOL);
+        Ok(Self { ws, next_id: 0, pushes: Vec::new(), answers_pings: true })
+    }
+
+    pub async fn raw(&mut self, message: Message) {
+        self.ws.send(message).await.expect("an open socket");
+    }
+
+    pub async fn text(&mut self, text: impl Into<String>) {
+        self.raw(Message::text(text.into())).await;
+    }
+
+    /// Sends a command and returns its id.
+    pub async fn command(&mut self, frame: ClientFrame) -> u32 {
+        self.next_id += 1;
+        let frame = ClientFrame { id: Some(self.next_id), ..frame };
+        self.text(serde_json::to_string(&frame).expect("json")).await;
+        self.next_id
+    }
+
+    pub async fn connect(&mut self, token: &str, device: DeviceId) -> Connected {
+        let connect = wire::Connect { token: token.to_owned(), device };
+        let id = self.command(ClientFrame { connect: Some(connect), ..ClientFrame::default() }).await;
+        match self.answer(id).await {
+            Ok(Outcome::Connected(connected)) => connected,
+            other => panic!("not connected: {other:?}"),
+        }
+    }
+
+    pub async fn send(&mut self, chat: ChatId, key: MessageKey, body: &str) -> u32 {
+        let send = wire::Send { chat, key, body: body.to_owned() };
+        self.command(ClientFrame { send: Some(send), ..ClientFrame::default() }).await
+    }
+
+    /// Sends and waits for `accepted` and `stored`.
+    pub async fn say(&mut self, chat: ChatId, body: &str) -> Stored {
+        let key = MessageKey(Uuid::new_v4());
+        let id = self.send(chat, key, body).await;
+        match self.answer(id).await {
+            Ok(Outcome::Accepted(_)) => {}
+            other => panic!("not accepted: {other:?}"),
+        }
+        self.push("stored", |frame| frame.stored.clone().filter(|stored| stored.key == key)).await
+    }
+
+    pub async fn history(&mut self, chat: ChatId, after: i64) -> Result<HistoryPage, ErrorCode> {
+        let history = wire::History { chat, after, limit: None };
+        let id = self.command(ClientFrame { history: Some(history), ..ClientFrame::default() }).await;
+        match self.answer(id).await? {
+            Outcome::History(page) => Ok(page),
+            other => panic!("not a page: {other:?}"),
+        }
+    }
+
+    /// Waits for the answer to a command; pushes are kept.
+    pub async fn answer(&mut self, id: u32) -> Result<Outcome, ErrorCode> {
+        loop {
+            let frame = self.frame().await.unwrap_or_else(|close| panic!("closed with {close:?}"));
+            if frame.id != Some(id) {
+                self.pushes.push(frame);
+            } else if let Some(error) = frame.error {
+                return Err(error.code);
+            } else {
+                return Ok(frame.result.expect("a result or an error"));
+            }
+        }
+    }
+
+    /// Waits for a push.
+    pub async fn push<T>(&mut self, what: &str, pick: impl Fn(&ServerFrame) -> Option<T>) -> T {
+        if let Some(at) = self.pushes.iter().position(|frame| pick(frame).is_some()) {
+            return pick(&self.pushes.remove(at)).expect("it was there");
+        }
+        loop {
+            let frame = self.frame().await.unwrap_or_else(|close| panic!("no {what}, closed with {close:?}"));
+            if let Some(picked) = pick(&frame) {
+                return picked;
+            }
+            self.pushes.push(frame);
+        }
+    }
+
+    /// Waits for the message of another connection.
+    pub async fn message(&mut self) -> wire::Message {
+        self.push("message", |frame| frame.message.clone()).await
+    }
+
+    /// Returns the next frame that is no ping, or the close code (`None` when there was none).
+    pub async fn frame(&mut self) -> Result<ServerFrame, Option<u16>> {
+        loop {
+            let message = timeout(PATIENCE, self.ws.next()).await.expect("a frame in time");
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    let frame: ServerFrame = serde_json::from_str(&text).expect("a frame of the protocol");
+                    if frame.ping.is_none() {
+                        return Ok(frame);
+                    }
+                    if self.answers_pings {
+                        let pong = ClientFrame { pong: Some(Empty {}), ..ClientFrame::default() };
+                        self.text(serde_json::to_string(&pong).expect("json")).await;
+                    }
+                }
+                Some(Ok(Message::Close(close))) => return Err(close.map(|close| close.code.into())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(None),
+            }
+        }
+    }
+
+    /// Skips frames until the connection is closed, and returns the code.
+    pub async fn closed(&mut self) -> Option<u16> {
+        loop {
+            if let Err(code) = self.frame().await {
+                return code;
+            }
+        }
+    }
+
+    /// Returns the code of the next frame's error.
+    pub async fn error(&mut self) -> (Option<u32>, ErrorCode) {
+        let frame = self.frame().await.unwrap_or_else(|close| panic!("no error, closed with {close:?}"));
+        (frame.id, frame.error.expect("an error").code)
+    }
+
+    /// Returns whether nothing comes for a moment: a push that is wrong would be here by then.
+    pub async fn hears_nothing(&mut self, moment: Duration) -> bool {
+        self.pushes.is_empty() && timeout(moment, self.frame()).await.is_err()
+    }
+}

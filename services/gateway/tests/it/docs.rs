@@ -1,0 +1,68 @@
+//! The upgrade's conditions, and what a client developer reads.
+
+use contracts::wire::SUBPROTOCOL;
+use gateway::Limits;
+
+use crate::stand::{get, get_with, with_stand};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_has_conditions() {
+    with_stand(Limits::default(), async |stand| {
+        let addr = stand.gateway.http;
+        let ask = async |change: (&'static str, &str), expected: &str, code: &str| {
+            let mut headers = vec![
+                ("connection", "Upgrade"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-version", "13"),
+                ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("sec-websocket-protocol", SUBPROTOCOL),
+            ];
+            headers.retain(|(name, _)| *name != change.0);
+            if !change.1.is_empty() {
+                headers.push(change);
+            }
+            if expected != "101" {
+                headers.retain(|(name, value)| *name != "connection" || *value != "Upgrade");
+                headers
+                    .push(("connection", if change.0 == "connection" { "close" } else { "Upgrade, close" }));
+            }
+            let answer = get_with(addr, "/ws", &headers).await.expect("an answer");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{change:?}: {answer}");
+            assert!(answer.contains(code), "{change:?}: {answer}");
+        };
+        let same = format!("http://{addr}");
+        ask(("origin", ""), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").await;
+        ask(("origin", &same), "101", SUBPROTOCOL).await;
+        for origin in ["https://evil.test", "null", "http://127.0.0.1:1", "http://beta.localhost"] {
+            ask(("origin", origin), "403", "permission_denied").await;
+        }
+        ask(("sec-websocket-protocol", "chat"), "400", "invalid_argument").await;
+        ask(("sec-websocket-protocol", ""), "400", "invalid_argument").await;
+        ask(("sec-websocket-version", "8"), "400", "malformed").await;
+        ask(("sec-websocket-key", ""), "400", "malformed").await;
+        ask(("upgrade", "h2c"), "400", "malformed").await;
+        ask(("connection", ""), "400", "malformed").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documentation_is_served() {
+    with_stand(Limits::default(), async |stand| {
+        let pages = [
+            ("/docs", "text/html", "/docs/message"),
+            ("/docs/gateway/protocol", "text/html", "asyncapi.json"),
+            ("/docs/gateway/asyncapi.json", "application/json", "\"asyncapi\": \"3.0.0\""),
+            ("/docs/gateway/openapi.json", "application/json", "/ws"),
+        ];
+        for (path, kind, text) in pages {
+            let answer = get(stand.gateway.http, path).await.expect("an answer");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+            let head = answer.split("\r\n\r\n").next().expect("a head").to_ascii_lowercase();
+            assert!(head.contains(&format!("x-posthouse-tenant: {}", stand.tenant)), "{path}: {head}");
+            assert!(head.contains(kind), "{path}: {head}");
+            assert!(answer.contains(text), "{path}");
+        }
+    })
+    .await;
+}

@@ -1,0 +1,99 @@
+//! Frames that are not of the protocol.
+
+use contracts::{
+    ErrorCode, MessageKey,
+    wire::{CloseCode, MAX_BODY_BYTES, MAX_FRAME_BYTES},
+};
+use futures_util::SinkExt as _;
+use gateway::Limits;
+use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::tungstenite::Message;
+use uuid::Uuid;
+
+use crate::{
+    client::Client,
+    stand::{chat, device, user, with_stand},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_frame_gets_a_code_and_the_connection_lives() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1)]).await;
+        let mut client = stand.connect(user(1), device(1)).await;
+        client.text("not json").await;
+        assert_eq!(client.error().await, (None, ErrorCode::Malformed));
+        client.text(r#"{"id":7,"shout":{}}"#).await;
+        assert_eq!(client.error().await, (Some(7), ErrorCode::Malformed));
+        client.text(format!(r#"{{"id":8,"send":{{"chat":"{}","key":"no uuid","body":"x"}}}}"#, chat())).await;
+        assert_eq!(client.error().await, (Some(8), ErrorCode::Malformed));
+        client.text("[".repeat(1000)).await;
+        assert_eq!(client.error().await, (None, ErrorCode::Malformed));
+        client.raw(Message::binary(vec![1, 2, 3])).await;
+        assert_eq!(client.error().await, (None, ErrorCode::Malformed));
+        client.text(format!(r#"{{"id":9,"pad":"{}"}}"#, "x".repeat(MAX_FRAME_BYTES))).await;
+        assert_eq!(client.error().await.1, ErrorCode::TooLarge);
+        let id = client.send(chat(), MessageKey(Uuid::new_v4()), &"x".repeat(MAX_BODY_BYTES + 1)).await;
+        assert_eq!(client.error().await, (Some(id), ErrorCode::TooLarge));
+        let id = client.send(chat(), MessageKey(Uuid::new_v4()), "").await;
+        assert_eq!(client.error().await, (Some(id), ErrorCode::InvalidArgument));
+        assert_eq!(stand.sent().await, []);
+
+        assert_eq!(client.say(chat(), &"x".repeat(MAX_BODY_BYTES)).await.seq, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_bad_closes_its_own_connection_only() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1)]).await;
+        let mut good = stand.connect(user(1), device(1)).await;
+
+        // A frame that is not even read.
+        let mut client = stand.connect(user(2), device(1)).await;
+        drop(client.ws.send(Message::text("x".repeat(4 * 1024 * 1024))).await);
+        assert_eq!(client.closed().await, Some(CloseCode::TooLarge.code()));
+
+        // The same mistake over and over.
+        let mut client = stand.connect(user(2), device(1)).await;
+        for _ in 0..=Limits::default().max_faults {
+            client.text("{}").await;
+        }
+        assert_eq!(client.closed().await, Some(CloseCode::Malformed.code()));
+
+        // A stranger's first mistake.
+        let mut client = Client::open(stand.gateway.http).await;
+        client.send(chat(), MessageKey(Uuid::new_v4()), "who, me?").await;
+        assert_eq!(client.error().await.1, ErrorCode::Unauthenticated);
+        assert_eq!(client.closed().await, Some(CloseCode::Malformed.code()));
+
+        // Bytes that are no frame: text that is not UTF-8, an unmasked frame, a control frame that is too long.
+        let frames: [(&[u8], u16); 3] = [
+            (&[0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007),
+            (&[0x81, 0x02, b'{', b'}'], 1002),
+            (&[0x89, 0xfe, 0x00, 0x7e, 0, 0, 0, 0], 1002),
+        ];
+        for (bytes, code) in frames {
+            let mut client = stand.connect(user(2), device(1)).await;
+            client.ws.get_mut().write_all(bytes).await.expect("an open socket");
+            assert_eq!(client.closed().await, Some(code), "{bytes:x?}");
+        }
+
+        assert_eq!(good.say(chat(), "unharmed").await.seq, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_tiny_fragments_cost_a_message() {
+    with_stand(Limits::default(), async |stand| {
+        let mut client = stand.connect(user(1), device(1)).await;
+        let mut bytes = vec![0x01, 0x81, 0, 0, 0, 0, b'x'];
+        for _ in 0..1_000_000 {
+            bytes.extend_from_slice(&[0x00, 0x81, 0, 0, 0, 0, b'x']);
+        }
+        drop(client.ws.get_mut().write_all(&bytes).await);
+        assert_eq!(client.closed().await, Some(CloseCode::TooLarge.code()));
+    })
+    .await;
+}

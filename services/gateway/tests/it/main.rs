@@ -1,0 +1,14 @@
+//! Stories on a real event log and a real cache. They need `make up-backends` and `.local/stack.env`.
+
+mod client;
+mod docs;
+mod drain;
+mod frames;
+mod memory;
+mod outage;
+mod peers;
+mod readers;
+mod stand;
+mod talk;
+mod times;
+mod tokens;

@@ -1,0 +1,203 @@
+//! What stands in for the chat and the message service.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use contracts::{
+    ChatId, UserId,
+    event::{DeliveredRecord, DeliveryOutcome, MembershipRecord, Role, SendRecord, VERSION},
+    rpc::{
+        GetMembershipRequest, GetMembershipResponse, HeadsRequest, HeadsResponse, HistoryRequest,
+        HistoryResponse, ListMembersRequest, ListMembersResponse, Member, Message,
+        chat_service_server::{ChatService, ChatServiceServer},
+        message_service_server::{MessageService, MessageServiceServer},
+    },
+    topic::{CHAT_EVENTS, MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
+};
+use kit::config::KafkaArgs;
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    consumer::{Consumer as _, StreamConsumer},
+    producer::{FutureProducer, FutureRecord},
+};
+use tonic::{Request, Response, Status};
+
+use crate::stand::PARTITIONS;
+
+pub const INTERNAL_TOKEN: &str = "internal";
+
+/// The chat and the message service of a tenant, in memory.
+#[derive(Clone)]
+pub struct Peers {
+    tenant: String,
+    producer: FutureProducer,
+    members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
+    messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
+}
+
+impl Peers {
+    pub fn new(tenant: &str, kafka: &KafkaArgs) -> Self {
+        let producer = kit::kafka::producer_config(kafka).create().expect("a producer");
+        Self { tenant: tenant.to_owned(), producer, members: Arc::default(), messages: Arc::default() }
+    }
+
+    /// Answers gRPC until the test ends.
+    pub async fn serve(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        let routes = tonic::service::Routes::new(ChatServiceServer::new(self.clone()))
+            .add_service(MessageServiceServer::new(self.clone()))
+            .into_axum_router();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        addr
+    }
+
+    /// Makes people members: the chat service knows it at once, the event log right after.
+    pub async fn join(&self, chat: ChatId, users: &[UserId]) {
+        for user in users {
+            self.join_silently(chat, *user);
+            let record = MembershipRecord { v: VERSION, chat, user: *user, role: Role::Member };
+            let payload = serde_json::to_vec(&record).expect("json");
+            self.produce(CHAT_EVENTS, &MembershipRecord::key(chat, *user), Some(&payload)).await;
+        }
+    }
+
+    /// Makes a person a member of whom the event log has not heard yet.
+    pub fn join_silently(&self, chat: ChatId, user: UserId) {
+        let mut members = self.members.lock().expect("no panic");
+        members.entry(chat.to_string()).or_default().insert(user.to_string());
+    }
+
+    pub async fn leave(&self, chat: ChatId, user: UserId) {
+        if let Some(members) = self.members.lock().expect("no panic").get_mut(&chat.to_string()) {
+            members.remove(&user.to_string());
+        }
+        self.produce(CHAT_EVENTS, &MembershipRecord::key(chat, user), None).await;
+    }
+
+    /// Announces an outcome as the message service would.
+    pub async fn announce(&self, record: &DeliveredRecord) {
+        let payload = serde_json::to_vec(record).expect("json");
+        self.produce(MESSAGE_DELIVERED, &record.chat.to_string(), Some(&payload)).await;
+    }
+
+    /// Writes any bytes to a topic.
+    pub async fn produce(&self, topic: &str, key: &str, payload: Option<&[u8]>) {
+        let topic = tenant_topic(&self.tenant, topic);
+        let mut record = FutureRecord::to(&topic).key(key);
+        if let Some(payload) = payload {
+            record = record.payload(payload);
+        }
+        self.producer.send(record, Duration::from_secs(30)).await.expect("the record is in the log");
+    }
+
+    /// Numbers what is sent, keeps it and announces it, until the test ends.
+    pub fn number_messages(&self, kafka: &KafkaArgs) {
+        let mut config = kit::kafka::consumer_config(kafka, &format!("{}.test", self.tenant));
+        let consumer: StreamConsumer = config.set("fetch.wait.max.ms", "50").create().expect("a consumer");
+        let topic = tenant_topic(&self.tenant, MESSAGE_SEND);
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(&topic, partition, Offset::Beginning).expect("a partition");
+        }
+        consumer.assign(&list).expect("an assignment");
+        let peers = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let Ok(record) = consumer.recv().await else { continue };
+                let Some(payload) = record.payload() else { continue };
+                let record: SendRecord = serde_json::from_slice(payload).expect("a record of the gateway");
+                let announced = peers.keep(record);
+                let payload = serde_json::to_vec(&announced).expect("json");
+                let (topic, key) =
+                    (tenant_topic(&peers.tenant, MESSAGE_DELIVERED), announced.chat.to_string());
+                let record = FutureRecord::to(&topic).key(&key).payload(&payload);
+                drop(peers.producer.send_result(record).map_err(|(error, _)| error).expect("room"));
+            }
+        });
+    }
+
+    fn keep(&self, record: SendRecord) -> DeliveredRecord {
+        let SendRecord { v, chat, sender, device, key, kind, body, subject, audience } = record;
+        let mut messages = self.messages.lock().expect("no panic");
+        let messages = messages.entry(chat.to_string()).or_default();
+        let earlier = messages
+            .iter()
+            .find(|message| message.key == key.to_string() && message.sender_id == sender.to_string());
+        if let Some(earlier) = earlier {
+            let outcome = DeliveryOutcome::Repeated { seq: earlier.seq };
+            return DeliveredRecord { v, chat, sender, device, key, outcome };
+        }
+        let seq = i64::try_from(messages.len()).expect("few") + 1;
+        let sent_at_ms = 1_767_225_600_000 + seq;
+        messages.push(Message {
+            chat_id: chat.to_string(),
+            seq,
+            sender_id: sender.to_string(),
+            key: key.to_string(),
+            kind: kind.as_str().to_owned(),
+            body: body.clone(),
+            subject_id: subject.map(|user| user.to_string()).unwrap_or_default(),
+            sent_at_ms,
+        });
+        let outcome = DeliveryOutcome::Stored { seq, kind, body, subject, sent_at_ms, audience };
+        DeliveredRecord { v, chat, sender, device, key, outcome }
+    }
+}
+
+fn authorized<T>(request: &Request<T>) -> Result<(), Status> {
+    let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    if token == Some(&format!("Bearer {INTERNAL_TOKEN}")) {
+        Ok(())
+    } else {
+        Err(Status::unauthenticated("the internal token is required"))
+    }
+}
+
+#[tonic::async_trait]
+impl ChatService for Peers {
+    async fn get_membership(
+        &self,
+        request: Request<GetMembershipRequest>,
+    ) -> Result<Response<GetMembershipResponse>, Status> {
+        authorized(&request)?;
+        let GetMembershipRequest { chat_id, user_id } = request.into_inner();
+        let members = self.members.lock().expect("no panic");
+        let known = members.get(&chat_id).is_some_and(|members| members.contains(&user_id));
+        let member = known.then(|| Member { user_id, role: "member".to_owned() });
+        Ok(Response::new(GetMembershipResponse { member }))
+    }
+
+    async fn list_members(
+        &self,
+        request: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        authorized(&request)?;
+        let members = self.members.lock().expect("no panic");
+        let members = members.get(&request.into_inner().chat_id).cloned().unwrap_or_default();
+        let members = members.into_iter().map(|user_id| Member { user_id, role: "member".to_owned() });
+        Ok(Response::new(ListMembersResponse { members: members.collect() }))
+    }
+}
+
+#[tonic::async_trait]
+impl MessageService for Peers {
+    async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
+        authorized(&request)?;
+        let HistoryRequest { chat_id, after_seq, limit } = request.into_inner();
+        let messages = self.messages.lock().expect("no panic");
+        let messages = messages.get(&chat_id).cloned().unwrap_or_default();
+        let head_seq = messages.last().map_or(0, |message| message.seq);
+        let limit = usize::try_from(limit).expect("a limit");
+        let messages = messages.into_iter().filter(|message| message.seq > after_seq).take(limit).collect();
+        Ok(Response::new(HistoryResponse { messages, head_seq }))
+    }
+
+    async fn heads(&self, _: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+}

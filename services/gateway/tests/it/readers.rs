@@ -1,0 +1,99 @@
+//! Clients that do not read.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{
+    MessageKey,
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
+};
+use gateway::Limits;
+use uuid::Uuid;
+
+use crate::{
+    client::Client,
+    stand::{Stand, chat, device, user, wait_for, with_stand},
+};
+
+/// More than the kernel's buffers of one connection hold.
+const MESSAGES: i64 = 1200;
+const BODY_BYTES: usize = 16 * 1024;
+
+/// Announces messages of a third person to 1 and 2.
+async fn flood(stand: Arc<Stand>) {
+    for seq in 1..=MESSAGES {
+        let outcome = DeliveryOutcome::Stored {
+            seq,
+            kind: EntryKind::Text,
+            body: "x".repeat(BODY_BYTES),
+            subject: None,
+            sent_at_ms: seq,
+            audience: Some(vec![user(1), user(2)]),
+        };
+        let (sender, device, key) = (user(3), device(3), MessageKey(Uuid::new_v4()));
+        stand
+            .peers
+            .announce(&DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome })
+            .await;
+    }
+}
+
+async fn narrow(stand: &Stand) -> Client {
+    let mut client = Client::open_narrow(stand.gateway.http).await;
+    client.connect(&stand.realm.token(user(2), "slow"), device(1)).await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_is_told_what_it_missed() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut quick = stand.connect(user(1), device(1)).await;
+        let mut slow = narrow(&stand).await;
+        let flooding = tokio::spawn(flood(stand.clone()));
+        // The quick one sees everything, in order, while the slow one sleeps.
+        for seq in 1..=MESSAGES {
+            assert_eq!(quick.message().await.seq, seq);
+        }
+        flooding.await.expect("the flood");
+        assert!(stand.gateway.metric("outbox_bytes").await <= 1024 * 1024);
+
+        // Awake, it sees a beginning, then what it has to ask for, and nothing in between twice or out of order.
+        let mut seen = 0;
+        let told = loop {
+            let frame = slow.frame().await.expect("still connected");
+            if let Some(lagged) = frame.lagged {
+                break lagged.head_seq;
+            }
+            let seq = frame.message.expect("a message").seq;
+            assert_eq!(seq, seen + 1);
+            seen = seq;
+        };
+        assert_eq!(told, MESSAGES);
+        assert!(seen < MESSAGES, "it was to be slow");
+        assert_eq!(slow.say(chat(), "awake").await.key, quick.message().await.key);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_reads_is_closed_and_harms_nobody() {
+    let limits = Limits { write_stall: Duration::from_secs(1), ..Limits::default() };
+    with_stand(limits, async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut quick = stand.connect(user(1), device(1)).await;
+        let _never = narrow(&stand).await;
+        let flooding = tokio::spawn(flood(stand.clone()));
+        for seq in 1..=MESSAGES {
+            assert_eq!(quick.message().await.seq, seq);
+        }
+        flooding.await.expect("the flood");
+        wait_for("the close", || async {
+            (stand.gateway.metric("closes_total{reason=\"slow\"}").await == 1).then_some(())
+        })
+        .await;
+        wait_for("the end", || async { (stand.gateway.metric("connections").await == 1).then_some(()) })
+            .await;
+        assert_eq!(stand.gateway.metric("outbox_bytes").await, 0, "its memory is free again");
+    })
+    .await;
+}

@@ -1,0 +1,294 @@
+//! A throw-away tenant: topics, a realm and peers of its own, and a gateway.
+
+use std::{
+    env,
+    net::{SocketAddr, TcpListener},
+    panic::resume_unwind,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clap::Parser as _;
+use contracts::{
+    ChatId, DeviceId, UserId,
+    event::SendRecord,
+    topic::{CHAT_EVENTS, MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
+};
+use gateway::{Config, Limits};
+use kit::{
+    Process,
+    config::{KafkaArgs, RedisArgs},
+    testing::TestRealm,
+};
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+};
+use secrecy::ExposeSecret as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    client::Client,
+    peers::{INTERNAL_TOKEN, Peers},
+};
+
+pub const PARTITIONS: i32 = 3;
+
+/// Whatever a story waits for comes within this time.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Returns a setting of the local stack.
+pub fn setting(name: &str) -> String {
+    env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run `make up-backends` and `source .local/stack.env`"))
+}
+
+pub fn user(n: u128) -> UserId {
+    UserId(Uuid::from_u128(0x1000 + n))
+}
+
+pub fn device(n: u128) -> DeviceId {
+    DeviceId(Uuid::from_u128(0x2000 + n))
+}
+
+pub fn chat() -> ChatId {
+    ChatId(Uuid::from_u128(0x3000))
+}
+
+/// A tenant with one gateway.
+pub struct Stand {
+    pub tenant: String,
+    pub kafka: KafkaArgs,
+    pub realm: TestRealm,
+    pub peers: Peers,
+    pub gateway: Running,
+}
+
+/// The settings of a gateway of this tenant on free ports.
+pub fn config(
+    tenant: &str,
+    kafka: &KafkaArgs,
+    redis: &RedisArgs,
+    realm: &TestRealm,
+    peers: SocketAddr,
+) -> (Config, Vec<String>) {
+    // All three are held at once, or one could be given twice.
+    let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let [http, grpc, management] =
+        held.map(|listener| listener.local_addr().expect("an address").to_string());
+    let peers = format!("http://{peers}");
+    let arguments = [
+        ["--tenant", tenant],
+        ["--http-addr", &http],
+        ["--grpc-addr", &grpc],
+        ["--management-addr", &management],
+        ["--log-format", "text"],
+        ["--drain-seconds", "10"],
+        ["--oidc-issuer", &realm.issuer],
+        ["--kafka-bootstrap-servers", &kafka.kafka_bootstrap_servers],
+        ["--kafka-security-protocol", &kafka.kafka_security_protocol],
+        ["--redis-addr", &redis.redis_addr],
+        ["--chat-grpc", &peers],
+        ["--message-grpc", &peers],
+    ];
+    let arguments: Vec<String> = arguments.into_iter().flatten().map(str::to_owned).collect();
+    let secrets = [
+        ["--internal-token", INTERNAL_TOKEN],
+        ["--kafka-username", &kafka.kafka_username],
+        ["--kafka-password", kafka.kafka_password.expose_secret()],
+        ["--redis-username", &redis.redis_username],
+        ["--redis-password", redis.redis_password.expose_secret()],
+    ];
+    let line = ["gateway".to_owned(), "run".to_owned()].into_iter().chain(arguments.iter().cloned());
+    let line = line.chain(secrets.into_iter().flatten().map(str::to_owned));
+    (Config::parse_from(line), arguments)
+}
+
+/// A gateway in this process.
+pub struct Running {
+    pub http: SocketAddr,
+    pub management: SocketAddr,
+    pub shutdown: CancellationToken,
+    pub task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    /// Starts a gateway and waits until it is ready.
+    pub async fn start(config: Config, limits: Limits) -> Self {
+        let (http, management) = (config.service.http_addr, config.service.management_addr);
+        let process = Process::start(&config.service, "gateway");
+        let shutdown = process.shutdown.clone();
+        let task = tokio::spawn(gateway::serve(process, config, limits));
+        let running = Self { http, management, shutdown, task };
+        wait_for("a ready gateway", || async { running.is_ready().await.then_some(()) }).await;
+        running
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        get(self.management, "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// Returns the value of a metric with all its labels in this order, 0 when it was never counted.
+    pub async fn metric(&self, name_and_labels: &str) -> u64 {
+        let answer = get(self.management, "/metrics").await.expect("metrics");
+        let line = answer.lines().find(|line| {
+            let (name, labels) = name_and_labels.split_once('{').unwrap_or((name_and_labels, ""));
+            line.starts_with(&format!("posthouse_gateway_{name}{{"))
+                && labels.trim_end_matches('}').split(',').all(|label| line.contains(label))
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Answers with head and body of a page.
+pub async fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
+    get_with(addr, path, &[]).await
+}
+
+pub async fn get_with(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let mut request = format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
+        request.push_str("connection: close\r\n");
+    }
+    stream.write_all(format!("{request}\r\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    let mut part = [0; 4096];
+    // An upgraded connection stays open: the head is the answer then.
+    loop {
+        let read = stream.read(&mut part).await?;
+        answer.extend_from_slice(&part[..read]);
+        if read == 0 || (answer.starts_with(b"HTTP/1.1 101") && answer.ends_with(b"\r\n\r\n")) {
+            return Ok(String::from_utf8_lossy(&answer).into_owned());
+        }
+    }
+}
+
+/// Runs a story on a fresh tenant and removes the tenant afterwards, also when the story fails.
+pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
+    limits: Limits,
+    story: impl FnOnce(Arc<Stand>) -> F,
+) {
+    let tenant = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
+    let kafka = kafka_args();
+    let admin = kafka_admin(&kafka);
+    create_topics(&admin, &tenant).await;
+    let realm = TestRealm::start(&tenant).await;
+    let peers = Peers::new(&tenant, &kafka);
+    let (config, _) = config(&tenant, &kafka, &redis_args(), &realm, peers.serve().await);
+    let gateway = Running::start(config, limits).await;
+    peers.number_messages(&kafka);
+    let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway });
+
+    let told = tokio::spawn(story(stand.clone())).await;
+    stand.gateway.shutdown.cancel();
+    wait_for("an ended gateway", || async { stand.gateway.task.is_finished().then_some(()) }).await;
+    remove_topics(&admin, &tenant).await;
+    if let Err(failed) = told {
+        resume_unwind(failed.into_panic());
+    }
+}
+
+pub fn kafka_args() -> KafkaArgs {
+    KafkaArgs {
+        kafka_bootstrap_servers: setting("KAFKA_BOOTSTRAP"),
+        kafka_security_protocol: "sasl_plaintext".to_owned(),
+        kafka_username: setting("KAFKA_ADMIN_USERNAME"),
+        kafka_password: setting("KAFKA_ADMIN_PASSWORD").into(),
+    }
+}
+
+pub fn redis_args() -> RedisArgs {
+    RedisArgs {
+        redis_addr: format!("{}:{}", setting("REDIS_HOST"), setting("REDIS_PORT")),
+        redis_username: setting("REDIS_ADMIN_USERNAME"),
+        redis_password: setting("REDIS_ADMIN_PASSWORD").into(),
+    }
+}
+
+pub fn kafka_admin(args: &KafkaArgs) -> AdminClient<DefaultClientContext> {
+    let mut config = kit::kafka::consumer_config(args, "admin");
+    config.remove("group.id");
+    config.create().expect("an admin client")
+}
+
+fn topic_names(tenant: &str) -> [String; 3] {
+    [MESSAGE_SEND, MESSAGE_DELIVERED, CHAT_EVENTS].map(|topic| tenant_topic(tenant, topic))
+}
+
+pub async fn create_topics(admin: &AdminClient<DefaultClientContext>, tenant: &str) {
+    let topics = topic_names(tenant);
+    let new = topics.iter().map(|topic| {
+        let policy = if topic.ends_with(CHAT_EVENTS) { "compact" } else { "delete" };
+        NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("cleanup.policy", policy)
+    });
+    let made = admin.create_topics(&new.collect::<Vec<_>>(), &AdminOptions::new()).await;
+    for topic in made.expect("the brokers answer") {
+        topic.expect("a topic");
+    }
+}
+
+pub async fn remove_topics(admin: &AdminClient<DefaultClientContext>, tenant: &str) {
+    let topics = topic_names(tenant);
+    drop(admin.delete_topics(&topics.each_ref().map(String::as_str), &AdminOptions::new()).await);
+}
+
+impl Stand {
+    /// Opens a connection and says who is there.
+    pub async fn connect(&self, user: UserId, device: DeviceId) -> Client {
+        let mut client = Client::open(self.gateway.http).await;
+        client.connect(&self.realm.token(user, "someone"), device).await;
+        client
+    }
+
+    /// Returns what is in `message.send`, in the order of each partition.
+    pub async fn sent(&self) -> Vec<SendRecord> {
+        let topic = tenant_topic(&self.tenant, MESSAGE_SEND);
+        let config = kit::kafka::consumer_config(&self.kafka, "reader");
+        let read = move || {
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            let mut list = TopicPartitionList::new();
+            let mut left = 0;
+            for partition in 0..PARTITIONS {
+                let (low, high) = consumer.fetch_watermarks(&topic, partition, PATIENCE).expect("watermarks");
+                left += high - low;
+                list.add_partition_offset(&topic, partition, Offset::Beginning).expect("a partition");
+            }
+            consumer.assign(&list).expect("an assignment");
+            let mut records = Vec::new();
+            let deadline = Instant::now() + PATIENCE;
+            while left > 0 {
+                assert!(Instant::now() < deadline, "{topic} was not read to its end");
+                let Some(record) = consumer.poll(Duration::from_millis(200)) else { continue };
+                let record = record.expect("a record");
+                left -= 1;
+                records.push(serde_json::from_slice(record.payload().unwrap_or_default()).expect("a record"));
+            }
+            records
+        };
+        tokio::task::spawn_blocking(read).await.expect("a reader")
+    }
+}
+
+/// Asks until there is an answer, at most [`PATIENCE`].
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited for {what} in vain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

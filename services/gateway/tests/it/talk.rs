@@ -1,0 +1,213 @@
+//! People who talk.
+
+use std::time::Duration;
+
+use contracts::{
+    ChatId, ErrorCode, MessageKey,
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, MAX_LISTED_AUDIENCE, VERSION},
+    topic::{CHAT_EVENTS, MESSAGE_DELIVERED},
+    wire::Outcome,
+};
+use gateway::Limits;
+use uuid::Uuid;
+
+use crate::stand::{chat, device, redis_args, user, wait_for, with_stand};
+
+/// A push that should not come would be here by then: those that should take milliseconds.
+const MOMENT: Duration = Duration::from_millis(300);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_people_talk() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut phone = stand.connect(user(1), device(1)).await;
+        let mut desk = stand.connect(user(1), device(2)).await;
+        let mut other = stand.connect(user(2), device(1)).await;
+        let mut stranger = stand.connect(user(3), device(1)).await;
+
+        let stored = phone.say(chat(), "hello").await;
+        assert_eq!(stored.seq, 1);
+        for listener in [&mut desk, &mut other] {
+            let message = listener.message().await;
+            assert_eq!((message.seq, message.sender, message.body.as_str()), (1, user(1), "hello"));
+        }
+        assert_eq!(other.say(chat(), "hi \u{202e}\u{0}\"").await.seq, 2);
+        assert_eq!(phone.message().await.body, "hi \u{202e}\u{0}\"");
+        assert!(stranger.hears_nothing(MOMENT).await);
+
+        let page = phone.history(chat(), 0).await.expect("a page");
+        assert_eq!(page.head_seq, 2);
+        assert_eq!(page.messages.iter().map(|message| message.seq).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(phone.history(chat(), 1).await.expect("a page").messages.len(), 1);
+
+        // The same key again: the original seq, no second message.
+        let id = phone.send(chat(), stored.key, "hello").await;
+        assert!(matches!(phone.answer(id).await, Ok(Outcome::Accepted(_))));
+        let repeated = phone.push("stored", |frame| frame.stored.clone()).await;
+        assert_eq!((repeated.seq, repeated.sent_at_ms), (1, None));
+        assert!(other.hears_nothing(MOMENT).await);
+
+        let mut audience = stand.sent().await.swap_remove(0).audience.expect("a listed audience");
+        audience.sort();
+        assert_eq!(audience, [user(1), user(2)]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_a_member_writes_and_reads_nothing() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1)]).await;
+        let mut stranger = stand.connect(user(2), device(1)).await;
+        for chat in [chat(), ChatId(Uuid::new_v4())] {
+            let id = stranger.send(chat, MessageKey(Uuid::new_v4()), "let me in").await;
+            assert_eq!(stranger.answer(id).await.expect_err("refused"), ErrorCode::NotAMember);
+            assert_eq!(stranger.history(chat, 0).await.expect_err("refused"), ErrorCode::NotAMember);
+        }
+        assert_eq!(stand.sent().await, []);
+
+        // The event log of the chat service is late: the chat service itself is asked.
+        let fresh = ChatId(Uuid::new_v4());
+        stand.peers.join_silently(fresh, user(2));
+        assert_eq!(stranger.say(fresh, "I am").await.seq, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_member_hears_and_says_nothing_more() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        one.say(chat(), "both of us").await;
+        assert_eq!(two.message().await.seq, 1);
+
+        stand.peers.leave(chat(), user(2)).await;
+        // The log of events is followed in its own time; the next send shows when it has arrived.
+        let mut refused = 0;
+        while refused == 0 {
+            let id = two.send(chat(), MessageKey(Uuid::new_v4()), "still here?").await;
+            match two.answer(id).await {
+                Err(ErrorCode::NotAMember) => refused += 1,
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(code) => panic!("{code}"),
+            }
+        }
+        assert_eq!(two.history(chat(), 0).await.expect_err("refused"), ErrorCode::NotAMember);
+
+        // Not even a record that was written for both before the removal.
+        let outcome = DeliveryOutcome::Stored {
+            seq: 1000,
+            kind: EntryKind::Text,
+            body: "late".into(),
+            subject: None,
+            sent_at_ms: 1,
+            audience: Some(vec![user(1), user(2)]),
+        };
+        let key = MessageKey(Uuid::new_v4());
+        let record =
+            DeliveredRecord { v: VERSION, chat: chat(), sender: user(9), device: device(9), key, outcome };
+        stand.peers.announce(&record).await;
+        while one.message().await.seq != 1000 {}
+        let late = tokio::time::timeout(MOMENT, async { while two.message().await.seq != 1000 {} }).await;
+        assert!(late.is_err(), "the removed member heard it");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sends_of_a_connection_reach_the_log_in_their_order() {
+    const SENDS: usize = 600;
+    with_stand(Limits::default(), async |stand| {
+        let fresh = ChatId(Uuid::new_v4());
+        stand.peers.join(chat(), &[user(1)]).await;
+        stand.peers.join_silently(fresh, user(1));
+        let mut client = stand.connect(user(1), device(1)).await;
+        let mut last = 0;
+        // One chat is in the cache, the other has to be asked for.
+        for n in 0..SENDS {
+            let chat = if n % 2 == 0 { chat() } else { fresh };
+            last = client.send(chat, MessageKey(Uuid::new_v4()), &n.to_string()).await;
+        }
+        let mut accepted = 0;
+        while accepted < SENDS {
+            let frame = client.frame().await.expect("an answer");
+            assert!(frame.error.is_none() && frame.id.is_none_or(|id| id <= last));
+            accepted += usize::from(frame.result.is_some());
+        }
+        let sent = stand.sent().await;
+        assert_eq!(sent.len(), SENDS);
+        for (chat, first) in [(chat(), 0), (fresh, 1)] {
+            let bodies: Vec<usize> = sent
+                .iter()
+                .filter(|record| record.chat == chat)
+                .map(|record| record.body.parse().expect("a number"))
+                .collect();
+            assert_eq!(bodies, (first..SENDS).step_by(2).collect::<Vec<_>>());
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_chat_is_expanded_by_the_gateway() {
+    with_stand(Limits::default(), async |stand| {
+        let everyone: Vec<_> = (1..=MAX_LISTED_AUDIENCE as u128 + 1).map(user).collect();
+        stand.peers.join(chat(), &everyone).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut last = stand.connect(user(MAX_LISTED_AUDIENCE as u128 + 1), device(1)).await;
+        let mut unlisted = 0;
+        while unlisted == 0 {
+            // The last of them may be on their way through the log of events.
+            one.say(chat(), "everyone?").await;
+            unlisted = stand.sent().await.iter().filter(|record| record.audience.is_none()).count();
+        }
+        assert_eq!(last.message().await.body, "everyone?");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_cannot_be_read_are_passed_over() {
+    with_stand(Limits::default(), async |stand| {
+        for payload in [&b"not json"[..], br#"{"v":9}"#, b""] {
+            stand.peers.produce(MESSAGE_DELIVERED, &chat().to_string(), Some(payload)).await;
+            stand.peers.produce(CHAT_EVENTS, "not a key", Some(payload)).await;
+        }
+        stand.peers.join(chat(), &[user(1)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        assert_eq!(one.say(chat(), "still here").await.seq, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_directory_knows_who_is_connected_where() {
+    let limits = Limits { session_refresh: Duration::from_secs(1), ..Limits::default() };
+    with_stand(limits, async |stand| {
+        let mut client = crate::client::Client::open(stand.gateway.http).await;
+        let connected = client.connect(&stand.realm.token(user(1), "one"), device(1)).await;
+        let key = format!("mt:{}:session:{}", stand.tenant, connected.session);
+        let mut redis = kit::redis::connection(&redis_args()).expect("a connection");
+        let mut entry = async || -> Option<String> {
+            redis::cmd("GET").arg(&key).query_async(&mut redis).await.expect("Redis answers")
+        };
+        let found = loop {
+            if let Some(found) = entry().await {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(found.contains(&user(1).to_string()) && found.contains(&device(1).to_string()), "{found}");
+        drop(client);
+        wait_for("the end of the connection", || async {
+            (stand.gateway.metric("connections").await == 0).then_some(())
+        })
+        .await;
+        while entry().await.is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
