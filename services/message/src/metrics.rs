@@ -1,9 +1,12 @@
 //! What this service counts. Names get the prefix `posthouse_message_`.
 
-use std::time::Duration;
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{
         counter::Counter,
         family::Family,
@@ -13,7 +16,7 @@ use prometheus_client::{
 };
 
 /// What became of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     Stored,
     Repeated,
@@ -26,7 +29,7 @@ pub(crate) enum Outcome {
 }
 
 /// Parts of the way of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
     /// Heads and keys are read, and heads that are due are written.
     LookUp,
@@ -34,6 +37,28 @@ pub(crate) enum Step {
     Write,
     /// Announcements are handed to the producer.
     Announce,
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Stored => "stored",
+            Self::Repeated => "repeated",
+            Self::Conflict => "conflict",
+            Self::Refused => "refused",
+            Self::AnnouncedAgain => "announced_again",
+        })
+    }
+}
+
+impl EncodeLabelValue for Step {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::LookUp => "look_up",
+            Self::Write => "write",
+            Self::Announce => "announce",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -381,7 +381,7 @@ proptest! {
         prop_assert_eq!(world.keys.len(), rows.len());
         for (chat, head) in &world.heads {
             let count = rows.keys().filter(|(of, _)| of == chat).count() as i64;
-            let last = log.iter().filter(|entry| entry.chat == *chat).next_back().expect("an entry");
+            let last = log.iter().rfind(|entry| entry.chat == *chat).expect("an entry");
             prop_assert_eq!((head.seq, head.applied.clone()), (count, Some(at(last.offset))));
         }
         prop_assert_eq!(world.announced.len(), log.len());

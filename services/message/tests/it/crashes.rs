@@ -113,3 +113,30 @@ async fn an_emptied_store_is_filled_again_from_the_log() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_store_holds_the_log_up_and_loses_nothing() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let running = stand.start_ready().await;
+        for statement in ["DROP TABLE message_keys", "TRUNCATE message_migrations"] {
+            stand.session.query_unpaged(statement, ()).await.expect("a broken store");
+        }
+        stand.send_all(&load(300, 5)).await;
+        let why = wait_for("an unready process", || async {
+            let (status, why) = running.answer("readyz").await?;
+            (status == 503).then_some(why)
+        })
+        .await;
+        assert!(why.contains("log") && why.contains("look up a key"), "{why}");
+        assert_eq!(stand.count(MESSAGE_DELIVERED).await, 0);
+        assert!(running.management("livez").await.is_some(), "a restart does not mend a store");
+
+        stand.migrate().await;
+        all_announced(&stand).await;
+        wait_for("a ready process", || async { running.is_ready().await.then_some(()) }).await;
+        running.stop().await;
+        assert_eq!(check(&stand).await.stored, 285);
+    })
+    .await;
+}

@@ -73,8 +73,8 @@ async fn a_resend_gets_the_first_seq_and_another_body_is_refused() {
         running.stop().await;
 
         let outcome = |record: &SendRecord| {
-            let of_it = announced.iter().filter(|announced| announced.device == record.device);
-            match of_it.last().expect("an announcement").outcome {
+            let of_it = announced.iter().rfind(|announced| announced.device == record.device);
+            match of_it.expect("an announcement").outcome {
                 DeliveryOutcome::Stored { seq, .. } => format!("stored {seq}"),
                 DeliveryOutcome::Repeated { seq } => format!("repeated {seq}"),
                 DeliveryOutcome::Rejected { code } => code.to_string(),
@@ -140,7 +140,7 @@ async fn a_record_that_can_never_be_stored_is_answered_and_the_log_moves_on() {
         assert_eq!(counts, expected.map(|(what, count)| (what.to_owned(), count)).into());
         let metrics = running.management("metrics").await.expect("metrics");
         let refused = metrics.lines().find(|line| {
-            line.starts_with("posthouse_message_records_total{") && line.contains("outcome=\"Refused\"")
+            line.starts_with("posthouse_message_records_total{") && line.contains("outcome=\"refused\"")
         });
         assert!(refused.is_some_and(|line| line.ends_with(" 5")), "{refused:?}");
         running.stop().await;

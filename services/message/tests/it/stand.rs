@@ -294,9 +294,13 @@ impl Running {
 
     /// Returns the body of a management page when it answers 200.
     pub async fn management(&self, page: &str) -> Option<String> {
-        let url = format!("http://{}/{page}", self.ports.management);
-        let answer = reqwest::get(url).await.ok()?.error_for_status().ok()?;
-        answer.text().await.ok()
+        self.answer(page).await.filter(|(status, _)| *status == 200).map(|(_, body)| body)
+    }
+
+    /// Returns the status and body of a management page.
+    pub async fn answer(&self, page: &str) -> Option<(u16, String)> {
+        let answer = reqwest::get(format!("http://{}/{page}", self.ports.management)).await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
     /// kill -9.
