@@ -142,7 +142,12 @@ impl NewChat {
     /// wrote, and founding a group of a thousand does not push a thousand entries to a thousand people.
     pub fn records(&self) -> Vec<OutboxRecord> {
         let members = self.members();
-        members.iter().map(|member| membership(self.chat_id, member.user_id, Some(member.role))).collect()
+        // The founder comes last: whoever reads that the founder is in has most likely read of the others.
+        members
+            .iter()
+            .rev()
+            .map(|member| membership(self.chat_id, member.user_id, Some(member.role)))
+            .collect()
     }
 }
 

@@ -146,6 +146,7 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
         connection.close().await.map_err(PublishError::Connect)?;
         return Ok(Term::Standby);
     }
+    observe(publisher, &mut connection).await?;
     tokio::select! {
         () = shutdown.cancelled() => return Ok(Term::Shutdown),
         () = sleep(publisher.handover) => {}
