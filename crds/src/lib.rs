@@ -33,5 +33,7 @@ pub const GROUP: &str = "messenger.posthouse.dev";
 pub const VERSION: &str = "v1alpha1";
 /// Label on everything the operator makes for a tenant; the value is the tenant id.
 pub const TENANT_LABEL: &str = "messenger.posthouse.dev/tenant";
+/// Annotation that accepts a loss the operator reported as `DataLoss`; the value names what is made anew: `kafka`.
+pub const ACCEPT_LOSS_ANNOTATION: &str = "messenger.posthouse.dev/accept-loss";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";

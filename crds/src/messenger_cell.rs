@@ -194,15 +194,15 @@ pub struct CellRouting {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("routing.port must be a port"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
-    /// `host:port` where the operator reaches Traefik to prove a tenant's routes. It asks over plain HTTP with the tenant's
-    /// host in the `Host` header.
+    /// `host:port` where the operator reaches Traefik to prove a tenant's routes. It asks in the cell's scheme for the
+    /// tenant's first host.
     #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+:[0-9]+$')").message("routing.probeAddress must be host:port"))]
     #[schemars(length(max = 260))]
     pub probe_address: String,
 }
 
-/// What people's browsers speak. Default `Https`. It decides the URLs in status and the Traefik entry point: `web` for
-/// `Http`, `websecure` for `Https`.
+/// What people's browsers speak. Default `Https`. It decides the URLs in status, and whether routes ask Traefik for TLS.
+/// They name no entry point, so Traefik serves them on its default ones.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scheme {
     /// Plain HTTP, for a machine of one's own.

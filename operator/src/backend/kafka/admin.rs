@@ -87,23 +87,19 @@ impl KafkaAdmin {
             }
             results.resize_with(expected, || Err(self.refused("apply a change", "no answer for it", true)));
         }
-        let written =
-            || changes.iter().zip(&results).filter(|(_, result)| result.is_ok()).map(|(change, _)| change);
-        if written().next().is_some() {
-            self.settle(async || {
-                let left = plan(desired, &self.observe(desired).await?);
-                Ok(!written().any(|change| left.contains(change)))
-            })
-            .await;
+        let written = changes.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        let written: Vec<_> = written.map(|(change, _)| change).collect();
+        if !written.is_empty() {
+            self.settle(Expected::Applied(desired, written)).await;
         }
         results
     }
 
-    /// Waits until `is_seen`. What is not seen in time is no failure: the next pass looks again.
-    async fn settle(&self, is_seen: impl AsyncFn() -> Result<bool, BackendError>) {
+    /// Waits until reads show what was written. What is not seen in time is no failure: the next pass looks again.
+    async fn settle(&self, expected: Expected<'_>) {
         let polling = async {
             loop {
-                match is_seen().await {
+                match self.shows(&expected).await {
                     Ok(true) => return,
                     // The old owner's marker may still be all there is to see.
                     Ok(false) | Err(BackendError::Conflict { .. }) => tokio::time::sleep(SETTLE_EVERY).await,
@@ -112,6 +108,22 @@ impl KafkaAdmin {
             }
         };
         _ = tokio::time::timeout(SETTLE_TIMEOUT, polling).await;
+    }
+
+    async fn shows(&self, expected: &Expected<'_>) -> Result<bool, BackendError> {
+        match expected {
+            Expected::Applied(desired, changes) => {
+                let left = plan(desired, &self.observe(desired).await?);
+                Ok(!changes.iter().any(|change| left.contains(change)))
+            }
+            Expected::Removed { user, prefix } => {
+                let gone = self.acls(user).await?.is_empty() && !self.has_user(user).await?;
+                Ok(gone && self.quotas(user).await?.is_empty() && self.topic_names(prefix).await?.is_empty())
+            }
+            Expected::Released { user } => {
+                Ok(self.acls(user).await? == BTreeSet::from([Acl::marker(RELEASED)]))
+            }
+        }
     }
 
     /// Applies changes that are all of one variant.
@@ -226,11 +238,7 @@ impl KafkaAdmin {
         let groups = self.delete_groups(&prefix).await?;
         removed.extend(groups.iter().map(|group| format!("group {group}")));
         all(self.delete_acls(user, &markers).await?)?;
-        self.settle(async || {
-            let gone = self.acls(user).await?.is_empty() && !self.has_user(user).await?;
-            Ok(gone && self.quotas(user).await?.is_empty() && self.topic_names(&prefix).await?.is_empty())
-        })
-        .await;
+        self.settle(Expected::Removed { user, prefix: &prefix }).await;
         Ok(removed)
     }
 
@@ -245,7 +253,7 @@ impl KafkaAdmin {
         all(self.create_acls(user, &[Acl::marker(RELEASED)]).await?)?;
         let old: Vec<_> = acls.into_iter().collect();
         all(self.delete_acls(user, &old).await?)?;
-        self.settle(async || Ok(self.acls(user).await? == BTreeSet::from([Acl::marker(RELEASED)]))).await;
+        self.settle(Expected::Released { user }).await;
         Ok(())
     }
 
@@ -356,6 +364,13 @@ impl KafkaAdmin {
             Some(error) => Err(self.refused(action, error, error.is_retriable())),
         }
     }
+}
+
+/// What reads should show after a write.
+enum Expected<'a> {
+    Applied(&'a KafkaDesired, Vec<&'a KafkaChange>),
+    Removed { user: &'a str, prefix: &'a str },
+    Released { user: &'a str },
 }
 
 fn ownership(

@@ -14,8 +14,10 @@ use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakNames, Keycloa
 use crate::backend::{BackendError, Credentials, Ownership, RELEASED, System, identifier, one_line};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Reads take 0.1 s at most when all is well.
+const READ_TIMEOUT: Duration = Duration::from_secs(8);
 /// A realm takes 1-2 s to make on a quiet machine, 6 s on a busy one.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A token is replaced this long before it ends; those of the master realm live 60 s.
 const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 
@@ -43,7 +45,7 @@ impl KeycloakAdmin {
     /// `credentials` are the id and the secret of a client of the master realm with the role `create-realm`.
     pub fn new(url: impl Into<String>, credentials: Credentials) -> Self {
         let url = url.into().trim_end_matches('/').to_owned();
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).build();
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(READ_TIMEOUT).build();
         let http = http.expect("a client without options of its own can be made");
         Self { url, credentials, http, token: Mutex::default() }
     }
@@ -260,6 +262,9 @@ impl KeycloakAdmin {
         for attempt in 0..2 {
             let token = self.token().await?;
             let mut request = self.http.request(method.clone(), url).bearer_auth(token.expose_secret());
+            if method != Method::GET {
+                request = request.timeout(WRITE_TIMEOUT);
+            }
             if let Some(body) = body {
                 request = request.json(body);
             }

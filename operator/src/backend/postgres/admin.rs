@@ -156,16 +156,8 @@ impl PostgresAdmin {
 
     /// Reads role and database. Leaves `password_matches` false.
     async fn read(&self, name: &str, owner_uid: &str) -> Result<PostgresObserved, BackendError> {
-        let rows = self.with_connection(async |connection| {
-            let role = sqlx::query(ROLE).bind(name).fetch_optional(&mut *connection).await?;
-            let database = sqlx::query(DATABASE).bind(name).fetch_optional(connection).await?;
-            let role = role.map(|row| role_of(&row)).transpose()?;
-            let database = database
-                .map(|row| Ok::<_, sqlx::Error>((row.try_get("owner")?, row.try_get("open_to_all")?)));
-            Ok((role, database.transpose()?))
-        });
-        let (role, database): (Option<RoleRow>, Option<DatabaseRow>) =
-            rows.await.map_err(|error| self.classify(&format!("read role {name}"), error))?;
+        let rows = self.rows(name).await;
+        let (role, database) = rows.map_err(|error| self.classify(&format!("read role {name}"), error))?;
         if let Some((owner, _)) = &database
             && (role.is_none() || owner != name)
         {
@@ -200,36 +192,41 @@ impl PostgresAdmin {
         Ok(true)
     }
 
-    /// Runs statements. A failure inside a transaction closes the connection with it.
-    async fn run(&self, action: &str, statements: String) -> Result<(), BackendError> {
-        let result = self.with_connection(async |connection| {
-            raw_sql(AssertSqlSafe(statements.as_str())).execute(connection).await.map(|_| ())
-        });
-        result.await.map_err(|error| self.classify(action, error))
+    async fn rows(&self, name: &str) -> Result<(Option<RoleRow>, Option<DatabaseRow>), sqlx::Error> {
+        let mut connection = self.connection().await?;
+        let reading = async {
+            let role = sqlx::query(ROLE).bind(name).fetch_optional(&mut connection).await?;
+            let database = sqlx::query(DATABASE).bind(name).fetch_optional(&mut connection).await?;
+            Ok((role, database))
+        };
+        let (role, database) = limited(CALL_TIMEOUT, reading).await?;
+        self.idle.put_back(connection);
+        let role = role.map(|row| role_of(&row)).transpose()?;
+        let database =
+            database.map(|row| Ok::<_, sqlx::Error>((row.try_get("owner")?, row.try_get("open_to_all")?)));
+        Ok((role, database.transpose()?))
     }
 
-    /// Lends an idle connection, or a new one when there is none or when it turns out to be dead.
-    async fn with_connection<T>(
-        &self,
-        call: impl AsyncFn(&mut PgConnection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, sqlx::Error> {
-        let limited = async |connection: &mut PgConnection| {
-            let answer = tokio::time::timeout(CALL_TIMEOUT, call(connection));
-            answer.await.unwrap_or_else(|_| Err(timed_out(CALL_TIMEOUT)))
+    /// Runs statements. After a failure the connection is closed, and with it any open transaction.
+    async fn run(&self, action: &str, statements: String) -> Result<(), BackendError> {
+        let running = async {
+            let mut connection = self.connection().await?;
+            limited(CALL_TIMEOUT, raw_sql(AssertSqlSafe(statements)).execute(&mut connection)).await?;
+            self.idle.put_back(connection);
+            Ok(())
         };
-        if let Some(mut connection) = self.idle.take() {
-            // The server was restarted, or an idle connection was cut: found out by a ping, so nothing runs twice.
-            let alive = tokio::time::timeout(OPEN_TIMEOUT, connection.ping()).await;
-            if matches!(alive, Ok(Ok(()))) {
-                let value = limited(&mut connection).await?;
-                self.idle.put_back(connection);
-                return Ok(value);
-            }
+        running.await.map_err(|error| self.classify(action, error))
+    }
+
+    /// Takes an idle connection, or opens one. A connection that died while it was idle (a restart of the server) is
+    /// found out by a ping, so that no statement is ever sent twice.
+    async fn connection(&self) -> Result<PgConnection, sqlx::Error> {
+        if let Some(mut connection) = self.idle.take()
+            && limited(OPEN_TIMEOUT, connection.ping()).await.is_ok()
+        {
+            return Ok(connection);
         }
-        let mut connection = self.open(&self.credentials, MAINTENANCE_DATABASE).await?;
-        let value = limited(&mut connection).await?;
-        self.idle.put_back(connection);
-        Ok(value)
+        self.open(&self.credentials, MAINTENANCE_DATABASE).await
     }
 
     async fn open(&self, credentials: &Credentials, database: &str) -> Result<PgConnection, sqlx::Error> {
@@ -242,8 +239,7 @@ impl PostgresAdmin {
             .database(database)
             .application_name("posthouse-operator")
             .disable_statement_logging();
-        let connecting = tokio::time::timeout(OPEN_TIMEOUT, PgConnection::connect_with(&options));
-        connecting.await.unwrap_or_else(|_| Err(timed_out(OPEN_TIMEOUT)))
+        limited(OPEN_TIMEOUT, PgConnection::connect_with(&options)).await
     }
 
     fn classify(&self, action: &str, error: sqlx::Error) -> BackendError {
@@ -304,7 +300,12 @@ fn is_rejected(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "28P01" || code == "28000")
 }
 
-fn timed_out(limit: Duration) -> sqlx::Error {
-    let text = format!("no answer within {} s", limit.as_secs());
-    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text))
+async fn limited<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", limit.as_secs());
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
+    })
 }

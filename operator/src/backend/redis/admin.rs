@@ -147,14 +147,8 @@ impl RedisAdmin {
         action: &str,
         command: &redis::Cmd,
     ) -> Result<T, BackendError> {
-        let limited = async |connection: &mut MultiplexedConnection| {
-            within(System::Redis, &self.endpoint, CALL_TIMEOUT, async {
-                Ok(command.query_async::<T>(connection).await)
-            })
-            .await
-        };
         if let Some(mut connection) = self.idle.take() {
-            match limited(&mut connection).await? {
+            match self.send(&mut connection, command).await? {
                 Ok(value) => {
                     self.idle.put_back(connection);
                     return Ok(value);
@@ -166,9 +160,21 @@ impl RedisAdmin {
         }
         let opening = within(System::Redis, &self.endpoint, OPEN_TIMEOUT, async { Ok(self.open().await) });
         let mut connection = opening.await?.map_err(|error| self.classify("log in", &error))?;
-        let value = limited(&mut connection).await?.map_err(|error| self.classify(action, &error))?;
+        let value =
+            self.send(&mut connection, command).await?.map_err(|error| self.classify(action, &error))?;
         self.idle.put_back(connection);
         Ok(value)
+    }
+
+    async fn send<T: redis::FromRedisValue>(
+        &self,
+        connection: &mut MultiplexedConnection,
+        command: &redis::Cmd,
+    ) -> Result<Result<T, RedisError>, BackendError> {
+        within(System::Redis, &self.endpoint, CALL_TIMEOUT, async {
+            Ok(command.query_async(connection).await)
+        })
+        .await
     }
 
     async fn open(&self) -> Result<MultiplexedConnection, RedisError> {

@@ -1,0 +1,200 @@
+//! Writes the world. Every write asks the fence first and is counted.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+    core::DynamicObject,
+};
+use serde_json::json;
+use std::sync::Arc;
+
+use crds::{FINALIZER, MessengerCell, MessengerTenant, Reason, TenantStatus};
+
+use crate::{
+    desired::{Kind, Object},
+    leader::{Fence, NotLeading},
+    metrics::Metrics,
+};
+
+mod backends;
+
+pub use backends::{Admin, Admins, Login, Mode, Settled, remove_part, settle};
+
+/// The one field manager of everything the operator applies.
+pub const FIELD_MANAGER: &str = "posthouse-operator";
+
+/// Why something could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
+    #[error("failed to {action}: {}", said(source))]
+    Refused { action: String, source: kube::Error },
+}
+
+impl WriteError {
+    fn refused(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Refused { action, source }
+    }
+
+    /// Returns the reason used in conditions and metric labels.
+    pub fn reason(&self) -> Reason {
+        Reason::ApiRefused
+    }
+
+    /// Says whether the object was changed or removed by somebody else in between; the next pass sees it.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.code == 409 || status.code == 404)
+    }
+}
+
+/// Returns what the API server said, on one line.
+pub fn said(error: &kube::Error) -> String {
+    let text = match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    };
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(300).collect()
+}
+
+/// Writes to the API server.
+#[derive(Clone)]
+pub struct Writer {
+    pub client: Client,
+    pub fence: Fence,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    /// Applies one object with our field manager and returns it as the server has it now.
+    pub async fn apply(&self, namespace: &str, object: &Object) -> Result<DynamicObject, WriteError> {
+        self.fence.check()?;
+        self.metrics.wrote("kubernetes", "apply");
+        let api = self.children(namespace, object.kind);
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        api.patch(&object.name, &params, &Patch::Apply(&object.manifest))
+            .await
+            .map_err(WriteError::refused(format!("apply {object:?}")))
+    }
+
+    /// Deletes one object; one that is gone already is fine.
+    pub async fn delete(&self, namespace: &str, kind: Kind, name: &str) -> Result<(), WriteError> {
+        self.fence.check()?;
+        self.metrics.wrote("kubernetes", "delete");
+        match self.children(namespace, kind).delete(name, &DeleteParams::background()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(WriteError::refused(format!("delete {} {name}", kind.as_str()))(error)),
+        }
+    }
+
+    /// Deletes the Deployments of a tenant, so that nothing writes to backends that are about to be cleaned. Answers how
+    /// many there were.
+    pub async fn stop_workloads(&self, namespace: &str, selector: &str) -> Result<usize, WriteError> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
+        let found = api
+            .list_metadata(&ListParams::default().labels(selector))
+            .await
+            .map_err(WriteError::refused("list Deployments"))?;
+        for deployment in &found.items {
+            if deployment.metadata.deletion_timestamp.is_none() {
+                self.delete(namespace, Kind::Deployment, &deployment.name_any()).await?;
+            }
+        }
+        Ok(found.items.len())
+    }
+
+    /// Sets the status of a tenant and returns the resource version that has it.
+    pub async fn tenant_status(
+        &self,
+        resource: &MessengerTenant,
+        status: &TenantStatus,
+    ) -> Result<Option<String>, WriteError> {
+        self.fence.check()?;
+        self.metrics.wrote("kubernetes", "status");
+        let api = self.tenants(resource);
+        let patch = json!({
+            "apiVersion": MessengerTenant::api_version(&()),
+            "kind": MessengerTenant::kind(&()),
+            "metadata": {"name": resource.name_any(), "uid": resource.uid()},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let patched = api
+            .patch_status(&resource.name_any(), &params, &Patch::Apply(patch))
+            .await
+            .map_err(WriteError::refused("set the status"))?;
+        Ok(patched.resource_version())
+    }
+
+    /// Sets the status of a cell.
+    pub async fn cell_status(
+        &self,
+        cell: &MessengerCell,
+        status: &crds::CellStatus,
+    ) -> Result<(), WriteError> {
+        self.fence.check()?;
+        self.metrics.wrote("kubernetes", "status");
+        let api: Api<MessengerCell> = Api::all(self.client.clone());
+        let patch = json!({
+            "apiVersion": MessengerCell::api_version(&()),
+            "kind": MessengerCell::kind(&()),
+            "metadata": {"name": cell.name_any(), "uid": cell.uid()},
+            "status": status,
+        });
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        api.patch_status(&cell.name_any(), &params, &Patch::Apply(patch))
+            .await
+            .map_err(WriteError::refused("set the status of the cell"))?;
+        Ok(())
+    }
+
+    /// Adds our finalizer, unless the resource changed since it was read.
+    pub async fn add_finalizer(&self, resource: &MessengerTenant) -> Result<(), WriteError> {
+        let mut finalizers = resource.finalizers().to_vec();
+        finalizers.push(FINALIZER.to_owned());
+        self.set_finalizers(resource, &finalizers, "add the finalizer").await
+    }
+
+    /// Lets the resource go.
+    pub async fn remove_finalizer(&self, resource: &MessengerTenant) -> Result<(), WriteError> {
+        let others: Vec<_> =
+            resource.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
+        match self.set_finalizers(resource, &others, "remove the finalizer").await {
+            Err(WriteError::Refused { source: kube::Error::Api(status), .. }) if status.code == 404 => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn set_finalizers(
+        &self,
+        resource: &MessengerTenant,
+        finalizers: &[String],
+        action: &str,
+    ) -> Result<(), WriteError> {
+        self.fence.check()?;
+        self.metrics.wrote("kubernetes", "finalizer");
+        let patch = json!({"metadata": {
+            "uid": resource.uid(),
+            "resourceVersion": resource.resource_version(),
+            "finalizers": finalizers,
+        }});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.tenants(resource)
+            .patch_metadata(&resource.name_any(), &params, &Patch::Merge(patch))
+            .await
+            .map_err(WriteError::refused(action))?;
+        Ok(())
+    }
+
+    fn tenants(&self, resource: &MessengerTenant) -> Api<MessengerTenant> {
+        Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
+    }
+
+    fn children(&self, namespace: &str, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
+    }
+}

@@ -1,0 +1,110 @@
+//! Arguments of the operator. Each is also read from the environment variable of the same name in upper case.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Parser, ValueEnum};
+
+/// Keeps messenger tenants as their resources say.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "operator", version)]
+pub struct Config {
+    /// The operator's own namespace: its lease and the cells' admin Secrets are there.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "posthouse-system")]
+    pub namespace: String,
+
+    /// This replica's name in the lease and in Events. Defaults to the host's name and the process id.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+
+    #[command(flatten)]
+    pub images: Images,
+
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env, default_value = "0.0.0.0:8081")]
+    pub management_addr: SocketAddr,
+
+    /// Tenants that are worked on at the same time.
+    #[arg(long, env, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+
+    /// A tenant that is Ready is compared with the world again after this time, a tenth earlier or later.
+    #[arg(long, env, default_value = "60", value_parser = seconds)]
+    pub drift_seconds: Duration,
+
+    #[arg(long, env, default_value = "json")]
+    pub log_format: LogFormat,
+}
+
+/// The images of the services.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Images {
+    /// A service's image is `<repository>/<service>:<tag>`.
+    #[arg(long = "image-repository", env = "IMAGE_REPOSITORY", default_value = "posthouse")]
+    pub repository: String,
+
+    /// Tag of every service image. It never is `latest`: a Deployment says which version runs.
+    #[arg(long = "image-tag", env = "IMAGE_TAG", default_value = env!("CARGO_PKG_VERSION"))]
+    pub tag: String,
+
+    #[arg(long = "image-pull-policy", env = "IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
+    pub pull_policy: PullPolicy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub enum PullPolicy {
+    Always,
+    IfNotPresent,
+    Never,
+}
+
+impl PullPolicy {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+impl Config {
+    /// Returns the name of this replica: unique among those that may hold the lease at the same time.
+    pub fn identity(&self) -> String {
+        let host = || std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
+        format!("{}-{}", self.pod_name.clone().unwrap_or_else(host), uuid::Uuid::new_v4().simple())
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 5..=86_400) => Ok(Duration::from_secs(seconds)),
+        Ok(_) => Err("must lie between 5 and 86400".to_owned()),
+        Err(_) => Err("is no number of seconds".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_have_defaults_for_a_pod() {
+        let config =
+            Config::try_parse_from(["operator", "--image-tag", "abc"]).expect("defaults are complete");
+        assert_eq!((config.concurrency, config.drift_seconds.as_secs()), (8, 60));
+        assert_eq!(config.images.tag, "abc");
+        assert_ne!(config.identity(), config.identity());
+    }
+
+    #[test]
+    fn a_drift_check_cannot_become_a_storm() {
+        assert!(Config::try_parse_from(["operator", "--drift-seconds", "1"]).is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! Reports how full a cell is and whether its admin Secrets are complete. Backends are looked at by tenants' passes.
+
+use std::{sync::Arc, time::Duration};
+
+use crds::{CellStatus, ConditionType, MessengerCell, Reason};
+use k8s_openapi::jiff::Timestamp;
+use kube::{core::DeserializeGuard, runtime::controller::Action};
+use tracing::warn;
+
+use super::{Context, PassError};
+use crate::{
+    catalog::Part,
+    observe,
+    status::{Outcome, Outcomes, conditions},
+    tenant::Cell,
+};
+
+/// Admin Secrets appear without an event of the cell.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+pub(super) async fn reconcile(
+    guarded: Arc<DeserializeGuard<MessengerCell>>,
+    context: Arc<Context>,
+) -> Result<Action, PassError> {
+    let Ok(resource) = &guarded.0 else {
+        warn!("a cell cannot be read and is left alone");
+        return Ok(Action::await_change());
+    };
+    context.stores_ready().await;
+    let name = resource.metadata.name.clone().unwrap_or_default();
+    let placed = context
+        .tenants()
+        .iter()
+        .filter(|tenant| tenant.status.as_ref().and_then(|status| status.cell.as_deref()) == Some(&name))
+        .count();
+    let outcome = match Cell::new(resource) {
+        Err(invalid) => Outcome::needs_person(Reason::InvalidSpec, invalid.to_string()),
+        Ok(cell) => match missing_login(resource, &context) {
+            Some(missing) => Outcome::needs_person(Reason::AdminSecretMissing, missing),
+            None if placed >= cell.capacity => Outcome::needs_person(
+                Reason::CapacityExhausted,
+                format!(
+                    "{placed} of {} places are taken; raise spec.capacity.tenants or add a cell",
+                    cell.capacity
+                ),
+            ),
+            None => Outcome::good(Reason::AllReady, "the cell takes tenants"),
+        },
+    };
+    let previous = resource.status.clone().unwrap_or_default();
+    let status = CellStatus {
+        observed_generation: resource.metadata.generation,
+        tenants: i32::try_from(placed).ok(),
+        conditions: conditions(
+            &previous.conditions,
+            &Outcomes::new(),
+            &outcome,
+            resource.metadata.generation,
+            Timestamp::now(),
+        ),
+    };
+    debug_assert!(status.conditions.iter().all(|condition| condition.type_ == ConditionType::Ready.as_str()));
+    if status != previous {
+        context.writer.cell_status(resource, &status).await?;
+    }
+    Ok(Action::requeue(LOOK_EVERY))
+}
+
+pub(super) fn error_policy(
+    _: Arc<DeserializeGuard<MessengerCell>>,
+    _: &PassError,
+    _: Arc<Context>,
+) -> Action {
+    Action::requeue(Duration::from_secs(5))
+}
+
+/// Says which admin Secret is not complete.
+fn missing_login(resource: &MessengerCell, context: &Context) -> Option<String> {
+    Part::ALL.into_iter().find_map(|part| {
+        let name = admin_secret_name(resource, part);
+        let secret = context.admin_secret(name);
+        observe::login(part, &context.config.namespace, name, secret.as_deref()).err()
+    })
+}
+
+/// Returns the name of the admin Secret of one system.
+pub(super) fn admin_secret_name(cell: &MessengerCell, part: Part) -> &str {
+    let spec = &cell.spec;
+    match part {
+        Part::Kafka => &spec.kafka.admin_secret_ref.name,
+        Part::Store => &spec.cql.admin_secret_ref.name,
+        Part::Database => &spec.postgres.admin_secret_ref.name,
+        Part::Identity => &spec.keycloak.admin_secret_ref.name,
+        Part::Cache => &spec.redis.admin_secret_ref.name,
+    }
+}

@@ -1,0 +1,74 @@
+//! Kubernetes Events: what a person should see in `kubectl describe`. A failed Event never fails a pass.
+
+use std::sync::Arc;
+
+use crds::Reason;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client, Resource,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tracing::debug;
+
+use crate::{apply::FIELD_MANAGER, leader::Fence, metrics::Metrics};
+
+/// The server's bounds.
+const MAX_NOTE: usize = 1000;
+const MAX_ACTION: usize = 120;
+
+/// Records Events about tenants and cells.
+pub struct Events {
+    recorder: Recorder,
+    fence: Fence,
+    metrics: Arc<Metrics>,
+}
+
+impl Events {
+    pub fn new(client: Client, identity: &str, fence: Fence, metrics: Arc<Metrics>) -> Self {
+        let instance: String = identity.chars().take(MAX_ACTION).collect();
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance) };
+        Self { recorder: Recorder::new(client, reporter), fence, metrics }
+    }
+
+    /// Records that something went as it should.
+    pub async fn normal(&self, object: &ObjectReference, reason: Reason, note: &str) {
+        self.publish(object, EventType::Normal, reason, note).await;
+    }
+
+    /// Records that a person should look.
+    pub async fn warning(&self, object: &ObjectReference, reason: Reason, note: &str) {
+        self.publish(object, EventType::Warning, reason, note).await;
+    }
+
+    async fn publish(&self, object: &ObjectReference, type_: EventType, reason: Reason, note: &str) {
+        if self.fence.check().is_err() {
+            return;
+        }
+        self.metrics.wrote("kubernetes", "event");
+        let event = Event {
+            type_,
+            reason: reason.to_string(),
+            note: Some(cut(note, MAX_NOTE)),
+            // Events of one reason and one action are counted as one: the note makes each repair its own.
+            action: cut(note, MAX_ACTION),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, object).await {
+            // A namespace that is being deleted takes no Events.
+            debug!(%error, "failed to record an Event: {note}");
+        }
+    }
+}
+
+/// Returns what an Event points at.
+pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
+    object.object_ref(&())
+}
+
+fn cut(text: &str, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}

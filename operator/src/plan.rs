@@ -1,0 +1,106 @@
+//! Pure: what is there and what should be there become an ordered list of changes that a person can read. The shared
+//! systems have a `plan` each beside their types; this one is for Kubernetes.
+
+use std::{collections::BTreeMap, fmt};
+
+use kube::core::DynamicObject;
+
+use crate::desired::{APPLIED_ANNOTATION, Kind, Object};
+
+mod compare;
+
+pub use compare::differences;
+
+/// The children that were found, by kind and name.
+pub type Children = BTreeMap<(Kind, String), DynamicObject>;
+
+/// One difference between the children of a tenant and what they should be.
+#[derive(Clone, Debug)]
+pub enum ObjectChange {
+    /// It is not there.
+    Create(Object),
+    /// We want something else than the last time: the resource or the operator changed.
+    Update { object: Object, fields: Vec<String> },
+    /// Somebody else changed what we wrote.
+    Repair { object: Object, fields: Vec<String> },
+    /// It is ours and not wanted any more.
+    Delete { kind: Kind, name: String },
+}
+
+impl ObjectChange {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Create(object) | Self::Update { object, .. } | Self::Repair { object, .. } => object.kind,
+            Self::Delete { kind, .. } => *kind,
+        }
+    }
+}
+
+impl fmt::Display for ObjectChange {
+    /// Names objects and fields, never values: a Secret is an object too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create(object) => write!(f, "create {object:?}"),
+            Self::Update { object, fields } => write!(f, "update {object:?}{}", Fields(fields)),
+            Self::Repair { object, fields } => write!(f, "repair {object:?}{}", Fields(fields)),
+            Self::Delete { kind, name } => write!(f, "delete {} {name}", kind.as_str()),
+        }
+    }
+}
+
+/// Returns what leads from `live` to `desired`, in the order to apply it: first what a pod needs, then pods, then what is
+/// left over. Fields that others own are no difference, and neither are fields that the server filled in. Empty means
+/// steady.
+pub fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> Vec<ObjectChange> {
+    let mut changes: Vec<_> = desired
+        .iter()
+        .filter_map(|object| match live.get(&(object.kind, object.name.clone())) {
+            None => Some(ObjectChange::Create(object.clone())),
+            Some(found) => object_change(object, found),
+        })
+        .collect();
+    let wanted =
+        |kind: Kind, name: &str| desired.iter().any(|object| object.kind == kind && object.name == name);
+    let left_over = live
+        .iter()
+        .filter(|((kind, name), found)| !wanted(*kind, name) && is_owned_by(found, owner_uid))
+        .map(|((kind, name), _)| ObjectChange::Delete { kind: *kind, name: name.clone() });
+    changes.extend(left_over);
+    changes
+}
+
+fn object_change(object: &Object, found: &DynamicObject) -> Option<ObjectChange> {
+    let found_value = serde_json::to_value(found).expect("Kubernetes objects are plain data");
+    let fields = differences(&object.manifest, &found_value);
+    let applied = found.metadata.annotations.as_ref().and_then(|all| all.get(APPLIED_ANNOTATION));
+    match (applied.map(String::as_str) == Some(object.digest()), fields.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(ObjectChange::Repair { object: object.clone(), fields }),
+        (false, _) => Some(ObjectChange::Update { object: object.clone(), fields }),
+    }
+}
+
+/// Says whether an object belongs to the resource with this UID.
+pub fn is_owned_by(object: &DynamicObject, uid: &str) -> bool {
+    object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+}
+
+/// Shows at most [`SHOWN_FIELDS`] fields: an object that is wholly different needs no full list.
+struct Fields<'a>(&'a [String]);
+
+const SHOWN_FIELDS: usize = 4;
+
+impl fmt::Display for Fields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields: Vec<_> = self.0.iter().filter(|field| !field.ends_with(APPLIED_ANNOTATION)).collect();
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let shown: Vec<_> = fields.iter().take(SHOWN_FIELDS).map(|field| field.as_str()).collect();
+        write!(f, ": {}", shown.join(", "))?;
+        match fields.len().saturating_sub(SHOWN_FIELDS) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

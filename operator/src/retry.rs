@@ -1,0 +1,116 @@
+//! When to look at a tenant again.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use rand::Rng;
+
+use crate::status::Urgency;
+
+/// What is under way (a pod that starts) is asked often at first: it usually takes a few seconds.
+const WAITING: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// What failed is asked less and less often, and never more rarely than a person would.
+const FAILED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Counts per tenant. A backoff starts over when the tenant is edited, and when it is steady.
+pub struct Retries {
+    drift: Duration,
+    counts: Mutex<HashMap<String, Count>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    generation: i64,
+    waited: u32,
+    failed: u32,
+}
+
+impl Retries {
+    /// `drift` is how often a steady tenant is compared with the world.
+    pub fn new(drift: Duration) -> Self {
+        Self { drift, counts: Mutex::default() }
+    }
+
+    /// Returns how long to wait before the next pass. Jitter keeps tenants that failed together from coming back together.
+    pub fn next(&self, uid: &str, generation: i64, urgency: Urgency) -> Duration {
+        let delay = self.delay(uid, generation, urgency);
+        let jitter = match urgency {
+            Urgency::Steady | Urgency::NeedsPerson => 0.1,
+            Urgency::Retry | Urgency::Waiting => 0.25,
+        };
+        delay.mul_f64(rand::rng().random_range(1.0 - jitter..=1.0 + jitter))
+    }
+
+    /// Says whether the tenant was waited for only a few times: what was just set up may not have reached everybody yet.
+    pub fn is_young(&self, uid: &str) -> bool {
+        let counts = self.counts.lock().expect("no code panics while holding it");
+        counts.get(uid).is_none_or(|count| count.waited < 20)
+    }
+
+    pub fn forget(&self, uid: &str) {
+        self.counts.lock().expect("no code panics while holding it").remove(uid);
+    }
+
+    fn delay(&self, uid: &str, generation: i64, urgency: Urgency) -> Duration {
+        let mut counts = self.counts.lock().expect("no code panics while holding it");
+        let count = counts.entry(uid.to_owned()).or_default();
+        if count.generation != generation {
+            *count = Count { generation, ..Count::default() };
+        }
+        match urgency {
+            Urgency::Steady | Urgency::NeedsPerson => {
+                (count.waited, count.failed) = (0, 0);
+                self.drift
+            }
+            Urgency::Retry => {
+                count.failed += 1;
+                doubled(FAILED, 2.0, count.failed)
+            }
+            Urgency::Waiting => {
+                count.waited += 1;
+                doubled(WAITING, 1.3, count.waited)
+            }
+        }
+    }
+}
+
+/// Returns `first * factor^(times-1)`, at most `last`.
+fn doubled((first, last): (Duration, Duration), factor: f64, times: u32) -> Duration {
+    // Beyond 32 times both series have long reached their end.
+    let exponent = i32::try_from(times.clamp(1, 32) - 1).expect("at most 31");
+    first.mul_f64(factor.powi(exponent)).min(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retries() -> Retries {
+        Retries::new(Duration::from_secs(60))
+    }
+
+    #[test]
+    fn failures_back_off_and_an_edit_starts_over() {
+        let retries = retries();
+        let delays: Vec<_> = (0..9).map(|_| retries.delay("a", 1, Urgency::Retry).as_secs()).collect();
+        assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(retries.delay("a", 2, Urgency::Retry).as_secs(), 1);
+        assert_eq!(retries.delay("b", 1, Urgency::Retry).as_secs(), 1);
+    }
+
+    #[test]
+    fn a_steady_tenant_is_looked_at_in_its_time_give_or_take_a_tenth() {
+        let retries = retries();
+        for _ in 0..100 {
+            let delay = retries.next("a", 1, Urgency::Steady).as_secs_f64();
+            assert!((54.0..=66.0).contains(&delay), "{delay}");
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_is_asked_soon_and_never_rarely() {
+        let retries = retries();
+        let delays: Vec<_> = (0..40).map(|_| retries.delay("a", 1, Urgency::Waiting)).collect();
+        assert_eq!(delays[0], Duration::from_millis(500));
+        assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(10)));
+    }
+}

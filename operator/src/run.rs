@@ -1,0 +1,110 @@
+//! The life of the process: serve, wait for the lease, lead, end.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    apply::Writer,
+    config::{Config, LogFormat},
+    controller,
+    events::Events,
+    leader::{Candidate, Fence},
+    management::{self, Readiness},
+    metrics::Metrics,
+};
+
+/// Passes that are under way get this long to end after SIGTERM; what they left undone the next leader does.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Runs the operator until SIGTERM. Fails when the lease is lost: whoever starts this process starts it again, and it
+/// stands by.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    start_logging(config.log_format);
+    // Both TLS stacks in this process use the same provider.
+    _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = Client::try_default().await.context("failed to find the API server")?;
+    let shutdown = on_signal()?;
+    let metrics = Arc::new(Metrics::default());
+    let readiness = Readiness::default();
+    // It is served until the very end, so that the last seconds can be seen too.
+    let serving = CancellationToken::new();
+    let management = tokio::spawn(management::serve(
+        config.management_addr,
+        metrics.clone(),
+        readiness.clone(),
+        serving.clone(),
+    ));
+
+    let fence = Fence::default();
+    let identity = config.identity();
+    let mut candidate = Candidate::new(client.clone(), &config.namespace, identity.clone(), fence.clone());
+    readiness.set(true);
+    let mut lost_lease = false;
+    if candidate.acquire(&shutdown).await {
+        metrics.set_leading(true);
+        let writer = Writer { client: client.clone(), fence: fence.clone(), metrics: metrics.clone() };
+        let events = Events::new(client.clone(), &identity, fence, metrics.clone());
+        let work = controller::run(client, config, writer, metrics.clone(), events, shutdown.clone());
+        let mut work = tokio::spawn(work);
+        tokio::select! {
+            () = candidate.hold(&shutdown) => lost_lease = !shutdown.is_cancelled(),
+            ended = &mut work => ended.context("the controller panicked")??,
+        }
+        if !lost_lease && !work.is_finished() {
+            let ending = tokio::time::timeout(GRACE, async {
+                let renewing = CancellationToken::new();
+                tokio::select! {
+                    () = candidate.hold(&renewing) => {}
+                    _ = &mut work => {}
+                }
+            });
+            if ending.await.is_err() {
+                warn!("passes did not end in {} s and are cut off", GRACE.as_secs());
+            }
+        }
+        work.abort();
+        metrics.set_leading(false);
+        if !lost_lease {
+            candidate.release().await;
+        }
+    }
+    readiness.set(false);
+    serving.cancel();
+    management.await.context("the management server panicked")??;
+    if lost_lease {
+        bail!("another replica leads now");
+    }
+    info!("ended");
+    Ok(())
+}
+
+fn on_signal() -> anyhow::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("asked to end");
+        token.cancel();
+    });
+    Ok(shutdown)
+}
+
+fn start_logging(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=warn"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        LogFormat::Text => subscriber.init(),
+    }
+}

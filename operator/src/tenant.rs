@@ -1,0 +1,254 @@
+//! Pure: a resource and what was observed beside it become a [`Tenant`], in which every name is checked and every
+//! default is applied. What comes after this step cannot fail.
+
+use std::collections::BTreeMap;
+
+use crds::{
+    CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_REPLICAS,
+    DEFAULT_RETENTION, DeletionPolicy, Host, KafkaQuotas, MessengerCell, MessengerTenant, NameError, Period,
+    RateLimit, Registration, ResourcesSpec, Scheme, ServiceSpec, TenantId,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
+use url::Url;
+
+use crate::{
+    catalog::{SEND_TOPIC, Service},
+    secrets::TenantSecrets,
+};
+
+/// One tenant, complete and checked.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub id: TenantId,
+    /// Name of the resource; children are named after it.
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+    pub owner: OwnerReference,
+    pub cell: Cell,
+    /// The hosts it asks for, the main one first.
+    pub hosts: Vec<Host>,
+    /// Those of them that another tenant had first: they are not routed.
+    pub lost_hosts: Vec<Host>,
+    pub deletion_policy: DeletionPolicy,
+    pub partitions: i32,
+    pub retention: Period,
+    pub quotas: KafkaQuotas,
+    pub registration: Registration,
+    pub access_token_lifetime: Period,
+    pub rate_limit: RateLimit,
+    pub sizes: BTreeMap<Service, Size>,
+    pub secrets: TenantSecrets,
+    /// Ids of its topics as last seen.
+    pub topic_ids: BTreeMap<String, String>,
+    /// The resource says that lost topics may be made anew.
+    pub accepts_kafka_loss: bool,
+}
+
+/// A cell with its defaults applied.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    pub name: String,
+    pub uid: String,
+    pub capacity: usize,
+    pub kafka_bootstrap_servers: String,
+    pub kafka_replication: i16,
+    pub cql_contact_points: Vec<String>,
+    pub cql_flavor: CqlFlavor,
+    pub cql_datacenter: String,
+    pub cql_replication: u32,
+    pub keycloak_url: Url,
+    /// Without a slash at the end, as it stands in tokens.
+    pub keycloak_public_url: String,
+    pub postgres_host: String,
+    pub postgres_port: u16,
+    pub redis_host: String,
+    pub redis_port: u16,
+    pub domain: String,
+    pub scheme: Scheme,
+    pub port: Option<u16>,
+    pub probe_address: String,
+}
+
+/// How many pods a service has and what each may use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Size {
+    pub replicas: i32,
+    pub resources: ResourcesSpec,
+}
+
+/// What a resource says that cannot be. The API server refuses most of it; what it let pass, or let pass before a rule
+/// was added, is named here.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    #[error("spec.tenantId: {0}")]
+    TenantId(#[source] NameError),
+    #[error("spec.hosts: {0}")]
+    Host(#[source] NameError),
+    #[error("MessengerCell {cell}: {field} is not valid: {problem}")]
+    Cell { cell: String, field: &'static str, problem: String },
+    #[error("the resource has no {0}; it was not read from an API server")]
+    Incomplete(&'static str),
+}
+
+impl Cell {
+    /// Reads a cell.
+    pub fn new(resource: &MessengerCell) -> Result<Self, Invalid> {
+        let spec = &resource.spec;
+        let name = resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?;
+        let invalid =
+            |field: &'static str, problem: String| Invalid::Cell { cell: name.clone(), field, problem };
+        let port =
+            |field, port: i32| u16::try_from(port).map_err(|_| invalid(field, format!("{port} is no port")));
+        let keycloak_url = Url::parse(&spec.keycloak.url)
+            .map_err(|error| invalid("spec.keycloak.url", error.to_string()))?;
+        let public_url = spec.keycloak.public_url.as_deref().unwrap_or(&spec.keycloak.url);
+        let (redis_host, redis_port) = spec
+            .redis
+            .address
+            .rsplit_once(':')
+            .ok_or_else(|| invalid("spec.redis.address", "it is not host:port".to_owned()))?;
+        let redis_port =
+            redis_port.parse().map_err(|_| invalid("spec.redis.address", "it has no port".to_owned()))?;
+        let kafka_replication = i16::try_from(spec.kafka.replication_factor.unwrap_or(3))
+            .map_err(|error| invalid("spec.kafka.replicationFactor", error.to_string()))?;
+        let cql_replication = u32::try_from(spec.cql.replication_factor.unwrap_or(3))
+            .map_err(|error| invalid("spec.cql.replicationFactor", error.to_string()))?;
+        Ok(Self {
+            uid: resource.metadata.uid.clone().unwrap_or_default(),
+            capacity: usize::try_from(spec.capacity.tenants).unwrap_or_default(),
+            kafka_bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
+            kafka_replication,
+            cql_contact_points: spec.cql.contact_points.clone(),
+            cql_flavor: spec.cql.flavor.unwrap_or_default(),
+            cql_datacenter: spec.cql.datacenter.clone(),
+            cql_replication,
+            keycloak_url,
+            keycloak_public_url: public_url.trim_end_matches('/').to_owned(),
+            postgres_host: spec.postgres.host.clone(),
+            postgres_port: port("spec.postgres.port", spec.postgres.port.unwrap_or(5432))?,
+            redis_host: redis_host.to_owned(),
+            redis_port,
+            domain: spec.routing.domain.clone(),
+            scheme: spec.routing.scheme.unwrap_or_default(),
+            port: spec.routing.port.map(|number| port("spec.routing.port", number)).transpose()?,
+            probe_address: spec.routing.probe_address.clone(),
+            name,
+        })
+    }
+}
+
+impl Tenant {
+    /// Checks a resource against its cell. `secrets` are those beside it, completed.
+    pub fn new(
+        resource: &MessengerTenant,
+        cell: Cell,
+        secrets: TenantSecrets,
+        lost_hosts: Vec<Host>,
+    ) -> Result<Self, Invalid> {
+        let spec = &resource.spec;
+        let id = tenant_id(resource)?;
+        let hosts = hosts(resource, &cell.domain)?;
+        let kafka = spec.kafka.clone().unwrap_or_default();
+        let identity = spec.identity.clone().unwrap_or_default();
+        let services = spec.services.clone().unwrap_or_default();
+        let sizes = Service::ALL
+            .into_iter()
+            .map(|service| {
+                let size = match service {
+                    Service::Gateway => &services.gateway,
+                    Service::Auth => &services.auth,
+                    Service::User => &services.user,
+                    Service::Chat => &services.chat,
+                    Service::Message => &services.message,
+                };
+                (service, Size::new(size.clone().unwrap_or_default()))
+            })
+            .collect();
+        let annotations = resource.metadata.annotations.clone().unwrap_or_default();
+        let topic_ids = resource
+            .status
+            .as_ref()
+            .and_then(|status| status.kafka.as_ref())
+            .map(|kafka| kafka.topics.clone())
+            .unwrap_or_default();
+        Ok(Self {
+            id,
+            name: resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?,
+            namespace: resource.metadata.namespace.clone().ok_or(Invalid::Incomplete("namespace"))?,
+            uid: resource.metadata.uid.clone().ok_or(Invalid::Incomplete("uid"))?,
+            owner: resource.controller_owner_ref(&()).ok_or(Invalid::Incomplete("uid"))?,
+            cell,
+            hosts,
+            lost_hosts,
+            deletion_policy: spec.deletion_policy.unwrap_or_default(),
+            partitions: kafka.partitions.unwrap_or(DEFAULT_PARTITIONS),
+            retention: kafka.retention.unwrap_or(DEFAULT_RETENTION),
+            quotas: kafka.quotas.unwrap_or_default(),
+            registration: identity.registration.unwrap_or_default(),
+            access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
+            rate_limit: spec
+                .routing
+                .as_ref()
+                .and_then(|routing| routing.rate_limit)
+                .unwrap_or(DEFAULT_RATE_LIMIT),
+            sizes,
+            secrets,
+            topic_ids,
+            accepts_kafka_loss: annotations
+                .get(crds::ACCEPT_LOSS_ANNOTATION)
+                .is_some_and(|what| what == "kafka"),
+        })
+    }
+
+    /// Returns `<name>-<suffix>`, the name of a child.
+    pub fn child(&self, suffix: impl std::fmt::Display) -> String {
+        format!("{}-{suffix}", self.name)
+    }
+
+    /// The hosts that are routed, the main one first.
+    pub fn routed_hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| !self.lost_hosts.contains(host))
+    }
+
+    /// The `iss` of the tenant's tokens.
+    pub fn issuer(&self) -> String {
+        format!("{}/realms/{}", self.cell.keycloak_public_url, self.id.realm())
+    }
+
+    /// What people type before the path, for one host.
+    pub fn origin(&self, host: &Host) -> String {
+        let scheme = self.cell.scheme.as_str();
+        match self.cell.port {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }
+    }
+
+    /// The generation of the topic people send to. Absent until the topic was seen once.
+    pub fn send_topic_generation(&self) -> Option<&str> {
+        self.topic_ids.get(self.id.topic(SEND_TOPIC).as_str()).map(String::as_str)
+    }
+}
+
+impl Size {
+    fn new(spec: ServiceSpec) -> Self {
+        Self {
+            replicas: spec.replicas.unwrap_or(DEFAULT_REPLICAS),
+            resources: spec.resources.unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads the tenant id of a resource.
+pub fn tenant_id(resource: &MessengerTenant) -> Result<TenantId, Invalid> {
+    resource.spec.tenant_id.parse().map_err(Invalid::TenantId)
+}
+
+/// Returns the hosts a resource asks for: what it names, or one below the cell's domain.
+pub fn hosts(resource: &MessengerTenant, domain: &str) -> Result<Vec<Host>, Invalid> {
+    let default = || vec![format!("{}.{domain}", resource.spec.tenant_id)];
+    let texts = resource.spec.hosts.clone().filter(|hosts| !hosts.is_empty()).unwrap_or_else(default);
+    texts.iter().map(|text| text.parse().map_err(Invalid::Host)).collect()
+}
