@@ -20,11 +20,11 @@ fn contact_points() -> Vec<String> {
     env("CQL_CONTACT_POINTS").split(',').map(str::to_owned).collect()
 }
 
-fn admin(credentials: Credentials) -> CqlAdmin {
+pub fn admin(credentials: Credentials) -> CqlAdmin {
     CqlAdmin::new(contact_points(), flavor(), credentials)
 }
 
-fn desired() -> CqlDesired {
+pub fn desired() -> CqlDesired {
     CqlDesired {
         name: format!("mt_{}", tenant_id()),
         owner_uid: owner_uid(),
@@ -50,7 +50,7 @@ async fn by_hand(statements: &[String]) {
     }
 }
 
-async fn converge(admin: &CqlAdmin, desired: &CqlDesired) -> Vec<String> {
+pub async fn converge(admin: &CqlAdmin, desired: &CqlDesired) -> Vec<String> {
     let changes = plan(desired, &admin.observe(desired).await.unwrap());
     for change in &changes {
         admin.apply(desired, change).await.unwrap();

@@ -14,11 +14,11 @@ use super::{
     admin_account, assert_reason, env, lines, operator_account, owner_uid, password, story, tenant_id, timed,
 };
 
-fn admin(credentials: Credentials) -> KafkaAdmin {
+pub fn admin(credentials: Credentials) -> KafkaAdmin {
     KafkaAdmin::new(env("KAFKA_BOOTSTRAP"), credentials)
 }
 
-fn desired() -> KafkaDesired {
+pub fn desired() -> KafkaDesired {
     let tenant = tenant_id();
     let week = ("retention.ms".to_owned(), "604800000".to_owned());
     let stamped = ("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
@@ -44,7 +44,7 @@ fn desired() -> KafkaDesired {
     }
 }
 
-async fn converge(admin: &KafkaAdmin, desired: &KafkaDesired) -> Vec<String> {
+pub async fn converge(admin: &KafkaAdmin, desired: &KafkaDesired) -> Vec<String> {
     let changes = plan(desired, &admin.observe(desired).await.unwrap());
     for result in admin.apply_all(desired, &changes).await {
         result.unwrap();

@@ -8,15 +8,15 @@ use serde_json::{Value, json};
 
 use super::{admin_account, assert_reason, env, lines, owner_uid, password, story, tenant_id, timed};
 
-fn operator_account() -> Credentials {
+pub fn operator_account() -> Credentials {
     Credentials::new(env("KEYCLOAK_OPERATOR_CLIENT_ID"), env("KEYCLOAK_OPERATOR_CLIENT_SECRET"))
 }
 
-fn admin(credentials: Credentials) -> KeycloakAdmin {
+pub fn admin(credentials: Credentials) -> KeycloakAdmin {
     KeycloakAdmin::new(env("KEYCLOAK_URL"), credentials)
 }
 
-fn desired() -> KeycloakDesired {
+pub fn desired() -> KeycloakDesired {
     let realm = tenant_id();
     let origin = format!("http://{realm}.localhost:8000");
     KeycloakDesired {
@@ -90,7 +90,7 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
-async fn converge(admin: &KeycloakAdmin, desired: &KeycloakDesired) -> Vec<String> {
+pub async fn converge(admin: &KeycloakAdmin, desired: &KeycloakDesired) -> Vec<String> {
     let changes = plan(desired, &admin.observe(desired).await.unwrap());
     for change in &changes {
         admin.apply(desired, change).await.unwrap();

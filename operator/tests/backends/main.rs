@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use operator::backend::{BackendError, Credentials};
 
 mod cql;
+mod faults;
 mod kafka;
 mod keycloak;
 mod postgres;

@@ -14,11 +14,11 @@ fn port() -> u16 {
     env("PG_PORT").parse().unwrap()
 }
 
-fn admin(credentials: Credentials) -> PostgresAdmin {
+pub fn admin(credentials: Credentials) -> PostgresAdmin {
     PostgresAdmin::new(env("PG_HOST"), port(), credentials)
 }
 
-fn desired() -> PostgresDesired {
+pub fn desired() -> PostgresDesired {
     let name = format!("mt_{}", tenant_id());
     PostgresDesired { name, owner_uid: owner_uid(), password: password(), connection_limit: 20 }
 }
@@ -38,7 +38,7 @@ async fn by_hand(statement: String) {
     raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
 }
 
-async fn converge(admin: &PostgresAdmin, desired: &PostgresDesired) -> Vec<String> {
+pub async fn converge(admin: &PostgresAdmin, desired: &PostgresDesired) -> Vec<String> {
     let changes = plan(desired, &admin.observe(desired).await.unwrap());
     for change in &changes {
         admin.apply(desired, change).await.unwrap();

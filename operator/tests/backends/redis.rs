@@ -14,11 +14,11 @@ fn port() -> u16 {
     env("REDIS_PORT").parse().unwrap()
 }
 
-fn admin(credentials: Credentials) -> RedisAdmin {
+pub fn admin(credentials: Credentials) -> RedisAdmin {
     RedisAdmin::new(env("REDIS_HOST"), port(), credentials)
 }
 
-fn desired() -> RedisDesired {
+pub fn desired() -> RedisDesired {
     RedisDesired { tenant: tenant_id(), owner_uid: owner_uid(), password: password() }
 }
 
@@ -43,7 +43,7 @@ async fn by_hand(command: &[&str]) {
     run(&mut connection, command).await.unwrap();
 }
 
-async fn converge(admin: &RedisAdmin, desired: &RedisDesired) -> Vec<String> {
+pub async fn converge(admin: &RedisAdmin, desired: &RedisDesired) -> Vec<String> {
     let changes = plan(desired, &admin.observe(desired).await.unwrap());
     for change in &changes {
         admin.apply(desired, change).await.unwrap();
