@@ -47,7 +47,16 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
     }
     let identity = Identity::sign_in(&messenger, &args.user, &password).await?;
     let (session, events) = Session::open(identity.clone(), DeviceId::generate());
-    let mut room = Room { identity, session, output, open: None, listed: Vec::new(), names: HashMap::new() };
+    let mut room = Room {
+        identity,
+        session,
+        output,
+        open: None,
+        listed: Vec::new(),
+        names: HashMap::new(),
+        shown: HashMap::new(),
+        unshown: HashMap::new(),
+    };
     match &args.to {
         Some(to) => room.open_by(to).await?,
         None => {
@@ -82,6 +91,9 @@ struct Room {
     open: Option<ChatId>,
     listed: Vec<Chat>,
     names: HashMap<UserId, String>,
+    /// The last entry of each chat that was handed out, and the last own message that is stored and was not.
+    shown: HashMap<ChatId, i64>,
+    unshown: HashMap<ChatId, i64>,
 }
 
 impl Room {
@@ -90,25 +102,28 @@ impl Room {
         let mut unsettled = FuturesUnordered::new();
         let mut reading = true;
         loop {
-            if !reading && unsettled.is_empty() && !follow {
+            if !reading && unsettled.is_empty() && self.unshown.is_empty() && !follow {
                 return Ok(());
             }
             tokio::select! {
                 line = lines.next_line(), if reading => match line {
                     Ok(Some(text)) => match line::parse(&text) {
                         Line::Say(body) => match self.open {
-                            Some(chat) => unsettled.push(self.session.send(chat, body)),
+                            Some(chat) => {
+                            let sent = self.session.send(chat, body);
+                            unsettled.push(async move { (chat, sent.await) });
+                        }
                             None => self.note("no chat is open: /chats lists them, /open @name starts one"),
                         },
                         Line::Nothing => {}
-                        Line::Quit => { reading = false; if unsettled.is_empty() { return Ok(()); } }
+                        Line::Quit => reading = false,
                         command => if let Err(failure) = self.command(command).await {
                             self.note(&failure.to_string());
                         },
                     },
                     Ok(None) | Err(_) => reading = false,
                 },
-                Some(settled) = unsettled.next(), if !unsettled.is_empty() => self.settled(settled)?,
+                Some((chat, settled)) = unsettled.next(), if !unsettled.is_empty() => self.settled(chat, settled)?,
                 event = events.recv() => match event {
                     Some(event) => self.event(event).await?,
                     None => return Ok(()),
@@ -141,11 +156,8 @@ impl Room {
 
     async fn event(&mut self, event: Event) -> Result<(), Failure> {
         match event {
-            Event::Entry { message, .. } => self.show(&message).await,
-            Event::Elsewhere(message) => {
-                let name = self.name(message.sender).await;
-                self.note(&format!("{name} writes in another chat: /open {}", message.chat));
-            }
+            Event::Entry { message, .. } => self.entry(message).await,
+            Event::Elsewhere(message) => self.elsewhere(&message).await,
             Event::Connected { .. } => {}
             Event::Disconnected { why } => self.note(&format!("connection lost ({why}); connecting again")),
             Event::Unreadable { chat, code } => {
@@ -163,10 +175,34 @@ impl Room {
         Ok(())
     }
 
-    fn settled(&self, settled: Result<Receipt, SendFailure>) -> Result<(), Failure> {
+    async fn entry(&mut self, message: Message) {
+        if self.unshown.get(&message.chat).is_some_and(|&seq| seq <= message.seq) {
+            self.unshown.remove(&message.chat);
+        }
+        if self.open == Some(message.chat) || self.output == Output::Json {
+            self.show(&message).await;
+        } else {
+            self.elsewhere(&message).await;
+        }
+        self.shown.insert(message.chat, message.seq);
+    }
+
+    async fn elsewhere(&mut self, message: &Message) {
+        if message.sender != self.identity.user() {
+            let name = self.name(message.sender).await;
+            self.note(&format!("{name} writes in another chat: /open {}", message.chat));
+        }
+    }
+
+    fn settled(&mut self, chat: ChatId, settled: Result<Receipt, SendFailure>) -> Result<(), Failure> {
         match settled {
-            // The message itself is shown as an entry.
-            Ok(_) => Ok(()),
+            // The message itself is shown as an entry, which may come before or after this.
+            Ok(receipt) => {
+                if self.shown.get(&chat).is_none_or(|&seq| seq < receipt.seq) {
+                    self.unshown.insert(chat, receipt.seq);
+                }
+                Ok(())
+            }
             Err(failure @ SendFailure::Refused(_)) => {
                 self.note(&failure.to_string());
                 if std::io::stdin().is_terminal() {

@@ -24,7 +24,7 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<(), Failure>
         Output::Json => output::document(&tenants),
         Output::Text if tenants.is_empty() => {
             output::line(
-                "no tenants; `kubectl apply -f examples/tenants/small.yaml` makes one, -A looks everywhere",
+                "no tenants; `kubectl apply -f examples/tenants/acme.yaml` makes one, -A looks everywhere",
             );
         }
         Output::Text => {
