@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
+use contracts::topic::{self, tenant_topic};
 use operator::backend::{
     Credentials,
-    kafka::{KafkaAdmin, KafkaDesired, KafkaObserved},
+    kafka::{KafkaAdmin, KafkaDesired, KafkaObserved, TopicDesired},
 };
 use rdkafka::{
     ClientConfig,
@@ -77,7 +78,15 @@ impl Stack {
             tenant: tenant_id.into(),
             owner_uid: owner_uid.into(),
             password: "none".into(),
-            topics: Vec::new(),
+            // Only their names are looked at.
+            topics: [topic::MESSAGE_SEND, topic::MESSAGE_DELIVERED, topic::CHAT_EVENTS]
+                .map(|topic| TopicDesired {
+                    name: tenant_topic(tenant_id, topic),
+                    partitions: 0,
+                    replication: 0,
+                    configs: BTreeMap::new(),
+                })
+                .into(),
             quotas: BTreeMap::new(),
             recorded_topic_ids: BTreeMap::new(),
         };

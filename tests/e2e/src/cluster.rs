@@ -219,6 +219,22 @@ impl Cluster {
         Ok(listed.items.len())
     }
 
+    /// Returns the operator's counters whose name contains `name`, lease renewals apart, as its leader shows them.
+    pub async fn operator_counters(&self, name: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+        let mut counters = BTreeMap::new();
+        for pod in self.pods(OPERATOR_NAMESPACE).list(&ListParams::default()).await? {
+            let Some(address) = pod.status.and_then(|status| status.pod_ip) else { continue };
+            let metrics = reqwest::get(format!("http://{address}:8081/metrics")).await?.text().await?;
+            for line in metrics.lines().filter(|line| !line.starts_with('#') && line.contains(name)) {
+                let (series, value) = line.rsplit_once(' ').context("a sample has a value")?;
+                if !series.contains("lease") {
+                    *counters.entry(series.to_owned()).or_default() += value.parse::<f64>()? as u64;
+                }
+            }
+        }
+        Ok(counters)
+    }
+
     /// Waits until a Deployment has all its replicas ready.
     pub async fn await_deployment(&self, namespace: &str, name: &str, limit: Duration) -> anyhow::Result<()> {
         let api = self.deployments(namespace);

@@ -29,6 +29,7 @@ async fn a_steady_tenant_causes_no_write() {
         }
         let mut audit = Audit::open()?;
         let before = world.stack.writes(&tenants).await?;
+        let counted = world.cluster.operator_counters("writes_total").await?;
         let began = Instant::now();
         while began.elapsed() < window {
             let writes = audit.writes_of_the_operator()?;
@@ -37,6 +38,8 @@ async fn a_steady_tenant_causes_no_write() {
         }
         let after = world.stack.writes(&tenants).await?;
         ensure!(before == after, "a backend was written to: {before:?} became {after:?}");
+        let counts = world.cluster.operator_counters("writes_total").await?;
+        ensure!(counts == counted, "the operator counts writes: {counted:?} became {counts:?}");
         ensure!(audit.heartbeats > 0, "the audit log shows nothing of the operator, not even its lease");
         say(format!(
             "two tenants in {} s: no write of the operator but {} renewals of its lease; backends: {after:?}",
