@@ -17,7 +17,7 @@ const PROTOCOL: &str = include_str!("api/protocol.html");
 
 /// Returns the public surface with its state applied.
 pub(crate) fn router(gateway: Arc<Gateway>) -> OpenApiRouter {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(kit::docs::openapi())
         .routes(routes!(upgrade::upgrade))
         .routes(routes!(asyncapi))
         .with_state(gateway)

@@ -11,8 +11,8 @@ use contracts::{
 };
 use kit::{config::KafkaArgs, health::Check, kafka};
 use rdkafka::{
-    Message as _, Offset, TopicPartitionList,
-    consumer::{Consumer as _, StreamConsumer},
+    ClientContext, Message as _, Offset, TopicPartitionList,
+    consumer::{Consumer as _, ConsumerContext, StreamConsumer},
     error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
     producer::{FutureProducer, FutureRecord, Producer as _, future_producer::DeliveryFuture},
@@ -169,9 +169,22 @@ enum Event<'a> {
     End(i32),
 }
 
+/// The client's own view of its troubles; what matters also comes as the result of a call and is logged there.
+struct QuietContext;
+
+impl ClientContext for QuietContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the event log's client: {reason}");
+    }
+}
+
+impl ConsumerContext for QuietContext {}
+
+type Consumer = StreamConsumer<QuietContext>;
+
 /// A consumer with all partitions of a topic assigned.
 struct Follower {
-    consumer: Arc<StreamConsumer>,
+    consumer: Arc<Consumer>,
     topic: String,
     partitions: Vec<i32>,
     failing: bool,
@@ -237,9 +250,9 @@ async fn assigned(
     config: rdkafka::ClientConfig,
     topic: String,
     start: Start,
-) -> KafkaResult<(Arc<StreamConsumer>, Vec<i32>)> {
+) -> KafkaResult<(Arc<Consumer>, Vec<i32>)> {
     // Creation wants the runtime, the questions after it block.
-    let consumer: Arc<StreamConsumer> = Arc::new(config.create()?);
+    let consumer: Arc<Consumer> = Arc::new(config.create_with_context(QuietContext)?);
     let asking = consumer.clone();
     let asked = tokio::task::spawn_blocking(move || {
         let metadata = asking.fetch_metadata(Some(&topic), ASK_TIMEOUT)?;
@@ -272,7 +285,7 @@ async fn assigned(
 }
 
 /// Drops a consumer where blocking is allowed: it says goodbye to its brokers.
-async fn dispose(consumer: Arc<StreamConsumer>) {
+async fn dispose(consumer: Arc<Consumer>) {
     drop(tokio::task::spawn_blocking(move || drop(consumer)).await);
 }
 

@@ -98,6 +98,8 @@ struct Socket {
     /// When `timer` fires.
     armed: Instant,
     unflushed: bool,
+    /// The socket did not take all that the library holds; until it has, that is no progress.
+    blocked: bool,
     /// Nothing is read any more.
     closing: bool,
 }
@@ -125,6 +127,7 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, connection: Arc<Connection>, up
         timer,
         armed,
         unflushed: false,
+        blocked: false,
         closing: false,
     };
     let end = socket.run().await;
@@ -280,9 +283,14 @@ impl Socket {
             match Pin::new(&mut self.ws).poll_ready(cx) {
                 Poll::Ready(ready) => ready?,
                 Poll::Pending => {
+                    self.blocked = true;
                     self.session.write_blocked(now);
                     return Ok(());
                 }
+            }
+            if self.blocked {
+                self.blocked = false;
+                self.session.write_went_on();
             }
             let Some(frame) = self.connection.outbox.pop() else { break };
             Pin::new(&mut self.ws).start_send(Message::Text(frame))?;
@@ -329,7 +337,12 @@ impl Socket {
         }
         // A socket that is closed with unread input resets, and the client would never see why.
         let answered = async {
-            while let Some(Ok(_)) = self.ws.next().await {}
+            while let Some(Ok(frame)) = self.ws.next().await {
+                if frame.is_close() {
+                    // The client waits for us to close now.
+                    return;
+                }
+            }
             let mut rest = vec![0; READ_BUFFER_BYTES];
             let mut left = MAX_DISCARDED_BYTES;
             while let Ok(read @ 1..) = self.ws.get_mut().read(&mut rest).await {

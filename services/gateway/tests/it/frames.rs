@@ -68,10 +68,11 @@ async fn what_is_too_bad_closes_its_own_connection_only() {
         assert_eq!(client.closed().await, Some(CloseCode::Malformed.code()));
 
         // Bytes that are no frame: text that is not UTF-8, an unmasked frame, a control frame that is too long.
+        let long_ping = [&[0x89, 0xfe, 0x00, 0x7e, 0, 0, 0, 0], &[0; 126][..]].concat();
         let frames: [(&[u8], u16); 3] = [
             (&[0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007),
             (&[0x81, 0x02, b'{', b'}'], 1002),
-            (&[0x89, 0xfe, 0x00, 0x7e, 0, 0, 0, 0], 1002),
+            (&long_ping, 1002),
         ];
         for (bytes, code) in frames {
             let mut client = stand.connect(user(2), device(1)).await;

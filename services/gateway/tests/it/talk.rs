@@ -1,6 +1,6 @@
 //! People who talk.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contracts::{
     ChatId, ErrorCode, MessageKey,
@@ -210,4 +210,42 @@ async fn the_directory_knows_who_is_connected_where() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_takes_milliseconds() {
+    const ROUNDS: usize = 300;
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        let (mut accepted, mut delivered) = (Vec::new(), Vec::new());
+        for n in 0..ROUNDS {
+            let since = Instant::now();
+            let id = one.send(chat(), MessageKey(Uuid::new_v4()), &n.to_string()).await;
+            assert!(matches!(one.answer(id).await, Ok(Outcome::Accepted(_))));
+            accepted.push(since.elapsed());
+            assert_eq!(two.message().await.body, n.to_string());
+            delivered.push(since.elapsed());
+            one.push("stored", |frame| frame.stored.clone()).await;
+        }
+        accepted.sort();
+        delivered.sort();
+        figures(&accepted, &delivered);
+        // Nagle's algorithm against delayed acknowledgements would be 40 ms a message.
+        assert!(delivered[ROUNDS / 2] < Duration::from_millis(35), "{:?}", delivered[ROUNDS / 2]);
+    })
+    .await;
+}
+
+#[expect(clippy::print_stdout, reason = "figures for the reader of the test's output")]
+fn figures(accepted: &[Duration], delivered: &[Duration]) {
+    let at = |times: &[Duration], percent: usize| times[(times.len() - 1) * percent / 100];
+    println!(
+        "accepted p50 {:?} p99 {:?}, delivered p50 {:?} p99 {:?}",
+        at(accepted, 50),
+        at(accepted, 99),
+        at(delivered, 50),
+        at(delivered, 99)
+    );
 }
