@@ -3,9 +3,10 @@
 use std::{
     collections::HashSet,
     env,
-    fs::File,
+    fs::{self, File},
     net::{SocketAddr, TcpListener},
     panic::resume_unwind,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -75,8 +76,12 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(story: impl FnO
     let stand = Arc::new(Stand::new().await);
     let told = tokio::spawn(story(stand.clone())).await;
     stand.remove().await;
-    if let Err(failed) = told {
-        resume_unwind(failed.into_panic());
+    match told {
+        Ok(()) => drop(fs::remove_file(stand.log())),
+        Err(failed) => {
+            println!("the processes' log lines are in {}", stand.log().display());
+            resume_unwind(failed.into_panic());
+        }
     }
 }
 
@@ -157,9 +162,13 @@ impl Stand {
         running
     }
 
+    /// Where the processes of this tenant write their log lines.
+    fn log(&self) -> PathBuf {
+        env::temp_dir().join(format!("posthouse-message-{}.log", self.tenant))
+    }
+
     fn command(&self, command: &str, ports: &Ports) -> Command {
-        let log = env::temp_dir().join(format!("posthouse-message-{}.log", self.tenant));
-        let log = File::options().create(true).append(true).open(log).expect("a log file");
+        let log = File::options().create(true).append(true).open(self.log()).expect("a log file");
         let mut process = Command::new(env!("CARGO_BIN_EXE_message"));
         process
             .arg(command)
@@ -329,7 +338,7 @@ impl Running {
 
     /// Resident memory in MiB.
     pub fn resident_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a process");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") / 1024
     }
