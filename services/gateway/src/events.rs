@@ -32,7 +32,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// The log of sends.
 #[derive(Clone)]
 pub(crate) struct SendLog {
-    producer: FutureProducer,
+    producer: FutureProducer<QuietContext>,
     topic: String,
 }
 
@@ -41,7 +41,8 @@ impl SendLog {
         let mut config = kafka::producer_config(args);
         // The outcome after this is unknown, which is safe: the client repeats with the same key.
         config.set("delivery.timeout.ms", limits.produce_within.as_millis().to_string());
-        Ok(Self { producer: config.create()?, topic: topic::tenant_topic(tenant, topic::MESSAGE_SEND) })
+        let producer = config.create_with_context(QuietContext)?;
+        Ok(Self { producer, topic: topic::tenant_topic(tenant, topic::MESSAGE_SEND) })
     }
 
     /// Queues a record; the future ends when all replicas have it. Records of one chat keep the order of the calls.
@@ -106,7 +107,7 @@ pub(crate) async fn follow_membership(
         match event {
             Event::Record(record) => {
                 records += 1;
-                apply(&membership, &record).await;
+                apply(&membership, &record);
             }
             Event::End(partition) => {
                 behind.remove(&partition);
@@ -137,14 +138,14 @@ fn delivered(record: &BorrowedMessage<'_>) -> Option<DeliveredRecord> {
     }
 }
 
-async fn apply(membership: &Membership, record: &BorrowedMessage<'_>) {
+fn apply(membership: &Membership, record: &BorrowedMessage<'_>) {
     let Some((chat, user)) = record.key().and_then(MembershipRecord::parse_key) else {
         return skipped(record, "its key is not a chat and a person");
     };
     match record.payload().map(serde_json::from_slice::<MembershipRecord>) {
-        None => membership.removed(chat, user).await,
+        None => membership.removed(chat, user),
         Some(Ok(member)) if member.v == VERSION && (member.chat, member.user) == (chat, user) => {
-            membership.members.added(chat, user);
+            membership.added(chat, user);
         }
         Some(Ok(_)) => skipped(record, "its version or ids are not those of its key"),
         Some(Err(error)) => skipped(record, &error.to_string()),

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use contracts::{
@@ -18,11 +18,11 @@ use contracts::{
 use kit::rpc::InternalChannel;
 use moka::future::Cache;
 
-use self::members::Members;
+use self::members::{Known, Members};
 use crate::{error::GatewayError, metrics::Metrics};
 
-/// An answer of the chat service stands this long. A person who was just added is in the cache within milliseconds,
-/// so a negative answer does harm for no longer than the log takes; a removal makes its answer void at once.
+/// An answer of the chat service stands this long, or until the next record about the chat. A person who was just added
+/// is in the log of events within milliseconds, so a negative answer does harm for no longer than that.
 const ANSWER_STANDS: Duration = Duration::from_secs(1);
 /// Answers kept: a client that asks for chats at random costs this much and no more.
 const ANSWERS: u64 = 10_000;
@@ -33,7 +33,8 @@ pub(crate) type Audience = Option<Vec<UserId>>;
 pub(crate) struct Membership {
     pub(crate) members: Members,
     caught_up: AtomicBool,
-    answers: Cache<(ChatId, UserId), Option<Arc<Audience>>>,
+    /// By chat, person, and version of the cache's chat.
+    answers: Cache<(ChatId, UserId, u64), Option<Arc<Audience>>>,
     chat: ChatServiceClient<InternalChannel>,
     metrics: Metrics,
 }
@@ -58,31 +59,42 @@ impl Membership {
         self.caught_up.store(true, Ordering::Release);
     }
 
-    /// Notes a removal that the log of events told.
-    pub(crate) async fn removed(&self, chat: ChatId, user: UserId) {
-        self.members.removed(chat, user);
-        self.answers.invalidate(&(chat, user)).await;
+    /// Notes that `chat.events` has this person in the chat.
+    pub(crate) fn added(&self, chat: ChatId, user: UserId) {
+        self.members.added(chat, user, self.moment());
     }
 
-    /// Returns whom a message of this sender goes to, as far as the cache knows; `None` means to ask.
+    /// Notes that `chat.events` has this person out of the chat.
+    pub(crate) fn removed(&self, chat: ChatId, user: UserId) {
+        self.members.removed(chat, user, self.moment());
+    }
+
+    /// Changes before the process started are complete.
+    fn moment(&self) -> Option<Instant> {
+        self.is_caught_up().then(Instant::now)
+    }
+
+    /// Returns whom a message of this sender goes to, as far as the cache is sure; `None` means to ask.
     pub(crate) fn cached_audience(&self, chat: ChatId, sender: UserId) -> Option<Audience> {
-        if self.is_caught_up() { self.members.audience(chat, sender) } else { None }
+        self.is_caught_up().then(|| self.members.audience(chat, sender, Instant::now()).settled).flatten()
     }
 
     /// Returns whom a message of this sender goes to.
     pub(crate) async fn audience(&self, chat: ChatId, sender: UserId) -> Result<Audience, GatewayError> {
-        if let Some(audience) = self.cached_audience(chat, sender) {
+        let Known { version, settled, likely } = self.members.audience(chat, sender, Instant::now());
+        if let Some(audience) = settled
+            && self.is_caught_up()
+        {
             return Ok(audience);
         }
         // Many may ask at once; one asks the chat service.
-        let answer = self
-            .answers
-            .try_get_with((chat, sender), self.ask(chat, sender))
-            .await
-            .map_err(|error: Arc<tonic::Status>| GatewayError::Membership { chat, source: error })?;
-        match answer {
-            Some(audience) => Ok((*audience).clone()),
-            None => Err(GatewayError::NotAMember { chat }),
+        let asked = self.answers.try_get_with((chat, sender, version), self.ask(chat, sender)).await;
+        match (asked, likely) {
+            (Ok(Some(audience)), _) => Ok((*audience).clone()),
+            (Ok(None), _) => Err(GatewayError::NotAMember { chat }),
+            // Some may miss a push and find the message in the history; nobody could send otherwise.
+            (Err(_), Some(likely)) => Ok(likely),
+            (Err(source), None) => Err(GatewayError::Membership { chat, source }),
         }
     }
 

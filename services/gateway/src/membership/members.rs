@@ -1,6 +1,9 @@
 //! The cache itself: synchronous, fed record by record.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use contracts::{
     ChatId, UserId,
@@ -8,6 +11,10 @@ use contracts::{
 };
 
 use crate::{membership::Audience, sharded::Sharded};
+
+/// The records of one change (a new chat has one for each member) come within this time of each other. Until it has
+/// passed, the cache may know some of the members only, and a message would miss the others.
+const SETTLES: Duration = Duration::from_secs(2);
 
 /// Who is in which chat, as the logs told it.
 ///
@@ -21,6 +28,10 @@ pub(crate) struct Members {
 struct Chat {
     people: HashMap<UserId, Standing>,
     members: usize,
+    /// Counts the records about this chat.
+    version: u64,
+    /// When the last record came; `None` for those that were there at the start.
+    changed_at: Option<Instant>,
     /// People whose removal was announced, with its seq. Few: those added again are taken out.
     departed: Vec<(UserId, i64)>,
 }
@@ -30,6 +41,17 @@ enum Standing {
     Member,
     /// Known to be out, which is more than not known to be in.
     Removed,
+}
+
+/// What the cache knows about a send.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Changes with every record about the chat.
+    pub(crate) version: u64,
+    /// Whom the message goes to.
+    pub(crate) settled: Option<Audience>,
+    /// Whom it goes to at least: a change is still coming in.
+    pub(crate) likely: Option<Audience>,
 }
 
 /// An entry of a chat's log on its way to people.
@@ -43,29 +65,38 @@ pub(crate) struct Entry {
 
 impl Members {
     /// Notes that `chat.events` has this person in the chat.
-    pub(crate) fn added(&self, chat: ChatId, user: UserId) {
-        let mut shard = self.chats.write(&chat);
-        let chat = shard.entry(chat).or_default();
-        if chat.people.insert(user, Standing::Member) != Some(Standing::Member) {
-            chat.members += 1;
-        }
+    pub(crate) fn added(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
+        self.changed(chat, user, Standing::Member, at);
     }
 
     /// Notes that `chat.events` has this person out of the chat.
-    pub(crate) fn removed(&self, chat: ChatId, user: UserId) {
-        let mut shard = self.chats.write(&chat);
-        let chat = shard.entry(chat).or_default();
-        if chat.people.insert(user, Standing::Removed) == Some(Standing::Member) {
-            chat.members -= 1;
-        }
+    pub(crate) fn removed(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
+        self.changed(chat, user, Standing::Removed, at);
     }
 
-    /// Returns whom a message of this sender goes to; `None` when the sender is not known to be a member.
-    pub(crate) fn audience(&self, chat: ChatId, sender: UserId) -> Option<Audience> {
+    fn changed(&self, chat: ChatId, user: UserId, standing: Standing, at: Option<Instant>) {
+        let mut shard = self.chats.write(&chat);
+        let chat = shard.entry(chat).or_default();
+        chat.version += 1;
+        chat.changed_at = at;
+        let before = chat.people.insert(user, standing);
+        chat.members += usize::from(standing == Standing::Member);
+        chat.members -= usize::from(before == Some(Standing::Member));
+    }
+
+    /// Returns whom a message of this sender goes to, and how far that can be relied on.
+    pub(crate) fn audience(&self, chat: ChatId, sender: UserId, now: Instant) -> Known {
         let shard = self.chats.read(&chat);
-        let chat = shard.get(&chat)?;
-        (chat.people.get(&sender) == Some(&Standing::Member))
-            .then(|| (chat.members <= MAX_LISTED_AUDIENCE).then(|| chat.members().collect()))
+        let Some(chat) = shard.get(&chat) else { return Known { version: 0, settled: None, likely: None } };
+        let likely = (chat.people.get(&sender) == Some(&Standing::Member))
+            .then(|| (chat.members <= MAX_LISTED_AUDIENCE).then(|| chat.members().collect()));
+        let is_settled = chat.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= SETTLES);
+        let version = chat.version;
+        if is_settled {
+            Known { version, settled: likely, likely: None }
+        } else {
+            Known { version, settled: None, likely }
+        }
     }
 
     /// Notes what an entry of the chat's own log says about membership. Repeated entries change nothing.
@@ -144,32 +175,50 @@ mod tests {
         users.iter().map(|user| user.0.as_u128()).collect()
     }
 
+    /// Returns the audience of a chat that does not change any more.
+    fn settled(members: &Members, n: u128) -> Option<Audience> {
+        members.audience(chat(), user(n), Instant::now()).settled
+    }
+
     #[test]
     fn an_audience_is_the_members_and_only_for_a_member() {
         let members = Members::default();
-        assert_eq!(members.audience(chat(), user(1)), None);
-        members.added(chat(), user(1));
-        members.added(chat(), user(1));
-        members.added(chat(), user(2));
-        members.added(chat(), user(3));
-        members.removed(chat(), user(3));
-        let audience = members.audience(chat(), user(1)).expect("a member").expect("a short list");
+        assert_eq!(settled(&members, 1), None);
+        for n in [1, 1, 2, 3] {
+            members.added(chat(), user(n), None);
+        }
+        members.removed(chat(), user(3), None);
+        members.removed(chat(), user(3), None);
+        let audience = settled(&members, 1).expect("a member").expect("a short list");
         assert_eq!(sorted(audience), [1, 2]);
-        assert_eq!(members.audience(chat(), user(3)), None);
+        assert_eq!(settled(&members, 3), None);
+    }
+
+    #[test]
+    fn a_chat_that_is_changing_is_not_relied_on() {
+        let members = Members::default();
+        let start = Instant::now();
+        members.added(chat(), user(1), Some(start));
+        let known = members.audience(chat(), user(1), start);
+        assert_eq!(known, Known { version: 1, settled: None, likely: Some(Some(vec![user(1)])) });
+        members.added(chat(), user(2), Some(start));
+        let known = members.audience(chat(), user(1), start + SETTLES);
+        assert_eq!((known.version, known.likely), (2, None));
+        assert_eq!(known.settled.map(|audience| sorted(audience.expect("a short list"))), Some(vec![1, 2]));
     }
 
     #[test]
     fn a_large_chat_is_not_listed() {
         let members = Members::default();
         for n in 1..=MAX_LISTED_AUDIENCE as u128 {
-            members.added(chat(), user(n));
+            members.added(chat(), user(n), None);
         }
-        assert!(members.audience(chat(), user(1)).expect("a member").is_some());
-        members.added(chat(), user(1000));
-        assert_eq!(members.audience(chat(), user(1)), Some(None));
+        assert!(settled(&members, 1).expect("a member").is_some());
+        members.added(chat(), user(1000), None);
+        assert_eq!(settled(&members, 1), Some(None));
         assert_eq!(members.recipients(text(1), None).len(), MAX_LISTED_AUDIENCE + 1);
-        members.removed(chat(), user(1000));
-        assert!(members.audience(chat(), user(1)).expect("a member").is_some());
+        members.removed(chat(), user(1000), None);
+        assert!(settled(&members, 1).expect("a member").is_some());
     }
 
     #[test]
@@ -180,7 +229,7 @@ mod tests {
     #[test]
     fn a_person_who_is_not_known_yet_still_gets_what_is_for_them() {
         let members = Members::default();
-        members.added(chat(), user(1));
+        members.added(chat(), user(1), None);
         assert_eq!(sorted(members.recipients(text(1), Some(&[user(1), user(2)]))), [1, 2]);
     }
 
@@ -189,8 +238,8 @@ mod tests {
         let members = Members::default();
         let audience = [user(1), user(2)];
         let seen = |entry| sorted(members.recipients(entry, Some(&audience)));
-        members.added(chat(), user(1));
-        members.added(chat(), user(2));
+        members.added(chat(), user(1), None);
+        members.added(chat(), user(2), None);
         let removal = change(5, EntryKind::MemberRemoved, 2);
         members.announced(removal);
         assert_eq!(seen(removal), [1, 2], "the removal itself is");
@@ -203,7 +252,7 @@ mod tests {
         members.announced(change(7, EntryKind::MemberAdded, 2));
         assert_eq!(seen(text(8)), [1, 2], "repeated announcements end the same");
 
-        members.removed(chat(), user(2));
+        members.removed(chat(), user(2), None);
         assert_eq!(seen(text(9)), [1], "chat.events alone is enough");
         assert_eq!(seen(removal), [1, 2], "and still the removal is told");
     }

@@ -123,13 +123,17 @@ impl Client {
         if let Some(at) = self.pushes.iter().position(|frame| pick(frame).is_some()) {
             return pick(&self.pushes.remove(at)).expect("it was there");
         }
-        loop {
-            let frame = self.frame().await.unwrap_or_else(|close| panic!("no {what}, closed with {close:?}"));
-            if let Some(picked) = pick(&frame) {
-                return picked;
+        let coming = async {
+            loop {
+                let frame =
+                    self.frame().await.unwrap_or_else(|close| panic!("no {what}, closed with {close:?}"));
+                if let Some(picked) = pick(&frame) {
+                    return picked;
+                }
+                self.pushes.push(frame);
             }
-            self.pushes.push(frame);
-        }
+        };
+        timeout(PATIENCE, coming).await.unwrap_or_else(|_| panic!("no {what} in time"))
     }
 
     /// Waits for the message of another connection.
