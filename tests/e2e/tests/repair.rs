@@ -8,9 +8,9 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
-const LIMIT: Duration = Duration::from_secs(420);
+const LIMIT: Duration = Duration::from_secs(300);
 /// Until the periodic check of the backends has come round: they tell nobody of a change.
-const ROUND: Duration = Duration::from_secs(360);
+const ROUND: Duration = Duration::from_secs(150);
 /// Kubernetes tells of a change at once.
 const AT_ONCE: Duration = Duration::from_secs(60);
 const REASON: &str = "DriftRepaired";
