@@ -8,6 +8,9 @@ use clap::{Parser, ValueEnum};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "operator", version)]
 pub struct Config {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// The operator's own namespace: its lease and the cells' admin Secrets are there.
     #[arg(long, env = "POD_NAMESPACE", default_value = "posthouse-system")]
     pub namespace: String,
@@ -33,6 +36,16 @@ pub struct Config {
 
     #[arg(long, env, default_value = "json")]
     pub log_format: LogFormat,
+}
+
+/// What to do instead of operating.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Asks a URL and fails unless it answers 200: the image has no shell that could.
+    Check {
+        /// http://host:port/path
+        url: url::Url,
+    },
 }
 
 /// The images of the services.
@@ -101,6 +114,12 @@ mod tests {
         assert_eq!((config.concurrency, config.drift_seconds.as_secs()), (8, 60));
         assert_eq!(config.images.tag, "abc");
         assert_ne!(config.identity(), config.identity());
+    }
+
+    #[test]
+    fn a_check_is_no_operator() {
+        let config = Config::try_parse_from(["operator", "check", "http://posthouse-operator:8081/readyz"]);
+        assert!(matches!(config.expect("a check").command, Some(Command::Check { .. })));
     }
 
     #[test]

@@ -47,9 +47,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Kinds that are listed and pruned. The RoleBinding is looked up by name: it is what makes listing Secrets legal.
-    pub const LISTED: [Self; 7] = [
-        Self::Secret,
+    /// Kinds that are listed and pruned. The others are looked up by name: the operator may not list Secrets, and needs
+    /// not, because it knows their names.
+    pub const LISTED: [Self; 6] = [
         Self::ServiceAccount,
         Self::NetworkPolicy,
         Self::Service,

@@ -77,6 +77,25 @@ pub async fn children(client: &Client, namespace: &str, tenant_id: &str) -> Resu
     Ok(observed)
 }
 
+/// Reads the Secrets of a tenant by name.
+pub async fn secrets(
+    client: &Client,
+    namespace: &str,
+    resource_name: &str,
+    observed: &mut Observed,
+) -> Result<(), ReadError> {
+    let api = &api(client, namespace, Kind::Secret);
+    let reads = SecretKind::ALL.map(|kind| async move {
+        let name = secret_name(resource_name, kind);
+        let found = api.get_opt(&name).await;
+        found.map(|found| (name.clone(), found)).map_err(ReadError::new(format!("Secret {name}")))
+    });
+    let found = try_join_all(reads).await?;
+    let found = found.into_iter().filter_map(|(name, found)| Some(((Kind::Secret, name), found?)));
+    observed.children.extend(found);
+    Ok(())
+}
+
 /// Looks by name for desired objects that were not found by label. One that is ours lost its labels and joins the
 /// children; one that is not ours is answered, and must not be touched.
 pub async fn unlabelled(
@@ -86,8 +105,17 @@ pub async fn unlabelled(
     owner_uid: &str,
     observed: &mut Observed,
 ) -> Result<Vec<Object>, ReadError> {
+    let mut foreign = Vec::new();
+    for object in desired.iter().filter(|object| object.kind == Kind::Secret) {
+        let key = (object.kind, object.name.clone());
+        if observed.children.get(&key).is_some_and(|found| !is_owned_by(found, owner_uid)) {
+            observed.children.remove(&key);
+            foreign.push(object.clone());
+        }
+    }
     let missing = desired
         .iter()
+        .filter(|object| object.kind != Kind::Secret)
         .filter(|object| !observed.children.contains_key(&(object.kind, object.name.clone())))
         .filter(|object| !observed.unknown_kinds.contains(&object.kind));
     let reads = missing.map(|object| {
@@ -97,7 +125,6 @@ pub async fn unlabelled(
             found.map(|found| (object, found)).map_err(ReadError::new(format!("{object:?}")))
         }
     });
-    let mut foreign = Vec::new();
     for (object, found) in try_join_all(reads).await? {
         match found {
             None => {}
@@ -120,8 +147,8 @@ pub async fn object(
     found.map_err(ReadError::new(format!("{object:?}")))
 }
 
-/// Takes the tenant's credentials out of its Secrets.
-pub fn secrets(resource_name: &str, children: &Children) -> ObservedSecrets {
+/// Takes the tenant's credentials out of its Secrets. One that belongs to somebody else tells us nothing.
+pub fn credentials(resource_name: &str, owner_uid: &str, children: &Children) -> ObservedSecrets {
     let value = |value: &serde_json::Value| {
         let bytes = BASE64_STANDARD.decode(value.as_str()?).ok()?;
         Some(SecretString::from(String::from_utf8(bytes).ok()?))
@@ -129,12 +156,19 @@ pub fn secrets(resource_name: &str, children: &Children) -> ObservedSecrets {
     SecretKind::ALL
         .into_iter()
         .filter_map(|kind| {
-            let secret = children.get(&(Kind::Secret, format!("{resource_name}-{}", kind.suffix())))?;
+            let secret = children.get(&(Kind::Secret, secret_name(resource_name, kind)))?;
+            if !is_owned_by(secret, owner_uid) {
+                return None;
+            }
             let data = secret.data["data"].as_object()?;
             let data = data.iter().filter_map(|(key, encoded)| Some((key.clone(), value(encoded)?)));
             Some((kind, data.collect::<BTreeMap<_, _>>()))
         })
         .collect()
+}
+
+fn secret_name(resource_name: &str, kind: SecretKind) -> String {
+    format!("{resource_name}-{}", kind.suffix())
 }
 
 /// Takes the operator's account on one system out of an admin Secret. The error says what is missing where.

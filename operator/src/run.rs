@@ -21,6 +21,11 @@ use crate::{
 /// Passes that are under way get this long to end after SIGTERM; what they left undone the next leader does.
 const GRACE: Duration = Duration::from_secs(20);
 
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Our own story, and what worries the libraries. The CQL driver worries about much that conditions tell anyway.
+const LOGGED: &str = "warn,operator=info,scylla=error";
+
 /// Runs the operator until SIGTERM. Fails when the lease is lost: whoever starts this process starts it again, and it
 /// stands by.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -83,6 +88,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Asks a URL once.
+pub async fn check(url: url::Url) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().timeout(CHECK_TIMEOUT).build()?;
+    let status = client.get(url.clone()).send().await?.status();
+    if status != http::StatusCode::OK {
+        bail!("{url} answered {status}");
+    }
+    Ok(())
+}
+
 fn on_signal() -> anyhow::Result<CancellationToken> {
     let shutdown = CancellationToken::new();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -100,8 +115,7 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
 
 fn start_logging(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => subscriber.json().flatten_event(true).init(),

@@ -48,20 +48,28 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         return Ok(Urgency::Waiting);
     }
 
+    if mode == Mode::Act && resource.status.is_none() {
+        // The first pass takes as long as a realm takes; people see that it began.
+        let outcomes = Outcomes::from([(ConditionType::Placed, assigned(&cell))]);
+        let ready = Outcome::waiting(Reason::Creating, "the backends are being set up");
+        report(resource, TenantStatus::default(), &outcomes, &ready, context).await?;
+    }
+
     // observe
     if !open_secrets(resource, mode, context).await? {
         return Ok(Urgency::Waiting);
     }
     let namespace = resource.namespace().unwrap_or_default();
-    let mut observed = match observe::children(&context.client, &namespace, &resource.spec.tenant_id).await {
+    let mut observed = observe::children(&context.client, &namespace, &resource.spec.tenant_id).await?;
+    match observe::secrets(&context.client, &namespace, &resource.name_any(), &mut observed).await {
         // The right to read Secrets was given a moment ago and has not reached every part of the API server.
         Err(error)
             if error.is_forbidden() && context.retries.is_young(&resource.uid().unwrap_or_default()) =>
         {
             return Ok(Urgency::Waiting);
         }
-        observed => observed?,
-    };
+        read => read?,
+    }
 
     // validate
     let tenant = match validate(resource, &all, cell, &observed, context) {
@@ -77,10 +85,7 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     let mut children = Workloads::new(resource, mode, observed, foreign);
     children.apply_secrets(&wanted, context).await?;
     let (mut outcomes, tenant) = parts(tenant, resource, &cell_resource, mode, context).await;
-    outcomes.insert(
-        ConditionType::Placed,
-        Outcome::good(Reason::Assigned, format!("on cell {}", tenant.cell.name)),
-    );
+    outcomes.insert(ConditionType::Placed, assigned(&tenant.cell));
     let wanted = desired::objects(&tenant, &context.config.images);
     children.apply(&wanted, &outcomes, context).await?;
     outcomes.insert(ConditionType::WorkloadsReady, children.outcome(&tenant, &outcomes, context).await?);
@@ -137,6 +142,10 @@ fn place(
     Ok((found, cell))
 }
 
+fn assigned(cell: &Cell) -> Outcome {
+    Outcome::good(Reason::Assigned, format!("on cell {}", cell.name))
+}
+
 /// Makes sure that the operator may read the Secrets of the namespace. Answers false when it was only just allowed.
 async fn open_secrets(resource: &MessengerTenant, mode: Mode, context: &Context) -> Result<bool, PassError> {
     let binding = desired::secret_access(resource, &context.config.namespace);
@@ -164,7 +173,8 @@ fn validate(
     let asked = hosts(resource, &cell.domain).map_err(invalid)?;
     let domain_of = |name: &str| context.cell(name).map(|cell| cell.spec.routing.domain);
     let lost = placement::lost_hosts(resource, &asked, all, domain_of);
-    let found = observe::secrets(&resource.name_any(), &observed.children);
+    let found =
+        observe::credentials(&resource.name_any(), &resource.uid().unwrap_or_default(), &observed.children);
     let secrets = TenantSecrets::complete(&id, &found, |_| random_credential());
     let lost_hosts = lost.iter().map(|(host, _)| host.clone()).collect();
     let tenant = Tenant::new(resource, cell, secrets, lost_hosts).map_err(invalid)?;
@@ -373,8 +383,10 @@ async fn routes(
             format!("host {host} belongs to the older MessengerTenant {owner}; remove it from spec.hosts");
         return Outcome::needs_person(Reason::HostConflict, message);
     }
-    if !outcomes[&ConditionType::WorkloadsReady].is_good() {
-        return Outcome::waiting(Reason::DependencyNotReady, "waits for WorkloadsReady");
+    let workloads = &outcomes[&ConditionType::WorkloadsReady];
+    if !workloads.is_good() {
+        let waiting = Outcome::waiting(Reason::DependencyNotReady, "waits for WorkloadsReady");
+        return Outcome { urgency: workloads.urgency, ..waiting };
     }
     let wrong = context.prober.probe(tenant).await;
     match wrong.first() {

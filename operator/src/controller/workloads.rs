@@ -185,7 +185,7 @@ impl<'a> Workloads<'a> {
             return Ok(Outcome::good(Reason::Available, lines));
         }
         match observe::pod_trouble(&context.client, tenant).await? {
-            Some(trouble) => Ok(Outcome::waiting(trouble.reason, format!("{}; {lines}", trouble.message))),
+            Some(trouble) => Ok(Outcome::retry(trouble.reason, format!("{}; {lines}", trouble.message))),
             None => Ok(Outcome::waiting(Reason::RolloutInProgress, format!("pods are starting: {lines}"))),
         }
     }

@@ -6,10 +6,12 @@ use serde_json::{Map, Value};
 /// elements of other managers alone, so they are no difference.
 const LIST_KEYS: [&str; 6] = ["name", "containerPort", "port", "mountPath", "uid", "topologyKey"];
 
-/// Returns the paths at which `live` does not have what `desired` declares.
+/// Returns the paths at which `live` does not have what `desired` declares. Both are of one kind: items of a list do not
+/// say which.
 pub fn differences(desired: &Value, live: &Value) -> Vec<String> {
     let mut found = Vec::new();
     walk(desired, live, "", &mut found);
+    found.retain(|path| path != "apiVersion" && path != "kind");
     found
 }
 
@@ -109,6 +111,11 @@ mod tests {
         check(json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), &["a.b"]);
         check(json!({"a": {"b": 1}}), json!({}), &["a"]);
         check(json!({"a": {}, "b": []}), json!({}), &[]);
+    }
+
+    #[test]
+    fn an_item_of_a_list_does_not_say_its_kind() {
+        check(json!({"apiVersion": "v1", "kind": "Secret", "a": 1}), json!({"a": 1}), &[]);
     }
 
     #[test]

@@ -1,0 +1,213 @@
+//! A real API server of its own for these tests: kube-apiserver and etcd, as `make up-cluster` builds them, on free ports. The
+//! cluster that people use is left alone, and so is the operator that runs in it.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client, Config,
+    api::{Patch, PatchParams, PostParams},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+};
+use serde_json::json;
+
+/// A busy machine takes 20 s; a quiet one 3 s.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+const TOKEN: &str = "operator-tests";
+
+/// Runs until it is dropped.
+pub struct ApiServer {
+    pub client: Client,
+    folder: PathBuf,
+    processes: Vec<Child>,
+}
+
+impl ApiServer {
+    /// Starts an API server that knows our CRDs and Traefik's.
+    pub async fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("posthouse-it-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder for the test");
+        let programs = programs();
+        let [etcd, peer, api] = free_ports();
+        let etcd_url = format!("http://127.0.0.1:{etcd}");
+        let peer_url = format!("http://127.0.0.1:{peer}");
+        let started = |program: &str, arguments: &[String]| {
+            let log = fs::File::create(folder.join(format!("{program}.log"))).expect("a log");
+            Command::new(programs.join(program))
+                .args(arguments)
+                .current_dir(&folder)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().expect("a second handle"))
+                .stderr(log)
+                .spawn()
+                .unwrap_or_else(|error| panic!("{program}: {error}"))
+        };
+        let text = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let processes = vec![
+            started(
+                "etcd",
+                &text(&[
+                    "--data-dir=data",
+                    &format!("--listen-client-urls={etcd_url}"),
+                    &format!("--advertise-client-urls={etcd_url}"),
+                    &format!("--listen-peer-urls={peer_url}"),
+                    &format!("--initial-advertise-peer-urls={peer_url}"),
+                    &format!("--initial-cluster=default={peer_url}"),
+                    "--unsafe-no-fsync",
+                ]),
+            ),
+            {
+                fs::write(folder.join("tokens"), format!("{TOKEN},admin,1,\"system:masters\"\n")).expect("a file");
+                keys(&folder);
+                started(
+                    "kube-apiserver",
+                    &text(&[
+                        &format!("--etcd-servers={etcd_url}"),
+                        &format!("--secure-port={api}"),
+                        "--bind-address=127.0.0.1",
+                        // Loopback is refused here; nobody is told this address.
+                        "--advertise-address=192.0.2.1",
+                        "--endpoint-reconciler-type=none",
+                        "--cert-dir=certs",
+                        "--token-auth-file=tokens",
+                        "--authorization-mode=RBAC",
+                        "--service-account-issuer=https://kubernetes.default.svc",
+                        "--service-account-key-file=sa.key",
+                        "--service-account-signing-key-file=sa.key",
+                        "--service-cluster-ip-range=10.97.0.0/24",
+                        "--disable-admission-plugins=ServiceAccount",
+                    ]),
+                )
+            },
+        ];
+        let client = client(api).await;
+        let server = Self { client, folder, processes };
+        server.wait_until_ready().await;
+        server.install_crds().await;
+        server
+    }
+
+    async fn wait_until_ready(&self) {
+        let began = Instant::now();
+        loop {
+            let request = http::Request::get("/readyz").body(Vec::new()).expect("a request");
+            match self.client.request_text(request).await {
+                Ok(answer) if answer == "ok" => return,
+                other if began.elapsed() > START_TIMEOUT => {
+                    panic!("the API server is not ready ({other:?}): see {}", self.folder.display())
+                }
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    async fn install_crds(&self) {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let mut all: Vec<_> = crds::yaml::crds().into();
+        for (kind, plural) in [("IngressRoute", "ingressroutes"), ("Middleware", "middlewares")] {
+            all.push(open_crd(kind, plural));
+        }
+        for crd in all {
+            let name = crd.metadata.name.clone().expect("a name");
+            let apply = PatchParams::apply("posthouse-tests").force();
+            api.patch(&name, &apply, &Patch::Apply(crd)).await.expect("the CRD is taken");
+            let established = kube::runtime::conditions::is_crd_established();
+            let established = kube::runtime::wait::await_condition(api.clone(), &name, established);
+            tokio::time::timeout(Duration::from_secs(30), established).await.expect("in time").expect("established");
+        }
+    }
+
+    pub async fn namespace(&self, name: &str) {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+        let namespace: Namespace = serde_json::from_value(namespace).expect("a namespace");
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        match api.create(&PostParams::default(), &namespace).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => panic!("namespace {name}: {error}"),
+        }
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        for process in self.processes.iter_mut().rev() {
+            // It is a test's server without data: nothing is lost.
+            _ = process.kill();
+            _ = process.wait();
+        }
+        if !std::thread::panicking() {
+            _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// Returns the folder of the newest Kubernetes that `make up-cluster` built.
+fn programs() -> PathBuf {
+    let cache = std::env::var_os("POSTHOUSE_CACHE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").expect("HOME is set")).join(".cache/posthouse"),
+        PathBuf::from,
+    );
+    let builds = fs::read_dir(cache.join("k8s")).into_iter().flatten().flatten().map(|entry| entry.path());
+    builds
+        .filter(|path| path.join("kube-apiserver").exists() && path.join("etcd").exists())
+        .max_by_key(|path| fs::metadata(path.join("kube-apiserver")).and_then(|data| data.modified()).ok())
+        .expect("no kube-apiserver in the cache: run `make up-cluster` once")
+}
+
+/// An RSA key for service-account tokens, which nobody uses here.
+fn keys(folder: &Path) {
+    let made = Command::new("openssl")
+        .args(["genrsa", "-out", "sa.key", "2048"])
+        .current_dir(folder)
+        .stderr(Stdio::null())
+        .status()
+        .expect("openssl");
+    assert!(made.success(), "openssl made no key");
+}
+
+fn free_ports() -> [u16; 3] {
+    // All three are held until all are known, so that they differ.
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("bound").port())
+}
+
+async fn client(port: u16) -> Client {
+    _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let kubeconfig: Kubeconfig = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        // It signed its own certificate a moment ago.
+        "clusters": [{"name": "it", "cluster": {"server": format!("https://127.0.0.1:{port}"),
+            "insecure-skip-tls-verify": true}}],
+        "users": [{"name": "it", "user": {"token": TOKEN}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+    }))
+    .expect("a kubeconfig");
+    let _: &AuthInfo = kubeconfig.auth_infos[0].auth_info.as_ref().expect("a user");
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a client's configuration");
+    Client::try_from(config).expect("a client")
+}
+
+/// A CRD of Traefik's name that takes anything: what we send to the real one is checked by the local stack.
+fn open_crd(kind: &str, plural: &str) -> CustomResourceDefinition {
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("{plural}.traefik.io")},
+        "spec": {
+            "group": "traefik.io", "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+            "versions": [{"name": "v1alpha1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}],
+        },
+    }))
+    .expect("a CRD")
+}
