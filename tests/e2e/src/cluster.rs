@@ -254,34 +254,37 @@ impl Cluster {
         .await
     }
 
-    /// Returns the messages of the Events about a tenant that were last seen after `since`, with their reasons.
-    pub async fn events(&self, name: &str) -> anyhow::Result<Vec<Event>> {
+    /// Returns the Events about a tenant as `<reason> <message>`, with how often each happened.
+    pub async fn events(&self, name: &str) -> anyhow::Result<BTreeMap<String, i32>> {
         let events = Api::<Event>::namespaced(self.client.clone(), name);
         let selector = format!("involvedObject.kind=MessengerTenant,involvedObject.name={name}");
-        Ok(events.list(&ListParams::default().fields(&selector)).await?.items)
+        let mut counted = BTreeMap::new();
+        for event in events.list(&ListParams::default().fields(&selector)).await? {
+            let times = event.series.and_then(|series| series.count).or(event.count).unwrap_or(1);
+            let text = format!("{} {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+            *counted.entry(text).or_default() += times;
+        }
+        Ok(counted)
     }
 
-    /// Waits for an Event about a tenant whose text contains all of `words`.
+    /// Waits for an Event about a tenant that begins with `reason`, contains all of `words`, and did not happen yet when
+    /// `known` was taken.
     pub async fn await_event(
         &self,
         name: &str,
         reason: &str,
         words: &[&str],
+        known: &BTreeMap<String, i32>,
         limit: Duration,
     ) -> anyhow::Result<String> {
-        eventually(&format!("an Event {reason} about {words:?}"), limit, || async {
+        eventually(&format!("a new Event {reason} about {words:?}"), limit, || async {
             let events = self.events(name).await?;
-            let texts: Vec<String> = events
-                .iter()
-                .map(|event| {
-                    let text = |part: &Option<String>| part.clone().unwrap_or_default();
-                    format!("{} {}", text(&event.reason), text(&event.message))
-                })
-                .collect();
-            let found = texts
-                .iter()
-                .find(|text| text.starts_with(reason) && words.iter().all(|word| text.contains(word)));
-            found.cloned().with_context(|| format!("the Events are {texts:#?}"))
+            let found = events.iter().find(|(text, times)| {
+                text.starts_with(reason)
+                    && words.iter().all(|word| text.contains(word))
+                    && known.get(*text).is_none_or(|before| before < times)
+            });
+            found.map(|(text, _)| text.clone()).with_context(|| format!("the Events are {events:#?}"))
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! What somebody edits by hand is put back, and an Event says so.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
 use e2e::{World, eventually, say, story};
@@ -21,7 +21,7 @@ async fn a_topics_retention_is_put_back() {
         world.cluster.await_ready("acme", AT_ONCE).await?;
         let topic = "acme.message.delivered";
         let declared = world.stack.topic_setting(topic, "retention.ms").await?;
-        let began = Instant::now();
+        let edit = Edit::begin(world).await?;
         world.stack.set_topic_setting(topic, "retention.ms", "1234567").await?;
         eventually("the retention is put back", ROUND, || async {
             let found = world.stack.topic_setting(topic, "retention.ms").await?;
@@ -29,7 +29,7 @@ async fn a_topics_retention_is_put_back() {
             Ok(())
         })
         .await?;
-        told(world, topic, "topic retention", began).await
+        edit.is_told(world, &[topic, "retention.ms"], "topic retention").await
     })
     .await;
 }
@@ -38,7 +38,7 @@ async fn a_topics_retention_is_put_back() {
 async fn a_realms_client_is_put_back() {
     story(LIMIT, async |world: &World| {
         world.cluster.await_ready("acme", AT_ONCE).await?;
-        let began = Instant::now();
+        let edit = Edit::begin(world).await?;
         world
             .stack
             .keycloak()
@@ -52,7 +52,7 @@ async fn a_realms_client_is_put_back() {
             Ok(())
         })
         .await?;
-        told(world, "messenger", "realm client", began).await
+        edit.is_told(world, &["client messenger", "standardFlowEnabled"], "realm client").await
     })
     .await;
 }
@@ -70,17 +70,17 @@ async fn a_deployments_image_is_put_back() {
             anyhow::Ok((container.name, container.image.unwrap_or_default()))
         };
         let (container, declared) = image().await?;
-        let edit = json!({ "spec": { "template": { "spec": {
+        let patch = json!({ "spec": { "template": { "spec": {
             "containers": [{ "name": container, "image": "somewhere/else:1" }] } } } });
-        let began = Instant::now();
-        api.patch("acme-user", &PatchParams::default(), &Patch::Strategic(edit)).await?;
+        let edit = Edit::begin(world).await?;
+        api.patch("acme-user", &PatchParams::default(), &Patch::Strategic(patch)).await?;
         eventually("the image is put back", AT_ONCE, || async {
             let found = image().await?.1;
             ensure!(found == declared, "it is {found}");
             Ok(())
         })
         .await?;
-        told(world, "acme-user", "Deployment image", began).await?;
+        edit.is_told(world, &["Deployment acme-user", "image"], "Deployment image").await?;
         world.cluster.await_ready("acme", ROUND).await.map(drop)
     })
     .await;
@@ -92,7 +92,7 @@ async fn a_deleted_service_comes_back() {
         world.cluster.await_ready("acme", AT_ONCE).await?;
         let api = world.cluster.services("acme");
         let old = api.get("acme-chat").await?.metadata.uid;
-        let began = Instant::now();
+        let edit = Edit::begin(world).await?;
         api.delete("acme-chat", &DeleteParams::default()).await?;
         eventually("the Service is back", AT_ONCE, || async {
             let found = api.get("acme-chat").await?.metadata.uid;
@@ -100,15 +100,27 @@ async fn a_deleted_service_comes_back() {
             Ok(())
         })
         .await?;
-        told(world, "acme-chat", "deleted Service", began).await?;
+        edit.is_told(world, &["Service acme-chat"], "deleted Service").await?;
         world.cluster.await_ready("acme", ROUND).await.map(drop)
     })
     .await;
 }
 
-/// Waits for the Event about a repair and prints how long it all took.
-async fn told(world: &World, object: &str, what: &str, began: Instant) -> anyhow::Result<()> {
-    let event = world.cluster.await_event("acme", REASON, &[object], AT_ONCE).await?;
-    say(format!("{what} repaired and told after {:.1} s: {event}", began.elapsed().as_secs_f64()));
-    Ok(())
+/// A hand edit: when it was made, and which Events there were before.
+struct Edit {
+    began: Instant,
+    known: BTreeMap<String, i32>,
+}
+
+impl Edit {
+    async fn begin(world: &World) -> anyhow::Result<Self> {
+        Ok(Self { known: world.cluster.events("acme").await?, began: Instant::now() })
+    }
+
+    /// Waits for the Event about the repair and prints how long it all took.
+    async fn is_told(&self, world: &World, words: &[&str], what: &str) -> anyhow::Result<()> {
+        let event = world.cluster.await_event("acme", REASON, words, &self.known, AT_ONCE).await?;
+        say(format!("{what} repaired and told after {:.1} s: {event}", self.began.elapsed().as_secs_f64()));
+        Ok(())
+    }
 }
