@@ -22,6 +22,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> OpenApiRouter {
         .routes(routes!(asyncapi))
         .with_state(gateway)
         .route("/docs", axum::routing::get(|| async { Html(INDEX) }))
+        .route("/docs/", axum::routing::get(|| async { Html(INDEX) }))
         .route("/docs/gateway/protocol", axum::routing::get(|| async { Html(PROTOCOL) }))
 }
 

@@ -51,6 +51,7 @@ async fn the_documentation_is_served() {
     with_stand(Limits::default(), async |stand| {
         let pages = [
             ("/docs", "text/html", "/docs/message"),
+            ("/docs/", "text/html", "/docs/message"),
             ("/docs/gateway/protocol", "text/html", "asyncapi.json"),
             ("/docs/gateway/asyncapi.json", "application/json", "\"asyncapi\": \"3.0.0\""),
             ("/docs/gateway/openapi.json", "application/json", "/ws"),
