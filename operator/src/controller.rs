@@ -6,7 +6,11 @@
 //! Watched: MessengerTenant -> owned Deployments, Services, ServiceAccounts, NetworkPolicies, IngressRoutes, Middlewares;
 //! MessengerCell and the Secrets in the operator's own namespace -> all tenants. Tenants' Secrets are read, never watched.
 
-use std::{collections::HashMap, sync::Arc, sync::Mutex, time::Duration, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use crds::{MessengerCell, MessengerTenant, TenantStatus};
 use futures_util::{Stream, StreamExt};
@@ -33,7 +37,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     apply::{Admins, WriteError, Writer},
     config::Config,
-    desired::{IngressRoute, MANAGED_BY, Middleware},
+    desired::{IngressRoute, Kind, MANAGED_BY, Middleware},
     events::Events,
     metrics::Metrics,
     observe::{Prober, ReadError},
@@ -64,6 +68,8 @@ pub struct Context {
     retries: Retries,
     /// The last status written, by UID, with the resource version that has it: the watch may lag behind.
     written: Mutex<HashMap<String, (String, TenantStatus)>>,
+    /// Children this process has seen, by UID of the tenant: one of them that is missing was deleted by somebody else.
+    seen: Mutex<HashMap<String, HashSet<(Kind, String)>>>,
 }
 
 /// Why a pass ended early. It is logged once, by the controller, and tried again.
@@ -116,9 +122,19 @@ impl Context {
         }
     }
 
+    fn has_seen(&self, uid: &str, child: &(Kind, String)) -> bool {
+        let seen = self.seen.lock().expect("no code panics while holding it");
+        seen.get(uid).is_some_and(|children| children.contains(child))
+    }
+
+    fn remember_children(&self, uid: &str, children: HashSet<(Kind, String)>) {
+        self.seen.lock().expect("no code panics while holding it").insert(uid.to_owned(), children);
+    }
+
     fn forget(&self, resource: &MessengerTenant) {
         if let Some(uid) = resource.uid() {
             self.written.lock().expect("no code panics while holding it").remove(&uid);
+            self.seen.lock().expect("no code panics while holding it").remove(&uid);
             self.retries.forget(&uid);
         }
     }
@@ -174,6 +190,7 @@ pub async fn run(
         admins: Admins::default(),
         retries: Retries::new(config.drift_seconds),
         written: Mutex::default(),
+        seen: Mutex::default(),
         client,
         config,
         writer,

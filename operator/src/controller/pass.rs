@@ -461,7 +461,8 @@ async fn announce(
     let all = outcomes.iter().map(|(part, outcome)| (*part, outcome)).chain([(ConditionType::Ready, ready)]);
     for (part, outcome) in all {
         let is_new = reason_of(resource, part) != Some(outcome.reason.as_str());
-        let is_failure = matches!(outcome.urgency, Urgency::Retry | Urgency::NeedsPerson);
+        let is_consequence = outcome.reason == Reason::DependencyNotReady;
+        let is_failure = matches!(outcome.urgency, Urgency::Retry | Urgency::NeedsPerson) && !is_consequence;
         // The summary repeats a part, unless there is none to repeat.
         let is_summary = part == ConditionType::Ready;
         if is_new && is_failure && (!is_summary || outcomes.is_empty()) {

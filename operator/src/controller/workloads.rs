@@ -91,6 +91,7 @@ impl<'a> Workloads<'a> {
                 Err(error) => self.troubles.push((kind, error.to_string())),
             }
         }
+        context.remember_children(&self.uid(), self.live.keys().cloned().collect());
         Ok(())
     }
 
@@ -125,8 +126,10 @@ impl<'a> Workloads<'a> {
         let namespace = self.resource.metadata.namespace.clone().unwrap_or_default();
         let is_drift = match &change {
             ObjectChange::Repair { .. } => true,
-            ObjectChange::Create(_) => {
-                is_established(self.resource) && was_good(self.resource, ConditionType::WorkloadsReady)
+            ObjectChange::Create(object) => {
+                let was_seen = context.has_seen(&self.uid(), &(object.kind, object.name.clone()));
+                was_seen
+                    || is_established(self.resource) && was_good(self.resource, ConditionType::WorkloadsReady)
             }
             ObjectChange::Update { .. } | ObjectChange::Delete { .. } => false,
         };

@@ -65,7 +65,8 @@ impl ApiServer {
                 ]),
             ),
             {
-                fs::write(folder.join("tokens"), format!("{TOKEN},admin,1,\"system:masters\"\n")).expect("a file");
+                fs::write(folder.join("tokens"), format!("{TOKEN},admin,1,\"system:masters\"\n"))
+                    .expect("a file");
                 keys(&folder);
                 started(
                     "kube-apiserver",
@@ -121,7 +122,10 @@ impl ApiServer {
             api.patch(&name, &apply, &Patch::Apply(crd)).await.expect("the CRD is taken");
             let established = kube::runtime::conditions::is_crd_established();
             let established = kube::runtime::wait::await_condition(api.clone(), &name, established);
-            tokio::time::timeout(Duration::from_secs(30), established).await.expect("in time").expect("established");
+            tokio::time::timeout(Duration::from_secs(30), established)
+                .await
+                .expect("in time")
+                .expect("established");
         }
     }
 
@@ -194,7 +198,8 @@ async fn client(port: u16) -> Client {
     .expect("a kubeconfig");
     let _: &AuthInfo = kubeconfig.auth_infos[0].auth_info.as_ref().expect("a user");
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a client's configuration");
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a client's configuration");
     Client::try_from(config).expect("a client")
 }
 

@@ -55,7 +55,8 @@ impl Operator {
 
     fn passes(&self) -> u64 {
         let text = self.metrics.text();
-        let counts = text.lines().filter(|line| line.starts_with("posthouse_operator_reconcile_seconds_count{"));
+        let counts =
+            text.lines().filter(|line| line.starts_with("posthouse_operator_reconcile_seconds_count{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
@@ -70,7 +71,11 @@ impl Operator {
 }
 
 /// Polls until `check` answers something, for at most `limit`.
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, limit: Duration, check: impl Fn() -> F) -> T {
+async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    limit: Duration,
+    check: impl Fn() -> F,
+) -> T {
     let waiting = async {
         loop {
             if let Some(found) = check().await {
@@ -99,7 +104,14 @@ async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Va
 }
 
 /// Waits until a condition says something, and returns its message.
-async fn said(server: &ApiServer, namespace: &str, name: &str, type_: &str, status: &str, reason: &str) -> String {
+async fn said(
+    server: &ApiServer,
+    namespace: &str,
+    name: &str,
+    type_: &str,
+    status: &str,
+    reason: &str,
+) -> String {
     let api = &tenants(server, namespace);
     let what = format!("{namespace}/{name} {type_}={status}/{reason}");
     let last = std::sync::Mutex::new(String::new());
@@ -108,7 +120,8 @@ async fn said(server: &ApiServer, namespace: &str, name: &str, type_: &str, stat
         let tenant = api.get(name).await.expect("the tenant is there");
         let conditions = tenant.status.map(|status| status.conditions).unwrap_or_default();
         let condition = conditions.into_iter().find(|condition| condition.type_ == type_)?;
-        *last.lock().expect("a lock") = format!("{} {}: {}", condition.status, condition.reason, condition.message);
+        *last.lock().expect("a lock") =
+            format!("{} {}: {}", condition.status, condition.reason, condition.message);
         (condition.status == status && condition.reason == reason).then_some(condition.message)
     };
     let waiting = tokio::time::timeout(SOON, eventually(&what, SOON * 2, check));
@@ -121,7 +134,9 @@ async fn said(server: &ApiServer, namespace: &str, name: &str, type_: &str, stat
 /// Creates a cell. `real` are its addresses; without them nobody answers.
 async fn create_cell(server: &ApiServer, name: &str, capacity: i32, probe: &str, real: Option<&Backends>) {
     let secret = |backend: &str| json!({"name": format!("{name}-{backend}")});
-    let at = |address: fn(&Backends) -> &String| real.map_or_else(|| NOWHERE.to_owned(), |real| address(real).clone());
+    let at = |address: fn(&Backends) -> &String| {
+        real.map_or_else(|| NOWHERE.to_owned(), |real| address(real).clone())
+    };
     let postgres = at(|real| &real.postgres);
     let (host, port) = postgres.split_once(':').expect("host:port");
     let keycloak = real.map_or_else(|| format!("http://{NOWHERE}"), |real| real.keycloak.clone());
@@ -161,13 +176,15 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
     let operator = Operator::start(&server);
 
     // A cell that is not there.
-    create_tenant(&server, "lost", "lost", json!({"tenantId": "lostone", "cellRef": {"name": "nowhere"}})).await;
+    create_tenant(&server, "lost", "lost", json!({"tenantId": "lostone", "cellRef": {"name": "nowhere"}}))
+        .await;
     let message = said(&server, "lost", "lost", "Placed", "False", "CellNotFound").await;
     assert!(message.contains("MessengerCell nowhere does not exist"), "{message}");
     said(&server, "lost", "lost", "Ready", "False", "CellNotFound").await;
 
     // Admin Secrets that are missing, or lack a key; a backend that is down holds up only its own condition.
-    create_tenant(&server, "first", "first", json!({"tenantId": "first", "cellRef": {"name": "small"}})).await;
+    create_tenant(&server, "first", "first", json!({"tenantId": "first", "cellRef": {"name": "small"}}))
+        .await;
     let message = said(&server, "first", "first", "StoreReady", "False", "AdminSecretMissing").await;
     assert!(message.contains("Secret posthouse-system/small-cql does not exist"), "{message}");
     let message = said(&server, "first", "first", "CacheReady", "False", "AdminSecretMissing").await;
@@ -178,9 +195,11 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
     said(&server, "first", "first", "WorkloadsReady", "False", "DependencyNotReady").await;
 
     // A cell that is full, and a name that is taken. The loser touches nothing.
-    create_tenant(&server, "second", "second", json!({"tenantId": "second", "cellRef": {"name": "small"}})).await;
+    create_tenant(&server, "second", "second", json!({"tenantId": "second", "cellRef": {"name": "small"}}))
+        .await;
     said(&server, "second", "second", "Placed", "False", "CapacityExhausted").await;
-    create_tenant(&server, "rival", "rival", json!({"tenantId": "first", "cellRef": {"name": "small"}})).await;
+    create_tenant(&server, "rival", "rival", json!({"tenantId": "first", "cellRef": {"name": "small"}}))
+        .await;
     let message = said(&server, "rival", "rival", "Ready", "False", "ResourceConflict").await;
     assert!(message.contains("first/first"), "{message}");
     let rival = tenants(&server, "rival").get("rival").await.expect("there");
@@ -190,20 +209,33 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
 
     // A Secret that somebody else made under a wanted name is left alone.
     server.namespace("foreign").await;
-    let foreign: Secret = serde_json::from_value(json!({"metadata": {"name": "foreign-kafka", "namespace": "foreign"},
+    let foreign: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "foreign-kafka", "namespace": "foreign"},
         "stringData": {"password": "theirs"}}))
-    .expect("a Secret");
+        .expect("a Secret");
     let secrets: Api<Secret> = Api::namespaced(server.client.clone(), "foreign");
     secrets.create(&PostParams::default(), &foreign).await.expect("taken");
     create_cell(&server, "other", 5, NOWHERE, None).await;
-    create_tenant(&server, "foreign", "foreign", json!({"tenantId": "foreign", "cellRef": {"name": "other"}})).await;
+    create_tenant(
+        &server,
+        "foreign",
+        "foreign",
+        json!({"tenantId": "foreign", "cellRef": {"name": "other"}}),
+    )
+    .await;
     let message = said(&server, "foreign", "foreign", "WorkloadsReady", "False", "ResourceConflict").await;
     assert!(message.contains("Secret foreign-kafka"), "{message}");
     let kept = secrets.get("foreign-kafka").await.expect("still there");
     assert!(kept.metadata.owner_references.is_none() && kept.metadata.labels.is_none());
 
     // Paused: it is looked at, and nothing is written.
-    create_tenant(&server, "idle", "idle", json!({"tenantId": "idle", "cellRef": {"name": "other"}, "paused": true})).await;
+    create_tenant(
+        &server,
+        "idle",
+        "idle",
+        json!({"tenantId": "idle", "cellRef": {"name": "other"}, "paused": true}),
+    )
+    .await;
     said(&server, "idle", "idle", "Ready", "False", "Paused").await;
     let idle = tenants(&server, "idle").get("idle").await.expect("there");
     assert!(idle.finalizers().is_empty());
@@ -221,8 +253,12 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
     assert!(began.elapsed() < Duration::from_secs(62), "deletion took {:?}", began.elapsed());
     let events: Api<Event> = Api::namespaced(server.client.clone(), "default");
     let events = events.list(&ListParams::default()).await.expect("a list");
-    let left: Vec<_> = events.items.iter().filter(|event| event.reason.as_deref() == Some("LeftBehind")).collect();
-    assert!(left.iter().any(|event| event.note.as_deref().unwrap_or_default().contains("tenant first")), "{left:?}");
+    let left: Vec<_> =
+        events.items.iter().filter(|event| event.reason.as_deref() == Some("LeftBehind")).collect();
+    assert!(
+        left.iter().any(|event| event.note.as_deref().unwrap_or_default().contains("tenant first")),
+        "{left:?}"
+    );
     operator.stop().await;
 }
 
@@ -289,7 +325,9 @@ async fn make_deployments_available(api: Api<Deployment>) {
                 let status = json!({"status": {"observedGeneration": deployment.metadata.generation,
                     "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
                     "availableReplicas": replicas}});
-                _ = api.patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(status)).await;
+                _ = api
+                    .patch_status(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(status))
+                    .await;
             }
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -339,7 +377,8 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     assert_eq!(operator.writes(), writes, "a steady tenant was written to");
 
     // Hand edits are put back, each with an Event.
-    let image = json!({"spec": {"template": {"spec": {"containers": [{"name": "chat", "image": "evil/chat:1"}]}}}});
+    let image =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "chat", "image": "evil/chat:1"}]}}}});
     deployments.patch("it-chat", &PatchParams::default(), &Patch::Strategic(image)).await.expect("edited");
     let repaired = || async {
         let chat = deployments.get("it-chat").await.expect("there");
@@ -394,16 +433,22 @@ async fn redis_connection() -> redis::aio::MultiplexedConnection {
     let info = <redis::ConnectionAddr as redis::IntoConnectionInfo>::into_connection_info(address)
         .expect("an address")
         .set_redis_settings(info);
-    redis::Client::open(info).expect("a client").get_multiplexed_async_connection().await.expect("a connection")
+    redis::Client::open(info)
+        .expect("a client")
+        .get_multiplexed_async_connection()
+        .await
+        .expect("a connection")
 }
 
 async fn redis_user_exists(user: &str) -> bool {
     let mut connection = redis_connection().await;
-    let users: Vec<String> = redis::cmd("ACL").arg("USERS").query_async(&mut connection).await.expect("a list");
+    let users: Vec<String> =
+        redis::cmd("ACL").arg("USERS").query_async(&mut connection).await.expect("a list");
     users.iter().any(|known| known == user)
 }
 
 async fn delete_redis_user(user: &str) {
     let mut connection = redis_connection().await;
-    let _: i64 = redis::cmd("ACL").arg("DELUSER").arg(user).query_async(&mut connection).await.expect("deleted");
+    let _: i64 =
+        redis::cmd("ACL").arg("DELUSER").arg(user).query_async(&mut connection).await.expect("deleted");
 }
