@@ -24,7 +24,7 @@ use crate::{config::Limits, fanout::Fanout, membership::Membership};
 
 /// Metadata and watermarks at the start.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between attempts to start, and after an error while following.
+/// Between attempts to start.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// What is in the producer's queue at the end gets this long, beyond the drain of the connections.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -236,7 +236,7 @@ impl Follower {
                         self.failing = true;
                         tracing::warn!(topic, %error, "failed to read {topic}: {error}");
                     }
-                    tokio::time::sleep(RETRY_AFTER).await;
+                    // A report, not a failed attempt: a lost broker leaves dozens of them before the next record.
                 }
             }
         }
