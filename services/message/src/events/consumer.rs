@@ -113,10 +113,9 @@ impl<S: Store> Consumer<S> {
 }
 
 fn poll<S: Store>(consumer: &BaseConsumer<Group<S>>, obstacles: &Obstacles, shutdown: &CancellationToken) {
-    let mut backoff = Backoff::new();
     while !shutdown.is_cancelled() {
         match consumer.poll(POLL) {
-            None => backoff = Backoff::new(),
+            None => {}
             // Every partition gets its own queue before it is assigned. A record here has no owner that could
             // keep its order, so this process starts again from the recorded positions.
             Some(Ok(record)) => {
@@ -125,12 +124,13 @@ fn poll<S: Store>(consumer: &BaseConsumer<Group<S>>, obstacles: &Obstacles, shut
                 shutdown.cancel();
             }
             Some(Err(error)) => {
+                // A report, not a failed attempt: the client goes on by itself. A lost broker leaves dozens of them in
+                // the queue before the group's next assignment, so none of them is waited for.
                 tracing::warn!(%error, "the consumer group reports: {error}");
                 if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
                     obstacles.set(Place::Group, format!("cannot stay in the consumer group: {error}"));
                     shutdown.cancel();
                 }
-                thread::sleep(backoff.next());
             }
         }
     }
@@ -270,6 +270,11 @@ impl<S: Store> Group<S> {
 }
 
 impl<S: Store> ClientContext for Group<S> {
+    /// Every error comes by `poll` as well, where it is told.
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the event log's client: {reason}");
+    }
+
     fn stats(&self, statistics: Statistics) {
         let brokers = statistics.brokers.values().filter(|broker| broker.nodeid >= 0);
         if brokers.into_iter().any(|broker| broker.state == "UP") {
