@@ -2,33 +2,42 @@
 
 use std::{collections::BTreeMap, fs};
 
-/// Returns resident mebibytes by `<binary> <tenant>`, the operator without a tenant.
-pub fn resident() -> BTreeMap<String, u64> {
-    const BINARIES: [&str; 6] = ["operator", "gateway", "auth", "user", "chat", "message"];
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let path = entry.path();
-        let Ok(command_line) = fs::read(path.join("cmdline")) else { continue };
-        let words: Vec<&str> =
-            command_line.split(|&byte| byte == 0).filter_map(|word| str::from_utf8(word).ok()).collect();
-        let binary = words.first().and_then(|word| word.rsplit('/').next()).unwrap_or_default();
-        if !BINARIES.contains(&binary) {
-            continue;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, api::ListParams};
+
+use crate::Cluster;
+
+/// Every image of ours starts this program.
+const PROGRAM: &str = "/usr/local/bin/posthouse-service";
+
+impl Cluster {
+    /// Returns resident mebibytes of every process of ours by `<service> of <resource>`.
+    pub async fn resident_memory(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let mut names = Vec::new();
+        for pod in Api::<Pod>::all(self.client.clone()).list(&ListParams::default()).await? {
+            let label = |name: &str| pod.labels().get(name).cloned().unwrap_or_default();
+            let name =
+                format!("{} of {}", label("app.kubernetes.io/name"), label("app.kubernetes.io/instance"));
+            names.push((pod.uid().unwrap_or_default(), name));
         }
-        let tenant = words.iter().enumerate().find_map(|(at, word)| match word.split_once('=') {
-            Some(("--tenant", tenant)) => Some(tenant),
-            _ if *word == "--tenant" => words.get(at + 1).copied(),
-            _ => None,
-        });
-        let status = fs::read_to_string(path.join("status")).unwrap_or_default();
-        let kibibytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse::<u64>().ok());
-        let Some(kibibytes) = kibibytes else { continue };
-        let name = format!("{binary} {}", tenant.unwrap_or_default());
-        *found.entry(name.trim_end().to_owned()).or_default() += kibibytes / 1024;
+        let mut found = BTreeMap::new();
+        for process in fs::read_dir("/proc")?.flatten() {
+            let read = |file: &str| fs::read_to_string(process.path().join(file)).unwrap_or_default();
+            if !read("cmdline").starts_with(PROGRAM) {
+                continue;
+            }
+            let groups = read("cgroup");
+            let Some((_, name)) = names.iter().find(|(uid, _)| groups.contains(uid.as_str())) else {
+                continue;
+            };
+            let status = read("status");
+            let resident =
+                status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+            let kibibytes: u64 = resident.and_then(|number| number.parse().ok()).unwrap_or_default();
+            *found.entry(name.clone()).or_default() += kibibytes / 1024;
+        }
+        Ok(found)
     }
-    found
 }
 
 /// Returns the figures on one line.

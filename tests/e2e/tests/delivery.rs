@@ -76,7 +76,7 @@ struct Ledger {
 async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
     story(LIMIT, async |world: &World| {
         let load = Load::from_environment();
-        say(format!("memory before: {}", memory::line(&memory::resident())));
+        say(format!("memory before: {}", memory::line(&world.cluster.resident_memory().await?)));
         let people = Person::crowd(&world.stack.messenger(TENANT), "rider", PEOPLE).await?;
         let (chats, members) = chats(&people).await?;
         let mut online = Vec::new();
@@ -103,7 +103,7 @@ async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
         let outages = outages?;
         sent?;
         let took = ledger.began.elapsed();
-        say(format!("memory after: {}", memory::line(&memory::resident())));
+        say(format!("memory after: {}", memory::line(&world.cluster.resident_memory().await?)));
 
         let histories = histories(&people, &chats).await?;
         for (number, online) in online.iter().enumerate() {
