@@ -4,6 +4,8 @@
 //! Everything here is data: no client, no runtime. The CRD YAML in `charts/posthouse-crds` is printed from these types by
 //! `crdgen`, and a test compares the two.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column has a name and a type")]
+
 mod conditions;
 mod messenger_cell;
 mod messenger_tenant;

@@ -169,6 +169,22 @@ impl Writer {
         }
     }
 
+    /// Takes the consent to a loss away again: it was for one loss, not for the next one.
+    pub async fn remove_consent(&self, resource: &MessengerTenant) -> Result<(), WriteError> {
+        self.fence.check()?;
+        self.metrics.wrote("kubernetes", "annotation");
+        let patch = json!({"metadata": {
+            "uid": resource.uid(),
+            "annotations": {crds::ACCEPT_LOSS_ANNOTATION: null},
+        }});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        self.tenants(resource)
+            .patch_metadata(&resource.name_any(), &params, &Patch::Merge(patch))
+            .await
+            .map_err(WriteError::refused("remove the accepted loss"))?;
+        Ok(())
+    }
+
     async fn set_finalizers(
         &self,
         resource: &MessengerTenant,

@@ -101,6 +101,10 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     }
     let facts = status::facts(&tenant, tenant.topic_ids.clone());
     report(resource, facts, &outcomes, &ready, context).await?;
+    let kafka_is_good = outcomes.get(&ConditionType::KafkaReady).is_some_and(Outcome::is_good);
+    if tenant.accepts_kafka_loss && kafka_is_good && mode == Mode::Act {
+        context.writer.remove_consent(resource).await?;
+    }
     Ok(ready.urgency)
 }
 
