@@ -29,7 +29,7 @@ own_machine() {
                 "(when that folder is gone: \`make down TAKEOVER=1\` here), then run this again"
         fi
         echo "cleaning up after $owner"
-        end_everything
+        step 'stop its stack' end_everything
     fi
     echo "$ROOT" > $RUN/owner
     ln -sfn $RUN/pid "$STATE/pid"

@@ -56,7 +56,16 @@ tenant_up() {
         kubectl -n "$1" get pods -o wide
         die "tenant $1 is not Ready: see above, and \`kubectl -n $NAMESPACE logs deployment/posthouse-operator\`"
     fi
+    await 300 - tenant_runs_these_images "$1"
     await 120 - tenant_answers "$1"
+}
+
+# Right after an upgrade of the operator, Ready is still said of the images before.
+tenant_runs_these_images() {
+    kubectl -n "$1" get deployments -o json | jq -e --arg tag ":$(cat "$STATE/image-tag")" '.items | length > 0 and all(
+        (.spec.template.spec.containers[0].image | endswith($tag)) and .status.observedGeneration == .metadata.generation
+        and .status.updatedReplicas == .spec.replicas and .status.availableReplicas == .spec.replicas
+        and .status.replicas == .spec.replicas)'
 }
 
 tenant_answers() {
