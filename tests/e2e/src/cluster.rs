@@ -186,10 +186,24 @@ impl Cluster {
         data.into_iter().map(|(key, value)| Ok((key, String::from_utf8(value.0)?))).collect()
     }
 
-    /// Kills the pods of one service of a tenant at once, as a lost node would; returns how many there were.
-    pub async fn kill_pods(&self, namespace: &str, service: &str) -> anyhow::Result<usize> {
+    /// Kills the pods of one service of a tenant at once, as a lost node would, and waits until others are ready.
+    pub async fn replace_pods(&self, namespace: &str, service: &str, limit: Duration) -> anyhow::Result<()> {
         let selector = format!("app.kubernetes.io/name={service}");
-        self.kill_selected(namespace, &selector).await
+        let params = ListParams::default().labels(&selector);
+        let pods = self.pods(namespace);
+        let killed: Vec<_> = pods.list(&params).await?.items.iter().filter_map(ResourceExt::uid).collect();
+        ensure!(!killed.is_empty(), "there was no {service} pod to kill");
+        self.kill_selected(namespace, &selector).await?;
+        eventually(&format!("another pod of {service} is ready"), limit, || async {
+            let ready = pods.list(&params).await?.items.into_iter().any(|pod| {
+                let is_new = pod.uid().is_some_and(|uid| !killed.contains(&uid));
+                let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
+                is_new && conditions.iter().any(|found| found.type_ == "Ready" && found.status == "True")
+            });
+            ensure!(ready, "not yet");
+            Ok(())
+        })
+        .await
     }
 
     /// Kills the operator's pods at once.

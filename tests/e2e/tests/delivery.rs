@@ -220,10 +220,11 @@ async fn kills(world: &World, ledger: &Ledger, messages: usize) -> anyhow::Resul
         .await?;
         let from = ledger.began.elapsed();
         kill(world, what).await.with_context(|| what.to_owned())?;
-        // Messages that were on their way before the kill do not count: one sent after it must be stored.
+        let back = ledger.began.elapsed();
+        // What was on its way before does not count: a message that is sent now must be stored.
         eventually(&format!("messages are stored after the {what} were killed"), RECOVERY, || async {
             let settled = ledger.settled.lock().expect("no sender panicked");
-            ensure!(settled.iter().rev().take(2_000).any(|settled| settled.sent_at > from), "none yet");
+            ensure!(settled.iter().rev().take(2_000).any(|settled| settled.sent_at > back), "none yet");
             Ok(())
         })
         .await?;
@@ -233,21 +234,16 @@ async fn kills(world: &World, ledger: &Ledger, messages: usize) -> anyhow::Resul
 }
 
 async fn kill(world: &World, what: &str) -> anyhow::Result<()> {
-    let pods = async |service: &str| {
-        let killed = world.cluster.kill_pods(TENANT, service).await?;
-        ensure!(killed > 0, "there was no {service} pod to kill");
-        anyhow::Ok(())
-    };
     let backend = async |backend: Backend| {
         world.stack.signal(backend, Signal::Kill)?;
         world.stack.await_end(backend).await?;
         world.stack.start_backends().await
     };
     match what {
-        "gateway pods" => pods("gateway").await,
+        "gateway pods" => world.cluster.replace_pods(TENANT, "gateway", RECOVERY).await,
         "Kafka broker" => backend(Backend::Kafka).await,
         "CQL node" => backend(Backend::Cassandra).await,
-        _ => pods("message").await,
+        _ => world.cluster.replace_pods(TENANT, "message", RECOVERY).await,
     }
 }
 
