@@ -28,10 +28,10 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<(), Failure>
             );
         }
         Output::Text => {
-            output::line(summary(&tenants));
+            output::line(summary(&tenants).trim_fmt());
             // One tenant, or one that needs a person, is worth every line.
             for tenant in tenants.iter().filter(|tenant| args.tenant.is_some() || !tenant.is_ready()) {
-                output::line(format!("\n{}/{}\n{}", tenant.namespace, tenant.name, parts(tenant)));
+                output::line(format!("\n{}/{}\n{}", tenant.namespace, tenant.name, parts(tenant).trim_fmt()));
             }
         }
     }
