@@ -47,6 +47,7 @@ use crate::{
 
 mod cell;
 mod deletion;
+mod parts;
 mod pass;
 mod workloads;
 
