@@ -1,7 +1,6 @@
 //! Stories on a real event log and a real cache. They need `make up-backends` and `.local/stack.env`.
 
 mod client;
-mod config;
 mod docs;
 mod drain;
 mod frames;
