@@ -51,6 +51,8 @@ enum Command {
     Drop,
 }
 
+type Renewal = Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>;
+
 type Settle = oneshot::Sender<Result<Receipt, SendFailure>>;
 
 impl Session {
@@ -209,7 +211,7 @@ impl Run {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh_at = refresh_at(connected.token_expires_in_seconds);
-        let mut renewal: Option<Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>> = None;
+        let mut renewal: Option<Renewal> = None;
         loop {
             let news = match self.deliver(Some(&mut socket)).await {
                 Ok(news) => news,
@@ -366,14 +368,14 @@ fn closed(close: Option<CloseFrame>) -> End {
 /// Decides whether an attempt that failed before `connect` is worth another one.
 fn unusable(error: &ClientError) -> End {
     match error {
-        // A road that is just being laid out answers 404 for a moment, so it is tried again too.
-        ClientError::Refused { status, .. } if matches!(status, 401 | 403) => End::Expired,
+        ClientError::Refused { status: 401 | 403, .. } => End::Expired,
         ClientError::Refused { status: 400, problem: Some(problem), .. } => {
             End::Final(format!("{}: {}", problem.code, problem.title))
         }
         ClientError::Address { .. } | ClientError::Prepare { .. } | ClientError::Handshake { .. } => {
             End::Final(error.to_string())
         }
+        // A road that is just being laid out answers 404 for a moment, so it is tried again too.
         ClientError::Refused { .. }
         | ClientError::Transport { .. }
         | ClientError::Timeout { .. }
