@@ -104,9 +104,11 @@ impl Cli {
     }
 }
 
-/// Prints the completions to standard output.
-pub(crate) fn print_completions(shell: Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "posthouse", &mut std::io::stdout());
+/// Returns the completions for a shell.
+pub(crate) fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "posthouse", &mut script);
+    String::from_utf8(script).expect("completions are text")
 }
 
 #[cfg(test)]

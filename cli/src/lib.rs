@@ -24,7 +24,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Chat(args) => chat::run(args, cli.output).await,
         Command::Status(args) => status::run(args, cli.output).await,
         Command::Completions { shell } => {
-            args::print_completions(shell);
+            output::line(args::completions(shell));
             Ok(())
         }
     }

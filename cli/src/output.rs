@@ -1,5 +1,6 @@
 //! What goes to standard output: text for people, or JSON for programs.
-#![expect(clippy::print_stdout, reason = "this is the one place that writes a command's result")]
+
+use std::io::Write as _;
 
 use serde::Serialize;
 
@@ -14,15 +15,18 @@ pub enum Output {
 
 /// Writes a line of text.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    println!("{text}");
+    // Whoever closed the pipe has read enough.
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// Writes a JSON document for programs, over several lines.
 pub(crate) fn document(value: &impl Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).expect("our own types are JSON"));
+    line(serde_json::to_string_pretty(value).expect("our own types are JSON"));
 }
 
 /// Writes a JSON document on one line.
 pub(crate) fn record(value: &impl Serialize) {
-    println!("{}", serde_json::to_string(value).expect("our own types are JSON"));
+    line(serde_json::to_string(value).expect("our own types are JSON"));
 }
