@@ -62,7 +62,7 @@ node_clean() {
     local pid file
     stop kubelet
     for file in /proc/[0-9]*/cmdline; do # the shims, by our socket's name; before containerd, or they would be restarted
-        if tr '\0' ' ' < "$file" 2>/dev/null | grep -q "containerd-shim.* -address $CONTAINERD_SOCKET"; then
+        if { tr '\0' ' ' < "$file"; } 2> /dev/null | grep -q "containerd-shim.* -address $CONTAINERD_SOCKET"; then
             pid=${file#/proc/}
             kill -9 "${pid%/cmdline}" 2>/dev/null || true
         fi
