@@ -6,10 +6,12 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::tenant;
 
-/// Sorts resources by age; two of the same second by UID.
-fn seniority(resource: &MessengerTenant) -> (Timestamp, &str) {
+/// Sorts resources by age. The API server's clock tells whole seconds: of two of the same second, one that has a place
+/// goes before one that has none, so that a newcomer never displaces who is at work; then the UID decides.
+fn seniority(resource: &MessengerTenant) -> (Timestamp, bool, &str) {
     let created = resource.metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0);
-    (created, resource.metadata.uid.as_deref().unwrap_or_default())
+    let unplaced = resource.status.as_ref().is_none_or(|status| status.cell.is_none());
+    (created, unplaced, resource.metadata.uid.as_deref().unwrap_or_default())
 }
 
 /// Returns the resource that owns the tenant id of `resource`, when it is another one.
@@ -104,6 +106,13 @@ mod tests {
         let all = [tenant("b", "acme", 10, false), tenant("a", "acme", 10, false)];
         assert!(rival(&all[1], &all).is_none());
         assert!(rival(&all[0], &all).is_some());
+    }
+
+    #[test]
+    fn in_one_second_who_has_a_place_keeps_the_id() {
+        let all = [tenant("b", "acme", 10, true), tenant("a", "acme", 10, false)];
+        assert!(rival(&all[0], &all).is_none());
+        assert!(rival(&all[1], &all).is_some());
     }
 
     #[test]

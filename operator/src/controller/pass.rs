@@ -42,7 +42,8 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         // The first pass takes as long as a realm takes; people see that it began.
         let outcomes = Outcomes::from([(ConditionType::Placed, assigned(&cell))]);
         let ready = Outcome::waiting(Reason::Creating, "the backends are being set up");
-        report(resource, TenantStatus::default(), &outcomes, &ready, context).await?;
+        let facts = TenantStatus { cell: Some(cell.name.clone()), ..TenantStatus::default() };
+        report(resource, facts, &outcomes, &ready, context).await?;
     }
 
     // observe
