@@ -45,6 +45,7 @@ finish() {
     local name log
     for name; do
         log=$STATE/log/steps/${name// /-}.log
+        show_progress
         if wait "${STEP_PID[$name]}"; then
             printf '  %-28s %8s\n' "$name" "$(seconds "$(<"$STATE/log/steps/${name// /-}.ms")")"
         else
@@ -55,6 +56,20 @@ finish() {
             exit 1
         fi
         unset "STEP_PID[$name]"
+    done
+}
+
+# Says every half minute, until step `name` has ended, how far the steps under way are.
+show_progress() {
+    local ticks=0 other
+    while kill -0 "${STEP_PID[$name]}" 2> /dev/null; do
+        sleep 0.1
+        if ((++ticks % 300)); then continue; fi
+        for other in "${!STEP_PID[@]}"; do
+            kill -0 "${STEP_PID[$other]}" 2> /dev/null || continue
+            printf '    %-26s %8s  %s\n' "$other" "$(seconds $(($(now_ms) - STEP_BEGAN[$other])))..." \
+                "$(tail -n 1 "$STATE/log/steps/${other// /-}.log" | tr -d '\r' | sed 's/^ *//' | cut -c 1-76)"
+        done
     done
 }
 

@@ -11,9 +11,9 @@ build_kubernetes() {
     rm -rf "$part" && mkdir -p "$part"
     minor=$(cut -d. -f2 <<< "$KUBERNETES")
     cd "$K8S_SOURCE"
-    CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$part/k8s" -ldflags="-s -w -X $version.gitVersion=$KUBERNETES \
+    CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -o "$part/k8s" -ldflags="-s -w -X $version.gitVersion=$KUBERNETES \
         -X $version.gitMajor=1 -X $version.gitMinor=$minor" .
-    CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$part/helm" -ldflags="-s -w -X $helm/chartutil.k8sVersionMajor=1 \
+    CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -o "$part/helm" -ldflags="-s -w -X $helm/chartutil.k8sVersionMajor=1 \
         -X $helm/chartutil.k8sVersionMinor=$minor -X $helm/lint/rules.k8sVersionMajor=1 -X $helm/lint/rules.k8sVersionMinor=$minor" helm.sh/helm/v3/cmd/helm
     for name in etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kubelet kubectl coredns; do
         ln -s k8s "$part/$name"
@@ -29,7 +29,7 @@ build_traefik() {
     source=$(cd "$part" && GOFLAGS=-mod=mod go mod download -json "github.com/traefik/traefik/v3@$TRAEFIK" | jq -er .Dir)
     cp -r "$source" "$part/source"
     chmod -R u+w "$part/source"
-    (cd "$part/source" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o "$part/traefik" ./cmd/traefik)
+    (cd "$part/source" && CGO_ENABLED=0 go build -v -trimpath -buildvcs=false -ldflags='-s -w' -o "$part/traefik" ./cmd/traefik)
     cp "$part/source/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml" "$part/crds.yaml"
     rm -rf "$part/source"
     mv "$part" "$TRAEFIK_HOME"
