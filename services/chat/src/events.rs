@@ -2,7 +2,10 @@
 
 use std::{sync::atomic::AtomicI64, time::Duration};
 
-use kit::error::chain;
+use kit::{
+    error::chain,
+    kafka::{self, Producer},
+};
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
@@ -10,7 +13,7 @@ use prometheus_client::{
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
-    producer::{FutureProducer, FutureRecord, Producer as _, future_producer::DeliveryFuture},
+    producer::{FutureRecord, Producer as _, future_producer::DeliveryFuture},
 };
 use sqlx::{
     Connection as _, PgConnection, PgPool,
@@ -205,7 +208,7 @@ async fn try_lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
 /// Tells one batch and returns how many records were told.
 async fn publish_batch(
     publisher: &Publisher,
-    producer: &FutureProducer,
+    producer: &Producer,
     connection: &mut PgConnection,
 ) -> Result<i64, PublishError> {
     let rows: Vec<OutboxRow> = sqlx::query_as(
@@ -257,13 +260,13 @@ async fn publish_batch(
     failure.map_or(Ok(count), Err)
 }
 
-fn producer(config: &ClientConfig) -> Result<FutureProducer, KafkaError> {
+fn producer(config: &ClientConfig) -> Result<Producer, KafkaError> {
     let mut config = config.clone();
     config.set("delivery.timeout.ms", SEND_TIMEOUT.as_millis().to_string());
-    config.create()
+    kafka::producer(&config)
 }
 
-fn send(producer: &FutureProducer, tenant: &str, row: &OutboxRow) -> Result<DeliveryFuture, PublishError> {
+fn send(producer: &Producer, tenant: &str, row: &OutboxRow) -> Result<DeliveryFuture, PublishError> {
     let topic = contracts::topic::tenant_topic(tenant, &row.topic);
     let mut record: FutureRecord<'_, str, str> = FutureRecord::to(&topic).key(&row.record_key);
     if let Some(payload) = &row.payload {

@@ -11,11 +11,11 @@ use contracts::{
 };
 use kit::{config::KafkaArgs, health::Check, kafka};
 use rdkafka::{
-    ClientContext, Message as _, Offset, TopicPartitionList,
-    consumer::{Consumer as _, ConsumerContext, StreamConsumer},
+    Message as _, Offset, TopicPartitionList,
+    consumer::Consumer as _,
     error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
-    producer::{FutureProducer, FutureRecord, Producer as _, future_producer::DeliveryFuture},
+    producer::{FutureRecord, Producer as _, future_producer::DeliveryFuture},
     types::RDKafkaErrorCode,
 };
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// The log of sends.
 #[derive(Clone)]
 pub(crate) struct SendLog {
-    producer: FutureProducer<QuietContext>,
+    producer: kafka::Producer,
     topic: String,
 }
 
@@ -41,7 +41,7 @@ impl SendLog {
         let mut config = kafka::producer_config(args);
         // The outcome after this is unknown, which is safe: the client repeats with the same key.
         config.set("delivery.timeout.ms", limits.produce_within.as_millis().to_string());
-        let producer = config.create_with_context(QuietContext)?;
+        let producer = kafka::producer(&config)?;
         Ok(Self { producer, topic: topic::tenant_topic(tenant, topic::MESSAGE_SEND) })
     }
 
@@ -170,22 +170,9 @@ enum Event<'a> {
     End(i32),
 }
 
-/// The client's own view of its troubles; what matters also comes as the result of a call and is logged there.
-struct QuietContext;
-
-impl ClientContext for QuietContext {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "the event log's client: {reason}");
-    }
-}
-
-impl ConsumerContext for QuietContext {}
-
-type Consumer = StreamConsumer<QuietContext>;
-
 /// A consumer with all partitions of a topic assigned.
 struct Follower {
-    consumer: Arc<Consumer>,
+    consumer: Arc<kafka::Consumer>,
     topic: String,
     partitions: Vec<i32>,
     failing: bool,
@@ -251,9 +238,9 @@ async fn assigned(
     config: rdkafka::ClientConfig,
     topic: String,
     start: Start,
-) -> KafkaResult<(Arc<Consumer>, Vec<i32>)> {
+) -> KafkaResult<(Arc<kafka::Consumer>, Vec<i32>)> {
     // Creation wants the runtime, the questions after it block.
-    let consumer: Arc<Consumer> = Arc::new(config.create_with_context(QuietContext)?);
+    let consumer = Arc::new(kafka::consumer(&config)?);
     let asking = consumer.clone();
     let asked = tokio::task::spawn_blocking(move || {
         let metadata = asking.fetch_metadata(Some(&topic), ASK_TIMEOUT)?;
@@ -286,7 +273,7 @@ async fn assigned(
 }
 
 /// Drops a consumer where blocking is allowed: it says goodbye to its brokers.
-async fn dispose(consumer: Arc<Consumer>) {
+async fn dispose(consumer: Arc<kafka::Consumer>) {
     drop(tokio::task::spawn_blocking(move || drop(consumer)).await);
 }
 

@@ -1,9 +1,42 @@
 //! How this project talks to Kafka: one place for the settings that ordering and durability hang on.
 
-use rdkafka::ClientConfig;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    consumer::{ConsumerContext, StreamConsumer},
+    error::{KafkaError, KafkaResult},
+    producer::FutureProducer,
+};
 use secrecy::ExposeSecret as _;
 
 use crate::config::KafkaArgs;
+
+/// A producer of records.
+pub type Producer = FutureProducer<QuietContext>;
+/// A consumer that hands records out as a stream.
+pub type Consumer = StreamConsumer<QuietContext>;
+
+/// Keeps the client's own reports at debug. While a broker is away there are several a second, and what matters comes as
+/// the result of a call as well, where it is logged with what it was about.
+#[derive(Clone, Copy, Debug)]
+pub struct QuietContext;
+
+impl ClientContext for QuietContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the event log's client: {reason}");
+    }
+}
+
+impl ConsumerContext for QuietContext {}
+
+/// Makes a producer; nothing is connected yet.
+pub fn producer(config: &ClientConfig) -> KafkaResult<Producer> {
+    config.create_with_context(QuietContext)
+}
+
+/// Makes a consumer; nothing is connected or assigned yet.
+pub fn consumer(config: &ClientConfig) -> KafkaResult<Consumer> {
+    config.create_with_context(QuietContext)
+}
 
 /// Returns the settings of every producer.
 ///

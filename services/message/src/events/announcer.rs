@@ -7,11 +7,11 @@ use contracts::{
     topic::{MESSAGE_DELIVERED, tenant_topic},
 };
 use futures_util::future::join_all;
-use kit::config::KafkaArgs;
+use kit::{config::KafkaArgs, kafka};
 use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{Message as _, OwnedMessage},
-    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _},
+    producer::{DeliveryFuture, FutureRecord, Producer as _},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
 /// Hands announcements to the log and sees to it that each of them arrives.
 #[derive(Clone)]
 pub(crate) struct Announcer {
-    producer: FutureProducer,
+    producer: kafka::Producer,
     topic: Arc<str>,
     obstacles: Arc<Obstacles>,
     /// Cancelled when the producer cannot go on: the process starts again.
@@ -37,10 +37,10 @@ impl Announcer {
         obstacles: Arc<Obstacles>,
         shutdown: CancellationToken,
     ) -> KafkaResult<Self> {
-        let producer = kit::kafka::producer_config(args)
-            // What was stored is announced however long the brokers are away; until then nothing is committed.
-            .set("delivery.timeout.ms", "0")
-            .create()?;
+        let mut config = kafka::producer_config(args);
+        // What was stored is announced however long the brokers are away; until then nothing is committed.
+        config.set("delivery.timeout.ms", "0");
+        let producer = kafka::producer(&config)?;
         let topic = tenant_topic(tenant, MESSAGE_DELIVERED).into();
         Ok(Self { producer, topic, obstacles, shutdown })
     }
