@@ -32,6 +32,33 @@ const KEY_ID: &str = "test";
 /// One key for all realms of a process: tokens then differ in their claims only, as in a hostile test they should.
 static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("an RSA key"));
 
+/// Settings every service with a database is started with, as flags. Secrets come by the environment in a pod; clap takes
+/// them as flags too, which keeps a test to itself.
+pub const FLAGS: [&str; 16] = [
+    "--tenant",
+    "acme",
+    "--log-format",
+    "text",
+    "--internal-token",
+    "t",
+    "--oidc-issuer",
+    "http://id.example/realms/acme",
+    "--postgres-host",
+    "pg",
+    "--postgres-database",
+    "mt_acme",
+    "--postgres-username",
+    "mt_acme",
+    "--postgres-password",
+    "hunter2",
+];
+
+/// Somebody with a token.
+pub struct Person {
+    pub id: UserId,
+    pub token: String,
+}
+
 /// A realm that serves its key set on loopback until the test ends.
 pub struct TestRealm {
     pub issuer: String,
@@ -53,6 +80,12 @@ impl TestRealm {
     /// Returns the settings that accept this realm's tokens.
     pub fn args(&self) -> OidcArgs {
         OidcArgs { oidc_issuer: self.issuer.clone(), oidc_audience: self.audience.clone() }
+    }
+
+    /// Returns somebody new of this realm.
+    pub fn person(&self, username: &str) -> Person {
+        let id = UserId::generate();
+        Person { id, token: self.token(id, username) }
     }
 
     /// Returns a valid token that lives for five minutes.

@@ -4,26 +4,20 @@ use std::sync::Arc;
 
 use chat::{api::grpc::ChatRpc, state::AppState, store::MemoryStore};
 use contracts::{
-    ChatId, UserId,
+    ChatId,
     rpc::{GetMembershipRequest, ListMembersRequest, chat_service_server::ChatService as _},
 };
 use kit::{
     auth::TokenVerifier,
-    testing::{Answer, TestApi, TestRealm},
+    testing::{Answer, Person, TestApi, TestRealm},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tonic::{Code, Request};
 
 struct App {
     api: TestApi,
     rpc: ChatRpc,
     realm: TestRealm,
-}
-
-/// Somebody with a token.
-struct Person {
-    id: UserId,
-    token: String,
 }
 
 impl App {
@@ -33,19 +27,6 @@ impl App {
         let store = Arc::new(MemoryStore::default());
         let rpc = ChatRpc::new(store.clone());
         Self { api: TestApi::new(chat::api::router(AppState { store, verifier })), rpc, realm }
-    }
-
-    fn person(&self, name: &str) -> Person {
-        let id = UserId::generate();
-        Person { id, token: self.realm.token(id, name) }
-    }
-
-    async fn get(&self, who: &Person, path: &str) -> Answer {
-        self.api.send(&format!("GET {path}"), Some(&who.token), None).await
-    }
-
-    async fn post(&self, who: &Person, path: &str, body: Value) -> Answer {
-        self.api.send(&format!("POST {path}"), Some(&who.token), Some(body)).await
     }
 
     async fn put(&self, who: &Person, chat: &str, whom: &Person, role: &str) -> Answer {
@@ -61,7 +42,7 @@ impl App {
     async fn group(&self, owner: &Person, others: &[&Person]) -> String {
         let others: Vec<_> = others.iter().map(|person| person.id).collect();
         let body = json!({"kind": "group", "title": "Crew", "members": others});
-        let chat = self.post(owner, "/api/chats", body).await.ok(201);
+        let chat = self.api.post(owner, "/api/chats", body).await.ok(201);
         chat["chat_id"].as_str().expect("an id").to_owned()
     }
 }
@@ -69,21 +50,21 @@ impl App {
 #[tokio::test]
 async fn two_people_share_one_direct_chat() {
     let app = App::start().await;
-    let (ann, bob) = (app.person("ann"), app.person("bob"));
+    let (ann, bob) = (app.realm.person("ann"), app.realm.person("bob"));
     let with = |whom: &Person| json!({"kind": "direct", "members": [whom.id]});
-    let first = app.post(&ann, "/api/chats", with(&bob)).await.ok(201);
-    let again = app.post(&bob, "/api/chats", with(&ann)).await.ok(200);
+    let first = app.api.post(&ann, "/api/chats", with(&bob)).await.ok(201);
+    let again = app.api.post(&bob, "/api/chats", with(&ann)).await.ok(200);
     assert_eq!(first, again);
     assert_eq!(
         (&first["kind"], &first["role"], &first["member_count"]),
         (&"direct".into(), &"member".into(), &2.into())
     );
     assert!(first.get("title").is_none());
-    let list = app.get(&bob, "/api/chats").await.ok(200);
+    let list = app.api.get(&bob, "/api/chats").await.ok(200);
     assert_eq!(list, json!({"items": [first]}));
     let chat = first["chat_id"].as_str().expect("an id");
     assert_eq!(
-        app.post(&bob, &format!("/api/chats/{chat}/leave"), json!({})).await.code(),
+        app.api.post(&bob, &format!("/api/chats/{chat}/leave"), json!({})).await.code(),
         "permission_denied"
     );
 }
@@ -91,40 +72,40 @@ async fn two_people_share_one_direct_chat() {
 #[tokio::test]
 async fn a_group_lives_from_founding_to_empty() {
     let app = App::start().await;
-    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.person(name));
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.person(name));
     let chat = app.group(&ann, &[&bob]).await;
     app.put(&ann, &chat, &bob, "admin").await.ok(200);
     app.put(&bob, &chat, &cid, "member").await.ok(200);
     assert_eq!(app.put(&bob, &chat, &cid, "admin").await.code(), "permission_denied");
     assert_eq!(app.remove(&cid, &chat, &bob).await.code(), "permission_denied");
     assert_eq!(app.put(&ann, &chat, &ann, "member").await.code(), "conflict");
-    app.post(&ann, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
-    let members = app.get(&cid, &format!("/api/chats/{chat}/members")).await.ok(200);
+    app.api.post(&ann, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
+    let members = app.api.get(&cid, &format!("/api/chats/{chat}/members")).await.ok(200);
     let mut expected = [(bob.id, "owner"), (cid.id, "member")];
     expected.sort_by_key(|(id, _)| *id);
     let expected = expected.map(|(id, role)| json!({"user_id": id, "role": role}));
     assert_eq!(members, json!({"items": expected}));
-    assert_eq!(app.get(&ann, &format!("/api/chats/{chat}")).await.code(), "not_a_member");
+    assert_eq!(app.api.get(&ann, &format!("/api/chats/{chat}")).await.code(), "not_a_member");
     assert_eq!(app.remove(&bob, &chat, &ann).await.code(), "not_found");
     app.remove(&bob, &chat, &cid).await.ok(204);
     app.remove(&bob, &chat, &bob).await.ok(204);
-    assert_eq!(app.get(&bob, "/api/chats").await.ok(200), json!({"items": []}));
+    assert_eq!(app.api.get(&bob, "/api/chats").await.ok(200), json!({"items": []}));
 }
 
 #[tokio::test]
 async fn a_chat_of_others_and_no_chat_look_the_same() {
     let app = App::start().await;
-    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.person(name));
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.person(name));
     let theirs = app.group(&ann, &[&bob]).await;
     let none = ChatId::generate().to_string();
     let mut seen = Vec::new();
     for chat in [&theirs, &none] {
         let answers = [
-            app.get(&eve, &format!("/api/chats/{chat}")).await,
-            app.get(&eve, &format!("/api/chats/{chat}/members")).await,
+            app.api.get(&eve, &format!("/api/chats/{chat}")).await,
+            app.api.get(&eve, &format!("/api/chats/{chat}/members")).await,
             app.put(&eve, chat, &bob, "member").await,
             app.remove(&eve, chat, &bob).await,
-            app.post(&eve, &format!("/api/chats/{chat}/leave"), json!({})).await,
+            app.api.post(&eve, &format!("/api/chats/{chat}/leave"), json!({})).await,
         ];
         for answer in answers {
             assert_eq!(answer.code(), "not_a_member");
@@ -138,7 +119,7 @@ async fn a_chat_of_others_and_no_chat_look_the_same() {
 #[tokio::test]
 async fn pages_follow_each_other_to_the_end() {
     let app = App::start().await;
-    let ann = app.person("ann");
+    let ann = app.realm.person("ann");
     let mut made = Vec::new();
     for _ in 0..5 {
         made.push(app.group(&ann, &[]).await);
@@ -147,7 +128,7 @@ async fn pages_follow_each_other_to_the_end() {
     made.reverse();
     let (mut seen, mut path) = (Vec::new(), "/api/chats?limit=2".to_owned());
     loop {
-        let page = app.get(&ann, &path).await.ok(200);
+        let page = app.api.get(&ann, &path).await.ok(200);
         let items = page["items"].as_array().expect("items");
         seen.extend(items.iter().map(|chat| chat["chat_id"].as_str().expect("an id").to_owned()));
         let Some(cursor) = page["next_cursor"].as_str() else { break };
@@ -159,7 +140,7 @@ async fn pages_follow_each_other_to_the_end() {
 #[tokio::test]
 async fn bad_input_gets_a_code_and_stores_nothing() {
     let app = App::start().await;
-    let (ann, bob) = (app.person("ann"), app.person("bob"));
+    let (ann, bob) = (app.realm.person("ann"), app.realm.person("bob"));
     let group = |title: &str| json!({"kind": "group", "title": title, "members": []});
     let bodies = [
         (group(""), "invalid_argument"),
@@ -173,21 +154,21 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
         (json!({"kind": "direct", "members": [bob.id], "tenant": "globex"}), "invalid_argument"),
     ];
     for (body, code) in bodies {
-        assert_eq!(app.post(&ann, "/api/chats", body.clone()).await.code(), code, "{body}");
+        assert_eq!(app.api.post(&ann, "/api/chats", body.clone()).await.code(), code, "{body}");
     }
     for path in ["/api/chats/7", "/api/chats?limit=0", "/api/chats?limit=101", "/api/chats?sort=title"] {
-        assert_eq!(app.get(&ann, path).await.code(), "invalid_argument", "{path}");
+        assert_eq!(app.api.get(&ann, path).await.code(), "invalid_argument", "{path}");
     }
     let without_body = app.api.send("POST /api/chats", Some(&ann.token), None).await;
     assert_eq!(without_body.code(), "malformed");
-    assert_eq!(app.get(&ann, "/api/chats").await.ok(200), json!({"items": []}));
+    assert_eq!(app.api.get(&ann, "/api/chats").await.ok(200), json!({"items": []}));
 }
 
 #[tokio::test]
 async fn without_a_token_of_this_tenant_there_is_nothing() {
     let app = App::start().await;
     let globex = TestRealm::start("globex").await;
-    let ann = app.person("ann");
+    let ann = app.realm.person("ann");
     let expired = app.realm.token_with(ann.id, "ann", json!({"exp": 1_700_000_000}));
     let foreign = globex.token(ann.id, "ann");
     let cases = [
@@ -205,7 +186,7 @@ async fn without_a_token_of_this_tenant_there_is_nothing() {
 #[tokio::test]
 async fn other_services_ask_for_memberships() {
     let app = App::start().await;
-    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.person(name));
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.person(name));
     let chat_id = app.group(&ann, &[&bob]).await;
     let role = async |chat_id: &str, user_id: &str| {
         let request = GetMembershipRequest { chat_id: chat_id.to_owned(), user_id: user_id.to_owned() };

@@ -9,6 +9,8 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::Person;
+
 /// Larger than any answer of ours.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
@@ -29,6 +31,14 @@ pub struct Answer {
 impl TestApi {
     pub fn new(api: OpenApiRouter) -> Self {
         Self { router: api.into() }
+    }
+
+    pub async fn get(&self, who: &Person, path: &str) -> Answer {
+        self.send(&format!("GET {path}"), Some(&who.token), None).await
+    }
+
+    pub async fn post(&self, who: &Person, path: &str, body: Value) -> Answer {
+        self.send(&format!("POST {path}"), Some(&who.token), Some(body)).await
     }
 
     /// Sends `GET /path` and the like, with a token and a JSON body where given.

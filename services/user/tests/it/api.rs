@@ -8,7 +8,7 @@ use contracts::{
 };
 use kit::{
     auth::TokenVerifier,
-    testing::{Answer, TestApi, TestRealm},
+    testing::{Answer, Person, TestApi, TestRealm},
 };
 use serde_json::{Value, json};
 use tonic::{Code, Request};
@@ -20,12 +20,6 @@ struct App {
     realm: TestRealm,
 }
 
-/// Somebody with a token.
-struct Person {
-    id: UserId,
-    token: String,
-}
-
 impl App {
     async fn start() -> Self {
         let realm = TestRealm::start("acme").await;
@@ -33,15 +27,6 @@ impl App {
         let store = Arc::new(MemoryStore::default());
         let rpc = UserRpc::new(store.clone());
         Self { api: TestApi::new(user::api::router(AppState { store, verifier })), rpc, realm }
-    }
-
-    fn person(&self, name: &str) -> Person {
-        let id = UserId::generate();
-        Person { id, token: self.realm.token(id, name) }
-    }
-
-    async fn get(&self, who: &Person, path: &str) -> Answer {
-        self.api.send(&format!("GET {path}"), Some(&who.token), None).await
     }
 
     async fn patch_me(&self, who: &Person, body: Value) -> Answer {
@@ -63,28 +48,28 @@ impl App {
 #[tokio::test]
 async fn the_first_token_makes_a_profile() {
     let app = App::start().await;
-    let ann = app.person("ann");
+    let ann = app.realm.person("ann");
     let expected = json!({"user_id": ann.id, "username": "ann", "display_name": "ann", "about": ""});
-    assert_eq!(app.get(&ann, "/api/users/me").await.ok(200), expected);
-    let bob = app.person("bob");
-    assert_eq!(app.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), expected);
-    assert_eq!(app.get(&ann, &format!("/api/users/{}", bob.id)).await.ok(200)["username"], "bob");
-    assert_eq!(app.get(&bob, &format!("/api/users/{}", UserId::generate())).await.code(), "not_found");
+    assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200), expected);
+    let bob = app.realm.person("bob");
+    assert_eq!(app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), expected);
+    assert_eq!(app.api.get(&ann, &format!("/api/users/{}", bob.id)).await.ok(200)["username"], "bob");
+    assert_eq!(app.api.get(&bob, &format!("/api/users/{}", UserId::generate())).await.code(), "not_found");
 }
 
 #[tokio::test]
 async fn people_change_their_own_profile_and_others_find_it() {
     let app = App::start().await;
-    let (ann, bob) = (app.person("ann"), app.person("bob"));
+    let (ann, bob) = (app.realm.person("ann"), app.realm.person("bob"));
     app.patch_me(&ann, json!({"display_name": "Änn", "about": "Baker\nof bread"})).await.ok(200);
     let after = app.patch_me(&ann, json!({})).await.ok(200);
     assert_eq!((&after["display_name"], &after["about"]), (&"Änn".into(), &"Baker\nof bread".into()));
-    let found = app.get(&bob, "/api/users?query=%C3%84n").await.ok(200);
+    let found = app.api.get(&bob, "/api/users?query=%C3%84n").await.ok(200);
     assert_eq!(found, json!({"items": [after]}));
-    let first = app.get(&bob, "/api/users?limit=1").await.ok(200);
+    let first = app.api.get(&bob, "/api/users?limit=1").await.ok(200);
     assert_eq!(first["items"][0]["username"], "ann");
     let cursor = first["next_cursor"].as_str().expect("a next page");
-    let second = app.get(&bob, &format!("/api/users?limit=1&cursor={cursor}")).await.ok(200);
+    let second = app.api.get(&bob, &format!("/api/users?limit=1&cursor={cursor}")).await.ok(200);
     assert_eq!(second["items"][0]["username"], "bob");
     assert!(second.get("next_cursor").is_none());
 }
@@ -94,7 +79,7 @@ async fn a_registration_keeps_its_display_name() {
     let app = App::start().await;
     let id = app.register("ann", "Ann A.").await.expect("a profile");
     let ann = Person { id, token: app.realm.token(id, "ann") };
-    assert_eq!(app.get(&ann, "/api/users/me").await.ok(200)["display_name"], "Ann A.");
+    assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200)["display_name"], "Ann A.");
     assert_eq!(app.register("", "").await, Err(Code::InvalidArgument));
     assert_eq!(app.register("bob", &"x".repeat(65)).await, Err(Code::InvalidArgument));
 }
@@ -116,8 +101,8 @@ async fn other_services_ask_for_profiles() {
 #[tokio::test]
 async fn bad_input_gets_a_code_and_changes_nothing() {
     let app = App::start().await;
-    let ann = app.person("ann");
-    let before = app.get(&ann, "/api/users/me").await.ok(200);
+    let ann = app.realm.person("ann");
+    let before = app.api.get(&ann, "/api/users/me").await.ok(200);
     let bodies = [
         json!({"display_name": ""}),
         json!({"display_name": "x".repeat(65)}),
@@ -141,16 +126,16 @@ async fn bad_input_gets_a_code_and_changes_nothing() {
         &format!("/api/users?query={long}"),
     ];
     for path in paths {
-        assert_eq!(app.get(&ann, path).await.code(), "invalid_argument", "{path}");
+        assert_eq!(app.api.get(&ann, path).await.code(), "invalid_argument", "{path}");
     }
-    assert_eq!(app.get(&ann, "/api/users/me").await.ok(200), before);
+    assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200), before);
 }
 
 #[tokio::test]
 async fn without_a_token_of_this_tenant_there_is_nothing() {
     let app = App::start().await;
     let globex = TestRealm::start("globex").await;
-    let ann = app.person("ann");
+    let ann = app.realm.person("ann");
     let expired = app.realm.token_with(ann.id, "ann", json!({"exp": 1_700_000_000}));
     let foreign = globex.token(ann.id, "ann");
     let cases = [

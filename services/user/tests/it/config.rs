@@ -1,25 +1,6 @@
 use clap::Parser as _;
+use kit::testing::FLAGS;
 use user::config::{Command, Config};
-
-/// Secrets come by the environment in a pod; clap takes them as flags too, which keeps this test to itself.
-const FLAGS: [&str; 16] = [
-    "--tenant",
-    "acme",
-    "--log-format",
-    "text",
-    "--internal-token",
-    "t",
-    "--oidc-issuer",
-    "http://id.example/realms/acme",
-    "--postgres-host",
-    "pg",
-    "--postgres-database",
-    "mt_acme",
-    "--postgres-username",
-    "mt_acme",
-    "--postgres-password",
-    "hunter2",
-];
 
 #[test]
 fn the_command_stands_before_or_after_the_settings() {
