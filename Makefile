@@ -42,7 +42,7 @@ lint: ## Check formatting and run clippy
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## 20,000 messages while everything on their way is killed, with figures
+bench: ## What a message costs beside its floor, and while everything on its way is killed
 	@scripts/bench
 
 kind-check: ## Check the kind path where Docker cannot run: config, charts, server-side dry run
