@@ -120,8 +120,9 @@ pub struct CellRef {
 }
 
 /// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database
-/// and realm; the tenant can be taken up again by applying it anew. `Delete` removes all of it within a minute; what
-/// cannot be removed by then is named in an Event and in the operator's log. May change until the resource is deleted.
+/// and realm; applying the tenant anew in the same namespace, and nowhere else, takes them up again. `Delete` removes all
+/// of it within a minute; what cannot be removed by then is named in an Event and in the operator's log. May change until
+/// the resource is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeletionPolicy {
     /// Keep topics, keyspace, database and realm.

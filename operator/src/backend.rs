@@ -24,9 +24,34 @@ pub mod keycloak;
 pub mod postgres;
 pub mod redis;
 
-/// Owner marker of an object whose resource was deleted with `deletionPolicy: Retain`: the next resource with the same
-/// tenant id may take it over, and nobody else's marker is ever replaced.
-pub const RELEASED: &str = "released";
+/// Whose an outside object is: one resource, in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// UID of the resource; the marker on what is in use.
+    pub uid: String,
+    /// Namespace of the resource. Who may make resources there answers for the data they leave behind.
+    pub namespace: String,
+}
+
+/// A tenant's part of one system, by name: what `remove` and `release` need.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The user, keyspace, realm or role of the tenant, as the system calls it.
+    pub name: String,
+    pub owner: Owner,
+}
+
+/// Begins the marker of an object whose resource was deleted with `deletionPolicy: Retain`; the namespace follows. No UID
+/// begins like this.
+const RELEASED: &str = "released:";
+
+impl Owner {
+    /// Returns the marker of what this owner leaves behind with its data: the next resource with the same tenant id in the
+    /// same namespace may take it over, and nobody else's marker is ever replaced.
+    pub fn released(&self) -> String {
+        format!("{RELEASED}{}", self.namespace)
+    }
+}
 
 /// The operator's account on one system.
 #[derive(Clone, Debug)]
@@ -60,20 +85,45 @@ pub enum Ownership {
     Absent,
     /// It carries our owner marker.
     Ours,
-    /// A former owner let it go; see [`RELEASED`].
+    /// A former owner in the same namespace let it go; see [`Owner::released`].
     Released,
 }
 
 impl Ownership {
     /// Reads a marker that was found beside an existing object.
-    fn of(system: System, object: &str, marker: Option<&str>, owner_uid: &str) -> Result<Self, BackendError> {
-        match marker {
-            Some(found) if found == owner_uid => Ok(Self::Ours),
-            Some(RELEASED) => Ok(Self::Released),
-            Some(found) => {
-                Err(BackendError::Conflict { system, object: object.into(), owner: Some(found.into()) })
+    fn of(system: System, object: &str, marker: Option<&str>, owner: &Owner) -> Result<Self, BackendError> {
+        let holder = match marker {
+            Some(found) if found == owner.uid => return Ok(Self::Ours),
+            Some(found) if found == owner.released() => return Ok(Self::Released),
+            Some(found) => match found.strip_prefix(RELEASED) {
+                Some(namespace) => Holder::Retained { namespace: namespace.into() },
+                None => Holder::Other { owner: found.into() },
+            },
+            None => Holder::Unknown,
+        };
+        Err(BackendError::Conflict { system, object: object.into(), holder })
+    }
+}
+
+/// Who has what a tenant would need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Another owner, as its marker or the system names it.
+    Other { owner: String },
+    /// Nobody at work: a deleted tenant of that namespace left its data.
+    Retained { namespace: String },
+    /// It carries no marker, so it was not made by this operator.
+    Unknown,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Other { owner } => write!(f, "belongs to owner {owner}"),
+            Self::Retained { namespace } => {
+                write!(f, "is kept for namespace {namespace}, where its tenant was deleted")
             }
-            None => Err(BackendError::Conflict { system, object: object.into(), owner: None }),
+            Self::Unknown => f.write_str("belongs to nobody known; it was not made by this operator"),
         }
     }
 }
@@ -108,8 +158,8 @@ pub enum BackendError {
     Unavailable { system: System, endpoint: String, detail: String },
     #[error("{system} at {endpoint} refuses the operator's credentials; check the cell's admin Secret")]
     CredentialsRejected { system: System, endpoint: String },
-    #[error("{system} {object} exists and belongs to {}", owner.as_deref().map_or("nobody known; it was not made by this operator".to_owned(), |owner| format!("owner {owner}")))]
-    Conflict { system: System, object: String, owner: Option<String> },
+    #[error("{system} {object} exists and {holder}")]
+    Conflict { system: System, object: String, holder: Holder },
     #[error("{system} refused to {action}: {detail}")]
     Refused { system: System, action: String, detail: String, retryable: bool },
     /// Something that held data is gone. It is not made anew silently: the caller decides when to accept the loss.
@@ -260,11 +310,21 @@ mod tests {
 
     #[test]
     fn a_marker_decides_the_ownership() {
-        let of = |marker| Ownership::of(System::Kafka, "user acme", marker, "uid-1");
+        let owner = Owner { uid: "uid-1".into(), namespace: "acme".into() };
+        let of = |marker| Ownership::of(System::Kafka, "user acme", marker, &owner);
         assert_eq!(of(Some("uid-1")).unwrap(), Ownership::Ours);
-        assert_eq!(of(Some(RELEASED)).unwrap(), Ownership::Released);
-        assert_eq!(of(Some("uid-2")).unwrap_err().reason(), "ResourceConflict");
-        assert_eq!(of(None).unwrap_err().reason(), "ResourceConflict");
+        assert_eq!(of(Some("released:acme")).unwrap(), Ownership::Released);
+        for (marker, said) in [
+            (Some("uid-2"), "belongs to owner uid-2"),
+            (Some("released:beta"), "is kept for namespace beta, where its tenant was deleted"),
+            (Some("released:"), "is kept for namespace , where its tenant was deleted"),
+            (Some("released"), "belongs to owner released"),
+            (None, "belongs to nobody known; it was not made by this operator"),
+        ] {
+            let conflict = of(marker).unwrap_err();
+            assert_eq!(conflict.reason(), "ResourceConflict");
+            assert_eq!(conflict.to_string(), format!("Kafka user acme exists and {said}"));
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use crate::{
     backend::{
-        BackendError, ChangeKind, Credentials,
+        BackendError, ChangeKind, Claim, Credentials,
         cql::{self, CqlAdmin},
         kafka::{self, KafkaAdmin},
         keycloak::{self, KeycloakAdmin},
@@ -41,7 +41,6 @@ pub trait Admin {
     type Desired;
     type Observed;
     type Change: Display;
-    type Names;
 
     fn observe(
         &self,
@@ -56,17 +55,16 @@ pub trait Admin {
         changes: &[Self::Change],
         fence: &Fence,
     ) -> impl Future<Output = Vec<Result<(), BackendError>>> + Send;
-    fn remove(&self, names: &Self::Names) -> impl Future<Output = Result<Vec<String>, BackendError>> + Send;
-    fn release(&self, names: &Self::Names) -> impl Future<Output = Result<(), BackendError>> + Send;
+    fn remove(&self, claim: &Claim) -> impl Future<Output = Result<Vec<String>, BackendError>> + Send;
+    fn release(&self, claim: &Claim) -> impl Future<Output = Result<(), BackendError>> + Send;
 }
 
 macro_rules! admin {
-    ($admin:ident, $module:ident, $desired:ident, $observed:ident, $change:ident, $names:ident, $apply_all:expr) => {
+    ($admin:ident, $module:ident, $desired:ident, $observed:ident, $change:ident, $apply_all:expr) => {
         impl Admin for $admin {
             type Desired = $module::$desired;
             type Observed = $module::$observed;
             type Change = $module::$change;
-            type Names = $module::$names;
 
             async fn observe(&self, desired: &Self::Desired) -> Result<Self::Observed, BackendError> {
                 $admin::observe(self, desired).await
@@ -89,23 +87,22 @@ macro_rules! admin {
                 $apply_all(self, desired, changes, fence).await
             }
 
-            async fn remove(&self, names: &Self::Names) -> Result<Vec<String>, BackendError> {
-                $admin::remove(self, names).await
+            async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+                $admin::remove(self, claim).await
             }
 
-            async fn release(&self, names: &Self::Names) -> Result<(), BackendError> {
-                $admin::release(self, names).await
+            async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+                $admin::release(self, claim).await
             }
         }
     };
-    ($admin:ident, $module:ident, $desired:ident, $observed:ident, $change:ident, $names:ident) => {
+    ($admin:ident, $module:ident, $desired:ident, $observed:ident, $change:ident) => {
         admin!(
             $admin,
             $module,
             $desired,
             $observed,
             $change,
-            $names,
             async |admin: &$admin, desired, changes: &[$module::$change], fence: &Fence| {
                 let mut results = Vec::with_capacity(changes.len());
                 for change in changes {
@@ -132,16 +129,15 @@ admin!(
     KafkaDesired,
     KafkaObserved,
     KafkaChange,
-    KafkaNames,
     async |admin: &KafkaAdmin, desired, changes, fence: &Fence| match fence.check() {
         Ok(()) => KafkaAdmin::apply_all(admin, desired, changes).await,
         Err(_) => Vec::new(),
     }
 );
-admin!(CqlAdmin, cql, CqlDesired, CqlObserved, CqlChange, CqlNames);
-admin!(KeycloakAdmin, keycloak, KeycloakDesired, KeycloakObserved, KeycloakChange, KeycloakNames);
-admin!(PostgresAdmin, postgres, PostgresDesired, PostgresObserved, PostgresChange, PostgresNames);
-admin!(RedisAdmin, redis, RedisDesired, RedisObserved, RedisChange, RedisNames);
+admin!(CqlAdmin, cql, CqlDesired, CqlObserved, CqlChange);
+admin!(KeycloakAdmin, keycloak, KeycloakDesired, KeycloakObserved, KeycloakChange);
+admin!(PostgresAdmin, postgres, PostgresDesired, PostgresObserved, PostgresChange);
+admin!(RedisAdmin, redis, RedisDesired, RedisObserved, RedisChange);
 
 /// What one pass did to a part.
 #[derive(Debug)]
@@ -196,7 +192,7 @@ pub async fn settle<A: Admin>(
 pub async fn remove_part<A: Admin>(
     admin: &A,
     part: Part,
-    names: &A::Names,
+    claim: &Claim,
     policy: crds::DeletionPolicy,
     fence: &Fence,
     metrics: &Metrics,
@@ -206,14 +202,14 @@ pub async fn remove_part<A: Admin>(
     }
     match policy {
         crds::DeletionPolicy::Delete => {
-            let removed = admin.remove(names).await?;
+            let removed = admin.remove(claim).await?;
             if !removed.is_empty() {
                 metrics.wrote(part.as_str(), "remove");
             }
             Ok(removed)
         }
         crds::DeletionPolicy::Retain => {
-            admin.release(names).await?;
+            admin.release(claim).await?;
             metrics.wrote(part.as_str(), "release");
             Ok(Vec::new())
         }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-use super::{ChangeKind, Ownership};
+use super::{ChangeKind, Claim, Owner, Ownership};
 
 mod admin;
 mod hash;
@@ -24,7 +24,7 @@ pub use admin::CqlAdmin;
 pub struct CqlDesired {
     /// Name of the keyspace and of the role.
     pub name: String,
-    pub owner_uid: String,
+    pub owner: Owner,
     pub password: SecretString,
     /// Copies by datacenter. The strategy is always NetworkTopologyStrategy: with one datacenter it does what
     /// SimpleStrategy does, and ScyllaDB's tablets take no other.
@@ -33,16 +33,9 @@ pub struct CqlDesired {
 
 impl CqlDesired {
     /// Returns what [`CqlAdmin::remove`] needs.
-    pub fn names(&self) -> CqlNames {
-        CqlNames { name: self.name.clone(), owner_uid: self.owner_uid.clone() }
+    pub fn claim(&self) -> Claim {
+        Claim { name: self.name.clone(), owner: self.owner.clone() }
     }
-}
-
-/// Names a tenant's part of the CQL store.
-#[derive(Clone, Debug)]
-pub struct CqlNames {
-    pub name: String,
-    pub owner_uid: String,
 }
 
 /// The store behind the protocol. They keep roles in different tables; ScyllaDB places keyspaces by tablets of its own
@@ -214,7 +207,7 @@ mod tests {
     fn desired() -> CqlDesired {
         CqlDesired {
             name: "mt_acme".into(),
-            owner_uid: "uid-1".into(),
+            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
             password: "secret-word".into(),
             replication: BTreeMap::from([("dc1".into(), 3)]),
         }

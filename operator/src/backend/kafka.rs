@@ -11,7 +11,7 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-use super::{ChangeKind, Ownership};
+use super::{ChangeKind, Claim, Owner, Ownership};
 
 mod admin;
 mod calls;
@@ -25,7 +25,7 @@ pub use admin::KafkaAdmin;
 pub struct KafkaDesired {
     /// SCRAM user; topics and groups that start with `<tenant>.` are the tenant's.
     pub tenant: String,
-    pub owner_uid: String,
+    pub owner: Owner,
     pub password: SecretString,
     pub topics: Vec<TopicDesired>,
     /// Client quotas by Kafka's key, `producer_byte_rate` for example. An empty map means no limit.
@@ -36,8 +36,8 @@ pub struct KafkaDesired {
 
 impl KafkaDesired {
     /// Returns what [`KafkaAdmin::remove`] needs.
-    pub fn names(&self) -> KafkaNames {
-        KafkaNames { tenant: self.tenant.clone(), owner_uid: self.owner_uid.clone() }
+    pub fn claim(&self) -> Claim {
+        Claim { name: self.tenant.clone(), owner: self.owner.clone() }
     }
 }
 
@@ -49,13 +49,6 @@ pub struct TopicDesired {
     pub replication: i16,
     /// Overrides of the broker's defaults. An override that is not named here is taken away again.
     pub configs: BTreeMap<String, String>,
-}
-
-/// Names a tenant's part of Kafka.
-#[derive(Clone, Debug)]
-pub struct KafkaNames {
-    pub tenant: String,
-    pub owner_uid: String,
 }
 
 /// What a tenant has in Kafka.
@@ -365,7 +358,7 @@ mod tests {
     fn desired() -> KafkaDesired {
         KafkaDesired {
             tenant: "acme".into(),
-            owner_uid: "uid-1".into(),
+            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
             password: "secret-word".into(),
             topics: vec![TopicDesired {
                 name: "acme.message.send".into(),

@@ -11,7 +11,7 @@ use std::fmt;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{ChangeKind, Ownership};
+use super::{ChangeKind, Claim, Owner, Ownership};
 
 mod admin;
 mod diff;
@@ -35,7 +35,7 @@ const OPTIONAL_ATTRIBUTES: [&str; 3] = ["email", "firstName", "lastName"];
 #[derive(Clone, Debug)]
 pub struct KeycloakDesired {
     pub realm: String,
-    pub owner_uid: String,
+    pub owner: Owner,
     pub display_name: String,
     /// People may register themselves.
     pub registration_allowed: bool,
@@ -52,16 +52,9 @@ pub struct KeycloakDesired {
 
 impl KeycloakDesired {
     /// Returns what [`KeycloakAdmin::remove`] needs.
-    pub fn names(&self) -> KeycloakNames {
-        KeycloakNames { realm: self.realm.clone(), owner_uid: self.owner_uid.clone() }
+    pub fn claim(&self) -> Claim {
+        Claim { name: self.realm.clone(), owner: self.owner.clone() }
     }
-}
-
-/// Names a tenant's part of Keycloak.
-#[derive(Clone, Debug)]
-pub struct KeycloakNames {
-    pub realm: String,
-    pub owner_uid: String,
 }
 
 /// What a tenant has in Keycloak: of each object the declared fields only, secrets as hashes.
@@ -194,7 +187,7 @@ mod tests {
     fn desired() -> KeycloakDesired {
         KeycloakDesired {
             realm: "acme".into(),
-            owner_uid: "uid-1".into(),
+            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
             display_name: "Acme".into(),
             registration_allowed: true,
             access_token_seconds: 300,

@@ -10,7 +10,7 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-use super::{ChangeKind, Ownership};
+use super::{ChangeKind, Claim, Owner, Ownership};
 
 mod admin;
 mod verifier;
@@ -22,7 +22,7 @@ pub use admin::PostgresAdmin;
 pub struct PostgresDesired {
     /// Name of the role and of the database.
     pub name: String,
-    pub owner_uid: String,
+    pub owner: Owner,
     pub password: SecretString,
     /// Sessions the role may have at once, -1 for no limit.
     pub connection_limit: i32,
@@ -30,16 +30,9 @@ pub struct PostgresDesired {
 
 impl PostgresDesired {
     /// Returns what [`PostgresAdmin::remove`] needs.
-    pub fn names(&self) -> PostgresNames {
-        PostgresNames { name: self.name.clone(), owner_uid: self.owner_uid.clone() }
+    pub fn claim(&self) -> Claim {
+        Claim { name: self.name.clone(), owner: self.owner.clone() }
     }
-}
-
-/// Names a tenant's part of PostgreSQL.
-#[derive(Clone, Debug)]
-pub struct PostgresNames {
-    pub name: String,
-    pub owner_uid: String,
 }
 
 /// What a tenant has in PostgreSQL.
@@ -173,7 +166,7 @@ mod tests {
     fn check(edit: impl FnOnce(&mut PostgresObserved), expected: &[&str]) {
         let desired = PostgresDesired {
             name: "mt_acme".into(),
-            owner_uid: "uid-1".into(),
+            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
             password: "secret-word".into(),
             connection_limit: 20,
         };

@@ -12,7 +12,7 @@ use std::fmt;
 
 use secrecy::SecretString;
 
-use super::{ChangeKind, Ownership};
+use super::{ChangeKind, Claim, Owner, Ownership};
 
 mod admin;
 
@@ -40,14 +40,14 @@ const MARKER: &str = "~posthouse-owner:";
 pub struct RedisDesired {
     /// ACL user; keys and channels that start with `mt:<tenant>:` are the tenant's.
     pub tenant: String,
-    pub owner_uid: String,
+    pub owner: Owner,
     pub password: SecretString,
 }
 
 impl RedisDesired {
     /// Returns what [`RedisAdmin::remove`] needs.
-    pub fn names(&self) -> RedisNames {
-        RedisNames { tenant: self.tenant.clone(), owner_uid: self.owner_uid.clone() }
+    pub fn claim(&self) -> Claim {
+        Claim { name: self.tenant.clone(), owner: self.owner.clone() }
     }
 
     fn keys(&self) -> BTreeSet<String> {
@@ -57,13 +57,6 @@ impl RedisDesired {
     fn channels(&self) -> BTreeSet<String> {
         BTreeSet::from([format!("&mt:{}:*", self.tenant)])
     }
-}
-
-/// Names a tenant's part of Redis.
-#[derive(Clone, Debug)]
-pub struct RedisNames {
-    pub tenant: String,
-    pub owner_uid: String,
 }
 
 /// What a tenant has in Redis.
@@ -147,8 +140,11 @@ mod tests {
     use super::*;
 
     fn check(edit: impl FnOnce(&mut RedisObserved), expected: &[&str]) {
-        let desired =
-            RedisDesired { tenant: "acme".into(), owner_uid: "uid-1".into(), password: "secret-word".into() };
+        let desired = RedisDesired {
+            tenant: "acme".into(),
+            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
+            password: "secret-word".into(),
+        };
         let user = UserObserved {
             enabled: true,
             password_matches: true,

@@ -12,10 +12,7 @@ use tracing::{info, warn};
 use super::{Context, PassError, cell::admin_secret_name};
 use crate::{
     apply::{Admin, Login, remove_part},
-    backend::{
-        BackendError, cql::CqlNames, kafka::KafkaNames, keycloak::KeycloakNames, postgres::PostgresNames,
-        redis::RedisNames,
-    },
+    backend::{BackendError, Claim, Owner},
     catalog::Part,
     events::reference,
     observe, placement,
@@ -106,21 +103,20 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(Part,
         return if was_placed { Part::ALL.map(|part| (part, said())).into() } else { Vec::new() };
     };
     let id = tenant_id(resource).expect("checked by the caller");
-    let owner_uid = resource.uid().unwrap_or_default();
+    let owner = Owner {
+        uid: resource.uid().unwrap_or_default(),
+        namespace: resource.namespace().unwrap_or_default(),
+    };
+    let claim = |name: &dyn ToString| Claim { name: name.to_string(), owner: owner.clone() };
     let policy = resource.spec.deletion_policy.unwrap_or_default();
     let one = |part| Removal { part, policy, cell: &cell_resource, context };
     let admins = &context.admins;
-    let kafka = KafkaNames { tenant: id.to_string(), owner_uid: owner_uid.clone() };
-    let store = CqlNames { name: id.keyspace().to_string(), owner_uid: owner_uid.clone() };
-    let database = PostgresNames { name: id.database().to_string(), owner_uid: owner_uid.clone() };
-    let identity = KeycloakNames { realm: id.realm().to_string(), owner_uid: owner_uid.clone() };
-    let cache = RedisNames { tenant: id.to_string(), owner_uid };
     let (kafka, store, database, identity, cache) = tokio::join!(
-        one(Part::Kafka).run(|login| admins.kafka(&cell, login), kafka),
-        one(Part::Store).run(|login| admins.cql(&cell, login), store),
-        one(Part::Database).run(|login| admins.postgres(&cell, login), database),
-        one(Part::Identity).run(|login| admins.keycloak(&cell, login), identity),
-        one(Part::Cache).run(|login| admins.redis(&cell, login), cache),
+        one(Part::Kafka).run(|login| admins.kafka(&cell, login), claim(&id)),
+        one(Part::Store).run(|login| admins.cql(&cell, login), claim(&id.keyspace())),
+        one(Part::Database).run(|login| admins.postgres(&cell, login), claim(&id.database())),
+        one(Part::Identity).run(|login| admins.keycloak(&cell, login), claim(&id.realm())),
+        one(Part::Cache).run(|login| admins.redis(&cell, login), claim(&id)),
     );
     vec![
         (Part::Kafka, kafka),
@@ -139,13 +135,13 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
-    async fn run<A: Admin>(self, admin: impl FnOnce(&Login) -> Arc<A>, names: A::Names) -> Removed {
+    async fn run<A: Admin>(self, admin: impl FnOnce(&Login) -> Arc<A>, claim: Claim) -> Removed {
         let Self { part, policy, context, .. } = self;
         let secret_name = admin_secret_name(self.cell, part);
         let secret = context.admin_secret(secret_name);
         let login = observe::login(part, &context.config.namespace, secret_name, secret.as_deref())?;
         let admin = admin(&login);
-        let work = remove_part(&*admin, part, &names, policy, &context.writer.fence, &context.metrics);
+        let work = remove_part(&*admin, part, &claim, policy, &context.writer.fence, &context.metrics);
         match tokio::time::timeout(ATTEMPT, work).await {
             Ok(Ok(removed)) => Ok(removed),
             // Something of that name that was never ours is not ours to remove.

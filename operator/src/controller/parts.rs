@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     apply::{Admin, Login, Mode, Settled, settle},
-    backend::{BackendError, ChangeKind, System},
+    backend::{BackendError, ChangeKind, Holder, System},
     catalog::Part,
     desired, observe,
     status::{Outcome, Outcomes},
@@ -157,6 +157,10 @@ impl PartPass<'_> {
             BackendError::CredentialsRejected { .. } => (
                 Reason::CredentialsRejected,
                 format!("correct Secret {}/{secret_name}", context.config.namespace),
+            ),
+            BackendError::Conflict { holder: Holder::Retained { .. }, .. } => (
+                Reason::ResourceConflict,
+                "apply the tenant there, or choose another tenantId here".to_owned(),
             ),
             BackendError::Conflict { .. } => {
                 (Reason::ResourceConflict, "remove it, or make a tenant with another tenantId".to_owned())

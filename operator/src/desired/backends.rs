@@ -6,6 +6,7 @@ use crds::Registration;
 
 use crate::{
     backend::{
+        Owner,
         cql::CqlDesired,
         kafka::{KafkaDesired, TopicDesired},
         keycloak::KeycloakDesired,
@@ -48,7 +49,7 @@ pub fn kafka(tenant: &Tenant) -> KafkaDesired {
     ];
     KafkaDesired {
         tenant: tenant.id.to_string(),
-        owner_uid: tenant.uid.clone(),
+        owner: owner(tenant),
         password: tenant.secrets.password(SecretKind::Kafka).clone(),
         topics: topics.collect(),
         quotas: named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
@@ -63,7 +64,7 @@ pub fn kafka(tenant: &Tenant) -> KafkaDesired {
 pub fn cql(tenant: &Tenant) -> CqlDesired {
     CqlDesired {
         name: tenant.id.keyspace().to_string(),
-        owner_uid: tenant.uid.clone(),
+        owner: owner(tenant),
         password: tenant.secrets.password(SecretKind::Cql).clone(),
         replication: [(tenant.cell.cql_datacenter.clone(), tenant.cell.cql_replication)].into(),
     }
@@ -73,7 +74,7 @@ pub fn keycloak(tenant: &Tenant) -> KeycloakDesired {
     let origins: Vec<_> = tenant.routed_hosts().map(|host| tenant.origin(host)).collect();
     KeycloakDesired {
         realm: tenant.id.realm().to_string(),
-        owner_uid: tenant.uid.clone(),
+        owner: owner(tenant),
         display_name: tenant.name.clone(),
         registration_allowed: match tenant.registration {
             Registration::Open => true,
@@ -91,7 +92,7 @@ pub fn keycloak(tenant: &Tenant) -> KeycloakDesired {
 pub fn postgres(tenant: &Tenant) -> PostgresDesired {
     PostgresDesired {
         name: tenant.id.database().to_string(),
-        owner_uid: tenant.uid.clone(),
+        owner: owner(tenant),
         password: tenant.secrets.password(SecretKind::Postgres).clone(),
         connection_limit: POSTGRES_CONNECTIONS,
     }
@@ -100,7 +101,11 @@ pub fn postgres(tenant: &Tenant) -> PostgresDesired {
 pub fn redis(tenant: &Tenant) -> RedisDesired {
     RedisDesired {
         tenant: tenant.id.to_string(),
-        owner_uid: tenant.uid.clone(),
+        owner: owner(tenant),
         password: tenant.secrets.password(SecretKind::Redis).clone(),
     }
+}
+
+fn owner(tenant: &Tenant) -> Owner {
+    Owner { uid: tenant.uid.clone(), namespace: tenant.namespace.clone() }
 }

@@ -8,7 +8,7 @@ use scylla::client::session_builder::SessionBuilder;
 use secrecy::ExposeSecret;
 
 use super::{
-    admin_account, assert_reason, env, eventually, lines, operator_account, owner_uid, password, story,
+    admin_account, assert_reason, env, eventually, lines, operator_account, owner, password, story, stranger,
     tenant_id, timed,
 };
 
@@ -27,7 +27,7 @@ pub fn admin(credentials: Credentials) -> CqlAdmin {
 pub fn desired() -> CqlDesired {
     CqlDesired {
         name: format!("mt_{}", tenant_id()),
-        owner_uid: owner_uid(),
+        owner: owner(),
         password: password(),
         replication: BTreeMap::from([("datacenter1".to_owned(), 1)]),
     }
@@ -117,13 +117,13 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         })
         .await;
 
-        let removed = timed("cql remove", admin.remove(&desired.names())).await.unwrap();
+        let removed = timed("cql remove", admin.remove(&desired.claim())).await.unwrap();
         assert_eq!(removed, [format!("role {name}"), format!("keyspace {name}")]);
-        assert_eq!(admin.remove(&desired.names()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.remove(&desired.claim()).await.unwrap(), [""; 0]);
         assert_eq!(admin.observe(&desired).await.unwrap(), Default::default());
         eventually("nobody can log in", async || connect_as(&edited).await.is_err()).await;
     };
-    story(body, async { _ = admin.remove(&desired.names()).await }).await;
+    story(body, async { _ = admin.remove(&desired.claim()).await }).await;
 }
 
 #[tokio::test]
@@ -160,8 +160,8 @@ async fn one_tenant_gets_nothing_of_another() {
         }
     };
     let clean_up = async {
-        _ = admin.remove(&a.names()).await;
-        _ = admin.remove(&b.names()).await;
+        _ = admin.remove(&a.claim()).await;
+        _ = admin.remove(&b.claim()).await;
     };
     story(body, clean_up).await;
 }
@@ -174,21 +174,23 @@ async fn a_foreign_keyspace_is_reported_and_left_alone() {
         let options = "{'class': 'NetworkTopologyStrategy', 'datacenter1': 1}";
         by_hand(&[format!("CREATE KEYSPACE {name} WITH replication = {options}")]).await;
         assert_reason(admin.observe(&desired).await, "ResourceConflict");
-        assert_reason(admin.remove(&desired.names()).await, "ResourceConflict");
+        assert_reason(admin.remove(&desired.claim()).await, "ResourceConflict");
     };
     story(body, by_hand(&[format!("DROP KEYSPACE IF EXISTS {name}")])).await;
 }
 
 #[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
+async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
     let (admin, first) = (admin(operator_account("CQL")), desired());
-    let next = CqlDesired { owner_uid: owner_uid(), password: password(), ..first.clone() };
+    let next = CqlDesired { owner: owner(), password: password(), ..first.clone() };
+    let thief = CqlDesired { owner: stranger(), ..next.clone() };
     let body = async {
         converge(&admin, &first).await;
         let table = format!("CREATE TABLE {}.kept (id int PRIMARY KEY)", first.name);
         connect_as(&first).await.unwrap().query_unpaged(table, &[]).await.unwrap();
-        admin.release(&first.names()).await.unwrap();
+        admin.release(&first.claim()).await.unwrap();
         eventually("nobody can log in", async || connect_as(&first).await.is_err()).await;
+        assert_reason(admin.observe(&thief).await, "ResourceConflict");
         let changes = converge(&admin, &next).await;
         assert_eq!(changes[0], format!("take over the retained {}", first.name));
         assert_eq!(converge(&admin, &next).await, [""; 0]);
@@ -197,8 +199,8 @@ async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
         connect_as(&next).await.unwrap().query_unpaged(select, &[]).await.unwrap();
     };
     let clean_up = async {
-        _ = admin.remove(&next.names()).await;
-        _ = admin.remove(&first.names()).await;
+        _ = admin.remove(&next.claim()).await;
+        _ = admin.remove(&first.claim()).await;
     };
     story(body, clean_up).await;
 }

@@ -144,7 +144,7 @@ async fn many_reconciles_share_one_admin() {
     };
     let clean_up = async {
         futures_util::future::join_all(
-            tenants.iter().map(async |tenant| admin.remove(&tenant.names()).await),
+            tenants.iter().map(async |tenant| admin.remove(&tenant.claim()).await),
         )
         .await;
     };

@@ -11,7 +11,8 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use secrecy::ExposeSecret;
 
 use super::{
-    admin_account, assert_reason, env, lines, operator_account, owner_uid, password, story, tenant_id, timed,
+    admin_account, assert_reason, env, lines, operator_account, owner, password, story, stranger, tenant_id,
+    timed,
 };
 
 pub fn admin(credentials: Credentials) -> KafkaAdmin {
@@ -34,7 +35,7 @@ pub fn desired() -> KafkaDesired {
             topic("chat.events", 1, &[compact]),
         ],
         tenant,
-        owner_uid: owner_uid(),
+        owner: owner(),
         password: password(),
         quotas: BTreeMap::from([
             ("producer_byte_rate".to_owned(), 5_000_000.0),
@@ -97,7 +98,7 @@ async fn consume(client: &ClientConfig, group: &str, topic: &str) -> Result<(), 
 async fn tenant_is_made_kept_repaired_and_removed() {
     let (admin, mut desired) = (admin(operator_account("KAFKA")), desired());
     let tenant = desired.tenant.clone();
-    let names = desired.names();
+    let claim = desired.claim();
     let body = async {
         let made = timed("kafka create", converge(&admin, &desired)).await;
         assert_eq!(made.len(), 1 + 1 + 3 + 5 + 2, "{made:#?}");
@@ -163,16 +164,16 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         desired.recorded_topic_ids.remove(&send);
         assert_eq!(converge(&admin, &desired).await, [format!("create topic {send} (6 partitions)")]);
 
-        let removed = timed("kafka remove", admin.remove(&names)).await.unwrap();
+        let removed = timed("kafka remove", admin.remove(&claim)).await.unwrap();
         assert!(removed.contains(&format!("user {tenant}")), "{removed:#?}");
         assert!(removed.contains(&format!("topic {send}")), "{removed:#?}");
         assert!(removed.contains(&format!("group {tenant}.message")), "{removed:#?}");
-        assert_eq!(timed("kafka remove twice", admin.remove(&names)).await.unwrap(), [""; 0]);
+        assert_eq!(timed("kafka remove twice", admin.remove(&claim)).await.unwrap(), [""; 0]);
         desired.recorded_topic_ids.clear();
         let left = admin.observe(&desired).await.unwrap();
         assert_eq!(left, Default::default());
     };
-    story(body, async { _ = admin.remove(&names).await }).await;
+    story(body, async { _ = admin.remove(&claim).await }).await;
 }
 
 fn client_of_admin() -> ClientConfig {
@@ -205,8 +206,8 @@ async fn one_tenant_gets_nothing_of_another() {
         assert_reason(own_admin.observe(&b).await, "BackendRefused");
     };
     let clean_up = async {
-        _ = admin.remove(&a.names()).await;
-        _ = admin.remove(&b.names()).await;
+        _ = admin.remove(&a.claim()).await;
+        _ = admin.remove(&b.claim()).await;
     };
     story(body, clean_up).await;
 }
@@ -216,23 +217,25 @@ async fn a_foreign_tenant_is_reported_and_left_alone() {
     let (admin, first) = (admin(operator_account("KAFKA")), desired());
     let body = async {
         converge(&admin, &first).await;
-        let second = KafkaDesired { owner_uid: owner_uid(), ..first.clone() };
+        let second = KafkaDesired { owner: owner(), ..first.clone() };
         assert_reason(admin.observe(&second).await, "ResourceConflict");
-        assert_reason(admin.remove(&second.names()).await, "ResourceConflict");
+        assert_reason(admin.remove(&second.claim()).await, "ResourceConflict");
         assert_eq!(converge(&admin, &first).await, [""; 0]);
     };
-    story(body, async { _ = admin.remove(&first.names()).await }).await;
+    story(body, async { _ = admin.remove(&first.claim()).await }).await;
 }
 
 #[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
+async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
     let (admin, first) = (admin(operator_account("KAFKA")), desired());
-    let next = KafkaDesired { owner_uid: owner_uid(), password: password(), ..first.clone() };
+    let next = KafkaDesired { owner: owner(), password: password(), ..first.clone() };
+    let thief = KafkaDesired { owner: stranger(), ..next.clone() };
     let body = async {
         converge(&admin, &first).await;
         let send = format!("{}.message.send", first.tenant);
-        admin.release(&first.names()).await.unwrap();
+        admin.release(&first.claim()).await.unwrap();
         assert_eq!(produce(&client_of(&first), &send).await, Err(RDKafkaErrorCode::TopicAuthorizationFailed));
+        assert_reason(admin.observe(&thief).await, "ResourceConflict");
         let changes = converge(&admin, &next).await;
         assert_eq!(changes[0], format!("take over the retained {}.", first.tenant));
         assert_eq!(converge(&admin, &next).await, [""; 0]);
@@ -240,8 +243,8 @@ async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
         assert_eq!(produce(&client_of(&next), &send).await, Ok(()));
     };
     let clean_up = async {
-        _ = admin.remove(&next.names()).await;
-        _ = admin.remove(&first.names()).await;
+        _ = admin.remove(&next.claim()).await;
+        _ = admin.remove(&first.claim()).await;
     };
     story(body, clean_up).await;
 }

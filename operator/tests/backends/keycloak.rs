@@ -6,7 +6,7 @@ use reqwest::{Client, Method, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{admin_account, assert_reason, env, lines, owner_uid, password, story, tenant_id, timed};
+use super::{admin_account, assert_reason, env, lines, owner, password, story, stranger, tenant_id, timed};
 
 pub fn operator_account() -> Credentials {
     Credentials::new(env("KEYCLOAK_OPERATOR_CLIENT_ID"), env("KEYCLOAK_OPERATOR_CLIENT_SECRET"))
@@ -25,7 +25,7 @@ pub fn desired() -> KeycloakDesired {
         web_origins: vec![origin],
         roles: vec!["moderator".to_owned()],
         realm,
-        owner_uid: owner_uid(),
+        owner: owner(),
         registration_allowed: true,
         access_token_seconds: 300,
         auth_client_secret: password(),
@@ -174,12 +174,12 @@ async fn tenant_is_made_kept_repaired_and_removed() {
             call(&service_token(&desired).await, Method::GET, &format!("{realm}/users"), None).await;
         assert_eq!(status, StatusCode::OK);
 
-        let removed = timed("keycloak remove", admin.remove(&desired.names())).await.unwrap();
+        let removed = timed("keycloak remove", admin.remove(&desired.claim())).await.unwrap();
         assert_eq!(removed, [format!("realm {realm}")]);
-        assert_eq!(admin.remove(&desired.names()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.remove(&desired.claim()).await.unwrap(), [""; 0]);
         assert_eq!(admin.observe(&desired).await.unwrap(), Default::default());
     };
-    story(body, async { _ = admin.remove(&desired.names()).await }).await;
+    story(body, async { _ = admin.remove(&desired.claim()).await }).await;
 }
 
 #[tokio::test]
@@ -212,8 +212,8 @@ async fn one_tenant_gets_nothing_of_another() {
         assert!(claims(&intruder)["iss"].as_str().unwrap().ends_with(&format!("/realms/{}", b.realm)));
     };
     let clean_up = async {
-        _ = admin.remove(&a.names()).await;
-        _ = admin.remove(&b.names()).await;
+        _ = admin.remove(&a.claim()).await;
+        _ = admin.remove(&b.claim()).await;
     };
     story(body, clean_up).await;
 }
@@ -225,19 +225,21 @@ async fn a_foreign_realm_is_reported_and_left_alone() {
     let body = async {
         by_hand(Method::POST, "", Some(json!({ "realm": realm, "enabled": true }))).await;
         assert_reason(admin.observe(&desired).await, "ResourceConflict");
-        assert_reason(admin.remove(&desired.names()).await, "ResourceConflict");
+        assert_reason(admin.remove(&desired.claim()).await, "ResourceConflict");
     };
     story(body, async { _ = by_hand(Method::DELETE, &realm, None).await }).await;
 }
 
 #[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
+async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
     let (admin, first) = (admin(operator_account()), desired());
-    let next = KeycloakDesired { owner_uid: owner_uid(), auth_client_secret: password(), ..first.clone() };
+    let next = KeycloakDesired { owner: owner(), auth_client_secret: password(), ..first.clone() };
+    let thief = KeycloakDesired { owner: stranger(), ..next.clone() };
     let body = async {
         converge(&admin, &first).await;
-        admin.release(&first.names()).await.unwrap();
+        admin.release(&first.claim()).await.unwrap();
         assert!(person_token(&first, "nobody", "x").await.unwrap_err().to_lowercase().contains("realm"));
+        assert_reason(admin.observe(&thief).await, "ResourceConflict");
         let changes = converge(&admin, &next).await;
         assert_eq!(changes[0], format!("take over the retained realm {}", first.realm));
         assert_eq!(converge(&admin, &next).await, [""; 0]);
@@ -245,8 +247,8 @@ async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
         service_token(&next).await;
     };
     let clean_up = async {
-        _ = admin.remove(&next.names()).await;
-        _ = admin.remove(&first.names()).await;
+        _ = admin.remove(&next.claim()).await;
+        _ = admin.remove(&first.claim()).await;
     };
     story(body, clean_up).await;
 }

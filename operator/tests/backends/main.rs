@@ -11,7 +11,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use operator::backend::{BackendError, Credentials};
+use operator::backend::{BackendError, Credentials, Owner};
 
 mod cql;
 mod faults;
@@ -42,8 +42,14 @@ fn tenant_id() -> String {
     format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
 }
 
-fn owner_uid() -> String {
-    uuid::Uuid::new_v4().to_string()
+/// A resource of the namespace all tenants of these tests are in.
+fn owner() -> Owner {
+    Owner { uid: uuid::Uuid::new_v4().to_string(), namespace: "here".into() }
+}
+
+/// A resource of somebody else's namespace.
+fn stranger() -> Owner {
+    Owner { namespace: "elsewhere".into(), ..owner() }
 }
 
 fn password() -> secrecy::SecretString {

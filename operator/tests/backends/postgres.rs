@@ -7,7 +7,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row, raw_sql};
 
 use super::{
-    admin_account, assert_reason, env, lines, operator_account, owner_uid, password, story, tenant_id, timed,
+    admin_account, assert_reason, env, lines, operator_account, owner, password, story, stranger, tenant_id,
+    timed,
 };
 
 fn port() -> u16 {
@@ -20,7 +21,7 @@ pub fn admin(credentials: Credentials) -> PostgresAdmin {
 
 pub fn desired() -> PostgresDesired {
     let name = format!("mt_{}", tenant_id());
-    PostgresDesired { name, owner_uid: owner_uid(), password: password(), connection_limit: 20 }
+    PostgresDesired { name, owner: owner(), password: password(), connection_limit: 20 }
 }
 
 async fn connect(credentials: &Credentials, database: &str) -> Result<PgConnection, sqlx::Error> {
@@ -84,9 +85,9 @@ async fn tenant_is_made_kept_repaired_and_removed() {
             .execute(&mut session)
             .await
             .unwrap();
-        let removed = timed("postgres remove", admin.remove(&desired.names())).await.unwrap();
+        let removed = timed("postgres remove", admin.remove(&desired.claim())).await.unwrap();
         assert_eq!(removed, [format!("database {name}"), format!("role {name}")]);
-        assert_eq!(admin.remove(&desired.names()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.remove(&desired.claim()).await.unwrap(), [""; 0]);
         assert!(raw_sql("SELECT 1").execute(&mut session).await.is_err());
         let mut connection = connect(&admin_account("PG"), "postgres").await.unwrap();
         let left = "SELECT count(*) FROM (SELECT rolname FROM pg_roles UNION ALL SELECT datname FROM pg_database) AS n
@@ -94,7 +95,7 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         let left: i64 = sqlx::query(left).bind(&name).fetch_one(&mut connection).await.unwrap().get(0);
         assert_eq!(left, 0);
     };
-    story(body, async { _ = admin.remove(&desired.names()).await }).await;
+    story(body, async { _ = admin.remove(&desired.claim()).await }).await;
 }
 
 #[tokio::test]
@@ -121,8 +122,8 @@ async fn one_tenant_gets_nothing_of_another() {
         }
     };
     let clean_up = async {
-        _ = admin.remove(&a.names()).await;
-        _ = admin.remove(&b.names()).await;
+        _ = admin.remove(&a.claim()).await;
+        _ = admin.remove(&b.claim()).await;
     };
     story(body, clean_up).await;
 }
@@ -134,7 +135,7 @@ async fn a_foreign_role_is_reported_and_left_alone() {
     let body = async {
         by_hand(format!("CREATE ROLE {name} LOGIN")).await;
         assert_reason(admin.observe(&desired).await, "ResourceConflict");
-        assert_reason(admin.remove(&desired.names()).await, "ResourceConflict");
+        assert_reason(admin.remove(&desired.claim()).await, "ResourceConflict");
         by_hand(format!("COMMENT ON ROLE {name} IS 'posthouse.owner=somebody-else'")).await;
         assert_reason(admin.observe(&desired).await, "ResourceConflict");
     };
@@ -142,14 +143,16 @@ async fn a_foreign_role_is_reported_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
+async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
     let (admin, first) = (admin(operator_account("PG")), desired());
-    let next = PostgresDesired { owner_uid: owner_uid(), password: password(), ..first.clone() };
+    let next = PostgresDesired { owner: owner(), password: password(), ..first.clone() };
+    let thief = PostgresDesired { owner: stranger(), ..next.clone() };
     let body = async {
         converge(&admin, &first).await;
-        admin.release(&first.names()).await.unwrap();
+        admin.release(&first.claim()).await.unwrap();
         let tenant = Credentials { username: first.name.clone(), password: first.password.clone() };
         assert!(connect(&tenant, &first.name).await.is_err());
+        assert_reason(admin.observe(&thief).await, "ResourceConflict");
         let changes = converge(&admin, &next).await;
         assert_eq!(changes[0], format!("take over the retained role and database {}", first.name));
         assert_eq!(converge(&admin, &next).await, [""; 0]);
@@ -158,8 +161,8 @@ async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
         assert!(connect(&tenant, &next.name).await.is_ok());
     };
     let clean_up = async {
-        _ = admin.remove(&next.names()).await;
-        _ = admin.remove(&first.names()).await;
+        _ = admin.remove(&next.claim()).await;
+        _ = admin.remove(&first.claim()).await;
     };
     story(body, clean_up).await;
 }

@@ -7,7 +7,8 @@ use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Red
 use secrecy::ExposeSecret;
 
 use super::{
-    admin_account, assert_reason, env, lines, operator_account, owner_uid, password, story, tenant_id, timed,
+    admin_account, assert_reason, env, lines, operator_account, owner, password, story, stranger, tenant_id,
+    timed,
 };
 
 fn port() -> u16 {
@@ -19,7 +20,7 @@ pub fn admin(credentials: Credentials) -> RedisAdmin {
 }
 
 pub fn desired() -> RedisDesired {
-    RedisDesired { tenant: tenant_id(), owner_uid: owner_uid(), password: password() }
+    RedisDesired { tenant: tenant_id(), owner: owner(), password: password() }
 }
 
 fn account(desired: &RedisDesired) -> Credentials {
@@ -75,16 +76,16 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         for number in 0..50 {
             run(&mut session, &["SET", &format!("mt:{tenant}:{number}"), "x"]).await.unwrap();
         }
-        let removed = timed("redis remove", admin.remove(&desired.names())).await.unwrap();
+        let removed = timed("redis remove", admin.remove(&desired.claim())).await.unwrap();
         assert_eq!(removed, [format!("50 keys mt:{tenant}:*"), format!("user {tenant}")]);
-        assert_eq!(admin.remove(&desired.names()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.remove(&desired.claim()).await.unwrap(), [""; 0]);
         assert!(run(&mut session, &["PING"]).await.is_err(), "the open session ended");
         let mut connection = connect(&admin_account("REDIS")).await.unwrap();
         let keys: Vec<String> =
             cmd("KEYS").arg(format!("*{tenant}*")).query_async(&mut connection).await.unwrap();
         assert_eq!(keys, [""; 0]);
     };
-    story(body, async { _ = admin.remove(&desired.names()).await }).await;
+    story(body, async { _ = admin.remove(&desired.claim()).await }).await;
 }
 
 #[tokio::test]
@@ -129,8 +130,8 @@ async fn one_tenant_gets_nothing_of_another() {
         }
     };
     let clean_up = async {
-        _ = admin.remove(&a.names()).await;
-        _ = admin.remove(&b.names()).await;
+        _ = admin.remove(&a.claim()).await;
+        _ = admin.remove(&b.claim()).await;
     };
     story(body, clean_up).await;
 }
@@ -142,21 +143,23 @@ async fn a_foreign_user_is_reported_and_left_alone() {
     let body = async {
         by_hand(&["ACL", "SETUSER", &tenant, "on"]).await;
         assert_reason(admin.observe(&desired).await, "ResourceConflict");
-        assert_reason(admin.remove(&desired.names()).await, "ResourceConflict");
+        assert_reason(admin.remove(&desired.claim()).await, "ResourceConflict");
     };
     story(body, by_hand(&["ACL", "DELUSER", &tenant])).await;
 }
 
 #[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
+async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
     let (admin, first) = (admin(operator_account("REDIS")), desired());
-    let next = RedisDesired { owner_uid: owner_uid(), password: password(), ..first.clone() };
+    let next = RedisDesired { owner: owner(), password: password(), ..first.clone() };
+    let thief = RedisDesired { owner: stranger(), ..next.clone() };
     let body = async {
         converge(&admin, &first).await;
         let key = format!("mt:{}:k", first.tenant);
         run(&mut connect(&account(&first)).await.unwrap(), &["SET", &key, "kept"]).await.unwrap();
-        admin.release(&first.names()).await.unwrap();
+        admin.release(&first.claim()).await.unwrap();
         assert!(connect(&account(&first)).await.is_err());
+        assert_reason(admin.observe(&thief).await, "ResourceConflict");
         assert_eq!(converge(&admin, &next).await, [format!("take over the retained user {}", first.tenant)]);
         assert_eq!(converge(&admin, &next).await, [""; 0]);
         assert_reason(admin.observe(&first).await, "ResourceConflict");
@@ -164,8 +167,8 @@ async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner() {
         assert_eq!(kept, redis::Value::BulkString(b"kept".to_vec()));
     };
     let clean_up = async {
-        _ = admin.remove(&next.names()).await;
-        _ = admin.remove(&first.names()).await;
+        _ = admin.remove(&next.claim()).await;
+        _ = admin.remove(&first.claim()).await;
     };
     story(body, clean_up).await;
 }

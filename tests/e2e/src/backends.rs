@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use contracts::topic::{self, tenant_topic};
 use operator::backend::{
-    Credentials,
+    Credentials, Owner,
     kafka::{KafkaAdmin, KafkaDesired, KafkaObserved, TopicDesired},
 };
 use rdkafka::{
@@ -70,13 +70,22 @@ impl Stack {
         Ok(())
     }
 
+    /// Deletes a topic by hand, with what is in it.
+    pub async fn delete_topic(&self, topic: &str) -> anyhow::Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.kafka_config(&self.kafka_admin).create()?;
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let mut deleted = admin.delete_topics(&[topic], &options).await?;
+        deleted.pop().context("an answer for one topic")?.map_err(|(_, code)| code)?;
+        Ok(())
+    }
+
     /// Returns everything of a tenant in Kafka: topics, user, ACLs, quotas. What another owner's marker is on is an
     /// error.
-    pub async fn kafka_of(&self, tenant_id: &str, owner_uid: &str) -> anyhow::Result<KafkaObserved> {
+    pub async fn kafka_of(&self, tenant_id: &str, owner: &Owner) -> anyhow::Result<KafkaObserved> {
         let credentials = Credentials::new(&self.kafka_admin.username, self.kafka_admin.password.as_str());
         let desired = KafkaDesired {
             tenant: tenant_id.into(),
-            owner_uid: owner_uid.into(),
+            owner: owner.clone(),
             password: "none".into(),
             // Only their names are looked at.
             topics: [topic::MESSAGE_SEND, topic::MESSAGE_DELIVERED, topic::CHAT_EVENTS]
@@ -146,7 +155,8 @@ impl Stack {
     /// Returns what is left of a tenant in any backend, in words; empty when nothing is.
     pub async fn remains(&self, tenant_id: &str) -> anyhow::Result<Vec<String>> {
         let mut remains = Vec::new();
-        match self.kafka_of(tenant_id, "nobody").await {
+        let nobody = Owner { uid: "nobody".into(), namespace: "nowhere".into() };
+        match self.kafka_of(tenant_id, &nobody).await {
             Ok(found) if found == KafkaObserved::default() => {}
             Ok(found) => remains.push(format!("Kafka: {found:?}")),
             // Something is there that is not marked as ours, which is all that matters here.
@@ -218,9 +228,8 @@ pub struct Writes {
 }
 
 impl Stack {
-    /// Returns what shows a write by comparison with itself later, for tenants by their id and the UID of their
-    /// resource.
-    pub async fn writes(&self, tenants: &[(&str, String)]) -> anyhow::Result<Writes> {
+    /// Returns what shows a write by comparison with itself later, for tenants by their id and their resource.
+    pub async fn writes(&self, tenants: &[(&str, Owner)]) -> anyhow::Result<Writes> {
         let cql = self.cql(&self.cql_admin).await?;
         let rows =
             cql.query_unpaged("SELECT schema_version FROM system.local", ()).await?.into_rows_result()?;
@@ -234,8 +243,8 @@ impl Stack {
             .sum();
         let keycloak = self.keycloak().await?;
         let (mut kafka, mut realms) = (String::new(), String::new());
-        for (tenant, owner_uid) in tenants {
-            kafka += &format!("{:?}", self.kafka_of(tenant, owner_uid).await?);
+        for (tenant, owner) in tenants {
+            kafka += &format!("{:?}", self.kafka_of(tenant, owner).await?);
             realms += &keycloak.get(&format!("/admin/realms/{tenant}")).await?.to_string();
         }
         Ok(Writes {

@@ -15,6 +15,7 @@ use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, ListParams, LogParams, Patch, PatchParams, PropagationPolicy},
 };
+use operator::backend::Owner;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -113,9 +114,10 @@ impl Cluster {
         Ok(took)
     }
 
-    /// Returns the UID of a tenant's resource, which marks everything it owns.
-    pub async fn uid(&self, name: &str) -> anyhow::Result<String> {
-        self.tenants(name).get(name).await?.metadata.uid.context("an object of the server has a UID")
+    /// Returns what marks everything that a tenant's resource owns.
+    pub async fn owner(&self, name: &str) -> anyhow::Result<Owner> {
+        let uid = self.tenants(name).get(name).await?.metadata.uid;
+        Ok(Owner { uid: uid.context("an object of the server has a UID")?, namespace: name.to_owned() })
     }
 
     /// Returns a tenant's condition.

@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::{Context, ensure};
 use contracts::{
-    ChatId, DeviceId, UserId,
+    ChatId, DeviceId, ErrorCode, UserId,
     api::{ChatKind, CreateChatRequest, RegisterRequest},
     wire::{MAX_HISTORY_LIMIT, Message},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use posthouse::client::{Event, Identity, Messenger, Origin, Session};
+use posthouse::client::{ClientError, Event, Identity, Messenger, Origin, Session};
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::eventually;
@@ -45,6 +45,13 @@ impl Person {
             .buffered(REGISTRATIONS_AT_ONCE)
             .try_collect()
             .await
+    }
+
+    /// Signs in anew, as after the messenger was away.
+    pub async fn sign_in_again(self) -> anyhow::Result<Self> {
+        let Self { identity, password } = self;
+        let identity = Identity::sign_in(identity.messenger(), identity.username(), &password).await?;
+        Ok(Self { identity, password })
     }
 
     pub fn id(&self) -> UserId {
@@ -178,5 +185,16 @@ impl Online {
 impl Drop for Online {
     fn drop(&mut self) {
         self.reader.abort();
+    }
+}
+
+/// Fails when a call was not refused with this code.
+pub fn refused<T>(outcome: Result<T, ClientError>, code: ErrorCode) -> anyhow::Result<()> {
+    match outcome {
+        Ok(_) => anyhow::bail!("it was accepted, and should be refused with {code}"),
+        Err(error) => {
+            ensure!(error.code() == Some(code), "it should be refused with {code}: {error}");
+            Ok(())
+        }
     }
 }

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context, ensure};
+use contracts::{ErrorCode, api::RegisterRequest};
 use crds::{MessengerCell, MessengerTenant};
 use e2e::{
     World,
     cluster::{OPERATOR_NAMESPACE, refusal},
     eventually,
-    people::Person,
+    people::{Person, refused},
     say,
     stack::{Backend, Signal, Stack, root},
     story,
@@ -103,12 +104,15 @@ async fn an_operator_killed_at_any_moment_converges() {
         ));
 
         let edit = json!({ "deletionPolicy": "Delete", "kafka": { "retention": "24h" },
-            "services": { "user": { "replicas": 2 } } });
+            "identity": { "registration": "InviteOnly" }, "services": { "user": { "replicas": 2 } } });
         world.cluster.apply_tenant(name, edit).await?;
         kill_operator_at_random(world, 2).await?;
         world.cluster.await_ready(name, CONVERGENCE).await?;
         let retention = world.stack.topic_setting(&format!("{name}.message.send"), "retention.ms").await?;
         ensure!(retention == "86400000", "the retention is {retention}");
+        let stranger =
+            RegisterRequest { username: "ann".into(), password: "correct horse".into(), display_name: None };
+        refused(world.stack.messenger(name).register(&stranger).await, ErrorCode::PermissionDenied)?;
 
         world.cluster.tenants(name).delete(name, &DeleteParams::default()).await?;
         kill_operator_at_random(world, 2).await?;
@@ -195,19 +199,121 @@ async fn of_two_tenants_with_one_id_the_oldest_wins() {
         world.cluster.delete_tenant(name, CONVERGENCE).await?;
         await_namespace_end(world, name).await?;
         world.cluster.await_ready("acme", CONVERGENCE).await?;
-        let uid = world.cluster.uid("acme").await?;
-        let before = world.stack.kafka_of("acme", &uid).await?;
+        let owner = world.cluster.owner("acme").await?;
+        let before = world.stack.kafka_of("acme", &owner).await?;
         world.cluster.apply_tenant_as(name, "acme", json!({ "deletionPolicy": "Delete" })).await?;
         let message = world.cluster.await_reason(name, "Ready", "ResourceConflict", MINUTE).await?;
         ensure!(message.contains("acme"), "the message does not name the winner: {message}");
         let deployments = world.cluster.deployments(name).list(&ListParams::default()).await?;
         ensure!(deployments.items.is_empty(), "the loser has Deployments");
         world.cluster.delete_tenant(name, MINUTE).await?;
-        ensure!(world.stack.kafka_of("acme", &uid).await? == before, "the winner's Kafka objects changed");
+        ensure!(world.stack.kafka_of("acme", &owner).await? == before, "the winner's Kafka objects changed");
         world.cluster.await_ready("acme", MINUTE).await?;
         Ok(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace_only() {
+    story(LIMIT, async |world: &World| {
+        let (name, stranger) = ("e2ekept", "e2ethief");
+        world.cluster.delete_tenant(stranger, CONVERGENCE).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
+        await_namespace_end(world, name).await?;
+        await_namespace_end(world, stranger).await?;
+
+        // What an earlier story that failed has left would be taken over here.
+        world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Retain" })).await?;
+        world.cluster.await_ready(name, CONVERGENCE).await?;
+        let messenger = world.stack.messenger(name);
+        let (ann, ben) =
+            (Person::register(&messenger, "ann").await?, Person::register(&messenger, "ben").await?);
+        let chat = ann.direct_chat(&ben).await?;
+        let online = ann.online(&[chat]).await;
+        let seq = online.say(chat, "to be continued").await?;
+        drop(online);
+        world.cluster.delete_tenant(name, MINUTE).await?;
+        let kept = world.stack.remains(name).await?;
+
+        world.cluster.apply_tenant_as(stranger, name, json!({ "deletionPolicy": "Delete" })).await?;
+        for part in ["KafkaReady", "StoreReady", "IdentityReady", "DatabaseReady", "CacheReady"] {
+            let message = world.cluster.await_reason(stranger, part, "ResourceConflict", MINUTE).await?;
+            ensure!(message.contains(&format!("kept for namespace {name}")), "{part}: {message}");
+        }
+        world.cluster.delete_tenant(stranger, MINUTE).await?;
+        ensure!(world.stack.remains(name).await? == kept, "a stranger's policy Delete removed kept data");
+
+        await_namespace_end(world, name).await?;
+        world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
+        world.cluster.await_ready(name, CONVERGENCE).await?;
+        let ann = ann.sign_in_again().await?;
+        let online = ann.online(&[chat]).await;
+        online.sees(chat, seq, MINUTE).await?;
+        let next = online.say(chat, "continued").await?;
+        ensure!(next == seq + 1, "after {seq} comes {next}");
+        let bodies: Vec<_> = ann.history(chat).await?.into_iter().map(|message| message.body).collect();
+        ensure!(bodies == ["to be continued", "continued"], "{bodies:?}");
+        drop(online);
+        world.cluster.delete_tenant(name, MINUTE).await?;
+        let remains = world.stack.remains(name).await?;
+        ensure!(remains.is_empty(), "left behind: {remains:#?}");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_lost_is_made_anew_when_somebody_accepts_it_and_no_message_is_lost() {
+    story(LIMIT, async |world: &World| {
+        let name = "e2elost";
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
+        await_namespace_end(world, name).await?;
+        world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
+        world.cluster.await_ready(name, CONVERGENCE).await?;
+        let messenger = world.stack.messenger(name);
+        let (ann, ben) =
+            (Person::register(&messenger, "ann").await?, Person::register(&messenger, "ben").await?);
+        let chat = ann.direct_chat(&ben).await?;
+        let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+        let before = ann_online.say(chat, "before").await?;
+
+        world.stack.delete_topic(&format!("{name}.message.send")).await?;
+        let message = world.cluster.await_reason(name, "KafkaReady", "DataLoss", CONVERGENCE).await?;
+        let consent = format!("annotate mt {name} {}=kafka", crds::ACCEPT_LOSS_ANNOTATION);
+        ensure!(message.contains(&consent), "the message does not say how to go on: {message}");
+        let began = Instant::now();
+        annotate(world, name, crds::ACCEPT_LOSS_ANNOTATION, "kafka").await?;
+        world.cluster.await_reason(name, "KafkaReady", "InSync", CONVERGENCE).await?;
+        world.cluster.await_ready(name, CONVERGENCE).await?;
+        eventually("the consent is taken away again", MINUTE, || async {
+            let tenant = world.cluster.tenants(name).get(name).await?;
+            let left = tenant.annotations().get(crds::ACCEPT_LOSS_ANNOTATION);
+            ensure!(left.is_none(), "it is still there");
+            Ok(())
+        })
+        .await?;
+        say(format!("a lost topic was made anew {:.1} s after the consent", began.elapsed().as_secs_f64()));
+
+        let after =
+            eventually("messages are stored again", CONVERGENCE, || ann_online.say(chat, "after")).await?;
+        ensure!(after > before, "after {before} comes {after}");
+        ben_online.sees(chat, after, MINUTE).await?;
+        let history = ben.history(chat).await?;
+        let seqs: Vec<_> = history.iter().map(|message| message.seq).collect();
+        ensure!(seqs == (before..=after).collect::<Vec<_>>(), "seqs {seqs:?}");
+        ensure!(history[0].body == "before", "{history:?}");
+        drop((ann_online, ben_online));
+        world.cluster.delete_tenant(name, MINUTE).await?;
+        Ok(())
+    })
+    .await;
+}
+
+async fn annotate(world: &World, name: &str, key: &str, value: &str) -> anyhow::Result<()> {
+    let patch = json!({ "metadata": { "annotations": { key: value } } });
+    world.cluster.tenants(name).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,13 @@ use contracts::{
         ClientFrame, CloseCode, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, Send, ServerFrame,
     },
 };
-use e2e::{World, people::Person, story};
+use e2e::{
+    World,
+    people::{Person, refused},
+    story,
+};
 use futures_util::{SinkExt, StreamExt};
-use posthouse::client::{ClientError, Messenger, Socket};
+use posthouse::client::{Messenger, Socket};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Raw;
 
@@ -249,16 +253,6 @@ async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
         Ok(())
     })
     .await;
-}
-
-fn refused<T>(outcome: Result<T, ClientError>, code: ErrorCode) -> anyhow::Result<()> {
-    match outcome {
-        Ok(_) => anyhow::bail!("it was accepted, and should be refused with {code}"),
-        Err(error) => {
-            ensure!(error.code() == Some(code), "it should be refused with {code}: {error}");
-            Ok(())
-        }
-    }
 }
 
 async fn connect(person: &Person) -> anyhow::Result<Socket> {

@@ -25,7 +25,7 @@ async fn a_steady_tenant_causes_no_write() {
         let mut tenants = Vec::new();
         for tenant in ["acme", "globex"] {
             world.cluster.await_ready(tenant, Duration::from_secs(90)).await?;
-            tenants.push((tenant, world.cluster.uid(tenant).await?));
+            tenants.push((tenant, world.cluster.owner(tenant).await?));
         }
         let names: Vec<&str> = tenants.iter().map(|(tenant, _)| *tenant).collect();
         let mut audit = Audit::open()?;

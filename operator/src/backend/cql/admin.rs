@@ -18,11 +18,9 @@ use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
 use super::hash::bcrypt_hash;
-use super::{
-    CqlChange, CqlDesired, CqlFlavor, CqlNames, CqlObserved, Permission, RoleObserved, wanted_replication,
-};
+use super::{CqlChange, CqlDesired, CqlFlavor, CqlObserved, Permission, RoleObserved, wanted_replication};
 use crate::backend::{
-    BackendError, Credentials, Ownership, RELEASED, System, identifier, literal, one_line, within,
+    BackendError, Claim, Credentials, Owner, Ownership, System, identifier, literal, one_line, within,
 };
 
 /// Connecting and logging in: a healthy node takes 150 ms, most of it bcrypt.
@@ -55,7 +53,7 @@ impl CqlAdmin {
         let replication = self.replication(name).await?;
         let role = self.role(name, desired.password.expose_secret()).await?;
         let something = replication.is_some() || role.is_some();
-        let ownership = self.ownership(name, something, &desired.owner_uid).await?;
+        let ownership = self.ownership(name, something, &desired.owner).await?;
         let permissions = if role.is_some() { self.permissions(name).await? } else { BTreeSet::new() };
         Ok(CqlObserved { ownership, replication, role, permissions })
     }
@@ -99,12 +97,12 @@ impl CqlAdmin {
     }
 
     /// Removes the tenant's role, which ends its access, and its keyspace with all tables. Says what was there.
-    pub async fn remove(&self, names: &CqlNames) -> Result<Vec<String>, BackendError> {
-        let name = identifier(System::Cql, &names.name)?;
+    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+        let name = identifier(System::Cql, &claim.name)?;
         let keyspace = self.replication(name).await?.is_some();
         let role = self.role(name, "").await?.is_some();
         let mut removed = Vec::new();
-        if self.ownership(name, keyspace || role, &names.owner_uid).await? == Ownership::Absent {
+        if self.ownership(name, keyspace || role, &claim.owner).await? == Ownership::Absent {
             return Ok(removed);
         }
         if role {
@@ -121,19 +119,21 @@ impl CqlAdmin {
     }
 
     /// Lets a retained tenant go: its data stays, its role is dropped, and the next owner may take it over.
-    pub async fn release(&self, names: &CqlNames) -> Result<(), BackendError> {
-        let name = identifier(System::Cql, &names.name)?;
+    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let name = identifier(System::Cql, &claim.name)?;
         let something = self.replication(name).await?.is_some();
-        if self.ownership(name, something, &names.owner_uid).await? != Ownership::Ours {
+        if self.ownership(name, something, &claim.owner).await? != Ownership::Ours {
             return Ok(());
         }
         self.change(&format!("drop role {name}"), &format!("DROP ROLE IF EXISTS {name}")).await?;
-        self.run(&format!("release {name}"), &owner_row(name, RELEASED), READ_TIMEOUT).await.map(|_| ())
+        self.run(&format!("release {name}"), &owner_row(name, &claim.owner.released()), READ_TIMEOUT)
+            .await
+            .map(|_| ())
     }
 
     /// Writes the owner's row; makes the operator's own table when it is not there yet.
     async fn mark(&self, desired: &CqlDesired, action: &str) -> Result<(), BackendError> {
-        let row = owner_row(&desired.name, &desired.owner_uid);
+        let row = owner_row(&desired.name, &desired.owner.uid);
         if self.run(action, &row, READ_TIMEOUT).await.is_ok() {
             return Ok(());
         }
@@ -148,12 +148,7 @@ impl CqlAdmin {
         self.run(action, &row, READ_TIMEOUT).await.map(|_| ())
     }
 
-    async fn ownership(
-        &self,
-        name: &str,
-        something: bool,
-        owner_uid: &str,
-    ) -> Result<Ownership, BackendError> {
+    async fn ownership(&self, name: &str, something: bool, owner: &Owner) -> Result<Ownership, BackendError> {
         let select =
             format!("SELECT owner_uid FROM posthouse_operator.owners WHERE name = {}", literal(name));
         let marker = match self.run(&format!("read the owner of {name}"), &select, READ_TIMEOUT).await {
@@ -168,7 +163,7 @@ impl CqlAdmin {
         if marker.is_none() && !something {
             return Ok(Ownership::Absent);
         }
-        Ownership::of(System::Cql, &format!("keyspace or role {name}"), marker.as_deref(), owner_uid)
+        Ownership::of(System::Cql, &format!("keyspace or role {name}"), marker.as_deref(), owner)
     }
 
     async fn replication(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, BackendError> {

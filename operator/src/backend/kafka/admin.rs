@@ -8,9 +8,10 @@ use kafka_protocol::protocol::Request;
 use secrecy::SecretString;
 
 use super::wire::{Connection, WireError};
-use super::{Acl, KafkaChange, KafkaDesired, KafkaNames, KafkaObserved, TopicObserved, UserObserved, plan};
+use super::{Acl, KafkaChange, KafkaDesired, KafkaObserved, TopicObserved, UserObserved, plan};
 use crate::backend::{
-    BackendError, Credentials, IdlePool, Ownership, PasswordMemo, RELEASED, System, one_line, within,
+    BackendError, Claim, Credentials, IdlePool, Owner, Ownership, PasswordMemo, RELEASED, System, one_line,
+    within,
 };
 
 /// Connecting and logging in: a healthy broker takes 5 ms, a refused login 300 ms (the broker delays it on purpose).
@@ -52,7 +53,7 @@ impl KafkaAdmin {
         let exists = self.has_user(user).await?;
         let quotas = self.quotas(user).await?;
         let something = exists || !topics.is_empty() || !acls.is_empty();
-        let ownership = ownership(&acls, something, user, &desired.owner_uid)?;
+        let ownership = ownership(&acls, something, user, &desired.owner)?;
         let login = match exists {
             false => UserObserved::Absent,
             true if self.verify(user, &desired.password).await? => UserObserved::Verified,
@@ -120,8 +121,8 @@ impl KafkaAdmin {
                 let gone = self.acls(user).await?.is_empty() && !self.has_user(user).await?;
                 Ok(gone && self.quotas(user).await?.is_empty() && self.topic_names(prefix).await?.is_empty())
             }
-            Expected::Released { user } => {
-                Ok(self.acls(user).await? == BTreeSet::from([Acl::marker(RELEASED)]))
+            Expected::Released { user, marker } => {
+                Ok(self.acls(user).await? == BTreeSet::from([marker.clone()]))
             }
         }
     }
@@ -135,9 +136,9 @@ impl KafkaAdmin {
         let user = &desired.tenant;
         match &run[0] {
             KafkaChange::TakeOwnership { released, .. } => {
-                let results = self.create_acls(user, &[Acl::marker(&desired.owner_uid)]).await?;
+                let results = self.create_acls(user, &[Acl::marker(&desired.owner.uid)]).await?;
                 if *released && results.iter().all(Result::is_ok) {
-                    self.delete_acls(user, &[Acl::marker(RELEASED)]).await?;
+                    self.delete_acls(user, &[Acl::marker(&desired.owner.released())]).await?;
                 }
                 Ok(results)
             }
@@ -208,14 +209,14 @@ impl KafkaAdmin {
 
     /// Removes everything of the tenant and says what was there. Rights go first: a session that is open outlives its
     /// user, but not its ACLs. The owner marker goes last, so that a removal cut short can be repeated.
-    pub async fn remove(&self, names: &KafkaNames) -> Result<Vec<String>, BackendError> {
-        let user = &names.tenant;
+    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+        let user = &claim.name;
         let prefix = format!("{user}.");
         let acls = self.acls(user).await?;
         let topics = self.topic_names(&prefix).await?;
         let exists = self.has_user(user).await?;
         let something = exists || !topics.is_empty() || !acls.is_empty();
-        if ownership(&acls, something, user, &names.owner_uid)? == Ownership::Absent {
+        if ownership(&acls, something, user, &claim.owner)? == Ownership::Absent {
             return Ok(Vec::new());
         }
         let mut removed = Vec::new();
@@ -243,17 +244,18 @@ impl KafkaAdmin {
     }
 
     /// Lets a retained tenant go: its data stays, and the next owner may take it over. Its user loses all rights.
-    pub async fn release(&self, names: &KafkaNames) -> Result<(), BackendError> {
-        let user = &names.tenant;
+    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let user = &claim.name;
         let acls = self.acls(user).await?;
-        match ownership(&acls, !acls.is_empty(), user, &names.owner_uid)? {
+        match ownership(&acls, !acls.is_empty(), user, &claim.owner)? {
             Ownership::Absent | Ownership::Released => return Ok(()),
             Ownership::Ours => {}
         }
-        all(self.create_acls(user, &[Acl::marker(RELEASED)]).await?)?;
+        let marker = Acl::marker(&claim.owner.released());
+        all(self.create_acls(user, std::slice::from_ref(&marker)).await?)?;
         let old: Vec<_> = acls.into_iter().collect();
         all(self.delete_acls(user, &old).await?)?;
-        self.settle(Expected::Released { user }).await;
+        self.settle(Expected::Released { user, marker }).await;
         Ok(())
     }
 
@@ -370,23 +372,24 @@ impl KafkaAdmin {
 enum Expected<'a> {
     Applied(&'a KafkaDesired, Vec<&'a KafkaChange>),
     Removed { user: &'a str, prefix: &'a str },
-    Released { user: &'a str },
+    Released { user: &'a str, marker: Acl },
 }
 
 fn ownership(
     acls: &BTreeSet<Acl>,
     something: bool,
     tenant: &str,
-    owner_uid: &str,
+    owner: &Owner,
 ) -> Result<Ownership, BackendError> {
     if !something {
         return Ok(Ownership::Absent);
     }
     let owners: BTreeSet<&str> = acls.iter().filter_map(Acl::owner).collect();
     // Two markers stand side by side while ownership passes on; ours decides.
-    let marker = owners.get(owner_uid).or_else(|| owners.iter().find(|owner| **owner != RELEASED));
-    let marker = marker.or_else(|| owners.get(RELEASED)).copied();
-    Ownership::of(System::Kafka, &format!("user {tenant} or its topics"), marker, owner_uid)
+    let at_work = |found: &&&str| !found.starts_with(RELEASED);
+    let marker = owners.get(owner.uid.as_str()).or_else(|| owners.iter().find(at_work));
+    let marker = marker.or_else(|| owners.first()).copied();
+    Ownership::of(System::Kafka, &format!("user {tenant} or its topics"), marker, owner)
 }
 
 fn all(results: Vec<Result<(), BackendError>>) -> Result<(), BackendError> {

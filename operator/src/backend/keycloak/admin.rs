@@ -10,8 +10,10 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::representation::{OWNER, client_fields, realm_fields, whole_realm};
-use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakNames, KeycloakObserved, diff};
-use crate::backend::{BackendError, Credentials, Ownership, RELEASED, System, identifier, one_line};
+use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, diff};
+use crate::backend::{
+    BackendError, Claim, Credentials, Holder, Owner, Ownership, System, identifier, one_line,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Reads take 0.1 s at most when all is well.
@@ -53,7 +55,7 @@ impl KeycloakAdmin {
     /// Reads what the tenant has. Writes nothing.
     pub async fn observe(&self, desired: &KeycloakDesired) -> Result<KeycloakObserved, BackendError> {
         let realm = identifier(System::Keycloak, &desired.realm)?;
-        let Some((found, ownership)) = self.realm(realm, &desired.owner_uid).await? else {
+        let Some((found, ownership)) = self.realm(realm, &desired.owner).await? else {
             return Ok(KeycloakObserved::default());
         };
         let ids = self.clients(realm).await?;
@@ -124,9 +126,9 @@ impl KeycloakAdmin {
     }
 
     /// Removes the tenant's realm with everybody in it. Says what was there.
-    pub async fn remove(&self, names: &KeycloakNames) -> Result<Vec<String>, BackendError> {
-        let realm = identifier(System::Keycloak, &names.realm)?;
-        if self.realm(realm, &names.owner_uid).await?.is_none() {
+    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+        let realm = identifier(System::Keycloak, &claim.name)?;
+        if self.realm(realm, &claim.owner).await?.is_none() {
             return Ok(Vec::new());
         }
         let action = format!("delete realm {realm}");
@@ -138,30 +140,34 @@ impl KeycloakAdmin {
     }
 
     /// Lets a retained tenant go: its people stay, nobody can sign in, and the next owner may take it over.
-    pub async fn release(&self, names: &KeycloakNames) -> Result<(), BackendError> {
-        let realm = identifier(System::Keycloak, &names.realm)?;
-        match self.realm(realm, &names.owner_uid).await? {
+    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let realm = identifier(System::Keycloak, &claim.name)?;
+        match self.realm(realm, &claim.owner).await? {
             Some((_, Ownership::Ours)) => {}
             _ => return Ok(()),
         }
-        let fields = json!({ "enabled": false, "attributes": { OWNER: RELEASED } });
+        let fields = json!({ "enabled": false, "attributes": { OWNER: claim.owner.released() } });
         self.set_realm(realm, fields, &format!("release realm {realm}")).await
     }
 
     /// Returns the realm, `None` when there is none. A realm the operator did not make answers 403.
-    async fn realm(&self, realm: &str, owner_uid: &str) -> Result<Option<(Value, Ownership)>, BackendError> {
+    async fn realm(&self, realm: &str, owner: &Owner) -> Result<Option<(Value, Ownership)>, BackendError> {
         let (status, text) = self.send(Method::GET, realm, None).await?;
         match status {
             StatusCode::NOT_FOUND => return Ok(None),
             StatusCode::FORBIDDEN => {
                 let object = format!("realm {realm}");
-                return Err(BackendError::Conflict { system: System::Keycloak, object, owner: None });
+                return Err(BackendError::Conflict {
+                    system: System::Keycloak,
+                    object,
+                    holder: Holder::Unknown,
+                });
             }
             _ => {}
         }
         let found = self.read(&format!("read realm {realm}"), status, &text)?;
         let marker = found["attributes"][OWNER].as_str();
-        let ownership = Ownership::of(System::Keycloak, &format!("realm {realm}"), marker, owner_uid)?;
+        let ownership = Ownership::of(System::Keycloak, &format!("realm {realm}"), marker, owner)?;
         Ok(Some((found, ownership)))
     }
 

@@ -38,7 +38,7 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         access_token_lifespan: Some(desired.access_token_seconds),
         sso_session_idle_timeout: Some(SESSION_IDLE_SECONDS),
         sso_session_max_lifespan: Some(SESSION_MAX_SECONDS),
-        attributes: map([(OWNER, &desired.owner_uid)]),
+        attributes: map([(OWNER, &desired.owner.uid)]),
         ..Default::default()
     }
 }

@@ -7,12 +7,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
 
 use super::verifier::scram_verifier;
-use super::{
-    DatabaseObserved, PostgresChange, PostgresDesired, PostgresNames, PostgresObserved, RoleObserved,
-};
+use super::{DatabaseObserved, PostgresChange, PostgresDesired, PostgresObserved, RoleObserved};
 use crate::backend::{
-    BackendError, Credentials, IdlePool, Ownership, PasswordMemo, RELEASED, System, identifier, literal,
-    one_line,
+    BackendError, Claim, Credentials, Holder, IdlePool, Owner, Ownership, PasswordMemo, System, identifier,
+    literal, one_line,
 };
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -53,7 +51,7 @@ impl PostgresAdmin {
     /// Reads what the tenant has. Writes nothing; a password not yet known to work is tried by a login as the tenant.
     pub async fn observe(&self, desired: &PostgresDesired) -> Result<PostgresObserved, BackendError> {
         let name = identifier(System::Postgres, &desired.name)?;
-        let mut observed = self.read(name, &desired.owner_uid).await?;
+        let mut observed = self.read(name, &desired.owner).await?;
         if let Some(role) = &mut observed.role {
             role.password_matches = self.verify(name, &desired.password).await?;
         }
@@ -67,7 +65,7 @@ impl PostgresAdmin {
         change: &PostgresChange,
     ) -> Result<(), BackendError> {
         let name = identifier(System::Postgres, &desired.name)?;
-        let marker = literal(&format!("{MARKER}{}", desired.owner_uid));
+        let marker = literal(&format!("{MARKER}{}", desired.owner.uid));
         let verifier = || literal(&scram_verifier(desired.password.expose_secret()));
         let action = change.to_string();
         match change {
@@ -114,9 +112,9 @@ impl PostgresAdmin {
     }
 
     /// Removes the tenant's database, with the sessions in it, and its role. Says what was there.
-    pub async fn remove(&self, names: &PostgresNames) -> Result<Vec<String>, BackendError> {
-        let name = identifier(System::Postgres, &names.name)?;
-        let observed = self.read(name, &names.owner_uid).await?;
+    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+        let name = identifier(System::Postgres, &claim.name)?;
+        let observed = self.read(name, &claim.owner).await?;
         let mut removed = Vec::new();
         let Some(role) = observed.role else { return Ok(removed) };
         self.passwords.forget(name);
@@ -137,13 +135,13 @@ impl PostgresAdmin {
     }
 
     /// Lets a retained tenant go: its data stays, nobody can log in, and the next owner may take it over.
-    pub async fn release(&self, names: &PostgresNames) -> Result<(), BackendError> {
-        let name = identifier(System::Postgres, &names.name)?;
-        if self.read(name, &names.owner_uid).await?.ownership != Ownership::Ours {
+    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let name = identifier(System::Postgres, &claim.name)?;
+        if self.read(name, &claim.owner).await?.ownership != Ownership::Ours {
             return Ok(());
         }
         self.passwords.forget(name);
-        let marker = literal(&format!("{MARKER}{RELEASED}"));
+        let marker = literal(&format!("{MARKER}{}", claim.owner.released()));
         let statement =
             format!("BEGIN; ALTER ROLE {name} NOLOGIN; COMMENT ON ROLE {name} IS {marker}; COMMIT");
         self.run(&format!("release role {name}"), statement).await
@@ -155,21 +153,25 @@ impl PostgresAdmin {
     }
 
     /// Reads role and database. Leaves `password_matches` false.
-    async fn read(&self, name: &str, owner_uid: &str) -> Result<PostgresObserved, BackendError> {
+    async fn read(&self, name: &str, owner: &Owner) -> Result<PostgresObserved, BackendError> {
         let rows = self.rows(name).await;
         let (role, database) = rows.map_err(|error| self.classify(&format!("read role {name}"), error))?;
         if let Some((owner, _)) = &database
             && (role.is_none() || owner != name)
         {
             let (system, object) = (System::Postgres, format!("database {name}"));
-            return Err(BackendError::Conflict { system, object, owner: Some(owner.clone()) });
+            return Err(BackendError::Conflict {
+                system,
+                object,
+                holder: Holder::Other { owner: owner.clone() },
+            });
         }
         let database = database.map(|(_, open_to_all)| DatabaseObserved { open_to_all });
         let Some((role, comment)) = role else {
             return Ok(PostgresObserved { ownership: Ownership::Absent, role: None, database });
         };
         let marker = comment.as_deref().and_then(|comment| comment.strip_prefix(MARKER));
-        let ownership = Ownership::of(System::Postgres, &format!("role {name}"), marker, owner_uid)?;
+        let ownership = Ownership::of(System::Postgres, &format!("role {name}"), marker, owner)?;
         Ok(PostgresObserved { ownership, role: Some(role), database })
     }
 

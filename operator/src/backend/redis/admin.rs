@@ -10,9 +10,9 @@ use redis::{
 };
 use secrecy::ExposeSecret;
 
-use super::{COMMANDS, MARKER, RedisChange, RedisDesired, RedisNames, RedisObserved, UserObserved};
+use super::{COMMANDS, MARKER, RedisChange, RedisDesired, RedisObserved, UserObserved};
 use crate::backend::{
-    BackendError, Credentials, IdlePool, Ownership, RELEASED, System, one_line, sha256, within,
+    BackendError, Claim, Credentials, IdlePool, Owner, Ownership, System, one_line, sha256, within,
 };
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,7 +39,7 @@ impl RedisAdmin {
     /// Reads what the tenant has. Writes nothing.
     pub async fn observe(&self, desired: &RedisDesired) -> Result<RedisObserved, BackendError> {
         let Some(user) = self.user(&desired.tenant).await? else { return Ok(RedisObserved::default()) };
-        let ownership = user.ownership(&desired.tenant, &desired.owner_uid)?;
+        let ownership = user.ownership(&desired.tenant, &desired.owner)?;
         let reference = self.user(&reference()).await?;
         let commands_match = reference.is_some_and(|reference| reference.commands == user.commands);
         let password_matches = user.passwords == [hex(&sha256(&desired.password))];
@@ -58,7 +58,7 @@ impl RedisAdmin {
         set.arg(format!("#{}", hex(&sha256(&desired.password))));
         set.arg(desired.keys())
             .arg(desired.channels())
-            .arg(format!("({MARKER}{})", desired.owner_uid))
+            .arg(format!("({MARKER}{})", desired.owner.uid))
             .arg(&COMMANDS);
         let action = change.to_string();
         self.call::<()>(&action, &set).await?;
@@ -69,34 +69,33 @@ impl RedisAdmin {
     }
 
     /// Removes the tenant's user, which ends its sessions, and its keys. Says what was there.
-    pub async fn remove(&self, names: &RedisNames) -> Result<Vec<String>, BackendError> {
+    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
         let mut removed = Vec::new();
-        let Some(user) = self.user(&names.tenant).await? else { return Ok(removed) };
-        user.ownership(&names.tenant, &names.owner_uid)?;
+        let Some(user) = self.user(&claim.name).await? else { return Ok(removed) };
+        user.ownership(&claim.name, &claim.owner)?;
         // The user is switched off first and deleted last: a removal cut short is found and repeated.
-        let action = format!("lock user {}", names.tenant);
-        self.call::<()>(&action, cmd("ACL").arg("SETUSER").arg(&names.tenant).arg("off").arg("-@all"))
-            .await?;
-        let keys = self.remove_keys(&format!("mt:{}:*", names.tenant)).await?;
+        let action = format!("lock user {}", claim.name);
+        self.call::<()>(&action, cmd("ACL").arg("SETUSER").arg(&claim.name).arg("off").arg("-@all")).await?;
+        let keys = self.remove_keys(&format!("mt:{}:*", claim.name)).await?;
         if keys > 0 {
-            removed.push(format!("{keys} keys mt:{}:*", names.tenant));
+            removed.push(format!("{keys} keys mt:{}:*", claim.name));
         }
-        let action = format!("delete user {}", names.tenant);
-        self.call::<i64>(&action, cmd("ACL").arg("DELUSER").arg(&names.tenant)).await?;
+        let action = format!("delete user {}", claim.name);
+        self.call::<i64>(&action, cmd("ACL").arg("DELUSER").arg(&claim.name)).await?;
         self.save(&action).await?;
-        removed.push(format!("user {}", names.tenant));
+        removed.push(format!("user {}", claim.name));
         Ok(removed)
     }
 
     /// Lets a retained tenant go: its keys stay, its user is locked, and the next owner may take it over.
-    pub async fn release(&self, names: &RedisNames) -> Result<(), BackendError> {
-        let Some(user) = self.user(&names.tenant).await? else { return Ok(()) };
-        if user.ownership(&names.tenant, &names.owner_uid)? != Ownership::Ours {
+    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let Some(user) = self.user(&claim.name).await? else { return Ok(()) };
+        if user.ownership(&claim.name, &claim.owner)? != Ownership::Ours {
             return Ok(());
         }
-        let action = format!("release user {}", names.tenant);
+        let action = format!("release user {}", claim.name);
         let mut set = cmd("ACL");
-        set.arg("SETUSER").arg(&names.tenant).arg("reset").arg(format!("({MARKER}{RELEASED})"));
+        set.arg("SETUSER").arg(&claim.name).arg("reset").arg(format!("({MARKER}{})", claim.owner.released()));
         self.call::<()>(&action, &set).await?;
         self.save(&action).await
     }
@@ -253,8 +252,8 @@ impl AclUser {
         Ok(Some(user))
     }
 
-    fn ownership(&self, tenant: &str, owner_uid: &str) -> Result<Ownership, BackendError> {
-        Ownership::of(System::Redis, &format!("user {tenant}"), self.owner.as_deref(), owner_uid)
+    fn ownership(&self, tenant: &str, owner: &Owner) -> Result<Ownership, BackendError> {
+        Ownership::of(System::Redis, &format!("user {tenant}"), self.owner.as_deref(), owner)
     }
 }
 
