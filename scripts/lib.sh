@@ -190,5 +190,17 @@ UNPRIVILEGED=(unshare --mount --propagation private -- "$ROOT/scripts/local/sand
 IN_STATE=$RUN/state
 IN_CACHE=$RUN/cache
 
+# Checkouts share what was compiled of others' crates, and must not share ours: cargo goes by time stamps, and a file
+# edited before another checkout compiled its own copy would count as compiled. So ours is compiled anew after another's.
+own_target() {
+    local mark=$CARGO_TARGET_DIR/checkout package
+    if [ "$(cat "$mark" 2> /dev/null)" = "$ROOT" ]; then return; fi
+    for package in $(sed -nE 's/^name = "(.*)"/\1/p' "$ROOT"/{crds,operator,cli,tests/e2e,services/*}/Cargo.toml); do
+        rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/"$package"-????????????????
+    done
+    mkdir -p "$CARGO_TARGET_DIR"
+    echo "$ROOT" > "$mark"
+}
+
 # The folder of a backend's data, owned by the unprivileged user.
 data_folder() { mkdir -p "$STATE/data/$1" && chown nobody:nogroup "$STATE/data/$1" && chmod 700 "$STATE/data/$1"; }

@@ -8,7 +8,7 @@ helm() { "$K8S/helm" "$@"; }
 apply() { kubectl apply --server-side --force-conflicts --field-manager=local-stack "$@"; }
 
 # The same selection as in `make test`, so that features are resolved alike and nothing is compiled twice.
-build_binaries() { cd "$ROOT" && cargo build --locked --workspace --bins --profile "$PROFILE"; }
+build_binaries() { own_target && cd "$ROOT" && cargo build --locked --workspace --bins --profile "$PROFILE"; }
 
 operator_up() {
     local tag
