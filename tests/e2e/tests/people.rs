@@ -1,6 +1,6 @@
 //! What people do, through the public road: accounts, chats, roles, talk, history, documentation, refusals.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, ensure};
 use contracts::{
@@ -14,6 +14,7 @@ use contracts::{
 use e2e::{
     World,
     people::{Person, refused},
+    stack::root,
     story,
 };
 use futures_util::{SinkExt, StreamExt};
@@ -162,6 +163,7 @@ async fn every_service_documents_itself_through_the_front_door() {
                     document["paths"].as_object().is_some_and(|paths| !paths.is_empty()),
                     "{service} has no paths"
                 );
+                is_committed(&format!("{service}.openapi.json"), &document)?;
             }
             let index = get(&messenger, tenant, "/docs").await?;
             ensure!(
@@ -174,6 +176,22 @@ async fn every_service_documents_itself_through_the_front_door() {
         Ok(())
     })
     .await;
+}
+
+/// Compares a description with the one that is committed for people who build clients.
+fn is_committed(file: &str, served: &serde_json::Value) -> anyhow::Result<()> {
+    let committed = root().join("docs/api").join(file);
+    let known = fs::read_to_string(&committed).unwrap_or_default();
+    if serde_json::from_str::<serde_json::Value>(&known).is_ok_and(|known| known == *served) {
+        return Ok(());
+    }
+    let fresh = root().join(".local").join(file);
+    fs::write(&fresh, format!("{served:#}\n"))?;
+    anyhow::bail!(
+        "{} is not what is served: if the change is meant, copy {} there",
+        committed.display(),
+        fresh.display()
+    )
 }
 
 async fn get(messenger: &Messenger, tenant: &str, path: &str) -> anyhow::Result<String> {
