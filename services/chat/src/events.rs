@@ -4,17 +4,13 @@ use std::{sync::atomic::AtomicI64, time::Duration};
 
 use kit::{
     error::chain,
-    kafka::{self, Producer},
+    kafka::{Delivery, Producer},
 };
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
-use rdkafka::{
-    ClientConfig,
-    error::KafkaError,
-    producer::{FutureRecord, Producer as _, future_producer::DeliveryFuture},
-};
+use rdkafka::{ClientConfig, error::KafkaError};
 use sqlx::{
     Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgListener},
@@ -171,7 +167,7 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
             }
             // Kafka's trouble does not end the term: the lock is still held, and the records still wait. Only a
             // producer that has lost its place in the log never recovers; the next term makes a new one.
-            Err(error @ PublishError::Send { .. }) if producer.client().fatal_error().is_none() => {
+            Err(error @ PublishError::Send { .. }) if !producer.is_lost() => {
                 publisher.metrics.failures.inc();
                 let cause = chain(&error);
                 tracing::warn!(cause, "the outbox waits: {cause}");
@@ -233,7 +229,7 @@ async fn publish_batch(
     let mut told = Vec::with_capacity(sends.len());
     for (row, delivery) in sends {
         let outcome = match delivery.await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(())) => Ok(()),
             Ok(Err((source, _))) => Err(source),
             // The producer is gone; only a shutdown does that.
             Err(_) => Err(KafkaError::Canceled),
@@ -263,18 +259,14 @@ async fn publish_batch(
 fn producer(config: &ClientConfig) -> Result<Producer, KafkaError> {
     let mut config = config.clone();
     config.set("delivery.timeout.ms", SEND_TIMEOUT.as_millis().to_string());
-    kafka::producer(&config)
+    Producer::new(&config)
 }
 
-fn send(producer: &Producer, tenant: &str, row: &OutboxRow) -> Result<DeliveryFuture, PublishError> {
+fn send(producer: &Producer, tenant: &str, row: &OutboxRow) -> Result<Delivery, PublishError> {
     let topic = contracts::topic::tenant_topic(tenant, &row.topic);
-    let mut record: FutureRecord<'_, str, str> = FutureRecord::to(&topic).key(&row.record_key);
-    if let Some(payload) = &row.payload {
-        record = record.payload(payload);
-    }
     producer
-        .send_result(record)
-        .map_err(|(source, _)| PublishError::Send { topic: row.topic.clone(), source })
+        .send(&topic, &row.record_key, row.payload.as_deref().map(str::as_bytes))
+        .map_err(|source| PublishError::Send { topic: row.topic.clone(), source })
 }
 
 async fn observe(publisher: &Publisher, connection: &mut PgConnection) -> Result<(), PublishError> {

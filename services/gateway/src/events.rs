@@ -15,7 +15,6 @@ use rdkafka::{
     consumer::Consumer as _,
     error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
-    producer::{FutureRecord, Producer as _, future_producer::DeliveryFuture},
     types::RDKafkaErrorCode,
 };
 use tokio_util::sync::CancellationToken;
@@ -41,16 +40,15 @@ impl SendLog {
         let mut config = kafka::producer_config(args);
         // The outcome after this is unknown, which is safe: the client repeats with the same key.
         config.set("delivery.timeout.ms", limits.produce_within.as_millis().to_string());
-        let producer = kafka::producer(&config)?;
+        let producer = kafka::Producer::new(&config)?;
         Ok(Self { producer, topic: topic::tenant_topic(tenant, topic::MESSAGE_SEND) })
     }
 
     /// Queues a record; the future ends when all replicas have it. Records of one chat keep the order of the calls.
-    pub(crate) fn enqueue(&self, record: &SendRecord) -> KafkaResult<DeliveryFuture> {
+    pub(crate) fn enqueue(&self, record: &SendRecord) -> KafkaResult<kafka::Delivery> {
         let payload = serde_json::to_vec(record).expect("a record has no map with other than text keys");
         let key = record.chat.to_string();
-        let record = FutureRecord::to(&self.topic).key(&key).payload(&payload);
-        self.producer.send_result(record).map_err(|(error, _)| error)
+        self.producer.send(&self.topic, &key, Some(&payload))
     }
 
     /// Waits for what is queued.

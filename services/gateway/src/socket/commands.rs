@@ -14,8 +14,12 @@ use contracts::{
     wire::{Connect, History, HistoryPage, Message, Send},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
-use kit::{auth::Claims, auth::TokenError, error::ServiceError as _};
-use rdkafka::{error::KafkaError, producer::future_producer::DeliveryFuture};
+use kit::{
+    auth::{Claims, TokenError},
+    error::ServiceError as _,
+    kafka::Delivery,
+};
+use rdkafka::error::KafkaError;
 
 use super::{End, Socket};
 use crate::{
@@ -41,7 +45,7 @@ pub(super) enum Decision {
 
 /// A command whose answer is on its way.
 pub(super) enum Pending {
-    Send { id: u32, since: Instant, delivery: DeliveryFuture },
+    Send { id: u32, since: Instant, delivery: Delivery },
     History { id: u32, page: BoxFuture<'static, Result<HistoryPage, GatewayError>> },
 }
 

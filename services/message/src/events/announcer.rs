@@ -7,11 +7,13 @@ use contracts::{
     topic::{MESSAGE_DELIVERED, tenant_topic},
 };
 use futures_util::future::join_all;
-use kit::{config::KafkaArgs, kafka};
+use kit::{
+    config::KafkaArgs,
+    kafka::{self, Delivery, Producer},
+};
 use rdkafka::{
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{Message as _, OwnedMessage},
-    producer::{DeliveryFuture, FutureRecord, Producer as _},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +25,7 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
 /// Hands announcements to the log and sees to it that each of them arrives.
 #[derive(Clone)]
 pub(crate) struct Announcer {
-    producer: kafka::Producer,
+    producer: Producer,
     topic: Arc<str>,
     obstacles: Arc<Obstacles>,
     /// Cancelled when the producer cannot go on: the process starts again.
@@ -40,7 +42,7 @@ impl Announcer {
         let mut config = kafka::producer_config(args);
         // What was stored is announced however long the brokers are away; until then nothing is committed.
         config.set("delivery.timeout.ms", "0");
-        let producer = kafka::producer(&config)?;
+        let producer = Producer::new(&config)?;
         let topic = tenant_topic(tenant, MESSAGE_DELIVERED).into();
         Ok(Self { producer, topic, obstacles, shutdown })
     }
@@ -66,25 +68,25 @@ impl Announcer {
     }
 
     /// Puts a record into the producer's queue, waiting for room.
-    async fn queue(&self, partition: i32, key: &str, payload: &[u8]) -> DeliveryFuture {
+    async fn queue(&self, partition: i32, key: &str, payload: &[u8]) -> Delivery {
         let mut backoff = Backoff::new();
         loop {
-            match self.producer.send_result(FutureRecord::to(&self.topic).key(key).payload(payload)) {
+            match self.producer.send(&self.topic, key, Some(payload)) {
                 Ok(delivery) => return delivery,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     tokio::time::sleep(QUEUE_FULL_WAIT).await;
                 }
-                Err((error, _)) => self.failed(partition, &error, backoff.next()).await,
+                Err(error) => self.failed(partition, &error, backoff.next()).await,
             }
         }
     }
 
     /// Waits for the acknowledgement, sending again for as long as it is refused.
-    async fn arrival(&self, partition: i32, mut delivery: DeliveryFuture) {
+    async fn arrival(&self, partition: i32, mut delivery: Delivery) {
         let mut backoff = Backoff::new();
         loop {
             let refused: (KafkaError, OwnedMessage) = match delivery.await {
-                Ok(Ok(_)) => return,
+                Ok(Ok(())) => return,
                 Ok(Err(refused)) => refused,
                 // The producer is gone, and with it this process.
                 Err(_) => return std::future::pending().await,
@@ -99,7 +101,7 @@ impl Announcer {
     async fn failed(&self, partition: i32, error: &KafkaError, wait: Duration) {
         let topic = &self.topic;
         self.obstacles.set(Place::Announcements(partition), format!("cannot write to {topic}: {error}"));
-        if self.producer.client().fatal_error().is_some() {
+        if self.producer.is_lost() {
             tracing::error!(%error, partition, "the producer of {topic} cannot go on: {error}");
             self.shutdown.cancel();
             return std::future::pending().await;
