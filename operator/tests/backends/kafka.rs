@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use operator::backend::Credentials;
-use operator::backend::kafka::{KafkaAdmin, KafkaDesired, TopicDesired, plan};
+use operator::backend::kafka::{Acl, KafkaAdmin, KafkaChange, KafkaDesired, TopicDesired, plan};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -233,6 +233,16 @@ async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_nam
     let body = async {
         converge(&admin, &first).await;
         let send = format!("{}.message.send", first.tenant);
+        // A release that was cut short has written the new marker and left the old one.
+        let marker = Acl {
+            resource_type: 5,
+            resource: format!("posthouse-owner:{}", first.owner.released()),
+            pattern_type: 3,
+            operation: 8,
+            permission: 3,
+            host: "*".into(),
+        };
+        admin.apply(&first, &KafkaChange::Grant { acl: marker, user: first.tenant.clone() }).await.unwrap();
         admin.release(&first.claim()).await.unwrap();
         assert_eq!(produce(&client_of(&first), &send).await, Err(RDKafkaErrorCode::TopicAuthorizationFailed));
         assert_reason(admin.observe(&thief).await, "ResourceConflict");
