@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use contracts::{ChatId, DeviceId};
 use e2e::{
-    Stack, checker,
+    Cluster, Stack, checker,
     people::{Online, Person},
     say,
 };
@@ -24,9 +24,15 @@ use rdkafka::{
     util::Timeout,
 };
 use scylla::{client::session::Session as CqlSession, statement::prepared::PreparedStatement};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 const TENANT: &str = "acme";
+/// Nobody talks here.
+const IDLE_TENANT: &str = "globex";
+const IDLE: Duration = Duration::from_secs(30);
 /// Turns of road and floor, so that a busy moment of the machine falls on both.
 const ROUNDS: usize = 10;
 /// Messages of a round, one after another.
@@ -42,6 +48,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let stack = Stack::from_environment();
+    idle().await?;
     let floor = Floor::prepare(&stack).await?;
     let mut road = Road::prepare(&stack).await?;
     let (mut log_trips, mut writes, mut said, mut floor_rates, mut road_rates) =
@@ -80,6 +87,23 @@ async fn main() -> anyhow::Result<()> {
         "stored and delivered, {WINDOW} under way: {road:.0} messages/s; floor {floor:.0}; ratio {:.2}",
         road / floor
     ));
+    Ok(())
+}
+
+/// Says what a tenant costs in which nobody talks.
+async fn idle() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let before = cluster.usage().await?;
+    sleep(IDLE).await;
+    let after = cluster.usage().await?;
+    let (mut processor, mut memory) = (Duration::ZERO, 0);
+    for (name, usage) in after.iter().filter(|((_, resource), _)| resource == IDLE_TENANT) {
+        let then = before.get(name).context("a pod is new: the tenant is not at rest")?;
+        processor += usage.processor.saturating_sub(then.processor);
+        memory += usage.resident_mebibytes;
+    }
+    let share = 100.0 * processor.as_secs_f64() / IDLE.as_secs_f64();
+    say(format!("a tenant in which nobody talks: {share:.2} % of one core, {memory} MiB"));
     Ok(())
 }
 

@@ -17,8 +17,8 @@ use tokio::{
 pub mod backends;
 pub mod checker;
 pub mod cluster;
-pub mod memory;
 pub mod people;
+pub mod processes;
 pub mod stack;
 
 #[cfg(test)]

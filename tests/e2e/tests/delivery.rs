@@ -15,8 +15,9 @@ use contracts::{ChatId, MessageKey, UserId};
 use e2e::{
     World,
     checker::{self, Acked},
-    eventually, memory,
+    eventually,
     people::{Online, Person},
+    processes::memory_line,
     say,
     stack::{Backend, Signal},
     story,
@@ -78,7 +79,7 @@ struct Ledger {
 async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
     story(LIMIT, async |world: &World| {
         let load = Load::from_environment();
-        say(format!("memory before: {}", memory::line(&world.cluster.resident_memory().await?)));
+        say(format!("memory before: {}", memory_line(&world.cluster.usage().await?)));
         let people = Person::crowd(&world.stack.messenger(TENANT), "rider", PEOPLE).await?;
         let (chats, members) = chats(&people).await?;
         let mut online = Vec::new();
@@ -105,7 +106,7 @@ async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
         let outages = outages?;
         sent?;
         let took = ledger.began.elapsed();
-        say(format!("memory after: {}", memory::line(&world.cluster.resident_memory().await?)));
+        say(format!("memory after: {}", memory_line(&world.cluster.usage().await?)));
 
         let histories = histories(&people, &chats).await?;
         for (number, online) in online.iter().enumerate() {
