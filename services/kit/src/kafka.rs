@@ -33,20 +33,22 @@ impl ClientContext for QuietContext {
 
 impl ConsumerContext for QuietContext {}
 
-/// Ends when a record is in the log, or with why it is not and the record. Cancelled only when its producer is gone.
-pub type Delivery = oneshot::Receiver<Result<(), (KafkaError, OwnedMessage)>>;
+/// The record is in the log; or why it is not, and the record.
+pub type Outcome = Result<(), (KafkaError, OwnedMessage)>;
+/// Ends with the outcome of a record. Cancelled only when its producer is gone.
+pub type Delivery = oneshot::Receiver<Outcome>;
 
 /// A producer of records, whose outcomes come as futures.
 ///
 /// The client's own one of this kind looks for outcomes ten times a second and spins for the last part of a millisecond
 /// each time: a hundredth of a core for a tenant in which nobody talks. This one sleeps until there is an outcome.
 #[derive(Clone)]
-pub struct Producer(Arc<BaseProducer<Outcomes>>);
+pub struct Producer(Arc<BaseProducer<QuietContext>>);
 
 impl Producer {
     /// Makes a producer; nothing is connected yet.
     pub fn new(config: &ClientConfig) -> KafkaResult<Self> {
-        let producer: Arc<BaseProducer<Outcomes>> = Arc::new(config.create_with_context(Outcomes)?);
+        let producer: Arc<BaseProducer<QuietContext>> = Arc::new(config.create_with_context(QuietContext)?);
         let polled = Arc::downgrade(&producer);
         thread::Builder::new()
             .name("outcomes".to_owned())
@@ -79,18 +81,10 @@ impl Producer {
     }
 }
 
-/// Hands outcomes to who waits for them.
-struct Outcomes;
+impl ProducerContext for QuietContext {
+    type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
 
-impl ClientContext for Outcomes {
-    fn error(&self, error: KafkaError, reason: &str) {
-        QuietContext.error(error, reason);
-    }
-}
-
-impl ProducerContext for Outcomes {
-    type DeliveryOpaque = Box<oneshot::Sender<Result<(), (KafkaError, OwnedMessage)>>>;
-
+    /// Hands an outcome to who waits for it.
     fn delivery(&self, result: &DeliveryResult<'_>, outcome: Self::DeliveryOpaque) {
         let result = match result {
             Ok(_) => Ok(()),
