@@ -32,9 +32,9 @@ const KEY_ID: &str = "test";
 /// One key for all realms of a process: tokens then differ in their claims only, as in a hostile test they should.
 static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("an RSA key"));
 
-/// Settings every service with a database is started with, as flags. Secrets come by the environment in a pod; clap takes
-/// them as flags too, which keeps a test to itself.
-pub const FLAGS: [&str; 16] = [
+/// Settings every service is started with, as flags. Secrets come by the environment in a pod; clap takes them as flags
+/// too, which keeps a test to itself.
+pub const FLAGS: [&str; 8] = [
     "--tenant",
     "acme",
     "--log-format",
@@ -43,6 +43,10 @@ pub const FLAGS: [&str; 16] = [
     "t",
     "--oidc-issuer",
     "http://id.example/realms/acme",
+];
+
+/// Settings of those with a database.
+pub const DATABASE_FLAGS: [&str; 8] = [
     "--postgres-host",
     "pg",
     "--postgres-database",
