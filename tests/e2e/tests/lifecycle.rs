@@ -31,8 +31,7 @@ const CONVERGENCE: Duration = Duration::from_secs(150);
 async fn a_new_tenant_is_ready_within_a_minute_and_gone_within_another() {
     story(LIMIT, async |world: &World| {
         let name = "e2efresh";
-        world.cluster.delete_tenant(name, CONVERGENCE).await?;
-        await_namespace_end(world, name).await?;
+        clear(world, name).await?;
         let began = Instant::now();
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         let parts = time_of_each_part(world, name, began).await?;
@@ -47,9 +46,7 @@ async fn a_new_tenant_is_ready_within_a_minute_and_gone_within_another() {
         ensure!(took <= MINUTE, "Ready took {:.1} s", took.as_secs_f64());
 
         let messenger = world.stack.messenger(name);
-        let (ann, ben) =
-            (Person::register(&messenger, "ann").await?, Person::register(&messenger, "ben").await?);
-        let chat = ann.direct_chat(&ben).await?;
+        let (ann, ben, chat) = Person::two(&messenger).await?;
         let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
         let seq = ann_online.say(chat, "a messenger of our own").await?;
         ben_online.sees(chat, seq, MINUTE).await?;
@@ -92,8 +89,7 @@ async fn time_of_each_part(
 async fn an_operator_killed_at_any_moment_converges() {
     story(LIMIT, async |world: &World| {
         let name = "e2ekilled";
-        world.cluster.delete_tenant(name, CONVERGENCE).await?;
-        await_namespace_end(world, name).await?;
+        clear(world, name).await?;
 
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         kill_operator_at_random(world, 3).await?;
@@ -150,8 +146,7 @@ async fn kill_operator_at_random(world: &World, times: usize) -> anyhow::Result<
 async fn a_deletion_ends_although_a_backend_is_down() {
     story(LIMIT, async |world: &World| {
         let name = "e2edown";
-        world.cluster.delete_tenant(name, CONVERGENCE).await?;
-        await_namespace_end(world, name).await?;
+        clear(world, name).await?;
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         world.cluster.await_reason(name, "IdentityReady", "InSync", CONVERGENCE).await?;
 
@@ -196,8 +191,7 @@ impl Drop for Standing<'_> {
 async fn of_two_tenants_with_one_id_the_oldest_wins() {
     story(LIMIT, async |world: &World| {
         let name = "e2etwin";
-        world.cluster.delete_tenant(name, CONVERGENCE).await?;
-        await_namespace_end(world, name).await?;
+        clear(world, name).await?;
         world.cluster.await_ready("acme", CONVERGENCE).await?;
         let owner = world.cluster.owner("acme").await?;
         let before = world.stack.kafka_of("acme", &owner).await?;
@@ -218,18 +212,14 @@ async fn of_two_tenants_with_one_id_the_oldest_wins() {
 async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace_only() {
     story(LIMIT, async |world: &World| {
         let (name, stranger) = ("e2ekept", "e2ethief");
-        world.cluster.delete_tenant(stranger, CONVERGENCE).await?;
-        world.cluster.delete_tenant(name, CONVERGENCE).await?;
-        await_namespace_end(world, name).await?;
-        await_namespace_end(world, stranger).await?;
+        clear(world, stranger).await?;
+        clear(world, name).await?;
 
         // What an earlier story that failed has left would be taken over here.
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Retain" })).await?;
         world.cluster.await_ready(name, CONVERGENCE).await?;
         let messenger = world.stack.messenger(name);
-        let (ann, ben) =
-            (Person::register(&messenger, "ann").await?, Person::register(&messenger, "ben").await?);
-        let chat = ann.direct_chat(&ben).await?;
+        let (ann, _ben, chat) = Person::two(&messenger).await?;
         let online = ann.online(&[chat]).await;
         let seq = online.say(chat, "to be continued").await?;
         drop(online);
@@ -267,14 +257,11 @@ async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace
 async fn a_topic_that_was_lost_is_made_anew_when_somebody_accepts_it_and_no_message_is_lost() {
     story(LIMIT, async |world: &World| {
         let name = "e2elost";
-        world.cluster.delete_tenant(name, CONVERGENCE).await?;
-        await_namespace_end(world, name).await?;
+        clear(world, name).await?;
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         world.cluster.await_ready(name, CONVERGENCE).await?;
         let messenger = world.stack.messenger(name);
-        let (ann, ben) =
-            (Person::register(&messenger, "ann").await?, Person::register(&messenger, "ben").await?);
-        let chat = ann.direct_chat(&ben).await?;
+        let (ann, ben, chat) = Person::two(&messenger).await?;
         let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
         let before = ann_online.say(chat, "before").await?;
 
@@ -322,8 +309,7 @@ async fn a_cell_without_a_good_secret_says_so_in_the_tenants_condition() {
         let (cell, name) = ("e2e-cell", "e2ecell");
         let cells: Api<MessengerCell> = Api::all(world.cluster.client.clone());
         let secrets: Api<Secret> = world.cluster.secrets(OPERATOR_NAMESPACE);
-        world.cluster.delete_tenant(name, CONVERGENCE).await?;
-        await_namespace_end(world, name).await?;
+        clear(world, name).await?;
         let secret = "e2e-cell-kafka";
         let _ = secrets.delete(secret, &DeleteParams::default()).await;
 
@@ -427,7 +413,13 @@ async fn refused_by_server(world: &World, documents: &[serde_json::Value]) -> an
     outcome
 }
 
-/// A namespace of the same name may still be ending from an earlier story.
+/// Removes what an earlier story may have left, its namespace included.
+async fn clear(world: &World, name: &str) -> anyhow::Result<()> {
+    world.cluster.delete_tenant(name, CONVERGENCE).await?;
+    await_namespace_end(world, name).await
+}
+
+/// A namespace ends some time after its tenant.
 async fn await_namespace_end(world: &World, name: &str) -> anyhow::Result<()> {
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.cluster.client.clone());
     eventually(&format!("namespace {name} is gone"), CONVERGENCE, || async {

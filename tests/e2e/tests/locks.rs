@@ -81,9 +81,7 @@ async fn a_token_opens_nothing_of_another_tenant() {
 async fn ids_of_another_tenant_are_nothing_here() {
     story(LIMIT, async |world: &World| {
         let theirs = world.stack.messenger(THEIRS);
-        let (their_ann, their_ben) =
-            (Person::register(&theirs, "ann").await?, Person::register(&theirs, "ben").await?);
-        let their_chat = their_ann.direct_chat(&their_ben).await?;
+        let (their_ann, _their_ben, their_chat) = Person::two(&theirs).await?;
         let online = their_ann.online(&[their_chat]).await;
         online.say(their_chat, "only for globex").await?;
 

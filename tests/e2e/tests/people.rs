@@ -72,9 +72,7 @@ async fn two_people_talk_in_each_tenant() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {
             let messenger = world.stack.messenger(tenant);
-            let (ann, ben) =
-                (Person::register(&messenger, "ann").await?, Person::register(&messenger, "ben").await?);
-            let chat = ann.direct_chat(&ben).await?;
+            let (ann, ben, chat) = Person::two(&messenger).await?;
             ensure!(ben.direct_chat(&ann).await? == chat, "the same two have the same chat");
             let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
             let mut last = 0;
@@ -208,9 +206,7 @@ async fn get(messenger: &Messenger, tenant: &str, path: &str) -> anyhow::Result<
 async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
     story(LIMIT, async |world: &World| {
         let messenger = world.stack.messenger("acme");
-        let (ann, ben) =
-            (Person::register(&messenger, "ann").await?, Person::register(&messenger, "ben").await?);
-        let chat = ann.direct_chat(&ben).await?;
+        let (ann, _ben, chat) = Person::two(&messenger).await?;
         let stranger = Person::register(&messenger, "cleo").await?;
         let before = ann.history(chat).await?.len();
 
