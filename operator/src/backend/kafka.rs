@@ -112,7 +112,8 @@ impl Acl {
         Self { resource_type, resource, pattern_type, operation, permission: ALLOW, host: "*".into() }
     }
 
-    fn marker(owner: &str) -> Self {
+    /// Returns the ACL that stands for an owner and grants nothing of use.
+    pub fn marker(owner: &str) -> Self {
         Self::allow(TRANSACTIONAL_ID, format!("{MARKER}{owner}"), LITERAL, DESCRIBE)
     }
 

@@ -234,15 +234,8 @@ async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_nam
         converge(&admin, &first).await;
         let send = format!("{}.message.send", first.tenant);
         // A release that was cut short has written the new marker and left the old one.
-        let marker = Acl {
-            resource_type: 5,
-            resource: format!("posthouse-owner:{}", first.owner.released()),
-            pattern_type: 3,
-            operation: 8,
-            permission: 3,
-            host: "*".into(),
-        };
-        admin.apply(&first, &KafkaChange::Grant { acl: marker, user: first.tenant.clone() }).await.unwrap();
+        let acl = Acl::marker(&first.owner.released());
+        admin.apply(&first, &KafkaChange::Grant { acl, user: first.tenant.clone() }).await.unwrap();
         admin.release(&first.claim()).await.unwrap();
         assert_eq!(produce(&client_of(&first), &send).await, Err(RDKafkaErrorCode::TopicAuthorizationFailed));
         assert_reason(admin.observe(&thief).await, "ResourceConflict");
