@@ -36,6 +36,7 @@ test: ## Run every suite; ends with `N passed, N failed`
 	@scripts/test
 
 lint: ## Check formatting and run clippy
+	@source scripts/lib.sh; own_target
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 

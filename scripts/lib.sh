@@ -45,7 +45,7 @@ finish() {
     local name log
     for name; do
         log=$STATE/log/steps/${name// /-}.log
-        show_progress
+        show_progress "$name"
         if wait "${STEP_PID[$name]}"; then
             printf '  %-28s %8s\n' "$name" "$(seconds "$(<"$STATE/log/steps/${name// /-}.ms")")"
         else
@@ -59,9 +59,9 @@ finish() {
     done
 }
 
-# Says every half minute, until step `name` has ended, how far the steps under way are.
+# show_progress NAME: says every half minute, until that step has ended, how far the steps under way are.
 show_progress() {
-    local ticks=0 other
+    local name=$1 ticks=0 other
     while kill -0 "${STEP_PID[$name]}" 2> /dev/null; do
         sleep 0.1
         if ((++ticks % 300)); then continue; fi

@@ -79,7 +79,7 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(story: impl FnO
     match told {
         Ok(()) => drop(fs::remove_file(stand.log())),
         Err(failed) => {
-            println!("the processes' log lines are in {}", stand.log().display());
+            eprintln!("the processes' log lines are in {}", stand.log().display());
             resume_unwind(failed.into_panic());
         }
     }
