@@ -1,0 +1,71 @@
+//! The shared systems of a cell.
+
+use crate::Secret;
+
+/// One shared system of which every tenant has a part.
+#[derive(Debug)]
+pub struct BackendEntry {
+    /// Name in metric labels, log fields and the names of admin Secrets.
+    pub name: &'static str,
+    /// Name in messages to people.
+    pub title: &'static str,
+    /// Type of the tenant's condition, and heading of its column in `kubectl get mt -o wide` without the `Ready`.
+    pub condition: &'static str,
+    /// What a tenant has there, as its condition documents it.
+    pub about: &'static str,
+    /// The Secret with the tenant's own account on it.
+    pub secret: Secret,
+    /// Keys of the operator's own account in the cell's admin Secret: the name, then the secret.
+    pub admin_keys: [&'static str; 2],
+}
+
+table! {
+    /// A shared system of a cell.
+    pub enum Backend: BackendEntry;
+
+    /// The event log.
+    Kafka = BackendEntry {
+        name: "kafka",
+        title: "Kafka",
+        condition: "KafkaReady",
+        about: "Topics, user, ACLs and quotas in Kafka.",
+        secret: Secret::Kafka,
+        admin_keys: ["username", "password"],
+    };
+    /// The message store: ScyllaDB or Cassandra.
+    Cql = BackendEntry {
+        name: "cql",
+        title: "CQL store",
+        condition: "StoreReady",
+        about: "Keyspace, role and grants in the CQL store.",
+        secret: Secret::Cql,
+        admin_keys: ["username", "password"],
+    };
+    /// The relational store.
+    Postgres = BackendEntry {
+        name: "postgres",
+        title: "PostgreSQL",
+        condition: "DatabaseReady",
+        about: "Database and role in PostgreSQL.",
+        secret: Secret::Postgres,
+        admin_keys: ["username", "password"],
+    };
+    /// The identity provider.
+    Keycloak = BackendEntry {
+        name: "keycloak",
+        title: "Keycloak",
+        condition: "IdentityReady",
+        about: "Realm and clients in Keycloak.",
+        secret: Secret::Oidc,
+        admin_keys: ["clientId", "clientSecret"],
+    };
+    /// The cache.
+    Redis = BackendEntry {
+        name: "redis",
+        title: "Redis",
+        condition: "CacheReady",
+        about: "ACL user in Redis.",
+        secret: Secret::Redis,
+        admin_keys: ["username", "password"],
+    };
+}

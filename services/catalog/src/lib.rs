@@ -1,0 +1,21 @@
+//! What a tenant is made of, as data: its services, the topics and Secrets between them, the backends below them.
+//!
+//! Every list of services, topics, Secrets or backends is this one, iterated: the operator renders it, the CRDs document
+//! it, `/docs` links it, images and local scripts are named after it, and tests walk it. A service that is added here
+//! appears in all of them.
+//!
+//! Everything here is constant: no dependency, no I/O.
+
+#[macro_use]
+mod table;
+mod backend;
+mod ports;
+mod secret;
+mod service;
+mod topic;
+
+pub use backend::{Backend, BackendEntry};
+pub use ports::{DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, TENANT_HEADER, TOKEN_AUDIENCE};
+pub use secret::{Secret, SecretEntry, SecretKey};
+pub use service::{Service, ServiceEntry, Setting};
+pub use topic::{Retention, Topic, TopicEntry};

@@ -1,0 +1,18 @@
+//! Conventions that every service's pods and processes share.
+
+/// Public REST and WebSocket API of a pod. Services map it from 80.
+pub const HTTP_PORT: u16 = 8080;
+/// gRPC API of a pod, for the tenant's other pods.
+pub const GRPC_PORT: u16 = 9090;
+/// `/livez`, `/readyz` and `/metrics` of a pod.
+pub const MANAGEMENT_PORT: u16 = 8081;
+
+/// Seconds that a process gets to end its work after SIGTERM.
+pub const DRAIN_SECONDS: u64 = 20;
+
+/// Header of every HTTP response of a service; its value is the tenant id, so that a route to another tenant's service
+/// is recognised.
+pub const TENANT_HEADER: &str = "x-posthouse-tenant";
+
+/// The `aud` of a tenant's access tokens.
+pub const TOKEN_AUDIENCE: &str = "messenger";

@@ -1,0 +1,86 @@
+//! Secrets beside a tenant, and how a pod receives them.
+
+/// One Secret beside the tenant.
+#[derive(Debug)]
+pub struct SecretEntry {
+    /// The Secret is named `<resource>-<name>`.
+    pub name: &'static str,
+    /// What it holds, in the order of its environment variables.
+    pub keys: &'static [SecretKey],
+}
+
+/// One key of a Secret.
+#[derive(Debug)]
+pub struct SecretKey {
+    /// Key in the Secret's data.
+    pub key: &'static str,
+    /// Environment variable of a pod that receives it; a service reads the flag of the same name.
+    pub variable: &'static str,
+    /// The value is secret and generated. The others are names that follow from the tenant id.
+    pub is_generated: bool,
+}
+
+const fn name(key: &'static str, variable: &'static str) -> SecretKey {
+    SecretKey { key, variable, is_generated: false }
+}
+
+const fn generated(key: &'static str, variable: &'static str) -> SecretKey {
+    SecretKey { key, variable, is_generated: true }
+}
+
+table! {
+    /// A Secret of every tenant.
+    pub enum Secret: SecretEntry;
+
+    /// The tenant's user of the event log.
+    Kafka = SecretEntry {
+        name: "kafka",
+        keys: &[name("username", "KAFKA_USERNAME"), generated("password", "KAFKA_PASSWORD")],
+    };
+    /// The tenant's role in the message store.
+    Cql = SecretEntry {
+        name: "cql",
+        keys: &[name("username", "CQL_USERNAME"), generated("password", "CQL_PASSWORD")],
+    };
+    /// The tenant's role in the relational store.
+    Postgres = SecretEntry {
+        name: "postgres",
+        keys: &[name("username", "POSTGRES_USERNAME"), generated("password", "POSTGRES_PASSWORD")],
+    };
+    /// The tenant's user of the cache.
+    Redis = SecretEntry {
+        name: "redis",
+        keys: &[name("username", "REDIS_USERNAME"), generated("password", "REDIS_PASSWORD")],
+    };
+    /// The auth service's client in the tenant's realm.
+    Oidc = SecretEntry {
+        name: "oidc",
+        keys: &[name("clientId", "OIDC_CLIENT_ID"), generated("clientSecret", "OIDC_CLIENT_SECRET")],
+    };
+    /// The token of every gRPC call between the tenant's services.
+    Internal = SecretEntry { name: "internal", keys: &[generated("token", "INTERNAL_TOKEN")] };
+}
+
+impl Secret {
+    /// Returns the key whose value is generated.
+    ///
+    /// # Panics
+    ///
+    /// Never: a test holds every Secret to one generated key.
+    pub fn generated_key(self) -> &'static SecretKey {
+        self.entry().keys.iter().find(|key| key.is_generated).expect("every Secret has a generated key")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_secret_has_one_generated_key() {
+        for secret in Secret::ALL {
+            assert_eq!(secret.keys.iter().filter(|key| key.is_generated).count(), 1, "{secret}");
+            assert!(secret.generated_key().is_generated);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The services of a tenant.
+
+use crate::{Backend, Secret};
+
+/// What one service is and needs.
+#[derive(Debug)]
+pub struct ServiceEntry {
+    /// Name of the crate, the binary, the image, the key below `spec.services`, the path below `/docs`, and the end of
+    /// every child's name.
+    pub name: &'static str,
+    /// What it does, in one sentence: `kubectl explain` and the index of `/docs` print it.
+    pub about: &'static str,
+    /// The tenant may switch it off. The others are the messenger itself.
+    pub is_optional: bool,
+    /// Systems that must have been set up before the service can start. Once it runs it is updated whatever they do.
+    pub backends: &'static [Backend],
+    /// Secrets that its pods receive.
+    pub secrets: &'static [Secret],
+    /// Services it calls over gRPC; it reads `--<peer>-grpc`.
+    pub peers: &'static [Service],
+    /// Settings of its own that follow from the tenant.
+    pub settings: &'static [Setting],
+    /// Path prefixes of its API on the tenant's address. `/docs/<name>` is every service's.
+    pub path_prefixes: &'static [&'static str],
+    /// Paths that are its own when they match whole.
+    pub paths: &'static [&'static str],
+    /// The document that describes its API, below `/docs/<name>/`. A request for it proves the route.
+    pub description: &'static str,
+    /// It has tables of its own, made by `<binary> migrate` before `run`.
+    pub migrates: bool,
+    /// Requested processor time of a pod when the tenant names none, as a Kubernetes quantity; likewise the next two.
+    pub cpu_request: &'static str,
+    pub memory_request: &'static str,
+    pub memory_limit: &'static str,
+}
+
+/// A setting that a service has for itself and whose value follows from the tenant. Settings that follow from
+/// [`ServiceEntry::backends`] and [`ServiceEntry::peers`] are not repeated here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `--keycloak-url`: where the realm is administered.
+    KeycloakUrl,
+    /// `--realm`: the tenant's realm.
+    Realm,
+    /// `--registration`: who may create an account.
+    Registration,
+    /// `--send-topic-generation`: the id that Kafka gave the topic `message.send`. Unknown until the topic was seen.
+    SendTopicGeneration,
+}
+
+impl Setting {
+    /// Returns the flag that carries the setting.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::KeycloakUrl => "--keycloak-url",
+            Self::Realm => "--realm",
+            Self::Registration => "--registration",
+            Self::SendTopicGeneration => "--send-topic-generation",
+        }
+    }
+}
+
+/// Where most services describe their API.
+const OPENAPI: &str = "openapi.json";
+
+table! {
+    /// A service of a tenant.
+    pub enum Service: ServiceEntry;
+
+    /// WebSockets.
+    Gateway = ServiceEntry {
+        name: "gateway",
+        about: "Holds users' WebSockets and pushes messages to them.",
+        is_optional: false,
+        backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
+        secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal],
+        peers: &[Service::Chat, Service::Message],
+        settings: &[],
+        path_prefixes: &[],
+        paths: &["/ws", "/docs", "/docs/"],
+        description: "asyncapi.json",
+        migrates: false,
+        cpu_request: "25m",
+        memory_request: "32Mi",
+        memory_limit: "512Mi",
+    };
+    /// Accounts and sessions.
+    Auth = ServiceEntry {
+        name: "auth",
+        about: "Registers users, signs them in and out, and refreshes their tokens.",
+        is_optional: false,
+        backends: &[Backend::Keycloak],
+        secrets: &[Secret::Oidc, Secret::Internal],
+        peers: &[Service::Chat, Service::User],
+        settings: &[Setting::KeycloakUrl, Setting::Realm, Setting::Registration],
+        path_prefixes: &["/api/auth"],
+        paths: &[],
+        description: OPENAPI,
+        migrates: false,
+        cpu_request: "20m",
+        memory_request: "32Mi",
+        memory_limit: "256Mi",
+    };
+    /// Profiles.
+    User = ServiceEntry {
+        name: "user",
+        about: "Keeps the profiles of users and finds them.",
+        is_optional: false,
+        backends: &[Backend::Postgres, Backend::Keycloak],
+        secrets: &[Secret::Postgres, Secret::Internal],
+        peers: &[],
+        settings: &[],
+        path_prefixes: &["/api/users"],
+        paths: &[],
+        description: OPENAPI,
+        migrates: true,
+        cpu_request: "20m",
+        memory_request: "32Mi",
+        memory_limit: "256Mi",
+    };
+    /// Chats and memberships.
+    Chat = ServiceEntry {
+        name: "chat",
+        about: "Keeps direct chats and groups, their members and roles.",
+        is_optional: false,
+        backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal],
+        peers: &[],
+        settings: &[],
+        path_prefixes: &["/api/chats"],
+        paths: &[],
+        description: OPENAPI,
+        migrates: true,
+        cpu_request: "20m",
+        memory_request: "32Mi",
+        memory_limit: "256Mi",
+    };
+    /// Messages.
+    Message = ServiceEntry {
+        name: "message",
+        about: "Orders, stores and delivers messages. Replicas beyond kafka.partitions are idle.",
+        is_optional: false,
+        backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal],
+        peers: &[Service::Chat],
+        settings: &[Setting::SendTopicGeneration],
+        path_prefixes: &["/api/messages"],
+        paths: &[],
+        description: OPENAPI,
+        migrates: true,
+        cpu_request: "25m",
+        memory_request: "32Mi",
+        memory_limit: "512Mi",
+    };
+}
+
+impl Service {
+    /// Returns the path prefixes that are routed to the service.
+    pub fn prefixes(self) -> impl Iterator<Item = String> {
+        let own = self.entry().path_prefixes.iter().map(|prefix| (*prefix).to_owned());
+        own.chain([format!("/docs/{self}")])
+    }
+
+    /// Returns the path whose answer proves that the service is routed.
+    pub fn probe_path(self) -> String {
+        format!("/docs/{self}/{}", self.description)
+    }
+
+    /// Returns the flag by which other services read the URL of this service's gRPC API.
+    pub fn peer_flag(self) -> String {
+        format!("--{self}-grpc")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_services_claim_one_path() {
+        let mut seen = BTreeSet::new();
+        for service in Service::ALL {
+            for path in service.prefixes().chain(service.paths.iter().map(|path| (*path).to_owned())) {
+                assert!(seen.insert(path.clone()), "{path} is claimed twice");
+            }
+        }
+    }
+
+    #[test]
+    fn a_probe_asks_for_a_path_that_is_routed_to_its_service() {
+        for service in Service::ALL {
+            let probe = service.probe_path();
+            assert!(service.prefixes().any(|prefix| probe.starts_with(&prefix)), "{service}");
+        }
+    }
+
+    #[test]
+    fn a_service_never_depends_on_an_optional_one() {
+        for service in Service::ALL {
+            for peer in service.peers {
+                assert!(!peer.is_optional || service.is_optional, "{service} calls {peer}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_receives_the_account_of_every_backend_it_writes_to() {
+        // Tokens are checked with public keys; only auth has an account in the realm.
+        for service in Service::ALL {
+            for backend in service.backends.iter().filter(|backend| **backend != Backend::Keycloak) {
+                assert!(service.secrets.contains(&backend.secret), "{service} has no account on {backend}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_read_back() {
+        for service in Service::ALL {
+            assert_eq!(Service::parse(service.as_str()), Some(*service));
+        }
+        assert_eq!(Service::parse("stranger"), None);
+    }
+}
