@@ -10,19 +10,19 @@ use crate::output::Output;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done, and everything was as it should be
-  1  done, and something is wrong: a message missing, doubled or out of order; a tenant not ready
-  2  the command line is not understood
-  3  a messenger or the cluster does not answer
-  4  it answers, and refuses: wrong password, missing right, unknown person
+  0  success
+  1  a problem was found: a message is missing, duplicated or out of order; a tenant is not ready
+  2  invalid command line
+  3  a messenger or the cluster does not respond
+  4  the request was refused: wrong password, missing permission, unknown user
 
-As a kubectl plugin: put a link named kubectl-posthouse to this program on the PATH, then `kubectl posthouse status`.";
+As a kubectl plugin: with a link named kubectl-posthouse to this program on the PATH, `kubectl posthouse status` works.";
 
-/// Messengers on Kubernetes: see how tenants are, watch two people talk, chat in the terminal.
+/// Messengers on Kubernetes: shows the status of tenants, runs a demo, and chats in the terminal.
 #[derive(Debug, Parser)]
 #[command(name = "posthouse", version, after_help = EXIT_CODES)]
 pub struct Cli {
-    /// Text for people or JSON for programs.
+    /// Human-readable text, or JSON.
     #[arg(long, short, global = true, value_enum, default_value_t)]
     pub(crate) output: Output,
     #[command(subcommand)]
@@ -31,18 +31,18 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Two people register, meet in a chat and talk; checks that nothing is lost, doubled or out of order.
+    /// Registers two users who exchange messages; verifies that none is lost, duplicated or out of order.
     ///
-    /// Runs in every tenant of the cluster, or at each --url. The people stay in the tenant's realm.
+    /// Runs in every ready tenant of the cluster, or at each --url. The users stay in the tenant's realm.
     Demo(DemoArgs),
-    /// Chats in the terminal: lists chats, opens one, reads and writes live.
+    /// Chats in the terminal: lists and opens chats, sends and receives messages.
     ///
-    /// The password is asked for without echo, or taken from POSTHOUSE_PASSWORD. Reads lines from a pipe as well:
+    /// The password is read from POSTHOUSE_PASSWORD, or from a prompt without echo. Lines may come from a pipe:
     /// `echo hello | posthouse chat --url URL --user ann --to @ben` ends when the last line is stored.
     Chat(ChatArgs),
-    /// Shows tenants: ready or not, part by part, why, and what to do.
+    /// Shows the status of tenants: every condition, its reason, and the next step.
     Status(StatusArgs),
-    /// Prints the completions of a shell.
+    /// Prints shell completions.
     Completions {
         #[arg(value_enum)]
         shell: Shell,
@@ -53,10 +53,10 @@ pub(crate) enum Command {
 pub(crate) struct DemoArgs {
     /// Address of a messenger, for example http://acme.localhost:8000; may be repeated.
     ///
-    /// Without it every tenant of the cluster that KUBECONFIG names takes part.
+    /// Without it, the demo runs in every ready tenant of the cluster in KUBECONFIG.
     #[arg(long = "url")]
     pub(crate) urls: Vec<Url>,
-    /// How many messages the two exchange.
+    /// Number of messages to exchange.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) messages: u32,
 }
@@ -69,31 +69,31 @@ pub(crate) struct ChatArgs {
     /// User name to sign in with.
     #[arg(long)]
     pub(crate) user: String,
-    /// Registers the person first.
+    /// Registers the user first.
     #[arg(long)]
     pub(crate) register: bool,
-    /// Opens a chat at once: @name for a direct chat, a title, or a chat's id.
+    /// Opens this chat at the start: @name for a direct chat, a title, or a chat id.
     #[arg(long)]
     pub(crate) to: Option<String>,
-    /// Goes on reading after the last line of a pipe.
+    /// Continues to receive messages after the end of the input.
     #[arg(long)]
     pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    /// One tenant by its resource name; all of the namespace when absent.
+    /// Resource name of a tenant; all tenants of the namespace when absent.
     pub(crate) tenant: Option<String>,
-    /// The namespace; the kubeconfig's when absent.
+    /// Namespace; the one of the kubeconfig when absent.
     #[arg(long, short, conflicts_with = "all_namespaces")]
     pub(crate) namespace: Option<String>,
-    /// Every namespace.
+    /// All namespaces.
     #[arg(long, short = 'A')]
     pub(crate) all_namespaces: bool,
 }
 
 impl Cli {
-    /// Reads the process's command line; ends the process with help or an explanation when it asks for no command.
+    /// Reads the command line of the process. Ends the process with a help or error text when there is no valid command.
     pub fn from_command_line() -> Self {
         let mut command = Self::command();
         let invoked = std::env::args_os().next().unwrap_or_default();

@@ -31,11 +31,11 @@ const LAST_MESSAGES: Duration = Duration::from_secs(60);
 
 const HELP: &str = "\
   /chats            lists your chats
-  /open N|@NAME|ID  opens a chat of the list, or a direct chat
+  /open N|@NAME|ID  opens a chat by its number in the list, a direct chat with a user, or a chat by id
   /group TITLE @NAME...  starts a group; TITLE is one word
-  /members          lists who is in the open chat
-  /quit             ends; so does the end of the input
-  anything else is said in the open chat";
+  /members          lists the members of the open chat
+  /quit             ends the program; so does the end of the input
+  any other line is sent to the open chat";
 
 pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
     let messenger = Messenger::new(&args.url)?;
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
         Some(to) => room.open_by(to).await?,
         None => {
             room.list().await?;
-            room.note("/help shows the commands");
+            room.note("/help lists the commands");
         }
     }
     room.talk(events, args.follow).await
@@ -74,13 +74,13 @@ fn password(user: &str) -> Result<String, Failure> {
     }
     let terminal = console::Term::stderr();
     if !terminal.is_term() || !std::io::stdin().is_terminal() {
-        let next = "set POSTHOUSE_PASSWORD, since there is no terminal to ask on";
+        let next = "set POSTHOUSE_PASSWORD: there is no terminal for a prompt";
         return Err(Failure::new(Exit::Refused, format!("no password for {user}"), next));
     }
     let asked =
-        terminal.write_str(&format!("password of {user}: ")).and_then(|()| terminal.read_secure_line());
+        terminal.write_str(&format!("Password of {user}: ")).and_then(|()| terminal.read_secure_line());
     asked.map_err(|error| {
-        Failure::new(Exit::Refused, format!("no password was read: {error}"), "set POSTHOUSE_PASSWORD")
+        Failure::new(Exit::Refused, format!("failed to read the password: {error}"), "set POSTHOUSE_PASSWORD")
     })
 }
 
@@ -91,7 +91,7 @@ struct Room {
     open: Option<ChatId>,
     listed: Vec<Chat>,
     names: HashMap<UserId, String>,
-    /// The last entry of each chat that was handed out, and the last own message that is stored and was not.
+    /// The last entry of each chat that was shown, and the last own message that is stored and not yet shown.
     shown: HashMap<ChatId, i64>,
     unshown: HashMap<ChatId, i64>,
 }
@@ -129,8 +129,9 @@ impl Room {
                     None => return Ok(()),
                 },
                 () = tokio::time::sleep(LAST_MESSAGES), if !reading && !follow => {
-                    let what = format!("{} messages are not known to be stored", unsettled.len());
-                    return Err(Failure::new(Exit::Fault, what, "the messenger may be down: `posthouse status -A`"));
+                    let what = format!("{} messages are not confirmed as stored", unsettled.len());
+                    let next = "see `posthouse status -A`: the messenger may be unavailable";
+                    return Err(Failure::new(Exit::Fault, what, next));
                 }
             }
         }
@@ -147,7 +148,7 @@ impl Room {
             Line::Group { title, members } => self.group(title, &members).await,
             Line::Members => self.members().await,
             Line::Unknown(command) => {
-                self.note(&format!("there is no {command}; /help shows the commands"));
+                self.note(&format!("unknown command {command}; /help lists the commands"));
                 Ok(())
             }
             Line::Say(_) | Line::Nothing | Line::Quit => Ok(()),
@@ -159,9 +160,9 @@ impl Room {
             Event::Entry { message, .. } => self.entry(message).await,
             Event::Elsewhere(message) => self.elsewhere(&message).await,
             Event::Connected { .. } => {}
-            Event::Disconnected { why } => self.note(&format!("connection lost ({why}); connecting again")),
+            Event::Disconnected { why } => self.note(&format!("connection lost ({why}); reconnecting")),
             Event::Unreadable { chat, code } => {
-                self.note(&format!("chat {chat} cannot be read any more: {code}"));
+                self.note(&format!("chat {chat} is no longer readable: {code}"));
                 self.open = self.open.filter(|open| *open != chat);
             }
             Event::Ended { why } => {
@@ -190,7 +191,7 @@ impl Room {
     async fn elsewhere(&mut self, message: &Message) {
         if message.sender != self.identity.user() {
             let name = self.name(message.sender).await;
-            self.note(&format!("{name} writes in another chat: /open {}", message.chat));
+            self.note(&format!("new message from {name} in another chat: /open {}", message.chat));
         }
     }
 
@@ -208,13 +209,15 @@ impl Room {
                 if std::io::stdin().is_terminal() {
                     return Ok(());
                 }
-                Err(Failure::new(Exit::Refused, failure.to_string(), "are you still a member of the chat?"))
+                Err(Failure::new(
+                    Exit::Refused,
+                    failure.to_string(),
+                    "check whether the user is still a member of the chat",
+                ))
             }
-            Err(failure @ SendFailure::SessionEnded) => Err(Failure::new(
-                Exit::Unreachable,
-                failure.to_string(),
-                "sign in again and look at the chat",
-            )),
+            Err(failure @ SendFailure::SessionEnded) => {
+                Err(Failure::new(Exit::Unreachable, failure.to_string(), "sign in again and check the chat"))
+            }
         }
     }
 
@@ -229,7 +232,7 @@ impl Room {
         }
         for (number, chat) in (1..).zip(self.listed.clone()) {
             let title = self.title(&chat).await;
-            output::line(format!("{number:>3}  {title:<32} {} people  {}", chat.member_count, chat.chat_id));
+            output::line(format!("{number:>3}  {title:<32} {} members  {}", chat.member_count, chat.chat_id));
         }
         Ok(())
     }
@@ -237,7 +240,7 @@ impl Room {
     async fn open_by(&mut self, what: &str) -> Result<(), Failure> {
         let chat = self.find(what).await?;
         let token = self.identity.token().await?;
-        // An empty page tells the head without the bodies.
+        // An empty page contains the head and no bodies.
         let head = self.messenger().history(&token, chat.chat_id, i64::MAX, 1).await?.head_seq;
         self.open = Some(chat.chat_id);
         let title = self.title(&chat).await;
@@ -249,7 +252,7 @@ impl Room {
     async fn find(&mut self, what: &str) -> Result<Chat, Failure> {
         let token = self.identity.token().await?;
         if let Some(username) = what.strip_prefix('@') {
-            let other = self.person(username).await?;
+            let other = self.user_named(username).await?;
             let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![other] };
             return Ok(self.messenger().create_chat(&token, &request).await?);
         }
@@ -273,7 +276,7 @@ impl Room {
     async fn group(&mut self, title: String, usernames: &[String]) -> Result<(), Failure> {
         let mut members = Vec::new();
         for username in usernames {
-            members.push(self.person(username).await?);
+            members.push(self.user_named(username).await?);
         }
         let request = CreateChatRequest { kind: ChatKind::Group, title: Some(title), members };
         let chat = self.messenger().create_chat(&self.identity.token().await?, &request).await?;
@@ -293,13 +296,13 @@ impl Room {
         Ok(())
     }
 
-    async fn person(&self, username: &str) -> Result<UserId, Failure> {
+    async fn user_named(&self, username: &str) -> Result<UserId, Failure> {
         let found = self.messenger().user_named(&self.identity.token().await?, username).await?;
         found.map(|profile| profile.user_id).ok_or_else(|| {
             Failure::new(
                 Exit::Refused,
-                format!("there is nobody named {username}"),
-                "names are the user names of this tenant",
+                format!("user {username} not found"),
+                "give the user name of a user of this tenant",
             )
         })
     }
@@ -336,7 +339,7 @@ impl Room {
         }
     }
 
-    /// Returns a person's user name; the id when it cannot be looked up.
+    /// Returns the name of a user; the id when the lookup fails.
     async fn name(&mut self, user: UserId) -> String {
         if let Some(name) = self.names.get(&user) {
             return name.clone();
@@ -358,7 +361,7 @@ impl Room {
         self.identity.messenger()
     }
 
-    /// Says something about the conversation, apart from it: programs read standard output.
+    /// Prints a note to standard error, because programs read the messages from standard output.
     fn note(&self, text: &str) {
         eprintln!("{text}");
     }

@@ -1,4 +1,4 @@
-//! `posthouse demo`: two people register, meet in a chat and talk, and everything said is accounted for.
+//! `posthouse demo`: two users register and exchange messages in a chat, and every message is verified.
 
 use std::time::{Duration, Instant};
 
@@ -35,23 +35,23 @@ const LINES: [&str; 12] = [
     "From a pod, by the look of it. You?",
     "The next desk. Our own log, our own store, I am told.",
     "And nobody from the tenant next door reads along?",
-    "They have their own realm, topics and keyspace. Different locks.",
+    "They have their own realm, their own topics, their own keyspace.",
     "Every message has a number, did you notice?",
-    "One, two, three, no holes. Even when a horse falls.",
+    "One, two, three, gapless. Even when a horse falls.",
     "Then the courier just changes horses.",
     "That is what a posthouse is for.",
     "See you on the road.",
     "Safe travels.",
 ];
 
-/// What one tenant's conversation came to.
+/// The result of the demo in one tenant.
 #[derive(Debug, Serialize)]
 struct Report {
     url: Url,
-    people: [String; 2],
+    users: [String; 2],
     chat: ChatId,
     transcript: Vec<Said>,
-    /// Everything that was not as it should be; empty when all is well.
+    /// Every problem found; empty when there is none.
     faults: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ struct Said {
     seq: i64,
     sender: String,
     body: String,
-    /// From the sender's call to the other person's eyes.
+    /// From the sender's call until the recipient has the message.
     delivered_ms: f64,
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<(), Failure> {
         .iter()
         .flat_map(|report| report.faults.iter().map(|fault| format!("{}: {fault}", report.url)))
         .collect();
-    let next = "`kubectl logs` of the tenant's gateway and message pods tell what became of it";
+    let next = "see `kubectl logs` of the tenant's gateway and message pods";
     Err(Failure::new(Exit::Fault, what.join("\n       "), next))
 }
 
@@ -90,8 +90,8 @@ async fn addresses() -> Result<Vec<Url>, Failure> {
     let ready: Vec<Url> =
         tenants.iter().filter(|tenant| tenant.is_ready()).filter_map(tenants::Tenant::address).collect();
     if ready.is_empty() {
-        let what = format!("none of the cluster's {} tenants is ready to talk in", tenants.len());
-        return Err(Failure::new(Exit::Fault, what, "`posthouse status -A` tells what they wait for"));
+        let what = format!("none of the {} tenants of the cluster is ready", tenants.len());
+        return Err(Failure::new(Exit::Fault, what, "`posthouse status -A` shows what they wait for"));
     }
     Ok(ready)
 }
@@ -108,17 +108,17 @@ async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report
             output::line(text);
         }
     };
-    say(format!("{url}\n{} and {} registered and meet in chat {chat}", first.username(), second.username()));
+    say(format!("{url}\n{} and {} registered and opened chat {chat}", first.username(), second.username()));
 
     let mut sides = [Side::open(&first, chat).await?, Side::open(&second, chat).await?];
     let mut report = Report {
         url: url.clone(),
-        people: [first.username().to_owned(), second.username().to_owned()],
+        users: [first.username().to_owned(), second.username().to_owned()],
         chat,
         transcript: Vec::new(),
         faults: Vec::new(),
     };
-    say(format!("  {:>4}  {:<14} {:<66} {:>10}", "SEQ", "WHO", "SAID", "DELIVERED"));
+    say(format!("  {:>4}  {:<14} {:<66} {:>10}", "SEQ", "SENDER", "MESSAGE", "DELIVERED"));
     for (turn, body) in LINES.iter().cycle().take(messages as usize).enumerate() {
         let speaker = turn % 2;
         match exchange(&mut sides, speaker, chat, body).await {
@@ -143,7 +143,7 @@ async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report
     Ok(report)
 }
 
-/// Registers a person under a name that nobody has, and signs in.
+/// Registers a user under a new name and signs in.
 async fn newcomer(messenger: &Messenger, name: String) -> Result<Identity, Failure> {
     let password = format!("Demo-{:032x}", rand::random::<u128>());
     let mut display_name = name.split('-').next().unwrap_or(&name).to_owned();
@@ -166,7 +166,7 @@ fn two_names() -> [String; 2] {
     })
 }
 
-/// One person at the table: the session, and every entry it handed out.
+/// One user of the demo: the session, and every entry it returned.
 struct Side {
     name: String,
     user: UserId,
@@ -179,7 +179,7 @@ impl Side {
     async fn open(identity: &Identity, chat: ChatId) -> Result<Self, Failure> {
         let (session, mut events) = Session::open(identity.clone(), DeviceId::generate());
         session.follow(chat, 0).await;
-        let next = "`posthouse status -A` tells whether the gateway is ready";
+        let next = "`posthouse status -A` shows whether the gateway is ready";
         let connected = timeout(PATIENCE, async {
             while let Some(event) = events.recv().await {
                 match event {
@@ -210,17 +210,17 @@ impl Side {
         })
     }
 
-    /// Reads events until the entry with `seq` was handed out.
+    /// Reads events until the entry with `seq` has arrived.
     async fn sees(&mut self, seq: i64) -> Result<(), String> {
         while self.seen.last().is_none_or(|message| message.seq < seq) {
             match self.events.recv().await {
                 Some(Event::Entry { message, .. }) => self.seen.push(message),
                 Some(Event::Unreadable { code, .. }) => {
-                    return Err(format!("{} may not read the chat: {code}", self.name));
+                    return Err(format!("{} cannot read the chat: {code}", self.name));
                 }
                 Some(Event::Ended { why }) => return Err(format!("{}'s session ended: {why}", self.name)),
                 Some(Event::Connected { .. } | Event::Disconnected { .. } | Event::Elsewhere(_)) => {}
-                None => return Err(format!("{}'s session is over", self.name)),
+                None => return Err(format!("{}'s session has ended", self.name)),
             }
         }
         Ok(())
@@ -244,10 +244,7 @@ async fn exchange(sides: &mut [Side; 2], speaker: usize, chat: ChatId, body: &st
         .map_err(|_| missing("shown to its sender"))??;
     let seen = sides[listener].seen.last().expect("an entry was seen");
     if seen.sender != sides[speaker].user || seen.body != body {
-        return Err(format!(
-            "entry {} should be \"{body}\" by {sender} and is \"{}\"",
-            receipt.seq, seen.body
-        ));
+        return Err(format!("entry {} is \"{}\" instead of \"{body}\" by {sender}", receipt.seq, seen.body));
     }
     Ok(Said { seq: receipt.seq, sender, body: body.to_owned(), delivered_ms })
 }
@@ -265,12 +262,12 @@ async fn history(messenger: &Messenger, reader: &Identity, chat: ChatId) -> Resu
     }
 }
 
-/// Returns what is wrong with what one person saw, against what was said and what is stored.
+/// Returns the differences between what one user received, what was sent and what is stored.
 fn faults(name: &str, said: &[Said], seen: &[Message], stored: &[Message]) -> Vec<String> {
     let mut faults = Vec::new();
     for (expected, message) in (1..).zip(stored) {
         if message.seq != expected {
-            faults.push(format!("the history has seq {} where {expected} belongs", message.seq));
+            faults.push(format!("the history has seq {} instead of {expected}", message.seq));
             break;
         }
     }
@@ -281,22 +278,26 @@ fn faults(name: &str, said: &[Said], seen: &[Message], stored: &[Message]) -> Ve
         .collect();
     let expected: Vec<(i64, &str)> = said.iter().map(|said| (said.seq, said.body.as_str())).collect();
     if texts != expected {
-        faults.push(format!("the history has {} messages and {} were said", texts.len(), expected.len()));
+        faults.push(if texts.len() == expected.len() {
+            format!("the history differs from the {} messages that were sent", expected.len())
+        } else {
+            format!("the history has {} messages, but {} were sent", texts.len(), expected.len())
+        });
     }
     if seen != stored {
-        faults.push(format!("{name} saw {} entries and the history has {}", seen.len(), stored.len()));
+        faults.push(format!("{name} received {} entries, but the history has {}", seen.len(), stored.len()));
     }
     faults
 }
 
 fn verdict(report: &Report) -> String {
     if !report.faults.is_empty() {
-        return report.faults.iter().map(|fault| format!("  WRONG: {fault}\n")).collect();
+        return report.faults.iter().map(|fault| format!("  FAILED: {fault}\n")).collect();
     }
     let mut times: Vec<f64> = report.transcript.iter().map(|said| said.delivered_ms).collect();
     times.sort_by(f64::total_cmp);
     format!(
-        "  {} messages, each stored and delivered once and in order; send to delivered: median {:.1} ms, slowest {:.1} ms\n",
+        "  {} messages, each stored and delivered once and in order; end-to-end latency: median {:.1} ms, maximum {:.1} ms\n",
         times.len(),
         times[times.len() / 2],
         times[times.len() - 1],
@@ -348,16 +349,16 @@ mod tests {
 
     #[test]
     fn a_missing_doubled_or_moved_message_is_a_fault() {
-        check(&log()[..2], &log(), &["ben saw 2 entries and the history has 3"]);
-        let mut doubled = log();
-        doubled.push(entry(4, EntryKind::Text, "b"));
-        check(&doubled, &doubled, &["the history has 3 messages and 2 were said"]);
-        let mut holed = log();
-        holed[2].seq = 4;
+        check(&log()[..2], &log(), &["ben received 2 entries, but the history has 3"]);
+        let mut duplicated = log();
+        duplicated.push(entry(4, EntryKind::Text, "b"));
+        check(&duplicated, &duplicated, &["the history has 3 messages, but 2 were sent"]);
+        let mut with_gap = log();
+        with_gap[2].seq = 4;
         check(
-            &holed,
-            &holed,
-            &["the history has seq 4 where 3 belongs", "the history has 2 messages and 2 were said"],
+            &with_gap,
+            &with_gap,
+            &["the history has seq 4 instead of 3", "the history differs from the 2 messages that were sent"],
         );
     }
 

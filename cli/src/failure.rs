@@ -7,11 +7,11 @@ use crate::client::ClientError;
 /// The exit codes of `posthouse`; clap itself ends with 2 for a wrong command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// The command ran and found something wrong: a message missing, a tenant not ready.
+    /// The command found a problem: a message is missing, a tenant is not ready.
     Fault = 1,
-    /// A messenger or a cluster does not answer.
+    /// A messenger or the cluster does not respond.
     Unreachable = 3,
-    /// It answered, and refused: wrong password, missing right, unknown person.
+    /// The request was refused: wrong password, missing permission, unknown user.
     Refused = 4,
 }
 
@@ -21,7 +21,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A command that did not do what it was asked for.
+/// A command that failed.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -55,13 +55,13 @@ impl From<ClientError> for Failure {
         let what = chain(&error);
         match &error {
             ClientError::Address { .. } => {
-                Self::new(Exit::Refused, what, "give an address like http://acme.localhost:8000")
+                Self::new(Exit::Refused, what, "use an address like http://acme.localhost:8000")
             }
             ClientError::Transport { .. } | ClientError::Timeout { .. } | ClientError::Prepare { .. } => {
                 Self::new(
                     Exit::Unreachable,
                     what,
-                    "see if the stack is up (`make up`) and the address is right (`posthouse status -A`)",
+                    "check that the stack is up (`make up`) and that the address is right (`posthouse status -A`)",
                 )
             }
             ClientError::Refused { status: 401, .. } => {
@@ -70,17 +70,19 @@ impl From<ClientError> for Failure {
             ClientError::Refused { status: 404, .. } => Self::new(
                 Exit::Unreachable,
                 what,
-                "is there a tenant at this address, and are its routes ready? `posthouse status -A` tells",
+                "check that a tenant has this address and that its routes are ready: `posthouse status -A`",
             ),
             ClientError::Refused { status, .. } if *status >= 500 => Self::new(
                 Exit::Unreachable,
                 what,
-                "a service of the tenant is not up: `posthouse status -A` names the part",
+                "a service of the tenant is unavailable: `posthouse status -A` shows the condition",
             ),
             ClientError::Refused { .. } => Self::new(Exit::Refused, what, ""),
-            ClientError::Shape { .. } | ClientError::Handshake { .. } => {
-                Self::new(Exit::Unreachable, what, "is this the address of a messenger, and of this version?")
-            }
+            ClientError::Shape { .. } | ClientError::Handshake { .. } => Self::new(
+                Exit::Unreachable,
+                what,
+                "check that this is the address of a messenger of this version",
+            ),
         }
     }
 }

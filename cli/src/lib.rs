@@ -1,5 +1,4 @@
-//! `posthouse`, which is also `kubectl posthouse`: status of tenants, a demo of two people talking, and a chat in
-//! the terminal.
+//! `posthouse`, also `kubectl posthouse`: the status of tenants, a demo with two users, and a chat in the terminal.
 //!
 //! The [`client`] is a library of its own: programs and the end-to-end tests talk to a messenger through it.
 
@@ -17,7 +16,7 @@ pub use failure::{Exit, Failure};
 
 use args::Command;
 
-/// Runs one command; what it found is on standard output, and a failure says what to do next.
+/// Runs one command. Its result goes to standard output, and a failure names the next step.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(args, cli.output).await,

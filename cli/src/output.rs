@@ -1,4 +1,4 @@
-//! What goes to standard output: text for people, or JSON for programs.
+//! Standard output: human-readable text, or JSON.
 
 use std::io::Write as _;
 
@@ -6,22 +6,22 @@ use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Human-readable.
     #[default]
     Text,
-    /// For programs: one JSON document, or one a line where a command runs on.
+    /// One JSON document, or one per line from a command that streams.
     Json,
 }
 
 /// Writes a line of text.
 pub(crate) fn line(text: impl std::fmt::Display) {
-    // Whoever closed the pipe has read enough.
+    // The reader closed the pipe and needs no more.
     if writeln!(std::io::stdout(), "{text}").is_err() {
         std::process::exit(0);
     }
 }
 
-/// Writes a JSON document for programs, over several lines.
+/// Writes a JSON document over several lines.
 pub(crate) fn document(value: &impl Serialize) {
     line(serde_json::to_string_pretty(value).expect("our own types are JSON"));
 }

@@ -1,4 +1,4 @@
-//! `posthouse status`: how tenants are, part by part.
+//! `posthouse status`: the conditions of tenants.
 
 use comfy_table::{Table, presets};
 
@@ -17,19 +17,19 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<(), Failure>
         tenants.retain(|tenant| tenant.name == *name);
         if tenants.is_empty() {
             let next = "`posthouse status -A` lists the tenants of every namespace";
-            return Err(Failure::new(Exit::Refused, format!("there is no tenant {name} here"), next));
+            return Err(Failure::new(Exit::Refused, format!("tenant {name} not found"), next));
         }
     }
     match output {
         Output::Json => output::document(&tenants),
         Output::Text if tenants.is_empty() => {
             output::line(
-                "no tenants; `kubectl apply -f examples/tenants/acme.yaml` makes one, -A looks everywhere",
+                "no tenants; `kubectl apply -f examples/tenants/acme.yaml` creates one, -A lists all namespaces",
             );
         }
         Output::Text => {
             output::line(summary(&tenants).trim_fmt());
-            // One tenant, or one that needs a person, is worth every line.
+            // All conditions of the tenant that was named, and of each that is not ready.
             for tenant in tenants.iter().filter(|tenant| args.tenant.is_some() || !tenant.is_ready()) {
                 output::line(format!("\n{}/{}\n{}", tenant.namespace, tenant.name, parts(tenant).trim_fmt()));
             }
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: StatusArgs, output: Output) -> Result<(), Failure>
     if waiting.is_empty() {
         return Ok(());
     }
-    let next = "each condition above that is not True says what it waits for; `kubectl describe mt NAME` has the events";
+    let next = "see the conditions above that are not True, and the Events in `kubectl describe mt NAME`";
     Err(Failure::new(Exit::Fault, format!("not ready: {}", waiting.join(", ")), next))
 }
 
@@ -50,7 +50,7 @@ fn summary(tenants: &[Tenant]) -> Table {
             _ if tenant.deleting => ("Deleting", ""),
             Some(_) if !tenant.observed => ("Updating", ""),
             Some(ready) => (ready.status.as_str(), ready.reason.as_str()),
-            None => ("Unknown", "the operator has not seen it yet"),
+            None => ("Unknown", "not yet reconciled by the operator"),
         };
         let address = tenant.url.as_deref().unwrap_or("-");
         table.add_row([&tenant.namespace, &tenant.name, &tenant.tenant_id, ready, reason, address]);
@@ -59,7 +59,7 @@ fn summary(tenants: &[Tenant]) -> Table {
 }
 
 fn parts(tenant: &Tenant) -> Table {
-    let mut table = table(["CONDITION", "STATUS", "REASON", "WHAT AND WHAT NEXT"]);
+    let mut table = table(["CONDITION", "STATUS", "REASON", "MESSAGE"]);
     for condition in &tenant.conditions {
         table.add_row([&condition.kind, &condition.status, &condition.reason, &condition.message]);
     }

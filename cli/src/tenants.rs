@@ -1,4 +1,4 @@
-//! Tenants as the cluster tells them.
+//! Tenants as the cluster reports them.
 
 use kube::{
     Api, Client, ResourceExt,
@@ -80,17 +80,17 @@ fn unlisted(error: &kube::Error) -> Failure {
         kube::Error::Api(status) if status.code == 404 => Failure::new(
             Exit::Refused,
             what,
-            "the cluster has no Posthouse: install charts/posthouse-crds and charts/posthouse",
+            "Posthouse is not installed in the cluster: install charts/posthouse-crds and charts/posthouse",
         ),
         kube::Error::Api(_) => Failure::new(
             Exit::Refused,
             what,
-            "ask for the right to list messengertenants.messenger.posthouse.dev",
+            "ask for permission to list messengertenants.messenger.posthouse.dev",
         ),
         _ => Failure::new(
             Exit::Unreachable,
             what,
-            "see if the cluster is up (`make up`) and KUBECONFIG names it",
+            "check that the cluster is up (`make up`) and that KUBECONFIG refers to it",
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between this client and a messenger.
+//! Errors between this client and a messenger.
 
 use contracts::{ErrorCode, api::Problem};
 
@@ -8,15 +8,15 @@ pub enum ClientError {
     Address { url: String },
     #[error("failed to prepare an HTTP client for {url}")]
     Prepare { url: String, source: reqwest::Error },
-    #[error("failed to {action}: {url} does not answer")]
+    #[error("failed to {action}: {url} does not respond")]
     Transport { action: &'static str, url: String, source: reqwest::Error },
-    #[error("failed to {action}: {url} did not answer in {seconds} s")]
+    #[error("failed to {action}: no response from {url} within {seconds} s")]
     Timeout { action: &'static str, url: String, seconds: u64 },
-    #[error("failed to {action}: {url} answered {status}{}", explained(.problem.as_ref()))]
+    #[error("failed to {action}: {url} responded with {status}{}", explained(.problem.as_ref()))]
     Refused { action: &'static str, url: String, status: u16, problem: Option<Problem> },
-    #[error("failed to {action}: the answer of {url} has another shape")]
+    #[error("failed to {action}: unexpected response from {url}")]
     Shape { action: &'static str, url: String, source: serde_json::Error },
-    #[error("failed to {action}: {url} is not a WebSocket of this protocol: {detail}")]
+    #[error("failed to {action}: {url} does not accept WebSockets of this protocol: {detail}")]
     Handshake { action: &'static str, url: String, detail: String },
 }
 

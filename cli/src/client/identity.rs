@@ -1,4 +1,4 @@
-//! A signed-in person and the tokens that prove it.
+//! A signed-in user and the tokens that prove it.
 
 use std::{
     sync::Arc,
@@ -13,7 +13,7 @@ use super::{ClientError, Messenger};
 /// A token with less time left than this is replaced before it is used.
 const RENEW_BEFORE: Duration = Duration::from_secs(45);
 
-/// One person of a tenant, signed in. Clones share the tokens, which are renewed as they are used.
+/// A signed-in user of a tenant. Clones share the tokens, which are renewed as they are used.
 #[derive(Clone)]
 pub struct Identity {
     messenger: Messenger,
@@ -64,13 +64,13 @@ impl Identity {
         Ok(held.access.clone())
     }
 
-    /// Returns a token made now, whatever time the last one had left.
+    /// Returns a new token, whatever time the last one had left.
     pub async fn fresh_token(&self) -> Result<String, ClientError> {
         self.held.lock().await.expires_at = Instant::now();
         self.token().await
     }
 
-    /// Ends the sign-in at the realm; the refresh token is of no use afterwards.
+    /// Signs out at the realm, which invalidates the refresh token.
     pub async fn sign_out(&self) -> Result<(), ClientError> {
         self.messenger.sign_out(&self.held.lock().await.refresh).await
     }

@@ -76,7 +76,7 @@ impl Messenger {
 
     pub async fn register(&self, request: &RegisterRequest) -> Result<Registered, ClientError> {
         let call = self.http.post(self.url("/api/auth/register")).json(request);
-        self.json("register a person", call).await
+        self.json("register a user", call).await
     }
 
     pub async fn sign_in(&self, username: &str, password: &str) -> Result<Tokens, ClientError> {
@@ -95,7 +95,7 @@ impl Messenger {
     }
 
     pub async fn me(&self, token: &str) -> Result<UserProfile, ClientError> {
-        self.json("read the own profile", self.get("/api/users/me", token)).await
+        self.json("read one's own profile", self.get("/api/users/me", token)).await
     }
 
     pub async fn update_me(
@@ -104,19 +104,19 @@ impl Messenger {
         request: &UpdateProfileRequest,
     ) -> Result<UserProfile, ClientError> {
         let call = self.with_token(Method::PATCH, "/api/users/me", token).json(request);
-        self.json("change the own profile", call).await
+        self.json("change one's own profile", call).await
     }
 
     pub async fn user(&self, token: &str, user: UserId) -> Result<UserProfile, ClientError> {
-        self.json("look up a person", self.get(&format!("/api/users/{user}"), token)).await
+        self.json("look up a user", self.get(&format!("/api/users/{user}"), token)).await
     }
 
-    /// Returns the first page of people whose name begins with `prefix`.
+    /// Returns the first page of users whose name begins with `prefix`.
     pub async fn search_users(&self, token: &str, prefix: &str) -> Result<Page<UserProfile>, ClientError> {
-        self.json("search people", self.get("/api/users", token).query(&[("query", prefix)])).await
+        self.json("search users", self.get("/api/users", token).query(&[("query", prefix)])).await
     }
 
-    /// Returns the person with exactly this user name.
+    /// Returns the user with exactly this user name.
     pub async fn user_named(&self, token: &str, username: &str) -> Result<Option<UserProfile>, ClientError> {
         let page = self.search_users(token, username).await?;
         Ok(page.items.into_iter().find(|profile| profile.username == username))
@@ -205,10 +205,10 @@ impl Messenger {
             detail: detail.into(),
         };
         if answered(header::SEC_WEBSOCKET_ACCEPT) != Some(&derive_accept_key(key.as_bytes())) {
-            return Err(refused("the accept key is not the answer to ours"));
+            return Err(refused("its accept key does not match"));
         }
         if answered(header::SEC_WEBSOCKET_PROTOCOL) != Some(SUBPROTOCOL) {
-            return Err(refused("it does not speak posthouse.v1.json"));
+            return Err(refused("it does not support posthouse.v1.json"));
         }
         let upgraded = response.upgrade().await.map_err(|source| self.transport(ACTION, source))?;
         Ok(WebSocketStream::from_raw_socket(upgraded, SocketRole::Client, None).await)

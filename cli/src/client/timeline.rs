@@ -1,4 +1,4 @@
-//! What a client has of one chat: every entry once, in order, and where a hole is.
+//! What a client has of one chat: every entry once, in order, and where the gaps are.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use contracts::wire::Message;
 /// Entries kept while an earlier one is missing; beyond it the newest are dropped and come again by history.
 const MAX_HELD: usize = 1_000;
 
-/// The applied part of a chat is a prefix of its log; what lies beyond a hole waits.
+/// The applied part of a chat is a prefix of its log; what lies beyond a gap waits.
 #[derive(Debug)]
 pub struct Timeline {
     applied: i64,
