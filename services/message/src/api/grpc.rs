@@ -5,10 +5,9 @@ use std::sync::Arc;
 use contracts::{
     ChatId,
     rpc::{
-        Head, HeadsRequest, HeadsResponse, HistoryRequest, HistoryResponse, Message,
+        Head, HeadsRequest, HeadsResponse, HistoryRequest, HistoryResponse,
         message_service_server::{MessageService, MessageServiceServer},
     },
-    wire,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kit::error::status;
@@ -46,7 +45,7 @@ impl MessageService for Messages {
             Err(_) => Err(Error::InvalidArgument("limit is at least 0")),
         };
         let found = read(&*self.store, chat, after_seq, limit.map_err(status)?).await.map_err(status)?;
-        let messages = found.messages.into_iter().map(message).collect();
+        let messages = found.messages.into_iter().map(Into::into).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq: found.head_seq }))
     }
 
@@ -71,17 +70,4 @@ impl MessageService for Messages {
 
 fn chat(id: &str) -> Result<ChatId, Error> {
     id.parse().map_err(|_| Error::InvalidArgument("a chat id is a UUID"))
-}
-
-fn message(message: wire::Message) -> Message {
-    Message {
-        chat_id: message.chat.to_string(),
-        seq: message.seq,
-        sender_id: message.sender.to_string(),
-        key: message.key.to_string(),
-        kind: message.kind.as_str().to_owned(),
-        body: message.body,
-        subject_id: message.subject.map(|subject| subject.to_string()).unwrap_or_default(),
-        sent_at_ms: message.sent_at_ms,
-    }
 }
