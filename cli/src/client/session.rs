@@ -48,7 +48,6 @@ pub struct Session {
 enum Command {
     Send { chat: ChatId, key: MessageKey, body: String, outcome: Settle },
     Follow { chat: ChatId, after: i64 },
-    Drop,
 }
 
 type Renewal = Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>;
@@ -96,11 +95,6 @@ impl Session {
     pub async fn follow(&self, chat: ChatId, after: i64) {
         // A session that has ended says so by its last event.
         let _ = self.commands.send(Command::Follow { chat, after }).await;
-    }
-
-    /// Breaks the connection without a word, as a lost network does; the session connects again.
-    pub async fn drop_connection(&self) {
-        let _ = self.commands.send(Command::Drop).await;
     }
 }
 
@@ -232,7 +226,6 @@ impl Run {
                     }
                 }
                 command = self.incoming.recv() => match command {
-                    Some(Command::Drop) => return End::Broken("dropped on request".into()),
                     Some(command) => self.take(command),
                     None => {
                         // Nobody holds the session any more.
@@ -288,7 +281,6 @@ impl Run {
                 self.machine.send(chat, key, body, Instant::now());
             }
             Command::Follow { chat, after } => self.machine.follow(chat, after, Instant::now()),
-            Command::Drop => {}
         }
     }
 
