@@ -15,8 +15,8 @@ use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
     event::EntryKind,
     wire::{
-        ClientFrame, Connected, Empty, History, HistoryPage, MAX_HISTORY_LIMIT, Message, Outcome, Refresh,
-        Refreshed, Send, ServerFrame, Stored, WireError,
+        ClientFrame, Command, Connected, Empty, History, HistoryPage, MAX_HISTORY_LIMIT, Message, Outcome,
+        Refresh, Refreshed, Send, ServerFrame, Stored, WireError,
     },
 };
 
@@ -183,12 +183,8 @@ impl Machine {
     pub(super) fn refresh(&mut self, token: String) {
         let Some(online) = &mut self.online else { return };
         let id = online.ask(Asked::Refresh);
-        let refresh = Some(Refresh { token });
-        self.outputs.push_back(Output::Frame(ClientFrame {
-            id: Some(id),
-            refresh,
-            ..ClientFrame::default()
-        }));
+        let command = Command::Refresh(Refresh { token });
+        self.outputs.push_back(Output::Frame(ClientFrame { id: Some(id), command }));
     }
 
     pub(super) fn connected(&mut self, connected: &Connected, now: Instant) {
@@ -227,7 +223,7 @@ impl Machine {
 
     pub(super) fn frame(&mut self, frame: ServerFrame, now: Instant) {
         if frame.ping.is_some() {
-            let pong = ClientFrame { pong: Some(Empty {}), ..ClientFrame::default() };
+            let pong = ClientFrame { id: None, command: Command::Pong(Empty {}) };
             self.outputs.push_back(Output::Frame(pong));
         }
         if let Some(message) = frame.message {
@@ -289,10 +285,10 @@ impl Machine {
                 continue;
             }
             followed.history = Fetch::Unanswered(now);
-            let history =
-                Some(History { chat, after: followed.timeline.applied(), limit: Some(MAX_HISTORY_LIMIT) });
+            let after = followed.timeline.applied();
+            let command = Command::History(History { chat, after, limit: Some(MAX_HISTORY_LIMIT) });
             let id = Some(online.ask(Asked::History(chat)));
-            self.outputs.push_back(Output::Frame(ClientFrame { id, history, ..ClientFrame::default() }));
+            self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
         for (&order, outgoing) in &mut self.outbox {
             if online.unanswered_sends >= online.max_inflight {
@@ -304,9 +300,9 @@ impl Machine {
             outgoing.state = Transmission::Unanswered(now);
             outgoing.transmissions += 1;
             online.unanswered_sends += 1;
-            let send = Some(Send { chat: outgoing.chat, key: outgoing.key, body: outgoing.body.clone() });
+            let send = Send { chat: outgoing.chat, key: outgoing.key, body: outgoing.body.clone() };
             let id = Some(online.ask(Asked::Send(order)));
-            self.outputs.push_back(Output::Frame(ClientFrame { id, send, ..ClientFrame::default() }));
+            self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Send(send) }));
         }
     }
 

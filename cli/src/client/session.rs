@@ -9,7 +9,7 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    wire::{ClientFrame, CloseCode, Connect, Connected, Outcome, ServerFrame},
+    wire::{self, ClientFrame, CloseCode, Connect, Connected, Outcome, ServerFrame},
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -168,11 +168,8 @@ impl Run {
         let token = if fresh_token { self.identity.fresh_token().await } else { self.identity.token().await };
         let token = token.map_err(|error| unusable(&error))?;
         let mut socket = self.identity.messenger().upgrade().await.map_err(|error| unusable(&error))?;
-        let connect = ClientFrame {
-            id: Some(1),
-            connect: Some(Connect { token, device: self.device }),
-            ..ClientFrame::default()
-        };
+        let connect = Connect { token, device: self.device };
+        let connect = ClientFrame { id: Some(1), command: wire::Command::Connect(connect) };
         socket.send(text(&connect)).await.map_err(|error| End::Broken(error.to_string()))?;
         let answer = timeout(CONNECT_TIMEOUT, async {
             loop {

@@ -21,23 +21,73 @@ pub const MAX_HISTORY_LIMIT: u32 = 500;
 /// Page of `history` when the client names none.
 pub const DEFAULT_HISTORY_LIMIT: u32 = 100;
 
-/// A frame from the client. Exactly one command is set.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A frame from the client: `{"id": 7, "<command>": {...}}`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "Fields")]
 pub struct ClientFrame {
-    /// Echoed in the answer; `pong` has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Echoed in the answer. Only a command without an answer may go without.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect: Option<Connect>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub send: Option<Send>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub history: Option<History>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refresh: Option<Refresh>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pong: Option<Empty>,
+    #[serde(flatten)]
+    pub command: Command,
+}
+
+/// Defines [`Command`] and how a frame is read. On the wire a command is a field of the frame, and a client could set
+/// none or several: the frame is read into optional fields first, so that the refusal can say what is wrong.
+macro_rules! commands {
+    ($($(#[$doc:meta])* $field:ident: $command:ident($arguments:ty),)+) => {
+        /// What a client asks for.
+        #[derive(Debug, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Command {
+            $($(#[$doc])* $command($arguments),)+
+        }
+
+        /// A frame as it is written.
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            id: Option<u32>,
+            $($field: Option<$arguments>,)+
+        }
+
+        impl TryFrom<Fields> for ClientFrame {
+            type Error = String;
+
+            fn try_from(fields: Fields) -> Result<Self, String> {
+                let mut count = 0;
+                let mut command = None;
+                $(if let Some(arguments) = fields.$field {
+                    count += 1;
+                    command = Some(Command::$command(arguments));
+                })+
+                match command {
+                    Some(command) if count == 1 && (fields.id.is_some() || !command.has_answer()) => {
+                        Ok(Self { id: fields.id, command })
+                    }
+                    Some(_) if count == 1 => Err("a command has an id".to_owned()),
+                    Some(_) | None => Err(format!("a frame has one command, not {count}")),
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Authenticates the connection: its first command, and no later one.
+    connect: Connect(Connect),
+    send: Send(Send),
+    history: History(History),
+    refresh: Refresh(Refresh),
+    /// Answers `ping`, as any other frame does.
+    pong: Pong(Empty),
+}
+
+impl Command {
+    /// Returns whether the server answers the command.
+    pub const fn has_answer(&self) -> bool {
+        !matches!(self, Self::Pong(_))
+    }
 }
 
 /// The first frame, within five seconds of the upgrade.
@@ -49,7 +99,7 @@ pub struct Connect {
     pub device: DeviceId,
 }
 
-/// Sends a message. Repeating it with the same key is safe for ever.
+/// Sends a message. Idempotent: a repetition with the same key is the same message.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Send {
@@ -58,7 +108,7 @@ pub struct Send {
     pub body: String,
 }
 
-/// Fetches stored messages with a seq greater than `after`, oldest first: how a client fills a hole.
+/// Fetches stored messages with a seq greater than `after`, oldest first: how a client fills a gap.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct History {
@@ -69,7 +119,7 @@ pub struct History {
     pub limit: Option<u32>,
 }
 
-/// Replaces the token of a connection before it expires. It must name the same person.
+/// Replaces the token of a connection before it expires. It must name the same user.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refresh {
@@ -90,7 +140,7 @@ pub struct ServerFrame {
     pub result: Option<Outcome>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<WireError>,
-    /// Somebody else (or another device of the same person) wrote.
+    /// Another user, or another device of the same user, sent a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
     /// A send of this device is stored; may come again after a reconnect.
@@ -147,7 +197,7 @@ pub struct HistoryPage {
     pub head_seq: i64,
 }
 
-/// One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ... without holes.
+/// One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Message {
     pub chat: ChatId,
@@ -156,7 +206,7 @@ pub struct Message {
     pub key: MessageKey,
     pub kind: EntryKind,
     pub body: String,
-    /// The person a membership entry is about.
+    /// The user a membership entry is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<UserId>,
     /// Milliseconds since the epoch, by the log's clock.
@@ -189,7 +239,7 @@ pub struct Lagged {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireError {
     pub code: ErrorCode,
-    /// For a person who reads logs; never branch on it.
+    /// For the reader of a log; never branch on it.
     pub detail: String,
     /// Whether the same command may succeed later.
     pub temporary: bool,
@@ -216,7 +266,7 @@ pub enum CloseCode {
     Stale,
     /// A frame was larger than allowed.
     TooLarge,
-    /// The person opened more connections than allowed; this was the oldest.
+    /// The user opened more connections than allowed; this was the oldest.
     Superseded,
 }
 
@@ -276,12 +326,45 @@ mod tests {
         )
         .expect("a frame");
         assert_eq!(frame.id, Some(7));
-        assert_eq!(frame.send.expect("a send").body, "hi");
+        let Command::Send(send) = &frame.command else { panic!("{frame:?}") };
+        assert_eq!(send.body, "hi");
+        assert_eq!(
+            serde_json::to_string(&frame).expect("json"),
+            r#"{"id":7,"send":{"chat":"00000000-0000-0000-0000-000000000001","key":"00000000-0000-0000-0000-000000000002","body":"hi"}}"#
+        );
+    }
+
+    fn refusal(frame: &str) -> String {
+        serde_json::from_str::<ClientFrame>(frame).expect_err(frame).to_string()
     }
 
     #[test]
     fn an_unknown_command_is_refused() {
-        assert!(serde_json::from_str::<ClientFrame>(r#"{"id":1,"shout":{}}"#).is_err());
+        assert_eq!(
+            refusal(r#"{"id":1,"shout":{}}"#),
+            "unknown field `shout`, expected one of `id`, `connect`, `send`, `history`, `refresh`, `pong` at line 1 \
+             column 15"
+        );
+    }
+
+    #[test]
+    fn a_frame_has_exactly_one_command() {
+        assert_eq!(refusal(r#"{"id":1}"#), "a frame has one command, not 0");
+        assert_eq!(refusal(r#"{"id":1,"send":null}"#), "a frame has one command, not 0");
+        assert_eq!(
+            refusal(r#"{"id":1,"pong":{},"refresh":{"token":"t"}}"#),
+            "a frame has one command, not 2"
+        );
+        assert!(refusal(r#"{"pong":{},"pong":{}}"#).starts_with("duplicate field `pong`"));
+    }
+
+    #[test]
+    fn a_command_has_an_id_where_an_answer_follows() {
+        assert_eq!(refusal(r#"{"refresh":{"token":"t"}}"#), "a command has an id");
+        for pong in [r#"{"pong":{}}"#, r#"{"id":3,"pong":{}}"#] {
+            let frame: ClientFrame = serde_json::from_str(pong).expect("a frame");
+            assert_eq!(serde_json::to_string(&frame).expect("json"), pong);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The public HTTP surface: the upgrade, and what a client developer reads.
 
+pub(crate) mod upgrade;
+
 use std::sync::Arc;
 
 use axum::{
@@ -8,7 +10,7 @@ use axum::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{socket::upgrade, state::Gateway};
+use crate::state::Gateway;
 
 /// The description of the WebSocket protocol, AsyncAPI 3. Owned by hand; a test holds it against the types.
 const ASYNCAPI: &str = include_str!("api/asyncapi.json");

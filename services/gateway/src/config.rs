@@ -1,10 +1,9 @@
-//! Arguments of the process, and the limits that a connection lives under.
-
-use std::time::Duration;
+//! Arguments of the process.
 
 use clap::{Parser, ValueEnum};
-use contracts::wire;
 use kit::config::{KafkaArgs, OidcArgs, RedisArgs, ServiceArgs};
+
+pub use crate::domain::limits::Limits;
 
 /// Keeps the WebSocket connections of one tenant's people.
 #[derive(Clone, Debug, Parser)]
@@ -36,59 +35,6 @@ pub struct Config {
 pub enum Command {
     /// Serves until SIGTERM, then moves the connections away.
     Run,
-}
-
-/// The limits of a connection. The defaults are what `/docs` promises; tests shorten the times.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The first frame, `connect`, comes within this time of the upgrade.
-    pub connect_within: Duration,
-    /// A ping is sent this often, up to a tenth earlier so that connections do not beat together.
-    pub ping_every: Duration,
-    /// Any frame has to come within this time of a ping.
-    pub pong_within: Duration,
-    /// A write that the client's side does not take for this long means that nobody reads.
-    pub write_stall: Duration,
-    /// What closing may take: the last frames, the close frame, the client's answer.
-    pub close_within: Duration,
-    /// Frames that wait for one connection. 1 MiB is a thousand large messages; beyond it pushes are dropped.
-    pub outbox_bytes: usize,
-    /// Sends without an answer; beyond it the socket is not read.
-    pub max_inflight: usize,
-    /// History queries without an answer; beyond it the socket is not read.
-    pub max_histories: usize,
-    /// Frames read per second in the long run, and at once after a pause; beyond it the socket is read more slowly.
-    pub frames_per_second: u32,
-    pub frames_burst: u32,
-    /// Connections of one person; beyond it the oldest one is closed.
-    pub connections_per_user: usize,
-    /// Malformed or oversized frames that a signed-in connection survives.
-    pub max_faults: u32,
-    /// The log has this long to take a record before the client hears `unavailable`.
-    pub produce_within: Duration,
-    /// Session entries in Redis are written again this often and live three times as long.
-    pub session_refresh: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connect_within: Duration::from_secs(5),
-            ping_every: Duration::from_secs(25),
-            pong_within: Duration::from_secs(8),
-            write_stall: Duration::from_secs(20),
-            close_within: Duration::from_secs(2),
-            outbox_bytes: 1024 * 1024,
-            max_inflight: wire::MAX_INFLIGHT,
-            max_histories: 2,
-            frames_per_second: 200,
-            frames_burst: 1000,
-            connections_per_user: 32,
-            max_faults: 16,
-            produce_within: Duration::from_secs(10),
-            session_refresh: Duration::from_secs(30),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! What a connection is, apart from its socket: synchronous and tested without a runtime.
 
+pub(crate) mod answer;
 pub(crate) mod bucket;
-pub(crate) mod outbox;
+pub(crate) mod frame;
+pub(crate) mod limits;
+pub(crate) mod send_queue;
 pub(crate) mod session;

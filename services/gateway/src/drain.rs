@@ -31,14 +31,14 @@ pub(crate) async fn drain(
         let (batch, later) = rest.split_at(size);
         rest = later;
         for connection in batch {
-            connection.outbox.request_close(CloseCode::Drain);
+            connection.queue.request_close(CloseCode::Drain);
         }
     }
     drop(connections);
     // Their tasks end when the last answer is out; an upgrade that raced with the shutdown is closed here too.
     while registry.len() > 0 {
         for connection in registry.all() {
-            connection.outbox.request_close(CloseCode::Drain);
+            connection.queue.request_close(CloseCode::Drain);
         }
         ticks.tick().await;
     }

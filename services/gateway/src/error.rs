@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contracts::{ChatId, ErrorCode};
+use contracts::{ChatId, ErrorCode, convert::UnreadableField};
 use kit::error::ServiceError;
 use rdkafka::error::KafkaError;
 
@@ -15,7 +15,7 @@ pub(crate) enum GatewayError {
     #[error("failed to ask the message service for chat {chat}")]
     History { chat: ChatId, source: Arc<tonic::Status> },
     #[error("the message service answered an entry of chat {chat} that cannot be read")]
-    Entry { chat: ChatId },
+    Entry { chat: ChatId, source: UnreadableField },
     #[error("the log did not take a record of chat {chat}")]
     Produce { chat: ChatId, source: KafkaError },
 }

@@ -7,122 +7,114 @@ use contracts::{
     event::{DeliveredRecord, DeliveryOutcome, EntryKind},
     wire::{Message, Rejected, ServerFrame, Stored},
 };
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::{
-    domain::outbox::{Pushed, encoded},
-    membership::{
-        Membership,
-        members::{Entry, Members},
-    },
+    domain::frame::Frame,
+    membership::members::{Entry, Members},
     metrics::{Metrics, Push},
     registry::Registry,
 };
 
-/// Tells connections what became of sends. Each frame is encoded once and shared.
+/// Pushes the outcome of sends to connections. Each frame is encoded once and shared.
 pub(crate) struct Fanout {
     registry: Arc<Registry>,
-    membership: Arc<Membership>,
+    members: Arc<Members>,
     metrics: Metrics,
 }
 
 impl Fanout {
-    pub(crate) fn new(registry: Arc<Registry>, membership: Arc<Membership>, metrics: Metrics) -> Self {
-        Self { registry, membership, metrics }
+    pub(crate) fn new(registry: Arc<Registry>, members: Arc<Members>, metrics: Metrics) -> Self {
+        Self { registry, members, metrics }
     }
 
     /// Pushes a record to the sending device and to the other connections of its audience.
     pub(crate) fn deliver(&self, record: DeliveredRecord) {
-        deliver(&self.registry, &self.membership.members, &self.metrics, record);
-    }
-}
-
-fn deliver(registry: &Registry, members: &Members, metrics: &Metrics, record: DeliveredRecord) {
-    let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
-    match outcome {
-        DeliveryOutcome::Stored { seq, kind, body, subject, sent_at_ms, audience } => {
-            let entry = Entry { chat, seq, kind, subject };
-            members.announced(entry);
-            // No device sends membership entries: the sender's connections hear of them like everybody's.
-            if kind == EntryKind::Text {
-                let stored = Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) };
-                let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
-                tell_device(registry, metrics, sender, device, &encoded(&frame), Push::Stored);
+        let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
+        match outcome {
+            DeliveryOutcome::Stored { seq, kind, body, subject, sent_at_ms, audience } => {
+                let message = Message { chat, seq, sender, key, kind, body, subject, sent_at_ms };
+                self.stored(message, device, audience.as_deref());
             }
-            let recipients = members.recipients(entry, audience.as_deref());
-            let message = Message { chat, seq, sender, key, kind, body, subject, sent_at_ms };
-            let mut frame: Option<Utf8Bytes> = None;
-            for user in recipients {
-                registry.for_user(user, |connection| {
-                    let from_here = kind == EntryKind::Text
-                        && user == sender
-                        && connection.identity().is_some_and(|identity| identity.device == device);
-                    if from_here {
-                        return;
-                    }
-                    let frame = frame.get_or_insert_with(|| {
-                        encoded(&ServerFrame { message: Some(message.clone()), ..ServerFrame::default() })
-                    });
-                    let pushed = connection.outbox.push_message(chat, seq, frame.clone());
-                    metrics.count_push(Push::Message, pushed);
+            DeliveryOutcome::Repeated { seq } => {
+                let stored = Stored { chat, key, seq, sent_at_ms: None };
+                self.push_stored(sender, device, stored);
+            }
+            DeliveryOutcome::Rejected { code } => {
+                let rejected = Rejected { chat, key, code };
+                let frame = ServerFrame { rejected: Some(rejected), ..ServerFrame::default() };
+                self.push_to_device(sender, device, &frame, Push::Rejected);
+            }
+        }
+    }
+
+    fn stored(&self, message: Message, device: DeviceId, audience: Option<&[UserId]>) {
+        let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
+        let entry = Entry { chat, seq, kind, subject };
+        self.members.announced(entry);
+        // No device sends membership entries: the sender's connections receive them like those of all others.
+        let is_from_device = kind == EntryKind::Text;
+        if is_from_device {
+            self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) });
+        }
+        let recipients = self.members.recipients(entry, audience);
+        let mut message = Some(message);
+        let mut frame: Option<Frame> = None;
+        for user in recipients {
+            self.registry.for_user(user, |connection| {
+                if is_from_device && user == sender && connection.is_of(device) {
+                    return;
+                }
+                let frame = frame.get_or_insert_with(|| {
+                    Frame::encode(&ServerFrame { message: message.take(), ..ServerFrame::default() })
                 });
-            }
-        }
-        DeliveryOutcome::Repeated { seq } => {
-            let stored = Stored { chat, key, seq, sent_at_ms: None };
-            let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
-            tell_device(registry, metrics, sender, device, &encoded(&frame), Push::Stored);
-        }
-        DeliveryOutcome::Rejected { code } => {
-            let frame =
-                ServerFrame { rejected: Some(Rejected { chat, key, code }), ..ServerFrame::default() };
-            tell_device(registry, metrics, sender, device, &encoded(&frame), Push::Rejected);
+                let pushed = connection.queue.push_message(chat, seq, frame.clone());
+                self.metrics.count_push(Push::Message, pushed);
+            });
         }
     }
-}
 
-fn tell_device(
-    registry: &Registry,
-    metrics: &Metrics,
-    sender: UserId,
-    device: DeviceId,
-    frame: &Utf8Bytes,
-    kind: Push,
-) {
-    registry.for_user(sender, |connection| {
-        if connection.identity().is_some_and(|identity| identity.device == device) {
-            let pushed: Pushed = connection.outbox.push(frame.clone());
-            metrics.count_push(kind, pushed);
-        }
-    });
+    fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) {
+        let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
+        self.push_to_device(sender, device, &frame, Push::Stored);
+    }
+
+    fn push_to_device(&self, user: UserId, device: DeviceId, frame: &ServerFrame, kind: Push) {
+        let frame = Frame::encode(frame);
+        self.registry.for_user(user, |connection| {
+            if connection.is_of(device) {
+                let pushed = connection.queue.push(frame.clone());
+                self.metrics.count_push(kind, pushed);
+            }
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use contracts::{ChatId, ErrorCode, MessageKey};
-    use prometheus_client::metrics::gauge::Gauge;
     use uuid::Uuid;
 
     use super::*;
     use crate::{
-        domain::{outbox::Outbox, session::Identity},
+        domain::{send_queue::SendQueue, session::Identity},
         registry::Connection,
     };
 
-    #[derive(Default)]
     struct World {
-        registry: Registry,
-        members: Members,
-        metrics: Metrics,
+        fanout: Fanout,
     }
 
     impl World {
+        fn new() -> Self {
+            Self { fanout: Fanout::new(Arc::default(), Arc::default(), Metrics::default()) }
+        }
+
         fn connection(&self, user: u128, device: u128) -> Arc<Connection> {
-            let connection = Connection::new(Uuid::now_v7(), Outbox::new(10_000, Gauge::default()));
-            assert!(self.registry.add(&connection, 100));
+            let connection = Connection::new(Uuid::now_v7(), SendQueue::new(10_000, Arc::default()));
+            assert!(self.fanout.registry.add(&connection, 100));
             let identity =
                 Identity { user: UserId(Uuid::from_u128(user)), device: DeviceId(Uuid::from_u128(device)) };
-            self.registry.identify(&connection, identity, 100);
+            self.fanout.registry.identify(&connection, identity, 100);
             connection
         }
 
@@ -135,7 +127,7 @@ mod tests {
                 key: MessageKey(Uuid::from_u128(200)),
                 outcome,
             };
-            deliver(&self.registry, &self.members, &self.metrics, record);
+            self.fanout.deliver(record);
         }
     }
 
@@ -150,11 +142,11 @@ mod tests {
         }
     }
 
-    /// Returns the kinds of the frames that wait.
+    /// Returns the kinds of the queued frames.
     fn kinds(connection: &Connection) -> Vec<&'static str> {
-        std::iter::from_fn(|| connection.outbox.pop())
+        std::iter::from_fn(|| connection.queue.pop())
             .map(|frame| {
-                let frame: ServerFrame = serde_json::from_str(&frame).expect("a frame");
+                let frame: ServerFrame = serde_json::from_slice(&frame.into_bytes()).expect("a frame");
                 match frame {
                     ServerFrame { stored: Some(stored), .. } if stored.sent_at_ms.is_none() => "repeated",
                     ServerFrame { stored: Some(_), .. } => "stored",
@@ -168,19 +160,19 @@ mod tests {
 
     #[test]
     fn the_sending_device_hears_stored_and_everybody_else_the_message() {
-        let world = World::default();
+        let world = World::new();
         let (phone, desk, other, stranger) =
             (world.connection(1, 1), world.connection(1, 2), world.connection(2, 1), world.connection(3, 1));
         world.deliver(1, 1, stored(1, EntryKind::Text, None, &[1, 2]));
         assert_eq!(kinds(&phone), ["stored"]);
         assert_eq!(kinds(&desk), ["message"]);
-        assert_eq!(kinds(&other), ["message"], "the same device id of another person is another device");
+        assert_eq!(kinds(&other), ["message"], "the same device id of another user is another device");
         assert!(kinds(&stranger).is_empty());
     }
 
     #[test]
     fn only_the_sending_device_hears_of_resends_and_refusals() {
-        let world = World::default();
+        let world = World::new();
         let (phone, desk) = (world.connection(1, 1), world.connection(1, 2));
         world.deliver(1, 1, DeliveryOutcome::Repeated { seq: 4 });
         world.deliver(1, 1, DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict });
@@ -190,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_removed_person_hears_of_the_removal_and_of_nothing_after_it() {
-        let world = World::default();
+        let world = World::new();
         let (admin, removed) = (world.connection(1, 1), world.connection(2, 1));
         world.deliver(1, 0, stored(3, EntryKind::MemberRemoved, Some(2), &[1, 2]));
         world.deliver(1, 1, stored(4, EntryKind::Text, None, &[1, 2]));

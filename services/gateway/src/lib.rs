@@ -89,7 +89,7 @@ pub async fn serve(process: Process, config: Config, limits: Limits) -> anyhow::
     process.tasks.spawn(events::follow_delivered(
         config.kafka.clone(),
         tenant.clone(),
-        Fanout::new(registry.clone(), membership.clone(), metrics.clone()),
+        Fanout::new(registry.clone(), membership.members.clone(), metrics.clone()),
         health.check("delivered"),
         stop.clone(),
     ));

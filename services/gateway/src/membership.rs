@@ -1,4 +1,4 @@
-//! Who is in which chat: a cache fed by `chat.events`, and the chat service where the cache knows nothing.
+//! Membership: a cache fed by `chat.events`, and look-ups at the chat service where the cache knows nothing.
 
 pub(crate) mod members;
 
@@ -18,23 +18,20 @@ use contracts::{
 use kit::rpc::InternalChannel;
 use moka::future::Cache;
 
-use self::members::{Known, Members};
+use self::members::{Audience, Known, Members};
 use crate::{error::GatewayError, metrics::Metrics};
 
-/// An answer of the chat service stands this long, or until the next record about the chat. A person who was just added
-/// is in the log of events within milliseconds, so a negative answer does harm for no longer than that.
-const ANSWER_STANDS: Duration = Duration::from_secs(1);
-/// Answers kept: a client that asks for chats at random costs this much and no more.
-const ANSWERS: u64 = 10_000;
-
-/// The people a message goes to; `None` for more than a record lists.
-pub(crate) type Audience = Option<Vec<UserId>>;
+/// The result of a look-up is used for this long, or until the next record about the chat. A user who was just added is
+/// in `chat.events` within milliseconds, so a negative result does harm for no longer than that.
+const LOOKUP_TTL: Duration = Duration::from_secs(1);
+/// Results kept: a client that names chats at random costs this much and no more.
+const LOOKUP_CAPACITY: u64 = 10_000;
 
 pub(crate) struct Membership {
-    pub(crate) members: Members,
+    pub(crate) members: Arc<Members>,
     caught_up: AtomicBool,
-    /// By chat, person, and version of the cache's chat.
-    answers: Cache<(ChatId, UserId, u64), Option<Arc<Audience>>>,
+    /// By chat, user, and version of the cache's chat.
+    lookups: Cache<(ChatId, UserId, u64), Option<Arc<Audience>>>,
     chat: ChatServiceClient<InternalChannel>,
     metrics: Metrics,
 }
@@ -42,9 +39,9 @@ pub(crate) struct Membership {
 impl Membership {
     pub(crate) fn new(chat: ChatServiceClient<InternalChannel>, metrics: Metrics) -> Self {
         Self {
-            members: Members::default(),
+            members: Arc::default(),
             caught_up: AtomicBool::new(false),
-            answers: Cache::builder().max_capacity(ANSWERS).time_to_live(ANSWER_STANDS).build(),
+            lookups: Cache::builder().max_capacity(LOOKUP_CAPACITY).time_to_live(LOOKUP_TTL).build(),
             chat,
             metrics,
         }
@@ -59,12 +56,12 @@ impl Membership {
         self.caught_up.store(true, Ordering::Release);
     }
 
-    /// Notes that `chat.events` has this person in the chat.
+    /// Notes that `chat.events` has this user in the chat.
     pub(crate) fn added(&self, chat: ChatId, user: UserId) {
         self.members.added(chat, user, self.moment());
     }
 
-    /// Notes that `chat.events` has this person out of the chat.
+    /// Notes that `chat.events` has this user out of the chat.
     pub(crate) fn removed(&self, chat: ChatId, user: UserId) {
         self.members.removed(chat, user, self.moment());
     }
@@ -74,7 +71,7 @@ impl Membership {
         self.is_caught_up().then(Instant::now)
     }
 
-    /// Returns whom a message of this sender goes to, as far as the cache is sure; `None` means to ask.
+    /// Returns whom a message of this sender goes to, as far as the cache is sure; `None` means to look it up.
     pub(crate) fn cached_audience(&self, chat: ChatId, sender: UserId) -> Option<Audience> {
         self.is_caught_up().then(|| self.members.audience(chat, sender, Instant::now()).settled).flatten()
     }
@@ -87,9 +84,9 @@ impl Membership {
         {
             return Ok(audience);
         }
-        // Many may ask at once; one asks the chat service.
-        let asked = self.answers.try_get_with((chat, sender, version), self.ask(chat, sender)).await;
-        match (asked, likely) {
+        // Concurrent look-ups of one sender become one request.
+        let found = self.lookups.try_get_with((chat, sender, version), self.look_up(chat, sender)).await;
+        match (found, likely) {
             (Ok(Some(audience)), _) => Ok((*audience).clone()),
             (Ok(None), _) => Err(GatewayError::NotAMember { chat }),
             // Some may miss a push and find the message in the history; nobody could send otherwise.
@@ -98,7 +95,7 @@ impl Membership {
         }
     }
 
-    async fn ask(&self, chat: ChatId, user: UserId) -> Result<Option<Arc<Audience>>, tonic::Status> {
+    async fn look_up(&self, chat: ChatId, user: UserId) -> Result<Option<Arc<Audience>>, tonic::Status> {
         self.metrics.membership_questions.inc();
         let mut client = self.chat.clone();
         let request = GetMembershipRequest { chat_id: chat.to_string(), user_id: user.to_string() };

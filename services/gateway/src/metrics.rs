@@ -1,28 +1,32 @@
 //! The figures of this process.
 
+use std::{fmt, sync::Arc};
+
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _},
     metrics::{
+        MetricType,
         counter::Counter,
         family::Family,
-        gauge::Gauge,
+        gauge::{ConstGauge, Gauge},
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
 
-use crate::domain::outbox::Pushed;
+use crate::domain::send_queue::{Pushed, QueuedBytes};
 
 #[derive(Clone)]
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
-    pub(crate) outbox_bytes: Gauge,
+    pub(crate) queued_bytes: Arc<QueuedBytes>,
     pub(crate) membership_questions: Counter,
     /// 0.5 ms to 16 s: a healthy broker is in the first buckets, the produce timeout in the last.
     pub(crate) produce_seconds: Histogram,
     upgrades: Family<UpgradeLabels, Counter>,
     frames: Family<FrameLabels, Counter>,
-    answers: Family<CodeLabels, Counter>,
+    errors: Family<CodeLabels, Counter>,
     pushes: Family<PushLabels, Counter>,
     closes: Family<CloseLabels, Counter>,
 }
@@ -58,7 +62,7 @@ struct CodeLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PushLabels {
     kind: Push,
-    /// `Dropped` pushes are told of by `lagged`, `Closed` ones found a closing connection.
+    /// `lagged` stands for `Dropped` pushes; `Closed` ones met a closing connection.
     outcome: Outcome,
 }
 
@@ -78,12 +82,12 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             connections: Gauge::default(),
-            outbox_bytes: Gauge::default(),
+            queued_bytes: Arc::default(),
             membership_questions: Counter::default(),
             produce_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             upgrades: Family::default(),
             frames: Family::default(),
-            answers: Family::default(),
+            errors: Family::default(),
             pushes: Family::default(),
             closes: Family::default(),
         }
@@ -94,15 +98,10 @@ impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("gateway");
         registry.register("connections", "Open WebSockets", self.connections.clone());
-        registry.register_with_unit(
-            "outbox",
-            "Bytes of frames that wait for clients to read",
-            Unit::Bytes,
-            self.outbox_bytes.clone(),
-        );
+        registry.register_collector(Box::new(SendQueues(self.queued_bytes.clone())));
         registry.register(
             "membership_questions",
-            "Questions to the chat service that the cache could not answer",
+            "Look-ups at the chat service after a cache miss",
             self.membership_questions.clone(),
         );
         registry.register_with_unit(
@@ -111,9 +110,9 @@ impl Metrics {
             Unit::Seconds,
             self.produce_seconds.clone(),
         );
-        registry.register("upgrades", "Asked WebSocket upgrades", self.upgrades.clone());
+        registry.register("upgrades", "Requested WebSocket upgrades", self.upgrades.clone());
         registry.register("frames", "Frames read from clients", self.frames.clone());
-        registry.register("errors", "Commands answered with an error", self.answers.clone());
+        registry.register("errors", "Errors sent to clients", self.errors.clone());
         registry.register("pushes", "Frames pushed to connections", self.pushes.clone());
         registry.register("closes", "Ended WebSockets", self.closes.clone());
     }
@@ -127,7 +126,7 @@ impl Metrics {
     }
 
     pub(crate) fn count_error(&self, code: contracts::ErrorCode) {
-        self.answers.get_or_create(&CodeLabels { code: code.as_str() }).inc();
+        self.errors.get_or_create(&CodeLabels { code: code.as_str() }).inc();
     }
 
     pub(crate) fn count_push(&self, kind: Push, pushed: Pushed) {
@@ -141,5 +140,17 @@ impl Metrics {
 
     pub(crate) fn count_close(&self, reason: &'static str) {
         self.closes.get_or_create(&CloseLabels { reason }).inc();
+    }
+}
+
+/// Reads the send queues at each scrape: a queue counts its bytes and knows no metrics.
+#[derive(Debug)]
+struct SendQueues(Arc<QueuedBytes>);
+
+impl Collector for SendQueues {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Bytes of frames queued for clients.";
+        let encoder = encoder.encode_descriptor("send_queue", help, Some(&Unit::Bytes), MetricType::Gauge)?;
+        ConstGauge::new(self.0.get()).encode(encoder)
     }
 }

@@ -1,33 +1,38 @@
-//! The connections of this process: all of them, and by person.
+//! The connections of this process: all of them, and by user.
 
 use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
 };
 
-use contracts::{UserId, wire::CloseCode};
+use contracts::{DeviceId, UserId, wire::CloseCode};
 use uuid::Uuid;
 
 use crate::{
-    domain::{outbox::Outbox, session::Identity},
+    domain::{send_queue::SendQueue, session::Identity},
     sharded::Sharded,
 };
 
-/// A connection as everybody but its own task sees it.
+/// A connection as all but its own task see it.
 pub(crate) struct Connection {
     pub(crate) session: Uuid,
-    pub(crate) outbox: Outbox,
-    /// Set when the person is known.
+    pub(crate) queue: SendQueue,
+    /// Set when the user is known.
     identity: OnceLock<Identity>,
 }
 
 impl Connection {
-    pub(crate) fn new(session: Uuid, outbox: Outbox) -> Arc<Self> {
-        Arc::new(Self { session, outbox, identity: OnceLock::new() })
+    pub(crate) fn new(session: Uuid, queue: SendQueue) -> Arc<Self> {
+        Arc::new(Self { session, queue, identity: OnceLock::new() })
     }
 
     pub(crate) fn identity(&self) -> Option<Identity> {
         self.identity.get().copied()
+    }
+
+    /// Returns whether the connection's user signed in on this device.
+    pub(crate) fn is_of(&self, device: DeviceId) -> bool {
+        self.identity.get().is_some_and(|identity| identity.device == device)
     }
 }
 
@@ -40,7 +45,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Lists a connection whose person is not known yet; false when `most` are listed already.
+    /// Lists a connection whose user is not known yet; false when `most` are listed already.
     pub(crate) fn add(&self, connection: &Arc<Connection>, most: usize) -> bool {
         let room = |count: usize| (count < most).then_some(count + 1);
         if self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
@@ -50,7 +55,7 @@ impl Registry {
         true
     }
 
-    /// Lists a connection under its person, who from now on gets pushes through it. Beyond `most`, the person's oldest
+    /// Lists a connection under its user, who from now on receives pushes through it. Beyond `most`, the user's oldest
     /// connection is asked to close.
     pub(crate) fn identify(&self, connection: &Arc<Connection>, identity: Identity, most: usize) {
         if connection.identity.set(identity).is_err() {
@@ -60,7 +65,7 @@ impl Registry {
         let connections = shard.entry(identity.user).or_default();
         connections.push(connection.clone());
         if connections.len() > most {
-            connections.remove(0).outbox.request_close(CloseCode::Superseded);
+            connections.remove(0).queue.request_close(CloseCode::Superseded);
         }
     }
 
@@ -80,14 +85,14 @@ impl Registry {
         }
     }
 
-    /// Calls `visit` for each of a person's connections.
+    /// Calls `visit` for each of a user's connections.
     pub(crate) fn for_user(&self, user: UserId, mut visit: impl FnMut(&Connection)) {
         if let Some(connections) = self.by_user.read(&user).get(&user) {
             connections.iter().for_each(|connection| visit(connection));
         }
     }
 
-    /// Returns the number of connections, known persons or not.
+    /// Returns the number of connections, with a known user or without.
     pub(crate) fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -100,13 +105,10 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use contracts::DeviceId;
-    use prometheus_client::metrics::gauge::Gauge;
-
     use super::*;
 
     fn connection(n: u128) -> Arc<Connection> {
-        Connection::new(Uuid::from_u128(n), Outbox::new(100, Gauge::default()))
+        Connection::new(Uuid::from_u128(n), SendQueue::new(100, Arc::default()))
     }
 
     fn identity(n: u128) -> Identity {
@@ -120,11 +122,11 @@ mod tests {
     }
 
     #[test]
-    fn a_person_is_found_by_all_connections_until_they_end() {
+    fn a_user_is_found_by_all_connections_until_they_end() {
         let registry = Registry::default();
         let (one, two) = (connection(1), connection(2));
         assert!(registry.add(&one, 10) && registry.add(&two, 10));
-        assert!(sessions(&registry, 5).is_empty(), "nobody is known yet");
+        assert!(sessions(&registry, 5).is_empty(), "no user is known yet");
         registry.identify(&one, identity(5), 10);
         registry.identify(&two, identity(5), 10);
         assert_eq!(sessions(&registry, 5), [1, 2]);
@@ -143,7 +145,7 @@ mod tests {
             assert!(registry.add(connection, 10));
             registry.identify(connection, identity(5), 2);
         }
-        assert_eq!(connections[0].outbox.close_requested(), Some(CloseCode::Superseded));
+        assert_eq!(connections[0].queue.close_requested(), Some(CloseCode::Superseded));
         assert_eq!(sessions(&registry, 5), [2, 3]);
         registry.remove(&connections[0]);
         assert_eq!((sessions(&registry, 5), registry.len()), (vec![2, 3], 2));

@@ -1,13 +1,12 @@
 //! The socket of a connection: one task that reads, writes, and does what the session says.
 
 mod commands;
-pub(crate) mod upgrade;
 
 use std::{
     future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
@@ -25,17 +24,24 @@ use tokio::{
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Error as WsError, Message, Utf8Bytes,
+        Error as WsError, Message,
         error::CapacityError,
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding},
+        protocol::{
+            CloseFrame, Role, WebSocketConfig,
+            frame::{
+                Frame as WsFrame,
+                coding::{self, Data, OpCode},
+            },
+        },
     },
 };
 
-use self::commands::{Decision, Done, Pending};
+use self::commands::{Pending, Step};
 use crate::{
     domain::{
-        outbox::encoded,
-        session::{Action, Session, SocketState},
+        answer::Answer,
+        frame::Frame,
+        session::{Action, Lane, Session, SocketState},
     },
     registry::Connection,
     state::Gateway,
@@ -51,8 +57,6 @@ const MAX_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
 const MAX_READ_FRAME_BYTES: usize = 256 * 1024;
 /// What a client that is being closed may still send before it is cut off.
 const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
-
-const PING: &str = r#"{"ping":{}}"#;
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug)]
@@ -79,10 +83,25 @@ enum Event {
     Frame(Message),
     Failed(WsError),
     Ended,
-    Decided(Decision),
-    Done(Done),
+    Decided(Option<u32>, Step),
+    Answered(Option<u32>, Lane, Answer),
     Deadline,
     Close(CloseCode),
+}
+
+/// A command whose answer is on its way.
+struct Unanswered {
+    id: Option<u32>,
+    pending: Pending,
+}
+
+impl Future for Unanswered {
+    type Output = (Option<u32>, Lane, Answer);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(self.pending.poll_unpin(cx));
+        Poll::Ready((self.id, self.pending.lane(), answer))
+    }
 }
 
 struct Socket {
@@ -91,9 +110,8 @@ struct Socket {
     ws: WebSocketStream<TokioIo<Upgraded>>,
     session: Session,
     /// A command that is being decided; reading waits for it.
-    decision: Option<BoxFuture<'static, Decision>>,
-    /// Commands whose answers are on their way.
-    pending: FuturesUnordered<Pending>,
+    undecided: Option<(Option<u32>, BoxFuture<'static, Step>)>,
+    unanswered: FuturesUnordered<Unanswered>,
     timer: Pin<Box<Sleep>>,
     /// When `timer` fires.
     armed: Instant,
@@ -122,8 +140,8 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, connection: Arc<Connection>, up
         connection,
         ws,
         session,
-        decision: None,
-        pending: FuturesUnordered::new(),
+        undecided: None,
+        unanswered: FuturesUnordered::new(),
         timer,
         armed,
         unflushed: false,
@@ -165,74 +183,95 @@ impl Socket {
             }
             Event::Frame(Message::Close(_)) | Event::Ended => return Some(End::Gone),
             Event::Failed(error) => return Some(end_of(&error)),
-            Event::Decided(decision) => self.decided(now, decision),
-            Event::Done(done) => self.done(done),
+            Event::Decided(id, step) => return self.advance(now, id, step),
+            Event::Answered(id, lane, answer) => self.session.finished(lane, id, answer),
             Event::Deadline => {
                 let reading = self.may_read(now);
                 self.session.deadline_passed(now, SocketState { reading })
             }
             Event::Close(code) => return Some(End::Close(code)),
         };
-        self.act(action)
+        self.act(now, action)
     }
 
-    /// Does what the session says; a command that is decided at once goes on to its next action.
-    fn act(&mut self, action: Action) -> Option<End> {
+    /// Does what the session says.
+    fn act(&mut self, now: Instant, action: Action) -> Option<End> {
         match action {
             Action::Nothing => {}
             Action::Answer(frame) => {
                 if let Some(error) = &frame.error {
                     self.gateway.metrics.count_error(error.code);
                 }
-                self.connection.outbox.push(encoded(&frame));
+                self.connection.queue.push(Frame::encode(&frame));
             }
             Action::Open(identity, frame) => {
                 // The answer is queued first: no push comes before it.
-                self.connection.outbox.push(encoded(&frame));
+                self.connection.queue.push(Frame::encode(&frame));
                 let most = self.gateway.limits.connections_per_user;
                 self.gateway.registry.identify(&self.connection, identity, most);
                 self.gateway.sessions.opened(self.connection.session, identity);
             }
             Action::Ping => {
-                self.connection.outbox.push(Utf8Bytes::from_static(PING));
+                self.connection.queue.push(Frame::ping());
             }
             Action::Close(code) => return Some(End::Close(code)),
             Action::Refuse(frame, code) => {
-                self.act(Action::Answer(frame));
+                self.act(now, Action::Answer(frame));
                 return Some(End::Close(code));
             }
             Action::Connect(id, connect) => {
-                self.decision = Some(commands::connect(&self.gateway, id, connect))
+                return self.advance(now, id, commands::connect(&self.gateway, connect));
             }
-            Action::Refresh(id, token) => self.decision = Some(commands::refresh(&self.gateway, id, token)),
-            Action::Send(id, send) => return self.send(id, send),
-            Action::History(id, query) => {
-                let identity = self.connection.identity().expect("only a connected client gets here");
-                self.pending.push(commands::history(&self.gateway, identity, id, query));
+            Action::Run(id, caller, command) => {
+                return self.advance(now, id, commands::run(&self.gateway, caller, command));
             }
         }
         None
     }
 
+    /// Takes a command as far as it goes now.
+    fn advance(&mut self, now: Instant, id: Option<u32>, step: Step) -> Option<End> {
+        let action = match step {
+            Step::Nothing => {
+                self.session.passed();
+                Action::Nothing
+            }
+            Step::Answer(answer) => self.session.answered(id, answer),
+            Step::Connected(device, token) => self.session.connected(now, id, device, token),
+            Step::Refreshed(token) => self.session.refreshed(now, id, token),
+            Step::Undecided(step) => {
+                self.undecided = Some((id, step));
+                Action::Nothing
+            }
+            Step::Pending(pending) => {
+                self.session.started(pending.lane());
+                self.unanswered.push(Unanswered { id, pending });
+                Action::Nothing
+            }
+        };
+        self.act(now, action)
+    }
+
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        self.connection.outbox.register(cx.waker());
+        self.connection.queue.register(cx.waker());
         let now = Instant::now();
         if let Err(error) = self.poll_write(cx, now) {
             return Poll::Ready(Event::Failed(error));
         }
-        if let Some(code) = self.connection.outbox.close_requested()
+        if let Some(code) = self.connection.queue.close_requested()
             && !self.closing
         {
             return Poll::Ready(Event::Close(code));
         }
-        if let Poll::Ready(Some(done)) = self.pending.poll_next_unpin(cx) {
-            return Poll::Ready(Event::Done(done));
+        if let Poll::Ready(Some((id, lane, answer))) = self.unanswered.poll_next_unpin(cx) {
+            return Poll::Ready(Event::Answered(id, lane, answer));
         }
-        if let Some(decision) = &mut self.decision
-            && let Poll::Ready(decision) = decision.poll_unpin(cx)
+        if let Some((id, step)) = &mut self.undecided
+            && let Poll::Ready(step) = step.poll_unpin(cx)
         {
-            self.decision = None;
-            return Poll::Ready(Event::Decided(decision));
+            let id = *id;
+            self.undecided = None;
+            return Poll::Ready(Event::Decided(id, step));
         }
         if !self.closing && self.poll_deadline(cx, now).is_ready() {
             return Poll::Ready(Event::Deadline);
@@ -249,11 +288,11 @@ impl Socket {
         Poll::Pending
     }
 
-    /// Returns whether the client may say more: not while it leaves our answers lying.
+    /// Returns whether the client may send more: not while it leaves our answers unread.
     fn may_read(&self, now: Instant) -> bool {
         !self.closing
             && self.session.may_read(now)
-            && self.connection.outbox.bytes() <= self.gateway.limits.outbox_bytes / 2
+            && self.connection.queue.bytes() <= self.gateway.limits.send_queue_bytes / 2
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
@@ -292,8 +331,8 @@ impl Socket {
                 self.blocked = false;
                 self.session.write_went_on();
             }
-            let Some(frame) = self.connection.outbox.pop() else { break };
-            Pin::new(&mut self.ws).start_send(Message::Text(frame))?;
+            let Some(frame) = self.connection.queue.pop() else { break };
+            Pin::new(&mut self.ws).start_send(text(frame))?;
             self.unflushed = true;
         }
         if self.unflushed {
@@ -368,13 +407,18 @@ impl Socket {
     }
 
     fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
-        self.connection.outbox.register(cx.waker());
+        self.connection.queue.register(cx.waker());
         self.poll_write(cx, Instant::now())?;
-        if self.unflushed || self.connection.outbox.bytes() > 0 {
+        if self.unflushed || self.connection.queue.bytes() > 0 {
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Returns a text frame as the WebSocket library takes it without copying it or checking that it is UTF-8 again.
+fn text(frame: Frame) -> Message {
+    Message::Frame(WsFrame::message(frame.into_bytes(), OpCode::Data(Data::Text), true))
 }
 
 fn end_of(error: &WsError) -> End {

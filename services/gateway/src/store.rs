@@ -1,7 +1,8 @@
-//! The session directory in Redis: which connection of whom is on which gateway.
+//! The session directory in Redis: each connection's user, device and gateway.
 //!
 //! Nothing durable lives here and no socket depends on it. Entries live three refreshes; what is lost is written again
-//! with the next one.
+//! with the next one. Presence is to be its reader: whether a user is online, and on which gateway. Until then only
+//! tests read it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,13 +20,13 @@ use crate::{
 };
 
 /// Changes that wait for Redis; what does not fit is repaired by the next refresh or by the entry's end of life.
-const WAITING_CHANGES: usize = 4_096;
+const CHANGE_QUEUE: usize = 4_096;
 /// Entries per round trip.
 const BATCH: usize = 500;
-/// What is left to forget at the end gets this long.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The changes that are still queued at the end have this long.
+const SHUTDOWN_FLUSH: Duration = Duration::from_secs(1);
 
-/// Tells the directory of changes; never waits.
+/// Reports changes to the directory; never waits.
 #[derive(Clone)]
 pub(crate) struct SessionsHandle {
     changes: mpsc::Sender<Change>,
@@ -72,7 +73,7 @@ impl Sessions {
         gateway: String,
         limits: &Limits,
     ) -> (SessionsHandle, Self) {
-        let (sender, changes) = mpsc::channel(WAITING_CHANGES);
+        let (sender, changes) = mpsc::channel(CHANGE_QUEUE);
         let sessions = Self {
             redis,
             changes,
@@ -109,7 +110,7 @@ impl Sessions {
                 self.write(&mut changes).await;
             }
         };
-        drop(tokio::time::timeout(LAST_WORDS, last).await);
+        drop(tokio::time::timeout(SHUTDOWN_FLUSH, last).await);
     }
 
     async fn refresh_all(&mut self, stop: &CancellationToken) {

@@ -8,7 +8,8 @@ use contracts::{
     api::{RegisterRequest, UpdateProfileRequest},
     event::{EntryKind, Role},
     wire::{
-        ClientFrame, CloseCode, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, Send, ServerFrame,
+        ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, Send,
+        ServerFrame,
     },
 };
 use e2e::{
@@ -216,21 +217,15 @@ async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
         answered(&mut socket, send(2, chat, key, "let me in"), ErrorCode::NotAMember).await?;
         answered(&mut socket, send(3, ChatId::generate(), key, "is anybody here?"), ErrorCode::NotAMember)
             .await?;
-        let peek = ClientFrame {
-            id: Some(4),
-            history: Some(History { chat, after: 0, limit: None }),
-            ..ClientFrame::default()
-        };
+        let peek =
+            ClientFrame { id: Some(4), command: Command::History(History { chat, after: 0, limit: None }) };
         answered(&mut socket, peek, ErrorCode::NotAMember).await?;
         let mut socket = connect(&ann).await?;
         let long = "x".repeat(MAX_BODY_BYTES + 1);
         answered(&mut socket, send(2, chat, key, &long), ErrorCode::TooLarge).await?;
         answered(&mut socket, send(3, chat, key, ""), ErrorCode::InvalidArgument).await?;
-        let backwards = ClientFrame {
-            id: Some(5),
-            history: Some(History { chat, after: -1, limit: None }),
-            ..ClientFrame::default()
-        };
+        let backwards =
+            ClientFrame { id: Some(5), command: Command::History(History { chat, after: -1, limit: None }) };
         answered(&mut socket, backwards, ErrorCode::InvalidArgument).await?;
         // The same key with another body is a conflict, and the first one stands.
         socket.send(text(&send(6, chat, key, "first"))).await?;
@@ -255,7 +250,7 @@ async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
         }
         closes(messenger.upgrade().await?, Raw::text("not json"), CloseCode::Malformed).await?;
         let forged = Connect { token: "forged".into(), device: DeviceId::generate() };
-        let frame = ClientFrame { id: Some(1), connect: Some(forged), ..ClientFrame::default() };
+        let frame = ClientFrame { id: Some(1), command: Command::Connect(forged) };
         closes(messenger.upgrade().await?, text(&frame), CloseCode::InvalidToken).await?;
         closes(messenger.upgrade().await?, text(&send(1, chat, key, "first")), CloseCode::Malformed).await?;
         let silent = until_closed(&mut messenger.upgrade().await?).await?;
@@ -272,7 +267,7 @@ async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
 async fn connect(person: &Person) -> anyhow::Result<Socket> {
     let mut socket = person.messenger().upgrade().await?;
     let connect = Connect { token: person.token().await?, device: DeviceId::generate() };
-    let frame = ClientFrame { id: Some(1), connect: Some(connect), ..ClientFrame::default() };
+    let frame = ClientFrame { id: Some(1), command: Command::Connect(connect) };
     socket.send(text(&frame)).await?;
     pushed(&mut socket, |frame| match frame.result {
         Some(Outcome::Connected(connected)) => Some(connected),
@@ -283,8 +278,8 @@ async fn connect(person: &Person) -> anyhow::Result<Socket> {
 }
 
 fn send(id: u32, chat: ChatId, key: MessageKey, body: &str) -> ClientFrame {
-    let send = Some(Send { chat, key, body: body.to_owned() });
-    ClientFrame { id: Some(id), send, ..ClientFrame::default() }
+    let send = Send { chat, key, body: body.to_owned() };
+    ClientFrame { id: Some(id), command: Command::Send(send) }
 }
 
 fn text(frame: &ClientFrame) -> Raw {

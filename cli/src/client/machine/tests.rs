@@ -30,13 +30,13 @@ fn machine(now: Instant) -> Machine {
 fn outputs(machine: &mut Machine) -> Vec<String> {
     std::iter::from_fn(|| machine.next_output())
         .filter_map(|output| match output {
-            Output::Frame(ClientFrame { id, send: Some(send), .. }) => {
+            Output::Frame(ClientFrame { id, command: Command::Send(send) }) => {
                 Some(format!("send #{} {}", id.expect("an id"), send.body))
             }
-            Output::Frame(ClientFrame { id, history: Some(history), .. }) => {
+            Output::Frame(ClientFrame { id, command: Command::History(history) }) => {
                 Some(format!("history #{} after {}", id.expect("an id"), history.after))
             }
-            Output::Frame(ClientFrame { pong: Some(_), .. }) => Some("pong".into()),
+            Output::Frame(ClientFrame { command: Command::Pong(_), .. }) => Some("pong".into()),
             Output::Frame(other) => Some(format!("{other:?}")),
             Output::Event(Event::Connected { .. } | Event::Disconnected { .. }) => None,
             Output::Event(Event::Entry { message, origin }) => Some(format!("{} {origin:?}", message.seq)),

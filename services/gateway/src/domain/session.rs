@@ -11,18 +11,18 @@ use std::{
 use contracts::{
     DeviceId, ErrorCode, UserId,
     wire::{
-        self, ClientFrame, CloseCode, Connect, Connected, Empty, History, HistoryPage, MAX_BODY_BYTES,
-        MAX_FRAME_BYTES, Outcome, Refreshed, Send, ServerFrame, WireError,
+        ClientFrame, CloseCode, Command, Connect, Connected, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome,
+        Refreshed, ServerFrame,
     },
 };
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::bucket::Bucket;
-use crate::config::Limits;
-
-/// What a temporary refusal asks the client to wait.
-const RETRY_AFTER_MS: u32 = 1_000;
+use super::{
+    answer::{self, Answer, Refusal},
+    bucket::Bucket,
+    limits::Limits,
+};
 
 /// What the connection's task does next.
 #[derive(Debug)]
@@ -31,14 +31,11 @@ pub(crate) enum Action {
     /// Queue this frame.
     Answer(Box<ServerFrame>),
     /// Check the token, then call [`Session::connected`].
-    Connect(u32, Connect),
-    /// Check the token, then call [`Session::refreshed`].
-    Refresh(u32, String),
-    /// Decide and produce, then call [`Session::sent`].
-    Send(u32, Send),
-    /// Query, then call [`Session::queried`].
-    History(u32, History),
-    /// The person is known: list the connection, then queue this frame.
+    Connect(Option<u32>, Connect),
+    /// Run the command. It ends with [`Session::passed`], [`Session::answered`], [`Session::refreshed`], or with
+    /// [`Session::started`] and later [`Session::finished`].
+    Run(Option<u32>, Identity, Command),
+    /// The user is known: queue this frame, then list the connection.
     Open(Identity, Box<ServerFrame>),
     Ping,
     Close(CloseCode),
@@ -46,18 +43,25 @@ pub(crate) enum Action {
     Refuse(Box<ServerFrame>, CloseCode),
 }
 
-/// Whom a checked token stands for.
+/// The user and device that a connection stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) user: UserId,
     pub(crate) device: DeviceId,
 }
 
-/// A checked token.
+/// What a valid token says.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pass {
+pub(crate) struct VerifiedToken {
     pub(crate) user: UserId,
     pub(crate) expires_in_seconds: i64,
+}
+
+/// A kind of unanswered commands that has a limit of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Sends,
+    Queries,
 }
 
 /// How the socket is doing when a deadline comes.
@@ -73,8 +77,9 @@ pub(crate) struct Session {
     phase: Phase,
     /// A command is being decided; the next one waits, so that the order of commands is the order of their effects.
     deciding: bool,
+    /// Unanswered commands of [`Lane::Sends`]; likewise the next.
     sends: usize,
-    histories: usize,
+    queries: usize,
     faults: u32,
     bucket: Bucket,
     next_ping: Instant,
@@ -96,7 +101,7 @@ impl Session {
             phase: Phase::Connecting { until: now + limits.connect_within },
             deciding: false,
             sends: 0,
-            histories: 0,
+            queries: 0,
             faults: 0,
             bucket: Bucket::new(limits.frames_per_second, limits.frames_burst, now),
             next_ping: now,
@@ -113,13 +118,13 @@ impl Session {
     pub(crate) fn may_read(&self, now: Instant) -> bool {
         !self.deciding
             && self.sends < self.limits.max_inflight
-            && self.histories < self.limits.max_histories
+            && self.queries < self.limits.max_queries
             && self.bucket.empty_until(now).is_none()
     }
 
-    /// Returns whether sends or queries are unanswered.
+    /// Returns whether a command is unanswered.
     pub(crate) fn is_busy(&self) -> bool {
-        self.deciding || self.sends > 0 || self.histories > 0
+        self.deciding || self.sends > 0 || self.queries > 0
     }
 
     /// Reads a text frame.
@@ -151,166 +156,121 @@ impl Session {
         self.bucket.take(now);
     }
 
-    fn frame(&mut self, frame: ClientFrame) -> Action {
-        let ClientFrame { id, connect, send, history, refresh, pong } = frame;
-        let commands = usize::from(connect.is_some())
-            + usize::from(send.is_some())
-            + usize::from(history.is_some())
-            + usize::from(refresh.is_some())
-            + usize::from(pong.is_some());
-        if commands != 1 {
-            return self.fault(id, ErrorCode::Malformed, format!("a frame has one command, not {commands}"));
+    fn frame(&mut self, ClientFrame { id, command }: ClientFrame) -> Action {
+        match (&self.phase, command) {
+            (&Phase::Open { identity, .. }, command) => {
+                self.deciding = true;
+                Action::Run(id, identity, command)
+            }
+            (Phase::Connecting { .. }, Command::Connect(connect)) => self.connect(id, connect),
+            (Phase::Connecting { .. }, Command::Pong(_)) => Action::Nothing,
+            (Phase::Connecting { .. }, _) => {
+                let refusal = Refusal::new(ErrorCode::Unauthenticated, "the first command is connect");
+                Action::Refuse(answer::frame(id, Err(refusal)), CloseCode::Malformed)
+            }
         }
-        if pong.is_some() {
-            return Action::Nothing;
-        }
-        let Some(id) = id else {
-            return self.fault(None, ErrorCode::Malformed, "a command has an id".to_owned());
-        };
-        let Phase::Open { .. } = self.phase else {
-            return match connect {
-                Some(connect) => self.connect(id, connect),
-                None => Action::Refuse(
-                    error(Some(id), ErrorCode::Unauthenticated, "the first command is connect"),
-                    CloseCode::Malformed,
-                ),
-            };
-        };
-        if let Some(send) = send {
-            return self.send(id, send);
-        }
-        if let Some(history) = history {
-            return self.history(id, history);
-        }
-        if let Some(refresh) = refresh {
-            self.deciding = true;
-            return Action::Refresh(id, refresh.token);
-        }
-        Action::Answer(error(Some(id), ErrorCode::InvalidArgument, "this connection is connected already"))
     }
 
-    fn connect(&mut self, id: u32, connect: Connect) -> Action {
+    fn connect(&mut self, id: Option<u32>, connect: Connect) -> Action {
         // The log marks entries that no device sent with the nil id.
         if connect.device.0.is_nil() {
-            let detail = "the nil UUID is not a device";
-            return Action::Answer(error(Some(id), ErrorCode::InvalidArgument, detail));
+            return refuse(id, ErrorCode::InvalidArgument, "the nil UUID is not a device");
         }
         self.deciding = true;
         Action::Connect(id, connect)
     }
 
-    fn send(&mut self, id: u32, send: Send) -> Action {
-        if send.body.is_empty() {
-            return Action::Answer(error(Some(id), ErrorCode::InvalidArgument, "a message has a body"));
-        }
-        if send.body.len() > MAX_BODY_BYTES {
-            let detail = format!("a body has at most {MAX_BODY_BYTES} bytes");
-            return Action::Answer(error(Some(id), ErrorCode::TooLarge, &detail));
-        }
-        self.sends += 1;
-        self.deciding = true;
-        Action::Send(id, send)
-    }
-
-    fn history(&mut self, id: u32, mut history: History) -> Action {
-        if history.after < 0 {
-            return Action::Answer(error(Some(id), ErrorCode::InvalidArgument, "after is 0 or more"));
-        }
-        let limit = history.limit.unwrap_or(wire::DEFAULT_HISTORY_LIMIT);
-        if limit == 0 {
-            return Action::Answer(error(Some(id), ErrorCode::InvalidArgument, "limit is 1 or more"));
-        }
-        history.limit = Some(limit.min(wire::MAX_HISTORY_LIMIT));
-        self.histories += 1;
-        Action::History(id, history)
-    }
-
-    /// Ends the decision about `connect`.
+    /// Ends `connect`.
     pub(crate) fn connected(
         &mut self,
         now: Instant,
-        id: u32,
+        id: Option<u32>,
         device: DeviceId,
-        pass: Result<Pass, ErrorCode>,
+        token: Result<VerifiedToken, ErrorCode>,
     ) -> Action {
         self.deciding = false;
-        let pass = match pass {
-            Ok(pass) if pass.expires_in_seconds > 0 => pass,
+        let (code, detail, close) = match token {
+            Ok(token) if token.expires_in_seconds > 0 => return self.open(now, id, device, token),
             Ok(_) | Err(ErrorCode::TokenExpired) => {
-                let detail = "the token has expired";
-                return Action::Refuse(
-                    error(Some(id), ErrorCode::TokenExpired, detail),
-                    CloseCode::TokenExpired,
-                );
+                (ErrorCode::TokenExpired, "the token has expired", CloseCode::TokenExpired)
             }
-            Err(ErrorCode::Unauthenticated) => {
-                let detail = "the token is not valid here";
-                return Action::Refuse(
-                    error(Some(id), ErrorCode::Unauthenticated, detail),
-                    CloseCode::InvalidToken,
-                );
+            Err(code @ ErrorCode::Unauthenticated) => {
+                (code, "the token is not valid here", CloseCode::InvalidToken)
             }
             // Another gateway may have the keys.
-            Err(code) => {
-                let detail = "the token cannot be checked now";
-                return Action::Refuse(error(Some(id), code, detail), CloseCode::Drain);
-            }
+            Err(code) => (code, "the token cannot be checked now", CloseCode::Drain),
         };
-        let identity = Identity { user: pass.user, device };
-        self.phase = Phase::Open { identity, expires: now + seconds(pass.expires_in_seconds) };
+        Action::Refuse(answer::frame(id, Err(Refusal::new(code, detail))), close)
+    }
+
+    fn open(&mut self, now: Instant, id: Option<u32>, device: DeviceId, token: VerifiedToken) -> Action {
+        let identity = Identity { user: token.user, device };
+        self.phase = Phase::Open { identity, expires: now + seconds(token.expires_in_seconds) };
         let connected = Connected {
             session: self.id.to_string(),
-            user: pass.user,
+            user: token.user,
             ping_seconds: whole_seconds(self.limits.ping_every),
             pong_seconds: whole_seconds(self.limits.pong_within),
             max_inflight: u32::try_from(self.limits.max_inflight).unwrap_or(u32::MAX),
             max_frame_bytes: u32::try_from(MAX_FRAME_BYTES).unwrap_or(u32::MAX),
             max_body_bytes: u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX),
-            token_expires_in_seconds: pass.expires_in_seconds,
+            token_expires_in_seconds: token.expires_in_seconds,
         };
-        Action::Open(identity, result(id, Outcome::Connected(connected)))
+        Action::Open(identity, answer::frame(id, Ok(Outcome::Connected(connected))))
     }
 
-    /// Ends the decision about `refresh`; whatever is wrong with the new token, the old one stays good.
-    pub(crate) fn refreshed(&mut self, now: Instant, id: u32, pass: Result<Pass, ErrorCode>) -> Action {
+    /// Ends `refresh`; whatever is wrong with the new token, the old one stays good.
+    pub(crate) fn refreshed(
+        &mut self,
+        now: Instant,
+        id: Option<u32>,
+        token: Result<VerifiedToken, ErrorCode>,
+    ) -> Action {
         self.deciding = false;
         let Phase::Open { identity, expires } = &mut self.phase else {
             return Action::Nothing;
         };
-        let pass = match pass {
-            Ok(pass) => pass,
-            Err(code) => return Action::Answer(error(Some(id), code, "the token was not accepted")),
+        let token = match token {
+            Ok(token) => token,
+            Err(code) => return refuse(id, code, "the token was not accepted"),
         };
-        if pass.user != identity.user {
-            let detail = "the token is another person's";
-            return Action::Answer(error(Some(id), ErrorCode::PermissionDenied, detail));
+        if token.user != identity.user {
+            return refuse(id, ErrorCode::PermissionDenied, "the token is another user's");
         }
-        *expires = now + seconds(pass.expires_in_seconds);
-        let outcome = Refreshed { token_expires_in_seconds: pass.expires_in_seconds };
-        Action::Answer(result(id, Outcome::Refreshed(outcome)))
+        *expires = now + seconds(token.expires_in_seconds);
+        let outcome = Refreshed { token_expires_in_seconds: token.expires_in_seconds };
+        Action::Answer(answer::frame(id, Ok(Outcome::Refreshed(outcome))))
     }
 
-    /// Notes that the record is in the producer's queue: the next command may be read.
-    pub(crate) fn enqueued(&mut self) {
+    /// Ends a command without an answer.
+    pub(crate) fn passed(&mut self) {
         self.deciding = false;
     }
 
-    /// Ends a send. `enqueued` was called before unless it was refused.
-    pub(crate) fn sent(&mut self, id: u32, outcome: Result<(), ErrorCode>) -> Action {
-        self.sends -= 1;
-        Action::Answer(match outcome {
-            Ok(()) => result(id, Outcome::Accepted(Empty {})),
-            Err(code) => error(Some(id), code, detail_of(code)),
-        })
+    /// Ends a command that is answered at once.
+    pub(crate) fn answered(&mut self, id: Option<u32>, answer: Answer) -> Action {
+        self.deciding = false;
+        Action::Answer(answer::frame(id, answer))
     }
 
-    /// Ends a query.
-    pub(crate) fn queried(&mut self, id: u32, page: Result<HistoryPage, ErrorCode>) -> Action {
-        self.histories -= 1;
-        Action::Answer(match page {
-            Ok(page) => result(id, Outcome::History(page)),
-            Err(code) => error(Some(id), code, detail_of(code)),
-        })
+    /// Notes that a command has taken effect as far as its order matters, and its answer comes later: the next command
+    /// may be read.
+    pub(crate) fn started(&mut self, lane: Lane) {
+        self.deciding = false;
+        *self.unanswered(lane) += 1;
+    }
+
+    /// Ends a command that was started.
+    pub(crate) fn finished(&mut self, lane: Lane, id: Option<u32>, answer: Answer) -> Action {
+        *self.unanswered(lane) -= 1;
+        Action::Answer(answer::frame(id, answer))
+    }
+
+    fn unanswered(&mut self, lane: Lane) -> &mut usize {
+        match lane {
+            Lane::Sends => &mut self.sends,
+            Lane::Queries => &mut self.queries,
+        }
     }
 
     /// Notes that the socket takes no more bytes now.
@@ -380,7 +340,7 @@ impl Session {
     /// Answers a frame that is not of the protocol; strangers and repeaters are closed.
     fn fault(&mut self, id: Option<u32>, code: ErrorCode, detail: String) -> Action {
         self.faults += 1;
-        let answer = error(id, code, &detail);
+        let answer = answer::frame(id, Err(Refusal::new(code, detail)));
         let connected = matches!(self.phase, Phase::Open { .. });
         if connected && self.faults <= self.limits.max_faults {
             return Action::Answer(answer);
@@ -401,38 +361,8 @@ fn id_of(text: &str) -> Option<u32> {
     serde_json::from_str::<Id>(text).ok()?.id
 }
 
-fn result(id: u32, outcome: Outcome) -> Box<ServerFrame> {
-    Box::new(ServerFrame { id: Some(id), result: Some(outcome), ..ServerFrame::default() })
-}
-
-fn error(id: Option<u32>, code: ErrorCode, detail: &str) -> Box<ServerFrame> {
-    let temporary = code.is_temporary();
-    let error = WireError {
-        code,
-        detail: detail.to_owned(),
-        temporary,
-        retry_after_ms: temporary.then_some(RETRY_AFTER_MS),
-    };
-    Box::new(ServerFrame { id, error: Some(error), ..ServerFrame::default() })
-}
-
-/// Returns what a client reads about a refused send or query; causes stay in the log.
-const fn detail_of(code: ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::NotAMember => "you are not in this chat, or there is no such chat",
-        ErrorCode::Unavailable => "something needed for this is down; repeat it with the same key",
-        ErrorCode::Malformed
-        | ErrorCode::InvalidArgument
-        | ErrorCode::Unauthenticated
-        | ErrorCode::TokenExpired
-        | ErrorCode::PermissionDenied
-        | ErrorCode::NotFound
-        | ErrorCode::Conflict
-        | ErrorCode::IdempotencyConflict
-        | ErrorCode::TooLarge
-        | ErrorCode::RateLimited => "refused",
-        ErrorCode::Internal => "a fault on our side",
-    }
+fn refuse(id: Option<u32>, code: ErrorCode, detail: &'static str) -> Action {
+    Action::Answer(answer::frame(id, Err(Refusal::new(code, detail))))
 }
 
 fn seconds(count: i64) -> Duration {

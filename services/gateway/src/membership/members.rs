@@ -10,15 +10,18 @@ use contracts::{
     event::{EntryKind, MAX_LISTED_AUDIENCE},
 };
 
-use crate::{membership::Audience, sharded::Sharded};
+use crate::sharded::Sharded;
 
 /// The records of one change (a new chat has one for each member) come within this time of each other. Until it has
 /// passed, the cache may know some of the members only, and a message would miss the others.
-const SETTLES: Duration = Duration::from_secs(2);
+const QUIET_PERIOD: Duration = Duration::from_secs(2);
 
-/// Who is in which chat, as the logs told it.
+/// The users a message goes to; `None` for more than a record lists.
+pub(crate) type Audience = Option<Vec<UserId>>;
+
+/// The members of chats, as the logs have them.
 ///
-/// `chat.events` says who is a member now; the chat's own log says from which seq on a removed person hears nothing.
+/// `chat.events` says who is a member now; the chat's own log says from which seq on a removed user receives nothing.
 #[derive(Default)]
 pub(crate) struct Members {
     chats: Sharded<ChatId, Chat>,
@@ -90,7 +93,7 @@ impl Members {
         let Some(chat) = shard.get(&chat) else { return Known { version: 0, settled: None, likely: None } };
         let likely = (chat.people.get(&sender) == Some(&Standing::Member))
             .then(|| (chat.members <= MAX_LISTED_AUDIENCE).then(|| chat.members().collect()));
-        let is_settled = chat.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= SETTLES);
+        let is_settled = chat.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET_PERIOD);
         let version = chat.version;
         if is_settled {
             Known { version, settled: likely, likely: None }
@@ -202,7 +205,7 @@ mod tests {
         let known = members.audience(chat(), user(1), start);
         assert_eq!(known, Known { version: 1, settled: None, likely: Some(Some(vec![user(1)])) });
         members.added(chat(), user(2), Some(start));
-        let known = members.audience(chat(), user(1), start + SETTLES);
+        let known = members.audience(chat(), user(1), start + QUIET_PERIOD);
         assert_eq!((known.version, known.likely), (2, None));
         assert_eq!(known.settled.map(|audience| sorted(audience.expect("a short list"))), Some(vec![1, 2]));
     }

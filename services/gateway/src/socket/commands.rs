@@ -1,241 +1,294 @@
-//! What the commands do: the part of a connection that asks others.
+//! What the commands do, a handler for each.
+//!
+//! A handler checks the arguments, and answers at once or says what the answer waits for. It knows no socket.
 
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use contracts::{
-    DeviceId, ErrorCode,
+    ChatId, DeviceId, ErrorCode,
     event::{EntryKind, SendRecord, VERSION},
     rpc,
-    wire::{Connect, History, HistoryPage, Message, Send},
+    wire::{
+        Command, Connect, DEFAULT_HISTORY_LIMIT, Empty, History, HistoryPage, MAX_BODY_BYTES,
+        MAX_HISTORY_LIMIT, Message, Outcome, Send,
+    },
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
-use kit::{
-    auth::{Claims, TokenError},
-    error::ServiceError as _,
-    kafka::Delivery,
-};
+use kit::{error::ServiceError as _, kafka::Delivery};
 use rdkafka::error::KafkaError;
 
-use super::{End, Socket};
 use crate::{
-    domain::session::{Action, Identity, Pass},
+    domain::{
+        answer::{Answer, Refusal},
+        session::{Identity, Lane, VerifiedToken},
+    },
     error::GatewayError,
-    membership::Audience,
+    membership::members::Audience,
     state::Gateway,
 };
 
-/// A page of history carries about this much text; the client asks for the rest, as `head_seq` tells it.
+/// A page of history carries about this much text; the client queries the rest, as `head_seq` tells it.
 const PAGE_BYTES: usize = 128 * 1024;
 /// What a message costs in a page beside its body: ids, names, numbers.
 const ENTRY_BYTES: usize = 320;
 /// A full page of the largest bodies as gRPC carries it: 500 times 16 KiB, and room.
-const MAX_ANSWER_BYTES: usize = 12 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 12 * 1024 * 1024;
 
-/// The outcome of a command that holds up the next one.
-pub(super) enum Decision {
-    Connect { id: u32, device: DeviceId, pass: Result<Pass, ErrorCode> },
-    Refresh { id: u32, pass: Result<Pass, ErrorCode> },
-    Send { id: u32, send: Send, audience: Result<Audience, GatewayError> },
+/// How a command goes on.
+pub(super) enum Step {
+    /// It is over and has no answer.
+    Nothing,
+    Answer(Answer),
+    /// `connect` is over: the session decides.
+    Connected(DeviceId, Result<VerifiedToken, ErrorCode>),
+    /// `refresh` is over: the session decides.
+    Refreshed(Result<VerifiedToken, ErrorCode>),
+    /// The next step is not known yet. No further command is read, so that the order of commands is the order of their
+    /// effects.
+    Undecided(BoxFuture<'static, Step>),
+    /// The answer comes later; further commands are read meanwhile.
+    Pending(Pending),
 }
 
-/// A command whose answer is on its way.
+/// An answer that comes later.
 pub(super) enum Pending {
-    Send { id: u32, since: Instant, delivery: Delivery },
-    History { id: u32, page: BoxFuture<'static, Result<HistoryPage, GatewayError>> },
+    /// Not boxed like the others: this is the way of every message.
+    Send {
+        gateway: Arc<Gateway>,
+        chat: ChatId,
+        since: Instant,
+        delivery: Delivery,
+    },
+    Query(BoxFuture<'static, Answer>),
 }
 
-/// The outcome of a [`Pending`].
-pub(super) enum Done {
-    Sent { id: u32, took: Duration, outcome: Result<(), KafkaError> },
-    Queried { id: u32, page: Result<HistoryPage, GatewayError> },
+impl Pending {
+    pub(super) const fn lane(&self) -> Lane {
+        match self {
+            Self::Send { .. } => Lane::Sends,
+            Self::Query(_) => Lane::Queries,
+        }
+    }
 }
 
 impl Future for Pending {
-    type Output = Done;
+    type Output = Answer;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match self.get_mut() {
-            Self::Send { id, since, delivery } => delivery.poll_unpin(cx).map(|delivery| {
+            Self::Send { gateway, chat, since, delivery } => delivery.poll_unpin(cx).map(|delivery| {
                 let outcome = match delivery {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err((error, _))) => Err(error),
                     Err(_) => Err(KafkaError::Canceled),
                 };
-                Done::Sent { id: *id, took: since.elapsed(), outcome }
+                sent(gateway, *chat, *since, outcome)
             }),
-            Self::History { id, page } => page.poll_unpin(cx).map(|page| Done::Queried { id: *id, page }),
+            Self::Query(answer) => answer.poll_unpin(cx),
         }
     }
 }
 
-pub(super) fn connect(gateway: &Arc<Gateway>, id: u32, connect: Connect) -> BoxFuture<'static, Decision> {
-    let verifier = gateway.verifier.clone();
-    Box::pin(async move {
-        let pass = pass(verifier.verify(&connect.token).await);
-        Decision::Connect { id, device: connect.device, pass }
-    })
+/// Runs a command of a connected client.
+pub(super) fn run(gateway: &Arc<Gateway>, caller: Identity, command: Command) -> Step {
+    match command {
+        Command::Connect(_) => {
+            refused(Refusal::new(ErrorCode::InvalidArgument, "this connection is connected already"))
+        }
+        Command::Send(command) => send(gateway, caller, command),
+        Command::History(query) => history(gateway, caller, query),
+        Command::Refresh(refresh) => {
+            let gateway = gateway.clone();
+            let token = async move { Step::Refreshed(verified(&gateway, &refresh.token).await) };
+            Step::Undecided(Box::pin(token))
+        }
+        Command::Pong(Empty {}) => Step::Nothing,
+    }
 }
 
-pub(super) fn refresh(gateway: &Arc<Gateway>, id: u32, token: String) -> BoxFuture<'static, Decision> {
-    let verifier = gateway.verifier.clone();
-    Box::pin(async move { Decision::Refresh { id, pass: pass(verifier.verify(&token).await) } })
+/// Runs the first command.
+pub(super) fn connect(gateway: &Arc<Gateway>, connect: Connect) -> Step {
+    let gateway = gateway.clone();
+    let token = async move { Step::Connected(connect.device, verified(&gateway, &connect.token).await) };
+    Step::Undecided(Box::pin(token))
 }
 
-fn pass(verified: Result<Claims, TokenError>) -> Result<Pass, ErrorCode> {
-    let claims = verified.map_err(|error| error.code())?;
+async fn verified(gateway: &Gateway, token: &str) -> Result<VerifiedToken, ErrorCode> {
+    let claims = gateway.verifier.verify(token).await.map_err(|error| error.code())?;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
-    Ok(Pass { user: claims.user_id, expires_in_seconds: claims.expires_at.saturating_sub(now) })
+    Ok(VerifiedToken { user: claims.user_id, expires_in_seconds: claims.expires_at.saturating_sub(now) })
 }
 
-pub(super) fn history(gateway: &Arc<Gateway>, caller: Identity, id: u32, query: History) -> Pending {
+/// Produces at once when the cache knows the audience; otherwise the chat service is asked first.
+fn send(gateway: &Arc<Gateway>, caller: Identity, send: Send) -> Step {
+    if let Err(refusal) = check_body(&send.body) {
+        return refused(refusal);
+    }
+    if let Some(audience) = gateway.membership.cached_audience(send.chat, caller.user) {
+        return produce(gateway, caller, send, audience);
+    }
     let gateway = gateway.clone();
-    Pending::History { id, page: Box::pin(async move { page(&gateway, caller, query).await }) }
+    Step::Undecided(Box::pin(async move {
+        match gateway.membership.audience(send.chat, caller.user).await {
+            Ok(audience) => {
+                gateway.troubles.chat.worked("asking the chat service");
+                produce(&gateway, caller, send, audience)
+            }
+            Err(error) => refused(failed(&gateway, &error)),
+        }
+    }))
 }
 
-async fn page(gateway: &Gateway, caller: Identity, query: History) -> Result<HistoryPage, GatewayError> {
-    let chat = query.chat;
+fn check_body(body: &str) -> Result<(), Refusal> {
+    match body.len() {
+        0 => Err(Refusal::new(ErrorCode::InvalidArgument, "a message has a body")),
+        1..=MAX_BODY_BYTES => Ok(()),
+        _ => Err(Refusal::new(ErrorCode::TooLarge, format!("a body has at most {MAX_BODY_BYTES} bytes"))),
+    }
+}
+
+fn produce(gateway: &Arc<Gateway>, caller: Identity, send: Send, audience: Audience) -> Step {
+    let chat = send.chat;
+    let record = SendRecord {
+        v: VERSION,
+        chat,
+        sender: caller.user,
+        device: caller.device,
+        key: send.key,
+        kind: EntryKind::Text,
+        body: send.body,
+        subject: None,
+        audience,
+    };
+    match gateway.log.enqueue(&record) {
+        Ok(delivery) => {
+            let (gateway, since) = (gateway.clone(), Instant::now());
+            Step::Pending(Pending::Send { gateway, chat, since, delivery })
+        }
+        Err(source) => refused(failed(gateway, &GatewayError::Produce { chat, source })),
+    }
+}
+
+fn sent(gateway: &Gateway, chat: ChatId, since: Instant, outcome: Result<(), KafkaError>) -> Answer {
+    gateway.metrics.produce_seconds.observe(since.elapsed().as_secs_f64());
+    outcome.map_err(|source| failed(gateway, &GatewayError::Produce { chat, source }))?;
+    gateway.troubles.log.worked("the log of sends");
+    Ok(Outcome::Accepted(Empty {}))
+}
+
+fn history(gateway: &Arc<Gateway>, caller: Identity, query: History) -> Step {
+    let limit = match page_limit(&query) {
+        Ok(limit) => limit,
+        Err(refusal) => return refused(refusal),
+    };
+    let gateway = gateway.clone();
+    Step::Pending(Pending::Query(Box::pin(async move {
+        let page = page(&gateway, caller, query.chat, query.after, limit).await;
+        let page = page.map_err(|error| failed(&gateway, &error))?;
+        gateway.troubles.history.worked("asking the message service");
+        Ok(Outcome::History(page))
+    })))
+}
+
+fn page_limit(query: &History) -> Result<i32, Refusal> {
+    if query.after < 0 {
+        return Err(Refusal::new(ErrorCode::InvalidArgument, "after is 0 or more"));
+    }
+    match query.limit.unwrap_or(DEFAULT_HISTORY_LIMIT) {
+        0 => Err(Refusal::new(ErrorCode::InvalidArgument, "limit is 1 or more")),
+        limit => Ok(limit.min(MAX_HISTORY_LIMIT) as i32),
+    }
+}
+
+async fn page(
+    gateway: &Gateway,
+    caller: Identity,
+    chat: ChatId,
+    after_seq: i64,
+    limit: i32,
+) -> Result<HistoryPage, GatewayError> {
     // Who may read is who may write.
     gateway.membership.audience(chat, caller.user).await?;
-    let request = rpc::HistoryRequest {
-        chat_id: chat.to_string(),
-        after_seq: query.after,
-        limit: query.limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or_default(),
-    };
-    let mut client = gateway.history.clone().max_decoding_message_size(MAX_ANSWER_BYTES);
-    let answer = client
+    let request = rpc::HistoryRequest { chat_id: chat.to_string(), after_seq, limit };
+    let mut client = gateway.history.clone().max_decoding_message_size(MAX_RESPONSE_BYTES);
+    let response = client
         .history(request)
         .await
         .map_err(|status| GatewayError::History { chat, source: Arc::new(status) })?
         .into_inner();
-    let mut messages = Vec::with_capacity(answer.messages.len());
+    let mut messages = Vec::with_capacity(response.messages.len());
     let mut bytes = 0;
-    for message in answer.messages {
+    for message in response.messages {
         bytes += ENTRY_BYTES + message.body.len();
         if bytes > PAGE_BYTES && !messages.is_empty() {
             break;
         }
-        messages.push(entry(message).ok_or(GatewayError::Entry { chat })?);
+        messages.push(Message::try_from(message).map_err(|source| GatewayError::Entry { chat, source })?);
     }
-    Ok(HistoryPage { chat, messages, head_seq: answer.head_seq })
+    Ok(HistoryPage { chat, messages, head_seq: response.head_seq })
 }
 
-fn entry(message: rpc::Message) -> Option<Message> {
-    Some(Message {
-        chat: message.chat_id.parse().ok()?,
-        seq: message.seq,
-        sender: message.sender_id.parse().ok()?,
-        key: message.key.parse().ok()?,
-        kind: EntryKind::parse(&message.kind)?,
-        body: message.body,
-        subject: match message.subject_id.as_str() {
-            "" => None,
-            id => Some(id.parse().ok()?),
-        },
-        sent_at_ms: message.sent_at_ms,
-    })
+fn refused(refusal: Refusal) -> Step {
+    Step::Answer(Err(refusal))
 }
 
-impl Socket {
-    /// Decides a send at once when the cache knows the sender, else asks; reading waits for that.
-    pub(super) fn send(&mut self, id: u32, send: Send) -> Option<End> {
-        let identity = self.connection.identity().expect("only a connected client gets here");
-        if let Some(audience) = self.gateway.membership.cached_audience(send.chat, identity.user) {
-            return self.produce(id, send, audience);
+/// Notes a failure and returns what the client reads about it; the cause stays in the log.
+fn failed(gateway: &Gateway, error: &GatewayError) -> Refusal {
+    let troubles = &gateway.troubles;
+    match error {
+        GatewayError::NotAMember { .. } => {}
+        GatewayError::Membership { .. } => troubles.chat.failed("asking the chat service", error),
+        GatewayError::History { .. } | GatewayError::Entry { .. } => {
+            troubles.history.failed("asking the message service", error);
         }
-        let membership = self.gateway.membership.clone();
-        self.decision = Some(Box::pin(async move {
-            let audience = membership.audience(send.chat, identity.user).await;
-            Decision::Send { id, send, audience }
-        }));
-        None
+        GatewayError::Produce { .. } => troubles.log.failed("the log of sends", error),
     }
+    Refusal::new(error.code(), detail_of(error))
+}
 
-    fn produce(&mut self, id: u32, send: Send, audience: Audience) -> Option<End> {
-        let action = self.enqueue(id, send, audience);
-        self.act(action)
+const fn detail_of(error: &GatewayError) -> &'static str {
+    match error {
+        GatewayError::NotAMember { .. } => "you are not in this chat, or there is no such chat",
+        GatewayError::Membership { .. } | GatewayError::History { .. } | GatewayError::Produce { .. } => {
+            "something needed for this is down; repeat it with the same key"
+        }
+        GatewayError::Entry { .. } => "internal error",
     }
+}
 
-    fn enqueue(&mut self, id: u32, send: Send, audience: Audience) -> Action {
-        self.session.enqueued();
-        let identity = self.connection.identity().expect("only a connected client gets here");
-        let record = SendRecord {
-            v: VERSION,
-            chat: send.chat,
-            sender: identity.user,
-            device: identity.device,
-            key: send.key,
-            kind: EntryKind::Text,
-            body: send.body,
-            subject: None,
-            audience,
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_body_has_a_size() {
+        let check = |body: &str, expected| {
+            assert_eq!(check_body(body).map_err(|refusal| refusal.code), expected);
         };
-        match self.gateway.log.enqueue(&record) {
-            Ok(delivery) => {
-                self.pending.push(Pending::Send { id, since: Instant::now(), delivery });
-                Action::Nothing
-            }
-            Err(source) => {
-                let error = GatewayError::Produce { chat: record.chat, source };
-                self.gateway.troubles.log.failed("the log of sends", &error);
-                self.session.sent(id, Err(error.code()))
-            }
-        }
+        check("", Err(ErrorCode::InvalidArgument));
+        check("x", Ok(()));
+        check(&"x".repeat(MAX_BODY_BYTES), Ok(()));
+        check(&"x".repeat(MAX_BODY_BYTES + 1), Err(ErrorCode::TooLarge));
     }
 
-    pub(super) fn decided(&mut self, now: Instant, decision: Decision) -> Action {
-        match decision {
-            Decision::Connect { id, device, pass } => self.session.connected(now, id, device, pass),
-            Decision::Refresh { id, pass } => self.session.refreshed(now, id, pass),
-            Decision::Send { id, send, audience } => match audience {
-                Ok(audience) => {
-                    self.gateway.troubles.chat.worked("asking the chat service");
-                    self.enqueue(id, send, audience)
-                }
-                Err(error) => {
-                    self.note(&error);
-                    self.session.enqueued();
-                    self.session.sent(id, Err(error.code()))
-                }
-            },
-        }
-    }
-
-    pub(super) fn done(&mut self, done: Done) -> Action {
-        match done {
-            Done::Sent { id, took, outcome } => {
-                self.gateway.metrics.produce_seconds.observe(took.as_secs_f64());
-                if let Err(error) = &outcome {
-                    self.gateway.troubles.log.failed("the log of sends", error);
-                } else {
-                    self.gateway.troubles.log.worked("the log of sends");
-                }
-                self.session.sent(id, outcome.map_err(|_| ErrorCode::Unavailable))
-            }
-            Done::Queried { id, page } => {
-                match &page {
-                    Ok(_) => self.gateway.troubles.history.worked("asking the message service"),
-                    Err(error) => self.note(error),
-                }
-                self.session.queried(id, page.map_err(|error| error.code()))
-            }
-        }
-    }
-
-    fn note(&self, error: &GatewayError) {
-        let troubles = &self.gateway.troubles;
-        match error {
-            GatewayError::NotAMember { .. } => {}
-            GatewayError::Membership { .. } => troubles.chat.failed("asking the chat service", error),
-            GatewayError::History { .. } | GatewayError::Entry { .. } => {
-                troubles.history.failed("asking the message service", error);
-            }
-            GatewayError::Produce { .. } => troubles.log.failed("the log of sends", error),
-        }
+    #[test]
+    fn history_has_defaults_and_a_ceiling() {
+        let check = |after, limit, expected| {
+            let query = History { chat: ChatId(Uuid::from_u128(12)), after, limit };
+            assert_eq!(page_limit(&query).map_err(|refusal| refusal.code), expected);
+        };
+        check(0, None, Ok(100));
+        check(0, Some(7), Ok(7));
+        check(0, Some(100_000), Ok(500));
+        check(0, Some(0), Err(ErrorCode::InvalidArgument));
+        check(-1, None, Err(ErrorCode::InvalidArgument));
     }
 }

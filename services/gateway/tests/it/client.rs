@@ -4,7 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    wire::{self, ClientFrame, Connected, Empty, HistoryPage, Outcome, SUBPROTOCOL, ServerFrame, Stored},
+    wire::{
+        self, ClientFrame, Command, Connected, Empty, HistoryPage, Outcome, SUBPROTOCOL, ServerFrame, Stored,
+    },
 };
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
@@ -63,16 +65,16 @@ impl Client {
     }
 
     /// Sends a command and returns its id.
-    pub async fn command(&mut self, frame: ClientFrame) -> u32 {
+    pub async fn command(&mut self, command: Command) -> u32 {
         self.next_id += 1;
-        let frame = ClientFrame { id: Some(self.next_id), ..frame };
+        let frame = ClientFrame { id: Some(self.next_id), command };
         self.text(serde_json::to_string(&frame).expect("json")).await;
         self.next_id
     }
 
     pub async fn connect(&mut self, token: &str, device: DeviceId) -> Connected {
         let connect = wire::Connect { token: token.to_owned(), device };
-        let id = self.command(ClientFrame { connect: Some(connect), ..ClientFrame::default() }).await;
+        let id = self.command(Command::Connect(connect)).await;
         match self.answer(id).await {
             Ok(Outcome::Connected(connected)) => connected,
             other => panic!("not connected: {other:?}"),
@@ -81,7 +83,7 @@ impl Client {
 
     pub async fn send(&mut self, chat: ChatId, key: MessageKey, body: &str) -> u32 {
         let send = wire::Send { chat, key, body: body.to_owned() };
-        self.command(ClientFrame { send: Some(send), ..ClientFrame::default() }).await
+        self.command(Command::Send(send)).await
     }
 
     /// Sends and waits for `accepted` and `stored`.
@@ -97,7 +99,7 @@ impl Client {
 
     pub async fn history(&mut self, chat: ChatId, after: i64) -> Result<HistoryPage, ErrorCode> {
         let history = wire::History { chat, after, limit: None };
-        let id = self.command(ClientFrame { history: Some(history), ..ClientFrame::default() }).await;
+        let id = self.command(Command::History(history)).await;
         match self.answer(id).await? {
             Outcome::History(page) => Ok(page),
             other => panic!("not a page: {other:?}"),
@@ -152,7 +154,7 @@ impl Client {
                         return Ok(frame);
                     }
                     if self.answers_pings {
-                        let pong = ClientFrame { pong: Some(Empty {}), ..ClientFrame::default() };
+                        let pong = ClientFrame { id: None, command: Command::Pong(Empty {}) };
                         self.text(serde_json::to_string(&pong).expect("json")).await;
                     }
                 }

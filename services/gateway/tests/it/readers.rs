@@ -55,7 +55,7 @@ async fn a_slow_reader_is_told_what_it_missed() {
             assert_eq!(quick.message().await.seq, seq);
         }
         flooding.await.expect("the flood");
-        assert!(stand.gateway.metric("outbox_bytes").await <= 1024 * 1024);
+        assert!(stand.gateway.metric("send_queue_bytes").await <= 1024 * 1024);
 
         // Awake, it sees a beginning, then what it has to ask for, and nothing in between twice or out of order.
         let mut seen = 0;
@@ -93,7 +93,7 @@ async fn a_client_that_never_reads_is_closed_and_harms_nobody() {
         .await;
         wait_for("the end", || async { (stand.gateway.metric("connections").await == 1).then_some(()) })
             .await;
-        assert_eq!(stand.gateway.metric("outbox_bytes").await, 0, "its memory is free again");
+        assert_eq!(stand.gateway.metric("send_queue_bytes").await, 0, "its memory is free again");
     })
     .await;
 }

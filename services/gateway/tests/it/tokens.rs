@@ -3,8 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use contracts::{
     ErrorCode,
-    wire::CloseCode,
-    wire::{ClientFrame, Connect, Outcome, Refresh},
+    wire::{CloseCode, Command, Connect, Outcome, Refresh},
 };
 use gateway::Limits;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
@@ -19,7 +18,7 @@ use crate::{
 async fn refused(stand: &Stand, what: &str, token: String, code: ErrorCode, close: CloseCode) {
     let mut client = Client::open(stand.gateway.http).await;
     let connect = Connect { token, device: device(1) };
-    let id = client.command(ClientFrame { connect: Some(connect), ..ClientFrame::default() }).await;
+    let id = client.command(Command::Connect(connect)).await;
     assert_eq!(client.answer(id).await.expect_err(what), code, "{what}");
     assert_eq!(client.closed().await, Some(close.code()), "{what}");
 }
@@ -107,8 +106,7 @@ async fn a_connection_lives_as_long_as_its_token_and_no_longer() {
         lives.connect(&token, device(2)).await;
 
         let refresh = async |client: &mut Client, token: String| {
-            let refresh = Some(Refresh { token });
-            let id = client.command(ClientFrame { refresh, ..ClientFrame::default() }).await;
+            let id = client.command(Command::Refresh(Refresh { token })).await;
             client.answer(id).await
         };
         let another = stand.realm.token(user(2), "two");

@@ -1,3 +1,5 @@
+use contracts::wire::Empty;
+
 use super::*;
 
 const READING: SocketState = SocketState { reading: true };
@@ -29,8 +31,8 @@ impl Story {
     fn connected() -> Self {
         let mut story = Self::new();
         let action = story.text(&format!(r#"{{"id":1,"connect":{{"token":"t","device":"{}"}}}}"#, device()));
-        assert!(matches!(action, Action::Connect(1, _)), "{action:?}");
-        let action = story.session.connected(story.start, 1, device(), pass(1, 300));
+        assert!(matches!(action, Action::Connect(Some(1), _)), "{action:?}");
+        let action = story.session.connected(story.start, Some(1), device(), token(1, 300));
         let Action::Open(identity, frame) = action else { panic!("{action:?}") };
         assert_eq!(identity, Identity { user: user(1), device: device() });
         assert!(matches!(frame.result, Some(Outcome::Connected(_))));
@@ -46,8 +48,8 @@ impl Story {
     }
 }
 
-fn pass(n: u128, expires_in_seconds: i64) -> Result<Pass, ErrorCode> {
-    Ok(Pass { user: user(n), expires_in_seconds })
+fn token(n: u128, expires_in_seconds: i64) -> Result<VerifiedToken, ErrorCode> {
+    Ok(VerifiedToken { user: user(n), expires_in_seconds })
 }
 
 fn send(id: u32) -> String {
@@ -94,15 +96,15 @@ fn a_strangers_first_mistake_is_the_last() {
 
 #[test]
 fn each_kind_of_bad_token_has_its_close_code() {
-    let check = |pass, expected_code, expected_close| {
+    let check = |token, expected_code, expected_close| {
         let mut story = Story::new();
-        let action = story.session.connected(story.start, 1, device(), pass);
+        let action = story.session.connected(story.start, Some(1), device(), token);
         assert_eq!(code(&action), (Some(1), expected_code));
         assert_eq!(closes(&action), Some(expected_close));
     };
     check(Err(ErrorCode::Unauthenticated), ErrorCode::Unauthenticated, CloseCode::InvalidToken);
     check(Err(ErrorCode::TokenExpired), ErrorCode::TokenExpired, CloseCode::TokenExpired);
-    check(pass(1, 0), ErrorCode::TokenExpired, CloseCode::TokenExpired);
+    check(token(1, 0), ErrorCode::TokenExpired, CloseCode::TokenExpired);
     check(Err(ErrorCode::Unavailable), ErrorCode::Unavailable, CloseCode::Drain);
 }
 
@@ -140,17 +142,23 @@ fn a_frame_of_two_commands_is_malformed() {
 }
 
 #[test]
-fn a_body_has_a_size() {
-    let check = |body: &str, expected| {
-        let key = Uuid::from_u128(1);
-        let text = format!(r#"{{"id":2,"send":{{"chat":"{}","key":"{key}","body":"{body}"}}}}"#, chat());
-        let mut story = Story::connected();
-        let action = story.text(&text);
-        assert_eq!(code(&action), (Some(2), expected));
-        assert!(!story.session.is_busy());
-    };
-    check("", ErrorCode::InvalidArgument);
-    check(&"x".repeat(MAX_BODY_BYTES + 1), ErrorCode::TooLarge);
+fn a_command_that_is_refused_or_has_no_answer_leaves_nothing_open() {
+    let mut story = Story::connected();
+    assert!(matches!(story.text(r#"{"pong":{}}"#), Action::Run(None, _, Command::Pong(_))));
+    story.session.passed();
+    assert!(!story.session.is_busy());
+    assert!(matches!(story.text(&send(2)), Action::Run(Some(2), _, Command::Send(_))));
+    let refusal = Refusal::new(ErrorCode::InvalidArgument, "a message has a body");
+    let action = story.session.answered(Some(2), Err(refusal));
+    assert_eq!((code(&action), closes(&action)), ((Some(2), ErrorCode::InvalidArgument), None));
+    assert!(!story.session.is_busy() && story.session.may_read(story.start));
+}
+
+#[test]
+fn a_pong_before_connect_is_nothing() {
+    let mut story = Story::new();
+    assert!(matches!(story.text(r#"{"pong":{}}"#), Action::Nothing));
+    assert!(story.session.may_read(story.start));
 }
 
 #[test]
@@ -158,35 +166,38 @@ fn the_window_of_sends_closes_and_opens() {
     let mut story = Story::connected();
     for id in 1..=2 {
         assert!(story.session.may_read(story.start));
-        assert!(matches!(story.text(&send(id)), Action::Send(..)));
+        assert!(matches!(story.text(&send(id)), Action::Run(..)));
         assert!(!story.session.may_read(story.start), "one decision at a time");
-        story.session.enqueued();
+        story.session.started(Lane::Sends);
     }
     assert!(!story.session.may_read(story.start), "two sends are unanswered");
-    let Action::Answer(frame) = story.session.sent(1, Ok(())) else { panic!("an answer") };
+    let accepted = Ok(Outcome::Accepted(Empty {}));
+    let Action::Answer(frame) = story.session.finished(Lane::Sends, Some(1), accepted) else {
+        panic!("an answer")
+    };
     assert_eq!(frame.result.map(|outcome| matches!(outcome, Outcome::Accepted(_))), Some(true));
     assert!(story.session.may_read(story.start));
-    let action = story.session.sent(2, Err(ErrorCode::Unavailable));
-    let Action::Answer(frame) = action else { panic!("an answer") };
+    let refusal = Refusal::new(ErrorCode::Unavailable, "down");
+    let Action::Answer(frame) = story.session.finished(Lane::Sends, Some(2), Err(refusal)) else {
+        panic!("an answer")
+    };
     let error = frame.error.expect("an error");
     assert!(error.temporary && error.retry_after_ms.is_some());
     assert!(!story.session.is_busy());
 }
 
 #[test]
-fn history_has_defaults_and_a_ceiling() {
-    let check = |rest: &str, expected: Option<u32>| {
-        let text = format!(r#"{{"id":3,"history":{{"chat":"{}"{rest}}}}}"#, chat());
-        match Story::connected().text(&text) {
-            Action::History(3, history) => assert_eq!(history.limit, expected),
-            other => assert_eq!((code(&other).1, None), (ErrorCode::InvalidArgument, expected)),
-        }
-    };
-    check("", Some(wire::DEFAULT_HISTORY_LIMIT));
-    check(r#","limit":7"#, Some(7));
-    check(r#","limit":100000"#, Some(wire::MAX_HISTORY_LIMIT));
-    check(r#","limit":0"#, None);
-    check(r#","after":-1"#, None);
+fn queries_have_a_window_of_their_own() {
+    let mut story = Story::connected();
+    let query = format!(r#"{{"id":3,"history":{{"chat":"{}"}}}}"#, chat());
+    for _ in 0..Limits::default().max_queries {
+        assert!(story.session.may_read(story.start));
+        assert!(matches!(story.text(&query), Action::Run(Some(3), _, Command::History(_))));
+        story.session.started(Lane::Queries);
+    }
+    assert!(!story.session.may_read(story.start));
+    story.session.finished(Lane::Queries, Some(3), Err(Refusal::new(ErrorCode::Unavailable, "down")));
+    assert!(story.session.may_read(story.start));
 }
 
 #[test]
@@ -198,6 +209,7 @@ fn a_ping_wants_any_frame_in_time() {
     let due = story.session.deadline(ping);
     assert_eq!(due, ping + Duration::from_secs(8));
     story.session.text(due, r#"{"pong":{}}"#);
+    story.session.passed();
     assert!(matches!(story.session.deadline_passed(due, READING), Action::Nothing));
 
     let ping = story.session.next_ping;
@@ -226,13 +238,16 @@ fn an_expired_token_closes_unless_it_was_refreshed() {
     let mut story = Story::connected();
     let at = story.at(250.0);
     let refresh = story.session.text(at, r#"{"id":5,"refresh":{"token":"new"}}"#);
-    assert!(matches!(refresh, Action::Refresh(5, _)));
-    assert_eq!(code(&story.session.refreshed(at, 5, pass(2, 300))), (Some(5), ErrorCode::PermissionDenied));
+    assert!(matches!(refresh, Action::Run(Some(5), _, Command::Refresh(_))));
     assert_eq!(
-        code(&story.session.refreshed(at, 6, Err(ErrorCode::TokenExpired))),
+        code(&story.session.refreshed(at, Some(5), token(2, 300))),
+        (Some(5), ErrorCode::PermissionDenied)
+    );
+    assert_eq!(
+        code(&story.session.refreshed(at, Some(6), Err(ErrorCode::TokenExpired))),
         (Some(6), ErrorCode::TokenExpired)
     );
-    story.session.refreshed(at, 7, pass(1, 300));
+    story.session.refreshed(at, Some(7), token(1, 300));
     story.session.pong_due = None;
     assert!(closes(&story.session.deadline_passed(story.at(300.0), READING)).is_none());
     story.session.pong_due = None;
@@ -245,6 +260,7 @@ fn a_flood_is_read_more_slowly() {
     let mut story = Story::connected();
     for _ in 0..Limits::default().frames_burst {
         story.text(r#"{"pong":{}}"#);
+        story.session.passed();
     }
     assert!(!story.session.may_read(story.start));
     let again = story.session.deadline(story.start);

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
-use crate::{domain::outbox::Outbox, metrics::Upgrade, registry::Connection, state::Gateway};
+use crate::{domain::send_queue::SendQueue, metrics::Upgrade, registry::Connection, socket, state::Gateway};
 
 /// Opens a WebSocket of subprotocol `posthouse.v1.json`, described at `/docs/gateway/protocol`.
 #[utoipa::path(
@@ -53,8 +53,8 @@ fn accept(gateway: &Arc<Gateway>, request: &mut Request) -> Result<Response, Api
         return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is starting"));
     }
     let session = Uuid::now_v7();
-    let outbox = Outbox::new(gateway.limits.outbox_bytes, gateway.metrics.outbox_bytes.clone());
-    let listed = Listed::new(gateway, Connection::new(session, outbox))
+    let queue = SendQueue::new(gateway.limits.send_queue_bytes, gateway.metrics.queued_bytes.clone());
+    let listed = Listed::new(gateway, Connection::new(session, queue))
         .ok_or_else(|| ApiError::new(ErrorCode::Unavailable, "this gateway is full"))?;
 
     let upgrading = hyper::upgrade::on(request);
@@ -62,7 +62,7 @@ fn accept(gateway: &Arc<Gateway>, request: &mut Request) -> Result<Response, Api
         let Listed { gateway, connection } = &listed;
         // Ends at once when the response cannot be written.
         match timeout(gateway.limits.connect_within, upgrading).await {
-            Ok(Ok(upgraded)) => super::serve(gateway.clone(), connection.clone(), upgraded).await,
+            Ok(Ok(upgraded)) => socket::serve(gateway.clone(), connection.clone(), upgraded).await,
             Ok(Err(error)) => tracing::debug!(%session, %error, "upgrade failed: {error}"),
             Err(_) => tracing::debug!(%session, "upgrade took too long"),
         }

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     task::Waker,
 };
 
@@ -12,11 +15,28 @@ use contracts::{
     wire::{CloseCode, Lagged, ServerFrame},
 };
 use futures_util::task::AtomicWaker;
-use prometheus_client::metrics::gauge::Gauge;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::frame::Frame;
 
 /// An emptied queue larger than this gives its memory back.
 const KEPT_CAPACITY: usize = 16;
+
+/// The bytes that wait in all queues of a process.
+#[derive(Debug, Default)]
+pub(crate) struct QueuedBytes(AtomicI64);
+
+impl QueuedBytes {
+    pub(crate) fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn changed(&self, before: usize, after: usize) {
+        let change = i64::try_from(after).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX);
+        if change != 0 {
+            self.0.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+}
 
 /// What became of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +50,14 @@ pub(crate) enum Pushed {
 
 /// The frames that wait for one connection.
 ///
-/// Over the limit, the queued messages of every chat are replaced by one `lagged` frame each; what the client can
-/// not ask for again (answers, `stored`, `rejected`) stays. When that alone is over the limit the connection is
-/// closed as slow.
-pub(crate) struct Outbox {
+/// Over the limit, the queued messages of every chat are replaced by one `lagged` frame each; what the client cannot
+/// query again (answers, `stored`, `rejected`) stays. When that alone is over the limit the connection is closed as
+/// slow.
+pub(crate) struct SendQueue {
     limit_bytes: usize,
     queue: Mutex<Queue>,
     waker: AtomicWaker,
-    /// Bytes queued in the whole process.
-    queued_bytes: Gauge,
+    total: Arc<QueuedBytes>,
 }
 
 #[derive(Default)]
@@ -51,23 +70,24 @@ struct Queue {
 }
 
 struct Queued {
-    frame: Utf8Bytes,
-    /// Set when the client can ask for it again.
+    frame: Frame,
+    /// Set when the client can query it again.
     message: Option<(ChatId, i64)>,
 }
 
-impl Outbox {
-    pub(crate) fn new(limit_bytes: usize, queued_bytes: Gauge) -> Self {
-        Self { limit_bytes, queue: Mutex::default(), waker: AtomicWaker::new(), queued_bytes }
+impl SendQueue {
+    /// Returns an empty queue whose bytes count in `total` too.
+    pub(crate) fn new(limit_bytes: usize, total: Arc<QueuedBytes>) -> Self {
+        Self { limit_bytes, queue: Mutex::default(), waker: AtomicWaker::new(), total }
     }
 
-    /// Queues a frame that the client can not ask for again.
-    pub(crate) fn push(&self, frame: Utf8Bytes) -> Pushed {
+    /// Queues a frame that the client cannot query again.
+    pub(crate) fn push(&self, frame: Frame) -> Pushed {
         self.add(Queued { frame, message: None })
     }
 
     /// Queues a message of a chat.
-    pub(crate) fn push_message(&self, chat: ChatId, seq: i64, frame: Utf8Bytes) -> Pushed {
+    pub(crate) fn push_message(&self, chat: ChatId, seq: i64, frame: Frame) -> Pushed {
         self.add(Queued { frame, message: Some((chat, seq)) })
     }
 
@@ -95,24 +115,24 @@ impl Outbox {
                 pushed = Pushed::Closed;
             }
         }
-        self.count(before, queue.bytes);
+        self.total.changed(before, queue.bytes);
         drop(queue);
         self.waker.wake();
         pushed
     }
 
-    /// Takes the next frame. `lagged` goes first: nothing of its chat is queued, and the client can start to ask.
-    pub(crate) fn pop(&self) -> Option<Utf8Bytes> {
+    /// Takes the next frame. `lagged` goes first: nothing of its chat is queued, and the client can start to query.
+    pub(crate) fn pop(&self) -> Option<Frame> {
         let mut queue = self.lock();
         if let Some((chat, head_seq)) = queue.lagged.pop_first() {
             drop(queue);
             let frame = ServerFrame { lagged: Some(Lagged { chat, head_seq }), ..ServerFrame::default() };
-            return Some(encoded(&frame));
+            return Some(Frame::encode(&frame));
         }
         let queued = queue.frames.pop_front()?;
         let before = queue.bytes;
         queue.bytes -= queued.frame.len();
-        self.count(before, queue.bytes);
+        self.total.changed(before, queue.bytes);
         if queue.frames.is_empty() && queue.frames.capacity() > KEPT_CAPACITY {
             queue.frames = VecDeque::new();
         }
@@ -140,21 +160,14 @@ impl Outbox {
         self.waker.register(waker);
     }
 
-    fn count(&self, before: usize, after: usize) {
-        let change = i64::try_from(after).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX);
-        if change != 0 {
-            self.queued_bytes.inc_by(change);
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Outbox {
+impl Drop for SendQueue {
     fn drop(&mut self) {
-        self.count(self.bytes(), 0);
+        self.total.changed(self.bytes(), 0);
     }
 }
 
@@ -172,11 +185,6 @@ impl Queue {
     }
 }
 
-/// Returns a frame as it goes over the wire.
-pub(crate) fn encoded(frame: &ServerFrame) -> Utf8Bytes {
-    serde_json::to_string(frame).expect("a frame has no map with other than text keys").into()
-}
-
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -187,8 +195,10 @@ mod tests {
         ChatId(Uuid::from_u128(n))
     }
 
-    fn all(outbox: &Outbox) -> Vec<String> {
-        std::iter::from_fn(|| outbox.pop()).map(|frame| frame.to_string()).collect()
+    fn all(queue: &SendQueue) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop())
+            .map(|frame| String::from_utf8(frame.into_bytes().to_vec()).expect("text"))
+            .collect()
     }
 
     fn lagged(n: u128, head: i64) -> String {
@@ -197,48 +207,52 @@ mod tests {
 
     #[test]
     fn frames_leave_in_the_order_they_came() {
-        let outbox = Outbox::new(100, Gauge::default());
-        assert_eq!(outbox.push("a".into()), Pushed::Queued);
-        assert_eq!(outbox.push_message(chat(1), 1, "b".into()), Pushed::Queued);
-        assert_eq!(all(&outbox), ["a", "b"]);
-        assert_eq!(outbox.bytes(), 0);
+        let queue = SendQueue::new(100, Arc::default());
+        assert_eq!(queue.push("a".into()), Pushed::Queued);
+        assert_eq!(queue.push_message(chat(1), 1, "b".into()), Pushed::Queued);
+        assert_eq!(all(&queue), ["a", "b"]);
+        assert_eq!(queue.bytes(), 0);
     }
 
     #[test]
     fn over_the_limit_a_chats_backlog_becomes_one_lagged_frame() {
-        let gauge = Gauge::default();
-        let outbox = Outbox::new(10, gauge.clone());
-        outbox.push("answer".into());
-        outbox.push_message(chat(1), 1, "m1".into());
-        outbox.push_message(chat(2), 7, "m7".into());
-        assert_eq!(outbox.push_message(chat(1), 2, "m2".into()), Pushed::Dropped);
-        assert_eq!(outbox.push_message(chat(1), 3, "m3".into()), Pushed::Dropped, "it lags until it is told");
-        assert_eq!(outbox.push_message(chat(3), 1, "x1".into()), Pushed::Queued);
-        assert_eq!(gauge.get(), 8);
-        assert_eq!(outbox.close_requested(), None);
-        assert_eq!(all(&outbox), [lagged(1, 3), lagged(2, 7), "answer".to_owned(), "x1".to_owned()]);
-        assert_eq!(outbox.push_message(chat(1), 4, "m4".into()), Pushed::Queued, "told, it flows again");
-        drop(outbox);
-        assert_eq!(gauge.get(), 0);
+        let total = Arc::<QueuedBytes>::default();
+        let queue = SendQueue::new(10, total.clone());
+        queue.push("answer".into());
+        queue.push_message(chat(1), 1, "m1".into());
+        queue.push_message(chat(2), 7, "m7".into());
+        assert_eq!(queue.push_message(chat(1), 2, "m2".into()), Pushed::Dropped);
+        assert_eq!(
+            queue.push_message(chat(1), 3, "m3".into()),
+            Pushed::Dropped,
+            "it lags until the client is told"
+        );
+        assert_eq!(queue.push_message(chat(3), 1, "x1".into()), Pushed::Queued);
+        assert_eq!(total.get(), 8);
+        assert_eq!(queue.close_requested(), None);
+        assert_eq!(all(&queue), [lagged(1, 3), lagged(2, 7), "answer".to_owned(), "x1".to_owned()]);
+        assert_eq!(queue.push_message(chat(1), 4, "m4".into()), Pushed::Queued, "told, it flows again");
+        drop(queue);
+        assert_eq!(total.get(), 0);
     }
 
     #[test]
     fn a_client_that_leaves_its_answers_is_closed_as_slow() {
-        let outbox = Outbox::new(10, Gauge::default());
-        outbox.push("12345".into());
-        assert_eq!(outbox.push("123456".into()), Pushed::Closed);
-        assert_eq!(outbox.close_requested(), Some(CloseCode::Slow));
-        assert_eq!(outbox.push("1".into()), Pushed::Closed);
-        outbox.request_close(CloseCode::Drain);
-        assert_eq!(outbox.close_requested(), Some(CloseCode::Slow), "the first reason stays");
+        let queue = SendQueue::new(10, Arc::default());
+        queue.push("12345".into());
+        assert_eq!(queue.push("123456".into()), Pushed::Closed);
+        assert_eq!(queue.close_requested(), Some(CloseCode::Slow));
+        assert_eq!(queue.push("1".into()), Pushed::Closed);
+        queue.request_close(CloseCode::Drain);
+        assert_eq!(queue.close_requested(), Some(CloseCode::Slow), "the first reason stays");
     }
 
     #[test]
     fn a_connection_that_is_asked_to_move_still_gets_its_answers() {
-        let outbox = Outbox::new(10, Gauge::default());
-        outbox.request_close(CloseCode::Drain);
-        assert_eq!(outbox.push("accepted".into()), Pushed::Queued);
-        assert_eq!(outbox.push_message(chat(1), 1, "m".into()), Pushed::Closed);
-        assert_eq!(all(&outbox), ["accepted"]);
+        let queue = SendQueue::new(10, Arc::default());
+        queue.request_close(CloseCode::Drain);
+        assert_eq!(queue.push("accepted".into()), Pushed::Queued);
+        assert_eq!(queue.push_message(chat(1), 1, "m".into()), Pushed::Closed);
+        assert_eq!(all(&queue), ["accepted"]);
     }
 }
