@@ -1,5 +1,6 @@
 //! The public HTTP surface: the upgrade, and what a client developer reads.
 
+mod index;
 pub(crate) mod upgrade;
 
 use std::sync::Arc;
@@ -7,25 +8,28 @@ use std::sync::Arc;
 use axum::{
     http::header,
     response::{Html, IntoResponse},
+    routing,
 };
+use bytes::Bytes;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::state::Gateway;
 
 /// The description of the WebSocket protocol, AsyncAPI 3. Owned by hand; a test holds it against the types.
 const ASYNCAPI: &str = include_str!("api/asyncapi.json");
-const INDEX: &str = include_str!("api/index.html");
 const PROTOCOL: &str = include_str!("api/protocol.html");
 
 /// Returns the public surface with its state applied.
 pub(crate) fn router(gateway: Arc<Gateway>) -> OpenApiRouter {
+    let index = Bytes::from(index::page());
+    let index = routing::get(move || async move { Html(index) });
     OpenApiRouter::with_openapi(kit::docs::openapi())
         .routes(routes!(upgrade::upgrade))
         .routes(routes!(asyncapi))
         .with_state(gateway)
-        .route("/docs", axum::routing::get(|| async { Html(INDEX) }))
-        .route("/docs/", axum::routing::get(|| async { Html(INDEX) }))
-        .route("/docs/gateway/protocol", axum::routing::get(|| async { Html(PROTOCOL) }))
+        .route("/docs", index.clone())
+        .route("/docs/", index)
+        .route("/docs/gateway/protocol", routing::get(|| async { Html(PROTOCOL) }))
 }
 
 /// The WebSocket protocol as an AsyncAPI 3 document.
