@@ -138,8 +138,8 @@ fn the_limits_are_those_in_force() {
             "ping_seconds": limits.ping_every.as_secs(),
             "pong_seconds": limits.pong_within.as_secs(),
             "frames_per_second": limits.frames_per_second,
-            "connections_per_person": limits.connections_per_user,
-            "waiting_bytes": limits.send_queue_bytes,
+            "connections_per_user": limits.connections_per_user,
+            "send_queue_bytes": limits.send_queue_bytes,
         })
     );
     assert_eq!(
