@@ -2,7 +2,6 @@
 
 mod admission;
 mod api_server;
-mod arguments;
 mod leader;
 mod reconcile;
 mod snapshots;

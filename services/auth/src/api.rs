@@ -1,16 +1,30 @@
-//! The REST and gRPC surfaces.
+//! The REST API.
 
 mod accounts;
-pub mod grpc;
 mod sessions;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use std::sync::Arc;
 
-use crate::state::AppState;
+use axum::extract::FromRef;
+use contracts::rpc::user_service_client::UserServiceClient;
+use kit::{
+    docs::{self, OpenApiRouter, routes},
+    rpc::InternalChannel,
+};
+
+use crate::{config::Registration, store::AccountStore};
+
+/// What a request handler holds.
+#[derive(Clone, FromRef)]
+pub struct AppState {
+    pub accounts: Arc<dyn AccountStore>,
+    pub registration: Registration,
+    pub users: UserServiceClient<InternalChannel>,
+}
 
 /// Returns the REST API with its state applied.
 pub fn router(state: AppState) -> OpenApiRouter {
-    OpenApiRouter::with_openapi(kit::docs::openapi())
+    docs::router()
         .routes(routes!(accounts::register))
         .routes(routes!(sessions::sign_in))
         .routes(routes!(sessions::refresh))

@@ -1,36 +1,21 @@
 //! Settings of the auth service.
 
-use clap::{Parser, ValueEnum};
-use kit::config::{OidcArgs, ServiceArgs, secret};
+use clap::{Args, ValueEnum};
+use kit::config::secret;
 use secrecy::SecretString;
 use url::Url;
 
-/// Registers a tenant's people and signs them in over the tenant's realm.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "auth", version)]
-pub struct Config {
-    /// The only command: this service has no tables to migrate.
-    #[arg(default_value = "run")]
-    pub command: Command,
-    #[command(flatten)]
-    pub service: ServiceArgs,
-    #[command(flatten)]
-    pub oidc: OidcArgs,
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
     #[command(flatten)]
     pub realm: RealmArgs,
     /// Who may register.
     #[arg(long, env, default_value = "open")]
     pub registration: Registration,
-    /// The chat service, asked for memberships.
-    #[arg(long, env)]
-    pub chat_grpc: String,
-    /// The user service, told of registrations.
-    #[arg(long, env)]
-    pub user_grpc: String,
 }
 
 /// The tenant's realm and this service's account in it.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Args)]
 pub struct RealmArgs {
     /// URL of Keycloak.
     #[arg(long, env)]
@@ -45,13 +30,6 @@ pub struct RealmArgs {
     pub oidc_client_secret: SecretString,
 }
 
-/// What the process does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Command {
-    /// Serves until SIGTERM.
-    Run,
-}
-
 /// Who may register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Registration {
@@ -59,4 +37,27 @@ pub enum Registration {
     Open,
     /// Nobody here: the tenant's administrators make the accounts in the realm.
     InviteOnly,
+}
+
+#[cfg(test)]
+mod tests {
+    use kit::Program;
+
+    use super::*;
+    use crate::Auth;
+
+    #[test]
+    fn registration_is_open_unless_told_otherwise() {
+        let registration = |more: &str| {
+            let line = format!(
+                "auth --tenant acme --internal-token t --oidc-issuer http://id.example/realms/acme \
+                 --keycloak-url http://id.example --realm acme --oidc-client-id messenger-auth \
+                 --oidc-client-secret hunter2 --user-grpc http://acme-user:9090 {more}"
+            );
+            let invocation = Program::of::<Auth>().read(line.split_whitespace()).expect("arguments");
+            invocation.settings::<Auth>().expect("settings").registration
+        };
+        assert_eq!(registration("run"), Registration::Open);
+        assert_eq!(registration("--registration invite-only"), Registration::InviteOnly);
+    }
 }

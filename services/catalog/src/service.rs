@@ -91,7 +91,7 @@ table! {
         is_optional: false,
         backends: &[Backend::Keycloak],
         secrets: &[Secret::Oidc, Secret::Internal],
-        peers: &[Service::Chat, Service::User],
+        peers: &[Service::User],
         settings: &[Setting::KeycloakUrl, Setting::Realm, Setting::Registration],
         path_prefixes: &["/api/auth"],
         paths: &[],

@@ -4,17 +4,19 @@ mod chats;
 pub mod grpc;
 mod members;
 
-use utoipa_axum::{router::OpenApiRouter, routes};
+use std::sync::Arc;
 
-use crate::state::AppState;
+use kit::docs::{self, OpenApiRouter, routes};
+
+use crate::store::ChatStore;
 
 /// Returns the REST API with its state applied.
-pub fn router(state: AppState) -> OpenApiRouter {
-    OpenApiRouter::with_openapi(kit::docs::openapi())
+pub fn router(store: Arc<dyn ChatStore>) -> OpenApiRouter {
+    docs::router()
         .routes(routes!(chats::create, chats::list))
         .routes(routes!(chats::get))
         .routes(routes!(members::list))
         .routes(routes!(members::put, members::remove))
         .routes(routes!(members::leave))
-        .with_state(state)
+        .with_state(store)
 }

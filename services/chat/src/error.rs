@@ -12,8 +12,6 @@ use crate::{
 pub enum Error {
     #[error(transparent)]
     InvalidChat(#[from] InvalidChat),
-    #[error("{field}: {problem}")]
-    InvalidField { field: &'static str, problem: String },
     /// The same for an unknown chat: who is not in it learns nothing of it.
     #[error("you are not a member of chat {0}, or there is no such chat")]
     NotAMember(ChatId),
@@ -24,7 +22,7 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::InvalidChat(_) | Self::InvalidField { .. } => ErrorCode::InvalidArgument,
+            Self::InvalidChat(_) => ErrorCode::InvalidArgument,
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {

@@ -1,8 +1,9 @@
 //! Tells the event log what the outbox holds. See [`publish`].
 
-use std::{sync::atomic::AtomicI64, time::Duration};
+use std::{ops::RangeInclusive, sync::atomic::AtomicI64, time::Duration};
 
 use kit::{
+    backoff::Backoff,
     error::chain,
     kafka::{Delivery, Producer},
 };
@@ -27,8 +28,8 @@ const BATCH: i64 = 500;
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a process that does not lead tries to.
 const STANDBY_INTERVAL: Duration = Duration::from_secs(2);
-/// After a failure, doubled up to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// After a failure.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
 /// A send that Kafka has not taken by then has failed and is repeated from the outbox.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A new leader waits until whatever the one before it sent has landed or failed: a send that arrives late must
@@ -94,7 +95,7 @@ enum Term {
 impl OutboxMetrics {
     /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
-        let of = registry.sub_registry_with_prefix("chat_outbox");
+        let of = registry.sub_registry_with_prefix("outbox");
         of.register("backlog", "Records that the event log has yet to be told", self.backlog.clone());
         of.register("oldest_seconds", "Age of the oldest of them", self.oldest_seconds.clone());
         of.register("leader", "1 in the process that publishes", self.leader.clone());
@@ -111,23 +112,21 @@ impl OutboxMetrics {
 /// order, so the last record of a key is always the newest. Records may be told twice, never out of the log; entries
 /// carry their key, so a repeated one is the same message.
 pub async fn publish(publisher: Publisher, shutdown: CancellationToken) {
-    let mut wait = BACKOFF.0;
+    let mut backoff = Backoff::new(BACKOFF);
     while !shutdown.is_cancelled() {
         let term = lead(&publisher, &shutdown).await;
         publisher.metrics.leader.set(0);
         let pause = match term {
             Ok(Term::Shutdown) => return,
             Ok(Term::Standby) => {
-                wait = BACKOFF.0;
+                backoff.reset();
                 STANDBY_INTERVAL
             }
             Err(error) => {
                 publisher.metrics.failures.inc();
                 let cause = chain(&error);
                 tracing::warn!(cause, "the outbox waits: {cause}");
-                let pause = wait;
-                wait = (wait * 2).min(BACKOFF.1);
-                pause
+                backoff.next_wait()
             }
         };
         tokio::select! {
@@ -158,11 +157,11 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
     let mut listener = PgListener::connect_with(&wakes).await.map_err(PublishError::Connect)?;
     listener.ignore_pool_close_event(true);
     listener.listen(WAKE_CHANNEL).await.map_err(PublishError::Connect)?;
-    let mut backoff = BACKOFF.0;
+    let mut backoff = Backoff::new(BACKOFF);
     loop {
         let pause = match publish_batch(publisher, &producer, &mut connection).await {
             Ok(told) => {
-                backoff = BACKOFF.0;
+                backoff.reset();
                 if told == BATCH && !shutdown.is_cancelled() { Duration::ZERO } else { POLL_INTERVAL }
             }
             // Kafka's trouble does not end the term: the lock is still held, and the records still wait. Only a
@@ -171,9 +170,8 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
                 publisher.metrics.failures.inc();
                 let cause = chain(&error);
                 tracing::warn!(cause, "the outbox waits: {cause}");
-                let pause = backoff;
-                backoff = (backoff * 2).min(BACKOFF.1);
-                sleep_unless(shutdown, pause).await;
+                // The shutdown is seen below.
+                let _ = backoff.pause(shutdown).await;
                 Duration::ZERO
             }
             Err(error) => return Err(error),
@@ -279,11 +277,4 @@ async fn observe(publisher: &Publisher, connection: &mut PgConnection) -> Result
     #[expect(clippy::cast_possible_truncation, reason = "an age in seconds fits")]
     publisher.metrics.oldest_seconds.set(oldest.unwrap_or_default() as i64);
     Ok(())
-}
-
-async fn sleep_unless(shutdown: &CancellationToken, pause: Duration) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = sleep(pause) => {}
-    }
 }

@@ -19,58 +19,62 @@
 //!   founding members of a chat are no entries: they are its state before seq 1.
 
 pub mod api;
-pub mod config;
 pub mod domain;
 pub mod error;
 pub mod events;
-pub mod state;
 pub mod store;
 
 use std::sync::Arc;
 
 use contracts::rpc::chat_service_server::ChatServiceServer;
-use kit::{Process, Surface, auth::TokenVerifier};
+use kit::{
+    Scope, Service, Surface, catalog,
+    config::{KafkaArgs, PostgresArgs},
+    kafka, postgres,
+};
 use tonic::service::Routes;
 
 use crate::{
-    config::Config,
     events::{OutboxMetrics, Publisher},
-    state::AppState,
-    store::{MIGRATIONS, PostgresStore, SCHEMA},
+    store::{ChatStore, MIGRATIONS, PostgresStore, SCHEMA},
 };
 
-/// Serves until SIGTERM.
+/// The chat service.
 ///
-/// Reads and changes need PostgreSQL only: while Kafka is down the outbox grows, and the process stays ready.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let process = Process::start(&config.service, "chat");
-    let verifier = TokenVerifier::new(&config.oidc)?;
-    let pool = kit::postgres::pool(&config.postgres, SCHEMA);
-    let shutdown = &process.shutdown;
-    let keys = verifier.clone().keep_keys(process.health.check("oidc"), shutdown.clone());
-    process.tasks.spawn(keys);
-    let watch = kit::postgres::watch(pool.clone(), process.health.check("postgres"), shutdown.clone());
-    process.tasks.spawn(watch);
+/// Reads and changes need PostgreSQL only: while Kafka is down the outbox grows, and the service stays ready.
+pub struct Chat;
 
-    let metrics = OutboxMetrics::default();
-    process.metrics.register(|registry| metrics.register(registry));
-    let publisher = Publisher {
-        database: kit::postgres::connect_options(&config.postgres, SCHEMA),
-        kafka: kit::kafka::producer_config(&config.kafka),
-        tenant: config.service.tenant.clone(),
-        handover: events::HANDOVER,
-        metrics,
-    };
-    process.tasks.spawn(events::publish(publisher, shutdown.clone()));
-
-    let state = AppState { store: Arc::new(PostgresStore::new(pool)), verifier };
-    let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(state.store.clone())));
-    process.serve(Surface { api: api::router(state), grpc }).await
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
 }
 
-/// Creates or updates the tables.
-pub async fn migrate(config: Config) -> anyhow::Result<()> {
-    kit::telemetry::init(config.service.log_format);
-    kit::postgres::migrate(&config.postgres, SCHEMA, &MIGRATIONS).await?;
-    Ok(())
+impl Service for Chat {
+    const ENTRY: catalog::Service = catalog::Service::Chat;
+    type Settings = Settings;
+
+    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+        let pool = postgres::watched_pool(scope, &settings.postgres, SCHEMA);
+        let metrics = OutboxMetrics::default();
+        scope.metrics(|registry| metrics.register(registry));
+        let publisher = Publisher {
+            database: postgres::connect_options(&settings.postgres, SCHEMA),
+            kafka: kafka::producer_config(&settings.kafka),
+            tenant: scope.tenant().to_owned(),
+            handover: events::HANDOVER,
+            metrics,
+        };
+        scope.spawn(events::publish(publisher, scope.shutdown().clone()));
+
+        let store: Arc<dyn ChatStore> = Arc::new(PostgresStore::new(pool));
+        let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
+        Ok(Surface { api: api::router(store), grpc })
+    }
+
+    async fn migrate(settings: Settings) -> anyhow::Result<()> {
+        Ok(postgres::migrate(&settings.postgres, SCHEMA, &MIGRATIONS).await?)
+    }
 }

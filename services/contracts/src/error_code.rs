@@ -21,7 +21,7 @@ pub enum ErrorCode {
     PermissionDenied,
     /// The caller is not in this chat, or there is no such chat.
     NotAMember,
-    /// There is no such thing.
+    /// Not found.
     NotFound,
     /// It exists already, or changed meanwhile.
     Conflict,

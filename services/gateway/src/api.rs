@@ -11,7 +11,7 @@ use axum::{
     routing,
 };
 use bytes::Bytes;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use kit::docs::{self, OpenApiRouter, routes};
 
 use crate::state::Gateway;
 
@@ -23,7 +23,7 @@ const PROTOCOL: &str = include_str!("api/protocol.html");
 pub(crate) fn router(gateway: Arc<Gateway>) -> OpenApiRouter {
     let index = Bytes::from(index::page());
     let index = routing::get(move || async move { Html(index) });
-    OpenApiRouter::with_openapi(kit::docs::openapi())
+    docs::router()
         .routes(routes!(upgrade::upgrade))
         .routes(routes!(asyncapi))
         .with_state(gateway)

@@ -3,13 +3,13 @@
 //! Both topics are followed whole by every gateway, with partitions assigned by hand: each has its own sockets, and
 //! none shares the work.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use contracts::{
     event::{DeliveredRecord, MembershipRecord, SendRecord, VERSION},
     topic,
 };
-use kit::{config::KafkaArgs, health::Check, kafka};
+use kit::{backoff::Backoff, config::KafkaArgs, health::Check, kafka, outage::Outage};
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::Consumer as _,
@@ -24,7 +24,7 @@ use crate::{config::Limits, fanout::Fanout, membership::Membership};
 /// Metadata and watermarks at the start.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts to start.
-const RETRY_AFTER: Duration = Duration::from_millis(500);
+const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(2);
 /// What is in the producer's queue at the end gets this long, beyond the drain of the connections.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -173,7 +173,7 @@ struct Follower {
     consumer: Arc<kafka::Consumer>,
     topic: String,
     partitions: Vec<i32>,
-    failing: bool,
+    outage: Outage,
 }
 
 impl Follower {
@@ -185,16 +185,16 @@ impl Follower {
         check: &Check,
         stop: &CancellationToken,
     ) -> Option<Self> {
+        let mut backoff = Backoff::new(BACKOFF);
         loop {
             match assigned(config.clone(), topic.clone(), start).await {
                 Ok((consumer, partitions)) => {
-                    return Some(Self { consumer, topic, partitions, failing: false });
+                    return Some(Self { consumer, topic, partitions, outage: Outage::default() });
                 }
                 Err(error) => check.failing(format!("topic {topic}: {error}")),
             }
-            tokio::select! {
-                () = stop.cancelled() => return None,
-                () = tokio::time::sleep(RETRY_AFTER) => {}
+            if backoff.pause(stop).await.is_break() {
+                return None;
             }
         }
     }
@@ -209,20 +209,12 @@ impl Follower {
             };
             match received {
                 Ok(record) => {
-                    if self.failing {
-                        self.failing = false;
-                        tracing::info!(topic, "{topic} is followed again");
-                    }
+                    self.outage.worked(topic);
                     return Some(Event::Record(record));
                 }
                 Err(KafkaError::PartitionEOF(partition)) => return Some(Event::End(partition)),
-                Err(error) => {
-                    if !self.failing {
-                        self.failing = true;
-                        tracing::warn!(topic, %error, "failed to read {topic}: {error}");
-                    }
-                    // A report, not a failed attempt: a lost broker leaves dozens of them before the next record.
-                }
+                // A report, not a failed attempt: a lost broker leaves dozens of them before the next record.
+                Err(error) => self.outage.failed(topic, &error),
             }
         }
     }

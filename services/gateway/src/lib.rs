@@ -30,87 +30,79 @@ mod socket;
 mod state;
 mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use contracts::rpc::{chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient};
-use kit::{Process, Surface, auth::TokenVerifier, rpc};
+use kit::{Scope, Service, Surface, catalog};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use config::{Command, Config, Limits};
+pub use config::{Limits, Settings};
 
 use crate::{
-    events::SendLog,
-    fanout::Fanout,
-    membership::Membership,
-    metrics::Metrics,
-    registry::Registry,
-    state::{Gateway, Troubles},
-    store::Sessions,
+    events::SendLog, fanout::Fanout, membership::Membership, metrics::Metrics, registry::Registry,
+    state::Troubles, store::Sessions,
 };
 
-/// Runs until SIGTERM.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let process = Process::start(&config.service, "gateway");
-    serve(process, config, Limits::default()).await
-}
+/// The gateway.
+pub struct Gateway;
 
-/// Runs in a process that was started already, until it is told to stop.
-pub async fn serve(process: Process, config: Config, limits: Limits) -> anyhow::Result<()> {
-    let limits = Arc::new(limits);
-    let tenant = config.service.tenant.clone();
-    let token = &config.service.internal_token;
-    let metrics = Metrics::default();
-    process.metrics.register(|registry| metrics.register(registry));
+impl Service for Gateway {
+    const ENTRY: catalog::Service = catalog::Service::Gateway;
+    type Settings = Settings;
 
-    let verifier = TokenVerifier::new(&config.oidc).context("failed to prepare the token check")?;
-    let chat = ChatServiceClient::new(rpc::connect(&config.chat_grpc, token)?);
-    let history = MessageServiceClient::new(rpc::connect(&config.message_grpc, token)?);
-    let registry = Arc::new(Registry::default());
-    let membership = Arc::new(Membership::new(chat, metrics.clone()));
-    let log = SendLog::new(&config.kafka, &tenant, &limits).context("failed to prepare the producer")?;
-    let redis = kit::redis::connection(&config.redis).context("failed to prepare the session directory")?;
-    // A pod's host name is its name.
-    let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "gateway".to_owned());
-    let (sessions, directory) = Sessions::new(redis, registry.clone(), &tenant, name, &limits);
+    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+        let Settings { kafka, redis, max_connections, limits } = settings;
+        let (limits, tenant) = (Arc::new(limits), scope.tenant());
+        let metrics = Metrics::default();
+        scope.metrics(|registry| metrics.register(registry));
 
-    // Consumers and the directory end after the connections: those still get answers while they are moved away.
-    let stop = CancellationToken::new();
-    let health = &process.health;
-    process.tasks.spawn(verifier.clone().keep_keys(health.check("keys"), process.shutdown.clone()));
-    process.tasks.spawn(events::follow_membership(
-        config.kafka.clone(),
-        tenant.clone(),
-        membership.clone(),
-        health.check("membership"),
-        stop.clone(),
-    ));
-    process.tasks.spawn(events::follow_delivered(
-        config.kafka.clone(),
-        tenant.clone(),
-        Fanout::new(registry.clone(), membership.members.clone(), metrics.clone()),
-        health.check("delivered"),
-        stop.clone(),
-    ));
-    process.tasks.spawn(directory.keep(stop.clone()));
-    // What is left of the time is for the last answers and the flush of the log.
-    let over = Duration::from_secs(config.service.drain_seconds) / 2;
-    process.tasks.spawn(drain::drain(registry.clone(), log.clone(), over, process.shutdown.clone(), stop));
+        let chat = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
+        let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
+        let registry = Arc::new(Registry::default());
+        let membership = Arc::new(Membership::new(chat, metrics.clone()));
+        let log = SendLog::new(&kafka, tenant, &limits).context("failed to prepare the producer")?;
+        let redis = kit::redis::connection(&redis).context("failed to prepare the session directory")?;
+        // A pod's host name is its name.
+        let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "gateway".to_owned());
+        let (sessions, directory) = Sessions::new(redis, registry.clone(), tenant, name, &limits);
 
-    let gateway = Arc::new(Gateway {
-        limits,
-        max_connections: config.max_connections,
-        verifier,
-        registry,
-        membership,
-        log,
-        history,
-        sessions,
-        metrics,
-        troubles: Troubles::default(),
-        tasks: process.tasks.clone(),
-        shutdown: process.shutdown.clone(),
-    });
-    process.serve(Surface { api: api::router(gateway), grpc: Routes::default() }).await
+        // Consumers and the directory end after the connections: those still get answers while they are moved away.
+        let stop = CancellationToken::new();
+        scope.spawn(events::follow_membership(
+            kafka.clone(),
+            tenant.to_owned(),
+            membership.clone(),
+            scope.check("membership"),
+            stop.clone(),
+        ));
+        scope.spawn(events::follow_delivered(
+            kafka,
+            tenant.to_owned(),
+            Fanout::new(registry.clone(), membership.members.clone(), metrics.clone()),
+            scope.check("delivered"),
+            stop.clone(),
+        ));
+        scope.spawn(directory.keep(stop.clone()));
+        // What is left of the time is for the last answers and the flush of the log.
+        let over = scope.drain_limit() / 2;
+        scope.spawn(drain::drain(registry.clone(), log.clone(), over, scope.shutdown().clone(), stop));
+
+        let gateway = Arc::new(state::Gateway {
+            limits,
+            max_connections,
+            verifier: scope.verifier(),
+            registry,
+            membership,
+            log,
+            history,
+            sessions,
+            metrics,
+            troubles: Troubles::default(),
+            tasks: scope.tasks().clone(),
+            shutdown: scope.shutdown().clone(),
+        });
+        Ok(Surface { api: api::router(gateway), grpc: Routes::default() })
+    }
 }

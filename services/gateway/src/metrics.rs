@@ -96,7 +96,6 @@ impl Default for Metrics {
 
 impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let registry = registry.sub_registry_with_prefix("gateway");
         registry.register("connections", "Open WebSockets", self.connections.clone());
         registry.register_collector(Box::new(SendQueues(self.queued_bytes.clone())));
         registry.register(

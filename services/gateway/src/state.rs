@@ -1,12 +1,9 @@
 //! What every connection of this process shares.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use contracts::rpc::message_service_client::MessageServiceClient;
-use kit::{auth::TokenVerifier, rpc::InternalChannel};
+use kit::{auth::TokenVerifier, outage::Outage, rpc::InternalChannel};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -33,29 +30,7 @@ pub(crate) struct Gateway {
 /// Whether the things that commands need work, so that an outage is two log lines and not one per command.
 #[derive(Default)]
 pub(crate) struct Troubles {
-    pub(crate) log: Trouble,
-    pub(crate) chat: Trouble,
-    pub(crate) history: Trouble,
-}
-
-#[derive(Default)]
-pub(crate) struct Trouble(AtomicBool);
-
-impl Trouble {
-    /// Notes a failure; the first of a row is logged.
-    pub(crate) fn failed(&self, what: &'static str, error: &dyn std::error::Error) {
-        let cause = kit::error::chain(error);
-        if self.0.swap(true, Ordering::Relaxed) {
-            tracing::debug!(what, cause, "{what} still fails: {cause}");
-        } else {
-            tracing::warn!(what, cause, "{what} fails: {cause}");
-        }
-    }
-
-    /// Notes a success; the first after failures is logged.
-    pub(crate) fn worked(&self, what: &'static str) {
-        if self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {
-            tracing::info!(what, "{what} works again");
-        }
-    }
+    pub(crate) log: Outage,
+    pub(crate) chat: Outage,
+    pub(crate) history: Outage,
 }

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use kit::outage::Outage;
 use redis::{Pipeline, RedisError, aio::ConnectionManager};
 use serde::Serialize;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
@@ -16,7 +17,6 @@ use crate::{
     config::Limits,
     domain::session::Identity,
     registry::{Connection, Registry},
-    state::Trouble,
 };
 
 /// Changes that wait for Redis; what does not fit is repaired by the next refresh or by the entry's end of life.
@@ -55,7 +55,7 @@ pub(crate) struct Sessions {
     prefix: String,
     gateway: String,
     refresh: Duration,
-    trouble: Trouble,
+    outage: Outage,
 }
 
 #[derive(Serialize)]
@@ -81,7 +81,7 @@ impl Sessions {
             prefix: format!("mt:{tenant}:session:"),
             gateway,
             refresh: limits.session_refresh,
-            trouble: Trouble::default(),
+            outage: Outage::default(),
         };
         (SessionsHandle { changes: sender }, sessions)
     }
@@ -158,9 +158,9 @@ impl Sessions {
         }
         let result: Result<(), RedisError> = pipe.query_async(&mut self.redis).await;
         match result {
-            Ok(()) => self.trouble.worked("the session directory"),
+            Ok(()) => self.outage.worked("the session directory"),
             Err(error) => {
-                self.trouble.failed("the session directory", &error);
+                self.outage.failed("the session directory", &error);
                 return false;
             }
         }

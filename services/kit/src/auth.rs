@@ -4,12 +4,13 @@
 //! set; key URLs or keys inside a token are never looked at.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, RwLock},
     time::Duration,
 };
 
 use axum::{
-    extract::{FromRef, FromRequestParts},
+    extract::FromRequestParts,
     http::{header::AUTHORIZATION, request::Parts},
 };
 use contracts::{ErrorCode, UserId};
@@ -21,6 +22,7 @@ use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backoff::Backoff,
     config::OidcArgs,
     error::{ApiError, ServiceError},
     health::Check,
@@ -33,6 +35,8 @@ const LEEWAY_SECONDS: u64 = 10;
 /// An unknown key id asks the realm at most this often, so forged tokens cannot flood it.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between attempts at the first fetch.
+const KEYS_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
 /// Keys of a realm are few: current, previous, and room for a rotation in progress.
 const MAX_KEYS: usize = 16;
 
@@ -109,12 +113,11 @@ impl TokenVerifier {
 
     /// Fetches the keys until it succeeds once, so that a service is ready only when it can check a token.
     pub async fn keep_keys(self: Arc<Self>, check: Check, shutdown: CancellationToken) {
-        let mut wait = Duration::from_millis(200);
+        let mut backoff = Backoff::new(KEYS_BACKOFF);
         while let Err(error) = self.refetch(Duration::ZERO).await {
             check.failing(crate::error::chain(&error));
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+            if backoff.pause(&shutdown).await.is_break() {
+                return;
             }
         }
         check.ok();
@@ -173,28 +176,26 @@ impl TokenVerifier {
     }
 }
 
-/// The authenticated caller of a REST request.
+/// The authenticated caller of a REST request. The process puts its verifier into every public request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub user_id: UserId,
     pub username: String,
 }
 
-impl<S> FromRequestParts<S> for Caller
-where
-    S: Send + Sync,
-    Arc<TokenVerifier>: FromRef<S>,
-{
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let verifier: Arc<TokenVerifier> =
+            parts.extensions.get().cloned().expect("a public request carries the verifier");
         let token = parts
             .headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .ok_or(TokenError::Missing)?;
-        let claims = Arc::<TokenVerifier>::from_ref(state).verify(token).await?;
+        let claims = verifier.verify(token).await?;
         Ok(Self { user_id: claims.user_id, username: claims.username })
     }
 }

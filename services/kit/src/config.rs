@@ -1,31 +1,31 @@
 //! Groups of settings that several services share. A flag is also read from the environment variable of the same
 //! name in upper case; secrets are read from the environment only, so that no command line shows them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-/// What every service needs.
+/// What every process needs.
 #[derive(Clone, Debug, Args)]
 pub struct ServiceArgs {
     /// Id of the tenant this process works for.
     #[arg(long, env)]
     pub tenant: String,
     /// Address of the public HTTP API.
-    #[arg(long, env, default_value = "0.0.0.0:8080")]
+    #[arg(long, env, default_value_t = any_address(catalog::HTTP_PORT))]
     pub http_addr: SocketAddr,
     /// Address of the gRPC API, for the tenant's other services.
-    #[arg(long, env, default_value = "0.0.0.0:9090")]
+    #[arg(long, env, default_value_t = any_address(catalog::GRPC_PORT))]
     pub grpc_addr: SocketAddr,
     /// Address of /livez, /readyz and /metrics.
-    #[arg(long, env, default_value = "0.0.0.0:8081")]
+    #[arg(long, env, default_value_t = any_address(catalog::MANAGEMENT_PORT))]
     pub management_addr: SocketAddr,
     /// Form of the log lines on standard output.
     #[arg(long, env, default_value = "json")]
     pub log_format: LogFormat,
     /// Seconds that open requests and connections get to end after SIGTERM.
-    #[arg(long, env, default_value_t = 20)]
+    #[arg(long, env, default_value_t = catalog::DRAIN_SECONDS)]
     pub drain_seconds: u64,
     /// Shared by the tenant's services; every internal gRPC call carries it.
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
@@ -45,7 +45,7 @@ pub struct OidcArgs {
     #[arg(long, env)]
     pub oidc_issuer: String,
     /// The `aud` that a token must contain.
-    #[arg(long, env, default_value = "messenger")]
+    #[arg(long, env, default_value = catalog::TOKEN_AUDIENCE)]
     pub oidc_audience: String,
 }
 
@@ -111,6 +111,10 @@ pub struct RedisArgs {
     pub redis_username: String,
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub redis_password: SecretString,
+}
+
+const fn any_address(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
 
 /// Wraps a secret setting, so that Debug output never shows it.

@@ -1,4 +1,4 @@
-//! What the OpenAPI descriptions of all services share: `OpenApiRouter::with_openapi(docs::openapi())`, and on an
+//! What the OpenAPI descriptions of all services share: `docs::router()`, and on an
 //! endpoint `security(("access_token" = [])), responses((status = OK, body = Chat), CallerProblems, FaultProblems)`.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,12 @@ use utoipa::{
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
+pub use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Returns an empty API whose description has what [`openapi`] has.
+pub fn router<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
+    OpenApiRouter::with_openapi(openapi())
+}
 
 /// Returns a description with the problem body and the `access_token` that endpoints refer to.
 pub fn openapi() -> OpenApi {

@@ -16,6 +16,27 @@ pub trait ServiceError: Error + Send + Sync + 'static {
     fn code(&self) -> ErrorCode;
 }
 
+/// A field of a request whose value cannot be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidField {
+    pub field: &'static str,
+    /// What is allowed: "must be 1 to 100".
+    pub problem: String,
+}
+
+impl ServiceError for InvalidField {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::InvalidArgument
+    }
+}
+
+impl From<InvalidField> for Status {
+    fn from(error: InvalidField) -> Self {
+        status(error)
+    }
+}
+
 /// A refusal on its way to the caller.
 ///
 /// A code of the 5xx family shows a fixed text; its cause goes to the log, once, here.
@@ -117,13 +138,13 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::TokenExpired => "The access token has expired",
         ErrorCode::PermissionDenied => "You may not do this",
         ErrorCode::NotAMember => "You are not a member of this chat",
-        ErrorCode::NotFound => "There is no such thing",
+        ErrorCode::NotFound => "Not found",
         ErrorCode::Conflict => "It exists already",
         ErrorCode::IdempotencyConflict => "This key was used before with another body",
         ErrorCode::TooLarge => "The request is too large",
         ErrorCode::RateLimited => "Too many requests",
         ErrorCode::Unavailable => "Something this service needs is down; try again",
-        ErrorCode::Internal => "A fault on our side",
+        ErrorCode::Internal => "Internal error",
     }
 }
 

@@ -8,30 +8,31 @@ use std::{
 /// The checks of a process. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Health {
-    checks: Arc<Mutex<BTreeMap<&'static str, Option<String>>>>,
+    checks: Arc<Mutex<BTreeMap<Arc<str>, Option<String>>>>,
 }
 
 /// One named check. It fails until [`Check::ok`] is called.
 #[derive(Clone)]
 pub struct Check {
-    name: &'static str,
+    name: Arc<str>,
     health: Health,
 }
 
 impl Health {
     /// Adds a check, failing with "starting".
-    pub fn check(&self, name: &'static str) -> Check {
-        let check = Check { name, health: self.clone() };
+    pub fn check(&self, name: impl Into<Arc<str>>) -> Check {
+        let check = Check { name: name.into(), health: self.clone() };
         check.failing("starting");
         check
     }
 
     /// Returns what keeps the process from being ready, by check; empty means ready.
-    pub fn failing(&self) -> BTreeMap<&'static str, String> {
-        self.lock().iter().filter_map(|(name, why)| Some((*name, why.clone()?))).collect()
+    pub fn failing(&self) -> BTreeMap<String, String> {
+        let checks = self.lock();
+        checks.iter().filter_map(|(name, why)| Some((name.to_string(), why.clone()?))).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, Option<String>>> {
         self.checks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -39,17 +40,17 @@ impl Health {
 impl Check {
     /// Marks the check as passing.
     pub fn ok(&self) {
-        if let Some(why) = self.health.lock().insert(self.name, None).flatten() {
-            tracing::info!(check = self.name, was = why, "check {} passes", self.name);
+        if let Some(why) = self.health.lock().insert(self.name.clone(), None).flatten() {
+            tracing::info!(check = &*self.name, was = why, "check {} passes", self.name);
         }
     }
 
     /// Marks the check as failing. `why` names the thing that is missing, never a secret.
     pub fn failing(&self, why: impl Into<String>) {
         let why = why.into();
-        let before = self.health.lock().insert(self.name, Some(why.clone())).flatten();
+        let before = self.health.lock().insert(self.name.clone(), Some(why.clone())).flatten();
         if before.is_none() && why != "starting" {
-            tracing::warn!(check = self.name, why, "check {} fails", self.name);
+            tracing::warn!(check = &*self.name, why, "check {} fails", self.name);
         }
     }
 }

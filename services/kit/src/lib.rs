@@ -1,23 +1,38 @@
 //! How a process runs: configuration, telemetry, health, shutdown, tokens, errors and clients of the stores.
 //!
-//! A service is a library plus a thin `main`. It starts a [`Process`], builds its state, and hands its REST and
-//! gRPC surfaces to [`Process::serve`], which answers until SIGTERM and then drains.
+//! A service is an implementation of [`Service`], and `kit::main!(Service)` is its binary. A [`Program`] reads the
+//! command line of one service or of several, a [`Process`] serves them until SIGTERM and then drains, and each
+//! is built in a [`Scope`] of its own.
 
 pub mod auth;
+pub mod backoff;
 pub mod config;
+#[cfg(feature = "cql")]
 pub mod cql;
 pub mod docs;
 pub mod error;
 pub mod extract;
 pub mod health;
+#[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod metrics;
+pub mod outage;
+pub mod page;
+#[cfg(feature = "postgres")]
 pub mod postgres;
 pub mod process;
+pub mod program;
+#[cfg(feature = "redis")]
 pub mod redis;
 pub mod rpc;
+pub mod scope;
+pub mod service;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use process::{Process, Surface};
+pub use catalog;
+pub use process::Process;
+pub use program::Program;
+pub use scope::Scope;
+pub use service::{Hosted, Service, Surface};

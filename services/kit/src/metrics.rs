@@ -4,23 +4,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::{encoding::text, registry::Registry};
 
-/// The metrics of a process. Names get the prefix `posthouse_`. Cheap to clone.
+/// The metrics of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
 }
 
-impl Metrics {
-    /// Returns an empty registry whose metrics carry `service` and `tenant` labels.
-    pub fn new(service: &'static str, tenant: &str) -> Self {
-        let labels = [("service".into(), service.into()), ("tenant".into(), tenant.to_owned().into())];
-        let registry = Registry::with_prefix_and_labels("posthouse", labels.into_iter());
-        Self { registry: Arc::new(Mutex::new(registry)) }
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { registry: Arc::new(Mutex::new(Registry::with_prefix("posthouse"))) }
     }
+}
 
-    /// Registers metrics.
-    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
-        add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+impl Metrics {
+    /// Registers metrics of a service. Their names start with `posthouse_<service>_`, so that no two services describe one
+    /// metric; their labels name the service and the tenant.
+    pub fn register(&self, service: catalog::Service, tenant: &str, add: impl FnOnce(&mut Registry)) {
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let labels =
+            [("service".into(), service.as_str().into()), ("tenant".into(), tenant.to_owned().into())];
+        let labelled = registry.sub_registry_with_labels(labels.into_iter());
+        add(labelled.sub_registry_with_prefix(service.as_str()));
     }
 
     /// Returns all metrics in the OpenMetrics text format.

@@ -9,10 +9,9 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::PostgresArgs, error::chain, health::Check};
+use crate::{Scope, config::PostgresArgs, error::chain, health::Check};
 
 /// A tenant's services share one connection budget on the server.
 const MAX_CONNECTIONS: u32 = 8;
@@ -41,6 +40,13 @@ pub fn pool(args: &PostgresArgs, schema: &'static str) -> PgPool {
         .connect_lazy_with(connect_options(args, schema))
 }
 
+/// Returns the pool of a service, and keeps its readiness check `postgres` up to date.
+pub fn watched_pool(scope: &Scope, args: &PostgresArgs, schema: &'static str) -> PgPool {
+    let pool = pool(args, schema);
+    scope.spawn(watch(pool.clone(), scope.check("postgres"), scope.shutdown().clone()));
+    pool
+}
+
 /// Creates the schema and applies the migrations that are missing. Two at once wait for each other.
 pub async fn migrate(
     args: &PostgresArgs,
@@ -53,7 +59,9 @@ pub async fn migrate(
         .execute(&mut connection)
         .await
         .map_err(|source| MigrateError::CreateSchema { schema, source })?;
-    migrations.run(&mut connection).await.map_err(|source| MigrateError::Migrate { schema, source })?;
+    // `run` would do, but of its future nobody can tell that it is `Send`.
+    let migrated = migrations.run_direct(None, &mut connection, false).await;
+    migrated.map_err(|source| MigrateError::Migrate { schema, source })?;
     tracing::info!(schema, "schema {schema} is up to date");
     Ok(())
 }
@@ -71,7 +79,7 @@ pub fn connect_options(args: &PostgresArgs, schema: &'static str) -> PgConnectOp
 }
 
 /// Keeps the check up to date until the shutdown: it passes while the pool gives a connection that answers.
-pub async fn watch(pool: PgPool, check: Check, shutdown: CancellationToken) {
+async fn watch(pool: PgPool, check: Check, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
     loop {
         tokio::select! {

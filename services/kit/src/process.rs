@@ -1,14 +1,20 @@
 //! The life of a process: start, serve, drain, stop.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware,
-    response::{IntoResponse, Redirect, Response},
+    response::{IntoResponse, Response},
     routing::get,
     serve::ListenerExt as _,
 };
@@ -22,72 +28,129 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{config::ServiceArgs, health::Health, metrics::Metrics, rpc, telemetry};
+use crate::{
+    auth::TokenVerifier,
+    config::{OidcArgs, ServiceArgs},
+    health::Health,
+    metrics::Metrics,
+    rpc::{self, InternalChannel},
+    scope::Scope,
+    service::Surface,
+    telemetry,
+};
 
 /// Largest REST body.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Between "not ready" and "no new connections": the time routers need to notice.
 const UNREADY_GRACE: Duration = Duration::from_millis(500);
 
-/// A running service process.
-pub struct Process {
-    pub service: &'static str,
-    pub metrics: Metrics,
-    pub health: Health,
-    /// Cancelled when the process should end; every spawned task watches it.
-    pub shutdown: CancellationToken,
-    /// Every spawned task is spawned on it, so that the process ends after its tasks.
-    pub tasks: TaskTracker,
-    args: ServiceArgs,
+/// What a process is started with.
+#[derive(Clone, Debug)]
+pub struct ProcessConfig {
+    pub service: ServiceArgs,
+    pub oidc: OidcArgs,
+    /// The services of this process. They call each other in process.
+    pub services: Vec<catalog::Service>,
+    /// URLs of the gRPC APIs of services elsewhere.
+    pub peers: BTreeMap<catalog::Service, String>,
 }
 
-/// What a service answers to.
-pub struct Surface {
-    /// The REST API with its state applied. Its description is served at `/docs/<service>`.
-    pub api: OpenApiRouter,
-    /// The gRPC services.
-    pub grpc: Routes,
+/// A running process with the services of one tenant, or some of them.
+pub struct Process {
+    shared: Arc<Shared>,
+    /// The scopes that were given out, to notice a service that cannot go on.
+    scopes: Mutex<Vec<Scope>>,
+}
+
+/// What the services of a process share.
+pub(crate) struct Shared {
+    pub(crate) config: ProcessConfig,
+    pub(crate) verifier: Arc<TokenVerifier>,
+    pub(crate) metrics: Metrics,
+    pub(crate) health: Health,
+    /// Cancelled when the process should end; every spawned task watches it.
+    pub(crate) shutdown: CancellationToken,
+    /// Every spawned task is spawned on it, so that the process ends after its tasks.
+    pub(crate) tasks: TaskTracker,
+    /// The gRPC APIs of the services in this process, from the moment it serves.
+    routes: Arc<OnceLock<Routes>>,
+}
+
+impl Shared {
+    /// Returns a channel to a service of the tenant.
+    pub(crate) fn channel(&self, peer: catalog::Service) -> anyhow::Result<InternalChannel> {
+        if self.config.services.contains(&peer) {
+            return Ok(rpc::in_process(&self.routes));
+        }
+        let url = self.config.peers.get(&peer).with_context(|| format!("no URL of {peer} is set"))?;
+        Ok(rpc::connect(url, &self.config.service.internal_token)?)
+    }
 }
 
 impl Process {
-    /// Installs telemetry and signal handlers.
-    pub fn start(args: &ServiceArgs, service: &'static str) -> Self {
-        telemetry::init(args.log_format);
+    /// Installs telemetry and starts what the services share.
+    pub fn start(config: ProcessConfig) -> anyhow::Result<Self> {
+        telemetry::init(config.service.log_format);
         // Both TLS and token code want one process-wide provider; a second install is harmless.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let shutdown = CancellationToken::new();
-        tracing::info!(
-            service,
-            tenant = args.tenant,
-            version = env!("CARGO_PKG_VERSION"),
-            "starting {service}"
-        );
-        Self {
-            service,
-            metrics: Metrics::new(service, &args.tenant),
-            health: Health::default(),
-            shutdown,
-            tasks: TaskTracker::new(),
-            args: args.clone(),
+        for service in &config.services {
+            tracing::info!(
+                %service,
+                tenant = config.service.tenant,
+                version = env!("CARGO_PKG_VERSION"),
+                "starting {service}"
+            );
         }
+        let verifier = TokenVerifier::new(&config.oidc).context("failed to prepare the token check")?;
+        let shared = Shared {
+            config,
+            verifier,
+            metrics: Metrics::default(),
+            health: Health::default(),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            routes: Arc::default(),
+        };
+        let keys = shared.verifier.clone().keep_keys(shared.health.check("oidc"), shared.shutdown.clone());
+        shared.tasks.spawn(keys);
+        Ok(Self { shared: Arc::new(shared), scopes: Mutex::default() })
     }
 
-    /// Answers until SIGTERM or SIGINT (or until `shutdown` is cancelled), then drains and ends the tasks.
-    pub async fn serve(self, surface: Surface) -> anyhow::Result<()> {
-        let public = bind(self.args.http_addr).await?;
-        let grpc = bind(self.args.grpc_addr).await?;
-        let management = bind(self.args.management_addr).await?;
+    /// Returns the scope that a service of this process is built in.
+    pub fn scope(&self, service: catalog::Service) -> Scope {
+        let scope = Scope::new(service, self.shared.clone());
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner).push(scope.clone());
+        scope
+    }
+
+    /// Returns the token that ends the process when it is cancelled.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shared.shutdown
+    }
+
+    /// Serves until SIGTERM or SIGINT (or until a service cannot go on), then drains and ends the tasks.
+    pub async fn serve(self, surfaces: Vec<(catalog::Service, Surface)>) -> anyhow::Result<()> {
+        let Shared { config, health, shutdown, tasks, .. } = &*self.shared;
+        let public = bind(config.service.http_addr).await?;
+        let grpc = bind(config.service.grpc_addr).await?;
+        let management = bind(config.service.management_addr).await?;
         // Serving ends a moment after the process is told to stop, see UNREADY_GRACE.
         let stop_serving = CancellationToken::new();
+
+        let (apis, routes) = surfaces
+            .into_iter()
+            .map(|(service, surface)| ((service, surface.api), surface.grpc))
+            .unzip::<_, _, Vec<_>, Vec<_>>();
+        let routes = merged(routes);
+        drop(self.shared.routes.set(routes.clone()));
 
         let servers = TaskTracker::new();
         let stop = || stop_serving.clone().cancelled_owned();
         servers.spawn(warn_on_error(
             "HTTP",
-            axum::serve(public.tap_io(send_at_once), self.public(surface.api)?)
-                .with_graceful_shutdown(stop()),
+            axum::serve(public.tap_io(send_at_once), self.public(apis)?).with_graceful_shutdown(stop()),
         ));
-        servers.spawn(warn_on_error("gRPC", serve_grpc(grpc, self.grpc(surface.grpc)?, stop())));
+        servers.spawn(warn_on_error("gRPC", serve_grpc(grpc, self.grpc(routes)?, stop())));
         // Management answers to the very end: a draining pod is alive, and not ready.
         let end = CancellationToken::new();
         let managed = tokio::spawn(warn_on_error(
@@ -95,41 +158,65 @@ impl Process {
             axum::serve(management, self.management()).with_graceful_shutdown(end.clone().cancelled_owned()),
         ));
 
-        wait_for_signal(&self.shutdown).await;
-        let draining = self.health.check("drain");
+        self.until_stopped().await;
+        let draining = health.check("drain");
         draining.failing("the process is stopping");
-        tracing::info!(service = self.service, "stopping {}", self.service);
+        for service in &config.services {
+            tracing::info!(%service, "stopping {service}");
+        }
         tokio::time::sleep(UNREADY_GRACE).await;
-        self.shutdown.cancel();
+        shutdown.cancel();
         stop_serving.cancel();
         servers.close();
-        self.tasks.close();
+        tasks.close();
         let drained = async {
-            self.tasks.wait().await;
+            tasks.wait().await;
             servers.wait().await;
         };
-        if tokio::time::timeout(Duration::from_secs(self.args.drain_seconds), drained).await.is_err() {
-            tracing::warn!(service = self.service, "gave up draining {} after its limit", self.service);
+        if tokio::time::timeout(Duration::from_secs(config.service.drain_seconds), drained).await.is_err() {
+            tracing::warn!("gave up draining after {} s", config.service.drain_seconds);
         }
         end.cancel();
         drop(managed.await);
-        tracing::info!(service = self.service, "stopped {}", self.service);
+        for service in &config.services {
+            tracing::info!(%service, "stopped {service}");
+        }
         Ok(())
     }
 
-    fn public(&self, api: OpenApiRouter) -> anyhow::Result<Router> {
-        let (router, mut openapi) = api.split_for_parts();
-        openapi.info.title = format!("Posthouse {}", self.service);
-        openapi.info.version = env!("CARGO_PKG_VERSION").to_owned();
-        let docs = format!("/docs/{}", self.service);
-        let tenant =
-            HeaderValue::from_str(&self.args.tenant).context("the tenant id is not a header value")?;
+    /// Waits for a signal, for the shutdown, or for a service that cannot go on.
+    async fn until_stopped(&self) {
+        let stopped = CancellationToken::new();
+        for scope in self.scopes.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let (process, stopped) = (self.shared.shutdown.clone(), stopped.clone());
+            self.shared.tasks.spawn(async move {
+                scope.shutdown().cancelled().await;
+                if !process.is_cancelled() {
+                    let service = scope.service();
+                    tracing::error!(%service, "{service} cannot go on: the process stops");
+                }
+                stopped.cancel();
+            });
+        }
+        wait_for_signal(&stopped, &self.shared.shutdown).await;
+    }
+
+    fn public(&self, apis: Vec<(catalog::Service, OpenApiRouter)>) -> anyhow::Result<Router> {
+        let tenant = HeaderValue::from_str(&self.shared.config.service.tenant)
+            .context("the tenant id is not a header value")?;
+        let router = apis
+            .into_iter()
+            .map(|(service, api)| documented(service, api))
+            .fold(Router::new(), |all, router| all.merge(router));
         Ok(router
-            .merge(SwaggerUi::new(docs.clone()).url(format!("{docs}/openapi.json"), openapi))
             .fallback(not_found)
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+            .layer(Extension(self.shared.verifier.clone()))
             .layer(CatchPanicLayer::new())
-            .layer(SetResponseHeaderLayer::overriding(HeaderName::from_static("x-posthouse-tenant"), tenant))
+            .layer(SetResponseHeaderLayer::overriding(
+                HeaderName::from_static(catalog::TENANT_HEADER),
+                tenant,
+            ))
             .layer(SetResponseHeaderLayer::if_not_present(
                 header::X_CONTENT_TYPE_OPTIONS,
                 HeaderValue::from_static("nosniff"),
@@ -144,9 +231,9 @@ impl Process {
             .build_v1()
             .context("failed to describe the gRPC services")?;
         let (reporter, health) = tonic_health::server::health_reporter();
-        let checks = self.health.clone();
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn(async move {
+        let checks = self.shared.health.clone();
+        let shutdown = self.shared.shutdown.clone();
+        self.shared.tasks.spawn(async move {
             let mut ticks = tokio::time::interval(Duration::from_secs(1));
             loop {
                 tokio::select! {
@@ -163,7 +250,7 @@ impl Process {
         });
         let routes = services.add_service(reflection).add_service(health).prepare();
         let guarded = routes.into_axum_router().layer(middleware::from_fn_with_state(
-            self.args.internal_token.clone(),
+            self.shared.config.service.internal_token.clone(),
             rpc::require_internal_token,
         ));
         Ok(Routes::from(guarded))
@@ -173,14 +260,25 @@ impl Process {
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
-            .with_state(self.health.clone())
-            .merge(Router::new().route("/metrics", get(metrics)).with_state(self.metrics.clone()))
+            .with_state(self.shared.health.clone())
+            .merge(Router::new().route("/metrics", get(metrics)).with_state(self.shared.metrics.clone()))
     }
 }
 
-/// Sends `/docs` to the documentation of this service, for those who open the port directly.
-pub fn docs_redirect(service: &'static str) -> Redirect {
-    Redirect::temporary(&format!("/docs/{service}"))
+/// Returns the router of a service's API and of its documentation.
+fn documented(service: catalog::Service, api: OpenApiRouter) -> Router {
+    let (router, mut openapi) = api.split_for_parts();
+    openapi.info.title = format!("Posthouse {service}");
+    openapi.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    let docs = format!("/docs/{service}");
+    router.merge(SwaggerUi::new(docs.clone()).url(format!("{docs}/openapi.json"), openapi))
+}
+
+/// Returns the gRPC APIs of several services as one.
+fn merged(routes: Vec<Routes>) -> Routes {
+    // Each answers "unimplemented" for unknown paths, and two fallbacks do not merge: the first one's stays.
+    let routers = routes.into_iter().map(|routes| routes.into_axum_router().reset_fallback());
+    Routes::from(routers.fold(Routes::default().into_axum_router(), Router::merge)).prepare()
 }
 
 async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -210,12 +308,13 @@ async fn serve_grpc(listener: TcpListener, routes: Routes, stop: impl Future<Out
         .map_err(io::Error::other)
 }
 
-async fn wait_for_signal(shutdown: &CancellationToken) {
+async fn wait_for_signal(stopped: &CancellationToken, shutdown: &CancellationToken) {
     let mut term = tokio::signal::unix::signal(SignalKind::terminate()).expect("SIGTERM can be handled");
     let mut int = tokio::signal::unix::signal(SignalKind::interrupt()).expect("SIGINT can be handled");
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+        () = stopped.cancelled() => {}
         () = shutdown.cancelled() => {}
     }
 }

@@ -2,9 +2,14 @@
 //! claims), databases for one test, and a client of a REST API.
 
 mod client;
+#[cfg(feature = "postgres")]
 mod database;
+mod wait;
 
-use std::{net::SocketAddr, sync::LazyLock};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+};
 
 use aws_lc_rs::{
     encoding::{AsDer as _, Pkcs8V1Der},
@@ -21,41 +26,18 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+#[cfg(feature = "postgres")]
+pub use self::database::TestDatabase;
 pub use self::{
     client::{Answer, TestApi},
-    database::TestDatabase,
+    wait::wait_for,
 };
-use crate::config::OidcArgs;
+use crate::{auth::TokenVerifier, config::OidcArgs};
 
 const KEY_ID: &str = "test";
 
 /// One key for all realms of a process: tokens then differ in their claims only, as in a hostile test they should.
 static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("an RSA key"));
-
-/// Settings every service is started with, as flags. Secrets come by the environment in a pod; clap takes them as flags
-/// too, which keeps a test to itself.
-pub const FLAGS: [&str; 8] = [
-    "--tenant",
-    "acme",
-    "--log-format",
-    "text",
-    "--internal-token",
-    "t",
-    "--oidc-issuer",
-    "http://id.example/realms/acme",
-];
-
-/// Settings of those with a database.
-pub const DATABASE_FLAGS: [&str; 8] = [
-    "--postgres-host",
-    "pg",
-    "--postgres-database",
-    "mt_acme",
-    "--postgres-username",
-    "mt_acme",
-    "--postgres-password",
-    "hunter2",
-];
 
 /// Somebody with a token.
 pub struct Person {
@@ -84,6 +66,11 @@ impl TestRealm {
     /// Returns the settings that accept this realm's tokens.
     pub fn args(&self) -> OidcArgs {
         OidcArgs { oidc_issuer: self.issuer.clone(), oidc_audience: self.audience.clone() }
+    }
+
+    /// Returns a verifier of this realm's tokens.
+    pub fn verifier(&self) -> Arc<TokenVerifier> {
+        TokenVerifier::new(&self.args()).expect("a verifier")
     }
 
     /// Returns somebody new of this realm.
@@ -142,7 +129,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::auth::{TokenError, TokenVerifier};
+    use crate::auth::TokenError;
 
     async fn outcome(verifier: &TokenVerifier, token: &str) -> &'static str {
         match verifier.verify(token).await {
@@ -157,7 +144,7 @@ mod tests {
     #[tokio::test]
     async fn one_wrong_claim_makes_a_token_worthless() {
         let (acme, globex) = (TestRealm::start("acme").await, TestRealm::start("globex").await);
-        let verifier = TokenVerifier::new(&acme.args()).expect("a verifier");
+        let verifier = acme.verifier();
         let user = UserId::generate();
         let past = jsonwebtoken::get_current_timestamp() - 60;
         let cases = [
@@ -179,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn neither_none_nor_hmac_passes_for_the_realms_signature() {
         let acme = TestRealm::start("acme").await;
-        let verifier = TokenVerifier::new(&acme.args()).expect("a verifier");
+        let verifier = acme.verifier();
         let good = acme.token(UserId::generate(), "ann");
         let claims = good.split('.').nth(1).expect("claims").to_owned();
         for header in [r#"{"alg":"none","kid":"test"}"#, r#"{"alg":"HS256","kid":"test"}"#] {

@@ -2,32 +2,44 @@
 
 pub(crate) mod grpc;
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use contracts::{
     ChatId, UserId,
     api::{MessagePage, Problem},
-    rpc::GetMembershipRequest,
+    rpc::{GetMembershipRequest, chat_service_client::ChatServiceClient},
     wire::{DEFAULT_HISTORY_LIMIT, MAX_HISTORY_LIMIT},
 };
 use kit::{
     auth::Caller,
-    docs::{self, CallerProblems, FaultProblems, ParameterProblems},
-    error::ApiError,
+    docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
+    error::{ApiError, InvalidField},
     extract::{Json, Path, Query},
+    page::{PageSize, PageSizes},
+    rpc::InternalChannel,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
-use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     error::Error,
-    state::AppState,
-    store::{History, Store, history},
+    store::{History, Store, cql::CqlStore, history},
 };
+
+const PAGE_SIZES: PageSizes =
+    PageSizes { default: DEFAULT_HISTORY_LIMIT as usize, max: MAX_HISTORY_LIMIT as usize };
+
+/// What requests share.
+#[derive(Clone)]
+pub(crate) struct AppState {
+    pub store: Arc<CqlStore>,
+    pub chats: ChatServiceClient<InternalChannel>,
+}
 
 /// Returns the REST API with its description.
 pub(crate) fn routes(state: AppState) -> OpenApiRouter {
-    OpenApiRouter::with_openapi(docs::openapi()).routes(routes!(get_messages)).with_state(state)
+    docs::router().routes(routes!(get_messages)).with_state(state)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -38,9 +50,9 @@ struct PageQuery {
     #[serde(default)]
     #[param(minimum = 0)]
     after: i64,
-    /// 1 and up; more than 500 is answered like 500.
-    #[param(minimum = 1, default = 100)]
-    limit: Option<u32>,
+    /// Most messages in the answer.
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    limit: Option<i64>,
 }
 
 /// Messages of a chat in the order of their seq, for its members.
@@ -64,9 +76,9 @@ async fn get_messages(
     Path(chat): Path<ChatId>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<MessagePage>, ApiError> {
-    let limit = page_size(page.limit)?;
+    let size = PAGE_SIZES.of(page.limit)?;
     require_member(&state, chat, caller.user_id).await?;
-    let History { messages, head_seq } = read(&*state.store, chat, page.after, limit).await?;
+    let History { messages, head_seq } = read(&*state.store, chat, page.after, size).await?;
     Ok(Json(MessagePage { messages, head_seq }))
 }
 
@@ -79,30 +91,9 @@ async fn require_member(state: &AppState, chat: ChatId, user: UserId) -> Result<
     }
 }
 
-/// Returns how many messages a page holds.
-fn page_size(limit: Option<u32>) -> Result<usize, Error> {
-    match limit.unwrap_or(DEFAULT_HISTORY_LIMIT) {
-        0 => Err(Error::InvalidArgument("limit is at least 1")),
-        limit => Ok(limit.min(MAX_HISTORY_LIMIT) as usize),
-    }
-}
-
-async fn read<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> Result<History, Error> {
+async fn read<S: Store>(store: &S, chat: ChatId, after: i64, size: PageSize) -> Result<History, Error> {
     if after < 0 {
-        return Err(Error::InvalidArgument("after is at least 0"));
+        return Err(InvalidField { field: "after", problem: "must be 0 or more".to_owned() }.into());
     }
-    history(store, chat, after, limit).await.map_err(|source| Error::History { chat, source })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_has_a_default_and_a_largest_size() {
-        assert_eq!(page_size(None).expect("a size"), 100);
-        assert_eq!(page_size(Some(1)).expect("a size"), 1);
-        assert_eq!(page_size(Some(u32::MAX)).expect("a size"), 500);
-        assert!(page_size(Some(0)).is_err());
-    }
+    history(store, chat, after, size.items()).await.map_err(|source| Error::History { chat, source })
 }

@@ -1,7 +1,7 @@
 //! Why a request is refused.
 
 use contracts::{ChatId, ErrorCode};
-use kit::error::ServiceError;
+use kit::error::{InvalidField, ServiceError};
 
 use crate::store::StoreError;
 
@@ -9,8 +9,8 @@ use crate::store::StoreError;
 pub(crate) enum Error {
     #[error("you are not a member of chat {0}")]
     NotAMember(ChatId),
-    #[error("{0}")]
-    InvalidArgument(&'static str),
+    #[error(transparent)]
+    InvalidField(#[from] InvalidField),
     #[error("failed to ask the chat service for a membership")]
     Membership(#[source] Box<tonic::Status>),
     #[error("failed to read the history of chat {chat}")]
@@ -23,7 +23,7 @@ impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NotAMember(_) => ErrorCode::NotAMember,
-            Self::InvalidArgument(_) => ErrorCode::InvalidArgument,
+            Self::InvalidField(error) => error.code(),
             Self::Membership(_) | Self::History { .. } | Self::Heads(_) => ErrorCode::Unavailable,
         }
     }

@@ -12,6 +12,7 @@ mod pipeline;
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -22,9 +23,8 @@ pub(crate) use consumer::Consumer;
 
 /// Records of one batch.
 const MAX_BATCH: usize = 500;
-/// First wait after a failed step; doubles up to [`MAX_BACKOFF`].
-const MIN_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(3);
+/// After a failed step.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3);
 
 /// What stands in the way, as one readiness check.
 pub(crate) struct Obstacles {
@@ -75,20 +75,5 @@ impl Obstacles {
             Some((_, why)) => self.check.failing(why),
             None => self.check.ok(),
         }
-    }
-}
-
-/// Waits that double.
-pub(crate) struct Backoff(Duration);
-
-impl Backoff {
-    pub(crate) fn new() -> Self {
-        Self(MIN_BACKOFF)
-    }
-
-    pub(crate) fn next(&mut self) -> Duration {
-        let wait = self.0;
-        self.0 = (wait * 2).min(MAX_BACKOFF);
-        wait
     }
 }

@@ -17,25 +17,27 @@
 pub mod store;
 
 mod api;
-mod config;
 pub mod domain;
 mod error;
 mod events;
 mod metrics;
-mod state;
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use kit::{Process, Surface};
-
-pub use config::{Command, Config};
+use contracts::rpc::chat_service_client::ChatServiceClient;
+use kit::{
+    Scope, Service, Surface, catalog,
+    config::{CqlArgs, KafkaArgs},
+};
+use scylla::client::session::Session;
+use tokio::time::Instant;
 
 use crate::{
+    api::AppState,
     domain::Generation,
     events::{Consumer, Obstacles},
     metrics::Metrics,
-    state::AppState,
     store::{cql::CqlStore, migrate as migrations},
 };
 
@@ -43,46 +45,59 @@ use crate::{
 const STORE_PATIENCE: Duration = Duration::from_secs(120);
 const STORE_RETRY: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let process = Process::start(&config.service, "message");
-    let session = Arc::new(session(&config).await?);
-    let store =
-        CqlStore::prepare(session).await.context("failed to prepare statements; has `migrate` run?")?;
-    let store = Arc::new(store);
+/// The message service.
+pub struct Message;
 
-    let state = AppState::new(&config, store.clone())?;
-    process
-        .tasks
-        .spawn(state.verifier.clone().keep_keys(process.health.check("realm"), process.shutdown.clone()));
-    let consumer = Consumer {
-        tenant: config.service.tenant.clone(),
-        kafka: config.kafka.clone(),
-        generation: Generation::new(&config.send_topic_generation),
-        store,
-        metrics: Metrics::register(&process.metrics),
-        obstacles: Arc::new(Obstacles::new(process.health.check("log"))),
-        shutdown: process.shutdown.clone(),
-    };
-    process.tasks.spawn(consumer.start().context("failed to start consuming")?);
-    process.serve(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) }).await
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub cql: CqlArgs,
+    /// The id that Kafka gave the topic message.send. A topic made anew has another one, and its offsets start
+    /// again at 0: with the old id here its records would count as applied.
+    #[arg(long, env)]
+    pub send_topic_generation: String,
 }
 
-/// Creates the tables that are missing.
-pub async fn migrate(config: Config) -> anyhow::Result<()> {
-    kit::telemetry::init(config.service.log_format);
-    let session = session(&config).await?;
-    let done = migrations::migrate(&session, config.cql.cql_flavor).await?;
-    tracing::info!(migrations = ?done, "ran {} migrations in {}", done.len(), config.cql.cql_keyspace);
-    Ok(())
+impl Service for Message {
+    const ENTRY: catalog::Service = catalog::Service::Message;
+    type Settings = Settings;
+
+    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+        let session = Arc::new(session(&settings.cql).await?);
+        let store = CqlStore::prepare(session).await;
+        let store = Arc::new(store.context("failed to prepare statements; has `migrate` run?")?);
+        let consumer = Consumer {
+            tenant: scope.tenant().to_owned(),
+            kafka: settings.kafka,
+            generation: Generation::new(&settings.send_topic_generation),
+            store: store.clone(),
+            metrics: Metrics::register(scope),
+            obstacles: Arc::new(Obstacles::new(scope.check("log"))),
+            shutdown: scope.shutdown().clone(),
+        };
+        scope.spawn(consumer.start().context("failed to start consuming")?);
+
+        let chats = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
+        let state = AppState { store, chats };
+        Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
+    }
+
+    async fn migrate(settings: Settings) -> anyhow::Result<()> {
+        let session = session(&settings.cql).await?;
+        let done = migrations::migrate(&session, settings.cql.cql_flavor).await?;
+        tracing::info!(migrations = ?done, "ran {} migrations in {}", done.len(), settings.cql.cql_keyspace);
+        Ok(())
+    }
 }
 
-async fn session(config: &Config) -> anyhow::Result<scylla::client::session::Session> {
-    let deadline = tokio::time::Instant::now() + STORE_PATIENCE;
+async fn session(args: &CqlArgs) -> anyhow::Result<Session> {
+    let deadline = Instant::now() + STORE_PATIENCE;
     loop {
-        match kit::cql::session(&config.cql).await {
+        match kit::cql::session(args).await {
             Ok(session) => return Ok(session),
-            Err(error) if tokio::time::Instant::now() > deadline => {
+            Err(error) if Instant::now() > deadline => {
                 return Err(error).context("failed to connect to the message store");
             }
             Err(error) => {
@@ -91,5 +106,24 @@ async fn session(config: &Config) -> anyhow::Result<scylla::client::session::Ses
             }
         }
         tokio::time::sleep(STORE_RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kit::Program;
+
+    use super::*;
+
+    #[test]
+    fn contact_points_are_split() {
+        let line = "message --tenant=acme --internal-token=t --oidc-issuer=http://realm \
+            --kafka-bootstrap-servers=k:9092 --kafka-username=acme --kafka-password=p \
+            --cql-contact-points=a:9042,b:9042 --cql-keyspace=mt_acme --cql-flavor=cassandra \
+            --cql-username=mt_acme --cql-password=p --send-topic-generation=Zm9v \
+            --chat-grpc=http://acme-chat:9090";
+        let invocation = Program::of::<Message>().read(line.split_whitespace()).expect("arguments");
+        let settings = invocation.settings::<Message>().expect("settings");
+        assert_eq!(settings.cql.cql_contact_points, ["a:9042", "b:9042"]);
     }
 }

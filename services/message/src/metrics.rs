@@ -88,7 +88,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn register(metrics: &kit::metrics::Metrics) -> Self {
+    pub(crate) fn register(scope: &kit::Scope) -> Self {
         // 0.25 ms to 8 s, the request timeout of the store included.
         let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let this = Self {
@@ -101,8 +101,7 @@ impl Metrics {
             lag: Family::default(),
             owned_partitions: Gauge::default(),
         };
-        metrics.register(|registry| {
-            let registry = registry.sub_registry_with_prefix("message");
+        scope.metrics(|registry| {
             registry.register(
                 "records",
                 "Records of message.send by what became of them",

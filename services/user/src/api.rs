@@ -8,23 +8,24 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use contracts::api::UserProfile;
-use kit::auth::Caller;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use kit::{
+    auth::Caller,
+    docs::{self, OpenApiRouter, routes},
+};
 
 use crate::{
     domain::{Newcomer, Profile},
     error::Error,
-    state::AppState,
     store::ProfileStore,
 };
 
 /// Returns the REST API with its state applied.
-pub fn router(state: AppState) -> OpenApiRouter {
-    OpenApiRouter::with_openapi(kit::docs::openapi())
+pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
+    docs::router()
         .routes(routes!(me::get, me::update))
         .routes(routes!(users::get))
         .routes(routes!(users::search))
-        .with_state(state)
+        .with_state(store)
 }
 
 /// Returns the caller's profile; whoever comes here for the first time has one from now on.

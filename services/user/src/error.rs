@@ -9,9 +9,7 @@ use crate::{domain::InvalidField, store::StoreError};
 pub enum Error {
     #[error(transparent)]
     InvalidField(#[from] InvalidField),
-    #[error("{field}: {problem}")]
-    InvalidParameter { field: &'static str, problem: String },
-    #[error("nobody here has the id {0}")]
+    #[error("user {0} not found")]
     NotFound(UserId),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -20,7 +18,7 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::InvalidField(_) | Self::InvalidParameter { .. } => ErrorCode::InvalidArgument,
+            Self::InvalidField(_) => ErrorCode::InvalidArgument,
             Self::NotFound(_) => ErrorCode::NotFound,
             Self::Store(error) => match error {
                 StoreError::Ensure { source, .. }

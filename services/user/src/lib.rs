@@ -16,43 +16,39 @@
 //! Nothing.
 
 pub mod api;
-pub mod config;
 pub mod domain;
 pub mod error;
-pub mod state;
 pub mod store;
 
 use std::sync::Arc;
 
 use contracts::rpc::user_service_server::UserServiceServer;
-use kit::{Process, Surface, auth::TokenVerifier};
+use kit::{Scope, Service, Surface, catalog, config::PostgresArgs, postgres};
 use tonic::service::Routes;
 
-use crate::{
-    config::Config,
-    state::AppState,
-    store::{MIGRATIONS, PostgresStore, SCHEMA},
-};
+use crate::store::{MIGRATIONS, PostgresStore, ProfileStore, SCHEMA};
 
-/// Serves until SIGTERM.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let process = Process::start(&config.service, "user");
-    let verifier = TokenVerifier::new(&config.oidc)?;
-    let pool = kit::postgres::pool(&config.postgres, SCHEMA);
-    let shutdown = &process.shutdown;
-    let keys = verifier.clone().keep_keys(process.health.check("oidc"), shutdown.clone());
-    process.tasks.spawn(keys);
-    let watch = kit::postgres::watch(pool.clone(), process.health.check("postgres"), shutdown.clone());
-    process.tasks.spawn(watch);
+/// The user service.
+pub struct User;
 
-    let state = AppState { store: Arc::new(PostgresStore::new(pool)), verifier };
-    let grpc = Routes::new(UserServiceServer::new(api::grpc::UserRpc::new(state.store.clone())));
-    process.serve(Surface { api: api::router(state), grpc }).await
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub postgres: PostgresArgs,
 }
 
-/// Creates or updates the tables.
-pub async fn migrate(config: Config) -> anyhow::Result<()> {
-    kit::telemetry::init(config.service.log_format);
-    kit::postgres::migrate(&config.postgres, SCHEMA, &MIGRATIONS).await?;
-    Ok(())
+impl Service for User {
+    const ENTRY: catalog::Service = catalog::Service::User;
+    type Settings = Settings;
+
+    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+        let pool = postgres::watched_pool(scope, &settings.postgres, SCHEMA);
+        let store: Arc<dyn ProfileStore> = Arc::new(PostgresStore::new(pool));
+        let grpc = Routes::new(UserServiceServer::new(api::grpc::UserRpc::new(store.clone())));
+        Ok(Surface { api: api::router(store), grpc })
+    }
+
+    async fn migrate(settings: Settings) -> anyhow::Result<()> {
+        Ok(postgres::migrate(&settings.postgres, SCHEMA, &MIGRATIONS).await?)
+    }
 }

@@ -1,27 +1,20 @@
-//! Stories over REST and gRPC.
+//! Stories over REST.
 
 use std::sync::Arc;
 
 use auth::{
-    api::grpc::AuthRpc,
+    api::AppState,
     config::Registration,
-    state::AppState,
     store::{AccountStore, Keycloak, MemoryStore},
 };
-use contracts::{
-    ChatId, UserId,
-    rpc::{
-        CheckMembershipRequest, CheckTokenRequest, EnsureUserRequest, auth_service_server::AuthService as _,
-    },
-};
+use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
 use kit::{
-    auth::TokenVerifier,
-    testing::{Answer, TestApi, TestRealm},
+    rpc::InternalChannel,
+    testing::{Answer, TestApi},
 };
 use serde_json::{Value, json};
-use tonic::{Code, Request};
 
-use crate::peers::{self, Clients, Peers};
+use crate::peers::{self, Peers};
 
 const PASSWORD: &str = "correct horse";
 
@@ -31,9 +24,13 @@ struct App {
 }
 
 impl App {
-    fn new(accounts: impl AccountStore, registration: Registration, clients: Clients) -> Self {
-        let state = AppState { accounts: Arc::new(accounts), registration, users: clients.users };
-        Self { api: TestApi::new(auth::api::router(state)) }
+    fn new(
+        accounts: impl AccountStore,
+        registration: Registration,
+        users: UserServiceClient<InternalChannel>,
+    ) -> Self {
+        let state = AppState { accounts: Arc::new(accounts), registration, users };
+        Self { api: TestApi::open(auth::api::router(state)) }
     }
 
     async fn post(&self, what: &str, body: Value) -> Answer {
@@ -142,50 +139,11 @@ async fn a_realm_that_is_down_is_a_problem_that_tells_nothing() {
 }
 
 #[tokio::test]
-async fn other_services_check_tokens_and_memberships() {
-    let (realm, globex) = (TestRealm::start("acme").await, TestRealm::start("globex").await);
-    let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
-    let peers = Peers::default();
-    let rpc = AuthRpc::new(verifier.clone(), peers.start().await.chats);
-    let (ann, chat) = (UserId::generate(), ChatId::generate());
-    let token = realm.token(ann, "ann");
-    let check_token = async |access_token: &str| {
-        let request = CheckTokenRequest { access_token: access_token.to_owned() };
-        let answer = rpc.check_token(Request::new(request)).await;
-        answer.map(|answer| answer.into_inner().username).map_err(|status| status.code())
-    };
-    assert_eq!(check_token(&token).await, Ok("ann".to_owned()));
-    assert_eq!(check_token(&globex.token(ann, "ann")).await, Err(Code::Unauthenticated));
-    assert_eq!(check_token("").await, Err(Code::Unauthenticated));
-
-    let ask = |access_token: &str, chat_id: &str| {
-        Request::new(CheckMembershipRequest {
-            access_token: access_token.to_owned(),
-            chat_id: chat_id.to_owned(),
-        })
-    };
-    let check = async |access_token: &str, chat_id: &str| {
-        let answer = rpc.check_membership(ask(access_token, chat_id)).await;
-        answer.map(|answer| answer.into_inner().role).map_err(|status| status.code())
-    };
-    let chat = chat.to_string();
-    assert_eq!(check(&token, &chat).await, Ok(String::new()), "not a member");
-    *peers.membership.lock().expect("no panic") = Some((chat.clone(), ann.to_string(), "admin".to_owned()));
-    assert_eq!(check(&token, &chat).await, Ok("admin".to_owned()));
-    assert_eq!(check(&token, "7").await, Err(Code::InvalidArgument));
-    assert_eq!(check("nonsense", &chat).await, Err(Code::Unauthenticated));
-
-    let lonely = AuthRpc::new(verifier, peers::unreachable().chats);
-    let status = lonely.check_membership(ask(&token, &chat)).await.expect_err("the chat service is down");
-    assert_eq!(status.code(), Code::Unavailable);
-}
-
-#[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
     let state = AppState {
         accounts: Arc::new(MemoryStore::default()),
         registration: Registration::Open,
-        users: peers::unreachable().users,
+        users: peers::unreachable(),
     };
     let description = serde_json::to_value(auth::api::router(state).get_openapi()).expect("json");
     let statuses = |what: &str| {

@@ -1,7 +1,6 @@
-//! The auth service from outside: its REST and gRPC stories, and its stores, a real realm among them.
+//! The auth service from outside: its REST stories, and its stores, a real realm among them.
 
 mod api;
-mod config;
 mod peers;
 mod realm;
 mod store;

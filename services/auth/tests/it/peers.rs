@@ -1,4 +1,4 @@
-//! The services that this one asks, on a loopback port.
+//! The service that this one tells, on a loopback port.
 
 use std::{
     net::SocketAddr,
@@ -6,10 +6,7 @@ use std::{
 };
 
 use contracts::rpc::{
-    EnsureUserRequest, GetMembershipRequest, GetMembershipResponse, GetUsersRequest, GetUsersResponse,
-    ListMembersRequest, ListMembersResponse, Member, User,
-    chat_service_client::ChatServiceClient,
-    chat_service_server::{ChatService, ChatServiceServer},
+    EnsureUserRequest, GetUsersRequest, GetUsersResponse, User,
     user_service_client::UserServiceClient,
     user_service_server::{UserService, UserServiceServer},
 };
@@ -20,66 +17,34 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-/// A chat and a user service that remember what they were told.
+/// A user service that remembers what it was told.
 #[derive(Clone, Default)]
 pub struct Peers {
     pub ensured: Arc<Mutex<Vec<EnsureUserRequest>>>,
-    /// The one membership there is: chat, user, role.
-    pub membership: Arc<Mutex<Option<(String, String, String)>>>,
-}
-
-/// Clients of them.
-pub struct Clients {
-    pub chats: ChatServiceClient<InternalChannel>,
-    pub users: UserServiceClient<InternalChannel>,
 }
 
 impl Peers {
     /// Serves until the test ends.
-    pub async fn start(&self) -> Clients {
+    pub async fn start(&self) -> UserServiceClient<InternalChannel> {
         let listener =
             TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let server = Server::builder()
-            .add_service(ChatServiceServer::new(self.clone()))
             .add_service(UserServiceServer::new(self.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
         tokio::spawn(server);
-        clients(&format!("http://{addr}"))
+        client(&format!("http://{addr}"))
     }
 }
 
-/// Returns clients of services that are down.
-pub fn unreachable() -> Clients {
+/// Returns a client of a service that is down.
+pub fn unreachable() -> UserServiceClient<InternalChannel> {
     // Port 9 (discard) of loopback: nobody listens there.
-    clients("http://127.0.0.1:9")
+    client("http://127.0.0.1:9")
 }
 
-fn clients(url: &str) -> Clients {
-    let channel = kit::rpc::connect(url, &"token".to_owned().into()).expect("a channel");
-    Clients { chats: ChatServiceClient::new(channel.clone()), users: UserServiceClient::new(channel) }
-}
-
-#[async_trait]
-impl ChatService for Peers {
-    async fn get_membership(
-        &self,
-        request: Request<GetMembershipRequest>,
-    ) -> Result<Response<GetMembershipResponse>, Status> {
-        let asked = request.into_inner();
-        let membership = self.membership.lock().expect("no panic").clone();
-        let member = membership
-            .filter(|(chat, user, _)| *chat == asked.chat_id && *user == asked.user_id)
-            .map(|(_, user_id, role)| Member { user_id, role });
-        Ok(Response::new(GetMembershipResponse { member }))
-    }
-
-    async fn list_members(
-        &self,
-        _request: Request<ListMembersRequest>,
-    ) -> Result<Response<ListMembersResponse>, Status> {
-        Err(Status::unimplemented("not asked by this service"))
-    }
+fn client(url: &str) -> UserServiceClient<InternalChannel> {
+    UserServiceClient::new(kit::rpc::connect(url, &"token".to_owned().into()).expect("a channel"))
 }
 
 #[async_trait]

@@ -18,6 +18,7 @@ use kit::{
     docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path, Query},
+    page::PageSizes,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -28,8 +29,7 @@ use crate::{
     store::ChatStore,
 };
 
-const DEFAULT_LIMIT: usize = 50;
-const MAX_LIMIT: usize = 100;
+const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 
 /// Creates a chat.
 ///
@@ -67,8 +67,9 @@ pub(super) async fn create(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParameters {
-    /// Most chats in the answer, 1 to 100; 50 when absent.
-    limit: Option<usize>,
+    /// Most chats in the answer.
+    #[param(minimum = 1, maximum = 100, default = 50)]
+    limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<ChatId>,
 }
@@ -92,17 +93,10 @@ pub(super) async fn list(
     State(store): State<Arc<dyn ChatStore>>,
     Query(parameters): Query<ListParameters>,
 ) -> Result<Json<Page<api::Chat>>, ApiError> {
-    let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        let problem = format!("must be 1 to {MAX_LIMIT}");
-        return Err(Error::InvalidField { field: "limit", problem }.into());
-    }
-    // One more than asked for tells whether there is a next page.
-    let mut chats = store.chats(caller.user_id, parameters.cursor, limit + 1).await.map_err(Error::from)?;
-    let more = chats.len() > limit;
-    chats.truncate(limit);
-    let next_cursor = chats.last().filter(|_| more).map(|chat| chat.chat_id.to_string());
-    Ok(Json(Page { items: chats.into_iter().map(api::Chat::from).collect(), next_cursor }))
+    let size = PAGE_SIZES.of(parameters.limit)?;
+    let chats =
+        store.chats(caller.user_id, parameters.cursor, size.with_next()).await.map_err(Error::from)?;
+    Ok(Json(size.page(chats, |chat| chat.chat_id.to_string())))
 }
 
 /// Answers one chat.

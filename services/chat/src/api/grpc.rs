@@ -1,6 +1,6 @@
 //! `posthouse.v1.ChatService`, for the tenant's other services.
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use contracts::{
     ChatId, UserId,
@@ -9,7 +9,7 @@ use contracts::{
         chat_service_server::ChatService,
     },
 };
-use kit::error::status;
+use kit::{error::status, rpc::id};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{error::Error, store::ChatStore};
@@ -51,8 +51,4 @@ impl ChatService for ChatRpc {
         };
         Ok(Response::new(ListMembersResponse { members: members.into_iter().map(member).collect() }))
     }
-}
-
-fn id<T: FromStr>(field: &'static str, text: &str) -> Result<T, Status> {
-    text.parse().map_err(|_| status(Error::InvalidField { field, problem: "must be a UUID".to_owned() }))
 }

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use chat::{api::grpc::ChatRpc, state::AppState, store::MemoryStore};
+use chat::{api::grpc::ChatRpc, store::MemoryStore};
 use contracts::{
     ChatId,
     rpc::{GetMembershipRequest, ListMembersRequest, chat_service_server::ChatService as _},
 };
-use kit::{
-    auth::TokenVerifier,
-    testing::{Answer, Person, TestApi, TestRealm},
-};
+use kit::testing::{Answer, Person, TestApi, TestRealm};
 use serde_json::json;
 use tonic::{Code, Request};
 
@@ -23,10 +20,9 @@ struct App {
 impl App {
     async fn start() -> Self {
         let realm = TestRealm::start("acme").await;
-        let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
         let store = Arc::new(MemoryStore::default());
         let rpc = ChatRpc::new(store.clone());
-        Self { api: TestApi::new(chat::api::router(AppState { store, verifier })), rpc, realm }
+        Self { api: TestApi::new(chat::api::router(store), &realm), rpc, realm }
     }
 
     async fn put(&self, who: &Person, chat: &str, whom: &Person, role: &str) -> Answer {
@@ -205,10 +201,8 @@ async fn other_services_ask_for_memberships() {
 
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
-    let realm = TestRealm::start("acme").await;
-    let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
-    let state = AppState { store: Arc::new(MemoryStore::default()), verifier };
-    let description = serde_json::to_value(chat::api::router(state).get_openapi()).expect("json");
+    let api = chat::api::router(Arc::new(MemoryStore::default()));
+    let description = serde_json::to_value(api.get_openapi()).expect("json");
     let put = &description["paths"]["/api/chats/{chat}/members/{user}"]["put"];
     let statuses: Vec<_> = put["responses"].as_object().expect("responses").keys().collect();
     assert_eq!(statuses, ["200", "400", "401", "403", "409", "413", "500", "503"]);

@@ -1,7 +1,6 @@
 //! The chat service from outside: its REST and gRPC stories, its stores, and its outbox on the real event log.
 
 mod api;
-mod config;
 mod outbox;
 mod store;
 

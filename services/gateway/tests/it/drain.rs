@@ -2,11 +2,12 @@
 
 use contracts::{MessageKey, wire::CloseCode};
 use gateway::Limits;
+use kit::testing::wait_for;
 use uuid::Uuid;
 
 use crate::{
     client::Client,
-    stand::{chat, device, get, user, wait_for, with_stand},
+    stand::{PATIENCE, chat, device, get, user, with_stand},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,7 +38,7 @@ async fn connections_are_moved_away_with_their_answers() {
         for client in &mut idle {
             assert_eq!(client.closed().await, Some(CloseCode::Drain.code()));
         }
-        wait_for("the end", || async { stand.gateway.task.is_finished().then_some(()) }).await;
+        wait_for("the end", PATIENCE, || async { stand.gateway.task.is_finished().then_some(()) }).await;
         assert!(Client::try_open(stand.gateway.http, None).await.is_err());
         assert!(get(stand.gateway.management, "/livez").await.is_err());
     })

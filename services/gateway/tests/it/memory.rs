@@ -6,7 +6,7 @@ use std::{
 };
 
 use contracts::wire::SUBPROTOCOL;
-use kit::testing::TestRealm;
+use kit::testing::{TestRealm, stack, wait_for};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -15,8 +15,8 @@ use tokio::{
 use crate::{
     peers::{INTERNAL_TOKEN, Peers},
     stand::{
-        config, create_topics, device, get, kafka_admin, kafka_args, redis_args, remove_topics, setting,
-        user, wait_for,
+        PATIENCE, config, create_topics, device, get, kafka_admin, kafka_args, redis_args, remove_topics,
+        user,
     },
 };
 
@@ -49,22 +49,23 @@ async fn an_idle_connection_is_cheap() {
     create_topics(&admin, &tenant).await;
     let realm = TestRealm::start(&tenant).await;
     let peers = Peers::new(&tenant, &kafka).serve().await;
-    let (config, arguments) = config(&tenant, &kafka, &redis, &realm, peers);
+    let (invocation, arguments) = config(&tenant, &kafka, &redis, &realm, peers);
     let child = Command::new(env!("CARGO_BIN_EXE_gateway"))
         .arg("run")
         .args(arguments)
         .env("INTERNAL_TOKEN", INTERNAL_TOKEN)
         .env("KAFKA_USERNAME", &kafka.kafka_username)
-        .env("KAFKA_PASSWORD", setting("KAFKA_ADMIN_PASSWORD"))
+        .env("KAFKA_PASSWORD", stack("KAFKA_ADMIN_PASSWORD"))
         .env("REDIS_USERNAME", &redis.redis_username)
-        .env("REDIS_PASSWORD", setting("REDIS_ADMIN_PASSWORD"))
+        .env("REDIS_PASSWORD", stack("REDIS_ADMIN_PASSWORD"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
         .expect("the binary starts");
     let gateway = Killed(child);
-    let (http, management) = (config.service.http_addr, config.service.management_addr);
-    wait_for("a ready gateway", || async {
+    let addresses = invocation.process.service;
+    let (http, management) = (addresses.http_addr, addresses.management_addr);
+    wait_for("a ready gateway", PATIENCE, || async {
         get(management, "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")).then_some(())
     })
     .await;

@@ -42,9 +42,9 @@ async fn a_dead_log_is_unavailable_and_comes_back() {
     };
     let realm = TestRealm::start(tenant).await;
     let peers = Peers::new(tenant, &kafka);
-    let (config, _) = config(tenant, &kafka, &redis, &realm, peers.serve().await);
+    let (invocation, _) = config(tenant, &kafka, &redis, &realm, peers.serve().await);
     let limits = Limits { produce_within: Duration::from_secs(1), ..Limits::default() };
-    let gateway = Running::start(config, limits).await;
+    let gateway = Running::start(invocation, limits).await;
     peers.number_messages(&kafka);
     peers.join(chat(), &[user(1)]).await;
     let mut client = Client::open(gateway.http).await;

@@ -7,11 +7,12 @@ use contracts::{
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
 };
 use gateway::Limits;
+use kit::testing::wait_for;
 use uuid::Uuid;
 
 use crate::{
     client::Client,
-    stand::{Stand, chat, device, user, wait_for, with_stand},
+    stand::{PATIENCE, Stand, chat, device, user, with_stand},
 };
 
 /// More than the kernel's buffers of one connection hold.
@@ -87,12 +88,14 @@ async fn a_client_that_never_reads_is_closed_and_harms_nobody() {
             assert_eq!(quick.message().await.seq, seq);
         }
         flooding.await.expect("the flood");
-        wait_for("the close", || async {
+        wait_for("the close", PATIENCE, || async {
             (stand.gateway.metric("closes_total{reason=\"slow\"}").await == 1).then_some(())
         })
         .await;
-        wait_for("the end", || async { (stand.gateway.metric("connections").await == 1).then_some(()) })
-            .await;
+        wait_for("the end", PATIENCE, || async {
+            (stand.gateway.metric("connections").await == 1).then_some(())
+        })
+        .await;
         assert_eq!(stand.gateway.metric("send_queue_bytes").await, 0, "its memory is free again");
     })
     .await;

@@ -1,24 +1,23 @@
 //! A throw-away tenant: topics, a realm and peers of its own, and a gateway.
 
 use std::{
-    env,
     net::{SocketAddr, TcpListener},
     panic::resume_unwind,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use clap::Parser as _;
 use contracts::{
     ChatId, DeviceId, UserId,
     event::SendRecord,
     topic::{CHAT_EVENTS, MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
 };
-use gateway::{Config, Limits};
+use gateway::{Gateway, Limits};
 use kit::{
-    Process,
+    Process, Program, Service as _, catalog,
     config::{KafkaArgs, RedisArgs},
-    testing::TestRealm,
+    program::Invocation,
+    testing::{TestRealm, stack, wait_for},
 };
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
@@ -44,12 +43,6 @@ pub const PARTITIONS: i32 = 3;
 
 /// Whatever a story waits for comes within this time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Returns a setting of the local stack.
-pub fn setting(name: &str) -> String {
-    env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run `make up-backends` and `source .local/stack.env`"))
-}
 
 pub fn user(n: u128) -> UserId {
     UserId(Uuid::from_u128(0x1000 + n))
@@ -79,7 +72,7 @@ pub fn config(
     redis: &RedisArgs,
     realm: &TestRealm,
     peers: SocketAddr,
-) -> (Config, Vec<String>) {
+) -> (Invocation, Vec<String>) {
     // All three are held at once, or one could be given twice.
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     let [http, grpc, management] =
@@ -109,7 +102,7 @@ pub fn config(
     ];
     let line = ["gateway".to_owned(), "run".to_owned()].into_iter().chain(arguments.iter().cloned());
     let line = line.chain(secrets.into_iter().flatten().map(str::to_owned));
-    (Config::parse_from(line), arguments)
+    (Program::of::<Gateway>().read(line).expect("arguments"), arguments)
 }
 
 /// A gateway in this process.
@@ -122,13 +115,20 @@ pub struct Running {
 
 impl Running {
     /// Starts a gateway and waits until it is ready.
-    pub async fn start(config: Config, limits: Limits) -> Self {
-        let (http, management) = (config.service.http_addr, config.service.management_addr);
-        let process = Process::start(&config.service, "gateway");
-        let shutdown = process.shutdown.clone();
-        let task = tokio::spawn(gateway::serve(process, config, limits));
+    pub async fn start(invocation: Invocation, limits: Limits) -> Self {
+        let mut settings = invocation.settings::<Gateway>().expect("settings");
+        settings.limits = limits;
+        let addresses = &invocation.process.service;
+        let (http, management) = (addresses.http_addr, addresses.management_addr);
+        let process = Process::start(invocation.process).expect("a process");
+        let shutdown = process.shutdown().clone();
+        let task = tokio::spawn(async move {
+            let scope = process.scope(catalog::Service::Gateway);
+            let surface = Gateway::build(settings, &scope).await?;
+            process.serve(vec![(catalog::Service::Gateway, surface)]).await
+        });
         let running = Self { http, management, shutdown, task };
-        wait_for("a ready gateway", || async { running.is_ready().await.then_some(()) }).await;
+        wait_for("a ready gateway", PATIENCE, || async { running.is_ready().await.then_some(()) }).await;
         running
     }
 
@@ -186,14 +186,14 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
     create_topics(&admin, &tenant).await;
     let realm = TestRealm::start(&tenant).await;
     let peers = Peers::new(&tenant, &kafka);
-    let (config, _) = config(&tenant, &kafka, &redis_args(), &realm, peers.serve().await);
-    let gateway = Running::start(config, limits).await;
+    let (invocation, _) = config(&tenant, &kafka, &redis_args(), &realm, peers.serve().await);
+    let gateway = Running::start(invocation, limits).await;
     peers.number_messages(&kafka);
     let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway });
 
     let told = tokio::spawn(story(stand.clone())).await;
     stand.gateway.shutdown.cancel();
-    wait_for("an ended gateway", || async { stand.gateway.task.is_finished().then_some(()) }).await;
+    wait_for("an ended gateway", PATIENCE, || async { stand.gateway.task.is_finished().then_some(()) }).await;
     remove_topics(&admin, &tenant).await;
     if let Err(failed) = told {
         resume_unwind(failed.into_panic());
@@ -202,18 +202,18 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
 
 pub fn kafka_args() -> KafkaArgs {
     KafkaArgs {
-        kafka_bootstrap_servers: setting("KAFKA_BOOTSTRAP"),
+        kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
         kafka_security_protocol: "sasl_plaintext".to_owned(),
-        kafka_username: setting("KAFKA_ADMIN_USERNAME"),
-        kafka_password: setting("KAFKA_ADMIN_PASSWORD").into(),
+        kafka_username: stack("KAFKA_ADMIN_USERNAME"),
+        kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
     }
 }
 
 pub fn redis_args() -> RedisArgs {
     RedisArgs {
-        redis_addr: format!("{}:{}", setting("REDIS_HOST"), setting("REDIS_PORT")),
-        redis_username: setting("REDIS_ADMIN_USERNAME"),
-        redis_password: setting("REDIS_ADMIN_PASSWORD").into(),
+        redis_addr: format!("{}:{}", stack("REDIS_HOST"), stack("REDIS_PORT")),
+        redis_username: stack("REDIS_ADMIN_USERNAME"),
+        redis_password: stack("REDIS_ADMIN_PASSWORD").into(),
     }
 }
 
@@ -278,17 +278,5 @@ impl Stand {
             records
         };
         tokio::task::spawn_blocking(read).await.expect("a reader")
-    }
-}
-
-/// Asks until there is an answer, at most [`PATIENCE`].
-pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited for {what} in vain");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -9,10 +9,11 @@ use contracts::{
     wire::Outcome,
 };
 use gateway::Limits;
+use kit::testing::wait_for;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::stand::{PATIENCE, chat, device, redis_args, user, wait_for, with_stand};
+use crate::stand::{PATIENCE, chat, device, redis_args, user, with_stand};
 
 /// A push that should not come would be here by then: those that should take milliseconds.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -223,7 +224,7 @@ async fn the_directory_knows_who_is_connected_where() {
         };
         assert!(found.contains(&user(1).to_string()) && found.contains(&device(1).to_string()), "{found}");
         drop(client);
-        wait_for("the end of the connection", || async {
+        wait_for("the end of the connection", PATIENCE, || async {
             (stand.gateway.metric("connections").await == 0).then_some(())
         })
         .await;

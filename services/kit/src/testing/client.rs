@@ -1,7 +1,7 @@
 //! Requests to a REST API in the same process, as a client would send them.
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, to_bytes},
     http::{Request, header},
 };
@@ -9,7 +9,7 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::Person;
+use super::{Person, TestRealm};
 
 /// Larger than any answer of ours.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -29,8 +29,14 @@ pub struct Answer {
 }
 
 impl TestApi {
-    pub fn new(api: OpenApiRouter) -> Self {
+    /// Returns an API that takes no tokens.
+    pub fn open(api: OpenApiRouter) -> Self {
         Self { router: api.into() }
+    }
+
+    /// Returns an API that takes the realm's tokens.
+    pub fn new(api: OpenApiRouter, realm: &TestRealm) -> Self {
+        Self { router: Router::from(api).layer(Extension(realm.verifier())) }
     }
 
     pub async fn get(&self, who: &Person, path: &str) -> Answer {

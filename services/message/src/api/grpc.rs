@@ -10,13 +10,15 @@ use contracts::{
     },
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use kit::error::status;
+use kit::{
+    error::{InvalidField, status},
+    rpc::id,
+};
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::{page_size, read};
+use super::{AppState, PAGE_SIZES, read};
 use crate::{
     error::Error,
-    state::AppState,
     store::{Store, cql::CqlStore},
 };
 
@@ -38,13 +40,10 @@ struct Messages {
 impl MessageService for Messages {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         let HistoryRequest { chat_id, after_seq, limit } = request.into_inner();
-        let chat = chat(&chat_id).map_err(status)?;
-        let limit = match u32::try_from(limit) {
-            Ok(0) => page_size(None),
-            Ok(limit) => page_size(Some(limit)),
-            Err(_) => Err(Error::InvalidArgument("limit is at least 0")),
-        };
-        let found = read(&*self.store, chat, after_seq, limit.map_err(status)?).await.map_err(status)?;
+        let chat = id("chat_id", &chat_id)?;
+        // 0 stands for an absent limit.
+        let size = PAGE_SIZES.of((limit != 0).then_some(limit.into()))?;
+        let found = read(&*self.store, chat, after_seq, size).await.map_err(status)?;
         let messages = found.messages.into_iter().map(Into::into).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq: found.head_seq }))
     }
@@ -52,9 +51,10 @@ impl MessageService for Messages {
     async fn heads(&self, request: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {
         let ids = request.into_inner().chat_ids;
         if ids.len() > MAX_HEADS {
-            return Err(status(Error::InvalidArgument("at most 5000 chats")));
+            let problem = format!("at most {MAX_HEADS}");
+            return Err(InvalidField { field: "chat_ids", problem }.into());
         }
-        let chats = ids.iter().map(|id| chat(id)).collect::<Result<Vec<_>, _>>().map_err(status)?;
+        let chats: Vec<ChatId> = ids.iter().map(|text| id("chat_ids", text)).collect::<Result<_, _>>()?;
         let heads = stream::iter(chats)
             .map(|chat| async move {
                 let head = self.store.head(chat).await.map_err(Error::Heads)?;
@@ -66,8 +66,4 @@ impl MessageService for Messages {
             .map_err(status)?;
         Ok(Response::new(HeadsResponse { heads }))
     }
-}
-
-fn chat(id: &str) -> Result<ChatId, Error> {
-    id.parse().map_err(|_| Error::InvalidArgument("a chat id is a UUID"))
 }

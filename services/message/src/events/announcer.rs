@@ -8,6 +8,7 @@ use contracts::{
 };
 use futures_util::future::join_all;
 use kit::{
+    backoff::Backoff,
     config::KafkaArgs,
     kafka::{self, Delivery, Producer},
 };
@@ -17,7 +18,7 @@ use rdkafka::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Backoff, Obstacles, Place};
+use super::{BACKOFF, Obstacles, Place};
 
 /// Wait for room in the producer's queue.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
@@ -69,21 +70,21 @@ impl Announcer {
 
     /// Puts a record into the producer's queue, waiting for room.
     async fn queue(&self, partition: i32, key: &str, payload: &[u8]) -> Delivery {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(BACKOFF);
         loop {
             match self.producer.send(&self.topic, key, Some(payload)) {
                 Ok(delivery) => return delivery,
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     tokio::time::sleep(QUEUE_FULL_WAIT).await;
                 }
-                Err(error) => self.failed(partition, &error, backoff.next()).await,
+                Err(error) => self.failed(partition, &error, backoff.next_wait()).await,
             }
         }
     }
 
     /// Waits for the acknowledgement, sending again for as long as it is refused.
     async fn arrival(&self, partition: i32, mut delivery: Delivery) {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(BACKOFF);
         loop {
             let refused: (KafkaError, OwnedMessage) = match delivery.await {
                 Ok(Ok(())) => return,
@@ -92,7 +93,7 @@ impl Announcer {
                 Err(_) => return std::future::pending().await,
             };
             let (error, message) = refused;
-            self.failed(partition, &error, backoff.next()).await;
+            self.failed(partition, &error, backoff.next_wait()).await;
             let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
             delivery = self.queue(partition, &key, message.payload().unwrap_or_default()).await;
         }

@@ -12,7 +12,7 @@ use std::{
 
 use contracts::topic::{MESSAGE_SEND, tenant_topic};
 use futures_util::future::try_join_all;
-use kit::config::KafkaArgs;
+use kit::{backoff::Backoff, config::KafkaArgs};
 use rdkafka::{
     ClientContext, Message as _, Offset, Statistics, TopicPartitionList,
     consumer::{
@@ -26,7 +26,7 @@ use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backoff, Obstacles, Place,
+    BACKOFF, Obstacles, Place,
     announcer::Announcer,
     owner::{Owner, OwnerParts},
     pipeline::Pipeline,
@@ -169,7 +169,7 @@ impl<S: Store> Group<S> {
     /// and a store that lost everything is filled again from the log. The group's committed offsets are for
     /// people who look at lag; they may be ahead of a store that lost its last seconds.
     async fn starts(&self, partitions: &[i32]) -> Option<HashMap<i32, Option<i64>>> {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(BACKOFF);
         loop {
             let read = partitions.iter().map(|&partition| async move {
                 let shared = &self.shared;
@@ -185,7 +185,7 @@ impl<S: Store> Group<S> {
             self.shared.obstacles.set(Place::Group, why);
             tokio::select! {
                 () = self.shared.shutdown.cancelled() => return None,
-                () = tokio::time::sleep(backoff.next()) => {}
+                () = tokio::time::sleep(backoff.next_wait()) => {}
             }
         }
     }

@@ -11,6 +11,7 @@ use std::{
 
 use contracts::event::{DeliveredRecord, DeliveryOutcome};
 use futures_util::{FutureExt as _, future::BoxFuture};
+use kit::backoff::Backoff;
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, base_consumer::PartitionQueue},
@@ -18,7 +19,7 @@ use rdkafka::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Backoff, MAX_BATCH, Obstacles, Place, announcer::Announcer, pipeline::Pipeline};
+use super::{BACKOFF, MAX_BATCH, Obstacles, Place, announcer::Announcer, pipeline::Pipeline};
 use crate::{
     domain::{Generation, Logged, RawRecord, read_record},
     metrics::{Metrics, Step},
@@ -202,7 +203,7 @@ impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
         let parts = &mut self.parts;
         let place = Place::Partition(parts.partition);
         let flush = self.last_flush.elapsed() >= FLUSH_INTERVAL;
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(BACKOFF);
         let announcements = loop {
             let applied = tokio::select! {
                 () = parts.stop.cancelled() => return Err(Stopped),
@@ -223,7 +224,7 @@ impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
                     parts.metrics.retried();
                 }
             }
-            pause(&parts.stop, backoff.next()).await?;
+            pause(&parts.stop, backoff.next_wait()).await?;
         };
         parts.obstacles.clear(place);
         parts.metrics.batch(batch.len());
@@ -297,7 +298,7 @@ impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
 
     /// Writes what is due: heads, then the position.
     async fn settle(&mut self) -> Result<(), Stopped> {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::new(BACKOFF);
         loop {
             let settled = tokio::select! {
                 () = self.parts.stop.clone().cancelled_owned() => return Err(Stopped),
@@ -317,7 +318,7 @@ impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
                     self.parts.metrics.retried();
                 }
             }
-            pause(&self.parts.stop, backoff.next()).await?;
+            pause(&self.parts.stop, backoff.next_wait()).await?;
         }
     }
 

@@ -7,10 +7,11 @@ use contracts::{
     event::{DeliveredRecord, DeliveryOutcome, SendRecord},
     topic::{MESSAGE_DELIVERED, MESSAGE_SEND},
 };
+use kit::testing::wait_for;
 use scylla::value::CqlTimestamp;
 use uuid::Uuid;
 
-use crate::stand::{LogRecord, PARTITIONS, Stand, wait_for};
+use crate::stand::{LogRecord, PARTITIONS, PATIENCE, Stand};
 
 /// A message row as it has to be, with its CQL timestamp.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,7 +88,7 @@ impl Expected {
 pub async fn all_announced(stand: &Stand) -> Vec<DeliveredRecord> {
     let log = stand.read(MESSAGE_SEND).await;
     let devices: HashSet<DeviceId> = Expected::of(&log).outcomes.into_keys().collect();
-    wait_for("the announcement of every record", || async {
+    wait_for("the announcement of every record", PATIENCE, || async {
         // Counting is cheap, reading is not.
         if stand.count(MESSAGE_DELIVERED).await < devices.len() as i64 {
             return None;

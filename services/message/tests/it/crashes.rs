@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use contracts::{ChatId, MessageKey, UserId, event::SendRecord, topic::MESSAGE_DELIVERED};
+use kit::testing::wait_for;
 
 use crate::{
     checker::{all_announced, check},
-    stand::{Stand, text, wait_for, with_stand},
+    stand::{PATIENCE, Stand, text, with_stand},
 };
 
 /// A load with one resend in twenty, some of them with another body.
@@ -30,7 +31,10 @@ fn load(records: usize, chats: usize) -> Vec<SendRecord> {
 }
 
 async fn announced_at_least(stand: &Stand, count: i64) {
-    wait_for("progress", || async { (stand.count(MESSAGE_DELIVERED).await >= count).then_some(()) }).await;
+    wait_for("progress", PATIENCE, || async {
+        (stand.count(MESSAGE_DELIVERED).await >= count).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +127,7 @@ async fn a_failing_store_holds_the_log_up_and_loses_nothing() {
             stand.session.query_unpaged(statement, ()).await.expect("a broken store");
         }
         stand.send_all(&load(300, 5)).await;
-        let why = wait_for("an unready process", || async {
+        let why = wait_for("an unready process", PATIENCE, || async {
             let (status, why) = running.answer("readyz").await?;
             (status == 503).then_some(why)
         })
@@ -134,7 +138,7 @@ async fn a_failing_store_holds_the_log_up_and_loses_nothing() {
 
         stand.migrate().await;
         all_announced(&stand).await;
-        wait_for("a ready process", || async { running.is_ready().await.then_some(()) }).await;
+        wait_for("a ready process", PATIENCE, || async { running.is_ready().await.then_some(()) }).await;
         running.stop().await;
         assert_eq!(check(&stand).await.stored, 285);
     })

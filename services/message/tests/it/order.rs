@@ -7,11 +7,12 @@ use contracts::{
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord},
     topic::MESSAGE_DELIVERED,
 };
+use kit::testing::wait_for;
 use serde_json::json;
 
 use crate::{
     checker::{all_announced, check},
-    stand::{text, wait_for, with_stand},
+    stand::{PATIENCE, text, with_stand},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +119,7 @@ async fn a_record_that_can_never_be_stored_is_answered_and_the_log_moves_on() {
             .await;
         stand.send_all(&[good("after")]).await;
 
-        let announced: Vec<DeliveredRecord> = wait_for("six announcements", || async {
+        let announced: Vec<DeliveredRecord> = wait_for("six announcements", PATIENCE, || async {
             let records = stand.read(MESSAGE_DELIVERED).await;
             let read = |record: &crate::stand::LogRecord| {
                 serde_json::from_slice::<DeliveredRecord>(&record.payload).expect("an announcement")
@@ -159,12 +160,12 @@ async fn a_backlog_is_worked_off_in_full_batches() {
             (0..10_000).map(|i| text(chats[i % 200], sender, MessageKey::generate(), &body)).collect();
         stand.send_all(&records).await;
         let running = stand.start();
-        wait_for("the first announcement", || async {
+        wait_for("the first announcement", PATIENCE, || async {
             (stand.count(MESSAGE_DELIVERED).await > 0).then_some(())
         })
         .await;
         let (started, first) = (Instant::now(), stand.count(MESSAGE_DELIVERED).await);
-        wait_for("the last announcement", || async {
+        wait_for("the last announcement", PATIENCE, || async {
             (stand.count(MESSAGE_DELIVERED).await >= 10_000).then_some(())
         })
         .await;
@@ -175,7 +176,7 @@ async fn a_backlog_is_worked_off_in_full_batches() {
         for i in 0..200 {
             let sent = Instant::now();
             stand.send_all(&[text(chats[i % 200], sender, MessageKey::generate(), &body)]).await;
-            wait_for("an announcement", || async {
+            wait_for("an announcement", PATIENCE, || async {
                 (stand.count(MESSAGE_DELIVERED).await > 10_000 + i as i64).then_some(())
             })
             .await;

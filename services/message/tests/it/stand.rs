@@ -23,7 +23,7 @@ use contracts::{
 };
 use kit::{
     config::{CqlArgs, CqlFlavor, KafkaArgs},
-    testing::TestRealm,
+    testing::{TestRealm, stack, wait_for},
 };
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -42,12 +42,6 @@ pub const INTERNAL_TOKEN: &str = "internal";
 
 /// Whatever a story waits for comes within this time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Returns a setting of the local stack.
-pub fn setting(name: &str) -> String {
-    env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: run `make up-backends` and `source .local/stack.env`"))
-}
 
 /// A record as the log has it.
 #[derive(Clone, Debug)]
@@ -89,21 +83,21 @@ impl Stand {
     async fn new() -> Self {
         let tenant = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
         let kafka = KafkaArgs {
-            kafka_bootstrap_servers: setting("KAFKA_BOOTSTRAP"),
+            kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
             kafka_security_protocol: "sasl_plaintext".to_owned(),
-            kafka_username: setting("KAFKA_ADMIN_USERNAME"),
-            kafka_password: setting("KAFKA_ADMIN_PASSWORD").into(),
+            kafka_username: stack("KAFKA_ADMIN_USERNAME"),
+            kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
         };
         let cql = CqlArgs {
-            cql_contact_points: setting("CQL_CONTACT_POINTS").split(',').map(str::to_owned).collect(),
+            cql_contact_points: stack("CQL_CONTACT_POINTS").split(',').map(str::to_owned).collect(),
             cql_keyspace: format!("mt_{tenant}"),
             cql_flavor: CqlFlavor::Cassandra,
-            cql_username: setting("CQL_ADMIN_USERNAME"),
-            cql_password: setting("CQL_ADMIN_PASSWORD").into(),
+            cql_username: stack("CQL_ADMIN_USERNAME"),
+            cql_password: stack("CQL_ADMIN_PASSWORD").into(),
         };
         let admin = SessionBuilder::new()
             .known_nodes(&cql.cql_contact_points)
-            .user(&cql.cql_username, setting("CQL_ADMIN_PASSWORD"))
+            .user(&cql.cql_username, stack("CQL_ADMIN_PASSWORD"))
             .fetch_schema_metadata(false)
             .build()
             .await
@@ -158,7 +152,7 @@ impl Stand {
     /// Starts a message process and waits until it is ready.
     pub async fn start_ready(&self) -> Running {
         let running = self.start();
-        wait_for("a ready process", || async { running.is_ready().await.then_some(()) }).await;
+        wait_for("a ready process", PATIENCE, || async { running.is_ready().await.then_some(()) }).await;
         running
     }
 
@@ -187,9 +181,9 @@ impl Stand {
             .args(["--chat-grpc", &format!("http://{}", self.chat_addr)])
             .env("INTERNAL_TOKEN", INTERNAL_TOKEN)
             .env("KAFKA_USERNAME", &self.kafka.kafka_username)
-            .env("KAFKA_PASSWORD", setting("KAFKA_ADMIN_PASSWORD"))
+            .env("KAFKA_PASSWORD", stack("KAFKA_ADMIN_PASSWORD"))
             .env("CQL_USERNAME", &self.cql.cql_username)
-            .env("CQL_PASSWORD", setting("CQL_ADMIN_PASSWORD"))
+            .env("CQL_PASSWORD", stack("CQL_ADMIN_PASSWORD"))
             .stdout(log.try_clone().expect("a log file"))
             .stderr(log)
             .stdin(Stdio::null());
@@ -329,7 +323,7 @@ impl Running {
     pub async fn stop(mut self) {
         self.signal("TERM");
         let child = Mutex::new(&mut self.child);
-        wait_for("an ended process", || async {
+        wait_for("an ended process", PATIENCE, || async {
             child.lock().expect("no panic").try_wait().expect("a child")
         })
         .await;
@@ -350,18 +344,6 @@ impl Drop for Running {
             drop(self.child.kill());
             drop(self.child.wait());
         }
-    }
-}
-
-/// Asks until there is an answer, at most [`PATIENCE`].
-pub async fn wait_for<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "waited for {what} in vain");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -7,7 +7,10 @@ use contracts::{
     UserId,
     rpc::{EnsureUserRequest, GetUsersRequest, GetUsersResponse, User, user_service_server::UserService},
 };
-use kit::error::status;
+use kit::{
+    error::{InvalidField, status},
+    rpc::id,
+};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
@@ -34,7 +37,7 @@ impl UserRpc {
 impl UserService for UserRpc {
     async fn ensure_user(&self, request: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
         let request = request.into_inner();
-        let user_id = id("user_id", &request.user_id).map_err(status)?;
+        let user_id = id("user_id", &request.user_id)?;
         let newcomer = Newcomer::parse(user_id, &request.username, &request.display_name);
         let newcomer = newcomer.map_err(|error| status(Error::from(error)))?;
         let profile = self.store.ensure(&newcomer, Utc::now()).await;
@@ -48,10 +51,10 @@ impl UserService for UserRpc {
         let ids = request.into_inner().user_ids;
         if ids.len() > MAX_IDS {
             let problem = format!("at most {MAX_IDS}");
-            return Err(status(Error::InvalidParameter { field: "user_ids", problem }));
+            return Err(InvalidField { field: "user_ids", problem }.into());
         }
-        let ids = ids.iter().map(|text| id("user_ids", text)).collect::<Result<Vec<_>, _>>();
-        let profiles = self.store.profiles(&ids.map_err(status)?).await;
+        let ids: Vec<UserId> = ids.iter().map(|text| id("user_ids", text)).collect::<Result<_, _>>()?;
+        let profiles = self.store.profiles(&ids).await;
         let profiles = profiles.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(GetUsersResponse { users: profiles.into_iter().map(User::from).collect() }))
     }
@@ -65,8 +68,4 @@ impl From<Profile> for User {
             display_name: profile.display_name,
         }
     }
-}
-
-fn id(field: &'static str, text: &str) -> Result<UserId, Error> {
-    text.parse().map_err(|_| Error::InvalidParameter { field, problem: "must be a UUID".to_owned() })
 }

@@ -13,6 +13,7 @@ use kit::{
     docs::{CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path, Query},
+    page::PageSizes,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -24,8 +25,7 @@ use crate::{
     store::ProfileStore,
 };
 
-const DEFAULT_LIMIT: usize = 20;
-const MAX_LIMIT: usize = 100;
+const PAGE_SIZES: PageSizes = PageSizes { default: 20, max: 100 };
 
 /// Answers one profile.
 #[utoipa::path(
@@ -60,8 +60,9 @@ pub(super) struct SearchParameters {
     /// What the username or the display name starts with, in any case; everyone when absent.
     #[serde(default)]
     query: String,
-    /// Most profiles in the answer, 1 to 100; 20 when absent.
-    limit: Option<usize>,
+    /// Most profiles in the answer.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
@@ -85,18 +86,10 @@ pub(super) async fn search(
     State(store): State<Arc<dyn ProfileStore>>,
     Query(parameters): Query<SearchParameters>,
 ) -> Result<Json<Page<UserProfile>>, ApiError> {
-    let limit = parameters.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        let problem = format!("must be 1 to {MAX_LIMIT}");
-        return Err(Error::InvalidParameter { field: "limit", problem }.into());
-    }
-    // One more than asked for tells whether there is a next page.
-    let search = Search::parse(&parameters.query, parameters.cursor.as_deref(), limit + 1);
+    let size = PAGE_SIZES.of(parameters.limit)?;
+    let search = Search::parse(&parameters.query, parameters.cursor.as_deref(), size.with_next());
     let search = search.map_err(Error::from)?;
     ensured(&store, &caller).await?;
-    let mut profiles = store.search(&search).await.map_err(Error::from)?;
-    let more = profiles.len() > limit;
-    profiles.truncate(limit);
-    let next_cursor = profiles.last().filter(|_| more).map(|profile| Cursor::of(profile).to_string());
-    Ok(Json(Page { items: profiles.into_iter().map(UserProfile::from).collect(), next_cursor }))
+    let profiles = store.search(&search).await.map_err(Error::from)?;
+    Ok(Json(size.page(profiles, |profile| Cursor::of(profile).to_string())))
 }

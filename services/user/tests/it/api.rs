@@ -6,13 +6,10 @@ use contracts::{
     UserId,
     rpc::{EnsureUserRequest, GetUsersRequest, user_service_server::UserService as _},
 };
-use kit::{
-    auth::TokenVerifier,
-    testing::{Answer, Person, TestApi, TestRealm},
-};
+use kit::testing::{Answer, Person, TestApi, TestRealm};
 use serde_json::{Value, json};
 use tonic::{Code, Request};
-use user::{api::grpc::UserRpc, state::AppState, store::MemoryStore};
+use user::{api::grpc::UserRpc, store::MemoryStore};
 
 struct App {
     api: TestApi,
@@ -23,10 +20,9 @@ struct App {
 impl App {
     async fn start() -> Self {
         let realm = TestRealm::start("acme").await;
-        let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
         let store = Arc::new(MemoryStore::default());
         let rpc = UserRpc::new(store.clone());
-        Self { api: TestApi::new(user::api::router(AppState { store, verifier })), rpc, realm }
+        Self { api: TestApi::new(user::api::router(store), &realm), rpc, realm }
     }
 
     async fn patch_me(&self, who: &Person, body: Value) -> Answer {
@@ -152,10 +148,8 @@ async fn without_a_token_of_this_tenant_there_is_nothing() {
 
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
-    let realm = TestRealm::start("acme").await;
-    let verifier = TokenVerifier::new(&realm.args()).expect("a verifier");
-    let state = AppState { store: Arc::new(MemoryStore::default()), verifier };
-    let description = serde_json::to_value(user::api::router(state).get_openapi()).expect("json");
+    let api = user::api::router(Arc::new(MemoryStore::default()));
+    let description = serde_json::to_value(api.get_openapi()).expect("json");
     let patch = &description["paths"]["/api/users/me"]["patch"];
     let statuses: Vec<_> = patch["responses"].as_object().expect("responses").keys().collect();
     assert_eq!(statuses, ["200", "400", "401", "413", "500", "503"]);

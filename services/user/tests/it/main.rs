@@ -1,5 +1,4 @@
 //! The user service from outside: its REST and gRPC stories and its stores.
 
 mod api;
-mod config;
 mod store;

@@ -1,0 +1,77 @@
+//! Pages of a list: one rule for `limit`, and how a page knows of a next one.
+
+use contracts::api::Page;
+
+use crate::error::InvalidField;
+
+/// The page sizes of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct PageSizes {
+    /// When a request names none.
+    pub default: usize,
+    pub max: usize,
+}
+
+/// The size of one page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize(usize);
+
+impl PageSizes {
+    /// Returns the size that a request asks for with `limit`; 1 to the largest are allowed.
+    pub fn of(self, limit: Option<i64>) -> Result<PageSize, InvalidField> {
+        let Some(limit) = limit else { return Ok(PageSize(self.default)) };
+        let size = usize::try_from(limit).ok().filter(|size| (1..=self.max).contains(size));
+        let problem = || format!("must be 1 to {}", self.max);
+        size.map(PageSize).ok_or_else(|| InvalidField { field: "limit", problem: problem() })
+    }
+}
+
+impl PageSize {
+    /// Returns the most items that are on the page.
+    pub fn items(self) -> usize {
+        self.0
+    }
+
+    /// Returns how many items to read: one more than the page has tells whether there is a next one.
+    pub fn with_next(self) -> usize {
+        self.0 + 1
+    }
+
+    /// Returns the page of items that were read [`Self::with_next`]. `cursor` names the place of an item in the list.
+    pub fn page<T, I: From<T>>(self, mut items: Vec<T>, cursor: impl FnOnce(&T) -> String) -> Page<I> {
+        let has_next = items.len() > self.0;
+        items.truncate(self.0);
+        let next_cursor = items.last().filter(|_| has_next).map(cursor);
+        Page { items: items.into_iter().map(I::from).collect(), next_cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: PageSizes = PageSizes { default: 2, max: 3 };
+
+    #[test]
+    fn a_limit_is_within_the_bounds_or_refused_with_them() {
+        let size = |limit| SIZES.of(limit).map(PageSize::items).map_err(|error| error.to_string());
+        assert_eq!(size(None), Ok(2));
+        assert_eq!(size(Some(1)), Ok(1));
+        assert_eq!(size(Some(3)), Ok(3));
+        for limit in [i64::MIN, -1, 0, 4, i64::MAX] {
+            assert_eq!(size(Some(limit)), Err("limit: must be 1 to 3".to_owned()), "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_page_has_a_cursor_when_there_is_a_next_one() {
+        let size = SIZES.of(None).expect("the default");
+        let page = |items: &[u8]| {
+            let page: Page<u8> = size.page(items.to_vec(), u8::to_string);
+            (page.items, page.next_cursor)
+        };
+        assert_eq!(page(&[]), (vec![], None));
+        assert_eq!(page(&[1, 2]), (vec![1, 2], None));
+        assert_eq!(page(&[1, 2, 3]), (vec![1, 2], Some("2".to_owned())));
+    }
+}

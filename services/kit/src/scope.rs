@@ -1,0 +1,78 @@
+//! What one service of a process has for itself.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::ensure;
+use prometheus_client::registry::Registry;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{auth::TokenVerifier, health::Check, process::Shared, rpc::InternalChannel};
+
+/// The place of one service in its process. Checks and metrics carry the service's name, so that services of one process
+/// never meet each other's. Cheap to clone.
+#[derive(Clone)]
+pub struct Scope {
+    service: catalog::Service,
+    shutdown: CancellationToken,
+    process: Arc<Shared>,
+}
+
+impl Scope {
+    pub(crate) fn new(service: catalog::Service, process: Arc<Shared>) -> Self {
+        Self { service, shutdown: process.shutdown.child_token(), process }
+    }
+
+    /// Returns the service.
+    pub fn service(&self) -> catalog::Service {
+        self.service
+    }
+
+    /// Returns the id of the tenant.
+    pub fn tenant(&self) -> &str {
+        &self.process.config.service.tenant
+    }
+
+    /// Returns the time that the process has between the shutdown and its end.
+    pub fn drain_limit(&self) -> Duration {
+        Duration::from_secs(self.process.config.service.drain_seconds)
+    }
+
+    /// Adds a readiness check, `<service>/<name>`. The process is ready when the checks of all services pass.
+    pub fn check(&self, name: &str) -> Check {
+        self.process.health.check(format!("{}/{name}", self.service))
+    }
+
+    /// Registers metrics, `posthouse_<service>_<name>`.
+    pub fn metrics(&self, add: impl FnOnce(&mut Registry)) {
+        self.process.metrics.register(self.service, self.tenant(), add);
+    }
+
+    /// Spawns a task that ends after [`Self::shutdown`]; the process waits for it, within the drain limit.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.process.tasks.spawn(task);
+    }
+
+    /// Returns the tracker behind [`Self::spawn`], for what spawns tasks of its own.
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.process.tasks
+    }
+
+    /// Returns the token that is cancelled when the process should end. A service that cannot go on cancels it, and with
+    /// it the process.
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    /// Returns the verifier of the tenant's access tokens.
+    pub fn verifier(&self) -> Arc<TokenVerifier> {
+        self.process.verifier.clone()
+    }
+
+    /// Returns a channel to another service of the tenant: in process where that service runs in this process, over the
+    /// network otherwise.
+    pub fn peer(&self, peer: catalog::Service) -> anyhow::Result<InternalChannel> {
+        let service = self.service;
+        ensure!(service.peers.contains(&peer), "the catalog does not name {peer} as a peer of {service}");
+        self.process.channel(peer)
+    }
+}
