@@ -1,0 +1,4 @@
+//! All services, as a process reads and runs them: alone and together.
+
+mod arguments;
+mod process;

@@ -1,0 +1,197 @@
+//! Services in one process, with stand-ins for two of them.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use axum::{extract::State, routing::get};
+use contracts::rpc::{
+    GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
+    chat_service_client::ChatServiceClient,
+    chat_service_server::{ChatService, ChatServiceServer},
+};
+use kit::{
+    Process, Scope, Service, Surface,
+    auth::Caller,
+    catalog,
+    config::{LogFormat, ServiceArgs},
+    docs::OpenApiRouter,
+    process::ProcessConfig,
+    rpc,
+    testing::{TestRealm, wait_for},
+};
+use prometheus_client::metrics::counter::Counter;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, async_trait, service::Routes};
+
+const INTERNAL_TOKEN: &str = "internal";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Debug, clap::Args)]
+struct NoSettings {}
+
+/// Knows that everybody is in every chat.
+#[derive(Clone)]
+struct Chat;
+
+impl Service for Chat {
+    const ENTRY: catalog::Service = catalog::Service::Chat;
+    type Settings = NoSettings;
+
+    async fn build(_: NoSettings, scope: &Scope) -> anyhow::Result<Surface> {
+        scope.check("store").ok();
+        scope.metrics(|registry| registry.register("calls", "Calls", Counter::default()));
+        Ok(Surface { api: OpenApiRouter::new(), grpc: Routes::new(ChatServiceServer::new(Self)) })
+    }
+}
+
+#[async_trait]
+impl ChatService for Chat {
+    async fn get_membership(
+        &self,
+        request: Request<GetMembershipRequest>,
+    ) -> Result<Response<GetMembershipResponse>, Status> {
+        let GetMembershipRequest { user_id, .. } = request.into_inner();
+        let member = Some(Member { user_id, role: "member".to_owned() });
+        Ok(Response::new(GetMembershipResponse { member }))
+    }
+
+    async fn list_members(
+        &self,
+        _: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        Err(Status::not_found("no chat"))
+    }
+}
+
+/// Asks the chat service for the caller's role, and fails its own check `store`.
+struct Message;
+
+impl Service for Message {
+    const ENTRY: catalog::Service = catalog::Service::Message;
+    type Settings = NoSettings;
+
+    async fn build(_: NoSettings, scope: &Scope) -> anyhow::Result<Surface> {
+        scope.check("store").failing("no store");
+        scope.metrics(|registry| registry.register("calls", "Calls", Counter::default()));
+        let chats = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
+        let role = async |caller: Caller, State(mut chats): State<ChatServiceClient<_>>| {
+            let user_id = caller.user_id.to_string();
+            let request = GetMembershipRequest { chat_id: "1".to_owned(), user_id };
+            let member = chats.get_membership(request).await.expect("an answer").into_inner().member;
+            let unknown = chats.list_members(ListMembersRequest { chat_id: "1".to_owned() }).await;
+            format!("{} {:?}", member.expect("a member").role, unknown.expect_err("a refusal").code())
+        };
+        let shutdown = scope.shutdown().clone();
+        let fail = async move || shutdown.cancel();
+        let api = OpenApiRouter::new().route("/role", get(role)).with_state(chats).route("/fail", get(fail));
+        Ok(Surface { api, grpc: Routes::default() })
+    }
+}
+
+/// A process with both.
+struct Running {
+    realm: TestRealm,
+    http: SocketAddr,
+    grpc: SocketAddr,
+    management: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let realm = TestRealm::start("acme").await;
+        // All three are held at once, or one could be given twice.
+        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let [http, grpc, management] = held.map(|listener| listener.local_addr().expect("an address"));
+        let config = ProcessConfig {
+            service: ServiceArgs {
+                tenant: "acme".to_owned(),
+                http_addr: http,
+                grpc_addr: grpc,
+                management_addr: management,
+                log_format: LogFormat::Text,
+                drain_seconds: 5,
+                internal_token: INTERNAL_TOKEN.into(),
+            },
+            oidc: realm.args(),
+            services: vec![catalog::Service::Chat, catalog::Service::Message],
+            peers: [].into(),
+        };
+        let process = Process::start(config).expect("a process");
+        let shutdown = process.shutdown().clone();
+        let chat = Chat::build(NoSettings {}, &process.scope(catalog::Service::Chat)).await.expect("chat");
+        let message = Message::build(NoSettings {}, &process.scope(catalog::Service::Message)).await;
+        let surfaces =
+            vec![(catalog::Service::Chat, chat), (catalog::Service::Message, message.expect("message"))];
+        let task = tokio::spawn(process.serve(surfaces));
+        let running = Self { realm, http, grpc, management, shutdown, task };
+        wait_for("a live process", PATIENCE, || running.page("livez")).await;
+        running
+    }
+
+    /// Returns the body of a management page, whatever its status.
+    async fn page(&self, page: &str) -> Option<String> {
+        reqwest::get(format!("http://{}/{page}", self.management)).await.ok()?.text().await.ok()
+    }
+
+    async fn get(&self, path: &str) -> reqwest::Response {
+        let token = self.realm.token(contracts::UserId::generate(), "ann");
+        let request = reqwest::Client::new().get(format!("http://{}{path}", self.http)).bearer_auth(token);
+        request.send().await.expect("an answer")
+    }
+
+    async fn end(self) {
+        wait_for("the end", PATIENCE, async || self.task.is_finished().then_some(())).await;
+        self.task.await.expect("no panic").expect("a clean end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_of_one_process_call_each_other_without_network_and_token() {
+    let running = Running::start().await;
+    assert_eq!(running.get("/role").await.text().await.expect("text"), "member NotFound");
+    // Over the network the token is required as ever.
+    let url = format!("http://{}", running.grpc);
+    let ask = async |token: &str| {
+        let mut chats = ChatServiceClient::new(rpc::connect(&url, &token.into()).expect("a channel"));
+        let request = GetMembershipRequest { chat_id: "1".to_owned(), user_id: "2".to_owned() };
+        chats.get_membership(request).await.map(|_| ()).map_err(|status| status.code())
+    };
+    assert_eq!(ask(INTERNAL_TOKEN).await, Ok(()));
+    assert_eq!(ask("guess").await, Err(tonic::Code::Unauthenticated));
+    running.shutdown.cancel();
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_metrics_and_documents_carry_the_name_of_their_service() {
+    let running = Running::start().await;
+    let failing = wait_for("the realm's keys", PATIENCE, async || {
+        running.page("readyz").await.filter(|page| !page.contains("oidc"))
+    });
+    assert_eq!(failing.await, r#"{"message/store":"no store"}"#);
+    let metrics = running.page("metrics").await.expect("metrics");
+    for service in ["chat", "message"] {
+        let name = format!("posthouse_{service}_calls");
+        assert_eq!(metrics.matches(&format!("# TYPE {name} ")).count(), 1, "{metrics}");
+        let labels = format!("{name}_total{{service=\"{service}\",tenant=\"acme\"}} 0\n");
+        assert!(metrics.contains(&labels), "{metrics}");
+        let document = running.get(&format!("/docs/{service}/openapi.json")).await;
+        assert_eq!(document.headers()[catalog::TENANT_HEADER], "acme");
+        assert!(document.text().await.expect("text").contains(&format!("Posthouse {service}")));
+    }
+    assert_eq!(metrics.matches("# EOF").count(), 1);
+    running.shutdown.cancel();
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_cannot_go_on_ends_the_process() {
+    let running = Running::start().await;
+    running.get("/fail").await;
+    running.end().await;
+}
