@@ -190,7 +190,7 @@ static GATEWAY: Needs = Needs {
 static AUTH: Needs = Needs {
     parts: &[Part::Identity],
     secrets: &[SecretKind::Oidc, SecretKind::Internal],
-    peers: &[Service::Chat, Service::User],
+    peers: &[Service::User],
     path_prefixes: &["/api/auth", "/docs/auth"],
     paths: &[],
     probe_path: "/docs/auth/openapi.json",
