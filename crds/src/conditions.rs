@@ -2,50 +2,34 @@
 
 use std::fmt;
 
+use catalog::Backend;
+
 /// One aspect of a tenant. Each has its own condition, so that one dead backend never hides the state of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
     /// A cell exists and has room.
     Placed,
-    /// Topics, user, ACLs and quotas in Kafka.
-    KafkaReady,
-    /// Keyspace, role and grants in the CQL store.
-    StoreReady,
-    /// Database and role in PostgreSQL.
-    DatabaseReady,
-    /// Realm and clients in Keycloak.
-    IdentityReady,
-    /// ACL user in Redis.
-    CacheReady,
-    /// The five services run at the wanted version.
+    /// The tenant's part of one backend.
+    Backend(Backend),
+    /// Every enabled service runs at the wanted version.
     WorkloadsReady,
-    /// Every service answered at the tenant's address.
+    /// Every enabled service answered at the tenant's address.
     RoutesReady,
     /// The summary: true when all others are.
     Ready,
 }
 
 impl ConditionType {
-    /// The parts in the order people read them; [`Self::Ready`] is made from these.
-    pub const PARTS: [Self; 8] = [
-        Self::Placed,
-        Self::KafkaReady,
-        Self::StoreReady,
-        Self::DatabaseReady,
-        Self::IdentityReady,
-        Self::CacheReady,
-        Self::WorkloadsReady,
-        Self::RoutesReady,
-    ];
+    /// Returns the parts in the order people read them; [`Self::Ready`] is made from these.
+    pub fn parts() -> impl Iterator<Item = Self> {
+        let backends = Backend::ALL.iter().map(|backend| Self::Backend(*backend));
+        [Self::Placed].into_iter().chain(backends).chain([Self::WorkloadsReady, Self::RoutesReady])
+    }
 
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Placed => "Placed",
-            Self::KafkaReady => "KafkaReady",
-            Self::StoreReady => "StoreReady",
-            Self::DatabaseReady => "DatabaseReady",
-            Self::IdentityReady => "IdentityReady",
-            Self::CacheReady => "CacheReady",
+            Self::Backend(backend) => backend.condition,
             Self::WorkloadsReady => "WorkloadsReady",
             Self::RoutesReady => "RoutesReady",
             Self::Ready => "Ready",
@@ -59,12 +43,11 @@ impl fmt::Display for ConditionType {
     }
 }
 
-/// Whether a condition holds. `Unknown` means that nobody could look yet.
+/// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     True,
     False,
-    Unknown,
 }
 
 impl Status {
@@ -72,7 +55,6 @@ impl Status {
         match self {
             Self::True => "True",
             Self::False => "False",
-            Self::Unknown => "Unknown",
         }
     }
 }
@@ -102,20 +84,18 @@ reasons! {
     AllReady,
     /// Placed: the cell has room and the tenant counts against it.
     Assigned,
-    /// A backend part: what was declared is there, and nothing else was found.
+    /// A backend: what was declared is there, and nothing else was found.
     InSync,
     /// WorkloadsReady: every Deployment has its replicas at the wanted version.
     Available,
-    /// RoutesReady: every service answered through the front door with this tenant's name.
+    /// RoutesReady: every service answered through Traefik with this tenant's id.
     Reachable,
-    /// The part is being made for the first time.
+    /// The part is being created for the first time.
     Creating,
     /// Ready: a part waits for another one. WorkloadsReady: a service waits for its backend.
     DependencyNotReady,
     /// WorkloadsReady: pods are being started or replaced.
     RolloutInProgress,
-    /// The operator has not looked at this part yet.
-    NotYetObserved,
     /// Placed: no MessengerCell has the name in `spec.cellRef`.
     CellNotFound,
     /// Placed: the cell holds as many tenants as it may.
@@ -126,29 +106,29 @@ reasons! {
     BackendUnavailable,
     /// The backend refuses the operator's own credentials.
     CredentialsRejected,
-    /// The backend understood and said no.
+    /// The backend refused the request.
     BackendRefused,
-    /// Something of that name belongs to someone else; it is left alone.
+    /// Something of that name has another owner; it is left alone.
     ResourceConflict,
     /// A change cannot be made without losing data; it is not made.
     ChangeBlocked,
-    /// Something that held data is gone and is not made anew silently.
+    /// Something that held data is gone and is not recreated silently.
     DataLoss,
-    /// RoutesReady: another tenant had this host first.
+    /// RoutesReady: an older tenant has this host.
     HostConflict,
     /// RoutesReady: a service did not answer as it should.
     ProbeFailed,
     /// WorkloadsReady: a container exits again and again.
     CrashLooping,
-    /// WorkloadsReady: an image cannot be had.
+    /// WorkloadsReady: an image cannot be pulled.
     ImagePullFailed,
-    /// WorkloadsReady: no node takes a pod.
+    /// WorkloadsReady: a pod fits on no node.
     Unschedulable,
     /// WorkloadsReady, RoutesReady: the Kubernetes API refused or did not answer.
     ApiRefused,
     /// The resource says something that cannot be done; the message names the field.
     InvalidSpec,
-    /// `spec.paused`: the operator looks and reports, and writes nothing.
+    /// `spec.paused`: the operator observes and reports, and writes nothing.
     Paused,
     /// The resource is being deleted.
     Terminating,
@@ -167,6 +147,17 @@ impl fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_backend_has_a_condition_and_no_two_share_a_name() {
+        let names: Vec<_> =
+            ConditionType::parts().chain([ConditionType::Ready]).map(ConditionType::as_str).collect();
+        let unique: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(unique.len(), names.len(), "{names:?}");
+        for backend in Backend::ALL {
+            assert!(names.contains(&backend.condition) && backend.condition.ends_with("Ready"), "{backend}");
+        }
+    }
 
     #[test]
     fn every_reason_is_a_legal_condition_reason() {

@@ -11,6 +11,7 @@ mod messenger_cell;
 mod messenger_tenant;
 mod names;
 mod period;
+mod services;
 pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
@@ -19,23 +20,26 @@ pub use messenger_cell::{
     CqlFlavor, MessengerCell, MessengerCellSpec, Scheme, SecretName, SecurityProtocol,
 };
 pub use messenger_tenant::{
-    CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_REPLICAS,
-    DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus,
-    MessengerTenant, MessengerTenantSpec, RateLimit, Registration, ResourceAmounts, ResourcesSpec,
-    RoutingSpec, ServiceSpec, ServicesSpec, StoreStatus, TenantStatus,
+    CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
+    DeletionPolicy, Endpoints, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, MessengerTenant,
+    MessengerTenantSpec, RateLimit, Registration, RoutingSpec, StoreStatus, TenantStatus,
 };
 pub use names::{
     CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId, TopicName,
 };
 pub use period::{Period, PeriodError};
+pub use services::{
+    DEFAULT_ENABLED, DEFAULT_REPLICAS, ResourceAmounts, ResourcesSpec, ServiceSpec, ServicesSpec, SizeSpec,
+    Topology,
+};
 
 /// API group of both resources.
 pub const GROUP: &str = "messenger.posthouse.dev";
 /// The version that is served and stored.
 pub const VERSION: &str = "v1alpha1";
-/// Label on everything the operator makes for a tenant; the value is the tenant id.
+/// Label on everything the operator creates for a tenant; the value is the tenant id.
 pub const TENANT_LABEL: &str = "messenger.posthouse.dev/tenant";
-/// Annotation that accepts a loss the operator reported as `DataLoss`; the value names what is made anew: `kafka`.
+/// Annotation that accepts a loss the operator reported as `DataLoss`; the value names what may be recreated: `kafka`.
 pub const ACCEPT_LOSS_ANNOTATION: &str = "messenger.posthouse.dev/accept-loss";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";

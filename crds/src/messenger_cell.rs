@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
     category = "messenger",
     status = "CellStatus",
     derive = "PartialEq",
-    cel,
     doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis) that many tenants live on. \
            A tenant names its cell in spec.cellRef and is placed there while the cell has room. \
            Realms and keyspaces are what a cell runs out of first: a large installation has several cells.",
@@ -57,7 +56,7 @@ pub struct MessengerCellSpec {
     pub postgres: CellPostgres,
     /// Sessions and rate limits. Every tenant gets its own ACL user and key prefix.
     pub redis: CellRedis,
-    /// How people reach the tenants of this cell, through Traefik.
+    /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
 }
 
@@ -131,6 +130,16 @@ pub enum CqlFlavor {
     Cassandra,
 }
 
+impl CqlFlavor {
+    /// Returns the value of the services' `--cql-flavor`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scylla => "scylla",
+            Self::Cassandra => "cassandra",
+        }
+    }
+}
+
 /// Keycloak of a cell.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,8 +148,8 @@ pub struct CellKeycloak {
     #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.:-]+(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("keycloak.url must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     pub url: String,
-    /// The URL people's browsers use, and the start of every token's `iss`. Defaults to `url`. Changing it makes
-    /// every token given out before it void.
+    /// The URL that browsers use, and the start of every token's `iss`. Defaults to `url`. Changing it invalidates every
+    /// token that was issued before.
     #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.:-]+(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("keycloak.publicUrl must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -179,7 +188,7 @@ pub struct CellRedis {
     pub admin_secret_ref: SecretName,
 }
 
-/// How people reach the tenants of a cell.
+/// How users reach the tenants of a cell.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CellRouting {
@@ -187,10 +196,10 @@ pub struct CellRouting {
     #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')").message("routing.domain must be a DNS name in lower case"))]
     #[schemars(length(max = 230))]
     pub domain: String,
-    /// What people's browsers speak; see [`Scheme`].
+    /// What browsers speak; see [`Scheme`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
-    /// The port people type. Absent means the scheme's own.
+    /// The port of users' URLs. Absent means the scheme's own.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("routing.port must be a port"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
@@ -201,13 +210,13 @@ pub struct CellRouting {
     pub probe_address: String,
 }
 
-/// What people's browsers speak. Default `Https`. It decides the URLs in status, and whether routes ask Traefik for TLS.
+/// What browsers speak. Default `Https`. It decides the URLs in status, and whether routes ask Traefik for TLS.
 /// They name no entry point, so Traefik serves them on its default ones.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scheme {
     /// Plain HTTP, for a machine of one's own.
     Http,
-    /// TLS at the front door.
+    /// TLS, ended by Traefik.
     #[default]
     Https,
 }

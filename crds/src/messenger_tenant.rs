@@ -2,25 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{apimachinery::pkg::api::resource::Quantity, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Period;
+use crate::{ConditionType, Period, ServicesSpec, SizeSpec, Topology};
 
 /// Partitions of a tenant that names none: enough for a handful of message pods.
 pub const DEFAULT_PARTITIONS: i32 = 6;
-/// How long the log keeps what was sent and delivered; the message store keeps messages for good.
+/// How long the log keeps what was sent and delivered; the message store keeps messages without a limit.
 pub const DEFAULT_RETENTION: Period = Period::hours(168);
 /// Short, because services check tokens without asking Keycloak: a revoked session lives on for at most this long.
 pub const DEFAULT_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(300);
 /// Requests a second and client address, with bursts.
 pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 };
-/// Pods of a service that names no number.
-pub const DEFAULT_REPLICAS: i32 = 1;
 
-/// What the tenant wants. Only `tenantId` and `cellRef` must be said; every default is applied where it is used and
+/// What the tenant wants. Only `tenantId` and `cellRef` are required; every default is applied where it is used and
 /// never written back.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -33,7 +31,6 @@ pub const DEFAULT_REPLICAS: i32 = 1;
     category = "messenger",
     status = "TenantStatus",
     derive = "PartialEq",
-    cel,
     doc = "A MessengerTenant is one company's messenger: its own sign-in realm, event log, message store and address. \
            Apply it, wait for Ready=True, and open status.endpoints.web. Its Deployments, Services, routes and Secrets live beside it in \
            its namespace. kubectl delete keeps the data unless spec.deletionPolicy is Delete.",
@@ -44,11 +41,6 @@ pub const DEFAULT_REPLICAS: i32 = 1;
     printcolumn(name = "Host", type_ = "string", json_path = ".status.hosts[0]", description = "The first address of the tenant"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Tenant", type_ = "string", json_path = ".spec.tenantId", priority = 1),
-    printcolumn(name = "Kafka", type_ = "string", json_path = r#".status.conditions[?(@.type=="KafkaReady")].status"#, priority = 1),
-    printcolumn(name = "Store", type_ = "string", json_path = r#".status.conditions[?(@.type=="StoreReady")].status"#, priority = 1),
-    printcolumn(name = "Database", type_ = "string", json_path = r#".status.conditions[?(@.type=="DatabaseReady")].status"#, priority = 1),
-    printcolumn(name = "Identity", type_ = "string", json_path = r#".status.conditions[?(@.type=="IdentityReady")].status"#, priority = 1),
-    printcolumn(name = "Cache", type_ = "string", json_path = r#".status.conditions[?(@.type=="CacheReady")].status"#, priority = 1),
     printcolumn(name = "Workloads", type_ = "string", json_path = r#".status.conditions[?(@.type=="WorkloadsReady")].status"#, priority = 1),
     printcolumn(name = "Routes", type_ = "string", json_path = r#".status.conditions[?(@.type=="RoutesReady")].status"#, priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
@@ -73,8 +65,8 @@ pub struct MessengerTenantSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("cellRef is immutable: data does not move between cells"))]
     pub cell_ref: CellRef,
 
-    /// Host names people use, the first one being the main one. Default: `<tenantId>.<domain of the cell>`. May
-    /// change at any time. A host that another tenant had first is reported in `RoutesReady` with reason `HostConflict`.
+    /// Host names of the tenant, the main one first. Default: `<tenantId>.<domain of the cell>`. May
+    /// change at any time. A host that an older tenant has is reported in `RoutesReady` with reason `HostConflict`.
     #[x_kube(
         validation = Rule::new(r"self.all(host, host.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$'))").message("hosts must be DNS names in lower case, without a wildcard, scheme or port"),
         validation = Rule::new("self.all(host, self.exists_one(other, other == host))").message("hosts must not repeat")
@@ -87,7 +79,7 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
 
-    /// While true the operator looks, reports `Ready=False` with reason `Paused`, and writes nothing: not to the
+    /// While true the operator observes, reports `Ready=False` with reason `Paused`, and writes nothing: not to the
     /// backends, not to the namespace. Deletion still works. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
@@ -104,9 +96,17 @@ pub struct MessengerTenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing: Option<RoutingSpec>,
 
-    /// The five services. An absent one gets the defaults; none can be switched off.
+    /// How the services are spread over pods; see [`Topology`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
+
+    /// The services, each by its name. One that is absent gets the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<ServicesSpec>,
+
+    /// Size of the one workload that runs every service while `topology` is `Compact`. Otherwise it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact: Option<SizeSpec>,
 }
 
 /// A cell, by name.
@@ -120,8 +120,8 @@ pub struct CellRef {
 }
 
 /// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database
-/// and realm; applying the tenant anew in the same namespace, and nowhere else, takes them up again. `Delete` removes all
-/// of it within a minute; what cannot be removed by then is named in an Event and in the operator's log. May change until
+/// and realm; they are re-adopted when the tenant is applied again in the same namespace, and nowhere else. `Delete` removes
+/// all of it within a minute; what cannot be removed by then is named in an Event and in the operator's log. May change until
 /// the resource is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeletionPolicy {
@@ -136,15 +136,15 @@ pub enum DeletionPolicy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaSpec {
-    /// Partitions of the topics `message.send`, `message.delivered` and `chat.events`; also how many message pods
-    /// can work at the same time. Default 6. Immutable, because a chat's order hangs on its partition.
+    /// Partitions of each of the tenant's topics; also how many message pods can work at the same time. Default 6.
+    /// Immutable, because the order of a chat depends on its partition.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 96").message("kafka.partitions must lie between 1 and 96"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
 
-    /// How long `message.send` and `message.delivered` keep a record. It bounds how long the message service may be down
-    /// without losing anything; messages themselves are kept in the store for good. Default `168h`, at least `1h`,
-    /// at most `8760h`. May change at any time.
+    /// How long a topic that is not compacted keeps a record. It bounds how long the message service may be down without
+    /// losing anything; messages themselves stay in the store. Default `168h`, at least `1h`, at most
+    /// `8760h`. May change at any time.
     #[x_kube(validation = Rule::new("duration(self) >= duration('1h') && duration(self) <= duration('8760h')").message("kafka.retention must lie between 1h and 8760h"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Period>,
@@ -178,26 +178,36 @@ pub struct KafkaQuotas {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentitySpec {
-    /// Who may make an account; see [`Registration`].
+    /// Who may create an account; see [`Registration`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
 
-    /// How long an access token is good for. Services check tokens without asking Keycloak, so somebody who was locked
+    /// How long an access token is good for. Services check tokens without asking Keycloak, so a user who was locked
     /// out may go on for at most this long. Default `5m`, at least `1m`, at most `1h`. May change at any time.
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('1h')").message("identity.accessTokenLifetime must lie between 1m and 1h"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_lifetime: Option<Period>,
 }
 
-/// Who may make an account. `Open` (default): everybody who reaches the tenant. `InviteOnly`: accounts are made by an
+/// Who may create an account. `Open` (default): every user who reaches the tenant. `InviteOnly`: accounts are created by an
 /// administrator of the realm. May change at any time.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Registration {
-    /// Everybody who reaches the tenant.
+    /// Every user who reaches the tenant.
     #[default]
     Open,
     /// An administrator of the realm.
     InviteOnly,
+}
+
+impl Registration {
+    /// Returns the value of the auth service's `--registration`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::InviteOnly => "invite-only",
+        }
+    }
 }
 
 /// How the tenant is reached.
@@ -223,79 +233,6 @@ pub struct RateLimit {
     pub burst: i32,
 }
 
-/// The five services of a tenant.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServicesSpec {
-    /// Holds the people's WebSockets and pushes to them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<ServiceSpec>,
-    /// Registration, sign-in, refresh, sign-out; token and membership checks for the others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auth: Option<ServiceSpec>,
-    /// Profiles and search of people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user: Option<ServiceSpec>,
-    /// Chats, members and roles.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chat: Option<ServiceSpec>,
-    /// Orders, stores and delivers messages. More replicas than `kafka.partitions` stand idle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<ServiceSpec>,
-}
-
-/// Size of one service.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceSpec {
-    /// Pods. Default 1. May change at any time.
-    #[x_kube(validation = Rule::new("self >= 1 && self <= 50").message("replicas must lie between 1 and 50"))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub replicas: Option<i32>,
-    /// What a pod asks for and may use. Absent amounts keep the service's defaults. May change at any time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourcesSpec>,
-}
-
-/// What a pod asks for and may use.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ResourcesSpec {
-    /// Kept free for the pod by the scheduler.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requests: Option<ResourceAmounts>,
-    /// Never exceeded: CPU is throttled, memory ends the container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limits: Option<ResourceAmounts>,
-}
-
-/// Amounts of CPU and memory.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ResourceAmounts {
-    /// Like `100m` (a tenth of a core) or `2`.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9]+m?$|^[0-9]+[.][0-9]{1,3}$')").message("cpu must be an amount like 100m or 2"))]
-    #[schemars(length(max = 16))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<String>,
-    /// Like `128Mi` or `1Gi`.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9]+(Ki|Mi|Gi)$')").message("memory must be an amount like 128Mi or 1Gi"))]
-    #[schemars(length(max = 16))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<String>,
-}
-
-impl ResourceAmounts {
-    /// Returns the named amounts as Kubernetes writes them.
-    pub fn quantities(&self) -> BTreeMap<String, Quantity> {
-        let named = [("cpu", &self.cpu), ("memory", &self.memory)];
-        named
-            .into_iter()
-            .filter_map(|(name, amount)| Some((name.to_owned(), Quantity(amount.clone()?))))
-            .collect()
-    }
-}
-
 /// What the operator found and did.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -309,7 +246,7 @@ pub struct TenantStatus {
     /// The hosts that are routed, the main one first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<String>>,
-    /// Where people and programs go.
+    /// The tenant's addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoints: Option<Endpoints>,
     /// Kafka's part of the tenant.
@@ -318,18 +255,18 @@ pub struct TenantStatus {
     /// The message store's part of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStatus>,
-    /// One condition for each part (Placed, KafkaReady, StoreReady, DatabaseReady, IdentityReady, CacheReady,
-    /// WorkloadsReady, RoutesReady) and Ready, the summary. The message says the next step.
+    /// One condition for each part and Ready, the summary. The message says the next step.
+    #[schemars(description = conditions_doc())]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
-/// Where people and programs go.
+/// The tenant's addresses.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Endpoints {
-    /// Base URL of the REST APIs: `/api/auth`, `/api/users`, `/api/chats`, `/api/messages`.
+    /// Base URL of the REST APIs, which `docs` lists.
     pub web: String,
     /// WebSocket URL.
     pub ws: String,
@@ -343,8 +280,8 @@ pub struct Endpoints {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KafkaStatus {
-    /// The id Kafka gave each topic when it was made. A topic that stands here and is gone from Kafka was lost with its
-    /// messages: it is not made anew until the annotation `messenger.posthouse.dev/accept-loss: kafka` says so.
+    /// The id Kafka gave each topic when it was created. A topic that is recorded here and is gone from Kafka was lost
+    /// with its messages: it is not recreated until the annotation `messenger.posthouse.dev/accept-loss: kafka` says so.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, String>,
 }
@@ -356,4 +293,13 @@ pub struct StoreStatus {
     /// The tenant's keyspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyspace: Option<String>,
+}
+
+/// Names every condition a tenant has, in the order `kubectl describe` shows them.
+fn conditions_doc() -> String {
+    let parts: Vec<_> = ConditionType::parts().map(ConditionType::as_str).collect();
+    format!(
+        "One condition for each part ({}) and Ready, the summary. The message says the next step.",
+        parts.join(", ")
+    )
 }

@@ -1,6 +1,9 @@
 //! The CRDs as the chart holds them.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use catalog::Backend;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceColumnDefinition, CustomResourceDefinition,
+};
 use kube::CustomResourceExt;
 
 use crate::{MessengerCell, MessengerTenant};
@@ -21,7 +24,26 @@ const KEEP: &str = "  annotations:
 
 /// Returns both CRDs, in the order they are applied.
 pub fn crds() -> [CustomResourceDefinition; 2] {
-    [MessengerCell::crd(), MessengerTenant::crd()]
+    let mut tenant = MessengerTenant::crd();
+    add_backend_columns(&mut tenant);
+    [MessengerCell::crd(), tenant]
+}
+
+/// Adds a column of `kubectl get mt -o wide` for every backend, before the one of the workloads: the parts stand in the
+/// order of their conditions.
+fn add_backend_columns(crd: &mut CustomResourceDefinition) {
+    for version in &mut crd.spec.versions {
+        let columns = version.additional_printer_columns.get_or_insert_default();
+        let workloads = columns.iter().position(|column| column.name == "Workloads").unwrap_or(columns.len());
+        let backends = Backend::ALL.iter().map(|backend| CustomResourceColumnDefinition {
+            name: backend.condition.trim_end_matches("Ready").to_owned(),
+            type_: "string".to_owned(),
+            json_path: format!(r#".status.conditions[?(@.type=="{}")].status"#, backend.condition),
+            priority: Some(1),
+            ..CustomResourceColumnDefinition::default()
+        });
+        columns.splice(workloads..workloads, backends);
+    }
 }
 
 /// Returns file names and texts of `charts/posthouse-crds/templates`.

@@ -51,3 +51,26 @@ fn the_default_partitions_in_the_rule_are_the_default_in_the_code() {
     let crd = serde_json::to_string(&crds::MessengerTenant::crd()).expect("plain data");
     assert!(crd.contains(&format!("self.kafka.partitions : {})", crds::DEFAULT_PARTITIONS)));
 }
+
+/// Nothing about a service or a backend stands in the CRD by hand: one that the catalog gains is a field, a column and a
+/// condition.
+#[test]
+fn every_service_and_backend_of_the_catalog_is_in_the_crd() {
+    let [_, crd] = crds::yaml::crds();
+    let crd = serde_json::to_value(crd).expect("plain data");
+    let version = &crd["spec"]["versions"][0];
+    let root = &version["schema"]["openAPIV3Schema"]["properties"];
+    let services = root["spec"]["properties"]["services"]["properties"].as_object().expect("an object");
+    assert_eq!(services.len(), catalog::Service::ALL.len());
+    for service in catalog::Service::ALL {
+        assert_eq!(services[service.as_str()]["description"], service.about);
+        assert_eq!(services[service.as_str()]["properties"].get("enabled").is_some(), service.is_optional);
+    }
+    let conditions = root["status"]["properties"]["conditions"]["description"].as_str().expect("documented");
+    let columns = version["additionalPrinterColumns"].as_array().expect("columns");
+    for backend in catalog::Backend::ALL {
+        assert!(conditions.contains(backend.condition), "{conditions}");
+        let path = format!(r#".status.conditions[?(@.type=="{}")].status"#, backend.condition);
+        assert!(columns.iter().any(|column| column["jsonPath"] == path.as_str()), "{backend} has no column");
+    }
+}

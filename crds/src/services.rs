@@ -1,0 +1,210 @@
+//! `spec.services` and `spec.compact`: what runs for a tenant, and how large.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use catalog::{Service, ServiceEntry};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::json;
+
+/// Pods of a workload that names no number.
+pub const DEFAULT_REPLICAS: i32 = 1;
+/// Whether a tenant that sets no `enabled` has an optional service.
+pub const DEFAULT_ENABLED: bool = true;
+
+/// How the services of a tenant are spread over pods. `Distributed` (default): every service has pods of its own and is
+/// sized in `services`. `Compact`: all services run in one process, sized in `compact`, for a small tenant. May change at
+/// any time: the new pods take over before the old ones end.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Topology {
+    /// Pods of its own for every service.
+    #[default]
+    Distributed,
+    /// All services in one process.
+    Compact,
+}
+
+/// What a tenant sets for its services. One that is not mentioned has every default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServicesSpec(BTreeMap<Service, ServiceSpec>);
+
+/// What a tenant sets for one service.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Only an optional service has it; see [`ServicesSpec::is_enabled`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    #[serde(flatten)]
+    pub size: SizeSpec,
+}
+
+/// Pods and what each may use.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SizeSpec {
+    /// Pods. Default 1. May change at any time.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 50").message("replicas must lie between 1 and 50"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Resource requests and limits of a pod. Absent amounts keep the defaults. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourcesSpec>,
+}
+
+/// Resource requests and limits of a pod.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourcesSpec {
+    /// Kept free for the pod by the scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<ResourceAmounts>,
+    /// Never exceeded: CPU is throttled, memory ends the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ResourceAmounts>,
+}
+
+/// Amounts of CPU and memory.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceAmounts {
+    /// Like `100m` (a tenth of a core) or `2`.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]+m?$|^[0-9]+[.][0-9]{1,3}$')").message("cpu must be an amount like 100m or 2"))]
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Like `128Mi` or `1Gi`.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]+(Ki|Mi|Gi)$')").message("memory must be an amount like 128Mi or 1Gi"))]
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+impl ServicesSpec {
+    /// Returns what the tenant sets for one service: nothing, when it is not mentioned.
+    pub fn get(&self, service: Service) -> ServiceSpec {
+        self.0.get(&service).cloned().unwrap_or_default()
+    }
+
+    /// Reports whether the tenant has a service. The messenger itself cannot be switched off.
+    pub fn is_enabled(&self, service: Service) -> bool {
+        !service.is_optional || self.get(service).enabled.unwrap_or(DEFAULT_ENABLED)
+    }
+}
+
+impl ResourceAmounts {
+    /// Returns the named amounts as Kubernetes writes them.
+    pub fn quantities(&self) -> BTreeMap<String, Quantity> {
+        let named = [("cpu", &self.cpu), ("memory", &self.memory)];
+        named
+            .into_iter()
+            .filter_map(|(name, amount)| Some((name.to_owned(), Quantity(amount.clone()?))))
+            .collect()
+    }
+}
+
+impl Serialize for ServicesSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(service, spec)| (service.as_str(), spec)))
+    }
+}
+
+impl<'de> Deserialize<'de> for ServicesSpec {
+    /// Keeps what the schema has and drops the rest, as the API server does: a service that a newer release added must
+    /// not make a tenant unreadable.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = BTreeMap::<String, Option<ServiceSpec>>::deserialize(deserializer)?;
+        let known = written.into_iter().filter_map(|(name, spec)| {
+            let (service, mut spec) = (Service::parse(&name)?, spec?);
+            spec.enabled = spec.enabled.filter(|_| service.is_optional);
+            Some((service, spec))
+        });
+        Ok(Self(known.collect()))
+    }
+}
+
+impl JsonSchema for ServicesSpec {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ServicesSpec".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let properties: serde_json::Map<_, _> = Service::ALL
+            .iter()
+            .map(|service| (service.to_string(), service_schema(service.entry(), generator).to_value()))
+            .collect();
+        json_schema!({"type": "object", "properties": properties})
+    }
+}
+
+/// Returns the schema of one service. Only an optional one can be switched off, so only there is `enabled` a field.
+fn service_schema(service: &ServiceEntry, generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = SizeSpec::json_schema(generator);
+    schema.insert("description".to_owned(), service.about.into());
+    schema.insert("nullable".to_owned(), true.into());
+    if service.is_optional {
+        let enabled = json!({
+            "type": "boolean",
+            "nullable": true,
+            "description": format!(
+                "Whether the tenant has the service. Default {DEFAULT_ENABLED}. May change at any time; when it is \
+                 switched off, its pods and routes are removed and its data is kept."
+            ),
+        });
+        let properties = schema.ensure_object().entry("properties").or_insert_with(|| json!({}));
+        properties["enabled"] = enabled;
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(service: &ServiceEntry) -> serde_json::Value {
+        let schema = service_schema(service, &mut SchemaGenerator::default());
+        assert_eq!(schema.get("description"), Some(&service.about.into()));
+        schema.get("properties").expect("an object").clone()
+    }
+
+    #[test]
+    fn only_an_optional_service_can_be_switched_off() {
+        for service in Service::ALL {
+            let optional = ServiceEntry { is_optional: true, ..*service.entry() };
+            assert_eq!(properties(&optional)["enabled"]["type"], "boolean");
+            let mandatory = ServiceEntry { is_optional: false, ..*service.entry() };
+            assert_eq!(properties(&mandatory).get("enabled"), None);
+            assert!(properties(&mandatory).get("replicas").is_some());
+        }
+    }
+
+    #[test]
+    fn every_service_of_the_catalog_is_a_field_and_reads_back() {
+        let schema = ServicesSpec::json_schema(&mut SchemaGenerator::default());
+        let fields =
+            schema.get("properties").and_then(|properties| properties.as_object()).expect("an object");
+        assert_eq!(fields.len(), Service::ALL.len());
+        for service in Service::ALL {
+            assert!(fields.contains_key(service.as_str()));
+            let written = json!({service.as_str(): {"replicas": 7}});
+            let spec: ServicesSpec = serde_json::from_value(written.clone()).expect("a service");
+            assert_eq!(spec.get(*service).size.replicas, Some(7));
+            assert_eq!(serde_json::to_value(&spec).expect("plain data"), written);
+        }
+    }
+
+    #[test]
+    fn what_the_schema_does_not_have_is_dropped() {
+        let written = json!({"stranger": {"replicas": 2}, "chat": {"enabled": false, "replicas": 2}});
+        let spec: ServicesSpec = serde_json::from_value(written).expect("readable");
+        assert!(spec.is_enabled(Service::Chat) || Service::Chat.is_optional);
+        let kept = serde_json::to_value(&spec).expect("plain data");
+        assert_eq!(kept.get("stranger"), None);
+        assert_eq!(kept["chat"].get("enabled").is_some(), Service::Chat.is_optional);
+    }
+}
