@@ -1,4 +1,4 @@
-//! Writes the world. Every write asks the fence first and is counted.
+//! The only writer to the API server. Every write checks the fence first and is counted.
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -9,9 +9,11 @@ use kube::{
 use serde_json::json;
 use std::sync::Arc;
 
-use crds::{FINALIZER, MessengerCell, MessengerTenant, Reason, TenantStatus};
+use crds::{FINALIZER, MessengerCell, MessengerTenant, TenantStatus};
 
 use crate::{
+    api::{self, said},
+    config::OPERATOR_NAME,
     desired::{Kind, Object},
     leader::{Fence, NotLeading},
     metrics::Metrics,
@@ -21,12 +23,9 @@ mod backends;
 
 pub use backends::{Admin, Admins, Login, Mode, Settled, remove_part, settle};
 
-/// The one field manager of everything the operator applies.
-pub const FIELD_MANAGER: &str = "posthouse-operator";
-
 /// Why something could not be written.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub(crate) enum WriteError {
     #[error(transparent)]
     NotLeading(#[from] NotLeading),
     #[error("failed to {action}: {}", said(source))]
@@ -39,30 +38,15 @@ impl WriteError {
         move |source| Self::Refused { action, source }
     }
 
-    /// Returns the reason used in conditions and metric labels.
-    pub fn reason(&self) -> Reason {
-        Reason::ApiRefused
-    }
-
-    /// Says whether the object was changed or removed by somebody else in between; the next pass sees it.
+    /// Reports whether the object was changed or removed by somebody else in between; the next pass sees it.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.code == 409 || status.code == 404)
     }
 }
 
-/// Returns what the API server said, on one line.
-pub fn said(error: &kube::Error) -> String {
-    let text = match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    };
-    let line = text.lines().next().unwrap_or_default();
-    line.chars().take(300).collect()
-}
-
 /// Writes to the API server.
 #[derive(Clone)]
-pub struct Writer {
+pub(crate) struct Writer {
     pub client: Client,
     pub fence: Fence,
     pub metrics: Arc<Metrics>,
@@ -73,8 +57,8 @@ impl Writer {
     pub async fn apply(&self, namespace: &str, object: &Object) -> Result<DynamicObject, WriteError> {
         self.fence.check()?;
         self.metrics.wrote("kubernetes", "apply");
-        let api = self.children(namespace, object.kind);
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let api = api::children(&self.client, namespace, object.kind);
+        let params = PatchParams::apply(OPERATOR_NAME).force();
         api.patch(&object.name, &params, &Patch::Apply(&object.manifest))
             .await
             .map_err(WriteError::refused(format!("apply {object:?}")))
@@ -84,16 +68,15 @@ impl Writer {
     pub async fn delete(&self, namespace: &str, kind: Kind, name: &str) -> Result<(), WriteError> {
         self.fence.check()?;
         self.metrics.wrote("kubernetes", "delete");
-        match self.children(namespace, kind).delete(name, &DeleteParams::background()).await {
+        match api::children(&self.client, namespace, kind).delete(name, &DeleteParams::background()).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(WriteError::refused(format!("delete {} {name}", kind.as_str()))(error)),
         }
     }
 
-    /// Deletes the Deployments of a tenant, so that nothing writes to backends that are about to be cleaned. Answers how
-    /// many there were.
-    pub async fn stop_workloads(&self, namespace: &str, selector: &str) -> Result<usize, WriteError> {
+    /// Deletes the Deployments of a tenant, so that nothing writes to backends that are about to be cleaned.
+    pub async fn stop_workloads(&self, namespace: &str, selector: &str) -> Result<(), WriteError> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), namespace);
         let found = api
             .list_metadata(&ListParams::default().labels(selector))
@@ -104,7 +87,7 @@ impl Writer {
                 self.delete(namespace, Kind::Deployment, &deployment.name_any()).await?;
             }
         }
-        Ok(found.items.len())
+        Ok(())
     }
 
     /// Sets the status of a tenant and returns the resource version that has it.
@@ -122,7 +105,7 @@ impl Writer {
             "metadata": {"name": resource.name_any(), "uid": resource.uid()},
             "status": status,
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams::apply(OPERATOR_NAME).force();
         let patched = api
             .patch_status(&resource.name_any(), &params, &Patch::Apply(patch))
             .await
@@ -145,7 +128,7 @@ impl Writer {
             "metadata": {"name": cell.name_any(), "uid": cell.uid()},
             "status": status,
         });
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams::apply(OPERATOR_NAME).force();
         api.patch_status(&cell.name_any(), &params, &Patch::Apply(patch))
             .await
             .map_err(WriteError::refused("set the status of the cell"))?;
@@ -177,7 +160,7 @@ impl Writer {
             "uid": resource.uid(),
             "annotations": {crds::ACCEPT_LOSS_ANNOTATION: null},
         }});
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams { field_manager: Some(OPERATOR_NAME.to_owned()), ..PatchParams::default() };
         self.tenants(resource)
             .patch_metadata(&resource.name_any(), &params, &Patch::Merge(patch))
             .await
@@ -198,7 +181,7 @@ impl Writer {
             "resourceVersion": resource.resource_version(),
             "finalizers": finalizers,
         }});
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams { field_manager: Some(OPERATOR_NAME.to_owned()), ..PatchParams::default() };
         self.tenants(resource)
             .patch_metadata(&resource.name_any(), &params, &Patch::Merge(patch))
             .await
@@ -208,9 +191,5 @@ impl Writer {
 
     fn tenants(&self, resource: &MessengerTenant) -> Api<MessengerTenant> {
         Api::namespaced(self.client.clone(), &resource.namespace().unwrap_or_default())
-    }
-
-    fn children(&self, namespace: &str, kind: Kind) -> Api<DynamicObject> {
-        Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource())
     }
 }

@@ -4,6 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
+/// The operator's name at the API server: field manager of what it applies, reporter of its Events, and value of
+/// `app.kubernetes.io/managed-by` on every child.
+pub(crate) const OPERATOR_NAME: &str = "posthouse-operator";
+
 /// Keeps messenger tenants as their resources say.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "operator", version)]
@@ -30,7 +34,7 @@ pub struct Config {
     #[arg(long, env, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
 
-    /// A tenant that is Ready is compared with the world again after this time, a tenth earlier or later.
+    /// A tenant that is Ready is compared with cluster and backends again after this time, a tenth earlier or later.
     #[arg(long, env, default_value = "60", value_parser = seconds)]
     pub drift_seconds: Duration,
 
@@ -99,7 +103,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 5..=86_400) => Ok(Duration::from_secs(seconds)),
         Ok(_) => Err("must lie between 5 and 86400".to_owned()),
-        Err(_) => Err("is no number of seconds".to_owned()),
+        Err(_) => Err("is not a number of seconds".to_owned()),
     }
 }
 
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_is_no_operator() {
+    fn a_check_is_a_command_of_its_own() {
         let config = Config::try_parse_from(["operator", "check", "http://posthouse-operator:8081/readyz"]);
         assert!(matches!(config.expect("a check").command, Some(Command::Check { .. })));
     }

@@ -1,28 +1,21 @@
 //! Watches, and what happens on each: [`pass`] for a tenant, [`deletion`] for one that goes, [`cell`] for a cell.
 //!
-//! A pass is six steps, **observe -> validate -> desired -> plan -> apply -> status**; only the first and the fifth do
-//! I/O. It does what can be done now, reports what it waits for, and is called again.
+//! A pass does what can be done now, reports what it waits for, and is called again.
 //!
-//! Watched: MessengerTenant -> owned Deployments, Services, ServiceAccounts, NetworkPolicies, IngressRoutes, Middlewares;
-//! MessengerCell and the Secrets in the operator's own namespace -> all tenants. Tenants' Secrets are read, never watched.
+//! Watched: MessengerTenant -> owned objects of [`Kind::LISTED`]; MessengerCell and the Secrets in the operator's own namespace -> all tenants. Tenants' Secrets are read, never watched.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
 
-use crds::{MessengerCell, MessengerTenant, TenantStatus};
+use crds::{MessengerCell, MessengerTenant};
 use futures_util::{Stream, StreamExt};
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Secret, Service, ServiceAccount},
-    networking::v1::NetworkPolicy,
-};
+use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
-    core::DeserializeGuard,
+    core::{DeserializeGuard, DynamicObject},
     runtime::{
         Config as RuntimeConfig, Controller, WatchStreamExt,
         controller::{Action, Error as ControllerError},
@@ -34,126 +27,49 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use self::context::{Context, Memory, PassError};
 use crate::{
-    apply::{Admins, WriteError, Writer},
-    config::Config,
-    desired::{IngressRoute, Kind, MANAGED_BY, Middleware},
+    apply::{Admins, Writer},
+    config::{Config, OPERATOR_NAME},
+    desired::{IngressRoute, Kind},
     events::Events,
+    fleet::Fleet,
+    leader::Fence,
     metrics::Metrics,
-    observe::{Prober, ReadError},
+    observe::Prober,
     retry::Retries,
+    secrets::random_credential,
     status::Urgency,
+    watched::Watched,
 };
 
 mod cell;
+mod children;
+mod context;
 mod deletion;
 mod parts;
 mod pass;
-mod workloads;
+mod report;
 
 /// Bursts of changes to one tenant (five Deployments that come up) are one pass.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// What every pass needs.
-pub struct Context {
-    pub client: Client,
-    pub config: Config,
-    pub writer: Writer,
-    pub metrics: Arc<Metrics>,
-    pub events: Events,
-    pub admins: Admins,
-    pub prober: Prober,
-    tenants: Store<DeserializeGuard<MessengerTenant>>,
-    cells: Store<DeserializeGuard<MessengerCell>>,
-    admin_secrets: Store<Secret>,
-    retries: Retries,
-    /// The last status written, by UID, with the resource version that has it: the watch may lag behind.
-    written: Mutex<HashMap<String, (String, TenantStatus)>>,
-    /// Children this process has seen, by UID of the tenant: one of them that is missing was deleted by somebody else.
-    seen: Mutex<HashMap<String, HashSet<(Kind, String)>>>,
-}
-
-/// Why a pass ended early. It is logged once, by the controller, and tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum PassError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Write(#[from] WriteError),
-}
-
-impl Context {
-    /// Returns all tenants that can be read.
-    fn tenants(&self) -> Vec<MessengerTenant> {
-        self.tenants.state().iter().filter_map(|guarded| guarded.0.as_ref().ok().cloned()).collect()
-    }
-
-    /// Waits for the first lists of cells and Secrets: before them everything looks missing.
-    async fn stores_ready(&self) {
-        // A store that ended means that the process ends.
-        _ = self.cells.wait_until_ready().await;
-        _ = self.admin_secrets.wait_until_ready().await;
-    }
-
-    fn cell(&self, name: &str) -> Option<MessengerCell> {
-        self.cells.get(&ObjectRef::new(name)).and_then(|guarded| guarded.0.as_ref().ok().cloned())
-    }
-
-    fn admin_secret(&self, name: &str) -> Option<Arc<Secret>> {
-        self.admin_secrets.get(&ObjectRef::new(name).within(&self.config.namespace))
-    }
-
-    /// Returns the resource with the newest status known: what we wrote ourselves may not have come back yet.
-    fn with_written_status(&self, resource: &MessengerTenant) -> MessengerTenant {
-        let mut resource = resource.clone();
-        let written = self.written.lock().expect("no code panics while holding it");
-        if let Some((version, status)) = resource.uid().and_then(|uid| written.get(&uid)) {
-            let number = |version: &str| version.parse::<u128>().unwrap_or_default();
-            if number(version) > number(resource.resource_version().as_deref().unwrap_or_default()) {
-                resource.status = Some(status.clone());
-            }
-        }
-        resource
-    }
-
-    fn remember_status(&self, resource: &MessengerTenant, version: Option<String>, status: TenantStatus) {
-        if let (Some(uid), Some(version)) = (resource.uid(), version) {
-            let mut written = self.written.lock().expect("no code panics while holding it");
-            written.insert(uid, (version, status));
-        }
-    }
-
-    fn has_seen(&self, uid: &str, child: &(Kind, String)) -> bool {
-        let seen = self.seen.lock().expect("no code panics while holding it");
-        seen.get(uid).is_some_and(|children| children.contains(child))
-    }
-
-    fn remember_children(&self, uid: &str, children: HashSet<(Kind, String)>) {
-        self.seen.lock().expect("no code panics while holding it").insert(uid.to_owned(), children);
-    }
-
-    fn forget(&self, resource: &MessengerTenant) {
-        if let Some(uid) = resource.uid() {
-            self.written.lock().expect("no code panics while holding it").remove(&uid);
-            self.seen.lock().expect("no code panics while holding it").remove(&uid);
-            self.retries.forget(&uid);
-        }
-    }
-}
-
-/// Runs until `shutdown`, then lets passes that are under way end.
+/// Runs until `shutdown`, then lets passes that are under way end. `identity` names this replica in Events; every write checks
+/// `fence` first.
 pub async fn run(
     client: Client,
     config: Config,
-    writer: Writer,
+    identity: &str,
+    fence: Fence,
     metrics: Arc<Metrics>,
-    events: Events,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let all_tenants: Api<DeserializeGuard<MessengerTenant>> = Api::all(client.clone());
     let all_cells: Api<DeserializeGuard<MessengerCell>> = Api::all(client.clone());
     let own_secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
 
+    let fleet = Arc::new(RwLock::new(Fleet::default()));
+    let (tenants, tenant_events, fleet_changed) =
+        indexed(Api::all(client.clone()), fleet.clone(), metrics.clone());
     let (cells, cell_events) = kept(all_cells.clone());
     let (admin_secrets, secret_events) = kept(own_secrets);
     let something_shared_changed = futures_util::stream::select(
@@ -162,48 +78,46 @@ pub async fn run(
     );
 
     let runtime = RuntimeConfig::default().concurrency(config.concurrency).debounce(DEBOUNCE);
-    let children =
-        || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
-    let mut controller = Controller::new(all_tenants.clone(), watcher::Config::default())
+    let watched = Arc::new(RwLock::new(Watched::default()));
+    let mut controller = Controller::for_stream(tenant_events, tenants.clone())
         .with_config(runtime.clone())
-        .owns(Api::<Deployment>::all(client.clone()), children())
-        .owns(Api::<Service>::all(client.clone()), children())
-        .owns(Api::<ServiceAccount>::all(client.clone()), children())
-        .owns(Api::<NetworkPolicy>::all(client.clone()), children())
         .reconcile_all_on(something_shared_changed)
         .graceful_shutdown_on(shutdown.clone().cancelled_owned());
     // One failing watch slows all of them down, so a kind that does not exist is not watched.
     let routes = Api::<IngressRoute>::all(client.clone());
-    if routes.list_metadata(&ListParams::default().limit(1)).await.is_ok() {
-        controller =
-            controller.owns(routes, children()).owns(Api::<Middleware>::all(client.clone()), children());
-    } else {
+    let has_routes = routes.list_metadata(&ListParams::default().limit(1)).await.is_ok();
+    if !has_routes {
         warn!(
             "Traefik's CRDs are not installed: no tenant can be reached until they are and the operator restarts"
         );
     }
+    for kind in Kind::LISTED.into_iter().filter(|kind| has_routes || !kind.is_route()) {
+        let events = children(&client, kind, watched.clone());
+        controller = controller.owns_stream_with(events, kind.api_resource());
+    }
 
+    let writer = Writer { client: client.clone(), fence: fence.clone(), metrics: metrics.clone() };
     let context = Arc::new(Context {
         prober: Prober::new()?,
-        tenants: controller.store(),
+        events: Events::new(client.clone(), identity, fence, metrics.clone()),
+        admins: Admins::default(),
+        retries: Retries::new(config.drift_seconds, rand::random),
+        now: Timestamp::now,
+        credential: random_credential,
+        memory: Memory::default(),
+        fleet,
+        watched,
+        tenants,
         cells,
         admin_secrets,
-        admins: Admins::default(),
-        retries: Retries::new(config.drift_seconds),
-        written: Mutex::default(),
-        seen: Mutex::default(),
         client,
         config,
         writer,
         metrics,
-        events,
     });
-    let of_cell = |tenant: DeserializeGuard<MessengerTenant>| {
-        tenant.0.ok().map(|tenant| ObjectRef::new(&tenant.spec.cell_ref.name))
-    };
     let cells = Controller::new(all_cells, watcher::Config::default())
         .with_config(runtime)
-        .watches(all_tenants, watcher::Config::default(), of_cell)
+        .reconcile_all_on(fleet_changed)
         .graceful_shutdown_on(shutdown.cancelled_owned())
         .run(cell::reconcile, cell::error_policy, context.clone())
         .for_each(|result| async { log(result) });
@@ -218,7 +132,7 @@ async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, PassError> {
     let resource = match &guarded.0 {
-        Ok(resource) => context.with_written_status(resource),
+        Ok(resource) => context.memory.with_written_status(resource),
         Err(invalid) => {
             // The API server let it in before a rule was added. Its status cannot be written, because nothing is known of it.
             warn!(name = invalid.metadata.name, error = %invalid, "a tenant cannot be read and is left alone");
@@ -253,6 +167,54 @@ fn error_policy(
     };
     context.metrics.reconciled("error", Duration::ZERO);
     Action::requeue(context.retries.next(&uid, generation, urgency))
+}
+
+/// Keeps all tenants in a store and what they have to do with each other in an index. Returns the store, the stream that fills
+/// both, and a stream that yields after the index changed.
+fn indexed(
+    api: Api<DeserializeGuard<MessengerTenant>>,
+    fleet: Arc<RwLock<Fleet>>,
+    metrics: Arc<Metrics>,
+) -> (
+    Store<DeserializeGuard<MessengerTenant>>,
+    impl Stream<Item = watcher::Result<DeserializeGuard<MessengerTenant>>> + Send,
+    impl Stream<Item = ()> + Send,
+) {
+    let (reader, writer) = reflector::store();
+    let (changed, changes) = tokio::sync::watch::channel(());
+    let events = watcher(api, watcher::Config::default()).default_backoff().inspect(move |event| {
+        if let Ok(event) = event {
+            let mut fleet = fleet.write().expect("no code panics while holding it");
+            fleet.observe(event);
+            let (ready, not_ready) = fleet.ready_and_not();
+            metrics.set_tenants(ready, not_ready);
+            changed.send_replace(());
+        }
+    });
+    let changes = futures_util::stream::unfold(changes, async |mut changes| {
+        changes.changed().await.ok().map(|()| ((), changes))
+    });
+    (reader, reflector(writer, events).applied_objects(), changes)
+}
+
+/// Keeps the children of one kind where passes find them, and returns the stream of those that changed.
+fn children(
+    client: &Client,
+    kind: Kind,
+    watched: Arc<RwLock<Watched>>,
+) -> impl Stream<Item = watcher::Result<DynamicObject>> + Send + use<> {
+    let api = Api::all_with(client.clone(), &kind.api_resource());
+    let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={OPERATOR_NAME}"));
+    watcher(api, ours)
+        .default_backoff()
+        // Nobody reads who manages which field, and it is half of an object.
+        .modify(|object: &mut DynamicObject| object.managed_fields_mut().clear())
+        .inspect(move |event| {
+            if let Ok(event) = event {
+                watched.write().expect("no code panics while holding it").observe(kind, event);
+            }
+        })
+        .touched_objects()
 }
 
 /// Keeps all objects of an API in a store, and returns the store with the stream that fills it.

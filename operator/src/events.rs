@@ -1,4 +1,4 @@
-//! Kubernetes Events: what a person should see in `kubectl describe`. A failed Event never fails a pass.
+//! Kubernetes Events: what an administrator should see in `kubectl describe`. A failed Event never fails a pass.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use kube::{
 };
 use tracing::debug;
 
-use crate::{apply::FIELD_MANAGER, leader::Fence, metrics::Metrics};
+use crate::{config::OPERATOR_NAME, leader::Fence, metrics::Metrics};
 
 /// The server's bounds.
 const MAX_NOTE: usize = 1000;
 const MAX_ACTION: usize = 120;
 
 /// Records Events about tenants and cells.
-pub struct Events {
+pub(crate) struct Events {
     recorder: Recorder,
     fence: Fence,
     metrics: Arc<Metrics>,
@@ -26,7 +26,7 @@ pub struct Events {
 impl Events {
     pub fn new(client: Client, identity: &str, fence: Fence, metrics: Arc<Metrics>) -> Self {
         let instance: String = identity.chars().take(MAX_ACTION).collect();
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(instance) };
+        let reporter = Reporter { controller: OPERATOR_NAME.to_owned(), instance: Some(instance) };
         Self { recorder: Recorder::new(client, reporter), fence, metrics }
     }
 
@@ -35,7 +35,7 @@ impl Events {
         self.publish(object, EventType::Normal, reason, note).await;
     }
 
-    /// Records that a person should look.
+    /// Records that an administrator should look.
     pub async fn warning(&self, object: &ObjectReference, reason: Reason, note: &str) {
         self.publish(object, EventType::Warning, reason, note).await;
     }
@@ -61,7 +61,7 @@ impl Events {
 }
 
 /// Returns what an Event points at.
-pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
+pub(crate) fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
     object.object_ref(&())
 }
 

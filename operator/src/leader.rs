@@ -19,7 +19,7 @@ use kube::{Api, Client, api::PostParams};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::apply::FIELD_MANAGER;
+use crate::config::OPERATOR_NAME;
 
 const LEASE_NAME: &str = "posthouse-operator";
 /// A leader that died is replaced after this time. Five renewals fit in it, so one lost request changes nothing.
@@ -30,7 +30,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A write may start only while this much of the lease is left: what was sent has landed by then.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Says whether this replica may write. Cheap to clone and to ask.
+/// Whether this replica may write. Cheap to clone and to ask.
 #[derive(Clone, Debug, Default)]
 pub struct Fence {
     valid_until: Arc<Mutex<Option<Instant>>>,
@@ -84,18 +84,18 @@ impl Candidate {
         Self { leases: Api::namespaced(client, namespace), identity, fence, seen: None, held: None }
     }
 
-    /// Waits until this replica leads. Answers false when `shutdown` came first.
+    /// Waits until this replica leads. Returns false when `shutdown` came first.
     pub async fn acquire(&mut self, shutdown: &CancellationToken) -> bool {
-        let mut told = false;
+        let mut reported = false;
         loop {
             match self.try_acquire().await {
                 Ok(true) => {
                     info!(identity = %self.identity, "leading as {}", self.identity);
                     return true;
                 }
-                Ok(false) if !told => {
+                Ok(false) if !reported => {
                     info!("another replica leads, standing by");
-                    told = true;
+                    reported = true;
                 }
                 Ok(false) => {}
                 Err(error) => warn!(%error, "failed to take the lease"),
@@ -167,7 +167,7 @@ impl Candidate {
         self.take(since, answer)
     }
 
-    /// Answers false when somebody else was faster.
+    /// Returns false when somebody else was faster.
     fn take(&mut self, since: Instant, answer: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         match answer {
             Ok(lease) => {
@@ -180,7 +180,7 @@ impl Candidate {
         }
     }
 
-    /// Says whether another holder's lease has not changed for as long as it lasts, by our own clock.
+    /// Reports whether another holder's lease has not changed for as long as it lasts, by our own clock.
     fn ran_out(&mut self, spec: &LeaseSpec) -> bool {
         let lasts =
             Duration::from_secs(spec.lease_duration_seconds.unwrap_or(15).max(1).unsigned_abs().into());
@@ -232,7 +232,7 @@ impl Candidate {
 }
 
 fn post() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+    PostParams { field_manager: Some(OPERATOR_NAME.to_owned()), ..PostParams::default() }
 }
 
 /// A call that takes longer has failed: the lease would run out while it is waited for.

@@ -1,29 +1,37 @@
-//! The operator: keeps every tenant as its [`crds::MessengerTenant`] says, in Kubernetes and in the five shared systems.
+//! The operator: keeps every tenant as its [`crds::MessengerTenant`] says, in Kubernetes and in the shared backends.
 //!
-//! Reading order: [`controller`] has the six steps of a pass, [`tenant`] what a valid tenant is, [`desired`] what should
-//! exist for it, [`plan`] what differs, [`status`] how it is told.
+//! Reading order: `controller::pass` is one pass over a tenant, `tenant` what a valid tenant is, `desired` what should exist
+//! for it, `plan` what differs, `status` how it is reported.
 //!
-//! Invariant: only [`observe`], [`apply`] and [`backend`] do I/O; everything in between is pure and snapshot-tested on
-//! every example.
+//! Invariant: only `observe`, `apply` and [`backend`] do I/O; everything in between is pure and snapshot-tested on every
+//! example.
+//!
+//! What is public here is what `main`, the tests and the end-to-end suite use: all else is private, so that the compiler
+//! reports what nobody needs.
 
-pub mod apply;
+mod api;
+mod apply;
 pub mod backend;
-pub mod catalog;
 pub mod config;
 pub mod controller;
-pub mod desired;
-pub mod events;
+mod desired;
+mod events;
+mod fleet;
 pub mod leader;
-pub mod management;
+mod management;
 pub mod metrics;
-pub mod observe;
-pub mod placement;
-pub mod plan;
+mod observe;
+mod placement;
+mod plan;
+mod previous;
 mod rendered;
-pub mod retry;
+mod retry;
+mod rollout;
 pub mod run;
-pub mod secrets;
-pub mod status;
-pub mod tenant;
+mod secrets;
+mod status;
+mod tenant;
+mod watched;
+mod workload;
 
-pub use rendered::{example_tenant, rendered_args};
+pub use rendered::{RenderedBackend, RenderedObject, rendered_args, rendered_backends, rendered_objects};

@@ -114,9 +114,11 @@ impl Metrics {
         self.leftovers.get_or_create(&PartLabels { part }).inc();
     }
 
-    pub fn set_tenants(&self, ready: i64, not_ready: i64) {
-        self.tenants.get_or_create(&ReconcileLabels { result: "ready" }).set(ready);
-        self.tenants.get_or_create(&ReconcileLabels { result: "not_ready" }).set(not_ready);
+    pub fn set_tenants(&self, ready: usize, not_ready: usize) {
+        for (result, tenants) in [("ready", ready), ("not_ready", not_ready)] {
+            let tenants = i64::try_from(tenants).unwrap_or(i64::MAX);
+            self.tenants.get_or_create(&ReconcileLabels { result }).set(tenants);
+        }
     }
 
     pub fn set_leading(&self, leading: bool) {

@@ -1,6 +1,6 @@
-//! Reads the world. Nothing here writes.
+//! Reads the state of the cluster and of Secrets. Nothing here writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::{join_all, try_join_all};
@@ -8,25 +8,26 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client, ResourceExt, api::ListParams, core::DynamicObject};
 use secrecy::SecretString;
 
-use crds::Reason;
+use catalog::{Backend, Secret as TenantSecret};
+use crds::{MessengerTenant, Reason};
 
 use crate::{
-    apply::{Login, said},
-    catalog::{Part, SecretKind},
-    desired::{Kind, MANAGED_BY, Object},
-    plan::{Children, is_owned_by},
+    api::{self, said},
+    apply::Login,
+    config::OPERATOR_NAME,
+    desired::{self, ChildKey, Kind, Object},
     secrets::ObservedSecrets,
     tenant::Tenant,
 };
 
 mod routes;
 
-pub use routes::{ProbeError, Prober};
+pub(crate) use routes::Prober;
 
 /// Something could not be read from the API server.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read {what}: {}", said(source))]
-pub struct ReadError {
+pub(crate) struct ReadError {
     what: String,
     #[source]
     source: kube::Error,
@@ -43,27 +44,80 @@ impl ReadError {
     }
 }
 
-/// What stands in a tenant's namespace for it.
+/// The children that were found, by kind and name.
+pub(crate) type Children = BTreeMap<ChildKey, DynamicObject>;
+
+/// What was found in a tenant's namespace.
 #[derive(Default)]
-pub struct Observed {
+pub(crate) struct Observed {
+    /// Its Secrets.
+    pub secrets: Children,
+    /// Its other children.
     pub children: Children,
+    /// Names that the tenant needs and that somebody else's objects have. They must not be touched.
+    pub foreign: BTreeSet<ChildKey>,
     /// Kinds the API server does not know: Traefik's, where Traefik is not installed.
     pub unknown_kinds: Vec<Kind>,
 }
 
-/// Label selector for all children of a tenant.
-pub fn selector(tenant_id: &str) -> String {
-    format!("{}={tenant_id},app.kubernetes.io/managed-by={MANAGED_BY}", crds::TENANT_LABEL)
+impl Observed {
+    /// Notes a child as the server has it now.
+    pub fn insert(&mut self, key: ChildKey, object: DynamicObject) {
+        let kept = if key.0 == Kind::Secret { &mut self.secrets } else { &mut self.children };
+        kept.insert(key, object);
+    }
 }
 
-/// Reads the children that carry our labels.
-pub async fn children(client: &Client, namespace: &str, tenant_id: &str) -> Result<Observed, ReadError> {
-    let params = ListParams::default().labels(&selector(tenant_id));
+/// Reports whether an object belongs to the resource with this UID.
+pub(crate) fn is_owned_by(object: &DynamicObject, uid: &str) -> bool {
+    object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+}
+
+/// Returns the label selector for all children of a tenant.
+pub(crate) fn selector(tenant_id: &str) -> String {
+    format!("{}={tenant_id},app.kubernetes.io/managed-by={OPERATOR_NAME}", crds::TENANT_LABEL)
+}
+
+/// Reads the children of a tenant: those that carry our labels, unless the watches show them, and by name those that are
+/// missing among them.
+pub(crate) async fn children(
+    client: &Client,
+    resource: &MessengerTenant,
+    watched: Option<Children>,
+) -> Result<Observed, ReadError> {
+    let mut observed = Observed::default();
+    match watched {
+        Some(children) => observed.children = children,
+        None => labelled(client, resource, &mut observed).await?,
+    }
+    let is_missing = |(kind, name): &ChildKey| {
+        !observed.children.contains_key(&(*kind, name.clone())) && !observed.unknown_kinds.contains(kind)
+    };
+    let missing: Vec<_> = desired::names(resource).into_iter().filter(is_missing).collect();
+    let owner_uid = resource.uid().unwrap_or_default();
+    for (key, object) in by_name(client, resource, missing).await? {
+        if is_owned_by(&object, &owner_uid) {
+            // A Secret, or a child that lost its labels.
+            observed.insert(key, object);
+        } else {
+            observed.foreign.insert(key);
+        }
+    }
+    Ok(observed)
+}
+
+/// Lists the children that carry our labels.
+async fn labelled(
+    client: &Client,
+    resource: &MessengerTenant,
+    observed: &mut Observed,
+) -> Result<(), ReadError> {
+    let namespace = resource.namespace().unwrap_or_default();
+    let params = ListParams::default().labels(&selector(&resource.spec.tenant_id));
     let lists = Kind::LISTED.map(|kind| {
-        let (api, params) = (api(client, namespace, kind), params.clone());
+        let (api, params) = (api::children(client, &namespace, kind), params.clone());
         async move { (kind, api.list(&params).await) }
     });
-    let mut observed = Observed::default();
     for (kind, list) in join_all(lists).await {
         match list {
             Ok(list) => {
@@ -74,109 +128,62 @@ pub async fn children(client: &Client, namespace: &str, tenant_id: &str) -> Resu
             Err(error) => return Err(ReadError::new(format!("{}s", kind.as_str()))(error)),
         }
     }
-    Ok(observed)
-}
-
-/// Reads the Secrets of a tenant by name.
-pub async fn secrets(
-    client: &Client,
-    namespace: &str,
-    resource_name: &str,
-    observed: &mut Observed,
-) -> Result<(), ReadError> {
-    let api = &api(client, namespace, Kind::Secret);
-    let reads = SecretKind::ALL.map(|kind| async move {
-        let name = secret_name(resource_name, kind);
-        let found = api.get_opt(&name).await;
-        found.map(|found| (name.clone(), found)).map_err(ReadError::new(format!("Secret {name}")))
-    });
-    let found = try_join_all(reads).await?;
-    let found = found.into_iter().filter_map(|(name, found)| Some(((Kind::Secret, name), found?)));
-    observed.children.extend(found);
     Ok(())
 }
 
-/// Looks by name for desired objects that were not found by label. One that is ours lost its labels and joins the
-/// children; one that is not ours is answered, and must not be touched.
-pub async fn unlabelled(
+/// Reads objects by name. Those that do not exist are left out.
+async fn by_name(
     client: &Client,
-    namespace: &str,
-    desired: &[Object],
-    owner_uid: &str,
-    observed: &mut Observed,
-) -> Result<Vec<Object>, ReadError> {
-    let mut foreign = Vec::new();
-    for object in desired.iter().filter(|object| object.kind == Kind::Secret) {
-        let key = (object.kind, object.name.clone());
-        if observed.children.get(&key).is_some_and(|found| !is_owned_by(found, owner_uid)) {
-            observed.children.remove(&key);
-            foreign.push(object.clone());
-        }
-    }
-    let missing = desired
-        .iter()
-        .filter(|object| object.kind != Kind::Secret)
-        .filter(|object| !observed.children.contains_key(&(object.kind, object.name.clone())))
-        .filter(|object| !observed.unknown_kinds.contains(&object.kind));
-    let reads = missing.map(|object| {
-        let api = api(client, namespace, object.kind);
+    resource: &MessengerTenant,
+    names: Vec<ChildKey>,
+) -> Result<Vec<(ChildKey, DynamicObject)>, ReadError> {
+    let namespace = resource.namespace().unwrap_or_default();
+    let reads = names.into_iter().map(|(kind, name)| {
+        let api = api::children(client, &namespace, kind);
         async move {
-            let found = api.get_opt(&object.name).await;
-            found.map(|found| (object, found)).map_err(ReadError::new(format!("{object:?}")))
+            let found = api.get_opt(&name).await;
+            let found = found.map_err(ReadError::new(format!("{} {name}", kind.as_str())))?;
+            Ok::<_, ReadError>(found.map(|object| ((kind, name), object)))
         }
     });
-    for (object, found) in try_join_all(reads).await? {
-        match found {
-            None => {}
-            Some(found) if is_owned_by(&found, owner_uid) => {
-                observed.children.insert((object.kind, object.name.clone()), found);
-            }
-            Some(_) => foreign.push(object.clone()),
-        }
-    }
-    Ok(foreign)
+    Ok(try_join_all(reads).await?.into_iter().flatten().collect())
 }
 
 /// Reads one object by name.
-pub async fn object(
+pub(crate) async fn object(
     client: &Client,
     namespace: &str,
     object: &Object,
 ) -> Result<Option<DynamicObject>, ReadError> {
-    let found = api(client, namespace, object.kind).get_opt(&object.name).await;
+    let found = api::children(client, namespace, object.kind).get_opt(&object.name).await;
     found.map_err(ReadError::new(format!("{object:?}")))
 }
 
-/// Takes the tenant's credentials out of its Secrets. One that belongs to somebody else tells us nothing.
-pub fn credentials(resource_name: &str, owner_uid: &str, children: &Children) -> ObservedSecrets {
+/// Returns the tenant's credentials that its Secrets hold.
+pub(crate) fn credentials(resource_name: &str, secrets: &Children) -> ObservedSecrets {
     let value = |value: &serde_json::Value| {
         let bytes = BASE64_STANDARD.decode(value.as_str()?).ok()?;
         Some(SecretString::from(String::from_utf8(bytes).ok()?))
     };
-    SecretKind::ALL
-        .into_iter()
+    TenantSecret::ALL
+        .iter()
         .filter_map(|kind| {
-            let secret = children.get(&(Kind::Secret, secret_name(resource_name, kind)))?;
-            if !is_owned_by(secret, owner_uid) {
-                return None;
-            }
+            let secret = secrets.get(&(Kind::Secret, format!("{resource_name}-{kind}")))?;
             let data = secret.data["data"].as_object()?;
             let data = data.iter().filter_map(|(key, encoded)| Some((key.clone(), value(encoded)?)));
-            Some((kind, data.collect::<BTreeMap<_, _>>()))
+            Some((*kind, data.collect::<BTreeMap<_, _>>()))
         })
         .collect()
 }
 
-fn secret_name(resource_name: &str, kind: SecretKind) -> String {
-    format!("{resource_name}-{}", kind.suffix())
-}
-
 /// Takes the operator's account on one system out of an admin Secret. The error says what is missing where.
-pub fn login(part: Part, namespace: &str, name: &str, secret: Option<&Secret>) -> Result<Login, String> {
-    let (user_key, password_key) = match part {
-        Part::Identity => ("clientId", "clientSecret"),
-        Part::Kafka | Part::Store | Part::Database | Part::Cache => ("username", "password"),
-    };
+pub(crate) fn login(
+    part: Backend,
+    namespace: &str,
+    name: &str,
+    secret: Option<&Secret>,
+) -> Result<Login, String> {
+    let [user_key, password_key] = part.admin_keys;
     let Some(secret) = secret else {
         return Err(format!(
             "Secret {namespace}/{name} does not exist; create it with the keys {user_key} and {password_key} of the operator's account"
@@ -196,8 +203,8 @@ pub fn login(part: Part, namespace: &str, name: &str, secret: Option<&Secret>) -
     })
 }
 
-/// Returns how many pods of a tenant there still are.
-pub async fn pod_count(client: &Client, namespace: &str, tenant_id: &str) -> Result<usize, ReadError> {
+/// Returns how many pods of a tenant still exist.
+pub(crate) async fn pod_count(client: &Client, namespace: &str, tenant_id: &str) -> Result<usize, ReadError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let params = ListParams::default().labels(&selector(tenant_id));
     let found = api.list_metadata(&params).await.map_err(ReadError::new("Pods"))?;
@@ -206,20 +213,20 @@ pub async fn pod_count(client: &Client, namespace: &str, tenant_id: &str) -> Res
 
 /// Why a pod does not run, as far as the API server knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodTrouble {
+pub(crate) struct PodProblem {
     pub reason: Reason,
     pub message: String,
 }
 
-/// Asks why pods of a tenant do not run. The first answer is enough: one cause usually has many pods.
-pub async fn pod_trouble(client: &Client, tenant: &Tenant) -> Result<Option<PodTrouble>, ReadError> {
+/// Returns why pods of a tenant do not run. The first cause is enough: it usually holds for many pods.
+pub(crate) async fn pod_problem(client: &Client, tenant: &Tenant) -> Result<Option<PodProblem>, ReadError> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &tenant.namespace);
     let params = ListParams::default().labels(&selector(tenant.id.as_str()));
     let pods = api.list(&params).await.map_err(ReadError::new("Pods"))?;
-    Ok(pods.items.iter().find_map(trouble))
+    Ok(pods.items.iter().find_map(problem))
 }
 
-fn trouble(pod: &Pod) -> Option<PodTrouble> {
+fn problem(pod: &Pod) -> Option<PodProblem> {
     let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
     let status = pod.status.as_ref()?;
     let unschedulable = status
@@ -229,7 +236,7 @@ fn trouble(pod: &Pod) -> Option<PodTrouble> {
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
     if let Some(condition) = unschedulable {
         let why = condition.message.as_deref().unwrap_or("no reason was given");
-        return Some(PodTrouble {
+        return Some(PodProblem {
             reason: Reason::Unschedulable,
             message: format!("pod {name} fits on no node: {why}"),
         });
@@ -244,7 +251,7 @@ fn trouble(pod: &Pod) -> Option<PodTrouble> {
         let container = &container.name;
         match reason {
             "CrashLoopBackOff" => {
-                return Some(PodTrouble {
+                return Some(PodProblem {
                     reason: Reason::CrashLooping,
                     message: format!(
                         "container {container} of pod {name} exits again and again; see `kubectl -n {namespace} logs {name} -c {container} --previous`"
@@ -252,10 +259,10 @@ fn trouble(pod: &Pod) -> Option<PodTrouble> {
                 });
             }
             "ImagePullBackOff" | "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" => {
-                return Some(PodTrouble {
+                return Some(PodProblem {
                     reason: Reason::ImagePullFailed,
                     message: format!(
-                        "the image of container {container} of pod {name} cannot be had ({reason}); check the operator's --image-repository and --image-tag"
+                        "the image of container {container} of pod {name} cannot be pulled ({reason}); check the operator's --image-repository and --image-tag"
                     ),
                 });
             }
@@ -263,10 +270,6 @@ fn trouble(pod: &Pod) -> Option<PodTrouble> {
         }
     }
     None
-}
-
-fn api(client: &Client, namespace: &str, kind: Kind) -> Api<DynamicObject> {
-    Api::namespaced_with(client.clone(), namespace, &kind.api_resource())
 }
 
 #[cfg(test)]
@@ -284,19 +287,19 @@ mod tests {
             login(part, "posthouse-system", "cell", secret).expect_err("incomplete")
         };
         assert!(
-            said(Part::Kafka, None).starts_with("Secret posthouse-system/cell does not exist; create it")
+            said(Backend::Kafka, None).starts_with("Secret posthouse-system/cell does not exist; create it")
         );
         let half = admin_secret(&["username"]);
         assert_eq!(
-            said(Part::Kafka, Some(&half)),
+            said(Backend::Kafka, Some(&half)),
             "Secret posthouse-system/cell has no key password; add it"
         );
         assert_eq!(
-            said(Part::Identity, Some(&half)),
+            said(Backend::Keycloak, Some(&half)),
             "Secret posthouse-system/cell has no key clientId; add it"
         );
         let whole = admin_secret(&["username", "password"]);
-        assert!(login(Part::Cache, "posthouse-system", "cell", Some(&whole)).is_ok());
+        assert!(login(Backend::Redis, "posthouse-system", "cell", Some(&whole)).is_ok());
     }
 
     #[test]
@@ -307,8 +310,8 @@ mod tests {
                 "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
         }))
         .expect("a pod");
-        let trouble = trouble(&pod).expect("trouble");
-        assert_eq!(trouble.reason, Reason::CrashLooping);
-        assert!(trouble.message.contains("kubectl -n acme logs acme-chat-1 -c migrate --previous"));
+        let problem = problem(&pod).expect("a problem");
+        assert_eq!(problem.reason, Reason::CrashLooping);
+        assert!(problem.message.contains("kubectl -n acme logs acme-chat-1 -c migrate --previous"));
     }
 }

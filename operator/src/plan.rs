@@ -1,22 +1,22 @@
-//! Pure: what is there and what should be there become an ordered list of changes that a person can read. The shared
+//! Pure: what is there and what should be there become an ordered list of changes that people can read. The shared
 //! systems have a `plan` each beside their types; this one is for Kubernetes.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use kube::core::DynamicObject;
 
-use crate::desired::{APPLIED_ANNOTATION, Kind, Object};
+use crate::{
+    desired::{APPLIED_ANNOTATION, Kind, Object},
+    observe::{Children, is_owned_by},
+};
 
 mod compare;
 
-pub use compare::differences;
-
-/// The children that were found, by kind and name.
-pub type Children = BTreeMap<(Kind, String), DynamicObject>;
+pub(crate) use compare::differences;
 
 /// One difference between the children of a tenant and what they should be.
 #[derive(Clone, Debug)]
-pub enum ObjectChange {
+pub(crate) enum ObjectChange {
     /// It is not there.
     Create(Object),
     /// We want something else than the last time: the resource or the operator changed.
@@ -51,7 +51,7 @@ impl fmt::Display for ObjectChange {
 /// Returns what leads from `live` to `desired`, in the order to apply it: first what a pod needs, then pods, then what is
 /// left over. Fields that others own are no difference, and neither are fields that the server filled in. Empty means
 /// steady.
-pub fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> Vec<ObjectChange> {
+pub(crate) fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> Vec<ObjectChange> {
     let mut changes: Vec<_> = desired
         .iter()
         .filter_map(|object| match live.get(&(object.kind, object.name.clone())) {
@@ -78,11 +78,6 @@ fn object_change(object: &Object, found: &DynamicObject) -> Option<ObjectChange>
         (true, false) => Some(ObjectChange::Repair { object: object.clone(), fields }),
         (false, _) => Some(ObjectChange::Update { object: object.clone(), fields }),
     }
-}
-
-/// Says whether an object belongs to the resource with this UID.
-pub fn is_owned_by(object: &DynamicObject, uid: &str) -> bool {
-    object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
 }
 
 /// Shows at most [`SHOWN_FIELDS`] fields: an object that is wholly different needs no full list.

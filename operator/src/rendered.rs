@@ -1,45 +1,118 @@
 //! What the operator would render for an example, without any cluster: services parse it in their tests, and the snapshots
 //! of the examples are made from it.
+//!
+//! Everything here panics when the file is no valid example: it is for tests.
 
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::{Debug, Display},
+    fs,
+    path::Path,
+};
 
-use crds::{MessengerCell, MessengerTenant};
+use crds::{MessengerCell, MessengerTenant, Topology};
 
 use crate::{
-    catalog::{SEND_TOPIC, Service},
-    desired,
+    backend::{cql, kafka, keycloak, postgres, redis},
+    config::{Images, PullPolicy},
+    desired::{self, Facts},
     secrets::{ObservedSecrets, TenantSecrets},
     tenant::{Cell, Tenant, tenant_id},
+    workload::COMPACT,
 };
 
 /// The cell of tenants whose own cell is no example.
 const ANY_CELL: &str = include_str!("../../examples/cells/local.yaml");
 
-/// Returns the arguments of a service as its container gets them (without the program's name), and the names of its secret
-/// environment variables. `service` is the binary's name.
+/// Id of a topic that was seen.
+const TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
+
+/// One Kubernetes object as the operator applies it.
+pub struct RenderedObject {
+    pub kind: &'static str,
+    pub name: String,
+    pub manifest: serde_json::Value,
+}
+
+/// A tenant's part of one backend.
+pub struct RenderedBackend {
+    pub name: &'static str,
+    /// What is declared, as `{:#?}` shows it.
+    pub settings: String,
+    /// What is done for a tenant that has nothing yet.
+    pub changes: Vec<String>,
+}
+
+/// Returns the arguments of a workload as its container gets them (without the program's name), and the names of its secret
+/// environment variables. `workload` is the binary's name: a service, or `compact`, for which the example is rendered in
+/// that topology.
 ///
 /// # Panics
 ///
-/// When the file is no valid example, or no service has that name: it is for tests.
-pub fn rendered_args(example_path: impl AsRef<Path>, service: &str) -> (Vec<String>, Vec<String>) {
-    let tenant = example_tenant(example_path.as_ref());
-    let service = Service::ALL
-        .into_iter()
-        .find(|known| known.as_str() == service)
-        .unwrap_or_else(|| panic!("no service is named {service}"));
-    let arguments = desired::arguments(&tenant, service).expect("the example's topics have ids");
+/// When the file is no valid example, or no workload has that name.
+pub fn rendered_args(example_path: impl AsRef<Path>, workload: &str) -> (Vec<String>, Vec<String>) {
+    let topology = if workload == COMPACT { Topology::Compact } else { Topology::Distributed };
+    let tenant = tenant(example_path.as_ref(), |resource| resource.spec.topology = Some(topology));
+    let workload = tenant
+        .workloads
+        .iter()
+        .find(|known| known.name == workload)
+        .unwrap_or_else(|| panic!("no workload is named {workload}"));
+    let arguments = desired::arguments(&tenant, workload, &facts()).expect("the example's topics have ids");
     let arguments = [vec!["run".to_owned()], arguments].concat();
-    let names = desired::environment(&tenant, service).into_iter().map(|(name, _, _)| name.to_owned());
+    let names = desired::environment(&tenant, workload).into_iter().map(|(name, _, _)| name.to_owned());
     (arguments, names.collect())
 }
 
-/// Returns the tenant of an example as if it had been applied: with an owner, credentials that name themselves, and topics
-/// that were seen once.
+/// Returns every Kubernetes object of an example, in the order they are applied, with images of the tag `1.2.3`.
 ///
 /// # Panics
 ///
 /// When the file is no valid example.
-pub fn example_tenant(path: &Path) -> Tenant {
+pub fn rendered_objects(example_path: impl AsRef<Path>) -> Vec<RenderedObject> {
+    let tenant = tenant(example_path.as_ref(), |_| {});
+    let mut objects = desired::secrets(&tenant);
+    objects.extend(desired::children(&tenant, &facts(), &images()));
+    objects.sort_by_key(|object| object.kind);
+    let rendered = objects.into_iter().map(|object| RenderedObject {
+        kind: object.kind.as_str(),
+        name: object.name,
+        manifest: object.manifest,
+    });
+    rendered.collect()
+}
+
+/// Returns an example's part of every backend.
+///
+/// # Panics
+///
+/// When the file is no valid example.
+pub fn rendered_backends(example_path: impl AsRef<Path>) -> Vec<RenderedBackend> {
+    let tenant = tenant(example_path.as_ref(), |_| {});
+    let mut new = tenant.clone();
+    new.recorded_topic_ids.clear();
+    fn rendered<D: Debug, C: Display>(name: &'static str, desired: &D, changes: Vec<C>) -> RenderedBackend {
+        let changes = changes.iter().map(ToString::to_string).collect();
+        RenderedBackend { name, settings: format!("{desired:#?}"), changes }
+    }
+    let changes = kafka::plan(&desired::kafka(&new), &Default::default());
+    let kafka = rendered("kafka", &desired::kafka(&tenant), changes);
+    let cql = desired::cql(&tenant);
+    let postgres = desired::postgres(&tenant);
+    let keycloak = desired::keycloak(&tenant);
+    let redis = desired::redis(&tenant);
+    vec![
+        kafka,
+        rendered("cql", &cql, cql::plan(&cql, &Default::default())),
+        rendered("postgres", &postgres, postgres::plan(&postgres, &Default::default())),
+        rendered("keycloak", &keycloak, keycloak::plan(&keycloak, &Default::default())),
+        rendered("redis", &redis, redis::plan(&redis, &Default::default())),
+    ]
+}
+
+/// Returns the tenant of an example as if it had been applied and then edited: with an owner, credentials that name
+/// themselves, and topics that were seen once.
+fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     let yaml = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let document = yaml
         .split("\n---\n")
@@ -47,12 +120,43 @@ pub fn example_tenant(path: &Path) -> Tenant {
         .unwrap_or_else(|| panic!("{} holds no MessengerTenant", path.display()));
     let mut resource: MessengerTenant = serde_saphyr::from_str(document).expect("a MessengerTenant");
     resource.metadata.uid = Some("00000000-0000-4000-8000-000000000001".to_owned());
+    edit(&mut resource);
     let cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
     let id = tenant_id(&resource).expect("a legal tenant id");
-    let secrets =
-        TenantSecrets::complete(&id, &ObservedSecrets::new(), |kind| format!("generated-{}", kind.suffix()));
+    let secrets = TenantSecrets::complete(&id, &ObservedSecrets::new(), |kind| format!("generated-{kind}"));
     let cell = Cell::new(&cell).expect("a valid cell");
-    let mut tenant = Tenant::new(&resource, cell, secrets, Vec::new()).expect("a valid tenant");
-    tenant.topic_ids.insert(tenant.id.topic(SEND_TOPIC).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ".to_owned());
+    let mut tenant = Tenant::new(&resource, cell, secrets, BTreeMap::new()).expect("a valid tenant");
+    tenant.recorded_topic_ids.insert(tenant.send_topic().to_string(), TOPIC_ID.to_owned());
     tenant
+}
+
+/// Returns what is known once the topics were seen.
+fn facts() -> Facts {
+    Facts { send_topic_generation: Some(TOPIC_ID.to_owned()), route_targets: BTreeMap::new() }
+}
+
+fn images() -> Images {
+    Images {
+        repository: "posthouse".to_owned(),
+        tag: "1.2.3".to_owned(),
+        pull_policy: PullPolicy::IfNotPresent,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Tenants for the tests of pure modules.
+
+    use super::*;
+
+    /// Returns the tenant of an example after an edit.
+    pub(crate) fn example(file: &str, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tenants");
+        tenant(&folder.join(file), edit)
+    }
+
+    /// Returns every child of a tenant but its Secrets.
+    pub(crate) fn children(tenant: &Tenant) -> Vec<desired::Object> {
+        desired::children(tenant, &facts(), &images())
+    }
 }

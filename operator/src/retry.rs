@@ -2,18 +2,18 @@
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
-use rand::Rng;
-
 use crate::status::Urgency;
 
-/// What is under way (a pod that starts) is asked often at first: it usually takes a few seconds.
+/// What is under way (a pod that starts) is looked at often at first: it usually takes a few seconds.
 const WAITING: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// What failed is asked less and less often, and never more rarely than a person would.
+/// What failed is retried with exponential backoff, and never more rarely than an administrator would.
 const FAILED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Counts per tenant. A backoff starts over when the tenant is edited, and when it is steady.
-pub struct Retries {
+pub(crate) struct Retries {
     drift: Duration,
+    /// Returns a number from 0 to 1 by chance.
+    chance: fn() -> f64,
     counts: Mutex<HashMap<String, Count>>,
 }
 
@@ -25,22 +25,22 @@ struct Count {
 }
 
 impl Retries {
-    /// `drift` is how often a steady tenant is compared with the world.
-    pub fn new(drift: Duration) -> Self {
-        Self { drift, counts: Mutex::default() }
+    /// `drift` is how often a steady tenant is compared with cluster and backends; `chance` returns a number from 0 to 1.
+    pub fn new(drift: Duration, chance: fn() -> f64) -> Self {
+        Self { drift, chance, counts: Mutex::default() }
     }
 
     /// Returns how long to wait before the next pass. Jitter keeps tenants that failed together from coming back together.
     pub fn next(&self, uid: &str, generation: i64, urgency: Urgency) -> Duration {
         let delay = self.delay(uid, generation, urgency);
         let jitter = match urgency {
-            Urgency::Steady | Urgency::NeedsPerson => 0.1,
+            Urgency::Steady | Urgency::ActionRequired => 0.1,
             Urgency::Retry | Urgency::Waiting => 0.25,
         };
-        delay.mul_f64(rand::rng().random_range(1.0 - jitter..=1.0 + jitter))
+        delay.mul_f64(1.0 + jitter * (2.0 * (self.chance)() - 1.0))
     }
 
-    /// Says whether the tenant was waited for only a few times: what was just set up may not have reached everybody yet.
+    /// Reports whether the tenant was waited for only a few times: what was just set up may not have reached everybody yet.
     pub fn is_young(&self, uid: &str) -> bool {
         let counts = self.counts.lock().expect("no code panics while holding it");
         counts.get(uid).is_none_or(|count| count.waited < 20)
@@ -57,7 +57,7 @@ impl Retries {
             *count = Count { generation, ..Count::default() };
         }
         match urgency {
-            Urgency::Steady | Urgency::NeedsPerson => {
+            Urgency::Steady | Urgency::ActionRequired => {
                 (count.waited, count.failed) = (0, 0);
                 self.drift
             }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn retries() -> Retries {
-        Retries::new(Duration::from_secs(60))
+        Retries::new(Duration::from_secs(60), || 0.5)
     }
 
     #[test]
@@ -99,11 +99,11 @@ mod tests {
 
     #[test]
     fn a_steady_tenant_is_looked_at_in_its_time_give_or_take_a_tenth() {
-        let retries = retries();
-        for _ in 0..100 {
-            let delay = retries.next("a", 1, Urgency::Steady).as_secs_f64();
-            assert!((54.0..=66.0).contains(&delay), "{delay}");
-        }
+        let next = |chance: fn() -> f64| {
+            let delay = Retries::new(Duration::from_secs(60), chance).next("a", 1, Urgency::Steady);
+            delay.as_secs_f64().round()
+        };
+        assert_eq!((next(|| 0.0), next(|| 0.5), next(|| 1.0)), (54.0, 60.0, 66.0));
     }
 
     #[test]

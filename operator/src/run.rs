@@ -9,10 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    apply::Writer,
     config::{Config, LogFormat},
     controller,
-    events::Events,
     leader::{Candidate, Fence},
     management::{self, Readiness},
     metrics::Metrics,
@@ -23,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(20);
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Our own story, and what worries the libraries. The CQL driver worries about much that conditions tell anyway.
+/// What the operator does, and warnings of libraries. The CQL driver warns about much that conditions report anyway.
 const LOGGED: &str = "warn,operator=info,scylla=error";
 
 /// Runs the operator until SIGTERM. Fails when the lease is lost: whoever starts this process starts it again, and it
@@ -52,10 +50,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut lost_lease = false;
     if candidate.acquire(&shutdown).await {
         metrics.set_leading(true);
-        let writer = Writer { client: client.clone(), fence: fence.clone(), metrics: metrics.clone() };
-        let events = Events::new(client.clone(), &identity, fence, metrics.clone());
-        let work = controller::run(client, config, writer, metrics.clone(), events, shutdown.clone());
-        let mut work = tokio::spawn(work);
+        let mut work = tokio::spawn({
+            let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
+            async move { controller::run(client, config, &identity, fence, metrics, shutdown).await }
+        });
         tokio::select! {
             () = candidate.hold(&shutdown) => lost_lease = !shutdown.is_cancelled(),
             ended = &mut work => ended.context("the controller panicked")??,
@@ -88,7 +86,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks a URL once.
+/// Requests a URL once.
 pub async fn check(url: url::Url) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().timeout(CHECK_TIMEOUT).build()?;
     let status = client.get(url.clone()).send().await?.status();

@@ -4,12 +4,11 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use catalog::{Secret, SecretKey};
 use crds::TenantId;
 use rand::RngCore;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
-
-use crate::catalog::SecretKind;
 
 /// Length of a generated credential before encoding: beyond guessing, and short enough for every backend.
 const RANDOM_BYTES: usize = 32;
@@ -18,12 +17,12 @@ const RANDOM_BYTES: usize = 32;
 pub const OIDC_CLIENT_ID: &str = "messenger-auth";
 
 /// The content of Secrets as read: kind, then key, then value.
-pub type ObservedSecrets = BTreeMap<SecretKind, BTreeMap<String, SecretString>>;
+pub type ObservedSecrets = BTreeMap<Secret, BTreeMap<String, SecretString>>;
 
 /// The complete credentials of a tenant.
 #[derive(Clone, Debug)]
 pub struct TenantSecrets {
-    values: BTreeMap<SecretKind, BTreeMap<String, SecretString>>,
+    values: BTreeMap<Secret, BTreeMap<String, SecretString>>,
 }
 
 impl TenantSecrets {
@@ -32,12 +31,13 @@ impl TenantSecrets {
     pub fn complete(
         id: &TenantId,
         observed: &ObservedSecrets,
-        mut generate: impl FnMut(SecretKind) -> String,
+        mut generate: impl FnMut(Secret) -> String,
     ) -> Self {
-        let values = SecretKind::ALL
-            .into_iter()
+        let values = Secret::ALL
+            .iter()
             .map(|kind| {
-                let value = |(_, key): &(&str, &str)| {
+                let kind = *kind;
+                let value = |SecretKey { key, .. }: &SecretKey| {
                     let value = match name_in(kind, key, id) {
                         Some(name) => SecretString::from(name),
                         None => observed
@@ -49,29 +49,25 @@ impl TenantSecrets {
                     };
                     ((*key).to_owned(), value)
                 };
-                (kind, kind.env().iter().map(value).collect())
+                (kind, kind.keys.iter().map(value).collect())
             })
             .collect();
         Self { values }
     }
 
     /// Returns keys and values of one Secret.
-    pub fn data(&self, kind: SecretKind) -> &BTreeMap<String, SecretString> {
+    pub fn data(&self, kind: Secret) -> &BTreeMap<String, SecretString> {
         &self.values[&kind]
     }
 
     /// Returns what is secret in one Secret.
-    pub fn password(&self, kind: SecretKind) -> &SecretString {
-        let key = match kind {
-            SecretKind::Oidc => "clientSecret",
-            SecretKind::Internal => "token",
-            SecretKind::Kafka | SecretKind::Cql | SecretKind::Postgres | SecretKind::Redis => "password",
-        };
+    pub fn password(&self, kind: Secret) -> &SecretString {
+        let key = kind.generated_key().key;
         &self.values[&kind][key]
     }
 
     /// Returns a digest over some Secrets. It stands in a pod template, so that a new password starts new pods.
-    pub fn digest(&self, kinds: &[SecretKind]) -> String {
+    pub fn digest(&self, kinds: &[Secret]) -> String {
         let mut sha = Sha256::new();
         for kind in kinds {
             for (key, value) in self.data(*kind) {
@@ -98,13 +94,13 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Returns the value of a key that is a name and no secret.
-fn name_in(kind: SecretKind, key: &str, id: &TenantId) -> Option<String> {
+fn name_in(kind: Secret, key: &str, id: &TenantId) -> Option<String> {
     match (kind, key) {
-        (SecretKind::Kafka, "username") => Some(id.kafka_user().to_string()),
-        (SecretKind::Cql, "username") => Some(id.keyspace().to_string()),
-        (SecretKind::Postgres, "username") => Some(id.database().to_string()),
-        (SecretKind::Redis, "username") => Some(id.cache_user().to_string()),
-        (SecretKind::Oidc, "clientId") => Some(OIDC_CLIENT_ID.to_owned()),
+        (Secret::Kafka, "username") => Some(id.kafka_user().to_string()),
+        (Secret::Cql, "username") => Some(id.keyspace().to_string()),
+        (Secret::Postgres, "username") => Some(id.database().to_string()),
+        (Secret::Redis, "username") => Some(id.cache_user().to_string()),
+        (Secret::Oidc, "clientId") => Some(OIDC_CLIENT_ID.to_owned()),
         _ => None,
     }
 }
@@ -122,18 +118,17 @@ mod tests {
         let first =
             TenantSecrets::complete(&id(), &ObservedSecrets::new(), |kind| format!("secret-{kind:?}"));
         let again = TenantSecrets::complete(&id(), &first.values, |_| panic!("nothing is missing"));
-        for kind in SecretKind::ALL {
-            assert_eq!(first.digest(&[kind]), again.digest(&[kind]));
+        for kind in Secret::ALL {
+            assert_eq!(first.digest(&[*kind]), again.digest(&[*kind]));
         }
     }
 
     #[test]
     fn names_follow_from_the_tenant_even_when_a_secret_says_otherwise() {
         let forged =
-            [(SecretKind::Postgres, [("username".to_owned(), SecretString::from("mt_globex"))].into())]
-                .into();
+            [(Secret::Postgres, [("username".to_owned(), SecretString::from("mt_globex"))].into())].into();
         let secrets = TenantSecrets::complete(&id(), &forged, |_| "x".to_owned());
-        assert_eq!(secrets.data(SecretKind::Postgres)["username"].expose_secret(), "mt_acme");
+        assert_eq!(secrets.data(Secret::Postgres)["username"].expose_secret(), "mt_acme");
     }
 
     #[test]
@@ -149,6 +144,6 @@ mod tests {
     fn a_new_password_changes_the_digest() {
         let secrets =
             |text: &str| TenantSecrets::complete(&id(), &ObservedSecrets::new(), |_| text.to_owned());
-        assert_ne!(secrets("a").digest(&[SecretKind::Kafka]), secrets("b").digest(&[SecretKind::Kafka]));
+        assert_ne!(secrets("a").digest(&[Secret::Kafka]), secrets("b").digest(&[Secret::Kafka]));
     }
 }

@@ -15,10 +15,10 @@ const MAX_MESSAGE: usize = 1024;
 
 /// How one part is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub status: Status,
     pub reason: Reason,
-    /// What is, and when it is not as it should be, the next step.
+    /// The state, and when it is not as it should be, the next step.
     pub message: String,
     /// How long this may take: it decides when to look again.
     pub urgency: Urgency,
@@ -26,14 +26,14 @@ pub struct Outcome {
 
 /// When to look at a part again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
+pub(crate) enum Urgency {
     /// It is as it should be.
     Steady,
-    /// Somebody has to do something first.
-    NeedsPerson,
-    /// Something is not there and may come back: asked less and less often.
+    /// An administrator has to do something first.
+    ActionRequired,
+    /// Something is not there and may come back: retried with exponential backoff.
     Retry,
-    /// It is under way: asked soon.
+    /// It is under way: looked at again soon.
     Waiting,
 }
 
@@ -50,13 +50,8 @@ impl Outcome {
         Self { status: Status::False, reason, message: message.into(), urgency: Urgency::Retry }
     }
 
-    pub fn needs_person(reason: Reason, message: impl Into<String>) -> Self {
-        Self { status: Status::False, reason, message: message.into(), urgency: Urgency::NeedsPerson }
-    }
-
-    pub fn unknown(message: impl Into<String>) -> Self {
-        let (reason, urgency) = (Reason::NotYetObserved, Urgency::Retry);
-        Self { status: Status::Unknown, reason, message: message.into(), urgency }
+    pub fn action_required(reason: Reason, message: impl Into<String>) -> Self {
+        Self { status: Status::False, reason, message: message.into(), urgency: Urgency::ActionRequired }
     }
 
     pub fn is_good(&self) -> bool {
@@ -65,12 +60,12 @@ impl Outcome {
 }
 
 /// How all parts are. A part that is not in it keeps the condition it had.
-pub type Outcomes = BTreeMap<ConditionType, Outcome>;
+pub(crate) type Outcomes = BTreeMap<ConditionType, Outcome>;
 
 /// Returns the summary of all parts: the first one that does not hold, in the order people read them.
-pub fn summary(outcomes: &Outcomes) -> Outcome {
+pub(crate) fn summary(outcomes: &Outcomes) -> Outcome {
     let broken = |urgent: bool| {
-        ConditionType::PARTS.into_iter().filter_map(move |part| {
+        ConditionType::parts().filter_map(move |part| {
             let outcome = outcomes.get(&part)?;
             let is_consequence = outcome.reason == Reason::DependencyNotReady;
             (!outcome.is_good() && is_consequence != urgent).then_some((part, outcome))
@@ -80,8 +75,7 @@ pub fn summary(outcomes: &Outcomes) -> Outcome {
     let Some((part, first)) = broken(true).chain(broken(false)).next() else {
         return Outcome::good(Reason::AllReady, "every part is ready");
     };
-    let others = ConditionType::PARTS
-        .into_iter()
+    let others = ConditionType::parts()
         .filter(|other| *other != part && outcomes.get(other).is_some_and(|outcome| !outcome.is_good()))
         .map(ConditionType::as_str)
         .collect::<Vec<_>>();
@@ -94,15 +88,14 @@ pub fn summary(outcomes: &Outcomes) -> Outcome {
 }
 
 /// Returns the conditions in the order people read them. The time of a condition moves only with its status.
-pub fn conditions(
+pub(crate) fn conditions(
     previous: &[Condition],
     outcomes: &Outcomes,
     ready: &Outcome,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let all = ConditionType::PARTS
-        .into_iter()
+    let all = ConditionType::parts()
         .map(|part| (part, outcomes.get(&part)))
         .chain([(ConditionType::Ready, Some(ready))]);
     all.filter_map(|(part, outcome)| {
@@ -135,8 +128,8 @@ fn condition(
     }
 }
 
-/// Returns what the tenant is, as far as it is known without asking anybody.
-pub fn facts(tenant: &Tenant, topics: BTreeMap<String, String>) -> TenantStatus {
+/// Returns what the status says of a tenant beside its conditions. `topics` are the ids of its topics.
+pub(crate) fn facts(tenant: &Tenant, topics: BTreeMap<String, String>) -> TenantStatus {
     let routed: Vec<_> = tenant.routed_hosts().collect();
     let endpoints = routed.first().map(|host| {
         let web = tenant.origin(host);
@@ -167,6 +160,8 @@ fn bounded(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use catalog::Backend;
+
     use super::*;
 
     fn outcomes(parts: &[(ConditionType, Outcome)]) -> Outcomes {
@@ -181,7 +176,7 @@ mod tests {
                 ConditionType::WorkloadsReady,
                 Outcome::waiting(Reason::DependencyNotReady, "message waits for cql"),
             ),
-            (ConditionType::StoreReady, Outcome::retry(Reason::BackendUnavailable, "no answer")),
+            (ConditionType::Backend(Backend::Cql), Outcome::retry(Reason::BackendUnavailable, "no answer")),
         ]);
         let ready = summary(&outcomes);
         assert_eq!((ready.status, ready.reason), (Status::False, Reason::BackendUnavailable));
@@ -190,12 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_part_keeps_the_summary_from_being_true() {
-        let outcomes = outcomes(&[
-            (ConditionType::Placed, Outcome::good(Reason::Assigned, "")),
-            (ConditionType::KafkaReady, Outcome::unknown("not looked at")),
-        ]);
-        assert_eq!(summary(&outcomes).status, Status::False);
+    fn one_part_keeps_the_summary_from_being_true() {
+        for part in ConditionType::parts() {
+            let mut all: Outcomes =
+                ConditionType::parts().map(|part| (part, Outcome::good(Reason::InSync, ""))).collect();
+            assert_eq!(summary(&all).reason, Reason::AllReady);
+            all.insert(part, Outcome::retry(Reason::BackendUnavailable, "no answer"));
+            assert_eq!(summary(&all).message, format!("{part}: no answer"));
+        }
     }
 
     #[test]
@@ -204,15 +201,20 @@ mod tests {
         let good = Outcome::good(Reason::InSync, "three topics");
         let first = conditions(
             &[],
-            &outcomes(&[(ConditionType::KafkaReady, good)]),
+            &outcomes(&[(ConditionType::Backend(Backend::Kafka), good)]),
             &Outcome::good(Reason::AllReady, ""),
             Some(1),
             at(10),
         );
         let other = Outcome::good(Reason::InSync, "four topics");
         let bad = Outcome::retry(Reason::BackendUnavailable, "gone");
-        let second =
-            conditions(&first, &outcomes(&[(ConditionType::KafkaReady, other)]), &bad, Some(2), at(20));
+        let second = conditions(
+            &first,
+            &outcomes(&[(ConditionType::Backend(Backend::Kafka), other)]),
+            &bad,
+            Some(2),
+            at(20),
+        );
         assert_eq!(second[0].last_transition_time.0, at(10));
         assert_eq!(second[0].message, "four topics");
         assert_eq!(second[1].last_transition_time.0, at(20));

@@ -3,19 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use catalog::{Service, Topic};
 use crds::{
-    CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_REPLICAS,
-    DEFAULT_RETENTION, DeletionPolicy, Host, KafkaQuotas, MessengerCell, MessengerTenant, NameError, Period,
-    RateLimit, Registration, ResourcesSpec, Scheme, ServiceSpec, TenantId,
+    CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
+    Host, KafkaQuotas, MessengerCell, MessengerTenant, NameError, Period, RateLimit, Registration, Scheme,
+    TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
 
-use crate::{
-    catalog::{SEND_TOPIC, Service},
-    secrets::TenantSecrets,
-};
+use crate::{secrets::TenantSecrets, workload::Workload};
 
 /// One tenant, complete and checked.
 #[derive(Clone, Debug)]
@@ -29,20 +27,20 @@ pub struct Tenant {
     pub cell: Cell,
     /// The hosts it asks for, the main one first.
     pub hosts: Vec<Host>,
-    /// Those of them that another tenant had first: they are not routed.
-    pub lost_hosts: Vec<Host>,
-    pub deletion_policy: DeletionPolicy,
+    /// Those of them that an older tenant has, by that tenant's resource: they are not routed.
+    pub lost_hosts: BTreeMap<Host, String>,
     pub partitions: i32,
     pub retention: Period,
     pub quotas: KafkaQuotas,
     pub registration: Registration,
     pub access_token_lifetime: Period,
     pub rate_limit: RateLimit,
-    pub sizes: BTreeMap<Service, Size>,
+    /// Together they run every enabled service once.
+    pub workloads: Vec<Workload>,
     pub secrets: TenantSecrets,
-    /// Ids of its topics as last seen.
-    pub topic_ids: BTreeMap<String, String>,
-    /// The resource says that lost topics may be made anew.
+    /// Ids of its topics as the status recorded them.
+    pub recorded_topic_ids: BTreeMap<String, String>,
+    /// The resource says that lost topics may be recreated.
     pub accepts_kafka_loss: bool,
 }
 
@@ -71,13 +69,6 @@ pub struct Cell {
     pub probe_address: String,
 }
 
-/// How many pods a service has and what each may use.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Size {
-    pub replicas: i32,
-    pub resources: ResourcesSpec,
-}
-
 /// What a resource says that cannot be. The API server refuses most of it; what it let pass, or let pass before a rule
 /// was added, is named here.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +79,10 @@ pub enum Invalid {
     Host(#[source] NameError),
     #[error("MessengerCell {cell}: {field} is not valid: {problem}")]
     Cell { cell: String, field: &'static str, problem: String },
+    #[error(
+        "spec.services: {service} needs {peer}, which is switched off; enable {peer}, or switch {service} off too"
+    )]
+    MissingPeer { service: Service, peer: Service },
     #[error("the resource has no {0}; it was not read from an API server")]
     Incomplete(&'static str),
 }
@@ -99,8 +94,9 @@ impl Cell {
         let name = resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?;
         let invalid =
             |field: &'static str, problem: String| Invalid::Cell { cell: name.clone(), field, problem };
-        let port =
-            |field, port: i32| u16::try_from(port).map_err(|_| invalid(field, format!("{port} is no port")));
+        let port = |field, port: i32| {
+            u16::try_from(port).map_err(|_| invalid(field, format!("{port} is not a valid port")))
+        };
         let keycloak_url = Url::parse(&spec.keycloak.url)
             .map_err(|error| invalid("spec.keycloak.url", error.to_string()))?;
         let public_url = spec.keycloak.public_url.as_deref().unwrap_or(&spec.keycloak.url);
@@ -109,8 +105,9 @@ impl Cell {
             .address
             .rsplit_once(':')
             .ok_or_else(|| invalid("spec.redis.address", "it is not host:port".to_owned()))?;
-        let redis_port =
-            redis_port.parse().map_err(|_| invalid("spec.redis.address", "it has no port".to_owned()))?;
+        let redis_port = redis_port
+            .parse()
+            .map_err(|_| invalid("spec.redis.address", "it has no valid port".to_owned()))?;
         let kafka_replication = i16::try_from(spec.kafka.replication_factor.unwrap_or(3))
             .map_err(|error| invalid("spec.kafka.replicationFactor", error.to_string()))?;
         let cql_replication = u32::try_from(spec.cql.replication_factor.unwrap_or(3))
@@ -140,34 +137,23 @@ impl Cell {
 }
 
 impl Tenant {
-    /// Checks a resource against its cell. `secrets` are those beside it, completed.
+    /// Checks a resource against its cell. `secrets` are those beside it, completed; `lost_hosts` are those that an older
+    /// tenant has.
     pub fn new(
         resource: &MessengerTenant,
         cell: Cell,
         secrets: TenantSecrets,
-        lost_hosts: Vec<Host>,
+        lost_hosts: BTreeMap<Host, String>,
     ) -> Result<Self, Invalid> {
         let spec = &resource.spec;
         let id = tenant_id(resource)?;
         let hosts = hosts(resource, &cell.domain)?;
         let kafka = spec.kafka.clone().unwrap_or_default();
         let identity = spec.identity.clone().unwrap_or_default();
-        let services = spec.services.clone().unwrap_or_default();
-        let sizes = Service::ALL
-            .into_iter()
-            .map(|service| {
-                let size = match service {
-                    Service::Gateway => &services.gateway,
-                    Service::Auth => &services.auth,
-                    Service::User => &services.user,
-                    Service::Chat => &services.chat,
-                    Service::Message => &services.message,
-                };
-                (service, Size::new(size.clone().unwrap_or_default()))
-            })
-            .collect();
+        let workloads = Workload::of(spec);
+        check_peers(&workloads)?;
         let annotations = resource.metadata.annotations.clone().unwrap_or_default();
-        let topic_ids = resource
+        let recorded_topic_ids = resource
             .status
             .as_ref()
             .and_then(|status| status.kafka.as_ref())
@@ -182,7 +168,6 @@ impl Tenant {
             cell,
             hosts,
             lost_hosts,
-            deletion_policy: spec.deletion_policy.unwrap_or_default(),
             partitions: kafka.partitions.unwrap_or(DEFAULT_PARTITIONS),
             retention: kafka.retention.unwrap_or(DEFAULT_RETENTION),
             quotas: kafka.quotas.unwrap_or_default(),
@@ -193,9 +178,9 @@ impl Tenant {
                 .as_ref()
                 .and_then(|routing| routing.rate_limit)
                 .unwrap_or(DEFAULT_RATE_LIMIT),
-            sizes,
+            workloads,
             secrets,
-            topic_ids,
+            recorded_topic_ids,
             accepts_kafka_loss: annotations
                 .get(crds::ACCEPT_LOSS_ANNOTATION)
                 .is_some_and(|what| what == "kafka"),
@@ -207,17 +192,17 @@ impl Tenant {
         format!("{}-{suffix}", self.name)
     }
 
-    /// The hosts that are routed, the main one first.
+    /// Returns the hosts that are routed, the main one first.
     pub fn routed_hosts(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.iter().filter(|host| !self.lost_hosts.contains(host))
+        self.hosts.iter().filter(|host| !self.lost_hosts.contains_key(host))
     }
 
-    /// The `iss` of the tenant's tokens.
+    /// Returns the `iss` of the tenant's tokens.
     pub fn issuer(&self) -> String {
         format!("{}/realms/{}", self.cell.keycloak_public_url, self.id.realm())
     }
 
-    /// What people type before the path, for one host.
+    /// Returns what users type before the path, for one host.
     pub fn origin(&self, host: &Host) -> String {
         let scheme = self.cell.scheme.as_str();
         match self.cell.port {
@@ -226,19 +211,31 @@ impl Tenant {
         }
     }
 
-    /// The generation of the topic people send to. Absent until the topic was seen once.
-    pub fn send_topic_generation(&self) -> Option<&str> {
-        self.topic_ids.get(self.id.topic(SEND_TOPIC).as_str()).map(String::as_str)
+    /// Returns the topic that users send to.
+    pub fn send_topic(&self) -> TopicName {
+        self.id.topic(Topic::MessageSend.name)
+    }
+
+    /// Returns the services of the tenant, in the order of the catalog.
+    pub fn services(&self) -> impl Iterator<Item = Service> {
+        Service::ALL.iter().copied().filter(|service| self.workload_of(*service).is_some())
+    }
+
+    /// Returns the workload that runs a service, or nothing when it is switched off.
+    pub fn workload_of(&self, service: Service) -> Option<&Workload> {
+        self.workloads.iter().find(|workload| workload.services.contains(&service))
     }
 }
 
-impl Size {
-    fn new(spec: ServiceSpec) -> Self {
-        Self {
-            replicas: spec.replicas.unwrap_or(DEFAULT_REPLICAS),
-            resources: spec.resources.unwrap_or_default(),
+/// Checks that no service lacks one that it calls.
+fn check_peers(workloads: &[Workload]) -> Result<(), Invalid> {
+    let runs = |service| workloads.iter().any(|workload| workload.services.contains(&service));
+    for service in workloads.iter().flat_map(|workload| &workload.services) {
+        if let Some(peer) = service.peers.iter().find(|peer| !runs(**peer)) {
+            return Err(Invalid::MissingPeer { service: *service, peer: *peer });
         }
     }
+    Ok(())
 }
 
 /// Reads the tenant id of a resource.
@@ -251,4 +248,19 @@ pub fn hosts(resource: &MessengerTenant, domain: &str) -> Result<Vec<Host>, Inva
     let default = || vec![format!("{}.{domain}", resource.spec.tenant_id)];
     let texts = resource.spec.hosts.clone().filter(|hosts| !hosts.is_empty()).unwrap_or_else(default);
     texts.iter().map(|text| text.parse().map_err(Invalid::Host)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_lacks_one_it_calls_is_refused() {
+        let spec = serde_json::json!({"tenantId": "acme", "cellRef": {"name": "local"}});
+        let mut workloads = Workload::of(&serde_json::from_value(spec).expect("a spec"));
+        check_peers(&workloads).expect("complete");
+        workloads.retain(|workload| workload.name != Service::Chat.as_str());
+        let missing = check_peers(&workloads).expect_err("chat is missing");
+        assert!(missing.to_string().contains("needs chat, which is switched off"), "{missing}");
+    }
 }

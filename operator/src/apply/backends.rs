@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use catalog::Backend;
 use secrecy::SecretString;
 
 use crate::{
@@ -18,7 +19,6 @@ use crate::{
         postgres::{self, PostgresAdmin},
         redis::{self, RedisAdmin},
     },
-    catalog::Part,
     leader::Fence,
     metrics::Metrics,
     tenant::Cell,
@@ -153,7 +153,7 @@ pub struct Settled<O> {
 /// Brings one part to what is desired.
 pub async fn settle<A: Admin>(
     admin: &A,
-    part: Part,
+    part: Backend,
     desired: &A::Desired,
     mode: Mode,
     fence: &Fence,
@@ -191,7 +191,7 @@ pub async fn settle<A: Admin>(
 /// Removes one part, or lets it go with its data. Answers what was removed.
 pub async fn remove_part<A: Admin>(
     admin: &A,
-    part: Part,
+    part: Backend,
     claim: &Claim,
     policy: crds::DeletionPolicy,
     fence: &Fence,
@@ -232,7 +232,7 @@ pub struct Admins {
     keycloak: Cache<KeycloakAdmin>,
     postgres: Cache<PostgresAdmin>,
     redis: Cache<RedisAdmin>,
-    broken: Mutex<HashMap<(String, Part), (Instant, BackendError)>>,
+    broken: Mutex<HashMap<(String, Backend), (Instant, BackendError)>>,
 }
 
 impl Admins {
@@ -269,14 +269,14 @@ impl Admins {
     }
 
     /// Answers the error of a system that just failed to answer somebody.
-    pub fn broken(&self, cell: &str, part: Part) -> Option<BackendError> {
+    pub fn broken(&self, cell: &str, part: Backend) -> Option<BackendError> {
         let broken = self.broken.lock().expect("no code panics while holding it");
         let (since, error) = broken.get(&(cell.to_owned(), part))?;
         (since.elapsed() < BREAK_TIME).then(|| error.clone())
     }
 
     /// Remembers that a system did not answer.
-    pub fn break_for(&self, cell: &str, part: Part, error: &BackendError) {
+    pub fn break_for(&self, cell: &str, part: Backend, error: &BackendError) {
         let mut broken = self.broken.lock().expect("no code panics while holding it");
         broken.insert((cell.to_owned(), part), (Instant::now(), error.clone()));
     }

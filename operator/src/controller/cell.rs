@@ -2,15 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use catalog::Backend;
 use crds::{CellStatus, ConditionType, MessengerCell, Reason};
-use k8s_openapi::jiff::Timestamp;
 use kube::{core::DeserializeGuard, runtime::controller::Action};
 use tracing::warn;
 
-use super::{Context, PassError};
+use super::context::{Context, PassError};
 use crate::{
-    catalog::Part,
-    observe,
+    observe, placement,
     status::{Outcome, Outcomes, conditions},
     tenant::Cell,
 };
@@ -28,16 +27,12 @@ pub(super) async fn reconcile(
     };
     context.stores_ready().await;
     let name = resource.metadata.name.clone().unwrap_or_default();
-    let placed = context
-        .tenants()
-        .iter()
-        .filter(|tenant| tenant.status.as_ref().and_then(|status| status.cell.as_deref()) == Some(&name))
-        .count();
+    let placed = placement::placed_on(&name, &context.fleet());
     let outcome = match Cell::new(resource) {
-        Err(invalid) => Outcome::needs_person(Reason::InvalidSpec, invalid.to_string()),
+        Err(invalid) => Outcome::action_required(Reason::InvalidSpec, invalid.to_string()),
         Ok(cell) => match missing_login(resource, &context) {
-            Some(missing) => Outcome::needs_person(Reason::AdminSecretMissing, missing),
-            None if placed >= cell.capacity => Outcome::needs_person(
+            Some(missing) => Outcome::action_required(Reason::AdminSecretMissing, missing),
+            None if placed >= cell.capacity => Outcome::action_required(
                 Reason::CapacityExhausted,
                 format!(
                     "{placed} of {} places are taken; raise spec.capacity.tenants or add a cell",
@@ -56,7 +51,7 @@ pub(super) async fn reconcile(
             &Outcomes::new(),
             &outcome,
             resource.metadata.generation,
-            Timestamp::now(),
+            (context.now)(),
         ),
     };
     debug_assert!(status.conditions.iter().all(|condition| condition.type_ == ConditionType::Ready.as_str()));
@@ -76,7 +71,7 @@ pub(super) fn error_policy(
 
 /// Says which admin Secret is not complete.
 fn missing_login(resource: &MessengerCell, context: &Context) -> Option<String> {
-    Part::ALL.into_iter().find_map(|part| {
+    Backend::ALL.iter().copied().find_map(|part| {
         let name = admin_secret_name(resource, part);
         let secret = context.admin_secret(name);
         observe::login(part, &context.config.namespace, name, secret.as_deref()).err()
@@ -84,13 +79,13 @@ fn missing_login(resource: &MessengerCell, context: &Context) -> Option<String> 
 }
 
 /// Returns the name of the admin Secret of one system.
-pub(super) fn admin_secret_name(cell: &MessengerCell, part: Part) -> &str {
+pub(super) fn admin_secret_name(cell: &MessengerCell, part: Backend) -> &str {
     let spec = &cell.spec;
     match part {
-        Part::Kafka => &spec.kafka.admin_secret_ref.name,
-        Part::Store => &spec.cql.admin_secret_ref.name,
-        Part::Database => &spec.postgres.admin_secret_ref.name,
-        Part::Identity => &spec.keycloak.admin_secret_ref.name,
-        Part::Cache => &spec.redis.admin_secret_ref.name,
+        Backend::Kafka => &spec.kafka.admin_secret_ref.name,
+        Backend::Cql => &spec.cql.admin_secret_ref.name,
+        Backend::Postgres => &spec.postgres.admin_secret_ref.name,
+        Backend::Keycloak => &spec.keycloak.admin_secret_ref.name,
+        Backend::Redis => &spec.redis.admin_secret_ref.name,
     }
 }

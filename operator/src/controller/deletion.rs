@@ -4,17 +4,20 @@
 
 use std::{sync::Arc, time::Duration};
 
+use catalog::Backend;
 use crds::{ConditionType, DeletionPolicy, MessengerTenant, Reason, TenantStatus};
-use k8s_openapi::jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 use tracing::{info, warn};
 
-use super::{Context, PassError, cell::admin_secret_name};
+use super::{
+    cell::admin_secret_name,
+    context::{Context, PassError},
+};
 use crate::{
     apply::{Admin, Login, remove_part},
     backend::{BackendError, Claim, Owner},
-    catalog::Part,
     events::reference,
+    fleet::Member,
     observe, placement,
     status::{Outcome, Outcomes, conditions},
     tenant::{Cell, tenant_id},
@@ -35,7 +38,7 @@ pub(super) async fn finalize(resource: &MessengerTenant, context: &Context) -> R
         return Ok(Action::await_change());
     }
     // Who never owned the name made nothing and may remove nothing.
-    let owns_name = placement::rival(resource, &context.tenants()).is_none();
+    let owns_name = placement::rival(&Member::of(resource), &context.fleet()).is_none();
     let left = match tenant_id(resource) {
         Ok(_) if owns_name => clean_up(resource, context).await?,
         Ok(_) | Err(_) => Left::Nothing,
@@ -51,7 +54,7 @@ pub(super) async fn finalize(resource: &MessengerTenant, context: &Context) -> R
     context.writer.remove_finalizer(resource).await?;
     context.forget(resource);
     let id = &resource.spec.tenant_id;
-    info!(tenant = %id, took_seconds = since_deletion(resource).as_secs(), "tenant {id} is let go");
+    info!(tenant = %id, took_seconds = since_deletion(resource, context).as_secs(), "tenant {id} is let go");
     Ok(Action::await_change())
 }
 
@@ -61,7 +64,7 @@ enum Left {
     /// It goes on in the next pass.
     Waiting(String),
     /// Time is up; system and what it said.
-    Behind(Vec<(Part, String)>),
+    Behind(Vec<(Backend, String)>),
 }
 
 async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left, PassError> {
@@ -69,7 +72,7 @@ async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left,
     let id = &resource.spec.tenant_id;
     context.writer.stop_workloads(&namespace, &observe::selector(id)).await?;
     let pods = observe::pod_count(&context.client, &namespace, id).await?;
-    if pods > 0 && since_deletion(resource) < PODS_DEADLINE {
+    if pods > 0 && since_deletion(resource, context) < PODS_DEADLINE {
         return Ok(Left::Waiting(format!("{pods} pods are ending")));
     }
     let mut failed = Vec::new();
@@ -82,7 +85,7 @@ async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left,
     }
     Ok(if failed.is_empty() {
         Left::Nothing
-    } else if since_deletion(resource) < DEADLINE {
+    } else if since_deletion(resource, context) < DEADLINE {
         let lines: Vec<_> = failed.iter().map(|(part, said)| format!("{part}: {said}")).collect();
         Left::Waiting(lines.join("; "))
     } else {
@@ -93,14 +96,18 @@ async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left,
 type Removed = Result<Vec<String>, String>;
 
 /// Removes or releases every part, all at the same time: a dead system must not use up the time of the others.
-async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(Part, Removed)> {
+async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(Backend, Removed)> {
     let name = &resource.spec.cell_ref.name;
     let cell = context.cell(name).and_then(|cell| Some((Cell::new(&cell).ok()?, cell)));
     let Some((cell, cell_resource)) = cell else {
         // A tenant that was never placed has nothing anywhere.
         let was_placed = resource.status.as_ref().is_some_and(|status| status.cell.is_some());
         let said = || Err(format!("MessengerCell {name} does not exist, so its backends are not known"));
-        return if was_placed { Part::ALL.map(|part| (part, said())).into() } else { Vec::new() };
+        return if was_placed {
+            Backend::ALL.iter().map(|part| (*part, said())).collect()
+        } else {
+            Vec::new()
+        };
     };
     let id = tenant_id(resource).expect("checked by the caller");
     let owner = Owner {
@@ -112,23 +119,23 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(Part,
     let one = |part| Removal { part, policy, cell: &cell_resource, context };
     let admins = &context.admins;
     let (kafka, store, database, identity, cache) = tokio::join!(
-        one(Part::Kafka).run(|login| admins.kafka(&cell, login), claim(&id)),
-        one(Part::Store).run(|login| admins.cql(&cell, login), claim(&id.keyspace())),
-        one(Part::Database).run(|login| admins.postgres(&cell, login), claim(&id.database())),
-        one(Part::Identity).run(|login| admins.keycloak(&cell, login), claim(&id.realm())),
-        one(Part::Cache).run(|login| admins.redis(&cell, login), claim(&id)),
+        one(Backend::Kafka).run(|login| admins.kafka(&cell, login), claim(&id)),
+        one(Backend::Cql).run(|login| admins.cql(&cell, login), claim(&id.keyspace())),
+        one(Backend::Postgres).run(|login| admins.postgres(&cell, login), claim(&id.database())),
+        one(Backend::Keycloak).run(|login| admins.keycloak(&cell, login), claim(&id.realm())),
+        one(Backend::Redis).run(|login| admins.redis(&cell, login), claim(&id)),
     );
     vec![
-        (Part::Kafka, kafka),
-        (Part::Store, store),
-        (Part::Database, database),
-        (Part::Identity, identity),
-        (Part::Cache, cache),
+        (Backend::Kafka, kafka),
+        (Backend::Cql, store),
+        (Backend::Postgres, database),
+        (Backend::Keycloak, identity),
+        (Backend::Redis, cache),
     ]
 }
 
 struct Removal<'a> {
-    part: Part,
+    part: Backend,
     policy: DeletionPolicy,
     cell: &'a crds::MessengerCell,
     context: &'a Context,
@@ -156,7 +163,7 @@ impl Removal<'_> {
 }
 
 /// Says what is left behind, where people look: at the tenant while it is there, and at its cell, which stays.
-async fn record_leftovers(resource: &MessengerTenant, parts: &[(Part, String)], context: &Context) {
+async fn record_leftovers(resource: &MessengerTenant, parts: &[(Backend, String)], context: &Context) {
     let id = &resource.spec.tenant_id;
     let lines: Vec<_> = parts.iter().map(|(part, said)| format!("{part} ({said})")).collect();
     let note = format!("tenant {id} was let go and is not cleaned up in: {}", lines.join("; "));
@@ -175,18 +182,19 @@ async fn report(resource: &MessengerTenant, message: String, context: &Context) 
     let generation = resource.metadata.generation;
     let outcome = Outcome::waiting(Reason::Terminating, message);
     let conditions =
-        conditions(&previous.conditions, &Outcomes::new(), &outcome, generation, Timestamp::now());
+        conditions(&previous.conditions, &Outcomes::new(), &outcome, generation, (context.now)());
     debug_assert!(conditions.iter().any(|condition| condition.type_ == ConditionType::Ready.as_str()));
     let status = TenantStatus { observed_generation: generation, conditions, ..previous.clone() };
     if status != previous {
         let version = context.writer.tenant_status(resource, &status).await?;
-        context.remember_status(resource, version, status);
+        context.memory.remember_status(resource, version, status);
     }
     Ok(())
 }
 
 /// Returns how long ago the deletion was asked for, by this machine's clock.
-fn since_deletion(resource: &MessengerTenant) -> Duration {
-    let asked_at = resource.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
-    Duration::try_from(Timestamp::now().duration_since(asked_at)).unwrap_or_default()
+fn since_deletion(resource: &MessengerTenant, context: &Context) -> Duration {
+    let now = (context.now)();
+    let asked_at = resource.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
+    Duration::try_from(now.duration_since(asked_at)).unwrap_or_default()
 }

@@ -1,24 +1,26 @@
 //! The backend part of one pass: all five systems at the same time, each with a condition of its own.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use catalog::Backend;
 
 use crds::{ConditionType, MessengerCell, MessengerTenant, Reason};
 use tracing::{info, warn};
 
 use super::{
-    Context,
     cell::admin_secret_name,
-    pass::{drift_repaired, is_established, reason_of, was_good},
+    context::{Context, Pass},
 };
 use crate::{
     apply::{Admin, Login, Mode, Settled, settle},
     backend::{BackendError, ChangeKind, Holder, System},
-    catalog::Part,
     desired, observe,
-    status::{Outcome, Outcomes},
+    previous::{is_established, reason_of, was_good},
+    status::Outcome,
     tenant::Tenant,
 };
 
@@ -26,40 +28,50 @@ use crate::{
 /// several nodes wait for agreement.
 const PART_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Brings every backend part to what is desired, all at the same time. Returns the tenant with its topics' ids.
-pub(super) async fn parts(
-    mut tenant: Tenant,
-    resource: &MessengerTenant,
-    cell: &MessengerCell,
-    mode: Mode,
-    context: &Context,
-) -> (Outcomes, Tenant) {
-    let one = |part| PartPass { part, tenant: &tenant, resource, cell, mode, context };
+/// How the backends are after their phase.
+pub(super) struct Backends {
+    pub outcomes: BTreeMap<Backend, Outcome>,
+    /// Ids of the tenant's topics, as recorded and as seen now.
+    pub topic_ids: BTreeMap<String, String>,
+}
+
+impl Backends {
+    /// Reports whether the tenant's part of a backend is as it should be.
+    pub(super) fn is_ready(&self, backend: Backend) -> bool {
+        self.outcomes.get(&backend).is_some_and(Outcome::is_good)
+    }
+}
+
+/// Brings every backend part to what is desired, all at the same time.
+pub(super) async fn parts(pass: Pass<'_>, tenant: &Tenant, cell: &MessengerCell) -> Backends {
+    let Pass { resource, mode, context } = pass;
+    let one = |part| PartPass { part, tenant, resource, cell, mode, context };
     let admins = &context.admins;
     let at = &tenant.cell;
     let (kafka, store, database, identity, cache) = tokio::join!(
-        one(Part::Kafka).run(|login| admins.kafka(at, login), desired::kafka(&tenant)),
-        one(Part::Store).run(|login| admins.cql(at, login), desired::cql(&tenant)),
-        one(Part::Database).run(|login| admins.postgres(at, login), desired::postgres(&tenant)),
-        one(Part::Identity).run(|login| admins.keycloak(at, login), desired::keycloak(&tenant)),
-        one(Part::Cache).run(|login| admins.redis(at, login), desired::redis(&tenant)),
+        one(Backend::Kafka).run(|login| admins.kafka(at, login), desired::kafka(tenant)),
+        one(Backend::Cql).run(|login| admins.cql(at, login), desired::cql(tenant)),
+        one(Backend::Postgres).run(|login| admins.postgres(at, login), desired::postgres(tenant)),
+        one(Backend::Keycloak).run(|login| admins.keycloak(at, login), desired::keycloak(tenant)),
+        one(Backend::Redis).run(|login| admins.redis(at, login), desired::redis(tenant)),
     );
     let outcomes = [
-        (ConditionType::KafkaReady, kafka.0),
-        (ConditionType::StoreReady, store.0),
-        (ConditionType::DatabaseReady, database.0),
-        (ConditionType::IdentityReady, identity.0),
-        (ConditionType::CacheReady, cache.0),
+        (Backend::Kafka, kafka.0),
+        (Backend::Cql, store.0),
+        (Backend::Postgres, database.0),
+        (Backend::Keycloak, identity.0),
+        (Backend::Redis, cache.0),
     ];
+    let mut topic_ids = tenant.recorded_topic_ids.clone();
     if let Some(settled) = kafka.1 {
-        tenant.topic_ids.extend(settled.observed.topic_ids());
+        topic_ids.extend(settled.observed.topic_ids());
     }
-    (outcomes.into(), tenant)
+    Backends { outcomes: outcomes.into(), topic_ids }
 }
 
 /// One backend part of one pass.
 struct PartPass<'a> {
-    part: Part,
+    part: Backend,
     tenant: &'a Tenant,
     resource: &'a MessengerTenant,
     cell: &'a MessengerCell,
@@ -81,7 +93,7 @@ impl PartPass<'_> {
             Ok(login) => login,
             Err(missing) => {
                 context.metrics.failed(part.as_str(), Reason::AdminSecretMissing.as_str());
-                return (Outcome::needs_person(Reason::AdminSecretMissing, missing), None);
+                return (Outcome::action_required(Reason::AdminSecretMissing, missing), None);
             }
         };
         let admin = admin(&login);
@@ -123,13 +135,13 @@ impl PartPass<'_> {
     async fn settled<O>(&self, settled: &Settled<O>) -> Outcome {
         let lines: Vec<_> = settled.changes.iter().map(|(_, line)| line.as_str()).collect();
         if self.mode == Mode::Look && !lines.is_empty() {
-            return Outcome::needs_person(Reason::Paused, format!("would {}", lines.join("; ")));
+            return Outcome::action_required(Reason::Paused, format!("would {}", lines.join("; ")));
         }
-        let was_good = was_good(self.resource, self.part.condition());
+        let was_good = was_good(self.resource, ConditionType::Backend(self.part));
         for (kind, line) in &settled.changes {
             let is_repair = *kind == ChangeKind::Repair;
             if was_good && is_established(self.resource) {
-                drift_repaired(self.resource, self.part.as_str(), line, self.context).await;
+                self.context.drift_repaired(self.resource, self.part.as_str(), line).await;
             } else {
                 info!(tenant = %self.tenant.id, part = %self.part, is_repair, "{}: {line}", self.part);
             }
@@ -139,7 +151,7 @@ impl PartPass<'_> {
                 "{}; it is left as it is, set the resource back to go on",
                 settled.blocked.join("; ")
             );
-            return Outcome::needs_person(Reason::ChangeBlocked, message);
+            return Outcome::action_required(Reason::ChangeBlocked, message);
         }
         Outcome::good(Reason::InSync, in_sync(self.part, self.tenant))
     }
@@ -177,40 +189,40 @@ impl PartPass<'_> {
             ),
         };
         context.metrics.failed(part.as_str(), reason.as_str());
-        if reason_of(self.resource, part.condition()) != Some(reason.as_str()) {
+        if reason_of(self.resource, ConditionType::Backend(part)) != Some(reason.as_str()) {
             warn!(tenant = %self.tenant.id, %part, %error, "{part} of {} failed: {error}", self.tenant.id);
         }
         let message = format!("{error}; {step}");
         if error.is_retryable() {
             Outcome::retry(reason, message)
         } else {
-            Outcome::needs_person(reason, message)
+            Outcome::action_required(reason, message)
         }
     }
 }
 
-fn system(part: Part) -> System {
+fn system(part: Backend) -> System {
     match part {
-        Part::Kafka => System::Kafka,
-        Part::Store => System::Cql,
-        Part::Database => System::Postgres,
-        Part::Identity => System::Keycloak,
-        Part::Cache => System::Redis,
+        Backend::Kafka => System::Kafka,
+        Backend::Cql => System::Cql,
+        Backend::Postgres => System::Postgres,
+        Backend::Keycloak => System::Keycloak,
+        Backend::Redis => System::Redis,
     }
 }
 
-fn in_sync(part: Part, tenant: &Tenant) -> String {
+fn in_sync(part: Backend, tenant: &Tenant) -> String {
     let id = &tenant.id;
     match part {
-        Part::Kafka => format!(
+        Backend::Kafka => format!(
             "topics {0}message.send, {0}message.delivered, {0}chat.events of {1} partitions; user {2}",
             id.kafka_prefix(),
             tenant.partitions,
             id.kafka_user()
         ),
-        Part::Store => format!("keyspace and role {}", id.keyspace()),
-        Part::Database => format!("database and role {}", id.database()),
-        Part::Identity => format!("realm {}", id.realm()),
-        Part::Cache => format!("user {} on keys {}*", id.cache_user(), id.cache_prefix()),
+        Backend::Cql => format!("keyspace and role {}", id.keyspace()),
+        Backend::Postgres => format!("database and role {}", id.database()),
+        Backend::Keycloak => format!("realm {}", id.realm()),
+        Backend::Redis => format!("user {} on keys {}*", id.cache_user(), id.cache_prefix()),
     }
 }

@@ -1,153 +1,147 @@
-//! One pass over a tenant.
+//! One pass over a tenant, read from top to bottom: place, access, observe, validate, Secrets, backends, children, probe,
+//! status. Each phase happens once and takes what the phases before it returned.
 
 use crds::{ConditionType, MessengerCell, MessengerTenant, Reason, TenantStatus};
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use tracing::{info, warn};
 
-use super::{Context, PassError, parts::parts, workloads::Workloads};
+use super::{
+    children::{Children, Converged},
+    context::{Context, Pass, PassError},
+    parts::{Backends, parts},
+    report::{report, report_refusal},
+};
 use crate::{
     apply::Mode,
-    catalog::Service,
     desired,
-    events::reference,
+    fleet::Member,
     observe::{self, Observed},
-    placement,
-    secrets::{TenantSecrets, random_credential},
+    placement, plan,
+    secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
-    tenant::{Cell, Tenant, hosts},
+    tenant::{Cell, Invalid, Tenant, hosts, tenant_id},
 };
 
-/// Looks at a tenant, does what can be done now, and reports. Answers when to come back.
+/// Looks at a tenant, does what can be done now, and reports. Returns when to come back.
 pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Result<Urgency, PassError> {
-    let all = context.tenants();
-    report_fleet(&all, context);
-
-    // Who may have the name and the place follows from the resources alone.
-    if let Some(rival) = placement::rival(resource, &all) {
-        return refuse(resource, context, conflict(resource, rival)).await;
-    }
-    let (cell_resource, cell) = match place(resource, &all, context) {
-        Ok(placed) => placed,
-        Err(outcome) => return unplaced(resource, context, outcome).await,
-    };
     let mode = if resource.spec.paused == Some(true) { Mode::Look } else { Mode::Act };
+    let pass = Pass { resource, mode, context };
+
+    let place = match place(pass) {
+        Ok(place) => place,
+        Err(refusal) => return refusal.report(pass).await,
+    };
     if mode == Mode::Act && !resource.finalizers().iter().any(|name| name == crds::FINALIZER) {
-        // Nothing is made anywhere before the finalizer stands: whatever happens next, it is cleaned up.
+        // Nothing is created anywhere before the finalizer stands: whatever happens next, it is cleaned up.
         context.writer.add_finalizer(resource).await?;
         return Ok(Urgency::Waiting);
     }
-
     if mode == Mode::Act && resource.status.is_none() {
-        // The first pass takes as long as a realm takes; people see that it began.
-        let outcomes = Outcomes::from([(ConditionType::Placed, assigned(&cell))]);
-        let ready = Outcome::waiting(Reason::Creating, "the backends are being set up");
-        let facts = TenantStatus { cell: Some(cell.name.clone()), ..TenantStatus::default() };
-        report(resource, facts, &outcomes, &ready, context).await?;
+        report_start(pass, &place).await?;
     }
-
-    // observe
-    if !open_secrets(resource, mode, context).await? {
+    if !open_secrets(pass).await? {
         return Ok(Urgency::Waiting);
     }
-    let namespace = resource.namespace().unwrap_or_default();
-    let mut observed = observe::children(&context.client, &namespace, &resource.spec.tenant_id).await?;
-    match observe::secrets(&context.client, &namespace, &resource.name_any(), &mut observed).await {
-        // The right to read Secrets was given a moment ago and has not reached every part of the API server.
-        Err(error)
-            if error.is_forbidden() && context.retries.is_young(&resource.uid().unwrap_or_default()) =>
-        {
-            return Ok(Urgency::Waiting);
-        }
-        read => read?,
-    }
-
-    // validate
-    let tenant = match validate(resource, &all, cell, &observed, context) {
+    let Some(observed) = observe(pass).await? else { return Ok(Urgency::Waiting) };
+    let tenant = match validate(pass, &place, &observed) {
         Ok(tenant) => tenant,
-        Err(outcome) => return refuse(resource, context, outcome).await,
+        Err(invalid) => return Refusal::invalid(&invalid).report(pass).await,
     };
-    let (tenant, lost_hosts) = tenant;
-
-    // desired, plan, apply: the Secrets first, or a password that was set somewhere could be lost with this process.
-    let wanted = desired::objects(&tenant, &context.config.images);
-    let foreign =
-        observe::unlabelled(&context.client, &namespace, &wanted, &tenant.uid, &mut observed).await?;
-    let mut children = Workloads::new(resource, mode, observed, foreign);
-    children.apply_secrets(&wanted, context).await?;
-    let (mut outcomes, tenant) = parts(tenant, resource, &cell_resource, mode, context).await;
-    outcomes.insert(ConditionType::Placed, assigned(&tenant.cell));
-    let wanted = desired::objects(&tenant, &context.config.images);
-    children.apply(&wanted, &outcomes, context).await?;
-    outcomes.insert(ConditionType::WorkloadsReady, children.outcome(&tenant, &outcomes, context).await?);
-    let routes = routes(&tenant, &children, &lost_hosts, &outcomes, context).await;
-    outcomes.insert(ConditionType::RoutesReady, routes);
-
-    // status
-    let mut ready = status::summary(&outcomes);
-    if mode == Mode::Look {
-        let message =
-            format!("spec.paused is true, nothing is written; set it to false to go on ({})", ready.message);
-        ready = Outcome::needs_person(Reason::Paused, message);
-    }
-    let facts = status::facts(&tenant, tenant.topic_ids.clone());
-    report(resource, facts, &outcomes, &ready, context).await?;
-    let kafka_is_good = outcomes.get(&ConditionType::KafkaReady).is_some_and(Outcome::is_good);
-    if tenant.accepts_kafka_loss && kafka_is_good && mode == Mode::Act {
-        context.writer.remove_consent(resource).await?;
-    }
-    Ok(ready.urgency)
+    let mut children = Children::new(pass, observed);
+    // Before the backends, or a password that was set somewhere could be lost with this process.
+    children.write_secrets(&tenant).await?;
+    let backends = parts(pass, &tenant, &place.resource).await;
+    let children = children.converge(&tenant, &backends).await?;
+    let routes = probe(pass, &tenant, &children).await;
+    report_all(pass, &tenant, &backends, children, routes).await
 }
 
-fn conflict(resource: &MessengerTenant, rival: &MessengerTenant) -> Outcome {
-    Outcome::needs_person(
-        Reason::ResourceConflict,
-        format!(
-            "tenantId {} belongs to the older MessengerTenant {}/{}; delete this resource or choose another tenantId",
-            resource.spec.tenant_id,
-            rival.namespace().unwrap_or_default(),
-            rival.name_any(),
-        ),
-    )
+/// Where a tenant lives.
+struct Place {
+    cell: Cell,
+    resource: MessengerCell,
 }
 
-/// Finds the tenant's cell and a place on it.
-fn place(
-    resource: &MessengerTenant,
-    all: &[MessengerTenant],
-    context: &Context,
-) -> Result<(MessengerCell, Cell), Outcome> {
+/// Why a pass ends before it looks at the parts.
+struct Refusal {
+    outcomes: Outcomes,
+    ready: Outcome,
+}
+
+impl Refusal {
+    /// It concerns the tenant as a whole.
+    fn whole(ready: Outcome) -> Self {
+        Self { outcomes: Outcomes::new(), ready }
+    }
+
+    fn invalid(invalid: &Invalid) -> Self {
+        Self::whole(Outcome::action_required(Reason::InvalidSpec, invalid.to_string()))
+    }
+
+    fn unplaced(outcome: Outcome) -> Self {
+        let outcomes = Outcomes::from([(ConditionType::Placed, outcome)]);
+        Self { ready: status::summary(&outcomes), outcomes }
+    }
+
+    async fn report(self, pass: Pass<'_>) -> Result<Urgency, PassError> {
+        report_refusal(pass.resource, &self.outcomes, &self.ready, pass.context).await
+    }
+}
+
+/// Finds the tenant's cell and a slot on it. Who gets the id and the slot follows from the resources alone.
+fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
+    let member = Member::of(resource);
+    let fleet = context.fleet();
+    if let Some(rival) = placement::rival(&member, &fleet) {
+        let message = format!(
+            "tenantId {} belongs to the older MessengerTenant {}; delete this resource or choose another tenantId",
+            member.tenant_id, rival.resource,
+        );
+        return Err(Refusal::whole(Outcome::action_required(Reason::ResourceConflict, message)));
+    }
     let name = &resource.spec.cell_ref.name;
     let Some(found) = context.cell(name) else {
         let message = format!(
             "MessengerCell {name} does not exist; create it or make a tenant with another spec.cellRef"
         );
-        return Err(Outcome::needs_person(Reason::CellNotFound, message));
+        return Err(Refusal::unplaced(Outcome::action_required(Reason::CellNotFound, message)));
     };
-    let cell = Cell::new(&found)
-        .map_err(|invalid| Outcome::needs_person(Reason::InvalidSpec, invalid.to_string()))?;
-    if !placement::is_placed(resource, all, cell.capacity) {
+    let cell = Cell::new(&found).map_err(|invalid| {
+        Refusal::unplaced(Outcome::action_required(Reason::InvalidSpec, invalid.to_string()))
+    })?;
+    if !placement::is_placed(&member, &fleet, cell.capacity) {
         let message = format!(
             "MessengerCell {name} is full ({} tenants); raise its spec.capacity.tenants or use another cell",
             cell.capacity
         );
-        // A place may become free without any change to this resource.
-        return Err(Outcome::retry(Reason::CapacityExhausted, message));
+        // A slot may become free without any change to this resource.
+        return Err(Refusal::unplaced(Outcome::retry(Reason::CapacityExhausted, message)));
     }
-    Ok((found, cell))
+    Ok(Place { cell, resource: found })
 }
 
 fn assigned(cell: &Cell) -> Outcome {
     Outcome::good(Reason::Assigned, format!("on cell {}", cell.name))
 }
 
-/// Makes sure that the operator may read the Secrets of the namespace. Answers false when it was only just allowed.
-async fn open_secrets(resource: &MessengerTenant, mode: Mode, context: &Context) -> Result<bool, PassError> {
+/// Reports that the first pass began: it takes as long as a realm takes, and an administrator is watching.
+async fn report_start(
+    Pass { resource, context, .. }: Pass<'_>,
+    Place { cell, .. }: &Place,
+) -> Result<(), PassError> {
+    let outcomes = Outcomes::from([(ConditionType::Placed, assigned(cell))]);
+    let ready = Outcome::waiting(Reason::Creating, "the backends are being set up");
+    let facts = TenantStatus { cell: Some(cell.name.clone()), ..TenantStatus::default() };
+    report(resource, facts, &outcomes, &ready, context).await?;
+    Ok(())
+}
+
+/// Makes sure that the operator may read the Secrets of the namespace. Returns false when it was only just allowed.
+async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<bool, PassError> {
     let binding = desired::secret_access(resource, &context.config.namespace);
     let namespace = resource.namespace().unwrap_or_default();
     let found = observe::object(&context.client, &namespace, &binding).await?;
     let found = found.map(|found| serde_json::to_value(found).expect("Kubernetes objects are plain data"));
-    let is_steady = found.is_some_and(|found| crate::plan::differences(&binding.manifest, &found).is_empty());
+    let is_steady = found.is_some_and(|found| plan::differences(&binding.manifest, &found).is_empty());
     if is_steady || mode == Mode::Look {
         return Ok(true);
     }
@@ -155,57 +149,59 @@ async fn open_secrets(resource: &MessengerTenant, mode: Mode, context: &Context)
     Ok(false)
 }
 
-fn validate(
-    resource: &MessengerTenant,
-    all: &[MessengerTenant],
-    cell: Cell,
-    observed: &Observed,
-    context: &Context,
-) -> Result<(Tenant, Vec<(crds::Host, String)>), Outcome> {
-    let invalid =
-        |invalid: crate::tenant::Invalid| Outcome::needs_person(Reason::InvalidSpec, invalid.to_string());
-    let id = crate::tenant::tenant_id(resource).map_err(invalid)?;
-    let asked = hosts(resource, &cell.domain).map_err(invalid)?;
-    let domain_of = |name: &str| context.cell(name).map(|cell| cell.spec.routing.domain);
-    let lost = placement::lost_hosts(resource, &asked, all, domain_of);
-    let found =
-        observe::credentials(&resource.name_any(), &resource.uid().unwrap_or_default(), &observed.children);
-    let secrets = TenantSecrets::complete(&id, &found, |_| random_credential());
-    let lost_hosts = lost.iter().map(|(host, _)| host.clone()).collect();
-    let tenant = Tenant::new(resource, cell, secrets, lost_hosts).map_err(invalid)?;
-    Ok((tenant, lost))
+/// Reads the tenant's namespace. Returns nothing while the right to read Secrets, given a moment ago, has not reached every
+/// part of the API server.
+async fn observe(Pass { resource, context, .. }: Pass<'_>) -> Result<Option<Observed>, PassError> {
+    match observe::children(&context.client, resource, context.watched_children(resource)).await {
+        Err(error)
+            if error.is_forbidden() && context.retries.is_young(&resource.uid().unwrap_or_default()) =>
+        {
+            Ok(None)
+        }
+        read => Ok(Some(read?)),
+    }
 }
 
-/// Proves that people reach every service.
-async fn routes(
-    tenant: &Tenant,
-    children: &Workloads<'_>,
-    lost_hosts: &[(crds::Host, String)],
-    outcomes: &Outcomes,
-    context: &Context,
-) -> Outcome {
-    if let Some(trouble) = children.route_trouble() {
-        return trouble;
+/// Checks everything that the later phases rely on.
+fn validate(
+    Pass { resource, context, .. }: Pass<'_>,
+    Place { cell, .. }: &Place,
+    observed: &Observed,
+) -> Result<Tenant, Invalid> {
+    let hosts = hosts(resource, &cell.domain)?;
+    let domain_of = |name: &str| context.cell(name).map(|cell| cell.spec.routing.domain);
+    let lost_hosts = placement::lost_hosts(&Member::of(resource), &hosts, &context.fleet(), domain_of);
+    let found = observe::credentials(&resource.name_any(), &observed.secrets);
+    let secrets = TenantSecrets::complete(&tenant_id(resource)?, &found, |_| (context.credential)());
+    Tenant::new(resource, cell.clone(), secrets, lost_hosts)
+}
+
+/// Proves that users reach every service.
+async fn probe(pass: Pass<'_>, tenant: &Tenant, children: &Converged) -> Outcome {
+    if let Some(problem) = &children.unroutable {
+        return problem.clone();
     }
-    if let Some((host, owner)) = lost_hosts.first() {
+    if let Some((host, owner)) = tenant.lost_hosts.first_key_value() {
         let message =
             format!("host {host} belongs to the older MessengerTenant {owner}; remove it from spec.hosts");
-        return Outcome::needs_person(Reason::HostConflict, message);
+        return Outcome::action_required(Reason::HostConflict, message);
     }
-    let workloads = &outcomes[&ConditionType::WorkloadsReady];
-    if !workloads.is_good() {
+    if !children.workloads.is_good() {
         let waiting = Outcome::waiting(Reason::DependencyNotReady, "waits for WorkloadsReady");
-        return Outcome { urgency: workloads.urgency, ..waiting };
+        return Outcome { urgency: children.workloads.urgency, ..waiting };
     }
-    let wrong = context.prober.probe(tenant).await;
-    match wrong.first() {
+    let wrong = pass.context.prober.probe(tenant).await;
+    match wrong.split_first() {
         None => {
             let hosts: Vec<_> = tenant.routed_hosts().map(|host| tenant.origin(host)).collect();
-            let message = format!("all {} services answer at {}", Service::ALL.len(), hosts.join(", "));
-            Outcome::good(Reason::Reachable, message)
+            let services = tenant.services().count();
+            Outcome::good(
+                Reason::Reachable,
+                format!("all {services} services answer at {}", hosts.join(", ")),
+            )
         }
-        Some(first) => {
-            let more = match wrong.len() - 1 {
+        Some((first, others)) => {
+            let more = match others.len() {
                 0 => String::new(),
                 more => format!(" (and {more} more)"),
             };
@@ -218,108 +214,33 @@ async fn routes(
     }
 }
 
-/// Reports something that concerns the tenant as a whole; the parts keep what they had.
-async fn refuse(resource: &MessengerTenant, context: &Context, ready: Outcome) -> Result<Urgency, PassError> {
-    let facts = resource.status.clone().unwrap_or_default();
-    report(resource, facts, &Outcomes::new(), &ready, context).await?;
-    Ok(ready.urgency)
-}
-
-async fn unplaced(
-    resource: &MessengerTenant,
-    context: &Context,
-    outcome: Outcome,
+/// Reports every part, and what the tenant as a whole is.
+async fn report_all(
+    Pass { resource, mode, context }: Pass<'_>,
+    tenant: &Tenant,
+    backends: &Backends,
+    children: Converged,
+    routes: Outcome,
 ) -> Result<Urgency, PassError> {
-    let outcomes = Outcomes::from([(ConditionType::Placed, outcome)]);
-    let ready = status::summary(&outcomes);
-    let facts = resource.status.clone().unwrap_or_default();
-    report(resource, facts, &outcomes, &ready, context).await?;
-    Ok(ready.urgency)
-}
-
-/// Writes the status when it says something new, and Events for what changed in it.
-async fn report(
-    resource: &MessengerTenant,
-    facts: TenantStatus,
-    outcomes: &Outcomes,
-    ready: &Outcome,
-    context: &Context,
-) -> Result<(), PassError> {
-    let previous = resource.status.clone().unwrap_or_default();
-    let generation = resource.metadata.generation;
-    let conditions = status::conditions(&previous.conditions, outcomes, ready, generation, Timestamp::now());
-    let status = TenantStatus { observed_generation: generation, conditions, ..facts };
-    if status == previous {
-        return Ok(());
+    let mut outcomes = Outcomes::from([
+        (ConditionType::Placed, assigned(&tenant.cell)),
+        (ConditionType::WorkloadsReady, children.workloads),
+        (ConditionType::RoutesReady, routes),
+    ]);
+    let of_backends = backends.outcomes.iter();
+    outcomes
+        .extend(of_backends.map(|(backend, outcome)| (ConditionType::Backend(*backend), outcome.clone())));
+    let mut ready = status::summary(&outcomes);
+    if mode == Mode::Look {
+        let message =
+            format!("spec.paused is true, nothing is written; set it to false to go on ({})", ready.message);
+        ready = Outcome::action_required(Reason::Paused, message);
     }
-    let version = context.writer.tenant_status(resource, &status).await?;
-    announce(resource, &status, outcomes, ready, context).await;
-    context.remember_status(resource, version, status);
-    Ok(())
-}
-
-/// Tells people what changed: the tenant became ready, or a part of it failed in a new way.
-async fn announce(
-    resource: &MessengerTenant,
-    status: &TenantStatus,
-    outcomes: &Outcomes,
-    ready: &Outcome,
-    context: &Context,
-) {
-    let object = reference(resource);
-    let all = outcomes.iter().map(|(part, outcome)| (*part, outcome)).chain([(ConditionType::Ready, ready)]);
-    for (part, outcome) in all {
-        let is_new = reason_of(resource, part) != Some(outcome.reason.as_str());
-        let is_consequence = outcome.reason == Reason::DependencyNotReady;
-        let is_failure = matches!(outcome.urgency, Urgency::Retry | Urgency::NeedsPerson) && !is_consequence;
-        // The summary repeats a part, unless there is none to repeat.
-        let is_summary = part == ConditionType::Ready;
-        if is_new && is_failure && (!is_summary || outcomes.is_empty()) {
-            context.events.warning(&object, outcome.reason, &format!("{part}: {}", outcome.message)).await;
-        }
+    let facts = status::facts(tenant, backends.topic_ids.clone());
+    let urgency = report(resource, facts, &outcomes, &ready, context).await?;
+    if tenant.accepts_kafka_loss && backends.is_ready(catalog::Backend::Kafka) && mode == Mode::Act {
+        // The consent was for one loss, not for the next one.
+        context.writer.remove_consent(resource).await?;
     }
-    if ready.is_good() && !was_good(resource, ConditionType::Ready) {
-        let web = status.endpoints.as_ref().map(|endpoints| endpoints.web.clone()).unwrap_or_default();
-        info!(tenant = %resource.spec.tenant_id, "tenant {} is ready at {web}", resource.spec.tenant_id);
-        context.events.normal(&object, Reason::AllReady, &format!("the tenant is ready at {web}")).await;
-    }
-}
-
-/// Records that something changed by hand was put back.
-pub(super) async fn drift_repaired(
-    resource: &MessengerTenant,
-    part: &'static str,
-    line: &str,
-    context: &Context,
-) {
-    warn!(tenant = %resource.spec.tenant_id, part, "repaired what was changed by hand: {line}");
-    context.metrics.repaired(part);
-    context.events.warning(&reference(resource), Reason::DriftRepaired, &format!("{part}: {line}")).await;
-}
-
-/// Says whether the last status was about this very spec: then what differs was changed by somebody else.
-pub(super) fn is_established(resource: &MessengerTenant) -> bool {
-    let observed = resource.status.as_ref().and_then(|status| status.observed_generation);
-    observed.is_some() && observed == resource.metadata.generation
-}
-
-fn condition(
-    resource: &MessengerTenant,
-    part: ConditionType,
-) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
-    resource.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == part.as_str())
-}
-
-pub(super) fn was_good(resource: &MessengerTenant, part: ConditionType) -> bool {
-    condition(resource, part).is_some_and(|condition| condition.status == "True")
-}
-
-pub(super) fn reason_of(resource: &MessengerTenant, part: ConditionType) -> Option<&str> {
-    condition(resource, part).map(|condition| condition.reason.as_str())
-}
-
-fn report_fleet(all: &[MessengerTenant], context: &Context) {
-    let ready = all.iter().filter(|tenant| was_good(tenant, ConditionType::Ready)).count();
-    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    context.metrics.set_tenants(count(ready), count(all.len() - ready));
+    Ok(urgency)
 }

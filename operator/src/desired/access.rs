@@ -3,16 +3,17 @@
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::{Resource, api::ObjectMeta};
 
-use super::{Kind, MANAGED_BY, Object};
+use super::object::{Kind, Object};
+use crate::config::OPERATOR_NAME;
 
 /// ClusterRole that is bound in a tenant's namespace. It comes with the chart.
-pub const TENANT_SECRETS_ROLE: &str = "posthouse-tenant-secrets";
+const TENANT_SECRETS_ROLE: &str = "posthouse-tenant-secrets";
 /// ServiceAccount the operator runs as.
 const SERVICE_ACCOUNT: &str = "posthouse-operator";
 
 /// Returns the RoleBinding that lets the operator into the Secrets of a tenant's namespace. The operator has no rights on
 /// Secrets anywhere else; what it was let into stands in the namespace for all to see.
-pub fn secret_access(resource: &crds::MessengerTenant, operator_namespace: &str) -> Object {
+pub(crate) fn secret_access(resource: &crds::MessengerTenant, operator_namespace: &str) -> Object {
     let name = resource.metadata.name.clone().unwrap_or_default();
     let binding = RoleBinding {
         metadata: ObjectMeta {
@@ -21,7 +22,7 @@ pub fn secret_access(resource: &crds::MessengerTenant, operator_namespace: &str)
             labels: Some(
                 [
                     ("app.kubernetes.io/instance".to_owned(), name),
-                    ("app.kubernetes.io/managed-by".to_owned(), MANAGED_BY.to_owned()),
+                    ("app.kubernetes.io/managed-by".to_owned(), OPERATOR_NAME.to_owned()),
                     ("app.kubernetes.io/part-of".to_owned(), "posthouse".to_owned()),
                 ]
                 .into(),
@@ -41,5 +42,5 @@ pub fn secret_access(resource: &crds::MessengerTenant, operator_namespace: &str)
             ..Default::default()
         }]),
     };
-    Object::new(Kind::RoleBinding, None, &binding)
+    Object::new(Kind::RoleBinding, &binding)
 }

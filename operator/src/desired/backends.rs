@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::{Retention, Secret, Topic};
 use crds::Registration;
 
 use crate::{
@@ -13,7 +14,6 @@ use crate::{
         postgres::PostgresDesired,
         redis::RedisDesired,
     },
-    catalog::{SecretKind, TOPICS},
     tenant::Tenant,
 };
 
@@ -21,9 +21,9 @@ use crate::{
 const POSTGRES_CONNECTIONS: i32 = 60;
 
 pub fn kafka(tenant: &Tenant) -> KafkaDesired {
-    let topics = TOPICS.iter().map(|topic| {
+    let topics = Topic::ALL.iter().map(|topic| {
         let mut configs = BTreeMap::new();
-        if topic.retained {
+        if topic.retention == Retention::Age {
             let retention_ms = tenant.retention.as_secs() * 1000;
             configs.insert("cleanup.policy".to_owned(), "delete".to_owned());
             configs.insert("retention.ms".to_owned(), retention_ms.to_string());
@@ -50,13 +50,13 @@ pub fn kafka(tenant: &Tenant) -> KafkaDesired {
     KafkaDesired {
         tenant: tenant.id.to_string(),
         owner: owner(tenant),
-        password: tenant.secrets.password(SecretKind::Kafka).clone(),
+        password: tenant.secrets.password(Secret::Kafka).clone(),
         topics: topics.collect(),
         quotas: named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
         recorded_topic_ids: if tenant.accepts_kafka_loss {
             BTreeMap::new()
         } else {
-            tenant.topic_ids.clone()
+            tenant.recorded_topic_ids.clone()
         },
     }
 }
@@ -65,7 +65,7 @@ pub fn cql(tenant: &Tenant) -> CqlDesired {
     CqlDesired {
         name: tenant.id.keyspace().to_string(),
         owner: owner(tenant),
-        password: tenant.secrets.password(SecretKind::Cql).clone(),
+        password: tenant.secrets.password(Secret::Cql).clone(),
         replication: [(tenant.cell.cql_datacenter.clone(), tenant.cell.cql_replication)].into(),
     }
 }
@@ -85,7 +85,7 @@ pub fn keycloak(tenant: &Tenant) -> KeycloakDesired {
         redirect_uris: origins.iter().map(|origin| format!("{origin}/*")).collect(),
         web_origins: origins,
         roles: Vec::new(),
-        auth_client_secret: tenant.secrets.password(SecretKind::Oidc).clone(),
+        auth_client_secret: tenant.secrets.password(Secret::Oidc).clone(),
     }
 }
 
@@ -93,7 +93,7 @@ pub fn postgres(tenant: &Tenant) -> PostgresDesired {
     PostgresDesired {
         name: tenant.id.database().to_string(),
         owner: owner(tenant),
-        password: tenant.secrets.password(SecretKind::Postgres).clone(),
+        password: tenant.secrets.password(Secret::Postgres).clone(),
         connection_limit: POSTGRES_CONNECTIONS,
     }
 }
@@ -102,7 +102,7 @@ pub fn redis(tenant: &Tenant) -> RedisDesired {
     RedisDesired {
         tenant: tenant.id.to_string(),
         owner: owner(tenant),
-        password: tenant.secrets.password(SecretKind::Redis).clone(),
+        password: tenant.secrets.password(Secret::Redis).clone(),
     }
 }
 

@@ -1,7 +1,10 @@
-//! Pods of a service.
+//! Pods of a workload.
 
 use std::collections::BTreeMap;
 
+use catalog::{
+    Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, Service, Setting, TOKEN_AUDIENCE,
+};
 use crds::ResourceAmounts;
 use k8s_openapi::{
     api::{
@@ -19,42 +22,49 @@ use k8s_openapi::{
     },
 };
 
-use super::{Kind, Object, labels, metadata, selector};
+use super::{
+    facts::Facts,
+    object::{Kind, Object, labels, metadata, selector},
+};
 use crate::{
-    catalog::{
-        DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, Needs, Part, Service, TERMINATION_GRACE_SECONDS,
-    },
     config::Images,
     tenant::Tenant,
+    workload::{COMPACT, DefaultResources, Workload},
 };
 
 /// Pods carry a digest of the Secrets they read: a new password starts new pods.
 const SECRETS_ANNOTATION: &str = "messenger.posthouse.dev/secrets";
 /// The user of distroless images that are made to run without root.
 const NONROOT: i64 = 65532;
+/// After this the kubelet kills: the drain, and as much again for a slow last answer.
+const TERMINATION_GRACE_SECONDS: i64 = 2 * DRAIN_SECONDS as i64;
 
-pub(super) fn service_account(tenant: &Tenant, service: Service) -> Object {
+pub(super) fn service_account(tenant: &Tenant, workload: &Workload) -> Object {
     let account = ServiceAccount {
-        metadata: metadata(tenant, tenant.child(service), Some(service)),
+        metadata: metadata(tenant, tenant.child(workload.name), Some(workload.name)),
         automount_service_account_token: Some(false),
         ..Default::default()
     };
-    Object::new(Kind::ServiceAccount, Some(service), &account)
+    Object::new(Kind::ServiceAccount, &account)
 }
 
-/// Returns the Deployment of a service, or nothing while a setting it needs is not known.
-pub(super) fn deployment(tenant: &Tenant, service: Service, images: &Images) -> Option<Object> {
-    let arguments = arguments(tenant, service)?;
-    let needs = service.needs();
-    let size = &tenant.sizes[&service];
+/// Returns the Deployment of a workload, or nothing while a setting it needs is not known.
+pub(super) fn deployment(
+    tenant: &Tenant,
+    workload: &Workload,
+    facts: &Facts,
+    images: &Images,
+) -> Option<Object> {
+    let arguments = arguments(tenant, workload, facts)?;
+    let replicas = workload.size.replicas;
     let init_containers =
-        needs.migrates.then(|| vec![container(tenant, service, images, "migrate", &arguments)]);
-    let mut main = container(tenant, service, images, "run", &arguments);
+        workload.migrates().then(|| vec![container(tenant, workload, images, "migrate", &arguments)]);
+    let mut main = container(tenant, workload, images, "run", &arguments);
     main.ports = Some(
         [("http", HTTP_PORT), ("grpc", GRPC_PORT), ("management", MANAGEMENT_PORT)]
             .map(|(name, port)| ContainerPort {
                 name: Some(name.to_owned()),
-                container_port: port,
+                container_port: port.into(),
                 protocol: Some("TCP".to_owned()),
                 ..Default::default()
             })
@@ -64,7 +74,7 @@ pub(super) fn deployment(tenant: &Tenant, service: Service, images: &Images) -> 
     main.readiness_probe = Some(probe("/readyz", 2, 3));
     main.liveness_probe = Some(probe("/livez", 10, 3));
     let pod = PodSpec {
-        service_account_name: Some(tenant.child(service)),
+        service_account_name: Some(tenant.child(workload.name)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         security_context: Some(PodSecurityContext {
@@ -78,17 +88,17 @@ pub(super) fn deployment(tenant: &Tenant, service: Service, images: &Images) -> 
             ..Default::default()
         }),
         termination_grace_period_seconds: Some(TERMINATION_GRACE_SECONDS),
-        topology_spread_constraints: (size.replicas > 1).then(|| vec![spread(tenant, service)]),
+        topology_spread_constraints: (replicas > 1).then(|| vec![spread(tenant, workload)]),
         init_containers,
         containers: vec![main],
         ..Default::default()
     };
     let deployment = Deployment {
-        metadata: metadata(tenant, tenant.child(service), Some(service)),
+        metadata: metadata(tenant, tenant.child(workload.name), Some(workload.name)),
         spec: Some(DeploymentSpec {
-            replicas: Some(size.replicas),
+            replicas: Some(replicas),
             revision_history_limit: Some(2),
-            selector: LabelSelector { match_labels: Some(selector(tenant, service)), ..Default::default() },
+            selector: LabelSelector { match_labels: Some(selector(tenant, workload)), ..Default::default() },
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),
                 rolling_update: Some(RollingUpdateDeployment {
@@ -98,9 +108,9 @@ pub(super) fn deployment(tenant: &Tenant, service: Service, images: &Images) -> 
             }),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(labels(tenant, Some(service))),
+                    labels: Some(labels(tenant, Some(workload.name))),
                     annotations: Some(
-                        [(SECRETS_ANNOTATION.to_owned(), tenant.secrets.digest(needs.secrets))].into(),
+                        [(SECRETS_ANNOTATION.to_owned(), tenant.secrets.digest(&workload.secrets()))].into(),
                     ),
                     ..Default::default()
                 }),
@@ -110,14 +120,33 @@ pub(super) fn deployment(tenant: &Tenant, service: Service, images: &Images) -> 
         }),
         ..Default::default()
     };
-    Some(Object::new(Kind::Deployment, Some(service), &deployment))
+    Some(Object::new(Kind::Deployment, &deployment))
 }
 
-/// Returns the arguments of a service: its plain settings. Nothing in them is secret. `None` while one is not known.
-pub fn arguments(tenant: &Tenant, service: Service) -> Option<Vec<String>> {
-    let cell = &tenant.cell;
-    let needs = service.needs();
-    let mut arguments = vec![
+/// Returns the arguments of a workload: the plain settings of its services. Nothing in them is secret. `None` while one is
+/// not known.
+pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> Option<Vec<String>> {
+    let mut arguments = Vec::new();
+    if workload.name == COMPACT {
+        let names: Vec<_> = workload.services.iter().map(|service| service.as_str()).collect();
+        arguments.push(("--services".to_owned(), names.join(",")));
+    }
+    arguments.extend(process_arguments(tenant));
+    for backend in Backend::ALL.iter().filter(|backend| workload.backends().contains(backend)) {
+        arguments.extend(backend_arguments(tenant, *backend));
+    }
+    for peer in workload.peers() {
+        arguments.push((peer.peer_flag(), peer_url(tenant, peer)?));
+    }
+    for setting in workload.settings() {
+        arguments.push((setting.flag().to_owned(), setting_value(tenant, facts, setting)?));
+    }
+    Some(arguments.into_iter().flat_map(|(flag, value)| [flag, value]).collect())
+}
+
+/// Returns what every process is told.
+fn process_arguments(tenant: &Tenant) -> impl Iterator<Item = (String, String)> {
+    named([
         ("--tenant", tenant.id.to_string()),
         ("--http-addr", format!("0.0.0.0:{HTTP_PORT}")),
         ("--grpc-addr", format!("0.0.0.0:{GRPC_PORT}")),
@@ -125,79 +154,76 @@ pub fn arguments(tenant: &Tenant, service: Service) -> Option<Vec<String>> {
         ("--log-format", "json".to_owned()),
         ("--drain-seconds", DRAIN_SECONDS.to_string()),
         ("--oidc-issuer", tenant.issuer()),
-        ("--oidc-audience", "messenger".to_owned()),
-    ];
-    if needs.parts.contains(&Part::Kafka) {
-        arguments.push(("--kafka-bootstrap-servers", cell.kafka_bootstrap_servers.clone()));
-        arguments.push(("--kafka-security-protocol", "sasl_plaintext".to_owned()));
-    }
-    if needs.parts.contains(&Part::Store) {
-        let flavor = match cell.cql_flavor {
-            crds::CqlFlavor::Scylla => "scylla",
-            crds::CqlFlavor::Cassandra => "cassandra",
-        };
-        arguments.push(("--cql-contact-points", cell.cql_contact_points.join(",")));
-        arguments.push(("--cql-keyspace", tenant.id.keyspace().to_string()));
-        arguments.push(("--cql-flavor", flavor.to_owned()));
-    }
-    if needs.parts.contains(&Part::Database) {
-        arguments.push(("--postgres-host", cell.postgres_host.clone()));
-        arguments.push(("--postgres-port", cell.postgres_port.to_string()));
-        arguments.push(("--postgres-database", tenant.id.database().to_string()));
-    }
-    if needs.parts.contains(&Part::Cache) {
-        arguments.push(("--redis-addr", format!("{}:{}", cell.redis_host, cell.redis_port)));
-    }
-    for peer in needs.peers {
-        let url = format!("http://{}:{GRPC_PORT}", tenant.child(peer));
-        arguments.push((peer_flag(*peer), url));
-    }
-    match service {
-        Service::Auth => {
-            arguments.push(("--keycloak-url", cell.keycloak_url.as_str().trim_end_matches('/').to_owned()));
-            arguments.push(("--realm", tenant.id.realm().to_string()));
-            let registration = match tenant.registration {
-                crds::Registration::Open => "open",
-                crds::Registration::InviteOnly => "invite-only",
-            };
-            arguments.push(("--registration", registration.to_owned()));
-        }
-        Service::Message => {
-            arguments.push(("--send-topic-generation", tenant.send_topic_generation()?.to_owned()));
-        }
-        Service::Gateway | Service::User | Service::Chat => {}
-    }
-    Some(arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect())
+        ("--oidc-audience", TOKEN_AUDIENCE.to_owned()),
+    ])
 }
 
-/// Returns the environment of a service: variable, then Secret and key it comes from.
-pub fn environment(tenant: &Tenant, service: Service) -> Vec<(&'static str, String, &'static str)> {
-    let secrets = service.needs().secrets.iter();
+/// Returns what a process is told of a backend.
+fn backend_arguments(tenant: &Tenant, backend: Backend) -> Vec<(String, String)> {
+    let cell = &tenant.cell;
+    match backend {
+        Backend::Kafka => named([
+            ("--kafka-bootstrap-servers", cell.kafka_bootstrap_servers.clone()),
+            ("--kafka-security-protocol", "sasl_plaintext".to_owned()),
+        ])
+        .collect(),
+        Backend::Cql => named([
+            ("--cql-contact-points", cell.cql_contact_points.join(",")),
+            ("--cql-keyspace", tenant.id.keyspace().to_string()),
+            ("--cql-flavor", cell.cql_flavor.as_str().to_owned()),
+        ])
+        .collect(),
+        Backend::Postgres => named([
+            ("--postgres-host", cell.postgres_host.clone()),
+            ("--postgres-port", cell.postgres_port.to_string()),
+            ("--postgres-database", tenant.id.database().to_string()),
+        ])
+        .collect(),
+        // Its public keys are found through the issuer.
+        Backend::Keycloak => Vec::new(),
+        Backend::Redis => {
+            named([("--redis-addr", format!("{}:{}", cell.redis_host, cell.redis_port))]).collect()
+        }
+    }
+}
+
+/// Returns the value of a setting that follows from the tenant, or nothing while it is not known.
+fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<String> {
+    match setting {
+        Setting::KeycloakUrl => Some(tenant.cell.keycloak_url.as_str().trim_end_matches('/').to_owned()),
+        Setting::Realm => Some(tenant.id.realm().to_string()),
+        Setting::Registration => Some(tenant.registration.as_str().to_owned()),
+        Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
+    }
+}
+
+/// Returns where the gRPC API of a service is, or nothing when no workload runs it.
+fn peer_url(tenant: &Tenant, peer: Service) -> Option<String> {
+    let workload = tenant.workload_of(peer)?;
+    Some(format!("http://{}:{GRPC_PORT}", tenant.child(workload.name)))
+}
+
+fn named<const N: usize>(arguments: [(&str, String); N]) -> impl Iterator<Item = (String, String)> {
+    arguments.map(|(flag, value)| (flag.to_owned(), value)).into_iter()
+}
+
+/// Returns the environment of a workload: variable, then Secret and key it comes from.
+pub(crate) fn environment(tenant: &Tenant, workload: &Workload) -> Vec<(&'static str, String, &'static str)> {
+    let secrets = workload.secrets().into_iter();
     secrets
-        .flat_map(|kind| {
-            kind.env().iter().map(|(variable, key)| (*variable, tenant.child(kind.suffix()), *key))
-        })
+        .flat_map(|secret| secret.entry().keys.iter().map(move |key| (secret, key)))
+        .map(|(secret, key)| (key.variable, tenant.child(secret), key.key))
         .collect()
-}
-
-fn peer_flag(peer: Service) -> &'static str {
-    match peer {
-        Service::Gateway => "--gateway-grpc",
-        Service::Auth => "--auth-grpc",
-        Service::User => "--user-grpc",
-        Service::Chat => "--chat-grpc",
-        Service::Message => "--message-grpc",
-    }
 }
 
 fn container(
     tenant: &Tenant,
-    service: Service,
+    workload: &Workload,
     images: &Images,
     verb: &str,
     arguments: &[String],
 ) -> Container {
-    let env = environment(tenant, service).into_iter().map(|(variable, secret, key)| EnvVar {
+    let env = environment(tenant, workload).into_iter().map(|(variable, secret, key)| EnvVar {
         name: variable.to_owned(),
         value_from: Some(EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
@@ -209,14 +235,14 @@ fn container(
         }),
         ..Default::default()
     });
-    let name = if verb == "run" { service.as_str() } else { verb };
+    let name = if verb == "run" { workload.name } else { verb };
     Container {
         name: name.to_owned(),
-        image: Some(format!("{}/{service}:{}", images.repository, images.tag)),
+        image: Some(format!("{}/{}:{}", images.repository, workload.name, images.tag)),
         image_pull_policy: Some(images.pull_policy.as_str().to_owned()),
         args: Some([&[verb.to_owned()], arguments].concat()),
         env: Some(env.collect()),
-        resources: Some(resources(tenant, service)),
+        resources: Some(resources(workload)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
@@ -227,10 +253,10 @@ fn container(
     }
 }
 
-/// The tenant's amounts, and the service's defaults where it names none.
-fn resources(tenant: &Tenant, service: Service) -> ResourceRequirements {
-    let Needs { cpu_request, memory_request, memory_limit, .. } = service.needs();
-    let wanted = &tenant.sizes[&service].resources;
+/// Returns the tenant's amounts, and the workload's defaults where it names none.
+fn resources(workload: &Workload) -> ResourceRequirements {
+    let DefaultResources { cpu_request, memory_request, memory_limit } = workload.default_resources();
+    let wanted = &workload.size.resources;
     let named = |amounts: &Option<ResourceAmounts>| amounts.as_ref().map(ResourceAmounts::quantities);
     let with_defaults = |amounts: Option<BTreeMap<String, Quantity>>, defaults: &[(&str, &str)]| {
         let mut amounts = amounts.unwrap_or_default();
@@ -250,7 +276,7 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::Int(MANAGEMENT_PORT),
+            port: IntOrString::Int(MANAGEMENT_PORT.into()),
             scheme: Some("HTTP".to_owned()),
             ..Default::default()
         }),
@@ -262,13 +288,13 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
     }
 }
 
-fn spread(tenant: &Tenant, service: Service) -> TopologySpreadConstraint {
+fn spread(tenant: &Tenant, workload: &Workload) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         max_skew: 1,
         topology_key: "kubernetes.io/hostname".to_owned(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         label_selector: Some(LabelSelector {
-            match_labels: Some(selector(tenant, service)),
+            match_labels: Some(selector(tenant, workload)),
             ..Default::default()
         }),
         ..Default::default()

@@ -1,5 +1,6 @@
 //! How pods of a tenant are reached.
 
+use catalog::{GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT};
 use k8s_openapi::{
     api::{
         core::v1::{Service, ServicePort, ServiceSpec},
@@ -10,37 +11,37 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
-use super::{Kind, Object, metadata, selector};
-use crate::{
-    catalog::{self, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT},
-    tenant::Tenant,
-};
+use super::object::{Kind, Object, metadata, selector};
+use crate::{tenant::Tenant, workload::Workload};
+
+/// End of the policy's name.
+pub(super) const POLICY: &str = "default-deny";
 
 /// A namespace with this label may read the metrics of a tenant's pods.
 const SCRAPER_LABEL: &str = "messenger.posthouse.dev/metrics";
 
-pub(super) fn service(tenant: &Tenant, service: catalog::Service) -> Object {
-    let port = |name: &str, port, target| ServicePort {
+pub(super) fn service(tenant: &Tenant, workload: &Workload) -> Object {
+    let port = |name: &str, port: u16, target: u16| ServicePort {
         name: Some(name.to_owned()),
-        port,
-        target_port: Some(IntOrString::Int(target)),
+        port: port.into(),
+        target_port: Some(IntOrString::Int(target.into())),
         protocol: Some("TCP".to_owned()),
         ..Default::default()
     };
     let object = Service {
-        metadata: metadata(tenant, tenant.child(service), Some(service)),
+        metadata: metadata(tenant, tenant.child(workload.name), Some(workload.name)),
         spec: Some(ServiceSpec {
-            selector: Some(selector(tenant, service)),
+            selector: Some(selector(tenant, workload)),
             ports: Some(vec![port("http", 80, HTTP_PORT), port("grpc", GRPC_PORT, GRPC_PORT)]),
             type_: Some("ClusterIP".to_owned()),
             ..Default::default()
         }),
         ..Default::default()
     };
-    Object::new(Kind::Service, Some(service), &object)
+    Object::new(Kind::Service, &object)
 }
 
-/// Returns the policy that closes the tenant's pods to everybody but the tenant's own pods. Two doors stay open: public
+/// Returns the policy that closes the tenant's pods to everybody but the tenant's own pods. Two ports stay open: public
 /// HTTP, for Traefik in whatever namespace it runs, and metrics, for namespaces that carry the label above. It needs a
 /// network plug-in that enforces policies; the bridge plug-in of the local cluster does not.
 pub(super) fn policy(tenant: &Tenant) -> Object {
@@ -48,8 +49,8 @@ pub(super) fn policy(tenant: &Tenant) -> Object {
         match_labels: Some([(crds::TENANT_LABEL.to_owned(), tenant.id.to_string())].into()),
         ..Default::default()
     };
-    let port = |port| NetworkPolicyPort {
-        port: Some(IntOrString::Int(port)),
+    let port = |port: u16| NetworkPolicyPort {
+        port: Some(IntOrString::Int(port.into())),
         protocol: Some("TCP".to_owned()),
         ..Default::default()
     };
@@ -61,7 +62,7 @@ pub(super) fn policy(tenant: &Tenant) -> Object {
         ..Default::default()
     };
     let policy = NetworkPolicy {
-        metadata: metadata(tenant, tenant.child("default-deny"), None),
+        metadata: metadata(tenant, tenant.child(POLICY), None),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(own_pods.clone()),
             policy_types: Some(vec!["Ingress".to_owned()]),
@@ -82,5 +83,5 @@ pub(super) fn policy(tenant: &Tenant) -> Object {
             ..Default::default()
         }),
     };
-    Object::new(Kind::NetworkPolicy, None, &policy)
+    Object::new(Kind::NetworkPolicy, &policy)
 }

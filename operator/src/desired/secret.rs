@@ -3,14 +3,15 @@
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use secrecy::ExposeSecret;
 
-use super::{Kind, Object, metadata};
-use crate::{catalog::SecretKind, tenant::Tenant};
+use super::object::{Kind, Object, metadata};
+use crate::tenant::Tenant;
 
-pub(super) fn secrets(tenant: &Tenant) -> Vec<Object> {
-    SecretKind::ALL.into_iter().map(|kind| secret(tenant, kind)).collect()
+/// Returns the Secrets of a tenant.
+pub(crate) fn secrets(tenant: &Tenant) -> Vec<Object> {
+    catalog::Secret::ALL.iter().map(|kind| secret(tenant, *kind)).collect()
 }
 
-fn secret(tenant: &Tenant, kind: SecretKind) -> Object {
+fn secret(tenant: &Tenant, kind: catalog::Secret) -> Object {
     let data = tenant
         .secrets
         .data(kind)
@@ -18,10 +19,10 @@ fn secret(tenant: &Tenant, kind: SecretKind) -> Object {
         .map(|(key, value)| (key.clone(), ByteString(value.expose_secret().as_bytes().to_vec())))
         .collect();
     let secret = Secret {
-        metadata: metadata(tenant, tenant.child(kind.suffix()), None),
+        metadata: metadata(tenant, tenant.child(kind), None),
         type_: Some("Opaque".to_owned()),
         data: Some(data),
         ..Default::default()
     };
-    Object::new(Kind::Secret, None, &secret)
+    Object::new(Kind::Secret, &secret)
 }

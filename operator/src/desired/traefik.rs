@@ -1,56 +1,22 @@
-//! Routes, as Traefik's own resources. Only the fields we set are typed; Traefik's CRDs check the rest.
+//! Routes of a tenant, for Traefik.
 
-use kube::CustomResource;
-use serde::{Deserialize, Serialize};
+use catalog::Service;
+use crds::Scheme;
+use kube::core::DynamicObject;
 use serde_json::json;
 
-use super::{Kind, Object, metadata};
-use crate::{catalog, tenant::Tenant};
-use crds::Scheme;
-
-/// Routes of one service.
-#[derive(CustomResource, Clone, Debug, Serialize, Deserialize)]
-#[kube(group = "traefik.io", version = "v1alpha1", kind = "IngressRoute", namespaced, schema = "disabled")]
-pub struct IngressRouteSpec {
-    pub routes: Vec<Route>,
-    /// Present, even when empty, means TLS with what the entry point has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<serde_json::Value>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Route {
-    #[serde(rename = "match")]
-    pub rule: String,
-    pub kind: String,
-    pub middlewares: Vec<MiddlewareRef>,
-    pub services: Vec<ServiceRef>,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct MiddlewareRef {
-    pub name: String,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ServiceRef {
-    pub name: String,
-    pub port: i32,
-}
-
-/// What happens to a request on its way.
-#[derive(CustomResource, Clone, Debug, Serialize, Deserialize)]
-#[kube(group = "traefik.io", version = "v1alpha1", kind = "Middleware", namespaced, schema = "disabled")]
-#[serde(rename_all = "camelCase")]
-pub struct MiddlewareSpec {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate_limit: Option<serde_json::Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub headers: Option<serde_json::Value>,
-}
+use super::{
+    object::{Kind, Object, metadata},
+    traefik_types::{
+        IngressRoute, IngressRouteSpec, Middleware, MiddlewareRef, MiddlewareSpec, Route, ServiceRef,
+    },
+};
+use crate::tenant::Tenant;
 
 const RATE_LIMIT: &str = "rate-limit";
 const HEADERS: &str = "headers";
+/// What every request passes, in this order; each is a child of its own.
+pub(super) const MIDDLEWARES: [&str; 2] = [RATE_LIMIT, HEADERS];
 
 pub(super) fn middlewares(tenant: &Tenant) -> Vec<Object> {
     let limit = tenant.rate_limit;
@@ -71,31 +37,36 @@ pub(super) fn middlewares(tenant: &Tenant) -> Vec<Object> {
         .map(|(suffix, spec)| {
             let mut middleware = Middleware::new("", spec);
             middleware.metadata = metadata(tenant, tenant.child(suffix), None);
-            Object::new(Kind::Middleware, None, &middleware)
+            Object::new(Kind::Middleware, &middleware)
         })
         .collect()
 }
 
-/// Returns the route of a service, or nothing when every host of the tenant belongs to somebody else.
-pub(super) fn ingress_route(tenant: &Tenant, service: catalog::Service) -> Option<Object> {
+/// Returns the route of a service, or nothing when every host of the tenant belongs to somebody else. It leads to `target`, a
+/// Kubernetes Service.
+pub(super) fn ingress_route(tenant: &Tenant, service: Service, target: String) -> Option<Object> {
     let hosts: Vec<_> = tenant.routed_hosts().map(|host| format!("Host(`{host}`)")).collect();
     if hosts.is_empty() {
         return None;
     }
-    let needs = service.needs();
-    let prefixes = needs.path_prefixes.iter().map(|prefix| format!("PathPrefix(`{prefix}`)"));
-    let paths: Vec<_> = prefixes.chain(needs.paths.iter().map(|path| format!("Path(`{path}`)"))).collect();
+    let prefixes = service.prefixes().map(|prefix| format!("PathPrefix(`{prefix}`)"));
+    let paths: Vec<_> = prefixes.chain(service.paths.iter().map(|path| format!("Path(`{path}`)"))).collect();
     let route = Route {
         rule: format!("({}) && ({})", hosts.join(" || "), paths.join(" || ")),
         kind: "Rule".to_owned(),
-        middlewares: [RATE_LIMIT, HEADERS].map(|suffix| MiddlewareRef { name: tenant.child(suffix) }).into(),
-        services: vec![ServiceRef { name: tenant.child(service), port: 80 }],
+        middlewares: MIDDLEWARES.map(|suffix| MiddlewareRef { name: tenant.child(suffix) }).into(),
+        services: vec![ServiceRef { name: target, port: 80 }],
     };
     let tls = match tenant.cell.scheme {
         Scheme::Http => None,
         Scheme::Https => Some(json!({})),
     };
     let mut object = IngressRoute::new("", IngressRouteSpec { routes: vec![route], tls });
-    object.metadata = metadata(tenant, tenant.child(service), Some(service));
-    Some(Object::new(Kind::IngressRoute, Some(service), &object))
+    object.metadata = metadata(tenant, tenant.child(service), Some(service.as_str()));
+    Some(Object::new(Kind::IngressRoute, &object))
+}
+
+/// Returns the Kubernetes Service that a live route leads to.
+pub(crate) fn route_target(route: &DynamicObject) -> Option<&str> {
+    route.data["spec"]["routes"][0]["services"][0]["name"].as_str()
 }

@@ -1,23 +1,19 @@
-//! Asks every service through the front door. Traefik's routes have no status: only an answer proves one.
+//! Requests every service through Traefik. Its routes have no status: only an answer proves one.
 
 use std::time::Duration;
 
+use catalog::{Service, TENANT_HEADER};
 use crds::{Host, Scheme};
 use futures_util::future::join_all;
 
-use crate::{
-    catalog::Service,
-    tenant::{Cell, Tenant},
-};
+use crate::tenant::{Cell, Tenant};
 
-/// A service that answers later is no good to people either.
+/// A service that answers later is no good to users either.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Every answer of a tenant's service carries its id, so that a route to somebody else's service is no success.
-const TENANT_HEADER: &str = "x-posthouse-tenant";
 
 /// What is wrong with a route.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     #[error("{service} at {url} did not answer: {detail}")]
     NoAnswer { service: Service, url: String, detail: String },
     #[error("{service} at {url} answered {status}")]
@@ -26,8 +22,8 @@ pub enum ProbeError {
     WrongTenant { service: Service, url: String, tenant: String },
 }
 
-/// Probes routes. Keeps its connections to plain front doors.
-pub struct Prober {
+/// Probes routes. Keeps its connections to entry points without TLS.
+pub(crate) struct Prober {
     plain: reqwest::Client,
 }
 
@@ -36,18 +32,19 @@ impl Prober {
         Ok(Self { plain: builder().build()? })
     }
 
-    /// Asks every service at the main host, and the gateway at the others. Answers what is wrong.
+    /// Requests every service at the main host, and the first one at the others. Returns what is wrong.
     pub async fn probe(&self, tenant: &Tenant) -> Vec<ProbeError> {
         let hosts: Vec<_> = tenant.routed_hosts().collect();
         let Some((main, others)) = hosts.split_first() else { return Vec::new() };
-        let all = Service::ALL.into_iter().map(|service| (*main, service));
-        let all = all.chain(others.iter().map(|host| (*host, Service::Gateway)));
+        let all = tenant.services().map(|service| (*main, service));
+        let all = all
+            .chain(others.iter().flat_map(|host| tenant.services().take(1).map(|service| (*host, service))));
         let answers = join_all(all.map(|(host, service)| self.ask(tenant, host, service))).await;
         answers.into_iter().filter_map(Result::err).collect()
     }
 
     async fn ask(&self, tenant: &Tenant, host: &Host, service: Service) -> Result<(), ProbeError> {
-        let path = service.needs().probe_path;
+        let path = service.probe_path();
         let url = format!("{}{path}", tenant.origin(host));
         let no_answer = |detail: String| ProbeError::NoAnswer { service, url: url.clone(), detail };
         let request = match tenant.cell.scheme {
@@ -75,8 +72,7 @@ impl Prober {
     }
 }
 
-/// Returns a client that finds `host` at the cell's front door, so that name and certificate are checked as people's
-/// browsers do.
+/// Returns a client that finds `host` at the cell's probe address, so that name and certificate are checked as browsers do.
 async fn secure(cell: &Cell, host: &Host) -> Result<reqwest::Client, String> {
     let addresses = tokio::net::lookup_host(&cell.probe_address).await.map_err(|error| error.to_string())?;
     let addresses: Vec<_> = addresses.collect();
@@ -91,7 +87,7 @@ fn builder() -> reqwest::ClientBuilder {
         .pool_idle_timeout(Duration::from_secs(15))
 }
 
-/// The last cause is what a person needs: "connection refused".
+/// Returns the last cause, which is the one that helps: "connection refused".
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {

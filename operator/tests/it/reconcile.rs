@@ -4,19 +4,21 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, http::HeaderMap, response::IntoResponse};
+use catalog::{Backend, Service, Topic};
 use clap::Parser;
 use crds::{MessengerCell, MessengerTenant};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Secret, Service},
+    core::v1::{self as k8s, Secret, ServiceAccount},
     events::v1::Event,
 };
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use operator::{apply::Writer, config::Config, controller, events::Events, leader::Fence, metrics::Metrics};
+use operator::{config::Config, controller, leader::Fence, metrics::Metrics};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api_server::ApiServer;
@@ -29,7 +31,7 @@ const NOWHERE: &str = "127.0.0.1:9";
 struct Operator {
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+    task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Operator {
@@ -37,12 +39,10 @@ impl Operator {
         let arguments = ["operator", "--namespace", SYSTEM, "--image-tag", "test", "--drift-seconds", "5"];
         let config = Config::try_parse_from(arguments).expect("arguments");
         let metrics = Arc::new(Metrics::default());
-        let fence = Fence::always_open();
-        let client = server.client.clone();
-        let writer = Writer { client: client.clone(), fence: fence.clone(), metrics: metrics.clone() };
-        let events = Events::new(client.clone(), "test", fence, metrics.clone());
+        let (client, fence) = (server.client.clone(), Fence::always_open());
         let shutdown = CancellationToken::new();
-        let run = controller::run(client, config, writer, metrics.clone(), events, shutdown.clone());
+        let (counted, ended) = (metrics.clone(), shutdown.clone());
+        let run = async move { controller::run(client, config, "test", fence, counted, ended).await };
         Self { metrics, shutdown, task: tokio::spawn(run) }
     }
 
@@ -354,8 +354,8 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     let available = tokio::spawn(make_deployments_available(deployments.clone()));
 
     let began = std::time::Instant::now();
-    for part in ["KafkaReady", "StoreReady", "DatabaseReady", "IdentityReady", "CacheReady"] {
-        said(&server, namespace, "it", part, "True", "InSync").await;
+    for backend in Backend::ALL {
+        said(&server, namespace, "it", backend.condition, "True", "InSync").await;
     }
     said(&server, namespace, "it", "WorkloadsReady", "True", "Available").await;
     said(&server, namespace, "it", "RoutesReady", "True", "Reachable").await;
@@ -364,7 +364,7 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     let status = tenant.status.expect("a status");
     assert_eq!(status.observed_generation, tenant.metadata.generation);
     assert_eq!(status.hosts, Some(vec![format!("{id}.it.localhost")]));
-    assert!(status.kafka.is_some_and(|kafka| kafka.topics.len() == 3));
+    assert!(status.kafka.is_some_and(|kafka| kafka.topics.len() == Topic::ALL.len()));
     eprintln!("ready after {:?}", began.elapsed());
 
     // Steady: passes go on (every 5 s here) and write nothing.
@@ -386,7 +386,7 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
         (image == "posthouse/chat:test").then_some(())
     };
     eventually("the image is put back", SOON, repaired).await;
-    let services: Api<Service> = Api::namespaced(server.client.clone(), namespace);
+    let services: Api<k8s::Service> = Api::namespaced(server.client.clone(), namespace);
     services.delete("it-user", &DeleteParams::default()).await.expect("deleted");
     let back = || async { services.get_opt("it-user").await.expect("an answer").map(|_| ()) };
     eventually("the Service is back", SOON, back).await;
@@ -406,6 +406,12 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
         eventually(&format!("an Event about {expected:?}"), SOON, told).await;
     }
 
+    // Another topology: the old pods serve until the new ones are available, and then nothing of them is left.
+    let services = Service::ALL.iter().map(|service| service.as_str()).collect::<Vec<_>>();
+    let available = change_topology(&server, namespace, "Compact", &services, &["compact"], available).await;
+    let available =
+        change_topology(&server, namespace, "Distributed", &["compact"], &services, available).await;
+
     // Deleted with policy Delete: nothing is left in any backend.
     said(&server, namespace, "it", "Ready", "True", "AllReady").await;
     let began = std::time::Instant::now();
@@ -422,6 +428,70 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     assert_eq!(realm.as_u16(), 404);
     available.abort();
     operator.stop().await;
+}
+
+/// Changes the topology of the tenant `it`, whose workloads are `before` and become `after`. `available` makes Deployments
+/// available; what is returned does so again.
+async fn change_topology(
+    server: &ApiServer,
+    namespace: &str,
+    topology: &str,
+    before: &[&str],
+    after: &[&str],
+    available: JoinHandle<()>,
+) -> JoinHandle<()> {
+    available.abort();
+    let patch = json!({"spec": {"topology": topology}});
+    let api = tenants(server, namespace);
+    api.patch("it", &PatchParams::default(), &Patch::Merge(patch)).await.expect("the edit is taken");
+    let deployments: Api<Deployment> = Api::namespaced(server.client.clone(), namespace);
+    let names = |workloads: &[&str]| {
+        let names = workloads.iter().map(|workload| format!("it-{workload}"));
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let (old, new) = (names(before), names(after));
+
+    // While no new pod is available, old ones run and are routed.
+    said(server, namespace, "it", "WorkloadsReady", "False", "RolloutInProgress").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let running = deployed(&deployments).await;
+    assert!(running.is_superset(&old) && running.is_superset(&new), "{running:?}");
+    let targets = route_targets(server, namespace).await;
+    assert!(targets.is_subset(&old), "{targets:?}");
+
+    let available = tokio::spawn(make_deployments_available(deployments.clone()));
+    said(server, namespace, "it", "WorkloadsReady", "True", "Available").await;
+    said(server, namespace, "it", "Ready", "True", "AllReady").await;
+    assert_eq!(deployed(&deployments).await, new);
+    assert_eq!(route_targets(server, namespace).await, new);
+    let services: Api<k8s::Service> = Api::namespaced(server.client.clone(), namespace);
+    assert_eq!(deployed(&services).await, new);
+    let accounts: Api<ServiceAccount> = Api::namespaced(server.client.clone(), namespace);
+    assert_eq!(deployed(&accounts).await, new);
+    available
+}
+
+/// Returns the names of all objects of a kind in a namespace.
+async fn deployed<K>(api: &Api<K>) -> std::collections::BTreeSet<String>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let list = api.list(&ListParams::default()).await.expect("a list");
+    list.items.iter().map(ResourceExt::name_any).collect()
+}
+
+/// Returns the Kubernetes Services that the routes of a namespace lead to.
+async fn route_targets(server: &ApiServer, namespace: &str) -> std::collections::BTreeSet<String> {
+    let kind = kube::core::GroupVersionKind::gvk("traefik.io", "v1alpha1", "IngressRoute");
+    let resource = kube::core::ApiResource::from_gvk(&kind);
+    let api: Api<kube::core::DynamicObject> =
+        Api::namespaced_with(server.client.clone(), namespace, &resource);
+    let routes = api.list(&ListParams::default()).await.expect("a list");
+    assert_eq!(routes.items.len(), Service::ALL.len());
+    let target = |route: &kube::core::DynamicObject| {
+        route.data["spec"]["routes"][0]["services"][0]["name"].as_str().expect("a Service").to_owned()
+    };
+    routes.items.iter().map(target).collect()
 }
 
 async fn redis_connection() -> redis::aio::MultiplexedConnection {

@@ -1,14 +1,9 @@
 //! Example plus snapshot is the specification: everything the operator would create, for every example.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
-use clap::Parser;
-use operator::{
-    backend::{cql, kafka, keycloak, postgres, redis},
-    catalog::Service,
-    config::Config,
-    desired,
-};
+use catalog::{Backend, Secret, Service};
+use operator::{rendered_args, rendered_backends, rendered_objects};
 
 use crate::examples;
 
@@ -23,11 +18,9 @@ fn settings(example: &std::path::Path) -> insta::Settings {
 
 #[test]
 fn kubernetes_objects() {
-    let config = Config::try_parse_from(["operator", "--image-tag", "1.2.3"]).expect("arguments");
     for example in examples("tenants") {
-        let tenant = operator::example_tenant(&example);
         let mut yaml = String::new();
-        for object in desired::objects(&tenant, &config.images) {
+        for object in rendered_objects(&example) {
             let document = serde_saphyr::to_string(&object.manifest).expect("plain data");
             write!(yaml, "---\n{document}").expect("a String");
         }
@@ -38,24 +31,13 @@ fn kubernetes_objects() {
 #[test]
 fn backend_changes_of_a_new_tenant() {
     for example in examples("tenants") {
-        let tenant = operator::example_tenant(&example);
-        let mut tenant_before = tenant.clone();
-        tenant_before.topic_ids.clear();
         let mut text = String::new();
-        let mut part = |name: &str, lines: Vec<String>| {
-            writeln!(text, "{name}").expect("a String");
-            for line in lines {
+        for backend in rendered_backends(&example) {
+            writeln!(text, "{}", backend.name).expect("a String");
+            for line in backend.changes {
                 writeln!(text, "  {line}").expect("a String");
             }
-        };
-        fn lines<C: std::fmt::Display>(changes: Vec<C>) -> Vec<String> {
-            changes.iter().map(ToString::to_string).collect()
         }
-        part("kafka", lines(kafka::plan(&desired::kafka(&tenant_before), &Default::default())));
-        part("cql", lines(cql::plan(&desired::cql(&tenant), &Default::default())));
-        part("postgres", lines(postgres::plan(&desired::postgres(&tenant), &Default::default())));
-        part("keycloak", lines(keycloak::plan(&desired::keycloak(&tenant), &Default::default())));
-        part("redis", lines(redis::plan(&desired::redis(&tenant), &Default::default())));
         settings(&example).bind(|| insta::assert_snapshot!("backends", text));
     }
 }
@@ -63,15 +45,8 @@ fn backend_changes_of_a_new_tenant() {
 #[test]
 fn backend_settings() {
     for example in examples("tenants") {
-        let tenant = operator::example_tenant(&example);
-        let text = format!(
-            "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n",
-            desired::kafka(&tenant),
-            desired::cql(&tenant),
-            desired::postgres(&tenant),
-            desired::keycloak(&tenant),
-            desired::redis(&tenant)
-        );
+        let settings_of = |text: String, backend: operator::RenderedBackend| text + &backend.settings + "\n";
+        let text = rendered_backends(&example).into_iter().fold(String::new(), settings_of);
         assert!(!text.contains("generated-"), "a secret shows in Debug output");
         settings(&example).bind(|| insta::assert_snapshot!("settings", text));
     }
@@ -79,29 +54,82 @@ fn backend_settings() {
 
 #[test]
 fn no_secret_is_an_argument() {
+    let workloads = || Service::ALL.iter().map(|service| service.as_str()).chain(["compact"]);
     for example in examples("tenants") {
-        for service in Service::ALL {
-            let (arguments, environment) = operator::rendered_args(&example, service.as_str());
+        for workload in workloads() {
+            let (arguments, environment) = rendered_args(&example, workload);
             assert!(arguments.iter().all(|argument| !argument.contains("generated-")), "{arguments:?}");
             assert!(environment.contains(&"INTERNAL_TOKEN".to_owned()));
         }
     }
 }
 
+/// Nothing is rendered from a list of its own: a service, a Secret or a backend that the catalog gains is in every tenant.
+#[test]
+fn everything_in_the_catalog_is_rendered() {
+    for example in examples("tenants") {
+        let objects = rendered_objects(&example);
+        let of_kind = |kind: &'static str| objects.iter().filter(move |object| object.kind == kind);
+        let routes: Vec<_> = of_kind("IngressRoute").map(|route| route.manifest.to_string()).collect();
+        let run: BTreeSet<_> =
+            of_kind("Deployment").flat_map(|object| services_in(&object.manifest)).collect();
+        for service in Service::ALL.iter().filter(|service| !service.is_optional) {
+            assert!(run.contains(service.as_str()), "{}: nothing runs {service}", example.display());
+            let paths = service.prefixes().map(|prefix| format!("PathPrefix(`{prefix}`)"));
+            for path in paths.chain(service.paths.iter().map(|path| format!("Path(`{path}`)"))) {
+                assert_eq!(routes.iter().filter(|route| route.contains(&path)).count(), 1, "{path}");
+            }
+        }
+        assert_eq!(of_kind("Secret").count(), Secret::ALL.len());
+        let backends: Vec<_> = rendered_backends(&example).iter().map(|backend| backend.name).collect();
+        let catalog: Vec<_> = Backend::ALL.iter().map(|backend| backend.as_str()).collect();
+        assert_eq!(backends, catalog);
+    }
+}
+
+/// Returns the services that a Deployment's pods run: what it is called after, or those it is told.
+fn services_in(deployment: &serde_json::Value) -> Vec<String> {
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let arguments = container["args"].as_array().expect("arguments");
+    let named = arguments.iter().position(|argument| argument == "--services");
+    let names = named.map_or(&container["name"], |flag| &arguments[flag + 1]);
+    names.as_str().expect("a text").split(',').map(str::to_owned).collect()
+}
+
+/// One process answers for all: it is called over no network, and every route leads to it.
+#[test]
+fn a_compact_tenant_has_one_workload_with_every_route() {
+    let example = crate::repository().join("examples/tenants/compact.yaml");
+    let objects = rendered_objects(&example);
+    for kind in ["Deployment", "Service", "ServiceAccount"] {
+        let names: Vec<_> =
+            objects.iter().filter(|object| object.kind == kind).map(|object| &object.name).collect();
+        assert_eq!(names, ["wonka-compact"], "{kind}");
+    }
+    let routes: Vec<_> = objects.iter().filter(|object| object.kind == "IngressRoute").collect();
+    assert_eq!(routes.len(), Service::ALL.len());
+    for route in routes {
+        assert_eq!(route.manifest["spec"]["routes"][0]["services"][0]["name"], "wonka-compact");
+    }
+    let (arguments, _) = rendered_args(&example, "compact");
+    for service in Service::ALL {
+        assert!(!arguments.contains(&service.peer_flag()), "{service} is in the same process");
+    }
+}
+
 /// Nothing of one tenant mentions another one: the same example under another id shares no name with the first.
 #[test]
 fn two_tenants_share_no_name() {
-    let config = Config::try_parse_from(["operator"]).expect("arguments");
     let names = |file: &str| {
         let path = crate::repository().join("examples/tenants").join(file);
-        let tenant = operator::example_tenant(&path);
-        let objects = desired::objects(&tenant, &config.images);
-        let mut names: Vec<_> = objects.iter().map(|object| format!("{object:?}")).collect();
-        names.extend(desired::kafka(&tenant).topics.into_iter().map(|topic| topic.name));
-        names.push(desired::cql(&tenant).name);
-        names.push(desired::keycloak(&tenant).realm);
+        let objects = rendered_objects(&path);
+        let mut names: Vec<_> =
+            objects.iter().map(|object| format!("{} {}", object.kind, object.name)).collect();
+        // Every change names what it changes.
+        names.extend(rendered_backends(&path).into_iter().flat_map(|backend| backend.changes));
         names
     };
     let (acme, globex) = (names("acme.yaml"), names("globex.yaml"));
+    assert!(acme.len() > Secret::ALL.len() + Backend::ALL.len());
     assert!(acme.iter().all(|name| !globex.contains(name)));
 }

@@ -1,0 +1,229 @@
+//! The Secrets and children phases of a pass: children are planned, applied one by one, and judged.
+
+use std::collections::BTreeSet;
+
+use catalog::Backend;
+use crds::{ConditionType, Reason};
+use tracing::info;
+
+use super::{
+    context::{Pass, PassError},
+    parts::Backends,
+};
+use crate::{
+    apply::{Mode, WriteError},
+    desired::{self, ChildKey, Facts, Kind, Object},
+    observe::{self, Observed},
+    plan::{self, ObjectChange},
+    previous::{is_established, was_good},
+    rollout::{self, Rollout},
+    status::Outcome,
+    tenant::Tenant,
+    watched,
+};
+
+/// The children of one tenant during one pass.
+pub(super) struct Children<'a> {
+    pass: Pass<'a>,
+    live: Observed,
+    /// What could not be written.
+    problems: Vec<(Kind, String)>,
+    /// What would be done in [`Mode::Look`].
+    withheld: Vec<String>,
+}
+
+/// How the children are after their phase.
+pub(super) struct Converged {
+    /// What WorkloadsReady says.
+    pub workloads: Outcome,
+    /// Why routes cannot be right, when they cannot.
+    pub unroutable: Option<Outcome>,
+}
+
+impl<'a> Children<'a> {
+    pub(super) fn new(pass: Pass<'a>, observed: Observed) -> Self {
+        Self { pass, live: observed, problems: Vec::new(), withheld: Vec::new() }
+    }
+
+    /// Writes the Secrets. Fails when one cannot be written: a password must not be used that nobody will remember.
+    pub(super) async fn write_secrets(&mut self, tenant: &Tenant) -> Result<(), PassError> {
+        let secrets = self.without_foreign(desired::secrets(tenant));
+        for change in plan::objects(&secrets, &self.live.secrets, &tenant.uid) {
+            self.carry_out(tenant, change).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings all other children to what is desired, and judges them. A workload is first created when the backends it needs
+    /// are set up; once it is there it is updated whatever they do, because the update may be the cure.
+    pub(super) async fn converge(
+        mut self,
+        tenant: &Tenant,
+        backends: &Backends,
+    ) -> Result<Converged, PassError> {
+        let facts = Facts {
+            send_topic_generation: backends.topic_ids.get(tenant.send_topic().as_str()).cloned(),
+            route_targets: rollout::route_targets(tenant, &self.live.children),
+        };
+        let images = &self.pass.context.config.images;
+        let desired = self.without_foreign(desired::children(tenant, &facts, images));
+        let mut blocked = Vec::new();
+        let mut superseded = BTreeSet::new();
+        let mut changes = Vec::new();
+        for change in plan::objects(&desired, &self.live.children, &tenant.uid) {
+            if let Some(missing) = missing_backend(tenant, &change, backends) {
+                blocked.push(missing);
+            } else if let Some(child) = self.serving_leftover(tenant, &change) {
+                superseded.insert(child);
+            } else {
+                changes.push(change);
+            }
+        }
+        self.apply(tenant, changes).await?;
+        let unroutable = self.unroutable();
+        let workloads = self.workloads(tenant, backends, &blocked, &superseded).await?;
+        Ok(Converged { workloads, unroutable })
+    }
+
+    /// Returns the child that a change would remove although its workload is needed for now.
+    fn serving_leftover(&self, tenant: &Tenant, change: &ObjectChange) -> Option<ChildKey> {
+        let ObjectChange::Delete { kind, name } = change else { return None };
+        let child = (*kind, name.clone());
+        rollout::is_needed(tenant, &child, &self.live.children).then_some(child)
+    }
+
+    async fn apply(&mut self, tenant: &Tenant, changes: Vec<ObjectChange>) -> Result<(), PassError> {
+        for change in changes {
+            let kind = change.kind();
+            match self.carry_out(tenant, change).await {
+                Ok(()) => {}
+                Err(error @ WriteError::NotLeading(_)) => return Err(error.into()),
+                Err(error) => self.problems.push((kind, error.to_string())),
+            }
+        }
+        let left = watched::versions(&self.live.children);
+        self.pass.context.memory.remember_children(&tenant.uid, left);
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, tenant: &Tenant, change: ObjectChange) -> Result<(), WriteError> {
+        let Pass { resource, mode, context } = self.pass;
+        let line = change.to_string();
+        if mode == Mode::Look {
+            self.withheld.push(line);
+            return Ok(());
+        }
+        let is_drift = match &change {
+            ObjectChange::Repair { .. } => true,
+            ObjectChange::Create(object) => {
+                context.memory.has_seen(&tenant.uid, &object.key())
+                    || is_established(resource) && was_good(resource, ConditionType::WorkloadsReady)
+            }
+            ObjectChange::Update { .. } | ObjectChange::Delete { .. } => false,
+        };
+        match change {
+            ObjectChange::Create(object)
+            | ObjectChange::Update { object, .. }
+            | ObjectChange::Repair { object, .. } => {
+                let applied = context.writer.apply(&tenant.namespace, &object).await?;
+                self.live.insert(object.key(), applied);
+            }
+            ObjectChange::Delete { kind, name } => {
+                context.writer.delete(&tenant.namespace, kind, &name).await?;
+                self.live.children.remove(&(kind, name));
+            }
+        }
+        if is_drift {
+            context.drift_repaired(resource, "kubernetes", &line).await;
+        } else {
+            info!(tenant = %tenant.id, "{line}");
+        }
+        Ok(())
+    }
+
+    /// Judges the workloads. `blocked` are those that are not created yet, each with the backend it waits for; `superseded`
+    /// are children of those that serve until others take over.
+    async fn workloads(
+        &self,
+        tenant: &Tenant,
+        backends: &Backends,
+        blocked: &[(&'static str, Backend)],
+        superseded: &BTreeSet<ChildKey>,
+    ) -> Result<Outcome, PassError> {
+        if !self.withheld.is_empty() {
+            let message = format!("would {}", self.withheld.join("; "));
+            return Ok(Outcome::action_required(Reason::Paused, message));
+        }
+        if let Some(problem) = self.problem(|kind| !kind.is_route()) {
+            return Ok(problem);
+        }
+        if let Some((workload, backend)) = blocked.first() {
+            let message = format!("{workload} waits for {}", backend.condition);
+            // What it waits for decides when to look again.
+            let urgency = backends.outcomes[backend].urgency;
+            return Ok(Outcome { urgency, ..Outcome::waiting(Reason::DependencyNotReady, message) });
+        }
+        let mut is_done = true;
+        let mut lines = Vec::new();
+        for workload in &tenant.workloads {
+            let rollout = Rollout::of(tenant, workload, &self.live.children);
+            is_done &= rollout.is_done(workload);
+            lines.push(format!("{} {}/{}", workload.name, rollout.available, workload.size.replicas));
+        }
+        let lines = lines.join(", ");
+        if is_done {
+            let old = superseded.iter().filter(|(kind, _)| *kind == Kind::Deployment);
+            let old: Vec<_> = old.map(|(_, name)| name.as_str()).collect();
+            return Ok(if old.is_empty() {
+                Outcome::good(Reason::Available, lines)
+            } else {
+                let message = format!("{lines}; routes are moving away from {}", old.join(", "));
+                Outcome::waiting(Reason::RolloutInProgress, message)
+            });
+        }
+        let context = self.pass.context;
+        match observe::pod_problem(&context.client, tenant).await? {
+            Some(problem) => Ok(Outcome::retry(problem.reason, format!("{}; {lines}", problem.message))),
+            None => Ok(Outcome::waiting(Reason::RolloutInProgress, format!("pods are starting: {lines}"))),
+        }
+    }
+
+    fn unroutable(&self) -> Option<Outcome> {
+        if self.live.unknown_kinds.contains(&Kind::IngressRoute) {
+            let message = "the API server knows no IngressRoute; install Traefik with its CRDs and restart the operator";
+            return Some(Outcome::action_required(Reason::ApiRefused, message));
+        }
+        self.problem(Kind::is_route)
+    }
+
+    fn problem(&self, concerns: impl Fn(Kind) -> bool) -> Option<Outcome> {
+        if let Some((kind, name)) = self.live.foreign.iter().find(|(kind, _)| concerns(*kind)) {
+            let message = format!(
+                "{} {name} exists and does not belong to this tenant; delete or rename it",
+                kind.as_str()
+            );
+            return Some(Outcome::action_required(Reason::ResourceConflict, message));
+        }
+        let (_, said) = self.problems.iter().find(|(kind, _)| concerns(*kind))?;
+        Some(Outcome::retry(Reason::ApiRefused, said.clone()))
+    }
+
+    /// Leaves out what must not or cannot be written.
+    fn without_foreign(&self, mut desired: Vec<Object>) -> Vec<Object> {
+        let Observed { foreign, unknown_kinds, .. } = &self.live;
+        desired.retain(|object| !foreign.contains(&object.key()) && !unknown_kinds.contains(&object.kind));
+        desired
+    }
+}
+
+/// Returns the workload that a change would create, and the first backend it needs that is not set up.
+fn missing_backend(
+    tenant: &Tenant,
+    change: &ObjectChange,
+    backends: &Backends,
+) -> Option<(&'static str, Backend)> {
+    let ObjectChange::Create(Object { kind: Kind::Deployment, name, .. }) = change else { return None };
+    let workload = tenant.workloads.iter().find(|workload| tenant.child(workload.name) == *name)?;
+    let missing = workload.backends().into_iter().find(|backend| !backends.is_ready(*backend))?;
+    Some((workload.name, missing))
+}

@@ -1,0 +1,71 @@
+//! The status phase of a pass: conditions are written when they say something new, and Events tell what changed in them.
+
+use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
+use tracing::info;
+
+use super::context::{Context, PassError};
+use crate::{
+    events::reference,
+    previous::{reason_of, was_good},
+    status::{self, Outcome, Outcomes, Urgency},
+};
+
+/// Reports how the parts and the tenant as a whole are. A part that is not in `outcomes` keeps its condition. Returns when to
+/// look again.
+pub(super) async fn report(
+    resource: &MessengerTenant,
+    facts: TenantStatus,
+    outcomes: &Outcomes,
+    ready: &Outcome,
+    context: &Context,
+) -> Result<Urgency, PassError> {
+    let previous = resource.status.clone().unwrap_or_default();
+    let generation = resource.metadata.generation;
+    let conditions = status::conditions(&previous.conditions, outcomes, ready, generation, (context.now)());
+    let status = TenantStatus { observed_generation: generation, conditions, ..facts };
+    if status != previous {
+        let version = context.writer.tenant_status(resource, &status).await?;
+        announce(resource, &status, outcomes, ready, context).await;
+        context.memory.remember_status(resource, version, status);
+    }
+    Ok(ready.urgency)
+}
+
+/// Reports something that concerns the tenant as a whole. Its parts keep the conditions they had, but those in `outcomes`.
+pub(super) async fn report_refusal(
+    resource: &MessengerTenant,
+    outcomes: &Outcomes,
+    ready: &Outcome,
+    context: &Context,
+) -> Result<Urgency, PassError> {
+    let facts = resource.status.clone().unwrap_or_default();
+    report(resource, facts, outcomes, ready, context).await
+}
+
+/// Publishes what changed: the tenant became ready, or a part of it failed in a new way.
+async fn announce(
+    resource: &MessengerTenant,
+    status: &TenantStatus,
+    outcomes: &Outcomes,
+    ready: &Outcome,
+    context: &Context,
+) {
+    let object = reference(resource);
+    let all = outcomes.iter().map(|(part, outcome)| (*part, outcome)).chain([(ConditionType::Ready, ready)]);
+    for (part, outcome) in all {
+        let is_new = reason_of(resource, part) != Some(outcome.reason.as_str());
+        let is_consequence = outcome.reason == Reason::DependencyNotReady;
+        let is_failure =
+            matches!(outcome.urgency, Urgency::Retry | Urgency::ActionRequired) && !is_consequence;
+        // The summary repeats a part, unless there is none to repeat.
+        let is_summary = part == ConditionType::Ready;
+        if is_new && is_failure && (!is_summary || outcomes.is_empty()) {
+            context.events.warning(&object, outcome.reason, &format!("{part}: {}", outcome.message)).await;
+        }
+    }
+    if ready.is_good() && !was_good(resource, ConditionType::Ready) {
+        let web = status.endpoints.as_ref().map(|endpoints| endpoints.web.clone()).unwrap_or_default();
+        info!(tenant = %resource.spec.tenant_id, "tenant {} is ready at {web}", resource.spec.tenant_id);
+        context.events.normal(&object, Reason::AllReady, &format!("the tenant is ready at {web}")).await;
+    }
+}

@@ -1,0 +1,169 @@
+//! One child of a tenant as it should be, whatever its kind.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        rbac::v1::RoleBinding,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Resource, core::ApiResource};
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::traefik_types::{IngressRoute, Middleware};
+use crate::{config::OPERATOR_NAME, secrets::hex, tenant::Tenant, workload::Workload};
+
+/// Digest of the manifest as last applied: it tells an edit of ours from an edit of somebody else's.
+pub(crate) const APPLIED_ANNOTATION: &str = "messenger.posthouse.dev/applied";
+
+/// The kinds of children, in the order they are applied: what a pod needs comes before the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Kind {
+    RoleBinding,
+    Secret,
+    ServiceAccount,
+    NetworkPolicy,
+    Service,
+    Middleware,
+    IngressRoute,
+    Deployment,
+}
+
+impl Kind {
+    /// Kinds that are listed and pruned. The others are looked up by name: the operator may not list Secrets, and need
+    /// not, because it knows their names.
+    pub const LISTED: [Self; 6] = [
+        Self::ServiceAccount,
+        Self::NetworkPolicy,
+        Self::Service,
+        Self::Middleware,
+        Self::IngressRoute,
+        Self::Deployment,
+    ];
+
+    /// Kinds of which every workload has one, called after it.
+    pub const OF_WORKLOAD: [Self; 3] = [Self::ServiceAccount, Self::Service, Self::Deployment];
+
+    pub fn api_resource(self) -> ApiResource {
+        match self {
+            Self::RoleBinding => ApiResource::erase::<RoleBinding>(&()),
+            Self::Secret => ApiResource::erase::<Secret>(&()),
+            Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
+            Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
+            Self::Service => ApiResource::erase::<Service>(&()),
+            Self::Middleware => ApiResource::erase::<Middleware>(&()),
+            Self::IngressRoute => ApiResource::erase::<IngressRoute>(&()),
+            Self::Deployment => ApiResource::erase::<Deployment>(&()),
+        }
+    }
+
+    /// Reports whether it is one of Traefik's kinds.
+    pub const fn is_route(self) -> bool {
+        match self {
+            Self::IngressRoute | Self::Middleware => true,
+            Self::RoleBinding
+            | Self::Secret
+            | Self::ServiceAccount
+            | Self::NetworkPolicy
+            | Self::Service
+            | Self::Deployment => false,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoleBinding => "RoleBinding",
+            Self::Secret => "Secret",
+            Self::ServiceAccount => "ServiceAccount",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::Service => "Service",
+            Self::Middleware => "Middleware",
+            Self::IngressRoute => "IngressRoute",
+            Self::Deployment => "Deployment",
+        }
+    }
+}
+
+/// What tells the children of a tenant apart: kind and name.
+pub(crate) type ChildKey = (Kind, String);
+
+/// One Kubernetes object as it should be.
+#[derive(Clone)]
+pub(crate) struct Object {
+    pub kind: Kind,
+    pub name: String,
+    pub manifest: Value,
+}
+
+impl std::fmt::Debug for Object {
+    /// Leaves the manifest out: it may hold a Secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind.as_str(), self.name)
+    }
+}
+
+impl Object {
+    pub(super) fn new<K>(kind: Kind, typed: &K) -> Self
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let name = typed.meta().name.clone().expect("every child is made with a name");
+        let mut manifest = serde_json::to_value(typed).expect("Kubernetes types are plain data");
+        let digest = hex(&Sha256::digest(manifest.to_string())[..8]);
+        manifest["metadata"]["annotations"][APPLIED_ANNOTATION] = Value::String(digest);
+        Self { kind, name, manifest }
+    }
+
+    /// Returns what tells it from the other children.
+    pub fn key(&self) -> ChildKey {
+        (self.kind, self.name.clone())
+    }
+
+    /// Returns the digest this object carries once it is applied.
+    pub fn digest(&self) -> &str {
+        self.manifest["metadata"]["annotations"][APPLIED_ANNOTATION].as_str().expect("set by Object::new")
+    }
+}
+
+/// Returns the metadata of a child: name, namespace, labels, owner. `part` is the workload or service it belongs to, when it
+/// belongs to one.
+pub(super) fn metadata(tenant: &Tenant, name: String, part: Option<&str>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(tenant.namespace.clone()),
+        labels: Some(labels(tenant, part)),
+        owner_references: Some(vec![tenant.owner.clone()]),
+        ..Default::default()
+    }
+}
+
+/// Returns the labels of a child and of its pods.
+pub(super) fn labels(tenant: &Tenant, part: Option<&str>) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<_, _> = [
+        ("app.kubernetes.io/instance", tenant.name.as_str()),
+        ("app.kubernetes.io/managed-by", OPERATOR_NAME),
+        ("app.kubernetes.io/part-of", "posthouse"),
+        (crds::TENANT_LABEL, tenant.id.as_str()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    if let Some(part) = part {
+        labels.insert("app.kubernetes.io/name".to_owned(), part.to_owned());
+    }
+    labels
+}
+
+/// Returns the labels that select a workload's pods. They can never change, so they hold nothing that might.
+pub(super) fn selector(tenant: &Tenant, workload: &Workload) -> BTreeMap<String, String> {
+    [("app.kubernetes.io/instance", tenant.name.as_str()), ("app.kubernetes.io/name", workload.name)]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}

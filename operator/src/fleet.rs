@@ -1,0 +1,255 @@
+//! What every tenant has to do with the others: an index over the resources, fed by their watch. A pass asks it, and holds
+//! no copy of the fleet.
+//!
+//! The watch feeds the index before it triggers a pass, so a pass never asks an index that is older than its resource.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crds::{ConditionType, Host, MessengerTenant};
+use k8s_openapi::jiff::Timestamp;
+use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
+
+use crate::previous;
+
+/// What placement has to know of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub uid: String,
+    /// `<namespace>/<name>`.
+    pub resource: String,
+    pub tenant_id: String,
+    /// The cell it names.
+    pub cell: String,
+    /// The cell it was placed on.
+    pub placed_on: Option<String>,
+    /// The hosts it names. One that names none is found below its cell's domain.
+    pub hosts: Option<Vec<String>>,
+    pub created: Timestamp,
+    pub is_ready: bool,
+}
+
+impl Member {
+    /// Reads a resource.
+    pub fn of(resource: &MessengerTenant) -> Self {
+        let metadata = &resource.metadata;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let hosts = resource.spec.hosts.clone().filter(|hosts| !hosts.is_empty());
+        Self {
+            uid: text(&metadata.uid),
+            resource: format!("{}/{}", text(&metadata.namespace), text(&metadata.name)),
+            tenant_id: resource.spec.tenant_id.clone(),
+            cell: resource.spec.cell_ref.name.clone(),
+            placed_on: resource.status.as_ref().and_then(|status| status.cell.clone()),
+            // A host that is not valid makes its resource invalid, so none of them is asked for.
+            hosts: hosts.map(|hosts| if hosts.iter().all(|host| is_host(host)) { hosts } else { Vec::new() }),
+            created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
+            is_ready: previous::was_good(resource, ConditionType::Ready),
+        }
+    }
+
+    /// Reports whether it has a slot on the cell it names.
+    pub fn is_placed(&self) -> bool {
+        self.placed_on.as_ref() == Some(&self.cell)
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    text.parse::<Host>().is_ok()
+}
+
+type Index = HashMap<String, BTreeSet<String>>;
+
+/// All tenants that can be read.
+#[derive(Debug, Default)]
+pub(crate) struct Fleet {
+    /// By UID, which the indexes hold.
+    members: HashMap<String, Member>,
+    by_tenant_id: Index,
+    by_cell: Index,
+    by_host: Index,
+    ready: usize,
+    /// Members of a list that is being read; they replace the others when it is complete.
+    listed: Vec<Member>,
+}
+
+impl Fleet {
+    /// Takes in one event of the watch.
+    pub fn observe(&mut self, event: &Event<DeserializeGuard<MessengerTenant>>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(guarded) => self.listed.extend(guarded.0.as_ref().ok().map(Member::of)),
+            Event::InitDone => {
+                *self = std::mem::take(&mut self.listed).into_iter().collect();
+            }
+            Event::Apply(guarded) => match &guarded.0 {
+                Ok(resource) => self.insert(Member::of(resource)),
+                // Nothing is known of it any more.
+                Err(invalid) => self.remove(invalid.metadata.uid.as_deref().unwrap_or_default()),
+            },
+            Event::Delete(guarded) => self.remove(guarded.meta().uid.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Returns the tenants that name a tenant id.
+    pub fn with_tenant_id<'a>(&'a self, id: &str) -> impl Iterator<Item = &'a Member> {
+        self.at(&self.by_tenant_id, id)
+    }
+
+    /// Returns the tenants that name a cell.
+    pub fn on_cell<'a>(&'a self, cell: &str) -> impl Iterator<Item = &'a Member> {
+        self.at(&self.by_cell, cell)
+    }
+
+    /// Returns the tenants that ask for a host: those that name it, and those that name none and get it from the domain of
+    /// their cell, which `domain_of` returns.
+    pub fn asking_for<'a>(
+        &'a self,
+        host: &'a Host,
+        domain_of: impl Fn(&str) -> Option<String> + 'a,
+    ) -> impl Iterator<Item = &'a Member> {
+        let (first, rest) = host.as_str().split_once('.').unwrap_or((host.as_str(), ""));
+        let by_default = self.with_tenant_id(first).filter(move |member| {
+            member.hosts.is_none() && domain_of(&member.cell).is_some_and(|domain| domain == rest)
+        });
+        self.at(&self.by_host, host.as_str()).chain(by_default)
+    }
+
+    /// Returns how many tenants are Ready, and how many are not.
+    pub fn ready_and_not(&self) -> (usize, usize) {
+        (self.ready, self.members.len() - self.ready)
+    }
+
+    fn at<'a>(&'a self, index: &'a Index, key: &str) -> impl Iterator<Item = &'a Member> {
+        index.get(key).into_iter().flatten().filter_map(|uid| self.members.get(uid))
+    }
+
+    fn insert(&mut self, member: Member) {
+        self.remove(&member.uid);
+        let mut note = |index: fn(&mut Self) -> &mut Index, key: &str| {
+            index(self).entry(key.to_owned()).or_default().insert(member.uid.clone());
+        };
+        note(|fleet| &mut fleet.by_tenant_id, &member.tenant_id);
+        note(|fleet| &mut fleet.by_cell, &member.cell);
+        for host in member.hosts.iter().flatten() {
+            note(|fleet| &mut fleet.by_host, host);
+        }
+        self.ready += usize::from(member.is_ready);
+        self.members.insert(member.uid.clone(), member);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        let Some(member) = self.members.remove(uid) else { return };
+        self.ready -= usize::from(member.is_ready);
+        let mut forget = |index: fn(&mut Self) -> &mut Index, key: &str| {
+            let index = index(self);
+            if let Some(uids) = index.get_mut(key) {
+                uids.remove(uid);
+                if uids.is_empty() {
+                    index.remove(key);
+                }
+            }
+        };
+        forget(|fleet| &mut fleet.by_tenant_id, &member.tenant_id);
+        forget(|fleet| &mut fleet.by_cell, &member.cell);
+        for host in member.hosts.iter().flatten() {
+            forget(|fleet| &mut fleet.by_host, host);
+        }
+    }
+}
+
+impl FromIterator<Member> for Fleet {
+    fn from_iter<I: IntoIterator<Item = Member>>(members: I) -> Self {
+        let mut fleet = Self::default();
+        for member in members {
+            fleet.insert(member);
+        }
+        fleet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(uid: &str, tenant_id: &str, hosts: &[&str]) -> MessengerTenant {
+        let hosts = (!hosts.is_empty()).then_some(hosts);
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "messenger.posthouse.dev/v1alpha1",
+            "kind": "MessengerTenant",
+            "metadata": {"name": uid, "namespace": "test", "uid": uid},
+            "spec": {"tenantId": tenant_id, "cellRef": {"name": "local"}, "hosts": hosts}
+        }))
+        .expect("a tenant")
+    }
+
+    fn uids<'a>(members: impl Iterator<Item = &'a Member>) -> Vec<&'a str> {
+        members.map(|member| member.uid.as_str()).collect()
+    }
+
+    fn guarded(resource: MessengerTenant) -> DeserializeGuard<MessengerTenant> {
+        DeserializeGuard(Ok(resource))
+    }
+
+    #[test]
+    fn an_edit_moves_a_tenant_in_every_index() {
+        let mut fleet = Fleet::default();
+        fleet.observe(&Event::Apply(guarded(resource("a", "one", &["a.example", "b.example"]))));
+        fleet.observe(&Event::Apply(guarded(resource("a", "one", &["b.example", "c.example"]))));
+        let asking = |host: &str| {
+            let host: Host = host.parse().expect("a host");
+            uids(fleet.asking_for(&host, |_| None)).len()
+        };
+        assert_eq!((asking("a.example"), asking("b.example"), asking("c.example")), (0, 1, 1));
+        assert_eq!(uids(fleet.on_cell("local")), ["a"]);
+    }
+
+    #[test]
+    fn a_deleted_tenant_leaves_nothing_behind() {
+        let mut fleet = Fleet::default();
+        fleet.observe(&Event::Apply(guarded(resource("a", "one", &["a.example"]))));
+        fleet.observe(&Event::Delete(guarded(resource("a", "one", &["a.example"]))));
+        assert!(fleet.members.is_empty() && fleet.by_tenant_id.is_empty());
+        assert!(fleet.by_cell.is_empty() && fleet.by_host.is_empty());
+        assert_eq!(fleet.ready_and_not(), (0, 0));
+    }
+
+    #[test]
+    fn a_new_list_replaces_what_was_known_only_when_it_is_complete() {
+        let mut fleet: Fleet = [Member::of(&resource("a", "one", &[]))].into_iter().collect();
+        fleet.observe(&Event::Init);
+        fleet.observe(&Event::InitApply(guarded(resource("b", "two", &[]))));
+        assert_eq!(uids(fleet.with_tenant_id("one")), ["a"]);
+        assert!(uids(fleet.with_tenant_id("two")).is_empty());
+        fleet.observe(&Event::InitDone);
+        assert!(uids(fleet.with_tenant_id("one")).is_empty());
+        assert_eq!(uids(fleet.with_tenant_id("two")), ["b"]);
+    }
+
+    #[test]
+    fn a_tenant_that_names_no_host_asks_for_the_one_below_its_cells_domain() {
+        let fleet: Fleet = [Member::of(&resource("a", "one", &[]))].into_iter().collect();
+        let asking = |host: &str| {
+            let host: Host = host.parse().expect("a host");
+            uids(fleet.asking_for(&host, |_| Some("apps.example".to_owned()))).len()
+        };
+        assert_eq!(
+            (asking("one.apps.example"), asking("one.example"), asking("two.apps.example")),
+            (1, 0, 0)
+        );
+    }
+
+    #[test]
+    fn ready_tenants_are_counted_once() {
+        let mut ready = resource("a", "one", &[]);
+        ready.status = Some(
+            serde_json::from_value(serde_json::json!({"conditions": [{"type": "Ready", "status": "True",
+                "reason": "AllReady", "message": "", "lastTransitionTime": "2026-11-28T00:00:00Z"}]}))
+            .expect("a status"),
+        );
+        let mut fleet = Fleet::default();
+        fleet.observe(&Event::Apply(guarded(ready.clone())));
+        fleet.observe(&Event::Apply(guarded(ready)));
+        fleet.observe(&Event::Apply(guarded(resource("b", "two", &[]))));
+        assert_eq!(fleet.ready_and_not(), (1, 1));
+    }
+}

@@ -1,0 +1,24 @@
+//! Pure: what the last status said. It tells a first set-up from a repair, and news from what was reported already.
+
+use crds::{ConditionType, MessengerTenant};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// Reports whether the last status was about this very spec: then a difference is somebody else's edit.
+pub(crate) fn is_established(resource: &MessengerTenant) -> bool {
+    let observed = resource.status.as_ref().and_then(|status| status.observed_generation);
+    observed.is_some() && observed == resource.metadata.generation
+}
+
+/// Reports whether a part was as it should be.
+pub(crate) fn was_good(resource: &MessengerTenant, part: ConditionType) -> bool {
+    condition(resource, part).is_some_and(|condition| condition.status == "True")
+}
+
+/// Returns the reason that a part's condition gave.
+pub(crate) fn reason_of(resource: &MessengerTenant, part: ConditionType) -> Option<&str> {
+    condition(resource, part).map(|condition| condition.reason.as_str())
+}
+
+fn condition(resource: &MessengerTenant, part: ConditionType) -> Option<&Condition> {
+    resource.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == part.as_str())
+}

@@ -1,0 +1,213 @@
+//! Pure: how far workloads are, and how one set of them takes over from another when the topology changes: the new ones
+//! become available, then the routes move, then the old ones end. Users reconnect once and are never without a service.
+
+use std::collections::BTreeMap;
+
+use catalog::Service;
+use kube::core::DynamicObject;
+
+use crate::{
+    desired::{ChildKey, Kind, route_target},
+    observe::Children,
+    tenant::Tenant,
+    workload::Workload,
+};
+
+/// How far a Deployment is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rollout {
+    is_seen: bool,
+    replicas: i64,
+    updated: i64,
+    pub available: i64,
+}
+
+impl Rollout {
+    /// Returns how far the Deployment of a workload is.
+    pub fn of(tenant: &Tenant, workload: &Workload, live: &Children) -> Self {
+        let deployment = live.get(&(Kind::Deployment, tenant.child(workload.name)));
+        deployment.map(Self::read).unwrap_or_default()
+    }
+
+    /// Reports whether exactly the wanted pods run, at the wanted version.
+    pub fn is_done(self, workload: &Workload) -> bool {
+        let wanted = i64::from(workload.size.replicas);
+        self.is_seen && self.replicas == wanted && self.updated == wanted && self.available == wanted
+    }
+
+    fn read(deployment: &DynamicObject) -> Self {
+        let status = &deployment.data["status"];
+        let number = |name: &str| status[name].as_i64().unwrap_or(0);
+        Self {
+            // Before that the counts are about an older template.
+            is_seen: status["observedGeneration"].as_i64() >= deployment.metadata.generation,
+            replicas: number("replicas"),
+            updated: number("updatedReplicas"),
+            available: number("availableReplicas"),
+        }
+    }
+}
+
+/// Returns the Kubernetes Services that routes still have to lead to, because the workloads that take over are not available
+/// yet. They move together: a gateway must not be reached before the services it calls.
+pub(crate) fn route_targets(tenant: &Tenant, live: &Children) -> BTreeMap<Service, String> {
+    if tenant.workloads.iter().all(|workload| Rollout::of(tenant, workload, live).is_done(workload)) {
+        return BTreeMap::new();
+    }
+    let still_serving = |service: Service| {
+        let target = target_of(tenant, service, live)?;
+        live.contains_key(&(Kind::Deployment, target.to_owned())).then(|| (service, target.to_owned()))
+    };
+    tenant.services().filter_map(still_serving).collect()
+}
+
+/// Reports whether a child that is not wanted has to stay for now: its workload still serves, or is wanted and cannot be
+/// described yet.
+pub(crate) fn is_needed(tenant: &Tenant, (kind, name): &ChildKey, live: &Children) -> bool {
+    let Some(workload) = workload_name(tenant, *kind, name) else { return false };
+    if tenant.workloads.iter().any(|wanted| wanted.name == workload) {
+        return true;
+    }
+    let services = Workload::services_of(workload);
+    let takes_over = |wanted: &&Workload| wanted.services.iter().any(|service| services.contains(service));
+    let mut successors = tenant.workloads.iter().filter(takes_over);
+    successors.any(|wanted| {
+        let is_routed_here =
+            |service: &Service| target_of(tenant, *service, live).is_some_and(|target| target == name);
+        !Rollout::of(tenant, wanted, live).is_done(wanted) || wanted.services.iter().any(is_routed_here)
+    })
+}
+
+/// Returns the name of the workload that a child belongs to.
+fn workload_name<'a>(tenant: &Tenant, kind: Kind, name: &'a str) -> Option<&'a str> {
+    let end = name.strip_prefix(tenant.name.as_str())?.strip_prefix('-')?;
+    Kind::OF_WORKLOAD.contains(&kind).then_some(end)
+}
+
+fn target_of<'a>(tenant: &Tenant, service: Service, live: &'a Children) -> Option<&'a str> {
+    live.get(&(Kind::IngressRoute, tenant.child(service))).and_then(route_target)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rendered::testing::{children, example};
+
+    fn tenant(topology: &str) -> Tenant {
+        example("acme.yaml", |resource| {
+            resource.spec.topology = Some(serde_json::from_value(json!(topology)).expect("a topology"));
+        })
+    }
+
+    /// Returns the children of a tenant as they are once applied. Its Deployments are available when `is_available`.
+    fn applied(tenant: &Tenant, is_available: bool) -> Children {
+        children(tenant)
+            .into_iter()
+            .map(|object| (object.key(), live(&object.manifest, is_available)))
+            .collect()
+    }
+
+    fn live(manifest: &Value, is_available: bool) -> DynamicObject {
+        let mut manifest = manifest.clone();
+        manifest["metadata"]["generation"] = json!(1);
+        if is_available && manifest["kind"] == "Deployment" {
+            manifest["status"] =
+                json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+        }
+        serde_json::from_value(manifest).expect("an object")
+    }
+
+    fn leftovers(tenant: &Tenant, live: &Children) -> Vec<ChildKey> {
+        let wanted = applied(tenant, true);
+        live.keys().filter(|key| !wanted.contains_key(key)).cloned().collect()
+    }
+
+    #[test]
+    fn a_rollout_is_done_when_no_old_pod_is_left() {
+        let workload = &tenant("Compact").workloads[0];
+        let rollout = |generation: i64, status: Value| {
+            let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": "acme-compact", "generation": generation}, "status": status});
+            Rollout::read(&serde_json::from_value(deployment).expect("a Deployment"))
+        };
+        let done =
+            json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
+        assert!(rollout(2, done.clone()).is_done(workload));
+        assert!(!rollout(3, done.clone()).is_done(workload), "the status is about an older template");
+        let mut two = workload.clone();
+        two.size.replicas = 2;
+        assert!(!rollout(2, done).is_done(&two));
+        let surge =
+            json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 2});
+        assert!(!rollout(2, surge).is_done(workload));
+        assert!(!rollout(1, json!({})).is_done(workload));
+    }
+
+    #[test]
+    fn old_workloads_serve_until_the_new_ones_are_available_and_routed() {
+        for (from, to) in [("Distributed", "Compact"), ("Compact", "Distributed")] {
+            let (before, after) = (tenant(from), tenant(to));
+            let old = applied(&before, true);
+
+            // The new workloads are on their way: routes stay, and so does what they lead to.
+            let mut live = old.clone();
+            for (key, object) in applied(&after, false) {
+                live.entry(key).or_insert(object);
+            }
+            let targets = route_targets(&after, &live);
+            assert_eq!(targets.len(), Service::ALL.len());
+            for (service, target) in &targets {
+                let workload = before.workload_of(*service).expect("every service runs");
+                assert_eq!(*target, before.child(workload.name));
+            }
+            let left = leftovers(&after, &live);
+            assert_eq!(left.len(), before.workloads.len() * Kind::OF_WORKLOAD.len());
+            assert!(left.iter().all(|key| is_needed(&after, key, &live)), "{from} to {to}");
+
+            // They are available: routes may move. What they still lead to stays for this pass.
+            for (key, object) in applied(&after, true) {
+                if key.0 == Kind::Deployment {
+                    live.insert(key, object);
+                }
+            }
+            assert_eq!(route_targets(&after, &live), BTreeMap::new());
+            assert!(
+                leftovers(&after, &live).iter().all(|key| is_needed(&after, key, &live)),
+                "{from} to {to}"
+            );
+
+            // The routes have moved.
+            live.extend(applied(&after, true));
+            assert!(
+                !leftovers(&after, &live).iter().any(|key| is_needed(&after, key, &live)),
+                "{from} to {to}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_switched_off_goes_whatever_the_others_do() {
+        for service in Service::ALL {
+            let before = tenant("Distributed");
+            let mut after = before.clone();
+            after.workloads.retain(|workload| workload.name != service.as_str());
+            let live = applied(&before, false);
+            let left = leftovers(&after, &live);
+            // Deployment, Service, ServiceAccount and route.
+            assert_eq!(left.len(), Kind::OF_WORKLOAD.len() + 1, "{left:?}");
+            assert!(left.iter().all(|(_, name)| *name == before.child(service)), "{left:?}");
+            assert!(!left.iter().any(|key| is_needed(&after, key, &live)));
+        }
+    }
+
+    #[test]
+    fn a_workload_that_cannot_be_described_yet_is_left_as_it_is() {
+        let tenant = tenant("Distributed");
+        let live = applied(&tenant, true);
+        let message = (Kind::Deployment, tenant.child(Service::Message));
+        assert!(live.contains_key(&message));
+        assert!(is_needed(&tenant, &message, &live));
+    }
+}

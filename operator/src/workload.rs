@@ -1,0 +1,168 @@
+//! Pure: how the services of a tenant are spread over pods.
+
+use catalog::{Backend, Secret, Service, ServiceEntry, Setting};
+use crds::{DEFAULT_REPLICAS, MessengerTenantSpec, ResourcesSpec, SizeSpec, Topology};
+
+/// Name of the workload that runs every service, of its binary and of its image.
+pub(crate) const COMPACT: &str = "compact";
+
+/// One Deployment with its Service and ServiceAccount, and the services that run in each of its pods.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    /// Name of binary and image, and the end of its children's names: a service's name, or [`COMPACT`].
+    pub name: &'static str,
+    /// The services it runs, in the order of the catalog.
+    pub services: Vec<Service>,
+    pub size: Size,
+}
+
+/// How many pods a workload has and what each may use.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Size {
+    pub replicas: i32,
+    pub resources: ResourcesSpec,
+}
+
+/// Resources of a pod when the tenant sets none, as Kubernetes quantities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DefaultResources {
+    pub cpu_request: &'static str,
+    pub memory_request: &'static str,
+    pub memory_limit: &'static str,
+}
+
+impl Workload {
+    /// Returns the workloads that a tenant's resource asks for. Together they run every enabled service once.
+    pub fn of(spec: &MessengerTenantSpec) -> Vec<Self> {
+        let services = spec.services.clone().unwrap_or_default();
+        let enabled = Service::ALL.iter().copied().filter(|service| services.is_enabled(*service));
+        match spec.topology.unwrap_or_default() {
+            Topology::Distributed => enabled
+                .map(|service| Self {
+                    name: service.as_str(),
+                    services: vec![service],
+                    size: Size::of(services.get(service).size),
+                })
+                .collect(),
+            Topology::Compact => {
+                let size = Size::of(spec.compact.clone().unwrap_or_default());
+                vec![Self { name: COMPACT, services: enabled.collect(), size }]
+            }
+        }
+    }
+
+    /// Returns the services that a workload of this name can run, whatever the tenant asks for now.
+    pub fn services_of(name: &str) -> Vec<Service> {
+        if name == COMPACT { Service::ALL.to_vec() } else { Service::parse(name).into_iter().collect() }
+    }
+
+    /// Returns the backends that must have been set up before it can start.
+    pub fn backends(&self) -> Vec<Backend> {
+        self.union(|service| service.backends)
+    }
+
+    /// Returns the Secrets that its pods receive.
+    pub fn secrets(&self) -> Vec<Secret> {
+        self.union(|service| service.secrets)
+    }
+
+    /// Returns the services it calls that run in other pods.
+    pub fn peers(&self) -> Vec<Service> {
+        let mut peers = self.union(|service| service.peers);
+        peers.retain(|peer| !self.services.contains(peer));
+        peers
+    }
+
+    /// Returns the settings that its services have for themselves.
+    pub fn settings(&self) -> Vec<Setting> {
+        self.union(|service| service.settings)
+    }
+
+    /// Reports whether it has tables to migrate before it runs.
+    pub fn migrates(&self) -> bool {
+        self.services.iter().any(|service| service.migrates)
+    }
+
+    /// Returns the resources of its pods when the tenant sets none.
+    pub fn default_resources(&self) -> DefaultResources {
+        match self.services.as_slice() {
+            [service] if self.name != COMPACT => DefaultResources {
+                cpu_request: service.cpu_request,
+                memory_request: service.memory_request,
+                memory_limit: service.memory_limit,
+            },
+            // One process shares what five would each hold: an idle one needs little more than the largest service.
+            _ => DefaultResources { cpu_request: "50m", memory_request: "64Mi", memory_limit: "1Gi" },
+        }
+    }
+
+    /// Returns what its services need, each thing once and in the order it is first needed.
+    fn union<T: Copy + PartialEq + 'static>(&self, needs: impl Fn(&ServiceEntry) -> &'static [T]) -> Vec<T> {
+        let mut union = Vec::new();
+        for need in self.services.iter().flat_map(|service| needs(service)) {
+            if !union.contains(need) {
+                union.push(*need);
+            }
+        }
+        union
+    }
+}
+
+impl Size {
+    fn of(spec: SizeSpec) -> Self {
+        Self {
+            replicas: spec.replicas.unwrap_or(DEFAULT_REPLICAS),
+            resources: spec.resources.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn workloads(spec: serde_json::Value) -> Vec<Workload> {
+        let mut whole = json!({"tenantId": "acme", "cellRef": {"name": "local"}});
+        whole.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+        Workload::of(&serde_json::from_value(whole).expect("a spec"))
+    }
+
+    #[test]
+    fn every_service_runs_once_in_either_topology() {
+        for topology in ["Distributed", "Compact"] {
+            let workloads = workloads(json!({"topology": topology}));
+            let services: Vec<_> = workloads.iter().flat_map(|workload| workload.services.clone()).collect();
+            assert_eq!(services, Service::ALL, "{topology}");
+        }
+    }
+
+    #[test]
+    fn distributed_is_the_default_and_names_a_workload_after_its_service() {
+        let workloads = workloads(json!({"services": {"chat": {"replicas": 3}}}));
+        assert_eq!(workloads.len(), Service::ALL.len());
+        for workload in &workloads {
+            assert_eq!(Workload::services_of(workload.name), workload.services);
+            let replicas = if workload.name == "chat" { 3 } else { 1 };
+            assert_eq!(workload.size.replicas, replicas, "{}", workload.name);
+        }
+    }
+
+    #[test]
+    fn compact_calls_nobody_and_needs_what_all_need() {
+        let [compact] = workloads(json!({"topology": "Compact", "compact": {"replicas": 2}}))
+            .try_into()
+            .expect("one workload");
+        assert_eq!((compact.name, compact.size.replicas), (COMPACT, 2));
+        assert_eq!(compact.peers(), []);
+        assert!(Backend::ALL.iter().all(|backend| compact.backends().contains(backend)));
+        assert!(Secret::ALL.iter().all(|secret| compact.secrets().contains(secret)));
+        assert!(compact.migrates());
+    }
+
+    #[test]
+    fn no_service_is_named_like_the_workload_that_runs_all() {
+        assert_eq!(Service::parse(COMPACT), None);
+    }
+}
