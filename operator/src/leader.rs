@@ -130,7 +130,7 @@ impl Candidate {
         }
     }
 
-    /// Gives the lease back, so that the next leader need not wait for it to run out.
+    /// Releases the lease, so that the next leader need not wait for it to expire.
     pub async fn release(&mut self) {
         self.fence.close();
         let Some(mut lease) = self.held.take() else { return };
@@ -138,7 +138,7 @@ impl Candidate {
             spec.holder_identity = Some(String::new());
         }
         if let Err(error) = self.replace(&lease).await {
-            warn!(%error, "failed to give the lease back");
+            warn!(%error, "failed to release the lease");
         }
     }
 

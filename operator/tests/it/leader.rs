@@ -40,7 +40,7 @@ async fn a_leader_that_slept_finds_its_fence_closed_before_the_next_one_leads() 
     first_fence.check().expect_err("it does not lead");
     second_fence.check().expect("the new leader is not disturbed");
 
-    // A lease that is given back is taken at once.
+    // A lease that was released is taken at once.
     second.release().await;
     second_fence.check().expect_err("it gave the lease back");
     let began = Instant::now();
