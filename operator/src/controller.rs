@@ -1,8 +1,9 @@
-//! Watches, and what happens on each: [`pass`] for a tenant, [`deletion`] for one that goes, [`cell`] for a cell.
+//! Watches, and what happens on each: `pass` for a tenant, `deletion` for one that goes, `cell` for a cell.
 //!
 //! A pass does what can be done now, reports what it waits for, and is called again.
 //!
-//! Watched: MessengerTenant -> owned objects of [`Kind::LISTED`]; MessengerCell and the Secrets in the operator's own namespace -> all tenants. Tenants' Secrets are read, never watched.
+//! Watched: MessengerTenant -> owned objects of `Kind::LISTED`; MessengerCell and the Secrets in the operator's own
+//! namespace -> all tenants. Tenants' Secrets are read, never watched.
 
 use std::{
     sync::{Arc, RwLock},
