@@ -1,5 +1,5 @@
 # Container images without a registry: built by buildah from the one Dockerfile, imported into containerd.
-BINARIES=(operator gateway auth user chat message)
+BINARIES=(operator "${SERVICES[@]}" compact)
 # What a glibc program with TLS needs, and no shell.
 BASE_PACKAGES=(base-files ca-certificates libc6 libgcc-s1 libssl3 netbase tzdata zlib1g)
 BASE_HOME=$CACHE/base/bookworm-1

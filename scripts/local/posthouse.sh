@@ -1,6 +1,7 @@
 # Posthouse itself on the cluster: charts, the cell with its admin Secrets, the example tenants.
 NAMESPACE=posthouse-system
 PROFILE=${PROFILE:-dev}
+TOPOLOGY=${TOPOLOGY:-Distributed}
 BIN=$CARGO_TARGET_DIR/${PROFILE/#dev/debug}
 
 kubectl() { "$K8S/kubectl" "$@"; }
@@ -49,7 +50,7 @@ cell_up() {
 # tenant_up NAME: applies an example and waits until it is Ready, and answers: after a restart of the machine what the
 # API server remembers of it says Ready before its pods are back.
 tenant_up() {
-    apply -f "$ROOT/examples/tenants/$1.yaml"
+    tenant_manifest "$1" | apply -f -
     if ! kubectl -n "$1" wait --for=condition=Ready messengertenant --all --timeout=300s; then
         kubectl -n "$1" get messengertenant -o json |
             jq -r '.items[] | .metadata.name as $n | .status.conditions[]? | select(.status != "True") | "\($n): \(.type) \(.reason): \(.message)"'
@@ -58,6 +59,12 @@ tenant_up() {
     fi
     await 300 - tenant_runs_these_images "$1"
     await 120 - tenant_answers "$1"
+}
+
+# tenant_manifest NAME: prints an example with the topology that was asked for.
+tenant_manifest() {
+    kubectl create --dry-run=client -o json -f "$ROOT/examples/tenants/$1.yaml" | jq --arg topology "$TOPOLOGY" \
+        'if .kind == "List" then .items[] else . end | if .kind == "MessengerTenant" then .spec.topology = $topology else . end'
 }
 
 # Right after an upgrade of the operator, Ready is still said of the images before.
@@ -69,9 +76,9 @@ tenant_runs_these_images() {
 }
 
 tenant_answers() {
-    local page
-    for page in gateway/asyncapi.json {auth,user,chat,message}/openapi.json; do
-        curl -sf -o /dev/null -H "Host: $1.localhost" "http://127.0.0.1:$HTTP_PORT/docs/$page" || return 1
+    local path
+    for path in "${PROBE_PATHS[@]}"; do
+        curl -sf -o /dev/null -H "Host: $1.localhost" "http://127.0.0.1:$HTTP_PORT$path" || return 1
     done
 }
 

@@ -1,0 +1,58 @@
+//! Writes every committed file that is derived from the code: `cargo xtask generate`; or compares them:
+//! `cargo xtask check`.
+
+mod derived;
+mod docs_index;
+mod services;
+
+use std::{env, fs, path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::derived::Derived;
+
+#[expect(clippy::print_stdout, reason = "printing is what this program does")]
+fn main() -> Result<ExitCode> {
+    let repository =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the repository")?;
+    let derived = derived(repository)?;
+    let stale = derived.iter().filter(|derived| !derived.is_current(repository));
+    match env::args().nth(1).as_deref() {
+        Some("generate") => {
+            for derived in stale {
+                derived.write(repository)?;
+                println!("wrote {}", derived.path);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Some("check") => {
+            let stale: Vec<_> = stale.map(|derived| derived.path.as_str()).collect();
+            if stale.is_empty() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            println!(
+                "not what the code says: {}\nrun `make generate` and commit the result",
+                stale.join(", ")
+            );
+            Ok(ExitCode::FAILURE)
+        }
+        _ => bail!("usage: cargo xtask generate|check"),
+    }
+}
+
+/// Returns every derived file. A new kind of derived file is one line here.
+fn derived(repository: &Path) -> Result<Vec<Derived>> {
+    let mut all = crd_templates();
+    all.push(services::list());
+    all.push(docs_index::table(repository)?);
+    Ok(all)
+}
+
+fn crd_templates() -> Vec<Derived> {
+    let files = crds::yaml::files().into_iter();
+    files.map(|(name, text)| Derived::new(format!("charts/posthouse-crds/templates/{name}"), text)).collect()
+}
+
+fn read(repository: &Path, path: &str) -> Result<String> {
+    fs::read_to_string(repository.join(path)).with_context(|| format!("failed to read {path}"))
+}
