@@ -4,14 +4,14 @@ POSTHOUSE_CACHE ?= $(HOME)/.cache/posthouse
 export POSTHOUSE_CACHE
 export CARGO_TARGET_DIR ?= $(POSTHOUSE_CACHE)/target
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
-export CLUSTER TAKEOVER
+export CLUSTER TAKEOVER TOPOLOGY
 .DEFAULT_GOAL := help
-.PHONY: help up up-backends up-cluster demo status down clean test lint fmt bench kind-check
+.PHONY: help up up-backends up-cluster demo status down clean test lint fmt generate bench kind-check
 
 help: ## Show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-up: ## Bring up backends, cluster, operator and two tenants (CLUSTER=kind where Docker answers)
+up: ## Bring up backends, cluster, operator and two tenants (TOPOLOGY=Compact, CLUSTER=kind)
 	@scripts/up
 
 up-backends: ## Bring up Kafka, Cassandra, Keycloak, PostgreSQL and Redis alone
@@ -32,13 +32,14 @@ down: ## Stop everything `make up` started; data stays
 clean: ## Stop everything and remove data and caches
 	@scripts/clean
 
-test: ## Run every suite; ends with `N passed, N failed`
+test: ## Run every check and test; ends with `N passed, N failed`
 	@scripts/test
 
-lint: ## Check formatting and run clippy
-	@source scripts/lib.sh; own_target
-	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+lint: ## Run the checks that need no stack: format, words, clippy, rustdoc, dependencies, derived files
+	@scripts/lint
+
+generate: ## Write what is derived from the code: CRDs, service list, API index
+	@scripts/generate
 
 fmt: ## Format the code
 	cargo fmt --all

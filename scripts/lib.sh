@@ -18,6 +18,8 @@ NODE=posthouse
 
 # shellcheck source=versions.sh
 source "$ROOT/scripts/versions.sh"
+# shellcheck source=services.sh
+source "$ROOT/scripts/services.sh"
 
 mkdir -p "$STATE"/{log/steps,conf,data,secrets} "$CACHE"
 chmod 700 "$STATE/secrets"
@@ -83,7 +85,9 @@ abandon() {
 
 end_tree() {
     local child
-    for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do
+    local children=()
+    read -ra children 2> /dev/null < "/proc/$1/task/$1/children" || true
+    for child in "${children[@]}"; do
         if [ "$(ps -o sid= -p "$child")" = "$(ps -o sid= -p $$)" ]; then end_tree "$child"; fi
     done
     kill "$1" 2> /dev/null || true
@@ -163,10 +167,16 @@ secret() {
     cat "$file"
 }
 
-# render TEMPLATE: prints deploy/local/conf/TEMPLATE with ${NAMES} replaced by the shell's variables.
-render() { eval "cat <<__END_OF_TEMPLATE__
-$(< "$ROOT/deploy/local/conf/$1")
-__END_OF_TEMPLATE__"; }
+# render TEMPLATE: prints deploy/local/conf/TEMPLATE with every ${NAME} replaced by the shell's variable of that name.
+render() {
+    local text
+    text=$(< "$ROOT/deploy/local/conf/$1")
+    while [[ $text =~ \$\{([A-Z_]+)\} ]]; do
+        [ -v "${BASH_REMATCH[1]}" ] || die "the template $1 names ${BASH_REMATCH[1]}, which is not set"
+        text=${text//"${BASH_REMATCH[0]}"/"${!BASH_REMATCH[1]}"}
+    done
+    printf '%s\n' "$text"
+}
 
 # configuration DAEMON FILE: writes its input to .local/conf/FILE, for the unprivileged user alone. A daemon that runs
 # with other text is stopped, so that `start` starts it with the new one; an unchanged file is not touched.
@@ -190,14 +200,13 @@ UNPRIVILEGED=(unshare --mount --propagation private -- "$ROOT/scripts/local/sand
 IN_STATE=$RUN/state
 IN_CACHE=$RUN/cache
 
-# Checkouts share what was compiled of others' crates, and must not share ours: cargo goes by time stamps, and a file
-# edited before another checkout compiled its own copy would count as compiled. So ours is compiled anew after another's.
+# Checkouts share the compiled third-party crates, and must not share the workspace's: cargo compares time stamps, so a
+# file edited before another checkout compiled its own copy would count as compiled. A target folder for each checkout
+# would compile 500 crates again; hence the workspace's own are recompiled when the checkout changes.
 own_target() {
-    local mark=$CARGO_TARGET_DIR/checkout package
+    local mark=$CARGO_TARGET_DIR/checkout
     if [ "$(cat "$mark" 2> /dev/null)" = "$ROOT" ]; then return; fi
-    for package in $(sed -nE 's/^name = "(.*)"/\1/p' "$ROOT"/{crds,operator,cli,tests/e2e,services/*}/Cargo.toml); do
-        rm -rf "$CARGO_TARGET_DIR"/*/.fingerprint/"$package"-????????????????
-    done
+    (cd "$ROOT" && cargo clean --quiet --locked --workspace)
     mkdir -p "$CARGO_TARGET_DIR"
     echo "$ROOT" > "$mark"
 }

@@ -19,12 +19,12 @@ kind_backends() {
 
 # From the same Dockerfile, on the base that it names.
 kind_images() {
-    local binary tag
+    local binary tag images=("${BINARIES[@]/#/posthouse/}")
     images_stage
     tag=$(images_tag)
     for binary in "${BINARIES[@]}"; do
         docker build -q --build-arg "BINARY=$binary" -t "posthouse/$binary:$tag" -f "$ROOT/Dockerfile" "$IMAGE_STAGE"
     done
-    "$KIND" load docker-image --name posthouse $(printf "posthouse/%s:$tag " "${BINARIES[@]}")
+    "$KIND" load docker-image --name posthouse "${images[@]/%/:$tag}"
     echo "$tag" > "$STATE/image-tag"
 }

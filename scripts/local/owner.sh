@@ -12,7 +12,7 @@ take_lock() {
 
 running_names() {
     local file
-    for file in $RUN/pid/*; do
+    for file in "$RUN"/pid/*; do
         [ -e "$file" ] && running "$(basename "$file")" && basename "$file"
     done || true
 }

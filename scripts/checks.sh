@@ -1,0 +1,67 @@
+# Checks, their count, and those that need no stack. Sourced after lib.sh, from the root of the checkout.
+# shellcheck source=local/tools.sh
+source "$ROOT/scripts/local/tools.sh"
+PASSED=0
+FAILED=0
+BROKEN=()
+
+# Ends every run: what is broken, and the counts.
+verdict() {
+    if [ ${#BROKEN[@]} -gt 0 ]; then printf '\nfailed: %s\n' "${BROKEN[*]}"; fi
+    echo "$PASSED passed, $FAILED failed"
+    [ "$FAILED" = 0 ]
+}
+
+# count NAME PASSED FAILED BEGAN: adds a result that was counted elsewhere.
+count() {
+    PASSED=$((PASSED + $2))
+    FAILED=$((FAILED + $3))
+    if [ "$3" != 0 ]; then BROKEN+=("$1"); fi
+    echo "== $1: $2 passed, $3 failed ($(seconds $(($(now_ms) - $4))))"
+}
+
+# check NAME COMMAND...: counts as one test.
+check() {
+    local name=$1 began; shift
+    began=$(now_ms)
+    echo "== $name"
+    if "$@" 2>&1 < /dev/null; then count "$name" 1 0 "$began"; else count "$name" 0 1 "$began"; fi
+}
+
+# Those that take a second.
+quick_lints() {
+    check format cargo fmt --all --check
+    check 'shell scripts' shell_scripts
+    check words words
+}
+
+# Those that compile. Selecting the workspace resolves features as the tests do, so that nothing is compiled twice.
+lints() {
+    check 'derived files' derived check
+    check clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+    check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps --document-private-items
+    check dependencies cargo deny --offline --all-features check --show-stats bans licenses sources
+}
+
+shell_scripts() {
+    local files
+    mapfile -t files < <(git ls-files -co --exclude-standard '*.sh'; git grep -lI --untracked '^#!/usr/bin/env bash')
+    printf '%s\n' "${files[@]}" | sort -u | xargs shellcheck --shell=bash
+}
+
+# Spelling (_typos.toml), and phrases that the project's terms have replaced (docs/words.txt).
+words() {
+    local phrase instead status=0
+    typos_tool
+    typos || status=1
+    while IFS=$'\t' read -r phrase instead; do
+        if [[ $phrase != '#'* ]] && git grep -nIiP --untracked -e "$phrase" -- . ':!docs/words.txt'; then
+            echo "    say instead: $instead"
+            status=1
+        fi
+    done < docs/words.txt
+    return $status
+}
+
+# derived generate|check: what follows from the code.
+derived() { cargo build --quiet --locked --workspace --bin xtask && "$CARGO_TARGET_DIR/debug/xtask" "$1"; }
