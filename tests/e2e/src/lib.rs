@@ -3,16 +3,13 @@
 //! A story is a function of a [`World`]. It waits on conditions, then asks Kafka, the store or the realm itself. When it
 //! fails, the state of pods and tenants and the operator's last words are printed.
 //!
-//! Stories of one file run one after another, because they share the example tenants; files are separate processes and
-//! are run one by one as well.
+//! Stories share the example tenants and kill pods and backends. Hence `.config/nextest.toml` runs them one at a time; with
+//! `cargo test`, say `--test-threads=1`.
 
 use std::{fmt::Display, future::Future, time::Duration};
 
 use anyhow::Context;
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 pub mod backends;
 pub mod checker;
@@ -30,8 +27,6 @@ pub use stack::Stack;
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(250);
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
 /// What a story acts on.
 pub struct World {
     pub stack: Stack,
@@ -40,7 +35,6 @@ pub struct World {
 
 /// Runs a story within `limit`; panics with its error, after printing what a person needs to find the cause.
 pub async fn story(limit: Duration, body: impl AsyncFnOnce(&World) -> anyhow::Result<()>) {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let stack = Stack::from_environment();
     let cluster = Cluster::connect().await.expect("the cluster of KUBECONFIG answers: run `make up`");
     let world = World { stack, cluster };
