@@ -77,12 +77,13 @@ enum PublishError {
     Timeout,
 }
 
-#[derive(sqlx::FromRow)]
-struct OutboxRow {
-    outbox_id: i64,
-    topic: String,
-    record_key: String,
-    payload: Option<String>,
+kit::row! {
+    struct OutboxRow {
+        outbox_id: i64,
+        topic: String,
+        record_key: String,
+        payload: Option<String>,
+    }
 }
 
 /// How a term of leading ended.

@@ -6,7 +6,7 @@ use contracts::ErrorCode;
 use secrecy::ExposeSecret as _;
 use sqlx::{
     Connection as _, PgConnection, PgPool,
-    migrate::Migrator,
+    migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio_util::sync::CancellationToken;
@@ -47,12 +47,15 @@ pub fn watched_pool(scope: &Scope, args: &PostgresArgs, schema: &'static str) ->
     pool
 }
 
-/// Creates the schema and applies the migrations that are missing. Two at once wait for each other.
+/// Creates the schema and applies the migrations that are missing: names such as `0001_create_users`, with their SQL. Two at
+/// once wait for each other.
 pub async fn migrate(
     args: &PostgresArgs,
     schema: &'static str,
-    migrations: &Migrator,
+    migrations: &[(&'static str, &'static str)],
 ) -> Result<(), MigrateError> {
+    let migrations = migrations.iter().map(|(name, sql)| migration(name, sql)).collect();
+    let migrator = Migrator::with_migrations(migrations);
     let mut connection =
         PgConnection::connect_with(&connect_options(args, schema)).await.map_err(MigrateError::Connect)?;
     sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}")))
@@ -60,10 +63,34 @@ pub async fn migrate(
         .await
         .map_err(|source| MigrateError::CreateSchema { schema, source })?;
     // `run` would do, but of its future nobody can tell that it is `Send`.
-    let migrated = migrations.run_direct(None, &mut connection, false).await;
+    let migrated = migrator.run_direct(None, &mut connection, false).await;
     migrated.map_err(|source| MigrateError::Migrate { schema, source })?;
     tracing::info!(schema, "schema {schema} is up to date");
     Ok(())
+}
+
+fn migration(name: &'static str, sql: &'static str) -> Migration {
+    let (version, description) = name.split_once('_').expect("a migration's name has a number and words");
+    let version = version.parse().expect("a migration's name starts with its number");
+    let sql = sqlx::SqlStr::from_static(sql);
+    Migration::new(version, description.replace('_', " ").into(), MigrationType::Simple, sql, false)
+}
+
+/// Defines a row that is read by the names of its columns. It stands for `derive(sqlx::FromRow)`, whose macros would compile
+/// the client a second time, for the compiler's own use.
+#[macro_export]
+macro_rules! row {
+    (struct $row:ident { $($column:ident: $type:ty,)+ }) => {
+        struct $row {
+            $($column: $type,)+
+        }
+
+        impl ::sqlx::FromRow<'_, ::sqlx::postgres::PgRow> for $row {
+            fn from_row(row: &::sqlx::postgres::PgRow) -> ::sqlx::Result<Self> {
+                Ok(Self { $($column: ::sqlx::Row::try_get(row, stringify!($column))?,)+ })
+            }
+        }
+    };
 }
 
 /// Returns how to connect with `schema` first on the search path.

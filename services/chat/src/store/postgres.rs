@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId, api::ChatKind, event::Role, topic};
-use sqlx::{PgConnection, PgPool, migrate::Migrator};
+use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
 
@@ -11,8 +11,11 @@ use crate::domain::{self, Change, Chat, Command, Member, NewChat, OutboxRecord, 
 
 /// The schema that only this service uses.
 pub const SCHEMA: &str = "chat_service";
-/// The tables of this service.
-pub static MIGRATIONS: Migrator = sqlx::migrate!();
+/// The tables of this service. A migration, once released, keeps its name and content.
+pub const MIGRATIONS: [(&str, &str); 2] = [
+    ("0001_create_chats", include_str!("../../migrations/0001_create_chats.sql")),
+    ("0002_create_outbox", include_str!("../../migrations/0002_create_outbox.sql")),
+];
 
 /// Keeps chats in the tenant's database.
 #[derive(Clone)]
@@ -27,28 +30,31 @@ impl PostgresStore {
     }
 }
 
-#[derive(sqlx::FromRow)]
-struct ChatRow {
-    chat_id: Uuid,
-    kind: String,
-    title: Option<String>,
-    role: String,
-    member_count: i32,
-    created_at: DateTime<Utc>,
+kit::row! {
+    struct ChatRow {
+        chat_id: Uuid,
+        kind: String,
+        title: Option<String>,
+        role: String,
+        member_count: i32,
+        created_at: DateTime<Utc>,
+    }
 }
 
-#[derive(sqlx::FromRow)]
-struct MemberRow {
-    user_id: Uuid,
-    role: String,
-    joined_at: DateTime<Utc>,
+kit::row! {
+    struct MemberRow {
+        user_id: Uuid,
+        role: String,
+        joined_at: DateTime<Utc>,
+    }
 }
 
-#[derive(sqlx::FromRow)]
-struct OutboxRow {
-    topic: String,
-    record_key: String,
-    payload: Option<String>,
+kit::row! {
+    struct OutboxRow {
+        topic: String,
+        record_key: String,
+        payload: Option<String>,
+    }
 }
 
 #[async_trait]
@@ -339,4 +345,20 @@ fn role_of(text: &str) -> Result<Role, sqlx::Error> {
 
 fn unknown(column: &str, text: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("column {column} has the unknown value {text}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_file_is_declared_in_order() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the migrations folder")
+            .map(|file| file.expect("an entry").file_name().to_string_lossy().replace(".sql", ""))
+            .collect();
+        files.sort();
+        assert_eq!(files, MIGRATIONS.map(|(name, _)| name));
+    }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use contracts::UserId;
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::PgPool;
 use tonic::async_trait;
 use uuid::Uuid;
 
@@ -11,8 +11,9 @@ use crate::domain::{Newcomer, Profile, ProfileUpdate, Search, search_key};
 
 /// The schema that only this service uses.
 pub const SCHEMA: &str = "user_service";
-/// The tables of this service.
-pub static MIGRATIONS: Migrator = sqlx::migrate!();
+/// The tables of this service. A migration, once released, keeps its name and content.
+pub const MIGRATIONS: [(&str, &str); 1] =
+    [("0001_create_users", include_str!("../../migrations/0001_create_users.sql"))];
 
 /// Sorts after every text that starts with a prefix when it is appended to it.
 const LAST: char = char::MAX;
@@ -30,13 +31,14 @@ impl PostgresStore {
     }
 }
 
-#[derive(sqlx::FromRow)]
-struct ProfileRow {
-    user_id: Uuid,
-    username: String,
-    display_name: String,
-    about: String,
-    created_at: DateTime<Utc>,
+kit::row! {
+    struct ProfileRow {
+        user_id: Uuid,
+        username: String,
+        display_name: String,
+        about: String,
+        created_at: DateTime<Utc>,
+    }
 }
 
 #[async_trait]
@@ -154,5 +156,21 @@ impl From<ProfileRow> for Profile {
             about: row.about,
             created_at: row.created_at,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_migration_file_is_declared_in_order() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .expect("the migrations folder")
+            .map(|file| file.expect("an entry").file_name().to_string_lossy().replace(".sql", ""))
+            .collect();
+        files.sort();
+        assert_eq!(files, MIGRATIONS.map(|(name, _)| name));
     }
 }
