@@ -8,8 +8,8 @@ kubectl() { "$K8S/kubectl" "$@"; }
 helm() { "$K8S/helm" "$@"; }
 apply() { kubectl apply --server-side --force-conflicts --field-manager=local-stack "$@"; }
 
-# The same selection as in `make test`, so that features are resolved alike and nothing is compiled twice.
-build_binaries() { own_target && cd "$ROOT" && cargo build --locked --workspace --bins --profile "$PROFILE"; }
+# The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice.
+build_binaries() { own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins --profile "$PROFILE"; }
 
 operator_up() {
     local tag
