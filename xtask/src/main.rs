@@ -3,6 +3,7 @@
 
 mod derived;
 mod docs_index;
+mod openapi;
 mod services;
 
 use std::{env, fs, path::Path, process::ExitCode};
@@ -43,6 +44,7 @@ fn main() -> Result<ExitCode> {
 /// Returns every derived file. A new kind of derived file is one line here.
 fn derived(repository: &Path) -> Result<Vec<Derived>> {
     let mut all = crd_templates();
+    all.extend(openapi::descriptions()?);
     all.push(services::list());
     all.push(docs_index::table(repository)?);
     Ok(all)
