@@ -2,10 +2,7 @@
 
 use kube::{Api, Client, core::DynamicObject};
 
-use crate::desired::Kind;
-
-/// Longest text of a server that an error quotes: it ends in a condition.
-const MAX_SAID: usize = 300;
+use crate::{desired::Kind, text::one_line};
 
 /// Returns the API of one kind of children in a namespace.
 pub(crate) fn children(client: &Client, namespace: &str, kind: Kind) -> Api<DynamicObject> {
@@ -14,10 +11,8 @@ pub(crate) fn children(client: &Client, namespace: &str, kind: Kind) -> Api<Dyna
 
 /// Returns what the API server answered, on one line.
 pub(crate) fn said(error: &kube::Error) -> String {
-    let text = match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    };
-    let line = text.lines().next().unwrap_or_default();
-    line.chars().take(MAX_SAID).collect()
+    match error {
+        kube::Error::Api(status) => one_line(&status.message),
+        other => one_line(other),
+    }
 }

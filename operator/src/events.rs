@@ -10,7 +10,7 @@ use kube::{
 };
 use tracing::debug;
 
-use crate::{config::OPERATOR_NAME, leader::Fence, metrics::Metrics};
+use crate::{config::OPERATOR_NAME, leader::Fence, metrics::Metrics, text::cut};
 
 /// The server's bounds.
 const MAX_NOTE: usize = 1000;
@@ -25,7 +25,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub fn new(client: Client, identity: &str, fence: Fence, metrics: Arc<Metrics>) -> Self {
-        let instance: String = identity.chars().take(MAX_ACTION).collect();
+        let instance = cut(identity, MAX_ACTION);
         let reporter = Reporter { controller: OPERATOR_NAME.to_owned(), instance: Some(instance) };
         Self { recorder: Recorder::new(client, reporter), fence, metrics }
     }
@@ -63,12 +63,4 @@ impl Events {
 /// Returns what an Event points at.
 pub(crate) fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
     object.object_ref(&())
-}
-
-fn cut(text: &str, bytes: usize) -> String {
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }

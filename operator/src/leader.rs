@@ -19,7 +19,7 @@ use kube::{Api, Client, api::PostParams};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::config::OPERATOR_NAME;
+use crate::{config::OPERATOR_NAME, locks::lock, time_limit::within};
 
 const LEASE_NAME: &str = "posthouse-operator";
 /// A leader that died is replaced after this time. Five renewals fit in it, so one lost request changes nothing.
@@ -44,7 +44,7 @@ pub struct NotLeading;
 impl Fence {
     /// Call before every write.
     pub fn check(&self) -> Result<(), NotLeading> {
-        let valid_until = *self.valid_until.lock().expect("no code panics while holding the fence");
+        let valid_until = *lock(&self.valid_until);
         match valid_until {
             Some(until) if Instant::now() + MARGIN < until => Ok(()),
             _ => Err(NotLeading),
@@ -53,12 +53,11 @@ impl Fence {
 
     /// Opens the fence for as long as a lease taken at `since` lasts.
     fn open(&self, since: Instant) {
-        *self.valid_until.lock().expect("no code panics while holding the fence") =
-            Some(since + LEASE_DURATION);
+        *lock(&self.valid_until) = Some(since + LEASE_DURATION);
     }
 
     fn close(&self) {
-        *self.valid_until.lock().expect("no code panics while holding the fence") = None;
+        *lock(&self.valid_until) = None;
     }
 
     /// Returns a fence that stays open for tests and tools that have no lease.
@@ -144,9 +143,9 @@ impl Candidate {
 
     async fn try_acquire(&mut self) -> Result<bool, kube::Error> {
         let since = Instant::now();
-        let Some(mut lease) = within(self.leases.get_opt(LEASE_NAME)).await? else {
+        let Some(mut lease) = in_time(self.leases.get_opt(LEASE_NAME)).await? else {
             let lease = self.fresh_lease();
-            return self.take(since, within(self.leases.create(&post(), &lease)).await);
+            return self.take(since, in_time(self.leases.create(&post(), &lease)).await);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
@@ -202,7 +201,7 @@ impl Candidate {
         match self.replace(&lease).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 // A renewal whose answer was lost may have landed: it is ours as long as it names us.
-                let lease = within(self.leases.get(LEASE_NAME)).await?;
+                let lease = in_time(self.leases.get(LEASE_NAME)).await?;
                 let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
                 self.held = Some(lease);
                 Ok(holder.as_deref() == Some(&self.identity))
@@ -212,7 +211,7 @@ impl Candidate {
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Lease, kube::Error> {
-        within(self.leases.replace(LEASE_NAME, &post(), lease)).await
+        in_time(self.leases.replace(LEASE_NAME, &post(), lease)).await
     }
 
     fn fresh_lease(&self) -> Lease {
@@ -236,11 +235,8 @@ fn post() -> PostParams {
 }
 
 /// A call that takes longer has failed: the lease would run out while it is waited for.
-async fn within<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
-        Ok(answer) => answer,
-        Err(elapsed) => Err(kube::Error::Service(elapsed.into())),
-    }
+async fn in_time<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, kube::Error> {
+    within(CALL_TIMEOUT, call).await.unwrap_or_else(|late| Err(kube::Error::Service(late.into())))
 }
 
 #[cfg(test)]

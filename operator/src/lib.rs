@@ -18,6 +18,7 @@ mod desired;
 mod events;
 mod fleet;
 pub mod leader;
+mod locks;
 mod management;
 pub mod metrics;
 mod observe;
@@ -31,6 +32,8 @@ pub mod run;
 mod secrets;
 mod status;
 mod tenant;
+mod text;
+mod time_limit;
 mod watched;
 mod workload;
 

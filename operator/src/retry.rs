@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
-use crate::status::Urgency;
+use crate::{locks::lock, status::Urgency};
 
 /// What is under way (a pod that starts) is looked at often at first: it usually takes a few seconds.
 const WAITING: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -42,16 +42,16 @@ impl Retries {
 
     /// Reports whether the tenant was waited for only a few times: what was just set up may not have reached everybody yet.
     pub fn is_young(&self, uid: &str) -> bool {
-        let counts = self.counts.lock().expect("no code panics while holding it");
+        let counts = lock(&self.counts);
         counts.get(uid).is_none_or(|count| count.waited < 20)
     }
 
     pub fn forget(&self, uid: &str) {
-        self.counts.lock().expect("no code panics while holding it").remove(uid);
+        lock(&self.counts).remove(uid);
     }
 
     fn delay(&self, uid: &str, generation: i64, urgency: Urgency) -> Duration {
-        let mut counts = self.counts.lock().expect("no code panics while holding it");
+        let mut counts = lock(&self.counts);
         let count = counts.entry(uid.to_owned()).or_default();
         if count.generation != generation {
             *count = Count { generation, ..Count::default() };

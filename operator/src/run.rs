@@ -14,6 +14,7 @@ use crate::{
     leader::{Candidate, Fence},
     management::{self, Readiness},
     metrics::Metrics,
+    time_limit::within,
 };
 
 /// Passes that are under way get this long to end after SIGTERM; what they left undone the next leader does.
@@ -59,7 +60,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             ended = &mut work => ended.context("the controller panicked")??,
         }
         if !lost_lease && !work.is_finished() {
-            let ending = tokio::time::timeout(GRACE, async {
+            let ending = within(GRACE, async {
                 let renewing = CancellationToken::new();
                 tokio::select! {
                     () = candidate.hold(&renewing) => {}
