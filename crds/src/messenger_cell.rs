@@ -96,6 +96,15 @@ pub enum SecurityProtocol {
     SaslPlaintext,
 }
 
+impl SecurityProtocol {
+    /// Returns the value of the services' `--kafka-security-protocol`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::SaslPlaintext => "sasl_plaintext",
+        }
+    }
+}
+
 /// The CQL store of a cell.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -19,10 +19,6 @@ use crate::{
     metrics::Metrics,
 };
 
-mod backends;
-
-pub use backends::{Admin, Admins, Login, Mode, Settled, remove_part, settle};
-
 /// Why something could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {

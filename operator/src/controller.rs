@@ -30,12 +30,14 @@ use tracing::{debug, error, info, warn};
 
 use self::context::{Context, Memory, PassError};
 use crate::{
-    apply::{Admins, Writer},
+    apply::Writer,
+    backend::Pool,
     config::{Config, OPERATOR_NAME},
     desired::{IngressRoute, Kind},
     events::Events,
     fleet::Fleet,
     leader::Fence,
+    locks::write,
     metrics::Metrics,
     observe::Prober,
     retry::Retries,
@@ -44,11 +46,11 @@ use crate::{
     watched::Watched,
 };
 
+mod backends;
 mod cell;
 mod children;
 mod context;
 mod deletion;
-mod parts;
 mod pass;
 mod report;
 
@@ -101,7 +103,7 @@ pub async fn run(
     let context = Arc::new(Context {
         prober: Prober::new()?,
         events: Events::new(client.clone(), identity, fence, metrics.clone()),
-        admins: Admins::default(),
+        backends: Pool::default(),
         retries: Retries::new(config.drift_seconds, rand::random),
         now: Timestamp::now,
         credential: random_credential,
@@ -185,7 +187,7 @@ fn indexed(
     let (changed, changes) = tokio::sync::watch::channel(());
     let events = watcher(api, watcher::Config::default()).default_backoff().inspect(move |event| {
         if let Ok(event) = event {
-            let mut fleet = fleet.write().expect("no code panics while holding it");
+            let mut fleet = write(&fleet);
             fleet.observe(event);
             let (ready, not_ready) = fleet.ready_and_not();
             metrics.set_tenants(ready, not_ready);
@@ -212,7 +214,7 @@ fn children(
         .modify(|object: &mut DynamicObject| object.managed_fields_mut().clear())
         .inspect(move |event| {
             if let Ok(event) = event {
-                watched.write().expect("no code panics while holding it").observe(kind, event);
+                write(&watched).observe(kind, event);
             }
         })
         .touched_objects()

@@ -6,7 +6,6 @@ use crds::MessengerTenant;
 use crate::{config::Images, tenant::Tenant, workload::Workload};
 
 mod access;
-mod backends;
 mod deployment;
 mod facts;
 mod network;
@@ -16,7 +15,6 @@ mod traefik;
 mod traefik_types;
 
 pub(crate) use access::secret_access;
-pub(crate) use backends::{cql, kafka, keycloak, postgres, redis};
 pub(crate) use deployment::{arguments, environment};
 pub(crate) use facts::Facts;
 pub(crate) use object::{APPLIED_ANNOTATION, ChildKey, Kind, Object};

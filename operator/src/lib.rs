@@ -21,6 +21,7 @@ pub mod leader;
 mod locks;
 mod management;
 pub mod metrics;
+mod mode;
 mod observe;
 mod placement;
 mod plan;

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::{join_all, try_join_all};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams, core::DynamicObject};
 use secrecy::SecretString;
 
-use catalog::{Backend, Secret as TenantSecret};
+use catalog::Secret;
 use crds::{MessengerTenant, Reason};
 
 use crate::{
     api::{self, said},
-    apply::Login,
     config::OPERATOR_NAME,
     desired::{self, ChildKey, Kind, Object},
     secrets::ObservedSecrets,
@@ -165,7 +164,7 @@ pub(crate) fn credentials(resource_name: &str, secrets: &Children) -> ObservedSe
         let bytes = BASE64_STANDARD.decode(value.as_str()?).ok()?;
         Some(SecretString::from(String::from_utf8(bytes).ok()?))
     };
-    TenantSecret::ALL
+    Secret::ALL
         .iter()
         .filter_map(|kind| {
             let secret = secrets.get(&(Kind::Secret, format!("{resource_name}-{kind}")))?;
@@ -174,33 +173,6 @@ pub(crate) fn credentials(resource_name: &str, secrets: &Children) -> ObservedSe
             Some((*kind, data.collect::<BTreeMap<_, _>>()))
         })
         .collect()
-}
-
-/// Takes the operator's account on one system out of an admin Secret. The error says what is missing where.
-pub(crate) fn login(
-    part: Backend,
-    namespace: &str,
-    name: &str,
-    secret: Option<&Secret>,
-) -> Result<Login, String> {
-    let [user_key, password_key] = part.admin_keys;
-    let Some(secret) = secret else {
-        return Err(format!(
-            "Secret {namespace}/{name} does not exist; create it with the keys {user_key} and {password_key} of the operator's account"
-        ));
-    };
-    let value = |key: &str| {
-        let bytes = secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.clone());
-        bytes
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| format!("Secret {namespace}/{name} has no key {key}; add it"))
-    };
-    Ok(Login {
-        username: value(user_key)?,
-        password: SecretString::from(value(password_key)?),
-        version: secret.metadata.resource_version.clone().unwrap_or_default(),
-    })
 }
 
 /// Returns how many pods of a tenant still exist.
@@ -275,32 +247,6 @@ fn problem(pod: &Pod) -> Option<PodProblem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn admin_secret(keys: &[&str]) -> Secret {
-        let data = keys.iter().map(|key| ((*key).to_owned(), k8s_openapi::ByteString(b"x".to_vec())));
-        Secret { data: Some(data.collect()), ..Default::default() }
-    }
-
-    #[test]
-    fn a_missing_admin_secret_or_key_is_named() {
-        let said = |part, secret: Option<&Secret>| {
-            login(part, "posthouse-system", "cell", secret).expect_err("incomplete")
-        };
-        assert!(
-            said(Backend::Kafka, None).starts_with("Secret posthouse-system/cell does not exist; create it")
-        );
-        let half = admin_secret(&["username"]);
-        assert_eq!(
-            said(Backend::Kafka, Some(&half)),
-            "Secret posthouse-system/cell has no key password; add it"
-        );
-        assert_eq!(
-            said(Backend::Keycloak, Some(&half)),
-            "Secret posthouse-system/cell has no key clientId; add it"
-        );
-        let whole = admin_secret(&["username", "password"]);
-        assert!(login(Backend::Redis, "posthouse-system", "cell", Some(&whole)).is_ok());
-    }
 
     #[test]
     fn a_crash_loop_says_where_to_look() {

@@ -3,17 +3,12 @@
 //!
 //! Everything here panics when the file is no valid example: it is for tests.
 
-use std::{
-    collections::BTreeMap,
-    fmt::{Debug, Display},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use crds::{MessengerCell, MessengerTenant, Topology};
 
 use crate::{
-    backend::{cql, kafka, keycloak, postgres, redis},
+    backend,
     config::{Images, PullPolicy},
     desired::{self, Facts},
     secrets::{ObservedSecrets, TenantSecrets},
@@ -91,23 +86,12 @@ pub fn rendered_backends(example_path: impl AsRef<Path>) -> Vec<RenderedBackend>
     let tenant = tenant(example_path.as_ref(), |_| {});
     let mut new = tenant.clone();
     new.recorded_topic_ids.clear();
-    fn rendered<D: Debug, C: Display>(name: &'static str, desired: &D, changes: Vec<C>) -> RenderedBackend {
-        let changes = changes.iter().map(ToString::to_string).collect();
-        RenderedBackend { name, settings: format!("{desired:#?}"), changes }
-    }
-    let changes = kafka::plan(&desired::kafka(&new), &Default::default());
-    let kafka = rendered("kafka", &desired::kafka(&tenant), changes);
-    let cql = desired::cql(&tenant);
-    let postgres = desired::postgres(&tenant);
-    let keycloak = desired::keycloak(&tenant);
-    let redis = desired::redis(&tenant);
-    vec![
-        kafka,
-        rendered("cql", &cql, cql::plan(&cql, &Default::default())),
-        rendered("postgres", &postgres, postgres::plan(&postgres, &Default::default())),
-        rendered("keycloak", &keycloak, keycloak::plan(&keycloak, &Default::default())),
-        rendered("redis", &redis, redis::plan(&redis, &Default::default())),
-    ]
+    let rendered = backend::ALL.iter().map(|backend| RenderedBackend {
+        name: backend.entry().as_str(),
+        settings: format!("{:#?}", backend.desired(&tenant)),
+        changes: backend.first_changes(&new),
+    });
+    rendered.collect()
 }
 
 /// Returns the tenant of an example as if it had been applied and then edited: with an owner, credentials that name
@@ -123,7 +107,9 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     edit(&mut resource);
     let cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
     let id = tenant_id(&resource).expect("a legal tenant id");
-    let secrets = TenantSecrets::complete(&id, &ObservedSecrets::new(), |kind| format!("generated-{kind}"));
+    let secrets = TenantSecrets::complete(&backend::usernames(&id), &ObservedSecrets::new(), |kind| {
+        format!("generated-{kind}")
+    });
     let cell = Cell::new(&cell).expect("a valid cell");
     let mut tenant = Tenant::new(&resource, cell, secrets, BTreeMap::new()).expect("a valid tenant");
     tenant.recorded_topic_ids.insert(tenant.send_topic().to_string(), TOPIC_ID.to_owned());

@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use catalog::{Secret, SecretKey};
-use crds::TenantId;
 use rand::RngCore;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
+use crate::text::hex;
+
 /// Length of a generated credential before encoding: beyond guessing, and short enough for every backend.
 const RANDOM_BYTES: usize = 32;
-
-/// The OpenID Connect client of the auth service in the tenant's realm.
-pub const OIDC_CLIENT_ID: &str = "messenger-auth";
 
 /// The content of Secrets as read: kind, then key, then value.
 pub type ObservedSecrets = BTreeMap<Secret, BTreeMap<String, SecretString>>;
@@ -26,32 +24,26 @@ pub struct TenantSecrets {
 }
 
 impl TenantSecrets {
-    /// Completes what was observed. Names follow from the tenant id; what is secret is kept, and generated where it is
-    /// missing or empty.
+    /// Completes what was observed: a name is the one in `usernames`, whatever was found; what is generated is kept, and
+    /// generated where it is missing or empty.
     pub fn complete(
-        id: &TenantId,
+        usernames: &BTreeMap<Secret, String>,
         observed: &ObservedSecrets,
         mut generate: impl FnMut(Secret) -> String,
     ) -> Self {
-        let values = Secret::ALL
-            .iter()
-            .map(|kind| {
-                let kind = *kind;
-                let value = |SecretKey { key, .. }: &SecretKey| {
-                    let value = match name_in(kind, key, id) {
-                        Some(name) => SecretString::from(name),
-                        None => observed
-                            .get(&kind)
-                            .and_then(|data| data.get(*key))
-                            .filter(|value| !value.expose_secret().is_empty())
-                            .cloned()
-                            .unwrap_or_else(|| SecretString::from(generate(kind))),
-                    };
-                    ((*key).to_owned(), value)
-                };
-                (kind, kind.keys.iter().map(value).collect())
-            })
-            .collect();
+        let mut value = |kind: Secret, key: &SecretKey| {
+            if !key.is_generated {
+                return SecretString::from(usernames.get(&kind).cloned().unwrap_or_default());
+            }
+            let found = observed.get(&kind).and_then(|data| data.get(key.key));
+            let found = found.filter(|value| !value.expose_secret().is_empty()).cloned();
+            found.unwrap_or_else(|| SecretString::from(generate(kind)))
+        };
+        let mut values = BTreeMap::new();
+        for kind in Secret::ALL {
+            let data = kind.keys.iter().map(|key| (key.key.to_owned(), value(*kind, key))).collect();
+            values.insert(*kind, data);
+        }
         Self { values }
     }
 
@@ -88,36 +80,19 @@ pub fn random_credential() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Writes bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Returns the value of a key that is a name and no secret.
-fn name_in(kind: Secret, key: &str, id: &TenantId) -> Option<String> {
-    match (kind, key) {
-        (Secret::Kafka, "username") => Some(id.kafka_user().to_string()),
-        (Secret::Cql, "username") => Some(id.keyspace().to_string()),
-        (Secret::Postgres, "username") => Some(id.database().to_string()),
-        (Secret::Redis, "username") => Some(id.cache_user().to_string()),
-        (Secret::Oidc, "clientId") => Some(OIDC_CLIENT_ID.to_owned()),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn id() -> TenantId {
-        "acme".parse().expect("legal")
+    fn usernames() -> BTreeMap<Secret, String> {
+        Secret::ALL.iter().map(|secret| (*secret, format!("{secret}-of-acme"))).collect()
     }
 
     #[test]
     fn what_was_generated_once_is_kept() {
         let first =
-            TenantSecrets::complete(&id(), &ObservedSecrets::new(), |kind| format!("secret-{kind:?}"));
-        let again = TenantSecrets::complete(&id(), &first.values, |_| panic!("nothing is missing"));
+            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), |kind| format!("secret-{kind:?}"));
+        let again = TenantSecrets::complete(&usernames(), &first.values, |_| panic!("nothing is missing"));
         for kind in Secret::ALL {
             assert_eq!(first.digest(&[*kind]), again.digest(&[*kind]));
         }
@@ -127,8 +102,8 @@ mod tests {
     fn names_follow_from_the_tenant_even_when_a_secret_says_otherwise() {
         let forged =
             [(Secret::Postgres, [("username".to_owned(), SecretString::from("mt_globex"))].into())].into();
-        let secrets = TenantSecrets::complete(&id(), &forged, |_| "x".to_owned());
-        assert_eq!(secrets.data(Secret::Postgres)["username"].expose_secret(), "mt_acme");
+        let secrets = TenantSecrets::complete(&usernames(), &forged, |_| "x".to_owned());
+        assert_eq!(secrets.data(Secret::Postgres)["username"].expose_secret(), "postgres-of-acme");
     }
 
     #[test]
@@ -136,14 +111,14 @@ mod tests {
         let (one, two) = (random_credential(), random_credential());
         assert_ne!(one, two);
         assert_eq!(one.len(), 43);
-        let secrets = TenantSecrets::complete(&id(), &ObservedSecrets::new(), |_| one.clone());
+        let secrets = TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), |_| one.clone());
         assert!(!format!("{secrets:?}").contains(&one));
     }
 
     #[test]
     fn a_new_password_changes_the_digest() {
         let secrets =
-            |text: &str| TenantSecrets::complete(&id(), &ObservedSecrets::new(), |_| text.to_owned());
+            |text: &str| TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), |_| text.to_owned());
         assert_ne!(secrets("a").digest(&[Secret::Kafka]), secrets("b").digest(&[Secret::Kafka]));
     }
 }

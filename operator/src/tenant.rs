@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use catalog::{Service, Topic};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    Host, KafkaQuotas, MessengerCell, MessengerTenant, NameError, Period, RateLimit, Registration, Scheme,
-    TenantId, TopicName,
+    Host, KafkaQuotas, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, Period, RateLimit,
+    Registration, Scheme, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -36,7 +36,7 @@ pub struct Tenant {
     pub access_token_lifetime: Period,
     pub rate_limit: RateLimit,
     /// Together they run every enabled service once.
-    pub workloads: Vec<Workload>,
+    pub(crate) workloads: Vec<Workload>,
     pub secrets: TenantSecrets,
     /// Ids of its topics as the status recorded them.
     pub recorded_topic_ids: BTreeMap<String, String>,
@@ -49,17 +49,15 @@ pub struct Tenant {
 pub struct Cell {
     pub name: String,
     pub uid: String,
+    /// As declared. What has to be checked or has a default stands in the fields below.
+    pub spec: MessengerCellSpec,
     pub capacity: usize,
-    pub kafka_bootstrap_servers: String,
     pub kafka_replication: i16,
-    pub cql_contact_points: Vec<String>,
     pub cql_flavor: CqlFlavor,
-    pub cql_datacenter: String,
     pub cql_replication: u32,
     pub keycloak_url: Url,
     /// Without a slash at the end, as it stands in tokens.
     pub keycloak_public_url: String,
-    pub postgres_host: String,
     pub postgres_port: u16,
     pub redis_host: String,
     pub redis_port: u16,
@@ -115,15 +113,11 @@ impl Cell {
         Ok(Self {
             uid: resource.metadata.uid.clone().unwrap_or_default(),
             capacity: usize::try_from(spec.capacity.tenants).unwrap_or_default(),
-            kafka_bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
             kafka_replication,
-            cql_contact_points: spec.cql.contact_points.clone(),
             cql_flavor: spec.cql.flavor.unwrap_or_default(),
-            cql_datacenter: spec.cql.datacenter.clone(),
             cql_replication,
             keycloak_url,
             keycloak_public_url: public_url.trim_end_matches('/').to_owned(),
-            postgres_host: spec.postgres.host.clone(),
             postgres_port: port("spec.postgres.port", spec.postgres.port.unwrap_or(5432))?,
             redis_host: redis_host.to_owned(),
             redis_port,
@@ -131,6 +125,7 @@ impl Cell {
             scheme: spec.routing.scheme.unwrap_or_default(),
             port: spec.routing.port.map(|number| port("spec.routing.port", number)).transpose()?,
             probe_address: spec.routing.probe_address.clone(),
+            spec: spec.clone(),
             name,
         })
     }
@@ -222,7 +217,7 @@ impl Tenant {
     }
 
     /// Returns the workload that runs a service, or nothing when it is switched off.
-    pub fn workload_of(&self, service: Service) -> Option<&Workload> {
+    pub(crate) fn workload_of(&self, service: Service) -> Option<&Workload> {
         self.workloads.iter().find(|workload| workload.services.contains(&service))
     }
 }

@@ -10,9 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use catalog::Secret;
 use secrecy::SecretString;
 
-use super::{ChangeKind, Claim, Owner, Ownership};
+use super::{
+    contract::ChangeKind,
+    ownership::{Owner, Ownership},
+};
+use crate::tenant::Tenant;
 
 mod admin;
 mod hash;
@@ -32,19 +37,14 @@ pub struct CqlDesired {
 }
 
 impl CqlDesired {
-    /// Returns what [`CqlAdmin::remove`] needs.
-    pub fn claim(&self) -> Claim {
-        Claim { name: self.name.clone(), owner: self.owner.clone() }
+    pub(super) fn of(tenant: &Tenant) -> Self {
+        Self {
+            name: tenant.id.keyspace().to_string(),
+            owner: Owner::of(tenant),
+            password: tenant.secrets.password(Secret::Cql).clone(),
+            replication: [(tenant.cell.spec.cql.datacenter.clone(), tenant.cell.cql_replication)].into(),
+        }
     }
-}
-
-/// The store behind the protocol. They keep roles in different tables; ScyllaDB places keyspaces by tablets of its own
-/// accord.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CqlFlavor {
-    #[default]
-    Scylla,
-    Cassandra,
 }
 
 /// What a tenant has in the CQL store.
@@ -91,7 +91,7 @@ pub enum CqlChange {
 }
 
 impl CqlChange {
-    /// Says why this change is in the plan: what is missing is created, what differs is repaired.
+    /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
             Self::TakeOwnership { .. }
@@ -143,7 +143,7 @@ fn own_keyspace(name: &str) -> String {
     format!("<keyspace {name}>")
 }
 
-/// Says whether a right lies within the tenant's own keyspace: its role gets all rights on the tables it makes.
+/// Reports whether a right lies within the tenant's own keyspace: its role gets all rights on the tables it makes.
 fn is_own_part(resource: &str, name: &str) -> bool {
     resource.starts_with(&format!("<table {name}."))
         || resource.starts_with(&format!("<all tables in {name}>"))
@@ -156,7 +156,7 @@ fn wanted_replication(desired: &CqlDesired) -> BTreeMap<String, String> {
 }
 
 /// Returns what leads from `observed` to `desired`, in the order to apply it. Empty means steady.
-pub fn plan(desired: &CqlDesired, observed: &CqlObserved) -> Vec<CqlChange> {
+fn plan(desired: &CqlDesired, observed: &CqlObserved) -> Vec<CqlChange> {
     let name = || desired.name.clone();
     let mut changes = Vec::new();
     match observed.ownership {

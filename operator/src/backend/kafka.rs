@@ -9,9 +9,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use catalog::{Retention, Secret, Topic};
 use secrecy::SecretString;
 
-use super::{ChangeKind, Claim, Owner, Ownership};
+use super::{
+    contract::ChangeKind,
+    ownership::{Owner, Ownership},
+};
+use crate::tenant::Tenant;
 
 mod admin;
 mod calls;
@@ -35,9 +40,26 @@ pub struct KafkaDesired {
 }
 
 impl KafkaDesired {
-    /// Returns what [`KafkaAdmin::remove`] needs.
-    pub fn claim(&self) -> Claim {
-        Claim { name: self.tenant.clone(), owner: self.owner.clone() }
+    pub(super) fn of(tenant: &Tenant) -> Self {
+        let quotas = &tenant.quotas;
+        // Kafka keeps quotas as doubles; every whole number up to 2^53 is exact in one.
+        let named = [
+            ("producer_byte_rate", quotas.producer_bytes_per_second.map(|bytes| bytes as f64)),
+            ("consumer_byte_rate", quotas.consumer_bytes_per_second.map(|bytes| bytes as f64)),
+            ("request_percentage", quotas.request_percentage.map(f64::from)),
+        ];
+        Self {
+            tenant: tenant.id.kafka_user().to_string(),
+            owner: Owner::of(tenant),
+            password: tenant.secrets.password(Secret::Kafka).clone(),
+            topics: Topic::ALL.iter().map(|topic| TopicDesired::of(tenant, *topic)).collect(),
+            quotas: named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
+            recorded_topic_ids: if tenant.accepts_kafka_loss {
+                BTreeMap::new()
+            } else {
+                tenant.recorded_topic_ids.clone()
+            },
+        }
     }
 }
 
@@ -51,6 +73,31 @@ pub struct TopicDesired {
     pub configs: BTreeMap<String, String>,
 }
 
+impl TopicDesired {
+    fn of(tenant: &Tenant, topic: Topic) -> Self {
+        let mut configs = BTreeMap::new();
+        match topic.retention {
+            Retention::Age => {
+                let retention_ms = tenant.retention.as_secs() * 1000;
+                configs.insert("cleanup.policy".to_owned(), "delete".to_owned());
+                configs.insert("retention.ms".to_owned(), retention_ms.to_string());
+            }
+            Retention::Compaction => {
+                configs.insert("cleanup.policy".to_owned(), "compact".to_owned());
+            }
+        }
+        if topic.log_append_time {
+            configs.insert("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
+        }
+        Self {
+            name: tenant.id.topic(topic.name).to_string(),
+            partitions: tenant.partitions,
+            replication: tenant.cell.kafka_replication,
+            configs,
+        }
+    }
+}
+
 /// What a tenant has in Kafka.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KafkaObserved {
@@ -62,7 +109,7 @@ pub struct KafkaObserved {
 }
 
 impl KafkaObserved {
-    /// Returns the id of each topic that exists: it changes when a topic is made anew, so it is the topic's generation.
+    /// Returns the id of each topic that exists: it changes when a topic is recreated, so it is the topic's generation.
     pub fn topic_ids(&self) -> BTreeMap<String, String> {
         self.topics.iter().map(|(name, topic)| (name.clone(), topic.id.clone())).collect()
     }
@@ -228,7 +275,7 @@ pub enum KafkaChange {
 }
 
 impl KafkaChange {
-    /// Says why this change is in the plan: what is missing is created, what differs is repaired.
+    /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
             Self::TakeOwnership { .. } | Self::CreateUser { .. } | Self::CreateTopic(_) => ChangeKind::Create,
@@ -274,13 +321,13 @@ impl fmt::Display for KafkaChange {
                 f,
                 "topic {topic} has {has} partitions, {wants} are declared: the count never changes in place"
             ),
-            Self::TopicLost { topic } => write!(f, "topic {topic} was there before and is gone"),
+            Self::TopicLost { topic } => write!(f, "topic {topic} is missing but held data"),
         }
     }
 }
 
 /// Returns what leads from `observed` to `desired`, in the order to apply it. Empty means steady.
-pub fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<KafkaChange> {
+fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<KafkaChange> {
     let user = || desired.tenant.clone();
     let mut changes = Vec::new();
     match observed.ownership {
@@ -464,7 +511,7 @@ mod tests {
                 desired.recorded_topic_ids = observed.topic_ids();
                 observed.topics.clear();
             },
-            &[("topic acme.message.send was there before and is gone", ChangeKind::Blocked)],
+            &[("topic acme.message.send is missing but held data", ChangeKind::Blocked)],
         );
     }
 

@@ -8,10 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use catalog::Secret;
+use crds::Registration;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::{ChangeKind, Claim, Owner, Ownership};
+use super::{
+    contract::ChangeKind,
+    ownership::{Owner, Ownership},
+};
+use crate::tenant::Tenant;
 
 mod admin;
 mod diff;
@@ -20,14 +26,14 @@ mod representation;
 pub use admin::KeycloakAdmin;
 pub use diff::Difference;
 
-/// Public client of people's apps; also the audience of every token.
+/// Public client of users' apps; also the audience of every token.
 pub const APP_CLIENT: &str = "messenger";
 /// Confidential client of the auth service.
 pub const AUTH_CLIENT: &str = "messenger-auth";
 /// Rights of the auth service within its realm. No privilege hangs on a realm role: whoever may manage users can grant
 /// any plain realm role.
 pub const SERVICE_ROLES: [&str; 3] = ["manage-users", "query-users", "view-users"];
-/// Attributes of a person a fresh realm asks for. A tenant's people need none but a name to sign in with, and a realm that
+/// Attributes of a user that a fresh realm asks for. A tenant's users need none but a name to sign in with, and a realm that
 /// asks for more refuses sign-in by password until they are filled in.
 const OPTIONAL_ATTRIBUTES: [&str; 3] = ["email", "firstName", "lastName"];
 
@@ -37,7 +43,7 @@ pub struct KeycloakDesired {
     pub realm: String,
     pub owner: Owner,
     pub display_name: String,
-    /// People may register themselves.
+    /// Users may register themselves.
     pub registration_allowed: bool,
     pub access_token_seconds: i32,
     /// Where the app may be sent back to after sign-in.
@@ -51,9 +57,23 @@ pub struct KeycloakDesired {
 }
 
 impl KeycloakDesired {
-    /// Returns what [`KeycloakAdmin::remove`] needs.
-    pub fn claim(&self) -> Claim {
-        Claim { name: self.realm.clone(), owner: self.owner.clone() }
+    pub(super) fn of(tenant: &Tenant) -> Self {
+        let origins: Vec<_> = tenant.routed_hosts().map(|host| tenant.origin(host)).collect();
+        Self {
+            realm: tenant.id.realm().to_string(),
+            owner: Owner::of(tenant),
+            display_name: tenant.name.clone(),
+            registration_allowed: match tenant.registration {
+                Registration::Open => true,
+                Registration::InviteOnly => false,
+            },
+            access_token_seconds: i32::try_from(tenant.access_token_lifetime.as_secs())
+                .expect("the schema bounds it to an hour"),
+            redirect_uris: origins.iter().map(|origin| format!("{origin}/*")).collect(),
+            web_origins: origins,
+            roles: Vec::new(),
+            auth_client_secret: tenant.secrets.password(Secret::Oidc).clone(),
+        }
     }
 }
 
@@ -84,7 +104,7 @@ pub enum KeycloakChange {
 }
 
 impl KeycloakChange {
-    /// Says why this change is in the plan: what is missing is created, what differs is repaired.
+    /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
             Self::CreateRealm { .. }
@@ -122,14 +142,14 @@ impl fmt::Display for KeycloakChange {
                 write!(f, "revoke {role} from the service account of {AUTH_CLIENT} of realm {realm}")
             }
             Self::MakeOptional { realm, attributes } => {
-                write!(f, "make {} of people in realm {realm} optional", attributes.join(", "))
+                write!(f, "make {} of users in realm {realm} optional", attributes.join(", "))
             }
         }
     }
 }
 
 /// Returns what leads from `observed` to `desired`, in the order to apply it. Empty means steady.
-pub fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakChange> {
+fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakChange> {
     let realm = || desired.realm.clone();
     let mut changes = Vec::new();
     let Some(found) = &observed.realm else {
@@ -225,7 +245,7 @@ mod tests {
     fn a_new_tenant_gets_its_realm_in_one_request() {
         check(
             |observed| *observed = KeycloakObserved::default(),
-            &["create realm acme", "make email, firstName, lastName of people in realm acme optional"],
+            &["create realm acme", "make email, firstName, lastName of users in realm acme optional"],
         );
     }
 
@@ -256,7 +276,7 @@ mod tests {
                 "revoke realm-admin from the service account of messenger-auth of realm acme",
                 "grant manage-users to the service account of messenger-auth of realm acme",
                 "grant query-users to the service account of messenger-auth of realm acme",
-                "make email of people in realm acme optional",
+                "make email of users in realm acme optional",
             ],
         );
     }

@@ -8,14 +8,22 @@
 
 use std::fmt;
 
+use catalog::Secret;
 use secrecy::SecretString;
 
-use super::{ChangeKind, Claim, Owner, Ownership};
+use super::{
+    contract::ChangeKind,
+    ownership::{Owner, Ownership},
+};
+use crate::tenant::Tenant;
 
 mod admin;
 mod verifier;
 
 pub use admin::PostgresAdmin;
+
+/// Sessions of the tenant's role at once: five for each pod of the two services that use PostgreSQL, several times over.
+const CONNECTIONS: i32 = 60;
 
 /// What a tenant should have in PostgreSQL.
 #[derive(Clone, Debug)]
@@ -29,9 +37,13 @@ pub struct PostgresDesired {
 }
 
 impl PostgresDesired {
-    /// Returns what [`PostgresAdmin::remove`] needs.
-    pub fn claim(&self) -> Claim {
-        Claim { name: self.name.clone(), owner: self.owner.clone() }
+    pub(super) fn of(tenant: &Tenant) -> Self {
+        Self {
+            name: tenant.id.database().to_string(),
+            owner: Owner::of(tenant),
+            password: tenant.secrets.password(Secret::Postgres).clone(),
+            connection_limit: CONNECTIONS,
+        }
     }
 }
 
@@ -79,7 +91,7 @@ pub enum PostgresChange {
 }
 
 impl PostgresChange {
-    /// Says why this change is in the plan: what is missing is created, what differs is repaired.
+    /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
             Self::CreateRole { .. } | Self::TakeOver { .. } | Self::CreateDatabase { .. } => {
@@ -116,7 +128,7 @@ impl fmt::Display for PostgresChange {
 }
 
 /// Returns what leads from `observed` to `desired`, in the order to apply it. Empty means steady.
-pub fn plan(desired: &PostgresDesired, observed: &PostgresObserved) -> Vec<PostgresChange> {
+fn plan(desired: &PostgresDesired, observed: &PostgresObserved) -> Vec<PostgresChange> {
     let role = || desired.name.clone();
     let mut changes = Vec::new();
     match &observed.role {

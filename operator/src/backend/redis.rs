@@ -10,9 +10,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use catalog::Secret;
 use secrecy::SecretString;
 
-use super::{ChangeKind, Claim, Owner, Ownership};
+use super::{
+    contract::ChangeKind,
+    ownership::{Owner, Ownership},
+};
+use crate::tenant::Tenant;
 
 mod admin;
 
@@ -45,9 +50,12 @@ pub struct RedisDesired {
 }
 
 impl RedisDesired {
-    /// Returns what [`RedisAdmin::remove`] needs.
-    pub fn claim(&self) -> Claim {
-        Claim { name: self.tenant.clone(), owner: self.owner.clone() }
+    pub(super) fn of(tenant: &Tenant) -> Self {
+        Self {
+            tenant: tenant.id.cache_user().to_string(),
+            owner: Owner::of(tenant),
+            password: tenant.secrets.password(Secret::Redis).clone(),
+        }
     }
 
     fn keys(&self) -> BTreeSet<String> {
@@ -96,7 +104,7 @@ pub enum RedisChange {
 }
 
 impl RedisChange {
-    /// Says why this change is in the plan: what is missing is created, what differs is repaired.
+    /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
             Self::CreateUser { .. } | Self::TakeOver { .. } => ChangeKind::Create,
@@ -116,7 +124,7 @@ impl fmt::Display for RedisChange {
 }
 
 /// Returns what leads from `observed` to `desired`: at most one change, because one command sets all. Empty means steady.
-pub fn plan(desired: &RedisDesired, observed: &RedisObserved) -> Vec<RedisChange> {
+fn plan(desired: &RedisDesired, observed: &RedisObserved) -> Vec<RedisChange> {
     let user = desired.tenant.clone();
     let Some(found) = &observed.user else { return vec![RedisChange::CreateUser { user }] };
     if observed.ownership == Ownership::Released {

@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use catalog::Backend;
 use crds::{CellStatus, ConditionType, MessengerCell, Reason};
 use kube::{core::DeserializeGuard, runtime::controller::Action};
 use tracing::warn;
 
 use super::context::{Context, PassError};
 use crate::{
-    observe, placement,
+    backend, placement,
     status::{Outcome, Outcomes, conditions},
     tenant::Cell,
 };
@@ -30,7 +29,7 @@ pub(super) async fn reconcile(
     let placed = placement::placed_on(&name, &context.fleet());
     let outcome = match Cell::new(resource) {
         Err(invalid) => Outcome::action_required(Reason::InvalidSpec, invalid.to_string()),
-        Ok(cell) => match missing_login(resource, &context) {
+        Ok(cell) => match missing_login(&cell, &context) {
             Some(missing) => Outcome::action_required(Reason::AdminSecretMissing, missing),
             None if placed >= cell.capacity => Outcome::action_required(
                 Reason::CapacityExhausted,
@@ -69,23 +68,7 @@ pub(super) fn error_policy(
     Action::requeue(Duration::from_secs(5))
 }
 
-/// Says which admin Secret is not complete.
-fn missing_login(resource: &MessengerCell, context: &Context) -> Option<String> {
-    Backend::ALL.iter().copied().find_map(|part| {
-        let name = admin_secret_name(resource, part);
-        let secret = context.admin_secret(name);
-        observe::login(part, &context.config.namespace, name, secret.as_deref()).err()
-    })
-}
-
-/// Returns the name of the admin Secret of one system.
-pub(super) fn admin_secret_name(cell: &MessengerCell, part: Backend) -> &str {
-    let spec = &cell.spec;
-    match part {
-        Backend::Kafka => &spec.kafka.admin_secret_ref.name,
-        Backend::Cql => &spec.cql.admin_secret_ref.name,
-        Backend::Postgres => &spec.postgres.admin_secret_ref.name,
-        Backend::Keycloak => &spec.keycloak.admin_secret_ref.name,
-        Backend::Redis => &spec.redis.admin_secret_ref.name,
-    }
+/// Returns which admin Secret is not complete.
+fn missing_login(cell: &Cell, context: &Context) -> Option<String> {
+    backend::ALL.iter().find_map(|backend| context.login(*backend, cell).err())
 }

@@ -7,12 +7,13 @@ use crds::{ConditionType, Reason};
 use tracing::info;
 
 use super::{
+    backends::Backends,
     context::{Pass, PassError},
-    parts::Backends,
 };
 use crate::{
-    apply::{Mode, WriteError},
+    apply::WriteError,
     desired::{self, ChildKey, Facts, Kind, Object},
+    mode::Mode,
     observe::{self, Observed},
     plan::{self, ObjectChange},
     previous::{is_established, was_good},
@@ -28,7 +29,7 @@ pub(super) struct Children<'a> {
     live: Observed,
     /// What could not be written.
     problems: Vec<(Kind, String)>,
-    /// What would be done in [`Mode::Look`].
+    /// What would be done in [`Mode::DryRun`].
     withheld: Vec<String>,
 }
 
@@ -109,7 +110,7 @@ impl<'a> Children<'a> {
     async fn carry_out(&mut self, tenant: &Tenant, change: ObjectChange) -> Result<(), WriteError> {
         let Pass { resource, mode, context } = self.pass;
         let line = change.to_string();
-        if mode == Mode::Look {
+        if mode == Mode::DryRun {
             self.withheld.push(line);
             return Ok(());
         }

@@ -15,14 +15,18 @@ use kube::{
 use tracing::warn;
 
 use crate::{
-    apply::{Admins, Mode, WriteError, Writer},
+    apply::{WriteError, Writer},
+    backend::{AnyBackend, Login, Pool, Target},
     config::Config,
     desired::ChildKey,
     events::{Events, reference},
     fleet::Fleet,
+    locks::{lock, read},
     metrics::Metrics,
+    mode::Mode,
     observe::{Children, Prober, ReadError},
     retry::Retries,
+    tenant::Cell,
     watched::{Versions, Watched},
 };
 
@@ -33,7 +37,7 @@ pub(crate) struct Context {
     pub writer: Writer,
     pub metrics: Arc<Metrics>,
     pub events: Events,
-    pub admins: Admins,
+    pub backends: Pool,
     pub prober: Prober,
     pub retries: Retries,
     /// The wall clock.
@@ -69,13 +73,13 @@ pub(crate) enum PassError {
 impl Context {
     /// Returns the index of all tenants. Held for a look-up only, never over an await.
     pub fn fleet(&self) -> RwLockReadGuard<'_, Fleet> {
-        self.fleet.read().expect("no code panics while holding it")
+        read(&self.fleet)
     }
 
     /// Returns the children of a tenant as their watches show them, or nothing while they lag behind the last pass.
     pub fn watched_children(&self, resource: &MessengerTenant) -> Option<Children> {
         let known = self.memory.known_children(resource.uid()?.as_str())?;
-        let watched = self.watched.read().expect("no code panics while holding it");
+        let watched = read(&self.watched);
         watched.children(resource.namespace()?.as_str(), &resource.spec.tenant_id, &known)
     }
 
@@ -91,8 +95,21 @@ impl Context {
         self.cells.get(&ObjectRef::new(name)).and_then(|guarded| guarded.0.as_ref().ok().cloned())
     }
 
-    pub fn admin_secret(&self, name: &str) -> Option<Arc<Secret>> {
+    fn admin_secret(&self, name: &str) -> Option<Arc<Secret>> {
         self.admin_secrets.get(&ObjectRef::new(name).within(&self.config.namespace))
+    }
+
+    /// Reads the operator's account on a cell's backend. The error names what is missing where.
+    pub fn login(&self, backend: &dyn AnyBackend, cell: &Cell) -> Result<Login, String> {
+        let name = backend.admin_secret(cell);
+        let secret = self.admin_secret(name);
+        Login::read(backend.entry(), &self.config.namespace, name, secret.as_deref())
+    }
+
+    /// Returns what a call to a cell's backend needs.
+    pub fn target<'a>(&'a self, cell: &'a Cell, login: &'a Login) -> Target<'a> {
+        let (fence, metrics) = (&self.writer.fence, &self.metrics);
+        Target { cell, login, pool: &self.backends, fence, metrics }
     }
 
     /// Records that something changed by hand was put back.
@@ -115,7 +132,7 @@ impl Memory {
     /// Returns the resource with the newest status known: what we wrote ourselves may not have come back yet.
     pub fn with_written_status(&self, resource: &MessengerTenant) -> MessengerTenant {
         let mut resource = resource.clone();
-        let written = self.written.lock().expect("no code panics while holding it");
+        let written = lock(&self.written);
         if let Some((version, status)) = resource.uid().and_then(|uid| written.get(&uid)) {
             let number = |version: &str| version.parse::<u128>().unwrap_or_default();
             if number(version) > number(resource.resource_version().as_deref().unwrap_or_default()) {
@@ -127,28 +144,28 @@ impl Memory {
 
     pub fn remember_status(&self, resource: &MessengerTenant, version: Option<String>, status: TenantStatus) {
         if let (Some(uid), Some(version)) = (resource.uid(), version) {
-            let mut written = self.written.lock().expect("no code panics while holding it");
+            let mut written = lock(&self.written);
             written.insert(uid, (version, status));
         }
     }
 
     /// Reports whether the last pass left a child: when it is missing now, somebody else deleted it.
     pub fn has_seen(&self, uid: &str, child: &ChildKey) -> bool {
-        let children = self.children.lock().expect("no code panics while holding it");
+        let children = lock(&self.children);
         children.get(uid).is_some_and(|children| children.contains_key(child))
     }
 
     pub fn remember_children(&self, uid: &str, versions: Versions) {
-        self.children.lock().expect("no code panics while holding it").insert(uid.to_owned(), versions);
+        lock(&self.children).insert(uid.to_owned(), versions);
     }
 
     fn known_children(&self, uid: &str) -> Option<Versions> {
-        self.children.lock().expect("no code panics while holding it").get(uid).cloned()
+        lock(&self.children).get(uid).cloned()
     }
 
     fn forget(&self, uid: &str) {
-        self.written.lock().expect("no code panics while holding it").remove(uid);
-        self.children.lock().expect("no code panics while holding it").remove(uid);
+        lock(&self.written).remove(uid);
+        lock(&self.children).remove(uid);
     }
 }
 

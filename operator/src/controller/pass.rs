@@ -1,19 +1,19 @@
 //! One pass over a tenant, read from top to bottom: place, access, observe, validate, Secrets, backends, children, probe,
 //! status. Each phase happens once and takes what the phases before it returned.
 
-use crds::{ConditionType, MessengerCell, MessengerTenant, Reason, TenantStatus};
+use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
 use kube::ResourceExt;
 
 use super::{
+    backends::{Backends, settle_all},
     children::{Children, Converged},
     context::{Context, Pass, PassError},
-    parts::{Backends, parts},
     report::{report, report_refusal},
 };
 use crate::{
-    apply::Mode,
-    desired,
+    backend, desired,
     fleet::Member,
+    mode::Mode,
     observe::{self, Observed},
     placement, plan,
     secrets::TenantSecrets,
@@ -23,19 +23,19 @@ use crate::{
 
 /// Looks at a tenant, does what can be done now, and reports. Returns when to come back.
 pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Result<Urgency, PassError> {
-    let mode = if resource.spec.paused == Some(true) { Mode::Look } else { Mode::Act };
+    let mode = if resource.spec.paused == Some(true) { Mode::DryRun } else { Mode::Apply };
     let pass = Pass { resource, mode, context };
 
     let place = match place(pass) {
         Ok(place) => place,
         Err(refusal) => return refusal.report(pass).await,
     };
-    if mode == Mode::Act && !resource.finalizers().iter().any(|name| name == crds::FINALIZER) {
+    if mode == Mode::Apply && !resource.finalizers().iter().any(|name| name == crds::FINALIZER) {
         // Nothing is created anywhere before the finalizer stands: whatever happens next, it is cleaned up.
         context.writer.add_finalizer(resource).await?;
         return Ok(Urgency::Waiting);
     }
-    if mode == Mode::Act && resource.status.is_none() {
+    if mode == Mode::Apply && resource.status.is_none() {
         report_start(pass, &place).await?;
     }
     if !open_secrets(pass).await? {
@@ -49,7 +49,7 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     let mut children = Children::new(pass, observed);
     // Before the backends, or a password that was set somewhere could be lost with this process.
     children.write_secrets(&tenant).await?;
-    let backends = parts(pass, &tenant, &place.resource).await;
+    let backends = settle_all(pass, &tenant).await;
     let children = children.converge(&tenant, &backends).await?;
     let routes = probe(pass, &tenant, &children).await;
     report_all(pass, &tenant, &backends, children, routes).await
@@ -58,7 +58,6 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
 /// Where a tenant lives.
 struct Place {
     cell: Cell,
-    resource: MessengerCell,
 }
 
 /// Why a pass ends before it looks at the parts.
@@ -116,7 +115,7 @@ fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
         // A slot may become free without any change to this resource.
         return Err(Refusal::unplaced(Outcome::retry(Reason::CapacityExhausted, message)));
     }
-    Ok(Place { cell, resource: found })
+    Ok(Place { cell })
 }
 
 fn assigned(cell: &Cell) -> Outcome {
@@ -126,7 +125,7 @@ fn assigned(cell: &Cell) -> Outcome {
 /// Reports that the first pass began: it takes as long as a realm takes, and an administrator is watching.
 async fn report_start(
     Pass { resource, context, .. }: Pass<'_>,
-    Place { cell, .. }: &Place,
+    Place { cell }: &Place,
 ) -> Result<(), PassError> {
     let outcomes = Outcomes::from([(ConditionType::Placed, assigned(cell))]);
     let ready = Outcome::waiting(Reason::Creating, "the backends are being set up");
@@ -142,7 +141,7 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<bool
     let found = observe::object(&context.client, &namespace, &binding).await?;
     let found = found.map(|found| serde_json::to_value(found).expect("Kubernetes objects are plain data"));
     let is_steady = found.is_some_and(|found| plan::differences(&binding.manifest, &found).is_empty());
-    if is_steady || mode == Mode::Look {
+    if is_steady || mode == Mode::DryRun {
         return Ok(true);
     }
     context.writer.apply(&namespace, &binding).await?;
@@ -165,14 +164,15 @@ async fn observe(Pass { resource, context, .. }: Pass<'_>) -> Result<Option<Obse
 /// Checks everything that the later phases rely on.
 fn validate(
     Pass { resource, context, .. }: Pass<'_>,
-    Place { cell, .. }: &Place,
+    Place { cell }: &Place,
     observed: &Observed,
 ) -> Result<Tenant, Invalid> {
     let hosts = hosts(resource, &cell.domain)?;
     let domain_of = |name: &str| context.cell(name).map(|cell| cell.spec.routing.domain);
     let lost_hosts = placement::lost_hosts(&Member::of(resource), &hosts, &context.fleet(), domain_of);
     let found = observe::credentials(&resource.name_any(), &observed.secrets);
-    let secrets = TenantSecrets::complete(&tenant_id(resource)?, &found, |_| (context.credential)());
+    let usernames = backend::usernames(&tenant_id(resource)?);
+    let secrets = TenantSecrets::complete(&usernames, &found, |_| (context.credential)());
     Tenant::new(resource, cell.clone(), secrets, lost_hosts)
 }
 
@@ -231,14 +231,14 @@ async fn report_all(
     outcomes
         .extend(of_backends.map(|(backend, outcome)| (ConditionType::Backend(*backend), outcome.clone())));
     let mut ready = status::summary(&outcomes);
-    if mode == Mode::Look {
+    if mode == Mode::DryRun {
         let message =
             format!("spec.paused is true, nothing is written; set it to false to go on ({})", ready.message);
         ready = Outcome::action_required(Reason::Paused, message);
     }
     let facts = status::facts(tenant, backends.topic_ids.clone());
     let urgency = report(resource, facts, &outcomes, &ready, context).await?;
-    if tenant.accepts_kafka_loss && backends.is_ready(catalog::Backend::Kafka) && mode == Mode::Act {
+    if tenant.accepts_kafka_loss && backends.is_ready(catalog::Backend::Kafka) && mode == Mode::Apply {
         // The consent was for one loss, not for the next one.
         context.writer.remove_consent(resource).await?;
     }

@@ -27,6 +27,7 @@ use super::{
     object::{Kind, Object, labels, metadata, selector},
 };
 use crate::{
+    backend,
     config::Images,
     tenant::Tenant,
     workload::{COMPACT, DefaultResources, Workload},
@@ -133,7 +134,7 @@ pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> 
     }
     arguments.extend(process_arguments(tenant));
     for backend in Backend::ALL.iter().filter(|backend| workload.backends().contains(backend)) {
-        arguments.extend(backend_arguments(tenant, *backend));
+        arguments.extend(named(backend::of(*backend).arguments(tenant)));
     }
     for peer in workload.peers() {
         arguments.push((peer.peer_flag(), peer_url(tenant, peer)?));
@@ -158,35 +159,6 @@ fn process_arguments(tenant: &Tenant) -> impl Iterator<Item = (String, String)> 
     ])
 }
 
-/// Returns what a process is told of a backend.
-fn backend_arguments(tenant: &Tenant, backend: Backend) -> Vec<(String, String)> {
-    let cell = &tenant.cell;
-    match backend {
-        Backend::Kafka => named([
-            ("--kafka-bootstrap-servers", cell.kafka_bootstrap_servers.clone()),
-            ("--kafka-security-protocol", "sasl_plaintext".to_owned()),
-        ])
-        .collect(),
-        Backend::Cql => named([
-            ("--cql-contact-points", cell.cql_contact_points.join(",")),
-            ("--cql-keyspace", tenant.id.keyspace().to_string()),
-            ("--cql-flavor", cell.cql_flavor.as_str().to_owned()),
-        ])
-        .collect(),
-        Backend::Postgres => named([
-            ("--postgres-host", cell.postgres_host.clone()),
-            ("--postgres-port", cell.postgres_port.to_string()),
-            ("--postgres-database", tenant.id.database().to_string()),
-        ])
-        .collect(),
-        // Its public keys are found through the issuer.
-        Backend::Keycloak => Vec::new(),
-        Backend::Redis => {
-            named([("--redis-addr", format!("{}:{}", cell.redis_host, cell.redis_port))]).collect()
-        }
-    }
-}
-
 /// Returns the value of a setting that follows from the tenant, or nothing while it is not known.
 fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<String> {
     match setting {
@@ -203,8 +175,10 @@ fn peer_url(tenant: &Tenant, peer: Service) -> Option<String> {
     Some(format!("http://{}:{GRPC_PORT}", tenant.child(workload.name)))
 }
 
-fn named<const N: usize>(arguments: [(&str, String); N]) -> impl Iterator<Item = (String, String)> {
-    arguments.map(|(flag, value)| (flag.to_owned(), value)).into_iter()
+fn named(
+    arguments: impl IntoIterator<Item = (&'static str, String)>,
+) -> impl Iterator<Item = (String, String)> {
+    arguments.into_iter().map(|(flag, value)| (flag.to_owned(), value))
 }
 
 /// Returns the environment of a workload: variable, then Secret and key it comes from.

@@ -17,7 +17,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::traefik_types::{IngressRoute, Middleware};
-use crate::{config::OPERATOR_NAME, secrets::hex, tenant::Tenant, workload::Workload};
+use crate::{config::OPERATOR_NAME, tenant::Tenant, text::hex, workload::Workload};
 
 /// Digest of the manifest as last applied: it tells an edit of ours from an edit of somebody else's.
 pub(crate) const APPLIED_ANNOTATION: &str = "messenger.posthouse.dev/applied";

@@ -1,15 +1,16 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use operator::backend::Credentials;
-use operator::backend::cql::{CqlAdmin, CqlChange, CqlDesired, CqlFlavor, plan};
+use crds::{CqlFlavor, TenantId};
+use operator::backend::cql::{CqlAdmin, CqlChange, CqlDesired};
+use operator::backend::{Backend, Claim, Credentials, Owner};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::conformance::{Fixture, suite};
 use super::{
-    admin_account, assert_reason, env, eventually, lines, operator_account, owner, password, story, stranger,
-    tenant_id, timed,
+    admin_account, converge, env, eventually, operator_account, owner, password, story, tenant_id, timed,
 };
 
 fn flavor() -> CqlFlavor {
@@ -20,22 +21,21 @@ fn contact_points() -> Vec<String> {
     env("CQL_CONTACT_POINTS").split(',').map(str::to_owned).collect()
 }
 
-pub fn admin(credentials: Credentials) -> CqlAdmin {
-    CqlAdmin::new(contact_points(), flavor(), credentials)
+fn admin(credentials: Credentials) -> CqlAdmin {
+    Cql::connect(&Cql::address(), credentials)
 }
 
-pub fn desired() -> CqlDesired {
-    CqlDesired {
-        name: format!("mt_{}", tenant_id()),
-        owner: owner(),
-        password: password(),
-        replication: BTreeMap::from([("datacenter1".to_owned(), 1)]),
-    }
+fn desired() -> CqlDesired {
+    Cql::desired(&tenant_id(), owner(), password())
+}
+
+fn claim(desired: &CqlDesired) -> Claim {
+    Claim { name: desired.name.clone(), owner: desired.owner.clone() }
 }
 
 async fn connect(name: &str, password: &str) -> Result<Session, scylla::errors::NewSessionError> {
     let builder = SessionBuilder::new().known_nodes(contact_points()).user(name, password);
-    builder.fetch_schema_metadata(false).build().await
+    Box::pin(builder.fetch_schema_metadata(false).build()).await
 }
 
 async fn connect_as(desired: &CqlDesired) -> Result<Session, scylla::errors::NewSessionError> {
@@ -50,13 +50,74 @@ async fn by_hand(statements: &[String]) {
     }
 }
 
-pub async fn converge(admin: &CqlAdmin, desired: &CqlDesired) -> Vec<String> {
-    let changes = plan(desired, &admin.observe(desired).await.unwrap());
-    for change in &changes {
-        admin.apply(desired, change).await.unwrap();
+pub struct Cql;
+
+impl Fixture for Cql {
+    type Backend = CqlAdmin;
+
+    const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+    const CACHES_LOGINS: bool = true;
+
+    fn address() -> String {
+        env("CQL_CONTACT_POINTS")
     }
-    lines(&changes)
+
+    fn account() -> Credentials {
+        operator_account("CQL")
+    }
+
+    fn connect(address: &str, account: Credentials) -> CqlAdmin {
+        CqlAdmin::new(address.split(',').map(str::to_owned).collect(), flavor(), account)
+    }
+
+    fn desired(id: &TenantId, owner: Owner, password: SecretString) -> CqlDesired {
+        let replication = BTreeMap::from([("datacenter1".to_owned(), 1)]);
+        CqlDesired { name: CqlAdmin::name(id), owner, password, replication }
+    }
+
+    async fn use_account(desired: &CqlDesired) -> Result<i64, String> {
+        let session = connect_as(desired).await.map_err(|error| error.to_string())?;
+        let table = format!("{}.uses", desired.name);
+        for statement in [
+            format!("CREATE TABLE IF NOT EXISTS {table} (id uuid PRIMARY KEY)"),
+            format!("INSERT INTO {table} (id) VALUES (uuid())"),
+        ] {
+            session.query_unpaged(statement, &[]).await.map_err(|error| error.to_string())?;
+        }
+        let count = session.query_unpaged(format!("SELECT count(*) FROM {table}"), &[]).await.unwrap();
+        Ok(count.into_rows_result().unwrap().single_row::<(i64,)>().unwrap().0)
+    }
+
+    async fn edit(CqlDesired { name, .. }: &CqlDesired) -> Vec<String> {
+        by_hand(&[
+            format!("REVOKE MODIFY ON KEYSPACE {name} FROM {name}"),
+            format!("ALTER ROLE {name} WITH LOGIN = false"),
+        ])
+        .await;
+        vec![format!("let role {name} log in"), format!("grant MODIFY on keyspace {name} to role {name}")]
+    }
+
+    async fn create_foreign(name: &str) {
+        let options = "{'class': 'NetworkTopologyStrategy', 'datacenter1': 1}";
+        by_hand(&[format!("CREATE KEYSPACE {name} WITH replication = {options}")]).await;
+    }
+
+    async fn foreign(name: &str) -> String {
+        let account = admin_account("CQL");
+        let session = connect(&account.username, account.password.expose_secret()).await.unwrap();
+        let select =
+            format!("SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{name}'");
+        let found = session.query_unpaged(select, &[]).await.unwrap().into_rows_result().unwrap();
+        let (replication,) = found.single_row::<(BTreeMap<String, String>,)>().unwrap();
+        format!("{replication:?}")
+    }
+
+    async fn remove_foreign(name: &str) {
+        by_hand(&[format!("DROP KEYSPACE IF EXISTS {name}")]).await;
+    }
 }
+
+suite!(Cql);
 
 #[tokio::test]
 async fn tenant_is_made_kept_repaired_and_removed() {
@@ -105,7 +166,10 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         // A password changes at most every 5 s; until then the store answers Overloaded, and the next pass tries again.
         let edited = CqlDesired { password: password(), ..desired.clone() };
         let change = CqlChange::SetPassword { role: name.clone() };
-        assert_eq!(plan(&edited, &admin.observe(&edited).await.unwrap()), std::slice::from_ref(&change));
+        assert_eq!(
+            CqlAdmin::plan(&edited, &admin.observe(&edited).await.unwrap()),
+            std::slice::from_ref(&change)
+        );
         let deadline = Instant::now() + Duration::from_secs(15);
         while let Err(error) = admin.apply(&edited, &change).await {
             assert!(error.is_retryable() && Instant::now() < deadline, "{error}");
@@ -117,13 +181,13 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         })
         .await;
 
-        let removed = timed("cql remove", admin.remove(&desired.claim())).await.unwrap();
+        let removed = timed("cql remove", admin.remove(&claim(&desired))).await.unwrap();
         assert_eq!(removed, [format!("role {name}"), format!("keyspace {name}")]);
-        assert_eq!(admin.remove(&desired.claim()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.remove(&claim(&desired)).await.unwrap(), [""; 0]);
         assert_eq!(admin.observe(&desired).await.unwrap(), Default::default());
         eventually("nobody can log in", async || connect_as(&edited).await.is_err()).await;
     };
-    story(body, async { _ = admin.remove(&desired.claim()).await }).await;
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }
 
 #[tokio::test]
@@ -160,58 +224,8 @@ async fn one_tenant_gets_nothing_of_another() {
         }
     };
     let clean_up = async {
-        _ = admin.remove(&a.claim()).await;
-        _ = admin.remove(&b.claim()).await;
+        _ = admin.remove(&claim(&a)).await;
+        _ = admin.remove(&claim(&b)).await;
     };
     story(body, clean_up).await;
-}
-
-#[tokio::test]
-async fn a_foreign_keyspace_is_reported_and_left_alone() {
-    let (admin, desired) = (admin(operator_account("CQL")), desired());
-    let name = desired.name.clone();
-    let body = async {
-        let options = "{'class': 'NetworkTopologyStrategy', 'datacenter1': 1}";
-        by_hand(&[format!("CREATE KEYSPACE {name} WITH replication = {options}")]).await;
-        assert_reason(admin.observe(&desired).await, "ResourceConflict");
-        assert_reason(admin.remove(&desired.claim()).await, "ResourceConflict");
-    };
-    story(body, by_hand(&[format!("DROP KEYSPACE IF EXISTS {name}")])).await;
-}
-
-#[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
-    let (admin, first) = (admin(operator_account("CQL")), desired());
-    let next = CqlDesired { owner: owner(), password: password(), ..first.clone() };
-    let thief = CqlDesired { owner: stranger(), ..next.clone() };
-    let body = async {
-        converge(&admin, &first).await;
-        let table = format!("CREATE TABLE {}.kept (id int PRIMARY KEY)", first.name);
-        connect_as(&first).await.unwrap().query_unpaged(table, &[]).await.unwrap();
-        admin.release(&first.claim()).await.unwrap();
-        eventually("nobody can log in", async || connect_as(&first).await.is_err()).await;
-        assert_reason(admin.observe(&thief).await, "ResourceConflict");
-        let changes = converge(&admin, &next).await;
-        assert_eq!(changes[0], format!("take over the retained {}", first.name));
-        assert_eq!(converge(&admin, &next).await, [""; 0]);
-        assert_reason(admin.observe(&first).await, "ResourceConflict");
-        let select = format!("SELECT id FROM {}.kept", next.name);
-        connect_as(&next).await.unwrap().query_unpaged(select, &[]).await.unwrap();
-    };
-    let clean_up = async {
-        _ = admin.remove(&next.claim()).await;
-        _ = admin.remove(&first.claim()).await;
-    };
-    story(body, clean_up).await;
-}
-
-#[tokio::test]
-async fn wrong_password_and_dead_port_are_told_apart() {
-    let wrong = Credentials::new(operator_account("CQL").username, "wrong");
-    assert_reason(admin(wrong).observe(&desired()).await, "CredentialsRejected");
-    let started = Instant::now();
-    let host = contact_points()[0].split(':').next().unwrap().to_owned();
-    let dead = CqlAdmin::new(vec![format!("{host}:1")], flavor(), operator_account("CQL"));
-    assert_reason(dead.observe(&desired()).await, "BackendUnavailable");
-    assert!(started.elapsed() < Duration::from_secs(5));
 }

@@ -1,18 +1,18 @@
 //! What a system that dies, hangs or drops connections does to its admin.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use operator::backend::BackendError;
-use operator::backend::cql::{CqlAdmin, CqlFlavor};
-use operator::backend::kafka::KafkaAdmin;
-use operator::backend::keycloak::KeycloakAdmin;
-use operator::backend::postgres::PostgresAdmin;
-use operator::backend::redis::RedisAdmin;
+use crds::Reason;
+use operator::backend::Backend;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{assert_reason, env, operator_account};
+use super::conformance::Fixture;
+use super::kafka::{self, Kafka};
+use super::keycloak::Keycloak;
+use super::postgres::Postgres;
+use super::redis::Redis;
+use super::{assert_reason, converge, owner, password, story, tenant_id};
 
 /// A door to a system that can be slammed: everything that went through it breaks.
 struct Door {
@@ -52,101 +52,59 @@ impl Door {
 }
 
 /// Observes, drops every connection, observes again; shuts the door for good, finds it shut; opens it, observes again.
-async fn survives<T>(mut door: Door, observe: impl AsyncFn() -> Result<T, BackendError>) {
-    observe().await.unwrap();
+async fn survives<F: Fixture>() {
+    let mut door = Door::open(F::address()).await;
+    let admin = F::connect(&format!("127.0.0.1:{}", door.port), F::account());
+    let desired = F::desired(&tenant_id(), owner(), password());
+    admin.observe(&desired).await.unwrap();
     door.slam().await;
     door.reopen().await;
-    observe().await.expect("a dropped connection is replaced within the call");
+    admin.observe(&desired).await.expect("a dropped connection is replaced within the call");
     door.slam().await;
     let started = Instant::now();
-    assert_reason(observe().await, "BackendUnavailable");
+    assert_reason(admin.observe(&desired).await, Reason::BackendUnavailable);
     assert!(started.elapsed() < Duration::from_secs(1), "a shut door is noticed at once");
     door.reopen().await;
-    observe().await.expect("the system is back");
-}
-
-fn port(door: &Door) -> u16 {
-    door.port
+    admin.observe(&desired).await.expect("the system is back");
 }
 
 #[tokio::test]
 async fn kafka_connections_are_replaced() {
-    let door = Door::open(env("KAFKA_BOOTSTRAP")).await;
-    let admin = KafkaAdmin::new(format!("127.0.0.1:{}", port(&door)), operator_account("KAFKA"));
-    let desired = super::kafka::desired();
-    survives(door, async || admin.observe(&desired).await).await;
+    survives::<Kafka>().await;
 }
 
 #[tokio::test]
 async fn keycloak_connections_are_replaced() {
-    let url = env("KEYCLOAK_URL");
-    let door = Door::open(url.trim_start_matches("http://").to_owned()).await;
-    let admin =
-        KeycloakAdmin::new(format!("http://127.0.0.1:{}", port(&door)), super::keycloak::operator_account());
-    let desired = super::keycloak::desired();
-    survives(door, async || admin.observe(&desired).await).await;
+    survives::<Keycloak>().await;
 }
 
 #[tokio::test]
 async fn postgres_connections_are_replaced() {
-    let door = Door::open(format!("{}:{}", env("PG_HOST"), env("PG_PORT"))).await;
-    let admin = PostgresAdmin::new("127.0.0.1", port(&door), operator_account("PG"));
-    let desired = super::postgres::desired();
-    survives(door, async || admin.observe(&desired).await).await;
+    survives::<Postgres>().await;
 }
 
 #[tokio::test]
 async fn redis_connections_are_replaced() {
-    let door = Door::open(format!("{}:{}", env("REDIS_HOST"), env("REDIS_PORT"))).await;
-    let admin = RedisAdmin::new("127.0.0.1", port(&door), operator_account("REDIS"));
-    let desired = super::redis::desired();
-    survives(door, async || admin.observe(&desired).await).await;
-}
-
-/// Accepts connections and never says a word.
-async fn hung_system() -> (TcpListener, u16) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    (listener, port)
-}
-
-#[tokio::test]
-async fn a_hung_system_is_given_up_in_time() {
-    let (_listener, port) = hung_system().await;
-    let started = Instant::now();
-    let address = format!("127.0.0.1:{port}");
-    let kafka = KafkaAdmin::new(address.clone(), operator_account("KAFKA"));
-    let cql = CqlAdmin::new(vec![address.clone()], CqlFlavor::Cassandra, operator_account("CQL"));
-    let keycloak = KeycloakAdmin::new(format!("http://{address}"), super::keycloak::operator_account());
-    let postgres = PostgresAdmin::new("127.0.0.1", port, operator_account("PG"));
-    let redis = RedisAdmin::new("127.0.0.1", port, operator_account("REDIS"));
-    tokio::join!(
-        async { assert_reason(kafka.observe(&super::kafka::desired()).await, "BackendUnavailable") },
-        async { assert_reason(cql.observe(&super::cql::desired()).await, "BackendUnavailable") },
-        async { assert_reason(keycloak.observe(&super::keycloak::desired()).await, "BackendUnavailable") },
-        async { assert_reason(postgres.observe(&super::postgres::desired()).await, "BackendUnavailable") },
-        async { assert_reason(redis.observe(&super::redis::desired()).await, "BackendUnavailable") },
-    );
-    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    survives::<Redis>().await;
 }
 
 #[tokio::test]
 async fn many_reconciles_share_one_admin() {
-    let admin = Arc::new(super::kafka::admin(operator_account("KAFKA")));
-    let tenants: Vec<_> = (0..8).map(|_| super::kafka::desired()).collect();
+    let admin = Kafka::connect(&Kafka::address(), Kafka::account());
+    let tenants: Vec<_> = (0..8).map(|_| kafka::desired()).collect();
     let body = async {
         let started = Instant::now();
-        let made = tenants.iter().map(|tenant| super::kafka::converge(&admin, tenant));
+        let made = tenants.iter().map(|tenant| converge(&admin, tenant));
         assert!(futures_util::future::join_all(made).await.iter().all(|changes| changes.len() == 12));
         println!("TIME kafka create, 8 tenants at once: {:.1} ms", started.elapsed().as_secs_f64() * 1e3);
-        let steady = tenants.iter().map(|tenant| super::kafka::converge(&admin, tenant));
+        let steady = tenants.iter().map(|tenant| converge(&admin, tenant));
         assert!(futures_util::future::join_all(steady).await.iter().all(Vec::is_empty));
     };
     let clean_up = async {
         futures_util::future::join_all(
-            tenants.iter().map(async |tenant| admin.remove(&tenant.claim()).await),
+            tenants.iter().map(async |tenant| admin.remove(&kafka::claim(tenant)).await),
         )
         .await;
     };
-    super::story(body, clean_up).await;
+    story(body, clean_up).await;
 }

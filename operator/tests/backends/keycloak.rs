@@ -1,35 +1,23 @@
-use std::time::{Duration, Instant};
-
-use operator::backend::Credentials;
-use operator::backend::keycloak::{APP_CLIENT, AUTH_CLIENT, KeycloakAdmin, KeycloakDesired, plan};
+use crds::TenantId;
+use operator::backend::keycloak::{APP_CLIENT, AUTH_CLIENT, KeycloakAdmin, KeycloakDesired};
+use operator::backend::{Backend, Claim, Credentials, Owner};
 use reqwest::{Client, Method, StatusCode};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::{admin_account, assert_reason, env, lines, owner, password, story, stranger, tenant_id, timed};
+use super::conformance::{Fixture, suite};
+use super::{admin_account, converge, env, owner, password, story, tenant_id, timed};
 
-pub fn operator_account() -> Credentials {
-    Credentials::new(env("KEYCLOAK_OPERATOR_CLIENT_ID"), env("KEYCLOAK_OPERATOR_CLIENT_SECRET"))
+fn admin() -> KeycloakAdmin {
+    Keycloak::connect(&Keycloak::address(), Keycloak::account())
 }
 
-pub fn admin(credentials: Credentials) -> KeycloakAdmin {
-    KeycloakAdmin::new(env("KEYCLOAK_URL"), credentials)
+fn desired() -> KeycloakDesired {
+    Keycloak::desired(&tenant_id(), owner(), password())
 }
 
-pub fn desired() -> KeycloakDesired {
-    let realm = tenant_id();
-    let origin = format!("http://{realm}.localhost:8000");
-    KeycloakDesired {
-        display_name: format!("Tenant {realm}"),
-        redirect_uris: vec![format!("{origin}/*"), "http://127.0.0.1/*".to_owned()],
-        web_origins: vec![origin],
-        roles: vec!["moderator".to_owned()],
-        realm,
-        owner: owner(),
-        registration_allowed: true,
-        access_token_seconds: 300,
-        auth_client_secret: password(),
-    }
+fn claim(desired: &KeycloakDesired) -> Claim {
+    Claim { name: desired.realm.clone(), owner: desired.owner.clone() }
 }
 
 /// Asks a realm for a token; answers the error code otherwise.
@@ -40,10 +28,14 @@ async fn token(realm: &str, form: &[(&str, &str)]) -> Result<String, String> {
     token.ok_or_else(|| answer["error_description"].as_str().unwrap_or_default().to_owned())
 }
 
-async fn service_token(desired: &KeycloakDesired) -> String {
+async fn try_service_token(desired: &KeycloakDesired) -> Result<String, String> {
     let secret = desired.auth_client_secret.expose_secret();
     let form = [("grant_type", "client_credentials"), ("client_id", AUTH_CLIENT), ("client_secret", secret)];
-    token(&desired.realm, &form).await.unwrap()
+    token(&desired.realm, &form).await
+}
+
+async fn service_token(desired: &KeycloakDesired) -> String {
+    try_service_token(desired).await.unwrap()
 }
 
 async fn person_token(desired: &KeycloakDesired, name: &str, password: &str) -> Result<String, String> {
@@ -90,22 +82,83 @@ fn claims(token: &str) -> Value {
     serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
-pub async fn converge(admin: &KeycloakAdmin, desired: &KeycloakDesired) -> Vec<String> {
-    let changes = plan(desired, &admin.observe(desired).await.unwrap());
-    for change in &changes {
-        admin.apply(desired, change).await.unwrap();
-    }
-    lines(&changes)
-}
-
 async fn client_id(realm: &str, client: &str) -> String {
     let found = by_hand(Method::GET, &format!("{realm}/clients?clientId={client}"), None).await;
     found[0]["id"].as_str().unwrap().to_owned()
 }
 
+pub struct Keycloak;
+
+impl Fixture for Keycloak {
+    type Backend = KeycloakAdmin;
+
+    fn address() -> String {
+        env("KEYCLOAK_URL").trim_start_matches("http://").to_owned()
+    }
+
+    fn account() -> Credentials {
+        Credentials::new(env("KEYCLOAK_OPERATOR_CLIENT_ID"), env("KEYCLOAK_OPERATOR_CLIENT_SECRET"))
+    }
+
+    fn connect(address: &str, account: Credentials) -> KeycloakAdmin {
+        KeycloakAdmin::new(format!("http://{address}"), account)
+    }
+
+    fn desired(id: &TenantId, owner: Owner, auth_client_secret: SecretString) -> KeycloakDesired {
+        let realm = KeycloakAdmin::name(id);
+        let origin = format!("http://{realm}.localhost:8000");
+        KeycloakDesired {
+            display_name: format!("Tenant {realm}"),
+            redirect_uris: vec![format!("{origin}/*"), "http://127.0.0.1/*".to_owned()],
+            web_origins: vec![origin],
+            roles: vec!["moderator".to_owned()],
+            realm,
+            owner,
+            registration_allowed: true,
+            access_token_seconds: 300,
+            auth_client_secret,
+        }
+    }
+
+    async fn use_account(desired: &KeycloakDesired) -> Result<i64, String> {
+        let service = try_service_token(desired).await?;
+        let users = format!("{}/users", desired.realm);
+        let user = json!({ "username": format!("user-{}", tenant_id()), "enabled": true });
+        let (status, answer) = call(&service, Method::POST, &users, Some(user)).await;
+        if status != StatusCode::CREATED {
+            return Err(format!("{status} {answer}"));
+        }
+        let (_, found) = call(&service, Method::GET, &users, None).await;
+        Ok(found.as_array().unwrap().len().try_into().unwrap())
+    }
+
+    async fn edit(KeycloakDesired { realm, .. }: &KeycloakDesired) -> Vec<String> {
+        by_hand(Method::PUT, realm, Some(json!({ "accessTokenLifespan": 60 }))).await;
+        by_hand(Method::DELETE, &format!("{realm}/roles/moderator"), None).await;
+        vec![
+            format!("set realm {realm}: accessTokenLifespan 60 -> 300"),
+            format!("create role moderator of realm {realm}"),
+        ]
+    }
+
+    async fn create_foreign(name: &str) {
+        by_hand(Method::POST, "", Some(json!({ "realm": name, "enabled": true }))).await;
+    }
+
+    async fn foreign(name: &str) -> String {
+        by_hand(Method::GET, name, None).await.to_string()
+    }
+
+    async fn remove_foreign(name: &str) {
+        by_hand(Method::DELETE, name, None).await;
+    }
+}
+
+suite!(Keycloak);
+
 #[tokio::test]
 async fn tenant_is_made_kept_repaired_and_removed() {
-    let (admin, desired) = (admin(operator_account()), desired());
+    let (admin, desired) = (admin(), desired());
     let realm = desired.realm.clone();
     let body = async {
         let made = timed("keycloak create", converge(&admin, &desired)).await;
@@ -174,17 +227,17 @@ async fn tenant_is_made_kept_repaired_and_removed() {
             call(&service_token(&desired).await, Method::GET, &format!("{realm}/users"), None).await;
         assert_eq!(status, StatusCode::OK);
 
-        let removed = timed("keycloak remove", admin.remove(&desired.claim())).await.unwrap();
+        let removed = timed("keycloak remove", admin.remove(&claim(&desired))).await.unwrap();
         assert_eq!(removed, [format!("realm {realm}")]);
-        assert_eq!(admin.remove(&desired.claim()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.remove(&claim(&desired)).await.unwrap(), [""; 0]);
         assert_eq!(admin.observe(&desired).await.unwrap(), Default::default());
     };
-    story(body, async { _ = admin.remove(&desired.claim()).await }).await;
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }
 
 #[tokio::test]
 async fn one_tenant_gets_nothing_of_another() {
-    let (admin, a, b) = (admin(operator_account()), desired(), desired());
+    let (admin, a, b) = (admin(), desired(), desired());
     let body = async {
         converge(&admin, &a).await;
         converge(&admin, &b).await;
@@ -212,53 +265,8 @@ async fn one_tenant_gets_nothing_of_another() {
         assert!(claims(&intruder)["iss"].as_str().unwrap().ends_with(&format!("/realms/{}", b.realm)));
     };
     let clean_up = async {
-        _ = admin.remove(&a.claim()).await;
-        _ = admin.remove(&b.claim()).await;
+        _ = admin.remove(&claim(&a)).await;
+        _ = admin.remove(&claim(&b)).await;
     };
     story(body, clean_up).await;
-}
-
-#[tokio::test]
-async fn a_foreign_realm_is_reported_and_left_alone() {
-    let (admin, desired) = (admin(operator_account()), desired());
-    let realm = desired.realm.clone();
-    let body = async {
-        by_hand(Method::POST, "", Some(json!({ "realm": realm, "enabled": true }))).await;
-        assert_reason(admin.observe(&desired).await, "ResourceConflict");
-        assert_reason(admin.remove(&desired.claim()).await, "ResourceConflict");
-    };
-    story(body, async { _ = by_hand(Method::DELETE, &realm, None).await }).await;
-}
-
-#[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
-    let (admin, first) = (admin(operator_account()), desired());
-    let next = KeycloakDesired { owner: owner(), auth_client_secret: password(), ..first.clone() };
-    let thief = KeycloakDesired { owner: stranger(), ..next.clone() };
-    let body = async {
-        converge(&admin, &first).await;
-        admin.release(&first.claim()).await.unwrap();
-        assert!(person_token(&first, "nobody", "x").await.unwrap_err().to_lowercase().contains("realm"));
-        assert_reason(admin.observe(&thief).await, "ResourceConflict");
-        let changes = converge(&admin, &next).await;
-        assert_eq!(changes[0], format!("take over the retained realm {}", first.realm));
-        assert_eq!(converge(&admin, &next).await, [""; 0]);
-        assert_reason(admin.observe(&first).await, "ResourceConflict");
-        service_token(&next).await;
-    };
-    let clean_up = async {
-        _ = admin.remove(&next.claim()).await;
-        _ = admin.remove(&first.claim()).await;
-    };
-    story(body, clean_up).await;
-}
-
-#[tokio::test]
-async fn wrong_secret_and_dead_port_are_told_apart() {
-    let wrong = Credentials::new(operator_account().username, "wrong");
-    assert_reason(admin(wrong).observe(&desired()).await, "CredentialsRejected");
-    let started = Instant::now();
-    let dead = KeycloakAdmin::new("http://10.90.0.1:1", operator_account());
-    assert_reason(dead.observe(&desired()).await, "BackendUnavailable");
-    assert!(started.elapsed() < Duration::from_secs(4));
 }

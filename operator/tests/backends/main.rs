@@ -1,4 +1,4 @@
-//! Each backend module against the real system, with the operator's own least-privilege account: what passes here
+//! Each backend against the real system, with the operator's own least-privilege account: what passes here
 //! proves that the account suffices. Tenants have random ids and are removed even when a test fails.
 
 #![expect(
@@ -10,9 +10,15 @@
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
+use crds::{Reason, TenantId};
 use futures_util::FutureExt;
-use operator::backend::{BackendError, Credentials, Owner};
+use operator::{
+    backend::{Backend, BackendError, Credentials, Mode, Owner, settle},
+    leader::Fence,
+    metrics::Metrics,
+};
 
+mod conformance;
 mod cql;
 mod faults;
 mod kafka;
@@ -38,8 +44,8 @@ fn admin_account(system: &str) -> Credentials {
 }
 
 /// A tenant id no other run uses.
-fn tenant_id() -> String {
-    format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
+fn tenant_id() -> TenantId {
+    format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..8]).parse().unwrap()
 }
 
 /// A resource of the namespace all tenants of these tests are in.
@@ -58,7 +64,8 @@ fn password() -> secrecy::SecretString {
 
 /// Runs a story, then the clean-up whatever happened, then reports what happened.
 async fn story(story: impl Future<Output = ()>, clean_up: impl Future<Output = ()>) {
-    let outcome = AssertUnwindSafe(story).catch_unwind().await;
+    // Boxed, because what a story awaits adds up to more than the stack of a test's thread.
+    let outcome = AssertUnwindSafe(Box::pin(story)).catch_unwind().await;
     clean_up.await;
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
@@ -82,14 +89,26 @@ async fn timed<T>(what: &str, step: impl Future<Output = T>) -> T {
     value
 }
 
-fn lines(changes: &[impl ToString]) -> Vec<String> {
-    changes.iter().map(ToString::to_string).collect()
+fn lines(changes: impl IntoIterator<Item = impl ToString>) -> Vec<String> {
+    changes.into_iter().map(|change| change.to_string()).collect()
 }
 
+/// Brings a tenant to what is desired, as a pass does. Returns what was done.
+async fn converge<B: Backend>(admin: &B, desired: &B::Desired) -> Vec<String> {
+    let (fence, metrics) = (Fence::always_open(), Metrics::default());
+    let settled = Box::pin(settle(admin, desired, Mode::Apply, &fence, &metrics)).await.unwrap();
+    assert_eq!(settled.blocked, [""; 0]);
+    settled.changes.into_iter().map(|(_, line)| line).collect()
+}
+
+/// Returns the error's message.
 #[track_caller]
-fn assert_reason<T>(result: Result<T, BackendError>, reason: &str) {
+fn assert_reason<T>(result: Result<T, BackendError>, reason: Reason) -> String {
     match result {
         Ok(_) => panic!("succeeded instead of {reason}"),
-        Err(error) => assert_eq!(error.reason(), reason, "{error}"),
+        Err(error) => {
+            assert_eq!(error.reason(), reason, "{error}");
+            error.to_string()
+        }
     }
 }

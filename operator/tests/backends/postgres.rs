@@ -1,27 +1,29 @@
-use std::time::{Duration, Instant};
-
-use operator::backend::Credentials;
-use operator::backend::postgres::{PostgresAdmin, PostgresDesired, plan};
-use secrecy::ExposeSecret;
+use crds::{Reason, TenantId};
+use operator::backend::postgres::{PostgresAdmin, PostgresDesired};
+use operator::backend::{Backend, Claim, Credentials, Owner};
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row, raw_sql};
 
+use super::conformance::{Fixture, suite};
 use super::{
-    admin_account, assert_reason, env, lines, operator_account, owner, password, story, stranger, tenant_id,
-    timed,
+    admin_account, assert_reason, converge, env, operator_account, owner, password, story, tenant_id, timed,
 };
 
 fn port() -> u16 {
     env("PG_PORT").parse().unwrap()
 }
 
-pub fn admin(credentials: Credentials) -> PostgresAdmin {
-    PostgresAdmin::new(env("PG_HOST"), port(), credentials)
+fn admin(credentials: Credentials) -> PostgresAdmin {
+    Postgres::connect(&Postgres::address(), credentials)
 }
 
-pub fn desired() -> PostgresDesired {
-    let name = format!("mt_{}", tenant_id());
-    PostgresDesired { name, owner: owner(), password: password(), connection_limit: 20 }
+fn desired() -> PostgresDesired {
+    Postgres::desired(&tenant_id(), owner(), password())
+}
+
+fn claim(desired: &PostgresDesired) -> Claim {
+    Claim { name: desired.name.clone(), owner: desired.owner.clone() }
 }
 
 async fn connect(credentials: &Credentials, database: &str) -> Result<PgConnection, sqlx::Error> {
@@ -39,12 +41,77 @@ async fn by_hand(statement: String) {
     raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
 }
 
-pub async fn converge(admin: &PostgresAdmin, desired: &PostgresDesired) -> Vec<String> {
-    let changes = plan(desired, &admin.observe(desired).await.unwrap());
-    for change in &changes {
-        admin.apply(desired, change).await.unwrap();
+fn account_of(desired: &PostgresDesired) -> Credentials {
+    Credentials { username: desired.name.clone(), password: desired.password.clone() }
+}
+
+pub struct Postgres;
+
+impl Fixture for Postgres {
+    type Backend = PostgresAdmin;
+
+    fn address() -> String {
+        format!("{}:{}", env("PG_HOST"), port())
     }
-    lines(&changes)
+
+    fn account() -> Credentials {
+        operator_account("PG")
+    }
+
+    fn connect(address: &str, account: Credentials) -> PostgresAdmin {
+        let (host, port) = address.split_once(':').unwrap();
+        PostgresAdmin::new(host, port.parse().unwrap(), account)
+    }
+
+    fn desired(id: &TenantId, owner: Owner, password: SecretString) -> PostgresDesired {
+        PostgresDesired { name: PostgresAdmin::name(id), owner, password, connection_limit: 20 }
+    }
+
+    async fn use_account(desired: &PostgresDesired) -> Result<i64, String> {
+        let opened = connect(&account_of(desired), &desired.name).await;
+        let mut session = opened.map_err(|error| error.to_string())?;
+        raw_sql("CREATE SCHEMA IF NOT EXISTS uses; CREATE TABLE IF NOT EXISTS uses.uses (id int); INSERT INTO uses.uses VALUES (1)")
+            .execute(&mut session)
+            .await
+            .map_err(|error| error.to_string())?;
+        let count =
+            sqlx::query("SELECT count(*) FROM uses.uses").fetch_one(&mut session).await.unwrap().get(0);
+        session.close().await.unwrap();
+        Ok(count)
+    }
+
+    async fn edit(PostgresDesired { name, .. }: &PostgresDesired) -> Vec<String> {
+        by_hand(format!("ALTER ROLE {name} CREATEDB NOLOGIN")).await;
+        vec![format!("take CREATEDB from role {name}"), format!("let role {name} log in")]
+    }
+
+    async fn create_foreign(name: &str) {
+        by_hand(format!("CREATE ROLE {name} LOGIN")).await;
+    }
+
+    async fn foreign(name: &str) -> String {
+        let mut connection = connect(&admin_account("PG"), "postgres").await.unwrap();
+        let role = "SELECT concat_ws(' ', r.*, shobj_description(oid, 'pg_authid')) FROM pg_roles r WHERE rolname = $1";
+        sqlx::query(role).bind(name).fetch_one(&mut connection).await.unwrap().get(0)
+    }
+
+    async fn remove_foreign(name: &str) {
+        by_hand(format!("DROP ROLE IF EXISTS {name}")).await;
+    }
+}
+
+suite!(Postgres);
+
+#[tokio::test]
+async fn a_marker_that_names_another_owner_is_a_conflict() {
+    let (admin, desired) = (admin(operator_account("PG")), desired());
+    let name = desired.name.clone();
+    let body = async {
+        by_hand(format!("CREATE ROLE {name} LOGIN")).await;
+        by_hand(format!("COMMENT ON ROLE {name} IS 'posthouse.owner=somebody-else'")).await;
+        assert_reason(admin.observe(&desired).await, Reason::ResourceConflict);
+    };
+    story(body, by_hand(format!("DROP ROLE IF EXISTS {name}"))).await;
 }
 
 #[tokio::test]
@@ -79,15 +146,15 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         assert_eq!(converge(&admin, &desired).await, [""; 0]);
 
         // A busy session must not hold up the removal.
-        let tenant = Credentials { username: name.clone(), password: desired.password.clone() };
+        let tenant = account_of(&desired);
         let mut session = connect(&tenant, &name).await.unwrap();
         raw_sql("CREATE SCHEMA user_service; CREATE TABLE user_service.users (id int)")
             .execute(&mut session)
             .await
             .unwrap();
-        let removed = timed("postgres remove", admin.remove(&desired.claim())).await.unwrap();
+        let removed = timed("postgres remove", admin.remove(&claim(&desired))).await.unwrap();
         assert_eq!(removed, [format!("database {name}"), format!("role {name}")]);
-        assert_eq!(admin.remove(&desired.claim()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.remove(&claim(&desired)).await.unwrap(), [""; 0]);
         assert!(raw_sql("SELECT 1").execute(&mut session).await.is_err());
         let mut connection = connect(&admin_account("PG"), "postgres").await.unwrap();
         let left = "SELECT count(*) FROM (SELECT rolname FROM pg_roles UNION ALL SELECT datname FROM pg_database) AS n
@@ -95,7 +162,7 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         let left: i64 = sqlx::query(left).bind(&name).fetch_one(&mut connection).await.unwrap().get(0);
         assert_eq!(left, 0);
     };
-    story(body, async { _ = admin.remove(&desired.claim()).await }).await;
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }
 
 #[tokio::test]
@@ -122,57 +189,8 @@ async fn one_tenant_gets_nothing_of_another() {
         }
     };
     let clean_up = async {
-        _ = admin.remove(&a.claim()).await;
-        _ = admin.remove(&b.claim()).await;
+        _ = admin.remove(&claim(&a)).await;
+        _ = admin.remove(&claim(&b)).await;
     };
     story(body, clean_up).await;
-}
-
-#[tokio::test]
-async fn a_foreign_role_is_reported_and_left_alone() {
-    let (admin, desired) = (admin(operator_account("PG")), desired());
-    let name = desired.name.clone();
-    let body = async {
-        by_hand(format!("CREATE ROLE {name} LOGIN")).await;
-        assert_reason(admin.observe(&desired).await, "ResourceConflict");
-        assert_reason(admin.remove(&desired.claim()).await, "ResourceConflict");
-        by_hand(format!("COMMENT ON ROLE {name} IS 'posthouse.owner=somebody-else'")).await;
-        assert_reason(admin.observe(&desired).await, "ResourceConflict");
-    };
-    story(body, by_hand(format!("DROP ROLE IF EXISTS {name}"))).await;
-}
-
-#[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
-    let (admin, first) = (admin(operator_account("PG")), desired());
-    let next = PostgresDesired { owner: owner(), password: password(), ..first.clone() };
-    let thief = PostgresDesired { owner: stranger(), ..next.clone() };
-    let body = async {
-        converge(&admin, &first).await;
-        admin.release(&first.claim()).await.unwrap();
-        let tenant = Credentials { username: first.name.clone(), password: first.password.clone() };
-        assert!(connect(&tenant, &first.name).await.is_err());
-        assert_reason(admin.observe(&thief).await, "ResourceConflict");
-        let changes = converge(&admin, &next).await;
-        assert_eq!(changes[0], format!("take over the retained role and database {}", first.name));
-        assert_eq!(converge(&admin, &next).await, [""; 0]);
-        assert_reason(admin.observe(&first).await, "ResourceConflict");
-        let tenant = Credentials { username: next.name.clone(), password: next.password.clone() };
-        assert!(connect(&tenant, &next.name).await.is_ok());
-    };
-    let clean_up = async {
-        _ = admin.remove(&next.claim()).await;
-        _ = admin.remove(&first.claim()).await;
-    };
-    story(body, clean_up).await;
-}
-
-#[tokio::test]
-async fn wrong_password_and_dead_port_are_told_apart() {
-    let wrong = Credentials::new(operator_account("PG").username, "wrong");
-    assert_reason(admin(wrong).observe(&desired()).await, "CredentialsRejected");
-    let started = Instant::now();
-    let dead = PostgresAdmin::new(env("PG_HOST"), 1, operator_account("PG"));
-    assert_reason(dead.observe(&desired()).await, "BackendUnavailable");
-    assert!(started.elapsed() < Duration::from_secs(4));
 }

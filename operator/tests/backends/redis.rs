@@ -1,26 +1,27 @@
-use std::time::{Duration, Instant};
-
-use operator::backend::Credentials;
-use operator::backend::redis::{RedisAdmin, RedisDesired, plan};
+use crds::TenantId;
+use operator::backend::redis::{RedisAdmin, RedisDesired};
+use operator::backend::{Backend, Claim, Credentials, Owner};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, cmd};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    admin_account, assert_reason, env, lines, operator_account, owner, password, story, stranger, tenant_id,
-    timed,
-};
+use super::conformance::{Fixture, suite};
+use super::{admin_account, converge, env, operator_account, owner, password, story, tenant_id, timed};
 
 fn port() -> u16 {
     env("REDIS_PORT").parse().unwrap()
 }
 
-pub fn admin(credentials: Credentials) -> RedisAdmin {
-    RedisAdmin::new(env("REDIS_HOST"), port(), credentials)
+fn admin(credentials: Credentials) -> RedisAdmin {
+    Redis::connect(&Redis::address(), credentials)
 }
 
-pub fn desired() -> RedisDesired {
-    RedisDesired { tenant: tenant_id(), owner: owner(), password: password() }
+fn desired() -> RedisDesired {
+    Redis::desired(&tenant_id(), owner(), password())
+}
+
+fn claim(desired: &RedisDesired) -> Claim {
+    Claim { name: desired.tenant.clone(), owner: desired.owner.clone() }
 }
 
 fn account(desired: &RedisDesired) -> Credentials {
@@ -44,13 +45,56 @@ async fn by_hand(command: &[&str]) {
     run(&mut connection, command).await.unwrap();
 }
 
-pub async fn converge(admin: &RedisAdmin, desired: &RedisDesired) -> Vec<String> {
-    let changes = plan(desired, &admin.observe(desired).await.unwrap());
-    for change in &changes {
-        admin.apply(desired, change).await.unwrap();
+pub struct Redis;
+
+impl Fixture for Redis {
+    type Backend = RedisAdmin;
+
+    fn address() -> String {
+        format!("{}:{}", env("REDIS_HOST"), port())
     }
-    lines(&changes)
+
+    fn account() -> Credentials {
+        operator_account("REDIS")
+    }
+
+    fn connect(address: &str, account: Credentials) -> RedisAdmin {
+        let (host, port) = address.split_once(':').unwrap();
+        RedisAdmin::new(host, port.parse().unwrap(), account)
+    }
+
+    fn desired(id: &TenantId, owner: Owner, password: SecretString) -> RedisDesired {
+        RedisDesired { tenant: RedisAdmin::name(id), owner, password }
+    }
+
+    async fn use_account(desired: &RedisDesired) -> Result<i64, String> {
+        let uses = async {
+            let mut session = connect(&account(desired)).await?;
+            cmd("INCR").arg(format!("mt:{}:uses", desired.tenant)).query_async(&mut session).await
+        };
+        uses.await.map_err(|error: redis::RedisError| error.to_string())
+    }
+
+    async fn edit(RedisDesired { tenant, .. }: &RedisDesired) -> Vec<String> {
+        by_hand(&["ACL", "SETUSER", tenant, "off", "~*", "(+@all ~*)"]).await;
+        vec![format!("set state, keys, selectors of user {tenant}")]
+    }
+
+    async fn create_foreign(name: &str) {
+        by_hand(&["ACL", "SETUSER", name, "on"]).await;
+    }
+
+    async fn foreign(name: &str) -> String {
+        let mut connection = connect(&admin_account("REDIS")).await.unwrap();
+        format!("{:?}", run(&mut connection, &["ACL", "GETUSER", name]).await.unwrap())
+    }
+
+    async fn remove_foreign(name: &str) {
+        by_hand(&["ACL", "DELUSER", name]).await;
+    }
 }
+
+suite!(Redis);
 
 #[tokio::test]
 async fn tenant_is_made_kept_repaired_and_removed() {
@@ -76,16 +120,16 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         for number in 0..50 {
             run(&mut session, &["SET", &format!("mt:{tenant}:{number}"), "x"]).await.unwrap();
         }
-        let removed = timed("redis remove", admin.remove(&desired.claim())).await.unwrap();
+        let removed = timed("redis remove", admin.remove(&claim(&desired))).await.unwrap();
         assert_eq!(removed, [format!("50 keys mt:{tenant}:*"), format!("user {tenant}")]);
-        assert_eq!(admin.remove(&desired.claim()).await.unwrap(), [""; 0]);
+        assert_eq!(admin.remove(&claim(&desired)).await.unwrap(), [""; 0]);
         assert!(run(&mut session, &["PING"]).await.is_err(), "the open session ended");
         let mut connection = connect(&admin_account("REDIS")).await.unwrap();
         let keys: Vec<String> =
             cmd("KEYS").arg(format!("*{tenant}*")).query_async(&mut connection).await.unwrap();
         assert_eq!(keys, [""; 0]);
     };
-    story(body, async { _ = admin.remove(&desired.claim()).await }).await;
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }
 
 #[tokio::test]
@@ -130,55 +174,8 @@ async fn one_tenant_gets_nothing_of_another() {
         }
     };
     let clean_up = async {
-        _ = admin.remove(&a.claim()).await;
-        _ = admin.remove(&b.claim()).await;
+        _ = admin.remove(&claim(&a)).await;
+        _ = admin.remove(&claim(&b)).await;
     };
     story(body, clean_up).await;
-}
-
-#[tokio::test]
-async fn a_foreign_user_is_reported_and_left_alone() {
-    let (admin, desired) = (admin(operator_account("REDIS")), desired());
-    let tenant = desired.tenant.clone();
-    let body = async {
-        by_hand(&["ACL", "SETUSER", &tenant, "on"]).await;
-        assert_reason(admin.observe(&desired).await, "ResourceConflict");
-        assert_reason(admin.remove(&desired.claim()).await, "ResourceConflict");
-    };
-    story(body, by_hand(&["ACL", "DELUSER", &tenant])).await;
-}
-
-#[tokio::test]
-async fn a_retained_tenant_is_locked_and_taken_over_by_its_next_owner_in_its_namespace_only() {
-    let (admin, first) = (admin(operator_account("REDIS")), desired());
-    let next = RedisDesired { owner: owner(), password: password(), ..first.clone() };
-    let thief = RedisDesired { owner: stranger(), ..next.clone() };
-    let body = async {
-        converge(&admin, &first).await;
-        let key = format!("mt:{}:k", first.tenant);
-        run(&mut connect(&account(&first)).await.unwrap(), &["SET", &key, "kept"]).await.unwrap();
-        admin.release(&first.claim()).await.unwrap();
-        assert!(connect(&account(&first)).await.is_err());
-        assert_reason(admin.observe(&thief).await, "ResourceConflict");
-        assert_eq!(converge(&admin, &next).await, [format!("take over the retained user {}", first.tenant)]);
-        assert_eq!(converge(&admin, &next).await, [""; 0]);
-        assert_reason(admin.observe(&first).await, "ResourceConflict");
-        let kept = run(&mut connect(&account(&next)).await.unwrap(), &["GET", &key]).await.unwrap();
-        assert_eq!(kept, redis::Value::BulkString(b"kept".to_vec()));
-    };
-    let clean_up = async {
-        _ = admin.remove(&next.claim()).await;
-        _ = admin.remove(&first.claim()).await;
-    };
-    story(body, clean_up).await;
-}
-
-#[tokio::test]
-async fn wrong_password_and_dead_port_are_told_apart() {
-    let wrong = Credentials::new(operator_account("REDIS").username, "wrong");
-    assert_reason(admin(wrong).observe(&desired()).await, "CredentialsRejected");
-    let started = Instant::now();
-    let dead = RedisAdmin::new(env("REDIS_HOST"), 1, operator_account("REDIS"));
-    assert_reason(dead.observe(&desired()).await, "BackendUnavailable");
-    assert!(started.elapsed() < Duration::from_secs(4));
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use contracts::topic::{self, tenant_topic};
 use operator::backend::{
-    Credentials, Owner,
+    Backend, Credentials, Owner,
     kafka::{KafkaAdmin, KafkaDesired, KafkaObserved, TopicDesired},
 };
 use rdkafka::{

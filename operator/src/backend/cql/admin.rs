@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::{CqlFlavor, TenantId};
 use scylla::client::PoolSize;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -18,9 +19,17 @@ use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 
 use super::hash::bcrypt_hash;
-use super::{CqlChange, CqlDesired, CqlFlavor, CqlObserved, Permission, RoleObserved, wanted_replication};
-use crate::backend::{
-    BackendError, Claim, Credentials, Owner, Ownership, System, identifier, literal, one_line, within,
+use super::{CqlChange, CqlDesired, CqlObserved, Permission, RoleObserved, plan, wanted_replication};
+use crate::{
+    backend::{
+        contract::{Backend, ChangeKind},
+        error::{BackendError, within},
+        login::Credentials,
+        ownership::{Claim, Owner, Ownership},
+        statement::{identifier, literal},
+    },
+    tenant::{Cell, Tenant},
+    text::one_line,
 };
 
 /// Connecting and logging in: a healthy node takes 150 ms, most of it bcrypt.
@@ -40,16 +49,49 @@ pub struct CqlAdmin {
     ddl: Mutex<()>,
 }
 
-impl CqlAdmin {
-    pub fn new(contact_points: Vec<String>, flavor: CqlFlavor, credentials: Credentials) -> Self {
-        let endpoint = contact_points.join(",");
-        let (session, ddl) = (Mutex::default(), Mutex::default());
-        Self { contact_points, endpoint, flavor, credentials, session, ddl }
+impl Backend for CqlAdmin {
+    const ENTRY: catalog::Backend = catalog::Backend::Cql;
+
+    type Desired = CqlDesired;
+    type Observed = CqlObserved;
+    type Change = CqlChange;
+
+    fn desired(tenant: &Tenant) -> CqlDesired {
+        CqlDesired::of(tenant)
+    }
+
+    fn name(id: &TenantId) -> String {
+        id.keyspace().to_string()
+    }
+
+    fn arguments(tenant: &Tenant) -> Vec<(&'static str, String)> {
+        let cell = &tenant.cell;
+        vec![
+            ("--cql-contact-points", cell.spec.cql.contact_points.join(",")),
+            ("--cql-keyspace", Self::name(&tenant.id)),
+            ("--cql-flavor", cell.cql_flavor.as_str().to_owned()),
+        ]
+    }
+
+    fn in_sync(tenant: &Tenant) -> String {
+        format!("keyspace and role {}", Self::name(&tenant.id))
+    }
+
+    fn admin_secret(cell: &Cell) -> &str {
+        &cell.spec.cql.admin_secret_ref.name
+    }
+
+    fn endpoint(cell: &Cell) -> String {
+        format!("{} {}", cell.spec.cql.contact_points.join(","), cell.cql_flavor.as_str())
+    }
+
+    fn connect(cell: &Cell, account: Credentials) -> Self {
+        Self::new(cell.spec.cql.contact_points.clone(), cell.cql_flavor, account)
     }
 
     /// Reads what the tenant has. Writes nothing and logs in as nobody.
-    pub async fn observe(&self, desired: &CqlDesired) -> Result<CqlObserved, BackendError> {
-        let name = identifier(System::Cql, &desired.name)?;
+    async fn observe(&self, desired: &CqlDesired) -> Result<CqlObserved, BackendError> {
+        let name = identifier(Self::ENTRY, &desired.name)?;
         let replication = self.replication(name).await?;
         let role = self.role(name, desired.password.expose_secret()).await?;
         let something = replication.is_some() || role.is_some();
@@ -58,9 +100,17 @@ impl CqlAdmin {
         Ok(CqlObserved { ownership, replication, role, permissions })
     }
 
+    fn plan(desired: &CqlDesired, observed: &CqlObserved) -> Vec<CqlChange> {
+        plan(desired, observed)
+    }
+
+    fn kind(change: &CqlChange) -> ChangeKind {
+        change.kind()
+    }
+
     /// Makes one change of a plan.
-    pub async fn apply(&self, desired: &CqlDesired, change: &CqlChange) -> Result<(), BackendError> {
-        let name = identifier(System::Cql, &desired.name)?;
+    async fn apply(&self, desired: &CqlDesired, change: &CqlChange) -> Result<(), BackendError> {
+        let name = identifier(Self::ENTRY, &desired.name)?;
         let hash = || literal(&bcrypt_hash(name, desired.password.expose_secret()));
         let action = change.to_string();
         let statement = match change {
@@ -84,7 +134,7 @@ impl CqlAdmin {
             CqlChange::Revoke { permission, .. } => {
                 let resource =
                     resource_clause(&permission.resource).ok_or_else(|| BackendError::Refused {
-                        system: System::Cql,
+                        backend: Self::ENTRY,
                         action: action.clone(),
                         detail: "revoke it by hand: the operator does not administer rights of this kind"
                             .into(),
@@ -96,9 +146,9 @@ impl CqlAdmin {
         self.change(&action, &statement).await
     }
 
-    /// Removes the tenant's role, which ends its access, and its keyspace with all tables. Says what was there.
-    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
-        let name = identifier(System::Cql, &claim.name)?;
+    /// Removes the tenant's role, which ends its access, and its keyspace with all tables. Returns what was there.
+    async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+        let name = identifier(Self::ENTRY, &claim.name)?;
         let keyspace = self.replication(name).await?.is_some();
         let role = self.role(name, "").await?.is_some();
         let mut removed = Vec::new();
@@ -118,9 +168,9 @@ impl CqlAdmin {
         Ok(removed)
     }
 
-    /// Lets a retained tenant go: its data stays, its role is dropped, and the next owner may take it over.
-    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
-        let name = identifier(System::Cql, &claim.name)?;
+    /// Releases a retained tenant: its data stays, its role is dropped, and the next owner may re-adopt it.
+    async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let name = identifier(Self::ENTRY, &claim.name)?;
         let something = self.replication(name).await?.is_some();
         if self.ownership(name, something, &claim.owner).await? != Ownership::Ours {
             return Ok(());
@@ -129,6 +179,14 @@ impl CqlAdmin {
         self.run(&format!("release {name}"), &owner_row(name, &claim.owner.released()), READ_TIMEOUT)
             .await
             .map(|_| ())
+    }
+}
+
+impl CqlAdmin {
+    pub fn new(contact_points: Vec<String>, flavor: CqlFlavor, credentials: Credentials) -> Self {
+        let endpoint = contact_points.join(",");
+        let (session, ddl) = (Mutex::default(), Mutex::default());
+        Self { contact_points, endpoint, flavor, credentials, session, ddl }
     }
 
     /// Writes the owner's row; makes the operator's own table when it is not there yet.
@@ -163,7 +221,7 @@ impl CqlAdmin {
         if marker.is_none() && !something {
             return Ok(Ownership::Absent);
         }
-        Ownership::of(System::Cql, &format!("keyspace or role {name}"), marker.as_deref(), owner)
+        Ownership::of(Self::ENTRY, &format!("keyspace or role {name}"), marker.as_deref(), owner)
     }
 
     async fn replication(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, BackendError> {
@@ -229,7 +287,7 @@ impl CqlAdmin {
 
     async fn run(&self, action: &str, statement: &str, limit: Duration) -> Result<QueryResult, BackendError> {
         let session = self.session().await?;
-        let answer = within(System::Cql, &self.endpoint, limit, async {
+        let answer = within(Self::ENTRY, &self.endpoint, limit, async {
             session.query_unpaged(statement, &[]).await.map_err(|error| self.classify(action, error))
         })
         .await;
@@ -251,8 +309,9 @@ impl CqlAdmin {
             .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
             .connection_timeout(OPEN_TIMEOUT)
             .fetch_schema_metadata(false);
-        let building = within(System::Cql, &self.endpoint, OPEN_TIMEOUT, async {
-            builder.build().await.map_err(|error| self.classify_new(error))
+        // Boxed: the driver's future is large, and every call holds it.
+        let building = within(Self::ENTRY, &self.endpoint, OPEN_TIMEOUT, async {
+            Box::pin(builder.build()).await.map_err(|error| self.classify_new(error))
         });
         let session = Arc::new(building.await?);
         *kept = Some(Arc::clone(&session));
@@ -268,8 +327,8 @@ impl CqlAdmin {
     }
 
     fn unreadable(&self, why: impl std::fmt::Display) -> BackendError {
-        let (system, action) = (System::Cql, "answer in a known form".to_owned());
-        BackendError::Refused { system, action, detail: one_line(why), retryable: false }
+        let (backend, action) = (Self::ENTRY, "answer in a known form".to_owned());
+        BackendError::Refused { backend, action, detail: one_line(why), retryable: false }
     }
 
     fn classify(&self, action: &str, error: ExecutionError) -> BackendError {
@@ -280,8 +339,8 @@ impl CqlAdmin {
                     kind,
                     DbError::Invalid | DbError::SyntaxError | DbError::Unauthorized | DbError::ConfigError
                 );
-                let (system, detail) = (System::Cql, one_line(message));
-                BackendError::Refused { system, action: action.into(), detail, retryable: !permanent }
+                let (backend, detail) = (Self::ENTRY, one_line(message));
+                BackendError::Refused { backend, action: action.into(), detail, retryable: !permanent }
             }
             ExecutionError::ConnectionPoolError(error) => self.classify_pool(error),
             other => self.unavailable(other),
@@ -303,7 +362,7 @@ impl CqlAdmin {
             && let ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, _) = &setup.error
         {
             return BackendError::CredentialsRejected {
-                system: System::Cql,
+                backend: Self::ENTRY,
                 endpoint: self.endpoint.clone(),
             };
         }
@@ -311,8 +370,8 @@ impl CqlAdmin {
     }
 
     fn unavailable(&self, error: impl std::fmt::Display) -> BackendError {
-        let (system, endpoint) = (System::Cql, self.endpoint.clone());
-        BackendError::Unavailable { system, endpoint, detail: one_line(error) }
+        let (backend, endpoint) = (Self::ENTRY, self.endpoint.clone());
+        BackendError::Unavailable { backend, endpoint, detail: one_line(error) }
     }
 }
 

@@ -9,9 +9,22 @@ use secrecy::SecretString;
 
 use super::wire::{Connection, WireError};
 use super::{Acl, KafkaChange, KafkaDesired, KafkaObserved, TopicObserved, UserObserved, plan};
-use crate::backend::{
-    BackendError, Claim, Credentials, IdlePool, Owner, Ownership, PasswordMemo, RELEASED, System, one_line,
-    within,
+use catalog::Topic;
+use crds::{SecurityProtocol, TenantId};
+
+use crate::{
+    backend::{
+        contract::{Backend, BackendFacts, ChangeKind},
+        error::{BackendError, within},
+        idle::IdlePool,
+        login::Credentials,
+        ownership::{Claim, Owner, Ownership, RELEASED},
+        password::PasswordMemo,
+    },
+    leader::Fence,
+    tenant::{Cell, Tenant},
+    text::one_line,
+    time_limit,
 };
 
 /// Connecting and logging in: a healthy broker takes 5 ms, a refused login 300 ms (the broker delays it on purpose).
@@ -32,15 +45,60 @@ pub struct KafkaAdmin {
     passwords: PasswordMemo,
 }
 
-impl KafkaAdmin {
-    /// `bootstrap` is Kafka's list `host:port,host:port`.
-    pub fn new(bootstrap: impl Into<String>, credentials: Credentials) -> Self {
-        let endpoint = bootstrap.into();
-        Self { endpoint, credentials, idle: IdlePool::default(), passwords: PasswordMemo::default() }
+impl Backend for KafkaAdmin {
+    const ENTRY: catalog::Backend = catalog::Backend::Kafka;
+
+    type Desired = KafkaDesired;
+    type Observed = KafkaObserved;
+    type Change = KafkaChange;
+
+    fn desired(tenant: &Tenant) -> KafkaDesired {
+        KafkaDesired::of(tenant)
+    }
+
+    fn name(id: &TenantId) -> String {
+        id.kafka_user().to_string()
+    }
+
+    fn arguments(tenant: &Tenant) -> Vec<(&'static str, String)> {
+        let kafka = &tenant.cell.spec.kafka;
+        vec![
+            ("--kafka-bootstrap-servers", kafka.bootstrap_servers.clone()),
+            ("--kafka-security-protocol", kafka.security_protocol.unwrap_or_default().as_str().to_owned()),
+        ]
+    }
+
+    fn in_sync(tenant: &Tenant) -> String {
+        let topics: Vec<_> = Topic::ALL.iter().map(|topic| tenant.id.topic(topic.name).to_string()).collect();
+        format!(
+            "topics {} of {} partitions; user {}",
+            topics.join(", "),
+            tenant.partitions,
+            Self::name(&tenant.id)
+        )
+    }
+
+    fn facts(observed: &KafkaObserved) -> BackendFacts {
+        BackendFacts { topic_ids: observed.topic_ids() }
+    }
+
+    fn admin_secret(cell: &Cell) -> &str {
+        &cell.spec.kafka.admin_secret_ref.name
+    }
+
+    fn endpoint(cell: &Cell) -> String {
+        cell.spec.kafka.bootstrap_servers.clone()
+    }
+
+    fn connect(cell: &Cell, account: Credentials) -> Self {
+        match cell.spec.kafka.security_protocol.unwrap_or_default() {
+            // The one that `wire` speaks.
+            SecurityProtocol::SaslPlaintext => Self::new(&cell.spec.kafka.bootstrap_servers, account),
+        }
     }
 
     /// Reads what the tenant has. Writes nothing; a password not yet known to work is tried by a login as the tenant.
-    pub async fn observe(&self, desired: &KafkaDesired) -> Result<KafkaObserved, BackendError> {
+    async fn observe(&self, desired: &KafkaDesired) -> Result<KafkaObserved, BackendError> {
         let user = &desired.tenant;
         let acls = self.acls(user).await?;
         let names: BTreeSet<&str> = desired.topics.iter().map(|topic| topic.name.as_str()).collect();
@@ -63,16 +121,97 @@ impl KafkaAdmin {
         Ok(KafkaObserved { ownership, user: login, topics, acls, quotas })
     }
 
-    /// Makes one change of a plan.
-    pub async fn apply(&self, desired: &KafkaDesired, change: &KafkaChange) -> Result<(), BackendError> {
-        let mut results = self.apply_all(desired, std::slice::from_ref(change)).await;
+    fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<KafkaChange> {
+        plan(desired, observed)
+    }
+
+    fn kind(change: &KafkaChange) -> ChangeKind {
+        change.kind()
+    }
+
+    async fn apply(&self, desired: &KafkaDesired, change: &KafkaChange) -> Result<(), BackendError> {
+        let mut results = self.apply_batch(desired, std::slice::from_ref(change)).await;
         results.pop().expect("one change has one result")
     }
 
+    /// Makes all changes of a plan in few requests. Goes on after a failure.
+    async fn apply_all(
+        &self,
+        desired: &KafkaDesired,
+        changes: &[KafkaChange],
+        fence: &Fence,
+    ) -> Vec<Result<(), BackendError>> {
+        match fence.check() {
+            Ok(()) => self.apply_batch(desired, changes).await,
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Removes everything of the tenant and says what was there. Rights go first: a session that is open outlives its
+    /// user, but not its ACLs. The owner marker goes last, so that a removal cut short can be repeated.
+    async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+        let user = &claim.name;
+        let prefix = format!("{user}.");
+        let acls = self.acls(user).await?;
+        let topics = self.topic_names(&prefix).await?;
+        let exists = self.has_user(user).await?;
+        let something = exists || !topics.is_empty() || !acls.is_empty();
+        if ownership(&acls, something, user, &claim.owner)? == Ownership::Absent {
+            return Ok(Vec::new());
+        }
+        let mut removed = Vec::new();
+        let (markers, rights): (Vec<Acl>, Vec<Acl>) = acls.into_iter().partition(|acl| acl.owner().is_some());
+        all(self.delete_acls(user, &rights).await?)?;
+        removed.extend(rights.iter().map(|acl| format!("{acl} for user {user}")));
+        let quotas = self.quotas(user).await?;
+        if !quotas.is_empty() {
+            let cleared: Vec<_> = quotas.keys().map(|key| (key.clone(), None)).collect();
+            self.alter_quotas(user, &cleared).await?;
+            removed.extend(quotas.keys().map(|key| format!("quota {key} of user {user}")));
+        }
+        if exists {
+            self.delete_user(user).await?;
+            self.passwords.forget(user);
+            removed.push(format!("user {user}"));
+        }
+        self.delete_topics(&topics).await?;
+        removed.extend(topics.iter().map(|topic| format!("topic {topic}")));
+        let groups = self.delete_groups(&prefix).await?;
+        removed.extend(groups.iter().map(|group| format!("group {group}")));
+        all(self.delete_acls(user, &markers).await?)?;
+        self.settle(Expected::Removed { user, prefix: &prefix }).await;
+        Ok(removed)
+    }
+
+    /// Releases a retained tenant: its data stays, and the next owner may re-adopt it. Its user loses all rights.
+    async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let user = &claim.name;
+        let acls = self.acls(user).await?;
+        match ownership(&acls, !acls.is_empty(), user, &claim.owner)? {
+            Ownership::Absent | Ownership::Released => return Ok(()),
+            Ownership::Ours => {}
+        }
+        let marker = Acl::marker(&claim.owner.released());
+        all(self.create_acls(user, std::slice::from_ref(&marker)).await?)?;
+        // A release that was cut short has written the new marker already.
+        let old: Vec<_> = acls.into_iter().filter(|acl| *acl != marker).collect();
+        all(self.delete_acls(user, &old).await?)?;
+        self.settle(Expected::Released { user, marker }).await;
+        Ok(())
+    }
+}
+
+impl KafkaAdmin {
+    /// `bootstrap` is Kafka's list `host:port,host:port`.
+    pub fn new(bootstrap: impl Into<String>, credentials: Credentials) -> Self {
+        let endpoint = bootstrap.into();
+        Self { endpoint, credentials, idle: IdlePool::default(), passwords: PasswordMemo::default() }
+    }
+
     /// Makes all changes of a plan, neighbours of a kind in one request: each write costs a round of the controller's
-    /// log (up to 27 ms) whatever its size. Answers one result per change, in order, and goes on after a failure. Returns
+    /// log (up to 27 ms) whatever its size. Returns one result per change, in order, and goes on after a failure. Returns
     /// when reads show what was written.
-    pub async fn apply_all(
+    async fn apply_batch(
         &self,
         desired: &KafkaDesired,
         changes: &[KafkaChange],
@@ -108,7 +247,7 @@ impl KafkaAdmin {
                 }
             }
         };
-        _ = tokio::time::timeout(SETTLE_TIMEOUT, polling).await;
+        _ = time_limit::within(SETTLE_TIMEOUT, polling).await;
     }
 
     async fn shows(&self, expected: &Expected<'_>) -> Result<bool, BackendError> {
@@ -198,66 +337,13 @@ impl KafkaAdmin {
                 let lost = |change: &KafkaChange| match change {
                     KafkaChange::TopicLost { topic } => {
                         let object = format!("topic {topic}");
-                        Err(BackendError::DataLoss { system: System::Kafka, object })
+                        Err(BackendError::DataLoss { backend: Self::ENTRY, object })
                     }
                     _ => Ok(()),
                 };
                 Ok(run.iter().map(lost).collect())
             }
         }
-    }
-
-    /// Removes everything of the tenant and says what was there. Rights go first: a session that is open outlives its
-    /// user, but not its ACLs. The owner marker goes last, so that a removal cut short can be repeated.
-    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
-        let user = &claim.name;
-        let prefix = format!("{user}.");
-        let acls = self.acls(user).await?;
-        let topics = self.topic_names(&prefix).await?;
-        let exists = self.has_user(user).await?;
-        let something = exists || !topics.is_empty() || !acls.is_empty();
-        if ownership(&acls, something, user, &claim.owner)? == Ownership::Absent {
-            return Ok(Vec::new());
-        }
-        let mut removed = Vec::new();
-        let (markers, rights): (Vec<Acl>, Vec<Acl>) = acls.into_iter().partition(|acl| acl.owner().is_some());
-        all(self.delete_acls(user, &rights).await?)?;
-        removed.extend(rights.iter().map(|acl| format!("{acl} for user {user}")));
-        let quotas = self.quotas(user).await?;
-        if !quotas.is_empty() {
-            let cleared: Vec<_> = quotas.keys().map(|key| (key.clone(), None)).collect();
-            self.alter_quotas(user, &cleared).await?;
-            removed.extend(quotas.keys().map(|key| format!("quota {key} of user {user}")));
-        }
-        if exists {
-            self.delete_user(user).await?;
-            self.passwords.forget(user);
-            removed.push(format!("user {user}"));
-        }
-        self.delete_topics(&topics).await?;
-        removed.extend(topics.iter().map(|topic| format!("topic {topic}")));
-        let groups = self.delete_groups(&prefix).await?;
-        removed.extend(groups.iter().map(|group| format!("group {group}")));
-        all(self.delete_acls(user, &markers).await?)?;
-        self.settle(Expected::Removed { user, prefix: &prefix }).await;
-        Ok(removed)
-    }
-
-    /// Lets a retained tenant go: its data stays, and the next owner may take it over. Its user loses all rights.
-    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
-        let user = &claim.name;
-        let acls = self.acls(user).await?;
-        match ownership(&acls, !acls.is_empty(), user, &claim.owner)? {
-            Ownership::Absent | Ownership::Released => return Ok(()),
-            Ownership::Ours => {}
-        }
-        let marker = Acl::marker(&claim.owner.released());
-        all(self.create_acls(user, std::slice::from_ref(&marker)).await?)?;
-        // A release that was cut short has written the new marker already.
-        let old: Vec<_> = acls.into_iter().filter(|acl| *acl != marker).collect();
-        all(self.delete_acls(user, &old).await?)?;
-        self.settle(Expected::Released { user, marker }).await;
-        Ok(())
     }
 
     /// Forgets that the tenant's password was seen to work, so that the next [`Self::observe`] tries it again.
@@ -283,7 +369,7 @@ impl KafkaAdmin {
     /// Sends one request over an idle connection, or over a new one.
     pub(super) async fn call<R: Request>(&self, request: &R) -> Result<R::Response, BackendError> {
         if let Some(mut connection) = self.idle.take().filter(Connection::is_usable) {
-            let answer = within(System::Kafka, &self.endpoint, CALL_TIMEOUT, async {
+            let answer = within(Self::ENTRY, &self.endpoint, CALL_TIMEOUT, async {
                 Ok(connection.call(request).await)
             });
             match answer.await? {
@@ -308,7 +394,7 @@ impl KafkaAdmin {
         connection: &mut Connection,
         request: &R,
     ) -> Result<R::Response, BackendError> {
-        within(System::Kafka, &self.endpoint, CALL_TIMEOUT, async {
+        within(Self::ENTRY, &self.endpoint, CALL_TIMEOUT, async {
             connection.call(request).await.map_err(|error| self.broken(&self.endpoint, error))
         })
         .await
@@ -319,7 +405,7 @@ impl KafkaAdmin {
         address: &str,
         credentials: &Credentials,
     ) -> Result<Connection, BackendError> {
-        within(System::Kafka, address, OPEN_TIMEOUT, async {
+        within(Self::ENTRY, address, OPEN_TIMEOUT, async {
             Connection::open(address, credentials).await.map_err(|error| self.broken(address, error))
         })
         .await
@@ -343,14 +429,14 @@ impl KafkaAdmin {
     fn broken(&self, address: &str, error: WireError) -> BackendError {
         let endpoint = address.to_owned();
         match error {
-            WireError::LoginRefused => BackendError::CredentialsRejected { system: System::Kafka, endpoint },
-            other => BackendError::Unavailable { system: System::Kafka, endpoint, detail: one_line(other) },
+            WireError::LoginRefused => BackendError::CredentialsRejected { backend: Self::ENTRY, endpoint },
+            other => BackendError::Unavailable { backend: Self::ENTRY, endpoint, detail: one_line(other) },
         }
     }
 
     pub(super) fn refused(&self, action: &str, why: impl std::fmt::Display, retryable: bool) -> BackendError {
         let detail = one_line(why);
-        BackendError::Refused { system: System::Kafka, action: action.into(), detail, retryable }
+        BackendError::Refused { backend: Self::ENTRY, action: action.into(), detail, retryable }
     }
 
     /// Reads an item's error code. `fine` lists codes that mean "already so". The broker's own message is left out: it
@@ -390,7 +476,7 @@ fn ownership(
     let at_work = |found: &&&str| !found.starts_with(RELEASED);
     let marker = owners.get(owner.uid.as_str()).or_else(|| owners.iter().find(at_work));
     let marker = marker.or_else(|| owners.first()).copied();
-    Ownership::of(System::Kafka, &format!("user {tenant} or its topics"), marker, owner)
+    Ownership::of(KafkaAdmin::ENTRY, &format!("user {tenant} or its topics"), marker, owner)
 }
 
 fn all(results: Vec<Result<(), BackendError>>) -> Result<(), BackendError> {

@@ -27,7 +27,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::admin::{KafkaAdmin, Topics};
 use super::{Acl, TopicDesired, TopicObserved, scram};
-use crate::backend::BackendError;
+use crate::backend::error::BackendError;
 
 /// How long the controller itself may take for topics; shorter than our own limit, so that its answer still arrives.
 const TOPICS_TIMEOUT_MS: i32 = 8_000;
@@ -246,7 +246,7 @@ impl KafkaAdmin {
         Ok(codes.map(|(code, acl)| self.verdict(code, &[], &format!("revoke: {acl}"))).collect())
     }
 
-    /// Says whether the user has a SCRAM-SHA-512 credential.
+    /// Reports whether the user has a SCRAM-SHA-512 credential.
     pub(super) async fn has_user(&self, user: &str) -> Result<bool, BackendError> {
         let users = Some(vec![UserName::default().with_name(text(user))]);
         let answer = self.call(&DescribeUserScramCredentialsRequest::default().with_users(users)).await?;

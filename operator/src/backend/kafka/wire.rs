@@ -17,12 +17,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::scram::Exchange;
-use crate::backend::Credentials;
+use crate::backend::login::Credentials;
 
 const MECHANISM: &str = "SCRAM-SHA-512";
 /// Longest answer taken, 16 MiB: the metadata of 4,000 topics with 12 partitions is about 4 MB.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
-/// Log in anew this long before the broker ends the session (`connections.max.reauth.ms`).
+/// Log in again this long before the broker ends the session (`connections.max.reauth.ms`).
 const SESSION_MARGIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +53,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Says whether the session outlives another call.
+    /// Reports whether the session outlives another call.
     pub(super) fn is_usable(&self) -> bool {
         self.ends_at.is_none_or(|ends_at| Instant::now() < ends_at)
     }

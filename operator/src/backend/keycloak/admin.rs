@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crds::TenantId;
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -10,9 +11,17 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::representation::{OWNER, client_fields, realm_fields, whole_realm};
-use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, diff};
-use crate::backend::{
-    BackendError, Claim, Credentials, Holder, Owner, Ownership, System, identifier, one_line,
+use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, diff, plan};
+use crate::{
+    backend::{
+        contract::{Backend, ChangeKind},
+        error::{BackendError, Holder},
+        login::Credentials,
+        ownership::{Claim, Owner, Ownership},
+        statement::identifier,
+    },
+    tenant::{Cell, Tenant},
+    text::one_line,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,18 +52,49 @@ struct TokenAnswer {
     expires_in: u64,
 }
 
-impl KeycloakAdmin {
-    /// `credentials` are the id and the secret of a client of the master realm with the role `create-realm`.
-    pub fn new(url: impl Into<String>, credentials: Credentials) -> Self {
-        let url = url.into().trim_end_matches('/').to_owned();
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(READ_TIMEOUT).build();
-        let http = http.expect("a client without options of its own can be made");
-        Self { url, credentials, http, token: Mutex::default() }
+impl Backend for KeycloakAdmin {
+    const ENTRY: catalog::Backend = catalog::Backend::Keycloak;
+
+    type Desired = KeycloakDesired;
+    type Observed = KeycloakObserved;
+    type Change = KeycloakChange;
+
+    fn desired(tenant: &Tenant) -> KeycloakDesired {
+        KeycloakDesired::of(tenant)
+    }
+
+    fn name(id: &TenantId) -> String {
+        id.realm().to_string()
+    }
+
+    fn username(_: &TenantId) -> String {
+        AUTH_CLIENT.to_owned()
+    }
+
+    /// Services find its public keys through the issuer of a token.
+    fn arguments(_: &Tenant) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn in_sync(tenant: &Tenant) -> String {
+        format!("realm {}", Self::name(&tenant.id))
+    }
+
+    fn admin_secret(cell: &Cell) -> &str {
+        &cell.spec.keycloak.admin_secret_ref.name
+    }
+
+    fn endpoint(cell: &Cell) -> String {
+        cell.keycloak_url.to_string()
+    }
+
+    fn connect(cell: &Cell, account: Credentials) -> Self {
+        Self::new(cell.keycloak_url.as_str(), account)
     }
 
     /// Reads what the tenant has. Writes nothing.
-    pub async fn observe(&self, desired: &KeycloakDesired) -> Result<KeycloakObserved, BackendError> {
-        let realm = identifier(System::Keycloak, &desired.realm)?;
+    async fn observe(&self, desired: &KeycloakDesired) -> Result<KeycloakObserved, BackendError> {
+        let realm = identifier(Self::ENTRY, &desired.realm)?;
         let Some((found, ownership)) = self.realm(realm, &desired.owner).await? else {
             return Ok(KeycloakObserved::default());
         };
@@ -80,13 +120,17 @@ impl KeycloakAdmin {
         })
     }
 
+    fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakChange> {
+        plan(desired, observed)
+    }
+
+    fn kind(change: &KeycloakChange) -> ChangeKind {
+        change.kind()
+    }
+
     /// Makes one change of a plan.
-    pub async fn apply(
-        &self,
-        desired: &KeycloakDesired,
-        change: &KeycloakChange,
-    ) -> Result<(), BackendError> {
-        let realm = identifier(System::Keycloak, &desired.realm)?;
+    async fn apply(&self, desired: &KeycloakDesired, change: &KeycloakChange) -> Result<(), BackendError> {
+        let realm = identifier(Self::ENTRY, &desired.realm)?;
         let action = change.to_string();
         match change {
             KeycloakChange::CreateRealm { .. } => {
@@ -125,9 +169,9 @@ impl KeycloakAdmin {
         }
     }
 
-    /// Removes the tenant's realm with everybody in it. Says what was there.
-    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
-        let realm = identifier(System::Keycloak, &claim.name)?;
+    /// Removes the tenant's realm with all its users. Returns what was there.
+    async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+        let realm = identifier(Self::ENTRY, &claim.name)?;
         if self.realm(realm, &claim.owner).await?.is_none() {
             return Ok(Vec::new());
         }
@@ -139,15 +183,25 @@ impl KeycloakAdmin {
         Err(self.refused(&action, status, &text))
     }
 
-    /// Lets a retained tenant go: its people stay, nobody can sign in, and the next owner may take it over.
-    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
-        let realm = identifier(System::Keycloak, &claim.name)?;
+    /// Releases a retained tenant: its users stay, none can sign in, and the next owner may re-adopt it.
+    async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let realm = identifier(Self::ENTRY, &claim.name)?;
         match self.realm(realm, &claim.owner).await? {
             Some((_, Ownership::Ours)) => {}
             _ => return Ok(()),
         }
         let fields = json!({ "enabled": false, "attributes": { OWNER: claim.owner.released() } });
         self.set_realm(realm, fields, &format!("release realm {realm}")).await
+    }
+}
+
+impl KeycloakAdmin {
+    /// `credentials` are the id and the secret of a client of the master realm with the role `create-realm`.
+    pub fn new(url: impl Into<String>, credentials: Credentials) -> Self {
+        let url = url.into().trim_end_matches('/').to_owned();
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(READ_TIMEOUT).build();
+        let http = http.expect("a client without options of its own can be made");
+        Self { url, credentials, http, token: Mutex::default() }
     }
 
     /// Returns the realm, `None` when there is none. A realm the operator did not make answers 403.
@@ -157,17 +211,13 @@ impl KeycloakAdmin {
             StatusCode::NOT_FOUND => return Ok(None),
             StatusCode::FORBIDDEN => {
                 let object = format!("realm {realm}");
-                return Err(BackendError::Conflict {
-                    system: System::Keycloak,
-                    object,
-                    holder: Holder::Unknown,
-                });
+                return Err(BackendError::Conflict { backend: Self::ENTRY, object, holder: Holder::Unknown });
             }
             _ => {}
         }
         let found = self.read(&format!("read realm {realm}"), status, &text)?;
         let marker = found["attributes"][OWNER].as_str();
-        let ownership = Ownership::of(System::Keycloak, &format!("realm {realm}"), marker, owner)?;
+        let ownership = Ownership::of(Self::ENTRY, &format!("realm {realm}"), marker, owner)?;
         Ok(Some((found, ownership)))
     }
 
@@ -286,8 +336,8 @@ impl KeycloakAdmin {
             }
             if status.is_server_error() {
                 let detail = format!("it answers {status}");
-                let (system, endpoint) = (System::Keycloak, self.url.clone());
-                return Err(BackendError::Unavailable { system, endpoint, detail });
+                let (backend, endpoint) = (Self::ENTRY, self.url.clone());
+                return Err(BackendError::Unavailable { backend, endpoint, detail });
             }
             return Ok((status, text));
         }
@@ -313,8 +363,8 @@ impl KeycloakAdmin {
             }
             status if !status.is_success() => {
                 let detail = format!("it answers {status} when asked for a token");
-                let (system, endpoint) = (System::Keycloak, self.url.clone());
-                return Err(BackendError::Unavailable { system, endpoint, detail });
+                let (backend, endpoint) = (Self::ENTRY, self.url.clone());
+                return Err(BackendError::Unavailable { backend, endpoint, detail });
             }
             _ => {}
         }
@@ -326,7 +376,7 @@ impl KeycloakAdmin {
     }
 
     fn rejected(&self) -> BackendError {
-        BackendError::CredentialsRejected { system: System::Keycloak, endpoint: self.url.clone() }
+        BackendError::CredentialsRejected { backend: Self::ENTRY, endpoint: self.url.clone() }
     }
 
     fn unavailable(&self, error: reqwest::Error) -> BackendError {
@@ -335,22 +385,22 @@ impl KeycloakAdmin {
         while let Some(next) = cause.source() {
             cause = next;
         }
-        let (system, endpoint) = (System::Keycloak, self.url.clone());
-        BackendError::Unavailable { system, endpoint, detail: one_line(cause) }
+        let (backend, endpoint) = (Self::ENTRY, self.url.clone());
+        BackendError::Unavailable { backend, endpoint, detail: one_line(cause) }
     }
 
     fn refused(&self, action: &str, status: StatusCode, text: &str) -> BackendError {
         let said = serde_json::from_str::<Value>(text).ok();
         let said = said.as_ref().and_then(|said| said["errorMessage"].as_str().or(said["error"].as_str()));
         let detail = one_line(format!("{status}: {}", said.unwrap_or("no reason given")));
-        // 409: somebody else was faster, the next pass sees it.
+        // 409: another writer was faster, the next pass sees it.
         let retryable = status == StatusCode::CONFLICT || status == StatusCode::TOO_MANY_REQUESTS;
-        BackendError::Refused { system: System::Keycloak, action: action.into(), detail, retryable }
+        BackendError::Refused { backend: Self::ENTRY, action: action.into(), detail, retryable }
     }
 
     fn gone(&self, action: &str, what: &str) -> BackendError {
-        let detail = format!("{what} is not there any more");
-        BackendError::Refused { system: System::Keycloak, action: action.into(), detail, retryable: true }
+        let detail = format!("{what} no longer exists");
+        BackendError::Refused { backend: Self::ENTRY, action: action.into(), detail, retryable: true }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::backend::sha256;
+use crate::backend::password::sha256;
 
 /// One field that differs. `Display` shows no secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +68,7 @@ fn compare(path: &str, declared: &Value, found: &Value, differences: &mut Vec<Di
     }
 }
 
-/// Says whether an item of a list has every declared field with the declared value.
+/// Reports whether an item of a list has every declared field with the declared value.
 fn covers(declared: &Value, found: &Value) -> bool {
     match declared {
         Value::Object(_) => differences(declared, found).is_empty(),

@@ -1,16 +1,27 @@
 //! Reads and writes a tenant's part of PostgreSQL.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
+use crds::TenantId;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
 
 use super::verifier::scram_verifier;
-use super::{DatabaseObserved, PostgresChange, PostgresDesired, PostgresObserved, RoleObserved};
-use crate::backend::{
-    BackendError, Claim, Credentials, Holder, IdlePool, Owner, Ownership, PasswordMemo, System, identifier,
-    literal, one_line,
+use super::{DatabaseObserved, PostgresChange, PostgresDesired, PostgresObserved, RoleObserved, plan};
+use crate::{
+    backend::{
+        contract::{Backend, ChangeKind},
+        error::{BackendError, Holder},
+        idle::IdlePool,
+        login::Credentials,
+        ownership::{Claim, Owner, Ownership},
+        password::PasswordMemo,
+        statement::{identifier, literal},
+    },
+    tenant::{Cell, Tenant},
+    text::one_line,
+    time_limit::within,
 };
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,17 +51,49 @@ pub struct PostgresAdmin {
     passwords: PasswordMemo,
 }
 
-impl PostgresAdmin {
-    pub fn new(host: impl Into<String>, port: u16, credentials: Credentials) -> Self {
-        let host = host.into();
-        let endpoint = format!("{host}:{port}");
-        let (idle, passwords) = (IdlePool::default(), PasswordMemo::default());
-        Self { host, port, endpoint, credentials, idle, passwords }
+impl Backend for PostgresAdmin {
+    const ENTRY: catalog::Backend = catalog::Backend::Postgres;
+
+    type Desired = PostgresDesired;
+    type Observed = PostgresObserved;
+    type Change = PostgresChange;
+
+    fn desired(tenant: &Tenant) -> PostgresDesired {
+        PostgresDesired::of(tenant)
+    }
+
+    fn name(id: &TenantId) -> String {
+        id.database().to_string()
+    }
+
+    fn arguments(tenant: &Tenant) -> Vec<(&'static str, String)> {
+        let cell = &tenant.cell;
+        vec![
+            ("--postgres-host", cell.spec.postgres.host.clone()),
+            ("--postgres-port", cell.postgres_port.to_string()),
+            ("--postgres-database", Self::name(&tenant.id)),
+        ]
+    }
+
+    fn in_sync(tenant: &Tenant) -> String {
+        format!("database and role {}", Self::name(&tenant.id))
+    }
+
+    fn admin_secret(cell: &Cell) -> &str {
+        &cell.spec.postgres.admin_secret_ref.name
+    }
+
+    fn endpoint(cell: &Cell) -> String {
+        format!("{}:{}", cell.spec.postgres.host, cell.postgres_port)
+    }
+
+    fn connect(cell: &Cell, account: Credentials) -> Self {
+        Self::new(&cell.spec.postgres.host, cell.postgres_port, account)
     }
 
     /// Reads what the tenant has. Writes nothing; a password not yet known to work is tried by a login as the tenant.
-    pub async fn observe(&self, desired: &PostgresDesired) -> Result<PostgresObserved, BackendError> {
-        let name = identifier(System::Postgres, &desired.name)?;
+    async fn observe(&self, desired: &PostgresDesired) -> Result<PostgresObserved, BackendError> {
+        let name = identifier(Self::ENTRY, &desired.name)?;
         let mut observed = self.read(name, &desired.owner).await?;
         if let Some(role) = &mut observed.role {
             role.password_matches = self.verify(name, &desired.password).await?;
@@ -58,13 +101,17 @@ impl PostgresAdmin {
         Ok(observed)
     }
 
+    fn plan(desired: &PostgresDesired, observed: &PostgresObserved) -> Vec<PostgresChange> {
+        plan(desired, observed)
+    }
+
+    fn kind(change: &PostgresChange) -> ChangeKind {
+        change.kind()
+    }
+
     /// Makes one change of a plan.
-    pub async fn apply(
-        &self,
-        desired: &PostgresDesired,
-        change: &PostgresChange,
-    ) -> Result<(), BackendError> {
-        let name = identifier(System::Postgres, &desired.name)?;
+    async fn apply(&self, desired: &PostgresDesired, change: &PostgresChange) -> Result<(), BackendError> {
+        let name = identifier(Self::ENTRY, &desired.name)?;
         let marker = literal(&format!("{MARKER}{}", desired.owner.uid));
         let verifier = || literal(&scram_verifier(desired.password.expose_secret()));
         let action = change.to_string();
@@ -111,9 +158,9 @@ impl PostgresAdmin {
         }
     }
 
-    /// Removes the tenant's database, with the sessions in it, and its role. Says what was there.
-    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
-        let name = identifier(System::Postgres, &claim.name)?;
+    /// Removes the tenant's database, with the sessions in it, and its role. Returns what was there.
+    async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+        let name = identifier(Self::ENTRY, &claim.name)?;
         let observed = self.read(name, &claim.owner).await?;
         let mut removed = Vec::new();
         let Some(role) = observed.role else { return Ok(removed) };
@@ -134,9 +181,9 @@ impl PostgresAdmin {
         Ok(removed)
     }
 
-    /// Lets a retained tenant go: its data stays, nobody can log in, and the next owner may take it over.
-    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
-        let name = identifier(System::Postgres, &claim.name)?;
+    /// Releases a retained tenant: its data stays, its role cannot log in, and the next owner may re-adopt it.
+    async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+        let name = identifier(Self::ENTRY, &claim.name)?;
         if self.read(name, &claim.owner).await?.ownership != Ownership::Ours {
             return Ok(());
         }
@@ -145,6 +192,15 @@ impl PostgresAdmin {
         let statement =
             format!("BEGIN; ALTER ROLE {name} NOLOGIN; COMMENT ON ROLE {name} IS {marker}; COMMIT");
         self.run(&format!("release role {name}"), statement).await
+    }
+}
+
+impl PostgresAdmin {
+    pub fn new(host: impl Into<String>, port: u16, credentials: Credentials) -> Self {
+        let host = host.into();
+        let endpoint = format!("{host}:{port}");
+        let (idle, passwords) = (IdlePool::default(), PasswordMemo::default());
+        Self { host, port, endpoint, credentials, idle, passwords }
     }
 
     /// Forgets that the tenant's password was seen to work, so that the next [`Self::observe`] tries it again.
@@ -159,9 +215,9 @@ impl PostgresAdmin {
         if let Some((owner, _)) = &database
             && (role.is_none() || owner != name)
         {
-            let (system, object) = (System::Postgres, format!("database {name}"));
+            let (backend, object) = (Self::ENTRY, format!("database {name}"));
             return Err(BackendError::Conflict {
-                system,
+                backend,
                 object,
                 holder: Holder::Other { owner: owner.clone() },
             });
@@ -171,7 +227,7 @@ impl PostgresAdmin {
             return Ok(PostgresObserved { ownership: Ownership::Absent, role: None, database });
         };
         let marker = comment.as_deref().and_then(|comment| comment.strip_prefix(MARKER));
-        let ownership = Ownership::of(System::Postgres, &format!("role {name}"), marker, owner)?;
+        let ownership = Ownership::of(Self::ENTRY, &format!("role {name}"), marker, owner)?;
         Ok(PostgresObserved { ownership, role: Some(role), database })
     }
 
@@ -245,9 +301,9 @@ impl PostgresAdmin {
     }
 
     fn classify(&self, action: &str, error: sqlx::Error) -> BackendError {
-        let (system, endpoint) = (System::Postgres, self.endpoint.clone());
+        let (backend, endpoint) = (Self::ENTRY, self.endpoint.clone());
         if is_rejected(&error) {
-            return BackendError::CredentialsRejected { system, endpoint };
+            return BackendError::CredentialsRejected { backend, endpoint };
         }
         match error {
             sqlx::Error::Database(refusal) => {
@@ -255,9 +311,9 @@ impl PostgresAdmin {
                 // Classes: 40 serialization, 53 resources, 55 object in use, 57 shutting down.
                 let retryable = ["40", "53", "55", "57"].iter().any(|class| code.starts_with(class));
                 let detail = one_line(format!("{} ({code})", refusal.message()));
-                BackendError::Refused { system, action: action.into(), detail, retryable }
+                BackendError::Refused { backend, action: action.into(), detail, retryable }
             }
-            other => BackendError::Unavailable { system, endpoint, detail: one_line(other) },
+            other => BackendError::Unavailable { backend, endpoint, detail: one_line(other) },
         }
     }
 }
@@ -306,8 +362,6 @@ async fn limited<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-        let text = format!("no answer within {} s", limit.as_secs());
-        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)))
-    })
+    let timed_out = |late| Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, late)));
+    within(limit, call).await.unwrap_or_else(timed_out)
 }

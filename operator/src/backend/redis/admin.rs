@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crds::TenantId;
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
@@ -10,9 +11,18 @@ use redis::{
 };
 use secrecy::ExposeSecret;
 
-use super::{COMMANDS, MARKER, RedisChange, RedisDesired, RedisObserved, UserObserved};
-use crate::backend::{
-    BackendError, Claim, Credentials, IdlePool, Owner, Ownership, System, one_line, sha256, within,
+use super::{COMMANDS, MARKER, RedisChange, RedisDesired, RedisObserved, UserObserved, plan};
+use crate::{
+    backend::{
+        contract::{Backend, ChangeKind},
+        error::{BackendError, within},
+        idle::IdlePool,
+        login::Credentials,
+        ownership::{Claim, Owner, Ownership},
+        password::sha256,
+    },
+    tenant::{Cell, Tenant},
+    text::{hex, one_line},
 };
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -29,15 +39,43 @@ pub struct RedisAdmin {
     idle: IdlePool<MultiplexedConnection>,
 }
 
-impl RedisAdmin {
-    pub fn new(host: impl Into<String>, port: u16, credentials: Credentials) -> Self {
-        let host = host.into();
-        let endpoint = format!("{host}:{port}");
-        Self { host, port, endpoint, credentials, idle: IdlePool::default() }
+impl Backend for RedisAdmin {
+    const ENTRY: catalog::Backend = catalog::Backend::Redis;
+
+    type Desired = RedisDesired;
+    type Observed = RedisObserved;
+    type Change = RedisChange;
+
+    fn desired(tenant: &Tenant) -> RedisDesired {
+        RedisDesired::of(tenant)
+    }
+
+    fn name(id: &TenantId) -> String {
+        id.cache_user().to_string()
+    }
+
+    fn arguments(tenant: &Tenant) -> Vec<(&'static str, String)> {
+        vec![("--redis-addr", Self::endpoint(&tenant.cell))]
+    }
+
+    fn in_sync(tenant: &Tenant) -> String {
+        format!("user {} on keys {}*", Self::name(&tenant.id), tenant.id.cache_prefix())
+    }
+
+    fn admin_secret(cell: &Cell) -> &str {
+        &cell.spec.redis.admin_secret_ref.name
+    }
+
+    fn endpoint(cell: &Cell) -> String {
+        format!("{}:{}", cell.redis_host, cell.redis_port)
+    }
+
+    fn connect(cell: &Cell, account: Credentials) -> Self {
+        Self::new(&cell.redis_host, cell.redis_port, account)
     }
 
     /// Reads what the tenant has. Writes nothing.
-    pub async fn observe(&self, desired: &RedisDesired) -> Result<RedisObserved, BackendError> {
+    async fn observe(&self, desired: &RedisDesired) -> Result<RedisObserved, BackendError> {
         let Some(user) = self.user(&desired.tenant).await? else { return Ok(RedisObserved::default()) };
         let ownership = user.ownership(&desired.tenant, &desired.owner)?;
         let reference = self.user(&reference()).await?;
@@ -49,9 +87,17 @@ impl RedisAdmin {
         Ok(RedisObserved { ownership, user: Some(user) })
     }
 
+    fn plan(desired: &RedisDesired, observed: &RedisObserved) -> Vec<RedisChange> {
+        plan(desired, observed)
+    }
+
+    fn kind(change: &RedisChange) -> ChangeKind {
+        change.kind()
+    }
+
     /// Makes the user what it should be, whichever change asks for it: one command, all or nothing. Sessions that are
     /// open go on under the new rights.
-    pub async fn apply(&self, desired: &RedisDesired, change: &RedisChange) -> Result<(), BackendError> {
+    async fn apply(&self, desired: &RedisDesired, change: &RedisChange) -> Result<(), BackendError> {
         let mut set = cmd("ACL");
         // The password goes as a hash, so that it is never seen by MONITOR or a slow log.
         set.arg("SETUSER").arg(&desired.tenant).arg("reset").arg("on");
@@ -68,8 +114,8 @@ impl RedisAdmin {
         self.save(&action).await
     }
 
-    /// Removes the tenant's user, which ends its sessions, and its keys. Says what was there.
-    pub async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
+    /// Removes the tenant's user, which ends its sessions, and its keys. Returns what was there.
+    async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
         let mut removed = Vec::new();
         let Some(user) = self.user(&claim.name).await? else { return Ok(removed) };
         user.ownership(&claim.name, &claim.owner)?;
@@ -87,8 +133,8 @@ impl RedisAdmin {
         Ok(removed)
     }
 
-    /// Lets a retained tenant go: its keys stay, its user is locked, and the next owner may take it over.
-    pub async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
+    /// Releases a retained tenant: its keys stay, its user is locked, and the next owner may re-adopt it.
+    async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
         let Some(user) = self.user(&claim.name).await? else { return Ok(()) };
         if user.ownership(&claim.name, &claim.owner)? != Ownership::Ours {
             return Ok(());
@@ -98,6 +144,14 @@ impl RedisAdmin {
         set.arg("SETUSER").arg(&claim.name).arg("reset").arg(format!("({MARKER}{})", claim.owner.released()));
         self.call::<()>(&action, &set).await?;
         self.save(&action).await
+    }
+}
+
+impl RedisAdmin {
+    pub fn new(host: impl Into<String>, port: u16, credentials: Credentials) -> Self {
+        let host = host.into();
+        let endpoint = format!("{host}:{port}");
+        Self { host, port, endpoint, credentials, idle: IdlePool::default() }
     }
 
     async fn remove_keys(&self, pattern: &str) -> Result<usize, BackendError> {
@@ -121,7 +175,7 @@ impl RedisAdmin {
         let action = format!("read user {name}");
         let answer: Value = self.call(&action, cmd("ACL").arg("GETUSER").arg(name)).await?;
         AclUser::parse(answer).map_err(|detail| BackendError::Refused {
-            system: System::Redis,
+            backend: Self::ENTRY,
             action,
             detail: detail.into(),
             retryable: false,
@@ -157,7 +211,7 @@ impl RedisAdmin {
                 Err(error) => return Err(self.classify(action, &error)),
             }
         }
-        let opening = within(System::Redis, &self.endpoint, OPEN_TIMEOUT, async { Ok(self.open().await) });
+        let opening = within(Self::ENTRY, &self.endpoint, OPEN_TIMEOUT, async { Ok(self.open().await) });
         let mut connection = opening.await?.map_err(|error| self.classify("log in", &error))?;
         let value =
             self.send(&mut connection, command).await?.map_err(|error| self.classify(action, &error))?;
@@ -170,10 +224,8 @@ impl RedisAdmin {
         connection: &mut MultiplexedConnection,
         command: &redis::Cmd,
     ) -> Result<Result<T, RedisError>, BackendError> {
-        within(System::Redis, &self.endpoint, CALL_TIMEOUT, async {
-            Ok(command.query_async(connection).await)
-        })
-        .await
+        within(Self::ENTRY, &self.endpoint, CALL_TIMEOUT, async { Ok(command.query_async(connection).await) })
+            .await
     }
 
     async fn open(&self) -> Result<MultiplexedConnection, RedisError> {
@@ -191,17 +243,17 @@ impl RedisAdmin {
     }
 
     fn classify(&self, action: &str, error: &RedisError) -> BackendError {
-        let (system, endpoint) = (System::Redis, self.endpoint.clone());
+        let (backend, endpoint) = (Self::ENTRY, self.endpoint.clone());
         let code = error.code().unwrap_or_default();
         if error.kind() == ErrorKind::AuthenticationFailed || code == "WRONGPASS" || code == "NOAUTH" {
-            return BackendError::CredentialsRejected { system, endpoint };
+            return BackendError::CredentialsRejected { backend, endpoint };
         }
         let detail = one_line(error);
         if matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
             let retryable = matches!(code, "LOADING" | "BUSY" | "TRYAGAIN" | "MASTERDOWN");
-            return BackendError::Refused { system, action: action.into(), detail, retryable };
+            return BackendError::Refused { backend, action: action.into(), detail, retryable };
         }
-        BackendError::Unavailable { system, endpoint, detail }
+        BackendError::Unavailable { backend, endpoint, detail }
     }
 }
 
@@ -253,7 +305,7 @@ impl AclUser {
     }
 
     fn ownership(&self, tenant: &str, owner: &Owner) -> Result<Ownership, BackendError> {
-        Ownership::of(System::Redis, &format!("user {tenant}"), self.owner.as_deref(), owner)
+        Ownership::of(RedisAdmin::ENTRY, &format!("user {tenant}"), self.owner.as_deref(), owner)
     }
 }
 
@@ -275,10 +327,6 @@ fn words(value: Value) -> Result<Vec<String>, &'static str> {
         other => vec![redis::from_redis_value(other).map_err(|_| "a field holds no text")?],
     };
     Ok(texts.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,124 @@
+//! A backend whatever its types are.
+
+use std::{fmt::Debug, marker::PhantomData};
+
+use crds::{DeletionPolicy, TenantId};
+use futures_util::future::BoxFuture;
+
+use super::{
+    contract::Backend,
+    error::BackendError,
+    login::Login,
+    ownership::Owner,
+    pool::Pool,
+    settle::{self, Settled, settle},
+};
+use crate::{
+    leader::Fence,
+    metrics::Metrics,
+    mode::Mode,
+    tenant::{Cell, Tenant},
+};
+
+/// What a call to a cell's backend needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub cell: &'a Cell,
+    pub login: &'a Login,
+    pub pool: &'a Pool,
+    pub fence: &'a Fence,
+    pub metrics: &'a Metrics,
+}
+
+/// A [`Backend`] without its types: what passes, deletions, cells and conditions do with each one.
+pub(crate) trait AnyBackend: Sync {
+    fn entry(&self) -> catalog::Backend;
+    fn admin_secret<'a>(&self, cell: &'a Cell) -> &'a str;
+    fn username(&self, id: &TenantId) -> String;
+    fn arguments(&self, tenant: &Tenant) -> Vec<(&'static str, String)>;
+    fn in_sync(&self, tenant: &Tenant) -> String;
+    /// Returns what a tenant should have, for tests.
+    fn desired(&self, tenant: &Tenant) -> Box<dyn Debug>;
+    /// Returns what would be done for a tenant that has nothing, for tests.
+    fn first_changes(&self, tenant: &Tenant) -> Vec<String>;
+
+    /// Brings a tenant's part to what is desired.
+    fn settle<'a>(
+        &self,
+        target: Target<'a>,
+        tenant: &'a Tenant,
+        mode: Mode,
+    ) -> BoxFuture<'a, Result<Settled, BackendError>>;
+
+    /// Removes a tenant's part, or releases it with its data. Returns what was removed.
+    fn clean_up<'a>(
+        &self,
+        target: Target<'a>,
+        id: &TenantId,
+        owner: Owner,
+        policy: DeletionPolicy,
+    ) -> BoxFuture<'a, Result<Vec<String>, BackendError>>;
+}
+
+/// The types of a backend without a value of them.
+pub(super) struct Of<B>(PhantomData<fn() -> B>);
+
+impl<B> Of<B> {
+    pub const NEW: Self = Self(PhantomData);
+}
+
+impl<B: Backend> AnyBackend for Of<B> {
+    fn entry(&self) -> catalog::Backend {
+        B::ENTRY
+    }
+
+    fn admin_secret<'a>(&self, cell: &'a Cell) -> &'a str {
+        B::admin_secret(cell)
+    }
+
+    fn username(&self, id: &TenantId) -> String {
+        B::username(id)
+    }
+
+    fn arguments(&self, tenant: &Tenant) -> Vec<(&'static str, String)> {
+        B::arguments(tenant)
+    }
+
+    fn in_sync(&self, tenant: &Tenant) -> String {
+        B::in_sync(tenant)
+    }
+
+    fn desired(&self, tenant: &Tenant) -> Box<dyn Debug> {
+        Box::new(B::desired(tenant))
+    }
+
+    fn first_changes(&self, tenant: &Tenant) -> Vec<String> {
+        let changes = B::plan(&B::desired(tenant), &B::Observed::default());
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    fn settle<'a>(
+        &self,
+        target: Target<'a>,
+        tenant: &'a Tenant,
+        mode: Mode,
+    ) -> BoxFuture<'a, Result<Settled, BackendError>> {
+        let backend = target.pool.get::<B>(target.cell, target.login);
+        let desired = B::desired(tenant);
+        Box::pin(async move { settle(&*backend, &desired, mode, target.fence, target.metrics).await })
+    }
+
+    fn clean_up<'a>(
+        &self,
+        target: Target<'a>,
+        id: &TenantId,
+        owner: Owner,
+        policy: DeletionPolicy,
+    ) -> BoxFuture<'a, Result<Vec<String>, BackendError>> {
+        let backend = target.pool.get::<B>(target.cell, target.login);
+        let claim = B::claim(id, owner);
+        Box::pin(
+            async move { settle::clean_up(&*backend, &claim, policy, target.fence, target.metrics).await },
+        )
+    }
+}
