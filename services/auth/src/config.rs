@@ -38,26 +38,3 @@ pub enum Registration {
     /// Nobody here: the tenant's administrators make the accounts in the realm.
     InviteOnly,
 }
-
-#[cfg(test)]
-mod tests {
-    use kit::Program;
-
-    use super::*;
-    use crate::Auth;
-
-    #[test]
-    fn registration_is_open_unless_told_otherwise() {
-        let registration = |more: &str| {
-            let line = format!(
-                "auth --tenant acme --internal-token t --oidc-issuer http://id.example/realms/acme \
-                 --keycloak-url http://id.example --realm acme --oidc-client-id messenger-auth \
-                 --oidc-client-secret hunter2 --user-grpc http://acme-user:9090 {more}"
-            );
-            let invocation = Program::of::<Auth>().read(line.split_whitespace()).expect("arguments");
-            invocation.settings::<Auth>().expect("settings").registration
-        };
-        assert_eq!(registration("run"), Registration::Open);
-        assert_eq!(registration("--registration invite-only"), Registration::InviteOnly);
-    }
-}

@@ -19,12 +19,17 @@ impl Default for Metrics {
 impl Metrics {
     /// Registers metrics of a service. Their names start with `posthouse_<service>_`, so that no two services describe one
     /// metric; their labels name the service and the tenant.
-    pub fn register(&self, service: catalog::Service, tenant: &str, add: impl FnOnce(&mut Registry)) {
+    pub fn register<T>(
+        &self,
+        service: catalog::Service,
+        tenant: &str,
+        add: impl FnOnce(&mut Registry) -> T,
+    ) -> T {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let labels =
             [("service".into(), service.as_str().into()), ("tenant".into(), tenant.to_owned().into())];
         let labelled = registry.sub_registry_with_labels(labels.into_iter());
-        add(labelled.sub_registry_with_prefix(service.as_str()));
+        add(labelled.sub_registry_with_prefix(service.as_str()))
     }
 
     /// Returns all metrics in the OpenMetrics text format.

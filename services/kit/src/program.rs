@@ -169,7 +169,7 @@ impl Program {
 
     /// `--services`, where there is a choice.
     fn choice(&self) -> Option<Arg> {
-        let names: Vec<&str> = self.services.iter().map(|hosted| hosted.service.as_str()).collect();
+        let names: Vec<&'static str> = self.services.iter().map(|hosted| hosted.service.as_str()).collect();
         let choice = Arg::new(SERVICES)
             .long(SERVICES)
             .env("SERVICES")
@@ -177,7 +177,7 @@ impl Program {
             .num_args(1)
             .value_delimiter(',')
             .value_parser(PossibleValuesParser::new(&names))
-            .default_value(names.join(","))
+            .default_values(names.clone())
             .help("Services to run in this process, separated by commas");
         (names.len() > 1).then_some(choice)
     }

@@ -42,9 +42,9 @@ impl Scope {
         self.process.health.check(format!("{}/{name}", self.service))
     }
 
-    /// Registers metrics, `posthouse_<service>_<name>`.
-    pub fn metrics(&self, add: impl FnOnce(&mut Registry)) {
-        self.process.metrics.register(self.service, self.tenant(), add);
+    /// Registers metrics, `posthouse_<service>_<name>`, and returns what `add` returns.
+    pub fn metrics<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
+        self.process.metrics.register(self.service, self.tenant(), add)
     }
 
     /// Spawns a task that ends after [`Self::shutdown`]; the process waits for it, within the drain limit.

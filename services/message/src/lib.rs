@@ -73,7 +73,7 @@ impl Service for Message {
             kafka: settings.kafka,
             generation: Generation::new(&settings.send_topic_generation),
             store: store.clone(),
-            metrics: Metrics::register(scope),
+            metrics: scope.metrics(Metrics::register),
             obstacles: Arc::new(Obstacles::new(scope.check("log"))),
             shutdown: scope.shutdown().clone(),
         };
@@ -106,24 +106,5 @@ async fn session(args: &CqlArgs) -> anyhow::Result<Session> {
             }
         }
         tokio::time::sleep(STORE_RETRY).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kit::Program;
-
-    use super::*;
-
-    #[test]
-    fn contact_points_are_split() {
-        let line = "message --tenant=acme --internal-token=t --oidc-issuer=http://realm \
-            --kafka-bootstrap-servers=k:9092 --kafka-username=acme --kafka-password=p \
-            --cql-contact-points=a:9042,b:9042 --cql-keyspace=mt_acme --cql-flavor=cassandra \
-            --cql-username=mt_acme --cql-password=p --send-topic-generation=Zm9v \
-            --chat-grpc=http://acme-chat:9090";
-        let invocation = Program::of::<Message>().read(line.split_whitespace()).expect("arguments");
-        let settings = invocation.settings::<Message>().expect("settings");
-        assert_eq!(settings.cql.cql_contact_points, ["a:9042", "b:9042"]);
     }
 }

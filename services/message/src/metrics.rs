@@ -13,6 +13,7 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
+    registry::Registry,
 };
 
 /// What became of a record.
@@ -88,7 +89,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn register(scope: &kit::Scope) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         // 0.25 ms to 8 s, the request timeout of the store included.
         let seconds = || Histogram::new(exponential_buckets(0.000_25, 2.0, 16));
         let this = Self {
@@ -101,23 +102,17 @@ impl Metrics {
             lag: Family::default(),
             owned_partitions: Gauge::default(),
         };
-        scope.metrics(|registry| {
-            registry.register(
-                "records",
-                "Records of message.send by what became of them",
-                this.records.clone(),
-            );
-            registry.register("retries", "Steps repeated because a backend failed", this.retries.clone());
-            registry.register("batch_records", "Records in a batch", this.batch_records.clone());
-            registry.register("step_seconds", "Duration of a step of a batch", this.step_seconds.clone());
-            registry.register(
-                "log_to_announced_seconds",
-                "From the log's timestamp of a stored record to its announcement",
-                this.log_to_announced_seconds.clone(),
-            );
-            registry.register("lag_records", "Records not yet applied", this.lag.clone());
-            registry.register("owned_partitions", "Partitions owned here", this.owned_partitions.clone());
-        });
+        registry.register("records", "Records of message.send by what became of them", this.records.clone());
+        registry.register("retries", "Steps repeated because a backend failed", this.retries.clone());
+        registry.register("batch_records", "Records in a batch", this.batch_records.clone());
+        registry.register("step_seconds", "Duration of a step of a batch", this.step_seconds.clone());
+        registry.register(
+            "log_to_announced_seconds",
+            "From the log's timestamp of a stored record to its announcement",
+            this.log_to_announced_seconds.clone(),
+        );
+        registry.register("lag_records", "Records not yet applied", this.lag.clone());
+        registry.register("owned_partitions", "Partitions owned here", this.owned_partitions.clone());
         this
     }
 

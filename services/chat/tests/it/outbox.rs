@@ -165,8 +165,8 @@ impl Publishing {
     }
 
     fn metric(&self, name: &str) -> i64 {
-        let metrics = Metrics::new("chat", "test");
-        metrics.register(|registry| self.metrics.register(registry));
+        let metrics = Metrics::default();
+        metrics.register(kit::catalog::Service::Chat, "test", |registry| self.metrics.register(registry));
         let text = metrics.encode();
         let line = text.lines().find(|line| line.starts_with(&format!("posthouse_chat_outbox_{name}{{")));
         let value = line.and_then(|line| line.rsplit(' ').next()).expect("the metric is there");

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
+use auth::config::Registration;
 use kit::{Hosted, Program, catalog::Service, program::Verb};
 
 const SECRET: &str = "hunter2";
@@ -93,6 +94,27 @@ fn settings_print_no_secret() {
         assert!(printed.contains("acme"), "{service}: {printed}");
         assert!(!printed.contains(SECRET), "{service}: {printed}");
     });
+}
+
+#[test]
+fn registration_is_open_unless_told_otherwise() {
+    let mut flags = rendered(&examples()[0], Service::Auth);
+    flags.remove("--registration");
+    let registration = |behind: &[&str]| {
+        let invocation = Program::of::<auth::Auth>().read(line(&[], &flags, behind)).expect("the settings");
+        invocation.settings::<auth::Auth>().expect("the settings of auth").registration
+    };
+    assert_eq!(registration(&[]), Registration::Open);
+    assert_eq!(registration(&["--registration", "invite-only"]), Registration::InviteOnly);
+}
+
+#[test]
+fn contact_points_are_split() {
+    let mut flags = rendered(&examples()[0], Service::Message);
+    flags.insert("--cql-contact-points".to_owned(), "a:9042,b:9042".to_owned());
+    let invocation = Program::of::<message::Message>().read(line(&[], &flags, &[])).expect("the settings");
+    let settings = invocation.settings::<message::Message>().expect("the settings of message");
+    assert_eq!(settings.cql.cql_contact_points, ["a:9042", "b:9042"]);
 }
 
 /// Returns the flags of several services in one process.

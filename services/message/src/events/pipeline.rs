@@ -193,6 +193,7 @@ mod tests {
         event::{EntryKind, SendRecord, VERSION},
         wire::Message,
     };
+    use prometheus_client::registry::Registry;
     use uuid::Uuid;
 
     use super::*;
@@ -291,7 +292,7 @@ mod tests {
     }
 
     fn pipeline<S: Store>(store: &Arc<S>) -> Pipeline<S> {
-        let metrics = Metrics::register(&kit::metrics::Metrics::new("message", "acme"));
+        let metrics = Metrics::register(&mut Registry::default());
         Pipeline::new(Generation::new("g1"), store.clone(), metrics)
     }
 
