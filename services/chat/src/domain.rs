@@ -7,8 +7,8 @@ use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     api::{ChatKind, CreateChatRequest},
     event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
-    topic,
 };
+use kit::catalog::Topic;
 use uuid::Uuid;
 
 /// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
@@ -343,7 +343,7 @@ impl Roster {
             audience: (audience.len() <= MAX_LISTED_AUDIENCE).then_some(audience),
         };
         OutboxRecord {
-            topic: topic::MESSAGE_SEND,
+            topic: Topic::MessageSend,
             key: self.chat_id.to_string(),
             payload: Some(serde_json::to_string(&record).expect("a record is plain data")),
         }
@@ -353,8 +353,7 @@ impl Roster {
 /// A record that the event log has yet to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRecord {
-    /// One of [`contracts::topic`], without the tenant's prefix.
-    pub topic: &'static str,
+    pub topic: Topic,
     pub key: String,
     /// `None` is a tombstone.
     pub payload: Option<String>,
@@ -363,7 +362,7 @@ pub struct OutboxRecord {
 fn membership(chat: ChatId, user: UserId, role: Option<Role>) -> OutboxRecord {
     let record = role.map(|role| MembershipRecord { v: event::VERSION, chat, user, role });
     OutboxRecord {
-        topic: topic::CHAT_EVENTS,
+        topic: Topic::ChatEvents,
         key: MembershipRecord::key(chat, user),
         payload: record.map(|record| serde_json::to_string(&record).expect("a record is plain data")),
     }

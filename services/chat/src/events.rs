@@ -1,17 +1,20 @@
 //! Tells the event log what the outbox holds. See [`publish`].
 
-use std::{ops::RangeInclusive, sync::atomic::AtomicI64, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use kit::{
     backoff::Backoff,
     error::chain,
-    kafka::{Delivery, Producer},
+    log::{Delivery, Log, LogError, Producer},
 };
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
-use rdkafka::{ClientConfig, error::KafkaError};
 use sqlx::{
     Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgListener},
@@ -19,11 +22,13 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::store::MemoryStore;
+
 /// The PostgreSQL channel that announces new rows of the outbox.
 pub const WAKE_CHANNEL: &str = "chat_outbox";
 
 /// Largest batch: a full group's founding (1000 records of about 200 bytes) is told in two.
-const BATCH: i64 = 500;
+const BATCH: usize = 500;
 /// A wake-up can be lost with its connection; the outbox is looked at this often anyway.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a process that does not lead tries to.
@@ -43,8 +48,7 @@ const LEADER_LOCK: i64 = 0x63_68_61_74_01;
 pub struct Publisher {
     /// The search path starts with the schema that has the outbox.
     pub database: PgConnectOptions,
-    /// Kit's settings of a producer.
-    pub kafka: ClientConfig,
+    pub log: Log,
     pub tenant: String,
     /// [`HANDOVER`], or less where nobody else publishes.
     pub handover: Duration,
@@ -68,9 +72,9 @@ enum PublishError {
     #[error("failed to read the outbox")]
     Read(#[source] sqlx::Error),
     #[error("failed to make a producer")]
-    Producer(#[source] KafkaError),
+    Producer(#[source] LogError),
     #[error("failed to send a record to {topic}")]
-    Send { topic: String, source: KafkaError },
+    Send { topic: String, source: LogError },
     #[error("failed to remove told records from the outbox")]
     Remove(#[source] sqlx::Error),
     #[error("the outbox did not answer within {CONNECT_TIMEOUT:?}")]
@@ -150,7 +154,7 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
         () = shutdown.cancelled() => return Ok(Term::Shutdown),
         () = sleep(publisher.handover) => {}
     }
-    let producer = producer(&publisher.kafka).map_err(PublishError::Producer)?;
+    let producer = publisher.log.producer(Some(SEND_TIMEOUT)).map_err(PublishError::Producer)?;
     tracing::info!("publishing the outbox");
     publisher.metrics.leader.set(1);
     // The listener has a connection of its own and reconnects by itself; what it misses meanwhile the poll finds.
@@ -205,44 +209,21 @@ async fn publish_batch(
     publisher: &Publisher,
     producer: &Producer,
     connection: &mut PgConnection,
-) -> Result<i64, PublishError> {
+) -> Result<usize, PublishError> {
     let rows: Vec<OutboxRow> = sqlx::query_as(
         "SELECT outbox_id, topic, record_key, payload FROM outbox ORDER BY outbox_id LIMIT $1",
     )
-    .bind(BATCH)
+    .bind(i64::try_from(BATCH).expect("a batch is bounded"))
     .fetch_all(&mut *connection)
     .await
     .map_err(PublishError::Read)?;
-    let mut sends = Vec::with_capacity(rows.len());
-    let mut failure = None;
-    for row in &rows {
-        match send(producer, &publisher.tenant, row) {
-            Ok(delivery) => sends.push((row, delivery)),
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
-        }
-    }
-    // Every answer is awaited, so that nothing of this batch is under way when the next one starts.
-    let mut told = Vec::with_capacity(sends.len());
-    for (row, delivery) in sends {
-        let outcome = match delivery.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err((source, _))) => Err(source),
-            // The producer is gone; only a shutdown does that.
-            Err(_) => Err(KafkaError::Canceled),
-        };
-        match outcome {
-            Ok(()) if failure.is_none() => told.push(row.outbox_id),
-            // Told, but something before it was not: it stays, and is told again after that.
-            Ok(()) => {}
-            Err(source) => {
-                let topic = row.topic.clone();
-                failure = failure.or(Some(PublishError::Send { topic, source }));
-            }
-        }
-    }
+    let untold = rows.iter().map(|row| Untold {
+        topic: &row.topic,
+        key: &row.record_key,
+        payload: row.payload.as_deref(),
+    });
+    let (count, failure) = tell(producer, &publisher.tenant, untold).await;
+    let told: Vec<i64> = rows.iter().take(count).map(|row| row.outbox_id).collect();
     if !told.is_empty() {
         sqlx::query("DELETE FROM outbox WHERE outbox_id = ANY ($1)")
             .bind(&told)
@@ -250,22 +231,90 @@ async fn publish_batch(
             .await
             .map_err(PublishError::Remove)?;
     }
-    let count = i64::try_from(told.len()).expect("a batch is bounded");
-    publisher.metrics.published.inc_by(count.unsigned_abs());
+    publisher.metrics.published.inc_by(count as u64);
     failure.map_or(Ok(count), Err)
 }
 
-fn producer(config: &ClientConfig) -> Result<Producer, KafkaError> {
-    let mut config = config.clone();
-    config.set("delivery.timeout.ms", SEND_TIMEOUT.as_millis().to_string());
-    Producer::new(&config)
+/// A record of an outbox.
+struct Untold<'a> {
+    topic: &'a str,
+    key: &'a str,
+    payload: Option<&'a str>,
 }
 
-fn send(producer: &Producer, tenant: &str, row: &OutboxRow) -> Result<Delivery, PublishError> {
-    let topic = contracts::topic::tenant_topic(tenant, &row.topic);
+/// Sends records in order. Returns how many, from the first on, are in the log, and why it is not all of them.
+///
+/// Every answer is awaited, so that nothing of this batch is under way when the next one starts. What was told although
+/// something before it was not stays in the outbox, and is told again after that.
+async fn tell<'a>(
+    producer: &Producer,
+    tenant: &str,
+    records: impl Iterator<Item = Untold<'a>>,
+) -> (usize, Option<PublishError>) {
+    let mut sends = Vec::new();
+    let mut unsent = None;
+    for record in records {
+        match send(producer, tenant, &record) {
+            Ok(delivery) => sends.push((record.topic, delivery)),
+            Err(error) => {
+                unsent = Some(error);
+                break;
+            }
+        }
+    }
+    let mut told = 0;
+    let mut undelivered = None;
+    for (topic, delivery) in sends {
+        match delivery.await {
+            Ok(()) if undelivered.is_none() => told += 1,
+            Ok(()) => {}
+            Err(lost) => {
+                let error = PublishError::Send { topic: topic.to_owned(), source: lost.error };
+                undelivered = undelivered.or(Some(error));
+            }
+        }
+    }
+    (told, undelivered.or(unsent))
+}
+
+fn send(producer: &Producer, tenant: &str, record: &Untold<'_>) -> Result<Delivery, PublishError> {
+    let topic = format!("{tenant}.{}", record.topic);
     producer
-        .send(&topic, &row.record_key, row.payload.as_deref().map(str::as_bytes))
-        .map_err(|source| PublishError::Send { topic: row.topic.clone(), source })
+        .send(&topic, record.key, record.payload.map(str::as_bytes))
+        .map_err(|source| PublishError::Send { topic: record.topic.to_owned(), source })
+}
+
+/// Publishes the outbox of a store in memory, in order, until the shutdown.
+pub async fn publish_memory(
+    store: Arc<MemoryStore>,
+    producer: Producer,
+    tenant: String,
+    shutdown: CancellationToken,
+) {
+    let mut backoff = Backoff::new(BACKOFF);
+    loop {
+        let records = store.untold(BATCH);
+        let untold = records.iter().map(|record| Untold {
+            topic: record.topic.name,
+            key: &record.key,
+            payload: record.payload.as_deref(),
+        });
+        let (told, failure) = tell(&producer, &tenant, untold).await;
+        store.forget(told);
+        if let Some(error) = failure {
+            let cause = chain(&error);
+            tracing::warn!(cause, "the outbox waits: {cause}");
+            if backoff.pause(&shutdown).await.is_break() {
+                return;
+            }
+            continue;
+        }
+        backoff.reset();
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = store.filled() => {}
+        }
+    }
 }
 
 async fn observe(publisher: &Publisher, connection: &mut PgConnection) -> Result<(), PublishError> {

@@ -30,13 +30,14 @@ use contracts::rpc::chat_service_server::ChatServiceServer;
 use kit::{
     Scope, Service, Surface, catalog,
     config::{KafkaArgs, PostgresArgs},
-    kafka, postgres,
+    log::Log,
+    postgres,
 };
 use tonic::service::Routes;
 
 use crate::{
     events::{OutboxMetrics, Publisher},
-    store::{ChatStore, MIGRATIONS, PostgresStore, SCHEMA},
+    store::{ChatStore, MIGRATIONS, MemoryStore, PostgresStore, SCHEMA},
 };
 
 /// The chat service.
@@ -62,19 +63,33 @@ impl Service for Chat {
         scope.metrics(|registry| metrics.register(registry));
         let publisher = Publisher {
             database: postgres::connect_options(&settings.postgres, SCHEMA),
-            kafka: kafka::producer_config(&settings.kafka),
+            log: Log::kafka(settings.kafka),
             tenant: scope.tenant().to_owned(),
             handover: events::HANDOVER,
             metrics,
         };
         scope.spawn(events::publish(publisher, scope.shutdown().clone()));
 
-        let store: Arc<dyn ChatStore> = Arc::new(PostgresStore::new(pool));
-        let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
-        Ok(Surface { api: api::router(store), grpc })
+        Ok(surface(Arc::new(PostgresStore::new(pool))))
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {
         Ok(postgres::migrate(&settings.postgres, SCHEMA, &MIGRATIONS).await?)
     }
+}
+
+impl Chat {
+    /// Starts a chat service that keeps its chats for as long as the process lives.
+    pub fn in_memory(log: &Log, scope: &Scope) -> anyhow::Result<Surface> {
+        let store = Arc::new(MemoryStore::default());
+        let producer = log.producer(None)?;
+        let tenant = scope.tenant().to_owned();
+        scope.spawn(events::publish_memory(store.clone(), producer, tenant, scope.shutdown().clone()));
+        Ok(surface(store))
+    }
+}
+
+fn surface(store: Arc<dyn ChatStore>) -> Surface {
+    let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
+    Surface { api: api::router(store), grpc }
 }

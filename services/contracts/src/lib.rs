@@ -8,7 +8,6 @@ pub mod error_code;
 pub mod event;
 pub mod id;
 pub mod rpc;
-pub mod topic;
 pub mod wire;
 
 pub use error_code::ErrorCode;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use contracts::{ChatId, ErrorCode, convert::UnreadableField};
-use kit::error::ServiceError;
-use rdkafka::error::KafkaError;
+use kit::{error::ServiceError, log::LogError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum GatewayError {
@@ -17,7 +16,7 @@ pub(crate) enum GatewayError {
     #[error("the message service answered an entry of chat {chat} that cannot be read")]
     Entry { chat: ChatId, source: UnreadableField },
     #[error("the log did not take a record of chat {chat}")]
-    Produce { chat: ChatId, source: KafkaError },
+    Produce { chat: ChatId, source: LogError },
 }
 
 impl ServiceError for GatewayError {

@@ -34,15 +34,21 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use contracts::rpc::{chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient};
-use kit::{Scope, Service, Surface, catalog};
+use kit::{Scope, Service, Surface, catalog, log::Log};
+use redis::aio::ConnectionManager;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub use config::{Limits, Settings};
 
 use crate::{
-    events::SendLog, fanout::Fanout, membership::Membership, metrics::Metrics, registry::Registry,
-    state::Troubles, store::Sessions,
+    events::SendLog,
+    fanout::Fanout,
+    membership::Membership,
+    metrics::Metrics,
+    registry::Registry,
+    state::Troubles,
+    store::{Sessions, SessionsHandle},
 };
 
 /// The gateway.
@@ -54,6 +60,20 @@ impl Service for Gateway {
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
         let Settings { kafka, redis, max_connections, limits } = settings;
+        let directory = kit::redis::connection(&redis).context("failed to prepare the session directory")?;
+        Self::assemble(Log::kafka(kafka), Some(directory), max_connections, limits, scope)
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway over a log, and with a session directory if there is one.
+    pub fn assemble(
+        log: Log,
+        directory: Option<ConnectionManager>,
+        max_connections: usize,
+        limits: Limits,
+        scope: &Scope,
+    ) -> anyhow::Result<Surface> {
         let (limits, tenant) = (Arc::new(limits), scope.tenant());
         let metrics = Metrics::default();
         scope.metrics(|registry| metrics.register(registry));
@@ -62,32 +82,37 @@ impl Service for Gateway {
         let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
         let registry = Arc::new(Registry::default());
         let membership = Arc::new(Membership::new(chat, metrics.clone()));
-        let log = SendLog::new(&kafka, tenant, &limits).context("failed to prepare the producer")?;
-        let redis = kit::redis::connection(&redis).context("failed to prepare the session directory")?;
-        // A pod's host name is its name.
-        let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "gateway".to_owned());
-        let (sessions, directory) = Sessions::new(redis, registry.clone(), tenant, name, &limits);
+        let sends = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
 
         // Consumers and the directory end after the connections: those still get answers while they are moved away.
         let stop = CancellationToken::new();
         scope.spawn(events::follow_membership(
-            kafka.clone(),
+            log.clone(),
             tenant.to_owned(),
             membership.clone(),
             scope.check("membership"),
             stop.clone(),
         ));
         scope.spawn(events::follow_delivered(
-            kafka,
+            log,
             tenant.to_owned(),
             Fanout::new(registry.clone(), membership.members.clone(), metrics.clone()),
             scope.check("delivered"),
             stop.clone(),
         ));
-        scope.spawn(directory.keep(stop.clone()));
+        let sessions = match directory {
+            Some(redis) => {
+                // A pod's host name is its name.
+                let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "gateway".to_owned());
+                let (handle, sessions) = Sessions::new(redis, registry.clone(), tenant, name, &limits);
+                scope.spawn(sessions.keep(stop.clone()));
+                handle
+            }
+            None => SessionsHandle::unheard(),
+        };
         // What is left of the time is for the last answers and the flush of the log.
         let over = scope.drain_limit() / 2;
-        scope.spawn(drain::drain(registry.clone(), log.clone(), over, scope.shutdown().clone(), stop));
+        scope.spawn(drain::drain(registry.clone(), sends.clone(), over, scope.shutdown().clone(), stop));
 
         let gateway = Arc::new(state::Gateway {
             limits,
@@ -95,7 +120,7 @@ impl Service for Gateway {
             verifier: scope.verifier(),
             registry,
             membership,
-            log,
+            log: sends,
             history,
             sessions,
             metrics,

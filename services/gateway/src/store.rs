@@ -38,6 +38,11 @@ enum Change {
 }
 
 impl SessionsHandle {
+    /// Returns the handle of a gateway without a directory.
+    pub(crate) fn unheard() -> Self {
+        Self { changes: mpsc::channel(1).0 }
+    }
+
     pub(crate) fn opened(&self, session: Uuid, identity: Identity) {
         drop(self.changes.try_send(Change::Opened(session, identity)));
     }

@@ -6,13 +6,15 @@ use rdkafka::{
     ClientConfig, ClientContext,
     consumer::{ConsumerContext, StreamConsumer},
     error::{KafkaError, KafkaResult},
-    message::OwnedMessage,
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext},
 };
 use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
 
-use crate::config::KafkaArgs;
+use crate::{
+    config::KafkaArgs,
+    log::{Delivery, Undelivered},
+};
 
 /// How long the thread of outcomes sleeps at most; an outcome wakes it at once. It ends this long after its producer.
 const POLL: Duration = Duration::from_secs(10);
@@ -32,11 +34,6 @@ impl ClientContext for QuietContext {
 }
 
 impl ConsumerContext for QuietContext {}
-
-/// The record is in the log; or why it is not, and the record.
-pub type Outcome = Result<(), (KafkaError, OwnedMessage)>;
-/// Ends with the outcome of a record. Cancelled only when its producer is gone.
-pub type Delivery = oneshot::Receiver<Outcome>;
 
 /// A producer of records, whose outcomes come as futures.
 ///
@@ -63,7 +60,7 @@ impl Producer {
 
     /// Queues a record; those of one key keep the order of the calls. Without a payload it is a tombstone.
     pub fn send(&self, topic: &str, key: &str, payload: Option<&[u8]>) -> KafkaResult<Delivery> {
-        let (outcome, delivery) = oneshot::channel();
+        let (outcome, delivery) = Delivery::pending();
         let mut record = BaseRecord::with_opaque_to(topic, Box::new(outcome)).key(key);
         record.payload = payload;
         self.0.send(record).map_err(|(error, _)| error)?;
@@ -82,13 +79,13 @@ impl Producer {
 }
 
 impl ProducerContext for QuietContext {
-    type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
+    type DeliveryOpaque = Box<oneshot::Sender<Result<(), Undelivered>>>;
 
     /// Hands an outcome to who waits for it.
     fn delivery(&self, result: &DeliveryResult<'_>, outcome: Self::DeliveryOpaque) {
         let result = match result {
             Ok(_) => Ok(()),
-            Err((error, record)) => Err((error.clone(), record.detach())),
+            Err((error, record)) => Err(Undelivered::new(error.clone(), record.detach())),
         };
         // Who sent it may not want to know any more.
         drop(outcome.send(result));

@@ -15,6 +15,8 @@ pub mod extract;
 pub mod health;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "kafka")]
+pub mod log;
 pub mod metrics;
 pub mod outage;
 pub mod page;

@@ -24,7 +24,7 @@ use utoipa::IntoParams;
 
 use crate::{
     error::Error,
-    store::{History, Store, cql::CqlStore, history},
+    store::{Archive, History},
 };
 
 const PAGE_SIZES: PageSizes =
@@ -33,7 +33,7 @@ const PAGE_SIZES: PageSizes =
 /// What requests share.
 #[derive(Clone)]
 pub(crate) struct AppState {
-    pub store: Arc<CqlStore>,
+    pub store: Arc<dyn Archive>,
     pub chats: ChatServiceClient<InternalChannel>,
 }
 
@@ -91,9 +91,9 @@ async fn require_member(state: &AppState, chat: ChatId, user: UserId) -> Result<
     }
 }
 
-async fn read<S: Store>(store: &S, chat: ChatId, after: i64, size: PageSize) -> Result<History, Error> {
+async fn read(store: &dyn Archive, chat: ChatId, after: i64, size: PageSize) -> Result<History, Error> {
     if after < 0 {
         return Err(InvalidField { field: "after", problem: "must be 0 or more".to_owned() }.into());
     }
-    history(store, chat, after, size.items()).await.map_err(|source| Error::History { chat, source })
+    store.history_of(chat, after, size.items()).await.map_err(|source| Error::History { chat, source })
 }

@@ -29,6 +29,7 @@ use contracts::rpc::chat_service_client::ChatServiceClient;
 use kit::{
     Scope, Service, Surface, catalog,
     config::{CqlArgs, KafkaArgs},
+    log::Log,
 };
 use scylla::client::session::Session;
 use tokio::time::Instant;
@@ -38,7 +39,7 @@ use crate::{
     domain::Generation,
     events::{Consumer, Obstacles},
     metrics::Metrics,
-    store::{cql::CqlStore, migrate as migrations},
+    store::{Store, cql::CqlStore, memory::MemoryStore, migrate as migrations},
 };
 
 /// The store may start after this process: it is tried again for this long, then the process ends with its error.
@@ -68,10 +69,35 @@ impl Service for Message {
         let session = Arc::new(session(&settings.cql).await?);
         let store = CqlStore::prepare(session).await;
         let store = Arc::new(store.context("failed to prepare statements; has `migrate` run?")?);
+        let generation = Generation::new(&settings.send_topic_generation);
+        Self::assemble(Log::kafka(settings.kafka), generation, store, scope)
+    }
+
+    async fn migrate(settings: Settings) -> anyhow::Result<()> {
+        let session = session(&settings.cql).await?;
+        let done = migrations::migrate(&session, settings.cql.cql_flavor).await?;
+        tracing::info!(migrations = ?done, "ran {} migrations in {}", done.len(), settings.cql.cql_keyspace);
+        Ok(())
+    }
+}
+
+impl Message {
+    /// Starts a message service that keeps its messages for as long as the process lives.
+    pub fn in_memory(log: Log, scope: &Scope) -> anyhow::Result<Surface> {
+        Self::assemble(log, Generation::new("memory"), Arc::new(MemoryStore::default()), scope)
+    }
+
+    /// Starts a message service over a log and a store.
+    fn assemble<S: Store>(
+        log: Log,
+        generation: Generation,
+        store: Arc<S>,
+        scope: &Scope,
+    ) -> anyhow::Result<Surface> {
         let consumer = Consumer {
             tenant: scope.tenant().to_owned(),
-            kafka: settings.kafka,
-            generation: Generation::new(&settings.send_topic_generation),
+            log,
+            generation,
             store: store.clone(),
             metrics: scope.metrics(Metrics::register),
             obstacles: Arc::new(Obstacles::new(scope.check("log"))),
@@ -82,13 +108,6 @@ impl Service for Message {
         let chats = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
         let state = AppState { store, chats };
         Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
-    }
-
-    async fn migrate(settings: Settings) -> anyhow::Result<()> {
-        let session = session(&settings.cql).await?;
-        let done = migrations::migrate(&session, settings.cql.cql_flavor).await?;
-        tracing::info!(migrations = ?done, "ran {} migrations in {}", done.len(), settings.cql.cql_keyspace);
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod migrate;
 use std::error::Error;
 
 use contracts::{ChatId, wire::Message};
+use tonic::async_trait;
 
 use crate::domain::{BUCKET_SIZE, Entry, Generation, Head, KeyId, KnownKey, bucket, visible};
 
@@ -81,6 +82,27 @@ pub struct History {
     pub messages: Vec<Message>,
     /// The newest seq of the chat; not less than the last message here.
     pub head_seq: i64,
+}
+
+/// What the APIs read of a [`Store`] of any kind.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// Returns the head of a chat.
+    async fn head_of(&self, chat: ChatId) -> Result<Head>;
+
+    /// Returns the messages of a chat as [`history`] does.
+    async fn history_of(&self, chat: ChatId, after: i64, limit: usize) -> Result<History>;
+}
+
+#[async_trait]
+impl<S: Store> Archive for S {
+    async fn head_of(&self, chat: ChatId) -> Result<Head> {
+        self.head(chat).await
+    }
+
+    async fn history_of(&self, chat: ChatId, after: i64, limit: usize) -> Result<History> {
+        history(self, chat, after, limit).await
+    }
 }
 
 /// Returns the messages after `after`, at most `limit`, without a hole in what is still being written.

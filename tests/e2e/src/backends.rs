@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, ensure};
-use contracts::topic::{self, tenant_topic};
+use catalog::Topic;
 use operator::backend::{
     Backend, Credentials, Owner,
     kafka::{KafkaAdmin, KafkaDesired, KafkaObserved, TopicDesired},
@@ -88,9 +88,9 @@ impl Stack {
             owner: owner.clone(),
             password: "none".into(),
             // Only their names are looked at.
-            topics: [topic::MESSAGE_SEND, topic::MESSAGE_DELIVERED, topic::CHAT_EVENTS]
+            topics: [Topic::MessageSend, Topic::MessageDelivered, Topic::ChatEvents]
                 .map(|topic| TopicDesired {
-                    name: tenant_topic(tenant_id, topic),
+                    name: topic.of(tenant_id),
                     partitions: 0,
                     replication: 0,
                     configs: BTreeMap::new(),

@@ -1,4 +1,5 @@
 use super::*;
+use kit::catalog::Topic;
 
 const OWNER: u128 = 1;
 const ADMIN: u128 = 2;
@@ -164,12 +165,12 @@ fn a_removal_tells_the_removed_one_and_leaves_a_tombstone() {
     assert_eq!(
         records[0],
         OutboxRecord {
-            topic: topic::CHAT_EVENTS,
+            topic: Topic::ChatEvents,
             key: MembershipRecord::key(roster.chat_id, user(OLD)),
             payload: None,
         }
     );
-    assert_eq!((records[1].topic, &records[1].key), (topic::MESSAGE_SEND, &roster.chat_id.to_string()));
+    assert_eq!((records[1].topic, &records[1].key), (Topic::MessageSend, &roster.chat_id.to_string()));
     let entry: SendRecord =
         serde_json::from_str(records[1].payload.as_deref().expect("an entry")).expect("json");
     assert_eq!((entry.kind, entry.subject, entry.key), (EntryKind::MemberRemoved, Some(user(OLD)), key));
@@ -185,7 +186,7 @@ fn a_role_is_not_an_entry_and_a_large_audience_is_not_listed() {
     let changes = [role_set(10, Role::Admin), added(11, Role::Member)];
     let records = roster.records(user(OWNER), &changes, MessageKey::generate);
     let topics: Vec<_> = records.iter().map(|record| record.topic).collect();
-    assert_eq!(topics, [topic::CHAT_EVENTS, topic::CHAT_EVENTS, topic::MESSAGE_SEND]);
+    assert_eq!(topics, [Topic::ChatEvents, Topic::ChatEvents, Topic::MessageSend]);
     let entry: SendRecord =
         serde_json::from_str(records[2].payload.as_deref().expect("an entry")).expect("json");
     assert_eq!(entry.audience, None);

@@ -1,9 +1,10 @@
-//! The store that tests of the API run on.
+//! The store of `posthouse dev`, and of the tests of the API.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId, event::Role};
+use tokio::sync::Notify;
 use tonic::async_trait;
 
 use super::{ChatStore, Created, StoreError};
@@ -13,6 +14,8 @@ use crate::domain::{self, Chat, Command, Member, NewChat, OutboxRecord, Refusal,
 #[derive(Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
+    /// Notified of records in the outbox.
+    filled: Notify,
 }
 
 #[derive(Default)]
@@ -45,6 +48,24 @@ impl MemoryStore {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Returns the oldest records that the event log has yet to be told, in order.
+    pub(crate) fn untold(&self, limit: usize) -> Vec<OutboxRecord> {
+        self.tables().outbox.iter().take(limit).cloned().collect()
+    }
+
+    /// Removes the oldest records, which the event log was told.
+    pub(crate) fn forget(&self, told: usize) {
+        self.tables().outbox.drain(..told);
+    }
+
+    /// Waits until there may be records in the outbox.
+    pub(crate) async fn filled(&self) {
+        let waiting = !self.tables().outbox.is_empty();
+        if !waiting {
+            self.filled.notified().await;
+        }
+    }
 }
 
 #[async_trait]
@@ -65,6 +86,7 @@ impl ChatStore for MemoryStore {
         let chat = row.seen_by(new.founder).expect("a founder is in the chat");
         tables.chats.push(row);
         tables.outbox.extend(new.records());
+        self.filled.notify_one();
         Ok(Created { chat, fresh: true })
     }
 
@@ -114,10 +136,11 @@ impl ChatStore for MemoryStore {
         roster.apply(&changes, at);
         let records = roster.records(actor, &changes, MessageKey::generate);
         tables.outbox.extend(records);
+        self.filled.notify_one();
         Ok(())
     }
 
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError> {
-        Ok(self.tables().outbox.iter().take(limit).cloned().collect())
+        Ok(self.untold(limit))
     }
 }

@@ -1,7 +1,8 @@
 //! Chats in PostgreSQL.
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, MessageKey, UserId, api::ChatKind, event::Role, topic};
+use contracts::{ChatId, MessageKey, UserId, api::ChatKind, event::Role};
+use kit::catalog::Topic;
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
@@ -275,7 +276,7 @@ async fn write(
 
 /// Adds the records to the outbox in their order and wakes its publisher when the transaction commits.
 async fn enqueue(connection: &mut PgConnection, records: &[OutboxRecord]) -> Result<(), sqlx::Error> {
-    let topics: Vec<_> = records.iter().map(|record| record.topic).collect();
+    let topics: Vec<_> = records.iter().map(|record| record.topic.name).collect();
     let keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
     let payloads: Vec<_> = records.iter().map(|record| record.payload.as_deref()).collect();
     sqlx::query(
@@ -321,8 +322,7 @@ impl TryFrom<OutboxRow> for OutboxRecord {
     type Error = sqlx::Error;
 
     fn try_from(row: OutboxRow) -> Result<Self, Self::Error> {
-        let known = [topic::CHAT_EVENTS, topic::MESSAGE_SEND].into_iter().find(|topic| *topic == row.topic);
-        let topic = known.ok_or_else(|| unknown("topic", &row.topic))?;
+        let topic = Topic::parse(&row.topic).ok_or_else(|| unknown("topic", &row.topic))?;
         Ok(Self { topic, key: row.record_key, payload: row.payload })
     }
 }

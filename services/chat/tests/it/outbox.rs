@@ -13,10 +13,11 @@ use chat::{
 use contracts::{
     ChatId, UserId,
     event::{EntryKind, MembershipRecord, Role, SendRecord},
-    topic,
 };
 use kit::{
+    catalog::Topic,
     config::KafkaArgs,
+    log::Log,
     metrics::Metrics,
     testing::{TestDatabase, stack},
 };
@@ -68,7 +69,7 @@ impl Tenant {
     }
 
     fn topics(&self) -> [String; 2] {
-        [topic::CHAT_EVENTS, topic::MESSAGE_SEND].map(|name| topic::tenant_topic(&self.name, name))
+        [Topic::ChatEvents, Topic::MessageSend].map(|name| name.of(&self.name))
     }
 
     async fn create_topics(&self) {
@@ -89,7 +90,7 @@ impl Tenant {
         let (shutdown, metrics) = (CancellationToken::new(), OutboxMetrics::default());
         let publisher = Publisher {
             database: kit::postgres::connect_options(&self.database.args(), SCHEMA),
-            kafka: kit::kafka::producer_config(&kafka_args()),
+            log: Log::kafka(kafka_args()),
             tenant: self.name.clone(),
             handover: Duration::ZERO,
             metrics: metrics.clone(),
@@ -134,7 +135,7 @@ impl Tenant {
             let record = record.expect("a record");
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
             seen.push(Seen {
-                topic: record.topic()[self.name.len() + 1..].to_owned(),
+                topic: Topic::parse(&record.topic()[self.name.len() + 1..]).expect("a topic of ours"),
                 key: text(record.key().expect("a key")),
                 payload: record.payload().map(text),
             });
@@ -146,7 +147,7 @@ impl Tenant {
 /// A record as a consumer sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Seen {
-    topic: String,
+    topic: Topic,
     key: String,
     payload: Option<String>,
 }
@@ -206,7 +207,7 @@ async fn a_change_reaches_both_topics_and_leaves_the_outbox() {
     assert_eq!(roles, [Some(Role::Member), Some(Role::Admin), None], "in order, a tombstone last");
     let entries: Vec<SendRecord> = seen
         .iter()
-        .filter(|record| record.topic == topic::MESSAGE_SEND)
+        .filter(|record| record.topic == Topic::MessageSend)
         .map(|record| {
             assert_eq!(record.key, chat.to_string());
             serde_json::from_str(record.payload.as_deref().expect("an entry")).expect("json")
@@ -268,7 +269,7 @@ async fn one_of_two_publishers_leads_and_the_other_takes_over() {
 
     // Repeats are allowed, gaps are not, and what is last stays last.
     let entries = |seen: &[Seen]| {
-        let entries = seen.iter().filter(|record| record.topic == topic::MESSAGE_SEND);
+        let entries = seen.iter().filter(|record| record.topic == Topic::MessageSend);
         entries.collect::<HashSet<_>>().len()
     };
     let bobs_role = |seen: &[Seen]| {

@@ -6,7 +6,8 @@ use chat::{
     domain::{Command, Founding, MAX_MEMBERS, NewChat, Refusal},
     store::{ChatStore, MemoryStore, PostgresStore, StoreError},
 };
-use contracts::{ChatId, UserId, event::Role, topic};
+use contracts::{ChatId, UserId, event::Role};
+use kit::catalog::Topic;
 
 use crate::{at, database, person};
 
@@ -75,7 +76,7 @@ async fn roles(store: &Store, chat_id: ChatId) -> Vec<(UserId, Role)> {
     members.into_iter().map(|member| (member.user_id, member.role)).collect()
 }
 
-async fn topics(store: &Store) -> Vec<&'static str> {
+async fn topics(store: &Store) -> Vec<Topic> {
     store.pending(5000).await.expect("the outbox").into_iter().map(|record| record.topic).collect()
 }
 
@@ -86,7 +87,7 @@ async fn a_direct_chat_is_one_chat_whoever_asks(store: Store) {
     assert_eq!((first.chat.role, first.chat.member_count), (Role::Member, 2));
     let again = store.create(&direct(bob, ann)).await.expect("the same chat");
     assert_eq!((again.fresh, again.chat), (false, first.chat.clone()));
-    assert_eq!(topics(&store).await, [topic::CHAT_EVENTS; 2], "told once");
+    assert_eq!(topics(&store).await, [Topic::ChatEvents; 2], "told once");
     let other = store.create(&direct(ann, person())).await.expect("another chat");
     assert_ne!(other.chat.chat_id, first.chat.chat_id);
 }
@@ -139,7 +140,7 @@ async fn a_change_and_its_records_are_one(store: Store) {
     assert_eq!(roles(&store, chat_id).await, [(ann, Role::Owner), (bob, Role::Admin)]);
     let chat = store.chat(chat_id, ann).await.expect("a read").expect("ann is in it");
     assert_eq!(chat.member_count, 2);
-    let (events, send) = (topic::CHAT_EVENTS, topic::MESSAGE_SEND);
+    let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
     assert_eq!(topics(&store).await, [events, events, events, send, events, events, send]);
     let pending = store.pending(10).await.expect("the outbox");
     assert_eq!(pending[5].payload, None, "a removal is a tombstone");
@@ -159,7 +160,7 @@ async fn a_refused_change_leaves_nothing(store: Store) {
     assert_eq!(refusal(&store, unknown, ann, Command::Leave).await, Refusal::NotAMember(unknown));
     let pair = store.create(&direct(bob, eve)).await.expect("a chat").chat.chat_id;
     assert_eq!(refusal(&store, pair, eve, Command::Leave).await, Refusal::DirectIsFixed);
-    let events = [before.1, vec![topic::CHAT_EVENTS; 2]].concat();
+    let events = [before.1, vec![Topic::ChatEvents; 2]].concat();
     assert_eq!((roles(&store, chat_id).await, topics(&store).await), (before.0, events));
 }
 
@@ -213,7 +214,7 @@ async fn changes_at_once_happen_one_after_the_other(store: Store) {
     // Every entry was written with the audience of its moment: one more each time.
     let entries = store.pending(100).await.expect("the outbox").into_iter();
     let audiences: Vec<_> = entries
-        .filter(|record| record.topic == topic::MESSAGE_SEND)
+        .filter(|record| record.topic == Topic::MessageSend)
         .map(|record| serde_json::from_str(&record.payload.expect("an entry")).expect("json"))
         .map(|entry: contracts::event::SendRecord| entry.audience.expect("a listed audience").len())
         .collect();

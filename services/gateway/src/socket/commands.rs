@@ -19,8 +19,10 @@ use contracts::{
     },
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
-use kit::{error::ServiceError as _, kafka::Delivery};
-use rdkafka::error::KafkaError;
+use kit::{
+    error::ServiceError as _,
+    log::{Delivery, LogError},
+};
 
 use crate::{
     domain::{
@@ -81,13 +83,8 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match self.get_mut() {
-            Self::Send { gateway, chat, since, delivery } => delivery.poll_unpin(cx).map(|delivery| {
-                let outcome = match delivery {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err((error, _))) => Err(error),
-                    Err(_) => Err(KafkaError::Canceled),
-                };
-                sent(gateway, *chat, *since, outcome)
+            Self::Send { gateway, chat, since, delivery } => delivery.poll_unpin(cx).map(|outcome| {
+                sent(gateway, *chat, *since, outcome.map_err(|undelivered| undelivered.error))
             }),
             Self::Query(answer) => answer.poll_unpin(cx),
         }
@@ -175,7 +172,7 @@ fn produce(gateway: &Arc<Gateway>, caller: Identity, send: Send, audience: Audie
     }
 }
 
-fn sent(gateway: &Gateway, chat: ChatId, since: Instant, outcome: Result<(), KafkaError>) -> Answer {
+fn sent(gateway: &Gateway, chat: ChatId, since: Instant, outcome: Result<(), LogError>) -> Answer {
     gateway.metrics.produce_seconds.observe(since.elapsed().as_secs_f64());
     outcome.map_err(|source| failed(gateway, &GatewayError::Produce { chat, source }))?;
     gateway.troubles.log.worked("the log of sends");

@@ -2,13 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use contracts::{
-    ErrorCode, MessageKey,
-    topic::{CHAT_EVENTS, MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
-    wire::Outcome,
-};
+use contracts::{ErrorCode, MessageKey, wire::Outcome};
 use gateway::Limits;
 use kit::{
+    catalog::Topic,
     config::{KafkaArgs, RedisArgs},
     testing::TestRealm,
 };
@@ -25,8 +22,8 @@ use crate::{
 async fn a_dead_log_is_unavailable_and_comes_back() {
     let tenant = "outage";
     let cluster = MockCluster::new(1).expect("a broker");
-    for topic in [MESSAGE_SEND, MESSAGE_DELIVERED, CHAT_EVENTS] {
-        cluster.create_topic(&tenant_topic(tenant, topic), PARTITIONS, 1).expect("a topic");
+    for topic in [Topic::MessageSend, Topic::MessageDelivered, Topic::ChatEvents] {
+        cluster.create_topic(&topic.of(tenant), PARTITIONS, 1).expect("a topic");
     }
     let kafka = KafkaArgs {
         kafka_bootstrap_servers: cluster.bootstrap_servers(),

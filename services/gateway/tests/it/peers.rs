@@ -16,9 +16,8 @@ use contracts::{
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
     },
-    topic::{CHAT_EVENTS, MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
 };
-use kit::config::KafkaArgs;
+use kit::{catalog::Topic, config::KafkaArgs};
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{Consumer as _, StreamConsumer},
@@ -62,7 +61,7 @@ impl Peers {
             self.join_silently(chat, *user);
             let record = MembershipRecord { v: VERSION, chat, user: *user, role: Role::Member };
             let payload = serde_json::to_vec(&record).expect("json");
-            self.produce(CHAT_EVENTS, &MembershipRecord::key(chat, *user), Some(&payload)).await;
+            self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, *user), Some(&payload)).await;
         }
     }
 
@@ -76,18 +75,18 @@ impl Peers {
         if let Some(members) = self.members.lock().expect("no panic").get_mut(&chat.to_string()) {
             members.remove(&user.to_string());
         }
-        self.produce(CHAT_EVENTS, &MembershipRecord::key(chat, user), None).await;
+        self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, user), None).await;
     }
 
     /// Announces an outcome as the message service would.
     pub async fn announce(&self, record: &DeliveredRecord) {
         let payload = serde_json::to_vec(record).expect("json");
-        self.produce(MESSAGE_DELIVERED, &record.chat.to_string(), Some(&payload)).await;
+        self.produce(Topic::MessageDelivered, &record.chat.to_string(), Some(&payload)).await;
     }
 
     /// Writes any bytes to a topic.
-    pub async fn produce(&self, topic: &str, key: &str, payload: Option<&[u8]>) {
-        let topic = tenant_topic(&self.tenant, topic);
+    pub async fn produce(&self, topic: Topic, key: &str, payload: Option<&[u8]>) {
+        let topic = topic.of(&self.tenant);
         let mut record = FutureRecord::to(&topic).key(key);
         if let Some(payload) = payload {
             record = record.payload(payload);
@@ -99,7 +98,7 @@ impl Peers {
     pub fn number_messages(&self, kafka: &KafkaArgs) {
         let mut config = kit::kafka::consumer_config(kafka, &format!("{}.test", self.tenant));
         let consumer: StreamConsumer = config.set("fetch.wait.max.ms", "50").create().expect("a consumer");
-        let topic = tenant_topic(&self.tenant, MESSAGE_SEND);
+        let topic = Topic::MessageSend.of(&self.tenant);
         let mut list = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
             list.add_partition_offset(&topic, partition, Offset::Beginning).expect("a partition");
@@ -113,8 +112,7 @@ impl Peers {
                 let record: SendRecord = serde_json::from_slice(payload).expect("a record of the gateway");
                 let announced = peers.keep(record);
                 let payload = serde_json::to_vec(&announced).expect("json");
-                let (topic, key) =
-                    (tenant_topic(&peers.tenant, MESSAGE_DELIVERED), announced.chat.to_string());
+                let (topic, key) = (Topic::MessageDelivered.of(&peers.tenant), announced.chat.to_string());
                 let record = FutureRecord::to(&topic).key(&key).payload(&payload);
                 drop(peers.producer.send_result(record).map_err(|(error, _)| error).expect("room"));
             }

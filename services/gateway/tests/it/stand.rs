@@ -7,14 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::{
-    ChatId, DeviceId, UserId,
-    event::SendRecord,
-    topic::{CHAT_EVENTS, MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
-};
+use contracts::{ChatId, DeviceId, UserId, event::SendRecord};
 use gateway::{Gateway, Limits};
 use kit::{
     Process, Program, Service as _, catalog,
+    catalog::Topic,
     config::{KafkaArgs, RedisArgs},
     program::Invocation,
     testing::{TestRealm, stack, wait_for},
@@ -224,13 +221,13 @@ pub fn kafka_admin(args: &KafkaArgs) -> AdminClient<DefaultClientContext> {
 }
 
 fn topic_names(tenant: &str) -> [String; 3] {
-    [MESSAGE_SEND, MESSAGE_DELIVERED, CHAT_EVENTS].map(|topic| tenant_topic(tenant, topic))
+    [Topic::MessageSend, Topic::MessageDelivered, Topic::ChatEvents].map(|topic| topic.of(tenant))
 }
 
 pub async fn create_topics(admin: &AdminClient<DefaultClientContext>, tenant: &str) {
     let topics = topic_names(tenant);
     let new = topics.iter().map(|topic| {
-        let policy = if topic.ends_with(CHAT_EVENTS) { "compact" } else { "delete" };
+        let policy = if topic.ends_with(Topic::ChatEvents.name) { "compact" } else { "delete" };
         NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("cleanup.policy", policy)
     });
     let made = admin.create_topics(&new.collect::<Vec<_>>(), &AdminOptions::new()).await;
@@ -254,7 +251,7 @@ impl Stand {
 
     /// Returns what is in `message.send`, in the order of each partition.
     pub async fn sent(&self) -> Vec<SendRecord> {
-        let topic = tenant_topic(&self.tenant, MESSAGE_SEND);
+        let topic = Topic::MessageSend.of(&self.tenant);
         let config = kit::kafka::consumer_config(&self.kafka, "reader");
         let read = move || {
             let consumer: BaseConsumer = config.create().expect("a consumer");

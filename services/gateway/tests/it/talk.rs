@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use contracts::{
     ChatId, ErrorCode, MessageKey,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, MAX_LISTED_AUDIENCE, VERSION},
-    topic::{CHAT_EVENTS, MESSAGE_DELIVERED},
     wire::Outcome,
 };
 use gateway::Limits;
-use kit::testing::wait_for;
+use kit::{catalog::Topic, testing::wait_for};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -195,8 +194,8 @@ async fn a_large_chat_is_expanded_by_the_gateway() {
 async fn records_that_cannot_be_read_are_passed_over() {
     with_stand(Limits::default(), async |stand| {
         for payload in [&b"not json"[..], br#"{"v":9}"#, b""] {
-            stand.peers.produce(MESSAGE_DELIVERED, &chat().to_string(), Some(payload)).await;
-            stand.peers.produce(CHAT_EVENTS, "not a key", Some(payload)).await;
+            stand.peers.produce(Topic::MessageDelivered, &chat().to_string(), Some(payload)).await;
+            stand.peers.produce(Topic::ChatEvents, "not a key", Some(payload)).await;
         }
         stand.peers.join(chat(), &[user(1)]).await;
         let mut one = stand.connect(user(1), device(1)).await;

@@ -17,10 +17,7 @@ use kit::{
 use tonic::{Request, Response, Status, service::Routes};
 
 use super::{AppState, PAGE_SIZES, read};
-use crate::{
-    error::Error,
-    store::{Store, cql::CqlStore},
-};
+use crate::{error::Error, store::Archive};
 
 /// Chats of one `Heads` call: the chats of a person who is in very many.
 const MAX_HEADS: usize = 5_000;
@@ -33,7 +30,7 @@ pub(crate) fn routes(state: &AppState) -> Routes {
 }
 
 struct Messages {
-    store: Arc<CqlStore>,
+    store: Arc<dyn Archive>,
 }
 
 #[tonic::async_trait]
@@ -57,7 +54,7 @@ impl MessageService for Messages {
         let chats: Vec<ChatId> = ids.iter().map(|text| id("chat_ids", text)).collect::<Result<_, _>>()?;
         let heads = stream::iter(chats)
             .map(|chat| async move {
-                let head = self.store.head(chat).await.map_err(Error::Heads)?;
+                let head = self.store.head_of(chat).await.map_err(Error::Heads)?;
                 Ok::<_, Error>(Head { chat_id: chat.to_string(), head_seq: head.seq })
             })
             .buffered(HEADS_AT_ONCE)

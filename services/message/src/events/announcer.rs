@@ -2,19 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::{
-    event::DeliveredRecord,
-    topic::{MESSAGE_DELIVERED, tenant_topic},
-};
+use contracts::event::DeliveredRecord;
 use futures_util::future::join_all;
 use kit::{
     backoff::Backoff,
-    config::KafkaArgs,
-    kafka::{self, Delivery, Producer},
-};
-use rdkafka::{
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{Message as _, OwnedMessage},
+    catalog::Topic,
+    log::{Delivery, Log, LogError, Producer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,16 +28,14 @@ pub(crate) struct Announcer {
 
 impl Announcer {
     pub(crate) fn new(
-        args: &KafkaArgs,
+        log: &Log,
         tenant: &str,
         obstacles: Arc<Obstacles>,
         shutdown: CancellationToken,
-    ) -> KafkaResult<Self> {
-        let mut config = kafka::producer_config(args);
+    ) -> Result<Self, LogError> {
         // What was stored is announced however long the brokers are away; until then nothing is committed.
-        config.set("delivery.timeout.ms", "0");
-        let producer = Producer::new(&config)?;
-        let topic = tenant_topic(tenant, MESSAGE_DELIVERED).into();
+        let producer = log.producer(None)?;
+        let topic = Topic::MessageDelivered.of(tenant).into();
         Ok(Self { producer, topic, obstacles, shutdown })
     }
 
@@ -74,9 +65,7 @@ impl Announcer {
         loop {
             match self.producer.send(&self.topic, key, Some(payload)) {
                 Ok(delivery) => return delivery,
-                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
-                    tokio::time::sleep(QUEUE_FULL_WAIT).await;
-                }
+                Err(error) if error.is_queue_full() => tokio::time::sleep(QUEUE_FULL_WAIT).await,
                 Err(error) => self.failed(partition, &error, backoff.next_wait()).await,
             }
         }
@@ -86,20 +75,17 @@ impl Announcer {
     async fn arrival(&self, partition: i32, mut delivery: Delivery) {
         let mut backoff = Backoff::new(BACKOFF);
         loop {
-            let refused: (KafkaError, OwnedMessage) = match delivery.await {
-                Ok(Ok(())) => return,
-                Ok(Err(refused)) => refused,
+            let Err(undelivered) = delivery.await else { return };
+            self.failed(partition, &undelivered.error, backoff.next_wait()).await;
+            let (Some(key), Some(payload)) = (undelivered.key(), undelivered.payload()) else {
                 // The producer is gone, and with it this process.
-                Err(_) => return std::future::pending().await,
+                return std::future::pending().await;
             };
-            let (error, message) = refused;
-            self.failed(partition, &error, backoff.next_wait()).await;
-            let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
-            delivery = self.queue(partition, &key, message.payload().unwrap_or_default()).await;
+            delivery = self.queue(partition, &String::from_utf8_lossy(key), payload).await;
         }
     }
 
-    async fn failed(&self, partition: i32, error: &KafkaError, wait: Duration) {
+    async fn failed(&self, partition: i32, error: &LogError, wait: Duration) {
         let topic = &self.topic;
         self.obstacles.set(Place::Announcements(partition), format!("cannot write to {topic}: {error}"));
         if self.producer.is_lost() {

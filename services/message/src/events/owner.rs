@@ -11,11 +11,7 @@ use std::{
 
 use contracts::event::{DeliveredRecord, DeliveryOutcome};
 use futures_util::{FutureExt as _, future::BoxFuture};
-use kit::backoff::Backoff;
-use rdkafka::{
-    Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, base_consumer::PartitionQueue},
-};
+use kit::{backoff::Backoff, log::Queue};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -40,12 +36,11 @@ const SLOW_ACKNOWLEDGEMENT: Duration = Duration::from_secs(5);
 const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(1);
 
 /// What an owner is made of.
-pub(super) struct OwnerParts<S: Store, C: ConsumerContext + 'static> {
+pub(super) struct OwnerParts<S: Store> {
     pub partition: i32,
     /// The recorded position; `None` starts at the beginning of the log.
     pub start: Option<i64>,
     pub generation: Generation,
-    pub topic: String,
     pub store: Arc<S>,
     pub pipeline: Pipeline<S>,
     pub announcer: Announcer,
@@ -53,13 +48,12 @@ pub(super) struct OwnerParts<S: Store, C: ConsumerContext + 'static> {
     pub obstacles: Arc<Obstacles>,
     pub stop: CancellationToken,
     pub position: Arc<AtomicI64>,
-    pub consumer: Arc<BaseConsumer<C>>,
-    pub queue: PartitionQueue<C>,
+    pub queue: Queue,
 }
 
 /// Applies the records of one partition in log order until it is stopped.
-pub(super) struct Owner<S: Store, C: ConsumerContext + 'static> {
-    parts: OwnerParts<S, C>,
+pub(super) struct Owner<S: Store> {
+    parts: OwnerParts<S>,
     /// Signalled when the queue is no longer empty.
     filled: Arc<Notify>,
     /// The first offset that is not applied; `None` before the first record of a log read from its beginning.
@@ -93,11 +87,10 @@ struct Rewound {
     next: i64,
 }
 
-impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
-    pub(super) fn new(mut parts: OwnerParts<S, C>) -> Self {
+impl<S: Store> Owner<S> {
+    pub(super) fn new(mut parts: OwnerParts<S>) -> Self {
         let filled = Arc::new(Notify::new());
-        let signal = filled.clone();
-        parts.queue.set_nonempty_callback(move || signal.notify_one());
+        parts.queue.notify(&filled);
         let start = parts.start;
         let now = Instant::now();
         Self {
@@ -141,12 +134,12 @@ impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
     }
 
     /// Takes what is there.
-    fn drain(&self) -> Result<Vec<Logged>, Rewound> {
+    fn drain(&mut self) -> Result<Vec<Logged>, Rewound> {
         let partition = self.parts.partition;
         let mut batch = Vec::new();
         let mut expected = self.next;
         while batch.len() < MAX_BATCH {
-            let record = match self.parts.queue.poll(Duration::ZERO) {
+            let record = match self.parts.queue.poll() {
                 None => break,
                 Some(Ok(record)) => record,
                 Some(Err(error)) => {
@@ -166,7 +159,7 @@ impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
             expected = Some(found + 1);
             batch.push(read_record(RawRecord {
                 offset: found,
-                logged_at_ms: record.timestamp().to_millis(),
+                logged_at_ms: record.logged_at_ms(),
                 key: record.key(),
                 payload: record.payload(),
             }));
@@ -335,23 +328,11 @@ impl<S: Store, C: ConsumerContext + 'static> Owner<S, C> {
         {
             let parts = &self.parts;
             parts.store.put_next_offset(&parts.generation, Partition(parts.partition), offset).await?;
-            self.commit(offset);
+            parts.queue.commit(offset);
             self.committed = vouched;
             self.last_commit = Instant::now();
         }
         Ok(())
-    }
-
-    /// Tells the group. Failing is harmless: the recorded position decides where the next owner starts.
-    fn commit(&self, offset: i64) {
-        let parts = &self.parts;
-        let mut position = TopicPartitionList::new();
-        let committed = position
-            .add_partition_offset(&parts.topic, parts.partition, Offset::Offset(offset))
-            .and_then(|()| parts.consumer.commit(&position, CommitMode::Async));
-        if let Err(error) = committed {
-            tracing::debug!(%error, partition = parts.partition, "failed to commit offset {offset}: {error}");
-        }
     }
 
     /// Records how far this owner came, as far as that is possible now.

@@ -1,4 +1,4 @@
-//! A store in memory, for tests. It keeps CQL's rule that the greater timestamp wins.
+//! A store in memory, for `posthouse dev` and for tests. It keeps CQL's rule that the greater timestamp wins.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     event::{DeliveredRecord, DeliveryOutcome, SendRecord},
-    topic::{MESSAGE_DELIVERED, MESSAGE_SEND},
 };
-use kit::testing::wait_for;
+use kit::{catalog::Topic, testing::wait_for};
 use scylla::value::CqlTimestamp;
 use uuid::Uuid;
 
@@ -86,11 +85,11 @@ impl Expected {
 
 /// Waits until every record of the log was announced, and returns the announcements in their order.
 pub async fn all_announced(stand: &Stand) -> Vec<DeliveredRecord> {
-    let log = stand.read(MESSAGE_SEND).await;
+    let log = stand.read(Topic::MessageSend).await;
     let devices: HashSet<DeviceId> = Expected::of(&log).outcomes.into_keys().collect();
     wait_for("the announcement of every record", PATIENCE, || async {
         // Counting is cheap, reading is not.
-        if stand.count(MESSAGE_DELIVERED).await < devices.len() as i64 {
+        if stand.count(Topic::MessageDelivered).await < devices.len() as i64 {
             return None;
         }
         let announced = announcements(stand).await;
@@ -101,7 +100,7 @@ pub async fn all_announced(stand: &Stand) -> Vec<DeliveredRecord> {
 }
 
 async fn announcements(stand: &Stand) -> Vec<DeliveredRecord> {
-    let records = stand.read(MESSAGE_DELIVERED).await;
+    let records = stand.read(Topic::MessageDelivered).await;
     records.iter().map(|record| serde_json::from_slice(&record.payload).expect("an announcement")).collect()
 }
 
@@ -113,7 +112,7 @@ pub struct Checked {
 
 /// Compares. The processes have been stopped in order, so the late heads and positions are written.
 pub async fn check(stand: &Stand) -> Checked {
-    let log = stand.read(MESSAGE_SEND).await;
+    let log = stand.read(Topic::MessageSend).await;
     let expected = Expected::of(&log);
     let announced = announcements(stand).await;
     check_rows(stand, &expected).await;

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use contracts::{ChatId, MessageKey, UserId, event::SendRecord, topic::MESSAGE_DELIVERED};
-use kit::testing::wait_for;
+use contracts::{ChatId, MessageKey, UserId, event::SendRecord};
+use kit::{catalog::Topic, testing::wait_for};
 
 use crate::{
     checker::{all_announced, check},
@@ -32,7 +32,7 @@ fn load(records: usize, chats: usize) -> Vec<SendRecord> {
 
 async fn announced_at_least(stand: &Stand, count: i64) {
     wait_for("progress", PATIENCE, || async {
-        (stand.count(MESSAGE_DELIVERED).await >= count).then_some(())
+        (stand.count(Topic::MessageDelivered).await >= count).then_some(())
     })
     .await;
 }
@@ -44,7 +44,7 @@ async fn five_kills_leave_no_trace_in_the_rows() {
         let records = load(5_000, 20);
         for (kill, some) in records.chunks(1_000).enumerate() {
             let running = stand.start();
-            let before = stand.count(MESSAGE_DELIVERED).await;
+            let before = stand.count(Topic::MessageDelivered).await;
             let (sender, some) = (stand.clone(), some.to_vec());
             let sending = tokio::spawn(async move { sender.send_all(&some).await });
             // In the middle of it: some are announced, the rest is anywhere.
@@ -78,7 +78,7 @@ async fn an_owner_that_was_thought_dead_writes_the_same_rows() {
         announced_at_least(&stand, 100).await;
         // In the middle of a batch, with more of them in its memory.
         first.signal("STOP");
-        let before = stand.count(MESSAGE_DELIVERED).await;
+        let before = stand.count(Topic::MessageDelivered).await;
         assert!(before < 2_500, "the first owner was done before it was stopped");
         // The group gives its partitions away after the session's end.
         let second = stand.start();
@@ -109,7 +109,7 @@ async fn an_emptied_store_is_filled_again_from_the_log() {
         for table in ["messages", "message_keys", "chat_heads", "log_positions"] {
             stand.session.query_unpaged(format!("TRUNCATE {table}"), ()).await.expect("an empty table");
         }
-        let before = stand.count(MESSAGE_DELIVERED).await;
+        let before = stand.count(Topic::MessageDelivered).await;
         let running = stand.start_ready().await;
         announced_at_least(&stand, before + 400).await;
         running.stop().await;
@@ -133,7 +133,7 @@ async fn a_failing_store_holds_the_log_up_and_loses_nothing() {
         })
         .await;
         assert!(why.contains("log") && why.contains("look up a key"), "{why}");
-        assert_eq!(stand.count(MESSAGE_DELIVERED).await, 0);
+        assert_eq!(stand.count(Topic::MessageDelivered).await, 0);
         assert!(running.management("livez").await.is_some(), "a restart does not mend a store");
 
         stand.migrate().await;

@@ -5,9 +5,8 @@ use std::{collections::HashMap, time::Instant};
 use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord},
-    topic::MESSAGE_DELIVERED,
 };
-use kit::testing::wait_for;
+use kit::{catalog::Topic, testing::wait_for};
 use serde_json::json;
 
 use crate::{
@@ -120,7 +119,7 @@ async fn a_record_that_can_never_be_stored_is_answered_and_the_log_moves_on() {
         stand.send_all(&[good("after")]).await;
 
         let announced: Vec<DeliveredRecord> = wait_for("six announcements", PATIENCE, || async {
-            let records = stand.read(MESSAGE_DELIVERED).await;
+            let records = stand.read(Topic::MessageDelivered).await;
             let read = |record: &crate::stand::LogRecord| {
                 serde_json::from_slice::<DeliveredRecord>(&record.payload).expect("an announcement")
             };
@@ -161,12 +160,12 @@ async fn a_backlog_is_worked_off_in_full_batches() {
         stand.send_all(&records).await;
         let running = stand.start();
         wait_for("the first announcement", PATIENCE, || async {
-            (stand.count(MESSAGE_DELIVERED).await > 0).then_some(())
+            (stand.count(Topic::MessageDelivered).await > 0).then_some(())
         })
         .await;
-        let (started, first) = (Instant::now(), stand.count(MESSAGE_DELIVERED).await);
+        let (started, first) = (Instant::now(), stand.count(Topic::MessageDelivered).await);
         wait_for("the last announcement", PATIENCE, || async {
-            (stand.count(MESSAGE_DELIVERED).await >= 10_000).then_some(())
+            (stand.count(Topic::MessageDelivered).await >= 10_000).then_some(())
         })
         .await;
         let per_second = (10_000 - first) as f64 / started.elapsed().as_secs_f64();
@@ -177,7 +176,7 @@ async fn a_backlog_is_worked_off_in_full_batches() {
             let sent = Instant::now();
             stand.send_all(&[text(chats[i % 200], sender, MessageKey::generate(), &body)]).await;
             wait_for("an announcement", PATIENCE, || async {
-                (stand.count(MESSAGE_DELIVERED).await > 10_000 + i as i64).then_some(())
+                (stand.count(Topic::MessageDelivered).await > 10_000 + i as i64).then_some(())
             })
             .await;
             waits.push(sent.elapsed());

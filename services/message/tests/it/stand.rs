@@ -19,9 +19,9 @@ use contracts::{
         GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
         chat_service_server::{ChatService, ChatServiceServer},
     },
-    topic::{MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
 };
 use kit::{
+    catalog::Topic,
     config::{CqlArgs, CqlFlavor, KafkaArgs},
     testing::{TestRealm, stack, wait_for},
 };
@@ -109,7 +109,7 @@ impl Stand {
         admin.query_unpaged(create, ()).await.expect("a keyspace");
         let session = Arc::new(kit::cql::session(&cql).await.expect("a session in the keyspace"));
 
-        let topics = [MESSAGE_SEND, MESSAGE_DELIVERED].map(|topic| tenant_topic(&tenant, topic));
+        let topics = [Topic::MessageSend, Topic::MessageDelivered].map(|topic| topic.of(&tenant));
         let new = topics.iter().map(|topic| {
             NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))
                 .set("message.timestamp.type", "LogAppendTime")
@@ -127,7 +127,7 @@ impl Stand {
     }
 
     async fn remove(&self) {
-        let topics = [MESSAGE_SEND, MESSAGE_DELIVERED].map(|topic| tenant_topic(&self.tenant, topic));
+        let topics = [Topic::MessageSend, Topic::MessageDelivered].map(|topic| topic.of(&self.tenant));
         let admin = kafka_admin(&self.kafka);
         let topics = topics.each_ref().map(String::as_str);
         drop(admin.delete_topics(&topics, &AdminOptions::new()).await);
@@ -208,21 +208,21 @@ impl Stand {
     }
 
     fn queue(&self, key: &str, payload: &[u8]) -> rdkafka::producer::DeliveryFuture {
-        let topic = tenant_topic(&self.tenant, MESSAGE_SEND);
+        let topic = Topic::MessageSend.of(&self.tenant);
         let record = FutureRecord::to(&topic).key(key).payload(payload);
         self.producer.send_result(record).map_err(|(error, _)| error).expect("room in the queue")
     }
 
     /// Reads a topic from its beginning to its present end.
-    pub async fn read(&self, topic: &str) -> Vec<LogRecord> {
-        let topic = tenant_topic(&self.tenant, topic);
+    pub async fn read(&self, topic: Topic) -> Vec<LogRecord> {
+        let topic = topic.of(&self.tenant);
         let config = kit::kafka::consumer_config(&self.kafka, "reader");
         tokio::task::spawn_blocking(move || read_topic(&config, &topic)).await.expect("a reader")
     }
 
     /// Returns how many records a topic has had.
-    pub async fn count(&self, topic: &str) -> i64 {
-        let topic = tenant_topic(&self.tenant, topic);
+    pub async fn count(&self, topic: Topic) -> i64 {
+        let topic = topic.of(&self.tenant);
         let watcher = self.watcher.clone();
         let ends = move || ends(&watcher, &topic).into_iter().sum();
         tokio::task::spawn_blocking(ends).await.expect("a reader")

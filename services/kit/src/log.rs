@@ -1,0 +1,381 @@
+//! The event log as services use it: producing, following a topic whole, and owning partitions as a member of a group.
+//!
+//! There are two logs behind one set of types. Kafka is the log of a tenant. The one in memory keeps nothing beyond its
+//! process and is for `posthouse dev` and tests. Which of them it is, is decided once, where a [`Log`] is made; a record
+//! costs a branch and no allocation for that.
+
+mod kafka;
+mod memory;
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use rdkafka::{
+    Message as _,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, OwnedMessage},
+};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
+use tonic::async_trait;
+
+use crate::{config::KafkaArgs, health::Check, kafka as client};
+
+/// The event log of a tenant. Cheap to clone; nothing is connected before it is used.
+#[derive(Clone)]
+pub struct Log(Way);
+
+#[derive(Clone)]
+enum Way {
+    Kafka(KafkaArgs),
+    Memory(Arc<memory::Log>),
+}
+
+impl Log {
+    /// Returns the log that Kafka keeps.
+    pub fn kafka(args: KafkaArgs) -> Self {
+        Self(Way::Kafka(args))
+    }
+
+    /// Creates an empty log that ends with its last handle. Topics appear with their first use.
+    pub fn memory() -> Self {
+        Self(Way::Memory(Arc::default()))
+    }
+
+    /// Creates a producer that gives a record up after this time, or never.
+    pub fn producer(&self, give_up_after: Option<Duration>) -> Result<Producer, LogError> {
+        match &self.0 {
+            Way::Kafka(args) => {
+                let mut config = client::producer_config(args);
+                let timeout = give_up_after.unwrap_or_default().as_millis();
+                config.set("delivery.timeout.ms", timeout.to_string());
+                Ok(Producer(Produce::Kafka(client::Producer::new(&config)?)))
+            }
+            Way::Memory(log) => Ok(Producer(Produce::Memory(log.clone()))),
+        }
+    }
+
+    /// Follows all partitions of a topic. Tries until it works; `None` when stopped before.
+    ///
+    /// Kafka's client wants the name of a group even though none is ever joined.
+    pub async fn follow(
+        &self,
+        topic: &str,
+        group: &str,
+        start: Start,
+        check: &Check,
+        stop: &CancellationToken,
+    ) -> Option<Follower> {
+        match &self.0 {
+            Way::Kafka(args) => {
+                let follower = kafka::follow(args, topic, group, start, check, stop).await?;
+                Some(Follower(Follow::Kafka(follower)))
+            }
+            Way::Memory(log) => Some(Follower(Follow::Memory(log.follow(topic, start)))),
+        }
+    }
+
+    /// Joins a group that shares the partitions of a topic. The future ends when the group is left, which happens at
+    /// the shutdown; it is cancelled here when this process cannot stay in the group.
+    pub fn join(
+        &self,
+        topic: &str,
+        group: &str,
+        member: Arc<dyn Member>,
+        shutdown: CancellationToken,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, JoinError> {
+        let membership: Pin<Box<dyn Future<Output = ()> + Send>> = match &self.0 {
+            Way::Kafka(args) => Box::pin(kafka::join(args, topic, group, member, shutdown)?),
+            Way::Memory(log) => Box::pin(log.topic(topic).share(member, shutdown)),
+        };
+        Ok(membership)
+    }
+}
+
+/// The log did not do what it was asked for.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct LogError(#[from] KafkaError);
+
+impl LogError {
+    /// Says whether the producer has no room; there will be some in a moment.
+    pub fn is_queue_full(&self) -> bool {
+        self.0.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error("failed to join the consumer group {group}")]
+    Join { group: String, source: LogError },
+    #[error("failed to start the consumer's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A producer of records, whose outcomes come as futures.
+#[derive(Clone)]
+pub struct Producer(Produce);
+
+#[derive(Clone)]
+enum Produce {
+    Kafka(client::Producer),
+    Memory(Arc<memory::Log>),
+}
+
+impl Producer {
+    /// Queues a record; those of one key keep the order of the calls. Without a payload it is a tombstone.
+    pub fn send(&self, topic: &str, key: &str, payload: Option<&[u8]>) -> Result<Delivery, LogError> {
+        match &self.0 {
+            Produce::Kafka(producer) => Ok(producer.send(topic, key, payload)?),
+            Produce::Memory(log) => {
+                log.topic(topic).append(key, payload);
+                Ok(Delivery::delivered())
+            }
+        }
+    }
+
+    /// Waits, blocking, until everything queued has its outcome.
+    pub fn flush(&self, timeout: Duration) -> Result<(), LogError> {
+        match &self.0 {
+            Produce::Kafka(producer) => Ok(producer.flush(timeout)?),
+            Produce::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Says whether this producer has lost its place in the log and only another one can go on.
+    pub fn is_lost(&self) -> bool {
+        match &self.0 {
+            Produce::Kafka(producer) => producer.is_lost(),
+            Produce::Memory(_) => false,
+        }
+    }
+}
+
+/// Ends with the outcome of a record: all replicas have it, or it is not known to be in the log.
+pub struct Delivery(oneshot::Receiver<Result<(), Undelivered>>);
+
+/// A record that is not known to be in the log.
+#[derive(Debug)]
+pub struct Undelivered {
+    pub error: LogError,
+    record: Option<OwnedMessage>,
+}
+
+impl Delivery {
+    pub(crate) fn pending() -> (oneshot::Sender<Result<(), Undelivered>>, Self) {
+        let (outcome, delivery) = oneshot::channel();
+        (outcome, Self(delivery))
+    }
+
+    fn delivered() -> Self {
+        let (outcome, delivery) = Self::pending();
+        outcome.send(Ok(())).expect("the receiver is here");
+        delivery
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<(), Undelivered>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.0).poll(cx));
+        // Without its producer nobody will ever know.
+        let gone = |_| Err(Undelivered { error: LogError(KafkaError::Canceled), record: None });
+        Poll::Ready(outcome.unwrap_or_else(gone))
+    }
+}
+
+impl Undelivered {
+    pub(crate) fn new(error: KafkaError, record: OwnedMessage) -> Self {
+        Self { error: LogError(error), record: Some(record) }
+    }
+
+    /// Returns the key of the record.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.record.as_ref()?.key()
+    }
+
+    /// Returns the payload of the record.
+    pub fn payload(&self) -> Option<&[u8]> {
+        self.record.as_ref()?.payload()
+    }
+}
+
+/// A record that was read.
+pub struct Record<'a>(Read<'a>);
+
+enum Read<'a> {
+    Kafka(BorrowedMessage<'a>),
+    Memory(Arc<memory::Stored>),
+}
+
+impl Record<'_> {
+    /// Returns the partition.
+    pub fn partition(&self) -> i32 {
+        match &self.0 {
+            Read::Kafka(record) => record.partition(),
+            Read::Memory(record) => record.partition,
+        }
+    }
+
+    /// Returns the place in the partition.
+    pub fn offset(&self) -> i64 {
+        match &self.0 {
+            Read::Kafka(record) => record.offset(),
+            Read::Memory(record) => record.offset,
+        }
+    }
+
+    /// Returns the time of the record in milliseconds since the epoch, by the clock that the topic is set to.
+    pub fn logged_at_ms(&self) -> Option<i64> {
+        match &self.0 {
+            Read::Kafka(record) => record.timestamp().to_millis(),
+            Read::Memory(record) => Some(record.logged_at_ms),
+        }
+    }
+
+    /// Returns the key.
+    pub fn key(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Read::Kafka(record) => record.key(),
+            Read::Memory(record) => Some(record.key.as_bytes()),
+        }
+    }
+
+    /// Returns the payload; a tombstone has none.
+    pub fn payload(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Read::Kafka(record) => record.payload(),
+            Read::Memory(record) => record.payload.as_deref(),
+        }
+    }
+}
+
+/// Where following starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The oldest record. The end of each partition is told when it is reached.
+    Beginning,
+    /// The end as it is now: what is written from then on is read.
+    End,
+}
+
+/// What a [`Follower`] comes upon.
+pub enum Event<'a> {
+    Record(Record<'a>),
+    /// The end of a partition was reached.
+    End(i32),
+}
+
+/// A reader of all partitions of a topic.
+pub struct Follower(Follow);
+
+enum Follow {
+    Kafka(kafka::Follower),
+    Memory(memory::Follower),
+}
+
+impl Follower {
+    /// Returns the partitions.
+    pub fn partitions(&self) -> Vec<i32> {
+        match &self.0 {
+            Follow::Kafka(follower) => follower.partitions().to_vec(),
+            Follow::Memory(_) => memory::PARTITIONS.collect(),
+        }
+    }
+
+    /// Returns what comes next; `None` when stopped. After an outage it goes on where it was.
+    pub async fn next(&mut self, stop: &CancellationToken) -> Option<Event<'_>> {
+        match &mut self.0 {
+            Follow::Kafka(follower) => follower.next(stop).await,
+            Follow::Memory(follower) => follower.next(stop).await,
+        }
+    }
+
+    /// Ends the following.
+    pub async fn end(self) {
+        if let Follow::Kafka(follower) = self.0 {
+            follower.end().await;
+        }
+    }
+}
+
+/// What a member of a group does with its partitions. The calls come one after another.
+#[async_trait]
+pub trait Member: Send + Sync + 'static {
+    /// Returns where each of these partitions is to be read from, `None` being its beginning; nothing when shutting
+    /// down.
+    async fn starts(&self, partitions: &[i32]) -> Option<HashMap<i32, Option<i64>>>;
+
+    /// Takes a partition over; called where tasks can be spawned.
+    fn take(&self, queue: Queue, start: Option<i64>);
+
+    /// Returns the partitions that were taken and not given up.
+    fn taken(&self) -> Vec<i32>;
+
+    /// Gives partitions up. Their queues are gone when it returns.
+    async fn give_up(&self, partitions: &[i32]);
+
+    /// Hears how it stands.
+    fn report(&self, report: Report);
+}
+
+/// What a member hears of its group now and then.
+#[derive(Debug)]
+pub enum Report {
+    /// The group has settled with this member in it.
+    Settled,
+    /// This member has no part in the group, and why.
+    Outside(String),
+    /// Whether any broker answers.
+    Brokers { answer: bool },
+    /// Where a partition ends.
+    End { partition: i32, offset: i64 },
+}
+
+/// The records of one partition, for the member that owns it.
+pub struct Queue(Take);
+
+enum Take {
+    Kafka(kafka::Queue),
+    Memory(memory::Cursor),
+}
+
+impl Queue {
+    /// Returns the partition.
+    pub fn partition(&self) -> i32 {
+        match &self.0 {
+            Take::Kafka(queue) => queue.partition(),
+            Take::Memory(cursor) => cursor.partition(),
+        }
+    }
+
+    /// Lets `filled` be notified whenever the queue is no longer empty.
+    pub fn notify(&mut self, filled: &Arc<Notify>) {
+        match &mut self.0 {
+            Take::Kafka(queue) => queue.notify(filled.clone()),
+            Take::Memory(cursor) => cursor.notify(filled),
+        }
+    }
+
+    /// Returns the next record that is there already.
+    pub fn poll(&mut self) -> Option<Result<Record<'_>, LogError>> {
+        match &mut self.0 {
+            Take::Kafka(queue) => queue.poll(),
+            Take::Memory(cursor) => cursor.read().map(|record| Ok(Record(Read::Memory(record)))),
+        }
+    }
+
+    /// Tells the group that everything before `offset` is done. Failing is harmless: a member says itself where it
+    /// starts.
+    pub fn commit(&self, offset: i64) {
+        if let Take::Kafka(queue) = &self.0 {
+            queue.commit(offset);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A log in memory.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Event, Member, Queue, Read, Record, Report, Start, Take};
+
+/// Partitions of every topic.
+pub(super) const PARTITIONS: Range<i32> = 0..4;
+/// Records that a partition keeps; the oldest go first. A reader that falls behind them goes on at the oldest kept.
+const KEPT_RECORDS: usize = 10_000;
+/// How often a member hears where its partitions end.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The topics by name.
+#[derive(Default)]
+pub(super) struct Log {
+    topics: Mutex<HashMap<String, Arc<Topic>>>,
+}
+
+#[derive(Default)]
+pub(super) struct Topic {
+    contents: Mutex<Contents>,
+}
+
+#[derive(Default)]
+struct Contents {
+    partitions: [Partition; PARTITIONS.end as usize],
+    /// Who waits for records.
+    readers: Vec<Weak<Notify>>,
+}
+
+#[derive(Default)]
+struct Partition {
+    /// The offset of the oldest record kept.
+    first: i64,
+    records: VecDeque<Arc<Stored>>,
+}
+
+/// A record of the log.
+pub(super) struct Stored {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) logged_at_ms: i64,
+    pub(super) key: String,
+    pub(super) payload: Option<Box<[u8]>>,
+}
+
+impl Log {
+    /// Returns a topic.
+    pub(super) fn topic(&self, name: &str) -> Arc<Topic> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topic) = topics.get(name) {
+            return topic.clone();
+        }
+        topics.entry(name.to_owned()).or_default().clone()
+    }
+
+    pub(super) fn follow(&self, topic: &str, start: Start) -> Follower {
+        let topic = self.topic(topic);
+        let filled = Arc::new(Notify::new());
+        let cursors = PARTITIONS
+            .map(|partition| {
+                let next = (start == Start::End).then(|| topic.end(partition));
+                let mut cursor = Cursor::new(topic.clone(), partition, next);
+                cursor.notify(&filled);
+                (cursor, start == Start::End)
+            })
+            .collect();
+        Follower { cursors, filled }
+    }
+}
+
+impl Topic {
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends a record. Those of one key share a partition.
+    pub(super) fn append(&self, key: &str, payload: Option<&[u8]>) {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let mut contents = self.contents();
+        let index = hasher.finish() % contents.partitions.len() as u64;
+        let partition = i32::try_from(index).expect("partitions are few");
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let kept = contents.partition(partition);
+        let record = Stored {
+            partition,
+            offset: kept.end(),
+            logged_at_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+            key: key.to_owned(),
+            payload: payload.map(Box::from),
+        };
+        kept.push(record);
+        contents.readers.retain(|reader| match reader.upgrade() {
+            Some(filled) => {
+                filled.notify_one();
+                true
+            }
+            None => false,
+        });
+    }
+
+    fn end(&self, partition: i32) -> i64 {
+        self.contents().partition(partition).end()
+    }
+
+    /// Gives all partitions to the one member of the group, until the shutdown.
+    pub(super) async fn share(self: Arc<Self>, member: Arc<dyn Member>, shutdown: CancellationToken) {
+        let partitions: Vec<i32> = PARTITIONS.collect();
+        let Some(starts) = member.starts(&partitions).await else { return };
+        for (partition, start) in starts {
+            member.take(Queue(Take::Memory(Cursor::new(self.clone(), partition, start))), start);
+        }
+        member.report(Report::Brokers { answer: true });
+        member.report(Report::Settled);
+        let mut reports = tokio::time::interval(REPORT_INTERVAL);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = reports.tick() => {}
+            }
+            for partition in member.taken() {
+                member.report(Report::End { partition, offset: self.end(partition) });
+            }
+        }
+        member.give_up(&member.taken()).await;
+    }
+}
+
+impl Contents {
+    fn partition(&mut self, partition: i32) -> &mut Partition {
+        &mut self.partitions[usize::try_from(partition).expect("partitions are counted from 0")]
+    }
+}
+
+impl Partition {
+    fn end(&self) -> i64 {
+        self.first + i64::try_from(self.records.len()).expect("records are few")
+    }
+
+    fn push(&mut self, record: Stored) {
+        if self.records.len() == KEPT_RECORDS {
+            self.records.pop_front();
+            self.first += 1;
+        }
+        self.records.push_back(Arc::new(record));
+    }
+
+    fn get(&self, offset: i64) -> Option<&Arc<Stored>> {
+        self.records.get(usize::try_from(offset - self.first).ok()?)
+    }
+}
+
+/// A place in a partition.
+pub(super) struct Cursor {
+    topic: Arc<Topic>,
+    partition: i32,
+    next: i64,
+}
+
+impl Cursor {
+    fn new(topic: Arc<Topic>, partition: i32, next: Option<i64>) -> Self {
+        Self { topic, partition, next: next.unwrap_or(0) }
+    }
+
+    pub(super) fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    pub(super) fn notify(&mut self, filled: &Arc<Notify>) {
+        self.topic.contents().readers.push(Arc::downgrade(filled));
+        // What is there already counts.
+        filled.notify_one();
+    }
+
+    pub(super) fn read(&mut self) -> Option<Arc<Stored>> {
+        let mut contents = self.topic.contents();
+        let kept = contents.partition(self.partition);
+        let record = kept.get(self.next.max(kept.first))?.clone();
+        self.next = record.offset + 1;
+        Some(record)
+    }
+}
+
+/// A reader of all partitions.
+pub(super) struct Follower {
+    /// Each with whether its end was told.
+    cursors: VecDeque<(Cursor, bool)>,
+    filled: Arc<Notify>,
+}
+
+impl Follower {
+    pub(super) async fn next(&mut self, stop: &CancellationToken) -> Option<Event<'static>> {
+        loop {
+            if stop.is_cancelled() {
+                return None;
+            }
+            if let Some(event) = self.look() {
+                return Some(event);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                () = self.filled.notified() => {}
+            }
+        }
+    }
+
+    fn look(&mut self) -> Option<Event<'static>> {
+        for _ in PARTITIONS {
+            // The next look begins with the next partition, so that a busy one does not hold the others up.
+            self.cursors.rotate_left(1);
+            let (cursor, is_end_told) = self.cursors.front_mut().expect("a topic has partitions");
+            match cursor.read() {
+                Some(record) => return Some(Event::Record(Record(Read::Memory(record)))),
+                None if !*is_end_told => {
+                    *is_end_told = true;
+                    return Some(Event::End(cursor.partition()));
+                }
+                None => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_keeps_its_newest_records_and_their_offsets() {
+        let topic = Arc::new(Topic::default());
+        let more = i64::try_from(KEPT_RECORDS).expect("few") + 3;
+        for number in 0..more {
+            topic.append("key", Some(number.to_string().as_bytes()));
+        }
+        let partition =
+            PARTITIONS.into_iter().find(|partition| topic.end(*partition) > 0).expect("a partition");
+        assert_eq!(topic.end(partition), more);
+        let mut cursor = Cursor::new(topic, partition, None);
+        let first = cursor.read().expect("a record");
+        assert_eq!((first.offset, first.payload.as_deref()), (3, Some(b"3".as_slice())));
+        assert_eq!(cursor.read().expect("a record").offset, 4);
+    }
+}

@@ -1,0 +1,262 @@
+//! One suite for every log.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kit::{
+    config::KafkaArgs,
+    health::Health,
+    log::{Event, Follower, Log, Member, Queue, Report, Start},
+    testing::stack,
+};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::async_trait;
+use uuid::Uuid;
+
+/// Longer than anything here takes on a busy machine, short enough for a person who waits.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RECORDS: usize = 100;
+const KEYS: usize = 5;
+
+/// A record as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    partition: i32,
+    offset: i64,
+    key: String,
+    payload: Option<String>,
+}
+
+/// Runs the suite on a log and three of its empty topics.
+async fn suite(log: &Log, topics: [&str; 3]) {
+    let [whole, end, shared] = topics;
+    records_of_a_key_keep_their_order_and_their_partition(log, whole).await;
+    who_follows_from_the_end_reads_what_comes_later(log, end).await;
+    a_member_owns_partitions_from_its_positions_until_the_shutdown(log, shared).await;
+}
+
+async fn records_of_a_key_keep_their_order_and_their_partition(log: &Log, topic: &str) {
+    let sent = produce(log, topic).await;
+    let mut follower = follow(log, topic, Start::Beginning).await;
+    let seen = read_to_the_end(&mut follower).await;
+    assert_eq!(seen.len(), RECORDS);
+
+    let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
+    for record in &seen {
+        let next = ends.entry(record.partition).or_default();
+        assert_eq!(record.offset, *next, "offsets have no gap: {record:?}");
+        *next += 1;
+    }
+    for key in 0..KEYS {
+        let of_key = || seen.iter().filter(|record| record.key == format!("key-{key}"));
+        let partition = of_key().next().expect("every key was sent").partition;
+        assert!(of_key().all(|record| record.partition == partition), "a key has one partition");
+        let payloads: Vec<_> = of_key().map(|record| record.payload.clone()).collect();
+        assert_eq!(payloads, sent[&format!("key-{key}")], "a key keeps its order");
+    }
+    follower.end().await;
+}
+
+async fn who_follows_from_the_end_reads_what_comes_later(log: &Log, topic: &str) {
+    produce(log, topic).await;
+    let mut follower = follow(log, topic, Start::End).await;
+    let producer = log.producer(Some(PATIENCE)).expect("a producer");
+    producer.send(topic, "key-0", Some(b"later")).expect("room").await.expect("in the log");
+    let stop = CancellationToken::new();
+    let first = loop {
+        match timeout(PATIENCE, follower.next(&stop)).await.expect("in time").expect("not stopped") {
+            Event::Record(record) => break record.payload().map(<[u8]>::to_vec),
+            Event::End(_) => {}
+        }
+    };
+    assert_eq!(first.as_deref(), Some(b"later".as_slice()));
+    stop.cancel();
+    assert!(follower.next(&stop).await.is_none(), "stopped");
+    follower.end().await;
+}
+
+async fn a_member_owns_partitions_from_its_positions_until_the_shutdown(log: &Log, topic: &str) {
+    produce(log, topic).await;
+    let mut follower = follow(log, topic, Start::Beginning).await;
+    let all = read_to_the_end(&mut follower).await;
+    let partitions = follower.partitions();
+    follower.end().await;
+    // One partition is read from a position in its middle, the others from their beginning.
+    let busiest = all.iter().max_by_key(|record| record.offset).expect("records").partition;
+    let expected = all.iter().filter(|record| record.partition != busiest || record.offset >= 3).count();
+
+    let (records, mut read) = mpsc::unbounded_channel();
+    let member = Arc::new(Reader { busiest, records, owned: Mutex::default(), settled: Notify::new() });
+    let shutdown = CancellationToken::new();
+    let membership = log.join(topic, &format!("{topic}-group"), member.clone(), shutdown.clone());
+    let membership = tokio::spawn(membership.expect("a member"));
+    timeout(PATIENCE, member.settled.notified()).await.expect("the group settles");
+    let mut seen = Vec::new();
+    while seen.len() < expected {
+        seen.push(timeout(PATIENCE, read.recv()).await.expect("in time").expect("a reader"));
+    }
+    assert!(seen.iter().all(|record| all.contains(record)));
+    assert!(seen.iter().all(|record| record.partition != busiest || record.offset >= 3), "from its position");
+    let mut taken = member.taken();
+    taken.sort_unstable();
+    assert_eq!(taken, partitions, "the only member owns everything");
+
+    let producer = log.producer(Some(PATIENCE)).expect("a producer");
+    producer.send(topic, "key-1", Some(b"live")).expect("room").await.expect("in the log");
+    let live = timeout(PATIENCE, read.recv()).await.expect("in time").expect("a reader");
+    assert_eq!(live.payload.as_deref(), Some("live"));
+
+    shutdown.cancel();
+    timeout(PATIENCE, membership).await.expect("the group is left").expect("no panic");
+    assert!(member.taken().is_empty(), "all partitions were given up");
+}
+
+/// Reads its partitions and tells what it read.
+struct Reader {
+    busiest: i32,
+    records: mpsc::UnboundedSender<Seen>,
+    owned: Mutex<HashMap<i32, JoinHandle<()>>>,
+    settled: Notify,
+}
+
+#[async_trait]
+impl Member for Reader {
+    async fn starts(&self, partitions: &[i32]) -> Option<HashMap<i32, Option<i64>>> {
+        let start = |partition| (partition, (partition == self.busiest).then_some(3));
+        Some(partitions.iter().copied().map(start).collect())
+    }
+
+    fn take(&self, queue: Queue, _start: Option<i64>) {
+        let partition = queue.partition();
+        let task = tokio::spawn(read(queue, self.records.clone()));
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, task);
+    }
+
+    fn taken(&self) -> Vec<i32> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    async fn give_up(&self, partitions: &[i32]) {
+        for partition in partitions {
+            let task = self.owned.lock().unwrap_or_else(PoisonError::into_inner).remove(partition);
+            if let Some(task) = task {
+                task.abort();
+                drop(task.await);
+            }
+        }
+    }
+
+    fn report(&self, report: Report) {
+        if matches!(report, Report::Settled) {
+            self.settled.notify_one();
+        }
+    }
+}
+
+async fn read(mut queue: Queue, records: mpsc::UnboundedSender<Seen>) {
+    let filled = Arc::new(Notify::new());
+    queue.notify(&filled);
+    loop {
+        let mut next = None;
+        while let Some(record) = queue.poll() {
+            let record = record.expect("a record");
+            next = Some(record.offset() + 1);
+            records.send(seen(&record)).expect("the test listens");
+        }
+        if let Some(next) = next {
+            queue.commit(next);
+        }
+        filled.notified().await;
+    }
+}
+
+/// Produces records, one of ten a tombstone; returns the payloads of each key in their order.
+async fn produce(log: &Log, topic: &str) -> HashMap<String, Vec<Option<String>>> {
+    let producer = log.producer(Some(PATIENCE)).expect("a producer");
+    let mut sent: HashMap<String, Vec<Option<String>>> = HashMap::new();
+    let mut deliveries = Vec::new();
+    for number in 0..RECORDS {
+        let key = format!("key-{}", number % KEYS);
+        let payload = (number % 10 != 9).then(|| format!("record {number}"));
+        let delivery = producer.send(topic, &key, payload.as_deref().map(str::as_bytes));
+        deliveries.push(delivery.expect("the queue has room"));
+        sent.entry(key).or_default().push(payload);
+    }
+    for delivery in deliveries {
+        delivery.await.expect("the log has the record");
+    }
+    producer.flush(PATIENCE).expect("nothing waits");
+    assert!(!producer.is_lost());
+    sent
+}
+
+async fn follow(log: &Log, topic: &str, start: Start) -> Follower {
+    let check = Health::default().check("log");
+    let stop = CancellationToken::new();
+    let follower = log.follow(topic, "test", start, &check, &stop);
+    timeout(PATIENCE, follower).await.expect("the log answers").expect("not stopped")
+}
+
+async fn read_to_the_end(follower: &mut Follower) -> Vec<Seen> {
+    let stop = CancellationToken::new();
+    let mut behind = follower.partitions();
+    let mut records = Vec::new();
+    while !behind.is_empty() {
+        match timeout(PATIENCE, follower.next(&stop)).await.expect("in time").expect("not stopped") {
+            Event::Record(record) => {
+                assert!(record.logged_at_ms().is_some_and(|at| at > 0), "a record has a time");
+                records.push(seen(&record));
+            }
+            Event::End(partition) => behind.retain(|other| *other != partition),
+        }
+    }
+    records
+}
+
+fn seen(record: &kit::log::Record<'_>) -> Seen {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    Seen {
+        partition: record.partition(),
+        offset: record.offset(),
+        key: record.key().map(text).expect("a key"),
+        payload: record.payload().map(text),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_holds_in_memory() {
+    suite(&Log::memory(), ["whole", "end", "shared"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_holds_on_kafka() {
+    let args = KafkaArgs {
+        kafka_bootstrap_servers: stack("KAFKA_BOOTSTRAP"),
+        kafka_security_protocol: "sasl_plaintext".to_owned(),
+        kafka_username: stack("KAFKA_ADMIN_USERNAME"),
+        kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
+    };
+    let admin: AdminClient<DefaultClientContext> =
+        kit::kafka::producer_config(&args).create().expect("an admin client");
+    let prefix = format!("test{}", Uuid::now_v7().simple());
+    let topics = ["whole", "end", "shared"].map(|name| format!("{prefix}.{name}"));
+    let new = topics.each_ref().map(|name| NewTopic::new(name, 3, TopicReplication::Fixed(1)));
+    let made = admin.create_topics(&new, &AdminOptions::new()).await.expect("Kafka answers");
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+
+    suite(&Log::kafka(args), topics.each_ref().map(String::as_str)).await;
+
+    drop(admin.delete_topics(&topics.each_ref().map(String::as_str), &AdminOptions::new()).await);
+}

@@ -1,0 +1,3 @@
+//! What needs a running system, or is the same for every implementation of something.
+
+mod log;
