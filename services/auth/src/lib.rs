@@ -25,7 +25,11 @@ use contracts::rpc::user_service_client::UserServiceClient;
 use kit::{Scope, Service, Surface, catalog};
 use tonic::service::Routes;
 
-use crate::{api::AppState, config::Settings, store::Keycloak};
+use crate::{
+    api::AppState,
+    config::{Registration, Settings},
+    store::{AccountStore, Keycloak},
+};
 
 /// The auth service.
 pub struct Auth;
@@ -35,11 +39,19 @@ impl Service for Auth {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let state = AppState {
-            accounts: Arc::new(Keycloak::new(&settings.realm)?),
-            registration: settings.registration,
-            users: UserServiceClient::new(scope.peer(catalog::Service::User)?),
-        };
+        Self::assemble(Arc::new(Keycloak::new(&settings.realm)?), settings.registration, scope)
+    }
+}
+
+impl Auth {
+    /// Starts an auth service over a store of accounts.
+    pub fn assemble(
+        accounts: Arc<dyn AccountStore>,
+        registration: Registration,
+        scope: &Scope,
+    ) -> anyhow::Result<Surface> {
+        let users = UserServiceClient::new(scope.peer(catalog::Service::User)?);
+        let state = AppState { accounts, registration, users };
         Ok(Surface { api: api::router(state), grpc: Routes::default() })
     }
 }

@@ -14,9 +14,8 @@ use axum::{
     http::{header::AUTHORIZATION, request::Parts},
 };
 use contracts::{ErrorCode, UserId};
-use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind, jwk::JwkSet,
-};
+pub use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -73,7 +72,8 @@ impl ServiceError for TokenError {
 
 /// Validates access tokens of one realm.
 pub struct TokenVerifier {
-    jwks_url: String,
+    /// Where the keys are; absent when they were given.
+    jwks_url: Option<String>,
     validation: Validation,
     http: reqwest::Client,
     keys: RwLock<Vec<(String, DecodingKey)>>,
@@ -92,6 +92,21 @@ struct TokenClaims {
 impl TokenVerifier {
     /// Returns a verifier without keys; they are fetched when the first token comes, or by [`Self::keep_keys`].
     pub fn new(args: &OidcArgs) -> Result<Arc<Self>, reqwest::Error> {
+        Self::of(args, Some(format!("{}/protocol/openid-connect/certs", args.oidc_issuer)), Vec::new())
+    }
+
+    /// Returns a verifier that knows these keys and never asks for others.
+    pub fn with_keys(args: &OidcArgs, keys: &JwkSet) -> Result<Arc<Self>, reqwest::Error> {
+        Self::of(args, None, decoding_keys(keys))
+    }
+
+    fn of(
+        args: &OidcArgs,
+        jwks_url: Option<String>,
+        keys: Vec<(String, DecodingKey)>,
+    ) -> Result<Arc<Self>, reqwest::Error> {
+        // Both TLS and token code want one process-wide provider; a second install is harmless.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let mut validation = Validation::new(ALGORITHM);
         validation.set_issuer(&[&args.oidc_issuer]);
         validation.set_audience(&[&args.oidc_audience]);
@@ -103,10 +118,10 @@ impl TokenVerifier {
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         Ok(Arc::new(Self {
-            jwks_url: format!("{}/protocol/openid-connect/certs", args.oidc_issuer),
+            jwks_url,
             validation,
             http,
-            keys: RwLock::default(),
+            keys: RwLock::new(keys),
             last_fetch: Mutex::default(),
         }))
     }
@@ -156,24 +171,24 @@ impl TokenVerifier {
     }
 
     async fn refetch(&self, at_most_every: Duration) -> Result<(), TokenError> {
+        let Some(jwks_url) = &self.jwks_url else { return Ok(()) };
         // Held over the fetch on purpose: one fetch at a time, the others wait for its result.
         let mut last_fetch = self.last_fetch.lock().await;
         if last_fetch.is_some_and(|at| at.elapsed() < at_most_every) {
             return Ok(());
         }
-        let response = self.http.get(&self.jwks_url).send().await.map_err(TokenError::Keys)?;
+        let response = self.http.get(jwks_url).send().await.map_err(TokenError::Keys)?;
         let set: JwkSet =
             response.error_for_status().map_err(TokenError::Keys)?.json().await.map_err(TokenError::Keys)?;
-        let keys = set
-            .keys
-            .iter()
-            .take(MAX_KEYS)
-            .filter_map(|jwk| Some((jwk.common.key_id.clone()?, DecodingKey::from_jwk(jwk).ok()?)))
-            .collect();
-        *self.keys.write().expect("no panic while the lock is held") = keys;
+        *self.keys.write().expect("no panic while the lock is held") = decoding_keys(&set);
         *last_fetch = Some(Instant::now());
         Ok(())
     }
+}
+
+fn decoding_keys(set: &JwkSet) -> Vec<(String, DecodingKey)> {
+    let keys = set.keys.iter().take(MAX_KEYS);
+    keys.filter_map(|jwk| Some((jwk.common.key_id.clone()?, DecodingKey::from_jwk(jwk).ok()?))).collect()
 }
 
 /// The authenticated caller of a REST request. The process puts its verifier into every public request.

@@ -29,6 +29,8 @@ pub mod redis;
 pub mod rpc;
 pub mod scope;
 pub mod service;
+#[cfg(feature = "signing")]
+pub mod signing;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -62,6 +62,20 @@ pub struct Process {
     scopes: Mutex<Vec<Scope>>,
 }
 
+/// Where a process listens.
+pub struct Listeners {
+    public: TcpListener,
+    grpc: TcpListener,
+    management: TcpListener,
+}
+
+impl Listeners {
+    /// Returns the address of the public HTTP API; its port is the system's choice if it was configured as 0.
+    pub fn http_addr(&self) -> anyhow::Result<SocketAddr> {
+        self.public.local_addr().context("a listener has no address")
+    }
+}
+
 /// What the services of a process share.
 pub(crate) struct Shared {
     pub(crate) config: ProcessConfig,
@@ -90,9 +104,13 @@ impl Shared {
 impl Process {
     /// Installs telemetry and starts what the services share.
     pub fn start(config: ProcessConfig) -> anyhow::Result<Self> {
+        let verifier = TokenVerifier::new(&config.oidc).context("failed to prepare the token check")?;
+        Ok(Self::start_with(config, verifier))
+    }
+
+    /// Starts like [`Self::start`], with a verifier of its own kind.
+    pub fn start_with(config: ProcessConfig, verifier: Arc<TokenVerifier>) -> Self {
         telemetry::init(config.service.log_format);
-        // Both TLS and token code want one process-wide provider; a second install is harmless.
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         for service in &config.services {
             tracing::info!(
                 %service,
@@ -101,7 +119,6 @@ impl Process {
                 "starting {service}"
             );
         }
-        let verifier = TokenVerifier::new(&config.oidc).context("failed to prepare the token check")?;
         let shared = Shared {
             config,
             verifier,
@@ -113,7 +130,7 @@ impl Process {
         };
         let keys = shared.verifier.clone().keep_keys(shared.health.check("oidc"), shared.shutdown.clone());
         shared.tasks.spawn(keys);
-        Ok(Self { shared: Arc::new(shared), scopes: Mutex::default() })
+        Self { shared: Arc::new(shared), scopes: Mutex::default() }
     }
 
     /// Returns the scope that a service of this process is built in.
@@ -130,10 +147,28 @@ impl Process {
 
     /// Serves until SIGTERM or SIGINT (or until a service cannot go on), then drains and ends the tasks.
     pub async fn serve(self, surfaces: Vec<(catalog::Service, Surface)>) -> anyhow::Result<()> {
+        let listeners = self.listen().await?;
+        self.serve_on(listeners, surfaces).await
+    }
+
+    /// Listens on the addresses of the configuration; who connects waits for [`Self::serve_on`].
+    pub async fn listen(&self) -> anyhow::Result<Listeners> {
+        let config = &self.shared.config.service;
+        Ok(Listeners {
+            public: bind(config.http_addr).await?,
+            grpc: bind(config.grpc_addr).await?,
+            management: bind(config.management_addr).await?,
+        })
+    }
+
+    /// Serves like [`Self::serve`], on listeners that are there already.
+    pub async fn serve_on(
+        self,
+        listeners: Listeners,
+        surfaces: Vec<(catalog::Service, Surface)>,
+    ) -> anyhow::Result<()> {
         let Shared { config, health, shutdown, tasks, .. } = &*self.shared;
-        let public = bind(config.service.http_addr).await?;
-        let grpc = bind(config.service.grpc_addr).await?;
-        let management = bind(config.service.management_addr).await?;
+        let Listeners { public, grpc, management } = listeners;
         // Serving ends a moment after the process is told to stop, see UNREADY_GRACE.
         let stop_serving = CancellationToken::new();
 

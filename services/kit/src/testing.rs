@@ -11,18 +11,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use aws_lc_rs::{
-    encoding::{AsDer as _, Pkcs8V1Der},
-    rsa::{KeyPair, KeySize},
-    signature::KeyPair as _,
-};
 use axum::{Json, Router, routing::get};
-use base64::{
-    Engine as _,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
 use contracts::UserId;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -32,12 +22,10 @@ pub use self::{
     client::{Answer, TestApi},
     wait::wait_for,
 };
-use crate::{auth::TokenVerifier, config::OidcArgs};
-
-const KEY_ID: &str = "test";
+use crate::{auth::TokenVerifier, config::OidcArgs, signing::SigningKey};
 
 /// One key for all realms of a process: tokens then differ in their claims only, as in a hostile test they should.
-static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("an RSA key"));
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate("test"));
 
 /// Somebody with a token.
 pub struct Person {
@@ -58,7 +46,7 @@ impl TestRealm {
             TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port");
         let addr = listener.local_addr().expect("a bound listener has an address");
         let path = format!("/realms/{name}/protocol/openid-connect/certs");
-        let router = Router::new().route(&path, get(|| async { Json(key_set()) }));
+        let router = Router::new().route(&path, get(|| async { Json(KEY.key_set()) }));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { issuer: format!("http://{addr}/realms/{name}"), audience: "messenger".to_owned() }
     }
@@ -99,8 +87,7 @@ impl TestRealm {
                 object.insert(name.clone(), value.clone());
             }
         }
-        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) };
-        encode(&header, &claims, &signing_key()).expect("claims can be signed")
+        KEY.sign(&claims)
     }
 }
 
@@ -111,21 +98,9 @@ pub fn stack(name: &str) -> String {
     })
 }
 
-fn signing_key() -> EncodingKey {
-    let der: Pkcs8V1Der<'_> = KEY.as_der().expect("a private key has a DER form");
-    let body = BASE64_STANDARD.encode(der.as_ref());
-    let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
-    EncodingKey::from_rsa_pem(pem.as_bytes()).expect("a private key in PEM form")
-}
-
-fn key_set() -> Value {
-    let modulus = KEY.public_key().modulus();
-    let n = BASE64_URL_SAFE_NO_PAD.encode(modulus.big_endian_without_leading_zero());
-    json!({"keys": [{"kty": "RSA", "use": "sig", "alg": "RS256", "kid": KEY_ID, "n": n, "e": "AQAB"}]})
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
     use serde_json::json;
 
     use super::*;

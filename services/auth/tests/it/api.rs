@@ -5,7 +5,7 @@ use std::sync::Arc;
 use auth::{
     api::AppState,
     config::Registration,
-    store::{AccountStore, Keycloak, MemoryStore},
+    store::{AccountStore, Keycloak},
 };
 use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
 use kit::{
@@ -14,7 +14,10 @@ use kit::{
 };
 use serde_json::{Value, json};
 
-use crate::peers::{self, Peers};
+use crate::{
+    memory_realm,
+    peers::{self, Peers},
+};
 
 const PASSWORD: &str = "correct horse";
 
@@ -45,7 +48,7 @@ impl App {
 #[tokio::test]
 async fn a_person_registers_signs_in_and_out() {
     let peers = Peers::default();
-    let app = App::new(MemoryStore::default(), Registration::Open, peers.start().await);
+    let app = App::new(memory_realm(), Registration::Open, peers.start().await);
     let body = json!({"username": "ann", "password": PASSWORD, "display_name": " Ann A. "});
     let registered = app.post("register", body).await.ok(201);
     assert_eq!(registered["username"], "ann");
@@ -68,7 +71,7 @@ async fn a_person_registers_signs_in_and_out() {
 
 #[tokio::test]
 async fn a_registration_stands_while_the_user_service_is_down() {
-    let app = App::new(MemoryStore::default(), Registration::Open, peers::unreachable());
+    let app = App::new(memory_realm(), Registration::Open, peers::unreachable());
     app.register("ann").await.ok(201);
     assert_eq!(app.register("ann").await.code(), "conflict");
 }
@@ -76,7 +79,7 @@ async fn a_registration_stands_while_the_user_service_is_down() {
 #[tokio::test]
 async fn by_invitation_only_nobody_registers_but_people_sign_in() {
     let peers = Peers::default();
-    let app = App::new(MemoryStore::default(), Registration::InviteOnly, peers.start().await);
+    let app = App::new(memory_realm(), Registration::InviteOnly, peers.start().await);
     assert_eq!(app.register("ann").await.code(), "permission_denied");
     let answer = app.post("sign-in", json!({"username": "ann", "password": PASSWORD})).await;
     assert_eq!(answer.code(), "unauthenticated");
@@ -85,7 +88,7 @@ async fn by_invitation_only_nobody_registers_but_people_sign_in() {
 
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_name_are_one_answer() {
-    let app = App::new(MemoryStore::default(), Registration::Open, peers::unreachable());
+    let app = App::new(memory_realm(), Registration::Open, peers::unreachable());
     app.register("ann").await.ok(201);
     let wrong = app.post("sign-in", json!({"username": "ann", "password": "guess"})).await;
     let unknown = app.post("sign-in", json!({"username": "eve", "password": PASSWORD})).await;
@@ -96,7 +99,7 @@ async fn a_wrong_password_and_an_unknown_name_are_one_answer() {
 #[tokio::test]
 async fn bad_input_gets_a_code_and_makes_no_account() {
     let peers = Peers::default();
-    let app = App::new(MemoryStore::default(), Registration::Open, peers.start().await);
+    let app = App::new(memory_realm(), Registration::Open, peers.start().await);
     let cases = [
         ("register", json!({"username": "Ann", "password": PASSWORD})),
         ("register", json!({"username": "ann", "password": "short"})),
@@ -141,7 +144,7 @@ async fn a_realm_that_is_down_is_a_problem_that_tells_nothing() {
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
     let state = AppState {
-        accounts: Arc::new(MemoryStore::default()),
+        accounts: Arc::new(memory_realm()),
         registration: Registration::Open,
         users: peers::unreachable(),
     };

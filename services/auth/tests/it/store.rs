@@ -9,7 +9,7 @@ use auth::{
     config::RealmArgs,
     domain::NewAccount,
     error::Error,
-    store::{AccountStore, Keycloak, MemoryStore, StoreError},
+    store::{AccountStore, Keycloak, StoreError},
 };
 use axum::{
     Json, Router,
@@ -18,13 +18,16 @@ use axum::{
     routing::post,
 };
 use contracts::{ErrorCode, api::RegisterRequest};
-use kit::{auth::TokenVerifier, error::ServiceError as _};
+use kit::{auth::TokenVerifier, catalog, config::OidcArgs, error::ServiceError as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use crate::realm::{FAILURES, Realm};
+use crate::{
+    memory_realm,
+    realm::{FAILURES, Realm},
+};
 
 type Store = dyn AccountStore;
 
@@ -101,7 +104,25 @@ async fn suite(store: &Store) {
 
 #[tokio::test]
 async fn the_suite_holds_in_memory() {
-    suite(&MemoryStore::default()).await;
+    suite(&memory_realm()).await;
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_realm_in_memory_are_checked_with_its_keys() {
+    let (realm, other) = (memory_realm(), memory_realm());
+    let account = account("ann", PASSWORD);
+    let user_id = realm.register(&account).await.expect("an account");
+    let grant = realm.sign_in("ann", &account.password).await.expect("a session");
+    let oidc = OidcArgs {
+        oidc_issuer: "http://realm.test/realms/acme".to_owned(),
+        oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
+    };
+    let verifier = TokenVerifier::with_keys(&oidc, &realm.key_set()).expect("a verifier");
+    let claims = verifier.verify(grant.access_token.expose_secret()).await.expect("a token of this realm");
+    assert_eq!((claims.user_id, claims.username.as_str()), (user_id, "ann"));
+
+    let stranger = TokenVerifier::with_keys(&oidc, &other.key_set()).expect("a verifier");
+    assert!(stranger.verify(grant.access_token.expose_secret()).await.is_err(), "another realm's key");
 }
 
 /// In one realm and one test: making a realm costs Keycloak a second.

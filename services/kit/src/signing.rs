@@ -1,0 +1,52 @@
+//! A key that signs access tokens, for realms that live in a process: those of tests and of `posthouse dev`.
+
+use aws_lc_rs::{
+    encoding::{AsDer as _, Pkcs8V1Der},
+    rsa::{KeyPair, KeySize},
+    signature::KeyPair as _,
+};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::JwkSet};
+use serde_json::{Value, json};
+
+/// An RSA key, with the id under which the key set has it.
+pub struct SigningKey {
+    id: &'static str,
+    pair: KeyPair,
+    encoding: EncodingKey,
+}
+
+impl SigningKey {
+    /// Creates a key that nobody else has.
+    ///
+    /// # Panics
+    ///
+    /// When the system has no randomness.
+    pub fn generate(id: &'static str) -> Self {
+        // See TokenVerifier: a realm may be there before any verifier.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let pair = KeyPair::generate(KeySize::Rsa2048).expect("an RSA key");
+        let der: Pkcs8V1Der<'_> = pair.as_der().expect("a private key has a DER form");
+        let body = BASE64_STANDARD.encode(der.as_ref());
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+        let encoding = EncodingKey::from_rsa_pem(pem.as_bytes()).expect("a private key in PEM form");
+        Self { id, pair, encoding }
+    }
+
+    /// Returns a token with these claims.
+    pub fn sign(&self, claims: &Value) -> String {
+        let header = Header { kid: Some(self.id.to_owned()), ..Header::new(Algorithm::RS256) };
+        encode(&header, claims, &self.encoding).expect("claims can be signed")
+    }
+
+    /// Returns what the key's tokens are checked with.
+    pub fn key_set(&self) -> JwkSet {
+        let modulus = self.pair.public_key().modulus();
+        let n = BASE64_URL_SAFE_NO_PAD.encode(modulus.big_endian_without_leading_zero());
+        let key = json!({"kty": "RSA", "use": "sig", "alg": "RS256", "kid": self.id, "n": n, "e": "AQAB"});
+        serde_json::from_value(json!({"keys": [key]})).expect("a key set")
+    }
+}
