@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
@@ -40,6 +40,11 @@ pub(crate) enum Command {
     /// The password is read from POSTHOUSE_PASSWORD, or from a prompt without echo. Lines may come from a pipe:
     /// `echo hello | posthouse chat --url URL --user ann --to @ben` ends when the last line is stored.
     Chat(ChatArgs),
+    /// Runs a whole messenger in one process, for client developers. It keeps nothing after it ends.
+    ///
+    /// The messenger has the APIs of a tenant and their documentation, and needs no backend. It is the program
+    /// `compact`, beside this one or on the PATH.
+    Dev(DevArgs),
     /// Shows the status of tenants: every condition, its reason, and the next step.
     Status(StatusArgs),
     /// Prints shell completions.
@@ -59,6 +64,13 @@ pub(crate) struct DemoArgs {
     /// Number of messages to exchange.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) messages: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Address of the APIs, of /ws and of /docs.
+    #[arg(long, default_value = "127.0.0.1:7070")]
+    pub(crate) http_addr: SocketAddr,
 }
 
 #[derive(Debug, Args)]

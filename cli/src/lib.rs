@@ -1,4 +1,5 @@
-//! `posthouse`, also `kubectl posthouse`: the status of tenants, a demo with two users, and a chat in the terminal.
+//! `posthouse`, also `kubectl posthouse`: the status of tenants, a demo with two users, a chat in the terminal, and
+//! a whole messenger for client developers.
 //!
 //! The [`client`] is a library of its own: programs and the end-to-end tests talk to a messenger through it.
 
@@ -6,6 +7,7 @@ mod args;
 mod chat;
 pub mod client;
 mod demo;
+mod dev;
 mod failure;
 mod output;
 mod status;
@@ -21,6 +23,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(args, cli.output).await,
         Command::Chat(args) => chat::run(args, cli.output).await,
+        Command::Dev(args) => Err(dev::run(&args)),
         Command::Status(args) => status::run(args, cli.output).await,
         Command::Completions { shell } => {
             output::line(args::completions(shell));

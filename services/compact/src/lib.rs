@@ -3,6 +3,9 @@
 //! The services are the ones that run apart, built from the same implementations. They share the listeners, the runtime
 //! and the token verifier, and call each other in process.
 
+pub mod dev;
+
+use clap::Parser as _;
 use kit::{Hosted, Program};
 
 /// A small tenant has little to do at once, and every thread has a stack and a heap of its own.
@@ -19,11 +22,21 @@ pub fn services() -> Vec<Hosted> {
     ]
 }
 
-/// Returns the binary `compact`.
+/// Does what the command line of the process says.
+pub fn main() -> anyhow::Result<()> {
+    let mut line = std::env::args_os();
+    if line.nth(1).is_some_and(|command| command == "dev") {
+        let name = std::ffi::OsString::from("compact dev");
+        return dev::main(&dev::Settings::parse_from([name].into_iter().chain(line)));
+    }
+    program().main()
+}
+
+/// Returns the program that runs services over the backends of a tenant.
 pub fn program() -> Program {
     Program {
         name: "compact",
-        about: "Runs services of one tenant in one process.",
+        about: "Runs services of one tenant in one process. `compact dev` runs a whole messenger that keeps nothing.",
         services: services(),
         worker_threads: Some(WORKER_THREADS),
     }

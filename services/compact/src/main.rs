@@ -3,5 +3,5 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> impl std::process::Termination {
-    compact::program().main()
+    compact::main()
 }

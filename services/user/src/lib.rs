@@ -26,7 +26,7 @@ use contracts::rpc::user_service_server::UserServiceServer;
 use kit::{Scope, Service, Surface, catalog, config::PostgresArgs, postgres};
 use tonic::service::Routes;
 
-use crate::store::{MIGRATIONS, PostgresStore, ProfileStore, SCHEMA};
+use crate::store::{MIGRATIONS, MemoryStore, PostgresStore, ProfileStore, SCHEMA};
 
 /// The user service.
 pub struct User;
@@ -43,12 +43,22 @@ impl Service for User {
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
         let pool = postgres::watched_pool(scope, &settings.postgres, SCHEMA);
-        let store: Arc<dyn ProfileStore> = Arc::new(PostgresStore::new(pool));
-        let grpc = Routes::new(UserServiceServer::new(api::grpc::UserRpc::new(store.clone())));
-        Ok(Surface { api: api::router(store), grpc })
+        Ok(surface(Arc::new(PostgresStore::new(pool))))
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {
         Ok(postgres::migrate(&settings.postgres, SCHEMA, &MIGRATIONS).await?)
     }
+}
+
+impl User {
+    /// Returns a user service that keeps its profiles for as long as the process lives.
+    pub fn in_memory() -> Surface {
+        surface(Arc::new(MemoryStore::default()))
+    }
+}
+
+fn surface(store: Arc<dyn ProfileStore>) -> Surface {
+    let grpc = Routes::new(UserServiceServer::new(api::grpc::UserRpc::new(store.clone())));
+    Surface { api: api::router(store), grpc }
 }

@@ -1,4 +1,4 @@
-//! The store that tests of the API run on.
+//! The store of `posthouse dev`, and of the tests of the API.
 
 use std::{
     collections::BTreeMap,
