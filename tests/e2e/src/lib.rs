@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod people;
 pub mod processes;
 pub mod stack;
+pub mod stories;
 
 #[cfg(test)]
 mod declared;

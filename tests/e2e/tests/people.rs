@@ -1,95 +1,22 @@
 //! What people do, through the public road: accounts, chats, roles, talk, history, documentation, refusals.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use contracts::{
-    ChatId, DeviceId, ErrorCode, MessageKey,
-    api::{RegisterRequest, UpdateProfileRequest},
-    event::{EntryKind, Role},
-    wire::{
-        ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, Send,
-        ServerFrame,
-    },
-};
-use e2e::{
-    World,
-    people::{Person, refused},
-    stack::root,
-    story,
-};
-use futures_util::{SinkExt, StreamExt};
-use posthouse::client::{Messenger, Socket};
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message as Raw;
+use e2e::{World, stories, story};
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
 const LIMIT: Duration = Duration::from_secs(180);
-const MOMENT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_lives_from_registration_to_sign_out() {
-    story(LIMIT, async |world: &World| {
-        let messenger = world.stack.messenger("acme");
-        let ann = Person::register(&messenger, "ann").await?;
-        let request = RegisterRequest {
-            username: ann.identity.username().to_owned(),
-            password: ann.password.clone(),
-            display_name: None,
-        };
-        refused(messenger.register(&request).await, ErrorCode::Conflict)?;
-        refused(
-            messenger.sign_in(ann.identity.username(), "wrong password").await,
-            ErrorCode::Unauthenticated,
-        )?;
-        let short = RegisterRequest {
-            password: "short".into(),
-            username: "ann-too-short".into(),
-            display_name: None,
-        };
-        refused(messenger.register(&short).await, ErrorCode::InvalidArgument)?;
-
-        let profile = messenger.me(&ann.token().await?).await?;
-        ensure!(profile.username == ann.identity.username(), "{profile:?}");
-        let request =
-            UpdateProfileRequest { about: Some("rides at dawn".into()), ..UpdateProfileRequest::default() };
-        messenger.update_me(&ann.token().await?, &request).await?;
-        let ben = Person::register(&messenger, "ben").await?;
-        let found = messenger.user_named(&ben.token().await?, ann.identity.username()).await?;
-        ensure!(found.is_some_and(|found| found.about == "rides at dawn"), "ben does not find ann");
-
-        let renewed = ann.identity.fresh_token().await?;
-        messenger.me(&renewed).await?;
-        let spent = ann.identity.refresh_token().await;
-        ann.identity.sign_out().await?;
-        refused(messenger.refresh(&spent).await, ErrorCode::Unauthenticated)?;
-        refused(messenger.me("not a token").await, ErrorCode::Unauthenticated)
-    })
-    .await;
+    story(LIMIT, async |world: &World| stories::account(&world.stack.messenger("acme")).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_talk_in_each_tenant() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {
-            let messenger = world.stack.messenger(tenant);
-            let (ann, ben, chat) = Person::two(&messenger).await?;
-            ensure!(ben.direct_chat(&ann).await? == chat, "the same two have the same chat");
-            let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
-            let mut last = 0;
-            for turn in 0..10 {
-                let speaker = if turn % 2 == 0 { &ann_online } else { &ben_online };
-                let seq = speaker.say(chat, &format!("line {turn}")).await?;
-                ensure!(seq > last, "seq {seq} after {last}");
-                last = seq;
-            }
-            ann_online.sees(chat, last, MOMENT).await?;
-            ben_online.sees(chat, last, MOMENT).await?;
-            let history = ann.history(chat).await?;
-            ensure!(history.iter().map(|m| m.seq).eq(1..=last), "seq has holes");
-            for online in [&ann_online, &ben_online] {
-                ensure!(online.seen().entries[&chat] == history, "{} saw something else", online.name);
-            }
+            stories::talk(&world.stack.messenger(tenant)).await?;
         }
         Ok(())
     })
@@ -97,238 +24,27 @@ async fn two_people_talk_in_each_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_resend_with_the_same_key_is_the_same_message() {
+    story(LIMIT, async |world: &World| stories::resend(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_group_keeps_its_roles_and_its_door() {
-    story(LIMIT, async |world: &World| {
-        let messenger = world.stack.messenger("acme");
-        let people = Person::crowd(&messenger, "guest", 4).await?;
-        let [owner, admin, member, outsider] = people.as_slice() else {
-            unreachable!("four were registered")
-        };
-        let chat = owner.group("lunch", &[admin.id(), member.id()]).await?;
-        let roles =
-            async |who: &Person| anyhow::Ok(messenger.members(&who.token().await?, chat).await?.items);
-        ensure!(roles(member).await?.len() == 3, "three are in the group");
-        refused(messenger.members(&outsider.token().await?, chat).await, ErrorCode::NotAMember)?;
-
-        let add = messenger.put_member(&member.token().await?, chat, outsider.id(), Role::Member).await;
-        refused(add, ErrorCode::PermissionDenied)?;
-        messenger.put_member(&owner.token().await?, chat, admin.id(), Role::Admin).await?;
-        messenger.put_member(&admin.token().await?, chat, outsider.id(), Role::Member).await?;
-
-        let online = outsider.online(&[chat]).await;
-        let seq = online.say(chat, "thanks for having me").await?;
-        messenger.remove_member(&admin.token().await?, chat, outsider.id()).await?;
-        // The removal is an entry of the chat's log: what follows it is not for the removed.
-        let listener = member.online(&[chat]).await;
-        listener.sees(chat, seq + 1, MOMENT).await?;
-        let removal = listener.seen().entries[&chat].last().cloned().context("an entry")?;
-        ensure!(
-            removal.kind == EntryKind::MemberRemoved && removal.subject == Some(outsider.id()),
-            "the last entry is {removal:?}"
-        );
-        e2e::eventually("the removed cannot write any more", MOMENT, || async {
-            let outcome = timeout(MOMENT, online.session.send(chat, "am I still here?".into())).await?;
-            ensure!(outcome.is_err(), "it was stored: {outcome:?}");
-            Ok(())
-        })
-        .await?;
-        refused(
-            messenger.history(&outsider.token().await?, chat, 0, 10).await.map(drop),
-            ErrorCode::NotAMember,
-        )?;
-
-        messenger.remove_member(&member.token().await?, chat, member.id()).await?;
-        ensure!(roles(owner).await?.len() == 2, "one was removed and one left");
-        Ok(())
-    })
-    .await;
+    story(LIMIT, async |world: &World| stories::group(&world.stack.messenger("acme")).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_through_the_front_door() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {
-            let messenger = world.stack.messenger(tenant);
-            for service in ["auth", "user", "chat", "message"] {
-                let page = get(&messenger, tenant, &format!("/docs/{service}/")).await?;
-                ensure!(page.contains("swagger"), "/docs/{service}/ is not a Swagger UI: {page:.200}");
-                let document = get(&messenger, tenant, &format!("/docs/{service}/openapi.json")).await?;
-                let document: serde_json::Value = serde_json::from_str(&document)?;
-                ensure!(
-                    document["openapi"].as_str().is_some_and(|version| version.starts_with("3.")),
-                    "{service}"
-                );
-                ensure!(
-                    document["paths"].as_object().is_some_and(|paths| !paths.is_empty()),
-                    "{service} has no paths"
-                );
-                is_committed(&format!("{service}.openapi.json"), &document)?;
-            }
-            let index = get(&messenger, tenant, "/docs").await?;
-            ensure!(
-                index.contains("/docs/auth") && index.contains("/docs/message"),
-                "the index names the services"
-            );
-            let asyncapi = get(&messenger, tenant, "/docs/gateway/asyncapi.json").await?;
-            ensure!(asyncapi.contains("asyncapi"), "the gateway describes its protocol");
+            stories::documentation(&world.stack.messenger(tenant), tenant).await?;
         }
         Ok(())
     })
     .await;
-}
-
-/// Compares a description with the one that is committed for people who build clients.
-fn is_committed(file: &str, served: &serde_json::Value) -> anyhow::Result<()> {
-    let committed = root().join("docs/api").join(file);
-    let known = fs::read_to_string(&committed).unwrap_or_default();
-    if serde_json::from_str::<serde_json::Value>(&known).is_ok_and(|known| known == *served) {
-        return Ok(());
-    }
-    let fresh = root().join(".local").join(file);
-    fs::write(&fresh, format!("{served:#}\n"))?;
-    anyhow::bail!(
-        "{} is not what is served: if the change is meant, copy {} there",
-        committed.display(),
-        fresh.display()
-    )
-}
-
-async fn get(messenger: &Messenger, tenant: &str, path: &str) -> anyhow::Result<String> {
-    let answer = messenger.http().get(messenger.url(path)).send().await?;
-    let status = answer.status();
-    let served_by =
-        answer.headers().get("x-posthouse-tenant").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    ensure!(status.is_success(), "{path} answers {status}");
-    ensure!(served_by.as_deref() == Some(tenant), "{path} is served by {served_by:?}");
-    Ok(answer.text().await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
-    story(LIMIT, async |world: &World| {
-        let messenger = world.stack.messenger("acme");
-        let (ann, _ben, chat) = Person::two(&messenger).await?;
-        let stranger = Person::register(&messenger, "cleo").await?;
-        let before = ann.history(chat).await?.len();
-
-        // The connection lives on after a refused command.
-        let mut socket = connect(&stranger).await?;
-        let key = MessageKey::generate();
-        answered(&mut socket, send(2, chat, key, "let me in"), ErrorCode::NotAMember).await?;
-        answered(&mut socket, send(3, ChatId::generate(), key, "is anybody here?"), ErrorCode::NotAMember)
-            .await?;
-        let peek =
-            ClientFrame { id: Some(4), command: Command::History(History { chat, after: 0, limit: None }) };
-        answered(&mut socket, peek, ErrorCode::NotAMember).await?;
-        let mut socket = connect(&ann).await?;
-        let long = "x".repeat(MAX_BODY_BYTES + 1);
-        answered(&mut socket, send(2, chat, key, &long), ErrorCode::TooLarge).await?;
-        answered(&mut socket, send(3, chat, key, ""), ErrorCode::InvalidArgument).await?;
-        let backwards =
-            ClientFrame { id: Some(5), command: Command::History(History { chat, after: -1, limit: None }) };
-        answered(&mut socket, backwards, ErrorCode::InvalidArgument).await?;
-        // The same key with another body is a conflict, and the first one stands.
-        socket.send(text(&send(6, chat, key, "first"))).await?;
-        pushed(&mut socket, |frame| frame.stored.filter(|stored| stored.key == key)).await?;
-        socket.send(text(&send(7, chat, key, "second"))).await?;
-        let code = pushed(&mut socket, |frame| {
-            let error = frame.error.filter(|_| frame.id == Some(7)).map(|error| error.code);
-            error.or(frame.rejected.filter(|rejected| rejected.key == key).map(|rejected| rejected.code))
-        })
-        .await?;
-        ensure!(code == ErrorCode::IdempotencyConflict, "the second body got {code}");
-
-        // A frame of another protocol is answered, and the connection lives on; a stranger's is closed.
-        for (raw, code) in [
-            (Raw::text("{\"id\":9,\"shout\":{}}"), ErrorCode::Malformed),
-            (Raw::text("not json"), ErrorCode::Malformed),
-            (Raw::text("x".repeat(MAX_FRAME_BYTES + 1)), ErrorCode::TooLarge),
-        ] {
-            socket.send(raw).await?;
-            let found = pushed(&mut socket, |frame| frame.error.map(|error| error.code)).await?;
-            ensure!(found == code, "a frame that is {code} is answered with {found}");
-        }
-        closes(messenger.upgrade().await?, Raw::text("not json"), CloseCode::Malformed).await?;
-        let forged = Connect { token: "forged".into(), device: DeviceId::generate() };
-        let frame = ClientFrame { id: Some(1), command: Command::Connect(forged) };
-        closes(messenger.upgrade().await?, text(&frame), CloseCode::InvalidToken).await?;
-        closes(messenger.upgrade().await?, text(&send(1, chat, key, "first")), CloseCode::Malformed).await?;
-        let silent = until_closed(&mut messenger.upgrade().await?).await?;
-        ensure!(silent == CloseCode::Stale.code(), "a silent connection was closed with {silent}");
-
-        let after = ann.history(chat).await?;
-        ensure!(after.len() == before + 1, "one message was sent and {} are stored", after.len() - before);
-        ensure!(after.last().is_some_and(|message| message.body == "first"), "the first body stands");
-        Ok(())
-    })
-    .await;
-}
-
-async fn connect(person: &Person) -> anyhow::Result<Socket> {
-    let mut socket = person.messenger().upgrade().await?;
-    let connect = Connect { token: person.token().await?, device: DeviceId::generate() };
-    let frame = ClientFrame { id: Some(1), command: Command::Connect(connect) };
-    socket.send(text(&frame)).await?;
-    pushed(&mut socket, |frame| match frame.result {
-        Some(Outcome::Connected(connected)) => Some(connected),
-        _ => None,
-    })
-    .await?;
-    Ok(socket)
-}
-
-fn send(id: u32, chat: ChatId, key: MessageKey, body: &str) -> ClientFrame {
-    let send = Send { chat, key, body: body.to_owned() };
-    ClientFrame { id: Some(id), command: Command::Send(send) }
-}
-
-fn text(frame: &ClientFrame) -> Raw {
-    Raw::text(serde_json::to_string(frame).expect("a frame is JSON"))
-}
-
-/// Reads frames until one has what is looked for.
-async fn pushed<T>(socket: &mut Socket, look: impl Fn(ServerFrame) -> Option<T>) -> anyhow::Result<T> {
-    let reading = async {
-        loop {
-            match socket.next().await.context("the connection was lost")?? {
-                Raw::Text(text) => {
-                    if let Some(found) = look(serde_json::from_str(&text)?) {
-                        return Ok(found);
-                    }
-                }
-                Raw::Close(close) => anyhow::bail!("the server closed: {close:?}"),
-                _ => {}
-            }
-        }
-    };
-    timeout(MOMENT, reading).await.context("no such frame came")?
-}
-
-async fn answered(socket: &mut Socket, frame: ClientFrame, code: ErrorCode) -> anyhow::Result<()> {
-    let id = frame.id;
-    socket.send(text(&frame)).await?;
-    let answer = pushed(socket, |frame| (frame.id == id).then_some(frame)).await?;
-    let found = answer.error.as_ref().map(|error| error.code);
-    ensure!(found == Some(code), "command {id:?} should be refused with {code}: {answer:?}");
-    Ok(())
-}
-
-async fn closes(mut socket: Socket, raw: Raw, code: CloseCode) -> anyhow::Result<()> {
-    socket.send(raw).await?;
-    let found = until_closed(&mut socket).await?;
-    ensure!(found == code.code(), "closed with {found} where {} belongs", code.code());
-    Ok(())
-}
-
-async fn until_closed(socket: &mut Socket) -> anyhow::Result<u16> {
-    let reading = async {
-        loop {
-            if let Raw::Close(close) =
-                socket.next().await.context("the connection was lost without a close frame")??
-            {
-                return Ok(close.context("a close frame without a code")?.code.into());
-            }
-        }
-    };
-    timeout(MOMENT, reading).await.context("the connection was not closed")?
+    story(LIMIT, async |world: &World| stories::refusals(&world.stack.messenger("acme")).await).await;
 }

@@ -1,0 +1,96 @@
+//! The messenger of `compact dev` does what a tenant's does. The stories are the ones that run on a cluster.
+
+use std::{net::SocketAddr, time::Instant};
+
+use compact::dev::{self, TENANT};
+use e2e::{people::Person, say, stories};
+use posthouse::client::Messenger;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// A messenger of its own for one test.
+struct Dev {
+    messenger: Messenger,
+    shutdown: CancellationToken,
+    serving: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Dev {
+    async fn start() -> anyhow::Result<Self> {
+        let settings = dev::Settings { http_addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let started = dev::Messenger::start(&settings).await?;
+        let url: Url = format!("http://{}", started.address()?).parse()?;
+        let shutdown = started.shutdown();
+        let serving = tokio::spawn(started.serve());
+        Ok(Self { messenger: Messenger::new(&url)?, shutdown, serving })
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        self.serving.await?
+    }
+}
+
+/// Runs a story on a messenger of its own.
+async fn story(body: impl AsyncFnOnce(&Messenger) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let dev = Dev::start().await?;
+    body(&dev.messenger).await?;
+    dev.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_message_is_stored_after_the_start() -> anyhow::Result<()> {
+    let started = Instant::now();
+    story(async |messenger| {
+        let (ann, ben, chat) = Person::two(messenger).await?;
+        let seq = ann.online(&[chat]).await.say(chat, "is anybody here?").await?;
+        say(format!("from the start to the first stored message: {:?}", started.elapsed()));
+        let history = ben.history(chat).await?;
+        anyhow::ensure!(history.iter().map(|message| message.seq).eq([seq]), "{history:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_lives_from_registration_to_sign_out() -> anyhow::Result<()> {
+    story(stories::account).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_people_talk() -> anyhow::Result<()> {
+    story(stories::talk).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resend_with_the_same_key_is_the_same_message() -> anyhow::Result<()> {
+    story(stories::resend).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_keeps_its_roles_and_its_door() -> anyhow::Result<()> {
+    story(stories::group).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_service_documents_itself_on_the_same_address() -> anyhow::Result<()> {
+    story(async |messenger| stories::documentation(messenger, TENANT).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() -> anyhow::Result<()> {
+    story(stories::refusals).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept() -> anyhow::Result<()> {
+    let dev = Dev::start().await?;
+    let ann = Person::register(&dev.messenger, "ann").await?;
+    let username = ann.identity.username().to_owned();
+    dev.end().await?;
+    let again = Dev::start().await?;
+    let signed_in = again.messenger.sign_in(&username, &ann.password).await;
+    e2e::people::refused(signed_in, contracts::ErrorCode::Unauthenticated)?;
+    again.end().await
+}
