@@ -10,11 +10,8 @@ use std::{
     time::Duration,
 };
 
-use contracts::{
-    ChatId, DeviceId, MessageKey,
-    topic::{CHAT_EVENTS, MESSAGE_DELIVERED, MESSAGE_SEND, tenant_topic},
-    wire::SUBPROTOCOL,
-};
+use catalog::{Retention, Topic};
+use contracts::{ChatId, DeviceId, MessageKey, wire::SUBPROTOCOL};
 use futures_util::{SinkExt as _, StreamExt as _};
 use kit::{
     config::KafkaArgs,
@@ -67,9 +64,12 @@ impl Tenant {
         config.remove("group.id");
         let kafka: AdminClient<_> = config.create().expect("an admin client");
         let topics = topics(&id);
-        let new = topics.iter().map(|topic| {
-            let policy = if topic.ends_with(CHAT_EVENTS) { "compact" } else { "delete" };
-            NewTopic::new(topic, 3, TopicReplication::Fixed(1)).set("cleanup.policy", policy)
+        let new = Topic::ALL.iter().zip(&topics).map(|(topic, name)| {
+            let policy = match topic.retention {
+                Retention::Age => "delete",
+                Retention::Compaction => "compact",
+            };
+            NewTopic::new(name, 3, TopicReplication::Fixed(1)).set("cleanup.policy", policy)
         });
         let made = kafka.create_topics(&new.collect::<Vec<_>>(), &AdminOptions::new()).await;
         for topic in made.expect("the brokers answer") {
@@ -91,7 +91,7 @@ impl Tenant {
 
     async fn remove(&self) {
         let topics = topics(&self.id);
-        let topics = topics.each_ref().map(String::as_str);
+        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
         drop(self.kafka.delete_topics(&topics, &AdminOptions::new()).await);
         drop(self.kafka.delete_groups(&[&format!("{}.message", self.id)], &AdminOptions::new()).await);
         drop(self.store.query_unpaged(format!("DROP KEYSPACE mt_{}", self.id), ()).await);
@@ -151,8 +151,8 @@ impl Tenant {
     }
 }
 
-fn topics(tenant: &str) -> [String; 3] {
-    [MESSAGE_SEND, MESSAGE_DELIVERED, CHAT_EVENTS].map(|topic| tenant_topic(tenant, topic))
+fn topics(tenant: &str) -> Vec<String> {
+    Topic::ALL.iter().map(|topic| topic.of(tenant)).collect()
 }
 
 impl Running {
