@@ -20,7 +20,7 @@ up-backends: ## Bring up Kafka, Cassandra, Keycloak, PostgreSQL and Redis alone
 up-cluster: ## Bring up the one-node Kubernetes alone
 	@scripts/up-cluster
 
-demo: ## Two people of each tenant meet and talk; prints the transcript
+demo: ## Two users of each tenant register and talk; prints the transcript
 	@$(CARGO_TARGET_DIR)/debug/posthouse demo
 
 status: ## Show what runs, and how each tenant is
@@ -44,7 +44,7 @@ generate: ## Write what is derived from the code: CRDs, service list, API index
 fmt: ## Format the code
 	cargo fmt --all
 
-bench: ## What a message costs beside its floor, and while everything on its way is killed
+bench: ## What a message costs beside its baseline, and while every part on its path is killed
 	@scripts/bench
 
 kind-check: ## Check the kind path where Docker cannot run: config, charts, server-side dry run

@@ -89,7 +89,7 @@ card() {
 
     look       make status              or  export KUBECONFIG=$KUBECONFIG; kubectl get mt -A
     read       http://acme.localhost:$HTTP_PORT/docs     http://globex.localhost:$HTTP_PORT/docs
-    watch      make demo                two people of each tenant register, meet and talk
+    watch      make demo                two users of each tenant register and talk
     sign in    $BIN/posthouse chat --url http://acme.localhost:$HTTP_PORT --user ann --register
     stop       make down                data stays; \`make clean\` removes it
 CARD

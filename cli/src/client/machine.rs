@@ -29,7 +29,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Wait before a temporary refusal is tried again, when the server names none.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// A followed chat in which nothing happened for this long is compared with the server: the push of its last entry
-/// may have been lost, and no later one would show the hole.
+/// may have been lost, and no later one would show the gap.
 const POSITION_CHECK: Duration = Duration::from_secs(20);
 
 /// What a session tells its program.
@@ -386,7 +386,7 @@ impl Machine {
         followed.heard_at = now;
         let offered = message.seq;
         for message in followed.timeline.offer(message) {
-            // What waited beyond a hole came by a push, whoever filled the hole.
+            // What waited beyond a gap came by a push, whichever way the gap was filled.
             let origin = if message.seq == offered { origin } else { Origin::Pushed };
             self.outputs.push_back(Output::Event(Event::Entry { message, origin }));
         }

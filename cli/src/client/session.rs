@@ -55,7 +55,7 @@ type Renewal = Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>
 type Settle = oneshot::Sender<Result<Receipt, SendFailure>>;
 
 impl Session {
-    /// Opens a session; connecting is part of it, and so is connecting again. Read the events, or it stands still.
+    /// Opens a session; connecting is part of it, and so is connecting again. Read the events, or it stops making progress.
     pub fn open(identity: Identity, device: DeviceId) -> (Self, mpsc::Receiver<Event>) {
         let (commands, incoming) = mpsc::channel(COMMAND_QUEUE);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);

@@ -115,7 +115,7 @@ impl NewChat {
         }
     }
 
-    /// Returns the two people of a direct chat in ascending order.
+    /// Returns the two members of a direct chat in ascending order.
     pub fn pair(&self) -> Option<(UserId, UserId)> {
         match self.founding {
             Founding::Direct { other } => Some((self.founder.min(other), self.founder.max(other))),
@@ -136,7 +136,7 @@ impl NewChat {
         }
     }
 
-    /// Returns what the event log is told: every membership, and no entry in the chat itself.
+    /// Returns what is published: every membership, and no entry in the chat itself.
     ///
     /// The founding members are the chat's state before its first entry, so seq 1 is the first thing somebody
     /// wrote, and founding a group of a thousand does not push a thousand entries to a thousand people.
@@ -300,7 +300,7 @@ impl Roster {
         }
     }
 
-    /// Returns what the event log is told of changes that were made: `self` is the chat after them.
+    /// Returns what is published of changes that were made: `self` is the chat after them.
     ///
     /// Who came or went is also an entry in the chat's own log, so that "nothing after the removal" has a meaning
     /// there. Its audience are the members after the change and whoever was removed; a larger chat than a record
@@ -350,7 +350,7 @@ impl Roster {
     }
 }
 
-/// A record that the event log has yet to be told.
+/// A record that is not yet published to the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRecord {
     pub topic: Topic,

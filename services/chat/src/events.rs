@@ -101,10 +101,10 @@ impl OutboxMetrics {
     /// Adds the metrics to a registry.
     pub fn register(&self, registry: &mut Registry) {
         let of = registry.sub_registry_with_prefix("outbox");
-        of.register("backlog", "Records that the event log has yet to be told", self.backlog.clone());
+        of.register("backlog", "Records not yet published to the event log", self.backlog.clone());
         of.register("oldest_seconds", "Age of the oldest of them", self.oldest_seconds.clone());
         of.register("leader", "1 in the process that publishes", self.leader.clone());
-        of.register("published", "Records that the event log was told", self.published.clone());
+        of.register("published", "Records published to the event log", self.published.clone());
         of.register("failures", "Batches that were cut short or failed", self.failures.clone());
     }
 }
@@ -204,7 +204,7 @@ async fn try_lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LEADER_LOCK).fetch_one(connection).await
 }
 
-/// Tells one batch and returns how many records were told.
+/// Publishes one batch and returns how many records were acked.
 async fn publish_batch(
     publisher: &Publisher,
     producer: &Producer,

@@ -1,4 +1,4 @@
-//! Where chats are kept. A change and what the event log is told of it are one transaction.
+//! Where chats are kept. A change and the records to publish about it are one transaction.
 
 mod memory;
 mod postgres;
@@ -47,7 +47,7 @@ pub trait ChatStore: Send + Sync + 'static {
         at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Returns the oldest records that the event log has yet to be told, in order.
+    /// Returns the oldest records that are not yet published, in order.
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError>;
 }
 

@@ -79,7 +79,7 @@ pub struct Page<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatKind {
-    /// Two people. Created again by either of them, it is the same chat.
+    /// Two users. Created again by either of them, it is the same chat.
     Direct,
     /// Any number of people, with a title and roles.
     Group,

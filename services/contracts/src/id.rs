@@ -55,7 +55,7 @@ uuid_id! {
     DeviceId
 }
 uuid_id! {
-    /// The sender's idempotency key of a message. The same (chat, sender, key) is the same message for ever.
+    /// The sender's idempotency key of a message. The same (chat, sender, key) is the same message forever.
     MessageKey
 }
 

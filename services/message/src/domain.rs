@@ -19,7 +19,7 @@ pub use record::{Logged, RawRecord, Refused, read_record};
 /// Messages per store partition: 8192 of at most 16 kB, in practice some megabytes.
 pub const BUCKET_SIZE: i64 = 8192;
 
-/// Which incarnation of the topic an offset belongs to: a topic made anew starts again at offset 0.
+/// Which incarnation of the topic an offset belongs to: a recreated topic starts again at offset 0.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Generation(Arc<str>);
 
@@ -109,7 +109,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns what the gateways are told of it.
+    /// Returns what is published to the gateways about it.
     pub fn announcement(self, entry: &Entry) -> DeliveredRecord {
         let outcome = match self {
             Self::Store { seq, .. } | Self::Announce { seq } => DeliveryOutcome::Stored {

@@ -1,7 +1,7 @@
 //! The message service.
 //!
 //! # Owns
-//! The order of every chat: seq 1, 2, 3, ... without holes, a pure function of the log. The tables `messages`,
+//! The order of every chat: gapless seq 1, 2, 3, ..., a pure function of the log. The tables `messages`,
 //! `message_keys`, `chat_heads` and `log_positions` of the tenant's keyspace.
 //!
 //! # Endpoints
@@ -55,7 +55,7 @@ pub struct Settings {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub cql: CqlArgs,
-    /// The id that Kafka gave the topic message.send. A topic made anew has another one, and its offsets start
+    /// The id that Kafka gave the topic message.send. A recreated topic has another one, and its offsets start
     /// again at 0: with the old id here its records would count as applied.
     #[arg(long, env)]
     pub send_topic_generation: String,

@@ -105,7 +105,7 @@ impl<S: Store> Archive for S {
     }
 }
 
-/// Returns the messages after `after`, at most `limit`, without a hole in what is still being written.
+/// Returns the messages after `after`, at most `limit`, without a gap in what is still being written.
 pub async fn history<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> Result<History> {
     // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
     let head_seq = store.head(chat).await?.seq;

@@ -1,4 +1,4 @@
-//! How far the road of a message is from its floor.
+//! The end-to-end latency of a message beside its baseline.
 //!
 //! A message that is acked lies in the log, then in the store, and is announced by the log again. So nothing that keeps
 //! these promises can beat two round trips through Kafka (`acks=all`) and one durable write of CQL. Road and floor are
@@ -107,7 +107,7 @@ async fn idle() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// People who talk through the public road, two by two.
+/// Users who talk through the public address, two by two.
 struct Road {
     pairs: Vec<Pair>,
 }

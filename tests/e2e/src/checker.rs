@@ -1,11 +1,11 @@
-//! Proves that nothing acked is lost, doubled or out of order: compares what senders were told, what is stored, and
+//! Proves that nothing acked is lost, doubled or out of order: compares what was acked to senders, what is stored, and
 //! what each receiver saw. Pure, so that it is tested on faults of every kind.
 
 use std::collections::{HashMap, HashSet};
 
 use contracts::{ChatId, MessageKey, UserId, event::EntryKind, wire::Message};
 
-/// A message that its sender was told is stored.
+/// A message that was acked to its sender as stored.
 #[derive(Clone, Debug)]
 pub struct Acked {
     pub chat: ChatId,

@@ -38,7 +38,7 @@ impl Person {
         Ok(Self { identity: Identity::sign_in(messenger, &username, &password).await?, password })
     }
 
-    /// Registers two people, ann and ben, with a direct chat.
+    /// Registers two users, ann and ben, with a direct chat.
     pub async fn two(messenger: &Messenger) -> anyhow::Result<(Self, Self, ChatId)> {
         let (ann, ben) = (Self::register(messenger, "ann").await?, Self::register(messenger, "ben").await?);
         let chat = ann.direct_chat(&ben).await?;

@@ -51,7 +51,7 @@ pub enum Backend {
 pub enum Signal {
     /// It ends at once and writes nothing more.
     Kill,
-    /// It stands still; its connections stay open and nothing answers.
+    /// It hangs: its connections stay open and nothing answers.
     Stop,
     Continue,
 }

@@ -57,7 +57,7 @@ pub async fn account(messenger: &Messenger) -> anyhow::Result<()> {
     refused(messenger.me("not a token").await, ErrorCode::Unauthenticated)
 }
 
-/// Two people talk: no gap, and both see what is stored.
+/// Two users talk: no gap, and both see what is stored.
 pub async fn talk(messenger: &Messenger) -> anyhow::Result<()> {
     let (ann, ben, chat) = Person::two(messenger).await?;
     ensure!(ben.direct_chat(&ann).await? == chat, "the same two have the same chat");
@@ -72,7 +72,7 @@ pub async fn talk(messenger: &Messenger) -> anyhow::Result<()> {
     ann_online.sees(chat, last, MOMENT).await?;
     ben_online.sees(chat, last, MOMENT).await?;
     let history = ann.history(chat).await?;
-    ensure!(history.iter().map(|m| m.seq).eq(1..=last), "seq has holes");
+    ensure!(history.iter().map(|m| m.seq).eq(1..=last), "seq has gaps");
     for online in [&ann_online, &ben_online] {
         ensure!(online.seen().entries[&chat] == history, "{} saw something else", online.name);
     }

@@ -150,7 +150,7 @@ async fn a_deletion_ends_although_a_backend_is_down() {
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         world.cluster.await_reason(name, "IdentityReady", "InSync", CONVERGENCE).await?;
 
-        // A server that stands still is worse than one that is gone: its connections stay open.
+        // A server that hangs is worse than one that is gone: its connections stay open.
         let standing = Standing::still(&world.stack, Backend::Keycloak)?;
         let took = world.cluster.delete_tenant(name, MINUTE * 2).await?;
         say(format!("deleted in {:.1} s while Keycloak stood still", took.as_secs_f64()));
@@ -167,7 +167,7 @@ async fn a_deletion_ends_although_a_backend_is_down() {
     .await;
 }
 
-/// A backend that stands still until this is dropped, whatever becomes of the story.
+/// A backend that hangs until this is dropped, whatever becomes of the story.
 struct Standing<'a> {
     stack: &'a Stack,
     backend: Backend,
@@ -280,7 +280,7 @@ async fn a_topic_that_was_lost_is_made_anew_when_somebody_accepts_it_and_no_mess
             Ok(())
         })
         .await?;
-        say(format!("a lost topic was made anew {:.1} s after the consent", began.elapsed().as_secs_f64()));
+        say(format!("a lost topic was recreated {:.1} s after the consent", began.elapsed().as_secs_f64()));
 
         let after =
             eventually("messages are stored again", CONVERGENCE, || ann_online.say(chat, "after")).await?;

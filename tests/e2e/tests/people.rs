@@ -1,4 +1,4 @@
-//! What people do, through the public road: accounts, chats, roles, talk, history, documentation, refusals.
+//! What users do, through the public address: accounts, chats, roles, talk, history, documentation, refusals.
 
 use std::time::Duration;
 

@@ -144,7 +144,7 @@ impl AccountStore for Keycloak {
         let step = "make an account";
         let mut response = self.create(account, &self.service_token(false).await?).await?;
         if response.status() == StatusCode::UNAUTHORIZED {
-            // The realm has forgotten a token that has not expired: its keys were rotated, or it was made anew.
+            // The realm has forgotten a token that has not expired: its keys were rotated, or it was recreated.
             response = self.create(account, &self.service_token(true).await?).await?;
         }
         match response.status() {

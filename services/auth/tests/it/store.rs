@@ -219,7 +219,7 @@ async fn a_forgotten_service_token_is_renewed_once() {
     script.forget.store(2, SeqCst);
     let error = store.register(&account(&username(), PASSWORD)).await.expect_err("no account");
     assert_eq!(Error::from(error).code(), ErrorCode::Internal);
-    assert_eq!(script.tokens.load(SeqCst), 3, "asked once more, and not for ever");
+    assert_eq!(script.tokens.load(SeqCst), 3, "asked once more, and not forever");
 }
 
 #[tokio::test]

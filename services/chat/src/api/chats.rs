@@ -33,7 +33,7 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 
 /// Creates a chat.
 ///
-/// A direct chat with somebody is one chat for ever: asking again, from either side, answers the same one. The
+/// A direct chat with somebody is one chat forever: creating it again, from either side, returns the same one. The
 /// members of a new group are plain members, its creator is the owner. Whether the members exist is not checked: an
 /// id nobody has never signs in.
 #[utoipa::path(

@@ -49,12 +49,12 @@ impl MemoryStore {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the oldest records that the event log has yet to be told, in order.
+    /// Returns the oldest records that are not yet published, in order.
     pub(crate) fn untold(&self, limit: usize) -> Vec<OutboxRecord> {
         self.tables().outbox.iter().take(limit).cloned().collect()
     }
 
-    /// Removes the oldest records, which the event log was told.
+    /// Removes the oldest records, which were published.
     pub(crate) fn forget(&self, told: usize) {
         self.tables().outbox.drain(..told);
     }

@@ -81,7 +81,7 @@ struct Stopped;
 
 /// The log has records below the position that was applied: it is not the log that the position belongs to.
 #[derive(Debug, thiserror::Error)]
-#[error("the log goes on at offset {found} below the applied position {next}: was the topic made anew?")]
+#[error("the log goes on at offset {found} below the applied position {next}: was the topic recreated?")]
 struct Rewound {
     found: i64,
     next: i64,

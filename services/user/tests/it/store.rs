@@ -57,7 +57,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 fn newcomer(username: &str, display_name: &str) -> Newcomer {
-    Newcomer::parse(UserId::generate(), username, display_name).expect("a newcomer")
+    Newcomer::parse(UserId::generate(), username, display_name).expect("a new user")
 }
 
 async fn add(store: &Store, username: &str, display_name: &str) -> Profile {
@@ -77,9 +77,9 @@ async fn a_profile_is_created_once_and_follows_the_realms_username(store: Store)
         (created.display_name.as_str(), created.about.as_str(), created.created_at),
         ("Ann", "", at(0))
     );
-    let from_token = Newcomer::parse(ann.user_id, "ann", "").expect("a newcomer");
+    let from_token = Newcomer::parse(ann.user_id, "ann", "").expect("a new user");
     assert_eq!(store.ensure(&from_token, at(9)).await.expect("a profile"), created);
-    let renamed = Newcomer::parse(ann.user_id, "anna", "").expect("a newcomer");
+    let renamed = Newcomer::parse(ann.user_id, "anna", "").expect("a new user");
     let expected = Profile { username: "anna".to_owned(), ..created };
     assert_eq!(store.ensure(&renamed, at(9)).await.expect("a profile"), expected);
     assert_eq!(store.profile(ann.user_id).await.expect("a read"), Some(expected.clone()));
