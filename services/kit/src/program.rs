@@ -149,7 +149,8 @@ impl Program {
         }
         let mut arguments: Vec<(usize, Arg)> = arguments.into_values().collect();
         arguments.sort_by_key(|(place, _)| *place);
-        let arguments = arguments.into_iter().map(|(_, argument)| argument);
+        // Every group numbers its own from 0: the help would mix them.
+        let arguments = arguments.into_iter().map(|(place, argument)| argument.display_order(place + 1));
         Command::new(self.name)
             .about(self.about)
             .version(env!("CARGO_PKG_VERSION"))
@@ -172,6 +173,7 @@ impl Program {
         let names: Vec<&'static str> = self.services.iter().map(|hosted| hosted.service.as_str()).collect();
         let choice = Arg::new(SERVICES)
             .long(SERVICES)
+            .display_order(0)
             .env("SERVICES")
             .action(ArgAction::Set)
             .num_args(1)

@@ -42,7 +42,7 @@ impl Service for Chat {
 
     async fn build(_: NoSettings, scope: &Scope) -> anyhow::Result<Surface> {
         scope.check("store").ok();
-        scope.metrics(|registry| registry.register("calls", "Calls", Counter::default()));
+        scope.metrics(|registry| registry.register("calls", "Calls", <Counter>::default()));
         Ok(Surface { api: OpenApiRouter::new(), grpc: Routes::new(ChatServiceServer::new(Self)) })
     }
 }
@@ -75,7 +75,7 @@ impl Service for Message {
 
     async fn build(_: NoSettings, scope: &Scope) -> anyhow::Result<Surface> {
         scope.check("store").failing("no store");
-        scope.metrics(|registry| registry.register("calls", "Calls", Counter::default()));
+        scope.metrics(|registry| registry.register("calls", "Calls", <Counter>::default()));
         let chats = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
         let role = async |caller: Caller, State(mut chats): State<ChatServiceClient<_>>| {
             let user_id = caller.user_id.to_string();
