@@ -163,7 +163,8 @@ pub struct Delivery(oneshot::Receiver<Result<(), Undelivered>>);
 #[derive(Debug)]
 pub struct Undelivered {
     pub error: LogError,
-    record: Option<OwnedMessage>,
+    /// Boxed, so that a success is small.
+    record: Option<Box<OwnedMessage>>,
 }
 
 impl Delivery {
@@ -192,7 +193,7 @@ impl Future for Delivery {
 
 impl Undelivered {
     pub(crate) fn new(error: KafkaError, record: OwnedMessage) -> Self {
-        Self { error: LogError(error), record: Some(record) }
+        Self { error: LogError(error), record: Some(Box::new(record)) }
     }
 
     /// Returns the key of the record.
