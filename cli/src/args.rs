@@ -56,7 +56,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// Address of a messenger, for example http://acme.localhost:8000; may be repeated.
+    /// Address of a messenger, for example `http://acme.localhost:8000`; may be repeated.
     ///
     /// Without it, the demo runs in every ready tenant of the cluster in KUBECONFIG.
     #[arg(long = "url")]
@@ -75,7 +75,7 @@ pub(crate) struct DevArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// Address of the messenger, for example http://acme.localhost:8000.
+    /// Address of the messenger, for example `http://acme.localhost:8000`.
     #[arg(long)]
     pub(crate) url: Url,
     /// User name to sign in with.
