@@ -1,0 +1,130 @@
+//! A tenant moves between its topologies while its users write.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use contracts::{ChatId, MessageKey, UserId};
+use e2e::{
+    World,
+    checker::{self, Acked},
+    eventually,
+    people::{Online, Person},
+    say, story,
+};
+use kube::{ResourceExt, api::ListParams};
+use serde_json::json;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+const TENANT: &str = "e2etopology";
+const LIMIT: Duration = Duration::from_secs(480);
+const CONVERGENCE: Duration = Duration::from_secs(150);
+/// After the last send, until every receiver has everything.
+const SETTLING: Duration = Duration::from_secs(60);
+/// Between two messages of one sender.
+const PACE: Duration = Duration::from_millis(50);
+/// Messages that have to be stored in each topology before the next change.
+const IN_EACH: usize = 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_topology_in_either_direction_loses_no_acked_message() {
+    story(LIMIT, async |world: &World| {
+        world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+        apply(world, "Distributed").await?;
+        let messenger = world.stack.messenger(TENANT);
+        let (ann, ben, chat) = Person::two(&messenger).await?;
+        let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+
+        let (stop, stopped) = watch::channel(false);
+        let stored = AtomicUsize::new(0);
+        let moves = async {
+            for topology in ["Compact", "Distributed"] {
+                let began = Instant::now();
+                apply(world, topology).await?;
+                say(format!("{topology} and Ready again after {:.1} s", began.elapsed().as_secs_f64()));
+                let before = stored.load(Ordering::Relaxed);
+                eventually(&format!("messages are stored in {topology}"), SETTLING, || async {
+                    let since = stored.load(Ordering::Relaxed) - before;
+                    ensure!(since >= IN_EACH, "{since} of {IN_EACH}");
+                    Ok(())
+                })
+                .await?;
+            }
+            stop.send_replace(true);
+            anyhow::Ok(())
+        };
+        let (moved, of_ann, of_ben) = tokio::join!(
+            moves,
+            write(&ann_online, ann.id(), chat, &stored, stopped.clone()),
+            write(&ben_online, ben.id(), chat, &stored, stopped),
+        );
+        moved?;
+        let (of_ann, of_ben) = (of_ann?, of_ben?);
+
+        let history = ann.history(chat).await?;
+        let head = history.last().map_or(0, |message| message.seq);
+        for online in [&ann_online, &ben_online] {
+            online.sees(chat, head, SETTLING).await?;
+        }
+        let slowest = of_ann.iter().chain(&of_ben).map(|(_, took)| *took).max().unwrap_or_default();
+        let acked: Vec<Acked> = of_ann.into_iter().chain(of_ben).map(|(acked, _)| acked).collect();
+        say(format!(
+            "{} messages over two changes of topology, the slowest stored after {:.1} s",
+            acked.len(),
+            slowest.as_secs_f64()
+        ));
+        ensure!(!acked.is_empty(), "nobody wrote anything");
+        let sent: HashSet<MessageKey> = acked.iter().map(|acked| acked.key).collect();
+        let seen: Vec<_> = [&ann_online, &ben_online]
+            .into_iter()
+            .map(|online| (online.name.clone(), chat, online.seen().entries[&chat].clone()))
+            .collect();
+        let faults = checker::verdict(&acked, &sent, &HashMap::from([(chat, history)]), &seen);
+        ensure!(faults.is_empty(), "{faults:#?}");
+        world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+        Ok(())
+    })
+    .await;
+}
+
+/// Applies the tenant in a topology, and waits until it is Ready and nothing of the other topology is left.
+async fn apply(world: &World, topology: &str) -> anyhow::Result<()> {
+    world.cluster.apply_tenant(TENANT, json!({ "deletionPolicy": "Delete", "topology": topology })).await?;
+    world.cluster.await_ready(TENANT, CONVERGENCE).await?;
+    let compact = format!("{TENANT}-compact");
+    eventually(&format!("only the {topology} workloads are left"), CONVERGENCE, || async {
+        let deployments = world.cluster.deployments(TENANT).list(&ListParams::default()).await?;
+        let names: Vec<String> = deployments.items.iter().map(ResourceExt::name_any).collect();
+        let is_compact = names == [compact.clone()];
+        let is_distributed = !names.is_empty() && !names.contains(&compact);
+        ensure!(if topology == "Compact" { is_compact } else { is_distributed }, "{names:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Writes message after message until told to stop; each must be stored. Returns them with how long each took.
+async fn write(
+    online: &Online,
+    sender: UserId,
+    chat: ChatId,
+    stored: &AtomicUsize,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<Vec<(Acked, Duration)>> {
+    let mut acked = Vec::new();
+    while !*stop.borrow() {
+        let body = format!("{} {}", online.name, acked.len());
+        let began = Instant::now();
+        let receipt = online.session.send(chat, body.clone()).await.with_context(|| body.clone())?;
+        acked.push((Acked { chat, key: receipt.key, sender, seq: receipt.seq, body }, began.elapsed()));
+        stored.fetch_add(1, Ordering::Relaxed);
+        sleep(PACE).await;
+    }
+    Ok(acked)
+}
