@@ -8,6 +8,7 @@ use contracts::{
 };
 use gateway::Limits;
 use kit::testing::wait_for;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
@@ -18,10 +19,14 @@ use crate::{
 /// More than the kernel's buffers of one connection hold.
 const MESSAGES: i64 = 1200;
 const BODY_BYTES: usize = 16 * 1024;
+/// How far the announcements run ahead of the quick reader: half of what its send queue holds, so that it never lags
+/// however busy the machine is.
+const AHEAD: usize = 32;
 
-/// Announces messages of a third person to 1 and 2.
-async fn flood(stand: Arc<Stand>) {
+/// Announces messages of a third user to 1 and 2, one for each permit of `pace`.
+async fn flood(stand: Arc<Stand>, pace: Arc<Semaphore>) {
     for seq in 1..=MESSAGES {
+        pace.acquire().await.expect("never closed").forget();
         let outcome = DeliveryOutcome::Stored {
             seq,
             kind: EntryKind::Text,
@@ -38,6 +43,17 @@ async fn flood(stand: Arc<Stand>) {
     }
 }
 
+/// Announces all messages and reads them as the quick reader, which misses none.
+async fn read_flood(stand: &Arc<Stand>, quick: &mut Client) {
+    let pace = Arc::new(Semaphore::new(AHEAD));
+    let flooding = tokio::spawn(flood(stand.clone(), pace.clone()));
+    for seq in 1..=MESSAGES {
+        assert_eq!(quick.message().await.seq, seq);
+        pace.add_permits(1);
+    }
+    flooding.await.expect("the flood");
+}
+
 async fn narrow(stand: &Stand) -> Client {
     let mut client = Client::open_narrow(stand.gateway.http).await;
     client.connect(&stand.realm.token(user(2), "slow"), device(1)).await;
@@ -50,12 +66,8 @@ async fn a_slow_reader_is_told_what_it_missed() {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut quick = stand.connect(user(1), device(1)).await;
         let mut slow = narrow(&stand).await;
-        let flooding = tokio::spawn(flood(stand.clone()));
         // The quick one sees everything, in order, while the slow one sleeps.
-        for seq in 1..=MESSAGES {
-            assert_eq!(quick.message().await.seq, seq);
-        }
-        flooding.await.expect("the flood");
+        read_flood(&stand, &mut quick).await;
         assert!(stand.gateway.metric("send_queue_bytes").await <= 1024 * 1024);
 
         // Awake, it sees a beginning, then what it has to ask for, and nothing in between twice or out of order.
@@ -83,11 +95,7 @@ async fn a_client_that_never_reads_is_closed_and_harms_nobody() {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut quick = stand.connect(user(1), device(1)).await;
         let _never = narrow(&stand).await;
-        let flooding = tokio::spawn(flood(stand.clone()));
-        for seq in 1..=MESSAGES {
-            assert_eq!(quick.message().await.seq, seq);
-        }
-        flooding.await.expect("the flood");
+        read_flood(&stand, &mut quick).await;
         wait_for("the close", PATIENCE, || async {
             (stand.gateway.metric("closes_total{reason=\"slow\"}").await == 1).then_some(())
         })
