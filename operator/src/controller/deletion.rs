@@ -145,8 +145,8 @@ async fn record_leftovers(
 ) {
     let id = &resource.spec.tenant_id;
     let lines: Vec<_> = failed.iter().map(|(backend, error)| format!("{backend} ({error})")).collect();
-    let note = format!("finalizer removed; resources left behind in: {}", lines.join("; "));
-    warn!(tenant = %id, "tenant {id}: {note}");
+    let note = format!("tenant {id}: finalizer removed; resources left behind in: {}", lines.join("; "));
+    warn!(tenant = %id, "{note}");
     for (backend, _) in failed {
         context.metrics.left_behind(backend.as_str());
     }
