@@ -1,4 +1,4 @@
-//! The backends themselves, asked directly: as their administrator, or with a tenant's own account.
+//! The backends themselves, queried directly: as their administrator, or with a tenant's own account.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -52,7 +52,7 @@ impl Stack {
         let admin: AdminClient<DefaultClientContext> = self.kafka_config(&self.kafka_admin).create()?;
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let mut described = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await?;
-        let resource = described.pop().context("an answer for one topic")?.map_err(anyhow::Error::from)?;
+        let resource = described.pop().context("a result for one topic")?.map_err(anyhow::Error::from)?;
         let entry = resource
             .entries
             .into_iter()
@@ -60,13 +60,13 @@ impl Stack {
         entry.and_then(|entry| entry.value).with_context(|| format!("{topic} does not set {setting}"))
     }
 
-    /// Sets one topic setting by hand, as an administrator who knows nothing of us: the others are lost.
+    /// Sets one topic setting by hand, as an administrator would who does not know the operator: the others are lost.
     pub async fn set_topic_setting(&self, topic: &str, setting: &str, value: &str) -> anyhow::Result<()> {
         let admin: AdminClient<DefaultClientContext> = self.kafka_config(&self.kafka_admin).create()?;
         let alter = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(setting, value);
         let mut altered =
             admin.alter_configs([&alter], &AdminOptions::new().request_timeout(Some(TIMEOUT))).await?;
-        altered.pop().context("an answer for one topic")?.map_err(|(_, code)| code)?;
+        altered.pop().context("a result for one topic")?.map_err(|(_, code)| code)?;
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl Stack {
         let admin: AdminClient<DefaultClientContext> = self.kafka_config(&self.kafka_admin).create()?;
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let mut deleted = admin.delete_topics(&[topic], &options).await?;
-        deleted.pop().context("an answer for one topic")?.map_err(|(_, code)| code)?;
+        deleted.pop().context("a result for one topic")?.map_err(|(_, code)| code)?;
         Ok(())
     }
 
@@ -155,8 +155,8 @@ impl Stack {
     /// Returns what is left of a tenant in any backend, in words; empty when nothing is.
     pub async fn remains(&self, tenant_id: &str) -> anyhow::Result<Vec<String>> {
         let mut remains = Vec::new();
-        let nobody = Owner { uid: "nobody".into(), namespace: "nowhere".into() };
-        match self.kafka_of(tenant_id, &nobody).await {
+        let no_owner = Owner { uid: "none".into(), namespace: "none".into() };
+        match self.kafka_of(tenant_id, &no_owner).await {
             Ok(found) if found == KafkaObserved::default() => {}
             Ok(found) => remains.push(format!("Kafka: {found:?}")),
             // Something is there that is not marked as ours, which is all that matters here.
@@ -215,7 +215,7 @@ async fn count(session: &Session, statement: &str, name: &str) -> anyhow::Result
     Ok(rows.rows_num())
 }
 
-/// How much was written to the backends, as far as they tell.
+/// How much was written to the backends, as far as they report it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Writes {
     /// Changes with every statement that defines something.
@@ -264,7 +264,7 @@ fn digest(text: &str) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Somebody's rights in Keycloak.
+/// A client of Keycloak's admin API with the rights of one account.
 pub struct Keycloak {
     http: Arc<reqwest::Client>,
     url: String,
@@ -275,20 +275,22 @@ impl Keycloak {
     async fn with(url: &str, realm: &str, form: &[(&str, &str)]) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().timeout(TIMEOUT).build()?;
         let endpoint = format!("{url}/realms/{realm}/protocol/openid-connect/token");
-        let answer = http.post(endpoint).form(form).send().await?.error_for_status()?.json::<Value>().await?;
-        let token = answer["access_token"].as_str().context("a token")?.to_owned();
+        let response =
+            http.post(endpoint).form(form).send().await?.error_for_status()?.json::<Value>().await?;
+        let token = response["access_token"].as_str().context("a token")?.to_owned();
         Ok(Self { http: Arc::new(http), url: url.to_owned(), token })
     }
 
-    /// Returns the status that a path answers.
+    /// Returns the HTTP status of a path.
     pub async fn status(&self, path: &str) -> anyhow::Result<u16> {
-        let answer = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await?;
-        Ok(answer.status().as_u16())
+        let response = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await?;
+        Ok(response.status().as_u16())
     }
 
     pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        let answer = self.http.delete(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await?;
-        ensure!(answer.status().is_success() || answer.status() == 404, "{path}: {}", answer.status());
+        let response =
+            self.http.delete(format!("{}{path}", self.url)).bearer_auth(&self.token).send().await?;
+        ensure!(response.status().is_success() || response.status() == 404, "{path}: {}", response.status());
         Ok(())
     }
 
@@ -318,8 +320,8 @@ impl Keycloak {
             .put(format!("{}/admin/realms/{realm}/clients/{id}", self.url))
             .bearer_auth(&self.token)
             .json(&json!({ "clientId": client_id, field: value }));
-        let answer = call.send().await?;
-        ensure!(answer.status().is_success(), "Keycloak refused the edit: {}", answer.status());
+        let response = call.send().await?;
+        ensure!(response.status().is_success(), "Keycloak refused the edit: {}", response.status());
         Ok(())
     }
 }

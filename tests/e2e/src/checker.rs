@@ -1,4 +1,4 @@
-//! Proves that nothing acked is lost, doubled or out of order: compares what was acked to senders, what is stored, and
+//! Proves that nothing acked is lost, duplicated or out of order: compares what was acked to senders, what is stored, and
 //! what each receiver saw. Pure, so that it is tested on faults of every kind.
 
 use std::collections::{HashMap, HashSet};
@@ -32,7 +32,7 @@ pub fn verdict(
     for (chat, history) in histories {
         for (expected, message) in (1..).zip(history) {
             if message.seq != expected {
-                faults.add("hole in seq", format!("chat {chat}: {} where {expected} belongs", message.seq));
+                faults.add("gap in seq", format!("chat {chat}: {} where {expected} belongs", message.seq));
                 break;
             }
         }
@@ -173,19 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_found() {
+    fn a_gap_is_found() {
         check(
             |acked, history, seen| {
                 acked.clear();
                 history.remove(1);
                 seen.remove(1);
             },
-            &["hole in seq"],
+            &["gap in seq"],
         );
     }
 
     #[test]
-    fn a_double_and_a_stranger_are_found() {
+    fn a_duplicate_and_an_unsent_message_are_found() {
         check(
             |_, history, seen| {
                 history.push(message(4, 2));
@@ -203,12 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn a_seq_that_was_given_twice_is_found() {
+    fn a_seq_that_was_assigned_twice_is_found() {
         check(|acked, _, _| acked[2].seq = 2, &["acked as another message"]);
     }
 
     #[test]
-    fn a_receiver_that_missed_doubled_or_swapped_something_is_found() {
+    fn a_receiver_that_missed_duplicated_or_swapped_something_is_found() {
         check(
             |_, _, seen| {
                 seen.pop();

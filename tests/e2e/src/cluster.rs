@@ -57,7 +57,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Applies a tenant on the cell `local` in a namespace of its own, which is made when needed. The name of the
+    /// Applies a tenant on the cell `local` in a namespace of its own, which is created when needed. The name of the
     /// resource and of the namespace is the tenant id; `spec` is merged over the smallest one.
     pub async fn apply_tenant(&self, tenant_id: &str, spec: serde_json::Value) -> anyhow::Result<()> {
         self.apply_tenant_as(tenant_id, tenant_id, spec).await
@@ -114,7 +114,7 @@ impl Cluster {
         Ok(took)
     }
 
-    /// Returns what marks everything that a tenant's resource owns.
+    /// Returns the owner marker of everything that a tenant's resource owns.
     pub async fn owner(&self, name: &str) -> anyhow::Result<Owner> {
         let uid = self.tenants(name).get(name).await?.metadata.uid;
         Ok(Owner { uid: uid.context("an object of the server has a UID")?, namespace: name.to_owned() })
@@ -188,7 +188,7 @@ impl Cluster {
         data.into_iter().map(|(key, value)| Ok((key, String::from_utf8(value.0)?))).collect()
     }
 
-    /// Kills the pods of one service of a tenant at once, as a lost node would, and waits until others are ready.
+    /// Kills the pods of one service of a tenant without a grace period, as a lost node would, and waits until others are ready.
     pub async fn replace_pods(&self, namespace: &str, service: &str, limit: Duration) -> anyhow::Result<()> {
         let selector = format!("app.kubernetes.io/name={service}");
         let params = ListParams::default().labels(&selector);
@@ -208,7 +208,7 @@ impl Cluster {
         .await
     }
 
-    /// Kills the operator's pods at once.
+    /// Kills the operator's pods without a grace period.
     pub async fn kill_operator(&self) -> anyhow::Result<usize> {
         let pods = self.pods(OPERATOR_NAMESPACE);
         let killed = pods.list(&ListParams::default()).await?.items.len();
@@ -235,7 +235,7 @@ impl Cluster {
         Ok(listed.items.len())
     }
 
-    /// Returns the operator's counters whose name contains `name`, lease renewals apart, as its leader shows them.
+    /// Returns the operator's counters whose name contains `name`, lease renewals apart, as its leader reports them.
     pub async fn operator_counters(&self, name: &str) -> anyhow::Result<BTreeMap<String, u64>> {
         let mut counters = BTreeMap::new();
         for pod in self.pods(OPERATOR_NAMESPACE).list(&ListParams::default()).await? {
@@ -318,11 +318,11 @@ impl Cluster {
         ))
     }
 
-    /// Says how pods and tenants are and what the operator logged last.
+    /// Returns the state of pods and tenants, and the end of the operator's log.
     pub async fn state_of_things(&self) -> String {
         let mut text = String::from("\n--- state of the cluster when the story failed\n");
         if let Err(error) = self.describe(&mut text).await {
-            let _ = writeln!(text, "(the rest cannot be told: {error:#})");
+            let _ = writeln!(text, "(the rest is not available: {error:#})");
         }
         text
     }
@@ -368,7 +368,7 @@ impl Cluster {
     }
 }
 
-/// Fails when a call to the API server was not refused; returns what it said.
+/// Fails when a call to the API server was not refused; returns the refusal's message.
 pub fn refusal<T>(outcome: Result<T, kube::Error>) -> anyhow::Result<String> {
     match outcome {
         Ok(_) => bail!("it was accepted"),

@@ -1,10 +1,10 @@
-//! Verbs for stories that run on a real cluster and real backends; the stories are in `tests/`.
+//! Helpers for stories that run on a real cluster and real backends; the stories are in `tests/`.
 //!
-//! A story is a function of a [`World`]. It waits on conditions, then asks Kafka, the store or the realm itself. When it
-//! fails, the state of pods and tenants and the operator's last words are printed.
+//! A story is a function of a [`World`]. It waits for conditions, then queries Kafka, the store or the realm itself.
+//! When it fails, the state of pods and tenants and the end of the operator's log are printed.
 //!
 //! Stories share the example tenants and kill pods and backends. Hence `.config/nextest.toml` runs them one at a time; with
-//! `cargo test`, say `--test-threads=1`.
+//! `cargo test`, use `--test-threads=1`.
 
 use std::{fmt::Display, future::Future, time::Duration};
 
@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, timeout};
 pub mod backends;
 pub mod checker;
 pub mod cluster;
-pub mod people;
 pub mod processes;
 pub mod stack;
 pub mod stories;
+pub mod users;
 
 #[cfg(test)]
 mod declared;
@@ -25,7 +25,7 @@ mod declared;
 pub use cluster::Cluster;
 pub use stack::Stack;
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 const POLL: Duration = Duration::from_millis(250);
 
 /// What a story acts on.
@@ -34,22 +34,22 @@ pub struct World {
     pub cluster: Cluster,
 }
 
-/// Runs a story within `limit`; panics with its error, after printing what a person needs to find the cause.
+/// Runs a story within `limit`; panics with its error, after printing what is needed to find the cause.
 pub async fn story(limit: Duration, body: impl AsyncFnOnce(&World) -> anyhow::Result<()>) {
     let stack = Stack::from_environment();
-    let cluster = Cluster::connect().await.expect("the cluster of KUBECONFIG answers: run `make up`");
+    let cluster = Cluster::connect().await.expect("the cluster of KUBECONFIG is reachable: run `make up`");
     let world = World { stack, cluster };
     let outcome = match timeout(limit, body(&world)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(anyhow::anyhow!("the story did not end within {} s", limit.as_secs())),
     };
     if let Err(error) = outcome {
-        say(world.cluster.state_of_things().await);
+        report(world.cluster.state_of_things().await);
         panic!("{error:?}");
     }
 }
 
-/// Looks until `look` answers something. What it said last is in the error when `limit` is over.
+/// Polls until `look` returns a value. Its last error is in the error when `limit` is over.
 pub async fn eventually<T, F>(what: &str, limit: Duration, mut look: impl FnMut() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
@@ -68,6 +68,6 @@ where
 
 /// Prints a figure or a finding; shown for stories that pass by `--nocapture`.
 #[expect(clippy::print_stdout, reason = "a story's figures are its product")]
-pub fn say(text: impl Display) {
+pub fn report(text: impl Display) {
     println!("{text}");
 }

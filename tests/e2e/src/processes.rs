@@ -1,4 +1,4 @@
-//! What our processes use, as this machine's kernel tells it: the node's containers run on it.
+//! What our processes use, as this machine's kernel reports it: the node's containers run on it.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::Cluster;
 
 /// Every image of ours starts this program.
 const PROGRAM: &str = "/usr/local/bin/posthouse-service";
-/// The kernel counts processor time for people in this many ticks a second, whatever its own clock does.
+/// The kernel reports processor time in this many ticks a second, whatever its own clock does.
 const TICKS_PER_SECOND: u32 = 100;
 
 /// What the processes of one service of one tenant use, or those of the operator.

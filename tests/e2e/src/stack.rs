@@ -49,9 +49,9 @@ pub enum Backend {
 /// What is done to a process.
 #[derive(Clone, Copy, Debug)]
 pub enum Signal {
-    /// It ends at once and writes nothing more.
+    /// It ends immediately and writes nothing more.
     Kill,
-    /// It hangs: its connections stay open and nothing answers.
+    /// It hangs: its connections stay open and nothing responds.
     Stop,
     Continue,
 }
@@ -101,7 +101,7 @@ impl Stack {
         Messenger::new(&url).expect("an http address")
     }
 
-    /// Does something to a backend's process, which its pid file names.
+    /// Sends a signal to a backend's process, which its pid file names.
     pub fn signal(&self, backend: Backend, signal: Signal) -> anyhow::Result<()> {
         let pid = pid(backend)?;
         let name = match signal {
@@ -118,7 +118,7 @@ impl Stack {
         Ok(())
     }
 
-    /// Starts what is not running, as `make up-backends` does, and waits until it answers.
+    /// Starts what is not running, as `make up-backends` does, and waits until it responds.
     pub async fn start_backends(&self) -> anyhow::Result<()> {
         let output = tokio::process::Command::new(root().join("scripts/up-backends"))
             .stdin(std::process::Stdio::null())

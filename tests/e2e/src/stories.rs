@@ -1,4 +1,4 @@
-//! What people do with a messenger, whichever it is: a tenant of the cluster, or the one of `posthouse dev`.
+//! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
 use std::{fs, time::Duration};
 
@@ -19,16 +19,16 @@ use tokio_tungstenite::tungstenite::Message as Raw;
 
 use crate::{
     eventually,
-    people::{Person, refused},
     stack::root,
+    users::{TestUser, refused},
 };
 
-/// Longer than an answer takes on a busy machine.
+/// Longer than a response takes on a busy machine.
 const MOMENT: Duration = Duration::from_secs(20);
 
 /// An account lives from its registration to its sign-out.
 pub async fn account(messenger: &Messenger) -> anyhow::Result<()> {
-    let ann = Person::register(messenger, "ann").await?;
+    let ann = TestUser::register(messenger, "ann").await?;
     let request = RegisterRequest {
         username: ann.identity.username().to_owned(),
         password: ann.password.clone(),
@@ -45,7 +45,7 @@ pub async fn account(messenger: &Messenger) -> anyhow::Result<()> {
     let request =
         UpdateProfileRequest { about: Some("rides at dawn".into()), ..UpdateProfileRequest::default() };
     messenger.update_me(&ann.token().await?, &request).await?;
-    let ben = Person::register(messenger, "ben").await?;
+    let ben = TestUser::register(messenger, "ben").await?;
     let found = messenger.user_named(&ben.token().await?, ann.identity.username()).await?;
     ensure!(found.is_some_and(|found| found.about == "rides at dawn"), "ben does not find ann");
 
@@ -59,13 +59,13 @@ pub async fn account(messenger: &Messenger) -> anyhow::Result<()> {
 
 /// Two users talk: no gap, and both see what is stored.
 pub async fn talk(messenger: &Messenger) -> anyhow::Result<()> {
-    let (ann, ben, chat) = Person::two(messenger).await?;
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
     ensure!(ben.direct_chat(&ann).await? == chat, "the same two have the same chat");
     let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
     let mut last = 0;
     for turn in 0..10 {
-        let speaker = if turn % 2 == 0 { &ann_online } else { &ben_online };
-        let seq = speaker.say(chat, &format!("line {turn}")).await?;
+        let sender = if turn % 2 == 0 { &ann_online } else { &ben_online };
+        let seq = sender.send(chat, &format!("line {turn}")).await?;
         ensure!(seq > last, "seq {seq} after {last}");
         last = seq;
     }
@@ -79,9 +79,9 @@ pub async fn talk(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A message that is sent again with its key is stored once, and answered as the first time.
+/// A message that is resent with its key is stored once, and acked as the first time.
 pub async fn resend(messenger: &Messenger) -> anyhow::Result<()> {
-    let (ann, _ben, chat) = Person::two(messenger).await?;
+    let (ann, _ben, chat) = TestUser::two(messenger).await?;
     let key = MessageKey::generate();
     let mut seqs = Vec::new();
     let mut socket = connect(&ann).await?;
@@ -98,12 +98,13 @@ pub async fn resend(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A group keeps its roles and its door.
+/// A group enforces its roles and its membership.
 pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
-    let people = Person::crowd(messenger, "guest", 4).await?;
-    let [owner, admin, member, outsider] = people.as_slice() else { unreachable!("four were registered") };
+    let users = TestUser::crowd(messenger, "guest", 4).await?;
+    let [owner, admin, member, outsider] = users.as_slice() else { unreachable!("four were registered") };
     let chat = owner.group("lunch", &[admin.id(), member.id()]).await?;
-    let roles = async |who: &Person| anyhow::Ok(messenger.members(&who.token().await?, chat).await?.items);
+    let roles =
+        async |user: &TestUser| anyhow::Ok(messenger.members(&user.token().await?, chat).await?.items);
     ensure!(roles(member).await?.len() == 3, "three are in the group");
     refused(messenger.members(&outsider.token().await?, chat).await, ErrorCode::NotAMember)?;
 
@@ -113,9 +114,9 @@ pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
     messenger.put_member(&admin.token().await?, chat, outsider.id(), Role::Member).await?;
 
     let online = outsider.online(&[chat]).await;
-    let seq = online.say(chat, "thanks for having me").await?;
+    let seq = online.send(chat, "thanks for having me").await?;
     messenger.remove_member(&admin.token().await?, chat, outsider.id()).await?;
-    // The removal is an entry of the chat's log: what follows it is not for the removed.
+    // The removal is an entry of the chat's log: a removed member receives nothing after it.
     let listener = member.online(&[chat]).await;
     listener.sees(chat, seq + 1, MOMENT).await?;
     let removal = listener.seen().entries[&chat].last().cloned().context("an entry")?;
@@ -123,7 +124,7 @@ pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
         removal.kind == EntryKind::MemberRemoved && removal.subject == Some(outsider.id()),
         "the last entry is {removal:?}"
     );
-    eventually("the removed cannot write any more", MOMENT, || async {
+    eventually("the removed member cannot write any more", MOMENT, || async {
         let outcome = timeout(MOMENT, online.session.send(chat, "am I still here?".into())).await?;
         ensure!(outcome.is_err(), "it was stored: {outcome:?}");
         Ok(())
@@ -157,7 +158,7 @@ pub async fn documentation(messenger: &Messenger, tenant: &str) -> anyhow::Resul
     Ok(())
 }
 
-/// Compares a description with the one that is committed for people who build clients.
+/// Compares a description with the one that is committed for authors of clients.
 fn is_committed(file: &str, served: &serde_json::Value) -> anyhow::Result<()> {
     let committed = root().join("docs/api").join(file);
     let known = fs::read_to_string(&committed).unwrap_or_default();
@@ -176,37 +177,37 @@ fn is_committed(file: &str, served: &serde_json::Value) -> anyhow::Result<()> {
 }
 
 async fn get(messenger: &Messenger, tenant: &str, path: &str) -> anyhow::Result<String> {
-    let answer = messenger.http().get(messenger.url(path)).send().await?;
-    let status = answer.status();
+    let response = messenger.http().get(messenger.url(path)).send().await?;
+    let status = response.status();
     let served_by =
-        answer.headers().get("x-posthouse-tenant").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    ensure!(status.is_success(), "{path} answers {status}");
+        response.headers().get("x-posthouse-tenant").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    ensure!(status.is_success(), "{path} returned {status}");
     ensure!(served_by.as_deref() == Some(tenant), "{path} is served by {served_by:?}");
-    Ok(answer.text().await?)
+    Ok(response.text().await?)
 }
 
 /// Bad frames and tokens get a documented code and store nothing.
 pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
-    let (ann, _ben, chat) = Person::two(messenger).await?;
-    let stranger = Person::register(messenger, "cleo").await?;
+    let (ann, _ben, chat) = TestUser::two(messenger).await?;
+    let outsider = TestUser::register(messenger, "cleo").await?;
     let before = ann.history(chat).await?.len();
 
-    // The connection lives on after a refused command.
-    let mut socket = connect(&stranger).await?;
+    // The connection stays open after a refused command.
+    let mut socket = connect(&outsider).await?;
     let key = MessageKey::generate();
-    answered(&mut socket, send(2, chat, key, "let me in"), ErrorCode::NotAMember).await?;
-    answered(&mut socket, send(3, ChatId::generate(), key, "is anybody here?"), ErrorCode::NotAMember)
+    refused_frame(&mut socket, send(2, chat, key, "let me in"), ErrorCode::NotAMember).await?;
+    refused_frame(&mut socket, send(3, ChatId::generate(), key, "is anyone here?"), ErrorCode::NotAMember)
         .await?;
     let peek =
         ClientFrame { id: Some(4), command: Command::History(History { chat, after: 0, limit: None }) };
-    answered(&mut socket, peek, ErrorCode::NotAMember).await?;
+    refused_frame(&mut socket, peek, ErrorCode::NotAMember).await?;
     let mut socket = connect(&ann).await?;
     let long = "x".repeat(MAX_BODY_BYTES + 1);
-    answered(&mut socket, send(2, chat, key, &long), ErrorCode::TooLarge).await?;
-    answered(&mut socket, send(3, chat, key, ""), ErrorCode::InvalidArgument).await?;
+    refused_frame(&mut socket, send(2, chat, key, &long), ErrorCode::TooLarge).await?;
+    refused_frame(&mut socket, send(3, chat, key, ""), ErrorCode::InvalidArgument).await?;
     let backwards =
         ClientFrame { id: Some(5), command: Command::History(History { chat, after: -1, limit: None }) };
-    answered(&mut socket, backwards, ErrorCode::InvalidArgument).await?;
+    refused_frame(&mut socket, backwards, ErrorCode::InvalidArgument).await?;
     // The same key with another body is a conflict, and the first one stands.
     socket.send(text(&send(6, chat, key, "first"))).await?;
     pushed(&mut socket, |frame| frame.stored.filter(|stored| stored.key == key)).await?;
@@ -218,7 +219,7 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     .await?;
     ensure!(code == ErrorCode::IdempotencyConflict, "the second body got {code}");
 
-    // A frame of another protocol is answered, and the connection lives on; a stranger's is closed.
+    // A malformed frame is refused and the connection stays open; before `connect` the connection is closed.
     for (raw, code) in [
         (Raw::text("{\"id\":9,\"shout\":{}}"), ErrorCode::Malformed),
         (Raw::text("not json"), ErrorCode::Malformed),
@@ -226,7 +227,7 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     ] {
         socket.send(raw).await?;
         let found = pushed(&mut socket, |frame| frame.error.map(|error| error.code)).await?;
-        ensure!(found == code, "a frame that is {code} is answered with {found}");
+        ensure!(found == code, "a frame that is {code} is refused with {found}");
     }
     closes(messenger.upgrade().await?, Raw::text("not json"), CloseCode::Malformed).await?;
     let forged = Connect { token: "forged".into(), device: DeviceId::generate() };
@@ -242,9 +243,9 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn connect(person: &Person) -> anyhow::Result<Socket> {
-    let mut socket = person.messenger().upgrade().await?;
-    let connect = Connect { token: person.token().await?, device: DeviceId::generate() };
+async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
+    let mut socket = user.messenger().upgrade().await?;
+    let connect = Connect { token: user.token().await?, device: DeviceId::generate() };
     let frame = ClientFrame { id: Some(1), command: Command::Connect(connect) };
     socket.send(text(&frame)).await?;
     pushed(&mut socket, |frame| match frame.result {
@@ -282,12 +283,12 @@ async fn pushed<T>(socket: &mut Socket, look: impl Fn(ServerFrame) -> Option<T>)
     timeout(MOMENT, reading).await.context("no such frame came")?
 }
 
-async fn answered(socket: &mut Socket, frame: ClientFrame, code: ErrorCode) -> anyhow::Result<()> {
+async fn refused_frame(socket: &mut Socket, frame: ClientFrame, code: ErrorCode) -> anyhow::Result<()> {
     let id = frame.id;
     socket.send(text(&frame)).await?;
-    let answer = pushed(socket, |frame| (frame.id == id).then_some(frame)).await?;
-    let found = answer.error.as_ref().map(|error| error.code);
-    ensure!(found == Some(code), "command {id:?} should be refused with {code}: {answer:?}");
+    let reply = pushed(socket, |frame| (frame.id == id).then_some(frame)).await?;
+    let found = reply.error.as_ref().map(|error| error.code);
+    ensure!(found == Some(code), "command {id:?} should be refused with {code}: {reply:?}");
     Ok(())
 }
 

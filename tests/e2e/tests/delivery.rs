@@ -1,4 +1,4 @@
-//! 20,000 messages by 20 people in 5 chats, while everything on their way is killed in turn.
+//! 20,000 messages by 20 users in 5 chats, while everything on their path is killed in turn.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,28 +16,28 @@ use e2e::{
     World,
     checker::{self, Acked},
     eventually,
-    people::{Online, Person},
     processes::memory_line,
-    say,
+    report,
     stack::{Backend, Signal},
     story,
+    users::{Online, TestUser},
 };
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use posthouse::client::{Receipt, SendFailure};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 const TENANT: &str = "acme";
-const PEOPLE: usize = 20;
+const USERS: usize = 20;
 const CHATS: usize = 5;
-/// Everybody writes in two chats, so each chat has eight members.
-const CHATS_OF_A_PERSON: usize = 2;
-/// Sends that one person may have unsettled: enough to go on through an outage of some seconds.
+/// Every user writes in two chats, so each chat has eight members.
+const CHATS_PER_USER: usize = 2;
+/// Unsettled sends that one user may have: enough to go on through an outage of some seconds.
 const WINDOW: usize = 64;
 /// The whole story, with four outages.
 const LIMIT: Duration = Duration::from_secs(600);
 /// From a kill until messages are stored again.
 const RECOVERY: Duration = Duration::from_secs(120);
-/// Resends of what an outage held up arrive until then; they are not what a quiet minute looks like.
+/// Resends of what an outage delayed arrive until then; they do not count as normal operation.
 const AFTERMATH: Duration = Duration::from_secs(5);
 /// After the last send, until every receiver has everything.
 const SETTLING: Duration = Duration::from_secs(120);
@@ -53,7 +53,7 @@ impl Load {
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse().ok());
         Self {
             messages: number("PH_DELIVERY_MESSAGES").unwrap_or(20_000),
-            // Two cores carry the stack, the tenants and these people; 160 pushes a message-second are left over.
+            // Two cores carry the stack, the tenants and these users; 160 pushes a message-second are left over.
             per_second: number("PH_DELIVERY_RATE").unwrap_or(200),
         }
     }
@@ -76,15 +76,15 @@ struct Ledger {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
+async fn nothing_acked_is_lost_while_everything_on_the_path_is_killed() {
     story(LIMIT, async |world: &World| {
         let load = Load::from_environment();
-        say(format!("memory before: {}", memory_line(&world.cluster.usage().await?)));
-        let people = Person::crowd(&world.stack.messenger(TENANT), "rider", PEOPLE).await?;
-        let (chats, members) = chats(&people).await?;
+        report(format!("memory before: {}", memory_line(&world.cluster.usage().await?)));
+        let users = TestUser::crowd(&world.stack.messenger(TENANT), "rider", USERS).await?;
+        let (chats, members) = chats(&users).await?;
         let mut online = Vec::new();
-        for (number, person) in people.iter().enumerate() {
-            online.push(person.online(&chats_of(number, &chats)).await);
+        for (number, user) in users.iter().enumerate() {
+            online.push(user.online(&chats_of(number, &chats)).await);
         }
         let ledger = Ledger {
             began: Instant::now(),
@@ -94,11 +94,11 @@ async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
         };
 
         let senders = async {
-            let each = load.messages / PEOPLE;
-            let pace = Duration::from_secs_f64(PEOPLE as f64 / load.per_second as f64);
-            let riders = people.iter().zip(&online).enumerate().map(|(number, (person, online))| {
+            let each = load.messages / USERS;
+            let pace = Duration::from_secs_f64(USERS as f64 / load.per_second as f64);
+            let riders = users.iter().zip(&online).enumerate().map(|(number, (user, online))| {
                 let chats = chats_of(number, &chats);
-                ride(&ledger, person.id(), online, chats, each, pace)
+                ride(&ledger, user.id(), online, chats, each, pace)
             });
             join_all(riders).await.into_iter().collect::<anyhow::Result<Vec<()>>>().map(drop)
         };
@@ -106,18 +106,18 @@ async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
         let outages = outages?;
         sent?;
         let took = ledger.began.elapsed();
-        say(format!("memory after: {}", memory_line(&world.cluster.usage().await?)));
+        report(format!("memory after: {}", memory_line(&world.cluster.usage().await?)));
 
-        let histories = histories(&people, &chats).await?;
+        let histories = histories(&users, &chats).await?;
         for (number, online) in online.iter().enumerate() {
             for chat in chats_of(number, &chats) {
                 let head = histories[&chat].last().map_or(0, |message| message.seq);
                 online.sees(chat, head, SETTLING).await?;
             }
         }
-        report(&ledger, &outages, &online, took, members);
+        report_figures(&ledger, &outages, &online, took, members);
         let settled = ledger.settled.into_inner().expect("no sender panicked");
-        ensure!(settled.len() == load.messages / PEOPLE * PEOPLE, "{} messages are stored", settled.len());
+        ensure!(settled.len() == load.messages / USERS * USERS, "{} messages are stored", settled.len());
         let acked: Vec<Acked> = settled.into_iter().map(|settled| settled.acked).collect();
         let seen: Vec<_> = online
             .iter()
@@ -126,7 +126,7 @@ async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
                 entries.into_iter().map(|(chat, entries)| (online.name.clone(), chat, entries))
             })
             .collect();
-        ensure!(seen.len() == PEOPLE * CHATS_OF_A_PERSON, "somebody saw nothing of a chat");
+        ensure!(seen.len() == USERS * CHATS_PER_USER, "a member saw nothing of a chat");
         let sent = ledger.sent.into_inner().expect("no sender panicked");
         let faults = checker::verdict(&acked, &sent, &histories, &seen);
         ensure!(faults.is_empty(), "{faults:#?}");
@@ -135,31 +135,29 @@ async fn nothing_acked_is_lost_while_everything_on_the_way_is_killed() {
     .await;
 }
 
-async fn chats(people: &[Person]) -> anyhow::Result<(Vec<ChatId>, usize)> {
+async fn chats(users: &[TestUser]) -> anyhow::Result<(Vec<ChatId>, usize)> {
     let mut chats = Vec::new();
     let mut members = 0;
     for chat in 0..CHATS {
-        let inside: Vec<&Person> = (0..people.len())
-            .filter(|person| numbers(*person).any(|c| c == chat))
-            .map(|n| &people[n])
-            .collect();
+        let inside: Vec<&TestUser> =
+            (0..users.len()).filter(|user| numbers(*user).any(|c| c == chat)).map(|n| &users[n]).collect();
         members += inside.len();
-        let others: Vec<UserId> = inside[1..].iter().map(|person| person.id()).collect();
-        chats.push(inside[0].group(&format!("road {chat}"), &others).await?);
+        let others: Vec<UserId> = inside[1..].iter().map(|user| user.id()).collect();
+        chats.push(inside[0].group(&format!("chat {chat}"), &others).await?);
     }
     Ok((chats, members / CHATS))
 }
 
-/// Returns the numbers of the chats that a person is in.
-fn numbers(person: usize) -> impl Iterator<Item = usize> {
-    (0..CHATS_OF_A_PERSON).map(move |nth| (person + nth) % CHATS)
+/// Returns the numbers of the chats that a user is in.
+fn numbers(user: usize) -> impl Iterator<Item = usize> {
+    (0..CHATS_PER_USER).map(move |nth| (user + nth) % CHATS)
 }
 
-fn chats_of(person: usize, chats: &[ChatId]) -> Vec<ChatId> {
-    numbers(person).map(|number| chats[number]).collect()
+fn chats_of(user: usize, chats: &[ChatId]) -> Vec<ChatId> {
+    numbers(user).map(|number| chats[number]).collect()
 }
 
-/// One person sends `number` messages at a pace, some of them still under way when the next one is written.
+/// Sends `number` messages of one user at a pace, some of them still under way when the next one is written.
 async fn ride(
     ledger: &Ledger,
     sender: UserId,
@@ -186,7 +184,7 @@ async fn ride(
             }
             Some((chat, body, sent_at, outcome)) = under_way.next() => {
                 let receipt: Receipt = outcome.map_err(|failure: SendFailure| {
-                    anyhow::anyhow!("{}: {failure}; troubles: {:?}", online.name, online.seen().troubles)
+                    anyhow::anyhow!("{}: {failure}; failures: {:?}", online.name, online.seen().failures)
                 })?;
                 let acked = Acked { chat, key: receipt.key, sender, seq: receipt.seq, body };
                 let settled = Settled { acked, sent_at, stored_after: receipt.stored_after, resends: receipt.resends };
@@ -205,7 +203,7 @@ struct Outage {
     until: Duration,
 }
 
-/// Kills everything on the way in turn, each when its share of the messages is stored and the last one has recovered.
+/// Kills everything on the path in turn, each when its share of the messages is stored and the last one has recovered.
 async fn kills(world: &World, ledger: &Ledger, messages: usize) -> anyhow::Result<Vec<Outage>> {
     let mut outages = Vec::new();
     for (percent, what) in [
@@ -251,18 +249,18 @@ async fn kill(world: &World, what: &str) -> anyhow::Result<()> {
 }
 
 async fn histories(
-    people: &[Person],
+    users: &[TestUser],
     chats: &[ChatId],
 ) -> anyhow::Result<HashMap<ChatId, Vec<contracts::wire::Message>>> {
     let mut histories = HashMap::new();
     for (number, &chat) in chats.iter().enumerate() {
-        // Person n is in chat n by the numbers above.
-        histories.insert(chat, people[number].history(chat).await?);
+        // User n is in chat n by the numbers above.
+        histories.insert(chat, users[number].history(chat).await?);
     }
     Ok(histories)
 }
 
-fn report(ledger: &Ledger, outages: &[Outage], online: &[Online], took: Duration, members: usize) {
+fn report_figures(ledger: &Ledger, outages: &[Outage], online: &[Online], took: Duration, members: usize) {
     let settled = ledger.settled.lock().expect("no sender panicked");
     let during = |settled: &Settled| {
         let stored_at = settled.sent_at + settled.stored_after;
@@ -290,8 +288,8 @@ fn report(ledger: &Ledger, outages: &[Outage], online: &[Online], took: Duration
         refetched += seen.refetched;
         connected += seen.connected;
     }
-    say(format!(
-        "{} acked in {:.0} s by {PEOPLE} people in {CHATS} chats of {members}; {resent} of them were sent more than once\n\
+    report(format!(
+        "{} acked in {:.0} s by {USERS} users in {CHATS} chats of {members}; {resent} of them were sent more than once\n\
          entries pushed {pushed}, refetched {refetched}; connections opened {connected}\n\
          send to stored outside outages: {}\n\
          send to stored during outages and {} s after each:  {}",
@@ -302,7 +300,7 @@ fn report(ledger: &Ledger, outages: &[Outage], online: &[Online], took: Duration
         times(true),
     ));
     for outage in outages {
-        say(format!(
+        report(format!(
             "    {:<20} {:>5.1} s until messages were stored again",
             outage.what,
             (outage.until - outage.from).as_secs_f64()

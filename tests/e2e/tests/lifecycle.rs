@@ -8,11 +8,10 @@ use crds::{MessengerCell, MessengerTenant};
 use e2e::{
     World,
     cluster::{OPERATOR_NAMESPACE, refusal},
-    eventually,
-    people::{Person, refused},
-    say,
+    eventually, report,
     stack::{Backend, Signal, Stack, root},
     story,
+    users::{TestUser, refused},
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -38,7 +37,7 @@ async fn a_new_tenant_is_ready_within_a_minute_and_gone_within_another() {
         let took = parts.get("Ready").copied().context("Ready")?;
         let parts: Vec<String> =
             parts.iter().map(|(part, at)| format!("{part} {:.1} s", at.as_secs_f64())).collect();
-        say(format!(
+        report(format!(
             "new tenant on a running stack: Ready after {:.1} s ({})",
             took.as_secs_f64(),
             parts.join(", ")
@@ -46,18 +45,21 @@ async fn a_new_tenant_is_ready_within_a_minute_and_gone_within_another() {
         ensure!(took <= MINUTE, "Ready took {:.1} s", took.as_secs_f64());
 
         let messenger = world.stack.messenger(name);
-        let (ann, ben, chat) = Person::two(&messenger).await?;
+        let (ann, ben, chat) = TestUser::two(&messenger).await?;
         let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
-        let seq = ann_online.say(chat, "a messenger of our own").await?;
+        let seq = ann_online.send(chat, "a messenger of our own").await?;
         ben_online.sees(chat, seq, MINUTE).await?;
         drop((ann_online, ben_online));
 
         let remains = world.stack.remains(name).await?;
-        ensure!(remains.len() >= 6, "a living tenant is found in every backend: {remains:#?}");
+        ensure!(remains.len() >= 6, "a running tenant is found in every backend: {remains:#?}");
         let took = world.cluster.delete_tenant(name, MINUTE).await?;
         let remains = world.stack.remains(name).await?;
         ensure!(remains.is_empty(), "left behind: {remains:#?}");
-        say(format!("kubectl delete with policy Delete: nothing is left after {:.1} s", took.as_secs_f64()));
+        report(format!(
+            "kubectl delete with policy Delete: nothing is left after {:.1} s",
+            took.as_secs_f64()
+        ));
         Ok(())
     })
     .await;
@@ -94,7 +96,7 @@ async fn an_operator_killed_at_any_moment_converges() {
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         kill_operator_at_random(world, 3).await?;
         let took = world.cluster.await_ready(name, CONVERGENCE).await?;
-        say(format!(
+        report(format!(
             "created with 3 kills of the operator: Ready {:.1} s after the last",
             took.as_secs_f64()
         ));
@@ -151,11 +153,11 @@ async fn a_deletion_ends_although_a_backend_is_down() {
         world.cluster.await_reason(name, "IdentityReady", "InSync", CONVERGENCE).await?;
 
         // A server that hangs is worse than one that is gone: its connections stay open.
-        let standing = Standing::still(&world.stack, Backend::Keycloak)?;
+        let hung = Hung::stop(&world.stack, Backend::Keycloak)?;
         let took = world.cluster.delete_tenant(name, MINUTE * 2).await?;
-        say(format!("deleted in {:.1} s while Keycloak stood still", took.as_secs_f64()));
-        drop(standing);
-        let remains = eventually("Keycloak answers again", MINUTE, || world.stack.remains(name)).await?;
+        report(format!("deleted in {:.1} s while Keycloak hung", took.as_secs_f64()));
+        drop(hung);
+        let remains = eventually("Keycloak responds again", MINUTE, || world.stack.remains(name)).await?;
         ensure!(
             remains.iter().all(|left| left.starts_with("realm ")),
             "left behind beside the realm: {remains:#?}"
@@ -168,20 +170,20 @@ async fn a_deletion_ends_although_a_backend_is_down() {
 }
 
 /// A backend that hangs until this is dropped, whatever becomes of the story.
-struct Standing<'a> {
+struct Hung<'a> {
     stack: &'a Stack,
     backend: Backend,
 }
 
-impl<'a> Standing<'a> {
-    fn still(stack: &'a Stack, backend: Backend) -> anyhow::Result<Self> {
-        let standing = Self { stack, backend };
+impl<'a> Hung<'a> {
+    fn stop(stack: &'a Stack, backend: Backend) -> anyhow::Result<Self> {
+        let hung = Self { stack, backend };
         stack.signal(backend, Signal::Stop)?;
-        Ok(standing)
+        Ok(hung)
     }
 }
 
-impl Drop for Standing<'_> {
+impl Drop for Hung<'_> {
     fn drop(&mut self) {
         self.stack.signal(self.backend, Signal::Continue).expect("the stopped process is there");
     }
@@ -219,9 +221,9 @@ async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Retain" })).await?;
         world.cluster.await_ready(name, CONVERGENCE).await?;
         let messenger = world.stack.messenger(name);
-        let (ann, _ben, chat) = Person::two(&messenger).await?;
+        let (ann, _ben, chat) = TestUser::two(&messenger).await?;
         let online = ann.online(&[chat]).await;
-        let seq = online.say(chat, "to be continued").await?;
+        let seq = online.send(chat, "to be continued").await?;
         drop(online);
         world.cluster.delete_tenant(name, MINUTE).await?;
         let kept = world.stack.remains(name).await?;
@@ -240,7 +242,7 @@ async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace
         let ann = ann.sign_in_again().await?;
         let online = ann.online(&[chat]).await;
         online.sees(chat, seq, MINUTE).await?;
-        let next = online.say(chat, "continued").await?;
+        let next = online.send(chat, "continued").await?;
         ensure!(next == seq + 1, "after {seq} comes {next}");
         let bodies: Vec<_> = ann.history(chat).await?.into_iter().map(|message| message.body).collect();
         ensure!(bodies == ["to be continued", "continued"], "{bodies:?}");
@@ -254,36 +256,39 @@ async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_was_lost_is_made_anew_when_somebody_accepts_it_and_no_message_is_lost() {
+async fn a_lost_topic_is_recreated_after_consent_and_no_message_is_lost() {
     story(LIMIT, async |world: &World| {
         let name = "e2elost";
         clear(world, name).await?;
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         world.cluster.await_ready(name, CONVERGENCE).await?;
         let messenger = world.stack.messenger(name);
-        let (ann, ben, chat) = Person::two(&messenger).await?;
+        let (ann, ben, chat) = TestUser::two(&messenger).await?;
         let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
-        let before = ann_online.say(chat, "before").await?;
+        let before = ann_online.send(chat, "before").await?;
 
         world.stack.delete_topic(&format!("{name}.message.send")).await?;
         let message = world.cluster.await_reason(name, "KafkaReady", "DataLoss", CONVERGENCE).await?;
         let consent = format!("annotate mt {name} {}=kafka", crds::ACCEPT_LOSS_ANNOTATION);
-        ensure!(message.contains(&consent), "the message does not say how to go on: {message}");
+        ensure!(message.contains(&consent), "the message does not name the consent: {message}");
         let began = Instant::now();
         annotate(world, name, crds::ACCEPT_LOSS_ANNOTATION, "kafka").await?;
         world.cluster.await_reason(name, "KafkaReady", "InSync", CONVERGENCE).await?;
         world.cluster.await_ready(name, CONVERGENCE).await?;
-        eventually("the consent is taken away again", MINUTE, || async {
+        eventually("the consent is removed again", MINUTE, || async {
             let tenant = world.cluster.tenants(name).get(name).await?;
             let left = tenant.annotations().get(crds::ACCEPT_LOSS_ANNOTATION);
             ensure!(left.is_none(), "it is still there");
             Ok(())
         })
         .await?;
-        say(format!("a lost topic was recreated {:.1} s after the consent", began.elapsed().as_secs_f64()));
+        report(format!(
+            "a lost topic was recreated {:.1} s after the consent",
+            began.elapsed().as_secs_f64()
+        ));
 
         let after =
-            eventually("messages are stored again", CONVERGENCE, || ann_online.say(chat, "after")).await?;
+            eventually("messages are stored again", CONVERGENCE, || ann_online.send(chat, "after")).await?;
         ensure!(after > before, "after {before} comes {after}");
         ben_online.sees(chat, after, MINUTE).await?;
         let history = ben.history(chat).await?;
@@ -304,7 +309,7 @@ async fn annotate(world: &World, name: &str, key: &str, value: &str) -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cell_without_a_good_secret_says_so_in_the_tenants_condition() {
+async fn a_cell_without_a_valid_secret_is_reported_in_the_tenants_condition() {
     story(LIMIT, async |world: &World| {
         let (cell, name) = ("e2e-cell", "e2ecell");
         let cells: Api<MessengerCell> = Api::all(world.cluster.client.clone());
@@ -326,7 +331,7 @@ async fn a_cell_without_a_good_secret_says_so_in_the_tenants_condition() {
         let message = world.cluster.await_reason(name, "KafkaReady", "AdminSecretMissing", MINUTE).await?;
         ensure!(message.contains(secret), "the message does not name the Secret: {message}");
 
-        put_secret(&secrets, secret, "nobody", "wrong").await?;
+        put_secret(&secrets, secret, "unknown", "wrong").await?;
         let message =
             world.cluster.await_reason(name, "KafkaReady", "CredentialsRejected", MINUTE * 2).await?;
         ensure!(!message.contains("wrong"), "the message shows the password: {message}");
@@ -356,16 +361,16 @@ async fn put_secret(secrets: &Api<Secret>, name: &str, username: &str, password:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_manifest_is_told_the_field_and_the_rule() {
+async fn a_refusal_of_a_manifest_names_the_field_and_the_rule() {
     story(LIMIT, async |world: &World| {
         let (mut refused, mut wrong) = (0, Vec::new());
         for entry in fs::read_dir(root().join("examples/tenants/refused"))? {
             let path = entry?.path();
             let text = fs::read_to_string(&path)?;
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            // Some rules are told by the server in its own words.
-            let said = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
-            let expected = said("# Refused by the server: ").or_else(|| said("# Refused: "));
+            // The server reports some rules in its own words.
+            let line_after = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
+            let expected = line_after("# Refused by the server: ").or_else(|| line_after("# Refused: "));
             let expected = expected.with_context(|| format!("{file} has no line `# Refused: TEXT`"))?;
             let documents = serde_saphyr::from_multiple::<serde_json::Value>(&text)?;
             match refused_by_server(world, &documents).await.with_context(|| file.clone()) {
@@ -392,7 +397,7 @@ async fn refused_by_server(world: &World, documents: &[serde_json::Value]) -> an
     let mut params = PatchParams::apply("e2e").force();
     params.field_validation = Some(ValidationDirective::Strict);
     let Some(edit) = documents.get(1) else {
-        // As `kubectl apply` asks it: an unknown field is a mistake.
+        // As `kubectl apply` does: an unknown field is an error.
         let path = format!("{}?dryRun=All&fieldValidation=Strict&fieldManager=e2e", api.resource_url());
         let request = http::Request::post(path).header("content-type", "application/json");
         let request = request.body(serde_json::to_vec(&documents[0])?)?;

@@ -1,24 +1,24 @@
-//! What somebody edits by hand is put back, and an Event says so.
+//! A manual edit is reverted, and an Event reports it.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
-use e2e::{World, eventually, say, story};
+use e2e::{World, eventually, report, story};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::Instant;
 
 const LIMIT: Duration = Duration::from_secs(300);
-/// Until the periodic check of the backends has come round: they tell nobody of a change.
+/// Until the next periodic check of the backends: they do not report changes.
 const ROUND: Duration = Duration::from_secs(150);
-/// Kubernetes tells of a change at once.
-const AT_ONCE: Duration = Duration::from_secs(60);
+/// Kubernetes reports a change immediately.
+const WATCHED: Duration = Duration::from_secs(60);
 const REASON: &str = "DriftRepaired";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topics_retention_is_put_back() {
     story(LIMIT, async |world: &World| {
-        world.cluster.await_ready("acme", AT_ONCE).await?;
+        world.cluster.await_ready("acme", WATCHED).await?;
         let topic = "acme.message.delivered";
         let declared = world.stack.topic_setting(topic, "retention.ms").await?;
         let edit = Edit::begin(world).await?;
@@ -29,7 +29,7 @@ async fn a_topics_retention_is_put_back() {
             Ok(())
         })
         .await?;
-        edit.is_told(world, &[topic, "retention.ms"], "topic retention").await
+        edit.is_reported(world, &[topic, "retention.ms"], "topic retention").await
     })
     .await;
 }
@@ -37,7 +37,7 @@ async fn a_topics_retention_is_put_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_realms_client_is_put_back() {
     story(LIMIT, async |world: &World| {
-        world.cluster.await_ready("acme", AT_ONCE).await?;
+        world.cluster.await_ready("acme", WATCHED).await?;
         let edit = Edit::begin(world).await?;
         world
             .stack
@@ -52,7 +52,7 @@ async fn a_realms_client_is_put_back() {
             Ok(())
         })
         .await?;
-        edit.is_told(world, &["client messenger", "standardFlowEnabled"], "realm client").await
+        edit.is_reported(world, &["client messenger", "standardFlowEnabled"], "realm client").await
     })
     .await;
 }
@@ -60,7 +60,7 @@ async fn a_realms_client_is_put_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deployments_image_is_put_back() {
     story(LIMIT, async |world: &World| {
-        world.cluster.await_ready("acme", AT_ONCE).await?;
+        world.cluster.await_ready("acme", WATCHED).await?;
         let api = world.cluster.deployments("acme");
         let image = async || {
             let deployment = api.get("acme-user").await?;
@@ -74,13 +74,13 @@ async fn a_deployments_image_is_put_back() {
             "containers": [{ "name": container, "image": "somewhere/else:1" }] } } } });
         let edit = Edit::begin(world).await?;
         api.patch("acme-user", &PatchParams::default(), &Patch::Strategic(patch)).await?;
-        eventually("the image is put back", AT_ONCE, || async {
+        eventually("the image is put back", WATCHED, || async {
             let found = image().await?.1;
             ensure!(found == declared, "it is {found}");
             Ok(())
         })
         .await?;
-        edit.is_told(world, &["Deployment acme-user", "image"], "Deployment image").await?;
+        edit.is_reported(world, &["Deployment acme-user", "image"], "Deployment image").await?;
         world.cluster.await_ready("acme", ROUND).await.map(drop)
     })
     .await;
@@ -89,24 +89,24 @@ async fn a_deployments_image_is_put_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_service_comes_back() {
     story(LIMIT, async |world: &World| {
-        world.cluster.await_ready("acme", AT_ONCE).await?;
+        world.cluster.await_ready("acme", WATCHED).await?;
         let api = world.cluster.services("acme");
         let old = api.get("acme-chat").await?.metadata.uid;
         let edit = Edit::begin(world).await?;
         api.delete("acme-chat", &DeleteParams::default()).await?;
-        eventually("the Service is back", AT_ONCE, || async {
+        eventually("the Service is back", WATCHED, || async {
             let found = api.get("acme-chat").await?.metadata.uid;
             ensure!(found != old, "it is the old one");
             Ok(())
         })
         .await?;
-        edit.is_told(world, &["Service acme-chat"], "deleted Service").await?;
+        edit.is_reported(world, &["Service acme-chat"], "deleted Service").await?;
         world.cluster.await_ready("acme", ROUND).await.map(drop)
     })
     .await;
 }
 
-/// A hand edit: when it was made, and which Events there were before.
+/// A manual edit: when it was made, and which Events there were before.
 struct Edit {
     began: Instant,
     known: BTreeMap<String, i32>,
@@ -118,9 +118,12 @@ impl Edit {
     }
 
     /// Waits for the Event about the repair and prints how long it all took.
-    async fn is_told(&self, world: &World, words: &[&str], what: &str) -> anyhow::Result<()> {
-        let event = world.cluster.await_event("acme", REASON, words, &self.known, AT_ONCE).await?;
-        say(format!("{what} repaired and told after {:.1} s: {event}", self.began.elapsed().as_secs_f64()));
+    async fn is_reported(&self, world: &World, words: &[&str], what: &str) -> anyhow::Result<()> {
+        let event = world.cluster.await_event("acme", REASON, words, &self.known, WATCHED).await?;
+        report(format!(
+            "{what} repaired and reported after {:.1} s: {event}",
+            self.began.elapsed().as_secs_f64()
+        ));
         Ok(())
     }
 }

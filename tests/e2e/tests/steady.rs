@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use e2e::{World, cluster::OPERATOR_NAMESPACE, say, stack::root, story};
+use e2e::{World, cluster::OPERATOR_NAMESPACE, report, stack::root, story};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -42,7 +42,7 @@ async fn a_steady_tenant_causes_no_write() {
         let counts = world.cluster.operator_counters("writes_total").await?;
         ensure!(counts == counted, "the operator counts writes: {counted:?} became {counts:?}");
         ensure!(audit.heartbeats > 0, "the audit log shows nothing of the operator, not even its lease");
-        say(format!(
+        report(format!(
             "two tenants in {} s: no write of the operator but {} renewals of its lease; backends: {after:?}",
             window.as_secs(),
             audit.heartbeats

@@ -11,9 +11,8 @@ use contracts::{ChatId, MessageKey, UserId};
 use e2e::{
     World,
     checker::{self, Acked},
-    eventually,
-    people::{Online, Person},
-    say, story,
+    eventually, report, story,
+    users::{Online, TestUser},
 };
 use kube::{ResourceExt, api::ListParams};
 use serde_json::json;
@@ -38,7 +37,7 @@ async fn a_change_of_topology_in_either_direction_loses_no_acked_message() {
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         apply(world, "Distributed").await?;
         let messenger = world.stack.messenger(TENANT);
-        let (ann, ben, chat) = Person::two(&messenger).await?;
+        let (ann, ben, chat) = TestUser::two(&messenger).await?;
         let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
 
         let (stop, stopped) = watch::channel(false);
@@ -47,7 +46,7 @@ async fn a_change_of_topology_in_either_direction_loses_no_acked_message() {
             for topology in ["Compact", "Distributed"] {
                 let began = Instant::now();
                 apply(world, topology).await?;
-                say(format!("{topology} and Ready again after {:.1} s", began.elapsed().as_secs_f64()));
+                report(format!("{topology} and Ready again after {:.1} s", began.elapsed().as_secs_f64()));
                 let before = stored.load(Ordering::Relaxed);
                 eventually(&format!("messages are stored in {topology}"), SETTLING, || async {
                     let since = stored.load(Ordering::Relaxed) - before;
@@ -74,12 +73,12 @@ async fn a_change_of_topology_in_either_direction_loses_no_acked_message() {
         }
         let slowest = of_ann.iter().chain(&of_ben).map(|(_, took)| *took).max().unwrap_or_default();
         let acked: Vec<Acked> = of_ann.into_iter().chain(of_ben).map(|(acked, _)| acked).collect();
-        say(format!(
+        report(format!(
             "{} messages over two changes of topology, the slowest stored after {:.1} s",
             acked.len(),
             slowest.as_secs_f64()
         ));
-        ensure!(!acked.is_empty(), "nobody wrote anything");
+        ensure!(!acked.is_empty(), "no message was sent");
         let sent: HashSet<MessageKey> = acked.iter().map(|acked| acked.key).collect();
         let seen: Vec<_> = [&ann_online, &ben_online]
             .into_iter()
@@ -109,7 +108,7 @@ async fn apply(world: &World, topology: &str) -> anyhow::Result<()> {
     .await
 }
 
-/// Writes message after message until told to stop; each must be stored. Returns them with how long each took.
+/// Writes message after message until `stop` is set; each must be stored. Returns them with how long each took.
 async fn write(
     online: &Online,
     sender: UserId,

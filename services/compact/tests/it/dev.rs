@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use compact::dev::{self, TENANT};
-use e2e::{people::Person, say, stories};
+use e2e::{report, stories, users::TestUser};
 use posthouse::client::Messenger;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -43,9 +43,9 @@ async fn story(body: impl AsyncFnOnce(&Messenger) -> anyhow::Result<()>) -> anyh
 async fn the_first_message_is_stored_after_the_start() -> anyhow::Result<()> {
     let started = Instant::now();
     story(async |messenger| {
-        let (ann, ben, chat) = Person::two(messenger).await?;
-        let seq = ann.online(&[chat]).await.say(chat, "is anybody here?").await?;
-        say(format!("from the start to the first stored message: {:?}", started.elapsed()));
+        let (ann, ben, chat) = TestUser::two(messenger).await?;
+        let seq = ann.online(&[chat]).await.send(chat, "is anyone here?").await?;
+        report(format!("from the start to the first stored message: {:?}", started.elapsed()));
         let history = ben.history(chat).await?;
         anyhow::ensure!(history.iter().map(|message| message.seq).eq([seq]), "{history:?}");
         Ok(())
@@ -59,7 +59,7 @@ async fn an_account_lives_from_registration_to_sign_out() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_people_talk() -> anyhow::Result<()> {
+async fn two_users_talk() -> anyhow::Result<()> {
     story(stories::talk).await
 }
 
@@ -69,7 +69,7 @@ async fn a_resend_with_the_same_key_is_the_same_message() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_keeps_its_roles_and_its_door() -> anyhow::Result<()> {
+async fn a_group_enforces_its_roles_and_membership() -> anyhow::Result<()> {
     story(stories::group).await
 }
 
@@ -86,11 +86,11 @@ async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() -> anyh
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_kept() -> anyhow::Result<()> {
     let dev = Dev::start().await?;
-    let ann = Person::register(&dev.messenger, "ann").await?;
+    let ann = TestUser::register(&dev.messenger, "ann").await?;
     let username = ann.identity.username().to_owned();
     dev.end().await?;
     let again = Dev::start().await?;
     let signed_in = again.messenger.sign_in(&username, &ann.password).await;
-    e2e::people::refused(signed_in, contracts::ErrorCode::Unauthenticated)?;
+    e2e::users::refused(signed_in, contracts::ErrorCode::Unauthenticated)?;
     again.end().await
 }

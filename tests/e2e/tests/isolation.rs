@@ -1,4 +1,4 @@
-//! Tenant A's credentials get nothing of tenant B: one test for each lock, tried from the other side.
+//! Tenant isolation: one test for each boundary, attacked with the credentials of another tenant.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use contracts::{
     },
     wire::{ClientFrame, Command, Connect, ServerFrame},
 };
-use e2e::{World, people::Person, stack::Account, story};
+use e2e::{World, stack::Account, story, users::TestUser};
 use futures_util::{SinkExt, StreamExt};
 use posthouse::client::ClientError;
 use rdkafka::{
@@ -33,17 +33,17 @@ const THEIRS: &str = "globex";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_opens_nothing_of_another_tenant() {
     story(LIMIT, async |world: &World| {
-        let ann = Person::register(&world.stack.messenger(OURS), "ann").await?;
+        let ann = TestUser::register(&world.stack.messenger(OURS), "ann").await?;
         let theirs = world.stack.messenger(THEIRS);
         let (token, chat) = (ann.token().await?, contracts::ChatId::generate());
-        shut(theirs.me(&token).await)?;
-        shut(theirs.user(&token, ann.id()).await)?;
-        shut(theirs.search_users(&token, "a").await)?;
-        shut(theirs.chats(&token).await)?;
-        shut(theirs.members(&token, chat).await)?;
-        shut(theirs.history(&token, chat, 0, 10).await)?;
-        shut(theirs.refresh(&ann.identity.refresh_token().await).await)?;
-        shut(theirs.sign_in(ann.identity.username(), &ann.password).await)?;
+        unauthenticated(theirs.me(&token).await)?;
+        unauthenticated(theirs.user(&token, ann.id()).await)?;
+        unauthenticated(theirs.search_users(&token, "a").await)?;
+        unauthenticated(theirs.chats(&token).await)?;
+        unauthenticated(theirs.members(&token, chat).await)?;
+        unauthenticated(theirs.history(&token, chat, 0, 10).await)?;
+        unauthenticated(theirs.refresh(&ann.identity.refresh_token().await).await)?;
+        unauthenticated(theirs.sign_in(ann.identity.username(), &ann.password).await)?;
 
         let mut socket = theirs.upgrade().await?;
         let connect = Connect { token: token.clone(), device: DeviceId::generate() };
@@ -53,9 +53,9 @@ async fn a_token_opens_nothing_of_another_tenant() {
         while let Some(raw) = socket.next().await {
             match raw? {
                 Raw::Text(text) => {
-                    let answer: ServerFrame = serde_json::from_str(&text)?;
-                    ensure!(answer.result.is_none(), "the gateway let the token in");
-                    let code = answer.error.map(|error| error.code);
+                    let frame: ServerFrame = serde_json::from_str(&text)?;
+                    ensure!(frame.result.is_none(), "the gateway accepted the token");
+                    let code = frame.error.map(|error| error.code);
                     ensure!(code.is_none_or(|code| code == ErrorCode::Unauthenticated), "{code:?}");
                 }
                 Raw::Close(close) => {
@@ -67,33 +67,33 @@ async fn a_token_opens_nothing_of_another_tenant() {
         }
         ensure!(closed == Some(3500), "the connection was closed with {closed:?}");
 
-        // The same claims under nobody's signature are not a token either.
+        // The same claims without a signature are not a token either.
         let mut parts: Vec<&str> = token.split('.').collect();
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
         parts[0] = &header;
         parts[2] = "";
-        shut(ann.messenger().me(&parts.join(".")).await)
+        unauthenticated(ann.messenger().me(&parts.join(".")).await)
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ids_of_another_tenant_are_nothing_here() {
+async fn ids_of_another_tenant_are_not_found() {
     story(LIMIT, async |world: &World| {
         let theirs = world.stack.messenger(THEIRS);
-        let (their_ann, _their_ben, their_chat) = Person::two(&theirs).await?;
+        let (their_ann, _their_ben, their_chat) = TestUser::two(&theirs).await?;
         let online = their_ann.online(&[their_chat]).await;
-        online.say(their_chat, "only for globex").await?;
+        online.send(their_chat, "only for globex").await?;
 
         let ours = world.stack.messenger(OURS);
-        let cleo = Person::register(&ours, "cleo").await?;
+        let cleo = TestUser::register(&ours, "cleo").await?;
         let token = cleo.token().await?;
         let outcome = ours.history(&token, their_chat, 0, 10).await;
-        ensure!(code(&outcome) == Some(ErrorCode::NotAMember), "their chat answers {outcome:?}");
+        ensure!(code(&outcome) == Some(ErrorCode::NotAMember), "their chat returned {outcome:?}");
         let outcome = ours.user(&token, their_ann.id()).await;
-        ensure!(code(&outcome) == Some(ErrorCode::NotFound), "their person answers {outcome:?}");
+        ensure!(code(&outcome) == Some(ErrorCode::NotFound), "their user returned {outcome:?}");
         let found = ours.user_named(&token, their_ann.identity.username()).await?;
-        ensure!(found.is_none(), "their person is found by name");
+        ensure!(found.is_none(), "their user is found by name");
         Ok(())
     })
     .await;
@@ -108,7 +108,7 @@ async fn a_kafka_user_reads_writes_and_sees_no_topic_of_another_tenant() {
         ensure!(topics.iter().all(|topic| topic.starts_with("acme.")), "it is shown {topics:?}");
 
         let mut config = world.stack.kafka_config(&account);
-        let consumer: BaseConsumer = config.set("group.id", "acme.lock-test").create()?;
+        let consumer: BaseConsumer = config.set("group.id", "acme.isolation-test").create()?;
         let read = tokio::task::spawn_blocking(move || -> Result<(), KafkaError> {
             consumer.fetch_metadata(Some("globex.message.send"), MOMENT)?;
             let mut assignment = rdkafka::TopicPartitionList::new();
@@ -123,7 +123,7 @@ async fn a_kafka_user_reads_writes_and_sees_no_topic_of_another_tenant() {
         ensure!(
             read.as_ref().err().and_then(KafkaError::rdkafka_error_code)
                 == Some(RDKafkaErrorCode::TopicAuthorizationFailed),
-            "reading their log answers {read:?}"
+            "reading their log returned {read:?}"
         );
 
         for topic in ["globex.message.send", "globex.message.delivered", "globex.chat.events"] {
@@ -140,10 +140,10 @@ async fn a_kafka_user_reads_writes_and_sees_no_topic_of_another_tenant() {
                             | RDKafkaErrorCode::UnknownTopic
                     )
                 ),
-                "writing to {topic} answers {written:?}"
+                "writing to {topic} returned {written:?}"
             );
         }
-        // Somebody else's consumer group is as closed as the topics.
+        // The consumer group of another tenant is as inaccessible as its topics.
         let mut config = world.stack.kafka_config(&account);
         let consumer: BaseConsumer = config.set("group.id", "globex.message").create()?;
         let joined = tokio::task::spawn_blocking(move || -> Result<(), KafkaError> {
@@ -154,7 +154,7 @@ async fn a_kafka_user_reads_writes_and_sees_no_topic_of_another_tenant() {
         ensure!(
             joined.as_ref().err().and_then(KafkaError::rdkafka_error_code)
                 == Some(RDKafkaErrorCode::GroupAuthorizationFailed),
-            "their consumer group answers {joined:?}"
+            "their consumer group returned {joined:?}"
         );
         Ok(())
     })
@@ -233,7 +233,7 @@ async fn a_redis_user_reaches_no_key_or_channel_of_another_tenant() {
             let outcome: redis::RedisResult<redis::Value> = command.query_async(&mut connection).await;
             match outcome {
                 Err(error) if error.code() == Some("NOPERM") => Ok(()),
-                other => Err(anyhow::anyhow!("{words:?} answers {other:?}")),
+                other => Err(anyhow::anyhow!("{words:?} returned {other:?}")),
             }
         };
         for words in [
@@ -267,7 +267,7 @@ async fn a_redis_user_reaches_no_key_or_channel_of_another_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_internal_token_is_worth_nothing_to_another_tenants_services() {
+async fn an_internal_token_is_refused_by_another_tenants_services() {
     story(LIMIT, async |world: &World| {
         let chat = world.cluster.service_address(THEIRS, "globex-chat", "grpc").await?;
         let message = world.cluster.service_address(THEIRS, "globex-message", "grpc").await?;
@@ -282,13 +282,13 @@ async fn an_internal_token_is_worth_nothing_to_another_tenants_services() {
             let outcome = chat.get_membership(bearing(membership, token)?).await;
             ensure!(
                 outcome.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated),
-                "chat answers {outcome:?}"
+                "chat returned {outcome:?}"
             );
             let history = HistoryRequest { chat_id: id.clone(), after_seq: 0, limit: 1 };
             let outcome = message.history(bearing(history, token)?).await;
             ensure!(
                 outcome.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated),
-                "message answers {outcome:?}"
+                "message returned {outcome:?}"
             );
         }
         Ok(())
@@ -301,7 +301,7 @@ async fn a_realms_service_account_administers_no_other_realm() {
     story(LIMIT, async |world: &World| {
         let account: Account = world.cluster.account(OURS, "oidc").await?;
         let ours = world.stack.keycloak_as(OURS, &account).await?;
-        ensure!(ours.status("/admin/realms/acme/users?max=1").await? == 200, "it manages its own people");
+        ensure!(ours.status("/admin/realms/acme/users?max=1").await? == 200, "it manages its own users");
         for path in [
             "/admin/realms/globex/users",
             "/admin/realms/globex",
@@ -309,7 +309,7 @@ async fn a_realms_service_account_administers_no_other_realm() {
             "/admin/realms/acme/clients/none/client-secret",
         ] {
             let status = ours.status(path).await?;
-            ensure!(status == 401 || status == 403, "{path} answers {status}");
+            ensure!(status == 401 || status == 403, "{path} returned {status}");
         }
         let foreign = world.stack.keycloak_as(THEIRS, &account).await;
         ensure!(foreign.is_err(), "its secret signs in at another realm");
@@ -330,8 +330,11 @@ fn code<T>(outcome: &Result<T, ClientError>) -> Option<ErrorCode> {
     outcome.as_ref().err().and_then(ClientError::code)
 }
 
-fn shut<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> anyhow::Result<()> {
-    ensure!(code(&outcome) == Some(ErrorCode::Unauthenticated), "the door is not shut: {outcome:?}");
+fn unauthenticated<T: std::fmt::Debug>(outcome: Result<T, ClientError>) -> anyhow::Result<()> {
+    ensure!(
+        code(&outcome) == Some(ErrorCode::Unauthenticated),
+        "the call is not refused as unauthenticated: {outcome:?}"
+    );
     Ok(())
 }
 

@@ -13,7 +13,7 @@ async fn an_account_lives_from_registration_to_sign_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_people_talk_in_each_tenant() {
+async fn two_users_talk_in_each_tenant() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {
             stories::talk(&world.stack.messenger(tenant)).await?;
@@ -29,12 +29,12 @@ async fn a_resend_with_the_same_key_is_the_same_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_keeps_its_roles_and_its_door() {
+async fn a_group_enforces_its_roles_and_membership() {
     story(LIMIT, async |world: &World| stories::group(&world.stack.messenger("acme")).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_service_documents_itself_through_the_front_door() {
+async fn every_service_documents_itself_on_the_public_address() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {
             stories::documentation(&world.stack.messenger(tenant), tenant).await?;

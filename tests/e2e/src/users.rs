@@ -1,4 +1,4 @@
-//! People: registered, signed in, and what each of them saw.
+//! Test users: registered, signed in, and what each of them received.
 
 use std::{
     collections::HashMap,
@@ -21,14 +21,14 @@ use crate::eventually;
 /// Registrations at a time: hashing a password costs Keycloak a good part of a second of one core.
 const REGISTRATIONS_AT_ONCE: usize = 4;
 
-/// Somebody with an account, signed in.
-pub struct Person {
+/// A user with an account, signed in.
+pub struct TestUser {
     pub identity: Identity,
     pub password: String,
 }
 
-impl Person {
-    /// Registers somebody under a name that begins with `name` and that nobody has.
+impl TestUser {
+    /// Registers a user under an unused name that begins with `name`.
     pub async fn register(messenger: &Messenger, name: &str) -> anyhow::Result<Self> {
         let username = format!("{name}-{:08x}", rand::random::<u32>());
         let password = format!("Story-{:032x}", rand::random::<u128>());
@@ -45,7 +45,7 @@ impl Person {
         Ok((ann, ben, chat))
     }
 
-    /// Registers several people.
+    /// Registers several users.
     pub async fn crowd(messenger: &Messenger, name: &str, number: usize) -> anyhow::Result<Vec<Self>> {
         stream::iter(0..number)
             .map(|_| Self::register(messenger, name))
@@ -54,7 +54,7 @@ impl Person {
             .await
     }
 
-    /// Signs in anew, as after the messenger was away.
+    /// Signs in again, as after the messenger was not available.
     pub async fn sign_in_again(self) -> anyhow::Result<Self> {
         let Self { identity, password } = self;
         let identity = Identity::sign_in(identity.messenger(), identity.username(), &password).await?;
@@ -73,7 +73,7 @@ impl Person {
         self.identity.messenger()
     }
 
-    /// Starts a direct chat with somebody.
+    /// Starts a direct chat with another user.
     pub async fn direct_chat(&self, other: &Self) -> anyhow::Result<ChatId> {
         let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![other.id()] };
         Ok(self.messenger().create_chat(&self.token().await?, &request).await?.chat_id)
@@ -124,7 +124,7 @@ impl Person {
     }
 }
 
-/// Somebody with an open session.
+/// A user with an open session.
 pub struct Online {
     pub name: String,
     pub session: Session,
@@ -141,7 +141,7 @@ pub struct Seen {
     pub refetched: u64,
     pub connected: u64,
     /// Why the session ended, or a chat could not be read.
-    pub troubles: Vec<String>,
+    pub failures: Vec<String>,
 }
 
 impl Seen {
@@ -156,8 +156,8 @@ impl Seen {
                 self.entries.entry(message.chat).or_default().push(message);
             }
             Event::Connected { .. } => self.connected += 1,
-            Event::Unreadable { chat, code } => self.troubles.push(format!("{chat} is not readable: {code}")),
-            Event::Ended { why } => self.troubles.push(format!("the session ended: {why}")),
+            Event::Unreadable { chat, code } => self.failures.push(format!("{chat} is not readable: {code}")),
+            Event::Ended { why } => self.failures.push(format!("the session ended: {why}")),
             Event::Disconnected { .. } | Event::Elsewhere(_) => {}
         }
     }
@@ -165,7 +165,7 @@ impl Seen {
 
 impl Online {
     /// Sends a message and waits until it is stored; returns its seq.
-    pub async fn say(&self, chat: ChatId, body: &str) -> anyhow::Result<i64> {
+    pub async fn send(&self, chat: ChatId, body: &str) -> anyhow::Result<i64> {
         let sent = timeout(Duration::from_secs(30), self.session.send(chat, body.to_owned()));
         let receipt = sent.await.with_context(|| format!("{body:?} was not stored in 30 s"))?;
         Ok(receipt.with_context(|| format!("{body:?}"))?.seq)
@@ -177,7 +177,7 @@ impl Online {
             let seen = self.seen();
             let last =
                 seen.entries.get(&chat).and_then(|entries| entries.last()).map_or(0, |message| message.seq);
-            ensure!(last >= seq, "{} has seen {last}; troubles: {:?}", self.name, seen.troubles);
+            ensure!(last >= seq, "{} has seen {last}; failures: {:?}", self.name, seen.failures);
             Ok(())
         })
         .await

@@ -1,7 +1,7 @@
 //! The end-to-end latency of a message beside its baseline.
 //!
 //! A message that is acked lies in the log, then in the store, and is announced by the log again. So nothing that keeps
-//! these promises can beat two round trips through Kafka (`acks=all`) and one durable write of CQL. Road and floor are
+//! these promises can beat two round trips through Kafka (`acks=all`) and one durable write of CQL. Both are
 //! measured in turn within one run, one message at a time and then as many as fit; what is printed last is their ratio.
 
 use std::time::{Duration, Instant};
@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use contracts::{ChatId, DeviceId};
 use e2e::{
-    Cluster, Stack, checker,
-    people::{Online, Person},
-    say,
+    Cluster, Stack, checker, report,
+    users::{Online, TestUser},
 };
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use posthouse::client::{Event, Session};
@@ -30,17 +29,17 @@ use tokio::{
 };
 
 const TENANT: &str = "acme";
-/// Nobody talks here.
+/// A tenant without traffic.
 const IDLE_TENANT: &str = "globex";
 const IDLE: Duration = Duration::from_secs(30);
-/// Turns of road and floor, so that a busy moment of the machine falls on both.
+/// Rounds of both measurements, in turn, so that a busy moment of the machine affects both.
 const ROUNDS: usize = 10;
 /// Messages of a round, one after another.
 const SINGLE: usize = 50;
 /// Messages of a round, with [`WINDOW`] of them under way.
 const STREAM: usize = 2_000;
 const WINDOW: usize = 64;
-/// People who send at once; each has a chat of two, so that a message is pushed to one person.
+/// Concurrent senders; each has a chat of two, so that a message is pushed to one recipient.
 const PAIRS: usize = 8;
 const BODY: usize = 120;
 const LIMIT: Duration = Duration::from_secs(30);
@@ -49,48 +48,49 @@ const LIMIT: Duration = Duration::from_secs(30);
 async fn main() -> anyhow::Result<()> {
     let stack = Stack::from_environment();
     idle().await?;
-    let floor = Floor::prepare(&stack).await?;
-    let mut road = Road::prepare(&stack).await?;
-    let (mut log_trips, mut writes, mut said, mut floor_rates, mut road_rates) =
+    let baseline = Baseline::prepare(&stack).await?;
+    let mut end_to_end = EndToEnd::prepare(&stack).await?;
+    let (mut log_trips, mut writes, mut deliveries, mut baseline_rates, mut end_to_end_rates) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let (log_trip, write, stored) =
-            (floor.log_trips().await?, floor.writes().await?, road.one_by_one().await?);
-        let rates = (floor.rate().await?, road.rate().await?);
+        let (log_trip, write, delivered) =
+            (baseline.log_trips().await?, baseline.writes().await?, end_to_end.one_by_one().await?);
+        let rates = (baseline.rate().await?, end_to_end.rate().await?);
         // The first round warms up connections, caches and compilers.
         if round > 0 {
             log_trips.extend(log_trip);
             writes.extend(write);
-            said.extend(stored);
-            floor_rates.push(rates.0);
-            road_rates.push(rates.1);
+            deliveries.extend(delivered);
+            baseline_rates.push(rates.0);
+            end_to_end_rates.push(rates.1);
         }
     }
-    floor.remove().await?;
-    for times in [&mut log_trips, &mut writes, &mut said, &mut floor_rates, &mut road_rates] {
+    baseline.remove().await?;
+    for times in [&mut log_trips, &mut writes, &mut deliveries, &mut baseline_rates, &mut end_to_end_rates] {
         times.sort_by(f64::total_cmp);
     }
     for percent in [50, 99] {
         let at = |times: &[f64]| checker::percentile(times, percent);
-        let floor = 2.0 * at(&log_trips) + at(&writes);
-        say(format!(
-            "send to delivered, one at a time, p{percent}: {:.2} ms; floor {floor:.2} ms (two trips through the log of {:.2} ms, \
+        let baseline = 2.0 * at(&log_trips) + at(&writes);
+        report(format!(
+            "send to delivered, one at a time, p{percent}: {:.2} ms; baseline {baseline:.2} ms (two trips through the log of {:.2} ms, \
              one write of {:.2} ms); ratio {:.2}",
-            at(&said),
+            at(&deliveries),
             at(&log_trips),
             at(&writes),
-            at(&said) / floor,
+            at(&deliveries) / baseline,
         ));
     }
-    let (floor, road) = (checker::percentile(&floor_rates, 50), checker::percentile(&road_rates, 50));
-    say(format!(
-        "stored and delivered, {WINDOW} under way: {road:.0} messages/s; floor {floor:.0}; ratio {:.2}",
-        road / floor
+    let (baseline, end_to_end) =
+        (checker::percentile(&baseline_rates, 50), checker::percentile(&end_to_end_rates, 50));
+    report(format!(
+        "stored and delivered, {WINDOW} under way: {end_to_end:.0} messages/s; baseline {baseline:.0}; ratio {:.2}",
+        end_to_end / baseline
     ));
     Ok(())
 }
 
-/// Says what a tenant costs in which nobody talks.
+/// Reports what a tenant without traffic costs.
 async fn idle() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let before = cluster.usage().await?;
@@ -98,78 +98,79 @@ async fn idle() -> anyhow::Result<()> {
     let after = cluster.usage().await?;
     let (mut processor, mut memory) = (Duration::ZERO, 0);
     for (name, usage) in after.iter().filter(|((_, resource), _)| resource == IDLE_TENANT) {
-        let then = before.get(name).context("a pod is new: the tenant is not at rest")?;
+        let then = before.get(name).context("a pod is new: the tenant is not idle")?;
         processor += usage.processor.saturating_sub(then.processor);
         memory += usage.resident_mebibytes;
     }
     let share = 100.0 * processor.as_secs_f64() / IDLE.as_secs_f64();
-    say(format!("a tenant in which nobody talks: {share:.2} % of one core, {memory} MiB"));
+    report(format!("a tenant without traffic: {share:.2} % of one core, {memory} MiB"));
     Ok(())
 }
 
-/// Users who talk through the public address, two by two.
-struct Road {
+/// Pairs of users who exchange messages through the public address.
+struct EndToEnd {
     pairs: Vec<Pair>,
 }
 
 struct Pair {
     chat: ChatId,
-    speaker: Online,
-    /// What the other one hears; the session ends with it.
-    heard: mpsc::Receiver<Event>,
-    _listener: Session,
+    sender: Online,
+    /// What the recipient receives; its session ends with the pair.
+    events: mpsc::Receiver<Event>,
+    _recipient: Session,
 }
 
-impl Road {
+impl EndToEnd {
     async fn prepare(stack: &Stack) -> anyhow::Result<Self> {
         let messenger = stack.messenger(TENANT);
-        let people = Person::crowd(&messenger, "bench", PAIRS * 2).await?;
+        let users = TestUser::crowd(&messenger, "bench", PAIRS * 2).await?;
         let mut pairs = Vec::new();
-        for pair in people.chunks_exact(2) {
+        for pair in users.chunks_exact(2) {
             let chat = pair[0].direct_chat(&pair[1]).await?;
-            let (listener, heard) = Session::open(pair[1].identity.clone(), DeviceId::generate());
-            listener.follow(chat, 0).await;
-            pairs.push(Pair { chat, speaker: pair[0].online(&[chat]).await, heard, _listener: listener });
+            let (recipient, events) = Session::open(pair[1].identity.clone(), DeviceId::generate());
+            recipient.follow(chat, 0).await;
+            pairs.push(Pair { chat, sender: pair[0].online(&[chat]).await, events, _recipient: recipient });
         }
         Ok(Self { pairs })
     }
 
-    /// Times in milliseconds from a send until the other one of a pair has it.
+    /// Returns the times in milliseconds from a send until the recipient has the message.
     async fn one_by_one(&mut self) -> anyhow::Result<Vec<f64>> {
         let pair = &mut self.pairs[0];
         let mut times = Vec::with_capacity(SINGLE);
         for _ in 0..SINGLE {
             let began = Instant::now();
             let text = body();
-            // Who hears may be told before who speaks.
-            let (seq, heard) = tokio::join!(pair.speaker.say(pair.chat, &text), hear(&mut pair.heard, 1));
-            heard?;
+            // The push to the recipient may arrive before the ack to the sender.
+            let (seq, received) =
+                tokio::join!(pair.sender.send(pair.chat, &text), receive(&mut pair.events, 1));
+            received?;
             times.push(milliseconds(began));
             seq?;
         }
         Ok(times)
     }
 
-    /// Messages a second, from the first send until everyone has everything.
+    /// Returns the messages per second, from the first send until every recipient has everything.
     async fn rate(&mut self) -> anyhow::Result<f64> {
         let began = Instant::now();
-        let talks = self.pairs.iter_mut().map(async |Pair { chat, speaker, heard, .. }| {
-            let speak = stream::iter(0..STREAM / PAIRS)
-                .map(async |_| speaker.say(*chat, &body()).await)
+        let pairs = self.pairs.iter_mut().map(async |Pair { chat, sender, events, .. }| {
+            let send = stream::iter(0..STREAM / PAIRS)
+                .map(async |_| sender.send(*chat, &body()).await)
                 .buffered(WINDOW / PAIRS)
                 .try_for_each(async |_| Ok(()));
-            tokio::try_join!(speak, hear(heard, STREAM / PAIRS)).map(drop)
+            tokio::try_join!(send, receive(events, STREAM / PAIRS)).map(drop)
         });
-        try_join_all(talks).await?;
+        try_join_all(pairs).await?;
         Ok(STREAM as f64 / began.elapsed().as_secs_f64())
     }
 }
 
 /// Waits for this many messages.
-async fn hear(heard: &mut mpsc::Receiver<Event>, number: usize) -> anyhow::Result<()> {
+async fn receive(events: &mut mpsc::Receiver<Event>, number: usize) -> anyhow::Result<()> {
     let mut left = number;
     while left > 0 {
-        match timeout(LIMIT, heard.recv()).await.context("nothing was heard in time")? {
+        match timeout(LIMIT, events.recv()).await.context("nothing was received in time")? {
             Some(Event::Entry { .. }) => left -= 1,
             Some(Event::Ended { why }) => bail!("the session ended: {why}"),
             Some(_) => {}
@@ -179,8 +180,8 @@ async fn hear(heard: &mut mpsc::Receiver<Event>, number: usize) -> anyhow::Resul
     Ok(())
 }
 
-/// The same promises without a messenger: a topic and a table of the administrator's own, used directly.
-struct Floor {
+/// The same guarantees without a messenger: a topic and a table of the administrator's own, used directly.
+struct Baseline {
     admin: AdminClient<DefaultClientContext>,
     topic: String,
     producer: FutureProducer,
@@ -190,7 +191,7 @@ struct Floor {
     insert: PreparedStatement,
 }
 
-impl Floor {
+impl Baseline {
     async fn prepare(stack: &Stack) -> anyhow::Result<Self> {
         let name = format!("bench_{:08x}", rand::random::<u32>());
         let mut config = stack.kafka_config(&stack.kafka_admin);
@@ -202,8 +203,8 @@ impl Floor {
             .set("enable.auto.commit", "false");
         let admin: AdminClient<DefaultClientContext> = config.create()?;
         let new = NewTopic::new(&name, 1, TopicReplication::Fixed(1));
-        let mut made = admin.create_topics([&new], &AdminOptions::new()).await?;
-        made.pop().context("an answer for one topic")?.map_err(|(_, code)| code)?;
+        let mut created = admin.create_topics([&new], &AdminOptions::new()).await?;
+        created.pop().context("a result for one topic")?.map_err(|(_, code)| code)?;
         let consumer: StreamConsumer = config.create()?;
         let mut partition = TopicPartitionList::new();
         partition.add_partition_offset(&name, 0, Offset::Beginning)?;
@@ -226,7 +227,7 @@ impl Floor {
         Ok(Self { admin, topic, producer: config.create()?, consumer, keyspace, store, insert })
     }
 
-    /// Times in milliseconds from a record's produce call until it is consumed.
+    /// Returns the times in milliseconds from a record's produce call until it is consumed.
     async fn log_trips(&self) -> anyhow::Result<Vec<f64>> {
         let mut times = Vec::with_capacity(SINGLE);
         for _ in 0..SINGLE {
@@ -237,7 +238,7 @@ impl Floor {
         Ok(times)
     }
 
-    /// Times in milliseconds of durable writes.
+    /// Returns the times in milliseconds of durable writes.
     async fn writes(&self) -> anyhow::Result<Vec<f64>> {
         let mut times = Vec::with_capacity(SINGLE);
         for seq in 0..SINGLE {
@@ -248,7 +249,7 @@ impl Floor {
         Ok(times)
     }
 
-    /// Messages a second through the log, the store and the log again, [`WINDOW`] of them at a time.
+    /// Returns the messages per second through the log, the store and the log again, [`WINDOW`] of them at a time.
     async fn rate(&self) -> anyhow::Result<f64> {
         let began = Instant::now();
         let travel = stream::iter(0..STREAM)
