@@ -13,14 +13,14 @@ use axum::{
 use bytes::Bytes;
 use kit::docs::{self, OpenApiRouter, routes};
 
-use crate::state::Gateway;
+use crate::state::GatewayState;
 
 /// The description of the WebSocket protocol, AsyncAPI 3. Owned by hand; a test holds it against the types.
 const ASYNCAPI: &str = include_str!("api/asyncapi.json");
 const PROTOCOL: &str = include_str!("api/protocol.html");
 
 /// Returns the public surface with its state applied.
-pub(crate) fn router(gateway: Arc<Gateway>) -> OpenApiRouter {
+pub(crate) fn router(gateway: Arc<GatewayState>) -> OpenApiRouter {
     let index = Bytes::from(index::page());
     let index = routing::get(move || async move { Html(index) });
     docs::router()

@@ -47,7 +47,7 @@ use crate::{
     membership::Membership,
     metrics::Metrics,
     registry::Registry,
-    state::Troubles,
+    state::Outages,
     store::{Sessions, SessionsHandle},
 };
 
@@ -114,7 +114,7 @@ impl Gateway {
         let over = scope.drain_limit() / 2;
         scope.spawn(drain::drain(registry.clone(), sends.clone(), over, scope.shutdown().clone(), stop));
 
-        let gateway = Arc::new(state::Gateway {
+        let gateway = Arc::new(state::GatewayState {
             limits,
             max_connections,
             verifier: scope.verifier(),
@@ -124,7 +124,7 @@ impl Gateway {
             history,
             sessions,
             metrics,
-            troubles: Troubles::default(),
+            outages: Outages::default(),
             tasks: scope.tasks().clone(),
             shutdown: scope.shutdown().clone(),
         });

@@ -44,7 +44,7 @@ use crate::{
         session::{Action, Lane, Session, SocketState},
     },
     registry::Connection,
-    state::Gateway,
+    state::GatewayState,
 };
 
 /// Allocated for every connection at once; the library's default of 128 KiB would be most of a connection's memory.
@@ -105,7 +105,7 @@ impl Future for Unanswered {
 }
 
 struct Socket {
-    gateway: Arc<Gateway>,
+    gateway: Arc<GatewayState>,
     connection: Arc<Connection>,
     ws: WebSocketStream<TokioIo<Upgraded>>,
     session: Session,
@@ -123,7 +123,7 @@ struct Socket {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(gateway: Arc<Gateway>, connection: Arc<Connection>, upgraded: Upgraded) {
+pub(crate) async fn serve(gateway: Arc<GatewayState>, connection: Arc<Connection>, upgraded: Upgraded) {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)

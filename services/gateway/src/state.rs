@@ -1,4 +1,4 @@
-//! What every connection of this process shares.
+//! The state that all connections share.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::{
     store::SessionsHandle,
 };
 
-pub(crate) struct Gateway {
+/// What every connection of this process shares.
+pub(crate) struct GatewayState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) max_connections: usize,
     pub(crate) verifier: Arc<TokenVerifier>,
@@ -21,15 +22,15 @@ pub(crate) struct Gateway {
     pub(crate) history: MessageServiceClient<InternalChannel>,
     pub(crate) sessions: SessionsHandle,
     pub(crate) metrics: Metrics,
-    pub(crate) troubles: Troubles,
+    pub(crate) outages: Outages,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the process should end: no upgrades from then on.
     pub(crate) shutdown: CancellationToken,
 }
 
-/// Whether the things that commands need work, so that an outage is two log lines and not one per command.
+/// The outages of what commands need, so that each is two log lines and not one per command.
 #[derive(Default)]
-pub(crate) struct Troubles {
+pub(crate) struct Outages {
     pub(crate) log: Outage,
     pub(crate) chat: Outage,
     pub(crate) history: Outage,

@@ -26,18 +26,18 @@ const MAX_BATCH: usize = 500;
 /// After a failed step.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3);
 
-/// What stands in the way, as one readiness check.
-pub(crate) struct Obstacles {
+/// What keeps the service from making progress, as one readiness check.
+pub(crate) struct Blockers {
     check: Check,
     by_place: Mutex<BTreeMap<Place, String>>,
 }
 
-/// Where something stands in the way.
+/// Where progress is blocked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     /// This process has no partitions because it is not in the group.
     Group,
-    /// No broker answers.
+    /// No broker responds.
     Brokers,
     /// The owner of this partition waits for a backend.
     Partition(i32),
@@ -45,7 +45,7 @@ pub(crate) enum Place {
     Announcements(i32),
 }
 
-impl Obstacles {
+impl Blockers {
     pub(crate) fn new(check: Check) -> Self {
         let this = Self { check, by_place: Mutex::default() };
         this.set(Place::Group, "has not joined the consumer group yet");

@@ -37,7 +37,7 @@ use tokio::time::Instant;
 use crate::{
     api::AppState,
     domain::Generation,
-    events::{Consumer, Obstacles},
+    events::{Blockers, Consumer},
     metrics::Metrics,
     store::{Store, cql::CqlStore, memory::MemoryStore, migrate as migrations},
 };
@@ -100,7 +100,7 @@ impl Message {
             generation,
             store: store.clone(),
             metrics: scope.metrics(Metrics::register),
-            obstacles: Arc::new(Obstacles::new(scope.check("log"))),
+            blockers: Arc::new(Blockers::new(scope.check("log"))),
             shutdown: scope.shutdown().clone(),
         };
         scope.spawn(consumer.start().context("failed to start consuming")?);

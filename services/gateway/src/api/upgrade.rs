@@ -20,7 +20,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use uuid::Uuid;
 
-use crate::{domain::send_queue::SendQueue, metrics::Upgrade, registry::Connection, socket, state::Gateway};
+use crate::{
+    domain::send_queue::SendQueue, metrics::Upgrade, registry::Connection, socket, state::GatewayState,
+};
 
 /// Opens a WebSocket of subprotocol `posthouse.v1.json`, described at `/docs/gateway/protocol`.
 #[utoipa::path(
@@ -36,7 +38,7 @@ use crate::{domain::send_queue::SendQueue, metrics::Upgrade, registry::Connectio
     )
 )]
 pub(crate) async fn upgrade(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): State<Arc<GatewayState>>,
     mut request: Request,
 ) -> Result<Response, ApiError> {
     let upgraded = accept(&gateway, &mut request);
@@ -44,7 +46,7 @@ pub(crate) async fn upgrade(
     upgraded
 }
 
-fn accept(gateway: &Arc<Gateway>, request: &mut Request) -> Result<Response, ApiError> {
+fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response, ApiError> {
     let key = checked(request)?;
     if gateway.shutdown.is_cancelled() {
         return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is going away"));
@@ -79,12 +81,12 @@ fn accept(gateway: &Arc<Gateway>, request: &mut Request) -> Result<Response, Api
 
 /// A connection on the list; dropped, it is off the list.
 struct Listed {
-    gateway: Arc<Gateway>,
+    gateway: Arc<GatewayState>,
     connection: Arc<Connection>,
 }
 
 impl Listed {
-    fn new(gateway: &Arc<Gateway>, connection: Arc<Connection>) -> Option<Self> {
+    fn new(gateway: &Arc<GatewayState>, connection: Arc<Connection>) -> Option<Self> {
         if !gateway.registry.add(&connection, gateway.max_connections) {
             return None;
         }

@@ -31,7 +31,7 @@ use crate::{
     },
     error::GatewayError,
     membership::members::Audience,
-    state::Gateway,
+    state::GatewayState,
 };
 
 /// A page of history carries about this much text; the client queries the rest, as `head_seq` tells it.
@@ -61,7 +61,7 @@ pub(super) enum Step {
 pub(super) enum Pending {
     /// Not boxed like the others: this is the way of every message.
     Send {
-        gateway: Arc<Gateway>,
+        gateway: Arc<GatewayState>,
         chat: ChatId,
         since: Instant,
         delivery: Delivery,
@@ -92,7 +92,7 @@ impl Future for Pending {
 }
 
 /// Runs a command of a connected client.
-pub(super) fn run(gateway: &Arc<Gateway>, caller: Identity, command: Command) -> Step {
+pub(super) fn run(gateway: &Arc<GatewayState>, caller: Identity, command: Command) -> Step {
     match command {
         Command::Connect(_) => {
             refused(Refusal::new(ErrorCode::InvalidArgument, "this connection is connected already"))
@@ -109,13 +109,13 @@ pub(super) fn run(gateway: &Arc<Gateway>, caller: Identity, command: Command) ->
 }
 
 /// Runs the first command.
-pub(super) fn connect(gateway: &Arc<Gateway>, connect: Connect) -> Step {
+pub(super) fn connect(gateway: &Arc<GatewayState>, connect: Connect) -> Step {
     let gateway = gateway.clone();
     let token = async move { Step::Connected(connect.device, verified(&gateway, &connect.token).await) };
     Step::Undecided(Box::pin(token))
 }
 
-async fn verified(gateway: &Gateway, token: &str) -> Result<VerifiedToken, ErrorCode> {
+async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, ErrorCode> {
     let claims = gateway.verifier.verify(token).await.map_err(|error| error.code())?;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
@@ -123,7 +123,7 @@ async fn verified(gateway: &Gateway, token: &str) -> Result<VerifiedToken, Error
 }
 
 /// Produces at once when the cache knows the audience; otherwise the chat service is asked first.
-fn send(gateway: &Arc<Gateway>, caller: Identity, send: Send) -> Step {
+fn send(gateway: &Arc<GatewayState>, caller: Identity, send: Send) -> Step {
     if let Err(refusal) = check_body(&send.body) {
         return refused(refusal);
     }
@@ -134,7 +134,7 @@ fn send(gateway: &Arc<Gateway>, caller: Identity, send: Send) -> Step {
     Step::Undecided(Box::pin(async move {
         match gateway.membership.audience(send.chat, caller.user).await {
             Ok(audience) => {
-                gateway.troubles.chat.worked("asking the chat service");
+                gateway.outages.chat.worked("querying the chat service");
                 produce(&gateway, caller, send, audience)
             }
             Err(error) => refused(failed(&gateway, &error)),
@@ -150,7 +150,7 @@ fn check_body(body: &str) -> Result<(), Refusal> {
     }
 }
 
-fn produce(gateway: &Arc<Gateway>, caller: Identity, send: Send, audience: Audience) -> Step {
+fn produce(gateway: &Arc<GatewayState>, caller: Identity, send: Send, audience: Audience) -> Step {
     let chat = send.chat;
     let record = SendRecord {
         v: VERSION,
@@ -172,14 +172,14 @@ fn produce(gateway: &Arc<Gateway>, caller: Identity, send: Send, audience: Audie
     }
 }
 
-fn sent(gateway: &Gateway, chat: ChatId, since: Instant, outcome: Result<(), LogError>) -> Answer {
+fn sent(gateway: &GatewayState, chat: ChatId, since: Instant, outcome: Result<(), LogError>) -> Answer {
     gateway.metrics.produce_seconds.observe(since.elapsed().as_secs_f64());
     outcome.map_err(|source| failed(gateway, &GatewayError::Produce { chat, source }))?;
-    gateway.troubles.log.worked("the log of sends");
+    gateway.outages.log.worked("the log of sends");
     Ok(Outcome::Accepted(Empty {}))
 }
 
-fn history(gateway: &Arc<Gateway>, caller: Identity, query: History) -> Step {
+fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Step {
     let limit = match page_limit(&query) {
         Ok(limit) => limit,
         Err(refusal) => return refused(refusal),
@@ -188,7 +188,7 @@ fn history(gateway: &Arc<Gateway>, caller: Identity, query: History) -> Step {
     Step::Pending(Pending::Query(Box::pin(async move {
         let page = page(&gateway, caller, query.chat, query.after, limit).await;
         let page = page.map_err(|error| failed(&gateway, &error))?;
-        gateway.troubles.history.worked("asking the message service");
+        gateway.outages.history.worked("querying the message service");
         Ok(Outcome::History(page))
     })))
 }
@@ -204,7 +204,7 @@ fn page_limit(query: &History) -> Result<i32, Refusal> {
 }
 
 async fn page(
-    gateway: &Gateway,
+    gateway: &GatewayState,
     caller: Identity,
     chat: ChatId,
     after_seq: i64,
@@ -236,15 +236,15 @@ fn refused(refusal: Refusal) -> Step {
 }
 
 /// Notes a failure and returns what the client reads about it; the cause stays in the log.
-fn failed(gateway: &Gateway, error: &GatewayError) -> Refusal {
-    let troubles = &gateway.troubles;
+fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
+    let outages = &gateway.outages;
     match error {
         GatewayError::NotAMember { .. } => {}
-        GatewayError::Membership { .. } => troubles.chat.failed("asking the chat service", error),
+        GatewayError::Membership { .. } => outages.chat.failed("querying the chat service", error),
         GatewayError::History { .. } | GatewayError::Entry { .. } => {
-            troubles.history.failed("asking the message service", error);
+            outages.history.failed("querying the message service", error);
         }
-        GatewayError::Produce { .. } => troubles.log.failed("the log of sends", error),
+        GatewayError::Produce { .. } => outages.log.failed("the log of sends", error),
     }
     Refusal::new(error.code(), detail_of(error))
 }

@@ -11,7 +11,7 @@ use kit::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{BACKOFF, Obstacles, Place};
+use super::{BACKOFF, Blockers, Place};
 
 /// Wait for room in the producer's queue.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
@@ -21,7 +21,7 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
 pub(crate) struct Announcer {
     producer: Producer,
     topic: Arc<str>,
-    obstacles: Arc<Obstacles>,
+    blockers: Arc<Blockers>,
     /// Cancelled when the producer cannot go on: the process starts again.
     shutdown: CancellationToken,
 }
@@ -30,13 +30,13 @@ impl Announcer {
     pub(crate) fn new(
         log: &Log,
         tenant: &str,
-        obstacles: Arc<Obstacles>,
+        blockers: Arc<Blockers>,
         shutdown: CancellationToken,
     ) -> Result<Self, LogError> {
         // What was stored is announced however long the brokers are away; until then nothing is committed.
         let producer = log.producer(None)?;
         let topic = Topic::MessageDelivered.of(tenant).into();
-        Ok(Self { producer, topic, obstacles, shutdown })
+        Ok(Self { producer, topic, blockers, shutdown })
     }
 
     /// Queues announcements in order and returns a future that ends when all of them are in the log.
@@ -55,7 +55,7 @@ impl Announcer {
         async move {
             let arrivals = deliveries.into_iter().map(|delivery| this.arrival(partition, delivery));
             join_all(arrivals).await;
-            this.obstacles.clear(Place::Announcements(partition));
+            this.blockers.clear(Place::Announcements(partition));
         }
     }
 
@@ -87,7 +87,7 @@ impl Announcer {
 
     async fn failed(&self, partition: i32, error: &LogError, wait: Duration) {
         let topic = &self.topic;
-        self.obstacles.set(Place::Announcements(partition), format!("cannot write to {topic}: {error}"));
+        self.blockers.set(Place::Announcements(partition), format!("cannot write to {topic}: {error}"));
         if self.producer.is_lost() {
             tracing::error!(%error, partition, "the producer of {topic} cannot go on: {error}");
             self.shutdown.cancel();

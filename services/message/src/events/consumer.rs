@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
 use super::{
-    BACKOFF, Obstacles, Place,
+    BACKOFF, Blockers, Place,
     announcer::Announcer,
     owner::{Owner, OwnerParts},
     pipeline::Pipeline,
@@ -51,16 +51,15 @@ pub struct Consumer<S> {
     pub(crate) generation: Generation,
     pub(crate) store: Arc<S>,
     pub(crate) metrics: Metrics,
-    pub(crate) obstacles: Arc<Obstacles>,
+    pub(crate) blockers: Arc<Blockers>,
     pub(crate) shutdown: CancellationToken,
 }
 
 impl<S: Store> Consumer<S> {
     /// Joins the group and owns partitions until shutdown; the future ends when the group is left.
     pub(crate) fn start(self) -> Result<impl Future<Output = ()> + Send + 'static, ConsumerError> {
-        let announcer =
-            Announcer::new(&self.log, &self.tenant, self.obstacles.clone(), self.shutdown.clone())
-                .map_err(ConsumerError::Producer)?;
+        let announcer = Announcer::new(&self.log, &self.tenant, self.blockers.clone(), self.shutdown.clone())
+            .map_err(ConsumerError::Producer)?;
         let group = format!("{}.message", self.tenant);
         let topic = Topic::MessageSend.of(&self.tenant);
         let (log, shutdown) = (self.log.clone(), self.shutdown.clone());
@@ -109,7 +108,7 @@ impl<S: Store> Member for Group<S> {
                 Err(_) => "the store does not answer".to_owned(),
             };
             tracing::warn!(error = why, "cannot take over partitions yet: {why}");
-            self.shared.obstacles.set(Place::Group, why);
+            self.shared.blockers.set(Place::Group, why);
             tokio::select! {
                 () = self.shared.shutdown.cancelled() => return None,
                 () = tokio::time::sleep(backoff.next_wait()) => {}
@@ -128,7 +127,7 @@ impl<S: Store> Member for Group<S> {
             pipeline: Pipeline::new(shared.generation.clone(), shared.store.clone(), shared.metrics.clone()),
             announcer: self.announcer.clone(),
             metrics: shared.metrics.clone(),
-            obstacles: shared.obstacles.clone(),
+            blockers: shared.blockers.clone(),
             stop: stop.clone(),
             position: position.clone(),
             queue,
@@ -156,8 +155,8 @@ impl<S: Store> Member for Group<S> {
                 // Wait for the abort: the partition's queue must not outlive its assignment.
                 drop(owned.task.await);
             }
-            self.shared.obstacles.clear(Place::Partition(partition));
-            self.shared.obstacles.clear(Place::Announcements(partition));
+            self.shared.blockers.clear(Place::Partition(partition));
+            self.shared.blockers.clear(Place::Announcements(partition));
             self.shared.metrics.owns_no_more(partition);
             tracing::info!(partition, "owns partition {partition} of {} no more", self.topic);
         }
@@ -168,12 +167,12 @@ impl<S: Store> Member for Group<S> {
     }
 
     fn report(&self, report: Report) {
-        let obstacles = &self.shared.obstacles;
+        let blockers = &self.shared.blockers;
         match report {
-            Report::Settled => obstacles.clear(Place::Group),
-            Report::Outside(why) => obstacles.set(Place::Group, why),
-            Report::Brokers { answer: true } => obstacles.clear(Place::Brokers),
-            Report::Brokers { answer: false } => obstacles.set(Place::Brokers, "no Kafka broker answers"),
+            Report::Settled => blockers.clear(Place::Group),
+            Report::Outside(why) => blockers.set(Place::Group, why),
+            Report::Brokers { answer: true } => blockers.clear(Place::Brokers),
+            Report::Brokers { answer: false } => blockers.set(Place::Brokers, "no Kafka broker responds"),
             Report::End { partition, offset } => {
                 if let Some(owned) = self.owners().get(&partition) {
                     let lag = offset - owned.position.load(Ordering::Relaxed);

@@ -15,7 +15,7 @@ use kit::{backoff::Backoff, log::Queue};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{BACKOFF, MAX_BATCH, Obstacles, Place, announcer::Announcer, pipeline::Pipeline};
+use super::{BACKOFF, Blockers, MAX_BATCH, Place, announcer::Announcer, pipeline::Pipeline};
 use crate::{
     domain::{Generation, Logged, RawRecord, read_record},
     metrics::{Metrics, Step},
@@ -45,7 +45,7 @@ pub(super) struct OwnerParts<S: Store> {
     pub pipeline: Pipeline<S>,
     pub announcer: Announcer,
     pub metrics: Metrics,
-    pub obstacles: Arc<Obstacles>,
+    pub blockers: Arc<Blockers>,
     pub stop: CancellationToken,
     pub position: Arc<AtomicI64>,
     pub queue: Queue,
@@ -124,7 +124,7 @@ impl<S: Store> Owner<S> {
                 // twice. The operator rolls out the new generation, or a person has to look.
                 let partition = self.parts.partition;
                 tracing::error!(error = %rewound, partition, "partition {partition} stops: {rewound}");
-                self.parts.obstacles.set(Place::Partition(partition), rewound.to_string());
+                self.parts.blockers.set(Place::Partition(partition), rewound.to_string());
                 self.parts.stop.cancelled().await;
                 return Err(Stopped);
             }
@@ -213,13 +213,13 @@ impl<S: Store> Owner<S> {
                         offset,
                         "partition {partition} waits at offset {offset}: {why}"
                     );
-                    parts.obstacles.set(place, why);
+                    parts.blockers.set(place, why);
                     parts.metrics.retried();
                 }
             }
             pause(&parts.stop, backoff.next_wait()).await?;
         };
-        parts.obstacles.clear(place);
+        parts.blockers.clear(place);
         parts.metrics.batch(batch.len());
         if flush {
             self.flushed = self.next;
@@ -280,7 +280,7 @@ impl<S: Store> Owner<S> {
     fn report_slow_acknowledgement(&self) {
         if self.unacknowledged.front().is_some_and(|oldest| oldest.since.elapsed() > SLOW_ACKNOWLEDGEMENT) {
             let place = Place::Announcements(self.parts.partition);
-            self.parts.obstacles.set(place, "announcements are not acknowledged");
+            self.parts.blockers.set(place, "announcements are not acknowledged");
         }
     }
 
@@ -300,14 +300,14 @@ impl<S: Store> Owner<S> {
             let place = Place::Partition(self.parts.partition);
             match settled {
                 Ok(()) => {
-                    self.parts.obstacles.clear(place);
+                    self.parts.blockers.clear(place);
                     return Ok(());
                 }
                 Err(error) => {
                     let why = kit::error::chain(&error);
                     let partition = self.parts.partition;
                     tracing::error!(error = why, partition, "partition {partition} waits: {why}");
-                    self.parts.obstacles.set(place, why);
+                    self.parts.blockers.set(place, why);
                     self.parts.metrics.retried();
                 }
             }
