@@ -9,7 +9,7 @@ use url::Url;
 pub struct Settings {
     #[command(flatten)]
     pub realm: RealmArgs,
-    /// Who may register.
+    /// Whether users may register.
     #[arg(long, env, default_value = "open")]
     pub registration: Registration,
 }
@@ -30,11 +30,11 @@ pub struct RealmArgs {
     pub oidc_client_secret: SecretString,
 }
 
-/// Who may register.
+/// Which users may register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Registration {
-    /// Whoever reaches the service.
+    /// Every user who reaches the service.
     Open,
-    /// Nobody here: the tenant's administrators make the accounts in the realm.
+    /// The tenant's administrators only, who create the accounts in the realm.
     InviteOnly,
 }

@@ -34,7 +34,7 @@ pub struct Grant {
     pub refresh_expires_in_seconds: i64,
 }
 
-/// Why a registration cannot be as asked.
+/// Why a registration is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidField {
     #[error("username: 3 to 32 of a-z 0-9 . _ - starting with a letter")]
@@ -46,7 +46,7 @@ pub enum InvalidField {
 }
 
 impl Username {
-    /// Reads a username; upper case is refused rather than changed, so that people know what they sign in with.
+    /// Reads a username; upper case is refused rather than changed, so that users know what they sign in with.
     pub fn parse(text: &str) -> Result<Self, InvalidField> {
         let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
         let valid = USERNAME_CHARS.contains(&text.len())

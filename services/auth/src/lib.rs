@@ -8,7 +8,7 @@
 //! - `POST /api/auth/register`, `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`.
 //!
 //! # Consumes
-//! Nothing. It tells the user service of registrations, over gRPC.
+//! Nothing. It creates the profiles of new accounts in the user service, over gRPC.
 //!
 //! # Publishes
 //! Nothing.

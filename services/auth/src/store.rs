@@ -16,7 +16,7 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Makes an account and returns its id.
     async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError>;
 
-    /// Begins a session. Whatever keeps a person out is the same [`StoreError::Rejected`].
+    /// Begins a session. Every refusal is the same [`StoreError::Rejected`].
     async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError>;
 
     /// Goes on with a session.

@@ -7,7 +7,7 @@ use crate::Secret;
 pub struct BackendEntry {
     /// Name in metric labels, log fields and the names of admin Secrets.
     pub name: &'static str,
-    /// Name in messages to people.
+    /// Name in human-readable messages.
     pub title: &'static str,
     /// Type of the tenant's condition, and heading of its column in `kubectl get mt -o wide` without the `Ready`.
     pub condition: &'static str,

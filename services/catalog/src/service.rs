@@ -42,7 +42,7 @@ pub enum Setting {
     KeycloakUrl,
     /// `--realm`: the tenant's realm.
     Realm,
-    /// `--registration`: who may create an account.
+    /// `--registration`: whether users may create accounts.
     Registration,
     /// `--send-topic-generation`: the id that Kafka gave the topic `message.send`. Unknown until the topic was seen.
     SendTopicGeneration,
@@ -161,7 +161,7 @@ impl Service {
         own.chain([format!("/docs/{self}")])
     }
 
-    /// Returns the path whose answer proves that the service is routed.
+    /// Returns the path whose response proves that the service is routed.
     pub fn probe_path(self) -> String {
         format!("/docs/{self}/{}", self.description)
     }

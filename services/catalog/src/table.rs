@@ -18,7 +18,7 @@ macro_rules! table {
             /// All members, in the order of the catalog.
             pub const ALL: &'static [Self] = &[$(Self::$member),+];
 
-            /// Returns what the catalog says of this member.
+            /// Returns the catalog's entry of this member.
             pub const fn entry(self) -> &'static $entry {
                 match self {
                     $(Self::$member => {

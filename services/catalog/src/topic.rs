@@ -29,7 +29,7 @@ table! {
     MessageSend = TopicEntry { name: "message.send", retention: Retention::Age, log_append_time: true };
     /// What was stored or rejected, key = chat id. Gateways read it.
     MessageDelivered = TopicEntry { name: "message.delivered", retention: Retention::Age, log_append_time: false };
-    /// Who is in which chat, key = `<chat>/<user>`; a tombstone is a removal.
+    /// The members of chats, key = `<chat>/<user>`; a tombstone is a removal.
     ChatEvents = TopicEntry { name: "chat.events", retention: Retention::Compaction, log_append_time: false };
 }
 

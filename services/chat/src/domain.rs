@@ -1,4 +1,4 @@
-//! Chats, their members and who may change them. Rules only: no I/O, no clock.
+//! Chats, their members and the permissions to change them. Rules only: no I/O, no clock.
 
 use std::collections::BTreeSet;
 
@@ -23,13 +23,13 @@ pub struct Chat {
     pub kind: ChatKind,
     /// Groups only.
     pub title: Option<String>,
-    /// The role of the member who looks.
+    /// The role of the member who queries.
     pub role: Role,
     pub member_count: i64,
     pub created_at: DateTime<Utc>,
 }
 
-/// One person in one chat.
+/// One user in one chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     pub user_id: UserId,
@@ -37,7 +37,7 @@ pub struct Member {
     pub joined_at: DateTime<Utc>,
 }
 
-/// A chat about to be made: its rules hold.
+/// A chat about to be created: its rules hold.
 #[derive(Clone, Debug)]
 pub struct NewChat {
     pub chat_id: ChatId,
@@ -46,7 +46,7 @@ pub struct NewChat {
     pub created_at: DateTime<Utc>,
 }
 
-/// Who and what a new chat is made of.
+/// What a new chat is created from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Founding {
     /// Both are plain members: there is nothing to administer.
@@ -55,10 +55,10 @@ pub enum Founding {
     Group { title: String, others: BTreeSet<UserId> },
 }
 
-/// Why a chat cannot be made as asked.
+/// Why a new chat is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChat {
-    #[error("members: a direct chat is with exactly one other person")]
+    #[error("members: a direct chat is with exactly one other user")]
     DirectMembers,
     #[error("title: a direct chat has none")]
     DirectTitle,
@@ -138,11 +138,11 @@ impl NewChat {
 
     /// Returns what is published: every membership, and no entry in the chat itself.
     ///
-    /// The founding members are the chat's state before its first entry, so seq 1 is the first thing somebody
-    /// wrote, and founding a group of a thousand does not push a thousand entries to a thousand people.
+    /// The founding members are the chat's state before its first entry, so seq 1 is the first message, and
+    /// founding a group of a thousand does not push a thousand entries to a thousand users.
     pub fn records(&self) -> Vec<OutboxRecord> {
         let members = self.members();
-        // The founder comes last: whoever reads that the founder is in has most likely read of the others.
+        // The founder comes last: a reader of the founder's membership has most likely read those of the others.
         members
             .iter()
             .rev()
@@ -159,10 +159,10 @@ pub struct Roster {
     pub members: Vec<Member>,
 }
 
-/// What a member asks to change.
+/// A change that a member requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Adds a person, or changes the role of a member.
+    /// Adds a user, or changes the role of a member.
     Put {
         user_id: UserId,
         role: Role,
@@ -271,7 +271,7 @@ fn leave(roster: &Roster, actor: UserId, actor_role: Role) -> Vec<Change> {
             .members
             .iter()
             .filter(|member| member.user_id != actor)
-            // Admins come before members; the id decides between people who came together.
+            // Admins come before members; the id decides between users who joined together.
             .min_by_key(|member| (member.role, member.joined_at, member.user_id));
         changes.extend(heir.map(|heir| Change::RoleSet { user_id: heir.user_id, role: Role::Owner }));
     }
@@ -279,7 +279,7 @@ fn leave(roster: &Roster, actor: UserId, actor_role: Role) -> Vec<Change> {
 }
 
 impl Roster {
-    /// Returns the role of a person; `None` for somebody who is not in the chat.
+    /// Returns the role of a user; `None` for a user who is not in the chat.
     pub fn role(&self, user_id: UserId) -> Option<Role> {
         self.members.iter().find(|member| member.user_id == user_id).map(|member| member.role)
     }
@@ -302,9 +302,9 @@ impl Roster {
 
     /// Returns what is published of changes that were made: `self` is the chat after them.
     ///
-    /// Who came or went is also an entry in the chat's own log, so that "nothing after the removal" has a meaning
-    /// there. Its audience are the members after the change and whoever was removed; a larger chat than a record
-    /// lists is expanded by the gateways.
+    /// A member who was added or removed is also an entry in the chat's own log, so that "nothing after the
+    /// removal" has a meaning there. Its audience are the members after the change and the removed users; a larger
+    /// chat than a record lists is expanded by the gateways.
     pub fn records(
         &self,
         actor: UserId,

@@ -12,7 +12,7 @@ use crate::{
 pub enum Error {
     #[error(transparent)]
     InvalidChat(#[from] InvalidChat),
-    /// The same for an unknown chat: who is not in it learns nothing of it.
+    /// The same for an unknown chat: a user who is not in it does not learn that it exists.
     #[error("you are not a member of chat {0}, or there is no such chat")]
     NotAMember(ChatId),
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! Tells the event log what the outbox holds. See [`publish`].
+//! Publishes the outbox to the event log. See [`publish`].
 
 use std::{
     ops::RangeInclusive,
@@ -27,7 +27,7 @@ use crate::store::MemoryStore;
 /// The PostgreSQL channel that announces new rows of the outbox.
 pub const WAKE_CHANNEL: &str = "chat_outbox";
 
-/// Largest batch: a full group's founding (1000 records of about 200 bytes) is told in two.
+/// Largest batch: a full group's founding (1000 records of about 200 bytes) takes two.
 const BATCH: usize = 500;
 /// A wake-up can be lost with its connection; the outbox is looked at this often anyway.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub struct Publisher {
     pub database: PgConnectOptions,
     pub log: Log,
     pub tenant: String,
-    /// [`HANDOVER`], or less where nobody else publishes.
+    /// [`HANDOVER`], or less where no other process publishes.
     pub handover: Duration,
     pub metrics: OutboxMetrics,
 }
@@ -75,7 +75,7 @@ enum PublishError {
     Producer(#[source] LogError),
     #[error("failed to send a record to {topic}")]
     Send { topic: String, source: LogError },
-    #[error("failed to remove told records from the outbox")]
+    #[error("failed to remove published records from the outbox")]
     Remove(#[source] sqlx::Error),
     #[error("the outbox did not answer within {CONNECT_TIMEOUT:?}")]
     Timeout,
@@ -112,9 +112,9 @@ impl OutboxMetrics {
 /// Publishes the outbox, in order, until the shutdown.
 ///
 /// Of all processes of the tenant's chat service one leads: it holds an advisory lock on a connection of its own and
-/// reads and empties the outbox through that connection, so a leader that lost its lock also lost its hands. A row is
+/// reads and empties the outbox through that connection, so a leader that lost its lock can no longer publish. A row is
 /// deleted after Kafka's ack, and only together with everything before it: after a failure the rest is sent again in
-/// order, so the last record of a key is always the newest. Records may be told twice, never out of the log; entries
+/// order, so the last record of a key is always the newest. Records may be published twice, never left out; entries
 /// carry their key, so a repeated one is the same message.
 pub async fn publish(publisher: Publisher, shutdown: CancellationToken) {
     let mut backoff = Backoff::new(BACKOFF);
@@ -165,11 +165,11 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
     let mut backoff = Backoff::new(BACKOFF);
     loop {
         let pause = match publish_batch(publisher, &producer, &mut connection).await {
-            Ok(told) => {
+            Ok(published) => {
                 backoff.reset();
-                if told == BATCH && !shutdown.is_cancelled() { Duration::ZERO } else { POLL_INTERVAL }
+                if published == BATCH && !shutdown.is_cancelled() { Duration::ZERO } else { POLL_INTERVAL }
             }
-            // Kafka's trouble does not end the term: the lock is still held, and the records still wait. Only a
+            // An outage of Kafka does not end the term: the lock is still held, and the records still wait. Only a
             // producer that has lost its place in the log never recovers; the next term makes a new one.
             Err(error @ PublishError::Send { .. }) if !producer.is_lost() => {
                 publisher.metrics.failures.inc();
@@ -189,7 +189,7 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
             woken = listener.recv() => { woken.map_err(PublishError::Read)?; }
         }
     }
-    // Closing gives the lock to the next leader now, and everything that was sent has an answer by now.
+    // Closing gives the lock to the next leader now, and everything that was sent has an outcome by now.
     connection.close().await.map_err(PublishError::Connect)?;
     Ok(Term::Shutdown)
 }
@@ -217,16 +217,16 @@ async fn publish_batch(
     .fetch_all(&mut *connection)
     .await
     .map_err(PublishError::Read)?;
-    let untold = rows.iter().map(|row| Untold {
+    let unpublished = rows.iter().map(|row| Unpublished {
         topic: &row.topic,
         key: &row.record_key,
         payload: row.payload.as_deref(),
     });
-    let (count, failure) = tell(producer, &publisher.tenant, untold).await;
-    let told: Vec<i64> = rows.iter().take(count).map(|row| row.outbox_id).collect();
-    if !told.is_empty() {
+    let (count, failure) = send_all(producer, &publisher.tenant, unpublished).await;
+    let published: Vec<i64> = rows.iter().take(count).map(|row| row.outbox_id).collect();
+    if !published.is_empty() {
         sqlx::query("DELETE FROM outbox WHERE outbox_id = ANY ($1)")
-            .bind(&told)
+            .bind(&published)
             .execute(connection)
             .await
             .map_err(PublishError::Remove)?;
@@ -236,7 +236,7 @@ async fn publish_batch(
 }
 
 /// A record of an outbox.
-struct Untold<'a> {
+struct Unpublished<'a> {
     topic: &'a str,
     key: &'a str,
     payload: Option<&'a str>,
@@ -244,12 +244,12 @@ struct Untold<'a> {
 
 /// Sends records in order. Returns how many, from the first on, are in the log, and why it is not all of them.
 ///
-/// Every answer is awaited, so that nothing of this batch is under way when the next one starts. What was told although
-/// something before it was not stays in the outbox, and is told again after that.
-async fn tell<'a>(
+/// Every outcome is awaited, so that nothing of this batch is under way when the next one starts. A record that was
+/// published although one before it was not stays in the outbox, and is published again after that.
+async fn send_all<'a>(
     producer: &Producer,
     tenant: &str,
-    records: impl Iterator<Item = Untold<'a>>,
+    records: impl Iterator<Item = Unpublished<'a>>,
 ) -> (usize, Option<PublishError>) {
     let mut sends = Vec::new();
     let mut unsent = None;
@@ -262,11 +262,11 @@ async fn tell<'a>(
             }
         }
     }
-    let mut told = 0;
+    let mut published = 0;
     let mut undelivered = None;
     for (topic, delivery) in sends {
         match delivery.await {
-            Ok(()) if undelivered.is_none() => told += 1,
+            Ok(()) if undelivered.is_none() => published += 1,
             Ok(()) => {}
             Err(lost) => {
                 let error = PublishError::Send { topic: topic.to_owned(), source: lost.error };
@@ -274,10 +274,10 @@ async fn tell<'a>(
             }
         }
     }
-    (told, undelivered.or(unsent))
+    (published, undelivered.or(unsent))
 }
 
-fn send(producer: &Producer, tenant: &str, record: &Untold<'_>) -> Result<Delivery, PublishError> {
+fn send(producer: &Producer, tenant: &str, record: &Unpublished<'_>) -> Result<Delivery, PublishError> {
     let topic = format!("{tenant}.{}", record.topic);
     producer
         .send(&topic, record.key, record.payload.map(str::as_bytes))
@@ -293,14 +293,14 @@ pub async fn publish_memory(
 ) {
     let mut backoff = Backoff::new(BACKOFF);
     loop {
-        let records = store.untold(BATCH);
-        let untold = records.iter().map(|record| Untold {
+        let records = store.unpublished(BATCH);
+        let unpublished = records.iter().map(|record| Unpublished {
             topic: record.topic.name,
             key: &record.key,
             payload: record.payload.as_deref(),
         });
-        let (told, failure) = tell(&producer, &tenant, untold).await;
-        store.forget(told);
+        let (published, failure) = send_all(&producer, &tenant, unpublished).await;
+        store.forget(published);
         if let Some(error) = failure {
             let cause = chain(&error);
             tracing::warn!(cause, "the outbox waits: {cause}");

@@ -1,4 +1,4 @@
-//! The chat service: which chats there are, who is in them, and who may change that.
+//! The chat service: chats, their members, and the permissions to change both.
 //!
 //! # Owns
 //! Schema `chat_service` of the tenant's database: chats, members, and the outbox.
@@ -15,7 +15,7 @@
 //! # Publishes
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):
 //! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, a tombstone for a removal.
-//! - `message.send`: an entry in the chat's own log for everyone who is added to or removed from a group. The
+//! - `message.send`: an entry in the chat's own log for every user who is added to or removed from a group. The
 //!   founding members of a chat are no entries: they are its state before seq 1.
 
 pub mod api;

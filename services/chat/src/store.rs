@@ -16,14 +16,14 @@ use crate::domain::{Chat, Command, Member, NewChat, OutboxRecord, Refusal};
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
 pub trait ChatStore: Send + Sync + 'static {
-    /// Makes the chat and returns it as its founder sees it. A direct chat that the pair has already is returned
-    /// as it is, and nothing is told to the event log.
+    /// Creates the chat and returns it as its founder sees it. A direct chat that the pair has already is returned
+    /// as it is, and nothing is published.
     async fn create(&self, new: &NewChat) -> Result<Created, StoreError>;
 
-    /// Returns the chat as this member sees it; `None` for an unknown chat and for one the person is not in.
+    /// Returns the chat as this member sees it; `None` for an unknown chat and for one the user is not in.
     async fn chat(&self, chat_id: ChatId, member: UserId) -> Result<Option<Chat>, StoreError>;
 
-    /// Returns the chats of a person, newest first, that are older than `before`.
+    /// Returns the chats of a user, newest first, that are older than `before`.
     async fn chats(
         &self,
         member: UserId,
@@ -31,7 +31,7 @@ pub trait ChatStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError>;
 
-    /// Returns the role of a person in a chat; `None` for an unknown chat and for one the person is not in.
+    /// Returns the role of a user in a chat; `None` for an unknown chat and for one the user is not in.
     async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError>;
 
     /// Returns the members of a chat by id; none for an unknown chat.

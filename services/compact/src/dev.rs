@@ -1,4 +1,4 @@
-//! `compact dev`: a whole messenger in one process that keeps nothing, for people who write clients.
+//! `compact dev`: a whole messenger in one process that keeps nothing, for the development of clients.
 //!
 //! The services are the ones that tenants have. Below them are a log, stores and a realm in memory; there is no session
 //! directory.
@@ -29,13 +29,13 @@ use uuid::Uuid;
 
 /// Id of the tenant.
 pub const TENANT: &str = "dev";
-/// Where the messenger is unless `--http-addr` says otherwise; the local stack has other ports.
+/// The default of `--http-addr`; the local stack has other ports.
 const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7070);
 /// The port is the system's choice: the services call each other in process.
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Seconds that connections get to end.
 const DRAIN_SECONDS: u64 = 2;
-/// More than a person who writes a client opens.
+/// More than the development of a client needs.
 const MAX_CONNECTIONS: usize = 10_000;
 
 /// A whole messenger in one process that keeps nothing.
@@ -58,7 +58,7 @@ impl Messenger {
     /// Starts the services.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let oidc = OidcArgs {
-            // A name for the realm; nothing is asked there.
+            // A name for the realm; it is never called.
             oidc_issuer: format!("http://{TENANT}.localhost/realms/{TENANT}"),
             oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
         };
@@ -101,7 +101,7 @@ impl Messenger {
 }
 
 /// Runs `compact dev`.
-#[expect(clippy::print_stdout, reason = "a person in a terminal reads it")]
+#[expect(clippy::print_stdout, reason = "the output of an interactive command")]
 pub fn main(settings: &Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     runtime.block_on(async {

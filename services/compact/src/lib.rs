@@ -8,7 +8,7 @@ pub mod dev;
 use clap::Parser as _;
 use kit::{Hosted, Program};
 
-/// A small tenant has little to do at once, and every thread has a stack and a heap of its own.
+/// A small tenant has little concurrent work, and every thread has a stack and a heap of its own.
 const WORKER_THREADS: usize = 2;
 
 /// Every service of a tenant.
@@ -22,7 +22,7 @@ pub fn services() -> Vec<Hosted> {
     ]
 }
 
-/// Does what the command line of the process says.
+/// Runs the command line of the process.
 pub fn main() -> anyhow::Result<()> {
     let mut line = std::env::args_os();
     if line.nth(1).is_some_and(|command| command == "dev") {

@@ -39,7 +39,7 @@ pub struct RefreshRequest {
     pub refresh_token: String,
 }
 
-/// Answer to a sign-in or a refresh.
+/// Response to a sign-in or a refresh.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
     pub access_token: String,
@@ -48,7 +48,7 @@ pub struct Tokens {
     pub refresh_expires_in_seconds: i64,
 }
 
-/// A person as others see them.
+/// A user as others see them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserProfile {
     pub user_id: UserId,
@@ -81,7 +81,7 @@ pub struct Page<T> {
 pub enum ChatKind {
     /// Two users. Created again by either of them, it is the same chat.
     Direct,
-    /// Any number of people, with a title and roles.
+    /// Any number of users, with a title and roles.
     Group,
 }
 
@@ -137,7 +137,7 @@ pub struct Problem {
     /// `urn:posthouse:error:<code>`
     #[serde(rename = "type")]
     pub kind: String,
-    /// Short text for a person, the same for every problem of this code.
+    /// Human-readable text, the same for every problem of this code.
     pub title: String,
     pub status: u16,
     /// What is wrong with this request.

@@ -86,9 +86,9 @@ mod tests {
             assert_eq!(wire::Message::try_from(message), Err(UnreadableField(field)));
         };
         check("chat_id", |message| message.chat_id.clear());
-        check("sender_id", |message| message.sender_id = "nobody".into());
+        check("sender_id", |message| message.sender_id = "not an id".into());
         check("key", |message| message.key.clear());
         check("kind", |message| message.kind = "poem".into());
-        check("subject_id", |message| message.subject_id = "nobody".into());
+        check("subject_id", |message| message.subject_id = "not an id".into());
     }
 }

@@ -15,7 +15,7 @@ pub const MAX_LISTED_AUDIENCE: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
-    /// Something a person wrote.
+    /// A message of a user.
     Text,
     /// `subject` joined.
     MemberAdded,
@@ -55,7 +55,7 @@ pub struct SendRecord {
     pub body: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<UserId>,
-    /// The members at the time of sending; absent means "everyone in the chat", to be expanded by the gateways.
+    /// The members at the time of sending; absent means "all members of the chat", to be expanded by the gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<Vec<UserId>>,
 }
@@ -88,9 +88,9 @@ pub enum DeliveryOutcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         audience: Option<Vec<UserId>>,
     },
-    /// A resend of a stored message: only the sender hears of it, and never with the resend's body.
+    /// A resend of a stored message: only the sender receives it, and never with the resend's body.
     Repeated { seq: i64 },
-    /// Not stored; only the sender hears of it.
+    /// Not stored; only the sender receives it.
     Rejected { code: ErrorCode },
 }
 

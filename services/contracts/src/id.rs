@@ -1,4 +1,4 @@
-//! Ids as types, so that a chat is never passed where a person is meant.
+//! Ids as types, so that a chat is never passed where a user is meant.
 
 use std::{fmt, str::FromStr};
 
@@ -47,7 +47,7 @@ uuid_id! {
     ChatId
 }
 uuid_id! {
-    /// A person: the `sub` claim of the tenant's realm.
+    /// A user: the `sub` claim of the tenant's realm.
     UserId
 }
 uuid_id! {

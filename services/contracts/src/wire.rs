@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ChatId, DeviceId, ErrorCode, MessageKey, UserId, event::EntryKind};
 
-/// The subprotocol that a client asks for at the upgrade.
+/// The subprotocol that a client requests at the upgrade.
 pub const SUBPROTOCOL: &str = "posthouse.v1.json";
 /// Largest client frame in bytes.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
@@ -33,10 +33,10 @@ pub struct ClientFrame {
 }
 
 /// Defines [`Command`] and how a frame is read. On the wire a command is a field of the frame, and a client could set
-/// none or several: the frame is read into optional fields first, so that the refusal can say what is wrong.
+/// none or several: the frame is read into optional fields first, so that the refusal can name what is wrong.
 macro_rules! commands {
     ($($(#[$doc:meta])* $field:ident: $command:ident($arguments:ty),)+) => {
-        /// What a client asks for.
+        /// What a client requests.
         #[derive(Debug, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Command {
@@ -218,7 +218,7 @@ pub struct Stored {
     pub chat: ChatId,
     pub key: MessageKey,
     pub seq: i64,
-    /// Absent for a resend: ask `history` when it matters.
+    /// Absent for a resend: query `history` when it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at_ms: Option<i64>,
 }

@@ -9,7 +9,7 @@ use crate::{events::SendLog, registry::Registry};
 
 /// Batches are closed this often.
 const BATCH_EVERY: Duration = Duration::from_millis(50);
-/// Fewer connections than this at once are not worth a wait.
+/// Fewer simultaneous connections than this are not worth a wait.
 const SMALLEST_BATCH: usize = 20;
 
 /// Waits for the end of the process, then closes all connections in batches spread over `over`, so that the other

@@ -122,7 +122,7 @@ fn delivered(topic: &str, record: &Record<'_>) -> Option<DeliveredRecord> {
 
 fn apply(topic: &str, membership: &Membership, record: &Record<'_>) {
     let Some((chat, user)) = record.key().and_then(MembershipRecord::parse_key) else {
-        return skipped(topic, record, "its key is not a chat and a person");
+        return skipped(topic, record, "its key is not a chat and a user");
     };
     match record.payload().map(serde_json::from_slice::<MembershipRecord>) {
         None => membership.removed(chat, user),
@@ -139,7 +139,7 @@ fn skipped(topic: &str, record: &Record<'_>, why: &str) {
     tracing::warn!(topic, partition, offset, why, "skipped a record of {topic}: {why}");
 }
 
-/// Nobody joins it: every gateway reads everything.
+/// No gateway joins it: every one reads everything.
 fn group(tenant: &str) -> String {
     format!("{tenant}.gateway")
 }

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sending_device_hears_stored_and_everybody_else_the_message() {
+    fn the_sending_device_receives_stored_and_all_others_the_message() {
         let world = World::new();
         let (phone, desk, other, stranger) =
             (world.connection(1, 1), world.connection(1, 2), world.connection(2, 1), world.connection(3, 1));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_sending_device_hears_of_resends_and_refusals() {
+    fn only_the_sending_device_receives_resends_and_refusals() {
         let world = World::new();
         let (phone, desk) = (world.connection(1, 1), world.connection(1, 2));
         world.deliver(1, 1, DeliveryOutcome::Repeated { seq: 4 });
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_person_hears_of_the_removal_and_of_nothing_after_it() {
+    fn a_removed_user_receives_the_removal_and_nothing_after_it() {
         let world = World::new();
         let (admin, removed) = (world.connection(1, 1), world.connection(2, 1));
         world.deliver(1, 0, stored(3, EntryKind::MemberRemoved, Some(2), &[1, 2]));

@@ -1,4 +1,4 @@
-//! The gateway keeps the WebSockets of one tenant's people.
+//! The gateway holds the WebSockets of one tenant's users.
 //!
 //! # Owns
 //! Sockets, sessions, fan-out, back-pressure. Nothing durable: a session directory in Redis that lives as long as its
@@ -13,7 +13,7 @@
 //! gRPC: `ChatService` where the cache of `chat.events` knows nothing, `MessageService` for history.
 //!
 //! # Publishes
-//! `message.send`, key = chat id, `acks=all`. A client hears `accepted` when the log has the record, never before.
+//! `message.send`, key = chat id, `acks=all`. A client receives `accepted` when the log has the record, never before.
 
 mod api;
 mod config;
@@ -84,7 +84,7 @@ impl Gateway {
         let membership = Arc::new(Membership::new(chat, metrics.clone()));
         let sends = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
 
-        // Consumers and the directory end after the connections: those still get answers while they are moved away.
+        // Consumers and the directory end after the connections: those still get responses while they are moved.
         let stop = CancellationToken::new();
         scope.spawn(events::follow_membership(
             log.clone(),
@@ -110,7 +110,7 @@ impl Gateway {
             }
             None => SessionsHandle::unheard(),
         };
-        // What is left of the time is for the last answers and the flush of the log.
+        // What is left of the time is for the last responses and the flush of the log.
         let over = scope.drain_limit() / 2;
         scope.spawn(drain::drain(registry.clone(), sends.clone(), over, scope.shutdown().clone(), stop));
 

@@ -89,7 +89,7 @@ impl Membership {
         match (found, likely) {
             (Ok(Some(audience)), _) => Ok((*audience).clone()),
             (Ok(None), _) => Err(GatewayError::NotAMember { chat }),
-            // Some may miss a push and find the message in the history; nobody could send otherwise.
+            // Some may miss a push and find the message in the history; no one could send otherwise.
             (Err(_), Some(likely)) => Ok(likely),
             (Err(source), None) => Err(GatewayError::Membership { chat, source }),
         }

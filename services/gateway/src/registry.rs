@@ -55,8 +55,8 @@ impl Registry {
         true
     }
 
-    /// Lists a connection under its user, who from now on receives pushes through it. Beyond `most`, the user's oldest
-    /// connection is asked to close.
+    /// Lists a connection under its user, for pushes from now on. Beyond `most`, the user's oldest connection is
+    /// closed.
     pub(crate) fn identify(&self, connection: &Arc<Connection>, identity: Identity, most: usize) {
         if connection.identity.set(identity).is_err() {
             return;

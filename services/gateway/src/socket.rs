@@ -1,4 +1,4 @@
-//! The socket of a connection: one task that reads, writes, and does what the session says.
+//! The socket of a connection: one task that reads, writes, and carries out the session's actions.
 
 mod commands;
 
@@ -47,7 +47,7 @@ use crate::{
     state::GatewayState,
 };
 
-/// Allocated for every connection at once; the library's default of 128 KiB would be most of a connection's memory.
+/// Allocated for every connection; the library's default of 128 KiB would be most of a connection's memory.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// Frames gather here up to one write.
 const WRITE_BUFFER_BYTES: usize = 4 * 1024;
@@ -194,7 +194,7 @@ impl Socket {
         self.act(now, action)
     }
 
-    /// Does what the session says.
+    /// Carries out the session's actions.
     fn act(&mut self, now: Instant, action: Action) -> Option<End> {
         match action {
             Action::Nothing => {}

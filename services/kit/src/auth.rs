@@ -31,7 +31,7 @@ use crate::{
 const ALGORITHM: Algorithm = Algorithm::RS256;
 /// Seconds by which clocks may differ.
 const LEEWAY_SECONDS: u64 = 10;
-/// An unknown key id asks the realm at most this often, so forged tokens cannot flood it.
+/// An unknown key id queries the realm at most this often, so forged tokens cannot flood it.
 const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts at the first fetch.
@@ -39,7 +39,7 @@ const KEYS_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(200)..=Dura
 /// Keys of a realm are few: current, previous, and room for a rotation in progress.
 const MAX_KEYS: usize = 16;
 
-/// Who a valid token stands for.
+/// The user of a valid token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     pub user_id: UserId,
@@ -95,7 +95,7 @@ impl TokenVerifier {
         Self::of(args, Some(format!("{}/protocol/openid-connect/certs", args.oidc_issuer)), Vec::new())
     }
 
-    /// Returns a verifier that knows these keys and never asks for others.
+    /// Returns a verifier that knows these keys and never fetches others.
     pub fn with_keys(args: &OidcArgs, keys: &JwkSet) -> Result<Arc<Self>, reqwest::Error> {
         Self::of(args, None, decoding_keys(keys))
     }

@@ -32,7 +32,7 @@ impl Backoff {
         self.next = *self.waits.start();
     }
 
-    /// Waits before the next attempt. Breaks at once when `stop` is cancelled.
+    /// Waits before the next attempt. Breaks immediately when `stop` is cancelled.
     pub async fn pause(&mut self, stop: &CancellationToken) -> ControlFlow<()> {
         tokio::select! {
             biased;

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_ours_tells_the_caller_nothing() {
+    fn an_internal_error_reveals_nothing_to_the_caller() {
         let problem = ApiError::from(Broken).problem();
         assert_eq!((problem.status, problem.detail), (500, None));
     }

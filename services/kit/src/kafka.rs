@@ -16,7 +16,7 @@ use crate::{
     log::{Delivery, Undelivered},
 };
 
-/// How long the thread of outcomes sleeps at most; an outcome wakes it at once. It ends this long after its producer.
+/// How long the thread of outcomes sleeps at most; an outcome wakes it. It ends this long after its producer.
 const POLL: Duration = Duration::from_secs(10);
 
 /// A consumer that hands records out as a stream.
@@ -38,7 +38,7 @@ impl ConsumerContext for QuietContext {}
 /// A producer of records, whose outcomes come as futures.
 ///
 /// The client's own one of this kind looks for outcomes ten times a second and spins for the last part of a millisecond
-/// each time: a hundredth of a core for a tenant in which nobody talks. This one sleeps until there is an outcome.
+/// each time: a hundredth of a core for a tenant without traffic. This one sleeps until there is an outcome.
 #[derive(Clone)]
 pub struct Producer(Arc<BaseProducer<QuietContext>>);
 
@@ -72,7 +72,7 @@ impl Producer {
         self.0.flush(timeout)
     }
 
-    /// Says whether this producer has lost its place in the log and only another one can go on.
+    /// Returns whether this producer has lost its place in the log and only another one can go on.
     pub fn is_lost(&self) -> bool {
         self.0.client().fatal_error().is_some()
     }
@@ -81,13 +81,13 @@ impl Producer {
 impl ProducerContext for QuietContext {
     type DeliveryOpaque = Box<oneshot::Sender<Result<(), Undelivered>>>;
 
-    /// Hands an outcome to who waits for it.
+    /// Hands an outcome to its waiter.
     fn delivery(&self, result: &DeliveryResult<'_>, outcome: Self::DeliveryOpaque) {
         let result = match result {
             Ok(_) => Ok(()),
             Err((error, record)) => Err(Undelivered::new(error.clone(), record.detach())),
         };
-        // Who sent it may not want to know any more.
+        // The sender may have stopped waiting.
         drop(outcome.send(result));
     }
 }

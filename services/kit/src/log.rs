@@ -97,13 +97,13 @@ impl Log {
     }
 }
 
-/// The log did not do what it was asked for.
+/// An operation of the log failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct LogError(#[from] KafkaError);
 
 impl LogError {
-    /// Says whether the producer has no room; there will be some in a moment.
+    /// Returns whether the producer has no room; there will be some in a moment.
     pub fn is_queue_full(&self) -> bool {
         self.0.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
     }
@@ -147,7 +147,7 @@ impl Producer {
         }
     }
 
-    /// Says whether this producer has lost its place in the log and only another one can go on.
+    /// Returns whether this producer has lost its place in the log and only another one can go on.
     pub fn is_lost(&self) -> bool {
         match &self.0 {
             Produce::Kafka(producer) => producer.is_lost(),
@@ -185,7 +185,7 @@ impl Future for Delivery {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = ready!(Pin::new(&mut self.0).poll(cx));
-        // Without its producer nobody will ever know.
+        // Without its producer the outcome is never known.
         let gone = |_| Err(Undelivered { error: LogError(KafkaError::Canceled), record: None });
         Poll::Ready(outcome.unwrap_or_else(gone))
     }
@@ -260,7 +260,7 @@ impl Record<'_> {
 /// Where following starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// The oldest record. The end of each partition is told when it is reached.
+    /// The oldest record. The end of each partition is reported when it is reached.
     Beginning,
     /// The end as it is now: what is written from then on is read.
     End,
@@ -322,18 +322,18 @@ pub trait Member: Send + Sync + 'static {
     /// Gives partitions up. Their queues are gone when it returns.
     async fn give_up(&self, partitions: &[i32]);
 
-    /// Hears how it stands.
+    /// Receives the state of the group.
     fn report(&self, report: Report);
 }
 
-/// What a member hears of its group now and then.
+/// What a member receives about its group now and then.
 #[derive(Debug)]
 pub enum Report {
     /// The group has settled with this member in it.
     Settled,
     /// This member has no part in the group, and why.
     Outside(String),
-    /// Whether any broker answers.
+    /// Whether any broker responds.
     Brokers { answer: bool },
     /// Where a partition ends.
     End { partition: i32, offset: i64 },
@@ -372,7 +372,7 @@ impl Queue {
         }
     }
 
-    /// Tells the group that everything before `offset` is done. Failing is harmless: a member says itself where it
+    /// Commits to the group that everything before `offset` is done. Failing is harmless: a member sets itself where it
     /// starts.
     pub fn commit(&self, offset: i64) {
         if let Take::Kafka(queue) = &self.0 {

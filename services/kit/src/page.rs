@@ -17,7 +17,7 @@ pub struct PageSizes {
 pub struct PageSize(usize);
 
 impl PageSizes {
-    /// Returns the size that a request asks for with `limit`; 1 to the largest are allowed.
+    /// Returns the size that a request sets with `limit`; 1 to the largest are allowed.
     pub fn of(self, limit: Option<i64>) -> Result<PageSize, InvalidField> {
         let Some(limit) = limit else { return Ok(PageSize(self.default)) };
         let size = usize::try_from(limit).ok().filter(|size| (1..=self.max).contains(size));
@@ -32,7 +32,7 @@ impl PageSize {
         self.0
     }
 
-    /// Returns how many items to read: one more than the page has tells whether there is a next one.
+    /// Returns how many items to read: one more than the page has shows whether there is a next one.
     pub fn with_next(self) -> usize {
         self.0 + 1
     }

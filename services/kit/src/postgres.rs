@@ -17,7 +17,7 @@ use crate::{Scope, config::PostgresArgs, error::chain, health::Check};
 const MAX_CONNECTIONS: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often readiness asks the server.
+/// How often readiness queries the server.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +62,7 @@ pub async fn migrate(
         .execute(&mut connection)
         .await
         .map_err(|source| MigrateError::CreateSchema { schema, source })?;
-    // `run` would do, but of its future nobody can tell that it is `Send`.
+    // `run` would do, but the compiler cannot prove that its future is `Send`.
     let migrated = migrator.run_direct(None, &mut connection, false).await;
     migrated.map_err(|source| MigrateError::Migrate { schema, source })?;
     tracing::info!(schema, "schema {schema} is up to date");
@@ -105,7 +105,7 @@ pub fn connect_options(args: &PostgresArgs, schema: &'static str) -> PgConnectOp
         .options([("search_path", schema), ("statement_timeout", "5s")])
 }
 
-/// Keeps the check up to date until the shutdown: it passes while the pool gives a connection that answers.
+/// Keeps the check up to date until the shutdown: it passes while the pool gives a connection that works.
 async fn watch(pool: PgPool, check: Check, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
     loop {

@@ -151,7 +151,7 @@ impl Process {
         self.serve_on(listeners, surfaces).await
     }
 
-    /// Listens on the addresses of the configuration; who connects waits for [`Self::serve_on`].
+    /// Listens on the addresses of the configuration; a client that connects waits for [`Self::serve_on`].
     pub async fn listen(&self) -> anyhow::Result<Listeners> {
         let config = &self.shared.config.service;
         Ok(Listeners {
@@ -169,7 +169,7 @@ impl Process {
     ) -> anyhow::Result<()> {
         let Shared { config, health, shutdown, tasks, .. } = &*self.shared;
         let Listeners { public, grpc, management } = listeners;
-        // Serving ends a moment after the process is told to stop, see UNREADY_GRACE.
+        // Serving ends a moment after the process is stopped, see UNREADY_GRACE.
         let stop_serving = CancellationToken::new();
 
         let (apis, routes) = surfaces
@@ -186,7 +186,7 @@ impl Process {
             axum::serve(public.tap_io(send_at_once), self.public(apis)?).with_graceful_shutdown(stop()),
         ));
         servers.spawn(warn_on_error("gRPC", serve_grpc(grpc, self.grpc(routes)?, stop())));
-        // Management answers to the very end: a draining pod is alive, and not ready.
+        // Management is served to the very end: a draining pod is alive, and not ready.
         let end = CancellationToken::new();
         let managed = tokio::spawn(warn_on_error(
             "management",
@@ -311,7 +311,7 @@ fn documented(service: catalog::Service, api: OpenApiRouter) -> Router {
 
 /// Returns the gRPC APIs of several services as one.
 fn merged(routes: Vec<Routes>) -> Routes {
-    // Each answers "unimplemented" for unknown paths, and two fallbacks do not merge: the first one's stays.
+    // Each returns "unimplemented" for unknown paths, and two fallbacks do not merge: the first one's stays.
     let routers = routes.into_iter().map(|routes| routes.into_axum_router().reset_fallback());
     Routes::from(routers.fold(Routes::default().into_axum_router(), Router::merge)).prepare()
 }

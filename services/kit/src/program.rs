@@ -71,7 +71,7 @@ impl Program {
         Self { name: service.as_str(), about: service.about, services: vec![hosted], worker_threads: None }
     }
 
-    /// Does what the command line of the process says.
+    /// Runs the command line of the process.
     pub fn main(&self) -> anyhow::Result<()> {
         let invocation = self.read(std::env::args_os()).unwrap_or_else(|error| error.exit());
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -110,7 +110,7 @@ impl Program {
         })
     }
 
-    /// Returns the services that a command line asks for.
+    /// Returns the services that a command line selects.
     fn chosen(&self, line: &[OsString]) -> Result<Vec<Hosted>, clap::Error> {
         if self.services.len() == 1 {
             return Ok(self.services.clone());

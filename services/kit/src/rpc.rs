@@ -145,7 +145,7 @@ pub(crate) async fn require_internal_token(
     }
 }
 
-/// Compares without telling by its time where the first difference is.
+/// Compares in constant time: the time does not reveal where the first difference is.
 fn same(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }

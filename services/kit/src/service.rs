@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::Scope;
 
-/// A service of a tenant: what the catalog says of it, what it reads, and how it is built.
+/// A service of a tenant: its catalog entry, its settings, and how it is built.
 ///
 /// A process may run any set of services. Each gets a [`Scope`] of its own; what they share (the listeners, the token
 /// verifier, signals and the drain) belongs to the [`Process`](crate::Process).

@@ -20,7 +20,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Creates a key that nobody else has.
+    /// Creates a new key.
     ///
     /// # Panics
     ///

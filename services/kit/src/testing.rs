@@ -27,8 +27,8 @@ use crate::{auth::TokenVerifier, config::OidcArgs, signing::SigningKey};
 /// One key for all realms of a process: tokens then differ in their claims only, as in a hostile test they should.
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate("test"));
 
-/// Somebody with a token.
-pub struct Person {
+/// A user with a token.
+pub struct TestUser {
     pub id: UserId,
     pub token: String,
 }
@@ -61,10 +61,10 @@ impl TestRealm {
         TokenVerifier::new(&self.args()).expect("a verifier")
     }
 
-    /// Returns somebody new of this realm.
-    pub fn person(&self, username: &str) -> Person {
+    /// Returns a new user of this realm.
+    pub fn user(&self, username: &str) -> TestUser {
         let id = UserId::generate();
-        Person { id, token: self.token(id, username) }
+        TestUser { id, token: self.token(id, username) }
     }
 
     /// Returns a valid token that lives for five minutes.

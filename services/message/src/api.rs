@@ -46,11 +46,11 @@ pub(crate) fn routes(state: AppState) -> OpenApiRouter {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct PageQuery {
-    /// Messages with a greater seq are answered; 0 starts at the first one.
+    /// Messages with a greater seq are returned; 0 starts at the first one.
     #[serde(default)]
     #[param(minimum = 0)]
     after: i64,
-    /// Most messages in the answer.
+    /// Most messages in the response.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<i64>,
 }

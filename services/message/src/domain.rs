@@ -134,8 +134,8 @@ impl Verdict {
     }
 }
 
-/// The store and the log disagree in a way that no crash can leave behind: rows were lost, or the topic was made
-/// anew under its old generation. A person has to look; going on would give a seq twice.
+/// The store and the log disagree in a way that no crash can leave behind: rows were lost, or the topic was
+/// recreated under its old generation. An operator has to decide; going on would assign a seq twice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Contradiction {
     #[error("offset {offset} of chat {chat} counts as applied and has no key row")]
@@ -225,7 +225,7 @@ pub fn content_hash(kind: EntryKind, subject: Option<UserId>, body: &str) -> Con
     let mut hash = Sha256::new();
     hash.update(kind.as_str());
     hash.update([0]);
-    // The nil UUID is nobody's id.
+    // The nil UUID is no user's id.
     hash.update(subject.map(|subject| subject.0).unwrap_or_default().as_bytes());
     hash.update(body);
     ContentHash(hash.finalize().into())
@@ -239,7 +239,7 @@ pub const fn bucket(seq: i64) -> i64 {
 /// Returns how many of the `seqs` read after `after` may be shown.
 ///
 /// Up to `head_seq` all rows are durable. Beyond it a batch may be half written, so only what follows without a
-/// hole counts: a reader must never take an unfinished write for the whole.
+/// gap counts: a reader must never take an unfinished write for the whole.
 pub fn visible(after: i64, head_seq: i64, seqs: impl IntoIterator<Item = i64>) -> usize {
     let mut last = after;
     seqs.into_iter()

@@ -12,7 +12,7 @@ pub const MAX_QUERY_CHARS: usize = 64;
 /// Keycloak's own limit for usernames.
 const MAX_USERNAME_CHARS: usize = 255;
 
-/// A person as others see them.
+/// A user as others see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     pub user_id: UserId,
@@ -22,7 +22,7 @@ pub struct Profile {
     pub created_at: DateTime<Utc>,
 }
 
-/// Somebody the realm knows: the owner of a token, or a person who has just registered.
+/// A user the realm knows: the owner of a token, or a user who has just registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Newcomer {
     pub user_id: UserId,
@@ -40,7 +40,7 @@ pub struct ProfileUpdate {
 /// Which profiles to find.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
-    /// In lower case; empty finds everyone.
+    /// In lower case; empty finds all users.
     pub prefix: String,
     /// The last profile of the page before.
     pub after: Option<Cursor>,
@@ -72,7 +72,7 @@ pub enum InvalidField {
 }
 
 impl Newcomer {
-    /// Reads what the realm says. An empty display name is the username, cut to its limit.
+    /// Reads what the realm reports. An empty display name is the username, cut to its limit.
     pub fn parse(user_id: UserId, username: &str, display_name: &str) -> Result<Self, InvalidField> {
         let username = text(username, 1..=MAX_USERNAME_CHARS).ok_or(InvalidField::Username)?;
         let display_name = match display_name.trim() {

@@ -16,17 +16,17 @@ use crate::domain::{Newcomer, Profile, ProfileUpdate, Search};
 /// A store of profiles. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
 pub trait ProfileStore: Send + Sync + 'static {
-    /// Returns the profile of somebody the realm knows, and creates it when it is missing. The realm's username
+    /// Returns the profile of a user the realm knows, and creates it when it is missing. The realm's username
     /// replaces the one that is stored, a display name that is stored stays.
     async fn ensure(&self, newcomer: &Newcomer, at: DateTime<Utc>) -> Result<Profile, StoreError>;
 
-    /// Returns a profile; `None` when nobody has this id.
+    /// Returns a profile; `None` when no user has this id.
     async fn profile(&self, user_id: UserId) -> Result<Option<Profile>, StoreError>;
 
     /// Returns the profiles that exist, in no particular order.
     async fn profiles(&self, user_ids: &[UserId]) -> Result<Vec<Profile>, StoreError>;
 
-    /// Changes a profile and returns it; `None` when nobody has this id.
+    /// Changes a profile and returns it; `None` when no user has this id.
     async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError>;
 
     /// Returns the profiles whose username or display name starts with the prefix, by username and id.

@@ -55,8 +55,8 @@ pub(super) async fn register(
     Ok((StatusCode::CREATED, Json(Registered { user_id, username: account.username.to_string() })))
 }
 
-/// Tells the user service. A failure is not the person's: the first token that comes there makes the profile too,
-/// then without the display name.
+/// Creates the profile in the user service. A failure does not fail the registration: the first token that comes
+/// there creates the profile too, then without the display name.
 async fn ensure_profile(
     mut users: UserServiceClient<InternalChannel>,
     user_id: UserId,
@@ -67,9 +67,9 @@ async fn ensure_profile(
         username: account.username.to_string(),
         display_name: account.display_name.clone().unwrap_or_default(),
     };
-    let told = timeout(PROFILE_TIMEOUT, users.ensure_user(request)).await;
-    let told = told.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
-    if let Err(status) = told {
+    let ensured = timeout(PROFILE_TIMEOUT, users.ensure_user(request)).await;
+    let ensured = ensured.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
+    if let Err(status) = ensured {
         tracing::warn!(user = %user_id, code = ?status.code(), "no profile yet for {user_id}: {}", status.message());
     }
 }

@@ -15,7 +15,7 @@ use crate::{domain::Grant, error::Error, store::AccountStore};
 
 /// Signs in with a username and a password.
 ///
-/// An unknown username, a wrong password and an account that is blocked for a while are answered alike.
+/// An unknown username, a wrong password and an account that is blocked for a while are refused alike.
 #[utoipa::path(
     post,
     path = "/api/auth/sign-in",

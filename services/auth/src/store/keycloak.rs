@@ -20,7 +20,7 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Checking a password is hashing, which a busy Keycloak queues; a person waits no longer than this anyway.
+/// Checking a password is hashing, which a busy Keycloak queues; a user waits no longer than this anyway.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The service account's token is renewed this long before it expires: longer than any call that uses it takes.
 const RENEW_BEFORE: Duration = Duration::from_secs(15);
@@ -53,7 +53,7 @@ struct TokenAnswer {
     refresh_expires_in: i64,
 }
 
-/// The fields in which Keycloak's parts say what is wrong.
+/// The fields in which Keycloak's parts report what is wrong.
 #[derive(Default, Deserialize)]
 struct Refusal {
     #[serde(default)]
@@ -65,7 +65,7 @@ struct Refusal {
 }
 
 impl Keycloak {
-    /// Returns the realm; nothing is asked of it yet.
+    /// Returns the realm; it is not called yet.
     pub fn new(args: &RealmArgs) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -100,7 +100,7 @@ impl Keycloak {
         request.send().await.map_err(|source| StoreError::Unreachable { step, source })
     }
 
-    /// Returns a token of the service account, and a fresh one when asked to.
+    /// Returns a token of the service account, and a fresh one on request.
     async fn service_token(&self, fresh: bool) -> Result<SecretString, StoreError> {
         // Held over the request on purpose: one renewal at a time, the others wait for its result.
         let mut cached = self.service_token.lock().await;
@@ -163,7 +163,7 @@ impl AccountStore for Keycloak {
     async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError> {
         let form =
             [("grant_type", "password"), ("username", username), ("password", password.expose_secret())];
-        let step = "sign somebody in";
+        let step = "sign a user in";
         grant(step, self.post(step, &self.token_url, &form).await?, || StoreError::Rejected).await
     }
 
@@ -191,7 +191,7 @@ impl AccountStore for Keycloak {
     }
 }
 
-/// Reads the answer of the token endpoint. `rejected` is the error for whatever the person got wrong.
+/// Reads the response of the token endpoint. `rejected` is the error for what the user got wrong.
 async fn grant(
     step: &'static str,
     response: Response,
@@ -203,7 +203,7 @@ async fn grant(
         if refusal.error != "invalid_grant" {
             return Err(fault(step, status, &refusal));
         }
-        // Such as "Account is not fully set up": for the tenant's administrators, and not for who is at the door.
+        // Such as "Account is not fully set up": for the tenant's administrators, and not for the user who signs in.
         tracing::debug!(reason = words(&refusal), "the realm did not {step}");
         return Err(rejected());
     }
@@ -226,12 +226,12 @@ async fn tokens(step: &'static str, response: Response) -> Result<TokenAnswer, S
     })
 }
 
-/// Reads what is wrong; an answer that is no JSON says nothing.
+/// Reads the refusal; a response that is no JSON holds none.
 async fn refusal(response: Response) -> Refusal {
     response.json().await.unwrap_or_default()
 }
 
-/// Returns the error for an answer that is no fault of the person.
+/// Returns the error for a response that is no fault of the user.
 fn fault(step: &'static str, status: StatusCode, refusal: &Refusal) -> StoreError {
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return StoreError::Unable { step, status: status.as_u16() };

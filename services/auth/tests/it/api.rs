@@ -46,19 +46,19 @@ impl App {
 }
 
 #[tokio::test]
-async fn a_person_registers_signs_in_and_out() {
+async fn a_user_registers_signs_in_and_out() {
     let peers = Peers::default();
     let app = App::new(memory_realm(), Registration::Open, peers.start().await);
     let body = json!({"username": "ann", "password": PASSWORD, "display_name": " Ann A. "});
     let registered = app.post("register", body).await.ok(201);
     assert_eq!(registered["username"], "ann");
-    let told = peers.ensured.lock().expect("no panic").clone();
+    let ensured = peers.ensured.lock().expect("no panic").clone();
     let expected = EnsureUserRequest {
         user_id: registered["user_id"].as_str().expect("an id").to_owned(),
         username: "ann".to_owned(),
         display_name: "Ann A.".to_owned(),
     };
-    assert_eq!(told, [expected]);
+    assert_eq!(ensured, [expected]);
 
     let tokens = app.post("sign-in", json!({"username": "ann", "password": PASSWORD})).await.ok(200);
     assert!(tokens["access_token"].is_string() && tokens["expires_in_seconds"] == 300);
@@ -77,7 +77,7 @@ async fn a_registration_stands_while_the_user_service_is_down() {
 }
 
 #[tokio::test]
-async fn by_invitation_only_nobody_registers_but_people_sign_in() {
+async fn by_invitation_only_registration_is_refused_and_users_sign_in() {
     let peers = Peers::default();
     let app = App::new(memory_realm(), Registration::InviteOnly, peers.start().await);
     assert_eq!(app.register("ann").await.code(), "permission_denied");
@@ -123,7 +123,7 @@ async fn bad_input_gets_a_code_and_makes_no_account() {
 }
 
 #[tokio::test]
-async fn a_realm_that_is_down_is_a_problem_that_tells_nothing() {
+async fn a_realm_that_is_down_is_a_problem_without_details() {
     let args = auth::config::RealmArgs {
         keycloak_url: "http://127.0.0.1:9".parse().expect("a URL"),
         realm: "acme".to_owned(),

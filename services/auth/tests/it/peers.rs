@@ -1,4 +1,4 @@
-//! The service that this one tells, on a loopback port.
+//! The user service that this one calls, on a loopback port.
 
 use std::{
     net::SocketAddr,
@@ -17,7 +17,7 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-/// A user service that remembers what it was told.
+/// A user service that remembers its calls.
 #[derive(Clone, Default)]
 pub struct Peers {
     pub ensured: Arc<Mutex<Vec<EnsureUserRequest>>>,
@@ -39,7 +39,7 @@ impl Peers {
 
 /// Returns a client of a service that is down.
 pub fn unreachable() -> UserServiceClient<InternalChannel> {
-    // Port 9 (discard) of loopback: nobody listens there.
+    // Port 9 (discard) of loopback: nothing listens there.
     client("http://127.0.0.1:9")
 }
 

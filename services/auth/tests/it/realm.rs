@@ -18,7 +18,7 @@ pub struct Realm {
 }
 
 impl Realm {
-    /// Makes a realm nobody else uses.
+    /// Creates a realm for one test.
     pub async fn create() -> Self {
         let (name, secret) = (format!("test{}", Uuid::now_v7().simple()), Uuid::new_v4().to_string());
         let realm = json!({
@@ -52,7 +52,7 @@ impl Realm {
         let made = Self { name: name.clone(), secret: secret.into() };
         let admin = Admin::sign_in().await;
         admin.send(Method::POST, "/admin/realms", Some(realm)).await;
-        // People register with no more than a username: without this, a profile that lacks an e-mail address keeps
+        // Users register with no more than a username: without this, a profile that lacks an e-mail address keeps
         // them from signing in.
         let path = format!("/admin/realms/{name}/authentication/required-actions/VERIFY_PROFILE");
         let action = json!({

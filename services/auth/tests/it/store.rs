@@ -39,7 +39,7 @@ fn account(username: &str, password: &str) -> NewAccount {
     NewAccount::parse(request).expect("an account")
 }
 
-/// Returns a username nobody else has.
+/// Returns an unused username.
 fn username() -> String {
     format!("a{}", &Uuid::new_v4().simple().to_string()[..20])
 }
@@ -153,11 +153,11 @@ async fn the_suite_holds_on_a_realm_and_its_tokens_are_ours() {
     assert_eq!(error.code(), ErrorCode::Internal);
 }
 
-/// A realm that says what the test wants, and counts what it is asked.
+/// A realm that returns what the test wants, and counts its requests.
 #[derive(Default)]
 struct Script {
     tokens: AtomicUsize,
-    /// Requests for an account that are answered 401, as a realm does that has forgotten a token.
+    /// Requests for an account that return 401, as a realm does that has forgotten a token.
     forget: AtomicUsize,
 }
 
@@ -224,7 +224,7 @@ async fn a_forgotten_service_token_is_renewed_once() {
 
 #[tokio::test]
 async fn a_realm_that_is_down_is_unavailable() {
-    // Port 9 (discard) of loopback: nobody listens there.
+    // Port 9 (discard) of loopback: nothing listens there.
     let store = Keycloak::new(&args("http://127.0.0.1:9")).expect("a client");
     let token = secret("token");
     let errors = [
@@ -234,7 +234,7 @@ async fn a_realm_that_is_down_is_unavailable() {
         store.sign_out(&token).await.err(),
     ];
     for error in errors {
-        let error = Error::from(error.expect("nobody answers"));
+        let error = Error::from(error.expect("no realm responds"));
         assert_eq!(error.code(), ErrorCode::Unavailable, "{error}");
     }
 }

@@ -33,9 +33,9 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 
 /// Creates a chat.
 ///
-/// A direct chat with somebody is one chat forever: creating it again, from either side, returns the same one. The
+/// A direct chat with a user is one chat forever: creating it again, from either side, returns the same one. The
 /// members of a new group are plain members, its creator is the owner. Whether the members exist is not checked: an
-/// id nobody has never signs in.
+/// id without an account never signs in.
 #[utoipa::path(
     post,
     path = "/api/chats",
@@ -67,7 +67,7 @@ pub(super) async fn create(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParameters {
-    /// Most chats in the answer.
+    /// Most chats in the response.
     #[param(minimum = 1, maximum = 100, default = 50)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
@@ -99,7 +99,7 @@ pub(super) async fn list(
     Ok(Json(size.page(chats, |chat| chat.chat_id.to_string())))
 }
 
-/// Answers one chat.
+/// Returns one chat.
 #[utoipa::path(
     get,
     path = "/api/chats/{chat}",

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::{error::Error, store::ChatStore};
 
-/// Answers from the store.
+/// Serves from the store.
 pub struct ChatRpc {
     store: Arc<dyn ChatStore>,
 }

@@ -1,4 +1,4 @@
-//! `/api/chats/{chat}/members`: who is in a chat, and as what.
+//! `/api/chats/{chat}/members`: the members of a chat and their roles.
 
 use std::sync::Arc;
 
@@ -53,8 +53,8 @@ pub(super) async fn list(
 
 /// Adds a member, or changes a member's role.
 ///
-/// An owner may do both with anybody; making another member the owner makes the old one an admin. An admin may add
-/// plain members. What is so already is answered the same way.
+/// An owner may do both with any user; making another member the owner makes the old one an admin. An admin may add
+/// plain members. Repeating a change returns the same response.
 #[utoipa::path(
     put,
     path = "/api/chats/{chat}/members/{user}",
@@ -63,7 +63,7 @@ pub(super) async fn list(
     params(("chat" = ChatId, Path), ("user" = UserId, Path)),
     request_body = PutMemberRequest,
     responses(
-        (status = OK, description = "The member as asked for", body = ChatMember),
+        (status = OK, description = "The member as requested", body = ChatMember),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
             body = Problem, content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the chat is full, or an owner would step down alone)",
@@ -86,7 +86,7 @@ pub(super) async fn put(
 
 /// Removes a member; of oneself it is the same as leaving.
 ///
-/// An owner may remove anybody, an admin plain members.
+/// An owner may remove any member, an admin plain members.
 #[utoipa::path(
     delete,
     path = "/api/chats/{chat}/members/{user}",
@@ -94,10 +94,10 @@ pub(super) async fn put(
     security(("access_token" = [])),
     params(("chat" = ChatId, Path), ("user" = UserId, Path)),
     responses(
-        (status = NO_CONTENT, description = "The person is no member any more"),
+        (status = NO_CONTENT, description = "The user is no member any more"),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
             body = Problem, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_found (the person is not in the chat)", body = Problem,
+        (status = NOT_FOUND, description = "not_found (the user is not in the chat)", body = Problem,
             content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,
@@ -116,8 +116,8 @@ pub(super) async fn remove(
 
 /// Leaves a group.
 ///
-/// An owner who leaves hands over to the admin, or else the member, who has been there longest. A group that everyone
-/// has left stays empty.
+/// An owner who leaves hands over to the admin, or else the member, who has been there longest. A group that all
+/// members have left stays empty.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/leave",

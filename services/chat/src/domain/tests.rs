@@ -115,7 +115,7 @@ fn a_leaving_owner_hands_over_to_the_oldest_admin_and_else_to_the_oldest_member(
 }
 
 #[test]
-fn a_full_chat_takes_nobody_but_still_changes_roles() {
+fn a_full_chat_takes_no_member_but_still_changes_roles() {
     let full: Vec<_> = (10..10 + MAX_MEMBERS as u128 - 1).map(|n| (n, Role::Member)).collect();
     let full = roster(&[&[(OWNER, Role::Owner)], full.as_slice()].concat());
     assert_eq!(decide(&full, user(OWNER), put(STRANGER, Role::Member)), Err(Refusal::Full));
@@ -156,7 +156,7 @@ fn a_group_request_is_tidied() {
 }
 
 #[test]
-fn a_removal_tells_the_removed_one_and_leaves_a_tombstone() {
+fn a_removal_reaches_the_removed_user_and_leaves_a_tombstone() {
     let mut roster = group();
     let changes = [removed(OLD)];
     roster.apply(&changes, at(50));

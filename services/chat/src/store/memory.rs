@@ -50,13 +50,13 @@ impl MemoryStore {
     }
 
     /// Returns the oldest records that are not yet published, in order.
-    pub(crate) fn untold(&self, limit: usize) -> Vec<OutboxRecord> {
+    pub(crate) fn unpublished(&self, limit: usize) -> Vec<OutboxRecord> {
         self.tables().outbox.iter().take(limit).cloned().collect()
     }
 
     /// Removes the oldest records, which were published.
-    pub(crate) fn forget(&self, told: usize) {
-        self.tables().outbox.drain(..told);
+    pub(crate) fn forget(&self, published: usize) {
+        self.tables().outbox.drain(..published);
     }
 
     /// Waits until there may be records in the outbox.
@@ -141,6 +141,6 @@ impl ChatStore for MemoryStore {
     }
 
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError> {
-        Ok(self.untold(limit))
+        Ok(self.unpublished(limit))
     }
 }

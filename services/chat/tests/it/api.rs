@@ -7,7 +7,7 @@ use contracts::{
     ChatId,
     rpc::{GetMembershipRequest, ListMembersRequest, chat_service_server::ChatService as _},
 };
-use kit::testing::{Answer, Person, TestApi, TestRealm};
+use kit::testing::{Answer, TestApi, TestRealm, TestUser};
 use serde_json::json;
 use tonic::{Code, Request};
 
@@ -25,18 +25,18 @@ impl App {
         Self { api: TestApi::new(chat::api::router(store), &realm), rpc, realm }
     }
 
-    async fn put(&self, who: &Person, chat: &str, whom: &Person, role: &str) -> Answer {
-        let line = format!("PUT /api/chats/{chat}/members/{}", whom.id);
-        self.api.send(&line, Some(&who.token), Some(json!({"role": role}))).await
+    async fn put(&self, caller: &TestUser, chat: &str, user: &TestUser, role: &str) -> Answer {
+        let line = format!("PUT /api/chats/{chat}/members/{}", user.id);
+        self.api.send(&line, Some(&caller.token), Some(json!({"role": role}))).await
     }
 
-    async fn remove(&self, who: &Person, chat: &str, whom: &Person) -> Answer {
-        let line = format!("DELETE /api/chats/{chat}/members/{}", whom.id);
-        self.api.send(&line, Some(&who.token), None).await
+    async fn remove(&self, caller: &TestUser, chat: &str, user: &TestUser) -> Answer {
+        let line = format!("DELETE /api/chats/{chat}/members/{}", user.id);
+        self.api.send(&line, Some(&caller.token), None).await
     }
 
-    async fn group(&self, owner: &Person, others: &[&Person]) -> String {
-        let others: Vec<_> = others.iter().map(|person| person.id).collect();
+    async fn group(&self, owner: &TestUser, others: &[&TestUser]) -> String {
+        let others: Vec<_> = others.iter().map(|user| user.id).collect();
         let body = json!({"kind": "group", "title": "Crew", "members": others});
         let chat = self.api.post(owner, "/api/chats", body).await.ok(201);
         chat["chat_id"].as_str().expect("an id").to_owned()
@@ -44,10 +44,10 @@ impl App {
 }
 
 #[tokio::test]
-async fn two_people_share_one_direct_chat() {
+async fn two_users_share_one_direct_chat() {
     let app = App::start().await;
-    let (ann, bob) = (app.realm.person("ann"), app.realm.person("bob"));
-    let with = |whom: &Person| json!({"kind": "direct", "members": [whom.id]});
+    let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
+    let with = |user: &TestUser| json!({"kind": "direct", "members": [user.id]});
     let first = app.api.post(&ann, "/api/chats", with(&bob)).await.ok(201);
     let again = app.api.post(&bob, "/api/chats", with(&ann)).await.ok(200);
     assert_eq!(first, again);
@@ -68,7 +68,7 @@ async fn two_people_share_one_direct_chat() {
 #[tokio::test]
 async fn a_group_lives_from_founding_to_empty() {
     let app = App::start().await;
-    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.person(name));
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.user(name));
     let chat = app.group(&ann, &[&bob]).await;
     app.put(&ann, &chat, &bob, "admin").await.ok(200);
     app.put(&bob, &chat, &cid, "member").await.ok(200);
@@ -91,7 +91,7 @@ async fn a_group_lives_from_founding_to_empty() {
 #[tokio::test]
 async fn a_chat_of_others_and_no_chat_look_the_same() {
     let app = App::start().await;
-    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.person(name));
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));
     let theirs = app.group(&ann, &[&bob]).await;
     let none = ChatId::generate().to_string();
     let mut seen = Vec::new();
@@ -115,7 +115,7 @@ async fn a_chat_of_others_and_no_chat_look_the_same() {
 #[tokio::test]
 async fn pages_follow_each_other_to_the_end() {
     let app = App::start().await;
-    let ann = app.realm.person("ann");
+    let ann = app.realm.user("ann");
     let mut made = Vec::new();
     for _ in 0..5 {
         made.push(app.group(&ann, &[]).await);
@@ -136,7 +136,7 @@ async fn pages_follow_each_other_to_the_end() {
 #[tokio::test]
 async fn bad_input_gets_a_code_and_stores_nothing() {
     let app = App::start().await;
-    let (ann, bob) = (app.realm.person("ann"), app.realm.person("bob"));
+    let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
     let group = |title: &str| json!({"kind": "group", "title": title, "members": []});
     let bodies = [
         (group(""), "invalid_argument"),
@@ -164,7 +164,7 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
 async fn without_a_token_of_this_tenant_there_is_nothing() {
     let app = App::start().await;
     let globex = TestRealm::start("globex").await;
-    let ann = app.realm.person("ann");
+    let ann = app.realm.user("ann");
     let expired = app.realm.token_with(ann.id, "ann", json!({"exp": 1_700_000_000}));
     let foreign = globex.token(ann.id, "ann");
     let cases = [
@@ -182,14 +182,14 @@ async fn without_a_token_of_this_tenant_there_is_nothing() {
 #[tokio::test]
 async fn other_services_ask_for_memberships() {
     let app = App::start().await;
-    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.person(name));
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));
     let chat_id = app.group(&ann, &[&bob]).await;
     let role = async |chat_id: &str, user_id: &str| {
         let request = GetMembershipRequest { chat_id: chat_id.to_owned(), user_id: user_id.to_owned() };
         let answer = app.rpc.get_membership(Request::new(request)).await?;
         Ok::<_, tonic::Status>(answer.into_inner().member.map(|member| member.role))
     };
-    let id = |person: &Person| person.id.to_string();
+    let id = |user: &TestUser| user.id.to_string();
     assert_eq!(role(&chat_id, &id(&ann)).await.expect("an answer").as_deref(), Some("owner"));
     assert_eq!(role(&chat_id, &id(&eve)).await.expect("an answer"), None);
     assert_eq!(role(&ChatId::generate().to_string(), &id(&ann)).await.expect("an answer"), None);

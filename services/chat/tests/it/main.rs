@@ -9,8 +9,8 @@ use contracts::UserId;
 use kit::testing::TestDatabase;
 use sqlx::PgPool;
 
-/// Returns a person nobody else is.
-fn person() -> UserId {
+/// Returns a new user.
+fn new_user() -> UserId {
     UserId::generate()
 }
 

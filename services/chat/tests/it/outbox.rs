@@ -30,9 +30,9 @@ use rdkafka::{
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{at, database, person};
+use crate::{at, database, new_user};
 
-/// Longer than anything here takes on a busy machine, short enough for a person who waits.
+/// Longer than anything here takes on a busy machine, short enough to wait for.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PARTITIONS: i32 = 3;
 
@@ -189,7 +189,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 async fn a_change_reaches_both_topics_and_leaves_the_outbox() {
     let tenant = Tenant::start().await;
     let publishing = tenant.publish();
-    let (ann, bob) = (person(), person());
+    let (ann, bob) = (new_user(), new_user());
     let chat = tenant.group(ann).await;
     tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
     tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Admin }).await;
@@ -225,7 +225,7 @@ async fn a_change_reaches_both_topics_and_leaves_the_outbox() {
 async fn while_kafka_refuses_chats_go_on_and_the_outbox_waits() {
     let tenant = Tenant::without_topics().await;
     let publishing = tenant.publish();
-    let (ann, bob) = (person(), person());
+    let (ann, bob) = (new_user(), new_user());
     let chat = tenant.group(ann).await;
     tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
     until("a send has failed", async || publishing.metric("failures_total") > 0).await;
@@ -247,7 +247,7 @@ async fn while_kafka_refuses_chats_go_on_and_the_outbox_waits() {
 async fn one_of_two_publishers_leads_and_the_other_takes_over() {
     let tenant = Tenant::start().await;
     let (first, second) = (tenant.publish(), tenant.publish());
-    let (ann, bob) = (person(), person());
+    let (ann, bob) = (new_user(), new_user());
     let chat = tenant.group(ann).await;
     tenant.until_empty().await;
     let leads = |publishing: &Publishing| publishing.metric("leader") == 1;
@@ -286,7 +286,7 @@ async fn one_of_two_publishers_leads_and_the_other_takes_over() {
 async fn a_lost_database_connection_ends_the_term_and_a_new_one_begins() {
     let tenant = Tenant::start().await;
     let publishing = tenant.publish();
-    let ann = person();
+    let ann = new_user();
     tenant.group(ann).await;
     tenant.until_empty().await;
     let killed: i64 = sqlx::query_scalar(

@@ -9,7 +9,7 @@ use chat::{
 use contracts::{ChatId, UserId, event::Role};
 use kit::catalog::Topic;
 
-use crate::{at, database, person};
+use crate::{at, database, new_user};
 
 type Store = Arc<dyn ChatStore>;
 
@@ -36,13 +36,13 @@ macro_rules! suite {
 }
 
 suite![
-    a_direct_chat_is_one_chat_whoever_asks,
+    a_direct_chat_is_one_chat_for_either_member,
     a_group_is_seen_by_its_members_only,
     chats_come_newest_first_in_pages,
     a_change_and_its_records_are_one,
     a_refused_change_leaves_nothing,
     an_owner_hands_over_and_the_last_one_leaves_an_empty_chat,
-    a_full_group_is_founded_at_once_and_takes_nobody,
+    a_full_group_is_founded_in_one_step_and_takes_no_one_else,
     changes_at_once_happen_one_after_the_other,
 ];
 
@@ -80,20 +80,20 @@ async fn topics(store: &Store) -> Vec<Topic> {
     store.pending(5000).await.expect("the outbox").into_iter().map(|record| record.topic).collect()
 }
 
-async fn a_direct_chat_is_one_chat_whoever_asks(store: Store) {
-    let (ann, bob) = (person(), person());
+async fn a_direct_chat_is_one_chat_for_either_member(store: Store) {
+    let (ann, bob) = (new_user(), new_user());
     let first = store.create(&direct(ann, bob)).await.expect("a chat");
     assert!(first.fresh);
     assert_eq!((first.chat.role, first.chat.member_count), (Role::Member, 2));
     let again = store.create(&direct(bob, ann)).await.expect("the same chat");
     assert_eq!((again.fresh, again.chat), (false, first.chat.clone()));
     assert_eq!(topics(&store).await, [Topic::ChatEvents; 2], "told once");
-    let other = store.create(&direct(ann, person())).await.expect("another chat");
+    let other = store.create(&direct(ann, new_user())).await.expect("another chat");
     assert_ne!(other.chat.chat_id, first.chat.chat_id);
 }
 
 async fn a_group_is_seen_by_its_members_only(store: Store) {
-    let (ann, bob, eve) = (person(), person(), person());
+    let (ann, bob, eve) = (new_user(), new_user(), new_user());
     let new = group(ann, &[bob]);
     let created = store.create(&new).await.expect("a chat").chat;
     assert_eq!((created.title.as_deref(), created.role), (Some("Crew"), Role::Owner));
@@ -111,11 +111,11 @@ async fn a_group_is_seen_by_its_members_only(store: Store) {
 }
 
 async fn chats_come_newest_first_in_pages(store: Store) {
-    let ann = person();
+    let ann = new_user();
     let mut made = Vec::new();
     for _ in 0..5 {
         made.push(store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id);
-        store.create(&group(person(), &[])).await.expect("a chat of somebody else");
+        store.create(&group(new_user(), &[])).await.expect("a chat of another user");
     }
     made.sort();
     made.reverse();
@@ -130,7 +130,7 @@ async fn chats_come_newest_first_in_pages(store: Store) {
 }
 
 async fn a_change_and_its_records_are_one(store: Store) {
-    let (ann, bob, cid) = (person(), person(), person());
+    let (ann, bob, cid) = (new_user(), new_user(), new_user());
     let new = group(ann, &[bob]);
     let chat_id = store.create(&new).await.expect("a chat").chat.chat_id;
     change(&store, chat_id, ann, put(cid, Role::Member)).await;
@@ -148,7 +148,7 @@ async fn a_change_and_its_records_are_one(store: Store) {
 }
 
 async fn a_refused_change_leaves_nothing(store: Store) {
-    let (ann, bob, eve) = (person(), person(), person());
+    let (ann, bob, eve) = (new_user(), new_user(), new_user());
     let new = group(ann, &[bob]);
     let chat_id = store.create(&new).await.expect("a chat").chat.chat_id;
     let before = (roles(&store, chat_id).await, topics(&store).await);
@@ -165,7 +165,7 @@ async fn a_refused_change_leaves_nothing(store: Store) {
 }
 
 async fn an_owner_hands_over_and_the_last_one_leaves_an_empty_chat(store: Store) {
-    let (ann, bob, cid) = (person(), person(), person());
+    let (ann, bob, cid) = (new_user(), new_user(), new_user());
     let chat_id = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
     change(&store, chat_id, ann, put(cid, Role::Admin)).await;
     change(&store, chat_id, ann, put(bob, Role::Owner)).await;
@@ -178,22 +178,22 @@ async fn an_owner_hands_over_and_the_last_one_leaves_an_empty_chat(store: Store)
     assert_eq!(refusal(&store, chat_id, cid, Command::Leave).await, Refusal::NotAMember(chat_id));
 }
 
-async fn a_full_group_is_founded_at_once_and_takes_nobody(store: Store) {
-    let ann = person();
-    let others: Vec<_> = (1..MAX_MEMBERS).map(|_| person()).collect();
+async fn a_full_group_is_founded_in_one_step_and_takes_no_one_else(store: Store) {
+    let ann = new_user();
+    let others: Vec<_> = (1..MAX_MEMBERS).map(|_| new_user()).collect();
     let chat = store.create(&group(ann, &others)).await.expect("a chat").chat;
     assert_eq!(chat.member_count, 1000);
     assert_eq!(store.members(chat.chat_id).await.expect("members").len(), 1000);
     assert_eq!(topics(&store).await.len(), 1000);
-    assert_eq!(refusal(&store, chat.chat_id, ann, put(person(), Role::Member)).await, Refusal::Full);
+    assert_eq!(refusal(&store, chat.chat_id, ann, put(new_user(), Role::Member)).await, Refusal::Full);
 }
 
 async fn changes_at_once_happen_one_after_the_other(store: Store) {
-    let (ann, bob) = (person(), person());
+    let (ann, bob) = (new_user(), new_user());
     let chat_id = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
     let adds = (0..16).map(|_| {
         let store = store.clone();
-        tokio::spawn(async move { change(&store, chat_id, ann, put(person(), Role::Member)).await })
+        tokio::spawn(async move { change(&store, chat_id, ann, put(new_user(), Role::Member)).await })
     });
     let pairs = (0..8).map(|n| {
         let store = store.clone();

@@ -97,7 +97,7 @@ fn settings_print_no_secret() {
 }
 
 #[test]
-fn registration_is_open_unless_told_otherwise() {
+fn registration_is_open_by_default() {
     let mut flags = rendered(&examples()[0], Service::Auth);
     flags.remove("--registration");
     let registration = |behind: &[&str]| {

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, clap::Args)]
 struct NoSettings {}
 
-/// Knows that everybody is in every chat.
+/// Reports every user as a member of every chat.
 #[derive(Clone)]
 struct Chat;
 
@@ -66,7 +66,7 @@ impl ChatService for Chat {
     }
 }
 
-/// Asks the chat service for the caller's role, and fails its own check `store`.
+/// Queries the chat service for the caller's role, and fails its own check `store`.
 struct Message;
 
 impl Service for Message {
@@ -156,13 +156,13 @@ async fn services_of_one_process_call_each_other_without_network_and_token() {
     assert_eq!(running.get("/role").await.text().await.expect("text"), "member NotFound");
     // Over the network the token is required as ever.
     let url = format!("http://{}", running.grpc);
-    let ask = async |token: &str| {
+    let query = async |token: &str| {
         let mut chats = ChatServiceClient::new(rpc::connect(&url, &token.into()).expect("a channel"));
         let request = GetMembershipRequest { chat_id: "1".to_owned(), user_id: "2".to_owned() };
         chats.get_membership(request).await.map(|_| ()).map_err(|status| status.code())
     };
-    assert_eq!(ask(INTERNAL_TOKEN).await, Ok(()));
-    assert_eq!(ask("guess").await, Err(tonic::Code::Unauthenticated));
+    assert_eq!(query(INTERNAL_TOKEN).await, Ok(()));
+    assert_eq!(query("guess").await, Err(tonic::Code::Unauthenticated));
     running.shutdown.cancel();
     running.end().await;
 }

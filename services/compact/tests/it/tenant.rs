@@ -15,7 +15,7 @@ use contracts::{ChatId, DeviceId, MessageKey, wire::SUBPROTOCOL};
 use futures_util::{SinkExt as _, StreamExt as _};
 use kit::{
     config::KafkaArgs,
-    testing::{Person, TestDatabase, TestRealm, stack, wait_for},
+    testing::{TestDatabase, TestRealm, TestUser, stack, wait_for},
 };
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -157,11 +157,11 @@ fn topics(tenant: &str) -> Vec<String> {
 
 impl Running {
     /// Sends a REST request and returns the body of its success.
-    async fn ask(&self, who: &Person, line: &str, body: Option<Value>) -> Value {
+    async fn request(&self, user: &TestUser, line: &str, body: Option<Value>) -> Value {
         let (method, path) = line.split_once(' ').expect("a method and a path");
         let request = reqwest::Client::new()
             .request(method.parse().expect("a method"), format!("http://{}{path}", self.http))
-            .bearer_auth(&who.token);
+            .bearer_auth(&user.token);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,
@@ -205,13 +205,13 @@ impl Drop for Running {
 struct Socket(WebSocketStream<TcpStream>);
 
 impl Socket {
-    async fn connect(running: &Running, who: &Person) -> Self {
+    async fn connect(running: &Running, user: &TestUser) -> Self {
         let stream = TcpStream::connect(running.http).await.expect("a connection");
         let mut request = format!("ws://{}/ws", running.http).into_client_request().expect("a request");
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
         let mut socket = Self(client_async(request, stream).await.expect("an upgrade").0);
         let device = DeviceId::generate();
-        socket.send(json!({"id": 1, "connect": {"token": who.token, "device": device}})).await;
+        socket.send(json!({"id": 1, "connect": {"token": user.token, "device": device}})).await;
         socket.until(|frame| frame["result"]["connected"].is_object()).await;
         socket
     }
@@ -248,20 +248,20 @@ async fn a_tenant_fits_in_one_process() {
 
 async fn story(tenant: Arc<Tenant>) {
     let running = tenant.start().await;
-    let (ann, bob) = (tenant.realm.person("ann"), tenant.realm.person("bob"));
-    assert_eq!(running.ask(&ann, "GET /api/users/me", None).await["username"], "ann");
+    let (ann, bob) = (tenant.realm.user("ann"), tenant.realm.user("bob"));
+    assert_eq!(running.request(&ann, "GET /api/users/me", None).await["username"], "ann");
     let body = json!({"kind": "direct", "members": [bob.id]});
-    let chat = running.ask(&ann, "POST /api/chats", Some(body)).await;
+    let chat = running.request(&ann, "POST /api/chats", Some(body)).await;
     let chat: ChatId = chat["chat_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
 
-    // The gateway asks the chat service, and the message service answers for what it stored: both in process.
+    // The gateway queries the chat service, and the message service returns what it stored: both in process.
     let (mut from, mut to) = (Socket::connect(&running, &ann).await, Socket::connect(&running, &bob).await);
     let key = MessageKey::generate();
     from.send(json!({"id": 2, "send": {"chat": chat, "key": key, "body": "hello"}})).await;
     from.until(|frame| frame["id"] == 2 && frame["result"]["accepted"].is_object()).await;
     let pushed = to.until(|frame| frame["message"].is_object()).await;
     assert_eq!((&pushed["message"]["body"], &pushed["message"]["seq"]), (&json!("hello"), &json!(1)));
-    let page = running.ask(&bob, &format!("GET /api/messages/{chat}"), None).await;
+    let page = running.request(&bob, &format!("GET /api/messages/{chat}"), None).await;
     assert_eq!(page["messages"][0]["body"], "hello");
     to.send(json!({"id": 3, "history": {"chat": chat, "after": 0}})).await;
     let history = to.until(|frame| frame["id"] == 3).await;

@@ -18,7 +18,7 @@ pub(crate) fn page() -> String {
     TEMPLATE.replace(ROWS, &rows)
 }
 
-/// Returns the row of a service. What the catalog says of it holds no markup.
+/// Returns the row of a service. Its entry in the catalog holds no markup.
 fn row(service: Service) -> String {
     let (link, more) = match service {
         Service::Gateway => ("/docs/gateway/protocol".to_owned(), GATEWAY_LINKS),

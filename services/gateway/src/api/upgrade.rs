@@ -62,7 +62,7 @@ fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response
     let upgrading = hyper::upgrade::on(request);
     gateway.tasks.spawn(async move {
         let Listed { gateway, connection } = &listed;
-        // Ends at once when the response cannot be written.
+        // Ends immediately when the response cannot be written.
         match timeout(gateway.limits.connect_within, upgrading).await {
             Ok(Ok(upgraded)) => socket::serve(gateway.clone(), connection.clone(), upgraded).await,
             Ok(Err(error)) => tracing::debug!(%session, %error, "upgrade failed: {error}"),
@@ -140,7 +140,7 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
 
 /// Returns whether the request comes from no page at all, or from a page of this host.
 ///
-/// A browser names the page's origin and cannot be made to lie about it; the tenant's host is what it asked for.
+/// A browser names the page's origin and cannot be made to lie about it; the tenant's host is the one it requested.
 fn is_same_origin(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let Some(origin) = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok()) else { return false };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Allows `burst` at once and `per_second` in the long run.
+/// Allows `burst` immediately and `per_second` in the long run.
 pub(crate) struct Bucket {
     per_second: f64,
     burst: f64,

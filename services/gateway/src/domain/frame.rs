@@ -13,7 +13,7 @@ impl Frame {
         Self(text.into())
     }
 
-    /// Returns the frame that asks the client for a sign of life.
+    /// Returns the frame that checks whether the client is alive.
     pub(crate) fn ping() -> Self {
         Self(Bytes::from_static(br#"{"ping":{}}"#))
     }

@@ -1,4 +1,4 @@
-//! The state of a connection: which frame is answered how, and which moment brings what.
+//! The state of a connection: the response to each frame, and what happens at each moment.
 //!
 //! Nothing here waits or knows a socket. The connection's task feeds in frames, results and the time, and does what
 //! the returned [`Action`] says.
@@ -50,7 +50,7 @@ pub(crate) struct Identity {
     pub(crate) device: DeviceId,
 }
 
-/// What a valid token says.
+/// The claims of a valid token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VerifiedToken {
     pub(crate) user: UserId,
@@ -247,7 +247,7 @@ impl Session {
         self.deciding = false;
     }
 
-    /// Ends a command that is answered at once.
+    /// Ends a command that is answered immediately.
     pub(crate) fn answered(&mut self, id: Option<u32>, answer: Answer) -> Action {
         self.deciding = false;
         Action::Answer(answer::frame(id, answer))

@@ -21,7 +21,7 @@ pub(crate) type Audience = Option<Vec<UserId>>;
 
 /// The members of chats, as the logs have them.
 ///
-/// `chat.events` says who is a member now; the chat's own log says from which seq on a removed user receives nothing.
+/// `chat.events` holds the current members; the chat's own log shows from which seq on a removed user receives nothing.
 #[derive(Default)]
 pub(crate) struct Members {
     chats: Sharded<ChatId, Chat>,
@@ -29,13 +29,13 @@ pub(crate) struct Members {
 
 #[derive(Default)]
 struct Chat {
-    people: HashMap<UserId, Standing>,
+    users: HashMap<UserId, Standing>,
     members: usize,
     /// Counts the records about this chat.
     version: u64,
     /// When the last record came; `None` for those that were there at the start.
     changed_at: Option<Instant>,
-    /// People whose removal was announced, with its seq. Few: those added again are taken out.
+    /// Users whose removal was announced, with its seq. Few: those added again are taken out.
     departed: Vec<(UserId, i64)>,
 }
 
@@ -51,13 +51,13 @@ enum Standing {
 pub(crate) struct Known {
     /// Changes with every record about the chat.
     pub(crate) version: u64,
-    /// Whom the message goes to.
+    /// The recipients of the message.
     pub(crate) settled: Option<Audience>,
-    /// Whom it goes to at least: a change is still coming in.
+    /// Its recipients at least: a change is still coming in.
     pub(crate) likely: Option<Audience>,
 }
 
-/// An entry of a chat's log on its way to people.
+/// An entry of a chat's log on its way to its recipients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) chat: ChatId,
@@ -67,12 +67,12 @@ pub(crate) struct Entry {
 }
 
 impl Members {
-    /// Notes that `chat.events` has this person in the chat.
+    /// Notes that `chat.events` has this user in the chat.
     pub(crate) fn added(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
         self.changed(chat, user, Standing::Member, at);
     }
 
-    /// Notes that `chat.events` has this person out of the chat.
+    /// Notes that `chat.events` has this user out of the chat.
     pub(crate) fn removed(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
         self.changed(chat, user, Standing::Removed, at);
     }
@@ -82,16 +82,16 @@ impl Members {
         let chat = shard.entry(chat).or_default();
         chat.version += 1;
         chat.changed_at = at;
-        let before = chat.people.insert(user, standing);
+        let before = chat.users.insert(user, standing);
         chat.members += usize::from(standing == Standing::Member);
         chat.members -= usize::from(before == Some(Standing::Member));
     }
 
-    /// Returns whom a message of this sender goes to, and how far that can be relied on.
+    /// Returns the recipients of a message of this sender, and how far they can be relied on.
     pub(crate) fn audience(&self, chat: ChatId, sender: UserId, now: Instant) -> Known {
         let shard = self.chats.read(&chat);
         let Some(chat) = shard.get(&chat) else { return Known { version: 0, settled: None, likely: None } };
-        let likely = (chat.people.get(&sender) == Some(&Standing::Member))
+        let likely = (chat.users.get(&sender) == Some(&Standing::Member))
             .then(|| (chat.members <= MAX_LISTED_AUDIENCE).then(|| chat.members().collect()));
         let is_settled = chat.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET_PERIOD);
         let version = chat.version;
@@ -102,7 +102,7 @@ impl Members {
         }
     }
 
-    /// Notes what an entry of the chat's own log says about membership. Repeated entries change nothing.
+    /// Notes what an entry of the chat's own log means for membership. Repeated entries change nothing.
     pub(crate) fn announced(&self, entry: Entry) {
         let Some(subject) = entry.subject else { return };
         match entry.kind {
@@ -124,8 +124,8 @@ impl Members {
         }
     }
 
-    /// Returns who may see an entry: the audience it was written for (or everyone in the chat), without those removed
-    /// since. A removed person sees the removal and nothing after it.
+    /// Returns the recipients of an entry: the audience it was written for (or all members of the chat), without those
+    /// removed since. A removed user receives the removal and nothing after it.
     pub(crate) fn recipients(&self, entry: Entry, audience: Option<&[UserId]>) -> Vec<UserId> {
         let shard = self.chats.read(&entry.chat);
         let Some(chat) = shard.get(&entry.chat) else {
@@ -135,7 +135,7 @@ impl Members {
             if entry.kind == EntryKind::MemberRemoved && entry.subject == Some(*user) {
                 return true;
             }
-            chat.people.get(user) != Some(&Standing::Removed)
+            chat.users.get(user) != Some(&Standing::Removed)
                 && !chat.departed.iter().any(|(departed, seq)| departed == user && entry.seq > *seq)
         };
         match audience {
@@ -147,7 +147,7 @@ impl Members {
 
 impl Chat {
     fn members(&self) -> impl Iterator<Item = UserId> {
-        self.people.iter().filter(|(_, standing)| **standing == Standing::Member).map(|(user, _)| *user)
+        self.users.iter().filter(|(_, standing)| **standing == Standing::Member).map(|(user, _)| *user)
     }
 }
 
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_person_who_is_not_known_yet_still_gets_what_is_for_them() {
+    fn a_user_who_is_not_known_yet_still_receives_their_messages() {
         let members = Members::default();
         members.added(chat(), user(1), None);
         assert_eq!(sorted(members.recipients(text(1), Some(&[user(1), user(2)]))), [1, 2]);

@@ -1,6 +1,6 @@
 //! What the commands do, a handler for each.
 //!
-//! A handler checks the arguments, and answers at once or says what the answer waits for. It knows no socket.
+//! A handler checks the arguments, and answers immediately or returns what the answer waits for. It knows no socket.
 
 use std::{
     pin::Pin,
@@ -34,7 +34,7 @@ use crate::{
     state::GatewayState,
 };
 
-/// A page of history carries about this much text; the client queries the rest, as `head_seq` tells it.
+/// A page of history carries about this much text; the client queries the rest, as `head_seq` shows.
 const PAGE_BYTES: usize = 128 * 1024;
 /// What a message costs in a page beside its body: ids, names, numbers.
 const ENTRY_BYTES: usize = 320;
@@ -122,7 +122,7 @@ async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, 
     Ok(VerifiedToken { user: claims.user_id, expires_in_seconds: claims.expires_at.saturating_sub(now) })
 }
 
-/// Produces at once when the cache knows the audience; otherwise the chat service is asked first.
+/// Produces immediately when the cache knows the audience; otherwise the chat service is queried first.
 fn send(gateway: &Arc<GatewayState>, caller: Identity, send: Send) -> Step {
     if let Err(refusal) = check_body(&send.body) {
         return refused(refusal);
@@ -210,7 +210,7 @@ async fn page(
     after_seq: i64,
     limit: i32,
 ) -> Result<HistoryPage, GatewayError> {
-    // Who may read is who may write.
+    // The members who may read are those who may write.
     gateway.membership.audience(chat, caller.user).await?;
     let request = rpc::HistoryRequest { chat_id: chat.to_string(), after_seq, limit };
     let mut client = gateway.history.clone().max_decoding_message_size(MAX_RESPONSE_BYTES);

@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// Sends and waits for `accepted` and `stored`.
-    pub async fn say(&mut self, chat: ChatId, body: &str) -> Stored {
+    pub async fn send_text(&mut self, chat: ChatId, body: &str) -> Stored {
         let key = MessageKey(Uuid::new_v4());
         let id = self.send(chat, key, body).await;
         match self.answer(id).await {
@@ -181,7 +181,7 @@ impl Client {
     }
 
     /// Returns whether nothing comes for a moment: a push that is wrong would be here by then.
-    pub async fn hears_nothing(&mut self, moment: Duration) -> bool {
+    pub async fn receives_nothing(&mut self, moment: Duration) -> bool {
         self.pushes.is_empty() && timeout(moment, self.frame()).await.is_err()
     }
 }

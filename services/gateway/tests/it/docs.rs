@@ -9,7 +9,7 @@ use crate::stand::{get, get_with, with_stand};
 async fn an_upgrade_has_conditions() {
     with_stand(Limits::default(), async |stand| {
         let addr = stand.gateway.http;
-        let ask = async |change: (&'static str, &str), expected: &str, code: &str| {
+        let query = async |change: (&'static str, &str), expected: &str, code: &str| {
             let mut headers = vec![
                 ("connection", "Upgrade"),
                 ("upgrade", "websocket"),
@@ -31,17 +31,17 @@ async fn an_upgrade_has_conditions() {
             assert!(answer.contains(code), "{change:?}: {answer}");
         };
         let same = format!("http://{addr}");
-        ask(("origin", ""), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").await;
-        ask(("origin", &same), "101", SUBPROTOCOL).await;
+        query(("origin", ""), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").await;
+        query(("origin", &same), "101", SUBPROTOCOL).await;
         for origin in ["https://evil.test", "null", "http://127.0.0.1:1", "http://beta.localhost"] {
-            ask(("origin", origin), "403", "permission_denied").await;
+            query(("origin", origin), "403", "permission_denied").await;
         }
-        ask(("sec-websocket-protocol", "chat"), "400", "invalid_argument").await;
-        ask(("sec-websocket-protocol", ""), "400", "invalid_argument").await;
-        ask(("sec-websocket-version", "8"), "400", "malformed").await;
-        ask(("sec-websocket-key", ""), "400", "malformed").await;
-        ask(("upgrade", "h2c"), "400", "malformed").await;
-        ask(("connection", ""), "400", "malformed").await;
+        query(("sec-websocket-protocol", "chat"), "400", "invalid_argument").await;
+        query(("sec-websocket-protocol", ""), "400", "invalid_argument").await;
+        query(("sec-websocket-version", "8"), "400", "malformed").await;
+        query(("sec-websocket-key", ""), "400", "malformed").await;
+        query(("upgrade", "h2c"), "400", "malformed").await;
+        query(("connection", ""), "400", "malformed").await;
     })
     .await;
 }

@@ -38,7 +38,7 @@ async fn a_bad_frame_gets_a_code_and_the_connection_lives() {
         assert_eq!(client.error().await, (Some(id), ErrorCode::InvalidArgument));
         assert_eq!(stand.sent().await, []);
 
-        assert_eq!(client.say(chat(), &"x".repeat(MAX_BODY_BYTES)).await.seq, 1);
+        assert_eq!(client.send_text(chat(), &"x".repeat(MAX_BODY_BYTES)).await.seq, 1);
     })
     .await;
 }
@@ -80,7 +80,7 @@ async fn what_is_too_bad_closes_its_own_connection_only() {
             assert_eq!(client.closed().await, Some(code), "{bytes:x?}");
         }
 
-        assert_eq!(good.say(chat(), "unharmed").await.seq, 1);
+        assert_eq!(good.send_text(chat(), "unharmed").await.seq, 1);
     })
     .await;
 }

@@ -31,7 +31,7 @@ async fn a_dead_log_is_unavailable_and_comes_back() {
         kafka_username: "u".to_owned(),
         kafka_password: "p".into(),
     };
-    // Nobody listens there: no socket depends on the session directory.
+    // Nothing listens there: no socket depends on the session directory.
     let redis = RedisArgs {
         redis_addr: SocketAddr::from(([127, 0, 0, 1], 9)).to_string(),
         redis_username: "u".to_owned(),
@@ -46,7 +46,7 @@ async fn a_dead_log_is_unavailable_and_comes_back() {
     peers.join(chat(), &[user(1)]).await;
     let mut client = Client::open(gateway.http).await;
     client.connect(&realm.token(user(1), "one"), device(1)).await;
-    assert_eq!(client.say(chat(), "before").await.seq, 1);
+    assert_eq!(client.send_text(chat(), "before").await.seq, 1);
 
     cluster.broker_down(1).expect("a broker");
     let key = MessageKey(Uuid::new_v4());

@@ -44,7 +44,7 @@ impl Peers {
         Self { tenant: tenant.to_owned(), producer, members: Arc::default(), messages: Arc::default() }
     }
 
-    /// Answers gRPC until the test ends.
+    /// Serves gRPC until the test ends.
     pub async fn serve(&self) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
@@ -55,7 +55,7 @@ impl Peers {
         addr
     }
 
-    /// Makes people members: the chat service knows it at once, the event log right after.
+    /// Makes users members: in the chat service immediately, in the event log right after.
     pub async fn join(&self, chat: ChatId, users: &[UserId]) {
         for user in users {
             self.join_silently(chat, *user);
@@ -65,7 +65,7 @@ impl Peers {
         }
     }
 
-    /// Makes a person a member of whom the event log has not heard yet.
+    /// Makes a user a member without a record in the event log yet.
     pub fn join_silently(&self, chat: ChatId, user: UserId) {
         let mut members = self.members.lock().expect("no panic");
         members.entry(chat.to_string()).or_default().insert(user.to_string());

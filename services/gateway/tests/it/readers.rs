@@ -61,7 +61,7 @@ async fn narrow(stand: &Stand) -> Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_reader_is_told_what_it_missed() {
+async fn a_slow_reader_is_notified_of_what_it_missed() {
     with_stand(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut quick = stand.connect(user(1), device(1)).await;
@@ -70,7 +70,7 @@ async fn a_slow_reader_is_told_what_it_missed() {
         read_flood(&stand, &mut quick).await;
         assert!(stand.gateway.metric("send_queue_bytes").await <= 1024 * 1024);
 
-        // Awake, it sees a beginning, then what it has to ask for, and nothing in between twice or out of order.
+        // Awake, it sees a beginning, then what it has to query, and nothing in between twice or out of order.
         let mut seen = 0;
         let told = loop {
             let frame = slow.frame().await.expect("still connected");
@@ -83,13 +83,13 @@ async fn a_slow_reader_is_told_what_it_missed() {
         };
         assert_eq!(told, MESSAGES);
         assert!(seen < MESSAGES, "it was to be slow");
-        assert_eq!(slow.say(chat(), "awake").await.key, quick.message().await.key);
+        assert_eq!(slow.send_text(chat(), "awake").await.key, quick.message().await.key);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_never_reads_is_closed_and_harms_nobody() {
+async fn a_client_that_never_reads_is_closed_and_affects_no_other() {
     let limits = Limits { write_stall: Duration::from_secs(1), ..Limits::default() };
     with_stand(limits, async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;

@@ -242,7 +242,7 @@ pub async fn remove_topics(admin: &AdminClient<DefaultClientContext>, tenant: &s
 }
 
 impl Stand {
-    /// Opens a connection and says who is there.
+    /// Opens a connection and sends a valid token.
     pub async fn connect(&self, user: UserId, device: DeviceId) -> Client {
         let mut client = Client::open(self.gateway.http).await;
         client.connect(&self.realm.token(user, "someone"), device).await;

@@ -1,4 +1,4 @@
-//! People who talk.
+//! Users who exchange messages.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::stand::{PATIENCE, chat, device, redis_args, user, with_stand};
 const MOMENT: Duration = Duration::from_millis(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_people_talk() {
+async fn two_users_talk() {
     with_stand(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut phone = stand.connect(user(1), device(1)).await;
@@ -26,15 +26,15 @@ async fn two_people_talk() {
         let mut other = stand.connect(user(2), device(1)).await;
         let mut stranger = stand.connect(user(3), device(1)).await;
 
-        let stored = phone.say(chat(), "hello").await;
+        let stored = phone.send_text(chat(), "hello").await;
         assert_eq!(stored.seq, 1);
         for listener in [&mut desk, &mut other] {
             let message = listener.message().await;
             assert_eq!((message.seq, message.sender, message.body.as_str()), (1, user(1), "hello"));
         }
-        assert_eq!(other.say(chat(), "hi \u{202e}\u{0}\"").await.seq, 2);
+        assert_eq!(other.send_text(chat(), "hi \u{202e}\u{0}\"").await.seq, 2);
         assert_eq!(phone.message().await.body, "hi \u{202e}\u{0}\"");
-        assert!(stranger.hears_nothing(MOMENT).await);
+        assert!(stranger.receives_nothing(MOMENT).await);
 
         let page = phone.history(chat(), 0).await.expect("a page");
         assert_eq!(page.head_seq, 2);
@@ -46,7 +46,7 @@ async fn two_people_talk() {
         assert!(matches!(phone.answer(id).await, Ok(Outcome::Accepted(_))));
         let repeated = phone.push("stored", |frame| frame.stored.clone()).await;
         assert_eq!((repeated.seq, repeated.sent_at_ms), (1, None));
-        assert!(other.hears_nothing(MOMENT).await);
+        assert!(other.receives_nothing(MOMENT).await);
 
         let mut audience = stand.sent().await.swap_remove(0).audience.expect("a listed audience");
         audience.sort();
@@ -65,7 +65,7 @@ async fn the_first_message_of_a_new_chat_reaches_all_its_members() {
             let fresh = ChatId(Uuid::new_v4());
             stand.peers.join_silently(fresh, user(2));
             stand.peers.join(fresh, &[user(1)]).await;
-            one.say(fresh, "welcome").await;
+            one.send_text(fresh, "welcome").await;
             assert_eq!(two.message().await.chat, fresh);
         }
     })
@@ -73,7 +73,7 @@ async fn the_first_message_of_a_new_chat_reaches_all_its_members() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_not_a_member_writes_and_reads_nothing() {
+async fn a_non_member_writes_and_reads_nothing() {
     with_stand(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1)]).await;
         let mut stranger = stand.connect(user(2), device(1)).await;
@@ -84,21 +84,21 @@ async fn who_is_not_a_member_writes_and_reads_nothing() {
         }
         assert_eq!(stand.sent().await, []);
 
-        // The event log of the chat service is late: the chat service itself is asked.
+        // The event log of the chat service is late: the chat service itself is queried.
         let fresh = ChatId(Uuid::new_v4());
         stand.peers.join_silently(fresh, user(2));
-        assert_eq!(stranger.say(fresh, "I am").await.seq, 1);
+        assert_eq!(stranger.send_text(fresh, "I am").await.seq, 1);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removed_member_hears_and_says_nothing_more() {
+async fn a_removed_member_receives_and_sends_nothing_more() {
     with_stand(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut one = stand.connect(user(1), device(1)).await;
         let mut two = stand.connect(user(2), device(1)).await;
-        one.say(chat(), "both of us").await;
+        one.send_text(chat(), "both of us").await;
         assert_eq!(two.message().await.seq, 1);
 
         stand.peers.leave(chat(), user(2)).await;
@@ -143,7 +143,7 @@ async fn sends_of_a_connection_reach_the_log_in_their_order() {
         stand.peers.join_silently(fresh, user(1));
         let mut client = stand.connect(user(1), device(1)).await;
         let mut last = 0;
-        // One chat is in the cache, the other has to be asked for.
+        // One chat is in the cache, the other has to be queried.
         for n in 0..SENDS {
             let chat = if n % 2 == 0 { chat() } else { fresh };
             last = client.send(chat, MessageKey(Uuid::new_v4()), &n.to_string()).await;
@@ -178,7 +178,7 @@ async fn a_large_chat_is_expanded_by_the_gateway() {
         // Whom the chat service lists but the log of events does not yet, a gateway cannot know.
         let everyone = timeout(PATIENCE, async {
             loop {
-                one.say(chat(), "everyone?").await;
+                one.send_text(chat(), "everyone?").await;
                 if timeout(MOMENT, last.message()).await.is_ok() {
                     break;
                 }
@@ -199,13 +199,13 @@ async fn records_that_cannot_be_read_are_passed_over() {
         }
         stand.peers.join(chat(), &[user(1)]).await;
         let mut one = stand.connect(user(1), device(1)).await;
-        assert_eq!(one.say(chat(), "still here").await.seq, 1);
+        assert_eq!(one.send_text(chat(), "still here").await.seq, 1);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_directory_knows_who_is_connected_where() {
+async fn the_directory_lists_each_connection_of_a_user() {
     let limits = Limits { session_refresh: Duration::from_secs(1), ..Limits::default() };
     with_stand(limits, async |stand| {
         let mut client = crate::client::Client::open(stand.gateway.http).await;

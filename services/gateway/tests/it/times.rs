@@ -11,19 +11,19 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_say_who_is_there_is_closed() {
+async fn a_connection_without_a_token_is_closed() {
     let limits = Limits { connect_within: Duration::from_millis(300), ..Limits::default() };
     with_stand(limits, async |stand| {
         let mut silent = Client::open(stand.gateway.http).await;
         let mut known = stand.connect(user(1), device(1)).await;
         assert_eq!(silent.closed().await, Some(CloseCode::Stale.code()));
-        assert!(known.hears_nothing(Duration::from_millis(300)).await);
+        assert!(known.receives_nothing(Duration::from_millis(300)).await);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_does_not_answer_a_ping_is_closed() {
+async fn a_connection_without_a_pong_is_closed() {
     let limits = Limits {
         ping_every: Duration::from_millis(200),
         pong_within: Duration::from_millis(400),
@@ -39,7 +39,7 @@ async fn who_does_not_answer_a_ping_is_closed() {
             _ = here.closed() => panic!("the one that answers was closed"),
         };
         assert_eq!(code, Some(CloseCode::NoPong.code()));
-        assert_eq!(here.say(chat(), "here").await.seq, 1);
+        assert_eq!(here.send_text(chat(), "here").await.seq, 1);
     })
     .await;
 }
@@ -53,7 +53,7 @@ async fn one_connection_too_many_closes_the_oldest() {
         let mut second = stand.connect(user(1), device(2)).await;
         let mut third = stand.connect(user(1), device(3)).await;
         assert_eq!(oldest.closed().await, Some(CloseCode::Superseded.code()));
-        third.say(chat(), "two of us").await;
+        third.send_text(chat(), "two of us").await;
         assert_eq!(second.message().await.body, "two of us");
     })
     .await;

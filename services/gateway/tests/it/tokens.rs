@@ -50,7 +50,7 @@ async fn only_a_token_of_this_realm_opens_a_connection() {
         invalid("an id token", changed(json!({"typ": "ID"}))).await;
         invalid("not yet valid", changed(json!({"nbf": get_current_timestamp() + 3600}))).await;
         invalid("no expiry", changed(json!({"exp": null}))).await;
-        invalid("no person", changed(json!({"sub": null}))).await;
+        invalid("no user", changed(json!({"sub": null}))).await;
         invalid("a cut signature", format!("{signed}.{}", &signature[..signature.len() - 4])).await;
 
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
@@ -110,7 +110,7 @@ async fn a_connection_lives_as_long_as_its_token_and_no_longer() {
             client.answer(id).await
         };
         let another = stand.realm.token(user(2), "two");
-        let refused = refresh(&mut lives, another).await.expect_err("another person's");
+        let refused = refresh(&mut lives, another).await.expect_err("another user's");
         assert_eq!(refused, ErrorCode::PermissionDenied);
         let refused = refresh(&mut lives, "nonsense".into()).await.expect_err("no token");
         assert_eq!(refused, ErrorCode::Unauthenticated);
@@ -120,7 +120,7 @@ async fn a_connection_lives_as_long_as_its_token_and_no_longer() {
         }
 
         assert_eq!(ends.closed().await, Some(CloseCode::TokenExpired.code()));
-        assert!(lives.hears_nothing(std::time::Duration::from_millis(500)).await);
+        assert!(lives.receives_nothing(std::time::Duration::from_millis(500)).await);
     })
     .await;
 }

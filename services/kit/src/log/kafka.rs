@@ -140,7 +140,7 @@ async fn assigned(
     }
 }
 
-/// Drops a consumer where blocking is allowed: it says goodbye to its brokers.
+/// Drops a consumer where blocking is allowed: it leaves its group and its brokers.
 async fn dispose(consumer: Arc<kafka::Consumer>) {
     drop(tokio::task::spawn_blocking(move || drop(consumer)).await);
 }
@@ -179,7 +179,7 @@ pub(super) fn join(
         .spawn(move || {
             poll(&consumer, &*member, &shutdown);
             drop(consumer);
-            // Nobody waits for it when the drain limit has passed.
+            // No task waits for it when the drain limit has passed.
             let _ = ended.send(());
         })
         .map_err(JoinError::Thread)?;
@@ -254,7 +254,7 @@ impl Group {
 }
 
 impl ClientContext for Group {
-    /// Every error comes by `poll` as well, where it is told.
+    /// Every error comes by `poll` as well, where it is reported.
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "the event log's client: {reason}");
     }

@@ -17,7 +17,7 @@ use super::{Event, Member, Queue, Read, Record, Report, Start, Take};
 pub(super) const PARTITIONS: Range<i32> = 0..4;
 /// Records that a partition keeps; the oldest go first. A reader that falls behind them goes on at the oldest kept.
 const KEPT_RECORDS: usize = 10_000;
-/// How often a member hears where its partitions end.
+/// How often a member receives the ends of its partitions.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The topics by name.
@@ -34,7 +34,7 @@ pub(super) struct Topic {
 #[derive(Default)]
 struct Contents {
     partitions: [Partition; PARTITIONS.end as usize],
-    /// Who waits for records.
+    /// The members that wait for records.
     readers: Vec<Weak<Notify>>,
 }
 
@@ -194,7 +194,7 @@ impl Cursor {
 
 /// A reader of all partitions.
 pub(super) struct Follower {
-    /// Each with whether its end was told.
+    /// Each with whether its end was reported.
     cursors: VecDeque<(Cursor, bool)>,
     filled: Arc<Notify>,
 }

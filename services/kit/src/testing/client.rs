@@ -9,9 +9,9 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Person, TestRealm};
+use super::{TestRealm, TestUser};
 
-/// Larger than any answer of ours.
+/// Larger than any response of ours.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// A REST API under test.
@@ -19,7 +19,7 @@ pub struct TestApi {
     router: Router,
 }
 
-/// What a request was answered.
+/// The response to a request.
 #[derive(Debug, PartialEq)]
 pub struct Answer {
     pub status: u16,
@@ -39,12 +39,12 @@ impl TestApi {
         Self { router: Router::from(api).layer(Extension(realm.verifier())) }
     }
 
-    pub async fn get(&self, who: &Person, path: &str) -> Answer {
-        self.send(&format!("GET {path}"), Some(&who.token), None).await
+    pub async fn get(&self, user: &TestUser, path: &str) -> Answer {
+        self.send(&format!("GET {path}"), Some(&user.token), None).await
     }
 
-    pub async fn post(&self, who: &Person, path: &str, body: Value) -> Answer {
-        self.send(&format!("POST {path}"), Some(&who.token), Some(body)).await
+    pub async fn post(&self, user: &TestUser, path: &str, body: Value) -> Answer {
+        self.send(&format!("POST {path}"), Some(&user.token), Some(body)).await
     }
 
     /// Sends `GET /path` and the like, with a token and a JSON body where given.
@@ -73,7 +73,7 @@ impl TestApi {
 }
 
 impl Answer {
-    /// Returns the code of a problem; panics when the answer is none, or not a well-formed one.
+    /// Returns the code of a problem; panics when the response is none, or not a well-formed one.
     #[track_caller]
     pub fn code(&self) -> &str {
         assert_eq!(self.content_type, "application/problem+json", "not a problem: {self:?}");

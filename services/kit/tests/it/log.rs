@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 use uuid::Uuid;
 
-/// Longer than anything here takes on a busy machine, short enough for a person who waits.
+/// Longer than anything here takes on a busy machine, short enough to wait for.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RECORDS: usize = 100;
 const KEYS: usize = 5;
@@ -43,7 +43,7 @@ struct Seen {
 async fn suite(log: &Log, topics: [&str; 3]) {
     let [whole, end, shared] = topics;
     records_of_a_key_keep_their_order_and_their_partition(log, whole).await;
-    who_follows_from_the_end_reads_what_comes_later(log, end).await;
+    a_follower_from_the_end_reads_later_records(log, end).await;
     a_member_owns_partitions_from_its_positions_until_the_shutdown(log, shared).await;
 }
 
@@ -69,7 +69,7 @@ async fn records_of_a_key_keep_their_order_and_their_partition(log: &Log, topic:
     follower.end().await;
 }
 
-async fn who_follows_from_the_end_reads_what_comes_later(log: &Log, topic: &str) {
+async fn a_follower_from_the_end_reads_later_records(log: &Log, topic: &str) {
     produce(log, topic).await;
     let mut follower = follow(log, topic, Start::End).await;
     let producer = log.producer(Some(PATIENCE)).expect("a producer");
@@ -123,7 +123,7 @@ async fn a_member_owns_partitions_from_its_positions_until_the_shutdown(log: &Lo
     assert!(member.taken().is_empty(), "all partitions were given up");
 }
 
-/// Reads its partitions and tells what it read.
+/// Reads its partitions and reports what it read.
 struct Reader {
     busiest: i32,
     records: mpsc::UnboundedSender<Seen>,

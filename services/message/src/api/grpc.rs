@@ -1,4 +1,4 @@
-//! gRPC for the tenant's other services. They have checked who asks.
+//! gRPC for the tenant's other services. They have checked the caller's permission.
 
 use std::sync::Arc;
 
@@ -19,9 +19,9 @@ use tonic::{Request, Response, Status, service::Routes};
 use super::{AppState, PAGE_SIZES, read};
 use crate::{error::Error, store::Archive};
 
-/// Chats of one `Heads` call: the chats of a person who is in very many.
+/// Chats of one `Heads` call: the chats of a user who is in very many.
 const MAX_HEADS: usize = 5_000;
-/// Head rows read at once for one call.
+/// Head rows read concurrently for one call.
 const HEADS_AT_ONCE: usize = 32;
 
 /// Returns the gRPC services.

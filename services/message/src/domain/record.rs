@@ -48,11 +48,11 @@ pub struct Refused {
     pub offset: i64,
     /// For the log line.
     pub reason: &'static str,
-    /// The answer, when the record still says who sent it.
+    /// The answer, when the record still names its sender.
     pub answer: Option<DeliveredRecord>,
 }
 
-/// What a broken record may still tell.
+/// What can still be read of a broken record.
 #[derive(Deserialize)]
 struct Sender {
     chat: ChatId,
@@ -133,7 +133,7 @@ mod tests {
         read_record(RawRecord { offset: 7, logged_at_ms: Some(1_000), key, payload })
     }
 
-    /// `answered` is the code that the sender gets, or `None` when nobody can be answered.
+    /// `answered` is the code that the sender gets, or `None` when the sender is not known.
     fn check_refused(key: Option<&str>, payload: Option<&[u8]>, reason: &str, answered: Option<ErrorCode>) {
         let Logged::Refused(refused) = read(key, payload) else {
             panic!("a record whose fault is that {reason} was taken");

@@ -93,7 +93,7 @@ impl<S: Store> Group<S> {
 impl<S: Store> Member for Group<S> {
     /// A position that was never recorded means the beginning: reading again what is stored changes nothing,
     /// and a store that lost everything is filled again from the log. The group's committed offsets are for
-    /// people who look at lag; they may be ahead of a store that lost its last seconds.
+    /// the display of lag; they may be ahead of a store that lost its last seconds.
     async fn starts(&self, partitions: &[i32]) -> Option<HashMap<i32, Option<i64>>> {
         let mut backoff = Backoff::new(BACKOFF);
         loop {

@@ -76,7 +76,7 @@ struct Unacknowledged {
     arrived: BoxFuture<'static, ()>,
 }
 
-/// The owner was told to stop.
+/// The owner was stopped.
 struct Stopped;
 
 /// The log has records below the position that was applied: it is not the log that the position belongs to.
@@ -120,8 +120,8 @@ impl<S: Store> Owner<S> {
             Ok(batch) if batch.is_empty() => self.wait().await?,
             Ok(batch) => self.process(&batch).await?,
             Err(rewound) => {
-                // Taking such a record for an old one would lose it, taking it for a new one could give a seq
-                // twice. The operator rolls out the new generation, or a person has to look.
+                // Taking such a record for an old one would lose it, taking it for a new one could assign a
+                // seq twice. The operator rolls out the new generation, or an administrator has to decide.
                 let partition = self.parts.partition;
                 tracing::error!(error = %rewound, partition, "partition {partition} stops: {rewound}");
                 self.parts.blockers.set(Place::Partition(partition), rewound.to_string());

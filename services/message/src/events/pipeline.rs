@@ -15,7 +15,7 @@ use crate::{
     store::{Row, Store, StoreError},
 };
 
-/// Look-ups of one batch at once; the store bounds what is really in flight.
+/// Concurrent look-ups of one batch; the store bounds what is really in flight.
 const LOOK_UPS: usize = 128;
 /// Heads kept in memory by one owner, some 100 bytes each; beyond it those that are stored are forgotten.
 const MAX_HEADS: usize = 20_000;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::{Partition, Result, Row, Store, StoreError};
 use crate::domain::{ContentHash, Generation, Head, KeyId, KnownKey, Position, bucket};
 
-/// Statements in flight at once in this process: enough to fill a node, few enough to keep its queue short.
+/// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
 const MAX_IN_FLIGHT: usize = 128;
 /// Rows of one (chat, bucket) in one batch: a batch within one store partition is one write.
 const MESSAGES_PER_BATCH: usize = 50;

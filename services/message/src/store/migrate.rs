@@ -20,7 +20,7 @@ const INSERT_APPLIED: &str = "INSERT INTO message_migrations (name) VALUES (?)";
 
 /// Runs what has not run in the session's keyspace and returns the names of it.
 ///
-/// Two processes may do so at once: each statement is idempotent, and what has run is not run again.
+/// Two processes may do so concurrently: each statement is idempotent, and what has run is not run again.
 pub async fn migrate(session: &Session, flavor: CqlFlavor) -> Result<Vec<&'static str>> {
     let failed = |step: String| move |source| StoreError { step, source };
     let applied = applied(session).await.map_err(failed("read the applied migrations".to_owned()))?;

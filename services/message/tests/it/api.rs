@@ -36,7 +36,7 @@ async fn get(running: &Running, path: &str, token: Option<&str>) -> reqwest::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_read_pages_and_nobody_else_does() {
+async fn only_members_read_pages() {
     with_stand(|stand| async move {
         let (running, chat, member) = chat_with(&stand, 12).await;
         let token = stand.realm.token(member, "ann");

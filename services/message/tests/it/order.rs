@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_producers_get_one_order_without_holes() {
+async fn several_producers_get_one_gapless_order() {
     with_stand(|stand| async move {
         stand.migrate().await;
         let running = stand.start_ready().await;

@@ -60,7 +60,7 @@ pub struct Stand {
     pub chats: FakeChats,
     pub session: Arc<Session>,
     pub producer: FutureProducer,
-    /// Asked for the ends of topics.
+    /// Queried for the ends of topics.
     watcher: Arc<BaseConsumer>,
     chat_addr: SocketAddr,
 }
@@ -295,7 +295,7 @@ impl Running {
         self.management("readyz").await.is_some()
     }
 
-    /// Returns the body of a management page when it answers 200.
+    /// Returns the body of a management page when its status is 200.
     pub async fn management(&self, page: &str) -> Option<String> {
         self.answer(page).await.filter(|(status, _)| *status == 200).map(|(_, body)| body)
     }
@@ -347,7 +347,7 @@ impl Drop for Running {
     }
 }
 
-/// A text of a sender; the device is new, so that every record can be told from every other.
+/// A text of a sender; the device is new, so that every record can be told apart.
 pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRecord {
     SendRecord {
         v: VERSION,
@@ -362,7 +362,7 @@ pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRe
     }
 }
 
-/// Answers for memberships in place of the chat service.
+/// Serves memberships in place of the chat service.
 #[derive(Clone, Default)]
 pub struct FakeChats {
     members: Arc<Mutex<HashSet<(String, String)>>>,

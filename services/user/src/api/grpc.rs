@@ -19,10 +19,10 @@ use crate::{
     store::ProfileStore,
 };
 
-/// Most profiles that one call asks for: the members of a full chat.
+/// Most profiles of one call: the members of a full chat.
 const MAX_IDS: usize = 1000;
 
-/// Answers from the store.
+/// Serves from the store.
 pub struct UserRpc {
     store: Arc<dyn ProfileStore>,
 }

@@ -14,7 +14,7 @@ use kit::{
 use super::ensured;
 use crate::{domain::ProfileUpdate, error::Error, store::ProfileStore};
 
-/// Answers the caller's profile.
+/// Returns the caller's profile.
 #[utoipa::path(
     get,
     path = "/api/users/me",

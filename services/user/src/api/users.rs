@@ -27,7 +27,7 @@ use crate::{
 
 const PAGE_SIZES: PageSizes = PageSizes { default: 20, max: 100 };
 
-/// Answers one profile.
+/// Returns one profile.
 #[utoipa::path(
     get,
     path = "/api/users/{user}",
@@ -57,17 +57,17 @@ pub(super) async fn get(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParameters {
-    /// What the username or the display name starts with, in any case; everyone when absent.
+    /// What the username or the display name starts with, in any case; all users when absent.
     #[serde(default)]
     query: String,
-    /// Most profiles in the answer.
+    /// Most profiles in the response.
     #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
-/// Finds people by the start of their username or display name, in the order of their usernames.
+/// Finds users by the start of their username or display name, in the order of their usernames.
 #[utoipa::path(
     get,
     path = "/api/users",

@@ -118,7 +118,7 @@ impl ProfileStore for PostgresStore {
             search.after.as_ref().map(|cursor| (cursor.username.as_str(), cursor.user_id.0)).unzip();
         let limit = i64::try_from(search.limit).unwrap_or(i64::MAX);
         let query = if search.prefix.is_empty() {
-            // The index on usernames gives a page of everyone in its order, and nothing is sorted.
+            // The index on usernames gives a page of all users in its order, and nothing is sorted.
             sqlx::query_as(
                 "SELECT user_id, username, display_name, about, created_at FROM users
                  WHERE $1::TEXT IS NULL OR (username, user_id) > ($1, $2)
@@ -128,7 +128,7 @@ impl ProfileStore for PostgresStore {
             .bind(user_id)
             .bind(limit)
         } else {
-            // A prefix as a range: an index answers it under any plan, and no character of it is special.
+            // A prefix as a range: an index serves it under any plan, and no character of it is special.
             sqlx::query_as(
                 "SELECT user_id, username, display_name, about, created_at FROM users
                  WHERE ((username >= $4 AND username < $5)

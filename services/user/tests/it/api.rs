@@ -6,7 +6,7 @@ use contracts::{
     UserId,
     rpc::{EnsureUserRequest, GetUsersRequest, user_service_server::UserService as _},
 };
-use kit::testing::{Answer, Person, TestApi, TestRealm};
+use kit::testing::{Answer, TestApi, TestRealm, TestUser};
 use serde_json::{Value, json};
 use tonic::{Code, Request};
 use user::{api::grpc::UserRpc, store::MemoryStore};
@@ -25,8 +25,8 @@ impl App {
         Self { api: TestApi::new(user::api::router(store), &realm), rpc, realm }
     }
 
-    async fn patch_me(&self, who: &Person, body: Value) -> Answer {
-        self.api.send("PATCH /api/users/me", Some(&who.token), Some(body)).await
+    async fn patch_me(&self, user: &TestUser, body: Value) -> Answer {
+        self.api.send("PATCH /api/users/me", Some(&user.token), Some(body)).await
     }
 
     async fn register(&self, username: &str, display_name: &str) -> Result<UserId, Code> {
@@ -44,19 +44,19 @@ impl App {
 #[tokio::test]
 async fn the_first_token_makes_a_profile() {
     let app = App::start().await;
-    let ann = app.realm.person("ann");
+    let ann = app.realm.user("ann");
     let expected = json!({"user_id": ann.id, "username": "ann", "display_name": "ann", "about": ""});
     assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200), expected);
-    let bob = app.realm.person("bob");
+    let bob = app.realm.user("bob");
     assert_eq!(app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), expected);
     assert_eq!(app.api.get(&ann, &format!("/api/users/{}", bob.id)).await.ok(200)["username"], "bob");
     assert_eq!(app.api.get(&bob, &format!("/api/users/{}", UserId::generate())).await.code(), "not_found");
 }
 
 #[tokio::test]
-async fn people_change_their_own_profile_and_others_find_it() {
+async fn users_change_their_own_profile_and_others_find_it() {
     let app = App::start().await;
-    let (ann, bob) = (app.realm.person("ann"), app.realm.person("bob"));
+    let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
     app.patch_me(&ann, json!({"display_name": "Änn", "about": "Baker\nof bread"})).await.ok(200);
     let after = app.patch_me(&ann, json!({})).await.ok(200);
     assert_eq!((&after["display_name"], &after["about"]), (&"Änn".into(), &"Baker\nof bread".into()));
@@ -74,7 +74,7 @@ async fn people_change_their_own_profile_and_others_find_it() {
 async fn a_registration_keeps_its_display_name() {
     let app = App::start().await;
     let id = app.register("ann", "Ann A.").await.expect("a profile");
-    let ann = Person { id, token: app.realm.token(id, "ann") };
+    let ann = TestUser { id, token: app.realm.token(id, "ann") };
     assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200)["display_name"], "Ann A.");
     assert_eq!(app.register("", "").await, Err(Code::InvalidArgument));
     assert_eq!(app.register("bob", &"x".repeat(65)).await, Err(Code::InvalidArgument));
@@ -84,20 +84,20 @@ async fn a_registration_keeps_its_display_name() {
 async fn other_services_ask_for_profiles() {
     let app = App::start().await;
     let ann = app.register("ann", "").await.expect("a profile");
-    let ask = async |user_ids| {
+    let query = async |user_ids| {
         let answer = app.rpc.get_users(Request::new(GetUsersRequest { user_ids })).await;
         answer.map(|answer| answer.into_inner().users).map_err(|status| status.code())
     };
-    let users = ask(vec![UserId::generate().to_string(), ann.to_string()]).await.expect("profiles");
+    let users = query(vec![UserId::generate().to_string(), ann.to_string()]).await.expect("profiles");
     assert_eq!((users.len(), users[0].display_name.as_str()), (1, "ann"));
-    assert_eq!(ask(vec!["7".to_owned()]).await, Err(Code::InvalidArgument));
-    assert_eq!(ask(vec![ann.to_string(); 1001]).await, Err(Code::InvalidArgument));
+    assert_eq!(query(vec!["7".to_owned()]).await, Err(Code::InvalidArgument));
+    assert_eq!(query(vec![ann.to_string(); 1001]).await, Err(Code::InvalidArgument));
 }
 
 #[tokio::test]
 async fn bad_input_gets_a_code_and_changes_nothing() {
     let app = App::start().await;
-    let ann = app.realm.person("ann");
+    let ann = app.realm.user("ann");
     let before = app.api.get(&ann, "/api/users/me").await.ok(200);
     let bodies = [
         json!({"display_name": ""}),
@@ -131,7 +131,7 @@ async fn bad_input_gets_a_code_and_changes_nothing() {
 async fn without_a_token_of_this_tenant_there_is_nothing() {
     let app = App::start().await;
     let globex = TestRealm::start("globex").await;
-    let ann = app.realm.person("ann");
+    let ann = app.realm.user("ann");
     let expired = app.realm.token_with(ann.id, "ann", json!({"exp": 1_700_000_000}));
     let foreign = globex.token(ann.id, "ann");
     let cases = [

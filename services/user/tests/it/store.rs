@@ -83,10 +83,10 @@ async fn a_profile_is_created_once_and_follows_the_realms_username(store: Store)
     let expected = Profile { username: "anna".to_owned(), ..created };
     assert_eq!(store.ensure(&renamed, at(9)).await.expect("a profile"), expected);
     assert_eq!(store.profile(ann.user_id).await.expect("a read"), Some(expected.clone()));
-    let nobody = UserId::generate();
-    assert_eq!(store.profile(nobody).await.expect("a read"), None);
-    assert_eq!(store.profiles(&[nobody, ann.user_id]).await.expect("a read"), [expected]);
-    // The realm has let somebody else take the name.
+    let unknown = UserId::generate();
+    assert_eq!(store.profile(unknown).await.expect("a read"), None);
+    assert_eq!(store.profiles(&[unknown, ann.user_id]).await.expect("a read"), [expected]);
+    // The realm has let another user take the name.
     add(&store, "anna", "Another Anna").await;
     assert_eq!(found(&store, "anna").await, ["anna", "anna"]);
 }
@@ -170,7 +170,7 @@ async fn a_search_reads_indexes() {
     )
     .execute(&pool)
     .await
-    .expect("people");
+    .expect("users");
     sqlx::query("ANALYZE users").execute(&pool).await.expect("statistics");
     let plan: Vec<String> = sqlx::query_scalar(
         "EXPLAIN SELECT user_id FROM users

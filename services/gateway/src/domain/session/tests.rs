@@ -74,7 +74,7 @@ fn closes(action: &Action) -> Option<CloseCode> {
 }
 
 #[test]
-fn a_stranger_who_says_nothing_is_stale() {
+fn a_connection_without_a_token_becomes_stale() {
     let mut story = Story::new();
     assert!(story.session.deadline(story.start) <= story.at(5.0));
     let action = story.session.deadline_passed(story.at(5.0), READING);
