@@ -77,9 +77,9 @@ fn password(user: &str) -> Result<String, Failure> {
         let next = "set POSTHOUSE_PASSWORD: there is no terminal for a prompt";
         return Err(Failure::new(Exit::Refused, format!("no password for {user}"), next));
     }
-    let asked =
+    let entered =
         terminal.write_str(&format!("Password of {user}: ")).and_then(|()| terminal.read_secure_line());
-    asked.map_err(|error| {
+    entered.map_err(|error| {
         Failure::new(Exit::Refused, format!("failed to read the password: {error}"), "set POSTHOUSE_PASSWORD")
     })
 }
@@ -108,7 +108,7 @@ impl Room {
             tokio::select! {
                 line = lines.next_line(), if reading => match line {
                     Ok(Some(text)) => match line::parse(&text) {
-                        Line::Say(body) => match self.open {
+                        Line::Message(body) => match self.open {
                             Some(chat) => {
                             let sent = self.session.send(chat, body);
                             unsettled.push(async move { (chat, sent.await) });
@@ -151,7 +151,7 @@ impl Room {
                 self.note(&format!("unknown command {command}; /help lists the commands"));
                 Ok(())
             }
-            Line::Say(_) | Line::Nothing | Line::Quit => Ok(()),
+            Line::Message(_) | Line::Nothing | Line::Quit => Ok(()),
         }
     }
 

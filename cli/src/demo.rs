@@ -34,7 +34,7 @@ const LINES: [&str; 12] = [
     "Loud and clear. Where are you writing from?",
     "From a pod, by the look of it. You?",
     "The next desk. Our own log, our own store, I am told.",
-    "And nobody from the tenant next door reads along?",
+    "And no one from the tenant next door reads along?",
     "They have their own realm, their own topics, their own keyspace.",
     "Every message has a number, did you notice?",
     "One, two, three, gapless. Even when a horse falls.",
@@ -50,13 +50,13 @@ struct Report {
     url: Url,
     users: [String; 2],
     chat: ChatId,
-    transcript: Vec<Said>,
+    transcript: Vec<Exchanged>,
     /// Every problem found; empty when there is none.
     faults: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct Said {
+struct Exchanged {
     seq: i64,
     sender: String,
     body: String,
@@ -103,12 +103,12 @@ async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report
         tokio::try_join!(newcomer(&messenger, first_name), newcomer(&messenger, second_name))?;
     let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![second.user()] };
     let chat = messenger.create_chat(&first.token().await?, &request).await?.chat_id;
-    let say = |text: String| {
+    let print = |text: String| {
         if output == Output::Text {
             output::line(text);
         }
     };
-    say(format!("{url}\n{} and {} registered and opened chat {chat}", first.username(), second.username()));
+    print(format!("{url}\n{} and {} registered and opened chat {chat}", first.username(), second.username()));
 
     let mut sides = [Side::open(&first, chat).await?, Side::open(&second, chat).await?];
     let mut report = Report {
@@ -118,16 +118,16 @@ async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report
         transcript: Vec::new(),
         faults: Vec::new(),
     };
-    say(format!("  {:>4}  {:<14} {:<66} {:>10}", "SEQ", "SENDER", "MESSAGE", "DELIVERED"));
+    print(format!("  {:>4}  {:<14} {:<66} {:>10}", "SEQ", "SENDER", "MESSAGE", "DELIVERED"));
     for (turn, body) in LINES.iter().cycle().take(messages as usize).enumerate() {
-        let speaker = turn % 2;
-        match exchange(&mut sides, speaker, chat, body).await {
-            Ok(said) => {
-                say(format!(
+        let sending = turn % 2;
+        match exchange(&mut sides, sending, chat, body).await {
+            Ok(exchanged) => {
+                print(format!(
                     "  {:>4}  {:<14} {:<66} {:>7.1} ms",
-                    said.seq, said.sender, said.body, said.delivered_ms
+                    exchanged.seq, exchanged.sender, exchanged.body, exchanged.delivered_ms
                 ));
-                report.transcript.push(said);
+                report.transcript.push(exchanged);
             }
             Err(fault) => {
                 report.faults.push(fault);
@@ -139,7 +139,7 @@ async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report
     for side in &sides {
         report.faults.extend(faults(&side.name, &report.transcript, &side.seen, &stored));
     }
-    say(verdict(&report));
+    print(verdict(&report));
     Ok(report)
 }
 
@@ -227,26 +227,31 @@ impl Side {
     }
 }
 
-async fn exchange(sides: &mut [Side; 2], speaker: usize, chat: ChatId, body: &str) -> Result<Said, String> {
+async fn exchange(
+    sides: &mut [Side; 2],
+    sending: usize,
+    chat: ChatId,
+    body: &str,
+) -> Result<Exchanged, String> {
     let began = Instant::now();
-    let sender = sides[speaker].name.clone();
+    let sender = sides[sending].name.clone();
     let missing =
         |what: &str| format!("\"{body}\" by {sender} was not {what} within {} s", PATIENCE.as_secs());
-    let receipt = timeout(PATIENCE, sides[speaker].session.send(chat, body.to_owned()))
+    let receipt = timeout(PATIENCE, sides[sending].session.send(chat, body.to_owned()))
         .await
         .map_err(|_| missing("stored"))?
         .map_err(|failure| format!("\"{body}\" by {sender}: {failure}"))?;
-    let listener = 1 - speaker;
-    timeout(PATIENCE, sides[listener].sees(receipt.seq)).await.map_err(|_| missing("delivered"))??;
+    let receiving = 1 - sending;
+    timeout(PATIENCE, sides[receiving].sees(receipt.seq)).await.map_err(|_| missing("delivered"))??;
     let delivered_ms = began.elapsed().as_secs_f64() * 1_000.0;
-    timeout(PATIENCE, sides[speaker].sees(receipt.seq))
+    timeout(PATIENCE, sides[sending].sees(receipt.seq))
         .await
         .map_err(|_| missing("shown to its sender"))??;
-    let seen = sides[listener].seen.last().expect("an entry was seen");
-    if seen.sender != sides[speaker].user || seen.body != body {
+    let seen = sides[receiving].seen.last().expect("an entry was seen");
+    if seen.sender != sides[sending].user || seen.body != body {
         return Err(format!("entry {} is \"{}\" instead of \"{body}\" by {sender}", receipt.seq, seen.body));
     }
-    Ok(Said { seq: receipt.seq, sender, body: body.to_owned(), delivered_ms })
+    Ok(Exchanged { seq: receipt.seq, sender, body: body.to_owned(), delivered_ms })
 }
 
 async fn history(messenger: &Messenger, reader: &Identity, chat: ChatId) -> Result<Vec<Message>, Failure> {
@@ -263,7 +268,7 @@ async fn history(messenger: &Messenger, reader: &Identity, chat: ChatId) -> Resu
 }
 
 /// Returns the differences between what one user received, what was sent and what is stored.
-fn faults(name: &str, said: &[Said], seen: &[Message], stored: &[Message]) -> Vec<String> {
+fn faults(name: &str, transcript: &[Exchanged], seen: &[Message], stored: &[Message]) -> Vec<String> {
     let mut faults = Vec::new();
     for (expected, message) in (1..).zip(stored) {
         if message.seq != expected {
@@ -276,7 +281,8 @@ fn faults(name: &str, said: &[Said], seen: &[Message], stored: &[Message]) -> Ve
         .filter(|message| message.kind == EntryKind::Text)
         .map(|message| (message.seq, message.body.as_str()))
         .collect();
-    let expected: Vec<(i64, &str)> = said.iter().map(|said| (said.seq, said.body.as_str())).collect();
+    let expected: Vec<(i64, &str)> =
+        transcript.iter().map(|exchanged| (exchanged.seq, exchanged.body.as_str())).collect();
     if texts != expected {
         faults.push(if texts.len() == expected.len() {
             format!("the history differs from the {} messages that were sent", expected.len())
@@ -294,7 +300,7 @@ fn verdict(report: &Report) -> String {
     if !report.faults.is_empty() {
         return report.faults.iter().map(|fault| format!("  FAILED: {fault}\n")).collect();
     }
-    let mut times: Vec<f64> = report.transcript.iter().map(|said| said.delivered_ms).collect();
+    let mut times: Vec<f64> = report.transcript.iter().map(|exchanged| exchanged.delivered_ms).collect();
     times.sort_by(f64::total_cmp);
     format!(
         "  {} messages, each stored and delivered once and in order; end-to-end latency: median {:.1} ms, maximum {:.1} ms\n",
@@ -332,18 +338,18 @@ mod tests {
         ]
     }
 
-    fn said() -> Vec<Said> {
+    fn transcript() -> Vec<Exchanged> {
         [(2, "a"), (3, "b")]
-            .map(|(seq, body)| Said { seq, sender: "ann".into(), body: body.into(), delivered_ms: 1.0 })
+            .map(|(seq, body)| Exchanged { seq, sender: "ann".into(), body: body.into(), delivered_ms: 1.0 })
             .into()
     }
 
     fn check(seen: &[Message], stored: &[Message], expected: &[&str]) {
-        assert_eq!(faults("ben", &said(), seen, stored), expected);
+        assert_eq!(faults("ben", &transcript(), seen, stored), expected);
     }
 
     #[test]
-    fn what_was_seen_and_stored_is_what_was_said() {
+    fn what_was_seen_and_stored_is_what_was_sent() {
         check(&log(), &log(), &[]);
     }
 

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_says_what_to_build() {
+    fn a_missing_program_names_what_to_build() {
         let missing = failure(Path::new(PROGRAM), &io::ErrorKind::NotFound.into());
         assert_eq!(missing.exit(), Exit::Unreachable);
         assert!(missing.to_string().contains("cargo build --bin compact"), "{missing}");

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_show_what_a_condition_says() {
+    fn parts_show_the_message_of_a_condition() {
         assert_eq!(cells(&parts(&tenant("False", true)))[1], "Ready False Waiting waits for Kafka");
     }
 }

@@ -2,7 +2,7 @@
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    Say(String),
+    Message(String),
     Chats,
     Open(String),
     Group { title: String, members: Vec<String> },
@@ -13,14 +13,14 @@ pub(super) enum Line {
     Nothing,
 }
 
-/// Reads a line; two slashes at its start say one.
+/// Reads a line; two slashes at its start stand for one.
 pub(super) fn parse(text: &str) -> Line {
     let text = text.trim_end();
     if text.is_empty() {
         return Line::Nothing;
     }
     let Some(command) = text.strip_prefix('/').filter(|rest| !rest.starts_with('/')) else {
-        return Line::Say(text.strip_prefix('/').unwrap_or(text).to_owned());
+        return Line::Message(text.strip_prefix('/').unwrap_or(text).to_owned());
     };
     let mut words = command.split_whitespace();
     match (words.next().unwrap_or_default(), words.next()) {
@@ -47,8 +47,8 @@ mod tests {
 
     #[test]
     fn lines_are_commands_or_words() {
-        check("hello there ", Line::Say("hello there".into()));
-        check("//etc is a folder", Line::Say("/etc is a folder".into()));
+        check("hello there ", Line::Message("hello there".into()));
+        check("//etc is a folder", Line::Message("/etc is a folder".into()));
         check("  ", Line::Nothing);
         check("/chats", Line::Chats);
         check("/open @ben", Line::Open("@ben".into()));

@@ -55,7 +55,7 @@ impl Identity {
 
     /// Returns an access token with time left on it.
     pub async fn token(&self) -> Result<String, ClientError> {
-        // The lock is held over the call on purpose: refresh tokens rotate, and two refreshes at once would spend
+        // The lock is held over the call on purpose: refresh tokens rotate, and two concurrent refreshes would spend
         // the same one twice.
         let mut held = self.held.lock().await;
         if held.expires_at <= Instant::now() + RENEW_BEFORE {

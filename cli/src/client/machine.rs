@@ -22,7 +22,7 @@ use contracts::{
 
 use super::Timeline;
 
-/// An accepted message whose seq was not announced in this time is sent again, which asks for its seq.
+/// An accepted message whose seq was not announced in this time is sent again, which returns its seq.
 const STORED_PATIENCE: Duration = Duration::from_secs(10);
 /// A send or a history request without any answer is repeated after this time.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
@@ -32,7 +32,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// may have been lost, and no later one would show the gap.
 const POSITION_CHECK: Duration = Duration::from_secs(20);
 
-/// What a session tells its program.
+/// What a session reports to its program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The connection is up (again).
@@ -76,7 +76,7 @@ pub struct Receipt {
 pub enum SendFailure {
     #[error("the messenger refused the message: {0}")]
     Refused(ErrorCode),
-    /// Whether it is stored is not known; the same key asks again.
+    /// Whether it is stored is not known; a resend with the same key finds out.
     #[error("the session ended before the message was known to be stored")]
     SessionEnded,
 }
@@ -105,12 +105,12 @@ pub(super) struct Machine {
 /// What is forgotten with a connection.
 struct Online {
     next_id: u32,
-    asked: HashMap<u32, Asked>,
+    pending: HashMap<u32, Pending>,
     max_inflight: usize,
     unanswered_sends: usize,
 }
 
-enum Asked {
+enum Pending {
     Send(u64),
     History(ChatId),
     Refresh,
@@ -136,7 +136,7 @@ enum Transmission {
 struct Followed {
     timeline: Timeline,
     history: Fetch,
-    heard_at: Instant,
+    updated_at: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -175,14 +175,15 @@ impl Machine {
 
     /// Hands out every entry of `chat` with a greater seq than `after`, those already stored first.
     pub(super) fn follow(&mut self, chat: ChatId, after: i64, now: Instant) {
-        let followed = Followed { timeline: Timeline::after(after), history: Fetch::Due(now), heard_at: now };
+        let followed =
+            Followed { timeline: Timeline::after(after), history: Fetch::Due(now), updated_at: now };
         self.chats.insert(chat, followed);
         self.pump(now);
     }
 
     pub(super) fn refresh(&mut self, token: String) {
         let Some(online) = &mut self.online else { return };
-        let id = online.ask(Asked::Refresh);
+        let id = online.request(Pending::Refresh);
         let command = Command::Refresh(Refresh { token });
         self.outputs.push_back(Output::Frame(ClientFrame { id: Some(id), command }));
     }
@@ -190,11 +191,11 @@ impl Machine {
     pub(super) fn connected(&mut self, connected: &Connected, now: Instant) {
         self.online = Some(Online {
             next_id: 2,
-            asked: HashMap::new(),
+            pending: HashMap::new(),
             max_inflight: usize::try_from(connected.max_inflight).unwrap_or(1).max(1),
             unanswered_sends: 0,
         });
-        // Whatever was announced while nobody listened is lost: ask for all of it.
+        // What was announced without a connection is lost: fetch all of it.
         for outgoing in self.outbox.values_mut() {
             outgoing.state = Transmission::Due(now);
         }
@@ -236,17 +237,17 @@ impl Machine {
             self.settle(rejected.key, Err(SendFailure::Refused(rejected.code)));
         }
         if let Some(lagged) = frame.lagged {
-            self.heard_of(lagged.chat, lagged.head_seq, now);
+            self.note_head(lagged.chat, lagged.head_seq, now);
         }
-        let asked = frame.id.and_then(|id| self.online.as_mut()?.answered(id));
-        match (asked, frame.result, frame.error) {
-            (Some(Asked::Send(order)), Some(Outcome::Accepted(_)), _) => self.accepted(order, now),
-            (Some(Asked::Send(order)), _, Some(error)) => self.send_refused(order, &error, now),
-            (Some(Asked::History(chat)), Some(Outcome::History(page)), _) => self.history(chat, page, now),
-            (Some(Asked::History(chat)), _, Some(error)) => self.history_refused(chat, &error, now),
-            (Some(Asked::Refresh), Some(Outcome::Refreshed(refreshed)), _) => self.refreshed(&refreshed),
-            (Some(Asked::Refresh), _, Some(_)) => self.outputs.push_back(Output::TokenRefused),
-            // An answer to nothing that is still asked, or a push.
+        let pending = frame.id.and_then(|id| self.online.as_mut()?.answered(id));
+        match (pending, frame.result, frame.error) {
+            (Some(Pending::Send(order)), Some(Outcome::Accepted(_)), _) => self.accepted(order, now),
+            (Some(Pending::Send(order)), _, Some(error)) => self.send_refused(order, &error, now),
+            (Some(Pending::History(chat)), Some(Outcome::History(page)), _) => self.history(chat, page, now),
+            (Some(Pending::History(chat)), _, Some(error)) => self.history_refused(chat, &error, now),
+            (Some(Pending::Refresh), Some(Outcome::Refreshed(refreshed)), _) => self.refreshed(&refreshed),
+            (Some(Pending::Refresh), _, Some(_)) => self.outputs.push_back(Output::TokenRefused),
+            // An answer to nothing that is still pending, or a push.
             _ => {}
         }
         self.pump(now);
@@ -266,7 +267,7 @@ impl Machine {
         }
         for followed in self.chats.values_mut() {
             let due = match followed.history {
-                Fetch::Idle => now.duration_since(followed.heard_at) >= POSITION_CHECK,
+                Fetch::Idle => now.duration_since(followed.updated_at) >= POSITION_CHECK,
                 Fetch::Due(_) => false,
                 Fetch::Unanswered(at) => now.duration_since(at) >= ANSWER_PATIENCE,
             };
@@ -287,7 +288,7 @@ impl Machine {
             followed.history = Fetch::Unanswered(now);
             let after = followed.timeline.applied();
             let command = Command::History(History { chat, after, limit: Some(MAX_HISTORY_LIMIT) });
-            let id = Some(online.ask(Asked::History(chat)));
+            let id = Some(online.request(Pending::History(chat)));
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
         for (&order, outgoing) in &mut self.outbox {
@@ -301,7 +302,7 @@ impl Machine {
             outgoing.transmissions += 1;
             online.unanswered_sends += 1;
             let send = Send { chat: outgoing.chat, key: outgoing.key, body: outgoing.body.clone() };
-            let id = Some(online.ask(Asked::Send(order)));
+            let id = Some(online.request(Pending::Send(order)));
             self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Send(send) }));
         }
     }
@@ -345,7 +346,7 @@ impl Machine {
                     self.entry(message, Origin::Own, now);
                 }
             }
-            (None, _) | (_, None) => self.heard_of(stored.chat, stored.seq, now),
+            (None, _) | (_, None) => self.note_head(stored.chat, stored.seq, now),
         }
         let receipt = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order)).map(|outgoing| {
             let stored_after = now.duration_since(outgoing.queued_at);
@@ -375,7 +376,7 @@ impl Machine {
         let chat = message.chat;
         if self.chats.contains_key(&chat) {
             self.apply(message, origin, now);
-            self.ask_for_hole(chat, now);
+            self.fetch_gap(chat, now);
         } else {
             self.event(Event::Elsewhere(message));
         }
@@ -383,7 +384,7 @@ impl Machine {
 
     fn apply(&mut self, message: Message, origin: Origin, now: Instant) {
         let Some(followed) = self.chats.get_mut(&message.chat) else { return };
-        followed.heard_at = now;
+        followed.updated_at = now;
         let offered = message.seq;
         for message in followed.timeline.offer(message) {
             // What waited beyond a gap came by a push, whichever way the gap was filled.
@@ -392,33 +393,33 @@ impl Machine {
         }
     }
 
-    fn ask_for_hole(&mut self, chat: ChatId, now: Instant) {
+    fn fetch_gap(&mut self, chat: ChatId, now: Instant) {
         if let Some(followed) = self.chats.get_mut(&chat)
-            && followed.timeline.has_hole()
+            && followed.timeline.has_gap()
             && matches!(followed.history, Fetch::Idle)
         {
             followed.history = Fetch::Due(now);
         }
     }
 
-    fn heard_of(&mut self, chat: ChatId, seq: i64, now: Instant) {
+    fn note_head(&mut self, chat: ChatId, seq: i64, now: Instant) {
         if let Some(followed) = self.chats.get_mut(&chat) {
-            followed.timeline.heard_of(seq);
-            self.ask_for_hole(chat, now);
+            followed.timeline.note_head(seq);
+            self.fetch_gap(chat, now);
         }
     }
 
     fn history(&mut self, chat: ChatId, page: HistoryPage, now: Instant) {
         let Some(followed) = self.chats.get_mut(&chat) else { return };
-        followed.heard_at = now;
+        followed.updated_at = now;
         followed.history = Fetch::Idle;
-        followed.timeline.heard_of(page.head_seq);
+        followed.timeline.note_head(page.head_seq);
         let moved = !page.messages.is_empty();
         for message in page.messages {
             self.apply(message, Origin::Refetched, now);
         }
-        // An empty page below the head would be asked for in a tight circle.
-        self.ask_for_hole(chat, if moved { now } else { now + RETRY_AFTER });
+        // An empty page below the head would be fetched in a tight loop.
+        self.fetch_gap(chat, if moved { now } else { now + RETRY_AFTER });
     }
 
     fn history_refused(&mut self, chat: ChatId, error: &WireError, now: Instant) {
@@ -443,19 +444,19 @@ impl Machine {
 }
 
 impl Online {
-    fn ask(&mut self, asked: Asked) -> u32 {
+    fn request(&mut self, pending: Pending) -> u32 {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        self.asked.insert(id, asked);
+        self.pending.insert(id, pending);
         id
     }
 
-    fn answered(&mut self, id: u32) -> Option<Asked> {
-        let asked = self.asked.remove(&id)?;
-        if matches!(asked, Asked::Send(_)) {
+    fn answered(&mut self, id: u32) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        if matches!(pending, Pending::Send(_)) {
             self.unanswered_sends -= 1;
         }
-        Some(asked)
+        Some(pending)
     }
 }
 

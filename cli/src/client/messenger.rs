@@ -43,7 +43,7 @@ pub struct Messenger {
 impl Messenger {
     /// Returns a client of the messenger at `base`, for example `http://acme.localhost:8000`.
     ///
-    /// `localhost` and every name below it mean this machine, whatever DNS says (RFC 6761).
+    /// `localhost` and every name below it mean this machine, whatever DNS resolves (RFC 6761).
     pub fn new(base: &Url) -> Result<Self, ClientError> {
         let (Some(host), "http" | "https") = (base.host(), base.scheme()) else {
             return Err(ClientError::Address { url: base.to_string() });
@@ -240,7 +240,7 @@ impl Messenger {
         self.answer(action, call, StatusCode::OK).await.map(drop)
     }
 
-    /// Sends a call and returns its answer when it is the `expected` one; any 2xx stands for 200.
+    /// Sends a call and returns its response when it is the `expected` one; any 2xx stands for 200.
     async fn answer(
         &self,
         action: &'static str,

@@ -30,7 +30,7 @@ pub const EVENT_QUEUE: usize = 4_096;
 const COMMAND_QUEUE: usize = 1_024;
 /// The answer to `connect` comes within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Waits between attempts double from the first to the last; each is drawn from zero to its bound, so that people
+/// Waits between attempts double from the first to the last; each is drawn from zero to its bound, so that users
 /// whose gateway went away do not come back in step.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LAST_WAIT: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// A token is replaced this long before its end, or at half its life when that is shorter.
 const REFRESH_BEFORE: Duration = Duration::from_secs(60);
 
-/// A person's connection to the messenger, for as long as it is kept. Dropping it ends it.
+/// A user's connection to the messenger, for as long as it is kept. Dropping it ends it.
 pub struct Session {
     commands: mpsc::Sender<Command>,
     task: JoinHandle<()>,
@@ -93,7 +93,7 @@ impl Session {
 
     /// Hands out every entry of `chat` after `after` from now on, those already stored first.
     pub async fn follow(&self, chat: ChatId, after: i64) {
-        // A session that has ended says so by its last event.
+        // A session that has ended reports it by its last event.
         let _ = self.commands.send(Command::Follow { chat, after }).await;
     }
 }
@@ -198,7 +198,7 @@ impl Run {
     async fn drive(&mut self, mut socket: Socket, connected: &Connected) -> End {
         self.machine.connected(connected, Instant::now());
         let silence = Duration::from_secs((connected.ping_seconds + connected.pong_seconds).into()) * 2;
-        let mut heard_at = Instant::now();
+        let mut received_at = Instant::now();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh_at = refresh_at(connected.token_expires_in_seconds);
@@ -215,9 +215,9 @@ impl Run {
             }
             tokio::select! {
                 raw = socket.next() => {
-                    heard_at = Instant::now();
+                    received_at = Instant::now();
                     match read(raw) {
-                        Ok(Some(frame)) => self.machine.frame(frame, heard_at),
+                        Ok(Some(frame)) => self.machine.frame(frame, received_at),
                         Ok(None) => {}
                         Err(end) => return end,
                     }
@@ -225,14 +225,14 @@ impl Run {
                 command = self.incoming.recv() => match command {
                     Some(command) => self.take(command),
                     None => {
-                        // Nobody holds the session any more.
+                        // The session was dropped.
                         let _ = socket.close(None).await;
                         return End::Final("closed".into());
                     }
                 },
                 _ = ticks.tick() => {
                     let now = Instant::now();
-                    if now.duration_since(heard_at) > silence {
+                    if now.duration_since(received_at) > silence {
                         return End::Broken("the server fell silent".into());
                     }
                     if now >= refresh_at && renewal.is_none() {
@@ -256,7 +256,7 @@ impl Run {
         }
     }
 
-    /// Takes commands for a while without a connection. Breaks when nobody holds the session any more.
+    /// Takes commands for a while without a connection. Breaks when the session was dropped.
     async fn stay_offline(&mut self, wait: Duration) -> std::ops::ControlFlow<()> {
         let over = tokio::time::sleep(wait);
         tokio::pin!(over);
@@ -281,7 +281,7 @@ impl Run {
         }
     }
 
-    /// Carries out what the machine decided; answers what it said about the token. Frames need a socket.
+    /// Carries out what the machine decided; returns what it decided about the token. Frames need a socket.
     async fn deliver(&mut self, mut socket: Option<&mut Socket>) -> Result<Option<Token>, String> {
         let mut news = None;
         let mut written = false;
@@ -364,7 +364,7 @@ fn unusable(error: &ClientError) -> End {
         ClientError::Address { .. } | ClientError::Prepare { .. } | ClientError::Handshake { .. } => {
             End::Final(error.to_string())
         }
-        // A road that is just being laid out answers 404 for a moment, so it is tried again too.
+        // A route that is just being created returns 404 for a moment, so it is retried too.
         ClientError::Refused { .. }
         | ClientError::Transport { .. }
         | ClientError::Timeout { .. }

@@ -23,7 +23,7 @@ impl Timeline {
 
     /// Takes an entry and returns those that can be applied now, in order; an entry that came before gives none.
     pub fn offer(&mut self, message: Message) -> Vec<Message> {
-        self.heard_of(message.seq);
+        self.note_head(message.seq);
         if message.seq > self.applied {
             self.held.entry(message.seq).or_insert(message);
         }
@@ -39,12 +39,12 @@ impl Timeline {
     }
 
     /// Notes that the chat reaches at least to `seq`.
-    pub fn heard_of(&mut self, seq: i64) {
+    pub fn note_head(&mut self, seq: i64) {
         self.head = self.head.max(seq);
     }
 
     /// Returns whether an entry is known to exist that was not applied.
-    pub fn has_hole(&self) -> bool {
+    pub fn has_gap(&self) -> bool {
         self.applied < self.head
     }
 
@@ -74,7 +74,7 @@ pub(super) mod tests {
         }
     }
 
-    fn check(after: i64, arrivals: &[i64], applied: &[i64], hole: bool) {
+    fn check(after: i64, arrivals: &[i64], applied: &[i64], gap: bool) {
         let mut timeline = Timeline::after(after);
         let seen: Vec<i64> = arrivals
             .iter()
@@ -82,8 +82,8 @@ pub(super) mod tests {
             .map(|message| message.seq)
             .collect();
         assert_eq!(
-            (seen.as_slice(), timeline.has_hole()),
-            (applied, hole),
+            (seen.as_slice(), timeline.has_gap()),
+            (applied, gap),
             "arrivals {arrivals:?} after {after}"
         );
     }
@@ -97,22 +97,22 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_entry_beyond_a_hole_waits() {
+    fn an_entry_beyond_a_gap_waits() {
         check(0, &[1, 3], &[1], true);
         check(0, &[2], &[], true);
     }
 
     #[test]
-    fn hearing_of_a_later_entry_is_a_hole() {
+    fn a_later_head_is_a_gap() {
         let mut timeline = Timeline::after(2);
-        timeline.heard_of(3);
-        assert!(timeline.has_hole());
+        timeline.note_head(3);
+        assert!(timeline.has_gap());
         assert_eq!(timeline.offer(message(3)).len(), 1);
-        assert!(!timeline.has_hole());
+        assert!(!timeline.has_gap());
     }
 
     #[test]
-    fn what_waits_beyond_a_hole_is_bounded() {
+    fn what_waits_beyond_a_gap_is_bounded() {
         let mut timeline = Timeline::after(0);
         let far = i64::try_from(MAX_HELD).expect("small") + 500;
         for seq in 2..=far {
@@ -120,6 +120,6 @@ pub(super) mod tests {
         }
         assert_eq!(timeline.held.len(), MAX_HELD);
         assert_eq!(timeline.offer(message(1)).len(), MAX_HELD + 1, "the earliest are kept");
-        assert!(timeline.has_hole(), "what was dropped is known to be missing");
+        assert!(timeline.has_gap(), "what was dropped is known to be missing");
     }
 }

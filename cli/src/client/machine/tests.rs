@@ -85,7 +85,7 @@ fn a_send_is_settled_by_its_seq() {
     machine.frame(stored(1, Some(5)), now);
     assert_eq!(outputs(&mut machine), ["stored as 1 after 0 resends"]);
     machine.frame(stored(1, Some(5)), now);
-    assert!(outputs(&mut machine).is_empty(), "a second announcement says nothing new");
+    assert!(outputs(&mut machine).is_empty(), "a second announcement changes nothing");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_temporary_refusal_is_tried_again_and_another_is_final() {
 }
 
 #[test]
-fn a_hole_is_filled_by_history_before_later_entries_are_handed_out() {
+fn a_gap_is_filled_by_history_before_later_entries_are_handed_out() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.follow(CHAT, 0, now);
@@ -168,7 +168,7 @@ fn a_hole_is_filled_by_history_before_later_entries_are_handed_out() {
 }
 
 #[test]
-fn a_page_that_ends_below_the_head_asks_for_the_next_one() {
+fn a_page_that_ends_below_the_head_fetches_the_next_one() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.follow(CHAT, 0, now);
