@@ -63,5 +63,5 @@ words() {
     return $status
 }
 
-# derived generate|check: what follows from the code. The descriptions of APIs are asked of `compact`.
+# derived generate|check: what follows from the code. The descriptions of APIs come from `compact`.
 derived() { cargo build --quiet --locked --workspace --bin xtask --bin compact && "$CARGO_TARGET_DIR/debug/xtask" "$1"; }

@@ -61,7 +61,7 @@ finish() {
     done
 }
 
-# show_progress NAME: says every half minute, until that step has ended, how far the steps under way are.
+# show_progress NAME: prints every half minute, until that step has ended, how far the steps under way are.
 show_progress() {
     local name=$1 ticks=0 other
     while kill -0 "${STEP_PID[$name]}" 2> /dev/null; do
@@ -121,7 +121,7 @@ start() {
     echo "$! $(started_at $!)" > "$RUN/pid/$name"
 }
 
-# stop NAME [SECONDS]: asks a daemon to end and kills it when it does not within its time.
+# stop NAME [SECONDS]: ends a daemon and kills it when it does not within its time.
 stop() {
     local name=$1 pid i
     if pid=$(pid_of "$name"); then
@@ -150,7 +150,7 @@ await() {
 }
 port_open() { (exec 3<> "/dev/tcp/$1/$2") 2>/dev/null; }
 
-# free_port NAME ADDRESS PORT: names who holds the port of a daemon that is not yet running.
+# free_port NAME ADDRESS PORT: names the process that holds the port of a daemon that is not yet running.
 free_port() {
     if running "$1"; then return; fi
     local holder

@@ -13,14 +13,14 @@ pub enum ConditionType {
     Backend(Backend),
     /// Every enabled service runs at the wanted version.
     WorkloadsReady,
-    /// Every enabled service answered at the tenant's address.
+    /// Every enabled service responded at the tenant's address.
     RoutesReady,
     /// The summary: true when all others are.
     Ready,
 }
 
 impl ConditionType {
-    /// Returns the parts in the order people read them; [`Self::Ready`] is made from these.
+    /// Returns the parts in display order; [`Self::Ready`] is made from these.
     pub fn parts() -> impl Iterator<Item = Self> {
         let backends = Backend::ALL.iter().map(|backend| Self::Backend(*backend));
         [Self::Placed].into_iter().chain(backends).chain([Self::WorkloadsReady, Self::RoutesReady])
@@ -88,7 +88,7 @@ reasons! {
     InSync,
     /// WorkloadsReady: every Deployment has its replicas at the wanted version.
     Available,
-    /// RoutesReady: every service answered through Traefik with this tenant's id.
+    /// RoutesReady: every service responded through Traefik with this tenant's id.
     Reachable,
     /// The part is being created for the first time.
     Creating,
@@ -102,7 +102,7 @@ reasons! {
     CapacityExhausted,
     /// The cell's admin Secret, or a key in it, does not exist.
     AdminSecretMissing,
-    /// The backend does not answer.
+    /// The backend does not respond.
     BackendUnavailable,
     /// The backend refuses the operator's own credentials.
     CredentialsRejected,
@@ -116,7 +116,7 @@ reasons! {
     DataLoss,
     /// RoutesReady: an older tenant has this host.
     HostConflict,
-    /// RoutesReady: a service did not answer as it should.
+    /// RoutesReady: a service did not respond as it should.
     ProbeFailed,
     /// WorkloadsReady: a container exits again and again.
     CrashLooping,
@@ -124,9 +124,9 @@ reasons! {
     ImagePullFailed,
     /// WorkloadsReady: a pod fits on no node.
     Unschedulable,
-    /// WorkloadsReady, RoutesReady: the Kubernetes API refused or did not answer.
+    /// WorkloadsReady, RoutesReady: the Kubernetes API refused or did not respond.
     ApiRefused,
-    /// The resource says something that cannot be done; the message names the field.
+    /// The resource declares something that is not possible; the message names the field.
     InvalidSpec,
     /// `spec.paused`: the operator observes and reports, and writes nothing.
     Paused,

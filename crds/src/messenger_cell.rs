@@ -113,7 +113,7 @@ pub struct CellCql {
     #[x_kube(validation = Rule::new(r"self.size() >= 1 && self.all(point, point.matches('^[a-z0-9.-]+:[0-9]+$'))").message("cql.contactPoints needs at least one host:port"))]
     #[schemars(length(max = 16), inner(length(max = 260)))]
     pub contact_points: Vec<String>,
-    /// What answers there; see [`CqlFlavor`].
+    /// The server there; see [`CqlFlavor`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<CqlFlavor>,
     /// The datacenter the keyspaces are replicated in, as `nodetool status` prints it.
@@ -128,7 +128,7 @@ pub struct CellCql {
     pub admin_secret_ref: SecretName,
 }
 
-/// What answers the CQL protocol. `Scylla` is the default; `Cassandra` leaves out the table and keyspace options that
+/// The server of the CQL protocol. `Scylla` is the default; `Cassandra` leaves out the table and keyspace options that
 /// only ScyllaDB knows.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CqlFlavor {
@@ -212,14 +212,14 @@ pub struct CellRouting {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("routing.port must be a port"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
-    /// `host:port` where the operator reaches Traefik to prove a tenant's routes. It asks in the cell's scheme for the
+    /// `host:port` where the operator reaches Traefik to prove a tenant's routes. It connects in the cell's scheme for the
     /// tenant's first host.
     #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+:[0-9]+$')").message("routing.probeAddress must be host:port"))]
     #[schemars(length(max = 260))]
     pub probe_address: String,
 }
 
-/// What browsers speak. Default `Https`. It decides the URLs in status, and whether routes ask Traefik for TLS.
+/// The scheme of browsers. Default `Https`. It decides the URLs in status, and whether routes require TLS of Traefik.
 /// They name no entry point, so Traefik serves them on its default ones.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scheme {

@@ -13,7 +13,7 @@ use crate::{ConditionType, Period, ServicesSpec, SizeSpec, Topology};
 pub const DEFAULT_PARTITIONS: i32 = 6;
 /// How long the log keeps what was sent and delivered; the message store keeps messages without a limit.
 pub const DEFAULT_RETENTION: Period = Period::hours(168);
-/// Short, because services check tokens without asking Keycloak: a revoked session lives on for at most this long.
+/// Short, because services check tokens without a call to Keycloak: a revoked session lives on for at most this long.
 pub const DEFAULT_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(300);
 /// Requests a second and client address, with bursts.
 pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 };
@@ -178,19 +178,19 @@ pub struct KafkaQuotas {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IdentitySpec {
-    /// Who may create an account; see [`Registration`].
+    /// Which users may create an account; see [`Registration`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
 
-    /// How long an access token is good for. Services check tokens without asking Keycloak, so a user who was locked
+    /// How long an access token is good for. Services check tokens without a call to Keycloak, so a user who was locked
     /// out may go on for at most this long. Default `5m`, at least `1m`, at most `1h`. May change at any time.
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('1h')").message("identity.accessTokenLifetime must lie between 1m and 1h"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_lifetime: Option<Period>,
 }
 
-/// Who may create an account. `Open` (default): every user who reaches the tenant. `InviteOnly`: accounts are created by an
-/// administrator of the realm. May change at any time.
+/// Which users may create an account. `Open` (default): every user who reaches the tenant. `InviteOnly`: accounts are created by
+/// an administrator of the realm. May change at any time.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Registration {
     /// Every user who reaches the tenant.
@@ -228,7 +228,7 @@ pub struct RateLimit {
     /// Requests a second in the long run.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("routing.rateLimit.average must lie between 1 and 100000"))]
     pub average: i32,
-    /// Requests at once after a quiet while.
+    /// Burst of requests after a quiet period.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("routing.rateLimit.burst must lie between 1 and 100000"))]
     pub burst: i32,
 }

@@ -1,4 +1,4 @@
-//! A span of time as people write it: `300s`, `15m`, `168h`.
+//! A span of time as manifests write it: `300s`, `15m`, `168h`.
 
 use std::{fmt, str::FromStr, time::Duration};
 

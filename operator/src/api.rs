@@ -9,8 +9,8 @@ pub(crate) fn children(client: &Client, namespace: &str, kind: Kind) -> Api<Dyna
     Api::namespaced_with(client.clone(), namespace, &kind.api_resource())
 }
 
-/// Returns what the API server answered, on one line.
-pub(crate) fn said(error: &kube::Error) -> String {
+/// Returns the API server's message, on one line.
+pub(crate) fn server_message(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => one_line(&status.message),
         other => one_line(other),

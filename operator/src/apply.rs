@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crds::{FINALIZER, MessengerCell, MessengerTenant, TenantStatus};
 
 use crate::{
-    api::{self, said},
+    api::{self, server_message},
     config::OPERATOR_NAME,
     desired::{Kind, Object},
     leader::{Fence, NotLeading},
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) enum WriteError {
     #[error(transparent)]
     NotLeading(#[from] NotLeading),
-    #[error("failed to {action}: {}", said(source))]
+    #[error("failed to {action}: {}", server_message(source))]
     Refused { action: String, source: kube::Error },
 }
 
@@ -34,7 +34,7 @@ impl WriteError {
         move |source| Self::Refused { action, source }
     }
 
-    /// Reports whether the object was changed or removed by somebody else in between; the next pass sees it.
+    /// Reports whether the object was changed or removed by another client in between; the next pass sees it.
     pub fn is_stale(&self) -> bool {
         matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.code == 409 || status.code == 404)
     }

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 /// `app.kubernetes.io/managed-by` on every child.
 pub(crate) const OPERATOR_NAME: &str = "posthouse-operator";
 
-/// Keeps messenger tenants as their resources say.
+/// Keeps messenger tenants as their resources declare.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "operator", version)]
 pub struct Config {
@@ -45,7 +45,7 @@ pub struct Config {
 /// What to do instead of operating.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Asks a URL and fails unless it answers 200: the image has no shell that could.
+    /// Requests a URL and fails unless it returns 200: the image has no shell that could.
     Check {
         /// http://host:port/path
         url: url::Url,
@@ -59,7 +59,7 @@ pub struct Images {
     #[arg(long = "image-repository", env = "IMAGE_REPOSITORY", default_value = "posthouse")]
     pub repository: String,
 
-    /// Tag of every service image. It never is `latest`: a Deployment says which version runs.
+    /// Tag of every service image. It never is `latest`: a Deployment shows which version runs.
     #[arg(long = "image-tag", env = "IMAGE_TAG", default_value = env!("CARGO_PKG_VERSION"))]
     pub tag: String,
 

@@ -210,7 +210,7 @@ fn children(
     let ours = watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={OPERATOR_NAME}"));
     watcher(api, ours)
         .default_backoff()
-        // Nobody reads who manages which field, and it is half of an object.
+        // The managers of fields are never read, and they are half of an object.
         .modify(|object: &mut DynamicObject| object.managed_fields_mut().clear())
         .inspect(move |event| {
             if let Ok(event) = event {

@@ -1,7 +1,7 @@
-//! What every tenant has to do with the others: an index over the resources, fed by their watch. A pass asks it, and holds
+//! The relations between tenants: an index over the resources, fed by their watch. A pass queries it, and holds
 //! no copy of the fleet.
 //!
-//! The watch feeds the index before it triggers a pass, so a pass never asks an index that is older than its resource.
+//! The watch feeds the index before it triggers a pass, so a pass never queries an index that is older than its resource.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -40,7 +40,7 @@ impl Member {
             tenant_id: resource.spec.tenant_id.clone(),
             cell: resource.spec.cell_ref.name.clone(),
             placed_on: resource.status.as_ref().and_then(|status| status.cell.clone()),
-            // A host that is not valid makes its resource invalid, so none of them is asked for.
+            // A host that is not valid makes its resource invalid, so none of them is requested.
             hosts: hosts.map(|hosts| if hosts.iter().all(|host| is_host(host)) { hosts } else { Vec::new() }),
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
             is_ready: previous::was_good(resource, ConditionType::Ready),
@@ -100,7 +100,7 @@ impl Fleet {
         self.at(&self.by_cell, cell)
     }
 
-    /// Returns the tenants that ask for a host: those that name it, and those that name none and get it from the domain of
+    /// Returns the tenants that request a host: those that name it, and those that name none and get it from the domain of
     /// their cell, which `domain_of` returns.
     pub fn asking_for<'a>(
         &'a self,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_that_names_no_host_asks_for_the_one_below_its_cells_domain() {
+    fn a_tenant_that_names_no_host_gets_the_one_below_its_cells_domain() {
         let fleet: Fleet = [Member::of(&resource("a", "one", &[]))].into_iter().collect();
         let asking = |host: &str| {
             let host: Host = host.parse().expect("a host");

@@ -1,7 +1,7 @@
 //! One replica leads, and it knows until when. The lease is a compare-and-swap on a `Lease` object; every write of the
-//! operator asks the [`Fence`] first.
+//! operator checks the [`Fence`] first.
 //!
-//! Invariant: nobody writes on a lease that may have run out. Expiry is judged by this machine's monotonic clock from before
+//! Invariant: no replica writes on a lease that may have run out. Expiry is judged by this machine's monotonic clock from before
 //! the renewal was sent, so neither clock skew nor a long pause of this process makes two leaders: a leader that was stopped
 //! and woken up finds the fence closed before its next write.
 
@@ -30,7 +30,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// A write may start only while this much of the lease is left: what was sent has landed by then.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// Whether this replica may write. Cheap to clone and to ask.
+/// Whether this replica may write. Cheap to clone and to query.
 #[derive(Clone, Debug, Default)]
 pub struct Fence {
     valid_until: Arc<Mutex<Option<Instant>>>,
@@ -166,7 +166,7 @@ impl Candidate {
         self.take(since, answer)
     }
 
-    /// Returns false when somebody else was faster.
+    /// Returns false when another replica was faster.
     fn take(&mut self, since: Instant, answer: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         match answer {
             Ok(lease) => {
@@ -200,7 +200,7 @@ impl Candidate {
         let since = Instant::now();
         match self.replace(&lease).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                // A renewal whose answer was lost may have landed: it is ours as long as it names us.
+                // A renewal whose response was lost may have landed: it is ours as long as it names us.
                 let lease = in_time(self.leases.get(LEASE_NAME)).await?;
                 let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
                 self.held = Some(lease);

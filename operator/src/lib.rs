@@ -1,4 +1,4 @@
-//! The operator: keeps every tenant as its [`crds::MessengerTenant`] says, in Kubernetes and in the shared backends.
+//! The operator: keeps every tenant as its [`crds::MessengerTenant`] declares, in Kubernetes and in the shared backends.
 //!
 //! Reading order: `controller::pass` is one pass over a tenant, `tenant` what a valid tenant is, `desired` what should exist
 //! for it, `plan` what differs, `status` how it is reported.
@@ -7,7 +7,7 @@
 //! example.
 //!
 //! What is public here is what `main`, the tests and the end-to-end suite use: all else is private, so that the compiler
-//! reports what nobody needs.
+//! reports what is not needed.
 
 mod api;
 mod apply;

@@ -1,5 +1,5 @@
 //! One way to take a lock. No code panics while it holds one, so none is ever poisoned; if that is broken one day, the panic
-//! is not answered with more panics.
+//! does not lead to more panics.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// Whether this replica works, or stands by and could. It never says anything about a backend.
+/// Whether this replica works, or stands by and could. It never depends on a backend.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 

@@ -12,7 +12,7 @@ use catalog::Secret;
 use crds::{MessengerTenant, Reason};
 
 use crate::{
-    api::{self, said},
+    api::{self, server_message},
     config::OPERATOR_NAME,
     desired::{self, ChildKey, Kind, Object},
     secrets::ObservedSecrets,
@@ -25,7 +25,7 @@ pub(crate) use routes::Prober;
 
 /// Something could not be read from the API server.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to read {what}: {}", said(source))]
+#[error("failed to read {what}: {}", server_message(source))]
 pub(crate) struct ReadError {
     what: String,
     #[source]
@@ -53,7 +53,7 @@ pub(crate) struct Observed {
     pub secrets: Children,
     /// Its other children.
     pub children: Children,
-    /// Names that the tenant needs and that somebody else's objects have. They must not be touched.
+    /// Names that the tenant needs and that objects of other owners have. They must not be touched.
     pub foreign: BTreeSet<ChildKey>,
     /// Kinds the API server does not know: Traefik's, where Traefik is not installed.
     pub unknown_kinds: Vec<Kind>,
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crash_loop_says_where_to_look() {
+    fn a_crash_loop_names_where_to_look() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "acme-chat-1", "namespace": "acme"},
             "status": {"initContainerStatuses": [{"name": "migrate", "image": "", "imageID": "", "ready": false,

@@ -1,4 +1,4 @@
-//! Pure: which of the tenants that want one name, one host or one cell's last slot gets it. The answer is the same for
+//! Pure: which of the tenants that want one name, one host or one cell's last slot gets it. The result is the same for
 //! every pass, because it follows from the resources alone: the oldest wins.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::fleet::{Fleet, Member};
 
-/// Sorts tenants by age. The API server's clock tells whole seconds. Same-second ties are broken in favour of the placed
+/// Sorts tenants by age. The API server's clock has whole seconds. Same-second ties are broken in favour of the placed
 /// tenant, so that a new tenant never evicts a running one; then the UID decides.
 fn seniority(member: &Member) -> (Timestamp, bool, &str) {
     (member.created, member.placed_on.is_none(), &member.uid)
@@ -45,7 +45,7 @@ pub(crate) fn placed_on(cell: &str, fleet: &Fleet) -> usize {
     fleet.on_cell(cell).filter(|member| member.is_placed()).count()
 }
 
-/// Returns the hosts of `member` that an older tenant asks for too, each with that tenant. `domain_of` returns a cell's
+/// Returns the hosts of `member` that an older tenant requests too, each with that tenant. `domain_of` returns a cell's
 /// domain.
 pub(crate) fn lost_hosts(
     member: &Member,

@@ -1,4 +1,4 @@
-//! Pure: what is there and what should be there become an ordered list of changes that people can read. The shared
+//! Pure: what is there and what should be there become an ordered, readable list of changes. The shared
 //! systems have a `plan` each beside their types; this one is for Kubernetes.
 
 use std::fmt;
@@ -21,7 +21,7 @@ pub(crate) enum ObjectChange {
     Create(Object),
     /// We want something else than the last time: the resource or the operator changed.
     Update { object: Object, fields: Vec<String> },
-    /// Somebody else changed what we wrote.
+    /// Another client changed what we wrote.
     Repair { object: Object, fields: Vec<String> },
     /// It is ours and not wanted any more.
     Delete { kind: Kind, name: String },

@@ -1,9 +1,9 @@
-//! Pure: what the last status said. It tells a first set-up from a repair, and news from what was reported already.
+//! Pure: what the last status reported. It distinguishes a first set-up from a repair, and news from what is known.
 
 use crds::{ConditionType, MessengerTenant};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-/// Reports whether the last status was about this very spec: then a difference is somebody else's edit.
+/// Reports whether the last status was about this very spec: then a difference is a manual edit.
 pub(crate) fn is_established(resource: &MessengerTenant) -> bool {
     let observed = resource.status.as_ref().and_then(|status| status.observed_generation);
     observed.is_some() && observed == resource.metadata.generation

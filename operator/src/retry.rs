@@ -40,7 +40,7 @@ impl Retries {
         delay.mul_f64(1.0 + jitter * (2.0 * (self.chance)() - 1.0))
     }
 
-    /// Reports whether the tenant was waited for only a few times: what was just set up may not have reached everybody yet.
+    /// Reports whether the tenant was waited for only a few times: what was just set up may not have propagated yet.
     pub fn is_young(&self, uid: &str) -> bool {
         let counts = lock(&self.counts);
         counts.get(uid).is_none_or(|count| count.waited < 20)

@@ -25,7 +25,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the operator does, and warnings of libraries. The CQL driver warns about much that conditions report anyway.
 const LOGGED: &str = "warn,operator=info,scylla=error";
 
-/// Runs the operator until SIGTERM. Fails when the lease is lost: whoever starts this process starts it again, and it
+/// Runs the operator until SIGTERM. Fails when the lease is lost: the kubelet starts the process again, and it
 /// stands by.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     start_logging(config.log_format);

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_from_the_tenant_even_when_a_secret_says_otherwise() {
+    fn names_follow_from_the_tenant_even_when_a_secret_differs() {
         let forged =
             [(Secret::Postgres, [("username".to_owned(), SecretString::from("mt_globex"))].into())].into();
         let secrets = TenantSecrets::complete(&usernames(), &forged, |_| "x".to_owned());

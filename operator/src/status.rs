@@ -62,7 +62,7 @@ impl Outcome {
 /// How all parts are. A part that is not in it keeps the condition it had.
 pub(crate) type Outcomes = BTreeMap<ConditionType, Outcome>;
 
-/// Returns the summary of all parts: the first one that does not hold, in the order people read them.
+/// Returns the summary of all parts: the first one that does not hold, in display order.
 pub(crate) fn summary(outcomes: &Outcomes) -> Outcome {
     let broken = |urgent: bool| {
         ConditionType::parts().filter_map(move |part| {
@@ -71,7 +71,7 @@ pub(crate) fn summary(outcomes: &Outcomes) -> Outcome {
             (!outcome.is_good() && is_consequence != urgent).then_some((part, outcome))
         })
     };
-    // What only waits for another part says nothing new.
+    // What only waits for another part adds nothing.
     let Some((part, first)) = broken(true).chain(broken(false)).next() else {
         return Outcome::good(Reason::AllReady, "every part is ready");
     };
@@ -87,7 +87,7 @@ pub(crate) fn summary(outcomes: &Outcomes) -> Outcome {
     Outcome { status: Status::False, reason: first.reason, message, urgency }
 }
 
-/// Returns the conditions in the order people read them. The time of a condition moves only with its status.
+/// Returns the conditions in display order. The time of a condition moves only with its status.
 pub(crate) fn conditions(
     previous: &[Condition],
     outcomes: &Outcomes,
@@ -128,7 +128,7 @@ fn condition(
     }
 }
 
-/// Returns what the status says of a tenant beside its conditions. `topics` are the ids of its topics.
+/// Returns the status of a tenant beside its conditions. `topics` are the ids of its topics.
 pub(crate) fn facts(tenant: &Tenant, topics: BTreeMap<String, String>) -> TenantStatus {
     let routed: Vec<_> = tenant.routed_hosts().collect();
     let endpoints = routed.first().map(|host| {

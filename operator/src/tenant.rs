@@ -25,7 +25,7 @@ pub struct Tenant {
     pub uid: String,
     pub owner: OwnerReference,
     pub cell: Cell,
-    /// The hosts it asks for, the main one first.
+    /// The hosts it requests, the main one first.
     pub hosts: Vec<Host>,
     /// Those of them that an older tenant has, by that tenant's resource: they are not routed.
     pub lost_hosts: BTreeMap<Host, String>,
@@ -40,7 +40,7 @@ pub struct Tenant {
     pub secrets: TenantSecrets,
     /// Ids of its topics as the status recorded them.
     pub recorded_topic_ids: BTreeMap<String, String>,
-    /// The resource says that lost topics may be recreated.
+    /// The resource consents that lost topics are recreated.
     pub accepts_kafka_loss: bool,
 }
 
@@ -238,7 +238,7 @@ pub fn tenant_id(resource: &MessengerTenant) -> Result<TenantId, Invalid> {
     resource.spec.tenant_id.parse().map_err(Invalid::TenantId)
 }
 
-/// Returns the hosts a resource asks for: what it names, or one below the cell's domain.
+/// Returns the hosts a resource requests: what it names, or one below the cell's domain.
 pub fn hosts(resource: &MessengerTenant, domain: &str) -> Result<Vec<Host>, Invalid> {
     let default = || vec![format!("{}.{domain}", resource.spec.tenant_id)];
     let texts = resource.spec.hosts.clone().filter(|hosts| !hosts.is_empty()).unwrap_or_else(default);

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-/// Longest text of a server that an error quotes, in bytes: it ends in a condition, and some servers answer with a dump.
+/// Longest text of a server that an error quotes, in bytes: it ends in a condition, and some servers return a dump.
 const MAX_QUOTE: usize = 300;
 
 /// Returns the text, cut at a character so that it has at most `bytes`. What was cut off leaves an ellipsis.
@@ -14,7 +14,7 @@ pub(crate) fn cut(text: &str, bytes: usize) -> String {
     format!("{}{ELLIPSIS}", &text[..text.floor_char_boundary(bytes - ELLIPSIS.len())])
 }
 
-/// Returns the first line of what a server said, cut to a length that can be quoted.
+/// Returns the first line of a server's message, cut to a length that can be quoted.
 pub(crate) fn one_line(text: impl Display) -> String {
     let text = text.to_string();
     cut(text.lines().next().unwrap_or_default(), MAX_QUOTE)

@@ -1,8 +1,8 @@
 //! The children of all tenants as their watches show them: a pass over a steady tenant lists nothing.
 //!
 //! Invariant: nothing is planned on a view that is older than the operator's own writes. A watch lags behind them, so a
-//! pass says what it knew last and gets a view only when the view shows all of that, at least as new, and nothing else.
-//! Otherwise it lists. A view may lack an edit of somebody else's for a moment: its event starts the next pass.
+//! pass states what it knew last and gets a view only when the view shows all of that, at least as new, and nothing else.
+//! Otherwise it lists. A view may lack another client's edit for a moment: its event starts the next pass.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -32,7 +32,7 @@ pub(crate) struct DefaultResources {
 }
 
 impl Workload {
-    /// Returns the workloads that a tenant's resource asks for. Together they run every enabled service once.
+    /// Returns the workloads that a tenant's resource requests. Together they run every enabled service once.
     pub fn of(spec: &MessengerTenantSpec) -> Vec<Self> {
         let services = spec.services.clone().unwrap_or_default();
         let enabled = Service::ALL.iter().copied().filter(|service| services.is_enabled(*service));
@@ -51,7 +51,7 @@ impl Workload {
         }
     }
 
-    /// Returns the services that a workload of this name can run, whatever the tenant asks for now.
+    /// Returns the services that a workload of this name can run, whatever the tenant requests now.
     pub fn services_of(name: &str) -> Vec<Service> {
         if name == COMPACT { Service::ALL.to_vec() } else { Service::parse(name).into_iter().collect() }
     }
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn compact_calls_nobody_and_needs_what_all_need() {
+    fn compact_calls_no_service_and_needs_what_all_need() {
         let [compact] = workloads(json!({"topology": "Compact", "compact": {"replicas": 2}}))
             .try_into()
             .expect("one workload");

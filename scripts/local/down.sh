@@ -1,6 +1,6 @@
 # Ends what this stack runs on the machine, by its pid files and its own names. Data stays.
 
-# Requires every other file of scripts/local. Order: what serves people first, what others stand on last.
+# Requires every other file of scripts/local. Order: what serves users first, what others stand on last.
 end_everything() {
     local name
     for name in traefik coredns kubelet kube-proxy kube-controller-manager kube-scheduler; do stop $name & done

@@ -1,4 +1,4 @@
-# The stack on kind. What differs from the native one: who runs the backends, and how images get to the node.
+# The stack on kind. What differs from the native one: where the backends run, and how images get to the node.
 KIND_VERSION=v0.33.0
 KIND=$CACHE/kind/$KIND_VERSION/kind
 

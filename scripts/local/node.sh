@@ -40,7 +40,7 @@ pause_image() {
     rm -rf "$work"
 }
 
-# All pods live below a cgroup of our own name, so that what is left of them can be found without asking anyone.
+# All pods live below a cgroup of our own name, so that what is left of them can be found without a query.
 cgroups_make() {
     local controller
     if [ -f /sys/fs/cgroup/cgroup.controllers ]; then

@@ -18,7 +18,7 @@ running_names() {
 }
 
 # Takes the machine over from an earlier checkout, when nothing of it runs any more. A living one is named, and left
-# alone unless POSTHOUSE_TAKEOVER=1 says otherwise; its data stays where it is.
+# alone unless POSTHOUSE_TAKEOVER=1 is set; its data stays where it is.
 own_machine() {
     local owner living
     owner=$(cat $RUN/owner 2>/dev/null || true)

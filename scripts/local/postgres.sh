@@ -24,7 +24,7 @@ postgres_up() {
         psql_admin -c 'CREATE DATABASE keycloak OWNER keycloak' -c 'REVOKE CONNECT ON DATABASE keycloak FROM PUBLIC'
     # The operator makes databases and roles, and owns nothing else.
     postgres_account posthouse_operator 'CREATEDB CREATEROLE'
-    # Every role may enter every database until it is told otherwise; a tenant's role enters its own.
+    # Every role may enter every database unless restricted; a tenant's role enters its own.
     psql_admin -c 'REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC' \
         -c 'GRANT CONNECT ON DATABASE postgres TO posthouse_operator'
 }

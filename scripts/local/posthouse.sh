@@ -21,7 +21,7 @@ operator_up() {
     kubectl -n $NAMESPACE rollout status deployment -l app.kubernetes.io/instance=posthouse --timeout=120s
 }
 
-# Tests and people apply the CRDs by hand as well, hence the ownership.
+# Tests and developers apply the CRDs by hand as well, hence the ownership.
 crds_up() { helm upgrade --install --take-ownership posthouse-crds "$ROOT/charts/posthouse-crds" -n $NAMESPACE; }
 
 # The operator's own accounts in the backends, where the cell refers to them.
@@ -47,8 +47,8 @@ cell_up() {
     apply -f "$ROOT/examples/cells/local.yaml"
 }
 
-# tenant_up NAME: applies an example and waits until it is Ready, and answers: after a restart of the machine what the
-# API server remembers of it says Ready before its pods are back.
+# tenant_up NAME: applies an example and waits until it is Ready and responds: after a restart of the machine the
+# stored status is Ready before its pods are back.
 tenant_up() {
     tenant_manifest "$1" | apply -f -
     if ! kubectl -n "$1" wait --for=condition=Ready messengertenant --all --timeout=300s; then
@@ -61,13 +61,13 @@ tenant_up() {
     await 120 - tenant_answers "$1"
 }
 
-# tenant_manifest NAME: prints an example with the topology that was asked for.
+# tenant_manifest NAME: prints an example with the requested topology.
 tenant_manifest() {
     kubectl create --dry-run=client -o json -f "$ROOT/examples/tenants/$1.yaml" | jq --arg topology "$TOPOLOGY" \
         'if .kind == "List" then .items[] else . end | if .kind == "MessengerTenant" then .spec.topology = $topology else . end'
 }
 
-# Right after an upgrade of the operator, Ready is still said of the images before.
+# Right after an upgrade of the operator, Ready still describes the images before.
 tenant_runs_these_images() {
     kubectl -n "$1" get deployments -o json | jq -e --arg tag ":$(cat "$STATE/image-tag")" '.items | length > 0 and all(
         (.spec.template.spec.containers[0].image | endswith($tag)) and .status.observedGeneration == .metadata.generation

@@ -1,4 +1,4 @@
-# .local/stack.env: what tests and people need to reach the backends, as a file to source.
+# .local/stack.env: what tests and developers need to reach the backends, as a file to source.
 stack_env() {
     (umask 077; cat > "$STATE/stack.env.part" << ENV
 export KUBECONFIG='$KUBECONFIG'

@@ -1,4 +1,4 @@
-# Traefik as a host process: people come in on loopback, the operator's probe and other pods on the bridge.
+# Traefik as a host process: users come in on loopback, the operator's probe and other pods on the bridge.
 HTTP_PORT=8000
 
 traefik_up() {
@@ -6,8 +6,8 @@ traefik_up() {
     free_port traefik $HOST_IP $HTTP_PORT
     "$K8S/kubectl" apply --server-side --force-conflicts -f "$TRAEFIK_HOME/crds.yaml" -f "$ROOT/deploy/local/conf/traefik.yaml"
     KUBECONFIG=$IN_PKI/traefik.kubeconfig start traefik "${UNPRIVILEGED[@]}" $IN_CACHE/traefik/$TRAEFIK/traefik \
-        --entrypoints.people.address=127.0.0.1:$HTTP_PORT --entrypoints.pods.address=$HOST_IP:$HTTP_PORT \
-        --entrypoints.people.asdefault=true --entrypoints.pods.asdefault=true \
+        --entrypoints.users.address=127.0.0.1:$HTTP_PORT --entrypoints.pods.address=$HOST_IP:$HTTP_PORT \
+        --entrypoints.users.asdefault=true --entrypoints.pods.asdefault=true \
         --entrypoints.ping.address=127.0.0.1:18083 --ping=true --ping.entrypoint=ping \
         --providers.kubernetescrd=true --providers.kubernetescrd.allowcrossnamespace=false \
         --providers.kubernetescrd.throttleduration=1s --global.checknewversion=false --global.sendanonymoususage=false --log.level=INFO

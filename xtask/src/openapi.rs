@@ -60,7 +60,7 @@ impl Messenger {
         Ok(Derived::new(format!("docs/api/{service}.{OPENAPI}"), format!("{description:#}\n")))
     }
 
-    /// HTTP/1.0 keeps the answer in one piece and ends the connection after it.
+    /// HTTP/1.0 keeps the response in one piece and ends the connection after it.
     fn get(&self, path: &str) -> Result<String> {
         let mut connection = TcpStream::connect(self.address)?;
         connection.set_read_timeout(Some(IO_TIMEOUT))?;

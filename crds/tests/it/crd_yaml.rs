@@ -28,7 +28,7 @@ fn check_documented(schema: &Value, path: &str) {
         if path != ".status" {
             let doc = property["description"].as_str().unwrap_or_default();
             assert!(doc.len() > 10, "{path} has no description");
-            assert!(!doc.contains("[`"), "{path} shows a Rust link to people who read YAML");
+            assert!(!doc.contains("[`"), "{path} shows a Rust link to readers of the YAML");
         }
         check_documented(property, &path);
         check_documented(&property["items"], &path);
@@ -36,7 +36,7 @@ fn check_documented(schema: &Value, path: &str) {
 }
 
 #[test]
-fn names_are_what_people_type() {
+fn names_are_what_users_type() {
     let crd = crds::MessengerTenant::crd();
     assert_eq!(crd.metadata.name.as_deref(), Some("messengertenants.messenger.posthouse.dev"));
     assert_eq!(crd.spec.names.short_names, Some(vec!["mt".to_owned()]));

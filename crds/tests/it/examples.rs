@@ -55,7 +55,7 @@ fn schema(object: &Value) -> Value {
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
-/// The server refuses these with strict field validation, which kubectl asks for.
+/// The server refuses these with strict field validation, which kubectl requests.
 fn unknown_fields(written: &Value, kept: &Value, path: &str) -> Vec<String> {
     match (written, kept) {
         (Value::Object(written), Value::Object(kept)) => written

@@ -1,4 +1,4 @@
-//! The committed CRD YAML is fresh, and every example does what its comment says.
+//! The committed CRD YAML is fresh, and every example does what its comment states.
 
 mod crd_yaml;
 mod examples;

@@ -20,7 +20,7 @@ use crate::{
 /// Administers the tenants of one shared system. A value is created without I/O, connects on first use and again after a
 /// failure.
 pub trait Backend: Sized + Send + Sync + 'static {
-    /// What the catalog says of it.
+    /// Its entry in the catalog.
     const ENTRY: catalog::Backend;
 
     /// What a tenant should have there.
@@ -135,7 +135,7 @@ impl BackendFacts {
 pub enum ChangeKind {
     /// Something the tenant should have does not exist yet.
     Create,
-    /// Something exists and differs from what was declared: somebody edited it, or the resource changed.
+    /// Something exists and differs from what was declared: it was edited, or the resource changed.
     Repair,
     /// The difference cannot be removed without losing data. Applying it returns an error and changes nothing.
     Blocked,

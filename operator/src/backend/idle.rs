@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use crate::locks::lock;
 
-/// Idle connections kept per backend; more passes at once open more and close them after use.
+/// Idle connections kept per backend; more concurrent passes open more and close them after use.
 const IDLE_CONNECTIONS: usize = 4;
 
 /// Open connections that are not in use. A connection is taken out for a call and put back after it went well, so a future

@@ -4,7 +4,7 @@
 //! quota calls together. In KRaft every broker forwards writes to the controller, so any bootstrap address serves.
 //!
 //! Owner marker: topics and users hold no free text, so the owner's UID is the name of an ACL that grants nothing of
-//! use (Describe on a transactional id that nobody uses). It is written first and deleted last.
+//! use (Describe on an unused transactional id). It is written first and deleted last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -30,11 +30,11 @@ pub use diff::Difference;
 pub const APP_CLIENT: &str = "messenger";
 /// Confidential client of the auth service.
 pub const AUTH_CLIENT: &str = "messenger-auth";
-/// Rights of the auth service within its realm. No privilege hangs on a realm role: whoever may manage users can grant
+/// Rights of the auth service within its realm. No privilege hangs on a realm role: an account that may manage users can grant
 /// any plain realm role.
 pub const SERVICE_ROLES: [&str; 3] = ["manage-users", "query-users", "view-users"];
-/// Attributes of a user that a fresh realm asks for. A tenant's users need none but a name to sign in with, and a realm that
-/// asks for more refuses sign-in by password until they are filled in.
+/// Attributes of a user that a fresh realm requires. A tenant's users need none but a name to sign in with, and a realm that
+/// requires more refuses sign-in by password until they are filled in.
 const OPTIONAL_ATTRIBUTES: [&str; 3] = ["email", "firstName", "lastName"];
 
 /// What a tenant should have in Keycloak.
@@ -85,7 +85,7 @@ pub struct KeycloakObserved {
     pub clients: BTreeMap<String, Value>,
     pub roles: BTreeSet<String>,
     pub service_roles: BTreeSet<String>,
-    /// Attributes without which nobody can sign in.
+    /// Attributes without which no user can sign in.
     pub required_attributes: BTreeSet<String>,
 }
 

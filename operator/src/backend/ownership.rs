@@ -8,7 +8,7 @@ use crate::tenant::Tenant;
 pub struct Owner {
     /// UID of the resource; the marker on what is in use.
     pub uid: String,
-    /// Namespace of the resource. Whoever may create resources there answers for the data they leave behind.
+    /// Namespace of the resource. Its administrators are responsible for the data their resources leave behind.
     pub namespace: String,
 }
 
@@ -82,7 +82,7 @@ mod tests {
         let of = |marker| Ownership::of(catalog::Backend::Kafka, "user acme", marker, &owner);
         assert_eq!(of(Some("uid-1")).unwrap(), Ownership::Ours);
         assert_eq!(of(Some("released:acme")).unwrap(), Ownership::Released);
-        for (marker, said) in [
+        for (marker, expected) in [
             (Some("uid-2"), "belongs to owner uid-2"),
             (Some("released:beta"), "is kept for namespace beta, where its tenant was deleted"),
             (Some("released:"), "is kept for namespace , where its tenant was deleted"),
@@ -91,7 +91,7 @@ mod tests {
         ] {
             let conflict = of(marker).unwrap_err();
             assert_eq!(conflict.reason(), Reason::ResourceConflict);
-            assert_eq!(conflict.to_string(), format!("Kafka user acme exists and {said}"));
+            assert_eq!(conflict.to_string(), format!("Kafka user acme exists and {expected}"));
         }
     }
 }

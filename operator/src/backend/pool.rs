@@ -10,7 +10,7 @@ use std::{
 use super::{contract::Backend, error::BackendError, login::Login};
 use crate::{locks::lock, tenant::Cell};
 
-/// How long the circuit of a backend stays open after it did not answer: no tenant's pass waits for it meanwhile.
+/// How long the circuit of a backend stays open after it did not respond: no tenant's pass waits for it meanwhile.
 const BREAK_TIME: Duration = Duration::from_secs(5);
 
 /// A backend of a cell, by the cell's name.
@@ -45,14 +45,14 @@ impl Pool {
         admin
     }
 
-    /// Returns the error of a backend that did not answer a moment ago.
+    /// Returns the error of a backend that did not respond a moment ago.
     pub fn broken(&self, cell: &str, backend: catalog::Backend) -> Option<BackendError> {
         let broken = lock(&self.broken);
         let (since, error) = broken.get(&(cell.to_owned(), backend))?;
         (since.elapsed() < BREAK_TIME).then(|| error.clone())
     }
 
-    /// Notes that a backend did not answer.
+    /// Notes that a backend did not respond.
     pub fn break_circuit(&self, cell: &str, backend: catalog::Backend, error: &BackendError) {
         lock(&self.broken).insert((cell.to_owned(), backend), (Instant::now(), error.clone()));
     }

@@ -22,7 +22,7 @@ mod verifier;
 
 pub use admin::PostgresAdmin;
 
-/// Sessions of the tenant's role at once: five for each pod of the two services that use PostgreSQL, several times over.
+/// Concurrent sessions of the tenant's role: five for each pod of the two services that use PostgreSQL, several times over.
 const CONNECTIONS: i32 = 60;
 
 /// What a tenant should have in PostgreSQL.
@@ -32,7 +32,7 @@ pub struct PostgresDesired {
     pub name: String,
     pub owner: Owner,
     pub password: SecretString,
-    /// Sessions the role may have at once, -1 for no limit.
+    /// Concurrent sessions the role may have, -1 for no limit.
     pub connection_limit: i32,
 }
 

@@ -1,11 +1,11 @@
 //! Redis for one tenant: an ACL user limited to the keys and channels `mt:<tenant>:*`.
 //!
 //! Owner marker: an ACL user holds no free text, so the owner's UID stands in a selector (Redis 7) that allows no command
-//! on a key nobody has. User, rights and marker are set by one command, so that no half of them is ever there.
+//! on a key that is never used. User, rights and marker are set by one command, so that no half of them is ever there.
 //!
-//! Redis answers with command rules of its own making, in words and order that differ between versions and restarts. So
-//! the operator keeps one more user that has the same rules, nothing else, and cannot log in: what Redis says about it is
-//! what it should say about a tenant.
+//! Redis returns command rules of its own making, in words and order that differ between versions and restarts. So
+//! the operator keeps one more user that has the same rules, nothing else, and cannot log in: what Redis returns about
+//! it is what it should return about a tenant.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,7 +24,7 @@ mod admin;
 pub use admin::RedisAdmin;
 
 /// Everything but administration, what is dangerous to others, and what shows more than own keys: `SCAN`, `RANDOMKEY`
-/// and `DBSIZE` answer about all keys, `PUBSUB` about all channels, `FUNCTION` and `SCRIPT` change what all tenants
+/// and `DBSIZE` report on all keys, `PUBSUB` about all channels, `FUNCTION` and `SCRIPT` change what all tenants
 /// share (`EVAL` stays, it is bound to own keys).
 const COMMANDS: [&str; 10] = [
     "+@all",

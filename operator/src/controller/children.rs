@@ -35,7 +35,7 @@ pub(super) struct Children<'a> {
 
 /// How the children are after their phase.
 pub(super) struct Converged {
-    /// What WorkloadsReady says.
+    /// The message of WorkloadsReady.
     pub workloads: Outcome,
     /// Why routes cannot be right, when they cannot.
     pub unroutable: Option<Outcome>,
@@ -46,7 +46,7 @@ impl<'a> Children<'a> {
         Self { pass, live: observed, problems: Vec::new(), withheld: Vec::new() }
     }
 
-    /// Writes the Secrets. Fails when one cannot be written: a password must not be used that nobody will remember.
+    /// Writes the Secrets. Fails when one cannot be written: a password that is not stored must not be used.
     pub(super) async fn write_secrets(&mut self, tenant: &Tenant) -> Result<(), PassError> {
         let secrets = self.without_foreign(desired::secrets(tenant));
         for change in plan::objects(&secrets, &self.live.secrets, &tenant.uid) {
@@ -205,8 +205,8 @@ impl<'a> Children<'a> {
             );
             return Some(Outcome::action_required(Reason::ResourceConflict, message));
         }
-        let (_, said) = self.problems.iter().find(|(kind, _)| concerns(*kind))?;
-        Some(Outcome::retry(Reason::ApiRefused, said.clone()))
+        let (_, problem) = self.problems.iter().find(|(kind, _)| concerns(*kind))?;
+        Some(Outcome::retry(Reason::ApiRefused, problem.clone()))
     }
 
     /// Leaves out what must not or cannot be written.

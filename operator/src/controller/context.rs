@@ -149,7 +149,7 @@ impl Memory {
         }
     }
 
-    /// Reports whether the last pass left a child: when it is missing now, somebody else deleted it.
+    /// Reports whether the last pass left a child: when it is missing now, another client deleted it.
     pub fn has_seen(&self, uid: &str, child: &ChildKey) -> bool {
         let children = lock(&self.children);
         children.get(uid).is_some_and(|children| children.contains_key(child))

@@ -171,7 +171,7 @@ async fn report(resource: &MessengerTenant, message: String, context: &Context) 
     Ok(())
 }
 
-/// Returns how long ago the deletion was asked for, by this machine's clock.
+/// Returns how long ago the deletion was requested, by this machine's clock.
 fn since_deletion(resource: &MessengerTenant, context: &Context) -> Duration {
     let now = (context.now)();
     let asked_at = resource.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);

@@ -1,4 +1,4 @@
-//! The status phase of a pass: conditions are written when they say something new, and Events tell what changed in them.
+//! The status phase of a pass: conditions are written when they changed, and Events report the change.
 
 use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
 use tracing::info;

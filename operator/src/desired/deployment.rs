@@ -37,7 +37,7 @@ use crate::{
 const SECRETS_ANNOTATION: &str = "messenger.posthouse.dev/secrets";
 /// The user of distroless images that are made to run without root.
 const NONROOT: i64 = 65532;
-/// After this the kubelet kills: the drain, and as much again for a slow last answer.
+/// After this the kubelet kills: the drain, and as much again for a slow last response.
 const TERMINATION_GRACE_SECONDS: i64 = 2 * DRAIN_SECONDS as i64;
 
 pub(super) fn service_account(tenant: &Tenant, workload: &Workload) -> Object {
@@ -145,7 +145,7 @@ pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> 
     Some(arguments.into_iter().flat_map(|(flag, value)| [flag, value]).collect())
 }
 
-/// Returns what every process is told.
+/// Returns the settings of every process.
 fn process_arguments(tenant: &Tenant) -> impl Iterator<Item = (String, String)> {
     named([
         ("--tenant", tenant.id.to_string()),
@@ -256,7 +256,7 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
         }),
         period_seconds: Some(period_seconds),
         failure_threshold: Some(failure_threshold),
-        // A pod that shares a busy core may need more than the default second to answer.
+        // A pod that shares a busy core may need more than the default second to respond.
         timeout_seconds: Some(3),
         ..Default::default()
     }

@@ -41,7 +41,7 @@ pub(super) fn service(tenant: &Tenant, workload: &Workload) -> Object {
     Object::new(Kind::Service, &object)
 }
 
-/// Returns the policy that closes the tenant's pods to everybody but the tenant's own pods. Two ports stay open: public
+/// Returns the policy that closes the tenant's pods to all but the tenant's own pods. Two ports stay open: public
 /// HTTP, for Traefik in whatever namespace it runs, and metrics, for namespaces that carry the label above. It needs a
 /// network plug-in that enforces policies; the bridge plug-in of the local cluster does not.
 pub(super) fn policy(tenant: &Tenant) -> Object {

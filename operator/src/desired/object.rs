@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::traefik_types::{IngressRoute, Middleware};
 use crate::{config::OPERATOR_NAME, tenant::Tenant, text::hex, workload::Workload};
 
-/// Digest of the manifest as last applied: it tells an edit of ours from an edit of somebody else's.
+/// Digest of the manifest as last applied: it distinguishes an edit of ours from a manual one.
 pub(crate) const APPLIED_ANNOTATION: &str = "messenger.posthouse.dev/applied";
 
 /// The kinds of children, in the order they are applied: what a pod needs comes before the pod.
@@ -90,7 +90,7 @@ impl Kind {
     }
 }
 
-/// What tells the children of a tenant apart: kind and name.
+/// The identity of a child of a tenant: kind and name.
 pub(crate) type ChildKey = (Kind, String);
 
 /// One Kubernetes object as it should be.
@@ -120,7 +120,7 @@ impl Object {
         Self { kind, name, manifest }
     }
 
-    /// Returns what tells it from the other children.
+    /// Returns what distinguishes it from the other children.
     pub fn key(&self) -> ChildKey {
         (self.kind, self.name.clone())
     }

@@ -42,7 +42,7 @@ pub(super) fn middlewares(tenant: &Tenant) -> Vec<Object> {
         .collect()
 }
 
-/// Returns the route of a service, or nothing when every host of the tenant belongs to somebody else. It leads to `target`, a
+/// Returns the route of a service, or nothing when every host of the tenant belongs to another tenant. It leads to `target`, a
 /// Kubernetes Service.
 pub(super) fn ingress_route(tenant: &Tenant, service: Service, target: String) -> Option<Object> {
     let hosts: Vec<_> = tenant.routed_hosts().map(|host| format!("Host(`{host}`)")).collect();

@@ -1,4 +1,4 @@
-//! Requests every service through Traefik. Its routes have no status: only an answer proves one.
+//! Requests every service through Traefik. Its routes have no status: only a response proves one.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use crate::tenant::{Cell, Tenant};
 
-/// A service that answers later is no good to users either.
+/// A service that responds later is no good to users either.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What is wrong with a route.

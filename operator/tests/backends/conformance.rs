@@ -24,7 +24,7 @@ pub trait Fixture {
     /// A refused connection is reported within this time.
     const REFUSED_WITHIN: Duration = Duration::from_secs(4);
 
-    /// It answers logins from its memory, so a change is noticed after a while.
+    /// It checks logins against its cache, so a change is noticed after a while.
     const CACHES_LOGINS: bool = false;
 
     /// `host:port` of the real system.
@@ -110,7 +110,7 @@ impl<F: Fixture> Subject<F> {
     /// Fails unless the tenant's account does not work.
     async fn is_locked_out(&self) {
         if F::CACHES_LOGINS {
-            eventually("nobody can log in", async || self.use_account().await.is_err()).await;
+            eventually("no client can log in", async || self.use_account().await.is_err()).await;
         }
         self.use_account().await.unwrap_err();
     }
@@ -278,7 +278,7 @@ pub async fn a_wrong_password_is_told_from_a_dead_port<F: Fixture>() {
     assert!(started.elapsed() < F::REFUSED_WITHIN, "{:?}", started.elapsed());
 }
 
-/// Something accepts connections and never answers.
+/// A server that accepts connections and never responds.
 pub async fn a_slow_answer_is_given_up_in_time<F: Fixture>() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let slow = F::connect(&listener.local_addr().unwrap().to_string(), F::account());

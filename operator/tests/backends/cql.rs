@@ -163,7 +163,7 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         assert_eq!(converge(&admin, &desired).await, [""; 0]);
         assert!(connect_as(&desired).await.is_ok());
 
-        // A password changes at most every 5 s; until then the store answers Overloaded, and the next pass tries again.
+        // A password changes at most every 5 s; until then the store returns Overloaded, and the next pass tries again.
         let edited = CqlDesired { password: password(), ..desired.clone() };
         let change = CqlChange::SetPassword { role: name.clone() };
         assert_eq!(
@@ -185,7 +185,7 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         assert_eq!(removed, [format!("role {name}"), format!("keyspace {name}")]);
         assert_eq!(admin.remove(&claim(&desired)).await.unwrap(), [""; 0]);
         assert_eq!(admin.observe(&desired).await.unwrap(), Default::default());
-        eventually("nobody can log in", async || connect_as(&edited).await.is_err()).await;
+        eventually("no client can log in", async || connect_as(&edited).await.is_err()).await;
     };
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }

@@ -66,7 +66,7 @@ async fn consume(client: &ClientConfig, group: &str, topic: &str) -> Result<(), 
         let consumer: BaseConsumer = client.create().unwrap();
         consumer.subscribe(&[&topic]).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
-        // A poll also ends without an answer, when the group rebalances.
+        // A poll also ends without a record, when the group rebalances.
         let polls =
             std::iter::from_fn(|| (Instant::now() < deadline).then(|| consumer.poll(Duration::from_secs(1))));
         let answer = polls.flatten().next().expect("neither a record nor an error within 20 s");
@@ -124,7 +124,7 @@ impl Fixture for Kafka {
         produced.map(|offset| offset + 1).map_err(|code| code.to_string())
     }
 
-    /// The operator's own calls, with a state that somebody likes better.
+    /// The operator's own calls, with another state.
     async fn edit(desired: &KafkaDesired) -> Vec<String> {
         let mut edited = desired.clone();
         edited.topics[0].configs.insert("retention.ms".to_owned(), "1000".to_owned());
@@ -186,12 +186,12 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         assert_eq!(observed.topic_ids().len(), 3);
         desired.recorded_topic_ids = observed.topic_ids();
 
-        // The tenant's own road works: write, read in an own group.
+        // The tenant's own path works: write, read in an own group.
         let send = format!("{tenant}.message.send");
         assert_eq!(produce(&client_of(&desired), &send).await, Ok(()));
         assert_eq!(consume(&client_of(&desired), &format!("{tenant}.message"), &send).await, Ok(()));
 
-        // Somebody edits by hand: the same calls, with a state they like better.
+        // A manual edit: the same calls, with another state.
         let mut edited = desired.clone();
         edited.topics[0].configs = BTreeMap::from([
             ("retention.ms".to_owned(), "1000".to_owned()),
@@ -270,7 +270,7 @@ async fn one_tenant_gets_nothing_of_another() {
         let intruder = client_of(&b);
         assert_eq!(produce(&intruder, &own).await, Ok(()));
         assert_eq!(produce(&intruder, &send).await, Err(RDKafkaErrorCode::TopicAuthorizationFailed));
-        // An absent topic answers alike: no probing for names.
+        // An absent topic returns the same: no probing for names.
         let absent = format!("{}.nothing", a.tenant);
         assert_eq!(produce(&intruder, &absent).await, Err(RDKafkaErrorCode::TopicAuthorizationFailed));
         let own_group = format!("{}.x", b.tenant);

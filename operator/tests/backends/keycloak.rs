@@ -20,7 +20,7 @@ fn claim(desired: &KeycloakDesired) -> Claim {
     Claim { name: desired.realm.clone(), owner: desired.owner.clone() }
 }
 
-/// Asks a realm for a token; answers the error code otherwise.
+/// Requests a token from a realm; returns the error code otherwise.
 async fn token(realm: &str, form: &[(&str, &str)]) -> Result<String, String> {
     let url = format!("{}/realms/{realm}/protocol/openid-connect/token", env("KEYCLOAK_URL"));
     let answer: Value = Client::new().post(url).form(form).send().await.unwrap().json().await.unwrap();
@@ -38,7 +38,7 @@ async fn service_token(desired: &KeycloakDesired) -> String {
     try_service_token(desired).await.unwrap()
 }
 
-async fn person_token(desired: &KeycloakDesired, name: &str, password: &str) -> Result<String, String> {
+async fn user_token(desired: &KeycloakDesired, name: &str, password: &str) -> Result<String, String> {
     let secret = desired.auth_client_secret.expose_secret();
     let form = [
         ("grant_type", "password"),
@@ -165,13 +165,13 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         assert_eq!(made[0], format!("create realm {realm}"));
         assert_eq!(timed("keycloak steady", converge(&admin, &desired)).await, [""; 0]);
 
-        // The tenant's own road works: the service account registers somebody who then signs in by name and password.
+        // The tenant's own path works: the service account registers a user, who then signs in by name and password.
         let service = service_token(&desired).await;
         let credentials = json!([{ "type": "password", "value": "long enough", "temporary": false }]);
-        let person = json!({ "username": "alice", "enabled": true, "credentials": credentials });
-        let (status, answer) = call(&service, Method::POST, &format!("{realm}/users"), Some(person)).await;
+        let user = json!({ "username": "alice", "enabled": true, "credentials": credentials });
+        let (status, answer) = call(&service, Method::POST, &format!("{realm}/users"), Some(user)).await;
         assert_eq!(status, StatusCode::CREATED, "{answer}");
-        let claims = claims(&person_token(&desired, "alice", "long enough").await.unwrap());
+        let claims = claims(&user_token(&desired, "alice", "long enough").await.unwrap());
         assert_eq!(claims["preferred_username"], "alice");
         assert!(claims["sub"].is_string(), "{claims}");
         let audience = &claims["aud"];
@@ -187,7 +187,7 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         let wish = json!({ "accessTokenLifespan": 9 });
         assert_eq!(call(&service, Method::PUT, &realm, Some(wish)).await.0, StatusCode::FORBIDDEN);
 
-        // Somebody edits by hand.
+        // A manual edit.
         by_hand(
             Method::PUT,
             &realm,
@@ -216,7 +216,7 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         );
         assert_eq!(repaired[3], format!("create role moderator of realm {realm}"));
         assert_eq!(converge(&admin, &desired).await, [""; 0]);
-        assert!(person_token(&desired, "alice", "long enough").await.is_ok());
+        assert!(user_token(&desired, "alice", "long enough").await.is_ok());
 
         // A client that was deleted comes back with its service account and rights.
         by_hand(Method::DELETE, &format!("{realm}/clients/{auth}"), None).await;
@@ -242,11 +242,11 @@ async fn one_tenant_gets_nothing_of_another() {
         converge(&admin, &a).await;
         converge(&admin, &b).await;
         let intruder = service_token(&b).await;
-        let person = json!({ "username": "mallory", "enabled": true });
+        let user = json!({ "username": "mallory", "enabled": true });
         for (method, path, body) in [
             (Method::GET, a.realm.clone(), None),
             (Method::GET, format!("{}/users", a.realm), None),
-            (Method::POST, format!("{}/users", a.realm), Some(person)),
+            (Method::POST, format!("{}/users", a.realm), Some(user)),
             (Method::GET, format!("{}/clients", a.realm), None),
             (Method::DELETE, a.realm.clone(), None),
             (Method::GET, "master/users".to_owned(), None),

@@ -53,7 +53,7 @@ fn owner() -> Owner {
     Owner { uid: uuid::Uuid::new_v4().to_string(), namespace: "here".into() }
 }
 
-/// A resource of somebody else's namespace.
+/// A resource of another namespace.
 fn stranger() -> Owner {
     Owner { namespace: "elsewhere".into(), ..owner() }
 }
@@ -72,7 +72,7 @@ async fn story(story: impl Future<Output = ()>, clean_up: impl Future<Output = (
     }
 }
 
-/// Waits, at most 10 s, until a store that answers from its memory has noticed a change.
+/// Waits, at most 10 s, until a store with a cache has noticed a change.
 async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is_so().await {

@@ -108,7 +108,7 @@ async fn a_marker_that_names_another_owner_is_a_conflict() {
     let name = desired.name.clone();
     let body = async {
         by_hand(format!("CREATE ROLE {name} LOGIN")).await;
-        by_hand(format!("COMMENT ON ROLE {name} IS 'posthouse.owner=somebody-else'")).await;
+        by_hand(format!("COMMENT ON ROLE {name} IS 'posthouse.owner=another-owner'")).await;
         assert_reason(admin.observe(&desired).await, Reason::ResourceConflict);
     };
     story(body, by_hand(format!("DROP ROLE IF EXISTS {name}"))).await;

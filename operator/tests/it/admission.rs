@@ -1,4 +1,4 @@
-//! What the API server says to every example. The local check of the same rules is in `crds/tests`.
+//! The API server's verdict on every example. The local check of the same rules is in `crds/tests`.
 
 use kube::ResourceExt;
 use kube::core::DynamicObject;
@@ -54,10 +54,10 @@ async fn the_api_server_takes_every_example_and_refuses_every_refused_one() {
 
     for path in examples("tenants/refused") {
         let yaml = std::fs::read_to_string(&path).expect("readable");
-        // The server says a few things in its own words.
+        // The server reports a few rules in its own words.
         let line = |start: &str| yaml.lines().find_map(|line| line.strip_prefix(start));
         let expected = line("# Refused by the server: ").or_else(|| line("# Refused: ")).expect("a message");
-        let said = match objects(&path).as_slice() {
+        let verdict = match objects(&path).as_slice() {
             [object] => send(&server, http::Method::POST, object, true).await,
             [before, after] => {
                 let created = send(&server, http::Method::POST, before, false).await;
@@ -65,18 +65,18 @@ async fn the_api_server_takes_every_example_and_refuses_every_refused_one() {
                 let mut after = after.clone();
                 after["metadata"]["resourceVersion"] =
                     created.resource_version().expect("it was created").into();
-                let said = send(&server, http::Method::PUT, &after, true).await;
+                let verdict = send(&server, http::Method::PUT, &after, true).await;
                 let api: kube::Api<crds::MessengerTenant> =
                     kube::Api::default_namespaced(server.client.clone());
                 api.delete(&created.name_any(), &Default::default()).await.expect("deleted");
-                said
+                verdict
             }
             other => panic!("{} has {} documents", path.display(), other.len()),
         };
-        let said = match said {
+        let verdict = match verdict {
             Err(kube::Error::Api(status)) => status.message,
             other => panic!("{} was not refused: {other:?}", path.display()),
         };
-        assert!(said.contains(expected), "{}: expected {expected:?}, got {said:?}", path.display());
+        assert!(verdict.contains(expected), "{}: expected {expected:?}, got {verdict:?}", path.display());
     }
 }

@@ -1,5 +1,5 @@
 //! A real API server of its own for these tests: kube-apiserver and etcd, as `make up-cluster` builds them, on free ports. The
-//! cluster that people use is left alone, and so is the operator that runs in it.
+//! cluster in use is left alone, and so is the operator that runs in it.
 
 use std::{
     fs,
@@ -74,7 +74,7 @@ impl ApiServer {
                         &format!("--etcd-servers={etcd_url}"),
                         &format!("--secure-port={api}"),
                         "--bind-address=127.0.0.1",
-                        // Loopback is refused here; nobody is told this address.
+                        // Loopback is refused here; the address is never published.
                         "--advertise-address=192.0.2.1",
                         "--endpoint-reconciler-type=none",
                         "--cert-dir=certs",
@@ -168,7 +168,7 @@ fn programs() -> PathBuf {
         .expect("no kube-apiserver in the cache: run `make up-cluster` once")
 }
 
-/// An RSA key for service-account tokens, which nobody uses here.
+/// An RSA key for service-account tokens, which are not used here.
 fn keys(folder: &Path) {
     let made = Command::new("openssl")
         .args(["genrsa", "-out", "sa.key", "2048"])

@@ -22,14 +22,14 @@ async fn a_leader_that_slept_finds_its_fence_closed_before_the_next_one_leads() 
     assert!(first.acquire(&never).await);
     first_fence.check().expect("the first one leads");
 
-    // It renews nothing, like a process that was stopped. The second one takes over only when nobody can write any more.
+    // It renews nothing, like a process that was stopped. The second one takes over only when the first can no longer write.
     let began = Instant::now();
     let waiting = tokio::spawn(async move {
         assert!(second.acquire(&CancellationToken::new()).await);
         second
     });
     while second_fence.check().is_err() {
-        assert!(began.elapsed() < LEASE * 3, "nobody took over");
+        assert!(began.elapsed() < LEASE * 3, "no replica took over");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     first_fence.check().expect_err("the old leader may not write");
@@ -40,7 +40,7 @@ async fn a_leader_that_slept_finds_its_fence_closed_before_the_next_one_leads() 
     first_fence.check().expect_err("it does not lead");
     second_fence.check().expect("the new leader is not disturbed");
 
-    // A lease that was released is taken at once.
+    // A lease that was released is taken immediately.
     second.release().await;
     second_fence.check().expect_err("it gave the lease back");
     let began = Instant::now();

@@ -1,5 +1,5 @@
-//! The operator at a real API server. There are no kubelets here: the tests say of Deployments that they are available, and
-//! answer for the front door.
+//! The operator at a real API server. There are no kubelets here: the tests mark Deployments as available, and
+//! respond in place of Traefik.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_server::ApiServer;
 
 const SYSTEM: &str = "posthouse-system";
-/// Nobody listens there.
+/// Nothing listens there.
 const NOWHERE: &str = "127.0.0.1:9";
 
 /// An operator that leads, in this process.
@@ -70,7 +70,7 @@ impl Operator {
     }
 }
 
-/// Polls until `check` answers something, for at most `limit`.
+/// Polls until `check` returns a value, for at most `limit`.
 async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     limit: Duration,
@@ -103,8 +103,8 @@ async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Va
     tenants(server, namespace).create(&PostParams::default(), &tenant).await.expect("the tenant is taken")
 }
 
-/// Waits until a condition says something, and returns its message.
-async fn said(
+/// Waits until a condition has a message with this text, and returns the message.
+async fn condition_message(
     server: &ApiServer,
     namespace: &str,
     name: &str,
@@ -131,7 +131,7 @@ async fn said(
     }
 }
 
-/// Creates a cell. `real` are its addresses; without them nobody answers.
+/// Creates a cell. `real` are its addresses; without them nothing responds.
 async fn create_cell(server: &ApiServer, name: &str, capacity: i32, probe: &str, real: Option<&Backends>) {
     let secret = |backend: &str| json!({"name": format!("{name}-{backend}")});
     let at = |address: fn(&Backends) -> &String| {
@@ -178,36 +178,39 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
     // A cell that is not there.
     create_tenant(&server, "lost", "lost", json!({"tenantId": "lostone", "cellRef": {"name": "nowhere"}}))
         .await;
-    let message = said(&server, "lost", "lost", "Placed", "False", "CellNotFound").await;
+    let message = condition_message(&server, "lost", "lost", "Placed", "False", "CellNotFound").await;
     assert!(message.contains("MessengerCell nowhere does not exist"), "{message}");
-    said(&server, "lost", "lost", "Ready", "False", "CellNotFound").await;
+    condition_message(&server, "lost", "lost", "Ready", "False", "CellNotFound").await;
 
     // Admin Secrets that are missing, or lack a key; a backend that is down holds up only its own condition.
     create_tenant(&server, "first", "first", json!({"tenantId": "first", "cellRef": {"name": "small"}}))
         .await;
-    let message = said(&server, "first", "first", "StoreReady", "False", "AdminSecretMissing").await;
+    let message =
+        condition_message(&server, "first", "first", "StoreReady", "False", "AdminSecretMissing").await;
     assert!(message.contains("Secret posthouse-system/small-cql does not exist"), "{message}");
-    let message = said(&server, "first", "first", "CacheReady", "False", "AdminSecretMissing").await;
+    let message =
+        condition_message(&server, "first", "first", "CacheReady", "False", "AdminSecretMissing").await;
     assert!(message.contains("Secret posthouse-system/small-redis has no key password"), "{message}");
-    let message = said(&server, "first", "first", "KafkaReady", "False", "BackendUnavailable").await;
+    let message =
+        condition_message(&server, "first", "first", "KafkaReady", "False", "BackendUnavailable").await;
     assert!(message.contains(NOWHERE) && message.contains("MessengerCell small"), "{message}");
-    said(&server, "first", "first", "Placed", "True", "Assigned").await;
-    said(&server, "first", "first", "WorkloadsReady", "False", "DependencyNotReady").await;
+    condition_message(&server, "first", "first", "Placed", "True", "Assigned").await;
+    condition_message(&server, "first", "first", "WorkloadsReady", "False", "DependencyNotReady").await;
 
     // A cell that is full, and a name that is taken. The loser touches nothing.
     create_tenant(&server, "second", "second", json!({"tenantId": "second", "cellRef": {"name": "small"}}))
         .await;
-    said(&server, "second", "second", "Placed", "False", "CapacityExhausted").await;
+    condition_message(&server, "second", "second", "Placed", "False", "CapacityExhausted").await;
     create_tenant(&server, "rival", "rival", json!({"tenantId": "first", "cellRef": {"name": "small"}}))
         .await;
-    let message = said(&server, "rival", "rival", "Ready", "False", "ResourceConflict").await;
+    let message = condition_message(&server, "rival", "rival", "Ready", "False", "ResourceConflict").await;
     assert!(message.contains("first/first"), "{message}");
     let rival = tenants(&server, "rival").get("rival").await.expect("there");
     assert!(rival.finalizers().is_empty());
     let secrets: Api<Secret> = Api::namespaced(server.client.clone(), "rival");
     assert_eq!(secrets.list(&ListParams::default()).await.expect("a list").items.len(), 0);
 
-    // A Secret that somebody else made under a wanted name is left alone.
+    // A Secret of another owner under a wanted name is left alone.
     server.namespace("foreign").await;
     let foreign: Secret =
         serde_json::from_value(json!({"metadata": {"name": "foreign-kafka", "namespace": "foreign"},
@@ -223,7 +226,8 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
         json!({"tenantId": "foreign", "cellRef": {"name": "other"}}),
     )
     .await;
-    let message = said(&server, "foreign", "foreign", "WorkloadsReady", "False", "ResourceConflict").await;
+    let message =
+        condition_message(&server, "foreign", "foreign", "WorkloadsReady", "False", "ResourceConflict").await;
     assert!(message.contains("Secret foreign-kafka"), "{message}");
     let kept = secrets.get("foreign-kafka").await.expect("still there");
     assert!(kept.metadata.owner_references.is_none() && kept.metadata.labels.is_none());
@@ -236,11 +240,11 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
         json!({"tenantId": "idle", "cellRef": {"name": "other"}, "paused": true}),
     )
     .await;
-    said(&server, "idle", "idle", "Ready", "False", "Paused").await;
+    condition_message(&server, "idle", "idle", "Ready", "False", "Paused").await;
     let idle = tenants(&server, "idle").get("idle").await.expect("there");
     assert!(idle.finalizers().is_empty());
 
-    // Deleting one whose backends do not answer ends in time, and says what is left.
+    // Deleting one whose backends do not respond ends in time, and reports what is left.
     let began = std::time::Instant::now();
     for (namespace, name) in [("first", "first"), ("rival", "rival"), ("idle", "idle")] {
         tenants(&server, namespace).delete(name, &DeleteParams::default()).await.expect("deleted");
@@ -344,7 +348,7 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     backends.create_admin_secrets(&server, "real").await;
     let operator = Operator::start(&server);
 
-    // A tenant id of its own: other tests and people use the same backends.
+    // A tenant id of its own: other tests and users share the backends.
     let id = format!("it{:x}", std::process::id());
     let namespace = id.as_str();
     let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
@@ -355,11 +359,11 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
 
     let began = std::time::Instant::now();
     for backend in Backend::ALL {
-        said(&server, namespace, "it", backend.condition, "True", "InSync").await;
+        condition_message(&server, namespace, "it", backend.condition, "True", "InSync").await;
     }
-    said(&server, namespace, "it", "WorkloadsReady", "True", "Available").await;
-    said(&server, namespace, "it", "RoutesReady", "True", "Reachable").await;
-    said(&server, namespace, "it", "Ready", "True", "AllReady").await;
+    condition_message(&server, namespace, "it", "WorkloadsReady", "True", "Available").await;
+    condition_message(&server, namespace, "it", "RoutesReady", "True", "Reachable").await;
+    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
     let tenant = tenants(&server, namespace).get("it").await.expect("there");
     let status = tenant.status.expect("a status");
     assert_eq!(status.observed_generation, tenant.metadata.generation);
@@ -390,20 +394,20 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     services.delete("it-user", &DeleteParams::default()).await.expect("deleted");
     let back = || async { services.get_opt("it-user").await.expect("an answer").map(|_| ()) };
     eventually("the Service is back", SOON, back).await;
-    said(&server, namespace, "it", "Ready", "True", "AllReady").await;
+    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
     delete_redis_user(&id).await;
     eventually("the Redis user is back", SOON, || async { redis_user_exists(&id).await.then_some(()) }).await;
     let events: Api<Event> = Api::namespaced(server.client.clone(), namespace);
     for expected in ["repair Deployment it-chat", "create Service it-user", "redis: create user"] {
-        let told = || async {
+        let published = || async {
             let events = events.list(&ListParams::default()).await.expect("a list");
-            let told = events.items.iter().any(|event| {
+            let found = events.items.iter().any(|event| {
                 event.reason.as_deref() == Some("DriftRepaired")
                     && event.note.as_deref().is_some_and(|note| note.contains(expected))
             });
-            told.then_some(())
+            found.then_some(())
         };
-        eventually(&format!("an Event about {expected:?}"), SOON, told).await;
+        eventually(&format!("an Event about {expected:?}"), SOON, published).await;
     }
 
     // Another topology: the old pods serve until the new ones are available, and then nothing of them is left.
@@ -413,7 +417,7 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
         change_topology(&server, namespace, "Distributed", &["compact"], &services, available).await;
 
     // Deleted with policy Delete: nothing is left in any backend.
-    said(&server, namespace, "it", "Ready", "True", "AllReady").await;
+    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
     let began = std::time::Instant::now();
     tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
     let api = &tenants(&server, namespace);
@@ -452,7 +456,7 @@ async fn change_topology(
     let (old, new) = (names(before), names(after));
 
     // While no new pod is available, old ones run and are routed.
-    said(server, namespace, "it", "WorkloadsReady", "False", "RolloutInProgress").await;
+    condition_message(server, namespace, "it", "WorkloadsReady", "False", "RolloutInProgress").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let running = deployed(&deployments).await;
     assert!(running.is_superset(&old) && running.is_superset(&new), "{running:?}");
@@ -460,8 +464,8 @@ async fn change_topology(
     assert!(targets.is_subset(&old), "{targets:?}");
 
     let available = tokio::spawn(make_deployments_available(deployments.clone()));
-    said(server, namespace, "it", "WorkloadsReady", "True", "Available").await;
-    said(server, namespace, "it", "Ready", "True", "AllReady").await;
+    condition_message(server, namespace, "it", "WorkloadsReady", "True", "Available").await;
+    condition_message(server, namespace, "it", "Ready", "True", "AllReady").await;
     assert_eq!(deployed(&deployments).await, new);
     assert_eq!(route_targets(server, namespace).await, new);
     let services: Api<k8s::Service> = Api::namespaced(server.client.clone(), namespace);

@@ -87,7 +87,7 @@ fn everything_in_the_catalog_is_rendered() {
     }
 }
 
-/// Returns the services that a Deployment's pods run: what it is called after, or those it is told.
+/// Returns the services that a Deployment's pods run: what it is called after, or those in its arguments.
 fn services_in(deployment: &serde_json::Value) -> Vec<String> {
     let container = &deployment["spec"]["template"]["spec"]["containers"][0];
     let arguments = container["args"].as_array().expect("arguments");
@@ -96,7 +96,7 @@ fn services_in(deployment: &serde_json::Value) -> Vec<String> {
     names.as_str().expect("a text").split(',').map(str::to_owned).collect()
 }
 
-/// One process answers for all: it is called over no network, and every route leads to it.
+/// One process serves all: it is called over no network, and every route leads to it.
 #[test]
 fn a_compact_tenant_has_one_workload_with_every_route() {
     let example = crate::repository().join("examples/tenants/compact.yaml");

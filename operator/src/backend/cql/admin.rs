@@ -89,7 +89,7 @@ impl Backend for CqlAdmin {
         Self::new(cell.spec.cql.contact_points.clone(), cell.cql_flavor, account)
     }
 
-    /// Reads what the tenant has. Writes nothing and logs in as nobody.
+    /// Reads what the tenant has. Writes nothing and does not log in as the tenant.
     async fn observe(&self, desired: &CqlDesired) -> Result<CqlObserved, BackendError> {
         let name = identifier(Self::ENTRY, &desired.name)?;
         let replication = self.replication(name).await?;
@@ -318,7 +318,7 @@ impl CqlAdmin {
         Ok(session)
     }
 
-    /// Returns `None` for an answer without rows: with nothing to list, LIST answers with a different kind.
+    /// Returns `None` for an answer without rows: with nothing to list, LIST returns a different kind.
     fn rows(&self, result: QueryResult) -> Result<Option<QueryRowsResult>, BackendError> {
         if !result.is_rows() {
             return Ok(None);
@@ -406,7 +406,7 @@ fn resource_clause(resource: &str) -> Option<String> {
     }
 }
 
-/// Cassandra and ScyllaDB spell it differently; both answer Invalid.
+/// Cassandra and ScyllaDB spell it differently; both return Invalid.
 fn is_missing(detail: &str) -> bool {
     let detail = detail.to_lowercase();
     ["does not exist", "unconfigured table", "can't find"].iter().any(|text| detail.contains(text))

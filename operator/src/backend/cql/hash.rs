@@ -24,7 +24,7 @@ mod tests {
     use super::bcrypt_hash;
 
     #[test]
-    fn a_hash_is_stable_verifies_and_tells_roles_apart() {
+    fn a_hash_is_stable_verifies_and_differs_between_roles() {
         let hash = bcrypt_hash("mt_acme", "secret-word");
         assert!(hash.starts_with("$2a$04$") && hash.len() == 60, "{hash}");
         assert_eq!(hash, bcrypt_hash("mt_acme", "secret-word"));

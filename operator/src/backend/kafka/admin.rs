@@ -30,7 +30,7 @@ use crate::{
 /// Connecting and logging in: a healthy broker takes 5 ms, a refused login 300 ms (the broker delays it on purpose).
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Brokers answer from a copy of the controller's metadata. It is a few milliseconds old, on a busy machine more than
+/// Brokers respond from a copy of the controller's metadata. It is a few milliseconds old, on a busy machine more than
 /// fifty, so what was just written may not be there yet: writes are followed by reads until it is, at most this long.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
 const SETTLE_EVERY: Duration = Duration::from_millis(10);
@@ -147,7 +147,7 @@ impl Backend for KafkaAdmin {
         }
     }
 
-    /// Removes everything of the tenant and says what was there. Rights go first: a session that is open outlives its
+    /// Removes everything of the tenant and returns what was there. Rights go first: a session that is open outlives its
     /// user, but not its ACLs. The owner marker goes last, so that a removal cut short can be repeated.
     async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
         let user = &claim.name;

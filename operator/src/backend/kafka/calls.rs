@@ -1,4 +1,4 @@
-//! The single calls: one request, its answer turned into our own types.
+//! The single calls: one request, its response turned into our own types.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ use super::admin::{KafkaAdmin, Topics};
 use super::{Acl, TopicDesired, TopicObserved, scram};
 use crate::backend::error::BackendError;
 
-/// How long the controller itself may take for topics; shorter than our own limit, so that its answer still arrives.
+/// How long the controller itself may take for topics; shorter than our own limit, so that its response still arrives.
 const TOPICS_TIMEOUT_MS: i32 = 8_000;
 const SCRAM_SHA_512: i8 = 2;
 const RESOURCE_TOPIC: i8 = 2;
@@ -326,7 +326,7 @@ impl KafkaAdmin {
     }
 
     /// Deletes the consumer groups that start with `prefix`. A broker lists and deletes only the groups it coordinates,
-    /// so every broker is asked. A group with members left refuses, which a later try finds gone.
+    /// so every broker is queried. A group with members left refuses, which a later try finds gone.
     pub(super) async fn delete_groups(&self, prefix: &str) -> Result<Vec<String>, BackendError> {
         let mut deleted = Vec::new();
         for broker in self.metadata(Some(Vec::new())).await?.brokers {

@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 /// Rounds of the credentials we store. The passwords are 32 random bytes, so rounds add no strength; 4096 is the
 /// smallest count Kafka takes and costs 3 ms per login.
 pub(super) const ROUNDS: NonZeroU32 = NonZeroU32::new(4096).expect("4096 is not zero");
-/// The most rounds we compute for a server: Kafka allows 16384, and a rogue one could ask for billions.
+/// The most rounds we compute for a server: Kafka allows 16384, and a rogue one could demand billions.
 const MAX_ROUNDS: u32 = 16_384;
 
 /// One login in progress. `Display` of its errors holds no secret.
@@ -61,7 +61,7 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// What the server answers when it knows the password too.
+/// What the server returns when it knows the password too.
 pub(super) struct ServerSignature(Vec<u8>);
 
 impl ServerSignature {

@@ -20,7 +20,7 @@ use super::scram::Exchange;
 use crate::backend::login::Credentials;
 
 const MECHANISM: &str = "SCRAM-SHA-512";
-/// Longest answer taken, 16 MiB: the metadata of 4,000 topics with 12 partitions is about 4 MB.
+/// Longest response taken, 16 MiB: the metadata of 4,000 topics with 12 partitions is about 4 MB.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Log in again this long before the broker ends the session (`connections.max.reauth.ms`).
 const SESSION_MARGIN: Duration = Duration::from_secs(1);

@@ -32,7 +32,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A token is replaced this long before it ends; those of the master realm live 60 s.
 const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 
-/// Administers tenants in one Keycloak. Made without I/O; asks for a token on first use and keeps it.
+/// Administers tenants in one Keycloak. Created without I/O; fetches a token on first use and keeps it.
 pub struct KeycloakAdmin {
     url: String,
     credentials: Credentials,
@@ -204,7 +204,7 @@ impl KeycloakAdmin {
         Self { url, credentials, http, token: Mutex::default() }
     }
 
-    /// Returns the realm, `None` when there is none. A realm the operator did not make answers 403.
+    /// Returns the realm, `None` when there is none. A realm the operator did not create returns 403.
     async fn realm(&self, realm: &str, owner: &Owner) -> Result<Option<(Value, Ownership)>, BackendError> {
         let (status, text) = self.send(Method::GET, realm, None).await?;
         match status {
@@ -345,7 +345,7 @@ impl KeycloakAdmin {
     }
 
     async fn token(&self) -> Result<SecretString, BackendError> {
-        // Held across the request on purpose: whoever comes meanwhile needs the same token.
+        // Held across the request on purpose: a caller that comes meanwhile needs the same token.
         let mut kept = self.token.lock().await;
         if let Some(token) = kept.as_ref().filter(|token| Instant::now() < token.ends_at) {
             return Ok(token.value.clone());
@@ -380,7 +380,7 @@ impl KeycloakAdmin {
     }
 
     fn unavailable(&self, error: reqwest::Error) -> BackendError {
-        // The outermost text says only that a request failed; the innermost says why.
+        // The outermost text states only that a request failed; the innermost states why.
         let mut cause: &dyn std::error::Error = &error;
         while let Some(next) = cause.source() {
             cause = next;
@@ -390,9 +390,9 @@ impl KeycloakAdmin {
     }
 
     fn refused(&self, action: &str, status: StatusCode, text: &str) -> BackendError {
-        let said = serde_json::from_str::<Value>(text).ok();
-        let said = said.as_ref().and_then(|said| said["errorMessage"].as_str().or(said["error"].as_str()));
-        let detail = one_line(format!("{status}: {}", said.unwrap_or("no reason given")));
+        let body = serde_json::from_str::<Value>(text).ok();
+        let body = body.as_ref().and_then(|body| body["errorMessage"].as_str().or(body["error"].as_str()));
+        let detail = one_line(format!("{status}: {}", body.unwrap_or("no reason given")));
         // 409: another writer was faster, the next pass sees it.
         let retryable = status == StatusCode::CONFLICT || status == StatusCode::TOO_MANY_REQUESTS;
         BackendError::Refused { backend: Self::ENTRY, action: action.into(), detail, retryable }

@@ -1,4 +1,4 @@
-//! Compares what was declared with what Keycloak answers. Only declared fields count: Keycloak adds dozens of its own.
+//! Compares what was declared with what Keycloak returns. Only declared fields count: Keycloak adds dozens of its own.
 
 use std::fmt;
 

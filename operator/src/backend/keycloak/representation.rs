@@ -14,7 +14,7 @@ use super::{APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
 /// Realm attribute with the owner's UID.
 pub(super) const OWNER: &str = "posthouse.owner";
 const PASSWORD_POLICY: &str = "length(8)";
-/// People of a messenger stay signed in: 14 days away, 90 days in all.
+/// Users of a messenger stay signed in: 14 days away, 90 days in all.
 const SESSION_IDLE_SECONDS: i32 = 14 * 24 * 3600;
 const SESSION_MAX_SECONDS: i32 = 90 * 24 * 3600;
 

@@ -95,7 +95,7 @@ impl Backend for RedisAdmin {
         change.kind()
     }
 
-    /// Makes the user what it should be, whichever change asks for it: one command, all or nothing. Sessions that are
+    /// Makes the user what it should be, whichever change needs it: one command, all or nothing. Sessions that are
     /// open go on under the new rights.
     async fn apply(&self, desired: &RedisDesired, change: &RedisChange) -> Result<(), BackendError> {
         let mut set = cmd("ACL");
@@ -263,7 +263,7 @@ fn reference() -> String {
     format!("posthouse-rules-{}", &hex(&sha256(&COMMANDS.join(" ").into()))[..8])
 }
 
-/// The answer of ACL GETUSER.
+/// The response of ACL GETUSER.
 #[derive(Debug, Default)]
 struct AclUser {
     enabled: bool,
