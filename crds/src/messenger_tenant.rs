@@ -255,7 +255,7 @@ pub struct TenantStatus {
     /// The message store's part of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStatus>,
-    /// One condition for each part and Ready, the summary. The message says the next step.
+    /// One condition for each part and Ready, the summary. The message names the next step.
     #[schemars(description = conditions_doc())]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -281,7 +281,7 @@ pub struct Endpoints {
 #[serde(rename_all = "camelCase")]
 pub struct KafkaStatus {
     /// The id Kafka gave each topic when it was created. A topic that is recorded here and is gone from Kafka was lost
-    /// with its messages: it is not recreated until the annotation `messenger.posthouse.dev/accept-loss: kafka` says so.
+    /// with its messages: it is not recreated until the annotation `messenger.posthouse.dev/accept-loss: kafka` is set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, String>,
 }
@@ -299,7 +299,7 @@ pub struct StoreStatus {
 fn conditions_doc() -> String {
     let parts: Vec<_> = ConditionType::parts().map(ConditionType::as_str).collect();
     format!(
-        "One condition for each part ({}) and Ready, the summary. The message says the next step.",
+        "One condition for each part ({}) and Ready, the summary. The message names the next step.",
         parts.join(", ")
     )
 }

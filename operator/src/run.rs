@@ -106,7 +106,7 @@ fn on_signal() -> anyhow::Result<CancellationToken> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        info!("asked to end");
+        info!("received the signal to end");
         token.cancel();
     });
     Ok(shutdown)

@@ -67,7 +67,7 @@ pub struct Cell {
     pub probe_address: String,
 }
 
-/// What a resource says that cannot be. The API server refuses most of it; what it let pass, or let pass before a rule
+/// What a resource declares and is not valid. The API server refuses most of it; what it let pass, or let pass before a rule
 /// was added, is named here.
 #[derive(Debug, thiserror::Error)]
 pub enum Invalid {

@@ -32,7 +32,7 @@ fn main() -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             println!(
-                "not what the code says: {}\nrun `make generate` and commit the result",
+                "not what the code generates: {}\nrun `make generate` and commit the result",
                 stale.join(", ")
             );
             Ok(ExitCode::FAILURE)

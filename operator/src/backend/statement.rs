@@ -2,8 +2,8 @@
 
 use super::error::BackendError;
 
-/// Checks a name before it becomes part of a statement. Names are valid by construction; this is the second lock on the
-/// same door.
+/// Checks a name before it becomes part of a statement. Names are valid by construction; this is a second
+/// check.
 pub(super) fn identifier(backend: catalog::Backend, name: &str) -> Result<&str, BackendError> {
     let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if !name.is_empty() && name.len() <= 48 && name.bytes().all(known) {

@@ -39,11 +39,11 @@ impl Prober {
         let all = tenant.services().map(|service| (*main, service));
         let all = all
             .chain(others.iter().flat_map(|host| tenant.services().take(1).map(|service| (*host, service))));
-        let answers = join_all(all.map(|(host, service)| self.ask(tenant, host, service))).await;
+        let answers = join_all(all.map(|(host, service)| self.request(tenant, host, service))).await;
         answers.into_iter().filter_map(Result::err).collect()
     }
 
-    async fn ask(&self, tenant: &Tenant, host: &Host, service: Service) -> Result<(), ProbeError> {
+    async fn request(&self, tenant: &Tenant, host: &Host, service: Service) -> Result<(), ProbeError> {
         let path = service.probe_path();
         let url = format!("{}{path}", tenant.origin(host));
         let no_answer = |detail: String| ProbeError::NoAnswer { service, url: url.clone(), detail };

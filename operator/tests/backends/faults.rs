@@ -14,19 +14,19 @@ use super::postgres::Postgres;
 use super::redis::Redis;
 use super::{assert_reason, converge, owner, password, story, tenant_id};
 
-/// A door to a system that can be slammed: everything that went through it breaks.
-struct Door {
+/// A TCP proxy to a system that can be cut: every connection through it breaks.
+struct Proxy {
     port: u16,
     target: String,
     listening: Option<AbortHandle>,
     tasks: JoinSet<()>,
 }
 
-impl Door {
+impl Proxy {
     async fn open(target: String) -> Self {
-        let mut door = Self { port: 0, target, listening: None, tasks: JoinSet::new() };
-        door.reopen().await;
-        door
+        let mut proxy = Self { port: 0, target, listening: None, tasks: JoinSet::new() };
+        proxy.reopen().await;
+        proxy
     }
 
     async fn reopen(&mut self) {
@@ -34,7 +34,7 @@ impl Door {
         self.port = listener.local_addr().unwrap().port();
         let target = self.target.clone();
         self.listening = Some(self.tasks.spawn(async move {
-            // Dropped with this task, so that slamming the door ends what went through it.
+            // Dropped with this task, so that cutting the proxy ends what went through it.
             let mut sessions = JoinSet::new();
             while let Ok((mut inside, _)) = listener.accept().await {
                 let target = target.clone();
@@ -46,25 +46,25 @@ impl Door {
         }));
     }
 
-    async fn slam(&mut self) {
+    async fn cut(&mut self) {
         self.tasks.shutdown().await;
     }
 }
 
-/// Observes, drops every connection, observes again; shuts the door for good, finds it shut; opens it, observes again.
+/// Observes, drops every connection, observes again; cuts the proxy for good, finds it closed; reopens it, observes again.
 async fn survives<F: Fixture>() {
-    let mut door = Door::open(F::address()).await;
-    let admin = F::connect(&format!("127.0.0.1:{}", door.port), F::account());
+    let mut proxy = Proxy::open(F::address()).await;
+    let admin = F::connect(&format!("127.0.0.1:{}", proxy.port), F::account());
     let desired = F::desired(&tenant_id(), owner(), password());
     admin.observe(&desired).await.unwrap();
-    door.slam().await;
-    door.reopen().await;
+    proxy.cut().await;
+    proxy.reopen().await;
     admin.observe(&desired).await.expect("a dropped connection is replaced within the call");
-    door.slam().await;
+    proxy.cut().await;
     let started = Instant::now();
     assert_reason(admin.observe(&desired).await, Reason::BackendUnavailable);
-    assert!(started.elapsed() < Duration::from_secs(1), "a shut door is noticed at once");
-    door.reopen().await;
+    assert!(started.elapsed() < Duration::from_secs(1), "a closed port is noticed immediately");
+    proxy.reopen().await;
     admin.observe(&desired).await.expect("the system is back");
 }
 

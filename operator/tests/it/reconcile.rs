@@ -127,7 +127,7 @@ async fn condition_message(
     let waiting = tokio::time::timeout(SOON, eventually(&what, SOON * 2, check));
     match waiting.await {
         Ok(message) => message,
-        Err(_) => panic!("{what}: it says {}", last.lock().expect("a lock")),
+        Err(_) => panic!("{what}: the last message is {}", last.lock().expect("a lock")),
     }
 }
 
@@ -307,7 +307,7 @@ impl Backends {
 }
 
 /// Answers for every service of every tenant, like Traefik would.
-async fn front_door() -> String {
+async fn stub_traefik() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     let answer = |headers: HeaderMap, _: Request| async move {
@@ -319,7 +319,7 @@ async fn front_door() -> String {
     address
 }
 
-/// Says of every Deployment that it is available, as the controllers of a whole cluster would.
+/// Marks every Deployment as available, as the controllers of a whole cluster would.
 async fn make_deployments_available(api: Api<Deployment>) {
     loop {
         for deployment in api.list(&ListParams::default()).await.expect("a list").items {
@@ -343,8 +343,8 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     let backends = Backends::from_env();
     let server = ApiServer::start("life").await;
     server.namespace(SYSTEM).await;
-    let door = front_door().await;
-    create_cell(&server, "real", 5, &door, Some(&backends)).await;
+    let traefik = stub_traefik().await;
+    create_cell(&server, "real", 5, &traefik, Some(&backends)).await;
     backends.create_admin_secrets(&server, "real").await;
     let operator = Operator::start(&server);
 

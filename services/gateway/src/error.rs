@@ -9,9 +9,9 @@ use kit::{error::ServiceError, log::LogError};
 pub(crate) enum GatewayError {
     #[error("the caller is not in chat {chat}")]
     NotAMember { chat: ChatId },
-    #[error("failed to ask the chat service about chat {chat}")]
+    #[error("failed to query the chat service for chat {chat}")]
     Membership { chat: ChatId, source: Arc<tonic::Status> },
-    #[error("failed to ask the message service for chat {chat}")]
+    #[error("failed to query the message service for chat {chat}")]
     History { chat: ChatId, source: Arc<tonic::Status> },
     #[error("the message service answered an entry of chat {chat} that cannot be read")]
     Entry { chat: ChatId, source: UnreadableField },

@@ -82,7 +82,7 @@ pub(crate) async fn follow_membership(
     let topic = Topic::ChatEvents.of(&tenant);
     let followed = log.follow(&topic, &group(&tenant), Start::Beginning, &check, &stop).await;
     let Some(mut follower) = followed else { return };
-    check.failing("reading who is in which chat");
+    check.failing("reading the members of chats");
     let mut behind: HashSet<i32> = follower.partitions().into_iter().collect();
     let mut records = 0_u64;
     while let Some(event) = follower.next(&stop).await {

@@ -11,7 +11,7 @@ pub(crate) enum Error {
     NotAMember(ChatId),
     #[error(transparent)]
     InvalidField(#[from] InvalidField),
-    #[error("failed to ask the chat service for a membership")]
+    #[error("failed to query the chat service for a membership")]
     Membership(#[source] Box<tonic::Status>),
     #[error("failed to read the history of chat {chat}")]
     History { chat: ChatId, source: StoreError },

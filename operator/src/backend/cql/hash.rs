@@ -7,7 +7,7 @@ use bcrypt::Version;
 /// pays for it at each login: 2 ms instead of 140.
 const COST: u32 = 4;
 
-/// Returns the bcrypt hash of a role's password: always the same for the same role and password. The salt tells nothing
+/// Returns the bcrypt hash of a role's password: always the same for the same role and password. The salt reveals nothing
 /// about the password, as it is a one-way function of all its random bits.
 ///
 /// The prefix is `$2a$`, the only one the stores take; for passwords under 255 bytes the variants compute alike.

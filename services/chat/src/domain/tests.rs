@@ -53,7 +53,7 @@ fn removed(n: u128) -> Change {
 #[track_caller]
 fn check(actor: u128, command: Command, expected: Result<&[Change], Refusal>) {
     let decided = decide(&group(), user(actor), command);
-    assert_eq!(decided.as_deref().map_err(|refusal| *refusal), expected, "{actor} asked for {command:?}");
+    assert_eq!(decided.as_deref().map_err(|refusal| *refusal), expected, "{actor} requested {command:?}");
 }
 
 #[test]

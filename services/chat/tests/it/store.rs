@@ -87,7 +87,7 @@ async fn a_direct_chat_is_one_chat_for_either_member(store: Store) {
     assert_eq!((first.chat.role, first.chat.member_count), (Role::Member, 2));
     let again = store.create(&direct(bob, ann)).await.expect("the same chat");
     assert_eq!((again.fresh, again.chat), (false, first.chat.clone()));
-    assert_eq!(topics(&store).await, [Topic::ChatEvents; 2], "told once");
+    assert_eq!(topics(&store).await, [Topic::ChatEvents; 2], "published once");
     let other = store.create(&direct(ann, new_user())).await.expect("another chat");
     assert_ne!(other.chat.chat_id, first.chat.chat_id);
 }

@@ -239,9 +239,9 @@ impl Socket {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_fits_in_one_process() {
     let tenant = Arc::new(Tenant::create().await);
-    let told = tokio::spawn(story(tenant.clone())).await;
+    let outcome = tokio::spawn(story(tenant.clone())).await;
     tenant.remove().await;
-    if let Err(failed) = told {
+    if let Err(failed) = outcome {
         resume_unwind(failed.into_panic());
     }
 }

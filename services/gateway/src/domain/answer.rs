@@ -7,7 +7,7 @@ use contracts::{
     wire::{Outcome, ServerFrame, WireError},
 };
 
-/// A temporary refusal asks the client to wait this long.
+/// The time that a client waits after a temporary refusal.
 const RETRY_AFTER_MS: u32 = 1_000;
 
 /// What a command comes to.

@@ -93,7 +93,7 @@ impl SendQueue {
 
     fn add(&self, queued: Queued) -> Pushed {
         let mut queue = self.lock();
-        // Answers still reach a client that is asked to move; a slow one takes nothing.
+        // Answers still reach a client that has to move; a slow one takes nothing.
         if queue.close == Some(CloseCode::Slow) || (queue.close.is_some() && queued.message.is_some()) {
             return Pushed::Closed;
         }
@@ -144,7 +144,7 @@ impl SendQueue {
         self.lock().bytes
     }
 
-    /// Asks the connection's task to close; the first reason stays.
+    /// Requests the connection's task to close; the first reason stays.
     pub(crate) fn request_close(&self, code: CloseCode) {
         self.lock().close.get_or_insert(code);
         self.waker.wake();
@@ -225,13 +225,13 @@ mod tests {
         assert_eq!(
             queue.push_message(chat(1), 3, "m3".into()),
             Pushed::Dropped,
-            "it lags until the client is told"
+            "it lags until the client is notified"
         );
         assert_eq!(queue.push_message(chat(3), 1, "x1".into()), Pushed::Queued);
         assert_eq!(total.get(), 8);
         assert_eq!(queue.close_requested(), None);
         assert_eq!(all(&queue), [lagged(1, 3), lagged(2, 7), "answer".to_owned(), "x1".to_owned()]);
-        assert_eq!(queue.push_message(chat(1), 4, "m4".into()), Pushed::Queued, "told, it flows again");
+        assert_eq!(queue.push_message(chat(1), 4, "m4".into()), Pushed::Queued, "notified, it flows again");
         drop(queue);
         assert_eq!(total.get(), 0);
     }

@@ -1,7 +1,7 @@
 //! The state of a connection: the response to each frame, and what happens at each moment.
 //!
-//! Nothing here waits or knows a socket. The connection's task feeds in frames, results and the time, and does what
-//! the returned [`Action`] says.
+//! Nothing here waits or knows a socket. The connection's task feeds in frames, results and the time, and carries
+//! out the returned [`Action`].
 
 use std::{
     sync::Arc,

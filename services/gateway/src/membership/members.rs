@@ -257,6 +257,6 @@ mod tests {
 
         members.removed(chat(), user(2), None);
         assert_eq!(seen(text(9)), [1], "chat.events alone is enough");
-        assert_eq!(seen(removal), [1, 2], "and still the removal is told");
+        assert_eq!(seen(removal), [1, 2], "and the removal is still delivered");
     }
 }

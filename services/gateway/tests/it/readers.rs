@@ -72,7 +72,7 @@ async fn a_slow_reader_is_notified_of_what_it_missed() {
 
         // Awake, it sees a beginning, then what it has to query, and nothing in between twice or out of order.
         let mut seen = 0;
-        let told = loop {
+        let head_seq = loop {
             let frame = slow.frame().await.expect("still connected");
             if let Some(lagged) = frame.lagged {
                 break lagged.head_seq;
@@ -81,7 +81,7 @@ async fn a_slow_reader_is_notified_of_what_it_missed() {
             assert_eq!(seq, seen + 1);
             seen = seq;
         };
-        assert_eq!(told, MESSAGES);
+        assert_eq!(head_seq, MESSAGES);
         assert!(seen < MESSAGES, "it was to be slow");
         assert_eq!(slow.send_text(chat(), "awake").await.key, quick.message().await.key);
     })

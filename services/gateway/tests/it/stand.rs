@@ -145,7 +145,7 @@ impl Running {
     }
 }
 
-/// Answers with head and body of a page.
+/// Returns head and body of a page.
 pub async fn get(addr: SocketAddr, path: &str) -> std::io::Result<String> {
     get_with(addr, path, &[]).await
 }
@@ -188,11 +188,11 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
     peers.number_messages(&kafka);
     let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway });
 
-    let told = tokio::spawn(story(stand.clone())).await;
+    let outcome = tokio::spawn(story(stand.clone())).await;
     stand.gateway.shutdown.cancel();
     wait_for("an ended gateway", PATIENCE, || async { stand.gateway.task.is_finished().then_some(()) }).await;
     remove_topics(&admin, &tenant).await;
-    if let Err(failed) = told {
+    if let Err(failed) = outcome {
         resume_unwind(failed.into_panic());
     }
 }

@@ -129,7 +129,7 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
         stand.peers.announce(&record).await;
         while one.message().await.seq != 1000 {}
         let late = timeout(MOMENT, async { while two.message().await.seq != 1000 {} }).await;
-        assert!(late.is_err(), "the removed member heard it");
+        assert!(late.is_err(), "the removed member received it");
     })
     .await;
 }
@@ -184,7 +184,7 @@ async fn a_large_chat_is_expanded_by_the_gateway() {
                 }
             }
         });
-        everyone.await.expect("the last one hears it");
+        everyone.await.expect("the last one receives it");
         assert!(stand.sent().await.iter().all(|record| record.audience.is_none()));
     })
     .await;

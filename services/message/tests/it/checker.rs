@@ -93,8 +93,8 @@ pub async fn all_announced(stand: &Stand) -> Vec<DeliveredRecord> {
             return None;
         }
         let announced = announcements(stand).await;
-        let heard: HashSet<DeviceId> = announced.iter().map(|record| record.device).collect();
-        heard.is_superset(&devices).then_some(announced)
+        let with_announcement: HashSet<DeviceId> = announced.iter().map(|record| record.device).collect();
+        with_announcement.is_superset(&devices).then_some(announced)
     })
     .await
 }
@@ -164,19 +164,19 @@ async fn check_heads(stand: &Stand, expected: &Expected) {
 
 fn check_announcements(announced: &[DeliveredRecord], expected: &Expected) {
     let mut first_of: HashMap<ChatId, i64> = HashMap::new();
-    let mut heard = HashSet::new();
+    let mut announced_devices = HashSet::new();
     for record in announced {
         assert_eq!(Some(record), expected.outcomes.get(&record.device), "an announcement not of this log");
         if let DeliveryOutcome::Stored { seq, .. } = record.outcome
-            && heard.insert(record.device)
+            && announced_devices.insert(record.device)
         {
             let last = first_of.entry(record.chat).or_default();
             assert_eq!(seq, *last + 1, "first announcements of {} are out of order", record.chat);
             *last = seq;
         }
-        heard.insert(record.device);
+        announced_devices.insert(record.device);
     }
-    assert_eq!(heard.len(), expected.outcomes.len(), "records without an announcement");
+    assert_eq!(announced_devices.len(), expected.outcomes.len(), "records without an announcement");
 }
 
 async fn check_positions(stand: &Stand, log: &[LogRecord]) {

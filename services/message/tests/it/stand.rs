@@ -68,9 +68,9 @@ pub struct Stand {
 /// Runs a story on a fresh tenant and removes the tenant afterwards, also when the story fails.
 pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(story: impl FnOnce(Arc<Stand>) -> F) {
     let stand = Arc::new(Stand::new().await);
-    let told = tokio::spawn(story(stand.clone())).await;
+    let outcome = tokio::spawn(story(stand.clone())).await;
     stand.remove().await;
-    match told {
+    match outcome {
         Ok(()) => drop(fs::remove_file(stand.log())),
         Err(failed) => {
             eprintln!("the processes' log lines are in {}", stand.log().display());
@@ -347,7 +347,7 @@ impl Drop for Running {
     }
 }
 
-/// A text of a sender; the device is new, so that every record can be told apart.
+/// A text of a sender; the device is new, so that every record can be distinguished.
 pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRecord {
     SendRecord {
         v: VERSION,
