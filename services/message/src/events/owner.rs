@@ -22,7 +22,7 @@ use crate::{
     store::{Partition, Store, StoreError},
 };
 
-/// Heads are written this long after the first change: one round trip less on the way of a message.
+/// Heads are written this long after the first change: one round trip less on the path of a message.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 /// Positions are recorded and committed this often: what a new owner repeats at most.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
