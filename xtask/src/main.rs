@@ -5,6 +5,8 @@ mod derived;
 mod docs_index;
 mod openapi;
 mod services;
+#[cfg(test)]
+mod structure;
 
 use std::{env, fs, path::Path, process::ExitCode};
 

@@ -19,9 +19,6 @@ pub mod stack;
 pub mod stories;
 pub mod users;
 
-#[cfg(test)]
-mod declared;
-
 pub use cluster::Cluster;
 pub use stack::Stack;
 
