@@ -1,6 +1,9 @@
 //! Pages of a list: one rule for `limit`, and how a page knows of a next one.
 
-use contracts::api::Page;
+use contracts::{
+    api::Page,
+    wire::{DEFAULT_HISTORY_LIMIT, MAX_HISTORY_LIMIT},
+};
 
 use crate::error::InvalidField;
 
@@ -11,6 +14,10 @@ pub struct PageSizes {
     pub default: usize,
     pub max: usize,
 }
+
+/// Pages of a chat's history, over REST, gRPC and WebSocket alike.
+pub const HISTORY: PageSizes =
+    PageSizes { default: DEFAULT_HISTORY_LIMIT as usize, max: MAX_HISTORY_LIMIT as usize };
 
 /// The size of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

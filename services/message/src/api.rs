@@ -9,14 +9,13 @@ use contracts::{
     ChatId, UserId,
     api::{MessagePage, Problem},
     rpc::{GetMembershipRequest, chat_service_client::ChatServiceClient},
-    wire::{DEFAULT_HISTORY_LIMIT, MAX_HISTORY_LIMIT},
 };
 use kit::{
     auth::Caller,
     docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
     error::{ApiError, InvalidField},
     extract::{Json, Path, Query},
-    page::{PageSize, PageSizes},
+    page::{HISTORY, PageSize},
     rpc::InternalChannel,
 };
 use serde::Deserialize;
@@ -26,9 +25,6 @@ use crate::{
     error::Error,
     store::{Archive, History},
 };
-
-const PAGE_SIZES: PageSizes =
-    PageSizes { default: DEFAULT_HISTORY_LIMIT as usize, max: MAX_HISTORY_LIMIT as usize };
 
 /// What requests share.
 #[derive(Clone)]
@@ -76,7 +72,7 @@ async fn get_messages(
     Path(chat): Path<ChatId>,
     Query(page): Query<PageQuery>,
 ) -> Result<Json<MessagePage>, ApiError> {
-    let size = PAGE_SIZES.of(page.limit)?;
+    let size = HISTORY.of(page.limit)?;
     require_member(&state, chat, caller.user_id).await?;
     let History { messages, head_seq } = read(&*state.store, chat, page.after, size).await?;
     Ok(Json(MessagePage { messages, head_seq }))

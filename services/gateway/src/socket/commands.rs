@@ -13,15 +13,13 @@ use contracts::{
     ChatId, DeviceId, ErrorCode,
     event::{EntryKind, SendRecord, VERSION},
     rpc,
-    wire::{
-        Command, Connect, DEFAULT_HISTORY_LIMIT, Empty, History, HistoryPage, MAX_BODY_BYTES,
-        MAX_HISTORY_LIMIT, Message, Outcome, Send,
-    },
+    wire::{Command, Connect, Empty, History, HistoryPage, MAX_BODY_BYTES, Message, Outcome, Send},
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use kit::{
     error::ServiceError as _,
     log::{Delivery, LogError},
+    page::{HISTORY, PageSize},
 };
 
 use crate::{
@@ -115,6 +113,7 @@ pub(super) fn connect(gateway: &Arc<GatewayState>, connect: Connect) -> Step {
     Step::Undecided(Box::pin(token))
 }
 
+#[expect(clippy::disallowed_methods, reason = "an edge: the time that is left to a token")]
 async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, ErrorCode> {
     let claims = gateway.verifier.verify(token).await.map_err(|error| error.code())?;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -180,27 +179,25 @@ fn sent(gateway: &GatewayState, chat: ChatId, since: Instant, outcome: Result<()
 }
 
 fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Step {
-    let limit = match page_limit(&query) {
-        Ok(limit) => limit,
+    let size = match page_size(&query) {
+        Ok(size) => size,
         Err(refusal) => return refused(refusal),
     };
     let gateway = gateway.clone();
     Step::Pending(Pending::Query(Box::pin(async move {
-        let page = page(&gateway, caller, query.chat, query.after, limit).await;
+        let page = page(&gateway, caller, query.chat, query.after, size).await;
         let page = page.map_err(|error| failed(&gateway, &error))?;
         gateway.outages.history.worked("querying the message service");
         Ok(Outcome::History(page))
     })))
 }
 
-fn page_limit(query: &History) -> Result<i32, Refusal> {
+fn page_size(query: &History) -> Result<PageSize, Refusal> {
     if query.after < 0 {
         return Err(Refusal::new(ErrorCode::InvalidArgument, "after is 0 or more"));
     }
-    match query.limit.unwrap_or(DEFAULT_HISTORY_LIMIT) {
-        0 => Err(Refusal::new(ErrorCode::InvalidArgument, "limit is 1 or more")),
-        limit => Ok(limit.min(MAX_HISTORY_LIMIT) as i32),
-    }
+    let size = HISTORY.of(query.limit.map(i64::from));
+    size.map_err(|invalid| Refusal::new(invalid.code(), invalid.to_string()))
 }
 
 async fn page(
@@ -208,10 +205,11 @@ async fn page(
     caller: Identity,
     chat: ChatId,
     after_seq: i64,
-    limit: i32,
+    size: PageSize,
 ) -> Result<HistoryPage, GatewayError> {
     // The members who may read are those who may write.
     gateway.membership.audience(chat, caller.user).await?;
+    let limit = size.items() as i32;
     let request = rpc::HistoryRequest { chat_id: chat.to_string(), after_seq, limit };
     let mut client = gateway.history.clone().max_decoding_message_size(MAX_RESPONSE_BYTES);
     let response = client
@@ -277,15 +275,17 @@ mod tests {
     }
 
     #[test]
-    fn history_has_defaults_and_a_ceiling() {
+    fn a_page_of_history_has_a_default_size_and_bounds() {
         let check = |after, limit, expected| {
             let query = History { chat: ChatId(Uuid::from_u128(12)), after, limit };
-            assert_eq!(page_limit(&query).map_err(|refusal| refusal.code), expected);
+            assert_eq!(page_size(&query).map(PageSize::items).map_err(|refusal| refusal.code), expected);
         };
         check(0, None, Ok(100));
         check(0, Some(7), Ok(7));
-        check(0, Some(100_000), Ok(500));
-        check(0, Some(0), Err(ErrorCode::InvalidArgument));
+        check(0, Some(500), Ok(500));
+        for limit in [0, 501, u32::MAX] {
+            check(0, Some(limit), Err(ErrorCode::InvalidArgument));
+        }
         check(-1, None, Err(ErrorCode::InvalidArgument));
     }
 }

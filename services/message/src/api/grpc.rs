@@ -16,7 +16,7 @@ use kit::{
 };
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::{AppState, PAGE_SIZES, read};
+use super::{AppState, read};
 use crate::{error::Error, store::Archive};
 
 /// Chats of one `Heads` call: the chats of a user who is in very many.
@@ -39,7 +39,7 @@ impl MessageService for Messages {
         let HistoryRequest { chat_id, after_seq, limit } = request.into_inner();
         let chat = id("chat_id", &chat_id)?;
         // 0 stands for an absent limit.
-        let size = PAGE_SIZES.of((limit != 0).then_some(limit.into()))?;
+        let size = kit::page::HISTORY.of((limit != 0).then_some(limit.into()))?;
         let found = read(&*self.store, chat, after_seq, size).await.map_err(status)?;
         let messages = found.messages.into_iter().map(Into::into).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq: found.head_seq }))
