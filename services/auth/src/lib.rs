@@ -7,11 +7,7 @@
 //! # Endpoints
 //! - `POST /api/auth/register`, `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`.
 //!
-//! # Consumes
-//! Nothing. It creates the profiles of new accounts in the user service, over gRPC.
-//!
-//! # Publishes
-//! Nothing.
+//! It reports registrations to the user service over gRPC.
 
 pub mod api;
 pub mod config;
@@ -22,13 +18,13 @@ pub mod store;
 use std::sync::Arc;
 
 use contracts::rpc::user_service_client::UserServiceClient;
-use kit::{Scope, Service, Surface, catalog};
+use kit::{Memory, Scope, Service, Surface, catalog};
 use tonic::service::Routes;
 
 use crate::{
     api::AppState,
     config::{Registration, Settings},
-    store::{AccountStore, Keycloak},
+    store::{AccountStore, Keycloak, MemoryStore},
 };
 
 /// The auth service.
@@ -39,19 +35,20 @@ impl Service for Auth {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        Self::assemble(Arc::new(Keycloak::new(&settings.realm)?), settings.registration, scope)
+        surface(Arc::new(Keycloak::new(&settings.realm)?), settings.registration, scope)
+    }
+
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
+        surface(Arc::new(MemoryStore::new(memory.issuer.clone())), Registration::Open, scope)
     }
 }
 
-impl Auth {
-    /// Starts an auth service over a store of accounts.
-    pub fn assemble(
-        accounts: Arc<dyn AccountStore>,
-        registration: Registration,
-        scope: &Scope,
-    ) -> anyhow::Result<Surface> {
-        let users = UserServiceClient::new(scope.peer(catalog::Service::User)?);
-        let state = AppState { accounts, registration, users };
-        Ok(Surface { api: api::router(state), grpc: Routes::default() })
-    }
+fn surface(
+    accounts: Arc<dyn AccountStore>,
+    registration: Registration,
+    scope: &Scope,
+) -> anyhow::Result<Surface> {
+    let users = UserServiceClient::new(scope.peer(catalog::Service::User)?);
+    let state = AppState { accounts, registration, users };
+    Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }

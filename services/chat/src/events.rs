@@ -22,10 +22,7 @@ use sqlx::{
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::MemoryStore;
-
-/// The PostgreSQL channel that announces new rows of the outbox.
-pub const WAKE_CHANNEL: &str = "chat_outbox";
+use crate::store::{MemoryStore, WAKE_CHANNEL};
 
 /// Largest batch: a full group's founding (1000 records of about 200 bytes) takes two.
 const BATCH: usize = 500;
@@ -98,14 +95,16 @@ enum Term {
 }
 
 impl OutboxMetrics {
-    /// Adds the metrics to a registry.
-    pub fn register(&self, registry: &mut Registry) {
-        let of = registry.sub_registry_with_prefix("outbox");
-        of.register("backlog", "Records not yet published to the event log", self.backlog.clone());
-        of.register("oldest_seconds", "Age of the oldest of them", self.oldest_seconds.clone());
-        of.register("leader", "1 in the process that publishes", self.leader.clone());
-        of.register("published", "Records published to the event log", self.published.clone());
-        of.register("failures", "Batches that were cut short or failed", self.failures.clone());
+    /// Returns the metrics, added to a registry.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let outbox = registry.sub_registry_with_prefix("outbox");
+        outbox.register("backlog", "Records not yet published to the event log", metrics.backlog.clone());
+        outbox.register("oldest_seconds", "Age of the oldest of them", metrics.oldest_seconds.clone());
+        outbox.register("leader", "1 in the process that publishes", metrics.leader.clone());
+        outbox.register("published", "Records published to the event log", metrics.published.clone());
+        outbox.register("failures", "Batches that were cut short or failed", metrics.failures.clone());
+        metrics
     }
 }
 

@@ -9,9 +9,6 @@
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `ListMembers`.
 //!
-//! # Consumes
-//! Nothing.
-//!
 //! # Publishes
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):
 //! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, a tombstone for a removal.
@@ -28,16 +25,15 @@ use std::sync::Arc;
 
 use contracts::rpc::chat_service_server::ChatServiceServer;
 use kit::{
-    Scope, Service, Surface, catalog,
+    Memory, Scope, Service, Surface, catalog,
     config::{KafkaArgs, PostgresArgs},
     log::Log,
-    postgres,
 };
 use tonic::service::Routes;
 
 use crate::{
     events::{OutboxMetrics, Publisher},
-    store::{ChatStore, MIGRATIONS, MemoryStore, PostgresStore, SCHEMA},
+    store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
 };
 
 /// The chat service.
@@ -58,31 +54,24 @@ impl Service for Chat {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let pool = postgres::watched_pool(scope, &settings.postgres, SCHEMA);
-        let metrics = OutboxMetrics::default();
-        scope.metrics(|registry| metrics.register(registry));
         let publisher = Publisher {
-            database: postgres::connect_options(&settings.postgres, SCHEMA),
+            database: SCHEMA.connect_options(&settings.postgres),
             log: Log::kafka(settings.kafka),
             tenant: scope.tenant().to_owned(),
             handover: events::HANDOVER,
-            metrics,
+            metrics: scope.metrics(OutboxMetrics::register),
         };
         scope.spawn(events::publish(publisher, scope.shutdown().clone()));
-
-        Ok(surface(Arc::new(PostgresStore::new(pool))))
+        Ok(surface(Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope)))))
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {
-        Ok(postgres::migrate(&settings.postgres, SCHEMA, &MIGRATIONS).await?)
+        Ok(SCHEMA.migrate(&settings.postgres).await?)
     }
-}
 
-impl Chat {
-    /// Starts a chat service that keeps its chats for as long as the process lives.
-    pub fn in_memory(log: &Log, scope: &Scope) -> anyhow::Result<Surface> {
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
         let store = Arc::new(MemoryStore::default());
-        let producer = log.producer(None)?;
+        let producer = memory.log.producer(None)?;
         let tenant = scope.tenant().to_owned();
         scope.spawn(events::publish_memory(store.clone(), producer, tenant, scope.shutdown().clone()));
         Ok(surface(store))

@@ -9,7 +9,7 @@ use tonic::async_trait;
 
 pub use self::{
     memory::MemoryStore,
-    postgres::{MIGRATIONS, PostgresStore, SCHEMA},
+    postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
 };
 use crate::domain::{Chat, Command, Member, NewChat, OutboxRecord, Refusal};
 

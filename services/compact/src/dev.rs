@@ -10,22 +10,19 @@ use std::{
 };
 
 use anyhow::Context as _;
-use auth::{Auth, config::Registration, store::MemoryStore};
 use catalog::Service;
-use chat::Chat;
 use clap::Parser;
-use gateway::{Gateway, Limits};
 use kit::{
-    Process, Surface,
-    auth::TokenVerifier,
+    Hosted, Memory, Process, Surface,
     config::{LogFormat, OidcArgs, ServiceArgs},
     log::Log,
     process::{Listeners, ProcessConfig},
+    signing::Issuer,
 };
-use message::Message;
 use tokio_util::sync::CancellationToken;
-use user::User;
 use uuid::Uuid;
+
+use crate::services;
 
 /// Id of the tenant.
 pub const TENANT: &str = "dev";
@@ -35,8 +32,6 @@ const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 707
 const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Seconds that connections get to end.
 const DRAIN_SECONDS: u64 = 2;
-/// More than the development of a client needs.
-const MAX_CONNECTIONS: usize = 10_000;
 
 /// A whole messenger in one process that keeps nothing.
 #[derive(Clone, Debug, Parser)]
@@ -56,14 +51,15 @@ pub struct Messenger {
 
 impl Messenger {
     /// Starts the services.
+    #[expect(clippy::disallowed_methods, reason = "an edge: the token of this process")]
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let oidc = OidcArgs {
             // A name for the realm; it is never called.
             oidc_issuer: format!("http://{TENANT}.localhost/realms/{TENANT}"),
             oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
         };
-        let realm = MemoryStore::new(oidc.clone());
-        let verifier = TokenVerifier::with_keys(&oidc, &realm.key_set());
+        let issuer = Arc::new(Issuer::new(oidc.clone()));
+        let verifier = issuer.verifier().context("failed to prepare the token check")?;
         let config = ProcessConfig {
             service: ServiceArgs {
                 tenant: TENANT.to_owned(),
@@ -75,12 +71,12 @@ impl Messenger {
                 internal_token: Uuid::new_v4().to_string().into(),
             },
             oidc,
-            services: Service::ALL.to_vec(),
+            services: services().iter().map(Hosted::service).collect(),
             peers: BTreeMap::new(),
         };
-        let process = Process::start_with(config, verifier.context("failed to prepare the token check")?);
+        let process = Process::start_with(config, verifier);
         let listeners = process.listen().await?;
-        let surfaces = surfaces(&process, realm)?;
+        let surfaces = surfaces(&process, &Memory { log: Log::memory(), issuer })?;
         Ok(Self { process, listeners, surfaces })
     }
 
@@ -119,26 +115,12 @@ fn greeting(address: SocketAddr) -> String {
     )
 }
 
-fn surfaces(process: &Process, realm: MemoryStore) -> anyhow::Result<Vec<(Service, Surface)>> {
-    let log = Log::memory();
-    let mut realm = Some(realm);
-    Service::ALL
-        .iter()
-        .map(|&service| {
-            let scope = process.scope(service);
-            let surface = match service {
-                Service::Gateway => {
-                    Gateway::assemble(log.clone(), None, MAX_CONNECTIONS, Limits::default(), &scope)
-                }
-                Service::Auth => {
-                    let realm = realm.take().context("there is one auth service")?;
-                    Auth::assemble(Arc::new(realm), Registration::Open, &scope)
-                }
-                Service::User => Ok(User::in_memory()),
-                Service::Chat => Chat::in_memory(&log, &scope),
-                Service::Message => Message::in_memory(log.clone(), &scope),
-            };
-            Ok((service, surface.with_context(|| format!("failed to start {service}"))?))
-        })
-        .collect()
+/// Starts every service in a process.
+fn surfaces(process: &Process, memory: &Memory) -> anyhow::Result<Vec<(Service, Surface)>> {
+    let start = |hosted: Hosted| {
+        let service = hosted.service();
+        let surface = hosted.in_memory(memory, &process.scope(service));
+        Ok((service, surface.with_context(|| format!("failed to start {service}"))?))
+    };
+    services().into_iter().map(start).collect()
 }

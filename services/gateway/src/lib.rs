@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use contracts::rpc::{chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient};
-use kit::{Scope, Service, Surface, catalog, log::Log};
+use kit::{Memory, Scope, Service, Surface, catalog, log::Log};
 use redis::aio::ConnectionManager;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -51,6 +51,9 @@ use crate::{
     store::{Sessions, SessionsHandle},
 };
 
+/// More than somebody who writes a client opens.
+const MAX_CONNECTIONS_IN_MEMORY: usize = 10_000;
+
 /// The gateway.
 pub struct Gateway;
 
@@ -61,73 +64,74 @@ impl Service for Gateway {
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
         let Settings { kafka, redis, max_connections, limits } = settings;
         let directory = kit::redis::connection(&redis).context("failed to prepare the session directory")?;
-        Self::assemble(Log::kafka(kafka), Some(directory), max_connections, limits, scope)
+        surface(Log::kafka(kafka), Some(directory), max_connections, limits, scope)
+    }
+
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
+        surface(memory.log.clone(), None, MAX_CONNECTIONS_IN_MEMORY, Limits::default(), scope)
     }
 }
 
-impl Gateway {
-    /// Starts a gateway over a log, and with a session directory if there is one.
-    pub fn assemble(
-        log: Log,
-        directory: Option<ConnectionManager>,
-        max_connections: usize,
-        limits: Limits,
-        scope: &Scope,
-    ) -> anyhow::Result<Surface> {
-        let (limits, tenant) = (Arc::new(limits), scope.tenant());
-        let metrics = Metrics::default();
-        scope.metrics(|registry| metrics.register(registry));
+fn surface(
+    log: Log,
+    directory: Option<ConnectionManager>,
+    max_connections: usize,
+    limits: Limits,
+    scope: &Scope,
+) -> anyhow::Result<Surface> {
+    let (limits, tenant) = (Arc::new(limits), scope.tenant());
+    let metrics = Metrics::default();
+    scope.metrics(|registry| metrics.register(registry));
 
-        let chat = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
-        let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
-        let registry = Arc::new(Registry::default());
-        let membership = Arc::new(Membership::new(chat, metrics.clone()));
-        let sends = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
+    let chat = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
+    let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
+    let registry = Arc::new(Registry::default());
+    let membership = Arc::new(Membership::new(chat, metrics.clone()));
+    let sends = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
 
-        // Consumers and the directory end after the connections: those still get responses while they are moved.
-        let stop = CancellationToken::new();
-        scope.spawn(events::follow_membership(
-            log.clone(),
-            tenant.to_owned(),
-            membership.clone(),
-            scope.check("membership"),
-            stop.clone(),
-        ));
-        scope.spawn(events::follow_delivered(
-            log,
-            tenant.to_owned(),
-            Fanout::new(registry.clone(), membership.members.clone(), metrics.clone()),
-            scope.check("delivered"),
-            stop.clone(),
-        ));
-        let sessions = match directory {
-            Some(redis) => {
-                // A pod's host name is its name.
-                let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "gateway".to_owned());
-                let (handle, sessions) = Sessions::new(redis, registry.clone(), tenant, name, &limits);
-                scope.spawn(sessions.keep(stop.clone()));
-                handle
-            }
-            None => SessionsHandle::unheard(),
-        };
-        // What is left of the time is for the last responses and the flush of the log.
-        let over = scope.drain_limit() / 2;
-        scope.spawn(drain::drain(registry.clone(), sends.clone(), over, scope.shutdown().clone(), stop));
+    // Consumers and the directory end after the connections: those still get responses while they are moved.
+    let stop = CancellationToken::new();
+    scope.spawn(events::follow_membership(
+        log.clone(),
+        tenant.to_owned(),
+        membership.clone(),
+        scope.check("membership"),
+        stop.clone(),
+    ));
+    scope.spawn(events::follow_delivered(
+        log,
+        tenant.to_owned(),
+        Fanout::new(registry.clone(), membership.members.clone(), metrics.clone()),
+        scope.check("delivered"),
+        stop.clone(),
+    ));
+    let sessions = match directory {
+        Some(redis) => {
+            // A pod's host name is its name.
+            let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "gateway".to_owned());
+            let (handle, sessions) = Sessions::new(redis, registry.clone(), tenant, name, &limits);
+            scope.spawn(sessions.keep(stop.clone()));
+            handle
+        }
+        None => SessionsHandle::unheard(),
+    };
+    // What is left of the time is for the last responses and the flush of the log.
+    let over = scope.drain_limit() / 2;
+    scope.spawn(drain::drain(registry.clone(), sends.clone(), over, scope.shutdown().clone(), stop));
 
-        let gateway = Arc::new(state::GatewayState {
-            limits,
-            max_connections,
-            verifier: scope.verifier(),
-            registry,
-            membership,
-            log: sends,
-            history,
-            sessions,
-            metrics,
-            outages: Outages::default(),
-            tasks: scope.tasks().clone(),
-            shutdown: scope.shutdown().clone(),
-        });
-        Ok(Surface { api: api::router(gateway), grpc: Routes::default() })
-    }
+    let gateway = Arc::new(state::GatewayState {
+        limits,
+        max_connections,
+        verifier: scope.verifier(),
+        registry,
+        membership,
+        log: sends,
+        history,
+        sessions,
+        metrics,
+        outages: Outages::default(),
+        tasks: scope.tasks().clone(),
+        shutdown: scope.shutdown().clone(),
+    });
+    Ok(Surface { api: api::router(gateway), grpc: Routes::default() })
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     config::KafkaArgs,
-    log::{Delivery, Undelivered},
+    log::delivery::{Delivery, Undelivered},
 };
 
 /// How long the thread of outcomes sleeps at most; an outcome wakes it. It ends this long after its producer.

@@ -39,4 +39,4 @@ pub use catalog;
 pub use process::Process;
 pub use program::Program;
 pub use scope::Scope;
-pub use service::{Hosted, Service, Surface};
+pub use service::{Hosted, Memory, Service, Surface};

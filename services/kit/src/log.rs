@@ -4,26 +4,22 @@
 //! process and is for `posthouse dev` and tests. Which of them it is, is decided once, where a [`Log`] is made; a record
 //! costs a branch and no allocation for that.
 
+pub(crate) mod delivery;
 mod kafka;
 mod memory;
 
-use std::{
-    collections::HashMap,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use rdkafka::{
     Message as _,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, OwnedMessage},
+    message::BorrowedMessage,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
+pub use self::delivery::{Delivery, Undelivered};
 use crate::{config::KafkaArgs, health::Check, kafka as client};
 
 /// The event log of a tenant. Cheap to clone; nothing is connected before it is used.
@@ -153,57 +149,6 @@ impl Producer {
             Produce::Kafka(producer) => producer.is_lost(),
             Produce::Memory(_) => false,
         }
-    }
-}
-
-/// Ends with the outcome of a record: all replicas have it, or it is not known to be in the log.
-pub struct Delivery(oneshot::Receiver<Result<(), Undelivered>>);
-
-/// A record that is not known to be in the log.
-#[derive(Debug)]
-pub struct Undelivered {
-    pub error: LogError,
-    /// Boxed, so that a success is small.
-    record: Option<Box<OwnedMessage>>,
-}
-
-impl Delivery {
-    pub(crate) fn pending() -> (oneshot::Sender<Result<(), Undelivered>>, Self) {
-        let (outcome, delivery) = oneshot::channel();
-        (outcome, Self(delivery))
-    }
-
-    fn delivered() -> Self {
-        let (outcome, delivery) = Self::pending();
-        outcome.send(Ok(())).expect("the receiver is here");
-        delivery
-    }
-}
-
-impl Future for Delivery {
-    type Output = Result<(), Undelivered>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.0).poll(cx));
-        // Without its producer the outcome is never known.
-        let gone = |_| Err(Undelivered { error: LogError(KafkaError::Canceled), record: None });
-        Poll::Ready(outcome.unwrap_or_else(gone))
-    }
-}
-
-impl Undelivered {
-    pub(crate) fn new(error: KafkaError, record: OwnedMessage) -> Self {
-        Self { error: LogError(error), record: Some(Box::new(record)) }
-    }
-
-    /// Returns the key of the record.
-    pub fn key(&self) -> Option<&[u8]> {
-        self.record.as_ref()?.key()
-    }
-
-    /// Returns the payload of the record.
-    pub fn payload(&self) -> Option<&[u8]> {
-        self.record.as_ref()?.payload()
     }
 }
 

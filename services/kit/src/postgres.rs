@@ -30,43 +30,60 @@ pub enum MigrateError {
     Migrate { schema: &'static str, source: sqlx::migrate::MigrateError },
 }
 
-/// Returns a pool that connects when it is first used. `schema` is the service's own and a literal of its code.
-pub fn pool(args: &PostgresArgs, schema: &'static str) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS)
-        .min_connections(0)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(IDLE_TIMEOUT)
-        .connect_lazy_with(connect_options(args, schema))
+/// The tables of one service, in a schema of its own.
+pub struct Schema {
+    pub name: &'static str,
+    /// Names such as `0001_create_users`, with their SQL. A migration, once released, keeps its name and content.
+    pub migrations: &'static [(&'static str, &'static str)],
 }
 
-/// Returns the pool of a service, and keeps its readiness check `postgres` up to date.
-pub fn watched_pool(scope: &Scope, args: &PostgresArgs, schema: &'static str) -> PgPool {
-    let pool = pool(args, schema);
-    scope.spawn(watch(pool.clone(), scope.check("postgres"), scope.shutdown().clone()));
-    pool
-}
+impl Schema {
+    /// Returns a pool that connects when it is first used.
+    pub fn pool(&self, args: &PostgresArgs) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .min_connections(0)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(IDLE_TIMEOUT)
+            .connect_lazy_with(self.connect_options(args))
+    }
 
-/// Creates the schema and applies the migrations that are missing: names such as `0001_create_users`, with their SQL. Two at
-/// once wait for each other.
-pub async fn migrate(
-    args: &PostgresArgs,
-    schema: &'static str,
-    migrations: &[(&'static str, &'static str)],
-) -> Result<(), MigrateError> {
-    let migrations = migrations.iter().map(|(name, sql)| migration(name, sql)).collect();
-    let migrator = Migrator::with_migrations(migrations);
-    let mut connection =
-        PgConnection::connect_with(&connect_options(args, schema)).await.map_err(MigrateError::Connect)?;
-    sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}")))
-        .execute(&mut connection)
-        .await
-        .map_err(|source| MigrateError::CreateSchema { schema, source })?;
-    // `run` would do, but the compiler cannot prove that its future is `Send`.
-    let migrated = migrator.run_direct(None, &mut connection, false).await;
-    migrated.map_err(|source| MigrateError::Migrate { schema, source })?;
-    tracing::info!(schema, "schema {schema} is up to date");
-    Ok(())
+    /// Returns the pool of a service, and keeps its readiness check `postgres` up to date.
+    pub fn watched_pool(&self, args: &PostgresArgs, scope: &Scope) -> PgPool {
+        let pool = self.pool(args);
+        scope.spawn(watch(pool.clone(), scope.check("postgres"), scope.shutdown().clone()));
+        pool
+    }
+
+    /// Returns how to connect with the schema first on the search path.
+    pub fn connect_options(&self, args: &PostgresArgs) -> PgConnectOptions {
+        PgConnectOptions::new()
+            .host(&args.postgres_host)
+            .port(args.postgres_port)
+            .database(&args.postgres_database)
+            .username(&args.postgres_username)
+            .password(args.postgres_password.expose_secret())
+            .application_name(self.name)
+            .options([("search_path", self.name), ("statement_timeout", "5s")])
+    }
+
+    /// Creates the schema and applies the migrations that are missing. Two at once wait for each other.
+    pub async fn migrate(&self, args: &PostgresArgs) -> Result<(), MigrateError> {
+        let schema = self.name;
+        let migrations = self.migrations.iter().map(|(name, sql)| migration(name, sql)).collect();
+        let migrator = Migrator::with_migrations(migrations);
+        let connection = PgConnection::connect_with(&self.connect_options(args)).await;
+        let mut connection = connection.map_err(MigrateError::Connect)?;
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}")))
+            .execute(&mut connection)
+            .await
+            .map_err(|source| MigrateError::CreateSchema { schema, source })?;
+        // `run` would do, but of its future nobody can tell that it is `Send`.
+        let migrated = migrator.run_direct(None, &mut connection, false).await;
+        migrated.map_err(|source| MigrateError::Migrate { schema, source })?;
+        tracing::info!(schema, "schema {schema} is up to date");
+        Ok(())
+    }
 }
 
 fn migration(name: &'static str, sql: &'static str) -> Migration {
@@ -93,19 +110,7 @@ macro_rules! row {
     };
 }
 
-/// Returns how to connect with `schema` first on the search path.
-pub fn connect_options(args: &PostgresArgs, schema: &'static str) -> PgConnectOptions {
-    PgConnectOptions::new()
-        .host(&args.postgres_host)
-        .port(args.postgres_port)
-        .database(&args.postgres_database)
-        .username(&args.postgres_username)
-        .password(args.postgres_password.expose_secret())
-        .application_name(schema)
-        .options([("search_path", schema), ("statement_timeout", "5s")])
-}
-
-/// Keeps the check up to date until the shutdown: it passes while the pool gives a connection that works.
+/// Keeps the check up to date until the shutdown: it passes while the pool gives a connection that answers.
 async fn watch(pool: PgPool, check: Check, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(WATCH_INTERVAL);
     loop {

@@ -1,10 +1,11 @@
 //! The life of a process: start, serve, drain, stop.
 
+pub(crate) mod shared;
+
 use std::{
-    collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -28,32 +29,16 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+pub use self::shared::ProcessConfig;
+use self::shared::Shared;
 use crate::{
-    auth::TokenVerifier,
-    config::{OidcArgs, ServiceArgs},
-    health::Health,
-    metrics::Metrics,
-    rpc::{self, InternalChannel},
-    scope::Scope,
-    service::Surface,
-    telemetry,
+    auth::TokenVerifier, health::Health, metrics::Metrics, rpc, scope::Scope, service::Surface, telemetry,
 };
 
 /// Largest REST body.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Between "not ready" and "no new connections": the time routers need to notice.
 const UNREADY_GRACE: Duration = Duration::from_millis(500);
-
-/// What a process is started with.
-#[derive(Clone, Debug)]
-pub struct ProcessConfig {
-    pub service: ServiceArgs,
-    pub oidc: OidcArgs,
-    /// The services of this process. They call each other in process.
-    pub services: Vec<catalog::Service>,
-    /// URLs of the gRPC APIs of services elsewhere.
-    pub peers: BTreeMap<catalog::Service, String>,
-}
 
 /// A running process with the services of one tenant, or some of them.
 pub struct Process {
@@ -73,31 +58,6 @@ impl Listeners {
     /// Returns the address of the public HTTP API; its port is the system's choice if it was configured as 0.
     pub fn http_addr(&self) -> anyhow::Result<SocketAddr> {
         self.public.local_addr().context("a listener has no address")
-    }
-}
-
-/// What the services of a process share.
-pub(crate) struct Shared {
-    pub(crate) config: ProcessConfig,
-    pub(crate) verifier: Arc<TokenVerifier>,
-    pub(crate) metrics: Metrics,
-    pub(crate) health: Health,
-    /// Cancelled when the process should end; every spawned task watches it.
-    pub(crate) shutdown: CancellationToken,
-    /// Every spawned task is spawned on it, so that the process ends after its tasks.
-    pub(crate) tasks: TaskTracker,
-    /// The gRPC APIs of the services in this process, from the moment it serves.
-    routes: Arc<OnceLock<Routes>>,
-}
-
-impl Shared {
-    /// Returns a channel to a service of the tenant.
-    pub(crate) fn channel(&self, peer: catalog::Service) -> anyhow::Result<InternalChannel> {
-        if self.config.services.contains(&peer) {
-            return Ok(rpc::in_process(&self.routes));
-        }
-        let url = self.config.peers.get(&peer).with_context(|| format!("no URL of {peer} is set"))?;
-        Ok(rpc::connect(url, &self.config.service.internal_token)?)
     }
 }
 

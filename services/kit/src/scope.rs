@@ -6,7 +6,7 @@ use anyhow::ensure;
 use prometheus_client::registry::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{auth::TokenVerifier, health::Check, process::Shared, rpc::InternalChannel};
+use crate::{auth::TokenVerifier, health::Check, process::shared::Shared, rpc::InternalChannel};
 
 /// The place of one service in its process. Checks and metrics carry the service's name, so that services of one process
 /// never meet each other's. Cheap to clone.

@@ -26,6 +26,19 @@ pub trait Service: 'static {
     fn migrate(_settings: Self::Settings) -> impl Future<Output = anyhow::Result<()>> + Send {
         async { Ok(()) }
     }
+
+    /// Starts the service without backends: what it keeps is gone with the process.
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface>;
+}
+
+/// What stands for the backends in a process without any, shared by its services.
+pub struct Memory {
+    /// Stands for Kafka.
+    #[cfg(feature = "kafka")]
+    pub log: crate::log::Log,
+    /// Stands for the keys of the tenant's realm.
+    #[cfg(feature = "signing")]
+    pub issuer: std::sync::Arc<crate::signing::Issuer>,
 }
 
 /// The APIs of a service.
@@ -44,6 +57,7 @@ pub struct Hosted {
     pub(crate) settings: fn(&ArgMatches) -> Result<Box<dyn Debug>, clap::Error>,
     pub(crate) build: for<'a> fn(&'a ArgMatches, &'a Scope) -> Pending<'a, Surface>,
     pub(crate) migrate: for<'a> fn(&'a ArgMatches) -> Pending<'a, ()>,
+    in_memory: fn(&Memory, &Scope) -> anyhow::Result<Surface>,
 }
 
 /// A step of a service of any type.
@@ -58,12 +72,18 @@ impl Hosted {
             settings: settings::<S::Settings>,
             build: build::<S>,
             migrate: migrate::<S>,
+            in_memory: S::in_memory,
         }
     }
 
     /// Returns the entry in the catalog.
     pub fn service(&self) -> catalog::Service {
         self.service
+    }
+
+    /// Starts the service without backends, as [`Service::in_memory`] does.
+    pub fn in_memory(&self, memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
+        (self.in_memory)(memory, scope)
     }
 }
 

@@ -1,5 +1,7 @@
 //! A key that signs access tokens, for realms that live in a process: those of tests and of `posthouse dev`.
 
+use std::sync::Arc;
+
 use aws_lc_rs::{
     encoding::{AsDer as _, Pkcs8V1Der},
     rsa::{KeyPair, KeySize},
@@ -9,8 +11,41 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
+use contracts::UserId;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::JwkSet};
 use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{auth::TokenVerifier, config::OidcArgs};
+
+/// A realm's tokens without the realm: they carry its name and are signed with a key of the process.
+pub struct Issuer {
+    oidc: OidcArgs,
+    key: SigningKey,
+}
+
+impl Issuer {
+    /// Creates an issuer whose tokens these settings accept.
+    pub fn new(oidc: OidcArgs) -> Self {
+        Self { oidc, key: SigningKey::generate("memory") }
+    }
+
+    /// Returns a verifier of the issuer's tokens.
+    pub fn verifier(&self) -> Result<Arc<TokenVerifier>, reqwest::Error> {
+        TokenVerifier::with_keys(&self.oidc, &self.key.key_set())
+    }
+
+    /// Returns an access token that is valid for a number of seconds from now.
+    #[expect(clippy::disallowed_methods, reason = "the id of a token")]
+    pub fn access_token(&self, user: UserId, username: &str, seconds: u64) -> String {
+        let now = jsonwebtoken::get_current_timestamp();
+        self.key.sign(&json!({
+            "iss": self.oidc.oidc_issuer, "aud": [self.oidc.oidc_audience], "sub": user,
+            "typ": "Bearer", "iat": now, "exp": now + seconds,
+            "preferred_username": username, "jti": Uuid::new_v4(),
+        }))
+    }
+}
 
 /// An RSA key, with the id under which the key set has it.
 pub struct SigningKey {

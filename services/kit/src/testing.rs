@@ -91,6 +91,16 @@ impl TestRealm {
     }
 }
 
+/// Returns the names of the migrations in the folder of a service's crate, in order.
+pub fn migration_files(crate_folder: &str) -> Vec<String> {
+    let folder = std::fs::read_dir(format!("{crate_folder}/migrations")).expect("the migrations folder");
+    let mut names: Vec<_> = folder
+        .map(|file| file.expect("an entry").file_name().to_string_lossy().replace(".sql", ""))
+        .collect();
+    names.sort();
+    names
+}
+
 /// Returns a setting of the local backends; panics with what to do when there is none.
 pub fn stack(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {

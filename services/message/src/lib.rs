@@ -27,7 +27,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use contracts::rpc::chat_service_client::ChatServiceClient;
 use kit::{
-    Scope, Service, Surface, catalog,
+    Memory, Scope, Service, Surface, catalog,
     config::{CqlArgs, KafkaArgs},
     log::Log,
 };
@@ -70,7 +70,7 @@ impl Service for Message {
         let store = CqlStore::prepare(session).await;
         let store = Arc::new(store.context("failed to prepare statements; has `migrate` run?")?);
         let generation = Generation::new(&settings.send_topic_generation);
-        Self::assemble(Log::kafka(settings.kafka), generation, store, scope)
+        surface(Log::kafka(settings.kafka), generation, store, scope)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {
@@ -79,36 +79,32 @@ impl Service for Message {
         tracing::info!(migrations = ?done, "ran {} migrations in {}", done.len(), settings.cql.cql_keyspace);
         Ok(())
     }
+
+    fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
+        surface(memory.log.clone(), Generation::new("memory"), Arc::new(MemoryStore::default()), scope)
+    }
 }
 
-impl Message {
-    /// Starts a message service that keeps its messages for as long as the process lives.
-    pub fn in_memory(log: Log, scope: &Scope) -> anyhow::Result<Surface> {
-        Self::assemble(log, Generation::new("memory"), Arc::new(MemoryStore::default()), scope)
-    }
+fn surface<S: Store>(
+    log: Log,
+    generation: Generation,
+    store: Arc<S>,
+    scope: &Scope,
+) -> anyhow::Result<Surface> {
+    let consumer = Consumer {
+        tenant: scope.tenant().to_owned(),
+        log,
+        generation,
+        store: store.clone(),
+        metrics: scope.metrics(Metrics::register),
+        blockers: Arc::new(Blockers::new(scope.check("log"))),
+        shutdown: scope.shutdown().clone(),
+    };
+    scope.spawn(consumer.start().context("failed to start consuming")?);
 
-    /// Starts a message service over a log and a store.
-    fn assemble<S: Store>(
-        log: Log,
-        generation: Generation,
-        store: Arc<S>,
-        scope: &Scope,
-    ) -> anyhow::Result<Surface> {
-        let consumer = Consumer {
-            tenant: scope.tenant().to_owned(),
-            log,
-            generation,
-            store: store.clone(),
-            metrics: scope.metrics(Metrics::register),
-            blockers: Arc::new(Blockers::new(scope.check("log"))),
-            shutdown: scope.shutdown().clone(),
-        };
-        scope.spawn(consumer.start().context("failed to start consuming")?);
-
-        let chats = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
-        let state = AppState { store, chats };
-        Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
-    }
+    let chats = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
+    let state = AppState { store, chats };
+    Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
 }
 
 async fn session(args: &CqlArgs) -> anyhow::Result<Session> {

@@ -8,12 +8,6 @@
 //! - `GET` and `PATCH /api/users/me`: one's own profile.
 //! - `GET /api/users/{user}`, `GET /api/users`: those of others, by id and by prefix.
 //! - gRPC `posthouse.v1.UserService`: `EnsureUser`, `GetUsers`.
-//!
-//! # Consumes
-//! Nothing.
-//!
-//! # Publishes
-//! Nothing.
 
 pub mod api;
 pub mod domain;
@@ -23,38 +17,28 @@ pub mod store;
 use std::sync::Arc;
 
 use contracts::rpc::user_service_server::UserServiceServer;
-use kit::{Scope, Service, Surface, catalog, config::PostgresArgs, postgres};
+use kit::{Memory, Scope, Service, Surface, catalog, config::PostgresArgs};
 use tonic::service::Routes;
 
-use crate::store::{MIGRATIONS, MemoryStore, PostgresStore, ProfileStore, SCHEMA};
+use crate::store::{MemoryStore, PostgresStore, ProfileStore, SCHEMA};
 
 /// The user service.
 pub struct User;
 
-#[derive(Clone, Debug, clap::Args)]
-pub struct Settings {
-    #[command(flatten)]
-    pub postgres: PostgresArgs,
-}
-
 impl Service for User {
     const ENTRY: catalog::Service = catalog::Service::User;
-    type Settings = Settings;
+    type Settings = PostgresArgs;
 
-    async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let pool = postgres::watched_pool(scope, &settings.postgres, SCHEMA);
-        Ok(surface(Arc::new(PostgresStore::new(pool))))
+    async fn build(postgres: PostgresArgs, scope: &Scope) -> anyhow::Result<Surface> {
+        Ok(surface(Arc::new(PostgresStore::new(SCHEMA.watched_pool(&postgres, scope)))))
     }
 
-    async fn migrate(settings: Settings) -> anyhow::Result<()> {
-        Ok(postgres::migrate(&settings.postgres, SCHEMA, &MIGRATIONS).await?)
+    async fn migrate(postgres: PostgresArgs) -> anyhow::Result<()> {
+        Ok(SCHEMA.migrate(&postgres).await?)
     }
-}
 
-impl User {
-    /// Returns a user service that keeps its profiles for as long as the process lives.
-    pub fn in_memory() -> Surface {
-        surface(Arc::new(MemoryStore::default()))
+    fn in_memory(_: &Memory, _: &Scope) -> anyhow::Result<Surface> {
+        Ok(surface(Arc::new(MemoryStore::default())))
     }
 }
 

@@ -1,14 +1,10 @@
 //! A realm in memory: that of `posthouse dev`, and of the tests of the API.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contracts::UserId;
-use kit::{auth::JwkSet, config::OidcArgs, signing::SigningKey};
+use kit::signing::Issuer;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
 use tonic::async_trait;
 use uuid::Uuid;
 
@@ -19,13 +15,12 @@ use crate::domain::{Grant, NewAccount};
 const MIN_PASSWORD_CHARS: usize = 8;
 
 /// How long tokens live, in seconds: as in the realms that the operator makes.
-const ACCESS_SECONDS: i64 = 300;
+const ACCESS_SECONDS: u64 = 300;
 const REFRESH_SECONDS: i64 = 1800;
 
-/// Keeps accounts for as long as the process lives, and signs tokens with a key of its own.
+/// Keeps accounts for as long as the process lives.
 pub struct MemoryStore {
-    oidc: OidcArgs,
-    key: SigningKey,
+    issuer: Arc<Issuer>,
     tables: Mutex<Tables>,
 }
 
@@ -43,26 +38,16 @@ struct Session {
 }
 
 impl MemoryStore {
-    /// Creates a realm without accounts whose tokens these settings accept.
-    pub fn new(oidc: OidcArgs) -> Self {
-        Self { oidc, key: SigningKey::generate("memory"), tables: Mutex::default() }
-    }
-
-    /// Returns what the realm's access tokens are checked with.
-    pub fn key_set(&self) -> JwkSet {
-        self.key.key_set()
+    /// Creates a realm without accounts.
+    pub fn new(issuer: Arc<Issuer>) -> Self {
+        Self { issuer, tables: Mutex::default() }
     }
 
     fn grant(&self, session: &Session) -> Grant {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let claims = json!({
-            "iss": self.oidc.oidc_issuer, "aud": [self.oidc.oidc_audience], "sub": session.user_id,
-            "typ": "Bearer", "iat": now, "exp": now + ACCESS_SECONDS.unsigned_abs(),
-            "preferred_username": session.username, "jti": Uuid::new_v4(),
-        });
+        let token = self.issuer.access_token(session.user_id, &session.username, ACCESS_SECONDS);
         Grant {
-            access_token: self.key.sign(&claims).into(),
-            expires_in_seconds: ACCESS_SECONDS,
+            access_token: token.into(),
+            expires_in_seconds: ACCESS_SECONDS.cast_signed(),
             refresh_token: session.refresh_token.clone().into(),
             refresh_expires_in_seconds: REFRESH_SECONDS,
         }
@@ -98,6 +83,7 @@ impl AccountStore for MemoryStore {
         Ok(user_id)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a store makes its tokens")]
     async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
         let known = tables.accounts.iter().find(|(_, account)| {

@@ -1,17 +1,26 @@
 //! The auth service from outside: its REST stories, and its stores, a real realm among them.
 
+#![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
+
 mod api;
 mod peers;
 mod realm;
 mod store;
 
+use std::sync::Arc;
+
 use auth::store::MemoryStore;
-use kit::{catalog, config::OidcArgs};
+use kit::{catalog, config::OidcArgs, signing::Issuer};
 
 /// Returns a realm in memory.
 fn memory_realm() -> MemoryStore {
-    MemoryStore::new(OidcArgs {
+    MemoryStore::new(issuer())
+}
+
+/// Returns an issuer of the realm `acme`, with a key that no other has.
+fn issuer() -> Arc<Issuer> {
+    Arc::new(Issuer::new(OidcArgs {
         oidc_issuer: "http://realm.test/realms/acme".to_owned(),
         oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
-    })
+    }))
 }

@@ -9,7 +9,7 @@ use auth::{
     config::RealmArgs,
     domain::NewAccount,
     error::Error,
-    store::{AccountStore, Keycloak, StoreError},
+    store::{AccountStore, Keycloak, MemoryStore, StoreError},
 };
 use axum::{
     Json, Router,
@@ -18,14 +18,14 @@ use axum::{
     routing::post,
 };
 use contracts::{ErrorCode, api::RegisterRequest};
-use kit::{auth::TokenVerifier, catalog, config::OidcArgs, error::ServiceError as _};
+use kit::{auth::TokenVerifier, error::ServiceError as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use crate::{
-    memory_realm,
+    issuer, memory_realm,
     realm::{FAILURES, Realm},
 };
 
@@ -109,19 +109,16 @@ async fn the_suite_holds_in_memory() {
 
 #[tokio::test]
 async fn the_tokens_of_a_realm_in_memory_are_checked_with_its_keys() {
-    let (realm, other) = (memory_realm(), memory_realm());
+    let (issuer, other) = (issuer(), issuer());
+    let realm = MemoryStore::new(issuer.clone());
     let account = account("ann", PASSWORD);
     let user_id = realm.register(&account).await.expect("an account");
     let grant = realm.sign_in("ann", &account.password).await.expect("a session");
-    let oidc = OidcArgs {
-        oidc_issuer: "http://realm.test/realms/acme".to_owned(),
-        oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
-    };
-    let verifier = TokenVerifier::with_keys(&oidc, &realm.key_set()).expect("a verifier");
+    let verifier = issuer.verifier().expect("a verifier");
     let claims = verifier.verify(grant.access_token.expose_secret()).await.expect("a token of this realm");
     assert_eq!((claims.user_id, claims.username.as_str()), (user_id, "ann"));
 
-    let stranger = TokenVerifier::with_keys(&oidc, &other.key_set()).expect("a verifier");
+    let stranger = other.verifier().expect("a verifier");
     assert!(stranger.verify(grant.access_token.expose_secret()).await.is_err(), "another realm's key");
 }
 

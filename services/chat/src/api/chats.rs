@@ -50,6 +50,7 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
         FaultProblems,
     )
 )]
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 pub(super) async fn create(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,

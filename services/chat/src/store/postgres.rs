@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId, api::ChatKind, event::Role};
-use kit::catalog::Topic;
+use kit::{catalog::Topic, postgres::Schema};
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
@@ -10,13 +10,17 @@ use uuid::Uuid;
 use super::{ChatStore, Created, StoreError};
 use crate::domain::{self, Change, Chat, Command, Member, NewChat, OutboxRecord, Refusal, Roster};
 
-/// The schema that only this service uses.
-pub const SCHEMA: &str = "chat_service";
-/// The tables of this service. A migration, once released, keeps its name and content.
-pub const MIGRATIONS: [(&str, &str); 2] = [
-    ("0001_create_chats", include_str!("../../migrations/0001_create_chats.sql")),
-    ("0002_create_outbox", include_str!("../../migrations/0002_create_outbox.sql")),
-];
+/// The tables of this service.
+pub const SCHEMA: Schema = Schema {
+    name: "chat_service",
+    migrations: &[
+        ("0001_create_chats", include_str!("../../migrations/0001_create_chats.sql")),
+        ("0002_create_outbox", include_str!("../../migrations/0002_create_outbox.sql")),
+    ],
+};
+
+/// The PostgreSQL channel that announces new rows of the outbox.
+pub const WAKE_CHANNEL: &str = "chat_outbox";
 
 /// Keeps chats in the tenant's database.
 #[derive(Clone)]
@@ -291,7 +295,7 @@ async fn enqueue(connection: &mut PgConnection, records: &[OutboxRecord]) -> Res
     .bind(payloads)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("SELECT pg_notify($1, '')").bind(crate::events::WAKE_CHANNEL).execute(connection).await?;
+    sqlx::query("SELECT pg_notify($1, '')").bind(WAKE_CHANNEL).execute(connection).await?;
     Ok(())
 }
 
@@ -349,16 +353,13 @@ fn unknown(column: &str, text: &str) -> sqlx::Error {
 
 #[cfg(test)]
 mod tests {
+    use kit::testing::migration_files;
+
     use super::*;
 
     #[test]
     fn every_migration_file_is_declared_in_order() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .expect("the migrations folder")
-            .map(|file| file.expect("an entry").file_name().to_string_lossy().replace(".sql", ""))
-            .collect();
-        files.sort();
-        assert_eq!(files, MIGRATIONS.map(|(name, _)| name));
+        let declared: Vec<_> = SCHEMA.migrations.iter().map(|(name, _)| *name).collect();
+        assert_eq!(migration_files(env!("CARGO_MANIFEST_DIR")), declared);
     }
 }

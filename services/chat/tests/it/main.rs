@@ -1,9 +1,12 @@
 //! The chat service from outside: its REST and gRPC stories, its stores, and its outbox on the real event log.
 
+#![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
+
 mod api;
 mod outbox;
 mod store;
 
+use chat::store::SCHEMA;
 use chrono::{DateTime, Utc};
 use contracts::UserId;
 use kit::testing::TestDatabase;
@@ -22,9 +25,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 /// Returns a database with the tables of this service.
 async fn database() -> (TestDatabase, PgPool) {
     let database = TestDatabase::create().await;
-    kit::postgres::migrate(&database.args(), chat::store::SCHEMA, &chat::store::MIGRATIONS)
-        .await
-        .expect("the migrations apply");
-    let pool = kit::postgres::pool(&database.args(), chat::store::SCHEMA);
+    SCHEMA.migrate(&database.args()).await.expect("the migrations apply");
+    let pool = SCHEMA.pool(&database.args());
     (database, pool)
 }

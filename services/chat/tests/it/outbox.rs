@@ -87,13 +87,13 @@ impl Tenant {
     }
 
     fn publish(&self) -> Publishing {
-        let (shutdown, metrics) = (CancellationToken::new(), OutboxMetrics::default());
+        let (shutdown, metrics) = (CancellationToken::new(), Metrics::default());
         let publisher = Publisher {
-            database: kit::postgres::connect_options(&self.database.args(), SCHEMA),
+            database: SCHEMA.connect_options(&self.database.args()),
             log: Log::kafka(kafka_args()),
             tenant: self.name.clone(),
             handover: Duration::ZERO,
-            metrics: metrics.clone(),
+            metrics: metrics.register(kit::catalog::Service::Chat, "test", OutboxMetrics::register),
         };
         let task = tokio::spawn(events::publish(publisher, shutdown.clone()));
         Publishing { shutdown, metrics, task }
@@ -155,7 +155,7 @@ struct Seen {
 /// A publisher at work.
 struct Publishing {
     shutdown: CancellationToken,
-    metrics: OutboxMetrics,
+    metrics: Metrics,
     task: JoinHandle<()>,
 }
 
@@ -166,9 +166,7 @@ impl Publishing {
     }
 
     fn metric(&self, name: &str) -> i64 {
-        let metrics = Metrics::default();
-        metrics.register(kit::catalog::Service::Chat, "test", |registry| self.metrics.register(registry));
-        let text = metrics.encode();
+        let text = self.metrics.encode();
         let line = text.lines().find(|line| line.starts_with(&format!("posthouse_chat_outbox_{name}{{")));
         let value = line.and_then(|line| line.rsplit(' ').next()).expect("the metric is there");
         value.parse().expect("a number")

@@ -1,5 +1,7 @@
 //! All services, as a process reads and runs them: alone and together.
 
+#![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
+
 mod arguments;
 mod dev;
 mod process;

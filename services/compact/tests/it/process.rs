@@ -12,7 +12,7 @@ use contracts::rpc::{
     chat_service_server::{ChatService, ChatServiceServer},
 };
 use kit::{
-    Process, Scope, Service, Surface,
+    Memory, Process, Scope, Service, Surface,
     auth::Caller,
     catalog,
     config::{LogFormat, ServiceArgs},
@@ -44,6 +44,10 @@ impl Service for Chat {
         scope.check("store").ok();
         scope.metrics(|registry| registry.register("calls", "Calls", <Counter>::default()));
         Ok(Surface { api: OpenApiRouter::new(), grpc: Routes::new(ChatServiceServer::new(Self)) })
+    }
+
+    fn in_memory(_: &Memory, _: &Scope) -> anyhow::Result<Surface> {
+        anyhow::bail!("these services have no other way to run")
     }
 }
 
@@ -88,6 +92,10 @@ impl Service for Message {
         let fail = async move || shutdown.cancel();
         let api = OpenApiRouter::new().route("/role", get(role)).with_state(chats).route("/fail", get(fail));
         Ok(Surface { api, grpc: Routes::default() })
+    }
+
+    fn in_memory(_: &Memory, _: &Scope) -> anyhow::Result<Surface> {
+        anyhow::bail!("these services have no other way to run")
     }
 }
 

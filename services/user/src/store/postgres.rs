@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use contracts::UserId;
+use kit::postgres::Schema;
 use sqlx::PgPool;
 use tonic::async_trait;
 use uuid::Uuid;
@@ -9,11 +10,11 @@ use uuid::Uuid;
 use super::{ProfileStore, StoreError};
 use crate::domain::{Newcomer, Profile, ProfileUpdate, Search, search_key};
 
-/// The schema that only this service uses.
-pub const SCHEMA: &str = "user_service";
-/// The tables of this service. A migration, once released, keeps its name and content.
-pub const MIGRATIONS: [(&str, &str); 1] =
-    [("0001_create_users", include_str!("../../migrations/0001_create_users.sql"))];
+/// The tables of this service.
+pub const SCHEMA: Schema = Schema {
+    name: "user_service",
+    migrations: &[("0001_create_users", include_str!("../../migrations/0001_create_users.sql"))],
+};
 
 /// Sorts after every text that starts with a prefix when it is appended to it.
 const LAST: char = char::MAX;
@@ -161,16 +162,13 @@ impl From<ProfileRow> for Profile {
 
 #[cfg(test)]
 mod tests {
+    use kit::testing::migration_files;
+
     use super::*;
 
     #[test]
     fn every_migration_file_is_declared_in_order() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .expect("the migrations folder")
-            .map(|file| file.expect("an entry").file_name().to_string_lossy().replace(".sql", ""))
-            .collect();
-        files.sort();
-        assert_eq!(files, MIGRATIONS.map(|(name, _)| name));
+        let declared: Vec<_> = SCHEMA.migrations.iter().map(|(name, _)| *name).collect();
+        assert_eq!(migration_files(env!("CARGO_MANIFEST_DIR")), declared);
     }
 }

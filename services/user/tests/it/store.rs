@@ -8,7 +8,7 @@ use kit::testing::TestDatabase;
 use sqlx::PgPool;
 use user::{
     domain::{Cursor, Newcomer, Profile, ProfileUpdate, Search},
-    store::{MIGRATIONS, MemoryStore, PostgresStore, ProfileStore, SCHEMA},
+    store::{MemoryStore, PostgresStore, ProfileStore, SCHEMA},
 };
 
 type Store = Arc<dyn ProfileStore>;
@@ -47,8 +47,8 @@ suite![
 /// Returns a database with the tables of this service.
 async fn database() -> (TestDatabase, PgPool) {
     let database = TestDatabase::create().await;
-    kit::postgres::migrate(&database.args(), SCHEMA, &MIGRATIONS).await.expect("the migrations apply");
-    let pool = kit::postgres::pool(&database.args(), SCHEMA);
+    SCHEMA.migrate(&database.args()).await.expect("the migrations apply");
+    let pool = SCHEMA.pool(&database.args());
     (database, pool)
 }
 
