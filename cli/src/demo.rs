@@ -1,5 +1,7 @@
 //! `posthouse demo`: two users register and exchange messages in a chat, and every message is verified.
 
+#![expect(clippy::disallowed_methods, reason = "names and passwords of the demo are its own")]
+
 use std::time::{Duration, Instant};
 
 use contracts::{

@@ -93,6 +93,7 @@ pub enum LogFormat {
 
 impl Config {
     /// Returns the name of this replica: unique among those that may hold the lease at the same time.
+    #[expect(clippy::disallowed_methods, reason = "an edge: the identity of a process without a pod name")]
     pub fn identity(&self) -> String {
         let host = || std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
         format!("{}-{}", self.pod_name.clone().unwrap_or_else(host), uuid::Uuid::new_v4().simple())

@@ -59,6 +59,7 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 
 /// Runs until `shutdown`, then lets passes that are under way end. `identity` names this replica in Events; every write checks
 /// `fence` first.
+#[expect(clippy::disallowed_methods, reason = "an edge: the jitter of retries comes from here")]
 pub async fn run(
     client: Client,
     config: Config,

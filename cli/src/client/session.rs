@@ -124,6 +124,7 @@ enum End {
 }
 
 impl Run {
+    #[expect(clippy::disallowed_methods, reason = "jitter")]
     async fn until_ended(mut self) {
         let mut wait = FIRST_WAIT;
         let mut fresh_token = false;

@@ -1,6 +1,7 @@
 //! Each backend against the real system, with the operator's own least-privilege account: what passes here
 //! proves that the account suffices. Tenants have random ids and are removed even when a test fails.
 
+#![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,

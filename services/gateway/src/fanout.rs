@@ -110,7 +110,8 @@ mod tests {
         }
 
         fn connection(&self, user: u128, device: u128) -> Arc<Connection> {
-            let connection = Connection::new(Uuid::now_v7(), SendQueue::new(10_000, Arc::default()));
+            let connection =
+                Connection::new(Uuid::from_u128(user << 64 | device), SendQueue::new(10_000, Arc::default()));
             assert!(self.fanout.registry.add(&connection, 100));
             let identity =
                 Identity { user: UserId(Uuid::from_u128(user)), device: DeviceId(Uuid::from_u128(device)) };

@@ -4,6 +4,8 @@
 //! these promises can beat two round trips through Kafka (`acks=all`) and one durable write of CQL. Both are
 //! measured in turn within one run, one message at a time and then as many as fit; what is printed last is their ratio.
 
+#![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};

@@ -1,5 +1,7 @@
 //! Test users: registered, signed in, and what each of them received.
 
+#![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

@@ -46,6 +46,7 @@ pub(crate) async fn upgrade(
     upgraded
 }
 
+#[expect(clippy::disallowed_methods, reason = "an edge: the id of the session")]
 fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response, ApiError> {
     let key = checked(request)?;
     if gateway.shutdown.is_cancelled() {

@@ -14,7 +14,8 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Creates a database for one test.
+    /// Creates a database nobody else uses.
+    #[expect(clippy::disallowed_methods, reason = "a database of one test")]
     pub async fn create() -> Self {
         let (name, password) = (format!("test_{}", Uuid::now_v7().simple()), Uuid::new_v4().to_string());
         run(vec![

@@ -363,6 +363,7 @@ async fn pause(stop: &CancellationToken, wait: Duration) -> Result<(), Stopped> 
 }
 
 /// For a metric only: this clock and the log's may differ.
+#[expect(clippy::disallowed_methods, reason = "an edge: only a metric reads it")]
 fn since(sent_at_ms: i64) -> Duration {
     let sent_at = UNIX_EPOCH + Duration::from_millis(sent_at_ms.unsigned_abs());
     SystemTime::now().duration_since(sent_at).unwrap_or_default()
