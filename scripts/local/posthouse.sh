@@ -11,13 +11,15 @@ apply() { kubectl apply --server-side --force-conflicts --field-manager=local-st
 # The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice.
 build_binaries() { own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins --profile "$PROFILE"; }
 
+# Drift in a backend is looked for more often than the chart's default: nobody should wait a minute to see it repaired.
 operator_up() {
     local tag
     tag=$(cat "$STATE/image-tag")
     apply -f "$ROOT/deploy/local/namespace.yaml"
     crds_up
     helm upgrade --install posthouse "$ROOT/charts/posthouse" -n $NAMESPACE \
-        --set image.repository=posthouse --set image.tag="$tag" --set image.pullPolicy=IfNotPresent
+        --set image.repository=posthouse --set image.tag="$tag" --set image.pullPolicy=IfNotPresent \
+        --set driftSeconds=15
     kubectl -n $NAMESPACE rollout status deployment -l app.kubernetes.io/instance=posthouse --timeout=120s
 }
 
