@@ -5,11 +5,15 @@ for part in go-builds certs control-plane images node dns traefik; do
 done
 IN_K8S=$IN_CACHE/${K8S#"$CACHE/"}
 
+# Requires `builds_begin`. Traefik is compiled after Kubernetes, whose packages it then finds compiled, and while that starts.
 cluster_up() {
+    finish 'build kubernetes'
+    begin 'build traefik' build_traefik
     step certificates certs
     step 'control plane' control_plane_up
     begin node node_up
     begin dns dns_up
+    finish 'build traefik'
     begin traefik traefik_up
     finish dns traefik node
 }
