@@ -42,8 +42,9 @@ pub(super) struct Converged {
 }
 
 impl<'a> Children<'a> {
-    pub(super) fn new(pass: Pass<'a>, observed: Observed) -> Self {
-        Self { pass, live: observed, problems: Vec::new(), withheld: Vec::new() }
+    /// `withheld` is what would have been done before this phase.
+    pub(super) fn new(pass: Pass<'a>, observed: Observed, withheld: Option<String>) -> Self {
+        Self { pass, live: observed, problems: Vec::new(), withheld: withheld.into_iter().collect() }
     }
 
     /// Writes the Secrets. Fails when one cannot be written: a password that is not stored must not be used.

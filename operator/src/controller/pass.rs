@@ -14,7 +14,7 @@ use crate::{
     backend, desired,
     fleet::Member,
     mode::Mode,
-    observe::{self, Observed},
+    observe::{self, Observed, ReadError},
     placement, plan,
     secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
@@ -35,24 +35,49 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         context.writer.add_finalizer(resource).await?;
         return Ok(Urgency::Waiting);
     }
-    if mode == Mode::Apply && resource.status.is_none() {
+    let was_placed = resource.status.as_ref().is_some_and(|status| status.cell.is_some());
+    if mode == Mode::Apply && !was_placed {
         report_start(pass, &place).await?;
     }
-    if !open_secrets(pass).await? {
+    let access = open_secrets(pass).await?;
+    if matches!(access, Access::Granted) {
         return Ok(Urgency::Waiting);
     }
-    let Some(observed) = observe(pass).await? else { return Ok(Urgency::Waiting) };
+    let observed = match observe(pass).await {
+        Ok(observed) => observed,
+        Err(error) if error.is_forbidden() => match access {
+            Access::Withheld(line) => return Refusal::unseen(&place, &line).report(pass).await,
+            // The right was given a moment ago and has not reached every part of the API server.
+            Access::Open | Access::Granted if is_young(pass) => return Ok(Urgency::Waiting),
+            Access::Open | Access::Granted => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
     let tenant = match validate(pass, &place, &observed) {
         Ok(tenant) => tenant,
         Err(invalid) => return Refusal::invalid(&invalid).report(pass).await,
     };
-    let mut children = Children::new(pass, observed);
+    let mut children = Children::new(pass, observed, access.withheld());
     // Before the backends, or a password that was set somewhere could be lost with this process.
     children.write_secrets(&tenant).await?;
     let backends = settle_all(pass, &tenant).await;
     let children = children.converge(&tenant, &backends).await?;
     let routes = probe(pass, &tenant, &children).await;
     report_all(pass, &tenant, &backends, children, routes).await
+}
+
+/// Returns how the tenant is as a whole. That it is paused comes before everything else: until it goes on, nothing changes.
+fn as_a_whole(mode: Mode, ready: Outcome) -> Outcome {
+    match mode {
+        Mode::Apply => ready,
+        Mode::DryRun => {
+            let message = format!(
+                "spec.paused is true, nothing is written; set it to false to go on ({})",
+                ready.message
+            );
+            Outcome::action_required(Reason::Paused, message)
+        }
+    }
 }
 
 /// Where a tenant lives.
@@ -81,8 +106,16 @@ impl Refusal {
         Self { ready: status::summary(&outcomes), outcomes }
     }
 
+    /// The tenant is paused, and nothing of it can be read before `line` is done.
+    fn unseen(place: &Place, line: &str) -> Self {
+        let outcomes = Outcomes::from([(ConditionType::Placed, assigned(&place.cell))]);
+        let message = format!("would {line}, which is needed to look at Secrets and backends");
+        Self { outcomes, ready: Outcome::action_required(Reason::Paused, message) }
+    }
+
     async fn report(self, pass: Pass<'_>) -> Result<Urgency, PassError> {
-        report_refusal(pass.resource, &self.outcomes, &self.ready, pass.context).await
+        let ready = as_a_whole(pass.mode, self.ready);
+        report_refusal(pass.resource, &self.outcomes, &ready, pass.context).await
     }
 }
 
@@ -134,31 +167,49 @@ async fn report_start(
     Ok(())
 }
 
-/// Makes sure that the operator may read the Secrets of the namespace. Returns false when it was only just allowed.
-async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<bool, PassError> {
+/// Whether the operator may read the Secrets of the namespace.
+enum Access {
+    Open,
+    /// It was allowed in this pass.
+    Granted,
+    /// [`Mode::Apply`] would make this change first.
+    Withheld(String),
+}
+
+impl Access {
+    fn withheld(self) -> Option<String> {
+        match self {
+            Self::Withheld(line) => Some(line),
+            Self::Open | Self::Granted => None,
+        }
+    }
+}
+
+/// Makes sure that the operator may read the Secrets of the namespace.
+async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Access, PassError> {
     let binding = desired::secret_access(resource, &context.config.namespace);
     let namespace = resource.namespace().unwrap_or_default();
     let found = observe::object(&context.client, &namespace, &binding).await?;
     let found = found.map(|found| serde_json::to_value(found).expect("Kubernetes objects are plain data"));
     let is_steady = found.is_some_and(|found| plan::differences(&binding.manifest, &found).is_empty());
-    if is_steady || mode == Mode::DryRun {
-        return Ok(true);
+    match mode {
+        _ if is_steady => Ok(Access::Open),
+        Mode::DryRun => Ok(Access::Withheld(format!("apply {binding:?}"))),
+        Mode::Apply => {
+            context.writer.apply(&namespace, &binding).await?;
+            Ok(Access::Granted)
+        }
     }
-    context.writer.apply(&namespace, &binding).await?;
-    Ok(false)
 }
 
-/// Reads the tenant's namespace. Returns nothing while the right to read Secrets, given a moment ago, has not reached every
-/// part of the API server.
-async fn observe(Pass { resource, context, .. }: Pass<'_>) -> Result<Option<Observed>, PassError> {
-    match observe::children(&context.client, resource, context.watched_children(resource)).await {
-        Err(error)
-            if error.is_forbidden() && context.retries.is_young(&resource.uid().unwrap_or_default()) =>
-        {
-            Ok(None)
-        }
-        read => Ok(Some(read?)),
-    }
+/// Reads the tenant's namespace.
+async fn observe(Pass { resource, context, .. }: Pass<'_>) -> Result<Observed, ReadError> {
+    observe::children(&context.client, resource, context.watched_children(resource)).await
+}
+
+/// Reports whether the tenant was waited for only a few times.
+fn is_young(Pass { resource, context, .. }: Pass<'_>) -> bool {
+    context.retries.is_young(&resource.uid().unwrap_or_default())
 }
 
 /// Checks everything that the later phases rely on.
@@ -230,12 +281,7 @@ async fn report_all(
     let of_backends = backends.outcomes.iter();
     outcomes
         .extend(of_backends.map(|(backend, outcome)| (ConditionType::Backend(*backend), outcome.clone())));
-    let mut ready = status::summary(&outcomes);
-    if mode == Mode::DryRun {
-        let message =
-            format!("spec.paused is true, nothing is written; set it to false to go on ({})", ready.message);
-        ready = Outcome::action_required(Reason::Paused, message);
-    }
+    let ready = as_a_whole(mode, status::summary(&outcomes));
     let facts = status::facts(tenant, backends.topic_ids.clone());
     let urgency = report(resource, facts, &outcomes, &ready, context).await?;
     if tenant.accepts_kafka_loss && backends.is_ready(catalog::Backend::Kafka) && mode == Mode::Apply {

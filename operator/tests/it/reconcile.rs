@@ -11,6 +11,7 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{self as k8s, Secret, ServiceAccount},
     events::v1::Event,
+    rbac::v1::RoleBinding,
 };
 use kube::{
     Api, ResourceExt,
@@ -21,9 +22,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::ApiServer;
+use crate::api_server::{ApiServer, SYSTEM};
 
-const SYSTEM: &str = "posthouse-system";
 /// Nothing listens there.
 const NOWHERE: &str = "127.0.0.1:9";
 
@@ -39,7 +39,7 @@ impl Operator {
         let arguments = ["operator", "--namespace", SYSTEM, "--image-tag", "test", "--drift-seconds", "5"];
         let config = Config::try_parse_from(arguments).expect("arguments");
         let metrics = Arc::new(Metrics::default());
-        let (client, fence) = (server.client.clone(), Fence::always_open());
+        let (client, fence) = (server.operator.clone(), Fence::always_open());
         let shutdown = CancellationToken::new();
         let (counted, ended) = (metrics.clone(), shutdown.clone());
         let run = async move { controller::run(client, config, "test", fence, counted, ended).await };
@@ -169,7 +169,6 @@ async fn create_admin_secret(server: &ApiServer, name: &str, data: &[(&str, &str
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_done_is_said_in_the_conditions() {
     let server = ApiServer::start("conditions").await;
-    server.namespace(SYSTEM).await;
     create_cell(&server, "small", 1, NOWHERE, None).await;
     create_admin_secret(&server, "small-kafka", &[("username", "operator"), ("password", "wrong")]).await;
     create_admin_secret(&server, "small-redis", &[("username", "operator")]).await;
@@ -232,24 +231,14 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
     let kept = secrets.get("foreign-kafka").await.expect("still there");
     assert!(kept.metadata.owner_references.is_none() && kept.metadata.labels.is_none());
 
-    // Paused: it is looked at, and nothing is written.
-    create_tenant(
-        &server,
-        "idle",
-        "idle",
-        json!({"tenantId": "idle", "cellRef": {"name": "other"}, "paused": true}),
-    )
-    .await;
-    condition_message(&server, "idle", "idle", "Ready", "False", "Paused").await;
-    let idle = tenants(&server, "idle").get("idle").await.expect("there");
-    assert!(idle.finalizers().is_empty());
+    paused_from_birth(&server).await;
 
     // Deleting one whose backends do not respond ends in time, and reports what is left.
     let began = std::time::Instant::now();
-    for (namespace, name) in [("first", "first"), ("rival", "rival"), ("idle", "idle")] {
+    for (namespace, name) in [("first", "first"), ("rival", "rival")] {
         tenants(&server, namespace).delete(name, &DeleteParams::default()).await.expect("deleted");
     }
-    for (namespace, name) in [("rival", "rival"), ("idle", "idle"), ("first", "first")] {
+    for (namespace, name) in [("rival", "rival"), ("first", "first")] {
         let api = &tenants(&server, namespace);
         let gone = || async move { api.get_opt(name).await.expect("an answer").is_none().then_some(()) };
         eventually(&format!("{name} is gone"), Duration::from_secs(75), gone).await;
@@ -264,6 +253,31 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
         "{left:?}"
     );
     operator.stop().await;
+}
+
+/// A tenant that is paused from its first moment is looked at and reported, and nothing is written. Afterwards it goes on as
+/// any tenant does.
+async fn paused_from_birth(server: &ApiServer) {
+    let spec = json!({"tenantId": "idle", "cellRef": {"name": "other"}, "paused": true});
+    create_tenant(server, "idle", "idle", spec).await;
+    let message = condition_message(server, "idle", "idle", "Ready", "False", "Paused").await;
+    assert!(message.contains("would apply RoleBinding idle-posthouse-secrets"), "{message}");
+    condition_message(server, "idle", "idle", "Placed", "True", "Assigned").await;
+    assert!(tenants(server, "idle").get("idle").await.expect("there").finalizers().is_empty());
+    let bindings: Api<RoleBinding> = Api::namespaced(server.client.clone(), "idle");
+    assert_eq!(deployed(&bindings).await, Default::default());
+
+    // It is paused although there is more to say.
+    let spec = json!({"tenantId": "idletoo", "cellRef": {"name": "nowhere"}, "paused": true});
+    create_tenant(server, "idle", "too", spec).await;
+    let message = condition_message(server, "idle", "too", "Ready", "False", "Paused").await;
+    assert!(message.contains("MessengerCell nowhere does not exist"), "{message}");
+
+    let goes_on = Patch::Merge(json!({"spec": {"paused": false}}));
+    tenants(server, "idle").patch("idle", &PatchParams::default(), &goes_on).await.expect("the edit is taken");
+    condition_message(server, "idle", "idle", "KafkaReady", "False", "AdminSecretMissing").await;
+    condition_message(server, "idle", "idle", "Ready", "False", "AdminSecretMissing").await;
+    assert_eq!(deployed(&bindings).await, ["idle-posthouse-secrets".to_owned()].into());
 }
 
 /// Where the real backends are, and the operator's accounts there.
@@ -342,7 +356,6 @@ async fn make_deployments_available(api: Api<Deployment>) {
 async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace() {
     let backends = Backends::from_env();
     let server = ApiServer::start("life").await;
-    server.namespace(SYSTEM).await;
     let traefik = stub_traefik().await;
     create_cell(&server, "real", 5, &traefik, Some(&backends)).await;
     backends.create_admin_secrets(&server, "real").await;
