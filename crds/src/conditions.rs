@@ -110,6 +110,8 @@ reasons! {
     BackendRefused,
     /// Something of that name has another owner; it is left alone.
     ResourceConflict,
+    /// A Secret of the tenant holds no usable credential; neither the backend nor the pods are changed.
+    SecretInvalid,
     /// A change cannot be made without losing data; it is not made.
     ChangeBlocked,
     /// Something that held data is gone and is not recreated silently.

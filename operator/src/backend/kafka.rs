@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use catalog::{Retention, Secret, Topic};
+use catalog::{Retention, Topic};
 use secrecy::SecretString;
 
 use super::{
@@ -40,7 +40,7 @@ pub struct KafkaDesired {
 }
 
 impl KafkaDesired {
-    pub(super) fn of(tenant: &Tenant) -> Self {
+    pub(super) fn of(tenant: &Tenant, password: &SecretString) -> Self {
         let quotas = &tenant.quotas;
         // Kafka keeps quotas as doubles; every whole number up to 2^53 is exact in one.
         let named = [
@@ -51,7 +51,7 @@ impl KafkaDesired {
         Self {
             tenant: tenant.id.kafka_user().to_string(),
             owner: Owner::of(tenant),
-            password: tenant.secrets.password(Secret::Kafka).clone(),
+            password: password.clone(),
             topics: Topic::ALL.iter().map(|topic| TopicDesired::of(tenant, *topic)).collect(),
             quotas: named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
             recorded_topic_ids: if tenant.accepts_kafka_loss {

@@ -49,8 +49,11 @@ impl<'a> Children<'a> {
 
     /// Writes the Secrets. Fails when one cannot be written: a password that is not stored must not be used.
     pub(super) async fn write_secrets(&mut self, tenant: &Tenant) -> Result<(), PassError> {
-        let secrets = self.without_foreign(desired::secrets(tenant));
-        for change in plan::objects(&secrets, &self.live.secrets, &tenant.uid) {
+        let secrets = desired::secrets(tenant);
+        // One that cannot be used is not desired, and is left as it is.
+        let live = secrets.iter().filter_map(|secret| self.live.secrets.get_key_value(&secret.key()));
+        let live = live.map(|(key, secret)| (key.clone(), secret.clone())).collect();
+        for change in plan::objects(&secrets, &live, &tenant.uid) {
             self.carry_out(tenant, change).await?;
         }
         Ok(())
@@ -155,6 +158,10 @@ impl<'a> Children<'a> {
         if !self.withheld.is_empty() {
             let message = format!("would {}", self.withheld.join("; "));
             return Ok(Outcome::action_required(Reason::Paused, message));
+        }
+        if let Some((secret, unusable)) = tenant.secrets.unusable().next() {
+            let message = unusable.message(&tenant.child(secret));
+            return Ok(Outcome::action_required(unusable.reason(), message));
         }
         if let Some(problem) = self.problem(|kind| !kind.is_route()) {
             return Ok(problem);

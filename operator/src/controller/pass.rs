@@ -11,7 +11,8 @@ use super::{
     report::{report, report_refusal},
 };
 use crate::{
-    backend, desired,
+    backend,
+    desired::{self, Object},
     fleet::Member,
     mode::Mode,
     observe::{self, Observed, ReadError},
@@ -40,16 +41,22 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         report_start(pass, &place).await?;
     }
     let access = open_secrets(pass).await?;
-    if matches!(access, Access::Granted) {
-        return Ok(Urgency::Waiting);
+    match &access {
+        Access::Open | Access::Withheld(_) => {}
+        Access::Granted => return Ok(Urgency::Waiting),
+        Access::Foreign(binding) => {
+            let message = format!("{binding:?} exists and does not belong to this tenant; delete or rename it");
+            let ready = Outcome::action_required(Reason::ResourceConflict, message);
+            return Refusal::whole(ready).report(pass).await;
+        }
     }
     let observed = match observe(pass).await {
         Ok(observed) => observed,
-        Err(error) if error.is_forbidden() => match access {
-            Access::Withheld(line) => return Refusal::unseen(&place, &line).report(pass).await,
+        Err(error) if error.is_forbidden() => match access.withheld() {
+            Some(line) => return Refusal::unseen(&place, &line).report(pass).await,
             // The right was given a moment ago and has not reached every part of the API server.
-            Access::Open | Access::Granted if is_young(pass) => return Ok(Urgency::Waiting),
-            Access::Open | Access::Granted => return Err(error.into()),
+            None if is_young(pass) => return Ok(Urgency::Waiting),
+            None => return Err(error.into()),
         },
         Err(error) => return Err(error.into()),
     };
@@ -174,13 +181,15 @@ enum Access {
     Granted,
     /// [`Mode::Apply`] would make this change first.
     Withheld(String),
+    /// A RoleBinding of that name belongs to another owner.
+    Foreign(Object),
 }
 
 impl Access {
     fn withheld(self) -> Option<String> {
         match self {
             Self::Withheld(line) => Some(line),
-            Self::Open | Self::Granted => None,
+            Self::Open | Self::Granted | Self::Foreign(_) => None,
         }
     }
 }
@@ -190,6 +199,9 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
     let binding = desired::secret_access(resource, &context.config.namespace);
     let namespace = resource.namespace().unwrap_or_default();
     let found = observe::object(&context.client, &namespace, &binding).await?;
+    if found.as_ref().is_some_and(|found| !observe::is_ours(binding.kind, found, resource)) {
+        return Ok(Access::Foreign(binding));
+    }
     let found = found.map(|found| serde_json::to_value(found).expect("Kubernetes objects are plain data"));
     let is_steady = found.is_some_and(|found| plan::differences(&binding.manifest, &found).is_empty());
     match mode {
@@ -221,7 +233,7 @@ fn validate(
     let hosts = hosts(resource, &cell.domain)?;
     let domain_of = |name: &str| context.cell(name).map(|cell| cell.spec.routing.domain);
     let lost_hosts = placement::lost_hosts(&Member::of(resource), &hosts, &context.fleet(), domain_of);
-    let found = observe::credentials(&resource.name_any(), &observed.secrets);
+    let found = observe::credentials(&resource.name_any(), observed);
     let usernames = backend::usernames(&tenant_id(resource)?);
     let secrets = TenantSecrets::complete(&usernames, &found, |_| (context.credential)());
     Tenant::new(resource, cell.clone(), secrets, lost_hosts)

@@ -49,7 +49,7 @@ pub(super) fn service_account(tenant: &Tenant, workload: &Workload) -> Object {
     Object::new(Kind::ServiceAccount, &account)
 }
 
-/// Returns the Deployment of a workload, or nothing while a setting it needs is not known.
+/// Returns the Deployment of a workload, or nothing while a setting or a Secret it needs is not known.
 pub(super) fn deployment(
     tenant: &Tenant,
     workload: &Workload,
@@ -57,6 +57,7 @@ pub(super) fn deployment(
     images: &Images,
 ) -> Option<Object> {
     let arguments = arguments(tenant, workload, facts)?;
+    let secrets = tenant.secrets.digest(&workload.secrets())?;
     let replicas = workload.size.replicas;
     let init_containers =
         workload.migrates().then(|| vec![container(tenant, workload, images, "migrate", &arguments)]);
@@ -110,9 +111,7 @@ pub(super) fn deployment(
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(tenant, Some(workload.name))),
-                    annotations: Some(
-                        [(SECRETS_ANNOTATION.to_owned(), tenant.secrets.digest(&workload.secrets()))].into(),
-                    ),
+                    annotations: Some([(SECRETS_ANNOTATION.to_owned(), secrets)].into()),
                     ..Default::default()
                 }),
                 spec: Some(pod),

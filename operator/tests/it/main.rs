@@ -2,6 +2,7 @@
 
 mod admission;
 mod api_server;
+mod edits;
 mod leader;
 mod reconcile;
 mod snapshots;

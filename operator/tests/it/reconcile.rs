@@ -25,17 +25,17 @@ use tokio_util::sync::CancellationToken;
 use crate::api_server::{ApiServer, SYSTEM};
 
 /// Nothing listens there.
-const NOWHERE: &str = "127.0.0.1:9";
+pub const NOWHERE: &str = "127.0.0.1:9";
 
 /// An operator that leads, in this process.
-struct Operator {
+pub struct Operator {
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Operator {
-    fn start(server: &ApiServer) -> Self {
+    pub fn start(server: &ApiServer) -> Self {
         let arguments = ["operator", "--namespace", SYSTEM, "--image-tag", "test", "--drift-seconds", "5"];
         let config = Config::try_parse_from(arguments).expect("arguments");
         let metrics = Arc::new(Metrics::default());
@@ -47,20 +47,20 @@ impl Operator {
     }
 
     /// Returns how many writes it has made, to the API server and to backends.
-    fn writes(&self) -> u64 {
+    pub fn writes(&self) -> u64 {
         let text = self.metrics.text();
         let counts = text.lines().filter(|line| line.starts_with("posthouse_operator_writes_total{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    fn passes(&self) -> u64 {
+    pub fn passes(&self) -> u64 {
         let text = self.metrics.text();
         let counts =
             text.lines().filter(|line| line.starts_with("posthouse_operator_reconcile_seconds_count{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(Duration::from_secs(60), self.task)
             .await
@@ -71,7 +71,7 @@ impl Operator {
 }
 
 /// Polls until `check` returns a value, for at most `limit`.
-async fn eventually<T, F: Future<Output = Option<T>>>(
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     limit: Duration,
     check: impl Fn() -> F,
@@ -87,13 +87,13 @@ async fn eventually<T, F: Future<Output = Option<T>>>(
     tokio::time::timeout(limit, waiting).await.unwrap_or_else(|_| panic!("{what}: not within {limit:?}"))
 }
 
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 
-fn tenants(server: &ApiServer, namespace: &str) -> Api<MessengerTenant> {
+pub fn tenants(server: &ApiServer, namespace: &str) -> Api<MessengerTenant> {
     Api::namespaced(server.client.clone(), namespace)
 }
 
-async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Value) -> MessengerTenant {
+pub async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Value) -> MessengerTenant {
     server.namespace(namespace).await;
     let tenant: MessengerTenant = serde_json::from_value(json!({
         "apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerTenant",
@@ -104,7 +104,7 @@ async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Va
 }
 
 /// Waits until a condition has a message with this text, and returns the message.
-async fn condition_message(
+pub async fn condition_message(
     server: &ApiServer,
     namespace: &str,
     name: &str,
@@ -131,8 +131,22 @@ async fn condition_message(
     }
 }
 
+/// Waits for the Event about a repair.
+pub async fn event_about(server: &ApiServer, namespace: &str, repair: &str) {
+    let events: Api<Event> = Api::namespaced(server.client.clone(), namespace);
+    let published = || async {
+        let events = events.list(&ListParams::default()).await.expect("a list");
+        let found = events.items.iter().any(|event| {
+            event.reason.as_deref() == Some("DriftRepaired")
+                && event.note.as_deref().is_some_and(|note| note.contains(repair))
+        });
+        found.then_some(())
+    };
+    eventually(&format!("an Event about {repair:?}"), SOON, published).await;
+}
+
 /// Creates a cell. `real` are its addresses; without them nothing responds.
-async fn create_cell(server: &ApiServer, name: &str, capacity: i32, probe: &str, real: Option<&Backends>) {
+pub async fn create_cell(server: &ApiServer, name: &str, capacity: i32, probe: &str, real: Option<&Backends>) {
     let secret = |backend: &str| json!({"name": format!("{name}-{backend}")});
     let at = |address: fn(&Backends) -> &String| {
         real.map_or_else(|| NOWHERE.to_owned(), |real| address(real).clone())
@@ -281,7 +295,7 @@ async fn paused_from_birth(server: &ApiServer) {
 }
 
 /// Where the real backends are, and the operator's accounts there.
-struct Backends {
+pub struct Backends {
     kafka: String,
     cql: String,
     keycloak: String,
@@ -295,7 +309,7 @@ fn variable(name: &str) -> String {
 }
 
 impl Backends {
-    fn from_env() -> Self {
+    pub fn from_env() -> Self {
         Self {
             kafka: variable("KAFKA_BOOTSTRAP"),
             cql: variable("CQL_CONTACT_POINTS"),
@@ -305,7 +319,7 @@ impl Backends {
         }
     }
 
-    async fn create_admin_secrets(&self, server: &ApiServer, cell: &str) {
+    pub async fn create_admin_secrets(&self, server: &ApiServer, cell: &str) {
         let accounts = [("kafka", "KAFKA"), ("cql", "CQL"), ("postgres", "PG"), ("redis", "REDIS")];
         for (backend, prefix) in accounts {
             let username = variable(&format!("{prefix}_OPERATOR_USERNAME"));
@@ -321,7 +335,7 @@ impl Backends {
 }
 
 /// Answers for every service of every tenant, like Traefik would.
-async fn stub_traefik() -> String {
+pub async fn stub_traefik() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     let answer = |headers: HeaderMap, _: Request| async move {
@@ -334,7 +348,7 @@ async fn stub_traefik() -> String {
 }
 
 /// Marks every Deployment as available, as the controllers of a whole cluster would.
-async fn make_deployments_available(api: Api<Deployment>) {
+pub async fn make_deployments_available(api: Api<Deployment>) {
     loop {
         for deployment in api.list(&ListParams::default()).await.expect("a list").items {
             let seen = deployment.status.as_ref().and_then(|status| status.observed_generation);
@@ -410,17 +424,8 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
     delete_redis_user(&id).await;
     eventually("the Redis user is back", SOON, || async { redis_user_exists(&id).await.then_some(()) }).await;
-    let events: Api<Event> = Api::namespaced(server.client.clone(), namespace);
     for expected in ["repair Deployment it-chat", "create Service it-user", "redis: create user"] {
-        let published = || async {
-            let events = events.list(&ListParams::default()).await.expect("a list");
-            let found = events.items.iter().any(|event| {
-                event.reason.as_deref() == Some("DriftRepaired")
-                    && event.note.as_deref().is_some_and(|note| note.contains(expected))
-            });
-            found.then_some(())
-        };
-        eventually(&format!("an Event about {expected:?}"), SOON, published).await;
+        event_about(&server, namespace, expected).await;
     }
 
     // Another topology: the old pods serve until the new ones are available, and then nothing of them is left.
