@@ -12,7 +12,7 @@ use crate::{
 
 mod compare;
 
-pub(crate) use compare::differences;
+pub(crate) use compare::{differences, removal};
 
 /// One difference between the children of a tenant and what they should be.
 #[derive(Clone, Debug)]
@@ -49,8 +49,8 @@ impl fmt::Display for ObjectChange {
 }
 
 /// Returns what leads from `live` to `desired`, in the order to apply it: first what a pod needs, then pods, then what is
-/// left over. Fields that others own are no difference, and neither are fields that the server filled in. Empty means
-/// steady.
+/// left over. Fields that others own are no difference unless they change whom an object selects, admits or reaches, and
+/// neither are fields that the server filled in. Empty means steady.
 pub(crate) fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> Vec<ObjectChange> {
     let mut changes: Vec<_> = desired
         .iter()
@@ -71,7 +71,7 @@ pub(crate) fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> V
 
 fn object_change(object: &Object, found: &DynamicObject) -> Option<ObjectChange> {
     let found_value = serde_json::to_value(found).expect("Kubernetes objects are plain data");
-    let fields = differences(&object.manifest, &found_value);
+    let fields = differences(object.kind, &object.manifest, &found_value);
     let applied = found.metadata.annotations.as_ref().and_then(|all| all.get(APPLIED_ANNOTATION));
     match (applied.map(String::as_str) == Some(object.digest()), fields.is_empty()) {
         (true, true) => None,

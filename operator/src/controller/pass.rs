@@ -16,7 +16,8 @@ use crate::{
     fleet::Member,
     mode::Mode,
     observe::{self, Observed, ReadError},
-    placement, plan,
+    placement,
+    plan::{self, ObjectChange},
     secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
     tenant::{Cell, Invalid, Tenant, hosts, tenant_id},
@@ -202,16 +203,19 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
     if found.as_ref().is_some_and(|found| !observe::is_ours(binding.kind, found, resource)) {
         return Ok(Access::Foreign(binding));
     }
-    let found = found.map(|found| serde_json::to_value(found).expect("Kubernetes objects are plain data"));
-    let is_steady = found.is_some_and(|found| plan::differences(&binding.manifest, &found).is_empty());
-    match mode {
-        _ if is_steady => Ok(Access::Open),
-        Mode::DryRun => Ok(Access::Withheld(format!("apply {binding:?}"))),
-        Mode::Apply => {
-            context.writer.apply(&namespace, &binding).await?;
-            Ok(Access::Granted)
-        }
+    let live = found.map(|found| (binding.key(), found)).into_iter().collect();
+    let Some(change) = plan::objects(std::slice::from_ref(&binding), &live, "").pop() else {
+        return Ok(Access::Open);
+    };
+    if mode == Mode::DryRun {
+        return Ok(Access::Withheld(change.to_string()));
     }
+    context.writer.apply(&namespace, &binding).await?;
+    if matches!(change, ObjectChange::Repair { .. }) {
+        context.drift_repaired(resource, "kubernetes", &change.to_string()).await;
+        return Ok(Access::Open);
+    }
+    Ok(Access::Granted)
 }
 
 /// Reads the tenant's namespace.

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
     reconcile::{
-        Backends, Operator, SOON, condition_message, create_cell, create_tenant, event_about, eventually,
+        Backends, NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, event_about, eventually,
         make_deployments_available, stub_traefik, tenants,
     },
 };
@@ -111,4 +112,74 @@ async fn a_secret_that_cannot_be_used_changes_no_backend_and_no_pod() {
     eventually("the tenant is gone", SOON * 2, gone).await;
     available.abort();
     operator.stop().await;
+}
+
+/// Additions to what selects, admits or routes are removed again, each with an Event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_added_by_hand_is_removed_again() {
+    let server = ApiServer::start("additions").await;
+    create_cell(&server, "dead", 5, NOWHERE, None).await;
+    let operator = Operator::start(&server);
+    let namespace = "added";
+    let spec = json!({"tenantId": "added", "cellRef": {"name": "dead"}});
+    create_tenant(&server, namespace, "it", spec).await;
+    condition_message(&server, namespace, "it", "KafkaReady", "False", "AdminSecretMissing").await;
+
+    let port = json!({"name": "extra", "port": 7777, "protocol": "TCP"});
+    let subject = json!({"kind": "ServiceAccount", "name": "drifted", "namespace": namespace});
+    let cases = [
+        (("", "v1", "Service"), "it-user", "/spec/selector", json!({"drifted": "yes"})),
+        (("", "v1", "Service"), "it-chat", "/spec/ports", port),
+        (("rbac.authorization.k8s.io", "v1", "RoleBinding"), "it-posthouse-secrets", "/subjects", subject),
+        (("traefik.io", "v1alpha1", "IngressRoute"), "it-user", "/spec/routes/0/services", json!({"name": "x", "port": 80})),
+        (("traefik.io", "v1alpha1", "IngressRoute"), "it-chat", "/spec", json!({"entryPoints": ["other"]})),
+        (("traefik.io", "v1alpha1", "Middleware"), "it-headers", "/spec", json!({"stripPrefix": {"prefixes": ["/"]}})),
+        (
+            ("networking.k8s.io", "v1", "NetworkPolicy"),
+            "it-default-deny",
+            "/spec/podSelector/matchLabels",
+            json!({"drifted": "yes"}),
+        ),
+        (
+            ("networking.k8s.io", "v1", "NetworkPolicy"),
+            "it-default-deny",
+            "/spec/ingress/1/ports",
+            json!({"port": 7777, "protocol": "TCP"}),
+        ),
+    ];
+    for ((group, version, kind), name, field, addition) in cases {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api: Api<DynamicObject> = Api::namespaced_with(server.client.clone(), namespace, &resource);
+        let part = |object: &DynamicObject| {
+            let object = serde_json::to_value(object).expect("plain data");
+            object.pointer(field).expect("the field is there").clone()
+        };
+        let mut object = api.get(name).await.expect("there");
+        let before = part(&object);
+        add(object.data.pointer_mut(field).expect("the field is there"), addition);
+        api.replace(name, &PostParams::default(), &object).await.expect("the edit is taken");
+        let (api, before, part) = (&api, &before, &part);
+        let removed = || async move {
+            let object = api.get(name).await.expect("there");
+            (part(&object) == *before).then_some(())
+        };
+        eventually(&format!("the addition to {field} of {kind} {name} is removed"), SOON, removed).await;
+        event_about(&server, namespace, &format!("repair {kind} {name}")).await;
+    }
+
+    // Nothing of it is repaired over and over.
+    passes_go_on(&operator, 1).await;
+    let writes = operator.writes();
+    passes_go_on(&operator, 2).await;
+    assert_eq!(operator.writes(), writes, "something is written at every pass");
+    operator.stop().await;
+}
+
+/// Adds to a list or a map.
+fn add(field: &mut Value, addition: Value) {
+    match field {
+        Value::Array(elements) => elements.push(addition),
+        Value::Object(entries) => entries.extend(addition.as_object().expect("entries").clone()),
+        other => panic!("nothing can be added to {other}"),
+    }
 }

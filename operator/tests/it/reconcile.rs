@@ -275,7 +275,7 @@ async fn paused_from_birth(server: &ApiServer) {
     let spec = json!({"tenantId": "idle", "cellRef": {"name": "other"}, "paused": true});
     create_tenant(server, "idle", "idle", spec).await;
     let message = condition_message(server, "idle", "idle", "Ready", "False", "Paused").await;
-    assert!(message.contains("would apply RoleBinding idle-posthouse-secrets"), "{message}");
+    assert!(message.contains("would create RoleBinding idle-posthouse-secrets"), "{message}");
     condition_message(server, "idle", "idle", "Placed", "True", "Assigned").await;
     assert!(tenants(server, "idle").get("idle").await.expect("there").finalizers().is_empty());
     let bindings: Api<RoleBinding> = Api::namespaced(server.client.clone(), "idle");
