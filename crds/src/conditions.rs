@@ -116,8 +116,10 @@ reasons! {
     ChangeBlocked,
     /// Something that held data is gone and is not recreated silently.
     DataLoss,
-    /// RoutesReady: an older tenant has this host.
+    /// RoutesReady: another tenant holds this host.
     HostConflict,
+    /// RoutesReady: the cell does not let this tenant have this host.
+    HostNotAllowed,
     /// RoutesReady: a service did not respond as it should.
     ProbeFailed,
     /// WorkloadsReady: a container exits again and again.

@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::names::{is_address, is_dns_name};
+
 /// The backends of a cell and how many tenants they carry.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -201,10 +203,18 @@ pub struct CellRedis {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CellRouting {
-    /// A tenant that names no hosts is found at `<tenantId>.<domain>`.
-    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')").message("routing.domain must be a DNS name in lower case"))]
+    /// A tenant that names no hosts is found at `<tenantId>.<domain>`. That host and those below it are the tenant's, whatever
+    /// other tenants request.
+    #[x_kube(validation = Rule::new(format!("{} && !{}", is_dns_name("self"), is_address("self"))).message("routing.domain must be a DNS name in lower case, in labels of at most 63 characters"))]
     #[schemars(length(max = 230))]
     pub domain: String,
+    /// Domains, besides `domain`, whose hosts the tenants of this cell may have: each one itself and every host below it. None by
+    /// default. Hosts of the cells themselves are never a tenant's: their domains, the addresses of their systems, and
+    /// `<tenantId>.<domain>` of another tenant id. May change at any time; a host that is no longer allowed is not routed.
+    #[x_kube(validation = Rule::new(format!("self.all(name, {} && !{})", is_dns_name("name"), is_address("name"))).message("routing.allowedDomains must be DNS names in lower case, in labels of at most 63 characters"))]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_domains: Option<Vec<String>>,
     /// What browsers speak; see [`Scheme`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
