@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::desired::Kind;
+use crate::{amounts, desired::Kind};
 
 /// Keys that name an element of a list, in the order they are tried. The server merges these lists by key and leaves
 /// elements of other managers alone, so they are no difference.
@@ -116,7 +116,7 @@ fn walk(desired: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
         (Value::Object(desired), Value::Null) if desired.is_empty() && path != ".spec.tls" => {}
         (Value::Array(desired), Value::Null) if desired.is_empty() => {}
         (desired, live) if desired == live => {}
-        (Value::String(desired), Value::String(live)) if is_amount(path) && same_amount(desired, live) => {}
+        (Value::String(desired), Value::String(live)) if is_amount(path) && amounts::same(desired, live) => {}
         _ => found.push(path.trim_start_matches('.').to_owned()),
     }
 }
@@ -151,41 +151,6 @@ fn walk_list(desired: &[Value], live: &[Value], path: &str, found: &mut Vec<Stri
 /// Amounts stand below `resources`; the server writes them in its own form: `1000m` comes back as `1`.
 fn is_amount(path: &str) -> bool {
     path.contains(".resources.")
-}
-
-fn same_amount(one: &str, other: &str) -> bool {
-    match (thousandths(one), thousandths(other)) {
-        (Some(one), Some(other)) => one == other,
-        _ => false,
-    }
-}
-
-/// Reads the amounts the schema lets through: decimals, `m`, `Ki`, `Mi`, `Gi`, and what the server may make of them.
-fn thousandths(text: &str) -> Option<u128> {
-    const UNITS: [(&str, u128); 8] = [
-        ("Ki", 1000 << 10),
-        ("Mi", 1000 << 20),
-        ("Gi", 1000 << 30),
-        ("Ti", 1000 << 40),
-        ("k", 1_000_000),
-        ("M", 1_000_000_000),
-        ("G", 1_000_000_000_000),
-        ("m", 1),
-    ];
-    let (digits, unit) = UNITS
-        .iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
-        .unwrap_or((text, 1000));
-    match digits.split_once('.') {
-        None => digits.parse::<u128>().ok()?.checked_mul(unit),
-        Some((whole, fraction)) if fraction.len() <= 3 => {
-            let whole: u128 = whole.parse().ok()?;
-            let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-            let fraction: u128 = fraction.parse().ok()?;
-            whole.checked_mul(unit)?.checked_add(fraction * unit / scale)
-        }
-        Some(_) => None,
-    }
 }
 
 #[cfg(test)]
@@ -237,7 +202,10 @@ mod tests {
         check_added(
             Kind::Service,
             desired.clone(),
-            service(json!({"name": "user"}), json!([{"name": "http", "port": 80}, {"name": "x", "port": 81}])),
+            service(
+                json!({"name": "user"}),
+                json!([{"name": "http", "port": 80}, {"name": "x", "port": 81}]),
+            ),
             &["spec.ports"],
         );
         let mut opened = desired.clone();
@@ -251,7 +219,8 @@ mod tests {
         };
         check_added(Kind::RoleBinding, subjects(&["one"]), subjects(&["one", "two"]), &["subjects"]);
 
-        let route = |services: Value| json!({"spec": {"routes": [{"match": "Host(`a`)", "services": services}]}});
+        let route =
+            |services: Value| json!({"spec": {"routes": [{"match": "Host(`a`)", "services": services}]}});
         let desired = route(json!([{"name": "a", "port": 80}]));
         check_added(
             Kind::IngressRoute,
@@ -269,12 +238,25 @@ mod tests {
         }
 
         let policy = |selector: Value, ports: Value| json!({"spec": {"podSelector": selector, "ingress": [{"ports": ports}]}});
-        let (selector, ports) = (json!({"matchLabels": {"tenant": "a"}}), json!([{"port": 80, "protocol": "TCP"}]));
+        let (selector, ports) =
+            (json!({"matchLabels": {"tenant": "a"}}), json!([{"port": 80, "protocol": "TCP"}]));
         let desired = policy(selector.clone(), ports.clone());
         for (edited, expected) in [
-            (policy(json!({"matchLabels": {"tenant": "a", "b": "c"}}), ports.clone()), "spec.podSelector.matchLabels.b"),
-            (policy(json!({"matchLabels": {"tenant": "a"}, "matchExpressions": [{}]}), ports), "spec.podSelector.matchExpressions"),
-            (policy(selector.clone(), json!([{"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "UDP"}])), "spec.ingress"),
+            (
+                policy(json!({"matchLabels": {"tenant": "a", "b": "c"}}), ports.clone()),
+                "spec.podSelector.matchLabels.b",
+            ),
+            (
+                policy(json!({"matchLabels": {"tenant": "a"}, "matchExpressions": [{}]}), ports),
+                "spec.podSelector.matchExpressions",
+            ),
+            (
+                policy(
+                    selector.clone(),
+                    json!([{"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "UDP"}]),
+                ),
+                "spec.ingress",
+            ),
         ] {
             check_added(Kind::NetworkPolicy, desired.clone(), edited, &[expected]);
         }
@@ -297,7 +279,8 @@ mod tests {
 
     #[test]
     fn what_others_add_on_purpose_is_no_difference() {
-        let desired = json!({"spec": {"template": {"spec": {"containers": [{"name": "chat", "image": "chat:1"}]}}}});
+        let desired =
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "chat", "image": "chat:1"}]}}}});
         let live = json!({"metadata": {"annotations": {"other": "tool"}}, "spec": {"template": {"spec": {
             "containers": [{"name": "proxy", "image": "mesh:1"}, {"name": "chat", "image": "chat:1"}]}}}});
         check(desired.clone(), live.clone(), &[]);
