@@ -16,6 +16,7 @@ pub mod backend;
 pub mod config;
 pub mod controller;
 mod desired;
+mod domains;
 mod events;
 mod fleet;
 pub mod leader;

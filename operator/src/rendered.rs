@@ -11,8 +11,9 @@ use crate::{
     backend,
     config::{Images, PullPolicy},
     desired::{self, Facts},
+    placement::Hosts,
     secrets::{ObservedSecrets, TenantSecrets},
-    tenant::{Cell, Tenant, tenant_id},
+    tenant::{Cell, Tenant, hosts, tenant_id},
     workload::COMPACT,
 };
 
@@ -111,7 +112,8 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
         format!("generated-{kind}")
     });
     let cell = Cell::new(&cell).expect("a valid cell");
-    let mut tenant = Tenant::new(&resource, cell, secrets, BTreeMap::new()).expect("a valid tenant");
+    let hosts = Hosts { routed: hosts(&resource, &cell.domain).expect("valid hosts"), ..Hosts::default() };
+    let mut tenant = Tenant::new(&resource, cell, secrets, hosts).expect("a valid tenant");
     tenant.recorded_topic_ids.insert(tenant.send_topic().to_string(), TOPIC_ID.to_owned());
     tenant
 }

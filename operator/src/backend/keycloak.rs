@@ -57,7 +57,7 @@ pub struct KeycloakDesired {
 
 impl KeycloakDesired {
     pub(super) fn of(tenant: &Tenant, password: &SecretString) -> Self {
-        let origins: Vec<_> = tenant.routed_hosts().map(|host| tenant.origin(host)).collect();
+        let origins: Vec<_> = tenant.hosts.routed.iter().map(|host| tenant.origin(host)).collect();
         Self {
             realm: tenant.id.realm().to_string(),
             owner: Owner::of(tenant),

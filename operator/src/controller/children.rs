@@ -120,10 +120,7 @@ impl<'a> Children<'a> {
         }
         let is_drift = match &change {
             ObjectChange::Repair { .. } => true,
-            ObjectChange::Create(object) => {
-                context.memory.has_seen(&tenant.uid, &object.key())
-                    || is_established(resource) && was_good(resource, ConditionType::WorkloadsReady)
-            }
+            ObjectChange::Create(object) => self.was_deleted(tenant, object),
             ObjectChange::Update { .. } | ObjectChange::Delete { .. } => false,
         };
         match change {
@@ -144,6 +141,19 @@ impl<'a> Children<'a> {
             info!(tenant = %tenant.id, "{line}");
         }
         Ok(())
+    }
+
+    /// Reports whether a child that is missing was deleted by another client, as far as is known.
+    fn was_deleted(&self, tenant: &Tenant, object: &Object) -> bool {
+        let Pass { resource, context, .. } = self.pass;
+        let part = match object.kind {
+            // What a pass leaves of Secrets is not remembered.
+            Kind::Secret => None,
+            _ => context.memory.has_left(&tenant.uid, &object.key()),
+        };
+        let condition =
+            if object.kind.is_route() { ConditionType::RoutesReady } else { ConditionType::WorkloadsReady };
+        part.unwrap_or_else(|| is_established(resource) && was_good(resource, condition))
     }
 
     /// Judges the workloads. `blocked` are those that are not created yet, each with the backend it waits for; `superseded`

@@ -19,6 +19,7 @@ use crate::{
     backend::{AnyBackend, Login, Pool, Target},
     config::Config,
     desired::ChildKey,
+    domains::Installation,
     events::{Events, reference},
     fleet::Fleet,
     locks::{lock, read},
@@ -95,6 +96,12 @@ impl Context {
         self.cells.get(&ObjectRef::new(name)).and_then(|guarded| guarded.0.as_ref().ok().cloned())
     }
 
+    /// Returns what belongs to the installation, as all cells declare it.
+    pub fn installation(&self) -> Installation {
+        let cells = self.cells.state();
+        Installation::of(cells.iter().filter_map(|guarded| Some(&guarded.0.as_ref().ok()?.spec)))
+    }
+
     fn admin_secret(&self, name: &str) -> Option<Arc<Secret>> {
         self.admin_secrets.get(&ObjectRef::new(name).within(&self.config.namespace))
     }
@@ -149,10 +156,11 @@ impl Memory {
         }
     }
 
-    /// Reports whether the last pass left a child: when it is missing now, another client deleted it.
-    pub fn has_seen(&self, uid: &str, child: &ChildKey) -> bool {
+    /// Reports whether the last pass left a child: when it is missing now, another client deleted it. Nothing is known before
+    /// the first pass of this process.
+    pub fn has_left(&self, uid: &str, child: &ChildKey) -> Option<bool> {
         let children = lock(&self.children);
-        children.get(uid).is_some_and(|children| children.contains_key(child))
+        children.get(uid).map(|children| children.contains_key(child))
     }
 
     pub fn remember_children(&self, uid: &str, versions: Versions) {

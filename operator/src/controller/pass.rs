@@ -1,14 +1,14 @@
 //! One pass over a tenant, read from top to bottom: place, access, observe, validate, Secrets, backends, children, probe,
 //! status. Each phase happens once and takes what the phases before it returned.
 
-use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
+use crds::{ConditionType, Host, MessengerTenant, Reason, TenantStatus};
 use kube::ResourceExt;
 
 use super::{
     backends::{Backends, settle_all},
     children::{Children, Converged},
     context::{Context, Pass, PassError},
-    report::{report, report_refusal},
+    report::{report, report_refusal, write_facts},
 };
 use crate::{
     backend,
@@ -16,7 +16,7 @@ use crate::{
     fleet::Member,
     mode::Mode,
     observe::{self, Observed, ReadError},
-    placement,
+    placement::{self, HostRefusal, Hosts},
     plan::{self, ObjectChange},
     secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
@@ -37,16 +37,17 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         context.writer.add_finalizer(resource).await?;
         return Ok(Urgency::Waiting);
     }
-    let was_placed = resource.status.as_ref().is_some_and(|status| status.cell.is_some());
-    if mode == Mode::Apply && !was_placed {
-        report_start(pass, &place).await?;
+    if mode == Mode::Apply && !is_recorded(resource, &place) {
+        record(pass, &place).await?;
+        return Ok(Urgency::Waiting);
     }
     let access = open_secrets(pass).await?;
     match &access {
         Access::Open | Access::Withheld(_) => {}
         Access::Granted => return Ok(Urgency::Waiting),
         Access::Foreign(binding) => {
-            let message = format!("{binding:?} exists and does not belong to this tenant; delete or rename it");
+            let message =
+                format!("{binding:?} exists and does not belong to this tenant; delete or rename it");
             let ready = Outcome::action_required(Reason::ResourceConflict, message);
             return Refusal::whole(ready).report(pass).await;
         }
@@ -88,9 +89,10 @@ fn as_a_whole(mode: Mode, ready: Outcome) -> Outcome {
     }
 }
 
-/// Where a tenant lives.
+/// Where a tenant lives and is found.
 struct Place {
     cell: Cell,
+    hosts: Hosts,
 }
 
 /// Why a pass ends before it looks at the parts.
@@ -127,7 +129,8 @@ impl Refusal {
     }
 }
 
-/// Finds the tenant's cell and a slot on it. Who gets the id and the slot follows from the resources alone.
+/// Finds the tenant's cell, a slot on it, and its hosts. Who gets the id, the slot and the hosts follows from the resources
+/// alone.
 fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
     let member = Member::of(resource);
     let fleet = context.fleet();
@@ -156,21 +159,45 @@ fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
         // A slot may become free without any change to this resource.
         return Err(Refusal::unplaced(Outcome::retry(Reason::CapacityExhausted, message)));
     }
-    Ok(Place { cell })
+    let invalid = |invalid: Invalid| Refusal::invalid(&invalid);
+    let id = tenant_id(resource).map_err(invalid)?;
+    let requested = hosts(resource, &cell.domain).map_err(invalid)?;
+    let installation = context.installation();
+    let allowed = |host: &Host| installation.check(host, &id, &cell.name, &cell.spec);
+    let hosts = placement::hosts(&member, requested, &fleet, allowed);
+    Ok(Place { cell, hosts })
 }
 
 fn assigned(cell: &Cell) -> Outcome {
     Outcome::good(Reason::Assigned, format!("on cell {}", cell.name))
 }
 
-/// Reports that the first pass began: it takes as long as a realm takes, and an administrator is watching.
-async fn report_start(
+/// Reports whether the status names the tenant's cell and all of its hosts.
+fn is_recorded(resource: &MessengerTenant, Place { cell, hosts }: &Place) -> bool {
+    let Some(status) = &resource.status else { return false };
+    let held = status.hosts.as_deref().unwrap_or_default();
+    status.cell.as_ref() == Some(&cell.name)
+        && hosts.routed.iter().all(|host| held.iter().any(|held| held == host.as_str()))
+}
+
+/// Records where the tenant is placed and what it holds before anything is created: from then on no other tenant gets it. The
+/// first time, this also reports that the work began: it takes as long as a realm takes, and an administrator is watching.
+async fn record(
     Pass { resource, context, .. }: Pass<'_>,
-    Place { cell }: &Place,
+    Place { cell, hosts }: &Place,
 ) -> Result<(), PassError> {
+    let previous = resource.status.clone().unwrap_or_default();
+    let was_placed = previous.cell.is_some();
+    let mut held: Vec<_> = hosts.routed.iter().map(ToString::to_string).collect();
+    // A host that is dropped is held until its routes are gone.
+    let dropped = previous.hosts.iter().flatten().filter(|host| !held.contains(host)).cloned();
+    held.extend(dropped.collect::<Vec<_>>());
+    let facts = TenantStatus { cell: Some(cell.name.clone()), hosts: Some(held), ..previous };
+    if was_placed {
+        return write_facts(resource, facts, context).await;
+    }
     let outcomes = Outcomes::from([(ConditionType::Placed, assigned(cell))]);
     let ready = Outcome::waiting(Reason::Creating, "the backends are being set up");
-    let facts = TenantStatus { cell: Some(cell.name.clone()), ..TenantStatus::default() };
     report(resource, facts, &outcomes, &ready, context).await?;
     Ok(())
 }
@@ -231,16 +258,30 @@ fn is_young(Pass { resource, context, .. }: Pass<'_>) -> bool {
 /// Checks everything that the later phases rely on.
 fn validate(
     Pass { resource, context, .. }: Pass<'_>,
-    Place { cell }: &Place,
+    Place { cell, hosts }: &Place,
     observed: &Observed,
 ) -> Result<Tenant, Invalid> {
-    let hosts = hosts(resource, &cell.domain)?;
-    let domain_of = |name: &str| context.cell(name).map(|cell| cell.spec.routing.domain);
-    let lost_hosts = placement::lost_hosts(&Member::of(resource), &hosts, &context.fleet(), domain_of);
     let found = observe::credentials(&resource.name_any(), observed);
     let usernames = backend::usernames(&tenant_id(resource)?);
     let secrets = TenantSecrets::complete(&usernames, &found, |_| (context.credential)());
-    Tenant::new(resource, cell.clone(), secrets, lost_hosts)
+    Tenant::new(resource, cell.clone(), secrets, hosts.clone())
+}
+
+/// Reports the hosts that the tenant does not get.
+fn refused_hosts(tenant: &Tenant) -> Option<Outcome> {
+    let mut refused = tenant.hosts.refused.iter().map(|(host, refusal)| match refusal {
+        HostRefusal::Held { by } => {
+            (Reason::HostConflict, format!("{host}: MessengerTenant {by} holds it until it drops it"))
+        }
+        HostRefusal::NotAllowed(why) => (Reason::HostNotAllowed, format!("{host}: {why}")),
+    });
+    let (reason, mut lines) = refused.next()?;
+    for (_, line) in refused {
+        lines.push_str("; ");
+        lines.push_str(&line);
+    }
+    let message = format!("hosts that are not routed ({lines}); name other hosts in spec.hosts");
+    Some(Outcome::action_required(reason, message))
 }
 
 /// Proves that users reach every service.
@@ -248,10 +289,8 @@ async fn probe(pass: Pass<'_>, tenant: &Tenant, children: &Converged) -> Outcome
     if let Some(problem) = &children.unroutable {
         return problem.clone();
     }
-    if let Some((host, owner)) = tenant.lost_hosts.first_key_value() {
-        let message =
-            format!("host {host} belongs to the older MessengerTenant {owner}; remove it from spec.hosts");
-        return Outcome::action_required(Reason::HostConflict, message);
+    if let Some(refused) = refused_hosts(tenant) {
+        return refused;
     }
     if !children.workloads.is_good() {
         let waiting = Outcome::waiting(Reason::DependencyNotReady, "waits for WorkloadsReady");
@@ -260,7 +299,7 @@ async fn probe(pass: Pass<'_>, tenant: &Tenant, children: &Converged) -> Outcome
     let wrong = pass.context.prober.probe(tenant).await;
     match wrong.split_first() {
         None => {
-            let hosts: Vec<_> = tenant.routed_hosts().map(|host| tenant.origin(host)).collect();
+            let hosts: Vec<_> = tenant.hosts.routed.iter().map(|host| tenant.origin(host)).collect();
             let services = tenant.services().count();
             Outcome::good(
                 Reason::Reachable,
@@ -298,7 +337,12 @@ async fn report_all(
     outcomes
         .extend(of_backends.map(|(backend, outcome)| (ConditionType::Backend(*backend), outcome.clone())));
     let ready = as_a_whole(mode, status::summary(&outcomes));
-    let facts = status::facts(tenant, backends.topic_ids.clone());
+    let mut facts = status::facts(tenant, backends.topic_ids.clone());
+    if mode == Mode::DryRun {
+        // Nothing was taken and nothing was dropped.
+        let previous = resource.status.clone().unwrap_or_default();
+        (facts.cell, facts.hosts) = (previous.cell, previous.hosts);
+    }
     let urgency = report(resource, facts, &outcomes, &ready, context).await?;
     if tenant.accepts_kafka_loss && backends.is_ready(catalog::Backend::Kafka) && mode == Mode::Apply {
         // The consent was for one loss, not for the next one.

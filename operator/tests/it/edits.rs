@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     api_server::ApiServer,
     reconcile::{
-        Backends, NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, event_about, eventually,
-        make_deployments_available, stub_traefik, tenants,
+        Backends, NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, event_about,
+        eventually, make_deployments_available, stub_traefik, tenants,
     },
 };
 
@@ -75,7 +75,8 @@ async fn a_secret_that_cannot_be_used_changes_no_backend_and_no_pod() {
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
 
     // Another client's Secret, a password that was cut off, and bytes that are no text.
-    let foreign = json!({"metadata": {"ownerReferences": null, "labels": null}, "data": {"password": "eA=="}});
+    let foreign =
+        json!({"metadata": {"ownerReferences": null, "labels": null}, "data": {"password": "eA=="}});
     let cases = [
         ("it-kafka", "KafkaReady", "ResourceConflict", foreign),
         ("it-cql", "StoreReady", "SecretInvalid", json!({"data": {"password": ""}})),
@@ -131,9 +132,19 @@ async fn what_was_added_by_hand_is_removed_again() {
         (("", "v1", "Service"), "it-user", "/spec/selector", json!({"drifted": "yes"})),
         (("", "v1", "Service"), "it-chat", "/spec/ports", port),
         (("rbac.authorization.k8s.io", "v1", "RoleBinding"), "it-posthouse-secrets", "/subjects", subject),
-        (("traefik.io", "v1alpha1", "IngressRoute"), "it-user", "/spec/routes/0/services", json!({"name": "x", "port": 80})),
+        (
+            ("traefik.io", "v1alpha1", "IngressRoute"),
+            "it-user",
+            "/spec/routes/0/services",
+            json!({"name": "x", "port": 80}),
+        ),
         (("traefik.io", "v1alpha1", "IngressRoute"), "it-chat", "/spec", json!({"entryPoints": ["other"]})),
-        (("traefik.io", "v1alpha1", "Middleware"), "it-headers", "/spec", json!({"stripPrefix": {"prefixes": ["/"]}})),
+        (
+            ("traefik.io", "v1alpha1", "Middleware"),
+            "it-headers",
+            "/spec",
+            json!({"stripPrefix": {"prefixes": ["/"]}}),
+        ),
         (
             ("networking.k8s.io", "v1", "NetworkPolicy"),
             "it-default-deny",
@@ -148,8 +159,7 @@ async fn what_was_added_by_hand_is_removed_again() {
         ),
     ];
     for ((group, version, kind), name, field, addition) in cases {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let api: Api<DynamicObject> = Api::namespaced_with(server.client.clone(), namespace, &resource);
+        let api = api_of(&server, namespace, group, version, kind);
         let part = |object: &DynamicObject| {
             let object = serde_json::to_value(object).expect("plain data");
             object.pointer(field).expect("the field is there").clone()
@@ -173,6 +183,18 @@ async fn what_was_added_by_hand_is_removed_again() {
     passes_go_on(&operator, 2).await;
     assert_eq!(operator.writes(), writes, "something is written at every pass");
     operator.stop().await;
+}
+
+/// Returns the API of a kind in a namespace.
+pub fn api_of(
+    server: &ApiServer,
+    namespace: &str,
+    group: &str,
+    version: &str,
+    kind: &str,
+) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    Api::namespaced_with(server.client.clone(), namespace, &resource)
 }
 
 /// Adds to a list or a map.

@@ -3,6 +3,7 @@
 mod admission;
 mod api_server;
 mod edits;
+mod hosts;
 mod leader;
 mod reconcile;
 mod snapshots;

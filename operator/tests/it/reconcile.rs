@@ -22,7 +22,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::{ApiServer, SYSTEM};
+use crate::{
+    api_server::{ApiServer, SYSTEM},
+    edits::api_of,
+    hosts::{allow_domains, request_hosts},
+};
 
 /// Nothing listens there.
 pub const NOWHERE: &str = "127.0.0.1:9";
@@ -133,20 +137,27 @@ pub async fn condition_message(
 
 /// Waits for the Event about a repair.
 pub async fn event_about(server: &ApiServer, namespace: &str, repair: &str) {
-    let events: Api<Event> = Api::namespaced(server.client.clone(), namespace);
-    let published = || async {
-        let events = events.list(&ListParams::default()).await.expect("a list");
-        let found = events.items.iter().any(|event| {
-            event.reason.as_deref() == Some("DriftRepaired")
-                && event.note.as_deref().is_some_and(|note| note.contains(repair))
-        });
-        found.then_some(())
-    };
+    let published =
+        || async { events(server, namespace).await.iter().any(|note| note.contains(repair)).then_some(()) };
     eventually(&format!("an Event about {repair:?}"), SOON, published).await;
 }
 
+/// Returns the Events about repairs.
+async fn events(server: &ApiServer, namespace: &str) -> Vec<String> {
+    let api: Api<Event> = Api::namespaced(server.client.clone(), namespace);
+    let list = api.list(&ListParams::default()).await.expect("a list").items;
+    let repairs = list.into_iter().filter(|event| event.reason.as_deref() == Some("DriftRepaired"));
+    repairs.filter_map(|event| event.note).collect()
+}
+
 /// Creates a cell. `real` are its addresses; without them nothing responds.
-pub async fn create_cell(server: &ApiServer, name: &str, capacity: i32, probe: &str, real: Option<&Backends>) {
+pub async fn create_cell(
+    server: &ApiServer,
+    name: &str,
+    capacity: i32,
+    probe: &str,
+    real: Option<&Backends>,
+) {
     let secret = |backend: &str| json!({"name": format!("{name}-{backend}")});
     let at = |address: fn(&Backends) -> &String| {
         real.map_or_else(|| NOWHERE.to_owned(), |real| address(real).clone())
@@ -288,7 +299,10 @@ async fn paused_from_birth(server: &ApiServer) {
     assert!(message.contains("MessengerCell nowhere does not exist"), "{message}");
 
     let goes_on = Patch::Merge(json!({"spec": {"paused": false}}));
-    tenants(server, "idle").patch("idle", &PatchParams::default(), &goes_on).await.expect("the edit is taken");
+    tenants(server, "idle")
+        .patch("idle", &PatchParams::default(), &goes_on)
+        .await
+        .expect("the edit is taken");
     condition_message(server, "idle", "idle", "KafkaReady", "False", "AdminSecretMissing").await;
     condition_message(server, "idle", "idle", "Ready", "False", "AdminSecretMissing").await;
     assert_eq!(deployed(&bindings).await, ["idle-posthouse-secrets".to_owned()].into());
@@ -428,6 +442,18 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
         event_about(&server, namespace, expected).await;
     }
 
+    // Routes that come back because the tenant has a host again are no repair.
+    request_hosts(&server, namespace, "it", json!([format!("{id}.shared.example")])).await;
+    condition_message(&server, namespace, "it", "RoutesReady", "False", "HostNotAllowed").await;
+    let routes = api_of(&server, namespace, "traefik.io", "v1alpha1", "IngressRoute");
+    let pruned = || async { deployed(&routes).await.is_empty().then_some(()) };
+    eventually("its routes are gone", SOON, pruned).await;
+    allow_domains(&server, "real", &["shared.example"]).await;
+    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
+    assert_eq!(deployed(&routes).await.len(), Service::ALL.len());
+    let published = events(&server, namespace).await;
+    assert!(!published.iter().any(|note| note.contains("IngressRoute")), "{published:?}");
+
     // Another topology: the old pods serve until the new ones are available, and then nothing of them is left.
     let services = Service::ALL.iter().map(|service| service.as_str()).collect::<Vec<_>>();
     let available = change_topology(&server, namespace, "Compact", &services, &["compact"], available).await;
@@ -504,10 +530,7 @@ where
 
 /// Returns the Kubernetes Services that the routes of a namespace lead to.
 async fn route_targets(server: &ApiServer, namespace: &str) -> std::collections::BTreeSet<String> {
-    let kind = kube::core::GroupVersionKind::gvk("traefik.io", "v1alpha1", "IngressRoute");
-    let resource = kube::core::ApiResource::from_gvk(&kind);
-    let api: Api<kube::core::DynamicObject> =
-        Api::namespaced_with(server.client.clone(), namespace, &resource);
+    let api = api_of(server, namespace, "traefik.io", "v1alpha1", "IngressRoute");
     let routes = api.list(&ListParams::default()).await.expect("a list");
     assert_eq!(routes.items.len(), Service::ALL.len());
     let target = |route: &kube::core::DynamicObject| {
