@@ -73,6 +73,7 @@ pub struct CellCapacity {
 
 /// Kafka of a cell.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.minInsyncReplicas) || self.minInsyncReplicas <= (has(self.replicationFactor) ? self.replicationFactor : 3)").message("kafka.minInsyncReplicas must not be above kafka.replicationFactor"))]
 #[serde(rename_all = "camelCase")]
 pub struct CellKafka {
     /// `host:port`, comma separated. Operator and services use the same addresses.
@@ -86,6 +87,11 @@ pub struct CellKafka {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 5").message("kafka.replicationFactor must lie between 1 and 5"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication_factor: Option<i32>,
+    /// Copies of a record that must exist before its sender receives `accepted`. Default: one less than `replicationFactor`, so
+    /// that one broker may be down. A topic on which an administrator sets more keeps it.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 5").message("kafka.minInsyncReplicas must lie between 1 and 5"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_insync_replicas: Option<i32>,
     /// Secret in the operator's own namespace with the keys `username` and `password` of the operator's Kafka account.
     pub admin_secret_ref: SecretName,
 }

@@ -143,6 +143,13 @@ pub(crate) mod testing {
         tenant(&folder.join(file), edit)
     }
 
+    /// Returns the cell of the examples after an edit.
+    pub(crate) fn cell(edit: impl FnOnce(&mut MessengerCell)) -> Cell {
+        let mut cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
+        edit(&mut cell);
+        Cell::new(&cell).expect("a valid cell")
+    }
+
     /// Returns every child of a tenant but its Secrets.
     pub(crate) fn children(tenant: &Tenant) -> Vec<desired::Object> {
         desired::children(tenant, &facts(), &images())

@@ -51,6 +51,8 @@ pub struct Cell {
     pub spec: MessengerCellSpec,
     pub capacity: usize,
     pub kafka_replication: i16,
+    /// Nothing where there is one copy of everything, and nothing is declared.
+    pub kafka_min_insync: Option<i32>,
     pub cql_flavor: CqlFlavor,
     pub cql_replication: u32,
     pub keycloak_url: Url,
@@ -111,6 +113,10 @@ impl Cell {
         Ok(Self {
             uid: resource.metadata.uid.clone().unwrap_or_default(),
             capacity: usize::try_from(spec.capacity.tenants).unwrap_or_default(),
+            kafka_min_insync: spec
+                .kafka
+                .min_insync_replicas
+                .or_else(|| (kafka_replication > 1).then(|| i32::from(kafka_replication) - 1)),
             kafka_replication,
             cql_flavor: spec.cql.flavor.unwrap_or_default(),
             cql_replication,
