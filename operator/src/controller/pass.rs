@@ -231,7 +231,9 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
         return Ok(Access::Foreign(binding));
     }
     let live = found.map(|found| (binding.key(), found)).into_iter().collect();
-    let Some(change) = plan::objects(std::slice::from_ref(&binding), &live, "").pop() else {
+    let Some(change) =
+        plan::objects(std::slice::from_ref(&binding), &live, &resource.uid().unwrap_or_default()).pop()
+    else {
         return Ok(Access::Open);
     };
     if mode == Mode::DryRun {

@@ -71,7 +71,6 @@ async fn a_secret_that_cannot_be_used_changes_no_backend_and_no_pod() {
         secret.metadata.owner_references.is_some_and(|owners| !owners.is_empty()).then_some(secret.data)
     };
     assert!(eventually("it is owned again", SOON, owned).await == kafka.data, "it holds another password");
-    event_about(&server, namespace, "repair Secret it-kafka").await;
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
 
     // Another client's Secret, a password that was cut off, and bytes that are no text.
