@@ -5,7 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::names::{is_address, is_dns_name};
+use crate::{
+    DeletionPolicy,
+    names::{is_address, is_dns_name},
+};
 
 /// The backends of a cell and how many tenants they carry.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -266,6 +269,22 @@ pub struct SecretName {
     pub name: String,
 }
 
+/// What a deleted tenant left behind in a cell, because a backend did not respond in time. It is tried again until it is gone.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leftover {
+    /// The tenant's id.
+    pub tenant_id: String,
+    /// Namespace of the tenant's resource.
+    pub namespace: String,
+    /// UID of the tenant's resource, which the owner markers name.
+    pub uid: String,
+    /// What the resource declared for its data.
+    pub deletion_policy: DeletionPolicy,
+    /// The backends that still have something of the tenant.
+    pub backends: Vec<String>,
+}
+
 /// What the operator found.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -276,6 +295,9 @@ pub struct CellStatus {
     /// How many tenants are placed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenants: Option<i32>,
+    /// What deleted tenants left behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<Leftover>,
     /// `Ready`: the admin Secrets are complete and the cell takes tenants.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

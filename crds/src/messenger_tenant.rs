@@ -129,8 +129,8 @@ pub struct CellRef {
 
 /// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database
 /// and realm; they are re-adopted when the tenant is applied again in the same namespace, and nowhere else. `Delete` removes
-/// all of it within a minute; what cannot be removed by then is named in an Event and in the operator's log. May change until
-/// the resource is deleted.
+/// all of it within a minute; what cannot be removed by then is named in an Event and in the status of the cell, and tried again.
+/// May change until the resource is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeletionPolicy {
     /// Keep topics, keyspace, database and realm.

@@ -116,7 +116,7 @@ impl Writer {
         Ok(patched.resource_version())
     }
 
-    /// Sets the status of a cell.
+    /// Sets the status of a cell, unless the cell changed since it was read: passes of the cell and deletions both write it.
     pub async fn cell_status(
         &self,
         cell: &MessengerCell,
@@ -128,7 +128,9 @@ impl Writer {
         let patch = json!({
             "apiVersion": MessengerCell::api_version(&()),
             "kind": MessengerCell::kind(&()),
-            "metadata": {"name": cell.name_any(), "uid": cell.uid()},
+            "metadata": {
+                "name": cell.name_any(), "uid": cell.uid(), "resourceVersion": cell.resource_version(),
+            },
             "status": status,
         });
         let params = PatchParams::apply(OPERATOR_NAME).force();

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, RwLock, RwLockReadGuard},
+    time::{Duration, Instant},
 };
 
 use crds::{MessengerCell, MessengerTenant, Reason, TenantStatus};
@@ -60,6 +61,19 @@ pub(crate) struct Memory {
     written: Mutex<HashMap<String, (String, TenantStatus)>>,
     /// The children as the last pass left them, by UID of the tenant.
     children: Mutex<HashMap<String, Versions>>,
+    /// Deletions under way, by UID.
+    deletions: Mutex<HashMap<String, Deletion>>,
+    /// When what was left behind in a cell was tried last, by UID, and the generation of the cell then.
+    cleaned_up: Mutex<HashMap<String, (Instant, Option<i64>)>>,
+}
+
+/// A deletion that this process works on.
+#[derive(Clone, Copy)]
+pub(crate) struct Deletion {
+    /// When the first attempt began.
+    pub began: Instant,
+    /// How often the backends were called.
+    pub attempts: u32,
 }
 
 /// Why a pass ended early. It is logged once, by the controller, and retried.
@@ -171,7 +185,35 @@ impl Memory {
         lock(&self.children).get(uid).cloned()
     }
 
+    /// Returns how far the deletion of a tenant is. It begins with the first call.
+    pub fn deletion(&self, resource: &MessengerTenant) -> Deletion {
+        let began = || Deletion { began: Instant::now(), attempts: 0 };
+        *lock(&self.deletions).entry(resource.uid().unwrap_or_default()).or_insert_with(began)
+    }
+
+    /// Counts an attempt at the backends, and returns how many there were.
+    pub fn attempted_deletion(&self, resource: &MessengerTenant) -> u32 {
+        let mut deletion = self.deletion(resource);
+        deletion.attempts += 1;
+        lock(&self.deletions).insert(resource.uid().unwrap_or_default(), deletion);
+        deletion.attempts
+    }
+
+    /// Reports whether what was left behind in a cell is to be tried again: the cell was edited, or the last time is `every` ago.
+    /// Every event of a tenant starts a pass of the cell, which must not call a dead backend each time.
+    pub fn is_clean_up_due(&self, cell: &MessengerCell, every: Duration) -> bool {
+        let mut cleaned_up = lock(&self.cleaned_up);
+        let (uid, generation) = (cell.uid().unwrap_or_default(), cell.metadata.generation);
+        let last = cleaned_up.get(&uid);
+        let is_due = last.is_none_or(|(at, of)| at.elapsed() >= every || *of != generation);
+        if is_due {
+            cleaned_up.insert(uid, (Instant::now(), generation));
+        }
+        is_due
+    }
+
     fn forget(&self, uid: &str) {
+        lock(&self.deletions).remove(uid);
         lock(&self.written).remove(uid);
         lock(&self.children).remove(uid);
     }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod api_server;
+mod deletion;
 mod edits;
 mod hosts;
 mod leader;

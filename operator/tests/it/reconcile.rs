@@ -277,6 +277,10 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
         left.iter().any(|event| event.note.as_deref().unwrap_or_default().contains("tenant first")),
         "{left:?}"
     );
+    let cells: Api<MessengerCell> = Api::all(server.client.clone());
+    let status = cells.get("small").await.expect("there").status.expect("a status");
+    let left: Vec<_> = status.leftovers.iter().map(|leftover| leftover.tenant_id.as_str()).collect();
+    assert_eq!(left, ["first"]);
     operator.stop().await;
 }
 
@@ -314,7 +318,7 @@ pub struct Backends {
     cql: String,
     keycloak: String,
     postgres: String,
-    redis: String,
+    pub redis: String,
 }
 
 fn variable(name: &str) -> String {
@@ -555,7 +559,7 @@ async fn redis_connection() -> redis::aio::MultiplexedConnection {
         .expect("a connection")
 }
 
-async fn redis_user_exists(user: &str) -> bool {
+pub async fn redis_user_exists(user: &str) -> bool {
     let mut connection = redis_connection().await;
     let users: Vec<String> =
         redis::cmd("ACL").arg("USERS").query_async(&mut connection).await.expect("a list");
