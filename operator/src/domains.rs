@@ -1,4 +1,4 @@
-//! Pure: which hosts a cell lets a tenant have, whoever else requests them.
+//! Pure: which hosts a cell lets a tenant have.
 
 use std::collections::BTreeSet;
 

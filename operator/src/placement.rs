@@ -212,7 +212,9 @@ mod tests {
     fn a_host_that_is_not_allowed_is_refused_whether_it_is_held_or_not() {
         let member = holding(&["chat.example"], tenant("a", "one", 10, true));
         let requested = vec!["chat.example".parse().expect("a host")];
-        let hosts = hosts(&member, requested, &fleet(&[member.clone()]), |_| Err(NotAllowed::Installation));
+        let hosts = hosts(&member, requested, &fleet(std::slice::from_ref(&member)), |_| {
+            Err(NotAllowed::Installation)
+        });
         assert!(hosts.routed.is_empty());
         let refusals: Vec<_> = hosts.refused.into_values().collect();
         assert_eq!(refusals, [HostRefusal::NotAllowed(NotAllowed::Installation)]);

@@ -6,15 +6,15 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    core::{ApiResource, DynamicObject, GroupVersionKind},
+    core::DynamicObject,
 };
 use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
     reconcile::{
-        Backends, NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, event_about,
-        eventually, make_deployments_available, stub_traefik, tenants,
+        Backends, NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_tenant,
+        event_about, eventually, make_deployments_available, stub_traefik, tenants,
     },
 };
 
@@ -182,18 +182,6 @@ async fn what_was_added_by_hand_is_removed_again() {
     passes_go_on(&operator, 2).await;
     assert_eq!(operator.writes(), writes, "something is written at every pass");
     operator.stop().await;
-}
-
-/// Returns the API of a kind in a namespace.
-pub fn api_of(
-    server: &ApiServer,
-    namespace: &str,
-    group: &str,
-    version: &str,
-    kind: &str,
-) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    Api::namespaced_with(server.client.clone(), namespace, &resource)
 }
 
 /// Adds to a list or a map.

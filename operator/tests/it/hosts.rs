@@ -1,35 +1,18 @@
 //! Which tenant a host belongs to.
 
-use crds::{MessengerCell, MessengerTenant};
-use kube::{
-    Api, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-};
-use serde_json::{Value, json};
+use catalog::Service;
+use kube::{ResourceExt, api::ListParams};
+use serde_json::json;
 
 use crate::{
     api_server::ApiServer,
-    edits::api_of,
     reconcile::{
-        NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually, tenants,
+        NOWHERE, Operator, SOON, allow_domains, api_of, condition_message, create_cell, create_tenant,
+        eventually, request_hosts, tenants,
     },
 };
 
-/// Lets the tenants of a cell have hosts of these domains.
-pub async fn allow_domains(server: &ApiServer, cell: &str, domains: &[&str]) {
-    let patch = json!({"spec": {"routing": {"allowedDomains": domains}}});
-    let api: Api<MessengerCell> = Api::all(server.client.clone());
-    api.patch(cell, &PatchParams::default(), &Patch::Merge(patch)).await.expect("the edit is taken");
-}
-
-/// Changes the hosts that a tenant requests.
-pub async fn request_hosts(server: &ApiServer, namespace: &str, name: &str, hosts: Value) {
-    let patch = Patch::Merge(json!({"spec": {"hosts": hosts}}));
-    let edited = tenants(server, namespace).patch(name, &PatchParams::default(), &patch).await;
-    let _: MessengerTenant = edited.expect("the edit is taken");
-}
-
-/// Waits until every route of a namespace is for these hosts, and returns the versions of the routes.
+/// Waits until there is a route of every service and each is for these hosts, and returns the versions of the routes.
 async fn routed(server: &ApiServer, namespace: &str, hosts: &[&str]) -> Vec<Option<String>> {
     let hosts: Vec<_> = hosts.iter().map(|host| format!("Host(`{host}`)")).collect();
     let start = format!("({}) && ", hosts.join(" || "));
@@ -37,7 +20,7 @@ async fn routed(server: &ApiServer, namespace: &str, hosts: &[&str]) -> Vec<Opti
     let start = &start;
     let all = || async move {
         let routes = routes.list(&ListParams::default()).await.expect("a list").items;
-        let are_for_them = !routes.is_empty()
+        let are_for_them = routes.len() == Service::ALL.len()
             && routes.iter().all(|route| {
                 let rule = route.data["spec"]["routes"][0]["match"].as_str().expect("a rule");
                 rule.starts_with(start)

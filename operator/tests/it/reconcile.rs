@@ -16,17 +16,14 @@ use k8s_openapi::api::{
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use operator::{config::Config, controller, leader::Fence, metrics::Metrics};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    api_server::{ApiServer, SYSTEM},
-    edits::api_of,
-    hosts::{allow_domains, request_hosts},
-};
+use crate::api_server::{ApiServer, SYSTEM};
 
 /// Nothing listens there.
 pub const NOWHERE: &str = "127.0.0.1:9";
@@ -133,6 +130,32 @@ pub async fn condition_message(
         Ok(message) => message,
         Err(_) => panic!("{what}: the last message is {}", last.lock().expect("a lock")),
     }
+}
+
+/// Returns the API of a kind in a namespace.
+pub fn api_of(
+    server: &ApiServer,
+    namespace: &str,
+    group: &str,
+    version: &str,
+    kind: &str,
+) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    Api::namespaced_with(server.client.clone(), namespace, &resource)
+}
+
+/// Lets the tenants of a cell have hosts of these domains.
+pub async fn allow_domains(server: &ApiServer, cell: &str, domains: &[&str]) {
+    let patch = json!({"spec": {"routing": {"allowedDomains": domains}}});
+    let api: Api<MessengerCell> = Api::all(server.client.clone());
+    api.patch(cell, &PatchParams::default(), &Patch::Merge(patch)).await.expect("the edit is taken");
+}
+
+/// Changes the hosts that a tenant requests.
+pub async fn request_hosts(server: &ApiServer, namespace: &str, name: &str, hosts: Value) {
+    let patch = Patch::Merge(json!({"spec": {"hosts": hosts}}));
+    let edited = tenants(server, namespace).patch(name, &PatchParams::default(), &patch).await;
+    let _: MessengerTenant = edited.expect("the edit is taken");
 }
 
 /// Waits for the Event about a repair.
@@ -537,7 +560,7 @@ async fn route_targets(server: &ApiServer, namespace: &str) -> std::collections:
     let api = api_of(server, namespace, "traefik.io", "v1alpha1", "IngressRoute");
     let routes = api.list(&ListParams::default()).await.expect("a list");
     assert_eq!(routes.items.len(), Service::ALL.len());
-    let target = |route: &kube::core::DynamicObject| {
+    let target = |route: &DynamicObject| {
         route.data["spec"]["routes"][0]["services"][0]["name"].as_str().expect("a Service").to_owned()
     };
     routes.items.iter().map(target).collect()
