@@ -261,6 +261,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_lost_its_owner_is_ours_while_it_carries_our_labels() {
+        let resource: MessengerTenant = serde_json::from_value(serde_json::json!({
+            "apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerTenant",
+            "metadata": {"name": "shop", "namespace": "shop", "uid": "uid-1"},
+            "spec": {"tenantId": "acme", "cellRef": {"name": "local"}},
+        }))
+        .expect("a tenant");
+        let ours = |kind: Kind, owner: Option<&str>, instance: &str, tenant: Option<&str>| {
+            let owner = owner
+                .map(|uid| serde_json::json!({"apiVersion": "v1", "kind": "X", "name": "x", "uid": uid}));
+            let mut labels = serde_json::json!({"app.kubernetes.io/instance": instance,
+                "app.kubernetes.io/managed-by": OPERATOR_NAME});
+            if let Some(tenant) = tenant {
+                labels[crds::TENANT_LABEL] = tenant.into();
+            }
+            let owners: Vec<_> = owner.into_iter().collect();
+            let object = serde_json::json!({"metadata": {"name": "shop-x", "labels": labels, "ownerReferences": owners}});
+            is_ours(kind, &serde_json::from_value(object).expect("an object"), &resource)
+        };
+        assert!(ours(Kind::Service, Some("uid-1"), "other", None));
+        assert!(ours(Kind::Service, None, "shop", Some("acme")));
+        assert!(ours(Kind::RoleBinding, None, "shop", None));
+        assert!(!ours(Kind::Service, Some("uid-2"), "shop", Some("acme")), "it has another owner");
+        assert!(!ours(Kind::Service, None, "shop", Some("globex")), "it was another tenant's");
+        assert!(!ours(Kind::Service, None, "other", Some("acme")), "it was another resource's");
+        assert!(!ours(Kind::Secret, None, "shop", Some("acme")), "it has no digest");
+    }
+
+    #[test]
     fn a_crash_loop_names_where_to_look() {
         let pod: Pod = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "acme-chat-1", "namespace": "acme"},
