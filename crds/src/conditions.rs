@@ -110,12 +110,16 @@ reasons! {
     BackendRefused,
     /// Something of that name has another owner; it is left alone.
     ResourceConflict,
+    /// A Secret of the tenant holds no usable credential; neither the backend nor the pods are changed.
+    SecretInvalid,
     /// A change cannot be made without losing data; it is not made.
     ChangeBlocked,
     /// Something that held data is gone and is not recreated silently.
     DataLoss,
-    /// RoutesReady: an older tenant has this host.
+    /// RoutesReady: another tenant holds this host.
     HostConflict,
+    /// RoutesReady: the cell does not let this tenant have this host.
+    HostNotAllowed,
     /// RoutesReady: a service did not respond as it should.
     ProbeFailed,
     /// WorkloadsReady: a container exits again and again.

@@ -5,6 +5,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    DeletionPolicy,
+    names::{is_address, is_dns_name},
+};
+
 /// The backends of a cell and how many tenants they carry.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -71,6 +76,7 @@ pub struct CellCapacity {
 
 /// Kafka of a cell.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.minInsyncReplicas) || self.minInsyncReplicas <= (has(self.replicationFactor) ? self.replicationFactor : 3)").message("kafka.minInsyncReplicas must not be above kafka.replicationFactor"))]
 #[serde(rename_all = "camelCase")]
 pub struct CellKafka {
     /// `host:port`, comma separated. Operator and services use the same addresses.
@@ -84,6 +90,11 @@ pub struct CellKafka {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 5").message("kafka.replicationFactor must lie between 1 and 5"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication_factor: Option<i32>,
+    /// Copies of a record that must exist before its sender receives `accepted`. Default: one less than `replicationFactor`, so
+    /// that one broker may be down. A topic on which an administrator sets more keeps it.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 5").message("kafka.minInsyncReplicas must lie between 1 and 5"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_insync_replicas: Option<i32>,
     /// Secret in the operator's own namespace with the keys `username` and `password` of the operator's Kafka account.
     pub admin_secret_ref: SecretName,
 }
@@ -201,10 +212,18 @@ pub struct CellRedis {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CellRouting {
-    /// A tenant that names no hosts is found at `<tenantId>.<domain>`.
-    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')").message("routing.domain must be a DNS name in lower case"))]
+    /// A tenant that names no hosts is found at `<tenantId>.<domain>`. That host and those below it are the tenant's, whatever
+    /// other tenants request.
+    #[x_kube(validation = Rule::new(format!("{} && !{}", is_dns_name("self"), is_address("self"))).message("routing.domain must be a DNS name in lower case, in labels of at most 63 characters"))]
     #[schemars(length(max = 230))]
     pub domain: String,
+    /// Domains, besides `domain`, whose hosts the tenants of this cell may have: each one itself and every host below it. None by
+    /// default. Hosts of the cells themselves are never a tenant's: their domains, the addresses of their systems, and
+    /// `<tenantId>.<domain>` of another tenant id. May change at any time; a host that is no longer allowed is not routed.
+    #[x_kube(validation = Rule::new(format!("self.all(name, {} && !{})", is_dns_name("name"), is_address("name"))).message("routing.allowedDomains must be DNS names in lower case, in labels of at most 63 characters"))]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_domains: Option<Vec<String>>,
     /// What browsers speak; see [`Scheme`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheme: Option<Scheme>,
@@ -250,6 +269,22 @@ pub struct SecretName {
     pub name: String,
 }
 
+/// What a deleted tenant left behind in a cell, because a backend did not respond in time. It is tried again until it is gone.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leftover {
+    /// The tenant's id.
+    pub tenant_id: String,
+    /// Namespace of the tenant's resource.
+    pub namespace: String,
+    /// UID of the tenant's resource, which the owner markers name.
+    pub uid: String,
+    /// What the resource declared for its data.
+    pub deletion_policy: DeletionPolicy,
+    /// The backends that still have something of the tenant.
+    pub backends: Vec<String>,
+}
+
 /// What the operator found.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -260,6 +295,9 @@ pub struct CellStatus {
     /// How many tenants are placed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenants: Option<i32>,
+    /// What deleted tenants left behind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<Leftover>,
     /// `Ready`: the admin Secrets are complete and the cell takes tenants.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ConditionType, Period, ServicesSpec, SizeSpec, Topology};
+use crate::{
+    ConditionType, Period, ServicesSpec, SizeSpec, Topology,
+    names::{is_address, is_dns_name},
+};
 
 /// Partitions of a tenant that names none: enough for a handful of message pods.
 pub const DEFAULT_PARTITIONS: i32 = 6;
@@ -34,6 +37,8 @@ pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 }
     doc = "A MessengerTenant is one company's messenger: its own sign-in realm, event log, message store and address. \
            Apply it, wait for Ready=True, and open status.endpoints.web. Its Deployments, Services, routes and Secrets live beside it in \
            its namespace. kubectl delete keeps the data unless spec.deletionPolicy is Delete.",
+    // A resource that was made before this rule can still be edited and deleted.
+    validation = Rule::new("self.metadata.name.matches('^[a-z]') || oldSelf.hasValue()").message("metadata.name must start with a letter: Services are named after it").optional_old_self(true),
     validation = Rule::new("self.metadata.name.size() <= 40 && !self.metadata.name.contains('.')").message("metadata.name must be 40 characters or fewer without a dot: Services and Deployments are named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
@@ -66,9 +71,12 @@ pub struct MessengerTenantSpec {
     pub cell_ref: CellRef,
 
     /// Host names of the tenant, the main one first. Default: `<tenantId>.<domain of the cell>`. May
-    /// change at any time. A host that an older tenant has is reported in `RoutesReady` with reason `HostConflict`.
+    /// change at any time. A host belongs to the tenant that got it first, until that tenant drops it: the others report it in
+    /// `RoutesReady` with reason `HostConflict`. Hosts outside of `<tenantId>.<domain of the cell>` must be allowed by the cell,
+    /// or are reported with reason `HostNotAllowed`.
     #[x_kube(
-        validation = Rule::new(r"self.all(host, host.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$'))").message("hosts must be DNS names in lower case, without a wildcard, scheme or port"),
+        validation = Rule::new(format!("self.all(host, {})", is_dns_name("host"))).message("hosts must be DNS names in lower case, without a wildcard, scheme or port, in labels of at most 63 characters"),
+        validation = Rule::new(format!("!self.exists(host, {})", is_address("host"))).message("hosts must be names: what ends in a number is an IP address"),
         validation = Rule::new("self.all(host, self.exists_one(other, other == host))").message("hosts must not repeat")
     )]
     #[schemars(length(min = 1, max = 8), inner(length(max = 253)))]
@@ -121,8 +129,8 @@ pub struct CellRef {
 
 /// What `kubectl delete` does to the data. `Retain` (default) stops the services and keeps topics, keyspace, database
 /// and realm; they are re-adopted when the tenant is applied again in the same namespace, and nowhere else. `Delete` removes
-/// all of it within a minute; what cannot be removed by then is named in an Event and in the operator's log. May change until
-/// the resource is deleted.
+/// all of it within a minute; what cannot be removed by then is named in an Event and in the status of the cell, and tried again.
+/// May change until the resource is deleted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeletionPolicy {
     /// Keep topics, keyspace, database and realm.
@@ -243,7 +251,7 @@ pub struct TenantStatus {
     /// The cell the tenant was placed on. Set once; it keeps its place when the cell shrinks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cell: Option<String>,
-    /// The hosts that are routed, the main one first.
+    /// The hosts that the tenant holds, the main one first. They are routed to it, and to no other tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<String>>,
     /// The tenant's addresses.

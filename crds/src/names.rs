@@ -68,8 +68,19 @@ name! {
     CacheUser
 }
 name! {
-    /// A DNS name in lower case, 253 characters at most, no wildcard.
+    /// A DNS name in lower case, 253 characters at most, no wildcard and no IP address.
     Host
+}
+
+/// Returns the CEL expression that a variable is a DNS name in lower case; [`Host`] checks the same.
+pub(crate) fn is_dns_name(variable: &str) -> String {
+    const LABEL: &str = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
+    format!("{variable}.matches('^{LABEL}([.]{LABEL})*$')")
+}
+
+/// Returns the CEL expression that a variable ends in a number, decimal or hexadecimal: then browsers read it as an IPv4 address.
+pub(crate) fn is_address(variable: &str) -> String {
+    format!("{variable}.matches('(^|[.])([0-9]+|0x[0-9a-f]*)$')")
 }
 
 impl TenantId {
@@ -133,7 +144,10 @@ impl FromStr for Host {
                 && !label.ends_with('-')
                 && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
-        if text.len() <= 253 && text.split('.').all(label) {
+        let last = text.rsplit('.').next().unwrap_or_default();
+        let is_number = last.bytes().all(|b| b.is_ascii_digit())
+            || last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        if text.len() <= 253 && text.split('.').all(label) && !is_number {
             Ok(Self(text.to_owned()))
         } else {
             Err(NameError::Host(text.to_owned()))
@@ -167,11 +181,25 @@ mod tests {
 
     #[test]
     fn hosts_are_dns_names_in_lower_case() {
-        for host in ["acme.localhost", "chat.acme.example", "a"] {
+        let label = "a".repeat(63);
+        for host in ["acme.localhost", "chat.acme.example", "a", "1.a1", "127.0.0.1.example", &label] {
             assert!(host.parse::<Host>().is_ok(), "{host} was refused");
         }
-        for host in ["", ".acme", "acme.", "*.acme.example", "Acme.example", "a_b", "-a.b", "a`) || Host(`b"]
-        {
+        let refused = [
+            "",
+            ".acme",
+            "acme.",
+            "*.acme.example",
+            "Acme.example",
+            "a_b",
+            "-a.b",
+            "a`) || Host(`b",
+            "127.0.0.1",
+            "10",
+            "acme.0x7f",
+            "acme.0x",
+        ];
+        for host in refused.into_iter().chain([format!("{label}a.example").as_str()]) {
             assert!(host.parse::<Host>().is_err(), "{host} was taken");
         }
     }

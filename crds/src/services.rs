@@ -48,13 +48,43 @@ pub struct SizeSpec {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 50").message("replicas must lie between 1 and 50"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Resource requests and limits of a pod. Absent amounts keep the defaults. May change at any time.
+    /// Resource requests and limits of a pod. Absent amounts keep the defaults, unless only one side of an amount is set and the
+    /// default of the other does not fit it: then both are the same. May change at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
 }
 
-/// Resource requests and limits of a pod.
+/// No service starts within less CPU: the least that any requests by default.
+const LEAST_CPU_LIMIT: &str = "20m";
+/// No service starts within less memory: the least that any requests by default.
+const LEAST_MEMORY_LIMIT: &str = "32Mi";
+
+/// Returns the CEL expression that a request is not above its limit, where both are set.
+fn request_fits(amount: &str) -> String {
+    let set = |side: &str| format!("has(self.{side}) && has(self.{side}.{amount})");
+    format!(
+        "!({} && {}) || quantity(self.requests.{amount}).compareTo(quantity(self.limits.{amount})) <= 0",
+        set("requests"),
+        set("limits")
+    )
+}
+
+/// Returns the CEL expression that a limit, where it is set, is not below an amount.
+fn limit_is_at_least(amount: &str, least: &str) -> String {
+    format!(
+        "!(has(self.limits) && has(self.limits.{amount})) || quantity(self.limits.{amount}).compareTo(quantity('{least}')) >= 0"
+    )
+}
+
+/// Resource requests and limits of a pod. Where only one side of an amount is set and the default of the other does not fit it,
+/// the other is the same.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new(request_fits("cpu")).message("requests.cpu must not be above limits.cpu"),
+    validation = Rule::new(request_fits("memory")).message("requests.memory must not be above limits.memory"),
+    validation = Rule::new(limit_is_at_least("cpu", LEAST_CPU_LIMIT)).message(format!("limits.cpu must be at least {LEAST_CPU_LIMIT}").as_str()),
+    validation = Rule::new(limit_is_at_least("memory", LEAST_MEMORY_LIMIT)).message(format!("limits.memory must be at least {LEAST_MEMORY_LIMIT}").as_str())
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ResourcesSpec {
     /// Kept free for the pod by the scheduler.
@@ -70,12 +100,12 @@ pub struct ResourcesSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ResourceAmounts {
     /// Like `100m` (a tenth of a core) or `2`.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9]+m?$|^[0-9]+[.][0-9]{1,3}$')").message("cpu must be an amount like 100m or 2"))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,9}m?$|^[0-9]{1,9}[.][0-9]{1,3}$')").message("cpu must be an amount like 100m or 2, of at most nine digits"))]
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
     /// Like `128Mi` or `1Gi`.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9]+(Ki|Mi|Gi)$')").message("memory must be an amount like 128Mi or 1Gi"))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,9}(Ki|Mi|Gi)$')").message("memory must be an amount like 128Mi or 1Gi, of at most nine digits"))]
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
@@ -170,6 +200,12 @@ mod tests {
         let schema = service_schema(service, &mut SchemaGenerator::default());
         assert_eq!(schema.get("description"), Some(&service.about.into()));
         schema.get("properties").expect("an object").clone()
+    }
+
+    #[test]
+    fn the_least_limits_are_what_some_service_requests_by_default() {
+        assert!(Service::ALL.iter().any(|service| service.cpu_request == LEAST_CPU_LIMIT));
+        assert!(Service::ALL.iter().any(|service| service.memory_request == LEAST_MEMORY_LIMIT));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
     desired::{Kind, Object},
     leader::{Fence, NotLeading},
     metrics::Metrics,
+    plan,
 };
 
 /// Why something could not be written.
@@ -49,15 +50,21 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Applies one object with our field manager and returns it as the server has it now.
+    /// Applies one object with our field manager, removes what others added where it is declared whole, and returns it as the
+    /// server has it now.
     pub async fn apply(&self, namespace: &str, object: &Object) -> Result<DynamicObject, WriteError> {
         self.fence.check()?;
         self.metrics.wrote("kubernetes", "apply");
         let api = api::children(&self.client, namespace, object.kind);
         let params = PatchParams::apply(OPERATOR_NAME).force();
-        api.patch(&object.name, &params, &Patch::Apply(&object.manifest))
-            .await
-            .map_err(WriteError::refused(format!("apply {object:?}")))
+        let refused = || WriteError::refused(format!("apply {object:?}"));
+        let applied =
+            api.patch(&object.name, &params, &Patch::Apply(&object.manifest)).await.map_err(refused())?;
+        let found = serde_json::to_value(&applied).expect("Kubernetes objects are plain data");
+        let Some(removal) = plan::removal(object.kind, &object.manifest, &found) else { return Ok(applied) };
+        self.fence.check()?;
+        let params = PatchParams { field_manager: Some(OPERATOR_NAME.to_owned()), ..PatchParams::default() };
+        api.patch(&object.name, &params, &Patch::Merge(removal)).await.map_err(refused())
     }
 
     /// Deletes one object; one that is gone already is fine.
@@ -109,7 +116,7 @@ impl Writer {
         Ok(patched.resource_version())
     }
 
-    /// Sets the status of a cell.
+    /// Sets the status of a cell, unless the cell changed since it was read: passes of the cell and deletions both write it.
     pub async fn cell_status(
         &self,
         cell: &MessengerCell,
@@ -121,7 +128,9 @@ impl Writer {
         let patch = json!({
             "apiVersion": MessengerCell::api_version(&()),
             "kind": MessengerCell::kind(&()),
-            "metadata": {"name": cell.name_any(), "uid": cell.uid()},
+            "metadata": {
+                "name": cell.name_any(), "uid": cell.uid(), "resourceVersion": cell.resource_version(),
+            },
             "status": status,
         });
         let params = PatchParams::apply(OPERATOR_NAME).force();

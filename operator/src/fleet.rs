@@ -22,8 +22,8 @@ pub(crate) struct Member {
     pub cell: String,
     /// The cell it was placed on.
     pub placed_on: Option<String>,
-    /// The hosts it names. One that names none is found below its cell's domain.
-    pub hosts: Option<Vec<String>>,
+    /// The hosts it holds: those that its status names.
+    pub held_hosts: Vec<String>,
     pub created: Timestamp,
     pub is_ready: bool,
 }
@@ -33,15 +33,13 @@ impl Member {
     pub fn of(resource: &MessengerTenant) -> Self {
         let metadata = &resource.metadata;
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let hosts = resource.spec.hosts.clone().filter(|hosts| !hosts.is_empty());
         Self {
             uid: text(&metadata.uid),
             resource: format!("{}/{}", text(&metadata.namespace), text(&metadata.name)),
             tenant_id: resource.spec.tenant_id.clone(),
             cell: resource.spec.cell_ref.name.clone(),
             placed_on: resource.status.as_ref().and_then(|status| status.cell.clone()),
-            // A host that is not valid makes its resource invalid, so none of them is requested.
-            hosts: hosts.map(|hosts| if hosts.iter().all(|host| is_host(host)) { hosts } else { Vec::new() }),
+            held_hosts: resource.status.as_ref().and_then(|status| status.hosts.clone()).unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
             is_ready: previous::was_good(resource, ConditionType::Ready),
         }
@@ -51,10 +49,6 @@ impl Member {
     pub fn is_placed(&self) -> bool {
         self.placed_on.as_ref() == Some(&self.cell)
     }
-}
-
-fn is_host(text: &str) -> bool {
-    text.parse::<Host>().is_ok()
 }
 
 type Index = HashMap<String, BTreeSet<String>>;
@@ -100,18 +94,9 @@ impl Fleet {
         self.at(&self.by_cell, cell)
     }
 
-    /// Returns the tenants that request a host: those that name it, and those that name none and get it from the domain of
-    /// their cell, which `domain_of` returns.
-    pub fn asking_for<'a>(
-        &'a self,
-        host: &'a Host,
-        domain_of: impl Fn(&str) -> Option<String> + 'a,
-    ) -> impl Iterator<Item = &'a Member> {
-        let (first, rest) = host.as_str().split_once('.').unwrap_or((host.as_str(), ""));
-        let by_default = self.with_tenant_id(first).filter(move |member| {
-            member.hosts.is_none() && domain_of(&member.cell).is_some_and(|domain| domain == rest)
-        });
-        self.at(&self.by_host, host.as_str()).chain(by_default)
+    /// Returns the tenants that hold a host.
+    pub fn holding<'a>(&'a self, host: &Host) -> impl Iterator<Item = &'a Member> {
+        self.at(&self.by_host, host.as_str())
     }
 
     /// Returns how many tenants are Ready, and how many are not.
@@ -130,7 +115,7 @@ impl Fleet {
         };
         note(|fleet| &mut fleet.by_tenant_id, &member.tenant_id);
         note(|fleet| &mut fleet.by_cell, &member.cell);
-        for host in member.hosts.iter().flatten() {
+        for host in &member.held_hosts {
             note(|fleet| &mut fleet.by_host, host);
         }
         self.ready += usize::from(member.is_ready);
@@ -151,7 +136,7 @@ impl Fleet {
         };
         forget(|fleet| &mut fleet.by_tenant_id, &member.tenant_id);
         forget(|fleet| &mut fleet.by_cell, &member.cell);
-        for host in member.hosts.iter().flatten() {
+        for host in &member.held_hosts {
             forget(|fleet| &mut fleet.by_host, host);
         }
     }
@@ -172,12 +157,12 @@ mod tests {
     use super::*;
 
     fn resource(uid: &str, tenant_id: &str, hosts: &[&str]) -> MessengerTenant {
-        let hosts = (!hosts.is_empty()).then_some(hosts);
         serde_json::from_value(serde_json::json!({
             "apiVersion": "messenger.posthouse.dev/v1alpha1",
             "kind": "MessengerTenant",
             "metadata": {"name": uid, "namespace": "test", "uid": uid},
-            "spec": {"tenantId": tenant_id, "cellRef": {"name": "local"}, "hosts": hosts}
+            "spec": {"tenantId": tenant_id, "cellRef": {"name": "local"}},
+            "status": {"hosts": hosts}
         }))
         .expect("a tenant")
     }
@@ -195,11 +180,8 @@ mod tests {
         let mut fleet = Fleet::default();
         fleet.observe(&Event::Apply(guarded(resource("a", "one", &["a.example", "b.example"]))));
         fleet.observe(&Event::Apply(guarded(resource("a", "one", &["b.example", "c.example"]))));
-        let asking = |host: &str| {
-            let host: Host = host.parse().expect("a host");
-            uids(fleet.asking_for(&host, |_| None)).len()
-        };
-        assert_eq!((asking("a.example"), asking("b.example"), asking("c.example")), (0, 1, 1));
+        let holding = |host: &str| uids(fleet.holding(&host.parse().expect("a host"))).len();
+        assert_eq!((holding("a.example"), holding("b.example"), holding("c.example")), (0, 1, 1));
         assert_eq!(uids(fleet.on_cell("local")), ["a"]);
     }
 
@@ -223,19 +205,6 @@ mod tests {
         fleet.observe(&Event::InitDone);
         assert!(uids(fleet.with_tenant_id("one")).is_empty());
         assert_eq!(uids(fleet.with_tenant_id("two")), ["b"]);
-    }
-
-    #[test]
-    fn a_tenant_that_names_no_host_gets_the_one_below_its_cells_domain() {
-        let fleet: Fleet = [Member::of(&resource("a", "one", &[]))].into_iter().collect();
-        let asking = |host: &str| {
-            let host: Host = host.parse().expect("a host");
-            uids(fleet.asking_for(&host, |_| Some("apps.example".to_owned()))).len()
-        };
-        assert_eq!(
-            (asking("one.apps.example"), asking("one.example"), asking("two.apps.example")),
-            (1, 0, 0)
-        );
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! What is public here is what `main`, the tests and the end-to-end suite use: all else is private, so that the compiler
 //! reports what is not needed.
 
+mod amounts;
 mod api;
 mod apply;
 pub mod backend;
 pub mod config;
 pub mod controller;
 mod desired;
+mod domains;
 mod events;
 mod fleet;
 pub mod leader;

@@ -15,7 +15,7 @@ use crate::{
     api::{self, server_message},
     config::OPERATOR_NAME,
     desired::{self, ChildKey, Kind, Object},
-    secrets::ObservedSecrets,
+    secrets::{ObservedSecret, ObservedSecrets},
     tenant::Tenant,
 };
 
@@ -67,6 +67,17 @@ impl Observed {
     }
 }
 
+/// Reports whether an object is the tenant's: owned by the resource, or without any owner and still as the operator labelled
+/// it. The latter are what a restore from a backup or `kubectl delete --cascade=orphan` leaves. A Secret must also hold what
+/// the operator wrote: a password that is not known to be the tenant's is never set in a backend.
+pub(crate) fn is_ours(kind: Kind, object: &DynamicObject, resource: &MessengerTenant) -> bool {
+    let is_left_alone = object.metadata.owner_references.iter().flatten().next().is_none();
+    is_owned_by(object, &resource.uid().unwrap_or_default())
+        || is_left_alone
+            && desired::has_labels(object, resource)
+            && (kind != Kind::Secret || desired::is_as_applied(object))
+}
+
 /// Reports whether an object belongs to the resource with this UID.
 pub(crate) fn is_owned_by(object: &DynamicObject, uid: &str) -> bool {
     object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
@@ -78,7 +89,7 @@ pub(crate) fn selector(tenant_id: &str) -> String {
 }
 
 /// Reads the children of a tenant: those that carry our labels, unless the watches show them, and by name those that are
-/// missing among them.
+/// missing among them. What carries our labels and belongs to another owner is foreign like anything else.
 pub(crate) async fn children(
     client: &Client,
     resource: &MessengerTenant,
@@ -89,13 +100,13 @@ pub(crate) async fn children(
         Some(children) => observed.children = children,
         None => labelled(client, resource, &mut observed).await?,
     }
+    observed.children.retain(|(kind, _), object| is_ours(*kind, object, resource));
     let is_missing = |(kind, name): &ChildKey| {
         !observed.children.contains_key(&(*kind, name.clone())) && !observed.unknown_kinds.contains(kind)
     };
     let missing: Vec<_> = desired::names(resource).into_iter().filter(is_missing).collect();
-    let owner_uid = resource.uid().unwrap_or_default();
     for (key, object) in by_name(client, resource, missing).await? {
-        if is_owned_by(&object, &owner_uid) {
+        if is_ours(key.0, &object, resource) {
             // A Secret, or a child that lost its labels.
             observed.insert(key, object);
         } else {
@@ -158,21 +169,22 @@ pub(crate) async fn object(
     found.map_err(ReadError::new(format!("{object:?}")))
 }
 
-/// Returns the tenant's credentials that its Secrets hold.
-pub(crate) fn credentials(resource_name: &str, secrets: &Children) -> ObservedSecrets {
+/// Returns what the tenant's Secrets hold.
+pub(crate) fn credentials(resource_name: &str, observed: &Observed) -> ObservedSecrets {
     let value = |value: &serde_json::Value| {
         let bytes = BASE64_STANDARD.decode(value.as_str()?).ok()?;
         Some(SecretString::from(String::from_utf8(bytes).ok()?))
     };
-    Secret::ALL
-        .iter()
-        .filter_map(|kind| {
-            let secret = secrets.get(&(Kind::Secret, format!("{resource_name}-{kind}")))?;
-            let data = secret.data["data"].as_object()?;
-            let data = data.iter().filter_map(|(key, encoded)| Some((key.clone(), value(encoded)?)));
-            Some((*kind, data.collect::<BTreeMap<_, _>>()))
-        })
-        .collect()
+    let read = |kind: &Secret| {
+        let key = (Kind::Secret, format!("{resource_name}-{kind}"));
+        if observed.foreign.contains(&key) {
+            return Some((*kind, ObservedSecret::Foreign));
+        }
+        let data = observed.secrets.get(&key)?.data["data"].as_object();
+        let data = data.into_iter().flatten().map(|(key, encoded)| (key.clone(), value(encoded)));
+        Some((*kind, ObservedSecret::Ours(data.collect())))
+    };
+    Secret::ALL.iter().filter_map(read).collect()
 }
 
 /// Returns how many pods of a tenant still exist.
@@ -247,6 +259,35 @@ fn problem(pod: &Pod) -> Option<PodProblem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lost_its_owner_is_ours_while_it_carries_our_labels() {
+        let resource: MessengerTenant = serde_json::from_value(serde_json::json!({
+            "apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerTenant",
+            "metadata": {"name": "shop", "namespace": "shop", "uid": "uid-1"},
+            "spec": {"tenantId": "acme", "cellRef": {"name": "local"}},
+        }))
+        .expect("a tenant");
+        let ours = |kind: Kind, owner: Option<&str>, instance: &str, tenant: Option<&str>| {
+            let owner = owner
+                .map(|uid| serde_json::json!({"apiVersion": "v1", "kind": "X", "name": "x", "uid": uid}));
+            let mut labels = serde_json::json!({"app.kubernetes.io/instance": instance,
+                "app.kubernetes.io/managed-by": OPERATOR_NAME});
+            if let Some(tenant) = tenant {
+                labels[crds::TENANT_LABEL] = tenant.into();
+            }
+            let owners: Vec<_> = owner.into_iter().collect();
+            let object = serde_json::json!({"metadata": {"name": "shop-x", "labels": labels, "ownerReferences": owners}});
+            is_ours(kind, &serde_json::from_value(object).expect("an object"), &resource)
+        };
+        assert!(ours(Kind::Service, Some("uid-1"), "other", None));
+        assert!(ours(Kind::Service, None, "shop", Some("acme")));
+        assert!(ours(Kind::RoleBinding, None, "shop", None));
+        assert!(!ours(Kind::Service, Some("uid-2"), "shop", Some("acme")), "it has another owner");
+        assert!(!ours(Kind::Service, None, "shop", Some("globex")), "it was another tenant's");
+        assert!(!ours(Kind::Service, None, "other", Some("acme")), "it was another resource's");
+        assert!(!ours(Kind::Secret, None, "shop", Some("acme")), "it has no digest");
+    }
 
     #[test]
     fn a_crash_loop_names_where_to_look() {

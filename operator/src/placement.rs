@@ -1,12 +1,15 @@
 //! Pure: which of the tenants that want one name, one host or one cell's last slot gets it. The result is the same for
-//! every pass, because it follows from the resources alone: the oldest wins.
+//! every pass, because it follows from the resources alone: the oldest wins, but for hosts, which stay with their holder.
 
 use std::collections::BTreeMap;
 
 use crds::Host;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::fleet::{Fleet, Member};
+use crate::{
+    domains::NotAllowed,
+    fleet::{Fleet, Member},
+};
 
 /// Sorts tenants by age. The API server's clock has whole seconds. Same-second ties are broken in favour of the placed
 /// tenant, so that a new tenant never evicts a running one; then the UID decides.
@@ -45,22 +48,54 @@ pub(crate) fn placed_on(cell: &str, fleet: &Fleet) -> usize {
     fleet.on_cell(cell).filter(|member| member.is_placed()).count()
 }
 
-/// Returns the hosts of `member` that an older tenant requests too, each with that tenant. `domain_of` returns a cell's
-/// domain.
-pub(crate) fn lost_hosts(
+/// Which of the hosts that a tenant requests it gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hosts {
+    /// Those it gets, in the order it requests them.
+    pub routed: Vec<Host>,
+    /// The others, each with the reason.
+    pub refused: BTreeMap<Host, HostRefusal>,
+}
+
+/// Why a tenant does not get a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostRefusal {
+    /// Another tenant holds it.
+    Held {
+        by: String,
+    },
+    NotAllowed(NotAllowed),
+}
+
+/// Decides on the hosts that `member` requests. A host stays with the tenant that holds it. Of two that came to hold it in one
+/// moment the oldest keeps it. A tenant that holds none, or has no slot, blocks no other.
+pub(crate) fn hosts(
     member: &Member,
-    hosts: &[Host],
+    requested: Vec<Host>,
     fleet: &Fleet,
-    domain_of: impl Fn(&str) -> Option<String>,
-) -> BTreeMap<Host, String> {
-    let owner = |host: &Host| {
+    allowed: impl Fn(&Host) -> Result<(), NotAllowed>,
+) -> Hosts {
+    let holder = |host: &Host| {
+        let holds_it_too = member.held_hosts.iter().any(|held| held == host.as_str());
         fleet
-            .asking_for(host, &domain_of)
-            .filter(|other| is_older(other, member) && rival(other, fleet).is_none())
-            .map(|other| other.resource.clone())
-            .min()
+            .holding(host)
+            .filter(|other| other.uid != member.uid && other.is_placed() && rival(other, fleet).is_none())
+            .filter(|other| !holds_it_too || is_older(other, member))
+            .min_by_key(|other| seniority(other))
     };
-    hosts.iter().filter_map(|host| Some((host.clone(), owner(host)?))).collect()
+    let mut hosts = Hosts::default();
+    for host in requested {
+        let refusal = match (allowed(&host), holder(&host)) {
+            (Err(why), _) => HostRefusal::NotAllowed(why),
+            (Ok(()), Some(holder)) => HostRefusal::Held { by: holder.resource.clone() },
+            (Ok(()), None) => {
+                hosts.routed.push(host);
+                continue;
+            }
+        };
+        hosts.refused.insert(host, refusal);
+    }
+    hosts
 }
 
 #[cfg(test)]
@@ -75,7 +110,7 @@ mod tests {
             tenant_id: tenant_id.to_owned(),
             cell: "local".to_owned(),
             placed_on: placed.then(|| "local".to_owned()),
-            hosts: None,
+            held_hosts: Vec::new(),
             created: Timestamp::from_second(second).expect("small"),
             is_ready: false,
         }
@@ -127,21 +162,61 @@ mod tests {
         assert!(is_placed(&all[2], &fleet(&all), 2));
     }
 
-    #[test]
-    fn the_oldest_tenant_keeps_a_host() {
-        let hosts = ["one.localhost", "thief.localhost"].map(str::to_owned);
-        let thief = Member { hosts: Some(hosts.to_vec()), ..tenant("a", "thief", 20, false) };
-        let all = [tenant("b", "one", 10, false), thief];
-        let fleet = fleet(&all);
-        let lost = |member: &Member, hosts: &[&str]| {
-            let hosts: Vec<_> = hosts.iter().map(|host| host.parse().expect("a host")).collect();
-            let lost = lost_hosts(member, &hosts, &fleet, |_| Some("localhost".to_owned()));
-            lost.into_iter().map(|(host, owner)| (host.to_string(), owner)).collect::<Vec<_>>()
+    fn holding(hosts: &[&str], member: Member) -> Member {
+        Member { held_hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..member }
+    }
+
+    /// Returns the hosts that a tenant gets, and who holds the others.
+    fn got(member: &Member, fleet: &Fleet, requested: &[&str]) -> (Vec<String>, Vec<String>) {
+        let requested = requested.iter().map(|host| host.parse().expect("a host")).collect();
+        let hosts = hosts(member, requested, fleet, |_| Ok(()));
+        let holder = |refusal: &HostRefusal| match refusal {
+            HostRefusal::Held { by } => by.clone(),
+            HostRefusal::NotAllowed(why) => panic!("{why}"),
         };
+        (hosts.routed.iter().map(ToString::to_string).collect(), hosts.refused.values().map(holder).collect())
+    }
+
+    #[test]
+    fn a_host_stays_with_its_holder_however_old_another_tenant_is() {
+        let young = holding(&["chat.example"], tenant("young", "young", 20, true));
+        let old = tenant("old", "old", 10, true);
+        let fleet = fleet(&[young.clone(), old.clone()]);
+        let requested = ["chat.example", "old.localhost"];
         assert_eq!(
-            lost(&all[1], &["one.localhost", "thief.localhost"]),
-            [("one.localhost".to_owned(), "test/b".to_owned())]
+            got(&old, &fleet, &requested),
+            (vec!["old.localhost".to_owned()], vec!["test/young".to_owned()])
         );
-        assert_eq!(lost(&all[0], &["one.localhost"]), []);
+        assert_eq!(got(&young, &fleet, &["chat.example"]), (vec!["chat.example".to_owned()], vec![]));
+    }
+
+    #[test]
+    fn of_two_holders_the_oldest_keeps_a_host() {
+        let all = [("a", 20), ("b", 10)]
+            .map(|(uid, second)| holding(&["chat.example"], tenant(uid, uid, second, true)));
+        let fleet = fleet(&all);
+        assert_eq!(got(&all[0], &fleet, &["chat.example"]), (vec![], vec!["test/b".to_owned()]));
+        assert_eq!(got(&all[1], &fleet, &["chat.example"]), (vec!["chat.example".to_owned()], vec![]));
+    }
+
+    #[test]
+    fn a_tenant_without_a_slot_or_its_id_blocks_no_host() {
+        let placed = tenant("a", "one", 10, true);
+        let unplaced = holding(&["chat.example"], tenant("b", "two", 5, false));
+        let twin = holding(&["chat.example"], tenant("c", "one", 20, true));
+        let fleet = fleet(&[placed.clone(), unplaced, twin]);
+        assert_eq!(got(&placed, &fleet, &["chat.example"]), (vec!["chat.example".to_owned()], vec![]));
+    }
+
+    #[test]
+    fn a_host_that_is_not_allowed_is_refused_whether_it_is_held_or_not() {
+        let member = holding(&["chat.example"], tenant("a", "one", 10, true));
+        let requested = vec!["chat.example".parse().expect("a host")];
+        let hosts = hosts(&member, requested, &fleet(std::slice::from_ref(&member)), |_| {
+            Err(NotAllowed::Installation)
+        });
+        assert!(hosts.routed.is_empty());
+        let refusals: Vec<_> = hosts.refused.into_values().collect();
+        assert_eq!(refusals, [HostRefusal::NotAllowed(NotAllowed::Installation)]);
     }
 }

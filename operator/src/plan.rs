@@ -12,14 +12,14 @@ use crate::{
 
 mod compare;
 
-pub(crate) use compare::differences;
+pub(crate) use compare::{differences, removal};
 
 /// One difference between the children of a tenant and what they should be.
 #[derive(Clone, Debug)]
 pub(crate) enum ObjectChange {
     /// It is not there.
     Create(Object),
-    /// We want something else than the last time: the resource or the operator changed.
+    /// We want something else than the last time: the resource or the operator changed, or it is adopted.
     Update { object: Object, fields: Vec<String> },
     /// Another client changed what we wrote.
     Repair { object: Object, fields: Vec<String> },
@@ -49,14 +49,14 @@ impl fmt::Display for ObjectChange {
 }
 
 /// Returns what leads from `live` to `desired`, in the order to apply it: first what a pod needs, then pods, then what is
-/// left over. Fields that others own are no difference, and neither are fields that the server filled in. Empty means
-/// steady.
+/// left over. Fields that others own are no difference unless they change whom an object selects, admits or reaches, and
+/// neither are fields that the server filled in. Empty means steady.
 pub(crate) fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> Vec<ObjectChange> {
     let mut changes: Vec<_> = desired
         .iter()
         .filter_map(|object| match live.get(&(object.kind, object.name.clone())) {
             None => Some(ObjectChange::Create(object.clone())),
-            Some(found) => object_change(object, found),
+            Some(found) => object_change(object, found, owner_uid),
         })
         .collect();
     let wanted =
@@ -69,11 +69,14 @@ pub(crate) fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> V
     changes
 }
 
-fn object_change(object: &Object, found: &DynamicObject) -> Option<ObjectChange> {
+fn object_change(object: &Object, found: &DynamicObject, owner_uid: &str) -> Option<ObjectChange> {
     let found_value = serde_json::to_value(found).expect("Kubernetes objects are plain data");
-    let fields = differences(&object.manifest, &found_value);
+    let fields = differences(object.kind, &object.manifest, &found_value);
     let applied = found.metadata.annotations.as_ref().and_then(|all| all.get(APPLIED_ANNOTATION));
-    match (applied.map(String::as_str) == Some(object.digest()), fields.is_empty()) {
+    // What lost its owner is adopted, which is no repair of an edit.
+    let is_as_we_left_it =
+        applied.map(String::as_str) == Some(object.digest()) && is_owned_by(found, owner_uid);
+    match (is_as_we_left_it, fields.is_empty()) {
         (true, true) => None,
         (true, false) => Some(ObjectChange::Repair { object: object.clone(), fields }),
         (false, _) => Some(ObjectChange::Update { object: object.clone(), fields }),

@@ -11,8 +11,9 @@ use crate::{
     backend,
     config::{Images, PullPolicy},
     desired::{self, Facts},
+    placement::Hosts,
     secrets::{ObservedSecrets, TenantSecrets},
-    tenant::{Cell, Tenant, tenant_id},
+    tenant::{Cell, Tenant, hosts, tenant_id},
     workload::COMPACT,
 };
 
@@ -111,7 +112,8 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
         format!("generated-{kind}")
     });
     let cell = Cell::new(&cell).expect("a valid cell");
-    let mut tenant = Tenant::new(&resource, cell, secrets, BTreeMap::new()).expect("a valid tenant");
+    let hosts = Hosts { routed: hosts(&resource, &cell.domain).expect("valid hosts"), ..Hosts::default() };
+    let mut tenant = Tenant::new(&resource, cell, secrets, hosts).expect("a valid tenant");
     tenant.recorded_topic_ids.insert(tenant.send_topic().to_string(), TOPIC_ID.to_owned());
     tenant
 }
@@ -139,6 +141,13 @@ pub(crate) mod testing {
     pub(crate) fn example(file: &str, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tenants");
         tenant(&folder.join(file), edit)
+    }
+
+    /// Returns the cell of the examples after an edit.
+    pub(crate) fn cell(edit: impl FnOnce(&mut MessengerCell)) -> Cell {
+        let mut cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
+        edit(&mut cell);
+        Cell::new(&cell).expect("a valid cell")
     }
 
     /// Returns every child of a tenant but its Secrets.

@@ -1,10 +1,14 @@
 //! Pure: the credentials of a tenant. Each is generated once into a Secret beside the tenant and read from there ever
 //! after, so that a lost operator never changes a password.
+//!
+//! Invariant: a credential is generated for a Secret that does not exist, and for no other. One that is there and cannot be
+//! used has no credential at all, so nothing can be set in a backend, and no pod can be described.
 
 use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use catalog::{Secret, SecretKey};
+use crds::Reason;
 use rand::RngCore;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -14,62 +18,131 @@ use crate::text::hex;
 /// Length of a generated credential before encoding: beyond guessing, and short enough for every backend.
 const RANDOM_BYTES: usize = 32;
 
-/// The content of Secrets as read: kind, then key, then value.
-pub type ObservedSecrets = BTreeMap<Secret, BTreeMap<String, SecretString>>;
+/// Longest credential in bytes: the CQL store compares no more of a password.
+const MAX_BYTES: usize = 72;
 
-/// The complete credentials of a tenant.
+/// The Secrets that were found.
+pub type ObservedSecrets = BTreeMap<Secret, ObservedSecret>;
+
+/// One Secret as read.
+#[derive(Clone, Debug)]
+pub enum ObservedSecret {
+    /// Keys and values of a Secret of the tenant. A value that is no text is missing.
+    Ours(BTreeMap<String, Option<SecretString>>),
+    /// It belongs to another owner.
+    Foreign,
+}
+
+/// Why a Secret cannot be used. It is left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// It belongs to another owner.
+    Foreign,
+    /// The value of a key cannot be a credential.
+    Key { key: &'static str, problem: &'static str },
+}
+
+impl Unusable {
+    /// Returns the reason used in conditions and metric labels.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Foreign => Reason::ResourceConflict,
+            Self::Key { .. } => Reason::SecretInvalid,
+        }
+    }
+
+    /// Returns what is wrong with the Secret of this name, and the next step.
+    pub fn message(self, name: &str) -> String {
+        match self {
+            Self::Foreign => {
+                format!("Secret {name} exists and does not belong to this tenant; delete or rename it")
+            }
+            Self::Key { key, problem } => format!(
+                "key {key} of Secret {name} {problem}; correct it, or delete the Secret to have a new credential generated"
+            ),
+        }
+    }
+}
+
+/// The credentials of a tenant, as far as its Secrets can be used.
 #[derive(Clone, Debug)]
 pub struct TenantSecrets {
-    values: BTreeMap<Secret, BTreeMap<String, SecretString>>,
+    values: BTreeMap<Secret, Result<BTreeMap<String, SecretString>, Unusable>>,
 }
 
 impl TenantSecrets {
     /// Completes what was observed: a name is the one in `usernames`, whatever was found; what is generated is kept, and
-    /// generated where it is missing or empty.
+    /// generated where the Secret does not exist.
     pub fn complete(
         usernames: &BTreeMap<Secret, String>,
         observed: &ObservedSecrets,
         mut generate: impl FnMut(Secret) -> String,
     ) -> Self {
-        let mut value = |kind: Secret, key: &SecretKey| {
+        let mut value = |kind: Secret, key: &'static SecretKey| {
             if !key.is_generated {
-                return SecretString::from(usernames.get(&kind).cloned().unwrap_or_default());
+                return Ok(SecretString::from(usernames.get(&kind).cloned().unwrap_or_default()));
             }
-            let found = observed.get(&kind).and_then(|data| data.get(key.key));
-            let found = found.filter(|value| !value.expose_secret().is_empty()).cloned();
-            found.unwrap_or_else(|| SecretString::from(generate(kind)))
+            match observed.get(&kind) {
+                None => Ok(SecretString::from(generate(kind))),
+                Some(ObservedSecret::Foreign) => Err(Unusable::Foreign),
+                Some(ObservedSecret::Ours(data)) => credential(data, key.key),
+            }
         };
         let mut values = BTreeMap::new();
         for kind in Secret::ALL {
-            let data = kind.keys.iter().map(|key| (key.key.to_owned(), value(*kind, key))).collect();
+            let data = kind.keys.iter().map(|key| Ok((key.key.to_owned(), value(*kind, key)?))).collect();
             values.insert(*kind, data);
         }
         Self { values }
     }
 
     /// Returns keys and values of one Secret.
-    pub fn data(&self, kind: Secret) -> &BTreeMap<String, SecretString> {
-        &self.values[&kind]
+    pub fn data(&self, kind: Secret) -> Result<&BTreeMap<String, SecretString>, Unusable> {
+        self.values[&kind].as_ref().map_err(|unusable| *unusable)
     }
 
     /// Returns what is secret in one Secret.
-    pub fn password(&self, kind: Secret) -> &SecretString {
-        let key = kind.generated_key().key;
-        &self.values[&kind][key]
+    pub fn password(&self, kind: Secret) -> Result<&SecretString, Unusable> {
+        let data = self.data(kind)?;
+        Ok(&data[kind.generated_key().key])
     }
 
-    /// Returns a digest over some Secrets. It stands in a pod template, so that a new password starts new pods.
-    pub fn digest(&self, kinds: &[Secret]) -> String {
+    /// Returns the Secrets that cannot be used.
+    pub fn unusable(&self) -> impl Iterator<Item = (Secret, Unusable)> {
+        self.values.iter().filter_map(|(kind, data)| Some((*kind, *data.as_ref().err()?)))
+    }
+
+    /// Returns a digest over some Secrets, or nothing when one of them cannot be used. It stands in a pod template, so that
+    /// a new password starts new pods.
+    pub fn digest(&self, kinds: &[Secret]) -> Option<String> {
         let mut sha = Sha256::new();
         for kind in kinds {
-            for (key, value) in self.data(*kind) {
+            for (key, value) in self.data(*kind).ok()? {
                 sha.update(key);
                 sha.update([0]);
                 sha.update(value.expose_secret());
                 sha.update([0]);
             }
         }
-        hex(&sha.finalize()[..8])
+        Some(hex(&sha.finalize()[..8]))
+    }
+}
+
+/// Returns the value of a key when every backend and every pod reads it alike: what a manual edit leaves behind, a line break
+/// above all, is kept by some of them and cut off or refused by others.
+fn credential(
+    data: &BTreeMap<String, Option<SecretString>>,
+    key: &'static str,
+) -> Result<SecretString, Unusable> {
+    let unusable = |problem| Unusable::Key { key, problem };
+    let value = data.get(key).ok_or(unusable("is missing"))?;
+    let value = value.as_ref().ok_or(unusable("is not text"))?;
+    let text = value.expose_secret();
+    match text.len() {
+        0 => Err(unusable("is empty")),
+        1..=MAX_BYTES if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => Ok(value.clone()),
+        1..=MAX_BYTES => Err(unusable("has a line break or another character that is not printable ASCII")),
+        _ => Err(unusable("is longer than 72 bytes")),
     }
 }
 
@@ -93,18 +166,66 @@ mod tests {
     fn what_was_generated_once_is_kept() {
         let first =
             TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), |kind| format!("secret-{kind:?}"));
-        let again = TenantSecrets::complete(&usernames(), &first.values, |_| panic!("nothing is missing"));
+        let stored = Secret::ALL.iter().map(|kind| (*kind, ours(first.data(*kind).expect("complete"))));
+        let again =
+            TenantSecrets::complete(&usernames(), &stored.collect(), |_| panic!("nothing is missing"));
         for kind in Secret::ALL {
             assert_eq!(first.digest(&[*kind]), again.digest(&[*kind]));
+        }
+        assert_eq!(again.unusable().count(), 0);
+    }
+
+    fn ours(data: &BTreeMap<String, SecretString>) -> ObservedSecret {
+        ObservedSecret::Ours(data.iter().map(|(key, value)| (key.clone(), Some(value.clone()))).collect())
+    }
+
+    #[test]
+    fn nothing_is_generated_beside_a_secret_that_cannot_be_used() {
+        let with = |value: Option<Option<&str>>| {
+            let value = value.map(|value| ("password".to_owned(), value.map(SecretString::from)));
+            ObservedSecret::Ours(value.into_iter().collect())
+        };
+        for (found, expected) in [
+            (ObservedSecret::Foreign, "Secret acme-cql exists and does not belong to this tenant"),
+            (with(None), "key password of Secret acme-cql is missing; correct it, or delete the Secret"),
+            (with(Some(None)), "is not text"),
+            (with(Some(Some(""))), "is empty"),
+            (with(Some(Some("new\n"))), "has a line break"),
+            (with(Some(Some("pässword"))), "is not printable ASCII"),
+            (with(Some(Some(&"x".repeat(73)))), "is longer than 72 bytes"),
+        ] {
+            let mut generated = Vec::new();
+            let observed = [(Secret::Cql, found)].into();
+            let secrets = TenantSecrets::complete(&usernames(), &observed, |kind| {
+                generated.push(kind);
+                "x".to_owned()
+            });
+            assert!(!generated.contains(&Secret::Cql) && generated.len() == Secret::ALL.len() - 1);
+            let unusable = secrets.password(Secret::Cql).expect_err("unusable");
+            assert!(unusable.message("acme-cql").contains(expected), "{}", unusable.message("acme-cql"));
+            assert_eq!(secrets.unusable().collect::<Vec<_>>(), [(Secret::Cql, unusable)]);
+            assert_eq!(secrets.digest(&[Secret::Kafka, Secret::Cql]), None);
+            assert!(secrets.digest(&[Secret::Kafka]).is_some());
         }
     }
 
     #[test]
+    fn a_password_that_was_chosen_by_hand_is_kept() {
+        let chosen = r#"it"s, a = 'new' one;"#;
+        let data = [("password".to_owned(), SecretString::from(chosen))].into();
+        let observed = [(Secret::Kafka, ours(&data))].into();
+        let secrets = TenantSecrets::complete(&usernames(), &observed, |_| "x".to_owned());
+        assert_eq!(secrets.password(Secret::Kafka).expect("usable").expose_secret(), chosen);
+    }
+
+    #[test]
     fn names_follow_from_the_tenant_even_when_a_secret_differs() {
-        let forged =
-            [(Secret::Postgres, [("username".to_owned(), SecretString::from("mt_globex"))].into())].into();
+        let text = |key: &str, value: &str| (key.to_owned(), SecretString::from(value));
+        let data = [text("username", "mt_globex"), text("password", "x")].into();
+        let forged = [(Secret::Postgres, ours(&data))].into();
         let secrets = TenantSecrets::complete(&usernames(), &forged, |_| "x".to_owned());
-        assert_eq!(secrets.data(Secret::Postgres)["username"].expose_secret(), "postgres-of-acme");
+        let data = secrets.data(Secret::Postgres).expect("usable");
+        assert_eq!(data["username"].expose_secret(), "postgres-of-acme");
     }
 
     #[test]

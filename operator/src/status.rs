@@ -130,7 +130,7 @@ fn condition(
 
 /// Returns the status of a tenant beside its conditions. `topics` are the ids of its topics.
 pub(crate) fn facts(tenant: &Tenant, topics: BTreeMap<String, String>) -> TenantStatus {
-    let routed: Vec<_> = tenant.routed_hosts().collect();
+    let routed = &tenant.hosts.routed;
     let endpoints = routed.first().map(|host| {
         let web = tenant.origin(host);
         let ws = web.replacen("http", "ws", 1);

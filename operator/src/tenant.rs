@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
 
-use crate::{secrets::TenantSecrets, workload::Workload};
+use crate::{placement::Hosts, secrets::TenantSecrets, workload::Workload};
 
 /// One tenant, complete and checked.
 #[derive(Clone, Debug)]
@@ -25,10 +25,8 @@ pub struct Tenant {
     pub uid: String,
     pub owner: OwnerReference,
     pub cell: Cell,
-    /// The hosts it requests, the main one first.
-    pub hosts: Vec<Host>,
-    /// Those of them that an older tenant has, by that tenant's resource: they are not routed.
-    pub lost_hosts: BTreeMap<Host, String>,
+    /// The hosts it gets, the main one first, and those it does not get.
+    pub hosts: Hosts,
     pub partitions: i32,
     pub retention: Period,
     pub quotas: KafkaQuotas,
@@ -53,6 +51,8 @@ pub struct Cell {
     pub spec: MessengerCellSpec,
     pub capacity: usize,
     pub kafka_replication: i16,
+    /// Nothing where there is one copy of everything, and nothing is declared.
+    pub kafka_min_insync: Option<i32>,
     pub cql_flavor: CqlFlavor,
     pub cql_replication: u32,
     pub keycloak_url: Url,
@@ -113,6 +113,10 @@ impl Cell {
         Ok(Self {
             uid: resource.metadata.uid.clone().unwrap_or_default(),
             capacity: usize::try_from(spec.capacity.tenants).unwrap_or_default(),
+            kafka_min_insync: spec
+                .kafka
+                .min_insync_replicas
+                .or_else(|| (kafka_replication > 1).then(|| i32::from(kafka_replication) - 1)),
             kafka_replication,
             cql_flavor: spec.cql.flavor.unwrap_or_default(),
             cql_replication,
@@ -132,17 +136,15 @@ impl Cell {
 }
 
 impl Tenant {
-    /// Checks a resource against its cell. `secrets` are those beside it, completed; `lost_hosts` are those that an older
-    /// tenant has.
+    /// Checks a resource against its cell. `secrets` are those beside it, completed; `hosts` are decided on.
     pub fn new(
         resource: &MessengerTenant,
         cell: Cell,
         secrets: TenantSecrets,
-        lost_hosts: BTreeMap<Host, String>,
+        hosts: Hosts,
     ) -> Result<Self, Invalid> {
         let spec = &resource.spec;
         let id = tenant_id(resource)?;
-        let hosts = hosts(resource, &cell.domain)?;
         let kafka = spec.kafka.clone().unwrap_or_default();
         let identity = spec.identity.clone().unwrap_or_default();
         let workloads = Workload::of(spec);
@@ -162,7 +164,6 @@ impl Tenant {
             owner: resource.controller_owner_ref(&()).ok_or(Invalid::Incomplete("uid"))?,
             cell,
             hosts,
-            lost_hosts,
             partitions: kafka.partitions.unwrap_or(DEFAULT_PARTITIONS),
             retention: kafka.retention.unwrap_or(DEFAULT_RETENTION),
             quotas: kafka.quotas.unwrap_or_default(),
@@ -185,11 +186,6 @@ impl Tenant {
     /// Returns `<name>-<suffix>`, the name of a child.
     pub fn child(&self, suffix: impl std::fmt::Display) -> String {
         format!("{}-{suffix}", self.name)
-    }
-
-    /// Returns the hosts that are routed, the main one first.
-    pub fn routed_hosts(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.iter().filter(|host| !self.lost_hosts.contains_key(host))
     }
 
     /// Returns the `iss` of the tenant's tokens.

@@ -4,6 +4,7 @@ use std::{fmt::Debug, marker::PhantomData};
 
 use crds::{DeletionPolicy, TenantId};
 use futures_util::future::BoxFuture;
+use secrecy::SecretString;
 
 use super::{
     contract::Backend,
@@ -42,11 +43,12 @@ pub(crate) trait AnyBackend: Sync {
     /// Returns what would be done for a tenant that has nothing, for tests.
     fn first_changes(&self, tenant: &Tenant) -> Vec<String>;
 
-    /// Brings a tenant's part to what is desired.
+    /// Brings a tenant's part to what is desired. `password` is what the tenant's Secret holds.
     fn settle<'a>(
         &self,
         target: Target<'a>,
         tenant: &'a Tenant,
+        password: &SecretString,
         mode: Mode,
     ) -> BoxFuture<'a, Result<Settled, BackendError>>;
 
@@ -58,6 +60,12 @@ pub(crate) trait AnyBackend: Sync {
         owner: Owner,
         policy: DeletionPolicy,
     ) -> BoxFuture<'a, Result<Vec<String>, BackendError>>;
+}
+
+/// Returns what a tenant whose Secrets are complete should have.
+fn desired<B: Backend>(tenant: &Tenant) -> B::Desired {
+    let password = tenant.secrets.password(B::ENTRY.secret);
+    B::desired(tenant, password.expect("the Secrets of an example are complete"))
 }
 
 /// The types of a backend without a value of them.
@@ -89,11 +97,11 @@ impl<B: Backend> AnyBackend for Of<B> {
     }
 
     fn desired(&self, tenant: &Tenant) -> Box<dyn Debug> {
-        Box::new(B::desired(tenant))
+        Box::new(desired::<B>(tenant))
     }
 
     fn first_changes(&self, tenant: &Tenant) -> Vec<String> {
-        let changes = B::plan(&B::desired(tenant), &B::Observed::default());
+        let changes = B::plan(&desired::<B>(tenant), &B::Observed::default());
         changes.iter().map(ToString::to_string).collect()
     }
 
@@ -101,10 +109,11 @@ impl<B: Backend> AnyBackend for Of<B> {
         &self,
         target: Target<'a>,
         tenant: &'a Tenant,
+        password: &SecretString,
         mode: Mode,
     ) -> BoxFuture<'a, Result<Settled, BackendError>> {
         let backend = target.pool.get::<B>(target.cell, target.login);
-        let desired = B::desired(tenant);
+        let desired = B::desired(tenant, password);
         Box::pin(async move { settle(&*backend, &desired, mode, target.fence, target.metrics).await })
     }
 

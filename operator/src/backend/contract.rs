@@ -6,6 +6,7 @@ use std::{
 };
 
 use crds::TenantId;
+use secrecy::SecretString;
 
 use super::{
     error::BackendError,
@@ -30,8 +31,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// One difference between the two. Its text is for administrators.
     type Change: Display + Send + Sync;
 
-    /// Returns what a tenant should have.
-    fn desired(tenant: &Tenant) -> Self::Desired;
+    /// Returns what a tenant should have. `password` is what its Secret holds.
+    fn desired(tenant: &Tenant, password: &SecretString) -> Self::Desired;
 
     /// Returns how the backend calls the tenant's part: its user, keyspace, realm or role.
     fn name(id: &TenantId) -> String;

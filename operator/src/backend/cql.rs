@@ -10,7 +10,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use catalog::Secret;
 use secrecy::SecretString;
 
 use super::{
@@ -37,11 +36,11 @@ pub struct CqlDesired {
 }
 
 impl CqlDesired {
-    pub(super) fn of(tenant: &Tenant) -> Self {
+    pub(super) fn of(tenant: &Tenant, password: &SecretString) -> Self {
         Self {
             name: tenant.id.keyspace().to_string(),
             owner: Owner::of(tenant),
-            password: tenant.secrets.password(Secret::Cql).clone(),
+            password: password.clone(),
             replication: [(tenant.cell.spec.cql.datacenter.clone(), tenant.cell.cql_replication)].into(),
         }
     }

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use catalog::{Retention, Secret, Topic};
+use catalog::{Retention, Topic};
 use secrecy::SecretString;
 
 use super::{
@@ -40,7 +40,7 @@ pub struct KafkaDesired {
 }
 
 impl KafkaDesired {
-    pub(super) fn of(tenant: &Tenant) -> Self {
+    pub(super) fn of(tenant: &Tenant, password: &SecretString) -> Self {
         let quotas = &tenant.quotas;
         // Kafka keeps quotas as doubles; every whole number up to 2^53 is exact in one.
         let named = [
@@ -51,7 +51,7 @@ impl KafkaDesired {
         Self {
             tenant: tenant.id.kafka_user().to_string(),
             owner: Owner::of(tenant),
-            password: tenant.secrets.password(Secret::Kafka).clone(),
+            password: password.clone(),
             topics: Topic::ALL.iter().map(|topic| TopicDesired::of(tenant, *topic)).collect(),
             quotas: named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
             recorded_topic_ids: if tenant.accepts_kafka_loss {
@@ -63,13 +63,29 @@ impl KafkaDesired {
     }
 }
 
+/// How many copies a record needs before it is acked.
+const MIN_INSYNC: &str = "min.insync.replicas";
+/// Whether a copy that lacks acked records may become the leader.
+const UNCLEAN_ELECTION: &str = "unclean.leader.election.enable";
+
+/// Reports whether an override guards acked records at least as well as what is declared, or as Kafka's default where nothing
+/// is. An administrator who set it is never overruled towards less.
+fn is_as_safe(key: &str, found: &str, declared: Option<&str>) -> bool {
+    let copies = |text: &str| text.parse::<i32>().ok();
+    match key {
+        MIN_INSYNC => declared.is_none_or(|declared| copies(found) >= copies(declared)),
+        UNCLEAN_ELECTION => found == "false",
+        _ => false,
+    }
+}
+
 /// One topic. `partitions` is fixed at creation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicDesired {
     pub name: String,
     pub partitions: i32,
     pub replication: i16,
-    /// Overrides of the broker's defaults. An override that is not named here is taken away again.
+    /// Overrides of the broker's defaults. An override that is not named here is taken away again, unless it makes records safer.
     pub configs: BTreeMap<String, String>,
 }
 
@@ -85,6 +101,10 @@ impl TopicDesired {
             Retention::Compaction => {
                 configs.insert("cleanup.policy".to_owned(), "compact".to_owned());
             }
+        }
+        if let Some(copies) = tenant.cell.kafka_min_insync {
+            configs.insert(MIN_INSYNC.to_owned(), copies.to_string());
+            configs.insert(UNCLEAN_ELECTION.to_owned(), "false".to_owned());
         }
         if topic.log_append_time {
             configs.insert("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
@@ -129,7 +149,21 @@ pub enum UserObserved {
 pub struct TopicObserved {
     pub id: String,
     pub partitions: i32,
+    /// Copies of the partition that has the fewest.
+    pub replication: i32,
     pub configs: BTreeMap<String, String>,
+}
+
+impl TopicObserved {
+    /// Returns the value that this topic can have of an override: one that was created with fewer copies than the cell declares
+    /// today could take no record otherwise.
+    fn within_reach(&self, key: &str, declared: &str) -> String {
+        let most = (self.replication - 1).max(1);
+        match declared.parse::<i32>() {
+            Ok(copies) if key == MIN_INSYNC && copies > most => most.to_string(),
+            _ => declared.to_owned(),
+        }
+    }
 }
 
 /// An ACL of the tenant's user, in the protocol's codes so that none is lost in translation.
@@ -379,16 +413,17 @@ fn plan_topic(
     blocked: &mut Vec<KafkaChange>,
 ) {
     let name = || topic.name.clone();
-    for (key, to) in &topic.configs {
-        let from = found.configs.get(key);
-        if from != Some(to) {
-            let (from, to) = (from.cloned(), to.clone());
+    for (key, declared) in &topic.configs {
+        let (from, to) = (found.configs.get(key), found.within_reach(key, declared));
+        if from != Some(&to) && !from.is_some_and(|from| is_as_safe(key, from, Some(&to))) {
+            let from = from.cloned();
             changes.push(KafkaChange::SetTopicConfig { topic: name(), key: key.clone(), from, to });
         }
     }
     for (key, from) in &found.configs {
         // Set by Kafka's own tools while they move replicas.
-        if !topic.configs.contains_key(key) && !key.ends_with(".replication.throttled.replicas") {
+        let is_throttle = key.ends_with(".replication.throttled.replicas");
+        if !topic.configs.contains_key(key) && !is_throttle && !is_as_safe(key, from, None) {
             let (key, from) = (key.clone(), from.clone());
             changes.push(KafkaChange::UnsetTopicConfig { topic: name(), key, from });
         }
@@ -421,7 +456,7 @@ mod tests {
 
     fn steady() -> KafkaObserved {
         let configs = BTreeMap::from([("retention.ms".into(), "604800000".into())]);
-        let topic = TopicObserved { id: "id-1".into(), partitions: 6, configs };
+        let topic = TopicObserved { id: "id-1".into(), partitions: 6, replication: 3, configs };
         KafkaObserved {
             ownership: Ownership::Ours,
             user: UserObserved::Verified,
@@ -494,6 +529,77 @@ mod tests {
                 ("set producer_byte_rate of user acme: 5 -> 1000000", Repair),
                 ("set request_percentage of user acme: 1 -> none", Repair),
             ],
+        );
+    }
+
+    #[test]
+    fn copies_of_a_record_are_declared_from_two_up() {
+        for (replication, declared, expected) in [
+            (1, None, None),
+            (2, None, Some("1")),
+            (3, None, Some("2")),
+            (3, Some(3), Some("3")),
+            (1, Some(1), Some("1")),
+        ] {
+            let mut tenant = crate::rendered::testing::example("acme.yaml", |_| {});
+            tenant.cell = crate::rendered::testing::cell(|cell| {
+                cell.spec.kafka.replication_factor = Some(replication);
+                cell.spec.kafka.min_insync_replicas = declared;
+            });
+            for topic in KafkaDesired::of(&tenant, &"secret-word".into()).topics {
+                assert_eq!(topic.configs.get(MIN_INSYNC).map(String::as_str), expected, "{replication}");
+                assert_eq!(
+                    topic.configs.get(UNCLEAN_ELECTION).map(String::as_str),
+                    expected.map(|_| "false")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_override_is_never_repaired_towards_less_safety() {
+        use ChangeKind::Repair;
+        let with = |declared: &[(&str, &str)],
+                    found: &[(&str, &str)],
+                    replication,
+                    expected: &[(&str, ChangeKind)]| {
+            let owned = |pairs: &[(&str, &str)]| {
+                pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
+            };
+            check(
+                |desired, observed| {
+                    desired.topics[0].configs.extend(owned(declared));
+                    let topic = observed.topics.get_mut("acme.message.send").unwrap();
+                    topic.configs.extend(owned(found));
+                    topic.replication = replication;
+                },
+                expected,
+            );
+        };
+        with(&[], &[(MIN_INSYNC, "2"), (UNCLEAN_ELECTION, "false")], 3, &[]);
+        with(&[(MIN_INSYNC, "2")], &[(MIN_INSYNC, "3")], 3, &[]);
+        with(
+            &[(MIN_INSYNC, "2"), (UNCLEAN_ELECTION, "false")],
+            &[(MIN_INSYNC, "1"), (UNCLEAN_ELECTION, "true")],
+            3,
+            &[
+                ("set min.insync.replicas of acme.message.send: 1 -> 2", Repair),
+                ("set unclean.leader.election.enable of acme.message.send: true -> false", Repair),
+            ],
+        );
+        with(
+            &[],
+            &[(UNCLEAN_ELECTION, "true")],
+            3,
+            &[("set unclean.leader.election.enable of acme.message.send: true -> default", Repair)],
+        );
+        // It was created with fewer copies: more can never be in sync.
+        with(&[(MIN_INSYNC, "2")], &[(MIN_INSYNC, "1")], 1, &[]);
+        with(
+            &[(MIN_INSYNC, "2")],
+            &[],
+            1,
+            &[("set min.insync.replicas of acme.message.send: default -> 1", Repair)],
         );
     }
 

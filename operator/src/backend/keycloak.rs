@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use catalog::Secret;
 use crds::Registration;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -57,8 +56,8 @@ pub struct KeycloakDesired {
 }
 
 impl KeycloakDesired {
-    pub(super) fn of(tenant: &Tenant) -> Self {
-        let origins: Vec<_> = tenant.routed_hosts().map(|host| tenant.origin(host)).collect();
+    pub(super) fn of(tenant: &Tenant, password: &SecretString) -> Self {
+        let origins: Vec<_> = tenant.hosts.routed.iter().map(|host| tenant.origin(host)).collect();
         Self {
             realm: tenant.id.realm().to_string(),
             owner: Owner::of(tenant),
@@ -72,7 +71,7 @@ impl KeycloakDesired {
             redirect_uris: origins.iter().map(|origin| format!("{origin}/*")).collect(),
             web_origins: origins,
             roles: Vec::new(),
-            auth_client_secret: tenant.secrets.password(Secret::Oidc).clone(),
+            auth_client_secret: password.clone(),
         }
     }
 }

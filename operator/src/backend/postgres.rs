@@ -8,7 +8,6 @@
 
 use std::fmt;
 
-use catalog::Secret;
 use secrecy::SecretString;
 
 use super::{
@@ -37,11 +36,11 @@ pub struct PostgresDesired {
 }
 
 impl PostgresDesired {
-    pub(super) fn of(tenant: &Tenant) -> Self {
+    pub(super) fn of(tenant: &Tenant, password: &SecretString) -> Self {
         Self {
             name: tenant.id.database().to_string(),
             owner: Owner::of(tenant),
-            password: tenant.secrets.password(Secret::Postgres).clone(),
+            password: password.clone(),
             connection_limit: CONNECTIONS,
         }
     }

@@ -10,7 +10,6 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use catalog::Secret;
 use secrecy::SecretString;
 
 use super::{
@@ -50,11 +49,11 @@ pub struct RedisDesired {
 }
 
 impl RedisDesired {
-    pub(super) fn of(tenant: &Tenant) -> Self {
+    pub(super) fn of(tenant: &Tenant, password: &SecretString) -> Self {
         Self {
             tenant: tenant.id.cache_user().to_string(),
             owner: Owner::of(tenant),
-            password: tenant.secrets.password(Secret::Redis).clone(),
+            password: password.clone(),
         }
     }
 

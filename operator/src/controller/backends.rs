@@ -7,6 +7,7 @@ use std::{
 
 use crds::{ConditionType, Reason};
 use futures_util::future::join_all;
+use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::context::{Context, Pass};
@@ -61,6 +62,15 @@ impl Settling<'_> {
         let Self { backend, pass: Pass { context, .. }, tenant } = self;
         let name = backend.entry().as_str();
         let began = Instant::now();
+        let secret = backend.entry().secret;
+        let password = match tenant.secrets.password(secret) {
+            Ok(password) => password,
+            Err(unusable) => {
+                context.metrics.failed(name, unusable.reason().as_str());
+                let message = unusable.message(&tenant.child(secret));
+                return (Outcome::action_required(unusable.reason(), message), BackendFacts::default());
+            }
+        };
         let login = match context.login(backend, &tenant.cell) {
             Ok(login) => login,
             Err(missing) => {
@@ -69,7 +79,7 @@ impl Settling<'_> {
                 return (Outcome::action_required(reason, missing), BackendFacts::default());
             }
         };
-        let settled = self.settle(&login).await;
+        let settled = self.settle(&login, password).await;
         context.metrics.part_took(name, began.elapsed());
         match settled {
             Ok(settled) => (self.settled(&settled).await, settled.facts),
@@ -77,13 +87,13 @@ impl Settling<'_> {
         }
     }
 
-    async fn settle(&self, login: &Login) -> Result<Settled, BackendError> {
+    async fn settle(&self, login: &Login, password: &SecretString) -> Result<Settled, BackendError> {
         let Self { backend, pass: Pass { mode, context, .. }, tenant } = *self;
         let (entry, cell) = (backend.entry(), &tenant.cell.name);
         if let Some(error) = context.backends.broken(cell, entry) {
             return Err(error);
         }
-        let work = backend.settle(context.target(&tenant.cell, login), tenant, mode);
+        let work = backend.settle(context.target(&tenant.cell, login), tenant, password, mode);
         let result = within(TIMEOUT, work).await.unwrap_or_else(|late| {
             let (endpoint, detail) = (format!("cell {cell}"), late.to_string());
             Err(BackendError::Unavailable { backend: entry, endpoint, detail })

@@ -1,4 +1,5 @@
-//! Reports how full a cell is and whether its admin Secrets are complete. Backends are looked at by tenants' passes.
+//! Reports how full a cell is and whether its admin Secrets are complete, and cleans up what deletions left behind. Otherwise
+//! backends are looked at by tenants' passes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +7,10 @@ use crds::{CellStatus, ConditionType, MessengerCell, Reason};
 use kube::{core::DeserializeGuard, runtime::controller::Action};
 use tracing::warn;
 
-use super::context::{Context, PassError};
+use super::{
+    context::{Context, PassError},
+    deletion,
+};
 use crate::{
     backend, placement,
     status::{Outcome, Outcomes, conditions},
@@ -27,21 +31,27 @@ pub(super) async fn reconcile(
     context.stores_ready().await;
     let name = resource.metadata.name.clone().unwrap_or_default();
     let placed = placement::placed_on(&name, &context.fleet());
+    let previous = resource.status.clone().unwrap_or_default();
+    let mut leftovers = previous.leftovers.clone();
     let outcome = match Cell::new(resource) {
         Err(invalid) => Outcome::action_required(Reason::InvalidSpec, invalid.to_string()),
-        Ok(cell) => match missing_login(&cell, &context) {
-            Some(missing) => Outcome::action_required(Reason::AdminSecretMissing, missing),
-            None if placed >= cell.capacity => Outcome::action_required(
-                Reason::CapacityExhausted,
-                format!(
-                    "{placed} of {} places are taken; raise spec.capacity.tenants or add a cell",
-                    cell.capacity
+        Ok(cell) => {
+            if !leftovers.is_empty() && context.memory.is_clean_up_due(resource, LOOK_EVERY) {
+                leftovers = deletion::retry_leftovers(&leftovers, &cell, &context).await;
+            }
+            match missing_login(&cell, &context) {
+                Some(missing) => Outcome::action_required(Reason::AdminSecretMissing, missing),
+                None if placed >= cell.capacity => Outcome::action_required(
+                    Reason::CapacityExhausted,
+                    format!(
+                        "{placed} of {} places are taken; raise spec.capacity.tenants or add a cell",
+                        cell.capacity
+                    ),
                 ),
-            ),
-            None => Outcome::good(Reason::AllReady, "the cell takes tenants"),
-        },
+                None => Outcome::good(Reason::AllReady, "the cell takes tenants"),
+            }
+        }
     };
-    let previous = resource.status.clone().unwrap_or_default();
     let status = CellStatus {
         observed_generation: resource.metadata.generation,
         tenants: i32::try_from(placed).ok(),
@@ -52,6 +62,7 @@ pub(super) async fn reconcile(
             resource.metadata.generation,
             (context.now)(),
         ),
+        leftovers,
     };
     debug_assert!(status.conditions.iter().all(|condition| condition.type_ == ConditionType::Ready.as_str()));
     if status != previous {

@@ -42,14 +42,18 @@ pub(super) struct Converged {
 }
 
 impl<'a> Children<'a> {
-    pub(super) fn new(pass: Pass<'a>, observed: Observed) -> Self {
-        Self { pass, live: observed, problems: Vec::new(), withheld: Vec::new() }
+    /// `withheld` is what would have been done before this phase.
+    pub(super) fn new(pass: Pass<'a>, observed: Observed, withheld: Option<String>) -> Self {
+        Self { pass, live: observed, problems: Vec::new(), withheld: withheld.into_iter().collect() }
     }
 
     /// Writes the Secrets. Fails when one cannot be written: a password that is not stored must not be used.
     pub(super) async fn write_secrets(&mut self, tenant: &Tenant) -> Result<(), PassError> {
-        let secrets = self.without_foreign(desired::secrets(tenant));
-        for change in plan::objects(&secrets, &self.live.secrets, &tenant.uid) {
+        let secrets = desired::secrets(tenant);
+        // One that cannot be used is not desired, and is left as it is.
+        let live = secrets.iter().filter_map(|secret| self.live.secrets.get_key_value(&secret.key()));
+        let live = live.map(|(key, secret)| (key.clone(), secret.clone())).collect();
+        for change in plan::objects(&secrets, &live, &tenant.uid) {
             self.carry_out(tenant, change).await?;
         }
         Ok(())
@@ -116,10 +120,7 @@ impl<'a> Children<'a> {
         }
         let is_drift = match &change {
             ObjectChange::Repair { .. } => true,
-            ObjectChange::Create(object) => {
-                context.memory.has_seen(&tenant.uid, &object.key())
-                    || is_established(resource) && was_good(resource, ConditionType::WorkloadsReady)
-            }
+            ObjectChange::Create(object) => self.was_deleted(tenant, object),
             ObjectChange::Update { .. } | ObjectChange::Delete { .. } => false,
         };
         match change {
@@ -142,6 +143,19 @@ impl<'a> Children<'a> {
         Ok(())
     }
 
+    /// Reports whether a child that is missing was deleted by another client, as far as is known.
+    fn was_deleted(&self, tenant: &Tenant, object: &Object) -> bool {
+        let Pass { resource, context, .. } = self.pass;
+        let part = match object.kind {
+            // What a pass leaves of Secrets is not remembered.
+            Kind::Secret => None,
+            _ => context.memory.has_left(&tenant.uid, &object.key()),
+        };
+        let condition =
+            if object.kind.is_route() { ConditionType::RoutesReady } else { ConditionType::WorkloadsReady };
+        part.unwrap_or_else(|| is_established(resource) && was_good(resource, condition))
+    }
+
     /// Judges the workloads. `blocked` are those that are not created yet, each with the backend it waits for; `superseded`
     /// are children of those that serve until others take over.
     async fn workloads(
@@ -154,6 +168,10 @@ impl<'a> Children<'a> {
         if !self.withheld.is_empty() {
             let message = format!("would {}", self.withheld.join("; "));
             return Ok(Outcome::action_required(Reason::Paused, message));
+        }
+        if let Some((secret, unusable)) = tenant.secrets.unusable().next() {
+            let message = unusable.message(&tenant.child(secret));
+            return Ok(Outcome::action_required(unusable.reason(), message));
         }
         if let Some(problem) = self.problem(|kind| !kind.is_route()) {
             return Ok(problem);

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, RwLock, RwLockReadGuard},
+    time::{Duration, Instant},
 };
 
 use crds::{MessengerCell, MessengerTenant, Reason, TenantStatus};
@@ -19,6 +20,7 @@ use crate::{
     backend::{AnyBackend, Login, Pool, Target},
     config::Config,
     desired::ChildKey,
+    domains::Installation,
     events::{Events, reference},
     fleet::Fleet,
     locks::{lock, read},
@@ -59,6 +61,19 @@ pub(crate) struct Memory {
     written: Mutex<HashMap<String, (String, TenantStatus)>>,
     /// The children as the last pass left them, by UID of the tenant.
     children: Mutex<HashMap<String, Versions>>,
+    /// Deletions under way, by UID.
+    deletions: Mutex<HashMap<String, Deletion>>,
+    /// When what was left behind in a cell was tried last, by UID, and the generation of the cell then.
+    cleaned_up: Mutex<HashMap<String, (Instant, Option<i64>)>>,
+}
+
+/// A deletion that this process works on.
+#[derive(Clone, Copy)]
+pub(crate) struct Deletion {
+    /// When the first attempt began.
+    pub began: Instant,
+    /// How often the backends were called.
+    pub attempts: u32,
 }
 
 /// Why a pass ended early. It is logged once, by the controller, and retried.
@@ -93,6 +108,12 @@ impl Context {
 
     pub fn cell(&self, name: &str) -> Option<MessengerCell> {
         self.cells.get(&ObjectRef::new(name)).and_then(|guarded| guarded.0.as_ref().ok().cloned())
+    }
+
+    /// Returns what belongs to the installation, as all cells declare it.
+    pub fn installation(&self) -> Installation {
+        let cells = self.cells.state();
+        Installation::of(cells.iter().filter_map(|guarded| Some(&guarded.0.as_ref().ok()?.spec)))
     }
 
     fn admin_secret(&self, name: &str) -> Option<Arc<Secret>> {
@@ -149,10 +170,11 @@ impl Memory {
         }
     }
 
-    /// Reports whether the last pass left a child: when it is missing now, another client deleted it.
-    pub fn has_seen(&self, uid: &str, child: &ChildKey) -> bool {
+    /// Reports whether the last pass left a child: when it is missing now, another client deleted it. Nothing is known before
+    /// the first pass of this process.
+    pub fn has_left(&self, uid: &str, child: &ChildKey) -> Option<bool> {
         let children = lock(&self.children);
-        children.get(uid).is_some_and(|children| children.contains_key(child))
+        children.get(uid).map(|children| children.contains_key(child))
     }
 
     pub fn remember_children(&self, uid: &str, versions: Versions) {
@@ -163,7 +185,35 @@ impl Memory {
         lock(&self.children).get(uid).cloned()
     }
 
+    /// Returns how far the deletion of a tenant is. It begins with the first call.
+    pub fn deletion(&self, resource: &MessengerTenant) -> Deletion {
+        let began = || Deletion { began: Instant::now(), attempts: 0 };
+        *lock(&self.deletions).entry(resource.uid().unwrap_or_default()).or_insert_with(began)
+    }
+
+    /// Counts an attempt at the backends, and returns how many there were.
+    pub fn attempted_deletion(&self, resource: &MessengerTenant) -> u32 {
+        let mut deletion = self.deletion(resource);
+        deletion.attempts += 1;
+        lock(&self.deletions).insert(resource.uid().unwrap_or_default(), deletion);
+        deletion.attempts
+    }
+
+    /// Reports whether what was left behind in a cell is to be tried again: the cell was edited, or the last time is `every` ago.
+    /// Every event of a tenant starts a pass of the cell, which must not call a dead backend each time.
+    pub fn is_clean_up_due(&self, cell: &MessengerCell, every: Duration) -> bool {
+        let mut cleaned_up = lock(&self.cleaned_up);
+        let (uid, generation) = (cell.uid().unwrap_or_default(), cell.metadata.generation);
+        let last = cleaned_up.get(&uid);
+        let is_due = last.is_none_or(|(at, of)| at.elapsed() >= every || *of != generation);
+        if is_due {
+            cleaned_up.insert(uid, (Instant::now(), generation));
+        }
+        is_due
+    }
+
     fn forget(&self, uid: &str) {
+        lock(&self.deletions).remove(uid);
         lock(&self.written).remove(uid);
         lock(&self.children).remove(uid);
     }

@@ -1,10 +1,13 @@
-//! What happens when a tenant is deleted. The finalizer is always removed within [`DEADLINE`]: what could not be cleaned up
-//! by then is named in an Event, in the log and in a metric. No tenant Secret is needed, so it works in a namespace that is
-//! itself being deleted.
+//! What happens when a tenant is deleted. The finalizer is always removed within [`DEADLINE`] of the first attempt: what could
+//! not be cleaned up by then is named in an Event, in the log and in a metric, and recorded in the status of the cell, whose
+//! passes go on with it. No tenant Secret is needed, so it works in a namespace that is itself being deleted.
+//!
+//! Time counts from the first attempt of this process, by its own clock. The age of the deletion says nothing: the operator may
+//! have been away, and the API server's clock is another one.
 
 use std::time::Duration;
 
-use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
+use crds::{ConditionType, Leftover, MessengerTenant, Reason, TenantId, TenantStatus};
 use futures_util::future::join_all;
 use kube::{ResourceExt, runtime::controller::Action};
 use tracing::{info, warn};
@@ -20,9 +23,11 @@ use crate::{
     time_limit::within,
 };
 
-/// From the moment of deletion until the finalizer is removed, at the latest. The promise is 60 s; the rest is for the
-/// last attempt and the API server.
+/// From the first attempt until the finalizer is removed, at the latest. The promise is 60 s; the rest is for the last attempt
+/// and the API server.
 const DEADLINE: Duration = Duration::from_secs(50);
+/// Attempts at the backends before anything is left behind: one that came when pods had just ended proves nothing.
+const LEAST_ATTEMPTS: u32 = 2;
 /// Pods get this long to end, so that nothing writes to what is being removed. They drain for 20 s at most.
 const PODS_DEADLINE: Duration = Duration::from_secs(25);
 /// One attempt at one backend.
@@ -46,12 +51,13 @@ pub(super) async fn finalize(resource: &MessengerTenant, context: &Context) -> R
             report(resource, message, context).await?;
             return Ok(Action::requeue(LOOK_AGAIN));
         }
-        Left::Behind(failed) => record_leftovers(resource, &failed, context).await,
+        Left::Behind(failed) => record_leftovers(resource, &failed, context).await?,
     }
+    let took = context.memory.deletion(resource).began.elapsed();
     context.writer.remove_finalizer(resource).await?;
     context.forget(resource);
     let id = &resource.spec.tenant_id;
-    info!(tenant = %id, took_seconds = since_deletion(resource, context).as_secs(), "finalizer of tenant {id} removed");
+    info!(tenant = %id, took_seconds = took.as_secs(), "finalizer of tenant {id} removed");
     Ok(Action::await_change())
 }
 
@@ -69,11 +75,14 @@ async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left,
     let id = &resource.spec.tenant_id;
     context.writer.stop_workloads(&namespace, &observe::selector(id)).await?;
     let pods = observe::pod_count(&context.client, &namespace, id).await?;
-    if pods > 0 && since_deletion(resource, context) < PODS_DEADLINE {
+    let began = context.memory.deletion(resource).began;
+    if pods > 0 && began.elapsed() < PODS_DEADLINE {
         return Ok(Left::Waiting(format!("{pods} pods are ending")));
     }
     let mut failed = Vec::new();
-    for (backend, result) in remove_all(resource, context).await {
+    let results = remove_all(resource, context).await;
+    let attempts = context.memory.attempted_deletion(resource);
+    for (backend, result) in results {
         match result {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => {
@@ -84,7 +93,7 @@ async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left,
     }
     Ok(if failed.is_empty() {
         Left::Nothing
-    } else if since_deletion(resource, context) < DEADLINE {
+    } else if began.elapsed() < DEADLINE || attempts < LEAST_ATTEMPTS {
         let lines: Vec<_> = failed.iter().map(|(backend, error)| format!("{backend}: {error}")).collect();
         Left::Waiting(lines.join("; "))
     } else {
@@ -94,8 +103,7 @@ async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left,
 
 type Removed = Result<Vec<String>, String>;
 
-/// Removes or releases the tenant's part of every backend, all at the same time: a dead one must not use up the time of the
-/// others.
+/// Removes or releases the tenant's part of every backend.
 async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catalog::Backend, Removed)> {
     let name = &resource.spec.cell_ref.name;
     let Some(cell) = context.cell(name).and_then(|cell| Cell::new(&cell).ok()) else {
@@ -105,27 +113,69 @@ async fn remove_all(resource: &MessengerTenant, context: &Context) -> Vec<(catal
         let left = catalog::Backend::ALL.iter().filter(|_| was_placed);
         return left.map(|backend| (*backend, unknown())).collect();
     };
-    let one = |backend: &&'static dyn AnyBackend| {
-        let (backend, cell) = (*backend, &cell);
-        async move { (backend.entry(), remove(backend, cell, resource, context).await) }
-    };
-    join_all(backend::ALL.iter().map(one)).await
+    remove_departed(&departed(resource), backend::ALL, &cell, context).await
 }
 
-async fn remove(
-    backend: &dyn AnyBackend,
-    cell: &Cell,
-    resource: &MessengerTenant,
-    context: &Context,
-) -> Removed {
-    let id = tenant_id(resource).map_err(|invalid| invalid.to_string())?;
-    let owner = Owner {
-        uid: resource.uid().unwrap_or_default(),
+/// Returns what has to be known of a tenant to clean up after it.
+fn departed(resource: &MessengerTenant) -> Leftover {
+    Leftover {
+        tenant_id: resource.spec.tenant_id.clone(),
         namespace: resource.namespace().unwrap_or_default(),
+        uid: resource.uid().unwrap_or_default(),
+        deletion_policy: resource.spec.deletion_policy.unwrap_or_default(),
+        backends: Vec::new(),
+    }
+}
+
+/// Tries once more to clean up what former deletions left behind in a cell. Returns what is still left.
+pub(super) async fn retry_leftovers(leftovers: &[Leftover], cell: &Cell, context: &Context) -> Vec<Leftover> {
+    let mut left = Vec::new();
+    for leftover in leftovers {
+        let named = |backend: &&&'static dyn AnyBackend| {
+            leftover.backends.iter().any(|name| name == backend.entry().as_str())
+        };
+        let backends: Vec<_> = backend::ALL.iter().filter(named).copied().collect();
+        let results = remove_departed(leftover, &backends, cell, context).await;
+        let id = &leftover.tenant_id;
+        let mut failed = Vec::new();
+        for (backend, result) in results {
+            match result {
+                Ok(_) => {
+                    info!(tenant = %id, %backend, "what tenant {id} had left behind in {backend} is cleaned up")
+                }
+                Err(error) => {
+                    warn!(tenant = %id, %backend, %error, "{backend} of the deleted tenant {id} is tried again");
+                    failed.push(backend.to_string());
+                }
+            }
+        }
+        if !failed.is_empty() {
+            left.push(Leftover { backends: failed, ..leftover.clone() });
+        }
+    }
+    left
+}
+
+/// Removes or releases one tenant's part of some backends, all at the same time: a dead one must not use up the time of the
+/// others.
+async fn remove_departed(
+    departed: &Leftover,
+    backends: &[&'static dyn AnyBackend],
+    cell: &Cell,
+    context: &Context,
+) -> Vec<(catalog::Backend, Removed)> {
+    let one = |backend: &&'static dyn AnyBackend| {
+        let backend = *backend;
+        async move { (backend.entry(), remove(backend, cell, departed, context).await) }
     };
-    let policy = resource.spec.deletion_policy.unwrap_or_default();
+    join_all(backends.iter().map(one)).await
+}
+
+async fn remove(backend: &dyn AnyBackend, cell: &Cell, departed: &Leftover, context: &Context) -> Removed {
+    let id = departed.tenant_id.parse::<TenantId>().map_err(|invalid| invalid.to_string())?;
+    let owner = Owner { uid: departed.uid.clone(), namespace: departed.namespace.clone() };
     let login = context.login(backend, cell)?;
-    let work = backend.clean_up(context.target(cell, &login), &id, owner, policy);
+    let work = backend.clean_up(context.target(cell, &login), &id, owner, departed.deletion_policy);
     match within(ATTEMPT, work).await.map_err(|late| late.to_string())? {
         Ok(removed) => Ok(removed),
         // Something of that name that was never ours is not ours to remove.
@@ -137,12 +187,22 @@ async fn remove(
     }
 }
 
-/// Reports what is left behind, where administrators look: at the tenant while it is there, and at its cell, which stays.
+/// Reports what is left behind, where administrators look: at the tenant while it is there, and at its cell, which stays and
+/// goes on with it.
 async fn record_leftovers(
     resource: &MessengerTenant,
     failed: &[(catalog::Backend, String)],
     context: &Context,
-) {
+) -> Result<(), PassError> {
+    let cell = context.cell(&resource.spec.cell_ref.name);
+    if let Some(cell) = &cell {
+        let backends = failed.iter().map(|(backend, _)| backend.to_string()).collect();
+        let leftover = Leftover { backends, ..departed(resource) };
+        let mut status = cell.status.clone().unwrap_or_default();
+        status.leftovers.retain(|other| other.uid != leftover.uid);
+        status.leftovers.push(leftover);
+        context.writer.cell_status(cell, &status).await?;
+    }
     let id = &resource.spec.tenant_id;
     let lines: Vec<_> = failed.iter().map(|(backend, error)| format!("{backend} ({error})")).collect();
     let note = format!("tenant {id}: finalizer removed; resources left behind in: {}", lines.join("; "));
@@ -151,9 +211,10 @@ async fn record_leftovers(
         context.metrics.left_behind(backend.as_str());
     }
     context.events.warning(&reference(resource), Reason::LeftBehind, &note).await;
-    if let Some(cell) = context.cell(&resource.spec.cell_ref.name) {
-        context.events.warning(&reference(&cell), Reason::LeftBehind, &note).await;
+    if let Some(cell) = &cell {
+        context.events.warning(&reference(cell), Reason::LeftBehind, &note).await;
     }
+    Ok(())
 }
 
 async fn report(resource: &MessengerTenant, message: String, context: &Context) -> Result<(), PassError> {
@@ -169,11 +230,4 @@ async fn report(resource: &MessengerTenant, message: String, context: &Context) 
         context.memory.remember_status(resource, version, status);
     }
     Ok(())
-}
-
-/// Returns how long ago the deletion was requested, by this machine's clock.
-fn since_deletion(resource: &MessengerTenant, context: &Context) -> Duration {
-    let now = (context.now)();
-    let asked_at = resource.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
-    Duration::try_from(now.duration_since(asked_at)).unwrap_or_default()
 }

@@ -1,21 +1,23 @@
 //! One pass over a tenant, read from top to bottom: place, access, observe, validate, Secrets, backends, children, probe,
 //! status. Each phase happens once and takes what the phases before it returned.
 
-use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
+use crds::{ConditionType, Host, MessengerTenant, Reason, TenantStatus};
 use kube::ResourceExt;
 
 use super::{
     backends::{Backends, settle_all},
     children::{Children, Converged},
     context::{Context, Pass, PassError},
-    report::{report, report_refusal},
+    report::{report, report_refusal, write_facts},
 };
 use crate::{
-    backend, desired,
+    backend,
+    desired::{self, Object},
     fleet::Member,
     mode::Mode,
-    observe::{self, Observed},
-    placement, plan,
+    observe::{self, Observed, ReadError},
+    placement::{self, HostRefusal, Hosts},
+    plan::{self, ObjectChange},
     secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
     tenant::{Cell, Invalid, Tenant, hosts, tenant_id},
@@ -35,18 +37,36 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         context.writer.add_finalizer(resource).await?;
         return Ok(Urgency::Waiting);
     }
-    if mode == Mode::Apply && resource.status.is_none() {
-        report_start(pass, &place).await?;
-    }
-    if !open_secrets(pass).await? {
+    if mode == Mode::Apply && !is_recorded(resource, &place) {
+        record(pass, &place).await?;
         return Ok(Urgency::Waiting);
     }
-    let Some(observed) = observe(pass).await? else { return Ok(Urgency::Waiting) };
+    let access = open_secrets(pass).await?;
+    match &access {
+        Access::Open | Access::Withheld(_) => {}
+        Access::Granted => return Ok(Urgency::Waiting),
+        Access::Foreign(binding) => {
+            let message =
+                format!("{binding:?} exists and does not belong to this tenant; delete or rename it");
+            let ready = Outcome::action_required(Reason::ResourceConflict, message);
+            return Refusal::whole(ready).report(pass).await;
+        }
+    }
+    let observed = match observe(pass).await {
+        Ok(observed) => observed,
+        Err(error) if error.is_forbidden() => match access.withheld() {
+            Some(line) => return Refusal::unseen(&place, &line).report(pass).await,
+            // The right was given a moment ago and has not reached every part of the API server.
+            None if is_young(pass) => return Ok(Urgency::Waiting),
+            None => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
     let tenant = match validate(pass, &place, &observed) {
         Ok(tenant) => tenant,
         Err(invalid) => return Refusal::invalid(&invalid).report(pass).await,
     };
-    let mut children = Children::new(pass, observed);
+    let mut children = Children::new(pass, observed, access.withheld());
     // Before the backends, or a password that was set somewhere could be lost with this process.
     children.write_secrets(&tenant).await?;
     let backends = settle_all(pass, &tenant).await;
@@ -55,9 +75,24 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     report_all(pass, &tenant, &backends, children, routes).await
 }
 
-/// Where a tenant lives.
+/// Returns how the tenant is as a whole. That it is paused comes before everything else: until it goes on, nothing changes.
+fn as_a_whole(mode: Mode, ready: Outcome) -> Outcome {
+    match mode {
+        Mode::Apply => ready,
+        Mode::DryRun => {
+            let message = format!(
+                "spec.paused is true, nothing is written; set it to false to go on ({})",
+                ready.message
+            );
+            Outcome::action_required(Reason::Paused, message)
+        }
+    }
+}
+
+/// Where a tenant lives and is found.
 struct Place {
     cell: Cell,
+    hosts: Hosts,
 }
 
 /// Why a pass ends before it looks at the parts.
@@ -81,12 +116,21 @@ impl Refusal {
         Self { ready: status::summary(&outcomes), outcomes }
     }
 
+    /// The tenant is paused, and nothing of it can be read before `line` is done.
+    fn unseen(place: &Place, line: &str) -> Self {
+        let outcomes = Outcomes::from([(ConditionType::Placed, assigned(&place.cell))]);
+        let message = format!("would {line}, which is needed to look at Secrets and backends");
+        Self { outcomes, ready: Outcome::action_required(Reason::Paused, message) }
+    }
+
     async fn report(self, pass: Pass<'_>) -> Result<Urgency, PassError> {
-        report_refusal(pass.resource, &self.outcomes, &self.ready, pass.context).await
+        let ready = as_a_whole(pass.mode, self.ready);
+        report_refusal(pass.resource, &self.outcomes, &ready, pass.context).await
     }
 }
 
-/// Finds the tenant's cell and a slot on it. Who gets the id and the slot follows from the resources alone.
+/// Finds the tenant's cell, a slot on it, and its hosts. Who gets the id, the slot and the hosts follows from the resources
+/// alone.
 fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
     let member = Member::of(resource);
     let fleet = context.fleet();
@@ -115,65 +159,131 @@ fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
         // A slot may become free without any change to this resource.
         return Err(Refusal::unplaced(Outcome::retry(Reason::CapacityExhausted, message)));
     }
-    Ok(Place { cell })
+    let invalid = |invalid: Invalid| Refusal::invalid(&invalid);
+    let id = tenant_id(resource).map_err(invalid)?;
+    let requested = hosts(resource, &cell.domain).map_err(invalid)?;
+    let installation = context.installation();
+    let allowed = |host: &Host| installation.check(host, &id, &cell.name, &cell.spec);
+    let hosts = placement::hosts(&member, requested, &fleet, allowed);
+    Ok(Place { cell, hosts })
 }
 
 fn assigned(cell: &Cell) -> Outcome {
     Outcome::good(Reason::Assigned, format!("on cell {}", cell.name))
 }
 
-/// Reports that the first pass began: it takes as long as a realm takes, and an administrator is watching.
-async fn report_start(
+/// Reports whether the status names the tenant's cell and all of its hosts.
+fn is_recorded(resource: &MessengerTenant, Place { cell, hosts }: &Place) -> bool {
+    let Some(status) = &resource.status else { return false };
+    let held = status.hosts.as_deref().unwrap_or_default();
+    status.cell.as_ref() == Some(&cell.name)
+        && hosts.routed.iter().all(|host| held.iter().any(|held| held == host.as_str()))
+}
+
+/// Records where the tenant is placed and what it holds before anything is created: from then on no other tenant gets it. The
+/// first time, this also reports that the work began: it takes as long as a realm takes, and an administrator is watching.
+async fn record(
     Pass { resource, context, .. }: Pass<'_>,
-    Place { cell }: &Place,
+    Place { cell, hosts }: &Place,
 ) -> Result<(), PassError> {
+    let previous = resource.status.clone().unwrap_or_default();
+    let was_placed = previous.cell.is_some();
+    let mut held: Vec<_> = hosts.routed.iter().map(ToString::to_string).collect();
+    // A host that is dropped is held until its routes are gone.
+    let dropped = previous.hosts.iter().flatten().filter(|host| !held.contains(host)).cloned();
+    held.extend(dropped.collect::<Vec<_>>());
+    let facts = TenantStatus { cell: Some(cell.name.clone()), hosts: Some(held), ..previous };
+    if was_placed {
+        return write_facts(resource, facts, context).await;
+    }
     let outcomes = Outcomes::from([(ConditionType::Placed, assigned(cell))]);
     let ready = Outcome::waiting(Reason::Creating, "the backends are being set up");
-    let facts = TenantStatus { cell: Some(cell.name.clone()), ..TenantStatus::default() };
     report(resource, facts, &outcomes, &ready, context).await?;
     Ok(())
 }
 
-/// Makes sure that the operator may read the Secrets of the namespace. Returns false when it was only just allowed.
-async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<bool, PassError> {
+/// Whether the operator may read the Secrets of the namespace.
+enum Access {
+    Open,
+    /// It was allowed in this pass.
+    Granted,
+    /// [`Mode::Apply`] would make this change first.
+    Withheld(String),
+    /// A RoleBinding of that name belongs to another owner.
+    Foreign(Object),
+}
+
+impl Access {
+    fn withheld(self) -> Option<String> {
+        match self {
+            Self::Withheld(line) => Some(line),
+            Self::Open | Self::Granted | Self::Foreign(_) => None,
+        }
+    }
+}
+
+/// Makes sure that the operator may read the Secrets of the namespace.
+async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Access, PassError> {
     let binding = desired::secret_access(resource, &context.config.namespace);
     let namespace = resource.namespace().unwrap_or_default();
     let found = observe::object(&context.client, &namespace, &binding).await?;
-    let found = found.map(|found| serde_json::to_value(found).expect("Kubernetes objects are plain data"));
-    let is_steady = found.is_some_and(|found| plan::differences(&binding.manifest, &found).is_empty());
-    if is_steady || mode == Mode::DryRun {
-        return Ok(true);
+    if found.as_ref().is_some_and(|found| !observe::is_ours(binding.kind, found, resource)) {
+        return Ok(Access::Foreign(binding));
+    }
+    let live = found.map(|found| (binding.key(), found)).into_iter().collect();
+    let Some(change) =
+        plan::objects(std::slice::from_ref(&binding), &live, &resource.uid().unwrap_or_default()).pop()
+    else {
+        return Ok(Access::Open);
+    };
+    if mode == Mode::DryRun {
+        return Ok(Access::Withheld(change.to_string()));
     }
     context.writer.apply(&namespace, &binding).await?;
-    Ok(false)
+    if matches!(change, ObjectChange::Repair { .. }) {
+        context.drift_repaired(resource, "kubernetes", &change.to_string()).await;
+        return Ok(Access::Open);
+    }
+    Ok(Access::Granted)
 }
 
-/// Reads the tenant's namespace. Returns nothing while the right to read Secrets, given a moment ago, has not reached every
-/// part of the API server.
-async fn observe(Pass { resource, context, .. }: Pass<'_>) -> Result<Option<Observed>, PassError> {
-    match observe::children(&context.client, resource, context.watched_children(resource)).await {
-        Err(error)
-            if error.is_forbidden() && context.retries.is_young(&resource.uid().unwrap_or_default()) =>
-        {
-            Ok(None)
-        }
-        read => Ok(Some(read?)),
-    }
+/// Reads the tenant's namespace.
+async fn observe(Pass { resource, context, .. }: Pass<'_>) -> Result<Observed, ReadError> {
+    observe::children(&context.client, resource, context.watched_children(resource)).await
+}
+
+/// Reports whether the tenant was waited for only a few times.
+fn is_young(Pass { resource, context, .. }: Pass<'_>) -> bool {
+    context.retries.is_young(&resource.uid().unwrap_or_default())
 }
 
 /// Checks everything that the later phases rely on.
 fn validate(
     Pass { resource, context, .. }: Pass<'_>,
-    Place { cell }: &Place,
+    Place { cell, hosts }: &Place,
     observed: &Observed,
 ) -> Result<Tenant, Invalid> {
-    let hosts = hosts(resource, &cell.domain)?;
-    let domain_of = |name: &str| context.cell(name).map(|cell| cell.spec.routing.domain);
-    let lost_hosts = placement::lost_hosts(&Member::of(resource), &hosts, &context.fleet(), domain_of);
-    let found = observe::credentials(&resource.name_any(), &observed.secrets);
+    let found = observe::credentials(&resource.name_any(), observed);
     let usernames = backend::usernames(&tenant_id(resource)?);
     let secrets = TenantSecrets::complete(&usernames, &found, |_| (context.credential)());
-    Tenant::new(resource, cell.clone(), secrets, lost_hosts)
+    Tenant::new(resource, cell.clone(), secrets, hosts.clone())
+}
+
+/// Reports the hosts that the tenant does not get.
+fn refused_hosts(tenant: &Tenant) -> Option<Outcome> {
+    let mut refused = tenant.hosts.refused.iter().map(|(host, refusal)| match refusal {
+        HostRefusal::Held { by } => {
+            (Reason::HostConflict, format!("{host}: MessengerTenant {by} holds it until it drops it"))
+        }
+        HostRefusal::NotAllowed(why) => (Reason::HostNotAllowed, format!("{host}: {why}")),
+    });
+    let (reason, mut lines) = refused.next()?;
+    for (_, line) in refused {
+        lines.push_str("; ");
+        lines.push_str(&line);
+    }
+    let message = format!("hosts that are not routed ({lines}); name other hosts in spec.hosts");
+    Some(Outcome::action_required(reason, message))
 }
 
 /// Proves that users reach every service.
@@ -181,10 +291,8 @@ async fn probe(pass: Pass<'_>, tenant: &Tenant, children: &Converged) -> Outcome
     if let Some(problem) = &children.unroutable {
         return problem.clone();
     }
-    if let Some((host, owner)) = tenant.lost_hosts.first_key_value() {
-        let message =
-            format!("host {host} belongs to the older MessengerTenant {owner}; remove it from spec.hosts");
-        return Outcome::action_required(Reason::HostConflict, message);
+    if let Some(refused) = refused_hosts(tenant) {
+        return refused;
     }
     if !children.workloads.is_good() {
         let waiting = Outcome::waiting(Reason::DependencyNotReady, "waits for WorkloadsReady");
@@ -193,7 +301,7 @@ async fn probe(pass: Pass<'_>, tenant: &Tenant, children: &Converged) -> Outcome
     let wrong = pass.context.prober.probe(tenant).await;
     match wrong.split_first() {
         None => {
-            let hosts: Vec<_> = tenant.routed_hosts().map(|host| tenant.origin(host)).collect();
+            let hosts: Vec<_> = tenant.hosts.routed.iter().map(|host| tenant.origin(host)).collect();
             let services = tenant.services().count();
             Outcome::good(
                 Reason::Reachable,
@@ -230,13 +338,13 @@ async fn report_all(
     let of_backends = backends.outcomes.iter();
     outcomes
         .extend(of_backends.map(|(backend, outcome)| (ConditionType::Backend(*backend), outcome.clone())));
-    let mut ready = status::summary(&outcomes);
+    let ready = as_a_whole(mode, status::summary(&outcomes));
+    let mut facts = status::facts(tenant, backends.topic_ids.clone());
     if mode == Mode::DryRun {
-        let message =
-            format!("spec.paused is true, nothing is written; set it to false to go on ({})", ready.message);
-        ready = Outcome::action_required(Reason::Paused, message);
+        // Nothing was taken and nothing was dropped.
+        let previous = resource.status.clone().unwrap_or_default();
+        (facts.cell, facts.hosts) = (previous.cell, previous.hosts);
     }
-    let facts = status::facts(tenant, backends.topic_ids.clone());
     let urgency = report(resource, facts, &outcomes, &ready, context).await?;
     if tenant.accepts_kafka_loss && backends.is_ready(catalog::Backend::Kafka) && mode == Mode::Apply {
         // The consent was for one loss, not for the next one.

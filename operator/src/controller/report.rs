@@ -24,11 +24,21 @@ pub(super) async fn report(
     let conditions = status::conditions(&previous.conditions, outcomes, ready, generation, (context.now)());
     let status = TenantStatus { observed_generation: generation, conditions, ..facts };
     if status != previous {
-        let version = context.writer.tenant_status(resource, &status).await?;
+        write_facts(resource, status.clone(), context).await?;
         announce(resource, &status, outcomes, ready, context).await;
-        context.memory.remember_status(resource, version, status);
     }
     Ok(ready.urgency)
+}
+
+/// Writes a status whose conditions are those it had, or those that a report made.
+pub(super) async fn write_facts(
+    resource: &MessengerTenant,
+    status: TenantStatus,
+    context: &Context,
+) -> Result<(), PassError> {
+    let version = context.writer.tenant_status(resource, &status).await?;
+    context.memory.remember_status(resource, version, status);
+    Ok(())
 }
 
 /// Reports something that concerns the tenant as a whole. Its parts keep the conditions they had, but those in `outcomes`.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 use kube::{Resource, api::ObjectMeta};
 
-use super::object::{Kind, Object};
+use super::object::{INSTANCE, Kind, MANAGED_BY, Object, PART_OF};
 use crate::config::OPERATOR_NAME;
 
 /// ClusterRole that is bound in a tenant's namespace. It comes with the chart.
@@ -21,9 +21,9 @@ pub(crate) fn secret_access(resource: &crds::MessengerTenant, operator_namespace
             namespace: resource.metadata.namespace.clone(),
             labels: Some(
                 [
-                    ("app.kubernetes.io/instance".to_owned(), name),
-                    ("app.kubernetes.io/managed-by".to_owned(), OPERATOR_NAME.to_owned()),
-                    ("app.kubernetes.io/part-of".to_owned(), "posthouse".to_owned()),
+                    (INSTANCE.to_owned(), name),
+                    (MANAGED_BY.to_owned(), OPERATOR_NAME.to_owned()),
+                    (PART_OF.to_owned(), "posthouse".to_owned()),
                 ]
                 .into(),
             ),

@@ -1,7 +1,5 @@
 //! Pods of a workload.
 
-use std::collections::BTreeMap;
-
 use catalog::{
     Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, Service, Setting, TOKEN_AUDIENCE,
 };
@@ -27,7 +25,7 @@ use super::{
     object::{Kind, Object, labels, metadata, selector},
 };
 use crate::{
-    backend,
+    amounts, backend,
     config::Images,
     tenant::Tenant,
     workload::{COMPACT, DefaultResources, Workload},
@@ -49,7 +47,7 @@ pub(super) fn service_account(tenant: &Tenant, workload: &Workload) -> Object {
     Object::new(Kind::ServiceAccount, &account)
 }
 
-/// Returns the Deployment of a workload, or nothing while a setting it needs is not known.
+/// Returns the Deployment of a workload, or nothing while a setting or a Secret it needs is not known.
 pub(super) fn deployment(
     tenant: &Tenant,
     workload: &Workload,
@@ -57,6 +55,7 @@ pub(super) fn deployment(
     images: &Images,
 ) -> Option<Object> {
     let arguments = arguments(tenant, workload, facts)?;
+    let secrets = tenant.secrets.digest(&workload.secrets())?;
     let replicas = workload.size.replicas;
     let init_containers =
         workload.migrates().then(|| vec![container(tenant, workload, images, "migrate", &arguments)]);
@@ -110,9 +109,7 @@ pub(super) fn deployment(
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(tenant, Some(workload.name))),
-                    annotations: Some(
-                        [(SECRETS_ANNOTATION.to_owned(), tenant.secrets.digest(&workload.secrets()))].into(),
-                    ),
+                    annotations: Some([(SECRETS_ANNOTATION.to_owned(), secrets)].into()),
                     ..Default::default()
                 }),
                 spec: Some(pod),
@@ -227,23 +224,35 @@ fn container(
     }
 }
 
-/// Returns the tenant's amounts, and the workload's defaults where it names none.
+/// Returns the tenant's amounts, and the workload's defaults where it names none. A default gives way to the other side of its
+/// amount: the API server takes no request above its limit.
 fn resources(workload: &Workload) -> ResourceRequirements {
     let DefaultResources { cpu_request, memory_request, memory_limit } = workload.default_resources();
     let wanted = &workload.size.resources;
     let named = |amounts: &Option<ResourceAmounts>| amounts.as_ref().map(ResourceAmounts::quantities);
-    let with_defaults = |amounts: Option<BTreeMap<String, Quantity>>, defaults: &[(&str, &str)]| {
-        let mut amounts = amounts.unwrap_or_default();
-        for (name, amount) in defaults {
-            amounts.entry((*name).to_owned()).or_insert_with(|| Quantity((*amount).to_owned()));
-        }
-        Some(amounts)
-    };
-    ResourceRequirements {
-        requests: with_defaults(named(&wanted.requests), &[("cpu", cpu_request), ("memory", memory_request)]),
-        limits: with_defaults(named(&wanted.limits), &[("memory", memory_limit)]),
-        ..Default::default()
+    let (mut requests, mut limits) =
+        (named(&wanted.requests).unwrap_or_default(), named(&wanted.limits).unwrap_or_default());
+    for (name, request, limit) in [("cpu", cpu_request, None), ("memory", memory_request, Some(memory_limit))]
+    {
+        let default = |amount: &str| Quantity(amount.to_owned());
+        let (request, limit) = match (requests.get(name).cloned(), limits.get(name).cloned()) {
+            (Some(request), Some(limit)) => (request, Some(limit)),
+            (Some(request), None) => (request.clone(), limit.map(|limit| larger(request, default(limit)))),
+            (None, Some(limit)) => (smaller(default(request), limit.clone()), Some(limit)),
+            (None, None) => (default(request), limit.map(default)),
+        };
+        requests.insert(name.to_owned(), request);
+        limits.extend(limit.map(|limit| (name.to_owned(), limit)));
     }
+    ResourceRequirements { requests: Some(requests), limits: Some(limits), ..Default::default() }
+}
+
+fn larger(one: Quantity, other: Quantity) -> Quantity {
+    if amounts::thousandths(&one.0) > amounts::thousandths(&other.0) { one } else { other }
+}
+
+fn smaller(one: Quantity, other: Quantity) -> Quantity {
+    if amounts::thousandths(&one.0) < amounts::thousandths(&other.0) { one } else { other }
 }
 
 fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
@@ -272,5 +281,44 @@ fn spread(tenant: &Tenant, workload: &Workload) -> TopologySpreadConstraint {
             ..Default::default()
         }),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rendered::testing::example;
+
+    #[test]
+    fn a_default_gives_way_to_the_side_that_is_set() {
+        for (set, expected) in [
+            (json!({}), json!({"requests": {"cpu": "25m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}})),
+            (
+                json!({"requests": {"memory": "1Gi"}}),
+                json!({"requests": {"cpu": "25m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}),
+            ),
+            (
+                json!({"requests": {"memory": "64Mi"}}),
+                json!({"requests": {"cpu": "25m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}),
+            ),
+            (
+                json!({"limits": {"cpu": "20m", "memory": "32768Ki"}}),
+                json!({"requests": {"cpu": "20m", "memory": "32768Ki"}, "limits": {"cpu": "20m", "memory": "32768Ki"}}),
+            ),
+            (
+                json!({"requests": {"cpu": "2"}, "limits": {"cpu": "3"}}),
+                json!({"requests": {"cpu": "2", "memory": "32Mi"}, "limits": {"cpu": "3", "memory": "512Mi"}}),
+            ),
+        ] {
+            let tenant = example("acme.yaml", |resource| {
+                let services = json!({"gateway": {"resources": set}});
+                resource.spec.services = Some(serde_json::from_value(services).expect("a service"));
+            });
+            let gateway = tenant.workload_of(Service::Gateway).expect("it runs");
+            let found = serde_json::to_value(resources(gateway)).expect("plain data");
+            assert_eq!(found, expected, "{set}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crds::MessengerTenant;
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -11,7 +12,10 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Resource, core::ApiResource};
+use kube::{
+    Resource, ResourceExt,
+    core::{ApiResource, DynamicObject},
+};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -19,7 +23,8 @@ use sha2::{Digest, Sha256};
 use super::traefik_types::{IngressRoute, Middleware};
 use crate::{config::OPERATOR_NAME, tenant::Tenant, text::hex, workload::Workload};
 
-/// Digest of the manifest as last applied: it distinguishes an edit of ours from a manual one.
+/// Digest of the manifest as last applied, but for its owner: it distinguishes an edit of ours from a manual one, and a
+/// restored object of ours from one of another owner.
 pub(crate) const APPLIED_ANNOTATION: &str = "messenger.posthouse.dev/applied";
 
 /// The kinds of children, in the order they are applied: what a pod needs comes before the pod.
@@ -115,7 +120,11 @@ impl Object {
     {
         let name = typed.meta().name.clone().expect("every child is made with a name");
         let mut manifest = serde_json::to_value(typed).expect("Kubernetes types are plain data");
+        let owners = manifest["metadata"].as_object_mut().and_then(|meta| meta.remove("ownerReferences"));
         let digest = hex(&Sha256::digest(manifest.to_string())[..8]);
+        if let Some(owners) = owners {
+            manifest["metadata"]["ownerReferences"] = owners;
+        }
         manifest["metadata"]["annotations"][APPLIED_ANNOTATION] = Value::String(digest);
         Self { kind, name, manifest }
     }
@@ -143,12 +152,27 @@ pub(super) fn metadata(tenant: &Tenant, name: String, part: Option<&str>) -> Obj
     }
 }
 
+pub(super) const INSTANCE: &str = "app.kubernetes.io/instance";
+pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub(super) const PART_OF: &str = "app.kubernetes.io/part-of";
+
+/// Labels of every child.
+pub(super) const LABELS: [&str; 4] = [INSTANCE, MANAGED_BY, PART_OF, crds::TENANT_LABEL];
+
+/// Reports whether an object carries the labels of a child of this resource. The RoleBinding names no tenant id.
+pub(crate) fn has_labels(object: &DynamicObject, resource: &MessengerTenant) -> bool {
+    let label = |label: &str| object.labels().get(label).map(String::as_str);
+    label(MANAGED_BY) == Some(OPERATOR_NAME)
+        && label(INSTANCE) == resource.metadata.name.as_deref()
+        && label(crds::TENANT_LABEL).is_none_or(|id| id == resource.spec.tenant_id)
+}
+
 /// Returns the labels of a child and of its pods.
 pub(super) fn labels(tenant: &Tenant, part: Option<&str>) -> BTreeMap<String, String> {
     let mut labels: BTreeMap<_, _> = [
-        ("app.kubernetes.io/instance", tenant.name.as_str()),
-        ("app.kubernetes.io/managed-by", OPERATOR_NAME),
-        ("app.kubernetes.io/part-of", "posthouse"),
+        (INSTANCE, tenant.name.as_str()),
+        (MANAGED_BY, OPERATOR_NAME),
+        (PART_OF, "posthouse"),
         (crds::TENANT_LABEL, tenant.id.as_str()),
     ]
     .into_iter()
@@ -162,7 +186,7 @@ pub(super) fn labels(tenant: &Tenant, part: Option<&str>) -> BTreeMap<String, St
 
 /// Returns the labels that select a workload's pods. They can never change, so they hold nothing that might.
 pub(super) fn selector(tenant: &Tenant, workload: &Workload) -> BTreeMap<String, String> {
-    [("app.kubernetes.io/instance", tenant.name.as_str()), ("app.kubernetes.io/name", workload.name)]
+    [(INSTANCE, tenant.name.as_str()), ("app.kubernetes.io/name", workload.name)]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()

@@ -42,10 +42,10 @@ pub(super) fn middlewares(tenant: &Tenant) -> Vec<Object> {
         .collect()
 }
 
-/// Returns the route of a service, or nothing when every host of the tenant belongs to another tenant. It leads to `target`, a
+/// Returns the route of a service, or nothing when the tenant gets no host. It leads to `target`, a
 /// Kubernetes Service.
 pub(super) fn ingress_route(tenant: &Tenant, service: Service, target: String) -> Option<Object> {
-    let hosts: Vec<_> = tenant.routed_hosts().map(|host| format!("Host(`{host}`)")).collect();
+    let hosts: Vec<_> = tenant.hosts.routed.iter().map(|host| format!("Host(`{host}`)")).collect();
     if hosts.is_empty() {
         return None;
     }

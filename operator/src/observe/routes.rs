@@ -34,11 +34,11 @@ impl Prober {
 
     /// Requests every service at the main host, and the first one at the others. Returns what is wrong.
     pub async fn probe(&self, tenant: &Tenant) -> Vec<ProbeError> {
-        let hosts: Vec<_> = tenant.routed_hosts().collect();
-        let Some((main, others)) = hosts.split_first() else { return Vec::new() };
-        let all = tenant.services().map(|service| (*main, service));
-        let all = all
-            .chain(others.iter().flat_map(|host| tenant.services().take(1).map(|service| (*host, service))));
+        let Some((main, others)) = tenant.hosts.routed.split_first() else { return Vec::new() };
+        let all = tenant.services().map(|service| (main, service));
+        let all = all.chain(
+            others.iter().flat_map(|host| tenant.services().take(1).map(move |service| (host, service))),
+        );
         let answers = join_all(all.map(|(host, service)| self.request(tenant, host, service))).await;
         answers.into_iter().filter_map(Result::err).collect()
     }

@@ -1,18 +1,111 @@
 //! Compares what we declare with what the server has, the way server-side apply would: only declared fields count.
+//!
+//! Where an addition changes whom an object selects, admits or reaches, it counts too: [`whole`] names these fields. Elsewhere
+//! additions belong to others on purpose: a replica count of an autoscaler, a sidecar, an image pull secret, an annotation.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::{amounts, desired::Kind};
 
 /// Keys that name an element of a list, in the order they are tried. The server merges these lists by key and leaves
 /// elements of other managers alone, so they are no difference.
 const LIST_KEYS: [&str; 6] = ["name", "containerPort", "port", "mountPath", "uid", "topologyKey"];
 
-/// Returns the paths at which `live` does not have what `desired` declares. Both are of one kind: items of a list do not
-/// say which.
-pub fn differences(desired: &Value, live: &Value) -> Vec<String> {
+/// Returns the fields of a kind that are declared whole, as JSON pointers: nothing is added to them by others.
+const fn whole(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::RoleBinding => &["/roleRef", "/subjects"],
+        Kind::NetworkPolicy | Kind::Middleware | Kind::IngressRoute => &["/spec"],
+        // The server fills in addresses beside them.
+        Kind::Service => &["/spec/selector", "/spec/ports", "/spec/externalIPs"],
+        Kind::Secret | Kind::ServiceAccount | Kind::Deployment => &[],
+    }
+}
+
+/// Returns the paths at which `live` does not have what `desired` declares, or has more than that where a field is declared
+/// whole. Both are of one kind: items of a list do not say which.
+pub(crate) fn differences(kind: Kind, desired: &Value, live: &Value) -> Vec<String> {
     let mut found = Vec::new();
     walk(desired, live, "", &mut found);
     found.retain(|path| path != "apiVersion" && path != "kind");
+    for field in whole(kind) {
+        if let Some(excess) = excess_at(field, desired, live) {
+            let mut added = Vec::new();
+            leaves(&excess, &field.replace('/', "."), &mut added);
+            // A list that is not as declared was found above.
+            found.extend(added.into_iter().filter(|path| !found.contains(path)).collect::<Vec<_>>());
+        }
+    }
     found
+}
+
+/// Returns the JSON merge patch that removes what others added to the fields of `live` that are declared whole. Server-side
+/// apply does so only where a whole list or map has one owner.
+pub(crate) fn removal(kind: Kind, desired: &Value, live: &Value) -> Option<Value> {
+    let mut patch = json!({});
+    for field in whole(kind) {
+        if let Some(excess) = excess_at(field, desired, live) {
+            let nested = |value, name: &str| json!({name: value});
+            merge(&mut patch, field.rsplit('/').filter(|name| !name.is_empty()).fold(excess, nested));
+        }
+    }
+    patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch)
+}
+
+fn excess_at(field: &str, desired: &Value, live: &Value) -> Option<Value> {
+    let at = |object: &Value| object.pointer(field).cloned().unwrap_or(Value::Null);
+    match (at(desired), at(live)) {
+        (_, Value::Null) => None,
+        (Value::Null, _) => Some(Value::Null),
+        (desired, live) => excess(&desired, &live),
+    }
+}
+
+/// Returns what a merge patch removes to leave no more than what is desired: null where a map has a key more, and the whole
+/// list where a list has an element more or other elements.
+fn excess(desired: &Value, live: &Value) -> Option<Value> {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => {
+            let more = live.iter().filter(|(_, value)| !value.is_null()).filter_map(|(name, value)| {
+                let excess = match desired.get(name) {
+                    Some(desired) => excess(desired, value)?,
+                    None => Value::Null,
+                };
+                Some((name.clone(), excess))
+            });
+            let more: Map<_, _> = more.collect();
+            (!more.is_empty()).then_some(Value::Object(more))
+        }
+        (Value::Array(elements), Value::Array(live)) => {
+            let has_more = elements.len() < live.len()
+                || elements.iter().zip(live).any(|(desired, live)| excess(desired, live).is_some());
+            has_more.then(|| desired.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Adds the fields of one patch to another.
+fn merge(patch: &mut Value, other: Value) {
+    match (patch, other) {
+        (Value::Object(patch), Value::Object(other)) => {
+            for (name, value) in other {
+                merge(patch.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (patch, other) => *patch = other,
+    }
+}
+
+fn leaves(patch: &Value, path: &str, found: &mut Vec<String>) {
+    match patch {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                leaves(value, &format!("{path}.{name}"), found);
+            }
+        }
+        _ => found.push(path.trim_start_matches('.').to_owned()),
+    }
 }
 
 fn walk(desired: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
@@ -23,7 +116,7 @@ fn walk(desired: &Value, live: &Value, path: &str, found: &mut Vec<String>) {
         (Value::Object(desired), Value::Null) if desired.is_empty() && path != ".spec.tls" => {}
         (Value::Array(desired), Value::Null) if desired.is_empty() => {}
         (desired, live) if desired == live => {}
-        (Value::String(desired), Value::String(live)) if is_amount(path) && same_amount(desired, live) => {}
+        (Value::String(desired), Value::String(live)) if is_amount(path) && amounts::same(desired, live) => {}
         _ => found.push(path.trim_start_matches('.').to_owned()),
     }
 }
@@ -60,41 +153,6 @@ fn is_amount(path: &str) -> bool {
     path.contains(".resources.")
 }
 
-fn same_amount(one: &str, other: &str) -> bool {
-    match (thousandths(one), thousandths(other)) {
-        (Some(one), Some(other)) => one == other,
-        _ => false,
-    }
-}
-
-/// Reads the amounts the schema lets through: decimals, `m`, `Ki`, `Mi`, `Gi`, and what the server may make of them.
-fn thousandths(text: &str) -> Option<u128> {
-    const UNITS: [(&str, u128); 8] = [
-        ("Ki", 1000 << 10),
-        ("Mi", 1000 << 20),
-        ("Gi", 1000 << 30),
-        ("Ti", 1000 << 40),
-        ("k", 1_000_000),
-        ("M", 1_000_000_000),
-        ("G", 1_000_000_000_000),
-        ("m", 1),
-    ];
-    let (digits, unit) = UNITS
-        .iter()
-        .find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, *unit)))
-        .unwrap_or((text, 1000));
-    match digits.split_once('.') {
-        None => digits.parse::<u128>().ok()?.checked_mul(unit),
-        Some((whole, fraction)) if fraction.len() <= 3 => {
-            let whole: u128 = whole.parse().ok()?;
-            let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-            let fraction: u128 = fraction.parse().ok()?;
-            whole.checked_mul(unit)?.checked_add(fraction * unit / scale)
-        }
-        Some(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -102,7 +160,135 @@ mod tests {
     use super::*;
 
     fn check(desired: Value, live: Value, expected: &[&str]) {
-        assert_eq!(differences(&desired, &live), expected, "{desired} against {live}");
+        assert_eq!(differences(Kind::Deployment, &desired, &live), expected, "{desired} against {live}");
+    }
+
+    /// Checks what was added to a field that is declared whole, and that the removal leaves what is desired.
+    fn check_added(kind: Kind, desired: Value, live: Value, expected: &[&str]) {
+        assert_eq!(differences(kind, &desired, &live), expected, "{desired} against {live}");
+        let removal = removal(kind, &desired, &live).expect("something was added");
+        let mut merged = live;
+        apply_merge_patch(&mut merged, &removal);
+        assert_eq!(differences(kind, &desired, &merged), Vec::<String>::new(), "{merged}");
+    }
+
+    /// RFC 7396.
+    fn apply_merge_patch(target: &mut Value, patch: &Value) {
+        let Value::Object(patch) = patch else { return target.clone_from(patch) };
+        if !target.is_object() {
+            *target = json!({});
+        }
+        let target = target.as_object_mut().expect("made above");
+        for (name, value) in patch {
+            if value.is_null() {
+                target.remove(name);
+            } else {
+                apply_merge_patch(target.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+    }
+
+    #[test]
+    fn an_addition_counts_where_it_selects_admits_or_routes() {
+        let service = |selector: Value, ports: Value| json!({"spec": {"selector": selector, "ports": ports}});
+        let ports = json!([{"name": "http", "port": 80}]);
+        let desired = service(json!({"name": "user"}), ports.clone());
+        check_added(
+            Kind::Service,
+            desired.clone(),
+            service(json!({"name": "user", "drifted": "yes"}), ports),
+            &["spec.selector.drifted"],
+        );
+        check_added(
+            Kind::Service,
+            desired.clone(),
+            service(
+                json!({"name": "user"}),
+                json!([{"name": "http", "port": 80}, {"name": "x", "port": 81}]),
+            ),
+            &["spec.ports"],
+        );
+        let mut opened = desired.clone();
+        opened["spec"]["externalIPs"] = json!(["192.0.2.1"]);
+        opened["spec"]["clusterIP"] = json!("10.0.0.1");
+        check_added(Kind::Service, desired, opened, &["spec.externalIPs"]);
+
+        let subjects = |names: &[&str]| {
+            let subjects: Vec<_> = names.iter().map(|name| json!({"kind": "User", "name": name})).collect();
+            json!({"roleRef": {"name": "secrets"}, "subjects": subjects})
+        };
+        check_added(Kind::RoleBinding, subjects(&["one"]), subjects(&["one", "two"]), &["subjects"]);
+
+        let route =
+            |services: Value| json!({"spec": {"routes": [{"match": "Host(`a`)", "services": services}]}});
+        let desired = route(json!([{"name": "a", "port": 80}]));
+        check_added(
+            Kind::IngressRoute,
+            desired.clone(),
+            route(json!([{"name": "a", "port": 80}, {"name": "b", "port": 80}])),
+            &["spec.routes"],
+        );
+        let mut prioritised = desired.clone();
+        prioritised["spec"]["routes"][0]["priority"] = json!(9);
+        check_added(Kind::IngressRoute, desired.clone(), prioritised, &["spec.routes"]);
+        for (field, value) in [("entryPoints", json!(["other"])), ("tls", json!({}))] {
+            let mut edited = desired.clone();
+            edited["spec"][field] = value;
+            check_added(Kind::IngressRoute, desired.clone(), edited, &[&format!("spec.{field}")]);
+        }
+
+        let policy = |selector: Value, ports: Value| json!({"spec": {"podSelector": selector, "ingress": [{"ports": ports}]}});
+        let (selector, ports) =
+            (json!({"matchLabels": {"tenant": "a"}}), json!([{"port": 80, "protocol": "TCP"}]));
+        let desired = policy(selector.clone(), ports.clone());
+        for (edited, expected) in [
+            (
+                policy(json!({"matchLabels": {"tenant": "a", "b": "c"}}), ports.clone()),
+                "spec.podSelector.matchLabels.b",
+            ),
+            (
+                policy(json!({"matchLabels": {"tenant": "a"}, "matchExpressions": [{}]}), ports),
+                "spec.podSelector.matchExpressions",
+            ),
+            (
+                policy(
+                    selector.clone(),
+                    json!([{"port": 80, "protocol": "TCP"}, {"port": 80, "protocol": "UDP"}]),
+                ),
+                "spec.ingress",
+            ),
+        ] {
+            check_added(Kind::NetworkPolicy, desired.clone(), edited, &[expected]);
+        }
+        let peer = |peer: Value| json!({"spec": {"ingress": [{"from": [peer]}]}});
+        check_added(
+            Kind::NetworkPolicy,
+            peer(json!({"podSelector": {"matchLabels": {"tenant": "a"}}})),
+            peer(json!({"podSelector": {"matchLabels": {"tenant": "a"}}, "namespaceSelector": {}})),
+            &["spec.ingress"],
+        );
+
+        let middleware = |spec: Value| json!({"spec": spec});
+        check_added(
+            Kind::Middleware,
+            middleware(json!({"headers": {"frameDeny": true}})),
+            middleware(json!({"headers": {"frameDeny": true, "x": 1}, "stripPrefix": {"prefixes": ["/"]}})),
+            &["spec.headers.x", "spec.stripPrefix"],
+        );
+    }
+
+    #[test]
+    fn what_others_add_on_purpose_is_no_difference() {
+        let desired =
+            json!({"spec": {"template": {"spec": {"containers": [{"name": "chat", "image": "chat:1"}]}}}});
+        let live = json!({"metadata": {"annotations": {"other": "tool"}}, "spec": {"template": {"spec": {
+            "containers": [{"name": "proxy", "image": "mesh:1"}, {"name": "chat", "image": "chat:1"}]}}}});
+        check(desired.clone(), live.clone(), &[]);
+        assert_eq!(removal(Kind::Deployment, &desired, &live), None);
+        let live = json!({"spec": {"selector": {"a": "b"}, "clusterIP": "10.0.0.1"}});
+        let desired = json!({"spec": {"selector": {"a": "b"}}});
+        assert_eq!(differences(Kind::Service, &desired, &live), Vec::<String>::new());
+        assert_eq!(removal(Kind::Service, &desired, &live), None);
     }
 
     #[test]

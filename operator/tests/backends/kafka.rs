@@ -196,6 +196,9 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         edited.topics[0].configs = BTreeMap::from([
             ("retention.ms".to_owned(), "1000".to_owned()),
             ("max.message.bytes".to_owned(), "2000000".to_owned()),
+            // An administrator who makes records safer is not overruled.
+            ("min.insync.replicas".to_owned(), "1".to_owned()),
+            ("unclean.leader.election.enable".to_owned(), "false".to_owned()),
         ]);
         edited.quotas = BTreeMap::from([("producer_byte_rate".to_owned(), 10.0)]);
         converge(&admin, &edited).await;
@@ -210,6 +213,8 @@ async fn tenant_is_made_kept_repaired_and_removed() {
             ]
         );
         assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        let kept = &admin.observe(&desired).await.unwrap().topics[&send];
+        assert_eq!((kept.replication, kept.configs["min.insync.replicas"].as_str()), (1, "1"));
 
         // Another password set by another operator process: found by a login, once the memo is gone.
         edited = desired.clone();

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 use kube::core::DynamicObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{api_server::ApiServer, examples, objects};
 
@@ -50,6 +50,22 @@ async fn the_api_server_takes_every_example_and_refuses_every_refused_one() {
             let is_known = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 409);
             assert!(answer.is_ok() || is_known, "{}: {answer:?}", path.display());
         }
+    }
+
+    // A template leaves keys empty, and an empty key is an absent one. Amounts come in several forms.
+    let tenant = |services: Value| {
+        json!({"apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerTenant",
+            "metadata": {"name": "odd", "namespace": "default"},
+            "spec": {"tenantId": "odd", "cellRef": {"name": "local"}, "hosts": null, "services": services}})
+    };
+    for services in [
+        json!({"auth": {"replicas": null, "resources": {"limits": null, "requests": {"cpu": null}}}}),
+        json!({"auth": {"resources": {"limits": {"memory": null, "cpu": "1"}, "requests": null}}}),
+        json!({"gateway": {"resources": {"requests": {"cpu": "0100m", "memory": "0048Mi"},
+            "limits": {"cpu": "1.500", "memory": "262144Ki"}}}}),
+    ] {
+        let answer = send(&server, http::Method::POST, &tenant(services.clone()), true).await;
+        assert!(answer.is_ok(), "{services}: {answer:?}");
     }
 
     for path in examples("tenants/refused") {

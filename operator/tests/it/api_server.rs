@@ -10,22 +10,32 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::core::v1::{Namespace, Secret},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, Client, Config,
-    api::{Patch, PatchParams, PostParams},
-    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
+    Api, Client, Config, ResourceExt,
+    api::{ListParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use serde_json::json;
 
 /// A busy machine takes 20 s; a quiet one 3 s.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Token of an administrator.
 const TOKEN: &str = "operator-tests";
+/// Token of the operator's ServiceAccount.
+const OPERATOR_TOKEN: &str = "operator-tests-operator";
+
+/// The operator's own namespace.
+pub const SYSTEM: &str = "posthouse-system";
 
 /// Runs until it is dropped.
 pub struct ApiServer {
     pub client: Client,
+    /// Has exactly the rights that the chart gives the operator.
+    pub operator: Client,
     folder: PathBuf,
     processes: Vec<Child>,
 }
@@ -65,8 +75,11 @@ impl ApiServer {
                 ]),
             ),
             {
-                fs::write(folder.join("tokens"), format!("{TOKEN},admin,1,\"system:masters\"\n"))
-                    .expect("a file");
+                let account = format!("system:serviceaccount:{SYSTEM}:posthouse-operator");
+                let tokens = format!(
+                    "{TOKEN},admin,1,\"system:masters\"\n{OPERATOR_TOKEN},{account},2,\"system:serviceaccounts\"\n"
+                );
+                fs::write(folder.join("tokens"), tokens).expect("a file");
                 keys(&folder);
                 started(
                     "kube-apiserver",
@@ -89,11 +102,44 @@ impl ApiServer {
                 )
             },
         ];
-        let client = client(api).await;
-        let server = Self { client, folder, processes };
+        let operator = client(api, OPERATOR_TOKEN).await;
+        let client = client(api, TOKEN).await;
+        let server = Self { client, operator, folder, processes };
         server.wait_until_ready().await;
         server.install_crds().await;
+        server.namespace(SYSTEM).await;
+        server.grant_rights().await;
         server
+    }
+
+    /// Applies the chart's roles, and waits until the server knows them.
+    async fn grant_rights(&self) {
+        let template = crate::repository().join("charts/posthouse/templates/rbac.yaml");
+        let template = fs::read_to_string(template).expect("readable");
+        let labels = r#"{{- include "posthouse.labels" . | nindent 4 }}"#;
+        let yaml = template
+            .replace(labels, "app.kubernetes.io/part-of: posthouse")
+            .replace("{{ .Release.Namespace }}", SYSTEM);
+        assert!(!yaml.contains("{{"), "rbac.yaml has a template that is not rendered here: {yaml}");
+        for document in yaml.split("\n---\n") {
+            let object: DynamicObject = serde_saphyr::from_str(document).expect("a Kubernetes object");
+            let types = object.types.clone().expect("an object names its kind");
+            let kind = GroupVersionKind::try_from(&types).expect("a kind");
+            let resource = ApiResource::from_gvk(&kind);
+            let api: Api<DynamicObject> = match object.namespace() {
+                Some(namespace) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
+                None => Api::all_with(self.client.clone(), &resource),
+            };
+            api.create(&PostParams::default(), &object).await.expect("the role is taken");
+        }
+        let began = Instant::now();
+        let tenants: Api<crds::MessengerTenant> = Api::all(self.operator.clone());
+        let secrets: Api<Secret> = Api::namespaced(self.operator.clone(), SYSTEM);
+        let all = ListParams::default();
+        while tenants.list(&all).await.is_err() || secrets.list(&all).await.is_err() {
+            assert!(began.elapsed() < START_TIMEOUT, "the operator's roles have no effect");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn wait_until_ready(&self) {
@@ -185,18 +231,17 @@ fn free_ports() -> [u16; 3] {
     listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
-async fn client(port: u16) -> Client {
+async fn client(port: u16, token: &str) -> Client {
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let kubeconfig: Kubeconfig = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
         // It signed its own certificate a moment ago.
         "clusters": [{"name": "it", "cluster": {"server": format!("https://127.0.0.1:{port}"),
             "insecure-skip-tls-verify": true}}],
-        "users": [{"name": "it", "user": {"token": TOKEN}}],
+        "users": [{"name": "it", "user": {"token": token}}],
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
     }))
     .expect("a kubeconfig");
-    let _: &AuthInfo = kubeconfig.auth_infos[0].auth_info.as_ref().expect("a user");
     let options = KubeConfigOptions::default();
     let config =
         Config::from_custom_kubeconfig(kubeconfig, &options).await.expect("a client's configuration");

@@ -2,6 +2,9 @@
 
 mod admission;
 mod api_server;
+mod deletion;
+mod edits;
+mod hosts;
 mod leader;
 mod reconcile;
 mod snapshots;

@@ -11,35 +11,36 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{self as k8s, Secret, ServiceAccount},
     events::v1::Event,
+    rbac::v1::RoleBinding,
 };
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 use operator::{config::Config, controller, leader::Fence, metrics::Metrics};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api_server::ApiServer;
+use crate::api_server::{ApiServer, SYSTEM};
 
-const SYSTEM: &str = "posthouse-system";
 /// Nothing listens there.
-const NOWHERE: &str = "127.0.0.1:9";
+pub const NOWHERE: &str = "127.0.0.1:9";
 
 /// An operator that leads, in this process.
-struct Operator {
+pub struct Operator {
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Operator {
-    fn start(server: &ApiServer) -> Self {
+    pub fn start(server: &ApiServer) -> Self {
         let arguments = ["operator", "--namespace", SYSTEM, "--image-tag", "test", "--drift-seconds", "5"];
         let config = Config::try_parse_from(arguments).expect("arguments");
         let metrics = Arc::new(Metrics::default());
-        let (client, fence) = (server.client.clone(), Fence::always_open());
+        let (client, fence) = (server.operator.clone(), Fence::always_open());
         let shutdown = CancellationToken::new();
         let (counted, ended) = (metrics.clone(), shutdown.clone());
         let run = async move { controller::run(client, config, "test", fence, counted, ended).await };
@@ -47,20 +48,20 @@ impl Operator {
     }
 
     /// Returns how many writes it has made, to the API server and to backends.
-    fn writes(&self) -> u64 {
+    pub fn writes(&self) -> u64 {
         let text = self.metrics.text();
         let counts = text.lines().filter(|line| line.starts_with("posthouse_operator_writes_total{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    fn passes(&self) -> u64 {
+    pub fn passes(&self) -> u64 {
         let text = self.metrics.text();
         let counts =
             text.lines().filter(|line| line.starts_with("posthouse_operator_reconcile_seconds_count{"));
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(Duration::from_secs(60), self.task)
             .await
@@ -71,7 +72,7 @@ impl Operator {
 }
 
 /// Polls until `check` returns a value, for at most `limit`.
-async fn eventually<T, F: Future<Output = Option<T>>>(
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     limit: Duration,
     check: impl Fn() -> F,
@@ -87,13 +88,13 @@ async fn eventually<T, F: Future<Output = Option<T>>>(
     tokio::time::timeout(limit, waiting).await.unwrap_or_else(|_| panic!("{what}: not within {limit:?}"))
 }
 
-const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(60);
 
-fn tenants(server: &ApiServer, namespace: &str) -> Api<MessengerTenant> {
+pub fn tenants(server: &ApiServer, namespace: &str) -> Api<MessengerTenant> {
     Api::namespaced(server.client.clone(), namespace)
 }
 
-async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Value) -> MessengerTenant {
+pub async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Value) -> MessengerTenant {
     server.namespace(namespace).await;
     let tenant: MessengerTenant = serde_json::from_value(json!({
         "apiVersion": "messenger.posthouse.dev/v1alpha1", "kind": "MessengerTenant",
@@ -104,7 +105,7 @@ async fn create_tenant(server: &ApiServer, namespace: &str, name: &str, spec: Va
 }
 
 /// Waits until a condition has a message with this text, and returns the message.
-async fn condition_message(
+pub async fn condition_message(
     server: &ApiServer,
     namespace: &str,
     name: &str,
@@ -131,8 +132,55 @@ async fn condition_message(
     }
 }
 
+/// Returns the API of a kind in a namespace.
+pub fn api_of(
+    server: &ApiServer,
+    namespace: &str,
+    group: &str,
+    version: &str,
+    kind: &str,
+) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+    Api::namespaced_with(server.client.clone(), namespace, &resource)
+}
+
+/// Lets the tenants of a cell have hosts of these domains.
+pub async fn allow_domains(server: &ApiServer, cell: &str, domains: &[&str]) {
+    let patch = json!({"spec": {"routing": {"allowedDomains": domains}}});
+    let api: Api<MessengerCell> = Api::all(server.client.clone());
+    api.patch(cell, &PatchParams::default(), &Patch::Merge(patch)).await.expect("the edit is taken");
+}
+
+/// Changes the hosts that a tenant requests.
+pub async fn request_hosts(server: &ApiServer, namespace: &str, name: &str, hosts: Value) {
+    let patch = Patch::Merge(json!({"spec": {"hosts": hosts}}));
+    let edited = tenants(server, namespace).patch(name, &PatchParams::default(), &patch).await;
+    let _: MessengerTenant = edited.expect("the edit is taken");
+}
+
+/// Waits for the Event about a repair.
+pub async fn event_about(server: &ApiServer, namespace: &str, repair: &str) {
+    let published =
+        || async { events(server, namespace).await.iter().any(|note| note.contains(repair)).then_some(()) };
+    eventually(&format!("an Event about {repair:?}"), SOON, published).await;
+}
+
+/// Returns the Events about repairs.
+async fn events(server: &ApiServer, namespace: &str) -> Vec<String> {
+    let api: Api<Event> = Api::namespaced(server.client.clone(), namespace);
+    let list = api.list(&ListParams::default()).await.expect("a list").items;
+    let repairs = list.into_iter().filter(|event| event.reason.as_deref() == Some("DriftRepaired"));
+    repairs.filter_map(|event| event.note).collect()
+}
+
 /// Creates a cell. `real` are its addresses; without them nothing responds.
-async fn create_cell(server: &ApiServer, name: &str, capacity: i32, probe: &str, real: Option<&Backends>) {
+pub async fn create_cell(
+    server: &ApiServer,
+    name: &str,
+    capacity: i32,
+    probe: &str,
+    real: Option<&Backends>,
+) {
     let secret = |backend: &str| json!({"name": format!("{name}-{backend}")});
     let at = |address: fn(&Backends) -> &String| {
         real.map_or_else(|| NOWHERE.to_owned(), |real| address(real).clone())
@@ -169,7 +217,6 @@ async fn create_admin_secret(server: &ApiServer, name: &str, data: &[(&str, &str
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_done_is_said_in_the_conditions() {
     let server = ApiServer::start("conditions").await;
-    server.namespace(SYSTEM).await;
     create_cell(&server, "small", 1, NOWHERE, None).await;
     create_admin_secret(&server, "small-kafka", &[("username", "operator"), ("password", "wrong")]).await;
     create_admin_secret(&server, "small-redis", &[("username", "operator")]).await;
@@ -232,24 +279,14 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
     let kept = secrets.get("foreign-kafka").await.expect("still there");
     assert!(kept.metadata.owner_references.is_none() && kept.metadata.labels.is_none());
 
-    // Paused: it is looked at, and nothing is written.
-    create_tenant(
-        &server,
-        "idle",
-        "idle",
-        json!({"tenantId": "idle", "cellRef": {"name": "other"}, "paused": true}),
-    )
-    .await;
-    condition_message(&server, "idle", "idle", "Ready", "False", "Paused").await;
-    let idle = tenants(&server, "idle").get("idle").await.expect("there");
-    assert!(idle.finalizers().is_empty());
+    paused_from_birth(&server).await;
 
     // Deleting one whose backends do not respond ends in time, and reports what is left.
     let began = std::time::Instant::now();
-    for (namespace, name) in [("first", "first"), ("rival", "rival"), ("idle", "idle")] {
+    for (namespace, name) in [("first", "first"), ("rival", "rival")] {
         tenants(&server, namespace).delete(name, &DeleteParams::default()).await.expect("deleted");
     }
-    for (namespace, name) in [("rival", "rival"), ("idle", "idle"), ("first", "first")] {
+    for (namespace, name) in [("rival", "rival"), ("first", "first")] {
         let api = &tenants(&server, namespace);
         let gone = || async move { api.get_opt(name).await.expect("an answer").is_none().then_some(()) };
         eventually(&format!("{name} is gone"), Duration::from_secs(75), gone).await;
@@ -263,16 +300,48 @@ async fn what_cannot_be_done_is_said_in_the_conditions() {
         left.iter().any(|event| event.note.as_deref().unwrap_or_default().contains("tenant first")),
         "{left:?}"
     );
+    let cells: Api<MessengerCell> = Api::all(server.client.clone());
+    let status = cells.get("small").await.expect("there").status.expect("a status");
+    let left: Vec<_> = status.leftovers.iter().map(|leftover| leftover.tenant_id.as_str()).collect();
+    assert_eq!(left, ["first"]);
     operator.stop().await;
 }
 
+/// A tenant that is paused from its first moment is looked at and reported, and nothing is written. Afterwards it goes on as
+/// any tenant does.
+async fn paused_from_birth(server: &ApiServer) {
+    let spec = json!({"tenantId": "idle", "cellRef": {"name": "other"}, "paused": true});
+    create_tenant(server, "idle", "idle", spec).await;
+    let message = condition_message(server, "idle", "idle", "Ready", "False", "Paused").await;
+    assert!(message.contains("would create RoleBinding idle-posthouse-secrets"), "{message}");
+    condition_message(server, "idle", "idle", "Placed", "True", "Assigned").await;
+    assert!(tenants(server, "idle").get("idle").await.expect("there").finalizers().is_empty());
+    let bindings: Api<RoleBinding> = Api::namespaced(server.client.clone(), "idle");
+    assert_eq!(deployed(&bindings).await, Default::default());
+
+    // It is paused although there is more to say.
+    let spec = json!({"tenantId": "idletoo", "cellRef": {"name": "nowhere"}, "paused": true});
+    create_tenant(server, "idle", "too", spec).await;
+    let message = condition_message(server, "idle", "too", "Ready", "False", "Paused").await;
+    assert!(message.contains("MessengerCell nowhere does not exist"), "{message}");
+
+    let goes_on = Patch::Merge(json!({"spec": {"paused": false}}));
+    tenants(server, "idle")
+        .patch("idle", &PatchParams::default(), &goes_on)
+        .await
+        .expect("the edit is taken");
+    condition_message(server, "idle", "idle", "KafkaReady", "False", "AdminSecretMissing").await;
+    condition_message(server, "idle", "idle", "Ready", "False", "AdminSecretMissing").await;
+    assert_eq!(deployed(&bindings).await, ["idle-posthouse-secrets".to_owned()].into());
+}
+
 /// Where the real backends are, and the operator's accounts there.
-struct Backends {
+pub struct Backends {
     kafka: String,
     cql: String,
     keycloak: String,
     postgres: String,
-    redis: String,
+    pub redis: String,
 }
 
 fn variable(name: &str) -> String {
@@ -281,7 +350,7 @@ fn variable(name: &str) -> String {
 }
 
 impl Backends {
-    fn from_env() -> Self {
+    pub fn from_env() -> Self {
         Self {
             kafka: variable("KAFKA_BOOTSTRAP"),
             cql: variable("CQL_CONTACT_POINTS"),
@@ -291,7 +360,7 @@ impl Backends {
         }
     }
 
-    async fn create_admin_secrets(&self, server: &ApiServer, cell: &str) {
+    pub async fn create_admin_secrets(&self, server: &ApiServer, cell: &str) {
         let accounts = [("kafka", "KAFKA"), ("cql", "CQL"), ("postgres", "PG"), ("redis", "REDIS")];
         for (backend, prefix) in accounts {
             let username = variable(&format!("{prefix}_OPERATOR_USERNAME"));
@@ -307,7 +376,7 @@ impl Backends {
 }
 
 /// Answers for every service of every tenant, like Traefik would.
-async fn stub_traefik() -> String {
+pub async fn stub_traefik() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     let answer = |headers: HeaderMap, _: Request| async move {
@@ -320,7 +389,7 @@ async fn stub_traefik() -> String {
 }
 
 /// Marks every Deployment as available, as the controllers of a whole cluster would.
-async fn make_deployments_available(api: Api<Deployment>) {
+pub async fn make_deployments_available(api: Api<Deployment>) {
     loop {
         for deployment in api.list(&ListParams::default()).await.expect("a list").items {
             let seen = deployment.status.as_ref().and_then(|status| status.observed_generation);
@@ -342,7 +411,6 @@ async fn make_deployments_available(api: Api<Deployment>) {
 async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace() {
     let backends = Backends::from_env();
     let server = ApiServer::start("life").await;
-    server.namespace(SYSTEM).await;
     let traefik = stub_traefik().await;
     create_cell(&server, "real", 5, &traefik, Some(&backends)).await;
     backends.create_admin_secrets(&server, "real").await;
@@ -397,18 +465,21 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
     delete_redis_user(&id).await;
     eventually("the Redis user is back", SOON, || async { redis_user_exists(&id).await.then_some(()) }).await;
-    let events: Api<Event> = Api::namespaced(server.client.clone(), namespace);
     for expected in ["repair Deployment it-chat", "create Service it-user", "redis: create user"] {
-        let published = || async {
-            let events = events.list(&ListParams::default()).await.expect("a list");
-            let found = events.items.iter().any(|event| {
-                event.reason.as_deref() == Some("DriftRepaired")
-                    && event.note.as_deref().is_some_and(|note| note.contains(expected))
-            });
-            found.then_some(())
-        };
-        eventually(&format!("an Event about {expected:?}"), SOON, published).await;
+        event_about(&server, namespace, expected).await;
     }
+
+    // Routes that come back because the tenant has a host again are no repair.
+    request_hosts(&server, namespace, "it", json!([format!("{id}.shared.example")])).await;
+    condition_message(&server, namespace, "it", "RoutesReady", "False", "HostNotAllowed").await;
+    let routes = api_of(&server, namespace, "traefik.io", "v1alpha1", "IngressRoute");
+    let pruned = || async { deployed(&routes).await.is_empty().then_some(()) };
+    eventually("its routes are gone", SOON, pruned).await;
+    allow_domains(&server, "real", &["shared.example"]).await;
+    condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
+    assert_eq!(deployed(&routes).await.len(), Service::ALL.len());
+    let published = events(&server, namespace).await;
+    assert!(!published.iter().any(|note| note.contains("IngressRoute")), "{published:?}");
 
     // Another topology: the old pods serve until the new ones are available, and then nothing of them is left.
     let services = Service::ALL.iter().map(|service| service.as_str()).collect::<Vec<_>>();
@@ -486,13 +557,10 @@ where
 
 /// Returns the Kubernetes Services that the routes of a namespace lead to.
 async fn route_targets(server: &ApiServer, namespace: &str) -> std::collections::BTreeSet<String> {
-    let kind = kube::core::GroupVersionKind::gvk("traefik.io", "v1alpha1", "IngressRoute");
-    let resource = kube::core::ApiResource::from_gvk(&kind);
-    let api: Api<kube::core::DynamicObject> =
-        Api::namespaced_with(server.client.clone(), namespace, &resource);
+    let api = api_of(server, namespace, "traefik.io", "v1alpha1", "IngressRoute");
     let routes = api.list(&ListParams::default()).await.expect("a list");
     assert_eq!(routes.items.len(), Service::ALL.len());
-    let target = |route: &kube::core::DynamicObject| {
+    let target = |route: &DynamicObject| {
         route.data["spec"]["routes"][0]["services"][0]["name"].as_str().expect("a Service").to_owned()
     };
     routes.items.iter().map(target).collect()
@@ -514,7 +582,7 @@ async fn redis_connection() -> redis::aio::MultiplexedConnection {
         .expect("a connection")
 }
 
-async fn redis_user_exists(user: &str) -> bool {
+pub async fn redis_user_exists(user: &str) -> bool {
     let mut connection = redis_connection().await;
     let users: Vec<String> =
         redis::cmd("ACL").arg("USERS").query_async(&mut connection).await.expect("a list");

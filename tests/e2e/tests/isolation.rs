@@ -31,6 +31,30 @@ const OURS: &str = "acme";
 const THEIRS: &str = "globex";
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_gets_no_host_of_another_one_or_of_the_installation() {
+    story(LIMIT * 3, async |world: &World| {
+        let name = "e2ehosts";
+        world.cluster.delete_tenant(name, LIMIT).await?;
+        let hosts = [name, OURS, "e2elater"].map(|id| format!("{id}.localhost"));
+        let wanted = [hosts.as_slice(), &["localhost".to_owned()]].concat();
+        let spec = serde_json::json!({ "deletionPolicy": "Delete", "hosts": wanted });
+        world.cluster.apply_tenant(name, spec).await?;
+        let message = world.cluster.await_reason(name, "RoutesReady", "HostNotAllowed", LIMIT).await?;
+        for host in &wanted[1..] {
+            ensure!(message.contains(&format!("{host}: it ")), "{host} is not named: {message}");
+        }
+        let status = world.cluster.tenants(name).get(name).await?.status.context("a status")?;
+        ensure!(status.hosts.as_deref() == Some(&wanted[..1]), "it holds {:?}", status.hosts);
+        // An account is created at the tenant whose host it is.
+        let ann = TestUser::register(&world.stack.messenger(OURS), "ann").await?;
+        world.stack.messenger(OURS).me(&ann.token().await?).await?;
+        world.cluster.delete_tenant(name, LIMIT).await?;
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_opens_nothing_of_another_tenant() {
     story(LIMIT, async |world: &World| {
         let ann = TestUser::register(&world.stack.messenger(OURS), "ann").await?;

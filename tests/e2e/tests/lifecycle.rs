@@ -164,7 +164,12 @@ async fn a_deletion_ends_although_a_backend_is_down() {
             remains.iter().all(|left| left.starts_with("realm ")),
             "left behind beside the realm: {remains:#?}"
         );
-        world.stack.keycloak().await?.delete(&format!("/admin/realms/{name}")).await?;
+        eventually("what was left behind is removed", CONVERGENCE, || async {
+            let remains = world.stack.remains(name).await?;
+            ensure!(remains.is_empty(), "left behind: {remains:#?}");
+            Ok(())
+        })
+        .await?;
         world.cluster.await_ready("acme", CONVERGENCE).await?;
         Ok(())
     })

@@ -15,7 +15,7 @@ use scylla::errors::{
 };
 use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use scylla::value::{CqlValue, Row};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::hash::bcrypt_hash;
@@ -56,8 +56,8 @@ impl Backend for CqlAdmin {
     type Observed = CqlObserved;
     type Change = CqlChange;
 
-    fn desired(tenant: &Tenant) -> CqlDesired {
-        CqlDesired::of(tenant)
+    fn desired(tenant: &Tenant, password: &SecretString) -> CqlDesired {
+        CqlDesired::of(tenant, password)
     }
 
     fn name(id: &TenantId) -> String {

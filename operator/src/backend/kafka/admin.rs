@@ -52,8 +52,8 @@ impl Backend for KafkaAdmin {
     type Observed = KafkaObserved;
     type Change = KafkaChange;
 
-    fn desired(tenant: &Tenant) -> KafkaDesired {
-        KafkaDesired::of(tenant)
+    fn desired(tenant: &Tenant, password: &SecretString) -> KafkaDesired {
+        KafkaDesired::of(tenant, password)
     }
 
     fn name(id: &TenantId) -> String {

@@ -62,7 +62,10 @@ impl KafkaAdmin {
             }
             let partitions = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
             let id = topic.topic_id.to_string();
-            topics.insert(name, TopicObserved { id, partitions, configs: BTreeMap::new() });
+            let copies = topic.partitions.iter().map(|partition| partition.replica_nodes.len()).min();
+            let replication = copies.and_then(|copies| i32::try_from(copies).ok()).unwrap_or_default();
+            let configs = BTreeMap::new();
+            topics.insert(name, TopicObserved { id, partitions, replication, configs });
         }
         if !topics.is_empty() {
             self.read_configs(&mut topics).await?;

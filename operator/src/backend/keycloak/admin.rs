@@ -59,8 +59,8 @@ impl Backend for KeycloakAdmin {
     type Observed = KeycloakObserved;
     type Change = KeycloakChange;
 
-    fn desired(tenant: &Tenant) -> KeycloakDesired {
-        KeycloakDesired::of(tenant)
+    fn desired(tenant: &Tenant, password: &SecretString) -> KeycloakDesired {
+        KeycloakDesired::of(tenant, password)
     }
 
     fn name(id: &TenantId) -> String {

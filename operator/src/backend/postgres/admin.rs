@@ -58,8 +58,8 @@ impl Backend for PostgresAdmin {
     type Observed = PostgresObserved;
     type Change = PostgresChange;
 
-    fn desired(tenant: &Tenant) -> PostgresDesired {
-        PostgresDesired::of(tenant)
+    fn desired(tenant: &Tenant, password: &SecretString) -> PostgresDesired {
+        PostgresDesired::of(tenant, password)
     }
 
     fn name(id: &TenantId) -> String {

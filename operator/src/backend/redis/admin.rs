@@ -9,7 +9,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
     RedisError, Value, cmd,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{COMMANDS, MARKER, RedisChange, RedisDesired, RedisObserved, UserObserved, plan};
 use crate::{
@@ -46,8 +46,8 @@ impl Backend for RedisAdmin {
     type Observed = RedisObserved;
     type Change = RedisChange;
 
-    fn desired(tenant: &Tenant) -> RedisDesired {
-        RedisDesired::of(tenant)
+    fn desired(tenant: &Tenant, password: &SecretString) -> RedisDesired {
+        RedisDesired::of(tenant, password)
     }
 
     fn name(id: &TenantId) -> String {

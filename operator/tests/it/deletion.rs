@@ -1,0 +1,65 @@
+//! What a deletion leaves behind, and what becomes of it.
+
+use std::time::Duration;
+
+use crds::MessengerCell;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::{
+    api_server::ApiServer,
+    reconcile::{
+        Backends, NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually,
+        redis_user_exists, tenants,
+    },
+};
+
+async fn move_redis(server: &ApiServer, address: &str) {
+    let cells: Api<MessengerCell> = Api::all(server.client.clone());
+    let patch = Patch::Merge(json!({"spec": {"redis": {"address": address}}}));
+    cells.patch("real", &PatchParams::default(), &patch).await.expect("the edit is taken");
+}
+
+async fn leftovers(server: &ApiServer) -> Vec<crds::Leftover> {
+    let cells: Api<MessengerCell> = Api::all(server.client.clone());
+    cells.get("real").await.expect("there").status.map(|status| status.leftovers).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_deletion_left_behind_is_cleaned_up_later() {
+    let backends = Backends::from_env();
+    let server = ApiServer::start("leftovers").await;
+    create_cell(&server, "real", 5, NOWHERE, Some(&backends)).await;
+    backends.create_admin_secrets(&server, "real").await;
+    let operator = Operator::start(&server);
+    let id = format!("itd{:x}", std::process::id());
+    let namespace = id.as_str();
+    let spec = json!({"tenantId": id, "cellRef": {"name": "real"}, "deletionPolicy": "Delete",
+        "kafka": {"partitions": 1}});
+    create_tenant(&server, namespace, "it", spec).await;
+    condition_message(&server, namespace, "it", "CacheReady", "True", "InSync").await;
+
+    // Redis is away for the whole deletion.
+    move_redis(&server, NOWHERE).await;
+    condition_message(&server, namespace, "it", "CacheReady", "False", "BackendUnavailable").await;
+    let api = &tenants(&server, namespace);
+    api.delete("it", &DeleteParams::default()).await.expect("deleted");
+    let gone = || async move { api.get_opt("it").await.expect("an answer").is_none().then_some(()) };
+    eventually("the tenant is gone", Duration::from_secs(75), gone).await;
+    let left = leftovers(&server).await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(
+        (left[0].tenant_id.as_str(), left[0].backends.as_slice()),
+        (namespace, ["redis".to_owned()].as_slice())
+    );
+    assert!(redis_user_exists(&id).await);
+
+    move_redis(&server, &backends.redis).await;
+    let cleaned = || async { leftovers(&server).await.is_empty().then_some(()) };
+    eventually("nothing is left behind", SOON, cleaned).await;
+    assert!(!redis_user_exists(&id).await);
+    operator.stop().await;
+}
