@@ -9,6 +9,8 @@ use secrecy::SecretString;
 const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 3..=32;
 /// Longest password in bytes. Hashing a longer one is work for nothing; the realm's policy has the other rules.
 const MAX_PASSWORD_BYTES: usize = 256;
+/// Longest refresh token in bytes: Keycloak reads no longer parameter. Its own have about a thousand.
+const MAX_REFRESH_TOKEN_BYTES: usize = 4000;
 /// Longest display name in characters; the user service has the same limit.
 const MAX_DISPLAY_NAME_CHARS: usize = 64;
 
@@ -32,6 +34,13 @@ pub struct Grant {
     pub expires_in_seconds: i64,
     pub refresh_token: SecretString,
     pub refresh_expires_in_seconds: i64,
+}
+
+/// Returns what may be a refresh token; `None` for what no realm issued, which the realm need not see.
+pub fn refresh_token(text: String) -> Option<SecretString> {
+    let is_one =
+        (1..=MAX_REFRESH_TOKEN_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    is_one.then(|| text.into())
 }
 
 /// Why a registration is refused.
@@ -103,6 +112,21 @@ mod tests {
         }
         for bad in ["", "an", "Ann", "1nn", ".nn", "a nn", "änn", "ann@b", "an\n", &"a".repeat(33)] {
             assert_eq!(Username::parse(bad), Err(InvalidField::Username), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_refresh_token_is_bounded_and_one_word() {
+        for (text, expected) in [
+            ("a.b-c_d".to_owned(), true),
+            ("x".repeat(4000), true),
+            ("x".repeat(4001), false),
+            (String::new(), false),
+            ("a b".to_owned(), false),
+            ("a\0b".to_owned(), false),
+            ("ä".to_owned(), false),
+        ] {
+            assert_eq!(refresh_token(text.clone()).is_some(), expected, "{text}");
         }
     }
 

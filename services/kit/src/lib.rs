@@ -10,6 +10,7 @@ pub mod config;
 #[cfg(feature = "cql")]
 pub mod cql;
 pub mod docs;
+mod edge;
 pub mod error;
 pub mod extract;
 pub mod health;

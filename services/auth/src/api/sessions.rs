@@ -9,9 +9,13 @@ use kit::{
     error::ApiError,
     extract::Json,
 };
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{domain::Grant, error::Error, store::AccountStore};
+use crate::{
+    domain::{self, Grant},
+    error::Error,
+    store::{AccountStore, StoreError},
+};
 
 /// Signs in with a username and a password.
 ///
@@ -55,7 +59,7 @@ pub(super) async fn refresh(
     State(accounts): State<Arc<dyn AccountStore>>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
-    let grant = accounts.refresh(&request.refresh_token.into()).await;
+    let grant = accounts.refresh(&refresh_token(request)?).await;
     Ok(Json(grant.map_err(Error::from)?.into()))
 }
 
@@ -79,8 +83,12 @@ pub(super) async fn sign_out(
     State(accounts): State<Arc<dyn AccountStore>>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<StatusCode, ApiError> {
-    accounts.sign_out(&request.refresh_token.into()).await.map_err(Error::from)?;
+    accounts.sign_out(&refresh_token(request)?).await.map_err(Error::from)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn refresh_token(request: RefreshRequest) -> Result<SecretString, Error> {
+    domain::refresh_token(request.refresh_token).ok_or(Error::Store(StoreError::InvalidRefreshToken))
 }
 
 impl From<Grant> for Tokens {

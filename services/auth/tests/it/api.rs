@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     memory_realm,
     peers::{self, Peers},
+    realm::Realm,
 };
 
 const PASSWORD: &str = "correct horse";
@@ -118,8 +119,40 @@ async fn bad_input_gets_a_code_and_makes_no_account() {
         assert!(!answer.body.to_string().contains(PASSWORD));
     }
     let no_body = app.api.send("POST /api/auth/sign-in", None, None).await;
-    assert_eq!(no_body.code(), "malformed");
+    assert_eq!(no_body.code(), "unsupported_media_type");
     assert!(peers.ensured.lock().expect("no panic").is_empty());
+}
+
+/// On a real realm, because what it makes of odd input is what this is about.
+#[tokio::test]
+async fn no_input_is_a_fault_of_the_service() {
+    let realm = Realm::create().await;
+    let app =
+        App::new(Keycloak::new(&realm.args()).expect("a client"), Registration::Open, peers::unreachable());
+    app.register("ann").await.ok(201);
+    let long = "x".repeat(100_000);
+    let sign_in = |username: &str, password: &str| json!({"username": username, "password": password});
+    let token = |token: &str| json!({"refresh_token": token});
+    let cases = [
+        ("sign-in", sign_in("a\0b", PASSWORD), "invalid_argument"),
+        ("sign-in", sign_in("ann", "correct\0horse"), "invalid_argument"),
+        ("register", sign_in("bob", "correct\0horse"), "invalid_argument"),
+        ("sign-in", json!(["ann", PASSWORD]), "invalid_argument"),
+        ("register", json!(["bob", PASSWORD, null]), "invalid_argument"),
+        ("refresh", json!(["token"]), "invalid_argument"),
+        ("refresh", token(""), "unauthenticated"),
+        ("refresh", token(" "), "unauthenticated"),
+        ("refresh", token(&long[..4000]), "unauthenticated"),
+        ("refresh", token(&long[..4001]), "unauthenticated"),
+        ("refresh", token(&long), "unauthenticated"),
+        ("sign-out", token(""), "unauthenticated"),
+        ("sign-out", token(&long[..4000]), "unauthenticated"),
+        ("sign-out", token(&long), "unauthenticated"),
+    ];
+    for (what, body, code) in cases {
+        let answer = app.post(what, body.clone()).await;
+        assert_eq!(answer.code(), code, "{what} {}", &body.to_string()[..40.min(body.to_string().len())]);
+    }
 }
 
 #[tokio::test]
@@ -154,8 +187,8 @@ async fn the_description_names_every_endpoint_and_its_problems() {
         let responses = operation["responses"].as_object().expect("responses");
         responses.keys().cloned().collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(statuses("register"), "201 400 403 409 413 500 503");
-    assert_eq!(statuses("sign-in"), "200 400 401 413 500 503");
-    assert_eq!(statuses("refresh"), "200 400 401 413 500 503");
-    assert_eq!(statuses("sign-out"), "204 400 401 413 500 503");
+    assert_eq!(statuses("register"), "201 400 403 409 413 415 500 503");
+    assert_eq!(statuses("sign-in"), "200 400 401 413 415 500 503");
+    assert_eq!(statuses("refresh"), "200 400 401 413 415 500 503");
+    assert_eq!(statuses("sign-out"), "204 400 401 413 415 500 503");
 }

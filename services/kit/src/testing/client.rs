@@ -10,6 +10,7 @@ use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{TestRealm, TestUser};
+use crate::edge;
 
 /// Larger than any response of ours.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -31,12 +32,14 @@ pub struct Answer {
 impl TestApi {
     /// Returns an API that takes no tokens.
     pub fn open(api: OpenApiRouter) -> Self {
-        Self { router: api.into() }
+        let (router, description) = api.split_for_parts();
+        Self { router: edge::guarded(router, [&description]) }
     }
 
     /// Returns an API that takes the realm's tokens.
     pub fn new(api: OpenApiRouter, realm: &TestRealm) -> Self {
-        Self { router: Router::from(api).layer(Extension(realm.verifier())) }
+        let Self { router } = Self::open(api);
+        Self { router: router.layer(Extension(realm.verifier())) }
     }
 
     pub async fn get(&self, user: &TestUser, path: &str) -> Answer {
