@@ -8,13 +8,11 @@ use contracts::{
     api::{ChatKind, CreateChatRequest},
     event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
 };
-use kit::catalog::Topic;
+use kit::{catalog::Topic, error::InvalidField, text::Title};
 use uuid::Uuid;
 
 /// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
 pub const MAX_MEMBERS: usize = 1000;
-/// Longest title in characters.
-pub const MAX_TITLE_CHARS: usize = 128;
 
 /// A chat as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,18 +50,18 @@ pub enum Founding {
     /// Both are plain members: there is nothing to administer.
     Direct { other: UserId },
     /// The founder owns it, the others are plain members.
-    Group { title: String, others: BTreeSet<UserId> },
+    Group { title: Title, others: BTreeSet<UserId> },
 }
 
 /// Why a new chat is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChat {
     #[error("members: a direct chat is with exactly one other user")]
     DirectMembers,
     #[error("title: a direct chat has none")]
     DirectTitle,
-    #[error("title: a group needs one of 1 to {MAX_TITLE_CHARS} characters without control characters")]
-    GroupTitle,
+    #[error(transparent)]
+    GroupTitle(#[from] InvalidField),
     #[error("members: a group has at most {MAX_MEMBERS}, the caller included")]
     TooManyMembers,
 }
@@ -82,11 +80,7 @@ impl Founding {
                 }
             }
             ChatKind::Group => {
-                let title = request.title.unwrap_or_default().trim().to_owned();
-                let chars = title.chars().count();
-                if !(1..=MAX_TITLE_CHARS).contains(&chars) || title.chars().any(char::is_control) {
-                    return Err(InvalidChat::GroupTitle);
-                }
+                let title = Title::parse("title", &request.title.unwrap_or_default())?;
                 let mut others: BTreeSet<_> = request.members.into_iter().collect();
                 others.remove(&founder);
                 if others.len() >= MAX_MEMBERS {
@@ -111,7 +105,7 @@ impl NewChat {
     pub fn title(&self) -> Option<&str> {
         match &self.founding {
             Founding::Direct { .. } => None,
-            Founding::Group { title, .. } => Some(title),
+            Founding::Group { title, .. } => Some(title.as_str()),
         }
     }
 

@@ -35,6 +35,7 @@ pub mod signing;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod text;
 
 pub use catalog;
 pub use process::Process;

@@ -23,6 +23,8 @@ use crate::{config::Registration, domain::NewAccount, error::Error, store::Accou
 const PROFILE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes an account and its profile.
+///
+/// The response has the username as it was registered: in lower case, without spaces around it.
 #[utoipa::path(
     post,
     path = "/api/auth/register",
@@ -52,7 +54,7 @@ pub(super) async fn register(
     let user_id = accounts.register(&account).await.map_err(Error::from)?;
     tracing::info!(user = %user_id, "registered {user_id}");
     ensure_profile(users, user_id, &account).await;
-    Ok((StatusCode::CREATED, Json(Registered { user_id, username: account.username.to_string() })))
+    Ok((StatusCode::CREATED, Json(Registered { user_id, username: account.username.as_str().to_owned() })))
 }
 
 /// Creates the profile in the user service. A failure does not fail the registration: the first token that comes
@@ -64,8 +66,8 @@ async fn ensure_profile(
 ) {
     let request = EnsureUserRequest {
         user_id: user_id.to_string(),
-        username: account.username.to_string(),
-        display_name: account.display_name.clone().unwrap_or_default(),
+        username: account.username.as_str().to_owned(),
+        display_name: account.display_name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
     };
     let ensured = timeout(PROFILE_TIMEOUT, users.ensure_user(request)).await;
     let ensured = ensured.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));

@@ -12,14 +12,15 @@ use kit::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    domain::{self, Grant},
+    domain::{self, Credentials, Grant},
     error::Error,
     store::{AccountStore, StoreError},
 };
 
 /// Signs in with a username and a password.
 ///
-/// An unknown username, a wrong password and an account that is blocked for a while are refused alike.
+/// The username is taken in any case and with spaces around it, and both with letters composed or not (NFC). An unknown
+/// username, a wrong password and an account that is blocked for a while are refused alike.
 #[utoipa::path(
     post,
     path = "/api/auth/sign-in",
@@ -37,7 +38,8 @@ pub(super) async fn sign_in(
     State(accounts): State<Arc<dyn AccountStore>>,
     Json(request): Json<SignInRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
-    let grant = accounts.sign_in(&request.username, &request.password.into()).await;
+    let credentials = Credentials::parse(request).map_err(Error::from)?;
+    let grant = accounts.sign_in(&credentials).await;
     Ok(Json(grant.map_err(Error::from)?.into()))
 }
 

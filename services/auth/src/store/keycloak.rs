@@ -16,7 +16,7 @@ use tonic::async_trait;
 use super::{AccountStore, StoreError};
 use crate::{
     config::RealmArgs,
-    domain::{Grant, NewAccount},
+    domain::{Credentials, Grant, NewAccount},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -124,7 +124,7 @@ impl Keycloak {
             "username": account.username.as_str(),
             "enabled": true,
             "credentials": [
-                {"type": "password", "value": account.password.expose_secret(), "temporary": false}
+                {"type": "password", "value": account.password.expose(), "temporary": false}
             ],
         });
         let request = self
@@ -153,16 +153,17 @@ impl AccountStore for Keycloak {
                 let id = location.and_then(|location| location.rsplit('/').next());
                 id.and_then(|id| id.parse().ok()).ok_or(StoreError::Unreadable { step })
             }
-            StatusCode::CONFLICT => Err(StoreError::Taken(account.username.to_string())),
+            StatusCode::CONFLICT => Err(StoreError::Taken(account.username.as_str().to_owned())),
             StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
             status => Err(fault(step, status, &refusal(response).await)),
         }
     }
 
     #[tracing::instrument(name = "auth.store.sign_in", skip_all)]
-    async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError> {
+    async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {
+        let Credentials { username, password } = credentials;
         let form =
-            [("grant_type", "password"), ("username", username), ("password", password.expose_secret())];
+            [("grant_type", "password"), ("username", username.as_str()), ("password", password.expose())];
         let step = "sign a user in";
         grant(step, self.post(step, &self.token_url, &form).await?, || StoreError::Rejected).await
     }

@@ -102,7 +102,12 @@ async fn bad_input_gets_a_code_and_makes_no_account() {
     let peers = Peers::default();
     let app = App::new(memory_realm(), Registration::Open, peers.start().await);
     let cases = [
-        ("register", json!({"username": "Ann", "password": PASSWORD})),
+        ("register", json!({"username": "Änn", "password": PASSWORD})),
+        ("register", json!({"username": "ann", "password": PASSWORD, "display_name": "\u{3164}"})),
+        ("sign-in", json!({"username": " ", "password": PASSWORD})),
+        ("sign-in", json!({"username": "x".repeat(256), "password": PASSWORD})),
+        ("sign-in", json!({"username": "ann", "password": ""})),
+        ("sign-in", json!({"username": "ann", "password": "x".repeat(257)})),
         ("register", json!({"username": "ann", "password": "short"})),
         ("register", json!({"username": "ann", "password": "x".repeat(257)})),
         ("register", json!({"username": "ann", "password": PASSWORD, "display_name": ""})),

@@ -141,11 +141,15 @@ fn a_group_request_is_tidied() {
     let check = |request, expected| assert_eq!(Founding::parse(user(OWNER), request), expected);
     check(
         request(ChatKind::Group, Some(" Crew "), &[OLD, OLD, OWNER]),
-        Ok(Founding::Group { title: "Crew".into(), others: BTreeSet::from([user(OLD)]) }),
+        Ok(Founding::Group {
+            title: Title::parse("title", "Crew").expect("a title"),
+            others: BTreeSet::from([user(OLD)]),
+        }),
     );
-    check(request(ChatKind::Group, None, &[OLD]), Err(InvalidChat::GroupTitle));
-    check(request(ChatKind::Group, Some("a\nb"), &[OLD]), Err(InvalidChat::GroupTitle));
-    check(request(ChatKind::Group, Some(&"x".repeat(129)), &[OLD]), Err(InvalidChat::GroupTitle));
+    for title in [None, Some("a\nb"), Some("\u{200b}"), Some("us\u{202e}"), Some(&*"x".repeat(129))] {
+        let refused = Founding::parse(user(OWNER), request(ChatKind::Group, title, &[OLD]));
+        assert!(matches!(refused, Err(InvalidChat::GroupTitle(_))), "{title:?}: {refused:?}");
+    }
     let many: Vec<_> = (10..10 + MAX_MEMBERS as u128).collect();
     check(request(ChatKind::Group, Some("Crew"), &many), Err(InvalidChat::TooManyMembers));
     assert!(Founding::parse(user(OWNER), request(ChatKind::Group, Some("Crew"), &many[1..])).is_ok());

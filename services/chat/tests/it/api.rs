@@ -141,6 +141,9 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
     let bodies = [
         (group(""), "invalid_argument"),
         (group(&"x".repeat(129)), "invalid_argument"),
+        (group("\u{3164}"), "invalid_argument"),
+        (group("us\u{202e}"), "invalid_argument"),
+        (json!(["group", "Crew", []]), "invalid_argument"),
         (json!({"kind": "group", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": [ann.id]}), "invalid_argument"),

@@ -9,12 +9,17 @@ mod store;
 use chat::store::SCHEMA;
 use chrono::{DateTime, Utc};
 use contracts::UserId;
-use kit::testing::TestDatabase;
+use kit::{testing::TestDatabase, text::Title};
 use sqlx::PgPool;
 
 /// Returns a new user.
 fn new_user() -> UserId {
     UserId::generate()
+}
+
+/// Returns a title of a group.
+fn crew() -> Title {
+    Title::parse("title", "Crew").expect("a title")
 }
 
 /// Returns a moment that every store keeps exactly.

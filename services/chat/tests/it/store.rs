@@ -9,7 +9,7 @@ use chat::{
 use contracts::{ChatId, UserId, event::Role};
 use kit::catalog::Topic;
 
-use crate::{at, database, new_user};
+use crate::{at, crew, database, new_user};
 
 type Store = Arc<dyn ChatStore>;
 
@@ -47,7 +47,7 @@ suite![
 ];
 
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
-    let founding = Founding::Group { title: "Crew".to_owned(), others: others.iter().copied().collect() };
+    let founding = Founding::Group { title: crew(), others: others.iter().copied().collect() };
     NewChat { chat_id: ChatId::generate(), founder, founding, created_at: at(0) }
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn get(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParameters {
-    /// What the username or the display name starts with, in any case; all users when absent.
+    /// What the username or the display name starts with, in any case, width and composition; all users when absent.
     #[serde(default)]
     query: String,
     /// Most profiles in the response.

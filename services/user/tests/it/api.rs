@@ -57,7 +57,7 @@ async fn the_first_token_makes_a_profile() {
 async fn users_change_their_own_profile_and_others_find_it() {
     let app = App::start().await;
     let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
-    app.patch_me(&ann, json!({"display_name": "Änn", "about": "Baker\nof bread"})).await.ok(200);
+    app.patch_me(&ann, json!({"display_name": "Änn", "about": "Baker\r\nof bread"})).await.ok(200);
     let after = app.patch_me(&ann, json!({})).await.ok(200);
     assert_eq!((&after["display_name"], &after["about"]), (&"Änn".into(), &"Baker\nof bread".into()));
     let found = app.api.get(&bob, "/api/users?query=%C3%84n").await.ok(200);
@@ -102,6 +102,10 @@ async fn bad_input_gets_a_code_and_changes_nothing() {
     let bodies = [
         json!({"display_name": ""}),
         json!({"display_name": "x".repeat(65)}),
+        json!({"display_name": "\u{200b}"}),
+        json!({"display_name": "ann\u{202e}evil"}),
+        json!({"about": "a\0b"}),
+        json!([null, null]),
         json!({"about": "x".repeat(501)}),
         json!({"display_name": "Ann", "username": "root"}),
         json!({"about": 7}),
