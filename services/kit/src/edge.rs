@@ -29,6 +29,8 @@ use crate::error::{ApiError, InvalidField};
 
 /// Largest body of a request.
 const MAX_BODY_BYTES: usize = 256 * 1024;
+/// Largest headers of a request, names and values together: a token has about a thousand bytes.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
 /// A larger body is read to its end before it is refused, up to this. A client that is still writing when the
 /// connection closes sees a reset, and never the response.
 const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
@@ -41,7 +43,7 @@ pub(crate) fn guarded<'a>(router: Router, descriptions: impl IntoIterator<Item =
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(Queries::of(descriptions)), described_query))
-        .layer(middleware::from_fn(whole_body))
+        .layer(middleware::from_fn(bounded))
         .layer(CatchPanicLayer::custom(panicked))
 }
 
@@ -59,15 +61,18 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     ApiError::hidden(ErrorCode::Internal).into_response()
 }
 
-/// Reads the body before its handler runs, so that a handler that refuses a request without reading it closes no
-/// connection that the client still writes to.
-async fn whole_body(request: Request, next: Next) -> Result<Response, ApiError> {
-    if request.body().is_end_stream() {
-        return Ok(next.run(request).await);
-    }
+/// Refuses what is too large. The body is read before its handler runs, so that a handler that refuses a request without
+/// reading it closes no connection that the client still writes to.
+async fn bounded(request: Request, next: Next) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let body = read(body.into_data_stream()).await?;
-    Ok(next.run(Request::from_parts(parts, body.into())).await)
+    let body = if body.is_end_stream() { body } else { read(body.into_data_stream()).await?.into() };
+    let header_bytes: usize =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if header_bytes > MAX_HEADER_BYTES {
+        let detail = format!("the headers have more than {} KiB", MAX_HEADER_BYTES / 1024);
+        return Err(ApiError::new(ErrorCode::Malformed, detail));
+    }
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
 async fn read(mut body: BodyDataStream) -> Result<Bytes, ApiError> {
@@ -277,6 +282,10 @@ mod tests {
             assert!(response.starts_with("HTTP/1.1 413 "), "{bytes} bytes: {response}");
             assert!(response.contains(r#""code":"too_large""#), "{response}");
         }
+        let large = format!("x-large: {}", "x".repeat(MAX_HEADER_BYTES));
+        let response = exchange(addr, &head(&large), b"").await;
+        assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+        assert!(response.contains(r#""code":"malformed""#), "{response}");
         let framing = format!("content-length: {MAX_BODY_BYTES}");
         let response = exchange(addr, &head(&framing), &vec![b'x'; MAX_BODY_BYTES]).await;
         assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
