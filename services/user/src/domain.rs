@@ -35,11 +35,20 @@ pub struct ProfileUpdate {
     pub about: Option<About>,
 }
 
+/// What a profile is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Find {
+    All,
+    /// The start of the username or of the display name, as a search key.
+    Prefix(String),
+    /// Exactly this username.
+    Username(Username),
+}
+
 /// Which profiles to find.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
-    /// A search key; empty finds all users.
-    pub prefix: String,
+    pub find: Find,
     /// The last profile of the page before.
     pub after: Option<Cursor>,
     pub limit: usize,
@@ -75,23 +84,48 @@ impl ProfileUpdate {
 }
 
 impl Search {
-    /// Reads a query and a cursor of the page before.
-    pub fn parse(query: &str, cursor: Option<&str>, limit: usize) -> Result<Self, InvalidField> {
+    /// Reads what to find and a cursor of the page before.
+    pub fn parse(
+        query: Option<&str>,
+        username: Option<&str>,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Self, InvalidField> {
+        let find = match (query, username) {
+            (None, None) => Find::All,
+            (Some(query), None) => Find::query(query)?,
+            (None, Some(username)) => Find::Username(Username::parse("username", username)?),
+            (Some(_), Some(_)) => {
+                let problem = "must not be given together with query".to_owned();
+                return Err(InvalidField { field: "username", problem });
+            }
+        };
+        let not_ours = || InvalidField { field: "cursor", problem: "must be one of this service".to_owned() };
+        let after = cursor.map(|cursor| Cursor::parse(cursor).ok_or_else(not_ours)).transpose()?;
+        Ok(Self { find, after, limit })
+    }
+
+    /// Returns whether a profile is found, whatever the page.
+    pub fn finds(&self, profile: &Profile) -> bool {
+        match &self.find {
+            Find::All => true,
+            Find::Prefix(prefix) => {
+                profile.username.starts_with(prefix) || search_key(&profile.display_name).starts_with(prefix)
+            }
+            Find::Username(username) => profile.username == username.as_str(),
+        }
+    }
+}
+
+impl Find {
+    fn query(query: &str) -> Result<Self, InvalidField> {
         let prefix = search_key(query.trim());
         if prefix.chars().count() > MAX_QUERY_CHARS || prefix.chars().any(char::is_control) {
             let problem =
                 format!("must have at most {MAX_QUERY_CHARS} characters, and no control characters");
             return Err(InvalidField { field: "query", problem });
         }
-        let not_ours = || InvalidField { field: "cursor", problem: "must be one of this service".to_owned() };
-        let after = cursor.map(|cursor| Cursor::parse(cursor).ok_or_else(not_ours)).transpose()?;
-        Ok(Self { prefix, after, limit })
-    }
-
-    /// Returns whether a profile is found, whatever the page.
-    pub fn finds(&self, profile: &Profile) -> bool {
-        profile.username.starts_with(&self.prefix)
-            || search_key(&profile.display_name).starts_with(&self.prefix)
+        Ok(if prefix.is_empty() { Self::All } else { Self::Prefix(prefix) })
     }
 }
 
@@ -156,21 +190,25 @@ mod tests {
 
     #[test]
     fn a_query_is_compared_in_the_form_of_the_keys() {
-        let prefix = |query: &str| Search::parse(query, None, 1).map(|search| search.prefix).ok();
+        let prefix = |query: &str| match Find::query(query) {
+            Ok(Find::Prefix(prefix)) => Some(prefix),
+            Ok(Find::All | Find::Username(_)) | Err(_) => None,
+        };
         assert_eq!(prefix(" ANN "), Some("ann".to_owned()));
         assert_eq!(prefix("Zoe\u{308}"), Some("zo\u{eb}".to_owned()));
         assert_eq!(prefix(&"x".repeat(64)), Some("x".repeat(64)));
         assert_eq!(prefix(&"x".repeat(65)), None);
         assert_eq!(prefix("a\u{7}"), None);
+        assert_eq!(Find::query(" "), Ok(Find::All));
     }
 
     #[test]
     fn a_cursor_reads_back_whatever_the_username() {
         let cursor = Cursor { username: "ann.b-c".to_owned(), user_id: ANN };
-        let search = Search::parse("A", Some(&cursor.to_string()), 10).expect("a search");
-        assert_eq!((search.prefix.as_str(), search.after), ("a", Some(cursor)));
+        let search = Search::parse(None, None, Some(&cursor.to_string()), 10).expect("a search");
+        assert_eq!(search.after, Some(cursor));
         for bad in ["", "ann", "7.ann", "00000000-0000-0000-0000-000000000001.a\u{0}"] {
-            let error = Search::parse("", Some(bad), 10).expect_err("no cursor");
+            let error = Search::parse(None, None, Some(bad), 10).expect_err("no cursor");
             assert_eq!(error.field, "cursor", "{bad}");
         }
     }

@@ -11,7 +11,7 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{ProfileStore, StoreError};
-use crate::domain::{Newcomer, Profile, ProfileUpdate, Search};
+use crate::domain::{Find, Newcomer, Profile, ProfileUpdate, Search};
 
 /// The tables of this service.
 pub const SCHEMA: Schema = Schema {
@@ -124,31 +124,40 @@ impl ProfileStore for PostgresStore {
         let (username, user_id) =
             search.after.as_ref().map(|cursor| (cursor.username.as_str(), cursor.user_id.0)).unzip();
         let limit = i64::try_from(search.limit).unwrap_or(i64::MAX);
-        let query = if search.prefix.is_empty() {
+        let (sql, from, to) = match &search.find {
             // The index on usernames gives a page of all users in its order, and nothing is sorted.
-            sqlx::query_as(
+            Find::All => (
                 "SELECT user_id, username, display_name, about, created_at FROM users
                  WHERE $1::TEXT IS NULL OR (username, user_id) > ($1, $2)
                  ORDER BY username, user_id LIMIT $3",
-            )
-            .bind(username)
-            .bind(user_id)
-            .bind(limit)
-        } else {
+                None,
+                None,
+            ),
             // A prefix as a range: an index serves it under any plan, and no character of it is special.
-            sqlx::query_as(
+            Find::Prefix(prefix) => (
                 "SELECT user_id, username, display_name, about, created_at FROM users
                  WHERE ((username >= $4 AND username < $5)
                         OR (display_name_key >= $4 AND display_name_key < $5))
                    AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
                  ORDER BY username, user_id LIMIT $3",
-            )
-            .bind(username)
-            .bind(user_id)
-            .bind(limit)
-            .bind(&search.prefix)
-            .bind(format!("{}{LAST}", search.prefix))
+                Some(prefix.as_str()),
+                Some(format!("{prefix}{LAST}")),
+            ),
+            Find::Username(username) => (
+                "SELECT user_id, username, display_name, about, created_at FROM users
+                 WHERE username = $4 AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
+                 ORDER BY username, user_id LIMIT $3",
+                Some(username.as_str()),
+                None,
+            ),
         };
+        let mut query = sqlx::query_as(sql).bind(username).bind(user_id).bind(limit);
+        if let Some(from) = from {
+            query = query.bind(from);
+        }
+        if let Some(to) = to {
+            query = query.bind(to);
+        }
         let rows: Vec<ProfileRow> = query.fetch_all(&self.pool).await.map_err(StoreError::Read)?;
         Ok(rows.into_iter().map(Profile::from).collect())
     }

@@ -62,6 +62,9 @@ async fn users_change_their_own_profile_and_others_find_it() {
     assert_eq!((&after["display_name"], &after["about"]), (&"Änn".into(), &"Baker\nof bread".into()));
     let found = app.api.get(&bob, "/api/users?query=%C3%84n").await.ok(200);
     assert_eq!(found, json!({"items": [after]}));
+    let named = app.api.get(&bob, "/api/users?username=Ann").await.ok(200);
+    assert_eq!(named, found);
+    assert_eq!(app.api.get(&bob, "/api/users?username=an").await.ok(200), json!({"items": []}));
     let first = app.api.get(&bob, "/api/users?limit=1").await.ok(200);
     assert_eq!(first["items"][0]["username"], "ann");
     let cursor = first["next_cursor"].as_str().expect("a next page");
@@ -126,6 +129,9 @@ async fn bad_input_gets_a_code_and_changes_nothing() {
         "/api/users?cursor=00000000-0000-0000-0000-000000000001.a%00",
         "/api/users?query=a%00",
         "/api/users?order=age",
+        "/api/users?username=",
+        "/api/users?username=ann&query=ann",
+        "/api/users/me?limit=1",
         &format!("/api/users?query={long}"),
     ];
     for path in paths {
@@ -162,5 +168,5 @@ async fn the_description_names_every_endpoint_and_its_problems() {
     assert_eq!(statuses, ["200", "400", "401", "413", "415", "500", "503"]);
     let parameters = description["paths"]["/api/users"]["get"]["parameters"].as_array().expect("parameters");
     let names: Vec<_> = parameters.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
-    assert_eq!(names, ["query", "limit", "cursor"]);
+    assert_eq!(names, ["query", "username", "limit", "cursor"]);
 }

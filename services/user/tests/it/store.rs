@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use contracts::{UserId, api::UpdateProfileRequest};
-use kit::testing::TestDatabase;
+use kit::{error::InvalidField, testing::TestDatabase};
 use sqlx::PgPool;
 use user::{
     domain::{Cursor, Newcomer, Profile, ProfileUpdate, Search},
@@ -40,6 +40,7 @@ suite![
     an_update_changes_what_it_names,
     a_search_finds_both_names_in_any_case,
     a_search_finds_a_name_by_what_another_keyboard_sends,
+    a_username_is_found_whatever_comes_before_it,
     a_search_takes_every_character_as_it_is,
     pages_follow_each_other_to_the_end,
     newcomers_at_once_are_one_profile,
@@ -74,8 +75,15 @@ async fn add(store: &Store, username: &str, display_name: &str) -> Profile {
 }
 
 async fn found(store: &Store, query: &str) -> Vec<String> {
-    let search = Search::parse(query, None, 100).expect("a search");
-    let profiles = store.search(&search).await.expect("a result");
+    usernames(store, Search::parse(Some(query), None, None, 100)).await
+}
+
+async fn named(store: &Store, username: &str) -> Vec<String> {
+    usernames(store, Search::parse(None, Some(username), None, 100)).await
+}
+
+async fn usernames(store: &Store, search: Result<Search, InvalidField>) -> Vec<String> {
+    let profiles = store.search(&search.expect("a search")).await.expect("a result");
     profiles.into_iter().map(|profile| profile.username).collect()
 }
 
@@ -146,6 +154,19 @@ async fn a_search_finds_a_name_by_what_another_keyboard_sends(store: Store) {
     assert_eq!(found(&store, "anna").await, ["fay"]);
 }
 
+async fn a_username_is_found_whatever_comes_before_it(store: Store) {
+    for n in 0..30 {
+        add(&store, &format!("ann{n:02}"), "zed look-alike").await;
+    }
+    add(&store, "zed", "Zed").await;
+    for typed in ["zed", "ZED", " zed "] {
+        assert_eq!(named(&store, typed).await, ["zed"], "{typed}");
+    }
+    for other in ["ze", "zedd", "Zed look-alike", "z%"] {
+        assert!(named(&store, other).await.is_empty(), "{other}");
+    }
+}
+
 async fn a_search_takes_every_character_as_it_is(store: Store) {
     for (username, display_name) in [("ann", "100% Ann"), ("bob", "a_b"), ("cid", "a\\b"), ("dan", "axb")] {
         add(&store, username, display_name).await;
@@ -166,7 +187,7 @@ async fn pages_follow_each_other_to_the_end(store: Store) {
     {
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let search = Search::parse(query, cursor.as_deref(), 2).expect("a search");
+            let search = Search::parse(Some(query), None, cursor.as_deref(), 2).expect("a search");
             let page = store.search(&search).await.expect("a page");
             let Some(last) = page.last() else { break };
             cursor = Some(Cursor::of(last).to_string());
