@@ -67,6 +67,13 @@ impl NewAccount {
     }
 }
 
+impl NewAccount {
+    /// Returns what its owner signs in with.
+    pub fn credentials(&self) -> Credentials {
+        Credentials { username: self.username.clone(), password: self.password.clone() }
+    }
+}
+
 impl Credentials {
     /// Reads a request.
     pub fn parse(request: SignInRequest) -> Result<Self, InvalidField> {

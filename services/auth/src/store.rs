@@ -16,6 +16,9 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Makes an account and returns its id.
     async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError>;
 
+    /// Returns the account that the credentials open; [`StoreError::Rejected`] when they open none. No session remains.
+    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError>;
+
     /// Begins a session. Every refusal is the same [`StoreError::Rejected`].
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError>;
 

@@ -8,11 +8,15 @@ use contracts::{
     api::{ChatKind, CreateChatRequest},
     event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
 };
-use kit::{catalog::Topic, error::InvalidField, text::Title};
+use kit::{catalog::Topic, error::InvalidField, idempotency::IdempotencyKey, text::Title};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
 pub const MAX_MEMBERS: usize = 1000;
+/// Most chats that one user creates. Every gateway keeps all memberships of the tenant, 40 bytes each: with full groups this
+/// is 40 MB for one account, and no user opens so many chats by hand.
+pub const MAX_CREATED_CHATS: usize = 1000;
 
 /// A chat as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub struct NewChat {
     pub chat_id: ChatId,
     pub founder: UserId,
     pub founding: Founding,
+    /// A group that its founder creates again with the same key is the same group. A direct chat needs none: the pair is
+    /// its key.
+    pub key: Option<IdempotencyKey>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -69,20 +76,20 @@ pub enum InvalidChat {
 impl Founding {
     /// Reads a request of `founder`. Repeated members count once, and so does the founder.
     pub fn parse(founder: UserId, request: CreateChatRequest) -> Result<Self, InvalidChat> {
+        let mut others: BTreeSet<_> = request.members.into_iter().collect();
+        others.remove(&founder);
         match request.kind {
             ChatKind::Direct => {
                 if request.title.is_some() {
                     return Err(InvalidChat::DirectTitle);
                 }
-                match request.members[..] {
-                    [other] if other != founder => Ok(Self::Direct { other }),
+                match others.pop_first() {
+                    Some(other) if others.is_empty() => Ok(Self::Direct { other }),
                     _ => Err(InvalidChat::DirectMembers),
                 }
             }
             ChatKind::Group => {
                 let title = Title::parse("title", &request.title.unwrap_or_default())?;
-                let mut others: BTreeSet<_> = request.members.into_iter().collect();
-                others.remove(&founder);
                 if others.len() >= MAX_MEMBERS {
                     return Err(InvalidChat::TooManyMembers);
                 }
@@ -115,6 +122,26 @@ impl NewChat {
             Founding::Direct { other } => Some((self.founder.min(other), self.founder.max(other))),
             Founding::Group { .. } => None,
         }
+    }
+
+    /// Returns the key of a group.
+    pub fn group_key(&self) -> Option<&IdempotencyKey> {
+        match self.founding {
+            Founding::Direct { .. } => None,
+            Founding::Group { .. } => self.key.as_ref(),
+        }
+    }
+
+    /// Returns the SHA-256 of what the chat is created from: the same key with another digest is another group.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(self.title().unwrap_or_default());
+        // No title has a control character, so that none ends like the id of a member.
+        digest.update([0]);
+        for member in self.members() {
+            digest.update(member.user_id.0.as_bytes());
+        }
+        digest.finalize().into()
     }
 
     /// Returns the members that the chat starts with, the founder first.
@@ -189,8 +216,22 @@ pub enum Refusal {
     OwnerStays,
     #[error("the chat has {MAX_MEMBERS} members, which is the most")]
     Full,
-    #[error("{0} is not a member of this chat")]
-    NoSuchMember(UserId),
+    #[error("you have created {MAX_CREATED_CHATS} chats, which is the most")]
+    TooManyChats,
+    #[error("this idempotency-key was used before for another group")]
+    KeyReused,
+}
+
+impl Command {
+    /// Decides what the command of a user changes who is not in the chat; `chat_id` may be of no chat. Leaving is done
+    /// already, and the response to a leave that is repeated is the same.
+    pub fn of_stranger(self, chat_id: ChatId, actor: UserId) -> Result<Vec<Change>, Refusal> {
+        match self {
+            Self::Leave => Ok(Vec::new()),
+            Self::Remove { user_id } if user_id == actor => Ok(Vec::new()),
+            Self::Put { .. } | Self::Remove { .. } => Err(Refusal::NotAMember(chat_id)),
+        }
+    }
 }
 
 /// Decides what a command of `actor` changes, in the order in which it is to be done. Empty: it is so already.
@@ -199,7 +240,7 @@ pub enum Refusal {
 /// member the owner makes the old one an admin, and an owner who leaves hands over to the admin (or else the member)
 /// who has been there longest.
 pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Change>, Refusal> {
-    let actor_role = roster.role(actor).ok_or(Refusal::NotAMember(roster.chat_id))?;
+    let Some(actor_role) = roster.role(actor) else { return command.of_stranger(roster.chat_id, actor) };
     match roster.kind {
         ChatKind::Direct => return Err(Refusal::DirectIsFixed),
         ChatKind::Group => {}
@@ -216,8 +257,7 @@ pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Ch
             if !allowed {
                 return Err(Refusal::RoleTooLow(actor_role));
             }
-            roster.role(user_id).ok_or(Refusal::NoSuchMember(user_id))?;
-            Ok(vec![Change::Removed { user_id }])
+            Ok(roster.role(user_id).map(|_| Change::Removed { user_id }).into_iter().collect())
         }
     }
 }
@@ -229,6 +269,9 @@ fn put(
     role: Role,
 ) -> Result<Vec<Change>, Refusal> {
     let current = roster.role(user_id);
+    if current == Some(role) {
+        return Ok(Vec::new());
+    }
     let allowed = match actor_role {
         Role::Owner => true,
         Role::Admin => matches!((current, role), (None | Some(Role::Member), Role::Member)),
@@ -236,9 +279,6 @@ fn put(
     };
     if !allowed {
         return Err(Refusal::RoleTooLow(actor_role));
-    }
-    if current == Some(role) {
-        return Ok(Vec::new());
     }
     if user_id == actor {
         return Err(Refusal::OwnerStays);

@@ -28,8 +28,8 @@ impl ServiceError for Error {
                 StoreError::Refused(refusal) => match refusal {
                     Refusal::NotAMember(_) => ErrorCode::NotAMember,
                     Refusal::DirectIsFixed | Refusal::RoleTooLow(_) => ErrorCode::PermissionDenied,
-                    Refusal::OwnerStays | Refusal::Full => ErrorCode::Conflict,
-                    Refusal::NoSuchMember(_) => ErrorCode::NotFound,
+                    Refusal::OwnerStays | Refusal::Full | Refusal::TooManyChats => ErrorCode::Conflict,
+                    Refusal::KeyReused => ErrorCode::IdempotencyConflict,
                 },
                 StoreError::Create { source, .. }
                 | StoreError::Change { source, .. }

@@ -14,6 +14,7 @@ mod edge;
 pub mod error;
 pub mod extract;
 pub mod health;
+pub mod idempotency;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "kafka")]

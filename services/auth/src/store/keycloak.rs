@@ -8,7 +8,7 @@ use reqwest::{
     header::{AUTHORIZATION, LOCATION},
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tonic::async_trait;
@@ -51,6 +51,11 @@ struct TokenAnswer {
     refresh_token: SecretString,
     #[serde(default)]
     refresh_expires_in: i64,
+}
+
+#[derive(Deserialize)]
+struct Account {
+    id: UserId,
 }
 
 /// The fields in which Keycloak's parts report what is wrong.
@@ -112,7 +117,7 @@ impl Keycloak {
         if !response.status().is_success() {
             return Err(fault(step, response.status(), &refusal(response).await));
         }
-        let answer = tokens(step, response).await?;
+        let answer: TokenAnswer = read(step, response).await?;
         let lifetime = Duration::from_secs(answer.expires_in.max(0).unsigned_abs());
         let renew_at = Instant::now() + lifetime.saturating_sub(RENEW_BEFORE);
         *cached = Some(ServiceToken { token: answer.access_token.clone(), renew_at });
@@ -157,6 +162,26 @@ impl AccountStore for Keycloak {
             StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
             status => Err(fault(step, status, &refusal(response).await)),
         }
+    }
+
+    #[tracing::instrument(name = "auth.store.account", skip_all)]
+    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+        let step = "find an account";
+        // The realm checks a password by a sign-in only; what it counts and blocks is the same.
+        let session = self.sign_in(credentials).await?;
+        self.sign_out(&session.refresh_token).await?;
+        let token = self.service_token(false).await?;
+        let request = self
+            .http
+            .get(&self.users_url)
+            .query(&[("username", credentials.username.as_str()), ("exact", "true")])
+            .header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+        let response = request.send().await.map_err(|source| StoreError::Unreachable { step, source })?;
+        if !response.status().is_success() {
+            return Err(fault(step, response.status(), &refusal(response).await));
+        }
+        let found: Vec<Account> = read(step, response).await?;
+        found.into_iter().next().map(|account| account.id).ok_or(StoreError::Rejected)
     }
 
     #[tracing::instrument(name = "auth.store.sign_in", skip_all)]
@@ -208,7 +233,7 @@ async fn grant(
         tracing::debug!(reason = words(&refusal), "the realm did not {step}");
         return Err(rejected());
     }
-    let answer = tokens(step, response).await?;
+    let answer: TokenAnswer = read(step, response).await?;
     Ok(Grant {
         access_token: answer.access_token,
         expires_in_seconds: answer.expires_in,
@@ -217,7 +242,7 @@ async fn grant(
     })
 }
 
-async fn tokens(step: &'static str, response: Response) -> Result<TokenAnswer, StoreError> {
+async fn read<T: DeserializeOwned>(step: &'static str, response: Response) -> Result<T, StoreError> {
     response.json().await.map_err(|source| {
         if source.is_decode() {
             StoreError::Unreadable { step }

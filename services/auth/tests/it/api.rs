@@ -78,6 +78,25 @@ async fn a_registration_stands_while_the_user_service_is_down() {
 }
 
 #[tokio::test]
+async fn a_registration_that_is_repeated_with_its_key_is_the_same_account() {
+    let peers = Peers::default();
+    let app = App::new(memory_realm(), Registration::Open, peers.start().await);
+    let register = async |password: &str, key: Option<&str>| {
+        let headers: Vec<_> = key.iter().map(|key| ("idempotency-key", *key)).collect();
+        let body = json!({"username": "ann", "password": password});
+        app.api.send_with("POST /api/auth/register", None, &headers, Some(body)).await
+    };
+    let first = register(PASSWORD, Some("5f0c")).await.ok(201);
+    assert_eq!(register(PASSWORD, Some("5f0c")).await.ok(200), first);
+    assert_eq!(register("another password", Some("5f0c")).await.code(), "conflict");
+    assert_eq!(register(PASSWORD, None).await.code(), "conflict");
+    assert_eq!(register(PASSWORD, Some("two words")).await.code(), "invalid_argument");
+    let ensured = peers.ensured.lock().expect("no panic").clone();
+    assert_eq!(ensured.len(), 2, "the retry creates a profile that is missing");
+    assert_eq!(ensured[0], ensured[1]);
+}
+
+#[tokio::test]
 async fn by_invitation_only_registration_is_refused_and_users_sign_in() {
     let peers = Peers::default();
     let app = App::new(memory_realm(), Registration::InviteOnly, peers.start().await);
@@ -192,7 +211,7 @@ async fn the_description_names_every_endpoint_and_its_problems() {
         let responses = operation["responses"].as_object().expect("responses");
         responses.keys().cloned().collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(statuses("register"), "201 400 403 409 413 415 500 503");
+    assert_eq!(statuses("register"), "200 201 400 403 409 413 415 500 503");
     assert_eq!(statuses("sign-in"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("refresh"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("sign-out"), "204 400 401 413 415 500 503");

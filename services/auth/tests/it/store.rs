@@ -79,6 +79,16 @@ async fn a_username_is_taken_once(store: &Store) {
     store.sign_in(&credentials(&name, PASSWORD)).await.expect("the first password holds");
 }
 
+async fn an_account_is_found_by_its_credentials(store: &Store) {
+    let name = username();
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    assert_eq!(store.account(&credentials(&name, PASSWORD)).await.expect("the account"), user_id);
+    for other in [credentials(&name, "another password"), credentials(&username(), PASSWORD)] {
+        let refused = store.account(&other).await;
+        assert!(matches!(refused, Err(StoreError::Rejected)), "{refused:?}");
+    }
+}
+
 async fn a_password_that_the_policy_refuses_makes_no_account(store: &Store) {
     let name = username();
     let error = store.register(&account(&name, "sh0rt!")).await.expect_err("too short");
@@ -123,6 +133,7 @@ async fn what_is_no_refresh_token_is_refused(store: &Store) {
 async fn suite(store: &Store) {
     a_session_lives_from_sign_in_to_sign_out(store).await;
     a_username_is_taken_once(store).await;
+    an_account_is_found_by_its_credentials(store).await;
     a_password_that_the_policy_refuses_makes_no_account(store).await;
     an_unknown_name_and_a_wrong_password_look_the_same(store).await;
     a_session_begins_however_name_and_password_are_typed(store).await;

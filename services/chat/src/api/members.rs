@@ -56,7 +56,7 @@ pub(super) async fn list(
 /// Adds a member, or changes a member's role.
 ///
 /// An owner may do both with any user; making another member the owner makes the old one an admin. An admin may add
-/// plain members. Repeating a change returns the same response.
+/// plain members. What is so already is answered the same way.
 #[utoipa::path(
     put,
     path = "/api/chats/{chat}/members/{user}",
@@ -88,7 +88,8 @@ pub(super) async fn put(
 
 /// Removes a member; of oneself it is the same as leaving.
 ///
-/// An owner may remove any member, an admin plain members.
+/// An owner may remove any member, an admin plain members. A user who is not in the chat is answered the same way, so that
+/// a removal can be repeated.
 #[utoipa::path(
     delete,
     path = "/api/chats/{chat}/members/{user}",
@@ -99,8 +100,6 @@ pub(super) async fn put(
         (status = NO_CONTENT, description = "The user is no member any more"),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
             body = Problem, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_found (the user is not in the chat)", body = Problem,
-            content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,
         FaultProblems,
@@ -119,7 +118,7 @@ pub(super) async fn remove(
 /// Leaves a group.
 ///
 /// An owner who leaves hands over to the admin, or else the member, who has been there longest. A group that all
-/// members have left stays empty.
+/// members have left stays empty. A caller who is not in the chat is answered the same way, so that leaving can be repeated.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/leave",
@@ -128,7 +127,7 @@ pub(super) async fn remove(
     params(("chat" = ChatId, Path)),
     responses(
         (status = NO_CONTENT, description = "The caller is no member any more"),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (a direct chat)", body = Problem,
+        (status = FORBIDDEN, description = "permission_denied (a direct chat)", body = Problem,
             content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,

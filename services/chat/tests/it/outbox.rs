@@ -101,7 +101,7 @@ impl Tenant {
 
     async fn group(&self, founder: UserId) -> ChatId {
         let founding = Founding::Group { title: crew(), others: BTreeSet::new() };
-        let new = NewChat { chat_id: ChatId::generate(), founder, founding, created_at: at(0) };
+        let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };
         self.store.create(&new).await.expect("a chat").chat.chat_id
     }
 

@@ -52,8 +52,22 @@ impl TestApi {
 
     /// Sends `GET /path` and the like, with a token and a JSON body where given.
     pub async fn send(&self, line: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        self.send_with(line, token, &[], body).await
+    }
+
+    /// Sends like [`Self::send`], with headers.
+    pub async fn send_with(
+        &self,
+        line: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
         let (method, uri) = line.split_once(' ').expect("a method and a path");
         let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
