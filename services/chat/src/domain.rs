@@ -31,6 +31,13 @@ pub struct Chat {
     pub created_at: DateTime<Utc>,
 }
 
+impl Chat {
+    /// Returns whether the member who queries may add others; [`decide`] has the whole rule.
+    pub fn takes_members(&self) -> bool {
+        self.kind == ChatKind::Group && self.role != Role::Member
+    }
+}
+
 /// One user in one chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -95,6 +102,16 @@ impl Founding {
                 }
                 Ok(Self::Group { title, others })
             }
+        }
+    }
+}
+
+impl Founding {
+    /// Returns the members beside the founder.
+    pub fn others(&self) -> BTreeSet<UserId> {
+        match self {
+            Self::Direct { other } => BTreeSet::from([*other]),
+            Self::Group { others, .. } => others.clone(),
         }
     }
 }

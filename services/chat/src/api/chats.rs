@@ -24,6 +24,7 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::Users;
 use crate::{
     domain::{self, Founding, NewChat},
     error::Error,
@@ -36,8 +37,8 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 ///
 /// A direct chat with a user is one chat forever: creating it again, from either side, returns the same one. The
 /// members of a new group are plain members, its creator is the owner. With an `idempotency-key`, a request for a group
-/// that is repeated returns the group that the first one created. Whether the members exist is not checked: an id
-/// without an account never signs in. A user creates at most 1000 chats.
+/// that is repeated returns the group that the first one created. The members must be users of this tenant. A user
+/// creates at most 1000 chats.
 #[utoipa::path(
     post,
     path = "/api/chats",
@@ -54,6 +55,8 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
             idempotency-key", body = api::Chat),
         (status = FORBIDDEN, description = "not_a_member (of the group that was created with this idempotency-key)",
             body = api::Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "not_found (a member is not a user)", body = api::Problem,
+            content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the caller has created 1000 chats)", body = api::Problem,
             content_type = "application/problem+json"),
         (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (the idempotency-key was used for another group)",
@@ -67,10 +70,12 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 pub(super) async fn create(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
+    State(users): State<Users>,
     key: Option<IdempotencyKey>,
     Json(request): Json<CreateChatRequest>,
 ) -> Result<Response, ApiError> {
     let founding = Founding::parse(caller.user_id, request).map_err(Error::from)?;
+    users.require(founding.others()).await?;
     let (chat_id, founder) = (ChatId::generate(), caller.user_id);
     let new = NewChat { chat_id, founder, founding, key, created_at: Utc::now() };
     let created = store.create(&new).await.map_err(Error::from)?;

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{extract::State, http::StatusCode};
 use chrono::Utc;
@@ -17,6 +17,7 @@ use kit::{
     extract::{Json, Path},
 };
 
+use super::Users;
 use crate::{
     domain::{Command, Member},
     error::Error,
@@ -68,6 +69,8 @@ pub(super) async fn list(
         (status = OK, description = "The member as requested", body = ChatMember),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
             body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "not_found (there is no such user)", body = Problem,
+            content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the chat is full, or an owner would step down alone)",
             body = Problem, content_type = "application/problem+json"),
         BodyProblems,
@@ -78,9 +81,18 @@ pub(super) async fn list(
 pub(super) async fn put(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
+    State(users): State<Users>,
     Path((chat_id, user_id)): Path<(ChatId, UserId)>,
     Json(PutMemberRequest { role }): Json<PutMemberRequest>,
 ) -> Result<Json<ChatMember>, ApiError> {
+    // A caller who may not add members is refused below, and a member was checked when added: neither needs the user
+    // service.
+    let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
+    if chat.is_some_and(|chat| chat.takes_members())
+        && store.role(chat_id, user_id).await.map_err(Error::from)?.is_none()
+    {
+        users.require(BTreeSet::from([user_id])).await?;
+    }
     let command = Command::Put { user_id, role };
     store.change(chat_id, caller.user_id, command, Utc::now()).await.map_err(Error::from)?;
     Ok(Json(ChatMember { user_id, role }))

@@ -5,6 +5,7 @@
 mod api;
 mod outbox;
 mod store;
+mod users;
 
 use chat::store::SCHEMA;
 use chrono::{DateTime, Utc};
