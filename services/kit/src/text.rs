@@ -1,10 +1,10 @@
-//! Text that users type, normalised once, where it enters: what is stored, compared and hashed later is in one form.
+//! Text that users type, normalized once, where it enters: what is stored, compared and hashed later is in one form.
 //!
 //! The profiles are those of PRECIS (RFC 8264): names to sign in with are mapped as `UsernameCaseMapped` (RFC 8265),
 //! passwords as `OpaqueString` (RFC 8265), names and titles as `Nickname` (RFC 8266). Two rules differ. Emoji and several
 //! scripts need joiners and variation selectors, which RFC 8264 refuses, and characters that Unicode has added since; here
-//! only what harms others is refused, see [`Harm`]. And the compatibility forms that `Nickname` maps are mapped for
-//! comparison only, see [`search_key`]: a displayed name stays as it was written.
+//! only what harms others is refused. And the compatibility forms that `Nickname` maps are mapped for comparison only, see
+//! [`search_key`]: a displayed name stays as it was written.
 
 use std::fmt;
 
