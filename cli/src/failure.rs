@@ -67,7 +67,8 @@ impl From<ClientError> for Failure {
             ClientError::Refused { status: 401, .. } => {
                 Self::new(Exit::Refused, what, "check the user name and the password")
             }
-            ClientError::Refused { status: 404, .. } => Self::new(
+            // A problem body is from the messenger: the address is right.
+            ClientError::Refused { status: 404, problem: None, .. } => Self::new(
                 Exit::Unreachable,
                 what,
                 "check that a tenant has this address and that its routes are ready: `posthouse status -A`",

@@ -116,10 +116,11 @@ impl Messenger {
         self.json("search users", self.get("/api/users", token).query(&[("query", prefix)])).await
     }
 
-    /// Returns the user with exactly this user name.
+    /// Returns the user with exactly this username, in any case.
     pub async fn user_named(&self, token: &str, username: &str) -> Result<Option<UserProfile>, ClientError> {
-        let page = self.search_users(token, username).await?;
-        Ok(page.items.into_iter().find(|profile| profile.username == username))
+        let call = self.get("/api/users", token).query(&[("username", username)]);
+        let page: Page<UserProfile> = self.json("look up a username", call).await?;
+        Ok(page.items.into_iter().next())
     }
 
     /// Returns every chat of the caller.

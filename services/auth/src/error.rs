@@ -1,9 +1,9 @@
 //! What a caller of this service may meet.
 
 use contracts::ErrorCode;
-use kit::error::ServiceError;
+use kit::error::{InvalidField, ServiceError};
 
-use crate::{domain::InvalidField, store::StoreError};
+use crate::store::StoreError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -18,7 +18,7 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::InvalidField(_) => ErrorCode::InvalidArgument,
+            Self::InvalidField(error) => error.code(),
             Self::RegistrationClosed => ErrorCode::PermissionDenied,
             Self::Store(error) => match error {
                 StoreError::Taken(_) => ErrorCode::Conflict,

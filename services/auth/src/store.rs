@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tonic::async_trait;
 
 pub use self::{keycloak::Keycloak, memory::MemoryStore};
-use crate::domain::{Grant, NewAccount};
+use crate::domain::{Credentials, Grant, NewAccount};
 
 /// A store of accounts. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -16,8 +16,11 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Makes an account and returns its id.
     async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError>;
 
+    /// Returns the account that the credentials open; [`StoreError::Rejected`] when they open none. No session remains.
+    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError>;
+
     /// Begins a session. Every refusal is the same [`StoreError::Rejected`].
-    async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError>;
+    async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError>;
 
     /// Goes on with a session.
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError>;

@@ -125,7 +125,7 @@ table! {
         is_optional: false,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal],
-        peers: &[],
+        peers: &[Service::User],
         settings: &[],
         path_prefixes: &["/api/chats"],
         paths: &[],

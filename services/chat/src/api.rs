@@ -3,20 +3,30 @@
 mod chats;
 pub mod grpc;
 mod members;
+mod users;
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use kit::docs::{self, OpenApiRouter, routes};
 
+pub use self::users::Users;
 use crate::store::ChatStore;
 
+/// What a request handler holds.
+#[derive(Clone, FromRef)]
+pub struct AppState {
+    pub store: Arc<dyn ChatStore>,
+    pub users: Users,
+}
+
 /// Returns the REST API with its state applied.
-pub fn router(store: Arc<dyn ChatStore>) -> OpenApiRouter {
+pub fn router(state: AppState) -> OpenApiRouter {
     docs::router()
         .routes(routes!(chats::create, chats::list))
         .routes(routes!(chats::get))
         .routes(routes!(members::list))
         .routes(routes!(members::put, members::remove))
         .routes(routes!(members::leave))
-        .with_state(store)
+        .with_state(state)
 }

@@ -8,13 +8,15 @@ use contracts::{
     api::{ChatKind, CreateChatRequest},
     event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
 };
-use kit::catalog::Topic;
+use kit::{catalog::Topic, error::InvalidField, idempotency::IdempotencyKey, text::Title};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
 pub const MAX_MEMBERS: usize = 1000;
-/// Longest title in characters.
-pub const MAX_TITLE_CHARS: usize = 128;
+/// Most chats that one user creates. Every gateway keeps all memberships of the tenant, 40 bytes each: with full groups this
+/// is 40 MB for one account, and no user opens so many chats by hand.
+pub const MAX_CREATED_CHATS: usize = 1000;
 
 /// A chat as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,13 @@ pub struct Chat {
     pub role: Role,
     pub member_count: i64,
     pub created_at: DateTime<Utc>,
+}
+
+impl Chat {
+    /// Returns whether the member who queries may add others; [`decide`] has the whole rule.
+    pub fn takes_members(&self) -> bool {
+        self.kind == ChatKind::Group && self.role != Role::Member
+    }
 }
 
 /// One user in one chat.
@@ -43,6 +52,9 @@ pub struct NewChat {
     pub chat_id: ChatId,
     pub founder: UserId,
     pub founding: Founding,
+    /// A group that its founder creates again with the same key is the same group. A direct chat needs none: the pair is
+    /// its key.
+    pub key: Option<IdempotencyKey>,
     pub created_at: DateTime<Utc>,
 }
 
@@ -52,18 +64,18 @@ pub enum Founding {
     /// Both are plain members: there is nothing to administer.
     Direct { other: UserId },
     /// The founder owns it, the others are plain members.
-    Group { title: String, others: BTreeSet<UserId> },
+    Group { title: Title, others: BTreeSet<UserId> },
 }
 
 /// Why a new chat is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChat {
     #[error("members: a direct chat is with exactly one other user")]
     DirectMembers,
     #[error("title: a direct chat has none")]
     DirectTitle,
-    #[error("title: a group needs one of 1 to {MAX_TITLE_CHARS} characters without control characters")]
-    GroupTitle,
+    #[error(transparent)]
+    GroupTitle(#[from] InvalidField),
     #[error("members: a group has at most {MAX_MEMBERS}, the caller included")]
     TooManyMembers,
 }
@@ -71,29 +83,35 @@ pub enum InvalidChat {
 impl Founding {
     /// Reads a request of `founder`. Repeated members count once, and so does the founder.
     pub fn parse(founder: UserId, request: CreateChatRequest) -> Result<Self, InvalidChat> {
+        let mut others: BTreeSet<_> = request.members.into_iter().collect();
+        others.remove(&founder);
         match request.kind {
             ChatKind::Direct => {
                 if request.title.is_some() {
                     return Err(InvalidChat::DirectTitle);
                 }
-                match request.members[..] {
-                    [other] if other != founder => Ok(Self::Direct { other }),
+                match others.pop_first() {
+                    Some(other) if others.is_empty() => Ok(Self::Direct { other }),
                     _ => Err(InvalidChat::DirectMembers),
                 }
             }
             ChatKind::Group => {
-                let title = request.title.unwrap_or_default().trim().to_owned();
-                let chars = title.chars().count();
-                if !(1..=MAX_TITLE_CHARS).contains(&chars) || title.chars().any(char::is_control) {
-                    return Err(InvalidChat::GroupTitle);
-                }
-                let mut others: BTreeSet<_> = request.members.into_iter().collect();
-                others.remove(&founder);
+                let title = Title::parse("title", &request.title.unwrap_or_default())?;
                 if others.len() >= MAX_MEMBERS {
                     return Err(InvalidChat::TooManyMembers);
                 }
                 Ok(Self::Group { title, others })
             }
+        }
+    }
+}
+
+impl Founding {
+    /// Returns the members beside the founder.
+    pub fn others(&self) -> BTreeSet<UserId> {
+        match self {
+            Self::Direct { other } => BTreeSet::from([*other]),
+            Self::Group { others, .. } => others.clone(),
         }
     }
 }
@@ -111,7 +129,7 @@ impl NewChat {
     pub fn title(&self) -> Option<&str> {
         match &self.founding {
             Founding::Direct { .. } => None,
-            Founding::Group { title, .. } => Some(title),
+            Founding::Group { title, .. } => Some(title.as_str()),
         }
     }
 
@@ -121,6 +139,26 @@ impl NewChat {
             Founding::Direct { other } => Some((self.founder.min(other), self.founder.max(other))),
             Founding::Group { .. } => None,
         }
+    }
+
+    /// Returns the key of a group.
+    pub fn group_key(&self) -> Option<&IdempotencyKey> {
+        match self.founding {
+            Founding::Direct { .. } => None,
+            Founding::Group { .. } => self.key.as_ref(),
+        }
+    }
+
+    /// Returns the SHA-256 of what the chat is created from: the same key with another digest is another group.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(self.title().unwrap_or_default());
+        // No title has a control character, so that none ends like the id of a member.
+        digest.update([0]);
+        for member in self.members() {
+            digest.update(member.user_id.0.as_bytes());
+        }
+        digest.finalize().into()
     }
 
     /// Returns the members that the chat starts with, the founder first.
@@ -195,8 +233,22 @@ pub enum Refusal {
     OwnerStays,
     #[error("the chat has {MAX_MEMBERS} members, which is the most")]
     Full,
-    #[error("{0} is not a member of this chat")]
-    NoSuchMember(UserId),
+    #[error("you have created {MAX_CREATED_CHATS} chats, which is the most")]
+    TooManyChats,
+    #[error("this idempotency-key was used before for another group")]
+    KeyReused,
+}
+
+impl Command {
+    /// Decides what the command of a user changes who is not in the chat; `chat_id` may be of no chat. Leaving is done
+    /// already, and the response to a leave that is repeated is the same.
+    pub fn of_stranger(self, chat_id: ChatId, actor: UserId) -> Result<Vec<Change>, Refusal> {
+        match self {
+            Self::Leave => Ok(Vec::new()),
+            Self::Remove { user_id } if user_id == actor => Ok(Vec::new()),
+            Self::Put { .. } | Self::Remove { .. } => Err(Refusal::NotAMember(chat_id)),
+        }
+    }
 }
 
 /// Decides what a command of `actor` changes, in the order in which it is to be done. Empty: it is so already.
@@ -205,7 +257,7 @@ pub enum Refusal {
 /// member the owner makes the old one an admin, and an owner who leaves hands over to the admin (or else the member)
 /// who has been there longest.
 pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Change>, Refusal> {
-    let actor_role = roster.role(actor).ok_or(Refusal::NotAMember(roster.chat_id))?;
+    let Some(actor_role) = roster.role(actor) else { return command.of_stranger(roster.chat_id, actor) };
     match roster.kind {
         ChatKind::Direct => return Err(Refusal::DirectIsFixed),
         ChatKind::Group => {}
@@ -222,8 +274,7 @@ pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Ch
             if !allowed {
                 return Err(Refusal::RoleTooLow(actor_role));
             }
-            roster.role(user_id).ok_or(Refusal::NoSuchMember(user_id))?;
-            Ok(vec![Change::Removed { user_id }])
+            Ok(roster.role(user_id).map(|_| Change::Removed { user_id }).into_iter().collect())
         }
     }
 }
@@ -235,6 +286,9 @@ fn put(
     role: Role,
 ) -> Result<Vec<Change>, Refusal> {
     let current = roster.role(user_id);
+    if current == Some(role) {
+        return Ok(Vec::new());
+    }
     let allowed = match actor_role {
         Role::Owner => true,
         Role::Admin => matches!((current, role), (None | Some(Role::Member), Role::Member)),
@@ -242,9 +296,6 @@ fn put(
     };
     if !allowed {
         return Err(Refusal::RoleTooLow(actor_role));
-    }
-    if current == Some(role) {
-        return Ok(Vec::new());
     }
     if user_id == actor {
         return Err(Refusal::OwnerStays);

@@ -1,6 +1,6 @@
 //! What a caller of this service may meet.
 
-use contracts::{ChatId, ErrorCode};
+use contracts::{ChatId, ErrorCode, UserId};
 use kit::error::ServiceError;
 
 use crate::{
@@ -15,6 +15,10 @@ pub enum Error {
     /// The same for an unknown chat: a user who is not in it does not learn that it exists.
     #[error("you are not a member of chat {0}, or there is no such chat")]
     NotAMember(ChatId),
+    #[error("user {0} not found")]
+    UnknownUser(UserId),
+    #[error("failed to query the user service")]
+    Users(#[source] Box<tonic::Status>),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -24,12 +28,14 @@ impl ServiceError for Error {
         match self {
             Self::InvalidChat(_) => ErrorCode::InvalidArgument,
             Self::NotAMember(_) => ErrorCode::NotAMember,
+            Self::UnknownUser(_) => ErrorCode::NotFound,
+            Self::Users(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {
                     Refusal::NotAMember(_) => ErrorCode::NotAMember,
                     Refusal::DirectIsFixed | Refusal::RoleTooLow(_) => ErrorCode::PermissionDenied,
-                    Refusal::OwnerStays | Refusal::Full => ErrorCode::Conflict,
-                    Refusal::NoSuchMember(_) => ErrorCode::NotFound,
+                    Refusal::OwnerStays | Refusal::Full | Refusal::TooManyChats => ErrorCode::Conflict,
+                    Refusal::KeyReused => ErrorCode::IdempotencyConflict,
                 },
                 StoreError::Create { source, .. }
                 | StoreError::Change { source, .. }

@@ -9,6 +9,8 @@
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `ListMembers`.
 //!
+//! It queries the user service over gRPC for whether new members exist.
+//!
 //! # Publishes
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):
 //! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, a tombstone for a removal.
@@ -32,13 +34,15 @@ use kit::{
 use tonic::service::Routes;
 
 use crate::{
+    api::{AppState, Users},
     events::{OutboxMetrics, Publisher},
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
 };
 
 /// The chat service.
 ///
-/// Reads and changes need PostgreSQL only: while Kafka is down the outbox grows, and the service stays ready.
+/// Reads and changes need PostgreSQL only: while Kafka is down the outbox grows, and the service stays ready. A new chat and a
+/// new member also need the user service.
 pub struct Chat;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -62,7 +66,7 @@ impl Service for Chat {
             metrics: scope.metrics(OutboxMetrics::register),
         };
         scope.spawn(events::publish(publisher, scope.shutdown().clone()));
-        Ok(surface(Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope)))))
+        surface(Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope))), scope)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {
@@ -74,11 +78,12 @@ impl Service for Chat {
         let producer = memory.log.producer(None)?;
         let tenant = scope.tenant().to_owned();
         scope.spawn(events::publish_memory(store.clone(), producer, tenant, scope.shutdown().clone()));
-        Ok(surface(store))
+        surface(store, scope)
     }
 }
 
-fn surface(store: Arc<dyn ChatStore>) -> Surface {
+fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> {
     let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
-    Surface { api: api::router(store), grpc }
+    let users = Users::new(scope.peer(catalog::Service::User)?);
+    Ok(Surface { api: api::router(AppState { store, users }), grpc })
 }

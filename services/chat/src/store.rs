@@ -16,8 +16,8 @@ use crate::domain::{Chat, Command, Member, NewChat, OutboxRecord, Refusal};
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
 pub trait ChatStore: Send + Sync + 'static {
-    /// Creates the chat and returns it as its founder sees it. A direct chat that the pair has already is returned
-    /// as it is, and nothing is published.
+    /// Creates the chat and returns it as its founder sees it. A direct chat that the pair has already, and a group that
+    /// the founder has created with this key, is returned as it is, and nothing is published.
     async fn create(&self, new: &NewChat) -> Result<Created, StoreError>;
 
     /// Returns the chat as this member sees it; `None` for an unknown chat and for one the user is not in.
@@ -55,7 +55,7 @@ pub trait ChatStore: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Created {
     pub chat: Chat,
-    /// `false` for a direct chat that was there before.
+    /// `false` for a chat that was there before.
     pub fresh: bool,
 }
 

@@ -9,11 +9,12 @@ use crate::{ChatId, UserId, event::Role, wire::Message};
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
-    /// 3 to 32 of `a-z 0-9 . _ -`, starting with a letter.
+    /// 3 to 32 of `a-z 0-9 . _ -`, starting with a letter. Capitals, full-width letters and spaces around it are mapped.
     pub username: String,
-    /// At least 8 characters; the realm's policy decides.
+    /// At least 8 characters, at most 256 bytes of UTF-8, no control characters; the realm's policy decides. Composed and
+    /// decomposed letters are the same.
     pub password: String,
-    /// 1 to 64 characters; the username when absent.
+    /// 1 to 64 characters on one line, of which one is visible, without bidirectional formatting; the username when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
 }
@@ -28,6 +29,7 @@ pub struct Registered {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignInRequest {
+    /// In any case, spaces around it do not count.
     pub username: String,
     pub password: String,
 }
@@ -62,8 +64,10 @@ pub struct UserProfile {
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateProfileRequest {
+    /// 1 to 64 characters on one line, of which one is visible, without bidirectional formatting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
+    /// At most 500 characters, without bidirectional formatting. Every line break becomes LF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
 }
@@ -90,7 +94,8 @@ pub enum ChatKind {
 #[serde(deny_unknown_fields)]
 pub struct CreateChatRequest {
     pub kind: ChatKind,
-    /// Groups only, 1 to 128 characters.
+    /// Groups only, and needed there: 1 to 128 characters on one line, of which one is visible, without bidirectional
+    /// formatting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
     /// The others: exactly one for a direct chat, at most 999 for a group. The caller is always a member.

@@ -23,6 +23,10 @@ pub enum ErrorCode {
     NotAMember,
     /// Not found.
     NotFound,
+    /// The path is there, and does not have this method.
+    MethodNotAllowed,
+    /// The body has a content type or encoding that is not read here.
+    UnsupportedMediaType,
     /// It exists already, or changed meanwhile.
     Conflict,
     /// The idempotency key was used before with another body.
@@ -39,7 +43,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::InvalidArgument,
         Self::Unauthenticated,
@@ -47,6 +51,8 @@ impl ErrorCode {
         Self::PermissionDenied,
         Self::NotAMember,
         Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMediaType,
         Self::Conflict,
         Self::IdempotencyConflict,
         Self::TooLarge,
@@ -65,6 +71,8 @@ impl ErrorCode {
             Self::PermissionDenied => "permission_denied",
             Self::NotAMember => "not_a_member",
             Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Conflict => "conflict",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::TooLarge => "too_large",
@@ -81,6 +89,8 @@ impl ErrorCode {
             Self::Unauthenticated | Self::TokenExpired => 401,
             Self::PermissionDenied | Self::NotAMember => 403,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::UnsupportedMediaType => 415,
             Self::Conflict => 409,
             Self::IdempotencyConflict => 422,
             Self::TooLarge => 413,

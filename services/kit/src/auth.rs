@@ -11,7 +11,7 @@ use std::{
 
 use axum::{
     extract::FromRequestParts,
-    http::{header::AUTHORIZATION, request::Parts},
+    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
 };
 use contracts::{ErrorCode, UserId};
 pub use jsonwebtoken::jwk::JwkSet;
@@ -52,6 +52,8 @@ pub struct Claims {
 pub enum TokenError {
     #[error("an access token is required")]
     Missing,
+    #[error("there is more than one authorization header")]
+    Repeated,
     #[error("the access token is not valid here")]
     Invalid,
     #[error("the access token has expired")]
@@ -63,7 +65,7 @@ pub enum TokenError {
 impl ServiceError for TokenError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Missing | Self::Invalid => ErrorCode::Unauthenticated,
+            Self::Missing | Self::Repeated | Self::Invalid => ErrorCode::Unauthenticated,
             Self::Expired => ErrorCode::TokenExpired,
             Self::Keys(_) => ErrorCode::Unavailable,
         }
@@ -191,6 +193,23 @@ fn decoding_keys(set: &JwkSet) -> Vec<(String, DecodingKey)> {
     keys.filter_map(|jwk| Some((jwk.common.key_id.clone()?, DecodingKey::from_jwk(jwk).ok()?))).collect()
 }
 
+/// Returns the token of a request. The scheme is compared without regard to case (RFC 9110, section 11.1). Of two
+/// headers none counts: which one does must not depend on the reader.
+fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(TokenError::Missing)?;
+    if values.next().is_some() {
+        return Err(TokenError::Repeated);
+    }
+    let (scheme, token) =
+        value.to_str().ok().and_then(|value| value.split_once(' ')).ok_or(TokenError::Missing)?;
+    if scheme.eq_ignore_ascii_case("Bearer") {
+        Ok(token.trim_start_matches(' '))
+    } else {
+        Err(TokenError::Missing)
+    }
+}
+
 /// The authenticated caller of a REST request. The process puts its verifier into every public request.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -204,13 +223,35 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let verifier: Arc<TokenVerifier> =
             parts.extensions.get().cloned().expect("a public request carries the verifier");
-        let token = parts
-            .headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .ok_or(TokenError::Missing)?;
-        let claims = verifier.verify(token).await?;
+        let claims = verifier.verify(bearer(&parts.headers)?).await?;
         Ok(Self { user_id: claims.user_id, username: claims.username })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_token_of_a_request_is_in_its_one_authorization_header() {
+        let check = |values: &[&'static str], expected: Result<&str, &str>| {
+            let headers = values.iter().map(|value| (AUTHORIZATION, HeaderValue::from_static(value)));
+            let headers: HeaderMap = headers.collect();
+            let token = bearer(&headers).map_err(|error| error.to_string());
+            assert_eq!(token.as_deref().map_err(String::as_str), expected, "{values:?}");
+        };
+        for value in ["Bearer a.b", "bearer a.b", "BEARER a.b", "Bearer  a.b"] {
+            check(&[value], Ok("a.b"));
+        }
+        for values in [&[] as &[_], &[""], &["Bearer"], &["Basic a.b"], &["Bearera.b"], &["a.b"]] {
+            check(values, Err("an access token is required"));
+        }
+        for values in
+            [&["Bearer a.b", "Bearer c.d"], &["Bearer a.b", "Basic c"], &["Bearer a.b", "Bearer a.b"]]
+        {
+            check(values, Err("there is more than one authorization header"));
+        }
     }
 }

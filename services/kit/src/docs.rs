@@ -50,7 +50,12 @@ impl IntoResponses for CallerProblems {
 
 impl IntoResponses for BodyProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[ErrorCode::Malformed, ErrorCode::InvalidArgument, ErrorCode::TooLarge])
+        problems(&[
+            ErrorCode::Malformed,
+            ErrorCode::InvalidArgument,
+            ErrorCode::TooLarge,
+            ErrorCode::UnsupportedMediaType,
+        ])
     }
 }
 

@@ -52,6 +52,11 @@ impl ApiError {
         Self { code, detail: Some(detail.into()) }
     }
 
+    /// Returns a refusal that shows no more than the text of its code.
+    pub(crate) fn hidden(code: ErrorCode) -> Self {
+        Self { code, detail: None }
+    }
+
     pub fn code(&self) -> ErrorCode {
         self.code
     }
@@ -75,7 +80,7 @@ impl<E: ServiceError> From<E> for ApiError {
         }
         let cause = chain(&error);
         tracing::error!(%code, cause, "request failed: {cause}");
-        Self { code, detail: None }
+        Self::hidden(code)
     }
 }
 
@@ -100,7 +105,11 @@ impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         let detail = error.detail.unwrap_or_else(|| title(error.code).to_owned());
         let code = match error.code {
-            ErrorCode::Malformed | ErrorCode::InvalidArgument | ErrorCode::TooLarge => Code::InvalidArgument,
+            ErrorCode::Malformed
+            | ErrorCode::InvalidArgument
+            | ErrorCode::UnsupportedMediaType
+            | ErrorCode::TooLarge => Code::InvalidArgument,
+            ErrorCode::MethodNotAllowed => Code::Unimplemented,
             ErrorCode::Unauthenticated | ErrorCode::TokenExpired => Code::Unauthenticated,
             ErrorCode::PermissionDenied | ErrorCode::NotAMember => Code::PermissionDenied,
             ErrorCode::NotFound => Code::NotFound,
@@ -139,6 +148,8 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::PermissionDenied => "You may not do this",
         ErrorCode::NotAMember => "You are not a member of this chat",
         ErrorCode::NotFound => "Not found",
+        ErrorCode::MethodNotAllowed => "This path does not have this method",
+        ErrorCode::UnsupportedMediaType => "The body is not of a supported type",
         ErrorCode::Conflict => "It exists already",
         ErrorCode::IdempotencyConflict => "This key was used before with another body",
         ErrorCode::TooLarge => "The request is too large",

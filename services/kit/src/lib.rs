@@ -10,9 +10,11 @@ pub mod config;
 #[cfg(feature = "cql")]
 pub mod cql;
 pub mod docs;
+mod edge;
 pub mod error;
 pub mod extract;
 pub mod health;
+pub mod idempotency;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "kafka")]
@@ -34,6 +36,7 @@ pub mod signing;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod text;
 
 pub use catalog;
 pub use process::Process;

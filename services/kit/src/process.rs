@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use axum::{
     Extension, Json, Router,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -25,18 +25,17 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer, trace::TraceLayer};
+use tower_http::{set_header::SetResponseHeaderLayer, trace::TraceLayer};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 pub use self::shared::ProcessConfig;
 use self::shared::Shared;
 use crate::{
-    auth::TokenVerifier, health::Health, metrics::Metrics, rpc, scope::Scope, service::Surface, telemetry,
+    auth::TokenVerifier, edge, health::Health, metrics::Metrics, rpc, scope::Scope, service::Surface,
+    telemetry,
 };
 
-/// Largest REST body.
-const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Between "not ready" and "no new connections": the time routers need to notice.
 const UNREADY_GRACE: Duration = Duration::from_millis(500);
 
@@ -199,15 +198,13 @@ impl Process {
     fn public(&self, apis: Vec<(catalog::Service, OpenApiRouter)>) -> anyhow::Result<Router> {
         let tenant = HeaderValue::from_str(&self.shared.config.service.tenant)
             .context("the tenant id is not a header value")?;
+        let descriptions: Vec<_> = apis.iter().map(|(_, api)| api.get_openapi().clone()).collect();
         let router = apis
             .into_iter()
             .map(|(service, api)| documented(service, api))
             .fold(Router::new(), |all, router| all.merge(router));
-        Ok(router
-            .fallback(not_found)
-            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        Ok(edge::guarded(router, &descriptions)
             .layer(Extension(self.shared.verifier.clone()))
-            .layer(CatchPanicLayer::new())
             .layer(SetResponseHeaderLayer::overriding(
                 HeaderName::from_static(catalog::TENANT_HEADER),
                 tenant,
@@ -325,8 +322,4 @@ async fn readyz(State(health): State<Health>) -> Response {
 async fn metrics(State(metrics): State<Metrics>) -> impl IntoResponse {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], metrics.encode())
-}
-
-async fn not_found() -> crate::error::ApiError {
-    crate::error::ApiError::new(contracts::ErrorCode::NotFound, "no such path")
 }

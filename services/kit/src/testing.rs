@@ -119,7 +119,7 @@ mod tests {
     async fn outcome(verifier: &TokenVerifier, token: &str) -> &'static str {
         match verifier.verify(token).await {
             Ok(_) => "accepted",
-            Err(TokenError::Missing) => "missing",
+            Err(TokenError::Missing | TokenError::Repeated) => "missing",
             Err(TokenError::Invalid) => "invalid",
             Err(TokenError::Expired) => "expired",
             Err(TokenError::Keys(_)) => "no keys",

@@ -1,4 +1,5 @@
 //! REST: what a chat's members read.
+#![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
 pub(crate) mod grpc;
 
@@ -57,7 +58,7 @@ struct PageQuery {
     path = "/api/messages/{chat}",
     tag = "messages",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path, description = "Chat id")),
+    params(("chat" = ChatId, Path, description = "Chat id"), PageQuery),
     responses(
         (status = OK, description = "The page is the last one when its last seq is head_seq", body = MessagePage),
         (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),

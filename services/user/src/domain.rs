@@ -2,15 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use contracts::{UserId, api::UpdateProfileRequest};
+use kit::{
+    error::InvalidField,
+    text::{About, DisplayName, Username, search_key},
+};
 
-/// Longest display name in characters. Its lower-case form is stored as well and may be longer.
-pub const MAX_DISPLAY_NAME_CHARS: usize = 64;
-/// Longest text about oneself in characters.
-pub const MAX_ABOUT_CHARS: usize = 500;
 /// Longest prefix that is searched for, in characters.
-pub const MAX_QUERY_CHARS: usize = 64;
-/// Keycloak's own limit for usernames.
-const MAX_USERNAME_CHARS: usize = 255;
+const MAX_QUERY_CHARS: usize = 64;
 
 /// A user as others see them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,22 +24,31 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Newcomer {
     pub user_id: UserId,
-    pub username: String,
-    pub display_name: String,
+    pub username: Username,
+    pub display_name: DisplayName,
 }
 
 /// Changes to one's own profile; absent fields stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProfileUpdate {
-    pub display_name: Option<String>,
-    pub about: Option<String>,
+    pub display_name: Option<DisplayName>,
+    pub about: Option<About>,
+}
+
+/// What a profile is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Find {
+    All,
+    /// The start of the username or of the display name, as a search key.
+    Prefix(String),
+    /// Exactly this username.
+    Username(Username),
 }
 
 /// Which profiles to find.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
-    /// In lower case; empty finds all users.
-    pub prefix: String,
+    pub find: Find,
     /// The last profile of the page before.
     pub after: Option<Cursor>,
     pub limit: usize,
@@ -54,30 +61,14 @@ pub struct Cursor {
     pub user_id: UserId,
 }
 
-/// Why a field of a request cannot stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidField {
-    #[error("username: 1 to {MAX_USERNAME_CHARS} characters without control characters")]
-    Username,
-    #[error("display_name: 1 to {MAX_DISPLAY_NAME_CHARS} characters without control characters")]
-    DisplayName,
-    #[error(
-        "about: at most {MAX_ABOUT_CHARS} characters, with no control characters but line breaks and tabs"
-    )]
-    About,
-    #[error("query: at most {MAX_QUERY_CHARS} characters without control characters")]
-    Query,
-    #[error("cursor: not one of this service")]
-    Cursor,
-}
-
 impl Newcomer {
     /// Reads what the realm reports. An empty display name is the username, cut to its limit.
     pub fn parse(user_id: UserId, username: &str, display_name: &str) -> Result<Self, InvalidField> {
-        let username = text(username, 1..=MAX_USERNAME_CHARS).ok_or(InvalidField::Username)?;
+        const FIELD: &str = "display_name";
+        let username = Username::parse("username", username)?;
         let display_name = match display_name.trim() {
-            "" => username.chars().take(MAX_DISPLAY_NAME_CHARS).collect(),
-            name => text(name, 1..=MAX_DISPLAY_NAME_CHARS).ok_or(InvalidField::DisplayName)?,
+            "" => DisplayName::cut(FIELD, username.as_str())?,
+            name => DisplayName::parse(FIELD, name)?,
         };
         Ok(Self { user_id, username, display_name })
     }
@@ -86,32 +77,55 @@ impl Newcomer {
 impl ProfileUpdate {
     /// Reads a request.
     pub fn parse(request: UpdateProfileRequest) -> Result<Self, InvalidField> {
-        let display_name = request
-            .display_name
-            .map(|name| text(&name, 1..=MAX_DISPLAY_NAME_CHARS).ok_or(InvalidField::DisplayName))
-            .transpose()?;
-        if request.about.as_deref().is_some_and(|about| {
-            about.chars().count() > MAX_ABOUT_CHARS
-                || about.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t'))
-        }) {
-            return Err(InvalidField::About);
-        }
-        Ok(Self { display_name, about: request.about })
+        let display_name = request.display_name.map(|name| DisplayName::parse("display_name", &name));
+        let about = request.about.map(|about| About::parse("about", &about));
+        Ok(Self { display_name: display_name.transpose()?, about: about.transpose()? })
     }
 }
 
 impl Search {
-    /// Reads a query and a cursor of the page before.
-    pub fn parse(query: &str, cursor: Option<&str>, limit: usize) -> Result<Self, InvalidField> {
-        let prefix = text(query, 0..=MAX_QUERY_CHARS).ok_or(InvalidField::Query)?;
-        let after = cursor.map(|cursor| Cursor::parse(cursor).ok_or(InvalidField::Cursor)).transpose()?;
-        Ok(Self { prefix: search_key(&prefix), after, limit })
+    /// Reads what to find and a cursor of the page before.
+    pub fn parse(
+        query: Option<&str>,
+        username: Option<&str>,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Self, InvalidField> {
+        let find = match (query, username) {
+            (None, None) => Find::All,
+            (Some(query), None) => Find::query(query)?,
+            (None, Some(username)) => Find::Username(Username::parse("username", username)?),
+            (Some(_), Some(_)) => {
+                let problem = "must not be given together with query".to_owned();
+                return Err(InvalidField { field: "username", problem });
+            }
+        };
+        let not_ours = || InvalidField { field: "cursor", problem: "must be one of this service".to_owned() };
+        let after = cursor.map(|cursor| Cursor::parse(cursor).ok_or_else(not_ours)).transpose()?;
+        Ok(Self { find, after, limit })
     }
 
     /// Returns whether a profile is found, whatever the page.
     pub fn finds(&self, profile: &Profile) -> bool {
-        search_key(&profile.username).starts_with(&self.prefix)
-            || search_key(&profile.display_name).starts_with(&self.prefix)
+        match &self.find {
+            Find::All => true,
+            Find::Prefix(prefix) => {
+                profile.username.starts_with(prefix) || search_key(&profile.display_name).starts_with(prefix)
+            }
+            Find::Username(username) => profile.username == username.as_str(),
+        }
+    }
+}
+
+impl Find {
+    fn query(query: &str) -> Result<Self, InvalidField> {
+        let prefix = search_key(query.trim());
+        if prefix.chars().count() > MAX_QUERY_CHARS || prefix.chars().any(char::is_control) {
+            let problem =
+                format!("must have at most {MAX_QUERY_CHARS} characters, and no control characters");
+            return Err(InvalidField { field: "query", problem });
+        }
+        Ok(if prefix.is_empty() { Self::All } else { Self::Prefix(prefix) })
     }
 }
 
@@ -123,7 +137,9 @@ impl Cursor {
 
     fn parse(cursor: &str) -> Option<Self> {
         let (user_id, username) = cursor.split_once('.')?;
-        Some(Self { username: text(username, 1..=MAX_USERNAME_CHARS)?, user_id: user_id.parse().ok()? })
+        // A stored username is in this form already: another one is no cursor of ours.
+        let parsed = Username::parse("cursor", username).ok().filter(|parsed| parsed.as_str() == username)?;
+        Some(Self { username: parsed.as_str().to_owned(), user_id: user_id.parse().ok()? })
     }
 }
 
@@ -131,17 +147,6 @@ impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.user_id, self.username)
     }
-}
-
-/// Returns a text as searches compare it.
-pub fn search_key(text: &str) -> String {
-    text.to_lowercase()
-}
-
-fn text(text: &str, chars: std::ops::RangeInclusive<usize>) -> Option<String> {
-    let text = text.trim();
-    let fits = chars.contains(&text.chars().count()) && !text.chars().any(char::is_control);
-    fits.then(|| text.to_owned())
 }
 
 #[cfg(test)]
@@ -152,43 +157,59 @@ mod tests {
 
     const ANN: UserId = UserId(Uuid::from_u128(1));
 
-    fn update(display_name: Option<&str>, about: Option<&str>) -> Result<ProfileUpdate, InvalidField> {
-        ProfileUpdate::parse(UpdateProfileRequest {
+    fn update(display_name: Option<&str>, about: Option<&str>) -> Result<ProfileUpdate, &'static str> {
+        let update = ProfileUpdate::parse(UpdateProfileRequest {
             display_name: display_name.map(str::to_owned),
             about: about.map(str::to_owned),
-        })
+        });
+        update.map_err(|error| error.field)
     }
 
     #[test]
     fn a_newcomer_without_a_display_name_goes_by_the_username() {
         let newcomer = |username: &str, name: &str| {
-            Newcomer::parse(ANN, username, name).map(|newcomer| newcomer.display_name)
+            let newcomer = Newcomer::parse(ANN, username, name).map_err(|error| error.field)?;
+            Ok(newcomer.display_name.as_str().to_owned())
         };
         assert_eq!(newcomer("ann", " "), Ok("ann".to_owned()));
         assert_eq!(newcomer("ann", " Ann A. "), Ok("Ann A.".to_owned()));
         assert_eq!(newcomer(&"x".repeat(255), ""), Ok("x".repeat(64)));
-        assert_eq!(newcomer("", "Ann"), Err(InvalidField::Username));
-        assert_eq!(newcomer("ann", "a\u{0}b"), Err(InvalidField::DisplayName));
+        assert_eq!(newcomer("", "Ann"), Err("username"));
+        assert_eq!(newcomer("ann", "a\u{0}b"), Err("display_name"));
     }
 
     #[test]
-    fn an_update_keeps_within_its_limits() {
+    fn an_update_names_the_field_that_cannot_be_taken() {
         assert_eq!(update(None, None), Ok(ProfileUpdate::default()));
-        assert!(update(Some("Änn"), Some("Line one\nline two")).is_ok());
-        assert!(update(Some(&"ä".repeat(64)), Some(&"ä".repeat(500))).is_ok());
-        assert_eq!(update(Some(&"ä".repeat(65)), None), Err(InvalidField::DisplayName));
-        assert_eq!(update(Some("  "), None), Err(InvalidField::DisplayName));
-        assert_eq!(update(None, Some(&"ä".repeat(501))), Err(InvalidField::About));
-        assert_eq!(update(None, Some("bell\u{7}")), Err(InvalidField::About));
+        let both = update(Some(" \u{c4}nn "), Some("one\r\ntwo")).expect("an update");
+        assert_eq!(both.display_name.as_ref().map(DisplayName::as_str), Some("\u{c4}nn"));
+        assert_eq!(both.about.as_ref().map(About::as_str), Some("one\ntwo"));
+        assert_eq!(update(Some("  "), None), Err("display_name"));
+        assert_eq!(update(None, Some("bell\u{7}")), Err("about"));
+    }
+
+    #[test]
+    fn a_query_is_compared_in_the_form_of_the_keys() {
+        let prefix = |query: &str| match Find::query(query) {
+            Ok(Find::Prefix(prefix)) => Some(prefix),
+            Ok(Find::All | Find::Username(_)) | Err(_) => None,
+        };
+        assert_eq!(prefix(" ANN "), Some("ann".to_owned()));
+        assert_eq!(prefix("Zoe\u{308}"), Some("zo\u{eb}".to_owned()));
+        assert_eq!(prefix(&"x".repeat(64)), Some("x".repeat(64)));
+        assert_eq!(prefix(&"x".repeat(65)), None);
+        assert_eq!(prefix("a\u{7}"), None);
+        assert_eq!(Find::query(" "), Ok(Find::All));
     }
 
     #[test]
     fn a_cursor_reads_back_whatever_the_username() {
         let cursor = Cursor { username: "ann.b-c".to_owned(), user_id: ANN };
-        let search = Search::parse("A", Some(&cursor.to_string()), 10).expect("a search");
-        assert_eq!((search.prefix.as_str(), search.after), ("a", Some(cursor)));
+        let search = Search::parse(None, None, Some(&cursor.to_string()), 10).expect("a search");
+        assert_eq!(search.after, Some(cursor));
         for bad in ["", "ann", "7.ann", "00000000-0000-0000-0000-000000000001.a\u{0}"] {
-            assert_eq!(Search::parse("", Some(bad), 10), Err(InvalidField::Cursor));
+            let error = Search::parse(None, None, Some(bad), 10).expect_err("no cursor");
+            assert_eq!(error.field, "cursor", "{bad}");
         }
     }
 }

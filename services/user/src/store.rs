@@ -29,7 +29,7 @@ pub trait ProfileStore: Send + Sync + 'static {
     /// Changes a profile and returns it; `None` when no user has this id.
     async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError>;
 
-    /// Returns the profiles whose username or display name starts with the prefix, by username and id.
+    /// Returns the profiles that the search finds, by username and id.
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError>;
 }
 

@@ -12,23 +12,38 @@ use kit::{
     docs::{BodyProblems, FaultProblems},
     error::ApiError,
     extract::Json,
+    idempotency::IdempotencyKey,
     rpc::InternalChannel,
 };
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::{config::Registration, domain::NewAccount, error::Error, store::AccountStore};
+use crate::{
+    config::Registration,
+    domain::NewAccount,
+    error::Error,
+    store::{AccountStore, StoreError},
+};
 
 /// The account is there already; its owner does not wait longer for the profile.
 const PROFILE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes an account and its profile.
+///
+/// The response has the username as it was registered: in lower case, without spaces around it. With an `idempotency-key`, a
+/// request that is repeated with the same password returns the account that the first one made.
 #[utoipa::path(
     post,
     path = "/api/auth/register",
     tag = "accounts",
+    params((
+        "idempotency-key" = Option<String>, Header,
+        description = "1 to 128 visible ASCII characters, chosen once for an account and repeated with every retry"
+    )),
     request_body = RegisterRequest,
     responses(
+        (status = OK, description = "The account that a request before this one made, with the same idempotency-key",
+            body = Registered),
         (status = CREATED, description = "The new account; sign in with it", body = Registered),
         (status = FORBIDDEN, description = "permission_denied (registration is by invitation only)",
             body = Problem, content_type = "application/problem+json"),
@@ -42,6 +57,7 @@ pub(super) async fn register(
     State(accounts): State<Arc<dyn AccountStore>>,
     State(registration): State<Registration>,
     State(users): State<UserServiceClient<InternalChannel>>,
+    key: Option<IdempotencyKey>,
     Json(request): Json<RegisterRequest>,
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
     match registration {
@@ -49,10 +65,31 @@ pub(super) async fn register(
         Registration::InviteOnly => return Err(Error::RegistrationClosed.into()),
     }
     let account = NewAccount::parse(request).map_err(Error::from)?;
-    let user_id = accounts.register(&account).await.map_err(Error::from)?;
-    tracing::info!(user = %user_id, "registered {user_id}");
+    let (status, user_id) = match accounts.register(&account).await {
+        Ok(user_id) => {
+            tracing::info!(user = %user_id, "registered {user_id}");
+            (StatusCode::CREATED, user_id)
+        }
+        Err(StoreError::Taken(name)) if key.is_some() => {
+            (StatusCode::OK, registered_before(&*accounts, &account, name).await?)
+        }
+        Err(error) => return Err(Error::from(error).into()),
+    };
     ensure_profile(users, user_id, &account).await;
-    Ok((StatusCode::CREATED, Json(Registered { user_id, username: account.username.to_string() })))
+    Ok((status, Json(Registered { user_id, username: account.username.as_str().to_owned() })))
+}
+
+/// Returns the account that a request with the same name and password made before: its response was lost. The key says that
+/// it is a retry; that the account is the caller's is shown by the password, as at a sign-in.
+async fn registered_before(
+    accounts: &dyn AccountStore,
+    account: &NewAccount,
+    name: String,
+) -> Result<UserId, Error> {
+    accounts.account(&account.credentials()).await.map_err(|error| match error {
+        StoreError::Rejected => StoreError::Taken(name).into(),
+        error => error.into(),
+    })
 }
 
 /// Creates the profile in the user service. A failure does not fail the registration: the first token that comes
@@ -64,8 +101,8 @@ async fn ensure_profile(
 ) {
     let request = EnsureUserRequest {
         user_id: user_id.to_string(),
-        username: account.username.to_string(),
-        display_name: account.display_name.clone().unwrap_or_default(),
+        username: account.username.as_str().to_owned(),
+        display_name: account.display_name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
     };
     let ensured = timeout(PROFILE_TIMEOUT, users.ensure_user(request)).await;
     let ensured = ensured.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));

@@ -9,13 +9,18 @@ use kit::{
     error::ApiError,
     extract::Json,
 };
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{domain::Grant, error::Error, store::AccountStore};
+use crate::{
+    domain::{self, Credentials, Grant},
+    error::Error,
+    store::{AccountStore, StoreError},
+};
 
 /// Signs in with a username and a password.
 ///
-/// An unknown username, a wrong password and an account that is blocked for a while are refused alike.
+/// The username is taken in any case and with spaces around it, and both with letters composed or not (NFC). An unknown
+/// username, a wrong password and an account that is blocked for a while are refused alike.
 #[utoipa::path(
     post,
     path = "/api/auth/sign-in",
@@ -33,7 +38,8 @@ pub(super) async fn sign_in(
     State(accounts): State<Arc<dyn AccountStore>>,
     Json(request): Json<SignInRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
-    let grant = accounts.sign_in(&request.username, &request.password.into()).await;
+    let credentials = Credentials::parse(request).map_err(Error::from)?;
+    let grant = accounts.sign_in(&credentials).await;
     Ok(Json(grant.map_err(Error::from)?.into()))
 }
 
@@ -55,7 +61,7 @@ pub(super) async fn refresh(
     State(accounts): State<Arc<dyn AccountStore>>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
-    let grant = accounts.refresh(&request.refresh_token.into()).await;
+    let grant = accounts.refresh(&refresh_token(request)?).await;
     Ok(Json(grant.map_err(Error::from)?.into()))
 }
 
@@ -79,8 +85,12 @@ pub(super) async fn sign_out(
     State(accounts): State<Arc<dyn AccountStore>>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<StatusCode, ApiError> {
-    accounts.sign_out(&request.refresh_token.into()).await.map_err(Error::from)?;
+    accounts.sign_out(&refresh_token(request)?).await.map_err(Error::from)?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn refresh_token(request: RefreshRequest) -> Result<SecretString, Error> {
+    domain::refresh_token(request.refresh_token).ok_or(Error::Store(StoreError::InvalidRefreshToken))
 }
 
 impl From<Grant> for Tokens {

@@ -8,7 +8,7 @@ use reqwest::{
     header::{AUTHORIZATION, LOCATION},
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tonic::async_trait;
@@ -16,7 +16,7 @@ use tonic::async_trait;
 use super::{AccountStore, StoreError};
 use crate::{
     config::RealmArgs,
-    domain::{Grant, NewAccount},
+    domain::{Credentials, Grant, NewAccount},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,6 +51,11 @@ struct TokenAnswer {
     refresh_token: SecretString,
     #[serde(default)]
     refresh_expires_in: i64,
+}
+
+#[derive(Deserialize)]
+struct Account {
+    id: UserId,
 }
 
 /// The fields in which Keycloak's parts report what is wrong.
@@ -112,7 +117,7 @@ impl Keycloak {
         if !response.status().is_success() {
             return Err(fault(step, response.status(), &refusal(response).await));
         }
-        let answer = tokens(step, response).await?;
+        let answer: TokenAnswer = read(step, response).await?;
         let lifetime = Duration::from_secs(answer.expires_in.max(0).unsigned_abs());
         let renew_at = Instant::now() + lifetime.saturating_sub(RENEW_BEFORE);
         *cached = Some(ServiceToken { token: answer.access_token.clone(), renew_at });
@@ -124,7 +129,7 @@ impl Keycloak {
             "username": account.username.as_str(),
             "enabled": true,
             "credentials": [
-                {"type": "password", "value": account.password.expose_secret(), "temporary": false}
+                {"type": "password", "value": account.password.expose(), "temporary": false}
             ],
         });
         let request = self
@@ -153,16 +158,37 @@ impl AccountStore for Keycloak {
                 let id = location.and_then(|location| location.rsplit('/').next());
                 id.and_then(|id| id.parse().ok()).ok_or(StoreError::Unreadable { step })
             }
-            StatusCode::CONFLICT => Err(StoreError::Taken(account.username.to_string())),
+            StatusCode::CONFLICT => Err(StoreError::Taken(account.username.as_str().to_owned())),
             StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
             status => Err(fault(step, status, &refusal(response).await)),
         }
     }
 
+    #[tracing::instrument(name = "auth.store.account", skip_all)]
+    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+        let step = "find an account";
+        // The realm checks a password by a sign-in only; what it counts and blocks is the same.
+        let session = self.sign_in(credentials).await?;
+        self.sign_out(&session.refresh_token).await?;
+        let token = self.service_token(false).await?;
+        let request = self
+            .http
+            .get(&self.users_url)
+            .query(&[("username", credentials.username.as_str()), ("exact", "true")])
+            .header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+        let response = request.send().await.map_err(|source| StoreError::Unreachable { step, source })?;
+        if !response.status().is_success() {
+            return Err(fault(step, response.status(), &refusal(response).await));
+        }
+        let found: Vec<Account> = read(step, response).await?;
+        found.into_iter().next().map(|account| account.id).ok_or(StoreError::Rejected)
+    }
+
     #[tracing::instrument(name = "auth.store.sign_in", skip_all)]
-    async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError> {
+    async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {
+        let Credentials { username, password } = credentials;
         let form =
-            [("grant_type", "password"), ("username", username), ("password", password.expose_secret())];
+            [("grant_type", "password"), ("username", username.as_str()), ("password", password.expose())];
         let step = "sign a user in";
         grant(step, self.post(step, &self.token_url, &form).await?, || StoreError::Rejected).await
     }
@@ -207,7 +233,7 @@ async fn grant(
         tracing::debug!(reason = words(&refusal), "the realm did not {step}");
         return Err(rejected());
     }
-    let answer = tokens(step, response).await?;
+    let answer: TokenAnswer = read(step, response).await?;
     Ok(Grant {
         access_token: answer.access_token,
         expires_in_seconds: answer.expires_in,
@@ -216,7 +242,7 @@ async fn grant(
     })
 }
 
-async fn tokens(step: &'static str, response: Response) -> Result<TokenAnswer, StoreError> {
+async fn read<T: DeserializeOwned>(step: &'static str, response: Response) -> Result<T, StoreError> {
     response.json().await.map_err(|source| {
         if source.is_decode() {
             StoreError::Unreadable { step }

@@ -9,7 +9,7 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{AccountStore, StoreError};
-use crate::domain::{Grant, NewAccount};
+use crate::domain::{Credentials, Grant, NewAccount};
 
 /// The rule of the realms that the operator makes: `length(8)`.
 const MIN_PASSWORD_CHARS: usize = 8;
@@ -59,6 +59,14 @@ impl MemoryStore {
 }
 
 impl Tables {
+    fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+        let Credentials { username, password } = credentials;
+        let known = self.accounts.iter().find(|(_, account)| {
+            account.username == *username && account.password.expose() == password.expose()
+        });
+        known.map(|(user_id, _)| *user_id).ok_or(StoreError::Rejected)
+    }
+
     fn session(&mut self, refresh_token: &SecretString) -> Result<&mut Session, StoreError> {
         let token = refresh_token.expose_secret();
         let session = self.sessions.iter_mut().find(|session| session.refresh_token == token);
@@ -71,9 +79,9 @@ impl AccountStore for MemoryStore {
     async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError> {
         let mut tables = self.tables();
         if tables.accounts.iter().any(|(_, other)| other.username == account.username) {
-            return Err(StoreError::Taken(account.username.to_string()));
+            return Err(StoreError::Taken(account.username.as_str().to_owned()));
         }
-        if account.password.expose_secret().chars().count() < MIN_PASSWORD_CHARS {
+        if account.password.expose().chars().count() < MIN_PASSWORD_CHARS {
             return Err(StoreError::Refused(format!(
                 "Invalid password: minimum length {MIN_PASSWORD_CHARS}."
             )));
@@ -83,16 +91,21 @@ impl AccountStore for MemoryStore {
         Ok(user_id)
     }
 
+    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+        self.tables().account(credentials)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a store makes its tokens")]
-    async fn sign_in(&self, username: &str, password: &SecretString) -> Result<Grant, StoreError> {
+    async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
-        let known = tables.accounts.iter().find(|(_, account)| {
-            account.username.as_str() == username
-                && account.password.expose_secret() == password.expose_secret()
-        });
-        let user_id = known.ok_or(StoreError::Rejected)?.0;
+        let user_id = tables.account(credentials)?;
         let refresh_token = Uuid::new_v4().to_string();
-        let session = Session { refresh_token, user_id, username: username.to_owned(), ended: false };
+        let session = Session {
+            refresh_token,
+            user_id,
+            username: credentials.username.as_str().to_owned(),
+            ended: false,
+        };
         let grant = self.grant(&session);
         tables.sessions.push(session);
         Ok(grant)

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     memory_realm,
     peers::{self, Peers},
+    realm::Realm,
 };
 
 const PASSWORD: &str = "correct horse";
@@ -77,6 +78,25 @@ async fn a_registration_stands_while_the_user_service_is_down() {
 }
 
 #[tokio::test]
+async fn a_registration_that_is_repeated_with_its_key_is_the_same_account() {
+    let peers = Peers::default();
+    let app = App::new(memory_realm(), Registration::Open, peers.start().await);
+    let register = async |password: &str, key: Option<&str>| {
+        let headers: Vec<_> = key.iter().map(|key| ("idempotency-key", *key)).collect();
+        let body = json!({"username": "ann", "password": password});
+        app.api.send_with("POST /api/auth/register", None, &headers, Some(body)).await
+    };
+    let first = register(PASSWORD, Some("5f0c")).await.ok(201);
+    assert_eq!(register(PASSWORD, Some("5f0c")).await.ok(200), first);
+    assert_eq!(register("another password", Some("5f0c")).await.code(), "conflict");
+    assert_eq!(register(PASSWORD, None).await.code(), "conflict");
+    assert_eq!(register(PASSWORD, Some("two words")).await.code(), "invalid_argument");
+    let ensured = peers.ensured.lock().expect("no panic").clone();
+    assert_eq!(ensured.len(), 2, "the retry creates a profile that is missing");
+    assert_eq!(ensured[0], ensured[1]);
+}
+
+#[tokio::test]
 async fn by_invitation_only_registration_is_refused_and_users_sign_in() {
     let peers = Peers::default();
     let app = App::new(memory_realm(), Registration::InviteOnly, peers.start().await);
@@ -101,7 +121,12 @@ async fn bad_input_gets_a_code_and_makes_no_account() {
     let peers = Peers::default();
     let app = App::new(memory_realm(), Registration::Open, peers.start().await);
     let cases = [
-        ("register", json!({"username": "Ann", "password": PASSWORD})),
+        ("register", json!({"username": "Änn", "password": PASSWORD})),
+        ("register", json!({"username": "ann", "password": PASSWORD, "display_name": "\u{3164}"})),
+        ("sign-in", json!({"username": " ", "password": PASSWORD})),
+        ("sign-in", json!({"username": "x".repeat(256), "password": PASSWORD})),
+        ("sign-in", json!({"username": "ann", "password": ""})),
+        ("sign-in", json!({"username": "ann", "password": "x".repeat(257)})),
         ("register", json!({"username": "ann", "password": "short"})),
         ("register", json!({"username": "ann", "password": "x".repeat(257)})),
         ("register", json!({"username": "ann", "password": PASSWORD, "display_name": ""})),
@@ -118,8 +143,40 @@ async fn bad_input_gets_a_code_and_makes_no_account() {
         assert!(!answer.body.to_string().contains(PASSWORD));
     }
     let no_body = app.api.send("POST /api/auth/sign-in", None, None).await;
-    assert_eq!(no_body.code(), "malformed");
+    assert_eq!(no_body.code(), "unsupported_media_type");
     assert!(peers.ensured.lock().expect("no panic").is_empty());
+}
+
+/// On a real realm, because what it makes of odd input is what this is about.
+#[tokio::test]
+async fn no_input_is_a_fault_of_the_service() {
+    let realm = Realm::create().await;
+    let app =
+        App::new(Keycloak::new(&realm.args()).expect("a client"), Registration::Open, peers::unreachable());
+    app.register("ann").await.ok(201);
+    let long = "x".repeat(100_000);
+    let sign_in = |username: &str, password: &str| json!({"username": username, "password": password});
+    let token = |token: &str| json!({"refresh_token": token});
+    let cases = [
+        ("sign-in", sign_in("a\0b", PASSWORD), "invalid_argument"),
+        ("sign-in", sign_in("ann", "correct\0horse"), "invalid_argument"),
+        ("register", sign_in("bob", "correct\0horse"), "invalid_argument"),
+        ("sign-in", json!(["ann", PASSWORD]), "invalid_argument"),
+        ("register", json!(["bob", PASSWORD, null]), "invalid_argument"),
+        ("refresh", json!(["token"]), "invalid_argument"),
+        ("refresh", token(""), "unauthenticated"),
+        ("refresh", token(" "), "unauthenticated"),
+        ("refresh", token(&long[..4000]), "unauthenticated"),
+        ("refresh", token(&long[..4001]), "unauthenticated"),
+        ("refresh", token(&long), "unauthenticated"),
+        ("sign-out", token(""), "unauthenticated"),
+        ("sign-out", token(&long[..4000]), "unauthenticated"),
+        ("sign-out", token(&long), "unauthenticated"),
+    ];
+    for (what, body, code) in cases {
+        let answer = app.post(what, body.clone()).await;
+        assert_eq!(answer.code(), code, "{what} {}", &body.to_string()[..40.min(body.to_string().len())]);
+    }
 }
 
 #[tokio::test]
@@ -154,8 +211,8 @@ async fn the_description_names_every_endpoint_and_its_problems() {
         let responses = operation["responses"].as_object().expect("responses");
         responses.keys().cloned().collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(statuses("register"), "201 400 403 409 413 500 503");
-    assert_eq!(statuses("sign-in"), "200 400 401 413 500 503");
-    assert_eq!(statuses("refresh"), "200 400 401 413 500 503");
-    assert_eq!(statuses("sign-out"), "204 400 401 413 500 503");
+    assert_eq!(statuses("register"), "200 201 400 403 409 413 415 500 503");
+    assert_eq!(statuses("sign-in"), "200 400 401 413 415 500 503");
+    assert_eq!(statuses("refresh"), "200 400 401 413 415 500 503");
+    assert_eq!(statuses("sign-out"), "204 400 401 413 415 500 503");
 }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use auth::{
     config::RealmArgs,
-    domain::NewAccount,
+    domain::{Credentials, NewAccount},
     error::Error,
     store::{AccountStore, Keycloak, MemoryStore, StoreError},
 };
@@ -17,7 +17,10 @@ use axum::{
     response::IntoResponse as _,
     routing::post,
 };
-use contracts::{ErrorCode, api::RegisterRequest};
+use contracts::{
+    ErrorCode,
+    api::{RegisterRequest, SignInRequest},
+};
 use kit::{auth::TokenVerifier, error::ServiceError as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -39,6 +42,11 @@ fn account(username: &str, password: &str) -> NewAccount {
     NewAccount::parse(request).expect("an account")
 }
 
+fn credentials(username: &str, password: &str) -> Credentials {
+    let request = SignInRequest { username: username.to_owned(), password: password.to_owned() };
+    Credentials::parse(request).expect("credentials")
+}
+
 /// Returns an unused username.
 fn username() -> String {
     format!("a{}", &Uuid::new_v4().simple().to_string()[..20])
@@ -51,11 +59,11 @@ fn secret(text: &str) -> SecretString {
 async fn a_session_lives_from_sign_in_to_sign_out(store: &Store) {
     let name = username();
     store.register(&account(&name, PASSWORD)).await.expect("an account");
-    let first = store.sign_in(&name, &secret(PASSWORD)).await.expect("a session");
+    let first = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
     assert!(first.expires_in_seconds > 0 && first.refresh_expires_in_seconds >= first.expires_in_seconds);
     let second = store.refresh(&first.refresh_token).await.expect("new tokens");
     assert_ne!(first.access_token.expose_secret(), second.access_token.expose_secret());
-    let other = store.sign_in(&name, &secret(PASSWORD)).await.expect("another session");
+    let other = store.sign_in(&credentials(&name, PASSWORD)).await.expect("another session");
     store.sign_out(&second.refresh_token).await.expect("an end");
     store.sign_out(&second.refresh_token).await.expect("the same end");
     let after = store.refresh(&second.refresh_token).await;
@@ -68,7 +76,17 @@ async fn a_username_is_taken_once(store: &Store) {
     store.register(&account(&name, PASSWORD)).await.expect("an account");
     let again = store.register(&account(&name, "another password")).await;
     assert!(matches!(&again, Err(StoreError::Taken(taken)) if *taken == name), "{again:?}");
-    store.sign_in(&name, &secret(PASSWORD)).await.expect("the first password holds");
+    store.sign_in(&credentials(&name, PASSWORD)).await.expect("the first password holds");
+}
+
+async fn an_account_is_found_by_its_credentials(store: &Store) {
+    let name = username();
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    assert_eq!(store.account(&credentials(&name, PASSWORD)).await.expect("the account"), user_id);
+    for other in [credentials(&name, "another password"), credentials(&username(), PASSWORD)] {
+        let refused = store.account(&other).await;
+        assert!(matches!(refused, Err(StoreError::Rejected)), "{refused:?}");
+    }
 }
 
 async fn a_password_that_the_policy_refuses_makes_no_account(store: &Store) {
@@ -82,10 +100,28 @@ async fn a_password_that_the_policy_refuses_makes_no_account(store: &Store) {
 async fn an_unknown_name_and_a_wrong_password_look_the_same(store: &Store) {
     let name = username();
     store.register(&account(&name, PASSWORD)).await.expect("an account");
-    let wrong = store.sign_in(&name, &secret("wrong horse")).await.expect_err("a wrong password");
-    let unknown = store.sign_in(&username(), &secret(PASSWORD)).await.expect_err("an unknown name");
+    let wrong = store.sign_in(&credentials(&name, "wrong horse")).await.expect_err("a wrong password");
+    let unknown = store.sign_in(&credentials(&username(), PASSWORD)).await.expect_err("an unknown name");
     assert_eq!(format!("{wrong:?} {wrong}"), format!("{unknown:?} {unknown}"));
     assert!(matches!(wrong, StoreError::Rejected));
+}
+
+async fn a_session_begins_however_name_and_password_are_typed(store: &Store) {
+    let name = username();
+    store.register(&account(&name, "dear Zo\u{eb} 7")).await.expect("an account");
+    let wide: String =
+        name.chars().map(|c| char::from_u32(u32::from(c) + 0xfee0).expect("a full-width letter")).collect();
+    for name in [&name, &name.to_uppercase(), &format!(" {name}\n"), &wide] {
+        let composed = store.sign_in(&credentials(name, "dear Zo\u{eb} 7")).await;
+        assert!(composed.is_ok(), "{name:?}: {composed:?}");
+    }
+    let decomposed = store.sign_in(&credentials(&name, "dear Zoe\u{308} 7")).await;
+    assert!(decomposed.is_ok(), "{decomposed:?}");
+    for other in ["dear Zo\u{eb} 7 ", "dear Zoe 7", "Dear Zo\u{eb} 7"] {
+        let refused = store.sign_in(&credentials(&name, other)).await;
+        assert!(matches!(refused, Err(StoreError::Rejected)), "{other}: {refused:?}");
+        store.sign_in(&credentials(&name, "dear Zo\u{eb} 7")).await.expect("this forgets the failure");
+    }
 }
 
 async fn what_is_no_refresh_token_is_refused(store: &Store) {
@@ -97,8 +133,10 @@ async fn what_is_no_refresh_token_is_refused(store: &Store) {
 async fn suite(store: &Store) {
     a_session_lives_from_sign_in_to_sign_out(store).await;
     a_username_is_taken_once(store).await;
+    an_account_is_found_by_its_credentials(store).await;
     a_password_that_the_policy_refuses_makes_no_account(store).await;
     an_unknown_name_and_a_wrong_password_look_the_same(store).await;
+    a_session_begins_however_name_and_password_are_typed(store).await;
     what_is_no_refresh_token_is_refused(store).await;
 }
 
@@ -113,7 +151,7 @@ async fn the_tokens_of_a_realm_in_memory_are_checked_with_its_keys() {
     let realm = MemoryStore::new(issuer.clone());
     let account = account("ann", PASSWORD);
     let user_id = realm.register(&account).await.expect("an account");
-    let grant = realm.sign_in("ann", &account.password).await.expect("a session");
+    let grant = realm.sign_in(&credentials("ann", PASSWORD)).await.expect("a session");
     let verifier = issuer.verifier().expect("a verifier");
     let claims = verifier.verify(grant.access_token.expose_secret()).await.expect("a token of this realm");
     assert_eq!((claims.user_id, claims.username.as_str()), (user_id, "ann"));
@@ -131,22 +169,23 @@ async fn the_suite_holds_on_a_realm_and_its_tokens_are_ours() {
 
     let name = username();
     let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
-    let grant = store.sign_in(&name, &secret(PASSWORD)).await.expect("a session");
+    let grant = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
     let verifier = TokenVerifier::new(&realm.oidc()).expect("a verifier");
     let claims = verifier.verify(grant.access_token.expose_secret()).await.expect("a token of this tenant");
     assert_eq!((claims.user_id, claims.username), (user_id, name.clone()));
     assert!(verifier.verify(grant.refresh_token.expose_secret()).await.is_err(), "no access token");
 
     for _ in 0..FAILURES {
-        assert!(matches!(store.sign_in(&name, &secret("guess")).await, Err(StoreError::Rejected)));
+        assert!(matches!(store.sign_in(&credentials(&name, "guess")).await, Err(StoreError::Rejected)));
     }
-    let blocked = store.sign_in(&name, &secret(PASSWORD)).await;
+    let blocked = store.sign_in(&credentials(&name, PASSWORD)).await;
     assert!(matches!(blocked, Err(StoreError::Rejected)), "blocked for a while: {blocked:?}");
 
     let args = RealmArgs { oidc_client_secret: "wrong".into(), ..realm.args() };
     let stranger = Keycloak::new(&args).expect("a client");
-    let error =
-        Error::from(stranger.sign_in(&name, &secret(PASSWORD)).await.expect_err("no client of the realm"));
+    let error = Error::from(
+        stranger.sign_in(&credentials(&name, PASSWORD)).await.expect_err("no client of the realm"),
+    );
     assert_eq!(error.code(), ErrorCode::Internal);
 }
 
@@ -226,7 +265,7 @@ async fn a_realm_that_is_down_is_unavailable() {
     let token = secret("token");
     let errors = [
         store.register(&account(&username(), PASSWORD)).await.err(),
-        store.sign_in("ann", &secret(PASSWORD)).await.err(),
+        store.sign_in(&credentials("ann", PASSWORD)).await.err(),
         store.refresh(&token).await.err(),
         store.sign_out(&token).await.err(),
     ];

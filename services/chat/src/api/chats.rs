@@ -18,11 +18,13 @@ use kit::{
     docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path, Query},
+    idempotency::IdempotencyKey,
     page::PageSizes,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::Users;
 use crate::{
     domain::{self, Founding, NewChat},
     error::Error,
@@ -34,17 +36,31 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 /// Creates a chat.
 ///
 /// A direct chat with a user is one chat forever: creating it again, from either side, returns the same one. The
-/// members of a new group are plain members, its creator is the owner. Whether the members exist is not checked: an
-/// id without an account never signs in.
+/// members of a new group are plain members, its creator is the owner. With an `idempotency-key`, a request for a group
+/// that is repeated returns the group that the first one created. The members must be users of this tenant. A user
+/// creates at most 1000 chats.
 #[utoipa::path(
     post,
     path = "/api/chats",
     tag = "chats",
     security(("access_token" = [])),
+    params((
+        "idempotency-key" = Option<String>, Header,
+        description = "1 to 128 visible ASCII characters, chosen once for a group and repeated with every retry"
+    )),
     request_body = CreateChatRequest,
     responses(
         (status = CREATED, description = "The new chat", body = api::Chat),
-        (status = OK, description = "The direct chat that the two have already", body = api::Chat),
+        (status = OK, description = "The direct chat that the two have already, or the group that was created with this \
+            idempotency-key", body = api::Chat),
+        (status = FORBIDDEN, description = "not_a_member (of the group that was created with this idempotency-key)",
+            body = api::Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "not_found (a member is not a user)", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = CONFLICT, description = "conflict (the caller has created 1000 chats)", body = api::Problem,
+            content_type = "application/problem+json"),
+        (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (the idempotency-key was used for another group)",
+            body = api::Problem, content_type = "application/problem+json"),
         BodyProblems,
         CallerProblems,
         FaultProblems,
@@ -54,11 +70,14 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 pub(super) async fn create(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
+    State(users): State<Users>,
+    key: Option<IdempotencyKey>,
     Json(request): Json<CreateChatRequest>,
 ) -> Result<Response, ApiError> {
     let founding = Founding::parse(caller.user_id, request).map_err(Error::from)?;
-    let new =
-        NewChat { chat_id: ChatId::generate(), founder: caller.user_id, founding, created_at: Utc::now() };
+    users.require(founding.others()).await?;
+    let (chat_id, founder) = (ChatId::generate(), caller.user_id);
+    let new = NewChat { chat_id, founder, founding, key, created_at: Utc::now() };
     let created = store.create(&new).await.map_err(Error::from)?;
     let status = if created.fresh { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(api::Chat::from(created.chat))).into_response())

@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{extract::State, http::StatusCode};
 use chrono::Utc;
@@ -17,6 +17,7 @@ use kit::{
     extract::{Json, Path},
 };
 
+use super::Users;
 use crate::{
     domain::{Command, Member},
     error::Error,
@@ -56,7 +57,7 @@ pub(super) async fn list(
 /// Adds a member, or changes a member's role.
 ///
 /// An owner may do both with any user; making another member the owner makes the old one an admin. An admin may add
-/// plain members. Repeating a change returns the same response.
+/// plain members. What is so already is answered the same way.
 #[utoipa::path(
     put,
     path = "/api/chats/{chat}/members/{user}",
@@ -68,6 +69,8 @@ pub(super) async fn list(
         (status = OK, description = "The member as requested", body = ChatMember),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
             body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "not_found (there is no such user)", body = Problem,
+            content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the chat is full, or an owner would step down alone)",
             body = Problem, content_type = "application/problem+json"),
         BodyProblems,
@@ -78,9 +81,18 @@ pub(super) async fn list(
 pub(super) async fn put(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
+    State(users): State<Users>,
     Path((chat_id, user_id)): Path<(ChatId, UserId)>,
     Json(PutMemberRequest { role }): Json<PutMemberRequest>,
 ) -> Result<Json<ChatMember>, ApiError> {
+    // A caller who may not add members is refused below, and a member was checked when added: neither needs the user
+    // service.
+    let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
+    if chat.is_some_and(|chat| chat.takes_members())
+        && store.role(chat_id, user_id).await.map_err(Error::from)?.is_none()
+    {
+        users.require(BTreeSet::from([user_id])).await?;
+    }
     let command = Command::Put { user_id, role };
     store.change(chat_id, caller.user_id, command, Utc::now()).await.map_err(Error::from)?;
     Ok(Json(ChatMember { user_id, role }))
@@ -88,7 +100,8 @@ pub(super) async fn put(
 
 /// Removes a member; of oneself it is the same as leaving.
 ///
-/// An owner may remove any member, an admin plain members.
+/// An owner may remove any member, an admin plain members. A user who is not in the chat is answered the same way, so that
+/// a removal can be repeated.
 #[utoipa::path(
     delete,
     path = "/api/chats/{chat}/members/{user}",
@@ -99,8 +112,6 @@ pub(super) async fn put(
         (status = NO_CONTENT, description = "The user is no member any more"),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
             body = Problem, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_found (the user is not in the chat)", body = Problem,
-            content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,
         FaultProblems,
@@ -119,7 +130,7 @@ pub(super) async fn remove(
 /// Leaves a group.
 ///
 /// An owner who leaves hands over to the admin, or else the member, who has been there longest. A group that all
-/// members have left stays empty.
+/// members have left stays empty. A caller who is not in the chat is answered the same way, so that leaving can be repeated.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/leave",
@@ -128,7 +139,7 @@ pub(super) async fn remove(
     params(("chat" = ChatId, Path)),
     responses(
         (status = NO_CONTENT, description = "The caller is no member any more"),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (a direct chat)", body = Problem,
+        (status = FORBIDDEN, description = "permission_denied (a direct chat)", body = Problem,
             content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,

@@ -4,11 +4,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId, event::Role};
+use kit::idempotency::IdempotencyKey;
 use tokio::sync::Notify;
 use tonic::async_trait;
 
 use super::{ChatStore, Created, StoreError};
-use crate::domain::{self, Chat, Command, Member, NewChat, OutboxRecord, Refusal, Roster};
+use crate::domain::{self, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster};
 
 /// Keeps chats for as long as the process lives.
 #[derive(Default)]
@@ -28,6 +29,9 @@ struct Row {
     roster: Roster,
     title: Option<String>,
     pair: Option<(UserId, UserId)>,
+    founder: UserId,
+    /// The key of a group, and the digest of what it was created from.
+    key: Option<(IdempotencyKey, [u8; 32])>,
     created_at: DateTime<Utc>,
 }
 
@@ -73,14 +77,28 @@ impl ChatStore for MemoryStore {
     async fn create(&self, new: &NewChat) -> Result<Created, StoreError> {
         let mut tables = self.tables();
         let pair = new.pair();
-        if let Some(row) = tables.chats.iter().find(|row| pair.is_some() && row.pair == pair) {
-            let chat = row.seen_by(new.founder).expect("the pair of a direct chat is in it");
+        let key = new.group_key().map(|key| (key.clone(), new.digest()));
+        let is_same = |row: &&Row| {
+            let by_key = row.founder == new.founder
+                && row.key.as_ref().zip(key.as_ref()).is_some_and(|((one, _), (other, _))| one == other);
+            by_key || (pair.is_some() && row.pair == pair)
+        };
+        if let Some(row) = tables.chats.iter().find(is_same) {
+            if row.key != key {
+                return Err(Refusal::KeyReused.into());
+            }
+            let chat = row.seen_by(new.founder).ok_or(Refusal::NotAMember(row.roster.chat_id))?;
             return Ok(Created { chat, fresh: false });
+        }
+        if tables.chats.iter().filter(|row| row.founder == new.founder).count() >= MAX_CREATED_CHATS {
+            return Err(Refusal::TooManyChats.into());
         }
         let row = Row {
             roster: Roster { chat_id: new.chat_id, kind: new.kind(), members: new.members() },
             title: new.title().map(str::to_owned),
             pair,
+            founder: new.founder,
+            key,
             created_at: new.created_at,
         };
         let chat = row.seen_by(new.founder).expect("a founder is in the chat");
@@ -131,7 +149,9 @@ impl ChatStore for MemoryStore {
     ) -> Result<(), StoreError> {
         let mut tables = self.tables();
         let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
-        let roster = &mut row.ok_or(Refusal::NotAMember(chat_id))?.roster;
+        let Some(Row { roster, .. }) = row else {
+            return Ok(command.of_stranger(chat_id, actor).map(drop)?);
+        };
         let changes = domain::decide(roster, actor, command)?;
         roster.apply(&changes, at);
         let records = roster.records(actor, &changes, MessageKey::generate);

@@ -2,13 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId, api::ChatKind, event::Role};
-use kit::{catalog::Topic, postgres::Schema};
+use kit::{catalog::Topic, idempotency::IdempotencyKey, postgres::Schema};
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{ChatStore, Created, StoreError};
-use crate::domain::{self, Change, Chat, Command, Member, NewChat, OutboxRecord, Refusal, Roster};
+use crate::domain::{
+    self, Change, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
+};
 
 /// The tables of this service.
 pub const SCHEMA: Schema = Schema {
@@ -16,6 +18,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         ("0001_create_chats", include_str!("../../migrations/0001_create_chats.sql")),
         ("0002_create_outbox", include_str!("../../migrations/0002_create_outbox.sql")),
+        ("0003_add_founders", include_str!("../../migrations/0003_add_founders.sql")),
     ],
 };
 
@@ -47,6 +50,13 @@ kit::row! {
 }
 
 kit::row! {
+    struct FoundingRow {
+        chat_id: Uuid,
+        founding_digest: Option<Vec<u8>>,
+    }
+}
+
+kit::row! {
     struct MemberRow {
         user_id: Uuid,
         role: String,
@@ -68,11 +78,30 @@ impl ChatStore for PostgresStore {
     async fn create(&self, new: &NewChat) -> Result<Created, StoreError> {
         let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // One user's creations happen one after the other: a retry finds the chat of the request before it, and the
+        // limit is exact.
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::TEXT, 0))")
+            .bind(new.founder.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        if let Some(created) = created_before(&mut transaction, new).await? {
+            return Ok(created);
+        }
+        let created: i64 = sqlx::query_scalar("SELECT count(*) FROM chats WHERE founder_id = $1")
+            .bind(new.founder.0)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        if usize::try_from(created).is_ok_and(|created| created >= MAX_CREATED_CHATS) {
+            return Err(Refusal::TooManyChats.into());
+        }
         let members = new.members();
         let (low, high) = new.pair().unzip();
         let inserted = sqlx::query(
-            "INSERT INTO chats (chat_id, kind, title, low_user_id, high_user_id, member_count, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)
+            "INSERT INTO chats (chat_id, kind, title, low_user_id, high_user_id, member_count, created_at,
+                                founder_id, idempotency_key, founding_digest)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
              ON CONFLICT (low_user_id, high_user_id) DO NOTHING",
         )
         .bind(new.chat_id.0)
@@ -82,20 +111,16 @@ impl ChatStore for PostgresStore {
         .bind(high.map(|user| user.0))
         .bind(i32::try_from(members.len()).expect("members are bounded"))
         .bind(new.created_at)
+        .bind(new.founder.0)
+        .bind(new.group_key().map(IdempotencyKey::as_str))
+        .bind(new.group_key().map(|_| new.digest().to_vec()))
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
         if inserted.rows_affected() == 0 {
-            let chat_id: Uuid =
-                sqlx::query_scalar("SELECT chat_id FROM chats WHERE low_user_id = $1 AND high_user_id = $2")
-                    .bind(low.map(|user| user.0))
-                    .bind(high.map(|user| user.0))
-                    .fetch_one(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
-            let chat = chat(&mut transaction, ChatId(chat_id), new.founder).await.map_err(failed)?;
-            let chat = chat.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
-            return Ok(Created { chat, fresh: false });
+            // The other of the pair was first, in this moment.
+            let created = created_before(&mut transaction, new).await?;
+            return created.ok_or_else(|| failed(sqlx::Error::RowNotFound));
         }
         insert_members(&mut transaction, new.chat_id, &members).await.map_err(failed)?;
         enqueue(&mut transaction, &new.records()).await.map_err(failed)?;
@@ -167,7 +192,8 @@ impl ChatStore for PostgresStore {
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failed)?;
-        let kind = kind_of(&kind.ok_or(Refusal::NotAMember(chat_id))?).map_err(failed)?;
+        let Some(kind) = kind else { return Ok(command.of_stranger(chat_id, actor).map(drop)?) };
+        let kind = kind_of(&kind).map_err(failed)?;
         let members = members(&mut transaction, chat_id).await.map_err(failed)?;
         let mut roster = Roster { chat_id, kind, members };
         let changes = domain::decide(&roster, actor, command)?;
@@ -198,6 +224,30 @@ impl ChatStore for PostgresStore {
                 .map_err(StoreError::Read)?;
         rows.into_iter().map(OutboxRecord::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
+}
+
+/// Returns the direct chat that the pair has, or the group that the founder has created with the same key.
+async fn created_before(connection: &mut PgConnection, new: &NewChat) -> Result<Option<Created>, StoreError> {
+    let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
+    let (low, high) = new.pair().unzip();
+    let row: Option<FoundingRow> = sqlx::query_as(
+        "SELECT chat_id, founding_digest FROM chats
+         WHERE (low_user_id = $1 AND high_user_id = $2) OR (founder_id = $3 AND idempotency_key = $4)",
+    )
+    .bind(low.map(|user| user.0))
+    .bind(high.map(|user| user.0))
+    .bind(new.founder.0)
+    .bind(new.group_key().map(IdempotencyKey::as_str))
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(failed)?;
+    let Some(FoundingRow { chat_id, founding_digest }) = row else { return Ok(None) };
+    if founding_digest.is_some_and(|digest| digest != new.digest()) {
+        return Err(Refusal::KeyReused.into());
+    }
+    let chat_id = ChatId(chat_id);
+    let chat = chat(connection, chat_id, new.founder).await.map_err(failed)?;
+    Ok(Some(Created { chat: chat.ok_or(Refusal::NotAMember(chat_id))?, fresh: false }))
 }
 
 async fn chat(

@@ -1,28 +1,41 @@
 //! Stories over REST and gRPC.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::SeqCst};
 
-use chat::{api::grpc::ChatRpc, store::MemoryStore};
+use chat::{
+    api::{AppState, Users, grpc::ChatRpc},
+    store::MemoryStore,
+};
 use contracts::{
-    ChatId,
+    ChatId, UserId,
     rpc::{GetMembershipRequest, ListMembersRequest, chat_service_server::ChatService as _},
 };
 use kit::testing::{Answer, TestApi, TestRealm, TestUser};
 use serde_json::json;
 use tonic::{Code, Request};
 
+use crate::users::{self, Peer};
+
 struct App {
     api: TestApi,
     rpc: ChatRpc,
     realm: TestRealm,
+    users: Peer,
 }
 
 impl App {
     async fn start() -> Self {
+        let users = Peer::default();
+        let client = users.start().await;
+        Self::with_users(users, client).await
+    }
+
+    async fn with_users(users: Peer, client: Users) -> Self {
         let realm = TestRealm::start("acme").await;
         let store = Arc::new(MemoryStore::default());
         let rpc = ChatRpc::new(store.clone());
-        Self { api: TestApi::new(chat::api::router(store), &realm), rpc, realm }
+        let state = AppState { store, users: client };
+        Self { api: TestApi::new(chat::api::router(state), &realm), rpc, realm, users }
     }
 
     async fn put(&self, caller: &TestUser, chat: &str, user: &TestUser, role: &str) -> Answer {
@@ -82,10 +95,31 @@ async fn a_group_lives_from_founding_to_empty() {
     let expected = expected.map(|(id, role)| json!({"user_id": id, "role": role}));
     assert_eq!(members, json!({"items": expected}));
     assert_eq!(app.api.get(&ann, &format!("/api/chats/{chat}")).await.code(), "not_a_member");
-    assert_eq!(app.remove(&bob, &chat, &ann).await.code(), "not_found");
+    app.remove(&bob, &chat, &ann).await.ok(204);
+    app.api.post(&ann, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
     app.remove(&bob, &chat, &cid).await.ok(204);
     app.remove(&bob, &chat, &bob).await.ok(204);
     assert_eq!(app.api.get(&bob, "/api/chats").await.ok(200), json!({"items": []}));
+}
+
+#[tokio::test]
+async fn a_group_that_is_created_again_with_its_key_is_the_same_group() {
+    let app = App::start().await;
+    let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
+    let create = async |title: &str, keys: &[&str]| {
+        let body = json!({"kind": "group", "title": title, "members": [bob.id]});
+        let headers: Vec<_> = keys.iter().map(|key| ("idempotency-key", *key)).collect();
+        app.api.send_with("POST /api/chats", Some(&ann.token), &headers, Some(body)).await
+    };
+    let first = create("the trip", &["5f0c"]).await.ok(201);
+    assert_eq!(create("the trip", &["5f0c"]).await.ok(200), first);
+    let other = create("the trip", &[]).await.ok(201);
+    assert_ne!(other["chat_id"], first["chat_id"]);
+    let reused = create("another trip", &["5f0c"]).await;
+    assert_eq!((reused.status, reused.code()), (422, "idempotency_conflict"));
+    for keys in [&["5f0c", "5f0d"] as &[_], &[""], &["two words"]] {
+        assert_eq!(create("the trip", keys).await.code(), "invalid_argument", "{keys:?}");
+    }
 }
 
 #[tokio::test]
@@ -101,8 +135,8 @@ async fn a_chat_of_others_and_no_chat_look_the_same() {
             app.api.get(&eve, &format!("/api/chats/{chat}/members")).await,
             app.put(&eve, chat, &bob, "member").await,
             app.remove(&eve, chat, &bob).await,
-            app.api.post(&eve, &format!("/api/chats/{chat}/leave"), json!({})).await,
         ];
+        app.api.post(&eve, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
         for answer in answers {
             assert_eq!(answer.code(), "not_a_member");
             seen.push(answer.body.to_string().replace(chat.as_str(), "<chat>"));
@@ -141,6 +175,9 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
     let bodies = [
         (group(""), "invalid_argument"),
         (group(&"x".repeat(129)), "invalid_argument"),
+        (group("\u{3164}"), "invalid_argument"),
+        (group("us\u{202e}"), "invalid_argument"),
+        (json!(["group", "Crew", []]), "invalid_argument"),
         (json!({"kind": "group", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": [ann.id]}), "invalid_argument"),
@@ -156,7 +193,7 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
         assert_eq!(app.api.get(&ann, path).await.code(), "invalid_argument", "{path}");
     }
     let without_body = app.api.send("POST /api/chats", Some(&ann.token), None).await;
-    assert_eq!(without_body.code(), "malformed");
+    assert_eq!(without_body.code(), "unsupported_media_type");
     assert_eq!(app.api.get(&ann, "/api/chats").await.ok(200), json!({"items": []}));
 }
 
@@ -200,12 +237,64 @@ async fn other_services_ask_for_memberships() {
 }
 
 #[tokio::test]
+async fn only_users_become_members() {
+    let app = App::start().await;
+    let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
+    let stranger = app.users.stranger();
+    let chat = app.group(&ann, &[&bob]).await;
+    let calls = app.users.calls.load(SeqCst);
+    let others: Vec<_> = (0..998).map(|_| UserId::generate()).chain([stranger]).collect();
+    for (kind, title, members) in [
+        ("direct", json!(null), vec![stranger]),
+        ("group", json!("Crew"), vec![bob.id, stranger]),
+        ("group", json!("Crew"), others),
+    ] {
+        let body = json!({"kind": kind, "title": title, "members": members});
+        let answer = app.api.post(&ann, "/api/chats", body).await;
+        assert_eq!((answer.status, answer.code()), (404, "not_found"));
+        assert!(answer.body["detail"].as_str().is_some_and(|detail| detail.contains(&stranger.to_string())));
+    }
+    assert_eq!(app.users.calls.load(SeqCst), calls + 3, "one call for each request");
+    let put = format!("PUT /api/chats/{chat}/members/{stranger}");
+    let answer = app.api.send(&put, Some(&ann.token), Some(json!({"role": "member"}))).await;
+    assert_eq!(answer.code(), "not_found");
+    // Who may not add members does not learn whether a user exists.
+    let eve = app.realm.user("eve");
+    for (caller, code) in [(&eve, "not_a_member"), (&bob, "permission_denied")] {
+        let answer = app.api.send(&put, Some(&caller.token), Some(json!({"role": "member"}))).await;
+        assert_eq!(answer.code(), code);
+    }
+    let body = json!({"kind": "direct", "members": [bob.id]});
+    let pair = app.api.post(&eve, "/api/chats", body).await.ok(201);
+    let pair = pair["chat_id"].as_str().expect("an id");
+    let put = format!("PUT /api/chats/{pair}/members/{stranger}");
+    let answer = app.api.send(&put, Some(&eve.token), Some(json!({"role": "member"}))).await;
+    assert_eq!(answer.code(), "permission_denied");
+    let list = app.api.get(&ann, "/api/chats").await.ok(200);
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[tokio::test]
+async fn without_the_user_service_members_are_not_added_and_change_roles() {
+    let app = App::with_users(Peer::default(), users::unreachable()).await;
+    let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
+    let body = json!({"kind": "direct", "members": [bob.id]});
+    let answer = app.api.post(&ann, "/api/chats", body).await;
+    assert_eq!((answer.status, answer.code()), (503, "unavailable"));
+    let chat = app.group(&ann, &[]).await;
+    assert_eq!(app.put(&ann, &chat, &bob, "member").await.code(), "unavailable");
+    app.put(&ann, &chat, &ann, "owner").await.ok(200);
+    app.remove(&ann, &chat, &bob).await.ok(204);
+}
+
+#[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
-    let api = chat::api::router(Arc::new(MemoryStore::default()));
+    let state = AppState { store: Arc::new(MemoryStore::default()), users: users::unreachable() };
+    let api = chat::api::router(state);
     let description = serde_json::to_value(api.get_openapi()).expect("json");
     let put = &description["paths"]["/api/chats/{chat}/members/{user}"]["put"];
     let statuses: Vec<_> = put["responses"].as_object().expect("responses").keys().collect();
-    assert_eq!(statuses, ["200", "400", "401", "403", "409", "413", "500", "503"]);
+    assert_eq!(statuses, ["200", "400", "401", "403", "404", "409", "413", "415", "500", "503"]);
     for operations in description["paths"].as_object().expect("paths").values() {
         for operation in operations.as_object().expect("operations").values() {
             assert!(operation["security"][0].get("access_token").is_some(), "{operation}");

@@ -5,16 +5,22 @@
 mod api;
 mod outbox;
 mod store;
+mod users;
 
 use chat::store::SCHEMA;
 use chrono::{DateTime, Utc};
 use contracts::UserId;
-use kit::testing::TestDatabase;
+use kit::{testing::TestDatabase, text::Title};
 use sqlx::PgPool;
 
 /// Returns a new user.
 fn new_user() -> UserId {
     UserId::generate()
+}
+
+/// Returns a title of a group.
+fn crew() -> Title {
+    Title::parse("title", "Crew").expect("a title")
 }
 
 /// Returns a moment that every store keeps exactly.

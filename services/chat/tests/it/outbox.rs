@@ -30,7 +30,7 @@ use rdkafka::{
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{at, database, new_user};
+use crate::{at, crew, database, new_user};
 
 /// Longer than anything here takes on a busy machine, short enough to wait for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -100,8 +100,8 @@ impl Tenant {
     }
 
     async fn group(&self, founder: UserId) -> ChatId {
-        let founding = Founding::Group { title: "Crew".to_owned(), others: BTreeSet::new() };
-        let new = NewChat { chat_id: ChatId::generate(), founder, founding, created_at: at(0) };
+        let founding = Founding::Group { title: crew(), others: BTreeSet::new() };
+        let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };
         self.store.create(&new).await.expect("a chat").chat.chat_id
     }
 

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chat::{
-    domain::{Command, Founding, MAX_MEMBERS, NewChat, Refusal},
+    domain::{Command, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, Refusal},
     store::{ChatStore, MemoryStore, PostgresStore, StoreError},
 };
 use contracts::{ChatId, UserId, event::Role};
-use kit::catalog::Topic;
+use kit::{catalog::Topic, idempotency::IdempotencyKey};
 
-use crate::{at, database, new_user};
+use crate::{at, crew, database, new_user};
 
 type Store = Arc<dyn ChatStore>;
 
@@ -41,19 +41,25 @@ suite![
     chats_come_newest_first_in_pages,
     a_change_and_its_records_are_one,
     a_refused_change_leaves_nothing,
+    a_change_that_is_repeated_changes_nothing,
+    a_group_is_created_once_for_a_key,
     an_owner_hands_over_and_the_last_one_leaves_an_empty_chat,
     a_full_group_is_founded_in_one_step_and_takes_no_one_else,
     changes_at_once_happen_one_after_the_other,
 ];
 
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
-    let founding = Founding::Group { title: "Crew".to_owned(), others: others.iter().copied().collect() };
-    NewChat { chat_id: ChatId::generate(), founder, founding, created_at: at(0) }
+    let founding = Founding::Group { title: crew(), others: others.iter().copied().collect() };
+    NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) }
 }
 
 fn direct(founder: UserId, other: UserId) -> NewChat {
     let founding = Founding::Direct { other };
-    NewChat { chat_id: ChatId::generate(), founder, founding, created_at: at(0) }
+    NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) }
+}
+
+fn keyed(key: &str, new: NewChat) -> NewChat {
+    NewChat { key: IdempotencyKey::parse(key), ..new }
 }
 
 fn put(user_id: UserId, role: Role) -> Command {
@@ -154,14 +160,59 @@ async fn a_refused_change_leaves_nothing(store: Store) {
     let before = (roles(&store, chat_id).await, topics(&store).await);
     let refused = async |actor, command| refusal(&store, chat_id, actor, command).await;
     assert_eq!(refused(bob, put(eve, Role::Member)).await, Refusal::RoleTooLow(Role::Member));
-    assert_eq!(refused(eve, Command::Leave).await, Refusal::NotAMember(chat_id));
-    assert_eq!(refused(ann, Command::Remove { user_id: eve }).await, Refusal::NoSuchMember(eve));
+    assert_eq!(refused(eve, put(bob, Role::Member)).await, Refusal::NotAMember(chat_id));
+    assert_eq!(refused(eve, Command::Remove { user_id: bob }).await, Refusal::NotAMember(chat_id));
     let unknown = ChatId::generate();
-    assert_eq!(refusal(&store, unknown, ann, Command::Leave).await, Refusal::NotAMember(unknown));
+    let put_eve = put(eve, Role::Member);
+    assert_eq!(refusal(&store, unknown, ann, put_eve).await, Refusal::NotAMember(unknown));
     let pair = store.create(&direct(bob, eve)).await.expect("a chat").chat.chat_id;
     assert_eq!(refusal(&store, pair, eve, Command::Leave).await, Refusal::DirectIsFixed);
     let events = [before.1, vec![Topic::ChatEvents; 2]].concat();
     assert_eq!((roles(&store, chat_id).await, topics(&store).await), (before.0, events));
+}
+
+async fn a_change_that_is_repeated_changes_nothing(store: Store) {
+    let (ann, bob, cid) = (new_user(), new_user(), new_user());
+    let chat_id = store.create(&group(ann, &[bob, cid])).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    change(&store, chat_id, ann, Command::Remove { user_id: cid }).await;
+    change(&store, chat_id, bob, Command::Leave).await;
+    let before = (roles(&store, chat_id).await, topics(&store).await);
+    for (actor, command) in [
+        (ann, put(ann, Role::Owner)),
+        (ann, Command::Remove { user_id: cid }),
+        (ann, Command::Remove { user_id: new_user() }),
+        (bob, Command::Leave),
+        (bob, Command::Remove { user_id: bob }),
+    ] {
+        change(&store, chat_id, actor, command).await;
+    }
+    change(&store, ChatId::generate(), ann, Command::Leave).await;
+    assert_eq!((roles(&store, chat_id).await, topics(&store).await), before);
+}
+
+async fn a_group_is_created_once_for_a_key(store: Store) {
+    let (ann, bob) = (new_user(), new_user());
+    let first = store.create(&keyed("5f0c", group(ann, &[bob]))).await.expect("a chat");
+    assert!(first.fresh);
+    let published = topics(&store).await;
+    let again = store.create(&keyed("5f0c", group(ann, &[bob]))).await.expect("the same chat");
+    assert_eq!((again.fresh, &again.chat), (false, &first.chat));
+    assert_eq!(topics(&store).await, published, "published once");
+
+    let reused = store.create(&keyed("5f0c", group(ann, &[]))).await;
+    assert!(matches!(reused, Err(StoreError::Refused(Refusal::KeyReused))), "{reused:?}");
+    for other in [keyed("5f0d", group(ann, &[bob])), keyed("5f0c", group(bob, &[ann])), group(ann, &[bob])] {
+        assert!(store.create(&other).await.expect("another chat").fresh);
+    }
+    // A direct chat has its pair for a key, whatever else is sent.
+    let pair = store.create(&keyed("5f0c", direct(ann, bob))).await.expect("a chat");
+    let again = store.create(&keyed("5f0e", direct(bob, ann))).await.expect("the same chat");
+    assert_eq!((again.fresh, again.chat.chat_id), (false, pair.chat.chat_id));
+
+    change(&store, first.chat.chat_id, ann, Command::Leave).await;
+    let left = store.create(&keyed("5f0c", group(ann, &[bob]))).await;
+    assert!(matches!(left, Err(StoreError::Refused(Refusal::NotAMember(_)))), "{left:?}");
 }
 
 async fn an_owner_hands_over_and_the_last_one_leaves_an_empty_chat(store: Store) {
@@ -175,7 +226,6 @@ async fn an_owner_hands_over_and_the_last_one_leaves_an_empty_chat(store: Store)
     change(&store, chat_id, ann, Command::Leave).await;
     change(&store, chat_id, cid, Command::Remove { user_id: cid }).await;
     assert!(roles(&store, chat_id).await.is_empty());
-    assert_eq!(refusal(&store, chat_id, cid, Command::Leave).await, Refusal::NotAMember(chat_id));
 }
 
 async fn a_full_group_is_founded_in_one_step_and_takes_no_one_else(store: Store) {
@@ -200,7 +250,12 @@ async fn changes_at_once_happen_one_after_the_other(store: Store) {
         let new = if n % 2 == 0 { direct(ann, bob) } else { direct(bob, ann) };
         tokio::spawn(async move { store.create(&new).await.expect("a chat").chat.chat_id })
     });
+    let retries = (0..8).map(|_| {
+        let (store, new) = (store.clone(), keyed("retry", group(bob, &[ann])));
+        tokio::spawn(async move { store.create(&new).await.expect("a chat").chat.chat_id })
+    });
     let (adds, pairs): (Vec<_>, Vec<_>) = (adds.collect(), pairs.collect());
+    let retries: Vec<_> = retries.collect();
     for add in adds {
         add.await.expect("no panic");
     }
@@ -209,6 +264,11 @@ async fn changes_at_once_happen_one_after_the_other(store: Store) {
         same.insert(pair.await.expect("no panic"));
     }
     assert_eq!(same.len(), 1, "one direct chat of the two");
+    let mut same = BTreeSet::new();
+    for retry in retries {
+        same.insert(retry.await.expect("no panic"));
+    }
+    assert_eq!(same.len(), 1, "one group of the key");
     let chat = store.chat(chat_id, ann).await.expect("a read").expect("ann is in it");
     assert_eq!(chat.member_count, 17);
     // Every entry was written with the audience of its moment: one more each time.
@@ -219,4 +279,42 @@ async fn changes_at_once_happen_one_after_the_other(store: Store) {
         .map(|entry: contracts::event::SendRecord| entry.audience.expect("a listed audience").len())
         .collect();
     assert_eq!(audiences, (2..18).collect::<Vec<_>>());
+}
+
+async fn the_next_chat_is_refused_and_old_ones_are_found(store: &Store, founder: UserId, other: UserId) {
+    let refused = store.create(&group(founder, &[])).await;
+    assert!(matches!(refused, Err(StoreError::Refused(Refusal::TooManyChats))), "{refused:?}");
+    let refused = store.create(&direct(founder, new_user())).await;
+    assert!(matches!(refused, Err(StoreError::Refused(Refusal::TooManyChats))), "{refused:?}");
+    assert!(!store.create(&direct(founder, other)).await.expect("the chat of the pair").fresh);
+    assert!(store.create(&direct(other, new_user())).await.expect("a chat of another founder").fresh);
+}
+
+#[tokio::test]
+async fn a_user_creates_a_limited_number_of_chats_in_memory() {
+    let store: Store = Arc::new(MemoryStore::default());
+    let (ann, bob) = (new_user(), new_user());
+    store.create(&direct(ann, bob)).await.expect("a chat");
+    for _ in 1..MAX_CREATED_CHATS {
+        store.create(&group(ann, &[])).await.expect("a chat");
+    }
+    the_next_chat_is_refused_and_old_ones_are_found(&store, ann, bob).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_creates_a_limited_number_of_chats_in_postgresql() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone()));
+    let (ann, bob) = (new_user(), new_user());
+    store.create(&direct(ann, bob)).await.expect("a chat");
+    sqlx::query(
+        "INSERT INTO chats (chat_id, kind, title, member_count, created_at, founder_id)
+         SELECT gen_random_uuid(), 'group', 'Crew', 0, now(), $1 FROM generate_series(2, $2)",
+    )
+    .bind(ann.0)
+    .bind(i32::try_from(MAX_CREATED_CHATS).expect("a small number"))
+    .execute(&pool)
+    .await
+    .expect("chats");
+    the_next_chat_is_refused_and_old_ones_are_found(&store, ann, bob).await;
 }

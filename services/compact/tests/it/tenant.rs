@@ -249,7 +249,9 @@ async fn a_tenant_fits_in_one_process() {
 async fn story(tenant: Arc<Tenant>) {
     let running = tenant.start().await;
     let (ann, bob) = (tenant.realm.user("ann"), tenant.realm.user("bob"));
-    assert_eq!(running.request(&ann, "GET /api/users/me", None).await["username"], "ann");
+    for (user, name) in [(&ann, "ann"), (&bob, "bob")] {
+        assert_eq!(running.request(user, "GET /api/users/me", None).await["username"], name);
+    }
     let body = json!({"kind": "direct", "members": [bob.id]});
     let chat = running.request(&ann, "POST /api/chats", Some(body)).await;
     let chat: ChatId = chat["chat_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");

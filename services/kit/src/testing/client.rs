@@ -10,6 +10,7 @@ use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{TestRealm, TestUser};
+use crate::edge;
 
 /// Larger than any response of ours.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -31,12 +32,14 @@ pub struct Answer {
 impl TestApi {
     /// Returns an API that takes no tokens.
     pub fn open(api: OpenApiRouter) -> Self {
-        Self { router: api.into() }
+        let (router, description) = api.split_for_parts();
+        Self { router: edge::guarded(router, [&description]) }
     }
 
     /// Returns an API that takes the realm's tokens.
     pub fn new(api: OpenApiRouter, realm: &TestRealm) -> Self {
-        Self { router: Router::from(api).layer(Extension(realm.verifier())) }
+        let Self { router } = Self::open(api);
+        Self { router: router.layer(Extension(realm.verifier())) }
     }
 
     pub async fn get(&self, user: &TestUser, path: &str) -> Answer {
@@ -49,8 +52,22 @@ impl TestApi {
 
     /// Sends `GET /path` and the like, with a token and a JSON body where given.
     pub async fn send(&self, line: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        self.send_with(line, token, &[], body).await
+    }
+
+    /// Sends like [`Self::send`], with headers.
+    pub async fn send_with(
+        &self,
+        line: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
         let (method, uri) = line.split_once(' ').expect("a method and a path");
         let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }

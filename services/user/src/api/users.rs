@@ -57,9 +57,10 @@ pub(super) async fn get(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParameters {
-    /// What the username or the display name starts with, in any case; all users when absent.
-    #[serde(default)]
-    query: String,
+    /// What the username or the display name starts with, in any case, width and composition; all users when absent.
+    query: Option<String>,
+    /// Exactly this username, in any case: the page has the user, or none. Not together with `query`.
+    username: Option<String>,
     /// Most profiles in the response.
     #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
@@ -67,7 +68,7 @@ pub(super) struct SearchParameters {
     cursor: Option<String>,
 }
 
-/// Finds users by the start of their username or display name, in the order of their usernames.
+/// Finds users by the start of their username or display name, or one by the username, in the order of their usernames.
 #[utoipa::path(
     get,
     path = "/api/users",
@@ -87,7 +88,8 @@ pub(super) async fn search(
     Query(parameters): Query<SearchParameters>,
 ) -> Result<Json<Page<UserProfile>>, ApiError> {
     let size = PAGE_SIZES.of(parameters.limit)?;
-    let search = Search::parse(&parameters.query, parameters.cursor.as_deref(), size.with_next());
+    let SearchParameters { query, username, cursor, .. } = &parameters;
+    let search = Search::parse(query.as_deref(), username.as_deref(), cursor.as_deref(), size.with_next());
     let search = search.map_err(Error::from)?;
     ensured(&store, &caller).await?;
     let profiles = store.search(&search).await.map_err(Error::from)?;

@@ -30,12 +30,12 @@ impl ProfileStore for MemoryStore {
         let mut profiles = self.profiles();
         let profile = profiles.entry(newcomer.user_id).or_insert_with(|| Profile {
             user_id: newcomer.user_id,
-            username: newcomer.username.clone(),
-            display_name: newcomer.display_name.clone(),
+            username: newcomer.username.as_str().to_owned(),
+            display_name: newcomer.display_name.as_str().to_owned(),
             about: String::new(),
             created_at: at,
         });
-        profile.username.clone_from(&newcomer.username);
+        newcomer.username.as_str().clone_into(&mut profile.username);
         Ok(profile.clone())
     }
 
@@ -52,10 +52,10 @@ impl ProfileStore for MemoryStore {
         let mut profiles = self.profiles();
         let Some(profile) = profiles.get_mut(&user_id) else { return Ok(None) };
         if let Some(display_name) = &update.display_name {
-            profile.display_name.clone_from(display_name);
+            display_name.as_str().clone_into(&mut profile.display_name);
         }
         if let Some(about) = &update.about {
-            profile.about.clone_from(about);
+            about.as_str().clone_into(&mut profile.about);
         }
         Ok(Some(profile.clone()))
     }

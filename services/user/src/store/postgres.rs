@@ -2,18 +2,24 @@
 
 use chrono::{DateTime, Utc};
 use contracts::UserId;
-use kit::postgres::Schema;
+use kit::{
+    postgres::Schema,
+    text::{About, DisplayName, search_key},
+};
 use sqlx::PgPool;
 use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{ProfileStore, StoreError};
-use crate::domain::{Newcomer, Profile, ProfileUpdate, Search, search_key};
+use crate::domain::{Find, Newcomer, Profile, ProfileUpdate, Search};
 
 /// The tables of this service.
 pub const SCHEMA: Schema = Schema {
     name: "user_service",
-    migrations: &[("0001_create_users", include_str!("../../migrations/0001_create_users.sql"))],
+    migrations: &[
+        ("0001_create_users", include_str!("../../migrations/0001_create_users.sql")),
+        ("0002_normalize_names", include_str!("../../migrations/0002_normalize_names.sql")),
+    ],
 };
 
 /// Sorts after every text that starts with a prefix when it is appended to it.
@@ -48,7 +54,7 @@ impl ProfileStore for PostgresStore {
     async fn ensure(&self, newcomer: &Newcomer, at: DateTime<Utc>) -> Result<Profile, StoreError> {
         // Nearly always the profile is there and current: a read, and no write.
         let stored = self.profile(newcomer.user_id).await?;
-        if let Some(profile) = stored.filter(|profile| profile.username == newcomer.username) {
+        if let Some(profile) = stored.filter(|profile| profile.username == newcomer.username.as_str()) {
             return Ok(profile);
         }
         let row: ProfileRow = sqlx::query_as(
@@ -58,9 +64,9 @@ impl ProfileStore for PostgresStore {
              RETURNING user_id, username, display_name, about, created_at",
         )
         .bind(newcomer.user_id.0)
-        .bind(&newcomer.username)
-        .bind(&newcomer.display_name)
-        .bind(search_key(&newcomer.display_name))
+        .bind(newcomer.username.as_str())
+        .bind(newcomer.display_name.as_str())
+        .bind(search_key(newcomer.display_name.as_str()))
         .bind(at)
         .fetch_one(&self.pool)
         .await
@@ -104,9 +110,9 @@ impl ProfileStore for PostgresStore {
              RETURNING user_id, username, display_name, about, created_at",
         )
         .bind(user_id.0)
-        .bind(update.display_name.as_deref())
-        .bind(update.display_name.as_deref().map(search_key))
-        .bind(update.about.as_deref())
+        .bind(update.display_name.as_ref().map(DisplayName::as_str))
+        .bind(update.display_name.as_ref().map(|name| search_key(name.as_str())))
+        .bind(update.about.as_ref().map(About::as_str))
         .fetch_optional(&self.pool)
         .await
         .map_err(|source| StoreError::Update { user_id, source })?;
@@ -118,31 +124,40 @@ impl ProfileStore for PostgresStore {
         let (username, user_id) =
             search.after.as_ref().map(|cursor| (cursor.username.as_str(), cursor.user_id.0)).unzip();
         let limit = i64::try_from(search.limit).unwrap_or(i64::MAX);
-        let query = if search.prefix.is_empty() {
+        let (sql, from, to) = match &search.find {
             // The index on usernames gives a page of all users in its order, and nothing is sorted.
-            sqlx::query_as(
+            Find::All => (
                 "SELECT user_id, username, display_name, about, created_at FROM users
                  WHERE $1::TEXT IS NULL OR (username, user_id) > ($1, $2)
                  ORDER BY username, user_id LIMIT $3",
-            )
-            .bind(username)
-            .bind(user_id)
-            .bind(limit)
-        } else {
+                None,
+                None,
+            ),
             // A prefix as a range: an index serves it under any plan, and no character of it is special.
-            sqlx::query_as(
+            Find::Prefix(prefix) => (
                 "SELECT user_id, username, display_name, about, created_at FROM users
                  WHERE ((username >= $4 AND username < $5)
                         OR (display_name_key >= $4 AND display_name_key < $5))
                    AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
                  ORDER BY username, user_id LIMIT $3",
-            )
-            .bind(username)
-            .bind(user_id)
-            .bind(limit)
-            .bind(&search.prefix)
-            .bind(format!("{}{LAST}", search.prefix))
+                Some(prefix.as_str()),
+                Some(format!("{prefix}{LAST}")),
+            ),
+            Find::Username(username) => (
+                "SELECT user_id, username, display_name, about, created_at FROM users
+                 WHERE username = $4 AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
+                 ORDER BY username, user_id LIMIT $3",
+                Some(username.as_str()),
+                None,
+            ),
         };
+        let mut query = sqlx::query_as(sql).bind(username).bind(user_id).bind(limit);
+        if let Some(from) = from {
+            query = query.bind(from);
+        }
+        if let Some(to) = to {
+            query = query.bind(to);
+        }
         let rows: Vec<ProfileRow> = query.fetch_all(&self.pool).await.map_err(StoreError::Read)?;
         Ok(rows.into_iter().map(Profile::from).collect())
     }

@@ -57,11 +57,14 @@ async fn the_first_token_makes_a_profile() {
 async fn users_change_their_own_profile_and_others_find_it() {
     let app = App::start().await;
     let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
-    app.patch_me(&ann, json!({"display_name": "Änn", "about": "Baker\nof bread"})).await.ok(200);
+    app.patch_me(&ann, json!({"display_name": "Änn", "about": "Baker\r\nof bread"})).await.ok(200);
     let after = app.patch_me(&ann, json!({})).await.ok(200);
     assert_eq!((&after["display_name"], &after["about"]), (&"Änn".into(), &"Baker\nof bread".into()));
     let found = app.api.get(&bob, "/api/users?query=%C3%84n").await.ok(200);
     assert_eq!(found, json!({"items": [after]}));
+    let named = app.api.get(&bob, "/api/users?username=Ann").await.ok(200);
+    assert_eq!(named, found);
+    assert_eq!(app.api.get(&bob, "/api/users?username=an").await.ok(200), json!({"items": []}));
     let first = app.api.get(&bob, "/api/users?limit=1").await.ok(200);
     assert_eq!(first["items"][0]["username"], "ann");
     let cursor = first["next_cursor"].as_str().expect("a next page");
@@ -102,6 +105,10 @@ async fn bad_input_gets_a_code_and_changes_nothing() {
     let bodies = [
         json!({"display_name": ""}),
         json!({"display_name": "x".repeat(65)}),
+        json!({"display_name": "\u{200b}"}),
+        json!({"display_name": "ann\u{202e}evil"}),
+        json!({"about": "a\0b"}),
+        json!([null, null]),
         json!({"about": "x".repeat(501)}),
         json!({"display_name": "Ann", "username": "root"}),
         json!({"about": 7}),
@@ -109,7 +116,10 @@ async fn bad_input_gets_a_code_and_changes_nothing() {
     for body in bodies {
         assert_eq!(app.patch_me(&ann, body.clone()).await.code(), "invalid_argument", "{body}");
     }
-    assert_eq!(app.api.send("PATCH /api/users/me", Some(&ann.token), None).await.code(), "malformed");
+    assert_eq!(
+        app.api.send("PATCH /api/users/me", Some(&ann.token), None).await.code(),
+        "unsupported_media_type"
+    );
     let long = "x".repeat(65);
     let paths = [
         "/api/users/7",
@@ -119,6 +129,9 @@ async fn bad_input_gets_a_code_and_changes_nothing() {
         "/api/users?cursor=00000000-0000-0000-0000-000000000001.a%00",
         "/api/users?query=a%00",
         "/api/users?order=age",
+        "/api/users?username=",
+        "/api/users?username=ann&query=ann",
+        "/api/users/me?limit=1",
         &format!("/api/users?query={long}"),
     ];
     for path in paths {
@@ -152,8 +165,8 @@ async fn the_description_names_every_endpoint_and_its_problems() {
     let description = serde_json::to_value(api.get_openapi()).expect("json");
     let patch = &description["paths"]["/api/users/me"]["patch"];
     let statuses: Vec<_> = patch["responses"].as_object().expect("responses").keys().collect();
-    assert_eq!(statuses, ["200", "400", "401", "413", "500", "503"]);
+    assert_eq!(statuses, ["200", "400", "401", "413", "415", "500", "503"]);
     let parameters = description["paths"]["/api/users"]["get"]["parameters"].as_array().expect("parameters");
     let names: Vec<_> = parameters.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
-    assert_eq!(names, ["query", "limit", "cursor"]);
+    assert_eq!(names, ["query", "username", "limit", "cursor"]);
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use contracts::UserId;
-use kit::testing::TestDatabase;
+use contracts::{UserId, api::UpdateProfileRequest};
+use kit::{error::InvalidField, testing::TestDatabase};
 use sqlx::PgPool;
 use user::{
     domain::{Cursor, Newcomer, Profile, ProfileUpdate, Search},
@@ -39,6 +39,8 @@ suite![
     a_profile_is_created_once_and_follows_the_realms_username,
     an_update_changes_what_it_names,
     a_search_finds_both_names_in_any_case,
+    a_search_finds_a_name_by_what_another_keyboard_sends,
+    a_username_is_found_whatever_comes_before_it,
     a_search_takes_every_character_as_it_is,
     pages_follow_each_other_to_the_end,
     newcomers_at_once_are_one_profile,
@@ -60,13 +62,28 @@ fn newcomer(username: &str, display_name: &str) -> Newcomer {
     Newcomer::parse(UserId::generate(), username, display_name).expect("a new user")
 }
 
+fn update(display_name: Option<&str>, about: Option<&str>) -> ProfileUpdate {
+    let request = UpdateProfileRequest {
+        display_name: display_name.map(str::to_owned),
+        about: about.map(str::to_owned),
+    };
+    ProfileUpdate::parse(request).expect("an update")
+}
+
 async fn add(store: &Store, username: &str, display_name: &str) -> Profile {
     store.ensure(&newcomer(username, display_name), at(0)).await.expect("a profile")
 }
 
 async fn found(store: &Store, query: &str) -> Vec<String> {
-    let search = Search::parse(query, None, 100).expect("a search");
-    let profiles = store.search(&search).await.expect("a result");
+    usernames(store, Search::parse(Some(query), None, None, 100)).await
+}
+
+async fn named(store: &Store, username: &str) -> Vec<String> {
+    usernames(store, Search::parse(None, Some(username), None, 100)).await
+}
+
+async fn usernames(store: &Store, search: Result<Search, InvalidField>) -> Vec<String> {
+    let profiles = store.search(&search.expect("a search")).await.expect("a result");
     profiles.into_iter().map(|profile| profile.username).collect()
 }
 
@@ -93,14 +110,16 @@ async fn a_profile_is_created_once_and_follows_the_realms_username(store: Store)
 
 async fn an_update_changes_what_it_names(store: Store) {
     let ann = add(&store, "ann", "Ann").await;
-    let update = ProfileUpdate { about: Some("Baker".to_owned()), ..ProfileUpdate::default() };
-    let after = store.update(ann.user_id, &update).await.expect("a write").expect("a profile");
+    let about = update(None, Some("Baker"));
+    let after = store.update(ann.user_id, &about).await.expect("a write").expect("a profile");
     assert_eq!(after, Profile { about: "Baker".to_owned(), ..ann.clone() });
-    let update = ProfileUpdate { display_name: Some("Zoë".to_owned()), ..ProfileUpdate::default() };
-    let after = store.update(ann.user_id, &update).await.expect("a write").expect("a profile");
-    assert_eq!((after.display_name.as_str(), after.about.as_str()), ("Zoë", "Baker"));
-    assert_eq!(found(&store, "zo").await, ["ann"]);
-    assert_eq!(store.update(UserId::generate(), &update).await.expect("a write"), None);
+    let name = update(Some("Zoe\u{308}"), None);
+    let after = store.update(ann.user_id, &name).await.expect("a write").expect("a profile");
+    assert_eq!((after.display_name.as_str(), after.about.as_str()), ("Zo\u{eb}", "Baker"));
+    for typed in ["zo", "Zo\u{eb}", "zoe\u{308}", "ZO\u{cb}"] {
+        assert_eq!(found(&store, typed).await, ["ann"], "{typed}");
+    }
+    assert_eq!(store.update(UserId::generate(), &name).await.expect("a write"), None);
 }
 
 async fn a_search_finds_both_names_in_any_case(store: Store) {
@@ -114,6 +133,38 @@ async fn a_search_finds_both_names_in_any_case(store: Store) {
     assert_eq!(found(&store, "z").await, ["ann"]);
     assert_eq!(found(&store, "").await, ["ann", "bob", "cid", "dan"]);
     assert!(found(&store, "x").await.is_empty());
+}
+
+async fn a_search_finds_a_name_by_what_another_keyboard_sends(store: Store) {
+    for (username, display_name) in [
+        ("ann", "Zo\u{eb}"),
+        ("bob", "Zoe\u{308}b"),
+        ("cid", "\u{39f}\u{3b4}\u{3c5}\u{3c3}\u{3c3}\u{3ad}\u{3b1}\u{3c2}"),
+        ("dan", "\u{d55c}\u{ae00}"),
+        ("eve", "Stra\u{df}er"),
+        ("fay", "\u{ff21}\u{ff4e}\u{ff4e}\u{ff41}"),
+    ] {
+        add(&store, username, display_name).await;
+    }
+    assert_eq!(found(&store, "Zoe\u{308}").await, ["ann", "bob"]);
+    assert_eq!(found(&store, "zo\u{eb}").await, ["ann", "bob"]);
+    assert_eq!(found(&store, "\u{39f}\u{394}\u{3a5}\u{3a3}").await, ["cid"]);
+    assert_eq!(found(&store, "\u{1112}\u{1161}\u{11ab}").await, ["dan"]);
+    assert_eq!(found(&store, "STRASS").await, ["eve"]);
+    assert_eq!(found(&store, "anna").await, ["fay"]);
+}
+
+async fn a_username_is_found_whatever_comes_before_it(store: Store) {
+    for n in 0..30 {
+        add(&store, &format!("ann{n:02}"), "zed look-alike").await;
+    }
+    add(&store, "zed", "Zed").await;
+    for typed in ["zed", "ZED", " zed "] {
+        assert_eq!(named(&store, typed).await, ["zed"], "{typed}");
+    }
+    for other in ["ze", "zedd", "Zed look-alike", "z%"] {
+        assert!(named(&store, other).await.is_empty(), "{other}");
+    }
 }
 
 async fn a_search_takes_every_character_as_it_is(store: Store) {
@@ -136,7 +187,7 @@ async fn pages_follow_each_other_to_the_end(store: Store) {
     {
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let search = Search::parse(query, cursor.as_deref(), 2).expect("a search");
+            let search = Search::parse(Some(query), None, cursor.as_deref(), 2).expect("a search");
             let page = store.search(&search).await.expect("a page");
             let Some(last) = page.last() else { break };
             cursor = Some(Cursor::of(last).to_string());
@@ -157,6 +208,28 @@ async fn newcomers_at_once_are_one_profile(store: Store) {
         assert_eq!(task.await.expect("no panic").display_name, "Ann");
     }
     assert_eq!(found(&store, "ann").await, ["ann"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_from_before_normalization_are_found_after_it() {
+    let (_database, pool) = database().await;
+    sqlx::query(
+        "INSERT INTO users (user_id, username, display_name, display_name_key, created_at) VALUES
+            (gen_random_uuid(), 'ann', U&'Zoe\\0308', U&'zoe\\0308', now()),
+            (gen_random_uuid(), 'bob', U&'Stra\\00DFer', U&'stra\\00DFer', now()),
+            (gen_random_uuid(), 'cid', U&'\\039F\\03B4\\03C5\\03C2', U&'\\03BF\\03B4\\03C5\\03C2', now())",
+    )
+    .execute(&pool)
+    .await
+    .expect("users");
+    let (_, normalize) =
+        SCHEMA.migrations.iter().find(|(name, _)| *name == "0002_normalize_names").expect("it");
+    sqlx::raw_sql(*normalize).execute(&pool).await.expect("the migration applies again");
+    let store: Store = Arc::new(PostgresStore::new(pool));
+    for (typed, expected) in [("zo\u{eb}", "ann"), ("strass", "bob"), ("\u{39f}\u{394}\u{3a5}\u{3a3}", "cid")]
+    {
+        assert_eq!(found(&store, typed).await, [expected]);
+    }
 }
 
 /// The claim of the migration: whatever the prefix, PostgreSQL reads an index and not the table.

@@ -1,0 +1,80 @@
+//! The user service that this one calls, on a loopback port.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use chat::api::Users;
+use contracts::{
+    UserId,
+    rpc::{
+        EnsureUserRequest, GetUsersRequest, GetUsersResponse, User,
+        user_service_server::{UserService, UserServiceServer},
+    },
+};
+use tokio::net::TcpListener;
+use tonic::{
+    Request, Response, Status, async_trait,
+    transport::{Server, server::TcpIncoming},
+};
+
+/// A user service to which every user exists, but for some.
+#[derive(Clone, Default)]
+pub struct Peer {
+    unknown: Arc<Mutex<BTreeSet<String>>>,
+    pub calls: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    /// Serves until the test ends.
+    pub async fn start(&self) -> Users {
+        let listener =
+            TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port");
+        let addr = listener.local_addr().expect("a bound listener has an address");
+        let server = Server::builder()
+            .add_service(UserServiceServer::new(self.clone()))
+            .serve_with_incoming(TcpIncoming::from(listener));
+        tokio::spawn(server);
+        client(&format!("http://{addr}"))
+    }
+
+    /// Returns a user who does not exist.
+    pub fn stranger(&self) -> UserId {
+        let user = UserId::generate();
+        self.unknown.lock().expect("no panic").insert(user.to_string());
+        user
+    }
+}
+
+/// Returns a user service that is down.
+pub fn unreachable() -> Users {
+    // Port 9 (discard) of loopback: nothing listens there.
+    client("http://127.0.0.1:9")
+}
+
+fn client(url: &str) -> Users {
+    Users::new(kit::rpc::connect(url, &"token".to_owned().into()).expect("a channel"))
+}
+
+#[async_trait]
+impl UserService for Peer {
+    async fn ensure_user(&self, _request: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
+        Err(Status::unimplemented("not called by this service"))
+    }
+
+    async fn get_users(
+        &self,
+        request: Request<GetUsersRequest>,
+    ) -> Result<Response<GetUsersResponse>, Status> {
+        self.calls.fetch_add(1, SeqCst);
+        let unknown = self.unknown.lock().expect("no panic");
+        let known = request.into_inner().user_ids.into_iter().filter(|user_id| !unknown.contains(user_id));
+        let users = known.map(|user_id| User { user_id, ..User::default() }).collect();
+        Ok(Response::new(GetUsersResponse { users }))
+    }
+}
