@@ -1,15 +1,15 @@
 //! From a record of `message.delivered` to the sockets of this process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use contracts::{
-    DeviceId, UserId,
+    DeviceId, MessageKey, UserId,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind},
     wire::{Message, Rejected, ServerFrame, Stored},
 };
 
 use crate::{
-    domain::frame::Frame,
+    domain::{frame::Frame, rates::Rates},
     membership::members::{Entry, Members},
     metrics::{Metrics, Push},
     registry::Registry,
@@ -19,17 +19,27 @@ use crate::{
 pub(crate) struct Fanout {
     registry: Arc<Registry>,
     members: Arc<Members>,
+    rates: Arc<Rates>,
     metrics: Metrics,
 }
 
 impl Fanout {
-    pub(crate) fn new(registry: Arc<Registry>, members: Arc<Members>, metrics: Metrics) -> Self {
-        Self { registry, members, metrics }
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        members: Arc<Members>,
+        rates: Arc<Rates>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { registry, members, rates, metrics }
     }
 
     /// Pushes a record to the sending device and to the other connections of its audience.
     pub(crate) fn deliver(&self, record: DeliveredRecord) {
         let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
+        // No device sends membership entries, and no rate applies to them.
+        if !device.0.is_nil() {
+            self.rates.returned(chat, sender, Instant::now());
+        }
         match outcome {
             DeliveryOutcome::Stored { seq, kind, body, subject, sent_at_ms, audience } => {
                 let message = Message { chat, seq, sender, key, kind, body, subject, sent_at_ms };
@@ -42,7 +52,7 @@ impl Fanout {
             DeliveryOutcome::Rejected { code } => {
                 let rejected = Rejected { chat, key, code };
                 let frame = ServerFrame { rejected: Some(rejected), ..ServerFrame::default() };
-                self.push_to_device(sender, device, &frame, Push::Rejected);
+                self.push_to_device(sender, device, key, &frame, Push::Rejected);
             }
         }
     }
@@ -74,14 +84,27 @@ impl Fanout {
     }
 
     fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) {
+        let key = stored.key;
         let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
-        self.push_to_device(sender, device, &frame, Push::Stored);
+        self.push_to_device(sender, device, key, &frame, Push::Stored);
     }
 
-    fn push_to_device(&self, user: UserId, device: DeviceId, frame: &ServerFrame, kind: Push) {
+    /// Pushes what became of a send to its device.
+    fn push_to_device(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        key: MessageKey,
+        frame: &ServerFrame,
+        kind: Push,
+    ) {
         let frame = Frame::encode(frame);
         self.registry.for_user(user, |connection| {
             if connection.is_of(device) {
+                if let Some(sent_at) = connection.settled(key) {
+                    let now = Instant::now();
+                    self.rates.took(now.saturating_duration_since(sent_at), now);
+                }
                 let pushed = connection.queue.push(frame.clone());
                 self.metrics.count_push(kind, pushed);
             }
@@ -91,11 +114,12 @@ impl Fanout {
 
 #[cfg(test)]
 mod tests {
-    use contracts::{ChatId, ErrorCode, MessageKey};
+    use contracts::{ChatId, ErrorCode};
     use uuid::Uuid;
 
     use super::*;
     use crate::{
+        config::SendRates,
         domain::{send_queue::SendQueue, session::Identity},
         registry::Connection,
     };
@@ -106,7 +130,8 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { fanout: Fanout::new(Arc::default(), Arc::default(), Metrics::default()) }
+            let rates = Arc::new(Rates::new(&SendRates::default()));
+            Self { fanout: Fanout::new(Arc::default(), Arc::default(), rates, Metrics::default()) }
         }
 
         fn connection(&self, user: u128, device: u128) -> Arc<Connection> {

@@ -223,7 +223,11 @@ impl Socket {
                 return self.advance(now, id, commands::connect(&self.gateway, connect));
             }
             Action::Run(id, caller, command) => {
-                return self.advance(now, id, commands::run(&self.gateway, caller, command));
+                return self.advance(
+                    now,
+                    id,
+                    commands::run(&self.gateway, &self.connection, caller, command),
+                );
             }
         }
         None

@@ -153,6 +153,43 @@ fn a_temporary_refusal_is_tried_again_and_another_is_final() {
 }
 
 #[test]
+fn a_rate_limit_holds_every_send_back_and_narrows_the_window() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    for n in 1..=4 {
+        machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}"), now);
+    }
+    machine.frame(accepted(2), now);
+    outputs(&mut machine);
+    for id in 3..=5 {
+        machine.frame(refused(id, ErrorCode::RateLimited, Some(200)), now);
+    }
+    machine.send(CHAT, MessageKey(Uuid::from_u128(5)), "m5".into(), now);
+    machine.tick(now + Duration::from_millis(199));
+    assert!(outputs(&mut machine).is_empty(), "a later message waits as well");
+    // 256 unanswered sends were allowed; refused again and again, it comes down to one.
+    let mut now = now;
+    let mut sent = Vec::new();
+    for _ in 0..12 {
+        now += Duration::from_millis(200);
+        machine.tick(now);
+        sent = outputs(&mut machine);
+        for line in &sent {
+            let id = line.split(['#', ' ']).nth(2).expect("an id").parse().expect("a number");
+            machine.frame(refused(id, ErrorCode::RateLimited, Some(200)), now);
+        }
+    }
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert!(sent[0].ends_with(" m2"), "the oldest goes first: {sent:?}");
+    now += Duration::from_millis(200);
+    machine.tick(now);
+    let line = outputs(&mut machine).remove(0);
+    let id = line.split(['#', ' ']).nth(2).expect("an id").parse().expect("a number");
+    machine.frame(accepted(id), now);
+    assert_eq!(outputs(&mut machine).len(), 2, "and wider again with each that is accepted");
+}
+
+#[test]
 fn a_gap_is_filled_by_history_before_later_entries_are_handed_out() {
     let now = Instant::now();
     let mut machine = machine(now);

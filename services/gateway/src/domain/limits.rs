@@ -1,4 +1,4 @@
-//! The limits that a connection lives under.
+//! The limits that connections, users and chats live under.
 
 use std::time::Duration;
 
@@ -55,4 +55,59 @@ impl Default for Limits {
             session_refresh: Duration::from_secs(30),
         }
     }
+}
+
+/// Messages that a user and a chat may send; beyond it a send is refused with `rate_limited`.
+///
+/// A user counts over all connections, and so does a chat over all members. A whole tenant stores about 1,500 messages
+/// per second on two cores, so one user has little of it, and far more than can be typed.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct SendRates {
+    /// Messages per second that a user may send in the long run.
+    #[arg(long, env, default_value_t = Self::DEFAULT.user_sends_per_second, value_parser = positive())]
+    pub user_sends_per_second: u32,
+    /// Messages that a user may send at once after a pause.
+    #[arg(long, env, default_value_t = Self::DEFAULT.user_sends_burst, value_parser = positive())]
+    pub user_sends_burst: u32,
+    /// Messages per second that may be sent to a chat in the long run.
+    #[arg(long, env, default_value_t = Self::DEFAULT.chat_sends_per_second, value_parser = positive())]
+    pub chat_sends_per_second: u32,
+    /// Messages that may be sent to a chat at once after a pause.
+    #[arg(long, env, default_value_t = Self::DEFAULT.chat_sends_burst, value_parser = positive())]
+    pub chat_sends_burst: u32,
+}
+
+/// Parses a rate; with 0 a client would wait without end.
+fn positive() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+impl SendRates {
+    const DEFAULT: Self = Self {
+        user_sends_per_second: 25,
+        user_sends_burst: 100,
+        chat_sends_per_second: 100,
+        chat_sends_burst: 400,
+    };
+
+    pub(crate) const fn user(&self) -> Rate {
+        Rate { per_second: self.user_sends_per_second, burst: self.user_sends_burst }
+    }
+
+    pub(crate) const fn chat(&self) -> Rate {
+        Rate { per_second: self.chat_sends_per_second, burst: self.chat_sends_burst }
+    }
+}
+
+impl Default for SendRates {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// So many in the long run, and so many at once after a pause.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub(crate) per_second: u32,
+    pub(crate) burst: u32,
 }

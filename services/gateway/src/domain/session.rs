@@ -119,7 +119,7 @@ impl Session {
         !self.deciding
             && self.sends < self.limits.max_inflight
             && self.queries < self.limits.max_queries
-            && self.bucket.empty_until(now).is_none()
+            && self.bucket.ready_at(1, now).is_none()
     }
 
     /// Returns whether a command is unanswered.
@@ -153,7 +153,7 @@ impl Session {
 
     fn alive(&mut self, now: Instant) {
         self.pong_due = None;
-        self.bucket.take(now);
+        self.bucket.take(1, now);
     }
 
     fn frame(&mut self, ClientFrame { id, command }: ClientFrame) -> Action {
@@ -291,7 +291,7 @@ impl Session {
             Phase::Connecting { until } => Some(until),
             Phase::Open { expires, .. } => Some(expires),
         };
-        let read_again = self.bucket.empty_until(now);
+        let read_again = self.bucket.ready_at(1, now);
         [phase, self.pong_due, self.stall_due, read_again]
             .into_iter()
             .flatten()

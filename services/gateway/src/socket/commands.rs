@@ -10,7 +10,7 @@ use std::{
 };
 
 use contracts::{
-    ChatId, DeviceId, ErrorCode,
+    ChatId, DeviceId, ErrorCode, MessageKey,
     event::{EntryKind, SendRecord, VERSION},
     rpc,
     wire::{Command, Connect, Empty, History, HistoryPage, MAX_BODY_BYTES, Message, Outcome, Send},
@@ -29,6 +29,7 @@ use crate::{
     },
     error::GatewayError,
     membership::members::Audience,
+    registry::Connection,
     state::GatewayState,
 };
 
@@ -60,7 +61,9 @@ pub(super) enum Pending {
     /// Not boxed like the others: this is the way of every message.
     Send {
         gateway: Arc<GatewayState>,
+        connection: Arc<Connection>,
         chat: ChatId,
+        key: MessageKey,
         since: Instant,
         delivery: Delivery,
     },
@@ -81,21 +84,32 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match self.get_mut() {
-            Self::Send { gateway, chat, since, delivery } => delivery.poll_unpin(cx).map(|outcome| {
-                sent(gateway, *chat, *since, outcome.map_err(|undelivered| undelivered.error))
-            }),
+            Self::Send { gateway, connection, chat, key, since, delivery } => {
+                delivery.poll_unpin(cx).map(|outcome| {
+                    let outcome = outcome.map_err(|undelivered| undelivered.error);
+                    if outcome.is_err() {
+                        connection.settled(*key);
+                    }
+                    sent(gateway, *chat, *since, outcome)
+                })
+            }
             Self::Query(answer) => answer.poll_unpin(cx),
         }
     }
 }
 
 /// Runs a command of a connected client.
-pub(super) fn run(gateway: &Arc<GatewayState>, caller: Identity, command: Command) -> Step {
+pub(super) fn run(
+    gateway: &Arc<GatewayState>,
+    connection: &Arc<Connection>,
+    caller: Identity,
+    command: Command,
+) -> Step {
     match command {
         Command::Connect(_) => {
             refused(Refusal::new(ErrorCode::InvalidArgument, "this connection is connected already"))
         }
-        Command::Send(command) => send(gateway, caller, command),
+        Command::Send(command) => send(gateway, connection, caller, command),
         Command::History(query) => history(gateway, caller, query),
         Command::Refresh(refresh) => {
             let gateway = gateway.clone();
@@ -122,19 +136,23 @@ async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, 
 }
 
 /// Produces immediately when the cache knows the audience; otherwise the chat service is queried first.
-fn send(gateway: &Arc<GatewayState>, caller: Identity, send: Send) -> Step {
+fn send(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Identity, send: Send) -> Step {
     if let Err(refusal) = check_body(&send.body) {
         return refused(refusal);
     }
-    if let Some(audience) = gateway.membership.cached_audience(send.chat, caller.user) {
-        return produce(gateway, caller, send, audience);
+    // Before the look-up: one of a chat that the caller is not in costs as much as a message.
+    if let Err(wait) = gateway.rates.take_user(caller.user, Instant::now()) {
+        return refused(Refusal::rate_limited("you send too much; wait before you send more", wait));
     }
-    let gateway = gateway.clone();
+    if let Some(audience) = gateway.membership.cached_audience(send.chat, caller.user) {
+        return produce(gateway, connection, caller, send, audience);
+    }
+    let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Undecided(Box::pin(async move {
         match gateway.membership.audience(send.chat, caller.user).await {
             Ok(audience) => {
                 gateway.outages.chat.worked("querying the chat service");
-                produce(&gateway, caller, send, audience)
+                produce(&gateway, &connection, caller, send, audience)
             }
             Err(error) => refused(failed(&gateway, &error)),
         }
@@ -149,25 +167,43 @@ fn check_body(body: &str) -> Result<(), Refusal> {
     }
 }
 
-fn produce(gateway: &Arc<GatewayState>, caller: Identity, send: Send, audience: Audience) -> Step {
-    let chat = send.chat;
+fn produce(
+    gateway: &Arc<GatewayState>,
+    connection: &Arc<Connection>,
+    caller: Identity,
+    send: Send,
+    audience: Audience,
+) -> Step {
+    let Send { chat, key, body } = send;
+    let since = Instant::now();
+    if let Err(wait) = gateway.rates.take_chat(chat, since) {
+        return refused(Refusal::rate_limited(
+            "too much is sent to this chat; wait before you send more",
+            wait,
+        ));
+    }
     let record = SendRecord {
         v: VERSION,
         chat,
         sender: caller.user,
         device: caller.device,
-        key: send.key,
+        key,
         kind: EntryKind::Text,
-        body: send.body,
+        body,
         subject: None,
         audience,
     };
+    // Noted first: what it comes to may be here before the next line.
+    connection.sending(key, since);
     match gateway.log.enqueue(&record) {
         Ok(delivery) => {
-            let (gateway, since) = (gateway.clone(), Instant::now());
-            Step::Pending(Pending::Send { gateway, chat, since, delivery })
+            let (gateway, connection) = (gateway.clone(), connection.clone());
+            Step::Pending(Pending::Send { gateway, connection, chat, key, since, delivery })
         }
-        Err(source) => refused(failed(gateway, &GatewayError::Produce { chat, source })),
+        Err(source) => {
+            connection.settled(key);
+            refused(failed(gateway, &GatewayError::Produce { chat, source }))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     wire::{
         self, ClientFrame, Command, Connected, Empty, HistoryPage, Outcome, SUBPROTOCOL, ServerFrame, Stored,
+        WireError,
     },
 };
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -108,12 +109,17 @@ impl Client {
 
     /// Waits for the answer to a command; pushes are kept.
     pub async fn answer(&mut self, id: u32) -> Result<Outcome, ErrorCode> {
+        self.outcome(id).await.map_err(|error| error.code)
+    }
+
+    /// Waits for the answer to a command and returns the whole error; pushes are kept.
+    pub async fn outcome(&mut self, id: u32) -> Result<Outcome, WireError> {
         loop {
             let frame = self.frame().await.unwrap_or_else(|close| panic!("closed with {close:?}"));
             if frame.id != Some(id) {
                 self.pushes.push(frame);
             } else if let Some(error) = frame.error {
-                return Err(error.code);
+                return Err(error);
             } else {
                 return Ok(frame.result.expect("a result or an error"));
             }

@@ -12,7 +12,7 @@ use kit::{catalog::Topic, testing::wait_for};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::stand::{PATIENCE, chat, device, redis_args, user, with_stand};
+use crate::stand::{PATIENCE, UNLIMITED, chat, device, redis_args, user, with_rates, with_stand};
 
 /// A push that should not come would be here by then: those that should take milliseconds.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -137,7 +137,7 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sends_of_a_connection_reach_the_log_in_their_order() {
     const SENDS: usize = 600;
-    with_stand(Limits::default(), async |stand| {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
         let fresh = ChatId(Uuid::new_v4());
         stand.peers.join(chat(), &[user(1)]).await;
         stand.peers.join_silently(fresh, user(1));
@@ -237,7 +237,7 @@ async fn the_directory_lists_each_connection_of_a_user() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_takes_milliseconds() {
     const ROUNDS: usize = 300;
-    with_stand(Limits::default(), async |stand| {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut one = stand.connect(user(1), device(1)).await;
         let mut two = stand.connect(user(2), device(1)).await;
