@@ -190,7 +190,7 @@ impl Machine {
         let Some(online) = &mut self.online else { return };
         let id = online.request(Pending::Refresh);
         let command = Command::Refresh(Refresh { token });
-        self.outputs.push_back(Output::Frame(ClientFrame { id: Some(id), command }));
+        self.outputs.push_back(Output::Frame(ClientFrame { id: Some(id.into()), command }));
     }
 
     pub(super) fn connected(&mut self, connected: &Connected, now: Instant) {
@@ -247,7 +247,7 @@ impl Machine {
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
         }
-        let pending = frame.id.and_then(|id| self.online.as_mut()?.answered(id));
+        let pending = frame.id.and_then(|id| self.online.as_mut()?.answered(id.as_u32()?));
         match (pending, frame.result, frame.error) {
             (Some(Pending::Send(order)), Some(Outcome::Accepted(_)), _) => self.accepted(order, now),
             (Some(Pending::Send(order)), _, Some(error)) => self.send_refused(order, &error, now),
@@ -296,7 +296,7 @@ impl Machine {
             followed.history = Fetch::Unanswered(now);
             let after = followed.timeline.applied();
             let command = Command::History(History { chat, after, limit: Some(MAX_HISTORY_LIMIT) });
-            let id = Some(online.request(Pending::History(chat)));
+            let id = Some(online.request(Pending::History(chat)).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
         if online.held_until.is_some_and(|until| now < until) {
@@ -313,7 +313,7 @@ impl Machine {
             outgoing.transmissions += 1;
             online.unanswered_sends += 1;
             let send = Send { chat: outgoing.chat, key: outgoing.key, body: outgoing.body.clone() };
-            let id = Some(online.request(Pending::Send(order)));
+            let id = Some(online.request(Pending::Send(order)).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Send(send) }));
         }
     }

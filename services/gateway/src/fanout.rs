@@ -8,12 +8,17 @@ use contracts::{
     wire::{Message, Rejected, ServerFrame, Stored},
 };
 
+use uuid::Uuid;
+
 use crate::{
     domain::{frame::Frame, rates::Rates},
     membership::members::{Entry, Members},
     metrics::{Metrics, Push},
     registry::Registry,
 };
+
+/// The connections that sent a message: one, or more when it was repeated on another.
+type Writers = Vec<Uuid>;
 
 /// Pushes the outcome of sends to connections. Each frame is encoded once and shared.
 pub(crate) struct Fanout {
@@ -63,15 +68,18 @@ impl Fanout {
         self.members.announced(entry);
         // No device sends membership entries: the sender's connections receive them like those of all others.
         let is_from_device = kind == EntryKind::Text;
-        if is_from_device {
-            self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) });
-        }
+        let writers = if is_from_device {
+            self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) })
+        } else {
+            Writers::new()
+        };
         let recipients = self.members.recipients(entry, audience);
         let mut message = Some(message);
         let mut frame: Option<Frame> = None;
         for user in recipients {
             self.registry.for_user(user, |connection| {
-                if is_from_device && user == sender && connection.is_of(device) {
+                // It has the body; another connection of the same device has not.
+                if user == sender && writers.contains(&connection.session) {
                     return;
                 }
                 let frame = frame.get_or_insert_with(|| {
@@ -83,13 +91,13 @@ impl Fanout {
         }
     }
 
-    fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) {
+    fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) -> Writers {
         let key = stored.key;
         let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
-        self.push_to_device(sender, device, key, &frame, Push::Stored);
+        self.push_to_device(sender, device, key, &frame, Push::Stored)
     }
 
-    /// Pushes what became of a send to its device.
+    /// Pushes what became of a send to its device, and returns the connections that sent it.
     fn push_to_device(
         &self,
         user: UserId,
@@ -97,25 +105,28 @@ impl Fanout {
         key: MessageKey,
         frame: &ServerFrame,
         kind: Push,
-    ) {
+    ) -> Writers {
         let frame = Frame::encode(frame);
+        let mut writers = Writers::new();
         self.registry.for_user(user, |connection| {
-            if connection.is_of(device) {
-                if let Some(sent_at) = connection.settled(key) {
-                    let now = Instant::now();
-                    self.rates.took(now.saturating_duration_since(sent_at), now);
-                }
-                let pushed = connection.queue.push(frame.clone());
-                self.metrics.count_push(kind, pushed);
+            if !connection.is_of(device) {
+                return;
             }
+            if let Some(sent_at) = connection.settled(key) {
+                let now = Instant::now();
+                self.rates.took(now.saturating_duration_since(sent_at), now);
+                writers.push(connection.session);
+            }
+            let pushed = connection.queue.push(frame.clone());
+            self.metrics.count_push(kind, pushed);
         });
+        writers
     }
 }
 
 #[cfg(test)]
 mod tests {
     use contracts::{ChatId, ErrorCode};
-    use uuid::Uuid;
 
     use super::*;
     use crate::{
@@ -123,6 +134,8 @@ mod tests {
         domain::{send_queue::SendQueue, session::Identity},
         registry::Connection,
     };
+
+    const KEY: MessageKey = MessageKey(Uuid::from_u128(200));
 
     struct World {
         fanout: Fanout,
@@ -135,8 +148,12 @@ mod tests {
         }
 
         fn connection(&self, user: u128, device: u128) -> Arc<Connection> {
-            let connection =
-                Connection::new(Uuid::from_u128(user << 64 | device), SendQueue::new(10_000, Arc::default()));
+            self.connection_named(user << 64 | device, user, device)
+        }
+
+        fn connection_named(&self, session: u128, user: u128, device: u128) -> Arc<Connection> {
+            let queue = SendQueue::new(10_000, Arc::default());
+            let connection = Connection::new(Uuid::from_u128(session), queue);
             assert!(self.fanout.registry.add(&connection, 100));
             let identity =
                 Identity { user: UserId(Uuid::from_u128(user)), device: DeviceId(Uuid::from_u128(device)) };
@@ -150,7 +167,7 @@ mod tests {
                 chat: ChatId(Uuid::from_u128(100)),
                 sender: UserId(Uuid::from_u128(sender)),
                 device: DeviceId(Uuid::from_u128(device)),
-                key: MessageKey(Uuid::from_u128(200)),
+                key: KEY,
                 outcome,
             };
             self.fanout.deliver(record);
@@ -185,12 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn the_sending_device_receives_stored_and_all_others_the_message() {
+    fn the_sender_receives_stored_and_every_other_connection_the_message() {
         let world = World::new();
         let (phone, desk, other, stranger) =
             (world.connection(1, 1), world.connection(1, 2), world.connection(2, 1), world.connection(3, 1));
+        // A second connection of the phone did not send it, so it has no body yet.
+        let window = world.connection_named(9, 1, 1);
+        phone.sending(KEY, Instant::now());
         world.deliver(1, 1, stored(1, EntryKind::Text, None, &[1, 2]));
         assert_eq!(kinds(&phone), ["stored"]);
+        assert_eq!(kinds(&window), ["stored", "message"]);
         assert_eq!(kinds(&desk), ["message"]);
         assert_eq!(kinds(&other), ["message"], "the same device id of another user is another device");
         assert!(kinds(&stranger).is_empty());
@@ -211,6 +232,7 @@ mod tests {
         let world = World::new();
         let (admin, removed) = (world.connection(1, 1), world.connection(2, 1));
         world.deliver(1, 0, stored(3, EntryKind::MemberRemoved, Some(2), &[1, 2]));
+        admin.sending(KEY, Instant::now());
         world.deliver(1, 1, stored(4, EntryKind::Text, None, &[1, 2]));
         assert_eq!(kinds(&removed), ["message"]);
         assert_eq!(kinds(&admin), ["message", "stored"]);

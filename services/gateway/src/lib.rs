@@ -63,25 +63,43 @@ impl Service for Gateway {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { kafka, redis, max_connections, sends, limits } = settings;
+        let Settings { kafka, redis, max_connections, allowed_origins, sends, limits } = settings;
         let directory = kit::redis::connection(&redis).context("failed to prepare the session directory")?;
-        surface(Log::kafka(kafka), Some(directory), max_connections, sends, limits, scope)
+        let taken = Taken { max_connections, allowed_origins, sends, limits };
+        surface(Log::kafka(kafka), Some(directory), taken, scope)
     }
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
-        let (sends, limits) = (SendRates::default(), Limits::default());
-        surface(memory.log.clone(), None, MAX_CONNECTIONS_IN_MEMORY, sends, limits, scope)
+        surface(memory.log.clone(), None, Taken::in_memory(), scope)
+    }
+}
+
+/// What is taken from clients, and how much of it.
+struct Taken {
+    max_connections: usize,
+    allowed_origins: Vec<String>,
+    sends: SendRates,
+    limits: Limits,
+}
+
+impl Taken {
+    fn in_memory() -> Self {
+        Self {
+            max_connections: MAX_CONNECTIONS_IN_MEMORY,
+            allowed_origins: Vec::new(),
+            sends: SendRates::default(),
+            limits: Limits::default(),
+        }
     }
 }
 
 fn surface(
     log: Log,
     directory: Option<ConnectionManager>,
-    max_connections: usize,
-    sends: SendRates,
-    limits: Limits,
+    taken: Taken,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
+    let Taken { max_connections, allowed_origins, sends, limits } = taken;
     let (limits, tenant) = (Arc::new(limits), scope.tenant());
     let metrics = Metrics::default();
     scope.metrics(|registry| metrics.register(registry));
@@ -126,6 +144,7 @@ fn surface(
     let gateway = Arc::new(state::GatewayState {
         limits,
         max_connections,
+        allowed_origins,
         verifier: scope.verifier(),
         registry,
         membership,

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use contracts::wire::CloseCode;
+use contracts::wire::{CloseCode, RequestId};
 use futures_util::{
     FutureExt as _, Sink as _, SinkExt as _, Stream as _, StreamExt as _, future::BoxFuture,
     stream::FuturesUnordered,
@@ -83,24 +83,24 @@ enum Event {
     Frame(Message),
     Failed(WsError),
     Ended,
-    Decided(Option<u32>, Step),
-    Answered(Option<u32>, Lane, Answer),
+    Decided(Option<RequestId>, Step),
+    Answered(Option<RequestId>, Lane, Answer),
     Deadline,
     Close(CloseCode),
 }
 
 /// A command whose answer is on its way.
 struct Unanswered {
-    id: Option<u32>,
+    id: Option<RequestId>,
     pending: Pending,
 }
 
 impl Future for Unanswered {
-    type Output = (Option<u32>, Lane, Answer);
+    type Output = (Option<RequestId>, Lane, Answer);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(self.pending.poll_unpin(cx));
-        Poll::Ready((self.id, self.pending.lane(), answer))
+        Poll::Ready((self.id.take(), self.pending.lane(), answer))
     }
 }
 
@@ -110,7 +110,7 @@ struct Socket {
     ws: WebSocketStream<TokioIo<Upgraded>>,
     session: Session,
     /// A command that is being decided; reading waits for it.
-    undecided: Option<(Option<u32>, BoxFuture<'static, Step>)>,
+    undecided: Option<(Option<RequestId>, BoxFuture<'static, Step>)>,
     unanswered: FuturesUnordered<Unanswered>,
     timer: Pin<Box<Sleep>>,
     /// When `timer` fires.
@@ -234,7 +234,7 @@ impl Socket {
     }
 
     /// Takes a command as far as it goes now.
-    fn advance(&mut self, now: Instant, id: Option<u32>, step: Step) -> Option<End> {
+    fn advance(&mut self, now: Instant, id: Option<RequestId>, step: Step) -> Option<End> {
         let action = match step {
             Step::Nothing => {
                 self.session.passed();
@@ -273,7 +273,7 @@ impl Socket {
         if let Some((id, step)) = &mut self.undecided
             && let Poll::Ready(step) = step.poll_unpin(cx)
         {
-            let id = *id;
+            let id = id.take();
             self.undecided = None;
             return Poll::Ready(Event::Decided(id, step));
         }

@@ -15,6 +15,7 @@ use crate::{
 pub(crate) struct GatewayState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) max_connections: usize,
+    pub(crate) allowed_origins: Vec<String>,
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) membership: Arc<Membership>,

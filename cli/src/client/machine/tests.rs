@@ -1,4 +1,4 @@
-use contracts::wire::Lagged;
+use contracts::wire::{Lagged, RequestId};
 use uuid::Uuid;
 
 use super::*;
@@ -26,15 +26,19 @@ fn machine(now: Instant) -> Machine {
     machine
 }
 
+fn number(id: Option<RequestId>) -> u32 {
+    id.and_then(|id| id.as_u32()).expect("an id of ours")
+}
+
 /// Everything that came out, in short.
 fn outputs(machine: &mut Machine) -> Vec<String> {
     std::iter::from_fn(|| machine.next_output())
         .filter_map(|output| match output {
             Output::Frame(ClientFrame { id, command: Command::Send(send) }) => {
-                Some(format!("send #{} {}", id.expect("an id"), send.body))
+                Some(format!("send #{} {}", number(id), send.body))
             }
             Output::Frame(ClientFrame { id, command: Command::History(history) }) => {
-                Some(format!("history #{} after {}", id.expect("an id"), history.after))
+                Some(format!("history #{} after {}", number(id), history.after))
             }
             Output::Frame(ClientFrame { command: Command::Pong(_), .. }) => Some("pong".into()),
             Output::Frame(other) => Some(format!("{other:?}")),
@@ -52,7 +56,7 @@ fn outputs(machine: &mut Machine) -> Vec<String> {
 }
 
 fn accepted(id: u32) -> ServerFrame {
-    ServerFrame { id: Some(id), result: Some(Outcome::Accepted(Empty {})), ..ServerFrame::default() }
+    ServerFrame { id: Some(id.into()), result: Some(Outcome::Accepted(Empty {})), ..ServerFrame::default() }
 }
 
 fn stored(seq: i64, sent_at_ms: Option<i64>) -> ServerFrame {
@@ -66,12 +70,12 @@ fn pushed(seq: i64) -> ServerFrame {
 fn page(id: u32, seqs: &[i64], head_seq: i64) -> ServerFrame {
     let messages = seqs.iter().map(|&seq| message(seq)).collect();
     let result = Some(Outcome::History(HistoryPage { chat: CHAT, messages, head_seq }));
-    ServerFrame { id: Some(id), result, ..ServerFrame::default() }
+    ServerFrame { id: Some(id.into()), result, ..ServerFrame::default() }
 }
 
 fn refused(id: u32, code: ErrorCode, retry_after_ms: Option<u32>) -> ServerFrame {
     let error = WireError { code, detail: String::new(), temporary: code.is_temporary(), retry_after_ms };
-    ServerFrame { id: Some(id), error: Some(error), ..ServerFrame::default() }
+    ServerFrame { id: Some(id.into()), error: Some(error), ..ServerFrame::default() }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use contracts::{
     ErrorCode,
-    wire::{Outcome, ServerFrame, WireError},
+    wire::{Outcome, RequestId, ServerFrame, WireError},
 };
 
 /// The time that a client waits after a temporary refusal that names no other.
@@ -34,7 +34,7 @@ impl Refusal {
 }
 
 /// Returns the frame that carries an answer to the command with this id.
-pub(crate) fn frame(id: Option<u32>, answer: Answer) -> Box<ServerFrame> {
+pub(crate) fn frame(id: Option<RequestId>, answer: Answer) -> Box<ServerFrame> {
     Box::new(match answer {
         Ok(outcome) => ServerFrame { id, result: Some(outcome), ..ServerFrame::default() },
         Err(refusal) => ServerFrame { id, error: Some(error(refusal)), ..ServerFrame::default() },

@@ -28,8 +28,8 @@ pub struct Limits {
     pub frames_burst: u32,
     /// Connections of one user; beyond it the oldest one is closed.
     pub connections_per_user: usize,
-    /// Malformed or oversized frames that a signed-in connection survives.
-    pub max_faults: u32,
+    /// A malformed or oversized frame counts as this many, so that a client that sends nothing else is read slowly.
+    pub fault_frames: u32,
     /// The log has this long to take a record before the client receives `unavailable`.
     pub produce_within: Duration,
     /// Session entries in Redis are written again this often and live three times as long.
@@ -50,7 +50,7 @@ impl Default for Limits {
             frames_per_second: 200,
             frames_burst: 1000,
             connections_per_user: 32,
-            max_faults: 16,
+            fault_frames: 20,
             produce_within: Duration::from_secs(10),
             session_refresh: Duration::from_secs(30),
         }
