@@ -26,6 +26,8 @@ pub const MAX_BODY_BYTES: usize = 16 * 1024;
 pub const MAX_INFLIGHT: usize = 256;
 /// Largest page of `history`.
 pub const MAX_HISTORY_LIMIT: u32 = 500;
+/// A page of `history` ends before it has more bytes than this as JSON, unless it is a single entry.
+pub const HISTORY_PAGE_BYTES: usize = 128 * 1024;
 /// Page of `history` when the client names none.
 pub const DEFAULT_HISTORY_LIMIT: u32 = 100;
 
@@ -312,6 +314,21 @@ pub struct Message {
     pub sent_at_ms: i64,
 }
 
+impl Message {
+    /// What an entry has beside its body: ids, names, numbers.
+    const ENVELOPE_BYTES: usize = 320;
+
+    /// Returns how many bytes the entry has as JSON, at most.
+    pub fn encoded_bytes(&self) -> usize {
+        let escaped = |byte: u8| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+            0..0x20 => 6,
+            _ => 1,
+        };
+        Self::ENVELOPE_BYTES + self.body.bytes().map(escaped).sum::<usize>()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     pub chat: ChatId,
@@ -491,6 +508,28 @@ mod tests {
         for pong in [r#"{"pong":{}}"#, r#"{"id":3,"pong":{}}"#] {
             let frame: ClientFrame = serde_json::from_str(pong).expect("a frame");
             assert_eq!(serde_json::to_string(&frame).expect("json"), pong);
+        }
+    }
+
+    #[test]
+    fn an_entry_has_no_more_bytes_than_are_counted() {
+        let id = uuid::Uuid::from_u128(u128::MAX);
+        let all: String = (0..128_u8).map(char::from).chain("é🦄".chars()).collect();
+        for body in ["", "hi", &all, &"\u{1}".repeat(MAX_BODY_BYTES), &"\"".repeat(MAX_BODY_BYTES)] {
+            let message = Message {
+                chat: ChatId(id),
+                seq: i64::MIN,
+                sender: UserId(id),
+                key: MessageKey(id),
+                kind: EntryKind::MemberRemoved,
+                body: body.to_owned(),
+                subject: Some(UserId(id)),
+                sent_at_ms: i64::MIN,
+            };
+            let bytes = serde_json::to_string(&message).expect("json").len();
+            let counted = message.encoded_bytes();
+            assert!(bytes <= counted && counted < bytes + 100, "{bytes} bytes, counted as {counted}");
+            assert!(counted <= HISTORY_PAGE_BYTES);
         }
     }
 

@@ -134,6 +134,7 @@ fn the_limits_are_those_in_force() {
             "max_inflight": limits.max_inflight,
             "max_history_limit": wire::MAX_HISTORY_LIMIT,
             "default_history_limit": wire::DEFAULT_HISTORY_LIMIT,
+            "history_page_bytes": wire::HISTORY_PAGE_BYTES,
             "connect_seconds": limits.connect_within.as_secs(),
             "ping_seconds": limits.ping_every.as_secs(),
             "pong_seconds": limits.pong_within.as_secs(),

@@ -13,7 +13,10 @@ use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     event::{EntryKind, SendRecord, VERSION},
     rpc,
-    wire::{Command, Connect, Empty, History, HistoryPage, MAX_BODY_BYTES, Message, Outcome, Send},
+    wire::{
+        Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, MAX_BODY_BYTES, Message, Outcome,
+        Send,
+    },
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use kit::{
@@ -32,13 +35,6 @@ use crate::{
     registry::Connection,
     state::GatewayState,
 };
-
-/// A page of history carries about this much text; the client queries the rest, as `head_seq` shows.
-const PAGE_BYTES: usize = 128 * 1024;
-/// What a message costs in a page beside its body: ids, names, numbers.
-const ENTRY_BYTES: usize = 320;
-/// A full page of the largest bodies as gRPC carries it: 500 times 16 KiB, and room.
-const MAX_RESPONSE_BYTES: usize = 12 * 1024 * 1024;
 
 /// How a command goes on.
 pub(super) enum Step {
@@ -219,8 +215,13 @@ fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Ste
         Ok(size) => size,
         Err(refusal) => return refused(refusal),
     };
+    // Before the page is queried: the room for it, which its frame takes over in the send queue.
+    let Some(room) = gateway.metrics.queued_bytes.reserve(HISTORY_PAGE_BYTES) else {
+        return refused(Refusal::new(ErrorCode::RateLimited, "too many histories are read; try again"));
+    };
     let gateway = gateway.clone();
     Step::Pending(Pending::Query(Box::pin(async move {
+        let _room = room;
         let page = page(&gateway, caller, query.chat, query.after, size).await;
         let page = page.map_err(|error| failed(&gateway, &error))?;
         gateway.outages.history.worked("querying the message service");
@@ -247,21 +248,15 @@ async fn page(
     gateway.membership.audience(chat, caller.user).await?;
     let limit = size.items() as i32;
     let request = rpc::HistoryRequest { chat_id: chat.to_string(), after_seq, limit };
-    let mut client = gateway.history.clone().max_decoding_message_size(MAX_RESPONSE_BYTES);
-    let response = client
+    let response = gateway
+        .history
+        .clone()
         .history(request)
         .await
         .map_err(|status| GatewayError::History { chat, source: Arc::new(status) })?
         .into_inner();
-    let mut messages = Vec::with_capacity(response.messages.len());
-    let mut bytes = 0;
-    for message in response.messages {
-        bytes += ENTRY_BYTES + message.body.len();
-        if bytes > PAGE_BYTES && !messages.is_empty() {
-            break;
-        }
-        messages.push(Message::try_from(message).map_err(|source| GatewayError::Entry { chat, source })?);
-    }
+    let messages: Result<_, _> = response.messages.into_iter().map(Message::try_from).collect();
+    let messages = messages.map_err(|source| GatewayError::Entry { chat, source })?;
     Ok(HistoryPage { chat, messages, head_seq: response.head_seq })
 }
 

@@ -83,6 +83,16 @@ async fn what_is_too_bad_closes_its_own_connection_only() {
         assert_eq!(client.error().await.1, ErrorCode::Unauthenticated);
         assert_eq!(client.closed().await, Some(CloseCode::Malformed.code()));
 
+        // A stranger who sends more than a token needs, in one frame or in many that are right.
+        let mut client = Client::open(stand.gateway.http).await;
+        drop(client.ws.send(Message::text("x".repeat(16 * 1024))).await);
+        assert_eq!(client.closed().await, Some(CloseCode::TooLarge.code()));
+        let mut client = Client::open(stand.gateway.http).await;
+        for _ in 0..1_000 {
+            drop(client.ws.send(Message::text(r#"{"pong":{}}"#)).await);
+        }
+        assert_eq!(client.closed().await, Some(CloseCode::TooLarge.code()));
+
         // Bytes that are no frame: text that is not UTF-8, an unmasked frame, a control frame that is too long.
         let long_ping = [&[0x89, 0xfe, 0x00, 0x7e, 0, 0, 0, 0], &[0; 126][..]].concat();
         let frames: [(&[u8], u16); 3] = [
