@@ -9,6 +9,9 @@ use contracts::wire;
 pub struct Limits {
     /// The first frame, `connect`, comes within this time of the upgrade.
     pub connect_within: Duration,
+    /// A token is checked within this time, or cannot be checked now: nothing is read of a client meanwhile, not even
+    /// that it left.
+    pub check_within: Duration,
     /// A ping is sent this often, up to a tenth earlier so that connections do not beat together.
     pub ping_every: Duration,
     /// Any frame has to come within this time of a ping.
@@ -40,6 +43,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect_within: Duration::from_secs(5),
+            check_within: Duration::from_secs(8),
             ping_every: Duration::from_secs(25),
             pong_within: Duration::from_secs(8),
             write_stall: Duration::from_secs(20),

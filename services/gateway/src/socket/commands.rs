@@ -24,6 +24,7 @@ use kit::{
     log::{Delivery, LogError},
     page::{HISTORY, PageSize},
 };
+use tokio::time::timeout;
 
 use crate::{
     domain::{
@@ -125,7 +126,9 @@ pub(super) fn connect(gateway: &Arc<GatewayState>, connect: Connect) -> Step {
 
 #[expect(clippy::disallowed_methods, reason = "an edge: the time that is left to a token")]
 async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, ErrorCode> {
-    let claims = gateway.verifier.verify(token).await.map_err(|error| error.code())?;
+    // The check may wait for the realm's keys, behind others that wait for them.
+    let claims = timeout(gateway.limits.check_within, gateway.verifier.verify(token)).await;
+    let claims = claims.map_err(|_| ErrorCode::Unavailable)?.map_err(|error| error.code())?;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
     Ok(VerifiedToken { user: claims.user_id, expires_in_seconds: claims.expires_at.saturating_sub(now) })
