@@ -65,7 +65,7 @@ impl Fanout {
     fn stored(&self, message: Message, device: DeviceId, audience: Option<&[UserId]>) {
         let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
         let entry = Entry { chat, seq, kind, subject };
-        self.members.announced(entry);
+        self.members.announced(entry, Instant::now());
         // No device sends membership entries: the sender's connections receive them like those of all others.
         let is_from_device = kind == EntryKind::Text;
         let writers = if is_from_device {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use contracts::{
-    ChatId, ErrorCode, MessageKey,
+    ChatId, DeviceId, ErrorCode, MessageKey,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, MAX_LISTED_AUDIENCE, VERSION},
     wire::Outcome,
 };
@@ -130,6 +130,39 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
         while one.message().await.seq != 1000 {}
         let late = timeout(MOMENT, async { while two.message().await.seq != 1000 {} }).await;
         assert!(late.is_err(), "the removed member received it");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_has_read_of_their_removal_sends_nothing_more() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        one.send_text(chat(), "both of us").await;
+        two.message().await;
+
+        // The chat's own log has the removal; the log of events will have it later.
+        stand.peers.leave_silently(chat(), user(2));
+        let outcome = DeliveryOutcome::Stored {
+            seq: 2,
+            kind: EntryKind::MemberRemoved,
+            body: String::new(),
+            subject: Some(user(2)),
+            sent_at_ms: 1,
+            audience: Some(vec![user(1), user(2)]),
+        };
+        let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::new_v4()));
+        let record = DeliveredRecord { v: VERSION, chat: chat(), sender: user(1), device, key, outcome };
+        stand.peers.announce(&record).await;
+        assert_eq!(two.message().await.kind, EntryKind::MemberRemoved);
+        let id = two.send(chat(), MessageKey(Uuid::new_v4()), "still here?").await;
+        assert_eq!(two.answer(id).await.expect_err("refused"), ErrorCode::NotAMember);
+        assert_eq!(two.history(chat(), 0).await.expect_err("refused"), ErrorCode::NotAMember);
+        one.send_text(chat(), "without them").await;
+        let audience = stand.sent().await.into_iter().find(|record| record.body == "without them");
+        assert_eq!(audience.expect("it is sent").audience, Some(vec![user(1)]));
     })
     .await;
 }
