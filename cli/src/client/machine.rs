@@ -108,6 +108,11 @@ struct Online {
     pending: HashMap<u32, Pending>,
     max_inflight: usize,
     unanswered_sends: usize,
+    /// Sends that may be unanswered now: halved by each `rate_limited`, one more with each `accepted`, so that a client
+    /// with much to send settles at its rate and is not refused most of the time.
+    window: usize,
+    /// No send before this: the server refused one as too many.
+    held_until: Option<Instant>,
 }
 
 enum Pending {
@@ -185,15 +190,18 @@ impl Machine {
         let Some(online) = &mut self.online else { return };
         let id = online.request(Pending::Refresh);
         let command = Command::Refresh(Refresh { token });
-        self.outputs.push_back(Output::Frame(ClientFrame { id: Some(id), command }));
+        self.outputs.push_back(Output::Frame(ClientFrame { id: Some(id.into()), command }));
     }
 
     pub(super) fn connected(&mut self, connected: &Connected, now: Instant) {
+        let max_inflight = usize::try_from(connected.max_inflight).unwrap_or(1).max(1);
         self.online = Some(Online {
             next_id: 2,
             pending: HashMap::new(),
-            max_inflight: usize::try_from(connected.max_inflight).unwrap_or(1).max(1),
+            max_inflight,
             unanswered_sends: 0,
+            window: max_inflight,
+            held_until: None,
         });
         // What was announced without a connection is lost: fetch all of it.
         for outgoing in self.outbox.values_mut() {
@@ -239,7 +247,7 @@ impl Machine {
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
         }
-        let pending = frame.id.and_then(|id| self.online.as_mut()?.answered(id));
+        let pending = frame.id.and_then(|id| self.online.as_mut()?.answered(id.as_u32()?));
         match (pending, frame.result, frame.error) {
             (Some(Pending::Send(order)), Some(Outcome::Accepted(_)), _) => self.accepted(order, now),
             (Some(Pending::Send(order)), _, Some(error)) => self.send_refused(order, &error, now),
@@ -278,7 +286,7 @@ impl Machine {
         self.pump(now);
     }
 
-    /// Sends what is due, within the server's limit of unanswered sends.
+    /// Sends what is due, within the server's limits.
     fn pump(&mut self, now: Instant) {
         let Some(online) = &mut self.online else { return };
         for (&chat, followed) in &mut self.chats {
@@ -288,11 +296,14 @@ impl Machine {
             followed.history = Fetch::Unanswered(now);
             let after = followed.timeline.applied();
             let command = Command::History(History { chat, after, limit: Some(MAX_HISTORY_LIMIT) });
-            let id = Some(online.request(Pending::History(chat)));
+            let id = Some(online.request(Pending::History(chat)).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
+        if online.held_until.is_some_and(|until| now < until) {
+            return;
+        }
         for (&order, outgoing) in &mut self.outbox {
-            if online.unanswered_sends >= online.max_inflight {
+            if online.unanswered_sends >= online.window {
                 break;
             }
             if !matches!(outgoing.state, Transmission::Due(at) if at <= now) {
@@ -302,12 +313,15 @@ impl Machine {
             outgoing.transmissions += 1;
             online.unanswered_sends += 1;
             let send = Send { chat: outgoing.chat, key: outgoing.key, body: outgoing.body.clone() };
-            let id = Some(online.request(Pending::Send(order)));
+            let id = Some(online.request(Pending::Send(order)).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Send(send) }));
         }
     }
 
     fn accepted(&mut self, order: u64, now: Instant) {
+        if let Some(online) = &mut self.online {
+            online.window = (online.window + 1).min(online.max_inflight);
+        }
         // It may be stored already: pushes and answers of one connection come by different ways.
         if let Some(outgoing) = self.outbox.get_mut(&order) {
             outgoing.accepted_at.get_or_insert(now);
@@ -316,6 +330,12 @@ impl Machine {
     }
 
     fn send_refused(&mut self, order: u64, error: &WireError, now: Instant) {
+        if error.code == ErrorCode::RateLimited
+            && let Some(online) = &mut self.online
+        {
+            online.window = (online.window / 2).max(1);
+            online.held_until = online.held_until.max(Some(now + wait(error)));
+        }
         let Some(outgoing) = self.outbox.get_mut(&order) else { return };
         if error.code == ErrorCode::TokenExpired || error.code == ErrorCode::Unauthenticated {
             outgoing.state = Transmission::Due(now + RETRY_AFTER);

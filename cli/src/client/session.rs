@@ -28,6 +28,8 @@ use super::{
 pub const EVENT_QUEUE: usize = 4_096;
 /// Commands that wait for the session.
 const COMMAND_QUEUE: usize = 1_024;
+/// The id of `connect`, the first command.
+const CONNECT_ID: u32 = 1;
 /// The answer to `connect` comes within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Waits between attempts double from the first to the last; each is drawn from zero to its bound, so that users
@@ -170,14 +172,12 @@ impl Run {
         let token = token.map_err(|error| unusable(&error))?;
         let mut socket = self.identity.messenger().upgrade().await.map_err(|error| unusable(&error))?;
         let connect = Connect { token, device: self.device };
-        let connect = ClientFrame { id: Some(1), command: wire::Command::Connect(connect) };
+        let connect = ClientFrame { id: Some(CONNECT_ID.into()), command: wire::Command::Connect(connect) };
         socket.send(text(&connect)).await.map_err(|error| End::Broken(error.to_string()))?;
         let answer = timeout(CONNECT_TIMEOUT, async {
             loop {
                 match read(socket.next().await)? {
-                    Some(ServerFrame {
-                        id: Some(1), result: Some(Outcome::Connected(connected)), ..
-                    }) => {
+                    Some(ServerFrame { result: Some(Outcome::Connected(connected)), .. }) => {
                         return Ok(connected);
                     }
                     Some(ServerFrame { error: Some(error), .. }) => {

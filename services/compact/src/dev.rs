@@ -75,7 +75,7 @@ impl Messenger {
             peers: BTreeMap::new(),
         };
         let process = Process::start_with(config, verifier);
-        let listeners = process.listen().await?;
+        let listeners = process.listen()?;
         let surfaces = surfaces(&process, &Memory { log: Log::memory(), issuer })?;
         Ok(Self { process, listeners, surfaces })
     }

@@ -4,22 +4,123 @@
 //! `{"id": 7, "error": {...}}`. A server frame without `id` is a push: `{"message": {...}}`. `id` is chosen by
 //! the client per connection and is not the idempotency key of a message.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::Number;
 
 use crate::{ChatId, DeviceId, ErrorCode, MessageKey, UserId, event::EntryKind};
 
 /// The subprotocol that a client requests at the upgrade.
 pub const SUBPROTOCOL: &str = "posthouse.v1.json";
-/// Largest client frame in bytes.
-pub const MAX_FRAME_BYTES: usize = 64 * 1024;
+/// Largest client frame in bytes. JSON may write each byte of a body as an escape of six, which leaves 32 KiB for the rest.
+pub const MAX_FRAME_BYTES: usize = 128 * 1024;
+/// Longest [`RequestId`] in bytes, when it is a text.
+pub const MAX_REQUEST_ID_BYTES: usize = 64;
 /// Largest message body in bytes of UTF-8.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Sends that one connection may have unanswered; beyond it the server stops reading the socket.
 pub const MAX_INFLIGHT: usize = 256;
 /// Largest page of `history`.
 pub const MAX_HISTORY_LIMIT: u32 = 500;
+/// A page of `history` ends before it has more bytes than this as JSON, unless it is a single entry.
+pub const HISTORY_PAGE_BYTES: usize = 128 * 1024;
 /// Page of `history` when the client names none.
 pub const DEFAULT_HISTORY_LIMIT: u32 = 100;
+
+/// The id of a command: a number or a short text that the client chose. The answer repeats it as it came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(untagged)]
+pub enum RequestId {
+    Number(Number),
+    Text(String),
+}
+
+impl RequestId {
+    /// Returns the id when it is a whole number, as our own client chooses them.
+    pub fn as_u32(&self) -> Option<u32> {
+        match self {
+            Self::Number(number) => u32::try_from(number.as_u64()?).ok(),
+            Self::Text(_) => None,
+        }
+    }
+
+    /// Returns the id of a text that may be no frame at all, so that its refusal can name the command.
+    pub fn find_in(text: &str) -> Option<Self> {
+        let mut found = None;
+        // What is wrong with the text stops the search, and was noticed before.
+        let _ = serde_json::Deserializer::from_str(text).deserialize_map(Search(&mut found));
+        found
+    }
+}
+
+impl From<u32> for RequestId {
+    fn from(number: u32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyId;
+
+        impl Visitor<'_> for AnyId {
+            type Value = RequestId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a number or a text of at most {MAX_REQUEST_ID_BYTES} bytes")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<RequestId, E> {
+                Ok(RequestId::Number(number.into()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<RequestId, E> {
+                Ok(RequestId::Number(number.into()))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<RequestId, E> {
+                Number::from_f64(number)
+                    .map(RequestId::Number)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Float(number), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RequestId, E> {
+                if text.len() > MAX_REQUEST_ID_BYTES {
+                    return Err(E::invalid_length(text.len(), &self));
+                }
+                Ok(RequestId::Text(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(AnyId)
+    }
+}
+
+/// Reads an object up to its `id`.
+struct Search<'a>(&'a mut Option<RequestId>);
+
+impl<'de> Visitor<'de> for Search<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(field) = map.next_key::<String>()? {
+            if field == "id" {
+                *self.0 = Some(map.next_value()?);
+                break;
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}
 
 /// A frame from the client: `{"id": 7, "<command>": {...}}`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,7 +128,7 @@ pub const DEFAULT_HISTORY_LIMIT: u32 = 100;
 pub struct ClientFrame {
     /// Echoed in the answer. Only a command without an answer may go without.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<u32>,
+    pub id: Option<RequestId>,
     #[serde(flatten)]
     pub command: Command,
 }
@@ -47,7 +148,7 @@ macro_rules! commands {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Fields {
-            id: Option<u32>,
+            id: Option<RequestId>,
             $($field: Option<$arguments>,)+
         }
 
@@ -135,7 +236,7 @@ pub struct Empty {}
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ServerFrame {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<u32>,
+    pub id: Option<RequestId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Outcome>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,6 +312,21 @@ pub struct Message {
     pub subject: Option<UserId>,
     /// Milliseconds since the epoch, by the log's clock.
     pub sent_at_ms: i64,
+}
+
+impl Message {
+    /// What an entry has beside its body: ids, names, numbers.
+    const ENVELOPE_BYTES: usize = 320;
+
+    /// Returns how many bytes the entry has as JSON, at most.
+    pub fn encoded_bytes(&self) -> usize {
+        let escaped = |byte: u8| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+            0..0x20 => 6,
+            _ => 1,
+        };
+        Self::ENVELOPE_BYTES + self.body.bytes().map(escaped).sum::<usize>()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -325,13 +441,41 @@ mod tests {
                 "key":"00000000-0000-0000-0000-000000000002","body":"hi"}}"#,
         )
         .expect("a frame");
-        assert_eq!(frame.id, Some(7));
+        assert_eq!(frame.id, Some(7.into()));
         let Command::Send(send) = &frame.command else { panic!("{frame:?}") };
         assert_eq!(send.body, "hi");
         assert_eq!(
             serde_json::to_string(&frame).expect("json"),
             r#"{"id":7,"send":{"chat":"00000000-0000-0000-0000-000000000001","key":"00000000-0000-0000-0000-000000000002","body":"hi"}}"#
         );
+    }
+
+    #[test]
+    fn an_id_is_repeated_as_it_came() {
+        for id in ["7", "1764284400123", "-1", "5.0", "18446744073709551615", "\"7\"", "\"an id\""] {
+            let frame: ClientFrame =
+                serde_json::from_str(&format!(r#"{{"id":{id},"pong":{{}}}}"#)).expect(id);
+            let answer = ServerFrame { id: frame.id, ..ServerFrame::default() };
+            assert_eq!(serde_json::to_string(&answer).expect("json"), format!(r#"{{"id":{id}}}"#));
+        }
+        for id in ["[]", "{}", "true", &format!("{:?}", "x".repeat(MAX_REQUEST_ID_BYTES + 1))] {
+            refusal(&format!(r#"{{"id":{id},"pong":{{}}}}"#));
+        }
+    }
+
+    #[test]
+    fn an_id_is_found_in_what_is_no_frame() {
+        let check = |text: &str, expected: Option<u32>| {
+            assert_eq!(RequestId::find_in(text), expected.map(RequestId::from), "{text}");
+        };
+        check(r#"{"id":7,"shout":{}}"#, Some(7));
+        check(r#"{"send":{"body":"\ud83d"},"id":7}"#, Some(7));
+        check(r#"{"id":7,"send":{"body":"cut off"#, Some(7));
+        check(r#"{"id":7,"pong":{}}{"id":8}"#, Some(7));
+        check(&format!(r#"{{"id":7,"send":{}"#, "[".repeat(100_000)), Some(7));
+        for text in ["", "7", "[7]", r#"{"id":[]}"#, r#"{"id":null}"#, r#"{"send":{"id":7}}"#, "not json"] {
+            check(text, None);
+        }
     }
 
     fn refusal(frame: &str) -> String {
@@ -368,9 +512,34 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_has_no_more_bytes_than_are_counted() {
+        let id = uuid::Uuid::from_u128(u128::MAX);
+        let all: String = (0..128_u8).map(char::from).chain("é🦄".chars()).collect();
+        for body in ["", "hi", &all, &"\u{1}".repeat(MAX_BODY_BYTES), &"\"".repeat(MAX_BODY_BYTES)] {
+            let message = Message {
+                chat: ChatId(id),
+                seq: i64::MIN,
+                sender: UserId(id),
+                key: MessageKey(id),
+                kind: EntryKind::MemberRemoved,
+                body: body.to_owned(),
+                subject: Some(UserId(id)),
+                sent_at_ms: i64::MIN,
+            };
+            let bytes = serde_json::to_string(&message).expect("json").len();
+            let counted = message.encoded_bytes();
+            assert!(bytes <= counted && counted < bytes + 100, "{bytes} bytes, counted as {counted}");
+            assert!(counted <= HISTORY_PAGE_BYTES);
+        }
+    }
+
+    #[test]
     fn an_answer_names_its_outcome() {
-        let frame =
-            ServerFrame { id: Some(7), result: Some(Outcome::Accepted(Empty {})), ..ServerFrame::default() };
+        let frame = ServerFrame {
+            id: Some(7.into()),
+            result: Some(Outcome::Accepted(Empty {})),
+            ..ServerFrame::default()
+        };
         assert_eq!(serde_json::to_string(&frame).expect("json"), r#"{"id":7,"result":{"accepted":{}}}"#);
     }
 }

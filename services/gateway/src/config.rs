@@ -2,7 +2,7 @@
 
 use kit::config::{KafkaArgs, RedisArgs};
 
-pub use crate::domain::limits::Limits;
+pub use crate::domain::limits::{Limits, SendRates};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
@@ -13,6 +13,12 @@ pub struct Settings {
     /// Connections that this process takes; the next upgrade is answered with 503.
     #[arg(long, env, default_value_t = 50_000)]
     pub max_connections: usize,
+    /// Origins of pages and packaged apps that may open a WebSocket beside pages of the tenant's host, as the browser
+    /// sends them and separated by commas: `capacitor://localhost,http://localhost:5173`.
+    #[arg(long, env, value_delimiter = ',')]
+    pub allowed_origins: Vec<String>,
+    #[command(flatten)]
+    pub sends: SendRates,
     /// Not for the command line: they are part of the documented protocol.
     #[arg(skip)]
     pub limits: Limits,

@@ -3,7 +3,11 @@
 //! Both topics are followed whole by every gateway, with partitions assigned by hand: each has its own sockets, and
 //! none shares the work.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use contracts::event::{DeliveredRecord, MembershipRecord, SendRecord, VERSION};
 use kit::{
@@ -20,28 +24,51 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The log of sends.
 #[derive(Clone)]
-pub(crate) struct SendLog {
-    producer: Producer,
+pub(crate) struct SendLog(Arc<Inner>);
+
+struct Inner {
+    log: Log,
     topic: String,
+    give_up_after: Duration,
+    producer: RwLock<Producer>,
 }
 
 impl SendLog {
     pub(crate) fn new(log: &Log, tenant: &str, limits: &Limits) -> Result<Self, LogError> {
         // The outcome after this is unknown, which is safe: the client repeats with the same key.
-        let producer = log.producer(Some(limits.produce_within))?;
-        Ok(Self { producer, topic: Topic::MessageSend.of(tenant) })
+        let give_up_after = limits.produce_within;
+        let producer = RwLock::new(log.producer(Some(give_up_after))?);
+        let topic = Topic::MessageSend.of(tenant);
+        Ok(Self(Arc::new(Inner { log: log.clone(), topic, give_up_after, producer })))
     }
 
     /// Queues a record; the future ends when all replicas have it. Records of one chat keep the order of the calls.
     pub(crate) fn enqueue(&self, record: &SendRecord) -> Result<Delivery, LogError> {
         let payload = serde_json::to_vec(record).expect("a record has no map with other than text keys");
         let key = record.chat.to_string();
-        self.producer.send(&self.topic, &key, Some(&payload))
+        self.producer()?.send(&self.0.topic, &key, Some(&payload))
+    }
+
+    /// Returns a producer that can go on. One that has lost its place in the log never does, so another takes its place:
+    /// the clients repeat what it did not deliver, with the same keys.
+    fn producer(&self) -> Result<Producer, LogError> {
+        let Inner { log, give_up_after, producer, .. } = &*self.0;
+        let current = producer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if !current.is_lost() {
+            return Ok(current);
+        }
+        let mut producer = producer.write().unwrap_or_else(PoisonError::into_inner);
+        // Another send may have replaced it meanwhile.
+        if producer.is_lost() {
+            tracing::warn!("the producer has lost its place in the log and is replaced");
+            *producer = log.producer(Some(*give_up_after))?;
+        }
+        Ok(producer.clone())
     }
 
     /// Waits for what is queued.
     pub(crate) async fn flush(&self) {
-        let producer = self.producer.clone();
+        let producer = self.0.producer.read().unwrap_or_else(PoisonError::into_inner).clone();
         let flushed = tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "the log did not take all records before the end: {error}");

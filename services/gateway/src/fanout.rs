@@ -1,35 +1,50 @@
 //! From a record of `message.delivered` to the sockets of this process.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use contracts::{
-    DeviceId, UserId,
+    DeviceId, MessageKey, UserId,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind},
     wire::{Message, Rejected, ServerFrame, Stored},
 };
 
+use uuid::Uuid;
+
 use crate::{
-    domain::frame::Frame,
+    domain::{frame::Frame, rates::Rates},
     membership::members::{Entry, Members},
     metrics::{Metrics, Push},
     registry::Registry,
 };
 
+/// The connections that sent a message: one, or more when it was repeated on another.
+type Writers = Vec<Uuid>;
+
 /// Pushes the outcome of sends to connections. Each frame is encoded once and shared.
 pub(crate) struct Fanout {
     registry: Arc<Registry>,
     members: Arc<Members>,
+    rates: Arc<Rates>,
     metrics: Metrics,
 }
 
 impl Fanout {
-    pub(crate) fn new(registry: Arc<Registry>, members: Arc<Members>, metrics: Metrics) -> Self {
-        Self { registry, members, metrics }
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        members: Arc<Members>,
+        rates: Arc<Rates>,
+        metrics: Metrics,
+    ) -> Self {
+        Self { registry, members, rates, metrics }
     }
 
     /// Pushes a record to the sending device and to the other connections of its audience.
     pub(crate) fn deliver(&self, record: DeliveredRecord) {
         let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
+        // No device sends membership entries, and no rate applies to them.
+        if !device.0.is_nil() {
+            self.rates.returned(chat, sender, Instant::now());
+        }
         match outcome {
             DeliveryOutcome::Stored { seq, kind, body, subject, sent_at_ms, audience } => {
                 let message = Message { chat, seq, sender, key, kind, body, subject, sent_at_ms };
@@ -42,7 +57,7 @@ impl Fanout {
             DeliveryOutcome::Rejected { code } => {
                 let rejected = Rejected { chat, key, code };
                 let frame = ServerFrame { rejected: Some(rejected), ..ServerFrame::default() };
-                self.push_to_device(sender, device, &frame, Push::Rejected);
+                self.push_to_device(sender, device, key, &frame, Push::Rejected);
             }
         }
     }
@@ -50,18 +65,21 @@ impl Fanout {
     fn stored(&self, message: Message, device: DeviceId, audience: Option<&[UserId]>) {
         let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
         let entry = Entry { chat, seq, kind, subject };
-        self.members.announced(entry);
+        self.members.announced(entry, Instant::now());
         // No device sends membership entries: the sender's connections receive them like those of all others.
         let is_from_device = kind == EntryKind::Text;
-        if is_from_device {
-            self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) });
-        }
+        let writers = if is_from_device {
+            self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) })
+        } else {
+            Writers::new()
+        };
         let recipients = self.members.recipients(entry, audience);
         let mut message = Some(message);
         let mut frame: Option<Frame> = None;
         for user in recipients {
             self.registry.for_user(user, |connection| {
-                if is_from_device && user == sender && connection.is_of(device) {
+                // It has the body; another connection of the same device has not.
+                if user == sender && writers.contains(&connection.session) {
                     return;
                 }
                 let frame = frame.get_or_insert_with(|| {
@@ -73,32 +91,51 @@ impl Fanout {
         }
     }
 
-    fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) {
+    fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) -> Writers {
+        let key = stored.key;
         let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
-        self.push_to_device(sender, device, &frame, Push::Stored);
+        self.push_to_device(sender, device, key, &frame, Push::Stored)
     }
 
-    fn push_to_device(&self, user: UserId, device: DeviceId, frame: &ServerFrame, kind: Push) {
+    /// Pushes what became of a send to its device, and returns the connections that sent it.
+    fn push_to_device(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        key: MessageKey,
+        frame: &ServerFrame,
+        kind: Push,
+    ) -> Writers {
         let frame = Frame::encode(frame);
+        let mut writers = Writers::new();
         self.registry.for_user(user, |connection| {
-            if connection.is_of(device) {
-                let pushed = connection.queue.push(frame.clone());
-                self.metrics.count_push(kind, pushed);
+            if !connection.is_of(device) {
+                return;
             }
+            if let Some(sent_at) = connection.settled(key) {
+                let now = Instant::now();
+                self.rates.took(now.saturating_duration_since(sent_at), now);
+                writers.push(connection.session);
+            }
+            let pushed = connection.queue.push(frame.clone());
+            self.metrics.count_push(kind, pushed);
         });
+        writers
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use contracts::{ChatId, ErrorCode, MessageKey};
-    use uuid::Uuid;
+    use contracts::{ChatId, ErrorCode};
 
     use super::*;
     use crate::{
+        config::SendRates,
         domain::{send_queue::SendQueue, session::Identity},
         registry::Connection,
     };
+
+    const KEY: MessageKey = MessageKey(Uuid::from_u128(200));
 
     struct World {
         fanout: Fanout,
@@ -106,12 +143,17 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            Self { fanout: Fanout::new(Arc::default(), Arc::default(), Metrics::default()) }
+            let rates = Arc::new(Rates::new(&SendRates::default()));
+            Self { fanout: Fanout::new(Arc::default(), Arc::default(), rates, Metrics::default()) }
         }
 
         fn connection(&self, user: u128, device: u128) -> Arc<Connection> {
-            let connection =
-                Connection::new(Uuid::from_u128(user << 64 | device), SendQueue::new(10_000, Arc::default()));
+            self.connection_named(user << 64 | device, user, device)
+        }
+
+        fn connection_named(&self, session: u128, user: u128, device: u128) -> Arc<Connection> {
+            let queue = SendQueue::new(10_000, Arc::default());
+            let connection = Connection::new(Uuid::from_u128(session), queue);
             assert!(self.fanout.registry.add(&connection, 100));
             let identity =
                 Identity { user: UserId(Uuid::from_u128(user)), device: DeviceId(Uuid::from_u128(device)) };
@@ -125,7 +167,7 @@ mod tests {
                 chat: ChatId(Uuid::from_u128(100)),
                 sender: UserId(Uuid::from_u128(sender)),
                 device: DeviceId(Uuid::from_u128(device)),
-                key: MessageKey(Uuid::from_u128(200)),
+                key: KEY,
                 outcome,
             };
             self.fanout.deliver(record);
@@ -160,12 +202,16 @@ mod tests {
     }
 
     #[test]
-    fn the_sending_device_receives_stored_and_all_others_the_message() {
+    fn the_sender_receives_stored_and_every_other_connection_the_message() {
         let world = World::new();
         let (phone, desk, other, stranger) =
             (world.connection(1, 1), world.connection(1, 2), world.connection(2, 1), world.connection(3, 1));
+        // A second connection of the phone did not send it, so it has no body yet.
+        let window = world.connection_named(9, 1, 1);
+        phone.sending(KEY, Instant::now());
         world.deliver(1, 1, stored(1, EntryKind::Text, None, &[1, 2]));
         assert_eq!(kinds(&phone), ["stored"]);
+        assert_eq!(kinds(&window), ["stored", "message"]);
         assert_eq!(kinds(&desk), ["message"]);
         assert_eq!(kinds(&other), ["message"], "the same device id of another user is another device");
         assert!(kinds(&stranger).is_empty());
@@ -186,6 +232,7 @@ mod tests {
         let world = World::new();
         let (admin, removed) = (world.connection(1, 1), world.connection(2, 1));
         world.deliver(1, 0, stored(3, EntryKind::MemberRemoved, Some(2), &[1, 2]));
+        admin.sending(KEY, Instant::now());
         world.deliver(1, 1, stored(4, EntryKind::Text, None, &[1, 2]));
         assert_eq!(kinds(&removed), ["message"]);
         assert_eq!(kinds(&admin), ["message", "stored"]);

@@ -39,9 +39,10 @@ use redis::aio::ConnectionManager;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use config::{Limits, Settings};
+pub use config::{Limits, SendRates, Settings};
 
 use crate::{
+    domain::rates::Rates,
     events::SendLog,
     fanout::Fanout,
     membership::Membership,
@@ -62,23 +63,43 @@ impl Service for Gateway {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { kafka, redis, max_connections, limits } = settings;
+        let Settings { kafka, redis, max_connections, allowed_origins, sends, limits } = settings;
         let directory = kit::redis::connection(&redis).context("failed to prepare the session directory")?;
-        surface(Log::kafka(kafka), Some(directory), max_connections, limits, scope)
+        let taken = Taken { max_connections, allowed_origins, sends, limits };
+        surface(Log::kafka(kafka), Some(directory), taken, scope)
     }
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
-        surface(memory.log.clone(), None, MAX_CONNECTIONS_IN_MEMORY, Limits::default(), scope)
+        surface(memory.log.clone(), None, Taken::in_memory(), scope)
+    }
+}
+
+/// What is taken from clients, and how much of it.
+struct Taken {
+    max_connections: usize,
+    allowed_origins: Vec<String>,
+    sends: SendRates,
+    limits: Limits,
+}
+
+impl Taken {
+    fn in_memory() -> Self {
+        Self {
+            max_connections: MAX_CONNECTIONS_IN_MEMORY,
+            allowed_origins: Vec::new(),
+            sends: SendRates::default(),
+            limits: Limits::default(),
+        }
     }
 }
 
 fn surface(
     log: Log,
     directory: Option<ConnectionManager>,
-    max_connections: usize,
-    limits: Limits,
+    taken: Taken,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
+    let Taken { max_connections, allowed_origins, sends, limits } = taken;
     let (limits, tenant) = (Arc::new(limits), scope.tenant());
     let metrics = Metrics::default();
     scope.metrics(|registry| metrics.register(registry));
@@ -86,8 +107,9 @@ fn surface(
     let chat = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
     let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
     let registry = Arc::new(Registry::default());
+    let rates = Arc::new(Rates::new(&sends));
     let membership = Arc::new(Membership::new(chat, metrics.clone()));
-    let sends = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
+    let send_log = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
 
     // Consumers and the directory end after the connections: those still get responses while they are moved.
     let stop = CancellationToken::new();
@@ -101,7 +123,7 @@ fn surface(
     scope.spawn(events::follow_delivered(
         log,
         tenant.to_owned(),
-        Fanout::new(registry.clone(), membership.members.clone(), metrics.clone()),
+        Fanout::new(registry.clone(), membership.members.clone(), rates.clone(), metrics.clone()),
         scope.check("delivered"),
         stop.clone(),
     ));
@@ -117,15 +139,17 @@ fn surface(
     };
     // What is left of the time is for the last responses and the flush of the log.
     let over = scope.drain_limit() / 2;
-    scope.spawn(drain::drain(registry.clone(), sends.clone(), over, scope.shutdown().clone(), stop));
+    scope.spawn(drain::drain(registry.clone(), send_log.clone(), over, scope.shutdown().clone(), stop));
 
     let gateway = Arc::new(state::GatewayState {
         limits,
         max_connections,
+        allowed_origins,
         verifier: scope.verifier(),
         registry,
         membership,
-        log: sends,
+        rates,
+        log: send_log,
         history,
         sessions,
         metrics,

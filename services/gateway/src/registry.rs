@@ -1,11 +1,15 @@
 //! The connections of this process: all of them, and by user.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
-use contracts::{DeviceId, UserId, wire::CloseCode};
+use contracts::{DeviceId, MessageKey, UserId, wire::CloseCode};
 use uuid::Uuid;
 
 use crate::{
@@ -13,17 +17,41 @@ use crate::{
     sharded::Sharded,
 };
 
+/// Sends of one connection that are remembered until they are stored. Rates keep a client below it, unless the message
+/// service is away; what is beyond it is not measured.
+const MAX_REMEMBERED_SENDS: usize = 1_024;
+
 /// A connection as all but its own task see it.
 pub(crate) struct Connection {
     pub(crate) session: Uuid,
     pub(crate) queue: SendQueue,
     /// Set when the user is known.
     identity: OnceLock<Identity>,
+    /// When this connection sent what is not stored yet.
+    unstored: Mutex<HashMap<MessageKey, Instant>>,
 }
 
 impl Connection {
     pub(crate) fn new(session: Uuid, queue: SendQueue) -> Arc<Self> {
-        Arc::new(Self { session, queue, identity: OnceLock::new() })
+        Arc::new(Self { session, queue, identity: OnceLock::new(), unstored: Mutex::default() })
+    }
+
+    /// Notes that this connection sends a message.
+    pub(crate) fn sending(&self, key: MessageKey, now: Instant) {
+        let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
+        if unstored.len() < MAX_REMEMBERED_SENDS {
+            unstored.insert(key, now);
+        }
+    }
+
+    /// Returns when this connection sent a message that was not settled before.
+    pub(crate) fn settled(&self, key: MessageKey) -> Option<Instant> {
+        let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent_at = unstored.remove(&key);
+        if unstored.is_empty() {
+            unstored.shrink_to_fit();
+        }
+        sent_at
     }
 
     pub(crate) fn identity(&self) -> Option<Identity> {

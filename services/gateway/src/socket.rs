@@ -1,6 +1,7 @@
 //! The socket of a connection: one task that reads, writes, and carries out the session's actions.
 
 mod commands;
+mod inbound;
 
 use std::{
     future::poll_fn,
@@ -10,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use contracts::wire::CloseCode;
+use contracts::wire::{CloseCode, RequestId};
 use futures_util::{
     FutureExt as _, Sink as _, SinkExt as _, Stream as _, StreamExt as _, future::BoxFuture,
     stream::FuturesUnordered,
@@ -36,7 +37,10 @@ use tokio_tungstenite::{
     },
 };
 
-use self::commands::{Pending, Step};
+use self::{
+    commands::{Pending, Step},
+    inbound::Inbound,
+};
 use crate::{
     domain::{
         answer::Answer,
@@ -55,6 +59,8 @@ const WRITE_BUFFER_BYTES: usize = 4 * 1024;
 const MAX_WRITE_BUFFER_BYTES: usize = 1024 * 1024;
 /// A frame up to this size is read and answered with `too_large`; a larger one ends the connection.
 const MAX_READ_FRAME_BYTES: usize = 256 * 1024;
+/// What is read of a client before its user is known: `connect` with a large token.
+const MAX_STRANGER_BYTES: usize = 8 * 1024;
 /// What a client that is being closed may still send before it is cut off.
 const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
@@ -83,34 +89,34 @@ enum Event {
     Frame(Message),
     Failed(WsError),
     Ended,
-    Decided(Option<u32>, Step),
-    Answered(Option<u32>, Lane, Answer),
+    Decided(Option<RequestId>, Step),
+    Answered(Option<RequestId>, Lane, Answer),
     Deadline,
     Close(CloseCode),
 }
 
 /// A command whose answer is on its way.
 struct Unanswered {
-    id: Option<u32>,
+    id: Option<RequestId>,
     pending: Pending,
 }
 
 impl Future for Unanswered {
-    type Output = (Option<u32>, Lane, Answer);
+    type Output = (Option<RequestId>, Lane, Answer);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(self.pending.poll_unpin(cx));
-        Poll::Ready((self.id, self.pending.lane(), answer))
+        Poll::Ready((self.id.take(), self.pending.lane(), answer))
     }
 }
 
 struct Socket {
     gateway: Arc<GatewayState>,
     connection: Arc<Connection>,
-    ws: WebSocketStream<TokioIo<Upgraded>>,
+    ws: WebSocketStream<Inbound<TokioIo<Upgraded>>>,
     session: Session,
     /// A command that is being decided; reading waits for it.
-    undecided: Option<(Option<u32>, BoxFuture<'static, Step>)>,
+    undecided: Option<(Option<RequestId>, BoxFuture<'static, Step>)>,
     unanswered: FuturesUnordered<Unanswered>,
     timer: Pin<Box<Sleep>>,
     /// When `timer` fires.
@@ -130,7 +136,8 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, connection: Arc<Connection
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES + WRITE_BUFFER_BYTES)
         .max_message_size(Some(MAX_READ_FRAME_BYTES))
         .max_frame_size(Some(MAX_READ_FRAME_BYTES));
-    let ws = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let inbound = Inbound::new(TokioIo::new(upgraded), MAX_STRANGER_BYTES);
+    let ws = WebSocketStream::from_raw_socket(inbound, Role::Server, Some(config)).await;
     let now = Instant::now();
     let session = Session::new(connection.session, gateway.limits.clone(), now);
     let armed = session.deadline(now);
@@ -205,6 +212,7 @@ impl Socket {
                 self.connection.queue.push(Frame::encode(&frame));
             }
             Action::Open(identity, frame) => {
+                self.ws.get_mut().lift();
                 // The answer is queued first: no push comes before it.
                 self.connection.queue.push(Frame::encode(&frame));
                 let most = self.gateway.limits.connections_per_user;
@@ -223,14 +231,18 @@ impl Socket {
                 return self.advance(now, id, commands::connect(&self.gateway, connect));
             }
             Action::Run(id, caller, command) => {
-                return self.advance(now, id, commands::run(&self.gateway, caller, command));
+                return self.advance(
+                    now,
+                    id,
+                    commands::run(&self.gateway, &self.connection, caller, command),
+                );
             }
         }
         None
     }
 
     /// Takes a command as far as it goes now.
-    fn advance(&mut self, now: Instant, id: Option<u32>, step: Step) -> Option<End> {
+    fn advance(&mut self, now: Instant, id: Option<RequestId>, step: Step) -> Option<End> {
         let action = match step {
             Step::Nothing => {
                 self.session.passed();
@@ -269,7 +281,7 @@ impl Socket {
         if let Some((id, step)) = &mut self.undecided
             && let Poll::Ready(step) = step.poll_unpin(cx)
         {
-            let id = *id;
+            let id = id.take();
             self.undecided = None;
             return Poll::Ready(Event::Decided(id, step));
         }
@@ -290,9 +302,7 @@ impl Socket {
 
     /// Returns whether the client may send more: not while it leaves our answers unread.
     fn may_read(&self, now: Instant) -> bool {
-        !self.closing
-            && self.session.may_read(now)
-            && self.connection.queue.bytes() <= self.gateway.limits.send_queue_bytes / 2
+        !self.closing && self.session.may_read(now) && !self.connection.queue.is_crowded()
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
@@ -374,6 +384,7 @@ impl Socket {
         if !matches!(timeout(limits.close_within, goodbye).await, Ok(Ok(()))) {
             return;
         }
+        self.ws.get_mut().lift();
         // A socket that is closed with unread input resets, and the client would never see why.
         let answered = async {
             while let Some(Ok(frame)) = self.ws.next().await {
@@ -424,6 +435,7 @@ fn text(frame: Frame) -> Message {
 fn end_of(error: &WsError) -> End {
     match error {
         WsError::Capacity(CapacityError::MessageTooLong { .. }) => End::Close(CloseCode::TooLarge),
+        WsError::Io(error) if inbound::is_too_much(error) => End::Close(CloseCode::TooLarge),
         WsError::Utf8(_) => End::Protocol(1007, "a text frame is UTF-8"),
         WsError::Protocol(_) | WsError::Capacity(_) => End::Protocol(1002, "not the WebSocket protocol"),
         _ => End::Gone,

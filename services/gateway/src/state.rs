@@ -7,17 +7,19 @@ use kit::{auth::TokenVerifier, outage::Outage, rpc::InternalChannel};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Limits, events::SendLog, membership::Membership, metrics::Metrics, registry::Registry,
-    store::SessionsHandle,
+    config::Limits, domain::rates::Rates, events::SendLog, membership::Membership, metrics::Metrics,
+    registry::Registry, store::SessionsHandle,
 };
 
 /// What every connection of this process shares.
 pub(crate) struct GatewayState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) max_connections: usize,
+    pub(crate) allowed_origins: Vec<String>,
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) membership: Arc<Membership>,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) log: SendLog,
     pub(crate) history: MessageServiceClient<InternalChannel>,
     pub(crate) sessions: SessionsHandle,

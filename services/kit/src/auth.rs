@@ -31,8 +31,12 @@ use crate::{
 const ALGORITHM: Algorithm = Algorithm::RS256;
 /// Seconds by which clocks may differ.
 const LEEWAY_SECONDS: u64 = 10;
-/// An unknown key id queries the realm at most this often, so forged tokens cannot flood it.
-const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+/// A key id that the realm did not have is refused without a query for this long.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+/// Key ids that are remembered as unknown.
+const MAX_UNKNOWN: usize = 64;
+/// Unknown key ids and failures query the realm at most this often, so that forged tokens cannot flood it.
+const FETCH_INTERVAL: Duration = Duration::from_secs(1);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between attempts at the first fetch.
 const KEYS_BACKOFF: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
@@ -60,6 +64,8 @@ pub enum TokenError {
     Expired,
     #[error("failed to fetch the realm's keys")]
     Keys(#[source] reqwest::Error),
+    #[error("the realm's keys were queried a moment ago")]
+    KeysWithheld,
 }
 
 impl ServiceError for TokenError {
@@ -67,7 +73,7 @@ impl ServiceError for TokenError {
         match self {
             Self::Missing | Self::Repeated | Self::Invalid => ErrorCode::Unauthenticated,
             Self::Expired => ErrorCode::TokenExpired,
-            Self::Keys(_) => ErrorCode::Unavailable,
+            Self::Keys(_) | Self::KeysWithheld => ErrorCode::Unavailable,
         }
     }
 }
@@ -79,7 +85,15 @@ pub struct TokenVerifier {
     validation: Validation,
     http: reqwest::Client,
     keys: RwLock<Vec<(String, DecodingKey)>>,
-    last_fetch: Mutex<Option<Instant>>,
+    fetches: Mutex<Fetches>,
+}
+
+/// What the realm was queried for.
+#[derive(Default)]
+struct Fetches {
+    last: Option<Instant>,
+    /// Key ids that it did not have, and when.
+    unknown: Vec<(String, Instant)>,
 }
 
 #[derive(Deserialize)]
@@ -119,19 +133,13 @@ impl TokenVerifier {
             .timeout(FETCH_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Arc::new(Self {
-            jwks_url,
-            validation,
-            http,
-            keys: RwLock::new(keys),
-            last_fetch: Mutex::default(),
-        }))
+        Ok(Arc::new(Self { jwks_url, validation, http, keys: RwLock::new(keys), fetches: Mutex::default() }))
     }
 
     /// Fetches the keys until it succeeds once, so that a service is ready only when it can check a token.
     pub async fn keep_keys(self: Arc<Self>, check: Check, shutdown: CancellationToken) {
         let mut backoff = Backoff::new(KEYS_BACKOFF);
-        while let Err(error) = self.refetch(Duration::ZERO).await {
+        while let Err(error) = self.fetch(&mut *self.fetches.lock().await).await {
             check.failing(crate::error::chain(&error));
             if backoff.pause(&shutdown).await.is_break() {
                 return;
@@ -150,10 +158,7 @@ impl TokenVerifier {
         let kid = header.kid.ok_or(TokenError::Invalid)?;
         let key = match self.key(&kid) {
             Some(key) => key,
-            None => {
-                self.refetch(REFETCH_INTERVAL).await?;
-                self.key(&kid).ok_or(TokenError::Invalid)?
-            }
+            None => self.fetched_key(kid).await?,
         };
         let claims = decode::<TokenClaims>(token, &key, &self.validation)
             .map_err(|error| match error.kind() {
@@ -172,19 +177,44 @@ impl TokenVerifier {
         keys.iter().find(|(id, _)| id == kid).map(|(_, key)| key.clone())
     }
 
-    async fn refetch(&self, at_most_every: Duration) -> Result<(), TokenError> {
-        let Some(jwks_url) = &self.jwks_url else { return Ok(()) };
+    /// Queries the realm for a key. It is invalid only when the realm itself did not have it: when it may not be
+    /// queried now, a key that is new may be good.
+    async fn fetched_key(&self, kid: String) -> Result<DecodingKey, TokenError> {
         // Held over the fetch on purpose: one fetch at a time, the others wait for its result.
-        let mut last_fetch = self.last_fetch.lock().await;
-        if last_fetch.is_some_and(|at| at.elapsed() < at_most_every) {
-            return Ok(());
+        let mut fetches = self.fetches.lock().await;
+        if let Some(key) = self.key(&kid) {
+            return Ok(key);
         }
-        let response = self.http.get(jwks_url).send().await.map_err(TokenError::Keys)?;
-        let set: JwkSet =
-            response.error_for_status().map_err(TokenError::Keys)?.json().await.map_err(TokenError::Keys)?;
-        *self.keys.write().expect("no panic while the lock is held") = decoding_keys(&set);
-        *last_fetch = Some(Instant::now());
+        fetches.unknown.retain(|(_, at)| at.elapsed() < UNKNOWN_FOR);
+        if fetches.unknown.iter().any(|(unknown, _)| *unknown == kid) {
+            return Err(TokenError::Invalid);
+        }
+        if fetches.last.is_some_and(|at| at.elapsed() < FETCH_INTERVAL) {
+            return Err(TokenError::KeysWithheld);
+        }
+        self.fetch(&mut fetches).await?;
+        if let Some(key) = self.key(&kid) {
+            return Ok(key);
+        }
+        if fetches.unknown.len() == MAX_UNKNOWN {
+            fetches.unknown.remove(0);
+        }
+        fetches.unknown.push((kid, Instant::now()));
+        Err(TokenError::Invalid)
+    }
+
+    async fn fetch(&self, fetches: &mut Fetches) -> Result<(), TokenError> {
+        let Some(jwks_url) = &self.jwks_url else { return Ok(()) };
+        let set = self.query(jwks_url).await;
+        // A failure counts too, or all who wait would repeat it one after another.
+        fetches.last = Some(Instant::now());
+        *self.keys.write().expect("no panic while the lock is held") =
+            decoding_keys(&set.map_err(TokenError::Keys)?);
         Ok(())
+    }
+
+    async fn query(&self, jwks_url: &str) -> Result<JwkSet, reqwest::Error> {
+        self.http.get(jwks_url).send().await?.error_for_status()?.json().await
     }
 }
 

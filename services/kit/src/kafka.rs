@@ -130,6 +130,8 @@ pub fn consumer_config(args: &KafkaArgs, group: &str) -> ClientConfig {
         .set("isolation.level", "read_committed")
         // The default prefetches 64 MB a consumer.
         .set("queued.max.messages.kbytes", "4096")
+        // A full queue is looked at again after a second by default, so that much later than needed a burst goes on.
+        .set("fetch.queue.backoff.ms", "5")
         .set("fetch.message.max.bytes", "262144");
     config
 }
@@ -144,6 +146,8 @@ fn client_config(args: &KafkaArgs) -> ClientConfig {
         .set("sasl.password", args.kafka_password.expose_secret())
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "2000")
-        .set("socket.keepalive.enable", "true");
+        .set("socket.keepalive.enable", "true")
+        // Nagle's algorithm holds a small request back until the broker has acknowledged the bytes before it.
+        .set("socket.nagle.disable", "true");
     config
 }

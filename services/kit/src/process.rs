@@ -1,5 +1,6 @@
 //! The life of a process: start, serve, drain, stop.
 
+mod listener;
 pub(crate) mod shared;
 
 use std::{
@@ -30,12 +31,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 pub use self::shared::ProcessConfig;
-use self::shared::Shared;
+use self::{listener::Accepted, shared::Shared};
 use crate::{
     auth::TokenVerifier, edge, health::Health, metrics::Metrics, rpc, scope::Scope, service::Surface,
     telemetry,
 };
 
+/// Connections that the kernel keeps until they are accepted. It lowers this to `net.core.somaxconn`, 4,096 by default.
+const BACKLOG: u32 = 16 * 1024;
 /// Between "not ready" and "no new connections": the time routers need to notice.
 const UNREADY_GRACE: Duration = Duration::from_millis(500);
 
@@ -106,17 +109,17 @@ impl Process {
 
     /// Serves until SIGTERM or SIGINT (or until a service cannot go on), then drains and ends the tasks.
     pub async fn serve(self, surfaces: Vec<(catalog::Service, Surface)>) -> anyhow::Result<()> {
-        let listeners = self.listen().await?;
+        let listeners = self.listen()?;
         self.serve_on(listeners, surfaces).await
     }
 
     /// Listens on the addresses of the configuration; a client that connects waits for [`Self::serve_on`].
-    pub async fn listen(&self) -> anyhow::Result<Listeners> {
+    pub fn listen(&self) -> anyhow::Result<Listeners> {
         let config = &self.shared.config.service;
         Ok(Listeners {
-            public: bind(config.http_addr).await?,
-            grpc: bind(config.grpc_addr).await?,
-            management: bind(config.management_addr).await?,
+            public: bind(config.http_addr)?,
+            grpc: bind(config.grpc_addr)?,
+            management: bind(config.management_addr)?,
         })
     }
 
@@ -142,7 +145,8 @@ impl Process {
         let stop = || stop_serving.clone().cancelled_owned();
         servers.spawn(warn_on_error(
             "HTTP",
-            axum::serve(public.tap_io(send_at_once), self.public(apis)?).with_graceful_shutdown(stop()),
+            axum::serve(Accepted::from(public)?.tap_io(send_at_once), self.public(apis)?)
+                .with_graceful_shutdown(stop()),
         ));
         servers.spawn(warn_on_error("gRPC", serve_grpc(grpc, self.grpc(routes)?, stop())));
         // Management is served to the very end: a draining pod is alive, and not ready.
@@ -273,8 +277,8 @@ fn merged(routes: Vec<Routes>) -> Routes {
     Routes::from(routers.fold(Routes::default().into_axum_router(), Router::merge)).prepare()
 }
 
-async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.with_context(|| format!("failed to listen on {addr}"))
+fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    listener::open(addr, BACKLOG).with_context(|| format!("failed to listen on {addr}"))
 }
 
 /// Small frames would otherwise wait for the client's acknowledgement of the ones before: 40 ms, seen in one message of

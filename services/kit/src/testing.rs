@@ -122,7 +122,7 @@ mod tests {
             Err(TokenError::Missing | TokenError::Repeated) => "missing",
             Err(TokenError::Invalid) => "invalid",
             Err(TokenError::Expired) => "expired",
-            Err(TokenError::Keys(_)) => "no keys",
+            Err(TokenError::Keys(_) | TokenError::KeysWithheld) => "no keys",
         }
     }
 

@@ -60,7 +60,7 @@ struct PageQuery {
     security(("access_token" = [])),
     params(("chat" = ChatId, Path, description = "Chat id"), PageQuery),
     responses(
-        (status = OK, description = "The page is the last one when its last seq is head_seq", body = MessagePage),
+        (status = OK, description = "The page is the last one when its last seq is head_seq. It ends at `limit` entries or at 128 KiB", body = MessagePage),
         (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,

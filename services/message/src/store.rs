@@ -9,7 +9,10 @@ pub mod migrate;
 
 use std::error::Error;
 
-use contracts::{ChatId, wire::Message};
+use contracts::{
+    ChatId,
+    wire::{HISTORY_PAGE_BYTES, Message},
+};
 use tonic::async_trait;
 
 use crate::domain::{BUCKET_SIZE, Entry, Generation, Head, KeyId, KnownKey, bucket, visible};
@@ -66,14 +69,48 @@ pub trait Store: Send + Sync + 'static {
         offset: i64,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Returns messages of one bucket with a seq above `after`, in order, at most `limit`.
+    /// Returns messages of one bucket with a seq above `after`, in order, as far as there is room.
     fn messages(
         &self,
         chat: ChatId,
         bucket: i64,
         after: i64,
-        limit: usize,
+        room: &mut Room,
     ) -> impl Future<Output = Result<Vec<Message>>> + Send;
+}
+
+/// What still fits on a page of history: entries, and bytes as JSON.
+#[derive(Debug)]
+pub struct Room {
+    entries: usize,
+    bytes: usize,
+    is_empty: bool,
+}
+
+impl Room {
+    /// Returns the room of an empty page of at most `entries`.
+    pub fn new(entries: usize) -> Self {
+        Self { entries, bytes: HISTORY_PAGE_BYTES, is_empty: true }
+    }
+
+    /// Returns how many entries fit at most.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// Takes the room of a message. Returns false, and has no more room, when the message does not fit. The first one
+    /// always does, or a reader would never get beyond it.
+    pub fn take(&mut self, message: &Message) -> bool {
+        let bytes = message.encoded_bytes();
+        if self.entries == 0 || (bytes > self.bytes && !self.is_empty) {
+            self.entries = 0;
+            return false;
+        }
+        self.entries -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.is_empty = false;
+        true
+    }
 }
 
 /// A run of messages of one chat.
@@ -105,15 +142,17 @@ impl<S: Store> Archive for S {
     }
 }
 
-/// Returns the messages after `after`, at most `limit`, without a gap in what is still being written.
+/// Returns the messages after `after`, at most `limit` and about [`HISTORY_PAGE_BYTES`], without a gap in what is still
+/// being written.
 pub async fn history<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> Result<History> {
     // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
     let head_seq = store.head(chat).await?.seq;
     let mut messages: Vec<Message> = Vec::new();
+    let mut room = Room::new(limit);
     let mut last = after;
-    while messages.len() < limit {
+    while room.entries() > 0 {
         let current = bucket(last.saturating_add(1));
-        messages.extend(store.messages(chat, current, last, limit - messages.len()).await?);
+        messages.extend(store.messages(chat, current, last, &mut room).await?);
         last = messages.last().map_or(last, |message| message.seq.max(last));
         let next = bucket(last.saturating_add(1));
         if next == current && current >= bucket(head_seq) {

@@ -39,10 +39,11 @@ const ROUNDS: usize = 10;
 /// Messages of a round, one after another.
 const SINGLE: usize = 50;
 /// Messages of a round, with [`WINDOW`] of them under way.
-const STREAM: usize = 2_000;
+const STREAM: usize = 1_920;
 const WINDOW: usize = 64;
-/// Concurrent senders; each has a chat of two, so that a message is pushed to one recipient.
-const PAIRS: usize = 8;
+/// Concurrent senders; each has a chat of two, so that a message is pushed to one recipient. They are so many that none of
+/// them meets the limit of a user.
+const PAIRS: usize = 64;
 const BODY: usize = 120;
 const LIMIT: Duration = Duration::from_secs(30);
 

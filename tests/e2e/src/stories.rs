@@ -198,22 +198,26 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     refused_frame(&mut socket, send(2, chat, key, "let me in"), ErrorCode::NotAMember).await?;
     refused_frame(&mut socket, send(3, ChatId::generate(), key, "is anyone here?"), ErrorCode::NotAMember)
         .await?;
-    let peek =
-        ClientFrame { id: Some(4), command: Command::History(History { chat, after: 0, limit: None }) };
+    let peek = ClientFrame {
+        id: Some(4.into()),
+        command: Command::History(History { chat, after: 0, limit: None }),
+    };
     refused_frame(&mut socket, peek, ErrorCode::NotAMember).await?;
     let mut socket = connect(&ann).await?;
     let long = "x".repeat(MAX_BODY_BYTES + 1);
     refused_frame(&mut socket, send(2, chat, key, &long), ErrorCode::TooLarge).await?;
     refused_frame(&mut socket, send(3, chat, key, ""), ErrorCode::InvalidArgument).await?;
-    let backwards =
-        ClientFrame { id: Some(5), command: Command::History(History { chat, after: -1, limit: None }) };
+    let backwards = ClientFrame {
+        id: Some(5.into()),
+        command: Command::History(History { chat, after: -1, limit: None }),
+    };
     refused_frame(&mut socket, backwards, ErrorCode::InvalidArgument).await?;
     // The same key with another body is a conflict, and the first one stands.
     socket.send(text(&send(6, chat, key, "first"))).await?;
     pushed(&mut socket, |frame| frame.stored.filter(|stored| stored.key == key)).await?;
     socket.send(text(&send(7, chat, key, "second"))).await?;
     let code = pushed(&mut socket, |frame| {
-        let error = frame.error.filter(|_| frame.id == Some(7)).map(|error| error.code);
+        let error = frame.error.filter(|_| frame.id == Some(7.into())).map(|error| error.code);
         error.or(frame.rejected.filter(|rejected| rejected.key == key).map(|rejected| rejected.code))
     })
     .await?;
@@ -231,7 +235,7 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     }
     closes(messenger.upgrade().await?, Raw::text("not json"), CloseCode::Malformed).await?;
     let forged = Connect { token: "forged".into(), device: DeviceId::generate() };
-    let frame = ClientFrame { id: Some(1), command: Command::Connect(forged) };
+    let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(forged) };
     closes(messenger.upgrade().await?, text(&frame), CloseCode::InvalidToken).await?;
     closes(messenger.upgrade().await?, text(&send(1, chat, key, "first")), CloseCode::Malformed).await?;
     let silent = until_closed(&mut messenger.upgrade().await?).await?;
@@ -246,7 +250,7 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
 async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
     let mut socket = user.messenger().upgrade().await?;
     let connect = Connect { token: user.token().await?, device: DeviceId::generate() };
-    let frame = ClientFrame { id: Some(1), command: Command::Connect(connect) };
+    let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
     socket.send(text(&frame)).await?;
     pushed(&mut socket, |frame| match frame.result {
         Some(Outcome::Connected(connected)) => Some(connected),
@@ -258,7 +262,7 @@ async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
 
 fn send(id: u32, chat: ChatId, key: MessageKey, body: &str) -> ClientFrame {
     let send = Send { chat, key, body: body.to_owned() };
-    ClientFrame { id: Some(id), command: Command::Send(send) }
+    ClientFrame { id: Some(id.into()), command: Command::Send(send) }
 }
 
 fn text(frame: &ClientFrame) -> Raw {
@@ -284,7 +288,7 @@ async fn pushed<T>(socket: &mut Socket, look: impl Fn(ServerFrame) -> Option<T>)
 }
 
 async fn refused_frame(socket: &mut Socket, frame: ClientFrame, code: ErrorCode) -> anyhow::Result<()> {
-    let id = frame.id;
+    let id = frame.id.clone();
     socket.send(text(&frame)).await?;
     let reply = pushed(socket, |frame| (frame.id == id).then_some(frame)).await?;
     let found = reply.error.as_ref().map(|error| error.code);

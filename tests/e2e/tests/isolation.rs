@@ -71,7 +71,7 @@ async fn a_token_opens_nothing_of_another_tenant() {
 
         let mut socket = theirs.upgrade().await?;
         let connect = Connect { token: token.clone(), device: DeviceId::generate() };
-        let frame = ClientFrame { id: Some(1), command: Command::Connect(connect) };
+        let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
         socket.send(Raw::text(serde_json::to_string(&frame)?)).await?;
         let mut closed = None;
         while let Some(raw) = socket.next().await {

@@ -1,4 +1,4 @@
-use contracts::wire::Lagged;
+use contracts::wire::{Lagged, RequestId};
 use uuid::Uuid;
 
 use super::*;
@@ -26,15 +26,19 @@ fn machine(now: Instant) -> Machine {
     machine
 }
 
+fn number(id: Option<RequestId>) -> u32 {
+    id.and_then(|id| id.as_u32()).expect("an id of ours")
+}
+
 /// Everything that came out, in short.
 fn outputs(machine: &mut Machine) -> Vec<String> {
     std::iter::from_fn(|| machine.next_output())
         .filter_map(|output| match output {
             Output::Frame(ClientFrame { id, command: Command::Send(send) }) => {
-                Some(format!("send #{} {}", id.expect("an id"), send.body))
+                Some(format!("send #{} {}", number(id), send.body))
             }
             Output::Frame(ClientFrame { id, command: Command::History(history) }) => {
-                Some(format!("history #{} after {}", id.expect("an id"), history.after))
+                Some(format!("history #{} after {}", number(id), history.after))
             }
             Output::Frame(ClientFrame { command: Command::Pong(_), .. }) => Some("pong".into()),
             Output::Frame(other) => Some(format!("{other:?}")),
@@ -52,7 +56,7 @@ fn outputs(machine: &mut Machine) -> Vec<String> {
 }
 
 fn accepted(id: u32) -> ServerFrame {
-    ServerFrame { id: Some(id), result: Some(Outcome::Accepted(Empty {})), ..ServerFrame::default() }
+    ServerFrame { id: Some(id.into()), result: Some(Outcome::Accepted(Empty {})), ..ServerFrame::default() }
 }
 
 fn stored(seq: i64, sent_at_ms: Option<i64>) -> ServerFrame {
@@ -66,12 +70,12 @@ fn pushed(seq: i64) -> ServerFrame {
 fn page(id: u32, seqs: &[i64], head_seq: i64) -> ServerFrame {
     let messages = seqs.iter().map(|&seq| message(seq)).collect();
     let result = Some(Outcome::History(HistoryPage { chat: CHAT, messages, head_seq }));
-    ServerFrame { id: Some(id), result, ..ServerFrame::default() }
+    ServerFrame { id: Some(id.into()), result, ..ServerFrame::default() }
 }
 
 fn refused(id: u32, code: ErrorCode, retry_after_ms: Option<u32>) -> ServerFrame {
     let error = WireError { code, detail: String::new(), temporary: code.is_temporary(), retry_after_ms };
-    ServerFrame { id: Some(id), error: Some(error), ..ServerFrame::default() }
+    ServerFrame { id: Some(id.into()), error: Some(error), ..ServerFrame::default() }
 }
 
 #[test]
@@ -150,6 +154,43 @@ fn a_temporary_refusal_is_tried_again_and_another_is_final() {
     assert_eq!(outputs(&mut machine), ["send #3 hi"]);
     machine.frame(refused(3, ErrorCode::NotAMember, None), now);
     assert_eq!(outputs(&mut machine), ["the messenger refused the message: not_a_member"]);
+}
+
+#[test]
+fn a_rate_limit_holds_every_send_back_and_narrows_the_window() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    for n in 1..=4 {
+        machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}"), now);
+    }
+    machine.frame(accepted(2), now);
+    outputs(&mut machine);
+    for id in 3..=5 {
+        machine.frame(refused(id, ErrorCode::RateLimited, Some(200)), now);
+    }
+    machine.send(CHAT, MessageKey(Uuid::from_u128(5)), "m5".into(), now);
+    machine.tick(now + Duration::from_millis(199));
+    assert!(outputs(&mut machine).is_empty(), "a later message waits as well");
+    // 256 unanswered sends were allowed; refused again and again, it comes down to one.
+    let mut now = now;
+    let mut sent = Vec::new();
+    for _ in 0..12 {
+        now += Duration::from_millis(200);
+        machine.tick(now);
+        sent = outputs(&mut machine);
+        for line in &sent {
+            let id = line.split(['#', ' ']).nth(2).expect("an id").parse().expect("a number");
+            machine.frame(refused(id, ErrorCode::RateLimited, Some(200)), now);
+        }
+    }
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert!(sent[0].ends_with(" m2"), "the oldest goes first: {sent:?}");
+    now += Duration::from_millis(200);
+    machine.tick(now);
+    let line = outputs(&mut machine).remove(0);
+    let id = line.split(['#', ' ']).nth(2).expect("an id").parse().expect("a number");
+    machine.frame(accepted(id), now);
+    assert_eq!(outputs(&mut machine).len(), 2, "and wider again with each that is accepted");
 }
 
 #[test]

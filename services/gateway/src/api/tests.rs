@@ -7,7 +7,7 @@ use contracts::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::limits::Limits;
+use crate::domain::limits::{Limits, SendRates};
 
 fn document() -> Value {
     serde_json::from_str(ASYNCAPI).expect("the description is JSON")
@@ -125,7 +125,7 @@ fn the_codes_are_those_of_the_types() {
 
 #[test]
 fn the_limits_are_those_in_force() {
-    let limits = Limits::default();
+    let (limits, sends) = (Limits::default(), SendRates::default());
     assert_eq!(
         document()["x-limits"],
         json!({
@@ -134,10 +134,15 @@ fn the_limits_are_those_in_force() {
             "max_inflight": limits.max_inflight,
             "max_history_limit": wire::MAX_HISTORY_LIMIT,
             "default_history_limit": wire::DEFAULT_HISTORY_LIMIT,
+            "history_page_bytes": wire::HISTORY_PAGE_BYTES,
             "connect_seconds": limits.connect_within.as_secs(),
             "ping_seconds": limits.ping_every.as_secs(),
             "pong_seconds": limits.pong_within.as_secs(),
             "frames_per_second": limits.frames_per_second,
+            "user_sends_per_second": sends.user_sends_per_second,
+            "user_sends_burst": sends.user_sends_burst,
+            "chat_sends_per_second": sends.chat_sends_per_second,
+            "chat_sends_burst": sends.chat_sends_burst,
             "connections_per_user": limits.connections_per_user,
             "send_queue_bytes": limits.send_queue_bytes,
         })

@@ -6,14 +6,15 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{
-        HeaderMap, Method, StatusCode, Uri, Version,
+        HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
         header::{
             CONNECTION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
             SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
         },
     },
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use contracts::{ErrorCode, api::Problem, wire::SUBPROTOCOL};
 use kit::error::ApiError;
 use tokio::time::timeout;
@@ -33,27 +34,58 @@ use crate::{
     responses(
         (status = 101, description = "The connection is a WebSocket now; its first frame is `connect`"),
         (status = 400, description = "Not an upgrade to this subprotocol", body = Problem),
-        (status = 403, description = "A page of another origin asked", body = Problem),
+        (status = 403, description = "A page of an origin that is not allowed asked", body = Problem),
+        (status = 426, description = "The WebSocket version is not 13", body = Problem),
         (status = 503, description = "This gateway takes no connections now; try again", body = Problem),
     )
 )]
-pub(crate) async fn upgrade(
-    State(gateway): State<Arc<GatewayState>>,
-    mut request: Request,
-) -> Result<Response, ApiError> {
+pub(crate) async fn upgrade(State(gateway): State<Arc<GatewayState>>, mut request: Request) -> Response {
     let upgraded = accept(&gateway, &mut request);
     gateway.metrics.count_upgrade(if upgraded.is_ok() { Upgrade::Taken } else { Upgrade::Refused });
-    upgraded
+    upgraded.unwrap_or_else(Refused::into_response)
+}
+
+/// Why there is no WebSocket.
+enum Refused {
+    /// The client speaks another version, and learns which one is spoken here (RFC 6455, 4.4).
+    Version,
+    Other(ApiError),
+}
+
+impl Refused {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Version => {
+                let mut response = malformed("the WebSocket version is 13").into_response();
+                *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+                let headers = response.headers_mut();
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+                headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+                response
+            }
+            Self::Other(error) => error.into_response(),
+        }
+    }
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Self {
+        Self::Other(error)
+    }
+}
+
+fn malformed(detail: &str) -> ApiError {
+    ApiError::new(ErrorCode::Malformed, detail)
 }
 
 #[expect(clippy::disallowed_methods, reason = "an edge: the id of the session")]
-fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response, ApiError> {
-    let key = checked(request)?;
+fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response, Refused> {
+    let key = checked(request, &gateway.allowed_origins)?;
     if gateway.shutdown.is_cancelled() {
-        return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is going away"));
+        return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is going away").into());
     }
     if !gateway.membership.is_caught_up() {
-        return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is starting"));
+        return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is starting").into());
     }
     let session = Uuid::now_v7();
     let queue = SendQueue::new(gateway.limits.send_queue_bytes, gateway.metrics.queued_bytes.clone());
@@ -106,84 +138,129 @@ impl Drop for Listed {
     }
 }
 
+/// The version of the WebSocket protocol.
+const VERSION: &str = "13";
+
 /// Checks the request and returns the accept key of the answer.
-fn checked(request: &Request) -> Result<String, ApiError> {
+fn checked(request: &Request, allowed_origins: &[String]) -> Result<String, Refused> {
     let headers = request.headers();
-    let malformed = |detail: &str| ApiError::new(ErrorCode::Malformed, detail);
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
-        return Err(malformed("a WebSocket begins with an HTTP/1.1 GET request"));
+        return Err(malformed("a WebSocket begins with an HTTP/1.1 GET request").into());
     }
-    if !has_token(headers, CONNECTION, "upgrade") || !has_token(headers, UPGRADE, "websocket") {
-        return Err(malformed("this path is for WebSockets; see /docs/gateway/protocol"));
+    let has_keyword =
+        |name, keyword: &str| tokens(headers, name).any(|token| token.eq_ignore_ascii_case(keyword));
+    if !has_keyword(CONNECTION, "upgrade") || !has_keyword(UPGRADE, "websocket") {
+        return Err(malformed("this path is for WebSockets; see /docs/gateway/protocol").into());
     }
-    if !has_token(headers, SEC_WEBSOCKET_VERSION, "13") {
-        return Err(malformed("the WebSocket version is 13"));
+    if !tokens(headers, SEC_WEBSOCKET_VERSION).any(|token| token == VERSION) {
+        return Err(Refused::Version);
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| malformed("Sec-WebSocket-Key is missing"))?;
-    if !has_token(headers, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+    let key = key(headers).ok_or_else(|| malformed("Sec-WebSocket-Key is 16 bytes in base64, once"))?;
+    // Names of subprotocols are compared as they are, and a browser takes no other than it offered.
+    if !tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(|token| token == SUBPROTOCOL) {
         let detail = format!("the request offers no subprotocol that is spoken here; offer {SUBPROTOCOL}");
-        return Err(ApiError::new(ErrorCode::InvalidArgument, detail));
+        return Err(ApiError::new(ErrorCode::InvalidArgument, detail).into());
     }
-    if !is_same_origin(headers) {
-        return Err(ApiError::new(ErrorCode::PermissionDenied, "the page's origin is another host"));
+    if !is_allowed_origin(headers, allowed_origins) {
+        return Err(
+            ApiError::new(ErrorCode::PermissionDenied, "the page's origin is not allowed here").into()
+        );
     }
     Ok(derive_accept_key(key.as_bytes()))
 }
 
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|value| value.trim().eq_ignore_ascii_case(token))
+/// Returns the elements of a header that is a list.
+fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Returns whether the request comes from no page at all, or from a page of this host.
+/// Returns the client's key, if it is one and there is no other.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).into_iter();
+    let key = keys.next()?.to_str().ok()?;
+    let nonce = BASE64.decode(key).ok()?;
+    (nonce.len() == 16 && keys.next().is_none()).then_some(key)
+}
+
+/// Returns whether the request comes from no page at all, from a page of this host, or from an allowed origin.
 ///
-/// A browser names the page's origin and cannot be made to lie about it; the tenant's host is the one it requested.
-fn is_same_origin(headers: &HeaderMap) -> bool {
+/// A browser names the page's origin and cannot be made to lie about it. Scheme and port are not compared, because what
+/// stands before us may end TLS and listen elsewhere; no page sends a user's token without having it.
+fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    let Some(origin) = origin.to_str().ok().and_then(|text| text.parse::<Uri>().ok()) else { return false };
-    let default_port = match origin.scheme_str() {
-        Some("http") => 80,
-        Some("https") => 443,
-        _ => return false,
-    };
+    let Ok(origin) = origin.to_str() else { return false };
+    allowed.iter().any(|allowed| allowed == origin) || is_same_host(headers, origin)
+}
+
+fn is_same_host(headers: &HeaderMap, origin: &str) -> bool {
+    let Ok(origin) = origin.parse::<Uri>() else { return false };
+    if !matches!(origin.scheme_str(), Some("http" | "https")) {
+        return false;
+    }
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Uri>().ok()) else {
         return false;
     };
     let (Some(from), Some(to)) = (origin.authority(), host.authority()) else { return false };
-    let place = |host: &str, port: Option<u16>| (host.to_ascii_lowercase(), port.unwrap_or(default_port));
-    place(from.host(), from.port_u16()) == place(to.host(), to.port_u16()) && !from.as_str().contains('@')
+    from.host().eq_ignore_ascii_case(to.host()) && !from.as_str().contains('@')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
     #[test]
-    fn only_pages_of_the_same_host_may_open_a_socket() {
+    fn only_pages_of_the_same_host_and_allowed_origins_may_open_a_socket() {
+        let allowed = ["capacitor://localhost", "http://localhost:5173", "null"].map(str::to_owned);
         let check = |origin: Option<&str>, host: &str, expected: bool| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, host.parse().expect("a host"));
             if let Some(origin) = origin {
                 headers.insert(ORIGIN, origin.parse().expect("an origin"));
             }
-            assert_eq!(is_same_origin(&headers), expected, "{origin:?} to {host}");
+            let allowed = if host == "packaged.example.com" { &allowed[..] } else { &[] };
+            assert_eq!(is_allowed_origin(&headers, allowed), expected, "{origin:?} to {host}");
         };
         check(None, "acme.example.com", true);
         check(Some("https://acme.example.com"), "acme.example.com", true);
         check(Some("https://acme.example.com:443"), "acme.example.com", true);
         check(Some("https://ACME.example.com"), "acme.example.com", true);
         check(Some("http://acme.localhost:8000"), "acme.localhost:8000", true);
-        check(Some("http://acme.localhost"), "acme.localhost:8000", false);
+        check(Some("https://acme.example.com:8443"), "acme.example.com", true);
+        check(Some("https://acme.example.com"), "acme.example.com:8000", true);
         check(Some("null"), "acme.example.com", false);
         check(Some("https://beta.example.com"), "acme.example.com", false);
         check(Some("https://acme.example.com.evil.test"), "acme.example.com", false);
         check(Some("https://evil-acme.example.com"), "acme.example.com", false);
         check(Some("https://acme.example.com@evil.test"), "acme.example.com", false);
         check(Some("file:///acme.example.com"), "acme.example.com", false);
+        check(Some("app://acme.example.com"), "acme.example.com", false);
         check(Some(""), "acme.example.com", false);
+
+        check(Some("capacitor://localhost"), "packaged.example.com", true);
+        check(Some("http://localhost:5173"), "packaged.example.com", true);
+        check(Some("null"), "packaged.example.com", true);
+        check(Some("http://localhost"), "packaged.example.com", false);
+        check(Some("http://localhost:5174"), "packaged.example.com", false);
+        check(Some("capacitor://localhost"), "acme.example.com", false);
+    }
+
+    #[test]
+    fn a_key_is_16_bytes_in_base64_and_there_is_one() {
+        let check = |keys: &[&str], expected: bool| {
+            let mut headers = HeaderMap::new();
+            for key in keys {
+                headers.append(SEC_WEBSOCKET_KEY, key.parse().expect("a value"));
+            }
+            assert_eq!(key(&headers).is_some(), expected, "{keys:?}");
+        };
+        check(&[KEY], true);
+        check(&[], false);
+        check(&[KEY, KEY], false);
+        for text in ["", "x", "!!!!!!!!!!!!!!!!!!!!!!!!", &BASE64.encode([1; 15]), &BASE64.encode([1; 17])] {
+            check(&[text], false);
+        }
     }
 }

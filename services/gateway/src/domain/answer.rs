@@ -1,14 +1,14 @@
 //! Answers to commands.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use contracts::{
     ErrorCode,
-    wire::{Outcome, ServerFrame, WireError},
+    wire::{Outcome, RequestId, ServerFrame, WireError},
 };
 
-/// The time that a client waits after a temporary refusal.
-const RETRY_AFTER_MS: u32 = 1_000;
+/// The time that a client waits after a temporary refusal that names no other.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a command comes to.
 pub(crate) type Answer = Result<Outcome, Refusal>;
@@ -18,28 +18,37 @@ pub(crate) type Answer = Result<Outcome, Refusal>;
 pub(crate) struct Refusal {
     pub(crate) code: ErrorCode,
     detail: Cow<'static, str>,
+    /// Set when the time to wait is known.
+    retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub(crate) fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), retry_after: None }
+    }
+
+    /// Returns the refusal of one request too many; there is room for it after this time.
+    pub(crate) fn rate_limited(detail: &'static str, retry_after: Duration) -> Self {
+        Self { code: ErrorCode::RateLimited, detail: detail.into(), retry_after: Some(retry_after) }
     }
 }
 
 /// Returns the frame that carries an answer to the command with this id.
-pub(crate) fn frame(id: Option<u32>, answer: Answer) -> Box<ServerFrame> {
+pub(crate) fn frame(id: Option<RequestId>, answer: Answer) -> Box<ServerFrame> {
     Box::new(match answer {
         Ok(outcome) => ServerFrame { id, result: Some(outcome), ..ServerFrame::default() },
         Err(refusal) => ServerFrame { id, error: Some(error(refusal)), ..ServerFrame::default() },
     })
 }
 
-fn error(Refusal { code, detail }: Refusal) -> WireError {
+fn error(Refusal { code, detail, retry_after }: Refusal) -> WireError {
     let temporary = code.is_temporary();
+    // Rounded up: a client that is a millisecond early would be refused again.
+    let milliseconds = retry_after.unwrap_or(RETRY_AFTER).as_nanos().div_ceil(1_000_000);
     WireError {
         code,
         detail: detail.into_owned(),
         temporary,
-        retry_after_ms: temporary.then_some(RETRY_AFTER_MS),
+        retry_after_ms: temporary.then(|| u32::try_from(milliseconds).unwrap_or(u32::MAX)),
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Allows `burst` immediately and `per_second` in the long run.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
     per_second: f64,
     burst: f64,
@@ -16,20 +17,30 @@ impl Bucket {
         Self { per_second: f64::from(per_second), burst: f64::from(burst), tokens: f64::from(burst), at: now }
     }
 
-    /// Takes one token; the bucket may go below zero, which [`Self::empty_until`] makes up for.
-    pub(crate) fn take(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.tokens = (self.tokens + passed * self.per_second).min(self.burst) - 1.0;
-        self.at = now;
+    /// Takes tokens. The bucket may go below zero, by as much as it holds; [`Self::ready_at`] makes up for that.
+    pub(crate) fn take(&mut self, count: u32, now: Instant) {
+        self.tokens = (self.tokens_at(now) - f64::from(count)).max(-self.burst);
+        self.at = self.at.max(now);
     }
 
-    /// Returns when there is a token again; `None` when there is one now.
-    pub(crate) fn empty_until(&self, now: Instant) -> Option<Instant> {
-        let missing = 1.0 - self.tokens;
+    /// Returns when there are this many tokens; `None` when they are there now. More than the bucket holds counts as
+    /// all that it holds.
+    pub(crate) fn ready_at(&self, count: u32, now: Instant) -> Option<Instant> {
+        let missing = f64::from(count).min(self.burst) - self.tokens;
         // A nanosecond more, or rounding would make the caller wait twice.
         let ready =
             self.at + Duration::from_secs_f64((missing / self.per_second).max(0.0)) + Duration::from_nanos(1);
         (missing > 0.0 && ready > now).then_some(ready)
+    }
+
+    /// Returns whether the bucket is as a new one.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.tokens_at(now) >= self.burst
+    }
+
+    fn tokens_at(&self, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.tokens + passed * self.per_second).min(self.burst)
     }
 }
 
@@ -42,19 +53,41 @@ mod tests {
         let start = Instant::now();
         let mut bucket = Bucket::new(10, 3, start);
         for _ in 0..3 {
-            assert_eq!(bucket.empty_until(start), None);
-            bucket.take(start);
+            assert_eq!(bucket.ready_at(1, start), None);
+            bucket.take(1, start);
         }
-        let ready = bucket.empty_until(start).expect("the burst is used up");
+        let ready = bucket.ready_at(1, start).expect("the burst is used up");
         assert!((ready - start).abs_diff(Duration::from_millis(100)) < Duration::from_millis(1));
-        assert_eq!(bucket.empty_until(ready), None);
-        bucket.take(ready);
-        assert!(bucket.empty_until(ready).is_some());
+        assert_eq!(bucket.ready_at(1, ready), None);
+        bucket.take(1, ready);
+        assert!(bucket.ready_at(1, ready).is_some());
         // A long pause gives the burst back and no more.
         let later = ready + Duration::from_secs(60);
         for _ in 0..3 {
-            bucket.take(later);
+            bucket.take(1, later);
         }
-        assert!(bucket.empty_until(later).is_some());
+        assert!(bucket.ready_at(1, later).is_some());
+    }
+
+    #[test]
+    fn a_debt_is_made_up_for_and_has_a_bound() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10, 3, start);
+        for _ in 0..1_000 {
+            bucket.take(1, start);
+        }
+        let ready = bucket.ready_at(1, start).expect("a debt");
+        assert!((ready - start).abs_diff(Duration::from_millis(400)) < Duration::from_millis(1));
+        assert!(!bucket.is_full(start + Duration::from_millis(500)));
+        assert!(bucket.is_full(start + Duration::from_millis(700)));
+    }
+
+    #[test]
+    fn more_than_the_bucket_holds_waits_until_it_is_full() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(10, 3, start);
+        assert_eq!(bucket.ready_at(20, start), None);
+        bucket.take(1, start);
+        assert!(bucket.ready_at(20, start).is_some());
     }
 }

@@ -35,6 +35,13 @@ impl From<&'static str> for Frame {
 }
 
 #[cfg(test)]
+impl From<String> for Frame {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use contracts::wire::Empty;
 

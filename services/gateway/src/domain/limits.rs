@@ -1,4 +1,4 @@
-//! The limits that a connection lives under.
+//! The limits that connections, users and chats live under.
 
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use contracts::wire;
 pub struct Limits {
     /// The first frame, `connect`, comes within this time of the upgrade.
     pub connect_within: Duration,
+    /// A token is checked within this time, or cannot be checked now: nothing is read of a client meanwhile, not even
+    /// that it left.
+    pub check_within: Duration,
     /// A ping is sent this often, up to a tenth earlier so that connections do not beat together.
     pub ping_every: Duration,
     /// Any frame has to come within this time of a ping.
@@ -28,8 +31,8 @@ pub struct Limits {
     pub frames_burst: u32,
     /// Connections of one user; beyond it the oldest one is closed.
     pub connections_per_user: usize,
-    /// Malformed or oversized frames that a signed-in connection survives.
-    pub max_faults: u32,
+    /// A malformed or oversized frame counts as this many, so that a client that sends nothing else is read slowly.
+    pub fault_frames: u32,
     /// The log has this long to take a record before the client receives `unavailable`.
     pub produce_within: Duration,
     /// Session entries in Redis are written again this often and live three times as long.
@@ -40,6 +43,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect_within: Duration::from_secs(5),
+            check_within: Duration::from_secs(8),
             ping_every: Duration::from_secs(25),
             pong_within: Duration::from_secs(8),
             write_stall: Duration::from_secs(20),
@@ -50,9 +54,64 @@ impl Default for Limits {
             frames_per_second: 200,
             frames_burst: 1000,
             connections_per_user: 32,
-            max_faults: 16,
+            fault_frames: 20,
             produce_within: Duration::from_secs(10),
             session_refresh: Duration::from_secs(30),
         }
     }
+}
+
+/// Messages that a user and a chat may send; beyond it a send is refused with `rate_limited`.
+///
+/// A user counts over all connections, and so does a chat over all members. A whole tenant stores about 1,500 messages
+/// per second on two cores, so one user has little of it, and far more than can be typed.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct SendRates {
+    /// Messages per second that a user may send in the long run.
+    #[arg(long, env, default_value_t = Self::DEFAULT.user_sends_per_second, value_parser = positive())]
+    pub user_sends_per_second: u32,
+    /// Messages that a user may send at once after a pause.
+    #[arg(long, env, default_value_t = Self::DEFAULT.user_sends_burst, value_parser = positive())]
+    pub user_sends_burst: u32,
+    /// Messages per second that may be sent to a chat in the long run.
+    #[arg(long, env, default_value_t = Self::DEFAULT.chat_sends_per_second, value_parser = positive())]
+    pub chat_sends_per_second: u32,
+    /// Messages that may be sent to a chat at once after a pause.
+    #[arg(long, env, default_value_t = Self::DEFAULT.chat_sends_burst, value_parser = positive())]
+    pub chat_sends_burst: u32,
+}
+
+/// Parses a rate; with 0 a client would wait without end.
+fn positive() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
+impl SendRates {
+    const DEFAULT: Self = Self {
+        user_sends_per_second: 25,
+        user_sends_burst: 100,
+        chat_sends_per_second: 100,
+        chat_sends_burst: 400,
+    };
+
+    pub(crate) const fn user(&self) -> Rate {
+        Rate { per_second: self.user_sends_per_second, burst: self.user_sends_burst }
+    }
+
+    pub(crate) const fn chat(&self) -> Rate {
+        Rate { per_second: self.chat_sends_per_second, burst: self.chat_sends_burst }
+    }
+}
+
+impl Default for SendRates {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// So many in the long run, and so many at once after a pause.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    pub(crate) per_second: u32,
+    pub(crate) burst: u32,
 }

@@ -21,21 +21,72 @@ use super::frame::Frame;
 /// An emptied queue larger than this gives its memory back.
 const KEPT_CAPACITY: usize = 16;
 
+/// Bytes that may wait in all queues of a process, with the pages that are being read for them.
+const BUDGET_BYTES: usize = 64 * 1024 * 1024;
+/// What a queue may hold however little is left, so that a client that reads is not cut off by those that do not.
+const SMALLEST_LIMIT_BYTES: usize = 64 * 1024;
+/// A queue may hold this part of what is left of the budget. Queues that grow make the limit of all of them smaller,
+/// and the longest ones meet it first (dynamic thresholds, as switches share their buffer).
+const PART_OF_FREE: usize = 8;
+
 /// The bytes that wait in all queues of a process.
-#[derive(Debug, Default)]
-pub(crate) struct QueuedBytes(AtomicI64);
+#[derive(Debug)]
+pub(crate) struct QueuedBytes {
+    bytes: AtomicI64,
+    budget: i64,
+}
 
 impl QueuedBytes {
+    fn with_budget(bytes: usize) -> Self {
+        Self { bytes: AtomicI64::new(0), budget: signed(bytes) }
+    }
+
     pub(crate) fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps room for a frame that is being made; `None` when the budget has none.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        if self.free() < bytes {
+            return None;
+        }
+        self.changed(0, bytes);
+        Some(Reserved { total: self.clone(), bytes })
+    }
+
+    fn free(&self) -> usize {
+        usize::try_from(self.budget - self.get()).unwrap_or(0)
     }
 
     fn changed(&self, before: usize, after: usize) {
-        let change = i64::try_from(after).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(i64::MAX);
+        let change = signed(after) - signed(before);
         if change != 0 {
-            self.0.fetch_add(change, Ordering::Relaxed);
+            self.bytes.fetch_add(change, Ordering::Relaxed);
         }
     }
+}
+
+impl Default for QueuedBytes {
+    fn default() -> Self {
+        Self::with_budget(BUDGET_BYTES)
+    }
+}
+
+/// Room in the budget until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    total: Arc<QueuedBytes>,
+    bytes: usize,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.total.changed(self.bytes, 0);
+    }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// What became of a push.
@@ -50,9 +101,9 @@ pub(crate) enum Pushed {
 
 /// The frames that wait for one connection.
 ///
-/// Over the limit, the queued messages of every chat are replaced by one `lagged` frame each; what the client cannot
-/// query again (answers, `stored`, `rejected`) stays. When that alone is over the limit the connection is closed as
-/// slow.
+/// The limit of a queue shrinks as the queues of the process fill. Over the limit, the queued messages of every chat are replaced by one `lagged` frame each; what the client cannot
+/// query again (answers, `stored`, `rejected`) stays. When that alone is over the largest limit the connection is
+/// closed as slow.
 pub(crate) struct SendQueue {
     limit_bytes: usize,
     queue: Mutex<Queue>,
@@ -107,7 +158,7 @@ impl SendQueue {
         queue.bytes += queued.frame.len();
         queue.frames.push_back(queued);
         let mut pushed = Pushed::Queued;
-        if queue.bytes > self.limit_bytes {
+        if queue.bytes > self.limit() {
             queue.drop_messages();
             pushed = Pushed::Dropped;
             if queue.bytes > self.limit_bytes {
@@ -137,6 +188,16 @@ impl SendQueue {
             queue.frames = VecDeque::new();
         }
         Some(queued.frame)
+    }
+
+    /// Returns whether the client leaves so much unread that its commands should wait.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.bytes() > self.limit() / 2
+    }
+
+    /// Returns how many bytes may wait now.
+    fn limit(&self) -> usize {
+        self.limit_bytes.min((self.total.free() / PART_OF_FREE).max(SMALLEST_LIMIT_BYTES))
     }
 
     /// Returns the bytes that wait.
@@ -233,6 +294,35 @@ mod tests {
         assert_eq!(all(&queue), [lagged(1, 3), lagged(2, 7), "answer".to_owned(), "x1".to_owned()]);
         assert_eq!(queue.push_message(chat(1), 4, "m4".into()), Pushed::Queued, "notified, it flows again");
         drop(queue);
+        assert_eq!(total.get(), 0);
+    }
+
+    #[test]
+    fn queues_share_the_budget_of_their_process_and_the_longest_lag_first() {
+        let total = Arc::new(QueuedBytes::with_budget(4 * 1024 * 1024));
+        let queues: Vec<SendQueue> = (0..100).map(|_| SendQueue::new(1024 * 1024, total.clone())).collect();
+        let frame: Frame = "x".repeat(1024).into();
+        let quiet = SendQueue::new(1024 * 1024, total.clone());
+        for seq in 0..1_000 {
+            for queue in &queues {
+                queue.push_message(chat(1), seq, frame.clone());
+            }
+            assert_eq!(quiet.push_message(chat(2), seq, frame.clone()), Pushed::Queued);
+            assert!(quiet.pop().is_some());
+        }
+        assert!(total.get() <= 100 * 64 * 1024 + 1024, "{} bytes", total.get());
+        assert!(queues.iter().all(|queue| queue.close_requested().is_none()));
+        drop(queues);
+        assert_eq!(total.get(), 0);
+    }
+
+    #[test]
+    fn room_for_a_page_is_kept_while_it_is_read() {
+        let total = Arc::new(QueuedBytes::with_budget(1_000));
+        let page = total.reserve(600).expect("room");
+        assert!(total.reserve(600).is_none());
+        drop(page);
+        assert!(total.reserve(600).is_some());
         assert_eq!(total.get(), 0);
     }
 

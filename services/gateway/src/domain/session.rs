@@ -12,10 +12,9 @@ use contracts::{
     DeviceId, ErrorCode, UserId,
     wire::{
         ClientFrame, CloseCode, Command, Connect, Connected, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome,
-        Refreshed, ServerFrame,
+        Refreshed, RequestId, ServerFrame,
     },
 };
-use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
@@ -31,10 +30,10 @@ pub(crate) enum Action {
     /// Queue this frame.
     Answer(Box<ServerFrame>),
     /// Check the token, then call [`Session::connected`].
-    Connect(Option<u32>, Connect),
+    Connect(Option<RequestId>, Connect),
     /// Run the command. It ends with [`Session::passed`], [`Session::answered`], [`Session::refreshed`], or with
     /// [`Session::started`] and later [`Session::finished`].
-    Run(Option<u32>, Identity, Command),
+    Run(Option<RequestId>, Identity, Command),
     /// The user is known: queue this frame, then list the connection.
     Open(Identity, Box<ServerFrame>),
     Ping,
@@ -80,7 +79,6 @@ pub(crate) struct Session {
     /// Unanswered commands of [`Lane::Sends`]; likewise the next.
     sends: usize,
     queries: usize,
-    faults: u32,
     bucket: Bucket,
     next_ping: Instant,
     pong_due: Option<Instant>,
@@ -102,7 +100,6 @@ impl Session {
             deciding: false,
             sends: 0,
             queries: 0,
-            faults: 0,
             bucket: Bucket::new(limits.frames_per_second, limits.frames_burst, now),
             next_ping: now,
             pong_due: None,
@@ -119,7 +116,7 @@ impl Session {
         !self.deciding
             && self.sends < self.limits.max_inflight
             && self.queries < self.limits.max_queries
-            && self.bucket.empty_until(now).is_none()
+            && self.bucket.ready_at(1, now).is_none()
     }
 
     /// Returns whether a command is unanswered.
@@ -132,18 +129,18 @@ impl Session {
         self.alive(now);
         if text.len() > MAX_FRAME_BYTES {
             let detail = format!("a frame has at most {MAX_FRAME_BYTES} bytes");
-            return self.fault(id_of(text), ErrorCode::TooLarge, detail);
+            return self.fault(now, RequestId::find_in(text), ErrorCode::TooLarge, detail);
         }
         match serde_json::from_str::<ClientFrame>(text) {
             Ok(frame) => self.frame(frame),
-            Err(error) => self.fault(id_of(text), ErrorCode::Malformed, error.to_string()),
+            Err(error) => self.fault(now, RequestId::find_in(text), ErrorCode::Malformed, error.to_string()),
         }
     }
 
     /// Reads a binary frame.
     pub(crate) fn binary(&mut self, now: Instant) -> Action {
         self.alive(now);
-        self.fault(None, ErrorCode::Malformed, "frames of this subprotocol are text".to_owned())
+        self.fault(now, None, ErrorCode::Malformed, "frames of this subprotocol are text".to_owned())
     }
 
     /// Reads a control frame.
@@ -153,7 +150,7 @@ impl Session {
 
     fn alive(&mut self, now: Instant) {
         self.pong_due = None;
-        self.bucket.take(now);
+        self.bucket.take(1, now);
     }
 
     fn frame(&mut self, ClientFrame { id, command }: ClientFrame) -> Action {
@@ -171,7 +168,7 @@ impl Session {
         }
     }
 
-    fn connect(&mut self, id: Option<u32>, connect: Connect) -> Action {
+    fn connect(&mut self, id: Option<RequestId>, connect: Connect) -> Action {
         // The log marks entries that no device sent with the nil id.
         if connect.device.0.is_nil() {
             return refuse(id, ErrorCode::InvalidArgument, "the nil UUID is not a device");
@@ -184,7 +181,7 @@ impl Session {
     pub(crate) fn connected(
         &mut self,
         now: Instant,
-        id: Option<u32>,
+        id: Option<RequestId>,
         device: DeviceId,
         token: Result<VerifiedToken, ErrorCode>,
     ) -> Action {
@@ -203,7 +200,13 @@ impl Session {
         Action::Refuse(answer::frame(id, Err(Refusal::new(code, detail))), close)
     }
 
-    fn open(&mut self, now: Instant, id: Option<u32>, device: DeviceId, token: VerifiedToken) -> Action {
+    fn open(
+        &mut self,
+        now: Instant,
+        id: Option<RequestId>,
+        device: DeviceId,
+        token: VerifiedToken,
+    ) -> Action {
         let identity = Identity { user: token.user, device };
         self.phase = Phase::Open { identity, expires: now + seconds(token.expires_in_seconds) };
         let connected = Connected {
@@ -223,7 +226,7 @@ impl Session {
     pub(crate) fn refreshed(
         &mut self,
         now: Instant,
-        id: Option<u32>,
+        id: Option<RequestId>,
         token: Result<VerifiedToken, ErrorCode>,
     ) -> Action {
         self.deciding = false;
@@ -248,7 +251,7 @@ impl Session {
     }
 
     /// Ends a command that is answered immediately.
-    pub(crate) fn answered(&mut self, id: Option<u32>, answer: Answer) -> Action {
+    pub(crate) fn answered(&mut self, id: Option<RequestId>, answer: Answer) -> Action {
         self.deciding = false;
         Action::Answer(answer::frame(id, answer))
     }
@@ -261,7 +264,7 @@ impl Session {
     }
 
     /// Ends a command that was started.
-    pub(crate) fn finished(&mut self, lane: Lane, id: Option<u32>, answer: Answer) -> Action {
+    pub(crate) fn finished(&mut self, lane: Lane, id: Option<RequestId>, answer: Answer) -> Action {
         *self.unanswered(lane) -= 1;
         Action::Answer(answer::frame(id, answer))
     }
@@ -291,7 +294,7 @@ impl Session {
             Phase::Connecting { until } => Some(until),
             Phase::Open { expires, .. } => Some(expires),
         };
-        let read_again = self.bucket.empty_until(now);
+        let read_again = self.bucket.ready_at(1, now);
         [phase, self.pong_due, self.stall_due, read_again]
             .into_iter()
             .flatten()
@@ -337,31 +340,20 @@ impl Session {
         self.limits.ping_every.mul_f64(if self.beats == 1 { 0.2 + 0.8 * share } else { 0.9 + 0.1 * share })
     }
 
-    /// Answers a frame that is not of the protocol; strangers and repeaters are closed.
-    fn fault(&mut self, id: Option<u32>, code: ErrorCode, detail: String) -> Action {
-        self.faults += 1;
+    /// Answers a frame that is not of the protocol. A stranger is closed; a user's client reads the refusal and goes on,
+    /// or one bad habit of a program would keep its user out.
+    fn fault(&mut self, now: Instant, id: Option<RequestId>, code: ErrorCode, detail: String) -> Action {
         let answer = answer::frame(id, Err(Refusal::new(code, detail)));
-        let connected = matches!(self.phase, Phase::Open { .. });
-        if connected && self.faults <= self.limits.max_faults {
+        if matches!(self.phase, Phase::Open { .. }) {
+            self.bucket.take(self.limits.fault_frames, now);
             return Action::Answer(answer);
         }
-        Action::Refuse(
-            answer,
-            if code == ErrorCode::TooLarge { CloseCode::TooLarge } else { CloseCode::Malformed },
-        )
+        let close = if code == ErrorCode::TooLarge { CloseCode::TooLarge } else { CloseCode::Malformed };
+        Action::Refuse(answer, close)
     }
 }
 
-/// Returns the id of a frame that may be wrong in all else.
-fn id_of(text: &str) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Id {
-        id: Option<u32>,
-    }
-    serde_json::from_str::<Id>(text).ok()?.id
-}
-
-fn refuse(id: Option<u32>, code: ErrorCode, detail: &'static str) -> Action {
+fn refuse(id: Option<RequestId>, code: ErrorCode, detail: &'static str) -> Action {
     Action::Answer(answer::frame(id, Err(Refusal::new(code, detail))))
 }
 

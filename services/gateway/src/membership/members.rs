@@ -1,7 +1,7 @@
 //! The cache itself: synchronous, fed record by record.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,11 @@ use crate::sharded::Sharded;
 /// passed, the cache may know some of the members only, and a message would miss the others.
 const QUIET_PERIOD: Duration = Duration::from_secs(2);
 
+/// Records that were written before a removal was known are here within this time.
+const DEPARTURE_REMEMBERED: Duration = Duration::from_secs(60);
+/// Departures of one chat that are remembered; of more, the oldest are forgotten.
+const MAX_DEPARTED: usize = 256;
+
 /// The users a message goes to; `None` for more than a record lists.
 pub(crate) type Audience = Option<Vec<UserId>>;
 
@@ -29,21 +34,23 @@ pub(crate) struct Members {
 
 #[derive(Default)]
 struct Chat {
-    users: HashMap<UserId, Standing>,
-    members: usize,
-    /// Counts the records about this chat.
+    members: HashSet<UserId>,
+    /// Counts the changes of this chat.
     version: u64,
     /// When the last record came; `None` for those that were there at the start.
     changed_at: Option<Instant>,
-    /// Users whose removal was announced, with its seq. Few: those added again are taken out.
-    departed: Vec<(UserId, i64)>,
+    /// Users who were removed lately: they receive nothing of what was written for them before that was known.
+    departed: HashMap<UserId, Departure>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Member,
-    /// Known to be out, which is more than not known to be in.
-    Removed,
+/// What is known of a removal. The chat's own log and `chat.events` tell of it in their own time, and of a return too.
+#[derive(Clone, Copy, Debug)]
+struct Departure {
+    /// Set while the chat's log has the user out, to the seq of the removal.
+    seq: Option<i64>,
+    /// Whether `chat.events` has the user out.
+    is_confirmed: bool,
+    at: Instant,
 }
 
 /// What the cache knows about a send.
@@ -67,32 +74,37 @@ pub(crate) struct Entry {
 }
 
 impl Members {
-    /// Notes that `chat.events` has this user in the chat.
+    /// Notes that `chat.events` has this user in the chat. `at` is `None` for what was there at the start.
     pub(crate) fn added(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
-        self.changed(chat, user, Standing::Member, at);
-    }
-
-    /// Notes that `chat.events` has this user out of the chat.
-    pub(crate) fn removed(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
-        self.changed(chat, user, Standing::Removed, at);
-    }
-
-    fn changed(&self, chat: ChatId, user: UserId, standing: Standing, at: Option<Instant>) {
         let mut shard = self.chats.write(&chat);
         let chat = shard.entry(chat).or_default();
-        chat.version += 1;
-        chat.changed_at = at;
-        let before = chat.users.insert(user, standing);
-        chat.members += usize::from(standing == Standing::Member);
-        chat.members -= usize::from(before == Some(Standing::Member));
+        chat.changed(at);
+        chat.members.insert(user);
+        chat.returned(user, |departure| departure.is_confirmed = false);
+    }
+
+    /// Notes that `chat.events` has this user out of the chat. `at` is `None` for what was there at the start.
+    pub(crate) fn removed(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
+        let mut shard = self.chats.write(&chat);
+        let chat = shard.entry(chat).or_default();
+        chat.changed(at);
+        chat.members.remove(&user);
+        if chat.members.capacity() / 4 > chat.members.len() {
+            chat.members.shrink_to_fit();
+        }
+        // Nothing is on its way that was written before the start.
+        if let Some(at) = at {
+            chat.departed(user, at).is_confirmed = true;
+        }
     }
 
     /// Returns the recipients of a message of this sender, and how far they can be relied on.
     pub(crate) fn audience(&self, chat: ChatId, sender: UserId, now: Instant) -> Known {
         let shard = self.chats.read(&chat);
         let Some(chat) = shard.get(&chat) else { return Known { version: 0, settled: None, likely: None } };
-        let likely = (chat.users.get(&sender) == Some(&Standing::Member))
-            .then(|| (chat.members <= MAX_LISTED_AUDIENCE).then(|| chat.members().collect()));
+        let likely = chat
+            .is_member(&sender)
+            .then(|| (chat.members.len() <= MAX_LISTED_AUDIENCE).then(|| chat.present().collect()));
         let is_settled = chat.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET_PERIOD);
         let version = chat.version;
         if is_settled {
@@ -103,23 +115,25 @@ impl Members {
     }
 
     /// Notes what an entry of the chat's own log means for membership. Repeated entries change nothing.
-    pub(crate) fn announced(&self, entry: Entry) {
+    pub(crate) fn announced(&self, entry: Entry, now: Instant) {
         let Some(subject) = entry.subject else { return };
         match entry.kind {
             EntryKind::Text => {}
             EntryKind::MemberAdded => {
                 let mut shard = self.chats.write(&entry.chat);
                 if let Some(chat) = shard.get_mut(&entry.chat) {
-                    chat.departed.retain(|(user, seq)| *user != subject || *seq > entry.seq);
+                    chat.version += 1;
+                    chat.returned(subject, |departure| {
+                        departure.seq = departure.seq.filter(|seq| *seq > entry.seq);
+                    });
                 }
             }
             EntryKind::MemberRemoved => {
                 let mut shard = self.chats.write(&entry.chat);
-                let departed = &mut shard.entry(entry.chat).or_default().departed;
-                match departed.iter_mut().find(|(user, _)| *user == subject) {
-                    Some((_, seq)) => *seq = entry.seq.max(*seq),
-                    None => departed.push((subject, entry.seq)),
-                }
+                let chat = shard.entry(entry.chat).or_default();
+                chat.version += 1;
+                let departure = chat.departed(subject, now);
+                departure.seq = departure.seq.max(Some(entry.seq));
             }
         }
     }
@@ -135,19 +149,70 @@ impl Members {
             if entry.kind == EntryKind::MemberRemoved && entry.subject == Some(*user) {
                 return true;
             }
-            chat.users.get(user) != Some(&Standing::Removed)
-                && !chat.departed.iter().any(|(departed, seq)| departed == user && entry.seq > *seq)
+            chat.departed.is_empty()
+                || chat.departed.get(user).is_none_or(|departure| departure.may_see(entry.seq))
         };
         match audience {
             Some(audience) => audience.iter().copied().filter(may_see).collect(),
-            None => chat.members().filter(may_see).collect(),
+            None => chat.members.iter().copied().filter(may_see).collect(),
         }
     }
 }
 
 impl Chat {
-    fn members(&self) -> impl Iterator<Item = UserId> {
-        self.users.iter().filter(|(_, standing)| **standing == Standing::Member).map(|(user, _)| *user)
+    fn changed(&mut self, at: Option<Instant>) {
+        self.version += 1;
+        self.changed_at = at;
+    }
+
+    /// Returns whether both logs have the user in the chat, as far as they are read.
+    fn is_member(&self, user: &UserId) -> bool {
+        self.members.contains(user) && !self.departed.contains_key(user)
+    }
+
+    fn present(&self) -> impl Iterator<Item = UserId> {
+        self.members.iter().copied().filter(|user| self.departed.is_empty() || self.is_member(user))
+    }
+
+    /// Returns what is known of a user's removal, to be added to.
+    fn departed(&mut self, user: UserId, now: Instant) -> &mut Departure {
+        if self.departed.len() >= MAX_DEPARTED && !self.departed.contains_key(&user) {
+            self.forget_departed(now);
+        }
+        let departure =
+            self.departed.entry(user).or_insert(Departure { seq: None, is_confirmed: false, at: now });
+        departure.at = now;
+        departure
+    }
+
+    /// Notes that one of the logs has a user in the chat again.
+    fn returned(&mut self, user: UserId, change: impl FnOnce(&mut Departure)) {
+        if let Some(departure) = self.departed.get_mut(&user) {
+            change(departure);
+            if departure.seq.is_none() && !departure.is_confirmed {
+                self.departed.remove(&user);
+            }
+        }
+    }
+
+    /// Makes room for another departure. What both logs agree on for long is forgotten first.
+    fn forget_departed(&mut self, now: Instant) {
+        self.departed.retain(|_, departure| {
+            !departure.is_confirmed || now.saturating_duration_since(departure.at) < DEPARTURE_REMEMBERED
+        });
+        let oldest = self.departed.iter().min_by_key(|(_, departure)| departure.at);
+        if self.departed.len() >= MAX_DEPARTED
+            && let Some((&user, _)) = oldest
+        {
+            self.departed.remove(&user);
+        }
+    }
+}
+
+impl Departure {
+    /// Returns whether the user may still see an entry that was written for them.
+    fn may_see(&self, seq: i64) -> bool {
+        !self.is_confirmed && self.seq.is_none_or(|removed| seq <= removed)
     }
 }
 
@@ -244,19 +309,62 @@ mod tests {
         members.added(chat(), user(1), None);
         members.added(chat(), user(2), None);
         let removal = change(5, EntryKind::MemberRemoved, 2);
-        members.announced(removal);
+        members.announced(removal, Instant::now());
         assert_eq!(seen(removal), [1, 2], "the removal itself is");
         assert_eq!(seen(text(4)), [1, 2], "what was before it is");
         assert_eq!(seen(text(6)), [1]);
 
-        members.announced(change(7, EntryKind::MemberAdded, 2));
+        members.announced(change(7, EntryKind::MemberAdded, 2), Instant::now());
         assert_eq!(seen(text(8)), [1, 2], "added again");
-        members.announced(removal);
-        members.announced(change(7, EntryKind::MemberAdded, 2));
+        members.announced(removal, Instant::now());
+        members.announced(change(7, EntryKind::MemberAdded, 2), Instant::now());
         assert_eq!(seen(text(8)), [1, 2], "repeated announcements end the same");
 
-        members.removed(chat(), user(2), None);
+        members.removed(chat(), user(2), Some(Instant::now()));
         assert_eq!(seen(text(9)), [1], "chat.events alone is enough");
         assert_eq!(seen(removal), [1, 2], "and the removal is still delivered");
+    }
+
+    #[test]
+    fn whom_the_chats_log_has_out_sends_nothing_and_is_sent_nothing() {
+        let (members, now) = (Members::default(), Instant::now());
+        for n in 1..=3 {
+            members.added(chat(), user(n), None);
+        }
+        let before = members.audience(chat(), user(2), now);
+        members.announced(change(5, EntryKind::MemberRemoved, 2), now);
+        let after = members.audience(chat(), user(2), now);
+        assert_eq!((after.settled, after.likely), (None, None), "chat.events has not said so yet");
+        assert_ne!(before.version, after.version, "an earlier look-up does not count");
+        assert_eq!(sorted(settled(&members, 1).expect("a member").expect("a short list")), [1, 3]);
+        // Added again, whichever log says so first.
+        members.announced(change(6, EntryKind::MemberAdded, 2), now);
+        assert!(settled(&members, 2).is_some());
+        members.removed(chat(), user(2), Some(now));
+        members.announced(change(7, EntryKind::MemberRemoved, 2), now);
+        members.added(chat(), user(2), None);
+        assert_eq!(settled(&members, 2), None);
+        members.announced(change(8, EntryKind::MemberAdded, 2), now);
+        assert!(settled(&members, 2).is_some());
+    }
+
+    #[test]
+    fn a_chat_through_which_thousands_pass_stays_small() {
+        let members = Members::default();
+        let now = Instant::now();
+        for n in 1..=2 {
+            members.added(chat(), user(n), None);
+        }
+        for n in 100..20_000 {
+            members.added(chat(), user(n), Some(now));
+            let seq = i64::try_from(n).expect("small");
+            members.announced(change(seq, EntryKind::MemberRemoved, n), now);
+            members.removed(chat(), user(n), Some(now));
+        }
+        let shard = members.chats.read(&chat());
+        let chat = &shard[&chat()];
+        assert!(chat.departed.len() <= MAX_DEPARTED && chat.members.len() == 2);
+        assert!(chat.members.capacity() < 100, "{}", chat.members.capacity());
+        assert!(chat.departed.contains_key(&user(19_999)), "the latest are remembered");
     }
 }

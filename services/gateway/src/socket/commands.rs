@@ -10,10 +10,13 @@ use std::{
 };
 
 use contracts::{
-    ChatId, DeviceId, ErrorCode,
+    ChatId, DeviceId, ErrorCode, MessageKey,
     event::{EntryKind, SendRecord, VERSION},
     rpc,
-    wire::{Command, Connect, Empty, History, HistoryPage, MAX_BODY_BYTES, Message, Outcome, Send},
+    wire::{
+        Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, MAX_BODY_BYTES, Message, Outcome,
+        Send,
+    },
 };
 use futures_util::{FutureExt as _, future::BoxFuture};
 use kit::{
@@ -21,6 +24,7 @@ use kit::{
     log::{Delivery, LogError},
     page::{HISTORY, PageSize},
 };
+use tokio::time::timeout;
 
 use crate::{
     domain::{
@@ -29,15 +33,9 @@ use crate::{
     },
     error::GatewayError,
     membership::members::Audience,
+    registry::Connection,
     state::GatewayState,
 };
-
-/// A page of history carries about this much text; the client queries the rest, as `head_seq` shows.
-const PAGE_BYTES: usize = 128 * 1024;
-/// What a message costs in a page beside its body: ids, names, numbers.
-const ENTRY_BYTES: usize = 320;
-/// A full page of the largest bodies as gRPC carries it: 500 times 16 KiB, and room.
-const MAX_RESPONSE_BYTES: usize = 12 * 1024 * 1024;
 
 /// How a command goes on.
 pub(super) enum Step {
@@ -60,7 +58,9 @@ pub(super) enum Pending {
     /// Not boxed like the others: this is the way of every message.
     Send {
         gateway: Arc<GatewayState>,
+        connection: Arc<Connection>,
         chat: ChatId,
+        key: MessageKey,
         since: Instant,
         delivery: Delivery,
     },
@@ -81,21 +81,32 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match self.get_mut() {
-            Self::Send { gateway, chat, since, delivery } => delivery.poll_unpin(cx).map(|outcome| {
-                sent(gateway, *chat, *since, outcome.map_err(|undelivered| undelivered.error))
-            }),
+            Self::Send { gateway, connection, chat, key, since, delivery } => {
+                delivery.poll_unpin(cx).map(|outcome| {
+                    let outcome = outcome.map_err(|undelivered| undelivered.error);
+                    if outcome.is_err() {
+                        connection.settled(*key);
+                    }
+                    sent(gateway, *chat, *since, outcome)
+                })
+            }
             Self::Query(answer) => answer.poll_unpin(cx),
         }
     }
 }
 
 /// Runs a command of a connected client.
-pub(super) fn run(gateway: &Arc<GatewayState>, caller: Identity, command: Command) -> Step {
+pub(super) fn run(
+    gateway: &Arc<GatewayState>,
+    connection: &Arc<Connection>,
+    caller: Identity,
+    command: Command,
+) -> Step {
     match command {
         Command::Connect(_) => {
             refused(Refusal::new(ErrorCode::InvalidArgument, "this connection is connected already"))
         }
-        Command::Send(command) => send(gateway, caller, command),
+        Command::Send(command) => send(gateway, connection, caller, command),
         Command::History(query) => history(gateway, caller, query),
         Command::Refresh(refresh) => {
             let gateway = gateway.clone();
@@ -115,26 +126,32 @@ pub(super) fn connect(gateway: &Arc<GatewayState>, connect: Connect) -> Step {
 
 #[expect(clippy::disallowed_methods, reason = "an edge: the time that is left to a token")]
 async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, ErrorCode> {
-    let claims = gateway.verifier.verify(token).await.map_err(|error| error.code())?;
+    // The check may wait for the realm's keys, behind others that wait for them.
+    let claims = timeout(gateway.limits.check_within, gateway.verifier.verify(token)).await;
+    let claims = claims.map_err(|_| ErrorCode::Unavailable)?.map_err(|error| error.code())?;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
     Ok(VerifiedToken { user: claims.user_id, expires_in_seconds: claims.expires_at.saturating_sub(now) })
 }
 
 /// Produces immediately when the cache knows the audience; otherwise the chat service is queried first.
-fn send(gateway: &Arc<GatewayState>, caller: Identity, send: Send) -> Step {
+fn send(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Identity, send: Send) -> Step {
     if let Err(refusal) = check_body(&send.body) {
         return refused(refusal);
     }
-    if let Some(audience) = gateway.membership.cached_audience(send.chat, caller.user) {
-        return produce(gateway, caller, send, audience);
+    // Before the look-up: one of a chat that the caller is not in costs as much as a message.
+    if let Err(wait) = gateway.rates.take_user(caller.user, Instant::now()) {
+        return refused(Refusal::rate_limited("you send too much; wait before you send more", wait));
     }
-    let gateway = gateway.clone();
+    if let Some(audience) = gateway.membership.cached_audience(send.chat, caller.user) {
+        return produce(gateway, connection, caller, send, audience);
+    }
+    let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Undecided(Box::pin(async move {
         match gateway.membership.audience(send.chat, caller.user).await {
             Ok(audience) => {
                 gateway.outages.chat.worked("querying the chat service");
-                produce(&gateway, caller, send, audience)
+                produce(&gateway, &connection, caller, send, audience)
             }
             Err(error) => refused(failed(&gateway, &error)),
         }
@@ -149,25 +166,43 @@ fn check_body(body: &str) -> Result<(), Refusal> {
     }
 }
 
-fn produce(gateway: &Arc<GatewayState>, caller: Identity, send: Send, audience: Audience) -> Step {
-    let chat = send.chat;
+fn produce(
+    gateway: &Arc<GatewayState>,
+    connection: &Arc<Connection>,
+    caller: Identity,
+    send: Send,
+    audience: Audience,
+) -> Step {
+    let Send { chat, key, body } = send;
+    let since = Instant::now();
+    if let Err(wait) = gateway.rates.take_chat(chat, since) {
+        return refused(Refusal::rate_limited(
+            "too much is sent to this chat; wait before you send more",
+            wait,
+        ));
+    }
     let record = SendRecord {
         v: VERSION,
         chat,
         sender: caller.user,
         device: caller.device,
-        key: send.key,
+        key,
         kind: EntryKind::Text,
-        body: send.body,
+        body,
         subject: None,
         audience,
     };
+    // Noted first: what it comes to may be here before the next line.
+    connection.sending(key, since);
     match gateway.log.enqueue(&record) {
         Ok(delivery) => {
-            let (gateway, since) = (gateway.clone(), Instant::now());
-            Step::Pending(Pending::Send { gateway, chat, since, delivery })
+            let (gateway, connection) = (gateway.clone(), connection.clone());
+            Step::Pending(Pending::Send { gateway, connection, chat, key, since, delivery })
         }
-        Err(source) => refused(failed(gateway, &GatewayError::Produce { chat, source })),
+        Err(source) => {
+            connection.settled(key);
+            refused(failed(gateway, &GatewayError::Produce { chat, source }))
+        }
     }
 }
 
@@ -183,8 +218,13 @@ fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Ste
         Ok(size) => size,
         Err(refusal) => return refused(refusal),
     };
+    // Before the page is queried: the room for it, which its frame takes over in the send queue.
+    let Some(room) = gateway.metrics.queued_bytes.reserve(HISTORY_PAGE_BYTES) else {
+        return refused(Refusal::new(ErrorCode::RateLimited, "too many histories are read; try again"));
+    };
     let gateway = gateway.clone();
     Step::Pending(Pending::Query(Box::pin(async move {
+        let _room = room;
         let page = page(&gateway, caller, query.chat, query.after, size).await;
         let page = page.map_err(|error| failed(&gateway, &error))?;
         gateway.outages.history.worked("querying the message service");
@@ -211,21 +251,15 @@ async fn page(
     gateway.membership.audience(chat, caller.user).await?;
     let limit = size.items() as i32;
     let request = rpc::HistoryRequest { chat_id: chat.to_string(), after_seq, limit };
-    let mut client = gateway.history.clone().max_decoding_message_size(MAX_RESPONSE_BYTES);
-    let response = client
+    let response = gateway
+        .history
+        .clone()
         .history(request)
         .await
         .map_err(|status| GatewayError::History { chat, source: Arc::new(status) })?
         .into_inner();
-    let mut messages = Vec::with_capacity(response.messages.len());
-    let mut bytes = 0;
-    for message in response.messages {
-        bytes += ENTRY_BYTES + message.body.len();
-        if bytes > PAGE_BYTES && !messages.is_empty() {
-            break;
-        }
-        messages.push(Message::try_from(message).map_err(|source| GatewayError::Entry { chat, source })?);
-    }
+    let messages: Result<_, _> = response.messages.into_iter().map(Message::try_from).collect();
+    let messages = messages.map_err(|source| GatewayError::Entry { chat, source })?;
     Ok(HistoryPage { chat, messages, head_seq: response.head_seq })
 }
 

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     wire::{
-        self, ClientFrame, Command, Connected, Empty, HistoryPage, Outcome, SUBPROTOCOL, ServerFrame, Stored,
+        self, ClientFrame, Command, Connected, Empty, HistoryPage, Outcome, RequestId, SUBPROTOCOL,
+        ServerFrame, Stored, WireError,
     },
 };
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -67,7 +68,7 @@ impl Client {
     /// Sends a command and returns its id.
     pub async fn command(&mut self, command: Command) -> u32 {
         self.next_id += 1;
-        let frame = ClientFrame { id: Some(self.next_id), command };
+        let frame = ClientFrame { id: Some(self.next_id.into()), command };
         self.text(serde_json::to_string(&frame).expect("json")).await;
         self.next_id
     }
@@ -108,12 +109,17 @@ impl Client {
 
     /// Waits for the answer to a command; pushes are kept.
     pub async fn answer(&mut self, id: u32) -> Result<Outcome, ErrorCode> {
+        self.outcome(id).await.map_err(|error| error.code)
+    }
+
+    /// Waits for the answer to a command and returns the whole error; pushes are kept.
+    pub async fn outcome(&mut self, id: u32) -> Result<Outcome, WireError> {
         loop {
             let frame = self.frame().await.unwrap_or_else(|close| panic!("closed with {close:?}"));
-            if frame.id != Some(id) {
+            if frame.id != Some(id.into()) {
                 self.pushes.push(frame);
             } else if let Some(error) = frame.error {
-                return Err(error.code);
+                return Err(error);
             } else {
                 return Ok(frame.result.expect("a result or an error"));
             }
@@ -175,7 +181,7 @@ impl Client {
     }
 
     /// Returns the code of the next frame's error.
-    pub async fn error(&mut self) -> (Option<u32>, ErrorCode) {
+    pub async fn error(&mut self) -> (Option<RequestId>, ErrorCode) {
         let frame = self.frame().await.unwrap_or_else(|close| panic!("no error, closed with {close:?}"));
         (frame.id, frame.error.expect("an error").code)
     }

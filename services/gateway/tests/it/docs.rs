@@ -33,13 +33,17 @@ async fn an_upgrade_has_conditions() {
         let same = format!("http://{addr}");
         query(("origin", ""), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").await;
         query(("origin", &same), "101", SUBPROTOCOL).await;
-        for origin in ["https://evil.test", "null", "http://127.0.0.1:1", "http://beta.localhost"] {
+        query(("origin", "https://127.0.0.1:1"), "101", SUBPROTOCOL).await;
+        for origin in ["https://evil.test", "null", "capacitor://localhost", "http://beta.localhost"] {
             query(("origin", origin), "403", "permission_denied").await;
         }
         query(("sec-websocket-protocol", "chat"), "400", "invalid_argument").await;
         query(("sec-websocket-protocol", ""), "400", "invalid_argument").await;
-        query(("sec-websocket-version", "8"), "400", "malformed").await;
+        query(("sec-websocket-protocol", "Posthouse.V1.JSON"), "400", "invalid_argument").await;
+        query(("sec-websocket-protocol", "chat, posthouse.v1.json"), "101", SUBPROTOCOL).await;
+        query(("sec-websocket-version", "8"), "426", "sec-websocket-version: 13").await;
         query(("sec-websocket-key", ""), "400", "malformed").await;
+        query(("sec-websocket-key", "x"), "400", "malformed").await;
         query(("upgrade", "h2c"), "400", "malformed").await;
         query(("connection", ""), "400", "malformed").await;
     })

@@ -9,6 +9,7 @@ mod frames;
 mod memory;
 mod outage;
 mod peers;
+mod rates;
 mod readers;
 mod stand;
 mod talk;

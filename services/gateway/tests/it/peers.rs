@@ -72,10 +72,15 @@ impl Peers {
     }
 
     pub async fn leave(&self, chat: ChatId, user: UserId) {
+        self.leave_silently(chat, user);
+        self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, user), None).await;
+    }
+
+    /// Removes a user without a record in the event log yet.
+    pub fn leave_silently(&self, chat: ChatId, user: UserId) {
         if let Some(members) = self.members.lock().expect("no panic").get_mut(&chat.to_string()) {
             members.remove(&user.to_string());
         }
-        self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, user), None).await;
     }
 
     /// Announces an outcome as the message service would.

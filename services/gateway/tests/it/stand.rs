@@ -8,7 +8,7 @@ use std::{
 };
 
 use contracts::{ChatId, DeviceId, UserId, event::SendRecord};
-use gateway::{Gateway, Limits};
+use gateway::{Gateway, Limits, SendRates};
 use kit::{
     Process, Program, Service as _, catalog,
     catalog::Topic,
@@ -37,6 +37,14 @@ use crate::{
 };
 
 pub const PARTITIONS: i32 = 3;
+
+/// For stories of users who send as fast as they can.
+pub const UNLIMITED: SendRates = SendRates {
+    user_sends_per_second: 100_000,
+    user_sends_burst: 100_000,
+    chat_sends_per_second: 100_000,
+    chat_sends_burst: 100_000,
+};
 
 /// Whatever a story waits for comes within this time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -113,7 +121,12 @@ pub struct Running {
 impl Running {
     /// Starts a gateway and waits until it is ready.
     pub async fn start(invocation: Invocation, limits: Limits) -> Self {
+        Self::start_with(invocation, limits, SendRates::default()).await
+    }
+
+    async fn start_with(invocation: Invocation, limits: Limits, sends: SendRates) -> Self {
         let mut settings = invocation.settings::<Gateway>().expect("settings");
+        settings.sends = sends;
         settings.limits = limits;
         let addresses = &invocation.process.service;
         let (http, management) = (addresses.http_addr, addresses.management_addr);
@@ -177,6 +190,15 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
     limits: Limits,
     story: impl FnOnce(Arc<Stand>) -> F,
 ) {
+    with_rates(limits, SendRates::default(), story).await;
+}
+
+/// Runs a story like [`with_stand`], with other limits of sends.
+pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
+    limits: Limits,
+    sends: SendRates,
+    story: impl FnOnce(Arc<Stand>) -> F,
+) {
     let tenant = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
     let kafka = kafka_args();
     let admin = kafka_admin(&kafka);
@@ -184,7 +206,7 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
     let realm = TestRealm::start(&tenant).await;
     let peers = Peers::new(&tenant, &kafka);
     let (invocation, _) = config(&tenant, &kafka, &redis_args(), &realm, peers.serve().await);
-    let gateway = Running::start(invocation, limits).await;
+    let gateway = Running::start_with(invocation, limits, sends).await;
     peers.number_messages(&kafka);
     let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway });
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use contracts::{
-    ChatId, ErrorCode, MessageKey,
+    ChatId, DeviceId, ErrorCode, MessageKey,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, MAX_LISTED_AUDIENCE, VERSION},
     wire::Outcome,
 };
@@ -12,7 +12,7 @@ use kit::{catalog::Topic, testing::wait_for};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::stand::{PATIENCE, chat, device, redis_args, user, with_stand};
+use crate::stand::{PATIENCE, UNLIMITED, chat, device, redis_args, user, with_rates, with_stand};
 
 /// A push that should not come would be here by then: those that should take milliseconds.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -135,9 +135,42 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_has_read_of_their_removal_sends_nothing_more() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        one.send_text(chat(), "both of us").await;
+        two.message().await;
+
+        // The chat's own log has the removal; the log of events will have it later.
+        stand.peers.leave_silently(chat(), user(2));
+        let outcome = DeliveryOutcome::Stored {
+            seq: 2,
+            kind: EntryKind::MemberRemoved,
+            body: String::new(),
+            subject: Some(user(2)),
+            sent_at_ms: 1,
+            audience: Some(vec![user(1), user(2)]),
+        };
+        let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::new_v4()));
+        let record = DeliveredRecord { v: VERSION, chat: chat(), sender: user(1), device, key, outcome };
+        stand.peers.announce(&record).await;
+        assert_eq!(two.message().await.kind, EntryKind::MemberRemoved);
+        let id = two.send(chat(), MessageKey(Uuid::new_v4()), "still here?").await;
+        assert_eq!(two.answer(id).await.expect_err("refused"), ErrorCode::NotAMember);
+        assert_eq!(two.history(chat(), 0).await.expect_err("refused"), ErrorCode::NotAMember);
+        one.send_text(chat(), "without them").await;
+        let audience = stand.sent().await.into_iter().find(|record| record.body == "without them");
+        assert_eq!(audience.expect("it is sent").audience, Some(vec![user(1)]));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sends_of_a_connection_reach_the_log_in_their_order() {
     const SENDS: usize = 600;
-    with_stand(Limits::default(), async |stand| {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
         let fresh = ChatId(Uuid::new_v4());
         stand.peers.join(chat(), &[user(1)]).await;
         stand.peers.join_silently(fresh, user(1));
@@ -151,7 +184,9 @@ async fn sends_of_a_connection_reach_the_log_in_their_order() {
         let mut accepted = 0;
         while accepted < SENDS {
             let frame = client.frame().await.expect("an answer");
-            assert!(frame.error.is_none() && frame.id.is_none_or(|id| id <= last));
+            assert!(
+                frame.error.is_none() && frame.id.is_none_or(|id| id.as_u32().is_some_and(|id| id <= last))
+            );
             accepted += usize::from(frame.result.is_some());
         }
         let sent = stand.sent().await;
@@ -237,7 +272,7 @@ async fn the_directory_lists_each_connection_of_a_user() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_takes_milliseconds() {
     const ROUNDS: usize = 300;
-    with_stand(Limits::default(), async |stand| {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut one = stand.connect(user(1), device(1)).await;
         let mut two = stand.connect(user(2), device(1)).await;

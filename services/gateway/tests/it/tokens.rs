@@ -96,6 +96,43 @@ async fn only_a_token_of_this_realm_opens_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_may_be_new_is_never_refused_for_good() {
+    with_stand(Limits::default(), async |stand| {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let token = |kid: &str| {
+            let header = json!({"alg": "RS256", "typ": "JWT", "kid": kid});
+            format!("{}.{}.{}", part(&header), part(&claims(&stand)), URL_SAFE_NO_PAD.encode([1; 256]))
+        };
+        let verdict = async |kid: &str| {
+            let mut client = Client::open(stand.gateway.http).await;
+            let id = client.command(Command::Connect(Connect { token: token(kid), device: device(1) })).await;
+            (client.answer(id).await.expect_err("no key"), client.closed().await)
+        };
+        let invalid = (ErrorCode::Unauthenticated, Some(CloseCode::InvalidToken.code()));
+        let withheld = (ErrorCode::Unavailable, Some(CloseCode::Drain.code()));
+        // The realm is queried for one of them, and the others have to come back.
+        let mut refused = None;
+        let mut is_withheld = false;
+        for n in 0..1_000 {
+            let kid = n.to_string();
+            let found = verdict(&kid).await;
+            assert!(found == invalid || found == withheld, "{found:?}");
+            is_withheld |= found == withheld;
+            if found == invalid {
+                refused.get_or_insert(kid);
+            }
+            if let (Some(kid), true) = (&refused, is_withheld) {
+                assert_eq!(verdict(kid).await, invalid, "the realm does not have it");
+                break;
+            }
+        }
+        assert!(refused.is_some() && is_withheld);
+        Client::open(stand.gateway.http).await.connect(&stand.realm.token(user(1), "one"), device(1)).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_lives_as_long_as_its_token_and_no_longer() {
     with_stand(Limits::default(), async |stand| {
         let short = json!({"exp": get_current_timestamp() + 3});

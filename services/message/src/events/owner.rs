@@ -67,6 +67,8 @@ pub(super) struct Owner<S: Store> {
     last_flush: Instant,
     last_commit: Instant,
     unacknowledged: VecDeque<Unacknowledged>,
+    /// Set when the log does not go on: nothing more is taken from it.
+    broken: Option<Broken>,
 }
 
 struct Unacknowledged {
@@ -79,12 +81,28 @@ struct Unacknowledged {
 /// The owner was stopped.
 struct Stopped;
 
-/// The log has records below the position that was applied: it is not the log that the position belongs to.
-#[derive(Debug, thiserror::Error)]
-#[error("the log goes on at offset {found} below the applied position {next}: was the topic recreated?")]
-struct Rewound {
-    found: i64,
-    next: i64,
+/// The log does not go on where it was applied.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Broken {
+    /// It has records below the position: it is not the log that the position belongs to.
+    #[error("the log goes on at offset {found} below the applied position {next}: was the topic recreated?")]
+    Rewound { found: i64, next: i64 },
+    /// Records that senders believe safe are gone.
+    #[error(
+        "the log has lost its records from offset {next} to {found}, which were accepted: was retention too short?"
+    )]
+    Gap { found: i64, next: i64 },
+}
+
+impl Broken {
+    /// Checks the offset of a record against the one that is next.
+    fn check(found: i64, next: Option<i64>) -> Result<(), Self> {
+        match next {
+            Some(next) if found < next => Err(Self::Rewound { found, next }),
+            Some(next) if found > next => Err(Self::Gap { found, next }),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 impl<S: Store> Owner<S> {
@@ -103,6 +121,7 @@ impl<S: Store> Owner<S> {
             last_flush: now,
             last_commit: now,
             unacknowledged: VecDeque::new(),
+            broken: None,
         }
     }
 
@@ -116,29 +135,31 @@ impl<S: Store> Owner<S> {
         if self.parts.stop.is_cancelled() {
             return Err(Stopped);
         }
-        match self.drain() {
-            Ok(batch) if batch.is_empty() => self.wait().await?,
-            Ok(batch) => self.process(&batch).await?,
-            Err(rewound) => {
-                // Taking such a record for an old one would lose it, taking it for a new one could assign a
-                // seq twice. The operator rolls out the new generation, or an administrator has to decide.
-                let partition = self.parts.partition;
-                tracing::error!(error = %rewound, partition, "partition {partition} stops: {rewound}");
-                self.parts.blockers.set(Place::Partition(partition), rewound.to_string());
-                self.parts.stop.cancelled().await;
-                return Err(Stopped);
-            }
+        let batch = self.drain();
+        if !batch.is_empty() {
+            self.process(&batch).await?;
+        } else if let Some(broken) = &self.broken {
+            // Taking a record of another log for an old one would lose it, taking it for a new one could assign a seq
+            // twice, and going on beyond a gap would hide a loss. The operator rolls out the new generation, or an
+            // administrator has to decide.
+            let partition = self.parts.partition;
+            tracing::error!(error = %broken, partition, "partition {partition} stops: {broken}");
+            self.parts.blockers.set(Place::Partition(partition), broken.to_string());
+            self.parts.stop.cancelled().await;
+            return Err(Stopped);
+        } else {
+            self.wait().await?;
         }
         self.collect_acknowledgements();
         self.settle().await
     }
 
     /// Takes what is there.
-    fn drain(&mut self) -> Result<Vec<Logged>, Rewound> {
+    fn drain(&mut self) -> Vec<Logged> {
         let partition = self.parts.partition;
         let mut batch = Vec::new();
         let mut expected = self.next;
-        while batch.len() < MAX_BATCH {
+        while batch.len() < MAX_BATCH && self.broken.is_none() {
             let record = match self.parts.queue.poll() {
                 None => break,
                 Some(Ok(record)) => record,
@@ -148,13 +169,10 @@ impl<S: Store> Owner<S> {
                 }
             };
             let found = record.offset();
-            match expected {
-                Some(next) if found < next => return Err(Rewound { found, next }),
-                Some(next) if found > next => tracing::warn!(
-                    partition,
-                    "offsets {next} to {found} of partition {partition} are no longer in the log"
-                ),
-                Some(_) | None => {}
+            if let Err(broken) = Broken::check(found, expected) {
+                // What came before it is applied first.
+                self.broken = Some(broken);
+                break;
             }
             expected = Some(found + 1);
             batch.push(read_record(RawRecord {
@@ -164,7 +182,7 @@ impl<S: Store> Owner<S> {
                 payload: record.payload(),
             }));
         }
-        Ok(batch)
+        batch
     }
 
     /// Waits for records, for an acknowledgement, or for something that is due.
@@ -367,4 +385,21 @@ async fn pause(stop: &CancellationToken, wait: Duration) -> Result<(), Stopped> 
 fn since(sent_at_ms: i64) -> Duration {
     let sent_at = UNIX_EPOCH + Duration::from_millis(sent_at_ms.unsigned_abs());
     SystemTime::now().duration_since(sent_at).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_goes_on_where_it_was_applied_or_not_at_all() {
+        assert_eq!(Broken::check(7, Some(7)), Ok(()));
+        assert_eq!(
+            Broken::check(7, None),
+            Ok(()),
+            "a log that is read from its beginning may begin anywhere"
+        );
+        assert_eq!(Broken::check(6, Some(7)), Err(Broken::Rewound { found: 6, next: 7 }));
+        assert_eq!(Broken::check(8, Some(7)), Err(Broken::Gap { found: 8, next: 7 }));
+    }
 }

@@ -199,7 +199,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{RawRecord, read_record},
-        store::{Partition, Result, history, memory::MemoryStore},
+        store::{Partition, Result, Room, history, memory::MemoryStore},
     };
 
     /// A store that fails one call in eight, in no pattern, writes after half of them is done.
@@ -255,9 +255,9 @@ mod tests {
             chat: ChatId,
             bucket: i64,
             after: i64,
-            limit: usize,
+            room: &mut Room,
         ) -> Result<Vec<Message>> {
-            self.store.messages(chat, bucket, after, limit).await
+            self.store.messages(chat, bucket, after, room).await
         }
     }
 

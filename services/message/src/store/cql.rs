@@ -18,7 +18,7 @@ use scylla::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{Partition, Result, Row, Store, StoreError};
+use super::{Partition, Result, Room, Row, Store, StoreError};
 use crate::domain::{ContentHash, Generation, Head, KeyId, KnownKey, Position, bucket};
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
@@ -27,6 +27,11 @@ const MAX_IN_FLIGHT: usize = 128;
 const MESSAGES_PER_BATCH: usize = 50;
 /// Bytes of bodies in one batch; the store refuses mutations of several megabytes.
 const BYTES_PER_BATCH: usize = 256 * 1024;
+/// Rows of the first page that a read of messages is made of. It is small, because a few large bodies fill a page of
+/// history. Each page that left room is followed by one of twice as many.
+const FIRST_PAGE_ROWS: usize = 16;
+/// Rows of the largest page: as many as a history has.
+const LARGEST_PAGE_ROWS: usize = 512;
 /// Key rows lie in one store partition each, and stores warn of batches over more than ten.
 const KEYS_PER_BATCH: usize = 10;
 
@@ -204,15 +209,31 @@ impl Store for CqlStore {
         self.execute(&self.insert_next_offset, values, step).await.map(drop)
     }
 
-    async fn messages(&self, chat: ChatId, bucket: i64, after: i64, limit: usize) -> Result<Vec<Message>> {
+    async fn messages(&self, chat: ChatId, bucket: i64, after: i64, room: &mut Room) -> Result<Vec<Message>> {
         let step = || format!("read messages of chat {chat}");
-        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-        let result = self.execute(&self.select_messages, (chat.0, bucket, after, limit), step).await?;
-        let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
-        rows.rows::<MessageRow>()
-            .map_err(|source| failed(step(), source))?
-            .map(|row| message(chat, row.map_err(|source| failed(step(), source))?))
-            .collect()
+        let mut messages: Vec<Message> = Vec::new();
+        let mut page_rows = FIRST_PAGE_ROWS;
+        // Each page starts behind the last row of the one before. The store's own paging state would do the same, but
+        // Cassandra starts again at the first row when the size of the pages changes.
+        while room.entries() > 0 {
+            let limit = page_rows.min(room.entries());
+            page_rows = LARGEST_PAGE_ROWS.min(page_rows * 2);
+            let last = messages.last().map_or(after, |message| message.seq);
+            let values = (chat.0, bucket, last, i32::try_from(limit).unwrap_or(i32::MAX));
+            let result = self.execute(&self.select_messages, values, step).await?;
+            let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
+            for row in rows.rows::<MessageRow>().map_err(|source| failed(step(), source))? {
+                let message = message(chat, row.map_err(|source| failed(step(), source))?)?;
+                if !room.take(&message) {
+                    return Ok(messages);
+                }
+                messages.push(message);
+            }
+            if rows.rows_num() < limit {
+                break;
+            }
+        }
+        Ok(messages)
     }
 }
 

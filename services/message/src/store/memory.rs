@@ -7,7 +7,7 @@ use std::{
 
 use contracts::{ChatId, wire::Message};
 
-use super::{Partition, Result, Row, Store};
+use super::{Partition, Result, Room, Row, Store};
 use crate::domain::{Generation, Head, KeyId, KnownKey, Position, bucket};
 
 #[derive(Default)]
@@ -92,10 +92,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn messages(&self, chat: ChatId, of: i64, after: i64, limit: usize) -> Result<Vec<Message>> {
+    async fn messages(&self, chat: ChatId, of: i64, after: i64, room: &mut Room) -> Result<Vec<Message>> {
         let tables = self.lock();
         let rows = tables.messages.range((chat, after.saturating_add(1))..=(chat, i64::MAX));
         let in_bucket = rows.map(|(_, (_, message))| message).filter(|message| bucket(message.seq) == of);
-        Ok(in_bucket.take(limit).cloned().collect())
+        Ok(in_bucket.take_while(|message| room.take(message)).cloned().collect())
     }
 }

@@ -67,6 +67,34 @@ async fn five_kills_leave_no_trace_in_the_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_the_log_lost_stop_their_partition() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let (chat, sender) = (ChatId::generate(), UserId::generate());
+        let some = || -> Vec<SendRecord> {
+            (0..3).map(|n| text(chat, sender, MessageKey::generate(), &format!("message {n}"))).collect()
+        };
+        let running = stand.start_ready().await;
+        stand.send_all(&some()).await;
+        all_announced(&stand).await;
+        running.stop().await;
+
+        // Three more are accepted, and two of them are gone before they are stored.
+        stand.send_all(&some()).await;
+        stand.lose_sends().await;
+        let running = stand.start();
+        wait_for("a partition that stops", PATIENCE, || async {
+            let (status, body) = running.answer("readyz").await?;
+            (status == 503 && body.contains("has lost its records from offset 3 to 5")).then_some(())
+        })
+        .await;
+        assert_eq!(stand.count(Topic::MessageDelivered).await, 3, "nothing behind the gap is announced");
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_was_thought_dead_writes_the_same_rows() {
     with_stand(|stand| async move {
         stand.migrate().await;

@@ -227,6 +227,21 @@ impl Stand {
         let ends = move || ends(&watcher, &topic).into_iter().sum();
         tokio::task::spawn_blocking(ends).await.expect("a reader")
     }
+
+    /// Removes all sends from the log but the last one of each partition, as retention that is too short does.
+    pub async fn lose_sends(&self) {
+        let topic = Topic::MessageSend.of(&self.tenant);
+        let (watcher, of) = (self.watcher.clone(), topic.clone());
+        let ends = tokio::task::spawn_blocking(move || ends(&watcher, &of)).await.expect("a reader");
+        let mut lost = TopicPartitionList::new();
+        for (partition, end) in (0..).zip(ends).filter(|(_, end)| *end > 1) {
+            lost.add_partition_offset(&topic, partition, Offset::Offset(end - 1)).expect("a partition");
+        }
+        let removed = kafka_admin(&self.kafka).delete_records(&lost, &AdminOptions::new()).await;
+        for partition in removed.expect("the brokers answer").elements() {
+            partition.error().expect("the records are removed");
+        }
+    }
 }
 
 fn kafka_admin(args: &KafkaArgs) -> AdminClient<DefaultClientContext> {

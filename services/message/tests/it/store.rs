@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use contracts::{ChatId, DeviceId, MessageKey, UserId, event::EntryKind};
+use contracts::{
+    ChatId, DeviceId, MessageKey, UserId,
+    event::EntryKind,
+    wire::{HISTORY_PAGE_BYTES, MAX_BODY_BYTES},
+};
 use message::{
     domain::{Entry, Generation, Head, KnownKey, Position, content_hash},
-    store::{Partition, Row, Store, cql::CqlStore, history, memory::MemoryStore, migrate::migrate},
+    store::{Partition, Room, Row, Store, cql::CqlStore, history, memory::MemoryStore, migrate::migrate},
 };
 use uuid::Uuid;
 
@@ -53,6 +57,7 @@ async fn suite<S: Store>(store: &S) {
     an_older_stamp_changes_no_row(store).await;
     history_goes_across_buckets(store).await;
     history_ends_before_an_unfinished_write(store).await;
+    history_ends_at_its_bytes(store).await;
 }
 
 async fn what_was_appended_is_found<S: Store>(store: &S) {
@@ -66,7 +71,7 @@ async fn what_was_appended_is_found<S: Store>(store: &S) {
     let unknown = entry(chat, 500, "").key_id();
     assert_eq!(store.known_key(unknown).await.expect("an answer"), None);
 
-    let found = store.messages(chat, 0, 59, 2).await.expect("messages");
+    let found = store.messages(chat, 0, 59, &mut Room::new(2)).await.expect("messages");
     assert_eq!(found.len(), 2);
     let message = &found[0];
     assert_eq!((message.chat, message.seq, message.body.as_str()), (chat, 60, "message 60"));
@@ -101,7 +106,7 @@ async fn an_older_stamp_changes_no_row<S: Store>(store: &S) {
     for (entry, stamp) in [(&newer, 20), (&older, 10)] {
         store.append(&generation(), &[Row { entry, seq: 1, stamp }]).await.expect("a row");
     }
-    assert_eq!(store.messages(chat, 0, 0, 10).await.expect("messages")[0].body, "newer");
+    assert_eq!(store.messages(chat, 0, 0, &mut Room::new(10)).await.expect("messages")[0].body, "newer");
 }
 
 async fn seqs<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> (Vec<i64>, i64) {
@@ -133,6 +138,41 @@ async fn history_ends_before_an_unfinished_write<S: Store>(store: &S) {
     assert_eq!(seqs(store, chat, 0, 500).await, (vec![1, 2, 3, 4], 4));
     assert_eq!(seqs(store, chat, 5, 500).await, (vec![6, 7], 7));
     assert_eq!(seqs(store, chat, 0, 2).await, (vec![1, 2], 3));
+}
+
+async fn history_ends_at_its_bytes<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    // Large ones, and one whose every byte is six as JSON.
+    let bodies = (1..=40).map(|seq| match seq {
+        20 => "\u{1}".repeat(MAX_BODY_BYTES),
+        _ => "x".repeat(MAX_BODY_BYTES),
+    });
+    let entries: Vec<(i64, Entry)> =
+        (1..).zip(bodies).map(|(seq, body)| (seq, entry(chat, seq, &body))).collect();
+    for (seq, entry) in &entries {
+        store.append(&generation(), &[Row { entry, seq: *seq, stamp: seq * 10 }]).await.expect("a row");
+    }
+    store.put_heads(&[(chat, head(40))]).await.expect("a head");
+    let mut after = 0;
+    while after < 40 {
+        let found = history(store, chat, after, 500).await.expect("a history");
+        let bytes = serde_json::to_string(&found.messages).expect("json").len();
+        assert!(bytes <= HISTORY_PAGE_BYTES, "{bytes} bytes after {after}");
+        assert_eq!(found.head_seq, 40);
+        let seqs: Vec<i64> = found.messages.iter().map(|message| message.seq).collect();
+        let last = *seqs.last().expect("every page goes on");
+        assert_eq!(seqs, (after + 1..=last).collect::<Vec<_>>());
+        after = last;
+    }
+    // Small ones are all there, over several pages of the store.
+    let small = ChatId::generate();
+    append(store, small, 1..=500).await;
+    store.put_heads(&[(small, head(500))]).await.expect("a head");
+    let (all, _) = seqs(store, small, 0, 500).await;
+    let last = *all.last().expect("some");
+    assert!(last >= 300, "a page of {last} small entries");
+    assert_eq!(all, (1..=last).collect::<Vec<_>>());
+    assert_eq!(seqs(store, small, 0, 120).await, ((1..=120).collect(), 500));
 }
 
 #[tokio::test]

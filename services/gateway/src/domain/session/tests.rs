@@ -24,15 +24,15 @@ struct Story {
 impl Story {
     fn new() -> Self {
         let start = Instant::now();
-        let limits = Limits { max_faults: 2, max_inflight: 2, ..Limits::default() };
+        let limits = Limits { max_inflight: 2, ..Limits::default() };
         Self { session: Session::new(Uuid::from_u128(42), Arc::new(limits), start), start }
     }
 
     fn connected() -> Self {
         let mut story = Self::new();
         let action = story.text(&format!(r#"{{"id":1,"connect":{{"token":"t","device":"{}"}}}}"#, device()));
-        assert!(matches!(action, Action::Connect(Some(1), _)), "{action:?}");
-        let action = story.session.connected(story.start, Some(1), device(), token(1, 300));
+        assert!(matches!(&action, Action::Connect(id, _) if *id == named(1)), "{action:?}");
+        let action = story.session.connected(story.start, named(1), device(), token(1, 300));
         let Action::Open(identity, frame) = action else { panic!("{action:?}") };
         assert_eq!(identity, Identity { user: user(1), device: device() });
         assert!(matches!(frame.result, Some(Outcome::Connected(_))));
@@ -57,10 +57,14 @@ fn send(id: u32) -> String {
     format!(r#"{{"id":{id},"send":{{"chat":"{}","key":"{key}","body":"hi"}}}}"#, chat())
 }
 
-fn code(action: &Action) -> (Option<u32>, ErrorCode) {
+fn named(id: u32) -> Option<RequestId> {
+    Some(id.into())
+}
+
+fn code(action: &Action) -> (Option<RequestId>, ErrorCode) {
     match action {
         Action::Answer(frame) | Action::Refuse(frame, _) => {
-            (frame.id, frame.error.as_ref().expect("an error").code)
+            (frame.id.clone(), frame.error.as_ref().expect("an error").code)
         }
         other => panic!("not an error: {other:?}"),
     }
@@ -98,8 +102,8 @@ fn a_strangers_first_mistake_is_the_last() {
 fn each_kind_of_bad_token_has_its_close_code() {
     let check = |token, expected_code, expected_close| {
         let mut story = Story::new();
-        let action = story.session.connected(story.start, Some(1), device(), token);
-        assert_eq!(code(&action), (Some(1), expected_code));
+        let action = story.session.connected(story.start, named(1), device(), token);
+        assert_eq!(code(&action), (named(1), expected_code));
         assert_eq!(closes(&action), Some(expected_close));
     };
     check(Err(ErrorCode::Unauthenticated), ErrorCode::Unauthenticated, CloseCode::InvalidToken);
@@ -121,24 +125,32 @@ fn a_token_that_is_being_checked_is_not_stale_and_holds_up_reading() {
 fn the_nil_device_is_refused_and_another_may_be_named() {
     let mut story = Story::new();
     let action = story.text(&format!(r#"{{"id":1,"connect":{{"token":"t","device":"{}"}}}}"#, Uuid::nil()));
-    assert_eq!((code(&action), closes(&action)), ((Some(1), ErrorCode::InvalidArgument), None));
+    assert_eq!((code(&action), closes(&action)), ((named(1), ErrorCode::InvalidArgument), None));
 }
 
 #[test]
-fn a_connected_client_survives_a_few_mistakes() {
+fn a_mistake_is_named_and_never_closes_a_user() {
     let mut story = Story::connected();
     let action = story.text(r#"{"id":9,"shout":{}}"#);
-    assert_eq!((code(&action), closes(&action)), ((Some(9), ErrorCode::Malformed), None));
+    assert_eq!((code(&action), closes(&action)), ((named(9), ErrorCode::Malformed), None));
     let action = story.session.binary(story.start);
     assert_eq!((code(&action), closes(&action)), ((None, ErrorCode::Malformed), None));
-    let action = story.text(r#"{"send":{}}"#);
-    assert_eq!(closes(&action), Some(CloseCode::Malformed), "the third of two");
+    for _ in 0..1_000 {
+        assert_eq!(closes(&story.text(r#"{"send":{}}"#)), None);
+    }
+    // They are read more slowly than frames that are right.
+    assert!(!story.session.may_read(story.at(1.0)));
+    let mut patient = Story::connected();
+    for _ in 0..40 {
+        assert!(patient.session.may_read(patient.start));
+        patient.text(r#"{"id":9,"shout":{}}"#);
+    }
 }
 
 #[test]
 fn a_frame_of_two_commands_is_malformed() {
     let action = Story::connected().text(r#"{"id":9,"pong":{},"refresh":{"token":"t"}}"#);
-    assert_eq!(code(&action), (Some(9), ErrorCode::Malformed));
+    assert_eq!(code(&action), (named(9), ErrorCode::Malformed));
 }
 
 #[test]
@@ -147,10 +159,10 @@ fn a_command_that_is_refused_or_has_no_answer_leaves_nothing_open() {
     assert!(matches!(story.text(r#"{"pong":{}}"#), Action::Run(None, _, Command::Pong(_))));
     story.session.passed();
     assert!(!story.session.is_busy());
-    assert!(matches!(story.text(&send(2)), Action::Run(Some(2), _, Command::Send(_))));
+    assert!(matches!(story.text(&send(2)), Action::Run(id, _, Command::Send(_)) if id == named(2)));
     let refusal = Refusal::new(ErrorCode::InvalidArgument, "a message has a body");
-    let action = story.session.answered(Some(2), Err(refusal));
-    assert_eq!((code(&action), closes(&action)), ((Some(2), ErrorCode::InvalidArgument), None));
+    let action = story.session.answered(named(2), Err(refusal));
+    assert_eq!((code(&action), closes(&action)), ((named(2), ErrorCode::InvalidArgument), None));
     assert!(!story.session.is_busy() && story.session.may_read(story.start));
 }
 
@@ -172,13 +184,13 @@ fn the_window_of_sends_closes_and_opens() {
     }
     assert!(!story.session.may_read(story.start), "two sends are unanswered");
     let accepted = Ok(Outcome::Accepted(Empty {}));
-    let Action::Answer(frame) = story.session.finished(Lane::Sends, Some(1), accepted) else {
+    let Action::Answer(frame) = story.session.finished(Lane::Sends, named(1), accepted) else {
         panic!("an answer")
     };
     assert_eq!(frame.result.map(|outcome| matches!(outcome, Outcome::Accepted(_))), Some(true));
     assert!(story.session.may_read(story.start));
     let refusal = Refusal::new(ErrorCode::Unavailable, "down");
-    let Action::Answer(frame) = story.session.finished(Lane::Sends, Some(2), Err(refusal)) else {
+    let Action::Answer(frame) = story.session.finished(Lane::Sends, named(2), Err(refusal)) else {
         panic!("an answer")
     };
     let error = frame.error.expect("an error");
@@ -192,11 +204,11 @@ fn queries_have_a_window_of_their_own() {
     let query = format!(r#"{{"id":3,"history":{{"chat":"{}"}}}}"#, chat());
     for _ in 0..Limits::default().max_queries {
         assert!(story.session.may_read(story.start));
-        assert!(matches!(story.text(&query), Action::Run(Some(3), _, Command::History(_))));
+        assert!(matches!(story.text(&query), Action::Run(id, _, Command::History(_)) if id == named(3)));
         story.session.started(Lane::Queries);
     }
     assert!(!story.session.may_read(story.start));
-    story.session.finished(Lane::Queries, Some(3), Err(Refusal::new(ErrorCode::Unavailable, "down")));
+    story.session.finished(Lane::Queries, named(3), Err(Refusal::new(ErrorCode::Unavailable, "down")));
     assert!(story.session.may_read(story.start));
 }
 
@@ -238,16 +250,16 @@ fn an_expired_token_closes_unless_it_was_refreshed() {
     let mut story = Story::connected();
     let at = story.at(250.0);
     let refresh = story.session.text(at, r#"{"id":5,"refresh":{"token":"new"}}"#);
-    assert!(matches!(refresh, Action::Run(Some(5), _, Command::Refresh(_))));
+    assert!(matches!(refresh, Action::Run(id, _, Command::Refresh(_)) if id == named(5)));
     assert_eq!(
-        code(&story.session.refreshed(at, Some(5), token(2, 300))),
-        (Some(5), ErrorCode::PermissionDenied)
+        code(&story.session.refreshed(at, named(5), token(2, 300))),
+        (named(5), ErrorCode::PermissionDenied)
     );
     assert_eq!(
-        code(&story.session.refreshed(at, Some(6), Err(ErrorCode::TokenExpired))),
-        (Some(6), ErrorCode::TokenExpired)
+        code(&story.session.refreshed(at, named(6), Err(ErrorCode::TokenExpired))),
+        (named(6), ErrorCode::TokenExpired)
     );
-    story.session.refreshed(at, Some(7), token(1, 300));
+    story.session.refreshed(at, named(7), token(1, 300));
     story.session.pong_due = None;
     assert!(closes(&story.session.deadline_passed(story.at(300.0), READING)).is_none());
     story.session.pong_due = None;

@@ -1,0 +1,119 @@
+//! Users who send more than their share.
+
+use contracts::{
+    ChatId, ErrorCode, MessageKey,
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
+    wire::Outcome,
+};
+use gateway::{Limits, SendRates};
+use uuid::Uuid;
+
+use crate::{
+    client::Client,
+    stand::{chat, device, user, with_rates},
+};
+
+/// So slow that no token is added while a story runs.
+const BURST_ONLY: SendRates = SendRates {
+    user_sends_per_second: 1,
+    user_sends_burst: 20,
+    chat_sends_per_second: 1,
+    chat_sends_burst: 30,
+};
+/// Tokens that may be added nevertheless, on a machine that is very busy.
+const SLACK: usize = 15;
+
+/// Sends this many messages at once and returns how many were accepted; all others were refused with a time to wait.
+async fn send_many(client: &mut Client, chat: ChatId, count: usize) -> usize {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(client.send(chat, MessageKey(Uuid::new_v4()), "more").await);
+    }
+    let mut accepted = 0;
+    for id in ids {
+        match client.outcome(id).await {
+            Ok(Outcome::Accepted(_)) => accepted += 1,
+            Err(error) => {
+                assert_eq!(error.code, ErrorCode::RateLimited, "{}", error.detail);
+                assert!(
+                    error.temporary && error.retry_after_ms.is_some_and(|wait| (1..=1_001).contains(&wait))
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    accepted
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_has_one_limit_over_all_connections() {
+    with_rates(Limits::default(), BURST_ONLY, async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut accepted = 0;
+        let mut clients = Vec::new();
+        for n in 1..=4 {
+            let mut client = stand.connect(user(1), device(n)).await;
+            accepted += send_many(&mut client, chat(), 20).await;
+            clients.push(client);
+        }
+        assert!((20..20 + SLACK).contains(&accepted), "{accepted} of 80 were accepted");
+        let mut other = stand.connect(user(2), device(1)).await;
+        other.send_text(chat(), "may I?").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_has_one_limit_over_all_members_and_strangers_use_none_of_it() {
+    with_rates(Limits::default(), BURST_ONLY, async |stand| {
+        let (busy, quiet) = (chat(), ChatId(Uuid::new_v4()));
+        stand.peers.join(busy, &[user(1), user(2), user(3)]).await;
+        stand.peers.join(quiet, &[user(3)]).await;
+        let mut stranger = stand.connect(user(9), device(1)).await;
+        for _ in 0..20 {
+            let id = stranger.send(busy, MessageKey(Uuid::new_v4()), "let me in").await;
+            assert_eq!(stranger.answer(id).await.expect_err("refused"), ErrorCode::NotAMember);
+        }
+        let mut accepted = 0;
+        let mut clients = Vec::new();
+        for n in 1..=3 {
+            let mut client = stand.connect(user(n), device(1)).await;
+            accepted += send_many(&mut client, busy, 15).await;
+            clients.push(client);
+        }
+        assert!((30..30 + SLACK).contains(&accepted), "{accepted} of 45 were accepted");
+        clients[2].send_text(quiet, "somewhere else").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_user_sends_through_another_gateway_counts() {
+    const ELSEWHERE: i64 = 60;
+    with_rates(Limits::default(), BURST_ONLY, async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let quiet = ChatId(Uuid::new_v4());
+        stand.peers.join(quiet, &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        for seq in 1..=ELSEWHERE {
+            let outcome = DeliveryOutcome::Stored {
+                seq,
+                kind: EntryKind::Text,
+                body: "from elsewhere".into(),
+                subject: None,
+                sent_at_ms: seq,
+                audience: Some(vec![user(1), user(2)]),
+            };
+            let (sender, device, key) = (user(1), device(9), MessageKey(Uuid::new_v4()));
+            let record = DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome };
+            stand.peers.announce(&record).await;
+        }
+        while two.message().await.seq != ELSEWHERE {}
+        let id = one.send(quiet, MessageKey(Uuid::new_v4()), "and here").await;
+        let error = one.outcome(id).await.expect_err("one too many");
+        assert_eq!(error.code, ErrorCode::RateLimited);
+        two.send_text(quiet, "I sent nothing").await;
+    })
+    .await;
+}
