@@ -52,7 +52,7 @@ use crate::{
     store::{Sessions, SessionsHandle},
 };
 
-/// More than somebody who writes a client opens.
+/// More than the development of a client needs.
 const MAX_CONNECTIONS_IN_MEMORY: usize = 10_000;
 
 /// The gateway.

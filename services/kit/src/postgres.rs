@@ -78,7 +78,7 @@ impl Schema {
             .execute(&mut connection)
             .await
             .map_err(|source| MigrateError::CreateSchema { schema, source })?;
-        // `run` would do, but of its future nobody can tell that it is `Send`.
+        // `run` would do, but the compiler cannot see that its future is `Send`.
         let migrated = migrator.run_direct(None, &mut connection, false).await;
         migrated.map_err(|source| MigrateError::Migrate { schema, source })?;
         tracing::info!(schema, "schema {schema} is up to date");

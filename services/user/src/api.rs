@@ -28,7 +28,7 @@ pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
         .with_state(store)
 }
 
-/// Returns the caller's profile; whoever comes here for the first time has one from now on.
+/// Returns the caller's profile, which their first request creates.
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 async fn ensured(store: &Arc<dyn ProfileStore>, caller: &Caller) -> Result<Profile, Error> {
     let newcomer = Newcomer::parse(caller.user_id, &caller.username, "")?;

@@ -14,7 +14,7 @@ pub struct TestDatabase {
 }
 
 impl TestDatabase {
-    /// Creates a database nobody else uses.
+    /// Creates a database that no other test uses.
     #[expect(clippy::disallowed_methods, reason = "a database of one test")]
     pub async fn create() -> Self {
         let (name, password) = (format!("test_{}", Uuid::now_v7().simple()), Uuid::new_v4().to_string());
