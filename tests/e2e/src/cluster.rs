@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use crds::MessengerTenant;
+use crds::{MessengerTenant, Topology};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -188,9 +188,17 @@ impl Cluster {
         data.into_iter().map(|(key, value)| Ok((key, String::from_utf8(value.0)?))).collect()
     }
 
+    /// Returns the workload that runs a service of a tenant: one of its own, or that of all services of a compact tenant.
+    /// Both namespace and tenant have this name.
+    pub async fn workload<'a>(&self, tenant: &str, service: &'a str) -> anyhow::Result<&'a str> {
+        let topology = self.tenants(tenant).get(tenant).await?.spec.topology;
+        Ok(if topology == Some(Topology::Compact) { "compact" } else { service })
+    }
+
     /// Kills the pods of one service of a tenant without a grace period, as a lost node would, and waits until others are ready.
     pub async fn replace_pods(&self, namespace: &str, service: &str, limit: Duration) -> anyhow::Result<()> {
-        let selector = format!("app.kubernetes.io/name={service}");
+        let workload = self.workload(namespace, service).await?;
+        let selector = format!("app.kubernetes.io/name={workload}");
         let params = ListParams::default().labels(&selector);
         let pods = self.pods(namespace);
         let killed: Vec<_> = pods.list(&params).await?.items.iter().filter_map(ResourceExt::uid).collect();

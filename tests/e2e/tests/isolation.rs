@@ -293,8 +293,11 @@ async fn a_redis_user_reaches_no_key_or_channel_of_another_tenant() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_internal_token_is_refused_by_another_tenants_services() {
     story(LIMIT, async |world: &World| {
-        let chat = world.cluster.service_address(THEIRS, "globex-chat", "grpc").await?;
-        let message = world.cluster.service_address(THEIRS, "globex-message", "grpc").await?;
+        let address = async |service: &str| {
+            let name = format!("{THEIRS}-{}", world.cluster.workload(THEIRS, service).await?);
+            world.cluster.service_address(THEIRS, &name, "grpc").await
+        };
+        let (chat, message) = (address("chat").await?, address("message").await?);
         let our_token = world.cluster.secret(OURS, "acme-internal").await?;
         let our_token = our_token.get("token").context("Secret acme-internal has a token")?;
         let mut chat = ChatServiceClient::connect(chat).await?;

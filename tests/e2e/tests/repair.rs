@@ -61,9 +61,10 @@ async fn a_realms_client_is_put_back() {
 async fn a_deployments_image_is_put_back() {
     story(LIMIT, async |world: &World| {
         world.cluster.await_ready("acme", WATCHED).await?;
+        let name = format!("acme-{}", world.cluster.workload("acme", "user").await?);
         let api = world.cluster.deployments("acme");
         let image = async || {
-            let deployment = api.get("acme-user").await?;
+            let deployment = api.get(&name).await?;
             let containers = deployment.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers);
             let container =
                 containers.and_then(|containers| containers.into_iter().next()).context("a container")?;
@@ -73,14 +74,14 @@ async fn a_deployments_image_is_put_back() {
         let patch = json!({ "spec": { "template": { "spec": {
             "containers": [{ "name": container, "image": "somewhere/else:1" }] } } } });
         let edit = Edit::begin(world).await?;
-        api.patch("acme-user", &PatchParams::default(), &Patch::Strategic(patch)).await?;
+        api.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
         eventually("the image is put back", WATCHED, || async {
             let found = image().await?.1;
             ensure!(found == declared, "it is {found}");
             Ok(())
         })
         .await?;
-        edit.is_reported(world, &["Deployment acme-user", "image"], "Deployment image").await?;
+        edit.is_reported(world, &[&format!("Deployment {name}"), "image"], "Deployment image").await?;
         world.cluster.await_ready("acme", ROUND).await.map(drop)
     })
     .await;
@@ -90,17 +91,18 @@ async fn a_deployments_image_is_put_back() {
 async fn a_deleted_service_comes_back() {
     story(LIMIT, async |world: &World| {
         world.cluster.await_ready("acme", WATCHED).await?;
+        let name = format!("acme-{}", world.cluster.workload("acme", "chat").await?);
         let api = world.cluster.services("acme");
-        let old = api.get("acme-chat").await?.metadata.uid;
+        let old = api.get(&name).await?.metadata.uid;
         let edit = Edit::begin(world).await?;
-        api.delete("acme-chat", &DeleteParams::default()).await?;
+        api.delete(&name, &DeleteParams::default()).await?;
         eventually("the Service is back", WATCHED, || async {
-            let found = api.get("acme-chat").await?.metadata.uid;
+            let found = api.get(&name).await?.metadata.uid;
             ensure!(found != old, "it is the old one");
             Ok(())
         })
         .await?;
-        edit.is_reported(world, &["Service acme-chat"], "deleted Service").await?;
+        edit.is_reported(world, &[&format!("Service {name}")], "deleted Service").await?;
         world.cluster.await_ready("acme", ROUND).await.map(drop)
     })
     .await;
