@@ -75,10 +75,8 @@ impl<const MAX_CHARS: usize> Line<MAX_CHARS> {
     pub fn parse(field: &'static str, text: &str) -> Result<Self, InvalidField> {
         let text = nfc(text.trim());
         let spaced = text.split(is_space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-        let problem = harm(&spaced, |_| false).map(|harm| harm.to_string());
-        let too_long = || format!("must have at most {MAX_CHARS} characters");
-        let problem = problem.or_else(|| (spaced.chars().count() > MAX_CHARS).then(too_long));
-        problem.map_or(Ok(Self(spaced)), |problem| Err(InvalidField { field, problem }))
+        let found = harm(&spaced, |_| false);
+        checked(field, spaced, found, MAX_CHARS).map(Self)
     }
 
     /// Reads like [`Self::parse`] what the first characters of a longer text are.
@@ -95,13 +93,9 @@ impl<const MAX_CHARS: usize> Lines<MAX_CHARS> {
     /// Reads a text of `field`: composed (NFC), with LF for every kind of line break.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, InvalidField> {
         let text = nfc(&text.replace("\r\n", "\n").replace(['\r', '\u{85}', '\u{2028}', '\u{2029}'], "\n"));
-        let problem = match harm(&text, |c| matches!(c, '\n' | '\t')) {
-            Some(harm @ (Harm::Control | Harm::Bidi)) => Some(harm.to_string()),
-            Some(Harm::Invisible) | None => None,
-        };
-        let too_long = || format!("must have at most {MAX_CHARS} characters");
-        let problem = problem.or_else(|| (text.chars().count() > MAX_CHARS).then(too_long));
-        problem.map_or(Ok(Self(text)), |problem| Err(InvalidField { field, problem }))
+        // Nothing to read is allowed here.
+        let found = harm(&text, |c| matches!(c, '\n' | '\t')).filter(|harm| *harm != Harm::Invisible);
+        checked(field, text, found, MAX_CHARS).map(Self)
     }
 
     pub fn as_str(&self) -> &str {
@@ -115,10 +109,8 @@ impl Username {
     pub fn parse(field: &'static str, text: &str) -> Result<Self, InvalidField> {
         let narrow: String = text.trim().chars().map(narrow).collect();
         let mapped = nfc(&narrow.to_lowercase());
-        let problem = harm(&mapped, |_| false).map(|harm| harm.to_string());
-        let too_long = || format!("must have at most {MAX_USERNAME_CHARS} characters");
-        let problem = problem.or_else(|| (mapped.chars().count() > MAX_USERNAME_CHARS).then(too_long));
-        problem.map_or(Ok(Self(mapped)), |problem| Err(InvalidField { field, problem }))
+        let found = harm(&mapped, |_| false);
+        checked(field, mapped, found, MAX_USERNAME_CHARS).map(Self)
     }
 
     pub fn as_str(&self) -> &str {
@@ -166,6 +158,19 @@ pub fn search_key(text: &str) -> String {
         .flat_map(char::to_lowercase)
         .collect::<String>();
     nfkc.normalize(&caseless).into_owned()
+}
+
+/// Returns a normalized text in which no harm was found and that is not too long.
+fn checked(
+    field: &'static str,
+    text: String,
+    found: Option<Harm>,
+    max_chars: usize,
+) -> Result<String, InvalidField> {
+    let too_long = || format!("must have at most {max_chars} characters");
+    let problem =
+        found.map(|harm| harm.to_string()).or_else(|| (text.chars().count() > max_chars).then(too_long));
+    problem.map_or(Ok(text), |problem| Err(InvalidField { field, problem }))
 }
 
 fn nfc(text: &str) -> String {
