@@ -38,13 +38,19 @@ impl Issuer {
     /// Returns an access token that is valid for a number of seconds from now.
     #[expect(clippy::disallowed_methods, reason = "the id of a token")]
     pub fn access_token(&self, user: UserId, username: &str, seconds: u64) -> String {
-        let now = jsonwebtoken::get_current_timestamp();
-        self.key.sign(&json!({
-            "iss": self.oidc.oidc_issuer, "aud": [self.oidc.oidc_audience], "sub": user,
-            "typ": "Bearer", "iat": now, "exp": now + seconds,
-            "preferred_username": username, "jti": Uuid::new_v4(),
-        }))
+        let mut claims = claims(&self.oidc, user, username, seconds);
+        claims["jti"] = json!(Uuid::new_v4());
+        self.key.sign(&claims)
     }
+}
+
+/// Returns the claims of an access token that these settings accept, for a number of seconds from now.
+pub(crate) fn claims(oidc: &OidcArgs, user: UserId, username: &str, seconds: u64) -> Value {
+    let now = jsonwebtoken::get_current_timestamp();
+    json!({
+        "iss": oidc.oidc_issuer, "aud": [oidc.oidc_audience], "sub": user, "typ": "Bearer",
+        "iat": now, "exp": now + seconds, "preferred_username": username,
+    })
 }
 
 /// An RSA key, with the id under which the key set has it.

@@ -4,6 +4,7 @@
 mod client;
 #[cfg(feature = "postgres")]
 mod database;
+mod peer;
 mod wait;
 
 use std::{
@@ -20,9 +21,14 @@ use tokio::net::TcpListener;
 pub use self::database::TestDatabase;
 pub use self::{
     client::{Answer, TestApi},
+    peer::{serve_peer, unreachable_peer},
     wait::wait_for,
 };
-use crate::{auth::TokenVerifier, config::OidcArgs, signing::SigningKey};
+use crate::{
+    auth::TokenVerifier,
+    config::OidcArgs,
+    signing::{SigningKey, claims},
+};
 
 /// One key for all realms of a process: tokens then differ in their claims only, as in a hostile test they should.
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate("test"));
@@ -74,11 +80,7 @@ impl TestRealm {
 
     /// Returns a token whose claims are replaced by `changes`; a null removes the claim.
     pub fn token_with(&self, user: UserId, username: &str, changes: Value) -> String {
-        let now = jsonwebtoken::get_current_timestamp();
-        let mut claims = json!({
-            "iss": self.issuer, "aud": [self.audience], "sub": user, "typ": "Bearer",
-            "iat": now, "exp": now + 300, "preferred_username": username,
-        });
+        let mut claims = claims(&self.args(), user, username, 300);
         let object = claims.as_object_mut().expect("an object");
         for (name, value) in changes.as_object().expect("changes are an object") {
             if value.is_null() {

@@ -1,21 +1,17 @@
 //! The user service that this one calls, on a loopback port.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use contracts::rpc::{
     EnsureUserRequest, GetUsersRequest, GetUsersResponse, User,
     user_service_client::UserServiceClient,
     user_service_server::{UserService, UserServiceServer},
 };
-use kit::rpc::InternalChannel;
-use tokio::net::TcpListener;
-use tonic::{
-    Request, Response, Status, async_trait,
-    transport::{Server, server::TcpIncoming},
+use kit::{
+    rpc::InternalChannel,
+    testing::{serve_peer, unreachable_peer},
 };
+use tonic::{Request, Response, Status, async_trait, service::Routes};
 
 /// A user service that remembers its calls.
 #[derive(Clone, Default)]
@@ -26,25 +22,13 @@ pub struct Peers {
 impl Peers {
     /// Serves until the test ends.
     pub async fn start(&self) -> UserServiceClient<InternalChannel> {
-        let listener =
-            TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port");
-        let addr = listener.local_addr().expect("a bound listener has an address");
-        let server = Server::builder()
-            .add_service(UserServiceServer::new(self.clone()))
-            .serve_with_incoming(TcpIncoming::from(listener));
-        tokio::spawn(server);
-        client(&format!("http://{addr}"))
+        UserServiceClient::new(serve_peer(Routes::new(UserServiceServer::new(self.clone()))).await)
     }
 }
 
 /// Returns a client of a service that is down.
 pub fn unreachable() -> UserServiceClient<InternalChannel> {
-    // Port 9 (discard) of loopback: nothing listens there.
-    client("http://127.0.0.1:9")
-}
-
-fn client(url: &str) -> UserServiceClient<InternalChannel> {
-    UserServiceClient::new(kit::rpc::connect(url, &"token".to_owned().into()).expect("a channel"))
+    UserServiceClient::new(unreachable_peer())
 }
 
 #[async_trait]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -17,11 +16,8 @@ use contracts::{
         user_service_server::{UserService, UserServiceServer},
     },
 };
-use tokio::net::TcpListener;
-use tonic::{
-    Request, Response, Status, async_trait,
-    transport::{Server, server::TcpIncoming},
-};
+use kit::testing::{serve_peer, unreachable_peer};
+use tonic::{Request, Response, Status, async_trait, service::Routes};
 
 /// A user service to which every user exists, but for some.
 #[derive(Clone, Default)]
@@ -33,14 +29,7 @@ pub struct Peer {
 impl Peer {
     /// Serves until the test ends.
     pub async fn start(&self) -> Users {
-        let listener =
-            TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port");
-        let addr = listener.local_addr().expect("a bound listener has an address");
-        let server = Server::builder()
-            .add_service(UserServiceServer::new(self.clone()))
-            .serve_with_incoming(TcpIncoming::from(listener));
-        tokio::spawn(server);
-        client(&format!("http://{addr}"))
+        Users::new(serve_peer(Routes::new(UserServiceServer::new(self.clone()))).await)
     }
 
     /// Returns a user who does not exist.
@@ -53,12 +42,7 @@ impl Peer {
 
 /// Returns a user service that is down.
 pub fn unreachable() -> Users {
-    // Port 9 (discard) of loopback: nothing listens there.
-    client("http://127.0.0.1:9")
-}
-
-fn client(url: &str) -> Users {
-    Users::new(kit::rpc::connect(url, &"token".to_owned().into()).expect("a channel"))
+    Users::new(unreachable_peer())
 }
 
 #[async_trait]
