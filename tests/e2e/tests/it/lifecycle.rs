@@ -1,7 +1,5 @@
 //! A tenant from its manifest to nothing: fast, through kills of the operator, with a backend down, and refused.
 
-#![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
-
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context, ensure};

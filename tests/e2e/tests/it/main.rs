@@ -1,0 +1,11 @@
+//! Scenarios on the running stack. They need `make up`.
+
+#![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
+
+mod delivery;
+mod isolation;
+mod lifecycle;
+mod repair;
+mod steady;
+mod topology;
+mod users;
