@@ -4,19 +4,39 @@ use std::time::Duration;
 
 use scylla::{
     client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
+    errors::NewSessionError,
     statement::Consistency,
 };
 use secrecy::ExposeSecret as _;
+use tokio::time::{Instant, sleep};
 
 use crate::config::CqlArgs;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The store may start after this process.
+const PATIENCE: Duration = Duration::from_secs(120);
+const RETRY: Duration = Duration::from_secs(2);
 
-/// Opens a session in the tenant's keyspace.
+/// Opens a session in the tenant's keyspace, and tries again for two minutes while the store does not answer.
 ///
 /// Reads and writes want a quorum of the local data centre: with three replicas one may be down.
-pub async fn session(args: &CqlArgs) -> Result<Session, scylla::errors::NewSessionError> {
+pub async fn session(args: &CqlArgs) -> Result<Session, NewSessionError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match connect(args).await {
+            Ok(session) => return Ok(session),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(error) => {
+                let why = crate::error::chain(&error);
+                tracing::warn!(error = why, "the message store does not answer yet: {why}");
+            }
+        }
+        sleep(RETRY).await;
+    }
+}
+
+async fn connect(args: &CqlArgs) -> Result<Session, NewSessionError> {
     let profile = ExecutionProfile::builder()
         .consistency(Consistency::LocalQuorum)
         .request_timeout(Some(REQUEST_TIMEOUT))

@@ -22,7 +22,7 @@ mod error;
 mod events;
 mod metrics;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use contracts::rpc::chat_service_client::ChatServiceClient;
@@ -32,7 +32,6 @@ use kit::{
     log::Log,
 };
 use scylla::client::session::Session;
-use tokio::time::Instant;
 
 use crate::{
     api::AppState,
@@ -41,10 +40,6 @@ use crate::{
     metrics::Metrics,
     store::{Store, cql::CqlStore, memory::MemoryStore, migrate as migrations},
 };
-
-/// The store may start after this process: it is tried again for this long, then the process ends with its error.
-const STORE_PATIENCE: Duration = Duration::from_secs(120);
-const STORE_RETRY: Duration = Duration::from_secs(2);
 
 /// The message service.
 pub struct Message;
@@ -66,15 +61,14 @@ impl Service for Message {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let session = Arc::new(session(&settings.cql).await?);
-        let store = CqlStore::prepare(session).await;
+        let store = CqlStore::prepare(Arc::new(connect(&settings.cql).await?)).await;
         let store = Arc::new(store.context("failed to prepare statements; has `migrate` run?")?);
         let generation = Generation::new(&settings.send_topic_generation);
         surface(Log::kafka(settings.kafka), generation, store, scope)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {
-        let session = session(&settings.cql).await?;
+        let session = connect(&settings.cql).await?;
         let done = migrations::migrate(&session, settings.cql.cql_flavor).await?;
         tracing::info!(migrations = ?done, "ran {} migrations in {}", done.len(), settings.cql.cql_keyspace);
         Ok(())
@@ -107,19 +101,6 @@ fn surface<S: Store>(
     Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
 }
 
-async fn session(args: &CqlArgs) -> anyhow::Result<Session> {
-    let deadline = Instant::now() + STORE_PATIENCE;
-    loop {
-        match kit::cql::session(args).await {
-            Ok(session) => return Ok(session),
-            Err(error) if Instant::now() > deadline => {
-                return Err(error).context("failed to connect to the message store");
-            }
-            Err(error) => {
-                let why = kit::error::chain(&error);
-                tracing::warn!(error = why, "the message store does not answer yet: {why}");
-            }
-        }
-        tokio::time::sleep(STORE_RETRY).await;
-    }
+async fn connect(args: &CqlArgs) -> anyhow::Result<Session> {
+    kit::cql::session(args).await.context("failed to connect to the message store")
 }
