@@ -2,6 +2,7 @@
 
 use catalog::{
     Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, Service, Setting, TOKEN_AUDIENCE,
+    UNREADY_SECONDS,
 };
 use crds::ResourceAmounts;
 use k8s_openapi::{
@@ -35,8 +36,8 @@ use crate::{
 const SECRETS_ANNOTATION: &str = "messenger.posthouse.dev/secrets";
 /// The user of distroless images that are made to run without root.
 const NONROOT: i64 = 65532;
-/// After this the kubelet kills: the drain, and as much again for a slow last response.
-const TERMINATION_GRACE_SECONDS: i64 = 2 * DRAIN_SECONDS as i64;
+/// After this the kubelet kills: the time until routers have noticed, the drain, and as much again for a slow last response.
+const TERMINATION_GRACE_SECONDS: i64 = (UNREADY_SECONDS + 2 * DRAIN_SECONDS) as i64;
 
 pub(super) fn service_account(tenant: &Tenant, workload: &Workload) -> Object {
     let account = ServiceAccount {

@@ -15,7 +15,9 @@ mod service;
 mod topic;
 
 pub use backend::{Backend, BackendEntry};
-pub use ports::{DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, TENANT_HEADER, TOKEN_AUDIENCE};
+pub use ports::{
+    DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, TENANT_HEADER, TOKEN_AUDIENCE, UNREADY_SECONDS,
+};
 pub use secret::{Secret, SecretEntry, SecretKey};
 pub use service::{Service, ServiceEntry, Setting};
 pub use topic::{Retention, Topic, TopicEntry};

@@ -67,6 +67,7 @@ impl Messenger {
                 grpc_addr: ANY_PORT,
                 management_addr: ANY_PORT,
                 log_format: LogFormat::Text,
+                unready_seconds: 0,
                 drain_seconds: DRAIN_SECONDS,
                 internal_token: Uuid::new_v4().to_string().into(),
             },

@@ -24,7 +24,10 @@ pub struct ServiceArgs {
     /// Form of the log lines on standard output.
     #[arg(long, env, default_value = "json")]
     pub log_format: LogFormat,
-    /// Seconds that open requests and connections get to end after SIGTERM.
+    /// Seconds after SIGTERM in which the process serves as before but is not ready, until routers have noticed.
+    #[arg(long, env, default_value_t = catalog::UNREADY_SECONDS)]
+    pub unready_seconds: u64,
+    /// Seconds that open requests and connections get to end after that.
     #[arg(long, env, default_value_t = catalog::DRAIN_SECONDS)]
     pub drain_seconds: u64,
     /// Shared by the tenant's services; every internal gRPC call carries it.

@@ -37,12 +37,17 @@ const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 /// A body is not discarded for longer than this.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A request that is read is answered within this time. Each call to a backend has a limit of its own; this one is for
+/// their sum and for what was forgotten, and is shorter than the patience of a client.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
+
 /// Returns the router behind the rules of the edge. `descriptions` are those of its APIs.
 pub(crate) fn guarded<'a>(router: Router, descriptions: impl IntoIterator<Item = &'a OpenApi>) -> Router {
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(Queries::of(descriptions)), described_query))
+        .layer(middleware::from_fn_with_state(ANSWER_TIMEOUT, in_time))
         .layer(middleware::from_fn(bounded))
         .layer(CatchPanicLayer::custom(panicked))
 }
@@ -59,6 +64,16 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     // The panic hook has written where and why.
     tracing::error!("a request handler panicked");
     ApiError::hidden(ErrorCode::Internal).into_response()
+}
+
+/// Answers for a handler that takes too long. The handler is dropped, as it is when its client leaves.
+async fn in_time(State(limit): State<Duration>, request: Request, next: Next) -> Result<Response, ApiError> {
+    let (method, path) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
+    tokio::time::timeout(limit, next.run(request)).await.map_err(|_| {
+        let path = path.as_ref().map_or("", MatchedPath::as_str);
+        tracing::warn!(%method, path, "a request was not answered within {limit:?}");
+        ApiError::hidden(ErrorCode::Unavailable)
+    })
 }
 
 /// Refuses what is too large. The body is read before its handler runs, so that a handler that refuses a request without
@@ -231,6 +246,17 @@ mod tests {
         let response = refused("DELETE", "/items", 405, "method_not_allowed").await;
         assert_eq!(response.headers()["allow"], "GET,HEAD");
         let response = refused("GET", "/panic", 500, "internal").await;
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_hangs_is_answered_for() {
+        let router = Router::new()
+            .route("/hangs", get(std::future::pending::<&str>))
+            .layer(middleware::from_fn_with_state(Duration::from_millis(1), in_time));
+        let request = Request::get("/hangs").body(Body::empty()).expect("a request");
+        let response = router.oneshot(request).await.expect("a router answers");
+        assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "1");
     }
 

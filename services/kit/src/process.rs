@@ -39,8 +39,6 @@ use crate::{
 
 /// Connections that the kernel keeps until they are accepted. It lowers this to `net.core.somaxconn`, 4,096 by default.
 const BACKLOG: u32 = 16 * 1024;
-/// Between "not ready" and "no new connections": the time routers need to notice.
-const UNREADY_GRACE: Duration = Duration::from_millis(500);
 
 /// A running process with the services of one tenant, or some of them.
 pub struct Process {
@@ -131,7 +129,7 @@ impl Process {
     ) -> anyhow::Result<()> {
         let Shared { config, health, shutdown, tasks, .. } = &*self.shared;
         let Listeners { public, grpc, management } = listeners;
-        // Serving ends a moment after the process is stopped, see UNREADY_GRACE.
+        // Serving ends some time after the process is stopped, see `unready_seconds`.
         let stop_serving = CancellationToken::new();
 
         let (apis, routes) = surfaces
@@ -162,7 +160,7 @@ impl Process {
         for service in &config.services {
             tracing::info!(%service, "stopping {service}");
         }
-        tokio::time::sleep(UNREADY_GRACE).await;
+        tokio::time::sleep(Duration::from_secs(config.service.unready_seconds)).await;
         shutdown.cancel();
         stop_serving.cancel();
         servers.close();

@@ -122,6 +122,7 @@ impl Running {
                 grpc_addr: grpc,
                 management_addr: management,
                 log_format: LogFormat::Text,
+                unready_seconds: 0,
                 drain_seconds: 5,
                 internal_token: INTERNAL_TOKEN.into(),
             },

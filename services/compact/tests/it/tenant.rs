@@ -103,6 +103,7 @@ impl Tenant {
         command
             .arg(verb)
             .args(["--tenant", &self.id])
+            .args(["--unready-seconds", "0"])
             .args(["--http-addr", &http.to_string()])
             .args(["--grpc-addr", &grpc.to_string()])
             .args(["--management-addr", &management.to_string()])

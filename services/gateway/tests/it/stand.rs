@@ -89,6 +89,7 @@ pub fn config(
         ["--grpc-addr", &grpc],
         ["--management-addr", &management],
         ["--log-format", "text"],
+        ["--unready-seconds", "0"],
         ["--drain-seconds", "10"],
         ["--oidc-issuer", &realm.issuer],
         ["--kafka-bootstrap-servers", &kafka.kafka_bootstrap_servers],

@@ -171,6 +171,7 @@ impl Stand {
             .args(["--grpc-addr", &ports.grpc.to_string()])
             .args(["--management-addr", &ports.management.to_string()])
             .args(["--log-format", "text"])
+            .args(["--unready-seconds", "0"])
             .args(["--drain-seconds", "10"])
             .args(["--oidc-issuer", &self.realm.issuer])
             .args(["--kafka-bootstrap-servers", &self.kafka.kafka_bootstrap_servers])
