@@ -1,6 +1,6 @@
 //! Pure and infallible: a [`Tenant`] becomes everything that should exist for it.
 
-use catalog::Secret;
+use catalog::{Secret, Service};
 use crds::MessengerTenant;
 
 use crate::{config::Images, tenant::Tenant, workload::Workload};
@@ -26,13 +26,15 @@ pub(crate) use traefik_types::IngressRoute;
 /// setting of it is not known) has no Deployment.
 pub(crate) fn children(tenant: &Tenant, facts: &Facts, images: &Images) -> Vec<Object> {
     let mut objects = vec![network::policy(tenant)];
-    objects.extend(traefik::middlewares(tenant));
     for workload in &tenant.workloads {
         objects.push(deployment::service_account(tenant, workload));
         objects.push(network::service(tenant, workload));
         for service in &workload.services {
             let moved = facts.route_targets.get(service).cloned();
             let target = moved.unwrap_or_else(|| tenant.child(workload.name));
+            if *service == Service::Gateway {
+                objects.extend(traefik::middlewares(tenant, &target));
+            }
             objects.extend(traefik::ingress_route(tenant, *service, target));
         }
         objects.extend(deployment::deployment(tenant, workload, facts, images));

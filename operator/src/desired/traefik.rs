@@ -1,6 +1,6 @@
 //! Routes of a tenant, for Traefik.
 
-use catalog::Service;
+use catalog::{PROBLEMS_PATH, Service};
 use crds::Scheme;
 use kube::core::DynamicObject;
 use serde_json::json;
@@ -13,26 +13,42 @@ use super::{
 };
 use crate::tenant::Tenant;
 
+/// Of a Kubernetes Service.
+const PORT: i32 = 80;
 const RATE_LIMIT: &str = "rate-limit";
 const HEADERS: &str = "headers";
+const ERRORS: &str = "errors";
 /// What every request passes, in this order; each is a child of its own.
-pub(super) const MIDDLEWARES: [&str; 2] = [RATE_LIMIT, HEADERS];
+pub(super) const MIDDLEWARES: [&str; 3] = [RATE_LIMIT, HEADERS, ERRORS];
+/// Below every rule whose priority is its length.
+const LAST: i32 = 1;
 
-pub(super) fn middlewares(tenant: &Tenant) -> Vec<Object> {
+/// `gateway` is the Kubernetes Service that answers for one that Traefik does not reach.
+pub(super) fn middlewares(tenant: &Tenant, gateway: &str) -> Vec<Object> {
     let limit = tenant.rate_limit;
     let rate_limit = MiddlewareSpec {
         rate_limit: Some(json!({"average": limit.average, "burst": limit.burst, "period": "1s"})),
-        headers: None,
+        ..MiddlewareSpec::default()
     };
     let headers = MiddlewareSpec {
-        rate_limit: None,
         headers: Some(json!({
             "contentTypeNosniff": true,
             "frameDeny": true,
             "referrerPolicy": "same-origin",
         })),
+        ..MiddlewareSpec::default()
     };
-    [(RATE_LIMIT, rate_limit), (HEADERS, headers)]
+    // Traefik has texts of its own for a service that it does not reach; a client gets a problem.
+    let errors = MiddlewareSpec {
+        errors: Some(json!({
+            "status": ["502-504"],
+            "statusRewrites": {"502": 503, "504": 503},
+            "service": {"name": gateway, "port": PORT},
+            "query": format!("{PROBLEMS_PATH}/{{status}}"),
+        })),
+        ..MiddlewareSpec::default()
+    };
+    [(RATE_LIMIT, rate_limit), (HEADERS, headers), (ERRORS, errors)]
         .into_iter()
         .map(|(suffix, spec)| {
             let mut middleware = Middleware::new("", spec);
@@ -51,17 +67,24 @@ pub(super) fn ingress_route(tenant: &Tenant, service: Service, target: String) -
     }
     let prefixes = service.prefixes().map(|prefix| format!("PathPrefix(`{prefix}`)"));
     let paths: Vec<_> = prefixes.chain(service.paths.iter().map(|path| format!("Path(`{path}`)"))).collect();
-    let route = Route {
-        rule: format!("({}) && ({})", hosts.join(" || "), paths.join(" || ")),
+    let hosts = hosts.join(" || ");
+    let route = |rule, priority| Route {
+        rule,
         kind: "Rule".to_owned(),
+        priority,
         middlewares: MIDDLEWARES.map(|suffix| MiddlewareRef { name: tenant.child(suffix) }).into(),
-        services: vec![ServiceRef { name: target, port: 80 }],
+        services: vec![ServiceRef { name: target.clone(), port: PORT }],
     };
+    let mut routes = vec![route(format!("({hosts}) && ({})", paths.join(" || ")), None)];
+    if service == Service::Gateway {
+        // What is no path of any service is answered by one, as every refusal is.
+        routes.push(route(hosts, Some(LAST)));
+    }
     let tls = match tenant.cell.scheme {
         Scheme::Http => None,
         Scheme::Https => Some(json!({})),
     };
-    let mut object = IngressRoute::new("", IngressRouteSpec { routes: vec![route], tls });
+    let mut object = IngressRoute::new("", IngressRouteSpec { routes, tls });
     object.metadata = metadata(tenant, tenant.child(service), Some(service.as_str()));
     Some(Object::new(Kind::IngressRoute, &object))
 }

@@ -18,6 +18,9 @@ pub struct Route {
     #[serde(rename = "match")]
     pub rule: String,
     pub kind: String,
+    /// Of rules that match, the one with the largest; its length where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
     pub middlewares: Vec<MiddlewareRef>,
     pub services: Vec<ServiceRef>,
 }
@@ -34,7 +37,7 @@ pub struct ServiceRef {
 }
 
 /// What happens to a request on its way.
-#[derive(CustomResource, Clone, Debug, Serialize, Deserialize)]
+#[derive(CustomResource, Clone, Debug, Default, Serialize, Deserialize)]
 #[kube(group = "traefik.io", version = "v1alpha1", kind = "Middleware", namespaced, schema = "disabled")]
 #[serde(rename_all = "camelCase")]
 pub struct MiddlewareSpec {
@@ -42,4 +45,6 @@ pub struct MiddlewareSpec {
     pub rate_limit: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headers: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<serde_json::Value>,
 }

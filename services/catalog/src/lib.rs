@@ -16,7 +16,8 @@ mod topic;
 
 pub use backend::{Backend, BackendEntry};
 pub use ports::{
-    DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, TENANT_HEADER, TOKEN_AUDIENCE, UNREADY_SECONDS,
+    DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PROBLEMS_PATH, TENANT_HEADER, TOKEN_AUDIENCE,
+    UNREADY_SECONDS,
 };
 pub use secret::{Secret, SecretEntry, SecretKey};
 pub use service::{Service, ServiceEntry, Setting};

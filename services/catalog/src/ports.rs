@@ -14,6 +14,9 @@ pub const UNREADY_SECONDS: u64 = 5;
 /// Seconds that a process gets to end its work after SIGTERM.
 pub const DRAIN_SECONDS: u64 = 20;
 
+/// Path of the problem for a status, `/problems/503`: a router in front of a service answers with it where the service cannot.
+pub const PROBLEMS_PATH: &str = "/problems";
+
 /// Header of every HTTP response of a service; its value is the tenant id, so that a route to another tenant's service
 /// is recognised.
 pub const TENANT_HEADER: &str = "x-posthouse-tenant";

@@ -11,10 +11,11 @@ use std::{
 use axum::{
     Router,
     body::{BodyDataStream, Bytes, HttpBody as _},
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Path, Request, State},
     http::{Method, Uri},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
+    routing,
 };
 use contracts::ErrorCode;
 use futures_util::StreamExt as _;
@@ -44,6 +45,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// Returns the router behind the rules of the edge. `descriptions` are those of its APIs.
 pub(crate) fn guarded<'a>(router: Router, descriptions: impl IntoIterator<Item = &'a OpenApi>) -> Router {
     router
+        .route(&format!("{}/{{status}}", catalog::PROBLEMS_PATH), routing::any(problem))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(Queries::of(descriptions)), described_query))
@@ -54,6 +56,14 @@ pub(crate) fn guarded<'a>(router: Router, descriptions: impl IntoIterator<Item =
 
 async fn not_found() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "no such path")
+}
+
+/// The problem that a router answers with instead of a service that it does not reach.
+async fn problem(Path(status): Path<String>) -> ApiError {
+    match status.as_str() {
+        "502" | "503" | "504" => ApiError::hidden(ErrorCode::Unavailable),
+        _ => not_found().await,
+    }
 }
 
 async fn method_not_allowed() -> ApiError {
@@ -245,6 +255,8 @@ mod tests {
         refused("GET", "/nothing", 404, "not_found").await;
         let response = refused("DELETE", "/items", 405, "method_not_allowed").await;
         assert_eq!(response.headers()["allow"], "GET,HEAD");
+        refused("POST", "/problems/503", 503, "unavailable").await;
+        refused("GET", "/problems/200", 404, "not_found").await;
         let response = refused("GET", "/panic", 500, "internal").await;
         assert_eq!(response.headers()["retry-after"], "1");
     }
