@@ -158,6 +158,18 @@ pub async fn documentation(messenger: &Messenger, tenant: &str) -> anyhow::Resul
     Ok(())
 }
 
+/// What is no path of any service is refused as every service refuses.
+pub async fn no_such_path(messenger: &Messenger) -> anyhow::Result<()> {
+    for path in ["/", "/api", "/api/nothing", "/API/CHATS"] {
+        let response = messenger.http().get(messenger.url(path)).send().await?;
+        ensure!(response.status() == 404, "{path}: {}", response.status());
+        let problem: contracts::api::Problem =
+            serde_json::from_str(&response.text().await?).with_context(|| format!("{path}: no problem"))?;
+        ensure!(problem.code == ErrorCode::NotFound, "{path}: {}", problem.code);
+    }
+    Ok(())
+}
+
 /// Compares a description with the one that is committed for authors of clients.
 fn is_committed(file: &str, served: &serde_json::Value) -> anyhow::Result<()> {
     let committed = root().join("docs/api").join(file);

@@ -94,3 +94,8 @@ async fn nothing_is_kept() -> anyhow::Result<()> {
     e2e::users::refused(signed_in, contracts::ErrorCode::Unauthenticated)?;
     again.end().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_path_of_a_service_is_a_problem() -> anyhow::Result<()> {
+    story(stories::no_such_path).await
+}

@@ -48,3 +48,8 @@ async fn every_service_documents_itself_on_the_public_address() {
 async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
     story(LIMIT, async |world: &World| stories::refusals(&world.stack.messenger("acme")).await).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_path_of_a_service_is_a_problem() {
+    story(LIMIT, async |world: &World| stories::no_such_path(&world.stack.messenger("acme")).await).await;
+}
