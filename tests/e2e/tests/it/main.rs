@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 
+mod attacks;
 mod delivery;
 mod isolation;
 mod lifecycle;
