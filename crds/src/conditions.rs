@@ -138,6 +138,8 @@ reasons! {
     Terminating,
     /// Event and log only: something was found changed by hand and put back.
     DriftRepaired,
+    /// Event and log only: what a former owner left in a backend was taken over with its data.
+    Adopted,
     /// Event and log only: clean-up ran out of time and left something behind.
     LeftBehind,
 }

@@ -41,5 +41,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const TENANT_LABEL: &str = "messenger.posthouse.dev/tenant";
 /// Annotation that accepts a loss the operator reported as `DataLoss`; the value names what may be recreated: `kafka`.
 pub const ACCEPT_LOSS_ANNOTATION: &str = "messenger.posthouse.dev/accept-loss";
+/// Annotation of a cell that lets a tenant adopt what a resource left that no longer exists: `UID:NAMESPACE/NAME`, the UID of that
+/// resource and the tenant that gets its data. Several are comma separated.
+pub const ADOPT_ANNOTATION: &str = "messenger.posthouse.dev/adopt";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";

@@ -277,6 +277,9 @@ pub struct Leftover {
     pub tenant_id: String,
     /// Namespace of the tenant's resource.
     pub namespace: String,
+    /// Name of the tenant's resource.
+    #[serde(default)]
+    pub name: String,
     /// UID of the tenant's resource, which the owner markers name.
     pub uid: String,
     /// What the resource declared for its data.

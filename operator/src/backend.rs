@@ -37,7 +37,7 @@ pub mod redis;
 pub use contract::{Backend, BackendFacts, ChangeKind};
 pub use error::{BackendError, Holder};
 pub use login::Credentials;
-pub use ownership::{Claim, Owner, Ownership};
+pub use ownership::{Claim, Former, MarkedOwner, Marker, Owner, Ownership};
 pub use settle::{Settled, settle};
 
 pub use crate::mode::Mode;

@@ -53,6 +53,7 @@ mod context;
 mod deletion;
 mod pass;
 mod report;
+mod succession;
 
 /// Bursts of changes to one tenant (five Deployments that come up) are one pass.
 const DEBOUNCE: Duration = Duration::from_millis(100);

@@ -17,7 +17,7 @@ mod traefik_types;
 pub(crate) use access::secret_access;
 pub(crate) use deployment::{arguments, environment};
 pub(crate) use facts::Facts;
-pub(crate) use object::{APPLIED_ANNOTATION, ChildKey, Kind, Object, has_labels};
+pub(crate) use object::{APPLIED_ANNOTATION, ChildKey, INSTANCE, Kind, Object, has_labels};
 pub(crate) use secret::{is_as_applied, secrets};
 pub(crate) use traefik::route_target;
 pub(crate) use traefik_types::IngressRoute;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crds::{ConditionType, Host, MessengerTenant};
+use crds::{ConditionType, Host, MessengerTenant, Reason};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, core::DeserializeGuard, runtime::watcher::Event};
 
@@ -20,12 +20,26 @@ pub(crate) struct Member {
     pub tenant_id: String,
     /// The cell it names.
     pub cell: String,
-    /// The cell it was placed on.
-    pub placed_on: Option<String>,
     /// The hosts it holds: those that its status names.
     pub held_hosts: Vec<String>,
     pub created: Timestamp,
     pub is_ready: bool,
+    pub standing: Standing,
+}
+
+/// What a tenant's last report says about its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// It is on the cell it names.
+    Placed,
+    /// It is on the cell it names, and another owner has something in a backend that it needs.
+    Contested,
+    /// Nothing was reported yet.
+    New,
+    /// It waits for a slot on its cell.
+    Waiting,
+    /// It cannot be placed as things are.
+    Refused,
 }
 
 impl Member {
@@ -38,16 +52,35 @@ impl Member {
             resource: format!("{}/{}", text(&metadata.namespace), text(&metadata.name)),
             tenant_id: resource.spec.tenant_id.clone(),
             cell: resource.spec.cell_ref.name.clone(),
-            placed_on: resource.status.as_ref().and_then(|status| status.cell.clone()),
             held_hosts: resource.status.as_ref().and_then(|status| status.hosts.clone()).unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map_or(Timestamp::MAX, |time| time.0),
             is_ready: previous::was_good(resource, ConditionType::Ready),
+            standing: Standing::of(resource),
         }
     }
 
     /// Reports whether it has a slot on the cell it names.
     pub fn is_placed(&self) -> bool {
-        self.placed_on.as_ref() == Some(&self.cell)
+        matches!(self.standing, Standing::Placed | Standing::Contested)
+    }
+}
+
+impl Standing {
+    fn of(resource: &MessengerTenant) -> Self {
+        let cell = resource.status.as_ref().and_then(|status| status.cell.as_ref());
+        let is = |part, reason: Reason| previous::reason_of(resource, part) == Some(reason.as_str());
+        if cell == Some(&resource.spec.cell_ref.name) {
+            let mut backends = catalog::Backend::ALL.iter();
+            let is_contested =
+                |backend: &catalog::Backend| is(ConditionType::Backend(*backend), Reason::ResourceConflict);
+            if backends.any(is_contested) { Self::Contested } else { Self::Placed }
+        } else if previous::reason_of(resource, ConditionType::Ready).is_none() {
+            Self::New
+        } else if is(ConditionType::Placed, Reason::CapacityExhausted) {
+            Self::Waiting
+        } else {
+            Self::Refused
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod rollout;
 pub mod run;
 mod secrets;
 mod status;
+mod succession;
 mod tenant;
 mod text;
 mod time_limit;

@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, Client, ResourceExt, api::ListParams, core::DynamicObject};
+use kube::{
+    Api, Client, ResourceExt,
+    api::ListParams,
+    core::{DeserializeGuard, DynamicObject},
+};
 use secrecy::SecretString;
 
 use catalog::Secret;
@@ -86,6 +90,34 @@ pub(crate) fn is_owned_by(object: &DynamicObject, uid: &str) -> bool {
 /// Returns the label selector for all children of a tenant.
 pub(crate) fn selector(tenant_id: &str) -> String {
     format!("{}={tenant_id},app.kubernetes.io/managed-by={OPERATOR_NAME}", crds::TENANT_LABEL)
+}
+
+/// Returns the label selector for the children of one resource, where another one in its namespace may declare the same id.
+pub(crate) fn own_selector(resource: &MessengerTenant) -> String {
+    format!("{},{}={}", selector(&resource.spec.tenant_id), desired::INSTANCE, resource.name_any())
+}
+
+/// Returns all resources that declare a tenant id, as the API server has them now. One that cannot be read is listed too.
+pub(crate) async fn with_tenant_id(
+    client: &Client,
+    tenant_id: &str,
+) -> Result<Vec<DeserializeGuard<MessengerTenant>>, ReadError> {
+    let api: Api<DeserializeGuard<MessengerTenant>> = Api::all(client.clone());
+    let params = ListParams::default().fields(&format!("spec.tenantId={tenant_id}"));
+    let list = api.list(&params).await.map_err(ReadError::new("MessengerTenants"))?;
+    Ok(list.items)
+}
+
+/// Reads the children that carry our labels and are owned by the resource.
+pub(crate) async fn owned_children(
+    client: &Client,
+    resource: &MessengerTenant,
+) -> Result<Children, ReadError> {
+    let mut observed = Observed::default();
+    labelled(client, resource, &mut observed).await?;
+    let uid = resource.uid().unwrap_or_default();
+    observed.children.retain(|_, object| is_owned_by(object, &uid));
+    Ok(observed.children)
 }
 
 /// Reads the children of a tenant: those that carry our labels, unless the watches show them, and by name those that are
@@ -188,9 +220,9 @@ pub(crate) fn credentials(resource_name: &str, observed: &Observed) -> ObservedS
 }
 
 /// Returns how many pods of a tenant still exist.
-pub(crate) async fn pod_count(client: &Client, namespace: &str, tenant_id: &str) -> Result<usize, ReadError> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let params = ListParams::default().labels(&selector(tenant_id));
+pub(crate) async fn pod_count(client: &Client, resource: &MessengerTenant) -> Result<usize, ReadError> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
+    let params = ListParams::default().labels(&own_selector(resource));
     let found = api.list_metadata(&params).await.map_err(ReadError::new("Pods"))?;
     Ok(found.items.len())
 }

@@ -1,5 +1,6 @@
 //! Pure: which of the tenants that want one name, one host or one cell's last slot gets it. The result is the same for
-//! every pass, because it follows from the resources alone: the oldest wins, but for hosts, which stay with their holder.
+//! every pass, because it follows from the resources alone: who has it keeps it, and of those that have nothing the oldest gets it.
+//! A tenant that cannot be placed blocks no other.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +9,17 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     domains::NotAllowed,
-    fleet::{Fleet, Member},
+    fleet::{Fleet, Member, Standing},
 };
 
-/// Sorts tenants by age. The API server's clock has whole seconds. Same-second ties are broken in favour of the placed
-/// tenant, so that a new tenant never evicts a running one; then the UID decides.
-fn seniority(member: &Member) -> (Timestamp, bool, &str) {
-    (member.created, member.placed_on.is_none(), &member.uid)
+/// Sorts tenants by what they have and then by age: a new tenant never evicts a running one. The API server's clock has whole
+/// seconds, so that the UID breaks ties.
+fn seniority(member: &Member) -> (bool, bool, Timestamp, &str) {
+    let is_contested = member.standing == Standing::Contested;
+    (!member.is_placed(), is_contested, member.created, &member.uid)
 }
 
-fn is_older(other: &Member, member: &Member) -> bool {
+fn is_senior(other: &Member, member: &Member) -> bool {
     other.uid != member.uid && seniority(other) < seniority(member)
 }
 
@@ -25,7 +27,8 @@ fn is_older(other: &Member, member: &Member) -> bool {
 pub(crate) fn rival<'a>(member: &Member, fleet: &'a Fleet) -> Option<&'a Member> {
     fleet
         .with_tenant_id(&member.tenant_id)
-        .filter(|other| is_older(other, member))
+        .filter(|other| other.is_placed() || other.standing == Standing::New)
+        .filter(|other| is_senior(other, member))
         .min_by_key(|other| seniority(other))
 }
 
@@ -37,8 +40,8 @@ pub(crate) fn is_placed(member: &Member, fleet: &Fleet, capacity: usize) -> bool
     }
     let ahead = fleet
         .on_cell(&member.cell)
-        .filter(|other| other.uid != member.uid && rival(other, fleet).is_none())
-        .filter(|other| other.is_placed() || seniority(other) < seniority(member))
+        .filter(|other| rival(other, fleet).is_none())
+        .filter(|other| other.standing != Standing::Refused && is_senior(other, member))
         .count();
     ahead < capacity
 }
@@ -80,7 +83,7 @@ pub(crate) fn hosts(
         fleet
             .holding(host)
             .filter(|other| other.uid != member.uid && other.is_placed() && rival(other, fleet).is_none())
-            .filter(|other| !holds_it_too || is_older(other, member))
+            .filter(|other| !holds_it_too || is_senior(other, member))
             .min_by_key(|other| seniority(other))
     };
     let mut hosts = Hosts::default();
@@ -109,7 +112,7 @@ mod tests {
             resource: format!("test/{uid}"),
             tenant_id: tenant_id.to_owned(),
             cell: "local".to_owned(),
-            placed_on: placed.then(|| "local".to_owned()),
+            standing: if placed { Standing::Placed } else { Standing::New },
             held_hosts: Vec::new(),
             created: Timestamp::from_second(second).expect("small"),
             is_ready: false,
@@ -120,12 +123,49 @@ mod tests {
         all.iter().cloned().collect()
     }
 
+    fn standing(standing: Standing, member: Member) -> Member {
+        Member { standing, ..member }
+    }
+
+    /// Fails unless the first of two tenants with one id gets it.
+    fn first_gets_the_id(all: &[Member; 2]) {
+        let fleet = fleet(all);
+        assert_eq!(rival(&all[0], &fleet), None);
+        assert_eq!(rival(&all[1], &fleet), Some(&all[0]));
+    }
+
     #[test]
-    fn of_two_resources_with_one_id_the_oldest_wins() {
-        let all = [tenant("b", "acme", 10, false), tenant("a", "acme", 20, true)];
-        let fleet = fleet(&all);
-        assert!(rival(&all[0], &fleet).is_none());
-        assert_eq!(rival(&all[1], &fleet).map(|rival| rival.uid.as_str()), Some("b"));
+    fn of_two_new_resources_with_one_id_the_oldest_wins() {
+        first_gets_the_id(&[tenant("b", "acme", 10, false), tenant("a", "acme", 20, false)]);
+    }
+
+    #[test]
+    fn a_placed_tenant_keeps_its_id_however_old_another_one_is() {
+        first_gets_the_id(&[tenant("b", "acme", 20, true), tenant("a", "acme", 10, false)]);
+        first_gets_the_id(&[tenant("b", "acme", 10, true), tenant("a", "acme", 20, true)]);
+        let contested = standing(Standing::Contested, tenant("a", "acme", 10, true));
+        first_gets_the_id(&[tenant("b", "acme", 20, true), contested]);
+    }
+
+    #[test]
+    fn a_tenant_that_cannot_be_placed_keeps_no_id_from_another_one() {
+        for reported in [Standing::Waiting, Standing::Refused] {
+            let older = standing(reported, tenant("a", "acme", 10, false));
+            let younger = tenant("b", "acme", 20, false);
+            assert_eq!(rival(&younger, &fleet(&[older, younger.clone()])), None, "{reported:?}");
+        }
+    }
+
+    #[test]
+    fn a_slot_is_for_those_that_wait_for_it() {
+        let older = |reported| standing(reported, tenant("a", "one", 10, false));
+        for (reported, expected) in
+            [(Standing::New, false), (Standing::Waiting, false), (Standing::Refused, true)]
+        {
+            let younger = tenant("b", "two", 20, false);
+            let fleet = fleet(&[older(reported), younger.clone()]);
+            assert_eq!(is_placed(&younger, &fleet, 1), expected, "{reported:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,16 @@ pub(crate) fn was_good(resource: &MessengerTenant, part: ConditionType) -> bool 
     condition(resource, part).is_some_and(|condition| condition.status == "True")
 }
 
+/// Reports whether a part was as it should be since the resource was created. A status that came with a restore is about another
+/// resource, so it is older.
+pub(crate) fn was_good_in_this_life(resource: &MessengerTenant, part: ConditionType) -> bool {
+    let created = resource.metadata.creation_timestamp.as_ref();
+    condition(resource, part).is_some_and(|condition| {
+        condition.status == "True"
+            && created.is_some_and(|created| condition.last_transition_time.0 >= created.0)
+    })
+}
+
 /// Returns the reason that a part's condition gave.
 pub(crate) fn reason_of(resource: &MessengerTenant, part: ConditionType) -> Option<&str> {
     condition(resource, part).map(|condition| condition.reason.as_str())

@@ -143,9 +143,14 @@ pub(crate) mod testing {
         tenant(&folder.join(file), edit)
     }
 
+    /// Returns the cell of the examples.
+    pub(crate) fn cell_resource() -> MessengerCell {
+        serde_saphyr::from_str(ANY_CELL).expect("the local cell")
+    }
+
     /// Returns the cell of the examples after an edit.
     pub(crate) fn cell(edit: impl FnOnce(&mut MessengerCell)) -> Cell {
-        let mut cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
+        let mut cell = cell_resource();
         edit(&mut cell);
         Cell::new(&cell).expect("a valid cell")
     }

@@ -23,6 +23,8 @@ pub struct Tenant {
     pub name: String,
     pub namespace: String,
     pub uid: String,
+    /// UIDs of former owners of its objects in the backends, which no longer exist and whose heir it is.
+    pub heir_of: Vec<String>,
     pub owner: OwnerReference,
     pub cell: Cell,
     /// The hosts it gets, the main one first, and those it does not get.
@@ -161,6 +163,7 @@ impl Tenant {
             name: resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?,
             namespace: resource.metadata.namespace.clone().ok_or(Invalid::Incomplete("namespace"))?,
             uid: resource.metadata.uid.clone().ok_or(Invalid::Incomplete("uid"))?,
+            heir_of: Vec::new(),
             owner: resource.controller_owner_ref(&()).ok_or(Invalid::Incomplete("uid"))?,
             cell,
             hosts,

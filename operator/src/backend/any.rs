@@ -10,7 +10,7 @@ use super::{
     contract::Backend,
     error::BackendError,
     login::Login,
-    ownership::Owner,
+    ownership::{Owner, Ownership},
     pool::Pool,
     settle::{self, Settled, settle},
 };
@@ -51,6 +51,14 @@ pub(crate) trait AnyBackend: Sync {
         password: &SecretString,
         mode: Mode,
     ) -> BoxFuture<'a, Result<Settled, BackendError>>;
+
+    /// Returns who a tenant's part belongs to.
+    fn ownership<'a>(
+        &self,
+        target: Target<'a>,
+        id: &TenantId,
+        owner: Owner,
+    ) -> BoxFuture<'a, Result<Ownership, BackendError>>;
 
     /// Removes a tenant's part, or releases it with its data. Returns what was removed.
     fn clean_up<'a>(
@@ -115,6 +123,17 @@ impl<B: Backend> AnyBackend for Of<B> {
         let backend = target.pool.get::<B>(target.cell, target.login);
         let desired = B::desired(tenant, password);
         Box::pin(async move { settle(&*backend, &desired, mode, target.fence, target.metrics).await })
+    }
+
+    fn ownership<'a>(
+        &self,
+        target: Target<'a>,
+        id: &TenantId,
+        owner: Owner,
+    ) -> BoxFuture<'a, Result<Ownership, BackendError>> {
+        let backend = target.pool.get::<B>(target.cell, target.login);
+        let claim = B::claim(id, owner);
+        Box::pin(async move { backend.ownership(&claim).await })
     }
 
     fn clean_up<'a>(

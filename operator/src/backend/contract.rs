@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::{
     error::BackendError,
     login::Credentials,
-    ownership::{Claim, Owner},
+    ownership::{Claim, Owner, Ownership},
 };
 use crate::{
     leader::Fence,
@@ -42,7 +42,7 @@ pub trait Backend: Sized + Send + Sync + 'static {
         Self::name(id)
     }
 
-    /// Returns what [`Self::remove`] and [`Self::release`] need.
+    /// Returns what [`Self::ownership`], [`Self::remove`] and [`Self::release`] need.
     fn claim(id: &TenantId, owner: Owner) -> Claim {
         Claim { name: Self::name(id), owner }
     }
@@ -110,6 +110,9 @@ pub trait Backend: Sized + Send + Sync + 'static {
         }
     }
 
+    /// Returns who the tenant's part belongs to. Writes nothing.
+    fn ownership(&self, claim: &Claim) -> impl Future<Output = Result<Ownership, BackendError>> + Send;
+
     /// Removes everything of the tenant and returns what was there.
     fn remove(&self, claim: &Claim) -> impl Future<Output = Result<Vec<String>, BackendError>> + Send;
 
@@ -138,6 +141,10 @@ pub enum ChangeKind {
     Create,
     /// Something exists and differs from what was declared: it was edited, or the resource changed.
     Repair,
+    /// What a former owner left is taken over, with its data.
+    Adopt,
+    /// What the operator notes for itself changes, and nothing of the tenant.
+    Record,
     /// The difference cannot be removed without losing data. Applying it returns an error and changes nothing.
     Blocked,
 }

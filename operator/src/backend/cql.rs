@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use super::{
     contract::ChangeKind,
-    ownership::{Owner, Ownership},
+    ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;
 
@@ -78,7 +78,7 @@ const RIGHTS: [&str; 5] = ["CREATE", "ALTER", "DROP", "SELECT", "MODIFY"];
 /// One difference between what a tenant has in the CQL store and what it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CqlChange {
-    TakeOwnership { name: String, released: bool },
+    TakeOwnership { name: String, from: Option<Former> },
     CreateKeyspace { keyspace: String, replication: BTreeMap<String, String> },
     SetReplication { keyspace: String, from: BTreeMap<String, String>, to: BTreeMap<String, String> },
     CreateRole { role: String },
@@ -93,7 +93,8 @@ impl CqlChange {
     /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
-            Self::TakeOwnership { .. }
+            Self::TakeOwnership { from: Some(from), .. } => from.kind(),
+            Self::TakeOwnership { from: None, .. }
             | Self::CreateKeyspace { .. }
             | Self::CreateRole { .. }
             | Self::Grant { .. } => ChangeKind::Create,
@@ -109,8 +110,8 @@ impl CqlChange {
 impl fmt::Display for CqlChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TakeOwnership { name, released: false } => write!(f, "mark {name} as owned"),
-            Self::TakeOwnership { name, released: true } => write!(f, "take over the retained {name}"),
+            Self::TakeOwnership { name, from: None } => write!(f, "mark {name} as owned"),
+            Self::TakeOwnership { name, from: Some(from) } => f.write_str(&from.takeover(name)),
             Self::CreateKeyspace { keyspace, replication } => {
                 write!(f, "create keyspace {keyspace} ({})", short(replication))
             }
@@ -158,10 +159,9 @@ fn wanted_replication(desired: &CqlDesired) -> BTreeMap<String, String> {
 fn plan(desired: &CqlDesired, observed: &CqlObserved) -> Vec<CqlChange> {
     let name = || desired.name.clone();
     let mut changes = Vec::new();
-    match observed.ownership {
-        Ownership::Ours => {}
-        Ownership::Absent => changes.push(CqlChange::TakeOwnership { name: name(), released: false }),
-        Ownership::Released => changes.push(CqlChange::TakeOwnership { name: name(), released: true }),
+    if observed.ownership != Ownership::Ours {
+        let from = observed.ownership.former().cloned();
+        changes.push(CqlChange::TakeOwnership { name: name(), from });
     }
     let rights =
         RIGHTS.map(|right| Permission { resource: own_keyspace(&desired.name), permission: right.into() });
@@ -202,11 +202,12 @@ fn plan(desired: &CqlDesired, observed: &CqlObserved) -> Vec<CqlChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::ownership::testing::{inherited, owner};
 
     fn desired() -> CqlDesired {
         CqlDesired {
             name: "mt_acme".into(),
-            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
+            owner: owner(),
             password: "secret-word".into(),
             replication: BTreeMap::from([("dc1".into(), 3)]),
         }
@@ -289,7 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn a_retained_tenant_is_taken_over() {
-        check(|observed| observed.ownership = Ownership::Released, &["take over the retained mt_acme"]);
+    fn what_a_former_owner_left_is_taken_over() {
+        for (ownership, line, _) in inherited("mt_acme") {
+            check(|observed| observed.ownership = ownership, &[&line]);
+        }
     }
 }

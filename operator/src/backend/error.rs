@@ -4,6 +4,7 @@ use std::fmt;
 
 use crds::Reason;
 
+use super::ownership::MarkedOwner;
 use crate::{text::one_line, time_limit};
 
 /// An error of a backend. Messages are for a status condition: they name the object and hold neither secrets nor raw
@@ -52,8 +53,10 @@ impl BackendError {
 /// Who has what a tenant would need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// Another owner, as its marker or the backend names it.
-    Other { owner: String },
+    /// The resource that its marker names.
+    Owner(MarkedOwner),
+    /// An account of the backend that is no tenant's.
+    Account { name: String },
     /// No resource: a deleted tenant of that namespace left its data.
     Retained { namespace: String },
     /// It carries no marker, so it was not created by this operator.
@@ -63,7 +66,8 @@ pub enum Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Other { owner } => write!(f, "belongs to owner {owner}"),
+            Self::Owner(owner) => write!(f, "belongs to {owner}"),
+            Self::Account { name } => write!(f, "belongs to {name}"),
             Self::Retained { namespace } => {
                 write!(f, "is kept for namespace {namespace}, where its tenant was deleted")
             }

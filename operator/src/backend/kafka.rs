@@ -3,7 +3,7 @@
 //! The protocol is spoken by `kafka-protocol` over one small connection type: no Rust admin client has SCRAM, ACL and
 //! quota calls together. In KRaft every broker forwards writes to the controller, so any bootstrap address serves.
 //!
-//! Owner marker: topics and users hold no free text, so the owner's UID is the name of an ACL that grants nothing of
+//! Owner marker: topics and users hold no free text, so the marker is the name of an ACL that grants nothing of
 //! use (Describe on an unused transactional id). It is written first and deleted last.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use super::{
     contract::ChangeKind,
-    ownership::{Owner, Ownership},
+    ownership::{Former, Marker, Owner, Ownership},
 };
 use crate::tenant::Tenant;
 
@@ -194,11 +194,11 @@ impl Acl {
     }
 
     /// Returns the ACL that stands for an owner and grants nothing of use.
-    pub fn marker(owner: &str) -> Self {
-        Self::allow(TRANSACTIONAL_ID, format!("{MARKER}{owner}"), LITERAL, DESCRIBE)
+    pub fn marker(marker: &Marker) -> Self {
+        Self::allow(TRANSACTIONAL_ID, format!("{MARKER}{marker}"), LITERAL, DESCRIBE)
     }
 
-    /// Returns the owner when this ACL is a marker.
+    /// Returns the text of the marker when this ACL is one.
     fn owner(&self) -> Option<&str> {
         if self.resource_type == TRANSACTIONAL_ID { self.resource.strip_prefix(MARKER) } else { None }
     }
@@ -257,7 +257,7 @@ pub fn tenant_acls(tenant: &str) -> BTreeSet<Acl> {
 pub enum KafkaChange {
     TakeOwnership {
         tenant: String,
-        released: bool,
+        from: Option<Former>,
     },
     CreateUser {
         user: String,
@@ -312,7 +312,10 @@ impl KafkaChange {
     /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
-            Self::TakeOwnership { .. } | Self::CreateUser { .. } | Self::CreateTopic(_) => ChangeKind::Create,
+            Self::TakeOwnership { from: Some(from), .. } => from.kind(),
+            Self::TakeOwnership { from: None, .. } | Self::CreateUser { .. } | Self::CreateTopic(_) => {
+                ChangeKind::Create
+            }
             Self::Grant { .. } => ChangeKind::Create,
             Self::SetQuota { from, .. } if from.is_none() => ChangeKind::Create,
             Self::SetPassword { .. }
@@ -329,8 +332,10 @@ impl KafkaChange {
 impl fmt::Display for KafkaChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TakeOwnership { tenant, released: false } => write!(f, "mark {tenant}. as owned"),
-            Self::TakeOwnership { tenant, released: true } => write!(f, "take over the retained {tenant}."),
+            Self::TakeOwnership { tenant, from: None } => write!(f, "mark {tenant}. as owned"),
+            Self::TakeOwnership { tenant, from: Some(from) } => {
+                f.write_str(&from.takeover(&format!("user and topics {tenant}")))
+            }
             Self::CreateUser { user } => write!(f, "create user {user}"),
             Self::SetPassword { user } => write!(f, "set the password of user {user}"),
             Self::CreateTopic(topic) => {
@@ -364,10 +369,9 @@ impl fmt::Display for KafkaChange {
 fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<KafkaChange> {
     let user = || desired.tenant.clone();
     let mut changes = Vec::new();
-    match observed.ownership {
-        Ownership::Ours => {}
-        Ownership::Absent => changes.push(KafkaChange::TakeOwnership { tenant: user(), released: false }),
-        Ownership::Released => changes.push(KafkaChange::TakeOwnership { tenant: user(), released: true }),
+    if observed.ownership != Ownership::Ours {
+        let from = observed.ownership.former().cloned();
+        changes.push(KafkaChange::TakeOwnership { tenant: user(), from });
     }
     let acls = tenant_acls(&desired.tenant);
     for acl in observed.acls.difference(&acls) {
@@ -437,11 +441,12 @@ fn plan_topic(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::ownership::testing::{inherited, owner};
 
     fn desired() -> KafkaDesired {
         KafkaDesired {
             tenant: "acme".into(),
-            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
+            owner: owner(),
             password: "secret-word".into(),
             topics: vec![TopicDesired {
                 name: "acme.message.send".into(),
@@ -622,11 +627,10 @@ mod tests {
     }
 
     #[test]
-    fn a_retained_tenant_is_taken_over() {
-        check(
-            |_, observed| observed.ownership = Ownership::Released,
-            &[("take over the retained acme.", ChangeKind::Create)],
-        );
+    fn what_a_former_owner_left_is_taken_over() {
+        for (ownership, line, kind) in inherited("user and topics acme") {
+            check(|_, observed| observed.ownership = ownership, &[(&line, kind)]);
+        }
     }
 
     #[test]
@@ -637,7 +641,7 @@ mod tests {
 
     #[test]
     fn only_a_marker_names_an_owner() {
-        assert_eq!(Acl::marker("uid-1").owner(), Some("uid-1"));
+        assert_eq!(Acl::marker(&owner().marker()).owner(), Some("uid-1:acme/acme"));
         assert_eq!(Acl::allow(TOPIC, "posthouse-owner:x".into(), LITERAL, READ).owner(), None);
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     contract::ChangeKind,
-    ownership::{Owner, Ownership},
+    ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;
 
@@ -92,7 +92,7 @@ pub struct KeycloakObserved {
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeycloakChange {
     CreateRealm { realm: String },
-    TakeOver { realm: String },
+    TakeOver { realm: String, from: Former },
     SetRealm { realm: String, differences: Vec<Difference> },
     CreateClient { realm: String, client: String },
     SetClient { realm: String, client: String, differences: Vec<Difference> },
@@ -107,10 +107,10 @@ impl KeycloakChange {
     pub fn kind(&self) -> ChangeKind {
         match self {
             Self::CreateRealm { .. }
-            | Self::TakeOver { .. }
             | Self::CreateClient { .. }
             | Self::CreateRole { .. }
             | Self::GrantServiceRole { .. } => ChangeKind::Create,
+            Self::TakeOver { from, .. } => from.kind(),
             Self::SetRealm { .. }
             | Self::SetClient { .. }
             | Self::RevokeServiceRole { .. }
@@ -127,7 +127,7 @@ impl fmt::Display for KeycloakChange {
         };
         match self {
             Self::CreateRealm { realm } => write!(f, "create realm {realm}"),
-            Self::TakeOver { realm } => write!(f, "take over the retained realm {realm}"),
+            Self::TakeOver { realm, from } => f.write_str(&from.takeover(&format!("realm {realm}"))),
             Self::SetRealm { realm, differences } => write!(f, "set realm {realm}: {}", list(differences)),
             Self::CreateClient { realm, client } => write!(f, "create client {client} of realm {realm}"),
             Self::SetClient { realm, client, differences } => {
@@ -159,8 +159,8 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
             KeycloakChange::MakeOptional { realm: realm(), attributes },
         ];
     };
-    if observed.ownership == Ownership::Released {
-        changes.push(KeycloakChange::TakeOver { realm: realm() });
+    if let Some(from) = observed.ownership.former() {
+        changes.push(KeycloakChange::TakeOver { realm: realm(), from: from.clone() });
     } else {
         let differences = diff::differences(&representation::realm_fields(desired), found);
         if !differences.is_empty() {
@@ -202,11 +202,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::backend::ownership::testing::{inherited, owner};
 
     fn desired() -> KeycloakDesired {
         KeycloakDesired {
             realm: "acme".into(),
-            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
+            owner: owner(),
             display_name: "Acme".into(),
             registration_allowed: true,
             access_token_seconds: 300,
@@ -281,13 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn a_retained_tenant_is_taken_over() {
-        check(
-            |observed| {
-                observed.ownership = Ownership::Released;
-                observed.realm.as_mut().unwrap()["enabled"] = json!(false);
-            },
-            &["take over the retained realm acme"],
-        );
+    fn what_a_former_owner_left_is_taken_over() {
+        for (ownership, line, _) in inherited("realm acme") {
+            check(
+                |observed| {
+                    observed.ownership = ownership;
+                    observed.realm.as_mut().unwrap()["enabled"] = json!(false);
+                },
+                &[&line],
+            );
+        }
     }
 }

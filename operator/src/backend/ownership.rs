@@ -1,18 +1,27 @@
 //! Who an object of a backend belongs to.
 
-use super::error::{BackendError, Holder};
+use std::fmt;
+
+use super::{
+    contract::ChangeKind,
+    error::{BackendError, Holder},
+};
 use crate::tenant::Tenant;
 
 /// The owner of an object: one resource, in one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// UID of the resource; the marker on what is in use.
+    /// UID of the resource. A resource that is created again has another one.
     pub uid: String,
     /// Namespace of the resource. Its administrators are responsible for the data their resources leave behind.
     pub namespace: String,
+    /// Name of the resource.
+    pub name: String,
+    /// UIDs of former owners that no longer exist and whose objects this one may adopt.
+    pub heir_of: Vec<String>,
 }
 
-/// A tenant's part of one backend, by name: what `remove` and `release` need.
+/// A tenant's part of one backend, by name: what `ownership`, `remove` and `release` need.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// The user, keyspace, realm or role of the tenant, as the backend calls it.
@@ -20,20 +29,80 @@ pub struct Claim {
     pub owner: Owner,
 }
 
-/// Begins the marker of an object whose resource was deleted with `deletionPolicy: Retain`; the namespace follows. No UID
-/// begins like this.
-pub(super) const RELEASED: &str = "released:";
-
 impl Owner {
     /// Returns the owner of a tenant's objects.
     pub(super) fn of(tenant: &Tenant) -> Self {
-        Self { uid: tenant.uid.clone(), namespace: tenant.namespace.clone() }
+        Self {
+            uid: tenant.uid.clone(),
+            namespace: tenant.namespace.clone(),
+            name: tenant.name.clone(),
+            heir_of: tenant.heir_of.clone(),
+        }
+    }
+
+    /// Returns the marker of what this owner uses.
+    pub fn marker(&self) -> Marker {
+        let place = format!("{}/{}", self.namespace, self.name);
+        Marker::Used(MarkedOwner { uid: self.uid.clone(), place: Some(place) })
     }
 
     /// Returns the marker of what this owner leaves behind with its data: the next resource with the same tenant id in the
-    /// same namespace may re-adopt it, and no other marker is ever replaced.
-    pub fn released(&self) -> String {
-        format!("{RELEASED}{}", self.namespace)
+    /// same namespace re-adopts it.
+    pub fn released(&self) -> Marker {
+        Marker::Released { namespace: self.namespace.clone() }
+    }
+}
+
+/// What an owner marker states. As text it is `UID:NAMESPACE/NAME` or `released:NAMESPACE`; former versions wrote `UID`. It holds
+/// no character that a backend reads as something else.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Marker {
+    /// A resource uses the object, or used it when it was last seen.
+    Used(MarkedOwner),
+    /// Its resource was deleted with `deletionPolicy: Retain`.
+    Released { namespace: String },
+}
+
+/// The resource that a marker names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MarkedOwner {
+    pub uid: String,
+    /// `NAMESPACE/NAME`, unknown where a former version marked the object.
+    pub place: Option<String>,
+}
+
+/// Begins the marker of a released object. No UID is this word.
+const RELEASED: &str = "released";
+
+impl Marker {
+    /// Reads the text of a marker.
+    pub(super) fn parse(text: &str) -> Self {
+        match text.split_once(':') {
+            Some((RELEASED, namespace)) => Self::Released { namespace: namespace.to_owned() },
+            Some((uid, place)) => {
+                Self::Used(MarkedOwner { uid: uid.to_owned(), place: Some(place.to_owned()) })
+            }
+            None => Self::Used(MarkedOwner { uid: text.to_owned(), place: None }),
+        }
+    }
+}
+
+impl fmt::Display for Marker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Used(MarkedOwner { uid, place: Some(place) }) => write!(f, "{uid}:{place}"),
+            Self::Used(MarkedOwner { uid, place: None }) => f.write_str(uid),
+            Self::Released { namespace } => write!(f, "{RELEASED}:{namespace}"),
+        }
+    }
+}
+
+impl fmt::Display for MarkedOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Some(place) => write!(f, "MessengerTenant {place} (UID {})", self.uid),
+            None => write!(f, "the MessengerTenant with UID {}", self.uid),
+        }
     }
 }
 
@@ -45,8 +114,46 @@ pub enum Ownership {
     Absent,
     /// It carries our owner marker.
     Ours,
-    /// A former owner in the same namespace released it; see [`Owner::released`].
-    Released,
+    /// It carries another marker, which is replaced by ours.
+    Inherited(Former),
+}
+
+/// Whose marker is replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// The owner's own, in the words of a former version.
+    Itself(MarkedOwner),
+    /// That of a former owner in the same namespace, which released it; see [`Owner::released`].
+    Released { namespace: String },
+    /// That of a former owner that no longer exists; see [`Owner::heir_of`].
+    Gone(MarkedOwner),
+}
+
+impl Former {
+    /// Returns the marker that is replaced.
+    pub(super) fn marker(&self) -> Marker {
+        match self {
+            Self::Itself(owner) | Self::Gone(owner) => Marker::Used(owner.clone()),
+            Self::Released { namespace } => Marker::Released { namespace: namespace.clone() },
+        }
+    }
+
+    /// Returns why the marker is replaced.
+    pub(super) fn kind(&self) -> ChangeKind {
+        match self {
+            Self::Itself(_) => ChangeKind::Record,
+            Self::Released { .. } | Self::Gone(_) => ChangeKind::Adopt,
+        }
+    }
+
+    /// Returns the line of a plan that takes `object` over.
+    pub(super) fn takeover(&self, object: &str) -> String {
+        match self {
+            Self::Itself(_) => format!("name the owner of {object}"),
+            Self::Released { .. } => format!("take over the retained {object}"),
+            Self::Gone(owner) => format!("adopt {object} of {owner}, which no longer exists"),
+        }
+    }
 }
 
 impl Ownership {
@@ -57,16 +164,65 @@ impl Ownership {
         marker: Option<&str>,
         owner: &Owner,
     ) -> Result<Self, BackendError> {
-        let holder = match marker {
-            Some(found) if found == owner.uid => return Ok(Self::Ours),
-            Some(found) if found == owner.released() => return Ok(Self::Released),
-            Some(found) => match found.strip_prefix(RELEASED) {
-                Some(namespace) => Holder::Retained { namespace: namespace.into() },
-                None => Holder::Other { owner: found.into() },
-            },
-            None => Holder::Unknown,
-        };
-        Err(BackendError::Conflict { backend, object: object.into(), holder })
+        let conflict = |holder| Err(BackendError::Conflict { backend, object: object.to_owned(), holder });
+        let Some(text) = marker else { return conflict(Holder::Unknown) };
+        match Marker::parse(text) {
+            found if found == owner.marker() => Ok(Self::Ours),
+            Marker::Used(found) if found.uid == owner.uid => Ok(Self::Inherited(Former::Itself(found))),
+            Marker::Used(found) if owner.heir_of.contains(&found.uid) => {
+                Ok(Self::Inherited(Former::Gone(found)))
+            }
+            Marker::Used(found) => conflict(Holder::Owner(found)),
+            Marker::Released { namespace } if namespace == owner.namespace => {
+                Ok(Self::Inherited(Former::Released { namespace }))
+            }
+            Marker::Released { namespace } => conflict(Holder::Retained { namespace }),
+        }
+    }
+
+    /// Reports whether an owner uses the object, or used it when it was last seen.
+    pub(super) fn is_in_use(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Inherited(Former::Released { .. }))
+    }
+
+    /// Returns whose marker is replaced.
+    pub(super) fn former(&self) -> Option<&Former> {
+        match self {
+            Self::Inherited(former) => Some(former),
+            Self::Absent | Self::Ours => None,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A resource `acme` in the namespace `acme`.
+    pub fn owner() -> Owner {
+        Owner { uid: "uid-1".into(), namespace: "acme".into(), name: "acme".into(), heir_of: Vec::new() }
+    }
+
+    /// The ways to come by an object that carries another marker, each with what the plan says about `object`.
+    pub fn inherited(object: &str) -> [(Ownership, String, ChangeKind); 3] {
+        let gone = MarkedOwner { uid: "uid-0".into(), place: Some("acme/acme".into()) };
+        [
+            (
+                Ownership::Inherited(Former::Released { namespace: "acme".into() }),
+                format!("take over the retained {object}"),
+                ChangeKind::Adopt,
+            ),
+            (
+                Ownership::Inherited(Former::Gone(gone)),
+                format!("adopt {object} of MessengerTenant acme/acme (UID uid-0), which no longer exists"),
+                ChangeKind::Adopt,
+            ),
+            (
+                Ownership::Inherited(Former::Itself(MarkedOwner { uid: "uid-1".into(), place: None })),
+                format!("name the owner of {object}"),
+                ChangeKind::Record,
+            ),
+        ]
     }
 }
 
@@ -76,22 +232,43 @@ mod tests {
 
     use super::*;
 
+    fn of(owner: &Owner, marker: Option<&str>) -> Result<Ownership, BackendError> {
+        Ownership::of(catalog::Backend::Kafka, "user acme", marker, owner)
+    }
+
     #[test]
     fn a_marker_decides_the_ownership() {
-        let owner = Owner { uid: "uid-1".into(), namespace: "acme".into() };
-        let of = |marker| Ownership::of(catalog::Backend::Kafka, "user acme", marker, &owner);
-        assert_eq!(of(Some("uid-1")).unwrap(), Ownership::Ours);
-        assert_eq!(of(Some("released:acme")).unwrap(), Ownership::Released);
+        let owner = testing::owner();
+        assert_eq!(of(&owner, Some("uid-1:acme/acme")).unwrap(), Ownership::Ours);
+        let released = Former::Released { namespace: "acme".into() };
+        assert_eq!(of(&owner, Some("released:acme")).unwrap(), Ownership::Inherited(released));
+        for marker in ["uid-1", "uid-1:acme/other"] {
+            let Marker::Used(itself) = Marker::parse(marker) else { panic!("{marker} is released") };
+            assert_eq!(of(&owner, Some(marker)).unwrap(), Ownership::Inherited(Former::Itself(itself)));
+        }
         for (marker, expected) in [
-            (Some("uid-2"), "belongs to owner uid-2"),
+            (Some("uid-2"), "belongs to the MessengerTenant with UID uid-2"),
+            (Some("uid-2:acme/acme"), "belongs to MessengerTenant acme/acme (UID uid-2)"),
             (Some("released:beta"), "is kept for namespace beta, where its tenant was deleted"),
             (Some("released:"), "is kept for namespace , where its tenant was deleted"),
-            (Some("released"), "belongs to owner released"),
+            (Some("released"), "belongs to the MessengerTenant with UID released"),
             (None, "has no owner marker: not created by this operator"),
         ] {
-            let conflict = of(marker).unwrap_err();
+            let conflict = of(&owner, marker).unwrap_err();
             assert_eq!(conflict.reason(), Reason::ResourceConflict);
             assert_eq!(conflict.to_string(), format!("Kafka user acme exists and {expected}"));
         }
+    }
+
+    #[test]
+    fn a_former_owner_is_adopted_by_its_heir_only() {
+        let heir = Owner { heir_of: vec!["uid-0".into()], ..testing::owner() };
+        for (marker, place) in [("uid-0", None), ("uid-0:beta/shop", Some("beta/shop".to_owned()))] {
+            let gone = Former::Gone(MarkedOwner { uid: "uid-0".into(), place });
+            assert_eq!(of(&heir, Some(marker)).unwrap(), Ownership::Inherited(gone.clone()));
+            assert_eq!(gone.marker().to_string(), marker);
+        }
+        of(&heir, Some("uid-2:acme/acme")).unwrap_err();
+        of(&testing::owner(), Some("uid-0:acme/acme")).unwrap_err();
     }
 }

@@ -3,7 +3,7 @@
 //! The operator's own role needs CREATEDB and CREATEROLE and nothing more. It becomes a member of each tenant role,
 //! because only a member may make a database for it or drop that database again.
 //!
-//! Owner marker: the comment on the role, `posthouse.owner=<uid>`, written in the transaction that makes the role. The
+//! Owner marker: the comment on the role, `posthouse.owner=<marker>`, written in the transaction that makes the role. The
 //! database belongs to whom its owner role belongs.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use secrecy::SecretString;
 
 use super::{
     contract::ChangeKind,
-    ownership::{Owner, Ownership},
+    ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;
 
@@ -78,7 +78,7 @@ pub struct DatabaseObserved {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PostgresChange {
     CreateRole { role: String },
-    TakeOver { role: String },
+    TakeOver { role: String, from: Former },
     JoinRole { role: String },
     AllowLogin { role: String },
     SetPassword { role: String },
@@ -93,9 +93,8 @@ impl PostgresChange {
     /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
-            Self::CreateRole { .. } | Self::TakeOver { .. } | Self::CreateDatabase { .. } => {
-                ChangeKind::Create
-            }
+            Self::CreateRole { .. } | Self::CreateDatabase { .. } => ChangeKind::Create,
+            Self::TakeOver { from, .. } => from.kind(),
             Self::JoinRole { .. }
             | Self::AllowLogin { .. }
             | Self::SetPassword { .. }
@@ -111,7 +110,9 @@ impl fmt::Display for PostgresChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateRole { role } => write!(f, "create role {role}"),
-            Self::TakeOver { role } => write!(f, "take over the retained role and database {role}"),
+            Self::TakeOver { role, from } => {
+                f.write_str(&from.takeover(&format!("role and database {role}")))
+            }
             Self::JoinRole { role } => write!(f, "make the operator a member of role {role}"),
             Self::AllowLogin { role } => write!(f, "let role {role} log in"),
             Self::SetPassword { role } => write!(f, "set the password of role {role}"),
@@ -133,8 +134,8 @@ fn plan(desired: &PostgresDesired, observed: &PostgresObserved) -> Vec<PostgresC
     match &observed.role {
         None => changes.push(PostgresChange::CreateRole { role: role() }),
         Some(found) => {
-            if observed.ownership == Ownership::Released {
-                changes.push(PostgresChange::TakeOver { role: role() });
+            if let Some(from) = observed.ownership.former() {
+                changes.push(PostgresChange::TakeOver { role: role(), from: from.clone() });
             }
             plan_role(desired, found, &mut changes);
         }
@@ -173,11 +174,12 @@ fn plan_role(desired: &PostgresDesired, found: &RoleObserved, changes: &mut Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::ownership::testing::{inherited, owner};
 
     fn check(edit: impl FnOnce(&mut PostgresObserved), expected: &[&str]) {
         let desired = PostgresDesired {
             name: "mt_acme".into(),
-            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
+            owner: owner(),
             password: "secret-word".into(),
             connection_limit: 20,
         };
@@ -236,13 +238,15 @@ mod tests {
     }
 
     #[test]
-    fn a_retained_tenant_is_taken_over() {
-        check(
-            |observed| {
-                observed.ownership = Ownership::Released;
-                role(observed).can_login = false;
-            },
-            &["take over the retained role and database mt_acme", "let role mt_acme log in"],
-        );
+    fn what_a_former_owner_left_is_taken_over() {
+        for (ownership, line, _) in inherited("role and database mt_acme") {
+            check(
+                |observed| {
+                    observed.ownership = ownership;
+                    role(observed).can_login = false;
+                },
+                &[&line, "let role mt_acme log in"],
+            );
+        }
     }
 }

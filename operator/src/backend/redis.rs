@@ -1,6 +1,6 @@
 //! Redis for one tenant: an ACL user limited to the keys and channels `mt:<tenant>:*`.
 //!
-//! Owner marker: an ACL user holds no free text, so the owner's UID stands in a selector (Redis 7) that allows no command
+//! Owner marker: an ACL user holds no free text, so the marker stands in a selector (Redis 7) that allows no command
 //! on a key that is never used. User, rights and marker are set by one command, so that no half of them is ever there.
 //!
 //! Redis returns command rules of its own making, in words and order that differ between versions and restarts. So
@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use super::{
     contract::ChangeKind,
-    ownership::{Owner, Ownership},
+    ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;
 
@@ -94,6 +94,7 @@ pub enum RedisChange {
     },
     TakeOver {
         user: String,
+        from: Former,
     },
     /// `what` names the parts that differ.
     RepairUser {
@@ -106,7 +107,8 @@ impl RedisChange {
     /// Returns why this change is in the plan: what is missing is created, what differs is repaired.
     pub fn kind(&self) -> ChangeKind {
         match self {
-            Self::CreateUser { .. } | Self::TakeOver { .. } => ChangeKind::Create,
+            Self::CreateUser { .. } => ChangeKind::Create,
+            Self::TakeOver { from, .. } => from.kind(),
             Self::RepairUser { .. } => ChangeKind::Repair,
         }
     }
@@ -116,7 +118,7 @@ impl fmt::Display for RedisChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CreateUser { user } => write!(f, "create user {user}"),
-            Self::TakeOver { user } => write!(f, "take over the retained user {user}"),
+            Self::TakeOver { user, from } => f.write_str(&from.takeover(&format!("user {user}"))),
             Self::RepairUser { user, what } => write!(f, "set {} of user {user}", what.join(", ")),
         }
     }
@@ -126,8 +128,8 @@ impl fmt::Display for RedisChange {
 fn plan(desired: &RedisDesired, observed: &RedisObserved) -> Vec<RedisChange> {
     let user = desired.tenant.clone();
     let Some(found) = &observed.user else { return vec![RedisChange::CreateUser { user }] };
-    if observed.ownership == Ownership::Released {
-        return vec![RedisChange::TakeOver { user }];
+    if let Some(from) = observed.ownership.former() {
+        return vec![RedisChange::TakeOver { user, from: from.clone() }];
     }
     let differences = [
         (!found.enabled, "state"),
@@ -145,13 +147,10 @@ fn plan(desired: &RedisDesired, observed: &RedisObserved) -> Vec<RedisChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::ownership::testing::{inherited, owner};
 
     fn check(edit: impl FnOnce(&mut RedisObserved), expected: &[&str]) {
-        let desired = RedisDesired {
-            tenant: "acme".into(),
-            owner: Owner { uid: "uid-1".into(), namespace: "acme".into() },
-            password: "secret-word".into(),
-        };
+        let desired = RedisDesired { tenant: "acme".into(), owner: owner(), password: "secret-word".into() };
         let user = UserObserved {
             enabled: true,
             password_matches: true,
@@ -171,7 +170,9 @@ mod tests {
     fn one_change_says_all_that_differs() {
         check(|_| {}, &[]);
         check(|observed| *observed = RedisObserved::default(), &["create user acme"]);
-        check(|observed| observed.ownership = Ownership::Released, &["take over the retained user acme"]);
+        for (ownership, line, _) in inherited("user acme") {
+            check(|observed| observed.ownership = ownership, &[&line]);
+        }
         check(
             |observed| {
                 let user = observed.user.as_mut().unwrap();

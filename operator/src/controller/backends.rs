@@ -5,18 +5,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crds::{ConditionType, Reason};
+use crds::{ConditionType, Reason, TenantId};
 use futures_util::future::join_all;
+use kube::ResourceExt;
 use secrecy::SecretString;
 use tracing::{info, warn};
 
-use super::context::{Context, Pass};
+use super::{
+    context::{Context, Pass},
+    succession::{Failure, as_heir},
+};
 use crate::{
-    backend::{self, AnyBackend, BackendError, BackendFacts, ChangeKind, Holder, Login, Settled},
+    backend::{
+        self, AnyBackend, BackendError, BackendFacts, ChangeKind, Holder, Login, Owner, Ownership, Settled,
+        Target,
+    },
+    events::reference,
     mode::Mode,
     previous::{is_established, reason_of, was_good},
-    status::Outcome,
-    tenant::Tenant,
+    status::{Outcome, Outcomes},
+    succession::NotAdopted,
+    tenant::{Cell, Tenant},
     time_limit::within,
 };
 
@@ -32,6 +41,11 @@ pub(super) struct Backends {
 }
 
 impl Backends {
+    /// Reports whether nothing of any backend is the tenant's.
+    pub(super) fn are_all_anothers(&self) -> bool {
+        self.outcomes.values().all(|outcome| outcome.reason == Reason::ResourceConflict)
+    }
+
     /// Reports whether the tenant's part of a backend is as it should be.
     pub(super) fn is_ready(&self, backend: catalog::Backend) -> bool {
         self.outcomes.get(&backend).is_some_and(Outcome::is_good)
@@ -83,25 +97,21 @@ impl Settling<'_> {
         context.metrics.part_took(name, began.elapsed());
         match settled {
             Ok(settled) => (self.settled(&settled).await, settled.facts),
-            Err(error) => (self.failed(&error), BackendFacts::default()),
+            Err(failure) => (self.failed(&failure), BackendFacts::default()),
         }
     }
 
-    async fn settle(&self, login: &Login, password: &SecretString) -> Result<Settled, BackendError> {
-        let Self { backend, pass: Pass { mode, context, .. }, tenant } = *self;
-        let (entry, cell) = (backend.entry(), &tenant.cell.name);
-        if let Some(error) = context.backends.broken(cell, entry) {
-            return Err(error);
-        }
-        let work = backend.settle(context.target(&tenant.cell, login), tenant, password, mode);
-        let result = within(TIMEOUT, work).await.unwrap_or_else(|late| {
-            let (endpoint, detail) = (format!("cell {cell}"), late.to_string());
-            Err(BackendError::Unavailable { backend: entry, endpoint, detail })
-        });
-        if let Err(error @ BackendError::Unavailable { .. }) = &result {
-            context.backends.break_circuit(cell, entry, error);
-        }
-        result
+    async fn settle(&self, login: &Login, password: &SecretString) -> Result<Settled, Failure> {
+        let Self { backend, pass, tenant } = *self;
+        let Pass { mode, context, .. } = pass;
+        as_heir(pass, backend.entry(), |heir_of| {
+            let tenant = Tenant { heir_of, ..tenant.clone() };
+            Box::pin(async move {
+                let target = context.target(&tenant.cell, login);
+                guarded(context, backend, target, backend.settle(target, &tenant, password, mode)).await
+            })
+        })
+        .await
     }
 
     async fn settled(&self, settled: &Settled) -> Outcome {
@@ -113,7 +123,11 @@ impl Settling<'_> {
         let entry = backend.entry();
         let was_good = was_good(resource, ConditionType::Backend(entry));
         for (kind, line) in &settled.changes {
-            if was_good && is_established(resource) {
+            if *kind == ChangeKind::Adopt {
+                info!(tenant = %tenant.id, backend = %entry, "{entry}: {line}");
+                let note = format!("{entry}: {line}");
+                context.events.normal(&reference(resource), Reason::Adopted, &note).await;
+            } else if *kind != ChangeKind::Record && was_good && is_established(resource) {
                 context.drift_repaired(resource, entry.as_str(), line).await;
             } else {
                 let is_repair = *kind == ChangeKind::Repair;
@@ -130,43 +144,112 @@ impl Settling<'_> {
         Outcome::good(Reason::InSync, backend.in_sync(tenant))
     }
 
-    fn failed(&self, error: &BackendError) -> Outcome {
-        let Self { backend, pass: Pass { resource, context, .. }, tenant } = *self;
-        let (entry, reason) = (backend.entry(), error.reason());
-        context.metrics.failed(entry.as_str(), reason.as_str());
-        if reason_of(resource, ConditionType::Backend(entry)) != Some(reason.as_str()) {
-            warn!(tenant = %tenant.id, backend = %entry, %error, "{entry} of {} failed: {error}", tenant.id);
-        }
-        let message = format!("{error}; {}", self.next_step(error, context));
-        if error.is_retryable() {
-            Outcome::retry(reason, message)
-        } else {
-            Outcome::action_required(reason, message)
-        }
+    fn failed(&self, failure: &Failure) -> Outcome {
+        failed(self.pass, self.backend, &self.tenant.cell, failure)
     }
+}
 
-    /// Returns what an administrator does about an error.
-    fn next_step(&self, error: &BackendError, context: &Context) -> String {
-        let Self { backend, tenant, .. } = *self;
-        match error {
-            BackendError::Unavailable { .. } => {
-                format!("it is retried; check it, and its address in MessengerCell {}", tenant.cell.name)
-            }
-            BackendError::CredentialsRejected { .. } => {
-                format!("correct Secret {}/{}", context.config.namespace, backend.admin_secret(&tenant.cell))
-            }
-            BackendError::Conflict { holder: Holder::Retained { .. }, .. } => {
-                "apply the tenant there, or choose another tenantId here".to_owned()
-            }
-            BackendError::Conflict { .. } => "remove it, or create a tenant with another tenantId".to_owned(),
-            BackendError::Refused { .. } => "see the operator's log".to_owned(),
-            BackendError::DataLoss { .. } => format!(
-                "to accept, `kubectl -n {} annotate mt {} {}={}`",
-                tenant.namespace,
-                tenant.name,
-                crds::ACCEPT_LOSS_ANNOTATION,
-                backend.entry()
-            ),
+/// Reports why a backend was not called with success, and what an administrator does about it.
+fn failed(
+    Pass { resource, context, .. }: Pass<'_>,
+    backend: &dyn AnyBackend,
+    cell: &Cell,
+    failure: &Failure,
+) -> Outcome {
+    let (entry, error, reason) = (backend.entry(), &failure.error, failure.error.reason());
+    context.metrics.failed(entry.as_str(), reason.as_str());
+    let id = &resource.spec.tenant_id;
+    if reason_of(resource, ConditionType::Backend(entry)) != Some(reason.as_str()) {
+        warn!(tenant = %id, backend = %entry, %error, "{entry} of {id} failed: {error}");
+    }
+    let next_step = match error {
+        BackendError::Unavailable { .. } => {
+            format!("it is retried; check it, and its address in MessengerCell {}", cell.name)
+        }
+        BackendError::CredentialsRejected { .. } => {
+            format!("correct Secret {}/{}", context.config.namespace, backend.admin_secret(cell))
+        }
+        BackendError::Conflict { holder, .. } => conflict_step(holder, failure.not_adopted.as_ref()),
+        BackendError::Refused { .. } => "see the operator's log".to_owned(),
+        BackendError::DataLoss { .. } => format!(
+            "to accept, `kubectl -n {} annotate mt {} {}={entry}`",
+            resource.namespace().unwrap_or_default(),
+            resource.name_any(),
+            crds::ACCEPT_LOSS_ANNOTATION,
+        ),
+    };
+    let message = format!("{error}; {next_step}");
+    if failure.is_retryable() {
+        Outcome::retry(reason, message)
+    } else {
+        Outcome::action_required(reason, message)
+    }
+}
+
+/// Returns what an administrator does about a conflict. Nothing of it destroys data: whose it is may come back for it.
+fn conflict_step(holder: &Holder, not_adopted: Option<&NotAdopted>) -> String {
+    match (holder, not_adopted) {
+        (_, Some(why)) => why.to_string(),
+        (Holder::Retained { .. }, None) => {
+            "apply the tenant there, or choose another tenantId here".to_owned()
+        }
+        (Holder::Owner(_) | Holder::Account { .. } | Holder::Unknown, None) => {
+            "it is left as it is; find out who uses it, or create a tenant with another tenantId".to_owned()
         }
     }
+}
+
+/// Gives a call to a backend its time, and remembers one that does not respond.
+async fn guarded<T>(
+    context: &Context,
+    backend: &dyn AnyBackend,
+    Target { cell, .. }: Target<'_>,
+    call: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    let entry = backend.entry();
+    if let Some(error) = context.backends.broken(&cell.name, entry) {
+        return Err(error);
+    }
+    let result = within(TIMEOUT, call).await.unwrap_or_else(|late| {
+        let (endpoint, detail) = (format!("cell {}", cell.name), late.to_string());
+        Err(BackendError::Unavailable { backend: entry, endpoint, detail })
+    });
+    if let Err(error @ BackendError::Unavailable { .. }) = &result {
+        context.backends.break_circuit(&cell.name, entry, error);
+    }
+    result
+}
+
+/// Finds out which backends have a tenant's part that another owner has, and returns what to report about each. Writes nothing.
+/// A backend that cannot be called says nothing either way.
+pub(super) async fn conflicts(pass: Pass<'_>, id: &TenantId, cell: &Cell) -> Outcomes {
+    let one = |backend: &'static dyn AnyBackend| async move {
+        let failure = ownership(pass, backend, id, cell).await.err()?;
+        let is_conflict = failure.error.reason() == Reason::ResourceConflict;
+        let part = ConditionType::Backend(backend.entry());
+        is_conflict.then(|| (part, failed(pass, backend, cell, &failure)))
+    };
+    join_all(backend::ALL.iter().map(|backend| one(*backend))).await.into_iter().flatten().collect()
+}
+
+/// Returns who the tenant's part of a backend belongs to, or nothing when the operator's account there is not known.
+async fn ownership(
+    pass: Pass<'_>,
+    backend: &'static dyn AnyBackend,
+    id: &TenantId,
+    cell: &Cell,
+) -> Result<Option<Ownership>, Failure> {
+    let Pass { resource, context, .. } = pass;
+    let Ok(login) = &context.login(backend, cell) else { return Ok(None) };
+    let found = as_heir(pass, backend.entry(), |heir_of| {
+        let owner = Owner {
+            uid: resource.uid().unwrap_or_default(),
+            namespace: resource.namespace().unwrap_or_default(),
+            name: resource.name_any(),
+            heir_of,
+        };
+        let target = context.target(cell, login);
+        Box::pin(guarded(context, backend, target, backend.ownership(target, id, owner)))
+    });
+    found.await.map(Some)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use catalog::Backend;
 use crds::{ConditionType, Reason};
+use kube::ResourceExt;
 use tracing::info;
 
 use super::{
@@ -39,6 +40,16 @@ pub(super) struct Converged {
     pub workloads: Outcome,
     /// Why routes cannot be right, when they cannot.
     pub unroutable: Option<Outcome>,
+}
+
+/// Removes the children of a tenant that owns nothing, but for its Secrets: they are the passwords of what it may have set up.
+pub(super) async fn withdraw(Pass { resource, context, .. }: Pass<'_>) -> Result<(), PassError> {
+    let owned = observe::owned_children(&context.client, resource).await?;
+    for (kind, name) in owned.into_keys() {
+        info!(tenant = %resource.spec.tenant_id, "delete {} {name}", kind.as_str());
+        context.writer.delete(&resource.namespace().unwrap_or_default(), kind, &name).await?;
+    }
+    Ok(())
 }
 
 impl<'a> Children<'a> {

@@ -63,6 +63,8 @@ pub(crate) struct Memory {
     children: Mutex<HashMap<String, Versions>>,
     /// Deletions under way, by UID.
     deletions: Mutex<HashMap<String, Deletion>>,
+    /// Held while a tenant is placed: two of one id never are at the same time.
+    pub placing: tokio::sync::Mutex<()>,
     /// When what was left behind in a cell was tried last, by UID, and the generation of the cell then.
     cleaned_up: Mutex<HashMap<String, (Instant, Option<i64>)>>,
 }

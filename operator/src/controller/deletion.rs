@@ -16,8 +16,7 @@ use super::context::{Context, PassError};
 use crate::{
     backend::{self, AnyBackend, BackendError, Owner},
     events::reference,
-    fleet::Member,
-    observe, placement,
+    observe,
     status::{Outcome, Outcomes, conditions},
     tenant::{Cell, tenant_id},
     time_limit::within,
@@ -39,11 +38,9 @@ pub(super) async fn finalize(resource: &MessengerTenant, context: &Context) -> R
         context.forget(resource);
         return Ok(Action::await_change());
     }
-    // A tenant that never owned this id created nothing, so nothing is deleted.
-    let owns_name = placement::rival(&Member::of(resource), &context.fleet()).is_none();
     let left = match tenant_id(resource) {
-        Ok(_) if owns_name => clean_up(resource, context).await?,
-        Ok(_) | Err(_) => Left::Nothing,
+        Ok(_) => clean_up(resource, context).await?,
+        Err(_) => Left::Nothing,
     };
     match left {
         Left::Nothing => {}
@@ -73,8 +70,8 @@ enum Left {
 async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left, PassError> {
     let namespace = resource.namespace().unwrap_or_default();
     let id = &resource.spec.tenant_id;
-    context.writer.stop_workloads(&namespace, &observe::selector(id)).await?;
-    let pods = observe::pod_count(&context.client, &namespace, id).await?;
+    context.writer.stop_workloads(&namespace, &observe::own_selector(resource)).await?;
+    let pods = observe::pod_count(&context.client, resource).await?;
     let began = context.memory.deletion(resource).began;
     if pods > 0 && began.elapsed() < PODS_DEADLINE {
         return Ok(Left::Waiting(format!("{pods} pods are ending")));
@@ -121,6 +118,7 @@ fn departed(resource: &MessengerTenant) -> Leftover {
     Leftover {
         tenant_id: resource.spec.tenant_id.clone(),
         namespace: resource.namespace().unwrap_or_default(),
+        name: resource.name_any(),
         uid: resource.uid().unwrap_or_default(),
         deletion_policy: resource.spec.deletion_policy.unwrap_or_default(),
         backends: Vec::new(),
@@ -173,7 +171,8 @@ async fn remove_departed(
 
 async fn remove(backend: &dyn AnyBackend, cell: &Cell, departed: &Leftover, context: &Context) -> Removed {
     let id = departed.tenant_id.parse::<TenantId>().map_err(|invalid| invalid.to_string())?;
-    let owner = Owner { uid: departed.uid.clone(), namespace: departed.namespace.clone() };
+    let Leftover { uid, namespace, name, .. } = departed.clone();
+    let owner = Owner { uid, namespace, name, heir_of: Vec::new() };
     let login = context.login(backend, cell)?;
     let work = backend.clean_up(context.target(cell, &login), &id, owner, departed.deletion_policy);
     match within(ATTEMPT, work).await.map_err(|late| late.to_string())? {

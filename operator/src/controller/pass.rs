@@ -5,15 +5,15 @@ use crds::{ConditionType, Host, MessengerTenant, Reason, TenantStatus};
 use kube::ResourceExt;
 
 use super::{
-    backends::{Backends, settle_all},
-    children::{Children, Converged},
+    backends::{self, Backends, settle_all},
+    children::{self, Children, Converged},
     context::{Context, Pass, PassError},
-    report::{report, report_refusal, write_facts},
+    report::{report, write_facts},
 };
 use crate::{
     backend,
     desired::{self, Object},
-    fleet::Member,
+    fleet::{Fleet, Member},
     mode::Mode,
     observe::{self, Observed, ReadError},
     placement::{self, HostRefusal, Hosts},
@@ -32,14 +32,22 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         Ok(place) => place,
         Err(refusal) => return refusal.report(pass).await,
     };
-    if mode == Mode::Apply && !resource.finalizers().iter().any(|name| name == crds::FINALIZER) {
-        // Nothing is created anywhere before the finalizer stands: whatever happens next, it is cleaned up.
-        context.writer.add_finalizer(resource).await?;
-        return Ok(Urgency::Waiting);
-    }
-    if mode == Mode::Apply && !is_recorded(resource, &place) {
-        record(pass, &place).await?;
-        return Ok(Urgency::Waiting);
+    if mode == Mode::Apply {
+        if !was_placed(resource)
+            && let Some(refusal) = contest(pass, &place).await
+        {
+            return refusal.report(pass).await;
+        }
+        if !resource.finalizers().iter().any(|name| name == crds::FINALIZER) {
+            // Nothing is created anywhere before the finalizer stands: whatever happens next, it is cleaned up.
+            context.writer.add_finalizer(resource).await?;
+        }
+        if !is_recorded(resource, &place) {
+            return match record(pass, &place).await? {
+                Some(refusal) => refusal.report(pass).await,
+                None => Ok(Urgency::Waiting),
+            };
+        }
     }
     let access = open_secrets(pass).await?;
     match &access {
@@ -70,6 +78,11 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     // Before the backends, or a password that was set somewhere could be lost with this process.
     children.write_secrets(&tenant).await?;
     let backends = settle_all(pass, &tenant).await;
+    if mode == Mode::Apply && backends.are_all_anothers() {
+        let of_backends = backends.outcomes.into_iter();
+        let outcomes = of_backends.map(|(backend, outcome)| (ConditionType::Backend(backend), outcome));
+        return Refusal::contested(outcomes.collect()).report(pass).await;
+    }
     let children = children.converge(&tenant, &backends).await?;
     let routes = probe(pass, &tenant, &children).await;
     report_all(pass, &tenant, &backends, children, routes).await
@@ -99,12 +112,14 @@ struct Place {
 struct Refusal {
     outcomes: Outcomes,
     ready: Outcome,
+    /// The tenant keeps the slot, the hosts and the children that it has.
+    keeps_place: bool,
 }
 
 impl Refusal {
     /// It concerns the tenant as a whole.
     fn whole(ready: Outcome) -> Self {
-        Self { outcomes: Outcomes::new(), ready }
+        Self { outcomes: Outcomes::new(), ready, keeps_place: true }
     }
 
     fn invalid(invalid: &Invalid) -> Self {
@@ -113,19 +128,50 @@ impl Refusal {
 
     fn unplaced(outcome: Outcome) -> Self {
         let outcomes = Outcomes::from([(ConditionType::Placed, outcome)]);
-        Self { ready: status::summary(&outcomes), outcomes }
+        Self { ready: status::summary(&outcomes), outcomes, keeps_place: true }
+    }
+
+    /// The tenant id is another resource's.
+    fn rivalled(tenant_id: &str, rival: &str) -> Self {
+        let message = format!(
+            "tenantId {tenant_id} belongs to MessengerTenant {rival}; delete this resource or choose another tenantId"
+        );
+        Self {
+            keeps_place: false,
+            ..Self::unplaced(Outcome::action_required(Reason::ResourceConflict, message))
+        }
+    }
+
+    /// Another owner has something of the tenant's name in backends, each of which has its outcome in `of_backends`. The tenant
+    /// owns nothing meanwhile: neither its id, nor hosts, nor a slot.
+    fn contested(of_backends: Outcomes) -> Self {
+        let lines: Vec<_> = of_backends.values().map(|outcome| outcome.message.as_str()).collect();
+        let urgency = of_backends.values().map(|outcome| outcome.urgency).max();
+        let outcome = Outcome {
+            urgency: urgency.unwrap_or(Urgency::ActionRequired),
+            ..Outcome::action_required(Reason::ResourceConflict, lines.join("; "))
+        };
+        let mut refusal = Self { keeps_place: false, ..Self::unplaced(outcome) };
+        refusal.outcomes.extend(of_backends);
+        refusal
     }
 
     /// The tenant is paused, and nothing of it can be read before `line` is done.
     fn unseen(place: &Place, line: &str) -> Self {
         let outcomes = Outcomes::from([(ConditionType::Placed, assigned(&place.cell))]);
         let message = format!("would {line}, which is needed to look at Secrets and backends");
-        Self { outcomes, ready: Outcome::action_required(Reason::Paused, message) }
+        Self { outcomes, ready: Outcome::action_required(Reason::Paused, message), keeps_place: true }
     }
 
     async fn report(self, pass: Pass<'_>) -> Result<Urgency, PassError> {
-        let ready = as_a_whole(pass.mode, self.ready);
-        report_refusal(pass.resource, &self.outcomes, &ready, pass.context).await
+        let Pass { resource, mode, context } = pass;
+        let ready = as_a_whole(mode, self.ready);
+        let mut facts = resource.status.clone().unwrap_or_default();
+        if !self.keeps_place && mode == Mode::Apply && was_placed(resource) {
+            children::withdraw(pass).await?;
+            (facts.cell, facts.hosts, facts.endpoints) = (None, None, None);
+        }
+        report(resource, facts, &self.outcomes, &ready, context).await
     }
 }
 
@@ -135,11 +181,7 @@ fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
     let member = Member::of(resource);
     let fleet = context.fleet();
     if let Some(rival) = placement::rival(&member, &fleet) {
-        let message = format!(
-            "tenantId {} belongs to the older MessengerTenant {}; delete this resource or choose another tenantId",
-            member.tenant_id, rival.resource,
-        );
-        return Err(Refusal::whole(Outcome::action_required(Reason::ResourceConflict, message)));
+        return Err(Refusal::rivalled(&member.tenant_id, &rival.resource));
     }
     let name = &resource.spec.cell_ref.name;
     let Some(found) = context.cell(name) else {
@@ -172,6 +214,18 @@ fn assigned(cell: &Cell) -> Outcome {
     Outcome::good(Reason::Assigned, format!("on cell {}", cell.name))
 }
 
+/// Reports whether the tenant has its id and a slot.
+fn was_placed(resource: &MessengerTenant) -> bool {
+    Member::of(resource).is_placed()
+}
+
+/// Returns why a tenant that has no place yet gets none: another owner has something of its name in a backend.
+async fn contest(pass: Pass<'_>, place: &Place) -> Option<Refusal> {
+    let id = tenant_id(pass.resource).ok()?;
+    let conflicts = backends::conflicts(pass, &id, &place.cell).await;
+    (!conflicts.is_empty()).then(|| Refusal::contested(conflicts))
+}
+
 /// Reports whether the status names the tenant's cell and all of its hosts.
 fn is_recorded(resource: &MessengerTenant, Place { cell, hosts }: &Place) -> bool {
     let Some(status) = &resource.status else { return false };
@@ -185,21 +239,30 @@ fn is_recorded(resource: &MessengerTenant, Place { cell, hosts }: &Place) -> boo
 async fn record(
     Pass { resource, context, .. }: Pass<'_>,
     Place { cell, hosts }: &Place,
-) -> Result<(), PassError> {
+) -> Result<Option<Refusal>, PassError> {
     let previous = resource.status.clone().unwrap_or_default();
-    let was_placed = previous.cell.is_some();
     let mut held: Vec<_> = hosts.routed.iter().map(ToString::to_string).collect();
     // A host that is dropped is held until its routes are gone.
     let dropped = previous.hosts.iter().flatten().filter(|host| !held.contains(host)).cloned();
     held.extend(dropped.collect::<Vec<_>>());
     let facts = TenantStatus { cell: Some(cell.name.clone()), hosts: Some(held), ..previous };
-    if was_placed {
-        return write_facts(resource, facts, context).await;
+    if was_placed(resource) {
+        write_facts(resource, facts, context).await?;
+        return Ok(None);
+    }
+    // The index may lag behind another tenant that was placed a moment ago.
+    let _turn = context.memory.placing.lock().await;
+    let member = Member::of(resource);
+    let living = observe::with_tenant_id(&context.client, &member.tenant_id).await?;
+    let living: Fleet =
+        living.iter().filter_map(|guarded| Some(Member::of(guarded.0.as_ref().ok()?))).collect();
+    if let Some(rival) = placement::rival(&member, &living) {
+        return Ok(Some(Refusal::rivalled(&member.tenant_id, &rival.resource)));
     }
     let outcomes = Outcomes::from([(ConditionType::Placed, assigned(cell))]);
     let ready = Outcome::waiting(Reason::Creating, "the backends are being set up");
     report(resource, facts, &outcomes, &ready, context).await?;
-    Ok(())
+    Ok(None)
 }
 
 /// Whether the operator may read the Secrets of the namespace.

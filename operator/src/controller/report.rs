@@ -41,17 +41,6 @@ pub(super) async fn write_facts(
     Ok(())
 }
 
-/// Reports something that concerns the tenant as a whole. Its parts keep the conditions they had, but those in `outcomes`.
-pub(super) async fn report_refusal(
-    resource: &MessengerTenant,
-    outcomes: &Outcomes,
-    ready: &Outcome,
-    context: &Context,
-) -> Result<Urgency, PassError> {
-    let facts = resource.status.clone().unwrap_or_default();
-    report(resource, facts, outcomes, ready, context).await
-}
-
 /// Publishes what changed: the tenant became ready, or a part of it failed in a new way.
 async fn announce(
     resource: &MessengerTenant,

@@ -152,7 +152,7 @@ pub(super) fn metadata(tenant: &Tenant, name: String, part: Option<&str>) -> Obj
     }
 }
 
-pub(super) const INSTANCE: &str = "app.kubernetes.io/instance";
+pub(crate) const INSTANCE: &str = "app.kubernetes.io/instance";
 pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub(super) const PART_OF: &str = "app.kubernetes.io/part-of";
 

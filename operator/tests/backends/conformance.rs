@@ -8,7 +8,7 @@ use std::{
 
 use crds::{Reason, TenantId};
 use operator::{
-    backend::{Backend, ChangeKind, Claim, Credentials, Mode, Owner, settle},
+    backend::{Backend, ChangeKind, Claim, Credentials, Marker, Mode, Owner, Ownership, settle},
     leader::Fence,
     metrics::Metrics,
 };
@@ -51,6 +51,14 @@ pub trait Fixture {
 
     async fn remove_foreign(name: &str);
 
+    /// Replaces by hand the owner marker `from` by the one with the text `to`.
+    async fn mark(
+        admin: &Self::Backend,
+        desired: &<Self::Backend as Backend>::Desired,
+        from: &Marker,
+        to: &str,
+    );
+
     /// Leaves a release half done, as an operator does that dies there.
     async fn begin_release(_admin: &Self::Backend, _desired: &<Self::Backend as Backend>::Desired) {}
 }
@@ -70,6 +78,8 @@ macro_rules! suite {
                 a_foreign_object_is_a_conflict_and_untouched,
                 another_owners_tenant_is_a_conflict_and_untouched,
                 a_retained_tenant_is_locked_and_readopted_in_its_namespace_only,
+                what_a_former_owner_left_is_adopted_by_its_heir_only,
+                the_markers_of_former_versions_are_understood,
                 a_wrong_password_is_told_from_a_dead_port,
                 a_slow_answer_is_given_up_in_time,
             );
@@ -137,9 +147,11 @@ pub async fn what_is_declared_is_created_once_and_removed<F: Fixture>() {
             let nothing = timed(&format!("{name} connect"), admin.observe(&tenant.desired)).await.unwrap();
             let planned = plan::<F>(&tenant.desired, &nothing);
             assert_eq!(planned, plan::<F>(&tenant.desired, &Default::default()), "nothing is there yet");
+            assert_eq!(admin.ownership(&tenant.claim).await.unwrap(), Ownership::Absent);
             let made = timed(&format!("{name} create"), converge(&admin, &tenant.desired)).await;
             assert_eq!(made, lines(planned.iter().map(|(_, line)| line)));
             assert_eq!(tenant.use_account().await, Ok(1));
+            assert_eq!(admin.ownership(&tenant.claim).await.unwrap(), Ownership::Ours);
 
             // A second pass plans nothing, and so writes nothing.
             let observed = admin.observe(&tenant.desired).await.unwrap();
@@ -215,6 +227,7 @@ pub async fn a_foreign_object_is_a_conflict_and_untouched<F: Fixture>() {
         let (fence, metrics) = (Fence::always_open(), Metrics::default());
         let settled = settle(&admin, &tenant.desired, Mode::Apply, &fence, &metrics).await;
         assert_reason(settled, Reason::ResourceConflict);
+        assert_reason(admin.ownership(&tenant.claim).await, Reason::ResourceConflict);
         assert_reason(admin.remove(&tenant.claim).await, Reason::ResourceConflict);
         assert_eq!(F::foreign(&tenant.name).await, before);
     };
@@ -264,6 +277,73 @@ pub async fn a_retained_tenant_is_locked_and_readopted_in_its_namespace_only<F: 
         _ = admin.remove(&first.claim).await;
     };
     story(body, clean_up).await;
+}
+
+pub async fn what_a_former_owner_left_is_adopted_by_its_heir_only<F: Fixture>() {
+    let (admin, id) = (admin::<F>(), tenant_id());
+    let first = Subject::<F>::new(&id, owner());
+    let Owner { uid, .. } = first.claim.owner.clone();
+    let heir = Subject::<F>::new(&id, Owner { heir_of: vec![uid.clone()], ..owner() });
+    let stranger = Subject::<F>::new(&id, Owner { heir_of: vec!["another".to_owned()], ..owner() });
+    let body = async {
+        converge(&admin, &first.desired).await;
+        assert_eq!(first.use_account().await, Ok(1));
+        for refused in [
+            admin.observe(&stranger.desired).await.map(|_| ()),
+            admin.ownership(&stranger.claim).await.map(|_| ()),
+            admin.remove(&stranger.claim).await.map(|_| ()),
+            admin.release(&stranger.claim).await,
+        ] {
+            let conflict = assert_reason(refused, Reason::ResourceConflict);
+            assert!(conflict.ends_with(&format!("belongs to MessengerTenant here/acme (UID {uid})")));
+        }
+        let changes = converge(&admin, &heir.desired).await;
+        let end = format!(" of MessengerTenant here/acme (UID {uid}), which no longer exists");
+        assert!(changes[0].starts_with("adopt ") && changes[0].ends_with(&end), "{changes:?}");
+        assert_eq!(admin.ownership(&heir.claim).await.unwrap(), Ownership::Ours);
+        assert_eq!(converge(&admin, &heir.desired).await, [""; 0]);
+        assert_reason(admin.observe(&first.desired).await, Reason::ResourceConflict);
+        let is_there = async || heir.use_account().await.is_ok_and(|uses| uses > 1);
+        eventually("the account works and the data is still there", is_there).await;
+    };
+    let clean_up = async {
+        _ = admin.remove(&heir.claim).await;
+        _ = admin.remove(&first.claim).await;
+    };
+    story(body, clean_up).await;
+}
+
+/// They hold a UID and no more, or the namespace of a tenant that was retained.
+pub async fn the_markers_of_former_versions_are_understood<F: Fixture>() {
+    let (admin, id) = (admin::<F>(), tenant_id());
+    let tenant = Subject::<F>::new(&id, owner());
+    let Owner { uid, namespace, .. } = tenant.claim.owner.clone();
+    tenant
+        .story(&admin, async {
+            converge(&admin, &tenant.desired).await;
+            let marker = tenant.claim.owner.marker();
+            F::mark(&admin, &tenant.desired, &marker, &uid).await;
+            let stranger = Subject::<F>::new(&id, owner());
+            let conflict = assert_reason(admin.observe(&stranger.desired).await, Reason::ResourceConflict);
+            assert!(
+                conflict.contains(&format!("belongs to the MessengerTenant with UID {uid}")),
+                "{conflict}"
+            );
+            let observed = admin.observe(&tenant.desired).await.unwrap();
+            let planned = plan::<F>(&tenant.desired, &observed);
+            assert_eq!(planned.len(), 1, "{planned:?}");
+            assert_eq!(planned[0].0, ChangeKind::Record);
+            assert!(planned[0].1.starts_with("name the owner of "), "{planned:?}");
+            converge(&admin, &tenant.desired).await;
+            assert_eq!(admin.ownership(&tenant.claim).await.unwrap(), Ownership::Ours);
+            assert_eq!(converge(&admin, &tenant.desired).await, [""; 0]);
+
+            F::mark(&admin, &tenant.desired, &marker, &format!("released:{namespace}")).await;
+            let changes = converge(&admin, &tenant.desired).await;
+            assert!(changes[0].starts_with("take over the retained"), "{changes:?}");
+            assert_eq!(converge(&admin, &tenant.desired).await, [""; 0]);
+        })
+        .await;
 }
 
 pub async fn a_wrong_password_is_told_from_a_dead_port<F: Fixture>() {

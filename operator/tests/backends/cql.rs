@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use crds::{CqlFlavor, TenantId};
 use operator::backend::cql::{CqlAdmin, CqlChange, CqlDesired};
-use operator::backend::{Backend, Claim, Credentials, Owner};
+use operator::backend::{Backend, Claim, Credentials, Marker, Owner};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use secrecy::{ExposeSecret, SecretString};
@@ -110,6 +110,11 @@ impl Fixture for Cql {
         let found = session.query_unpaged(select, &[]).await.unwrap().into_rows_result().unwrap();
         let (replication,) = found.single_row::<(BTreeMap<String, String>,)>().unwrap();
         format!("{replication:?}")
+    }
+
+    async fn mark(_: &CqlAdmin, CqlDesired { name, .. }: &CqlDesired, _: &Marker, to: &str) {
+        by_hand(&[format!("UPDATE posthouse_operator.owners SET owner_uid = '{to}' WHERE name = '{name}'")])
+            .await;
     }
 
     async fn remove_foreign(name: &str) {

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use crds::{Reason, TenantId};
 use operator::backend::kafka::{Acl, KafkaAdmin, KafkaChange, KafkaDesired, TopicDesired};
-use operator::backend::{Backend, Claim, Credentials, Owner};
+use operator::backend::{Backend, Claim, Credentials, Marker, Owner};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -158,6 +158,14 @@ impl Fixture for Kafka {
         tokio::task::spawn_blocking(fetch).await.unwrap()
     }
 
+    async fn mark(admin: &KafkaAdmin, desired: &KafkaDesired, from: &Marker, to: &str) {
+        let user = || desired.tenant.clone();
+        let old = Acl::marker(from);
+        let new = Acl { resource: old.resource.replace(&from.to_string(), to), ..old.clone() };
+        admin.apply(desired, &KafkaChange::Grant { acl: new, user: user() }).await.unwrap();
+        admin.apply(desired, &KafkaChange::Revoke { acl: old, user: user() }).await.unwrap();
+    }
+
     async fn remove_foreign(name: &str) {
         let by_hand: AdminClient<_> = client_of_admin().create().unwrap();
         _ = by_hand.delete_topics(&[&format!("{name}.message.send")], &AdminOptions::new()).await;
@@ -171,6 +179,73 @@ impl Fixture for Kafka {
 }
 
 suite!(Kafka);
+
+#[tokio::test]
+async fn a_name_under_the_prefix_is_a_conflict_before_rights_are_granted() {
+    let (admin, desired, other) = (admin(operator_account("KAFKA")), desired(), desired());
+    let (user, claim) = (desired.tenant.clone(), claim(&desired));
+    let by_hand: AdminClient<_> = client_of_admin().create().unwrap();
+    let topic = format!("{user}.orders");
+    let right = Acl {
+        resource_type: 2,
+        resource: format!("{user}.orders"),
+        pattern_type: 3,
+        operation: 3,
+        permission: 3,
+        host: "*".into(),
+    };
+    let body = async {
+        // A group: another client reads from a topic of its own.
+        converge(&admin, &other).await;
+        let send = format!("{}.message.send", other.tenant);
+        assert_eq!(produce(&client_of_admin(), &send).await, Ok(()));
+        assert_eq!(consume(&client_of_admin(), &format!("{user}.reports"), &send).await, Ok(()));
+        let conflicts = async |expected: &str| {
+            let message = assert_reason(admin.observe(&desired).await, Reason::ResourceConflict);
+            assert_eq!(message, format!("Kafka {expected}"));
+            assert_reason(admin.ownership(&claim).await, Reason::ResourceConflict);
+        };
+        conflicts(&format!(
+            "group {user}.reports exists and has no owner marker: not created by this operator"
+        ))
+        .await;
+
+        // A right of another account.
+        let grant = KafkaChange::Grant { acl: right.clone(), user: other.tenant.clone() };
+        admin.apply(&other, &grant).await.unwrap();
+        conflicts(&format!("right `{right}` exists and belongs to User:{}", other.tenant)).await;
+        converge(&admin, &other).await;
+
+        // A topic, which makes it all a conflict before anything else does.
+        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+        by_hand.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        let expected = format!("topic {topic} exists and has no owner marker: not created by this operator");
+        eventually("the topic is a conflict", async || {
+            admin.observe(&desired).await.is_err_and(|error| error.to_string().ends_with(&expected))
+        })
+        .await;
+        assert_eq!(admin.remove(&claim).await.unwrap(), [""; 0]);
+
+        // What comes later is not the tenant's either, and stays when the tenant is removed.
+        by_hand.delete_topics(&[&topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        let group = format!("{user}.reports");
+        by_hand.delete_groups(&[&group], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        eventually("nothing is in the way", async || admin.observe(&desired).await.is_ok()).await;
+        converge(&admin, &desired).await;
+        by_hand.create_topics([&new], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        let removed = admin.remove(&claim).await.unwrap();
+        assert!(!removed.contains(&format!("topic {topic}")), "{removed:#?}");
+        conflicts(&expected).await;
+    };
+    let clean_up = async {
+        _ = by_hand.delete_topics(&[&topic], &AdminOptions::new()).await;
+        _ = by_hand.delete_groups(&[&format!("{user}.reports")], &AdminOptions::new()).await;
+        _ = admin.remove(&claim).await;
+        _ = admin.remove(&super::kafka::claim(&other)).await;
+    };
+    story(body, clean_up).await;
+}
 
 #[tokio::test]
 async fn tenant_is_made_kept_repaired_and_removed() {

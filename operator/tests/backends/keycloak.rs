@@ -1,6 +1,6 @@
 use crds::TenantId;
 use operator::backend::keycloak::{APP_CLIENT, AUTH_CLIENT, KeycloakAdmin, KeycloakDesired};
-use operator::backend::{Backend, Claim, Credentials, Owner};
+use operator::backend::{Backend, Claim, Credentials, Marker, Owner};
 use reqwest::{Client, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -147,6 +147,12 @@ impl Fixture for Keycloak {
 
     async fn foreign(name: &str) -> String {
         by_hand(Method::GET, name, None).await.to_string()
+    }
+
+    async fn mark(_: &KeycloakAdmin, KeycloakDesired { realm, .. }: &KeycloakDesired, _: &Marker, to: &str) {
+        let mut found = by_hand(Method::GET, realm, None).await;
+        found["attributes"]["posthouse.owner"] = to.into();
+        by_hand(Method::PUT, realm, Some(found)).await;
     }
 
     async fn remove_foreign(name: &str) {

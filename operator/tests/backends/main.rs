@@ -51,7 +51,12 @@ fn tenant_id() -> TenantId {
 
 /// A resource of the namespace all tenants of these tests are in.
 fn owner() -> Owner {
-    Owner { uid: uuid::Uuid::new_v4().to_string(), namespace: "here".into() }
+    Owner {
+        uid: uuid::Uuid::new_v4().to_string(),
+        namespace: "here".into(),
+        name: "acme".into(),
+        heir_of: Vec::new(),
+    }
 }
 
 /// A resource of another namespace.

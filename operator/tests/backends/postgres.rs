@@ -1,6 +1,6 @@
 use crds::{Reason, TenantId};
 use operator::backend::postgres::{PostgresAdmin, PostgresDesired};
-use operator::backend::{Backend, Claim, Credentials, Owner};
+use operator::backend::{Backend, Claim, Credentials, Marker, Owner};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row, raw_sql};
@@ -93,6 +93,10 @@ impl Fixture for Postgres {
         let mut connection = connect(&admin_account("PG"), "postgres").await.unwrap();
         let role = "SELECT concat_ws(' ', r.*, shobj_description(oid, 'pg_authid')) FROM pg_roles r WHERE rolname = $1";
         sqlx::query(role).bind(name).fetch_one(&mut connection).await.unwrap().get(0)
+    }
+
+    async fn mark(_: &PostgresAdmin, PostgresDesired { name, .. }: &PostgresDesired, _: &Marker, to: &str) {
+        by_hand(format!("COMMENT ON ROLE {name} IS 'posthouse.owner={to}'")).await;
     }
 
     async fn remove_foreign(name: &str) {

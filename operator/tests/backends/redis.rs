@@ -1,6 +1,6 @@
 use crds::TenantId;
 use operator::backend::redis::{RedisAdmin, RedisDesired};
-use operator::backend::{Backend, Claim, Credentials, Owner};
+use operator::backend::{Backend, Claim, Credentials, Marker, Owner};
 use redis::aio::MultiplexedConnection;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, cmd};
 use secrecy::{ExposeSecret, SecretString};
@@ -87,6 +87,10 @@ impl Fixture for Redis {
     async fn foreign(name: &str) -> String {
         let mut connection = connect(&admin_account("REDIS")).await.unwrap();
         format!("{:?}", run(&mut connection, &["ACL", "GETUSER", name]).await.unwrap())
+    }
+
+    async fn mark(_: &RedisAdmin, RedisDesired { tenant, .. }: &RedisDesired, _: &Marker, to: &str) {
+        by_hand(&["ACL", "SETUSER", tenant, "clearselectors", &format!("(~posthouse-owner:{to})")]).await;
     }
 
     async fn remove_foreign(name: &str) {

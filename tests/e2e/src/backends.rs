@@ -155,7 +155,8 @@ impl Stack {
     /// Returns what is left of a tenant in any backend, in words; empty when nothing is.
     pub async fn remains(&self, tenant_id: &str) -> anyhow::Result<Vec<String>> {
         let mut remains = Vec::new();
-        let no_owner = Owner { uid: "none".into(), namespace: "none".into() };
+        let no_owner =
+            Owner { uid: "none".into(), namespace: "none".into(), name: "none".into(), heir_of: Vec::new() };
         match self.kafka_of(tenant_id, &no_owner).await {
             Ok(found) if found == KafkaObserved::default() => {}
             Ok(found) => remains.push(format!("Kafka: {found:?}")),

@@ -117,7 +117,12 @@ impl Cluster {
     /// Returns the owner marker of everything that a tenant's resource owns.
     pub async fn owner(&self, name: &str) -> anyhow::Result<Owner> {
         let uid = self.tenants(name).get(name).await?.metadata.uid;
-        Ok(Owner { uid: uid.context("an object of the server has a UID")?, namespace: name.to_owned() })
+        Ok(Owner {
+            uid: uid.context("an object of the server has a UID")?,
+            namespace: name.to_owned(),
+            name: name.to_owned(),
+            heir_of: Vec::new(),
+        })
     }
 
     /// Returns a tenant's condition.

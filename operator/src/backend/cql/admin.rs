@@ -25,7 +25,7 @@ use crate::{
         contract::{Backend, ChangeKind},
         error::{BackendError, within},
         login::Credentials,
-        ownership::{Claim, Owner, Ownership},
+        ownership::{Claim, Marker, Owner, Ownership},
         statement::{identifier, literal},
     },
     tenant::{Cell, Tenant},
@@ -95,7 +95,7 @@ impl Backend for CqlAdmin {
         let replication = self.replication(name).await?;
         let role = self.role(name, desired.password.expose_secret()).await?;
         let something = replication.is_some() || role.is_some();
-        let ownership = self.ownership(name, something, &desired.owner).await?;
+        let ownership = self.owner_of(name, something, &desired.owner).await?;
         let permissions = if role.is_some() { self.permissions(name).await? } else { BTreeSet::new() };
         Ok(CqlObserved { ownership, replication, role, permissions })
     }
@@ -146,13 +146,19 @@ impl Backend for CqlAdmin {
         self.change(&action, &statement).await
     }
 
+    async fn ownership(&self, claim: &Claim) -> Result<Ownership, BackendError> {
+        let name = identifier(Self::ENTRY, &claim.name)?;
+        let something = self.replication(name).await?.is_some() || self.role(name, "").await?.is_some();
+        self.owner_of(name, something, &claim.owner).await
+    }
+
     /// Removes the tenant's role, which ends its access, and its keyspace with all tables. Returns what was there.
     async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
         let name = identifier(Self::ENTRY, &claim.name)?;
         let keyspace = self.replication(name).await?.is_some();
         let role = self.role(name, "").await?.is_some();
         let mut removed = Vec::new();
-        if self.ownership(name, keyspace || role, &claim.owner).await? == Ownership::Absent {
+        if self.owner_of(name, keyspace || role, &claim.owner).await? == Ownership::Absent {
             return Ok(removed);
         }
         if role {
@@ -172,7 +178,7 @@ impl Backend for CqlAdmin {
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
         let name = identifier(Self::ENTRY, &claim.name)?;
         let something = self.replication(name).await?.is_some();
-        if self.ownership(name, something, &claim.owner).await? != Ownership::Ours {
+        if !self.owner_of(name, something, &claim.owner).await?.is_in_use() {
             return Ok(());
         }
         self.change(&format!("drop role {name}"), &format!("DROP ROLE IF EXISTS {name}")).await?;
@@ -191,7 +197,7 @@ impl CqlAdmin {
 
     /// Writes the owner's row; makes the operator's own table when it is not there yet.
     async fn mark(&self, desired: &CqlDesired, action: &str) -> Result<(), BackendError> {
-        let row = owner_row(&desired.name, &desired.owner.uid);
+        let row = owner_row(&desired.name, &desired.owner.marker());
         if self.run(action, &row, READ_TIMEOUT).await.is_ok() {
             return Ok(());
         }
@@ -206,7 +212,7 @@ impl CqlAdmin {
         self.run(action, &row, READ_TIMEOUT).await.map(|_| ())
     }
 
-    async fn ownership(&self, name: &str, something: bool, owner: &Owner) -> Result<Ownership, BackendError> {
+    async fn owner_of(&self, name: &str, something: bool, owner: &Owner) -> Result<Ownership, BackendError> {
         let select =
             format!("SELECT owner_uid FROM posthouse_operator.owners WHERE name = {}", literal(name));
         let marker = match self.run(&format!("read the owner of {name}"), &select, READ_TIMEOUT).await {
@@ -375,8 +381,8 @@ impl CqlAdmin {
     }
 }
 
-fn owner_row(name: &str, owner: &str) -> String {
-    let (name, owner) = (literal(name), literal(owner));
+fn owner_row(name: &str, marker: &Marker) -> String {
+    let (name, owner) = (literal(name), literal(&marker.to_string()));
     format!("INSERT INTO posthouse_operator.owners (name, owner_uid) VALUES ({name}, {owner})")
 }
 

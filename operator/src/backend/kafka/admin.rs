@@ -9,16 +9,16 @@ use secrecy::SecretString;
 
 use super::wire::{Connection, WireError};
 use super::{Acl, KafkaChange, KafkaDesired, KafkaObserved, TopicObserved, UserObserved, plan};
-use catalog::Topic;
+use catalog::{Service, Topic};
 use crds::{SecurityProtocol, TenantId};
 
 use crate::{
     backend::{
         contract::{Backend, BackendFacts, ChangeKind},
-        error::{BackendError, within},
+        error::{BackendError, Holder, within},
         idle::IdlePool,
         login::Credentials,
-        ownership::{Claim, Owner, Ownership, RELEASED},
+        ownership::{Claim, Marker, Owner, Ownership},
         password::PasswordMemo,
     },
     leader::Fence,
@@ -112,12 +112,15 @@ impl Backend for KafkaAdmin {
         let quotas = self.quotas(user).await?;
         let something = exists || !topics.is_empty() || !acls.is_empty();
         let ownership = ownership(&acls, something, user, &desired.owner)?;
+        self.check_prefix(user, &ownership, &acls).await?;
         let login = match exists {
             false => UserObserved::Absent,
             true if self.verify(user, &desired.password).await? => UserObserved::Verified,
             true => UserObserved::OtherPassword,
         };
-        let acls = acls.into_iter().filter(|acl| acl.owner().is_none()).collect();
+        let replaced = ownership.former().map(|former| Acl::marker(&former.marker()));
+        let kept = [Some(Acl::marker(&desired.owner.marker())), replaced];
+        let acls = acls.into_iter().filter(|acl| !kept.contains(&Some(acl.clone()))).collect();
         Ok(KafkaObserved { ownership, user: login, topics, acls, quotas })
     }
 
@@ -151,10 +154,7 @@ impl Backend for KafkaAdmin {
     /// user, but not its ACLs. The owner marker goes last, so that a removal cut short can be repeated.
     async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
         let user = &claim.name;
-        let prefix = format!("{user}.");
-        let acls = self.acls(user).await?;
-        let topics = self.topic_names(&prefix).await?;
-        let exists = self.has_user(user).await?;
+        let Found { acls, topics, exists } = self.find(user).await?;
         let something = exists || !topics.is_empty() || !acls.is_empty();
         if ownership(&acls, something, user, &claim.owner)? == Ownership::Absent {
             return Ok(Vec::new());
@@ -176,20 +176,28 @@ impl Backend for KafkaAdmin {
         }
         self.delete_topics(&topics).await?;
         removed.extend(topics.iter().map(|topic| format!("topic {topic}")));
-        let groups = self.delete_groups(&prefix).await?;
+        let groups = self.delete_groups(&own_groups(user)).await?;
         removed.extend(groups.iter().map(|group| format!("group {group}")));
         all(self.delete_acls(user, &markers).await?)?;
-        self.settle(Expected::Removed { user, prefix: &prefix }).await;
+        self.settle(Expected::Removed { user }).await;
         Ok(removed)
+    }
+
+    async fn ownership(&self, claim: &Claim) -> Result<Ownership, BackendError> {
+        let user = &claim.name;
+        let Found { acls, topics, exists } = self.find(user).await?;
+        let something = exists || !topics.is_empty() || !acls.is_empty();
+        let ownership = ownership(&acls, something, user, &claim.owner)?;
+        self.check_prefix(user, &ownership, &acls).await?;
+        Ok(ownership)
     }
 
     /// Releases a retained tenant: its data stays, and the next owner may re-adopt it. Its user loses all rights.
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
         let user = &claim.name;
         let acls = self.acls(user).await?;
-        match ownership(&acls, !acls.is_empty(), user, &claim.owner)? {
-            Ownership::Absent | Ownership::Released => return Ok(()),
-            Ownership::Ours => {}
+        if !ownership(&acls, !acls.is_empty(), user, &claim.owner)?.is_in_use() {
+            return Ok(());
         }
         let marker = Acl::marker(&claim.owner.released());
         all(self.create_acls(user, std::slice::from_ref(&marker)).await?)?;
@@ -256,9 +264,10 @@ impl KafkaAdmin {
                 let left = plan(desired, &self.observe(desired).await?);
                 Ok(!changes.iter().any(|change| left.contains(change)))
             }
-            Expected::Removed { user, prefix } => {
-                let gone = self.acls(user).await?.is_empty() && !self.has_user(user).await?;
-                Ok(gone && self.quotas(user).await?.is_empty() && self.topic_names(prefix).await?.is_empty())
+            Expected::Removed { user } => {
+                let Found { acls, topics, exists } = self.find(user).await?;
+                let gone = acls.is_empty() && topics.is_empty() && !exists;
+                Ok(gone && self.quotas(user).await?.is_empty())
             }
             Expected::Released { user, marker } => {
                 Ok(self.acls(user).await? == BTreeSet::from([marker.clone()]))
@@ -274,10 +283,10 @@ impl KafkaAdmin {
     ) -> Result<Vec<Result<(), BackendError>>, BackendError> {
         let user = &desired.tenant;
         match &run[0] {
-            KafkaChange::TakeOwnership { released, .. } => {
-                let results = self.create_acls(user, &[Acl::marker(&desired.owner.uid)]).await?;
-                if *released && results.iter().all(Result::is_ok) {
-                    self.delete_acls(user, &[Acl::marker(&desired.owner.released())]).await?;
+            KafkaChange::TakeOwnership { from, .. } => {
+                let results = self.create_acls(user, &[Acl::marker(&desired.owner.marker())]).await?;
+                if let Some(former) = from.as_ref().filter(|_| results.iter().all(Result::is_ok)) {
+                    self.delete_acls(user, &[Acl::marker(&former.marker())]).await?;
                 }
                 Ok(results)
             }
@@ -343,6 +352,46 @@ impl KafkaAdmin {
                 };
                 Ok(run.iter().map(lost).collect())
             }
+        }
+    }
+
+    async fn find(&self, user: &str) -> Result<Found, BackendError> {
+        let own = own_topics(user);
+        let names = self.topic_names(&format!("{user}.")).await?;
+        Ok(Found {
+            acls: self.acls(user).await?,
+            topics: names.into_iter().filter(|name| own.contains(name)).collect(),
+            exists: self.has_user(user).await?,
+        })
+    }
+
+    /// Fails while another client's topic, group or ACL lies under the tenant's prefix, unless rights on the prefix were granted
+    /// before. A group of a tenant that comes back may be one that its own account formed; it can create no topic.
+    async fn check_prefix(
+        &self,
+        user: &str,
+        ownership: &Ownership,
+        acls: &BTreeSet<Acl>,
+    ) -> Result<(), BackendError> {
+        if acls.iter().any(|acl| acl.owner().is_none()) {
+            return Ok(());
+        }
+        let prefix = format!("{user}.");
+        let conflict = |object, holder| Err(BackendError::Conflict { backend: Self::ENTRY, object, holder });
+        let own = own_topics(user);
+        if let Some(topic) = self.topic_names(&prefix).await?.into_iter().find(|name| !own.contains(name)) {
+            return conflict(format!("topic {topic}"), Holder::Unknown);
+        }
+        if let Some((account, acl)) = self.foreign_acl(user, &prefix).await? {
+            return conflict(format!("right `{acl}`"), Holder::Account { name: account });
+        }
+        let groups = match ownership {
+            Ownership::Absent => self.group_names(&prefix).await?,
+            Ownership::Ours | Ownership::Inherited(_) => Vec::new(),
+        };
+        match groups.into_iter().next() {
+            Some(group) => conflict(format!("group {group}"), Holder::Unknown),
+            None => Ok(()),
         }
     }
 
@@ -455,10 +504,18 @@ impl KafkaAdmin {
     }
 }
 
+/// What carries a tenant's own names.
+struct Found {
+    /// Those of its user, markers included.
+    acls: BTreeSet<Acl>,
+    topics: Vec<String>,
+    exists: bool,
+}
+
 /// What reads should show after a write.
 enum Expected<'a> {
     Applied(&'a KafkaDesired, Vec<&'a KafkaChange>),
-    Removed { user: &'a str, prefix: &'a str },
+    Removed { user: &'a str },
     Released { user: &'a str, marker: Acl },
 }
 
@@ -471,12 +528,37 @@ fn ownership(
     if !something {
         return Ok(Ownership::Absent);
     }
-    let owners: BTreeSet<&str> = acls.iter().filter_map(Acl::owner).collect();
-    // Two markers stand side by side while ownership passes on; ours decides.
-    let at_work = |found: &&&str| !found.starts_with(RELEASED);
-    let marker = owners.get(owner.uid.as_str()).or_else(|| owners.iter().find(at_work));
-    let marker = marker.or_else(|| owners.first()).copied();
-    Ownership::of(KafkaAdmin::ENTRY, &format!("user {tenant} or its topics"), marker, owner)
+    let object = format!("user {tenant} or its topics");
+    let of = |marker| Ownership::of(KafkaAdmin::ENTRY, &object, marker, owner);
+    // Markers stand side by side while ownership passes on. Ours decides, then those of resources, which may still be there.
+    let mut inherited = None;
+    for text in acls.iter().filter_map(Acl::owner).collect::<BTreeSet<_>>() {
+        match (of(Some(text)), Marker::parse(text)) {
+            (Ok(Ownership::Ours), _) => return Ok(Ownership::Ours),
+            (found, Marker::Used(_)) => inherited = Some(first_conflict(inherited, found)),
+            (found, Marker::Released { .. }) => inherited = inherited.or(Some(found)),
+        }
+    }
+    inherited.unwrap_or_else(|| of(None))
+}
+
+/// Returns the first that is a conflict, or else `first`.
+fn first_conflict<T, E>(first: Option<Result<T, E>>, second: Result<T, E>) -> Result<T, E> {
+    match (first, second) {
+        (Some(first), Ok(_)) => first,
+        (Some(Err(first)), Err(_)) => Err(first),
+        (_, second) => second,
+    }
+}
+
+/// Returns the names of the tenant's topics.
+fn own_topics(user: &str) -> BTreeSet<String> {
+    Topic::ALL.iter().map(|topic| topic.of(user)).collect()
+}
+
+/// Returns the names of the tenant's consumer groups: each is called after the service that forms it.
+fn own_groups(user: &str) -> BTreeSet<String> {
+    Service::ALL.iter().map(|service| format!("{user}.{service}")).collect()
 }
 
 fn all(results: Vec<Result<(), BackendError>>) -> Result<(), BackendError> {

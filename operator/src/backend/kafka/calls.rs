@@ -19,13 +19,14 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, AlterUserScramCredentialsRequest, CreateAclsRequest, CreateTopicsRequest,
     DeleteAclsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeAclsRequest,
-    DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeUserScramCredentialsRequest,
+    DescribeClientQuotasRequest, DescribeConfigsRequest, DescribeUserScramCredentialsRequest, GroupId,
     IncrementalAlterConfigsRequest, ListGroupsRequest, MetadataRequest, MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::admin::{KafkaAdmin, Topics};
+use super::wire::Connection;
 use super::{Acl, TopicDesired, TopicObserved, scram};
 use crate::backend::error::BackendError;
 
@@ -33,6 +34,7 @@ use crate::backend::error::BackendError;
 const TOPICS_TIMEOUT_MS: i32 = 8_000;
 const SCRAM_SHA_512: i8 = 2;
 const RESOURCE_TOPIC: i8 = 2;
+const RESOURCE_GROUP: i8 = 3;
 /// "Any" in every ACL filter: resource type, pattern type, operation, permission.
 const ANY: i8 = 1;
 const CONFIG_SET: i8 = 0;
@@ -187,25 +189,50 @@ impl KafkaAdmin {
 
     /// Returns every ACL of the user, owner markers included.
     pub(super) async fn acls(&self, user: &str) -> Result<BTreeSet<Acl>, BackendError> {
+        let all = self.acls_of(Some(principal(user))).await?;
+        Ok(all.into_iter().map(|(_, acl)| acl).collect())
+    }
+
+    /// Returns an ACL of another account on a topic or group that starts with `prefix`, and the account.
+    pub(super) async fn foreign_acl(
+        &self,
+        user: &str,
+        prefix: &str,
+    ) -> Result<Option<(String, Acl)>, BackendError> {
+        let own = principal(user);
+        let is_foreign = |(account, acl): &(StrBytes, Acl)| {
+            *account != own
+                && [RESOURCE_TOPIC, RESOURCE_GROUP].contains(&acl.resource_type)
+                && acl.resource.starts_with(prefix)
+        };
+        let found = self.acls_of(None).await?.into_iter().find(is_foreign);
+        Ok(found.map(|(account, acl)| (account.to_string(), acl)))
+    }
+
+    /// Returns the ACLs of one account or of all, each with the account.
+    async fn acls_of(&self, account: Option<StrBytes>) -> Result<Vec<(StrBytes, Acl)>, BackendError> {
         let request = DescribeAclsRequest::default()
             .with_resource_type_filter(ANY)
             .with_resource_name_filter(None)
             .with_pattern_type_filter(ANY)
-            .with_principal_filter(Some(principal(user)))
+            .with_principal_filter(account)
             .with_host_filter(None)
             .with_operation(ANY)
             .with_permission_type(ANY);
         let answer = self.call(&request).await?;
         self.verdict(answer.error_code, &[], "describe ACLs")?;
-        let mut acls = BTreeSet::new();
+        let mut acls = Vec::new();
         for resource in answer.resources {
-            acls.extend(resource.acls.into_iter().map(|acl| Acl {
-                resource_type: resource.resource_type,
-                resource: resource.resource_name.to_string(),
-                pattern_type: resource.pattern_type,
-                operation: acl.operation,
-                permission: acl.permission_type,
-                host: acl.host.to_string(),
+            acls.extend(resource.acls.into_iter().map(|acl| {
+                let own = Acl {
+                    resource_type: resource.resource_type,
+                    resource: resource.resource_name.to_string(),
+                    pattern_type: resource.pattern_type,
+                    operation: acl.operation,
+                    permission: acl.permission_type,
+                    host: acl.host.to_string(),
+                };
+                (acl.principal, own)
             }));
         }
         Ok(acls)
@@ -328,17 +355,31 @@ impl KafkaAdmin {
         answer.entries.iter().try_for_each(|entry| self.verdict(entry.error_code, &[], &action))
     }
 
-    /// Deletes the consumer groups that start with `prefix`. A broker lists and deletes only the groups it coordinates,
-    /// so every broker is queried. A group with members left refuses, which a later try finds gone.
-    pub(super) async fn delete_groups(&self, prefix: &str) -> Result<Vec<String>, BackendError> {
-        let mut deleted = Vec::new();
+    /// Returns every broker with the consumer groups that it coordinates: a broker lists and deletes no others.
+    async fn groups(&self) -> Result<Vec<(Connection, Vec<GroupId>)>, BackendError> {
+        let mut all = Vec::new();
         for broker in self.metadata(Some(Vec::new())).await?.brokers {
             let address = format!("{}:{}", broker.host, broker.port);
             let mut connection = self.open_at(&address, self.own_credentials()).await?;
             let answer = self.call_on(&mut connection, &ListGroupsRequest::default()).await?;
             self.verdict(answer.error_code, &[], "list groups")?;
-            let ids = answer.groups.into_iter().map(|group| group.group_id);
-            let ids: Vec<_> = ids.filter(|id| id.0.starts_with(prefix)).collect();
+            all.push((connection, answer.groups.into_iter().map(|group| group.group_id).collect()));
+        }
+        Ok(all)
+    }
+
+    /// Returns the names of all consumer groups that start with `prefix`.
+    pub(super) async fn group_names(&self, prefix: &str) -> Result<Vec<String>, BackendError> {
+        let groups = self.groups().await?.into_iter().flat_map(|(_, groups)| groups);
+        let names = groups.map(|group| group.0.to_string());
+        Ok(names.filter(|name| name.starts_with(prefix)).collect())
+    }
+
+    /// Deletes consumer groups, and returns those that existed. A group with members left refuses, which a later try finds gone.
+    pub(super) async fn delete_groups(&self, names: &BTreeSet<String>) -> Result<Vec<String>, BackendError> {
+        let mut deleted = Vec::new();
+        for (mut connection, ids) in self.groups().await? {
+            let ids: Vec<_> = ids.into_iter().filter(|id| names.contains(id.0.as_str())).collect();
             if ids.is_empty() {
                 continue;
             }

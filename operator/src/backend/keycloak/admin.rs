@@ -169,6 +169,11 @@ impl Backend for KeycloakAdmin {
         }
     }
 
+    async fn ownership(&self, claim: &Claim) -> Result<Ownership, BackendError> {
+        let realm = identifier(Self::ENTRY, &claim.name)?;
+        Ok(self.realm(realm, &claim.owner).await?.map(|(_, ownership)| ownership).unwrap_or_default())
+    }
+
     /// Removes the tenant's realm with all its users. Returns what was there.
     async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
         let realm = identifier(Self::ENTRY, &claim.name)?;
@@ -187,10 +192,10 @@ impl Backend for KeycloakAdmin {
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
         let realm = identifier(Self::ENTRY, &claim.name)?;
         match self.realm(realm, &claim.owner).await? {
-            Some((_, Ownership::Ours)) => {}
+            Some((_, ownership)) if ownership.is_in_use() => {}
             _ => return Ok(()),
         }
-        let fields = json!({ "enabled": false, "attributes": { OWNER: claim.owner.released() } });
+        let fields = json!({ "enabled": false, "attributes": { OWNER: claim.owner.released().to_string() } });
         self.set_realm(realm, fields, &format!("release realm {realm}")).await
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
 
-/// Realm attribute with the owner's UID.
+/// Realm attribute with the owner marker.
 pub(super) const OWNER: &str = "posthouse.owner";
 const PASSWORD_POLICY: &str = "length(8)";
 /// Users of a messenger stay signed in: 14 days away, 90 days in all.
@@ -38,7 +38,7 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         access_token_lifespan: Some(desired.access_token_seconds),
         sso_session_idle_timeout: Some(SESSION_IDLE_SECONDS),
         sso_session_max_lifespan: Some(SESSION_MAX_SECONDS),
-        attributes: map([(OWNER, &desired.owner.uid)]),
+        attributes: map([(OWNER, &desired.owner.marker().to_string())]),
         ..Default::default()
     }
 }

@@ -112,7 +112,7 @@ impl Backend for PostgresAdmin {
     /// Makes one change of a plan.
     async fn apply(&self, desired: &PostgresDesired, change: &PostgresChange) -> Result<(), BackendError> {
         let name = identifier(Self::ENTRY, &desired.name)?;
-        let marker = literal(&format!("{MARKER}{}", desired.owner.uid));
+        let marker = literal(&format!("{MARKER}{}", desired.owner.marker()));
         let verifier = || literal(&scram_verifier(desired.password.expose_secret()));
         let action = change.to_string();
         match change {
@@ -158,6 +158,11 @@ impl Backend for PostgresAdmin {
         }
     }
 
+    async fn ownership(&self, claim: &Claim) -> Result<Ownership, BackendError> {
+        let name = identifier(Self::ENTRY, &claim.name)?;
+        Ok(self.read(name, &claim.owner).await?.ownership)
+    }
+
     /// Removes the tenant's database, with the sessions in it, and its role. Returns what was there.
     async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
         let name = identifier(Self::ENTRY, &claim.name)?;
@@ -184,7 +189,7 @@ impl Backend for PostgresAdmin {
     /// Releases a retained tenant: its data stays, its role cannot log in, and the next owner may re-adopt it.
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
         let name = identifier(Self::ENTRY, &claim.name)?;
-        if self.read(name, &claim.owner).await?.ownership != Ownership::Ours {
+        if !self.read(name, &claim.owner).await?.ownership.is_in_use() {
             return Ok(());
         }
         self.passwords.forget(name);
@@ -219,7 +224,7 @@ impl PostgresAdmin {
             return Err(BackendError::Conflict {
                 backend,
                 object,
-                holder: Holder::Other { owner: owner.clone() },
+                holder: Holder::Account { name: format!("role {owner}") },
             });
         }
         let database = database.map(|(_, open_to_all)| DatabaseObserved { open_to_all });

@@ -104,7 +104,7 @@ impl Backend for RedisAdmin {
         set.arg(format!("#{}", hex(&sha256(&desired.password))));
         set.arg(desired.keys())
             .arg(desired.channels())
-            .arg(format!("({MARKER}{})", desired.owner.uid))
+            .arg(format!("({MARKER}{})", desired.owner.marker()))
             .arg(&COMMANDS);
         let action = change.to_string();
         self.call::<()>(&action, &set).await?;
@@ -112,6 +112,13 @@ impl Backend for RedisAdmin {
         set.arg("SETUSER").arg(reference()).arg("reset").arg(&COMMANDS);
         self.call::<()>(&action, &set).await?;
         self.save(&action).await
+    }
+
+    async fn ownership(&self, claim: &Claim) -> Result<Ownership, BackendError> {
+        match self.user(&claim.name).await? {
+            Some(user) => user.ownership(&claim.name, &claim.owner),
+            None => Ok(Ownership::Absent),
+        }
     }
 
     /// Removes the tenant's user, which ends its sessions, and its keys. Returns what was there.
@@ -136,7 +143,7 @@ impl Backend for RedisAdmin {
     /// Releases a retained tenant: its keys stay, its user is locked, and the next owner may re-adopt it.
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
         let Some(user) = self.user(&claim.name).await? else { return Ok(()) };
-        if user.ownership(&claim.name, &claim.owner)? != Ownership::Ours {
+        if !user.ownership(&claim.name, &claim.owner)?.is_in_use() {
             return Ok(());
         }
         let action = format!("release user {}", claim.name);
