@@ -98,6 +98,10 @@ reasons! {
     RolloutInProgress,
     /// Placed: no MessengerCell has the name in `spec.cellRef`.
     CellNotFound,
+    /// Placed: the cell does not take tenants of this namespace.
+    NamespaceNotAllowed,
+    /// A cell that is being deleted: tenants live on it, so it stays.
+    InUse,
     /// Placed: the cell holds as many tenants as it may.
     CapacityExhausted,
     /// The cell's admin Secret, or a key in it, does not exist.

@@ -39,10 +39,13 @@ pub const GROUP: &str = "messenger.posthouse.dev";
 pub const VERSION: &str = "v1alpha1";
 /// Label on everything the operator creates for a tenant; the value is the tenant id.
 pub const TENANT_LABEL: &str = "messenger.posthouse.dev/tenant";
-/// Annotation that accepts a loss the operator reported as `DataLoss`; the value names what may be recreated: `kafka`.
+/// Annotation that accepts a loss the operator reported as `DataLoss`. The value names the backend and the loss, as the message of
+/// the condition does: `kafka:0a1b2c3d`. Several are comma separated. It accepts no other loss, so it may stay.
 pub const ACCEPT_LOSS_ANNOTATION: &str = "messenger.posthouse.dev/accept-loss";
 /// Annotation of a cell that lets a tenant adopt what a resource left that no longer exists: `UID:NAMESPACE/NAME`, the UID of that
 /// resource and the tenant that gets its data. Several are comma separated.
 pub const ADOPT_ANNOTATION: &str = "messenger.posthouse.dev/adopt";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";
+/// Finalizer on cells: where the data of tenants is must be known for as long as there is any.
+pub const CELL_FINALIZER: &str = "messenger.posthouse.dev/tenants";

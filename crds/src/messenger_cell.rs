@@ -23,6 +23,8 @@ use crate::{
     derive = "PartialEq",
     doc = "A MessengerCell is one set of shared backends (Kafka, CQL store, Keycloak, PostgreSQL, Redis) that many tenants live on. \
            A tenant names its cell in spec.cellRef and is placed there while the cell has room. \
+           A cell that is deleted stays until no tenant lives on it. Its addresses may change as long as the same data is found there: \
+           a tenant whose data is missing is reported and keeps its pods as they are. \
            Realms and keyspaces are what a cell runs out of first: a large installation has several cells.",
     printcolumn(
         name = "Ready",
@@ -50,6 +52,11 @@ use crate::{
 pub struct MessengerCellSpec {
     /// How much this cell carries. May change at any time; tenants already placed stay when it shrinks.
     pub capacity: CellCapacity,
+    /// Namespaces whose tenants may be placed here. Default: all. May change at any time; tenants already placed stay.
+    #[x_kube(validation = Rule::new(r"self.all(name, name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'))").message("allowedNamespaces must be names of namespaces"))]
+    #[schemars(length(max = 1024), inner(length(max = 63)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<Vec<String>>,
     /// The event log. Every tenant gets its own topics, user, ACLs and quotas there.
     pub kafka: CellKafka,
     /// The message store: ScyllaDB, or Cassandra, which speaks the same protocol. Every tenant gets its own keyspace
@@ -127,11 +134,12 @@ pub struct CellCql {
     /// The server there; see [`CqlFlavor`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flavor: Option<CqlFlavor>,
-    /// The datacenter the keyspaces are replicated in, as `nodetool status` prints it.
+    /// The datacenter that keyspaces are created in, as `nodetool status` prints it. The replication of a keyspace that exists is
+    /// never altered, because that moves data: a difference is reported with reason `ChangeBlocked`.
     #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9_-]{1,48}$')").message("cql.datacenter must be a datacenter name as nodetool status prints it"))]
     #[schemars(length(max = 48))]
     pub datacenter: String,
-    /// Copies of every row in that datacenter. Default 3; a single node needs 1.
+    /// Copies of every row in that datacenter, for keyspaces made from now on. Default 3; a single node needs 1.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 7").message("cql.replicationFactor must lie between 1 and 7"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication_factor: Option<i32>,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ConditionType, Period, ServicesSpec, SizeSpec, Topology,
-    names::{is_address, is_dns_name},
+    names::{is_address, is_dns_name, is_reserved},
 };
 
 /// Partitions of a tenant that names none: enough for a handful of message pods.
@@ -37,7 +37,8 @@ pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 }
     doc = "A MessengerTenant is one company's messenger: its own sign-in realm, event log, message store and address. \
            Apply it, wait for Ready=True, and open status.endpoints.web. Its Deployments, Services, routes and Secrets live beside it in \
            its namespace. kubectl delete keeps the data unless spec.deletionPolicy is Delete.",
-    // A resource that was made before this rule can still be edited and deleted.
+    // A resource that was made before these rules can still be edited and deleted.
+    validation = Rule::new(format!("!({}) || oldSelf.hasValue()", is_reserved("self.spec.tenantId"))).message("tenantId is reserved: a backend or Kubernetes has something of its own that is called so").field_path(".spec.tenantId").optional_old_self(true),
     validation = Rule::new("self.metadata.name.matches('^[a-z]') || oldSelf.hasValue()").message("metadata.name must start with a letter: Services are named after it").optional_old_self(true),
     validation = Rule::new("self.metadata.name.size() <= 40 && !self.metadata.name.contains('.')").message("metadata.name must be 40 characters or fewer without a dot: Services and Deployments are named after it"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
@@ -57,8 +58,9 @@ pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 }
 pub struct MessengerTenantSpec {
     /// The tenant's name in every backend: topics `acme.message.send`, Kafka user `acme`, keyspace, database and their
     /// roles `mt_acme`, realm `acme`, Redis user `acme`. 3 to 20 lower-case letters and digits, a letter first.
-    /// Immutable. Unique in the installation: of two resources with one tenantId the oldest wins, and the other stays
-    /// `Ready=False` with reason `ResourceConflict` and touches nothing.
+    /// Names that a backend reserves, such as `master`, are refused. Immutable. Unique in the installation: the resource that has a
+    /// tenantId keeps it, of two new ones the oldest gets it, and the other stays `Ready=False` with reason `ResourceConflict`
+    /// and owns nothing. What a deleted resource left in the backends keeps the tenantId for it.
     #[x_kube(
         validation = Rule::new("self.matches('^[a-z][a-z0-9]{2,19}$')").message("tenantId must be 3 to 20 lower-case letters and digits and start with a letter"),
         validation = Rule::new("self == oldSelf").message("tenantId is immutable: make a new tenant instead")
@@ -263,6 +265,12 @@ pub struct TenantStatus {
     /// The message store's part of the tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreStatus>,
+    /// What holds the tenant's data in a backend (keyspace, database, realm), as that backend identifies it: it has another
+    /// identity when it is recreated, and then pods start anew. What is recorded here and is missing was lost with its data:
+    /// it is not recreated until the annotation `messenger.posthouse.dev/accept-loss` accepts this loss, as the message of the
+    /// condition says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generations: BTreeMap<String, String>,
     /// One condition for each part and Ready, the summary. The message names the next step.
     #[schemars(description = conditions_doc())]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -289,7 +297,8 @@ pub struct Endpoints {
 #[serde(rename_all = "camelCase")]
 pub struct KafkaStatus {
     /// The id Kafka gave each topic when it was created. A topic that is recorded here and is gone from Kafka was lost
-    /// with its messages: it is not recreated until the annotation `messenger.posthouse.dev/accept-loss: kafka` is set.
+    /// with its messages: it is not recreated until the annotation `messenger.posthouse.dev/accept-loss` accepts this loss, as the
+    /// message of the condition says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, String>,
 }

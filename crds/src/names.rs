@@ -83,8 +83,42 @@ pub(crate) fn is_address(variable: &str) -> String {
     format!("{variable}.matches('(^|[.])([0-9]+|0x[0-9a-f]*)$')")
 }
 
+/// What a tenant cannot be called, because in some system the name has another meaning: Keycloak's realm of administrators, the
+/// default user of Redis, accounts that Kafka's brokers and administrators have by convention, which may be super users without
+/// any object that shows it, and Kubernetes' own words.
+pub(crate) const RESERVED: [&str; 18] = [
+    "admin",
+    "anonymous",
+    "broker",
+    "controller",
+    "default",
+    "kafka",
+    "keycloak",
+    "kubernetes",
+    "master",
+    "operator",
+    "postgres",
+    "posthouse",
+    "redis",
+    "replicator",
+    "root",
+    "superuser",
+    "system",
+    "zookeeper",
+];
+
+/// Returns the CEL expression that a variable is reserved; [`TenantId::is_reserved`] reports the same.
+pub(crate) fn is_reserved(variable: &str) -> String {
+    format!("{variable} in ['{}']", RESERVED.join("', '"))
+}
+
 impl TenantId {
     pub const MAX_LEN: usize = 20;
+
+    /// Reports whether a backend or Kubernetes has something of this name that is no tenant's. No new tenant may be called so.
+    pub fn is_reserved(&self) -> bool {
+        RESERVED.contains(&self.as_str())
+    }
 
     /// What every topic and consumer group of the tenant starts with: `acme.`.
     pub fn kafka_prefix(&self) -> String {

@@ -9,7 +9,7 @@ use kube::{
 use serde_json::json;
 use std::sync::Arc;
 
-use crds::{FINALIZER, MessengerCell, MessengerTenant, TenantStatus};
+use crds::{CELL_FINALIZER, FINALIZER, MessengerCell, MessengerTenant, TenantStatus};
 
 use crate::{
     api::{self, server_message},
@@ -40,6 +40,12 @@ impl WriteError {
         matches!(self, Self::Refused { source: kube::Error::Api(status), .. } if status.code == 409 || status.code == 404)
     }
 }
+
+/// A resource that stays until we let it go.
+trait Held: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned {}
+
+impl Held for MessengerTenant {}
+impl Held for MessengerCell {}
 
 /// Writes to the API server.
 #[derive(Clone)]
@@ -140,42 +146,45 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds our finalizer, unless the resource changed since it was read.
-    pub async fn add_finalizer(&self, resource: &MessengerTenant) -> Result<(), WriteError> {
-        let mut finalizers = resource.finalizers().to_vec();
-        finalizers.push(FINALIZER.to_owned());
-        self.set_finalizers(resource, &finalizers, "add the finalizer").await
+    /// Adds our finalizer, unless the tenant changed since it was read.
+    pub async fn add_finalizer(&self, tenant: &MessengerTenant) -> Result<(), WriteError> {
+        self.hold(&self.tenants(tenant), tenant, FINALIZER).await
     }
 
-    /// Lets the resource go.
-    pub async fn remove_finalizer(&self, resource: &MessengerTenant) -> Result<(), WriteError> {
+    /// Lets the tenant go.
+    pub async fn remove_finalizer(&self, tenant: &MessengerTenant) -> Result<(), WriteError> {
+        self.let_go(&self.tenants(tenant), tenant, FINALIZER).await
+    }
+
+    /// Adds our finalizer, unless the cell changed since it was read.
+    pub async fn add_cell_finalizer(&self, cell: &MessengerCell) -> Result<(), WriteError> {
+        self.hold(&Api::all(self.client.clone()), cell, CELL_FINALIZER).await
+    }
+
+    /// Lets the cell go.
+    pub async fn remove_cell_finalizer(&self, cell: &MessengerCell) -> Result<(), WriteError> {
+        self.let_go(&Api::all(self.client.clone()), cell, CELL_FINALIZER).await
+    }
+
+    async fn hold<K: Held>(&self, api: &Api<K>, resource: &K, finalizer: &str) -> Result<(), WriteError> {
+        let mut finalizers = resource.finalizers().to_vec();
+        finalizers.push(finalizer.to_owned());
+        self.set_finalizers(api, resource, &finalizers, "add the finalizer").await
+    }
+
+    async fn let_go<K: Held>(&self, api: &Api<K>, resource: &K, finalizer: &str) -> Result<(), WriteError> {
         let others: Vec<_> =
-            resource.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
-        match self.set_finalizers(resource, &others, "remove the finalizer").await {
+            resource.finalizers().iter().filter(|name| *name != finalizer).cloned().collect();
+        match self.set_finalizers(api, resource, &others, "remove the finalizer").await {
             Err(WriteError::Refused { source: kube::Error::Api(status), .. }) if status.code == 404 => Ok(()),
             other => other,
         }
     }
 
-    /// Takes the consent to a loss away again: it was for one loss, not for the next one.
-    pub async fn remove_consent(&self, resource: &MessengerTenant) -> Result<(), WriteError> {
-        self.fence.check()?;
-        self.metrics.wrote("kubernetes", "annotation");
-        let patch = json!({"metadata": {
-            "uid": resource.uid(),
-            "annotations": {crds::ACCEPT_LOSS_ANNOTATION: null},
-        }});
-        let params = PatchParams { field_manager: Some(OPERATOR_NAME.to_owned()), ..PatchParams::default() };
-        self.tenants(resource)
-            .patch_metadata(&resource.name_any(), &params, &Patch::Merge(patch))
-            .await
-            .map_err(WriteError::refused("remove the accepted loss"))?;
-        Ok(())
-    }
-
-    async fn set_finalizers(
+    async fn set_finalizers<K: Held>(
         &self,
-        resource: &MessengerTenant,
+        api: &Api<K>,
+        resource: &K,
         finalizers: &[String],
         action: &str,
     ) -> Result<(), WriteError> {
@@ -187,8 +196,7 @@ impl Writer {
             "finalizers": finalizers,
         }});
         let params = PatchParams { field_manager: Some(OPERATOR_NAME.to_owned()), ..PatchParams::default() };
-        self.tenants(resource)
-            .patch_metadata(&resource.name_any(), &params, &Patch::Merge(patch))
+        api.patch_metadata(&resource.name_any(), &params, &Patch::Merge(patch))
             .await
             .map_err(WriteError::refused(action))?;
         Ok(())

@@ -14,6 +14,7 @@ mod api;
 mod apply;
 pub mod backend;
 pub mod config;
+mod consent;
 pub mod controller;
 mod desired;
 mod domains;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::{join_all, try_join_all};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::ListParams,
     core::{DeserializeGuard, DynamicObject},
 };
@@ -59,6 +59,8 @@ pub(crate) struct Observed {
     pub children: Children,
     /// Names that the tenant needs and that objects of other owners have. They must not be touched.
     pub foreign: BTreeSet<ChildKey>,
+    /// Names that the tenant needs and that objects of a resource have that is gone: Kubernetes removes them in a moment.
+    pub outlived: BTreeSet<ChildKey>,
     /// Kinds the API server does not know: Traefik's, where Traefik is not installed.
     pub unknown_kinds: Vec<Kind>,
 }
@@ -82,6 +84,18 @@ pub(crate) fn is_ours(kind: Kind, object: &DynamicObject, resource: &MessengerTe
             && (kind != Kind::Secret || desired::is_as_applied(object))
 }
 
+/// Reports whether an object belongs to a former resource of the same name and no other owner: there is one resource of a name at
+/// a time, so its owner is gone, and the garbage collector is on its way.
+pub(crate) fn is_outlived(object: &DynamicObject, resource: &MessengerTenant) -> bool {
+    let owners = object.metadata.owner_references.as_deref().unwrap_or_default();
+    let is_former = |owner: &OwnerReference| {
+        owner.kind == MessengerTenant::kind(&())
+            && owner.api_version == MessengerTenant::api_version(&())
+            && Some(&owner.name) == resource.metadata.name.as_ref()
+    };
+    !owners.is_empty() && owners.iter().all(is_former)
+}
+
 /// Reports whether an object belongs to the resource with this UID.
 pub(crate) fn is_owned_by(object: &DynamicObject, uid: &str) -> bool {
     object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
@@ -102,10 +116,24 @@ pub(crate) async fn with_tenant_id(
     client: &Client,
     tenant_id: &str,
 ) -> Result<Vec<DeserializeGuard<MessengerTenant>>, ReadError> {
+    tenants_with(client, &format!("spec.tenantId={tenant_id}")).await
+}
+
+/// Returns all resources that name a cell, like [`with_tenant_id`].
+pub(crate) async fn on_cell(
+    client: &Client,
+    cell: &str,
+) -> Result<Vec<DeserializeGuard<MessengerTenant>>, ReadError> {
+    tenants_with(client, &format!("spec.cellRef.name={cell}")).await
+}
+
+async fn tenants_with(
+    client: &Client,
+    fields: &str,
+) -> Result<Vec<DeserializeGuard<MessengerTenant>>, ReadError> {
     let api: Api<DeserializeGuard<MessengerTenant>> = Api::all(client.clone());
-    let params = ListParams::default().fields(&format!("spec.tenantId={tenant_id}"));
-    let list = api.list(&params).await.map_err(ReadError::new("MessengerTenants"))?;
-    Ok(list.items)
+    let list = api.list(&ListParams::default().fields(fields)).await;
+    Ok(list.map_err(ReadError::new("MessengerTenants"))?.items)
 }
 
 /// Reads the children that carry our labels and are owned by the resource.
@@ -141,6 +169,8 @@ pub(crate) async fn children(
         if is_ours(key.0, &object, resource) {
             // A Secret, or a child that lost its labels.
             observed.insert(key, object);
+        } else if is_outlived(&object, resource) {
+            observed.outlived.insert(key);
         } else {
             observed.foreign.insert(key);
         }

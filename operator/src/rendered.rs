@@ -120,7 +120,12 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
 
 /// Returns what is known once the topics were seen.
 fn facts() -> Facts {
-    Facts { send_topic_generation: Some(TOPIC_ID.to_owned()), route_targets: BTreeMap::new() }
+    let generations = [catalog::Backend::Cql, catalog::Backend::Postgres, catalog::Backend::Keycloak];
+    Facts {
+        send_topic_generation: Some(TOPIC_ID.to_owned()),
+        generations: generations.map(|backend| (backend, format!("generation-of-{backend}"))).into(),
+        route_targets: BTreeMap::new(),
+    }
 }
 
 fn images() -> Images {

@@ -128,8 +128,13 @@ fn condition(
     }
 }
 
-/// Returns the status of a tenant beside its conditions. `topics` are the ids of its topics.
-pub(crate) fn facts(tenant: &Tenant, topics: BTreeMap<String, String>) -> TenantStatus {
+/// Returns the status of a tenant beside its conditions. `topics` are the ids of its topics, `generations` what holds its data in
+/// each backend.
+pub(crate) fn facts(
+    tenant: &Tenant,
+    topics: BTreeMap<String, String>,
+    generations: &BTreeMap<catalog::Backend, String>,
+) -> TenantStatus {
     let routed = &tenant.hosts.routed;
     let endpoints = routed.first().map(|host| {
         let web = tenant.origin(host);
@@ -142,6 +147,7 @@ pub(crate) fn facts(tenant: &Tenant, topics: BTreeMap<String, String>) -> Tenant
         hosts: Some(routed.iter().map(ToString::to_string).collect()),
         endpoints,
         kafka: (!topics.is_empty()).then_some(KafkaStatus { topics }),
+        generations: generations.iter().map(|(backend, id)| (backend.to_string(), id.clone())).collect(),
         store: Some(StoreStatus { keyspace: Some(tenant.id.keyspace().to_string()) }),
         conditions: Vec::new(),
     }

@@ -1,9 +1,9 @@
 //! Pure: a resource and what was observed beside it become a [`Tenant`], in which every name is checked and every
 //! default is applied. What comes after this step cannot fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Service, Topic};
+use catalog::{Backend, Service, Topic};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
     Host, KafkaQuotas, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, Period, RateLimit,
@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
 
-use crate::{placement::Hosts, secrets::TenantSecrets, workload::Workload};
+use crate::{consent, placement::Hosts, secrets::TenantSecrets, workload::Workload};
 
 /// One tenant, complete and checked.
 #[derive(Clone, Debug)]
@@ -40,8 +40,10 @@ pub struct Tenant {
     pub secrets: TenantSecrets,
     /// Ids of its topics as the status recorded them.
     pub recorded_topic_ids: BTreeMap<String, String>,
-    /// The resource consents that lost topics are recreated.
-    pub accepts_kafka_loss: bool,
+    /// What held its data in each backend, as the status recorded it.
+    pub recorded_generations: BTreeMap<Backend, String>,
+    /// Backends in which the resource consents that what was lost is recreated.
+    pub accepts_loss: BTreeSet<Backend>,
 }
 
 /// A cell with its defaults applied.
@@ -49,6 +51,8 @@ pub struct Tenant {
 pub struct Cell {
     pub name: String,
     pub uid: String,
+    /// It takes no tenant any more.
+    pub is_deleted: bool,
     /// As declared. What has to be checked or has a default stands in the fields below.
     pub spec: MessengerCellSpec,
     pub capacity: usize,
@@ -114,6 +118,7 @@ impl Cell {
             .map_err(|error| invalid("spec.cql.replicationFactor", error.to_string()))?;
         Ok(Self {
             uid: resource.metadata.uid.clone().unwrap_or_default(),
+            is_deleted: resource.metadata.deletion_timestamp.is_some(),
             capacity: usize::try_from(spec.capacity.tenants).unwrap_or_default(),
             kafka_min_insync: spec
                 .kafka
@@ -137,6 +142,14 @@ impl Cell {
     }
 }
 
+impl Cell {
+    /// Reports whether tenants of a namespace may be placed here.
+    pub fn takes(&self, namespace: &str) -> bool {
+        let allowed = self.spec.allowed_namespaces.as_ref();
+        allowed.is_none_or(|allowed| allowed.iter().any(|name| name == namespace))
+    }
+}
+
 impl Tenant {
     /// Checks a resource against its cell. `secrets` are those beside it, completed; `hosts` are decided on.
     pub fn new(
@@ -151,13 +164,6 @@ impl Tenant {
         let identity = spec.identity.clone().unwrap_or_default();
         let workloads = Workload::of(spec);
         check_peers(&workloads)?;
-        let annotations = resource.metadata.annotations.clone().unwrap_or_default();
-        let recorded_topic_ids = resource
-            .status
-            .as_ref()
-            .and_then(|status| status.kafka.as_ref())
-            .map(|kafka| kafka.topics.clone())
-            .unwrap_or_default();
         Ok(Self {
             id,
             name: resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?,
@@ -179,11 +185,15 @@ impl Tenant {
                 .unwrap_or(DEFAULT_RATE_LIMIT),
             workloads,
             secrets,
-            recorded_topic_ids,
-            accepts_kafka_loss: annotations
-                .get(crds::ACCEPT_LOSS_ANNOTATION)
-                .is_some_and(|what| what == "kafka"),
+            recorded_topic_ids: recorded_data(resource, Backend::Kafka),
+            recorded_generations: recorded_generations(resource),
+            accepts_loss: accepted_losses(resource),
         })
+    }
+
+    /// Reports whether a backend held data of the tenant whose loss is not accepted.
+    pub fn had_data(&self, backend: Backend) -> bool {
+        self.recorded_generations.contains_key(&backend) && !self.accepts_loss.contains(&backend)
     }
 
     /// Returns `<name>-<suffix>`, the name of a child.
@@ -219,6 +229,36 @@ impl Tenant {
     pub(crate) fn workload_of(&self, service: Service) -> Option<&Workload> {
         self.workloads.iter().find(|workload| workload.services.contains(&service))
     }
+}
+
+fn recorded_generations(resource: &MessengerTenant) -> BTreeMap<Backend, String> {
+    let recorded = resource.status.iter().flat_map(|status| &status.generations);
+    recorded.filter_map(|(name, id)| Some((Backend::parse(name)?, id.clone()))).collect()
+}
+
+/// Returns the identity of what held the data of a resource in a backend, as its status recorded it.
+pub(crate) fn recorded_data(resource: &MessengerTenant, backend: Backend) -> BTreeMap<String, String> {
+    let Some(status) = &resource.status else { return BTreeMap::new() };
+    match backend {
+        Backend::Kafka => status.kafka.as_ref().map(|kafka| kafka.topics.clone()).unwrap_or_default(),
+        _ => status.generations.get_key_value(backend.as_str()).map(owned).into_iter().collect(),
+    }
+}
+
+fn owned((name, id): (&String, &String)) -> (String, String) {
+    (name.clone(), id.clone())
+}
+
+/// Returns the backends in which a resource accepts the loss of what is recorded.
+fn accepted_losses(resource: &MessengerTenant) -> BTreeSet<Backend> {
+    let annotations = resource.metadata.annotations.as_ref();
+    let Some(value) = annotations.and_then(|all| all.get(crds::ACCEPT_LOSS_ANNOTATION)) else {
+        return BTreeSet::new();
+    };
+    let is_accepted = |backend: &Backend| {
+        consent::accepts(value, *backend, &consent::loss(&recorded_data(resource, *backend)))
+    };
+    Backend::ALL.iter().copied().filter(is_accepted).collect()
 }
 
 /// Checks that no service lacks one that it calls.

@@ -122,7 +122,10 @@ impl<B: Backend> AnyBackend for Of<B> {
     ) -> BoxFuture<'a, Result<Settled, BackendError>> {
         let backend = target.pool.get::<B>(target.cell, target.login);
         let desired = B::desired(tenant, password);
-        Box::pin(async move { settle(&*backend, &desired, mode, target.fence, target.metrics).await })
+        let had_data = tenant.had_data(B::ENTRY);
+        Box::pin(
+            async move { settle(&*backend, &desired, had_data, mode, target.fence, target.metrics).await },
+        )
     }
 
     fn ownership<'a>(

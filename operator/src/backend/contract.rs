@@ -53,6 +53,12 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// Returns what to report of a tenant that has what it should have.
     fn in_sync(tenant: &Tenant) -> String;
 
+    /// Returns what holds the tenant's data, as an administrator calls it: it is missed when it is gone. Nothing where a backend
+    /// holds nothing that cannot be made again, or misses its parts one by one.
+    fn data(_desired: &Self::Desired) -> Option<String> {
+        None
+    }
+
     /// Returns what the rest of a pass learns from an observed state.
     fn facts(_observed: &Self::Observed) -> BackendFacts {
         BackendFacts::default()
@@ -125,13 +131,8 @@ pub trait Backend: Sized + Send + Sync + 'static {
 pub struct BackendFacts {
     /// Ids of the tenant's topics by name: the id of a topic is its generation.
     pub topic_ids: BTreeMap<String, String>,
-}
-
-impl BackendFacts {
-    /// Adds what another backend reports.
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.topic_ids.extend(other.topic_ids);
-    }
+    /// Identity of what [`Backend::data`] names, which is another one when it is recreated. Nothing while it does not exist.
+    pub generation: Option<String>,
 }
 
 /// Why a change is in a plan.

@@ -50,10 +50,17 @@ impl CqlDesired {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CqlObserved {
     pub ownership: Ownership,
-    /// Replication options of the keyspace, `class` without its package.
-    pub replication: Option<BTreeMap<String, String>>,
+    pub keyspace: Option<KeyspaceObserved>,
     pub role: Option<RoleObserved>,
     pub permissions: BTreeSet<Permission>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyspaceObserved {
+    /// When it was created or altered last, in microseconds: a keyspace that is recreated has another time.
+    pub written_at: i64,
+    /// Replication options, `class` without its package.
+    pub replication: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,15 +85,41 @@ const RIGHTS: [&str; 5] = ["CREATE", "ALTER", "DROP", "SELECT", "MODIFY"];
 /// One difference between what a tenant has in the CQL store and what it should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CqlChange {
-    TakeOwnership { name: String, from: Option<Former> },
-    CreateKeyspace { keyspace: String, replication: BTreeMap<String, String> },
-    SetReplication { keyspace: String, from: BTreeMap<String, String>, to: BTreeMap<String, String> },
-    CreateRole { role: String },
-    AllowLogin { role: String },
-    SetPassword { role: String },
-    LeaveRole { role: String, group: String },
-    Grant { role: String, permission: Permission },
-    Revoke { role: String, permission: Permission },
+    TakeOwnership {
+        name: String,
+        from: Option<Former>,
+    },
+    CreateKeyspace {
+        keyspace: String,
+        replication: BTreeMap<String, String>,
+    },
+    /// Another replication moves data, which has to be repaired on the nodes: never changed in place.
+    ReplicationDiffers {
+        keyspace: String,
+        has: BTreeMap<String, String>,
+        wants: BTreeMap<String, String>,
+    },
+    CreateRole {
+        role: String,
+    },
+    AllowLogin {
+        role: String,
+    },
+    SetPassword {
+        role: String,
+    },
+    LeaveRole {
+        role: String,
+        group: String,
+    },
+    Grant {
+        role: String,
+        permission: Permission,
+    },
+    Revoke {
+        role: String,
+        permission: Permission,
+    },
 }
 
 impl CqlChange {
@@ -98,8 +131,8 @@ impl CqlChange {
             | Self::CreateKeyspace { .. }
             | Self::CreateRole { .. }
             | Self::Grant { .. } => ChangeKind::Create,
-            Self::SetReplication { .. }
-            | Self::AllowLogin { .. }
+            Self::ReplicationDiffers { .. } => ChangeKind::Blocked,
+            Self::AllowLogin { .. }
             | Self::SetPassword { .. }
             | Self::LeaveRole { .. }
             | Self::Revoke { .. } => ChangeKind::Repair,
@@ -115,9 +148,12 @@ impl fmt::Display for CqlChange {
             Self::CreateKeyspace { keyspace, replication } => {
                 write!(f, "create keyspace {keyspace} ({})", short(replication))
             }
-            Self::SetReplication { keyspace, from, to } => {
-                write!(f, "set replication of {keyspace}: {} -> {}", short(from), short(to))
-            }
+            Self::ReplicationDiffers { keyspace, has, wants } => write!(
+                f,
+                "keyspace {keyspace} has replication {}, {} is declared: alter and repair it on the nodes, or set the cell back",
+                short(has),
+                short(wants)
+            ),
             Self::CreateRole { role } => write!(f, "create role {role}"),
             Self::AllowLogin { role } => write!(f, "let role {role} log in"),
             Self::SetPassword { role } => write!(f, "set the password of role {role}"),
@@ -171,13 +207,9 @@ fn plan(desired: &CqlDesired, observed: &CqlObserved) -> Vec<CqlChange> {
             changes.push(CqlChange::Revoke { role: name(), permission: permission.clone() });
         }
     }
-    let to = wanted_replication(desired);
-    match &observed.replication {
-        None => changes.push(CqlChange::CreateKeyspace { keyspace: name(), replication: to }),
-        Some(from) if *from != to => {
-            changes.push(CqlChange::SetReplication { keyspace: name(), from: from.clone(), to });
-        }
-        Some(_) => {}
+    let wants = wanted_replication(desired);
+    if observed.keyspace.is_none() {
+        changes.push(CqlChange::CreateKeyspace { keyspace: name(), replication: wants.clone() });
     }
     match &observed.role {
         None => changes.push(CqlChange::CreateRole { role: name() }),
@@ -195,6 +227,12 @@ fn plan(desired: &CqlDesired, observed: &CqlObserved) -> Vec<CqlChange> {
     }
     for permission in rights.difference(&observed.permissions) {
         changes.push(CqlChange::Grant { role: name(), permission: permission.clone() });
+    }
+    // Last, because it is not made.
+    if let Some(KeyspaceObserved { replication: has, .. }) = &observed.keyspace
+        && *has != wants
+    {
+        changes.push(CqlChange::ReplicationDiffers { keyspace: name(), has: has.clone(), wants });
     }
     changes
 }
@@ -221,7 +259,7 @@ mod tests {
         let desired = desired();
         let mut observed = CqlObserved {
             ownership: Ownership::Ours,
-            replication: Some(wanted_replication(&desired)),
+            keyspace: Some(KeyspaceObserved { written_at: 1, replication: wanted_replication(&desired) }),
             role: Some(RoleObserved { can_login: true, password_matches: true, member_of: Vec::new() }),
             permissions: RIGHTS.map(|permission| right("<keyspace mt_acme>", permission)).into(),
         };
@@ -260,10 +298,8 @@ mod tests {
     #[test]
     fn hand_edits_are_named_one_by_one() {
         check(
-            |observed| _ = observed.replication.as_mut().unwrap().insert("dc1".into(), "1".into()),
-            &[
-                "set replication of mt_acme: class NetworkTopologyStrategy, dc1 1 -> class NetworkTopologyStrategy, dc1 3",
-            ],
+            |observed| _ = observed.permissions.remove(&right("<keyspace mt_acme>", "MODIFY")),
+            &["grant MODIFY on keyspace mt_acme to role mt_acme"],
         );
         check(
             |observed| {
@@ -287,6 +323,27 @@ mod tests {
                 "grant MODIFY on keyspace mt_acme to role mt_acme",
             ],
         );
+    }
+
+    #[test]
+    fn data_is_never_moved() {
+        for (datacenter, copies) in [("dc1", "1"), ("dc2", "3")] {
+            let has = BTreeMap::from([
+                ("class".to_owned(), "NetworkTopologyStrategy".to_owned()),
+                (datacenter.to_owned(), copies.to_owned()),
+            ]);
+            let expected = format!(
+                "keyspace mt_acme has replication class NetworkTopologyStrategy, {datacenter} {copies}, \
+                 class NetworkTopologyStrategy, dc1 3 is declared: alter and repair it on the nodes, or set the cell back"
+            );
+            check(
+                |observed| {
+                    observed.keyspace.as_mut().unwrap().replication = has;
+                    observed.role.as_mut().unwrap().can_login = false;
+                },
+                &["let role mt_acme log in", &expected],
+            );
+        }
     }
 
     #[test]

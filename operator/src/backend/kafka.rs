@@ -54,7 +54,7 @@ impl KafkaDesired {
             password: password.clone(),
             topics: Topic::ALL.iter().map(|topic| TopicDesired::of(tenant, *topic)).collect(),
             quotas: named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
-            recorded_topic_ids: if tenant.accepts_kafka_loss {
+            recorded_topic_ids: if tenant.accepts_loss.contains(&catalog::Backend::Kafka) {
                 BTreeMap::new()
             } else {
                 tenant.recorded_topic_ids.clone()

@@ -80,6 +80,8 @@ impl KeycloakDesired {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeycloakObserved {
     pub ownership: Ownership,
+    /// Keycloak's id of the realm: one that is recreated has another one.
+    pub realm_id: Option<String>,
     pub realm: Option<Value>,
     pub clients: BTreeMap<String, Value>,
     pub roles: BTreeSet<String>,
@@ -223,6 +225,7 @@ mod tests {
         let clients = representation::client_fields(&desired);
         let mut observed = KeycloakObserved {
             ownership: Ownership::Ours,
+            realm_id: Some("id-1".to_owned()),
             realm: Some(representation::realm_fields(&desired)),
             clients: clients.into_iter().map(|(id, fields)| (id, diff::hide_secret(fields))).collect(),
             roles: BTreeSet::from(["moderator".to_owned(), "offline_access".to_owned()]),

@@ -70,6 +70,8 @@ pub struct RoleObserved {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabaseObserved {
+    /// The server's id of it: a database that is recreated has another one.
+    pub id: String,
     /// Any role may connect: PostgreSQL's default for a new database.
     pub open_to_all: bool,
 }
@@ -191,7 +193,7 @@ mod tests {
             operator_is_member: true,
             password_matches: true,
         };
-        let database = DatabaseObserved { open_to_all: false };
+        let database = DatabaseObserved { id: "16384".into(), open_to_all: false };
         let mut observed =
             PostgresObserved { ownership: Ownership::Ours, role: Some(role), database: Some(database) };
         edit(&mut observed);

@@ -18,15 +18,22 @@ pub struct Settled {
     pub blocked: Vec<String>,
 }
 
-/// Brings a tenant's part of a backend to what is desired.
+/// Brings a tenant's part of a backend to what is desired. What held data and is gone is not recreated when the tenant `had_data`.
 pub async fn settle<B: Backend>(
     backend: &B,
     desired: &B::Desired,
+    had_data: bool,
     mode: Mode,
     fence: &Fence,
     metrics: &Metrics,
 ) -> Result<Settled, BackendError> {
     let observed = backend.observe(desired).await?;
+    if had_data
+        && B::facts(&observed).generation.is_none()
+        && let Some(object) = B::data(desired)
+    {
+        return Err(BackendError::DataLoss { backend: B::ENTRY, object });
+    }
     let plan = B::plan(desired, &observed);
     let lines = plan.iter().map(|change| (B::kind(change), change.to_string()));
     let (blocked, changes): (Vec<_>, Vec<_>) = lines.partition(|(kind, _)| *kind == ChangeKind::Blocked);

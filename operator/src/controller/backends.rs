@@ -20,12 +20,13 @@ use crate::{
         self, AnyBackend, BackendError, BackendFacts, ChangeKind, Holder, Login, Owner, Ownership, Settled,
         Target,
     },
+    consent,
     events::reference,
     mode::Mode,
     previous::{is_established, reason_of, was_good},
     status::{Outcome, Outcomes},
     succession::NotAdopted,
-    tenant::{Cell, Tenant},
+    tenant::{Cell, Tenant, recorded_data},
     time_limit::within,
 };
 
@@ -38,12 +39,21 @@ pub(super) struct Backends {
     pub outcomes: BTreeMap<catalog::Backend, Outcome>,
     /// Ids of the tenant's topics, as recorded and as seen now.
     pub topic_ids: BTreeMap<String, String>,
+    /// What holds the tenant's data in each backend, as recorded and as seen now.
+    pub generations: BTreeMap<catalog::Backend, String>,
 }
 
 impl Backends {
     /// Reports whether nothing of any backend is the tenant's.
     pub(super) fn are_all_anothers(&self) -> bool {
         self.outcomes.values().all(|outcome| outcome.reason == Reason::ResourceConflict)
+    }
+
+    /// Reports whether what a backend has under the tenant's name is not its data: pods that use it are left as they are, for
+    /// what they are connected to may be.
+    pub(super) fn has_other_data(&self, backend: catalog::Backend) -> bool {
+        let reason = self.outcomes.get(&backend).map(|outcome| outcome.reason);
+        matches!(reason, Some(Reason::DataLoss | Reason::ResourceConflict))
     }
 
     /// Reports whether the tenant's part of a backend is as it should be.
@@ -55,13 +65,17 @@ impl Backends {
 /// Brings the tenant's part of every backend to what is desired.
 pub(super) async fn settle_all(pass: Pass<'_>, tenant: &Tenant) -> Backends {
     let one = |backend: &&'static dyn AnyBackend| Settling { backend: *backend, pass, tenant }.run();
-    let mut outcomes = BTreeMap::new();
-    let mut facts = BackendFacts { topic_ids: tenant.recorded_topic_ids.clone() };
-    for (backend, (outcome, found)) in backend::ALL.iter().zip(join_all(backend::ALL.iter().map(one)).await) {
-        outcomes.insert(backend.entry(), outcome);
-        facts.merge(found);
+    let mut all = Backends {
+        outcomes: BTreeMap::new(),
+        topic_ids: tenant.recorded_topic_ids.clone(),
+        generations: tenant.recorded_generations.clone(),
+    };
+    for (backend, (outcome, facts)) in backend::ALL.iter().zip(join_all(backend::ALL.iter().map(one)).await) {
+        all.outcomes.insert(backend.entry(), outcome);
+        all.topic_ids.extend(facts.topic_ids);
+        all.generations.extend(facts.generation.map(|generation| (backend.entry(), generation)));
     }
-    Backends { outcomes, topic_ids: facts.topic_ids }
+    all
 }
 
 /// One backend of one pass.
@@ -172,10 +186,11 @@ fn failed(
         BackendError::Conflict { holder, .. } => conflict_step(holder, failure.not_adopted.as_ref()),
         BackendError::Refused { .. } => "see the operator's log".to_owned(),
         BackendError::DataLoss { .. } => format!(
-            "to accept, `kubectl -n {} annotate mt {} {}={entry}`",
+            "to accept, `kubectl -n {} annotate --overwrite mt {} {}={}`",
             resource.namespace().unwrap_or_default(),
             resource.name_any(),
             crds::ACCEPT_LOSS_ANNOTATION,
+            consent::accepting(entry, &consent::loss(&recorded_data(resource, entry))),
         ),
     };
     let message = format!("{error}; {next_step}");

@@ -1,10 +1,10 @@
-//! Reports how full a cell is and whether its admin Secrets are complete, and cleans up what deletions left behind. Otherwise
-//! backends are looked at by tenants' passes.
+//! Reports how full a cell is and whether its admin Secrets are complete, and cleans up what deletions left behind. A cell that is
+//! deleted is held for as long as a tenant has something there. Otherwise backends are looked at by tenants' passes.
 
 use std::{sync::Arc, time::Duration};
 
-use crds::{CellStatus, ConditionType, MessengerCell, Reason};
-use kube::{core::DeserializeGuard, runtime::controller::Action};
+use crds::{CellStatus, ConditionType, Leftover, MessengerCell, MessengerTenant, Reason};
+use kube::{ResourceExt, core::DeserializeGuard, runtime::controller::Action};
 use tracing::warn;
 
 use super::{
@@ -12,7 +12,9 @@ use super::{
     deletion,
 };
 use crate::{
-    backend, placement,
+    backend,
+    fleet::Member,
+    observe, placement,
     status::{Outcome, Outcomes, conditions},
     tenant::Cell,
 };
@@ -33,7 +35,15 @@ pub(super) async fn reconcile(
     let placed = placement::placed_on(&name, &context.fleet());
     let previous = resource.status.clone().unwrap_or_default();
     let mut leftovers = previous.leftovers.clone();
-    let outcome = match Cell::new(resource) {
+    let is_held = resource.finalizers().iter().any(|name| name == crds::CELL_FINALIZER);
+    let is_deleted = resource.metadata.deletion_timestamp.is_some();
+    if is_deleted && !is_held {
+        return Ok(Action::await_change());
+    }
+    if !is_deleted && !is_held {
+        context.writer.add_cell_finalizer(resource).await?;
+    }
+    let mut outcome = match Cell::new(resource) {
         Err(invalid) => Outcome::action_required(Reason::InvalidSpec, invalid.to_string()),
         Ok(cell) => {
             if !leftovers.is_empty() && context.memory.is_clean_up_due(resource, LOOK_EVERY) {
@@ -52,6 +62,15 @@ pub(super) async fn reconcile(
             }
         }
     };
+    if is_deleted {
+        match still_in_use(&name, &leftovers, &context).await? {
+            Some(in_use) => outcome = in_use,
+            None => {
+                context.writer.remove_cell_finalizer(resource).await?;
+                return Ok(Action::await_change());
+            }
+        }
+    }
     let status = CellStatus {
         observed_generation: resource.metadata.generation,
         tenants: i32::try_from(placed).ok(),
@@ -69,6 +88,37 @@ pub(super) async fn reconcile(
         context.writer.cell_status(resource, &status).await?;
     }
     Ok(Action::requeue(LOOK_EVERY))
+}
+
+/// Returns how a cell is that is deleted and has to stay, or nothing when nobody has anything there.
+async fn still_in_use(
+    name: &str,
+    leftovers: &[Leftover],
+    context: &Context,
+) -> Result<Option<Outcome>, PassError> {
+    // A watch may lag behind a tenant that was placed a moment ago.
+    let tenants = observe::on_cell(&context.client, name).await?;
+    let has_something = |tenant: &&DeserializeGuard<MessengerTenant>| match &tenant.0 {
+        Ok(tenant) => {
+            tenant.finalizers().iter().any(|name| name == crds::FINALIZER) || Member::of(tenant).is_placed()
+        }
+        // Nothing is known of it.
+        Err(_) => true,
+    };
+    let tenants = tenants.iter().filter(has_something);
+    let place = |tenant: &DeserializeGuard<MessengerTenant>| {
+        format!("MessengerTenant {}/{}", tenant.namespace().unwrap_or_default(), tenant.name_any())
+    };
+    let left = leftovers.iter().map(|leftover| {
+        format!("{} of the deleted tenant {}", leftover.backends.join(" and "), leftover.tenant_id)
+    });
+    let users: Vec<_> = tenants.map(place).chain(left).collect();
+    let Some((first, others)) = users.split_first() else { return Ok(None) };
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    let message = format!(
+        "the cell is being deleted and stays while {first}{more} has data on it; new tenants are not placed here"
+    );
+    Ok(Some(Outcome::action_required(Reason::InUse, message)))
 }
 
 pub(super) fn error_policy(

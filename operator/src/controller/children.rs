@@ -79,6 +79,7 @@ impl<'a> Children<'a> {
     ) -> Result<Converged, PassError> {
         let facts = Facts {
             send_topic_generation: backends.topic_ids.get(tenant.send_topic().as_str()).cloned(),
+            generations: backends.generations.clone(),
             route_targets: rollout::route_targets(tenant, &self.live.children),
         };
         let images = &self.pass.context.config.images;
@@ -246,14 +247,23 @@ impl<'a> Children<'a> {
     }
 }
 
-/// Returns the workload that a change would create, and the first backend it needs that is not set up.
+/// Returns the workload that a change would create, and the first backend it needs that is not set up; or the one that it would
+/// change, and the first backend where its data is not found.
 fn missing_backend(
     tenant: &Tenant,
     change: &ObjectChange,
     backends: &Backends,
 ) -> Option<(&'static str, Backend)> {
-    let ObjectChange::Create(Object { kind: Kind::Deployment, name, .. }) = change else { return None };
-    let workload = tenant.workloads.iter().find(|workload| tenant.child(workload.name) == *name)?;
-    let missing = workload.backends().into_iter().find(|backend| !backends.is_ready(*backend))?;
-    Some((workload.name, missing))
+    let (object, is_new) = match change {
+        ObjectChange::Create(object) => (object, true),
+        ObjectChange::Update { object, .. } | ObjectChange::Repair { object, .. } => (object, false),
+        ObjectChange::Delete { .. } => return None,
+    };
+    let workload = tenant.workloads.iter().find(|workload| tenant.child(workload.name) == object.name)?;
+    let is_missing = |backend: &Backend| match is_new {
+        true => !backends.is_ready(*backend),
+        false => backends.has_other_data(*backend),
+    };
+    let missing = workload.backends().into_iter().find(is_missing)?;
+    (object.kind == Kind::Deployment).then_some((workload.name, missing))
 }

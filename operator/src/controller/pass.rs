@@ -1,7 +1,7 @@
 //! One pass over a tenant, read from top to bottom: place, access, observe, validate, Secrets, backends, children, probe,
 //! status. Each phase happens once and takes what the phases before it returned.
 
-use crds::{ConditionType, Host, MessengerTenant, Reason, TenantStatus};
+use crds::{ConditionType, Host, MessengerTenant, Reason, TenantId, TenantStatus};
 use kube::ResourceExt;
 
 use super::{
@@ -53,6 +53,7 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     match &access {
         Access::Open | Access::Withheld(_) => {}
         Access::Granted => return Ok(Urgency::Waiting),
+        Access::Outlived(binding) => return Refusal::outlived(&format!("{binding:?}")).report(pass).await,
         Access::Foreign(binding) => {
             let message =
                 format!("{binding:?} exists and does not belong to this tenant; delete or rename it");
@@ -70,6 +71,9 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         },
         Err(error) => return Err(error.into()),
     };
+    if let Some((kind, name)) = observed.outlived.first() {
+        return Refusal::outlived(&format!("{} {name}", kind.as_str())).report(pass).await;
+    }
     let tenant = match validate(pass, &place, &observed) {
         Ok(tenant) => tenant,
         Err(invalid) => return Refusal::invalid(&invalid).report(pass).await,
@@ -129,6 +133,14 @@ impl Refusal {
     fn unplaced(outcome: Outcome) -> Self {
         let outcomes = Outcomes::from([(ConditionType::Placed, outcome)]);
         Self { ready: status::summary(&outcomes), outcomes, keeps_place: true }
+    }
+
+    /// A child of a former resource of this name is still there.
+    fn outlived(object: &str) -> Self {
+        let message = format!(
+            "{object} belongs to a resource of this name that was deleted; it goes on when Kubernetes has removed it"
+        );
+        Self::whole(Outcome::waiting(Reason::Creating, message))
     }
 
     /// The tenant id is another resource's.
@@ -193,6 +205,10 @@ fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
     let cell = Cell::new(&found).map_err(|invalid| {
         Refusal::unplaced(Outcome::action_required(Reason::InvalidSpec, invalid.to_string()))
     })?;
+    let id = tenant_id(resource).map_err(|invalid| Refusal::invalid(&invalid))?;
+    if !member.is_placed() {
+        check_admission(resource, &id, &cell)?;
+    }
     if !placement::is_placed(&member, &fleet, cell.capacity) {
         let message = format!(
             "MessengerCell {name} is full ({} tenants); raise its spec.capacity.tenants or use another cell",
@@ -202,12 +218,29 @@ fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
         return Err(Refusal::unplaced(Outcome::retry(Reason::CapacityExhausted, message)));
     }
     let invalid = |invalid: Invalid| Refusal::invalid(&invalid);
-    let id = tenant_id(resource).map_err(invalid)?;
     let requested = hosts(resource, &cell.domain).map_err(invalid)?;
     let installation = context.installation();
     let allowed = |host: &Host| installation.check(host, &id, &cell.name, &cell.spec);
     let hosts = placement::hosts(&member, requested, &fleet, allowed);
     Ok(Place { cell, hosts })
+}
+
+/// Checks that a tenant that has no place yet may have one on this cell.
+fn check_admission(resource: &MessengerTenant, id: &TenantId, cell: &Cell) -> Result<(), Refusal> {
+    let (name, namespace) = (&cell.name, resource.namespace().unwrap_or_default());
+    let (reason, message) = if id.is_reserved() {
+        (Reason::InvalidSpec, format!("tenantId {id} is reserved; create a tenant with another tenantId"))
+    } else if cell.is_deleted {
+        (Reason::CellNotFound, format!("MessengerCell {name} is being deleted; use another cell"))
+    } else if !cell.takes(&namespace) {
+        let message = format!(
+            "MessengerCell {name} does not allow namespace {namespace} in spec.allowedNamespaces; use another cell"
+        );
+        (Reason::NamespaceNotAllowed, message)
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::unplaced(Outcome::action_required(reason, message)))
 }
 
 fn assigned(cell: &Cell) -> Outcome {
@@ -272,6 +305,8 @@ enum Access {
     Granted,
     /// [`Mode::Apply`] would make this change first.
     Withheld(String),
+    /// The RoleBinding of that name belongs to a former resource that is gone.
+    Outlived(Object),
     /// A RoleBinding of that name belongs to another owner.
     Foreign(Object),
 }
@@ -280,7 +315,7 @@ impl Access {
     fn withheld(self) -> Option<String> {
         match self {
             Self::Withheld(line) => Some(line),
-            Self::Open | Self::Granted | Self::Foreign(_) => None,
+            Self::Open | Self::Granted | Self::Outlived(_) | Self::Foreign(_) => None,
         }
     }
 }
@@ -290,8 +325,10 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
     let binding = desired::secret_access(resource, &context.config.namespace);
     let namespace = resource.namespace().unwrap_or_default();
     let found = observe::object(&context.client, &namespace, &binding).await?;
-    if found.as_ref().is_some_and(|found| !observe::is_ours(binding.kind, found, resource)) {
-        return Ok(Access::Foreign(binding));
+    let anothers = found.as_ref().filter(|found| !observe::is_ours(binding.kind, found, resource));
+    if let Some(found) = anothers {
+        let is_outlived = observe::is_outlived(found, resource);
+        return Ok(if is_outlived { Access::Outlived(binding) } else { Access::Foreign(binding) });
     }
     let live = found.map(|found| (binding.key(), found)).into_iter().collect();
     let Some(change) =
@@ -402,16 +439,12 @@ async fn report_all(
     outcomes
         .extend(of_backends.map(|(backend, outcome)| (ConditionType::Backend(*backend), outcome.clone())));
     let ready = as_a_whole(mode, status::summary(&outcomes));
-    let mut facts = status::facts(tenant, backends.topic_ids.clone());
+    let mut facts = status::facts(tenant, backends.topic_ids.clone(), &backends.generations);
     if mode == Mode::DryRun {
         // Nothing was taken and nothing was dropped.
         let previous = resource.status.clone().unwrap_or_default();
         (facts.cell, facts.hosts) = (previous.cell, previous.hosts);
     }
     let urgency = report(resource, facts, &outcomes, &ready, context).await?;
-    if tenant.accepts_kafka_loss && backends.is_ready(catalog::Backend::Kafka) && mode == Mode::Apply {
-        // The consent was for one loss, not for the next one.
-        context.writer.remove_consent(resource).await?;
-    }
     Ok(urgency)
 }

@@ -34,6 +34,8 @@ use crate::{
 
 /// Pods carry a digest of the Secrets they read: a new password starts new pods.
 const SECRETS_ANNOTATION: &str = "messenger.posthouse.dev/secrets";
+/// Pods carry the identity of what holds their data: in a database that was recreated they have to migrate again.
+const DATA_ANNOTATION: &str = "messenger.posthouse.dev/data";
 /// The user of distroless images that are made to run without root.
 const NONROOT: i64 = 65532;
 /// After this the kubelet kills: the time until routers have noticed, the drain, and as much again for a slow last response.
@@ -57,6 +59,9 @@ pub(super) fn deployment(
 ) -> Option<Object> {
     let arguments = arguments(tenant, workload, facts)?;
     let secrets = tenant.secrets.digest(&workload.secrets())?;
+    let annotations = [(SECRETS_ANNOTATION, Some(secrets)), (DATA_ANNOTATION, data(workload, facts))];
+    let annotations =
+        annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     let replicas = workload.size.replicas;
     let init_containers =
         workload.migrates().then(|| vec![container(tenant, workload, images, "migrate", &arguments)]);
@@ -110,7 +115,7 @@ pub(super) fn deployment(
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(tenant, Some(workload.name))),
-                    annotations: Some([(SECRETS_ANNOTATION.to_owned(), secrets)].into()),
+                    annotations: Some(annotations),
                     ..Default::default()
                 }),
                 spec: Some(pod),
@@ -120,6 +125,14 @@ pub(super) fn deployment(
         ..Default::default()
     };
     Some(Object::new(Kind::Deployment, &deployment))
+}
+
+/// Returns what holds the data of a workload, by backend, or nothing while none of it is known.
+fn data(workload: &Workload, facts: &Facts) -> Option<String> {
+    let used = workload.backends();
+    let known = facts.generations.iter().filter(|(backend, _)| used.contains(backend));
+    let known: Vec<_> = known.map(|(backend, generation)| format!("{backend}={generation}")).collect();
+    (!known.is_empty()).then(|| known.join(","))
 }
 
 /// Returns the arguments of a workload: the plain settings of its services. Nothing in them is secret. `None` while one is

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use catalog::Service;
+use catalog::{Backend, Service};
 
 /// What the children depend on beside the tenant: what was found out during the pass.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     /// Generation of the topic that users send to. Unknown until the topic was seen once.
     pub send_topic_generation: Option<String>,
+    /// What holds the tenant's data in each backend. Unknown until it was seen once.
+    pub generations: BTreeMap<Backend, String>,
     /// Kubernetes Services that routes still lead to, where that is not the one of the service's workload.
     pub route_targets: BTreeMap<Service, String>,
 }

@@ -59,6 +59,11 @@ pub trait Fixture {
         to: &str,
     );
 
+    /// Destroys by hand what holds the tenant's data. Reports whether there is such a thing.
+    async fn lose(_desired: &<Self::Backend as Backend>::Desired) -> bool {
+        false
+    }
+
     /// Leaves a release half done, as an operator does that dies there.
     async fn begin_release(_admin: &Self::Backend, _desired: &<Self::Backend as Backend>::Desired) {}
 }
@@ -80,6 +85,7 @@ macro_rules! suite {
                 a_retained_tenant_is_locked_and_readopted_in_its_namespace_only,
                 what_a_former_owner_left_is_adopted_by_its_heir_only,
                 the_markers_of_former_versions_are_understood,
+                lost_data_is_recreated_only_when_the_loss_is_accepted,
                 a_wrong_password_is_told_from_a_dead_port,
                 a_slow_answer_is_given_up_in_time,
             );
@@ -158,7 +164,7 @@ pub async fn what_is_declared_is_created_once_and_removed<F: Fixture>() {
             assert_eq!(plan::<F>(&tenant.desired, &observed), vec![]);
             let metrics = Metrics::default();
             let fence = Fence::always_open();
-            let pass = settle(&admin, &tenant.desired, Mode::Apply, &fence, &metrics);
+            let pass = settle(&admin, &tenant.desired, false, Mode::Apply, &fence, &metrics);
             let steady = timed(&format!("{name} steady"), pass).await.unwrap();
             assert_eq!((steady.changes, steady.blocked), (vec![], vec![]));
             assert_eq!(metrics.text(), Metrics::default().text(), "no write is counted");
@@ -192,7 +198,7 @@ pub async fn a_dry_run_writes_nothing<F: Fixture>() {
     tenant
         .story(&admin, async {
             let (fence, metrics) = (Fence::always_open(), Metrics::default());
-            let dry = settle(&admin, &tenant.desired, Mode::DryRun, &fence, &metrics).await.unwrap();
+            let dry = settle(&admin, &tenant.desired, false, Mode::DryRun, &fence, &metrics).await.unwrap();
             assert_eq!(dry.changes, plan::<F>(&tenant.desired, &Default::default()));
             let left = admin.observe(&tenant.desired).await.unwrap();
             assert_eq!(plan::<F>(&tenant.desired, &left), dry.changes);
@@ -225,7 +231,7 @@ pub async fn a_foreign_object_is_a_conflict_and_untouched<F: Fixture>() {
             "{conflict}"
         );
         let (fence, metrics) = (Fence::always_open(), Metrics::default());
-        let settled = settle(&admin, &tenant.desired, Mode::Apply, &fence, &metrics).await;
+        let settled = settle(&admin, &tenant.desired, false, Mode::Apply, &fence, &metrics).await;
         assert_reason(settled, Reason::ResourceConflict);
         assert_reason(admin.ownership(&tenant.claim).await, Reason::ResourceConflict);
         assert_reason(admin.remove(&tenant.claim).await, Reason::ResourceConflict);
@@ -342,6 +348,39 @@ pub async fn the_markers_of_former_versions_are_understood<F: Fixture>() {
             let changes = converge(&admin, &tenant.desired).await;
             assert!(changes[0].starts_with("take over the retained"), "{changes:?}");
             assert_eq!(converge(&admin, &tenant.desired).await, [""; 0]);
+        })
+        .await;
+}
+
+pub async fn lost_data_is_recreated_only_when_the_loss_is_accepted<F: Fixture>() {
+    let (admin, tenant) = (admin::<F>(), Subject::<F>::new(&tenant_id(), owner()));
+    tenant
+        .story(&admin, async {
+            let (fence, metrics) = (Fence::always_open(), Metrics::default());
+            let generation = async || {
+                let observed = admin.observe(&tenant.desired).await.unwrap();
+                F::Backend::facts(&observed).generation
+            };
+            converge(&admin, &tenant.desired).await;
+            let first = generation().await;
+            assert_eq!(generation().await, first, "it is the same as long as nothing happens");
+            assert_eq!(F::Backend::data(&tenant.desired).is_some(), first.is_some());
+            if !F::lose(&tenant.desired).await {
+                assert_eq!(first, None);
+                return;
+            }
+            for mode in [Mode::DryRun, Mode::Apply] {
+                let settled = settle(&admin, &tenant.desired, true, mode, &fence, &metrics).await;
+                let loss = assert_reason(settled, Reason::DataLoss);
+                assert!(loss.contains(&F::Backend::data(&tenant.desired).unwrap()), "{loss}");
+            }
+            assert_eq!(metrics.text(), Metrics::default().text(), "no write is counted");
+            assert_eq!(generation().await, None);
+            converge(&admin, &tenant.desired).await;
+            let second = generation().await;
+            assert!(second.is_some() && second != first, "{first:?} {second:?}");
+            let is_usable = async || tenant.use_account().await == Ok(1);
+            eventually("it is usable and empty", is_usable).await;
         })
         .await;
 }

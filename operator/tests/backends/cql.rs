@@ -3,7 +3,8 @@ use std::time::{Duration, Instant};
 
 use crds::{CqlFlavor, TenantId};
 use operator::backend::cql::{CqlAdmin, CqlChange, CqlDesired};
-use operator::backend::{Backend, Claim, Credentials, Marker, Owner};
+use operator::backend::{Backend, Claim, Credentials, Marker, Mode, Owner, settle};
+use operator::{leader::Fence, metrics::Metrics};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use secrecy::{ExposeSecret, SecretString};
@@ -117,6 +118,11 @@ impl Fixture for Cql {
             .await;
     }
 
+    async fn lose(CqlDesired { name, .. }: &CqlDesired) -> bool {
+        by_hand(&[format!("DROP KEYSPACE {name}")]).await;
+        true
+    }
+
     async fn remove_foreign(name: &str) {
         by_hand(&[format!("DROP KEYSPACE IF EXISTS {name}")]).await;
     }
@@ -150,23 +156,35 @@ async fn tenant_is_made_kept_repaired_and_removed() {
             format!("REVOKE MODIFY ON KEYSPACE {name} FROM {name}"),
             format!("GRANT AUTHORIZE ON KEYSPACE {name} TO {name}"),
             format!("ALTER ROLE {name} WITH LOGIN = false"),
-            format!("ALTER KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"),
         ])
         .await;
         assert_eq!(
             timed("cql repair", converge(&admin, &desired)).await,
             [
                 format!("revoke AUTHORIZE on keyspace {name} from role {name}"),
-                format!(
-                    "set replication of {name}: class SimpleStrategy, replication_factor 1 -> \
-                     class NetworkTopologyStrategy, datacenter1 1"
-                ),
                 format!("let role {name} log in"),
                 format!("grant MODIFY on keyspace {name} to role {name}"),
             ]
         );
         assert_eq!(converge(&admin, &desired).await, [""; 0]);
         assert!(connect_as(&desired).await.is_ok());
+
+        // Another replication would move data: it is reported and left alone, whichever side changed.
+        let replicated = |copies| CqlDesired {
+            replication: BTreeMap::from([("datacenter1".to_owned(), copies)]),
+            ..desired.clone()
+        };
+        let settled =
+            settle(&admin, &replicated(3), true, Mode::Apply, &Fence::always_open(), &Metrics::default())
+                .await;
+        let settled = settled.unwrap();
+        assert_eq!(settled.changes, []);
+        assert_eq!(settled.blocked.len(), 1);
+        assert!(
+            settled.blocked[0]
+                .contains("datacenter1 1, class NetworkTopologyStrategy, datacenter1 3 is declared")
+        );
+        assert!(Cql::foreign(&name).await.contains("\"datacenter1\": \"1\""));
 
         // A password changes at most every 5 s; until then the store returns Overloaded, and the next pass tries again.
         let edited = CqlDesired { password: password(), ..desired.clone() };

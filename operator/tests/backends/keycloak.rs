@@ -155,6 +155,11 @@ impl Fixture for Keycloak {
         by_hand(Method::PUT, realm, Some(found)).await;
     }
 
+    async fn lose(KeycloakDesired { realm, .. }: &KeycloakDesired) -> bool {
+        by_hand(Method::DELETE, realm, None).await;
+        true
+    }
+
     async fn remove_foreign(name: &str) {
         by_hand(Method::DELETE, name, None).await;
     }

@@ -102,7 +102,7 @@ fn lines(changes: impl IntoIterator<Item = impl ToString>) -> Vec<String> {
 /// Brings a tenant to what is desired, as a pass does. Returns what was done.
 async fn converge<B: Backend>(admin: &B, desired: &B::Desired) -> Vec<String> {
     let (fence, metrics) = (Fence::always_open(), Metrics::default());
-    let settled = Box::pin(settle(admin, desired, Mode::Apply, &fence, &metrics)).await.unwrap();
+    let settled = Box::pin(settle(admin, desired, false, Mode::Apply, &fence, &metrics)).await.unwrap();
     assert_eq!(settled.blocked, [""; 0]);
     settled.changes.into_iter().map(|(_, line)| line).collect()
 }

@@ -99,6 +99,11 @@ impl Fixture for Postgres {
         by_hand(format!("COMMENT ON ROLE {name} IS 'posthouse.owner={to}'")).await;
     }
 
+    async fn lose(PostgresDesired { name, .. }: &PostgresDesired) -> bool {
+        by_hand(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        true
+    }
+
     async fn remove_foreign(name: &str) {
         by_hand(format!("DROP ROLE IF EXISTS {name}")).await;
     }

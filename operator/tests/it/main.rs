@@ -2,12 +2,14 @@
 
 mod admission;
 mod api_server;
+mod cells;
 mod deletion;
 mod edits;
 mod hosts;
 mod leader;
 mod reconcile;
 mod snapshots;
+mod succession;
 
 use std::{fs, path::PathBuf};
 

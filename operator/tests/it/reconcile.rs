@@ -339,12 +339,12 @@ async fn paused_from_birth(server: &ApiServer) {
 pub struct Backends {
     kafka: String,
     cql: String,
-    keycloak: String,
+    pub keycloak: String,
     postgres: String,
     pub redis: String,
 }
 
-fn variable(name: &str) -> String {
+pub fn variable(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run `make up-backends` and `source .local/stack.env`"))
 }

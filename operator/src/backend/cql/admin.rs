@@ -19,10 +19,12 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use super::hash::bcrypt_hash;
-use super::{CqlChange, CqlDesired, CqlObserved, Permission, RoleObserved, plan, wanted_replication};
+use super::{
+    CqlChange, CqlDesired, CqlObserved, KeyspaceObserved, Permission, RoleObserved, plan, wanted_replication,
+};
 use crate::{
     backend::{
-        contract::{Backend, ChangeKind},
+        contract::{Backend, BackendFacts, ChangeKind},
         error::{BackendError, within},
         login::Credentials,
         ownership::{Claim, Marker, Owner, Ownership},
@@ -77,6 +79,15 @@ impl Backend for CqlAdmin {
         format!("keyspace and role {}", Self::name(&tenant.id))
     }
 
+    fn data(desired: &CqlDesired) -> Option<String> {
+        Some(format!("keyspace {}", desired.name))
+    }
+
+    fn facts(observed: &CqlObserved) -> BackendFacts {
+        let generation = observed.keyspace.as_ref().map(|keyspace| keyspace.written_at.to_string());
+        BackendFacts { generation, ..BackendFacts::default() }
+    }
+
     fn admin_secret(cell: &Cell) -> &str {
         &cell.spec.cql.admin_secret_ref.name
     }
@@ -92,12 +103,12 @@ impl Backend for CqlAdmin {
     /// Reads what the tenant has. Writes nothing and does not log in as the tenant.
     async fn observe(&self, desired: &CqlDesired) -> Result<CqlObserved, BackendError> {
         let name = identifier(Self::ENTRY, &desired.name)?;
-        let replication = self.replication(name).await?;
+        let keyspace = self.keyspace(name).await?;
         let role = self.role(name, desired.password.expose_secret()).await?;
-        let something = replication.is_some() || role.is_some();
+        let something = keyspace.is_some() || role.is_some();
         let ownership = self.owner_of(name, something, &desired.owner).await?;
         let permissions = if role.is_some() { self.permissions(name).await? } else { BTreeSet::new() };
-        Ok(CqlObserved { ownership, replication, role, permissions })
+        Ok(CqlObserved { ownership, keyspace, role, permissions })
     }
 
     fn plan(desired: &CqlDesired, observed: &CqlObserved) -> Vec<CqlChange> {
@@ -118,8 +129,14 @@ impl Backend for CqlAdmin {
             CqlChange::CreateKeyspace { replication, .. } => {
                 format!("CREATE KEYSPACE IF NOT EXISTS {name} WITH replication = {}", cql_map(replication))
             }
-            CqlChange::SetReplication { to, .. } => {
-                format!("ALTER KEYSPACE {name} WITH replication = {}", cql_map(to))
+            CqlChange::ReplicationDiffers { .. } => {
+                let (backend, action) = (Self::ENTRY, "move data".to_owned());
+                return Err(BackendError::Refused {
+                    backend,
+                    action,
+                    detail: change.to_string(),
+                    retryable: false,
+                });
             }
             CqlChange::CreateRole { .. } => {
                 let options = "SUPERUSER = false AND LOGIN = true";
@@ -148,14 +165,14 @@ impl Backend for CqlAdmin {
 
     async fn ownership(&self, claim: &Claim) -> Result<Ownership, BackendError> {
         let name = identifier(Self::ENTRY, &claim.name)?;
-        let something = self.replication(name).await?.is_some() || self.role(name, "").await?.is_some();
+        let something = self.keyspace(name).await?.is_some() || self.role(name, "").await?.is_some();
         self.owner_of(name, something, &claim.owner).await
     }
 
     /// Removes the tenant's role, which ends its access, and its keyspace with all tables. Returns what was there.
     async fn remove(&self, claim: &Claim) -> Result<Vec<String>, BackendError> {
         let name = identifier(Self::ENTRY, &claim.name)?;
-        let keyspace = self.replication(name).await?.is_some();
+        let keyspace = self.keyspace(name).await?.is_some();
         let role = self.role(name, "").await?.is_some();
         let mut removed = Vec::new();
         if self.owner_of(name, keyspace || role, &claim.owner).await? == Ownership::Absent {
@@ -177,7 +194,7 @@ impl Backend for CqlAdmin {
     /// Releases a retained tenant: its data stays, its role is dropped, and the next owner may re-adopt it.
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
         let name = identifier(Self::ENTRY, &claim.name)?;
-        let something = self.replication(name).await?.is_some();
+        let something = self.keyspace(name).await?.is_some();
         if !self.owner_of(name, something, &claim.owner).await?.is_in_use() {
             return Ok(());
         }
@@ -230,20 +247,24 @@ impl CqlAdmin {
         Ownership::of(Self::ENTRY, &format!("keyspace or role {name}"), marker.as_deref(), owner)
     }
 
-    async fn replication(&self, name: &str) -> Result<Option<BTreeMap<String, String>>, BackendError> {
+    async fn keyspace(&self, name: &str) -> Result<Option<KeyspaceObserved>, BackendError> {
         let select = format!(
-            "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = {}",
+            "SELECT replication, writetime(durable_writes) FROM system_schema.keyspaces WHERE keyspace_name = {}",
             literal(name)
         );
         let result = self.run(&format!("read keyspace {name}"), &select, READ_TIMEOUT).await?;
         let Some(rows) = self.rows(result)? else { return Ok(None) };
-        let row =
-            rows.maybe_first_row::<(HashMap<String, String>,)>().map_err(|error| self.unreadable(error))?;
+        let row = rows
+            .maybe_first_row::<(HashMap<String, String>, i64)>()
+            .map_err(|error| self.unreadable(error))?;
         let shorten = |(key, value): (String, String)| match key.as_str() {
             "class" => (key, value.rsplit('.').next().unwrap_or_default().to_owned()),
             _ => (key, value),
         };
-        Ok(row.map(|(replication,)| replication.into_iter().map(shorten).collect()))
+        Ok(row.map(|(replication, written_at)| {
+            let replication = replication.into_iter().map(shorten).collect();
+            KeyspaceObserved { written_at, replication }
+        }))
     }
 
     async fn role(&self, name: &str, password: &str) -> Result<Option<RoleObserved>, BackendError> {

@@ -14,7 +14,7 @@ use super::representation::{OWNER, client_fields, realm_fields, whole_realm};
 use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, diff, plan};
 use crate::{
     backend::{
-        contract::{Backend, ChangeKind},
+        contract::{Backend, BackendFacts, ChangeKind},
         error::{BackendError, Holder},
         login::Credentials,
         ownership::{Claim, Owner, Ownership},
@@ -80,6 +80,14 @@ impl Backend for KeycloakAdmin {
         format!("realm {}", Self::name(&tenant.id))
     }
 
+    fn data(desired: &KeycloakDesired) -> Option<String> {
+        Some(format!("realm {}", desired.realm))
+    }
+
+    fn facts(observed: &KeycloakObserved) -> BackendFacts {
+        BackendFacts { generation: observed.realm_id.clone(), ..BackendFacts::default() }
+    }
+
     fn admin_secret(cell: &Cell) -> &str {
         &cell.spec.keycloak.admin_secret_ref.name
     }
@@ -112,6 +120,7 @@ impl Backend for KeycloakAdmin {
             items(&profile["attributes"]).iter().filter(required).filter_map(name).collect();
         Ok(KeycloakObserved {
             ownership,
+            realm_id: found["id"].as_str().map(str::to_owned),
             realm: Some(diff::pick(&realm_fields(desired), &found)),
             clients,
             roles: items(&roles).iter().filter_map(name).collect(),

@@ -11,7 +11,7 @@ use super::verifier::scram_verifier;
 use super::{DatabaseObserved, PostgresChange, PostgresDesired, PostgresObserved, RoleObserved, plan};
 use crate::{
     backend::{
-        contract::{Backend, ChangeKind},
+        contract::{Backend, BackendFacts, ChangeKind},
         error::{BackendError, Holder},
         idle::IdlePool,
         login::Credentials,
@@ -38,7 +38,7 @@ const ROLE: &str = "
         ARRAY(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members WHERE member = r.oid) AS member_of
     FROM pg_roles r WHERE rolname = $1";
 const DATABASE: &str = "
-    SELECT pg_get_userbyid(datdba)::text AS owner, has_database_privilege('public', oid, 'CONNECT') AS open_to_all
+    SELECT oid::text AS id, pg_get_userbyid(datdba)::text AS owner, has_database_privilege('public', oid, 'CONNECT') AS open_to_all
     FROM pg_database WHERE datname = $1";
 
 /// Administers tenants in one PostgreSQL server. Made without I/O; connects on first use and again after a failure.
@@ -77,6 +77,15 @@ impl Backend for PostgresAdmin {
 
     fn in_sync(tenant: &Tenant) -> String {
         format!("database and role {}", Self::name(&tenant.id))
+    }
+
+    fn data(desired: &PostgresDesired) -> Option<String> {
+        Some(format!("database {}", desired.name))
+    }
+
+    fn facts(observed: &PostgresObserved) -> BackendFacts {
+        let generation = observed.database.as_ref().map(|database| database.id.clone());
+        BackendFacts { generation, ..BackendFacts::default() }
     }
 
     fn admin_secret(cell: &Cell) -> &str {
@@ -227,7 +236,7 @@ impl PostgresAdmin {
                 holder: Holder::Account { name: format!("role {owner}") },
             });
         }
-        let database = database.map(|(_, open_to_all)| DatabaseObserved { open_to_all });
+        let database = database.map(|(_, database)| database);
         let Some((role, comment)) = role else {
             return Ok(PostgresObserved { ownership: Ownership::Absent, role: None, database });
         };
@@ -265,8 +274,11 @@ impl PostgresAdmin {
         let (role, database) = limited(CALL_TIMEOUT, reading).await?;
         self.idle.put_back(connection);
         let role = role.map(|row| role_of(&row)).transpose()?;
-        let database =
-            database.map(|row| Ok::<_, sqlx::Error>((row.try_get("owner")?, row.try_get("open_to_all")?)));
+        let database = database.map(|row| {
+            let database =
+                DatabaseObserved { id: row.try_get("id")?, open_to_all: row.try_get("open_to_all")? };
+            Ok::<_, sqlx::Error>((row.try_get("owner")?, database))
+        });
         Ok((role, database.transpose()?))
     }
 
@@ -329,8 +341,8 @@ fn close(name: &str) -> String {
 
 /// A role and its comment.
 type RoleRow = (RoleObserved, Option<String>);
-/// A database's owner, and whether all roles may connect.
-type DatabaseRow = (String, bool);
+/// A database's owner, and the database.
+type DatabaseRow = (String, DatabaseObserved);
 
 fn role_of(row: &sqlx::postgres::PgRow) -> Result<RoleRow, sqlx::Error> {
     let attributes = [
