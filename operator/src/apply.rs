@@ -41,7 +41,7 @@ impl WriteError {
     }
 }
 
-/// A resource that stays until we let it go.
+/// A resource that stays until our finalizer is removed.
 trait Held: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned {}
 
 impl Held for MessengerTenant {}
@@ -151,9 +151,9 @@ impl Writer {
         self.hold(&self.tenants(tenant), tenant, FINALIZER).await
     }
 
-    /// Lets the tenant go.
+    /// Removes our finalizer from the tenant.
     pub async fn remove_finalizer(&self, tenant: &MessengerTenant) -> Result<(), WriteError> {
-        self.let_go(&self.tenants(tenant), tenant, FINALIZER).await
+        self.release(&self.tenants(tenant), tenant, FINALIZER).await
     }
 
     /// Adds our finalizer, unless the cell changed since it was read.
@@ -161,9 +161,9 @@ impl Writer {
         self.hold(&Api::all(self.client.clone()), cell, CELL_FINALIZER).await
     }
 
-    /// Lets the cell go.
+    /// Removes our finalizer from the cell.
     pub async fn remove_cell_finalizer(&self, cell: &MessengerCell) -> Result<(), WriteError> {
-        self.let_go(&Api::all(self.client.clone()), cell, CELL_FINALIZER).await
+        self.release(&Api::all(self.client.clone()), cell, CELL_FINALIZER).await
     }
 
     async fn hold<K: Held>(&self, api: &Api<K>, resource: &K, finalizer: &str) -> Result<(), WriteError> {
@@ -172,7 +172,7 @@ impl Writer {
         self.set_finalizers(api, resource, &finalizers, "add the finalizer").await
     }
 
-    async fn let_go<K: Held>(&self, api: &Api<K>, resource: &K, finalizer: &str) -> Result<(), WriteError> {
+    async fn release<K: Held>(&self, api: &Api<K>, resource: &K, finalizer: &str) -> Result<(), WriteError> {
         let others: Vec<_> =
             resource.finalizers().iter().filter(|name| *name != finalizer).cloned().collect();
         match self.set_finalizers(api, resource, &others, "remove the finalizer").await {

@@ -1,7 +1,7 @@
 //! Pure: whether a tenant may adopt what a former owner left in a backend.
 //!
 //! Invariant: what a resource that exists may still use is never adopted, and nothing passes to another resource than its own
-//! successor without the consent of whoever administers the cell.
+//! successor without the consent of an administrator of the cell.
 
 use std::collections::BTreeSet;
 

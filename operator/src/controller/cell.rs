@@ -90,7 +90,7 @@ pub(super) async fn reconcile(
     Ok(Action::requeue(LOOK_EVERY))
 }
 
-/// Returns how a cell is that is deleted and has to stay, or nothing when nobody has anything there.
+/// Returns how a cell is that is deleted and has to stay, or nothing when no tenant has anything there.
 async fn still_in_use(
     name: &str,
     leftovers: &[Leftover],

@@ -17,7 +17,7 @@ use crate::{
 /// Why a backend was not called with success.
 pub(super) struct Failure {
     pub error: BackendError,
-    /// Why the tenant is not the heir of whoever has its part.
+    /// Why the tenant is not the heir of the owner that was found.
     pub not_adopted: Option<NotAdopted>,
 }
 

@@ -58,16 +58,19 @@ impl World {
         tenants(&self.server, namespace).get("it").await.expect("there")
     }
 
-    /// Waits until a tenant reports a conflict with this text, and checks that it owns nothing.
-    async fn owns_nothing(&self, namespace: &str, text: &str) {
-        let tenants = &tenants(&self.server, namespace);
-        let conflict = || async move {
-            let message =
-                condition_message(&self.server, namespace, "it", "Ready", "False", "ResourceConflict").await;
+    /// Waits until a tenant is not ready for a reason, with this text.
+    async fn is_not_ready(&self, namespace: &str, reason: &str, text: &str) {
+        let reported = || async move {
+            let message = condition_message(&self.server, namespace, "it", "Ready", "False", reason).await;
             message.contains(text).then_some(())
         };
-        eventually(&format!("a conflict about {text:?}"), SOON, conflict).await;
-        let tenant = tenants.get("it").await.expect("there");
+        eventually(&format!("{reason} with {text:?}"), SOON, reported).await;
+    }
+
+    /// Waits until a tenant reports a conflict with this text, and checks that it owns nothing.
+    async fn owns_nothing(&self, namespace: &str, text: &str) {
+        self.is_not_ready(namespace, "ResourceConflict", text).await;
+        let tenant = tenants(&self.server, namespace).get("it").await.expect("there");
         assert_eq!(tenant.finalizers(), [""; 0]);
         let status = tenant.status.expect("a status");
         assert_eq!((status.cell, status.hosts), (None, None));
@@ -172,8 +175,7 @@ async fn data_is_kept_for_its_owner_and_found_again_by_its_successor() {
     world.create(&away).await;
     world.owns_nothing(&away, &format!("is kept for namespace {home}")).await;
     world.create(home).await;
-    let message = condition_message(&world.server, home, "it", "Ready", "False", "Creating").await;
-    assert!(message.contains("belongs to a resource of this name that was deleted"), "{message}");
+    world.is_not_ready(home, "Creating", "belongs to a resource of this name that was deleted").await;
     world.collect_garbage(home).await;
     assert_eq!(generations(world.is_ready(home).await), before, "it is other data");
     world.owns_nothing(&away, &format!("belongs to MessengerTenant {home}/it")).await;
@@ -237,7 +239,7 @@ async fn replicas(api: &Api<Deployment>, name: &str) -> Option<i32> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_database_is_recreated_after_consent_and_its_pods_start_anew() {
+async fn a_lost_database_is_recreated_after_consent_and_its_pods_are_replaced() {
     let world = World::start("loss", "itl").await;
     let home = world.home();
     let operator = Operator::start(&world.server);
