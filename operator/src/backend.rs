@@ -34,7 +34,7 @@ pub mod keycloak;
 pub mod postgres;
 pub mod redis;
 
-pub use contract::{Backend, BackendFacts, ChangeKind};
+pub use contract::{Backend, BackendFacts, ChangeKind, DataExpected};
 pub use error::{BackendError, Holder};
 pub use login::Credentials;
 pub use ownership::{Claim, Former, MarkedOwner, Marker, Owner, Ownership};

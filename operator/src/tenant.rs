@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
 
-use crate::{consent, placement::Hosts, secrets::TenantSecrets, workload::Workload};
+use crate::{backend::DataExpected, consent, placement::Hosts, secrets::TenantSecrets, workload::Workload};
 
 /// One tenant, complete and checked.
 #[derive(Clone, Debug)]
@@ -191,9 +191,15 @@ impl Tenant {
         })
     }
 
-    /// Reports whether a backend held data of the tenant whose loss is not accepted.
-    pub fn had_data(&self, backend: Backend) -> bool {
-        self.recorded_generations.contains_key(&backend) && !self.accepts_loss.contains(&backend)
+    /// Returns whether the tenant is expected to have data in a backend.
+    pub fn expected_data(&self, backend: Backend) -> DataExpected {
+        if self.accepts_loss.contains(&backend) {
+            DataExpected::No
+        } else if self.recorded_generations.contains_key(&backend) {
+            DataExpected::Recorded
+        } else {
+            DataExpected::IfInherited
+        }
     }
 
     /// Returns `<name>-<suffix>`, the name of a child.

@@ -122,9 +122,9 @@ impl<B: Backend> AnyBackend for Of<B> {
     ) -> BoxFuture<'a, Result<Settled, BackendError>> {
         let backend = target.pool.get::<B>(target.cell, target.login);
         let desired = B::desired(tenant, password);
-        let had_data = tenant.had_data(B::ENTRY);
+        let expected = tenant.expected_data(B::ENTRY);
         Box::pin(
-            async move { settle(&*backend, &desired, had_data, mode, target.fence, target.metrics).await },
+            async move { settle(&*backend, &desired, expected, mode, target.fence, target.metrics).await },
         )
     }
 

@@ -133,6 +133,19 @@ pub struct BackendFacts {
     pub topic_ids: BTreeMap<String, String>,
     /// Identity of what [`Backend::data`] names, which is another one when it is recreated. Nothing while it does not exist.
     pub generation: Option<String>,
+    /// A former owner left something.
+    pub is_inherited: bool,
+}
+
+/// Whether a tenant is expected to have data in a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataExpected {
+    /// It had some when it was looked at last.
+    Recorded,
+    /// Nothing is recorded: there is some when a former owner left anything at all.
+    IfInherited,
+    /// Its loss is accepted.
+    No,
 }
 
 /// Why a change is in a plan.

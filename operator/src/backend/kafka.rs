@@ -63,6 +63,17 @@ impl KafkaDesired {
     }
 }
 
+impl KafkaDesired {
+    /// Returns what to report of topics that were seen before and are gone.
+    fn lost_topics(&self, observed: &KafkaObserved) -> impl Iterator<Item = KafkaChange> {
+        let names = self.topics.iter().map(|topic| &topic.name);
+        let lost = names.filter(|name| {
+            self.recorded_topic_ids.contains_key(*name) && !observed.topics.contains_key(*name)
+        });
+        lost.map(|topic| KafkaChange::TopicLost { topic: topic.clone() })
+    }
+}
+
 /// How many copies a record needs before it is acked.
 const MIN_INSYNC: &str = "min.insync.replicas";
 /// Whether a copy that lacks acked records may become the leader.
@@ -368,6 +379,11 @@ impl fmt::Display for KafkaChange {
 /// Returns what leads from `observed` to `desired`, in the order to apply it. Empty means steady.
 fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<KafkaChange> {
     let user = || desired.tenant.clone();
+    let lost: Vec<_> = desired.lost_topics(observed).collect();
+    if observed.ownership == Ownership::Absent && !lost.is_empty() {
+        // Nothing of the tenant is here, so this is another cluster: nothing is created in it.
+        return lost;
+    }
     let mut changes = Vec::new();
     if observed.ownership != Ownership::Ours {
         let from = observed.ownership.former().cloned();
@@ -382,13 +398,11 @@ fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<KafkaChange> {
         UserObserved::OtherPassword => changes.push(KafkaChange::SetPassword { user: user() }),
         UserObserved::Absent => changes.push(KafkaChange::CreateUser { user: user() }),
     }
-    let mut blocked = Vec::new();
+    let mut blocked = lost;
     for topic in &desired.topics {
         match observed.topics.get(&topic.name) {
             Some(found) => plan_topic(topic, found, &mut changes, &mut blocked),
-            None if desired.recorded_topic_ids.contains_key(&topic.name) => {
-                blocked.push(KafkaChange::TopicLost { topic: topic.name.clone() });
-            }
+            None if desired.recorded_topic_ids.contains_key(&topic.name) => {}
             None => changes.push(KafkaChange::CreateTopic(topic.clone())),
         }
     }
@@ -621,6 +635,14 @@ mod tests {
             |desired, observed| {
                 desired.recorded_topic_ids = observed.topic_ids();
                 observed.topics.clear();
+            },
+            &[("topic acme.message.send is missing but held data", ChangeKind::Blocked)],
+        );
+        // In a cluster that has nothing of the tenant.
+        check(
+            |desired, observed| {
+                desired.recorded_topic_ids = observed.topic_ids();
+                *observed = KafkaObserved::default();
             },
             &[("topic acme.message.send is missing but held data", ChangeKind::Blocked)],
         );

@@ -185,6 +185,11 @@ impl Ownership {
         !matches!(self, Self::Absent | Self::Inherited(Former::Released { .. }))
     }
 
+    /// Reports whether another owner than this one left the object.
+    pub(super) fn is_inherited(&self) -> bool {
+        matches!(self, Self::Inherited(Former::Released { .. } | Former::Gone(_)))
+    }
+
     /// Returns whose marker is replaced.
     pub(super) fn former(&self) -> Option<&Former> {
         match self {

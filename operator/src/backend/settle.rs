@@ -1,7 +1,7 @@
 //! What a pass and a deletion do with one backend.
 
 use super::{
-    contract::{Backend, BackendFacts, ChangeKind},
+    contract::{Backend, BackendFacts, ChangeKind, DataExpected},
     error::BackendError,
     ownership::Claim,
 };
@@ -18,18 +18,24 @@ pub struct Settled {
     pub blocked: Vec<String>,
 }
 
-/// Brings a tenant's part of a backend to what is desired. What held data and is gone is not recreated when the tenant `had_data`.
+/// Brings a tenant's part of a backend to what is desired. Data that is `expected` and missing is not recreated.
 pub async fn settle<B: Backend>(
     backend: &B,
     desired: &B::Desired,
-    had_data: bool,
+    expected: DataExpected,
     mode: Mode,
     fence: &Fence,
     metrics: &Metrics,
 ) -> Result<Settled, BackendError> {
     let observed = backend.observe(desired).await?;
-    if had_data
-        && B::facts(&observed).generation.is_none()
+    let facts = B::facts(&observed);
+    let is_expected = match expected {
+        DataExpected::Recorded => true,
+        DataExpected::IfInherited => facts.is_inherited,
+        DataExpected::No => false,
+    };
+    if is_expected
+        && facts.generation.is_none()
         && let Some(object) = B::data(desired)
     {
         return Err(BackendError::DataLoss { backend: B::ENTRY, object });

@@ -1,7 +1,7 @@
 //! The backends phase of a pass: all of them at the same time, each with a condition of its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -37,6 +37,8 @@ const TIMEOUT: Duration = Duration::from_secs(25);
 /// How the backends are after their phase.
 pub(super) struct Backends {
     pub outcomes: BTreeMap<catalog::Backend, Outcome>,
+    /// Those where what has the tenant's name is another owner's.
+    anothers: BTreeSet<catalog::Backend>,
     /// Ids of the tenant's topics, as recorded and as seen now.
     pub topic_ids: BTreeMap<String, String>,
     /// What holds the tenant's data in each backend, as recorded and as seen now.
@@ -46,14 +48,14 @@ pub(super) struct Backends {
 impl Backends {
     /// Reports whether nothing of any backend is the tenant's.
     pub(super) fn are_all_anothers(&self) -> bool {
-        self.outcomes.values().all(|outcome| outcome.reason == Reason::ResourceConflict)
+        self.anothers.len() == self.outcomes.len()
     }
 
     /// Reports whether what a backend has under the tenant's name is not its data: pods that use it are left as they are, for
     /// what they are connected to may be.
     pub(super) fn has_other_data(&self, backend: catalog::Backend) -> bool {
-        let reason = self.outcomes.get(&backend).map(|outcome| outcome.reason);
-        matches!(reason, Some(Reason::DataLoss | Reason::ResourceConflict))
+        let is_lost = |outcome: &Outcome| outcome.reason == Reason::DataLoss;
+        self.anothers.contains(&backend) || self.outcomes.get(&backend).is_some_and(is_lost)
     }
 
     /// Reports whether the tenant's part of a backend is as it should be.
@@ -67,15 +69,32 @@ pub(super) async fn settle_all(pass: Pass<'_>, tenant: &Tenant) -> Backends {
     let one = |backend: &&'static dyn AnyBackend| Settling { backend: *backend, pass, tenant }.run();
     let mut all = Backends {
         outcomes: BTreeMap::new(),
+        anothers: BTreeSet::new(),
         topic_ids: tenant.recorded_topic_ids.clone(),
         generations: tenant.recorded_generations.clone(),
     };
-    for (backend, (outcome, facts)) in backend::ALL.iter().zip(join_all(backend::ALL.iter().map(one)).await) {
+    for (backend, seen) in backend::ALL.iter().zip(join_all(backend::ALL.iter().map(one)).await) {
+        let Seen { outcome, facts, is_anothers } = seen;
         all.outcomes.insert(backend.entry(), outcome);
+        all.anothers.extend(is_anothers.then_some(backend.entry()));
         all.topic_ids.extend(facts.topic_ids);
         all.generations.extend(facts.generation.map(|generation| (backend.entry(), generation)));
     }
     all
+}
+
+/// How one backend is after its phase.
+struct Seen {
+    outcome: Outcome,
+    facts: BackendFacts,
+    /// What has the tenant's name there is another owner's.
+    is_anothers: bool,
+}
+
+impl Seen {
+    fn outcome(outcome: Outcome) -> Self {
+        Self { outcome, facts: BackendFacts::default(), is_anothers: false }
+    }
 }
 
 /// One backend of one pass.
@@ -86,7 +105,7 @@ struct Settling<'a> {
 }
 
 impl Settling<'_> {
-    async fn run(self) -> (Outcome, BackendFacts) {
+    async fn run(self) -> Seen {
         let Self { backend, pass: Pass { context, .. }, tenant } = self;
         let name = backend.entry().as_str();
         let began = Instant::now();
@@ -96,7 +115,7 @@ impl Settling<'_> {
             Err(unusable) => {
                 context.metrics.failed(name, unusable.reason().as_str());
                 let message = unusable.message(&tenant.child(secret));
-                return (Outcome::action_required(unusable.reason(), message), BackendFacts::default());
+                return Seen::outcome(Outcome::action_required(unusable.reason(), message));
             }
         };
         let login = match context.login(backend, &tenant.cell) {
@@ -104,14 +123,19 @@ impl Settling<'_> {
             Err(missing) => {
                 let reason = Reason::AdminSecretMissing;
                 context.metrics.failed(name, reason.as_str());
-                return (Outcome::action_required(reason, missing), BackendFacts::default());
+                return Seen::outcome(Outcome::action_required(reason, missing));
             }
         };
         let settled = self.settle(&login, password).await;
         context.metrics.part_took(name, began.elapsed());
         match settled {
-            Ok(settled) => (self.settled(&settled).await, settled.facts),
-            Err(failure) => (self.failed(&failure), BackendFacts::default()),
+            Ok(settled) => {
+                Seen { facts: settled.facts.clone(), ..Seen::outcome(self.settled(&settled).await) }
+            }
+            Err(failure) => Seen {
+                is_anothers: failure.error.reason() == Reason::ResourceConflict,
+                ..Seen::outcome(failed(self.pass, self.backend, &self.tenant.cell, &failure))
+            },
         }
     }
 
@@ -156,10 +180,6 @@ impl Settling<'_> {
             return Outcome::action_required(Reason::ChangeBlocked, message);
         }
         Outcome::good(Reason::InSync, backend.in_sync(tenant))
-    }
-
-    fn failed(&self, failure: &Failure) -> Outcome {
-        failed(self.pass, self.backend, &self.tenant.cell, failure)
     }
 }
 

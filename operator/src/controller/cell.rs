@@ -41,7 +41,9 @@ pub(super) async fn reconcile(
         return Ok(Action::await_change());
     }
     if !is_deleted && !is_held {
+        // The change starts the next pass.
         context.writer.add_cell_finalizer(resource).await?;
+        return Ok(Action::requeue(LOOK_EVERY));
     }
     let mut outcome = match Cell::new(resource) {
         Err(invalid) => Outcome::action_required(Reason::InvalidSpec, invalid.to_string()),
@@ -116,7 +118,9 @@ async fn still_in_use(
     let Some((first, others)) = users.split_first() else { return Ok(None) };
     let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
     let message = format!(
-        "the cell is being deleted and stays while {first}{more} has data on it; new tenants are not placed here"
+        "the cell is being deleted and stays while {first}{more} has data on it; new tenants are not placed here. To abandon that \
+         data, remove the finalizer {} from the cell",
+        crds::CELL_FINALIZER
     );
     Ok(Some(Outcome::action_required(Reason::InUse, message)))
 }

@@ -8,7 +8,9 @@ use std::{
 
 use crds::{Reason, TenantId};
 use operator::{
-    backend::{Backend, ChangeKind, Claim, Credentials, Marker, Mode, Owner, Ownership, settle},
+    backend::{
+        Backend, ChangeKind, Claim, Credentials, DataExpected, Marker, Mode, Owner, Ownership, settle,
+    },
     leader::Fence,
     metrics::Metrics,
 };
@@ -108,6 +110,7 @@ fn admin<F: Fixture>() -> F::Backend {
 
 /// One tenant of a test.
 struct Subject<F: Fixture> {
+    id: TenantId,
     name: String,
     claim: Claim,
     desired: Desired<F>,
@@ -116,7 +119,7 @@ struct Subject<F: Fixture> {
 impl<F: Fixture> Subject<F> {
     fn new(id: &TenantId, owner: Owner) -> Self {
         let desired = F::desired(id, owner.clone(), password());
-        Self { name: F::Backend::name(id), claim: F::Backend::claim(id, owner), desired }
+        Self { id: id.clone(), name: F::Backend::name(id), claim: F::Backend::claim(id, owner), desired }
     }
 
     async fn use_account(&self) -> Result<i64, String> {
@@ -164,7 +167,7 @@ pub async fn what_is_declared_is_created_once_and_removed<F: Fixture>() {
             assert_eq!(plan::<F>(&tenant.desired, &observed), vec![]);
             let metrics = Metrics::default();
             let fence = Fence::always_open();
-            let pass = settle(&admin, &tenant.desired, false, Mode::Apply, &fence, &metrics);
+            let pass = settle(&admin, &tenant.desired, DataExpected::No, Mode::Apply, &fence, &metrics);
             let steady = timed(&format!("{name} steady"), pass).await.unwrap();
             assert_eq!((steady.changes, steady.blocked), (vec![], vec![]));
             assert_eq!(metrics.text(), Metrics::default().text(), "no write is counted");
@@ -198,7 +201,9 @@ pub async fn a_dry_run_writes_nothing<F: Fixture>() {
     tenant
         .story(&admin, async {
             let (fence, metrics) = (Fence::always_open(), Metrics::default());
-            let dry = settle(&admin, &tenant.desired, false, Mode::DryRun, &fence, &metrics).await.unwrap();
+            let dry = settle(&admin, &tenant.desired, DataExpected::No, Mode::DryRun, &fence, &metrics)
+                .await
+                .unwrap();
             assert_eq!(dry.changes, plan::<F>(&tenant.desired, &Default::default()));
             let left = admin.observe(&tenant.desired).await.unwrap();
             assert_eq!(plan::<F>(&tenant.desired, &left), dry.changes);
@@ -231,7 +236,7 @@ pub async fn a_foreign_object_is_a_conflict_and_untouched<F: Fixture>() {
             "{conflict}"
         );
         let (fence, metrics) = (Fence::always_open(), Metrics::default());
-        let settled = settle(&admin, &tenant.desired, false, Mode::Apply, &fence, &metrics).await;
+        let settled = settle(&admin, &tenant.desired, DataExpected::No, Mode::Apply, &fence, &metrics).await;
         assert_reason(settled, Reason::ResourceConflict);
         assert_reason(admin.ownership(&tenant.claim).await, Reason::ResourceConflict);
         assert_reason(admin.remove(&tenant.claim).await, Reason::ResourceConflict);
@@ -370,12 +375,23 @@ pub async fn lost_data_is_recreated_only_when_the_loss_is_accepted<F: Fixture>()
                 return;
             }
             for mode in [Mode::DryRun, Mode::Apply] {
-                let settled = settle(&admin, &tenant.desired, true, mode, &fence, &metrics).await;
+                let settled =
+                    settle(&admin, &tenant.desired, DataExpected::Recorded, mode, &fence, &metrics).await;
                 let loss = assert_reason(settled, Reason::DataLoss);
                 assert!(loss.contains(&F::Backend::data(&tenant.desired).unwrap()), "{loss}");
             }
             assert_eq!(metrics.text(), Metrics::default().text(), "no write is counted");
             assert_eq!(generation().await, None);
+            // A successor receives the same, if anything of the tenant is left.
+            let heir = Owner { heir_of: vec![tenant.claim.owner.uid.clone()], ..owner() };
+            let heir = F::desired(&tenant.id, heir, password());
+            let settled =
+                settle(&admin, &heir, DataExpected::IfInherited, Mode::DryRun, &fence, &metrics).await;
+            let found = admin.ownership(&tenant.claim).await.unwrap();
+            match settled {
+                Err(loss) => assert_eq!((loss.reason(), found), (Reason::DataLoss, Ownership::Ours)),
+                Ok(_) => assert_eq!(found, Ownership::Absent),
+            }
             converge(&admin, &tenant.desired).await;
             let second = generation().await;
             assert!(second.is_some() && second != first, "{first:?} {second:?}");

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use crds::{CqlFlavor, TenantId};
 use operator::backend::cql::{CqlAdmin, CqlChange, CqlDesired};
-use operator::backend::{Backend, Claim, Credentials, Marker, Mode, Owner, settle};
+use operator::backend::{Backend, Claim, Credentials, DataExpected, Marker, Mode, Owner, settle};
 use operator::{leader::Fence, metrics::Metrics};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -174,9 +174,15 @@ async fn tenant_is_made_kept_repaired_and_removed() {
             replication: BTreeMap::from([("datacenter1".to_owned(), copies)]),
             ..desired.clone()
         };
-        let settled =
-            settle(&admin, &replicated(3), true, Mode::Apply, &Fence::always_open(), &Metrics::default())
-                .await;
+        let settled = settle(
+            &admin,
+            &replicated(3),
+            DataExpected::Recorded,
+            Mode::Apply,
+            &Fence::always_open(),
+            &Metrics::default(),
+        )
+        .await;
         let settled = settled.unwrap();
         assert_eq!(settled.changes, []);
         assert_eq!(settled.blocked.len(), 1);

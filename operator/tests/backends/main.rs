@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crds::{Reason, TenantId};
 use futures_util::FutureExt;
 use operator::{
-    backend::{Backend, BackendError, Credentials, Mode, Owner, settle},
+    backend::{Backend, BackendError, Credentials, DataExpected, Mode, Owner, settle},
     leader::Fence,
     metrics::Metrics,
 };
@@ -102,7 +102,8 @@ fn lines(changes: impl IntoIterator<Item = impl ToString>) -> Vec<String> {
 /// Brings a tenant to what is desired, as a pass does. Returns what was done.
 async fn converge<B: Backend>(admin: &B, desired: &B::Desired) -> Vec<String> {
     let (fence, metrics) = (Fence::always_open(), Metrics::default());
-    let settled = Box::pin(settle(admin, desired, false, Mode::Apply, &fence, &metrics)).await.unwrap();
+    let settled =
+        Box::pin(settle(admin, desired, DataExpected::No, Mode::Apply, &fence, &metrics)).await.unwrap();
     assert_eq!(settled.blocked, [""; 0]);
     settled.changes.into_iter().map(|(_, line)| line).collect()
 }

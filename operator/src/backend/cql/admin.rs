@@ -85,7 +85,8 @@ impl Backend for CqlAdmin {
 
     fn facts(observed: &CqlObserved) -> BackendFacts {
         let generation = observed.keyspace.as_ref().map(|keyspace| keyspace.written_at.to_string());
-        BackendFacts { generation, ..BackendFacts::default() }
+        let is_inherited = observed.ownership.is_inherited();
+        BackendFacts { generation, is_inherited, ..BackendFacts::default() }
     }
 
     fn admin_secret(cell: &Cell) -> &str {

@@ -79,7 +79,7 @@ impl Backend for KafkaAdmin {
     }
 
     fn facts(observed: &KafkaObserved) -> BackendFacts {
-        BackendFacts { topic_ids: observed.topic_ids(), generation: None }
+        BackendFacts { topic_ids: observed.topic_ids(), ..BackendFacts::default() }
     }
 
     fn admin_secret(cell: &Cell) -> &str {

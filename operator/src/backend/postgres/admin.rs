@@ -85,7 +85,8 @@ impl Backend for PostgresAdmin {
 
     fn facts(observed: &PostgresObserved) -> BackendFacts {
         let generation = observed.database.as_ref().map(|database| database.id.clone());
-        BackendFacts { generation, ..BackendFacts::default() }
+        let is_inherited = observed.ownership.is_inherited();
+        BackendFacts { generation, is_inherited, ..BackendFacts::default() }
     }
 
     fn admin_secret(cell: &Cell) -> &str {
