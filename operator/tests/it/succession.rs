@@ -192,8 +192,7 @@ async fn data_is_kept_for_its_owner_and_found_again_by_its_successor() {
     assert_ne!(second, uid);
     assert_eq!(generations(successor), before, "it is other data");
     let adopted = world.events(home, "Adopted").await;
-    let expected = format!("which no longer exists");
-    let of_gone = adopted.iter().filter(|note| note.contains(&expected)).count();
+    let of_gone = adopted.iter().filter(|note| note.contains("which no longer exists")).count();
     assert_eq!(of_gone, catalog::Backend::ALL.len(), "{adopted:?}");
 
     // Gone again, and another tenant is to have its data: only by the consent of who administers the cell.
