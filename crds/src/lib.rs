@@ -16,8 +16,8 @@ pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
-    CellCapacity, CellCql, CellKafka, CellKeycloak, CellPostgres, CellRedis, CellRouting, CellStatus,
-    CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName, SecurityProtocol,
+    CellCapacity, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis, CellRouting,
+    CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName, SecurityProtocol,
 };
 pub use messenger_tenant::{
     CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
@@ -39,7 +39,8 @@ pub const GROUP: &str = "messenger.posthouse.dev";
 pub const VERSION: &str = "v1alpha1";
 /// Label on everything the operator creates for a tenant; the value is the tenant id.
 pub const TENANT_LABEL: &str = "messenger.posthouse.dev/tenant";
-/// Annotation that accepts a loss the operator reported as `DataLoss`; the value names what may be recreated: `kafka`.
+/// Annotation that accepts a loss the operator reported as `DataLoss`. The value names the backend and the loss, as the message of
+/// the condition does: `kafka:0a1b2c3d`. Several are comma separated. It accepts no other loss, so it may stay.
 pub const ACCEPT_LOSS_ANNOTATION: &str = "messenger.posthouse.dev/accept-loss";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";

@@ -289,7 +289,8 @@ pub struct Endpoints {
 #[serde(rename_all = "camelCase")]
 pub struct KafkaStatus {
     /// The id Kafka gave each topic when it was created. A topic that is recorded here and is gone from Kafka was lost
-    /// with its messages: it is not recreated until the annotation `messenger.posthouse.dev/accept-loss: kafka` is set.
+    /// with its messages: it is not recreated until the annotation `messenger.posthouse.dev/accept-loss` accepts this loss, as the
+    /// message of the condition says.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, String>,
 }

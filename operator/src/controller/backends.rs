@@ -13,11 +13,11 @@ use tracing::{info, warn};
 use super::context::{Context, Pass};
 use crate::{
     backend::{self, AnyBackend, BackendError, BackendFacts, ChangeKind, Holder, Login, Settled},
+    consent,
     mode::Mode,
     previous::{is_established, reason_of, was_good},
     status::Outcome,
     tenant::Tenant,
-    time_limit::within,
 };
 
 /// One backend of one pass may take this long. A realm on a busy machine takes 6 s, a keyspace 2 s; schema changes on
@@ -89,19 +89,8 @@ impl Settling<'_> {
 
     async fn settle(&self, login: &Login, password: &SecretString) -> Result<Settled, BackendError> {
         let Self { backend, pass: Pass { mode, context, .. }, tenant } = *self;
-        let (entry, cell) = (backend.entry(), &tenant.cell.name);
-        if let Some(error) = context.backends.broken(cell, entry) {
-            return Err(error);
-        }
         let work = backend.settle(context.target(&tenant.cell, login), tenant, password, mode);
-        let result = within(TIMEOUT, work).await.unwrap_or_else(|late| {
-            let (endpoint, detail) = (format!("cell {cell}"), late.to_string());
-            Err(BackendError::Unavailable { backend: entry, endpoint, detail })
-        });
-        if let Err(error @ BackendError::Unavailable { .. }) = &result {
-            context.backends.break_circuit(cell, entry, error);
-        }
-        result
+        context.backends.call(&tenant.cell, backend, TIMEOUT, work).await
     }
 
     async fn settled(&self, settled: &Settled) -> Outcome {
@@ -138,7 +127,9 @@ impl Settling<'_> {
             warn!(tenant = %tenant.id, backend = %entry, %error, "{entry} of {} failed: {error}", tenant.id);
         }
         let message = format!("{error}; {}", self.next_step(error, context));
-        if error.is_retryable() {
+        if matches!(error, BackendError::Busy { .. }) {
+            Outcome::waiting(reason, message)
+        } else if error.is_retryable() {
             Outcome::retry(reason, message)
         } else {
             Outcome::action_required(reason, message)
@@ -152,6 +143,7 @@ impl Settling<'_> {
             BackendError::Unavailable { .. } => {
                 format!("it is retried; check it, and its address in MessengerCell {}", tenant.cell.name)
             }
+            BackendError::Busy { .. } => "it goes on in a moment".to_owned(),
             BackendError::CredentialsRejected { .. } => {
                 format!("correct Secret {}/{}", context.config.namespace, backend.admin_secret(&tenant.cell))
             }
@@ -161,11 +153,11 @@ impl Settling<'_> {
             BackendError::Conflict { .. } => "remove it, or create a tenant with another tenantId".to_owned(),
             BackendError::Refused { .. } => "see the operator's log".to_owned(),
             BackendError::DataLoss { .. } => format!(
-                "to accept, `kubectl -n {} annotate mt {} {}={}`",
+                "to accept, `kubectl -n {} annotate --overwrite mt {} {}={}`",
                 tenant.namespace,
                 tenant.name,
                 crds::ACCEPT_LOSS_ANNOTATION,
-                backend.entry()
+                consent::accepting(backend.entry(), &consent::loss(&tenant.recorded_topic_ids)),
             ),
         }
     }

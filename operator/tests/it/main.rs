@@ -2,12 +2,15 @@
 
 mod admission;
 mod api_server;
+mod confinement;
 mod deletion;
 mod edits;
+mod failures;
 mod hosts;
 mod leader;
 mod reconcile;
 mod snapshots;
+mod workloads;
 
 use std::{fs, path::PathBuf};
 
