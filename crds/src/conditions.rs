@@ -15,6 +15,8 @@ pub enum ConditionType {
     WorkloadsReady,
     /// Every enabled service responded at the tenant's address.
     RoutesReady,
+    /// Of a cell: the API server refuses Services with external IPs, with which any namespace takes the traffic to any address.
+    ExternalIPsRefused,
     /// The summary: true when all others are.
     Ready,
 }
@@ -26,12 +28,18 @@ impl ConditionType {
         [Self::Placed].into_iter().chain(backends).chain([Self::WorkloadsReady, Self::RoutesReady])
     }
 
+    /// Returns every condition of tenants and cells, in display order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::parts().chain([Self::ExternalIPsRefused, Self::Ready])
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Placed => "Placed",
             Self::Backend(backend) => backend.condition,
             Self::WorkloadsReady => "WorkloadsReady",
             Self::RoutesReady => "RoutesReady",
+            Self::ExternalIPsRefused => "ExternalIPsRefused",
             Self::Ready => "Ready",
         }
     }
@@ -90,6 +98,10 @@ reasons! {
     Available,
     /// RoutesReady: every service responded through Traefik with this tenant's id.
     Reachable,
+    /// ExternalIPsRefused: as it should be.
+    Refused,
+    /// ExternalIPsRefused: any namespace may redirect any address.
+    Accepted,
     /// The part is being created for the first time.
     Creating,
     /// Ready: a part waits for another one. WorkloadsReady: a service waits for its backend.
@@ -108,6 +120,8 @@ reasons! {
     AdminSecretMissing,
     /// The backend does not respond.
     BackendUnavailable,
+    /// The backend responds and is not done with this tenant yet: it changes others first.
+    BackendBusy,
     /// The backend refuses the operator's own credentials.
     CredentialsRejected,
     /// The backend refused the request.
@@ -126,16 +140,26 @@ reasons! {
     HostNotAllowed,
     /// RoutesReady: a service did not respond as it should.
     ProbeFailed,
+    /// WorkloadsReady: the API server refuses new pods: a quota, a limit range or an admission policy.
+    PodsRefused,
+    /// WorkloadsReady: a container cannot be started as it is configured: a key of a Secret is missing, for example.
+    ContainerNotStarted,
+    /// WorkloadsReady: a rollout has made no progress for longer than Kubernetes waits.
+    RolloutStalled,
     /// WorkloadsReady: a container exits again and again.
     CrashLooping,
     /// WorkloadsReady: an image cannot be pulled.
     ImagePullFailed,
     /// WorkloadsReady: a pod fits on no node.
     Unschedulable,
-    /// WorkloadsReady, RoutesReady: the Kubernetes API refused or did not respond.
+    /// Ready, WorkloadsReady, RoutesReady: the Kubernetes API refused or did not respond.
     ApiRefused,
+    /// Ready: the operator itself failed at this resource.
+    InternalError,
     /// The resource declares something that is not possible; the message names the field.
     InvalidSpec,
+    /// Ready: the resource requests more than its cell allows; the message names the field and the limit.
+    LimitExceeded,
     /// `spec.paused`: the operator observes and reports, and writes nothing.
     Paused,
     /// The resource is being deleted.
@@ -144,6 +168,10 @@ reasons! {
     DriftRepaired,
     /// Event and log only: what a former owner left in a backend was taken over with its data.
     Adopted,
+    /// Event only: others set a field again and again; it is left to them for now.
+    FieldContested,
+    /// Event only: the annotation that accepts a loss accepts none that there is.
+    ConsentUnused,
     /// Event and log only: clean-up ran out of time and left something behind.
     LeftBehind,
 }
@@ -160,8 +188,7 @@ mod tests {
 
     #[test]
     fn every_backend_has_a_condition_and_no_two_share_a_name() {
-        let names: Vec<_> =
-            ConditionType::parts().chain([ConditionType::Ready]).map(ConditionType::as_str).collect();
+        let names: Vec<_> = ConditionType::all().map(ConditionType::as_str).collect();
         let unique: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(unique.len(), names.len(), "{names:?}");
         for backend in Backend::ALL {

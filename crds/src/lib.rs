@@ -16,8 +16,8 @@ pub mod yaml;
 
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
-    CellCapacity, CellCql, CellKafka, CellKeycloak, CellPostgres, CellRedis, CellRouting, CellStatus,
-    CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName, SecurityProtocol,
+    CellCapacity, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis, CellRouting,
+    CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName, SecurityProtocol,
 };
 pub use messenger_tenant::{
     CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,

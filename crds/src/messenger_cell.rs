@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DeletionPolicy,
+    DeletionPolicy, Period,
     names::{is_address, is_dns_name},
 };
 
@@ -57,6 +57,10 @@ pub struct MessengerCellSpec {
     #[schemars(length(max = 1024), inner(length(max = 63)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<Vec<String>>,
+
+    /// What each tenant may request at most. A tenant that requests more is refused with reason `LimitExceeded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<CellLimits>,
     /// The event log. Every tenant gets its own topics, user, ACLs and quotas there.
     pub kafka: CellKafka,
     /// The message store: ScyllaDB, or Cassandra, which speaks the same protocol. Every tenant gets its own keyspace
@@ -70,6 +74,12 @@ pub struct MessengerCellSpec {
     pub redis: CellRedis,
     /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
+    /// Certificates in PEM that are trusted beside the public ones, by the operator and by the services, wherever a URL of this cell
+    /// starts with `https`: at Keycloak, and at Traefik's entry point.
+    #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----')").message("caBundle must be certificates in PEM"))]
+    #[schemars(length(max = 65536))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
 }
 
 /// How much a cell carries.
@@ -79,6 +89,33 @@ pub struct CellCapacity {
     /// How many tenants may be placed here. The next one stays `Placed=False` with reason `CapacityExhausted`.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 1000").message("capacity.tenants must lie between 1 and 1000"))]
     pub tenants: i32,
+}
+
+/// Ceilings for each tenant of a cell; what is absent is bounded by the schema of the tenant alone. A tenant that requests more is
+/// refused with reason `LimitExceeded`: nothing is made for it, and what runs is left as it is. May change at any time.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellLimits {
+    /// Partitions of each topic of a tenant that has no topics yet.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 96").message("limits.partitions must lie between 1 and 96"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<i32>,
+    /// Replicas of each workload.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 50").message("limits.replicas must lie between 1 and 50"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// How long the log keeps records.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h') && duration(self) <= duration('8760h')").message("limits.retention must lie between 1h and 8760h"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Period>,
+    /// Requests a second and client address.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("limits.requestsPerSecond must lie between 1 and 100000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<i32>,
+    /// Host names.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 8").message("limits.hosts must lie between 1 and 8"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<i32>,
 }
 
 /// Kafka of a cell.
@@ -172,7 +209,7 @@ impl CqlFlavor {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CellKeycloak {
-    /// Where the operator and the services reach Keycloak.
+    /// Where the operator and the services reach Keycloak, for the keys of tokens too. It may be an address that only the cluster has.
     #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.:-]+(/[A-Za-z0-9._/-]*)?$') && !self.endsWith('/')").message("keycloak.url must be an http(s) URL without a trailing slash"))]
     #[schemars(length(max = 512))]
     pub url: String,
@@ -199,6 +236,12 @@ pub struct CellPostgres {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("postgres.port must be a port"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
+    /// Sessions that one tenant may have, so that all of them fit: `capacity.tenants` times this is to stay below `max_connections` of
+    /// the server. A tenant with one pod of each service needs 20; one whose replicas need more is refused with reason
+    /// `LimitExceeded`. Absent means what the replicas need.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 10000").message("postgres.sessionsPerTenant must lie between 1 and 10000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions_per_tenant: Option<i32>,
     /// Secret in the operator's own namespace with the keys `username` and `password` of a role with CREATEDB and
     /// CREATEROLE.
     pub admin_secret_ref: SecretName,
@@ -309,7 +352,8 @@ pub struct CellStatus {
     /// What deleted tenants left behind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leftovers: Vec<Leftover>,
-    /// `Ready`: the admin Secrets are complete and the cell takes tenants.
+    /// `Ready`: the admin Secrets are complete and the cell takes tenants. `ExternalIPsRefused`: no Service of any namespace can take
+    /// the traffic to an address of the cell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

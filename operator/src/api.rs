@@ -16,3 +16,8 @@ pub(crate) fn server_message(error: &kube::Error) -> String {
         other => one_line(other),
     }
 }
+
+/// Reports whether the API server understood a request and refused it, so that repeating it soon changes nothing.
+pub(crate) fn is_refusal(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429)
+}

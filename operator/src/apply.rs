@@ -4,9 +4,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams},
-    core::DynamicObject,
+    core::{ApiResource, DynamicObject},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crds::{CELL_FINALIZER, FINALIZER, MessengerCell, MessengerTenant, TenantStatus};
@@ -33,6 +33,11 @@ impl WriteError {
     fn refused(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let action = action.into();
         move |source| Self::Refused { action, source }
+    }
+
+    /// Reports whether the API server refused the write, and will again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if api::is_refusal(source))
     }
 
     /// Reports whether the object was changed or removed by another client in between; the next pass sees it.
@@ -120,6 +125,31 @@ impl Writer {
             .await
             .map_err(WriteError::refused("set the status"))?;
         Ok(patched.resource_version())
+    }
+
+    /// Sets the status of a resource of ours that cannot be read.
+    pub async fn raw_status(
+        &self,
+        api: &Api<DynamicObject>,
+        found: &DynamicObject,
+        resource: &ApiResource,
+        status: Value,
+    ) -> Result<(), WriteError> {
+        self.fence.check()?;
+        self.metrics.wrote("kubernetes", "status");
+        let patch = json!({
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {
+                "name": found.name_any(), "uid": found.uid(), "resourceVersion": found.resource_version(),
+            },
+            "status": status,
+        });
+        let params = PatchParams::apply(OPERATOR_NAME).force();
+        api.patch_status(&found.name_any(), &params, &Patch::Apply(patch))
+            .await
+            .map_err(WriteError::refused("set the status"))?;
+        Ok(())
     }
 
     /// Sets the status of a cell, unless the cell changed since it was read: passes of the cell and deletions both write it.

@@ -6,12 +6,13 @@
 //! namespace -> all tenants. Tenants' Secrets are read, never watched.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, RwLock},
     time::{Duration, Instant},
 };
 
 use crds::{MessengerCell, MessengerTenant};
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -28,7 +29,10 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use self::context::{Context, Memory, PassError};
+use self::{
+    context::{Context, Memory, PassError},
+    report::report_failure,
+};
 use crate::{
     apply::Writer,
     backend::Pool,
@@ -43,6 +47,7 @@ use crate::{
     retry::Retries,
     secrets::random_credential,
     status::Urgency,
+    text::one_line,
     watched::Watched,
 };
 
@@ -54,6 +59,7 @@ mod deletion;
 mod pass;
 mod report;
 mod succession;
+mod unreadable;
 
 /// Bursts of changes to one tenant (five Deployments that come up) are one pass.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -138,25 +144,42 @@ async fn reconcile(
 ) -> Result<Action, PassError> {
     let resource = match &guarded.0 {
         Ok(resource) => context.memory.with_written_status(resource),
-        Err(invalid) => {
-            // The API server let it in before a rule was added. Its status cannot be written, because nothing is known of it.
-            warn!(name = invalid.metadata.name, error = %invalid, "a tenant cannot be read and is left alone");
-            return Ok(Action::await_change());
-        }
+        Err(invalid) => return unreadable::report::<MessengerTenant>(invalid, &context).await,
     };
     context.stores_ready().await;
     let began = Instant::now();
-    if resource.meta().deletion_timestamp.is_some() {
-        let action = deletion::finalize(&resource, &context).await?;
-        context.metrics.reconciled("deleting", began.elapsed());
-        return Ok(action);
-    }
-    let urgency = pass::pass(&resource, &context).await?;
-    let result = if urgency == Urgency::Steady { "ready" } else { "not_ready" };
+    let (result, action) = match contained(look_at(&resource, &context)).await {
+        Ok(looked) => looked,
+        Err(error) => {
+            report_failure(&resource, &error, &context).await;
+            return Err(error);
+        }
+    };
     context.metrics.reconciled(result, began.elapsed());
+    Ok(action)
+}
+
+/// Makes one pass. Returns the label of its metric and when to come back.
+async fn look_at(resource: &MessengerTenant, context: &Context) -> Result<(&'static str, Action), PassError> {
+    if resource.meta().deletion_timestamp.is_some() {
+        return Ok(("deleting", deletion::finalize(resource, context).await?));
+    }
+    let urgency = pass::pass(resource, context).await?;
+    let result = if urgency == Urgency::Steady { "ready" } else { "not_ready" };
     let uid = resource.uid().unwrap_or_default();
     let generation = resource.meta().generation.unwrap_or_default();
-    Ok(Action::requeue(context.retries.next(&uid, generation, urgency)))
+    Ok((result, Action::requeue(context.retries.next(&uid, generation, urgency))))
+}
+
+/// Runs a pass so that a panic in it ends this pass alone: the runtime would end the process, and with it the passes of all
+/// tenants.
+async fn contained<T>(pass: impl Future<Output = Result<T, PassError>>) -> Result<T, PassError> {
+    let result = AssertUnwindSafe(pass).catch_unwind().await;
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(PassError::Panicked(one_line(text.unwrap_or("it panicked"))))
+    })
 }
 
 fn error_policy(
@@ -168,7 +191,7 @@ fn error_policy(
     let generation = guarded.meta().generation.unwrap_or_default();
     let urgency = match error {
         PassError::Write(error) if error.is_stale() => Urgency::Waiting,
-        PassError::Write(_) | PassError::Read(_) => Urgency::Retry,
+        PassError::Write(_) | PassError::Read(_) | PassError::Panicked(_) => Urgency::Retry,
     };
     context.metrics.reconciled("error", Duration::ZERO);
     Action::requeue(context.retries.next(&uid, generation, urgency))
@@ -262,5 +285,22 @@ fn log<K: Resource, E: std::error::Error + 'static>(
         }
         Err(ControllerError::QueueError(error)) => warn!(%error, "a watch failed and is started again"),
         Err(error @ ControllerError::RunnerError(_)) => error!(%error, "the controller failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_pass_and_is_worth_a_report() {
+        let panicked: Result<(), PassError> = contained(async { panic!("at tenant {}", 7) }).await;
+        let error = panicked.expect_err("it panicked");
+        assert_eq!(
+            error.to_string(),
+            "the operator failed at this resource: at tenant 7; report it, with the operator's log"
+        );
+        assert!(error.is_lasting(0));
+        assert!(contained(async { Ok(7) }).await.is_ok_and(|seven| seven == 7));
     }
 }

@@ -37,6 +37,7 @@ pub(crate) fn children(tenant: &Tenant, facts: &Facts, images: &Images) -> Vec<O
             }
             objects.extend(traefik::ingress_route(tenant, *service, target));
         }
+        objects.extend(deployment::disruption_budget(tenant, workload));
         objects.extend(deployment::deployment(tenant, workload, facts, images));
     }
     objects.sort_by_key(|object| object.kind);
@@ -53,6 +54,9 @@ pub(crate) fn names(resource: &MessengerTenant) -> Vec<ChildKey> {
     names.extend(traefik::MIDDLEWARES.map(|middleware| child(Kind::Middleware, middleware)));
     for workload in Workload::of(&resource.spec) {
         names.extend(Kind::OF_WORKLOAD.map(|kind| child(kind, workload.name)));
+        if workload.size.replicas > 1 {
+            names.push(child(Kind::PodDisruptionBudget, workload.name));
+        }
         names.extend(workload.services.iter().map(|service| child(Kind::IngressRoute, service.as_str())));
     }
     names

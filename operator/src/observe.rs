@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::{join_all, try_join_all};
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{
+    api::core::v1::{Pod, Service, ServicePort, ServiceSpec},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::ListParams,
+    api::{ListParams, ObjectMeta, PostParams},
     core::{DeserializeGuard, DynamicObject},
 };
 use secrecy::SecretString;
@@ -21,6 +24,7 @@ use crate::{
     desired::{self, ChildKey, Kind, Object},
     secrets::{ObservedSecret, ObservedSecrets},
     tenant::Tenant,
+    text::one_line,
 };
 
 mod routes;
@@ -37,9 +41,14 @@ pub(crate) struct ReadError {
 }
 
 impl ReadError {
-    fn new(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+    pub fn new(what: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let what = what.into();
         move |source| Self { what, source }
+    }
+
+    /// Reports whether the API server refused the read, and will again.
+    pub fn is_refusal(&self) -> bool {
+        api::is_refusal(&self.source)
     }
 
     pub fn is_forbidden(&self) -> bool {
@@ -257,6 +266,27 @@ pub(crate) async fn pod_count(client: &Client, resource: &MessengerTenant) -> Re
     Ok(found.items.len())
 }
 
+/// Reports whether the API server would take a Service with external IPs. It is asked, and nothing is written.
+pub(crate) async fn takes_external_ips(client: &Client, namespace: &str) -> Result<bool, ReadError> {
+    let api: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let service = Service {
+        metadata: ObjectMeta { generate_name: Some("external-ips-".to_owned()), ..ObjectMeta::default() },
+        spec: Some(ServiceSpec {
+            ports: Some(vec![ServicePort { port: 80, ..ServicePort::default() }]),
+            // Reserved for documentation.
+            external_ips: Some(vec!["192.0.2.1".to_owned()]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    };
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    match api.create(&dry_run, &service).await {
+        Ok(_) => Ok(true),
+        Err(error) if api::is_refusal(&error) => Ok(false),
+        Err(error) => Err(ReadError::new("whether Services may have external IPs")(error)),
+    }
+}
+
 /// Why a pod does not run, as far as the API server knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodProblem {
@@ -295,25 +325,28 @@ fn problem(pod: &Pod) -> Option<PodProblem> {
         };
         let reason = waiting.reason.as_deref().unwrap_or_default();
         let container = &container.name;
-        match reason {
-            "CrashLoopBackOff" => {
-                return Some(PodProblem {
-                    reason: Reason::CrashLooping,
-                    message: format!(
-                        "container {container} of pod {name} exits again and again; see `kubectl -n {namespace} logs {name} -c {container} --previous`"
-                    ),
-                });
-            }
-            "ImagePullBackOff" | "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" => {
-                return Some(PodProblem {
-                    reason: Reason::ImagePullFailed,
-                    message: format!(
-                        "the image of container {container} of pod {name} cannot be pulled ({reason}); check the operator's --image-repository and --image-tag"
-                    ),
-                });
-            }
-            _ => {}
-        }
+        let detail = waiting.message.as_deref().map(one_line).unwrap_or_default();
+        let (reason, message) = match reason {
+            // It is under way.
+            "" | "ContainerCreating" | "PodInitializing" => continue,
+            "CrashLoopBackOff" => (
+                Reason::CrashLooping,
+                format!(
+                    "container {container} of pod {name} exits again and again; see `kubectl -n {namespace} logs {name} -c {container} --previous`"
+                ),
+            ),
+            "ImagePullBackOff" | "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" => (
+                Reason::ImagePullFailed,
+                format!(
+                    "the image of container {container} of pod {name} cannot be pulled ({reason}); check the operator's --image-repository and --image-tag"
+                ),
+            ),
+            _ => (
+                Reason::ContainerNotStarted,
+                format!("container {container} of pod {name} cannot be started ({reason}: {detail})"),
+            ),
+        };
+        return Some(PodProblem { reason, message });
     }
     None
 }
@@ -352,15 +385,35 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_loop_names_where_to_look() {
-        let pod: Pod = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "acme-chat-1", "namespace": "acme"},
-            "status": {"initContainerStatuses": [{"name": "migrate", "image": "", "imageID": "", "ready": false,
-                "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
-        }))
-        .expect("a pod");
-        let problem = problem(&pod).expect("a problem");
-        assert_eq!(problem.reason, Reason::CrashLooping);
-        assert!(problem.message.contains("kubectl -n acme logs acme-chat-1 -c migrate --previous"));
+    fn a_container_that_waits_says_what_for() {
+        let check = |reason: &str, detail: &str, expected: Option<(Reason, &str)>| {
+            let pod: Pod = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "acme-chat-1", "namespace": "acme"},
+                "status": {"initContainerStatuses": [{"name": "migrate", "image": "", "imageID": "", "ready": false,
+                    "restartCount": 3, "state": {"waiting": {"reason": reason, "message": detail}}}]}
+            }))
+            .expect("a pod");
+            let found = problem(&pod);
+            assert_eq!(
+                found.as_ref().map(|problem| problem.reason),
+                expected.map(|(reason, _)| reason),
+                "{reason}"
+            );
+            let text = expected.map_or("", |(_, text)| text);
+            assert!(found.is_none_or(|problem| problem.message.contains(text)), "{reason}");
+        };
+        let logs = "kubectl -n acme logs acme-chat-1 -c migrate --previous";
+        check("CrashLoopBackOff", "", Some((Reason::CrashLooping, logs)));
+        check("ErrImagePull", "", Some((Reason::ImagePullFailed, "(ErrImagePull)")));
+        let missing = "couldn't find key password in Secret acme/acme-postgres";
+        let text = "(CreateContainerConfigError: couldn't find key password in Secret acme/acme-postgres)";
+        check("CreateContainerConfigError", missing, Some((Reason::ContainerNotStarted, text)));
+        check(
+            "RunContainerError",
+            "exec format error",
+            Some((Reason::ContainerNotStarted, "exec format error")),
+        );
+        check("PodInitializing", "", None);
+        check("ContainerCreating", "", None);
     }
 }

@@ -1,18 +1,20 @@
 //! Pure: what is there and what should be there become an ordered, readable list of changes. The shared
 //! systems have a `plan` each beside their types; this one is for Kubernetes.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use kube::core::DynamicObject;
 
 use crate::{
+    contested::Left,
     desired::{APPLIED_ANNOTATION, Kind, Object},
     observe::{Children, is_owned_by},
 };
 
 mod compare;
 
-pub(crate) use compare::{differences, removal};
+use compare::differences;
+pub(crate) use compare::{may_be_left, removal};
 
 /// One difference between the children of a tenant and what they should be.
 #[derive(Clone, Debug)]
@@ -25,6 +27,14 @@ pub(crate) enum ObjectChange {
     Repair { object: Object, fields: Vec<String> },
     /// It is ours and not wanted any more.
     Delete { kind: Kind, name: String },
+}
+
+impl Object {
+    /// Returns the fields in which an object of the server differs from this one.
+    pub fn differences(&self, found: &DynamicObject) -> Vec<String> {
+        let found = serde_json::to_value(found).expect("Kubernetes objects are plain data");
+        differences(self.kind, &self.manifest, &found)
+    }
 }
 
 impl ObjectChange {
@@ -50,13 +60,18 @@ impl fmt::Display for ObjectChange {
 
 /// Returns what leads from `live` to `desired`, in the order to apply it: first what a pod needs, then pods, then what is
 /// left over. Fields that others own are no difference unless they change whom an object selects, admits or reaches, and
-/// neither are fields that the server filled in. Empty means steady.
-pub(crate) fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> Vec<ObjectChange> {
+/// neither are fields that the server filled in, or that are `left` to others. Empty means steady.
+pub(crate) fn objects(
+    desired: &[Object],
+    live: &Children,
+    owner_uid: &str,
+    left: &Left,
+) -> Vec<ObjectChange> {
     let mut changes: Vec<_> = desired
         .iter()
         .filter_map(|object| match live.get(&(object.kind, object.name.clone())) {
             None => Some(ObjectChange::Create(object.clone())),
-            Some(found) => object_change(object, found, owner_uid),
+            Some(found) => object_change(object, found, owner_uid, left.get(&object.key())),
         })
         .collect();
     let wanted =
@@ -69,9 +84,14 @@ pub(crate) fn objects(desired: &[Object], live: &Children, owner_uid: &str) -> V
     changes
 }
 
-fn object_change(object: &Object, found: &DynamicObject, owner_uid: &str) -> Option<ObjectChange> {
-    let found_value = serde_json::to_value(found).expect("Kubernetes objects are plain data");
-    let fields = differences(object.kind, &object.manifest, &found_value);
+fn object_change(
+    object: &Object,
+    found: &DynamicObject,
+    owner_uid: &str,
+    left: Option<&BTreeSet<String>>,
+) -> Option<ObjectChange> {
+    let mut fields = object.differences(found);
+    fields.retain(|field| left.is_none_or(|left| !left.contains(field)));
     let applied = found.metadata.annotations.as_ref().and_then(|all| all.get(APPLIED_ANNOTATION));
     // What lost its owner is adopted, which is no repair of an edit.
     let is_as_we_left_it =

@@ -9,6 +9,9 @@ const WAITING: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 /// What failed is retried with exponential backoff, and never more rarely than an administrator would.
 const FAILED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// Waits of about two minutes.
+const YOUNG: u32 = 20;
+
 /// Counts per tenant. A backoff starts over when the tenant is edited, and when it is steady.
 pub(crate) struct Retries {
     drift: Duration,
@@ -43,7 +46,17 @@ impl Retries {
     /// Reports whether the tenant was waited for only a few times: what was just set up may not have propagated yet.
     pub fn is_young(&self, uid: &str) -> bool {
         let counts = lock(&self.counts);
-        counts.get(uid).is_none_or(|count| count.waited < 20)
+        counts.get(uid).is_none_or(|count| count.waited < YOUNG)
+    }
+
+    /// Reports whether the tenant was waited for, and not often, since it was steady last.
+    pub fn is_under_way(&self, uid: &str) -> bool {
+        lock(&self.counts).get(uid).is_some_and(|count| (1..YOUNG).contains(&count.waited))
+    }
+
+    /// Returns how many passes in a row ended with a failure.
+    pub fn failures(&self, uid: &str) -> u32 {
+        lock(&self.counts).get(uid).map_or(0, |count| count.failed)
     }
 
     pub fn forget(&self, uid: &str) {
@@ -104,6 +117,19 @@ mod tests {
             delay.as_secs_f64().round()
         };
         assert_eq!((next(|| 0.0), next(|| 0.5), next(|| 1.0)), (54.0, 60.0, 66.0));
+    }
+
+    #[test]
+    fn a_tenant_is_under_way_from_its_first_wait_until_it_is_steady_or_takes_too_long() {
+        let retries = retries();
+        assert!(!retries.is_under_way("a"));
+        retries.delay("a", 1, Urgency::Waiting);
+        assert!(retries.is_under_way("a"));
+        retries.delay("a", 1, Urgency::Steady);
+        retries.delay("a", 1, Urgency::Retry);
+        assert!(!retries.is_under_way("a"));
+        (0..40).for_each(|_| _ = retries.delay("a", 1, Urgency::Waiting));
+        assert!(!retries.is_under_way("a"));
     }
 
     #[test]

@@ -7,9 +7,11 @@ use catalog::Service;
 use kube::core::DynamicObject;
 
 use crate::{
+    contested::Left,
     desired::{ChildKey, Kind, route_target},
     observe::Children,
     tenant::Tenant,
+    text::one_line,
     workload::Workload,
 };
 
@@ -17,6 +19,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rollout {
     is_seen: bool,
+    /// Replicas that are declared, or those of whom they are left to.
+    pub wanted: i64,
     replicas: i64,
     updated: i64,
     pub available: i64,
@@ -24,23 +28,28 @@ pub(crate) struct Rollout {
 
 impl Rollout {
     /// Returns how far the Deployment of a workload is.
-    pub fn of(tenant: &Tenant, workload: &Workload, live: &Children) -> Self {
-        let deployment = live.get(&(Kind::Deployment, tenant.child(workload.name)));
-        deployment.map(Self::read).unwrap_or_default()
+    pub fn of(tenant: &Tenant, workload: &Workload, live: &Children, left: &Left) -> Self {
+        let wanted = i64::from(workload.size.replicas);
+        let child = (Kind::Deployment, tenant.child(workload.name));
+        let Some(deployment) = live.get(&child) else { return Self { wanted, ..Self::default() } };
+        let are_left = left.get(&child).is_some_and(|fields| fields.contains("spec.replicas"));
+        let scaled = deployment.data["spec"]["replicas"].as_i64().filter(|_| are_left);
+        Self::read(deployment, scaled.unwrap_or(wanted))
     }
 
     /// Reports whether exactly the wanted pods run, at the wanted version.
-    pub fn is_done(self, workload: &Workload) -> bool {
-        let wanted = i64::from(workload.size.replicas);
+    pub fn is_done(self) -> bool {
+        let Self { wanted, .. } = self;
         self.is_seen && self.replicas == wanted && self.updated == wanted && self.available == wanted
     }
 
-    fn read(deployment: &DynamicObject) -> Self {
+    fn read(deployment: &DynamicObject, wanted: i64) -> Self {
         let status = &deployment.data["status"];
         let number = |name: &str| status[name].as_i64().unwrap_or(0);
         Self {
             // Before that the counts are about an older template.
             is_seen: status["observedGeneration"].as_i64() >= deployment.metadata.generation,
+            wanted,
             replicas: number("replicas"),
             updated: number("updatedReplicas"),
             available: number("availableReplicas"),
@@ -48,10 +57,38 @@ impl Rollout {
     }
 }
 
+/// Why a Deployment does not go on, in the words of the controllers that run it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stall {
+    /// No new pod of it is let in.
+    Refused(String),
+    /// It has made no progress for longer than Kubernetes waits.
+    Late(String),
+}
+
+/// Returns why the Deployment of a workload does not go on, as its conditions show.
+pub(crate) fn stall(tenant: &Tenant, workload: &Workload, live: &Children) -> Option<Stall> {
+    let name = tenant.child(workload.name);
+    let deployment = live.get(&(Kind::Deployment, name.clone()))?;
+    let conditions = deployment.data["status"]["conditions"].as_array()?;
+    let message = |type_: &str, status: &str| {
+        let found = conditions.iter().find(|found| found["type"] == type_ && found["status"] == status)?;
+        let text = |field: &str| found[field].as_str().unwrap_or_default();
+        Some((text("reason").to_owned(), format!("Deployment {name}: {}", one_line(text("message")))))
+    };
+    if let Some((_, message)) = message("ReplicaFailure", "True") {
+        return Some(Stall::Refused(message));
+    }
+    match message("Progressing", "False")? {
+        (reason, message) if reason == "ProgressDeadlineExceeded" => Some(Stall::Late(message)),
+        _ => None,
+    }
+}
+
 /// Returns the Kubernetes Services that routes still have to lead to, because the workloads that take over are not available
 /// yet. They move together: a gateway must not be reached before the services it calls.
-pub(crate) fn route_targets(tenant: &Tenant, live: &Children) -> BTreeMap<Service, String> {
-    if tenant.workloads.iter().all(|workload| Rollout::of(tenant, workload, live).is_done(workload)) {
+pub(crate) fn route_targets(tenant: &Tenant, live: &Children, left: &Left) -> BTreeMap<Service, String> {
+    if tenant.workloads.iter().all(|workload| Rollout::of(tenant, workload, live, left).is_done()) {
         return BTreeMap::new();
     }
     let still_serving = |service: Service| {
@@ -63,7 +100,7 @@ pub(crate) fn route_targets(tenant: &Tenant, live: &Children) -> BTreeMap<Servic
 
 /// Reports whether a child that is not wanted has to stay for now: its workload still serves, or is wanted and cannot be
 /// described yet.
-pub(crate) fn is_needed(tenant: &Tenant, (kind, name): &ChildKey, live: &Children) -> bool {
+pub(crate) fn is_needed(tenant: &Tenant, (kind, name): &ChildKey, live: &Children, left: &Left) -> bool {
     let Some(workload) = workload_name(tenant, *kind, name) else { return false };
     if tenant.workloads.iter().any(|wanted| wanted.name == workload) {
         return true;
@@ -74,7 +111,7 @@ pub(crate) fn is_needed(tenant: &Tenant, (kind, name): &ChildKey, live: &Childre
     successors.any(|wanted| {
         let is_routed_here =
             |service: &Service| target_of(tenant, *service, live).is_some_and(|target| target == name);
-        !Rollout::of(tenant, wanted, live).is_done(wanted) || wanted.services.iter().any(is_routed_here)
+        !Rollout::of(tenant, wanted, live, left).is_done() || wanted.services.iter().any(is_routed_here)
     })
 }
 
@@ -126,23 +163,68 @@ mod tests {
 
     #[test]
     fn a_rollout_is_done_when_no_old_pod_is_left() {
-        let workload = &tenant("Compact").workloads[0];
-        let rollout = |generation: i64, status: Value| {
+        let rollout = |wanted: i64, generation: i64, status: Value| {
             let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment",
                 "metadata": {"name": "acme-compact", "generation": generation}, "status": status});
-            Rollout::read(&serde_json::from_value(deployment).expect("a Deployment"))
+            Rollout::read(&serde_json::from_value(deployment).expect("a Deployment"), wanted)
         };
         let done =
             json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1});
-        assert!(rollout(2, done.clone()).is_done(workload));
-        assert!(!rollout(3, done.clone()).is_done(workload), "the status is about an older template");
-        let mut two = workload.clone();
-        two.size.replicas = 2;
-        assert!(!rollout(2, done).is_done(&two));
+        assert!(rollout(1, 2, done.clone()).is_done());
+        assert!(!rollout(1, 3, done.clone()).is_done(), "the status is about an older template");
+        assert!(!rollout(2, 2, done).is_done());
         let surge =
             json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 2});
-        assert!(!rollout(2, surge).is_done(workload));
-        assert!(!rollout(1, json!({})).is_done(workload));
+        assert!(!rollout(1, 2, surge).is_done());
+        assert!(!rollout(1, 1, json!({})).is_done());
+    }
+
+    #[test]
+    fn replicas_that_are_left_to_an_autoscaler_are_as_many_as_it_wants() {
+        let tenant = tenant("Compact");
+        let child = (Kind::Deployment, tenant.child("compact"));
+        let mut live = applied(&tenant, true);
+        let deployment = live.get_mut(&child).expect("it is there");
+        deployment.data["spec"]["replicas"] = json!(3);
+        for count in ["replicas", "updatedReplicas", "availableReplicas"] {
+            deployment.data["status"][count] = json!(3);
+        }
+        let rollout = |left: &Left| Rollout::of(&tenant, &tenant.workloads[0], &live, left);
+        assert!(!rollout(&Left::new()).is_done());
+        let left = Left::from([(child, ["spec.replicas".to_owned()].into())]);
+        assert!(rollout(&left).is_done());
+        assert_eq!(rollout(&left).wanted, 3);
+    }
+
+    #[test]
+    fn a_rollout_that_does_not_go_on_says_why() {
+        let tenant = tenant("Compact");
+        let workload = &tenant.workloads[0];
+        let check = |conditions: Value, expected: Option<Stall>| {
+            let mut all = applied(&tenant, true);
+            let deployment =
+                all.get_mut(&(Kind::Deployment, "acme-compact".to_owned())).expect("it is there");
+            deployment.data["status"]["conditions"] = conditions;
+            assert_eq!(stall(&tenant, workload, &all), expected);
+        };
+        let quota = "pods \"acme-compact-1\" is forbidden: exceeded quota: exact, requested: pods=1";
+        let progressing = |status: &str, reason: &str| {
+            json!({"type": "Progressing", "status": status, "reason": reason,
+            "message": "ReplicaSet \"acme-compact-1\" has timed out progressing."})
+        };
+        let failure = |status: &str| json!({"type": "ReplicaFailure", "status": status, "reason": "FailedCreate", "message": quota});
+        let refused = Stall::Refused(format!("Deployment acme-compact: {quota}"));
+        check(json!([progressing("True", "ReplicaSetUpdated"), failure("True")]), Some(refused.clone()));
+        check(json!([progressing("False", "ProgressDeadlineExceeded"), failure("True")]), Some(refused));
+        check(
+            json!([progressing("False", "ProgressDeadlineExceeded"), failure("False")]),
+            Some(Stall::Late(
+                "Deployment acme-compact: ReplicaSet \"acme-compact-1\" has timed out progressing."
+                    .to_owned(),
+            )),
+        );
+        check(json!([progressing("True", "ReplicaSetUpdated")]), None);
+        check(json!([progressing("Unknown", "DeploymentPaused")]), None);
     }
 
     #[test]
@@ -156,7 +238,7 @@ mod tests {
             for (key, object) in applied(&after, false) {
                 live.entry(key).or_insert(object);
             }
-            let targets = route_targets(&after, &live);
+            let targets = route_targets(&after, &live, &Left::new());
             assert_eq!(targets.len(), Service::ALL.len());
             for (service, target) in &targets {
                 let workload = before.workload_of(*service).expect("every service runs");
@@ -164,7 +246,7 @@ mod tests {
             }
             let left = leftovers(&after, &live);
             assert_eq!(left.len(), before.workloads.len() * Kind::OF_WORKLOAD.len());
-            assert!(left.iter().all(|key| is_needed(&after, key, &live)), "{from} to {to}");
+            assert!(left.iter().all(|key| is_needed(&after, key, &live, &Left::new())), "{from} to {to}");
 
             // They are available: routes may move. What they still lead to stays for this pass.
             for (key, object) in applied(&after, true) {
@@ -172,16 +254,16 @@ mod tests {
                     live.insert(key, object);
                 }
             }
-            assert_eq!(route_targets(&after, &live), BTreeMap::new());
+            assert_eq!(route_targets(&after, &live, &Left::new()), BTreeMap::new());
             assert!(
-                leftovers(&after, &live).iter().all(|key| is_needed(&after, key, &live)),
+                leftovers(&after, &live).iter().all(|key| is_needed(&after, key, &live, &Left::new())),
                 "{from} to {to}"
             );
 
             // The routes have moved.
             live.extend(applied(&after, true));
             assert!(
-                !leftovers(&after, &live).iter().any(|key| is_needed(&after, key, &live)),
+                !leftovers(&after, &live).iter().any(|key| is_needed(&after, key, &live, &Left::new())),
                 "{from} to {to}"
             );
         }
@@ -197,7 +279,7 @@ mod tests {
             let left: Vec<_> = live.keys().filter(|(_, name)| *name == before.child(service)).collect();
             // Deployment, Service, ServiceAccount and route.
             assert_eq!(left.len(), Kind::OF_WORKLOAD.len() + 1, "{left:?}");
-            assert!(!left.iter().any(|key| is_needed(&after, key, &live)));
+            assert!(!left.iter().any(|key| is_needed(&after, key, &live, &Left::new())));
         }
     }
 
@@ -207,6 +289,6 @@ mod tests {
         let live = applied(&tenant, true);
         let message = (Kind::Deployment, tenant.child(Service::Message));
         assert!(live.contains_key(&message));
-        assert!(is_needed(&tenant, &message, &live));
+        assert!(is_needed(&tenant, &message, &live, &Left::new()));
     }
 }

@@ -87,6 +87,13 @@ pub(crate) fn summary(outcomes: &Outcomes) -> Outcome {
     Outcome { status: Status::False, reason: first.reason, message, urgency }
 }
 
+/// Leaves out the conditions of other controllers, and sorts ours in display order: the server keeps its own.
+pub(crate) fn retain_own(conditions: &mut Vec<Condition>) {
+    let rank = |condition: &Condition| ConditionType::all().position(|part| part.as_str() == condition.type_);
+    conditions.retain(|condition| rank(condition).is_some());
+    conditions.sort_by_key(rank);
+}
+
 /// Returns the conditions in display order. The time of a condition moves only with its status.
 pub(crate) fn conditions(
     previous: &[Condition],
@@ -95,9 +102,10 @@ pub(crate) fn conditions(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let all = ConditionType::parts()
-        .map(|part| (part, outcomes.get(&part)))
-        .chain([(ConditionType::Ready, Some(ready))]);
+    let all = ConditionType::all().map(|part| match part {
+        ConditionType::Ready => (part, Some(ready)),
+        part => (part, outcomes.get(&part)),
+    });
     all.filter_map(|(part, outcome)| {
         let before = previous.iter().find(|condition| condition.type_ == part.as_str());
         match outcome {
@@ -161,6 +169,17 @@ mod tests {
 
     fn outcomes(parts: &[(ConditionType, Outcome)]) -> Outcomes {
         parts.iter().cloned().collect()
+    }
+
+    #[test]
+    fn conditions_of_others_are_no_part_of_ours() {
+        let ready = Outcome::good(Reason::AllReady, "");
+        let placed = outcomes(&[(ConditionType::Placed, Outcome::good(Reason::Assigned, ""))]);
+        let ours = conditions(&[], &placed, &ready, Some(1), Timestamp::UNIX_EPOCH);
+        let mut found: Vec<_> = ours.iter().rev().cloned().collect();
+        found.insert(1, Condition { type_: "BackedUp".to_owned(), ..ours[0].clone() });
+        retain_own(&mut found);
+        assert_eq!(found, ours);
     }
 
     #[test]

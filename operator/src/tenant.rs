@@ -71,6 +71,8 @@ pub struct Cell {
     pub scheme: Scheme,
     pub port: Option<u16>,
     pub probe_address: String,
+    /// Certificates that are trusted beside the public ones.
+    pub certificates: Vec<reqwest::Certificate>,
 }
 
 /// What a resource declares and is not valid. The API server refuses most of it; what it let pass, or let pass before a rule
@@ -116,7 +118,14 @@ impl Cell {
             .map_err(|error| invalid("spec.kafka.replicationFactor", error.to_string()))?;
         let cql_replication = u32::try_from(spec.cql.replication_factor.unwrap_or(3))
             .map_err(|error| invalid("spec.cql.replicationFactor", error.to_string()))?;
+        let ca_bundle = spec.ca_bundle.as_deref().unwrap_or_default();
+        let certificates = reqwest::Certificate::from_pem_bundle(ca_bundle.as_bytes())
+            .map_err(|error| invalid("spec.caBundle", error.to_string()))?;
+        if certificates.is_empty() && spec.ca_bundle.is_some() {
+            return Err(invalid("spec.caBundle", "it holds no certificate in PEM".to_owned()));
+        }
         Ok(Self {
+            certificates,
             uid: resource.metadata.uid.clone().unwrap_or_default(),
             is_deleted: resource.metadata.deletion_timestamp.is_some(),
             capacity: usize::try_from(spec.capacity.tenants).unwrap_or_default(),
@@ -212,6 +221,12 @@ impl Tenant {
         format!("{}/realms/{}", self.cell.keycloak_public_url, self.id.realm())
     }
 
+    /// Returns where services read the keys of the tenant's tokens: in the cell, wherever users find the issuer.
+    pub fn keys_url(&self) -> String {
+        let keycloak = self.cell.keycloak_url.as_str().trim_end_matches('/');
+        format!("{keycloak}/realms/{}/protocol/openid-connect/certs", self.id.realm())
+    }
+
     /// Returns what users type before the path, for one host.
     pub fn origin(&self, host: &Host) -> String {
         let scheme = self.cell.scheme.as_str();
@@ -219,6 +234,11 @@ impl Tenant {
             Some(port) => format!("{scheme}://{host}:{port}"),
             None => format!("{scheme}://{host}"),
         }
+    }
+
+    /// Returns how many sessions of PostgreSQL its services need.
+    pub(crate) fn postgres_sessions(&self) -> u32 {
+        postgres_sessions(&self.workloads)
     }
 
     /// Returns the topic that users send to.
@@ -265,6 +285,9 @@ fn accepted_losses(resource: &MessengerTenant) -> BTreeSet<Backend> {
         consent::accepts(value, *backend, &consent::loss(&recorded_data(resource, *backend)))
     };
     Backend::ALL.iter().copied().filter(is_accepted).collect()
+/// Returns how many sessions of PostgreSQL workloads need.
+pub(crate) fn postgres_sessions(workloads: &[Workload]) -> u32 {
+    workloads.iter().map(Workload::postgres_sessions).sum()
 }
 
 /// Checks that no service lacks one that it calls.

@@ -1,6 +1,6 @@
 //! Pure: how the services of a tenant are spread over pods.
 
-use catalog::{Backend, Secret, Service, ServiceEntry, Setting};
+use catalog::{Backend, POSTGRES_POOL, Secret, Service, ServiceEntry, Setting};
 use crds::{DEFAULT_REPLICAS, MessengerTenantSpec, ResourcesSpec, SizeSpec, Topology};
 
 /// Name of the workload that runs every service, of its binary and of its image.
@@ -76,6 +76,13 @@ impl Workload {
     /// Returns the settings that its services have for themselves.
     pub fn settings(&self) -> Vec<Setting> {
         self.union(|service| service.settings)
+    }
+
+    /// Returns how many sessions of PostgreSQL its pods may have, with one more pod while they are replaced.
+    pub fn postgres_sessions(&self) -> u32 {
+        let users = self.services.iter().filter(|service| service.backends.contains(&Backend::Postgres));
+        let sessions: u32 = users.map(|service| POSTGRES_POOL + service.postgres_sessions).sum();
+        sessions * (u32::try_from(self.size.replicas).unwrap_or(1) + 1)
     }
 
     /// Reports whether it has tables to migrate before it runs.

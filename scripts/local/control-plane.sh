@@ -20,7 +20,7 @@ apiserver_up() {
     configuration kube-apiserver audit-policy.yaml < "$ROOT/deploy/local/conf/audit-policy.yaml"
     start kube-apiserver "${UNPRIVILEGED[@]}" $IN_K8S/kube-apiserver --etcd-servers=http://127.0.0.1:$ETCD_PORT \
         --bind-address=$HOST_IP --advertise-address=$HOST_IP --secure-port=$API_PORT --service-cluster-ip-range=$SERVICE_SUBNET \
-        --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true --profiling=false \
+        --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction,DenyServiceExternalIPs --allow-privileged=true --profiling=false \
         --client-ca-file=$IN_PKI/ca.crt --tls-cert-file=$IN_PKI/kube-apiserver.crt --tls-private-key-file=$IN_PKI/kube-apiserver.key \
         --cert-dir=/tmp --kubelet-certificate-authority=$IN_PKI/ca.crt --kubelet-client-certificate=$IN_PKI/kubelet-client.crt \
         --kubelet-client-key=$IN_PKI/kubelet-client.key --kubelet-preferred-address-types=InternalIP \

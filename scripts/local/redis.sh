@@ -14,6 +14,7 @@ ACL
         chown nobody "$acl" && chmod 600 "$acl"
     fi
     start redis "${UNPRIVILEGED[@]}" redis-server --bind $HOST_IP --port $REDIS_PORT --dir $IN_STATE/data/redis \
+        --proto-max-bulk-len 1mb --client-query-buffer-limit 4mb \
         --aclfile $IN_STATE/data/redis/users.acl --save '' --appendonly yes --maxmemory 128mb --maxmemory-policy noeviction
     await 30 redis redis_admin ping
 }

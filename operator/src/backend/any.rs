@@ -36,6 +36,7 @@ pub(crate) trait AnyBackend: Sync {
     fn entry(&self) -> catalog::Backend;
     fn admin_secret<'a>(&self, cell: &'a Cell) -> &'a str;
     fn username(&self, id: &TenantId) -> String;
+    fn endpoint(&self, cell: &Cell) -> String;
     fn arguments(&self, tenant: &Tenant) -> Vec<(&'static str, String)>;
     fn in_sync(&self, tenant: &Tenant) -> String;
     /// Returns what a tenant should have, for tests.
@@ -94,6 +95,10 @@ impl<B: Backend> AnyBackend for Of<B> {
 
     fn username(&self, id: &TenantId) -> String {
         B::username(id)
+    }
+
+    fn endpoint(&self, cell: &Cell) -> String {
+        B::endpoint(cell)
     }
 
     fn arguments(&self, tenant: &Tenant) -> Vec<(&'static str, String)> {

@@ -1,6 +1,6 @@
 //! What goes wrong at a backend.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use crds::Reason;
 
@@ -15,6 +15,9 @@ pub enum BackendError {
     Unavailable { backend: catalog::Backend, endpoint: String, detail: String },
     #[error("{} at {endpoint} refuses the operator's credentials; check the cell's admin Secret", .backend.title)]
     CredentialsRejected { backend: catalog::Backend, endpoint: String },
+    /// It responds, and the tenant's turn did not come or end in time: other tenants are served first.
+    #[error("{} was not done with this tenant within {} s", .backend.title, .limit.as_secs())]
+    Busy { backend: catalog::Backend, limit: Duration },
     #[error("{} {object} exists and {holder}", .backend.title)]
     Conflict { backend: catalog::Backend, object: String, holder: Holder },
     #[error("{} refused to {action}: {detail}", .backend.title)]
@@ -33,6 +36,7 @@ impl BackendError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unavailable { .. } => Reason::BackendUnavailable,
+            Self::Busy { .. } => Reason::BackendBusy,
             Self::CredentialsRejected { .. } => Reason::CredentialsRejected,
             Self::Conflict { .. } => Reason::ResourceConflict,
             Self::Refused { .. } => Reason::BackendRefused,
@@ -43,7 +47,7 @@ impl BackendError {
     /// Reports whether the same call may succeed later without anyone changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } => true,
+            Self::Unavailable { .. } | Self::Busy { .. } => true,
             Self::Refused { retryable, .. } => *retryable,
             Self::CredentialsRejected { .. } | Self::Conflict { .. } | Self::DataLoss { .. } => false,
         }
@@ -80,7 +84,7 @@ impl fmt::Display for Holder {
 pub(super) async fn within<T>(
     backend: catalog::Backend,
     endpoint: &str,
-    limit: std::time::Duration,
+    limit: Duration,
     call: impl Future<Output = Result<T, BackendError>>,
 ) -> Result<T, BackendError> {
     let result = time_limit::within(limit, call).await;

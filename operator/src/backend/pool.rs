@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{contract::Backend, error::BackendError, login::Login};
-use crate::{locks::lock, tenant::Cell};
+use super::{any::AnyBackend, contract::Backend, error::BackendError, login::Login};
+use crate::{locks::lock, tenant::Cell, time_limit::within};
 
 /// How long the circuit of a backend stays open after it did not respond: no tenant's pass waits for it meanwhile.
 const BREAK_TIME: Duration = Duration::from_secs(5);
@@ -21,7 +21,15 @@ type Key = (String, catalog::Backend);
 #[derive(Default)]
 pub(crate) struct Pool {
     kept: Mutex<HashMap<Key, Kept>>,
-    broken: Mutex<HashMap<Key, (Instant, BackendError)>>,
+    broken: Mutex<HashMap<Key, Broken>>,
+}
+
+/// A backend that did not respond.
+struct Broken {
+    since: Instant,
+    /// Where it was called: another address may respond.
+    endpoint: String,
+    error: BackendError,
 }
 
 struct Kept {
@@ -45,26 +53,49 @@ impl Pool {
         admin
     }
 
+    /// Calls a cell's backend for at most `limit`. One that did not respond a moment ago is not called. What opens its circuit is
+    /// a call of its own that had no answer, and nothing else: a tenant that ran out of time may have waited for others.
+    pub async fn call<T>(
+        &self,
+        cell: &Cell,
+        backend: &dyn AnyBackend,
+        limit: Duration,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let (entry, endpoint) = (backend.entry(), backend.endpoint(cell));
+        if let Some(error) = self.broken(&cell.name, entry, &endpoint) {
+            return Err(error);
+        }
+        let result = within(limit, call).await.unwrap_or(Err(BackendError::Busy { backend: entry, limit }));
+        if let Err(error @ BackendError::Unavailable { .. }) = &result {
+            self.break_circuit(&cell.name, entry, endpoint, error);
+        }
+        result
+    }
+
     /// Returns the error of a backend that did not respond a moment ago.
-    pub fn broken(&self, cell: &str, backend: catalog::Backend) -> Option<BackendError> {
+    fn broken(&self, cell: &str, backend: catalog::Backend, endpoint: &str) -> Option<BackendError> {
         let broken = lock(&self.broken);
-        let (since, error) = broken.get(&(cell.to_owned(), backend))?;
-        (since.elapsed() < BREAK_TIME).then(|| error.clone())
+        let broken = broken.get(&(cell.to_owned(), backend)).filter(|broken| broken.endpoint == endpoint)?;
+        (broken.since.elapsed() < BREAK_TIME).then(|| broken.error.clone())
     }
 
     /// Notes that a backend did not respond.
-    pub fn break_circuit(&self, cell: &str, backend: catalog::Backend, error: &BackendError) {
-        lock(&self.broken).insert((cell.to_owned(), backend), (Instant::now(), error.clone()));
+    fn break_circuit(&self, cell: &str, backend: catalog::Backend, endpoint: String, error: &BackendError) {
+        let broken = Broken { since: Instant::now(), endpoint, error: error.clone() };
+        lock(&self.broken).insert((cell.to_owned(), backend), broken);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use catalog::Backend::{Kafka, Redis};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use catalog::Backend::{Cql, Redis};
 
     use super::*;
     use crate::{
-        backend::{login::Credentials, redis::RedisAdmin},
+        backend::{self, login::Credentials, redis::RedisAdmin},
         rendered::testing::example,
     };
 
@@ -86,12 +117,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_circuit_breaks_for_one_backend_of_one_cell() {
-        let pool = Pool::default();
-        pool.break_circuit("local", Kafka, &BackendError::unavailable(Kafka, "kafka:9092", "refused"));
-        assert!(pool.broken("local", Kafka).is_some_and(|error| error.is_retryable()));
-        assert!(pool.broken("local", Redis).is_none());
-        assert!(pool.broken("other", Kafka).is_none());
+    #[tokio::test]
+    async fn a_call_without_an_answer_opens_the_circuit_and_one_that_waited_for_others_does_not() {
+        let (pool, cell, cql) = (Pool::default(), example("acme.yaml", |_| {}).cell, backend::of(Cql));
+        let limit = Duration::from_millis(10);
+        let late = pool.call(&cell, cql, limit, std::future::pending::<Result<(), _>>()).await;
+        assert_eq!(late.expect_err("it is late").reason(), crds::Reason::BackendBusy);
+        pool.call(&cell, cql, limit, async { Ok(()) }).await.expect("it is called");
+
+        let away = || async { Err::<(), _>(BackendError::unavailable(Cql, "cql:9042", "refused")) };
+        pool.call(&cell, cql, limit, away()).await.expect_err("it is away");
+        let called = AtomicBool::new(false);
+        let next = async {
+            called.store(true, Ordering::Relaxed);
+            Ok(())
+        };
+        let error = pool.call(&cell, cql, limit, next).await.expect_err("its circuit is open");
+        assert_eq!(error.reason(), crds::Reason::BackendUnavailable);
+        assert!(!called.into_inner());
+
+        // Another backend, another cell, and another address of this one are called.
+        pool.call(&cell, backend::of(Redis), limit, async { Ok(()) }).await.expect("another backend");
+        let other = Cell { name: "other".to_owned(), ..cell.clone() };
+        pool.call(&other, cql, limit, async { Ok(()) }).await.expect("another cell");
+        let mut moved = cell.clone();
+        moved.spec.cql.contact_points = vec!["elsewhere:9042".to_owned()];
+        pool.call(&moved, cql, limit, async { Ok(()) }).await.expect("another address");
     }
 }

@@ -6,7 +6,7 @@
 //! Owner marker: the comment on the role, `posthouse.owner=<marker>`, written in the transaction that makes the role. The
 //! database belongs to whom its owner role belongs.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use secrecy::SecretString;
 
@@ -21,8 +21,13 @@ mod verifier;
 
 pub use admin::PostgresAdmin;
 
-/// Concurrent sessions of the tenant's role: five for each pod of the two services that use PostgreSQL, several times over.
-const CONNECTIONS: i32 = 60;
+/// What a session of the tenant's role has unless it sets something else, as parameters and values of PostgreSQL: none holds up
+/// others for long, whatever its client forgets. Services set shorter times.
+pub(super) const SETTINGS: [(&str, &str); 3] = [
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("idle_session_timeout", "10min"),
+];
 
 /// What a tenant should have in PostgreSQL.
 #[derive(Clone, Debug)]
@@ -41,7 +46,7 @@ impl PostgresDesired {
             name: tenant.id.database().to_string(),
             owner: Owner::of(tenant),
             password: password.clone(),
-            connection_limit: CONNECTIONS,
+            connection_limit: i32::try_from(tenant.postgres_sessions()).unwrap_or(i32::MAX),
         }
     }
 }
@@ -58,6 +63,8 @@ pub struct PostgresObserved {
 pub struct RoleObserved {
     pub can_login: bool,
     pub connection_limit: i32,
+    /// Parameters of its sessions, with their values.
+    pub settings: BTreeMap<String, String>,
     /// Attributes the role should not have, `CREATEDB` for example.
     pub extra_attributes: Vec<String>,
     /// Roles it is a member of; a tenant's is a member of none.
@@ -85,6 +92,7 @@ pub enum PostgresChange {
     AllowLogin { role: String },
     SetPassword { role: String },
     SetConnectionLimit { role: String, from: i32, to: i32 },
+    SetParameter { role: String, parameter: &'static str, value: &'static str },
     DropAttribute { role: String, attribute: String },
     LeaveRole { role: String, group: String },
     CreateDatabase { database: String },
@@ -101,6 +109,7 @@ impl PostgresChange {
             | Self::AllowLogin { .. }
             | Self::SetPassword { .. }
             | Self::SetConnectionLimit { .. }
+            | Self::SetParameter { .. }
             | Self::DropAttribute { .. }
             | Self::LeaveRole { .. }
             | Self::CloseDatabase { .. } => ChangeKind::Repair,
@@ -120,6 +129,9 @@ impl fmt::Display for PostgresChange {
             Self::SetPassword { role } => write!(f, "set the password of role {role}"),
             Self::SetConnectionLimit { role, from, to } => {
                 write!(f, "set the connection limit of role {role}: {from} -> {to}")
+            }
+            Self::SetParameter { role, parameter, value } => {
+                write!(f, "set {parameter} of role {role}: {value}")
             }
             Self::DropAttribute { role, attribute } => write!(f, "take {attribute} from role {role}"),
             Self::LeaveRole { role, group } => write!(f, "take role {role} out of role {group}"),
@@ -165,6 +177,11 @@ fn plan_role(desired: &PostgresDesired, found: &RoleObserved, changes: &mut Vec<
         let (from, to) = (found.connection_limit, desired.connection_limit);
         changes.push(PostgresChange::SetConnectionLimit { role: role(), from, to });
     }
+    for (parameter, value) in SETTINGS {
+        if found.settings.get(parameter).map(String::as_str) != Some(value) {
+            changes.push(PostgresChange::SetParameter { role: role(), parameter, value });
+        }
+    }
     if !found.password_matches {
         changes.push(PostgresChange::SetPassword { role: role() });
     }
@@ -188,6 +205,7 @@ mod tests {
         let role = RoleObserved {
             can_login: true,
             connection_limit: 20,
+            settings: SETTINGS.map(|(parameter, value)| (parameter.to_owned(), value.to_owned())).into(),
             extra_attributes: Vec::new(),
             member_of: Vec::new(),
             operator_is_member: true,
@@ -222,6 +240,10 @@ mod tests {
     #[test]
     fn hand_edits_are_named_one_by_one() {
         check(|o| role(o).connection_limit = -1, &["set the connection limit of role mt_acme: -1 -> 20"]);
+        check(
+            |o| _ = role(o).settings.insert("statement_timeout".into(), "0".into()),
+            &["set statement_timeout of role mt_acme: 30s"],
+        );
         check(|o| role(o).password_matches = false, &["set the password of role mt_acme"]);
         check(|o| role(o).can_login = false, &["let role mt_acme log in"]);
         check(|o| role(o).operator_is_member = false, &["make the operator a member of role mt_acme"]);

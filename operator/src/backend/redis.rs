@@ -1,4 +1,4 @@
-//! Redis for one tenant: an ACL user limited to the keys and channels `mt:<tenant>:*`.
+//! Redis for one tenant: an ACL user limited to the keys `mt:<tenant>:*`, and to the commands that its services send.
 //!
 //! Owner marker: an ACL user holds no free text, so the marker stands in a selector (Redis 7) that allows no command
 //! on a key that is never used. User, rights and marker are set by one command, so that no half of them is ever there.
@@ -22,27 +22,18 @@ mod admin;
 
 pub use admin::RedisAdmin;
 
-/// Everything but administration, what is dangerous to others, and what shows more than own keys: `SCAN`, `RANDOMKEY`
-/// and `DBSIZE` report on all keys, `PUBSUB` about all channels, `FUNCTION` and `SCRIPT` change what all tenants
-/// share (`EVAL` stays, it is bound to own keys).
-const COMMANDS: [&str; 10] = [
-    "+@all",
-    "-@admin",
-    "-@dangerous",
-    "-scan",
-    "-randomkey",
-    "-dbsize",
-    "-pubsub",
-    "-function",
-    "-script",
-    "-memory",
-];
+/// Returns the rules of a tenant's commands: nothing but what its services send.
+fn commands() -> Vec<String> {
+    let allowed = catalog::REDIS_COMMANDS.iter().map(|command| format!("+{command}"));
+    ["-@all".to_owned()].into_iter().chain(allowed).collect()
+}
+
 const MARKER: &str = "~posthouse-owner:";
 
 /// What a tenant should have in Redis.
 #[derive(Clone, Debug)]
 pub struct RedisDesired {
-    /// ACL user; keys and channels that start with `mt:<tenant>:` are the tenant's.
+    /// ACL user; keys that start with `mt:<tenant>:` are the tenant's.
     pub tenant: String,
     pub owner: Owner,
     pub password: SecretString,
@@ -59,10 +50,6 @@ impl RedisDesired {
 
     fn keys(&self) -> BTreeSet<String> {
         BTreeSet::from([format!("~mt:{}:*", self.tenant)])
-    }
-
-    fn channels(&self) -> BTreeSet<String> {
-        BTreeSet::from([format!("&mt:{}:*", self.tenant)])
     }
 }
 
@@ -81,6 +68,7 @@ pub struct UserObserved {
     /// It may run the commands of a tenant, no more and no less.
     pub commands_match: bool,
     pub keys: BTreeSet<String>,
+    /// A tenant has none.
     pub channels: BTreeSet<String>,
     /// Further sets of rights beside the owner marker; a tenant has none.
     pub selectors: usize,
@@ -136,7 +124,7 @@ fn plan(desired: &RedisDesired, observed: &RedisObserved) -> Vec<RedisChange> {
         (!found.password_matches, "password"),
         (!found.commands_match, "commands"),
         (found.keys != desired.keys(), "keys"),
-        (found.channels != desired.channels(), "channels"),
+        (!found.channels.is_empty(), "channels"),
         (found.selectors > 0, "selectors"),
     ];
     let what: Vec<_> =
@@ -156,7 +144,7 @@ mod tests {
             password_matches: true,
             commands_match: true,
             keys: desired.keys(),
-            channels: desired.channels(),
+            channels: BTreeSet::new(),
             selectors: 0,
         };
         let mut observed = RedisObserved { ownership: Ownership::Ours, user: Some(user) };
@@ -180,7 +168,7 @@ mod tests {
                 user.password_matches = false;
                 user.commands_match = false;
                 user.keys.insert("~*".into());
-                user.channels.clear();
+                user.channels.insert("&*".into());
                 user.selectors = 1;
             },
             &["set state, password, commands, keys, channels, selectors of user acme"],

@@ -27,7 +27,6 @@ use crate::{
     status::{Outcome, Outcomes},
     succession::NotAdopted,
     tenant::{Cell, Tenant, recorded_data},
-    time_limit::within,
 };
 
 /// One backend of one pass may take this long. A realm on a busy machine takes 6 s, a keyspace 2 s; schema changes on
@@ -146,7 +145,8 @@ impl Settling<'_> {
             let tenant = Tenant { heir_of, ..tenant.clone() };
             Box::pin(async move {
                 let target = context.target(&tenant.cell, login);
-                guarded(context, backend, target, backend.settle(target, &tenant, password, mode)).await
+                let work = backend.settle(target, &tenant, password, mode);
+                context.backends.call(&tenant.cell, backend, TIMEOUT, work).await
             })
         })
         .await
@@ -200,6 +200,7 @@ fn failed(
         BackendError::Unavailable { .. } => {
             format!("it is retried; check it, and its address in MessengerCell {}", cell.name)
         }
+        BackendError::Busy { .. } => "it goes on in a moment".to_owned(),
         BackendError::CredentialsRejected { .. } => {
             format!("correct Secret {}/{}", context.config.namespace, backend.admin_secret(cell))
         }
@@ -214,7 +215,9 @@ fn failed(
         ),
     };
     let message = format!("{error}; {next_step}");
-    if failure.is_retryable() {
+    if matches!(error, BackendError::Busy { .. }) {
+        Outcome::waiting(reason, message)
+    } else if failure.is_retryable() {
         Outcome::retry(reason, message)
     } else {
         Outcome::action_required(reason, message)
@@ -232,27 +235,6 @@ fn conflict_step(holder: &Holder, not_adopted: Option<&NotAdopted>) -> String {
             "it is left as it is; find out who uses it, or create a tenant with another tenantId".to_owned()
         }
     }
-}
-
-/// Gives a call to a backend its time, and remembers one that does not respond.
-async fn guarded<T>(
-    context: &Context,
-    backend: &dyn AnyBackend,
-    Target { cell, .. }: Target<'_>,
-    call: impl Future<Output = Result<T, BackendError>>,
-) -> Result<T, BackendError> {
-    let entry = backend.entry();
-    if let Some(error) = context.backends.broken(&cell.name, entry) {
-        return Err(error);
-    }
-    let result = within(TIMEOUT, call).await.unwrap_or_else(|late| {
-        let (endpoint, detail) = (format!("cell {}", cell.name), late.to_string());
-        Err(BackendError::Unavailable { backend: entry, endpoint, detail })
-    });
-    if let Err(error @ BackendError::Unavailable { .. }) = &result {
-        context.backends.break_circuit(&cell.name, entry, error);
-    }
-    result
 }
 
 /// Finds out which backends have a tenant's part that another owner has, and returns what to report about each. Writes nothing.
@@ -284,7 +266,7 @@ async fn ownership(
             heir_of,
         };
         let target = context.target(cell, login);
-        Box::pin(guarded(context, backend, target, backend.ownership(target, id, owner)))
+        Box::pin(context.backends.call(cell, backend, TIMEOUT, backend.ownership(target, id, owner)))
     });
     found.await.map(Some)
 }

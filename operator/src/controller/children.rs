@@ -13,12 +13,14 @@ use super::{
 };
 use crate::{
     apply::WriteError,
+    contested::Left,
     desired::{self, ChildKey, Facts, Kind, Object},
+    events::reference,
     mode::Mode,
     observe::{self, Observed},
     plan::{self, ObjectChange},
     previous::{is_established, was_good},
-    rollout::{self, Rollout},
+    rollout::{self, Rollout, Stall},
     status::Outcome,
     tenant::Tenant,
     watched,
@@ -64,7 +66,7 @@ impl<'a> Children<'a> {
         // One that cannot be used is not desired, and is left as it is.
         let live = secrets.iter().filter_map(|secret| self.live.secrets.get_key_value(&secret.key()));
         let live = live.map(|(key, secret)| (key.clone(), secret.clone())).collect();
-        for change in plan::objects(&secrets, &live, &tenant.uid) {
+        for change in plan::objects(&secrets, &live, &tenant.uid, &Left::new()) {
             self.carry_out(tenant, change).await?;
         }
         Ok(())
@@ -77,20 +79,21 @@ impl<'a> Children<'a> {
         tenant: &Tenant,
         backends: &Backends,
     ) -> Result<Converged, PassError> {
+        let left = self.pass.context.memory.left_to_others(&tenant.uid);
         let facts = Facts {
             send_topic_generation: backends.topic_ids.get(tenant.send_topic().as_str()).cloned(),
             generations: backends.generations.clone(),
-            route_targets: rollout::route_targets(tenant, &self.live.children),
+            route_targets: rollout::route_targets(tenant, &self.live.children, &left),
         };
         let images = &self.pass.context.config.images;
         let desired = self.without_foreign(desired::children(tenant, &facts, images));
         let mut blocked = Vec::new();
         let mut superseded = BTreeSet::new();
         let mut changes = Vec::new();
-        for change in plan::objects(&desired, &self.live.children, &tenant.uid) {
+        for change in plan::objects(&desired, &self.live.children, &tenant.uid, &left) {
             if let Some(missing) = missing_backend(tenant, &change, backends) {
                 blocked.push(missing);
-            } else if let Some(child) = self.serving_leftover(tenant, &change) {
+            } else if let Some(child) = self.serving_leftover(tenant, &change, &left) {
                 superseded.insert(child);
             } else {
                 changes.push(change);
@@ -103,10 +106,10 @@ impl<'a> Children<'a> {
     }
 
     /// Returns the child that a change would remove although its workload is needed for now.
-    fn serving_leftover(&self, tenant: &Tenant, change: &ObjectChange) -> Option<ChildKey> {
+    fn serving_leftover(&self, tenant: &Tenant, change: &ObjectChange, left: &Left) -> Option<ChildKey> {
         let ObjectChange::Delete { kind, name } = change else { return None };
         let child = (*kind, name.clone());
-        rollout::is_needed(tenant, &child, &self.live.children).then_some(child)
+        rollout::is_needed(tenant, &child, &self.live.children, left).then_some(child)
     }
 
     async fn apply(&mut self, tenant: &Tenant, changes: Vec<ObjectChange>) -> Result<(), PassError> {
@@ -135,13 +138,12 @@ impl<'a> Children<'a> {
             ObjectChange::Create(object) => self.was_deleted(tenant, object),
             ObjectChange::Update { .. } | ObjectChange::Delete { .. } => false,
         };
+        let mut news = Vec::new();
         match change {
-            ObjectChange::Create(object)
-            | ObjectChange::Update { object, .. }
-            | ObjectChange::Repair { object, .. } => {
-                let applied = context.writer.apply(&tenant.namespace, &object).await?;
-                self.live.insert(object.key(), applied);
+            ObjectChange::Create(object) | ObjectChange::Update { object, .. } => {
+                news = self.write(tenant, &object, &[]).await?;
             }
+            ObjectChange::Repair { object, fields } => news = self.write(tenant, &object, &fields).await?,
             ObjectChange::Delete { kind, name } => {
                 context.writer.delete(&tenant.namespace, kind, &name).await?;
                 self.live.children.remove(&(kind, name));
@@ -152,7 +154,29 @@ impl<'a> Children<'a> {
         } else {
             info!(tenant = %tenant.id, "{line}");
         }
+        if !news.is_empty() {
+            let note = format!(
+                "{line}: another client or a webhook sets {} again and again; it is left as it is, and tried again within hours",
+                news.join(", ")
+            );
+            context.events.warning(&reference(resource), Reason::FieldContested, &note).await;
+        }
         Ok(())
+    }
+
+    /// Writes an object; `repaired` are the fields that another client had changed. Returns those that are left to others from now
+    /// on.
+    async fn write(
+        &mut self,
+        tenant: &Tenant,
+        object: &Object,
+        repaired: &[String],
+    ) -> Result<Vec<String>, WriteError> {
+        let context = self.pass.context;
+        let applied = context.writer.apply(&tenant.namespace, object).await?;
+        let undone = object.differences(&applied);
+        self.live.insert(object.key(), applied);
+        Ok(context.memory.repaired(&tenant.uid, &object.key(), repaired, &undone))
     }
 
     /// Reports whether a child that is missing was deleted by another client, as far as is known.
@@ -194,14 +218,15 @@ impl<'a> Children<'a> {
             let urgency = backends.outcomes[backend].urgency;
             return Ok(Outcome { urgency, ..Outcome::waiting(Reason::DependencyNotReady, message) });
         }
+        let left = self.pass.context.memory.left_to_others(&tenant.uid);
         let mut is_done = true;
         let mut lines = Vec::new();
         for workload in &tenant.workloads {
-            let rollout = Rollout::of(tenant, workload, &self.live.children);
-            is_done &= rollout.is_done(workload);
-            lines.push(format!("{} {}/{}", workload.name, rollout.available, workload.size.replicas));
+            let rollout = Rollout::of(tenant, workload, &self.live.children, &left);
+            is_done &= rollout.is_done();
+            lines.push(format!("{} {}/{}", workload.name, rollout.available, rollout.wanted));
         }
-        let lines = lines.join(", ");
+        let lines = lines.join(", ") + &left_lines(&left);
         if is_done {
             let old = superseded.iter().filter(|(kind, _)| *kind == Kind::Deployment);
             let old: Vec<_> = old.map(|(_, name)| name.as_str()).collect();
@@ -212,11 +237,26 @@ impl<'a> Children<'a> {
                 Outcome::waiting(Reason::RolloutInProgress, message)
             });
         }
-        let context = self.pass.context;
-        match observe::pod_problem(&context.client, tenant).await? {
-            Some(problem) => Ok(Outcome::retry(problem.reason, format!("{}; {lines}", problem.message))),
-            None => Ok(Outcome::waiting(Reason::RolloutInProgress, format!("pods are starting: {lines}"))),
+        self.unfinished(tenant, &lines).await
+    }
+
+    /// Returns why pods are not as they should be yet. What keeps new ones out comes first: the others may be fine.
+    async fn unfinished(&self, tenant: &Tenant, lines: &str) -> Result<Outcome, PassError> {
+        let mut workloads = tenant.workloads.iter();
+        let stall = workloads.find_map(|workload| rollout::stall(tenant, workload, &self.live.children));
+        if let Some(Stall::Refused(why)) = stall {
+            return Ok(Outcome::retry(Reason::PodsRefused, format!("{why}; {lines}")));
         }
+        let problem = observe::pod_problem(&self.pass.context.client, tenant).await?;
+        Ok(match (problem, stall) {
+            (Some(problem), _) => Outcome::retry(problem.reason, format!("{}; {lines}", problem.message)),
+            (None, Some(Stall::Late(why) | Stall::Refused(why))) => {
+                Outcome::retry(Reason::RolloutStalled, format!("{why}; {lines}"))
+            }
+            (None, None) => {
+                Outcome::waiting(Reason::RolloutInProgress, format!("pods are starting: {lines}"))
+            }
+        })
     }
 
     fn unroutable(&self) -> Option<Outcome> {
@@ -245,6 +285,17 @@ impl<'a> Children<'a> {
         desired.retain(|object| !foreign.contains(&object.key()) && !unknown_kinds.contains(&object.kind));
         desired
     }
+}
+
+/// Names the fields that are left to others.
+fn left_lines(left: &Left) -> String {
+    let lines: Vec<_> = left
+        .iter()
+        .flat_map(|((kind, name), fields)| {
+            fields.iter().map(move |field| format!("{} {name} {field}", kind.as_str()))
+        })
+        .collect();
+    if lines.is_empty() { String::new() } else { format!("; others set {}", lines.join(", ")) }
 }
 
 /// Returns the workload that a change would create, and the first backend it needs that is not set up; or the one that it would

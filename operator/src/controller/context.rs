@@ -19,6 +19,7 @@ use crate::{
     apply::{WriteError, Writer},
     backend::{AnyBackend, Login, Pool, Target},
     config::Config,
+    contested::{Contested, Left},
     desired::ChildKey,
     domains::Installation,
     events::{Events, reference},
@@ -26,11 +27,15 @@ use crate::{
     locks::{lock, read},
     metrics::Metrics,
     mode::Mode,
-    observe::{Children, Prober, ReadError},
+    observe::{self, Children, Prober, ReadError},
     retry::Retries,
+    status,
     tenant::Cell,
     watched::{Versions, Watched},
 };
+
+/// A flag of the API server changes with its restart.
+const EXTERNAL_IPS_EVERY: Duration = Duration::from_secs(600);
 
 /// What every pass needs.
 pub(crate) struct Context {
@@ -61,10 +66,16 @@ pub(crate) struct Memory {
     written: Mutex<HashMap<String, (String, TenantStatus)>>,
     /// The children as the last pass left them, by UID of the tenant.
     children: Mutex<HashMap<String, Versions>>,
+    /// Fields of children that others set, by UID of the tenant.
+    contested: Mutex<HashMap<String, Contested>>,
     /// Deletions under way, by UID.
     deletions: Mutex<HashMap<String, Deletion>>,
     /// Held while a tenant is placed: two of one id never are at the same time.
     pub placing: tokio::sync::Mutex<()>,
+    /// Consents to a loss that were reported as unused, by UID.
+    unused_consents: Mutex<HashMap<String, String>>,
+    /// When the API server was asked last whether it takes external IPs, and what it answered.
+    external_ips: Mutex<Option<(Instant, bool)>>,
     /// When what was left behind in a cell was tried last, by UID, and the generation of the cell then.
     cleaned_up: Mutex<HashMap<String, (Instant, Option<i64>)>>,
 }
@@ -78,14 +89,42 @@ pub(crate) struct Deletion {
     pub attempts: u32,
 }
 
-/// Why a pass ended early. It is logged once, by the controller, and retried.
+/// Why a pass ended early. It is reported at the tenant, logged once, by the controller, and retried.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PassError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// It is a fault of the operator. Other tenants go on.
+    #[error("the operator failed at this resource: {0}; report it, with the operator's log")]
+    Panicked(String),
 }
+
+impl PassError {
+    /// Returns the reason used in conditions and Events.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Read(_) | Self::Write(_) => Reason::ApiRefused,
+            Self::Panicked(_) => Reason::InternalError,
+        }
+    }
+
+    /// Reports whether it is worth a report: the operator may write, and the next pass meets the same.
+    pub fn is_lasting(&self, failures: u32) -> bool {
+        let is_refusal = match self {
+            Self::Read(error) => error.is_refusal(),
+            Self::Write(WriteError::NotLeading(_)) => return false,
+            Self::Write(error) if error.is_stale() => return false,
+            Self::Write(error) => error.is_refusal(),
+            Self::Panicked(_) => true,
+        };
+        is_refusal || failures >= FAILURES
+    }
+}
+
+/// An API server that does not respond is reported after so many passes in a row that failed: it may be restarting.
+const FAILURES: u32 = 3;
 
 impl Context {
     /// Returns the index of all tenants. Held for a look-up only, never over an await.
@@ -108,8 +147,13 @@ impl Context {
         _ = self.admin_secrets.wait_until_ready().await;
     }
 
+    /// Returns a cell, without the conditions of other controllers.
     pub fn cell(&self, name: &str) -> Option<MessengerCell> {
-        self.cells.get(&ObjectRef::new(name)).and_then(|guarded| guarded.0.as_ref().ok().cloned())
+        let mut cell = self.cells.get(&ObjectRef::new(name))?.0.as_ref().ok().cloned()?;
+        if let Some(status) = &mut cell.status {
+            status::retain_own(&mut status.conditions);
+        }
+        Some(cell)
     }
 
     /// Returns what belongs to the installation, as all cells declare it.
@@ -135,6 +179,19 @@ impl Context {
         Target { cell, login, pool: &self.backends, fence, metrics }
     }
 
+    /// Reports whether the API server takes Services with external IPs. It is asked once in a while.
+    pub async fn takes_external_ips(&self) -> Result<bool, ReadError> {
+        let known = *lock(&self.memory.external_ips);
+        if let Some((at, takes)) = known
+            && at.elapsed() < EXTERNAL_IPS_EVERY
+        {
+            return Ok(takes);
+        }
+        let takes = observe::takes_external_ips(&self.client, &self.config.namespace).await?;
+        *lock(&self.memory.external_ips) = Some((Instant::now(), takes));
+        Ok(takes)
+    }
+
     /// Records that something changed by hand was put back.
     pub async fn drift_repaired(&self, resource: &MessengerTenant, part: &'static str, line: &str) {
         warn!(tenant = %resource.spec.tenant_id, part, "repaired what was changed by hand: {line}");
@@ -152,9 +209,13 @@ impl Context {
 }
 
 impl Memory {
-    /// Returns the resource with the newest status known: what we wrote ourselves may not have come back yet.
+    /// Returns the resource with the newest status known: what we wrote ourselves may not have come back yet. Conditions of other
+    /// controllers are left out: they are neither ours to compare nor to write.
     pub fn with_written_status(&self, resource: &MessengerTenant) -> MessengerTenant {
         let mut resource = resource.clone();
+        if let Some(status) = &mut resource.status {
+            status::retain_own(&mut status.conditions);
+        }
         let written = lock(&self.written);
         if let Some((version, status)) = resource.uid().and_then(|uid| written.get(&uid)) {
             let number = |version: &str| version.parse::<u128>().unwrap_or_default();
@@ -187,6 +248,31 @@ impl Memory {
         lock(&self.children).get(uid).cloned()
     }
 
+    /// Returns the fields of a tenant's children that are left to others.
+    pub fn left_to_others(&self, uid: &str) -> Left {
+        lock(&self.contested).get(uid).map(|contested| contested.left(Instant::now())).unwrap_or_default()
+    }
+
+    /// Notes that a child was written: `repaired` are fields that another client had changed, `undone` those that the server made
+    /// something else of. Returns those that are left to others from now on.
+    pub fn repaired(
+        &self,
+        uid: &str,
+        child: &ChildKey,
+        repaired: &[String],
+        undone: &[String],
+    ) -> Vec<String> {
+        let mut contested = lock(&self.contested);
+        contested.entry(uid.to_owned()).or_default().repaired(child, repaired, undone, Instant::now())
+    }
+
+    /// Notes that a consent to a loss is not used, and reports whether that is news.
+    pub fn is_new_consent(&self, resource: &MessengerTenant, value: &str) -> bool {
+        let mut known = lock(&self.unused_consents);
+        let before = known.insert(resource.uid().unwrap_or_default(), value.to_owned());
+        before.is_none_or(|before| before != value)
+    }
+
     /// Returns how far the deletion of a tenant is. It begins with the first call.
     pub fn deletion(&self, resource: &MessengerTenant) -> Deletion {
         let began = || Deletion { began: Instant::now(), attempts: 0 };
@@ -217,6 +303,8 @@ impl Memory {
     fn forget(&self, uid: &str) {
         lock(&self.deletions).remove(uid);
         lock(&self.written).remove(uid);
+        lock(&self.unused_consents).remove(uid);
+        lock(&self.contested).remove(uid);
         lock(&self.children).remove(uid);
     }
 }

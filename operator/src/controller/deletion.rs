@@ -19,7 +19,6 @@ use crate::{
     observe,
     status::{Outcome, Outcomes, conditions},
     tenant::{Cell, tenant_id},
-    time_limit::within,
 };
 
 /// From the first attempt until the finalizer is removed, at the latest. The promise is 60 s; the rest is for the last attempt
@@ -175,7 +174,7 @@ async fn remove(backend: &dyn AnyBackend, cell: &Cell, departed: &Leftover, cont
     let owner = Owner { uid, namespace, name, heir_of: Vec::new() };
     let login = context.login(backend, cell)?;
     let work = backend.clean_up(context.target(cell, &login), &id, owner, departed.deletion_policy);
-    match within(ATTEMPT, work).await.map_err(|late| late.to_string())? {
+    match context.backends.call(cell, backend, ATTEMPT, work).await {
         Ok(removed) => Ok(removed),
         // Something of that name that was never ours is not ours to remove.
         Err(error @ BackendError::Conflict { .. }) => {

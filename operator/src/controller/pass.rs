@@ -12,12 +12,16 @@ use super::{
 };
 use crate::{
     backend,
+    contested::Left,
     desired::{self, Object},
+    events::reference,
     fleet::{Fleet, Member},
+    limits,
     mode::Mode,
     observe::{self, Observed, ReadError},
     placement::{self, HostRefusal, Hosts},
     plan::{self, ObjectChange},
+    previous::reason_of,
     secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
     tenant::{Cell, Invalid, Tenant, hosts, tenant_id},
@@ -66,7 +70,7 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
         Err(error) if error.is_forbidden() => match access.withheld() {
             Some(line) => return Refusal::unseen(&place, &line).report(pass).await,
             // The right was given a moment ago and has not reached every part of the API server.
-            None if is_young(pass) => return Ok(Urgency::Waiting),
+            None if is_young(pass) && was_never_seen(pass) => return Ok(Urgency::Waiting),
             None => return Err(error.into()),
         },
         Err(error) => return Err(error.into()),
@@ -209,6 +213,10 @@ fn place(Pass { resource, context, .. }: Pass<'_>) -> Result<Place, Refusal> {
     if !member.is_placed() {
         check_admission(resource, &id, &cell)?;
     }
+    let has_topics = resource.status.as_ref().is_some_and(|status| status.kafka.is_some());
+    limits::check(&resource.spec, name, &cell.spec, has_topics).map_err(|exceeded| {
+        Refusal::whole(Outcome::action_required(Reason::LimitExceeded, exceeded.to_string()))
+    })?;
     if !placement::is_placed(&member, &fleet, cell.capacity) {
         let message = format!(
             "MessengerCell {name} is full ({} tenants); raise its spec.capacity.tenants or use another cell",
@@ -331,9 +339,13 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
         return Ok(if is_outlived { Access::Outlived(binding) } else { Access::Foreign(binding) });
     }
     let live = found.map(|found| (binding.key(), found)).into_iter().collect();
-    let Some(change) =
-        plan::objects(std::slice::from_ref(&binding), &live, &resource.uid().unwrap_or_default()).pop()
-    else {
+    let Some(change) = plan::objects(
+        std::slice::from_ref(&binding),
+        &live,
+        &resource.uid().unwrap_or_default(),
+        &Left::new(),
+    )
+    .pop() else {
         return Ok(Access::Open);
     };
     if mode == Mode::DryRun {
@@ -355,6 +367,11 @@ async fn observe(Pass { resource, context, .. }: Pass<'_>) -> Result<Observed, R
 /// Reports whether the tenant was waited for only a few times.
 fn is_young(Pass { resource, context, .. }: Pass<'_>) -> bool {
     context.retries.is_young(&resource.uid().unwrap_or_default())
+}
+
+/// Reports whether no pass has come as far as the workloads yet.
+fn was_never_seen(Pass { resource, .. }: Pass<'_>) -> bool {
+    reason_of(resource, ConditionType::WorkloadsReady).is_none()
 }
 
 /// Checks everything that the later phases rely on.
@@ -417,7 +434,12 @@ async fn probe(pass: Pass<'_>, tenant: &Tenant, children: &Converged) -> Outcome
                 "{first}{more}; check that Traefik runs and answers at {} (MessengerCell {})",
                 tenant.cell.probe_address, tenant.cell.name
             );
-            Outcome::waiting(Reason::ProbeFailed, message)
+            // New routes take a moment. Those that worked before are gone with Traefik, perhaps for long, and for every tenant.
+            if pass.context.retries.is_under_way(&pass.resource.uid().unwrap_or_default()) {
+                Outcome::waiting(Reason::ProbeFailed, message)
+            } else {
+                Outcome::retry(Reason::ProbeFailed, message)
+            }
         }
     }
 }
@@ -446,5 +468,21 @@ async fn report_all(
         (facts.cell, facts.hosts) = (previous.cell, previous.hosts);
     }
     let urgency = report(resource, facts, &outcomes, &ready, context).await?;
+    let annotation = resource.annotations().get(crds::ACCEPT_LOSS_ANNOTATION);
+    let is_lost = outcomes.values().any(|outcome| outcome.reason == Reason::DataLoss);
+    if let Some(value) = annotation.filter(|_| !is_lost && mode == Mode::Apply) {
+        unused_consent(resource, value, context).await;
+    }
     Ok(urgency)
+}
+
+/// Reports a consent that nothing is lost for: it was for a loss that is over, or was given before any.
+async fn unused_consent(resource: &MessengerTenant, value: &str, context: &Context) {
+    if context.memory.is_new_consent(resource, value) {
+        let annotation = crds::ACCEPT_LOSS_ANNOTATION;
+        let note = format!(
+            "the annotation {annotation}={value} accepts no loss that there is, and will accept no later one; remove it"
+        );
+        context.events.warning(&reference(resource), Reason::ConsentUnused, &note).await;
+    }
 }

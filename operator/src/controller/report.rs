@@ -1,7 +1,8 @@
 //! The status phase of a pass: conditions are written when they changed, and Events report the change.
 
 use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
-use tracing::info;
+use kube::ResourceExt;
+use tracing::{info, warn};
 
 use super::context::{Context, PassError};
 use crate::{
@@ -39,6 +40,19 @@ pub(super) async fn write_facts(
     let version = context.writer.tenant_status(resource, &status).await?;
     context.memory.remember_status(resource, version, status);
     Ok(())
+}
+
+/// Reports that a pass ended with an error: what it would have done is not done, whatever the parts say. A report that fails too
+/// is logged only: the API server takes nothing.
+pub(super) async fn report_failure(resource: &MessengerTenant, error: &PassError, context: &Context) {
+    if !error.is_lasting(context.retries.failures(&resource.uid().unwrap_or_default())) {
+        return;
+    }
+    let ready = Outcome::retry(error.reason(), format!("{error}; it is tried again"));
+    let facts = resource.status.clone().unwrap_or_default();
+    if let Err(error) = report(resource, facts, &Outcomes::new(), &ready, context).await {
+        warn!(tenant = %resource.spec.tenant_id, %error, "the failure of a pass cannot be reported: {error}");
+    }
 }
 
 /// Publishes what changed: the tenant became ready, or a part of it failed in a new way.

@@ -13,6 +13,7 @@ use k8s_openapi::{
             PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
             SecurityContext, ServiceAccount, TopologySpreadConstraint,
         },
+        policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -48,6 +49,28 @@ pub(super) fn service_account(tenant: &Tenant, workload: &Workload) -> Object {
         ..Default::default()
     };
     Object::new(Kind::ServiceAccount, &account)
+}
+
+/// Returns what keeps the pods of a workload from being evicted all at once, or nothing when there is one pod: it may go, or no node
+/// could be drained. A pod that does not work may always go.
+pub(super) fn disruption_budget(tenant: &Tenant, workload: &Workload) -> Option<Object> {
+    if workload.size.replicas < 2 {
+        return None;
+    }
+    let budget = PodDisruptionBudget {
+        metadata: metadata(tenant, tenant.child(workload.name), Some(workload.name)),
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(LabelSelector {
+                match_labels: Some(selector(tenant, workload)),
+                ..Default::default()
+            }),
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    Some(Object::new(Kind::PodDisruptionBudget, &budget))
 }
 
 /// Returns the Deployment of a workload, or nothing while a setting or a Secret it needs is not known.
@@ -144,6 +167,8 @@ pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> 
         arguments.push(("--services".to_owned(), names.join(",")));
     }
     arguments.extend(process_arguments(tenant));
+    let ca_bundle = tenant.cell.spec.ca_bundle.iter();
+    arguments.extend(ca_bundle.map(|bundle| ("--oidc-ca-bundle".to_owned(), bundle.clone())));
     for backend in Backend::ALL.iter().filter(|backend| workload.backends().contains(backend)) {
         arguments.extend(named(backend::of(*backend).arguments(tenant)));
     }
@@ -166,6 +191,7 @@ fn process_arguments(tenant: &Tenant) -> impl Iterator<Item = (String, String)> 
         ("--log-format", "json".to_owned()),
         ("--drain-seconds", DRAIN_SECONDS.to_string()),
         ("--oidc-issuer", tenant.issuer()),
+        ("--oidc-keys-url", tenant.keys_url()),
         ("--oidc-audience", TOKEN_AUDIENCE.to_owned()),
     ])
 }

@@ -8,6 +8,7 @@ use k8s_openapi::{
         apps::v1::Deployment,
         core::v1::{Secret, Service, ServiceAccount},
         networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
         rbac::v1::RoleBinding,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -37,18 +38,20 @@ pub(crate) enum Kind {
     Service,
     Middleware,
     IngressRoute,
+    PodDisruptionBudget,
     Deployment,
 }
 
 impl Kind {
     /// Kinds that are listed and pruned. The others are looked up by name: the operator may not list Secrets, and need
     /// not, because it knows their names.
-    pub const LISTED: [Self; 6] = [
+    pub const LISTED: [Self; 7] = [
         Self::ServiceAccount,
         Self::NetworkPolicy,
         Self::Service,
         Self::Middleware,
         Self::IngressRoute,
+        Self::PodDisruptionBudget,
         Self::Deployment,
     ];
 
@@ -64,6 +67,7 @@ impl Kind {
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::Middleware => ApiResource::erase::<Middleware>(&()),
             Self::IngressRoute => ApiResource::erase::<IngressRoute>(&()),
+            Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
         }
     }
@@ -77,6 +81,7 @@ impl Kind {
             | Self::ServiceAccount
             | Self::NetworkPolicy
             | Self::Service
+            | Self::PodDisruptionBudget
             | Self::Deployment => false,
         }
     }
@@ -90,6 +95,7 @@ impl Kind {
             Self::Service => "Service",
             Self::Middleware => "Middleware",
             Self::IngressRoute => "IngressRoute",
+            Self::PodDisruptionBudget => "PodDisruptionBudget",
             Self::Deployment => "Deployment",
         }
     }

@@ -1,7 +1,7 @@
 //! Compares what we declare with what the server has, the way server-side apply would: only declared fields count.
 //!
-//! Where an addition changes whom an object selects, admits or reaches, it counts too: [`whole`] names these fields. Elsewhere
-//! additions belong to others on purpose: a replica count of an autoscaler, a sidecar, an image pull secret, an annotation.
+//! Where an addition changes whom an object selects, admits or reaches, or holds back later edits, it counts too: [`whole`]
+//! names these fields. Elsewhere additions belong to others on purpose: a replica count of an autoscaler, a sidecar, an image pull secret, an annotation.
 
 use serde_json::{Map, Value, json};
 
@@ -15,11 +15,25 @@ const LIST_KEYS: [&str; 6] = ["name", "containerPort", "port", "mountPath", "uid
 const fn whole(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::RoleBinding => &["/roleRef", "/subjects"],
-        Kind::NetworkPolicy | Kind::Middleware | Kind::IngressRoute => &["/spec"],
+        Kind::NetworkPolicy | Kind::Middleware | Kind::IngressRoute | Kind::PodDisruptionBudget => &["/spec"],
         // The server fills in addresses beside them.
         Kind::Service => &["/spec/selector", "/spec/ports", "/spec/externalIPs"],
-        Kind::Secret | Kind::ServiceAccount | Kind::Deployment => &[],
+        // A pause or a longer wait holds back every later edit.
+        Kind::Deployment => &["/spec/paused", "/spec/minReadySeconds"],
+        Kind::Secret | Kind::ServiceAccount => &[],
     }
+}
+
+/// Fields of pods that decide what runs and as whom.
+const WHAT_RUNS: [&str; 6] =
+    [".image", ".args", ".command", ".env", ".securityContext", ".serviceAccountName"];
+
+/// Reports whether a field, which [`differences`] named, may be left to others that set it again and again. `by_server` is what the
+/// API server does itself, by a webhook, whenever it is written: nothing else can be had of it.
+pub(crate) fn may_be_left(kind: Kind, field: &str, by_server: bool) -> bool {
+    let is_whole = whole(kind).iter().any(|whole| format!(".{field}").starts_with(&whole.replace('/', ".")));
+    let decides_what_runs = WHAT_RUNS.iter().any(|name| field.contains(name));
+    kind == Kind::Deployment && field.starts_with("spec.") && !is_whole && (by_server || !decides_what_runs)
 }
 
 /// Returns the paths at which `live` does not have what `desired` declares, or has more than that where a field is declared
@@ -267,6 +281,14 @@ mod tests {
             peer(json!({"podSelector": {"matchLabels": {"tenant": "a"}}, "namespaceSelector": {}})),
             &["spec.ingress"],
         );
+
+        let deployment = json!({"spec": {"replicas": 1}});
+        for (field, value) in [("paused", json!(true)), ("minReadySeconds", json!(600))] {
+            let mut edited = deployment.clone();
+            edited["spec"][field] = value;
+            edited["spec"]["progressDeadlineSeconds"] = json!(600);
+            check_added(Kind::Deployment, deployment.clone(), edited, &[&format!("spec.{field}")]);
+        }
 
         let middleware = |spec: Value| json!({"spec": spec});
         check_added(

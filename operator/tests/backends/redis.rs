@@ -69,8 +69,12 @@ impl Fixture for Redis {
 
     async fn use_account(desired: &RedisDesired) -> Result<i64, String> {
         let uses = async {
+            let prefix = format!("mt:{}:use-", desired.tenant);
             let mut session = connect(&account(desired)).await?;
-            cmd("INCR").arg(format!("mt:{}:uses", desired.tenant)).query_async(&mut session).await
+            run(&mut session, &["SETEX", &format!("{prefix}{}", uuid::Uuid::new_v4()), "600", "x"]).await?;
+            let mut admin = connect(&admin_account("REDIS")).await?;
+            let keys: Vec<String> = cmd("KEYS").arg(format!("{prefix}*")).query_async(&mut admin).await?;
+            Ok(i64::try_from(keys.len()).expect("a few"))
         };
         uses.await.map_err(|error: redis::RedisError| error.to_string())
     }
@@ -122,7 +126,7 @@ async fn tenant_is_made_kept_repaired_and_removed() {
 
         let mut session = connect(&account(&desired)).await.unwrap();
         for number in 0..50 {
-            run(&mut session, &["SET", &format!("mt:{tenant}:{number}"), "x"]).await.unwrap();
+            run(&mut session, &["SETEX", &format!("mt:{tenant}:{number}"), "600", "x"]).await.unwrap();
         }
         let removed = timed("redis remove", admin.remove(&claim(&desired))).await.unwrap();
         assert_eq!(removed, [format!("50 keys mt:{tenant}:*"), format!("user {tenant}")]);
@@ -145,14 +149,23 @@ async fn one_tenant_gets_nothing_of_another() {
         let (key, channel) = (format!("mt:{}:k", a.tenant), format!("mt:{}:c", a.tenant));
         let own = format!("mt:{}:k", b.tenant);
         let mut owner = connect(&account(&a)).await.unwrap();
-        run(&mut owner, &["SET", &key, "private"]).await.unwrap();
+        run(&mut owner, &["SETEX", &key, "600", "private"]).await.unwrap();
         let mut intruder = connect(&account(&b)).await.unwrap();
-        run(&mut intruder, &["SET", &own, "x"]).await.unwrap();
-        run(&mut intruder, &["EVAL", "return redis.call('get', KEYS[1])", "1", &own]).await.unwrap();
+        run(&mut intruder, &["SETEX", &own, "600", "x"]).await.unwrap();
         for attempt in [
             &["GET", &key][..],
             &["SET", &key, "x"],
+            &["SETEX", &key, "600", "x"],
             &["DEL", &key],
+            // What holds up or fills the server for all, with own keys too.
+            &["EVAL", "while true do end", "0"],
+            &["SETRANGE", &own, "125000000", "x"],
+            &["APPEND", &own, "x"],
+            &["BITFIELD", &own, "SET", "u8", "#125000000", "1"],
+            &["SORT", &own],
+            &["MULTI"],
+            // What shows other tenants' keys.
+            &["CLIENT", "TRACKING", "ON", "BCAST"],
             &["EXISTS", &key],
             &["COPY", &key, &own],
             &["EVAL", "return redis.call('get', ARGV[1])", "0", &key],

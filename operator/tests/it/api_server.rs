@@ -10,7 +10,10 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Namespace, Secret},
+    api::{
+        core::v1::{Namespace, Secret},
+        rbac::v1::{ClusterRole, RoleBinding},
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -28,6 +31,9 @@ const TOKEN: &str = "operator-tests";
 /// Token of the operator's ServiceAccount.
 const OPERATOR_TOKEN: &str = "operator-tests-operator";
 
+/// Token of a user who has only what a test gives it.
+const USER_TOKEN: &str = "operator-tests-user";
+
 /// The operator's own namespace.
 pub const SYSTEM: &str = "posthouse-system";
 
@@ -36,6 +42,7 @@ pub struct ApiServer {
     pub client: Client,
     /// Has exactly the rights that the chart gives the operator.
     pub operator: Client,
+    user: Client,
     folder: PathBuf,
     processes: Vec<Child>,
 }
@@ -77,7 +84,7 @@ impl ApiServer {
             {
                 let account = format!("system:serviceaccount:{SYSTEM}:posthouse-operator");
                 let tokens = format!(
-                    "{TOKEN},admin,1,\"system:masters\"\n{OPERATOR_TOKEN},{account},2,\"system:serviceaccounts\"\n"
+                    "{TOKEN},admin,1,\"system:masters\"\n{OPERATOR_TOKEN},{account},2,\"system:serviceaccounts\"\n{USER_TOKEN},user,3\n"
                 );
                 fs::write(folder.join("tokens"), tokens).expect("a file");
                 keys(&folder);
@@ -103,8 +110,9 @@ impl ApiServer {
             },
         ];
         let operator = client(api, OPERATOR_TOKEN).await;
+        let user = client(api, USER_TOKEN).await;
         let client = client(api, TOKEN).await;
-        let server = Self { client, operator, folder, processes };
+        let server = Self { client, operator, user, folder, processes };
         server.wait_until_ready().await;
         server.install_crds().await;
         server.namespace(SYSTEM).await;
@@ -112,25 +120,31 @@ impl ApiServer {
         server
     }
 
-    /// Applies the chart's roles, and waits until the server knows them.
+    /// Applies the chart's roles and admission policies, and waits until the server knows them.
     async fn grant_rights(&self) {
-        let template = crate::repository().join("charts/posthouse/templates/rbac.yaml");
-        let template = fs::read_to_string(template).expect("readable");
-        let labels = r#"{{- include "posthouse.labels" . | nindent 4 }}"#;
-        let yaml = template
-            .replace(labels, "app.kubernetes.io/part-of: posthouse")
-            .replace("{{ .Release.Namespace }}", SYSTEM);
-        assert!(!yaml.contains("{{"), "rbac.yaml has a template that is not rendered here: {yaml}");
-        for document in yaml.split("\n---\n") {
+        let rendered = Command::new(programs().join("helm"))
+            .args(["template", "posthouse", "--namespace", SYSTEM])
+            .args(["--show-only", "templates/rbac.yaml", "--show-only", "templates/admission.yaml"])
+            .arg(crate::repository().join("charts/posthouse"))
+            .output()
+            .expect("helm");
+        assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+        let yaml = String::from_utf8(rendered.stdout).expect("text");
+        for document in yaml.split("---\n").filter(|document| document.contains("kind:")) {
             let object: DynamicObject = serde_saphyr::from_str(document).expect("a Kubernetes object");
             let types = object.types.clone().expect("an object names its kind");
             let kind = GroupVersionKind::try_from(&types).expect("a kind");
-            let resource = ApiResource::from_gvk(&kind);
+            let plural = match kind.kind.as_str() {
+                // English has no rule for it.
+                "ValidatingAdmissionPolicy" => "validatingadmissionpolicies".to_owned(),
+                _ => ApiResource::from_gvk(&kind).plural,
+            };
+            let resource = ApiResource::from_gvk_with_plural(&kind, &plural);
             let api: Api<DynamicObject> = match object.namespace() {
                 Some(namespace) => Api::namespaced_with(self.client.clone(), &namespace, &resource),
                 None => Api::all_with(self.client.clone(), &resource),
             };
-            api.create(&PostParams::default(), &object).await.expect("the role is taken");
+            api.create(&PostParams::default(), &object).await.expect("it is taken");
         }
         let began = Instant::now();
         let tenants: Api<crds::MessengerTenant> = Api::all(self.operator.clone());
@@ -159,7 +173,11 @@ impl ApiServer {
     async fn install_crds(&self) {
         let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let mut all: Vec<_> = crds::yaml::crds().into();
-        for (kind, plural) in [("IngressRoute", "ingressroutes"), ("Middleware", "middlewares")] {
+        for (kind, plural) in [
+            ("IngressRoute", "ingressroutes"),
+            ("IngressRouteTCP", "ingressroutetcps"),
+            ("Middleware", "middlewares"),
+        ] {
             all.push(open_crd(kind, plural));
         }
         for crd in all {
@@ -173,6 +191,30 @@ impl ApiServer {
                 .expect("in time")
                 .expect("established");
         }
+    }
+
+    /// Returns a client that administers a namespace, Traefik's objects in it included, and has no other right.
+    pub async fn namespace_admin(&self, namespace: &str) -> Client {
+        let traefik = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "traefik-editor"},
+            "rules": [{"apiGroups": ["traefik.io"], "resources": ["*"], "verbs": ["*"]}]});
+        let traefik: ClusterRole = serde_json::from_value(traefik).expect("a role");
+        let roles: Api<ClusterRole> = Api::all(self.client.clone());
+        roles.create(&PostParams::default(), &traefik).await.expect("the role is taken");
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        for role in ["admin", "traefik-editor"] {
+            let binding = json!({"metadata": {"name": role}, "subjects": [{"kind": "User", "name": "user"}],
+                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}});
+            let binding: RoleBinding = serde_json::from_value(binding).expect("a binding");
+            bindings.create(&PostParams::default(), &binding).await.expect("the binding is taken");
+        }
+        let routes = ApiResource::from_gvk(&GroupVersionKind::gvk("traefik.io", "v1alpha1", "IngressRoute"));
+        let routes: Api<DynamicObject> = Api::namespaced_with(self.user.clone(), namespace, &routes);
+        let began = Instant::now();
+        while routes.list(&ListParams::default()).await.is_err() {
+            assert!(began.elapsed() < START_TIMEOUT, "the user's roles have no effect");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        self.user.clone()
     }
 
     pub async fn namespace(&self, name: &str) {

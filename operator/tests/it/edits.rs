@@ -35,7 +35,7 @@ async fn generations(api: &Api<Deployment>) -> BTreeMap<String, Option<i64>> {
     list.items.iter().map(|deployment| (deployment.name_any(), deployment.metadata.generation)).collect()
 }
 
-async fn passes_go_on(operator: &Operator, count: u64) {
+pub async fn passes_go_on(operator: &Operator, count: u64) {
     let passes = operator.passes();
     let looked = || async { (operator.passes() >= passes + count).then_some(()) };
     eventually("more passes", SOON, looked).await;

@@ -3,13 +3,16 @@
 mod admission;
 mod api_server;
 mod cells;
+mod confinement;
 mod deletion;
 mod edits;
+mod failures;
 mod hosts;
 mod leader;
 mod reconcile;
 mod snapshots;
 mod succession;
+mod workloads;
 
 use std::{fs, path::PathBuf};
 

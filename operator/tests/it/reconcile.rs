@@ -205,7 +205,7 @@ pub async fn create_cell(
     Api::all(server.client.clone()).create(&PostParams::default(), &cell).await.expect("the cell is taken");
 }
 
-async fn create_admin_secret(server: &ApiServer, name: &str, data: &[(&str, &str)]) {
+pub async fn create_admin_secret(server: &ApiServer, name: &str, data: &[(&str, &str)]) {
     let data: std::collections::BTreeMap<_, _> = data.iter().copied().collect();
     let secret: Secret =
         serde_json::from_value(json!({"metadata": {"name": name, "namespace": SYSTEM}, "stringData": data}))

@@ -28,6 +28,9 @@ pub struct RealmArgs {
     pub oidc_client_id: String,
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub oidc_client_secret: SecretString,
+    /// Certificates in PEM that are trusted at the identity provider beside the public ones. The process reads the same argument.
+    #[arg(long, env)]
+    pub oidc_ca_bundle: Option<String>,
 }
 
 /// Which users may register.

@@ -14,7 +14,7 @@ mod secret;
 mod service;
 mod topic;
 
-pub use backend::{Backend, BackendEntry};
+pub use backend::{Backend, BackendEntry, POSTGRES_POOL, REDIS_COMMANDS};
 pub use ports::{
     DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PROBLEMS_PATH, TENANT_HEADER, TOKEN_AUDIENCE,
     UNREADY_SECONDS,

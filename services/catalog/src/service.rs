@@ -26,6 +26,8 @@ pub struct ServiceEntry {
     pub paths: &'static [&'static str],
     /// The document that describes its API, below `/docs/<name>/`. A request for it proves the route.
     pub description: &'static str,
+    /// Sessions of PostgreSQL in each process beside [`crate::POSTGRES_POOL`].
+    pub postgres_sessions: u32,
     /// It has tables of its own, made by `<binary> migrate` before `run`.
     pub migrates: bool,
     /// Requested processor time of a pod when the tenant names none, as a Kubernetes quantity; likewise the next two.
@@ -79,6 +81,7 @@ table! {
         path_prefixes: &[],
         paths: &["/ws", "/docs", "/docs/"],
         description: "asyncapi.json",
+        postgres_sessions: 0,
         migrates: false,
         cpu_request: "25m",
         memory_request: "32Mi",
@@ -96,6 +99,7 @@ table! {
         path_prefixes: &["/api/auth"],
         paths: &[],
         description: OPENAPI,
+        postgres_sessions: 0,
         migrates: false,
         cpu_request: "20m",
         memory_request: "32Mi",
@@ -113,6 +117,7 @@ table! {
         path_prefixes: &["/api/users"],
         paths: &[],
         description: OPENAPI,
+        postgres_sessions: 0,
         migrates: true,
         cpu_request: "20m",
         memory_request: "32Mi",
@@ -130,6 +135,8 @@ table! {
         path_prefixes: &["/api/chats"],
         paths: &[],
         description: OPENAPI,
+        // The leader of the outbox, and the channel that wakes it.
+        postgres_sessions: 2,
         migrates: true,
         cpu_request: "20m",
         memory_request: "32Mi",
@@ -147,6 +154,7 @@ table! {
         path_prefixes: &["/api/messages"],
         paths: &[],
         description: OPENAPI,
+        postgres_sessions: 0,
         migrates: true,
         cpu_request: "25m",
         memory_request: "32Mi",

@@ -157,7 +157,9 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
     tracing::info!("publishing the outbox");
     publisher.metrics.leader.set(1);
     // The listener has a connection of its own and reconnects by itself; what it misses meanwhile the poll finds.
-    let wakes = PgPool::connect_lazy_with(publisher.database.clone());
+    // It is idle for as long as nothing is written.
+    let database = publisher.database.clone().options([("idle_session_timeout", "0")]);
+    let wakes = PgPool::connect_lazy_with(database);
     let mut listener = PgListener::connect_with(&wakes).await.map_err(PublishError::Connect)?;
     listener.ignore_pool_close_event(true);
     listener.listen(WAKE_CHANNEL).await.map_err(PublishError::Connect)?;

@@ -56,6 +56,8 @@ impl Messenger {
         let oidc = OidcArgs {
             // A name for the realm; it is never called.
             oidc_issuer: format!("http://{TENANT}.localhost/realms/{TENANT}"),
+            oidc_keys_url: None,
+            oidc_ca_bundle: None,
             oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
         };
         let issuer = Arc::new(Issuer::new(oidc.clone()));

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Backoff,
-    config::OidcArgs,
+    config::{OidcArgs, trusting},
     error::{ApiError, ServiceError},
     health::Check,
 };
@@ -108,7 +108,8 @@ struct TokenClaims {
 impl TokenVerifier {
     /// Returns a verifier without keys; they are fetched when the first token comes, or by [`Self::keep_keys`].
     pub fn new(args: &OidcArgs) -> Result<Arc<Self>, reqwest::Error> {
-        Self::of(args, Some(format!("{}/protocol/openid-connect/certs", args.oidc_issuer)), Vec::new())
+        let below_issuer = || format!("{}/protocol/openid-connect/certs", args.oidc_issuer);
+        Self::of(args, Some(args.oidc_keys_url.clone().unwrap_or_else(below_issuer)), Vec::new())
     }
 
     /// Returns a verifier that knows these keys and never fetches others.
@@ -129,10 +130,9 @@ impl TokenVerifier {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
-        let http = reqwest::Client::builder()
-            .timeout(FETCH_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let http =
+            reqwest::Client::builder().timeout(FETCH_TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let http = trusting(http, args.oidc_ca_bundle.as_deref())?.build()?;
         Ok(Arc::new(Self { jwks_url, validation, http, keys: RwLock::new(keys), fetches: Mutex::default() }))
     }
 

@@ -44,12 +44,27 @@ pub enum LogFormat {
 /// Which tokens are accepted.
 #[derive(Clone, Debug, Args)]
 pub struct OidcArgs {
-    /// The only accepted `iss`; the keys are read from below this URL.
+    /// The only accepted `iss`. Users reach it; this process need not.
     #[arg(long, env)]
     pub oidc_issuer: String,
+    /// Where the keys of the issuer are read. Default: below the issuer.
+    #[arg(long, env)]
+    pub oidc_keys_url: Option<String>,
+    /// Certificates in PEM that are trusted at the identity provider beside the public ones.
+    #[arg(long, env)]
+    pub oidc_ca_bundle: Option<String>,
     /// The `aud` that a token must contain.
     #[arg(long, env, default_value = catalog::TOKEN_AUDIENCE)]
     pub oidc_audience: String,
+}
+
+/// Adds certificates in PEM to those that a client trusts.
+pub fn trusting(
+    client: reqwest::ClientBuilder,
+    ca_bundle: Option<&str>,
+) -> Result<reqwest::ClientBuilder, reqwest::Error> {
+    let certificates = ca_bundle.map(|bundle| reqwest::Certificate::from_pem_bundle(bundle.as_bytes()));
+    Ok(client.tls_certs_merge(certificates.transpose()?.into_iter().flatten()))
 }
 
 /// The event log.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use catalog::POSTGRES_POOL;
 use contracts::ErrorCode;
 use secrecy::ExposeSecret as _;
 use sqlx::{
@@ -13,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Scope, config::PostgresArgs, error::chain, health::Check};
 
-/// A tenant's services share one connection budget on the server.
-const MAX_CONNECTIONS: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often readiness queries the server.
@@ -41,7 +40,7 @@ impl Schema {
     /// Returns a pool that connects when it is first used.
     pub fn pool(&self, args: &PostgresArgs) -> PgPool {
         PgPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
+            .max_connections(POSTGRES_POOL)
             .min_connections(0)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(IDLE_TIMEOUT)

@@ -20,7 +20,9 @@ pub fn connection(args: &RedisArgs) -> Result<ConnectionManager, RedisError> {
     })?;
     let settings = redis::RedisConnectionInfo::default()
         .set_username(&args.redis_username)
-        .set_password(args.redis_password.expose_secret());
+        .set_password(args.redis_password.expose_secret())
+        // CLIENT SETINFO is not among a tenant's rights.
+        .set_skip_set_lib_name();
     let info =
         ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?.set_redis_settings(settings);
     let config = ConnectionManagerConfig::new()

@@ -59,7 +59,12 @@ impl TestRealm {
 
     /// Returns the settings that accept this realm's tokens.
     pub fn args(&self) -> OidcArgs {
-        OidcArgs { oidc_issuer: self.issuer.clone(), oidc_audience: self.audience.clone() }
+        OidcArgs {
+            oidc_issuer: self.issuer.clone(),
+            oidc_keys_url: None,
+            oidc_ca_bundle: None,
+            oidc_audience: self.audience.clone(),
+        }
     }
 
     /// Returns a verifier of this realm's tokens.

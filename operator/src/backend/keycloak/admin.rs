@@ -8,6 +8,7 @@ use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::representation::{OWNER, client_fields, realm_fields, whole_realm};
@@ -21,7 +22,7 @@ use crate::{
         statement::identifier,
     },
     tenant::{Cell, Tenant},
-    text::one_line,
+    text::{hex, one_line},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -93,11 +94,12 @@ impl Backend for KeycloakAdmin {
     }
 
     fn endpoint(cell: &Cell) -> String {
-        cell.keycloak_url.to_string()
+        let ca_bundle = cell.spec.ca_bundle.as_deref().unwrap_or_default();
+        format!("{} {}", cell.keycloak_url, hex(&Sha256::digest(ca_bundle)[..4]))
     }
 
     fn connect(cell: &Cell, account: Credentials) -> Self {
-        Self::new(cell.keycloak_url.as_str(), account)
+        Self::trusting(cell.keycloak_url.as_str(), account, &cell.certificates)
     }
 
     /// Reads what the tenant has. Writes nothing.
@@ -212,9 +214,19 @@ impl Backend for KeycloakAdmin {
 impl KeycloakAdmin {
     /// `credentials` are the id and the secret of a client of the master realm with the role `create-realm`.
     pub fn new(url: impl Into<String>, credentials: Credentials) -> Self {
+        Self::trusting(url, credentials, &[])
+    }
+
+    /// Returns one that trusts certificates beside the public ones.
+    fn trusting(
+        url: impl Into<String>,
+        credentials: Credentials,
+        certificates: &[reqwest::Certificate],
+    ) -> Self {
         let url = url.into().trim_end_matches('/').to_owned();
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(READ_TIMEOUT).build();
-        let http = http.expect("a client without options of its own can be made");
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(READ_TIMEOUT);
+        let http = http.tls_certs_merge(certificates.iter().cloned()).build();
+        let http = http.expect("a client with certificates that were read can be made");
         Self { url, credentials, http, token: Mutex::default() }
     }
 
@@ -348,7 +360,10 @@ impl KeycloakAdmin {
                 }
                 return Err(self.rejected());
             }
-            if status.is_server_error() {
+            // Any other server error may be about this one realm, and says nothing of the others.
+            let is_away =
+                [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+            if is_away.contains(&status) {
                 let detail = format!("it answers {status}");
                 let (backend, endpoint) = (Self::ENTRY, self.url.clone());
                 return Err(BackendError::Unavailable { backend, endpoint, detail });
@@ -408,7 +423,8 @@ impl KeycloakAdmin {
         let body = body.as_ref().and_then(|body| body["errorMessage"].as_str().or(body["error"].as_str()));
         let detail = one_line(format!("{status}: {}", body.unwrap_or("no reason given")));
         // 409: another writer was faster, the next pass sees it.
-        let retryable = status == StatusCode::CONFLICT || status == StatusCode::TOO_MANY_REQUESTS;
+        let retryable = [StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
+            || status.is_server_error();
         BackendError::Refused { backend: Self::ENTRY, action: action.into(), detail, retryable }
     }
 

@@ -8,7 +8,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, raw_sql};
 
 use super::verifier::scram_verifier;
-use super::{DatabaseObserved, PostgresChange, PostgresDesired, PostgresObserved, RoleObserved, plan};
+use super::{
+    DatabaseObserved, PostgresChange, PostgresDesired, PostgresObserved, RoleObserved, SETTINGS, plan,
+};
 use crate::{
     backend::{
         contract::{Backend, BackendFacts, ChangeKind},
@@ -34,7 +36,7 @@ const MARKER: &str = "posthouse.owner=";
 const ROLE: &str = "
     SELECT rolcanlogin, rolconnlimit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,
         pg_has_role(current_user, oid, 'USAGE') AS operator_is_member,
-        shobj_description(oid, 'pg_authid') AS comment,
+        shobj_description(oid, 'pg_authid') AS comment, COALESCE(rolconfig, '{}') AS settings,
         ARRAY(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members WHERE member = r.oid) AS member_of
     FROM pg_roles r WHERE rolname = $1";
 const DATABASE: &str = "
@@ -128,9 +130,11 @@ impl Backend for PostgresAdmin {
         match change {
             PostgresChange::CreateRole { .. } => {
                 let (limit, verifier) = (desired.connection_limit, verifier());
+                let settings: String =
+                    SETTINGS.iter().map(|(parameter, value)| set(name, parameter, value) + "; ").collect();
                 let statement = format!(
                     "BEGIN; CREATE ROLE {name} LOGIN NOINHERIT CONNECTION LIMIT {limit} PASSWORD {verifier}; \
-                     COMMENT ON ROLE {name} IS {marker}; GRANT {name} TO CURRENT_USER; COMMIT"
+                     COMMENT ON ROLE {name} IS {marker}; GRANT {name} TO CURRENT_USER; {settings}COMMIT"
                 );
                 self.run(&action, statement).await?;
                 self.passwords.verified(name, &desired.password);
@@ -150,6 +154,9 @@ impl Backend for PostgresAdmin {
             }
             PostgresChange::SetConnectionLimit { to, .. } => {
                 self.run(&action, format!("ALTER ROLE {name} CONNECTION LIMIT {to}")).await
+            }
+            PostgresChange::SetParameter { parameter, value, .. } => {
+                self.run(&action, set(name, parameter, value)).await
             }
             PostgresChange::DropAttribute { attribute, .. } => {
                 self.run(&action, format!("ALTER ROLE {name} NO{attribute}")).await
@@ -336,6 +343,10 @@ impl PostgresAdmin {
     }
 }
 
+fn set(role: &str, parameter: &str, value: &str) -> String {
+    format!("ALTER ROLE {role} SET {parameter} = {}", literal(value))
+}
+
 fn close(name: &str) -> String {
     format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC")
 }
@@ -359,7 +370,10 @@ fn role_of(row: &sqlx::postgres::PgRow) -> Result<RoleRow, sqlx::Error> {
             extra_attributes.push(attribute.to_owned());
         }
     }
+    let settings: Vec<String> = row.try_get("settings")?;
+    let settings = settings.iter().filter_map(|setting| setting.split_once('='));
     let role = RoleObserved {
+        settings: settings.map(|(parameter, value)| (parameter.to_owned(), value.to_owned())).collect(),
         can_login: row.try_get("rolcanlogin")?,
         connection_limit: row.try_get("rolconnlimit")?,
         extra_attributes,

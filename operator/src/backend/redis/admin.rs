@@ -11,7 +11,7 @@ use redis::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{COMMANDS, MARKER, RedisChange, RedisDesired, RedisObserved, UserObserved, plan};
+use super::{MARKER, RedisChange, RedisDesired, RedisObserved, UserObserved, commands, plan};
 use crate::{
     backend::{
         contract::{Backend, ChangeKind},
@@ -102,14 +102,11 @@ impl Backend for RedisAdmin {
         // The password goes as a hash, so that it is never seen by MONITOR or a slow log.
         set.arg("SETUSER").arg(&desired.tenant).arg("reset").arg("on");
         set.arg(format!("#{}", hex(&sha256(&desired.password))));
-        set.arg(desired.keys())
-            .arg(desired.channels())
-            .arg(format!("({MARKER}{})", desired.owner.marker()))
-            .arg(&COMMANDS);
+        set.arg(desired.keys()).arg(format!("({MARKER}{})", desired.owner.marker())).arg(commands());
         let action = change.to_string();
         self.call::<()>(&action, &set).await?;
         let mut set = cmd("ACL");
-        set.arg("SETUSER").arg(reference()).arg("reset").arg(&COMMANDS);
+        set.arg("SETUSER").arg(reference()).arg("reset").arg(commands());
         self.call::<()>(&action, &set).await?;
         self.save(&action).await
     }
@@ -267,7 +264,7 @@ impl RedisAdmin {
 /// Returns the name of the user whose rules are the measure. It holds a hash of the rules, so that another version of the
 /// operator measures by its own.
 fn reference() -> String {
-    format!("posthouse-rules-{}", &hex(&sha256(&COMMANDS.join(" ").into()))[..8])
+    format!("posthouse-rules-{}", &hex(&sha256(&commands().join(" ").into()))[..8])
 }
 
 /// The response of ACL GETUSER.

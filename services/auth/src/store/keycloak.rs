@@ -75,8 +75,8 @@ impl Keycloak {
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+            .redirect(reqwest::redirect::Policy::none());
+        let http = kit::config::trusting(http, args.oidc_ca_bundle.as_deref())?.build()?;
         let base = args.keycloak_url.as_str().trim_end_matches('/');
         let (realm, openid) = (&args.realm, format!("{base}/realms/{}/protocol/openid-connect", args.realm));
         Ok(Self {

@@ -186,6 +186,7 @@ async fn a_realm_that_is_down_is_a_problem_without_details() {
         realm: "acme".to_owned(),
         oidc_client_id: "messenger-auth".to_owned(),
         oidc_client_secret: "hunter2".into(),
+        oidc_ca_bundle: None,
     };
     let realm = Keycloak::new(&args).expect("a client");
     let app = App::new(realm, Registration::Open, peers::unreachable());

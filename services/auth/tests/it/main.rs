@@ -21,6 +21,8 @@ fn memory_realm() -> MemoryStore {
 fn issuer() -> Arc<Issuer> {
     Arc::new(Issuer::new(OidcArgs {
         oidc_issuer: "http://realm.test/realms/acme".to_owned(),
+        oidc_keys_url: None,
+        oidc_ca_bundle: None,
         oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
     }))
 }

@@ -70,6 +70,7 @@ impl Realm {
             realm: self.name.clone(),
             oidc_client_id: CLIENT_ID.to_owned(),
             oidc_client_secret: self.secret.expose_secret().into(),
+            oidc_ca_bundle: None,
         }
     }
 
@@ -77,6 +78,8 @@ impl Realm {
     pub fn oidc(&self) -> OidcArgs {
         OidcArgs {
             oidc_issuer: format!("{}/realms/{}", stack("KEYCLOAK_URL"), self.name),
+            oidc_keys_url: None,
+            oidc_ca_bundle: None,
             oidc_audience: "messenger".to_owned(),
         }
     }

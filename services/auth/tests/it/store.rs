@@ -225,6 +225,7 @@ fn args(url: &str) -> RealmArgs {
         realm: "acme".to_owned(),
         oidc_client_id: "messenger-auth".to_owned(),
         oidc_client_secret: "secret".into(),
+        oidc_ca_bundle: None,
     }
 }
 

@@ -206,7 +206,8 @@ pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     create_topics(&admin, &tenant).await;
     let realm = TestRealm::start(&tenant).await;
     let peers = Peers::new(&tenant, &kafka);
-    let (invocation, _) = config(&tenant, &kafka, &redis_args(), &realm, peers.serve().await);
+    let redis = tenant_redis(&tenant).await;
+    let (invocation, _) = config(&tenant, &kafka, &redis, &realm, peers.serve().await);
     let gateway = Running::start_with(invocation, limits, sends).await;
     peers.number_messages(&kafka);
     let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway });
@@ -215,6 +216,7 @@ pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     stand.gateway.shutdown.cancel();
     wait_for("an ended gateway", PATIENCE, || async { stand.gateway.task.is_finished().then_some(()) }).await;
     remove_topics(&admin, &tenant).await;
+    redis_admin(redis::cmd("ACL").arg("DELUSER").arg(&tenant)).await;
     if let Err(failed) = outcome {
         resume_unwind(failed.into_panic());
     }
@@ -227,6 +229,27 @@ pub fn kafka_args() -> KafkaArgs {
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
     }
+}
+
+/// Creates a Redis account that may do what a tenant's may.
+async fn tenant_redis(tenant: &str) -> RedisArgs {
+    let password = Uuid::new_v4().simple().to_string();
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER")
+        .arg(tenant)
+        .arg("reset")
+        .arg("on")
+        .arg(format!(">{password}"))
+        .arg(format!("~mt:{tenant}:*"));
+    user.arg("-@all")
+        .arg(catalog::REDIS_COMMANDS.iter().map(|command| format!("+{command}")).collect::<Vec<_>>());
+    redis_admin(&user).await;
+    RedisArgs { redis_username: tenant.to_owned(), redis_password: password.into(), ..redis_args() }
+}
+
+async fn redis_admin(command: &redis::Cmd) {
+    let mut redis = kit::redis::connection(&redis_args()).expect("a connection");
+    let _: redis::Value = command.query_async(&mut redis).await.expect("Redis answers");
 }
 
 pub fn redis_args() -> RedisArgs {
