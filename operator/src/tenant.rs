@@ -285,6 +285,8 @@ fn accepted_losses(resource: &MessengerTenant) -> BTreeSet<Backend> {
         consent::accepts(value, *backend, &consent::loss(&recorded_data(resource, *backend)))
     };
     Backend::ALL.iter().copied().filter(is_accepted).collect()
+}
+
 /// Returns how many sessions of PostgreSQL workloads need.
 pub(crate) fn postgres_sessions(workloads: &[Workload]) -> u32 {
     workloads.iter().map(Workload::postgres_sessions).sum()
