@@ -38,6 +38,7 @@ quick_lints() {
 # Those that compile. Selecting the workspace resolves features as the tests do, so that nothing is compiled twice.
 lints() {
     check 'derived files' derived check
+    check 'described requests' described_requests
     check clippy cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
     check rustdoc env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --locked --workspace --no-deps --document-private-items
     check dependencies cargo deny --offline --all-features check --show-stats bans licenses sources
@@ -65,3 +66,30 @@ words() {
 
 # derived generate|check: what follows from the code. The descriptions of APIs come from `compact`.
 derived() { cargo build --quiet --locked --workspace --bin xtask --bin compact && "$CARGO_TARGET_DIR/debug/xtask" "$1"; }
+
+# Requests made from the descriptions of the APIs, good and bad, to a messenger in memory. No response is a fault of the service or
+# one that is not described, and what a description allows is not refused. The requests are the same in every run.
+described_requests() {
+    local at=http://127.0.0.1:18970 credentials='{"username":"described","password":"correct horse battery"}' token document status=0
+    local log=$STATE/log/described
+    schemathesis_tool
+    mkdir -p "$log"
+    "$CARGO_TARGET_DIR/debug/compact" dev --http-addr "${at#http://}" > "$log/compact.log" 2>&1 &
+    local pid=$!
+    for action in register sign-in; do
+        token=$(curl -sf --retry 20 --retry-connrefused --retry-delay 1 -H 'Content-Type: application/json' -d "$credentials" "$at/api/auth/$action")
+    done
+    token=$(grep -o '"access_token":"[^"]*' <<< "$token" | cut -d'"' -f4)
+    for document in "$ROOT"/docs/api/*.openapi.json; do
+        echo "    $(basename "$document")"
+        # It writes its own folder of results to where it runs.
+        if ! (cd "$log" && PYTHONPATH=$SCHEMATHESIS_HOME python3 -m schemathesis.cli run "$document" --url "$at" \
+            -H "Authorization: Bearer $token" --max-examples 50 --generation-deterministic --continue-on-failure --no-color \
+            > "$log/$(basename "$document" .openapi.json).log" 2>&1); then
+            status=1
+            sed -n '/= FAILURES =/,$p' "$log/$(basename "$document" .openapi.json).log"
+        fi
+    done
+    kill "$pid"
+    return $status
+}

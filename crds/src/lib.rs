@@ -21,8 +21,9 @@ pub use messenger_cell::{
 };
 pub use messenger_tenant::{
     CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    DeletionPolicy, Endpoints, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, MessengerTenant,
-    MessengerTenantSpec, RateLimit, Registration, RoutingSpec, StoreStatus, TenantStatus,
+    DeletionPolicy, Endpoints, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec,
+    MessengerTenant, MessengerTenantSpec, RateLimit, Registration, RoutingSpec, SendLimit, StoreStatus,
+    TenantStatus,
 };
 pub use names::{
     CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId, TopicName,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::SendRate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -105,6 +106,10 @@ pub struct MessengerTenantSpec {
     /// How the tenant is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routing: Option<RoutingSpec>,
+
+    /// How much the tenant's users may do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
 
     /// How the services are spread over pods; see [`Topology`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -228,6 +233,48 @@ pub struct RoutingSpec {
     /// bursts of 200. May change at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
+
+    /// Origins that may open a WebSocket beside pages of the tenant's hosts, as a browser or the web view of a packaged app sends
+    /// them: `capacitor://localhost`, `http://localhost:5173`. A client that sends no `Origin` needs none. Default: none. May
+    /// change at any time.
+    #[x_kube(validation = Rule::new(r"self.all(origin, origin.matches('^[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?$'))").message("routing.allowedOrigins must be origins in lower case: a scheme, a host, perhaps a port, and no path"))]
+    #[schemars(length(max = 16), inner(length(max = 253)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_origins: Option<Vec<String>>,
+}
+
+/// How much the tenant's users may do. What goes beyond is refused with `rate_limited` and the time to wait; nothing is lost.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsSpec {
+    /// Messages that one user may send, over all connections. Default 25 a second with bursts of 100. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_sends: Option<SendLimit>,
+
+    /// Messages that may be sent to one chat, by all members together. Default 100 a second with bursts of 400. May change at
+    /// any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_sends: Option<SendLimit>,
+}
+
+/// A token bucket of messages.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.burst >= self.perSecond").message("burst must not be smaller than perSecond"))]
+#[serde(rename_all = "camelCase")]
+pub struct SendLimit {
+    /// Messages a second in the long run.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("perSecond must lie between 1 and 100000"))]
+    pub per_second: i32,
+    /// Messages at once after a pause.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("burst must lie between 1 and 100000"))]
+    pub burst: i32,
+}
+
+impl SendLimit {
+    /// Returns the rate that the gateway holds.
+    pub const fn rate(self) -> SendRate {
+        SendRate { per_second: self.per_second.unsigned_abs(), burst: self.burst.unsigned_abs() }
+    }
 }
 
 /// A token bucket for each client address.

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Backend, Service, Topic};
+use catalog::{Backend, CHAT_SENDS, SendRate, Service, Topic, USER_SENDS};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
     Host, KafkaQuotas, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, Period, RateLimit,
-    Registration, Scheme, TenantId, TopicName,
+    Registration, Scheme, SendLimit, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -35,6 +35,10 @@ pub struct Tenant {
     pub registration: Registration,
     pub access_token_lifetime: Period,
     pub rate_limit: RateLimit,
+    pub user_sends: SendRate,
+    pub chat_sends: SendRate,
+    /// What may open a WebSocket beside pages of its hosts.
+    pub allowed_origins: Vec<String>,
     /// Together they run every enabled service once.
     pub(crate) workloads: Vec<Workload>,
     pub secrets: TenantSecrets,
@@ -171,6 +175,8 @@ impl Tenant {
         let id = tenant_id(resource)?;
         let kafka = spec.kafka.clone().unwrap_or_default();
         let identity = spec.identity.clone().unwrap_or_default();
+        let routing = spec.routing.clone().unwrap_or_default();
+        let limits = spec.limits.clone().unwrap_or_default();
         let workloads = Workload::of(spec);
         check_peers(&workloads)?;
         Ok(Self {
@@ -187,11 +193,10 @@ impl Tenant {
             quotas: kafka.quotas.unwrap_or_default(),
             registration: identity.registration.unwrap_or_default(),
             access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
-            rate_limit: spec
-                .routing
-                .as_ref()
-                .and_then(|routing| routing.rate_limit)
-                .unwrap_or(DEFAULT_RATE_LIMIT),
+            rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
+            user_sends: limits.user_sends.map_or(USER_SENDS, SendLimit::rate),
+            chat_sends: limits.chat_sends.map_or(CHAT_SENDS, SendLimit::rate),
+            allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,
             recorded_topic_ids: recorded_data(resource, Backend::Kafka),

@@ -3,6 +3,8 @@ TOOLS=$CACHE/tools
 NEXTEST_HOME=$TOOLS/cargo-nextest-$NEXTEST
 DENY_HOME=$TOOLS/cargo-deny-$CARGO_DENY
 TYPOS_HOME=$TOOLS/typos-$TYPOS
+# With all it needs, in the versions of schemathesis.txt.
+SCHEMATHESIS_HOME=$TOOLS/schemathesis-$(sha256sum < "$ROOT/scripts/local/schemathesis.txt" | head -c 12)
 PATH=$NEXTEST_HOME/bin:$DENY_HOME/bin:$TYPOS_HOME/bin:$PATH
 
 # cargo_tool FOLDER CRATE VERSION [OPTION...]: compiled without optimisation, since each run of them is short.
@@ -21,10 +23,16 @@ tools() {
     cargo_tool "$DENY_HOME" cargo-deny "$CARGO_DENY"
 }
 
-# The wheel holds the program; compiling it would take minutes.
-typos_tool() {
-    if [ -d "$TYPOS_HOME" ]; then return; fi
-    rm -rf "$TYPOS_HOME.part" && mkdir -p "$TOOLS"
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --target "$TYPOS_HOME.part" "typos==$TYPOS"
-    mv "$TYPOS_HOME.part" "$TYPOS_HOME"
+# wheel FOLDER ARGUMENT...: installs Python packages, and nothing that they ask for beside them.
+wheel() {
+    local folder=$1; shift
+    if [ -d "$folder" ]; then return; fi
+    rm -rf "$folder.part" && mkdir -p "$TOOLS"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --target "$folder.part" "$@"
+    mv "$folder.part" "$folder"
 }
+
+# The wheel holds the program; compiling it would take minutes.
+typos_tool() { wheel "$TYPOS_HOME" "typos==$TYPOS"; }
+
+schemathesis_tool() { wheel "$SCHEMATHESIS_HOME" -r "$ROOT/scripts/local/schemathesis.txt"; }

@@ -176,7 +176,11 @@ pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> 
         arguments.push((peer.peer_flag(), peer_url(tenant, peer)?));
     }
     for setting in workload.settings() {
-        arguments.push((setting.flag().to_owned(), setting_value(tenant, facts, setting)?));
+        let value = setting_value(tenant, facts, setting)?;
+        // An empty list is one without the flag.
+        if !value.is_empty() {
+            arguments.push((setting.flag().to_owned(), value));
+        }
     }
     Some(arguments.into_iter().flat_map(|(flag, value)| [flag, value]).collect())
 }
@@ -202,6 +206,11 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::KeycloakUrl => Some(tenant.cell.keycloak_url.as_str().trim_end_matches('/').to_owned()),
         Setting::Realm => Some(tenant.id.realm().to_string()),
         Setting::Registration => Some(tenant.registration.as_str().to_owned()),
+        Setting::UserSendsPerSecond => Some(tenant.user_sends.per_second.to_string()),
+        Setting::UserSendsBurst => Some(tenant.user_sends.burst.to_string()),
+        Setting::ChatSendsPerSecond => Some(tenant.chat_sends.per_second.to_string()),
+        Setting::ChatSendsBurst => Some(tenant.chat_sends.burst.to_string()),
+        Setting::AllowedOrigins => Some(tenant.allowed_origins.join(",")),
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
     }
 }

@@ -11,6 +11,7 @@ mod table;
 mod backend;
 mod ports;
 mod secret;
+mod sends;
 mod service;
 mod topic;
 
@@ -20,5 +21,6 @@ pub use ports::{
     UNREADY_SECONDS,
 };
 pub use secret::{Secret, SecretEntry, SecretKey};
+pub use sends::{CHAT_SENDS, SendRate, USER_SENDS};
 pub use service::{Service, ServiceEntry, Setting};
 pub use topic::{Retention, Topic, TopicEntry};

@@ -46,6 +46,14 @@ pub enum Setting {
     Realm,
     /// `--registration`: whether users may create accounts.
     Registration,
+    /// `--user-sends-per-second` and the next: how much one user may send.
+    UserSendsPerSecond,
+    UserSendsBurst,
+    /// `--chat-sends-per-second` and the next: how much may be sent to one chat.
+    ChatSendsPerSecond,
+    ChatSendsBurst,
+    /// `--allowed-origins`: what may open a WebSocket beside pages of the tenant's hosts, separated by commas.
+    AllowedOrigins,
     /// `--send-topic-generation`: the id that Kafka gave the topic `message.send`. Unknown until the topic was seen.
     SendTopicGeneration,
 }
@@ -57,6 +65,11 @@ impl Setting {
             Self::KeycloakUrl => "--keycloak-url",
             Self::Realm => "--realm",
             Self::Registration => "--registration",
+            Self::UserSendsPerSecond => "--user-sends-per-second",
+            Self::UserSendsBurst => "--user-sends-burst",
+            Self::ChatSendsPerSecond => "--chat-sends-per-second",
+            Self::ChatSendsBurst => "--chat-sends-burst",
+            Self::AllowedOrigins => "--allowed-origins",
             Self::SendTopicGeneration => "--send-topic-generation",
         }
     }
@@ -77,7 +90,13 @@ table! {
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal],
         peers: &[Service::Chat, Service::Message],
-        settings: &[],
+        settings: &[
+            Setting::UserSendsPerSecond,
+            Setting::UserSendsBurst,
+            Setting::ChatSendsPerSecond,
+            Setting::ChatSendsBurst,
+            Setting::AllowedOrigins,
+        ],
         path_prefixes: &[],
         paths: &["/ws", "/docs", "/docs/"],
         description: "asyncapi.json",

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use contracts::wire;
+use kit::catalog::{CHAT_SENDS, USER_SENDS};
 
 /// The limits of a connection. The defaults are what `/docs` promises; tests shorten the times.
 #[derive(Clone, Debug)]
@@ -63,8 +64,7 @@ impl Default for Limits {
 
 /// Messages that a user and a chat may send; beyond it a send is refused with `rate_limited`.
 ///
-/// A user counts over all connections, and so does a chat over all members. A whole tenant stores about 1,500 messages
-/// per second on two cores, so one user has little of it, and far more than can be typed.
+/// A user counts over all connections, and so does a chat over all members.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct SendRates {
     /// Messages per second that a user may send in the long run.
@@ -88,10 +88,10 @@ fn positive() -> clap::builder::RangedI64ValueParser<u32> {
 
 impl SendRates {
     const DEFAULT: Self = Self {
-        user_sends_per_second: 25,
-        user_sends_burst: 100,
-        chat_sends_per_second: 100,
-        chat_sends_burst: 400,
+        user_sends_per_second: USER_SENDS.per_second,
+        user_sends_burst: USER_SENDS.burst,
+        chat_sends_per_second: CHAT_SENDS.per_second,
+        chat_sends_burst: CHAT_SENDS.burst,
     };
 
     pub(crate) const fn user(&self) -> Rate {
