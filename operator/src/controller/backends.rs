@@ -12,13 +12,12 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::{
-    context::{Context, Pass},
+    context::Pass,
     succession::{Failure, as_heir},
 };
 use crate::{
     backend::{
         self, AnyBackend, BackendError, BackendFacts, ChangeKind, Holder, Login, Owner, Ownership, Settled,
-        Target,
     },
     consent,
     events::reference,
