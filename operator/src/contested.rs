@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{desired::ChildKey, plan};
+use crate::{
+    desired::ChildKey,
+    plan::{self, Left},
+};
 
 /// Repairs of one field before it is left to others.
 const FIGHTS: u32 = 2;
@@ -16,9 +19,6 @@ const FIGHTS: u32 = 2;
 const FIGHT: Duration = Duration::from_secs(600);
 /// How long a field is left to others before it is tried again.
 const TRUCE: Duration = Duration::from_secs(3600);
-
-/// Fields by child, as paths.
-pub(crate) type Left = BTreeMap<ChildKey, BTreeSet<String>>;
 
 /// The fields of one tenant that were put back lately.
 #[derive(Debug, Default)]

@@ -1,13 +1,15 @@
 //! Pure: what is there and what should be there become an ordered, readable list of changes. The shared
 //! systems have a `plan` each beside their types; this one is for Kubernetes.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use kube::core::DynamicObject;
 
 use crate::{
-    contested::Left,
-    desired::{APPLIED_ANNOTATION, Kind, Object},
+    desired::{APPLIED_ANNOTATION, ChildKey, Kind, Object},
     observe::{Children, is_owned_by},
 };
 
@@ -15,6 +17,9 @@ mod compare;
 
 use compare::differences;
 pub(crate) use compare::{may_be_left, removal};
+
+/// Fields of children that are left to others, as paths.
+pub(crate) type Left = BTreeMap<ChildKey, BTreeSet<String>>;
 
 /// One difference between the children of a tenant and what they should be.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use catalog::Service;
 use kube::core::DynamicObject;
 
 use crate::{
-    contested::Left,
     desired::{ChildKey, Kind, route_target},
     observe::Children,
+    plan::Left,
     tenant::Tenant,
     text::one_line,
     workload::Workload,

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{any::AnyBackend, contract::Backend, error::BackendError, login::Login};
+use super::{contract::Backend, error::BackendError, login::Login};
 use crate::{locks::lock, tenant::Cell, time_limit::within};
 
 /// How long the circuit of a backend stays open after it did not respond: no tenant's pass waits for it meanwhile.
@@ -57,18 +57,18 @@ impl Pool {
     /// a call of its own that had no answer, and nothing else: a tenant that ran out of time may have waited for others.
     pub async fn call<T>(
         &self,
-        cell: &Cell,
-        backend: &dyn AnyBackend,
+        cell: &str,
+        backend: catalog::Backend,
+        endpoint: String,
         limit: Duration,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let (entry, endpoint) = (backend.entry(), backend.endpoint(cell));
-        if let Some(error) = self.broken(&cell.name, entry, &endpoint) {
+        if let Some(error) = self.broken(cell, backend, &endpoint) {
             return Err(error);
         }
-        let result = within(limit, call).await.unwrap_or(Err(BackendError::Busy { backend: entry, limit }));
+        let result = within(limit, call).await.unwrap_or(Err(BackendError::Busy { backend, limit }));
         if let Err(error @ BackendError::Unavailable { .. }) = &result {
-            self.break_circuit(&cell.name, entry, endpoint, error);
+            self.break_circuit(cell, backend, endpoint, error);
         }
         result
     }
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        backend::{self, login::Credentials, redis::RedisAdmin},
+        backend::{login::Credentials, redis::RedisAdmin},
         rendered::testing::example,
     };
 
@@ -119,29 +119,28 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_without_an_answer_opens_the_circuit_and_one_that_waited_for_others_does_not() {
-        let (pool, cell, cql) = (Pool::default(), example("acme.yaml", |_| {}).cell, backend::of(Cql));
+        let (pool, at) = (Pool::default(), || "cql:9042".to_owned());
         let limit = Duration::from_millis(10);
-        let late = pool.call(&cell, cql, limit, std::future::pending::<Result<(), _>>()).await;
+        let late = pool.call("local", Cql, at(), limit, std::future::pending::<Result<(), _>>()).await;
         assert_eq!(late.expect_err("it is late").reason(), crds::Reason::BackendBusy);
-        pool.call(&cell, cql, limit, async { Ok(()) }).await.expect("it is called");
+        pool.call("local", Cql, at(), limit, async { Ok(()) }).await.expect("it is called");
 
         let away = || async { Err::<(), _>(BackendError::unavailable(Cql, "cql:9042", "refused")) };
-        pool.call(&cell, cql, limit, away()).await.expect_err("it is away");
+        pool.call("local", Cql, at(), limit, away()).await.expect_err("it is away");
         let called = AtomicBool::new(false);
         let next = async {
             called.store(true, Ordering::Relaxed);
             Ok(())
         };
-        let error = pool.call(&cell, cql, limit, next).await.expect_err("its circuit is open");
+        let error = pool.call("local", Cql, at(), limit, next).await.expect_err("its circuit is open");
         assert_eq!(error.reason(), crds::Reason::BackendUnavailable);
         assert!(!called.into_inner());
 
         // Another backend, another cell, and another address of this one are called.
-        pool.call(&cell, backend::of(Redis), limit, async { Ok(()) }).await.expect("another backend");
-        let other = Cell { name: "other".to_owned(), ..cell.clone() };
-        pool.call(&other, cql, limit, async { Ok(()) }).await.expect("another cell");
-        let mut moved = cell.clone();
-        moved.spec.cql.contact_points = vec!["elsewhere:9042".to_owned()];
-        pool.call(&moved, cql, limit, async { Ok(()) }).await.expect("another address");
+        for (cell, backend, at) in
+            [("local", Redis, at()), ("other", Cql, at()), ("local", Cql, "elsewhere:9042".to_owned())]
+        {
+            pool.call(cell, backend, at, limit, async { Ok(()) }).await.expect("it is called");
+        }
     }
 }

@@ -145,7 +145,8 @@ impl Settling<'_> {
             Box::pin(async move {
                 let target = context.target(&tenant.cell, login);
                 let work = backend.settle(target, &tenant, password, mode);
-                context.backends.call(&tenant.cell, backend, TIMEOUT, work).await
+                let endpoint = backend.endpoint(&tenant.cell);
+                context.backends.call(&tenant.cell.name, backend.entry(), endpoint, TIMEOUT, work).await
             })
         })
         .await
@@ -265,7 +266,8 @@ async fn ownership(
             heir_of,
         };
         let target = context.target(cell, login);
-        Box::pin(context.backends.call(cell, backend, TIMEOUT, backend.ownership(target, id, owner)))
+        let work = backend.ownership(target, id, owner);
+        Box::pin(context.backends.call(&cell.name, backend.entry(), backend.endpoint(cell), TIMEOUT, work))
     });
     found.await.map(Some)
 }

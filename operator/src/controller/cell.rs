@@ -70,7 +70,7 @@ async fn look_at(resource: &MessengerCell, context: &Context) -> Result<Action, 
         }
     };
     if is_deleted {
-        match still_in_use(&name, &leftovers, &context).await? {
+        match still_in_use(&name, &leftovers, context).await? {
             Some(in_use) => outcome = in_use,
             None => {
                 context.writer.remove_cell_finalizer(resource).await?;

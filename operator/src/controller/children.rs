@@ -13,12 +13,11 @@ use super::{
 };
 use crate::{
     apply::WriteError,
-    contested::Left,
     desired::{self, ChildKey, Facts, Kind, Object},
     events::reference,
     mode::Mode,
     observe::{self, Observed},
-    plan::{self, ObjectChange},
+    plan::{self, Left, ObjectChange},
     previous::{is_established, was_good},
     rollout::{self, Rollout, Stall},
     status::Outcome,

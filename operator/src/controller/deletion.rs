@@ -174,7 +174,8 @@ async fn remove(backend: &dyn AnyBackend, cell: &Cell, departed: &Leftover, cont
     let owner = Owner { uid, namespace, name, heir_of: Vec::new() };
     let login = context.login(backend, cell)?;
     let work = backend.clean_up(context.target(cell, &login), &id, owner, departed.deletion_policy);
-    match context.backends.call(cell, backend, ATTEMPT, work).await {
+    let endpoint = backend.endpoint(cell);
+    match context.backends.call(&cell.name, backend.entry(), endpoint, ATTEMPT, work).await {
         Ok(removed) => Ok(removed),
         // Something of that name that was never ours is not ours to remove.
         Err(error @ BackendError::Conflict { .. }) => {

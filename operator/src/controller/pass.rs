@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     backend,
-    contested::Left,
     desired::{self, Object},
     events::reference,
     fleet::{Fleet, Member},
@@ -20,7 +19,7 @@ use crate::{
     mode::Mode,
     observe::{self, Observed, ReadError},
     placement::{self, HostRefusal, Hosts},
-    plan::{self, ObjectChange},
+    plan::{self, Left, ObjectChange},
     previous::reason_of,
     secrets::TenantSecrets,
     status::{self, Outcome, Outcomes, Urgency},
