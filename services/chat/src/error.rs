@@ -28,6 +28,7 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
+            Self::InvalidChat(InvalidChat::DirectWithOneself) => ErrorCode::Conflict,
             Self::InvalidChat(_) => ErrorCode::InvalidArgument,
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::UnknownUser(_) => ErrorCode::NotFound,

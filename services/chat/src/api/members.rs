@@ -36,9 +36,10 @@ const PUBLISHED_PAUSES: RangeInclusive<Duration> = Duration::from_millis(4)..=Du
 #[utoipa::path(
     get,
     path = "/api/chats/{chat}/members",
+    operation_id = "list_members",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = OK, description = "Every member", body = Page<ChatMember>),
         (status = FORBIDDEN, description = "not_a_member", body = Problem,
@@ -67,9 +68,10 @@ pub(super) async fn list(
 #[utoipa::path(
     put,
     path = "/api/chats/{chat}/members/{user}",
+    operation_id = "put_member",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path), ("user" = UserId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id"), ("user" = UserId, Path, description = "User id")),
     request_body = PutMemberRequest,
     responses(
         (status = OK, description = "The member as requested", body = ChatMember),
@@ -112,9 +114,10 @@ pub(super) async fn put(
 #[utoipa::path(
     delete,
     path = "/api/chats/{chat}/members/{user}",
+    operation_id = "remove_member",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path), ("user" = UserId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id"), ("user" = UserId, Path, description = "User id")),
     responses(
         (status = NO_CONTENT, description = "The user is no member any more"),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
@@ -142,9 +145,10 @@ pub(super) async fn remove(
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/leave",
+    operation_id = "leave_chat",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = NO_CONTENT, description = "The caller is no member any more"),
         (status = FORBIDDEN, description = "permission_denied (a direct chat)", body = Problem,

@@ -210,7 +210,7 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
         (json!(["group", "Crew", []]), "invalid_argument"),
         (json!({"kind": "group", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": []}), "invalid_argument"),
-        (json!({"kind": "direct", "members": [ann.id]}), "invalid_argument"),
+        (json!({"kind": "direct", "members": [ann.id]}), "conflict"),
         (json!({"kind": "direct", "members": [bob.id], "title": "us"}), "invalid_argument"),
         (json!({"kind": "channel", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": ["bob"]}), "invalid_argument"),

@@ -139,7 +139,7 @@ async fn a_change_of_members_holds_for_whatever_begins_later() {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut guest = stand.connect(user(2), device(1)).await;
         guest.send_text(chat(), "hello").await;
-        // The log of events never hears of these changes, as it does not in the moment after an answer.
+        // The log of events has none of these changes, as in the moment after an answer.
         for round in 0..20 {
             stand.peers.leave_silently(chat(), user(2));
             for _ in 0..2 {
