@@ -318,7 +318,7 @@ impl Room {
             None => String::new(),
         };
         output::line(match message.kind {
-            EntryKind::Text => format!("{:>5}  {sender}: {}", message.seq, message.body),
+            EntryKind::Text => format!("{:>5}  {sender}: {}", message.seq, output::quoted(&message.body)),
             EntryKind::MemberAdded => format!("{:>5}  * {subject} joined", message.seq),
             EntryKind::MemberRemoved => format!("{:>5}  * {subject} left", message.seq),
         });
@@ -361,8 +361,7 @@ impl Room {
         self.identity.messenger()
     }
 
-    /// Prints a note to standard error, because programs read the messages from standard output.
     fn note(&self, text: &str) {
-        eprintln!("{text}");
+        output::note(text);
     }
 }

@@ -15,6 +15,7 @@ mod tenants;
 
 pub use args::Cli;
 pub use failure::{Exit, Failure};
+pub use output::note;
 
 use args::Command;
 

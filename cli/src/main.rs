@@ -7,7 +7,7 @@ async fn main() -> ExitCode {
     match posthouse::run(Cli::from_command_line()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{failure}");
+            posthouse::note(&failure);
             failure.exit().into()
         }
     }

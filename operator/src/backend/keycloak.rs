@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crds::Registration;
+pub use catalog::{APP_CLIENT, AUTH_CLIENT};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -25,10 +25,8 @@ mod representation;
 pub use admin::KeycloakAdmin;
 pub use diff::Difference;
 
-/// Public client of users' apps; also the audience of every token.
-pub const APP_CLIENT: &str = "messenger";
-/// Confidential client of the auth service.
-pub const AUTH_CLIENT: &str = "messenger-auth";
+/// Keycloak's own client with a grant by password, which every realm is born with.
+const ADMIN_CLIENT: &str = "admin-cli";
 /// Rights of the auth service within its realm. No privilege hangs on a realm role: an account that may manage users can grant
 /// any plain realm role.
 pub const SERVICE_ROLES: [&str; 3] = ["manage-users", "query-users", "view-users"];
@@ -42,8 +40,6 @@ pub struct KeycloakDesired {
     pub realm: String,
     pub owner: Owner,
     pub display_name: String,
-    /// Users may register themselves.
-    pub registration_allowed: bool,
     pub access_token_seconds: i32,
     /// Where the app may be sent back to after sign-in.
     pub redirect_uris: Vec<String>,
@@ -62,10 +58,6 @@ impl KeycloakDesired {
             realm: tenant.id.realm().to_string(),
             owner: Owner::of(tenant),
             display_name: tenant.name.clone(),
-            registration_allowed: match tenant.registration {
-                Registration::Open => true,
-                Registration::InviteOnly => false,
-            },
             access_token_seconds: i32::try_from(tenant.access_token_lifetime.as_secs())
                 .expect("the schema bounds it to an hour"),
             redirect_uris: origins.iter().map(|origin| format!("{origin}/*")).collect(),
@@ -211,7 +203,6 @@ mod tests {
             realm: "acme".into(),
             owner: owner(),
             display_name: "Acme".into(),
-            registration_allowed: true,
             access_token_seconds: 300,
             redirect_uris: vec!["http://acme.localhost:8000/*".into()],
             web_origins: vec!["http://acme.localhost:8000".into()],
@@ -257,6 +248,7 @@ mod tests {
         check(
             |observed| {
                 observed.realm.as_mut().unwrap()["accessTokenLifespan"] = json!(60);
+                observed.clients.get_mut(ADMIN_CLIENT).unwrap()["directAccessGrantsEnabled"] = json!(true);
                 observed.clients.get_mut(APP_CLIENT).unwrap()["redirectUris"] = json!(["*"]);
                 observed.clients.get_mut(AUTH_CLIENT).unwrap()["secret"] = json!("0".repeat(64));
             },
@@ -264,6 +256,7 @@ mod tests {
                 "set realm acme: accessTokenLifespan 60 -> 300",
                 "set client messenger of realm acme: redirectUris [\"*\"] -> [\"http://acme.localhost:8000/*\"]",
                 "set client messenger-auth of realm acme: secret (hidden)",
+                "set client admin-cli of realm acme: directAccessGrantsEnabled true -> false",
             ],
         );
         check(

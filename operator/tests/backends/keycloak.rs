@@ -114,7 +114,6 @@ impl Fixture for Keycloak {
             roles: vec!["moderator".to_owned()],
             realm,
             owner,
-            registration_allowed: true,
             access_token_seconds: 300,
             auth_client_secret,
         }

@@ -3,21 +3,24 @@
 mod accounts;
 mod sessions;
 
-use std::sync::Arc;
-
-use axum::extract::FromRef;
+use axum::{
+    extract::FromRef,
+    http::{HeaderValue, header::CACHE_CONTROL},
+    middleware,
+    response::Response,
+};
 use contracts::rpc::user_service_client::UserServiceClient;
 use kit::{
     docs::{self, OpenApiRouter, routes},
     rpc::InternalChannel,
 };
 
-use crate::{config::Registration, store::AccountStore};
+use crate::{config::Registration, guard::Guard};
 
 /// What a request handler holds.
 #[derive(Clone, FromRef)]
 pub struct AppState {
-    pub accounts: Arc<dyn AccountStore>,
+    pub accounts: Guard,
     pub registration: Registration,
     pub users: UserServiceClient<InternalChannel>,
 }
@@ -30,4 +33,11 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(sessions::refresh))
         .routes(routes!(sessions::sign_out))
         .with_state(state)
+        .layer(middleware::map_response(not_stored))
+}
+
+/// Tokens stay out of every cache on their way (RFC 6749, section 5.1).
+async fn not_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

@@ -1,5 +1,7 @@
 //! Accounts and what may stand in them. Rules only: no I/O, no clock.
 
+pub mod attempts;
+
 use contracts::api::{RegisterRequest, SignInRequest};
 use kit::{
     error::InvalidField,

@@ -1,5 +1,7 @@
 //! What a caller of this service may meet.
 
+use std::{sync::Arc, time::Duration};
+
 use contracts::ErrorCode;
 use kit::error::{InvalidField, ServiceError};
 
@@ -11,8 +13,17 @@ pub enum Error {
     InvalidField(#[from] InvalidField),
     #[error("registration is by invitation only: ask an administrator for an account")]
     RegistrationClosed,
+    #[error("failed to query the user service for a username")]
+    Names(#[source] Box<tonic::Status>),
+    #[error("too many attempts: wait {} s", .0.as_secs() + 1)]
+    Limited(Duration),
+    #[error("too many users sign in at this moment: try again")]
+    Busy,
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Of another request with the same token.
+    #[error(transparent)]
+    Shared(Arc<Error>),
 }
 
 impl ServiceError for Error {
@@ -20,6 +31,9 @@ impl ServiceError for Error {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::RegistrationClosed => ErrorCode::PermissionDenied,
+            Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
+            Self::Shared(error) => error.code(),
+            Self::Names(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Taken(_) => ErrorCode::Conflict,
                 StoreError::Refused(_) => ErrorCode::InvalidArgument,
@@ -27,6 +41,17 @@ impl ServiceError for Error {
                 StoreError::Unreachable { .. } | StoreError::Unable { .. } => ErrorCode::Unavailable,
                 StoreError::Misconfigured { .. } | StoreError::Unreadable { .. } => ErrorCode::Internal,
             },
+        }
+    }
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Limited(wait) => Some(*wait),
+            Self::Shared(error) => error.retry_after(),
+            Self::InvalidField(_)
+            | Self::RegistrationClosed
+            | Self::Busy
+            | Self::Names(_)
+            | Self::Store(_) => None,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod api;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod guard;
 pub mod store;
 
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use tonic::service::Routes;
 use crate::{
     api::AppState,
     config::{Registration, Settings},
+    domain::attempts::AttemptRates,
+    guard::Guard,
     store::{AccountStore, Keycloak, MemoryStore},
 };
 
@@ -49,6 +52,6 @@ fn surface(
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
     let users = UserServiceClient::new(scope.peer(catalog::Service::User)?);
-    let state = AppState { accounts, registration, users };
+    let state = AppState { accounts: Guard::new(accounts, AttemptRates::default()), registration, users };
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }

@@ -22,4 +22,10 @@ pub const PROBLEMS_PATH: &str = "/problems";
 pub const TENANT_HEADER: &str = "x-posthouse-tenant";
 
 /// The `aud` of a tenant's access tokens.
-pub const TOKEN_AUDIENCE: &str = "messenger";
+pub const TOKEN_AUDIENCE: &str = APP_CLIENT;
+/// Public client of the realm, for users' apps.
+pub const APP_CLIENT: &str = "messenger";
+/// Confidential client of the realm, for the auth service.
+pub const AUTH_CLIENT: &str = "messenger-auth";
+/// The clients whose access tokens the services take.
+pub const TOKEN_CLIENTS: [&str; 2] = [APP_CLIENT, AUTH_CLIENT];

@@ -5,7 +5,7 @@ pub mod grpc;
 mod members;
 mod users;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use kit::docs::{self, OpenApiRouter, routes};
@@ -18,6 +18,18 @@ use crate::store::ChatStore;
 pub struct AppState {
     pub store: Arc<dyn ChatStore>,
     pub users: Users,
+    pub patience: Patience,
+}
+
+/// How long the response to a change waits for the event log.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience(pub Duration);
+
+impl Default for Patience {
+    /// A publisher that was killed is replaced within this time.
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
+    }
 }
 
 /// Returns the REST API with its state applied.

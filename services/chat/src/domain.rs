@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    api::{ChatKind, CreateChatRequest},
+    api::{ChatKind, CreateChatRequest, FOUNDED_MEMBERS},
     event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
 };
 use kit::{catalog::Topic, error::InvalidField, idempotency::IdempotencyKey, text::Title};
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
-pub const MAX_MEMBERS: usize = 1000;
+pub const MAX_MEMBERS: usize = FOUNDED_MEMBERS + 1;
 /// Most chats that one user creates. Every gateway keeps all memberships of the tenant, 40 bytes each: with full groups this
 /// is 40 MB for one account, and no user opens so many chats by hand.
 pub const MAX_CREATED_CHATS: usize = 1000;
@@ -72,6 +72,8 @@ pub enum Founding {
 pub enum InvalidChat {
     #[error("members: a direct chat is with exactly one other user")]
     DirectMembers,
+    #[error("a direct chat is with another user, not with oneself")]
+    DirectWithOneself,
     #[error("title: a direct chat has none")]
     DirectTitle,
     #[error(transparent)]
@@ -84,7 +86,7 @@ impl Founding {
     /// Reads a request of `founder`. Repeated members count once, and so does the founder.
     pub fn parse(founder: UserId, request: CreateChatRequest) -> Result<Self, InvalidChat> {
         let mut others: BTreeSet<_> = request.members.into_iter().collect();
-        others.remove(&founder);
+        let named_founder = others.remove(&founder);
         match request.kind {
             ChatKind::Direct => {
                 if request.title.is_some() {
@@ -92,6 +94,7 @@ impl Founding {
                 }
                 match others.pop_first() {
                     Some(other) if others.is_empty() => Ok(Self::Direct { other }),
+                    None if named_founder => Err(InvalidChat::DirectWithOneself),
                     _ => Err(InvalidChat::DirectMembers),
                 }
             }

@@ -17,6 +17,8 @@ pub enum Error {
     NotAMember(ChatId),
     #[error("user {0} not found")]
     UnknownUser(UserId),
+    #[error("the change of chat {0} is made and not yet in the event log")]
+    Unpublished(ChatId),
     #[error("failed to query the user service")]
     Users(#[source] Box<tonic::Status>),
     #[error(transparent)]
@@ -26,10 +28,11 @@ pub enum Error {
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
+            Self::InvalidChat(InvalidChat::DirectWithOneself) => ErrorCode::Conflict,
             Self::InvalidChat(_) => ErrorCode::InvalidArgument,
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::UnknownUser(_) => ErrorCode::NotFound,
-            Self::Users(_) => ErrorCode::Unavailable,
+            Self::Unpublished(_) | Self::Users(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {
                     Refusal::NotAMember(_) => ErrorCode::NotAMember,

@@ -34,8 +34,8 @@ const STANDBY_INTERVAL: Duration = Duration::from_secs(2);
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(5);
 /// A send that Kafka has not taken by then has failed and is repeated from the outbox.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// A new leader waits until whatever the one before it sent has landed or failed: a send that arrives late must
-/// never undo a newer one in a compacted topic.
+/// A new leader waits until whatever the one before it sent has landed or failed, unless that one noted at its end that
+/// nothing was under way: a send that arrives late must never undo a newer one in a compacted topic.
 pub const HANDOVER: Duration = Duration::from_secs(6);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// "chat" in ASCII and 1: advisory locks are numbers, and those of a database are shared by its services.
@@ -66,6 +66,8 @@ pub struct OutboxMetrics {
 enum PublishError {
     #[error("failed to connect to the outbox")]
     Connect(#[source] sqlx::Error),
+    #[error("failed to note where a term begins or ends")]
+    Term(#[source] sqlx::Error),
     #[error("failed to read the outbox")]
     Read(#[source] sqlx::Error),
     #[error("failed to make a producer")]
@@ -149,9 +151,11 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
         return Ok(Term::Standby);
     }
     observe(publisher, &mut connection).await?;
-    tokio::select! {
-        () = shutdown.cancelled() => return Ok(Term::Shutdown),
-        () = sleep(publisher.handover) => {}
+    if !begin_term(&mut connection).await.map_err(PublishError::Term)? {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(Term::Shutdown),
+            () = sleep(publisher.handover) => {}
+        }
     }
     let producer = publisher.log.producer(Some(SEND_TIMEOUT)).map_err(PublishError::Producer)?;
     tracing::info!("publishing the outbox");
@@ -190,9 +194,27 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
             woken = listener.recv() => { woken.map_err(PublishError::Read)?; }
         }
     }
-    // Closing gives the lock to the next leader now, and everything that was sent has an outcome by now.
+    // Everything that was sent has an outcome by now. Closing gives the lock to the next leader, who need not wait.
+    end_term(&mut connection).await.map_err(PublishError::Term)?;
     connection.close().await.map_err(PublishError::Connect)?;
     Ok(Term::Shutdown)
+}
+
+/// Notes that a term begins. Returns whether the one before it ended with nothing under way.
+async fn begin_term(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let has_ended: Option<bool> =
+        sqlx::query_scalar("SELECT has_ended FROM outbox_term").fetch_optional(&mut *connection).await?;
+    sqlx::query(
+        "INSERT INTO outbox_term (has_ended) VALUES (FALSE) ON CONFLICT (is_only) DO UPDATE SET has_ended = FALSE",
+    )
+    .execute(connection)
+    .await?;
+    Ok(has_ended.unwrap_or(false))
+}
+
+/// Notes that the term ends with nothing under way.
+async fn end_term(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE outbox_term SET has_ended = TRUE").execute(connection).await.map(drop)
 }
 
 async fn try_lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {

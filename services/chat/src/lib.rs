@@ -34,7 +34,7 @@ use kit::{
 use tonic::service::Routes;
 
 use crate::{
-    api::{AppState, Users},
+    api::{AppState, Patience, Users},
     events::{OutboxMetrics, Publisher},
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
 };
@@ -85,5 +85,5 @@ impl Service for Chat {
 fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> {
     let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
     let users = Users::new(scope.peer(catalog::Service::User)?);
-    Ok(Surface { api: api::router(AppState { store, users }), grpc })
+    Ok(Surface { api: api::router(AppState { store, users, patience: Patience::default() }), grpc })
 }

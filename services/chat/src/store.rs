@@ -37,18 +37,31 @@ pub trait ChatStore: Send + Sync + 'static {
     /// Returns the members of a chat by id; none for an unknown chat.
     async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError>;
 
+    /// Returns whether each of these users is in the chat, in their order.
+    async fn are_members(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError>;
+
     /// Lets [`crate::domain::decide`] decide on the command and makes the changes. Changes of one chat happen one
-    /// after the other.
+    /// after the other. Returns what is published about the chat up to and including this change.
     async fn change(
         &self,
         chat_id: ChatId,
         actor: UserId,
         command: Command,
         at: DateTime<Utc>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Publication, StoreError>;
+
+    /// Returns whether all of it is in the event log.
+    async fn is_published(&self, publication: Publication) -> Result<bool, StoreError>;
 
     /// Returns the oldest records that are not yet published, in order.
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError>;
+}
+
+/// The records about a chat, up to the newest one that was in the outbox at some moment; `None` when there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publication {
+    pub(crate) chat_id: ChatId,
+    pub(crate) newest: Option<i64>,
 }
 
 /// What became of a request for a new chat.

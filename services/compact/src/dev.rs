@@ -59,6 +59,7 @@ impl Messenger {
             oidc_keys_url: None,
             oidc_ca_bundle: None,
             oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
+            oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
         };
         let issuer = Arc::new(Issuer::new(oidc.clone()));
         let verifier = issuer.verifier().context("failed to prepare the token check")?;

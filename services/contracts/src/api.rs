@@ -3,18 +3,24 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::schema::FOUNDED_MEMBERS;
 use crate::{ChatId, UserId, event::Role, wire::Message};
+
+mod schema;
 
 /// `POST /api/auth/register`
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     /// 3 to 32 of `a-z 0-9 . _ -`, starting with a letter. Capitals, full-width letters and spaces around it are mapped.
+    #[schema(schema_with = schema::new_username)]
     pub username: String,
     /// At least 8 characters, at most 256 bytes of UTF-8, no control characters; the realm's policy decides. Composed and
-    /// decomposed letters are the same.
+    /// decomposed letters are the same. Not the username. The schema allows what is short enough in any script.
+    #[schema(schema_with = schema::new_password)]
     pub password: String,
     /// 1 to 64 characters on one line, of which one is visible, without bidirectional formatting; the username when absent.
+    #[schema(schema_with = schema::display_name)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
 }
@@ -30,7 +36,10 @@ pub struct Registered {
 #[serde(deny_unknown_fields)]
 pub struct SignInRequest {
     /// In any case, spaces around it do not count.
+    #[schema(schema_with = schema::username)]
     pub username: String,
+    /// At most 256 bytes of UTF-8.
+    #[schema(schema_with = schema::password)]
     pub password: String,
 }
 
@@ -38,15 +47,21 @@ pub struct SignInRequest {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefreshRequest {
+    /// What the last sign-in or refresh gave.
+    #[schema(schema_with = schema::refresh_token)]
     pub refresh_token: String,
 }
 
 /// Response to a sign-in or a refresh.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
+    /// For `authorization: Bearer` and for `connect`. Good until it expires, also after the session has ended.
     pub access_token: String,
+    /// Refresh when a fifth of it is left, or 30 seconds, whichever is more.
     pub expires_in_seconds: i64,
+    /// Good for one refresh: the response has the next one.
     pub refresh_token: String,
+    /// The session ends when it is not refreshed for this long.
     pub refresh_expires_in_seconds: i64,
 }
 
@@ -65,9 +80,11 @@ pub struct UserProfile {
 #[serde(deny_unknown_fields)]
 pub struct UpdateProfileRequest {
     /// 1 to 64 characters on one line, of which one is visible, without bidirectional formatting.
+    #[schema(schema_with = schema::display_name)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
     /// At most 500 characters, without bidirectional formatting. Every line break becomes LF.
+    #[schema(schema_with = schema::about)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
 }
@@ -90,7 +107,7 @@ pub enum ChatKind {
 }
 
 /// `POST /api/chats`
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateChatRequest {
     pub kind: ChatKind,

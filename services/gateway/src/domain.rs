@@ -1,7 +1,6 @@
 //! What a connection is, apart from its socket: synchronous and tested without a runtime.
 
 pub(crate) mod answer;
-pub(crate) mod bucket;
 pub(crate) mod frame;
 pub(crate) mod limits;
 pub(crate) mod rates;

@@ -10,7 +10,7 @@
 //!
 //! # Consumes
 //! `message.delivered` from its end and `chat.events` from its beginning, both whole, by every gateway.
-//! gRPC: `ChatService` where the cache of `chat.events` knows nothing, `MessageService` for history.
+//! gRPC: `ChatService` for whether senders and readers are members, `MessageService` for history.
 //!
 //! # Publishes
 //! `message.send`, key = chat id, `acks=all`. A client receives `accepted` when the log has the record, never before.
@@ -108,11 +108,13 @@ fn surface(
     let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
     let registry = Arc::new(Registry::default());
     let rates = Arc::new(Rates::new(&sends));
-    let membership = Arc::new(Membership::new(chat, metrics.clone()));
+    let (membership, checker) = Membership::new(chat, metrics.clone());
+    let membership = Arc::new(membership);
     let send_log = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
 
     // Consumers and the directory end after the connections: those still get responses while they are moved.
     let stop = CancellationToken::new();
+    scope.spawn(checker.run(stop.clone()));
     scope.spawn(events::follow_membership(
         log.clone(),
         tenant.to_owned(),

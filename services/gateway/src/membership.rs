@@ -1,5 +1,7 @@
-//! Membership: a cache fed by `chat.events`, and look-ups at the chat service where the cache knows nothing.
+//! Membership: who is in a chat is checked with the chat service for everything that is sent or read, so that a change
+//! which it has answered holds for whatever begins later. Whom a message goes to comes from a cache fed by `chat.events`.
 
+mod checks;
 pub(crate) mod members;
 
 use std::{
@@ -13,38 +15,46 @@ use std::{
 use contracts::{
     ChatId, UserId,
     event::MAX_LISTED_AUDIENCE,
-    rpc::{GetMembershipRequest, ListMembersRequest, chat_service_client::ChatServiceClient},
+    rpc::{ListMembersRequest, chat_service_client::ChatServiceClient},
 };
 use kit::rpc::InternalChannel;
 use moka::future::Cache;
 
-use self::members::{Audience, Known, Members};
+pub(crate) use self::checks::Checker;
+use self::{
+    checks::Checks,
+    members::{Audience, Known, Members},
+};
 use crate::{error::GatewayError, metrics::Metrics};
 
-/// The result of a look-up is used for this long, or until the next record about the chat. A user who was just added is
-/// in `chat.events` within milliseconds, so a negative result does harm for no longer than that.
+/// A list of members is used for this long, or until the next record about the chat.
 const LOOKUP_TTL: Duration = Duration::from_secs(1);
-/// Results kept: a client that names chats at random costs this much and no more.
+/// Lists kept: the chats that change at one time.
 const LOOKUP_CAPACITY: u64 = 10_000;
 
 pub(crate) struct Membership {
     pub(crate) members: Arc<Members>,
     caught_up: AtomicBool,
-    /// By chat, user, and version of the cache's chat.
-    lookups: Cache<(ChatId, UserId, u64), Option<Arc<Audience>>>,
+    checks: Checks,
+    /// By chat, and version of the cache's chat.
+    lookups: Cache<(ChatId, u64), Arc<Audience>>,
     chat: ChatServiceClient<InternalChannel>,
     metrics: Metrics,
 }
 
 impl Membership {
-    pub(crate) fn new(chat: ChatServiceClient<InternalChannel>, metrics: Metrics) -> Self {
-        Self {
+    /// Returns the membership of the tenant's chats, and what makes its checks once it runs.
+    pub(crate) fn new(chat: ChatServiceClient<InternalChannel>, metrics: Metrics) -> (Self, Checker) {
+        let (checks, checker) = Checks::new(chat.clone());
+        let this = Self {
             members: Arc::default(),
             caught_up: AtomicBool::new(false),
+            checks,
             lookups: Cache::builder().max_capacity(LOOKUP_CAPACITY).time_to_live(LOOKUP_TTL).build(),
             chat,
             metrics,
-        }
+        };
+        (this, checker)
     }
 
     /// Returns whether the cache has read all that was in `chat.events` when the process started.
@@ -71,44 +81,51 @@ impl Membership {
         self.is_caught_up().then(Instant::now)
     }
 
-    /// Returns whom a message of this sender goes to, as far as the cache is sure; `None` means to look it up.
-    pub(crate) fn cached_audience(&self, chat: ChatId, sender: UserId) -> Option<Audience> {
-        self.is_caught_up().then(|| self.members.audience(chat, sender, Instant::now()).settled).flatten()
+    /// Refuses a user who is not in the chat.
+    pub(crate) async fn require(&self, chat: ChatId, user: UserId) -> Result<(), GatewayError> {
+        match self.checks.is_member(chat, user).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(GatewayError::NotAMember { chat }),
+            Err(source) => match self.known(chat, user).likely {
+                Some(_) => Ok(()),
+                None => Err(GatewayError::Membership { chat, source }),
+            },
+        }
     }
 
     /// Returns whom a message of this sender goes to.
     pub(crate) async fn audience(&self, chat: ChatId, sender: UserId) -> Result<Audience, GatewayError> {
-        let Known { version, settled, likely } = self.members.audience(chat, sender, Instant::now());
-        if let Some(audience) = settled
-            && self.is_caught_up()
-        {
-            return Ok(audience);
+        self.require(chat, sender).await?;
+        let Known { version, likely, is_settled } = self.known(chat, sender);
+        match likely {
+            Some(audience) if is_settled => return Ok(audience),
+            Some(_) | None => {}
         }
-        // Concurrent look-ups of one sender become one request.
-        let found = self.lookups.try_get_with((chat, sender, version), self.look_up(chat, sender)).await;
-        match (found, likely) {
-            (Ok(Some(audience)), _) => Ok((*audience).clone()),
-            (Ok(None), _) => Err(GatewayError::NotAMember { chat }),
+        // Concurrent look-ups of one chat become one request.
+        match (self.lookups.try_get_with((chat, version), self.look_up(chat)).await, likely) {
+            (Ok(audience), _) => Ok((*audience).clone()),
             // Some may miss a push and find the message in the history; no one could send otherwise.
             (Err(_), Some(likely)) => Ok(likely),
             (Err(source), None) => Err(GatewayError::Membership { chat, source }),
         }
     }
 
-    async fn look_up(&self, chat: ChatId, user: UserId) -> Result<Option<Arc<Audience>>, tonic::Status> {
+    /// Returns what the cache knows. While the chat service does not answer, it has to do: no change is answered then
+    /// either, and those before are in `chat.events`.
+    fn known(&self, chat: ChatId, user: UserId) -> Known {
+        let known = self.members.audience(chat, user, Instant::now());
+        Known { is_settled: known.is_settled && self.is_caught_up(), ..known }
+    }
+
+    async fn look_up(&self, chat: ChatId) -> Result<Arc<Audience>, tonic::Status> {
         self.metrics.membership_questions.inc();
-        let mut client = self.chat.clone();
-        let request = GetMembershipRequest { chat_id: chat.to_string(), user_id: user.to_string() };
-        if client.get_membership(request).await?.into_inner().member.is_none() {
-            return Ok(None);
-        }
         let request = ListMembersRequest { chat_id: chat.to_string() };
-        let members = client.list_members(request).await?.into_inner().members;
+        let members = self.chat.clone().list_members(request).await?.into_inner().members;
         if members.len() > MAX_LISTED_AUDIENCE {
-            return Ok(Some(Arc::new(None)));
+            return Ok(Arc::new(None));
         }
         let ids: Result<Vec<UserId>, _> = members.iter().map(|member| member.user_id.parse()).collect();
         let ids = ids.map_err(|_| tonic::Status::internal("the chat service answered an id that is none"))?;
-        Ok(Some(Arc::new(Some(ids))))
+        Ok(Arc::new(Some(ids)))
     }
 }

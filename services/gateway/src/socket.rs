@@ -432,12 +432,18 @@ fn text(frame: Frame) -> Message {
     Message::Frame(WsFrame::message(frame.into_bytes(), OpCode::Data(Data::Text), true))
 }
 
+/// Close codes of RFC 6455 for a client that does not speak it.
+pub(crate) const PROTOCOL_ERROR: u16 = 1002;
+pub(crate) const NOT_UTF_8: u16 = 1007;
+
 fn end_of(error: &WsError) -> End {
     match error {
         WsError::Capacity(CapacityError::MessageTooLong { .. }) => End::Close(CloseCode::TooLarge),
         WsError::Io(error) if inbound::is_too_much(error) => End::Close(CloseCode::TooLarge),
-        WsError::Utf8(_) => End::Protocol(1007, "a text frame is UTF-8"),
-        WsError::Protocol(_) | WsError::Capacity(_) => End::Protocol(1002, "not the WebSocket protocol"),
+        WsError::Utf8(_) => End::Protocol(NOT_UTF_8, "a text frame is UTF-8"),
+        WsError::Protocol(_) | WsError::Capacity(_) => {
+            End::Protocol(PROTOCOL_ERROR, "not the WebSocket protocol")
+        }
         _ => End::Gone,
     }
 }

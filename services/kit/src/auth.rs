@@ -1,6 +1,6 @@
 //! Access tokens, validated locally against the tenant's realm.
 //!
-//! Issuer, audience, algorithm, expiry and token type are pinned. Keys come only from the configured issuer's key
+//! Issuer, audience, client, algorithm, expiry and token type are pinned. Keys come only from the configured issuer's key
 //! set; key URLs or keys inside a token are never looked at.
 
 use std::{
@@ -16,7 +16,7 @@ use axum::{
 use contracts::{ErrorCode, UserId};
 pub use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +83,7 @@ pub struct TokenVerifier {
     /// Where the keys are; absent when they were given.
     jwks_url: Option<String>,
     validation: Validation,
+    clients: Vec<String>,
     http: reqwest::Client,
     keys: RwLock<Vec<(String, DecodingKey)>>,
     fetches: Mutex<Fetches>,
@@ -103,6 +104,10 @@ struct TokenClaims {
     preferred_username: String,
     /// Keycloak's token type; an id or refresh token is not an access token.
     typ: String,
+    /// The client that the token was issued to.
+    azp: String,
+    /// Present in the tokens of service accounts, which are no users.
+    client_id: Option<IgnoredAny>,
 }
 
 impl TokenVerifier {
@@ -133,7 +138,9 @@ impl TokenVerifier {
         let http =
             reqwest::Client::builder().timeout(FETCH_TIMEOUT).redirect(reqwest::redirect::Policy::none());
         let http = trusting(http, args.oidc_ca_bundle.as_deref())?.build()?;
-        Ok(Arc::new(Self { jwks_url, validation, http, keys: RwLock::new(keys), fetches: Mutex::default() }))
+        let clients = args.oidc_clients.clone();
+        let (keys, fetches) = (RwLock::new(keys), Mutex::default());
+        Ok(Arc::new(Self { jwks_url, validation, clients, http, keys, fetches }))
     }
 
     /// Fetches the keys until it succeeds once, so that a service is ready only when it can check a token.
@@ -166,7 +173,8 @@ impl TokenVerifier {
                 _ => TokenError::Invalid,
             })?
             .claims;
-        if claims.typ != "Bearer" {
+        let is_of_client = self.clients.contains(&claims.azp);
+        if claims.typ != "Bearer" || !is_of_client || claims.client_id.is_some() {
             return Err(TokenError::Invalid);
         }
         Ok(Claims { user_id: claims.sub, username: claims.preferred_username, expires_at: claims.exp })

@@ -56,6 +56,9 @@ pub struct OidcArgs {
     /// The `aud` that a token must contain.
     #[arg(long, env, default_value = catalog::TOKEN_AUDIENCE)]
     pub oidc_audience: String,
+    /// The clients of the realm whose tokens are accepted (`azp`), separated by commas.
+    #[arg(long, env, value_delimiter = ',', default_values_t = catalog::TOKEN_CLIENTS.map(str::to_owned))]
+    pub oidc_clients: Vec<String>,
 }
 
 /// Adds certificates in PEM to those that a client trusts.

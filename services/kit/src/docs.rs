@@ -8,6 +8,10 @@ use utoipa::{
     IntoResponses, PartialSchema, ToSchema,
     openapi::{
         ComponentsBuilder, ContentBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response, ResponseBuilder,
+        ServerBuilder,
+        header::HeaderBuilder,
+        path::{Operation, PathItem},
+        schema::{ObjectBuilder, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -28,6 +32,55 @@ pub fn openapi() -> OpenApi {
         .security_scheme("access_token", SecurityScheme::Http(token))
         .build();
     OpenApiBuilder::new().components(Some(components)).build()
+}
+
+/// Of every operation: what the layers around it answer.
+const EVERYWHERE: [ErrorCode; 7] = [
+    ErrorCode::Malformed,
+    ErrorCode::InvalidArgument,
+    ErrorCode::NotFound,
+    ErrorCode::MethodNotAllowed,
+    ErrorCode::RateLimited,
+    ErrorCode::Internal,
+    ErrorCode::Unavailable,
+];
+
+/// The headers that come with the responses of a status.
+const HEADERS: [(&str, &str, &str); 7] = [
+    ("401", "www-authenticate", "`Bearer`"),
+    ("405", "allow", "The methods of this path"),
+    ("426", "sec-websocket-version", "The version that is spoken here"),
+    ("426", "upgrade", "`websocket`"),
+    ("429", "retry-after", RETRY_AFTER),
+    ("500", "retry-after", RETRY_AFTER),
+    ("503", "retry-after", RETRY_AFTER),
+];
+const RETRY_AFTER: &str = "Seconds to wait before the request is repeated";
+
+/// Completes the description of an API with what holds for all operations: where they are, the problems that any request
+/// may meet, and the headers that come with a status.
+pub(crate) fn complete(openapi: &mut OpenApi) {
+    let server = ServerBuilder::new().url("/").description(Some("The tenant's own address")).build();
+    openapi.servers = Some(vec![server]);
+    let everywhere = problems(&EVERYWHERE);
+    for operation in openapi.paths.paths.values_mut().flat_map(operations) {
+        let responses = &mut operation.responses.responses;
+        for (status, problem) in &everywhere {
+            responses.entry(status.clone()).or_insert_with(|| problem.clone());
+        }
+        for (status, name, description) in HEADERS {
+            if let Some(RefOr::T(response)) = responses.get_mut(status) {
+                let text = ObjectBuilder::new().schema_type(Type::String);
+                let header = HeaderBuilder::new().schema(Some(text)).description(Some(description)).build();
+                response.headers.insert(name.to_owned(), header.into());
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
+    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
 }
 
 /// Of every endpoint that needs an access token.

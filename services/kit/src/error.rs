@@ -1,6 +1,6 @@
 //! From a service's error to what its caller sees.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use axum::{
     Json,
@@ -14,6 +14,11 @@ use tonic::{Code, Status};
 pub trait ServiceError: Error + Send + Sync + 'static {
     /// Returns the code that the caller branches on.
     fn code(&self) -> ErrorCode;
+
+    /// Returns how long the caller waits before the request is repeated, when that is known.
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A field of a request whose value cannot be taken.
@@ -44,17 +49,18 @@ impl From<InvalidField> for Status {
 pub struct ApiError {
     code: ErrorCode,
     detail: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
     /// Returns a refusal whose `detail` the caller may read.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: Some(detail.into()) }
+        Self { code, detail: Some(detail.into()), retry_after: None }
     }
 
     /// Returns a refusal that shows no more than the text of its code.
     pub(crate) fn hidden(code: ErrorCode) -> Self {
-        Self { code, detail: None }
+        Self { code, detail: None, retry_after: None }
     }
 
     pub fn code(&self) -> ErrorCode {
@@ -76,7 +82,7 @@ impl<E: ServiceError> From<E> for ApiError {
     fn from(error: E) -> Self {
         let code = error.code();
         if code.http_status() < 500 {
-            return Self { code, detail: Some(error.to_string()) };
+            return Self { code, detail: Some(error.to_string()), retry_after: error.retry_after() };
         }
         let cause = chain(&error);
         tracing::error!(%code, cause, "request failed: {cause}");
@@ -92,7 +98,9 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.code.is_temporary() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            // Whole seconds, and never too early.
+            let seconds = self.retry_after.map_or(1, |wait| wait.as_secs() + 1);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

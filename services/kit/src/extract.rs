@@ -1,6 +1,11 @@
 //! axum extractors whose refusals are problem bodies.
 
-use std::{fmt, marker::PhantomData};
+use std::{
+    convert::Infallible,
+    fmt,
+    marker::PhantomData,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use axum::{
     body::Bytes,
@@ -8,7 +13,7 @@ use axum::{
         FromRequest, FromRequestParts, Request,
         rejection::{BytesRejection, FailedToBufferBody, JsonRejection, PathRejection, QueryRejection},
     },
-    http::header::CONTENT_ENCODING,
+    http::{HeaderName, header::CONTENT_ENCODING, request::Parts},
 };
 use contracts::ErrorCode;
 use serde::{
@@ -19,8 +24,26 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// A body that is a JSON object, none of whose texts has the character U+0000.
 pub struct Json<T>(pub T);
+
+/// The address that a request came from, as Traefik saw it: the last one of `x-forwarded-for`. Those before it are what the
+/// client says. Requests that did not pass Traefik have the unspecified address.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientAddress(pub IpAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let values = parts.headers.get_all(FORWARDED_FOR).iter().next_back();
+        let last = values.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+        let address = last.and_then(|text| text.trim().parse().ok());
+        Ok(Self(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
+    }
+}
 
 /// Path parameters.
 #[derive(FromRequestParts)]

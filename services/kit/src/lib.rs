@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod backoff;
+pub mod bucket;
 pub mod config;
 #[cfg(feature = "cql")]
 pub mod cql;

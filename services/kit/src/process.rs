@@ -33,7 +33,7 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use self::shared::ProcessConfig;
 use self::{listener::Accepted, shared::Shared};
 use crate::{
-    auth::TokenVerifier, edge, health::Health, metrics::Metrics, rpc, scope::Scope, service::Surface,
+    auth::TokenVerifier, docs, edge, health::Health, metrics::Metrics, rpc, scope::Scope, service::Surface,
     telemetry,
 };
 
@@ -264,6 +264,7 @@ fn documented(service: catalog::Service, api: OpenApiRouter) -> Router {
     let (router, mut openapi) = api.split_for_parts();
     openapi.info.title = format!("Posthouse {service}");
     openapi.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    docs::complete(&mut openapi);
     let docs = format!("/docs/{service}");
     router.merge(SwaggerUi::new(docs.clone()).url(format!("{docs}/openapi.json"), openapi))
 }

@@ -49,6 +49,7 @@ pub(crate) fn claims(oidc: &OidcArgs, user: UserId, username: &str, seconds: u64
     let now = jsonwebtoken::get_current_timestamp();
     json!({
         "iss": oidc.oidc_issuer, "aud": [oidc.oidc_audience], "sub": user, "typ": "Bearer",
+        "azp": oidc.oidc_clients.first(),
         "iat": now, "exp": now + seconds, "preferred_username": username,
     })
 }

@@ -4,6 +4,7 @@
 mod client;
 #[cfg(feature = "postgres")]
 mod database;
+mod description;
 mod peer;
 mod wait;
 
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 pub use self::database::TestDatabase;
 pub use self::{
     client::{Answer, TestApi},
+    description::{Schemas, frame_schema},
     peer::{serve_peer, unreachable_peer},
     wait::wait_for,
 };
@@ -64,6 +66,7 @@ impl TestRealm {
             oidc_keys_url: None,
             oidc_ca_bundle: None,
             oidc_audience: self.audience.clone(),
+            oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
         }
     }
 
@@ -145,6 +148,10 @@ mod tests {
             (acme.token_with(user, "ann", json!({"aud": "other"})), "invalid"),
             (acme.token_with(user, "ann", json!({"aud": null})), "invalid"),
             (acme.token_with(user, "ann", json!({"typ": "ID"})), "invalid"),
+            (acme.token_with(user, "ann", json!({"azp": "admin-cli"})), "invalid"),
+            (acme.token_with(user, "ann", json!({"azp": null})), "invalid"),
+            (acme.token_with(user, "ann", json!({"azp": "messenger-auth"})), "accepted"),
+            (acme.token_with(user, "ann", json!({"client_id": "messenger-auth"})), "invalid"),
             (acme.token_with(user, "ann", json!({"exp": null})), "invalid"),
             (acme.token_with(user, "ann", json!({"exp": past})), "expired"),
             (acme.token_with(user, "ann", json!({"nbf": past + 3600})), "invalid"),

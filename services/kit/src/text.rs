@@ -40,7 +40,7 @@ pub type Title = Line<128>;
 pub type About = Lines<500>;
 
 /// A name to sign in with, as the realm knows it. Which names may be registered is the rule of the auth service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Username(String);
 
 /// A password. It is never printed.

@@ -1,8 +1,8 @@
 //! The sequencer: what becomes of the records of a chat's log. Pure; it knows neither Kafka nor CQL.
 //!
-//! Invariant: a verdict is a function of the chat's log alone. It is computed from the head of the chat and the
-//! key rows, both of which are themselves functions of the log, so a replay from any earlier point and a second
-//! owner at the same time write byte-equal rows.
+//! Invariant: a verdict is a function of the chat's log alone. It is computed from the head of the chat, the key rows
+//! and the standings of users, all of which are themselves functions of the log, so a replay from any earlier point
+//! and a second owner at the same time write byte-equal rows.
 
 mod record;
 
@@ -68,6 +68,23 @@ pub struct KnownKey {
     pub position: Position,
 }
 
+/// Names a user in a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeatId {
+    pub chat: ChatId,
+    pub user: UserId,
+}
+
+/// What a chat's log says of a user who was removed from the chat at least once. A user who never was has no standing:
+/// whether such a user is a member was decided before the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// The last membership entry about the user is a removal: what the user sends is refused.
+    Out,
+    /// The user was added again since.
+    Back,
+}
+
 /// Fingerprint of what a sender may not change under one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ContentHash(pub [u8; 32]);
@@ -93,19 +110,31 @@ impl Entry {
     pub fn key_id(&self) -> KeyId {
         KeyId { chat: self.chat, sender: self.sender, key: self.key }
     }
+
+    /// Returns the user whose standing this entry depends on: the sender of a text, the subject of a change.
+    pub fn seat_id(&self) -> Option<SeatId> {
+        let user = match self.kind {
+            EntryKind::Text => Some(self.sender),
+            EntryKind::MemberAdded | EntryKind::MemberRemoved => self.subject,
+        };
+        user.map(|user| SeatId { chat: self.chat, user })
+    }
 }
 
 /// What becomes of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is message `seq`; its rows are written with `stamp`, then it is announced.
-    Store { seq: i64, stamp: i64 },
+    /// It is message `seq`; its rows are written with `stamp`, then it is announced. `standing` is what its subject
+    /// has from here on, when that is another than before.
+    Store { seq: i64, stamp: i64, standing: Option<Standing> },
     /// It is message `seq` and its rows are durable since an earlier run: it is only announced again.
     Announce { seq: i64 },
     /// It repeats message `seq`.
     Repeated { seq: i64 },
     /// Its key names a message with other content.
     Conflict,
+    /// Its sender was removed from the chat before it.
+    SenderOut,
 }
 
 impl Verdict {
@@ -122,6 +151,7 @@ impl Verdict {
             },
             Self::Repeated { seq } => DeliveryOutcome::Repeated { seq },
             Self::Conflict => DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict },
+            Self::SenderOut => DeliveryOutcome::Rejected { code: ErrorCode::NotAMember },
         };
         DeliveredRecord {
             v: event::VERSION,
@@ -148,11 +178,13 @@ pub enum Contradiction {
 
 /// Decides the entries of one batch in log order.
 ///
-/// `heads` holds a head for every chat of the batch and is moved past the batch; `known` holds the key rows that
-/// the store had before the batch. After an error `heads` is partly moved: drop it.
+/// `heads` holds a head for every chat of the batch and `standings` the standings at these heads; both are moved past
+/// the batch. `known` holds the key rows that the store had before the batch. After an error `heads` and `standings` are
+/// partly moved: drop them.
 pub fn sequence<'a>(
     generation: &Generation,
     heads: &mut HashMap<ChatId, Head>,
+    standings: &mut HashMap<SeatId, Standing>,
     mut known: HashMap<KeyId, KnownKey>,
     entries: impl IntoIterator<Item = &'a Entry>,
 ) -> Result<Vec<Verdict>, Contradiction> {
@@ -160,10 +192,15 @@ pub fn sequence<'a>(
         .into_iter()
         .map(|entry| {
             let head = heads.entry(entry.chat).or_default();
-            let verdict = decide(generation, head, known.get(&entry.key_id()), entry)?;
-            if let Verdict::Store { seq, .. } = verdict {
+            let seat = entry.seat_id();
+            let standing = seat.and_then(|seat| standings.get(&seat).copied());
+            let verdict = decide(generation, head, known.get(&entry.key_id()), standing, entry)?;
+            if let Verdict::Store { seq, standing, .. } = verdict {
                 let position = Position { generation: generation.clone(), offset: entry.offset };
                 known.insert(entry.key_id(), KnownKey { seq, content: entry.content, position });
+                if let Some((seat, standing)) = seat.zip(standing) {
+                    standings.insert(seat, standing);
+                }
             }
             Ok(verdict)
         })
@@ -174,22 +211,29 @@ fn decide(
     generation: &Generation,
     head: &mut Head,
     known: Option<&KnownKey>,
+    standing: Option<Standing>,
     entry: &Entry,
 ) -> Result<Verdict, Contradiction> {
     let (chat, offset) = (entry.chat, entry.offset);
     let here = |known: &KnownKey| known.position.generation == *generation && known.position.offset == offset;
-    if let Some(known) = known
-        && known.position.generation == *generation
-        && known.position.offset > offset
-    {
-        return Err(Contradiction::KeyFromLater { chat, offset, found: known.position.offset });
-    }
+    let later = |known: &KnownKey| known.position.generation == *generation && known.position.offset > offset;
     let replayed = head
         .applied
         .as_ref()
         .is_some_and(|applied| applied.generation == *generation && offset <= applied.offset);
+    // A refused record leaves no key row: the key is free, and a sender who is back may have used it since.
+    let refused = entry.kind == EntryKind::Text
+        && known.is_none_or(later)
+        && if replayed { standing.is_some() } else { standing == Some(Standing::Out) };
+    if let Some(known) = known
+        && later(known)
+        && !refused
+    {
+        return Err(Contradiction::KeyFromLater { chat, offset, found: known.position.offset });
+    }
     if replayed {
         return match known {
+            _ if refused => Ok(Verdict::SenderOut),
             None => Err(Contradiction::AppliedWithoutKey { chat, offset }),
             Some(known) if here(known) => Ok(Verdict::Announce { seq: known.seq }),
             Some(known) => Ok(resend(known, entry)),
@@ -199,6 +243,8 @@ fn decide(
     // Also a repeated or refused entry moves the stamp: two different heads never share one.
     let stamp = (entry.sent_at_ms.saturating_mul(1000)).max(head.stamp + 1);
     let verdict = match known {
+        // Whether a record of a removed user came before the removal is known to the log alone.
+        _ if refused => Verdict::SenderOut,
         // A key that this very record wrote: a crash came between its rows and the head. The rows may be half
         // written, so they are written again.
         Some(known) if here(known) && known.seq != head.seq + 1 => {
@@ -206,7 +252,9 @@ fn decide(
             return Err(Contradiction::SeqMoved { chat, offset, found, expected });
         }
         Some(known) if !here(known) => resend(known, entry),
-        Some(_) | None => Verdict::Store { seq: head.seq + 1, stamp },
+        Some(_) | None => {
+            Verdict::Store { seq: head.seq + 1, stamp, standing: changed(entry.kind, standing) }
+        }
     };
     if let Verdict::Store { seq, .. } = verdict {
         head.seq = seq;
@@ -214,6 +262,17 @@ fn decide(
     head.stamp = stamp;
     head.applied = Some(Position { generation: generation.clone(), offset });
     Ok(verdict)
+}
+
+/// Returns the standing that an entry gives to its subject, when it is not the one before.
+fn changed(kind: EntryKind, before: Option<Standing>) -> Option<Standing> {
+    let after = match kind {
+        EntryKind::Text => None,
+        EntryKind::MemberRemoved => Some(Standing::Out),
+        // A user who never left needs no row.
+        EntryKind::MemberAdded => before.map(|_| Standing::Back),
+    };
+    after.filter(|after| before != Some(*after))
 }
 
 fn resend(known: &KnownKey, entry: &Entry) -> Verdict {

@@ -23,6 +23,8 @@ pub(crate) enum Outcome {
     Repeated,
     /// The key was used before with other content.
     Conflict,
+    /// Its sender was removed from the chat before it.
+    SenderOut,
     /// Not a record of this protocol.
     Refused,
     /// Stored by an earlier run, announced once more.
@@ -46,6 +48,7 @@ impl EncodeLabelValue for Outcome {
             Self::Stored => "stored",
             Self::Repeated => "repeated",
             Self::Conflict => "conflict",
+            Self::SenderOut => "sender_out",
             Self::Refused => "refused",
             Self::AnnouncedAgain => "announced_again",
         })

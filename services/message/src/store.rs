@@ -15,7 +15,9 @@ use contracts::{
 };
 use tonic::async_trait;
 
-use crate::domain::{BUCKET_SIZE, Entry, Generation, Head, KeyId, KnownKey, bucket, visible};
+use crate::domain::{
+    BUCKET_SIZE, Entry, Generation, Head, KeyId, KnownKey, SeatId, Standing, bucket, visible,
+};
 
 /// A message on its way into the store.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,8 @@ pub struct Row<'a> {
     pub entry: &'a Entry,
     pub seq: i64,
     pub stamp: i64,
+    /// What the subject of the entry has from this seq on.
+    pub standing: Option<Standing>,
 }
 
 /// A partition of the log.
@@ -48,7 +52,10 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the message that a key names.
     fn known_key(&self, id: KeyId) -> impl Future<Output = Result<Option<KnownKey>>> + Send;
 
-    /// Writes the message row and the key row of each; durable when it returns, half done when it fails.
+    /// Returns what the entries of a chat up to `seq` say of a user; `None` for one who was never removed.
+    fn standing(&self, seat: SeatId, seq: i64) -> impl Future<Output = Result<Option<Standing>>> + Send;
+
+    /// Writes the message row, the key row and the standing of each; durable when it returns, half done when it fails.
     fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> impl Future<Output = Result<()>> + Send;
 
     /// Writes heads. The rows that they count are durable before.

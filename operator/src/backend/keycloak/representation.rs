@@ -9,7 +9,7 @@ use keycloak::types::{
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::{APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
+use super::{ADMIN_CLIENT, APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
 
 /// Realm attribute with the owner marker.
 pub(super) const OWNER: &str = "posthouse.owner";
@@ -17,6 +17,8 @@ const PASSWORD_POLICY: &str = "length(8)";
 /// Users of a messenger stay signed in: 14 days away, 90 days in all.
 const SESSION_IDLE_SECONDS: i32 = 14 * 24 * 3600;
 const SESSION_MAX_SECONDS: i32 = 90 * 24 * 3600;
+
+const MAX_LOCK_SECONDS: i32 = 60;
 
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
@@ -31,10 +33,17 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         realm: text(&desired.realm),
         enabled: Some(true),
         display_name: text(&desired.display_name),
-        registration_allowed: Some(desired.registration_allowed),
+        // Users register with the auth service, which knows the rules for names. Keycloak's own form knows none of them.
+        registration_allowed: Some(false),
         edit_username_allowed: Some(false),
         password_policy: text(PASSWORD_POLICY),
+        // For Keycloak's own pages; the auth service has limits of its own, which are no lock for others. A stranger who
+        // tries passwords keeps an account locked no longer than this.
         brute_force_protected: Some(true),
+        max_failure_wait_seconds: Some(MAX_LOCK_SECONDS),
+        // A token that is used twice was stolen. Refreshes at the same moment are one in the auth service.
+        revoke_refresh_token: Some(true),
+        refresh_token_max_reuse: Some(0),
         access_token_lifespan: Some(desired.access_token_seconds),
         sso_session_idle_timeout: Some(SESSION_IDLE_SECONDS),
         sso_session_max_lifespan: Some(SESSION_MAX_SECONDS),
@@ -94,6 +103,20 @@ fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
     }
 }
 
+/// Keycloak's own client for its command line. It would sign in any user by password, past the auth service.
+fn admin_client() -> ClientRepresentation {
+    ClientRepresentation {
+        client_id: text(ADMIN_CLIENT),
+        enabled: Some(true),
+        public_client: Some(true),
+        standard_flow_enabled: Some(false),
+        implicit_flow_enabled: Some(false),
+        direct_access_grants_enabled: Some(false),
+        service_accounts_enabled: Some(false),
+        ..Default::default()
+    }
+}
+
 fn service_account() -> UserRepresentation {
     let roles = SERVICE_ROLES.map(str::to_owned).into();
     UserRepresentation {
@@ -111,7 +134,7 @@ pub(super) fn whole_realm(desired: &KeycloakDesired) -> Value {
     let role = |name: &String| RoleRepresentation { name: text(name), ..Default::default() };
     let roles = desired.roles.iter().map(role).collect();
     json(&RealmRepresentation {
-        clients: Some(vec![app_client(desired), auth_client(desired)]),
+        clients: Some(vec![app_client(desired), auth_client(desired), admin_client()]),
         users: Some(vec![service_account()]),
         roles: Some(RolesRepresentation { realm: Some(roles), ..Default::default() }),
         ..realm(desired)
@@ -128,6 +151,7 @@ pub(super) fn client_fields(desired: &KeycloakDesired) -> Vec<(String, Value)> {
     vec![
         (APP_CLIENT.to_owned(), json(&app_client(desired))),
         (AUTH_CLIENT.to_owned(), json(&auth_client(desired))),
+        (ADMIN_CLIENT.to_owned(), json(&admin_client())),
     ]
 }
 

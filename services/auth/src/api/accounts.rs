@@ -1,35 +1,31 @@
 //! `/api/auth/register`: accounts.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use axum::{extract::State, http::StatusCode};
 use contracts::{
     UserId,
     api::{Problem, RegisterRequest, Registered},
-    rpc::{EnsureUserRequest, user_service_client::UserServiceClient},
+    rpc::{EnsureUserRequest, IsNamedRequest, user_service_client::UserServiceClient},
 };
 use kit::{
     docs::{BodyProblems, FaultProblems},
     error::ApiError,
-    extract::Json,
+    extract::{ClientAddress, Json},
     idempotency::IdempotencyKey,
     rpc::InternalChannel,
 };
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::{
-    config::Registration,
-    domain::NewAccount,
-    error::Error,
-    store::{AccountStore, StoreError},
-};
+use crate::{config::Registration, domain::NewAccount, error::Error, guard::Guard, store::StoreError};
 
-/// The account is there already; its owner does not wait longer for the profile.
+/// The owner of a new account waits no longer for the user service.
 const PROFILE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes an account and its profile.
 ///
+/// The name of an account that was deleted is not given out again.
 /// The response has the username as it was registered: in lower case, without spaces around it. With an `idempotency-key`, a
 /// request that is repeated with the same password returns the account that the first one made.
 #[utoipa::path(
@@ -37,7 +33,7 @@ const PROFILE_TIMEOUT: Duration = Duration::from_secs(2);
     path = "/api/auth/register",
     tag = "accounts",
     params((
-        "idempotency-key" = Option<String>, Header,
+        "idempotency-key" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$",
         description = "1 to 128 visible ASCII characters, chosen once for an account and repeated with every retry"
     )),
     request_body = RegisterRequest,
@@ -54,7 +50,8 @@ const PROFILE_TIMEOUT: Duration = Duration::from_secs(2);
     )
 )]
 pub(super) async fn register(
-    State(accounts): State<Arc<dyn AccountStore>>,
+    State(accounts): State<Guard>,
+    ClientAddress(address): ClientAddress,
     State(registration): State<Registration>,
     State(users): State<UserServiceClient<InternalChannel>>,
     key: Option<IdempotencyKey>,
@@ -65,15 +62,21 @@ pub(super) async fn register(
         Registration::InviteOnly => return Err(Error::RegistrationClosed.into()),
     }
     let account = NewAccount::parse(request).map_err(Error::from)?;
-    let (status, user_id) = match accounts.register(&account).await {
+    // The name of a profile whose account is gone stands in old messages, and in what others remember.
+    let made = if is_named(users.clone(), &account).await? {
+        Err(StoreError::Taken(account.username.as_str().to_owned()).into())
+    } else {
+        accounts.register(address, &account).await
+    };
+    let (status, user_id) = match made {
         Ok(user_id) => {
             tracing::info!(user = %user_id, "registered {user_id}");
             (StatusCode::CREATED, user_id)
         }
-        Err(StoreError::Taken(name)) if key.is_some() => {
-            (StatusCode::OK, registered_before(&*accounts, &account, name).await?)
+        Err(Error::Store(StoreError::Taken(name))) if key.is_some() => {
+            (StatusCode::OK, registered_before(&accounts, address, &account, name).await?)
         }
-        Err(error) => return Err(Error::from(error).into()),
+        Err(error) => return Err(error.into()),
     };
     ensure_profile(users, user_id, &account).await;
     Ok((status, Json(Registered { user_id, username: account.username.as_str().to_owned() })))
@@ -82,14 +85,26 @@ pub(super) async fn register(
 /// Returns the account that a request with the same name and password made before: its response was lost. The key says that
 /// it is a retry; that the account is the caller's is shown by the password, as at a sign-in.
 async fn registered_before(
-    accounts: &dyn AccountStore,
+    accounts: &Guard,
+    address: IpAddr,
     account: &NewAccount,
     name: String,
 ) -> Result<UserId, Error> {
-    accounts.account(&account.credentials()).await.map_err(|error| match error {
-        StoreError::Rejected => StoreError::Taken(name).into(),
-        error => error.into(),
+    accounts.account(address, &account.credentials()).await.map_err(|error| match error {
+        Error::Store(StoreError::Rejected) => StoreError::Taken(name).into(),
+        error => error,
     })
+}
+
+/// Returns whether a profile has the name of the account that is to be made.
+async fn is_named(
+    mut users: UserServiceClient<InternalChannel>,
+    account: &NewAccount,
+) -> Result<bool, Error> {
+    let request = IsNamedRequest { username: account.username.as_str().to_owned() };
+    let named = timeout(PROFILE_TIMEOUT, users.is_named(request)).await;
+    let named = named.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
+    Ok(named.map_err(|status| Error::Names(Box::new(status)))?.into_inner().is_named)
 }
 
 /// Creates the profile in the user service. A failure does not fail the registration: the first token that comes

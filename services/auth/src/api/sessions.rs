@@ -1,26 +1,27 @@
 //! `/api/auth/sign-in`, `/refresh` and `/sign-out`: sessions.
 
-use std::sync::Arc;
-
 use axum::{extract::State, http::StatusCode};
 use contracts::api::{Problem, RefreshRequest, SignInRequest, Tokens};
 use kit::{
     docs::{BodyProblems, FaultProblems},
     error::ApiError,
-    extract::Json,
+    extract::{ClientAddress, Json},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     domain::{self, Credentials, Grant},
     error::Error,
-    store::{AccountStore, StoreError},
+    guard::Guard,
+    store::StoreError,
 };
 
 /// Signs in with a username and a password.
 ///
 /// The username is taken in any case and with spaces around it, and both with letters composed or not (NFC). An unknown
-/// username, a wrong password and an account that is blocked for a while are refused alike.
+/// username, a wrong password and an account that the realm has blocked are refused alike. After five wrong passwords for one
+/// username from one address, or a hundred from one address, a sign-in there is `rate_limited` for as long as `retry-after`
+/// says; from other addresses the account is not held up.
 #[utoipa::path(
     post,
     path = "/api/auth/sign-in",
@@ -35,15 +36,19 @@ use crate::{
     )
 )]
 pub(super) async fn sign_in(
-    State(accounts): State<Arc<dyn AccountStore>>,
+    State(accounts): State<Guard>,
+    ClientAddress(address): ClientAddress,
     Json(request): Json<SignInRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
     let credentials = Credentials::parse(request).map_err(Error::from)?;
-    let grant = accounts.sign_in(&credentials).await;
-    Ok(Json(grant.map_err(Error::from)?.into()))
+    Ok(Json(accounts.sign_in(address, &credentials).await?.into()))
 }
 
 /// Exchanges a refresh token for new tokens of the same session.
+///
+/// A refresh token is good for one refresh, and the response has the next one. Requests with the same token within ten
+/// seconds receive the same tokens, so that windows of one client may refresh at once and a lost response may be fetched
+/// again. Used later, it is refused: sign in again.
 #[utoipa::path(
     post,
     path = "/api/auth/refresh",
@@ -58,11 +63,10 @@ pub(super) async fn sign_in(
     )
 )]
 pub(super) async fn refresh(
-    State(accounts): State<Arc<dyn AccountStore>>,
+    State(accounts): State<Guard>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
-    let grant = accounts.refresh(&refresh_token(request)?).await;
-    Ok(Json(grant.map_err(Error::from)?.into()))
+    Ok(Json(accounts.refresh(&refresh_token(request)?).await?.into()))
 }
 
 /// Ends the session of a refresh token; ending it again is answered the same way.
@@ -82,10 +86,10 @@ pub(super) async fn refresh(
     )
 )]
 pub(super) async fn sign_out(
-    State(accounts): State<Arc<dyn AccountStore>>,
+    State(accounts): State<Guard>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<StatusCode, ApiError> {
-    accounts.sign_out(&refresh_token(request)?).await.map_err(Error::from)?;
+    accounts.sign_out(&refresh_token(request)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -31,7 +31,9 @@ struct Tables {
 }
 
 struct Session {
+    /// The one that is good for a refresh, and those that were.
     refresh_token: String,
+    used: Vec<String>,
     user_id: UserId,
     username: String,
     ended: bool,
@@ -69,7 +71,10 @@ impl Tables {
 
     fn session(&mut self, refresh_token: &SecretString) -> Result<&mut Session, StoreError> {
         let token = refresh_token.expose_secret();
-        let session = self.sessions.iter_mut().find(|session| session.refresh_token == token);
+        let is_of = |session: &&mut Session| {
+            session.refresh_token == token || session.used.iter().any(|used| used == token)
+        };
+        let session = self.sessions.iter_mut().find(is_of);
         session.ok_or(StoreError::InvalidRefreshToken)
     }
 }
@@ -102,6 +107,7 @@ impl AccountStore for MemoryStore {
         let refresh_token = Uuid::new_v4().to_string();
         let session = Session {
             refresh_token,
+            used: Vec::new(),
             user_id,
             username: credentials.username.as_str().to_owned(),
             ended: false,
@@ -111,10 +117,16 @@ impl AccountStore for MemoryStore {
         Ok(grant)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a store makes its tokens")]
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
         let session = tables.session(refresh_token)?;
-        if session.ended { Err(StoreError::InvalidRefreshToken) } else { Ok(self.grant(session)) }
+        if session.ended || session.refresh_token != refresh_token.expose_secret() {
+            return Err(StoreError::InvalidRefreshToken);
+        }
+        let next = Uuid::new_v4().to_string();
+        session.used.push(std::mem::replace(&mut session.refresh_token, next));
+        Ok(self.grant(session))
     }
 
     async fn sign_out(&self, refresh_token: &SecretString) -> Result<(), StoreError> {

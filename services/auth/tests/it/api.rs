@@ -5,6 +5,8 @@ use std::sync::Arc;
 use auth::{
     api::AppState,
     config::Registration,
+    domain::attempts::AttemptRates,
+    guard::Guard,
     store::{AccountStore, Keycloak},
 };
 use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
@@ -33,7 +35,8 @@ impl App {
         registration: Registration,
         users: UserServiceClient<InternalChannel>,
     ) -> Self {
-        let state = AppState { accounts: Arc::new(accounts), registration, users };
+        let accounts = Guard::new(Arc::new(accounts), AttemptRates::default());
+        let state = AppState { accounts, registration, users };
         Self { api: TestApi::open(auth::api::router(state)) }
     }
 
@@ -71,10 +74,25 @@ async fn a_user_registers_signs_in_and_out() {
 }
 
 #[tokio::test]
-async fn a_registration_stands_while_the_user_service_is_down() {
-    let app = App::new(memory_realm(), Registration::Open, peers::unreachable());
+async fn no_name_is_given_out_that_a_profile_has_or_may_have() {
+    let peers = Peers::default();
+    let users = peers.start().await;
+    let app = App::new(memory_realm(), Registration::Open, users.clone());
     app.register("ann").await.ok(201);
     assert_eq!(app.register("ann").await.code(), "conflict");
+    // The realm has forgotten her, and her profile is there.
+    let later = App::new(memory_realm(), Registration::Open, users);
+    let answer = later.register("ann").await;
+    assert_eq!((answer.status, answer.code()), (409, "conflict"));
+    let body = json!({"username": "ann", "password": PASSWORD});
+    let again = later
+        .api
+        .send_with("POST /api/auth/register", None, &[("idempotency-key", "5f0c")], Some(body))
+        .await;
+    assert_eq!(again.code(), "conflict", "a key is no right to a name");
+    later.register("bob").await.ok(201);
+    let unknown = App::new(memory_realm(), Registration::Open, peers::unreachable());
+    assert_eq!(unknown.register("ann").await.code(), "unavailable");
 }
 
 #[tokio::test]
@@ -108,12 +126,54 @@ async fn by_invitation_only_registration_is_refused_and_users_sign_in() {
 
 #[tokio::test]
 async fn a_wrong_password_and_an_unknown_name_are_one_answer() {
-    let app = App::new(memory_realm(), Registration::Open, peers::unreachable());
+    let app = App::new(memory_realm(), Registration::Open, Peers::default().start().await);
     app.register("ann").await.ok(201);
     let wrong = app.post("sign-in", json!({"username": "ann", "password": "guess"})).await;
     let unknown = app.post("sign-in", json!({"username": "eve", "password": PASSWORD})).await;
     assert_eq!(wrong.code(), "unauthenticated");
     assert_eq!(wrong, unknown);
+}
+
+#[tokio::test]
+async fn who_guesses_passwords_is_held_up_and_the_owner_elsewhere_is_not() {
+    let app = App::new(memory_realm(), Registration::Open, Peers::default().start().await);
+    app.register("ann").await.ok(201);
+    let sign_in = async |address: &str, password: &str| {
+        let body = json!({"username": " ANN", "password": password});
+        // What a client claims comes before what Traefik has seen.
+        let forwarded = format!("203.0.113.9, {address}");
+        app.api
+            .send_with("POST /api/auth/sign-in", None, &[("x-forwarded-for", &forwarded)], Some(body))
+            .await
+    };
+    for _ in 0..5 {
+        assert_eq!(sign_in("192.0.2.1", "guess").await.code(), "unauthenticated");
+    }
+    for password in ["guess", PASSWORD] {
+        let answer = sign_in("192.0.2.1", password).await;
+        assert_eq!((answer.status, answer.code()), (429, "rate_limited"));
+        assert_eq!(answer.retry_after, Some(30));
+    }
+    for _ in 0..20 {
+        sign_in("192.0.2.2", PASSWORD).await.ok(200);
+    }
+}
+
+#[tokio::test]
+async fn windows_that_refresh_at_once_receive_the_same_tokens() {
+    let app = App::new(memory_realm(), Registration::Open, Peers::default().start().await);
+    app.register("ann").await.ok(201);
+    let tokens = app.post("sign-in", json!({"username": "ann", "password": PASSWORD})).await.ok(200);
+    let session = json!({"refresh_token": tokens["refresh_token"]});
+    let [one, two, three] = [(); 3].map(|()| app.post("refresh", session.clone()));
+    let (one, two, three) = tokio::join!(one, two, three);
+    let one = one.ok(200);
+    assert_eq!((two.ok(200), three.ok(200)), (one.clone(), one.clone()));
+    assert_ne!(one["refresh_token"], tokens["refresh_token"], "a token is good for one refresh");
+    let next = json!({"refresh_token": one["refresh_token"]});
+    app.post("refresh", next.clone()).await.ok(200);
+    app.post("sign-out", next.clone()).await.ok(204);
+    assert_eq!(app.post("refresh", next).await.code(), "unauthenticated", "nothing is remembered of an end");
 }
 
 #[tokio::test]
@@ -151,8 +211,11 @@ async fn bad_input_gets_a_code_and_makes_no_account() {
 #[tokio::test]
 async fn no_input_is_a_fault_of_the_service() {
     let realm = Realm::create().await;
-    let app =
-        App::new(Keycloak::new(&realm.args()).expect("a client"), Registration::Open, peers::unreachable());
+    let app = App::new(
+        Keycloak::new(&realm.args()).expect("a client"),
+        Registration::Open,
+        Peers::default().start().await,
+    );
     app.register("ann").await.ok(201);
     let long = "x".repeat(100_000);
     let sign_in = |username: &str, password: &str| json!({"username": username, "password": password});
@@ -189,7 +252,7 @@ async fn a_realm_that_is_down_is_a_problem_without_details() {
         oidc_ca_bundle: None,
     };
     let realm = Keycloak::new(&args).expect("a client");
-    let app = App::new(realm, Registration::Open, peers::unreachable());
+    let app = App::new(realm, Registration::Open, Peers::default().start().await);
     for answer in [
         app.register("ann").await,
         app.post("sign-in", json!({"username": "ann", "password": PASSWORD})).await,
@@ -202,9 +265,9 @@ async fn a_realm_that_is_down_is_a_problem_without_details() {
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
     let state = AppState {
-        accounts: Arc::new(memory_realm()),
+        accounts: Guard::new(Arc::new(memory_realm()), AttemptRates::default()),
         registration: Registration::Open,
-        users: peers::unreachable(),
+        users: Peers::default().start().await,
     };
     let description = serde_json::to_value(auth::api::router(state).get_openapi()).expect("json");
     let statuses = |what: &str| {

@@ -24,5 +24,6 @@ fn issuer() -> Arc<Issuer> {
         oidc_keys_url: None,
         oidc_ca_bundle: None,
         oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
+        oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
     }))
 }

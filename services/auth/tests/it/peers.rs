@@ -1,9 +1,12 @@
 //! The user service that this one calls, on a loopback port.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
 
 use contracts::rpc::{
-    EnsureUserRequest, GetUsersRequest, GetUsersResponse, User,
+    EnsureUserRequest, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, User,
     user_service_client::UserServiceClient,
     user_service_server::{UserService, UserServiceServer},
 };
@@ -17,6 +20,8 @@ use tonic::{Request, Response, Status, async_trait, service::Routes};
 #[derive(Clone, Default)]
 pub struct Peers {
     pub ensured: Arc<Mutex<Vec<EnsureUserRequest>>>,
+    /// The usernames of all profiles.
+    pub names: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Peers {
@@ -34,8 +39,16 @@ pub fn unreachable() -> UserServiceClient<InternalChannel> {
 #[async_trait]
 impl UserService for Peers {
     async fn ensure_user(&self, request: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
-        self.ensured.lock().expect("no panic").push(request.into_inner());
+        let request = request.into_inner();
+        self.names.lock().expect("no panic").insert(request.username.clone());
+        self.ensured.lock().expect("no panic").push(request);
         Ok(Response::new(User::default()))
+    }
+
+    async fn is_named(&self, request: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
+        let username = request.into_inner().username;
+        let is_named = self.names.lock().expect("no panic").contains(&username);
+        Ok(Response::new(IsNamedResponse { is_named }))
     }
 
     async fn get_users(

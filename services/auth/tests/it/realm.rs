@@ -1,7 +1,7 @@
 //! A realm of its own for one test, on the real Keycloak.
 
 use auth::config::RealmArgs;
-use kit::{config::OidcArgs, testing::stack};
+use kit::{catalog, config::OidcArgs, testing::stack};
 use reqwest::{Client, Method};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ impl Realm {
             "bruteForceProtected": true,
             "failureFactor": FAILURES,
             "accessTokenLifespan": 300,
+            "revokeRefreshToken": true,
+            "refreshTokenMaxReuse": 0,
             "clients": [{
                 "clientId": CLIENT_ID,
                 "secret": secret,
@@ -80,7 +82,8 @@ impl Realm {
             oidc_issuer: format!("{}/realms/{}", stack("KEYCLOAK_URL"), self.name),
             oidc_keys_url: None,
             oidc_ca_bundle: None,
-            oidc_audience: "messenger".to_owned(),
+            oidc_audience: catalog::TOKEN_AUDIENCE.to_owned(),
+            oidc_clients: catalog::TOKEN_CLIENTS.map(str::to_owned).into(),
         }
     }
 }

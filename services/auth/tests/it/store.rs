@@ -71,6 +71,19 @@ async fn a_session_lives_from_sign_in_to_sign_out(store: &Store) {
     store.refresh(&other.refresh_token).await.expect("the other session goes on");
 }
 
+async fn a_refresh_token_is_good_once(store: &Store) {
+    let name = username();
+    store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let first = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    let second = store.refresh(&first.refresh_token).await.expect("new tokens");
+    let third = store.refresh(&second.refresh_token).await.expect("new tokens");
+    for used in [&first, &second] {
+        let again = store.refresh(&used.refresh_token).await;
+        assert!(matches!(again, Err(StoreError::InvalidRefreshToken)), "{again:?}");
+    }
+    store.sign_out(&third.refresh_token).await.expect("an end");
+}
+
 async fn a_username_is_taken_once(store: &Store) {
     let name = username();
     store.register(&account(&name, PASSWORD)).await.expect("an account");
@@ -132,6 +145,7 @@ async fn what_is_no_refresh_token_is_refused(store: &Store) {
 
 async fn suite(store: &Store) {
     a_session_lives_from_sign_in_to_sign_out(store).await;
+    a_refresh_token_is_good_once(store).await;
     a_username_is_taken_once(store).await;
     an_account_is_found_by_its_credentials(store).await;
     a_password_that_the_policy_refuses_makes_no_account(store).await;

@@ -42,10 +42,11 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 #[utoipa::path(
     post,
     path = "/api/chats",
+    operation_id = "create_chat",
     tag = "chats",
     security(("access_token" = [])),
     params((
-        "idempotency-key" = Option<String>, Header,
+        "idempotency-key" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[!-~]+$",
         description = "1 to 128 visible ASCII characters, chosen once for a group and repeated with every retry"
     )),
     request_body = CreateChatRequest,
@@ -98,6 +99,7 @@ pub(super) struct ListParameters {
 #[utoipa::path(
     get,
     path = "/api/chats",
+    operation_id = "list_chats",
     tag = "chats",
     security(("access_token" = [])),
     params(ListParameters),
@@ -123,9 +125,10 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/api/chats/{chat}",
+    operation_id = "get_chat",
     tag = "chats",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = OK, description = "The chat", body = api::Chat),
         (status = FORBIDDEN, description = "not_a_member", body = api::Problem,

@@ -5,14 +5,20 @@ use std::sync::Arc;
 use contracts::{
     ChatId, UserId,
     rpc::{
-        GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
-        chat_service_server::ChatService,
+        CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse,
+        ListMembersRequest, ListMembersResponse, Member, chat_service_server::ChatService,
     },
 };
-use kit::{error::status, rpc::id};
+use kit::{
+    error::{InvalidField, status},
+    rpc::id,
+};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{error::Error, store::ChatStore};
+
+/// Memberships of one `CheckMembers` call.
+const MAX_CHECKED: usize = 1000;
 
 /// Serves from the store.
 pub struct ChatRpc {
@@ -37,6 +43,24 @@ impl ChatService for ChatRpc {
         let role = self.store.role(chat_id, member).await.map_err(|error| status(Error::from(error)))?;
         let member = role.map(|role| Member { user_id, role: role.as_str().to_owned() });
         Ok(Response::new(GetMembershipResponse { member }))
+    }
+
+    async fn check_members(
+        &self,
+        request: Request<CheckMembersRequest>,
+    ) -> Result<Response<CheckMembersResponse>, Status> {
+        let memberships = request.into_inner().memberships;
+        if memberships.len() > MAX_CHECKED {
+            return Err(
+                InvalidField { field: "memberships", problem: format!("at most {MAX_CHECKED}") }.into()
+            );
+        }
+        let seats: Vec<(ChatId, UserId)> = memberships
+            .iter()
+            .map(|seat| Ok((id("chat_id", &seat.chat_id)?, id("user_id", &seat.user_id)?)))
+            .collect::<Result<_, InvalidField>>()?;
+        let is_member = self.store.are_members(&seats).await.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(CheckMembersResponse { is_member }))
     }
 
     async fn list_members(

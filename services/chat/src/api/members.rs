@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use axum::{extract::State, http::StatusCode};
 use chrono::Utc;
@@ -12,17 +12,23 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
+    backoff::Backoff,
     docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path},
 };
 
-use super::Users;
+use tokio::time::{sleep, timeout};
+
+use super::{Patience, Users};
 use crate::{
     domain::{Command, Member},
     error::Error,
     store::ChatStore,
 };
+
+/// Between two looks at whether a change is published.
+const PUBLISHED_PAUSES: RangeInclusive<Duration> = Duration::from_millis(4)..=Duration::from_millis(100);
 
 /// Lists the members of a chat, by id.
 ///
@@ -30,9 +36,10 @@ use crate::{
 #[utoipa::path(
     get,
     path = "/api/chats/{chat}/members",
+    operation_id = "list_members",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = OK, description = "Every member", body = Page<ChatMember>),
         (status = FORBIDDEN, description = "not_a_member", body = Problem,
@@ -61,9 +68,10 @@ pub(super) async fn list(
 #[utoipa::path(
     put,
     path = "/api/chats/{chat}/members/{user}",
+    operation_id = "put_member",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path), ("user" = UserId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id"), ("user" = UserId, Path, description = "User id")),
     request_body = PutMemberRequest,
     responses(
         (status = OK, description = "The member as requested", body = ChatMember),
@@ -82,6 +90,7 @@ pub(super) async fn put(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
     State(users): State<Users>,
+    State(patience): State<Patience>,
     Path((chat_id, user_id)): Path<(ChatId, UserId)>,
     Json(PutMemberRequest { role }): Json<PutMemberRequest>,
 ) -> Result<Json<ChatMember>, ApiError> {
@@ -94,7 +103,7 @@ pub(super) async fn put(
         users.require(BTreeSet::from([user_id])).await?;
     }
     let command = Command::Put { user_id, role };
-    store.change(chat_id, caller.user_id, command, Utc::now()).await.map_err(Error::from)?;
+    change(&*store, patience, chat_id, caller.user_id, command).await?;
     Ok(Json(ChatMember { user_id, role }))
 }
 
@@ -105,9 +114,10 @@ pub(super) async fn put(
 #[utoipa::path(
     delete,
     path = "/api/chats/{chat}/members/{user}",
+    operation_id = "remove_member",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path), ("user" = UserId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id"), ("user" = UserId, Path, description = "User id")),
     responses(
         (status = NO_CONTENT, description = "The user is no member any more"),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
@@ -120,10 +130,11 @@ pub(super) async fn put(
 pub(super) async fn remove(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
+    State(patience): State<Patience>,
     Path((chat_id, user_id)): Path<(ChatId, UserId)>,
 ) -> Result<StatusCode, ApiError> {
     let command = Command::Remove { user_id };
-    store.change(chat_id, caller.user_id, command, Utc::now()).await.map_err(Error::from)?;
+    change(&*store, patience, chat_id, caller.user_id, command).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -134,9 +145,10 @@ pub(super) async fn remove(
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/leave",
+    operation_id = "leave_chat",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path)),
+    params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = NO_CONTENT, description = "The caller is no member any more"),
         (status = FORBIDDEN, description = "permission_denied (a direct chat)", body = Problem,
@@ -149,10 +161,33 @@ pub(super) async fn remove(
 pub(super) async fn leave(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
+    State(patience): State<Patience>,
     Path(chat_id): Path<ChatId>,
 ) -> Result<StatusCode, ApiError> {
-    store.change(chat_id, caller.user_id, Command::Leave, Utc::now()).await.map_err(Error::from)?;
+    change(&*store, patience, chat_id, caller.user_id, Command::Leave).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes a change and waits until it is in the event log.
+///
+/// From then on nothing that a removed user sends can be stored, whichever gateway takes it: its record comes behind the
+/// removal in the chat's log. And nothing that an added user sends comes before the addition.
+async fn change(
+    store: &dyn ChatStore,
+    patience: Patience,
+    chat: ChatId,
+    actor: UserId,
+    command: Command,
+) -> Result<(), Error> {
+    let publication = store.change(chat, actor, command, Utc::now()).await?;
+    let published = async {
+        let mut backoff = Backoff::new(PUBLISHED_PAUSES);
+        while !store.is_published(publication).await? {
+            sleep(backoff.next_wait()).await;
+        }
+        Ok::<_, Error>(())
+    };
+    timeout(patience.0, published).await.unwrap_or(Err(Error::Unpublished(chat)))
 }
 
 impl From<Member> for ChatMember {

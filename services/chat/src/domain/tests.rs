@@ -161,7 +161,7 @@ fn a_group_request_is_tidied() {
     assert!(Founding::parse(user(OWNER), request(ChatKind::Group, Some("Crew"), &many[1..])).is_ok());
     check(request(ChatKind::Direct, None, &[OLD]), Ok(Founding::Direct { other: user(OLD) }));
     check(request(ChatKind::Direct, None, &[OLD, OWNER, OLD]), Ok(Founding::Direct { other: user(OLD) }));
-    check(request(ChatKind::Direct, None, &[OWNER]), Err(InvalidChat::DirectMembers));
+    check(request(ChatKind::Direct, None, &[OWNER]), Err(InvalidChat::DirectWithOneself));
     check(request(ChatKind::Direct, None, &[OLD, NEW]), Err(InvalidChat::DirectMembers));
     check(request(ChatKind::Direct, Some("us"), &[OLD]), Err(InvalidChat::DirectTitle));
 }

@@ -8,7 +8,7 @@ use kit::idempotency::IdempotencyKey;
 use tokio::sync::Notify;
 use tonic::async_trait;
 
-use super::{ChatStore, Created, StoreError};
+use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{self, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster};
 
 /// Keeps chats for as long as the process lives.
@@ -23,6 +23,8 @@ pub struct MemoryStore {
 struct Tables {
     chats: Vec<Row>,
     outbox: Vec<OutboxRecord>,
+    /// How many records have left the outbox.
+    published: usize,
 }
 
 struct Row {
@@ -60,7 +62,9 @@ impl MemoryStore {
 
     /// Removes the oldest records, which were published.
     pub(crate) fn forget(&self, published: usize) {
-        self.tables().outbox.drain(..published);
+        let mut tables = self.tables();
+        tables.outbox.drain(..published);
+        tables.published += published;
     }
 
     /// Waits until there may be records in the outbox.
@@ -140,24 +144,40 @@ impl ChatStore for MemoryStore {
         Ok(members)
     }
 
+    async fn are_members(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError> {
+        let tables = self.tables();
+        let is_member = |(chat_id, user_id): &(ChatId, UserId)| {
+            let row = tables.chats.iter().find(|row| row.roster.chat_id == *chat_id);
+            row.is_some_and(|row| row.roster.role(*user_id).is_some())
+        };
+        Ok(seats.iter().map(is_member).collect())
+    }
+
     async fn change(
         &self,
         chat_id: ChatId,
         actor: UserId,
         command: Command,
         at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Publication, StoreError> {
         let mut tables = self.tables();
+        let newest = |tables: &Tables| i64::try_from(tables.published + tables.outbox.len()).ok();
         let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
         let Some(Row { roster, .. }) = row else {
-            return Ok(command.of_stranger(chat_id, actor).map(drop)?);
+            command.of_stranger(chat_id, actor)?;
+            return Ok(Publication { chat_id, newest: None });
         };
         let changes = domain::decide(roster, actor, command)?;
         roster.apply(&changes, at);
         let records = roster.records(actor, &changes, MessageKey::generate);
         tables.outbox.extend(records);
         self.filled.notify_one();
-        Ok(())
+        Ok(Publication { chat_id, newest: newest(&tables) })
+    }
+
+    async fn is_published(&self, publication: Publication) -> Result<bool, StoreError> {
+        let published = i64::try_from(self.tables().published).unwrap_or(i64::MAX);
+        Ok(publication.newest.is_none_or(|newest| newest <= published))
     }
 
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError> {

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
 
-use super::{ChatStore, Created, StoreError};
+use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
     self, Change, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
 };
@@ -19,6 +19,7 @@ pub const SCHEMA: Schema = Schema {
         ("0001_create_chats", include_str!("../../migrations/0001_create_chats.sql")),
         ("0002_create_outbox", include_str!("../../migrations/0002_create_outbox.sql")),
         ("0003_add_founders", include_str!("../../migrations/0003_add_founders.sql")),
+        ("0004_add_publication", include_str!("../../migrations/0004_add_publication.sql")),
     ],
 };
 
@@ -176,6 +177,22 @@ impl ChatStore for PostgresStore {
         members(&mut connection, chat_id).await.map_err(StoreError::Read)
     }
 
+    #[tracing::instrument(name = "chat.store.are_members", skip_all)]
+    async fn are_members(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError> {
+        let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
+        let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
+        sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM members WHERE members.chat_id = seats.chat_id AND members.user_id = seats.user_id)
+             FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
+             ORDER BY place",
+        )
+        .bind(chats)
+        .bind(users)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)
+    }
+
     #[tracing::instrument(name = "chat.store.change", skip_all, fields(chat = %chat_id))]
     async fn change(
         &self,
@@ -183,7 +200,7 @@ impl ChatStore for PostgresStore {
         actor: UserId,
         command: Command,
         at: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Publication, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         // The lock on the chat's row puts its changes, and so its outbox ids, in one order.
@@ -192,13 +209,18 @@ impl ChatStore for PostgresStore {
             .fetch_optional(&mut *transaction)
             .await
             .map_err(failed)?;
-        let Some(kind) = kind else { return Ok(command.of_stranger(chat_id, actor).map(drop)?) };
+        let Some(kind) = kind else {
+            command.of_stranger(chat_id, actor)?;
+            return Ok(Publication { chat_id, newest: None });
+        };
         let kind = kind_of(&kind).map_err(failed)?;
         let members = members(&mut transaction, chat_id).await.map_err(failed)?;
         let mut roster = Roster { chat_id, kind, members };
         let changes = domain::decide(&roster, actor, command)?;
         if changes.is_empty() {
-            return Ok(());
+            // It is so already, and perhaps not yet published.
+            let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
+            return Ok(Publication { chat_id, newest });
         }
         for change in &changes {
             write(&mut transaction, chat_id, change, at).await.map_err(failed)?;
@@ -212,7 +234,21 @@ impl ChatStore for PostgresStore {
             .map_err(failed)?;
         let records = roster.records(actor, &changes, MessageKey::generate);
         enqueue(&mut transaction, &records).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Publication { chat_id, newest })
+    }
+
+    async fn is_published(&self, publication: Publication) -> Result<bool, StoreError> {
+        let Publication { chat_id, newest: Some(newest) } = publication else { return Ok(true) };
+        sqlx::query_scalar(
+            "SELECT NOT EXISTS (SELECT FROM outbox WHERE left(record_key, 36) = $1 AND outbox_id <= $2)",
+        )
+        .bind(chat_id.to_string())
+        .bind(newest)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(StoreError::Read)
     }
 
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError> {
@@ -224,6 +260,14 @@ impl ChatStore for PostgresStore {
                 .map_err(StoreError::Read)?;
         rows.into_iter().map(OutboxRecord::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
+}
+
+/// Returns the id of the newest record about a chat that is not yet published. Every record key begins with the chat.
+async fn newest_record(connection: &mut PgConnection, chat_id: ChatId) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar("SELECT max(outbox_id) FROM outbox WHERE left(record_key, 36) = $1")
+        .bind(chat_id.to_string())
+        .fetch_one(connection)
+        .await
 }
 
 /// Returns the direct chat that the pair has, or the group that the founder has created with the same key.

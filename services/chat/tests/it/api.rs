@@ -1,23 +1,33 @@
 //! Stories over REST and gRPC.
 
-use std::sync::{Arc, atomic::Ordering::SeqCst};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Duration,
+};
 
 use chat::{
-    api::{AppState, Users, grpc::ChatRpc},
+    api::{AppState, Patience, Users, grpc::ChatRpc},
     store::MemoryStore,
 };
 use contracts::{
     ChatId, UserId,
-    rpc::{GetMembershipRequest, ListMembersRequest, chat_service_server::ChatService as _},
+    rpc::{
+        CheckMembersRequest, GetMembershipRequest, ListMembersRequest, chat_service_server::ChatService as _,
+    },
 };
-use kit::testing::{Answer, TestApi, TestRealm, TestUser};
+use kit::{
+    log::Log,
+    testing::{Answer, TestApi, TestRealm, TestUser},
+};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
 
 use crate::users::{self, Peer};
 
 struct App {
     api: TestApi,
+    store: Arc<MemoryStore>,
     rpc: ChatRpc,
     realm: TestRealm,
     users: Peer,
@@ -31,11 +41,31 @@ impl App {
     }
 
     async fn with_users(users: Peer, client: Users) -> Self {
+        let app = Self::silent(users, client, Patience::default()).await;
+        app.publish();
+        app
+    }
+
+    /// Starts without a publisher.
+    async fn unpublished(patience: Patience) -> Self {
+        let users = Peer::default();
+        let client = users.start().await;
+        Self::silent(users, client, patience).await
+    }
+
+    async fn silent(users: Peer, client: Users, patience: Patience) -> Self {
         let realm = TestRealm::start("acme").await;
         let store = Arc::new(MemoryStore::default());
         let rpc = ChatRpc::new(store.clone());
-        let state = AppState { store, users: client };
-        Self { api: TestApi::new(chat::api::router(state), &realm), rpc, realm, users }
+        let state = AppState { store: store.clone(), users: client, patience };
+        Self { api: TestApi::new(chat::api::router(state), &realm), store, rpc, realm, users }
+    }
+
+    /// Publishes the outbox from now on.
+    fn publish(&self) {
+        let producer = Log::memory().producer(None).expect("a producer");
+        let stop = CancellationToken::new();
+        tokio::spawn(chat::events::publish_memory(self.store.clone(), producer, "acme".to_owned(), stop));
     }
 
     async fn put(&self, caller: &TestUser, chat: &str, user: &TestUser, role: &str) -> Answer {
@@ -180,7 +210,7 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
         (json!(["group", "Crew", []]), "invalid_argument"),
         (json!({"kind": "group", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": []}), "invalid_argument"),
-        (json!({"kind": "direct", "members": [ann.id]}), "invalid_argument"),
+        (json!({"kind": "direct", "members": [ann.id]}), "conflict"),
         (json!({"kind": "direct", "members": [bob.id], "title": "us"}), "invalid_argument"),
         (json!({"kind": "channel", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": ["bob"]}), "invalid_argument"),
@@ -217,6 +247,38 @@ async fn without_a_token_of_this_tenant_there_is_nothing() {
 }
 
 #[tokio::test]
+async fn a_change_is_answered_once_it_is_published() {
+    let app = App::unpublished(Patience::default()).await;
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.user(name));
+    // A new chat is answered immediately: no record of it can come too early.
+    let chat = app.group(&ann, &[&bob]).await;
+    let mut changes = std::pin::pin!(async {
+        app.remove(&ann, &chat, &bob).await.ok(204);
+        app.put(&ann, &chat, &cid, "member").await.ok(200);
+        app.api.post(&cid, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
+    });
+    let soon = tokio::time::timeout(Duration::from_millis(300), &mut changes).await;
+    assert!(soon.is_err(), "a removal was answered that no gateway can know of");
+    // It is done, though, and a repetition waits like the first request.
+    assert_eq!(app.api.get(&bob, &format!("/api/chats/{chat}")).await.code(), "not_a_member");
+    let again = tokio::time::timeout(Duration::from_millis(300), app.remove(&ann, &chat, &bob)).await;
+    assert!(again.is_err(), "a repeated removal was answered that no gateway can know of");
+    app.publish();
+    changes.await;
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_published_in_time_is_to_be_repeated() {
+    let app = App::unpublished(Patience(Duration::from_millis(50))).await;
+    let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
+    let chat = app.group(&ann, &[&bob]).await;
+    let answer = app.remove(&ann, &chat, &bob).await;
+    assert_eq!((answer.status, answer.code()), (503, "unavailable"));
+    app.publish();
+    app.remove(&ann, &chat, &bob).await.ok(204);
+}
+
+#[tokio::test]
 async fn other_services_ask_for_memberships() {
     let app = App::start().await;
     let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));
@@ -231,6 +293,15 @@ async fn other_services_ask_for_memberships() {
     assert_eq!(role(&chat_id, &id(&eve)).await.expect("an answer"), None);
     assert_eq!(role(&ChatId::generate().to_string(), &id(&ann)).await.expect("an answer"), None);
     assert_eq!(role("7", &id(&ann)).await.expect_err("no id").code(), Code::InvalidArgument);
+    let seat = |chat_id: &str, user: &TestUser| GetMembershipRequest {
+        chat_id: chat_id.to_owned(),
+        user_id: id(user),
+    };
+    let none = ChatId::generate().to_string();
+    let memberships =
+        vec![seat(&chat_id, &bob), seat(&chat_id, &eve), seat(&none, &bob), seat(&chat_id, &ann)];
+    let checked = app.rpc.check_members(Request::new(CheckMembersRequest { memberships })).await;
+    assert_eq!(checked.expect("an answer").into_inner().is_member, [true, false, false, true]);
     let request = ListMembersRequest { chat_id };
     let members = app.rpc.list_members(Request::new(request)).await.expect("an answer").into_inner().members;
     assert_eq!(members.len(), 2);
@@ -289,7 +360,8 @@ async fn without_the_user_service_members_are_not_added_and_change_roles() {
 
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
-    let state = AppState { store: Arc::new(MemoryStore::default()), users: users::unreachable() };
+    let (store, users) = (Arc::new(MemoryStore::default()), users::unreachable());
+    let state = AppState { store, users, patience: Patience::default() };
     let api = chat::api::router(state);
     let description = serde_json::to_value(api.get_openapi()).expect("json");
     let put = &description["paths"]["/api/chats/{chat}/members/{user}"]["put"];

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chat::{
@@ -87,12 +87,16 @@ impl Tenant {
     }
 
     fn publish(&self) -> Publishing {
+        self.publish_after(Duration::ZERO)
+    }
+
+    fn publish_after(&self, handover: Duration) -> Publishing {
         let (shutdown, metrics) = (CancellationToken::new(), Metrics::default());
         let publisher = Publisher {
             database: SCHEMA.connect_options(&self.database.args()),
             log: Log::kafka(kafka_args()),
             tenant: self.name.clone(),
-            handover: Duration::ZERO,
+            handover,
             metrics: metrics.register(kit::catalog::Service::Chat, "test", OutboxMetrics::register),
         };
         let task = tokio::spawn(events::publish(publisher, shutdown.clone()));
@@ -300,5 +304,51 @@ async fn a_lost_database_connection_ends_the_term_and_a_new_one_begins() {
     tenant.group(ann).await;
     tenant.until_empty().await;
     publishing.stop().await;
+    tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_ends_when_its_records_are_in_the_log() {
+    let tenant = Tenant::start().await;
+    let (ann, bob) = (new_user(), new_user());
+    let chat = tenant.group(ann).await;
+    let change = async |command| tenant.store.change(chat, ann, command, at(1)).await.expect("allowed");
+    let is_published = async |publication| tenant.store.is_published(publication).await.expect("an answer");
+    let added = change(Command::Put { user_id: bob, role: Role::Member }).await;
+    let removed = change(Command::Remove { user_id: bob }).await;
+    let again = change(Command::Remove { user_id: bob }).await;
+    for publication in [added, removed, again] {
+        assert!(!is_published(publication).await, "{publication:?}");
+    }
+    let publishing = tenant.publish();
+    until("the repeated removal is published", async || is_published(again).await).await;
+    for publication in [added, removed] {
+        assert!(is_published(publication).await, "{publication:?}");
+    }
+    assert!(is_published(change(Command::Remove { user_id: bob }).await).await, "nothing is left to publish");
+    publishing.stop().await;
+    tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_waits_only_for_one_that_was_cut_off() {
+    let tenant = Tenant::start().await;
+    let ann = new_user();
+    // The first leader knows of no one before it, and the test does not wait.
+    let first = tenant.publish();
+    tenant.group(ann).await;
+    tenant.until_empty().await;
+    first.stop().await;
+    // Longer than the test has patience.
+    let second = tenant.publish_after(2 * PATIENCE);
+    tenant.group(ann).await;
+    tenant.until_empty().await;
+    second.task.abort();
+    let (since, handover) = (Instant::now(), Duration::from_secs(3));
+    let third = tenant.publish_after(handover);
+    tenant.group(ann).await;
+    tenant.until_empty().await;
+    assert!(since.elapsed() >= handover, "the leader before may still have had a record under way");
+    third.stop().await;
     tenant.end().await;
 }

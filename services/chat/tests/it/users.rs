@@ -12,7 +12,7 @@ use chat::api::Users;
 use contracts::{
     UserId,
     rpc::{
-        EnsureUserRequest, GetUsersRequest, GetUsersResponse, User,
+        EnsureUserRequest, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, User,
         user_service_server::{UserService, UserServiceServer},
     },
 };
@@ -48,6 +48,10 @@ pub fn unreachable() -> Users {
 #[async_trait]
 impl UserService for Peer {
     async fn ensure_user(&self, _request: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
+        Err(Status::unimplemented("not called by this service"))
+    }
+
+    async fn is_named(&self, _request: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
         Err(Status::unimplemented("not called by this service"))
     }
 

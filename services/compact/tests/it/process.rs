@@ -7,7 +7,8 @@ use std::{
 
 use axum::{extract::State, routing::get};
 use contracts::rpc::{
-    GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
+    CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse,
+    ListMembersRequest, ListMembersResponse, Member,
     chat_service_client::ChatServiceClient,
     chat_service_server::{ChatService, ChatServiceServer},
 };
@@ -60,6 +61,13 @@ impl ChatService for Chat {
         let GetMembershipRequest { user_id, .. } = request.into_inner();
         let member = Some(Member { user_id, role: "member".to_owned() });
         Ok(Response::new(GetMembershipResponse { member }))
+    }
+
+    async fn check_members(
+        &self,
+        _: Request<CheckMembersRequest>,
+    ) -> Result<Response<CheckMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
     }
 
     async fn list_members(

@@ -4,10 +4,14 @@ use contracts::{
     ErrorCode,
     wire::{self, ClientFrame, CloseCode, Outcome, ServerFrame},
 };
+use kit::testing::Schemas;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::limits::{Limits, SendRates};
+use crate::{
+    domain::limits::{Limits, SendRates},
+    socket::{NOT_UTF_8, PROTOCOL_ERROR},
+};
 
 fn document() -> Value {
     serde_json::from_str(ASYNCAPI).expect("the description is JSON")
@@ -78,21 +82,21 @@ fn every_server_frame_is_described_as_it_is_written() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
-    fn check(document: &Value, value: &Value) {
-        match value {
-            Value::Object(object) => {
-                if let Some(Value::String(reference)) = object.get("$ref") {
-                    let pointer = reference.strip_prefix('#').expect("a local reference");
-                    assert!(document.pointer(pointer).is_some(), "{reference}");
-                }
-                object.values().for_each(|value| check(document, value));
+fn every_reference_leads_somewhere_and_every_example_is_of_its_schema() {
+    let schemas = Schemas::new(document());
+    assert_eq!(schemas.document()["asyncapi"], "3.0.0");
+    for action in ["receive", "send"] {
+        for (name, examples) in messages(action) {
+            let payload = &schemas.document()["components"]["messages"][&name]["payload"];
+            for example in examples {
+                assert_eq!(schemas.errors(payload, &example), Vec::<String>::new(), "{name}");
             }
-            Value::Array(values) => values.iter().for_each(|value| check(document, value)),
-            _ => {}
         }
     }
-    check(&document(), &document());
+    let channel = document()["channels"]["socket"]["messages"].clone();
+    let listed: BTreeSet<_> = channel.as_object().expect("messages").keys().cloned().collect();
+    let used = ["receive", "send"].map(messages).concat();
+    assert_eq!(listed, used.into_iter().map(|(name, _)| name).collect(), "a message has one direction");
 }
 
 #[test]
@@ -104,9 +108,16 @@ fn the_codes_are_those_of_the_types() {
         .as_array()
         .expect("close codes")
         .iter()
-        .map(|code| json!({"code": code["code"], "reason": code["reason"]}))
+        .map(|code| {
+            assert!(code["meaning"].is_string() && code["do"].is_string(), "{code}");
+            json!({"code": code["code"], "reason": code["reason"]})
+        })
         .collect();
     assert_eq!(described, closes);
+    let websocket = document["x-websocket-close-codes"].as_array().expect("close codes");
+    for code in [PROTOCOL_ERROR, NOT_UTF_8] {
+        assert!(websocket.iter().any(|of| of["code"] == code && of["do"].is_string()), "{code}");
+    }
 
     let codes: Vec<Value> = ErrorCode::ALL
         .iter()

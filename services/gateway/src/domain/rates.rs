@@ -13,11 +13,9 @@ use std::{
 };
 
 use contracts::{ChatId, UserId};
+use kit::bucket::Bucket;
 
-use super::{
-    bucket::Bucket,
-    limits::{Rate, SendRates},
-};
+use super::limits::{Rate, SendRates};
 use crate::sharded::Sharded;
 
 /// A send that takes longer until it is stored shows that more comes in than the messenger handles.

@@ -15,11 +15,11 @@ use contracts::{
         Refreshed, RequestId, ServerFrame,
     },
 };
+use kit::bucket::Bucket;
 use uuid::Uuid;
 
 use super::{
     answer::{self, Answer, Refusal},
-    bucket::Bucket,
     limits::Limits,
 };
 

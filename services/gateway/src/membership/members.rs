@@ -58,10 +58,10 @@ struct Departure {
 pub(crate) struct Known {
     /// Changes with every record about the chat.
     pub(crate) version: u64,
-    /// The recipients of the message.
-    pub(crate) settled: Option<Audience>,
-    /// Its recipients at least: a change is still coming in.
+    /// The recipients of the message; `None` when the sender is not known to be in the chat.
     pub(crate) likely: Option<Audience>,
+    /// Whether these are all. If not, a change is still coming in.
+    pub(crate) is_settled: bool,
 }
 
 /// An entry of a chat's log on its way to its recipients.
@@ -101,17 +101,14 @@ impl Members {
     /// Returns the recipients of a message of this sender, and how far they can be relied on.
     pub(crate) fn audience(&self, chat: ChatId, sender: UserId, now: Instant) -> Known {
         let shard = self.chats.read(&chat);
-        let Some(chat) = shard.get(&chat) else { return Known { version: 0, settled: None, likely: None } };
+        let Some(chat) = shard.get(&chat) else {
+            return Known { version: 0, likely: None, is_settled: false };
+        };
         let likely = chat
             .is_member(&sender)
             .then(|| (chat.members.len() <= MAX_LISTED_AUDIENCE).then(|| chat.present().collect()));
         let is_settled = chat.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET_PERIOD);
-        let version = chat.version;
-        if is_settled {
-            Known { version, settled: likely, likely: None }
-        } else {
-            Known { version, settled: None, likely }
-        }
+        Known { version: chat.version, likely, is_settled }
     }
 
     /// Notes what an entry of the chat's own log means for membership. Repeated entries change nothing.
@@ -245,7 +242,8 @@ mod tests {
 
     /// Returns the audience of a chat that does not change any more.
     fn settled(members: &Members, n: u128) -> Option<Audience> {
-        members.audience(chat(), user(n), Instant::now()).settled
+        let known = members.audience(chat(), user(n), Instant::now());
+        known.likely.filter(|_| known.is_settled)
     }
 
     #[test]
@@ -268,11 +266,11 @@ mod tests {
         let start = Instant::now();
         members.added(chat(), user(1), Some(start));
         let known = members.audience(chat(), user(1), start);
-        assert_eq!(known, Known { version: 1, settled: None, likely: Some(Some(vec![user(1)])) });
+        assert_eq!(known, Known { version: 1, likely: Some(Some(vec![user(1)])), is_settled: false });
         members.added(chat(), user(2), Some(start));
         let known = members.audience(chat(), user(1), start + QUIET_PERIOD);
-        assert_eq!((known.version, known.likely), (2, None));
-        assert_eq!(known.settled.map(|audience| sorted(audience.expect("a short list"))), Some(vec![1, 2]));
+        assert_eq!((known.version, known.is_settled), (2, true));
+        assert_eq!(known.likely.map(|audience| sorted(audience.expect("a short list"))), Some(vec![1, 2]));
     }
 
     #[test]
@@ -334,7 +332,7 @@ mod tests {
         let before = members.audience(chat(), user(2), now);
         members.announced(change(5, EntryKind::MemberRemoved, 2), now);
         let after = members.audience(chat(), user(2), now);
-        assert_eq!((after.settled, after.likely), (None, None), "chat.events has not said so yet");
+        assert_eq!(after.likely, None, "chat.events has not said so yet");
         assert_ne!(before.version, after.version, "an earlier look-up does not count");
         assert_eq!(sorted(settled(&members, 1).expect("a member").expect("a short list")), [1, 3]);
         // Added again, whichever log says so first.

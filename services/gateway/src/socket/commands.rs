@@ -134,7 +134,7 @@ async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, 
     Ok(VerifiedToken { user: claims.user_id, expires_in_seconds: claims.expires_at.saturating_sub(now) })
 }
 
-/// Produces immediately when the cache knows the audience; otherwise the chat service is queried first.
+/// Produces once the chat service has confirmed that the caller is in the chat.
 fn send(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Identity, send: Send) -> Step {
     if let Err(refusal) = check_body(&send.body) {
         return refused(refusal);
@@ -142,9 +142,6 @@ fn send(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Ident
     // Before the look-up: one of a chat that the caller is not in costs as much as a message.
     if let Err(wait) = gateway.rates.take_user(caller.user, Instant::now()) {
         return refused(Refusal::rate_limited("you send too much; wait before you send more", wait));
-    }
-    if let Some(audience) = gateway.membership.cached_audience(send.chat, caller.user) {
-        return produce(gateway, connection, caller, send, audience);
     }
     let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Undecided(Box::pin(async move {
@@ -248,7 +245,7 @@ async fn page(
     size: PageSize,
 ) -> Result<HistoryPage, GatewayError> {
     // The members who may read are those who may write.
-    gateway.membership.audience(chat, caller.user).await?;
+    gateway.membership.require(chat, caller.user).await?;
     let limit = size.items() as i32;
     let request = rpc::HistoryRequest { chat_id: chat.to_string(), after_seq, limit };
     let response = gateway

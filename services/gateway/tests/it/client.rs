@@ -1,6 +1,6 @@
 //! A client of the protocol as its description has it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::LazyLock, time::Duration};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
@@ -10,6 +10,8 @@ use contracts::{
     },
 };
 use futures_util::{SinkExt as _, StreamExt as _};
+use kit::testing::{Schemas, frame_schema};
+use serde_json::Value;
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
@@ -22,9 +24,23 @@ use uuid::Uuid;
 
 use crate::stand::PATIENCE;
 
+/// Compares a frame with its description.
+fn check(action: &str, frame: &str) {
+    static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
+        let document = include_str!("../../src/api/asyncapi.json");
+        Schemas::new(serde_json::from_str(document).expect("the description is JSON"))
+    });
+    let frame: Value = serde_json::from_str(frame).expect("JSON");
+    let errors = SCHEMAS.errors(&frame_schema(SCHEMAS.document(), action), &frame);
+    let start: String = frame.to_string().chars().take(500).collect();
+    assert!(errors.is_empty(), "no message of the description is {start}: {}", errors.len());
+}
+
 pub struct Client {
     pub ws: WebSocketStream<TcpStream>,
     next_id: u32,
+    /// The frames of all commands, by id.
+    sent: HashMap<u32, String>,
     /// Pushes that came while an answer was awaited.
     pushes: Vec<ServerFrame>,
     /// Whether pings are answered.
@@ -54,7 +70,7 @@ impl Client {
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
         let (ws, answer) = client_async(request, stream).await?;
         assert_eq!(answer.headers()["sec-websocket-protocol"], SUBPROTOCOL);
-        Ok(Self { ws, next_id: 0, pushes: Vec::new(), answers_pings: true })
+        Ok(Self { ws, next_id: 0, sent: HashMap::new(), pushes: Vec::new(), answers_pings: true })
     }
 
     pub async fn raw(&mut self, message: Message) {
@@ -69,7 +85,9 @@ impl Client {
     pub async fn command(&mut self, command: Command) -> u32 {
         self.next_id += 1;
         let frame = ClientFrame { id: Some(self.next_id.into()), command };
-        self.text(serde_json::to_string(&frame).expect("json")).await;
+        let frame = serde_json::to_string(&frame).expect("json");
+        self.sent.insert(self.next_id, frame.clone());
+        self.text(frame).await;
         self.next_id
     }
 
@@ -121,6 +139,8 @@ impl Client {
             } else if let Some(error) = frame.error {
                 return Err(error);
             } else {
+                // What a story sends with a fault need not be described; what is taken is.
+                check("receive", &self.sent[&id]);
                 return Ok(frame.result.expect("a result or an error"));
             }
         }
@@ -155,6 +175,7 @@ impl Client {
             let message = timeout(PATIENCE, self.ws.next()).await.expect("a frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => {
+                    check("send", &text);
                     let frame: ServerFrame = serde_json::from_str(&text).expect("a frame of the protocol");
                     if frame.ping.is_none() {
                         return Ok(frame);

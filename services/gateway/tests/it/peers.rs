@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,8 +14,9 @@ use contracts::{
     ChatId, UserId,
     event::{DeliveredRecord, DeliveryOutcome, MembershipRecord, Role, SendRecord, VERSION},
     rpc::{
-        GetMembershipRequest, GetMembershipResponse, HeadsRequest, HeadsResponse, HistoryRequest,
-        HistoryResponse, ListMembersRequest, ListMembersResponse, Member, Message,
+        CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse, HeadsRequest,
+        HeadsResponse, HistoryRequest, HistoryResponse, ListMembersRequest, ListMembersResponse, Member,
+        Message,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
     },
@@ -36,12 +40,20 @@ pub struct Peers {
     producer: FutureProducer,
     members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
+    /// Whether the chat service answers checks.
+    pub answers_checks: Arc<AtomicBool>,
 }
 
 impl Peers {
     pub fn new(tenant: &str, kafka: &KafkaArgs) -> Self {
         let producer = kit::kafka::producer_config(kafka).create().expect("a producer");
-        Self { tenant: tenant.to_owned(), producer, members: Arc::default(), messages: Arc::default() }
+        Self {
+            tenant: tenant.to_owned(),
+            producer,
+            members: Arc::default(),
+            messages: Arc::default(),
+            answers_checks: Arc::new(AtomicBool::new(true)),
+        }
     }
 
     /// Serves gRPC until the test ends.
@@ -173,6 +185,22 @@ impl ChatService for Peers {
         let known = members.get(&chat_id).is_some_and(|members| members.contains(&user_id));
         let member = known.then(|| Member { user_id, role: "member".to_owned() });
         Ok(Response::new(GetMembershipResponse { member }))
+    }
+
+    async fn check_members(
+        &self,
+        request: Request<CheckMembersRequest>,
+    ) -> Result<Response<CheckMembersResponse>, Status> {
+        authorized(&request)?;
+        if !self.answers_checks.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("switched off"));
+        }
+        let members = self.members.lock().expect("no panic");
+        let is_member = |seat: &GetMembershipRequest| {
+            members.get(&seat.chat_id).is_some_and(|members| members.contains(&seat.user_id))
+        };
+        let is_member = request.into_inner().memberships.iter().map(is_member).collect();
+        Ok(Response::new(CheckMembersResponse { is_member }))
     }
 
     async fn list_members(

@@ -1,6 +1,9 @@
 //! Users who exchange messages.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
@@ -102,17 +105,13 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
         assert_eq!(two.message().await.seq, 1);
 
         stand.peers.leave(chat(), user(2)).await;
-        // The log of events is followed in its own time; the next send shows when it has arrived.
-        let mut refused = 0;
-        while refused == 0 {
-            let id = two.send(chat(), MessageKey(Uuid::new_v4()), "still here?").await;
-            match two.answer(id).await {
-                Err(ErrorCode::NotAMember) => refused += 1,
-                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-                Err(code) => panic!("{code}"),
-            }
-        }
+        let id = two.send(chat(), MessageKey(Uuid::new_v4()), "still here?").await;
+        assert_eq!(two.answer(id).await.expect_err("refused"), ErrorCode::NotAMember);
         assert_eq!(two.history(chat(), 0).await.expect_err("refused"), ErrorCode::NotAMember);
+        // The log of events is followed in its own time; without the chat service a history shows when it has arrived.
+        stand.peers.answers_checks.store(false, Ordering::SeqCst);
+        let read = async { while two.history(chat(), 0).await != Err(ErrorCode::Unavailable) {} };
+        timeout(PATIENCE, read).await.expect("the gateway reads the removal");
 
         // Not even a record that was written for both before the removal.
         let outcome = DeliveryOutcome::Stored {
@@ -130,6 +129,44 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
         while one.message().await.seq != 1000 {}
         let late = timeout(MOMENT, async { while two.message().await.seq != 1000 {} }).await;
         assert!(late.is_err(), "the removed member received it");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_members_holds_for_whatever_begins_later() {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut guest = stand.connect(user(2), device(1)).await;
+        guest.send_text(chat(), "hello").await;
+        // The log of events has none of these changes, as in the moment after an answer.
+        for round in 0..20 {
+            stand.peers.leave_silently(chat(), user(2));
+            for _ in 0..2 {
+                let id = guest.send(chat(), MessageKey(Uuid::new_v4()), "out").await;
+                assert_eq!(guest.answer(id).await.expect_err("refused"), ErrorCode::NotAMember, "{round}");
+                assert_eq!(guest.history(chat(), 0).await.expect_err("refused"), ErrorCode::NotAMember);
+            }
+            stand.peers.join_silently(chat(), user(2));
+            guest.history(chat(), 0).await.expect("a member reads");
+            guest.send_text(chat(), "back").await;
+        }
+        assert!(stand.sent().await.iter().all(|record| record.body != "out"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_chat_service_members_go_on_and_others_wait() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut stranger = stand.connect(user(3), device(1)).await;
+        one.send_text(chat(), "before").await;
+        stand.peers.answers_checks.store(false, Ordering::SeqCst);
+        one.send_text(chat(), "during").await;
+        assert_eq!(one.history(chat(), 0).await.expect("a page").head_seq, 2);
+        assert_eq!(stranger.history(chat(), 0).await.expect_err("unknown"), ErrorCode::Unavailable);
     })
     .await;
 }

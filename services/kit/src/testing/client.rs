@@ -9,15 +9,19 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{TestRealm, TestUser};
-use crate::edge;
+use super::{
+    TestRealm, TestUser,
+    description::{Description, Exchange},
+};
+use crate::{docs, edge};
 
 /// Larger than any response of ours.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// A REST API under test.
+/// A REST API under test. Every response is compared with the description of the API.
 pub struct TestApi {
     router: Router,
+    description: Description,
 }
 
 /// The response to a request.
@@ -25,6 +29,8 @@ pub struct TestApi {
 pub struct Answer {
     pub status: u16,
     pub content_type: String,
+    /// In seconds.
+    pub retry_after: Option<u64>,
     /// Null for an empty body.
     pub body: Value,
 }
@@ -32,14 +38,16 @@ pub struct Answer {
 impl TestApi {
     /// Returns an API that takes no tokens.
     pub fn open(api: OpenApiRouter) -> Self {
-        let (router, description) = api.split_for_parts();
-        Self { router: edge::guarded(router, [&description]) }
+        let (router, mut description) = api.split_for_parts();
+        let router = edge::guarded(router, [&description]);
+        docs::complete(&mut description);
+        Self { router, description: Description::new(&description) }
     }
 
     /// Returns an API that takes the realm's tokens.
     pub fn new(api: OpenApiRouter, realm: &TestRealm) -> Self {
-        let Self { router } = Self::open(api);
-        Self { router: router.layer(Extension(realm.verifier())) }
+        let Self { router, description } = Self::open(api);
+        Self { router: router.layer(Extension(realm.verifier())), description }
     }
 
     pub async fn get(&self, user: &TestUser, path: &str) -> Answer {
@@ -71,6 +79,8 @@ impl TestApi {
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
+        // A header of the test's own may be what is wrong.
+        let sent = body.clone().filter(|_| headers.is_empty());
         let body = match body {
             Some(body) => {
                 request = request.header(header::CONTENT_TYPE, "application/json");
@@ -81,11 +91,26 @@ impl TestApi {
         let request = request.body(body).expect("a request");
         let response = self.router.clone().oneshot(request).await.expect("a router answers");
         let status = response.status().as_u16();
+        let names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
+        let retry_after = response.headers().get(header::RETRY_AFTER);
+        let retry_after =
+            retry_after.map(|value| value.to_str().ok().and_then(|text| text.parse().ok()).expect("seconds"));
         let content_type = response.headers().get(header::CONTENT_TYPE);
         let content_type = content_type.map(|value| value.to_str().expect("text").to_owned());
         let bytes = to_bytes(response.into_body(), MAX_ANSWER_BYTES).await.expect("a body");
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status, content_type: content_type.unwrap_or_default(), body }
+        let content_type = content_type.unwrap_or_default();
+        let answer = Answer { status, content_type, retry_after, body };
+        self.description.check(&Exchange {
+            method,
+            uri,
+            sent: sent.as_ref(),
+            status,
+            headers: &names,
+            content_type: &answer.content_type,
+            body: &answer.body,
+        });
+        answer
     }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -34,6 +34,21 @@ fn known(seq: i64, offset: i64, body: &str) -> KnownKey {
     KnownKey { seq, content: content_hash(EntryKind::Text, None, body), position: at(offset) }
 }
 
+/// An entry about `subject`, who is added to a chat or removed from it.
+fn change(offset: i64, sent_at_ms: i64, chat: u128, kind: EntryKind, subject: u128) -> Entry {
+    let user = UserId(Uuid::from_u128(subject));
+    Entry {
+        kind,
+        subject: Some(user),
+        content: content_hash(kind, Some(user), ""),
+        ..entry(offset, sent_at_ms, chat, 77, 1_000 + offset as u128, "")
+    }
+}
+
+fn store(seq: i64, stamp: i64) -> Verdict {
+    Verdict::Store { seq, stamp, standing: None }
+}
+
 fn check(
     head: Head,
     known: Option<KnownKey>,
@@ -42,7 +57,7 @@ fn check(
 ) {
     let mut heads = HashMap::from([(entry.chat, head)]);
     let known = known.into_iter().map(|known| (entry.key_id(), known)).collect();
-    let verdicts = sequence(&generation(), &mut heads, known, [entry]);
+    let verdicts = sequence(&generation(), &mut heads, &mut HashMap::new(), known, [entry]);
     match expected {
         Ok((verdict, head)) => {
             assert_eq!(verdicts, Ok(vec![verdict]));
@@ -59,13 +74,13 @@ fn head(seq: i64, applied: i64, stamp: i64) -> Head {
 #[test]
 fn the_first_message_of_a_chat_is_number_one() {
     let entry = entry(5, 2, 1, 1, 1, "hi");
-    check(Head::default(), None, &entry, Ok((Verdict::Store { seq: 1, stamp: 2_000 }, head(1, 5, 2_000))));
+    check(Head::default(), None, &entry, Ok((store(1, 2_000), head(1, 5, 2_000))));
 }
 
 #[test]
 fn a_clock_that_steps_back_still_gives_growing_stamps() {
     let entry = entry(6, 1, 1, 1, 2, "hi");
-    check(head(1, 5, 2_000), None, &entry, Ok((Verdict::Store { seq: 2, stamp: 2_001 }, head(2, 6, 2_001))));
+    check(head(1, 5, 2_000), None, &entry, Ok((store(2, 2_001), head(2, 6, 2_001))));
 }
 
 #[test]
@@ -84,7 +99,7 @@ fn a_resend_gets_the_first_seq_and_moves_only_the_stamp() {
 #[test]
 fn a_key_from_the_same_offset_is_the_message_itself() {
     let entry = entry(9, 3, 1, 1, 1, "hi");
-    let expected = Ok((Verdict::Store { seq: 5, stamp: 3_000 }, head(5, 9, 3_000)));
+    let expected = Ok((store(5, 3_000), head(5, 9, 3_000)));
     check(head(4, 8, 2_500), Some(known(5, 9, "hi")), &entry, expected);
 }
 
@@ -113,7 +128,7 @@ fn offsets_of_another_generation_are_new() {
     let old = Position { generation: Generation::new("g0"), offset: 500 };
     let before = Head { seq: 3, applied: Some(old.clone()), stamp: 9_000 };
     let fresh = entry(0, 1, 1, 1, 7, "hi");
-    check(before.clone(), None, &fresh, Ok((Verdict::Store { seq: 4, stamp: 9_001 }, head(4, 0, 9_001))));
+    check(before.clone(), None, &fresh, Ok((store(4, 9_001), head(4, 0, 9_001))));
     let resent = KnownKey { position: old, ..known(2, 0, "hi") };
     check(before, Some(resent), &fresh, Ok((Verdict::Repeated { seq: 2 }, head(3, 0, 9_001))));
 }
@@ -130,6 +145,48 @@ fn what_no_crash_can_leave_behind_is_a_contradiction() {
     check(head(4, 8, 1), Some(known(7, 9, "hi")), &entry, Err(moved));
 }
 
+/// Returns the verdicts on a log from its beginning.
+fn sequence_new(entries: &[Entry]) -> Vec<Verdict> {
+    let (mut heads, mut standings) = (HashMap::new(), HashMap::new());
+    sequence(&generation(), &mut heads, &mut standings, HashMap::new(), entries).expect("verdicts")
+}
+
+#[test]
+fn what_a_removed_user_sends_is_not_stored_until_they_are_back() {
+    use EntryKind::{MemberAdded, MemberRemoved};
+    let entries = [
+        entry(0, 1, 1, 1, 1, "hi"),
+        change(1, 1, 1, MemberRemoved, 1),
+        entry(2, 1, 1, 1, 2, "behind the removal"),
+        // A resend of what was stored before is still answered with its seq.
+        entry(3, 1, 1, 1, 1, "hi"),
+        // Others, and the same user elsewhere, go on.
+        entry(4, 1, 1, 2, 1, "hi"),
+        entry(5, 1, 2, 1, 3, "hi"),
+        change(6, 1, 1, MemberAdded, 1),
+        // The refused key was never used.
+        entry(7, 1, 1, 1, 2, "behind the removal"),
+        // Nothing is to be noted of a user who was never removed.
+        change(8, 1, 1, MemberAdded, 3),
+    ];
+    assert_eq!(
+        sequence_new(&entries),
+        [
+            store(1, 1_000),
+            Verdict::Store { seq: 2, stamp: 1_001, standing: Some(Standing::Out) },
+            Verdict::SenderOut,
+            Verdict::Repeated { seq: 1 },
+            store(3, 1_004),
+            store(1, 1_000),
+            Verdict::Store { seq: 4, stamp: 1_005, standing: Some(Standing::Back) },
+            store(5, 1_006),
+            store(6, 1_007),
+        ]
+    );
+    let refused = Verdict::SenderOut.announcement(&entries[2]);
+    assert_eq!(refused.outcome, DeliveryOutcome::Rejected { code: ErrorCode::NotAMember });
+}
+
 #[test]
 fn a_resend_within_one_batch_is_seen() {
     let entries = [
@@ -139,15 +196,9 @@ fn a_resend_within_one_batch_is_seen() {
         // Keys belong to a sender.
         entry(3, 1, 1, 2, 1, "bye"),
     ];
-    let verdicts = sequence(&generation(), &mut HashMap::new(), HashMap::new(), &entries).expect("verdicts");
     assert_eq!(
-        verdicts,
-        [
-            Verdict::Store { seq: 1, stamp: 1_000 },
-            Verdict::Repeated { seq: 1 },
-            Verdict::Conflict,
-            Verdict::Store { seq: 2, stamp: 1_003 },
-        ]
+        sequence_new(&entries),
+        [store(1, 1_000), Verdict::Repeated { seq: 1 }, Verdict::Conflict, store(2, 1_003),]
     );
 }
 
@@ -175,7 +226,7 @@ fn the_subject_is_part_of_the_content() {
         content_hash(EntryKind::MemberAdded, Some(user), "a"),
         content_hash(EntryKind::MemberRemoved, Some(user), "a"),
     ];
-    let distinct: std::collections::HashSet<_> = hashes.iter().collect();
+    let distinct: HashSet<_> = hashes.iter().collect();
     assert_eq!(distinct.len(), hashes.len());
 }
 
@@ -188,13 +239,19 @@ type RowId = (ChatId, i64);
 struct World {
     rows: BTreeMap<RowId, (i64, Entry)>,
     keys: HashMap<KeyId, (i64, KnownKey)>,
+    standings: BTreeMap<(SeatId, i64), Standing>,
     heads: HashMap<ChatId, Head>,
     committed: usize,
     announced: BTreeMap<i64, Vec<DeliveredRecord>>,
 }
 
 impl World {
-    fn put(&mut self, seq: i64, stamp: i64, entry: &Entry) {
+    fn standing(&self, seat: SeatId, seq: i64) -> Option<Standing> {
+        let newest = self.standings.range((seat, i64::MIN)..=(seat, seq)).next_back();
+        newest.map(|(_, standing)| *standing)
+    }
+
+    fn put(&mut self, seq: i64, stamp: i64, standing: Option<Standing>, entry: &Entry) {
         let row = (stamp, entry.clone());
         let key = KnownKey { seq, content: entry.content, position: at(entry.offset) };
         // Equal bytes under an equal timestamp, or replicas would have to choose.
@@ -203,6 +260,11 @@ impl World {
         }
         if let Some(before) = self.keys.insert(entry.key_id(), (stamp, key.clone())) {
             assert_eq!(before, (stamp, key), "a key row was rewritten with other content");
+        }
+        if let Some((seat, standing)) = entry.seat_id().zip(standing)
+            && let Some(before) = self.standings.insert((seat, seq), standing)
+        {
+            assert_eq!(before, standing, "a standing was rewritten with other content");
         }
     }
 
@@ -221,7 +283,15 @@ struct Owner {
     next: usize,
     flushed: usize,
     heads: HashMap<ChatId, Head>,
-    pending: Option<(usize, HashMap<ChatId, Head>, Vec<Verdict>)>,
+    standings: HashMap<SeatId, Option<Standing>>,
+    pending: Option<Pending>,
+}
+
+struct Pending {
+    end: usize,
+    heads: HashMap<ChatId, Head>,
+    standings: HashMap<SeatId, Option<Standing>>,
+    verdicts: Vec<Verdict>,
 }
 
 #[derive(Clone, Debug)]
@@ -268,28 +338,38 @@ impl World {
                     .iter()
                     .filter_map(|entry| Some((entry.key_id(), self.keys.get(&entry.key_id())?.1.clone())))
                     .collect();
-                let verdicts = sequence(&generation(), &mut heads, known, batch).expect("no contradiction");
-                owner.pending = Some((end, heads, verdicts));
+                let seats: Vec<_> = batch.iter().filter_map(Entry::seat_id).collect();
+                let look_up = |seat: &SeatId| match owner.standings.get(seat) {
+                    Some(standing) => *standing,
+                    None => self.standing(*seat, heads[&seat.chat].seq),
+                };
+                let mut standings = seats.iter().filter_map(|seat| Some((*seat, look_up(seat)?))).collect();
+                let verdicts = sequence(&generation(), &mut heads, &mut standings, known, batch);
+                let verdicts = verdicts.expect("no contradiction");
+                let standings = seats.into_iter().map(|seat| (seat, standings.get(&seat).copied())).collect();
+                owner.pending = Some(Pending { end, heads, standings, verdicts });
             }
             Step::Write { owner, mask, whole } => {
                 let owner = &mut owners[owner];
-                let Some((end, heads, verdicts)) = owner.pending.take() else { return };
-                for (i, (entry, verdict)) in log[owner.next..end].iter().zip(&verdicts).enumerate() {
-                    if let Verdict::Store { seq, stamp } = *verdict
+                let Some(pending) = owner.pending.take() else { return };
+                let end = pending.end;
+                for (i, (entry, verdict)) in log[owner.next..end].iter().zip(&pending.verdicts).enumerate() {
+                    if let Verdict::Store { seq, stamp, standing } = *verdict
                         && (whole || mask >> (i % 16) & 1 == 1)
                     {
-                        self.put(seq, stamp, entry);
+                        self.put(seq, stamp, standing, entry);
                     }
                 }
                 if !whole {
-                    owner.pending = Some((end, heads, verdicts));
+                    owner.pending = Some(pending);
                     return;
                 }
-                for (entry, verdict) in log[owner.next..end].iter().zip(&verdicts) {
+                for (entry, verdict) in log[owner.next..end].iter().zip(&pending.verdicts) {
                     self.announced.entry(entry.offset).or_default().push(verdict.announcement(entry));
                 }
                 owner.next = end;
-                owner.heads.extend(heads);
+                owner.heads.extend(pending.heads);
+                owner.standings.extend(pending.standings);
             }
             Step::Flush { owner } => {
                 let owner = &mut owners[owner];
@@ -312,10 +392,18 @@ fn reference(log: &[Entry]) -> (BTreeMap<RowId, Entry>, BTreeMap<i64, DeliveredR
     let (mut rows, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
     let mut firsts: HashMap<KeyId, (i64, &Entry)> = HashMap::new();
     let mut counts: HashMap<ChatId, i64> = HashMap::new();
+    let mut out: HashSet<SeatId> = HashSet::new();
     for entry in log {
+        let seat = entry.seat_id().expect("a sender or a subject");
+        match entry.kind {
+            EntryKind::Text => {}
+            EntryKind::MemberAdded => drop(out.remove(&seat)),
+            EntryKind::MemberRemoved => drop(out.insert(seat)),
+        }
         let verdict = match firsts.get(&entry.key_id()) {
             Some((seq, first)) if first.body == entry.body => Verdict::Repeated { seq: *seq },
             Some(_) => Verdict::Conflict,
+            None if entry.kind == EntryKind::Text && out.contains(&seat) => Verdict::SenderOut,
             None => {
                 let seq = counts.entry(entry.chat).or_default();
                 *seq += 1;
@@ -330,14 +418,26 @@ fn reference(log: &[Entry]) -> (BTreeMap<RowId, Entry>, BTreeMap<i64, DeliveredR
 }
 
 fn logs() -> impl Strategy<Value = Vec<Entry>> {
-    let record = (1..4u128, 1..3u128, 1..12u128, prop::bool::weighted(0.1), -600..700i64);
+    let kind = prop_oneof![
+        8 => Just(EntryKind::Text),
+        1 => Just(EntryKind::MemberAdded),
+        1 => Just(EntryKind::MemberRemoved),
+    ];
+    let record = (1..4u128, 1..3u128, 1..12u128, prop::bool::weighted(0.1), -600..700i64, kind);
     prop::collection::vec(record, 1..80).prop_map(|records| {
         let mut clock = 10_000i64;
         let numbered = records.into_iter().enumerate();
         numbered
-            .map(|(i, (chat, sender, key, other, step))| {
+            .map(|(i, (chat, user, key, other, step, kind))| {
                 clock = (clock + step).max(0);
-                entry(i as i64, clock, chat, sender, key, if other { "other" } else { "body" })
+                match kind {
+                    EntryKind::Text => {
+                        entry(i as i64, clock, chat, user, key, if other { "other" } else { "body" })
+                    }
+                    EntryKind::MemberAdded | EntryKind::MemberRemoved => {
+                        change(i as i64, clock, chat, kind, user)
+                    }
+                }
             })
             .collect()
     })

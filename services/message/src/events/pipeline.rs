@@ -10,7 +10,9 @@ use contracts::{ChatId, event::DeliveredRecord};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
-    domain::{self, Contradiction, Entry, Generation, Head, KeyId, KnownKey, Logged, Verdict},
+    domain::{
+        self, Contradiction, Entry, Generation, Head, KeyId, KnownKey, Logged, SeatId, Standing, Verdict,
+    },
     metrics::{Metrics, Outcome, Step},
     store::{Row, Store, StoreError},
 };
@@ -19,6 +21,8 @@ use crate::{
 const LOOK_UPS: usize = 128;
 /// Heads kept in memory by one owner, some 100 bytes each; beyond it those that are stored are forgotten.
 const MAX_HEADS: usize = 20_000;
+/// Standings kept in memory by one owner, some 50 bytes each; beyond it all are forgotten.
+const MAX_STANDINGS: usize = 50_000;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApplyError {
@@ -34,6 +38,8 @@ pub(crate) struct Pipeline<S> {
     store: Arc<S>,
     metrics: Metrics,
     heads: HashMap<ChatId, Tracked>,
+    /// The standings at these heads; `None` for users who were never removed.
+    standings: HashMap<SeatId, Option<Standing>>,
 }
 
 struct Tracked {
@@ -44,7 +50,7 @@ struct Tracked {
 
 impl<S: Store> Pipeline<S> {
     pub(crate) fn new(generation: Generation, store: Arc<S>, metrics: Metrics) -> Self {
-        Self { generation, store, metrics, heads: HashMap::new() }
+        Self { generation, store, metrics, heads: HashMap::new(), standings: HashMap::new() }
     }
 
     /// Stores a batch and returns what is to be announced, in log order.
@@ -59,33 +65,45 @@ impl<S: Store> Pipeline<S> {
         let started = Instant::now();
         let entries: Vec<&Entry> = batch.iter().filter_map(Logged::entry).collect();
         let due = if flush { self.unstored() } else { Vec::new() };
-        let looked_up = tokio::try_join!(self.heads_of(&entries), self.keys_of(&entries), self.put(&due));
-        let (mut heads, known, ()) = match looked_up {
+        let mut heads = self.heads_of(&entries).await?;
+        let looked_up =
+            tokio::try_join!(self.keys_of(&entries), self.standings_of(&entries, &heads), self.put(&due));
+        let (known, seats, ()) = match looked_up {
             Ok(looked_up) => looked_up,
             Err(error) => return Err(error.into()),
         };
         self.mark_stored(&due);
         self.metrics.step(Step::LookUp, started.elapsed());
 
-        let verdicts = domain::sequence(&self.generation, &mut heads, known, entries.iter().copied())
-            .inspect_err(|_| {
-                // What is remembered may be what is wrong: the next try reads the heads again.
-                self.heads.retain(|_, tracked| !tracked.stored);
-            })?;
+        let mut standings = seats.iter().filter_map(|(seat, standing)| Some((*seat, (*standing)?))).collect();
+        let verdicts =
+            domain::sequence(&self.generation, &mut heads, &mut standings, known, entries.iter().copied())
+                .inspect_err(|_| {
+                    // What is remembered may be what is wrong: the next try reads it again.
+                    self.heads.retain(|_, tracked| !tracked.stored);
+                    self.standings.clear();
+                })?;
 
         let started = Instant::now();
         let rows: Vec<Row<'_>> = entries
             .iter()
             .zip(&verdicts)
             .filter_map(|(entry, verdict)| match *verdict {
-                Verdict::Store { seq, stamp } => Some(Row { entry, seq, stamp }),
-                Verdict::Announce { .. } | Verdict::Repeated { .. } | Verdict::Conflict => None,
+                Verdict::Store { seq, stamp, standing } => Some(Row { entry, seq, stamp, standing }),
+                Verdict::Announce { .. }
+                | Verdict::Repeated { .. }
+                | Verdict::Conflict
+                | Verdict::SenderOut => None,
             })
             .collect();
         self.store.append(&self.generation, &rows).await?;
         self.metrics.step(Step::Write, started.elapsed());
 
         self.remember(heads);
+        if self.standings.len() + seats.len() > MAX_STANDINGS {
+            self.standings.clear();
+        }
+        self.standings.extend(seats.into_keys().map(|seat| (seat, standings.get(&seat).copied())));
         Ok(self.announcements(batch, &verdicts))
     }
 
@@ -123,6 +141,26 @@ impl<S: Store> Pipeline<S> {
         }
         let found: Vec<_> = stream::iter(reads).buffer_unordered(LOOK_UPS).try_collect().await?;
         Ok(found.into_iter().filter_map(|(id, known)| Some((id, known?))).collect())
+    }
+
+    /// Returns the standings at these heads of all users whom the entries depend on.
+    async fn standings_of(
+        &self,
+        entries: &[&Entry],
+        heads: &HashMap<ChatId, Head>,
+    ) -> Result<HashMap<SeatId, Option<Standing>>, StoreError> {
+        let seats: HashSet<SeatId> = entries.iter().filter_map(|entry| entry.seat_id()).collect();
+        let mut reads = Vec::with_capacity(seats.len());
+        for seat in seats {
+            reads.push(async move {
+                let standing = match self.standings.get(&seat) {
+                    Some(standing) => *standing,
+                    None => self.store.standing(seat, heads[&seat.chat].seq).await?,
+                };
+                Ok::<_, StoreError>((seat, standing))
+            });
+        }
+        stream::iter(reads).buffer_unordered(LOOK_UPS).try_collect().await
     }
 
     fn unstored(&self) -> Vec<(ChatId, Head)> {
@@ -176,6 +214,7 @@ impl<S: Store> Pipeline<S> {
                     Verdict::Announce { .. } => Outcome::AnnouncedAgain,
                     Verdict::Repeated { .. } => Outcome::Repeated,
                     Verdict::Conflict => Outcome::Conflict,
+                    Verdict::SenderOut => Outcome::SenderOut,
                 });
                 Some(verdict.announcement(entry))
             }
@@ -228,6 +267,11 @@ mod tests {
         async fn known_key(&self, id: KeyId) -> Result<Option<KnownKey>> {
             self.turn()?;
             self.store.known_key(id).await
+        }
+
+        async fn standing(&self, seat: SeatId, seq: i64) -> Result<Option<Standing>> {
+            self.turn()?;
+            self.store.standing(seat, seq).await
         }
 
         async fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> Result<()> {

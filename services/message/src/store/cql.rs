@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use contracts::{ChatId, MessageKey, UserId, event::EntryKind, wire::Message};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use scylla::{
     client::session::Session,
     errors::PrepareError,
@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{Partition, Result, Room, Row, Store, StoreError};
-use crate::domain::{ContentHash, Generation, Head, KeyId, KnownKey, Position, bucket};
+use crate::domain::{ContentHash, Generation, Head, KeyId, KnownKey, Position, SeatId, Standing, bucket};
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
 const MAX_IN_FLIGHT: usize = 128;
@@ -39,6 +39,8 @@ const INSERT_MESSAGE: &str = "INSERT INTO messages (chat_id, bucket, seq, sender
     sent_at, generation, log_offset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_KEY: &str = "INSERT INTO message_keys (chat_id, sender_id, key, seq, content_hash, generation, \
     log_offset) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const INSERT_STANDING: &str =
+    "INSERT INTO chat_standings (chat_id, user_id, seq, is_out) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, applied_offset, stamp) \
     VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_NEXT_OFFSET: &str = "INSERT INTO log_positions (generation, partition, next_offset) \
@@ -47,6 +49,8 @@ const SELECT_HEAD: &str =
     "SELECT head_seq, generation, applied_offset, stamp FROM chat_heads WHERE chat_id = ?";
 const SELECT_KEY: &str = "SELECT seq, content_hash, generation, log_offset FROM message_keys \
     WHERE chat_id = ? AND sender_id = ? AND key = ?";
+const SELECT_STANDING: &str =
+    "SELECT is_out FROM chat_standings WHERE chat_id = ? AND user_id = ? AND seq <= ? LIMIT 1";
 const SELECT_NEXT_OFFSET: &str =
     "SELECT next_offset FROM log_positions WHERE generation = ? AND partition = ?";
 const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, sent_at FROM messages \
@@ -58,10 +62,12 @@ pub struct CqlStore {
     in_flight: Semaphore,
     insert_message: PreparedStatement,
     insert_key: PreparedStatement,
+    insert_standing: PreparedStatement,
     insert_head: PreparedStatement,
     insert_next_offset: PreparedStatement,
     select_head: PreparedStatement,
     select_key: PreparedStatement,
+    select_standing: PreparedStatement,
     select_next_offset: PreparedStatement,
     select_messages: PreparedStatement,
 }
@@ -78,10 +84,12 @@ impl CqlStore {
         Ok(Self {
             insert_message: prepare(INSERT_MESSAGE).await?,
             insert_key: prepare(INSERT_KEY).await?,
+            insert_standing: prepare(INSERT_STANDING).await?,
             insert_head: prepare(INSERT_HEAD).await?,
             insert_next_offset: prepare(INSERT_NEXT_OFFSET).await?,
             select_head: prepare(SELECT_HEAD).await?,
             select_key: prepare(SELECT_KEY).await?,
+            select_standing: prepare(SELECT_STANDING).await?,
             select_next_offset: prepare(SELECT_NEXT_OFFSET).await?,
             select_messages: prepare(SELECT_MESSAGES).await?,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -147,6 +155,18 @@ impl CqlStore {
         all(writes).await
     }
 
+    async fn append_standings(&self, rows: &[Row<'_>]) -> Result<()> {
+        let mut writes = Vec::new();
+        for Row { entry, seq, stamp, standing } in rows {
+            if let Some((subject, standing)) = entry.subject.zip(*standing) {
+                let values = (entry.chat.0, subject.0, *seq, standing == Standing::Out, *stamp);
+                writes.push(self.execute(&self.insert_standing, values, || "write standings".to_owned()));
+            }
+        }
+        let writes = writes.into_iter().map(|write| write.map_ok(drop)).collect();
+        all(writes).await
+    }
+
     async fn put_head(&self, chat: ChatId, head: &Head) -> Result<()> {
         // A head that has applied nothing is what an absent row means.
         let Some(applied) = &head.applied else { return Ok(()) };
@@ -181,8 +201,19 @@ impl Store for CqlStore {
         Ok(Some(KnownKey { seq, content: ContentHash(content), position }))
     }
 
+    async fn standing(&self, SeatId { chat, user }: SeatId, seq: i64) -> Result<Option<Standing>> {
+        let step = || format!("look up a standing in chat {chat}");
+        let result = self.execute(&self.select_standing, (chat.0, user.0, seq), step).await?;
+        let row = first_row::<(bool,)>(result, step)?;
+        Ok(row.map(|(is_out,)| if is_out { Standing::Out } else { Standing::Back }))
+    }
+
     async fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> Result<()> {
-        tokio::try_join!(self.append_messages(generation, rows), self.append_keys(generation, rows))?;
+        tokio::try_join!(
+            self.append_messages(generation, rows),
+            self.append_keys(generation, rows),
+            self.append_standings(rows)
+        )?;
         Ok(())
     }
 
@@ -258,7 +289,7 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
 }
 
 fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl SerializeRow + use<'a> {
-    let Row { entry, seq, stamp } = *row;
+    let Row { entry, seq, stamp, standing: _ } = *row;
     (
         entry.chat.0,
         bucket(seq),
@@ -277,7 +308,7 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl Seriali
 }
 
 fn key_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl SerializeRow + use<'a> {
-    let Row { entry, seq, stamp } = *row;
+    let Row { entry, seq, stamp, standing: _ } = *row;
     let content = entry.content.0.to_vec();
     (entry.chat.0, entry.sender.0, entry.key.0, seq, content, generation.as_str(), entry.offset, stamp)
 }

@@ -5,10 +5,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use contracts::{ChatId, wire::Message};
+use contracts::{ChatId, UserId, wire::Message};
 
 use super::{Partition, Result, Room, Row, Store};
-use crate::domain::{Generation, Head, KeyId, KnownKey, Position, bucket};
+use crate::domain::{Generation, Head, KeyId, KnownKey, Position, SeatId, Standing, bucket};
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -19,6 +19,7 @@ pub struct MemoryStore {
 struct Tables {
     messages: BTreeMap<(ChatId, i64), (i64, Message)>,
     keys: HashMap<KeyId, (i64, KnownKey)>,
+    standings: BTreeMap<(ChatId, UserId, i64), Standing>,
     heads: HashMap<ChatId, Head>,
     next_offsets: HashMap<(Generation, Partition), i64>,
 }
@@ -38,9 +39,15 @@ impl Store for MemoryStore {
         Ok(self.lock().keys.get(&id).map(|(_, known)| known.clone()))
     }
 
+    async fn standing(&self, SeatId { chat, user }: SeatId, seq: i64) -> Result<Option<Standing>> {
+        let tables = self.lock();
+        let newest = tables.standings.range((chat, user, i64::MIN)..=(chat, user, seq)).next_back();
+        Ok(newest.map(|(_, standing)| *standing))
+    }
+
     async fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> Result<()> {
         let mut tables = self.lock();
-        for Row { entry, seq, stamp } in rows {
+        for Row { entry, seq, stamp, standing } in rows {
             let message = Message {
                 chat: entry.chat,
                 seq: *seq,
@@ -60,6 +67,9 @@ impl Store for MemoryStore {
             let row = tables.keys.entry(entry.key_id()).or_insert((i64::MIN, known.clone()));
             if *stamp > row.0 {
                 *row = (*stamp, known);
+            }
+            if let Some((subject, standing)) = entry.subject.zip(*standing) {
+                tables.standings.insert((entry.chat, subject, *seq), standing);
             }
         }
         Ok(())

@@ -6,11 +6,12 @@ use scylla::client::session::Session;
 use super::{Result, StoreError};
 
 /// All migrations in order. A name, once released, keeps its content.
-const MIGRATIONS: [(&str, &str); 4] = [
+const MIGRATIONS: [(&str, &str); 5] = [
     ("0001_create_messages", include_str!("../../migrations/0001_create_messages.cql")),
     ("0002_create_message_keys", include_str!("../../migrations/0002_create_message_keys.cql")),
     ("0003_create_chat_heads", include_str!("../../migrations/0003_create_chat_heads.cql")),
     ("0004_create_log_positions", include_str!("../../migrations/0004_create_log_positions.cql")),
+    ("0005_create_chat_standings", include_str!("../../migrations/0005_create_chat_standings.cql")),
 ];
 
 /// Which migrations have run. The gateway between old and new code: an old process ignores later rows.

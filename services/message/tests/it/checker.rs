@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, SendRecord},
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord},
 };
 use kit::{catalog::Topic, testing::wait_for};
 use scylla::value::CqlTimestamp;
@@ -43,17 +43,26 @@ struct Expected {
 impl Expected {
     fn of(log: &[LogRecord]) -> Self {
         let mut this = Self::default();
+        let mut out: HashSet<(ChatId, UserId)> = HashSet::new();
         for record in log {
             let Ok(send) = serde_json::from_slice::<SendRecord>(&record.payload) else { continue };
             let head = this.heads.entry(send.chat).or_insert(Head { seq: 0, offset: 0, stamp: 0 });
             head.stamp = (record.at_ms * 1000).max(head.stamp + 1);
             head.offset = record.offset;
+            match (send.kind, send.subject) {
+                (EntryKind::MemberRemoved, Some(subject)) => drop(out.insert((send.chat, subject))),
+                (EntryKind::MemberAdded, Some(subject)) => drop(out.remove(&(send.chat, subject))),
+                _ => {}
+            }
             let id = (send.chat, send.sender, send.key);
             let outcome = match this.keys.get(&id) {
                 Some((seq, _)) if this.rows[&(send.chat, *seq)].body == send.body => {
                     DeliveryOutcome::Repeated { seq: *seq }
                 }
                 Some(_) => DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict },
+                None if send.kind == EntryKind::Text && out.contains(&(send.chat, send.sender)) => {
+                    DeliveryOutcome::Rejected { code: ErrorCode::NotAMember }
+                }
                 None => {
                     head.seq += 1;
                     this.keys.insert(id, (head.seq, record.offset));

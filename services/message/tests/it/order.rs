@@ -42,6 +42,49 @@ async fn several_producers_get_one_gapless_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_user_sends_behind_the_removal_is_not_stored() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let (chat, owner, guest) = (ChatId::generate(), UserId::generate(), UserId::generate());
+        let change =
+            |kind| SendRecord { kind, subject: Some(guest), ..text(chat, owner, MessageKey::generate(), "") };
+        let key = MessageKey::generate();
+        let records = [
+            text(chat, guest, MessageKey::generate(), "hello"),
+            change(EntryKind::MemberRemoved),
+            text(chat, guest, key, "too late"),
+            text(chat, owner, MessageKey::generate(), "alone again"),
+        ];
+        let running = stand.start_ready().await;
+        stand.send_all(&records).await;
+        all_announced(&stand).await;
+        running.stop().await;
+        // Another process knows of the removal from the store.
+        let late = [
+            text(chat, guest, MessageKey::generate(), "still too late"),
+            change(EntryKind::MemberAdded),
+            text(chat, guest, key, "too late"),
+        ];
+        let running = stand.start_ready().await;
+        stand.send_all(&late).await;
+        let announced = all_announced(&stand).await;
+        running.stop().await;
+        let outcomes = records.iter().chain(&late).map(|record| {
+            let of_it = announced.iter().find(|announced| announced.device == record.device);
+            match of_it.expect("an announcement").outcome {
+                DeliveryOutcome::Stored { seq, .. } => seq.to_string(),
+                DeliveryOutcome::Repeated { .. } => panic!("no key was stored before"),
+                DeliveryOutcome::Rejected { code } => code.to_string(),
+            }
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        assert_eq!(outcomes, ["1", "2", "not_a_member", "3", "not_a_member", "4", "5"]);
+        assert_eq!(check(&stand).await.stored, 5);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resend_gets_the_first_seq_and_another_body_is_refused() {
     with_stand(|stand| async move {
         stand.migrate().await;

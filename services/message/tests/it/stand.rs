@@ -16,7 +16,8 @@ use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     event::{EntryKind, SendRecord, VERSION},
     rpc::{
-        GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
+        CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse,
+        ListMembersRequest, ListMembersResponse, Member,
         chat_service_server::{ChatService, ChatServiceServer},
     },
 };
@@ -412,6 +413,13 @@ impl ChatService for FakeChats {
         let known = self.members.lock().expect("no panic").contains(&(chat_id, user_id.clone()));
         let member = known.then(|| Member { user_id, role: "member".to_owned() });
         Ok(Response::new(GetMembershipResponse { member }))
+    }
+
+    async fn check_members(
+        &self,
+        _: Request<CheckMembersRequest>,
+    ) -> Result<Response<CheckMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
     }
 
     async fn list_members(

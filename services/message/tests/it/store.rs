@@ -8,7 +8,7 @@ use contracts::{
     wire::{HISTORY_PAGE_BYTES, MAX_BODY_BYTES},
 };
 use message::{
-    domain::{Entry, Generation, Head, KnownKey, Position, content_hash},
+    domain::{Entry, Generation, Head, KnownKey, Position, SeatId, Standing, content_hash},
     store::{Partition, Room, Row, Store, cql::CqlStore, history, memory::MemoryStore, migrate::migrate},
 };
 use uuid::Uuid;
@@ -40,8 +40,10 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
 async fn append<S: Store>(store: &S, chat: ChatId, seqs: impl IntoIterator<Item = i64>) {
     let entries: Vec<(i64, Entry)> =
         seqs.into_iter().map(|seq| (seq, entry(chat, seq, &format!("message {seq}")))).collect();
-    let rows: Vec<Row<'_>> =
-        entries.iter().map(|(seq, entry)| Row { entry, seq: *seq, stamp: seq * 10 }).collect();
+    let rows: Vec<Row<'_>> = entries
+        .iter()
+        .map(|(seq, entry)| Row { entry, seq: *seq, stamp: seq * 10, standing: None })
+        .collect();
     store.append(&generation(), &rows).await.expect("rows");
 }
 
@@ -55,6 +57,7 @@ async fn suite<S: Store>(store: &S) {
     the_older_head_loses(store).await;
     the_lower_position_loses(store).await;
     an_older_stamp_changes_no_row(store).await;
+    a_standing_is_that_at_a_seq(store).await;
     history_goes_across_buckets(store).await;
     history_ends_before_an_unfinished_write(store).await;
     history_ends_at_its_bytes(store).await;
@@ -104,9 +107,26 @@ async fn an_older_stamp_changes_no_row<S: Store>(store: &S) {
     let chat = ChatId::generate();
     let (newer, older) = (entry(chat, 2, "newer"), entry(chat, 1, "older"));
     for (entry, stamp) in [(&newer, 20), (&older, 10)] {
-        store.append(&generation(), &[Row { entry, seq: 1, stamp }]).await.expect("a row");
+        store.append(&generation(), &[Row { entry, seq: 1, stamp, standing: None }]).await.expect("a row");
     }
     assert_eq!(store.messages(chat, 0, 0, &mut Room::new(10)).await.expect("messages")[0].body, "newer");
+}
+
+async fn a_standing_is_that_at_a_seq<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    let seat = SeatId { chat, user: UserId(Uuid::from_u128(7)) };
+    for (seq, standing) in [(4, Standing::Out), (6, Standing::Back), (8, Standing::Out)] {
+        let entry = entry(chat, seq, "");
+        let row = Row { entry: &entry, seq, stamp: seq * 10, standing: Some(standing) };
+        store.append(&generation(), &[row]).await.expect("a row");
+    }
+    let cases = [(3, None), (4, Some(Standing::Out)), (7, Some(Standing::Back)), (100, Some(Standing::Out))];
+    for (seq, expected) in cases {
+        assert_eq!(store.standing(seat, seq).await.expect("an answer"), expected, "at {seq}");
+    }
+    for other in [SeatId { chat: ChatId::generate(), ..seat }, SeatId { user: UserId::generate(), ..seat }] {
+        assert_eq!(store.standing(other, 100).await.expect("an answer"), None);
+    }
 }
 
 async fn seqs<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> (Vec<i64>, i64) {
@@ -150,7 +170,8 @@ async fn history_ends_at_its_bytes<S: Store>(store: &S) {
     let entries: Vec<(i64, Entry)> =
         (1..).zip(bodies).map(|(seq, body)| (seq, entry(chat, seq, &body))).collect();
     for (seq, entry) in &entries {
-        store.append(&generation(), &[Row { entry, seq: *seq, stamp: seq * 10 }]).await.expect("a row");
+        let row = Row { entry, seq: *seq, stamp: seq * 10, standing: None };
+        store.append(&generation(), &[row]).await.expect("a row");
     }
     store.put_heads(&[(chat, head(40))]).await.expect("a head");
     let mut after = 0;
@@ -185,7 +206,7 @@ async fn the_store_in_cql_does_what_every_store_does() {
     with_stand(|stand| async move {
         let flavor = stand.cql.cql_flavor;
         let ran = migrate(&stand.session, flavor).await.expect("migrations");
-        assert_eq!(ran.len(), 4);
+        assert_eq!(ran.len(), 5);
         let again = migrate(&stand.session, flavor).await.expect("migrations");
         assert!(again.is_empty(), "{again:?} ran twice");
         let store = CqlStore::prepare(Arc::clone(&stand.session)).await.expect("statements");

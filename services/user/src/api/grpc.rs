@@ -5,7 +5,10 @@ use std::sync::Arc;
 use chrono::Utc;
 use contracts::{
     UserId,
-    rpc::{EnsureUserRequest, GetUsersRequest, GetUsersResponse, User, user_service_server::UserService},
+    rpc::{
+        EnsureUserRequest, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, User,
+        user_service_server::UserService,
+    },
 };
 use kit::{
     error::{InvalidField, status},
@@ -14,7 +17,7 @@ use kit::{
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    domain::{Newcomer, Profile},
+    domain::{Newcomer, Profile, Search},
     error::Error,
     store::ProfileStore,
 };
@@ -43,6 +46,14 @@ impl UserService for UserRpc {
         let newcomer = newcomer.map_err(|error| status(Error::from(error)))?;
         let profile = self.store.ensure(&newcomer, Utc::now()).await;
         Ok(Response::new(profile.map_err(|error| status(Error::from(error)))?.into()))
+    }
+
+    async fn is_named(&self, request: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
+        let username = request.into_inner().username;
+        let search = Search::parse(None, Some(&username), None, 1);
+        let search = search.map_err(|error| status(Error::from(error)))?;
+        let found = self.store.search(&search).await.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(IsNamedResponse { is_named: !found.is_empty() }))
     }
 
     async fn get_users(

@@ -18,6 +18,7 @@ use crate::{domain::ProfileUpdate, error::Error, store::ProfileStore};
 #[utoipa::path(
     get,
     path = "/api/users/me",
+    operation_id = "get_me",
     tag = "me",
     security(("access_token" = [])),
     responses(
@@ -37,6 +38,7 @@ pub(super) async fn get(
 #[utoipa::path(
     patch,
     path = "/api/users/me",
+    operation_id = "update_me",
     tag = "me",
     security(("access_token" = [])),
     request_body = UpdateProfileRequest,

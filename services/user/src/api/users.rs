@@ -31,9 +31,10 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 20, max: 100 };
 #[utoipa::path(
     get,
     path = "/api/users/{user}",
+    operation_id = "get_user",
     tag = "users",
     security(("access_token" = [])),
-    params(("user" = UserId, Path)),
+    params(("user" = UserId, Path, description = "User id")),
     responses(
         (status = OK, description = "The profile", body = UserProfile),
         (status = NOT_FOUND, description = "not_found", body = Problem,
@@ -58,13 +59,17 @@ pub(super) async fn get(
 #[into_params(parameter_in = Query)]
 pub(super) struct SearchParameters {
     /// What the username or the display name starts with, in any case, width and composition; all users when absent.
+    #[param(max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     query: Option<String>,
-    /// Exactly this username, in any case: the page has the user, or none. Not together with `query`.
+    /// Exactly this username, in any case: the page has the user, or none. Not together with `query`. Names that the
+    /// realm has in other letters are taken too.
+    #[param(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     username: Option<String>,
     /// Most profiles in the response.
     #[param(minimum = 1, maximum = 100, default = 20)]
     limit: Option<i64>,
     /// `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\\.[!-~]+$")]
     cursor: Option<String>,
 }
 
@@ -72,6 +77,7 @@ pub(super) struct SearchParameters {
 #[utoipa::path(
     get,
     path = "/api/users",
+    operation_id = "search_users",
     tag = "users",
     security(("access_token" = [])),
     params(SearchParameters),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use contracts::{
     UserId,
-    rpc::{EnsureUserRequest, GetUsersRequest, user_service_server::UserService as _},
+    rpc::{EnsureUserRequest, GetUsersRequest, IsNamedRequest, user_service_server::UserService as _},
 };
 use kit::testing::{Answer, TestApi, TestRealm, TestUser};
 use serde_json::{Value, json};
@@ -169,4 +169,19 @@ async fn the_description_names_every_endpoint_and_its_problems() {
     let parameters = description["paths"]["/api/users"]["get"]["parameters"].as_array().expect("parameters");
     let names: Vec<_> = parameters.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
     assert_eq!(names, ["query", "username", "limit", "cursor"]);
+}
+
+#[tokio::test]
+async fn a_profile_has_its_name_in_any_case() {
+    let app = App::start().await;
+    app.register("ann", "").await.expect("a profile");
+    let is_named = async |username: &str| {
+        let request = IsNamedRequest { username: username.to_owned() };
+        let answer = app.rpc.is_named(Request::new(request)).await;
+        answer.map(|answer| answer.into_inner().is_named).map_err(|status| status.code())
+    };
+    assert_eq!(is_named("ann").await, Ok(true));
+    assert_eq!(is_named(" ANN").await, Ok(true));
+    assert_eq!(is_named("an").await, Ok(false));
+    assert_eq!(is_named("").await, Err(Code::InvalidArgument));
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Allows `burst` immediately and `per_second` in the long run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bucket {
+pub struct Bucket {
     per_second: f64,
     burst: f64,
     tokens: f64,
@@ -13,19 +13,30 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     /// Returns a full bucket.
-    pub(crate) fn new(per_second: u32, burst: u32, now: Instant) -> Self {
+    pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         Self { per_second: f64::from(per_second), burst: f64::from(burst), tokens: f64::from(burst), at: now }
     }
 
+    /// Returns a full bucket that gets a token in each interval.
+    pub fn every(interval: Duration, burst: u32, now: Instant) -> Self {
+        Self { per_second: interval.as_secs_f64().recip(), ..Self::new(1, burst, now) }
+    }
+
+    /// Gives tokens back that were taken for nothing.
+    pub fn give(&mut self, count: u32, now: Instant) {
+        self.tokens = (self.tokens_at(now) + f64::from(count)).min(self.burst);
+        self.at = self.at.max(now);
+    }
+
     /// Takes tokens. The bucket may go below zero, by as much as it holds; [`Self::ready_at`] makes up for that.
-    pub(crate) fn take(&mut self, count: u32, now: Instant) {
+    pub fn take(&mut self, count: u32, now: Instant) {
         self.tokens = (self.tokens_at(now) - f64::from(count)).max(-self.burst);
         self.at = self.at.max(now);
     }
 
     /// Returns when there are this many tokens; `None` when they are there now. More than the bucket holds counts as
     /// all that it holds.
-    pub(crate) fn ready_at(&self, count: u32, now: Instant) -> Option<Instant> {
+    pub fn ready_at(&self, count: u32, now: Instant) -> Option<Instant> {
         let missing = f64::from(count).min(self.burst) - self.tokens;
         // A nanosecond more, or rounding would make the caller wait twice.
         let ready =
@@ -34,7 +45,7 @@ impl Bucket {
     }
 
     /// Returns whether the bucket is as a new one.
-    pub(crate) fn is_full(&self, now: Instant) -> bool {
+    pub fn is_full(&self, now: Instant) -> bool {
         self.tokens_at(now) >= self.burst
     }
 

@@ -1,0 +1,197 @@
+//! How often credentials may be tried. Synchronous, with the time as an argument.
+//!
+//! A wrong password counts against the pair of the username and the address that it came from, and against the address.
+//! It never counts against the username alone: a stranger who tries passwords is held up, and the owner of the account is
+//! not, wherever else they are.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use kit::{bucket::Bucket, text::Username};
+
+/// Usernames and addresses that are remembered; an address that fails more often than that is refused anyway.
+const MAX_REMEMBERED: usize = 50_000;
+
+/// So many at once after a pause, and one in each interval in the long run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub burst: u32,
+    pub every: Duration,
+}
+
+/// The rates that are in force.
+#[derive(Clone, Copy, Debug)]
+pub struct AttemptRates {
+    /// Wrong passwords for one username from one address.
+    pub account_failures: Rate,
+    /// Wrong passwords from one address, whatever the username.
+    pub address_failures: Rate,
+    /// New accounts from one address: a school or an office has one address for many.
+    pub registrations: Rate,
+}
+
+impl Default for AttemptRates {
+    fn default() -> Self {
+        Self {
+            account_failures: Rate { burst: 5, every: Duration::from_secs(30) },
+            address_failures: Rate { burst: 100, every: Duration::from_secs(1) },
+            registrations: Rate { burst: 300, every: Duration::from_secs(1) },
+        }
+    }
+}
+
+/// What was tried lately.
+#[derive(Debug)]
+pub struct Attempts {
+    rates: AttemptRates,
+    accounts: Buckets<(IpAddr, Username)>,
+    addresses: Buckets<IpAddr>,
+    registrations: Buckets<IpAddr>,
+}
+
+impl Attempts {
+    /// Returns attempts of which none was made.
+    pub fn new(rates: AttemptRates) -> Self {
+        Self {
+            rates,
+            accounts: Buckets(HashMap::new()),
+            addresses: Buckets(HashMap::new()),
+            registrations: Buckets(HashMap::new()),
+        }
+    }
+
+    /// Counts a sign-in that is about to be tried, as if it failed: those that are tried at once count too. Returns how
+    /// long to wait when there were too many.
+    pub fn sign_in(&mut self, address: IpAddr, username: &Username, now: Instant) -> Result<(), Duration> {
+        let account = (address, username.clone());
+        let AttemptRates { account_failures, address_failures, .. } = self.rates;
+        let waits =
+            [self.accounts.wait(&account, now), self.addresses.wait(&address, now)].into_iter().flatten();
+        if let Some(wait) = waits.max() {
+            return Err(wait);
+        }
+        self.accounts.take(account, account_failures, now);
+        self.addresses.take(address, address_failures, now);
+        Ok(())
+    }
+
+    /// Takes back a sign-in that did not fail for its password: who knows it starts again.
+    pub fn signed_in(&mut self, address: IpAddr, username: &Username, now: Instant) {
+        self.accounts.forget(&(address, username.clone()));
+        self.addresses.give_back(&address, now);
+    }
+
+    /// Takes back a sign-in of which nothing is known: the realm did not answer.
+    pub fn unanswered(&mut self, address: IpAddr, username: &Username, now: Instant) {
+        self.accounts.give_back(&(address, username.clone()), now);
+        self.addresses.give_back(&address, now);
+    }
+
+    /// Counts a registration. Returns how long to wait when there were too many.
+    pub fn registration(&mut self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        if let Some(wait) = self.registrations.wait(&address, now) {
+            return Err(wait);
+        }
+        self.registrations.take(address, self.rates.registrations, now);
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Buckets<K>(HashMap<K, Bucket>);
+
+impl<K: Hash + Eq> Buckets<K> {
+    fn wait(&self, key: &K, now: Instant) -> Option<Duration> {
+        let ready = self.0.get(key)?.ready_at(1, now)?;
+        Some(ready.saturating_duration_since(now))
+    }
+
+    fn take(&mut self, key: K, rate: Rate, now: Instant) {
+        if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&key) {
+            self.0.retain(|_, bucket| !bucket.is_full(now));
+            if self.0.len() >= MAX_REMEMBERED {
+                // Whose turn it is to be forgotten does not matter: the address is counted, too.
+                self.0.clear();
+            }
+        }
+        self.0.entry(key).or_insert_with(|| Bucket::every(rate.every, rate.burst, now)).take(1, now);
+    }
+
+    fn give_back(&mut self, key: &K, now: Instant) {
+        if let Some(bucket) = self.0.get_mut(key) {
+            bucket.give(1, now);
+        }
+    }
+
+    fn forget(&mut self, key: &K) {
+        self.0.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OWNER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn name(text: &str) -> Username {
+        Username::parse("username", text).expect("a username")
+    }
+
+    #[test]
+    fn who_guesses_is_held_up_and_the_owner_is_not() {
+        let (mut attempts, now) = (Attempts::new(AttemptRates::default()), Instant::now());
+        for _ in 0..5 {
+            assert_eq!(attempts.sign_in(STRANGER, &name("ann"), now), Ok(()));
+        }
+        let wait = attempts.sign_in(STRANGER, &name("ann"), now).expect_err("too many");
+        assert!(wait > Duration::from_secs(29) && wait <= Duration::from_secs(31), "{wait:?}");
+        assert_eq!(attempts.sign_in(OWNER, &name("ann"), now), Ok(()));
+        assert_eq!(attempts.sign_in(STRANGER, &name("bob"), now), Ok(()), "another account");
+        assert_eq!(attempts.sign_in(STRANGER, &name("ann"), now + wait), Ok(()), "after the wait");
+    }
+
+    #[test]
+    fn one_password_for_all_names_is_held_up_too() {
+        let (mut attempts, now) = (Attempts::new(AttemptRates::default()), Instant::now());
+        let tried = (0..1_000)
+            .take_while(|n| attempts.sign_in(STRANGER, &name(&format!("user{n}")), now).is_ok())
+            .count();
+        assert_eq!(tried, 100);
+        assert_eq!(attempts.sign_in(OWNER, &name("ann"), now), Ok(()));
+    }
+
+    #[test]
+    fn who_knows_the_password_never_waits() {
+        let (mut attempts, now) = (Attempts::new(AttemptRates::default()), Instant::now());
+        for _ in 0..1_000 {
+            assert_eq!(attempts.sign_in(OWNER, &name("ann"), now), Ok(()));
+            attempts.signed_in(OWNER, &name("ann"), now);
+            assert_eq!(attempts.sign_in(OWNER, &name("bob"), now), Ok(()));
+            attempts.unanswered(OWNER, &name("bob"), now);
+        }
+    }
+
+    #[test]
+    fn registrations_of_an_address_have_a_rate() {
+        let (mut attempts, now) = (Attempts::new(AttemptRates::default()), Instant::now());
+        let made = (0..1_000).take_while(|_| attempts.registration(STRANGER, now).is_ok()).count();
+        assert_eq!(made, 300);
+        assert_eq!(attempts.registration(OWNER, now), Ok(()));
+        assert_eq!(attempts.registration(STRANGER, now + Duration::from_secs(2)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (mut buckets, now) = (Buckets(HashMap::new()), Instant::now());
+        for n in 0..3 * MAX_REMEMBERED {
+            buckets.take(n, Rate { burst: 5, every: Duration::from_secs(30) }, now);
+            assert!(buckets.0.len() <= MAX_REMEMBERED);
+        }
+    }
+}

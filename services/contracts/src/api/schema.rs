@@ -1,0 +1,122 @@
+//! What is allowed in a text, for JSON Schema: whatever a schema allows is taken.
+
+use std::{borrow::Cow, ops::RangeInclusive};
+
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type,
+        schema::{AdditionalProperties, Array},
+    },
+};
+
+use super::CreateChatRequest;
+
+/// Most members that a new group is created with, beside its founder.
+pub const FOUNDED_MEMBERS: usize = 999;
+
+/// Control characters, line ends and bidirectional formatting: refused in every name.
+const HARMFUL: &str = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069";
+/// The same but for the line breaks and tabs of a longer text.
+const HARMFUL_IN_LINES: &str =
+    r"\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u0084\u0086-\u009f\u202a-\u202e\u2066-\u2069";
+/// What leaves no mark: blanks, fillers, joiners and combining marks.
+const INVISIBLE: &str = concat!(
+    r"\s\u00ad\u0300-\u036f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202f\u205f-\u206f",
+    r"\u20d0-\u20ff\u2800\u3000\u3164\ufe00-\ufe0f\ufe20-\ufe2f\ufeff\uffa0\ufff0-\uffff",
+);
+
+fn text(chars: RangeInclusive<usize>) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(*chars.start()))
+        .max_length(Some(*chars.end()))
+}
+
+/// A text on one line with something to see.
+fn line(max_chars: usize) -> ObjectBuilder {
+    text(1..=max_chars).pattern(Some(format!("^[^{HARMFUL}]*[^{HARMFUL}{INVISIBLE}][^{HARMFUL}]*$")))
+}
+
+fn secret(min_chars: usize) -> ObjectBuilder {
+    // A character has at most four bytes.
+    text(min_chars..=64)
+        .pattern(Some(format!("^[^{HARMFUL}]*$")))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
+}
+
+pub(super) fn new_username() -> Object {
+    text(3..=32).pattern(Some("^[a-z][a-z0-9._-]{2,31}$")).build()
+}
+
+/// A username in any form that is taken.
+pub(super) fn username() -> Object {
+    line(255).build()
+}
+
+pub(super) fn new_password() -> Object {
+    secret(8).build()
+}
+
+pub(super) fn password() -> Object {
+    secret(1).build()
+}
+
+pub(super) fn display_name() -> Object {
+    line(64).build()
+}
+
+fn title() -> Object {
+    line(128).build()
+}
+
+pub(super) fn about() -> Object {
+    text(0..=500).pattern(Some(format!("^[^{HARMFUL_IN_LINES}]*$"))).build()
+}
+
+pub(super) fn refresh_token() -> Object {
+    text(1..=4000).pattern(Some("^[!-~]+$")).build()
+}
+
+impl ToSchema for CreateChatRequest {
+    fn name() -> Cow<'static, str> {
+        "CreateChatRequest".into()
+    }
+}
+
+/// What a chat needs depends on its kind.
+impl PartialSchema for CreateChatRequest {
+    fn schema() -> RefOr<Schema> {
+        let kind = |name: &str| ObjectBuilder::new().schema_type(Type::String).enum_values(Some([name]));
+        let members = |count: RangeInclusive<usize>, text: &str| -> Array {
+            let id = SchemaFormat::KnownFormat(KnownFormat::Uuid);
+            ArrayBuilder::new()
+                .items(ObjectBuilder::new().schema_type(Type::String).format(Some(id)))
+                .min_items(Some(*count.start()))
+                .max_items(Some(*count.end()))
+                .description(Some(text))
+                .build()
+        };
+        let of = |name: &str| {
+            ObjectBuilder::new()
+                .property("kind", kind(name))
+                .required("kind")
+                .required("members")
+                .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
+        };
+        let direct = of("direct")
+            .title(Some("DirectChat"))
+            .property("members", members(1..=1, "The other user; not the caller"));
+        let others = "The others, users of this tenant. The caller is always a member";
+        let group = of("group")
+            .title(Some("GroupChat"))
+            .property("title", title())
+            .required("title")
+            .property("members", members(0..=FOUNDED_MEMBERS, others));
+        OneOfBuilder::new()
+            .item(direct)
+            .item(group)
+            .description(Some("A direct chat with one user, or a group with a title"))
+            .into()
+    }
+}

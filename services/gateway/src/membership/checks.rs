@@ -1,0 +1,119 @@
+//! Whether users are in chats at this moment, as the chat service knows. One call at a time carries all checks that wait.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use contracts::{
+    ChatId, UserId,
+    rpc::{CheckMembersRequest, GetMembershipRequest, chat_service_client::ChatServiceClient},
+};
+use kit::{outage::Outage, rpc::InternalChannel};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Checks of one call; the chat service takes twice as many.
+const BATCH: usize = 500;
+/// Checks that wait. Beyond it the connections that want more are not read.
+const QUEUE: usize = 4_096;
+/// A call that takes longer has failed: everything that is sent waits for it.
+const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// After a failure no call is made for this long, and every check fails immediately.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks for checks. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Checks(mpsc::Sender<Check>);
+
+struct Check {
+    chat: ChatId,
+    user: UserId,
+    outcome: oneshot::Sender<Result<bool, Arc<Status>>>,
+}
+
+/// Makes the calls.
+pub(crate) struct Checker {
+    waiting: mpsc::Receiver<Check>,
+    chat: ChatServiceClient<InternalChannel>,
+    outage: Outage,
+    /// The last failure, and when it was.
+    failed: Option<(Instant, Arc<Status>)>,
+}
+
+impl Checks {
+    /// Returns the two sides.
+    pub(super) fn new(chat: ChatServiceClient<InternalChannel>) -> (Self, Checker) {
+        let (sender, waiting) = mpsc::channel(QUEUE);
+        (Self(sender), Checker { waiting, chat, outage: Outage::default(), failed: None })
+    }
+
+    /// Returns whether the user is in the chat, as of a moment after this call began.
+    pub(super) async fn is_member(&self, chat: ChatId, user: UserId) -> Result<bool, Arc<Status>> {
+        let ended = || Arc::new(Status::unavailable("the gateway is stopping"));
+        let (outcome, found) = oneshot::channel();
+        self.0.send(Check { chat, user, outcome }).await.map_err(|_| ended())?;
+        found.await.map_err(|_| ended())?
+    }
+}
+
+impl Checker {
+    /// Checks until stopped.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                count = self.waiting.recv_many(&mut batch, BATCH) => if count == 0 { return },
+            }
+            let outcome = self.check(&batch).await;
+            for (at, Check { outcome: answer, .. }) in batch.drain(..).enumerate() {
+                // A connection that has closed does not wait any more.
+                drop(answer.send(match &outcome {
+                    Ok(is_member) => Ok(is_member[at]),
+                    Err(status) => Err(status.clone()),
+                }));
+            }
+        }
+    }
+
+    async fn check(&mut self, batch: &[Check]) -> Result<Vec<bool>, Arc<Status>> {
+        if let Some((at, status)) = &self.failed
+            && at.elapsed() < PAUSE
+        {
+            return Err(status.clone());
+        }
+        match self.call(batch).await {
+            Ok(is_member) => {
+                self.outage.worked("checking members with the chat service");
+                self.failed = None;
+                Ok(is_member)
+            }
+            Err(status) => {
+                self.outage.failed("checking members with the chat service", &status);
+                let status = Arc::new(status);
+                self.failed = Some((Instant::now(), status.clone()));
+                Err(status)
+            }
+        }
+    }
+
+    async fn call(&mut self, batch: &[Check]) -> Result<Vec<bool>, Status> {
+        let seat = |check: &Check| GetMembershipRequest {
+            chat_id: check.chat.to_string(),
+            user_id: check.user.to_string(),
+        };
+        let request = CheckMembersRequest { memberships: batch.iter().map(seat).collect() };
+        let response = timeout(CALL_TIMEOUT, self.chat.check_members(request)).await;
+        let response = response.map_err(|_| Status::deadline_exceeded("no answer in time"))?;
+        let is_member = response?.into_inner().is_member;
+        if is_member.len() != batch.len() {
+            return Err(Status::internal("the chat service answered another number of checks"));
+        }
+        Ok(is_member)
+    }
+}
