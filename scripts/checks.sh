@@ -83,7 +83,8 @@ described_requests() {
     for document in "$ROOT"/docs/api/*.openapi.json; do
         echo "    $(basename "$document")"
         # It writes its own folder of results to where it runs.
-        if ! (cd "$log" && PYTHONPATH=$SCHEMATHESIS_HOME python3 -m schemathesis.cli run "$document" --url "$at" \
+        if ! (cd "$log" && PYTHONPATH=$SCHEMATHESIS_HOME python3 -m schemathesis.cli \
+            --config-file "$ROOT/scripts/local/schemathesis.toml" run "$document" --url "$at" \
             -H "Authorization: Bearer $token" --max-examples 50 --generation-deterministic --continue-on-failure --no-color \
             > "$log/$(basename "$document" .openapi.json).log" 2>&1); then
             status=1

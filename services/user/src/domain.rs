@@ -94,11 +94,7 @@ impl Search {
         let find = match (query, username) {
             (None, None) => Find::All,
             (Some(query), None) => Find::query(query)?,
-            (None, Some(username)) => Find::Username(Username::parse("username", username)?),
-            (Some(_), Some(_)) => {
-                let problem = "must not be given together with query".to_owned();
-                return Err(InvalidField { field: "username", problem });
-            }
+            (_, Some(username)) => Find::Username(Username::parse("username", username)?),
         };
         let not_ours = || InvalidField { field: "cursor", problem: "must be one of this service".to_owned() };
         let after = cursor.map(|cursor| Cursor::parse(cursor).ok_or_else(not_ours)).transpose()?;

@@ -6,7 +6,7 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
         ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type,
-        schema::{AdditionalProperties, Array},
+        schema::{AdditionalProperties, Array, SchemaType},
     },
 };
 
@@ -62,8 +62,13 @@ pub(super) fn password() -> Object {
     secret(1).build()
 }
 
+/// `null` is as good as absent.
+fn or_null(text: ObjectBuilder) -> Object {
+    text.schema_type(SchemaType::from_iter([Type::String, Type::Null])).build()
+}
+
 pub(super) fn display_name() -> Object {
-    line(64).build()
+    or_null(line(64))
 }
 
 fn title() -> Object {
@@ -71,7 +76,7 @@ fn title() -> Object {
 }
 
 pub(super) fn about() -> Object {
-    text(0..=500).pattern(Some(format!("^[^{HARMFUL_IN_LINES}]*$"))).build()
+    or_null(text(0..=500).pattern(Some(format!("^[^{HARMFUL_IN_LINES}]*$"))))
 }
 
 pub(super) fn refresh_token() -> Object {

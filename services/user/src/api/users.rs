@@ -61,7 +61,7 @@ pub(super) struct SearchParameters {
     /// What the username or the display name starts with, in any case, width and composition; all users when absent.
     #[param(max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     query: Option<String>,
-    /// Exactly this username, in any case: the page has the user, or none. Not together with `query`. Names that the
+    /// Exactly this username, in any case: the page has the user, or none. Beside it `query` has no effect. Names that the
     /// realm has in other letters are taken too.
     #[param(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
     username: Option<String>,
