@@ -18,10 +18,12 @@ use catalog::Secret;
 use crds::TenantId;
 
 mod any;
+mod change;
 mod contract;
 mod error;
 mod idle;
 mod login;
+mod marker;
 mod ownership;
 mod password;
 mod pool;
@@ -34,10 +36,12 @@ pub mod keycloak;
 pub mod postgres;
 pub mod redis;
 
-pub use contract::{Backend, BackendFacts, ChangeKind, DataExpected};
+pub use change::ChangeKind;
+pub use contract::{Backend, BackendFacts, DataExpected};
 pub use error::{BackendError, Holder};
 pub use login::Credentials;
-pub use ownership::{Claim, Former, MarkedOwner, Marker, Owner, Ownership};
+pub use marker::{MarkedOwner, Marker};
+pub use ownership::{Claim, Former, Owner, Ownership};
 pub use settle::{Settled, settle};
 
 pub use crate::mode::Mode;

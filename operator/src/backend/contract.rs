@@ -9,6 +9,7 @@ use crds::TenantId;
 use secrecy::SecretString;
 
 use super::{
+    change::ChangeKind,
     error::BackendError,
     login::Credentials,
     ownership::{Claim, Owner, Ownership},
@@ -146,19 +147,4 @@ pub enum DataExpected {
     IfInherited,
     /// Its loss is accepted.
     No,
-}
-
-/// Why a change is in a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeKind {
-    /// Something the tenant should have does not exist yet.
-    Create,
-    /// Something exists and differs from what was declared: it was edited, or the resource changed.
-    Repair,
-    /// What a former owner left is taken over, with its data.
-    Adopt,
-    /// What the operator notes for itself changes, and nothing of the tenant.
-    Record,
-    /// The difference cannot be removed without losing data. Applying it returns an error and changes nothing.
-    Blocked,
 }

@@ -13,7 +13,7 @@ use std::fmt;
 use secrecy::SecretString;
 
 use super::{
-    contract::ChangeKind,
+    change::ChangeKind,
     ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;

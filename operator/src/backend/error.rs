@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use crds::Reason;
 
-use super::ownership::MarkedOwner;
+use super::marker::MarkedOwner;
 use crate::{text::one_line, time_limit};
 
 /// An error of a backend. Messages are for a status condition: they name the object and hold neither secrets nor raw

@@ -13,8 +13,9 @@ use catalog::{Retention, Topic};
 use secrecy::SecretString;
 
 use super::{
-    contract::ChangeKind,
-    ownership::{Former, Marker, Owner, Ownership},
+    change::ChangeKind,
+    marker::Marker,
+    ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;
 

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{
-    contract::ChangeKind,
+    change::ChangeKind,
     ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt};
 use secrecy::SecretString;
 
 use super::{
-    contract::ChangeKind,
+    change::ChangeKind,
     ownership::{Former, Owner, Ownership},
 };
 use crate::tenant::Tenant;

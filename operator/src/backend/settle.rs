@@ -1,7 +1,8 @@
 //! What a pass and a deletion do with one backend.
 
 use super::{
-    contract::{Backend, BackendFacts, ChangeKind, DataExpected},
+    change::ChangeKind,
+    contract::{Backend, BackendFacts, DataExpected},
     error::BackendError,
     ownership::Claim,
 };

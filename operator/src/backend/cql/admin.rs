@@ -24,10 +24,12 @@ use super::{
 };
 use crate::{
     backend::{
-        contract::{Backend, BackendFacts, ChangeKind},
+        change::ChangeKind,
+        contract::{Backend, BackendFacts},
         error::{BackendError, within},
         login::Credentials,
-        ownership::{Claim, Marker, Owner, Ownership},
+        marker::Marker,
+        ownership::{Claim, Owner, Ownership},
         statement::{identifier, literal},
     },
     tenant::{Cell, Tenant},

@@ -14,11 +14,13 @@ use crds::{SecurityProtocol, TenantId};
 
 use crate::{
     backend::{
-        contract::{Backend, BackendFacts, ChangeKind},
+        change::ChangeKind,
+        contract::{Backend, BackendFacts},
         error::{BackendError, Holder, within},
         idle::IdlePool,
         login::Credentials,
-        ownership::{Claim, Marker, Owner, Ownership},
+        marker::Marker,
+        ownership::{Claim, Owner, Ownership},
         password::PasswordMemo,
     },
     leader::Fence,

@@ -15,7 +15,8 @@ use super::representation::{OWNER, client_fields, realm_fields, whole_realm};
 use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, diff, plan};
 use crate::{
     backend::{
-        contract::{Backend, BackendFacts, ChangeKind},
+        change::ChangeKind,
+        contract::{Backend, BackendFacts},
         error::{BackendError, Holder},
         login::Credentials,
         ownership::{Claim, Owner, Ownership},

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     backend::{
-        contract::{Backend, BackendFacts, ChangeKind},
+        change::ChangeKind,
+        contract::{Backend, BackendFacts},
         error::{BackendError, Holder},
         idle::IdlePool,
         login::Credentials,

@@ -14,7 +14,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{MARKER, RedisChange, RedisDesired, RedisObserved, UserObserved, commands, plan};
 use crate::{
     backend::{
-        contract::{Backend, ChangeKind},
+        change::ChangeKind,
+        contract::Backend,
         error::{BackendError, within},
         idle::IdlePool,
         login::Credentials,
