@@ -79,8 +79,8 @@ mod tests {
         let escape = |c: char| c.escape_unicode().to_string();
         for (text, shown) in [
             (
-                "plain, caf\u{e9}, \u{5e9}\u{5dc}\u{5d5}\u{5dd}\n\tnext",
-                "plain, caf\u{e9}, \u{5e9}\u{5dc}\u{5d5}\u{5dd}\n\tnext",
+                "plain, café, \u{5e9}\u{5dc}\u{5d5}\u{5dd}\n\tnext",
+                "plain, café, \u{5e9}\u{5dc}\u{5d5}\u{5dd}\n\tnext",
             ),
             ("\u{1b}]0;title\u{7}", "\\u{1b}]0;title\\u{7}"),
             ("over\rwritten\u{8}", "over\\u{d}written\\u{8}"),

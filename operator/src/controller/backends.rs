@@ -36,7 +36,7 @@ const TIMEOUT: Duration = Duration::from_secs(25);
 pub(super) struct Backends {
     pub outcomes: BTreeMap<catalog::Backend, Outcome>,
     /// Those where what has the tenant's name is another owner's.
-    anothers: BTreeSet<catalog::Backend>,
+    of_others: BTreeSet<catalog::Backend>,
     /// Ids of the tenant's topics, as recorded and as seen now.
     pub topic_ids: BTreeMap<String, String>,
     /// What holds the tenant's data in each backend, as recorded and as seen now.
@@ -45,15 +45,15 @@ pub(super) struct Backends {
 
 impl Backends {
     /// Reports whether nothing of any backend is the tenant's.
-    pub(super) fn are_all_anothers(&self) -> bool {
-        self.anothers.len() == self.outcomes.len()
+    pub(super) fn all_belong_to_others(&self) -> bool {
+        self.of_others.len() == self.outcomes.len()
     }
 
     /// Reports whether what a backend has under the tenant's name is not its data: pods that use it are left as they are, for
     /// what they are connected to may be.
     pub(super) fn has_other_data(&self, backend: catalog::Backend) -> bool {
         let is_lost = |outcome: &Outcome| outcome.reason == Reason::DataLoss;
-        self.anothers.contains(&backend) || self.outcomes.get(&backend).is_some_and(is_lost)
+        self.of_others.contains(&backend) || self.outcomes.get(&backend).is_some_and(is_lost)
     }
 
     /// Reports whether the tenant's part of a backend is as it should be.
@@ -67,14 +67,14 @@ pub(super) async fn settle_all(pass: Pass<'_>, tenant: &Tenant) -> Backends {
     let one = |backend: &&'static dyn AnyBackend| Settling { backend: *backend, pass, tenant }.run();
     let mut all = Backends {
         outcomes: BTreeMap::new(),
-        anothers: BTreeSet::new(),
+        of_others: BTreeSet::new(),
         topic_ids: tenant.recorded_topic_ids.clone(),
         generations: tenant.recorded_generations.clone(),
     };
     for (backend, seen) in backend::ALL.iter().zip(join_all(backend::ALL.iter().map(one)).await) {
-        let Seen { outcome, facts, is_anothers } = seen;
+        let Seen { outcome, facts, belongs_to_other } = seen;
         all.outcomes.insert(backend.entry(), outcome);
-        all.anothers.extend(is_anothers.then_some(backend.entry()));
+        all.of_others.extend(belongs_to_other.then_some(backend.entry()));
         all.topic_ids.extend(facts.topic_ids);
         all.generations.extend(facts.generation.map(|generation| (backend.entry(), generation)));
     }
@@ -86,12 +86,12 @@ struct Seen {
     outcome: Outcome,
     facts: BackendFacts,
     /// What has the tenant's name there is another owner's.
-    is_anothers: bool,
+    belongs_to_other: bool,
 }
 
 impl Seen {
     fn outcome(outcome: Outcome) -> Self {
-        Self { outcome, facts: BackendFacts::default(), is_anothers: false }
+        Self { outcome, facts: BackendFacts::default(), belongs_to_other: false }
     }
 }
 
@@ -131,7 +131,7 @@ impl Settling<'_> {
                 Seen { facts: settled.facts.clone(), ..Seen::outcome(self.settled(&settled).await) }
             }
             Err(failure) => Seen {
-                is_anothers: failure.error.reason() == Reason::ResourceConflict,
+                belongs_to_other: failure.error.reason() == Reason::ResourceConflict,
                 ..Seen::outcome(failed(self.pass, self.backend, &self.tenant.cell, &failure))
             },
         }

@@ -85,7 +85,7 @@ pub(super) async fn pass(resource: &MessengerTenant, context: &Context) -> Resul
     // Before the backends, or a password that was set somewhere could be lost with this process.
     children.write_secrets(&tenant).await?;
     let backends = settle_all(pass, &tenant).await;
-    if mode == Mode::Apply && backends.are_all_anothers() {
+    if mode == Mode::Apply && backends.all_belong_to_others() {
         let of_backends = backends.outcomes.into_iter();
         let outcomes = of_backends.map(|(backend, outcome)| (ConditionType::Backend(backend), outcome));
         return Refusal::contested(outcomes.collect()).report(pass).await;
@@ -332,8 +332,8 @@ async fn open_secrets(Pass { resource, mode, context }: Pass<'_>) -> Result<Acce
     let binding = desired::secret_access(resource, &context.config.namespace);
     let namespace = resource.namespace().unwrap_or_default();
     let found = observe::object(&context.client, &namespace, &binding).await?;
-    let anothers = found.as_ref().filter(|found| !observe::is_ours(binding.kind, found, resource));
-    if let Some(found) = anothers {
+    let foreign = found.as_ref().filter(|found| !observe::is_ours(binding.kind, found, resource));
+    if let Some(found) = foreign {
         let is_outlived = observe::is_outlived(found, resource);
         return Ok(if is_outlived { Access::Outlived(binding) } else { Access::Foreign(binding) });
     }

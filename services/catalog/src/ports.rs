@@ -8,7 +8,7 @@ pub const GRPC_PORT: u16 = 9090;
 pub const MANAGEMENT_PORT: u16 = 8081;
 
 /// Seconds that a process still serves after SIGTERM, before it ends its work. Kubernetes takes a pod out of its Services when
-/// it stops it, and a router hears of that later: Traefik gathers changes for two seconds. What it sends to a pod that is gone
+/// it stops it, and a router notices later: Traefik gathers changes for two seconds. What it sends to a pod that is gone
 /// is not refused but lost, and waits for the router's own timeout.
 pub const UNREADY_SECONDS: u64 = 5;
 /// Seconds that a process gets to end its work after SIGTERM.
