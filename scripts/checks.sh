@@ -74,12 +74,22 @@ described_requests() {
     local log=$STATE/log/described
     schemathesis_tool
     mkdir -p "$log"
+    if port_open 127.0.0.1 "${at##*:}"; then
+        echo "another process holds $at, perhaps of a run that was interrupted: end it and run the command again"
+        return 1
+    fi
     "$CARGO_TARGET_DIR/debug/compact" dev --http-addr "${at#http://}" > "$log/compact.log" 2>&1 &
     local pid=$!
     for action in register sign-in; do
         token=$(curl -sf --retry 20 --retry-connrefused --retry-delay 1 -H 'Content-Type: application/json' -d "$credentials" "$at/api/auth/$action")
     done
-    token=$(grep -o '"access_token":"[^"]*' <<< "$token" | cut -d'"' -f4)
+    token=$(grep -o '"access_token":"[^"]*' <<< "$token" | cut -d'"' -f4) || true
+    if [ -z "$token" ]; then
+        # Without one every request is refused, and as described.
+        kill "$pid"
+        echo "nobody could sign in at $at: read $log/compact.log"
+        return 1
+    fi
     for document in "$ROOT"/docs/api/*.openapi.json; do
         echo "    $(basename "$document")"
         # It writes its own folder of results to where it runs.
