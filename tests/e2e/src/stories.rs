@@ -259,7 +259,8 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
+/// Opens a connection of a user without the client that connects again and sends again.
+pub async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
     let mut socket = user.messenger().upgrade().await?;
     let connect = Connect { token: user.token().await?, device: DeviceId::generate() };
     let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
@@ -272,12 +273,14 @@ async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
     Ok(socket)
 }
 
-fn send(id: u32, chat: ChatId, key: MessageKey, body: &str) -> ClientFrame {
+/// Returns the command that sends a message.
+pub fn send(id: u32, chat: ChatId, key: MessageKey, body: &str) -> ClientFrame {
     let send = Send { chat, key, body: body.to_owned() };
     ClientFrame { id: Some(id.into()), command: Command::Send(send) }
 }
 
-fn text(frame: &ClientFrame) -> Raw {
+/// Returns a frame as it is written.
+pub fn text(frame: &ClientFrame) -> Raw {
     Raw::text(serde_json::to_string(frame).expect("a frame is JSON"))
 }
 

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use contracts::{
-    ChatId, DeviceId, ErrorCode, MessageKey, UserId,
+    ChatId, ErrorCode, MessageKey, UserId,
     api::{ChatKind, CreateChatRequest},
-    wire::{ClientFrame, Command, Connect, Outcome, Send, ServerFrame},
+    wire::{Outcome, ServerFrame},
 };
 use e2e::{
-    World, checker, report, story,
+    World, checker, report,
+    stories::{connect, send, text},
+    story,
     users::{Online, TestUser, refused},
 };
 use futures_util::{SinkExt, StreamExt, future::try_join_all};
@@ -134,9 +136,7 @@ async fn flood(socket: Socket, chat: ChatId, end: Instant) -> anyhow::Result<Cou
     let writing = async {
         let mut sent = 0;
         while Instant::now() < end {
-            let send = Send { chat, key: MessageKey::generate(), body: "flood".to_owned() };
-            let frame = ClientFrame { id: Some((sent as u32 + 2).into()), command: Command::Send(send) };
-            let frame = Raw::text(serde_json::to_string(&frame)?);
+            let frame = text(&send(sent as u32 + 2, chat, MessageKey::generate(), "flood"));
             if timeout_at(end, write.send(frame)).await.is_err() {
                 break;
             }
@@ -162,15 +162,6 @@ async fn flood(socket: Socket, chat: ChatId, end: Instant) -> anyhow::Result<Cou
     };
     let (sent, count) = tokio::try_join!(writing, reading)?;
     Ok(Count { sent, ..count })
-}
-
-async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
-    let mut socket = user.messenger().upgrade().await?;
-    let connect = Connect { token: user.token().await?, device: DeviceId::generate() };
-    let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
-    socket.send(Raw::text(serde_json::to_string(&frame)?)).await?;
-    socket.next().await.context("the connection was lost")??;
-    Ok(socket)
 }
 
 async fn gateway_mebibytes(world: &World) -> anyhow::Result<u64> {
