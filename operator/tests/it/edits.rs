@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     api_server::ApiServer,
     reconcile::{
-        Backends, NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_tenant,
-        event_about, eventually, make_deployments_available, stub_traefik, tenants,
+        NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_tenant, event_about,
+        eventually, make_deployments_available, on_real_backends, tenants,
     },
 };
 
@@ -45,11 +45,7 @@ pub async fn passes_go_on(operator: &Operator, count: u64) {
 /// looked at. One that lost its owner is the tenant's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_cannot_be_used_changes_no_backend_and_no_pod() {
-    let backends = Backends::from_env();
-    let server = ApiServer::start("secrets").await;
-    let traefik = stub_traefik().await;
-    create_cell(&server, "real", 5, &traefik, Some(&backends)).await;
-    backends.create_admin_secrets(&server, "real").await;
+    let (server, _) = on_real_backends("secrets").await;
     let operator = Operator::start(&server);
     let id = format!("its{:x}", std::process::id());
     let namespace = id.as_str();

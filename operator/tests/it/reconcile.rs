@@ -375,6 +375,16 @@ impl Backends {
     }
 }
 
+/// Starts an API server with the cell `real`: all real backends, their admin Secrets, and a router that has every route.
+pub async fn on_real_backends(name: &str) -> (ApiServer, Backends) {
+    let backends = Backends::from_env();
+    let server = ApiServer::start(name).await;
+    let traefik = stub_traefik().await;
+    create_cell(&server, "real", 5, &traefik, Some(&backends)).await;
+    backends.create_admin_secrets(&server, "real").await;
+    (server, backends)
+}
+
 /// Answers for every service of every tenant, like Traefik would.
 pub async fn stub_traefik() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -409,11 +419,7 @@ pub async fn make_deployments_available(api: Api<Deployment>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace() {
-    let backends = Backends::from_env();
-    let server = ApiServer::start("life").await;
-    let traefik = stub_traefik().await;
-    create_cell(&server, "real", 5, &traefik, Some(&backends)).await;
-    backends.create_admin_secrets(&server, "real").await;
+    let (server, backends) = on_real_backends("life").await;
     let operator = Operator::start(&server);
 
     // A tenant id of its own: other tests and users share the backends.

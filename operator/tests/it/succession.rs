@@ -18,8 +18,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, postgres::PgConnectOptions, raw_sql};
 use crate::{
     api_server::ApiServer,
     reconcile::{
-        Backends, Operator, SOON, api_of, condition_message, create_cell, create_tenant, eventually,
-        make_deployments_available, stub_traefik, tenants, variable,
+        Backends, Operator, SOON, api_of, condition_message, create_tenant, eventually,
+        make_deployments_available, on_real_backends, tenants, variable,
     },
 };
 
@@ -32,11 +32,7 @@ struct World {
 
 impl World {
     async fn start(name: &str, prefix: &str) -> Self {
-        let backends = Backends::from_env();
-        let server = ApiServer::start(name).await;
-        let traefik = stub_traefik().await;
-        create_cell(&server, "real", 5, &traefik, Some(&backends)).await;
-        backends.create_admin_secrets(&server, "real").await;
+        let (server, backends) = on_real_backends(name).await;
         Self { server, backends, id: format!("{prefix}{:x}", std::process::id()) }
     }
 

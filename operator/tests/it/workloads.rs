@@ -8,12 +8,11 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    api_server::ApiServer,
     edits::passes_go_on,
     failures::event,
     reconcile::{
-        Backends, Operator, SOON, condition_message, create_cell, create_tenant, event_about, eventually,
-        make_deployments_available, stub_traefik, tenants,
+        Operator, SOON, condition_message, create_tenant, event_about, eventually,
+        make_deployments_available, on_real_backends, tenants,
     },
 };
 
@@ -33,11 +32,7 @@ async fn is(api: &Api<Deployment>, field: &str, expected: Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_holds_back_or_changes_a_deployment_is_said_and_an_autoscaler_is_not_fought() {
-    let backends = Backends::from_env();
-    let server = ApiServer::start("workloads").await;
-    let traefik = stub_traefik().await;
-    create_cell(&server, "real", 5, &traefik, Some(&backends)).await;
-    backends.create_admin_secrets(&server, "real").await;
+    let (server, _) = on_real_backends("workloads").await;
     let operator = Operator::start(&server);
     let id = format!("itw{:x}", std::process::id());
     let namespace = id.as_str();
