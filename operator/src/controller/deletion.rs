@@ -39,15 +39,15 @@ pub(super) async fn finalize(resource: &MessengerTenant, context: &Context) -> R
     }
     let left = match tenant_id(resource) {
         Ok(_) => clean_up(resource, context).await?,
-        Err(_) => Left::Nothing,
+        Err(_) => Remainder::Nothing,
     };
     match left {
-        Left::Nothing => {}
-        Left::Waiting(message) => {
+        Remainder::Nothing => {}
+        Remainder::Waiting(message) => {
             report(resource, message, context).await?;
             return Ok(Action::requeue(LOOK_AGAIN));
         }
-        Left::Behind(failed) => record_leftovers(resource, &failed, context).await?,
+        Remainder::Behind(failed) => record_leftovers(resource, &failed, context).await?,
     }
     let took = context.memory.deletion(resource).began.elapsed();
     context.writer.remove_finalizer(resource).await?;
@@ -58,7 +58,7 @@ pub(super) async fn finalize(resource: &MessengerTenant, context: &Context) -> R
 }
 
 /// What a clean-up has left.
-enum Left {
+enum Remainder {
     Nothing,
     /// It goes on in the next pass.
     Waiting(String),
@@ -66,14 +66,14 @@ enum Left {
     Behind(Vec<(catalog::Backend, String)>),
 }
 
-async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left, PassError> {
+async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Remainder, PassError> {
     let namespace = resource.namespace().unwrap_or_default();
     let id = &resource.spec.tenant_id;
     context.writer.stop_workloads(&namespace, &observe::own_selector(resource)).await?;
     let pods = observe::pod_count(&context.client, resource).await?;
     let began = context.memory.deletion(resource).began;
     if pods > 0 && began.elapsed() < PODS_DEADLINE {
-        return Ok(Left::Waiting(format!("{pods} pods are ending")));
+        return Ok(Remainder::Waiting(format!("{pods} pods are ending")));
     }
     let mut failed = Vec::new();
     let results = remove_all(resource, context).await;
@@ -88,12 +88,12 @@ async fn clean_up(resource: &MessengerTenant, context: &Context) -> Result<Left,
         }
     }
     Ok(if failed.is_empty() {
-        Left::Nothing
+        Remainder::Nothing
     } else if began.elapsed() < DEADLINE || attempts < LEAST_ATTEMPTS {
         let lines: Vec<_> = failed.iter().map(|(backend, error)| format!("{backend}: {error}")).collect();
-        Left::Waiting(lines.join("; "))
+        Remainder::Waiting(lines.join("; "))
     } else {
-        Left::Behind(failed)
+        Remainder::Behind(failed)
     })
 }
 

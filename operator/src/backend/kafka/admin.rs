@@ -7,8 +7,9 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::Request;
 use secrecy::SecretString;
 
+use super::change::plan;
 use super::wire::{Connection, WireError};
-use super::{Acl, KafkaChange, KafkaDesired, KafkaObserved, TopicObserved, UserObserved, plan};
+use super::{Acl, KafkaChange, KafkaDesired, KafkaObserved, TopicObserved, UserObserved};
 use catalog::{Service, Topic};
 use crds::{SecurityProtocol, TenantId};
 
