@@ -20,7 +20,7 @@ use contracts::{
 use kit::rpc::InternalChannel;
 use moka::future::Cache;
 
-pub(crate) use self::checks::Checker;
+pub(crate) use self::checks::{Checked, Checker, Checking};
 use self::{
     checks::Checks,
     members::{Audience, Known, Members},
@@ -83,7 +83,13 @@ impl Membership {
 
     /// Refuses a user who is not in the chat.
     pub(crate) async fn require(&self, chat: ChatId, user: UserId) -> Result<(), GatewayError> {
-        match self.checks.is_member(chat, user).await {
+        let checked = self.checks.is_member(chat, user).await;
+        self.conclude(chat, user, checked)
+    }
+
+    /// Refuses a user whom the check did not find in the chat.
+    pub(crate) fn conclude(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<(), GatewayError> {
+        match checked {
             Ok(true) => Ok(()),
             Ok(false) => Err(GatewayError::NotAMember { chat }),
             Err(source) => match self.known(chat, user).likely {
@@ -93,7 +99,18 @@ impl Membership {
         }
     }
 
-    /// Returns whom a message of this sender goes to.
+    /// Returns whom a message of this sender goes to as the cache has it, and the check that has begun, to be concluded.
+    /// `None` when the cache is not certain, or too many checks wait.
+    pub(crate) fn likely_audience(&self, chat: ChatId, sender: UserId) -> Option<(Audience, Checking)> {
+        match self.known(chat, sender) {
+            Known { likely: Some(audience), is_settled: true, .. } => {
+                Some((audience, self.checks.begin(chat, sender)?))
+            }
+            Known { .. } => None,
+        }
+    }
+
+    /// Returns whom a message of this sender goes to, once it is certain that they are in the chat.
     pub(crate) async fn audience(&self, chat: ChatId, sender: UserId) -> Result<Audience, GatewayError> {
         self.require(chat, sender).await?;
         let Known { version, likely, is_settled } = self.known(chat, sender);

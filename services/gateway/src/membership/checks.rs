@@ -1,7 +1,9 @@
 //! Whether users are in chats at this moment, as the chat service knows. One call at a time carries all checks that wait.
 
 use std::{
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -9,6 +11,7 @@ use contracts::{
     ChatId, UserId,
     rpc::{CheckMembersRequest, GetMembershipRequest, chat_service_client::ChatServiceClient},
 };
+use futures_util::FutureExt as _;
 use kit::{outage::Outage, rpc::InternalChannel};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -33,7 +36,25 @@ pub(super) struct Checks(mpsc::Sender<Check>);
 struct Check {
     chat: ChatId,
     user: UserId,
-    outcome: oneshot::Sender<Result<bool, Arc<Status>>>,
+    outcome: oneshot::Sender<Checked>,
+}
+
+/// Whether the user is in the chat, or why that is not known.
+pub(crate) type Checked = Result<bool, Arc<Status>>;
+
+/// A check on its way; its outcome is as of a moment after it began.
+pub(crate) struct Checking(oneshot::Receiver<Checked>);
+
+impl Future for Checking {
+    type Output = Checked;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Checked> {
+        self.0.poll_unpin(cx).map(|outcome| outcome.unwrap_or_else(|_| Err(stopping())))
+    }
+}
+
+fn stopping() -> Arc<Status> {
+    Arc::new(Status::unavailable("the gateway is stopping"))
 }
 
 /// Makes the calls.
@@ -53,11 +74,17 @@ impl Checks {
     }
 
     /// Returns whether the user is in the chat, as of a moment after this call began.
-    pub(super) async fn is_member(&self, chat: ChatId, user: UserId) -> Result<bool, Arc<Status>> {
-        let ended = || Arc::new(Status::unavailable("the gateway is stopping"));
-        let (outcome, found) = oneshot::channel();
-        self.0.send(Check { chat, user, outcome }).await.map_err(|_| ended())?;
-        found.await.map_err(|_| ended())?
+    pub(super) async fn is_member(&self, chat: ChatId, user: UserId) -> Checked {
+        let (outcome, checking) = oneshot::channel();
+        self.0.send(Check { chat, user, outcome }).await.map_err(|_| stopping())?;
+        Checking(checking).await
+    }
+
+    /// Begins a check; `None` when too many wait.
+    pub(super) fn begin(&self, chat: ChatId, user: UserId) -> Option<Checking> {
+        let (outcome, checking) = oneshot::channel();
+        self.0.try_send(Check { chat, user, outcome }).ok()?;
+        Some(Checking(checking))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use contracts::{
-    ChatId, DeviceId, ErrorCode, MessageKey,
+    ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     event::{EntryKind, SendRecord, VERSION},
     rpc,
     wire::{
@@ -18,10 +18,13 @@ use contracts::{
         Send,
     },
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Join, OptionFuture, join},
+};
 use kit::{
     error::ServiceError as _,
-    log::{Delivery, LogError},
+    log::{Delivery, Undelivered},
     page::{HISTORY, PageSize},
 };
 use tokio::time::timeout;
@@ -32,7 +35,7 @@ use crate::{
         session::{Identity, Lane, VerifiedToken},
     },
     error::GatewayError,
-    membership::members::Audience,
+    membership::{Checked, Checking, members::Audience},
     registry::Connection,
     state::GatewayState,
 };
@@ -56,21 +59,25 @@ pub(super) enum Step {
 /// An answer that comes later.
 pub(super) enum Pending {
     /// Not boxed like the others: this is the way of every message.
-    Send {
-        gateway: Arc<GatewayState>,
-        connection: Arc<Connection>,
-        chat: ChatId,
-        key: MessageKey,
-        since: Instant,
-        delivery: Delivery,
-    },
+    Send(Sending),
     Query(BoxFuture<'static, Answer>),
+}
+
+/// A message in the producer's queue. It is accepted when the log has it and its sender was in the chat.
+pub(super) struct Sending {
+    gateway: Arc<GatewayState>,
+    connection: Arc<Connection>,
+    chat: ChatId,
+    sender: UserId,
+    key: MessageKey,
+    since: Instant,
+    outcome: Join<Delivery, OptionFuture<Checking>>,
 }
 
 impl Pending {
     pub(super) const fn lane(&self) -> Lane {
         match self {
-            Self::Send { .. } => Lane::Sends,
+            Self::Send(_) => Lane::Sends,
             Self::Query(_) => Lane::Queries,
         }
     }
@@ -81,14 +88,8 @@ impl Future for Pending {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match self.get_mut() {
-            Self::Send { gateway, connection, chat, key, since, delivery } => {
-                delivery.poll_unpin(cx).map(|outcome| {
-                    let outcome = outcome.map_err(|undelivered| undelivered.error);
-                    if outcome.is_err() {
-                        connection.settled(*key);
-                    }
-                    sent(gateway, *chat, *since, outcome)
-                })
+            Self::Send(sending) => {
+                sending.outcome.poll_unpin(cx).map(|(delivered, checked)| sending.answer(delivered, checked))
             }
             Self::Query(answer) => answer.poll_unpin(cx),
         }
@@ -134,7 +135,8 @@ async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, 
     Ok(VerifiedToken { user: claims.user_id, expires_in_seconds: claims.expires_at.saturating_sub(now) })
 }
 
-/// Produces once the chat service has confirmed that the caller is in the chat.
+/// Produces what a member sends. Who is not known to be one is checked before, everyone else meanwhile: what comes behind
+/// the removal of its sender is refused by the log.
 fn send(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Identity, send: Send) -> Step {
     if let Err(refusal) = check_body(&send.body) {
         return refused(refusal);
@@ -143,12 +145,15 @@ fn send(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Ident
     if let Err(wait) = gateway.rates.take_user(caller.user, Instant::now()) {
         return refused(Refusal::rate_limited("you send too much; wait before you send more", wait));
     }
+    if let Some((audience, checking)) = gateway.membership.likely_audience(send.chat, caller.user) {
+        return produce(gateway, connection, caller, send, audience, Some(checking));
+    }
     let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Undecided(Box::pin(async move {
         match gateway.membership.audience(send.chat, caller.user).await {
             Ok(audience) => {
                 gateway.outages.chat.worked("querying the chat service");
-                produce(&gateway, &connection, caller, send, audience)
+                produce(&gateway, &connection, caller, send, audience, None)
             }
             Err(error) => refused(failed(&gateway, &error)),
         }
@@ -169,6 +174,7 @@ fn produce(
     caller: Identity,
     send: Send,
     audience: Audience,
+    checking: Option<Checking>,
 ) -> Step {
     let Send { chat, key, body } = send;
     let since = Instant::now();
@@ -192,10 +198,15 @@ fn produce(
     // Noted first: what it comes to may be here before the next line.
     connection.sending(key, since);
     match gateway.log.enqueue(&record) {
-        Ok(delivery) => {
-            let (gateway, connection) = (gateway.clone(), connection.clone());
-            Step::Pending(Pending::Send { gateway, connection, chat, key, since, delivery })
-        }
+        Ok(delivery) => Step::Pending(Pending::Send(Sending {
+            gateway: gateway.clone(),
+            connection: connection.clone(),
+            chat,
+            sender: caller.user,
+            key,
+            since,
+            outcome: join(delivery, checking.into()),
+        })),
         Err(source) => {
             connection.settled(key);
             refused(failed(gateway, &GatewayError::Produce { chat, source }))
@@ -203,11 +214,22 @@ fn produce(
     }
 }
 
-fn sent(gateway: &GatewayState, chat: ChatId, since: Instant, outcome: Result<(), LogError>) -> Answer {
-    gateway.metrics.produce_seconds.observe(since.elapsed().as_secs_f64());
-    outcome.map_err(|source| failed(gateway, &GatewayError::Produce { chat, source }))?;
-    gateway.outages.log.worked("the log of sends");
-    Ok(Outcome::Accepted(Empty {}))
+impl Sending {
+    fn answer(&self, delivered: Result<(), Undelivered>, checked: Option<Checked>) -> Answer {
+        let Self { gateway, chat, .. } = self;
+        gateway.metrics.produce_seconds.observe(self.since.elapsed().as_secs_f64());
+        let outcome = match delivered {
+            Err(Undelivered { error: source, .. }) => Err(GatewayError::Produce { chat: *chat, source }),
+            Ok(()) => {
+                gateway.outages.log.worked("the log of sends");
+                checked.map_or(Ok(()), |checked| gateway.membership.conclude(*chat, self.sender, checked))
+            }
+        };
+        outcome.map(|()| Outcome::Accepted(Empty {})).map_err(|error| {
+            self.connection.settled(self.key);
+            failed(gateway, &error)
+        })
+    }
 }
 
 fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Step {
