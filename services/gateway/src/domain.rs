@@ -4,5 +4,6 @@ pub(crate) mod answer;
 pub(crate) mod frame;
 pub(crate) mod limits;
 pub(crate) mod rates;
+pub(crate) mod record;
 pub(crate) mod send_queue;
 pub(crate) mod session;

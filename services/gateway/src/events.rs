@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use contracts::event::{DeliveredRecord, MembershipRecord, SendRecord, VERSION};
+use contracts::event::SendRecord;
 use kit::{
     catalog::Topic,
     health::Check,
@@ -17,7 +17,12 @@ use kit::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Limits, fanout::Fanout, membership::Membership};
+use crate::{
+    config::Limits,
+    domain::record::{self, Change, Unreadable},
+    fanout::Fanout,
+    membership::Membership,
+};
 
 /// What is in the producer's queue at the end gets this long, beyond the drain of the connections.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -89,10 +94,11 @@ pub(crate) async fn follow_delivered(
     let Some(mut follower) = followed else { return };
     check.ok();
     while let Some(event) = follower.next(&stop).await {
-        if let Event::Record(record) = event
-            && let Some(record) = delivered(&topic, &record)
-        {
-            fanout.deliver(record);
+        if let Event::Record(record) = event {
+            match record::delivered(record.payload()) {
+                Ok(delivered) => fanout.deliver(delivered),
+                Err(why) => set_aside(&topic, &record, &why),
+            }
         }
     }
     follower.end().await;
@@ -116,7 +122,11 @@ pub(crate) async fn follow_membership(
         match event {
             Event::Record(record) => {
                 records += 1;
-                apply(&topic, &membership, &record);
+                match record::change(record.key(), record.payload()) {
+                    Ok(Change::Added(chat, user)) => membership.added(chat, user),
+                    Ok(Change::Removed(chat, user)) => membership.removed(chat, user),
+                    Err(why) => set_aside(&topic, &record, &why),
+                }
             }
             Event::End(partition) => {
                 behind.remove(&partition);
@@ -131,39 +141,10 @@ pub(crate) async fn follow_membership(
     follower.end().await;
 }
 
-fn delivered(topic: &str, record: &Record<'_>) -> Option<DeliveredRecord> {
-    let parsed = serde_json::from_slice::<DeliveredRecord>(record.payload()?);
-    match parsed {
-        Ok(delivered) if delivered.v == VERSION => Some(delivered),
-        Ok(delivered) => {
-            skipped(topic, record, &format!("its version is {}", delivered.v));
-            None
-        }
-        Err(error) => {
-            // The text of the error could quote the body.
-            skipped(topic, record, &format!("it cannot be read at column {}", error.column()));
-            None
-        }
-    }
-}
-
-fn apply(topic: &str, membership: &Membership, record: &Record<'_>) {
-    let Some((chat, user)) = record.key().and_then(MembershipRecord::parse_key) else {
-        return skipped(topic, record, "its key is not a chat and a user");
-    };
-    match record.payload().map(serde_json::from_slice::<MembershipRecord>) {
-        None => membership.removed(chat, user),
-        Some(Ok(member)) if member.v == VERSION && (member.chat, member.user) == (chat, user) => {
-            membership.added(chat, user);
-        }
-        Some(Ok(_)) => skipped(topic, record, "its version or ids are not those of its key"),
-        Some(Err(error)) => skipped(topic, record, &error.to_string()),
-    }
-}
-
-fn skipped(topic: &str, record: &Record<'_>, why: &str) {
+/// Reports a record that is not acted on; the log moves on.
+fn set_aside(topic: &str, record: &Record<'_>, why: &Unreadable) {
     let (partition, offset) = (record.partition(), record.offset());
-    tracing::warn!(topic, partition, offset, why, "skipped a record of {topic}: {why}");
+    tracing::warn!(topic, partition, offset, %why, "skipped a record of {topic}: {why}");
 }
 
 /// No gateway joins it: every one reads everything.

@@ -5,6 +5,7 @@ mod client;
 #[cfg(feature = "postgres")]
 mod database;
 mod description;
+mod fuzz;
 mod peer;
 mod wait;
 
@@ -23,6 +24,7 @@ pub use self::database::TestDatabase;
 pub use self::{
     client::{Answer, TestApi},
     description::{Schemas, frame_schema},
+    fuzz::fuzz,
     peer::{serve_peer, unreachable_peer},
     wait::wait_for,
 };

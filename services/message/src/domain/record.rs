@@ -111,6 +111,9 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use kit::testing::fuzz;
     use serde_json::{Value, json};
 
     use super::*;
@@ -178,5 +181,39 @@ mod tests {
         for key in [None, Some("00000000-0000-0000-0000-000000000009"), Some("")] {
             check_refused(key, Some(fine.as_bytes()), "its record key is not its chat", Some(Malformed));
         }
+    }
+
+    #[test]
+    fn any_bytes_are_an_entry_or_refused() {
+        let audience = json!([CHAT, CHAT]);
+        let records = [
+            send(json!({})),
+            send(json!({"kind": "member_added", "subject": CHAT, "body": "", "audience": audience})),
+            send(json!({"body": "häi \u{1f600} \\ \" \u{202e}"})),
+        ];
+        let records = records.map(|record| record.to_string().into_bytes());
+        let inputs: Vec<&[u8]> = records.iter().map(Vec::as_slice).chain([CHAT.as_bytes()]).collect();
+        let (entries, refused) = (Cell::new(0), Cell::new(0));
+        fuzz(&inputs, |bytes| {
+            let logged = read(Some(CHAT), Some(bytes));
+            // The next owner of the partition reads the same.
+            assert_eq!(read(Some(CHAT), Some(bytes)), logged);
+            match logged {
+                Logged::Entry(entry) => {
+                    assert_eq!(entry.chat.to_string(), CHAT);
+                    assert!(entry.body.len() <= MAX_BODY_BYTES);
+                    entries.set(entries.get() + 1);
+                }
+                Logged::Refused(_) => refused.set(refused.get() + 1),
+            }
+            let keyed = read_record(RawRecord {
+                offset: 7,
+                logged_at_ms: None,
+                key: Some(bytes),
+                payload: Some(&records[0]),
+            });
+            assert_eq!(keyed.entry().is_some(), bytes == CHAT.as_bytes());
+        });
+        assert!(entries.get() > 0 && refused.get() > 0, "{entries:?} {refused:?}");
     }
 }

@@ -1,4 +1,5 @@
 use contracts::wire::Empty;
+use kit::testing::fuzz;
 
 use super::*;
 
@@ -278,4 +279,35 @@ fn a_flood_is_read_more_slowly() {
     let again = story.session.deadline(story.start);
     assert!(again <= story.at(0.1));
     assert!(story.session.may_read(again));
+}
+
+#[test]
+fn any_text_is_a_command_or_refused_under_its_id() {
+    let connect = format!(r#"{{"id":"first","connect":{{"token":"t","device":"{}"}}}}"#, device());
+    let history = format!(r#"{{"id":2,"history":{{"chat":"{}","after":3,"limit":4}}}}"#, chat());
+    let refresh = r#"{"refresh":{"token":"t\u0041"},"id":-1.5}"#;
+    let frames = [connect.as_str(), &send(1), &history, refresh, r#"{"pong":{}}"#];
+    let inputs = frames.map(str::as_bytes);
+    fuzz(&inputs, |bytes| {
+        // What is not UTF-8 never comes this far.
+        let text = String::from_utf8_lossy(bytes);
+        let named = RequestId::find_in(&text);
+        for mut story in [Story::new(), Story::connected()] {
+            let is_open = matches!(story.session.phase, Phase::Open { .. });
+            match story.text(&text) {
+                Action::Answer(frame) => {
+                    assert!(is_open, "a stranger is answered: {frame:?}");
+                    assert!(frame.error.is_some());
+                    assert_eq!(frame.id, named);
+                }
+                Action::Refuse(frame, close) => {
+                    assert!(!is_open, "a user is closed with {close:?}: {frame:?}");
+                    assert!(frame.error.is_some());
+                }
+                Action::Run(id, ..) | Action::Connect(id, _) => assert_eq!(id, named),
+                Action::Nothing => assert!(!is_open, "a pong of a stranger"),
+                action => panic!("{action:?}"),
+            }
+        }
+    });
 }

@@ -1,0 +1,149 @@
+//! From the bytes of a log record to what it says, or to the reason why it is set aside.
+
+use contracts::{
+    ChatId, UserId,
+    event::{DeliveredRecord, MembershipRecord, VERSION},
+};
+
+/// What a record of `chat.events` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Added(ChatId, UserId),
+    Removed(ChatId, UserId),
+}
+
+/// Why a record says nothing here. Never quotes it: a record may hold what a user wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("it has no payload")]
+    Empty,
+    #[error("it cannot be read at column {0}")]
+    Form(usize),
+    #[error("its version is {0}")]
+    Version(u8),
+    #[error("its key is not a chat and a user")]
+    Key,
+    #[error("its ids are not those of its key")]
+    Ids,
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Form(error.column())
+    }
+}
+
+/// Reads a record of `message.delivered`.
+pub(crate) fn delivered(payload: Option<&[u8]>) -> Result<DeliveredRecord, Unreadable> {
+    let record: DeliveredRecord = serde_json::from_slice(payload.ok_or(Unreadable::Empty)?)?;
+    if record.v != VERSION {
+        return Err(Unreadable::Version(record.v));
+    }
+    Ok(record)
+}
+
+/// Reads a record of `chat.events`; without a payload it is a removal.
+pub(crate) fn change(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Change, Unreadable> {
+    let (chat, user) = key.and_then(MembershipRecord::parse_key).ok_or(Unreadable::Key)?;
+    let Some(payload) = payload else { return Ok(Change::Removed(chat, user)) };
+    let record: MembershipRecord = serde_json::from_slice(payload)?;
+    if record.v != VERSION {
+        return Err(Unreadable::Version(record.v));
+    }
+    if (record.chat, record.user) != (chat, user) {
+        return Err(Unreadable::Ids);
+    }
+    Ok(Change::Added(chat, user))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use contracts::event::{DeliveryOutcome, EntryKind, Role};
+    use contracts::{DeviceId, ErrorCode, MessageKey};
+    use kit::testing::fuzz;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn chat() -> ChatId {
+        ChatId(Uuid::from_u128(1))
+    }
+
+    fn user() -> UserId {
+        UserId(Uuid::from_u128(2))
+    }
+
+    fn deliveries() -> Vec<DeliveredRecord> {
+        let stored = DeliveryOutcome::Stored {
+            seq: 7,
+            kind: EntryKind::MemberAdded,
+            body: "häi \u{1f600} \\ \"".to_owned(),
+            subject: Some(user()),
+            sent_at_ms: 1_700_000_000_000,
+            audience: Some(vec![user()]),
+        };
+        let repeated = DeliveryOutcome::Repeated { seq: i64::MAX };
+        let rejected = DeliveryOutcome::Rejected { code: ErrorCode::TooLarge };
+        let (device, key) = (DeviceId(Uuid::from_u128(3)), MessageKey(Uuid::from_u128(4)));
+        let record =
+            |outcome| DeliveredRecord { v: VERSION, chat: chat(), sender: user(), device, key, outcome };
+        [stored, repeated, rejected].map(record).into()
+    }
+
+    fn member(v: u8) -> Vec<u8> {
+        let record = MembershipRecord { v, chat: chat(), user: user(), role: Role::Admin };
+        serde_json::to_vec(&record).expect("JSON")
+    }
+
+    #[test]
+    fn a_record_is_read_or_set_aside_with_the_reason() {
+        for record in deliveries() {
+            let payload = serde_json::to_vec(&record).expect("JSON");
+            assert_eq!(delivered(Some(&payload)), Ok(record.clone()));
+            let later = serde_json::to_vec(&DeliveredRecord { v: 2, ..record }).expect("JSON");
+            assert_eq!(delivered(Some(&later)), Err(Unreadable::Version(2)));
+        }
+        assert_eq!(delivered(None), Err(Unreadable::Empty));
+        assert_eq!(delivered(Some(b"[")), Err(Unreadable::Form(1)));
+
+        let key = MembershipRecord::key(chat(), user());
+        let key = Some(key.as_bytes());
+        let other = MembershipRecord::key(chat(), UserId(Uuid::from_u128(9)));
+        assert_eq!(change(key, Some(&member(VERSION))), Ok(Change::Added(chat(), user())));
+        assert_eq!(change(key, None), Ok(Change::Removed(chat(), user())));
+        assert_eq!(change(key, Some(&member(2))), Err(Unreadable::Version(2)));
+        assert_eq!(change(key, Some(b"")), Err(Unreadable::Form(0)));
+        assert_eq!(change(Some(other.as_bytes()), Some(&member(VERSION))), Err(Unreadable::Ids));
+        for key in [None, Some(&b"\xff/\xff"[..]), Some(b"a/b"), Some(b"")] {
+            assert_eq!(change(key, Some(&member(VERSION))), Err(Unreadable::Key));
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_set_aside() {
+        let records =
+            deliveries().iter().map(|record| serde_json::to_vec(record).expect("JSON")).collect::<Vec<_>>();
+        let (read, aside) = (Cell::new(0), Cell::new(0));
+        fuzz(&records.iter().map(Vec::as_slice).collect::<Vec<_>>(), |bytes| match delivered(Some(bytes)) {
+            Ok(record) => {
+                let again = serde_json::to_vec(&record).expect("JSON");
+                assert_eq!(delivered(Some(&again)), Ok(record));
+                read.set(read.get() + 1);
+            }
+            Err(_) => aside.set(aside.get() + 1),
+        });
+        assert!(read.get() > 0 && aside.get() > 0, "{read:?} {aside:?}");
+
+        let (key, payload) = (MembershipRecord::key(chat(), user()), member(VERSION));
+        fuzz(&[key.as_bytes(), &payload], |bytes| {
+            if let Ok(found) = change(Some(key.as_bytes()), Some(bytes)) {
+                assert_eq!(found, Change::Added(chat(), user()));
+            }
+            if let Ok(found) = change(Some(bytes), Some(&payload)) {
+                assert_eq!(found, Change::Added(chat(), user()));
+            }
+        });
+    }
+}
