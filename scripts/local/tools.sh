@@ -23,12 +23,17 @@ tools() {
     cargo_tool "$DENY_HOME" cargo-deny "$CARGO_DENY"
 }
 
-# wheel FOLDER ARGUMENT...: installs Python packages, and nothing that they ask for beside them.
+# packages FOLDER ARGUMENT...: installs Python packages, and nothing that they ask for beside them.
+packages() {
+    local folder=$1; shift
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --target "$folder" "$@"
+}
+
 wheel() {
     local folder=$1; shift
     if [ -d "$folder" ]; then return; fi
     rm -rf "$folder.part" && mkdir -p "$TOOLS"
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --target "$folder.part" "$@"
+    packages "$folder.part" "$@"
     mv "$folder.part" "$folder"
 }
 

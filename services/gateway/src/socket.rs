@@ -1,6 +1,8 @@
 //! The socket of a connection: one task that reads, writes, and carries out the session's actions.
 
 mod commands;
+#[cfg(test)]
+mod conformance;
 mod inbound;
 
 use std::{
@@ -8,7 +10,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use contracts::wire::{CloseCode, RequestId};
@@ -19,7 +21,7 @@ use futures_util::{
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{Sleep, sleep_until, timeout},
 };
 use tokio_tungstenite::{
@@ -83,7 +85,21 @@ impl End {
             Self::Gone => "gone",
         }
     }
+
+    /// Returns what is written to the client at the end; nothing when it closes itself.
+    fn frame(self) -> Option<CloseFrame> {
+        match self {
+            Self::Close(code) => Some(CloseFrame { code: code.code().into(), reason: code.reason().into() }),
+            Self::Protocol(code, reason) => {
+                Some(CloseFrame { code: coding::CloseCode::from(code), reason: reason.into() })
+            }
+            Self::Gone => None,
+        }
+    }
 }
+
+/// The WebSocket of a connection.
+type WebSocket = WebSocketStream<Inbound<TokioIo<Upgraded>>>;
 
 enum Event {
     Frame(Message),
@@ -113,7 +129,7 @@ impl Future for Unanswered {
 struct Socket {
     gateway: Arc<GatewayState>,
     connection: Arc<Connection>,
-    ws: WebSocketStream<Inbound<TokioIo<Upgraded>>>,
+    ws: WebSocket,
     session: Session,
     /// A command that is being decided; reading waits for it.
     undecided: Option<(Option<RequestId>, BoxFuture<'static, Step>)>,
@@ -130,14 +146,7 @@ struct Socket {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(gateway: Arc<GatewayState>, connection: Arc<Connection>, upgraded: Upgraded) {
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES + WRITE_BUFFER_BYTES)
-        .max_message_size(Some(MAX_READ_FRAME_BYTES))
-        .max_frame_size(Some(MAX_READ_FRAME_BYTES));
-    let inbound = Inbound::new(TokioIo::new(upgraded), MAX_STRANGER_BYTES);
-    let ws = WebSocketStream::from_raw_socket(inbound, Role::Server, Some(config)).await;
+    let ws = open(upgraded, config()).await;
     let now = Instant::now();
     let session = Session::new(connection.session, gateway.limits.clone(), now);
     let armed = session.deadline(now);
@@ -161,6 +170,47 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, connection: Arc<Connection
     socket.gateway.metrics.count_close(reason);
     // Boxed: an idle connection should not carry the room that closing needs.
     Box::pin(socket.close(end)).await;
+}
+
+/// Returns what the WebSocket of a connection holds at most.
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES + WRITE_BUFFER_BYTES)
+        .max_message_size(Some(MAX_READ_FRAME_BYTES))
+        .max_frame_size(Some(MAX_READ_FRAME_BYTES))
+}
+
+/// Speaks the WebSocket protocol from now on, with a client that nothing is known of.
+async fn open(upgraded: Upgraded, config: WebSocketConfig) -> WebSocket {
+    let inbound = Inbound::new(TokioIo::new(upgraded), MAX_STRANGER_BYTES);
+    WebSocketStream::from_raw_socket(inbound, Role::Server, Some(config)).await
+}
+
+/// Waits until the client has answered our close frame or has gone, reading what it sends meanwhile: a socket that is
+/// closed with unread input resets, and the client would never see why.
+async fn part(ws: &mut WebSocket, within: Duration) {
+    ws.get_mut().lift();
+    let answered = async {
+        while let Some(Ok(frame)) = ws.next().await {
+            if frame.is_close() {
+                // The client waits for us to close now.
+                return;
+            }
+        }
+        // Frames of this client cannot be read any more, its answer neither: it is to see now that we are done.
+        drop(ws.get_mut().shutdown().await);
+        let mut rest = vec![0; READ_BUFFER_BYTES];
+        let mut left = MAX_DISCARDED_BYTES;
+        while let Ok(read @ 1..) = ws.get_mut().read(&mut rest).await {
+            left = left.saturating_sub(read);
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    drop(timeout(within, answered).await);
 }
 
 impl Socket {
@@ -362,16 +412,10 @@ impl Socket {
     async fn close(mut self, end: End) {
         self.closing = true;
         let limits = self.gateway.limits.clone();
-        let frame = match end {
-            End::Close(code) => CloseFrame { code: code.code().into(), reason: code.reason().into() },
-            End::Protocol(code, reason) => {
-                CloseFrame { code: coding::CloseCode::from(code), reason: reason.into() }
-            }
-            End::Gone => {
-                // Answers the client's close frame, if that is what came.
-                drop(timeout(limits.close_within, self.ws.flush()).await);
-                return;
-            }
+        let Some(frame) = end.frame() else {
+            // Answers the client's close frame, if that is what came.
+            drop(timeout(limits.close_within, self.ws.flush()).await);
+            return;
         };
         // What is in the producer's queue is answered before we leave a client that does nothing wrong.
         if matches!(end, End::Close(CloseCode::Drain | CloseCode::TokenExpired | CloseCode::Superseded)) {
@@ -384,25 +428,7 @@ impl Socket {
         if !matches!(timeout(limits.close_within, goodbye).await, Ok(Ok(()))) {
             return;
         }
-        self.ws.get_mut().lift();
-        // A socket that is closed with unread input resets, and the client would never see why.
-        let answered = async {
-            while let Some(Ok(frame)) = self.ws.next().await {
-                if frame.is_close() {
-                    // The client waits for us to close now.
-                    return;
-                }
-            }
-            let mut rest = vec![0; READ_BUFFER_BYTES];
-            let mut left = MAX_DISCARDED_BYTES;
-            while let Ok(read @ 1..) = self.ws.get_mut().read(&mut rest).await {
-                left = left.saturating_sub(read);
-                if left == 0 {
-                    break;
-                }
-            }
-        };
-        drop(timeout(limits.close_within, answered).await);
+        part(&mut self.ws, limits.close_within).await;
     }
 
     /// Waits for the answers of commands that are on their way.

@@ -16,6 +16,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use contracts::{ErrorCode, api::Problem, wire::SUBPROTOCOL};
+use hyper::upgrade::OnUpgrade;
 use kit::error::ApiError;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -46,14 +47,14 @@ pub(crate) async fn upgrade(State(gateway): State<Arc<GatewayState>>, mut reques
 }
 
 /// Why there is no WebSocket.
-enum Refused {
+pub(crate) enum Refused {
     /// The client speaks another version, and learns which one is spoken here (RFC 6455, 4.4).
     Version,
     Other(ApiError),
 }
 
 impl Refused {
-    fn into_response(self) -> Response {
+    pub(crate) fn into_response(self) -> Response {
         match self {
             Self::Version => {
                 let mut response = malformed("the WebSocket version is 13").into_response();
@@ -80,7 +81,7 @@ fn malformed(detail: &str) -> ApiError {
 
 #[expect(clippy::disallowed_methods, reason = "an edge: the id of the session")]
 fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response, Refused> {
-    let key = checked(request, &gateway.allowed_origins)?;
+    let (upgrading, response) = handshake(request, &gateway.allowed_origins)?;
     if gateway.shutdown.is_cancelled() {
         return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is going away").into());
     }
@@ -92,7 +93,6 @@ fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response
     let listed = Listed::new(gateway, Connection::new(session, queue))
         .ok_or_else(|| ApiError::new(ErrorCode::Unavailable, "this gateway is full"))?;
 
-    let upgrading = hyper::upgrade::on(request);
     gateway.tasks.spawn(async move {
         let Listed { gateway, connection } = &listed;
         // Ends immediately when the response cannot be written.
@@ -102,14 +102,7 @@ fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response
             Err(_) => tracing::debug!(%session, "upgrade took too long"),
         }
     });
-    Ok(Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "websocket")
-        .header(SEC_WEBSOCKET_ACCEPT, key)
-        .header(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
-        .body(Body::empty())
-        .expect("the headers are valid"))
+    Ok(response)
 }
 
 /// A connection on the list; dropped, it is off the list.
@@ -140,6 +133,23 @@ impl Drop for Listed {
 
 /// The version of the WebSocket protocol.
 const VERSION: &str = "13";
+
+/// Returns the answer to a request for a WebSocket, and the connection that there is once it is written.
+pub(crate) fn handshake(
+    request: &mut Request,
+    allowed_origins: &[String],
+) -> Result<(OnUpgrade, Response), Refused> {
+    let key = checked(request, allowed_origins)?;
+    let response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_ACCEPT, key)
+        .header(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
+        .body(Body::empty())
+        .expect("the headers are valid");
+    Ok((hyper::upgrade::on(request), response))
+}
 
 /// Checks the request and returns the accept key of the answer.
 fn checked(request: &Request, allowed_origins: &[String]) -> Result<String, Refused> {

@@ -1,0 +1,186 @@
+//! The Autobahn test suite against a server that echoes: it has the handshake, the stream, the limits and the end of every
+//! connection here, and nothing of our own protocol.
+//!
+//! `wstest` comes with `scripts/test` and with `scripts/autobahn`, which runs these tests alone.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use axum::{extract::Request, response::Response, routing};
+use contracts::wire::SUBPROTOCOL;
+use kit::{
+    Process, Surface, catalog,
+    config::{LogFormat, ServiceArgs},
+    docs,
+    process::ProcessConfig,
+    testing::TestRealm,
+};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::process::Command;
+use tonic::service::Routes;
+
+use super::*;
+use crate::api::upgrade::{Refused, handshake};
+
+/// Cases that need no extension. The others, 12 and 13, are about compression, which no connection here has.
+const CASES: usize = 301;
+/// Messages of more bytes than are read: of 1 to 16 MiB in one frame (9.1 and 9.2), of 4 MiB in many frames (9.3 and 9.4), and
+/// of 1 MiB in many writes (9.5 and 9.6).
+const TOO_LARGE: [&str; 12] = [
+    "9.1.3", "9.1.4", "9.1.5", "9.1.6", "9.2.3", "9.2.4", "9.2.5", "9.2.6", "9.3.*", "9.4.*", "9.5.*",
+    "9.6.*",
+];
+const TOO_LARGE_CASES: usize = 38;
+/// Those of them that take a quarter of the time, one for each way.
+const QUICK: [&str; 4] = ["9.1.3", "9.2.3", "9.4.*", "9.5.*"];
+const QUICK_CASES: usize = 17;
+/// More than the largest message of a case.
+const ROOM_BYTES: usize = 17 * 1024 * 1024;
+/// The answer to a close frame comes within this time, or never.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Every case but those with larger messages than are read: a connection ends at such a message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_protocol_is_spoken_as_autobahn_knows_it() {
+    let but = [&TOO_LARGE[..], &["12.*", "13.*"]].concat();
+    check(config(), &["*"], &but, CASES - TOO_LARGE_CASES).await;
+}
+
+/// The others, where there is room for them; all of them with `AUTOBAHN=all`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_messages_are_read_as_autobahn_knows_it() {
+    let config = config()
+        .max_message_size(Some(ROOM_BYTES))
+        .max_frame_size(Some(ROOM_BYTES))
+        .max_write_buffer_size(ROOM_BYTES);
+    if std::env::var("AUTOBAHN").is_ok_and(|cases| cases == "all") {
+        check(config, &TOO_LARGE, &[], TOO_LARGE_CASES).await;
+    } else {
+        check(config, &QUICK, &[], QUICK_CASES).await;
+    }
+}
+
+/// Runs these cases but those, and expects so many.
+async fn check(config: WebSocketConfig, cases: &[&str], but: &[&str], expected: usize) {
+    let (addr, process) = serve(config).await;
+    let folder = std::env::temp_dir().join(format!("posthouse-autobahn-{}", addr.port()));
+    drop(std::fs::remove_dir_all(&folder));
+    std::fs::create_dir(&folder).expect("a folder");
+    let server = json!({"agent": "gateway", "url": format!("ws://{addr}/ws"), "protocols": [SUBPROTOCOL]});
+    let spec = json!({
+        "outdir": &folder, "servers": [server], "cases": cases, "exclude-cases": but, "exclude-agent-cases": {},
+    });
+    let outcomes = run(&folder, &spec.to_string()).await;
+    process.abort();
+
+    let failed: Vec<_> = outcomes.iter().filter(|(_, outcome)| !outcome.is_conformant()).collect();
+    println!("autobahn: {} passed, {} failed", outcomes.len() - failed.len(), failed.len());
+    assert!(failed.is_empty(), "{failed:#?}\nThe exchanges are in {}", folder.display());
+    assert_eq!(outcomes.len(), expected, "{:?}", outcomes.keys());
+    std::fs::remove_dir_all(folder).expect("the folder is ours");
+}
+
+/// How a case went, and how its connection was closed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outcome {
+    behavior: String,
+    behavior_close: String,
+}
+
+impl Outcome {
+    /// Non-strict is an invalid text that is refused, but only at the end of its frame; informational has no right or wrong.
+    fn is_conformant(&self) -> bool {
+        let fine = |behavior: &str| matches!(behavior, "OK" | "NON-STRICT" | "INFORMATIONAL");
+        fine(&self.behavior) && fine(&self.behavior_close)
+    }
+}
+
+/// Runs the suite and returns the outcomes by the numbers of the cases.
+async fn run(folder: &Path, spec: &str) -> BTreeMap<String, Outcome> {
+    let file: PathBuf = folder.join("spec.json");
+    std::fs::write(&file, spec).expect("a file");
+    let output = Command::new("wstest")
+        .args(["--mode", "fuzzingclient", "--spec"])
+        .arg(file)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("wstest is on the PATH: `scripts/autobahn` installs it, and runs this test");
+    let report = std::fs::read(folder.join("index.json")).unwrap_or_else(|error| {
+        panic!("wstest left no report: {error}\n{}", String::from_utf8_lossy(&output.stderr))
+    });
+    let mut agents: BTreeMap<String, BTreeMap<String, Outcome>> =
+        serde_json::from_slice(&report).expect("a report");
+    agents.remove("gateway").expect("the outcomes of this server")
+}
+
+/// Starts a process that takes connections as a gateway does, and echoes.
+async fn serve(config: WebSocketConfig) -> (SocketAddr, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let service = ServiceArgs {
+        tenant: "echo".to_owned(),
+        http_addr: any_port,
+        grpc_addr: any_port,
+        management_addr: any_port,
+        log_format: LogFormat::Text,
+        unready_seconds: 0,
+        drain_seconds: 0,
+        internal_token: "echo".to_owned().into(),
+    };
+    let oidc = TestRealm::start("echo").await.args();
+    let services = vec![catalog::Service::Gateway];
+    let process = Process::start(ProcessConfig { service, oidc, services, peers: BTreeMap::new() });
+    let process = process.expect("a process");
+    let listeners = process.listen().expect("free ports");
+    let addr = listeners.http_addr().expect("an address");
+    let upgrade = routing::get(move |request| upgrade(request, config));
+    let surface = Surface { api: docs::router().route("/ws", upgrade), grpc: Routes::default() };
+    (addr, tokio::spawn(process.serve_on(listeners, vec![(catalog::Service::Gateway, surface)])))
+}
+
+async fn upgrade(mut request: Request, config: WebSocketConfig) -> Response {
+    let (upgrading, response) = match handshake(&mut request, &[]) {
+        Ok(answer) => answer,
+        Err(refused) => return Refused::into_response(refused),
+    };
+    tokio::spawn(async move {
+        if let Ok(upgraded) = upgrading.await {
+            echo(open(upgraded, config).await).await;
+        }
+    });
+    response
+}
+
+/// Sends every message back, and ends as every connection does.
+async fn echo(mut ws: WebSocket) {
+    // The client of a user.
+    ws.get_mut().lift();
+    let end = loop {
+        match ws.next().await {
+            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                if let Err(error) = ws.send(message).await {
+                    break end_of(&error);
+                }
+            }
+            Some(Ok(Message::Close(_))) | None => break End::Gone,
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Err(error)) => break end_of(&error),
+        }
+    };
+    match end.frame() {
+        None => drop(ws.flush().await),
+        Some(frame) => {
+            if ws.send(Message::Close(Some(frame))).await.is_ok() {
+                part(&mut ws, CLOSE_WITHIN).await;
+            }
+        }
+    }
+}
