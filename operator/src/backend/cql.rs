@@ -2,7 +2,8 @@
 //!
 //! Owner marker: neither keyspaces nor roles hold free text, so the operator keeps its own table,
 //! `posthouse_operator.owners(name, owner_uid)`, made on first use. Its row is written before anything of the tenant is
-//! made and deleted last.
+//! made and deleted last. Beside it, `posthouse_operator.keyspaces(name, generation)` has a new id for each keyspace that the
+//! operator creates.
 //!
 //! The password goes to the store as a bcrypt hash whose salt follows from the password itself: the same password gives
 //! the same hash, so that drift is one comparison of strings and no login is ever needed to look for it.
@@ -57,8 +58,8 @@ pub struct CqlObserved {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyspaceObserved {
-    /// When it was created or altered last, in microseconds: a keyspace that is recreated has another time.
-    pub written_at: i64,
+    /// What a keyspace that is recreated has another one of.
+    pub generation: String,
     /// Replication options, `class` without its package.
     pub replication: BTreeMap<String, String>,
 }
@@ -259,7 +260,10 @@ mod tests {
         let desired = desired();
         let mut observed = CqlObserved {
             ownership: Ownership::Ours,
-            keyspace: Some(KeyspaceObserved { written_at: 1, replication: wanted_replication(&desired) }),
+            keyspace: Some(KeyspaceObserved {
+                generation: "1".to_owned(),
+                replication: wanted_replication(&desired),
+            }),
             role: Some(RoleObserved { can_login: true, password_matches: true, member_of: Vec::new() }),
             permissions: RIGHTS.map(|permission| right("<keyspace mt_acme>", permission)).into(),
         };

@@ -14,7 +14,7 @@ use scylla::errors::{
     MetadataError, NewSessionError, RequestAttemptError,
 };
 use scylla::response::query_result::{QueryResult, QueryRowsResult};
-use scylla::value::{CqlValue, Row};
+use scylla::value::{CqlTimeuuid, CqlValue, Row};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
@@ -41,6 +41,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Schema changes take 0.05-0.5 s each on a busy machine; on several nodes the wait for agreement comes on top.
 const DDL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Of a keyspace that was created before generations were recorded.
+const FIRST_GENERATION: &str = "first";
 
 /// Administers tenants in one CQL store. Made without I/O; connects on first use and again after a failure.
 pub struct CqlAdmin {
@@ -86,7 +89,7 @@ impl Backend for CqlAdmin {
     }
 
     fn facts(observed: &CqlObserved) -> BackendFacts {
-        let generation = observed.keyspace.as_ref().map(|keyspace| keyspace.written_at.to_string());
+        let generation = observed.keyspace.as_ref().map(|keyspace| keyspace.generation.clone());
         let is_inherited = observed.ownership.is_inherited();
         BackendFacts { generation, is_inherited, ..BackendFacts::default() }
     }
@@ -130,6 +133,8 @@ impl Backend for CqlAdmin {
         let statement = match change {
             CqlChange::TakeOwnership { .. } => return self.mark(desired, &action).await,
             CqlChange::CreateKeyspace { replication, .. } => {
+                // Before the keyspace: one that is there has its own generation.
+                self.record(desired, &action, &generation_row(name)).await?;
                 format!("CREATE KEYSPACE IF NOT EXISTS {name} WITH replication = {}", cql_map(replication))
             }
             CqlChange::ReplicationDiffers { .. } => {
@@ -189,8 +194,10 @@ impl Backend for CqlAdmin {
             self.change(&format!("drop keyspace {name}"), &format!("DROP KEYSPACE IF EXISTS {name}")).await?;
             removed.push(format!("keyspace {name}"));
         }
-        let forget = format!("DELETE FROM posthouse_operator.owners WHERE name = {}", literal(name));
-        self.run(&format!("forget the owner of {name}"), &forget, READ_TIMEOUT).await?;
+        for table in ["keyspaces", "owners"] {
+            let forget = format!("DELETE FROM posthouse_operator.{table} WHERE name = {}", literal(name));
+            self.own_rows(&format!("forget the owner of {name}"), &forget).await?;
+        }
         Ok(removed)
     }
 
@@ -215,34 +222,43 @@ impl CqlAdmin {
         Self { contact_points, endpoint, flavor, credentials, session, ddl }
     }
 
-    /// Writes the owner's row; makes the operator's own table when it is not there yet.
+    /// Writes the owner's row.
     async fn mark(&self, desired: &CqlDesired, action: &str) -> Result<(), BackendError> {
-        let row = owner_row(&desired.name, &desired.owner.marker());
-        if self.run(action, &row, READ_TIMEOUT).await.is_ok() {
+        self.record(desired, action, &owner_row(&desired.name, &desired.owner.marker())).await
+    }
+
+    /// Writes a row of the operator's own tables; creates them when they are not there yet.
+    async fn record(&self, desired: &CqlDesired, action: &str, row: &str) -> Result<(), BackendError> {
+        if self.run(action, row, READ_TIMEOUT).await.is_ok() {
             return Ok(());
         }
         let replication = cql_map(&wanted_replication(desired));
+        let keyspace = "CREATE KEYSPACE IF NOT EXISTS posthouse_operator WITH replication =";
+        let table = "CREATE TABLE IF NOT EXISTS posthouse_operator";
         for statement in [
-            format!("CREATE KEYSPACE IF NOT EXISTS posthouse_operator WITH replication = {replication}"),
-            "CREATE TABLE IF NOT EXISTS posthouse_operator.owners (name text PRIMARY KEY, owner_uid text)"
-                .into(),
+            format!("{keyspace} {replication}"),
+            format!("{table}.owners (name text PRIMARY KEY, owner_uid text)"),
+            format!("{table}.keyspaces (name text PRIMARY KEY, generation timeuuid)"),
         ] {
-            self.change("create the table of owners", &statement).await?;
+            self.change("create the operator's own tables", &statement).await?;
         }
-        self.run(action, &row, READ_TIMEOUT).await.map(|_| ())
+        self.run(action, row, READ_TIMEOUT).await.map(|_| ())
+    }
+
+    /// Runs a statement on the operator's own tables; `None` while they are not there, as before the first tenant.
+    async fn own_rows(&self, action: &str, statement: &str) -> Result<Option<QueryRowsResult>, BackendError> {
+        match self.run(action, statement, READ_TIMEOUT).await {
+            Ok(result) => self.rows(result),
+            Err(BackendError::Refused { detail, .. }) if is_missing(&detail) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn owner_of(&self, name: &str, something: bool, owner: &Owner) -> Result<Ownership, BackendError> {
         let select =
             format!("SELECT owner_uid FROM posthouse_operator.owners WHERE name = {}", literal(name));
-        let marker = match self.run(&format!("read the owner of {name}"), &select, READ_TIMEOUT).await {
-            Ok(result) => {
-                self.rows(result)?.and_then(|rows| rows.maybe_first_row::<(String,)>().ok().flatten())
-            }
-            // Before the first tenant there is no table.
-            Err(BackendError::Refused { detail, .. }) if is_missing(&detail) => None,
-            Err(error) => return Err(error),
-        };
+        let rows = self.own_rows(&format!("read the owner of {name}"), &select).await?;
+        let marker = rows.and_then(|rows| rows.maybe_first_row::<(String,)>().ok().flatten());
         let marker = marker.map(|(owner,)| owner);
         if marker.is_none() && !something {
             return Ok(Ownership::Absent);
@@ -252,22 +268,31 @@ impl CqlAdmin {
 
     async fn keyspace(&self, name: &str) -> Result<Option<KeyspaceObserved>, BackendError> {
         let select = format!(
-            "SELECT replication, writetime(durable_writes) FROM system_schema.keyspaces WHERE keyspace_name = {}",
+            "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = {}",
             literal(name)
         );
         let result = self.run(&format!("read keyspace {name}"), &select, READ_TIMEOUT).await?;
         let Some(rows) = self.rows(result)? else { return Ok(None) };
-        let row = rows
-            .maybe_first_row::<(HashMap<String, String>, i64)>()
-            .map_err(|error| self.unreadable(error))?;
+        let row =
+            rows.maybe_first_row::<(HashMap<String, String>,)>().map_err(|error| self.unreadable(error))?;
+        let Some((replication,)) = row else { return Ok(None) };
         let shorten = |(key, value): (String, String)| match key.as_str() {
             "class" => (key, value.rsplit('.').next().unwrap_or_default().to_owned()),
             _ => (key, value),
         };
-        Ok(row.map(|(replication, written_at)| {
-            let replication = replication.into_iter().map(shorten).collect();
-            KeyspaceObserved { written_at, replication }
-        }))
+        let replication = replication.into_iter().map(shorten).collect();
+        Ok(Some(KeyspaceObserved { generation: self.generation(name).await?, replication }))
+    }
+
+    /// Returns the generation of a keyspace that is there. The store's own time of it is none: the store writes that again with
+    /// every table of the keyspace.
+    async fn generation(&self, name: &str) -> Result<String, BackendError> {
+        let select =
+            format!("SELECT generation FROM posthouse_operator.keyspaces WHERE name = {}", literal(name));
+        let rows = self.own_rows(&format!("read the generation of {name}"), &select).await?;
+        let Some(rows) = rows else { return Ok(FIRST_GENERATION.to_owned()) };
+        let row = rows.maybe_first_row::<(CqlTimeuuid,)>().map_err(|error| self.unreadable(error))?;
+        Ok(row.map_or_else(|| FIRST_GENERATION.to_owned(), |(generation,)| generation.to_string()))
     }
 
     async fn role(&self, name: &str, password: &str) -> Result<Option<RoleObserved>, BackendError> {
@@ -408,6 +433,11 @@ impl CqlAdmin {
 fn owner_row(name: &str, marker: &Marker) -> String {
     let (name, owner) = (literal(name), literal(&marker.to_string()));
     format!("INSERT INTO posthouse_operator.owners (name, owner_uid) VALUES ({name}, {owner})")
+}
+
+/// The row that a new keyspace begins with.
+fn generation_row(name: &str) -> String {
+    format!("INSERT INTO posthouse_operator.keyspaces (name, generation) VALUES ({}, now())", literal(name))
 }
 
 fn cql_map(map: &BTreeMap<String, String>) -> String {
