@@ -67,40 +67,33 @@ words() {
 # derived generate|check: what follows from the code. The descriptions of APIs come from `compact`.
 derived() { cargo build --quiet --locked --workspace --bin xtask --bin compact && "$CARGO_TARGET_DIR/debug/xtask" "$1"; }
 
-# Requests made from the descriptions of the APIs, good and bad, to a messenger in memory. No response is a fault of the service or
-# one that is not described, and what a description allows is not refused. The requests are the same in every run.
+# Requests made from the descriptions of the APIs, good and bad, to two tenants in memory (described.py).
 described_requests() {
-    local at=http://127.0.0.1:18970 credentials='{"username":"described","password":"correct horse battery"}' token document status=0
+    local addresses=(127.0.0.1:18970 127.0.0.1:18971) address pids=() status=0
     local log=$STATE/log/described
     schemathesis_tool
     mkdir -p "$log"
-    if port_open 127.0.0.1 "${at##*:}"; then
-        echo "another process holds $at, perhaps of a run that was interrupted: end it and run the command again"
-        return 1
-    fi
-    "$CARGO_TARGET_DIR/debug/compact" dev --http-addr "${at#http://}" > "$log/compact.log" 2>&1 &
-    local pid=$!
-    for action in register sign-in; do
-        token=$(curl -sf --retry 20 --retry-connrefused --retry-delay 1 -H 'Content-Type: application/json' -d "$credentials" "$at/api/auth/$action")
-    done
-    token=$(grep -o '"access_token":"[^"]*' <<< "$token" | cut -d'"' -f4) || true
-    if [ -z "$token" ]; then
-        # Without one every request is refused, and as described.
-        kill "$pid"
-        echo "nobody could sign in at $at: read $log/compact.log"
-        return 1
-    fi
-    for document in "$ROOT"/docs/api/*.openapi.json; do
-        echo "    $(basename "$document")"
-        # It writes its own folder of results to where it runs.
-        if ! (cd "$log" && PYTHONPATH=$SCHEMATHESIS_HOME python3 -m schemathesis.cli \
-            --config-file "$ROOT/scripts/local/schemathesis.toml" run "$document" --url "$at" \
-            -H "Authorization: Bearer $token" --max-examples 50 --generation-deterministic --continue-on-failure --no-color \
-            > "$log/$(basename "$document" .openapi.json).log" 2>&1); then
-            status=1
-            sed -n '/= FAILURES =/,$p' "$log/$(basename "$document" .openapi.json).log"
+    for address in "${addresses[@]}"; do
+        if port_open 127.0.0.1 "${address##*:}"; then
+            echo "another process holds $address, perhaps of a run that was interrupted: end it and run the command again"
+            return 1
         fi
     done
-    kill "$pid"
+    for address in "${addresses[@]}"; do
+        "$CARGO_TARGET_DIR/debug/compact" dev --http-addr "$address" > "$log/compact-${address##*:}.log" 2>&1 &
+        pids+=($!)
+    done
+    for address in "${addresses[@]}"; do
+        curl -sf --retry 20 --retry-connrefused --retry-delay 1 -o "$log/docs.html" "http://$address/docs" || status=1
+    done
+    if [ $status != 0 ]; then
+        echo "a messenger did not start: read $log/compact-*.log"
+    else
+        described "$log" 50 "http://${addresses[0]}" "http://${addresses[1]}" "$ROOT"/docs/api/*.openapi.json || status=1
+    fi
+    kill "${pids[@]}"
     return $status
 }
+
+# described FOLDER EXAMPLES URL URL DOCUMENT...
+described() { PYTHONPATH=$SCHEMATHESIS_HOME python3 "$ROOT/scripts/local/described.py" "$@"; }
