@@ -33,8 +33,8 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use self::shared::ProcessConfig;
 use self::{listener::Accepted, shared::Shared};
 use crate::{
-    auth::TokenVerifier, docs, edge, health::Health, metrics::Metrics, rpc, scope::Scope, service::Surface,
-    telemetry,
+    auth::TokenVerifier, browser, docs, edge, health::Health, metrics::Metrics, rpc, scope::Scope,
+    service::Surface, telemetry,
 };
 
 /// Connections that the kernel keeps until they are accepted. It lowers this to `net.core.somaxconn`, 4,096 by default.
@@ -211,10 +211,7 @@ impl Process {
                 HeaderName::from_static(catalog::TENANT_HEADER),
                 tenant,
             ))
-            .layer(SetResponseHeaderLayer::if_not_present(
-                header::X_CONTENT_TYPE_OPTIONS,
-                HeaderValue::from_static("nosniff"),
-            ))
+            .layer(middleware::from_fn(browser::protect))
             .layer(TraceLayer::new_for_http()))
     }
 
