@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod backoff;
+mod bearer;
 mod browser;
 pub mod bucket;
 pub mod config;
