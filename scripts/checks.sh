@@ -44,8 +44,8 @@ lints() {
     check dependencies cargo deny --offline --all-features check --show-stats bans licenses sources
 }
 
-# Requires the stack, and scripts/local/cluster.sh. Each daemon is a user of its own that reads no other's files, and etcd answers
-# those who have a certificate of its authority.
+# Requires the stack, and the files of scripts/local. Each daemon is a user of its own that reads no other's files, etcd answers those
+# who have a certificate of its authority, and no backend shows its metrics.
 confinement() {
     local name pid child uid user status=0 file users=' '
     for name in $(running_names); do
@@ -93,6 +93,10 @@ confinement() {
     fi
     if etcd_as admin || curl -skf $ETCD_URL/health || curl -skf $ETCD_PEER_URL/members; then
         echo "etcd answers a client without a certificate of its own authority"
+        status=1
+    fi
+    if curl -sf -o /dev/null "http://$HOST_IP:$KEYCLOAK_MANAGEMENT_PORT/metrics"; then
+        echo "Keycloak shows its metrics to every pod"
         status=1
     fi
     return $status
