@@ -44,6 +44,64 @@ lints() {
     check dependencies cargo deny --offline --all-features check --show-stats bans licenses sources
 }
 
+# Requires the stack, and the files of scripts/local. Each daemon is a user of its own that reads no other's files, etcd answers those
+# who have a certificate of its authority, and no backend shows its metrics.
+confinement() {
+    local name pid child uid user status=0 file users=' '
+    for name in $(running_names); do
+        user=$(user_of "$name")
+        if [ "$user" = root ]; then continue; fi
+        pid=$(pid_of "$name")
+        uid=$(uid_of_process "$pid")
+        if [ "$uid" != "$(id -u "$user" 2> /dev/null || true)" ]; then
+            echo "$name runs as uid $uid, which is not $user"
+            status=1
+            continue
+        fi
+        for child in $(pgrep -P "$pid"); do
+            # It may have ended meanwhile.
+            if child=$(uid_of_process "$child" 2> /dev/null) && [ "$child" != "$uid" ]; then
+                echo "$name has a process of uid $child"
+                status=1
+            fi
+        done
+        if [ "$uid" = 0 ] || [[ $users == *" $uid "* ]]; then
+            echo "$name shares uid $uid"
+            status=1
+        fi
+        users+="$uid "
+        if [ -d "$STATE/data/$name" ] && [ "$(stat -c '%u %a' "$STATE/data/$name")" != "$uid 700" ]; then
+            ls -ld "$STATE/data/$name"
+            status=1
+        fi
+        # As the daemon would once it is taken over. Certificates are public; the key of accounts has two readers.
+        while read -r file; do
+            echo "$name reads $file"
+            status=1
+        done < <(sandboxed "$name" find "$IN_STATE"/{pki,secrets,conf,data,log/audit} "$IN_STATE"/{kubeconfig,stack.env} -type f -readable \
+            ! -path "$IN_STATE/data/$name/*" ! -user "$uid" ! -group "$(id -g "$user")" ! -name '*.crt' ! -name '*.pub' ! -name '*.srl' 2> /dev/null || true)
+    done
+    read -ra users <<< "$users"
+    # Five backends, four of the control plane, names and routes.
+    if [ ${#users[@]} != 11 ]; then
+        echo "${#users[@]} daemons have a user of their own: $(running_names | tr '\n' ' ')"
+        status=1
+    fi
+    if ! etcd_as etcd-client; then
+        echo "etcd does not answer the API server's certificate"
+        status=1
+    fi
+    if etcd_as admin || curl -skf $ETCD_URL/health || curl -skf $ETCD_PEER_URL/members; then
+        echo "etcd answers a client without a certificate of its own authority"
+        status=1
+    fi
+    if curl -sf -o /dev/null "http://$HOST_IP:$KEYCLOAK_MANAGEMENT_PORT/metrics"; then
+        echo "Keycloak shows its metrics to every pod"
+        status=1
+    fi
+    return $status
+}
+
 shell_scripts() {
     local files
     mapfile -t files < <(git ls-files -co --exclude-standard '*.sh'; git grep -lI --untracked '^#!/usr/bin/env bash')

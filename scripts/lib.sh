@@ -178,25 +178,64 @@ render() {
     printf '%s\n' "$text"
 }
 
-# configuration DAEMON FILE: writes its input to .local/conf/FILE, for the unprivileged user alone. A daemon that runs
-# with other text is stopped, so that `start` starts it with the new one; an unchanged file is not touched.
+# configuration DAEMON FILE: writes its input to .local/conf/FILE, for the daemon's user alone. A daemon that runs with other
+# text is stopped, so that it is started with the new one.
 configuration() {
-    local file=$STATE/conf/$2
+    local file=$STATE/conf/$2 is_same=
+    own_user "$1"
     mkdir -p "${file%/*}"
     (umask 077; cat > "$file.part")
-    if cmp -s "$file.part" "$file"; then
-        rm "$file.part"
-    else
-        chown nobody "$file.part"
-        mv "$file.part" "$file"
-        if running "$1"; then stop "$1" 60; fi
-    fi
+    if cmp -s "$file.part" "$file"; then is_same=yes; fi
+    keep_for "$1" "$file.part"
+    mv "$file.part" "$file"
+    if [ -z "$is_same" ] && running "$1"; then stop "$1" 60; fi
 }
 
-# unprivileged COMMAND...: as nobody, who sees this checkout's state and the cache below /run/posthouse
-# even when both lie under a home folder that only root may enter. The mounts are the command's own.
-unprivileged() { "${UNPRIVILEGED[@]}" "$@"; }
-UNPRIVILEGED=(unshare --mount --propagation private -- "$ROOT/scripts/local/sandbox" "$STATE" "$CACHE")
+# --- users ---------------------------------------------------------------
+
+# user_of DAEMON: prints the user that a daemon runs as. Each has one of its own, so that what one of them keeps is read by no
+# other, taken over or not. The node's own three need root: they make namespaces, mounts and rules of the firewall.
+user_of() {
+    case $1 in
+        containerd | kubelet | kube-proxy) echo root ;;
+        *) echo "posthouse-${1#kube-}" ;;
+    esac
+}
+
+# own_user DAEMON: makes the daemon's user. A daemon that runs as another one, from before it had its own, is stopped.
+own_user() {
+    local user pid
+    user=$(user_of "$1")
+    # useradd gives up when another one is at work.
+    id "$user" > /dev/null 2>&1 || flock "$RUN/users" useradd --system --user-group --no-create-home --home-dir /nonexistent \
+        --shell /usr/sbin/nologin "$user"
+    if pid=$(pid_of "$1") && [ "$(uid_of_process "$pid")" != "$(id -u "$user")" ]; then stop "$1" 60; fi
+}
+uid_of_process() { awk '/^Uid:/ {print $3}' "/proc/$1/status"; }
+
+# keep_for DAEMON FILE...: lets its user and no other one read files.
+keep_for() {
+    local user
+    user=$(user_of "$1"); shift
+    chown "$user:" "$@" && chmod 600 "$@"
+}
+
+# data_folder DAEMON: makes the folder of a daemon's data, for its user alone, also of data that another user left.
+data_folder() {
+    local folder=$STATE/data/$1 user
+    user=$(user_of "$1")
+    own_user "$1"
+    mkdir -p "$folder"
+    find "$folder" ! -user "$user" -exec chown -h "$user:" {} +
+    chmod 700 "$folder"
+}
+
+# confined DAEMON COMMAND...: runs as the daemon's user, who sees this checkout's state and the cache below /run/posthouse even
+# when both lie under a home folder that only root may enter. The mounts are the command's own.
+confined() { own_user "$1" && sandboxed "$@"; }
+start_confined() { own_user "$1" && start "$1" "${SANDBOX[@]}" "$(user_of "$1")" "$STATE" "$CACHE" "${@:2}"; }
+sandboxed() { "${SANDBOX[@]}" "$(user_of "$1")" "$STATE" "$CACHE" "${@:2}"; }
+SANDBOX=(unshare --mount --propagation private -- "$ROOT/scripts/local/sandbox")
 IN_STATE=$RUN/state
 IN_CACHE=$RUN/cache
 
@@ -210,6 +249,3 @@ own_target() {
     mkdir -p "$CARGO_TARGET_DIR"
     echo "$ROOT" > "$mark"
 }
-
-# The folder of a backend's data, owned by the unprivileged user.
-data_folder() { mkdir -p "$STATE/data/$1" && chown nobody:nogroup "$STATE/data/$1" && chmod 700 "$STATE/data/$1"; }

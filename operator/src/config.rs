@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::{Parser, ValueEnum};
+use secrecy::SecretString;
 
 /// The operator's name at the API server: field manager of what it applies, reporter of its Events, and value of
 /// `app.kubernetes.io/managed-by` on every child.
@@ -29,6 +30,10 @@ pub struct Config {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env, default_value = "0.0.0.0:8081")]
     pub management_addr: SocketAddr,
+
+    /// What a client of /metrics presents as its bearer token. Without one, every client that reaches the port reads them.
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub metrics_token: Option<SecretString>,
 
     /// Tenants that are worked on at the same time.
     #[arg(long, env, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -98,6 +103,10 @@ impl Config {
         let host = || std::env::var("HOSTNAME").unwrap_or_else(|_| "operator".to_owned());
         format!("{}-{}", self.pod_name.clone().unwrap_or_else(host), uuid::Uuid::new_v4().simple())
     }
+}
+
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(SecretString::from(text.to_owned()))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

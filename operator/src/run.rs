@@ -39,6 +39,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let serving = CancellationToken::new();
     let management = tokio::spawn(management::serve(
         config.management_addr,
+        config.metrics_token.clone(),
         metrics.clone(),
         readiness.clone(),
         serving.clone(),

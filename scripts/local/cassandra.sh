@@ -10,7 +10,7 @@ cassandra_up() {
     configuration cassandra cassandra/logback.xml < "$ROOT/deploy/local/conf/cassandra-logback.xml"
     cassandra_jvm_arguments | configuration cassandra cassandra/jvm.args
     local conf=$IN_STATE/conf/cassandra lib=$IN_CACHE/cassandra/$CASSANDRA
-    start cassandra "${UNPRIVILEGED[@]}" java -Xms384m -Xmx384m $SMALL_JVM "@$conf/jvm.args" -javaagent:$lib/jamm-0.4.0.jar \
+    start_confined cassandra java -Xms384m -Xmx384m $SMALL_JVM "@$conf/jvm.args" -javaagent:$lib/jamm-0.4.0.jar \
         -Dcassandra.config=file://$conf/cassandra.yaml -Dcassandra.storagedir=$IN_STATE/data/cassandra \
         -Dlogback.configurationFile=file://$conf/logback.xml -Dcassandra.superuser_setup_delay_ms=0 \
         -Dcassandra.skip_wait_for_gossip_to_settle=0 -Dcassandra.ring_delay_ms=1 -Dcassandra.jmx.local.port=17199 \

@@ -6,9 +6,12 @@ API_PORT=6443
 certs() {
     local name
     mkdir -p "$PKI" && chmod 711 "$PKI"
-    if [ ! -s "$PKI/ca.crt" ]; then
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=posthouse-local-ca \
-            -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$PKI/ca.key" -out "$PKI/ca.crt"
+    authority ca
+    # Its own: a certificate of the cluster must not open the store behind it.
+    authority etcd-ca
+    certificate etcd /CN=etcd IP:127.0.0.1 etcd-ca
+    certificate etcd-client /CN=kube-apiserver '' etcd-ca
+    if [ ! -s "$PKI/service-accounts.pub" ]; then
         openssl genrsa -out "$PKI/service-accounts.key" 2048
         openssl rsa -in "$PKI/service-accounts.key" -pubout -out "$PKI/service-accounts.pub"
     fi
@@ -24,13 +27,34 @@ certs() {
         (umask 077; kubeconfig $name > "$PKI/$name.kubeconfig")
     done
     cp "$PKI/admin.kubeconfig" "$KUBECONFIG"
-    for name in kube-apiserver kubelet-client kube-controller-manager kube-scheduler coredns traefik ca service-accounts; do
-        chown nobody "$PKI/$name".*
+    # A key is read by the daemon that uses it; what no daemon reads is root's.
+    chown root:root "$PKI"/*
+    chmod 600 "$PKI"/*.{key,kubeconfig}
+    for name in kube-controller-manager kube-scheduler coredns traefik; do
+        own_user $name
+        keep_for $name "$PKI/$name.kubeconfig"
     done
+    own_user kube-apiserver # before etcd, whose end it would wait for
+    keep_for kube-apiserver "$PKI"/{kube-apiserver,kubelet-client,etcd-client}.key
+    own_user etcd
+    keep_for etcd "$PKI/etcd.key"
+    keep_for kube-controller-manager "$PKI/ca.key"
+    # One checks with it what it signed, the other one signs.
+    chown "$(user_of kube-apiserver):$(user_of kube-controller-manager)" "$PKI/service-accounts.key"
+    chmod 640 "$PKI/service-accounts.key"
 }
 
-# certificate NAME SUBJECT [ALTERNATIVE-NAMES]: for servers and clients alike, signed by our own authority.
+# authority NAME: makes an authority that signs certificates.
+authority() {
+    if [ -s "$PKI/$1.crt" ]; then return; fi
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/CN=posthouse-local-$1" \
+        -addext keyUsage=critical,keyCertSign,cRLSign -keyout "$PKI/$1.key" -out "$PKI/$1.crt.part"
+    mv "$PKI/$1.crt.part" "$PKI/$1.crt"
+}
+
+# certificate NAME SUBJECT [ALTERNATIVE-NAMES [AUTHORITY]]: for servers and clients alike, signed by an authority of our own.
 certificate() {
+    local authority=$PKI/${4:-ca}
     if [ -s "$PKI/$1.crt" ]; then return; fi
     openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$2" -keyout "$PKI/$1.key" -out "$PKI/$1.csr"
     {
@@ -38,7 +62,7 @@ certificate() {
         echo extendedKeyUsage=serverAuth,clientAuth
         if [ -n "${3:-}" ]; then echo "subjectAltName=$3"; fi
     } > "$PKI/$1.ext"
-    openssl x509 -req -days 3650 -in "$PKI/$1.csr" -CA "$PKI/ca.crt" -CAkey "$PKI/ca.key" -CAcreateserial \
+    openssl x509 -req -days 3650 -in "$PKI/$1.csr" -CA "$authority.crt" -CAkey "$authority.key" -CAcreateserial \
         -extfile "$PKI/$1.ext" -out "$PKI/$1.crt.part"
     rm "$PKI/$1.csr" "$PKI/$1.ext"
     mv "$PKI/$1.crt.part" "$PKI/$1.crt"

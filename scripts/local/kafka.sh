@@ -9,11 +9,11 @@ kafka_up() {
     free_port kafka 127.0.0.1 $KAFKA_CONTROLLER_PORT
     ADMIN_PASSWORD=$(secret kafka-admin) CONTROLLER_PASSWORD=$(secret kafka-controller) render kafka.properties |
         configuration kafka kafka.properties
-    ADMIN_PASSWORD=$(secret kafka-admin) render kafka-admin.properties | configuration - kafka-admin.properties
+    ADMIN_PASSWORD=$(secret kafka-admin) render kafka-admin.properties | configuration kafka kafka-admin.properties
     if [ ! -s "$data/log/meta.properties" ]; then
         # Both users are part of the first record of the metadata log: no window without them. The passwords go by
         # an argument file, since a command line is there for every process to read.
-        configuration - kafka-format.args << ARGUMENTS
+        configuration kafka kafka-format.args << ARGUMENTS
 kafka.tools.StorageTool format -t $(kafka_java kafka.tools.StorageTool random-uuid)
 -c $IN_STATE/conf/kafka.properties --standalone
 --add-scram SCRAM-SHA-512=[name=admin,password=$(secret kafka-admin)]
@@ -22,7 +22,7 @@ ARGUMENTS
         kafka_java "@$IN_STATE/conf/kafka-format.args" > /dev/null # it prints the salted passwords
         rm "$STATE/conf/kafka-format.args"
     fi
-    start kafka "${UNPRIVILEGED[@]}" java -Xms128m -Xmx320m $SMALL_JVM $KAFKA_JVM kafka.Kafka $IN_STATE/conf/kafka.properties
+    start_confined kafka java -Xms128m -Xmx320m $SMALL_JVM $KAFKA_JVM kafka.Kafka $IN_STATE/conf/kafka.properties
     await 120 kafka port_open $HOST_IP $KAFKA_PORT
     if [ ! -e "$data/operator-acls" ]; then
         # Least privilege: the operator administers topics, users and rights, and may read or write no message.
@@ -36,7 +36,7 @@ ARGUMENTS
 
 SMALL_JVM='-XX:+UseSerialGC -XX:TieredStopAtLevel=1'
 KAFKA_JVM="-Dorg.slf4j.simpleLogger.defaultLogLevel=warn -Dorg.slf4j.simpleLogger.showDateTime=true -cp $IN_CACHE/kafka/$KAFKA/*"
-kafka_java() { unprivileged java -Xmx128m $SMALL_JVM $KAFKA_JVM "$@"; }
+kafka_java() { confined kafka java -Xmx128m $SMALL_JVM $KAFKA_JVM "$@"; }
 
 kafka_allow() {
     kafka_java org.apache.kafka.tools.AclCommand --bootstrap-server $HOST_IP:$KAFKA_PORT \

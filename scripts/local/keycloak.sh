@@ -9,12 +9,12 @@ keycloak_up() {
     free_port keycloak $HOST_IP $KEYCLOAK_PORT
     free_port keycloak $HOST_IP $KEYCLOAK_MANAGEMENT_PORT
     # The server writes below its home, and the cache is read-only to it: hence a home of links.
-    mkdir -p "$STATE/data/keycloak/tmp" && chown nobody "$STATE/data/keycloak/tmp"
-    ln -sfn -t "$STATE/data/keycloak" $IN_CACHE/keycloak/$KEYCLOAK/{lib,conf,providers,themes}
+    mkdir -p "$STATE/data/keycloak/tmp" && chown "$(user_of keycloak):" "$STATE/data/keycloak/tmp"
+    ln -sfn -t "$STATE/data/keycloak" "$IN_CACHE/${KEYCLOAK_HOME#"$CACHE/"}"/{lib,conf,providers,themes}
     # Passwords by environment: a command line is there for every process to read. Not through kc.sh, whose shell
     # would stay between the pid file and the server.
     KC_BOOTSTRAP_ADMIN_USERNAME=admin KC_BOOTSTRAP_ADMIN_PASSWORD=$(secret keycloak-admin) KC_DB_PASSWORD=$(secret postgres-keycloak) \
-        start keycloak "${UNPRIVILEGED[@]}" java -Xms64m -Xmx384m $SMALL_JVM -XX:MaxMetaspaceSize=256m -Djava.net.preferIPv4Stack=true \
+        start_confined keycloak java -Xms64m -Xmx384m $SMALL_JVM -XX:MaxMetaspaceSize=256m -Djava.net.preferIPv4Stack=true \
         -Djava.io.tmpdir=$home/tmp -Dkc.home.dir=$home -Djboss.server.config.dir=$home/conf \
         -Djava.util.logging.manager=org.jboss.logmanager.LogManager -Dpicocli.disable.closures=true \
         -Dquarkus-log-max-startup-records=10000 \

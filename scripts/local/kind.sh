@@ -4,6 +4,14 @@ KIND=$CACHE/kind/$KIND_VERSION/kind
 
 kind_program() { [ -x "$KIND" ] || GOBIN=$(dirname "$KIND") go install "sigs.k8s.io/kind@$KIND_VERSION"; }
 
+# Those that the cluster has for the Traefik of charts/posthouse-backends: the newest of its line in the module proxy.
+TRAEFIK_CRDS=v3.7.13
+traefik_crds() {
+    local module
+    module=$(cd "$K8S_SOURCE" && go mod download -json "github.com/traefik/traefik/v3@$TRAEFIK_CRDS" | jq -er .Dir)
+    cat "$module/docs/content/reference/dynamic-configuration/kubernetes-crd-definition-v1.yml"
+}
+
 kind_cluster() {
     kind_program
     "$KIND" get clusters 2> /dev/null | grep -qx posthouse || "$KIND" create cluster --config "$ROOT/kind-config.yaml" --wait 120s
@@ -12,7 +20,7 @@ kind_cluster() {
 
 kind_backends() {
     apply -f "$ROOT/deploy/local/namespace.yaml"
-    kubectl get crd ingressroutes.traefik.io > /dev/null 2>&1 || { build_traefik && apply -f "$TRAEFIK_HOME/crds.yaml"; }
+    traefik_crds | apply -f -
     crds_up
     helm upgrade --install posthouse-backends "$ROOT/charts/posthouse-backends" -n posthouse-backends --create-namespace --wait --timeout 20m
 }

@@ -9,14 +9,14 @@ postgres_up() {
     if [ ! -s "$STATE/data/postgres/db/PG_VERSION" ]; then
         rm -rf "$STATE/data/postgres/db"
         secret postgres-admin > "$STATE/data/postgres/password"
-        chown nobody "$STATE/data/postgres/password"
-        unprivileged $PG_BIN/initdb -D $data/db -U admin -A scram-sha-256 --pwfile=$data/password -E UTF8 --locale=C.UTF-8 --no-sync
+        keep_for postgres "$STATE/data/postgres/password"
+        confined postgres $PG_BIN/initdb -D $data/db -U admin -A scram-sha-256 --pwfile=$data/password -E UTF8 --locale=C.UTF-8 --no-sync
         echo "host all all $POD_SUBNET scram-sha-256" >> "$STATE/data/postgres/db/pg_hba.conf"
         rm "$STATE/data/postgres/password"
     fi
     # fsync off: safe against killed processes, which is what happens here; not against a power cut.
     running postgres || rm -f "$STATE/data/postgres/db/postmaster.pid"
-    start postgres "${UNPRIVILEGED[@]}" $PG_BIN/postgres -D $data/db -p $PG_PORT -h $HOST_IP -k $data -F \
+    start_confined postgres $PG_BIN/postgres -D $data/db -p $PG_PORT -h $HOST_IP -k $data -F \
         -c shared_buffers=64MB -c full_page_writes=off -c max_connections=200
     await 60 postgres psql_admin -c 'SELECT 1'
     postgres_account keycloak ''

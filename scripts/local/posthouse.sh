@@ -17,9 +17,10 @@ operator_up() {
     tag=$(cat "$STATE/image-tag")
     apply -f "$ROOT/deploy/local/namespace.yaml"
     crds_up
+    stored_secret posthouse-operator-metrics token "$(secret operator-metrics)"
     helm upgrade --install posthouse "$ROOT/charts/posthouse" -n $NAMESPACE \
         --set image.repository=posthouse --set image.tag="$tag" --set image.pullPolicy=IfNotPresent \
-        --set driftSeconds=15
+        --set driftSeconds=15 --set metrics.tokenSecret=posthouse-operator-metrics
     kubectl -n $NAMESPACE rollout status deployment -l app.kubernetes.io/instance=posthouse --timeout=120s
 }
 
@@ -28,20 +29,19 @@ crds_up() { helm upgrade --install --take-ownership posthouse-crds "$ROOT/charts
 
 # The operator's own accounts in the backends, where the cell refers to them.
 admin_secrets() {
-    admin_secret kafka username posthouse-operator password "$(secret kafka-operator)"
-    admin_secret cql username posthouse_operator password "$(secret cql-operator)"
-    admin_secret postgres username posthouse_operator password "$(secret postgres-posthouse_operator)"
-    admin_secret redis username posthouse-operator password "$(secret redis-operator)"
-    admin_secret keycloak clientId posthouse-operator clientSecret "$(secret keycloak-operator)"
+    stored_secret cell-local-kafka username posthouse-operator password "$(secret kafka-operator)"
+    stored_secret cell-local-cql username posthouse_operator password "$(secret cql-operator)"
+    stored_secret cell-local-postgres username posthouse_operator password "$(secret postgres-posthouse_operator)"
+    stored_secret cell-local-redis username posthouse-operator password "$(secret redis-operator)"
+    stored_secret cell-local-keycloak clientId posthouse-operator clientSecret "$(secret keycloak-operator)"
 }
 
-admin_secret() {
-    apply -f - << YAML
-apiVersion: v1
-kind: Secret
-metadata: {name: cell-local-$1, namespace: $NAMESPACE}
-stringData: {$2: "$3", $4: "$5"}
-YAML
+# stored_secret NAME [KEY VALUE]...: a Secret in the operator's namespace.
+stored_secret() {
+    {
+        printf '%s\n' 'apiVersion: v1' 'kind: Secret' "metadata: {name: $1, namespace: $NAMESPACE}" 'stringData:'
+        printf '  %s: "%s"\n' "${@:2}"
+    } | apply -f -
 }
 
 cell_up() {

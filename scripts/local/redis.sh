@@ -11,9 +11,9 @@ user default off
 user admin on >$(secret redis-admin) ~* &* +@all
 user posthouse-operator on >$(secret redis-operator) resetchannels ~mt:* -@all +acl|setuser +acl|getuser +acl|deluser +acl|list +acl|save +acl|whoami +ping +scan +unlink
 ACL
-        chown nobody "$acl" && chmod 600 "$acl"
+        keep_for redis "$acl"
     fi
-    start redis "${UNPRIVILEGED[@]}" redis-server --bind $HOST_IP --port $REDIS_PORT --dir $IN_STATE/data/redis \
+    start_confined redis redis-server --bind $HOST_IP --port $REDIS_PORT --dir $IN_STATE/data/redis \
         --proto-max-bulk-len 1mb --client-query-buffer-limit 4mb \
         --aclfile $IN_STATE/data/redis/users.acl --save '' --appendonly yes --maxmemory 128mb --maxmemory-policy noeviction
     await 30 redis redis_admin ping

@@ -22,3 +22,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "backends.env" -}}
 valueFrom: {secretKeyRef: {name: posthouse-backends, key: {{ . }}}}
 {{- end }}
+
+{{/* The backends that tenants use, each a Service and a pod of that name. */}}
+{{- define "backends.ports" -}}
+{kafka: 9092, scylla: 9042, keycloak: 8080, postgres: 5432, redis: 6379}
+{{- end }}

@@ -16,10 +16,9 @@ use crate::tenant::Tenant;
 /// Of a Kubernetes Service.
 const PORT: i32 = 80;
 const RATE_LIMIT: &str = "rate-limit";
-const HEADERS: &str = "headers";
 const ERRORS: &str = "errors";
 /// What every request passes, in this order; each is a child of its own.
-pub(super) const MIDDLEWARES: [&str; 3] = [RATE_LIMIT, HEADERS, ERRORS];
+pub(super) const MIDDLEWARES: [&str; 2] = [RATE_LIMIT, ERRORS];
 /// Below every rule whose priority is its length.
 const LAST: i32 = 1;
 
@@ -28,14 +27,6 @@ pub(super) fn middlewares(tenant: &Tenant, gateway: &str) -> Vec<Object> {
     let limit = tenant.rate_limit;
     let rate_limit = MiddlewareSpec {
         rate_limit: Some(json!({"average": limit.average, "burst": limit.burst, "period": "1s"})),
-        ..MiddlewareSpec::default()
-    };
-    let headers = MiddlewareSpec {
-        headers: Some(json!({
-            "contentTypeNosniff": true,
-            "frameDeny": true,
-            "referrerPolicy": "same-origin",
-        })),
         ..MiddlewareSpec::default()
     };
     // Traefik has texts of its own for a service that it does not reach; a client gets a problem.
@@ -48,7 +39,7 @@ pub(super) fn middlewares(tenant: &Tenant, gateway: &str) -> Vec<Object> {
         })),
         ..MiddlewareSpec::default()
     };
-    [(RATE_LIMIT, rate_limit), (HEADERS, headers), (ERRORS, errors)]
+    [(RATE_LIMIT, rate_limit), (ERRORS, errors)]
         .into_iter()
         .map(|(suffix, spec)| {
             let mut middleware = Middleware::new("", spec);

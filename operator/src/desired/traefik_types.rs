@@ -44,7 +44,5 @@ pub struct MiddlewareSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub headers: Option<serde_json::Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<serde_json::Value>,
 }

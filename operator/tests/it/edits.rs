@@ -136,7 +136,7 @@ async fn what_was_added_by_hand_is_removed_again() {
         (("traefik.io", "v1alpha1", "IngressRoute"), "it-chat", "/spec", json!({"entryPoints": ["other"]})),
         (
             ("traefik.io", "v1alpha1", "Middleware"),
-            "it-headers",
+            "it-errors",
             "/spec",
             json!({"stripPrefix": {"prefixes": ["/"]}}),
         ),

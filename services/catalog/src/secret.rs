@@ -59,6 +59,8 @@ table! {
     };
     /// The token of every gRPC call between the tenant's services.
     Internal = SecretEntry { name: "internal", keys: &[generated("token", "INTERNAL_TOKEN")] };
+    /// What a scraper of the metrics of the tenant's pods presents. The tenant's own pods only check it.
+    Metrics = SecretEntry { name: "metrics", keys: &[generated("token", "METRICS_TOKEN")] };
 }
 
 impl Secret {

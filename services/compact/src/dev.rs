@@ -73,6 +73,7 @@ impl Messenger {
                 unready_seconds: 0,
                 drain_seconds: DRAIN_SECONDS,
                 internal_token: Uuid::new_v4().to_string().into(),
+                metrics_token: None,
             },
             oidc,
             services: services().iter().map(Hosted::service).collect(),

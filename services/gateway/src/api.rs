@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::{
     http::header,
     response::{Html, IntoResponse},
-    routing,
+    routing::{self, MethodRouter},
 };
 use bytes::Bytes;
 use kit::docs::{self, OpenApiRouter, routes};
@@ -18,6 +18,9 @@ use crate::state::GatewayState;
 /// The description of the WebSocket protocol, AsyncAPI 3. Owned by hand; a test holds it against the types.
 const ASYNCAPI: &str = include_str!("api/asyncapi.json");
 const PROTOCOL: &str = include_str!("api/protocol.html");
+/// Apart from the page: no page has scripts or styles of its own, see the policy that comes with it.
+const PROTOCOL_SCRIPT: &str = include_str!("api/protocol.js");
+const STYLE: &str = include_str!("api/style.css");
 
 /// Returns the public surface with its state applied.
 pub(crate) fn router(gateway: Arc<GatewayState>) -> OpenApiRouter {
@@ -30,6 +33,15 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> OpenApiRouter {
         .route("/docs", index.clone())
         .route("/docs/", index)
         .route("/docs/gateway/protocol", routing::get(|| async { Html(PROTOCOL) }))
+        .route("/docs/gateway/protocol.js", of_type("text/javascript; charset=utf-8", PROTOCOL_SCRIPT))
+        .route("/docs/gateway/style.css", of_type("text/css; charset=utf-8", STYLE))
+}
+
+fn of_type<S: Clone + Send + Sync + 'static>(
+    content_type: &'static str,
+    text: &'static str,
+) -> MethodRouter<S> {
+    routing::get(move || async move { ([(header::CONTENT_TYPE, content_type)], text) })
 }
 
 /// The WebSocket protocol as an AsyncAPI 3 document.

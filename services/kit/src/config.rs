@@ -33,6 +33,9 @@ pub struct ServiceArgs {
     /// Shared by the tenant's services; every internal gRPC call carries it.
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub internal_token: SecretString,
+    /// What a client of /metrics presents as its bearer token. Without one, every client that reaches the port reads them.
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub metrics_token: Option<SecretString>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,8 @@
 
 pub mod auth;
 pub mod backoff;
+mod bearer;
+mod browser;
 pub mod bucket;
 pub mod config;
 #[cfg(feature = "cql")]

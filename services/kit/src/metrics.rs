@@ -2,7 +2,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::header,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use contracts::ErrorCode;
 use prometheus_client::{encoding::text, registry::Registry};
+use secrecy::SecretString;
+
+use crate::{bearer, error::ApiError};
 
 /// The metrics of a process. Cheap to clone.
 #[derive(Clone)]
@@ -40,5 +52,33 @@ impl Metrics {
             tracing::error!(%error, "failed to encode metrics");
         }
         out
+    }
+}
+
+/// Returns `/metrics`, for clients with the token where there is one: the metrics tell how a tenant fares, and not every
+/// network keeps the pods of others from the port.
+pub(crate) fn router(metrics: Metrics, token: Option<SecretString>) -> Router {
+    Router::new()
+        .route("/metrics", get(encoded))
+        .layer(middleware::from_fn_with_state(token, require_token))
+        .with_state(metrics)
+}
+
+async fn encoded(State(metrics): State<Metrics>) -> impl IntoResponse {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], metrics.encode())
+}
+
+async fn require_token(
+    State(token): State<Option<SecretString>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match token {
+        Some(token) if !bearer::presents(request.headers(), &token) => Err(ApiError::new(
+            ErrorCode::Unauthenticated,
+            "the token of the Secret <tenant>-metrics is required",
+        )),
+        Some(_) | None => Ok(next.run(request).await),
     }
 }

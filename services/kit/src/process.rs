@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use axum::{
     Extension, Json, Router,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
@@ -33,7 +33,13 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use self::shared::ProcessConfig;
 use self::{listener::Accepted, shared::Shared};
 use crate::{
-    auth::TokenVerifier, docs, edge, health::Health, metrics::Metrics, rpc, scope::Scope, service::Surface,
+    auth::TokenVerifier,
+    browser, docs, edge,
+    health::Health,
+    metrics::{self, Metrics},
+    rpc,
+    scope::Scope,
+    service::Surface,
     telemetry,
 };
 
@@ -211,10 +217,7 @@ impl Process {
                 HeaderName::from_static(catalog::TENANT_HEADER),
                 tenant,
             ))
-            .layer(SetResponseHeaderLayer::if_not_present(
-                header::X_CONTENT_TYPE_OPTIONS,
-                HeaderValue::from_static("nosniff"),
-            ))
+            .layer(middleware::from_fn(browser::protect))
             .layer(TraceLayer::new_for_http()))
     }
 
@@ -255,7 +258,10 @@ impl Process {
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz))
             .with_state(self.shared.health.clone())
-            .merge(Router::new().route("/metrics", get(metrics)).with_state(self.shared.metrics.clone()))
+            .merge(metrics::router(
+                self.shared.metrics.clone(),
+                self.shared.config.service.metrics_token.clone(),
+            ))
     }
 }
 
@@ -320,9 +326,4 @@ async fn readyz(State(health): State<Health>) -> Response {
         return "ok\n".into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, Json(failing)).into_response()
-}
-
-async fn metrics(State(metrics): State<Metrics>) -> impl IntoResponse {
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], metrics.encode())
 }

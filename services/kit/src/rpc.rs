@@ -28,7 +28,7 @@ use tonic::{
 };
 use tower::{Service, ServiceExt as _};
 
-use crate::error::InvalidField;
+use crate::{bearer, error::InvalidField};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -131,34 +131,11 @@ pub(crate) async fn require_internal_token(
     if open.iter().any(|prefix| path.starts_with(prefix)) {
         return next.run(request).await;
     }
-    let given = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
-        .unwrap_or_default();
-    if same(given, token.expose_secret().as_bytes()) {
+    if bearer::presents(request.headers(), &token) {
         next.run(request).await
     } else {
         Status::unauthenticated("the internal token is required")
             .into_http::<axum::body::Body>()
             .into_response()
-    }
-}
-
-/// Compares in constant time: the time does not reveal where the first difference is.
-fn same(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_whole_token_is_the_token() {
-        assert!(same(b"secret", b"secret"));
-        assert!(!same(b"secret", b"secreT"));
-        assert!(!same(b"", b"secret"));
-        assert!(!same(b"secret1", b"secret"));
     }
 }

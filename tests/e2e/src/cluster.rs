@@ -25,6 +25,8 @@ use crate::{eventually, stack::Account};
 const MANAGER: &str = "e2e";
 /// The operator's own namespace.
 pub const OPERATOR_NAMESPACE: &str = "posthouse-system";
+/// Secret with the token of the operator's metrics.
+const OPERATOR_METRICS: &str = "posthouse-operator-metrics";
 
 pub struct Cluster {
     pub client: Client,
@@ -251,9 +253,11 @@ impl Cluster {
     /// Returns the operator's counters whose name contains `name`, lease renewals apart, as its leader reports them.
     pub async fn operator_counters(&self, name: &str) -> anyhow::Result<BTreeMap<String, u64>> {
         let mut counters = BTreeMap::new();
+        let token = self.secret(OPERATOR_NAMESPACE, OPERATOR_METRICS).await?;
         for pod in self.pods(OPERATOR_NAMESPACE).list(&ListParams::default()).await? {
             let Some(address) = pod.status.and_then(|status| status.pod_ip) else { continue };
-            let metrics = reqwest::get(format!("http://{address}:8081/metrics")).await?.text().await?;
+            let metrics = management(&address, "metrics", token.get("token").map(String::as_str)).await?;
+            let metrics = metrics.error_for_status()?.text().await?;
             for line in metrics.lines().filter(|line| !line.starts_with('#') && line.contains(name)) {
                 let (series, value) = line.rsplit_once(' ').context("a sample has a value")?;
                 if !series.contains("lease") {
@@ -379,6 +383,20 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Requests a page of a pod's management port, with a bearer token where there is one.
+pub async fn management(
+    pod_address: &str,
+    page: &str,
+    token: Option<&str>,
+) -> anyhow::Result<reqwest::Response> {
+    let mut request =
+        reqwest::Client::new().get(format!("http://{pod_address}:{}/{page}", catalog::MANAGEMENT_PORT));
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    Ok(request.send().await?)
 }
 
 /// Fails when a call to the API server was not refused; returns the refusal's message.

@@ -1,6 +1,6 @@
 //! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context, ensure};
 use contracts::{
@@ -155,6 +155,55 @@ pub async fn documentation(messenger: &Messenger, tenant: &str) -> anyhow::Resul
     ensure!(index.contains("/docs/auth") && index.contains("/docs/message"), "the index names the services");
     let asyncapi = get(messenger, tenant, "/docs/gateway/asyncapi.json").await?;
     ensure!(asyncapi.contains("asyncapi"), "the gateway describes its protocol");
+    Ok(())
+}
+
+/// Whatever a browser opens of a messenger runs and loads nothing but what this address serves, and stands in no frame. The pages
+/// are those that the index leads to.
+pub async fn pages(messenger: &Messenger) -> anyhow::Result<()> {
+    let mut left = vec![messenger.url("/docs"), messenger.url("/docs/"), messenger.url("/no-such-page")];
+    left.extend(catalog::Service::ALL.iter().map(|service| messenger.url(&format!("/docs/{service}"))));
+    let (mut seen, mut pages) = (BTreeSet::new(), 0);
+    while let Some(url) = left.pop() {
+        if !seen.insert(url.clone()) {
+            continue;
+        }
+        let response = messenger.http().get(url).send().await?;
+        let (url, headers) = (response.url().clone(), response.headers().clone());
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let policy: Vec<_> = header("content-security-policy").split(';').map(str::trim).collect();
+        for directive in
+            ["default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"]
+        {
+            ensure!(policy.contains(&directive), "{url} comes without {directive}: {policy:?}");
+        }
+        ensure!(header("x-content-type-options") == "nosniff", "{url}: the type may be guessed");
+        ensure!(header("referrer-policy") == "no-referrer", "{url} may be sent as a referrer");
+        ensure!(header("strict-transport-security").is_empty(), "{url} is not by TLS, which is required now");
+        if !header("content-type").starts_with("text/html") {
+            continue;
+        }
+        ensure!(response.status().is_success(), "{url} returned {}", response.status());
+        let page = response.text().await?;
+        pages += 1;
+        for inline in ["<style", " style=", " onload=", " onclick=", "javascript:"] {
+            ensure!(!page.contains(inline), "{url} has {inline}, which the policy forbids");
+        }
+        let scripts = page.matches("<script").count();
+        ensure!(scripts == page.matches("<script src=").count(), "{url} has a script of its own");
+        let links = ["href=\"", "src=\""].into_iter().flat_map(|attribute| page.split(attribute).skip(1));
+        for link in links.filter_map(|rest| rest.split('"').next()) {
+            let link = url.join(link)?;
+            ensure!(link.origin() == url.origin(), "{url} leads to {link}");
+            left.push(link);
+        }
+    }
+    let services = catalog::Service::ALL.len();
+    ensure!(pages > services + 1, "{pages} pages of {services} services: {seen:?}");
+    ensure!(
+        seen.contains(&messenger.url("/docs/gateway/protocol.js")),
+        "no page led to its script: {seen:?}"
+    );
     Ok(())
 }
 

@@ -79,6 +79,11 @@ async fn every_service_documents_itself_on_the_same_address() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_runs_and_loads_only_what_this_address_serves() -> anyhow::Result<()> {
+    story(stories::pages).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() -> anyhow::Result<()> {
     story(stories::refusals).await
 }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait, service::Routes};
 
 const INTERNAL_TOKEN: &str = "internal";
+const METRICS_TOKEN: &str = "metrics";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, clap::Args)]
@@ -133,6 +134,7 @@ impl Running {
                 unready_seconds: 0,
                 drain_seconds: 5,
                 internal_token: INTERNAL_TOKEN.into(),
+                metrics_token: Some(METRICS_TOKEN.into()),
             },
             oidc: realm.args(),
             services: vec![catalog::Service::Chat, catalog::Service::Message],
@@ -152,7 +154,16 @@ impl Running {
 
     /// Returns the body of a management page, whatever its status.
     async fn page(&self, page: &str) -> Option<String> {
-        reqwest::get(format!("http://{}/{page}", self.management)).await.ok()?.text().await.ok()
+        self.page_as(page, None).await?.text().await.ok()
+    }
+
+    /// Returns a management page as a client with a token sees it.
+    async fn page_as(&self, page: &str, token: Option<&str>) -> Option<reqwest::Response> {
+        let mut request = reqwest::Client::new().get(format!("http://{}/{page}", self.management));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.ok()
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {
@@ -185,13 +196,32 @@ async fn services_of_one_process_call_each_other_without_network_and_token() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_answer_the_scraper_and_probes_answer_everybody() {
+    let running = Running::start().await;
+    for token in [None, Some("guess"), Some(INTERNAL_TOKEN), Some("")] {
+        let refused = running.page_as("metrics", token).await.expect("an answer");
+        assert_eq!(refused.status(), 401, "{token:?}");
+        assert_eq!(refused.headers()["www-authenticate"], "Bearer");
+        let body = refused.text().await.expect("text");
+        assert!(body.contains("<tenant>-metrics") && !body.contains("posthouse_"), "{body}");
+    }
+    let metrics = running.page_as("metrics", Some(METRICS_TOKEN)).await.expect("an answer");
+    assert_eq!(metrics.status(), 200);
+    assert_eq!(running.page("livez").await.as_deref(), Some("ok\n"));
+    assert!(running.page("readyz").await.is_some_and(|page| page.contains("message/store")));
+    running.shutdown.cancel();
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_metrics_and_documents_carry_the_name_of_their_service() {
     let running = Running::start().await;
     let failing = wait_for("the realm's keys", PATIENCE, async || {
         running.page("readyz").await.filter(|page| !page.contains("oidc"))
     });
     assert_eq!(failing.await, r#"{"message/store":"no store"}"#);
-    let metrics = running.page("metrics").await.expect("metrics");
+    let metrics = running.page_as("metrics", Some(METRICS_TOKEN)).await.expect("metrics");
+    let metrics = metrics.text().await.expect("text");
     for service in ["chat", "message"] {
         let name = format!("posthouse_{service}_calls");
         assert_eq!(metrics.matches(&format!("# TYPE {name} ")).count(), 1, "{metrics}");

@@ -12,8 +12,15 @@ use contracts::{
     },
     wire::{ClientFrame, Command, Connect, ServerFrame},
 };
-use e2e::{World, stack::Account, story, users::TestUser};
+use e2e::{
+    World,
+    cluster::{OPERATOR_NAMESPACE, management},
+    stack::Account,
+    story,
+    users::TestUser,
+};
 use futures_util::{SinkExt, StreamExt};
+use kube::api::ListParams;
 use posthouse::client::ClientError;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
@@ -316,6 +323,45 @@ async fn an_internal_token_is_refused_by_another_tenants_services() {
                 outcome.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated),
                 "message returned {outcome:?}"
             );
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_answer_the_scraper_with_the_tenants_own_token() {
+    story(LIMIT, async |world: &World| {
+        let token = async |tenant: &str| {
+            let secret = world.cluster.secret(tenant, &format!("{tenant}-metrics")).await?;
+            secret.get("token").cloned().context("the Secret has a token")
+        };
+        let (ours, theirs) = (token(OURS).await?, token(THEIRS).await?);
+        // Any pod of the cluster reaches this port, where no policy is enforced.
+        let addresses = async |namespace: &str| {
+            let pods = world.cluster.pods(namespace).list(&ListParams::default()).await?;
+            let running = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let addresses: Vec<_> = running.filter_map(|pod| pod.status?.pod_ip).collect();
+            ensure!(!addresses.is_empty(), "no pod runs in {namespace}");
+            anyhow::Ok(addresses)
+        };
+        let status = async |address: &str, page: &str, token: Option<&str>| {
+            anyhow::Ok(management(address, page, token).await?.status().as_u16())
+        };
+        let (tenants, operators) = (addresses(THEIRS).await?, addresses(OPERATOR_NAMESPACE).await?);
+        for address in tenants.iter().chain(&operators) {
+            for (whose, token) in
+                [("no", None), ("a wrong", Some("guess")), ("another tenant's", Some(&*ours))]
+            {
+                let found = status(address, "metrics", token).await?;
+                ensure!(found == 401, "{address} returned {found} for {whose} token");
+            }
+            // The kubelet has no token.
+            ensure!(status(address, "livez", None).await? == 200, "{address} fails the probe");
+        }
+        for address in &tenants {
+            let found = status(address, "metrics", Some(&theirs)).await?;
+            ensure!(found == 200, "{address} returned {found} for its own token");
         }
         Ok(())
     })

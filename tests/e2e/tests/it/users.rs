@@ -45,6 +45,11 @@ async fn every_service_documents_itself_on_the_public_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_runs_and_loads_only_what_this_address_serves() {
+    story(LIMIT, async |world: &World| stories::pages(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
     story(LIMIT, async |world: &World| stories::refusals(&world.stack.messenger("acme")).await).await;
 }

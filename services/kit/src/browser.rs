@@ -1,0 +1,87 @@
+//! What a browser has to know of every response, of any handler or layer.
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::Response,
+};
+
+/// Pages run the scripts of this address and no text of theirs, load nothing from elsewhere, and stand in no frame. `data:` is
+/// for the icons in the style of Swagger UI.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const ALWAYS: [(HeaderName, &str); 4] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    // For browsers that do not read `frame-ancestors`.
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// For a year after a visit, the address is asked for by TLS only. Not for the hosts below it, which may be of others.
+const TLS_ONLY: &str = "max-age=31536000";
+/// How the client speaks to Traefik, which sets it.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Adds the headers to every response.
+pub(crate) async fn protect(request: Request, next: Next) -> Response {
+    let is_by_tls = is_by_tls(request.headers());
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in ALWAYS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if is_by_tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(TLS_ONLY));
+    }
+    response
+}
+
+fn is_by_tls(headers: &HeaderMap) -> bool {
+    headers.get(FORWARDED_PROTO).is_some_and(|value| value == "https" || value == "wss")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, middleware, routing::get};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn headers(path: &str, proto: Option<&str>) -> HeaderMap {
+        let page = ([(header::CONTENT_SECURITY_POLICY, "default-src *")], "a page");
+        let router = Router::new().route("/", get(|| async { page })).layer(middleware::from_fn(protect));
+        let mut request = Request::get(path);
+        if let Some(proto) = proto {
+            request = request.header(FORWARDED_PROTO, proto);
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        router.oneshot(request).await.expect("a router answers").headers().clone()
+    }
+
+    #[tokio::test]
+    async fn every_response_has_the_policy_whatever_a_handler_sets() {
+        for path in ["/", "/nothing"] {
+            let headers = headers(path, None).await;
+            for (name, value) in ALWAYS {
+                assert_eq!(headers[&name], value, "{path}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_is_required_where_it_was_used() {
+        for (proto, expected) in [
+            (None, false),
+            (Some("http"), false),
+            (Some("ws"), false),
+            (Some("https"), true),
+            (Some("wss"), true),
+        ] {
+            let headers = headers("/", proto).await;
+            assert_eq!(headers.contains_key(header::STRICT_TRANSPORT_SECURITY), expected, "{proto:?}");
+        }
+    }
+}
