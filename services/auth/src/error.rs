@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use contracts::ErrorCode;
-use kit::error::{InvalidField, ServiceError};
+use kit::{
+    error::{InvalidField, ServiceError},
+    log::LogError,
+};
 
 use crate::store::StoreError;
 
@@ -15,6 +18,10 @@ pub enum Error {
     RegistrationClosed,
     #[error("failed to query the user service for a username")]
     Names(#[source] Box<tonic::Status>),
+    #[error("failed to publish the end of a session")]
+    Log(#[source] LogError),
+    #[error("the event log did not take the end of a session in time")]
+    Unpublished,
     #[error("too many attempts: wait {} s", .0.as_secs() + 1)]
     Limited(Duration),
     #[error("too many users sign in at this moment: try again")]
@@ -33,11 +40,13 @@ impl ServiceError for Error {
             Self::RegistrationClosed => ErrorCode::PermissionDenied,
             Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
             Self::Shared(error) => error.code(),
-            Self::Names(_) => ErrorCode::Unavailable,
+            Self::Names(_) | Self::Log(_) | Self::Unpublished => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Taken(_) => ErrorCode::Conflict,
                 StoreError::Refused(_) => ErrorCode::InvalidArgument,
-                StoreError::Rejected | StoreError::InvalidRefreshToken => ErrorCode::Unauthenticated,
+                StoreError::Rejected | StoreError::InvalidRefreshToken | StoreError::SessionOver => {
+                    ErrorCode::Unauthenticated
+                }
                 StoreError::Unreachable { .. } | StoreError::Unable { .. } => ErrorCode::Unavailable,
                 StoreError::Misconfigured { .. } | StoreError::Unreadable { .. } => ErrorCode::Internal,
             },
@@ -51,6 +60,8 @@ impl ServiceError for Error {
             | Self::RegistrationClosed
             | Self::Busy
             | Self::Names(_)
+            | Self::Log(_)
+            | Self::Unpublished
             | Self::Store(_) => None,
         }
     }

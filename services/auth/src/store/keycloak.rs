@@ -16,7 +16,7 @@ use tonic::async_trait;
 use super::{AccountStore, StoreError};
 use crate::{
     config::RealmArgs,
-    domain::{Credentials, Grant, NewAccount},
+    domain::{Credentials, Grant, NewAccount, Session},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,6 +24,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The service account's token is renewed this long before it expires: longer than any call that uses it takes.
 const RENEW_BEFORE: Duration = Duration::from_secs(15);
+/// What the realm says of a refresh token that it has given and does not take any more. It has checked the signature by
+/// then; what it did not give it calls invalid.
+const OVER: [&str; 4] = [
+    "Maximum allowed refresh token reuse exceeded",
+    // Used again after more than one other, or revoked by an administrator.
+    "Stale token",
+    "Session not active",
+    "Session doesn't have required client",
+];
 /// Longest text of the realm that is passed on.
 const MAX_WORDS: usize = 200;
 
@@ -190,7 +199,7 @@ impl AccountStore for Keycloak {
         let form =
             [("grant_type", "password"), ("username", username.as_str()), ("password", password.expose())];
         let step = "sign a user in";
-        grant(step, self.post(step, &self.token_url, &form).await?, || StoreError::Rejected).await
+        grant(step, self.post(step, &self.token_url, &form).await?, |_| StoreError::Rejected).await
     }
 
     #[tracing::instrument(name = "auth.store.refresh", skip_all)]
@@ -198,16 +207,24 @@ impl AccountStore for Keycloak {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
         let step = "go on with a session";
         let response = self.post(step, &self.token_url, &form).await?;
-        grant(step, response, || StoreError::InvalidRefreshToken).await
+        let refused = |refusal: &Refusal| {
+            if OVER.contains(&refusal.error_description.as_str()) {
+                StoreError::SessionOver
+            } else {
+                StoreError::InvalidRefreshToken
+            }
+        };
+        grant(step, response, refused).await
     }
 
     #[tracing::instrument(name = "auth.store.sign_out", skip_all)]
-    async fn sign_out(&self, refresh_token: &SecretString) -> Result<(), StoreError> {
+    async fn sign_out(&self, refresh_token: &SecretString) -> Result<Session, StoreError> {
         let step = "end a session";
         let form = [("refresh_token", refresh_token.expose_secret())];
         let response = self.post(step, &self.logout_url, &form).await?;
         if response.status().is_success() {
-            return Ok(());
+            // The realm has checked the signature, of a session that has ended too.
+            return Session::of(refresh_token.expose_secret()).ok_or(StoreError::Unreadable { step });
         }
         let (status, refusal) = (response.status(), refusal(response).await);
         if refusal.error == "invalid_grant" {
@@ -217,11 +234,11 @@ impl AccountStore for Keycloak {
     }
 }
 
-/// Reads the response of the token endpoint. `rejected` is the error for what the user got wrong.
+/// Reads the response of the token endpoint. `rejected` gives the error for what the user got wrong.
 async fn grant(
     step: &'static str,
     response: Response,
-    rejected: impl FnOnce() -> StoreError + Send,
+    rejected: impl FnOnce(&Refusal) -> StoreError + Send,
 ) -> Result<Grant, StoreError> {
     let status = response.status();
     if !status.is_success() {
@@ -231,10 +248,12 @@ async fn grant(
         }
         // Such as "Account is not fully set up": for the tenant's administrators, and not for the user who signs in.
         tracing::debug!(reason = words(&refusal), "the realm did not {step}");
-        return Err(rejected());
+        return Err(rejected(&refusal));
     }
     let answer: TokenAnswer = read(step, response).await?;
+    let session = Session::of(answer.access_token.expose_secret());
     Ok(Grant {
+        session: session.ok_or(StoreError::Unreadable { step })?,
         access_token: answer.access_token,
         expires_in_seconds: answer.expires_in,
         refresh_token: answer.refresh_token,

@@ -6,11 +6,13 @@ use auth::{
     api::AppState,
     config::Registration,
     domain::attempts::AttemptRates,
+    events::SessionEvents,
     guard::Guard,
     store::{AccountStore, Keycloak},
 };
 use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
 use kit::{
+    log::Log,
     rpc::InternalChannel,
     testing::{Answer, TestApi},
 };
@@ -22,10 +24,11 @@ use crate::{
     realm::Realm,
 };
 
+pub const TENANT: &str = "acme";
 const PASSWORD: &str = "correct horse";
 
 /// The REST API over an account store.
-struct App {
+pub struct App {
     api: TestApi,
 }
 
@@ -35,16 +38,32 @@ impl App {
         registration: Registration,
         users: UserServiceClient<InternalChannel>,
     ) -> Self {
-        let accounts = Guard::new(Arc::new(accounts), AttemptRates::default());
+        Self::on(&Log::memory(), Arc::new(accounts), registration, users)
+    }
+
+    /// Creates an API that publishes to this log.
+    pub fn on(
+        log: &Log,
+        accounts: Arc<dyn AccountStore>,
+        registration: Registration,
+        users: UserServiceClient<InternalChannel>,
+    ) -> Self {
+        let events = SessionEvents::new(log, TENANT).expect("a producer");
+        let accounts = Guard::new(accounts, events, AttemptRates::default());
         let state = AppState { accounts, registration, users };
         Self { api: TestApi::open(auth::api::router(state)) }
     }
 
-    async fn post(&self, what: &str, body: Value) -> Answer {
+    /// Signs in and returns the tokens.
+    pub async fn sign_in(&self, username: &str) -> Value {
+        self.post("sign-in", json!({"username": username, "password": PASSWORD})).await.ok(200)
+    }
+
+    pub async fn post(&self, what: &str, body: Value) -> Answer {
         self.api.send(&format!("POST /api/auth/{what}"), None, Some(body)).await
     }
 
-    async fn register(&self, username: &str) -> Answer {
+    pub async fn register(&self, username: &str) -> Answer {
         self.post("register", json!({"username": username, "password": PASSWORD})).await
     }
 }
@@ -265,7 +284,11 @@ async fn a_realm_that_is_down_is_a_problem_without_details() {
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
     let state = AppState {
-        accounts: Guard::new(Arc::new(memory_realm()), AttemptRates::default()),
+        accounts: Guard::new(
+            Arc::new(memory_realm()),
+            SessionEvents::new(&Log::memory(), TENANT).expect("a producer"),
+            AttemptRates::default(),
+        ),
         registration: Registration::Open,
         users: Peers::default().start().await,
     };

@@ -12,7 +12,10 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, MembershipRecord, Role, SendRecord, VERSION},
+    event::{
+        DeliveredRecord, DeliveryOutcome, Ended, MembershipRecord, Role, SendRecord, SessionEndRecord,
+        VERSION,
+    },
     rpc::{
         CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse, HeadsRequest,
         HeadsResponse, HistoryRequest, HistoryResponse, ListMembersRequest, ListMembersResponse, Member,
@@ -99,6 +102,13 @@ impl Peers {
     pub async fn announce(&self, record: &DeliveredRecord) {
         let payload = serde_json::to_vec(record).expect("json");
         self.produce(Topic::MessageDelivered, &record.chat.to_string(), Some(&payload)).await;
+    }
+
+    /// Ends sessions of a user as the auth service would.
+    pub async fn end_sessions(&self, user: UserId, ended: Ended) {
+        let record = SessionEndRecord { v: VERSION, user, ended };
+        let payload = serde_json::to_vec(&record).expect("json");
+        self.produce(Topic::SessionEvents, &user.to_string(), Some(&payload)).await;
     }
 
     /// Writes any bytes to a topic.
