@@ -1,6 +1,9 @@
 //! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use contracts::{
@@ -18,11 +21,13 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Raw;
 
 use crate::{
-    eventually,
+    eventually, report,
     stack::root,
     users::{TestUser, refused},
 };
 
+/// What is promised of the connections of a session that has ended.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than a response takes on a busy machine.
 const MOMENT: Duration = Duration::from_secs(20);
 
@@ -95,6 +100,53 @@ pub async fn resend(messenger: &Messenger) -> anyhow::Result<()> {
         history.iter().filter(|message| message.key == key).count() == 1,
         "it is stored twice: {history:?}"
     );
+    Ok(())
+}
+
+/// A sign-out closes the connections of its session, on all of these addresses of the messenger, and no other of the user.
+pub async fn sign_out(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::Result<()> {
+    let (ann, _ben, chat) = TestUser::two(messenger).await?;
+    let desk = ann.on_another_device().await?;
+    let token = ann.token().await?;
+    let mut phones = Vec::new();
+    let mut desks = Vec::new();
+    for gateway in gateways {
+        for _ in 0..2 {
+            phones.push(connect_at(gateway, &ann).await?);
+        }
+        desks.push(connect_at(gateway, &desk).await?);
+    }
+    let online = ann.online(&[chat]).await;
+    online.send(chat, "from the phone").await?;
+
+    ann.identity.sign_out().await?;
+    let took = all_closed(&mut phones).await?;
+    report(format!("{} connections of a session closed {took:?} after its sign-out", phones.len()));
+    eventually("the client gives up", MOMENT, || async {
+        let failures = online.seen().failures.clone();
+        ensure!(failures.iter().any(|failure| failure.contains("the session ended")), "{failures:?}");
+        Ok(())
+    })
+    .await?;
+    for (id, (gateway, desk)) in (2..).zip(gateways.iter().zip(&mut desks)) {
+        let connect = Connect { token: token.clone(), device: DeviceId::generate() };
+        let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
+        closes(gateway.upgrade().await?, text(&frame), CloseCode::SessionEnded).await?;
+        let key = MessageKey::generate();
+        desk.send(text(&send(id, chat, key, "from the desk"))).await?;
+        pushed(desk, |frame| frame.stored.filter(|stored| stored.key == key)).await?;
+    }
+
+    // A refresh token that is used again was stolen, or its thief was first.
+    let spent = desk.identity.refresh_token().await;
+    desk.identity.fresh_token().await?;
+    eventually("a used refresh token is refused", MOMENT, || async {
+        refused(messenger.refresh(&spent).await, ErrorCode::Unauthenticated)
+    })
+    .await?;
+    let took = all_closed(&mut desks).await?;
+    report(format!("{} connections of a session closed {took:?} after its revocation", desks.len()));
+    ann.on_another_device().await?.online(&[chat]).await.send(chat, "signed in again").await?;
     Ok(())
 }
 
@@ -261,7 +313,12 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
 
 /// Opens a connection of a user without the client that connects again and sends again.
 pub async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
-    let mut socket = user.messenger().upgrade().await?;
+    connect_at(user.messenger(), user).await
+}
+
+/// Opens a connection like [`connect`], at this address.
+async fn connect_at(messenger: &Messenger, user: &TestUser) -> anyhow::Result<Socket> {
+    let mut socket = messenger.upgrade().await?;
     let connect = Connect { token: user.token().await?, device: DeviceId::generate() };
     let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
     socket.send(text(&frame)).await?;
@@ -271,6 +328,18 @@ pub async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
     })
     .await?;
     Ok(socket)
+}
+
+/// Waits until all connections are closed because their session has ended, and returns how long that took.
+async fn all_closed(sockets: &mut [Socket]) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    for socket in sockets {
+        let code = until_closed(socket).await?;
+        ensure!(code == CloseCode::SessionEnded.code(), "closed with {code}");
+    }
+    let took = began.elapsed();
+    ensure!(took <= CLOSED_WITHIN, "connections of an ended session were open for {took:?}");
+    Ok(took)
 }
 
 /// Returns the command that sends a message.
