@@ -74,6 +74,9 @@ pub struct UserProfile {
     pub display_name: String,
     /// Free text, at most 500 characters.
     pub about: String,
+    /// The account is deleted. The username stays, and is not given out again; nothing else is left of the profile.
+    #[serde(default)]
+    pub deleted: bool,
 }
 
 /// `PATCH /api/users/me`: absent fields stay.
