@@ -36,6 +36,11 @@ impl Peer {
         Users::new(serve_peer(Routes::new(UserServiceServer::new(self.clone()))).await)
     }
 
+    /// Notes that a user has deleted the account, so many seconds ago.
+    pub fn delete(&self, user: UserId, age_seconds: i64) {
+        self.deletions.lock().expect("no panic").push((user, age_seconds));
+    }
+
     /// Returns a user who does not exist.
     pub fn stranger(&self) -> UserId {
         let user = UserId::generate();

@@ -299,7 +299,7 @@ fn refused(refusal: Refusal) -> Step {
 fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
     let outages = &gateway.outages;
     match error {
-        GatewayError::NotAMember { .. } => {}
+        GatewayError::NotAMember { .. } | GatewayError::NoRecipient { .. } => {}
         GatewayError::Membership { .. } => outages.chat.failed("querying the chat service", error),
         GatewayError::History { .. } | GatewayError::Entry { .. } => {
             outages.history.failed("querying the message service", error);
@@ -312,6 +312,9 @@ fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
 const fn detail_of(error: &GatewayError) -> &'static str {
     match error {
         GatewayError::NotAMember { .. } => "you are not in this chat, or there is no such chat",
+        GatewayError::NoRecipient { .. } => {
+            "the other user of this direct chat has left; read it, and send elsewhere"
+        }
         GatewayError::Membership { .. } | GatewayError::History { .. } | GatewayError::Produce { .. } => {
             "something needed for this is down; repeat it with the same key"
         }
