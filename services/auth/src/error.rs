@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::ErrorCode;
+use contracts::{ErrorCode, UserId};
 use kit::{
     error::{InvalidField, ServiceError},
     log::LogError,
@@ -16,8 +16,11 @@ pub enum Error {
     InvalidField(#[from] InvalidField),
     #[error("registration is by invitation only: ask an administrator for an account")]
     RegistrationClosed,
-    #[error("failed to query the user service for a username")]
-    Names(#[source] Box<tonic::Status>),
+    #[error("failed to call the user service")]
+    Users(#[source] Box<tonic::Status>),
+    /// Of this user.
+    #[error("the session has ended, or its refresh token was used before: sign in again")]
+    SessionOver(UserId),
     #[error("failed to publish the end of a session")]
     Log(#[source] LogError),
     #[error("the event log did not take the end of a session in time")]
@@ -33,14 +36,26 @@ pub enum Error {
     Shared(Arc<Error>),
 }
 
+impl Error {
+    /// Returns the user whose session has ended; `None` for all other errors.
+    pub(crate) fn user_of_ended_session(&self) -> Option<UserId> {
+        match self {
+            Self::SessionOver(user_id) => Some(*user_id),
+            Self::Shared(error) => error.user_of_ended_session(),
+            _ => None,
+        }
+    }
+}
+
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::RegistrationClosed => ErrorCode::PermissionDenied,
+            Self::SessionOver(_) => ErrorCode::Unauthenticated,
             Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
             Self::Shared(error) => error.code(),
-            Self::Names(_) | Self::Log(_) | Self::Unpublished => ErrorCode::Unavailable,
+            Self::Users(_) | Self::Log(_) | Self::Unpublished => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Taken(_) => ErrorCode::Conflict,
                 StoreError::Refused(_) => ErrorCode::InvalidArgument,
@@ -59,7 +74,8 @@ impl ServiceError for Error {
             Self::InvalidField(_)
             | Self::RegistrationClosed
             | Self::Busy
-            | Self::Names(_)
+            | Self::SessionOver(_)
+            | Self::Users(_)
             | Self::Log(_)
             | Self::Unpublished
             | Self::Store(_) => None,

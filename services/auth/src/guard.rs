@@ -129,7 +129,7 @@ impl Guard {
         let grant = grant.map_err(Error::Shared)?;
         // What is remembered of a session does not outlive it.
         if self.0.ended.contains_key(&grant.session.id) {
-            return Err(StoreError::SessionOver.into());
+            return Err(Error::SessionOver(grant.session.user_id));
         }
         Ok((*grant).clone())
     }
@@ -139,27 +139,42 @@ impl Guard {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.refresh(token).await
         };
-        if matches!(outcome, Err(StoreError::SessionOver)) {
+        match outcome {
             // The realm gives nothing more for the session. The connections of its other tokens end here.
-            self.sign_out(token).await?;
+            Err(StoreError::SessionOver) => Err(Error::SessionOver(self.sign_out(token).await?.user_id)),
+            outcome => Ok(Arc::new(outcome?)),
         }
-        Ok(Arc::new(outcome?))
     }
 
-    /// Ends a session, and returns once the event log has it.
-    pub(crate) async fn sign_out(&self, token: &SecretString) -> Result<(), Error> {
-        let Session { user_id, id } = {
+    /// Ends a session, and returns it once the event log has its end.
+    pub(crate) async fn sign_out(&self, token: &SecretString) -> Result<Session, Error> {
+        let session = {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.sign_out(token).await?
         };
+        let Session { user_id, id } = &session;
         // A request that is repeated need not be published again.
-        if self.0.ended.get(&id).await == Some(End::Published) {
-            return Ok(());
+        if self.0.ended.get(id).await != Some(End::Published) {
+            self.0.ended.insert(id.clone(), End::Ended).await;
+            self.0.events.publish(*user_id, Ended::Session(id.clone())).await?;
+            self.0.ended.insert(id.clone(), End::Published).await;
         }
-        self.0.ended.insert(id.clone(), End::Ended).await;
-        self.0.events.publish(user_id, Ended::Session(id.clone())).await?;
-        self.0.ended.insert(id, End::Published).await;
-        Ok(())
+        Ok(session)
+    }
+
+    /// Deletes an account, and returns once the event log has the end of all its sessions.
+    pub(crate) async fn delete(&self, user_id: UserId) -> Result<(), Error> {
+        {
+            let _turn = turn(&self.0.sessions).await?;
+            self.0.accounts.delete(user_id).await?;
+        }
+        self.0.events.publish(user_id, Ended::Account).await
+    }
+
+    /// Returns whether there is an account of this user.
+    pub(crate) async fn exists(&self, user_id: UserId) -> Result<bool, Error> {
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.exists(user_id).await?)
     }
 
     fn attempts<T>(&self, change: impl FnOnce(&mut Attempts) -> T) -> T {

@@ -5,16 +5,18 @@
 //! manages users and nothing else.
 //!
 //! # Endpoints
-//! - `POST /api/auth/register`, `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`.
+//! - `POST /api/auth/register`, `POST /api/auth/delete-account`: accounts.
+//! - `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`: sessions.
 //!
-//! It reports registrations to the user service over gRPC.
+//! It reports registrations and deletions to the user service over gRPC, which keeps the deletions that are not finished.
 //!
 //! # Publishes
-//! `session.events`, key = user id: a [`contracts::event::SessionEndRecord`] for every session that ends before its time. The
-//! request that ended it is answered once the log has the record.
+//! `session.events`, key = user id: a [`contracts::event::SessionEndRecord`] for every session that ends before its time,
+//! and for every account that is deleted. The request that ended it is answered once the log has the record.
 
 pub mod api;
 pub mod config;
+pub mod deletions;
 pub mod domain;
 pub mod error;
 pub mod events;
@@ -31,6 +33,7 @@ use tonic::service::Routes;
 use crate::{
     api::AppState,
     config::{Registration, Settings},
+    deletions::Deletions,
     domain::attempts::AttemptRates,
     events::SessionEvents,
     guard::Guard,
@@ -65,6 +68,8 @@ fn surface(
     let events = SessionEvents::new(log, scope.tenant()).context("failed to prepare the producer")?;
     scope.spawn(events.clone().flush_at_the_end(scope.shutdown().clone()));
     let accounts = Guard::new(accounts, events, AttemptRates::default());
-    let state = AppState { accounts, registration, users };
+    let deletions = Deletions::new(accounts.clone(), users.clone());
+    scope.spawn(deletions.clone().keep_finishing(scope.shutdown().clone()));
+    let state = AppState { accounts, deletions, registration, users };
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }

@@ -19,6 +19,12 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Returns the account that the credentials open; [`StoreError::Rejected`] when they open none. No session remains.
     async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError>;
 
+    /// Deletes an account with all its sessions; one that is not there is deleted already.
+    async fn delete(&self, user_id: UserId) -> Result<(), StoreError>;
+
+    /// Returns whether there is an account of this user.
+    async fn exists(&self, user_id: UserId) -> Result<bool, StoreError>;
+
     /// Begins a session. Every refusal is the same [`StoreError::Rejected`].
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError>;
 

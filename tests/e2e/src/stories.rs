@@ -8,15 +8,15 @@ use std::{
 use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    api::{RegisterRequest, UpdateProfileRequest},
+    api::{ChatKind, CreateChatRequest, RegisterRequest, UpdateProfileRequest},
     event::{EntryKind, Role},
     wire::{
-        ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, Send,
-        ServerFrame,
+        ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Message, Outcome,
+        Send, ServerFrame,
     },
 };
 use futures_util::{SinkExt, StreamExt};
-use posthouse::client::{Messenger, Socket};
+use posthouse::client::{Messenger, SendFailure, Socket};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Raw;
 
@@ -147,6 +147,73 @@ pub async fn sign_out(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::
     let took = all_closed(&mut desks).await?;
     report(format!("{} connections of a session closed {took:?} after its revocation", desks.len()));
     ann.on_another_device().await?.online(&[chat]).await.send(chat, "signed in again").await?;
+    Ok(())
+}
+
+/// A deleted account has no connection on any of these addresses, and its chats know.
+pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::Result<()> {
+    let users = TestUser::crowd(messenger, "guest", 3).await?;
+    let [ann, ben, cleo] = users.as_slice() else { unreachable!("three were registered") };
+    let group = ann.group("lunch", &[ben.id(), cleo.id()]).await?;
+    let pair = ann.direct_chat(ben).await?;
+    ann.online(&[pair]).await.send(pair, "good bye").await?;
+    let ben_online = ben.online(&[group, pair]).await;
+    let desk = ann.on_another_device().await?;
+    let token = ann.token().await?;
+    let mut sockets = Vec::new();
+    for gateway in gateways {
+        sockets.push(connect_at(gateway, ann).await?);
+        sockets.push(connect_at(gateway, &desk).await?);
+    }
+
+    let name = ann.identity.username();
+    refused(messenger.delete_account(name, "wrong password").await, ErrorCode::Unauthenticated)?;
+    messenger.delete_account(name, &ann.password).await?;
+    let took = all_closed(&mut sockets).await?;
+    report(format!("{} connections of an account closed {took:?} after its deletion", sockets.len()));
+    for gateway in gateways {
+        let connect = Connect { token: token.clone(), device: DeviceId::generate() };
+        let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
+        closes(gateway.upgrade().await?, text(&frame), CloseCode::SessionEnded).await?;
+    }
+    refused(messenger.sign_in(name, &ann.password).await, ErrorCode::Unauthenticated)?;
+    let request =
+        RegisterRequest { username: name.to_owned(), password: ann.password.clone(), display_name: None };
+    refused(messenger.register(&request).await, ErrorCode::Conflict)?;
+
+    let ben_token = ben.token().await?;
+    let profile = messenger.user(&ben_token, ann.id()).await?;
+    ensure!(profile.deleted && profile.username == name, "{profile:?}");
+    ensure!(messenger.user_named(&ben_token, name).await?.is_none(), "ben still finds ann");
+
+    // Both chats have the departure, and the group another owner.
+    let departure = |message: &Message| {
+        message.kind == EntryKind::MemberRemoved
+            && message.sender == ann.id()
+            && message.subject == Some(ann.id())
+    };
+    eventually("both chats know that ann is gone", MOMENT, || async {
+        for chat in [group, pair] {
+            let seen = ben_online.seen().entries.get(&chat).and_then(|entries| entries.last().cloned());
+            ensure!(seen.as_ref().is_some_and(departure), "the last entry of {chat} is {seen:?}");
+        }
+        Ok(())
+    })
+    .await?;
+    let members = messenger.members(&ben_token, group).await?.items;
+    ensure!(members.len() == 2, "{members:?}");
+    ensure!(members.iter().filter(|member| member.role == Role::Owner).count() == 1, "{members:?}");
+
+    // The direct chat stays to be read, and is written to no more.
+    ensure!(ben.history(pair).await?.iter().any(|message| message.body == "good bye"), "ben lost the chat");
+    let failure = ben_online.session.send(pair, "are you there?".into()).await;
+    ensure!(
+        matches!(failure, Err(SendFailure::Refused(ErrorCode::PermissionDenied))),
+        "it was sent: {failure:?}"
+    );
+    let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![ann.id()] };
+    refused(messenger.create_chat(&cleo.token().await?, &request).await, ErrorCode::NotFound)?;
+    ben_online.send(group, "and we go on").await?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use kit::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
+    deletions::Deletions,
     domain::{self, Credentials, Grant},
     error::Error,
     guard::Guard,
@@ -64,9 +65,14 @@ pub(super) async fn sign_in(
 )]
 pub(super) async fn refresh(
     State(accounts): State<Guard>,
+    State(deletions): State<Deletions>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
-    Ok(Json(accounts.refresh(&refresh_token(request)?).await?.into()))
+    let refreshed = accounts.refresh(&refresh_token(request)?).await;
+    if let Some(user_id) = refreshed.as_ref().err().and_then(Error::user_of_ended_session) {
+        deletions.look_after(user_id).await?;
+    }
+    Ok(Json(refreshed?.into()))
 }
 
 /// Ends the session of a refresh token; ending it again is answered the same way.

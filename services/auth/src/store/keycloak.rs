@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use contracts::UserId;
 use reqwest::{
-    Response, StatusCode,
+    RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, LOCATION},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -60,11 +60,6 @@ struct TokenAnswer {
     refresh_token: SecretString,
     #[serde(default)]
     refresh_expires_in: i64,
-}
-
-#[derive(Deserialize)]
-struct Account {
-    id: UserId,
 }
 
 /// The fields in which Keycloak's parts report what is wrong.
@@ -133,21 +128,27 @@ impl Keycloak {
         Ok(answer.access_token)
     }
 
-    async fn create(&self, account: &NewAccount, token: &SecretString) -> Result<Response, StoreError> {
-        let user = json!({
-            "username": account.username.as_str(),
-            "enabled": true,
-            "credentials": [
-                {"type": "password", "value": account.password.expose(), "temporary": false}
-            ],
-        });
-        let request = self
-            .http
-            .post(&self.users_url)
-            .header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()))
-            .json(&user);
-        let step = "make an account";
-        request.send().await.map_err(|source| StoreError::Unreachable { step, source })
+    /// Sends a request about users with the service account.
+    async fn administer(
+        &self,
+        step: &'static str,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder + Sync,
+    ) -> Result<Response, StoreError> {
+        let send = async |token: SecretString| {
+            let request =
+                request(&self.http).header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+            request.send().await.map_err(|source| StoreError::Unreachable { step, source })
+        };
+        let response = send(self.service_token(false).await?).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        // The realm has forgotten a token that has not expired: its keys were rotated, or it was recreated.
+        send(self.service_token(true).await?).await
+    }
+
+    fn user_url(&self, user_id: UserId) -> String {
+        format!("{}/{user_id}", self.users_url)
     }
 }
 
@@ -156,11 +157,14 @@ impl AccountStore for Keycloak {
     #[tracing::instrument(name = "auth.store.register", skip_all)]
     async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError> {
         let step = "make an account";
-        let mut response = self.create(account, &self.service_token(false).await?).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            // The realm has forgotten a token that has not expired: its keys were rotated, or it was recreated.
-            response = self.create(account, &self.service_token(true).await?).await?;
-        }
+        let user = json!({
+            "username": account.username.as_str(),
+            "enabled": true,
+            "credentials": [
+                {"type": "password", "value": account.password.expose(), "temporary": false}
+            ],
+        });
+        let response = self.administer(step, |http| http.post(&self.users_url).json(&user)).await?;
         match response.status() {
             StatusCode::CREATED => {
                 let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -175,22 +179,31 @@ impl AccountStore for Keycloak {
 
     #[tracing::instrument(name = "auth.store.account", skip_all)]
     async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
-        let step = "find an account";
         // The realm checks a password by a sign-in only; what it counts and blocks is the same.
-        let session = self.sign_in(credentials).await?;
-        self.sign_out(&session.refresh_token).await?;
-        let token = self.service_token(false).await?;
-        let request = self
-            .http
-            .get(&self.users_url)
-            .query(&[("username", credentials.username.as_str()), ("exact", "true")])
-            .header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
-        let response = request.send().await.map_err(|source| StoreError::Unreachable { step, source })?;
-        if !response.status().is_success() {
-            return Err(fault(step, response.status(), &refusal(response).await));
+        let grant = self.sign_in(credentials).await?;
+        self.sign_out(&grant.refresh_token).await?;
+        Ok(grant.session.user_id)
+    }
+
+    #[tracing::instrument(name = "auth.store.delete", skip_all, fields(user = %user_id))]
+    async fn delete(&self, user_id: UserId) -> Result<(), StoreError> {
+        let step = "delete an account";
+        let response = self.administer(step, |http| http.delete(self.user_url(user_id))).await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status => Err(fault(step, status, &refusal(response).await)),
         }
-        let found: Vec<Account> = read(step, response).await?;
-        found.into_iter().next().map(|account| account.id).ok_or(StoreError::Rejected)
+    }
+
+    #[tracing::instrument(name = "auth.store.exists", skip_all, fields(user = %user_id))]
+    async fn exists(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let step = "find an account";
+        let response = self.administer(step, |http| http.get(self.user_url(user_id))).await?;
+        match response.status() {
+            status if status.is_success() => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
     }
 
     #[tracing::instrument(name = "auth.store.sign_in", skip_all)]

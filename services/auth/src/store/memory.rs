@@ -108,6 +108,19 @@ impl AccountStore for MemoryStore {
         self.tables().account(credentials)
     }
 
+    async fn delete(&self, user_id: UserId) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.accounts.retain(|(other, _)| *other != user_id);
+        for session in tables.sessions.iter_mut().filter(|session| session.user_id == user_id) {
+            session.ended = true;
+        }
+        Ok(())
+    }
+
+    async fn exists(&self, user_id: UserId) -> Result<bool, StoreError> {
+        Ok(self.tables().accounts.iter().any(|(other, _)| *other == user_id))
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a store makes its tokens")]
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {
         let mut tables = self.tables();

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use auth::{config::Registration, domain::Session, store::MemoryStore};
+use auth::{
+    config::Registration,
+    domain::Session,
+    store::{AccountStore as _, MemoryStore},
+};
 use contracts::{
     UserId,
     event::{Ended, SessionEndRecord},
@@ -19,9 +23,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{App, TENANT},
+    api::{App, PASSWORD, TENANT},
     memory_realm,
-    peers::Peers,
+    peers::{self, Peers},
 };
 
 /// Longer than anything here takes on a busy machine.
@@ -130,6 +134,65 @@ async fn nothing_that_is_remembered_of_a_session_outlives_it() {
     for tokens in [&first, &second, &third] {
         assert_eq!(app.post("refresh", refresh_token(tokens)).await.code(), "unauthenticated");
     }
+}
+
+#[tokio::test]
+async fn a_deleted_account_ends_with_all_its_sessions() {
+    let (log, realm, peers) = (Log::memory(), realm(), Peers::default());
+    let app = App::on(&log, realm, Registration::Open, peers.start().await);
+    let mut reader = Reader::start(&log).await;
+    let user_id = app.register("ann").await.ok(201)["user_id"].as_str().expect("an id").to_owned();
+    let phone = app.sign_in("ann").await;
+    let delete = async |password: &str| {
+        app.post("delete-account", json!({"username": " Ann", "password": password})).await
+    };
+    assert_eq!(delete("guess").await.code(), "unauthenticated");
+    assert!(peers.deleted.lock().expect("no panic").is_empty());
+    delete(PASSWORD).await.ok(204);
+    for ids in [&peers.deleted, &peers.finished] {
+        assert!(ids.lock().expect("no panic").contains(&user_id));
+    }
+    assert_eq!(reader.next().await, (user_id.parse().expect("an id"), Ended::Account));
+    assert_eq!(app.post("refresh", refresh_token(&phone)).await.code(), "unauthenticated");
+    assert_eq!(delete(PASSWORD).await.code(), "unauthenticated");
+    assert_eq!(app.register("ann").await.code(), "conflict", "the name is not given out again");
+}
+
+#[tokio::test]
+async fn a_deletion_that_has_begun_is_finished_by_another_process() {
+    let (log, realm, peers) = (Log::memory(), realm(), Peers::default());
+    let app = App::on(&log, realm.clone(), Registration::Open, peers.start().await);
+    let user_id = app.register("ann").await.ok(201)["user_id"].as_str().expect("an id").to_owned();
+    // The process that began it was killed before it came to the realm.
+    peers.deleted.lock().expect("no panic").insert(user_id.clone());
+    let other = App::on(&log, realm, Registration::Open, peers.start().await);
+    let mut reader = Reader::start(&log).await;
+    other.deletions.finish_all().await.expect("all is up");
+    assert_eq!(reader.next().await, (user_id.parse().expect("an id"), Ended::Account));
+    assert!(peers.finished.lock().expect("no panic").contains(&user_id));
+    let answer = app.post("sign-in", json!({"username": "ann", "password": PASSWORD})).await;
+    assert_eq!(answer.code(), "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_deletion_does_not_begin_while_no_one_can_be_notified_of_it() {
+    let (log, realm) = (Log::memory(), realm());
+    app(&log, &realm).await;
+    let alone = App::on(&log, realm, Registration::Open, peers::unreachable());
+    let body = json!({"username": "ann", "password": PASSWORD});
+    assert_eq!(alone.post("delete-account", body).await.code(), "unavailable");
+    alone.sign_in("ann").await;
+}
+
+#[tokio::test]
+async fn an_account_that_an_administrator_has_deleted_is_noticed_at_the_next_refresh() {
+    let (log, realm, peers) = (Log::memory(), realm(), Peers::default());
+    let app = App::on(&log, realm.clone(), Registration::Open, peers.start().await);
+    let user_id = app.register("ann").await.ok(201)["user_id"].as_str().expect("an id").to_owned();
+    let phone = app.sign_in("ann").await;
+    realm.delete(user_id.parse().expect("an id")).await.expect("a realm in memory");
+    assert_eq!(app.post("refresh", refresh_token(&phone)).await.code(), "unauthenticated");
+    assert!(peers.finished.lock().expect("no panic").contains(&user_id));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -112,6 +112,22 @@ async fn a_used_token_ends_the_whole_session(store: &Store) {
     assert!(matches!(after, Err(StoreError::SessionOver)), "{after:?}");
 }
 
+async fn a_deleted_account_is_gone_with_its_sessions(store: &Store) {
+    let name = username();
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let grant = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    assert!(store.exists(user_id).await.expect("an answer"));
+    for _ in 0..2 {
+        store.delete(user_id).await.expect("a deletion, and the same again");
+    }
+    assert!(!store.exists(user_id).await.expect("an answer"));
+    let after = store.refresh(&grant.refresh_token).await;
+    assert!(matches!(after, Err(StoreError::SessionOver)), "{after:?}");
+    assert_eq!(store.sign_out(&grant.refresh_token).await.expect("it has ended"), grant.session);
+    let again = store.sign_in(&credentials(&name, PASSWORD)).await;
+    assert!(matches!(again, Err(StoreError::Rejected)), "{again:?}");
+}
+
 async fn a_username_is_taken_once(store: &Store) {
     let name = username();
     store.register(&account(&name, PASSWORD)).await.expect("an account");
@@ -175,6 +191,7 @@ async fn suite(store: &Store) {
     a_session_lives_from_sign_in_to_sign_out(store).await;
     a_refresh_token_is_good_once(store).await;
     a_used_token_ends_the_whole_session(store).await;
+    a_deleted_account_is_gone_with_its_sessions(store).await;
     a_username_is_taken_once(store).await;
     an_account_is_found_by_its_credentials(store).await;
     a_password_that_the_policy_refuses_makes_no_account(store).await;

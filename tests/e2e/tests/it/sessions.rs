@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use catalog::HTTP_PORT;
-use e2e::{World, stories, story};
+use contracts::ErrorCode;
+use e2e::{
+    World, eventually, stories, story,
+    users::{TestUser, refused},
+};
 use posthouse::client::Messenger;
 use serde_json::json;
 
@@ -14,7 +18,7 @@ const CONVERGENCE: Duration = Duration::from_secs(150);
 const GATEWAYS: usize = 2;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_ends_with_its_connections_on_all_gateways() {
+async fn sessions_and_accounts_end_with_their_connections_on_all_gateways() {
     story(LIMIT, async |world: &World| {
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         let spec = json!({ "deletionPolicy": "Delete", "services": { "gateway": { "replicas": GATEWAYS } } });
@@ -25,7 +29,21 @@ async fn a_session_ends_with_its_connections_on_all_gateways() {
             gateways.push(Messenger::new(&format!("http://{address}:{HTTP_PORT}").parse()?)?);
         }
         ensure!(gateways.len() == GATEWAYS, "{} gateways are ready", gateways.len());
-        stories::sign_out(&world.stack.messenger(TENANT), &gateways).await?;
+        let messenger = world.stack.messenger(TENANT);
+        stories::sign_out(&messenger, &gateways).await?;
+        stories::deletion(&messenger, &gateways).await?;
+        // An administrator of the realm deletes an account: its next refresh notices.
+        let (cleo, ben, chat) = TestUser::two(&messenger).await?;
+        let realm = world.stack.keycloak().await?;
+        realm.delete(&format!("/admin/realms/{TENANT}/users/{}", cleo.id())).await?;
+        refused(messenger.refresh(&cleo.identity.refresh_token().await).await, ErrorCode::Unauthenticated)?;
+        eventually("the chat knows", CONVERGENCE, || async {
+            let members = messenger.members(&ben.token().await?, chat).await?.items;
+            ensure!(members.len() == 1, "{members:?}");
+            Ok(())
+        })
+        .await?;
+        ensure!(messenger.user(&ben.token().await?, cleo.id()).await?.deleted, "the profile does not say so");
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         Ok(())
     })
