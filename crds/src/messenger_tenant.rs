@@ -198,7 +198,9 @@ pub struct IdentitySpec {
     pub registration: Option<Registration>,
 
     /// How long an access token is good for. Services check tokens without a call to Keycloak, so a user who was locked
-    /// out may go on for at most this long. Default `5m`, at least `1m`, at most `1h`. May change at any time.
+    /// out there may go on for at most this long. A sign-out and the deletion of an account close the user's WebSockets
+    /// within seconds; REST requests are served until the token expires. Default `5m`, at least `1m`, at most `1h`. May
+    /// change at any time.
     #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('1h')").message("identity.accessTokenLifetime must lie between 1m and 1h"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_lifetime: Option<Period>,

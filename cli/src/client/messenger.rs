@@ -94,6 +94,13 @@ impl Messenger {
         self.done("sign out", self.http.post(self.url("/api/auth/sign-out")).json(&request)).await
     }
 
+    /// Deletes the account that the password opens.
+    pub async fn delete_account(&self, username: &str, password: &str) -> Result<(), ClientError> {
+        let request = SignInRequest { username: username.into(), password: password.into() };
+        let call = self.http.post(self.url("/api/auth/delete-account")).json(&request);
+        self.done("delete an account", call).await
+    }
+
     pub async fn me(&self, token: &str) -> Result<UserProfile, ClientError> {
         self.json("read one's own profile", self.get("/api/users/me", token)).await
     }

@@ -169,7 +169,7 @@ impl Run {
 
     async fn connect(&self, fresh_token: bool) -> Result<(Socket, Connected), End> {
         let token = if fresh_token { self.identity.fresh_token().await } else { self.identity.token().await };
-        let token = token.map_err(|error| unusable(&error))?;
+        let token = token.map_err(|error| no_token(&error))?;
         let mut socket = self.identity.messenger().upgrade().await.map_err(|error| unusable(&error))?;
         let connect = Connect { token, device: self.device };
         let connect = ClientFrame { id: Some(CONNECT_ID.into()), command: wire::Command::Connect(connect) };
@@ -352,6 +352,17 @@ fn closed(close: Option<CloseFrame>) -> End {
         End::Final(why)
     } else {
         End::Broken(why)
+    }
+}
+
+/// Decides whether to try again to get a token.
+fn no_token(error: &ClientError) -> End {
+    match error {
+        // A refresh token that is refused once is never taken again.
+        ClientError::Refused { status: 401, .. } => {
+            End::Final("the session has ended: sign in again".to_owned())
+        }
+        error => unusable(error),
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Retention, Topic};
+use catalog::{Retention, SESSION_EVENTS_SECONDS, Topic};
 use secrecy::SecretString;
 
 use super::ownership::{Owner, Ownership};
@@ -89,6 +89,13 @@ impl TopicDesired {
             }
             Retention::Compaction => {
                 configs.insert("cleanup.policy".to_owned(), "compact".to_owned());
+            }
+            Retention::Sessions => {
+                let retention_ms = SESSION_EVENTS_SECONDS * 1000;
+                configs.insert("cleanup.policy".to_owned(), "delete".to_owned());
+                configs.insert("retention.ms".to_owned(), retention_ms.to_string());
+                // A segment is deleted whole, once its newest record is old. By default it takes records for a week.
+                configs.insert("segment.ms".to_owned(), (retention_ms / 2).to_string());
             }
         }
         if let Some(copies) = tenant.cell.kafka_min_insync {

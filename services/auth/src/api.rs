@@ -15,12 +15,13 @@ use kit::{
     rpc::InternalChannel,
 };
 
-use crate::{config::Registration, guard::Guard};
+use crate::{config::Registration, deletions::Deletions, guard::Guard};
 
 /// What a request handler holds.
 #[derive(Clone, FromRef)]
 pub struct AppState {
     pub accounts: Guard,
+    pub deletions: Deletions,
     pub registration: Registration,
     pub users: UserServiceClient<InternalChannel>,
 }
@@ -29,6 +30,7 @@ pub struct AppState {
 pub fn router(state: AppState) -> OpenApiRouter {
     docs::router()
         .routes(routes!(accounts::register))
+        .routes(routes!(accounts::delete))
         .routes(routes!(sessions::sign_in))
         .routes(routes!(sessions::refresh))
         .routes(routes!(sessions::sign_out))

@@ -1,7 +1,7 @@
 //! Settings of the auth service.
 
 use clap::{Args, ValueEnum};
-use kit::config::secret;
+use kit::config::{KafkaArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
@@ -9,6 +9,8 @@ use url::Url;
 pub struct Settings {
     #[command(flatten)]
     pub realm: RealmArgs,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
     /// Whether users may register.
     #[arg(long, env, default_value = "open")]
     pub registration: Registration,

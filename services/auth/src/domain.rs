@@ -1,6 +1,7 @@
 //! Accounts and what may stand in them. Rules only: no I/O, no clock.
 
 pub mod attempts;
+mod session;
 
 use contracts::api::{RegisterRequest, SignInRequest};
 use kit::{
@@ -8,6 +9,8 @@ use kit::{
     text::{DisplayName, Password, Username},
 };
 use secrecy::SecretString;
+
+pub use self::session::Session;
 
 /// Fields of requests.
 const USERNAME: &str = "username";
@@ -37,6 +40,7 @@ pub struct Credentials {
 /// What a sign-in gives.
 #[derive(Clone, Debug)]
 pub struct Grant {
+    pub session: Session,
     pub access_token: SecretString,
     pub expires_in_seconds: i64,
     pub refresh_token: SecretString,

@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use contracts::ErrorCode;
-use kit::error::{InvalidField, ServiceError};
+use contracts::{ErrorCode, UserId};
+use kit::{
+    error::{InvalidField, ServiceError},
+    log::LogError,
+};
 
 use crate::store::StoreError;
 
@@ -13,8 +16,15 @@ pub enum Error {
     InvalidField(#[from] InvalidField),
     #[error("registration is by invitation only: ask an administrator for an account")]
     RegistrationClosed,
-    #[error("failed to query the user service for a username")]
-    Names(#[source] Box<tonic::Status>),
+    #[error("failed to call the user service")]
+    Users(#[source] Box<tonic::Status>),
+    /// Of this user.
+    #[error("the session has ended, or its refresh token was used before: sign in again")]
+    SessionOver(UserId),
+    #[error("failed to publish the end of a session")]
+    Log(#[source] LogError),
+    #[error("the event log did not take the end of a session in time")]
+    Unpublished,
     #[error("too many attempts: wait {} s", .0.as_secs() + 1)]
     Limited(Duration),
     #[error("too many users sign in at this moment: try again")]
@@ -26,18 +36,32 @@ pub enum Error {
     Shared(Arc<Error>),
 }
 
+impl Error {
+    /// Returns the user whose session has ended; `None` for all other errors.
+    pub(crate) fn user_of_ended_session(&self) -> Option<UserId> {
+        match self {
+            Self::SessionOver(user_id) => Some(*user_id),
+            Self::Shared(error) => error.user_of_ended_session(),
+            _ => None,
+        }
+    }
+}
+
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::RegistrationClosed => ErrorCode::PermissionDenied,
+            Self::SessionOver(_) => ErrorCode::Unauthenticated,
             Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
             Self::Shared(error) => error.code(),
-            Self::Names(_) => ErrorCode::Unavailable,
+            Self::Users(_) | Self::Log(_) | Self::Unpublished => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Taken(_) => ErrorCode::Conflict,
                 StoreError::Refused(_) => ErrorCode::InvalidArgument,
-                StoreError::Rejected | StoreError::InvalidRefreshToken => ErrorCode::Unauthenticated,
+                StoreError::Rejected | StoreError::InvalidRefreshToken | StoreError::SessionOver => {
+                    ErrorCode::Unauthenticated
+                }
                 StoreError::Unreachable { .. } | StoreError::Unable { .. } => ErrorCode::Unavailable,
                 StoreError::Misconfigured { .. } | StoreError::Unreadable { .. } => ErrorCode::Internal,
             },
@@ -50,7 +74,10 @@ impl ServiceError for Error {
             Self::InvalidField(_)
             | Self::RegistrationClosed
             | Self::Busy
-            | Self::Names(_)
+            | Self::SessionOver(_)
+            | Self::Users(_)
+            | Self::Log(_)
+            | Self::Unpublished
             | Self::Store(_) => None,
         }
     }

@@ -5,27 +5,37 @@
 //! manages users and nothing else.
 //!
 //! # Endpoints
-//! - `POST /api/auth/register`, `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`.
+//! - `POST /api/auth/register`, `POST /api/auth/delete-account`: accounts.
+//! - `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`: sessions.
 //!
-//! It reports registrations to the user service over gRPC.
+//! It reports registrations and deletions to the user service over gRPC, which keeps the deletions that are not finished.
+//!
+//! # Publishes
+//! `session.events`, key = user id: a [`contracts::event::SessionEndRecord`] for every session that ends before its time,
+//! and for every account that is deleted. The request that ended it is answered once the log has the record.
 
 pub mod api;
 pub mod config;
+pub mod deletions;
 pub mod domain;
 pub mod error;
+pub mod events;
 pub mod guard;
 pub mod store;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use contracts::rpc::user_service_client::UserServiceClient;
-use kit::{Memory, Scope, Service, Surface, catalog};
+use kit::{Memory, Scope, Service, Surface, catalog, log::Log};
 use tonic::service::Routes;
 
 use crate::{
     api::AppState,
     config::{Registration, Settings},
+    deletions::Deletions,
     domain::attempts::AttemptRates,
+    events::SessionEvents,
     guard::Guard,
     store::{AccountStore, Keycloak, MemoryStore},
 };
@@ -38,20 +48,28 @@ impl Service for Auth {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        surface(Arc::new(Keycloak::new(&settings.realm)?), settings.registration, scope)
+        let Settings { realm, kafka, registration } = settings;
+        surface(Arc::new(Keycloak::new(&realm)?), &Log::kafka(kafka), registration, scope)
     }
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
-        surface(Arc::new(MemoryStore::new(memory.issuer.clone())), Registration::Open, scope)
+        let accounts = Arc::new(MemoryStore::new(memory.issuer.clone()));
+        surface(accounts, &memory.log, Registration::Open, scope)
     }
 }
 
 fn surface(
     accounts: Arc<dyn AccountStore>,
+    log: &Log,
     registration: Registration,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
     let users = UserServiceClient::new(scope.peer(catalog::Service::User)?);
-    let state = AppState { accounts: Guard::new(accounts, AttemptRates::default()), registration, users };
+    let events = SessionEvents::new(log, scope.tenant()).context("failed to prepare the producer")?;
+    scope.spawn(events.clone().flush_at_the_end(scope.shutdown().clone()));
+    let accounts = Guard::new(accounts, events, AttemptRates::default());
+    let deletions = Deletions::new(accounts.clone(), users.clone());
+    scope.spawn(deletions.clone().keep_finishing(scope.shutdown().clone()));
+    let state = AppState { accounts, deletions, registration, users };
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use tonic::async_trait;
 
 pub use self::{keycloak::Keycloak, memory::MemoryStore};
-use crate::domain::{Credentials, Grant, NewAccount};
+use crate::domain::{Credentials, Grant, NewAccount, Session};
 
 /// A store of accounts. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -19,14 +19,22 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Returns the account that the credentials open; [`StoreError::Rejected`] when they open none. No session remains.
     async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError>;
 
+    /// Deletes an account with all its sessions; one that is not there is deleted already.
+    async fn delete(&self, user_id: UserId) -> Result<(), StoreError>;
+
+    /// Returns whether there is an account of this user.
+    async fn exists(&self, user_id: UserId) -> Result<bool, StoreError>;
+
     /// Begins a session. Every refusal is the same [`StoreError::Rejected`].
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError>;
 
-    /// Goes on with a session.
+    /// Goes on with a session. A token that is used again, after the refresh that it was good for, is
+    /// [`StoreError::SessionOver`], and so is one whose session has ended.
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError>;
 
-    /// Ends a session; one that has ended already stays so.
-    async fn sign_out(&self, refresh_token: &SecretString) -> Result<(), StoreError>;
+    /// Ends the session of a refresh token and returns it; one that has ended already stays so. Any token that the session
+    /// was given will do.
+    async fn sign_out(&self, refresh_token: &SecretString) -> Result<Session, StoreError>;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +48,8 @@ pub enum StoreError {
     Rejected,
     #[error("the refresh token is not valid, or its session has ended")]
     InvalidRefreshToken,
+    #[error("the refresh token was used before, or its session has ended: sign in again")]
+    SessionOver,
     #[error("failed to reach the realm to {step}")]
     Unreachable { step: &'static str, source: reqwest::Error },
     #[error("the realm could not {step}: it answered {status}")]

@@ -23,4 +23,4 @@ pub use ports::{
 pub use secret::{Secret, SecretEntry, SecretKey};
 pub use sends::{CHAT_SENDS, SendRate, USER_SENDS};
 pub use service::{Service, ServiceEntry, Setting};
-pub use topic::{Retention, Topic, TopicEntry};
+pub use topic::{MAX_ACCESS_TOKEN_SECONDS, Retention, SESSION_EVENTS_SECONDS, Topic, TopicEntry};

@@ -19,7 +19,14 @@ pub enum Retention {
     Age,
     /// By compaction: the last record of every key stays.
     Compaction,
+    /// By age: [`SESSION_EVENTS_SECONDS`], whatever the tenant keeps of its messages.
+    Sessions,
 }
+
+/// How long an access token is good at most, in seconds: the longest `spec.identity.accessTokenLifetime`.
+pub const MAX_ACCESS_TOKEN_SECONDS: u64 = 3600;
+/// How long the end of a session is kept: for as long as an access token of it may be good, and as long again.
+pub const SESSION_EVENTS_SECONDS: u64 = 2 * MAX_ACCESS_TOKEN_SECONDS;
 
 table! {
     /// A topic of every tenant. The tenant id has no separator in its alphabet, so no prefix is ambiguous.
@@ -31,6 +38,8 @@ table! {
     MessageDelivered = TopicEntry { name: "message.delivered", retention: Retention::Age, log_append_time: false };
     /// The members of chats, key = `<chat>/<user>`; a tombstone is a removal.
     ChatEvents = TopicEntry { name: "chat.events", retention: Retention::Compaction, log_append_time: false };
+    /// Sessions and accounts that have ended, key = user id. Gateways close their sockets.
+    SessionEvents = TopicEntry { name: "session.events", retention: Retention::Sessions, log_append_time: true };
 }
 
 impl Topic {

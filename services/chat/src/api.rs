@@ -10,6 +10,7 @@ use std::{sync::Arc, time::Duration};
 use axum::extract::FromRef;
 use kit::docs::{self, OpenApiRouter, routes};
 
+pub(crate) use self::users::Deletion;
 pub use self::users::Users;
 use crate::store::ChatStore;
 

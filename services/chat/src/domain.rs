@@ -46,6 +46,26 @@ pub struct Member {
     pub joined_at: DateTime<Utc>,
 }
 
+/// What a user may do with the messages of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The user is not in the chat.
+    None,
+    /// Of a direct chat that the other user has left: no one would receive what is sent.
+    Read,
+    ReadAndSend,
+}
+
+impl Access {
+    /// Returns what a member of a chat of this kind and size may do.
+    pub const fn of_member(kind: ChatKind, member_count: usize) -> Self {
+        match kind {
+            ChatKind::Direct if member_count < 2 => Self::Read,
+            ChatKind::Direct | ChatKind::Group => Self::ReadAndSend,
+        }
+    }
+}
+
 /// A chat about to be created: its rules hold.
 #[derive(Clone, Debug)]
 pub struct NewChat {
@@ -316,6 +336,13 @@ fn put(
         Some(_) => Change::RoleSet { user_id, role },
     });
     Ok(changes)
+}
+
+/// Decides what the deletion of a user's account changes. Empty: the user is not in the chat.
+///
+/// The user leaves a group as any member does, and a direct chat too: the other one keeps it, and may read it.
+pub fn depart(roster: &Roster, user_id: UserId) -> Vec<Change> {
+    roster.role(user_id).map(|role| leave(roster, user_id, role)).unwrap_or_default()
 }
 
 fn leave(roster: &Roster, actor: UserId, actor_role: Role) -> Vec<Change> {

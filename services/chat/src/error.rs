@@ -17,6 +17,8 @@ pub enum Error {
     NotAMember(ChatId),
     #[error("user {0} not found")]
     UnknownUser(UserId),
+    #[error("your account is deleted")]
+    CallerDeleted,
     #[error("the change of chat {0} is made and not yet in the event log")]
     Unpublished(ChatId),
     #[error("failed to query the user service")]
@@ -32,6 +34,7 @@ impl ServiceError for Error {
             Self::InvalidChat(_) => ErrorCode::InvalidArgument,
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::UnknownUser(_) => ErrorCode::NotFound,
+            Self::CallerDeleted => ErrorCode::Unauthenticated,
             Self::Unpublished(_) | Self::Users(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {
@@ -42,6 +45,7 @@ impl ServiceError for Error {
                 },
                 StoreError::Create { source, .. }
                 | StoreError::Change { source, .. }
+                | StoreError::Position(source)
                 | StoreError::Read(source) => kit::postgres::code(source),
             },
         }

@@ -9,7 +9,8 @@
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `ListMembers`.
 //!
-//! It queries the user service over gRPC for whether new members exist.
+//! It queries the user service over gRPC for whether new members exist, and follows its list of deleted accounts (see
+//! [`departures`]).
 //!
 //! # Publishes
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):
@@ -18,6 +19,7 @@
 //!   founding members of a chat are no entries: they are its state before seq 1.
 
 pub mod api;
+pub mod departures;
 pub mod domain;
 pub mod error;
 pub mod events;
@@ -85,5 +87,6 @@ impl Service for Chat {
 fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> {
     let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
     let users = Users::new(scope.peer(catalog::Service::User)?);
+    scope.spawn(departures::follow(users.clone(), store.clone(), scope.shutdown().clone()));
     Ok(Surface { api: api::router(AppState { store, users, patience: Patience::default() }), grpc })
 }

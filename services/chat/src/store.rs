@@ -11,7 +11,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
 };
-use crate::domain::{Chat, Command, Member, NewChat, OutboxRecord, Refusal};
+use crate::domain::{Access, Chat, Command, Member, NewChat, OutboxRecord, Refusal};
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -37,8 +37,8 @@ pub trait ChatStore: Send + Sync + 'static {
     /// Returns the members of a chat by id; none for an unknown chat.
     async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError>;
 
-    /// Returns whether each of these users is in the chat, in their order.
-    async fn are_members(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError>;
+    /// Returns what each of these users may do in the chat, in their order.
+    async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError>;
 
     /// Lets [`crate::domain::decide`] decide on the command and makes the changes. Changes of one chat happen one
     /// after the other. Returns what is published about the chat up to and including this change.
@@ -49,6 +49,16 @@ pub trait ChatStore: Send + Sync + 'static {
         command: Command,
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError>;
+
+    /// Lets a user whose account is deleted leave a chat, as [`crate::domain::depart`] decides. A user who is not in it has
+    /// left already.
+    async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
+
+    /// Notes that deletions up to this place are carried out.
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
 
     /// Returns whether all of it is in the event log.
     async fn is_published(&self, publication: Publication) -> Result<bool, StoreError>;
@@ -80,6 +90,8 @@ pub enum StoreError {
     Create { chat_id: ChatId, source: sqlx::Error },
     #[error("failed to change chat {chat_id}")]
     Change { chat_id: ChatId, source: sqlx::Error },
+    #[error("failed to note which deletions of accounts are carried out")]
+    Position(#[source] sqlx::Error),
     #[error("failed to read chats")]
     Read(#[source] sqlx::Error),
 }

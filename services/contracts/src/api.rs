@@ -55,7 +55,8 @@ pub struct RefreshRequest {
 /// Response to a sign-in or a refresh.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {
-    /// For `authorization: Bearer` and for `connect`. Good until it expires, also after the session has ended.
+    /// For `authorization: Bearer` and for `connect`. REST requests with it are served until it expires, also after the session
+    /// has ended; connections end with the session.
     pub access_token: String,
     /// Refresh when a fifth of it is left, or 30 seconds, whichever is more.
     pub expires_in_seconds: i64,
@@ -73,6 +74,9 @@ pub struct UserProfile {
     pub display_name: String,
     /// Free text, at most 500 characters.
     pub about: String,
+    /// The account is deleted. The username stays, and is not given out again; nothing else is left of the profile.
+    #[serde(default)]
+    pub deleted: bool,
 }
 
 /// `PATCH /api/users/me`: absent fields stay.

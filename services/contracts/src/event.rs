@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChatId, DeviceId, ErrorCode, MessageKey, UserId};
+use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId};
 
 /// Version of every record that this build writes.
 pub const VERSION: u8 = 1;
@@ -117,6 +117,27 @@ impl MembershipRecord {
     }
 }
 
+/// A record of `session.events`: tokens that were issued before it, or later, are not good any more, whatever their expiry.
+///
+/// What has ended stays so: records may be repeated, and their order does not matter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionEndRecord {
+    pub v: u8,
+    pub user: UserId,
+    pub ended: Ended,
+}
+
+/// Which sessions of a user have ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Ended {
+    /// This one.
+    Session(SessionId),
+    /// All of them, and no other begins: the account is deleted.
+    Account,
+}
+
 /// What a member may do. Later variants may do less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -200,6 +221,15 @@ mod tests {
         check(
             &MembershipRecord { v: 1, chat: ChatId(id(1)), user: UserId(id(2)), role: Role::Owner },
             include_str!("../golden/membership.v1.json"),
+        );
+        let ended = Ended::Session("0190f5a0-7b1e-7c3d-8f00-0123456789ab".parse().expect("an id"));
+        check(
+            &SessionEndRecord { v: 1, user: UserId(id(2)), ended },
+            include_str!("../golden/session_end.v1.json"),
+        );
+        check(
+            &SessionEndRecord { v: 1, user: UserId(id(2)), ended: Ended::Account },
+            include_str!("../golden/account_end.v1.json"),
         );
     }
 

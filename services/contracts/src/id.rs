@@ -60,9 +60,72 @@ uuid_id! {
     MessageKey
 }
 
+/// Longest id of a session in bytes. The realm's own have 36 or fewer.
+const MAX_SESSION_ID_BYTES: usize = 128;
+
+/// A session of a user: it begins with a sign-in, and all tokens that its refreshes give carry its id, the `sid` claim. The
+/// realm chooses the form.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SessionId(Box<str>);
+
+/// The text is not the id of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the id of a session has 1 to {MAX_SESSION_ID_BYTES} visible ASCII characters")]
+pub struct InvalidSessionId;
+
+impl SessionId {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SessionId {
+    type Error = InvalidSessionId;
+
+    fn try_from(text: String) -> Result<Self, InvalidSessionId> {
+        text.parse()
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = InvalidSessionId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSessionId> {
+        let is_id =
+            (1..=MAX_SESSION_ID_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if is_id { Ok(Self(text.into())) } else { Err(InvalidSessionId) }
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionId({})", self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_a_session_is_one_bounded_word() {
+        let longest = "x".repeat(MAX_SESSION_ID_BYTES);
+        for good in ["a", "0190f5a0-7b1e-7c3d-8f00-0123456789ab", "aB3_-", &longest] {
+            let id: SessionId = good.parse().expect("an id");
+            assert_eq!(serde_json::to_string(&id).expect("json"), format!("\"{good}\""));
+        }
+        for bad in ["", "a b", "a\n", "\u{e9}", &format!("{longest}x")] {
+            assert_eq!(bad.parse::<SessionId>(), Err(InvalidSessionId), "{bad}");
+            assert!(serde_json::from_value::<SessionId>(bad.into()).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn an_id_reads_and_prints_as_a_hyphenated_uuid() {

@@ -11,4 +11,4 @@ pub mod rpc;
 pub mod wire;
 
 pub use error_code::ErrorCode;
-pub use id::{ChatId, DeviceId, MessageKey, UserId};
+pub use id::{ChatId, DeviceId, MessageKey, SessionId, UserId};

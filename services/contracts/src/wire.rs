@@ -384,10 +384,13 @@ pub enum CloseCode {
     TooLarge,
     /// The user opened more connections than allowed; this was the oldest.
     Superseded,
+    /// The session of the token has ended: the user signed out, a used refresh token was used again, or the account is
+    /// deleted.
+    SessionEnded,
 }
 
 impl CloseCode {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Drain,
         Self::TokenExpired,
         Self::Slow,
@@ -397,6 +400,7 @@ impl CloseCode {
         Self::Stale,
         Self::TooLarge,
         Self::Superseded,
+        Self::SessionEnded,
     ];
 
     /// Returns the WebSocket close code.
@@ -411,6 +415,7 @@ impl CloseCode {
             Self::Stale => 3502,
             Self::TooLarge => 3503,
             Self::Superseded => 3504,
+            Self::SessionEnded => 3505,
         }
     }
 
@@ -426,6 +431,7 @@ impl CloseCode {
             Self::Stale => "stale",
             Self::TooLarge => "frame too large",
             Self::Superseded => "too many connections",
+            Self::SessionEnded => "session ended",
         }
     }
 }

@@ -9,6 +9,8 @@ use kit::{error::ServiceError, log::LogError};
 pub(crate) enum GatewayError {
     #[error("the caller is not in chat {chat}")]
     NotAMember { chat: ChatId },
+    #[error("the other user of direct chat {chat} has left it")]
+    NoRecipient { chat: ChatId },
     #[error("failed to query the chat service for chat {chat}")]
     Membership { chat: ChatId, source: Arc<tonic::Status> },
     #[error("failed to query the message service for chat {chat}")]
@@ -23,6 +25,7 @@ impl ServiceError for GatewayError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NotAMember { .. } => ErrorCode::NotAMember,
+            Self::NoRecipient { .. } => ErrorCode::PermissionDenied,
             Self::Membership { .. } | Self::History { .. } | Self::Produce { .. } => ErrorCode::Unavailable,
             Self::Entry { .. } => ErrorCode::Internal,
         }

@@ -1,25 +1,26 @@
-//! The event log: produces `message.send`, follows `message.delivered` and `chat.events`.
+//! The event log: produces `message.send`, follows `message.delivered`, `chat.events` and `session.events`.
 //!
-//! Both topics are followed whole by every gateway, with partitions assigned by hand: each has its own sockets, and
+//! All three are followed whole by every gateway, with partitions assigned by hand: each has its own sockets, and
 //! none shares the work.
 
 use std::{
     collections::HashSet,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
 };
 
 use contracts::event::SendRecord;
 use kit::{
     catalog::Topic,
     health::Check,
-    log::{Delivery, Event, Log, LogError, Producer, Record, Start},
+    log::{Delivery, Event, Follower, LastingProducer, Log, LogError, Record, Start},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Limits,
     domain::record::{self, Change, Unreadable},
+    ended::EndedSessions,
     fanout::Fanout,
     membership::Membership,
 };
@@ -29,55 +30,29 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The log of sends.
 #[derive(Clone)]
-pub(crate) struct SendLog(Arc<Inner>);
-
-struct Inner {
-    log: Log,
-    topic: String,
-    give_up_after: Duration,
-    producer: RwLock<Producer>,
+pub(crate) struct SendLog {
+    producer: LastingProducer,
+    topic: Arc<str>,
 }
 
 impl SendLog {
     pub(crate) fn new(log: &Log, tenant: &str, limits: &Limits) -> Result<Self, LogError> {
-        // The outcome after this is unknown, which is safe: the client repeats with the same key.
-        let give_up_after = limits.produce_within;
-        let producer = RwLock::new(log.producer(Some(give_up_after))?);
-        let topic = Topic::MessageSend.of(tenant);
-        Ok(Self(Arc::new(Inner { log: log.clone(), topic, give_up_after, producer })))
+        // The outcome after this is unknown, which is safe: the client repeats with the same key. So it does with what a
+        // replaced producer did not deliver.
+        let producer = log.lasting_producer(Some(limits.produce_within))?;
+        Ok(Self { producer, topic: Topic::MessageSend.of(tenant).into() })
     }
 
     /// Queues a record; the future ends when all replicas have it. Records of one chat keep the order of the calls.
     pub(crate) fn enqueue(&self, record: &SendRecord) -> Result<Delivery, LogError> {
         let payload = serde_json::to_vec(record).expect("a record has no map with other than text keys");
         let key = record.chat.to_string();
-        self.producer()?.send(&self.0.topic, &key, Some(&payload))
-    }
-
-    /// Returns a producer that can go on. One that has lost its place in the log never does, so another takes its place:
-    /// the clients repeat what it did not deliver, with the same keys.
-    fn producer(&self) -> Result<Producer, LogError> {
-        let Inner { log, give_up_after, producer, .. } = &*self.0;
-        let current = producer.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if !current.is_lost() {
-            return Ok(current);
-        }
-        let mut producer = producer.write().unwrap_or_else(PoisonError::into_inner);
-        // Another send may have replaced it meanwhile.
-        if producer.is_lost() {
-            tracing::warn!("the producer has lost its place in the log and is replaced");
-            *producer = log.producer(Some(*give_up_after))?;
-        }
-        Ok(producer.clone())
+        self.producer.send(&self.topic, &key, Some(&payload))
     }
 
     /// Waits for what is queued.
     pub(crate) async fn flush(&self) {
-        let producer = self.0.producer.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let flushed = tokio::task::spawn_blocking(move || producer.flush(FLUSH_TIMEOUT)).await;
-        if let Ok(Err(error)) = flushed {
-            tracing::warn!(%error, "the log did not take all records before the end: {error}");
-        }
+        self.producer.flush(FLUSH_TIMEOUT).await;
     }
 }
 
@@ -114,31 +89,83 @@ pub(crate) async fn follow_membership(
 ) {
     let topic = Topic::ChatEvents.of(&tenant);
     let followed = log.follow(&topic, &group(&tenant), Start::Beginning, &check, &stop).await;
-    let Some(mut follower) = followed else { return };
+    let Some(follower) = followed else { return };
     check.failing("reading the members of chats");
+    let caught_up = || {
+        membership.set_caught_up();
+        check.ok();
+    };
+    read_all(&topic, follower, &stop, |record| apply(&membership, record), caught_up).await;
+}
+
+/// Follows `session.events` from its beginning; ready when all that was there at the start is read, so that no token of an
+/// ended session is taken before.
+pub(crate) async fn follow_session_ends(
+    log: Log,
+    tenant: String,
+    ended: Arc<EndedSessions>,
+    check: Check,
+    stop: CancellationToken,
+) {
+    let topic = Topic::SessionEvents.of(&tenant);
+    let followed = log.follow(&topic, &group(&tenant), Start::Beginning, &check, &stop).await;
+    let Some(follower) = followed else { return };
+    check.failing("reading which sessions have ended");
+    let caught_up = || {
+        ended.set_caught_up();
+        check.ok();
+    };
+    read_all(&topic, follower, &stop, |record| end(&ended, record), caught_up).await;
+}
+
+/// Reads until stopped, and calls `caught_up` once when all that was there at the start is read.
+async fn read_all(
+    topic: &str,
+    mut follower: Follower,
+    stop: &CancellationToken,
+    read: impl Fn(&Record<'_>) -> Result<(), Unreadable>,
+    caught_up: impl FnOnce(),
+) {
     let mut behind: HashSet<i32> = follower.partitions().into_iter().collect();
+    let mut caught_up = Some(caught_up);
     let mut records = 0_u64;
-    while let Some(event) = follower.next(&stop).await {
+    while let Some(event) = follower.next(stop).await {
         match event {
             Event::Record(record) => {
                 records += 1;
-                match record::change(record.key(), record.payload()) {
-                    Ok(Change::Added(chat, user)) => membership.added(chat, user),
-                    Ok(Change::Removed(chat, user)) => membership.removed(chat, user),
-                    Err(why) => set_aside(&topic, &record, &why),
+                if let Err(why) = read(&record) {
+                    set_aside(topic, &record, &why);
                 }
             }
             Event::End(partition) => {
                 behind.remove(&partition);
-                if behind.is_empty() && !membership.is_caught_up() {
-                    membership.set_caught_up();
-                    tracing::info!(records, "chat.events is read up to its end");
-                    check.ok();
+                if behind.is_empty()
+                    && let Some(caught_up) = caught_up.take()
+                {
+                    tracing::info!(topic, records, "{topic} is read up to its end");
+                    caught_up();
                 }
             }
         }
     }
     follower.end().await;
+}
+
+fn apply(membership: &Membership, record: &Record<'_>) -> Result<(), Unreadable> {
+    match record::change(record.key(), record.payload())? {
+        Change::Added(chat, user) => membership.added(chat, user),
+        Change::Removed(chat, user) => membership.removed(chat, user),
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: the age of a record")]
+fn end(ended: &EndedSessions, record: &Record<'_>) -> Result<(), Unreadable> {
+    let end = record::session_end(record.payload())?;
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let logged = Duration::from_millis(record.logged_at_ms().unwrap_or_default().unsigned_abs());
+    ended.end(end.user, end.ended, since_epoch.saturating_sub(logged), Instant::now());
+    Ok(())
 }
 
 /// Reports a record that is not acted on; the log moves on.

@@ -9,7 +9,7 @@
 //! `/docs/gateway/protocol`. gRPC: health and reflection.
 //!
 //! # Consumes
-//! `message.delivered` from its end and `chat.events` from its beginning, both whole, by every gateway.
+//! `message.delivered` from its end, `chat.events` and `session.events` from their beginning, all whole, by every gateway.
 //! gRPC: `ChatService` for whether senders and readers are members, `MessageService` for history.
 //!
 //! # Publishes
@@ -19,6 +19,7 @@ mod api;
 mod config;
 mod domain;
 mod drain;
+mod ended;
 mod error;
 mod events;
 mod fanout;
@@ -43,6 +44,7 @@ pub use config::{Limits, SendRates, Settings};
 
 use crate::{
     domain::rates::Rates,
+    ended::EndedSessions,
     events::SendLog,
     fanout::Fanout,
     membership::Membership,
@@ -110,6 +112,7 @@ fn surface(
     let rates = Arc::new(Rates::new(&sends));
     let (membership, checker) = Membership::new(chat, metrics.clone());
     let membership = Arc::new(membership);
+    let ended = Arc::new(EndedSessions::new(registry.clone()));
     let send_log = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
 
     // Consumers and the directory end after the connections: those still get responses while they are moved.
@@ -120,6 +123,13 @@ fn surface(
         tenant.to_owned(),
         membership.clone(),
         scope.check("membership"),
+        stop.clone(),
+    ));
+    scope.spawn(events::follow_session_ends(
+        log.clone(),
+        tenant.to_owned(),
+        ended.clone(),
+        scope.check("sessions"),
         stop.clone(),
     ));
     scope.spawn(events::follow_delivered(
@@ -150,6 +160,7 @@ fn surface(
         verifier: scope.verifier(),
         registry,
         membership,
+        ended,
         rates,
         log: send_log,
         history,

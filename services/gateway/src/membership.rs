@@ -22,7 +22,7 @@ use moka::future::Cache;
 
 pub(crate) use self::checks::{Checked, Checker, Checking};
 use self::{
-    checks::Checks,
+    checks::{Access, Checks},
     members::{Audience, Known, Members},
 };
 use crate::{error::GatewayError, metrics::Metrics};
@@ -83,36 +83,50 @@ impl Membership {
 
     /// Refuses a user who is not in the chat.
     pub(crate) async fn require(&self, chat: ChatId, user: UserId) -> Result<(), GatewayError> {
-        let checked = self.checks.is_member(chat, user).await;
+        let checked = self.checks.access(chat, user).await;
         self.conclude(chat, user, checked)
     }
 
-    /// Refuses a user whom the check did not find in the chat.
+    /// Refuses a user whom the check did not find in the chat. What was sent at the moment in which the other user left a
+    /// direct chat is in the log, and not refused any more.
     pub(crate) fn conclude(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<(), GatewayError> {
+        self.access(chat, user, checked).map(drop)
+    }
+
+    /// Returns what a member may do in the chat; refuses all others. A member of whom the cache alone knows may do all.
+    fn access(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<Access, GatewayError> {
         match checked {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(GatewayError::NotAMember { chat }),
+            Ok(Access::None) => Err(GatewayError::NotAMember { chat }),
+            Ok(access) => Ok(access),
             Err(source) => match self.known(chat, user).likely {
-                Some(_) => Ok(()),
+                Some(_) => Ok(Access::ReadAndSend),
                 None => Err(GatewayError::Membership { chat, source }),
             },
         }
     }
 
     /// Returns whom a message of this sender goes to as the cache has it, and the check that has begun, to be concluded.
-    /// `None` when the cache is not certain, or too many checks wait.
+    /// `None` when the cache is not certain, when too many checks wait, and when no one else would receive the message.
     pub(crate) fn likely_audience(&self, chat: ChatId, sender: UserId) -> Option<(Audience, Checking)> {
         match self.known(chat, sender) {
             Known { likely: Some(audience), is_settled: true, .. } => {
+                // Whether the sender may still write to a chat without others, the chat service knows.
+                let has_others = audience.as_ref().is_none_or(|members| members.len() > 1);
+                has_others.then_some(())?;
                 Some((audience, self.checks.begin(chat, sender)?))
             }
             Known { .. } => None,
         }
     }
 
-    /// Returns whom a message of this sender goes to, once it is certain that they are in the chat.
+    /// Returns whom a message of this sender goes to, once it is certain that they are in the chat. Refuses one to a direct
+    /// chat that the other user has left.
     pub(crate) async fn audience(&self, chat: ChatId, sender: UserId) -> Result<Audience, GatewayError> {
-        self.require(chat, sender).await?;
+        let checked = self.checks.access(chat, sender).await;
+        match self.access(chat, sender, checked)? {
+            Access::ReadAndSend => {}
+            Access::Read | Access::None => return Err(GatewayError::NoRecipient { chat }),
+        }
         let Known { version, likely, is_settled } = self.known(chat, sender);
         match likely {
             Some(audience) if is_settled => return Ok(audience),

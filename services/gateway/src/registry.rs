@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use contracts::{DeviceId, MessageKey, UserId, wire::CloseCode};
+use contracts::{DeviceId, MessageKey, SessionId, UserId, wire::CloseCode};
 use uuid::Uuid;
 
 use crate::{
@@ -27,13 +27,31 @@ pub(crate) struct Connection {
     pub(crate) queue: SendQueue,
     /// Set when the user is known.
     identity: OnceLock<Identity>,
+    /// The user's session that the last token was issued in.
+    token_session: Mutex<Option<SessionId>>,
     /// When this connection sent what is not stored yet.
     unstored: Mutex<HashMap<MessageKey, Instant>>,
 }
 
 impl Connection {
     pub(crate) fn new(session: Uuid, queue: SendQueue) -> Arc<Self> {
-        Arc::new(Self { session, queue, identity: OnceLock::new(), unstored: Mutex::default() })
+        Arc::new(Self {
+            session,
+            queue,
+            identity: OnceLock::new(),
+            token_session: Mutex::default(),
+            unstored: Mutex::default(),
+        })
+    }
+
+    /// Returns the user's session that the last token was issued in; `None` before the first.
+    pub(crate) fn token_session(&self) -> Option<SessionId> {
+        self.token_session.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes a token of this session of the user.
+    pub(crate) fn set_token_session(&self, session: SessionId) {
+        *self.token_session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
     }
 
     /// Notes that this connection sends a message.

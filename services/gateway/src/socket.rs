@@ -261,13 +261,20 @@ impl Socket {
                 }
                 self.connection.queue.push(Frame::encode(&frame));
             }
-            Action::Open(identity, frame) => {
+            Action::Open(identity, token_session, frame) => {
                 self.ws.get_mut().lift();
                 // The answer is queued first: no push comes before it.
                 self.connection.queue.push(Frame::encode(&frame));
+                self.connection.set_token_session(token_session);
                 let most = self.gateway.limits.connections_per_user;
                 self.gateway.registry.identify(&self.connection, identity, most);
+                self.gateway.ended.check(identity.user, &self.connection);
                 self.gateway.sessions.opened(self.connection.session, identity);
+            }
+            Action::Renew(identity, token_session, frame) => {
+                self.connection.queue.push(Frame::encode(&frame));
+                self.connection.set_token_session(token_session);
+                self.gateway.ended.check(identity.user, &self.connection);
             }
             Action::Ping => {
                 self.connection.queue.push(Frame::ping());

@@ -7,8 +7,8 @@ use kit::{auth::TokenVerifier, outage::Outage, rpc::InternalChannel};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Limits, domain::rates::Rates, events::SendLog, membership::Membership, metrics::Metrics,
-    registry::Registry, store::SessionsHandle,
+    config::Limits, domain::rates::Rates, ended::EndedSessions, events::SendLog, membership::Membership,
+    metrics::Metrics, registry::Registry, store::SessionsHandle,
 };
 
 /// What every connection of this process shares.
@@ -19,6 +19,7 @@ pub(crate) struct GatewayState {
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) membership: Arc<Membership>,
+    pub(crate) ended: Arc<EndedSessions>,
     pub(crate) rates: Arc<Rates>,
     pub(crate) log: SendLog,
     pub(crate) history: MessageServiceClient<InternalChannel>,

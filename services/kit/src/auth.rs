@@ -13,7 +13,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header::AUTHORIZATION, request::Parts},
 };
-use contracts::{ErrorCode, UserId};
+use contracts::{ErrorCode, SessionId, UserId};
 pub use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind};
 use serde::{Deserialize, de::IgnoredAny};
@@ -48,6 +48,8 @@ const MAX_KEYS: usize = 16;
 pub struct Claims {
     pub user_id: UserId,
     pub username: String,
+    /// The session that the token was issued in.
+    pub session: SessionId,
     /// Seconds since the epoch.
     pub expires_at: i64,
 }
@@ -102,6 +104,8 @@ struct TokenClaims {
     sub: UserId,
     exp: i64,
     preferred_username: String,
+    /// A token without a session could not be ended before its time.
+    sid: SessionId,
     /// Keycloak's token type; an id or refresh token is not an access token.
     typ: String,
     /// The client that the token was issued to.
@@ -177,7 +181,12 @@ impl TokenVerifier {
         if claims.typ != "Bearer" || !is_of_client || claims.client_id.is_some() {
             return Err(TokenError::Invalid);
         }
-        Ok(Claims { user_id: claims.sub, username: claims.preferred_username, expires_at: claims.exp })
+        Ok(Claims {
+            user_id: claims.sub,
+            username: claims.preferred_username,
+            session: claims.sid,
+            expires_at: claims.exp,
+        })
     }
 
     fn key(&self, kid: &str) -> Option<DecodingKey> {

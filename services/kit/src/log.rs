@@ -6,6 +6,7 @@
 
 pub(crate) mod delivery;
 mod kafka;
+mod lasting;
 mod memory;
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
@@ -19,7 +20,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::async_trait;
 
-pub use self::delivery::{Delivery, Undelivered};
+pub use self::{
+    delivery::{Delivery, Undelivered},
+    lasting::LastingProducer,
+};
 use crate::{config::KafkaArgs, health::Check, kafka as client};
 
 /// The event log of a tenant. Cheap to clone; nothing is connected before it is used.

@@ -11,7 +11,7 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use contracts::UserId;
+use contracts::{SessionId, UserId};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::JwkSet};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -35,20 +35,22 @@ impl Issuer {
         TokenVerifier::with_keys(&self.oidc, &self.key.key_set())
     }
 
-    /// Returns an access token that is valid for a number of seconds from now.
+    /// Returns an access token of a session that is valid for a number of seconds from now.
     #[expect(clippy::disallowed_methods, reason = "the id of a token")]
-    pub fn access_token(&self, user: UserId, username: &str, seconds: u64) -> String {
+    pub fn access_token(&self, user: UserId, username: &str, session: &SessionId, seconds: u64) -> String {
         let mut claims = claims(&self.oidc, user, username, seconds);
+        claims["sid"] = json!(session);
         claims["jti"] = json!(Uuid::new_v4());
         self.key.sign(&claims)
     }
 }
 
-/// Returns the claims of an access token that these settings accept, for a number of seconds from now.
+/// Returns the claims of an access token that these settings accept, for a number of seconds from now. All of a user are of
+/// one session.
 pub(crate) fn claims(oidc: &OidcArgs, user: UserId, username: &str, seconds: u64) -> Value {
     let now = jsonwebtoken::get_current_timestamp();
     json!({
-        "iss": oidc.oidc_issuer, "aud": [oidc.oidc_audience], "sub": user, "typ": "Bearer",
+        "iss": oidc.oidc_issuer, "aud": [oidc.oidc_audience], "sub": user, "sid": user, "typ": "Bearer",
         "azp": oidc.oidc_clients.first(),
         "iat": now, "exp": now + seconds, "preferred_username": username,
     })

@@ -155,6 +155,8 @@ mod tests {
             (acme.token_with(user, "ann", json!({"azp": "messenger-auth"})), "accepted"),
             (acme.token_with(user, "ann", json!({"client_id": "messenger-auth"})), "invalid"),
             (acme.token_with(user, "ann", json!({"exp": null})), "invalid"),
+            (acme.token_with(user, "ann", json!({"sid": null})), "invalid"),
+            (acme.token_with(user, "ann", json!({"sid": "0190f5a0 7b1e"})), "invalid"),
             (acme.token_with(user, "ann", json!({"exp": past})), "expired"),
             (acme.token_with(user, "ann", json!({"nbf": past + 3600})), "invalid"),
             ("not.a.token".to_owned(), "invalid"),

@@ -28,11 +28,13 @@ pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
         .with_state(store)
 }
 
-/// Returns the caller's profile, which their first request creates.
+/// Returns the caller's profile, which their first request creates. A caller whose account is deleted is refused, whatever
+/// time the token has left.
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 async fn ensured(store: &Arc<dyn ProfileStore>, caller: &Caller) -> Result<Profile, Error> {
     let newcomer = Newcomer::parse(caller.user_id, &caller.username, "")?;
-    Ok(store.ensure(&newcomer, Utc::now()).await?)
+    let profile = store.ensure(&newcomer, Utc::now()).await?;
+    if profile.is_deleted { Err(Error::Deleted) } else { Ok(profile) }
 }
 
 impl From<Profile> for UserProfile {
@@ -42,6 +44,7 @@ impl From<Profile> for UserProfile {
             username: profile.username,
             display_name: profile.display_name,
             about: profile.about,
+            deleted: profile.is_deleted,
         }
     }
 }

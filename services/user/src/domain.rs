@@ -7,6 +7,8 @@ use kit::{
     text::{About, DisplayName, Username, search_key},
 };
 
+/// Longest display name, in characters, of which the username of a deleted account makes one.
+const MAX_DELETED_NAME_CHARS: usize = 64;
 /// Longest prefix that is searched for, in characters.
 const MAX_QUERY_CHARS: usize = 64;
 
@@ -18,6 +20,29 @@ pub struct Profile {
     pub display_name: String,
     pub about: String,
     pub created_at: DateTime<Utc>,
+    /// The account is deleted: the display name is the username, and `about` is empty.
+    pub is_deleted: bool,
+}
+
+impl Profile {
+    /// Returns what a deleted account is shown as: what is known of it to others anyway.
+    pub fn deleted_name(username: &str) -> String {
+        username.chars().take(MAX_DELETED_NAME_CHARS).collect()
+    }
+}
+
+/// A user whose deletion has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    pub user_id: UserId,
+    pub began_at: DateTime<Utc>,
+}
+
+/// A place in the order of deletions: by their beginning, then by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeletionPosition {
+    pub began_at: DateTime<Utc>,
+    pub user_id: UserId,
 }
 
 /// A user the realm knows: the owner of a token, or a user who has just registered.
@@ -43,6 +68,8 @@ pub enum Find {
     Prefix(String),
     /// Exactly this username.
     Username(Username),
+    /// Exactly this username, be it of a deleted account. All others find no deleted accounts.
+    Holder(Username),
 }
 
 /// Which profiles to find.
@@ -101,9 +128,16 @@ impl Search {
         Ok(Self { find, after, limit })
     }
 
+    /// Returns the search for the holder of a username, of a deleted account too.
+    pub fn holder(username: &str) -> Result<Self, InvalidField> {
+        Ok(Self { find: Find::Holder(Username::parse("username", username)?), after: None, limit: 1 })
+    }
+
     /// Returns whether a profile is found, whatever the page.
     pub fn finds(&self, profile: &Profile) -> bool {
         match &self.find {
+            Find::Holder(username) => profile.username == username.as_str(),
+            _ if profile.is_deleted => false,
             Find::All => true,
             Find::Prefix(prefix) => {
                 profile.username.starts_with(prefix) || search_key(&profile.display_name).starts_with(prefix)
@@ -138,6 +172,33 @@ impl Cursor {
         let is_comparable = !username.is_empty() && !username.chars().any(char::is_control);
         is_comparable.then_some(())?;
         Some(Self { username: username.to_owned(), user_id: user_id.parse().ok()? })
+    }
+}
+
+impl DeletionPosition {
+    /// Returns the place of a deletion.
+    pub fn of(deletion: &Deletion) -> Self {
+        Self { began_at: deletion.began_at, user_id: deletion.user_id }
+    }
+
+    /// Reads a place; an empty text is before all.
+    pub fn parse(text: &str) -> Result<Option<Self>, InvalidField> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let parsed = || {
+            let (micros, user_id) = text.split_once('.')?;
+            let began_at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+            Some(Self { began_at, user_id: user_id.parse().ok()? })
+        };
+        let not_ours = || InvalidField { field: "after", problem: "must be one of this service".to_owned() };
+        parsed().map(Some).ok_or_else(not_ours)
+    }
+}
+
+impl std::fmt::Display for DeletionPosition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.began_at.timestamp_micros(), self.user_id)
     }
 }
 
@@ -190,7 +251,7 @@ mod tests {
     fn a_query_is_compared_in_the_form_of_the_keys() {
         let prefix = |query: &str| match Find::query(query) {
             Ok(Find::Prefix(prefix)) => Some(prefix),
-            Ok(Find::All | Find::Username(_)) | Err(_) => None,
+            Ok(Find::All | Find::Username(_) | Find::Holder(_)) | Err(_) => None,
         };
         assert_eq!(prefix(" ANN "), Some("ann".to_owned()));
         assert_eq!(prefix("Zoe\u{308}"), Some("zo\u{eb}".to_owned()));
@@ -198,6 +259,17 @@ mod tests {
         assert_eq!(prefix(&"x".repeat(65)), None);
         assert_eq!(prefix("a\u{7}"), None);
         assert_eq!(Find::query(" "), Ok(Find::All));
+    }
+
+    #[test]
+    fn a_place_among_deletions_reads_back() {
+        let began_at = DateTime::from_timestamp_micros(1_700_000_000_123_456).expect("a moment");
+        let position = DeletionPosition { began_at, user_id: ANN };
+        assert_eq!(DeletionPosition::parse(&position.to_string()), Ok(Some(position)));
+        assert_eq!(DeletionPosition::parse(""), Ok(None));
+        for bad in ["ann", "1", "1.ann", "x.00000000-0000-0000-0000-000000000001"] {
+            assert_eq!(DeletionPosition::parse(bad).map_err(|error| error.field), Err("after"), "{bad}");
+        }
     }
 
     #[test]

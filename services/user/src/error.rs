@@ -11,6 +11,8 @@ pub enum Error {
     InvalidField(#[from] InvalidField),
     #[error("user {0} not found")]
     NotFound(UserId),
+    #[error("your account is deleted")]
+    Deleted,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -20,9 +22,11 @@ impl ServiceError for Error {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::NotFound(_) => ErrorCode::NotFound,
+            Self::Deleted => ErrorCode::Unauthenticated,
             Self::Store(error) => match error {
                 StoreError::Ensure { source, .. }
                 | StoreError::Update { source, .. }
+                | StoreError::Delete { source, .. }
                 | StoreError::Read(source) => kit::postgres::code(source),
             },
         }

@@ -11,7 +11,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA},
 };
-use crate::domain::{Newcomer, Profile, ProfileUpdate, Search};
+use crate::domain::{Deletion, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search};
 
 /// A store of profiles. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -26,11 +26,27 @@ pub trait ProfileStore: Send + Sync + 'static {
     /// Returns the profiles that exist, in no particular order.
     async fn profiles(&self, user_ids: &[UserId]) -> Result<Vec<Profile>, StoreError>;
 
-    /// Changes a profile and returns it; `None` when no user has this id.
+    /// Changes a profile and returns it; `None` when no user has this id, or the account is deleted.
     async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError>;
 
     /// Returns the profiles that the search finds, by username and id.
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError>;
+
+    /// Begins the deletion of a user who exists. One that has begun already stays as it is.
+    async fn delete(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Notes that a deletion is finished.
+    async fn finish_deletion(&self, user_id: UserId) -> Result<(), StoreError>;
+
+    /// Returns the deletions behind a place in their order, finished or not.
+    async fn deletions(
+        &self,
+        after: Option<DeletionPosition>,
+        limit: usize,
+    ) -> Result<Vec<Deletion>, StoreError>;
+
+    /// Returns deletions that are not finished, those that began first.
+    async fn unfinished_deletions(&self, limit: usize) -> Result<Vec<Deletion>, StoreError>;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +55,8 @@ pub enum StoreError {
     Ensure { user_id: UserId, source: sqlx::Error },
     #[error("failed to update the profile of {user_id}")]
     Update { user_id: UserId, source: sqlx::Error },
+    #[error("failed to delete the profile of {user_id}")]
+    Delete { user_id: UserId, source: sqlx::Error },
     #[error("failed to read profiles")]
     Read(#[source] sqlx::Error),
 }

@@ -88,14 +88,15 @@ impl Stack {
             owner: owner.clone(),
             password: "none".into(),
             // Only their names are looked at.
-            topics: [Topic::MessageSend, Topic::MessageDelivered, Topic::ChatEvents]
+            topics: Topic::ALL
+                .iter()
                 .map(|topic| TopicDesired {
                     name: topic.of(tenant_id),
                     partitions: 0,
                     replication: 0,
                     configs: BTreeMap::new(),
                 })
-                .into(),
+                .collect(),
             quotas: BTreeMap::new(),
             recorded_topic_ids: BTreeMap::new(),
         };

@@ -7,7 +7,7 @@ use crds::{MessengerTenant, Topology};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::{Event, Namespace, Pod, Secret, Service},
+        core::v1::{Event, Namespace, Pod, PodCondition, Secret, Service},
     },
     apimachinery::pkg::apis::meta::v1::Condition,
 };
@@ -320,6 +320,19 @@ impl Cluster {
             found.map(|(text, _)| text.clone()).with_context(|| format!("the Events are {events:#?}"))
         })
         .await
+    }
+
+    /// Returns the addresses of the pods of a service of a tenant that are ready, which this machine reaches as pods do.
+    pub async fn pod_addresses(&self, namespace: &str, service: &str) -> anyhow::Result<Vec<String>> {
+        let workload = self.workload(namespace, service).await?;
+        let params = ListParams::default().labels(&format!("app.kubernetes.io/name={workload}"));
+        let pods = self.pods(namespace).list(&params).await?;
+        let address = |pod: Pod| {
+            let status = pod.status?;
+            let is_ready = |found: &PodCondition| found.type_ == "Ready" && found.status == "True";
+            status.conditions?.iter().any(is_ready).then_some(status.pod_ip?)
+        };
+        Ok(pods.items.into_iter().filter_map(address).collect())
     }
 
     /// Returns the address of a Service of a tenant, which this machine reaches as pods do.

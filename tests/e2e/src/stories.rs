@@ -1,28 +1,34 @@
 //! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    api::{RegisterRequest, UpdateProfileRequest},
+    api::{ChatKind, CreateChatRequest, RegisterRequest, UpdateProfileRequest},
     event::{EntryKind, Role},
     wire::{
-        ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, Send,
-        ServerFrame,
+        ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Message, Outcome,
+        Send, ServerFrame,
     },
 };
 use futures_util::{SinkExt, StreamExt};
-use posthouse::client::{Messenger, Socket};
+use posthouse::client::{Messenger, SendFailure, Socket};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Raw;
 
 use crate::{
-    eventually,
+    eventually, report,
     stack::root,
     users::{TestUser, refused},
 };
 
+/// What is promised of the connections of a session that has ended.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 /// Longer than a response takes on a busy machine.
 const MOMENT: Duration = Duration::from_secs(20);
 
@@ -95,6 +101,120 @@ pub async fn resend(messenger: &Messenger) -> anyhow::Result<()> {
         history.iter().filter(|message| message.key == key).count() == 1,
         "it is stored twice: {history:?}"
     );
+    Ok(())
+}
+
+/// A sign-out closes the connections of its session, on all of these addresses of the messenger, and no other of the user.
+pub async fn sign_out(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::Result<()> {
+    let (ann, _ben, chat) = TestUser::two(messenger).await?;
+    let desk = ann.on_another_device().await?;
+    let token = ann.token().await?;
+    let mut phones = Vec::new();
+    let mut desks = Vec::new();
+    for gateway in gateways {
+        for _ in 0..2 {
+            phones.push(connect_at(gateway, &ann).await?);
+        }
+        desks.push(connect_at(gateway, &desk).await?);
+    }
+    let online = ann.online(&[chat]).await;
+    online.send(chat, "from the phone").await?;
+
+    ann.identity.sign_out().await?;
+    let took = all_closed(&mut phones).await?;
+    report(format!("{} connections of a session closed {took:?} after its sign-out", phones.len()));
+    eventually("the client gives up", MOMENT, || async {
+        let failures = online.seen().failures.clone();
+        ensure!(failures.iter().any(|failure| failure.contains("the session ended")), "{failures:?}");
+        Ok(())
+    })
+    .await?;
+    for (id, (gateway, desk)) in (2..).zip(gateways.iter().zip(&mut desks)) {
+        let connect = Connect { token: token.clone(), device: DeviceId::generate() };
+        let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
+        closes(gateway.upgrade().await?, text(&frame), CloseCode::SessionEnded).await?;
+        let key = MessageKey::generate();
+        desk.send(text(&send(id, chat, key, "from the desk"))).await?;
+        pushed(desk, |frame| frame.stored.filter(|stored| stored.key == key)).await?;
+    }
+
+    // A refresh token that is used again was stolen, or its thief was first.
+    let spent = desk.identity.refresh_token().await;
+    desk.identity.fresh_token().await?;
+    eventually("a used refresh token is refused", MOMENT, || async {
+        refused(messenger.refresh(&spent).await, ErrorCode::Unauthenticated)
+    })
+    .await?;
+    let took = all_closed(&mut desks).await?;
+    report(format!("{} connections of a session closed {took:?} after its revocation", desks.len()));
+    ann.on_another_device().await?.online(&[chat]).await.send(chat, "signed in again").await?;
+    Ok(())
+}
+
+/// A deleted account has no connection on any of these addresses, and its chats know.
+pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::Result<()> {
+    let users = TestUser::crowd(messenger, "guest", 3).await?;
+    let [ann, ben, cleo] = users.as_slice() else { unreachable!("three were registered") };
+    let group = ann.group("lunch", &[ben.id(), cleo.id()]).await?;
+    let pair = ann.direct_chat(ben).await?;
+    ann.online(&[pair]).await.send(pair, "good bye").await?;
+    let ben_online = ben.online(&[group, pair]).await;
+    let desk = ann.on_another_device().await?;
+    let token = ann.token().await?;
+    let mut sockets = Vec::new();
+    for gateway in gateways {
+        sockets.push(connect_at(gateway, ann).await?);
+        sockets.push(connect_at(gateway, &desk).await?);
+    }
+
+    let name = ann.identity.username();
+    refused(messenger.delete_account(name, "wrong password").await, ErrorCode::Unauthenticated)?;
+    messenger.delete_account(name, &ann.password).await?;
+    let took = all_closed(&mut sockets).await?;
+    report(format!("{} connections of an account closed {took:?} after its deletion", sockets.len()));
+    for gateway in gateways {
+        let connect = Connect { token: token.clone(), device: DeviceId::generate() };
+        let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
+        closes(gateway.upgrade().await?, text(&frame), CloseCode::SessionEnded).await?;
+    }
+    refused(messenger.sign_in(name, &ann.password).await, ErrorCode::Unauthenticated)?;
+    let request =
+        RegisterRequest { username: name.to_owned(), password: ann.password.clone(), display_name: None };
+    refused(messenger.register(&request).await, ErrorCode::Conflict)?;
+
+    let ben_token = ben.token().await?;
+    let profile = messenger.user(&ben_token, ann.id()).await?;
+    ensure!(profile.deleted && profile.username == name, "{profile:?}");
+    ensure!(messenger.user_named(&ben_token, name).await?.is_none(), "ben still finds ann");
+
+    // Both chats have the departure, and the group another owner.
+    let departure = |message: &Message| {
+        message.kind == EntryKind::MemberRemoved
+            && message.sender == ann.id()
+            && message.subject == Some(ann.id())
+    };
+    eventually("both chats know that ann is gone", MOMENT, || async {
+        for chat in [group, pair] {
+            let seen = ben_online.seen().entries.get(&chat).and_then(|entries| entries.last().cloned());
+            ensure!(seen.as_ref().is_some_and(departure), "the last entry of {chat} is {seen:?}");
+        }
+        Ok(())
+    })
+    .await?;
+    let members = messenger.members(&ben_token, group).await?.items;
+    ensure!(members.len() == 2, "{members:?}");
+    ensure!(members.iter().filter(|member| member.role == Role::Owner).count() == 1, "{members:?}");
+
+    // The direct chat stays to be read, and is written to no more.
+    ensure!(ben.history(pair).await?.iter().any(|message| message.body == "good bye"), "ben lost the chat");
+    let failure = ben_online.session.send(pair, "are you there?".into()).await;
+    ensure!(
+        matches!(failure, Err(SendFailure::Refused(ErrorCode::PermissionDenied))),
+        "it was sent: {failure:?}"
+    );
+    let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![ann.id()] };
+    refused(messenger.create_chat(&cleo.token().await?, &request).await, ErrorCode::NotFound)?;
+    ben_online.send(group, "and we go on").await?;
     Ok(())
 }
 
@@ -310,7 +430,12 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
 
 /// Opens a connection of a user without the client that connects again and sends again.
 pub async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
-    let mut socket = user.messenger().upgrade().await?;
+    connect_at(user.messenger(), user).await
+}
+
+/// Opens a connection like [`connect`], at this address.
+async fn connect_at(messenger: &Messenger, user: &TestUser) -> anyhow::Result<Socket> {
+    let mut socket = messenger.upgrade().await?;
     let connect = Connect { token: user.token().await?, device: DeviceId::generate() };
     let frame = ClientFrame { id: Some(1.into()), command: Command::Connect(connect) };
     socket.send(text(&frame)).await?;
@@ -320,6 +445,18 @@ pub async fn connect(user: &TestUser) -> anyhow::Result<Socket> {
     })
     .await?;
     Ok(socket)
+}
+
+/// Waits until all connections are closed because their session has ended, and returns how long that took.
+async fn all_closed(sockets: &mut [Socket]) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    for socket in sockets {
+        let code = until_closed(socket).await?;
+        ensure!(code == CloseCode::SessionEnded.code(), "closed with {code}");
+    }
+    let took = began.elapsed();
+    ensure!(took <= CLOSED_WITHIN, "connections of an ended session were open for {took:?}");
+    Ok(took)
 }
 
 /// Returns the command that sends a message.

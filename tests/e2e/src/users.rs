@@ -63,6 +63,12 @@ impl TestUser {
         Ok(Self { identity, password })
     }
 
+    /// Signs the same user in on another device, in a session of its own.
+    pub async fn on_another_device(&self) -> anyhow::Result<Self> {
+        let identity = Identity::sign_in(self.messenger(), self.identity.username(), &self.password).await?;
+        Ok(Self { identity, password: self.password.clone() })
+    }
+
     pub fn id(&self) -> UserId {
         self.identity.user()
     }

@@ -1,11 +1,11 @@
-//! `/api/auth/register`: accounts.
+//! `/api/auth/register` and `/delete-account`: accounts.
 
 use std::{net::IpAddr, time::Duration};
 
 use axum::{extract::State, http::StatusCode};
 use contracts::{
     UserId,
-    api::{Problem, RegisterRequest, Registered},
+    api::{Problem, RegisterRequest, Registered, SignInRequest},
     rpc::{EnsureUserRequest, IsNamedRequest, user_service_client::UserServiceClient},
 };
 use kit::{
@@ -18,7 +18,14 @@ use kit::{
 use tokio::time::timeout;
 use tonic::Status;
 
-use crate::{config::Registration, domain::NewAccount, error::Error, guard::Guard, store::StoreError};
+use crate::{
+    config::Registration,
+    deletions::Deletions,
+    domain::{Credentials, NewAccount},
+    error::Error,
+    guard::Guard,
+    store::StoreError,
+};
 
 /// The owner of a new account waits no longer for the user service.
 const PROFILE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,6 +89,38 @@ pub(super) async fn register(
     Ok((status, Json(Registered { user_id, username: account.username.as_str().to_owned() })))
 }
 
+/// Deletes the caller's account.
+///
+/// The password is asked for again, so that whoever finds a device cannot do it; wrong ones count as at a sign-in. All sessions
+/// end and their connections are closed with 3505 within 5 seconds. The user leaves all chats within seconds, as from a group;
+/// the other user of a direct chat keeps it to read. The profile says `deleted` and holds no more than the username, which is
+/// not given out again. What the user wrote stays with those it was written to. After `unavailable` repeat the request, unless
+/// it is `unauthenticated` then: the deletion had begun, and is finished without it.
+#[utoipa::path(
+    post,
+    path = "/api/auth/delete-account",
+    tag = "accounts",
+    request_body = SignInRequest,
+    responses(
+        (status = NO_CONTENT, description = "The account is deleted"),
+        (status = UNAUTHORIZED, description = "unauthenticated (a wrong password, or there is no such account any more)",
+            body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn delete(
+    State(accounts): State<Guard>,
+    State(deletions): State<Deletions>,
+    ClientAddress(address): ClientAddress,
+    Json(request): Json<SignInRequest>,
+) -> Result<StatusCode, ApiError> {
+    let credentials = Credentials::parse(request).map_err(Error::from)?;
+    let user_id = accounts.account(address, &credentials).await?;
+    deletions.delete(user_id, credentials.username.as_str()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Returns the account that a request with the same name and password made before: its response was lost. The key says that
 /// it is a retry; that the account is the caller's is shown by the password, as at a sign-in.
 async fn registered_before(
@@ -104,7 +143,7 @@ async fn is_named(
     let request = IsNamedRequest { username: account.username.as_str().to_owned() };
     let named = timeout(PROFILE_TIMEOUT, users.is_named(request)).await;
     let named = named.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
-    Ok(named.map_err(|status| Error::Names(Box::new(status)))?.into_inner().is_named)
+    Ok(named.map_err(|status| Error::Users(Box::new(status)))?.into_inner().is_named)
 }
 
 /// Creates the profile in the user service. A failure does not fail the registration: the first token that comes

@@ -10,6 +10,7 @@ use kit::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
+    deletions::Deletions,
     domain::{self, Credentials, Grant},
     error::Error,
     guard::Guard,
@@ -48,7 +49,7 @@ pub(super) async fn sign_in(
 ///
 /// A refresh token is good for one refresh, and the response has the next one. Requests with the same token within ten
 /// seconds receive the same tokens, so that windows of one client may refresh at once and a lost response may be fetched
-/// again. Used later, it is refused: sign in again.
+/// again. Used later, it was stolen, or its thief was first: the session ends, and its connections are closed. Sign in again.
 #[utoipa::path(
     post,
     path = "/api/auth/refresh",
@@ -64,14 +65,21 @@ pub(super) async fn sign_in(
 )]
 pub(super) async fn refresh(
     State(accounts): State<Guard>,
+    State(deletions): State<Deletions>,
     Json(request): Json<RefreshRequest>,
 ) -> Result<Json<Tokens>, ApiError> {
-    Ok(Json(accounts.refresh(&refresh_token(request)?).await?.into()))
+    let refreshed = accounts.refresh(&refresh_token(request)?).await;
+    if let Some(user_id) = refreshed.as_ref().err().and_then(Error::user_of_ended_session) {
+        deletions.look_after(user_id).await?;
+    }
+    Ok(Json(refreshed?.into()))
 }
 
 /// Ends the session of a refresh token; ending it again is answered the same way.
 ///
-/// Access tokens of the session stay valid until they expire, which is soon: they are checked without the realm.
+/// Its connections are closed with 3505 within 5 seconds, and its access tokens open no other. REST requests with them are
+/// served until they expire, which is soon. Other sessions of the user go on. After `unavailable` repeat the request: the
+/// session gives no more tokens, and its connections may be open still.
 #[utoipa::path(
     post,
     path = "/api/auth/sign-out",

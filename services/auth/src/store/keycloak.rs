@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use contracts::UserId;
 use reqwest::{
-    Response, StatusCode,
+    RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, LOCATION},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -16,7 +16,7 @@ use tonic::async_trait;
 use super::{AccountStore, StoreError};
 use crate::{
     config::RealmArgs,
-    domain::{Credentials, Grant, NewAccount},
+    domain::{Credentials, Grant, NewAccount, Session},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,6 +24,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The service account's token is renewed this long before it expires: longer than any call that uses it takes.
 const RENEW_BEFORE: Duration = Duration::from_secs(15);
+/// What the realm says of a refresh token that it has given and does not take any more. It has checked the signature by
+/// then; what it did not give it calls invalid.
+const OVER: [&str; 4] = [
+    "Maximum allowed refresh token reuse exceeded",
+    // Used again after more than one other, or revoked by an administrator.
+    "Stale token",
+    "Session not active",
+    "Session doesn't have required client",
+];
 /// Longest text of the realm that is passed on.
 const MAX_WORDS: usize = 200;
 
@@ -51,11 +60,6 @@ struct TokenAnswer {
     refresh_token: SecretString,
     #[serde(default)]
     refresh_expires_in: i64,
-}
-
-#[derive(Deserialize)]
-struct Account {
-    id: UserId,
 }
 
 /// The fields in which Keycloak's parts report what is wrong.
@@ -124,21 +128,27 @@ impl Keycloak {
         Ok(answer.access_token)
     }
 
-    async fn create(&self, account: &NewAccount, token: &SecretString) -> Result<Response, StoreError> {
-        let user = json!({
-            "username": account.username.as_str(),
-            "enabled": true,
-            "credentials": [
-                {"type": "password", "value": account.password.expose(), "temporary": false}
-            ],
-        });
-        let request = self
-            .http
-            .post(&self.users_url)
-            .header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()))
-            .json(&user);
-        let step = "make an account";
-        request.send().await.map_err(|source| StoreError::Unreachable { step, source })
+    /// Sends a request about users with the service account.
+    async fn administer(
+        &self,
+        step: &'static str,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder + Sync,
+    ) -> Result<Response, StoreError> {
+        let send = async |token: SecretString| {
+            let request =
+                request(&self.http).header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+            request.send().await.map_err(|source| StoreError::Unreachable { step, source })
+        };
+        let response = send(self.service_token(false).await?).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        // The realm has forgotten a token that has not expired: its keys were rotated, or it was recreated.
+        send(self.service_token(true).await?).await
+    }
+
+    fn user_url(&self, user_id: UserId) -> String {
+        format!("{}/{user_id}", self.users_url)
     }
 }
 
@@ -147,11 +157,14 @@ impl AccountStore for Keycloak {
     #[tracing::instrument(name = "auth.store.register", skip_all)]
     async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError> {
         let step = "make an account";
-        let mut response = self.create(account, &self.service_token(false).await?).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            // The realm has forgotten a token that has not expired: its keys were rotated, or it was recreated.
-            response = self.create(account, &self.service_token(true).await?).await?;
-        }
+        let user = json!({
+            "username": account.username.as_str(),
+            "enabled": true,
+            "credentials": [
+                {"type": "password", "value": account.password.expose(), "temporary": false}
+            ],
+        });
+        let response = self.administer(step, |http| http.post(&self.users_url).json(&user)).await?;
         match response.status() {
             StatusCode::CREATED => {
                 let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
@@ -166,22 +179,31 @@ impl AccountStore for Keycloak {
 
     #[tracing::instrument(name = "auth.store.account", skip_all)]
     async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
-        let step = "find an account";
         // The realm checks a password by a sign-in only; what it counts and blocks is the same.
-        let session = self.sign_in(credentials).await?;
-        self.sign_out(&session.refresh_token).await?;
-        let token = self.service_token(false).await?;
-        let request = self
-            .http
-            .get(&self.users_url)
-            .query(&[("username", credentials.username.as_str()), ("exact", "true")])
-            .header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
-        let response = request.send().await.map_err(|source| StoreError::Unreachable { step, source })?;
-        if !response.status().is_success() {
-            return Err(fault(step, response.status(), &refusal(response).await));
+        let grant = self.sign_in(credentials).await?;
+        self.sign_out(&grant.refresh_token).await?;
+        Ok(grant.session.user_id)
+    }
+
+    #[tracing::instrument(name = "auth.store.delete", skip_all, fields(user = %user_id))]
+    async fn delete(&self, user_id: UserId) -> Result<(), StoreError> {
+        let step = "delete an account";
+        let response = self.administer(step, |http| http.delete(self.user_url(user_id))).await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status => Err(fault(step, status, &refusal(response).await)),
         }
-        let found: Vec<Account> = read(step, response).await?;
-        found.into_iter().next().map(|account| account.id).ok_or(StoreError::Rejected)
+    }
+
+    #[tracing::instrument(name = "auth.store.exists", skip_all, fields(user = %user_id))]
+    async fn exists(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let step = "find an account";
+        let response = self.administer(step, |http| http.get(self.user_url(user_id))).await?;
+        match response.status() {
+            status if status.is_success() => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
     }
 
     #[tracing::instrument(name = "auth.store.sign_in", skip_all)]
@@ -190,7 +212,7 @@ impl AccountStore for Keycloak {
         let form =
             [("grant_type", "password"), ("username", username.as_str()), ("password", password.expose())];
         let step = "sign a user in";
-        grant(step, self.post(step, &self.token_url, &form).await?, || StoreError::Rejected).await
+        grant(step, self.post(step, &self.token_url, &form).await?, |_| StoreError::Rejected).await
     }
 
     #[tracing::instrument(name = "auth.store.refresh", skip_all)]
@@ -198,16 +220,24 @@ impl AccountStore for Keycloak {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
         let step = "go on with a session";
         let response = self.post(step, &self.token_url, &form).await?;
-        grant(step, response, || StoreError::InvalidRefreshToken).await
+        let refused = |refusal: &Refusal| {
+            if OVER.contains(&refusal.error_description.as_str()) {
+                StoreError::SessionOver
+            } else {
+                StoreError::InvalidRefreshToken
+            }
+        };
+        grant(step, response, refused).await
     }
 
     #[tracing::instrument(name = "auth.store.sign_out", skip_all)]
-    async fn sign_out(&self, refresh_token: &SecretString) -> Result<(), StoreError> {
+    async fn sign_out(&self, refresh_token: &SecretString) -> Result<Session, StoreError> {
         let step = "end a session";
         let form = [("refresh_token", refresh_token.expose_secret())];
         let response = self.post(step, &self.logout_url, &form).await?;
         if response.status().is_success() {
-            return Ok(());
+            // The realm has checked the signature, of a session that has ended too.
+            return Session::of(refresh_token.expose_secret()).ok_or(StoreError::Unreadable { step });
         }
         let (status, refusal) = (response.status(), refusal(response).await);
         if refusal.error == "invalid_grant" {
@@ -217,11 +247,11 @@ impl AccountStore for Keycloak {
     }
 }
 
-/// Reads the response of the token endpoint. `rejected` is the error for what the user got wrong.
+/// Reads the response of the token endpoint. `rejected` gives the error for what the user got wrong.
 async fn grant(
     step: &'static str,
     response: Response,
-    rejected: impl FnOnce() -> StoreError + Send,
+    rejected: impl FnOnce(&Refusal) -> StoreError + Send,
 ) -> Result<Grant, StoreError> {
     let status = response.status();
     if !status.is_success() {
@@ -231,10 +261,12 @@ async fn grant(
         }
         // Such as "Account is not fully set up": for the tenant's administrators, and not for the user who signs in.
         tracing::debug!(reason = words(&refusal), "the realm did not {step}");
-        return Err(rejected());
+        return Err(rejected(&refusal));
     }
     let answer: TokenAnswer = read(step, response).await?;
+    let session = Session::of(answer.access_token.expose_secret());
     Ok(Grant {
+        session: session.ok_or(StoreError::Unreadable { step })?,
         access_token: answer.access_token,
         expires_in_seconds: answer.expires_in,
         refresh_token: answer.refresh_token,

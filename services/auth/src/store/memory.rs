@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use contracts::UserId;
+use contracts::{SessionId, UserId};
 use kit::signing::Issuer;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{AccountStore, StoreError};
-use crate::domain::{Credentials, Grant, NewAccount};
+use crate::domain::{self, Credentials, Grant, NewAccount};
 
 /// The rule of the realms that the operator makes: `length(8)`.
 const MIN_PASSWORD_CHARS: usize = 8;
@@ -31,6 +31,7 @@ struct Tables {
 }
 
 struct Session {
+    id: SessionId,
     /// The one that is good for a refresh, and those that were.
     refresh_token: String,
     used: Vec<String>,
@@ -46,8 +47,9 @@ impl MemoryStore {
     }
 
     fn grant(&self, session: &Session) -> Grant {
-        let token = self.issuer.access_token(session.user_id, &session.username, ACCESS_SECONDS);
+        let token = self.issuer.access_token(session.user_id, &session.username, &session.id, ACCESS_SECONDS);
         Grant {
+            session: session.named(),
             access_token: token.into(),
             expires_in_seconds: ACCESS_SECONDS.cast_signed(),
             refresh_token: session.refresh_token.clone().into(),
@@ -57,6 +59,12 @@ impl MemoryStore {
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn named(&self) -> domain::Session {
+        domain::Session { user_id: self.user_id, id: self.id.clone() }
     }
 }
 
@@ -100,12 +108,26 @@ impl AccountStore for MemoryStore {
         self.tables().account(credentials)
     }
 
+    async fn delete(&self, user_id: UserId) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        tables.accounts.retain(|(other, _)| *other != user_id);
+        for session in tables.sessions.iter_mut().filter(|session| session.user_id == user_id) {
+            session.ended = true;
+        }
+        Ok(())
+    }
+
+    async fn exists(&self, user_id: UserId) -> Result<bool, StoreError> {
+        Ok(self.tables().accounts.iter().any(|(other, _)| *other == user_id))
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a store makes its tokens")]
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
         let user_id = tables.account(credentials)?;
         let refresh_token = Uuid::new_v4().to_string();
         let session = Session {
+            id: Uuid::new_v4().to_string().parse().expect("a UUID is one word"),
             refresh_token,
             used: Vec::new(),
             user_id,
@@ -122,15 +144,17 @@ impl AccountStore for MemoryStore {
         let mut tables = self.tables();
         let session = tables.session(refresh_token)?;
         if session.ended || session.refresh_token != refresh_token.expose_secret() {
-            return Err(StoreError::InvalidRefreshToken);
+            return Err(StoreError::SessionOver);
         }
         let next = Uuid::new_v4().to_string();
         session.used.push(std::mem::replace(&mut session.refresh_token, next));
         Ok(self.grant(session))
     }
 
-    async fn sign_out(&self, refresh_token: &SecretString) -> Result<(), StoreError> {
-        self.tables().session(refresh_token)?.ended = true;
-        Ok(())
+    async fn sign_out(&self, refresh_token: &SecretString) -> Result<domain::Session, StoreError> {
+        let mut tables = self.tables();
+        let session = tables.session(refresh_token)?;
+        session.ended = true;
+        Ok(session.named())
     }
 }

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use auth::{
     api::AppState,
     config::Registration,
+    deletions::Deletions,
     domain::attempts::AttemptRates,
+    events::SessionEvents,
     guard::Guard,
     store::{AccountStore, Keycloak},
 };
 use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
 use kit::{
+    log::Log,
     rpc::InternalChannel,
     testing::{Answer, TestApi},
 };
@@ -22,11 +25,13 @@ use crate::{
     realm::Realm,
 };
 
-const PASSWORD: &str = "correct horse";
+pub const TENANT: &str = "acme";
+pub const PASSWORD: &str = "correct horse";
 
 /// The REST API over an account store.
-struct App {
+pub struct App {
     api: TestApi,
+    pub deletions: Deletions,
 }
 
 impl App {
@@ -35,16 +40,33 @@ impl App {
         registration: Registration,
         users: UserServiceClient<InternalChannel>,
     ) -> Self {
-        let accounts = Guard::new(Arc::new(accounts), AttemptRates::default());
-        let state = AppState { accounts, registration, users };
-        Self { api: TestApi::open(auth::api::router(state)) }
+        Self::on(&Log::memory(), Arc::new(accounts), registration, users)
     }
 
-    async fn post(&self, what: &str, body: Value) -> Answer {
+    /// Creates an API that publishes to this log.
+    pub fn on(
+        log: &Log,
+        accounts: Arc<dyn AccountStore>,
+        registration: Registration,
+        users: UserServiceClient<InternalChannel>,
+    ) -> Self {
+        let events = SessionEvents::new(log, TENANT).expect("a producer");
+        let accounts = Guard::new(accounts, events, AttemptRates::default());
+        let deletions = Deletions::new(accounts.clone(), users.clone());
+        let state = AppState { accounts, deletions: deletions.clone(), registration, users };
+        Self { api: TestApi::open(auth::api::router(state)), deletions }
+    }
+
+    /// Signs in and returns the tokens.
+    pub async fn sign_in(&self, username: &str) -> Value {
+        self.post("sign-in", json!({"username": username, "password": PASSWORD})).await.ok(200)
+    }
+
+    pub async fn post(&self, what: &str, body: Value) -> Answer {
         self.api.send(&format!("POST /api/auth/{what}"), None, Some(body)).await
     }
 
-    async fn register(&self, username: &str) -> Answer {
+    pub async fn register(&self, username: &str) -> Answer {
         self.post("register", json!({"username": username, "password": PASSWORD})).await
     }
 }
@@ -194,6 +216,7 @@ async fn bad_input_gets_a_code_and_makes_no_account() {
         ("register", json!({"username": "ann"})),
         ("sign-in", json!({"username": "ann"})),
         ("sign-in", json!({"username": "ann", "password": PASSWORD, "realm": "globex"})),
+        ("delete-account", json!({"username": "ann"})),
         ("refresh", json!({})),
         ("sign-out", json!({"refresh_token": 7})),
     ];
@@ -264,11 +287,14 @@ async fn a_realm_that_is_down_is_a_problem_without_details() {
 
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
-    let state = AppState {
-        accounts: Guard::new(Arc::new(memory_realm()), AttemptRates::default()),
-        registration: Registration::Open,
-        users: Peers::default().start().await,
-    };
+    let users = Peers::default().start().await;
+    let accounts = Guard::new(
+        Arc::new(memory_realm()),
+        SessionEvents::new(&Log::memory(), TENANT).expect("a producer"),
+        AttemptRates::default(),
+    );
+    let deletions = Deletions::new(accounts.clone(), users.clone());
+    let state = AppState { accounts, deletions, registration: Registration::Open, users };
     let description = serde_json::to_value(auth::api::router(state).get_openapi()).expect("json");
     let statuses = |what: &str| {
         let operation = &description["paths"][format!("/api/auth/{what}")]["post"];
@@ -276,6 +302,7 @@ async fn the_description_names_every_endpoint_and_its_problems() {
         responses.keys().cloned().collect::<Vec<_>>().join(" ")
     };
     assert_eq!(statuses("register"), "200 201 400 403 409 413 415 500 503");
+    assert_eq!(statuses("delete-account"), "204 400 401 413 415 500 503");
     assert_eq!(statuses("sign-in"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("refresh"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("sign-out"), "204 400 401 413 415 500 503");

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 
 mod api;
+mod events;
 mod peers;
 mod realm;
 mod store;

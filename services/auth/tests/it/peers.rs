@@ -6,7 +6,9 @@ use std::{
 };
 
 use contracts::rpc::{
-    EnsureUserRequest, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, User,
+    DeleteUserRequest, DeleteUserResponse, Deletion, EnsureUserRequest, FinishDeletionRequest,
+    FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
+    ListDeletionsRequest, ListDeletionsResponse, User,
     user_service_client::UserServiceClient,
     user_service_server::{UserService, UserServiceServer},
 };
@@ -22,6 +24,10 @@ pub struct Peers {
     pub ensured: Arc<Mutex<Vec<EnsureUserRequest>>>,
     /// The usernames of all profiles.
     pub names: Arc<Mutex<BTreeSet<String>>>,
+    /// Ids of users whose deletion has begun.
+    pub deleted: Arc<Mutex<BTreeSet<String>>>,
+    /// Ids of those whose deletion is finished.
+    pub finished: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Peers {
@@ -56,5 +62,34 @@ impl UserService for Peers {
         _request: Request<GetUsersRequest>,
     ) -> Result<Response<GetUsersResponse>, Status> {
         Err(Status::unimplemented("not asked by this service"))
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<DeleteUserRequest>,
+    ) -> Result<Response<DeleteUserResponse>, Status> {
+        self.deleted.lock().expect("no panic").insert(request.into_inner().user_id);
+        Ok(Response::new(DeleteUserResponse {}))
+    }
+
+    async fn finish_deletion(
+        &self,
+        request: Request<FinishDeletionRequest>,
+    ) -> Result<Response<FinishDeletionResponse>, Status> {
+        self.finished.lock().expect("no panic").insert(request.into_inner().user_id);
+        Ok(Response::new(FinishDeletionResponse {}))
+    }
+
+    async fn list_deletions(
+        &self,
+        request: Request<ListDeletionsRequest>,
+    ) -> Result<Response<ListDeletionsResponse>, Status> {
+        assert!(request.into_inner().unfinished, "this service finishes deletions");
+        let (deleted, finished) =
+            (self.deleted.lock().expect("no panic"), self.finished.lock().expect("no panic"));
+        let deletion = |user_id: &String| Deletion { user_id: user_id.clone(), ..Deletion::default() };
+        Ok(Response::new(ListDeletionsResponse {
+            deletions: deleted.difference(&finished).map(deletion).collect(),
+        }))
     }
 }

@@ -67,10 +67,14 @@ async fn a_session_lives_from_sign_in_to_sign_out(store: &Store) {
     let second = store.refresh(&first.refresh_token).await.expect("new tokens");
     assert_ne!(first.access_token.expose_secret(), second.access_token.expose_secret());
     let other = store.sign_in(&credentials(&name, PASSWORD)).await.expect("another session");
-    store.sign_out(&second.refresh_token).await.expect("an end");
-    store.sign_out(&second.refresh_token).await.expect("the same end");
+    assert_eq!(first.session, second.session, "a refresh goes on with the session");
+    assert_ne!(first.session.id, other.session.id);
+    for _ in 0..2 {
+        let ended = store.sign_out(&second.refresh_token).await.expect("an end, and the same again");
+        assert_eq!(ended, first.session);
+    }
     let after = store.refresh(&second.refresh_token).await;
-    assert!(matches!(after, Err(StoreError::InvalidRefreshToken)), "{after:?}");
+    assert!(matches!(after, Err(StoreError::SessionOver)), "{after:?}");
     store.refresh(&other.refresh_token).await.expect("the other session goes on");
 }
 
@@ -93,9 +97,35 @@ async fn a_refresh_token_is_good_once(store: &Store) {
     let third = store.refresh(&second.refresh_token).await.expect("new tokens");
     for used in [&first, &second] {
         let again = store.refresh(&used.refresh_token).await;
-        assert!(matches!(again, Err(StoreError::InvalidRefreshToken)), "{again:?}");
+        assert!(matches!(again, Err(StoreError::SessionOver)), "{again:?}");
     }
     store.sign_out(&third.refresh_token).await.expect("an end");
+}
+
+async fn a_used_token_ends_the_whole_session(store: &Store) {
+    let name = username();
+    store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let first = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    let second = store.refresh(&first.refresh_token).await.expect("new tokens");
+    assert_eq!(store.sign_out(&first.refresh_token).await.expect("an end"), second.session);
+    let after = store.refresh(&second.refresh_token).await;
+    assert!(matches!(after, Err(StoreError::SessionOver)), "{after:?}");
+}
+
+async fn a_deleted_account_is_gone_with_its_sessions(store: &Store) {
+    let name = username();
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let grant = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    assert!(store.exists(user_id).await.expect("an answer"));
+    for _ in 0..2 {
+        store.delete(user_id).await.expect("a deletion, and the same again");
+    }
+    assert!(!store.exists(user_id).await.expect("an answer"));
+    let after = store.refresh(&grant.refresh_token).await;
+    assert!(matches!(after, Err(StoreError::SessionOver)), "{after:?}");
+    assert_eq!(store.sign_out(&grant.refresh_token).await.expect("it has ended"), grant.session);
+    let again = store.sign_in(&credentials(&name, PASSWORD)).await;
+    assert!(matches!(again, Err(StoreError::Rejected)), "{again:?}");
 }
 
 async fn a_username_is_taken_once(store: &Store) {
@@ -160,6 +190,8 @@ async fn what_is_no_refresh_token_is_refused(store: &Store) {
 async fn suite(store: &Store) {
     a_session_lives_from_sign_in_to_sign_out(store).await;
     a_refresh_token_is_good_once(store).await;
+    a_used_token_ends_the_whole_session(store).await;
+    a_deleted_account_is_gone_with_its_sessions(store).await;
     a_username_is_taken_once(store).await;
     an_account_is_found_by_its_credentials(store).await;
     a_password_that_the_policy_refuses_makes_no_account(store).await;
@@ -183,6 +215,7 @@ async fn the_tokens_of_a_realm_in_memory_are_checked_with_its_keys() {
     let verifier = issuer.verifier().expect("a verifier");
     let claims = verifier.verify(grant.access_token.expose_secret()).await.expect("a token of this realm");
     assert_eq!((claims.user_id, claims.username.as_str()), (user_id, "ann"));
+    assert_eq!((grant.session.user_id, &grant.session.id), (user_id, &claims.session));
 
     let stranger = other.verifier().expect("a verifier");
     assert!(stranger.verify(grant.access_token.expose_secret()).await.is_err(), "another realm's key");
@@ -201,6 +234,7 @@ async fn the_suite_holds_on_a_realm_and_its_tokens_are_ours() {
     let verifier = TokenVerifier::new(&realm.oidc()).expect("a verifier");
     let claims = verifier.verify(grant.access_token.expose_secret()).await.expect("a token of this tenant");
     assert_eq!((claims.user_id, claims.username), (user_id, name.clone()));
+    assert_eq!((grant.session.user_id, &grant.session.id), (user_id, &claims.session));
     assert!(verifier.verify(grant.refresh_token.expose_secret()).await.is_err(), "no access token");
 
     for _ in 0..FAILURES {

@@ -56,7 +56,7 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
             idempotency-key", body = api::Chat),
         (status = FORBIDDEN, description = "not_a_member (of the group that was created with this idempotency-key)",
             body = api::Problem, content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_found (a member is not a user)", body = api::Problem,
+        (status = NOT_FOUND, description = "not_found (a member is not a user, or has deleted the account)", body = api::Problem,
             content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the caller has created 1000 chats)", body = api::Problem,
             content_type = "application/problem+json"),
@@ -76,7 +76,7 @@ pub(super) async fn create(
     Json(request): Json<CreateChatRequest>,
 ) -> Result<Response, ApiError> {
     let founding = Founding::parse(caller.user_id, request).map_err(Error::from)?;
-    users.require(founding.others()).await?;
+    users.require(caller.user_id, &founding.others()).await?;
     let (chat_id, founder) = (ChatId::generate(), caller.user_id);
     let new = NewChat { chat_id, founder, founding, key, created_at: Utc::now() };
     let created = store.create(&new).await.map_err(Error::from)?;

@@ -15,7 +15,7 @@ use kit::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::{error::Error, store::ChatStore};
+use crate::{domain::Access, error::Error, store::ChatStore};
 
 /// Memberships of one `CheckMembers` call.
 const MAX_CHECKED: usize = 1000;
@@ -59,8 +59,10 @@ impl ChatService for ChatRpc {
             .iter()
             .map(|seat| Ok((id("chat_id", &seat.chat_id)?, id("user_id", &seat.user_id)?)))
             .collect::<Result<_, InvalidField>>()?;
-        let is_member = self.store.are_members(&seats).await.map_err(|error| status(Error::from(error)))?;
-        Ok(Response::new(CheckMembersResponse { is_member }))
+        let accesses = self.store.accesses(&seats).await.map_err(|error| status(Error::from(error)))?;
+        let is_member = accesses.iter().map(|access| *access != Access::None).collect();
+        let may_send = accesses.iter().map(|access| *access == Access::ReadAndSend).collect();
+        Ok(Response::new(CheckMembersResponse { is_member, may_send }))
     }
 
     async fn list_members(

@@ -100,7 +100,7 @@ pub(super) async fn put(
     if chat.is_some_and(|chat| chat.takes_members())
         && store.role(chat_id, user_id).await.map_err(Error::from)?.is_none()
     {
-        users.require(BTreeSet::from([user_id])).await?;
+        users.require(caller.user_id, &BTreeSet::from([user_id])).await?;
     }
     let command = Command::Put { user_id, role };
     change(&*store, patience, chat_id, caller.user_id, command).await?;

@@ -121,6 +121,18 @@ fn a_leaving_owner_hands_over_to_the_oldest_admin_and_else_to_the_oldest_member(
 }
 
 #[test]
+fn a_deleted_account_leaves_as_a_member_does_and_a_direct_chat_too() {
+    assert_eq!(depart(&group(), user(OWNER)), [removed(OWNER), role_set(ADMIN, Role::Owner)]);
+    assert_eq!(depart(&group(), user(OLD)), [removed(OLD)]);
+    assert_eq!(depart(&group(), user(STRANGER)), []);
+    let pair = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
+    assert_eq!(depart(&pair, user(OLD)), [removed(OLD)]);
+    assert_eq!(Access::of_member(ChatKind::Direct, 2), Access::ReadAndSend);
+    assert_eq!(Access::of_member(ChatKind::Direct, 1), Access::Read);
+    assert_eq!(Access::of_member(ChatKind::Group, 1), Access::ReadAndSend);
+}
+
+#[test]
 fn a_full_chat_takes_no_member_but_still_changes_roles() {
     let full: Vec<_> = (10..10 + MAX_MEMBERS as u128 - 1).map(|n| (n, Role::Member)).collect();
     let full = roster(&[&[(OWNER, Role::Owner)], full.as_slice()].concat());

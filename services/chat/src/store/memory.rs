@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 use tonic::async_trait;
 
 use super::{ChatStore, Created, Publication, StoreError};
-use crate::domain::{self, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster};
+use crate::domain::{
+    self, Access, Change, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
+};
 
 /// Keeps chats for as long as the process lives.
 #[derive(Default)]
@@ -25,6 +27,7 @@ struct Tables {
     outbox: Vec<OutboxRecord>,
     /// How many records have left the outbox.
     published: usize,
+    deletions_position: Option<String>,
 }
 
 struct Row {
@@ -58,6 +61,29 @@ impl MemoryStore {
     /// Returns the oldest records that are not yet published, in order.
     pub(crate) fn unpublished(&self, limit: usize) -> Vec<OutboxRecord> {
         self.tables().outbox.iter().take(limit).cloned().collect()
+    }
+
+    /// Makes the changes that `decide` returns for a chat, `None` when there is no such chat, with the records about them.
+    fn make(
+        &self,
+        chat_id: ChatId,
+        actor: UserId,
+        at: DateTime<Utc>,
+        decide: impl FnOnce(Option<&Roster>) -> Result<Vec<Change>, Refusal>,
+    ) -> Result<Publication, StoreError> {
+        let mut tables = self.tables();
+        let newest = |tables: &Tables| i64::try_from(tables.published + tables.outbox.len()).ok();
+        let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
+        let Some(Row { roster, .. }) = row else {
+            decide(None)?;
+            return Ok(Publication { chat_id, newest: None });
+        };
+        let changes = decide(Some(roster))?;
+        roster.apply(&changes, at);
+        let records = roster.records(actor, &changes, MessageKey::generate);
+        tables.outbox.extend(records);
+        self.filled.notify_one();
+        Ok(Publication { chat_id, newest: newest(&tables) })
     }
 
     /// Removes the oldest records, which were published.
@@ -144,13 +170,16 @@ impl ChatStore for MemoryStore {
         Ok(members)
     }
 
-    async fn are_members(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError> {
+    async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError> {
         let tables = self.tables();
-        let is_member = |(chat_id, user_id): &(ChatId, UserId)| {
-            let row = tables.chats.iter().find(|row| row.roster.chat_id == *chat_id);
-            row.is_some_and(|row| row.roster.role(*user_id).is_some())
+        let access = |(chat_id, user_id): &(ChatId, UserId)| {
+            let rosters = tables.chats.iter().map(|row| &row.roster);
+            let mut those =
+                rosters.filter(|roster| roster.chat_id == *chat_id && roster.role(*user_id).is_some());
+            let member = those.next().map(|roster| Access::of_member(roster.kind, roster.members.len()));
+            member.unwrap_or(Access::None)
         };
-        Ok(seats.iter().map(is_member).collect())
+        Ok(seats.iter().map(access).collect())
     }
 
     async fn change(
@@ -160,19 +189,26 @@ impl ChatStore for MemoryStore {
         command: Command,
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError> {
-        let mut tables = self.tables();
-        let newest = |tables: &Tables| i64::try_from(tables.published + tables.outbox.len()).ok();
-        let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
-        let Some(Row { roster, .. }) = row else {
-            command.of_stranger(chat_id, actor)?;
-            return Ok(Publication { chat_id, newest: None });
+        self.make(chat_id, actor, at, |roster| match roster {
+            Some(roster) => domain::decide(roster, actor, command),
+            None => command.of_stranger(chat_id, actor),
+        })
+    }
+
+    async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let decide = |roster: Option<&Roster>| {
+            Ok(roster.map(|roster| domain::depart(roster, user_id)).unwrap_or_default())
         };
-        let changes = domain::decide(roster, actor, command)?;
-        roster.apply(&changes, at);
-        let records = roster.records(actor, &changes, MessageKey::generate);
-        tables.outbox.extend(records);
-        self.filled.notify_one();
-        Ok(Publication { chat_id, newest: newest(&tables) })
+        self.make(chat_id, user_id, at, decide).map(drop)
+    }
+
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().deletions_position.clone())
+    }
+
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
+        self.tables().deletions_position = Some(position.to_owned());
+        Ok(())
     }
 
     async fn is_published(&self, publication: Publication) -> Result<bool, StoreError> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Change, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
+    self, Access, Change, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
 };
 
 /// The tables of this service.
@@ -20,6 +20,7 @@ pub const SCHEMA: Schema = Schema {
         ("0002_create_outbox", include_str!("../../migrations/0002_create_outbox.sql")),
         ("0003_add_founders", include_str!("../../migrations/0003_add_founders.sql")),
         ("0004_add_publication", include_str!("../../migrations/0004_add_publication.sql")),
+        ("0005_add_deletions", include_str!("../../migrations/0005_add_deletions.sql")),
     ],
 };
 
@@ -62,6 +63,13 @@ kit::row! {
         user_id: Uuid,
         role: String,
         joined_at: DateTime<Utc>,
+    }
+}
+
+kit::row! {
+    struct SeatRow {
+        kind: Option<String>,
+        member_count: Option<i32>,
     }
 }
 
@@ -177,20 +185,23 @@ impl ChatStore for PostgresStore {
         members(&mut connection, chat_id).await.map_err(StoreError::Read)
     }
 
-    #[tracing::instrument(name = "chat.store.are_members", skip_all)]
-    async fn are_members(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError> {
+    #[tracing::instrument(name = "chat.store.accesses", skip_all)]
+    async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError> {
         let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
         let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
-        sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM members WHERE members.chat_id = seats.chat_id AND members.user_id = seats.user_id)
+        let rows: Vec<SeatRow> = sqlx::query_as(
+            "SELECT kind, member_count
              FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
+                  LEFT JOIN members USING (chat_id, user_id)
+                  LEFT JOIN chats ON chats.chat_id = members.chat_id
              ORDER BY place",
         )
         .bind(chats)
         .bind(users)
         .fetch_all(&self.pool)
         .await
-        .map_err(StoreError::Read)
+        .map_err(StoreError::Read)?;
+        rows.into_iter().map(Access::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.change", skip_all, fields(chat = %chat_id))]
@@ -201,42 +212,38 @@ impl ChatStore for PostgresStore {
         command: Command,
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError> {
-        let failed = |source| StoreError::Change { chat_id, source };
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
-        // The lock on the chat's row puts its changes, and so its outbox ids, in one order.
-        let kind: Option<String> = sqlx::query_scalar("SELECT kind FROM chats WHERE chat_id = $1 FOR UPDATE")
-            .bind(chat_id.0)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let Some(kind) = kind else {
-            command.of_stranger(chat_id, actor)?;
-            return Ok(Publication { chat_id, newest: None });
+        let decide = |roster: Option<&Roster>| match roster {
+            Some(roster) => domain::decide(roster, actor, command),
+            None => command.of_stranger(chat_id, actor),
         };
-        let kind = kind_of(&kind).map_err(failed)?;
-        let members = members(&mut transaction, chat_id).await.map_err(failed)?;
-        let mut roster = Roster { chat_id, kind, members };
-        let changes = domain::decide(&roster, actor, command)?;
-        if changes.is_empty() {
-            // It is so already, and perhaps not yet published.
-            let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
-            return Ok(Publication { chat_id, newest });
-        }
-        for change in &changes {
-            write(&mut transaction, chat_id, change, at).await.map_err(failed)?;
-        }
-        roster.apply(&changes, at);
-        sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
-            .bind(chat_id.0)
-            .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
-            .execute(&mut *transaction)
+        self.make(chat_id, actor, at, decide).await
+    }
+
+    #[tracing::instrument(name = "chat.store.depart", skip_all, fields(chat = %chat_id))]
+    async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let decide = |roster: Option<&Roster>| {
+            Ok(roster.map(|roster| domain::depart(roster, user_id)).unwrap_or_default())
+        };
+        self.make(chat_id, user_id, at, decide).await.map(drop)
+    }
+
+    async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar("SELECT position FROM deletions_position")
+            .fetch_optional(&self.pool)
             .await
-            .map_err(failed)?;
-        let records = roster.records(actor, &changes, MessageKey::generate);
-        enqueue(&mut transaction, &records).await.map_err(failed)?;
-        let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        Ok(Publication { chat_id, newest })
+            .map_err(StoreError::Read)
+    }
+
+    async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO deletions_position (position) VALUES ($1)
+             ON CONFLICT (is_only) DO UPDATE SET position = EXCLUDED.position",
+        )
+        .bind(position)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Position)
     }
 
     async fn is_published(&self, publication: Publication) -> Result<bool, StoreError> {
@@ -259,6 +266,54 @@ impl ChatStore for PostgresStore {
                 .await
                 .map_err(StoreError::Read)?;
         rows.into_iter().map(OutboxRecord::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
+    }
+}
+
+impl PostgresStore {
+    /// Makes the changes that `decide` returns for a chat, `None` when there is no such chat, with the records about them.
+    async fn make(
+        &self,
+        chat_id: ChatId,
+        actor: UserId,
+        at: DateTime<Utc>,
+        decide: impl FnOnce(Option<&Roster>) -> Result<Vec<Change>, Refusal> + Send,
+    ) -> Result<Publication, StoreError> {
+        let failed = |source| StoreError::Change { chat_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // The lock on the chat's row puts its changes, and so its outbox ids, in one order.
+        let kind: Option<String> = sqlx::query_scalar("SELECT kind FROM chats WHERE chat_id = $1 FOR UPDATE")
+            .bind(chat_id.0)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let Some(kind) = kind else {
+            decide(None)?;
+            return Ok(Publication { chat_id, newest: None });
+        };
+        let kind = kind_of(&kind).map_err(failed)?;
+        let members = members(&mut transaction, chat_id).await.map_err(failed)?;
+        let mut roster = Roster { chat_id, kind, members };
+        let changes = decide(Some(&roster))?;
+        if changes.is_empty() {
+            // It is so already, and perhaps not yet published.
+            let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
+            return Ok(Publication { chat_id, newest });
+        }
+        for change in &changes {
+            write(&mut transaction, chat_id, change, at).await.map_err(failed)?;
+        }
+        roster.apply(&changes, at);
+        sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
+            .bind(chat_id.0)
+            .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let records = roster.records(actor, &changes, MessageKey::generate);
+        enqueue(&mut transaction, &records).await.map_err(failed)?;
+        let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Publication { chat_id, newest })
     }
 }
 
@@ -405,6 +460,15 @@ impl TryFrom<ChatRow> for Chat {
             member_count: row.member_count.into(),
             created_at: row.created_at,
         })
+    }
+}
+
+impl TryFrom<SeatRow> for Access {
+    type Error = sqlx::Error;
+
+    fn try_from(row: SeatRow) -> Result<Self, Self::Error> {
+        let (Some(kind), Some(member_count)) = (row.kind, row.member_count) else { return Ok(Self::None) };
+        Ok(Self::of_member(kind_of(&kind)?, usize::try_from(member_count).unwrap_or(0)))
     }
 }
 

@@ -301,7 +301,9 @@ async fn other_services_ask_for_memberships() {
     let memberships =
         vec![seat(&chat_id, &bob), seat(&chat_id, &eve), seat(&none, &bob), seat(&chat_id, &ann)];
     let checked = app.rpc.check_members(Request::new(CheckMembersRequest { memberships })).await;
-    assert_eq!(checked.expect("an answer").into_inner().is_member, [true, false, false, true]);
+    let checked = checked.expect("an answer").into_inner();
+    assert_eq!(checked.is_member, [true, false, false, true]);
+    assert_eq!(checked.may_send, [true, false, false, true]);
     let request = ListMembersRequest { chat_id };
     let members = app.rpc.list_members(Request::new(request)).await.expect("an answer").into_inner().members;
     assert_eq!(members.len(), 2);
@@ -343,6 +345,24 @@ async fn only_users_become_members() {
     assert_eq!(answer.code(), "permission_denied");
     let list = app.api.get(&ann, "/api/chats").await.ok(200);
     assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "{list}");
+}
+
+#[tokio::test]
+async fn deleted_accounts_become_no_members_and_create_no_chats() {
+    let app = App::start().await;
+    let [ann, bob, gone] = ["ann", "bob", "gone"].map(|name| app.realm.user(name));
+    let chat = app.group(&ann, &[]).await;
+    app.users.delete(gone.id, 5);
+    for body in [
+        json!({"kind": "direct", "members": [gone.id]}),
+        json!({"kind": "group", "title": "Crew", "members": [bob.id, gone.id]}),
+    ] {
+        assert_eq!(app.api.post(&ann, "/api/chats", body).await.code(), "not_found");
+    }
+    assert_eq!(app.put(&ann, &chat, &gone, "member").await.code(), "not_found");
+    // The token has time left.
+    let body = json!({"kind": "group", "title": "Crew", "members": [bob.id]});
+    assert_eq!(app.api.post(&gone, "/api/chats", body).await.code(), "unauthenticated");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 
 mod api;
+mod departures;
 mod outbox;
 mod store;
 mod users;

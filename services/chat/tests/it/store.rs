@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chat::{
-    domain::{Command, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, Refusal},
+    domain::{Access, Command, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, Refusal},
     store::{ChatStore, MemoryStore, PostgresStore, StoreError},
 };
 use contracts::{ChatId, UserId, event::Role};
@@ -46,6 +46,7 @@ suite![
     an_owner_hands_over_and_the_last_one_leaves_an_empty_chat,
     a_full_group_is_founded_in_one_step_and_takes_no_one_else,
     changes_at_once_happen_one_after_the_other,
+    a_deleted_account_leaves_groups_and_direct_chats,
 ];
 
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
@@ -236,6 +237,43 @@ async fn a_full_group_is_founded_in_one_step_and_takes_no_one_else(store: Store)
     assert_eq!(store.members(chat.chat_id).await.expect("members").len(), 1000);
     assert_eq!(topics(&store).await.len(), 1000);
     assert_eq!(refusal(&store, chat.chat_id, ann, put(new_user(), Role::Member)).await, Refusal::Full);
+}
+
+async fn a_deleted_account_leaves_groups_and_direct_chats(store: Store) {
+    let (ann, bob, cid) = (new_user(), new_user(), new_user());
+    let crew = store.create(&group(ann, &[bob, cid])).await.expect("a chat").chat.chat_id;
+    change(&store, crew, ann, put(cid, Role::Admin)).await;
+    let pair = store.create(&direct(ann, bob)).await.expect("a chat").chat.chat_id;
+    let accesses = async || {
+        let seats = [(crew, ann), (crew, bob), (pair, ann), (pair, bob), (ChatId::generate(), bob)];
+        store.accesses(&seats).await.expect("an answer")
+    };
+    use Access::{None, Read, ReadAndSend};
+    assert_eq!(accesses().await, [ReadAndSend, ReadAndSend, ReadAndSend, ReadAndSend, None]);
+
+    let before = topics(&store).await.len();
+    for chat_id in [crew, pair] {
+        store.depart(chat_id, ann, at(20)).await.expect("the account is deleted");
+    }
+    // Of each: the membership and the entry; and the new owner.
+    assert_eq!(topics(&store).await.len(), before + 5);
+    for chat_id in [crew, pair, ChatId::generate()] {
+        store.depart(chat_id, ann, at(30)).await.expect("nothing changes");
+    }
+    assert_eq!(topics(&store).await.len(), before + 5);
+    let mut left = [(bob, Role::Member), (cid, Role::Owner)];
+    left.sort_unstable();
+    assert_eq!(roles(&store, crew).await, left);
+    assert_eq!(roles(&store, pair).await, [(bob, Role::Member)]);
+    assert_eq!(accesses().await, [None, ReadAndSend, None, Read, None]);
+    assert!(store.chats(ann, Option::None, 10).await.expect("a list").is_empty());
+    assert_eq!(store.chats(bob, Option::None, 10).await.expect("a list").len(), 2, "the other one keeps it");
+
+    assert_eq!(store.deletions_position().await.expect("a read"), Option::None);
+    for position in ["first", "second"] {
+        store.set_deletions_position(position).await.expect("a write");
+        assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some(position));
+    }
 }
 
 async fn changes_at_once_happen_one_after_the_other(store: Store) {

@@ -12,7 +12,9 @@ use chat::api::Users;
 use contracts::{
     UserId,
     rpc::{
-        EnsureUserRequest, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, User,
+        DeleteUserRequest, DeleteUserResponse, Deletion, EnsureUserRequest, FinishDeletionRequest,
+        FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
+        ListDeletionsRequest, ListDeletionsResponse, User,
         user_service_server::{UserService, UserServiceServer},
     },
 };
@@ -23,6 +25,8 @@ use tonic::{Request, Response, Status, async_trait, service::Routes};
 #[derive(Clone, Default)]
 pub struct Peer {
     unknown: Arc<Mutex<BTreeSet<String>>>,
+    /// Deleted users in their order, each with the seconds since.
+    deletions: Arc<Mutex<Vec<(UserId, i64)>>>,
     pub calls: Arc<AtomicUsize>,
 }
 
@@ -30,6 +34,11 @@ impl Peer {
     /// Serves until the test ends.
     pub async fn start(&self) -> Users {
         Users::new(serve_peer(Routes::new(UserServiceServer::new(self.clone()))).await)
+    }
+
+    /// Notes that a user has deleted the account, so many seconds ago.
+    pub fn delete(&self, user: UserId, age_seconds: i64) {
+        self.deletions.lock().expect("no panic").push((user, age_seconds));
     }
 
     /// Returns a user who does not exist.
@@ -62,7 +71,41 @@ impl UserService for Peer {
         self.calls.fetch_add(1, SeqCst);
         let unknown = self.unknown.lock().expect("no panic");
         let known = request.into_inner().user_ids.into_iter().filter(|user_id| !unknown.contains(user_id));
-        let users = known.map(|user_id| User { user_id, ..User::default() }).collect();
-        Ok(Response::new(GetUsersResponse { users }))
+        let deletions = self.deletions.lock().expect("no panic");
+        let is_deleted = |id: &str| deletions.iter().any(|(user, _)| user.to_string() == id);
+        let users = known.map(|user_id| User { deleted: is_deleted(&user_id), user_id, ..User::default() });
+        Ok(Response::new(GetUsersResponse { users: users.collect() }))
+    }
+
+    async fn delete_user(
+        &self,
+        _request: Request<DeleteUserRequest>,
+    ) -> Result<Response<DeleteUserResponse>, Status> {
+        Err(Status::unimplemented("not called by this service"))
+    }
+
+    async fn finish_deletion(
+        &self,
+        _request: Request<FinishDeletionRequest>,
+    ) -> Result<Response<FinishDeletionResponse>, Status> {
+        Err(Status::unimplemented("not called by this service"))
+    }
+
+    /// The position of a deletion is its number.
+    async fn list_deletions(
+        &self,
+        request: Request<ListDeletionsRequest>,
+    ) -> Result<Response<ListDeletionsResponse>, Status> {
+        const PAGE: usize = 2;
+        let after = request.into_inner().after;
+        let skipped = if after.is_empty() { 0 } else { after.parse().expect("a place of this list") };
+        let deletions = self.deletions.lock().expect("no panic");
+        let listed = deletions.iter().enumerate().skip(skipped).take(PAGE);
+        let deletion = |(at, (user, age_seconds)): (usize, &(UserId, i64))| Deletion {
+            user_id: user.to_string(),
+            position: (at + 1).to_string(),
+            age_seconds: *age_seconds,
+        };
+        Ok(Response::new(ListDeletionsResponse { deletions: listed.map(deletion).collect() }))
     }
 }

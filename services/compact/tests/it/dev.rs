@@ -59,6 +59,16 @@ async fn an_account_lives_from_registration_to_sign_out() -> anyhow::Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_with_its_connections() -> anyhow::Result<()> {
+    story(async |messenger| stories::sign_out(messenger, std::slice::from_ref(messenger)).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_account_is_gone_and_its_chats_know() -> anyhow::Result<()> {
+    story(async |messenger| stories::deletion(messenger, std::slice::from_ref(messenger)).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_users_talk() -> anyhow::Result<()> {
     story(stories::talk).await
 }

@@ -85,7 +85,7 @@ fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response
     if gateway.shutdown.is_cancelled() {
         return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is going away").into());
     }
-    if !gateway.membership.is_caught_up() {
+    if !gateway.membership.is_caught_up() || !gateway.ended.is_caught_up() {
         return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is starting").into());
     }
     let session = Uuid::now_v7();

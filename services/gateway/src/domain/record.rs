@@ -2,7 +2,7 @@
 
 use contracts::{
     ChatId, UserId,
-    event::{DeliveredRecord, MembershipRecord, VERSION},
+    event::{DeliveredRecord, MembershipRecord, SessionEndRecord, VERSION},
 };
 
 /// What a record of `chat.events` says.
@@ -54,6 +54,15 @@ pub(crate) fn change(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Chang
         return Err(Unreadable::Ids);
     }
     Ok(Change::Added(chat, user))
+}
+
+/// Reads a record of `session.events`.
+pub(crate) fn session_end(payload: Option<&[u8]>) -> Result<SessionEndRecord, Unreadable> {
+    let record: SessionEndRecord = serde_json::from_slice(payload.ok_or(Unreadable::Empty)?)?;
+    if record.v != VERSION {
+        return Err(Unreadable::Version(record.v));
+    }
+    Ok(record)
 }
 
 #[cfg(test)]

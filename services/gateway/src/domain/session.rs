@@ -9,7 +9,7 @@ use std::{
 };
 
 use contracts::{
-    DeviceId, ErrorCode, UserId,
+    DeviceId, ErrorCode, SessionId, UserId,
     wire::{
         ClientFrame, CloseCode, Command, Connect, Connected, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome,
         Refreshed, RequestId, ServerFrame,
@@ -34,8 +34,10 @@ pub(crate) enum Action {
     /// Run the command. It ends with [`Session::passed`], [`Session::answered`], [`Session::refreshed`], or with
     /// [`Session::started`] and later [`Session::finished`].
     Run(Option<RequestId>, Identity, Command),
-    /// The user is known: queue this frame, then list the connection.
-    Open(Identity, Box<ServerFrame>),
+    /// The user is known: queue this frame, then list the connection under the user and the session of the token.
+    Open(Identity, SessionId, Box<ServerFrame>),
+    /// The connection goes on with a token of this session: queue this frame.
+    Renew(Identity, SessionId, Box<ServerFrame>),
     Ping,
     Close(CloseCode),
     /// Queue this frame, then close.
@@ -50,10 +52,29 @@ pub(crate) struct Identity {
 }
 
 /// The claims of a valid token.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct VerifiedToken {
     pub(crate) user: UserId,
+    pub(crate) session: SessionId,
     pub(crate) expires_in_seconds: i64,
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenRefusal {
+    /// It is not good, or cannot be checked.
+    Unverified(ErrorCode),
+    /// It is good but for the end of its session.
+    SessionEnded,
+}
+
+impl TokenRefusal {
+    const fn code(self) -> ErrorCode {
+        match self {
+            Self::Unverified(code) => code,
+            Self::SessionEnded => ErrorCode::Unauthenticated,
+        }
+    }
 }
 
 /// A kind of unanswered commands that has a limit of its own.
@@ -183,21 +204,28 @@ impl Session {
         now: Instant,
         id: Option<RequestId>,
         device: DeviceId,
-        token: Result<VerifiedToken, ErrorCode>,
+        token: Result<VerifiedToken, TokenRefusal>,
     ) -> Action {
         self.deciding = false;
-        let (code, detail, close) = match token {
+        let refusal = match token {
             Ok(token) if token.expires_in_seconds > 0 => return self.open(now, id, device, token),
-            Ok(_) | Err(ErrorCode::TokenExpired) => {
-                (ErrorCode::TokenExpired, "the token has expired", CloseCode::TokenExpired)
+            Ok(_) => TokenRefusal::Unverified(ErrorCode::TokenExpired),
+            Err(refusal) => refusal,
+        };
+        let (detail, close) = match refusal {
+            TokenRefusal::SessionEnded => {
+                ("the session of the token has ended; sign in again", CloseCode::SessionEnded)
             }
-            Err(code @ ErrorCode::Unauthenticated) => {
-                (code, "the token is not valid here", CloseCode::InvalidToken)
+            TokenRefusal::Unverified(ErrorCode::TokenExpired) => {
+                ("the token has expired", CloseCode::TokenExpired)
+            }
+            TokenRefusal::Unverified(ErrorCode::Unauthenticated) => {
+                ("the token is not valid here", CloseCode::InvalidToken)
             }
             // Another gateway may have the keys.
-            Err(code) => (code, "the token cannot be checked now", CloseCode::Drain),
+            TokenRefusal::Unverified(_) => ("the token cannot be checked now", CloseCode::Drain),
         };
-        Action::Refuse(answer::frame(id, Err(Refusal::new(code, detail))), close)
+        Action::Refuse(answer::frame(id, Err(Refusal::new(refusal.code(), detail))), close)
     }
 
     fn open(
@@ -219,7 +247,7 @@ impl Session {
             max_body_bytes: u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX),
             token_expires_in_seconds: token.expires_in_seconds,
         };
-        Action::Open(identity, answer::frame(id, Ok(Outcome::Connected(connected))))
+        Action::Open(identity, token.session, answer::frame(id, Ok(Outcome::Connected(connected))))
     }
 
     /// Ends `refresh`; whatever is wrong with the new token, the old one stays good.
@@ -227,7 +255,7 @@ impl Session {
         &mut self,
         now: Instant,
         id: Option<RequestId>,
-        token: Result<VerifiedToken, ErrorCode>,
+        token: Result<VerifiedToken, TokenRefusal>,
     ) -> Action {
         self.deciding = false;
         let Phase::Open { identity, expires } = &mut self.phase else {
@@ -235,14 +263,14 @@ impl Session {
         };
         let token = match token {
             Ok(token) => token,
-            Err(code) => return refuse(id, code, "the token was not accepted"),
+            Err(refusal) => return refuse(id, refusal.code(), "the token was not accepted"),
         };
         if token.user != identity.user {
             return refuse(id, ErrorCode::PermissionDenied, "the token is another user's");
         }
         *expires = now + seconds(token.expires_in_seconds);
         let outcome = Refreshed { token_expires_in_seconds: token.expires_in_seconds };
-        Action::Answer(answer::frame(id, Ok(Outcome::Refreshed(outcome))))
+        Action::Renew(*identity, token.session, answer::frame(id, Ok(Outcome::Refreshed(outcome))))
     }
 
     /// Ends a command without an answer.

@@ -9,7 +9,10 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
-    rpc::{CheckMembersRequest, GetMembershipRequest, chat_service_client::ChatServiceClient},
+    rpc::{
+        CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
+        chat_service_client::ChatServiceClient,
+    },
 };
 use futures_util::FutureExt as _;
 use kit::{outage::Outage, rpc::InternalChannel};
@@ -33,14 +36,24 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(super) struct Checks(mpsc::Sender<Check>);
 
+/// What a user may do with the messages of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// The user is not in the chat.
+    None,
+    /// The other user has left the direct chat.
+    Read,
+    ReadAndSend,
+}
+
 struct Check {
     chat: ChatId,
     user: UserId,
     outcome: oneshot::Sender<Checked>,
 }
 
-/// Whether the user is in the chat, or why that is not known.
-pub(crate) type Checked = Result<bool, Arc<Status>>;
+/// What the user may do in the chat, or why that is not known.
+pub(crate) type Checked = Result<Access, Arc<Status>>;
 
 /// A check on its way; its outcome is as of a moment after it began.
 pub(crate) struct Checking(oneshot::Receiver<Checked>);
@@ -73,8 +86,8 @@ impl Checks {
         (Self(sender), Checker { waiting, chat, outage: Outage::default(), failed: None })
     }
 
-    /// Returns whether the user is in the chat, as of a moment after this call began.
-    pub(super) async fn is_member(&self, chat: ChatId, user: UserId) -> Checked {
+    /// Returns what the user may do in the chat, as of a moment after this call began.
+    pub(super) async fn access(&self, chat: ChatId, user: UserId) -> Checked {
         let (outcome, checking) = oneshot::channel();
         self.0.send(Check { chat, user, outcome }).await.map_err(|_| stopping())?;
         Checking(checking).await
@@ -101,24 +114,24 @@ impl Checker {
             for (at, Check { outcome: answer, .. }) in batch.drain(..).enumerate() {
                 // A connection that has closed does not wait any more.
                 drop(answer.send(match &outcome {
-                    Ok(is_member) => Ok(is_member[at]),
+                    Ok(accesses) => Ok(accesses[at]),
                     Err(status) => Err(status.clone()),
                 }));
             }
         }
     }
 
-    async fn check(&mut self, batch: &[Check]) -> Result<Vec<bool>, Arc<Status>> {
+    async fn check(&mut self, batch: &[Check]) -> Result<Vec<Access>, Arc<Status>> {
         if let Some((at, status)) = &self.failed
             && at.elapsed() < PAUSE
         {
             return Err(status.clone());
         }
         match self.call(batch).await {
-            Ok(is_member) => {
+            Ok(accesses) => {
                 self.outage.worked("checking members with the chat service");
                 self.failed = None;
-                Ok(is_member)
+                Ok(accesses)
             }
             Err(status) => {
                 self.outage.failed("checking members with the chat service", &status);
@@ -129,7 +142,7 @@ impl Checker {
         }
     }
 
-    async fn call(&mut self, batch: &[Check]) -> Result<Vec<bool>, Status> {
+    async fn call(&mut self, batch: &[Check]) -> Result<Vec<Access>, Status> {
         let seat = |check: &Check| GetMembershipRequest {
             chat_id: check.chat.to_string(),
             user_id: check.user.to_string(),
@@ -137,10 +150,17 @@ impl Checker {
         let request = CheckMembersRequest { memberships: batch.iter().map(seat).collect() };
         let response = timeout(CALL_TIMEOUT, self.chat.check_members(request)).await;
         let response = response.map_err(|_| Status::deadline_exceeded("no answer in time"))?;
-        let is_member = response?.into_inner().is_member;
-        if is_member.len() != batch.len() {
+        let CheckMembersResponse { is_member, may_send } = response?.into_inner();
+        // During an update of the tenant the chat service may be of a version that does not say who may send.
+        let may_send = if may_send.is_empty() { is_member.clone() } else { may_send };
+        if is_member.len() != batch.len() || may_send.len() != batch.len() {
             return Err(Status::internal("the chat service answered another number of checks"));
         }
-        Ok(is_member)
+        let access = |(is_member, may_send)| match (is_member, may_send) {
+            (false, _) => Access::None,
+            (true, false) => Access::Read,
+            (true, true) => Access::ReadAndSend,
+        };
+        Ok(is_member.into_iter().zip(may_send).map(access).collect())
     }
 }

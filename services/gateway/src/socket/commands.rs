@@ -32,7 +32,7 @@ use tokio::time::timeout;
 use crate::{
     domain::{
         answer::{Answer, Refusal},
-        session::{Identity, Lane, VerifiedToken},
+        session::{Identity, Lane, TokenRefusal, VerifiedToken},
     },
     error::GatewayError,
     membership::{Checked, Checking, members::Audience},
@@ -46,9 +46,9 @@ pub(super) enum Step {
     Nothing,
     Answer(Answer),
     /// `connect` is over: the session decides.
-    Connected(DeviceId, Result<VerifiedToken, ErrorCode>),
+    Connected(DeviceId, Result<VerifiedToken, TokenRefusal>),
     /// `refresh` is over: the session decides.
-    Refreshed(Result<VerifiedToken, ErrorCode>),
+    Refreshed(Result<VerifiedToken, TokenRefusal>),
     /// The next step is not known yet. No further command is read, so that the order of commands is the order of their
     /// effects.
     Undecided(BoxFuture<'static, Step>),
@@ -126,13 +126,22 @@ pub(super) fn connect(gateway: &Arc<GatewayState>, connect: Connect) -> Step {
 }
 
 #[expect(clippy::disallowed_methods, reason = "an edge: the time that is left to a token")]
-async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, ErrorCode> {
+async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, TokenRefusal> {
     // The check may wait for the realm's keys, behind others that wait for them.
     let claims = timeout(gateway.limits.check_within, gateway.verifier.verify(token)).await;
-    let claims = claims.map_err(|_| ErrorCode::Unavailable)?.map_err(|error| error.code())?;
+    let claims =
+        claims.map_err(|_| ErrorCode::Unavailable).and_then(|claims| claims.map_err(|error| error.code()));
+    let claims = claims.map_err(TokenRefusal::Unverified)?;
+    if gateway.ended.has(claims.user_id, &claims.session) {
+        return Err(TokenRefusal::SessionEnded);
+    }
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
-    Ok(VerifiedToken { user: claims.user_id, expires_in_seconds: claims.expires_at.saturating_sub(now) })
+    Ok(VerifiedToken {
+        user: claims.user_id,
+        session: claims.session,
+        expires_in_seconds: claims.expires_at.saturating_sub(now),
+    })
 }
 
 /// Produces what a member sends. Who is not known to be one is checked before, everyone else meanwhile: what comes behind
@@ -290,7 +299,7 @@ fn refused(refusal: Refusal) -> Step {
 fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
     let outages = &gateway.outages;
     match error {
-        GatewayError::NotAMember { .. } => {}
+        GatewayError::NotAMember { .. } | GatewayError::NoRecipient { .. } => {}
         GatewayError::Membership { .. } => outages.chat.failed("querying the chat service", error),
         GatewayError::History { .. } | GatewayError::Entry { .. } => {
             outages.history.failed("querying the message service", error);
@@ -303,6 +312,9 @@ fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
 const fn detail_of(error: &GatewayError) -> &'static str {
     match error {
         GatewayError::NotAMember { .. } => "you are not in this chat, or there is no such chat",
+        GatewayError::NoRecipient { .. } => {
+            "the other user of this direct chat has left; read it, and send elsewhere"
+        }
         GatewayError::Membership { .. } | GatewayError::History { .. } | GatewayError::Produce { .. } => {
             "something needed for this is down; repeat it with the same key"
         }

@@ -11,6 +11,7 @@ mod outage;
 mod peers;
 mod rates;
 mod readers;
+mod sessions;
 mod stand;
 mod talk;
 mod times;

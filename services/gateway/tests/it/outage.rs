@@ -35,7 +35,7 @@ impl World {
     /// Starts a gateway with one connected member of the chat. `before` is called when the gateway is about to start.
     async fn start(tenant: &str, before: impl FnOnce(&MockCluster<'static, DefaultProducerContext>)) -> Self {
         let cluster = MockCluster::new(1).expect("a broker");
-        for topic in [Topic::MessageSend, Topic::MessageDelivered, Topic::ChatEvents] {
+        for topic in Topic::ALL {
             cluster.create_topic(&topic.of(tenant), PARTITIONS, 1).expect("a topic");
         }
         let kafka = KafkaArgs {

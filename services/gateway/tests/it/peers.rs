@@ -12,7 +12,10 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, MembershipRecord, Role, SendRecord, VERSION},
+    event::{
+        DeliveredRecord, DeliveryOutcome, Ended, MembershipRecord, Role, SendRecord, SessionEndRecord,
+        VERSION,
+    },
     rpc::{
         CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse, HeadsRequest,
         HeadsResponse, HistoryRequest, HistoryResponse, ListMembersRequest, ListMembersResponse, Member,
@@ -40,6 +43,8 @@ pub struct Peers {
     producer: FutureProducer,
     members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
+    /// Direct chats that the other user has left.
+    left: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
     pub answers_checks: Arc<AtomicBool>,
 }
@@ -51,6 +56,7 @@ impl Peers {
             tenant: tenant.to_owned(),
             producer,
             members: Arc::default(),
+            left: Arc::default(),
             messages: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
         }
@@ -95,10 +101,22 @@ impl Peers {
         }
     }
 
+    /// Makes a chat a direct one that the other user has left.
+    pub fn abandon(&self, chat: ChatId) {
+        self.left.lock().expect("no panic").insert(chat.to_string());
+    }
+
     /// Announces an outcome as the message service would.
     pub async fn announce(&self, record: &DeliveredRecord) {
         let payload = serde_json::to_vec(record).expect("json");
         self.produce(Topic::MessageDelivered, &record.chat.to_string(), Some(&payload)).await;
+    }
+
+    /// Ends sessions of a user as the auth service would.
+    pub async fn end_sessions(&self, user: UserId, ended: Ended) {
+        let record = SessionEndRecord { v: VERSION, user, ended };
+        let payload = serde_json::to_vec(&record).expect("json");
+        self.produce(Topic::SessionEvents, &user.to_string(), Some(&payload)).await;
     }
 
     /// Writes any bytes to a topic.
@@ -199,8 +217,12 @@ impl ChatService for Peers {
         let is_member = |seat: &GetMembershipRequest| {
             members.get(&seat.chat_id).is_some_and(|members| members.contains(&seat.user_id))
         };
-        let is_member = request.into_inner().memberships.iter().map(is_member).collect();
-        Ok(Response::new(CheckMembersResponse { is_member }))
+        let left = self.left.lock().expect("no panic");
+        let may_send = |seat: &GetMembershipRequest| is_member(seat) && !left.contains(&seat.chat_id);
+        let seats = request.into_inner().memberships;
+        let (is_member, may_send) =
+            (seats.iter().map(is_member).collect(), seats.iter().map(may_send).collect());
+        Ok(Response::new(CheckMembersResponse { is_member, may_send }))
     }
 
     async fn list_members(

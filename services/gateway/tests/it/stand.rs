@@ -27,6 +27,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -68,6 +69,8 @@ pub struct Stand {
     pub realm: TestRealm,
     pub peers: Peers,
     pub gateway: Running,
+    redis: RedisArgs,
+    peers_addr: SocketAddr,
 }
 
 /// The settings of a gateway of this tenant on free ports.
@@ -143,6 +146,12 @@ impl Running {
         running
     }
 
+    /// Ends the gateway.
+    pub async fn end(self) {
+        self.shutdown.cancel();
+        timeout(PATIENCE, self.task).await.expect("an end in time").expect("no panic").expect("no failure");
+    }
+
     pub async fn is_ready(&self) -> bool {
         get(self.management, "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
@@ -207,10 +216,11 @@ pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     let realm = TestRealm::start(&tenant).await;
     let peers = Peers::new(&tenant, &kafka);
     let redis = tenant_redis(&tenant).await;
-    let (invocation, _) = config(&tenant, &kafka, &redis, &realm, peers.serve().await);
+    let peers_addr = peers.serve().await;
+    let (invocation, _) = config(&tenant, &kafka, &redis, &realm, peers_addr);
     let gateway = Running::start_with(invocation, limits, sends).await;
     peers.number_messages(&kafka);
-    let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway });
+    let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway, redis, peers_addr });
 
     let outcome = tokio::spawn(story(stand.clone())).await;
     stand.gateway.shutdown.cancel();
@@ -266,15 +276,15 @@ pub fn kafka_admin(args: &KafkaArgs) -> AdminClient<DefaultClientContext> {
     config.create().expect("an admin client")
 }
 
-fn topic_names(tenant: &str) -> [String; 3] {
-    [Topic::MessageSend, Topic::MessageDelivered, Topic::ChatEvents].map(|topic| topic.of(tenant))
+fn topic_names(tenant: &str) -> Vec<String> {
+    Topic::ALL.iter().map(|topic| topic.of(tenant)).collect()
 }
 
 pub async fn create_topics(admin: &AdminClient<DefaultClientContext>, tenant: &str) {
     let topics = topic_names(tenant);
     let new = topics.iter().map(|topic| {
         let policy = if topic.ends_with(Topic::ChatEvents.name) { "compact" } else { "delete" };
-        NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1)).set("cleanup.policy", policy)
+        NewTopic::new(topic.as_str(), PARTITIONS, TopicReplication::Fixed(1)).set("cleanup.policy", policy)
     });
     let made = admin.create_topics(&new.collect::<Vec<_>>(), &AdminOptions::new()).await;
     for topic in made.expect("the brokers answer") {
@@ -284,7 +294,8 @@ pub async fn create_topics(admin: &AdminClient<DefaultClientContext>, tenant: &s
 
 pub async fn remove_topics(admin: &AdminClient<DefaultClientContext>, tenant: &str) {
     let topics = topic_names(tenant);
-    drop(admin.delete_topics(&topics.each_ref().map(String::as_str), &AdminOptions::new()).await);
+    let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+    drop(admin.delete_topics(&topics, &AdminOptions::new()).await);
 }
 
 impl Stand {
@@ -293,6 +304,12 @@ impl Stand {
         let mut client = Client::open(self.gateway.http).await;
         client.connect(&self.realm.token(user, "someone"), device).await;
         client
+    }
+
+    /// Starts another gateway of the tenant, which the story ends.
+    pub async fn another_gateway(&self) -> Running {
+        let (invocation, _) = config(&self.tenant, &self.kafka, &self.redis, &self.realm, self.peers_addr);
+        Running::start(invocation, Limits::default()).await
     }
 
     /// Returns what is in `message.send`, in the order of each partition.

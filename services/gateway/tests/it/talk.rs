@@ -157,6 +157,22 @@ async fn a_change_of_members_holds_for_whatever_begins_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_direct_chat_that_the_other_has_left_is_read_and_not_written_to() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut client = stand.connect(user(1), device(1)).await;
+        client.send_text(chat(), "hello").await;
+        stand.peers.leave(chat(), user(2)).await;
+        stand.peers.abandon(chat());
+        let id = client.send(chat(), MessageKey(Uuid::new_v4()), "are you there?").await;
+        assert_eq!(client.answer(id).await.expect_err("no recipient"), ErrorCode::PermissionDenied);
+        assert_eq!(client.history(chat(), 0).await.expect("a page").messages.len(), 1);
+        assert_eq!(stand.sent().await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_chat_service_members_go_on_and_others_wait() {
     with_stand(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;

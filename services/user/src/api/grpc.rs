@@ -2,28 +2,31 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use contracts::{
     UserId,
     rpc::{
-        EnsureUserRequest, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, User,
-        user_service_server::UserService,
+        self, DeleteUserRequest, DeleteUserResponse, EnsureUserRequest, FinishDeletionRequest,
+        FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
+        ListDeletionsRequest, ListDeletionsResponse, User, user_service_server::UserService,
     },
 };
 use kit::{
     error::{InvalidField, status},
+    page::PageSizes,
     rpc::id,
 };
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    domain::{Newcomer, Profile, Search},
+    domain::{Deletion, DeletionPosition, Newcomer, Profile, Search},
     error::Error,
     store::ProfileStore,
 };
 
 /// Most profiles of one call: the members of a full chat.
 const MAX_IDS: usize = 1000;
+const DELETIONS: PageSizes = PageSizes { default: 100, max: 1000 };
 
 /// Serves from the store.
 pub struct UserRpc {
@@ -49,8 +52,7 @@ impl UserService for UserRpc {
     }
 
     async fn is_named(&self, request: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
-        let username = request.into_inner().username;
-        let search = Search::parse(None, Some(&username), None, 1);
+        let search = Search::holder(&request.into_inner().username);
         let search = search.map_err(|error| status(Error::from(error)))?;
         let found = self.store.search(&search).await.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(IsNamedResponse { is_named: !found.is_empty() }))
@@ -70,6 +72,50 @@ impl UserService for UserRpc {
         let profiles = profiles.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(GetUsersResponse { users: profiles.into_iter().map(User::from).collect() }))
     }
+
+    #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
+    async fn delete_user(
+        &self,
+        request: Request<DeleteUserRequest>,
+    ) -> Result<Response<DeleteUserResponse>, Status> {
+        let user_id: UserId = id("user_id", &request.into_inner().user_id)?;
+        // As precise as the store, so that a place in the order reads back.
+        let now = DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a moment");
+        self.store.delete(user_id, now).await.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(DeleteUserResponse {}))
+    }
+
+    async fn finish_deletion(
+        &self,
+        request: Request<FinishDeletionRequest>,
+    ) -> Result<Response<FinishDeletionResponse>, Status> {
+        let user_id: UserId = id("user_id", &request.into_inner().user_id)?;
+        self.store.finish_deletion(user_id).await.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(FinishDeletionResponse {}))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an edge: the age of what is listed")]
+    async fn list_deletions(
+        &self,
+        request: Request<ListDeletionsRequest>,
+    ) -> Result<Response<ListDeletionsResponse>, Status> {
+        let ListDeletionsRequest { after, limit, unfinished } = request.into_inner();
+        let after = DeletionPosition::parse(&after).map_err(|error| status(Error::from(error)))?;
+        let limit = DELETIONS.of((limit != 0).then_some(i64::from(limit)))?.items();
+        let listed = if unfinished {
+            self.store.unfinished_deletions(limit).await
+        } else {
+            self.store.deletions(after, limit).await
+        };
+        let now = Utc::now();
+        let deletion = |deletion: Deletion| rpc::Deletion {
+            user_id: deletion.user_id.to_string(),
+            position: DeletionPosition::of(&deletion).to_string(),
+            age_seconds: (now - deletion.began_at).num_seconds(),
+        };
+        let deletions = listed.map_err(|error| status(Error::from(error)))?.into_iter().map(deletion);
+        Ok(Response::new(ListDeletionsResponse { deletions: deletions.collect() }))
+    }
 }
 
 impl From<Profile> for User {
@@ -78,6 +124,7 @@ impl From<Profile> for User {
             user_id: profile.user_id.to_string(),
             username: profile.username,
             display_name: profile.display_name,
+            deleted: profile.is_deleted,
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
 
 const PAGE_SIZES: PageSizes = PageSizes { default: 20, max: 100 };
 
-/// Returns one profile.
+/// Returns one profile, that of a deleted account too.
 #[utoipa::path(
     get,
     path = "/api/users/{user}",
@@ -74,6 +74,8 @@ pub(super) struct SearchParameters {
 }
 
 /// Finds users by the start of their username or display name, or one by the username, in the order of their usernames.
+///
+/// Deleted accounts are not found.
 #[utoipa::path(
     get,
     path = "/api/users",

@@ -1,7 +1,7 @@
 //! The store of `posthouse dev`, and of the tests of the API.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,17 +10,29 @@ use contracts::UserId;
 use tonic::async_trait;
 
 use super::{ProfileStore, StoreError};
-use crate::domain::{Cursor, Newcomer, Profile, ProfileUpdate, Search};
+use crate::domain::{Cursor, Deletion, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search};
 
 /// Keeps profiles for as long as the process lives.
 #[derive(Default)]
 pub struct MemoryStore {
     profiles: Mutex<BTreeMap<UserId, Profile>>,
+    deletions: Mutex<Deletions>,
+}
+
+#[derive(Default)]
+struct Deletions {
+    /// In their order.
+    all: BTreeMap<DeletionPosition, Deletion>,
+    finished: BTreeSet<UserId>,
 }
 
 impl MemoryStore {
     fn profiles(&self) -> MutexGuard<'_, BTreeMap<UserId, Profile>> {
         self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deletions(&self) -> MutexGuard<'_, Deletions> {
+        self.deletions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -34,6 +46,7 @@ impl ProfileStore for MemoryStore {
             display_name: newcomer.display_name.as_str().to_owned(),
             about: String::new(),
             created_at: at,
+            is_deleted: false,
         });
         newcomer.username.as_str().clone_into(&mut profile.username);
         Ok(profile.clone())
@@ -50,7 +63,8 @@ impl ProfileStore for MemoryStore {
 
     async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError> {
         let mut profiles = self.profiles();
-        let Some(profile) = profiles.get_mut(&user_id) else { return Ok(None) };
+        let profile = profiles.get_mut(&user_id).filter(|profile| !profile.is_deleted);
+        let Some(profile) = profile else { return Ok(None) };
         if let Some(display_name) = &update.display_name {
             display_name.as_str().clone_into(&mut profile.display_name);
         }
@@ -67,5 +81,39 @@ impl ProfileStore for MemoryStore {
         found.retain(|profile| search.after.as_ref().is_none_or(|after| Cursor::of(profile) > *after));
         found.truncate(search.limit);
         Ok(found)
+    }
+
+    async fn delete(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let mut profiles = self.profiles();
+        let profile = profiles.get_mut(&user_id).filter(|profile| !profile.is_deleted);
+        let Some(profile) = profile else { return Ok(()) };
+        profile.is_deleted = true;
+        profile.about.clear();
+        profile.display_name = Profile::deleted_name(&profile.username);
+        let deletion = Deletion { user_id, began_at: at };
+        self.deletions().all.insert(DeletionPosition::of(&deletion), deletion);
+        Ok(())
+    }
+
+    async fn finish_deletion(&self, user_id: UserId) -> Result<(), StoreError> {
+        self.deletions().finished.insert(user_id);
+        Ok(())
+    }
+
+    async fn deletions(
+        &self,
+        after: Option<DeletionPosition>,
+        limit: usize,
+    ) -> Result<Vec<Deletion>, StoreError> {
+        let deletions = self.deletions();
+        let behind =
+            deletions.all.iter().filter(|(position, _)| after.is_none_or(|after| **position > after));
+        Ok(behind.map(|(_, deletion)| *deletion).take(limit).collect())
+    }
+
+    async fn unfinished_deletions(&self, limit: usize) -> Result<Vec<Deletion>, StoreError> {
+        let deletions = self.deletions();
+        let is_unfinished = |deletion: &&Deletion| !deletions.finished.contains(&deletion.user_id);
+        Ok(deletions.all.values().filter(is_unfinished).take(limit).copied().collect())
     }
 }

@@ -11,7 +11,7 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{ProfileStore, StoreError};
-use crate::domain::{Find, Newcomer, Profile, ProfileUpdate, Search};
+use crate::domain::{Deletion, DeletionPosition, Find, Newcomer, Profile, ProfileUpdate, Search};
 
 /// The tables of this service.
 pub const SCHEMA: Schema = Schema {
@@ -19,6 +19,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         ("0001_create_users", include_str!("../../migrations/0001_create_users.sql")),
         ("0002_normalize_names", include_str!("../../migrations/0002_normalize_names.sql")),
+        ("0003_add_deletions", include_str!("../../migrations/0003_add_deletions.sql")),
     ],
 };
 
@@ -45,6 +46,14 @@ kit::row! {
         display_name: String,
         about: String,
         created_at: DateTime<Utc>,
+        deleted_at: Option<DateTime<Utc>>,
+    }
+}
+
+kit::row! {
+    struct DeletionRow {
+        user_id: Uuid,
+        deleted_at: DateTime<Utc>,
     }
 }
 
@@ -61,7 +70,7 @@ impl ProfileStore for PostgresStore {
             "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
              VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username
-             RETURNING user_id, username, display_name, about, created_at",
+             RETURNING user_id, username, display_name, about, created_at, deleted_at",
         )
         .bind(newcomer.user_id.0)
         .bind(newcomer.username.as_str())
@@ -77,7 +86,7 @@ impl ProfileStore for PostgresStore {
     #[tracing::instrument(name = "user.store.profile", skip_all, fields(user = %user_id))]
     async fn profile(&self, user_id: UserId) -> Result<Option<Profile>, StoreError> {
         let row: Option<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, username, display_name, about, created_at FROM users WHERE user_id = $1",
+            "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users WHERE user_id = $1",
         )
         .bind(user_id.0)
         .fetch_optional(&self.pool)
@@ -90,7 +99,7 @@ impl ProfileStore for PostgresStore {
     async fn profiles(&self, user_ids: &[UserId]) -> Result<Vec<Profile>, StoreError> {
         let ids: Vec<_> = user_ids.iter().map(|user| user.0).collect();
         let rows: Vec<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, username, display_name, about, created_at FROM users WHERE user_id = ANY ($1)",
+            "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users WHERE user_id = ANY ($1)",
         )
         .bind(ids)
         .fetch_all(&self.pool)
@@ -106,8 +115,8 @@ impl ProfileStore for PostgresStore {
              SET display_name = coalesce($2, display_name),
                  display_name_key = coalesce($3, display_name_key),
                  about = coalesce($4, about)
-             WHERE user_id = $1
-             RETURNING user_id, username, display_name, about, created_at",
+             WHERE user_id = $1 AND deleted_at IS NULL
+             RETURNING user_id, username, display_name, about, created_at, deleted_at",
         )
         .bind(user_id.0)
         .bind(update.display_name.as_ref().map(DisplayName::as_str))
@@ -127,16 +136,17 @@ impl ProfileStore for PostgresStore {
         let (sql, from, to) = match &search.find {
             // The index on usernames gives a page of all users in its order, and nothing is sorted.
             Find::All => (
-                "SELECT user_id, username, display_name, about, created_at FROM users
-                 WHERE $1::TEXT IS NULL OR (username, user_id) > ($1, $2)
+                "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users
+                 WHERE deleted_at IS NULL AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
                  ORDER BY username, user_id LIMIT $3",
                 None,
                 None,
             ),
             // A prefix as a range: an index serves it under any plan, and no character of it is special.
             Find::Prefix(prefix) => (
-                "SELECT user_id, username, display_name, about, created_at FROM users
-                 WHERE ((username >= $4 AND username < $5)
+                "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users
+                 WHERE deleted_at IS NULL
+                   AND ((username >= $4 AND username < $5)
                         OR (display_name_key >= $4 AND display_name_key < $5))
                    AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
                  ORDER BY username, user_id LIMIT $3",
@@ -144,7 +154,15 @@ impl ProfileStore for PostgresStore {
                 Some(format!("{prefix}{LAST}")),
             ),
             Find::Username(username) => (
-                "SELECT user_id, username, display_name, about, created_at FROM users
+                "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users
+                 WHERE deleted_at IS NULL AND username = $4
+                   AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
+                 ORDER BY username, user_id LIMIT $3",
+                Some(username.as_str()),
+                None,
+            ),
+            Find::Holder(username) => (
+                "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users
                  WHERE username = $4 AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
                  ORDER BY username, user_id LIMIT $3",
                 Some(username.as_str()),
@@ -161,6 +179,77 @@ impl ProfileStore for PostgresStore {
         let rows: Vec<ProfileRow> = query.fetch_all(&self.pool).await.map_err(StoreError::Read)?;
         Ok(rows.into_iter().map(Profile::from).collect())
     }
+
+    #[tracing::instrument(name = "user.store.delete", skip_all, fields(user = %user_id))]
+    async fn delete(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let Some(Profile { username, .. }) = self.profile(user_id).await? else { return Ok(()) };
+        let name = Profile::deleted_name(&username);
+        sqlx::query(
+            "UPDATE users SET deleted_at = $2, display_name = $3, display_name_key = $4, about = ''
+             WHERE user_id = $1 AND deleted_at IS NULL",
+        )
+        .bind(user_id.0)
+        .bind(at)
+        .bind(&name)
+        .bind(search_key(&name))
+        .execute(&self.pool)
+        .await
+        .map_err(|source| StoreError::Delete { user_id, source })?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "user.store.finish_deletion", skip_all, fields(user = %user_id))]
+    async fn finish_deletion(&self, user_id: UserId) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE users SET is_deletion_finished = TRUE WHERE user_id = $1 AND deleted_at IS NOT NULL",
+        )
+        .bind(user_id.0)
+        .execute(&self.pool)
+        .await
+        .map_err(|source| StoreError::Delete { user_id, source })?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "user.store.deletions", skip_all)]
+    async fn deletions(
+        &self,
+        after: Option<DeletionPosition>,
+        limit: usize,
+    ) -> Result<Vec<Deletion>, StoreError> {
+        let rows: Vec<DeletionRow> = sqlx::query_as(
+            "SELECT user_id, deleted_at FROM users
+             WHERE deleted_at IS NOT NULL
+               AND ($1::TIMESTAMPTZ IS NULL OR (deleted_at, user_id) > ($1, $2))
+             ORDER BY deleted_at, user_id LIMIT $3",
+        )
+        .bind(after.map(|after| after.began_at))
+        .bind(after.map(|after| after.user_id.0))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(rows.into_iter().map(Deletion::from).collect())
+    }
+
+    #[tracing::instrument(name = "user.store.unfinished_deletions", skip_all)]
+    async fn unfinished_deletions(&self, limit: usize) -> Result<Vec<Deletion>, StoreError> {
+        let rows: Vec<DeletionRow> = sqlx::query_as(
+            "SELECT user_id, deleted_at FROM users
+             WHERE deleted_at IS NOT NULL AND NOT is_deletion_finished
+             ORDER BY deleted_at, user_id LIMIT $1",
+        )
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(rows.into_iter().map(Deletion::from).collect())
+    }
+}
+
+impl From<DeletionRow> for Deletion {
+    fn from(row: DeletionRow) -> Self {
+        Self { user_id: UserId(row.user_id), began_at: row.deleted_at }
+    }
 }
 
 impl From<ProfileRow> for Profile {
@@ -171,6 +260,7 @@ impl From<ProfileRow> for Profile {
             display_name: row.display_name,
             about: row.about,
             created_at: row.created_at,
+            is_deleted: row.deleted_at.is_some(),
         }
     }
 }

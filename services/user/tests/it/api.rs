@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use contracts::{
     UserId,
-    rpc::{EnsureUserRequest, GetUsersRequest, IsNamedRequest, user_service_server::UserService as _},
+    rpc::{
+        DeleteUserRequest, EnsureUserRequest, FinishDeletionRequest, GetUsersRequest, IsNamedRequest,
+        ListDeletionsRequest, user_service_server::UserService as _,
+    },
 };
 use kit::testing::{Answer, TestApi, TestRealm, TestUser};
 use serde_json::{Value, json};
@@ -45,7 +48,8 @@ impl App {
 async fn the_first_token_makes_a_profile() {
     let app = App::start().await;
     let ann = app.realm.user("ann");
-    let expected = json!({"user_id": ann.id, "username": "ann", "display_name": "ann", "about": ""});
+    let expected =
+        json!({"user_id": ann.id, "username": "ann", "display_name": "ann", "about": "", "deleted": false});
     assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200), expected);
     let bob = app.realm.user("bob");
     assert_eq!(app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), expected);
@@ -184,4 +188,57 @@ async fn a_profile_has_its_name_in_any_case() {
     assert_eq!(is_named(" ANN").await, Ok(true));
     assert_eq!(is_named("an").await, Ok(false));
     assert_eq!(is_named("").await, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn a_deleted_account_keeps_its_name_and_nothing_else() {
+    let app = App::start().await;
+    let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
+    app.patch_me(&ann, json!({"display_name": "Annabel", "about": "Baker"})).await.ok(200);
+    app.api.get(&bob, "/api/users/me").await.ok(200);
+    let list = async |after: &str, unfinished: bool| {
+        let request = ListDeletionsRequest { after: after.to_owned(), limit: 0, unfinished };
+        let answer = app.rpc.list_deletions(Request::new(request)).await;
+        answer.map(|answer| answer.into_inner().deletions).map_err(|status| status.code())
+    };
+    let delete = async |user_id: UserId| {
+        let request = DeleteUserRequest { user_id: user_id.to_string() };
+        app.rpc.delete_user(Request::new(request)).await.expect("a deletion");
+    };
+    delete(UserId::generate()).await;
+    assert!(list("", false).await.expect("a list").is_empty(), "there is no such user");
+    delete(ann.id).await;
+    let deletions = list("", false).await.expect("a list");
+    delete(ann.id).await;
+    assert_eq!(list("", false).await.expect("a list").len(), 1, "it was deleted once");
+    assert_eq!(deletions[0].user_id, ann.id.to_string());
+    assert!(list(&deletions[0].position, false).await.expect("a list").is_empty());
+    assert_eq!(list("yesterday", false).await, Err(Code::InvalidArgument));
+
+    let seen = app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200);
+    let left = json!({
+        "user_id": ann.id, "username": "ann", "display_name": "ann", "about": "", "deleted": true,
+    });
+    assert_eq!(seen, left);
+    for path in ["/api/users?query=ann", "/api/users?username=ann", "/api/users?query=Annabel"] {
+        assert_eq!(app.api.get(&bob, path).await.ok(200), json!({"items": []}), "{path}");
+    }
+    let everyone = app.api.get(&bob, "/api/users").await.ok(200);
+    assert_eq!(everyone["items"].as_array().map(Vec::len), Some(1), "{everyone}");
+    let request = IsNamedRequest { username: "ann".to_owned() };
+    assert!(app.rpc.is_named(Request::new(request)).await.expect("an answer").into_inner().is_named);
+    let request = GetUsersRequest { user_ids: vec![ann.id.to_string()] };
+    let users = app.rpc.get_users(Request::new(request)).await.expect("an answer").into_inner().users;
+    assert!(users[0].deleted);
+
+    // A token that has time left is of no use here.
+    assert_eq!(app.api.get(&ann, "/api/users/me").await.code(), "unauthenticated");
+    assert_eq!(app.patch_me(&ann, json!({"about": "I am back"})).await.code(), "unauthenticated");
+    assert_eq!(app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), left);
+
+    assert_eq!(list("", true).await.expect("a list").len(), 1);
+    let request = FinishDeletionRequest { user_id: ann.id.to_string() };
+    app.rpc.finish_deletion(Request::new(request)).await.expect("an end");
+    assert!(list("", true).await.expect("a list").is_empty());
+    assert_eq!(list("", false).await.expect("a list").len(), 1, "those who follow the list still see it");
 }

@@ -7,7 +7,7 @@ use contracts::{UserId, api::UpdateProfileRequest};
 use kit::{error::InvalidField, testing::TestDatabase};
 use sqlx::PgPool;
 use user::{
-    domain::{Cursor, Newcomer, Profile, ProfileUpdate, Search},
+    domain::{Cursor, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search},
     store::{MemoryStore, PostgresStore, ProfileStore, SCHEMA},
 };
 
@@ -44,6 +44,7 @@ suite![
     a_search_takes_every_character_as_it_is,
     pages_follow_each_other_to_the_end,
     newcomers_at_once_are_one_profile,
+    deletions_are_listed_in_their_order_until_they_are_finished,
 ];
 
 /// Returns a database with the tables of this service.
@@ -106,6 +107,41 @@ async fn a_profile_is_created_once_and_follows_the_realms_username(store: Store)
     // The realm has let another user take the name.
     add(&store, "anna", "Another Anna").await;
     assert_eq!(found(&store, "anna").await, ["anna", "anna"]);
+}
+
+async fn deletions_are_listed_in_their_order_until_they_are_finished(store: Store) {
+    let mut users = Vec::new();
+    for (name, second) in [("ann", 3), ("bob", 1), ("cid", 2), ("dan", 2)] {
+        let user_id = add(&store, name, "Someone").await.user_id;
+        store.delete(user_id, at(second)).await.expect("a deletion");
+        users.push(user_id);
+    }
+    // The first time counts.
+    store.delete(users[1], at(9)).await.expect("the same deletion");
+    let [ann, bob, cid, dan] = users[..] else { panic!("four users") };
+    let all = store.deletions(None, 10).await.expect("a list");
+    let expected = [bob, cid.min(dan), cid.max(dan), ann];
+    assert_eq!(all.iter().map(|deletion| deletion.user_id).collect::<Vec<_>>(), expected);
+    for (n, deletion) in all.iter().enumerate() {
+        let position = DeletionPosition::of(deletion);
+        assert_eq!(
+            store.deletions(Some(position), 1).await.expect("a page"),
+            all[n + 1..].iter().take(1).copied().collect::<Vec<_>>()
+        );
+    }
+    store.finish_deletion(bob).await.expect("an end");
+    let unfinished = store.unfinished_deletions(2).await.expect("a list");
+    assert_eq!(unfinished, all[1..3]);
+    assert_eq!(store.deletions(None, 10).await.expect("a list"), all);
+
+    let left = store.profile(ann).await.expect("a read").expect("a profile");
+    assert_eq!((left.display_name.as_str(), left.is_deleted), ("ann", true));
+    assert_eq!(store.update(ann, &update(Some("Ann"), None)).await.expect("no write"), None);
+    assert!(found(&store, "").await.is_empty() && named(&store, "ann").await.is_empty());
+    assert_eq!(usernames(&store, Search::holder("Ann")).await, ["ann"]);
+    // A token that is still good changes nothing.
+    let from_token = Newcomer::parse(ann, "ann", "Ann").expect("a user");
+    assert_eq!(store.ensure(&from_token, at(20)).await.expect("a profile"), left);
 }
 
 async fn an_update_changes_what_it_names(store: Store) {

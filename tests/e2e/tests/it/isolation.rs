@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use catalog::Topic;
 use contracts::{
     DeviceId, ErrorCode, UserId,
     rpc::{
@@ -157,9 +158,9 @@ async fn a_kafka_user_reads_writes_and_sees_no_topic_of_another_tenant() {
             "reading their log returned {read:?}"
         );
 
-        for topic in ["globex.message.send", "globex.message.delivered", "globex.chat.events"] {
+        for topic in Topic::ALL.iter().map(|topic| topic.of("globex")) {
             let producer: FutureProducer = world.stack.kafka_config(&account).create()?;
-            let record = FutureRecord::to(topic).key("k").payload("p");
+            let record = FutureRecord::to(&topic).key("k").payload("p");
             let written = producer.send(record, MOMENT).await.map(drop).map_err(|(error, _)| error);
             let denied = written.as_ref().err().and_then(KafkaError::rdkafka_error_code);
             ensure!(

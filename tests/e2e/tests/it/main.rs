@@ -7,6 +7,7 @@ mod delivery;
 mod isolation;
 mod lifecycle;
 mod repair;
+mod sessions;
 mod steady;
 mod topology;
 mod users;

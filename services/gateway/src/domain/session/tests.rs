@@ -34,8 +34,8 @@ impl Story {
         let action = story.text(&format!(r#"{{"id":1,"connect":{{"token":"t","device":"{}"}}}}"#, device()));
         assert!(matches!(&action, Action::Connect(id, _) if *id == named(1)), "{action:?}");
         let action = story.session.connected(story.start, named(1), device(), token(1, 300));
-        let Action::Open(identity, frame) = action else { panic!("{action:?}") };
-        assert_eq!(identity, Identity { user: user(1), device: device() });
+        let Action::Open(identity, of, frame) = action else { panic!("{action:?}") };
+        assert_eq!((identity, of), (Identity { user: user(1), device: device() }, session(1)));
         assert!(matches!(frame.result, Some(Outcome::Connected(_))));
         story
     }
@@ -49,8 +49,16 @@ impl Story {
     }
 }
 
-fn token(n: u128, expires_in_seconds: i64) -> Result<VerifiedToken, ErrorCode> {
-    Ok(VerifiedToken { user: user(n), expires_in_seconds })
+fn session(n: u128) -> SessionId {
+    format!("session-{n}").parse().expect("an id")
+}
+
+fn token(n: u128, expires_in_seconds: i64) -> Result<VerifiedToken, TokenRefusal> {
+    Ok(VerifiedToken { user: user(n), session: session(n), expires_in_seconds })
+}
+
+fn unverified(code: ErrorCode) -> Result<VerifiedToken, TokenRefusal> {
+    Err(TokenRefusal::Unverified(code))
 }
 
 fn send(id: u32) -> String {
@@ -107,10 +115,11 @@ fn each_kind_of_bad_token_has_its_close_code() {
         assert_eq!(code(&action), (named(1), expected_code));
         assert_eq!(closes(&action), Some(expected_close));
     };
-    check(Err(ErrorCode::Unauthenticated), ErrorCode::Unauthenticated, CloseCode::InvalidToken);
-    check(Err(ErrorCode::TokenExpired), ErrorCode::TokenExpired, CloseCode::TokenExpired);
+    check(unverified(ErrorCode::Unauthenticated), ErrorCode::Unauthenticated, CloseCode::InvalidToken);
+    check(unverified(ErrorCode::TokenExpired), ErrorCode::TokenExpired, CloseCode::TokenExpired);
     check(token(1, 0), ErrorCode::TokenExpired, CloseCode::TokenExpired);
-    check(Err(ErrorCode::Unavailable), ErrorCode::Unavailable, CloseCode::Drain);
+    check(unverified(ErrorCode::Unavailable), ErrorCode::Unavailable, CloseCode::Drain);
+    check(Err(TokenRefusal::SessionEnded), ErrorCode::Unauthenticated, CloseCode::SessionEnded);
 }
 
 #[test]
@@ -257,10 +266,17 @@ fn an_expired_token_closes_unless_it_was_refreshed() {
         (named(5), ErrorCode::PermissionDenied)
     );
     assert_eq!(
-        code(&story.session.refreshed(at, named(6), Err(ErrorCode::TokenExpired))),
+        code(&story.session.refreshed(at, named(6), unverified(ErrorCode::TokenExpired))),
         (named(6), ErrorCode::TokenExpired)
     );
-    story.session.refreshed(at, named(7), token(1, 300));
+    assert_eq!(
+        code(&story.session.refreshed(at, named(6), Err(TokenRefusal::SessionEnded))),
+        (named(6), ErrorCode::Unauthenticated)
+    );
+    let renewed = Ok(VerifiedToken { user: user(1), session: session(9), expires_in_seconds: 300 });
+    let action = story.session.refreshed(at, named(7), renewed);
+    let Action::Renew(identity, of, _) = action else { panic!("{action:?}") };
+    assert_eq!((identity.user, of), (user(1), session(9)), "the connection goes on with another session");
     story.session.pong_due = None;
     assert!(closes(&story.session.deadline_passed(story.at(300.0), READING)).is_none());
     story.session.pong_due = None;

@@ -1,0 +1,127 @@
+//! The deletion of accounts, over three systems: the profile, the account in the realm, and the connections.
+//!
+//! The user service keeps that a deletion has begun. From then on it is finished, by the request that began it or by any
+//! process of this service, whatever is killed or down meanwhile. Chats follow the list of the user service.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use contracts::{
+    UserId,
+    rpc::{
+        DeleteUserRequest, EnsureUserRequest, FinishDeletionRequest, ListDeletionsRequest,
+        user_service_client::UserServiceClient,
+    },
+};
+use kit::{backoff::Backoff, outage::Outage, rpc::InternalChannel};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{error::Error, guard::Guard};
+
+/// How often deletions that are not finished are listed. Normally there are none.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// After a failure.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
+/// A call of the user service takes no longer.
+const CALL_WITHIN: Duration = Duration::from_secs(2);
+
+/// Deletes accounts. Cheap to clone.
+#[derive(Clone)]
+pub struct Deletions {
+    accounts: Guard,
+    users: UserServiceClient<InternalChannel>,
+}
+
+impl Deletions {
+    pub fn new(accounts: Guard, users: UserServiceClient<InternalChannel>) -> Self {
+        Self { accounts, users }
+    }
+
+    /// Deletes the account of a user with this name. An error before the deletion has begun leaves everything as it was;
+    /// after that, the deletion is finished later.
+    pub(crate) async fn delete(&self, user_id: UserId, username: &str) -> Result<(), Error> {
+        // The profile keeps the name taken, so there has to be one.
+        let request = EnsureUserRequest {
+            user_id: user_id.to_string(),
+            username: username.to_owned(),
+            display_name: String::new(),
+        };
+        called(self.users.clone().ensure_user(request)).await?;
+        self.begin(user_id).await?;
+        self.finish(user_id).await
+    }
+
+    /// Looks after a session that the realm has ended: if that is because the account is gone, an administrator has deleted
+    /// it, and profile and chats follow.
+    pub(crate) async fn look_after(&self, user_id: UserId) -> Result<(), Error> {
+        if self.accounts.exists(user_id).await? {
+            return Ok(());
+        }
+        self.begin(user_id).await?;
+        self.finish(user_id).await
+    }
+
+    async fn begin(&self, user_id: UserId) -> Result<(), Error> {
+        let request = DeleteUserRequest { user_id: user_id.to_string() };
+        called(self.users.clone().delete_user(request)).await?;
+        tracing::info!(user = %user_id, "the deletion of {user_id} has begun");
+        Ok(())
+    }
+
+    /// Carries out what has begun; what is done already is done again.
+    async fn finish(&self, user_id: UserId) -> Result<(), Error> {
+        self.accounts.delete(user_id).await?;
+        let request = FinishDeletionRequest { user_id: user_id.to_string() };
+        called(self.users.clone().finish_deletion(request)).await?;
+        tracing::info!(user = %user_id, "the account of {user_id} is deleted");
+        Ok(())
+    }
+
+    /// Finishes the deletions that have begun. One that fails does not keep the others waiting, and is the error.
+    pub async fn finish_all(&self) -> Result<(), Error> {
+        let request = ListDeletionsRequest { unfinished: true, ..ListDeletionsRequest::default() };
+        let listed = called(self.users.clone().list_deletions(request)).await?.deletions;
+        let mut outcome = Ok(());
+        for deletion in listed {
+            let unreadable = |_| Error::Users(Box::new(Status::internal("a deletion has no user id")));
+            let finished = match deletion.user_id.parse().map_err(unreadable) {
+                Ok(user_id) => self.finish(user_id).await,
+                Err(error) => Err(error),
+            };
+            outcome = outcome.and(finished);
+        }
+        outcome
+    }
+
+    /// Finishes what others have begun, until the shutdown.
+    pub(crate) async fn keep_finishing(self, shutdown: CancellationToken) {
+        const WHAT: &str = "finishing the deletion of accounts";
+        let (mut backoff, outage) = (Backoff::new(BACKOFF), Outage::default());
+        loop {
+            let pause = match self.finish_all().await {
+                Ok(()) => {
+                    outage.worked(WHAT);
+                    backoff.reset();
+                    INTERVAL
+                }
+                Err(error) => {
+                    outage.failed(WHAT, &error);
+                    backoff.next_wait()
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+}
+
+async fn called<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, Status>> + Send,
+) -> Result<T, Error> {
+    let answer = timeout(CALL_WITHIN, call).await;
+    let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
+    Ok(answer.map_err(|status| Error::Users(Box::new(status)))?.into_inner())
+}

@@ -1,0 +1,56 @@
+//! Sessions of users, as the realm's tokens name them.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use contracts::{SessionId, UserId};
+use serde::Deserialize;
+
+/// One session of one user: it begins with a sign-in, and its refreshes go on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub user_id: UserId,
+    pub id: SessionId,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: UserId,
+    sid: SessionId,
+}
+
+impl Session {
+    /// Reads the session that a token names; `None` for what is no token of a session. The signature is not checked: the
+    /// realm gave the token, or has just confirmed it.
+    pub fn of(token: &str) -> Option<Self> {
+        let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+        let Claims { sub, sid } = serde_json::from_slice(&payload).ok()?;
+        Some(Self { user_id: sub, id: sid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_names_its_session() {
+        let user_id = UserId::generate();
+        let token = |claims: serde_json::Value| {
+            format!("header.{}.signature", BASE64_URL_SAFE_NO_PAD.encode(claims.to_string()))
+        };
+        let session = Session { user_id, id: "one".parse().expect("an id") };
+        assert_eq!(
+            Session::of(&token(json!({"sub": user_id, "sid": "one", "typ": "Refresh"}))),
+            Some(session)
+        );
+        for other in
+            [json!({"sub": user_id}), json!({"sid": "one"}), json!({"sub": user_id, "sid": ""}), json!([])]
+        {
+            assert_eq!(Session::of(&token(other)), None);
+        }
+        for other in ["", "a", "a.b", "a.?.c"] {
+            assert_eq!(Session::of(other), None, "{other}");
+        }
+    }
+}

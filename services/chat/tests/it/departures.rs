@@ -1,0 +1,91 @@
+//! Accounts that are deleted, as the user service lists them.
+
+use std::{sync::Arc, time::Duration};
+
+use chat::{
+    departures,
+    domain::{Founding, NewChat},
+    store::{ChatStore, MemoryStore, PostgresStore},
+};
+use contracts::{ChatId, UserId, event::Role};
+use kit::testing::wait_for;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    at, crew, database, new_user,
+    users::{self, Peer},
+};
+
+/// Longer than a deletion is looked at again.
+const LONG_AGO: i64 = 3_600;
+
+async fn group(store: &dyn ChatStore, founder: UserId, others: &[UserId]) -> ChatId {
+    let founding = Founding::Group { title: crew(), others: others.iter().copied().collect() };
+    let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };
+    store.create(&new).await.expect("a chat").chat.chat_id
+}
+
+async fn members(store: &dyn ChatStore, chat: ChatId) -> Vec<(UserId, Role)> {
+    let members = store.members(chat).await.expect("members");
+    members.into_iter().map(|member| (member.user_id, member.role)).collect()
+}
+
+#[tokio::test]
+async fn deleted_accounts_leave_all_their_chats_and_the_place_moves_behind_what_is_settled() {
+    let (store, peer) = (MemoryStore::default(), Peer::default());
+    let users = peer.start().await;
+    let (ann, ben, cleo, dora) = (new_user(), new_user(), new_user(), new_user());
+    let mut chats = Vec::new();
+    // More than are listed at once.
+    for _ in 0..120 {
+        chats.push(group(&store, ann, &[ben, cleo]).await);
+    }
+    departures::catch_up(&users, &store).await.expect("nothing to do");
+    assert_eq!(store.deletions_position().await.expect("a read"), None);
+
+    for (user, age) in [(ann, LONG_AGO), (cleo, LONG_AGO), (dora, 5), (new_user(), LONG_AGO)] {
+        peer.delete(user, age);
+    }
+    departures::catch_up(&users, &store).await.expect("the list is carried out");
+    for chat in &chats {
+        assert_eq!(members(&store, *chat).await, [(ben, Role::Owner)]);
+    }
+    // A request that began before the deletion of dora may add her still.
+    assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some("2"));
+    let late = group(&store, ben, &[dora]).await;
+    departures::catch_up(&users, &store).await.expect("the list is carried out again");
+    assert_eq!(members(&store, late).await, [(ben, Role::Owner)]);
+    assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn what_was_not_carried_out_when_the_process_ended_is_carried_out_by_the_next() {
+    let (_database, pool) = database().await;
+    let (store, peer) = (Arc::new(PostgresStore::new(pool)), Peer::default());
+    let (ann, ben) = (new_user(), new_user());
+    let chat = group(&*store, ann, &[ben]).await;
+    peer.delete(ann, LONG_AGO);
+    departures::catch_up(&users::unreachable(), &*store).await.expect_err("the user service is down");
+    assert_eq!(members(&*store, chat).await.len(), 2);
+
+    // Two processes at once do it once.
+    let shutdown = CancellationToken::new();
+    let client = peer.start().await;
+    let following =
+        [(); 2].map(|()| tokio::spawn(departures::follow(client.clone(), store.clone(), shutdown.clone())));
+    wait_for("a departure", Duration::from_secs(20), || async {
+        let position = store.deletions_position().await.expect("a read");
+        (position.as_deref() == Some("1")).then_some(())
+    })
+    .await;
+    assert_eq!(members(&*store, chat).await, [(ben, Role::Owner)]);
+    shutdown.cancel();
+    for task in following {
+        task.await.expect("an end");
+    }
+    let entries = store.pending(100).await.expect("the outbox");
+    let left = entries
+        .iter()
+        .filter(|record| record.payload.as_deref().is_some_and(|payload| payload.contains("member_removed")));
+    assert_eq!(left.count(), 1);
+}
