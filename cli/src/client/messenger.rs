@@ -9,7 +9,8 @@ use contracts::{
     ChatId, UserId,
     api::{
         Chat, ChatMember, CreateChatRequest, MessagePage, Page, Problem, PutMemberRequest, RefreshRequest,
-        RegisterRequest, Registered, SignInRequest, Tokens, UpdateProfileRequest, UserProfile,
+        RegisterRequest, Registered, SignInRequest, Tokens, UpdateChatRequest, UpdateProfileRequest,
+        UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
@@ -142,6 +143,17 @@ impl Messenger {
 
     pub async fn create_chat(&self, token: &str, request: &CreateChatRequest) -> Result<Chat, ClientError> {
         self.json("create a chat", self.with_token(Method::POST, "/api/chats", token).json(request)).await
+    }
+
+    /// Changes a group.
+    pub async fn update_chat(
+        &self,
+        token: &str,
+        chat: ChatId,
+        request: &UpdateChatRequest,
+    ) -> Result<Chat, ClientError> {
+        let call = self.with_token(Method::PATCH, &format!("/api/chats/{chat}"), token).json(request);
+        self.json("change a chat", call).await
     }
 
     pub async fn chat(&self, token: &str, chat: ChatId) -> Result<Chat, ClientError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    api::{ChatKind, CreateChatRequest, FOUNDED_MEMBERS},
+    api::{ChatKind, CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess},
     event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
 };
 use kit::{catalog::Topic, error::InvalidField, idempotency::IdempotencyKey, text::Title};
@@ -25,6 +25,8 @@ pub struct Chat {
     pub kind: ChatKind,
     /// Groups only.
     pub title: Option<String>,
+    /// What members who are added read.
+    pub history: HistoryAccess,
     /// The role of the member who queries.
     pub role: Role,
     pub member_count: i64,
@@ -44,6 +46,16 @@ pub struct Member {
     pub user_id: UserId,
     pub role: Role,
     pub joined_at: DateTime<Utc>,
+    /// The entry with which this member's history begins; `None` for one who reads all of it. It is decided when the
+    /// member is added, so that what a present member reads never changes.
+    pub reads_from: Option<EntryId>,
+}
+
+/// Names an entry of a chat: the chat's log has not given it a seq yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryId {
+    pub sender: UserId,
+    pub key: MessageKey,
 }
 
 /// A chat about to be created: its rules hold.
@@ -64,7 +76,7 @@ pub enum Founding {
     /// Both are plain members: there is nothing to administer.
     Direct { other: UserId },
     /// The founder owns it, the others are plain members.
-    Group { title: Title, others: BTreeSet<UserId> },
+    Group { title: Title, history: HistoryAccess, others: BTreeSet<UserId> },
 }
 
 /// Why a new chat is refused.
@@ -76,6 +88,8 @@ pub enum InvalidChat {
     DirectWithOneself,
     #[error("title: a direct chat has none")]
     DirectTitle,
+    #[error("history: is for groups only")]
+    DirectHistory,
     #[error(transparent)]
     GroupTitle(#[from] InvalidField),
     #[error("members: a group has at most {MAX_MEMBERS}, the caller included")]
@@ -92,6 +106,9 @@ impl Founding {
                 if request.title.is_some() {
                     return Err(InvalidChat::DirectTitle);
                 }
+                if request.history.is_some() {
+                    return Err(InvalidChat::DirectHistory);
+                }
                 match others.pop_first() {
                     Some(other) if others.is_empty() => Ok(Self::Direct { other }),
                     None if named_founder => Err(InvalidChat::DirectWithOneself),
@@ -103,7 +120,7 @@ impl Founding {
                 if others.len() >= MAX_MEMBERS {
                     return Err(InvalidChat::TooManyMembers);
                 }
-                Ok(Self::Group { title, others })
+                Ok(Self::Group { title, history: request.history.unwrap_or_default(), others })
             }
         }
     }
@@ -136,6 +153,14 @@ impl NewChat {
         }
     }
 
+    /// Returns what members who are added later read.
+    pub fn history(&self) -> HistoryAccess {
+        match self.founding {
+            Founding::Direct { .. } => HistoryAccess::default(),
+            Founding::Group { history, .. } => history,
+        }
+    }
+
     /// Returns the two members of a direct chat in ascending order.
     pub fn pair(&self) -> Option<(UserId, UserId)> {
         match self.founding {
@@ -161,12 +186,17 @@ impl NewChat {
         for member in self.members() {
             digest.update(member.user_id.0.as_bytes());
         }
+        match self.history() {
+            // As in the digests of groups that were created before there was a choice.
+            HistoryAccess::FromEntry => {}
+            HistoryAccess::All => digest.update([1]),
+        }
         digest.finalize().into()
     }
 
     /// Returns the members that the chat starts with, the founder first.
     pub fn members(&self) -> Vec<Member> {
-        let member = |user_id, role| Member { user_id, role, joined_at: self.created_at };
+        let member = |user_id, role| Member { user_id, role, joined_at: self.created_at, reads_from: None };
         match &self.founding {
             Founding::Direct { other } => {
                 vec![member(self.founder, Role::Member), member(*other, Role::Member)]
@@ -197,6 +227,8 @@ impl NewChat {
 pub struct Roster {
     pub chat_id: ChatId,
     pub kind: ChatKind,
+    /// What members who are added read.
+    pub history: HistoryAccess,
     pub members: Vec<Member>,
 }
 
@@ -213,6 +245,10 @@ pub enum Command {
         user_id: UserId,
     },
     Leave,
+    /// Changes what members who are added read.
+    SetHistory {
+        history: HistoryAccess,
+    },
 }
 
 /// One step of a change.
@@ -221,6 +257,7 @@ pub enum Change {
     Added { user_id: UserId, role: Role },
     RoleSet { user_id: UserId, role: Role },
     Removed { user_id: UserId },
+    HistorySet { history: HistoryAccess },
 }
 
 /// Why a member may not change a chat so.
@@ -249,16 +286,18 @@ impl Command {
         match self {
             Self::Leave => Ok(Vec::new()),
             Self::Remove { user_id } if user_id == actor => Ok(Vec::new()),
-            Self::Put { .. } | Self::Remove { .. } => Err(Refusal::NotAMember(chat_id)),
+            Self::Put { .. } | Self::Remove { .. } | Self::SetHistory { .. } => {
+                Err(Refusal::NotAMember(chat_id))
+            }
         }
     }
 }
 
 /// Decides what a command of `actor` changes, in the order in which it is to be done. Empty: it is so already.
 ///
-/// An owner may do everything; an admin adds plain members and removes them. A group has one owner: making another
-/// member the owner makes the old one an admin, and an owner who leaves hands over to the admin (or else the member)
-/// who has been there longest.
+/// An owner may do everything; an admin adds plain members and removes them, and decides what members who are added
+/// read. A group has one owner: making another member the owner makes the old one an admin, and an owner who leaves
+/// hands over to the admin (or else the member) who has been there longest.
 pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Change>, Refusal> {
     let Some(actor_role) = roster.role(actor) else { return command.of_stranger(roster.chat_id, actor) };
     match roster.kind {
@@ -279,6 +318,9 @@ pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Ch
             }
             Ok(roster.role(user_id).map(|_| Change::Removed { user_id }).into_iter().collect())
         }
+        Command::SetHistory { .. } if actor_role == Role::Member => Err(Refusal::RoleTooLow(actor_role)),
+        Command::SetHistory { history } if history == roster.history => Ok(Vec::new()),
+        Command::SetHistory { history } => Ok(vec![Change::HistorySet { history }]),
     }
 }
 
@@ -335,46 +377,56 @@ fn leave(roster: &Roster, actor: UserId, actor_role: Role) -> Vec<Change> {
 impl Roster {
     /// Returns the role of a user; `None` for a user who is not in the chat.
     pub fn role(&self, user_id: UserId) -> Option<Role> {
-        self.members.iter().find(|member| member.user_id == user_id).map(|member| member.role)
+        self.member(user_id).map(|member| member.role)
     }
 
-    /// Makes the changes.
-    pub fn apply(&mut self, changes: &[Change], at: DateTime<Utc>) {
-        for change in changes {
+    /// Returns a member; `None` for a user who is not in the chat.
+    pub fn member(&self, user_id: UserId) -> Option<&Member> {
+        self.members.iter().find(|member| member.user_id == user_id)
+    }
+
+    /// Makes the changes and returns what is published of them.
+    ///
+    /// A member who was added or removed is also an entry in the chat's own log, so that "nothing after the
+    /// removal" has a meaning there. Its audience are the members after the change and the removed users; a larger
+    /// chat than a record lists is expanded by the gateways.
+    pub fn apply(
+        &mut self,
+        actor: UserId,
+        changes: &[Change],
+        at: DateTime<Utc>,
+        mut next_key: impl FnMut() -> MessageKey,
+    ) -> Vec<OutboxRecord> {
+        let keyed: Vec<_> = changes.iter().map(|change| (*change, next_key())).collect();
+        for (change, key) in &keyed {
             match *change {
                 Change::Added { user_id, role } => {
-                    self.members.push(Member { user_id, role, joined_at: at });
+                    let reads_from = match self.history {
+                        HistoryAccess::FromEntry => Some(EntryId { sender: actor, key: *key }),
+                        HistoryAccess::All => None,
+                    };
+                    self.members.push(Member { user_id, role, joined_at: at, reads_from });
                 }
                 Change::RoleSet { user_id, role } => {
                     let member = self.members.iter_mut().find(|member| member.user_id == user_id);
                     member.expect("decide() names members only").role = role;
                 }
                 Change::Removed { user_id } => self.members.retain(|member| member.user_id != user_id),
+                Change::HistorySet { history } => self.history = history,
             }
         }
-    }
-
-    /// Returns what is published of changes that were made: `self` is the chat after them.
-    ///
-    /// A member who was added or removed is also an entry in the chat's own log, so that "nothing after the
-    /// removal" has a meaning there. Its audience are the members after the change and the removed users; a larger
-    /// chat than a record lists is expanded by the gateways.
-    pub fn records(
-        &self,
-        actor: UserId,
-        changes: &[Change],
-        mut next_key: impl FnMut() -> MessageKey,
-    ) -> Vec<OutboxRecord> {
         let mut records = Vec::new();
-        for change in changes {
-            let (user_id, role, kind) = match *change {
+        for (change, key) in keyed {
+            let (user_id, role, kind) = match change {
                 Change::Added { user_id, role } => (user_id, Some(role), Some(EntryKind::MemberAdded)),
                 Change::RoleSet { user_id, role } => (user_id, Some(role), None),
                 Change::Removed { user_id } => (user_id, None, Some(EntryKind::MemberRemoved)),
+                // Nothing of it is needed to deliver messages.
+                Change::HistorySet { .. } => continue,
             };
             records.push(membership(self.chat_id, user_id, role));
             if let Some(kind) = kind {
-                records.push(self.entry(actor, kind, user_id, next_key()));
+                records.push(self.entry(actor, kind, user_id, key));
             }
         }
         records

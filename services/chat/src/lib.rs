@@ -4,7 +4,7 @@
 //! Schema `chat_service` of the tenant's database: chats, members, and the outbox.
 //!
 //! # Endpoints
-//! - `POST /api/chats`, `GET /api/chats`, `GET /api/chats/{chat}`: direct chats and groups.
+//! - `POST /api/chats`, `GET /api/chats`, `GET` and `PATCH /api/chats/{chat}`: direct chats and groups.
 //! - `GET /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `ListMembers`.

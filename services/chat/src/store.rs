@@ -4,7 +4,7 @@ mod memory;
 mod postgres;
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, UserId, event::Role};
+use contracts::{ChatId, UserId};
 use tonic::async_trait;
 
 pub use self::{
@@ -31,8 +31,8 @@ pub trait ChatStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError>;
 
-    /// Returns the role of a user in a chat; `None` for an unknown chat and for one the user is not in.
-    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError>;
+    /// Returns a member of a chat; `None` for an unknown chat and for one the user is not in.
+    async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError>;
 
     /// Returns the members of a chat by id; none for an unknown chat.
     async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError>;

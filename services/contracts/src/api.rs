@@ -106,6 +106,17 @@ pub enum ChatKind {
     Group,
 }
 
+/// What members who are added to a group read of its history. Founding members read all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryAccess {
+    /// From the entry that adds them.
+    #[default]
+    FromEntry,
+    /// From the first entry of the group.
+    All,
+}
+
 /// `POST /api/chats`
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -115,8 +126,31 @@ pub struct CreateChatRequest {
     /// formatting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// Groups only: what members who are added later read; `from_entry` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryAccess>,
     /// The others: exactly one for a direct chat, at most 999 for a group. The caller is always a member.
     pub members: Vec<UserId>,
+}
+
+impl CreateChatRequest {
+    /// Returns the request for the direct chat with another user.
+    pub fn direct(other: UserId) -> Self {
+        Self { kind: ChatKind::Direct, title: None, history: None, members: vec![other] }
+    }
+
+    /// Returns the request for a group with others.
+    pub fn group(title: impl Into<String>, others: Vec<UserId>) -> Self {
+        Self { kind: ChatKind::Group, title: Some(title.into()), history: None, members: others }
+    }
+}
+
+/// `PATCH /api/chats/{chat}`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateChatRequest {
+    /// What members who are added from now on read. What a present member reads stays.
+    pub history: HistoryAccess,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -125,6 +159,9 @@ pub struct Chat {
     pub kind: ChatKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// Groups only: what members who are added read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryAccess>,
     /// The caller's role.
     pub role: Role,
     pub member_count: i64,
@@ -151,6 +188,8 @@ pub struct MessagePage {
     pub messages: Vec<Message>,
     /// The newest seq of the chat.
     pub head_seq: i64,
+    /// The first seq that the caller reads: 1, or the one of the entry that added them. Nothing before it is a gap.
+    pub from_seq: i64,
 }
 
 /// The body of every refusal, `application/problem+json` (RFC 9457).

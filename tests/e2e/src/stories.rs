@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    api::{RegisterRequest, UpdateProfileRequest},
+    api::{HistoryAccess, RegisterRequest, UpdateChatRequest, UpdateProfileRequest},
     event::{EntryKind, Role},
     wire::{
         ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, Send,
@@ -134,6 +134,55 @@ pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
 
     messenger.remove_member(&member.token().await?, chat, member.id()).await?;
     ensure!(roles(owner).await?.len() == 2, "one was removed and one left");
+    Ok(())
+}
+
+/// A new member reads a group from the entry that added them, and the group may give them all of it.
+pub async fn new_members(messenger: &Messenger) -> anyhow::Result<()> {
+    let users = TestUser::crowd(messenger, "guest", 4).await?;
+    let [owner, founder, guest, late] = users.as_slice() else { unreachable!("four were registered") };
+    let chat = owner.group("plans", &[founder.id()]).await?;
+    let online = owner.online(&[chat]).await;
+    for line in ["one", "two", "three"] {
+        online.send(chat, line).await?;
+    }
+    // Neither at the moment of the addition nor later does the new member read what was before.
+    let (added, peeked) = tokio::join!(
+        async {
+            let token = owner.token().await?;
+            anyhow::Ok(messenger.put_member(&token, chat, guest.id(), Role::Member).await?)
+        },
+        eventually("the new member reads", MOMENT, || async {
+            let page = messenger.history(&guest.token().await?, chat, 0, 500).await?;
+            // Ends the story, however often it is tried.
+            assert!(page.messages.iter().all(|message| message.seq > 3), "the new member reads {page:?}");
+            ensure!(!page.messages.is_empty(), "their entry is on its way");
+            Ok(())
+        }),
+    );
+    added?;
+    peeked?;
+    let guest_online = guest.online(&[chat]).await;
+    let seq = online.send(chat, "welcome").await?;
+    guest_online.sees(chat, seq, MOMENT).await?;
+    let seqs = async |user: &TestUser| {
+        let history = user.history(chat).await?;
+        anyhow::Ok(history.iter().map(|message| message.seq).collect::<Vec<_>>())
+    };
+    ensure!(seqs(guest).await? == [4, 5], "the new member reads {:?}", seqs(guest).await?);
+    let pushed: Vec<_> = guest_online.seen().entries[&chat].iter().map(|message| message.seq).collect();
+    ensure!(pushed == [4, 5], "the session handed out {pushed:?}");
+    ensure!(seqs(founder).await? == [1, 2, 3, 4, 5], "founders read all");
+
+    let request = UpdateChatRequest { history: HistoryAccess::All };
+    refused(messenger.update_chat(&guest.token().await?, chat, &request).await, ErrorCode::PermissionDenied)?;
+    let changed = messenger.update_chat(&owner.token().await?, chat, &request).await?;
+    ensure!(changed.history == Some(HistoryAccess::All), "{changed:?}");
+    messenger.put_member(&owner.token().await?, chat, late.id(), Role::Member).await?;
+    let late_online = late.online(&[chat]).await;
+    late_online.sees(chat, 6, MOMENT).await?;
+    ensure!(seqs(late).await? == [1, 2, 3, 4, 5, 6], "the group gives its history to who comes now");
+    ensure!(seqs(guest).await? == [4, 5, 6], "and not to who came before");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use axum::{
 use chrono::Utc;
 use contracts::{
     ChatId,
-    api::{self, CreateChatRequest, Page},
+    api::{self, ChatKind, CreateChatRequest, Page, UpdateChatRequest},
 };
 use kit::{
     auth::Caller,
@@ -24,9 +24,9 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::Users;
+use super::{Patience, Users, members::change};
 use crate::{
-    domain::{self, Founding, NewChat},
+    domain::{self, Command, Founding, NewChat},
     error::Error,
     store::ChatStore,
 };
@@ -147,12 +147,46 @@ pub(super) async fn get(
     Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
 }
 
+/// Changes what members who are added to a group read of its history.
+///
+/// An owner and an admin may. It concerns members who are added from then on: those who are in the group read what they read
+/// before.
+#[utoipa::path(
+    patch,
+    path = "/api/chats/{chat}",
+    operation_id = "update_chat",
+    tag = "chats",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path, description = "Chat id")),
+    request_body = UpdateChatRequest,
+    responses(
+        (status = OK, description = "The group after the change", body = api::Chat),
+        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
+            body = api::Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn update(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    State(patience): State<Patience>,
+    Path(chat_id): Path<ChatId>,
+    Json(UpdateChatRequest { history }): Json<UpdateChatRequest>,
+) -> Result<Json<api::Chat>, ApiError> {
+    change(&*store, patience, chat_id, caller.user_id, Command::SetHistory { history }).await?;
+    let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
+    Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
+}
+
 impl From<domain::Chat> for api::Chat {
     fn from(chat: domain::Chat) -> Self {
         Self {
             chat_id: chat.chat_id,
             kind: chat.kind,
             title: chat.title,
+            history: (chat.kind == ChatKind::Group).then_some(chat.history),
             role: chat.role,
             member_count: chat.member_count,
             created_at_ms: chat.created_at.timestamp_millis(),

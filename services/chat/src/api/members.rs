@@ -98,7 +98,7 @@ pub(super) async fn put(
     // service.
     let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
     if chat.is_some_and(|chat| chat.takes_members())
-        && store.role(chat_id, user_id).await.map_err(Error::from)?.is_none()
+        && store.member(chat_id, user_id).await.map_err(Error::from)?.is_none()
     {
         users.require(BTreeSet::from([user_id])).await?;
     }
@@ -172,7 +172,7 @@ pub(super) async fn leave(
 ///
 /// From then on nothing that a removed user sends can be stored, whichever gateway takes it: its record comes behind the
 /// removal in the chat's log. And nothing that an added user sends comes before the addition.
-async fn change(
+pub(super) async fn change(
     store: &dyn ChatStore,
     patience: Patience,
     chat: ChatId,

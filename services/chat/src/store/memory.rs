@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, MessageKey, UserId, event::Role};
+use contracts::{ChatId, MessageKey, UserId};
 use kit::idempotency::IdempotencyKey;
 use tokio::sync::Notify;
 use tonic::async_trait;
@@ -43,6 +43,7 @@ impl Row {
             chat_id: self.roster.chat_id,
             kind: self.roster.kind,
             title: self.title.clone(),
+            history: self.roster.history,
             role: self.roster.role(member)?,
             member_count: i64::try_from(self.roster.members.len()).expect("members are bounded"),
             created_at: self.created_at,
@@ -98,7 +99,12 @@ impl ChatStore for MemoryStore {
             return Err(Refusal::TooManyChats.into());
         }
         let row = Row {
-            roster: Roster { chat_id: new.chat_id, kind: new.kind(), members: new.members() },
+            roster: Roster {
+                chat_id: new.chat_id,
+                kind: new.kind(),
+                history: new.history(),
+                members: new.members(),
+            },
             title: new.title().map(str::to_owned),
             pair,
             founder: new.founder,
@@ -132,8 +138,10 @@ impl ChatStore for MemoryStore {
         Ok(chats)
     }
 
-    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError> {
-        Ok(self.chat(chat_id, user_id).await?.map(|chat| chat.role))
+    async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {
+        let tables = self.tables();
+        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
+        Ok(row.and_then(|row| row.roster.member(user_id).cloned()))
     }
 
     async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError> {
@@ -168,8 +176,7 @@ impl ChatStore for MemoryStore {
             return Ok(Publication { chat_id, newest: None });
         };
         let changes = domain::decide(roster, actor, command)?;
-        roster.apply(&changes, at);
-        let records = roster.records(actor, &changes, MessageKey::generate);
+        let records = roster.apply(actor, &changes, at, MessageKey::generate);
         tables.outbox.extend(records);
         self.filled.notify_one();
         Ok(Publication { chat_id, newest: newest(&tables) })

@@ -1,7 +1,11 @@
 //! Chats in PostgreSQL.
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, MessageKey, UserId, api::ChatKind, event::Role};
+use contracts::{
+    ChatId, MessageKey, UserId,
+    api::{ChatKind, HistoryAccess},
+    event::Role,
+};
 use kit::{catalog::Topic, idempotency::IdempotencyKey, postgres::Schema};
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
@@ -9,7 +13,7 @@ use uuid::Uuid;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Change, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
+    self, Change, Chat, Command, EntryId, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
 };
 
 /// The tables of this service.
@@ -20,6 +24,7 @@ pub const SCHEMA: Schema = Schema {
         ("0002_create_outbox", include_str!("../../migrations/0002_create_outbox.sql")),
         ("0003_add_founders", include_str!("../../migrations/0003_add_founders.sql")),
         ("0004_add_publication", include_str!("../../migrations/0004_add_publication.sql")),
+        ("0005_add_history_access", include_str!("../../migrations/0005_add_history_access.sql")),
     ],
 };
 
@@ -44,6 +49,7 @@ kit::row! {
         chat_id: Uuid,
         kind: String,
         title: Option<String>,
+        history: String,
         role: String,
         member_count: i32,
         created_at: DateTime<Utc>,
@@ -62,6 +68,8 @@ kit::row! {
         user_id: Uuid,
         role: String,
         joined_at: DateTime<Utc>,
+        entry_sender_id: Option<Uuid>,
+        entry_key: Option<Uuid>,
     }
 }
 
@@ -101,8 +109,8 @@ impl ChatStore for PostgresStore {
         let (low, high) = new.pair().unzip();
         let inserted = sqlx::query(
             "INSERT INTO chats (chat_id, kind, title, low_user_id, high_user_id, member_count, created_at,
-                                founder_id, idempotency_key, founding_digest)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                founder_id, idempotency_key, founding_digest, history)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (low_user_id, high_user_id) DO NOTHING",
         )
         .bind(new.chat_id.0)
@@ -115,6 +123,7 @@ impl ChatStore for PostgresStore {
         .bind(new.founder.0)
         .bind(new.group_key().map(IdempotencyKey::as_str))
         .bind(new.group_key().map(|_| new.digest().to_vec()))
+        .bind(history_text(new.history()))
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -145,7 +154,7 @@ impl ChatStore for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError> {
         let rows: Vec<ChatRow> = sqlx::query_as(
-            "SELECT chat_id, kind, title, role, member_count, created_at
+            "SELECT chat_id, kind, title, history, role, member_count, created_at
              FROM members JOIN chats USING (chat_id)
              WHERE user_id = $1 AND ($2::UUID IS NULL OR chat_id < $2)
              ORDER BY chat_id DESC LIMIT $3",
@@ -159,16 +168,18 @@ impl ChatStore for PostgresStore {
         rows.into_iter().map(Chat::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
 
-    #[tracing::instrument(name = "chat.store.role", skip_all, fields(chat = %chat_id))]
-    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError> {
-        let role: Option<String> =
-            sqlx::query_scalar("SELECT role FROM members WHERE chat_id = $1 AND user_id = $2")
-                .bind(chat_id.0)
-                .bind(user_id.0)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        role.map(|role| role_of(&role)).transpose().map_err(StoreError::Read)
+    #[tracing::instrument(name = "chat.store.member", skip_all, fields(chat = %chat_id))]
+    async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {
+        let row: Option<MemberRow> = sqlx::query_as(
+            "SELECT user_id, role, joined_at, entry_sender_id, entry_key
+             FROM members WHERE chat_id = $1 AND user_id = $2",
+        )
+        .bind(chat_id.0)
+        .bind(user_id.0)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        row.map(Member::try_from).transpose().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.members", skip_all, fields(chat = %chat_id))]
@@ -203,36 +214,26 @@ impl ChatStore for PostgresStore {
     ) -> Result<Publication, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        // The lock on the chat's row puts its changes, and so its outbox ids, in one order.
-        let kind: Option<String> = sqlx::query_scalar("SELECT kind FROM chats WHERE chat_id = $1 FOR UPDATE")
-            .bind(chat_id.0)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let Some(kind) = kind else {
+        let Some(mut roster) = locked_roster(&mut transaction, chat_id).await.map_err(failed)? else {
             command.of_stranger(chat_id, actor)?;
             return Ok(Publication { chat_id, newest: None });
         };
-        let kind = kind_of(&kind).map_err(failed)?;
-        let members = members(&mut transaction, chat_id).await.map_err(failed)?;
-        let mut roster = Roster { chat_id, kind, members };
         let changes = domain::decide(&roster, actor, command)?;
         if changes.is_empty() {
             // It is so already, and perhaps not yet published.
             let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
             return Ok(Publication { chat_id, newest });
         }
+        let records = roster.apply(actor, &changes, at, MessageKey::generate);
         for change in &changes {
-            write(&mut transaction, chat_id, change, at).await.map_err(failed)?;
+            write(&mut transaction, &roster, change).await.map_err(failed)?;
         }
-        roster.apply(&changes, at);
         sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
             .bind(chat_id.0)
             .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        let records = roster.records(actor, &changes, MessageKey::generate);
         enqueue(&mut transaction, &records).await.map_err(failed)?;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
@@ -300,7 +301,7 @@ async fn chat(
     member: UserId,
 ) -> Result<Option<Chat>, sqlx::Error> {
     let row: Option<ChatRow> = sqlx::query_as(
-        "SELECT chat_id, kind, title, role, member_count, created_at
+        "SELECT chat_id, kind, title, history, role, member_count, created_at
          FROM members JOIN chats USING (chat_id)
          WHERE chat_id = $1 AND user_id = $2",
     )
@@ -311,12 +312,29 @@ async fn chat(
     row.map(Chat::try_from).transpose()
 }
 
-async fn members(connection: &mut PgConnection, chat_id: ChatId) -> Result<Vec<Member>, sqlx::Error> {
-    let rows: Vec<MemberRow> =
-        sqlx::query_as("SELECT user_id, role, joined_at FROM members WHERE chat_id = $1 ORDER BY user_id")
+/// Reads a chat for a change. The lock on its row puts the changes of the chat, and so its outbox ids, in one order.
+async fn locked_roster(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+) -> Result<Option<Roster>, sqlx::Error> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("SELECT kind, history FROM chats WHERE chat_id = $1 FOR UPDATE")
             .bind(chat_id.0)
-            .fetch_all(connection)
+            .fetch_optional(&mut *connection)
             .await?;
+    let Some((kind, history)) = row else { return Ok(None) };
+    let (kind, history) = (kind_of(&kind)?, history_of(&history)?);
+    Ok(Some(Roster { chat_id, kind, history, members: members(connection, chat_id).await? }))
+}
+
+async fn members(connection: &mut PgConnection, chat_id: ChatId) -> Result<Vec<Member>, sqlx::Error> {
+    let rows: Vec<MemberRow> = sqlx::query_as(
+        "SELECT user_id, role, joined_at, entry_sender_id, entry_key
+         FROM members WHERE chat_id = $1 ORDER BY user_id",
+    )
+    .bind(chat_id.0)
+    .fetch_all(connection)
+    .await?;
     rows.into_iter().map(Member::try_from).collect()
 }
 
@@ -328,29 +346,41 @@ async fn insert_members(
     let users: Vec<_> = members.iter().map(|member| member.user_id.0).collect();
     let roles: Vec<_> = members.iter().map(|member| member.role.as_str()).collect();
     let joined: Vec<_> = members.iter().map(|member| member.joined_at).collect();
+    let entries = members.iter().map(|member| member.reads_from);
+    let (senders, keys): (Vec<_>, Vec<_>) =
+        entries.map(|entry| entry.map(|EntryId { sender, key }| (sender.0, key.0)).unzip()).unzip();
     sqlx::query(
-        "INSERT INTO members (chat_id, user_id, role, joined_at)
-         SELECT $1, user_id, role, joined_at
-         FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[]) AS new (user_id, role, joined_at)",
+        "INSERT INTO members (chat_id, user_id, role, joined_at, entry_sender_id, entry_key)
+         SELECT $1, user_id, role, joined_at, entry_sender_id, entry_key
+         FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[], $5::UUID[], $6::UUID[])
+              AS new (user_id, role, joined_at, entry_sender_id, entry_key)",
     )
     .bind(chat_id.0)
     .bind(users)
     .bind(roles)
     .bind(joined)
+    .bind(senders)
+    .bind(keys)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-async fn write(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-    change: &Change,
-    at: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
+/// Writes a change that the roster has.
+async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) -> Result<(), sqlx::Error> {
+    let chat_id = roster.chat_id;
     match *change {
-        Change::Added { user_id, role } => {
-            insert_members(connection, chat_id, &[Member { user_id, role, joined_at: at }]).await
+        Change::Added { user_id, .. } => {
+            let added: Vec<_> = roster.member(user_id).cloned().into_iter().collect();
+            insert_members(connection, chat_id, &added).await
+        }
+        Change::HistorySet { history } => {
+            sqlx::query("UPDATE chats SET history = $2 WHERE chat_id = $1")
+                .bind(chat_id.0)
+                .bind(history_text(history))
+                .execute(connection)
+                .await?;
+            Ok(())
         }
         Change::RoleSet { user_id, role } => {
             sqlx::query("UPDATE members SET role = $3 WHERE chat_id = $1 AND user_id = $2")
@@ -401,6 +431,7 @@ impl TryFrom<ChatRow> for Chat {
             chat_id: ChatId(row.chat_id),
             kind: kind_of(&row.kind)?,
             title: row.title,
+            history: history_of(&row.history)?,
             role: role_of(&row.role)?,
             member_count: row.member_count.into(),
             created_at: row.created_at,
@@ -412,7 +443,13 @@ impl TryFrom<MemberRow> for Member {
     type Error = sqlx::Error;
 
     fn try_from(row: MemberRow) -> Result<Self, Self::Error> {
-        Ok(Self { user_id: UserId(row.user_id), role: role_of(&row.role)?, joined_at: row.joined_at })
+        let entry = row.entry_sender_id.zip(row.entry_key);
+        Ok(Self {
+            user_id: UserId(row.user_id),
+            role: role_of(&row.role)?,
+            joined_at: row.joined_at,
+            reads_from: entry.map(|(sender, key)| EntryId { sender: UserId(sender), key: MessageKey(key) }),
+        })
     }
 }
 
@@ -435,6 +472,19 @@ const fn kind_text(kind: ChatKind) -> &'static str {
 fn kind_of(text: &str) -> Result<ChatKind, sqlx::Error> {
     let known = [ChatKind::Direct, ChatKind::Group].into_iter().find(|kind| kind_text(*kind) == text);
     known.ok_or_else(|| unknown("kind", text))
+}
+
+const fn history_text(history: HistoryAccess) -> &'static str {
+    match history {
+        HistoryAccess::FromEntry => "from_entry",
+        HistoryAccess::All => "all",
+    }
+}
+
+fn history_of(text: &str) -> Result<HistoryAccess, sqlx::Error> {
+    let known = [HistoryAccess::FromEntry, HistoryAccess::All].into_iter();
+    let known = known.into_iter().find(|history| history_text(*history) == text);
+    known.ok_or_else(|| unknown("history", text))
 }
 
 fn role_of(text: &str) -> Result<Role, sqlx::Error> {

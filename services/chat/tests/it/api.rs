@@ -133,6 +133,48 @@ async fn a_group_lives_from_founding_to_empty() {
 }
 
 #[tokio::test]
+async fn a_group_says_what_new_members_read() {
+    let app = App::start().await;
+    let [ann, bob, cid, dora] = ["ann", "bob", "cid", "dora"].map(|name| app.realm.user(name));
+    let patch = async |caller: &TestUser, chat: &str, body| {
+        app.api.send(&format!("PATCH /api/chats/{chat}"), Some(&caller.token), Some(body)).await
+    };
+    let chat = app.group(&ann, &[&bob]).await;
+    let found = app.api.get(&bob, &format!("/api/chats/{chat}")).await.ok(200);
+    assert_eq!(found["history"], "from_entry");
+    app.put(&ann, &chat, &cid, "member").await.ok(200);
+    let changed = patch(&ann, &chat, json!({"history": "all"})).await.ok(200);
+    assert_eq!((&changed["history"], &changed["role"]), (&"all".into(), &"owner".into()));
+    patch(&ann, &chat, json!({"history": "all"})).await.ok(200);
+    app.put(&ann, &chat, &dora, "member").await.ok(200);
+    let reads_from = async |user: &TestUser| {
+        let request = GetMembershipRequest { chat_id: chat.clone(), user_id: user.id.to_string() };
+        let answer = app.rpc.get_membership(Request::new(request)).await.expect("an answer");
+        answer.into_inner().member.expect("a member").reads_from
+    };
+    let entry = reads_from(&cid).await.expect("an entry");
+    assert_eq!(entry.sender_id, ann.id.to_string());
+    assert_eq!((reads_from(&dora).await, reads_from(&bob).await), (None, None));
+
+    assert_eq!(patch(&bob, &chat, json!({"history": "all"})).await.code(), "permission_denied");
+    let eve = app.realm.user("eve");
+    assert_eq!(patch(&eve, &chat, json!({"history": "all"})).await.code(), "not_a_member");
+    for body in [json!({}), json!({"history": "some"}), json!({"history": null}), json!(["all"])] {
+        assert_eq!(patch(&ann, &chat, body.clone()).await.code(), "invalid_argument", "{body}");
+    }
+    let open = json!({"kind": "group", "title": "Crew", "members": [], "history": "all"});
+    let open = app.api.post(&ann, "/api/chats", open).await.ok(201);
+    assert_eq!(open["history"], "all");
+    let default = json!({"kind": "group", "title": "Crew", "members": [], "history": null});
+    assert_eq!(app.api.post(&ann, "/api/chats", default).await.ok(201)["history"], "from_entry");
+    let direct =
+        app.api.post(&ann, "/api/chats", json!({"kind": "direct", "members": [bob.id]})).await.ok(201);
+    assert!(direct.get("history").is_none());
+    let direct = direct["chat_id"].as_str().expect("an id");
+    assert_eq!(patch(&ann, direct, json!({"history": "all"})).await.code(), "permission_denied");
+}
+
+#[tokio::test]
 async fn a_group_that_is_created_again_with_its_key_is_the_same_group() {
     let app = App::start().await;
     let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
@@ -212,6 +254,8 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
         (json!({"kind": "direct", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": [ann.id]}), "conflict"),
         (json!({"kind": "direct", "members": [bob.id], "title": "us"}), "invalid_argument"),
+        (json!({"kind": "direct", "members": [bob.id], "history": "all"}), "invalid_argument"),
+        (json!({"kind": "group", "title": "Crew", "members": [], "history": "some"}), "invalid_argument"),
         (json!({"kind": "channel", "members": []}), "invalid_argument"),
         (json!({"kind": "direct", "members": ["bob"]}), "invalid_argument"),
         (json!({"kind": "direct", "members": [bob.id], "tenant": "globex"}), "invalid_argument"),

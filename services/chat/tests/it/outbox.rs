@@ -12,6 +12,7 @@ use chat::{
 };
 use contracts::{
     ChatId, UserId,
+    api::HistoryAccess,
     event::{EntryKind, MembershipRecord, Role, SendRecord},
 };
 use kit::{
@@ -104,7 +105,8 @@ impl Tenant {
     }
 
     async fn group(&self, founder: UserId) -> ChatId {
-        let founding = Founding::Group { title: crew(), others: BTreeSet::new() };
+        let history = HistoryAccess::FromEntry;
+        let founding = Founding::Group { title: crew(), history, others: BTreeSet::new() };
         let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };
         self.store.create(&new).await.expect("a chat").chat.chat_id
     }
@@ -231,7 +233,8 @@ async fn while_kafka_refuses_chats_go_on_and_the_outbox_waits() {
     let chat = tenant.group(ann).await;
     tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
     until("a send has failed", async || publishing.metric("failures_total") > 0).await;
-    assert_eq!(tenant.store.role(chat, bob).await.expect("a read"), Some(Role::Member));
+    let bob = tenant.store.member(chat, bob).await.expect("a read");
+    assert_eq!(bob.map(|bob| bob.role), Some(Role::Member));
     until("the backlog is reported", async || publishing.metric("backlog") == 3).await;
     tenant.create_topics().await;
     tenant.until_empty().await;

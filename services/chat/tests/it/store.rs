@@ -3,10 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chat::{
-    domain::{Command, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, Refusal},
+    domain::{Command, EntryId, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, Refusal},
     store::{ChatStore, MemoryStore, PostgresStore, StoreError},
 };
-use contracts::{ChatId, UserId, event::Role};
+use contracts::{
+    ChatId, UserId,
+    api::HistoryAccess,
+    event::{Role, SendRecord},
+};
 use kit::{catalog::Topic, idempotency::IdempotencyKey};
 
 use crate::{at, crew, database, new_user};
@@ -41,6 +45,7 @@ suite![
     chats_come_newest_first_in_pages,
     a_change_and_its_records_are_one,
     a_refused_change_leaves_nothing,
+    where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     a_change_that_is_repeated_changes_nothing,
     a_group_is_created_once_for_a_key,
     an_owner_hands_over_and_the_last_one_leaves_an_empty_chat,
@@ -49,7 +54,8 @@ suite![
 ];
 
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
-    let founding = Founding::Group { title: crew(), others: others.iter().copied().collect() };
+    let history = HistoryAccess::FromEntry;
+    let founding = Founding::Group { title: crew(), history, others: others.iter().copied().collect() };
     NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) }
 }
 
@@ -108,8 +114,9 @@ async fn a_group_is_seen_by_its_members_only(store: Store) {
     assert_eq!((seen.role, seen.member_count), (Role::Member, 2));
     assert_eq!(store.chat(new.chat_id, eve).await.expect("a read"), None);
     assert_eq!(store.chat(ChatId::generate(), ann).await.expect("a read"), None);
-    assert_eq!(store.role(new.chat_id, eve).await.expect("a read"), None);
-    assert_eq!(store.role(new.chat_id, ann).await.expect("a read"), Some(Role::Owner));
+    assert_eq!(store.member(new.chat_id, eve).await.expect("a read"), None);
+    let owner = store.member(new.chat_id, ann).await.expect("a read").expect("ann is in it");
+    assert_eq!((owner.role, owner.reads_from), (Role::Owner, None));
     assert!(store.members(ChatId::generate()).await.expect("a read").is_empty());
     let pending = store.pending(10).await.expect("the outbox");
     assert_eq!(pending, new.records());
@@ -151,6 +158,40 @@ async fn a_change_and_its_records_are_one(store: Store) {
     let pending = store.pending(10).await.expect("the outbox");
     assert_eq!(pending[5].payload, None, "a removal is a tombstone");
     assert!(pending[6].payload.as_deref().is_some_and(|entry| entry.contains("member_removed")));
+}
+
+async fn where_the_history_of_a_member_begins_is_decided_when_they_are_added(store: Store) {
+    let [ann, ben, cid, dora] = [(); 4].map(|()| new_user());
+    let chat_id = store.create(&group(ann, &[ben])).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(cid, Role::Member)).await;
+    let entries = async || {
+        let pending = store.pending(100).await.expect("the outbox").into_iter();
+        let entries = pending.filter(|record| record.topic == Topic::MessageSend);
+        let entries = entries.map(|record| record.payload.expect("an entry"));
+        entries.map(|entry| serde_json::from_str(&entry).expect("json")).collect::<Vec<SendRecord>>()
+    };
+    let reads_from = async |user| {
+        let member = store.member(chat_id, user).await.expect("a read").expect("a member");
+        let listed = store.members(chat_id).await.expect("members");
+        assert!(listed.contains(&member), "a list has the same");
+        member.reads_from
+    };
+    let named = |entry: &SendRecord| Some(EntryId { sender: entry.sender, key: entry.key });
+    let first = named(&entries().await[0]);
+    assert_eq!((reads_from(cid).await, reads_from(ben).await), (first, None));
+
+    let history = HistoryAccess::All;
+    change(&store, chat_id, ann, Command::SetHistory { history }).await;
+    assert_eq!(store.chat(chat_id, ben).await.expect("a read").expect("a chat").history, history);
+    change(&store, chat_id, ann, put(dora, Role::Member)).await;
+    // A change of role, or of the rule, moves no beginning.
+    change(&store, chat_id, ann, put(cid, Role::Admin)).await;
+    assert_eq!((reads_from(dora).await, reads_from(cid).await), (None, first));
+    change(&store, chat_id, ann, Command::SetHistory { history: HistoryAccess::FromEntry }).await;
+    change(&store, chat_id, ann, Command::Remove { user_id: dora }).await;
+    change(&store, chat_id, cid, put(dora, Role::Member)).await;
+    let last = entries().await.pop().expect("an entry");
+    assert_eq!((reads_from(dora).await, last.sender), (named(&last), cid));
 }
 
 async fn a_refused_change_leaves_nothing(store: Store) {
@@ -276,7 +317,7 @@ async fn changes_at_once_happen_one_after_the_other(store: Store) {
     let audiences: Vec<_> = entries
         .filter(|record| record.topic == Topic::MessageSend)
         .map(|record| serde_json::from_str(&record.payload.expect("an entry")).expect("json"))
-        .map(|entry: contracts::event::SendRecord| entry.audience.expect("a listed audience").len())
+        .map(|entry: SendRecord| entry.audience.expect("a listed audience").len())
         .collect();
     assert_eq!(audiences, (2..18).collect::<Vec<_>>());
 }

@@ -183,7 +183,7 @@ impl ChatService for Peers {
         let GetMembershipRequest { chat_id, user_id } = request.into_inner();
         let members = self.members.lock().expect("no panic");
         let known = members.get(&chat_id).is_some_and(|members| members.contains(&user_id));
-        let member = known.then(|| Member { user_id, role: "member".to_owned() });
+        let member = known.then(|| Member { user_id, role: "member".to_owned(), reads_from: None });
         Ok(Response::new(GetMembershipResponse { member }))
     }
 
@@ -210,7 +210,11 @@ impl ChatService for Peers {
         authorized(&request)?;
         let members = self.members.lock().expect("no panic");
         let members = members.get(&request.into_inner().chat_id).cloned().unwrap_or_default();
-        let members = members.into_iter().map(|user_id| Member { user_id, role: "member".to_owned() });
+        let members = members.into_iter().map(|user_id| Member {
+            user_id,
+            role: "member".to_owned(),
+            reads_from: None,
+        });
         Ok(Response::new(ListMembersResponse { members: members.collect() }))
     }
 }
@@ -219,13 +223,26 @@ impl ChatService for Peers {
 impl MessageService for Peers {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         authorized(&request)?;
-        let HistoryRequest { chat_id, after_seq, limit } = request.into_inner();
+        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, limit } = request.into_inner();
+        let from_seq = match known_from_seq {
+            Some(from_seq) => from_seq,
+            None if !self.answers_checks.load(Ordering::SeqCst) => {
+                return Err(Status::unavailable("the chat service does not answer"));
+            }
+            None => {
+                let members = self.members.lock().expect("no panic");
+                if !members.get(&chat_id).is_some_and(|members| members.contains(&user_id)) {
+                    return Err(Status::permission_denied("not a member"));
+                }
+                1
+            }
+        };
         let messages = self.messages.lock().expect("no panic");
         let messages = messages.get(&chat_id).cloned().unwrap_or_default();
         let head_seq = messages.last().map_or(0, |message| message.seq);
         let limit = usize::try_from(limit).expect("a limit");
         let messages = messages.into_iter().filter(|message| message.seq > after_seq).take(limit).collect();
-        Ok(Response::new(HistoryResponse { messages, head_seq }))
+        Ok(Response::new(HistoryResponse { messages, head_seq, from_seq }))
     }
 
     async fn heads(&self, _: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {

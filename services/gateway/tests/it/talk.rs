@@ -103,6 +103,7 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
         let mut two = stand.connect(user(2), device(1)).await;
         one.send_text(chat(), "both of us").await;
         assert_eq!(two.message().await.seq, 1);
+        assert_eq!(two.history(chat(), 0).await.expect("a page").head_seq, 1);
 
         stand.peers.leave(chat(), user(2)).await;
         let id = two.send(chat(), MessageKey(Uuid::new_v4()), "still here?").await;
@@ -162,10 +163,14 @@ async fn without_the_chat_service_members_go_on_and_others_wait() {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut one = stand.connect(user(1), device(1)).await;
         let mut stranger = stand.connect(user(3), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
         one.send_text(chat(), "before").await;
+        assert_eq!(one.history(chat(), 0).await.expect("a page").head_seq, 1);
         stand.peers.answers_checks.store(false, Ordering::SeqCst);
         one.send_text(chat(), "during").await;
         assert_eq!(one.history(chat(), 0).await.expect("a page").head_seq, 2);
+        // Where the history of this member begins is not known to the gateway.
+        assert_eq!(two.history(chat(), 0).await.expect_err("unknown"), ErrorCode::Unavailable);
         assert_eq!(stranger.history(chat(), 0).await.expect_err("unknown"), ErrorCode::Unavailable);
     })
     .await;

@@ -34,6 +34,11 @@ async fn a_group_enforces_its_roles_and_membership() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_member_reads_from_the_entry_that_added_them() {
+    story(LIMIT, async |world: &World| stories::new_members(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_public_address() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {
