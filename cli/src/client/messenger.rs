@@ -8,9 +8,9 @@ use std::{
 use contracts::{
     ChatId, UserId,
     api::{
-        Chat, ChatMember, CreateChatRequest, MessagePage, Page, Problem, PutMemberRequest, RefreshRequest,
-        RegisterRequest, Registered, SignInRequest, Tokens, UpdateChatRequest, UpdateProfileRequest,
-        UserProfile,
+        Chat, ChatMember, CreateChatRequest, MessagePage, OwnProfile, Page, Problem, PutMemberRequest,
+        RefreshRequest, RegisterRequest, Registered, SignInRequest, Tokens, UpdateChatRequest,
+        UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
@@ -95,7 +95,7 @@ impl Messenger {
         self.done("sign out", self.http.post(self.url("/api/auth/sign-out")).json(&request)).await
     }
 
-    pub async fn me(&self, token: &str) -> Result<UserProfile, ClientError> {
+    pub async fn me(&self, token: &str) -> Result<OwnProfile, ClientError> {
         self.json("read one's own profile", self.get("/api/users/me", token)).await
     }
 
@@ -103,7 +103,7 @@ impl Messenger {
         &self,
         token: &str,
         request: &UpdateProfileRequest,
-    ) -> Result<UserProfile, ClientError> {
+    ) -> Result<OwnProfile, ClientError> {
         let call = self.with_token(Method::PATCH, "/api/users/me", token).json(request);
         self.json("change one's own profile", call).await
     }

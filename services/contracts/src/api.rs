@@ -75,6 +75,44 @@ pub struct UserProfile {
     pub about: String,
 }
 
+/// Who may add a user to a group, or open a direct chat with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContactableBy {
+    /// Every user of the tenant.
+    #[default]
+    Everyone,
+    /// Users who are in a chat with them.
+    SharedChats,
+    /// No one. Chats in which they are go on, and they open chats themselves.
+    Nobody,
+}
+
+impl ContactableBy {
+    /// Returns the setting as it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Everyone => "everyone",
+            Self::SharedChats => "shared_chats",
+            Self::Nobody => "nobody",
+        }
+    }
+
+    /// Reads the stored form.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Everyone, Self::SharedChats, Self::Nobody].into_iter().find(|of| of.as_str() == text)
+    }
+}
+
+/// A user as they see themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnProfile {
+    #[serde(flatten)]
+    pub profile: UserProfile,
+    /// Who may add this user to a group, or open a direct chat with them. Others do not see it.
+    pub contactable_by: ContactableBy,
+}
+
 /// `PATCH /api/users/me`: absent fields stay.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -87,6 +125,8 @@ pub struct UpdateProfileRequest {
     #[schema(schema_with = schema::about)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contactable_by: Option<ContactableBy>,
 }
 
 /// One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`.

@@ -7,7 +7,7 @@ mod users;
 use std::sync::Arc;
 
 use chrono::Utc;
-use contracts::api::UserProfile;
+use contracts::api::{OwnProfile, UserProfile};
 use kit::{
     auth::Caller,
     docs::{self, OpenApiRouter, routes},
@@ -33,6 +33,12 @@ pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
 async fn ensured(store: &Arc<dyn ProfileStore>, caller: &Caller) -> Result<Profile, Error> {
     let newcomer = Newcomer::parse(caller.user_id, &caller.username, "")?;
     Ok(store.ensure(&newcomer, Utc::now()).await?)
+}
+
+impl From<Profile> for OwnProfile {
+    fn from(profile: Profile) -> Self {
+        Self { contactable_by: profile.contactable_by, profile: profile.into() }
+    }
 }
 
 impl From<Profile> for UserProfile {

@@ -40,7 +40,7 @@ pub async fn account(messenger: &Messenger) -> anyhow::Result<()> {
         RegisterRequest { password: "short".into(), username: "ann-too-short".into(), display_name: None };
     refused(messenger.register(&short).await, ErrorCode::InvalidArgument)?;
 
-    let profile = messenger.me(&ann.token().await?).await?;
+    let profile = messenger.me(&ann.token().await?).await?.profile;
     ensure!(profile.username == ann.identity.username(), "{profile:?}");
     let request =
         UpdateProfileRequest { about: Some("rides at dawn".into()), ..UpdateProfileRequest::default() };

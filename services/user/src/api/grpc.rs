@@ -78,6 +78,7 @@ impl From<Profile> for User {
             user_id: profile.user_id.to_string(),
             username: profile.username,
             display_name: profile.display_name,
+            contactable_by: profile.contactable_by.as_str().to_owned(),
         }
     }
 }
