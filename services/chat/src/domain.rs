@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     api::{ChatKind, CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess},
@@ -17,6 +17,10 @@ pub const MAX_MEMBERS: usize = FOUNDED_MEMBERS + 1;
 /// Most chats that one user creates. Every gateway keeps all memberships of the tenant, 40 bytes each: with full groups this
 /// is 40 MB for one account, and no user opens so many chats by hand.
 pub const MAX_CREATED_CHATS: usize = 1000;
+
+/// For this long a user who has left a chat is added again by no one else, and one who was removed not by the user who
+/// removed them: a removal and an addition in turn would reach their devices as often as another user likes.
+pub const READDING_PAUSE: TimeDelta = TimeDelta::hours(24);
 
 /// A chat as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// Returns whether the member who queries may add others; [`decide`] has the whole rule.
+    /// Returns whether the member who queries may add others; [`decide()`] has the whole rule.
     pub fn takes_members(&self) -> bool {
         self.kind == ChatKind::Group && self.role != Role::Member
     }
@@ -230,6 +234,17 @@ pub struct Roster {
     /// What members who are added read.
     pub history: HistoryAccess,
     pub members: Vec<Member>,
+    /// Those of the last [`READDING_PAUSE`].
+    pub departures: Vec<Departure>,
+}
+
+/// A user is out of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    pub user_id: UserId,
+    /// The user themselves when they left.
+    pub by: UserId,
+    pub at: DateTime<Utc>,
 }
 
 /// A change that a member requests.
@@ -265,8 +280,11 @@ pub enum Change {
 pub enum Refusal {
     #[error("you are not a member of chat {0}, or there is no such chat")]
     NotAMember(ChatId),
-    #[error("the two members of a direct chat are fixed")]
+    #[error("a direct chat has its two users and no roles; each of them may leave it")]
     DirectIsFixed,
+    /// The same for every reason, so that none of them is known to others.
+    #[error("user {0} cannot be added by you now")]
+    Unwanted(UserId),
     #[error("this needs a higher role than {}", .0.as_str())]
     RoleTooLow(Role),
     #[error("an owner gives the role away by making another member the owner, or by leaving")]
@@ -300,9 +318,10 @@ impl Command {
 /// hands over to the admin (or else the member) who has been there longest.
 pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Change>, Refusal> {
     let Some(actor_role) = roster.role(actor) else { return command.of_stranger(roster.chat_id, actor) };
-    match roster.kind {
-        ChatKind::Direct => return Err(Refusal::DirectIsFixed),
-        ChatKind::Group => {}
+    match (roster.kind, command) {
+        (ChatKind::Group, _) | (ChatKind::Direct, Command::Leave) => {}
+        (ChatKind::Direct, Command::Remove { user_id }) if user_id == actor => {}
+        (ChatKind::Direct, _) => return Err(Refusal::DirectIsFixed),
     }
     match command {
         Command::Put { user_id, role } => put(roster, (actor, actor_role), user_id, role),
@@ -322,6 +341,17 @@ pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Ch
         Command::SetHistory { history } if history == roster.history => Ok(Vec::new()),
         Command::SetHistory { history } => Ok(vec![Change::HistorySet { history }]),
     }
+}
+
+/// Decides who comes back into the direct chat of `founder` and `other` when the founder opens it again. Empty: both are in
+/// it.
+pub fn reopen(roster: &Roster, founder: UserId, other: UserId) -> Result<Vec<Change>, Refusal> {
+    let absent = [founder, other].into_iter().filter(|user_id| roster.role(*user_id).is_none());
+    let back = absent.map(|user_id| match roster.is_barred(user_id, founder) {
+        true => Err(Refusal::Unwanted(user_id)),
+        false => Ok(Change::Added { user_id, role: Role::Member }),
+    });
+    back.collect()
 }
 
 fn put(
@@ -344,6 +374,9 @@ fn put(
     }
     if user_id == actor {
         return Err(Refusal::OwnerStays);
+    }
+    if current.is_none() && roster.is_barred(user_id, actor) {
+        return Err(Refusal::Unwanted(user_id));
     }
     if current.is_none() && roster.members.len() >= MAX_MEMBERS {
         return Err(Refusal::Full);
@@ -385,6 +418,18 @@ impl Roster {
         self.members.iter().find(|member| member.user_id == user_id)
     }
 
+    /// Returns whether the user departed lately in a way for which `actor` does not add them. Users come back by themselves
+    /// at any time.
+    fn is_barred(&self, user_id: UserId, actor: UserId) -> bool {
+        let is_by = |by| by == user_id || by == actor;
+        user_id != actor && self.departures.iter().any(|of| of.user_id == user_id && is_by(of.by))
+    }
+
+    /// Forgets the departures that do not count any more.
+    pub fn forget_departures(&mut self, now: DateTime<Utc>) {
+        self.departures.retain(|departure| departure.at > now - READDING_PAUSE);
+    }
+
     /// Makes the changes and returns what is published of them.
     ///
     /// A member who was added or removed is also an entry in the chat's own log, so that "nothing after the
@@ -411,7 +456,10 @@ impl Roster {
                     let member = self.members.iter_mut().find(|member| member.user_id == user_id);
                     member.expect("decide() names members only").role = role;
                 }
-                Change::Removed { user_id } => self.members.retain(|member| member.user_id != user_id),
+                Change::Removed { user_id } => {
+                    self.members.retain(|member| member.user_id != user_id);
+                    self.departures.push(Departure { user_id, by: actor, at });
+                }
                 Change::HistorySet { history } => self.history = history,
             }
         }

@@ -9,7 +9,7 @@
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `ListMembers`.
 //!
-//! It queries the user service over gRPC for whether new members exist.
+//! It queries the user service over gRPC for whether new members exist, and let the caller add them.
 //!
 //! # Publishes
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):

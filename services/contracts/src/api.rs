@@ -140,7 +140,7 @@ pub struct Page<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatKind {
-    /// Two users. Created again by either of them, it is the same chat.
+    /// Two users. Created again by either of them, it is the same chat, with both in it.
     Direct,
     /// Any number of users, with a title and roles.
     Group,
@@ -204,6 +204,7 @@ pub struct Chat {
     pub history: Option<HistoryAccess>,
     /// The caller's role.
     pub role: Role,
+    /// 1 in a direct chat that the other user has left: no message can be sent until it is created again.
     pub member_count: i64,
     /// Milliseconds since the epoch.
     pub created_at_ms: i64,

@@ -123,6 +123,8 @@ impl Membership {
     /// `None` when the cache is not certain, or too many checks wait.
     pub(crate) fn likely_audience(&self, chat: ChatId, sender: UserId) -> Option<(Audience, Checking)> {
         match self.known(chat, sender) {
+            // A member who is alone may be one whom the other of a direct chat has left: the log does not refuse their text.
+            Known { likely: Some(Some(alone)), .. } if alone.len() == 1 => None,
             Known { likely: Some(audience), is_settled: true, .. } => {
                 Some((audience, self.checks.begin(chat, sender)?))
             }

@@ -5,7 +5,10 @@ use std::{fs, time::Duration};
 use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    api::{HistoryAccess, RegisterRequest, UpdateChatRequest, UpdateProfileRequest},
+    api::{
+        ContactableBy, CreateChatRequest, HistoryAccess, RegisterRequest, UpdateChatRequest,
+        UpdateProfileRequest,
+    },
     event::{EntryKind, Role},
     wire::{
         ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome, Send,
@@ -13,7 +16,7 @@ use contracts::{
     },
 };
 use futures_util::{SinkExt, StreamExt};
-use posthouse::client::{Messenger, Socket};
+use posthouse::client::{Messenger, SendFailure, Socket};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Raw;
 
@@ -183,6 +186,77 @@ pub async fn new_members(messenger: &Messenger) -> anyhow::Result<()> {
     late_online.sees(chat, 6, MOMENT).await?;
     ensure!(seqs(late).await? == [1, 2, 3, 4, 5, 6], "the group gives its history to who comes now");
     ensure!(seqs(guest).await? == [4, 5, 6], "and not to who came before");
+    Ok(())
+}
+
+/// A direct chat is left, takes no more messages, and is open again once the one who left opens it.
+pub async fn leaving_a_direct_chat(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
+    let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+    ben_online.sees(chat, ann_online.send(chat, "hello?").await?, MOMENT).await?;
+    messenger.remove_member(&ben.token().await?, chat, ben.id()).await?;
+    messenger.remove_member(&ben.token().await?, chat, ben.id()).await?;
+    ensure!(messenger.chats(&ben.token().await?).await?.is_empty(), "it is in ben's list");
+    refused(messenger.history(&ben.token().await?, chat, 0, 10).await.map(drop), ErrorCode::NotAMember)?;
+    ann_online.sees(chat, 2, MOMENT).await?;
+    for online in [&ann_online, &ben_online] {
+        let outcome = timeout(MOMENT, online.session.send(chat, "still there?".into())).await?;
+        ensure!(outcome == Err(SendFailure::Refused(ErrorCode::NotAMember)), "{}: {outcome:?}", online.name);
+    }
+    refused(ann.open_direct_chat(&ben).await, ErrorCode::ConsentRequired)?;
+
+    ensure!(ben.direct_chat(&ann).await? == chat, "it is the same chat");
+    let back = ben.online(&[chat]).await;
+    let seq = back.send(chat, "here I am").await?;
+    ann_online.sees(chat, seq, MOMENT).await?;
+    back.sees(chat, seq, MOMENT).await?;
+    let seqs: Vec<_> = back.seen().entries[&chat].iter().map(|message| message.seq).collect();
+    ensure!(seqs == [3, 4], "who is back reads from the return: {seqs:?}");
+    let all: Vec<_> = ann.history(chat).await?.iter().map(|message| message.seq).collect();
+    ensure!(all == [1, 2, 3, 4], "who stayed reads all: {all:?}");
+    ann_online.send(chat, "good").await.map(drop)
+}
+
+/// Users decide who adds them, and a departure holds.
+pub async fn consent(messenger: &Messenger) -> anyhow::Result<()> {
+    let users = TestUser::crowd(messenger, "guest", 4).await?;
+    let [ann, ben, cleo, dora] = users.as_slice() else { unreachable!("four were registered") };
+    let set = async |contactable_by| {
+        let request =
+            UpdateProfileRequest { contactable_by: Some(contactable_by), ..UpdateProfileRequest::default() };
+        anyhow::Ok(messenger.update_me(&ben.token().await?, &request).await?)
+    };
+    let put = async |caller: &TestUser, chat, role| {
+        let token = caller.token().await?;
+        anyhow::Ok(messenger.put_member(&token, chat, ben.id(), role).await)
+    };
+    let crew = ann.group("crew", &[cleo.id()]).await?;
+    messenger.put_member(&ann.token().await?, crew, cleo.id(), Role::Admin).await?;
+    let own = set(ContactableBy::Nobody).await?;
+    ensure!(own.contactable_by == ContactableBy::Nobody, "{own:?}");
+    refused(ann.open_direct_chat(ben).await, ErrorCode::ConsentRequired)?;
+    refused(put(ann, crew, Role::Member).await?, ErrorCode::ConsentRequired)?;
+    let group = CreateChatRequest::group("more", vec![dora.id(), ben.id()]);
+    let group = messenger.create_chat(&ann.token().await?, &group).await;
+    refused(group.map(drop), ErrorCode::ConsentRequired)?;
+
+    // Ben reaches others all the same, and who shares a chat with ben may then be allowed to add them.
+    let pair = ben.direct_chat(ann).await?;
+    ensure!(ann.direct_chat(ben).await? == pair, "a chat that is there needs no consent");
+    set(ContactableBy::SharedChats).await?;
+    refused(dora.open_direct_chat(ben).await, ErrorCode::ConsentRequired)?;
+    refused(put(cleo, crew, Role::Member).await?, ErrorCode::ConsentRequired)?;
+    put(ann, crew, Role::Member).await??;
+
+    // Not again by the same hand, by another one; after a leave, by none.
+    set(ContactableBy::Everyone).await?;
+    messenger.remove_member(&ann.token().await?, crew, ben.id()).await?;
+    refused(put(ann, crew, Role::Member).await?, ErrorCode::ConsentRequired)?;
+    put(cleo, crew, Role::Member).await??;
+    messenger.remove_member(&ben.token().await?, crew, ben.id()).await?;
+    for caller in [ann, cleo] {
+        refused(put(caller, crew, Role::Member).await?, ErrorCode::ConsentRequired)?;
+    }
     Ok(())
 }
 

@@ -77,8 +77,14 @@ impl TestUser {
 
     /// Starts a direct chat with another user.
     pub async fn direct_chat(&self, other: &Self) -> anyhow::Result<ChatId> {
+        Ok(self.open_direct_chat(other).await?)
+    }
+
+    /// Starts a direct chat with another user, who may not consent.
+    pub async fn open_direct_chat(&self, other: &Self) -> Result<ChatId, ClientError> {
         let request = CreateChatRequest::direct(other.id());
-        Ok(self.messenger().create_chat(&self.token().await?, &request).await?.chat_id)
+        let token = self.identity.token().await?;
+        Ok(self.messenger().create_chat(&token, &request).await?.chat_id)
     }
 
     /// Starts a group with others.

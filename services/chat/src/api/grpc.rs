@@ -58,7 +58,7 @@ impl ChatService for ChatRpc {
             .iter()
             .map(|seat| Ok((id("chat_id", &seat.chat_id)?, id("user_id", &seat.user_id)?)))
             .collect::<Result<_, InvalidField>>()?;
-        let is_member = self.store.are_members(&seats).await.map_err(|error| status(Error::from(error)))?;
+        let is_member = self.store.may_write(&seats).await.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(CheckMembersResponse { is_member }))
     }
 

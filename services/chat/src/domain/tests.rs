@@ -21,6 +21,7 @@ fn roster(members: &[(u128, Role)]) -> Roster {
         chat_id: ChatId(Uuid::from_u128(100)),
         kind: ChatKind::Group,
         history: HistoryAccess::FromEntry,
+        departures: Vec::new(),
         members: members
             .map(|((n, role), joined)| Member {
                 user_id: user(*n),
@@ -135,13 +136,41 @@ fn a_full_chat_takes_no_member_but_still_changes_roles() {
 }
 
 #[test]
-fn a_direct_chat_is_fixed() {
+fn a_direct_chat_is_fixed_but_for_leaving() {
     let direct = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
     let open = Command::SetHistory { history: HistoryAccess::All };
-    for command in [put(STRANGER, Role::Member), remove(NEW), Command::Leave, open] {
+    for command in [Command::Leave, remove(OLD)] {
+        assert_eq!(decide(&direct, user(OLD), command), Ok(vec![removed(OLD)]));
+    }
+    for command in [put(STRANGER, Role::Member), put(OLD, Role::Admin), remove(NEW), open] {
         assert_eq!(decide(&direct, user(OLD), command), Err(Refusal::DirectIsFixed));
     }
     assert!(matches!(decide(&direct, user(STRANGER), remove(OLD)), Err(Refusal::NotAMember(_))));
+}
+
+#[test]
+fn a_departure_bars_hands_and_never_the_user() {
+    let departure = |n, by| Departure { user_id: user(n), by: user(by), at: at(0) };
+    let departures = vec![departure(20, OWNER), departure(21, 21)];
+    let group = Roster { departures, ..group() };
+    let unwanted = |n| Err(Refusal::Unwanted(user(n)));
+    let put_by = |actor, n| decide(&group, user(actor), put(n, Role::Member)).map(|changes| changes.len());
+    assert_eq!(put_by(OWNER, 20), unwanted(20));
+    assert_eq!(put_by(ADMIN, 20), Ok(1));
+    assert_eq!((put_by(OWNER, 21), put_by(ADMIN, 21)), (unwanted(21), unwanted(21)));
+    // A refusal for the role comes first: it says nothing of the user.
+    assert_eq!(put_by(OLD, 21), Err(Refusal::RoleTooLow(Role::Member)));
+
+    let left = Roster {
+        kind: ChatKind::Direct,
+        departures: vec![departure(NEW, NEW)],
+        ..roster(&[(OLD, Role::Member)])
+    };
+    assert_eq!(reopen(&left, user(OLD), user(NEW)), Err(Refusal::Unwanted(user(NEW))));
+    assert_eq!(reopen(&left, user(NEW), user(OLD)), Ok(vec![added(NEW, Role::Member)]));
+    let mut later = left.clone();
+    later.forget_departures(at(0) + READDING_PAUSE);
+    assert_eq!(reopen(&later, user(OLD), user(NEW)), Ok(vec![added(NEW, Role::Member)]));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The store of `posthouse dev`, and of the tests of the API.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId};
@@ -9,7 +12,9 @@ use tokio::sync::Notify;
 use tonic::async_trait;
 
 use super::{ChatStore, Created, Publication, StoreError};
-use crate::domain::{self, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster};
+use crate::domain::{
+    self, Chat, Command, Founding, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
+};
 
 /// Keeps chats for as long as the process lives.
 #[derive(Default)]
@@ -37,7 +42,21 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
+impl Tables {
+    /// Returns the newest record that was ever in the outbox.
+    fn newest(&self) -> Option<i64> {
+        i64::try_from(self.published + self.outbox.len()).ok()
+    }
+}
+
 impl Row {
+    /// Returns whether the chat is the direct chat of the same pair, or the group of the same founder and key.
+    fn is_created_by(&self, new: &NewChat) -> bool {
+        let by_key = self.founder == new.founder
+            && self.key.as_ref().zip(new.group_key()).is_some_and(|((one, _), other)| one == other);
+        by_key || (self.pair.is_some() && self.pair == new.pair())
+    }
+
     fn seen_by(&self, member: UserId) -> Option<Chat> {
         Some(Chat {
             chat_id: self.roster.chat_id,
@@ -83,17 +102,25 @@ impl ChatStore for MemoryStore {
         let mut tables = self.tables();
         let pair = new.pair();
         let key = new.group_key().map(|key| (key.clone(), new.digest()));
-        let is_same = |row: &&Row| {
-            let by_key = row.founder == new.founder
-                && row.key.as_ref().zip(key.as_ref()).is_some_and(|((one, _), (other, _))| one == other);
-            by_key || (pair.is_some() && row.pair == pair)
-        };
-        if let Some(row) = tables.chats.iter().find(is_same) {
+        if let Some(row) = tables.chats.iter_mut().find(|row| row.is_created_by(new)) {
             if row.key != key {
                 return Err(Refusal::KeyReused.into());
             }
-            let chat = row.seen_by(new.founder).ok_or(Refusal::NotAMember(row.roster.chat_id))?;
-            return Ok(Created { chat, fresh: false });
+            let chat_id = row.roster.chat_id;
+            let records = match new.founding {
+                Founding::Direct { other } => {
+                    row.roster.forget_departures(new.created_at);
+                    let back = domain::reopen(&row.roster, new.founder, other)?;
+                    row.roster.apply(new.founder, &back, new.created_at, MessageKey::generate)
+                }
+                Founding::Group { .. } => Vec::new(),
+            };
+            let was_left = row.roster.members.iter().any(|member| member.reads_from.is_some());
+            let chat = row.seen_by(new.founder).ok_or(Refusal::NotAMember(chat_id))?;
+            tables.outbox.extend(records);
+            self.filled.notify_one();
+            let newest = tables.newest().filter(|_| pair.is_some() && was_left);
+            return Ok(Created { chat, fresh: false, publication: Publication { chat_id, newest } });
         }
         if tables.chats.iter().filter(|row| row.founder == new.founder).count() >= MAX_CREATED_CHATS {
             return Err(Refusal::TooManyChats.into());
@@ -104,6 +131,7 @@ impl ChatStore for MemoryStore {
                 kind: new.kind(),
                 history: new.history(),
                 members: new.members(),
+                departures: Vec::new(),
             },
             title: new.title().map(str::to_owned),
             pair,
@@ -115,7 +143,27 @@ impl ChatStore for MemoryStore {
         tables.chats.push(row);
         tables.outbox.extend(new.records());
         self.filled.notify_one();
-        Ok(Created { chat, fresh: true })
+        let publication = Publication { chat_id: new.chat_id, newest: None };
+        Ok(Created { chat, fresh: true, publication })
+    }
+
+    async fn newcomers(&self, new: &NewChat) -> Result<BTreeSet<UserId>, StoreError> {
+        let tables = self.tables();
+        let row = tables.chats.iter().find(|row| row.is_created_by(new));
+        let is_there =
+            |user: &UserId| row.is_some_and(|row| row.pair.is_none() || row.roster.role(*user).is_some());
+        Ok(new.founding.others().into_iter().filter(|user| !is_there(user)).collect())
+    }
+
+    async fn acquaintances(
+        &self,
+        user_id: UserId,
+        others: &[UserId],
+    ) -> Result<BTreeSet<UserId>, StoreError> {
+        let tables = self.tables();
+        let shared = tables.chats.iter().filter(|row| row.roster.role(user_id).is_some());
+        let met = shared.flat_map(|row| row.roster.members.iter().map(|member| member.user_id));
+        Ok(met.filter(|met| others.contains(met)).collect())
     }
 
     async fn chat(&self, chat_id: ChatId, member: UserId) -> Result<Option<Chat>, StoreError> {
@@ -152,13 +200,15 @@ impl ChatStore for MemoryStore {
         Ok(members)
     }
 
-    async fn are_members(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError> {
+    async fn may_write(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError> {
         let tables = self.tables();
-        let is_member = |(chat_id, user_id): &(ChatId, UserId)| {
+        let may_write = |(chat_id, user_id): &(ChatId, UserId)| {
             let row = tables.chats.iter().find(|row| row.roster.chat_id == *chat_id);
-            row.is_some_and(|row| row.roster.role(*user_id).is_some())
+            row.is_some_and(|row| {
+                row.roster.role(*user_id).is_some() && (row.pair.is_none() || row.roster.members.len() == 2)
+            })
         };
-        Ok(seats.iter().map(is_member).collect())
+        Ok(seats.iter().map(may_write).collect())
     }
 
     async fn change(
@@ -169,17 +219,17 @@ impl ChatStore for MemoryStore {
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError> {
         let mut tables = self.tables();
-        let newest = |tables: &Tables| i64::try_from(tables.published + tables.outbox.len()).ok();
         let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
         let Some(Row { roster, .. }) = row else {
             command.of_stranger(chat_id, actor)?;
             return Ok(Publication { chat_id, newest: None });
         };
+        roster.forget_departures(at);
         let changes = domain::decide(roster, actor, command)?;
         let records = roster.apply(actor, &changes, at, MessageKey::generate);
         tables.outbox.extend(records);
         self.filled.notify_one();
-        Ok(Publication { chat_id, newest: newest(&tables) })
+        Ok(Publication { chat_id, newest: tables.newest() })
     }
 
     async fn is_published(&self, publication: Publication) -> Result<bool, StoreError> {

@@ -1,5 +1,7 @@
 //! Chats in PostgreSQL.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, MessageKey, UserId,
@@ -13,7 +15,8 @@ use uuid::Uuid;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Change, Chat, Command, EntryId, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
+    self, Change, Chat, Command, Departure, EntryId, Founding, MAX_CREATED_CHATS, Member, NewChat,
+    OutboxRecord, READDING_PAUSE, Refusal, Roster,
 };
 
 /// The tables of this service.
@@ -25,6 +28,7 @@ pub const SCHEMA: Schema = Schema {
         ("0003_add_founders", include_str!("../../migrations/0003_add_founders.sql")),
         ("0004_add_publication", include_str!("../../migrations/0004_add_publication.sql")),
         ("0005_add_history_access", include_str!("../../migrations/0005_add_history_access.sql")),
+        ("0006_create_departures", include_str!("../../migrations/0006_create_departures.sql")),
     ],
 };
 
@@ -74,6 +78,14 @@ kit::row! {
 }
 
 kit::row! {
+    struct DepartureRow {
+        user_id: Uuid,
+        by_user_id: Uuid,
+        departed_at: DateTime<Utc>,
+    }
+}
+
+kit::row! {
     struct OutboxRow {
         topic: String,
         record_key: String,
@@ -95,6 +107,7 @@ impl ChatStore for PostgresStore {
             .await
             .map_err(failed)?;
         if let Some(created) = created_before(&mut transaction, new).await? {
+            transaction.commit().await.map_err(failed)?;
             return Ok(created);
         }
         let created: i64 = sqlx::query_scalar("SELECT count(*) FROM chats WHERE founder_id = $1")
@@ -130,6 +143,7 @@ impl ChatStore for PostgresStore {
         if inserted.rows_affected() == 0 {
             // The other of the pair was first, in this moment.
             let created = created_before(&mut transaction, new).await?;
+            transaction.commit().await.map_err(failed)?;
             return created.ok_or_else(|| failed(sqlx::Error::RowNotFound));
         }
         insert_members(&mut transaction, new.chat_id, &members).await.map_err(failed)?;
@@ -137,7 +151,46 @@ impl ChatStore for PostgresStore {
         let chat = chat(&mut transaction, new.chat_id, new.founder).await.map_err(failed)?;
         let chat = chat.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
         transaction.commit().await.map_err(failed)?;
-        Ok(Created { chat, fresh: true })
+        let publication = Publication { chat_id: new.chat_id, newest: None };
+        Ok(Created { chat, fresh: true, publication })
+    }
+
+    #[tracing::instrument(name = "chat.store.newcomers", skip_all)]
+    async fn newcomers(&self, new: &NewChat) -> Result<BTreeSet<UserId>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(StoreError::Read)?;
+        let others = new.founding.others();
+        let Some(FoundingRow { chat_id, .. }) =
+            founded(&mut connection, new).await.map_err(StoreError::Read)?
+        else {
+            return Ok(others);
+        };
+        match new.founding {
+            Founding::Group { .. } => Ok(BTreeSet::new()),
+            Founding::Direct { .. } => {
+                let members = members(&mut connection, ChatId(chat_id)).await.map_err(StoreError::Read)?;
+                let is_there = |user: &UserId| members.iter().any(|member| member.user_id == *user);
+                Ok(others.into_iter().filter(|user| !is_there(user)).collect())
+            }
+        }
+    }
+
+    #[tracing::instrument(name = "chat.store.acquaintances", skip_all)]
+    async fn acquaintances(
+        &self,
+        user_id: UserId,
+        others: &[UserId],
+    ) -> Result<BTreeSet<UserId>, StoreError> {
+        let met: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT other FROM unnest($2::UUID[]) AS other
+             WHERE EXISTS (SELECT FROM members AS own JOIN members AS theirs USING (chat_id)
+                           WHERE own.user_id = $1 AND theirs.user_id = other)",
+        )
+        .bind(user_id.0)
+        .bind(others.iter().map(|other| other.0).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(met.into_iter().map(UserId).collect())
     }
 
     #[tracing::instrument(name = "chat.store.chat", skip_all, fields(chat = %chat_id))]
@@ -188,12 +241,14 @@ impl ChatStore for PostgresStore {
         members(&mut connection, chat_id).await.map_err(StoreError::Read)
     }
 
-    #[tracing::instrument(name = "chat.store.are_members", skip_all)]
-    async fn are_members(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError> {
+    #[tracing::instrument(name = "chat.store.may_write", skip_all)]
+    async fn may_write(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<bool>, StoreError> {
         let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
         let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
         sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM members WHERE members.chat_id = seats.chat_id AND members.user_id = seats.user_id)
+            "SELECT EXISTS (SELECT FROM members JOIN chats USING (chat_id)
+                            WHERE members.chat_id = seats.chat_id AND members.user_id = seats.user_id
+                              AND (kind = 'group' OR member_count = 2))
              FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
              ORDER BY place",
         )
@@ -214,7 +269,7 @@ impl ChatStore for PostgresStore {
     ) -> Result<Publication, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let Some(mut roster) = locked_roster(&mut transaction, chat_id).await.map_err(failed)? else {
+        let Some(mut roster) = locked_roster(&mut transaction, chat_id, at).await.map_err(failed)? else {
             command.of_stranger(chat_id, actor)?;
             return Ok(Publication { chat_id, newest: None });
         };
@@ -224,17 +279,7 @@ impl ChatStore for PostgresStore {
             let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
             return Ok(Publication { chat_id, newest });
         }
-        let records = roster.apply(actor, &changes, at, MessageKey::generate);
-        for change in &changes {
-            write(&mut transaction, &roster, change).await.map_err(failed)?;
-        }
-        sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
-            .bind(chat_id.0)
-            .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        enqueue(&mut transaction, &records).await.map_err(failed)?;
+        make(&mut transaction, &mut roster, actor, &changes, at).await.map_err(failed)?;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Publication { chat_id, newest })
@@ -271,11 +316,36 @@ async fn newest_record(connection: &mut PgConnection, chat_id: ChatId) -> Result
         .await
 }
 
-/// Returns the direct chat that the pair has, or the group that the founder has created with the same key.
+/// Returns the direct chat that the pair has, with both in it, or the group that the founder has created with the same key.
 async fn created_before(connection: &mut PgConnection, new: &NewChat) -> Result<Option<Created>, StoreError> {
     let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
+    let Some(FoundingRow { chat_id, founding_digest }) = founded(connection, new).await.map_err(failed)?
+    else {
+        return Ok(None);
+    };
+    if founding_digest.is_some_and(|digest| digest != new.digest()) {
+        return Err(Refusal::KeyReused.into());
+    }
+    let chat_id = ChatId(chat_id);
+    let mut publication = Publication { chat_id, newest: None };
+    if let Founding::Direct { other } = new.founding {
+        let (founder, at) = (new.founder, new.created_at);
+        let roster = locked_roster(connection, chat_id, at).await.map_err(failed)?;
+        let mut roster = roster.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+        let back = domain::reopen(&roster, founder, other)?;
+        make(connection, &mut roster, founder, &back, at).await.map_err(failed)?;
+        // The records of a chat that no one has ever left need not be waited for.
+        if roster.members.iter().any(|member| member.reads_from.is_some()) {
+            publication.newest = newest_record(connection, chat_id).await.map_err(failed)?;
+        }
+    }
+    let chat = chat(connection, chat_id, new.founder).await.map_err(failed)?;
+    Ok(Some(Created { chat: chat.ok_or(Refusal::NotAMember(chat_id))?, fresh: false, publication }))
+}
+
+async fn founded(connection: &mut PgConnection, new: &NewChat) -> Result<Option<FoundingRow>, sqlx::Error> {
     let (low, high) = new.pair().unzip();
-    let row: Option<FoundingRow> = sqlx::query_as(
+    sqlx::query_as(
         "SELECT chat_id, founding_digest FROM chats
          WHERE (low_user_id = $1 AND high_user_id = $2) OR (founder_id = $3 AND idempotency_key = $4)",
     )
@@ -283,16 +353,31 @@ async fn created_before(connection: &mut PgConnection, new: &NewChat) -> Result<
     .bind(high.map(|user| user.0))
     .bind(new.founder.0)
     .bind(new.group_key().map(IdempotencyKey::as_str))
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await
-    .map_err(failed)?;
-    let Some(FoundingRow { chat_id, founding_digest }) = row else { return Ok(None) };
-    if founding_digest.is_some_and(|digest| digest != new.digest()) {
-        return Err(Refusal::KeyReused.into());
+}
+
+/// Makes changes of a chat that is locked, and publishes them.
+async fn make(
+    connection: &mut PgConnection,
+    roster: &mut Roster,
+    actor: UserId,
+    changes: &[Change],
+    at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
+        return Ok(());
     }
-    let chat_id = ChatId(chat_id);
-    let chat = chat(connection, chat_id, new.founder).await.map_err(failed)?;
-    Ok(Some(Created { chat: chat.ok_or(Refusal::NotAMember(chat_id))?, fresh: false }))
+    let records = roster.apply(actor, changes, at, MessageKey::generate);
+    for change in changes {
+        write(connection, roster, change).await?;
+    }
+    sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
+        .bind(roster.chat_id.0)
+        .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
+        .execute(&mut *connection)
+        .await?;
+    enqueue(connection, &records).await
 }
 
 async fn chat(
@@ -316,6 +401,7 @@ async fn chat(
 async fn locked_roster(
     connection: &mut PgConnection,
     chat_id: ChatId,
+    now: DateTime<Utc>,
 ) -> Result<Option<Roster>, sqlx::Error> {
     let row: Option<(String, String)> =
         sqlx::query_as("SELECT kind, history FROM chats WHERE chat_id = $1 FOR UPDATE")
@@ -324,7 +410,30 @@ async fn locked_roster(
             .await?;
     let Some((kind, history)) = row else { return Ok(None) };
     let (kind, history) = (kind_of(&kind)?, history_of(&history)?);
-    Ok(Some(Roster { chat_id, kind, history, members: members(connection, chat_id).await? }))
+    let members = members(connection, chat_id).await?;
+    let departures = departures(connection, chat_id, now).await?;
+    Ok(Some(Roster { chat_id, kind, history, members, departures }))
+}
+
+/// Returns the departures from a chat that still count.
+async fn departures(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    now: DateTime<Utc>,
+) -> Result<Vec<Departure>, sqlx::Error> {
+    let rows: Vec<DepartureRow> = sqlx::query_as(
+        "SELECT user_id, by_user_id, departed_at FROM departures WHERE chat_id = $1 AND departed_at > $2",
+    )
+    .bind(chat_id.0)
+    .bind(now - READDING_PAUSE)
+    .fetch_all(connection)
+    .await?;
+    let departure = |row: DepartureRow| Departure {
+        user_id: UserId(row.user_id),
+        by: UserId(row.by_user_id),
+        at: row.departed_at,
+    };
+    Ok(rows.into_iter().map(departure).collect())
 }
 
 async fn members(connection: &mut PgConnection, chat_id: ChatId) -> Result<Vec<Member>, sqlx::Error> {
@@ -395,11 +504,38 @@ async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) 
             sqlx::query("DELETE FROM members WHERE chat_id = $1 AND user_id = $2")
                 .bind(chat_id.0)
                 .bind(user_id.0)
-                .execute(connection)
+                .execute(&mut *connection)
                 .await?;
-            Ok(())
+            match roster.departures.iter().rfind(|departure| departure.user_id == user_id) {
+                Some(departure) => write_departure(connection, chat_id, departure).await,
+                None => Ok(()),
+            }
         }
     }
+}
+
+/// Writes a departure, and removes those of the chat that do not count any more.
+async fn write_departure(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    departure: &Departure,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM departures WHERE chat_id = $1 AND departed_at <= $2")
+        .bind(chat_id.0)
+        .bind(departure.at - READDING_PAUSE)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "INSERT INTO departures (chat_id, user_id, by_user_id, departed_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (chat_id, user_id, by_user_id) DO UPDATE SET departed_at = EXCLUDED.departed_at",
+    )
+    .bind(chat_id.0)
+    .bind(departure.user_id.0)
+    .bind(departure.by.0)
+    .bind(departure.at)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Adds the records to the outbox in their order and wakes its publisher when the transaction commits.

@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use chat::{
-    domain::{Command, Founding, NewChat},
+    domain::{Command, Founding, NewChat, READDING_PAUSE},
     events::{self, OutboxMetrics, Publisher},
     store::{ChatStore as _, PostgresStore, SCHEMA},
 };
@@ -53,6 +54,7 @@ struct Tenant {
     store: PostgresStore,
     pool: sqlx::PgPool,
     admin: AdminClient<DefaultClientContext>,
+    changes: AtomicI64,
 }
 
 impl Tenant {
@@ -60,7 +62,8 @@ impl Tenant {
         let (database, pool) = database().await;
         let name = format!("test{}", uuid::Uuid::now_v7().simple());
         let admin = kit::kafka::producer_config(&kafka_args()).create().expect("an admin client");
-        Self { name, database, store: PostgresStore::new(pool.clone()), pool, admin }
+        let changes = AtomicI64::default();
+        Self { name, database, store: PostgresStore::new(pool.clone()), pool, admin, changes }
     }
 
     async fn start() -> Self {
@@ -111,8 +114,10 @@ impl Tenant {
         self.store.create(&new).await.expect("a chat").chat.chat_id
     }
 
+    /// Makes a change, so long after the one before that no departure counts any more.
     async fn change(&self, chat: ChatId, actor: UserId, command: Command) {
-        self.store.change(chat, actor, command, at(1)).await.expect("the change is allowed");
+        let at = at(self.changes.fetch_add(1, Relaxed) * READDING_PAUSE.num_seconds());
+        self.store.change(chat, actor, command, at).await.expect("the change is allowed");
     }
 
     async fn backlog(&self) -> usize {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chat::{
-    domain::{Command, EntryId, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, Refusal},
+    domain::{Command, EntryId, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, READDING_PAUSE, Refusal},
     store::{ChatStore, MemoryStore, PostgresStore, StoreError},
 };
 use contracts::{
@@ -49,6 +49,9 @@ suite![
     a_change_that_is_repeated_changes_nothing,
     a_group_is_created_once_for_a_key,
     an_owner_hands_over_and_the_last_one_leaves_an_empty_chat,
+    a_direct_chat_that_was_left_is_opened_again,
+    a_departure_counts_for_a_day,
+    acquaintances_share_a_chat,
     a_full_group_is_founded_in_one_step_and_takes_no_one_else,
     changes_at_once_happen_one_after_the_other,
 ];
@@ -207,7 +210,8 @@ async fn a_refused_change_leaves_nothing(store: Store) {
     let put_eve = put(eve, Role::Member);
     assert_eq!(refusal(&store, unknown, ann, put_eve).await, Refusal::NotAMember(unknown));
     let pair = store.create(&direct(bob, eve)).await.expect("a chat").chat.chat_id;
-    assert_eq!(refusal(&store, pair, eve, Command::Leave).await, Refusal::DirectIsFixed);
+    let remove = Command::Remove { user_id: bob };
+    assert_eq!(refusal(&store, pair, eve, remove).await, Refusal::DirectIsFixed);
     let events = [before.1, vec![Topic::ChatEvents; 2]].concat();
     assert_eq!((roles(&store, chat_id).await, topics(&store).await), (before.0, events));
 }
@@ -267,6 +271,86 @@ async fn an_owner_hands_over_and_the_last_one_leaves_an_empty_chat(store: Store)
     change(&store, chat_id, ann, Command::Leave).await;
     change(&store, chat_id, cid, Command::Remove { user_id: cid }).await;
     assert!(roles(&store, chat_id).await.is_empty());
+}
+
+async fn a_direct_chat_that_was_left_is_opened_again(store: Store) {
+    let (ann, bob) = (new_user(), new_user());
+    let chat_id = store.create(&direct(ann, bob)).await.expect("a chat").chat.chat_id;
+    let newcomers = async |new| store.newcomers(&new).await.expect("a read").into_iter().collect::<Vec<_>>();
+    assert_eq!(newcomers(direct(ann, new_user())).await.len(), 1);
+    assert!(newcomers(direct(ann, bob)).await.is_empty());
+    change(&store, chat_id, bob, Command::Leave).await;
+    assert!(store.chats(bob, None, 10).await.expect("a page").is_empty());
+    let seats = [(chat_id, ann), (chat_id, bob)];
+    assert_eq!(store.may_write(&seats).await.expect("a read"), [false, false]);
+    assert_eq!(newcomers(direct(ann, bob)).await, [bob]);
+    assert!(newcomers(direct(bob, ann)).await.is_empty(), "ann is still in it");
+
+    let again = |founder, other, seconds| NewChat { created_at: at(seconds), ..direct(founder, other) };
+    let refused = store.create(&again(ann, bob, 20)).await;
+    assert!(
+        matches!(refused, Err(StoreError::Refused(Refusal::Unwanted(user))) if user == bob),
+        "{refused:?}"
+    );
+    assert_eq!(store.members(chat_id).await.expect("members").len(), 1, "nothing was changed");
+
+    let back = store.create(&again(bob, ann, 20)).await.expect("the same chat");
+    assert_eq!((back.fresh, back.chat.chat_id, back.chat.member_count), (false, chat_id, 2));
+    assert!(!store.is_published(back.publication).await.expect("a read"), "the return is to be published");
+    assert_eq!(store.may_write(&seats).await.expect("a read"), [true, true]);
+    let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
+    assert_eq!(topics(&store).await, [events, events, events, send, events, send]);
+
+    // A day after one of them has left, the other may.
+    store.change(chat_id, bob, Command::Leave, at(30)).await.expect("a leave");
+    let day = READDING_PAUSE.num_seconds();
+    assert!(store.create(&again(ann, bob, 29 + day)).await.is_err());
+    assert_eq!(store.create(&again(ann, bob, 30 + day)).await.expect("the same chat").chat.member_count, 2);
+}
+
+async fn a_departure_counts_for_a_day(store: Store) {
+    let [ann, bob, cid, dora] = [(); 4].map(|()| new_user());
+    let chat_id = store.create(&group(ann, &[bob, cid, dora])).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    let day = READDING_PAUSE.num_seconds();
+    let attempt = async |actor, user, seconds| match store
+        .change(chat_id, actor, put(user, Role::Member), at(seconds))
+        .await
+    {
+        Ok(_) => true,
+        Err(StoreError::Refused(Refusal::Unwanted(unwanted))) if unwanted == user => false,
+        Err(other) => panic!("{other:?}"),
+    };
+    let remove = async |actor, user_id, seconds| {
+        store.change(chat_id, actor, Command::Remove { user_id }, at(seconds)).await.expect("a removal");
+    };
+    // By the hand that removed, not; by another, at once.
+    remove(ann, cid, 20).await;
+    assert!(!attempt(ann, cid, 21).await);
+    assert!(attempt(bob, cid, 22).await);
+    // Each hand counts for itself.
+    remove(bob, cid, 23).await;
+    assert!(!attempt(ann, cid, 24).await);
+    assert!(!attempt(bob, cid, 24).await);
+    assert!(attempt(ann, cid, 20 + day).await);
+    // Who left comes by no hand.
+    store.change(chat_id, dora, Command::Leave, at(40)).await.expect("a leave");
+    for actor in [ann, bob] {
+        assert!(!attempt(actor, dora, 39 + day).await);
+    }
+    assert!(attempt(ann, dora, 40 + day).await);
+}
+
+async fn acquaintances_share_a_chat(store: Store) {
+    let [ann, bob, cid, dora, eve] = [(); 5].map(|()| new_user());
+    store.create(&group(ann, &[bob, cid])).await.expect("a chat");
+    store.create(&direct(dora, ann)).await.expect("a chat");
+    let left = store.create(&direct(eve, ann)).await.expect("a chat").chat.chat_id;
+    change(&store, left, eve, Command::Leave).await;
+    let met = async |user, others: &[UserId]| store.acquaintances(user, others).await.expect("a read");
+    assert_eq!(met(ann, &[bob, dora, eve, new_user()]).await, BTreeSet::from([bob, dora]));
+    assert_eq!(met(bob, &[cid, dora]).await, BTreeSet::from([cid]));
+    assert!(met(ann, &[]).await.is_empty());
 }
 
 async fn a_full_group_is_founded_in_one_step_and_takes_no_one_else(store: Store) {

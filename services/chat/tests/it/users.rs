@@ -1,7 +1,7 @@
 //! The user service that this one calls, on a loopback port.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -11,6 +11,7 @@ use std::{
 use chat::api::Users;
 use contracts::{
     UserId,
+    api::ContactableBy,
     rpc::{
         EnsureUserRequest, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, User,
         user_service_server::{UserService, UserServiceServer},
@@ -23,6 +24,7 @@ use tonic::{Request, Response, Status, async_trait, service::Routes};
 #[derive(Clone, Default)]
 pub struct Peer {
     unknown: Arc<Mutex<BTreeSet<String>>>,
+    settings: Arc<Mutex<BTreeMap<String, ContactableBy>>>,
     pub calls: Arc<AtomicUsize>,
 }
 
@@ -30,6 +32,11 @@ impl Peer {
     /// Serves until the test ends.
     pub async fn start(&self) -> Users {
         Users::new(serve_peer(Routes::new(UserServiceServer::new(self.clone()))).await)
+    }
+
+    /// Sets who may contact a user; all others are contactable by everyone.
+    pub fn set(&self, user: UserId, contactable_by: ContactableBy) {
+        self.settings.lock().expect("no panic").insert(user.to_string(), contactable_by);
     }
 
     /// Returns a user who does not exist.
@@ -62,7 +69,13 @@ impl UserService for Peer {
         self.calls.fetch_add(1, SeqCst);
         let unknown = self.unknown.lock().expect("no panic");
         let known = request.into_inner().user_ids.into_iter().filter(|user_id| !unknown.contains(user_id));
-        let users = known.map(|user_id| User { user_id, ..User::default() }).collect();
+        let settings = self.settings.lock().expect("no panic");
+        let user = |user_id: String| User {
+            contactable_by: settings.get(&user_id).map(|of| of.as_str().to_owned()).unwrap_or_default(),
+            user_id,
+            ..User::default()
+        };
+        let users = known.map(user).collect();
         Ok(Response::new(GetUsersResponse { users }))
     }
 }

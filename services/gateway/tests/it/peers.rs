@@ -40,6 +40,8 @@ pub struct Peers {
     producer: FutureProducer,
     members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
+    /// Direct chats that one of the two has left.
+    left: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
     pub answers_checks: Arc<AtomicBool>,
 }
@@ -52,6 +54,7 @@ impl Peers {
             producer,
             members: Arc::default(),
             messages: Arc::default(),
+            left: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
         }
     }
@@ -86,6 +89,12 @@ impl Peers {
     pub async fn leave(&self, chat: ChatId, user: UserId) {
         self.leave_silently(chat, user);
         self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, user), None).await;
+    }
+
+    /// Removes one of the two of a direct chat: the other is in it still, and may not write.
+    pub async fn leave_direct(&self, chat: ChatId, user: UserId) {
+        self.left.lock().expect("no panic").insert(chat.to_string());
+        self.leave(chat, user).await;
     }
 
     /// Removes a user without a record in the event log yet.
@@ -195,9 +204,10 @@ impl ChatService for Peers {
         if !self.answers_checks.load(Ordering::SeqCst) {
             return Err(Status::unavailable("switched off"));
         }
-        let members = self.members.lock().expect("no panic");
+        let (members, left) = (self.members.lock().expect("no panic"), self.left.lock().expect("no panic"));
         let is_member = |seat: &GetMembershipRequest| {
-            members.get(&seat.chat_id).is_some_and(|members| members.contains(&seat.user_id))
+            !left.contains(&seat.chat_id)
+                && members.get(&seat.chat_id).is_some_and(|members| members.contains(&seat.user_id))
         };
         let is_member = request.into_inner().memberships.iter().map(is_member).collect();
         Ok(Response::new(CheckMembersResponse { is_member }))

@@ -89,9 +89,8 @@ async fn users_set_who_may_contact_them() {
     for body in [json!({}), json!({"contactable_by": null}), json!({"about": "Baker"})] {
         assert_eq!(app.patch_me(&ann, body).await.ok(200)["contactable_by"], "nobody");
     }
-    for body in [json!({"contactable_by": "friends"}), json!({"contactable_by": ["nobody"]})] {
-        assert_eq!(app.patch_me(&ann, body.clone()).await.code(), "invalid_argument", "{body}");
-    }
+    let unknown = app.patch_me(&ann, json!({"contactable_by": "friends"})).await;
+    assert_eq!(unknown.code(), "invalid_argument");
     let user_ids = vec![ann.id.to_string()];
     let users = app.rpc.get_users(Request::new(GetUsersRequest { user_ids })).await.expect("profiles");
     assert_eq!(users.into_inner().users[0].contactable_by, "nobody");
