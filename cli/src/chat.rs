@@ -6,7 +6,7 @@ use std::{collections::HashMap, io::IsTerminal, time::Duration};
 
 use contracts::{
     ChatId, DeviceId, UserId,
-    api::{Chat, ChatKind, CreateChatRequest, RegisterRequest},
+    api::{Chat, CreateChatRequest, RegisterRequest},
     event::EntryKind,
     wire::Message,
 };
@@ -253,7 +253,7 @@ impl Room {
         let token = self.identity.token().await?;
         if let Some(username) = what.strip_prefix('@') {
             let other = self.user_named(username).await?;
-            let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![other] };
+            let request = CreateChatRequest::direct(other);
             return Ok(self.messenger().create_chat(&token, &request).await?);
         }
         if let Ok(chat) = what.parse::<ChatId>() {
@@ -278,7 +278,7 @@ impl Room {
         for username in usernames {
             members.push(self.user_named(username).await?);
         }
-        let request = CreateChatRequest { kind: ChatKind::Group, title: Some(title), members };
+        let request = CreateChatRequest::group(title, members);
         let chat = self.messenger().create_chat(&self.identity.token().await?, &request).await?;
         self.open_by(&chat.chat_id.to_string()).await
     }

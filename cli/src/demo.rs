@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use contracts::{
     ChatId, DeviceId, UserId,
-    api::{ChatKind, CreateChatRequest, RegisterRequest},
+    api::{CreateChatRequest, RegisterRequest},
     event::EntryKind,
     wire::{MAX_HISTORY_LIMIT, Message},
 };
@@ -103,7 +103,7 @@ async fn conversation(url: &Url, messages: u32, output: Output) -> Result<Report
     let [first_name, second_name] = two_names();
     let (first, second) =
         tokio::try_join!(newcomer(&messenger, first_name), newcomer(&messenger, second_name))?;
-    let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![second.user()] };
+    let request = CreateChatRequest::direct(second.user());
     let chat = messenger.create_chat(&first.token().await?, &request).await?.chat_id;
     let print = |text: String| {
         if output == Output::Text {

@@ -32,7 +32,7 @@ impl Identity {
     /// Signs in by user name and password.
     pub async fn sign_in(messenger: &Messenger, username: &str, password: &str) -> Result<Self, ClientError> {
         let held = Held::from(messenger.sign_in(username, password).await?);
-        let profile = messenger.me(&held.access).await?;
+        let profile = messenger.me(&held.access).await?.profile;
         Ok(Self {
             messenger: messenger.clone(),
             user: profile.user_id,

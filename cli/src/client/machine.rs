@@ -434,6 +434,9 @@ impl Machine {
         followed.updated_at = now;
         followed.history = Fetch::Idle;
         followed.timeline.note_head(page.head_seq);
+        for message in followed.timeline.begin_at(page.from_seq) {
+            self.outputs.push_back(Output::Event(Event::Entry { message, origin: Origin::Pushed }));
+        }
         let moved = !page.messages.is_empty();
         for message in page.messages {
             self.apply(message, Origin::Refetched, now);

@@ -8,8 +8,9 @@ use std::{
 use contracts::{
     ChatId, UserId,
     api::{
-        Chat, ChatMember, CreateChatRequest, MessagePage, Page, Problem, PutMemberRequest, RefreshRequest,
-        RegisterRequest, Registered, SignInRequest, Tokens, UpdateProfileRequest, UserProfile,
+        Chat, ChatMember, CreateChatRequest, MessagePage, OwnProfile, Page, Problem, PutMemberRequest,
+        RefreshRequest, RegisterRequest, Registered, SignInRequest, Tokens, UpdateChatRequest,
+        UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
@@ -101,7 +102,7 @@ impl Messenger {
         self.done("delete an account", call).await
     }
 
-    pub async fn me(&self, token: &str) -> Result<UserProfile, ClientError> {
+    pub async fn me(&self, token: &str) -> Result<OwnProfile, ClientError> {
         self.json("read one's own profile", self.get("/api/users/me", token)).await
     }
 
@@ -109,7 +110,7 @@ impl Messenger {
         &self,
         token: &str,
         request: &UpdateProfileRequest,
-    ) -> Result<UserProfile, ClientError> {
+    ) -> Result<OwnProfile, ClientError> {
         let call = self.with_token(Method::PATCH, "/api/users/me", token).json(request);
         self.json("change one's own profile", call).await
     }
@@ -149,6 +150,17 @@ impl Messenger {
 
     pub async fn create_chat(&self, token: &str, request: &CreateChatRequest) -> Result<Chat, ClientError> {
         self.json("create a chat", self.with_token(Method::POST, "/api/chats", token).json(request)).await
+    }
+
+    /// Changes a group.
+    pub async fn update_chat(
+        &self,
+        token: &str,
+        chat: ChatId,
+        request: &UpdateChatRequest,
+    ) -> Result<Chat, ClientError> {
+        let call = self.with_token(Method::PATCH, &format!("/api/chats/{chat}"), token).json(request);
+        self.json("change a chat", call).await
     }
 
     pub async fn chat(&self, token: &str, chat: ChatId) -> Result<Chat, ClientError> {

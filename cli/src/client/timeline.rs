@@ -27,13 +27,28 @@ impl Timeline {
         if message.seq > self.applied {
             self.held.entry(message.seq).or_insert(message);
         }
+        let ready = self.ready();
+        if self.held.len() > MAX_HELD {
+            self.held.pop_last();
+        }
+        ready
+    }
+
+    /// Notes that the history of this reader begins at `seq`: nothing before it is missing. Returns the entries that can be
+    /// applied now.
+    pub fn begin_at(&mut self, seq: i64) -> Vec<Message> {
+        if seq - 1 > self.applied {
+            self.applied = seq - 1;
+            self.held = self.held.split_off(&seq);
+        }
+        self.ready()
+    }
+
+    fn ready(&mut self) -> Vec<Message> {
         let mut ready = Vec::new();
         while let Some(next) = self.held.remove(&(self.applied + 1)) {
             self.applied = next.seq;
             ready.push(next);
-        }
-        if self.held.len() > MAX_HELD {
-            self.held.pop_last();
         }
         ready
     }
@@ -100,6 +115,18 @@ pub(super) mod tests {
     fn an_entry_beyond_a_gap_waits() {
         check(0, &[1, 3], &[1], true);
         check(0, &[2], &[], true);
+    }
+
+    #[test]
+    fn what_is_before_the_beginning_is_not_missing() {
+        let mut timeline = Timeline::after(0);
+        assert!(timeline.offer(message(2)).is_empty());
+        assert!(timeline.offer(message(5)).is_empty());
+        let ready = timeline.begin_at(5);
+        assert_eq!(ready.iter().map(|message| message.seq).collect::<Vec<_>>(), [5]);
+        assert!(!timeline.has_gap());
+        assert!(timeline.begin_at(1).is_empty());
+        assert_eq!(timeline.offer(message(6)).len(), 1, "what was applied stays applied");
     }
 
     #[test]

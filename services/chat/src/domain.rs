@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    api::{ChatKind, CreateChatRequest, FOUNDED_MEMBERS},
+    api::{ChatKind, CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess},
     event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
 };
 use kit::{catalog::Topic, error::InvalidField, idempotency::IdempotencyKey, text::Title};
@@ -18,6 +18,10 @@ pub const MAX_MEMBERS: usize = FOUNDED_MEMBERS + 1;
 /// is 40 MB for one account, and no user opens so many chats by hand.
 pub const MAX_CREATED_CHATS: usize = 1000;
 
+/// For this long a user who has left a chat is added again by no one else, and one who was removed not by the user who
+/// removed them: a removal and an addition in turn would reach their devices as often as another user likes.
+pub const READDING_PAUSE: TimeDelta = TimeDelta::hours(24);
+
 /// A chat as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chat {
@@ -25,6 +29,8 @@ pub struct Chat {
     pub kind: ChatKind,
     /// Groups only.
     pub title: Option<String>,
+    /// What members who are added read.
+    pub history: HistoryAccess,
     /// The role of the member who queries.
     pub role: Role,
     pub member_count: i64,
@@ -32,7 +38,7 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// Returns whether the member who queries may add others; [`decide`] has the whole rule.
+    /// Returns whether the member who queries may add others; [`decide()`] has the whole rule.
     pub fn takes_members(&self) -> bool {
         self.kind == ChatKind::Group && self.role != Role::Member
     }
@@ -44,6 +50,16 @@ pub struct Member {
     pub user_id: UserId,
     pub role: Role,
     pub joined_at: DateTime<Utc>,
+    /// The entry with which this member's history begins; `None` for one who reads all of it. It is decided when the
+    /// member is added, so that what a present member reads never changes.
+    pub reads_from: Option<EntryId>,
+}
+
+/// Names an entry of a chat: the chat's log has not given it a seq yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryId {
+    pub sender: UserId,
+    pub key: MessageKey,
 }
 
 /// What a user may do with the messages of a chat.
@@ -84,7 +100,7 @@ pub enum Founding {
     /// Both are plain members: there is nothing to administer.
     Direct { other: UserId },
     /// The founder owns it, the others are plain members.
-    Group { title: Title, others: BTreeSet<UserId> },
+    Group { title: Title, history: HistoryAccess, others: BTreeSet<UserId> },
 }
 
 /// Why a new chat is refused.
@@ -96,6 +112,8 @@ pub enum InvalidChat {
     DirectWithOneself,
     #[error("title: a direct chat has none")]
     DirectTitle,
+    #[error("history: is for groups only")]
+    DirectHistory,
     #[error(transparent)]
     GroupTitle(#[from] InvalidField),
     #[error("members: a group has at most {MAX_MEMBERS}, the caller included")]
@@ -112,6 +130,9 @@ impl Founding {
                 if request.title.is_some() {
                     return Err(InvalidChat::DirectTitle);
                 }
+                if request.history.is_some() {
+                    return Err(InvalidChat::DirectHistory);
+                }
                 match others.pop_first() {
                     Some(other) if others.is_empty() => Ok(Self::Direct { other }),
                     None if named_founder => Err(InvalidChat::DirectWithOneself),
@@ -123,7 +144,7 @@ impl Founding {
                 if others.len() >= MAX_MEMBERS {
                     return Err(InvalidChat::TooManyMembers);
                 }
-                Ok(Self::Group { title, others })
+                Ok(Self::Group { title, history: request.history.unwrap_or_default(), others })
             }
         }
     }
@@ -156,6 +177,14 @@ impl NewChat {
         }
     }
 
+    /// Returns what members who are added later read.
+    pub fn history(&self) -> HistoryAccess {
+        match self.founding {
+            Founding::Direct { .. } => HistoryAccess::default(),
+            Founding::Group { history, .. } => history,
+        }
+    }
+
     /// Returns the two members of a direct chat in ascending order.
     pub fn pair(&self) -> Option<(UserId, UserId)> {
         match self.founding {
@@ -181,12 +210,17 @@ impl NewChat {
         for member in self.members() {
             digest.update(member.user_id.0.as_bytes());
         }
+        match self.history() {
+            // As in the digests of groups that were created before there was a choice.
+            HistoryAccess::FromEntry => {}
+            HistoryAccess::All => digest.update([1]),
+        }
         digest.finalize().into()
     }
 
     /// Returns the members that the chat starts with, the founder first.
     pub fn members(&self) -> Vec<Member> {
-        let member = |user_id, role| Member { user_id, role, joined_at: self.created_at };
+        let member = |user_id, role| Member { user_id, role, joined_at: self.created_at, reads_from: None };
         match &self.founding {
             Founding::Direct { other } => {
                 vec![member(self.founder, Role::Member), member(*other, Role::Member)]
@@ -217,7 +251,20 @@ impl NewChat {
 pub struct Roster {
     pub chat_id: ChatId,
     pub kind: ChatKind,
+    /// What members who are added read.
+    pub history: HistoryAccess,
     pub members: Vec<Member>,
+    /// Those of the last [`READDING_PAUSE`].
+    pub departures: Vec<Departure>,
+}
+
+/// A user is out of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    pub user_id: UserId,
+    /// The user themselves when they left.
+    pub by: UserId,
+    pub at: DateTime<Utc>,
 }
 
 /// A change that a member requests.
@@ -233,6 +280,10 @@ pub enum Command {
         user_id: UserId,
     },
     Leave,
+    /// Changes what members who are added read.
+    SetHistory {
+        history: HistoryAccess,
+    },
 }
 
 /// One step of a change.
@@ -241,6 +292,7 @@ pub enum Change {
     Added { user_id: UserId, role: Role },
     RoleSet { user_id: UserId, role: Role },
     Removed { user_id: UserId },
+    HistorySet { history: HistoryAccess },
 }
 
 /// Why a member may not change a chat so.
@@ -248,8 +300,11 @@ pub enum Change {
 pub enum Refusal {
     #[error("you are not a member of chat {0}, or there is no such chat")]
     NotAMember(ChatId),
-    #[error("the two members of a direct chat are fixed")]
+    #[error("a direct chat has its two users and no roles; each of them may leave it")]
     DirectIsFixed,
+    /// The same for every reason, so that none of them is known to others.
+    #[error("user {0} cannot be added by you now")]
+    Unwanted(UserId),
     #[error("this needs a higher role than {}", .0.as_str())]
     RoleTooLow(Role),
     #[error("an owner gives the role away by making another member the owner, or by leaving")]
@@ -269,21 +324,24 @@ impl Command {
         match self {
             Self::Leave => Ok(Vec::new()),
             Self::Remove { user_id } if user_id == actor => Ok(Vec::new()),
-            Self::Put { .. } | Self::Remove { .. } => Err(Refusal::NotAMember(chat_id)),
+            Self::Put { .. } | Self::Remove { .. } | Self::SetHistory { .. } => {
+                Err(Refusal::NotAMember(chat_id))
+            }
         }
     }
 }
 
 /// Decides what a command of `actor` changes, in the order in which it is to be done. Empty: it is so already.
 ///
-/// An owner may do everything; an admin adds plain members and removes them. A group has one owner: making another
-/// member the owner makes the old one an admin, and an owner who leaves hands over to the admin (or else the member)
-/// who has been there longest.
+/// An owner may do everything; an admin adds plain members and removes them, and decides what members who are added
+/// read. A group has one owner: making another member the owner makes the old one an admin, and an owner who leaves
+/// hands over to the admin (or else the member) who has been there longest.
 pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Change>, Refusal> {
     let Some(actor_role) = roster.role(actor) else { return command.of_stranger(roster.chat_id, actor) };
-    match roster.kind {
-        ChatKind::Direct => return Err(Refusal::DirectIsFixed),
-        ChatKind::Group => {}
+    match (roster.kind, command) {
+        (ChatKind::Group, _) | (ChatKind::Direct, Command::Leave) => {}
+        (ChatKind::Direct, Command::Remove { user_id }) if user_id == actor => {}
+        (ChatKind::Direct, _) => return Err(Refusal::DirectIsFixed),
     }
     match command {
         Command::Put { user_id, role } => put(roster, (actor, actor_role), user_id, role),
@@ -299,7 +357,21 @@ pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Ch
             }
             Ok(roster.role(user_id).map(|_| Change::Removed { user_id }).into_iter().collect())
         }
+        Command::SetHistory { .. } if actor_role == Role::Member => Err(Refusal::RoleTooLow(actor_role)),
+        Command::SetHistory { history } if history == roster.history => Ok(Vec::new()),
+        Command::SetHistory { history } => Ok(vec![Change::HistorySet { history }]),
     }
+}
+
+/// Decides who comes back into the direct chat of `founder` and `other` when the founder opens it again. Empty: both are in
+/// it.
+pub fn reopen(roster: &Roster, founder: UserId, other: UserId) -> Result<Vec<Change>, Refusal> {
+    let absent = [founder, other].into_iter().filter(|user_id| roster.role(*user_id).is_none());
+    let back = absent.map(|user_id| match roster.is_barred(user_id, founder) {
+        true => Err(Refusal::Unwanted(user_id)),
+        false => Ok(Change::Added { user_id, role: Role::Member }),
+    });
+    back.collect()
 }
 
 fn put(
@@ -322,6 +394,9 @@ fn put(
     }
     if user_id == actor {
         return Err(Refusal::OwnerStays);
+    }
+    if current.is_none() && roster.is_barred(user_id, actor) {
+        return Err(Refusal::Unwanted(user_id));
     }
     if current.is_none() && roster.members.len() >= MAX_MEMBERS {
         return Err(Refusal::Full);
@@ -362,46 +437,71 @@ fn leave(roster: &Roster, actor: UserId, actor_role: Role) -> Vec<Change> {
 impl Roster {
     /// Returns the role of a user; `None` for a user who is not in the chat.
     pub fn role(&self, user_id: UserId) -> Option<Role> {
-        self.members.iter().find(|member| member.user_id == user_id).map(|member| member.role)
+        self.member(user_id).map(|member| member.role)
     }
 
-    /// Makes the changes.
-    pub fn apply(&mut self, changes: &[Change], at: DateTime<Utc>) {
-        for change in changes {
+    /// Returns a member; `None` for a user who is not in the chat.
+    pub fn member(&self, user_id: UserId) -> Option<&Member> {
+        self.members.iter().find(|member| member.user_id == user_id)
+    }
+
+    /// Returns whether the user departed lately in a way for which `actor` does not add them. Users come back by themselves
+    /// at any time.
+    fn is_barred(&self, user_id: UserId, actor: UserId) -> bool {
+        let is_by = |by| by == user_id || by == actor;
+        user_id != actor && self.departures.iter().any(|of| of.user_id == user_id && is_by(of.by))
+    }
+
+    /// Forgets the departures that do not count any more.
+    pub fn forget_departures(&mut self, now: DateTime<Utc>) {
+        self.departures.retain(|departure| departure.at > now - READDING_PAUSE);
+    }
+
+    /// Makes the changes and returns what is published of them.
+    ///
+    /// A member who was added or removed is also an entry in the chat's own log, so that "nothing after the
+    /// removal" has a meaning there. Its audience are the members after the change and the removed users; a larger
+    /// chat than a record lists is expanded by the gateways.
+    pub fn apply(
+        &mut self,
+        actor: UserId,
+        changes: &[Change],
+        at: DateTime<Utc>,
+        mut next_key: impl FnMut() -> MessageKey,
+    ) -> Vec<OutboxRecord> {
+        let keyed: Vec<_> = changes.iter().map(|change| (*change, next_key())).collect();
+        for (change, key) in &keyed {
             match *change {
                 Change::Added { user_id, role } => {
-                    self.members.push(Member { user_id, role, joined_at: at });
+                    let reads_from = match self.history {
+                        HistoryAccess::FromEntry => Some(EntryId { sender: actor, key: *key }),
+                        HistoryAccess::All => None,
+                    };
+                    self.members.push(Member { user_id, role, joined_at: at, reads_from });
                 }
                 Change::RoleSet { user_id, role } => {
                     let member = self.members.iter_mut().find(|member| member.user_id == user_id);
                     member.expect("decide() names members only").role = role;
                 }
-                Change::Removed { user_id } => self.members.retain(|member| member.user_id != user_id),
+                Change::Removed { user_id } => {
+                    self.members.retain(|member| member.user_id != user_id);
+                    self.departures.push(Departure { user_id, by: actor, at });
+                }
+                Change::HistorySet { history } => self.history = history,
             }
         }
-    }
-
-    /// Returns what is published of changes that were made: `self` is the chat after them.
-    ///
-    /// A member who was added or removed is also an entry in the chat's own log, so that "nothing after the
-    /// removal" has a meaning there. Its audience are the members after the change and the removed users; a larger
-    /// chat than a record lists is expanded by the gateways.
-    pub fn records(
-        &self,
-        actor: UserId,
-        changes: &[Change],
-        mut next_key: impl FnMut() -> MessageKey,
-    ) -> Vec<OutboxRecord> {
         let mut records = Vec::new();
-        for change in changes {
-            let (user_id, role, kind) = match *change {
+        for (change, key) in keyed {
+            let (user_id, role, kind) = match change {
                 Change::Added { user_id, role } => (user_id, Some(role), Some(EntryKind::MemberAdded)),
                 Change::RoleSet { user_id, role } => (user_id, Some(role), None),
                 Change::Removed { user_id } => (user_id, None, Some(EntryKind::MemberRemoved)),
+                // Nothing of it is needed to deliver messages.
+                Change::HistorySet { .. } => continue,
             };
             records.push(membership(self.chat_id, user_id, role));
             if let Some(kind) = kind {
-                records.push(self.entry(actor, kind, user_id, next_key()));
+                records.push(self.entry(actor, kind, user_id, key));
             }
         }
         records

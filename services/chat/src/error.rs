@@ -27,6 +27,12 @@ pub enum Error {
     Store(#[from] StoreError),
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Store(refusal.into())
+    }
+}
+
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
@@ -40,6 +46,7 @@ impl ServiceError for Error {
                 StoreError::Refused(refusal) => match refusal {
                     Refusal::NotAMember(_) => ErrorCode::NotAMember,
                     Refusal::DirectIsFixed | Refusal::RoleTooLow(_) => ErrorCode::PermissionDenied,
+                    Refusal::Unwanted(_) => ErrorCode::ConsentRequired,
                     Refusal::OwnerStays | Refusal::Full | Refusal::TooManyChats => ErrorCode::Conflict,
                     Refusal::KeyReused => ErrorCode::IdempotencyConflict,
                 },

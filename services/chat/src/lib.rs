@@ -4,13 +4,13 @@
 //! Schema `chat_service` of the tenant's database: chats, members, and the outbox.
 //!
 //! # Endpoints
-//! - `POST /api/chats`, `GET /api/chats`, `GET /api/chats/{chat}`: direct chats and groups.
+//! - `POST /api/chats`, `GET /api/chats`, `GET` and `PATCH /api/chats/{chat}`: direct chats and groups.
 //! - `GET /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `ListMembers`.
 //!
-//! It queries the user service over gRPC for whether new members exist, and follows its list of deleted accounts (see
-//! [`departures`]).
+//! It queries the user service over gRPC for whether new members exist and let the caller add them, and follows its list of
+//! deleted accounts (see [`departures`]).
 //!
 //! # Publishes
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):

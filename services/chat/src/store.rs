@@ -3,8 +3,10 @@
 mod memory;
 mod postgres;
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, UserId, event::Role};
+use contracts::{ChatId, UserId};
 use tonic::async_trait;
 
 pub use self::{
@@ -16,9 +18,17 @@ use crate::domain::{Access, Chat, Command, Member, NewChat, OutboxRecord, Refusa
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
 pub trait ChatStore: Send + Sync + 'static {
-    /// Creates the chat and returns it as its founder sees it. A direct chat that the pair has already, and a group that
-    /// the founder has created with this key, is returned as it is, and nothing is published.
+    /// Creates the chat and returns it as its founder sees it. A group that the founder has created with this key is
+    /// returned as it is. A direct chat that the pair has already is too, once [`crate::domain::reopen`] has both in it.
     async fn create(&self, new: &NewChat) -> Result<Created, StoreError>;
+
+    /// Returns whom [`Self::create`] adds to a chat beside the founder: no one where the chat is there and the other is in
+    /// it.
+    async fn newcomers(&self, new: &NewChat) -> Result<BTreeSet<UserId>, StoreError>;
+
+    /// Returns those of the others who are in a chat with the user.
+    async fn acquaintances(&self, user_id: UserId, others: &[UserId])
+    -> Result<BTreeSet<UserId>, StoreError>;
 
     /// Returns the chat as this member sees it; `None` for an unknown chat and for one the user is not in.
     async fn chat(&self, chat_id: ChatId, member: UserId) -> Result<Option<Chat>, StoreError>;
@@ -31,8 +41,8 @@ pub trait ChatStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError>;
 
-    /// Returns the role of a user in a chat; `None` for an unknown chat and for one the user is not in.
-    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError>;
+    /// Returns a member of a chat; `None` for an unknown chat and for one the user is not in.
+    async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError>;
 
     /// Returns the members of a chat by id; none for an unknown chat.
     async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError>;
@@ -80,6 +90,8 @@ pub struct Created {
     pub chat: Chat,
     /// `false` for a chat that was there before.
     pub fresh: bool,
+    /// What is published when both are back in a direct chat. Nothing has to wait for the records of a new chat.
+    pub publication: Publication,
 }
 
 #[derive(Debug, thiserror::Error)]

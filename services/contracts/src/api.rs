@@ -79,6 +79,44 @@ pub struct UserProfile {
     pub deleted: bool,
 }
 
+/// Who may add a user to a group, or open a direct chat with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ContactableBy {
+    /// Every user of the tenant.
+    #[default]
+    Everyone,
+    /// Users who are in a chat with them.
+    SharedChats,
+    /// No one. Chats in which they are go on, and they open chats themselves.
+    Nobody,
+}
+
+impl ContactableBy {
+    /// Returns the setting as it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Everyone => "everyone",
+            Self::SharedChats => "shared_chats",
+            Self::Nobody => "nobody",
+        }
+    }
+
+    /// Reads the stored form.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Everyone, Self::SharedChats, Self::Nobody].into_iter().find(|of| of.as_str() == text)
+    }
+}
+
+/// A user as they see themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnProfile {
+    #[serde(flatten)]
+    pub profile: UserProfile,
+    /// Who may add this user to a group, or open a direct chat with them. Others do not see it.
+    pub contactable_by: ContactableBy,
+}
+
 /// `PATCH /api/users/me`: absent fields stay.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +129,8 @@ pub struct UpdateProfileRequest {
     #[schema(schema_with = schema::about)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contactable_by: Option<ContactableBy>,
 }
 
 /// One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`.
@@ -104,10 +144,21 @@ pub struct Page<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatKind {
-    /// Two users. Created again by either of them, it is the same chat.
+    /// Two users. Created again by either of them, it is the same chat, with both in it.
     Direct,
     /// Any number of users, with a title and roles.
     Group,
+}
+
+/// What members who are added to a group read of its history. Founding members read all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryAccess {
+    /// From the entry that adds them.
+    #[default]
+    FromEntry,
+    /// From the first entry of the group.
+    All,
 }
 
 /// `POST /api/chats`
@@ -119,8 +170,31 @@ pub struct CreateChatRequest {
     /// formatting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// Groups only: what members who are added later read; `from_entry` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryAccess>,
     /// The others: exactly one for a direct chat, at most 999 for a group. The caller is always a member.
     pub members: Vec<UserId>,
+}
+
+impl CreateChatRequest {
+    /// Returns the request for the direct chat with another user.
+    pub fn direct(other: UserId) -> Self {
+        Self { kind: ChatKind::Direct, title: None, history: None, members: vec![other] }
+    }
+
+    /// Returns the request for a group with others.
+    pub fn group(title: impl Into<String>, others: Vec<UserId>) -> Self {
+        Self { kind: ChatKind::Group, title: Some(title.into()), history: None, members: others }
+    }
+}
+
+/// `PATCH /api/chats/{chat}`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateChatRequest {
+    /// What members who are added from now on read. What a present member reads stays.
+    pub history: HistoryAccess,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -129,8 +203,12 @@ pub struct Chat {
     pub kind: ChatKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// Groups only: what members who are added read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryAccess>,
     /// The caller's role.
     pub role: Role,
+    /// 1 in a direct chat that the other user has left: no message can be sent until it is created again.
     pub member_count: i64,
     /// Milliseconds since the epoch.
     pub created_at_ms: i64,
@@ -155,6 +233,8 @@ pub struct MessagePage {
     pub messages: Vec<Message>,
     /// The newest seq of the chat.
     pub head_seq: i64,
+    /// The first seq that the caller reads: 1, or the one of the entry that added them. Nothing before it is a gap.
+    pub from_seq: i64,
 }
 
 /// The body of every refusal, `application/problem+json` (RFC 9457).

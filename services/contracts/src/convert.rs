@@ -4,9 +4,9 @@ use std::{error, fmt};
 
 use crate::{event::EntryKind, rpc, wire};
 
-/// A message came over gRPC with a field that cannot be read.
+/// A message came over gRPC with a field that cannot be read: its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnreadableField(&'static str);
+pub struct UnreadableField(pub &'static str);
 
 impl fmt::Display for UnreadableField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

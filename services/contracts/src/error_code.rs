@@ -19,8 +19,11 @@ pub enum ErrorCode {
     TokenExpired,
     /// The caller may not do this here.
     PermissionDenied,
-    /// The caller is not in this chat, or there is no such chat.
+    /// The caller is not in this chat, or there is no such chat. A message is refused so too once the other user has left the
+    /// direct chat.
     NotAMember,
+    /// A user whom this concerns does not let the caller do it, or not yet again.
+    ConsentRequired,
     /// Not found.
     NotFound,
     /// The path is there, and does not have this method.
@@ -43,13 +46,14 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Malformed,
         Self::InvalidArgument,
         Self::Unauthenticated,
         Self::TokenExpired,
         Self::PermissionDenied,
         Self::NotAMember,
+        Self::ConsentRequired,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
@@ -70,6 +74,7 @@ impl ErrorCode {
             Self::TokenExpired => "token_expired",
             Self::PermissionDenied => "permission_denied",
             Self::NotAMember => "not_a_member",
+            Self::ConsentRequired => "consent_required",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -87,7 +92,7 @@ impl ErrorCode {
         match self {
             Self::Malformed | Self::InvalidArgument => 400,
             Self::Unauthenticated | Self::TokenExpired => 401,
-            Self::PermissionDenied | Self::NotAMember => 403,
+            Self::PermissionDenied | Self::NotAMember | Self::ConsentRequired => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::UnsupportedMediaType => 415,

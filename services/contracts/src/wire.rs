@@ -296,6 +296,8 @@ pub struct HistoryPage {
     pub messages: Vec<Message>,
     /// The newest seq of the chat. The page is the last one when its last seq equals it.
     pub head_seq: i64,
+    /// The first seq that the caller reads: 1, or the one of the entry that added them. Nothing before it is a gap.
+    pub from_seq: i64,
 }
 
 /// One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless.

@@ -1,5 +1,5 @@
-//! Membership: who is in a chat is checked with the chat service for everything that is sent or read, so that a change
-//! which it has answered holds for whatever begins later. Whom a message goes to comes from a cache fed by `chat.events`.
+//! Membership: who is in a chat is checked with the chat service for everything that is sent, so that a change which
+//! it has answered holds for whatever begins later. Whom a message goes to comes from a cache fed by `chat.events`.
 
 mod checks;
 pub(crate) mod members;
@@ -31,6 +31,8 @@ use crate::{error::GatewayError, metrics::Metrics};
 const LOOKUP_TTL: Duration = Duration::from_secs(1);
 /// Lists kept: the chats that change at one time.
 const LOOKUP_CAPACITY: u64 = 10_000;
+/// Beginnings of histories kept, some 100 bytes each: those of the chats that are read at one time.
+const BEGINNING_CAPACITY: u64 = 20_000;
 
 pub(crate) struct Membership {
     pub(crate) members: Arc<Members>,
@@ -38,6 +40,8 @@ pub(crate) struct Membership {
     checks: Checks,
     /// By chat, and version of the cache's chat.
     lookups: Cache<(ChatId, u64), Arc<Audience>>,
+    /// Where the histories of members begin, for the time in which the chat service does not answer.
+    beginnings: moka::sync::Cache<(ChatId, UserId), i64>,
     chat: ChatServiceClient<InternalChannel>,
     metrics: Metrics,
 }
@@ -51,6 +55,7 @@ impl Membership {
             caught_up: AtomicBool::new(false),
             checks,
             lookups: Cache::builder().max_capacity(LOOKUP_CAPACITY).time_to_live(LOOKUP_TTL).build(),
+            beginnings: moka::sync::Cache::new(BEGINNING_CAPACITY),
             chat,
             metrics,
         };
@@ -74,17 +79,26 @@ impl Membership {
     /// Notes that `chat.events` has this user out of the chat.
     pub(crate) fn removed(&self, chat: ChatId, user: UserId) {
         self.members.removed(chat, user, self.moment());
+        // One who comes back reads from another entry on.
+        self.beginnings.invalidate(&(chat, user));
+    }
+
+    /// Notes where the history of a member begins.
+    pub(crate) fn note_beginning(&self, chat: ChatId, user: UserId, from_seq: i64) {
+        if self.known(chat, user).likely.is_some() {
+            self.beginnings.insert((chat, user), from_seq);
+        }
+    }
+
+    /// Returns where the history of a user begins whom the cache has in the chat; `None` when one of it is not known.
+    pub(crate) fn known_beginning(&self, chat: ChatId, user: UserId) -> Option<i64> {
+        self.known(chat, user).likely?;
+        self.beginnings.get(&(chat, user))
     }
 
     /// Changes before the process started are complete.
     fn moment(&self) -> Option<Instant> {
         self.is_caught_up().then(Instant::now)
-    }
-
-    /// Refuses a user who is not in the chat.
-    pub(crate) async fn require(&self, chat: ChatId, user: UserId) -> Result<(), GatewayError> {
-        let checked = self.checks.access(chat, user).await;
-        self.conclude(chat, user, checked)
     }
 
     /// Refuses a user whom the check did not find in the chat. What was sent at the moment in which the other user left a
@@ -109,10 +123,9 @@ impl Membership {
     /// `None` when the cache is not certain, when too many checks wait, and when no one else would receive the message.
     pub(crate) fn likely_audience(&self, chat: ChatId, sender: UserId) -> Option<(Audience, Checking)> {
         match self.known(chat, sender) {
+            // A member who is alone may be one whom the other of a direct chat has left: the log does not refuse their text.
+            Known { likely: Some(Some(alone)), .. } if alone.len() == 1 => None,
             Known { likely: Some(audience), is_settled: true, .. } => {
-                // Whether the sender may still write to a chat without others, the chat service knows.
-                let has_others = audience.as_ref().is_none_or(|members| members.len() > 1);
-                has_others.then_some(())?;
                 Some((audience, self.checks.begin(chat, sender)?))
             }
             Known { .. } => None,

@@ -119,7 +119,9 @@ impl From<ApiError> for Status {
             | ErrorCode::TooLarge => Code::InvalidArgument,
             ErrorCode::MethodNotAllowed => Code::Unimplemented,
             ErrorCode::Unauthenticated | ErrorCode::TokenExpired => Code::Unauthenticated,
-            ErrorCode::PermissionDenied | ErrorCode::NotAMember => Code::PermissionDenied,
+            ErrorCode::PermissionDenied | ErrorCode::NotAMember | ErrorCode::ConsentRequired => {
+                Code::PermissionDenied
+            }
             ErrorCode::NotFound => Code::NotFound,
             ErrorCode::Conflict | ErrorCode::IdempotencyConflict => Code::AlreadyExists,
             ErrorCode::RateLimited => Code::ResourceExhausted,
@@ -155,6 +157,7 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::TokenExpired => "The access token has expired",
         ErrorCode::PermissionDenied => "You may not do this",
         ErrorCode::NotAMember => "You are not a member of this chat",
+        ErrorCode::ConsentRequired => "A user does not allow this",
         ErrorCode::NotFound => "Not found",
         ErrorCode::MethodNotAllowed => "This path does not have this method",
         ErrorCode::UnsupportedMediaType => "The body is not of a supported type",

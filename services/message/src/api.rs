@@ -9,7 +9,8 @@ use axum::extract::State;
 use contracts::{
     ChatId, UserId,
     api::{MessagePage, Problem},
-    rpc::{GetMembershipRequest, chat_service_client::ChatServiceClient},
+    convert::UnreadableField,
+    rpc::{EntryId, GetMembershipRequest, chat_service_client::ChatServiceClient},
 };
 use kit::{
     auth::Caller,
@@ -23,8 +24,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
+    domain::KeyId,
     error::Error,
-    store::{Archive, History},
+    store::{Archive, Beginning, History},
 };
 
 /// What requests share.
@@ -43,7 +45,7 @@ pub(crate) fn routes(state: AppState) -> OpenApiRouter {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct PageQuery {
-    /// Messages with a greater seq are returned; 0 starts at the first one.
+    /// Messages with a greater seq are returned; 0 starts at the first one that the caller reads.
     #[serde(default)]
     #[param(minimum = 0)]
     after: i64,
@@ -53,6 +55,9 @@ struct PageQuery {
 }
 
 /// Messages of a chat in the order of their seq, for its members.
+///
+/// A member who was added to a group, or is back, reads from the entry that added them, unless the group gave the whole history
+/// to those who were added at that time. `from_seq` is where the history of the caller begins.
 #[utoipa::path(
     get,
     path = "/api/messages/{chat}",
@@ -74,23 +79,47 @@ async fn get_messages(
     Query(page): Query<PageQuery>,
 ) -> Result<Json<MessagePage>, ApiError> {
     let size = HISTORY.of(page.limit)?;
-    require_member(&state, chat, caller.user_id).await?;
-    let History { messages, head_seq } = read(&*state.store, chat, page.after, size).await?;
-    Ok(Json(MessagePage { messages, head_seq }))
+    let History { messages, head_seq, from_seq } =
+        state.read(chat, caller.user_id, None, page.after, size).await?;
+    Ok(Json(MessagePage { messages, head_seq, from_seq }))
 }
 
-async fn require_member(state: &AppState, chat: ChatId, user: UserId) -> Result<(), Error> {
-    let request = GetMembershipRequest { chat_id: chat.to_string(), user_id: user.to_string() };
-    let answer = state.chats.clone().get_membership(request).await;
-    match answer.map_err(|status| Error::Membership(Box::new(status)))?.into_inner().member {
-        Some(_) => Ok(()),
-        None => Err(Error::NotAMember(chat)),
+impl AppState {
+    /// Reads for a member of the chat, as the chat service knows; it is not called when the beginning is known.
+    async fn read(
+        &self,
+        chat: ChatId,
+        user: UserId,
+        known_from_seq: Option<i64>,
+        after: i64,
+        size: PageSize,
+    ) -> Result<History, Error> {
+        if after < 0 {
+            return Err(InvalidField { field: "after", problem: "must be 0 or more".to_owned() }.into());
+        }
+        let beginning = match known_from_seq {
+            Some(seq) => Beginning::Seq(seq),
+            None => self.beginning(chat, user).await?,
+        };
+        let history = self.store.history_of(chat, beginning, after, size.items()).await;
+        history.map_err(|source| Error::History { chat, source })
     }
-}
 
-async fn read(store: &dyn Archive, chat: ChatId, after: i64, size: PageSize) -> Result<History, Error> {
-    if after < 0 {
-        return Err(InvalidField { field: "after", problem: "must be 0 or more".to_owned() }.into());
+    /// Returns where the history of a member begins.
+    ///
+    /// The chat service names the entry that added the member, and not its seq: the membership is known before the entry is
+    /// stored, and the new member must not read what is before it in the meantime.
+    async fn beginning(&self, chat: ChatId, user: UserId) -> Result<Beginning, Error> {
+        let request = GetMembershipRequest { chat_id: chat.to_string(), user_id: user.to_string() };
+        let answer = self.chats.clone().get_membership(request).await;
+        let member = answer.map_err(|status| Error::Membership(Box::new(status)))?.into_inner().member;
+        match member.ok_or(Error::NotAMember(chat))?.reads_from {
+            None => Ok(Beginning::Seq(1)),
+            Some(EntryId { sender_id, key }) => Ok(Beginning::Entry(KeyId {
+                chat,
+                sender: sender_id.parse().map_err(|_| UnreadableField("sender_id"))?,
+                key: key.parse().map_err(|_| UnreadableField("key"))?,
+            })),
+        }
     }
-    store.history_of(chat, after, size.items()).await.map_err(|source| Error::History { chat, source })
 }

@@ -1,6 +1,6 @@
 //! Why a request is refused.
 
-use contracts::{ChatId, ErrorCode};
+use contracts::{ChatId, ErrorCode, convert::UnreadableField};
 use kit::error::{InvalidField, ServiceError};
 
 use crate::store::StoreError;
@@ -13,6 +13,8 @@ pub(crate) enum Error {
     InvalidField(#[from] InvalidField),
     #[error("failed to query the chat service for a membership")]
     Membership(#[source] Box<tonic::Status>),
+    #[error("the chat service answered a membership that cannot be read")]
+    UnreadableMembership(#[from] UnreadableField),
     #[error("failed to read the history of chat {chat}")]
     History { chat: ChatId, source: StoreError },
     #[error("failed to read heads")]
@@ -24,6 +26,7 @@ impl ServiceError for Error {
         match self {
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::InvalidField(error) => error.code(),
+            Self::UnreadableMembership(_) => ErrorCode::Internal,
             Self::Membership(_) | Self::History { .. } | Self::Heads(_) => ErrorCode::Unavailable,
         }
     }

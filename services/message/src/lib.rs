@@ -6,7 +6,7 @@
 //!
 //! # Endpoints
 //! REST `GET /api/messages/{chat}` for members of the chat; gRPC `MessageService` (`History`, `Heads`) for the
-//! tenant's other services, which have checked membership themselves.
+//! tenant's other services. It queries the chat service over gRPC for who is a member, and where their history begins.
 //!
 //! # Consumes
 //! `message.send`, as the group `<tenant>.message`; one owner per partition.

@@ -120,12 +120,24 @@ impl Room {
     }
 }
 
+/// Where a reader's history of a chat begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// At this seq; 1 is the whole history.
+    Seq(i64),
+    /// At this entry, which may not be stored yet: nothing before it is read in the meantime.
+    Entry(KeyId),
+}
+
 /// A run of messages of one chat.
 #[derive(Debug, PartialEq, Eq)]
 pub struct History {
     pub messages: Vec<Message>,
     /// The newest seq of the chat; not less than the last message here.
     pub head_seq: i64,
+    /// The first seq that the reader reads. It may be less than the right one while the entry with which the history begins
+    /// is not stored, and then there are no messages.
+    pub from_seq: i64,
 }
 
 /// What the APIs read of a [`Store`] of any kind.
@@ -135,7 +147,13 @@ pub trait Archive: Send + Sync {
     async fn head_of(&self, chat: ChatId) -> Result<Head>;
 
     /// Returns the messages of a chat as [`history`] does.
-    async fn history_of(&self, chat: ChatId, after: i64, limit: usize) -> Result<History>;
+    async fn history_of(
+        &self,
+        chat: ChatId,
+        beginning: Beginning,
+        after: i64,
+        limit: usize,
+    ) -> Result<History>;
 }
 
 #[async_trait]
@@ -144,16 +162,37 @@ impl<S: Store> Archive for S {
         self.head(chat).await
     }
 
-    async fn history_of(&self, chat: ChatId, after: i64, limit: usize) -> Result<History> {
-        history(self, chat, after, limit).await
+    async fn history_of(
+        &self,
+        chat: ChatId,
+        beginning: Beginning,
+        after: i64,
+        limit: usize,
+    ) -> Result<History> {
+        history(self, chat, beginning, after, limit).await
     }
 }
 
-/// Returns the messages after `after`, at most `limit` and about [`HISTORY_PAGE_BYTES`], without a gap in what is still
-/// being written.
-pub async fn history<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> Result<History> {
+/// Returns the messages after `after` from the reader's beginning on, at most `limit` and about [`HISTORY_PAGE_BYTES`],
+/// without a gap in what is still being written.
+pub async fn history<S: Store>(
+    store: &S,
+    chat: ChatId,
+    beginning: Beginning,
+    after: i64,
+    limit: usize,
+) -> Result<History> {
     // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
     let head_seq = store.head(chat).await?.seq;
+    let from_seq = match beginning {
+        Beginning::Seq(seq) => seq,
+        Beginning::Entry(id) => match store.known_key(id).await? {
+            Some(known) => known.seq,
+            // Its seq is greater than the head was.
+            None => return Ok(History { messages: Vec::new(), head_seq, from_seq: head_seq + 1 }),
+        },
+    };
+    let after = after.max(from_seq - 1);
     let mut messages: Vec<Message> = Vec::new();
     let mut room = Room::new(limit);
     let mut last = after;
@@ -171,5 +210,5 @@ pub async fn history<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize
     let shown = visible(after, head_seq, messages.iter().map(|message| message.seq));
     messages.truncate(shown);
     let head_seq = messages.last().map_or(head_seq, |message| message.seq.max(head_seq));
-    Ok(History { messages, head_seq })
+    Ok(History { messages, head_seq, from_seq })
 }

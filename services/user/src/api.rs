@@ -7,7 +7,7 @@ mod users;
 use std::sync::Arc;
 
 use chrono::Utc;
-use contracts::api::UserProfile;
+use contracts::api::{OwnProfile, UserProfile};
 use kit::{
     auth::Caller,
     docs::{self, OpenApiRouter, routes},
@@ -35,6 +35,12 @@ async fn ensured(store: &Arc<dyn ProfileStore>, caller: &Caller) -> Result<Profi
     let newcomer = Newcomer::parse(caller.user_id, &caller.username, "")?;
     let profile = store.ensure(&newcomer, Utc::now()).await?;
     if profile.is_deleted { Err(Error::Deleted) } else { Ok(profile) }
+}
+
+impl From<Profile> for OwnProfile {
+    fn from(profile: Profile) -> Self {
+        Self { contactable_by: profile.contactable_by, profile: profile.into() }
+    }
 }
 
 impl From<Profile> for UserProfile {

@@ -1,7 +1,10 @@
 //! Profiles and what may stand in them. Rules only: no I/O, no clock.
 
 use chrono::{DateTime, Utc};
-use contracts::{UserId, api::UpdateProfileRequest};
+use contracts::{
+    UserId,
+    api::{ContactableBy, UpdateProfileRequest},
+};
 use kit::{
     error::InvalidField,
     text::{About, DisplayName, Username, search_key},
@@ -12,13 +15,15 @@ const MAX_DELETED_NAME_CHARS: usize = 64;
 /// Longest prefix that is searched for, in characters.
 const MAX_QUERY_CHARS: usize = 64;
 
-/// A user as others see them.
+/// A user. Others see all but the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     pub user_id: UserId,
     pub username: String,
     pub display_name: String,
     pub about: String,
+    /// A setting: who may add the user to a group, or open a direct chat with them.
+    pub contactable_by: ContactableBy,
     pub created_at: DateTime<Utc>,
     /// The account is deleted: the display name is the username, and `about` is empty.
     pub is_deleted: bool,
@@ -58,6 +63,7 @@ pub struct Newcomer {
 pub struct ProfileUpdate {
     pub display_name: Option<DisplayName>,
     pub about: Option<About>,
+    pub contactable_by: Option<ContactableBy>,
 }
 
 /// What a profile is found by.
@@ -106,7 +112,11 @@ impl ProfileUpdate {
     pub fn parse(request: UpdateProfileRequest) -> Result<Self, InvalidField> {
         let display_name = request.display_name.map(|name| DisplayName::parse("display_name", &name));
         let about = request.about.map(|about| About::parse("about", &about));
-        Ok(Self { display_name: display_name.transpose()?, about: about.transpose()? })
+        Ok(Self {
+            display_name: display_name.transpose()?,
+            about: about.transpose()?,
+            contactable_by: request.contactable_by,
+        })
     }
 }
 
@@ -220,6 +230,7 @@ mod tests {
         let update = ProfileUpdate::parse(UpdateProfileRequest {
             display_name: display_name.map(str::to_owned),
             about: about.map(str::to_owned),
+            contactable_by: None,
         });
         update.map_err(|error| error.field)
     }

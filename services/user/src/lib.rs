@@ -1,7 +1,7 @@
 //! The user service: the profiles of a tenant's users.
 //!
 //! # Owns
-//! Schema `user_service` of the tenant's database: profiles. The realm decides a user's id and username; the
+//! Schema `user_service` of the tenant's database: profiles and settings. The realm decides a user's id and username; the
 //! profile is created at the registration or from the first token that comes here, whichever is first.
 //!
 //! # Endpoints

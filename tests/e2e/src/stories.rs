@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    api::{ChatKind, CreateChatRequest, RegisterRequest, UpdateProfileRequest},
+    api::{
+        ContactableBy, CreateChatRequest, HistoryAccess, RegisterRequest, UpdateChatRequest,
+        UpdateProfileRequest,
+    },
     event::{EntryKind, Role},
     wire::{
         ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Message, Outcome,
@@ -46,7 +49,7 @@ pub async fn account(messenger: &Messenger) -> anyhow::Result<()> {
         RegisterRequest { password: "short".into(), username: "ann-too-short".into(), display_name: None };
     refused(messenger.register(&short).await, ErrorCode::InvalidArgument)?;
 
-    let profile = messenger.me(&ann.token().await?).await?;
+    let profile = messenger.me(&ann.token().await?).await?.profile;
     ensure!(profile.username == ann.identity.username(), "{profile:?}");
     let request =
         UpdateProfileRequest { about: Some("rides at dawn".into()), ..UpdateProfileRequest::default() };
@@ -212,7 +215,7 @@ pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::
         matches!(failure, Err(SendFailure::Refused(ErrorCode::PermissionDenied))),
         "it was sent: {failure:?}"
     );
-    let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![ann.id()] };
+    let request = CreateChatRequest::direct(ann.id());
     refused(messenger.create_chat(&cleo.token().await?, &request).await, ErrorCode::NotFound)?;
     ben_online.send(group, "and we go on").await?;
     Ok(())
@@ -244,16 +247,143 @@ pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
         removal.kind == EntryKind::MemberRemoved && removal.subject == Some(outsider.id()),
         "the last entry is {removal:?}"
     );
-    eventually("the removed member cannot write any more", MOMENT, || async {
-        let outcome = timeout(MOMENT, online.session.send(chat, "am I still here?".into())).await?;
-        ensure!(outcome.is_err(), "it was stored: {outcome:?}");
-        Ok(())
-    })
-    .await?;
+    // An answered change holds for whatever begins later, however fast it comes.
+    const OUT: &str = "am I still here?";
+    for round in 0..10 {
+        let outcome = timeout(MOMENT, online.session.send(chat, OUT.into())).await?;
+        ensure!(outcome == Err(SendFailure::Refused(ErrorCode::NotAMember)), "round {round}: {outcome:?}");
+        messenger.put_member(&owner.token().await?, chat, outsider.id(), Role::Member).await?;
+        online.send(chat, "I am back").await?;
+        messenger.remove_member(&admin.token().await?, chat, outsider.id()).await?;
+    }
+    ensure!(owner.history(chat).await?.iter().all(|message| message.body != OUT), "it was stored");
     refused(messenger.history(&outsider.token().await?, chat, 0, 10).await.map(drop), ErrorCode::NotAMember)?;
 
     messenger.remove_member(&member.token().await?, chat, member.id()).await?;
     ensure!(roles(owner).await?.len() == 2, "one was removed and one left");
+    Ok(())
+}
+
+/// A new member reads a group from the entry that added them, and the group may give them all of it.
+pub async fn new_members(messenger: &Messenger) -> anyhow::Result<()> {
+    let users = TestUser::crowd(messenger, "guest", 4).await?;
+    let [owner, founder, guest, late] = users.as_slice() else { unreachable!("four were registered") };
+    let chat = owner.group("plans", &[founder.id()]).await?;
+    let online = owner.online(&[chat]).await;
+    for line in ["one", "two", "three"] {
+        online.send(chat, line).await?;
+    }
+    // Neither at the moment of the addition nor later does the new member read what was before.
+    let (added, peeked) = tokio::join!(
+        async {
+            let token = owner.token().await?;
+            anyhow::Ok(messenger.put_member(&token, chat, guest.id(), Role::Member).await?)
+        },
+        eventually("the new member reads", MOMENT, || async {
+            let page = messenger.history(&guest.token().await?, chat, 0, 500).await?;
+            // Ends the story, however often it is tried.
+            assert!(page.messages.iter().all(|message| message.seq > 3), "the new member reads {page:?}");
+            ensure!(!page.messages.is_empty(), "their entry is on its way");
+            Ok(())
+        }),
+    );
+    added?;
+    peeked?;
+    let guest_online = guest.online(&[chat]).await;
+    let seq = online.send(chat, "welcome").await?;
+    guest_online.sees(chat, seq, MOMENT).await?;
+    let seqs = async |user: &TestUser| {
+        let history = user.history(chat).await?;
+        anyhow::Ok(history.iter().map(|message| message.seq).collect::<Vec<_>>())
+    };
+    ensure!(seqs(guest).await? == [4, 5], "the new member reads {:?}", seqs(guest).await?);
+    let pushed: Vec<_> = guest_online.seen().entries[&chat].iter().map(|message| message.seq).collect();
+    ensure!(pushed == [4, 5], "the session handed out {pushed:?}");
+    ensure!(seqs(founder).await? == [1, 2, 3, 4, 5], "founders read all");
+
+    let request = UpdateChatRequest { history: HistoryAccess::All };
+    refused(messenger.update_chat(&guest.token().await?, chat, &request).await, ErrorCode::PermissionDenied)?;
+    let changed = messenger.update_chat(&owner.token().await?, chat, &request).await?;
+    ensure!(changed.history == Some(HistoryAccess::All), "{changed:?}");
+    messenger.put_member(&owner.token().await?, chat, late.id(), Role::Member).await?;
+    let late_online = late.online(&[chat]).await;
+    late_online.sees(chat, 6, MOMENT).await?;
+    ensure!(seqs(late).await? == [1, 2, 3, 4, 5, 6], "the group gives its history to who comes now");
+    ensure!(seqs(guest).await? == [4, 5, 6], "and not to who came before");
+    Ok(())
+}
+
+/// A direct chat is left, takes no more messages, and is open again once the one who left opens it.
+pub async fn leaving_a_direct_chat(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
+    let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+    ben_online.sees(chat, ann_online.send(chat, "hello?").await?, MOMENT).await?;
+    messenger.remove_member(&ben.token().await?, chat, ben.id()).await?;
+    messenger.remove_member(&ben.token().await?, chat, ben.id()).await?;
+    ensure!(messenger.chats(&ben.token().await?).await?.is_empty(), "it is in ben's list");
+    refused(messenger.history(&ben.token().await?, chat, 0, 10).await.map(drop), ErrorCode::NotAMember)?;
+    ann_online.sees(chat, 2, MOMENT).await?;
+    for online in [&ann_online, &ben_online] {
+        let outcome = timeout(MOMENT, online.session.send(chat, "still there?".into())).await?;
+        // Ann is in it still and no one would receive what she sends; ben is a stranger.
+        let code =
+            if online.name == ann_online.name { ErrorCode::PermissionDenied } else { ErrorCode::NotAMember };
+        ensure!(outcome == Err(SendFailure::Refused(code)), "{}: {outcome:?}", online.name);
+    }
+    refused(ann.open_direct_chat(&ben).await, ErrorCode::ConsentRequired)?;
+
+    ensure!(ben.direct_chat(&ann).await? == chat, "it is the same chat");
+    let back = ben.online(&[chat]).await;
+    let seq = back.send(chat, "here I am").await?;
+    ann_online.sees(chat, seq, MOMENT).await?;
+    back.sees(chat, seq, MOMENT).await?;
+    let seqs: Vec<_> = back.seen().entries[&chat].iter().map(|message| message.seq).collect();
+    ensure!(seqs == [3, 4], "who is back reads from the return: {seqs:?}");
+    let all: Vec<_> = ann.history(chat).await?.iter().map(|message| message.seq).collect();
+    ensure!(all == [1, 2, 3, 4], "who stayed reads all: {all:?}");
+    ann_online.send(chat, "good").await.map(drop)
+}
+
+/// Users decide who adds them, and a departure holds.
+pub async fn consent(messenger: &Messenger) -> anyhow::Result<()> {
+    let users = TestUser::crowd(messenger, "guest", 4).await?;
+    let [ann, ben, cleo, dora] = users.as_slice() else { unreachable!("four were registered") };
+    let set = async |contactable_by| {
+        let request =
+            UpdateProfileRequest { contactable_by: Some(contactable_by), ..UpdateProfileRequest::default() };
+        anyhow::Ok(messenger.update_me(&ben.token().await?, &request).await?)
+    };
+    let put = async |caller: &TestUser, chat, role| {
+        let token = caller.token().await?;
+        anyhow::Ok(messenger.put_member(&token, chat, ben.id(), role).await)
+    };
+    let crew = ann.group("crew", &[cleo.id()]).await?;
+    messenger.put_member(&ann.token().await?, crew, cleo.id(), Role::Admin).await?;
+    let own = set(ContactableBy::Nobody).await?;
+    ensure!(own.contactable_by == ContactableBy::Nobody, "{own:?}");
+    refused(ann.open_direct_chat(ben).await, ErrorCode::ConsentRequired)?;
+    refused(put(ann, crew, Role::Member).await?, ErrorCode::ConsentRequired)?;
+    let group = CreateChatRequest::group("more", vec![dora.id(), ben.id()]);
+    let group = messenger.create_chat(&ann.token().await?, &group).await;
+    refused(group.map(drop), ErrorCode::ConsentRequired)?;
+
+    // Ben reaches others all the same, and who shares a chat with ben may then be allowed to add them.
+    let pair = ben.direct_chat(ann).await?;
+    ensure!(ann.direct_chat(ben).await? == pair, "a chat that is there needs no consent");
+    set(ContactableBy::SharedChats).await?;
+    refused(dora.open_direct_chat(ben).await, ErrorCode::ConsentRequired)?;
+    refused(put(cleo, crew, Role::Member).await?, ErrorCode::ConsentRequired)?;
+    put(ann, crew, Role::Member).await??;
+
+    // Not again by the same hand, by another one; after a leave, by none.
+    set(ContactableBy::Everyone).await?;
+    messenger.remove_member(&ann.token().await?, crew, ben.id()).await?;
+    refused(put(ann, crew, Role::Member).await?, ErrorCode::ConsentRequired)?;
+    put(cleo, crew, Role::Member).await??;
+    messenger.remove_member(&ben.token().await?, crew, ben.id()).await?;
+    for caller in [ann, cleo] {
+        refused(put(caller, crew, Role::Member).await?, ErrorCode::ConsentRequired)?;
+    }
     Ok(())
 }
 

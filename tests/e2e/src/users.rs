@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, UserId,
-    api::{ChatKind, CreateChatRequest, RegisterRequest},
+    api::{CreateChatRequest, RegisterRequest},
     wire::{MAX_HISTORY_LIMIT, Message},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -83,17 +83,19 @@ impl TestUser {
 
     /// Starts a direct chat with another user.
     pub async fn direct_chat(&self, other: &Self) -> anyhow::Result<ChatId> {
-        let request = CreateChatRequest { kind: ChatKind::Direct, title: None, members: vec![other.id()] };
-        Ok(self.messenger().create_chat(&self.token().await?, &request).await?.chat_id)
+        Ok(self.open_direct_chat(other).await?)
+    }
+
+    /// Starts a direct chat with another user, who may not consent.
+    pub async fn open_direct_chat(&self, other: &Self) -> Result<ChatId, ClientError> {
+        let request = CreateChatRequest::direct(other.id());
+        let token = self.identity.token().await?;
+        Ok(self.messenger().create_chat(&token, &request).await?.chat_id)
     }
 
     /// Starts a group with others.
     pub async fn group(&self, title: &str, others: &[UserId]) -> anyhow::Result<ChatId> {
-        let request = CreateChatRequest {
-            kind: ChatKind::Group,
-            title: Some(title.to_owned()),
-            members: others.to_vec(),
-        };
+        let request = CreateChatRequest::group(title, others.to_vec());
         Ok(self.messenger().create_chat(&self.token().await?, &request).await?.chat_id)
     }
 
@@ -113,7 +115,7 @@ impl TestUser {
         Online { name: self.identity.username().to_owned(), session, seen, reader }
     }
 
-    /// Returns the whole history of a chat by REST.
+    /// Returns the history of a chat by REST, as far as this user reads it.
     pub async fn history(&self, chat: ChatId) -> anyhow::Result<Vec<Message>> {
         let mut stored: Vec<Message> = Vec::new();
         loop {
@@ -121,7 +123,7 @@ impl TestUser {
             let page = self.messenger().history(&self.token().await?, chat, after, MAX_HISTORY_LIMIT).await?;
             if page.messages.is_empty() {
                 ensure!(
-                    after >= page.head_seq,
+                    after.max(page.from_seq - 1) >= page.head_seq,
                     "the history ends at {after} and the head is {}",
                     page.head_seq
                 );

@@ -68,8 +68,13 @@ fn pushed(seq: i64) -> ServerFrame {
 }
 
 fn page(id: u32, seqs: &[i64], head_seq: i64) -> ServerFrame {
+    page_from(1, id, seqs, head_seq)
+}
+
+/// A page for a member whose history begins at `from_seq`.
+fn page_from(from_seq: i64, id: u32, seqs: &[i64], head_seq: i64) -> ServerFrame {
     let messages = seqs.iter().map(|&seq| message(seq)).collect();
-    let result = Some(Outcome::History(HistoryPage { chat: CHAT, messages, head_seq }));
+    let result = Some(Outcome::History(HistoryPage { chat: CHAT, messages, head_seq, from_seq }));
     ServerFrame { id: Some(id.into()), result, ..ServerFrame::default() }
 }
 
@@ -90,6 +95,25 @@ fn a_send_is_settled_by_its_seq() {
     assert_eq!(outputs(&mut machine), ["stored as 1 after 0 resends"]);
     machine.frame(stored(1, Some(5)), now);
     assert!(outputs(&mut machine).is_empty(), "a second announcement changes nothing");
+}
+
+#[test]
+fn what_a_new_member_may_not_read_is_no_gap() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 0, now);
+    assert_eq!(outputs(&mut machine), ["history #2 after 0"]);
+    // The entry of the member comes as a push, and the page was read before it was stored.
+    machine.frame(pushed(8), now);
+    assert!(outputs(&mut machine).is_empty());
+    machine.frame(page_from(7, 2, &[], 6), now);
+    let later = now + Duration::from_secs(1);
+    machine.tick(later);
+    assert_eq!(outputs(&mut machine), ["history #3 after 6"]);
+    machine.frame(page_from(8, 3, &[8], 8), later);
+    assert_eq!(outputs(&mut machine), ["8 Pushed"]);
+    machine.tick(later + Duration::from_secs(1));
+    assert!(outputs(&mut machine).is_empty(), "nothing is missing");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use axum::{
 use chrono::Utc;
 use contracts::{
     ChatId,
-    api::{self, CreateChatRequest, Page},
+    api::{self, ChatKind, CreateChatRequest, Page, UpdateChatRequest},
 };
 use kit::{
     auth::Caller,
@@ -24,9 +24,12 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::Users;
+use super::{
+    Patience, Users,
+    members::{change, published},
+};
 use crate::{
-    domain::{self, Founding, NewChat},
+    domain::{self, Command, Founding, NewChat},
     error::Error,
     store::ChatStore,
 };
@@ -35,10 +38,13 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 
 /// Creates a chat.
 ///
-/// A direct chat with a user is one chat forever: creating it again, from either side, returns the same one. The
-/// members of a new group are plain members, its creator is the owner. With an `idempotency-key`, a request for a group
-/// that is repeated returns the group that the first one created. The members must be users of this tenant. A user
-/// creates at most 1000 chats.
+/// A direct chat with a user is one chat forever: creating it again, from either side, returns the same one. Who has left it
+/// is in it again then. The members of a new group are plain members, its creator is the owner. With an `idempotency-key`, a
+/// request for a group that is repeated returns the group that the first one created. The members must be users of this tenant. A
+/// user creates at most 1000 chats.
+///
+/// A user decides by `contactable_by` of their profile who creates a chat with them. One who has left a direct chat is brought back
+/// into it by the other after 24 hours at the earliest. The response is the same, whichever of these it is.
 #[utoipa::path(
     post,
     path = "/api/chats",
@@ -54,7 +60,8 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
         (status = CREATED, description = "The new chat", body = api::Chat),
         (status = OK, description = "The direct chat that the two have already, or the group that was created with this \
             idempotency-key", body = api::Chat),
-        (status = FORBIDDEN, description = "not_a_member (of the group that was created with this idempotency-key)",
+        (status = FORBIDDEN, description = "not_a_member (of the group that was created with this idempotency-key), \
+            consent_required (a member does not let the caller create a chat with them, or not yet again; `detail` names one)",
             body = api::Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_found (a member is not a user, or has deleted the account)", body = api::Problem,
             content_type = "application/problem+json"),
@@ -72,14 +79,17 @@ pub(super) async fn create(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
     State(users): State<Users>,
+    State(patience): State<Patience>,
     key: Option<IdempotencyKey>,
     Json(request): Json<CreateChatRequest>,
 ) -> Result<Response, ApiError> {
     let founding = Founding::parse(caller.user_id, request).map_err(Error::from)?;
-    users.require(caller.user_id, &founding.others()).await?;
     let (chat_id, founder) = (ChatId::generate(), caller.user_id);
     let new = NewChat { chat_id, founder, founding, key, created_at: Utc::now() };
+    let newcomers = store.newcomers(&new).await.map_err(Error::from)?;
+    users.require_consent(&*store, founder, newcomers).await?;
     let created = store.create(&new).await.map_err(Error::from)?;
+    published(&*store, patience, created.chat.chat_id, created.publication).await?;
     let status = if created.fresh { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(api::Chat::from(created.chat))).into_response())
 }
@@ -147,12 +157,46 @@ pub(super) async fn get(
     Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
 }
 
+/// Changes what members who are added to a group read of its history.
+///
+/// An owner and an admin may. It concerns members who are added from then on: those who are in the group read what they read
+/// before.
+#[utoipa::path(
+    patch,
+    path = "/api/chats/{chat}",
+    operation_id = "update_chat",
+    tag = "chats",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path, description = "Chat id")),
+    request_body = UpdateChatRequest,
+    responses(
+        (status = OK, description = "The group after the change", body = api::Chat),
+        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
+            body = api::Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn update(
+    caller: Caller,
+    State(store): State<Arc<dyn ChatStore>>,
+    State(patience): State<Patience>,
+    Path(chat_id): Path<ChatId>,
+    Json(UpdateChatRequest { history }): Json<UpdateChatRequest>,
+) -> Result<Json<api::Chat>, ApiError> {
+    change(&*store, patience, chat_id, caller.user_id, Command::SetHistory { history }).await?;
+    let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
+    Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
+}
+
 impl From<domain::Chat> for api::Chat {
     fn from(chat: domain::Chat) -> Self {
         Self {
             chat_id: chat.chat_id,
             kind: chat.kind,
             title: chat.title,
+            history: (chat.kind == ChatKind::Group).then_some(chat.history),
             role: chat.role,
             member_count: chat.member_count,
             created_at_ms: chat.created_at.timestamp_millis(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use contracts::{
     ChatId, UserId,
     rpc::{
-        CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse,
+        CheckMembersRequest, CheckMembersResponse, EntryId, GetMembershipRequest, GetMembershipResponse,
         ListMembersRequest, ListMembersResponse, Member, chat_service_server::ChatService,
     },
 };
@@ -15,7 +15,11 @@ use kit::{
 };
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::{domain::Access, error::Error, store::ChatStore};
+use crate::{
+    domain::{self, Access},
+    error::Error,
+    store::ChatStore,
+};
 
 /// Memberships of one `CheckMembers` call.
 const MAX_CHECKED: usize = 1000;
@@ -40,9 +44,8 @@ impl ChatService for ChatRpc {
         let GetMembershipRequest { chat_id, user_id } = request.into_inner();
         let chat_id: ChatId = id("chat_id", &chat_id)?;
         let member: UserId = id("user_id", &user_id)?;
-        let role = self.store.role(chat_id, member).await.map_err(|error| status(Error::from(error)))?;
-        let member = role.map(|role| Member { user_id, role: role.as_str().to_owned() });
-        Ok(Response::new(GetMembershipResponse { member }))
+        let member = self.store.member(chat_id, member).await.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(GetMembershipResponse { member: member.map(Member::from) }))
     }
 
     async fn check_members(
@@ -71,10 +74,18 @@ impl ChatService for ChatRpc {
     ) -> Result<Response<ListMembersResponse>, Status> {
         let chat_id: ChatId = id("chat_id", &request.into_inner().chat_id)?;
         let members = self.store.members(chat_id).await.map_err(|error| status(Error::from(error)))?;
-        let member = |member: crate::domain::Member| Member {
+        Ok(Response::new(ListMembersResponse { members: members.into_iter().map(Member::from).collect() }))
+    }
+}
+
+impl From<domain::Member> for Member {
+    fn from(member: domain::Member) -> Self {
+        Self {
             user_id: member.user_id.to_string(),
             role: member.role.as_str().to_owned(),
-        };
-        Ok(Response::new(ListMembersResponse { members: members.into_iter().map(member).collect() }))
+            reads_from: member
+                .reads_from
+                .map(|entry| EntryId { sender_id: entry.sender.to_string(), key: entry.key.to_string() }),
+        }
     }
 }

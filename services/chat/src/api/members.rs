@@ -24,7 +24,7 @@ use super::{Patience, Users};
 use crate::{
     domain::{Command, Member},
     error::Error,
-    store::ChatStore,
+    store::{ChatStore, Publication},
 };
 
 /// Between two looks at whether a change is published.
@@ -65,6 +65,9 @@ pub(super) async fn list(
 ///
 /// An owner may do both with any user; making another member the owner makes the old one an admin. An admin may add
 /// plain members. What is so already is answered the same way.
+///
+/// A user decides by `contactable_by` of their profile who adds them. One who has left the group is added again by no one for
+/// 24 hours, and one who was removed not by the user who removed them. The response is the same, whichever of these it is.
 #[utoipa::path(
     put,
     path = "/api/chats/{chat}/members/{user}",
@@ -75,7 +78,8 @@ pub(super) async fn list(
     request_body = PutMemberRequest,
     responses(
         (status = OK, description = "The member as requested", body = ChatMember),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
+        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat), \
+            consent_required (the user does not let the caller add them, or not yet again)",
             body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_found (there is no such user)", body = Problem,
             content_type = "application/problem+json"),
@@ -98,9 +102,9 @@ pub(super) async fn put(
     // service.
     let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
     if chat.is_some_and(|chat| chat.takes_members())
-        && store.role(chat_id, user_id).await.map_err(Error::from)?.is_none()
+        && store.member(chat_id, user_id).await.map_err(Error::from)?.is_none()
     {
-        users.require(caller.user_id, &BTreeSet::from([user_id])).await?;
+        users.require_consent(&*store, caller.user_id, BTreeSet::from([user_id])).await?;
     }
     let command = Command::Put { user_id, role };
     change(&*store, patience, chat_id, caller.user_id, command).await?;
@@ -138,7 +142,11 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Leaves a group.
+/// Leaves a chat.
+///
+/// A direct chat that one of the two has left is not in their list any more, and no message can be sent to it. It is open
+/// again, with the same id, when either of them creates it again: the one who left at any time, the other after 24 hours, if the
+/// one who left lets them.
 ///
 /// An owner who leaves hands over to the admin, or else the member, who has been there longest. A group that all
 /// members have left stays empty. A caller who is not in the chat is answered the same way, so that leaving can be repeated.
@@ -151,8 +159,6 @@ pub(super) async fn remove(
     params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = NO_CONTENT, description = "The caller is no member any more"),
-        (status = FORBIDDEN, description = "permission_denied (a direct chat)", body = Problem,
-            content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,
         FaultProblems,
@@ -172,7 +178,7 @@ pub(super) async fn leave(
 ///
 /// From then on nothing that a removed user sends can be stored, whichever gateway takes it: its record comes behind the
 /// removal in the chat's log. And nothing that an added user sends comes before the addition.
-async fn change(
+pub(super) async fn change(
     store: &dyn ChatStore,
     patience: Patience,
     chat: ChatId,
@@ -180,6 +186,16 @@ async fn change(
     command: Command,
 ) -> Result<(), Error> {
     let publication = store.change(chat, actor, command, Utc::now()).await?;
+    published(store, patience, chat, publication).await
+}
+
+/// Waits until it is in the event log.
+pub(super) async fn published(
+    store: &dyn ChatStore,
+    patience: Patience,
+    chat: ChatId,
+    publication: Publication,
+) -> Result<(), Error> {
     let published = async {
         let mut backoff = Backoff::new(PUBLISHED_PAUSES);
         while !store.is_published(publication).await? {

@@ -1,14 +1,18 @@
-//! Which users exist, as the user service knows.
+//! Which users exist and let others add them, as the user service knows.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use contracts::{
     UserId,
-    rpc::{GetUsersRequest, ListDeletionsRequest, User, user_service_client::UserServiceClient},
+    api::ContactableBy,
+    rpc::{GetUsersRequest, ListDeletionsRequest, user_service_client::UserServiceClient},
 };
 use kit::rpc::{self, InternalChannel};
 
-use crate::error::Error;
+use crate::{domain::Refusal, error::Error, store::ChatStore};
 
 /// The user service of the tenant. Cheap to clone.
 #[derive(Clone)]
@@ -20,26 +24,44 @@ impl Users {
         Self(UserServiceClient::new(channel))
     }
 
-    /// Refuses users who do not exist: every gateway would keep their memberships, and no one could ever use them. Deleted
-    /// accounts do not exist; a caller may still have a token of one. One call, whatever their number.
-    pub(super) async fn require(&self, caller: UserId, others: &BTreeSet<UserId>) -> Result<(), Error> {
-        if others.is_empty() {
+    /// Refuses users who do not exist, of whom every gateway would keep the memberships, and users who do not let the caller
+    /// add them. Deleted accounts do not exist; a caller may still have a token of one. One call, whatever their number.
+    pub(super) async fn require_consent(
+        &self,
+        store: &dyn ChatStore,
+        caller: UserId,
+        users: BTreeSet<UserId>,
+    ) -> Result<(), Error> {
+        if users.is_empty() {
             return Ok(());
         }
-        let user_ids = others.iter().chain([&caller]).map(UserId::to_string).collect();
+        let user_ids = users.iter().chain([&caller]).map(UserId::to_string).collect();
         let answer = self.0.clone().get_users(GetUsersRequest { user_ids }).await;
         let found = answer.map_err(|status| Error::Users(Box::new(status)))?.into_inner().users;
-        let (gone, found): (Vec<User>, Vec<User>) = found.into_iter().partition(|user| user.deleted);
-        let ids = |users: Vec<User>| users.into_iter().map(|user| user.user_id).collect::<BTreeSet<_>>();
-        let (gone, found) = (ids(gone), ids(found));
         // The profile of a caller may not be there yet.
-        if gone.contains(&caller.to_string()) {
+        if found.iter().any(|user| user.deleted && user.user_id == caller.to_string()) {
             return Err(Error::CallerDeleted);
         }
-        match others.iter().find(|user| !found.contains(&user.to_string())) {
-            Some(unknown) => Err(Error::UnknownUser(*unknown)),
-            None => Ok(()),
+        let found: BTreeMap<_, _> = found
+            .into_iter()
+            .filter(|user| !user.deleted)
+            .map(|user| (user.user_id, contactable_by(&user.contactable_by)))
+            .collect();
+        let mut by_shared_chats = Vec::new();
+        let mut unwilling = None;
+        for user in users {
+            match found.get(&user.to_string()) {
+                None => return Err(Error::UnknownUser(user)),
+                Some(ContactableBy::Everyone) => {}
+                Some(ContactableBy::SharedChats) => by_shared_chats.push(user),
+                Some(ContactableBy::Nobody) => unwilling = unwilling.or(Some(user)),
+            }
         }
+        if unwilling.is_none() && !by_shared_chats.is_empty() {
+            let met = store.acquaintances(caller, &by_shared_chats).await?;
+            unwilling = by_shared_chats.into_iter().find(|user| !met.contains(user));
+        }
+        unwilling.map_or(Ok(()), |user| Err(Refusal::Unwanted(user).into()))
     }
 
     /// Returns the deletions behind a place in their order, or the first ones.
@@ -55,6 +77,14 @@ impl Users {
             })
         };
         listed.into_iter().map(deletion).collect()
+    }
+}
+
+/// Reads a setting. One that is not known here is of a newer version, and may be as strict as the strictest.
+fn contactable_by(text: &str) -> ContactableBy {
+    match text {
+        "" => ContactableBy::default(),
+        text => ContactableBy::parse(text).unwrap_or(ContactableBy::Nobody),
     }
 }
 

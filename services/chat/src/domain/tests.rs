@@ -20,8 +20,15 @@ fn roster(members: &[(u128, Role)]) -> Roster {
     Roster {
         chat_id: ChatId(Uuid::from_u128(100)),
         kind: ChatKind::Group,
+        history: HistoryAccess::FromEntry,
+        departures: Vec::new(),
         members: members
-            .map(|((n, role), joined)| Member { user_id: user(*n), role: *role, joined_at: at(joined) })
+            .map(|((n, role), joined)| Member {
+                user_id: user(*n),
+                role: *role,
+                joined_at: at(joined),
+                reads_from: None,
+            })
             .collect(),
     }
 }
@@ -141,12 +148,41 @@ fn a_full_chat_takes_no_member_but_still_changes_roles() {
 }
 
 #[test]
-fn a_direct_chat_is_fixed() {
+fn a_direct_chat_is_fixed_but_for_leaving() {
     let direct = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
-    for command in [put(STRANGER, Role::Member), remove(NEW), Command::Leave] {
+    let open = Command::SetHistory { history: HistoryAccess::All };
+    for command in [Command::Leave, remove(OLD)] {
+        assert_eq!(decide(&direct, user(OLD), command), Ok(vec![removed(OLD)]));
+    }
+    for command in [put(STRANGER, Role::Member), put(OLD, Role::Admin), remove(NEW), open] {
         assert_eq!(decide(&direct, user(OLD), command), Err(Refusal::DirectIsFixed));
     }
     assert!(matches!(decide(&direct, user(STRANGER), remove(OLD)), Err(Refusal::NotAMember(_))));
+}
+
+#[test]
+fn a_departure_bars_hands_and_never_the_user() {
+    let departure = |n, by| Departure { user_id: user(n), by: user(by), at: at(0) };
+    let departures = vec![departure(20, OWNER), departure(21, 21)];
+    let group = Roster { departures, ..group() };
+    let unwanted = |n| Err(Refusal::Unwanted(user(n)));
+    let put_by = |actor, n| decide(&group, user(actor), put(n, Role::Member)).map(|changes| changes.len());
+    assert_eq!(put_by(OWNER, 20), unwanted(20));
+    assert_eq!(put_by(ADMIN, 20), Ok(1));
+    assert_eq!((put_by(OWNER, 21), put_by(ADMIN, 21)), (unwanted(21), unwanted(21)));
+    // A refusal for the role comes first: it says nothing of the user.
+    assert_eq!(put_by(OLD, 21), Err(Refusal::RoleTooLow(Role::Member)));
+
+    let left = Roster {
+        kind: ChatKind::Direct,
+        departures: vec![departure(NEW, NEW)],
+        ..roster(&[(OLD, Role::Member)])
+    };
+    assert_eq!(reopen(&left, user(OLD), user(NEW)), Err(Refusal::Unwanted(user(NEW))));
+    assert_eq!(reopen(&left, user(NEW), user(OLD)), Ok(vec![added(NEW, Role::Member)]));
+    let mut later = left.clone();
+    later.forget_departures(at(0) + READDING_PAUSE);
+    assert_eq!(reopen(&later, user(OLD), user(NEW)), Ok(vec![added(NEW, Role::Member)]));
 }
 
 #[test]
@@ -154,6 +190,7 @@ fn a_group_request_is_tidied() {
     let request = |kind, title: Option<&str>, members: &[u128]| CreateChatRequest {
         kind,
         title: title.map(str::to_owned),
+        history: None,
         members: members.iter().map(|n| user(*n)).collect(),
     };
     let check = |request, expected| assert_eq!(Founding::parse(user(OWNER), request), expected);
@@ -161,6 +198,7 @@ fn a_group_request_is_tidied() {
         request(ChatKind::Group, Some(" Crew "), &[OLD, OLD, OWNER]),
         Ok(Founding::Group {
             title: Title::parse("title", "Crew").expect("a title"),
+            history: HistoryAccess::FromEntry,
             others: BTreeSet::from([user(OLD)]),
         }),
     );
@@ -176,15 +214,19 @@ fn a_group_request_is_tidied() {
     check(request(ChatKind::Direct, None, &[OWNER]), Err(InvalidChat::DirectWithOneself));
     check(request(ChatKind::Direct, None, &[OLD, NEW]), Err(InvalidChat::DirectMembers));
     check(request(ChatKind::Direct, Some("us"), &[OLD]), Err(InvalidChat::DirectTitle));
+    let history = Some(HistoryAccess::All);
+    let open = CreateChatRequest { history, ..request(ChatKind::Direct, None, &[OLD]) };
+    check(open, Err(InvalidChat::DirectHistory));
+    let open = CreateChatRequest { history, ..request(ChatKind::Group, Some("Crew"), &[]) };
+    let open = Founding::parse(user(OWNER), open);
+    assert!(matches!(open, Ok(Founding::Group { history: HistoryAccess::All, .. })), "{open:?}");
 }
 
 #[test]
 fn a_removal_reaches_the_removed_user_and_leaves_a_tombstone() {
     let mut roster = group();
-    let changes = [removed(OLD)];
-    roster.apply(&changes, at(50));
     let key = MessageKey(Uuid::from_u128(7));
-    let records = roster.records(user(OWNER), &changes, || key);
+    let records = roster.apply(user(OWNER), &[removed(OLD)], at(50), || key);
     assert_eq!(
         records[0],
         OutboxRecord {
@@ -203,11 +245,43 @@ fn a_removal_reaches_the_removed_user_and_leaves_a_tombstone() {
 }
 
 #[test]
+fn a_member_reads_from_the_entry_that_adds_them_unless_the_group_said_otherwise_then() {
+    let mut roster = group();
+    let key = |n| MessageKey(Uuid::from_u128(n));
+    let mut keys = (70..).map(key);
+    let records =
+        roster.apply(user(ADMIN), &[added(STRANGER, Role::Member)], at(50), || keys.next().expect("a key"));
+    let entry: SendRecord =
+        serde_json::from_str(records[1].payload.as_deref().expect("an entry")).expect("json");
+    let reads_from = |roster: &Roster, n| roster.member(user(n)).expect("a member").reads_from;
+    let named = Some(EntryId { sender: user(ADMIN), key: entry.key });
+    assert_eq!((reads_from(&roster, STRANGER), reads_from(&roster, OLD)), (named, None));
+
+    let open = [Change::HistorySet { history: HistoryAccess::All }, added(20, Role::Member)];
+    let records = roster.apply(user(OWNER), &open, at(51), MessageKey::generate);
+    assert_eq!(records.len(), 2, "the rule is not published");
+    // What a present member reads stays.
+    assert_eq!((reads_from(&roster, 20), reads_from(&roster, STRANGER)), (None, named));
+}
+
+#[test]
+fn the_history_of_new_members_is_decided_by_owners_and_admins() {
+    let set = |history| Command::SetHistory { history };
+    let open = set(HistoryAccess::All);
+    let done = Change::HistorySet { history: HistoryAccess::All };
+    check(OWNER, open, Ok(&[done]));
+    check(ADMIN, open, Ok(&[done]));
+    check(ADMIN, set(HistoryAccess::FromEntry), Ok(&[]));
+    check(OLD, open, Err(Refusal::RoleTooLow(Role::Member)));
+    check(STRANGER, open, Err(Refusal::NotAMember(group().chat_id)));
+}
+
+#[test]
 fn a_role_is_not_an_entry_and_a_large_audience_is_not_listed() {
     let members: Vec<_> = (10..10 + MAX_LISTED_AUDIENCE as u128).map(|n| (n, Role::Member)).collect();
-    let roster = roster(&[&[(OWNER, Role::Owner)], members.as_slice()].concat());
-    let changes = [role_set(10, Role::Admin), added(11, Role::Member)];
-    let records = roster.records(user(OWNER), &changes, MessageKey::generate);
+    let mut roster = roster(&[&[(OWNER, Role::Owner)], members.as_slice()].concat());
+    let changes = [role_set(10, Role::Admin), added(STRANGER, Role::Member)];
+    let records = roster.apply(user(OWNER), &changes, at(50), MessageKey::generate);
     let topics: Vec<_> = records.iter().map(|record| record.topic).collect();
     assert_eq!(topics, [Topic::ChatEvents, Topic::ChatEvents, Topic::MessageSend]);
     let entry: SendRecord =

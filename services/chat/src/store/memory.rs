@@ -1,16 +1,20 @@
 //! The store of `posthouse dev`, and of the tests of the API.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, MessageKey, UserId, event::Role};
+use contracts::{ChatId, MessageKey, UserId};
 use kit::idempotency::IdempotencyKey;
 use tokio::sync::Notify;
 use tonic::async_trait;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Change, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
+    self, Access, Change, Chat, Command, Founding, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal,
+    Roster,
 };
 
 /// Keeps chats for as long as the process lives.
@@ -40,12 +44,27 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
+impl Tables {
+    /// Returns the newest record that was ever in the outbox.
+    fn newest(&self) -> Option<i64> {
+        i64::try_from(self.published + self.outbox.len()).ok()
+    }
+}
+
 impl Row {
+    /// Returns whether the chat is the direct chat of the same pair, or the group of the same founder and key.
+    fn is_created_by(&self, new: &NewChat) -> bool {
+        let by_key = self.founder == new.founder
+            && self.key.as_ref().zip(new.group_key()).is_some_and(|((one, _), other)| one == other);
+        by_key || (self.pair.is_some() && self.pair == new.pair())
+    }
+
     fn seen_by(&self, member: UserId) -> Option<Chat> {
         Some(Chat {
             chat_id: self.roster.chat_id,
             kind: self.roster.kind,
             title: self.title.clone(),
+            history: self.roster.history,
             role: self.roster.role(member)?,
             member_count: i64::try_from(self.roster.members.len()).expect("members are bounded"),
             created_at: self.created_at,
@@ -64,7 +83,7 @@ impl MemoryStore {
     }
 
     /// Makes the changes that `decide` returns for a chat, `None` when there is no such chat, with the records about them.
-    fn make(
+    fn change_as(
         &self,
         chat_id: ChatId,
         actor: UserId,
@@ -72,18 +91,17 @@ impl MemoryStore {
         decide: impl FnOnce(Option<&Roster>) -> Result<Vec<Change>, Refusal>,
     ) -> Result<Publication, StoreError> {
         let mut tables = self.tables();
-        let newest = |tables: &Tables| i64::try_from(tables.published + tables.outbox.len()).ok();
         let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
         let Some(Row { roster, .. }) = row else {
             decide(None)?;
             return Ok(Publication { chat_id, newest: None });
         };
+        roster.forget_departures(at);
         let changes = decide(Some(roster))?;
-        roster.apply(&changes, at);
-        let records = roster.records(actor, &changes, MessageKey::generate);
+        let records = roster.apply(actor, &changes, at, MessageKey::generate);
         tables.outbox.extend(records);
         self.filled.notify_one();
-        Ok(Publication { chat_id, newest: newest(&tables) })
+        Ok(Publication { chat_id, newest: tables.newest() })
     }
 
     /// Removes the oldest records, which were published.
@@ -108,23 +126,37 @@ impl ChatStore for MemoryStore {
         let mut tables = self.tables();
         let pair = new.pair();
         let key = new.group_key().map(|key| (key.clone(), new.digest()));
-        let is_same = |row: &&Row| {
-            let by_key = row.founder == new.founder
-                && row.key.as_ref().zip(key.as_ref()).is_some_and(|((one, _), (other, _))| one == other);
-            by_key || (pair.is_some() && row.pair == pair)
-        };
-        if let Some(row) = tables.chats.iter().find(is_same) {
+        if let Some(row) = tables.chats.iter_mut().find(|row| row.is_created_by(new)) {
             if row.key != key {
                 return Err(Refusal::KeyReused.into());
             }
-            let chat = row.seen_by(new.founder).ok_or(Refusal::NotAMember(row.roster.chat_id))?;
-            return Ok(Created { chat, fresh: false });
+            let chat_id = row.roster.chat_id;
+            let records = match new.founding {
+                Founding::Direct { other } => {
+                    row.roster.forget_departures(new.created_at);
+                    let back = domain::reopen(&row.roster, new.founder, other)?;
+                    row.roster.apply(new.founder, &back, new.created_at, MessageKey::generate)
+                }
+                Founding::Group { .. } => Vec::new(),
+            };
+            let was_left = row.roster.members.iter().any(|member| member.reads_from.is_some());
+            let chat = row.seen_by(new.founder).ok_or(Refusal::NotAMember(chat_id))?;
+            tables.outbox.extend(records);
+            self.filled.notify_one();
+            let newest = tables.newest().filter(|_| pair.is_some() && was_left);
+            return Ok(Created { chat, fresh: false, publication: Publication { chat_id, newest } });
         }
         if tables.chats.iter().filter(|row| row.founder == new.founder).count() >= MAX_CREATED_CHATS {
             return Err(Refusal::TooManyChats.into());
         }
         let row = Row {
-            roster: Roster { chat_id: new.chat_id, kind: new.kind(), members: new.members() },
+            roster: Roster {
+                chat_id: new.chat_id,
+                kind: new.kind(),
+                history: new.history(),
+                members: new.members(),
+                departures: Vec::new(),
+            },
             title: new.title().map(str::to_owned),
             pair,
             founder: new.founder,
@@ -135,7 +167,27 @@ impl ChatStore for MemoryStore {
         tables.chats.push(row);
         tables.outbox.extend(new.records());
         self.filled.notify_one();
-        Ok(Created { chat, fresh: true })
+        let publication = Publication { chat_id: new.chat_id, newest: None };
+        Ok(Created { chat, fresh: true, publication })
+    }
+
+    async fn newcomers(&self, new: &NewChat) -> Result<BTreeSet<UserId>, StoreError> {
+        let tables = self.tables();
+        let row = tables.chats.iter().find(|row| row.is_created_by(new));
+        let is_there =
+            |user: &UserId| row.is_some_and(|row| row.pair.is_none() || row.roster.role(*user).is_some());
+        Ok(new.founding.others().into_iter().filter(|user| !is_there(user)).collect())
+    }
+
+    async fn acquaintances(
+        &self,
+        user_id: UserId,
+        others: &[UserId],
+    ) -> Result<BTreeSet<UserId>, StoreError> {
+        let tables = self.tables();
+        let shared = tables.chats.iter().filter(|row| row.roster.role(user_id).is_some());
+        let met = shared.flat_map(|row| row.roster.members.iter().map(|member| member.user_id));
+        Ok(met.filter(|met| others.contains(met)).collect())
     }
 
     async fn chat(&self, chat_id: ChatId, member: UserId) -> Result<Option<Chat>, StoreError> {
@@ -158,8 +210,10 @@ impl ChatStore for MemoryStore {
         Ok(chats)
     }
 
-    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError> {
-        Ok(self.chat(chat_id, user_id).await?.map(|chat| chat.role))
+    async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {
+        let tables = self.tables();
+        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
+        Ok(row.and_then(|row| row.roster.member(user_id).cloned()))
     }
 
     async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError> {
@@ -189,7 +243,7 @@ impl ChatStore for MemoryStore {
         command: Command,
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError> {
-        self.make(chat_id, actor, at, |roster| match roster {
+        self.change_as(chat_id, actor, at, |roster| match roster {
             Some(roster) => domain::decide(roster, actor, command),
             None => command.of_stranger(chat_id, actor),
         })
@@ -199,7 +253,7 @@ impl ChatStore for MemoryStore {
         let decide = |roster: Option<&Roster>| {
             Ok(roster.map(|roster| domain::depart(roster, user_id)).unwrap_or_default())
         };
-        self.make(chat_id, user_id, at, decide).map(drop)
+        self.change_as(chat_id, user_id, at, decide).map(drop)
     }
 
     async fn deletions_position(&self) -> Result<Option<String>, StoreError> {

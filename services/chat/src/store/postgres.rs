@@ -1,7 +1,13 @@
 //! Chats in PostgreSQL.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, MessageKey, UserId, api::ChatKind, event::Role};
+use contracts::{
+    ChatId, MessageKey, UserId,
+    api::{ChatKind, HistoryAccess},
+    event::Role,
+};
 use kit::{catalog::Topic, idempotency::IdempotencyKey, postgres::Schema};
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
@@ -9,7 +15,8 @@ use uuid::Uuid;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Change, Chat, Command, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal, Roster,
+    self, Access, Change, Chat, Command, Departure, EntryId, Founding, MAX_CREATED_CHATS, Member, NewChat,
+    OutboxRecord, READDING_PAUSE, Refusal, Roster,
 };
 
 /// The tables of this service.
@@ -21,6 +28,8 @@ pub const SCHEMA: Schema = Schema {
         ("0003_add_founders", include_str!("../../migrations/0003_add_founders.sql")),
         ("0004_add_publication", include_str!("../../migrations/0004_add_publication.sql")),
         ("0005_add_deletions", include_str!("../../migrations/0005_add_deletions.sql")),
+        ("0006_add_history_access", include_str!("../../migrations/0006_add_history_access.sql")),
+        ("0007_create_departures", include_str!("../../migrations/0007_create_departures.sql")),
     ],
 };
 
@@ -45,6 +54,7 @@ kit::row! {
         chat_id: Uuid,
         kind: String,
         title: Option<String>,
+        history: String,
         role: String,
         member_count: i32,
         created_at: DateTime<Utc>,
@@ -63,6 +73,16 @@ kit::row! {
         user_id: Uuid,
         role: String,
         joined_at: DateTime<Utc>,
+        entry_sender_id: Option<Uuid>,
+        entry_key: Option<Uuid>,
+    }
+}
+
+kit::row! {
+    struct DepartureRow {
+        user_id: Uuid,
+        by_user_id: Uuid,
+        departed_at: DateTime<Utc>,
     }
 }
 
@@ -95,6 +115,7 @@ impl ChatStore for PostgresStore {
             .await
             .map_err(failed)?;
         if let Some(created) = created_before(&mut transaction, new).await? {
+            transaction.commit().await.map_err(failed)?;
             return Ok(created);
         }
         let created: i64 = sqlx::query_scalar("SELECT count(*) FROM chats WHERE founder_id = $1")
@@ -109,8 +130,8 @@ impl ChatStore for PostgresStore {
         let (low, high) = new.pair().unzip();
         let inserted = sqlx::query(
             "INSERT INTO chats (chat_id, kind, title, low_user_id, high_user_id, member_count, created_at,
-                                founder_id, idempotency_key, founding_digest)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+                                founder_id, idempotency_key, founding_digest, history)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
              ON CONFLICT (low_user_id, high_user_id) DO NOTHING",
         )
         .bind(new.chat_id.0)
@@ -123,12 +144,14 @@ impl ChatStore for PostgresStore {
         .bind(new.founder.0)
         .bind(new.group_key().map(IdempotencyKey::as_str))
         .bind(new.group_key().map(|_| new.digest().to_vec()))
+        .bind(history_text(new.history()))
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
         if inserted.rows_affected() == 0 {
             // The other of the pair was first, in this moment.
             let created = created_before(&mut transaction, new).await?;
+            transaction.commit().await.map_err(failed)?;
             return created.ok_or_else(|| failed(sqlx::Error::RowNotFound));
         }
         insert_members(&mut transaction, new.chat_id, &members).await.map_err(failed)?;
@@ -136,7 +159,46 @@ impl ChatStore for PostgresStore {
         let chat = chat(&mut transaction, new.chat_id, new.founder).await.map_err(failed)?;
         let chat = chat.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
         transaction.commit().await.map_err(failed)?;
-        Ok(Created { chat, fresh: true })
+        let publication = Publication { chat_id: new.chat_id, newest: None };
+        Ok(Created { chat, fresh: true, publication })
+    }
+
+    #[tracing::instrument(name = "chat.store.newcomers", skip_all)]
+    async fn newcomers(&self, new: &NewChat) -> Result<BTreeSet<UserId>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(StoreError::Read)?;
+        let others = new.founding.others();
+        let Some(FoundingRow { chat_id, .. }) =
+            founded(&mut connection, new).await.map_err(StoreError::Read)?
+        else {
+            return Ok(others);
+        };
+        match new.founding {
+            Founding::Group { .. } => Ok(BTreeSet::new()),
+            Founding::Direct { .. } => {
+                let members = members(&mut connection, ChatId(chat_id)).await.map_err(StoreError::Read)?;
+                let is_there = |user: &UserId| members.iter().any(|member| member.user_id == *user);
+                Ok(others.into_iter().filter(|user| !is_there(user)).collect())
+            }
+        }
+    }
+
+    #[tracing::instrument(name = "chat.store.acquaintances", skip_all)]
+    async fn acquaintances(
+        &self,
+        user_id: UserId,
+        others: &[UserId],
+    ) -> Result<BTreeSet<UserId>, StoreError> {
+        let met: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT other FROM unnest($2::UUID[]) AS other
+             WHERE EXISTS (SELECT FROM members AS own JOIN members AS theirs USING (chat_id)
+                           WHERE own.user_id = $1 AND theirs.user_id = other)",
+        )
+        .bind(user_id.0)
+        .bind(others.iter().map(|other| other.0).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(met.into_iter().map(UserId).collect())
     }
 
     #[tracing::instrument(name = "chat.store.chat", skip_all, fields(chat = %chat_id))]
@@ -153,7 +215,7 @@ impl ChatStore for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError> {
         let rows: Vec<ChatRow> = sqlx::query_as(
-            "SELECT chat_id, kind, title, role, member_count, created_at
+            "SELECT chat_id, kind, title, history, role, member_count, created_at
              FROM members JOIN chats USING (chat_id)
              WHERE user_id = $1 AND ($2::UUID IS NULL OR chat_id < $2)
              ORDER BY chat_id DESC LIMIT $3",
@@ -167,16 +229,18 @@ impl ChatStore for PostgresStore {
         rows.into_iter().map(Chat::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
 
-    #[tracing::instrument(name = "chat.store.role", skip_all, fields(chat = %chat_id))]
-    async fn role(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Role>, StoreError> {
-        let role: Option<String> =
-            sqlx::query_scalar("SELECT role FROM members WHERE chat_id = $1 AND user_id = $2")
-                .bind(chat_id.0)
-                .bind(user_id.0)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        role.map(|role| role_of(&role)).transpose().map_err(StoreError::Read)
+    #[tracing::instrument(name = "chat.store.member", skip_all, fields(chat = %chat_id))]
+    async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {
+        let row: Option<MemberRow> = sqlx::query_as(
+            "SELECT user_id, role, joined_at, entry_sender_id, entry_key
+             FROM members WHERE chat_id = $1 AND user_id = $2",
+        )
+        .bind(chat_id.0)
+        .bind(user_id.0)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        row.map(Member::try_from).transpose().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.members", skip_all, fields(chat = %chat_id))]
@@ -216,7 +280,7 @@ impl ChatStore for PostgresStore {
             Some(roster) => domain::decide(roster, actor, command),
             None => command.of_stranger(chat_id, actor),
         };
-        self.make(chat_id, actor, at, decide).await
+        self.change_as(chat_id, actor, at, decide).await
     }
 
     #[tracing::instrument(name = "chat.store.depart", skip_all, fields(chat = %chat_id))]
@@ -224,7 +288,7 @@ impl ChatStore for PostgresStore {
         let decide = |roster: Option<&Roster>| {
             Ok(roster.map(|roster| domain::depart(roster, user_id)).unwrap_or_default())
         };
-        self.make(chat_id, user_id, at, decide).await.map(drop)
+        self.change_as(chat_id, user_id, at, decide).await.map(drop)
     }
 
     async fn deletions_position(&self) -> Result<Option<String>, StoreError> {
@@ -271,7 +335,7 @@ impl ChatStore for PostgresStore {
 
 impl PostgresStore {
     /// Makes the changes that `decide` returns for a chat, `None` when there is no such chat, with the records about them.
-    async fn make(
+    async fn change_as(
         &self,
         chat_id: ChatId,
         actor: UserId,
@@ -280,37 +344,17 @@ impl PostgresStore {
     ) -> Result<Publication, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        // The lock on the chat's row puts its changes, and so its outbox ids, in one order.
-        let kind: Option<String> = sqlx::query_scalar("SELECT kind FROM chats WHERE chat_id = $1 FOR UPDATE")
-            .bind(chat_id.0)
-            .fetch_optional(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let Some(kind) = kind else {
+        let Some(mut roster) = locked_roster(&mut transaction, chat_id, at).await.map_err(failed)? else {
             decide(None)?;
             return Ok(Publication { chat_id, newest: None });
         };
-        let kind = kind_of(&kind).map_err(failed)?;
-        let members = members(&mut transaction, chat_id).await.map_err(failed)?;
-        let mut roster = Roster { chat_id, kind, members };
         let changes = decide(Some(&roster))?;
         if changes.is_empty() {
             // It is so already, and perhaps not yet published.
             let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
             return Ok(Publication { chat_id, newest });
         }
-        for change in &changes {
-            write(&mut transaction, chat_id, change, at).await.map_err(failed)?;
-        }
-        roster.apply(&changes, at);
-        sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
-            .bind(chat_id.0)
-            .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let records = roster.records(actor, &changes, MessageKey::generate);
-        enqueue(&mut transaction, &records).await.map_err(failed)?;
+        make(&mut transaction, &mut roster, actor, &changes, at).await.map_err(failed)?;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Publication { chat_id, newest })
@@ -325,11 +369,36 @@ async fn newest_record(connection: &mut PgConnection, chat_id: ChatId) -> Result
         .await
 }
 
-/// Returns the direct chat that the pair has, or the group that the founder has created with the same key.
+/// Returns the direct chat that the pair has, with both in it, or the group that the founder has created with the same key.
 async fn created_before(connection: &mut PgConnection, new: &NewChat) -> Result<Option<Created>, StoreError> {
     let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
+    let Some(FoundingRow { chat_id, founding_digest }) = founded(connection, new).await.map_err(failed)?
+    else {
+        return Ok(None);
+    };
+    if founding_digest.is_some_and(|digest| digest != new.digest()) {
+        return Err(Refusal::KeyReused.into());
+    }
+    let chat_id = ChatId(chat_id);
+    let mut publication = Publication { chat_id, newest: None };
+    if let Founding::Direct { other } = new.founding {
+        let (founder, at) = (new.founder, new.created_at);
+        let roster = locked_roster(connection, chat_id, at).await.map_err(failed)?;
+        let mut roster = roster.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+        let back = domain::reopen(&roster, founder, other)?;
+        make(connection, &mut roster, founder, &back, at).await.map_err(failed)?;
+        // The records of a chat that no one has ever left need not be waited for.
+        if roster.members.iter().any(|member| member.reads_from.is_some()) {
+            publication.newest = newest_record(connection, chat_id).await.map_err(failed)?;
+        }
+    }
+    let chat = chat(connection, chat_id, new.founder).await.map_err(failed)?;
+    Ok(Some(Created { chat: chat.ok_or(Refusal::NotAMember(chat_id))?, fresh: false, publication }))
+}
+
+async fn founded(connection: &mut PgConnection, new: &NewChat) -> Result<Option<FoundingRow>, sqlx::Error> {
     let (low, high) = new.pair().unzip();
-    let row: Option<FoundingRow> = sqlx::query_as(
+    sqlx::query_as(
         "SELECT chat_id, founding_digest FROM chats
          WHERE (low_user_id = $1 AND high_user_id = $2) OR (founder_id = $3 AND idempotency_key = $4)",
     )
@@ -337,16 +406,31 @@ async fn created_before(connection: &mut PgConnection, new: &NewChat) -> Result<
     .bind(high.map(|user| user.0))
     .bind(new.founder.0)
     .bind(new.group_key().map(IdempotencyKey::as_str))
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await
-    .map_err(failed)?;
-    let Some(FoundingRow { chat_id, founding_digest }) = row else { return Ok(None) };
-    if founding_digest.is_some_and(|digest| digest != new.digest()) {
-        return Err(Refusal::KeyReused.into());
+}
+
+/// Makes changes of a chat that is locked, and publishes them.
+async fn make(
+    connection: &mut PgConnection,
+    roster: &mut Roster,
+    actor: UserId,
+    changes: &[Change],
+    at: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
+        return Ok(());
     }
-    let chat_id = ChatId(chat_id);
-    let chat = chat(connection, chat_id, new.founder).await.map_err(failed)?;
-    Ok(Some(Created { chat: chat.ok_or(Refusal::NotAMember(chat_id))?, fresh: false }))
+    let records = roster.apply(actor, changes, at, MessageKey::generate);
+    for change in changes {
+        write(connection, roster, change).await?;
+    }
+    sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
+        .bind(roster.chat_id.0)
+        .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
+        .execute(&mut *connection)
+        .await?;
+    enqueue(connection, &records).await
 }
 
 async fn chat(
@@ -355,7 +439,7 @@ async fn chat(
     member: UserId,
 ) -> Result<Option<Chat>, sqlx::Error> {
     let row: Option<ChatRow> = sqlx::query_as(
-        "SELECT chat_id, kind, title, role, member_count, created_at
+        "SELECT chat_id, kind, title, history, role, member_count, created_at
          FROM members JOIN chats USING (chat_id)
          WHERE chat_id = $1 AND user_id = $2",
     )
@@ -366,12 +450,53 @@ async fn chat(
     row.map(Chat::try_from).transpose()
 }
 
-async fn members(connection: &mut PgConnection, chat_id: ChatId) -> Result<Vec<Member>, sqlx::Error> {
-    let rows: Vec<MemberRow> =
-        sqlx::query_as("SELECT user_id, role, joined_at FROM members WHERE chat_id = $1 ORDER BY user_id")
+/// Reads a chat for a change. The lock on its row puts the changes of the chat, and so its outbox ids, in one order.
+async fn locked_roster(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    now: DateTime<Utc>,
+) -> Result<Option<Roster>, sqlx::Error> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("SELECT kind, history FROM chats WHERE chat_id = $1 FOR UPDATE")
             .bind(chat_id.0)
-            .fetch_all(connection)
+            .fetch_optional(&mut *connection)
             .await?;
+    let Some((kind, history)) = row else { return Ok(None) };
+    let (kind, history) = (kind_of(&kind)?, history_of(&history)?);
+    let members = members(connection, chat_id).await?;
+    let departures = departures(connection, chat_id, now).await?;
+    Ok(Some(Roster { chat_id, kind, history, members, departures }))
+}
+
+/// Returns the departures from a chat that still count.
+async fn departures(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    now: DateTime<Utc>,
+) -> Result<Vec<Departure>, sqlx::Error> {
+    let rows: Vec<DepartureRow> = sqlx::query_as(
+        "SELECT user_id, by_user_id, departed_at FROM departures WHERE chat_id = $1 AND departed_at > $2",
+    )
+    .bind(chat_id.0)
+    .bind(now - READDING_PAUSE)
+    .fetch_all(connection)
+    .await?;
+    let departure = |row: DepartureRow| Departure {
+        user_id: UserId(row.user_id),
+        by: UserId(row.by_user_id),
+        at: row.departed_at,
+    };
+    Ok(rows.into_iter().map(departure).collect())
+}
+
+async fn members(connection: &mut PgConnection, chat_id: ChatId) -> Result<Vec<Member>, sqlx::Error> {
+    let rows: Vec<MemberRow> = sqlx::query_as(
+        "SELECT user_id, role, joined_at, entry_sender_id, entry_key
+         FROM members WHERE chat_id = $1 ORDER BY user_id",
+    )
+    .bind(chat_id.0)
+    .fetch_all(connection)
+    .await?;
     rows.into_iter().map(Member::try_from).collect()
 }
 
@@ -383,29 +508,41 @@ async fn insert_members(
     let users: Vec<_> = members.iter().map(|member| member.user_id.0).collect();
     let roles: Vec<_> = members.iter().map(|member| member.role.as_str()).collect();
     let joined: Vec<_> = members.iter().map(|member| member.joined_at).collect();
+    let entries = members.iter().map(|member| member.reads_from);
+    let (senders, keys): (Vec<_>, Vec<_>) =
+        entries.map(|entry| entry.map(|EntryId { sender, key }| (sender.0, key.0)).unzip()).unzip();
     sqlx::query(
-        "INSERT INTO members (chat_id, user_id, role, joined_at)
-         SELECT $1, user_id, role, joined_at
-         FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[]) AS new (user_id, role, joined_at)",
+        "INSERT INTO members (chat_id, user_id, role, joined_at, entry_sender_id, entry_key)
+         SELECT $1, user_id, role, joined_at, entry_sender_id, entry_key
+         FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[], $5::UUID[], $6::UUID[])
+              AS new (user_id, role, joined_at, entry_sender_id, entry_key)",
     )
     .bind(chat_id.0)
     .bind(users)
     .bind(roles)
     .bind(joined)
+    .bind(senders)
+    .bind(keys)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-async fn write(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-    change: &Change,
-    at: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
+/// Writes a change that the roster has.
+async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) -> Result<(), sqlx::Error> {
+    let chat_id = roster.chat_id;
     match *change {
-        Change::Added { user_id, role } => {
-            insert_members(connection, chat_id, &[Member { user_id, role, joined_at: at }]).await
+        Change::Added { user_id, .. } => {
+            let added: Vec<_> = roster.member(user_id).cloned().into_iter().collect();
+            insert_members(connection, chat_id, &added).await
+        }
+        Change::HistorySet { history } => {
+            sqlx::query("UPDATE chats SET history = $2 WHERE chat_id = $1")
+                .bind(chat_id.0)
+                .bind(history_text(history))
+                .execute(connection)
+                .await?;
+            Ok(())
         }
         Change::RoleSet { user_id, role } => {
             sqlx::query("UPDATE members SET role = $3 WHERE chat_id = $1 AND user_id = $2")
@@ -420,11 +557,38 @@ async fn write(
             sqlx::query("DELETE FROM members WHERE chat_id = $1 AND user_id = $2")
                 .bind(chat_id.0)
                 .bind(user_id.0)
-                .execute(connection)
+                .execute(&mut *connection)
                 .await?;
-            Ok(())
+            match roster.departures.iter().rfind(|departure| departure.user_id == user_id) {
+                Some(departure) => write_departure(connection, chat_id, departure).await,
+                None => Ok(()),
+            }
         }
     }
+}
+
+/// Writes a departure, and removes those of the chat that do not count any more.
+async fn write_departure(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    departure: &Departure,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM departures WHERE chat_id = $1 AND departed_at <= $2")
+        .bind(chat_id.0)
+        .bind(departure.at - READDING_PAUSE)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "INSERT INTO departures (chat_id, user_id, by_user_id, departed_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (chat_id, user_id, by_user_id) DO UPDATE SET departed_at = EXCLUDED.departed_at",
+    )
+    .bind(chat_id.0)
+    .bind(departure.user_id.0)
+    .bind(departure.by.0)
+    .bind(departure.at)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Adds the records to the outbox in their order and wakes its publisher when the transaction commits.
@@ -456,6 +620,7 @@ impl TryFrom<ChatRow> for Chat {
             chat_id: ChatId(row.chat_id),
             kind: kind_of(&row.kind)?,
             title: row.title,
+            history: history_of(&row.history)?,
             role: role_of(&row.role)?,
             member_count: row.member_count.into(),
             created_at: row.created_at,
@@ -476,7 +641,13 @@ impl TryFrom<MemberRow> for Member {
     type Error = sqlx::Error;
 
     fn try_from(row: MemberRow) -> Result<Self, Self::Error> {
-        Ok(Self { user_id: UserId(row.user_id), role: role_of(&row.role)?, joined_at: row.joined_at })
+        let entry = row.entry_sender_id.zip(row.entry_key);
+        Ok(Self {
+            user_id: UserId(row.user_id),
+            role: role_of(&row.role)?,
+            joined_at: row.joined_at,
+            reads_from: entry.map(|(sender, key)| EntryId { sender: UserId(sender), key: MessageKey(key) }),
+        })
     }
 }
 
@@ -499,6 +670,19 @@ const fn kind_text(kind: ChatKind) -> &'static str {
 fn kind_of(text: &str) -> Result<ChatKind, sqlx::Error> {
     let known = [ChatKind::Direct, ChatKind::Group].into_iter().find(|kind| kind_text(*kind) == text);
     known.ok_or_else(|| unknown("kind", text))
+}
+
+const fn history_text(history: HistoryAccess) -> &'static str {
+    match history {
+        HistoryAccess::FromEntry => "from_entry",
+        HistoryAccess::All => "all",
+    }
+}
+
+fn history_of(text: &str) -> Result<HistoryAccess, sqlx::Error> {
+    let known = [HistoryAccess::FromEntry, HistoryAccess::All].into_iter();
+    let known = known.into_iter().find(|history| history_text(*history) == text);
+    known.ok_or_else(|| unknown("history", text))
 }
 
 fn role_of(text: &str) -> Result<Role, sqlx::Error> {

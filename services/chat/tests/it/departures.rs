@@ -7,7 +7,7 @@ use chat::{
     domain::{Founding, NewChat},
     store::{ChatStore, MemoryStore, PostgresStore},
 };
-use contracts::{ChatId, UserId, event::Role};
+use contracts::{ChatId, UserId, api::HistoryAccess, event::Role};
 use kit::testing::wait_for;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,8 @@ use crate::{
 const LONG_AGO: i64 = 3_600;
 
 async fn group(store: &dyn ChatStore, founder: UserId, others: &[UserId]) -> ChatId {
-    let founding = Founding::Group { title: crew(), others: others.iter().copied().collect() };
+    let history = HistoryAccess::default();
+    let founding = Founding::Group { title: crew(), history, others: others.iter().copied().collect() };
     let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };
     store.create(&new).await.expect("a chat").chat.chat_id
 }

@@ -2,16 +2,18 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use chat::{
-    domain::{Command, Founding, NewChat},
+    domain::{Command, Founding, NewChat, READDING_PAUSE},
     events::{self, OutboxMetrics, Publisher},
     store::{ChatStore as _, PostgresStore, SCHEMA},
 };
 use contracts::{
     ChatId, UserId,
+    api::HistoryAccess,
     event::{EntryKind, MembershipRecord, Role, SendRecord},
 };
 use kit::{
@@ -52,6 +54,7 @@ struct Tenant {
     store: PostgresStore,
     pool: sqlx::PgPool,
     admin: AdminClient<DefaultClientContext>,
+    changes: AtomicI64,
 }
 
 impl Tenant {
@@ -59,7 +62,8 @@ impl Tenant {
         let (database, pool) = database().await;
         let name = format!("test{}", uuid::Uuid::now_v7().simple());
         let admin = kit::kafka::producer_config(&kafka_args()).create().expect("an admin client");
-        Self { name, database, store: PostgresStore::new(pool.clone()), pool, admin }
+        let changes = AtomicI64::default();
+        Self { name, database, store: PostgresStore::new(pool.clone()), pool, admin, changes }
     }
 
     async fn start() -> Self {
@@ -104,13 +108,16 @@ impl Tenant {
     }
 
     async fn group(&self, founder: UserId) -> ChatId {
-        let founding = Founding::Group { title: crew(), others: BTreeSet::new() };
+        let history = HistoryAccess::FromEntry;
+        let founding = Founding::Group { title: crew(), history, others: BTreeSet::new() };
         let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };
         self.store.create(&new).await.expect("a chat").chat.chat_id
     }
 
+    /// Makes a change, so long after the one before that no departure counts any more.
     async fn change(&self, chat: ChatId, actor: UserId, command: Command) {
-        self.store.change(chat, actor, command, at(1)).await.expect("the change is allowed");
+        let at = at(self.changes.fetch_add(1, Relaxed) * READDING_PAUSE.num_seconds());
+        self.store.change(chat, actor, command, at).await.expect("the change is allowed");
     }
 
     async fn backlog(&self) -> usize {
@@ -231,7 +238,8 @@ async fn while_kafka_refuses_chats_go_on_and_the_outbox_waits() {
     let chat = tenant.group(ann).await;
     tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
     until("a send has failed", async || publishing.metric("failures_total") > 0).await;
-    assert_eq!(tenant.store.role(chat, bob).await.expect("a read"), Some(Role::Member));
+    let bob = tenant.store.member(chat, bob).await.expect("a read");
+    assert_eq!(bob.map(|bob| bob.role), Some(Role::Member));
     until("the backlog is reported", async || publishing.metric("backlog") == 3).await;
     tenant.create_topics().await;
     tenant.until_empty().await;

@@ -3,10 +3,16 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chat::{
-    domain::{Access, Command, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, Refusal},
+    domain::{
+        Access, Command, EntryId, Founding, MAX_CREATED_CHATS, MAX_MEMBERS, NewChat, READDING_PAUSE, Refusal,
+    },
     store::{ChatStore, MemoryStore, PostgresStore, StoreError},
 };
-use contracts::{ChatId, UserId, event::Role};
+use contracts::{
+    ChatId, UserId,
+    api::HistoryAccess,
+    event::{Role, SendRecord},
+};
 use kit::{catalog::Topic, idempotency::IdempotencyKey};
 
 use crate::{at, crew, database, new_user};
@@ -41,16 +47,21 @@ suite![
     chats_come_newest_first_in_pages,
     a_change_and_its_records_are_one,
     a_refused_change_leaves_nothing,
+    where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     a_change_that_is_repeated_changes_nothing,
     a_group_is_created_once_for_a_key,
     an_owner_hands_over_and_the_last_one_leaves_an_empty_chat,
+    a_direct_chat_that_was_left_is_opened_again,
+    a_departure_counts_for_a_day,
+    acquaintances_share_a_chat,
     a_full_group_is_founded_in_one_step_and_takes_no_one_else,
     changes_at_once_happen_one_after_the_other,
     a_deleted_account_leaves_groups_and_direct_chats,
 ];
 
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
-    let founding = Founding::Group { title: crew(), others: others.iter().copied().collect() };
+    let history = HistoryAccess::FromEntry;
+    let founding = Founding::Group { title: crew(), history, others: others.iter().copied().collect() };
     NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) }
 }
 
@@ -109,8 +120,9 @@ async fn a_group_is_seen_by_its_members_only(store: Store) {
     assert_eq!((seen.role, seen.member_count), (Role::Member, 2));
     assert_eq!(store.chat(new.chat_id, eve).await.expect("a read"), None);
     assert_eq!(store.chat(ChatId::generate(), ann).await.expect("a read"), None);
-    assert_eq!(store.role(new.chat_id, eve).await.expect("a read"), None);
-    assert_eq!(store.role(new.chat_id, ann).await.expect("a read"), Some(Role::Owner));
+    assert_eq!(store.member(new.chat_id, eve).await.expect("a read"), None);
+    let owner = store.member(new.chat_id, ann).await.expect("a read").expect("ann is in it");
+    assert_eq!((owner.role, owner.reads_from), (Role::Owner, None));
     assert!(store.members(ChatId::generate()).await.expect("a read").is_empty());
     let pending = store.pending(10).await.expect("the outbox");
     assert_eq!(pending, new.records());
@@ -154,6 +166,40 @@ async fn a_change_and_its_records_are_one(store: Store) {
     assert!(pending[6].payload.as_deref().is_some_and(|entry| entry.contains("member_removed")));
 }
 
+async fn where_the_history_of_a_member_begins_is_decided_when_they_are_added(store: Store) {
+    let [ann, ben, cid, dora] = [(); 4].map(|()| new_user());
+    let chat_id = store.create(&group(ann, &[ben])).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(cid, Role::Member)).await;
+    let entries = async || {
+        let pending = store.pending(100).await.expect("the outbox").into_iter();
+        let entries = pending.filter(|record| record.topic == Topic::MessageSend);
+        let entries = entries.map(|record| record.payload.expect("an entry"));
+        entries.map(|entry| serde_json::from_str(&entry).expect("json")).collect::<Vec<SendRecord>>()
+    };
+    let reads_from = async |user| {
+        let member = store.member(chat_id, user).await.expect("a read").expect("a member");
+        let listed = store.members(chat_id).await.expect("members");
+        assert!(listed.contains(&member), "a list has the same");
+        member.reads_from
+    };
+    let named = |entry: &SendRecord| Some(EntryId { sender: entry.sender, key: entry.key });
+    let first = named(&entries().await[0]);
+    assert_eq!((reads_from(cid).await, reads_from(ben).await), (first, None));
+
+    let history = HistoryAccess::All;
+    change(&store, chat_id, ann, Command::SetHistory { history }).await;
+    assert_eq!(store.chat(chat_id, ben).await.expect("a read").expect("a chat").history, history);
+    change(&store, chat_id, ann, put(dora, Role::Member)).await;
+    // A change of role, or of the rule, moves no beginning.
+    change(&store, chat_id, ann, put(cid, Role::Admin)).await;
+    assert_eq!((reads_from(dora).await, reads_from(cid).await), (None, first));
+    change(&store, chat_id, ann, Command::SetHistory { history: HistoryAccess::FromEntry }).await;
+    change(&store, chat_id, ann, Command::Remove { user_id: dora }).await;
+    change(&store, chat_id, cid, put(dora, Role::Member)).await;
+    let last = entries().await.pop().expect("an entry");
+    assert_eq!((reads_from(dora).await, last.sender), (named(&last), cid));
+}
+
 async fn a_refused_change_leaves_nothing(store: Store) {
     let (ann, bob, eve) = (new_user(), new_user(), new_user());
     let new = group(ann, &[bob]);
@@ -167,7 +213,8 @@ async fn a_refused_change_leaves_nothing(store: Store) {
     let put_eve = put(eve, Role::Member);
     assert_eq!(refusal(&store, unknown, ann, put_eve).await, Refusal::NotAMember(unknown));
     let pair = store.create(&direct(bob, eve)).await.expect("a chat").chat.chat_id;
-    assert_eq!(refusal(&store, pair, eve, Command::Leave).await, Refusal::DirectIsFixed);
+    let remove = Command::Remove { user_id: bob };
+    assert_eq!(refusal(&store, pair, eve, remove).await, Refusal::DirectIsFixed);
     let events = [before.1, vec![Topic::ChatEvents; 2]].concat();
     assert_eq!((roles(&store, chat_id).await, topics(&store).await), (before.0, events));
 }
@@ -227,6 +274,86 @@ async fn an_owner_hands_over_and_the_last_one_leaves_an_empty_chat(store: Store)
     change(&store, chat_id, ann, Command::Leave).await;
     change(&store, chat_id, cid, Command::Remove { user_id: cid }).await;
     assert!(roles(&store, chat_id).await.is_empty());
+}
+
+async fn a_direct_chat_that_was_left_is_opened_again(store: Store) {
+    let (ann, bob) = (new_user(), new_user());
+    let chat_id = store.create(&direct(ann, bob)).await.expect("a chat").chat.chat_id;
+    let newcomers = async |new| store.newcomers(&new).await.expect("a read").into_iter().collect::<Vec<_>>();
+    assert_eq!(newcomers(direct(ann, new_user())).await.len(), 1);
+    assert!(newcomers(direct(ann, bob)).await.is_empty());
+    change(&store, chat_id, bob, Command::Leave).await;
+    assert!(store.chats(bob, None, 10).await.expect("a page").is_empty());
+    let seats = [(chat_id, ann), (chat_id, bob)];
+    assert_eq!(store.accesses(&seats).await.expect("a read"), [Access::Read, Access::None]);
+    assert_eq!(newcomers(direct(ann, bob)).await, [bob]);
+    assert!(newcomers(direct(bob, ann)).await.is_empty(), "ann is still in it");
+
+    let again = |founder, other, seconds| NewChat { created_at: at(seconds), ..direct(founder, other) };
+    let refused = store.create(&again(ann, bob, 20)).await;
+    assert!(
+        matches!(refused, Err(StoreError::Refused(Refusal::Unwanted(user))) if user == bob),
+        "{refused:?}"
+    );
+    assert_eq!(store.members(chat_id).await.expect("members").len(), 1, "nothing was changed");
+
+    let back = store.create(&again(bob, ann, 20)).await.expect("the same chat");
+    assert_eq!((back.fresh, back.chat.chat_id, back.chat.member_count), (false, chat_id, 2));
+    assert!(!store.is_published(back.publication).await.expect("a read"), "the return is to be published");
+    assert_eq!(store.accesses(&seats).await.expect("a read"), [Access::ReadAndSend; 2]);
+    let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
+    assert_eq!(topics(&store).await, [events, events, events, send, events, send]);
+
+    // A day after one of them has left, the other may.
+    store.change(chat_id, bob, Command::Leave, at(30)).await.expect("a leave");
+    let day = READDING_PAUSE.num_seconds();
+    assert!(store.create(&again(ann, bob, 29 + day)).await.is_err());
+    assert_eq!(store.create(&again(ann, bob, 30 + day)).await.expect("the same chat").chat.member_count, 2);
+}
+
+async fn a_departure_counts_for_a_day(store: Store) {
+    let [ann, bob, cid, dora] = [(); 4].map(|()| new_user());
+    let chat_id = store.create(&group(ann, &[bob, cid, dora])).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    let day = READDING_PAUSE.num_seconds();
+    let attempt = async |actor, user, seconds| match store
+        .change(chat_id, actor, put(user, Role::Member), at(seconds))
+        .await
+    {
+        Ok(_) => true,
+        Err(StoreError::Refused(Refusal::Unwanted(unwanted))) if unwanted == user => false,
+        Err(other) => panic!("{other:?}"),
+    };
+    let remove = async |actor, user_id, seconds| {
+        store.change(chat_id, actor, Command::Remove { user_id }, at(seconds)).await.expect("a removal");
+    };
+    // By the hand that removed, not; by another, at once.
+    remove(ann, cid, 20).await;
+    assert!(!attempt(ann, cid, 21).await);
+    assert!(attempt(bob, cid, 22).await);
+    // Each hand counts for itself.
+    remove(bob, cid, 23).await;
+    assert!(!attempt(ann, cid, 24).await);
+    assert!(!attempt(bob, cid, 24).await);
+    assert!(attempt(ann, cid, 20 + day).await);
+    // Who left comes by no hand.
+    store.change(chat_id, dora, Command::Leave, at(40)).await.expect("a leave");
+    for actor in [ann, bob] {
+        assert!(!attempt(actor, dora, 39 + day).await);
+    }
+    assert!(attempt(ann, dora, 40 + day).await);
+}
+
+async fn acquaintances_share_a_chat(store: Store) {
+    let [ann, bob, cid, dora, eve] = [(); 5].map(|()| new_user());
+    store.create(&group(ann, &[bob, cid])).await.expect("a chat");
+    store.create(&direct(dora, ann)).await.expect("a chat");
+    let left = store.create(&direct(eve, ann)).await.expect("a chat").chat.chat_id;
+    change(&store, left, eve, Command::Leave).await;
+    let met = async |user, others: &[UserId]| store.acquaintances(user, others).await.expect("a read");
+    assert_eq!(met(ann, &[bob, dora, eve, new_user()]).await, BTreeSet::from([bob, dora]));
+    assert_eq!(met(bob, &[cid, dora]).await, BTreeSet::from([cid]));
+    assert!(met(ann, &[]).await.is_empty());
 }
 
 async fn a_full_group_is_founded_in_one_step_and_takes_no_one_else(store: Store) {
@@ -314,7 +441,7 @@ async fn changes_at_once_happen_one_after_the_other(store: Store) {
     let audiences: Vec<_> = entries
         .filter(|record| record.topic == Topic::MessageSend)
         .map(|record| serde_json::from_str(&record.payload.expect("an entry")).expect("json"))
-        .map(|entry: contracts::event::SendRecord| entry.audience.expect("a listed audience").len())
+        .map(|entry: SendRecord| entry.audience.expect("a listed audience").len())
         .collect();
     assert_eq!(audiences, (2..18).collect::<Vec<_>>());
 }

@@ -1,7 +1,7 @@
 //! The user service that this one calls, on a loopback port.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -11,6 +11,7 @@ use std::{
 use chat::api::Users;
 use contracts::{
     UserId,
+    api::ContactableBy,
     rpc::{
         DeleteUserRequest, DeleteUserResponse, Deletion, EnsureUserRequest, FinishDeletionRequest,
         FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
@@ -27,6 +28,7 @@ pub struct Peer {
     unknown: Arc<Mutex<BTreeSet<String>>>,
     /// Deleted users in their order, each with the seconds since.
     deletions: Arc<Mutex<Vec<(UserId, i64)>>>,
+    settings: Arc<Mutex<BTreeMap<String, ContactableBy>>>,
     pub calls: Arc<AtomicUsize>,
 }
 
@@ -39,6 +41,11 @@ impl Peer {
     /// Notes that a user has deleted the account, so many seconds ago.
     pub fn delete(&self, user: UserId, age_seconds: i64) {
         self.deletions.lock().expect("no panic").push((user, age_seconds));
+    }
+
+    /// Sets who may contact a user; all others are contactable by everyone.
+    pub fn set(&self, user: UserId, contactable_by: ContactableBy) {
+        self.settings.lock().expect("no panic").insert(user.to_string(), contactable_by);
     }
 
     /// Returns a user who does not exist.
@@ -71,10 +78,16 @@ impl UserService for Peer {
         self.calls.fetch_add(1, SeqCst);
         let unknown = self.unknown.lock().expect("no panic");
         let known = request.into_inner().user_ids.into_iter().filter(|user_id| !unknown.contains(user_id));
-        let deletions = self.deletions.lock().expect("no panic");
-        let is_deleted = |id: &str| deletions.iter().any(|(user, _)| user.to_string() == id);
-        let users = known.map(|user_id| User { deleted: is_deleted(&user_id), user_id, ..User::default() });
-        Ok(Response::new(GetUsersResponse { users: users.collect() }))
+        let (settings, deletions) =
+            (self.settings.lock().expect("no panic"), self.deletions.lock().expect("no panic"));
+        let user = |user_id: String| User {
+            deleted: deletions.iter().any(|(user, _)| user.to_string() == user_id),
+            contactable_by: settings.get(&user_id).map(|of| of.as_str().to_owned()).unwrap_or_default(),
+            user_id,
+            ..User::default()
+        };
+        let users = known.map(user).collect();
+        Ok(Response::new(GetUsersResponse { users }))
     }
 
     async fn delete_user(

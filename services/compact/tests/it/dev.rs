@@ -84,6 +84,21 @@ async fn a_group_enforces_its_roles_and_membership() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_member_reads_from_the_entry_that_added_them() -> anyhow::Result<()> {
+    story(stories::new_members).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_chat_is_left_and_opened_again() -> anyhow::Result<()> {
+    story(stories::leaving_a_direct_chat).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_decide_who_adds_them() -> anyhow::Result<()> {
+    story(stories::consent).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_same_address() -> anyhow::Result<()> {
     story(async |messenger| stories::documentation(messenger, TENANT).await).await
 }

@@ -60,7 +60,7 @@ impl ChatService for Chat {
         request: Request<GetMembershipRequest>,
     ) -> Result<Response<GetMembershipResponse>, Status> {
         let GetMembershipRequest { user_id, .. } = request.into_inner();
-        let member = Some(Member { user_id, role: "member".to_owned() });
+        let member = Some(Member { user_id, role: "member".to_owned(), reads_from: None });
         Ok(Response::new(GetMembershipResponse { member }))
     }
 

@@ -75,6 +75,15 @@ fn title() -> Object {
     line(128).build()
 }
 
+/// `null` is as good as absent.
+fn history() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some([Some("from_entry"), Some("all"), None]))
+        .description(Some("What members who are added later read; `from_entry` when absent"))
+        .build()
+}
+
 pub(super) fn about() -> Object {
     or_null(text(0..=500).pattern(Some(format!("^[^{HARMFUL_IN_LINES}]*$"))))
 }
@@ -117,6 +126,7 @@ impl PartialSchema for CreateChatRequest {
             .title(Some("GroupChat"))
             .property("title", title())
             .required("title")
+            .property("history", history())
             .property("members", members(0..=FOUNDED_MEMBERS, others));
         OneOfBuilder::new()
             .item(direct)

@@ -28,6 +28,7 @@ use kit::{
     page::{HISTORY, PageSize},
 };
 use tokio::time::timeout;
+use tonic::Code;
 
 use crate::{
     domain::{
@@ -275,20 +276,32 @@ async fn page(
     after_seq: i64,
     size: PageSize,
 ) -> Result<HistoryPage, GatewayError> {
-    // The members who may read are those who may write.
-    gateway.membership.require(chat, caller.user).await?;
     let limit = size.items() as i32;
-    let request = rpc::HistoryRequest { chat_id: chat.to_string(), after_seq, limit };
-    let response = gateway
-        .history
-        .clone()
-        .history(request)
-        .await
-        .map_err(|status| GatewayError::History { chat, source: Arc::new(status) })?
-        .into_inner();
-    let messages: Result<_, _> = response.messages.into_iter().map(Message::try_from).collect();
+    let (chat_id, user_id) = (chat.to_string(), caller.user.to_string());
+    let request = rpc::HistoryRequest { chat_id, user_id, known_from_seq: None, after_seq, limit };
+    let response = match gateway.history.clone().history(request.clone()).await {
+        Ok(response) => response,
+        Err(status) if status.code() == Code::PermissionDenied => {
+            return Err(GatewayError::NotAMember { chat });
+        }
+        // It may be the chat service that does not answer.
+        Err(status) => match gateway.membership.known_beginning(chat, caller.user) {
+            Some(from_seq) if status.code() == Code::Unavailable => {
+                let request = rpc::HistoryRequest { known_from_seq: Some(from_seq), ..request };
+                let response = gateway.history.clone().history(request).await;
+                response.map_err(|status| GatewayError::History { chat, source: Arc::new(status) })?
+            }
+            Some(_) | None => return Err(GatewayError::History { chat, source: Arc::new(status) }),
+        },
+    };
+    let rpc::HistoryResponse { messages, head_seq, from_seq } = response.into_inner();
+    let messages: Result<Vec<_>, _> = messages.into_iter().map(Message::try_from).collect();
     let messages = messages.map_err(|source| GatewayError::Entry { chat, source })?;
-    Ok(HistoryPage { chat, messages, head_seq: response.head_seq })
+    // Before the entry of a new member is stored, their history begins behind the head, and the seq is not the last word.
+    if from_seq <= head_seq {
+        gateway.membership.note_beginning(chat, caller.user, from_seq);
+    }
+    Ok(HistoryPage { chat, messages, head_seq, from_seq })
 }
 
 fn refused(refusal: Refusal) -> Step {

@@ -126,6 +126,7 @@ async fn run(folder: &Path, spec: &str) -> BTreeMap<String, Outcome> {
 async fn serve(config: WebSocketConfig) -> (SocketAddr, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let service = ServiceArgs {
+        metrics_token: None,
         tenant: "echo".to_owned(),
         http_addr: any_port,
         grpc_addr: any_port,

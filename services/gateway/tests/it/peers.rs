@@ -43,7 +43,7 @@ pub struct Peers {
     producer: FutureProducer,
     members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
-    /// Direct chats that the other user has left.
+    /// Direct chats that one of the two has left.
     left: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
     pub answers_checks: Arc<AtomicBool>,
@@ -56,8 +56,8 @@ impl Peers {
             tenant: tenant.to_owned(),
             producer,
             members: Arc::default(),
-            left: Arc::default(),
             messages: Arc::default(),
+            left: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
         }
     }
@@ -94,16 +94,17 @@ impl Peers {
         self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, user), None).await;
     }
 
+    /// Removes one of the two of a direct chat: the other is in it still, and may not write.
+    pub async fn leave_direct(&self, chat: ChatId, user: UserId) {
+        self.left.lock().expect("no panic").insert(chat.to_string());
+        self.leave(chat, user).await;
+    }
+
     /// Removes a user without a record in the event log yet.
     pub fn leave_silently(&self, chat: ChatId, user: UserId) {
         if let Some(members) = self.members.lock().expect("no panic").get_mut(&chat.to_string()) {
             members.remove(&user.to_string());
         }
-    }
-
-    /// Makes a chat a direct one that the other user has left.
-    pub fn abandon(&self, chat: ChatId) {
-        self.left.lock().expect("no panic").insert(chat.to_string());
     }
 
     /// Announces an outcome as the message service would.
@@ -201,7 +202,7 @@ impl ChatService for Peers {
         let GetMembershipRequest { chat_id, user_id } = request.into_inner();
         let members = self.members.lock().expect("no panic");
         let known = members.get(&chat_id).is_some_and(|members| members.contains(&user_id));
-        let member = known.then(|| Member { user_id, role: "member".to_owned() });
+        let member = known.then(|| Member { user_id, role: "member".to_owned(), reads_from: None });
         Ok(Response::new(GetMembershipResponse { member }))
     }
 
@@ -213,11 +214,10 @@ impl ChatService for Peers {
         if !self.answers_checks.load(Ordering::SeqCst) {
             return Err(Status::unavailable("switched off"));
         }
-        let members = self.members.lock().expect("no panic");
+        let (members, left) = (self.members.lock().expect("no panic"), self.left.lock().expect("no panic"));
         let is_member = |seat: &GetMembershipRequest| {
             members.get(&seat.chat_id).is_some_and(|members| members.contains(&seat.user_id))
         };
-        let left = self.left.lock().expect("no panic");
         let may_send = |seat: &GetMembershipRequest| is_member(seat) && !left.contains(&seat.chat_id);
         let seats = request.into_inner().memberships;
         let (is_member, may_send) =
@@ -232,7 +232,11 @@ impl ChatService for Peers {
         authorized(&request)?;
         let members = self.members.lock().expect("no panic");
         let members = members.get(&request.into_inner().chat_id).cloned().unwrap_or_default();
-        let members = members.into_iter().map(|user_id| Member { user_id, role: "member".to_owned() });
+        let members = members.into_iter().map(|user_id| Member {
+            user_id,
+            role: "member".to_owned(),
+            reads_from: None,
+        });
         Ok(Response::new(ListMembersResponse { members: members.collect() }))
     }
 }
@@ -241,13 +245,26 @@ impl ChatService for Peers {
 impl MessageService for Peers {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         authorized(&request)?;
-        let HistoryRequest { chat_id, after_seq, limit } = request.into_inner();
+        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, limit } = request.into_inner();
+        let from_seq = match known_from_seq {
+            Some(from_seq) => from_seq,
+            None if !self.answers_checks.load(Ordering::SeqCst) => {
+                return Err(Status::unavailable("the chat service does not answer"));
+            }
+            None => {
+                let members = self.members.lock().expect("no panic");
+                if !members.get(&chat_id).is_some_and(|members| members.contains(&user_id)) {
+                    return Err(Status::permission_denied("not a member"));
+                }
+                1
+            }
+        };
         let messages = self.messages.lock().expect("no panic");
         let messages = messages.get(&chat_id).cloned().unwrap_or_default();
         let head_seq = messages.last().map_or(0, |message| message.seq);
         let limit = usize::try_from(limit).expect("a limit");
         let messages = messages.into_iter().filter(|message| message.seq > after_seq).take(limit).collect();
-        Ok(Response::new(HistoryResponse { messages, head_seq }))
+        Ok(Response::new(HistoryResponse { messages, head_seq, from_seq }))
     }
 
     async fn heads(&self, _: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {

@@ -1,6 +1,4 @@
-//! gRPC for the tenant's other services. They have checked the caller's permission.
-
-use std::sync::Arc;
+//! gRPC for the tenant's other services.
 
 use contracts::{
     ChatId,
@@ -16,8 +14,8 @@ use kit::{
 };
 use tonic::{Request, Response, Status, service::Routes};
 
-use super::{AppState, read};
-use crate::{error::Error, store::Archive};
+use super::AppState;
+use crate::error::Error;
 
 /// Chats of one `Heads` call: the chats of a user who is in very many.
 const MAX_HEADS: usize = 5_000;
@@ -26,23 +24,21 @@ const HEADS_AT_ONCE: usize = 32;
 
 /// Returns the gRPC services.
 pub(crate) fn routes(state: &AppState) -> Routes {
-    Routes::new(MessageServiceServer::new(Messages { store: state.store.clone() }))
+    Routes::new(MessageServiceServer::new(Messages(state.clone())))
 }
 
-struct Messages {
-    store: Arc<dyn Archive>,
-}
+struct Messages(AppState);
 
 #[tonic::async_trait]
 impl MessageService for Messages {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
-        let HistoryRequest { chat_id, after_seq, limit } = request.into_inner();
-        let chat = id("chat_id", &chat_id)?;
+        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, limit } = request.into_inner();
+        let (chat, user) = (id("chat_id", &chat_id)?, id("user_id", &user_id)?);
         // 0 stands for an absent limit.
         let size = kit::page::HISTORY.of((limit != 0).then_some(limit.into()))?;
-        let found = read(&*self.store, chat, after_seq, size).await.map_err(status)?;
+        let found = self.0.read(chat, user, known_from_seq, after_seq, size).await.map_err(status)?;
         let messages = found.messages.into_iter().map(Into::into).collect();
-        Ok(Response::new(HistoryResponse { messages, head_seq: found.head_seq }))
+        Ok(Response::new(HistoryResponse { messages, head_seq: found.head_seq, from_seq: found.from_seq }))
     }
 
     async fn heads(&self, request: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {
@@ -54,7 +50,7 @@ impl MessageService for Messages {
         let chats: Vec<ChatId> = ids.iter().map(|text| id("chat_ids", text)).collect::<Result<_, _>>()?;
         let heads = stream::iter(chats)
             .map(|chat| async move {
-                let head = self.store.head_of(chat).await.map_err(Error::Heads)?;
+                let head = self.0.store.head_of(chat).await.map_err(Error::Heads)?;
                 Ok::<_, Error>(Head { chat_id: chat.to_string(), head_seq: head.seq })
             })
             .buffered(HEADS_AT_ONCE)

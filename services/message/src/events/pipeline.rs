@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{RawRecord, read_record},
-        store::{Partition, Result, Room, history, memory::MemoryStore},
+        store::{Beginning, Partition, Result, Room, history, memory::MemoryStore},
     };
 
     /// A store that fails one call in eight, in no pattern, writes after half of them is done.
@@ -344,7 +344,10 @@ mod tests {
         let mut contents = Vec::new();
         for n in 0..3 {
             let head = store.head(chat(n)).await.expect("a head");
-            contents.push((head, history(store, chat(n), 0, 500).await.expect("a history").messages));
+            contents.push((
+                head,
+                history(store, chat(n), Beginning::Seq(1), 0, 500).await.expect("a history").messages,
+            ));
         }
         contents
     }

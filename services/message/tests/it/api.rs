@@ -3,13 +3,14 @@
 use contracts::{
     ChatId, MessageKey, UserId,
     api::{MessagePage, Problem},
+    event::{EntryKind, SendRecord},
     rpc::{HeadsRequest, HistoryRequest, message_service_client::MessageServiceClient},
 };
 use reqwest::StatusCode;
 use tonic::Code;
 
 use crate::{
-    checker::all_announced,
+    checker::{all_announced, check},
     stand::{INTERNAL_TOKEN, Running, Stand, text, with_stand},
 };
 
@@ -86,16 +87,76 @@ async fn only_members_read_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_member_reads_from_the_entry_that_added_them() {
+    with_stand(|stand| async move {
+        let (running, chat, ann) = chat_with(&stand, 3).await;
+        let (ben, cid) = (UserId::generate(), UserId::generate());
+        let addition = |subject| SendRecord {
+            kind: EntryKind::MemberAdded,
+            subject: Some(subject),
+            ..text(chat, ann, MessageKey::generate(), "")
+        };
+        let page = async |user| -> (Vec<i64>, i64, i64) {
+            let token = stand.realm.token(user, "someone");
+            let answer = get(&running, &format!("/api/messages/{chat}"), Some(&token)).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            let page: MessagePage = answer.json().await.expect("a page");
+            let seqs = page.messages.iter().map(|message| message.seq).collect();
+            (seqs, page.head_seq, page.from_seq)
+        };
+        // The chat service has the member, and the log does not have the entry yet.
+        let added = addition(ben);
+        stand.chats.add_from(chat, ben, &added);
+        let (seqs, head_seq, from_seq) = page(ben).await;
+        assert_eq!((seqs, from_seq), (vec![], head_seq + 1));
+        let message = text(chat, ann, MessageKey::generate(), "welcome");
+        stand.send_all(&[added, message]).await;
+        // A group that gives the whole history to those who are added.
+        stand.send_all(&[addition(cid)]).await;
+        stand.chats.add(chat, cid);
+        all_announced(&stand).await;
+        assert_eq!(page(ben).await, (vec![4, 5, 6], 6, 4));
+        assert_eq!(page(cid).await, ((1..=6).collect(), 6, 1));
+        assert_eq!(page(ann).await, ((1..=6).collect(), 6, 1));
+
+        // Back after a removal: from the last addition on.
+        let removal = SendRecord { kind: EntryKind::MemberRemoved, ..addition(ben) };
+        let again = addition(ben);
+        stand.chats.add_from(chat, ben, &again);
+        stand.send_all(&[removal, text(chat, ann, MessageKey::generate(), "without ben"), again]).await;
+        all_announced(&stand).await;
+        assert_eq!(page(ben).await, (vec![9], 9, 9));
+        running.stop().await;
+        check(&stand).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn services_read_history_and_heads_with_the_internal_token() {
     with_stand(|stand| async move {
-        let (running, chat, _) = chat_with(&stand, 7).await;
+        let (running, chat, member) = chat_with(&stand, 7).await;
         let url = format!("http://{}", running.ports.grpc);
         let channel = kit::rpc::connect(&url, &INTERNAL_TOKEN.into()).expect("a channel");
         let mut messages = MessageServiceClient::new(channel);
-        let request = HistoryRequest { chat_id: chat.to_string(), after_seq: 4, limit: 0 };
-        let history = messages.history(request).await.expect("a history").into_inner();
-        let seqs: Vec<i64> = history.messages.iter().map(|message| message.seq).collect();
-        assert_eq!((seqs, history.head_seq), (vec![5, 6, 7], 7));
+        let history = |user: UserId, known_from_seq, after_seq| HistoryRequest {
+            chat_id: chat.to_string(),
+            user_id: user.to_string(),
+            known_from_seq,
+            after_seq,
+            limit: 0,
+        };
+        let mut read = async |request| {
+            let page = messages.history(request).await?.into_inner();
+            let seqs: Vec<i64> = page.messages.iter().map(|message| message.seq).collect();
+            Ok::<_, tonic::Status>((seqs, page.head_seq, page.from_seq))
+        };
+        let stranger = UserId::generate();
+        assert_eq!(read(history(member, None, 4)).await.expect("a history"), (vec![5, 6, 7], 7, 1));
+        let refused = read(history(stranger, None, 4)).await.expect_err("a refusal");
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        // A caller who knows it need not wait for the chat service.
+        assert_eq!(read(history(stranger, Some(6), 0)).await.expect("a history"), (vec![6, 7], 7, 6));
 
         let empty = ChatId::generate();
         let request = HeadsRequest { chat_ids: vec![chat.to_string(), empty.to_string()] };
@@ -105,7 +166,7 @@ async fn services_read_history_and_heads_with_the_internal_token() {
         assert_eq!(heads[1], (empty.to_string(), 0));
         assert_eq!(heads[0].0, chat.to_string());
 
-        let bad = HistoryRequest { chat_id: "x".to_owned(), after_seq: 0, limit: 0 };
+        let bad = HistoryRequest { chat_id: "x".to_owned(), ..history(member, None, 0) };
         assert_eq!(messages.history(bad).await.expect_err("a refusal").code(), Code::InvalidArgument);
         let stranger = kit::rpc::connect(&url, &"guess".into()).expect("a channel");
         let request = HeadsRequest { chat_ids: vec![] };

@@ -1,7 +1,7 @@
 //! A throw-away tenant: topics, a keyspace, a realm and a chat service of its own, and message processes.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     env,
     fs::{self, File},
     net::{SocketAddr, TcpListener},
@@ -16,7 +16,7 @@ use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     event::{EntryKind, SendRecord, VERSION},
     rpc::{
-        CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse,
+        CheckMembersRequest, CheckMembersResponse, EntryId, GetMembershipRequest, GetMembershipResponse,
         ListMembersRequest, ListMembersResponse, Member,
         chat_service_server::{ChatService, ChatServiceServer},
     },
@@ -382,12 +382,21 @@ pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRe
 /// Serves memberships in place of the chat service.
 #[derive(Clone, Default)]
 pub struct FakeChats {
-    members: Arc<Mutex<HashSet<(String, String)>>>,
+    members: Arc<Mutex<HashMap<Seat, Option<EntryId>>>>,
 }
+
+/// A chat and a user.
+type Seat = (String, String);
 
 impl FakeChats {
     pub fn add(&self, chat: ChatId, user: UserId) {
-        self.members.lock().expect("no panic").insert((chat.to_string(), user.to_string()));
+        self.members.lock().expect("no panic").insert((chat.to_string(), user.to_string()), None);
+    }
+
+    /// Makes a user a member whose history begins with an entry.
+    pub fn add_from(&self, chat: ChatId, user: UserId, entry: &SendRecord) {
+        let entry = EntryId { sender_id: entry.sender.to_string(), key: entry.key.to_string() };
+        self.members.lock().expect("no panic").insert((chat.to_string(), user.to_string()), Some(entry));
     }
 
     async fn serve(self) -> SocketAddr {
@@ -410,8 +419,9 @@ impl ChatService for FakeChats {
             return Err(Status::unauthenticated("the internal token is required"));
         }
         let GetMembershipRequest { chat_id, user_id } = request.into_inner();
-        let known = self.members.lock().expect("no panic").contains(&(chat_id, user_id.clone()));
-        let member = known.then(|| Member { user_id, role: "member".to_owned() });
+        let members = self.members.lock().expect("no panic");
+        let reads_from = members.get(&(chat_id, user_id.clone())).cloned();
+        let member = reads_from.map(|reads_from| Member { user_id, role: "member".to_owned(), reads_from });
         Ok(Response::new(GetMembershipResponse { member }))
     }
 

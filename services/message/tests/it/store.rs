@@ -9,7 +9,10 @@ use contracts::{
 };
 use message::{
     domain::{Entry, Generation, Head, KnownKey, Position, SeatId, Standing, content_hash},
-    store::{Partition, Room, Row, Store, cql::CqlStore, history, memory::MemoryStore, migrate::migrate},
+    store::{
+        Beginning, History, Partition, Room, Row, Store, cql::CqlStore, history, memory::MemoryStore,
+        migrate::migrate,
+    },
 };
 use uuid::Uuid;
 
@@ -61,6 +64,7 @@ async fn suite<S: Store>(store: &S) {
     history_goes_across_buckets(store).await;
     history_ends_before_an_unfinished_write(store).await;
     history_ends_at_its_bytes(store).await;
+    history_begins_where_its_reader_was_added(store).await;
 }
 
 async fn what_was_appended_is_found<S: Store>(store: &S) {
@@ -130,7 +134,7 @@ async fn a_standing_is_that_at_a_seq<S: Store>(store: &S) {
 }
 
 async fn seqs<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> (Vec<i64>, i64) {
-    let found = history(store, chat, after, limit).await.expect("a history");
+    let found = history(store, chat, Beginning::Seq(1), after, limit).await.expect("a history");
     (found.messages.iter().map(|message| message.seq).collect(), found.head_seq)
 }
 
@@ -176,7 +180,7 @@ async fn history_ends_at_its_bytes<S: Store>(store: &S) {
     store.put_heads(&[(chat, head(40))]).await.expect("a head");
     let mut after = 0;
     while after < 40 {
-        let found = history(store, chat, after, 500).await.expect("a history");
+        let found = history(store, chat, Beginning::Seq(1), after, 500).await.expect("a history");
         let bytes = serde_json::to_string(&found.messages).expect("json").len();
         assert!(bytes <= HISTORY_PAGE_BYTES, "{bytes} bytes after {after}");
         assert_eq!(found.head_seq, 40);
@@ -194,6 +198,33 @@ async fn history_ends_at_its_bytes<S: Store>(store: &S) {
     assert!(last >= 300, "a page of {last} small entries");
     assert_eq!(all, (1..=last).collect::<Vec<_>>());
     assert_eq!(seqs(store, small, 0, 120).await, ((1..=120).collect(), 500));
+}
+
+async fn history_begins_where_its_reader_was_added<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    let read = async |beginning, after| {
+        let History { messages, head_seq, from_seq } =
+            history(store, chat, beginning, after, 500).await.expect("a history");
+        (messages.iter().map(|message| message.seq).collect::<Vec<_>>(), head_seq, from_seq)
+    };
+    append(store, chat, 1..=5).await;
+    store.put_heads(&[(chat, head(5))]).await.expect("a head");
+    // The membership is known before its entry is stored.
+    let added = Beginning::Entry(entry(chat, 7, "").key_id());
+    assert_eq!(read(added, 0).await, (vec![], 5, 6));
+    assert_eq!(read(added, 3).await, (vec![], 5, 6));
+    append(store, chat, [6]).await;
+    store.put_heads(&[(chat, head(6))]).await.expect("a head");
+    assert_eq!(read(added, 0).await, (vec![], 6, 7));
+    // The head follows its rows.
+    append(store, chat, 7..=9).await;
+    assert_eq!(read(added, 0).await, (vec![7, 8, 9], 9, 7));
+    store.put_heads(&[(chat, head(9))]).await.expect("a head");
+    assert_eq!(read(added, 0).await, (vec![7, 8, 9], 9, 7));
+    assert_eq!(read(added, 8).await, (vec![9], 9, 7));
+    assert_eq!(read(added, 9).await, (vec![], 9, 7));
+    assert_eq!(read(Beginning::Seq(7), 0).await, (vec![7, 8, 9], 9, 7));
+    assert_eq!(read(Beginning::Seq(1), 0).await, ((1..=9).collect(), 9, 1));
 }
 
 #[tokio::test]

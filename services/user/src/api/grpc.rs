@@ -125,6 +125,7 @@ impl From<Profile> for User {
             username: profile.username,
             display_name: profile.display_name,
             deleted: profile.is_deleted,
+            contactable_by: profile.contactable_by.as_str().to_owned(),
         }
     }
 }

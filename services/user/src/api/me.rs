@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use contracts::api::{UpdateProfileRequest, UserProfile};
+use contracts::api::{OwnProfile, UpdateProfileRequest};
 use kit::{
     auth::Caller,
     docs::{BodyProblems, CallerProblems, FaultProblems},
@@ -22,7 +22,7 @@ use crate::{domain::ProfileUpdate, error::Error, store::ProfileStore};
     tag = "me",
     security(("access_token" = [])),
     responses(
-        (status = OK, description = "The caller's profile", body = UserProfile),
+        (status = OK, description = "The caller's profile", body = OwnProfile),
         CallerProblems,
         FaultProblems,
     )
@@ -30,7 +30,7 @@ use crate::{domain::ProfileUpdate, error::Error, store::ProfileStore};
 pub(super) async fn get(
     caller: Caller,
     State(store): State<Arc<dyn ProfileStore>>,
-) -> Result<Json<UserProfile>, ApiError> {
+) -> Result<Json<OwnProfile>, ApiError> {
     Ok(Json(ensured(&store, &caller).await?.into()))
 }
 
@@ -43,7 +43,7 @@ pub(super) async fn get(
     security(("access_token" = [])),
     request_body = UpdateProfileRequest,
     responses(
-        (status = OK, description = "The profile after the change", body = UserProfile),
+        (status = OK, description = "The profile after the change", body = OwnProfile),
         BodyProblems,
         CallerProblems,
         FaultProblems,
@@ -53,7 +53,7 @@ pub(super) async fn update(
     caller: Caller,
     State(store): State<Arc<dyn ProfileStore>>,
     Json(request): Json<UpdateProfileRequest>,
-) -> Result<Json<UserProfile>, ApiError> {
+) -> Result<Json<OwnProfile>, ApiError> {
     let update = ProfileUpdate::parse(request).map_err(Error::from)?;
     ensured(&store, &caller).await?;
     let profile = store.update(caller.user_id, &update).await.map_err(Error::from)?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use contracts::UserId;
+use contracts::{UserId, api::ContactableBy};
 use tonic::async_trait;
 
 use super::{ProfileStore, StoreError};
@@ -45,6 +45,7 @@ impl ProfileStore for MemoryStore {
             username: newcomer.username.as_str().to_owned(),
             display_name: newcomer.display_name.as_str().to_owned(),
             about: String::new(),
+            contactable_by: ContactableBy::default(),
             created_at: at,
             is_deleted: false,
         });
@@ -70,6 +71,9 @@ impl ProfileStore for MemoryStore {
         }
         if let Some(about) = &update.about {
             about.as_str().clone_into(&mut profile.about);
+        }
+        if let Some(contactable_by) = update.contactable_by {
+            profile.contactable_by = contactable_by;
         }
         Ok(Some(profile.clone()))
     }

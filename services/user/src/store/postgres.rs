@@ -1,7 +1,7 @@
 //! Profiles in PostgreSQL.
 
 use chrono::{DateTime, Utc};
-use contracts::UserId;
+use contracts::{UserId, api::ContactableBy};
 use kit::{
     postgres::Schema,
     text::{About, DisplayName, search_key},
@@ -20,6 +20,7 @@ pub const SCHEMA: Schema = Schema {
         ("0001_create_users", include_str!("../../migrations/0001_create_users.sql")),
         ("0002_normalize_names", include_str!("../../migrations/0002_normalize_names.sql")),
         ("0003_add_deletions", include_str!("../../migrations/0003_add_deletions.sql")),
+        ("0004_add_contactable_by", include_str!("../../migrations/0004_add_contactable_by.sql")),
     ],
 };
 
@@ -45,6 +46,7 @@ kit::row! {
         username: String,
         display_name: String,
         about: String,
+        contactable_by: String,
         created_at: DateTime<Utc>,
         deleted_at: Option<DateTime<Utc>>,
     }
@@ -70,7 +72,7 @@ impl ProfileStore for PostgresStore {
             "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
              VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username
-             RETURNING user_id, username, display_name, about, created_at, deleted_at",
+             RETURNING user_id, username, display_name, about, contactable_by, created_at, deleted_at",
         )
         .bind(newcomer.user_id.0)
         .bind(newcomer.username.as_str())
@@ -80,32 +82,32 @@ impl ProfileStore for PostgresStore {
         .fetch_one(&self.pool)
         .await
         .map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })?;
-        Ok(row.into())
+        row.try_into().map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })
     }
 
     #[tracing::instrument(name = "user.store.profile", skip_all, fields(user = %user_id))]
     async fn profile(&self, user_id: UserId) -> Result<Option<Profile>, StoreError> {
         let row: Option<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users WHERE user_id = $1",
+            "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users WHERE user_id = $1",
         )
         .bind(user_id.0)
         .fetch_optional(&self.pool)
         .await
         .map_err(StoreError::Read)?;
-        Ok(row.map(Profile::from))
+        row.map(Profile::try_from).transpose().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "user.store.profiles", skip_all)]
     async fn profiles(&self, user_ids: &[UserId]) -> Result<Vec<Profile>, StoreError> {
         let ids: Vec<_> = user_ids.iter().map(|user| user.0).collect();
         let rows: Vec<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users WHERE user_id = ANY ($1)",
+            "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users WHERE user_id = ANY ($1)",
         )
         .bind(ids)
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Read)?;
-        Ok(rows.into_iter().map(Profile::from).collect())
+        rows.into_iter().map(Profile::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "user.store.update", skip_all, fields(user = %user_id))]
@@ -114,18 +116,21 @@ impl ProfileStore for PostgresStore {
             "UPDATE users
              SET display_name = coalesce($2, display_name),
                  display_name_key = coalesce($3, display_name_key),
-                 about = coalesce($4, about)
+                 about = coalesce($4, about),
+                 contactable_by = coalesce($5, contactable_by)
              WHERE user_id = $1 AND deleted_at IS NULL
-             RETURNING user_id, username, display_name, about, created_at, deleted_at",
+             RETURNING user_id, username, display_name, about, contactable_by, created_at, deleted_at",
         )
         .bind(user_id.0)
         .bind(update.display_name.as_ref().map(DisplayName::as_str))
         .bind(update.display_name.as_ref().map(|name| search_key(name.as_str())))
         .bind(update.about.as_ref().map(About::as_str))
+        .bind(update.contactable_by.map(ContactableBy::as_str))
         .fetch_optional(&self.pool)
         .await
         .map_err(|source| StoreError::Update { user_id, source })?;
-        Ok(row.map(Profile::from))
+        let profile = row.map(Profile::try_from).transpose();
+        profile.map_err(|source| StoreError::Update { user_id, source })
     }
 
     #[tracing::instrument(name = "user.store.search", skip_all)]
@@ -136,7 +141,7 @@ impl ProfileStore for PostgresStore {
         let (sql, from, to) = match &search.find {
             // The index on usernames gives a page of all users in its order, and nothing is sorted.
             Find::All => (
-                "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users
+                "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users
                  WHERE deleted_at IS NULL AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
                  ORDER BY username, user_id LIMIT $3",
                 None,
@@ -144,7 +149,7 @@ impl ProfileStore for PostgresStore {
             ),
             // A prefix as a range: an index serves it under any plan, and no character of it is special.
             Find::Prefix(prefix) => (
-                "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users
+                "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users
                  WHERE deleted_at IS NULL
                    AND ((username >= $4 AND username < $5)
                         OR (display_name_key >= $4 AND display_name_key < $5))
@@ -154,7 +159,7 @@ impl ProfileStore for PostgresStore {
                 Some(format!("{prefix}{LAST}")),
             ),
             Find::Username(username) => (
-                "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users
+                "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users
                  WHERE deleted_at IS NULL AND username = $4
                    AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
                  ORDER BY username, user_id LIMIT $3",
@@ -162,7 +167,7 @@ impl ProfileStore for PostgresStore {
                 None,
             ),
             Find::Holder(username) => (
-                "SELECT user_id, username, display_name, about, created_at, deleted_at FROM users
+                "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users
                  WHERE username = $4 AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
                  ORDER BY username, user_id LIMIT $3",
                 Some(username.as_str()),
@@ -177,7 +182,7 @@ impl ProfileStore for PostgresStore {
             query = query.bind(to);
         }
         let rows: Vec<ProfileRow> = query.fetch_all(&self.pool).await.map_err(StoreError::Read)?;
-        Ok(rows.into_iter().map(Profile::from).collect())
+        rows.into_iter().map(Profile::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "user.store.delete", skip_all, fields(user = %user_id))]
@@ -252,16 +257,23 @@ impl From<DeletionRow> for Deletion {
     }
 }
 
-impl From<ProfileRow> for Profile {
-    fn from(row: ProfileRow) -> Self {
-        Self {
+impl TryFrom<ProfileRow> for Profile {
+    type Error = sqlx::Error;
+
+    fn try_from(row: ProfileRow) -> Result<Self, sqlx::Error> {
+        let contactable_by = ContactableBy::parse(&row.contactable_by).ok_or_else(|| {
+            let problem = format!("column contactable_by has the unknown value {}", row.contactable_by);
+            sqlx::Error::Decode(problem.into())
+        })?;
+        Ok(Self {
             user_id: UserId(row.user_id),
             username: row.username,
             display_name: row.display_name,
             about: row.about,
+            contactable_by,
             created_at: row.created_at,
             is_deleted: row.deleted_at.is_some(),
-        }
+        })
     }
 }
 

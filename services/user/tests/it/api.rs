@@ -50,7 +50,9 @@ async fn the_first_token_makes_a_profile() {
     let ann = app.realm.user("ann");
     let expected =
         json!({"user_id": ann.id, "username": "ann", "display_name": "ann", "about": "", "deleted": false});
-    assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200), expected);
+    let mut own = expected.clone();
+    own["contactable_by"] = "everyone".into();
+    assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200), own);
     let bob = app.realm.user("bob");
     assert_eq!(app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), expected);
     assert_eq!(app.api.get(&ann, &format!("/api/users/{}", bob.id)).await.ok(200)["username"], "bob");
@@ -62,8 +64,10 @@ async fn users_change_their_own_profile_and_others_find_it() {
     let app = App::start().await;
     let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
     app.patch_me(&ann, json!({"display_name": "Änn", "about": "Baker\r\nof bread"})).await.ok(200);
-    let after = app.patch_me(&ann, json!({})).await.ok(200);
+    let mut after = app.patch_me(&ann, json!({})).await.ok(200);
     assert_eq!((&after["display_name"], &after["about"]), (&"Änn".into(), &"Baker\nof bread".into()));
+    // The settings are not for others.
+    assert_eq!(after.as_object_mut().expect("a profile").remove("contactable_by"), Some("everyone".into()));
     let found = app.api.get(&bob, "/api/users?query=%C3%84n").await.ok(200);
     assert_eq!(found, json!({"items": [after]}));
     for path in ["/api/users?username=Ann", "/api/users?username=Ann&query=other"] {
@@ -76,6 +80,24 @@ async fn users_change_their_own_profile_and_others_find_it() {
     let second = app.api.get(&bob, &format!("/api/users?limit=1&cursor={cursor}")).await.ok(200);
     assert_eq!(second["items"][0]["username"], "bob");
     assert!(second.get("next_cursor").is_none());
+}
+
+#[tokio::test]
+async fn users_set_who_may_contact_them() {
+    let app = App::start().await;
+    let ann = app.realm.user("ann");
+    for setting in ["nobody", "shared_chats", "everyone", "nobody"] {
+        let own = app.patch_me(&ann, json!({"contactable_by": setting})).await.ok(200);
+        assert_eq!(own["contactable_by"], setting);
+    }
+    for body in [json!({}), json!({"contactable_by": null}), json!({"about": "Baker"})] {
+        assert_eq!(app.patch_me(&ann, body).await.ok(200)["contactable_by"], "nobody");
+    }
+    let unknown = app.patch_me(&ann, json!({"contactable_by": "friends"})).await;
+    assert_eq!(unknown.code(), "invalid_argument");
+    let user_ids = vec![ann.id.to_string()];
+    let users = app.rpc.get_users(Request::new(GetUsersRequest { user_ids })).await.expect("profiles");
+    assert_eq!(users.into_inner().users[0].contactable_by, "nobody");
 }
 
 #[tokio::test]

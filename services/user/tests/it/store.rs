@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use contracts::{UserId, api::UpdateProfileRequest};
+use contracts::{
+    UserId,
+    api::{ContactableBy, UpdateProfileRequest},
+};
 use kit::{error::InvalidField, testing::TestDatabase};
 use sqlx::PgPool;
 use user::{
@@ -67,6 +70,7 @@ fn update(display_name: Option<&str>, about: Option<&str>) -> ProfileUpdate {
     let request = UpdateProfileRequest {
         display_name: display_name.map(str::to_owned),
         about: about.map(str::to_owned),
+        contactable_by: None,
     };
     ProfileUpdate::parse(request).expect("an update")
 }
@@ -156,6 +160,15 @@ async fn an_update_changes_what_it_names(store: Store) {
         assert_eq!(found(&store, typed).await, ["ann"], "{typed}");
     }
     assert_eq!(store.update(UserId::generate(), &name).await.expect("a write"), None);
+    assert_eq!(after.contactable_by, ContactableBy::Everyone);
+    let setting =
+        ProfileUpdate { contactable_by: Some(ContactableBy::SharedChats), ..ProfileUpdate::default() };
+    for update in [setting, about] {
+        let after = store.update(ann.user_id, &update).await.expect("a write").expect("a profile");
+        assert_eq!((after.contactable_by, after.about.as_str()), (ContactableBy::SharedChats, "Baker"));
+    }
+    let stored = store.profiles(&[ann.user_id]).await.expect("a read");
+    assert_eq!(stored[0].contactable_by, ContactableBy::SharedChats);
 }
 
 async fn a_search_finds_both_names_in_any_case(store: Store) {

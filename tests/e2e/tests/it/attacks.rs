@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
-    api::{ChatKind, CreateChatRequest},
+    api::CreateChatRequest,
     wire::{Outcome, ServerFrame},
 };
 use e2e::{
@@ -88,8 +88,7 @@ async fn groups_of_users_who_do_not_exist_leave_nothing() {
         let chats = mallory.messenger().chats(&mallory.token().await?).await?.len();
         for _ in 0..GROUPS {
             let invented: Vec<UserId> = (0..999).map(|_| UserId(Uuid::from_u128(rand::random()))).collect();
-            let request =
-                CreateChatRequest { kind: ChatKind::Group, title: Some("us".to_owned()), members: invented };
+            let request = CreateChatRequest::group("us", invented);
             let outcome = mallory.messenger().create_chat(&mallory.token().await?, &request).await;
             refused(outcome, ErrorCode::NotFound)?;
         }

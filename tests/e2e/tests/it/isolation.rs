@@ -318,7 +318,7 @@ async fn an_internal_token_is_refused_by_another_tenants_services() {
                 outcome.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated),
                 "chat returned {outcome:?}"
             );
-            let history = HistoryRequest { chat_id: id.clone(), after_seq: 0, limit: 1 };
+            let history = HistoryRequest { chat_id: id.clone(), limit: 1, ..HistoryRequest::default() };
             let outcome = message.history(bearing(history, token)?).await;
             ensure!(
                 outcome.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated),

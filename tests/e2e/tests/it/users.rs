@@ -34,6 +34,22 @@ async fn a_group_enforces_its_roles_and_membership() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_member_reads_from_the_entry_that_added_them() {
+    story(LIMIT, async |world: &World| stories::new_members(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_chat_is_left_and_opened_again() {
+    story(LIMIT, async |world: &World| stories::leaving_a_direct_chat(&world.stack.messenger("acme")).await)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_decide_who_adds_them() {
+    story(LIMIT, async |world: &World| stories::consent(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_public_address() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {
