@@ -91,7 +91,7 @@ pub(super) async fn register(
 
 /// Deletes the caller's account.
 ///
-/// The password is asked for again, so that whoever finds a device cannot do it; wrong ones count as at a sign-in. All sessions
+/// The password is asked for again, so that a found device cannot do it; wrong ones count as at a sign-in. All sessions
 /// end and their connections are closed with 3505 within 5 seconds. The user leaves all chats within seconds, as from a group;
 /// the other user of a direct chat keeps it to read. The profile says `deleted` and holds no more than the username, which is
 /// not given out again. What the user wrote stays with those it was written to. After `unavailable` repeat the request, unless
