@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use self::{
-    context::{Context, Memory, PassError},
+    context::{Context, FirstLists, Memory, PassError},
     report::report_failure,
 };
 use crate::{
@@ -115,6 +115,7 @@ pub async fn run(
         retries: Retries::new(config.drift_seconds, rand::random),
         now: Timestamp::now,
         credential: random_credential,
+        first_lists: FirstLists::default(),
         memory: Memory::default(),
         fleet,
         watched,

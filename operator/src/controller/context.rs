@@ -13,6 +13,7 @@ use kube::{
     core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
+use tokio::sync::OnceCell;
 use tracing::warn;
 
 use crate::{
@@ -57,7 +58,22 @@ pub(crate) struct Context {
     pub tenants: Store<DeserializeGuard<MessengerTenant>>,
     pub cells: Store<DeserializeGuard<MessengerCell>>,
     pub admin_secrets: Store<Secret>,
+    pub first_lists: FirstLists,
     pub memory: Memory,
+}
+
+/// That the stores have what was there at the start.
+///
+/// Of all that wait for a store of kube-runtime, its first list wakes the one that asked last and no other: a pass over
+/// each of the others would never end, and no other pass over its tenant begin. So one waits for the stores and all others
+/// for that one.
+#[derive(Default)]
+pub(crate) struct FirstLists(OnceCell<()>);
+
+impl FirstLists {
+    async fn wait(&self, stores: impl Future<Output = ()>) {
+        self.0.get_or_init(|| stores).await;
+    }
 }
 
 /// What passes remember for the next one. Lost at restart, which costs nothing but an Event.
@@ -142,10 +158,13 @@ impl Context {
 
     /// Waits for the first lists of tenants, cells and Secrets: before them everything looks missing.
     pub async fn stores_ready(&self) {
-        // A store that ended means that the process ends.
-        _ = self.tenants.wait_until_ready().await;
-        _ = self.cells.wait_until_ready().await;
-        _ = self.admin_secrets.wait_until_ready().await;
+        let stores = async {
+            // A store that ended means that the process ends.
+            _ = self.tenants.wait_until_ready().await;
+            _ = self.cells.wait_until_ready().await;
+            _ = self.admin_secrets.wait_until_ready().await;
+        };
+        self.first_lists.wait(stores).await;
     }
 
     /// Returns a cell, without the conditions of other controllers.
@@ -316,4 +335,25 @@ pub(crate) struct Pass<'a> {
     pub resource: &'a MessengerTenant,
     pub mode: Mode,
     pub context: &'a Context,
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+    use kube::runtime::{reflector, watcher};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_passes_go_on_when_a_store_is_filled() {
+        let (store, mut writer) = reflector::store::<Secret>();
+        let first_lists = FirstLists::default();
+        let pass = || async { first_lists.wait(async { _ = store.wait_until_ready().await }).await };
+        let mut passes: FuturesUnordered<_> = (0..4).map(|_| pass()).collect();
+        assert!(passes.next().now_or_never().is_none(), "nothing is listed yet");
+        writer.apply_watcher_event(&watcher::Event::Init);
+        writer.apply_watcher_event(&watcher::Event::InitDone);
+        timeout(Duration::from_secs(5), passes.collect::<Vec<_>>()).await.expect("each of them is woken");
+    }
 }
