@@ -3,6 +3,7 @@
 
 use std::{
     net::Ipv4Addr,
+    sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -126,12 +127,19 @@ impl<F: Fixture> Subject<F> {
         Box::pin(F::use_account(&self.desired)).await
     }
 
-    /// Fails unless the tenant's account does not work.
-    async fn is_locked_out(&self) {
+    /// Fails unless the tenant's account does not work. Returns how often it still worked: a server may remember a login.
+    async fn is_locked_out(&self) -> i64 {
+        let uses = AtomicI64::new(0);
         if F::CACHES_LOGINS {
-            eventually("no client can log in", async || self.use_account().await.is_err()).await;
+            let is_refused = async || {
+                let used = self.use_account().await;
+                uses.fetch_add(i64::from(used.is_ok()), Ordering::Relaxed);
+                used.is_err()
+            };
+            eventually("no client can log in", is_refused).await;
         }
         self.use_account().await.unwrap_err();
+        uses.into_inner()
     }
 
     /// Runs a test, then removes what the tenant has, whatever happened.
@@ -272,7 +280,7 @@ pub async fn a_retained_tenant_is_locked_and_readopted_in_its_namespace_only<F: 
         F::begin_release(&admin, &first.desired).await;
         admin.release(&first.claim).await.unwrap();
         admin.release(&first.claim).await.expect("a release can be repeated");
-        first.is_locked_out().await;
+        let uses = first.is_locked_out().await;
         let conflict = assert_reason(admin.observe(&thief.desired).await, Reason::ResourceConflict);
         assert!(conflict.contains("is kept for namespace here"), "{conflict}");
         assert_reason(admin.remove(&thief.claim).await, Reason::ResourceConflict);
@@ -281,7 +289,7 @@ pub async fn a_retained_tenant_is_locked_and_readopted_in_its_namespace_only<F: 
         assert!(changes[0].contains(&next.name), "{changes:?}");
         assert_eq!(converge(&admin, &next.desired).await, [""; 0]);
         assert_reason(admin.observe(&first.desired).await, Reason::ResourceConflict);
-        assert_eq!(next.use_account().await, Ok(2), "the data is still there");
+        assert_eq!(next.use_account().await, Ok(2 + uses), "the data is still there");
     };
     let clean_up = async {
         _ = admin.remove(&next.claim).await;
