@@ -12,8 +12,11 @@ use contracts::{
         user_service_client::UserServiceClient,
     },
 };
-use kit::{backoff::Backoff, outage::Outage, rpc::InternalChannel};
-use tokio::time::{sleep, timeout};
+use kit::{
+    backoff::Backoff,
+    rounds,
+    rpc::{self, InternalChannel},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -23,8 +26,8 @@ use crate::{error::Error, guard::Guard};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
-/// A call of the user service takes no longer.
-const CALL_WITHIN: Duration = Duration::from_secs(2);
+/// A user waits no longer for the user service.
+pub(crate) const USER_SERVICE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Deletes accounts. Cheap to clone.
 #[derive(Clone)]
@@ -96,32 +99,14 @@ impl Deletions {
 
     /// Finishes what others have begun, until the shutdown.
     pub(crate) async fn keep_finishing(self, shutdown: CancellationToken) {
-        const WHAT: &str = "finishing the deletion of accounts";
-        let (mut backoff, outage) = (Backoff::new(BACKOFF), Outage::default());
-        loop {
-            let pause = match self.finish_all().await {
-                Ok(()) => {
-                    outage.worked(WHAT);
-                    backoff.reset();
-                    INTERVAL
-                }
-                Err(error) => {
-                    outage.failed(WHAT, &error);
-                    backoff.next_wait()
-                }
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = sleep(pause) => {}
-            }
-        }
+        let what = "finishing the deletion of accounts";
+        rounds::repeat(what, INTERVAL, Backoff::new(BACKOFF), &shutdown, || self.finish_all()).await;
     }
 }
 
-async fn called<T>(
+/// Calls the user service.
+pub(crate) async fn called<T>(
     call: impl Future<Output = Result<tonic::Response<T>, Status>> + Send,
 ) -> Result<T, Error> {
-    let answer = timeout(CALL_WITHIN, call).await;
-    let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
-    Ok(answer.map_err(|status| Error::Users(Box::new(status)))?.into_inner())
+    rpc::within(USER_SERVICE_WITHIN, call).await.map_err(|status| Error::Users(Box::new(status)))
 }

@@ -7,8 +7,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use contracts::UserId;
-use kit::{backoff::Backoff, outage::Outage};
-use tokio::time::sleep;
+use kit::{backoff::Backoff, rounds};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,25 +28,8 @@ const CHATS: usize = 100;
 
 /// Follows the deletions until the shutdown.
 pub async fn follow(users: Users, store: Arc<dyn ChatStore>, shutdown: CancellationToken) {
-    const WHAT: &str = "following the deletion of accounts";
-    let (mut backoff, outage) = (Backoff::new(BACKOFF), Outage::default());
-    loop {
-        let pause = match catch_up(&users, &*store).await {
-            Ok(()) => {
-                outage.worked(WHAT);
-                backoff.reset();
-                INTERVAL
-            }
-            Err(error) => {
-                outage.failed(WHAT, &error);
-                backoff.next_wait()
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = sleep(pause) => {}
-        }
-    }
+    let what = "following the deletion of accounts";
+    rounds::repeat(what, INTERVAL, Backoff::new(BACKOFF), &shutdown, || catch_up(&users, &*store)).await;
 }
 
 /// Carries out every deletion behind the place that the store keeps, and moves that place behind those that are settled.

@@ -31,6 +31,7 @@ pub mod process;
 pub mod program;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod rounds;
 pub mod rpc;
 pub mod scope;
 pub mod service;

@@ -1,6 +1,6 @@
 //! `/api/auth/register` and `/delete-account`: accounts.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use axum::{extract::State, http::StatusCode};
 use contracts::{
@@ -13,22 +13,17 @@ use kit::{
     error::ApiError,
     extract::{ClientAddress, Json},
     idempotency::IdempotencyKey,
-    rpc::InternalChannel,
+    rpc::{self, InternalChannel},
 };
-use tokio::time::timeout;
-use tonic::Status;
 
 use crate::{
     config::Registration,
-    deletions::Deletions,
+    deletions::{Deletions, USER_SERVICE_WITHIN, called},
     domain::{Credentials, NewAccount},
     error::Error,
     guard::Guard,
     store::StoreError,
 };
-
-/// The owner of a new account waits no longer for the user service.
-const PROFILE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes an account and its profile.
 ///
@@ -141,9 +136,7 @@ async fn is_named(
     account: &NewAccount,
 ) -> Result<bool, Error> {
     let request = IsNamedRequest { username: account.username.as_str().to_owned() };
-    let named = timeout(PROFILE_TIMEOUT, users.is_named(request)).await;
-    let named = named.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
-    Ok(named.map_err(|status| Error::Users(Box::new(status)))?.into_inner().is_named)
+    Ok(called(users.is_named(request)).await?.is_named)
 }
 
 /// Creates the profile in the user service. A failure does not fail the registration: the first token that comes
@@ -158,9 +151,7 @@ async fn ensure_profile(
         username: account.username.as_str().to_owned(),
         display_name: account.display_name.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
     };
-    let ensured = timeout(PROFILE_TIMEOUT, users.ensure_user(request)).await;
-    let ensured = ensured.unwrap_or_else(|_| Err(Status::deadline_exceeded("no response in time")));
-    if let Err(status) = ensured {
+    if let Err(status) = rpc::within(USER_SERVICE_WITHIN, users.ensure_user(request)).await {
         tracing::warn!(user = %user_id, code = ?status.code(), "no profile yet for {user_id}: {}", status.message());
     }
 }

@@ -15,11 +15,11 @@ use contracts::{
     },
 };
 use futures_util::FutureExt as _;
-use kit::{outage::Outage, rpc::InternalChannel};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
+use kit::{
+    outage::Outage,
+    rpc::{self, InternalChannel},
 };
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -148,9 +148,8 @@ impl Checker {
             user_id: check.user.to_string(),
         };
         let request = CheckMembersRequest { memberships: batch.iter().map(seat).collect() };
-        let response = timeout(CALL_TIMEOUT, self.chat.check_members(request)).await;
-        let response = response.map_err(|_| Status::deadline_exceeded("no answer in time"))?;
-        let CheckMembersResponse { is_member, may_send } = response?.into_inner();
+        let response = rpc::within(CALL_TIMEOUT, self.chat.check_members(request)).await?;
+        let CheckMembersResponse { is_member, may_send } = response;
         // During an update of the tenant the chat service may be of a version that does not say who may send.
         let may_send = if may_send.is_empty() { is_member.clone() } else { may_send };
         if is_member.len() != batch.len() || may_send.len() != batch.len() {

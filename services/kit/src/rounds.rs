@@ -1,0 +1,66 @@
+//! Work that is done again and again.
+
+use std::{error::Error, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{backoff::Backoff, outage::Outage};
+
+/// Does a round of work, and another one `interval` after it has succeeded, until `stop` is cancelled. After a failure the next
+/// one begins when the backoff says so; a row of failures is one outage of `what` in the log. A round that is under way is
+/// not cancelled.
+pub async fn repeat<E: Error, F: Future<Output = Result<(), E>>>(
+    what: &str,
+    interval: Duration,
+    mut backoff: Backoff,
+    stop: &CancellationToken,
+    mut round: impl FnMut() -> F,
+) {
+    let outage = Outage::default();
+    loop {
+        let pause = match round().await {
+            Ok(()) => {
+                outage.worked(what);
+                backoff.reset();
+                interval
+            }
+            Err(error) => {
+                outage.failed(what, &error);
+                backoff.next_wait()
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use crate::testing::wait_for;
+
+    #[tokio::test]
+    async fn a_failure_waits_for_the_backoff_and_a_success_for_the_interval() {
+        let (stop, rounds) = (CancellationToken::new(), AtomicUsize::new(0));
+        let round = || {
+            let is_down = rounds.fetch_add(1, Ordering::Relaxed) < 2;
+            async move { if is_down { Err(io::Error::other("it is down")) } else { Ok(()) } }
+        };
+        let (moment, hour) = (Duration::from_millis(1), Duration::from_secs(3600));
+        let repeated = repeat("counting", hour, Backoff::new(moment..=moment), &stop, round);
+        let stopped = async {
+            let succeeded = || async { (rounds.load(Ordering::Relaxed) == 3).then_some(()) };
+            wait_for("the success", Duration::from_secs(10), succeeded).await;
+            stop.cancel();
+        };
+        tokio::join!(repeated, stopped);
+        assert_eq!(rounds.into_inner(), 3, "the next one would have come in an hour");
+    }
+}
