@@ -33,12 +33,14 @@ impl From<serde_json::Error> for Unreadable {
     }
 }
 
+fn known(version: u8) -> Result<(), Unreadable> {
+    if version == VERSION { Ok(()) } else { Err(Unreadable::Version(version)) }
+}
+
 /// Reads a record of `message.delivered`.
 pub(crate) fn delivered(payload: Option<&[u8]>) -> Result<DeliveredRecord, Unreadable> {
     let record: DeliveredRecord = serde_json::from_slice(payload.ok_or(Unreadable::Empty)?)?;
-    if record.v != VERSION {
-        return Err(Unreadable::Version(record.v));
-    }
+    known(record.v)?;
     Ok(record)
 }
 
@@ -47,9 +49,7 @@ pub(crate) fn change(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Chang
     let (chat, user) = key.and_then(MembershipRecord::parse_key).ok_or(Unreadable::Key)?;
     let Some(payload) = payload else { return Ok(Change::Removed(chat, user)) };
     let record: MembershipRecord = serde_json::from_slice(payload)?;
-    if record.v != VERSION {
-        return Err(Unreadable::Version(record.v));
-    }
+    known(record.v)?;
     if (record.chat, record.user) != (chat, user) {
         return Err(Unreadable::Ids);
     }
@@ -59,9 +59,7 @@ pub(crate) fn change(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Chang
 /// Reads a record of `session.events`.
 pub(crate) fn session_end(payload: Option<&[u8]>) -> Result<SessionEndRecord, Unreadable> {
     let record: SessionEndRecord = serde_json::from_slice(payload.ok_or(Unreadable::Empty)?)?;
-    if record.v != VERSION {
-        return Err(Unreadable::Version(record.v));
-    }
+    known(record.v)?;
     Ok(record)
 }
 
@@ -69,7 +67,7 @@ pub(crate) fn session_end(payload: Option<&[u8]>) -> Result<SessionEndRecord, Un
 mod tests {
     use std::cell::Cell;
 
-    use contracts::event::{DeliveryOutcome, EntryKind, Role};
+    use contracts::event::{DeliveryOutcome, Ended, EntryKind, Role};
     use contracts::{DeviceId, ErrorCode, MessageKey};
     use kit::testing::fuzz;
     use uuid::Uuid;
@@ -116,6 +114,16 @@ mod tests {
         }
         assert_eq!(delivered(None), Err(Unreadable::Empty));
         assert_eq!(delivered(Some(b"[")), Err(Unreadable::Form(1)));
+
+        let ends = [Ended::Account, Ended::Session("one".parse().expect("an id"))];
+        for end in ends.map(|ended| SessionEndRecord { v: VERSION, user: user(), ended }) {
+            let payload = serde_json::to_vec(&end).expect("JSON");
+            assert_eq!(session_end(Some(&payload)), Ok(end.clone()));
+            let later = serde_json::to_vec(&SessionEndRecord { v: 2, ..end }).expect("JSON");
+            assert_eq!(session_end(Some(&later)), Err(Unreadable::Version(2)));
+        }
+        assert_eq!(session_end(None), Err(Unreadable::Empty));
+        assert_eq!(session_end(Some(b"[")), Err(Unreadable::Form(1)));
 
         let key = MembershipRecord::key(chat(), user());
         let key = Some(key.as_bytes());
