@@ -232,7 +232,13 @@ impl Sending {
             Err(Undelivered { error: source, .. }) => Err(GatewayError::Produce { chat: *chat, source }),
             Ok(()) => {
                 gateway.outages.log.worked("the log of sends");
-                checked.map_or(Ok(()), |checked| gateway.membership.conclude(*chat, self.sender, checked))
+                match checked {
+                    Some(checked) => gateway
+                        .membership
+                        .conclude(*chat, self.sender, checked)
+                        .inspect(|()| gateway.outages.chat.worked("querying the chat service")),
+                    None => Ok(()),
+                }
             }
         };
         outcome.map(|()| Outcome::Accepted(Empty {})).map_err(|error| {
