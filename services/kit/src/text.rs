@@ -71,6 +71,9 @@ impl fmt::Display for Harm {
 }
 
 impl<const MAX_CHARS: usize> Line<MAX_CHARS> {
+    /// Characters of the longest one.
+    pub const MAX_CHARS: usize = MAX_CHARS;
+
     /// Reads a text of `field`: composed (NFC), with single spaces between words and none around.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, InvalidField> {
         let text = nfc(text.trim());

@@ -10,8 +10,6 @@ use kit::{
     text::{About, DisplayName, Username, search_key},
 };
 
-/// Longest display name, in characters, of which the username of a deleted account makes one.
-const MAX_DELETED_NAME_CHARS: usize = 64;
 /// Longest prefix that is searched for, in characters.
 const MAX_QUERY_CHARS: usize = 64;
 
@@ -32,7 +30,7 @@ pub struct Profile {
 impl Profile {
     /// Returns what a deleted account is shown as: what is known of it to others anyway.
     pub fn deleted_name(username: &str) -> String {
-        username.chars().take(MAX_DELETED_NAME_CHARS).collect()
+        username.chars().take(DisplayName::MAX_CHARS).collect()
     }
 }
 
