@@ -96,9 +96,9 @@ fn migration(name: &'static str, sql: &'static str) -> Migration {
 /// the client a second time, for the compiler's own use.
 #[macro_export]
 macro_rules! row {
-    (struct $row:ident { $($column:ident: $type:ty,)+ }) => {
-        struct $row {
-            $($column: $type,)+
+    ($vis:vis struct $row:ident { $($column:ident: $type:ty,)+ }) => {
+        $vis struct $row {
+            $($vis $column: $type,)+
         }
 
         impl ::sqlx::FromRow<'_, ::sqlx::postgres::PgRow> for $row {

@@ -3,20 +3,23 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use contracts::{
-    ChatId, MessageKey, UserId,
-    api::{ChatKind, HistoryAccess},
-    event::Role,
-};
-use kit::{catalog::Topic, idempotency::IdempotencyKey, postgres::Schema};
-use sqlx::{PgConnection, PgPool};
+use contracts::{ChatId, UserId};
+use kit::{idempotency::IdempotencyKey, postgres::Schema};
+use sqlx::PgPool;
 use tonic::async_trait;
 use uuid::Uuid;
 
+mod statements;
+
+pub use self::statements::WAKE_CHANNEL;
+use self::statements::{
+    ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, created_before, enqueue, founded,
+    history_text, insert_members, kind_text, locked_roster, make, members, newest_record,
+};
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Change, Chat, Command, Departure, EntryId, Founding, MAX_CREATED_CHATS, Member, NewChat,
-    OutboxRecord, READDING_PAUSE, Refusal, Roster,
+    self, Access, Change, Chat, Command, Founding, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal,
+    Roster,
 };
 
 /// The tables of this service.
@@ -33,9 +36,6 @@ pub const SCHEMA: Schema = Schema {
     ],
 };
 
-/// The PostgreSQL channel that announces new rows of the outbox.
-pub const WAKE_CHANNEL: &str = "chat_outbox";
-
 /// Keeps chats in the tenant's database.
 #[derive(Clone)]
 pub struct PostgresStore {
@@ -46,58 +46,6 @@ impl PostgresStore {
     /// Returns a store on a pool whose search path starts with [`SCHEMA`].
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
-    }
-}
-
-kit::row! {
-    struct ChatRow {
-        chat_id: Uuid,
-        kind: String,
-        title: Option<String>,
-        history: String,
-        role: String,
-        member_count: i32,
-        created_at: DateTime<Utc>,
-    }
-}
-
-kit::row! {
-    struct FoundingRow {
-        chat_id: Uuid,
-        founding_digest: Option<Vec<u8>>,
-    }
-}
-
-kit::row! {
-    struct MemberRow {
-        user_id: Uuid,
-        role: String,
-        joined_at: DateTime<Utc>,
-        entry_sender_id: Option<Uuid>,
-        entry_key: Option<Uuid>,
-    }
-}
-
-kit::row! {
-    struct DepartureRow {
-        user_id: Uuid,
-        by_user_id: Uuid,
-        departed_at: DateTime<Utc>,
-    }
-}
-
-kit::row! {
-    struct SeatRow {
-        kind: Option<String>,
-        member_count: Option<i32>,
-    }
-}
-
-kit::row! {
-    struct OutboxRow {
-        topic: String,
-        record_key: String,
-        payload: Option<String>,
     }
 }
 
@@ -359,338 +307,6 @@ impl PostgresStore {
         transaction.commit().await.map_err(failed)?;
         Ok(Publication { chat_id, newest })
     }
-}
-
-/// Returns the id of the newest record about a chat that is not yet published. Every record key begins with the chat.
-async fn newest_record(connection: &mut PgConnection, chat_id: ChatId) -> Result<Option<i64>, sqlx::Error> {
-    sqlx::query_scalar("SELECT max(outbox_id) FROM outbox WHERE left(record_key, 36) = $1")
-        .bind(chat_id.to_string())
-        .fetch_one(connection)
-        .await
-}
-
-/// Returns the direct chat that the pair has, with both in it, or the group that the founder has created with the same key.
-async fn created_before(connection: &mut PgConnection, new: &NewChat) -> Result<Option<Created>, StoreError> {
-    let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
-    let Some(FoundingRow { chat_id, founding_digest }) = founded(connection, new).await.map_err(failed)?
-    else {
-        return Ok(None);
-    };
-    if founding_digest.is_some_and(|digest| digest != new.digest()) {
-        return Err(Refusal::KeyReused.into());
-    }
-    let chat_id = ChatId(chat_id);
-    let mut publication = Publication { chat_id, newest: None };
-    if let Founding::Direct { other } = new.founding {
-        let (founder, at) = (new.founder, new.created_at);
-        let roster = locked_roster(connection, chat_id, at).await.map_err(failed)?;
-        let mut roster = roster.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
-        let back = domain::reopen(&roster, founder, other)?;
-        make(connection, &mut roster, founder, &back, at).await.map_err(failed)?;
-        // The records of a chat that no one has ever left need not be waited for.
-        if roster.members.iter().any(|member| member.reads_from.is_some()) {
-            publication.newest = newest_record(connection, chat_id).await.map_err(failed)?;
-        }
-    }
-    let chat = chat(connection, chat_id, new.founder).await.map_err(failed)?;
-    Ok(Some(Created { chat: chat.ok_or(Refusal::NotAMember(chat_id))?, fresh: false, publication }))
-}
-
-async fn founded(connection: &mut PgConnection, new: &NewChat) -> Result<Option<FoundingRow>, sqlx::Error> {
-    let (low, high) = new.pair().unzip();
-    sqlx::query_as(
-        "SELECT chat_id, founding_digest FROM chats
-         WHERE (low_user_id = $1 AND high_user_id = $2) OR (founder_id = $3 AND idempotency_key = $4)",
-    )
-    .bind(low.map(|user| user.0))
-    .bind(high.map(|user| user.0))
-    .bind(new.founder.0)
-    .bind(new.group_key().map(IdempotencyKey::as_str))
-    .fetch_optional(connection)
-    .await
-}
-
-/// Makes changes of a chat that is locked, and publishes them.
-async fn make(
-    connection: &mut PgConnection,
-    roster: &mut Roster,
-    actor: UserId,
-    changes: &[Change],
-    at: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let records = roster.apply(actor, changes, at, MessageKey::generate);
-    for change in changes {
-        write(connection, roster, change).await?;
-    }
-    sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
-        .bind(roster.chat_id.0)
-        .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
-        .execute(&mut *connection)
-        .await?;
-    enqueue(connection, &records).await
-}
-
-async fn chat(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-    member: UserId,
-) -> Result<Option<Chat>, sqlx::Error> {
-    let row: Option<ChatRow> = sqlx::query_as(
-        "SELECT chat_id, kind, title, history, role, member_count, created_at
-         FROM members JOIN chats USING (chat_id)
-         WHERE chat_id = $1 AND user_id = $2",
-    )
-    .bind(chat_id.0)
-    .bind(member.0)
-    .fetch_optional(connection)
-    .await?;
-    row.map(Chat::try_from).transpose()
-}
-
-/// Reads a chat for a change. The lock on its row puts the changes of the chat, and so its outbox ids, in one order.
-async fn locked_roster(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-    now: DateTime<Utc>,
-) -> Result<Option<Roster>, sqlx::Error> {
-    let row: Option<(String, String)> =
-        sqlx::query_as("SELECT kind, history FROM chats WHERE chat_id = $1 FOR UPDATE")
-            .bind(chat_id.0)
-            .fetch_optional(&mut *connection)
-            .await?;
-    let Some((kind, history)) = row else { return Ok(None) };
-    let (kind, history) = (kind_of(&kind)?, history_of(&history)?);
-    let members = members(connection, chat_id).await?;
-    let departures = departures(connection, chat_id, now).await?;
-    Ok(Some(Roster { chat_id, kind, history, members, departures }))
-}
-
-/// Returns the departures from a chat that still count.
-async fn departures(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-    now: DateTime<Utc>,
-) -> Result<Vec<Departure>, sqlx::Error> {
-    let rows: Vec<DepartureRow> = sqlx::query_as(
-        "SELECT user_id, by_user_id, departed_at FROM departures WHERE chat_id = $1 AND departed_at > $2",
-    )
-    .bind(chat_id.0)
-    .bind(now - READDING_PAUSE)
-    .fetch_all(connection)
-    .await?;
-    let departure = |row: DepartureRow| Departure {
-        user_id: UserId(row.user_id),
-        by: UserId(row.by_user_id),
-        at: row.departed_at,
-    };
-    Ok(rows.into_iter().map(departure).collect())
-}
-
-async fn members(connection: &mut PgConnection, chat_id: ChatId) -> Result<Vec<Member>, sqlx::Error> {
-    let rows: Vec<MemberRow> = sqlx::query_as(
-        "SELECT user_id, role, joined_at, entry_sender_id, entry_key
-         FROM members WHERE chat_id = $1 ORDER BY user_id",
-    )
-    .bind(chat_id.0)
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter().map(Member::try_from).collect()
-}
-
-async fn insert_members(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-    members: &[Member],
-) -> Result<(), sqlx::Error> {
-    let users: Vec<_> = members.iter().map(|member| member.user_id.0).collect();
-    let roles: Vec<_> = members.iter().map(|member| member.role.as_str()).collect();
-    let joined: Vec<_> = members.iter().map(|member| member.joined_at).collect();
-    let entries = members.iter().map(|member| member.reads_from);
-    let (senders, keys): (Vec<_>, Vec<_>) =
-        entries.map(|entry| entry.map(|EntryId { sender, key }| (sender.0, key.0)).unzip()).unzip();
-    sqlx::query(
-        "INSERT INTO members (chat_id, user_id, role, joined_at, entry_sender_id, entry_key)
-         SELECT $1, user_id, role, joined_at, entry_sender_id, entry_key
-         FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[], $5::UUID[], $6::UUID[])
-              AS new (user_id, role, joined_at, entry_sender_id, entry_key)",
-    )
-    .bind(chat_id.0)
-    .bind(users)
-    .bind(roles)
-    .bind(joined)
-    .bind(senders)
-    .bind(keys)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Writes a change that the roster has.
-async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) -> Result<(), sqlx::Error> {
-    let chat_id = roster.chat_id;
-    match *change {
-        Change::Added { user_id, .. } => {
-            let added: Vec<_> = roster.member(user_id).cloned().into_iter().collect();
-            insert_members(connection, chat_id, &added).await
-        }
-        Change::HistorySet { history } => {
-            sqlx::query("UPDATE chats SET history = $2 WHERE chat_id = $1")
-                .bind(chat_id.0)
-                .bind(history_text(history))
-                .execute(connection)
-                .await?;
-            Ok(())
-        }
-        Change::RoleSet { user_id, role } => {
-            sqlx::query("UPDATE members SET role = $3 WHERE chat_id = $1 AND user_id = $2")
-                .bind(chat_id.0)
-                .bind(user_id.0)
-                .bind(role.as_str())
-                .execute(connection)
-                .await?;
-            Ok(())
-        }
-        Change::Removed { user_id } => {
-            sqlx::query("DELETE FROM members WHERE chat_id = $1 AND user_id = $2")
-                .bind(chat_id.0)
-                .bind(user_id.0)
-                .execute(&mut *connection)
-                .await?;
-            match roster.departures.iter().rfind(|departure| departure.user_id == user_id) {
-                Some(departure) => write_departure(connection, chat_id, departure).await,
-                None => Ok(()),
-            }
-        }
-    }
-}
-
-/// Writes a departure, and removes those of the chat that do not count any more.
-async fn write_departure(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-    departure: &Departure,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM departures WHERE chat_id = $1 AND departed_at <= $2")
-        .bind(chat_id.0)
-        .bind(departure.at - READDING_PAUSE)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(
-        "INSERT INTO departures (chat_id, user_id, by_user_id, departed_at) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (chat_id, user_id, by_user_id) DO UPDATE SET departed_at = EXCLUDED.departed_at",
-    )
-    .bind(chat_id.0)
-    .bind(departure.user_id.0)
-    .bind(departure.by.0)
-    .bind(departure.at)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Adds the records to the outbox in their order and wakes its publisher when the transaction commits.
-async fn enqueue(connection: &mut PgConnection, records: &[OutboxRecord]) -> Result<(), sqlx::Error> {
-    let topics: Vec<_> = records.iter().map(|record| record.topic.name).collect();
-    let keys: Vec<_> = records.iter().map(|record| record.key.as_str()).collect();
-    let payloads: Vec<_> = records.iter().map(|record| record.payload.as_deref()).collect();
-    sqlx::query(
-        "INSERT INTO outbox (topic, record_key, payload)
-         SELECT topic, record_key, payload
-         FROM unnest($1::TEXT[], $2::TEXT[], $3::TEXT[])
-              WITH ORDINALITY AS new (topic, record_key, payload, place)
-         ORDER BY place",
-    )
-    .bind(topics)
-    .bind(keys)
-    .bind(payloads)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query("SELECT pg_notify($1, '')").bind(WAKE_CHANNEL).execute(connection).await?;
-    Ok(())
-}
-
-impl TryFrom<ChatRow> for Chat {
-    type Error = sqlx::Error;
-
-    fn try_from(row: ChatRow) -> Result<Self, Self::Error> {
-        Ok(Self {
-            chat_id: ChatId(row.chat_id),
-            kind: kind_of(&row.kind)?,
-            title: row.title,
-            history: history_of(&row.history)?,
-            role: role_of(&row.role)?,
-            member_count: row.member_count.into(),
-            created_at: row.created_at,
-        })
-    }
-}
-
-impl TryFrom<SeatRow> for Access {
-    type Error = sqlx::Error;
-
-    fn try_from(row: SeatRow) -> Result<Self, Self::Error> {
-        let (Some(kind), Some(member_count)) = (row.kind, row.member_count) else { return Ok(Self::None) };
-        Ok(Self::of_member(kind_of(&kind)?, usize::try_from(member_count).unwrap_or(0)))
-    }
-}
-
-impl TryFrom<MemberRow> for Member {
-    type Error = sqlx::Error;
-
-    fn try_from(row: MemberRow) -> Result<Self, Self::Error> {
-        let entry = row.entry_sender_id.zip(row.entry_key);
-        Ok(Self {
-            user_id: UserId(row.user_id),
-            role: role_of(&row.role)?,
-            joined_at: row.joined_at,
-            reads_from: entry.map(|(sender, key)| EntryId { sender: UserId(sender), key: MessageKey(key) }),
-        })
-    }
-}
-
-impl TryFrom<OutboxRow> for OutboxRecord {
-    type Error = sqlx::Error;
-
-    fn try_from(row: OutboxRow) -> Result<Self, Self::Error> {
-        let topic = Topic::parse(&row.topic).ok_or_else(|| unknown("topic", &row.topic))?;
-        Ok(Self { topic, key: row.record_key, payload: row.payload })
-    }
-}
-
-const fn kind_text(kind: ChatKind) -> &'static str {
-    match kind {
-        ChatKind::Direct => "direct",
-        ChatKind::Group => "group",
-    }
-}
-
-fn kind_of(text: &str) -> Result<ChatKind, sqlx::Error> {
-    let known = [ChatKind::Direct, ChatKind::Group].into_iter().find(|kind| kind_text(*kind) == text);
-    known.ok_or_else(|| unknown("kind", text))
-}
-
-const fn history_text(history: HistoryAccess) -> &'static str {
-    match history {
-        HistoryAccess::FromEntry => "from_entry",
-        HistoryAccess::All => "all",
-    }
-}
-
-fn history_of(text: &str) -> Result<HistoryAccess, sqlx::Error> {
-    let known = [HistoryAccess::FromEntry, HistoryAccess::All].into_iter();
-    let known = known.into_iter().find(|history| history_text(*history) == text);
-    known.ok_or_else(|| unknown("history", text))
-}
-
-fn role_of(text: &str) -> Result<Role, sqlx::Error> {
-    Role::parse(text).ok_or_else(|| unknown("role", text))
-}
-
-fn unknown(column: &str, text: &str) -> sqlx::Error {
-    sqlx::Error::Decode(format!("column {column} has the unknown value {text}").into())
 }
 
 #[cfg(test)]
