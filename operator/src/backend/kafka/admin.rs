@@ -264,6 +264,9 @@ impl KafkaAdmin {
     async fn shows(&self, expected: &Expected<'_>) -> Result<bool, BackendError> {
         match expected {
             Expected::Applied(desired, changes) => {
+                if !self.shows_rights(desired, changes).await? {
+                    return Ok(false);
+                }
                 let left = plan(desired, &self.observe(desired).await?);
                 Ok(!changes.iter().any(|change| left.contains(change)))
             }
@@ -276,6 +279,20 @@ impl KafkaAdmin {
                 Ok(self.acls(user).await? == BTreeSet::from([marker.clone()]))
             }
         }
+    }
+
+    /// Rights are looked for themselves, because a plan does not tell whether one that nobody desires is there.
+    async fn shows_rights(
+        &self,
+        desired: &KafkaDesired,
+        changes: &[&KafkaChange],
+    ) -> Result<bool, BackendError> {
+        let expected = rights(desired, changes);
+        if expected.is_empty() {
+            return Ok(true);
+        }
+        let acls = self.acls(&desired.tenant).await?;
+        Ok(expected.iter().all(|(acl, is_granted)| acls.contains(acl) == *is_granted))
     }
 
     /// Applies changes that are all of one variant.
@@ -520,6 +537,20 @@ enum Expected<'a> {
     Applied(&'a KafkaDesired, Vec<&'a KafkaChange>),
     Removed { user: &'a str },
     Released { user: &'a str, marker: Acl },
+}
+
+/// Returns each right that changes grant or revoke, with whether it is there after them.
+fn rights(desired: &KafkaDesired, changes: &[&KafkaChange]) -> Vec<(Acl, bool)> {
+    let of_change = |change: &&KafkaChange| match change {
+        KafkaChange::Grant { acl, .. } => vec![(acl.clone(), true)],
+        KafkaChange::Revoke { acl, .. } => vec![(acl.clone(), false)],
+        KafkaChange::TakeOwnership { from, .. } => {
+            let former = from.as_ref().map(|former| (Acl::marker(&former.marker()), false));
+            former.into_iter().chain([(Acl::marker(&desired.owner.marker()), true)]).collect()
+        }
+        _ => Vec::new(),
+    };
+    changes.iter().flat_map(of_change).collect()
 }
 
 fn ownership(
