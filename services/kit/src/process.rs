@@ -18,12 +18,8 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
     routing::get,
-    serve::ListenerExt as _,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    signal::unix::SignalKind,
-};
+use tokio::{net::TcpListener, signal::unix::SignalKind};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tower_http::{set_header::SetResponseHeaderLayer, trace::TraceLayer};
@@ -149,8 +145,7 @@ impl Process {
         let stop = || stop_serving.clone().cancelled_owned();
         servers.spawn(warn_on_error(
             "HTTP",
-            axum::serve(Accepted::from(public)?.tap_io(send_at_once), self.public(apis)?)
-                .with_graceful_shutdown(stop()),
+            axum::serve(Accepted::from(public)?, self.public(apis)?).with_graceful_shutdown(stop()),
         ));
         servers.spawn(warn_on_error("gRPC", serve_grpc(grpc, self.grpc(routes)?, stop())));
         // Management is served to the very end: a draining pod is alive, and not ready.
@@ -286,14 +281,6 @@ fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     listener::open(addr, BACKLOG).with_context(|| format!("failed to listen on {addr}"))
 }
 
-/// Small frames would otherwise wait for the client's acknowledgement of the ones before: 40 ms, seen in one message of
-/// two.
-fn send_at_once(connection: &mut TcpStream) {
-    if let Err(error) = connection.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps its delay: {error}");
-    }
-}
-
 async fn warn_on_error(name: &'static str, server: impl IntoFuture<Output = io::Result<()>>) {
     if let Err(error) = server.await {
         tracing::error!(%error, "{name} server failed: {error}");
@@ -301,7 +288,7 @@ async fn warn_on_error(name: &'static str, server: impl IntoFuture<Output = io::
 }
 
 async fn serve_grpc(listener: TcpListener, routes: Routes, stop: impl Future<Output = ()>) -> io::Result<()> {
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
     tonic::transport::Server::builder()
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop)
