@@ -37,6 +37,8 @@ pub struct KafkaDesired {
     pub quotas: BTreeMap<String, f64>,
     /// Topic ids seen before, by topic: a topic named here that is absent was lost, not missing.
     pub recorded_topic_ids: BTreeMap<String, String>,
+    /// Topics that were lost are created anew.
+    pub accepts_loss: bool,
 }
 
 impl KafkaDesired {
@@ -54,12 +56,23 @@ impl KafkaDesired {
             password: password.clone(),
             topics: Topic::ALL.iter().map(|topic| TopicDesired::of(tenant, *topic)).collect(),
             quotas: named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
-            recorded_topic_ids: if tenant.accepts_loss.contains(&catalog::Backend::Kafka) {
-                BTreeMap::new()
-            } else {
-                tenant.recorded_topic_ids.clone()
-            },
+            recorded_topic_ids: tenant.recorded_topic_ids.clone(),
+            accepts_loss: tenant.accepts_loss.contains(&catalog::Backend::Kafka),
         }
+    }
+
+    /// Returns the topics that are not there and were once: they were seen, or a former owner had them.
+    fn lost_topics<'a>(
+        &'a self,
+        ownership: &'a Ownership,
+        found: &'a BTreeMap<String, TopicObserved>,
+    ) -> impl Iterator<Item = &'a TopicDesired> {
+        let had = |topic: &TopicDesired| {
+            self.recorded_topic_ids.contains_key(&topic.name)
+                || (ownership.is_inherited() && topic.outlives_a_process)
+        };
+        let topics = if self.accepts_loss { &[][..] } else { &self.topics };
+        topics.iter().filter(move |topic| had(topic) && !found.contains_key(&topic.name))
     }
 }
 
@@ -74,6 +87,8 @@ pub struct TopicDesired {
     pub name: String,
     pub partitions: i32,
     pub replication: i16,
+    /// Its records matter for longer than the processes of the tenant run: a tenant that comes back misses them.
+    pub outlives_a_process: bool,
     /// Overrides of the broker's defaults. An override that is not named here is taken away again, unless it makes records safer.
     pub configs: BTreeMap<String, String>,
 }
@@ -109,6 +124,7 @@ impl TopicDesired {
             name: tenant.id.topic(topic.name).to_string(),
             partitions: tenant.partitions,
             replication: tenant.cell.kafka_replication,
+            outlives_a_process: topic.retention != Retention::Sessions,
             configs,
         }
     }

@@ -99,7 +99,13 @@ impl Fixture for Kafka {
         let compact = ("cleanup.policy".to_owned(), "compact".to_owned());
         let topic = |name: &str, partitions, configs: &[(String, String)]| {
             let configs = configs.iter().cloned().collect();
-            TopicDesired { name: format!("{tenant}.{name}"), partitions, replication: 1, configs }
+            TopicDesired {
+                name: format!("{tenant}.{name}"),
+                partitions,
+                replication: 1,
+                outlives_a_process: true,
+                configs,
+            }
         };
         KafkaDesired {
             topics: vec![
@@ -115,6 +121,7 @@ impl Fixture for Kafka {
                 ("consumer_byte_rate".to_owned(), 20_000_000.0),
             ]),
             recorded_topic_ids: BTreeMap::new(),
+            accepts_loss: false,
         }
     }
 
@@ -322,8 +329,22 @@ async fn tenant_is_made_kept_repaired_and_removed() {
         let changes = KafkaAdmin::plan(&desired, &observed);
         assert_eq!(lines(&changes), [format!("topic {send} is missing but held data")]);
         assert_reason(admin.apply(&desired, &changes[0]).await, Reason::DataLoss);
-        desired.recorded_topic_ids.remove(&send);
+        desired.accepts_loss = true;
         assert_eq!(converge(&admin, &desired).await, [format!("create topic {send} (6 partitions)")]);
+
+        // Neither is one that is lost while its tenant is retained: there is no record of it then.
+        admin.release(&claim).await.unwrap();
+        by_hand.delete_topics(&[&send], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        (desired.accepts_loss, desired.recorded_topic_ids) = (false, BTreeMap::new());
+        let gone = async || {
+            let changes = KafkaAdmin::plan(&desired, &admin.observe(&desired).await.unwrap());
+            lines(&changes) == [format!("topic {send} is missing but held data")]
+        };
+        eventually("the loss is noticed, and nothing is taken over", gone).await;
+        desired.accepts_loss = true;
+        let taken = converge(&admin, &desired).await;
+        assert!(taken[0].starts_with("take over the retained"), "{taken:#?}");
+        assert!(taken.contains(&format!("create topic {send} (6 partitions)")), "{taken:#?}");
 
         let removed = timed("kafka remove", admin.remove(&claim)).await.unwrap();
         assert!(removed.contains(&format!("user {tenant}")), "{removed:#?}");

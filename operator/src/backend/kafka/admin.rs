@@ -106,15 +106,14 @@ impl Backend for KafkaAdmin {
         let acls = self.acls(user).await?;
         let names: BTreeSet<&str> = desired.topics.iter().map(|topic| topic.name.as_str()).collect();
         let mut topics = self.topics(&names).await?;
-        let recorded = desired.recorded_topic_ids.keys().filter(|name| names.contains(name.as_str()));
-        if recorded.into_iter().any(|name| !topics.contains_key(name)) {
-            tokio::time::sleep(REREAD_AFTER).await;
-            topics = self.topics(&names).await?;
-        }
         let exists = self.has_user(user).await?;
         let quotas = self.quotas(user).await?;
         let something = exists || !topics.is_empty() || !acls.is_empty();
         let ownership = ownership(&acls, something, user, &desired.owner)?;
+        if desired.lost_topics(&ownership, &topics).next().is_some() {
+            tokio::time::sleep(REREAD_AFTER).await;
+            topics = self.topics(&names).await?;
+        }
         self.check_prefix(user, &ownership, &acls).await?;
         let login = match exists {
             false => UserObserved::Absent,
@@ -281,7 +280,7 @@ impl KafkaAdmin {
         }
     }
 
-    /// Rights are looked for themselves, because a plan does not tell whether one that nobody desires is there.
+    /// Rights are looked for themselves, because a plan does not tell whether one that is not desired is there.
     async fn shows_rights(
         &self,
         desired: &KafkaDesired,

@@ -1,6 +1,6 @@
 //! What leads from what a tenant has in Kafka to what it should have.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use super::{
     Acl, KafkaDesired, KafkaObserved, MIN_INSYNC, TopicDesired, TopicObserved, UNCLEAN_ELECTION,
@@ -127,9 +127,13 @@ impl fmt::Display for KafkaChange {
 /// Returns what leads from `observed` to `desired`, in the order to apply it. Empty means steady.
 pub(super) fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<KafkaChange> {
     let user = || desired.tenant.clone();
-    let lost: Vec<_> = desired.lost_topics(observed).collect();
-    if observed.ownership == Ownership::Absent && !lost.is_empty() {
-        // Nothing of the tenant is here, so this is another cluster: nothing is created in it.
+    let is_lost: BTreeSet<_> =
+        desired.lost_topics(&observed.ownership, &observed.topics).map(|topic| &topic.name).collect();
+    let lost = is_lost.iter().map(|topic| KafkaChange::TopicLost { topic: (*topic).clone() });
+    let lost: Vec<_> = lost.collect();
+    if observed.ownership != Ownership::Ours && !lost.is_empty() {
+        // Nothing of the tenant is here, so this is another cluster: nothing is created in it. And what a former owner left is not
+        // taken over in part, or the next pass would not know that something is missing.
         return lost;
     }
     let mut changes = Vec::new();
@@ -150,7 +154,7 @@ pub(super) fn plan(desired: &KafkaDesired, observed: &KafkaObserved) -> Vec<Kafk
     for topic in &desired.topics {
         match observed.topics.get(&topic.name) {
             Some(found) => plan_topic(topic, found, &mut changes, &mut blocked),
-            None if desired.recorded_topic_ids.contains_key(&topic.name) => {}
+            None if is_lost.contains(&topic.name) => {}
             None => changes.push(KafkaChange::CreateTopic(topic.clone())),
         }
     }
@@ -200,17 +204,6 @@ fn plan_topic(
     }
 }
 
-impl KafkaDesired {
-    /// Returns what to report of topics that were seen before and are gone.
-    fn lost_topics(&self, observed: &KafkaObserved) -> impl Iterator<Item = KafkaChange> {
-        let names = self.topics.iter().map(|topic| &topic.name);
-        let lost = names.filter(|name| {
-            self.recorded_topic_ids.contains_key(*name) && !observed.topics.contains_key(*name)
-        });
-        lost.map(|topic| KafkaChange::TopicLost { topic: topic.clone() })
-    }
-}
-
 /// Reports whether an override guards acked records at least as well as what is declared, or as Kafka's default where nothing
 /// is. An administrator who set it is never overruled towards less.
 fn is_as_safe(key: &str, found: &str, declared: Option<&str>) -> bool {
@@ -241,10 +234,12 @@ mod tests {
                 name: "acme.message.send".into(),
                 partitions: 6,
                 replication: 1,
+                outlives_a_process: true,
                 configs: BTreeMap::from([("retention.ms".into(), "604800000".into())]),
             }],
             quotas: BTreeMap::from([("producer_byte_rate".into(), 1_000_000.0)]),
             recorded_topic_ids: BTreeMap::new(),
+            accepts_loss: false,
         }
     }
 
@@ -427,6 +422,31 @@ mod tests {
     fn what_a_former_owner_left_is_taken_over() {
         for (ownership, line, kind) in inherited("user and topics acme") {
             check(|_, observed| observed.ownership = ownership, &[(&line, kind)]);
+        }
+    }
+
+    #[test]
+    fn what_a_former_owner_left_in_part_is_taken_over_when_the_loss_is_accepted() {
+        let create = "create topic acme.message.send (6 partitions)";
+        for (ownership, line, kind) in inherited("user and topics acme") {
+            let is_itself = matches!(kind, ChangeKind::Record);
+            let lose = |accepts_loss, desired: &mut KafkaDesired, observed: &mut KafkaObserved| {
+                desired.accepts_loss = accepts_loss;
+                observed.ownership = ownership.clone();
+                observed.topics.clear();
+            };
+            let taken = [(line.as_str(), kind), (create, ChangeKind::Create)];
+            let lost = [("topic acme.message.send is missing but held data", ChangeKind::Blocked)];
+            check(|desired, observed| lose(true, desired, observed), &taken);
+            check(|desired, observed| lose(false, desired, observed), if is_itself { &taken } else { &lost });
+            // What such a topic held was of use to processes that are gone.
+            check(
+                |desired, observed| {
+                    lose(false, desired, observed);
+                    desired.topics[0].outlives_a_process = false;
+                },
+                &taken,
+            );
         }
     }
 
