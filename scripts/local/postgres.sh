@@ -17,7 +17,7 @@ postgres_up() {
     # fsync off: safe against killed processes, which is what happens here; not against a power cut.
     running postgres || rm -f "$STATE/data/postgres/db/postmaster.pid"
     start_confined postgres $PG_BIN/postgres -D $data/db -p $PG_PORT -h $HOST_IP -k $data -F \
-        -c shared_buffers=64MB -c full_page_writes=off -c max_connections=200
+        -c shared_buffers=64MB -c full_page_writes=off -c max_connections=1200
     await 60 postgres psql_admin -c 'SELECT 1'
     postgres_account keycloak ''
     psql_admin -tc "SELECT 1 FROM pg_database WHERE datname = 'keycloak'" | grep -q 1 ||

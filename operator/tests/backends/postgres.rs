@@ -1,6 +1,9 @@
 use crds::{Reason, TenantId};
 use operator::backend::postgres::{PostgresAdmin, PostgresDesired};
-use operator::backend::{Backend, Claim, Credentials, Marker, Owner};
+use operator::backend::{
+    Backend, BackendError, Claim, Credentials, DataExpected, Marker, Mode, Owner, Ownership, settle,
+};
+use operator::{leader::Fence, metrics::Metrics};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Row, raw_sql};
@@ -170,6 +173,47 @@ async fn tenant_is_made_kept_repaired_and_removed() {
             WHERE rolname = $1";
         let left: i64 = sqlx::query(left).bind(&name).fetch_one(&mut connection).await.unwrap().get(0);
         assert_eq!(left, 0);
+    };
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+#[tokio::test]
+async fn no_tenant_is_given_sessions_that_the_server_does_not_have() {
+    let (admin, mut desired) = (admin(operator_account("PG")), desired());
+    let fits = desired.connection_limit;
+    let name = desired.name.clone();
+    let refusal = async |desired: &PostgresDesired| {
+        let (fence, metrics) = (Fence::always_open(), Metrics::default());
+        let settled = settle(&admin, desired, DataExpected::No, Mode::Apply, &fence, &metrics).await;
+        assert!(settled.as_ref().is_err_and(BackendError::is_retryable), "others may go");
+        assert_reason(settled, Reason::BackendRefused)
+    };
+    let body = async {
+        desired.connection_limit = 100_000;
+        let refused = refusal(&desired).await;
+        assert!(refused.contains("the tenant needs 100000 sessions, and of the "), "{refused}");
+        assert!(refused.contains("raise max_connections of the server"), "{refused}");
+        assert_eq!(admin.ownership(&claim(&desired)).await.unwrap(), Ownership::Absent);
+
+        desired.connection_limit = fits;
+        converge(&admin, &desired).await;
+        desired.connection_limit = 100_000;
+        let refused = refusal(&desired).await;
+        let action = format!("set the connection limit of role {name}: {fits} -> 100000");
+        assert!(refused.contains(&action), "{refused}");
+        desired.connection_limit = fits;
+        assert_eq!(converge(&admin, &desired).await, [""; 0], "it has what it had");
+
+        // Sessions that an administrator allowed by hand are taken back, however many others have.
+        by_hand(format!("ALTER ROLE {name} CONNECTION LIMIT 100000")).await;
+        assert_eq!(
+            converge(&admin, &desired).await,
+            [format!("set the connection limit of role {name}: 100000 -> {fits}")]
+        );
+        admin.release(&claim(&desired)).await.unwrap();
+        desired.connection_limit = 100_000;
+        let refused = refusal(&desired).await;
+        assert!(refused.contains("the tenant needs 100000 sessions"), "{refused}");
     };
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }

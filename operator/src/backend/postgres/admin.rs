@@ -33,6 +33,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The database the operator talks to: statements on roles and databases work from any.
 const MAINTENANCE_DATABASE: &str = "postgres";
 const MARKER: &str = "posthouse.owner=";
+/// Sessions of the server that no tenant is given: the operator has its own work to do.
+const OPERATOR_SESSIONS: i32 = 10;
+/// Who holds this lock, a number that means nothing else, may change how many sessions roles may have.
+const SESSIONS_LOCK: i64 = 0x706f_7374_686f_7573;
 
 const ROLE: &str = "
     SELECT rolcanlogin, rolconnlimit, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls,
@@ -133,8 +137,9 @@ impl Backend for PostgresAdmin {
                 let (limit, verifier) = (desired.connection_limit, verifier());
                 let settings: String =
                     SETTINGS.iter().map(|(parameter, value)| set(name, parameter, value) + "; ").collect();
+                let room = room_for(name, limit);
                 let statement = format!(
-                    "BEGIN; CREATE ROLE {name} LOGIN NOINHERIT CONNECTION LIMIT {limit} PASSWORD {verifier}; \
+                    "BEGIN; {room}CREATE ROLE {name} LOGIN NOINHERIT CONNECTION LIMIT {limit} PASSWORD {verifier}; \
                      COMMENT ON ROLE {name} IS {marker}; GRANT {name} TO CURRENT_USER; {settings}COMMIT"
                 );
                 self.run(&action, statement).await?;
@@ -147,14 +152,20 @@ impl Backend for PostgresAdmin {
             PostgresChange::JoinRole { .. } => {
                 self.run(&action, format!("GRANT {name} TO CURRENT_USER")).await
             }
-            PostgresChange::AllowLogin { .. } => self.run(&action, format!("ALTER ROLE {name} LOGIN")).await,
+            PostgresChange::AllowLogin { .. } => {
+                let room = room_for(name, desired.connection_limit);
+                self.run(&action, format!("BEGIN; {room}ALTER ROLE {name} LOGIN; COMMIT")).await
+            }
             PostgresChange::SetPassword { .. } => {
                 self.run(&action, format!("ALTER ROLE {name} PASSWORD {}", verifier())).await?;
                 self.passwords.verified(name, &desired.password);
                 Ok(())
             }
-            PostgresChange::SetConnectionLimit { to, .. } => {
-                self.run(&action, format!("ALTER ROLE {name} CONNECTION LIMIT {to}")).await
+            PostgresChange::SetConnectionLimit { from, to, .. } => {
+                let grows = *from >= 0 && to > from;
+                let room = if grows { room_for(name, *to) } else { String::new() };
+                let set = format!("ALTER ROLE {name} CONNECTION LIMIT {to}");
+                self.run(&action, format!("BEGIN; {room}{set}; COMMIT")).await
             }
             PostgresChange::SetParameter { parameter, value, .. } => {
                 self.run(&action, set(name, parameter, value)).await
@@ -346,6 +357,29 @@ impl PostgresAdmin {
 
 fn set(role: &str, parameter: &str, value: &str) -> String {
     format!("ALTER ROLE {role} SET {parameter} = {}", literal(value))
+}
+
+/// Returns the beginning of a transaction that fails when the server has fewer sessions than its roles may have with `limit` of this
+/// one: otherwise the sessions that a tenant may have are not there when it needs them, because others have theirs. Roles without a
+/// limit are no tenants', and do not count.
+fn room_for(name: &str, limit: i32) -> String {
+    let name = literal(name);
+    format!(
+        "SELECT pg_advisory_xact_lock({SESSIONS_LOCK});
+        DO $check$ DECLARE
+            available bigint := current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+                - coalesce(current_setting('reserved_connections', true)::bigint, 0) - {OPERATOR_SESSIONS};
+            others bigint := (SELECT coalesce(sum(rolconnlimit), 0) FROM pg_roles
+                WHERE rolcanlogin AND rolconnlimit > 0 AND rolname <> {name});
+        BEGIN
+            IF others + {limit} > available THEN
+                RAISE EXCEPTION USING ERRCODE = 'too_many_connections', MESSAGE = format(
+                    'the tenant needs %s sessions, and of the %s that the server has for tenants %s may be used by others; raise'
+                    ' max_connections of the server, or lower the replicas or the number of tenants', {limit}, available, others);
+            END IF;
+        END $check$;
+        "
+    )
 }
 
 fn close(name: &str) -> String {
