@@ -305,7 +305,7 @@ impl Socket {
                 self.session.passed();
                 Action::Nothing
             }
-            Step::Answer(answer) => self.session.answered(id, answer),
+            Step::Answer(answer) => self.session.answered(now, id, answer),
             Step::Connected(device, token) => self.session.connected(now, id, device, token),
             Step::Refreshed(token) => self.session.refreshed(now, id, token),
             Step::Undecided(step) => {

@@ -31,6 +31,11 @@ impl Refusal {
     pub(crate) fn rate_limited(detail: &'static str, retry_after: Duration) -> Self {
         Self { code: ErrorCode::RateLimited, detail: detail.into(), retry_after: Some(retry_after) }
     }
+
+    /// Returns whether the client sent more than it may. What the server has no room for is no fault of the client.
+    pub(crate) fn is_for_its_rate(&self) -> bool {
+        self.code == ErrorCode::RateLimited && self.retry_after.is_some()
+    }
 }
 
 /// Returns the frame that carries an answer to the command with this id.

@@ -32,7 +32,8 @@ pub struct Limits {
     pub frames_burst: u32,
     /// Connections of one user; beyond it the oldest one is closed.
     pub connections_per_user: usize,
-    /// A malformed or oversized frame counts as this many, so that a client that sends nothing else is read slowly.
+    /// A malformed or oversized frame counts as this many, and so does a command that is refused for its rate: a client that
+    /// sends nothing else, or does not wait as long as the refusal says, is read slowly.
     pub fault_frames: u32,
     /// The log has this long to take a record before the client receives `unavailable`.
     pub produce_within: Duration,

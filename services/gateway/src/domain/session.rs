@@ -279,8 +279,11 @@ impl Session {
     }
 
     /// Ends a command that is answered immediately.
-    pub(crate) fn answered(&mut self, id: Option<RequestId>, answer: Answer) -> Action {
+    pub(crate) fn answered(&mut self, now: Instant, id: Option<RequestId>, answer: Answer) -> Action {
         self.deciding = false;
+        if answer.as_ref().is_err_and(Refusal::is_for_its_rate) {
+            self.bucket.take(self.limits.fault_frames, now);
+        }
         Action::Answer(answer::frame(id, answer))
     }
 

@@ -171,7 +171,7 @@ fn a_command_that_is_refused_or_has_no_answer_leaves_nothing_open() {
     assert!(!story.session.is_busy());
     assert!(matches!(story.text(&send(2)), Action::Run(id, _, Command::Send(_)) if id == named(2)));
     let refusal = Refusal::new(ErrorCode::InvalidArgument, "a message has a body");
-    let action = story.session.answered(named(2), Err(refusal));
+    let action = story.session.answered(story.start, named(2), Err(refusal));
     assert_eq!((code(&action), closes(&action)), ((named(2), ErrorCode::InvalidArgument), None));
     assert!(!story.session.is_busy() && story.session.may_read(story.start));
 }
@@ -295,6 +295,27 @@ fn a_flood_is_read_more_slowly() {
     let again = story.session.deadline(story.start);
     assert!(again <= story.at(0.1));
     assert!(story.session.may_read(again));
+}
+
+#[test]
+fn a_client_that_does_not_wait_after_a_refusal_is_read_more_slowly() {
+    let Limits { frames_burst, fault_frames, .. } = Limits::default();
+    let refused = |story: &mut Story, refusal: fn() -> Refusal| {
+        story.text(&send(1));
+        let now = story.start;
+        story.session.answered(now, named(1), Err(refusal()));
+    };
+    let frames_read = |refusal: fn() -> Refusal| {
+        let mut story = Story::connected();
+        (0..=frames_burst).find(|_| {
+            refused(&mut story, refusal);
+            !story.session.may_read(story.start)
+        })
+    };
+    let too_fast = || Refusal::rate_limited("you send too much", Duration::from_millis(40));
+    assert_eq!(frames_read(too_fast), Some(frames_burst / (fault_frames + 1)));
+    let crowded = || Refusal::new(ErrorCode::RateLimited, "too many histories are read");
+    assert!(frames_read(crowded) > frames_read(too_fast), "the server has no room: no fault of the client");
 }
 
 #[test]
