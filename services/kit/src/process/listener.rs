@@ -14,9 +14,9 @@ use tokio::{
     sync::mpsc,
 };
 
-/// What the kernel keeps of a connection's output, and as much again for its own use. By default it grows to megabytes,
-/// which a pod pays for when many clients read slowly.
-const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+/// What the kernel keeps of a connection's output, likewise of its input, and as much again for its own use. By default each
+/// grows to megabytes, which a pod pays for when many clients read slowly, or send more than is read of them.
+const KERNEL_BUFFER_BYTES: u32 = 64 * 1024;
 /// Accepted connections that are not served yet; beyond it the backlog fills.
 const MAX_WAITING: usize = 16 * 1024;
 /// After a failure to accept, which means that the process has no more file descriptors.
@@ -27,10 +27,11 @@ pub(super) fn open(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // As for any listener of tokio: a process that starts again takes its address over at once.
     socket.set_reuseaddr(true)?;
-    // Connections inherit both. Small frames would otherwise wait for the client's acknowledgement of the ones before: 40 ms,
-    // seen in one message of two.
+    // Connections inherit what follows. Small frames would otherwise wait for the client's acknowledgement of the ones before:
+    // 40 ms, seen in one message of two.
     socket.set_nodelay(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
     socket.bind(addr)?;
     socket.listen(backlog)
 }
@@ -145,8 +146,10 @@ mod tests {
         let (client, (connection, _)) = tokio::join!(TcpStream::connect(addr), accepted.accept());
         assert!(connection.nodelay().expect("an option"));
         let connection = TcpSocket::from_std_stream(connection.into_std().expect("a socket"));
-        let bytes = connection.send_buffer_size().expect("a size");
-        assert!(bytes <= 2 * SEND_BUFFER_BYTES, "{bytes} bytes");
+        for bytes in [connection.send_buffer_size(), connection.recv_buffer_size()] {
+            let bytes = bytes.expect("a size");
+            assert!(bytes <= 2 * KERNEL_BUFFER_BYTES, "{bytes} bytes");
+        }
         drop(client);
     }
 }
