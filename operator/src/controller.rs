@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use self::{
-    context::{Context, FirstLists, Memory, PassError},
+    context::{Context, FirstList, FirstLists, Memory, PassError},
     report::report_failure,
 };
 use crate::{
@@ -79,10 +79,11 @@ pub async fn run(
     let own_secrets: Api<Secret> = Api::namespaced(client.clone(), &config.namespace);
 
     let fleet = Arc::new(RwLock::new(Fleet::default()));
+    let first_lists = FirstLists::default();
     let (tenants, tenant_events, fleet_changed) =
-        indexed(Api::all(client.clone()), fleet.clone(), metrics.clone());
-    let (cells, cell_events) = kept(all_cells.clone());
-    let (admin_secrets, secret_events) = kept(own_secrets);
+        indexed(Api::all(client.clone()), first_lists.tenants.clone(), fleet.clone(), metrics.clone());
+    let (cells, cell_events) = kept(all_cells.clone(), first_lists.cells.clone());
+    let (admin_secrets, secret_events) = kept(own_secrets, first_lists.admin_secrets.clone());
     let something_shared_changed = futures_util::stream::select(
         cell_events.predicate_filter(predicates::generation, Default::default()).filter_map(logged),
         secret_events.predicate_filter(predicates::resource_version, Default::default()).filter_map(logged),
@@ -90,7 +91,7 @@ pub async fn run(
 
     let runtime = RuntimeConfig::default().concurrency(config.concurrency).debounce(DEBOUNCE);
     let watched = Arc::new(RwLock::new(Watched::default()));
-    let mut controller = Controller::for_stream(tenant_events, tenants.clone())
+    let mut controller = Controller::for_stream(tenant_events, tenants)
         .with_config(runtime.clone())
         .reconcile_all_on(something_shared_changed)
         .graceful_shutdown_on(shutdown.clone().cancelled_owned());
@@ -115,11 +116,10 @@ pub async fn run(
         retries: Retries::new(config.drift_seconds, rand::random),
         now: Timestamp::now,
         credential: random_credential,
-        first_lists: FirstLists::default(),
+        first_lists,
         memory: Memory::default(),
         fleet,
         watched,
-        tenants,
         cells,
         admin_secrets,
         client,
@@ -202,6 +202,7 @@ fn error_policy(
 /// both, and a stream that yields after the index changed.
 fn indexed(
     api: Api<DeserializeGuard<MessengerTenant>>,
+    first_list: FirstList,
     fleet: Arc<RwLock<Fleet>>,
     metrics: Arc<Metrics>,
 ) -> (
@@ -223,7 +224,8 @@ fn indexed(
     let changes = futures_util::stream::unfold(changes, async |mut changes| {
         changes.changed().await.ok().map(|()| ((), changes))
     });
-    (reader, reflector(writer, events).applied_objects(), changes)
+    let events = reflector(writer, events).inspect(move |event| first_list.observe(event));
+    (reader, events.applied_objects(), changes)
 }
 
 /// Keeps the children of one kind where passes find them, and returns the stream of those that changed.
@@ -247,7 +249,7 @@ fn children(
 }
 
 /// Keeps all objects of an API in a store, and returns the store with the stream that fills it.
-fn kept<K>(api: Api<K>) -> (Store<K>, impl Stream<Item = watcher::Result<K>> + Send)
+fn kept<K>(api: Api<K>, first_list: FirstList) -> (Store<K>, impl Stream<Item = watcher::Result<K>> + Send)
 where
     K: Resource<DynamicType = ()>
         + Clone
@@ -258,9 +260,9 @@ where
         + 'static,
 {
     let (reader, writer) = reflector::store();
-    let events =
-        reflector(writer, watcher(api, watcher::Config::default())).default_backoff().touched_objects();
-    (reader, events)
+    let events = reflector(writer, watcher(api, watcher::Config::default()).default_backoff())
+        .inspect(move |event| first_list.observe(event));
+    (reader, events.touched_objects())
 }
 
 async fn logged<K>(event: watcher::Result<K>) -> Option<()> {

@@ -11,9 +11,12 @@ use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Client, ResourceExt,
     core::DeserializeGuard,
-    runtime::reflector::{ObjectRef, Store},
+    runtime::{
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
 };
-use tokio::sync::OnceCell;
+use tokio::sync::SetOnce;
 use tracing::warn;
 
 use crate::{
@@ -55,24 +58,39 @@ pub(crate) struct Context {
     pub credential: fn() -> String,
     pub fleet: Arc<RwLock<Fleet>>,
     pub watched: Arc<RwLock<Watched>>,
-    pub tenants: Store<DeserializeGuard<MessengerTenant>>,
     pub cells: Store<DeserializeGuard<MessengerCell>>,
     pub admin_secrets: Store<Secret>,
     pub first_lists: FirstLists,
     pub memory: Memory,
 }
 
-/// That the stores have what was there at the start.
+/// Whether the stores have what was there at the start. It is noted where the streams that fill them are made.
 ///
-/// Of all that wait for a store of kube-runtime, its first list wakes the one that asked last and no other: a pass over
-/// each of the others would never end, and no other pass over its tenant begin. So one waits for the stores and all others
-/// for that one.
-#[derive(Default)]
-pub(crate) struct FirstLists(OnceCell<()>);
+/// A store of kube-runtime has a future of its own for this, and must not be asked: its first list wakes the one that asked
+/// last and no other. The runtime itself asks the store of what a controller is for, so a pass that asked before it would
+/// never end, and no other pass over its tenant begin.
+#[derive(Clone, Default)]
+pub(crate) struct FirstLists {
+    pub tenants: FirstList,
+    pub cells: FirstList,
+    pub admin_secrets: FirstList,
+}
 
-impl FirstLists {
-    async fn wait(&self, stores: impl Future<Output = ()>) {
-        self.0.get_or_init(|| stores).await;
+/// Whether one store was filled once.
+#[derive(Clone, Default)]
+pub(crate) struct FirstList(Arc<SetOnce<()>>);
+
+impl FirstList {
+    /// Looks at an event that the store has taken in.
+    pub fn observe<K>(&self, event: &watcher::Result<watcher::Event<K>>) {
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            // Set before when the watch had to begin anew.
+            _ = self.0.set(());
+        }
+    }
+
+    async fn wait(&self) {
+        self.0.wait().await;
     }
 }
 
@@ -158,13 +176,10 @@ impl Context {
 
     /// Waits for the first lists of tenants, cells and Secrets: before them everything looks missing.
     pub async fn stores_ready(&self) {
-        let stores = async {
-            // A store that ended means that the process ends.
-            _ = self.tenants.wait_until_ready().await;
-            _ = self.cells.wait_until_ready().await;
-            _ = self.admin_secrets.wait_until_ready().await;
-        };
-        self.first_lists.wait(stores).await;
+        let FirstLists { tenants, cells, admin_secrets } = &self.first_lists;
+        for list in [tenants, cells, admin_secrets] {
+            list.wait().await;
+        }
     }
 
     /// Returns a cell, without the conditions of other controllers.
@@ -340,20 +355,38 @@ pub(crate) struct Pass<'a> {
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-    use kube::runtime::{reflector, watcher};
+    use kube::runtime::{WatchStreamExt as _, reflector};
     use tokio::time::timeout;
 
     use super::*;
 
     #[tokio::test]
-    async fn all_passes_go_on_when_a_store_is_filled() {
-        let (store, mut writer) = reflector::store::<Secret>();
-        let first_lists = FirstLists::default();
-        let pass = || async { first_lists.wait(async { _ = store.wait_until_ready().await }).await };
-        let mut passes: FuturesUnordered<_> = (0..4).map(|_| pass()).collect();
+    #[expect(clippy::disallowed_methods, reason = "what the runtime does")]
+    async fn all_passes_go_on_when_a_store_is_filled_whoever_else_waits_for_it() {
+        let (store, writer) = reflector::store::<Secret>();
+        let (send, events) =
+            tokio::sync::mpsc::unbounded_channel::<watcher::Result<watcher::Event<Secret>>>();
+        let events = futures_util::stream::unfold(events, async |mut events| {
+            events.recv().await.map(|event| (event, events))
+        });
+        let list = FirstList::default();
+        let noted = list.clone();
+        let filling = reflector(writer, events).inspect(move |event| noted.observe(event)).touched_objects();
+        let filling = tokio::spawn(filling.for_each(async |_| {}));
+
+        let mut passes: FuturesUnordered<_> = (0..4).map(|_| list.wait()).collect();
         assert!(passes.next().now_or_never().is_none(), "nothing is listed yet");
-        writer.apply_watcher_event(&watcher::Event::Init);
-        writer.apply_watcher_event(&watcher::Event::InitDone);
+        // As a controller of what is in the store does.
+        let runtime = tokio::spawn(async move { store.wait_until_ready().await.is_ok() });
+        tokio::task::yield_now().await;
+        for event in
+            [watcher::Event::Init, watcher::Event::InitDone, watcher::Event::Init, watcher::Event::InitDone]
+        {
+            send.send(Ok(event)).expect("it is read");
+        }
         timeout(Duration::from_secs(5), passes.collect::<Vec<_>>()).await.expect("each of them is woken");
+        assert!(runtime.await.expect("no panic"));
+        drop(send);
+        filling.await.expect("no panic");
     }
 }
