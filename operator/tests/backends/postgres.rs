@@ -180,6 +180,7 @@ async fn tenant_is_made_kept_repaired_and_removed() {
 #[tokio::test]
 async fn no_tenant_is_given_sessions_that_the_server_does_not_have() {
     let (admin, mut desired) = (admin(operator_account("PG")), desired());
+    let claim = claim(&desired);
     let fits = desired.connection_limit;
     let name = desired.name.clone();
     let refusal = async |desired: &PostgresDesired| {
@@ -193,7 +194,7 @@ async fn no_tenant_is_given_sessions_that_the_server_does_not_have() {
         let refused = refusal(&desired).await;
         assert!(refused.contains("the tenant needs 100000 sessions, and of the "), "{refused}");
         assert!(refused.contains("raise max_connections of the server"), "{refused}");
-        assert_eq!(admin.ownership(&claim(&desired)).await.unwrap(), Ownership::Absent);
+        assert_eq!(admin.ownership(&claim).await.unwrap(), Ownership::Absent);
 
         desired.connection_limit = fits;
         converge(&admin, &desired).await;
@@ -210,12 +211,12 @@ async fn no_tenant_is_given_sessions_that_the_server_does_not_have() {
             converge(&admin, &desired).await,
             [format!("set the connection limit of role {name}: 100000 -> {fits}")]
         );
-        admin.release(&claim(&desired)).await.unwrap();
+        admin.release(&claim).await.unwrap();
         desired.connection_limit = 100_000;
         let refused = refusal(&desired).await;
         assert!(refused.contains("the tenant needs 100000 sessions"), "{refused}");
     };
-    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+    story(body, async { _ = admin.remove(&claim).await }).await;
 }
 
 #[tokio::test]

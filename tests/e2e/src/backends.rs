@@ -94,11 +94,13 @@ impl Stack {
                     name: topic.of(tenant_id),
                     partitions: 0,
                     replication: 0,
+                    outlives_a_process: false,
                     configs: BTreeMap::new(),
                 })
                 .collect(),
             quotas: BTreeMap::new(),
             recorded_topic_ids: BTreeMap::new(),
+            accepts_loss: false,
         };
         Ok(KafkaAdmin::new(&self.kafka_bootstrap, credentials).observe(&desired).await?)
     }
