@@ -102,30 +102,37 @@ step() { begin "$@"; finish "$1"; }
 # The start time of a living process; a zombie, which some inits leave for a while, is dead.
 started_at() { sed 's/.*) //' "/proc/$1/stat" 2> /dev/null | awk '$1 != "Z" && $1 != "X" {print $20}'; }
 
-# A pid file holds the pid and its start time, so that a reused pid is never taken for ours.
+# A pid file holds the pid and its start time, so that a reused pid is never taken for ours, and a checksum of the command.
 pid_of() {
     local pid began
     [ -f "$RUN/pid/$1" ] || return 1
-    read -r pid began < "$RUN/pid/$1"
+    read -r pid began _ < "$RUN/pid/$1"
     [ -n "$began" ] && [ "$(started_at "$pid")" = "$began" ] && echo "$pid"
 }
 running() { pid_of "$1" > /dev/null; }
 
-# start NAME COMMAND...: starts a daemon once; its log is .local/log/NAME.log.
+# start NAME COMMAND...: starts a daemon once, and again when its command has changed; its log is .local/log/NAME.log.
 start() {
-    local name=$1 log=$STATE/log/$1.log; shift
-    if running "$name"; then return; fi
+    local name=$1 log=$STATE/log/$1.log command; shift
+    command=$(cksum <<< "$*" | cut -d ' ' -f 1)
+    if running "$name"; then
+        if [ "$(cut -d ' ' -f 3 "$RUN/pid/$name")" = "$command" ]; then return; fi
+        stop "$name" 60
+    fi
     if [ -f "$log" ] && [ "$(stat -c %s "$log")" -gt 20000000 ]; then mv "$log" "$log.1"; fi
     echo "--- started $(date -u +%FT%TZ)" >> "$log"
     setsid nohup "$@" >> "$log" 2>&1 < /dev/null 9>&- &
-    echo "$! $(started_at $!)" > "$RUN/pid/$name"
+    echo "$! $(started_at $!) $command" > "$RUN/pid/$name"
 }
+
+# TERM makes it wait until all its clients have gone.
+declare -A END_WITH=([postgres]=INT)
 
 # stop NAME [SECONDS]: ends a daemon and kills it when it does not within its time.
 stop() {
     local name=$1 pid i
     if pid=$(pid_of "$name"); then
-        kill "$pid" 2>/dev/null || true
+        kill -"${END_WITH[$name]:-TERM}" "$pid" 2>/dev/null || true
         for ((i = ${2:-20} * 10; i > 0; i--)); do
             running "$name" || break
             sleep 0.1
