@@ -79,6 +79,11 @@ images_prune() {
     for name in $(ctr images ls -q | grep '^docker.io/posthouse/' | grep -v ":$1\$"); do
         grep -qxF "$name" <<< "$used" || ctr images rm "$name"
     done
+    # The kubelet's side of containerd keeps each image by its id too.
+    for name in $(ctr images ls | awk '$1 !~ /^sha256:/ {named[$3]} {digest[$1] = $3}
+        END {for (name in digest) if (!(digest[name] in named)) print name}'); do
+        ctr images rm "$name"
+    done
     for name in $(buildah images --format '{{.Name}}:{{.Tag}}' | grep '/posthouse/' | grep -v ":$1\$"); do
         buildah rmi "$name"
     done
