@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::schema::FOUNDED_MEMBERS;
-use crate::{ChatId, UserId, event::Role, wire::Message};
+use crate::{ChatId, UserId, event::Role, wire::Message, word::word};
 
 mod schema;
 
@@ -81,7 +81,7 @@ pub struct UserProfile {
 
 /// Who may add a user to a group, or open a direct chat with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 pub enum ContactableBy {
     /// Every user of the tenant.
     #[default]
@@ -91,6 +91,8 @@ pub enum ContactableBy {
     /// No one. Chats in which they are go on, and they open chats themselves.
     Nobody,
 }
+
+word!(ContactableBy);
 
 impl ContactableBy {
     /// Returns the setting as it is stored and sent.
@@ -142,7 +144,7 @@ pub struct Page<T> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 pub enum ChatKind {
     /// Two users. Created again by either of them, it is the same chat, with both in it.
     Direct,
@@ -150,9 +152,11 @@ pub enum ChatKind {
     Group,
 }
 
+word!(ChatKind);
+
 /// What members who are added to a group read of its history. Founding members read all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 pub enum HistoryAccess {
     /// From the entry that adds them.
     #[default]
@@ -160,6 +164,8 @@ pub enum HistoryAccess {
     /// From the first entry of the group.
     All,
 }
+
+word!(HistoryAccess);
 
 /// `POST /api/chats`
 #[derive(Debug, Serialize, Deserialize)]

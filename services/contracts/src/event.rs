@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId};
+use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId, word::word};
 
 /// Version of every record that this build writes.
 pub const VERSION: u8 = 1;
@@ -140,7 +140,7 @@ pub enum Ended {
 
 /// What a member may do. Later variants may do less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", remote = "Self")]
 pub enum Role {
     /// Everything; a group always has one owner.
     Owner,
@@ -149,6 +149,8 @@ pub enum Role {
     /// Reads and writes.
     Member,
 }
+
+word!(Role);
 
 impl Role {
     /// Returns the role as it is stored and sent.

@@ -9,6 +9,7 @@ pub mod event;
 pub mod id;
 pub mod rpc;
 pub mod wire;
+mod word;
 
 pub use error_code::ErrorCode;
 pub use id::{ChatId, DeviceId, MessageKey, SessionId, UserId};

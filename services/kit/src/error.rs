@@ -67,6 +67,12 @@ impl ApiError {
         self.code
     }
 
+    /// Returns what the caller reads of this request.
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> String {
+        self.detail.clone().unwrap_or_default()
+    }
+
     fn problem(&self) -> Problem {
         Problem {
             kind: format!("urn:posthouse:error:{}", self.code),

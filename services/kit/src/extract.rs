@@ -18,7 +18,7 @@ use axum::{
 use contracts::ErrorCode;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::Value;
 
@@ -72,10 +72,35 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             .await
             .map_err(JsonRejection::from)?;
         let request = Request::from_parts(parts, bytes.clone().into());
-        let axum::Json(Object(body)) = axum::Json::from_request(request, state).await?;
+        let read = axum::Json::from_request(request, state).await;
+        let axum::Json(Object(body)) = read.map_err(|rejection| unreadable(&rejection, &bytes))?;
         refuse_nul(&bytes)?;
         Ok(Self(body))
     }
+}
+
+/// Returns the refusal of a body that is not of its type. serde_json stops at the first fault, and calls some values of the
+/// wrong kind a fault of the syntax, such as `null` for one of several words: whether a body is JSON shows in the whole of it.
+fn unreadable(rejection: &JsonRejection, body: &[u8]) -> ApiError {
+    let fault = match rejection {
+        JsonRejection::JsonDataError(error) => innermost(error),
+        JsonRejection::JsonSyntaxError(error) => innermost(error),
+        other => return ApiError::new(code(other), other.body_text()),
+    };
+    if is_json(body) {
+        return ApiError::new(ErrorCode::InvalidArgument, format!("the body is not as described: {fault}"));
+    }
+    ApiError::new(ErrorCode::Malformed, format!("the body is not JSON: {fault}"))
+}
+
+/// Returns the text of the last cause that has the path of the field.
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+/// Returns whether a text is JSON, whatever it describes.
+fn is_json(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 /// A value that is read from a JSON object only. serde reads a struct from an array too, and the order of its fields
@@ -129,15 +154,17 @@ fn has_nul(value: &Value) -> bool {
 
 impl From<JsonRejection> for ApiError {
     fn from(rejection: JsonRejection) -> Self {
-        let code = match &rejection {
-            JsonRejection::JsonDataError(_) => ErrorCode::InvalidArgument,
-            JsonRejection::MissingJsonContentType(_) => ErrorCode::UnsupportedMediaType,
-            JsonRejection::BytesRejection(BytesRejection::FailedToBufferBody(
-                FailedToBufferBody::LengthLimitError(_),
-            )) => ErrorCode::TooLarge,
-            _ => ErrorCode::Malformed,
-        };
-        Self::new(code, rejection.body_text())
+        Self::new(code(&rejection), rejection.body_text())
+    }
+}
+
+fn code(rejection: &JsonRejection) -> ErrorCode {
+    match rejection {
+        JsonRejection::MissingJsonContentType(_) => ErrorCode::UnsupportedMediaType,
+        JsonRejection::BytesRejection(BytesRejection::FailedToBufferBody(
+            FailedToBufferBody::LengthLimitError(_),
+        )) => ErrorCode::TooLarge,
+        _ => ErrorCode::Malformed,
     }
 }
 
@@ -162,6 +189,11 @@ impl<T: serde::Serialize> axum::response::IntoResponse for Json<T> {
 #[cfg(test)]
 mod tests {
     use axum::{body::Body, http::header::CONTENT_TYPE};
+    use contracts::api::{
+        CreateChatRequest, PutMemberRequest, RefreshRequest, RegisterRequest, SignInRequest,
+        UpdateChatRequest, UpdateProfileRequest,
+    };
+    use serde_json::json;
 
     use super::*;
 
@@ -191,15 +223,98 @@ mod tests {
         {
             assert_eq!(read(body).await, Err(ErrorCode::InvalidArgument), "{body}");
         }
-        for body in [r#"{"first":"a","third":1}"#, r#"{"first":"a","first":"b"}"#, r#"{"first":"a\u0000b"}"#]
-        {
+        for body in [
+            r#"{"first":"a","third":1}"#,
+            r#"{"first":"a","first":"b"}"#,
+            r#"{"first":"a\u0000b"}"#,
+            r#"{"first":"\ud83d"}"#,
+        ] {
             assert_eq!(read(body).await, Err(ErrorCode::InvalidArgument), "{body}");
         }
-        for body in ["", "{", r#"{"first":"a"}}"#, "{\"first\":\"a\0b\"}", r#"{"first":"\ud83d"}"#] {
+        for body in
+            ["", "{", r#"{"first":"a"}}"#, "{\"first\":\"a\0b\"}", r#"{"first":tru}"#, r#"{"first":1"#]
+        {
             assert_eq!(read(body).await, Err(ErrorCode::Malformed), "{body}");
         }
         let escaped = read(r#"{"first":"a\\u0000b"}"#).await.expect("a backslash and a word");
         assert_eq!(escaped.first, r"a\u0000b");
+    }
+
+    /// Replaces each field of a good body by a value of each kind, at most some of which are taken for it.
+    async fn check_kinds<T: DeserializeOwned>(good: Value, taken: &[(&str, &[Value])]) {
+        let read = async |body: &Value| {
+            let request = Request::builder().header(CONTENT_TYPE, "application/json");
+            let request = request.body(Body::from(body.to_string())).expect("a request");
+            Json::<T>::from_request(request, &())
+                .await
+                .map(drop)
+                .map_err(|error| (error.code(), error.detail()))
+        };
+        assert_eq!(read(&good).await, Ok(()), "{good}");
+        let name = "unknown".to_owned();
+        let fields = good.as_object().expect("an object").keys().chain([&name]);
+        for field in fields {
+            let taken = taken.iter().find(|(name, _)| name == field).map_or(&[] as &[_], |(_, taken)| taken);
+            for value in [
+                json!(null),
+                json!(true),
+                json!(7),
+                json!(-7.5),
+                json!(1e300),
+                json!("no such word"),
+                json!([]),
+                json!([null]),
+                json!(["direct"]),
+                json!([[[]]]),
+                json!({}),
+                json!({"direct": null}),
+                json!({"kind": "direct"}),
+            ] {
+                let mut body = good.clone();
+                body[field] = value.clone();
+                let expected = taken.contains(&value);
+                match read(&body).await {
+                    Ok(()) => assert!(expected, "{body} is taken"),
+                    Err((code, detail)) => {
+                        assert!(!expected, "{body}: {detail}");
+                        assert_eq!(code, ErrorCode::InvalidArgument, "{body}: {detail}");
+                        assert!(detail.contains(field.as_str()), "{detail} names no {field}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_of_the_wrong_kind_is_an_invalid_argument_whatever_is_expected() {
+        let text = json!("no such word");
+        let texts = std::slice::from_ref(&text);
+        let optional = [json!(null), text.clone()];
+        let null = [json!(null)];
+        let id = "00000000-0000-0000-0000-000000000001";
+        check_kinds::<RegisterRequest>(
+            json!({"username": "ann", "password": "a password", "display_name": "Ann"}),
+            &[("username", texts), ("password", texts), ("display_name", &optional)],
+        )
+        .await;
+        check_kinds::<SignInRequest>(
+            json!({"username": "ann", "password": "a password"}),
+            &[("username", texts), ("password", texts)],
+        )
+        .await;
+        check_kinds::<RefreshRequest>(json!({"refresh_token": "a.b.c"}), &[("refresh_token", texts)]).await;
+        check_kinds::<UpdateProfileRequest>(
+            json!({"display_name": "Ann", "about": "", "contactable_by": "nobody"}),
+            &[("display_name", &optional), ("about", &optional), ("contactable_by", &null)],
+        )
+        .await;
+        check_kinds::<CreateChatRequest>(
+            json!({"kind": "group", "title": "Crew", "history": "all", "members": [id]}),
+            &[("title", &optional), ("history", &null), ("members", &[json!([])])],
+        )
+        .await;
+        check_kinds::<UpdateChatRequest>(json!({"history": "all"}), &[]).await;
+        check_kinds::<PutMemberRequest>(json!({"role": "admin"}), &[]).await;
     }
 
     #[tokio::test]
