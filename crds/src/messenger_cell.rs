@@ -116,6 +116,10 @@ pub struct CellLimits {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 8").message("limits.hosts must lie between 1 and 8"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<i32>,
+    /// Members of all chats of a tenant together.
+    #[x_kube(validation = Rule::new("self >= 10000 && self <= 10000000").message("limits.memberships must lie between 10000 and 10000000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memberships: Option<i32>,
 }
 
 /// Kafka of a cell.

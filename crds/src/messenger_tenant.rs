@@ -245,7 +245,8 @@ pub struct RoutingSpec {
     pub allowed_origins: Option<Vec<String>>,
 }
 
-/// How much the tenant's users may do. What goes beyond is refused with `rate_limited` and the time to wait; nothing is lost.
+/// How much the tenant's users may do. What goes beyond is refused and nothing is lost: messages with `rate_limited` and the time to
+/// wait, chats and members with `limit_reached`.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitsSpec {
@@ -257,6 +258,19 @@ pub struct LimitsSpec {
     /// any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_sends: Option<SendLimit>,
+
+    /// Members of all chats together, a user counted once for each of their chats. Every gateway keeps them, in 40 to 120 bytes each,
+    /// and reads them all when it starts. One user has added at most an eighth of what is left. Default 1000000. May change at
+    /// any time; members who are there stay.
+    #[x_kube(validation = Rule::new("self >= 10000 && self <= 10000000").message("limits.memberships must lie between 10000 and 10000000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memberships: Option<i32>,
+
+    /// Chats with members that one user has created, and chats that one user creates in 24 hours. Default 1000. May change at any
+    /// time.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("limits.chatsPerUser must lie between 1 and 100000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chats_per_user: Option<i32>,
 }
 
 /// A token bucket of messages.

@@ -1,6 +1,7 @@
 //! Pure: what a cell lets a tenant request at most. A tenant that requests more is refused before anything of it is changed: what
 //! runs of it goes on as it is.
 
+use catalog::MEMBERSHIPS;
 use crds::{
     CellLimits, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, MessengerCellSpec,
     MessengerTenantSpec,
@@ -29,7 +30,7 @@ pub(crate) fn check(
     has_topics: bool,
 ) -> Result<(), Exceeded> {
     let limits = cell_spec.limits.clone().unwrap_or_default();
-    let CellLimits { partitions, replicas, retention, requests_per_second, hosts } = limits;
+    let CellLimits { partitions, replicas, retention, requests_per_second, hosts, memberships } = limits;
     let exceeded = |field: String, requested: String, limit, allowed: String| Exceeded {
         field,
         requested,
@@ -65,6 +66,10 @@ pub(crate) fn check(
     let count = spec.hosts.as_ref().map_or(1, |hosts| hosts.len().max(1));
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     at_most("the number of spec.hosts".into(), count, "limits.hosts", hosts.map(i64::from))?;
+    let requested =
+        spec.limits.as_ref().and_then(|limits| limits.memberships).map_or(MEMBERSHIPS.into(), i64::from);
+    let field = "spec.limits.memberships".into();
+    at_most(field, requested, "limits.memberships", memberships.map(i64::from))?;
     let workloads = Workload::of(spec);
     for workload in &workloads {
         let field = format!("the number of replicas of {}", workload.name);
@@ -98,7 +103,8 @@ mod tests {
 
     #[test]
     fn each_limit_is_named_with_what_exceeds_it() {
-        let all = json!({"partitions": 12, "replicas": 3, "retention": "336h", "requestsPerSecond": 100, "hosts": 2});
+        let all = json!({"partitions": 12, "replicas": 3, "retention": "336h", "requestsPerSecond": 100, "hosts": 2,
+            "memberships": 1_000_000});
         let many = json!({"kafka": {"partitions": 96, "retention": "8760h"}, "hosts": ["a.b", "c.d", "e.f"]});
         check(all.clone(), None, json!({}), "allowed");
         check(json!(null), None, many, "allowed");
@@ -110,6 +116,10 @@ mod tests {
                 "spec.routing.rateLimit.average is 101",
             ),
             (json!({"hosts": ["a.b", "c.d", "e.f"]}), "the number of spec.hosts is 3"),
+            (
+                json!({"limits": {"memberships": 1_000_001}}),
+                "spec.limits.memberships is 1000001, and limits.memberships",
+            ),
             (json!({"services": {"chat": {"replicas": 4}}}), "the number of replicas of chat is 4"),
             (
                 json!({"topology": "Compact", "compact": {"replicas": 4}}),
@@ -122,6 +132,7 @@ mod tests {
         }
         // A default counts like a request.
         check(json!({"partitions": 3}), None, json!({}), "spec.kafka.partitions is 6");
+        check(json!({"memberships": 10_000}), None, json!({}), "spec.limits.memberships is 1000000");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Backend, CHAT_SENDS, SendRate, Service, Topic, USER_SENDS};
+use catalog::{Backend, CHAT_SENDS, CHATS_PER_USER, MEMBERSHIPS, SendRate, Service, Topic, USER_SENDS};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
     Host, KafkaQuotas, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, Period, RateLimit,
@@ -37,6 +37,8 @@ pub struct Tenant {
     pub rate_limit: RateLimit,
     pub user_sends: SendRate,
     pub chat_sends: SendRate,
+    pub max_memberships: u32,
+    pub max_chats_per_user: u32,
     /// What may open a WebSocket beside pages of its hosts.
     pub allowed_origins: Vec<String>,
     /// Together they run every enabled service once.
@@ -196,6 +198,8 @@ impl Tenant {
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
             user_sends: limits.user_sends.map_or(USER_SENDS, SendLimit::rate),
             chat_sends: limits.chat_sends.map_or(CHAT_SENDS, SendLimit::rate),
+            max_memberships: limits.memberships.map_or(MEMBERSHIPS, i32::unsigned_abs),
+            max_chats_per_user: limits.chats_per_user.map_or(CHATS_PER_USER, i32::unsigned_abs),
             allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,

@@ -210,6 +210,8 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::UserSendsBurst => Some(tenant.user_sends.burst.to_string()),
         Setting::ChatSendsPerSecond => Some(tenant.chat_sends.per_second.to_string()),
         Setting::ChatSendsBurst => Some(tenant.chat_sends.burst.to_string()),
+        Setting::MaxMemberships => Some(tenant.max_memberships.to_string()),
+        Setting::MaxChatsPerUser => Some(tenant.max_chats_per_user.to_string()),
         Setting::AllowedOrigins => Some(tenant.allowed_origins.join(",")),
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
     }

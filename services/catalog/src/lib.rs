@@ -9,18 +9,18 @@
 #[macro_use]
 mod table;
 mod backend;
+mod limits;
 mod ports;
 mod secret;
-mod sends;
 mod service;
 mod topic;
 
 pub use backend::{Backend, BackendEntry, POSTGRES_POOL, REDIS_COMMANDS};
+pub use limits::{CHAT_SENDS, CHATS_PER_USER, MEMBERSHIPS, SendRate, USER_SENDS};
 pub use ports::{
     APP_CLIENT, AUTH_CLIENT, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PROBLEMS_PATH,
     TENANT_HEADER, TOKEN_AUDIENCE, TOKEN_CLIENTS, UNREADY_SECONDS,
 };
 pub use secret::{Secret, SecretEntry, SecretKey};
-pub use sends::{CHAT_SENDS, SendRate, USER_SENDS};
 pub use service::{Service, ServiceEntry, Setting};
 pub use topic::{MAX_ACCESS_TOKEN_SECONDS, Retention, SESSION_EVENTS_SECONDS, Topic, TopicEntry};

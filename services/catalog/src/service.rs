@@ -52,6 +52,10 @@ pub enum Setting {
     /// `--chat-sends-per-second` and the next: how much may be sent to one chat.
     ChatSendsPerSecond,
     ChatSendsBurst,
+    /// `--max-memberships`: how many members all chats may have together.
+    MaxMemberships,
+    /// `--max-chats-per-user`: how many chats one user may create.
+    MaxChatsPerUser,
     /// `--allowed-origins`: what may open a WebSocket beside pages of the tenant's hosts, separated by commas.
     AllowedOrigins,
     /// `--send-topic-generation`: the id that Kafka gave the topic `message.send`. Unknown until the topic was seen.
@@ -69,6 +73,8 @@ impl Setting {
             Self::UserSendsBurst => "--user-sends-burst",
             Self::ChatSendsPerSecond => "--chat-sends-per-second",
             Self::ChatSendsBurst => "--chat-sends-burst",
+            Self::MaxMemberships => "--max-memberships",
+            Self::MaxChatsPerUser => "--max-chats-per-user",
             Self::AllowedOrigins => "--allowed-origins",
             Self::SendTopicGeneration => "--send-topic-generation",
         }
@@ -150,7 +156,7 @@ table! {
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
-        settings: &[],
+        settings: &[Setting::MaxMemberships, Setting::MaxChatsPerUser],
         path_prefixes: &["/api/chats"],
         paths: &[],
         description: OPENAPI,

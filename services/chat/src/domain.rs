@@ -1,6 +1,6 @@
 //! Chats, their members and the permissions to change them. Rules only: no I/O, no clock.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -12,11 +12,10 @@ use kit::{catalog::Topic, error::InvalidField, idempotency::IdempotencyKey, text
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+pub use self::limits::Limits;
+
 /// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
 pub const MAX_MEMBERS: usize = FOUNDED_MEMBERS + 1;
-/// Most chats that one user creates. Every gateway keeps all memberships of the tenant, 40 bytes each: with full groups this
-/// is 40 MB for one account, and no user opens so many chats by hand.
-pub const MAX_CREATED_CHATS: usize = 1000;
 
 /// For this long a user who has left a chat is added again by no one else, and one who was removed not by the user who
 /// removed them: a removal and an addition in turn would reach their devices as often as another user likes.
@@ -53,6 +52,8 @@ pub struct Member {
     /// The entry with which this member's history begins; `None` for one who reads all of it. It is decided when the
     /// member is added, so that what a present member reads never changes.
     pub reads_from: Option<EntryId>,
+    /// By whose hand, the user's own too; `None` for members who were there before this was kept.
+    pub added_by: Option<UserId>,
 }
 
 /// Names an entry of a chat: the chat's log has not given it a seq yet.
@@ -220,7 +221,8 @@ impl NewChat {
 
     /// Returns the members that the chat starts with, the founder first.
     pub fn members(&self) -> Vec<Member> {
-        let member = |user_id, role| Member { user_id, role, joined_at: self.created_at, reads_from: None };
+        let (joined_at, added_by) = (self.created_at, Some(self.founder));
+        let member = |user_id, role| Member { user_id, role, joined_at, reads_from: None, added_by };
         match &self.founding {
             Founding::Direct { other } => {
                 vec![member(self.founder, Role::Member), member(*other, Role::Member)]
@@ -309,10 +311,25 @@ pub enum Refusal {
     RoleTooLow(Role),
     #[error("an owner gives the role away by making another member the owner, or by leaving")]
     OwnerStays,
-    #[error("the chat has {MAX_MEMBERS} members, which is the most")]
+    #[error("the chat has {MAX_MEMBERS} members, which is the most: remove one first")]
     Full,
-    #[error("you have created {MAX_CREATED_CHATS} chats, which is the most")]
-    TooManyChats,
+    #[error(
+        "you have created {0} chats that have members, which is the most: remove the members of groups that are not needed and \
+         leave them, or let an administrator raise limits.chatsPerUser"
+    )]
+    TooManyChats(u32),
+    #[error("you have created {most} chats in 24 hours, which is the most: wait")]
+    TooManyChatsLately { most: u32, wait: Duration },
+    #[error(
+        "you have added as many members to chats as one user may at present: remove members from groups that are not needed, or \
+         let an administrator raise limits.memberships"
+    )]
+    TooManyAdded,
+    #[error(
+        "the chats of this messenger have as many members as they may: leave chats that are not needed, or let an administrator \
+         raise limits.memberships"
+    )]
+    TenantFull,
     #[error("this idempotency-key was used before for another group")]
     KeyReused,
 }
@@ -434,6 +451,11 @@ fn leave(roster: &Roster, actor: UserId, actor_role: Role) -> Vec<Change> {
     changes
 }
 
+/// Returns how many members the changes add.
+pub fn additions(changes: &[Change]) -> usize {
+    changes.iter().filter(|change| matches!(change, Change::Added { .. })).count()
+}
+
 impl Roster {
     /// Returns the role of a user; `None` for a user who is not in the chat.
     pub fn role(&self, user_id: UserId) -> Option<Role> {
@@ -477,7 +499,8 @@ impl Roster {
                         HistoryAccess::FromEntry => Some(EntryId { sender: actor, key: *key }),
                         HistoryAccess::All => None,
                     };
-                    self.members.push(Member { user_id, role, joined_at: at, reads_from });
+                    let added_by = Some(actor);
+                    self.members.push(Member { user_id, role, joined_at: at, reads_from, added_by });
                 }
                 Change::RoleSet { user_id, role } => {
                     let member = self.members.iter_mut().find(|member| member.user_id == user_id);
@@ -549,5 +572,6 @@ fn membership(chat: ChatId, user: UserId, role: Option<Role>) -> OutboxRecord {
     }
 }
 
+pub mod limits;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What a caller of this service may meet.
 
+use std::time::Duration;
+
 use contracts::{ChatId, ErrorCode, UserId};
 use kit::error::ServiceError;
 
@@ -47,7 +49,12 @@ impl ServiceError for Error {
                     Refusal::NotAMember(_) => ErrorCode::NotAMember,
                     Refusal::DirectIsFixed | Refusal::RoleTooLow(_) => ErrorCode::PermissionDenied,
                     Refusal::Unwanted(_) => ErrorCode::ConsentRequired,
-                    Refusal::OwnerStays | Refusal::Full | Refusal::TooManyChats => ErrorCode::Conflict,
+                    Refusal::OwnerStays => ErrorCode::Conflict,
+                    Refusal::Full
+                    | Refusal::TooManyChats(_)
+                    | Refusal::TooManyAdded
+                    | Refusal::TenantFull => ErrorCode::LimitReached,
+                    Refusal::TooManyChatsLately { .. } => ErrorCode::RateLimited,
                     Refusal::KeyReused => ErrorCode::IdempotencyConflict,
                 },
                 StoreError::Create { source, .. }
@@ -55,6 +62,13 @@ impl ServiceError for Error {
                 | StoreError::Position(source)
                 | StoreError::Read(source) => kit::postgres::code(source),
             },
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Store(StoreError::Refused(Refusal::TooManyChatsLately { wait, .. })) => Some(*wait),
+            _ => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The chat service: chats, their members, and the permissions to change both.
 //!
 //! # Owns
-//! Schema `chat_service` of the tenant's database: chats, members, and the outbox.
+//! Schema `chat_service` of the tenant's database: chats, members and their number, and the outbox.
 //!
 //! # Endpoints
 //! - `POST /api/chats`, `GET /api/chats`, `GET` and `PATCH /api/chats/{chat}`: direct chats and groups.
@@ -37,6 +37,7 @@ use tonic::service::Routes;
 
 use crate::{
     api::{AppState, Patience, Users},
+    domain::Limits,
     events::{OutboxMetrics, Publisher},
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
 };
@@ -53,6 +54,8 @@ pub struct Settings {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub postgres: PostgresArgs,
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 impl Service for Chat {
@@ -68,7 +71,8 @@ impl Service for Chat {
             metrics: scope.metrics(OutboxMetrics::register),
         };
         scope.spawn(events::publish(publisher, scope.shutdown().clone()));
-        surface(Arc::new(PostgresStore::new(SCHEMA.watched_pool(&settings.postgres, scope))), scope)
+        let pool = SCHEMA.watched_pool(&settings.postgres, scope);
+        surface(Arc::new(PostgresStore::new(pool, settings.limits)), scope)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {

@@ -19,7 +19,8 @@ use crate::domain::{Access, Chat, Command, Member, NewChat, OutboxRecord, Refusa
 #[async_trait]
 pub trait ChatStore: Send + Sync + 'static {
     /// Creates the chat and returns it as its founder sees it. A group that the founder has created with this key is
-    /// returned as it is. A direct chat that the pair has already is too, once [`crate::domain::reopen`] has both in it.
+    /// returned as it is. A direct chat that the pair has already is too, once [`crate::domain::reopen`] has both in it. What
+    /// exceeds the [`crate::domain::Limits`] is refused; what is there already, never.
     async fn create(&self, new: &NewChat) -> Result<Created, StoreError>;
 
     /// Returns whom [`Self::create`] adds to a chat beside the founder: no one where the chat is there and the other is in
@@ -50,7 +51,7 @@ pub trait ChatStore: Send + Sync + 'static {
     /// Returns what each of these users may do in the chat, in their order.
     async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError>;
 
-    /// Lets [`crate::domain::decide`] decide on the command and makes the changes. Changes of one chat happen one
+    /// Lets [`crate::domain::decide`] decide on the command and makes the changes, within the [`crate::domain::Limits`]. Changes of one chat happen one
     /// after the other. Returns what is published about the chat up to and including this change.
     async fn change(
         &self,

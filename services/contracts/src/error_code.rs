@@ -17,10 +17,9 @@ pub enum ErrorCode {
     Unauthenticated,
     /// The token was good once; get a new one and repeat.
     TokenExpired,
-    /// The caller may not do this here.
+    /// The caller may not do this here. A message is refused so once the other user has left the direct chat.
     PermissionDenied,
-    /// The caller is not in this chat, or there is no such chat. A message is refused so too once the other user has left the
-    /// direct chat.
+    /// The caller is not in this chat, or there is no such chat.
     NotAMember,
     /// A user whom this concerns does not let the caller do it, or not yet again.
     ConsentRequired,
@@ -32,6 +31,8 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// It exists already, or changed meanwhile.
     Conflict,
+    /// There are as many chats or members as there may be. `detail` says which of them, and what makes room.
+    LimitReached,
     /// The idempotency key was used before with another body.
     IdempotencyConflict,
     /// The frame or body is larger than allowed.
@@ -46,7 +47,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::InvalidArgument,
         Self::Unauthenticated,
@@ -58,6 +59,7 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
         Self::Conflict,
+        Self::LimitReached,
         Self::IdempotencyConflict,
         Self::TooLarge,
         Self::RateLimited,
@@ -79,6 +81,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Conflict => "conflict",
+            Self::LimitReached => "limit_reached",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
@@ -96,7 +99,7 @@ impl ErrorCode {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::UnsupportedMediaType => 415,
-            Self::Conflict => 409,
+            Self::Conflict | Self::LimitReached => 409,
             Self::IdempotencyConflict => 422,
             Self::TooLarge => 413,
             Self::RateLimited => 429,

@@ -130,7 +130,7 @@ impl From<ApiError> for Status {
             }
             ErrorCode::NotFound => Code::NotFound,
             ErrorCode::Conflict | ErrorCode::IdempotencyConflict => Code::AlreadyExists,
-            ErrorCode::RateLimited => Code::ResourceExhausted,
+            ErrorCode::LimitReached | ErrorCode::RateLimited => Code::ResourceExhausted,
             ErrorCode::Unavailable => Code::Unavailable,
             ErrorCode::Internal => Code::Internal,
         };
@@ -168,6 +168,7 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::MethodNotAllowed => "This path does not have this method",
         ErrorCode::UnsupportedMediaType => "The body is not of a supported type",
         ErrorCode::Conflict => "It exists already",
+        ErrorCode::LimitReached => "There is no room for it",
         ErrorCode::IdempotencyConflict => "This key was used before with another body",
         ErrorCode::TooLarge => "The request is too large",
         ErrorCode::RateLimited => "Too many requests",

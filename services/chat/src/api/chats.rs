@@ -40,8 +40,11 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 ///
 /// A direct chat with a user is one chat forever: creating it again, from either side, returns the same one. Who has left it
 /// is in it again then. The members of a new group are plain members, its creator is the owner. With an `idempotency-key`, a
-/// request for a group that is repeated returns the group that the first one created. The members must be users of this tenant. A
-/// user creates at most 1000 chats.
+/// request for a group that is repeated returns the group that the first one created. The members must be users of this tenant.
+///
+/// A tenant limits the members of all its chats, and how many of them one user has added: less, the less room is left. It limits the
+/// chats with members that one user has created, 1000 by default, and as many may be created in 24 hours. What is there already is
+/// returned, whatever the limits.
 ///
 /// A user decides by `contactable_by` of their profile who creates a chat with them. One who has left a direct chat is brought back
 /// into it by the other after 24 hours at the earliest. The response is the same, whichever of these it is.
@@ -65,8 +68,13 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
             body = api::Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_found (a member is not a user, or has deleted the account)", body = api::Problem,
             content_type = "application/problem+json"),
-        (status = CONFLICT, description = "conflict (the caller has created 1000 chats)", body = api::Problem,
-            content_type = "application/problem+json"),
+        (status = CONFLICT, description = "conflict (a direct chat with oneself), limit_reached (of the chats that the caller has \
+            created, of the members that they have added, or of the members of all chats; `detail` says of which and what \
+            makes room)",
+            body = api::Problem, content_type = "application/problem+json"),
+        (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or chats that the caller has \
+            created in 24 hours)",
+            body = api::Problem, content_type = "application/problem+json"),
         (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (the idempotency-key was used for another group)",
             body = api::Problem, content_type = "application/problem+json"),
         BodyProblems,

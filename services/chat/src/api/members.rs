@@ -83,7 +83,8 @@ pub(super) async fn list(
             body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_found (there is no such user)", body = Problem,
             content_type = "application/problem+json"),
-        (status = CONFLICT, description = "conflict (the chat is full, or an owner would step down alone)",
+        (status = CONFLICT, description = "conflict (an owner would step down alone), limit_reached (the chat is full, or as many \
+            members were added as the caller may add, or as all chats may have; `detail` says which and what makes room)",
             body = Problem, content_type = "application/problem+json"),
         BodyProblems,
         CallerProblems,

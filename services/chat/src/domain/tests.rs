@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    limits::{CreatedChats, Memberships, lately},
+    *,
+};
 use kit::catalog::Topic;
 
 const OWNER: u128 = 1;
@@ -28,6 +31,7 @@ fn roster(members: &[(u128, Role)]) -> Roster {
                 role: *role,
                 joined_at: at(joined),
                 reads_from: None,
+                added_by: None,
             })
             .collect(),
     }
@@ -287,4 +291,45 @@ fn a_role_is_not_an_entry_and_a_large_audience_is_not_listed() {
     let entry: SendRecord =
         serde_json::from_str(records[2].payload.as_deref().expect("an entry")).expect("json");
     assert_eq!(entry.audience, None);
+}
+
+#[test]
+fn one_user_takes_a_share_of_what_is_left() {
+    let limits = Limits { max_memberships: 1000, max_chats_per_user: 5 };
+    let check = |all, added, more, expected: Result<(), Refusal>| {
+        let found = limits.check_members(Memberships { all, added }, more);
+        assert_eq!(found, expected, "{added} of {all}, and {more} more");
+    };
+    check(0, 0, 111, Ok(()));
+    check(0, 0, 112, Err(Refusal::TooManyAdded));
+    check(111, 111, 1, Err(Refusal::TooManyAdded));
+    check(111, 0, 98, Ok(()));
+    check(111, 0, 99, Err(Refusal::TooManyAdded));
+    check(900, 0, 11, Ok(()));
+    check(900, 12, 1, Err(Refusal::TooManyAdded));
+    check(990, 0, 1, Ok(()));
+    check(999, 0, 1, Err(Refusal::TooManyAdded));
+    check(1000, 0, 1, Err(Refusal::TenantFull));
+    check(5, 0, 996, Err(Refusal::TenantFull));
+    // Beyond a limit that was lowered nothing is added, and what adds nothing is allowed.
+    check(5000, 0, 1, Err(Refusal::TenantFull));
+    check(5000, 2000, 0, Ok(()));
+}
+
+#[test]
+fn chats_with_members_and_chats_of_a_day_are_counted() {
+    let limits = Limits { max_memberships: 1000, max_chats_per_user: 5 };
+    let check = |with_members, lately, expected: Result<(), Refusal>| {
+        let first_lately = (lately > 0).then(|| at(1000));
+        let created = CreatedChats { with_members, lately, first_lately };
+        assert_eq!(limits.check_creation(created, at(1060)), expected, "{with_members}, {lately} lately");
+    };
+    let wait = Duration::from_secs(24 * 3600 - 60);
+    check(0, 0, Ok(()));
+    check(4, 4, Ok(()));
+    check(5, 0, Err(Refusal::TooManyChats(5)));
+    // Waiting would not help.
+    check(5, 5, Err(Refusal::TooManyChats(5)));
+    check(2, 5, Err(Refusal::TooManyChatsLately { most: 5, wait }));
+    assert_eq!(lately(at(24 * 3600)), at(0));
 }

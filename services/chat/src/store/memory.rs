@@ -13,13 +13,14 @@ use tonic::async_trait;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Change, Chat, Command, Founding, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal,
-    Roster,
+    self, Access, Change, Chat, Command, Founding, Limits, Member, NewChat, OutboxRecord, Refusal, Roster,
+    limits::{self, CreatedChats, Memberships},
 };
 
 /// Keeps chats for as long as the process lives.
 #[derive(Default)]
 pub struct MemoryStore {
+    limits: Limits,
     tables: Mutex<Tables>,
     /// Notified of records in the outbox.
     filled: Notify,
@@ -45,6 +46,24 @@ struct Row {
 }
 
 impl Tables {
+    /// Returns how many memberships there are, and how many of them a user added.
+    fn memberships(&self, user_id: UserId) -> Memberships {
+        let members = || self.chats.iter().flat_map(|row| &row.roster.members);
+        let added = members().filter(|member| member.added_by == Some(user_id)).count();
+        Memberships { all: members().count() as u64, added: added as u64 }
+    }
+
+    /// Returns how many chats a user has created.
+    fn created_chats(&self, founder: UserId, now: DateTime<Utc>) -> CreatedChats {
+        let created = || self.chats.iter().filter(|row| row.founder == founder);
+        let lately = || created().map(|row| row.created_at).filter(|at| *at > limits::lately(now));
+        CreatedChats {
+            with_members: created().filter(|row| !row.roster.members.is_empty()).count() as u64,
+            lately: lately().count() as u64,
+            first_lately: lately().min(),
+        }
+    }
+
     /// Returns the newest record that was ever in the outbox.
     fn newest(&self) -> Option<i64> {
         i64::try_from(self.published + self.outbox.len()).ok()
@@ -73,6 +92,11 @@ impl Row {
 }
 
 impl MemoryStore {
+    /// Returns a store without chats.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,6 +115,7 @@ impl MemoryStore {
         decide: impl FnOnce(Option<&Roster>) -> Result<Vec<Change>, Refusal>,
     ) -> Result<Publication, StoreError> {
         let mut tables = self.tables();
+        let memberships = tables.memberships(actor);
         let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
         let Some(Row { roster, .. }) = row else {
             decide(None)?;
@@ -98,6 +123,7 @@ impl MemoryStore {
         };
         roster.forget_departures(at);
         let changes = decide(Some(roster))?;
+        self.limits.check_members(memberships, domain::additions(&changes))?;
         let records = roster.apply(actor, &changes, at, MessageKey::generate);
         tables.outbox.extend(records);
         self.filled.notify_one();
@@ -124,6 +150,7 @@ impl MemoryStore {
 impl ChatStore for MemoryStore {
     async fn create(&self, new: &NewChat) -> Result<Created, StoreError> {
         let mut tables = self.tables();
+        let memberships = tables.memberships(new.founder);
         let pair = new.pair();
         let key = new.group_key().map(|key| (key.clone(), new.digest()));
         if let Some(row) = tables.chats.iter_mut().find(|row| row.is_created_by(new)) {
@@ -135,6 +162,7 @@ impl ChatStore for MemoryStore {
                 Founding::Direct { other } => {
                     row.roster.forget_departures(new.created_at);
                     let back = domain::reopen(&row.roster, new.founder, other)?;
+                    self.limits.check_members(memberships, domain::additions(&back))?;
                     row.roster.apply(new.founder, &back, new.created_at, MessageKey::generate)
                 }
                 Founding::Group { .. } => Vec::new(),
@@ -146,9 +174,8 @@ impl ChatStore for MemoryStore {
             let newest = tables.newest().filter(|_| pair.is_some() && was_left);
             return Ok(Created { chat, fresh: false, publication: Publication { chat_id, newest } });
         }
-        if tables.chats.iter().filter(|row| row.founder == new.founder).count() >= MAX_CREATED_CHATS {
-            return Err(Refusal::TooManyChats.into());
-        }
+        self.limits.check_creation(tables.created_chats(new.founder, new.created_at), new.created_at)?;
+        self.limits.check_members(memberships, new.members().len())?;
         let row = Row {
             roster: Roster {
                 chat_id: new.chat_id,

@@ -13,13 +13,13 @@ mod statements;
 
 pub use self::statements::WAKE_CHANNEL;
 use self::statements::{
-    ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, created_before, enqueue, founded,
-    history_text, insert_members, kind_text, locked_roster, make, members, newest_record,
+    ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, created_before, created_chats, enqueue,
+    founded, history_text, insert_members, kind_text, locked_roster, make, members, memberships,
+    newest_record,
 };
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Change, Chat, Command, Founding, MAX_CREATED_CHATS, Member, NewChat, OutboxRecord, Refusal,
-    Roster,
+    self, Access, Change, Chat, Command, Founding, Limits, Member, NewChat, OutboxRecord, Refusal, Roster,
 };
 
 /// The tables of this service.
@@ -33,6 +33,7 @@ pub const SCHEMA: Schema = Schema {
         ("0005_add_deletions", include_str!("../../migrations/0005_add_deletions.sql")),
         ("0006_add_history_access", include_str!("../../migrations/0006_add_history_access.sql")),
         ("0007_create_departures", include_str!("../../migrations/0007_create_departures.sql")),
+        ("0008_count_memberships", include_str!("../../migrations/0008_count_memberships.sql")),
     ],
 };
 
@@ -40,12 +41,13 @@ pub const SCHEMA: Schema = Schema {
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    limits: Limits,
 }
 
 impl PostgresStore {
     /// Returns a store on a pool whose search path starts with [`SCHEMA`].
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    pub fn new(pool: PgPool, limits: Limits) -> Self {
+        Self { pool, limits }
     }
 }
 
@@ -56,25 +58,21 @@ impl ChatStore for PostgresStore {
         let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         // One user's creations happen one after the other: a retry finds the chat of the request before it, and the
-        // limit is exact.
+        // limit on chats is exact.
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1::TEXT, 0))")
             .bind(new.founder.0)
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        if let Some(created) = created_before(&mut transaction, new).await? {
+        if let Some(created) = created_before(&mut transaction, &self.limits, new).await? {
             transaction.commit().await.map_err(failed)?;
             return Ok(created);
         }
-        let created: i64 = sqlx::query_scalar("SELECT count(*) FROM chats WHERE founder_id = $1")
-            .bind(new.founder.0)
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        if usize::try_from(created).is_ok_and(|created| created >= MAX_CREATED_CHATS) {
-            return Err(Refusal::TooManyChats.into());
-        }
+        let created = created_chats(&mut transaction, new.founder, new.created_at).await.map_err(failed)?;
+        self.limits.check_creation(created, new.created_at)?;
         let members = new.members();
+        let present = memberships(&mut transaction, new.founder).await.map_err(failed)?;
+        self.limits.check_members(present, members.len())?;
         let (low, high) = new.pair().unzip();
         let inserted = sqlx::query(
             "INSERT INTO chats (chat_id, kind, title, low_user_id, high_user_id, member_count, created_at,
@@ -98,7 +96,7 @@ impl ChatStore for PostgresStore {
         .map_err(failed)?;
         if inserted.rows_affected() == 0 {
             // The other of the pair was first, in this moment.
-            let created = created_before(&mut transaction, new).await?;
+            let created = created_before(&mut transaction, &self.limits, new).await?;
             transaction.commit().await.map_err(failed)?;
             return created.ok_or_else(|| failed(sqlx::Error::RowNotFound));
         }
@@ -180,7 +178,7 @@ impl ChatStore for PostgresStore {
     #[tracing::instrument(name = "chat.store.member", skip_all, fields(chat = %chat_id))]
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {
         let row: Option<MemberRow> = sqlx::query_as(
-            "SELECT user_id, role, joined_at, entry_sender_id, entry_key
+            "SELECT user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id
              FROM members WHERE chat_id = $1 AND user_id = $2",
         )
         .bind(chat_id.0)
@@ -302,7 +300,7 @@ impl PostgresStore {
             let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
             return Ok(Publication { chat_id, newest });
         }
-        make(&mut transaction, &mut roster, actor, &changes, at).await.map_err(failed)?;
+        make(&mut transaction, &self.limits, &mut roster, (actor, &changes), at).await.map_err(failed)??;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Publication { chat_id, newest })

@@ -7,6 +7,7 @@ use std::{
 
 use chat::{
     api::{AppState, Patience, Users, grpc::ChatRpc},
+    domain::Limits,
     store::MemoryStore,
 };
 use contracts::{
@@ -54,9 +55,22 @@ impl App {
         Self::silent(users, client, patience).await
     }
 
+    /// Starts for a tenant with little room.
+    async fn limited(limits: Limits) -> Self {
+        let users = Peer::default();
+        let client = users.start().await;
+        let app = Self::on(MemoryStore::new(limits), users, client, Patience::default()).await;
+        app.publish();
+        app
+    }
+
     async fn silent(users: Peer, client: Users, patience: Patience) -> Self {
+        Self::on(MemoryStore::default(), users, client, patience).await
+    }
+
+    async fn on(store: MemoryStore, users: Peer, client: Users, patience: Patience) -> Self {
         let realm = TestRealm::start("acme").await;
-        let store = Arc::new(MemoryStore::default());
+        let store = Arc::new(store);
         let rpc = ChatRpc::new(store.clone());
         let state = AppState { store: store.clone(), users: client, patience };
         Self { api: TestApi::new(chat::api::router(state), &realm), store, rpc, realm, users }
@@ -287,6 +301,48 @@ async fn a_group_that_is_created_again_with_its_key_is_the_same_group() {
     for keys in [&["5f0c", "5f0d"] as &[_], &[""], &["two words"]] {
         assert_eq!(create("the trip", keys).await.code(), "invalid_argument", "{keys:?}");
     }
+}
+
+#[tokio::test]
+async fn a_limit_is_named_with_what_makes_room_and_refuses_no_repetition() {
+    let app = App::limited(Limits { max_memberships: 100, max_chats_per_user: 3 }).await;
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.user(name));
+    let create = async |caller: &TestUser, key: Option<&str>, body| {
+        let headers: Vec<_> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
+        app.api.send_with("POST /api/chats", Some(&caller.token), &headers, Some(body)).await
+    };
+    let group = |others: &[UserId]| json!({"kind": "group", "title": "Crew", "members": others});
+    let direct = |other: &TestUser| json!({"kind": "direct", "members": [other.id]});
+    let limited = |answer: Answer, hint: &str| {
+        assert_eq!((answer.status, answer.code()), (409, "limit_reached"));
+        let detail = answer.body["detail"].as_str().expect("a detail").to_owned();
+        assert!(detail.contains(hint), "{detail}");
+        assert_eq!(answer.retry_after, None, "waiting does not help");
+    };
+
+    let pair = create(&ann, None, direct(&bob)).await.ok(201);
+    let crew = create(&ann, Some("5f0c"), group(&[])).await.ok(201);
+    let others: Vec<_> = (0..9).map(|_| UserId::generate()).collect();
+    // Two and one are there: with ten more, one user would have thirteen, of 87 that are left.
+    limited(create(&ann, None, group(&others)).await, "limits.memberships");
+    let last = create(&ann, None, group(&others[..7])).await.ok(201);
+    let last = last["chat_id"].as_str().expect("an id");
+    limited(app.put(&ann, last, &cid, "member").await, "remove members");
+    // A user who is added by others creates chats of their own.
+    create(&bob, None, group(&[cid.id])).await.ok(201);
+    limited(create(&ann, None, group(&[])).await, "limits.chatsPerUser");
+
+    assert_eq!(create(&ann, None, direct(&bob)).await.ok(200), pair);
+    assert_eq!(create(&bob, None, direct(&ann)).await.ok(200), pair);
+    assert_eq!(create(&ann, Some("5f0c"), group(&[])).await.ok(200), crew);
+
+    // An empty group makes room for another one, but not on the same day.
+    let crew = crew["chat_id"].as_str().expect("an id");
+    app.remove(&ann, crew, &ann).await.ok(204);
+    let soon = create(&ann, None, group(&[])).await;
+    assert_eq!((soon.status, soon.code()), (429, "rate_limited"));
+    let wait = soon.retry_after.expect("how long to wait");
+    assert!((86_000..=86_401).contains(&wait), "{wait}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chat::{
     departures,
-    domain::{Founding, NewChat},
+    domain::{Founding, Limits, NewChat},
     store::{ChatStore, MemoryStore, PostgresStore},
 };
 use contracts::{ChatId, UserId, api::HistoryAccess, event::Role};
@@ -62,7 +62,7 @@ async fn deleted_accounts_leave_all_their_chats_and_the_place_moves_behind_what_
 #[tokio::test]
 async fn what_was_not_carried_out_when_the_process_ended_is_carried_out_by_the_next() {
     let (_database, pool) = database().await;
-    let (store, peer) = (Arc::new(PostgresStore::new(pool)), Peer::default());
+    let (store, peer) = (Arc::new(PostgresStore::new(pool, Limits::default())), Peer::default());
     let (ann, ben) = (new_user(), new_user());
     let chat = group(&*store, ann, &[ben]).await;
     peer.delete(ann, LONG_AGO);

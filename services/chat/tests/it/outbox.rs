@@ -7,7 +7,7 @@ use std::{
 };
 
 use chat::{
-    domain::{Command, Founding, NewChat, READDING_PAUSE},
+    domain::{Command, Founding, Limits, NewChat, READDING_PAUSE},
     events::{self, OutboxMetrics, Publisher},
     store::{ChatStore as _, PostgresStore, SCHEMA},
 };
@@ -63,7 +63,14 @@ impl Tenant {
         let name = format!("test{}", uuid::Uuid::now_v7().simple());
         let admin = kit::kafka::producer_config(&kafka_args()).create().expect("an admin client");
         let changes = AtomicI64::default();
-        Self { name, database, store: PostgresStore::new(pool.clone()), pool, admin, changes }
+        Self {
+            name,
+            database,
+            store: PostgresStore::new(pool.clone(), Limits::default()),
+            pool,
+            admin,
+            changes,
+        }
     }
 
     async fn start() -> Self {

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        self, Access, Change, Chat, Departure, EntryId, Founding, Member, NewChat, OutboxRecord,
+        self, Access, Change, Chat, Departure, EntryId, Founding, Limits, Member, NewChat, OutboxRecord,
         READDING_PAUSE, Refusal, Roster,
+        limits::{self, CreatedChats, Memberships},
     },
     store::{Created, Publication, StoreError},
 };
@@ -47,6 +48,22 @@ kit::row! {
         joined_at: DateTime<Utc>,
         entry_sender_id: Option<Uuid>,
         entry_key: Option<Uuid>,
+        added_by_user_id: Option<Uuid>,
+    }
+}
+
+kit::row! {
+    struct MembershipsRow {
+        all_memberships: i64,
+        added: i64,
+    }
+}
+
+kit::row! {
+    struct CreatedChatsRow {
+        with_members: i64,
+        lately: i64,
+        first_lately: Option<DateTime<Utc>>,
     }
 }
 
@@ -87,6 +104,7 @@ pub(super) async fn newest_record(
 /// Returns the direct chat that the pair has, with both in it, or the group that the founder has created with the same key.
 pub(super) async fn created_before(
     connection: &mut PgConnection,
+    limits: &Limits,
     new: &NewChat,
 ) -> Result<Option<Created>, StoreError> {
     let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
@@ -104,7 +122,7 @@ pub(super) async fn created_before(
         let roster = locked_roster(connection, chat_id, at).await.map_err(failed)?;
         let mut roster = roster.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
         let back = domain::reopen(&roster, founder, other)?;
-        make(connection, &mut roster, founder, &back, at).await.map_err(failed)?;
+        make(connection, limits, &mut roster, (founder, &back), at).await.map_err(failed)??;
         // The records of a chat that no one has ever left need not be waited for.
         if roster.members.iter().any(|member| member.reads_from.is_some()) {
             publication.newest = newest_record(connection, chat_id).await.map_err(failed)?;
@@ -131,16 +149,22 @@ pub(super) async fn founded(
     .await
 }
 
-/// Makes changes of a chat that is locked, and publishes them.
+/// Makes changes of a chat that is locked, and publishes them, unless they add more members than the user may.
 pub(super) async fn make(
     connection: &mut PgConnection,
+    limits: &Limits,
     roster: &mut Roster,
-    actor: UserId,
-    changes: &[Change],
+    (actor, changes): (UserId, &[Change]),
     at: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
+) -> Result<Result<(), Refusal>, sqlx::Error> {
     if changes.is_empty() {
-        return Ok(());
+        return Ok(Ok(()));
+    }
+    let more = domain::additions(changes);
+    if more > 0
+        && let Err(refusal) = limits.check_members(memberships(connection, actor).await?, more)
+    {
+        return Ok(Err(refusal));
     }
     let records = roster.apply(actor, changes, at, MessageKey::generate);
     for change in changes {
@@ -151,7 +175,47 @@ pub(super) async fn make(
         .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
         .execute(&mut *connection)
         .await?;
-    enqueue(connection, &records).await
+    enqueue(connection, &records).await.map(Ok)
+}
+
+/// Returns how many memberships there are, and how many of them a user added.
+pub(super) async fn memberships(
+    connection: &mut PgConnection,
+    user_id: UserId,
+) -> Result<Memberships, sqlx::Error> {
+    let MembershipsRow { all_memberships, added } = sqlx::query_as(
+        "SELECT coalesce(sum(memberships) FILTER (WHERE added_by_user_id = $2), 0)::BIGINT AS all_memberships,
+                coalesce(sum(memberships) FILTER (WHERE added_by_user_id = $1), 0)::BIGINT AS added
+         FROM membership_counts WHERE added_by_user_id IN ($1, $2)",
+    )
+    .bind(user_id.0)
+    .bind(Uuid::nil())
+    .fetch_one(connection)
+    .await?;
+    Ok(Memberships { all: count(all_memberships), added: count(added) })
+}
+
+/// Returns how many chats a user has created.
+pub(super) async fn created_chats(
+    connection: &mut PgConnection,
+    founder: UserId,
+    now: DateTime<Utc>,
+) -> Result<CreatedChats, sqlx::Error> {
+    let CreatedChatsRow { with_members, lately, first_lately } = sqlx::query_as(
+        "SELECT count(*) FILTER (WHERE member_count > 0) AS with_members,
+                count(*) FILTER (WHERE created_at > $2) AS lately,
+                min(created_at) FILTER (WHERE created_at > $2) AS first_lately
+         FROM chats WHERE founder_id = $1",
+    )
+    .bind(founder.0)
+    .bind(limits::lately(now))
+    .fetch_one(connection)
+    .await?;
+    Ok(CreatedChats { with_members: count(with_members), lately: count(lately), first_lately })
+}
+
+fn count(rows: i64) -> u64 {
+    u64::try_from(rows).unwrap_or(0)
 }
 
 pub(super) async fn chat(
@@ -215,7 +279,7 @@ pub(super) async fn members(
     chat_id: ChatId,
 ) -> Result<Vec<Member>, sqlx::Error> {
     let rows: Vec<MemberRow> = sqlx::query_as(
-        "SELECT user_id, role, joined_at, entry_sender_id, entry_key
+        "SELECT user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id
          FROM members WHERE chat_id = $1 ORDER BY user_id",
     )
     .bind(chat_id.0)
@@ -233,13 +297,14 @@ pub(super) async fn insert_members(
     let roles: Vec<_> = members.iter().map(|member| member.role.as_str()).collect();
     let joined: Vec<_> = members.iter().map(|member| member.joined_at).collect();
     let entries = members.iter().map(|member| member.reads_from);
+    let hands: Vec<_> = members.iter().map(|member| member.added_by.map(|user| user.0)).collect();
     let (senders, keys): (Vec<_>, Vec<_>) =
         entries.map(|entry| entry.map(|EntryId { sender, key }| (sender.0, key.0)).unzip()).unzip();
     sqlx::query(
-        "INSERT INTO members (chat_id, user_id, role, joined_at, entry_sender_id, entry_key)
-         SELECT $1, user_id, role, joined_at, entry_sender_id, entry_key
-         FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[], $5::UUID[], $6::UUID[])
-              AS new (user_id, role, joined_at, entry_sender_id, entry_key)",
+        "INSERT INTO members (chat_id, user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id)
+         SELECT $1, user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id
+         FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[], $5::UUID[], $6::UUID[], $7::UUID[])
+              AS new (user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id)",
     )
     .bind(chat_id.0)
     .bind(users)
@@ -247,6 +312,7 @@ pub(super) async fn insert_members(
     .bind(joined)
     .bind(senders)
     .bind(keys)
+    .bind(hands)
     .execute(connection)
     .await?;
     Ok(())
@@ -374,6 +440,7 @@ impl TryFrom<MemberRow> for Member {
             role: role_of(&row.role)?,
             joined_at: row.joined_at,
             reads_from: entry.map(|(sender, key)| EntryId { sender: UserId(sender), key: MessageKey(key) }),
+            added_by: row.added_by_user_id.map(UserId),
         })
     }
 }
