@@ -34,6 +34,7 @@ pub const SCHEMA: Schema = Schema {
         ("0006_add_history_access", include_str!("../../migrations/0006_add_history_access.sql")),
         ("0007_create_departures", include_str!("../../migrations/0007_create_departures.sql")),
         ("0008_count_memberships", include_str!("../../migrations/0008_count_memberships.sql")),
+        ("0009_index_departures", include_str!("../../migrations/0009_index_departures.sql")),
     ],
 };
 

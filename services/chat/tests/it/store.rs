@@ -592,3 +592,22 @@ async fn counts_of_memberships_are_those_of_the_rows() {
         sqlx::query_scalar("SELECT count(*) FROM members").fetch_one(&pool).await.expect("a count");
     assert_eq!(all, 40 * 41 - 39);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn departures_of_other_days_are_not_kept() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone(), Limits::default()));
+    let (ann, day) = (new_user(), READDING_PAUSE.num_seconds());
+    let depart = async |seconds| {
+        let chat_id = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
+        store.change(chat_id, ann, Command::Leave, at(seconds)).await.expect("a leave");
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM departures")
+            .fetch_one(&pool)
+            .await
+            .expect("a count")
+    };
+    // No chat has a second departure.
+    for (seconds, kept) in [(0, 1), (10, 2), (day - 1, 3), (day, 3), (day + 10, 3), (3 * day, 1)] {
+        assert_eq!(depart(seconds).await, kept, "after {seconds} s");
+    }
+}

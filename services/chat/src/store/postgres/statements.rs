@@ -19,6 +19,9 @@ use crate::{
     store::{Created, Publication, StoreError},
 };
 
+/// Departures that are removed with each new one: more than one, so that they get fewer.
+const FORGOTTEN_DEPARTURES: i64 = 100;
+
 /// The PostgreSQL channel that announces new rows of the outbox.
 pub const WAKE_CHANNEL: &str = "chat_outbox";
 
@@ -357,17 +360,12 @@ async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) 
     }
 }
 
-/// Writes a departure, and removes those of the chat that do not count any more.
+/// Writes a departure, and removes some that do not count any more, of whichever chats.
 async fn write_departure(
     connection: &mut PgConnection,
     chat_id: ChatId,
     departure: &Departure,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM departures WHERE chat_id = $1 AND departed_at <= $2")
-        .bind(chat_id.0)
-        .bind(departure.at - READDING_PAUSE)
-        .execute(&mut *connection)
-        .await?;
     sqlx::query(
         "INSERT INTO departures (chat_id, user_id, by_user_id, departed_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT (chat_id, user_id, by_user_id) DO UPDATE SET departed_at = EXCLUDED.departed_at",
@@ -376,6 +374,16 @@ async fn write_departure(
     .bind(departure.user_id.0)
     .bind(departure.by.0)
     .bind(departure.at)
+    .execute(&mut *connection)
+    .await?;
+    // What another transaction writes is left to it: two never wait for each other.
+    sqlx::query(
+        "DELETE FROM departures WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM departures WHERE departed_at <= $1 ORDER BY departed_at LIMIT $2 FOR UPDATE SKIP LOCKED
+         ))",
+    )
+    .bind(departure.at - READDING_PAUSE)
+    .bind(FORGOTTEN_DEPARTURES)
     .execute(connection)
     .await?;
     Ok(())
