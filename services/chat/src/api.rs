@@ -1,5 +1,6 @@
 //! The REST and gRPC surfaces.
 
+mod changes;
 mod chats;
 pub mod grpc;
 mod members;
@@ -11,7 +12,7 @@ use axum::extract::FromRef;
 use kit::docs::{self, OpenApiRouter, routes};
 
 pub(crate) use self::users::Deletion;
-pub use self::users::Users;
+pub use self::{changes::Changes, users::Users};
 use crate::store::ChatStore;
 
 /// What a request handler holds.
@@ -20,6 +21,7 @@ pub struct AppState {
     pub store: Arc<dyn ChatStore>,
     pub users: Users,
     pub patience: Patience,
+    pub changes: Changes,
 }
 
 /// How long the response to a change waits for the event log.

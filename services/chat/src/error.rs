@@ -23,6 +23,8 @@ pub enum Error {
     CallerDeleted,
     #[error("the change of chat {0} is made and not yet in the event log")]
     Unpublished(ChatId),
+    #[error("you change chats too often: wait")]
+    TooManyChanges { wait: Duration },
     #[error("failed to query the user service")]
     Users(#[source] Box<tonic::Status>),
     #[error(transparent)]
@@ -43,6 +45,7 @@ impl ServiceError for Error {
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::UnknownUser(_) => ErrorCode::NotFound,
             Self::CallerDeleted => ErrorCode::Unauthenticated,
+            Self::TooManyChanges { .. } => ErrorCode::RateLimited,
             Self::Unpublished(_) | Self::Users(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {
@@ -67,7 +70,8 @@ impl ServiceError for Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Store(StoreError::Refused(Refusal::TooManyChatsLately { wait, .. })) => Some(*wait),
+            Self::TooManyChanges { wait }
+            | Self::Store(StoreError::Refused(Refusal::TooManyChatsLately { wait, .. })) => Some(*wait),
             _ => None,
         }
     }

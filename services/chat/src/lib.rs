@@ -36,7 +36,7 @@ use kit::{
 use tonic::service::Routes;
 
 use crate::{
-    api::{AppState, Patience, Users},
+    api::{AppState, Changes, Patience, Users},
     domain::Limits,
     events::{OutboxMetrics, Publisher},
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
@@ -92,5 +92,6 @@ fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> 
     let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
     let users = Users::new(scope.peer(catalog::Service::User)?);
     scope.spawn(departures::follow(users.clone(), store.clone(), scope.shutdown().clone()));
-    Ok(Surface { api: api::router(AppState { store, users, patience: Patience::default() }), grpc })
+    let state = AppState { store, users, patience: Patience::default(), changes: Changes::default() };
+    Ok(Surface { api: api::router(state), grpc })
 }

@@ -1,6 +1,65 @@
-//! A token bucket.
+//! Token buckets.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+/// Keys that are remembered by [`Buckets`].
+const MAX_REMEMBERED: usize = 50_000;
+
+/// So many at once after a pause, and one in each interval in the long run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub burst: u32,
+    pub every: Duration,
+}
+
+/// A bucket for each key. A key that is not remembered has a full one: of too many keys those with full buckets are forgotten, and
+/// all of them when none is full.
+#[derive(Debug)]
+pub struct Buckets<K> {
+    rate: Rate,
+    buckets: HashMap<K, Bucket>,
+}
+
+impl<K: Hash + Eq> Buckets<K> {
+    /// Returns full buckets.
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, buckets: HashMap::new() }
+    }
+
+    /// Returns how long to wait for a token of a key; `None` when there is one now.
+    pub fn wait(&self, key: &K, now: Instant) -> Option<Duration> {
+        let ready = self.buckets.get(key)?.ready_at(1, now)?;
+        Some(ready.saturating_duration_since(now))
+    }
+
+    /// Takes a token of a key.
+    pub fn take(&mut self, key: K, now: Instant) {
+        if self.buckets.len() >= MAX_REMEMBERED && !self.buckets.contains_key(&key) {
+            self.buckets.retain(|_, bucket| !bucket.is_full(now));
+            if self.buckets.len() >= MAX_REMEMBERED {
+                self.buckets.clear();
+            }
+        }
+        let Rate { burst, every } = self.rate;
+        self.buckets.entry(key).or_insert_with(|| Bucket::every(every, burst, now)).take(1, now);
+    }
+
+    /// Gives a token back that was taken for nothing.
+    pub fn give_back(&mut self, key: &K, now: Instant) {
+        if let Some(bucket) = self.buckets.get_mut(key) {
+            bucket.give(1, now);
+        }
+    }
+
+    /// Fills the bucket of a key.
+    pub fn forget(&mut self, key: &K) {
+        self.buckets.remove(key);
+    }
+}
 
 /// Allows `burst` immediately and `per_second` in the long run.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +150,16 @@ mod tests {
         assert!((ready - start).abs_diff(Duration::from_millis(400)) < Duration::from_millis(1));
         assert!(!bucket.is_full(start + Duration::from_millis(500)));
         assert!(bucket.is_full(start + Duration::from_millis(700)));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let now = Instant::now();
+        let mut buckets = Buckets::new(Rate { burst: 5, every: Duration::from_secs(30) });
+        for n in 0..3 * MAX_REMEMBERED {
+            buckets.take(n, now);
+            assert!(buckets.buckets.len() <= MAX_REMEMBERED);
+        }
     }
 
     #[test]

@@ -5,23 +5,14 @@
 //! not, wherever else they are.
 
 use std::{
-    collections::HashMap,
-    hash::Hash,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use kit::{bucket::Bucket, text::Username};
-
-/// Usernames and addresses that are remembered; an address that fails more often than that is refused anyway.
-const MAX_REMEMBERED: usize = 50_000;
-
-/// So many at once after a pause, and one in each interval in the long run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub burst: u32,
-    pub every: Duration,
-}
+use kit::{
+    bucket::{Buckets, Rate},
+    text::Username,
+};
 
 /// The rates that are in force.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +35,9 @@ impl Default for AttemptRates {
     }
 }
 
-/// What was tried lately.
+/// What was tried lately. Whichever of too many usernames is forgotten, the address is counted, too.
 #[derive(Debug)]
 pub struct Attempts {
-    rates: AttemptRates,
     accounts: Buckets<(IpAddr, Username)>,
     addresses: Buckets<IpAddr>,
     registrations: Buckets<IpAddr>,
@@ -56,11 +46,11 @@ pub struct Attempts {
 impl Attempts {
     /// Returns attempts of which none was made.
     pub fn new(rates: AttemptRates) -> Self {
+        let AttemptRates { account_failures, address_failures, registrations } = rates;
         Self {
-            rates,
-            accounts: Buckets(HashMap::new()),
-            addresses: Buckets(HashMap::new()),
-            registrations: Buckets(HashMap::new()),
+            accounts: Buckets::new(account_failures),
+            addresses: Buckets::new(address_failures),
+            registrations: Buckets::new(registrations),
         }
     }
 
@@ -68,14 +58,13 @@ impl Attempts {
     /// long to wait when there were too many.
     pub fn sign_in(&mut self, address: IpAddr, username: &Username, now: Instant) -> Result<(), Duration> {
         let account = (address, username.clone());
-        let AttemptRates { account_failures, address_failures, .. } = self.rates;
         let waits =
             [self.accounts.wait(&account, now), self.addresses.wait(&address, now)].into_iter().flatten();
         if let Some(wait) = waits.max() {
             return Err(wait);
         }
-        self.accounts.take(account, account_failures, now);
-        self.addresses.take(address, address_failures, now);
+        self.accounts.take(account, now);
+        self.addresses.take(address, now);
         Ok(())
     }
 
@@ -96,39 +85,8 @@ impl Attempts {
         if let Some(wait) = self.registrations.wait(&address, now) {
             return Err(wait);
         }
-        self.registrations.take(address, self.rates.registrations, now);
+        self.registrations.take(address, now);
         Ok(())
-    }
-}
-
-#[derive(Debug)]
-struct Buckets<K>(HashMap<K, Bucket>);
-
-impl<K: Hash + Eq> Buckets<K> {
-    fn wait(&self, key: &K, now: Instant) -> Option<Duration> {
-        let ready = self.0.get(key)?.ready_at(1, now)?;
-        Some(ready.saturating_duration_since(now))
-    }
-
-    fn take(&mut self, key: K, rate: Rate, now: Instant) {
-        if self.0.len() >= MAX_REMEMBERED && !self.0.contains_key(&key) {
-            self.0.retain(|_, bucket| !bucket.is_full(now));
-            if self.0.len() >= MAX_REMEMBERED {
-                // Whose turn it is to be forgotten does not matter: the address is counted, too.
-                self.0.clear();
-            }
-        }
-        self.0.entry(key).or_insert_with(|| Bucket::every(rate.every, rate.burst, now)).take(1, now);
-    }
-
-    fn give_back(&mut self, key: &K, now: Instant) {
-        if let Some(bucket) = self.0.get_mut(key) {
-            bucket.give(1, now);
-        }
-    }
-
-    fn forget(&mut self, key: &K) {
-        self.0.remove(key);
     }
 }
 
@@ -184,14 +142,5 @@ mod tests {
         assert_eq!(made, 300);
         assert_eq!(attempts.registration(OWNER, now), Ok(()));
         assert_eq!(attempts.registration(STRANGER, now + Duration::from_secs(2)), Ok(()));
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let (mut buckets, now) = (Buckets(HashMap::new()), Instant::now());
-        for n in 0..3 * MAX_REMEMBERED {
-            buckets.take(n, Rate { burst: 5, every: Duration::from_secs(30) }, now);
-            assert!(buckets.0.len() <= MAX_REMEMBERED);
-        }
     }
 }

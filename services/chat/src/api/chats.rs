@@ -26,6 +26,7 @@ use utoipa::IntoParams;
 
 use super::{
     Patience, Users,
+    changes::ChangingCaller,
     members::{change, published},
 };
 use crate::{
@@ -84,7 +85,7 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 )]
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 pub(super) async fn create(
-    caller: Caller,
+    ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
     State(users): State<Users>,
     State(patience): State<Patience>,
@@ -187,7 +188,7 @@ pub(super) async fn get(
     )
 )]
 pub(super) async fn update(
-    caller: Caller,
+    ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
     State(patience): State<Patience>,
     Path(chat_id): Path<ChatId>,

@@ -20,7 +20,7 @@ use kit::{
 
 use tokio::time::{sleep, timeout};
 
-use super::{Patience, Users};
+use super::{Patience, Users, changes::ChangingCaller};
 use crate::{
     domain::{Command, Member},
     error::Error,
@@ -92,7 +92,7 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn put(
-    caller: Caller,
+    ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
     State(users): State<Users>,
     State(patience): State<Patience>,
@@ -133,7 +133,7 @@ pub(super) async fn put(
     )
 )]
 pub(super) async fn remove(
-    caller: Caller,
+    ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
     State(patience): State<Patience>,
     Path((chat_id, user_id)): Path<(ChatId, UserId)>,
@@ -166,7 +166,7 @@ pub(super) async fn remove(
     )
 )]
 pub(super) async fn leave(
-    caller: Caller,
+    ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
     State(patience): State<Patience>,
     Path(chat_id): Path<ChatId>,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chat::{
-    api::{AppState, Patience, Users, grpc::ChatRpc},
+    api::{AppState, Changes, Patience, Users, grpc::ChatRpc},
     domain::Limits,
     store::MemoryStore,
 };
@@ -18,6 +18,7 @@ use contracts::{
     },
 };
 use kit::{
+    bucket::Rate,
     log::Log,
     testing::{Answer, TestApi, TestRealm, TestUser},
 };
@@ -56,23 +57,29 @@ impl App {
     }
 
     /// Starts for a tenant with little room.
-    async fn limited(limits: Limits) -> Self {
+    async fn limited(limits: Limits, changes: Changes) -> Self {
         let users = Peer::default();
         let client = users.start().await;
-        let app = Self::on(MemoryStore::new(limits), users, client, Patience::default()).await;
+        let app = Self::on(MemoryStore::new(limits), users, client, (Patience::default(), changes)).await;
         app.publish();
         app
     }
 
     async fn silent(users: Peer, client: Users, patience: Patience) -> Self {
-        Self::on(MemoryStore::default(), users, client, patience).await
+        let state = (patience, Changes::default());
+        Self::on(MemoryStore::default(), users, client, state).await
     }
 
-    async fn on(store: MemoryStore, users: Peer, client: Users, patience: Patience) -> Self {
+    async fn on(
+        store: MemoryStore,
+        users: Peer,
+        client: Users,
+        (patience, changes): (Patience, Changes),
+    ) -> Self {
         let realm = TestRealm::start("acme").await;
         let store = Arc::new(store);
         let rpc = ChatRpc::new(store.clone());
-        let state = AppState { store: store.clone(), users: client, patience };
+        let state = AppState { store: store.clone(), users: client, patience, changes };
         Self { api: TestApi::new(chat::api::router(state), &realm), store, rpc, realm, users }
     }
 
@@ -305,7 +312,8 @@ async fn a_group_that_is_created_again_with_its_key_is_the_same_group() {
 
 #[tokio::test]
 async fn a_limit_is_named_with_what_makes_room_and_refuses_no_repetition() {
-    let app = App::limited(Limits { max_memberships: 100, max_chats_per_user: 3 }).await;
+    let limits = Limits { max_memberships: 100, max_chats_per_user: 3 };
+    let app = App::limited(limits, Changes::default()).await;
     let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.user(name));
     let create = async |caller: &TestUser, key: Option<&str>, body| {
         let headers: Vec<_> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
@@ -343,6 +351,34 @@ async fn a_limit_is_named_with_what_makes_room_and_refuses_no_repetition() {
     assert_eq!((soon.status, soon.code()), (429, "rate_limited"));
     let wait = soon.retry_after.expect("how long to wait");
     assert!((86_000..=86_401).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn one_user_changes_chats_at_a_rate_and_reads_at_any() {
+    let rate = Rate { burst: 4, every: Duration::from_secs(600) };
+    let app = App::limited(Limits::default(), Changes::new(rate)).await;
+    let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
+    let open = json!({"kind": "direct", "members": [bob.id]});
+    let chat = app.api.post(&ann, "/api/chats", open.clone()).await.ok(201);
+    let chat = chat["chat_id"].as_str().expect("an id").to_owned();
+    // Out of the chat and back: each is an entry, and reaches the devices of the other.
+    app.api.post(&ann, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
+    app.api.post(&ann, "/api/chats", open.clone()).await.ok(200);
+    app.remove(&ann, &chat, &ann).await.ok(204);
+    let history = Some(json!({"history": "all"}));
+    for refused in [
+        app.api.post(&ann, "/api/chats", open).await,
+        app.put(&ann, &chat, &bob, "admin").await,
+        app.remove(&ann, &chat, &bob).await,
+        app.api.post(&ann, &format!("/api/chats/{chat}/leave"), json!({})).await,
+        app.api.send(&format!("PATCH /api/chats/{chat}"), Some(&ann.token), history).await,
+    ] {
+        assert_eq!((refused.status, refused.code()), (429, "rate_limited"));
+        let wait = refused.retry_after.expect("how long to wait");
+        assert!((500..=601).contains(&wait), "{wait}");
+    }
+    app.api.get(&ann, "/api/chats").await.ok(200);
+    app.api.post(&bob, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
 }
 
 #[tokio::test]
@@ -576,7 +612,7 @@ async fn without_the_user_service_members_are_not_added_and_change_roles() {
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
     let (store, users) = (Arc::new(MemoryStore::default()), users::unreachable());
-    let state = AppState { store, users, patience: Patience::default() };
+    let state = AppState { store, users, patience: Patience::default(), changes: Changes::default() };
     let api = chat::api::router(state);
     let description = serde_json::to_value(api.get_openapi()).expect("json");
     let put = &description["paths"]["/api/chats/{chat}/members/{user}"]["put"];

@@ -1,0 +1,70 @@
+//! How often one user changes chats.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{FromRef, FromRequestParts},
+    http::request::Parts,
+};
+use contracts::UserId;
+use kit::{
+    auth::Caller,
+    bucket::{Buckets, Rate},
+    error::ApiError,
+};
+
+use crate::error::Error;
+
+/// An admin who adds the members of a group one by one is not held up, and a program that adds and removes, leaves and comes back, or
+/// gives and takes a role, makes fewer records and entries than it may send messages.
+const RATE: Rate = Rate { burst: 200, every: Duration::from_millis(50) };
+
+/// The changes that users made lately through this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Changes(Arc<Mutex<Buckets<UserId>>>);
+
+impl Changes {
+    /// Returns changes of which none was made.
+    pub fn new(rate: Rate) -> Self {
+        Self(Arc::new(Mutex::new(Buckets::new(rate))))
+    }
+
+    /// Counts a change; an error is the time to wait, and counts nothing.
+    fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match buckets.wait(&user, now) {
+            Some(wait) => Err(wait),
+            None => {
+                buckets.take(user, now);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self::new(RATE)
+    }
+}
+
+/// The caller of a request that changes something, which was counted.
+pub(super) struct ChangingCaller(pub(super) Caller);
+
+impl<S> FromRequestParts<S> for ChangingCaller
+where
+    Changes: FromRef<S>,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let counted = Changes::from_ref(state).take(caller.user_id, Instant::now());
+        counted.map_err(|wait| Error::TooManyChanges { wait })?;
+        Ok(Self(caller))
+    }
+}
