@@ -4,14 +4,14 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chat::{
     domain::{Access, Command, EntryId, Founding, Limits, MAX_MEMBERS, NewChat, READDING_PAUSE, Refusal},
-    store::{ChatStore, MemoryStore, PostgresStore, StoreError},
+    store::{ChatStore, MemoryStore, PostgresStore, SCHEMA, StoreError},
 };
 use contracts::{
     ChatId, UserId,
     api::HistoryAccess,
     event::{Role, SendRecord},
 };
-use kit::{catalog::Topic, idempotency::IdempotencyKey};
+use kit::{catalog::Topic, idempotency::IdempotencyKey, postgres::Schema, testing::TestDatabase};
 use uuid::Uuid;
 
 use crate::{at, crew, database, new_user};
@@ -591,6 +591,34 @@ async fn counts_of_memberships_are_those_of_the_rows() {
     let all: i64 =
         sqlx::query_scalar("SELECT count(*) FROM members").fetch_one(&pool).await.expect("a count");
     assert_eq!(all, 40 * 41 - 39);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_before_the_counts_are_counted_for_the_tenant() {
+    let database = TestDatabase::create().await;
+    let counting = SCHEMA.migrations.iter().position(|(name, _)| name.ends_with("count_memberships"));
+    let before = Schema { migrations: &SCHEMA.migrations[..counting.expect("the migration")], ..SCHEMA };
+    before.migrate(&database.args()).await.expect("the migrations of before");
+    let pool = SCHEMA.pool(&database.args());
+    let add = async |members: i32| {
+        // As a process of the version before does, which runs during an update.
+        let sql = "WITH new AS (INSERT INTO chats (chat_id, kind, title, member_count, created_at)
+                                VALUES (gen_random_uuid(), 'group', 'Crew', $1, now()) RETURNING chat_id)
+                   INSERT INTO members (chat_id, user_id, role, joined_at)
+                   SELECT chat_id, gen_random_uuid(), 'member', now() FROM new, generate_series(1, $1)";
+        sqlx::query(sql).bind(members).execute(&pool).await.expect("a chat");
+    };
+    for members in [40, 30, 20] {
+        add(members).await;
+    }
+    SCHEMA.migrate(&database.args()).await.expect("the migrations");
+    let store: Store = Arc::new(PostgresStore::new(pool.clone(), FEW));
+    let ann = new_user();
+    store.create(&group(ann, &[])).await.expect("91 of 100");
+    add(9).await;
+    assert_eq!(refused(store.create(&group(new_user(), &[])).await), Refusal::TenantFull);
+    sqlx::query("DELETE FROM members WHERE user_id <> $1").bind(ann.0).execute(&pool).await.expect("rows");
+    store.create(&group(ann, &[])).await.expect("2 of 100");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
