@@ -48,6 +48,7 @@ use crate::{
     secrets::random_credential,
     status::Urgency,
     text::one_line,
+    time_limit::within,
     watched::Watched,
 };
 
@@ -63,6 +64,9 @@ mod unreadable;
 
 /// Bursts of changes to one tenant (five Deployments that come up) are one pass.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+/// A pass gets this long, then it is given up and tried again: the runtime begins no other pass over the same resource before. It is
+/// a multiple of the time that everything a pass waits for has.
+const PASS_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs until `shutdown`, then lets passes that are under way end. `identity` names this replica in Events; every write checks
 /// `fence` first.
@@ -147,7 +151,6 @@ async fn reconcile(
         Ok(resource) => context.memory.with_written_status(resource),
         Err(invalid) => return unreadable::report::<MessengerTenant>(invalid, &context).await,
     };
-    context.stores_ready().await;
     let began = Instant::now();
     let (result, action) = match contained(look_at(&resource, &context)).await {
         Ok(looked) => looked,
@@ -162,6 +165,7 @@ async fn reconcile(
 
 /// Makes one pass. Returns the label of its metric and when to come back.
 async fn look_at(resource: &MessengerTenant, context: &Context) -> Result<(&'static str, Action), PassError> {
+    context.stores_ready().await;
     if resource.meta().deletion_timestamp.is_some() {
         return Ok(("deleting", deletion::finalize(resource, context).await?));
     }
@@ -172,10 +176,17 @@ async fn look_at(resource: &MessengerTenant, context: &Context) -> Result<(&'sta
     Ok((result, Action::requeue(context.retries.next(&uid, generation, urgency))))
 }
 
-/// Runs a pass so that a panic in it ends this pass alone: the runtime would end the process, and with it the passes of all
-/// tenants.
+/// Runs a pass so that what goes wrong in it ends this pass alone. A panic would end the process, and with it the passes of all
+/// tenants; a pass that waits for ever would be the last one over its resource.
 async fn contained<T>(pass: impl Future<Output = Result<T, PassError>>) -> Result<T, PassError> {
-    let result = AssertUnwindSafe(pass).catch_unwind().await;
+    contained_within(PASS_LIMIT, pass).await
+}
+
+async fn contained_within<T>(
+    limit: Duration,
+    pass: impl Future<Output = Result<T, PassError>>,
+) -> Result<T, PassError> {
+    let result = within(limit, AssertUnwindSafe(pass).catch_unwind()).await.map_err(PassError::Late)?;
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -192,7 +203,9 @@ fn error_policy(
     let generation = guarded.meta().generation.unwrap_or_default();
     let urgency = match error {
         PassError::Write(error) if error.is_stale() => Urgency::Waiting,
-        PassError::Write(_) | PassError::Read(_) | PassError::Panicked(_) => Urgency::Retry,
+        PassError::Write(_) | PassError::Read(_) | PassError::Late(_) | PassError::Panicked(_) => {
+            Urgency::Retry
+        }
     };
     context.metrics.reconciled("error", Duration::ZERO);
     Action::requeue(context.retries.next(&uid, generation, urgency))
@@ -305,5 +318,13 @@ mod tests {
         );
         assert!(error.is_lasting(0));
         assert!(contained(async { Ok(7) }).await.is_ok_and(|seven| seven == 7));
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_waits_for_ever_is_given_up_and_is_worth_a_report() {
+        let forever = std::future::pending::<Result<(), PassError>>();
+        let late = contained_within(Duration::from_millis(10), forever).await.expect_err("it is late");
+        assert_eq!(late.to_string(), "a pass over this resource did not end: no answer within 0 s");
+        assert!(late.is_lasting(0));
     }
 }

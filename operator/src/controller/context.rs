@@ -36,6 +36,7 @@ use crate::{
     retry::Retries,
     status,
     tenant::Cell,
+    time_limit::TimedOut,
     watched::{Versions, Watched},
 };
 
@@ -131,6 +132,9 @@ pub(crate) enum PassError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Something that it waited for did not come.
+    #[error("a pass over this resource did not end: {0}")]
+    Late(TimedOut),
     /// It is a fault of the operator. Other tenants go on.
     #[error("the operator failed at this resource: {0}; report it, with the operator's log")]
     Panicked(String),
@@ -141,7 +145,7 @@ impl PassError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Read(_) | Self::Write(_) => Reason::ApiRefused,
-            Self::Panicked(_) => Reason::InternalError,
+            Self::Late(_) | Self::Panicked(_) => Reason::InternalError,
         }
     }
 
@@ -152,7 +156,7 @@ impl PassError {
             Self::Write(WriteError::NotLeading(_)) => return false,
             Self::Write(error) if error.is_stale() => return false,
             Self::Write(error) => error.is_refusal(),
-            Self::Panicked(_) => true,
+            Self::Late(_) | Self::Panicked(_) => true,
         };
         is_refusal || failures >= FAILURES
     }
