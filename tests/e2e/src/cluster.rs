@@ -23,6 +23,8 @@ use crate::{eventually, stack::Account};
 
 /// Field manager of everything a story writes.
 const MANAGER: &str = "e2e";
+/// A namespace ends some time after its tenant.
+const NAMESPACE_END: Duration = Duration::from_secs(150);
 /// The operator's own namespace.
 pub const OPERATOR_NAMESPACE: &str = "posthouse-system";
 /// Secret with the token of the operator's metrics.
@@ -77,7 +79,15 @@ impl Cluster {
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels },
         });
         let params = PatchParams::apply(MANAGER).force();
-        Api::<Namespace>::all(self.client.clone()).patch(name, &params, &Patch::Apply(namespace)).await?;
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        eventually(&format!("namespace {name} is not ending"), NAMESPACE_END, || async {
+            let found = namespaces.get_opt(name).await?;
+            let is_ending = found.is_some_and(|found| found.metadata.deletion_timestamp.is_some());
+            ensure!(!is_ending, "an earlier story's is still there");
+            Ok(())
+        })
+        .await?;
+        namespaces.patch(name, &params, &Patch::Apply(namespace)).await?;
         let mut full = json!({ "tenantId": tenant_id, "cellRef": { "name": "local" } });
         for (key, value) in spec.as_object().into_iter().flatten() {
             full[key] = value.clone();

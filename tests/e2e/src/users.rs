@@ -16,12 +16,37 @@ use contracts::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use posthouse::client::{ClientError, Event, Identity, Messenger, Origin, Session};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::eventually;
 
 /// Registrations at a time: hashing a password costs Keycloak a good part of a second of one core.
 const REGISTRATIONS_AT_ONCE: usize = 4;
+
+/// How long a refusal for the moment may last on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Repeats what is refused for the moment, as every client does.
+async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Err(error) if error.code().is_some_and(ErrorCode::is_temporary) && Instant::now() < end => {
+                sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn sign_in(messenger: &Messenger, username: &str, password: &str) -> Result<Identity, ClientError> {
+    patiently(async || Identity::sign_in(messenger, username, password).await).await
+}
 
 /// A user with an account, signed in.
 pub struct TestUser {
@@ -36,8 +61,17 @@ impl TestUser {
         let password = format!("Story-{:032x}", rand::random::<u128>());
         let request =
             RegisterRequest { username: username.clone(), password: password.clone(), display_name: None };
-        messenger.register(&request).await?;
-        Ok(Self { identity: Identity::sign_in(messenger, &username, &password).await?, password })
+        let mut is_repeated = false;
+        patiently(async || match messenger.register(&request).await {
+            // Nobody else has the name: the attempt before did it.
+            Err(error) if is_repeated && error.code() == Some(ErrorCode::Conflict) => Ok(()),
+            outcome => {
+                is_repeated = true;
+                outcome.map(|_| ())
+            }
+        })
+        .await?;
+        Ok(Self { identity: sign_in(messenger, &username, &password).await?, password })
     }
 
     /// Registers two users, ann and ben, with a direct chat.
@@ -59,13 +93,13 @@ impl TestUser {
     /// Signs in again, as after the messenger was not available.
     pub async fn sign_in_again(self) -> anyhow::Result<Self> {
         let Self { identity, password } = self;
-        let identity = Identity::sign_in(identity.messenger(), identity.username(), &password).await?;
+        let identity = sign_in(identity.messenger(), identity.username(), &password).await?;
         Ok(Self { identity, password })
     }
 
     /// Signs the same user in on another device, in a session of its own.
     pub async fn on_another_device(&self) -> anyhow::Result<Self> {
-        let identity = Identity::sign_in(self.messenger(), self.identity.username(), &self.password).await?;
+        let identity = sign_in(self.messenger(), self.identity.username(), &self.password).await?;
         Ok(Self { identity, password: self.password.clone() })
     }
 

@@ -30,7 +30,7 @@ const CONVERGENCE: Duration = Duration::from_secs(150);
 async fn a_new_tenant_is_ready_within_a_minute_and_gone_within_another() {
     story(LIMIT, async |world: &World| {
         let name = "e2efresh";
-        clear(world, name).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
         let began = Instant::now();
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         let parts = time_of_each_part(world, name, began).await?;
@@ -91,7 +91,7 @@ async fn time_of_each_part(
 async fn an_operator_killed_at_any_moment_converges() {
     story(LIMIT, async |world: &World| {
         let name = "e2ekilled";
-        clear(world, name).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
 
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         kill_operator_at_random(world, 3).await?;
@@ -148,7 +148,7 @@ async fn kill_operator_at_random(world: &World, times: usize) -> anyhow::Result<
 async fn a_deletion_ends_although_a_backend_is_down() {
     story(LIMIT, async |world: &World| {
         let name = "e2edown";
-        clear(world, name).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         world.cluster.await_reason(name, "IdentityReady", "InSync", CONVERGENCE).await?;
 
@@ -198,7 +198,7 @@ impl Drop for Hung<'_> {
 async fn of_two_tenants_with_one_id_the_oldest_wins() {
     story(LIMIT, async |world: &World| {
         let name = "e2etwin";
-        clear(world, name).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
         world.cluster.await_ready("acme", CONVERGENCE).await?;
         let owner = world.cluster.owner("acme").await?;
         let before = world.stack.kafka_of("acme", &owner).await?;
@@ -219,8 +219,8 @@ async fn of_two_tenants_with_one_id_the_oldest_wins() {
 async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace_only() {
     story(LIMIT, async |world: &World| {
         let (name, stranger) = ("e2ekept", "e2ethief");
-        clear(world, stranger).await?;
-        clear(world, name).await?;
+        world.cluster.delete_tenant(stranger, CONVERGENCE).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
 
         // What an earlier story that failed has left would be taken over here.
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Retain" })).await?;
@@ -241,7 +241,6 @@ async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace
         world.cluster.delete_tenant(stranger, MINUTE).await?;
         ensure!(world.stack.remains(name).await? == kept, "a stranger's policy Delete removed kept data");
 
-        await_namespace_end(world, name).await?;
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         world.cluster.await_ready(name, CONVERGENCE).await?;
         let ann = ann.sign_in_again().await?;
@@ -264,7 +263,7 @@ async fn a_retained_tenant_comes_back_with_its_messages_and_to_its_own_namespace
 async fn a_lost_topic_is_recreated_after_consent_and_no_message_is_lost() {
     story(LIMIT, async |world: &World| {
         let name = "e2elost";
-        clear(world, name).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
         world.cluster.apply_tenant(name, json!({ "deletionPolicy": "Delete" })).await?;
         world.cluster.await_ready(name, CONVERGENCE).await?;
         let messenger = world.stack.messenger(name);
@@ -314,7 +313,7 @@ async fn a_cell_without_a_valid_secret_is_reported_in_the_tenants_condition() {
         let (cell, name) = ("e2e-cell", "e2ecell");
         let cells: Api<MessengerCell> = Api::all(world.cluster.client.clone());
         let secrets: Api<Secret> = world.cluster.secrets(OPERATOR_NAMESPACE);
-        clear(world, name).await?;
+        world.cluster.delete_tenant(name, CONVERGENCE).await?;
         let secret = "e2e-cell-kafka";
         let _ = secrets.delete(secret, &DeleteParams::default()).await;
 
@@ -416,20 +415,4 @@ async fn refused_by_server(world: &World, documents: &[serde_json::Value]) -> an
     let outcome = refusal(api.patch(&name, &params, &Patch::Apply(edit.clone())).await);
     api.delete(&name, &DeleteParams::default()).await?;
     outcome
-}
-
-/// Removes what an earlier story may have left, its namespace included.
-async fn clear(world: &World, name: &str) -> anyhow::Result<()> {
-    world.cluster.delete_tenant(name, CONVERGENCE).await?;
-    await_namespace_end(world, name).await
-}
-
-/// A namespace ends some time after its tenant.
-async fn await_namespace_end(world: &World, name: &str) -> anyhow::Result<()> {
-    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.cluster.client.clone());
-    eventually(&format!("namespace {name} is gone"), CONVERGENCE, || async {
-        ensure!(namespaces.get_opt(name).await?.is_none(), "it is still ending");
-        Ok(())
-    })
-    .await
 }
