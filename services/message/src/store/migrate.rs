@@ -1,7 +1,9 @@
 //! Creates this service's tables.
 
+use std::time::Duration;
+
 use kit::config::CqlFlavor;
-use scylla::client::session::Session;
+use scylla::{client::session::Session, statement::Statement};
 
 use super::{Result, StoreError};
 
@@ -18,6 +20,8 @@ const MIGRATIONS: [(&str, &str); 5] = [
 const CREATE_APPLIED: &str = "CREATE TABLE IF NOT EXISTS message_migrations (name text PRIMARY KEY)";
 const SELECT_APPLIED: &str = "SELECT name FROM message_migrations";
 const INSERT_APPLIED: &str = "INSERT INTO message_migrations (name) VALUES (?)";
+/// A change of the schema waits for those of other tenants: more than ten seconds were seen on a busy store.
+const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Runs what has not run in the session's keyspace and returns the names of it.
 ///
@@ -32,7 +36,7 @@ pub async fn migrate(session: &Session, flavor: CqlFlavor) -> Result<Vec<&'stati
         }
         let run = async {
             for statement in statements(text, flavor) {
-                session.query_unpaged(statement, ()).await?;
+                session.query_unpaged(schema_change(statement), ()).await?;
             }
             session.query_unpaged(INSERT_APPLIED, (name,)).await
         };
@@ -46,10 +50,16 @@ pub async fn migrate(session: &Session, flavor: CqlFlavor) -> Result<Vec<&'stati
 async fn applied(
     session: &Session,
 ) -> std::result::Result<Vec<String>, Box<dyn std::error::Error + Send + Sync>> {
-    session.query_unpaged(CREATE_APPLIED, ()).await?;
+    session.query_unpaged(schema_change(CREATE_APPLIED), ()).await?;
     let rows = session.query_unpaged(SELECT_APPLIED, ()).await?.into_rows_result()?;
     let names = rows.rows::<(String,)>()?;
     Ok(names.map(|row| row.map(|(name,)| name)).collect::<std::result::Result<_, _>>()?)
+}
+
+fn schema_change(text: impl Into<String>) -> Statement {
+    let mut statement = Statement::new(text);
+    statement.set_request_timeout(Some(SCHEMA_TIMEOUT));
+    statement
 }
 
 /// The table options that the two stores spell differently; everything else is the same for both.
