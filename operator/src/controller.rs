@@ -177,7 +177,7 @@ async fn look_at(resource: &MessengerTenant, context: &Context) -> Result<(&'sta
 }
 
 /// Runs a pass so that what goes wrong in it ends this pass alone. A panic would end the process, and with it the passes of all
-/// tenants; a pass that waits for ever would be the last one over its resource.
+/// tenants; a pass that never ends would be the last one over its resource.
 async fn contained<T>(pass: impl Future<Output = Result<T, PassError>>) -> Result<T, PassError> {
     contained_within(PASS_LIMIT, pass).await
 }

@@ -37,7 +37,7 @@ pub struct KafkaDesired {
     pub quotas: BTreeMap<String, f64>,
     /// Topic ids seen before, by topic: a topic named here that is absent was lost, not missing.
     pub recorded_topic_ids: BTreeMap<String, String>,
-    /// Topics that were lost are created anew.
+    /// Topics that were lost are created again.
     pub accepts_loss: bool,
 }
 

@@ -85,7 +85,7 @@ impl FirstList {
     /// Looks at an event that the store has taken in.
     pub fn observe<K>(&self, event: &watcher::Result<watcher::Event<K>>) {
         if matches!(event, Ok(watcher::Event::InitDone)) {
-            // Set before when the watch had to begin anew.
+            // Set before when the watch had to begin again.
             _ = self.0.set(());
         }
     }

@@ -63,7 +63,7 @@ impl TestUser {
             RegisterRequest { username: username.clone(), password: password.clone(), display_name: None };
         let mut is_repeated = false;
         patiently(async || match messenger.register(&request).await {
-            // Nobody else has the name: the attempt before did it.
+            // No other user has the name: the attempt before registered it.
             Err(error) if is_repeated && error.code() == Some(ErrorCode::Conflict) => Ok(()),
             outcome => {
                 is_repeated = true;
