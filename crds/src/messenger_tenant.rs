@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catalog::SendRate;
+use catalog::{MAX_ACCESS_TOKEN_SECONDS, SendRate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -19,6 +19,8 @@ pub const DEFAULT_PARTITIONS: i32 = 6;
 pub const DEFAULT_RETENTION: Period = Period::hours(168);
 /// Short, because services check tokens without a call to Keycloak: a revoked session lives on for at most this long.
 pub const DEFAULT_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(300);
+/// Services remember for this long what has ended.
+const MAX_ACCESS_TOKEN_LIFETIME: Period = Period::seconds(MAX_ACCESS_TOKEN_SECONDS);
 /// Requests a second and client address, with bursts.
 pub const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { average: 100, burst: 200 };
 
@@ -197,11 +199,9 @@ pub struct IdentitySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
 
-    /// How long an access token is good for. Services check tokens without a call to Keycloak, so a user who was locked
-    /// out there may go on for at most this long. A sign-out and the deletion of an account close the user's WebSockets
-    /// within seconds; REST requests are served until the token expires. Default `5m`, at least `1m`, at most `1h`. May
-    /// change at any time.
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('1h')").message("identity.accessTokenLifetime must lie between 1m and 1h"))]
+    /// How long an access token is good for.
+    #[schemars(description = access_token_lifetime_doc())]
+    #[x_kube(validation = Rule::new(format!("duration(self) >= duration('1m') && duration(self) <= duration('{MAX_ACCESS_TOKEN_LIFETIME}')")).message(&*format!("identity.accessTokenLifetime must lie between 1m and {MAX_ACCESS_TOKEN_LIFETIME}")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_lifetime: Option<Period>,
 }
@@ -381,5 +381,14 @@ fn conditions_doc() -> String {
     format!(
         "One condition for each part ({}) and Ready, the summary. The message names the next step.",
         parts.join(", ")
+    )
+}
+
+fn access_token_lifetime_doc() -> String {
+    format!(
+        "How long an access token is good for. Services check tokens without a call to Keycloak, so a user who was locked out there \
+        may go on for at most this long. A sign-out and the deletion of an account close the user's WebSockets within seconds; REST \
+        requests are served until the token expires. Default `{DEFAULT_ACCESS_TOKEN_LIFETIME}`, at least `1m`, at most \
+        `{MAX_ACCESS_TOKEN_LIFETIME}`. May change at any time."
     )
 }
