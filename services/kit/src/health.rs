@@ -11,6 +11,9 @@ pub struct Health {
     checks: Arc<Mutex<BTreeMap<Arc<str>, Option<String>>>>,
 }
 
+/// Why a check fails that has not been made yet.
+const STARTING: &str = "starting";
+
 /// One named check. It fails until [`Check::ok`] is called.
 #[derive(Clone)]
 pub struct Check {
@@ -22,7 +25,7 @@ impl Health {
     /// Adds a check, failing with "starting".
     pub fn check(&self, name: impl Into<Arc<str>>) -> Check {
         let check = Check { name: name.into(), health: self.clone() };
-        check.failing("starting");
+        check.failing(STARTING);
         check
     }
 
@@ -45,11 +48,12 @@ impl Check {
         }
     }
 
-    /// Marks the check as failing. `why` names the thing that is missing, never a secret.
+    /// Marks the check as failing. `why` names the thing that is missing, never a secret. The first failure is logged: after the
+    /// start, and after the check has passed.
     pub fn failing(&self, why: impl Into<String>) {
         let why = why.into();
         let before = self.health.lock().insert(self.name.clone(), Some(why.clone())).flatten();
-        if before.is_none() && why != "starting" {
+        if before.is_none_or(|before| before == STARTING) && why != STARTING {
             tracing::warn!(check = &*self.name, why, "check {} fails", self.name);
         }
     }
