@@ -4,6 +4,7 @@ mod keycloak;
 mod memory;
 
 use contracts::UserId;
+use kit::identity::IdentityError;
 use secrecy::SecretString;
 use tonic::async_trait;
 
@@ -51,7 +52,7 @@ pub enum StoreError {
     #[error("the refresh token was used before, or its session has ended: sign in again")]
     SessionOver,
     #[error("failed to reach the realm to {step}")]
-    Unreachable { step: &'static str, source: reqwest::Error },
+    Unreachable { step: &'static str, source: IdentityError },
     #[error("the realm could not {step}: it answered {status}")]
     Unable { step: &'static str, status: u16 },
     #[error("the realm refused to let this service {step}: {status} {error}")]

@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Backoff,
-    config::{OidcArgs, trusting},
+    config::OidcArgs,
     error::{ApiError, ServiceError},
     health::Check,
+    identity::{IdentityError, trusting},
 };
 
 /// Tokens are signed with RSA by Keycloak's default; anything else is refused, `none` and HMAC included.
@@ -65,7 +66,7 @@ pub enum TokenError {
     #[error("the access token has expired")]
     Expired,
     #[error("failed to fetch the realm's keys")]
-    Keys(#[source] reqwest::Error),
+    Keys(#[source] IdentityError),
     #[error("the realm's keys were queried a moment ago")]
     KeysWithheld,
 }
@@ -226,7 +227,7 @@ impl TokenVerifier {
         // A failure counts too, or all who wait would repeat it one after another.
         fetches.last = Some(Instant::now());
         *self.keys.write().expect("no panic while the lock is held") =
-            decoding_keys(&set.map_err(TokenError::Keys)?);
+            decoding_keys(&set.map_err(|error| TokenError::Keys(error.into()))?);
         Ok(())
     }
 

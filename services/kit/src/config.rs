@@ -64,15 +64,6 @@ pub struct OidcArgs {
     pub oidc_clients: Vec<String>,
 }
 
-/// Adds certificates in PEM to those that a client trusts.
-pub fn trusting(
-    client: reqwest::ClientBuilder,
-    ca_bundle: Option<&str>,
-) -> Result<reqwest::ClientBuilder, reqwest::Error> {
-    let certificates = ca_bundle.map(|bundle| reqwest::Certificate::from_pem_bundle(bundle.as_bytes()));
-    Ok(client.tls_certs_merge(certificates.transpose()?.into_iter().flatten()))
-}
-
 /// The event log.
 #[derive(Clone, Debug, Args)]
 pub struct KafkaArgs {

@@ -7,6 +7,7 @@ mod database;
 mod description;
 mod fuzz;
 mod peer;
+mod tls;
 mod wait;
 
 use std::{
@@ -26,6 +27,7 @@ pub use self::{
     description::{Schemas, frame_schema},
     fuzz::fuzz,
     peer::{serve_peer, unreachable_peer},
+    tls::TlsFront,
     wait::wait_for,
 };
 use crate::{

@@ -80,7 +80,7 @@ impl Keycloak {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none());
-        let http = kit::config::trusting(http, args.oidc_ca_bundle.as_deref())?.build()?;
+        let http = kit::identity::trusting(http, args.oidc_ca_bundle.as_deref())?.build()?;
         let base = args.keycloak_url.as_str().trim_end_matches('/');
         let (realm, openid) = (&args.realm, format!("{base}/realms/{}/protocol/openid-connect", args.realm));
         Ok(Self {
@@ -106,7 +106,7 @@ impl Keycloak {
             .post(url)
             .basic_auth(&self.client_id, Some(self.client_secret.expose_secret()))
             .form(form);
-        request.send().await.map_err(|source| StoreError::Unreachable { step, source })
+        request.send().await.map_err(|source| unreachable(step, source))
     }
 
     /// Returns a token of the service account, and a fresh one on request.
@@ -137,7 +137,7 @@ impl Keycloak {
         let send = async |token: SecretString| {
             let request =
                 request(&self.http).header(AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
-            request.send().await.map_err(|source| StoreError::Unreachable { step, source })
+            request.send().await.map_err(|source| unreachable(step, source))
         };
         let response = send(self.service_token(false).await?).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -274,13 +274,13 @@ async fn grant(
     })
 }
 
+fn unreachable(step: &'static str, source: reqwest::Error) -> StoreError {
+    StoreError::Unreachable { step, source: source.into() }
+}
+
 async fn read<T: DeserializeOwned>(step: &'static str, response: Response) -> Result<T, StoreError> {
     response.json().await.map_err(|source| {
-        if source.is_decode() {
-            StoreError::Unreadable { step }
-        } else {
-            StoreError::Unreachable { step, source }
-        }
+        if source.is_decode() { StoreError::Unreadable { step } } else { unreachable(step, source) }
     })
 }
 

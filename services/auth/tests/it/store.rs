@@ -24,7 +24,11 @@ use contracts::{
     ErrorCode,
     api::{RegisterRequest, SignInRequest},
 };
-use kit::{auth::TokenVerifier, error::ServiceError as _};
+use kit::{
+    auth::TokenVerifier,
+    error::{ServiceError as _, chain},
+    testing::TlsFront,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -335,5 +339,48 @@ async fn a_realm_that_is_down_is_unavailable() {
     for error in errors {
         let error = Error::from(error.expect("no realm responds"));
         assert_eq!(error.code(), ErrorCode::Unavailable, "{error}");
+    }
+}
+
+/// As the real one, because what it makes of another address is part of this.
+#[tokio::test]
+async fn a_realm_behind_a_certificate_of_an_own_authority_is_administered_with_its_bundle() {
+    let realm = Realm::create().await;
+    let keycloak = realm.args().keycloak_url;
+    let server = format!(
+        "{}:{}",
+        keycloak.host_str().expect("a host"),
+        keycloak.port_or_known_default().expect("a port")
+    );
+    let front = TlsFront::start(&server).await;
+    let over_tls = |oidc_ca_bundle: Option<&str>| {
+        let keycloak_url = front.url.parse().expect("a URL");
+        let oidc_ca_bundle = oidc_ca_bundle.map(str::to_owned);
+        RealmArgs { keycloak_url, oidc_ca_bundle, ..realm.args() }
+    };
+    let store = Keycloak::new(&over_tls(Some(&front.ca_bundle))).expect("a client");
+    let name = username();
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let grant = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    store.refresh(&grant.refresh_token).await.expect("new tokens");
+    store.delete(user_id).await.expect("a deletion");
+    assert!(!store.exists(user_id).await.expect("an answer"));
+
+    let other = TlsFront::start(&server).await.ca_bundle;
+    for bundle in [None, Some(&*other)] {
+        let stranger = Keycloak::new(&over_tls(bundle)).expect("a client");
+        let errors = [
+            stranger.register(&account(&name, PASSWORD)).await.err(),
+            stranger.sign_in(&credentials(&name, PASSWORD)).await.err(),
+            stranger.refresh(&grant.refresh_token).await.err(),
+            stranger.exists(user_id).await.err(),
+        ];
+        for error in errors {
+            let error = Error::from(error.expect("the certificate is not accepted"));
+            assert_eq!(error.code(), ErrorCode::Unavailable, "{error}");
+            let text = chain(&error);
+            assert!(text.contains("authority that is not trusted"), "{text}");
+            assert!(text.contains("--oidc-ca-bundle"), "{text}");
+        }
     }
 }

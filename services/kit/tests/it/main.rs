@@ -2,4 +2,5 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 
+mod identity;
 mod log;
