@@ -1,6 +1,8 @@
 //! What tests of the services share: a local identity provider (one RSA key, a key set over HTTP, tokens with any
 //! claims), databases for one test, and a client of a REST API.
 
+#[cfg(feature = "redis")]
+mod cache;
 mod client;
 #[cfg(feature = "postgres")]
 mod database;
@@ -20,6 +22,8 @@ use contracts::UserId;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+#[cfg(feature = "redis")]
+pub use self::cache::TestCache;
 #[cfg(feature = "postgres")]
 pub use self::database::TestDatabase;
 pub use self::{

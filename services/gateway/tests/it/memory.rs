@@ -6,7 +6,8 @@ use std::{
 };
 
 use contracts::wire::SUBPROTOCOL;
-use kit::testing::{TestRealm, stack, wait_for};
+use kit::testing::{TestCache, TestRealm, stack, wait_for};
+use secrecy::ExposeSecret as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -14,10 +15,7 @@ use tokio::{
 
 use crate::{
     peers::{INTERNAL_TOKEN, Peers},
-    stand::{
-        PATIENCE, config, create_topics, device, get, kafka_admin, kafka_args, redis_args, remove_topics,
-        user,
-    },
+    stand::{PATIENCE, config, create_topics, device, get, kafka_admin, kafka_args, remove_topics, user},
 };
 
 const CONNECTIONS: u64 = 1_500;
@@ -43,8 +41,10 @@ impl Killed {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_is_cheap() {
-    let (kafka, redis) = (kafka_args(), redis_args());
+    let kafka = kafka_args();
     let tenant = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
+    let cache = TestCache::create(&tenant).await;
+    let redis = cache.args();
     let admin = kafka_admin(&kafka);
     create_topics(&admin, &tenant).await;
     let realm = TestRealm::start(&tenant).await;
@@ -57,7 +57,7 @@ async fn an_idle_connection_is_cheap() {
         .env("KAFKA_USERNAME", &kafka.kafka_username)
         .env("KAFKA_PASSWORD", stack("KAFKA_ADMIN_PASSWORD"))
         .env("REDIS_USERNAME", &redis.redis_username)
-        .env("REDIS_PASSWORD", stack("REDIS_ADMIN_PASSWORD"))
+        .env("REDIS_PASSWORD", redis.redis_password.expose_secret())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()

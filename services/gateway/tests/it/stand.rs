@@ -14,7 +14,7 @@ use kit::{
     catalog::Topic,
     config::{KafkaArgs, RedisArgs},
     program::Invocation,
-    testing::{TestRealm, stack, wait_for},
+    testing::{TestCache, TestRealm, stack, wait_for},
 };
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
@@ -69,7 +69,7 @@ pub struct Stand {
     pub realm: TestRealm,
     pub peers: Peers,
     pub gateway: Running,
-    redis: RedisArgs,
+    pub redis: TestCache,
     peers_addr: SocketAddr,
 }
 
@@ -215,9 +215,9 @@ pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     create_topics(&admin, &tenant).await;
     let realm = TestRealm::start(&tenant).await;
     let peers = Peers::new(&tenant, &kafka);
-    let redis = tenant_redis(&tenant).await;
+    let redis = TestCache::create(&tenant).await;
     let peers_addr = peers.serve().await;
-    let (invocation, _) = config(&tenant, &kafka, &redis, &realm, peers_addr);
+    let (invocation, _) = config(&tenant, &kafka, &redis.args(), &realm, peers_addr);
     let gateway = Running::start_with(invocation, limits, sends).await;
     peers.number_messages(&kafka);
     let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway, redis, peers_addr });
@@ -226,7 +226,6 @@ pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     stand.gateway.shutdown.cancel();
     wait_for("an ended gateway", PATIENCE, || async { stand.gateway.task.is_finished().then_some(()) }).await;
     remove_topics(&admin, &tenant).await;
-    redis_admin(redis::cmd("ACL").arg("DELUSER").arg(&tenant)).await;
     if let Err(failed) = outcome {
         resume_unwind(failed.into_panic());
     }
@@ -238,35 +237,6 @@ pub fn kafka_args() -> KafkaArgs {
         kafka_security_protocol: "sasl_plaintext".to_owned(),
         kafka_username: stack("KAFKA_ADMIN_USERNAME"),
         kafka_password: stack("KAFKA_ADMIN_PASSWORD").into(),
-    }
-}
-
-/// Creates a Redis account that may do what a tenant's may.
-async fn tenant_redis(tenant: &str) -> RedisArgs {
-    let password = Uuid::new_v4().simple().to_string();
-    let mut user = redis::cmd("ACL");
-    user.arg("SETUSER")
-        .arg(tenant)
-        .arg("reset")
-        .arg("on")
-        .arg(format!(">{password}"))
-        .arg(format!("~mt:{tenant}:*"));
-    user.arg("-@all")
-        .arg(catalog::REDIS_COMMANDS.iter().map(|command| format!("+{command}")).collect::<Vec<_>>());
-    redis_admin(&user).await;
-    RedisArgs { redis_username: tenant.to_owned(), redis_password: password.into(), ..redis_args() }
-}
-
-async fn redis_admin(command: &redis::Cmd) {
-    let mut redis = kit::redis::connection(&redis_args()).expect("a connection");
-    let _: redis::Value = command.query_async(&mut redis).await.expect("Redis answers");
-}
-
-pub fn redis_args() -> RedisArgs {
-    RedisArgs {
-        redis_addr: format!("{}:{}", stack("REDIS_HOST"), stack("REDIS_PORT")),
-        redis_username: stack("REDIS_ADMIN_USERNAME"),
-        redis_password: stack("REDIS_ADMIN_PASSWORD").into(),
     }
 }
 
@@ -308,7 +278,8 @@ impl Stand {
 
     /// Starts another gateway of the tenant, which the story ends.
     pub async fn another_gateway(&self) -> Running {
-        let (invocation, _) = config(&self.tenant, &self.kafka, &self.redis, &self.realm, self.peers_addr);
+        let (invocation, _) =
+            config(&self.tenant, &self.kafka, &self.redis.args(), &self.realm, self.peers_addr);
         Running::start(invocation, Limits::default()).await
     }
 

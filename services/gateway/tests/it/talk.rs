@@ -15,7 +15,7 @@ use kit::{catalog::Topic, testing::wait_for};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::stand::{PATIENCE, UNLIMITED, chat, device, redis_args, user, with_rates, with_stand};
+use crate::stand::{PATIENCE, UNLIMITED, chat, device, user, with_rates, with_stand};
 
 /// A push that should not come would be here by then: those that should take milliseconds.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -315,9 +315,9 @@ async fn the_directory_lists_each_connection_of_a_user() {
         let mut client = crate::client::Client::open(stand.gateway.http).await;
         let connected = client.connect(&stand.realm.token(user(1), "one"), device(1)).await;
         let key = format!("mt:{}:session:{}", stand.tenant, connected.session);
-        let mut redis = kit::redis::connection(&redis_args()).expect("a connection");
-        let mut entry = async || -> Option<String> {
-            redis::cmd("GET").arg(&key).query_async(&mut redis).await.expect("Redis answers")
+        let entry = async || {
+            let value = stand.redis.value(&key).await;
+            value.map(|entry| String::from_utf8(entry).expect("an entry is text"))
         };
         let found = loop {
             if let Some(found) = entry().await {
