@@ -1,7 +1,7 @@
 //! Settings of the auth service.
 
 use clap::{Args, ValueEnum};
-use kit::config::{KafkaArgs, secret};
+use kit::config::{KafkaArgs, RedisArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
@@ -11,6 +11,8 @@ pub struct Settings {
     pub realm: RealmArgs,
     #[command(flatten)]
     pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub redis: RedisArgs,
     /// Whether users may register.
     #[arg(long, env, default_value = "open")]
     pub registration: Registration,

@@ -10,7 +10,7 @@ use kit::{
 };
 use secrecy::SecretString;
 
-pub use self::session::Session;
+pub use self::session::{Session, TokenDigest};
 
 /// Fields of requests.
 const USERNAME: &str = "username";

@@ -4,8 +4,11 @@
 //! Keycloak serves all tenants of a cell and hashes every password. What one tenant's strangers send must not be what
 //! another tenant's users wait for.
 
+mod refreshes;
+
 use std::{
     net::IpAddr,
+    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,15 +16,17 @@ use std::{
 use contracts::{SessionId, UserId, event::Ended};
 use moka::{future::Cache, policy::EvictionPolicy};
 use secrecy::{ExposeSecret as _, SecretString};
-use sha2::{Digest as _, Sha256};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
+use tokio_util::task::TaskTracker;
 
+use self::refreshes::Claim;
+pub use self::refreshes::Refreshes;
 use crate::{
     domain::{
-        Credentials, Grant, NewAccount, Session,
+        Credentials, Grant, NewAccount, Session, TokenDigest,
         attempts::{AttemptRates, Attempts},
     },
     error::Error,
@@ -53,9 +58,20 @@ struct Inner {
     attempts: Mutex<Attempts>,
     hashes: Semaphore,
     sessions: Semaphore,
-    refreshes: Cache<[u8; 32], Arc<Grant>>,
-    /// Sessions that ended lately.
-    ended: Cache<SessionId, End>,
+    refreshes: Refreshes,
+    /// What this process was given for tokens, for as long as it gives that again.
+    given: Cache<TokenDigest, Arc<Given>>,
+    /// What ended lately: a session, or all of a user.
+    ended: Cache<(UserId, Option<SessionId>), End>,
+    /// Refreshes that go on when their client has gone away.
+    tasks: TaskTracker,
+}
+
+/// What a token gave.
+struct Given {
+    grant: Grant,
+    /// The realm gave it to this process, and not to another replica, which has begun to count the time before.
+    is_own: bool,
 }
 
 /// How far the end of a session has come.
@@ -68,19 +84,32 @@ enum End {
 }
 
 impl Guard {
-    pub fn new(accounts: Arc<dyn AccountStore>, events: SessionEvents, rates: AttemptRates) -> Self {
+    /// Returns the realm behind its limits. `tasks` are those that the process waits for at its end.
+    pub fn new(
+        accounts: Arc<dyn AccountStore>,
+        events: SessionEvents,
+        refreshes: Refreshes,
+        rates: AttemptRates,
+        tasks: TaskTracker,
+    ) -> Self {
         Self(Arc::new(Inner {
             accounts,
             events,
             attempts: Mutex::new(Attempts::new(rates)),
             hashes: Semaphore::new(HASHES),
             sessions: Semaphore::new(SESSIONS),
-            refreshes: Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(REFRESH_GRACE).build(),
+            given: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(refreshes.grace())
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            refreshes,
             ended: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(END_REMEMBERED)
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
+            tasks,
         }))
     }
 
@@ -122,28 +151,58 @@ impl Guard {
         outcome
     }
 
-    /// Goes on with a session. All that ask with one token within [`REFRESH_GRACE`] receive the same tokens. A token that is
-    /// used later ends its session.
+    /// Goes on with a session. All that ask with one token within the grace period receive the same tokens, from whichever
+    /// replica. A token that is used later ends its session.
     pub(crate) async fn refresh(&self, token: &SecretString) -> Result<Grant, Error> {
-        let grant = self.0.refreshes.try_get_with(digest(token), self.refreshed(token)).await;
-        let grant = grant.map_err(Error::Shared)?;
-        // What is remembered of a session does not outlive it.
-        if self.0.ended.contains_key(&grant.session.id) {
-            return Err(Error::SessionOver(grant.session.user_id));
-        }
-        Ok((*grant).clone())
+        let (guard, token) = (self.clone(), token.clone());
+        // Not given up half way when the client goes away: the realm has taken the token by then, and what it gave would be lost.
+        let refresh = self.0.tasks.spawn(async move { guard.refreshed(&token).await });
+        refresh.await.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => Err(Error::Busy),
+        })
     }
 
-    async fn refreshed(&self, token: &SecretString) -> Result<Arc<Grant>, Error> {
-        let outcome = {
-            let _turn = turn(&self.0.sessions).await?;
-            self.0.accounts.refresh(token).await
+    async fn refreshed(&self, token: &SecretString) -> Result<Grant, Error> {
+        let session =
+            Session::of(token.expose_secret()).ok_or(Error::Store(StoreError::InvalidRefreshToken))?;
+        let digest = TokenDigest::of(token);
+        let given = self.0.given.try_get_with(digest, self.given(token, &session)).await;
+        let given = given.map_err(Error::Shared)?;
+        if !given.is_own {
+            self.0.given.invalidate(&digest).await;
+        }
+        // What is remembered of a session does not outlive it.
+        let Session { user_id, id } = &given.grant.session;
+        let has_ended = self.0.ended.contains_key(&(*user_id, Some(id.clone())))
+            || self.0.ended.contains_key(&(*user_id, None))
+            || self.0.refreshes.has_ended(&given.grant.session).await;
+        if has_ended { Err(Error::SessionOver(*user_id)) } else { Ok(given.grant.clone()) }
+    }
+
+    async fn given(&self, token: &SecretString, session: &Session) -> Result<Arc<Given>, Error> {
+        let outcome = match self.0.refreshes.claim(token, session).await {
+            Claim::Given(grant) => return Ok(Arc::new(Given { grant, is_own: false })),
+            Claim::Late => return Err(Error::Busy),
+            Claim::Used => Err(Error::Store(StoreError::SessionOver)),
+            Claim::Ask { is_shared } => {
+                let outcome = self.ask(token).await;
+                self.0.refreshes.settle(token, outcome.as_ref().ok(), is_shared).await;
+                outcome
+            }
         };
         match outcome {
             // The realm gives nothing more for the session. The connections of its other tokens end here.
-            Err(StoreError::SessionOver) => Err(Error::SessionOver(self.sign_out(token).await?.user_id)),
-            outcome => Ok(Arc::new(outcome?)),
+            Err(Error::Store(StoreError::SessionOver)) => {
+                Err(Error::SessionOver(self.sign_out(token).await?.user_id))
+            }
+            outcome => Ok(Arc::new(Given { grant: outcome?, is_own: true })),
         }
+    }
+
+    async fn ask(&self, token: &SecretString) -> Result<Grant, Error> {
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.refresh(token).await?)
     }
 
     /// Ends a session, and returns it once the event log has its end.
@@ -152,12 +211,14 @@ impl Guard {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.sign_out(token).await?
         };
+        self.0.refreshes.note_end(&session, END_REMEMBERED).await;
         let Session { user_id, id } = &session;
+        let key = (*user_id, Some(id.clone()));
         // A request that is repeated need not be published again.
-        if self.0.ended.get(id).await != Some(End::Published) {
-            self.0.ended.insert(id.clone(), End::Ended).await;
+        if self.0.ended.get(&key).await != Some(End::Published) {
+            self.0.ended.insert(key.clone(), End::Ended).await;
             self.0.events.publish(*user_id, Ended::Session(id.clone())).await?;
-            self.0.ended.insert(id.clone(), End::Published).await;
+            self.0.ended.insert(key, End::Published).await;
         }
         Ok(session)
     }
@@ -168,6 +229,8 @@ impl Guard {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.delete(user_id).await?;
         }
+        self.0.ended.insert((user_id, None), End::Ended).await;
+        self.0.refreshes.note_end(user_id, END_REMEMBERED).await;
         self.0.events.publish(user_id, Ended::Account).await
     }
 
@@ -185,8 +248,4 @@ impl Guard {
 async fn turn(of: &Semaphore) -> Result<SemaphorePermit<'_>, Error> {
     let turn = timeout(TURN, of.acquire()).await.map_err(|_| Error::Busy)?;
     Ok(turn.expect("the semaphore is never closed"))
-}
-
-fn digest(token: &SecretString) -> [u8; 32] {
-    Sha256::digest(token.expose_secret()).into()
 }

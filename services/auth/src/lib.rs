@@ -2,7 +2,7 @@
 //!
 //! # Owns
 //! Nothing: accounts and sessions are the realm's. This service has a service account in that one realm, which
-//! manages users and nothing else.
+//! manages users and nothing else. For a few seconds Redis has what refresh tokens gave, so that all replicas give the same.
 //!
 //! # Endpoints
 //! - `POST /api/auth/register`, `POST /api/auth/delete-account`: accounts.
@@ -36,8 +36,8 @@ use crate::{
     deletions::Deletions,
     domain::attempts::AttemptRates,
     events::SessionEvents,
-    guard::Guard,
-    store::{AccountStore, Keycloak, MemoryStore},
+    guard::{Guard, Refreshes},
+    store::{AccountStore, Keycloak, MemoryStore, SharedRefreshes},
 };
 
 /// The auth service.
@@ -48,26 +48,30 @@ impl Service for Auth {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { realm, kafka, registration } = settings;
-        surface(Arc::new(Keycloak::new(&realm)?), &Log::kafka(kafka), registration, scope)
+        let Settings { realm, kafka, redis, registration } = settings;
+        let redis =
+            kit::redis::connection(&redis).context("failed to prepare what replicas share of refreshes")?;
+        let refreshes = Refreshes::shared(SharedRefreshes::new(redis, scope.tenant()));
+        surface(Arc::new(Keycloak::new(&realm)?), &Log::kafka(kafka), refreshes, registration, scope)
     }
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
         let accounts = Arc::new(MemoryStore::new(memory.issuer.clone()));
-        surface(accounts, &memory.log, Registration::Open, scope)
+        surface(accounts, &memory.log, Refreshes::in_process(), Registration::Open, scope)
     }
 }
 
 fn surface(
     accounts: Arc<dyn AccountStore>,
     log: &Log,
+    refreshes: Refreshes,
     registration: Registration,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
     let users = UserServiceClient::new(scope.peer(catalog::Service::User)?);
     let events = SessionEvents::new(log, scope.tenant()).context("failed to prepare the producer")?;
     scope.spawn(events.clone().flush_at_the_end(scope.shutdown().clone()));
-    let accounts = Guard::new(accounts, events, AttemptRates::default());
+    let accounts = Guard::new(accounts, events, refreshes, AttemptRates::default(), scope.tasks().clone());
     let deletions = Deletions::new(accounts.clone(), users.clone());
     scope.spawn(deletions.clone().keep_finishing(scope.shutdown().clone()));
     let state = AppState { accounts, deletions, registration, users };

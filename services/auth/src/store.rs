@@ -2,13 +2,15 @@
 
 mod keycloak;
 mod memory;
+mod redis;
 
 use contracts::UserId;
 use kit::identity::IdentityError;
 use secrecy::SecretString;
 use tonic::async_trait;
 
-pub use self::{keycloak::Keycloak, memory::MemoryStore};
+pub(crate) use self::redis::{Known, Over};
+pub use self::{keycloak::Keycloak, memory::MemoryStore, redis::SharedRefreshes};
 use crate::domain::{Credentials, Grant, NewAccount, Session};
 
 /// A store of accounts. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -29,8 +31,9 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Begins a session. Every refusal is the same [`StoreError::Rejected`].
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError>;
 
-    /// Goes on with a session. A token that is used again, after the refresh that it was good for, is
-    /// [`StoreError::SessionOver`], and so is one whose session has ended.
+    /// Goes on with a session. What a token gave may have been lost: while none of it was used, the token gives something else
+    /// in its place, [`REFRESH_RETRIES`](kit::catalog::REFRESH_RETRIES) times. Any other token that is used again is [`StoreError::SessionOver`], and so is one
+    /// whose session has ended.
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError>;
 
     /// Ends the session of a refresh token and returns it; one that has ended already stays so. Any token that the session

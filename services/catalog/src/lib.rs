@@ -19,7 +19,7 @@ pub use backend::{Backend, BackendEntry, POSTGRES_POOL, REDIS_COMMANDS};
 pub use limits::{CHAT_SENDS, CHATS_PER_USER, MEMBERSHIPS, SendRate, USER_SENDS};
 pub use ports::{
     APP_CLIENT, AUTH_CLIENT, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PROBLEMS_PATH,
-    TENANT_HEADER, TOKEN_AUDIENCE, TOKEN_CLIENTS, UNREADY_SECONDS,
+    REFRESH_RETRIES, TENANT_HEADER, TOKEN_AUDIENCE, TOKEN_CLIENTS, UNREADY_SECONDS,
 };
 pub use secret::{Secret, SecretEntry, SecretKey};
 pub use service::{Service, ServiceEntry, Setting};

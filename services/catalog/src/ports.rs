@@ -27,5 +27,8 @@ pub const TOKEN_AUDIENCE: &str = APP_CLIENT;
 pub const APP_CLIENT: &str = "messenger";
 /// Confidential client of the realm, for the auth service.
 pub const AUTH_CLIENT: &str = "messenger-auth";
+/// How often a realm gives tokens again for the refresh token that was used last, while none of those that it gave for it was used.
+/// What it gave may have been lost on its way: with a process that was killed, or with a response that did not come in time.
+pub const REFRESH_RETRIES: u8 = 3;
 /// The clients whose access tokens the services take.
 pub const TOKEN_CLIENTS: [&str; 2] = [APP_CLIENT, AUTH_CLIENT];

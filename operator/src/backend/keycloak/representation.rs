@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use catalog::REFRESH_RETRIES;
 use keycloak::types::{
     ClientRepresentation, ProtocolMapperRepresentation, RealmRepresentation, RoleRepresentation,
     RolesRepresentation, UserRepresentation,
@@ -41,9 +42,10 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         // tries passwords keeps an account locked no longer than this.
         brute_force_protected: Some(true),
         max_failure_wait_seconds: Some(MAX_LOCK_SECONDS),
-        // A token that is used twice was stolen. Refreshes at the same moment are one in the auth service.
+        // A token that is used again was stolen. That it is used again while its response may have been lost is for the auth
+        // service to tell, which also makes one of refreshes at the same moment.
         revoke_refresh_token: Some(true),
-        refresh_token_max_reuse: Some(0),
+        refresh_token_max_reuse: Some(i32::from(REFRESH_RETRIES)),
         access_token_lifespan: Some(desired.access_token_seconds),
         sso_session_idle_timeout: Some(SESSION_IDLE_SECONDS),
         sso_session_max_lifespan: Some(SESSION_MAX_SECONDS),

@@ -1,10 +1,15 @@
 //! A realm in memory: that of `posthouse dev`, and of the tests of the API.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::{SessionId, UserId};
-use kit::signing::Issuer;
+use kit::{catalog::REFRESH_RETRIES, signing::Issuer};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
 use tonic::async_trait;
 use uuid::Uuid;
 
@@ -32,8 +37,11 @@ struct Tables {
 
 struct Session {
     id: SessionId,
-    /// The one that is good for a refresh, and those that were.
+    /// The one that is good for a refresh.
     refresh_token: String,
+    /// The one that gave it, and how often it may give another in its place.
+    last: Option<(String, u8)>,
+    /// Those that are good for nothing.
     used: Vec<String>,
     user_id: UserId,
     username: String,
@@ -63,9 +71,38 @@ impl MemoryStore {
 }
 
 impl Session {
+    /// Returns whether this is a token of the session.
+    fn gave(&self, token: &str) -> bool {
+        let last = self.last.iter().map(|(last, _)| last);
+        [&self.refresh_token].into_iter().chain(last).chain(&self.used).any(|given| given == token)
+    }
+
+    /// Goes on with a token; `None` when it is good for nothing.
+    fn refresh(&mut self, token: &str) -> Option<()> {
+        let retries = match &self.last {
+            _ if token == self.refresh_token => REFRESH_RETRIES,
+            Some((last, retries)) if last == token => retries.checked_sub(1)?,
+            _ => return None,
+        };
+        let next = refresh_token(&self.named());
+        let given = mem::replace(&mut self.refresh_token, next);
+        let last = self.last.replace((token.to_owned(), retries));
+        self.used.extend(
+            [Some(given), last.map(|(last, _)| last)].into_iter().flatten().filter(|used| used != token),
+        );
+        Some(())
+    }
+
     fn named(&self) -> domain::Session {
         domain::Session { user_id: self.user_id, id: self.id.clone() }
     }
+}
+
+/// Returns a new refresh token, which names its session as those of a realm do.
+#[expect(clippy::disallowed_methods, reason = "a store makes its tokens")]
+fn refresh_token(session: &domain::Session) -> String {
+    let claims = json!({"sub": session.user_id, "sid": session.id, "typ": "Refresh"}).to_string();
+    format!("memory.{}.{}", BASE64_URL_SAFE_NO_PAD.encode(claims), Uuid::new_v4())
 }
 
 impl Tables {
@@ -78,11 +115,7 @@ impl Tables {
     }
 
     fn session(&mut self, refresh_token: &SecretString) -> Result<&mut Session, StoreError> {
-        let token = refresh_token.expose_secret();
-        let is_of = |session: &&mut Session| {
-            session.refresh_token == token || session.used.iter().any(|used| used == token)
-        };
-        let session = self.sessions.iter_mut().find(is_of);
+        let session = self.sessions.iter_mut().find(|session| session.gave(refresh_token.expose_secret()));
         session.ok_or(StoreError::InvalidRefreshToken)
     }
 }
@@ -125,10 +158,11 @@ impl AccountStore for MemoryStore {
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
         let user_id = tables.account(credentials)?;
-        let refresh_token = Uuid::new_v4().to_string();
+        let id: SessionId = Uuid::new_v4().to_string().parse().expect("a UUID is one word");
         let session = Session {
-            id: Uuid::new_v4().to_string().parse().expect("a UUID is one word"),
-            refresh_token,
+            refresh_token: refresh_token(&domain::Session { user_id, id: id.clone() }),
+            id,
+            last: None,
             used: Vec::new(),
             user_id,
             username: credentials.username.as_str().to_owned(),
@@ -139,15 +173,13 @@ impl AccountStore for MemoryStore {
         Ok(grant)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a store makes its tokens")]
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
         let session = tables.session(refresh_token)?;
-        if session.ended || session.refresh_token != refresh_token.expose_secret() {
+        if session.ended {
             return Err(StoreError::SessionOver);
         }
-        let next = Uuid::new_v4().to_string();
-        session.used.push(std::mem::replace(&mut session.refresh_token, next));
+        session.refresh(refresh_token.expose_secret()).ok_or(StoreError::SessionOver)?;
         Ok(self.grant(session))
     }
 

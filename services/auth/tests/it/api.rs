@@ -8,7 +8,7 @@ use auth::{
     deletions::Deletions,
     domain::attempts::AttemptRates,
     events::SessionEvents,
-    guard::Guard,
+    guard::{Guard, Refreshes},
     store::{AccountStore, Keycloak},
 };
 use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
@@ -18,6 +18,7 @@ use kit::{
     testing::{Answer, TestApi},
 };
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     memory_realm,
@@ -50,8 +51,19 @@ impl App {
         registration: Registration,
         users: UserServiceClient<InternalChannel>,
     ) -> Self {
+        Self::with(log, accounts, Refreshes::in_process(), registration, users)
+    }
+
+    /// Creates an API that remembers refreshes like this.
+    pub fn with(
+        log: &Log,
+        accounts: Arc<dyn AccountStore>,
+        refreshes: Refreshes,
+        registration: Registration,
+        users: UserServiceClient<InternalChannel>,
+    ) -> Self {
         let events = SessionEvents::new(log, TENANT).expect("a producer");
-        let accounts = Guard::new(accounts, events, AttemptRates::default());
+        let accounts = Guard::new(accounts, events, refreshes, AttemptRates::default(), TaskTracker::new());
         let deletions = Deletions::new(accounts.clone(), users.clone());
         let state = AppState { accounts, deletions: deletions.clone(), registration, users };
         Self { api: TestApi::open(auth::api::router(state)), deletions }
@@ -291,7 +303,9 @@ async fn the_description_names_every_endpoint_and_its_problems() {
     let accounts = Guard::new(
         Arc::new(memory_realm()),
         SessionEvents::new(&Log::memory(), TENANT).expect("a producer"),
+        Refreshes::in_process(),
         AttemptRates::default(),
+        TaskTracker::new(),
     );
     let deletions = Deletions::new(accounts.clone(), users.clone());
     let state = AppState { accounts, deletions, registration: Registration::Open, users };

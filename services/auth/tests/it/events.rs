@@ -32,13 +32,13 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Reads what is published.
-struct Reader {
+pub struct Reader {
     follower: Follower,
     stop: CancellationToken,
 }
 
 impl Reader {
-    async fn start(log: &Log) -> Self {
+    pub async fn start(log: &Log) -> Self {
         let (topic, check, stop) =
             (Topic::SessionEvents.of(TENANT), Health::default().check("test"), CancellationToken::new());
         let follower = log.follow(&topic, "acme.test", Start::Beginning, &check, &stop).await;
@@ -46,7 +46,7 @@ impl Reader {
     }
 
     /// Returns the next end.
-    async fn next(&mut self) -> (UserId, Ended) {
+    pub async fn next(&mut self) -> (UserId, Ended) {
         let record = timeout(PATIENCE, async {
             loop {
                 let event = self.follower.next(&self.stop).await.expect("not stopped");
@@ -79,13 +79,15 @@ fn realm() -> Arc<MemoryStore> {
     Arc::new(memory_realm())
 }
 
-fn session(tokens: &Value) -> (UserId, Ended) {
+/// Returns the end of the session that tokens are of.
+pub fn session(tokens: &Value) -> (UserId, Ended) {
     let token = tokens["access_token"].as_str().expect("a token");
     let Session { user_id, id } = Session::of(token).expect("a session");
     (user_id, Ended::Session(id))
 }
 
-fn refresh_token(tokens: &Value) -> Value {
+/// Returns the body of a request with a refresh token.
+pub fn refresh_token(tokens: &Value) -> Value {
     json!({"refresh_token": tokens["refresh_token"]})
 }
 

@@ -6,6 +6,7 @@ mod api;
 mod events;
 mod peers;
 mod realm;
+mod refreshes;
 mod store;
 
 use std::sync::Arc;

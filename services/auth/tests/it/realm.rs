@@ -29,7 +29,7 @@ impl Realm {
             "failureFactor": FAILURES,
             "accessTokenLifespan": 300,
             "revokeRefreshToken": true,
-            "refreshTokenMaxReuse": 0,
+            "refreshTokenMaxReuse": catalog::REFRESH_RETRIES,
             "clients": [{
                 "clientId": CLIENT_ID,
                 "secret": secret,

@@ -26,6 +26,7 @@ use contracts::{
 };
 use kit::{
     auth::TokenVerifier,
+    catalog::REFRESH_RETRIES,
     error::{ServiceError as _, chain},
     testing::TlsFront,
 };
@@ -99,11 +100,38 @@ async fn a_refresh_token_is_good_once(store: &Store) {
     let second = store.refresh(&first.refresh_token).await.expect("new tokens");
     next_second().await;
     let third = store.refresh(&second.refresh_token).await.expect("new tokens");
-    for used in [&first, &second] {
-        let again = store.refresh(&used.refresh_token).await;
-        assert!(matches!(again, Err(StoreError::SessionOver)), "{again:?}");
-    }
+    let again = store.refresh(&first.refresh_token).await;
+    assert!(matches!(again, Err(StoreError::SessionOver)), "{again:?}");
     store.sign_out(&third.refresh_token).await.expect("an end");
+}
+
+async fn what_a_refresh_gave_and_was_lost_is_replaced(store: &Store) {
+    let name = username();
+    store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let first = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    let mut last = store.refresh(&first.refresh_token).await.expect("new tokens");
+    for _ in 0..REFRESH_RETRIES {
+        last = store.refresh(&first.refresh_token).await.expect("others in their place");
+    }
+    last = store.refresh(&last.refresh_token).await.expect("the last are good");
+    let again = store.refresh(&last.refresh_token).await.expect("and what they give");
+    for _ in 0..REFRESH_RETRIES {
+        store.refresh(&last.refresh_token).await.expect("others in their place");
+    }
+    let too_often = store.refresh(&last.refresh_token).await;
+    assert!(matches!(too_often, Err(StoreError::SessionOver)), "{too_often:?}");
+    store.sign_out(&again.refresh_token).await.expect("an end");
+}
+
+async fn of_two_who_hold_what_one_token_gave_the_second_ends_the_session(store: &Store) {
+    let name = username();
+    store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let first = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    let owner = store.refresh(&first.refresh_token).await.expect("new tokens");
+    next_second().await;
+    store.refresh(&first.refresh_token).await.expect("the same for a thief");
+    let over = store.refresh(&owner.refresh_token).await;
+    assert!(matches!(over, Err(StoreError::SessionOver)), "{over:?}");
 }
 
 async fn a_used_token_ends_the_whole_session(store: &Store) {
@@ -194,6 +222,8 @@ async fn what_is_no_refresh_token_is_refused(store: &Store) {
 async fn suite(store: &Store) {
     a_session_lives_from_sign_in_to_sign_out(store).await;
     a_refresh_token_is_good_once(store).await;
+    what_a_refresh_gave_and_was_lost_is_replaced(store).await;
+    of_two_who_hold_what_one_token_gave_the_second_ends_the_session(store).await;
     a_used_token_ends_the_whole_session(store).await;
     a_deleted_account_is_gone_with_its_sessions(store).await;
     a_username_is_taken_once(store).await;
