@@ -1,8 +1,9 @@
 //! What one service of a process has for itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use anyhow::ensure;
+use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -47,9 +48,16 @@ impl Scope {
         self.process.metrics.register(self.service, self.tenant(), add)
     }
 
-    /// Spawns a task that ends after [`Self::shutdown`]; the process waits for it, within the drain limit.
+    /// Spawns a task that ends after [`Self::shutdown`]; the process waits for it, within the drain limit. A task that panics ends
+    /// the process: what it did is not done by any other, and a pod that looks well would not be replaced.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.process.tasks.spawn(task);
+        let (service, shutdown) = (self.service, self.shutdown.clone());
+        self.process.tasks.spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!(%service, "a task of {service} panicked, and {service} cannot go on without it");
+                shutdown.cancel();
+            }
+        });
     }
 
     /// Returns the tracker behind [`Self::spawn`], for what spawns tasks of its own.

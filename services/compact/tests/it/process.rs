@@ -99,7 +99,10 @@ impl Service for Message {
         };
         let shutdown = scope.shutdown().clone();
         let fail = async move || shutdown.cancel();
-        let api = OpenApiRouter::new().route("/role", get(role)).with_state(chats).route("/fail", get(fail));
+        let own = scope.clone();
+        let panic = async move || own.spawn(async { panic!("a fault in a task") });
+        let api = OpenApiRouter::new().route("/role", get(role)).with_state(chats);
+        let api = api.route("/fail", get(fail)).route("/panic", get(panic));
         Ok(Surface { api, grpc: Routes::default() })
     }
 
@@ -238,7 +241,9 @@ async fn checks_metrics_and_documents_carry_the_name_of_their_service() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_cannot_go_on_ends_the_process() {
-    let running = Running::start().await;
-    running.get("/fail").await;
-    running.end().await;
+    for why in ["/fail", "/panic"] {
+        let running = Running::start().await;
+        running.get(why).await;
+        running.end().await;
+    }
 }
