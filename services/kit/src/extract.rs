@@ -231,8 +231,7 @@ mod tests {
         ] {
             assert_eq!(read(body).await, Err(ErrorCode::InvalidArgument), "{body}");
         }
-        for body in
-            ["", "{", r#"{"first":"a"}}"#, "{\"first\":\"a\0b\"}", r#"{"first":t}"#, r#"{"first":1"#]
+        for body in ["", "{", r#"{"first":"a"}}"#, "{\"first\":\"a\0b\"}", r#"{"first":t}"#, r#"{"first":1"#]
         {
             assert_eq!(read(body).await, Err(ErrorCode::Malformed), "{body}");
         }

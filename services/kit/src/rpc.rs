@@ -75,7 +75,13 @@ impl Service<http::Request<Body>> for InternalChannel {
             Way::Remote { channel, bearer } => {
                 request.headers_mut().insert(AUTHORIZATION, bearer.clone());
                 let answer = channel.call(request);
-                Box::pin(async move { answer.await.map_err(CallError::from) })
+                // The wait for a connection included: behind many others to a peer that is gone it has no end of its own.
+                Box::pin(async move {
+                    match tokio::time::timeout(CALL_TIMEOUT, answer).await {
+                        Ok(answer) => answer.map_err(CallError::from),
+                        Err(_) => Ok(too_late().into_http()),
+                    }
+                })
             }
             Way::InProcess(routes) => {
                 let routes = routes.upgrade().and_then(|routes| routes.get().cloned());
@@ -118,7 +124,6 @@ pub fn connect(url: &str, token: &SecretString) -> Result<InternalChannel, Chann
     let channel = Endpoint::from_shared(url.to_owned())
         .map_err(|source| ChannelError::Url { url: url.to_owned(), source })?
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .connect_lazy();
