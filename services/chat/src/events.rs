@@ -37,7 +37,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// A new leader waits until whatever the one before it sent has landed or failed, unless that one noted at its end that
 /// nothing was under way: a send that arrives late must never undo a newer one in a compacted topic.
 pub const HANDOVER: Duration = Duration::from_secs(6);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A step of PostgreSQL. The server ends a statement after five seconds by itself.
+const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// "chat" in ASCII and 1: advisory locks are numbers, and those of a database are shared by its services.
 const LEADER_LOCK: i64 = 0x63_68_61_74_01;
 
@@ -76,7 +77,7 @@ enum PublishError {
     Send { topic: String, source: LogError },
     #[error("failed to remove published records from the outbox")]
     Remove(#[source] sqlx::Error),
-    #[error("the outbox did not answer within {CONNECT_TIMEOUT:?}")]
+    #[error("the outbox did not answer within {STEP_LIMIT:?}")]
     Timeout,
 }
 
@@ -144,14 +145,14 @@ pub async fn publish(publisher: Publisher, shutdown: CancellationToken) {
 
 /// Leads until the shutdown or a failure; [`Term::Standby`] when another process does.
 async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Term, PublishError> {
-    let connecting = timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&publisher.database)).await;
-    let mut connection = connecting.map_err(|_| PublishError::Timeout)?.map_err(PublishError::Connect)?;
-    if !try_lock(&mut connection).await.map_err(PublishError::Connect)? {
-        connection.close().await.map_err(PublishError::Connect)?;
+    let connecting = in_time(PgConnection::connect_with(&publisher.database), PublishError::Connect);
+    let mut connection = connecting.await?;
+    if !in_time(try_lock(&mut connection), PublishError::Connect).await? {
+        in_time(connection.close(), PublishError::Connect).await?;
         return Ok(Term::Standby);
     }
     observe(publisher, &mut connection).await?;
-    if !begin_term(&mut connection).await.map_err(PublishError::Term)? {
+    if !in_time(begin_term(&mut connection), PublishError::Term).await? {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(Term::Shutdown),
             () = sleep(publisher.handover) => {}
@@ -164,9 +165,9 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
     // It is idle for as long as nothing is written.
     let database = publisher.database.clone().options([("idle_session_timeout", "0")]);
     let wakes = PgPool::connect_lazy_with(database);
-    let mut listener = PgListener::connect_with(&wakes).await.map_err(PublishError::Connect)?;
+    let mut listener = in_time(PgListener::connect_with(&wakes), PublishError::Connect).await?;
     listener.ignore_pool_close_event(true);
-    listener.listen(WAKE_CHANNEL).await.map_err(PublishError::Connect)?;
+    in_time(listener.listen(WAKE_CHANNEL), PublishError::Connect).await?;
     let mut backoff = Backoff::new(BACKOFF);
     loop {
         let pause = match publish_batch(publisher, &producer, &mut connection).await {
@@ -195,9 +196,17 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
         }
     }
     // Everything that was sent has an outcome by now. Closing gives the lock to the next leader, who need not wait.
-    end_term(&mut connection).await.map_err(PublishError::Term)?;
-    connection.close().await.map_err(PublishError::Connect)?;
+    in_time(end_term(&mut connection), PublishError::Term).await?;
+    in_time(connection.close(), PublishError::Connect).await?;
     Ok(Term::Shutdown)
+}
+
+/// Gives a step its limit: a server that vanished without a word never answers, and the term would last as long.
+async fn in_time<T>(
+    step: impl Future<Output = Result<T, sqlx::Error>>,
+    failed: fn(sqlx::Error) -> PublishError,
+) -> Result<T, PublishError> {
+    timeout(STEP_LIMIT, step).await.map_err(|_| PublishError::Timeout)?.map_err(failed)
 }
 
 /// Notes that a term begins. Returns whether the one before it ended with nothing under way.
@@ -233,13 +242,12 @@ async fn publish_batch(
     producer: &Producer,
     connection: &mut PgConnection,
 ) -> Result<usize, PublishError> {
-    let rows: Vec<OutboxRow> = sqlx::query_as(
+    let reading = sqlx::query_as(
         "SELECT outbox_id, topic, record_key, payload FROM outbox ORDER BY outbox_id LIMIT $1",
     )
     .bind(i64::try_from(BATCH).expect("a batch is bounded"))
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(PublishError::Read)?;
+    .fetch_all(&mut *connection);
+    let rows: Vec<OutboxRow> = in_time(reading, PublishError::Read).await?;
     let unpublished = rows.iter().map(|row| Unpublished {
         topic: &row.topic,
         key: &row.record_key,
@@ -248,11 +256,8 @@ async fn publish_batch(
     let (count, failure) = send_all(producer, &publisher.tenant, unpublished).await;
     let published: Vec<i64> = rows.iter().take(count).map(|row| row.outbox_id).collect();
     if !published.is_empty() {
-        sqlx::query("DELETE FROM outbox WHERE outbox_id = ANY ($1)")
-            .bind(&published)
-            .execute(connection)
-            .await
-            .map_err(PublishError::Remove)?;
+        let removing = sqlx::query("DELETE FROM outbox WHERE outbox_id = ANY ($1)").bind(&published);
+        in_time(removing.execute(connection), PublishError::Remove).await?;
     }
     publisher.metrics.published.inc_by(count as u64);
     failure.map_or(Ok(count), Err)
@@ -341,11 +346,9 @@ pub async fn publish_memory(
 }
 
 async fn observe(publisher: &Publisher, connection: &mut PgConnection) -> Result<(), PublishError> {
+    let waiting = "SELECT count(*), extract(epoch FROM now() - min(created_at))::FLOAT8 FROM outbox";
     let (backlog, oldest): (i64, Option<f64>) =
-        sqlx::query_as("SELECT count(*), extract(epoch FROM now() - min(created_at))::FLOAT8 FROM outbox")
-            .fetch_one(connection)
-            .await
-            .map_err(PublishError::Read)?;
+        in_time(sqlx::query_as(waiting).fetch_one(connection), PublishError::Read).await?;
     publisher.metrics.backlog.set(backlog);
     #[expect(clippy::cast_possible_truncation, reason = "an age in seconds fits")]
     publisher.metrics.oldest_seconds.set(oldest.unwrap_or_default() as i64);

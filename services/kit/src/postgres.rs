@@ -10,6 +10,7 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Scope, config::PostgresArgs, error::chain, health::Check};
@@ -18,6 +19,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often readiness queries the server.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+const WATCH_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
@@ -117,9 +119,11 @@ async fn watch(pool: PgPool, check: Check, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match sqlx::query("SELECT 1").execute(&pool).await {
-            Ok(_) => check.ok(),
-            Err(error) => check.failing(chain(&error)),
+        // A server that vanished without a word sends nothing that would end the wait.
+        match timeout(WATCH_LIMIT, sqlx::query("SELECT 1").execute(&pool)).await {
+            Ok(Ok(_)) => check.ok(),
+            Ok(Err(error)) => check.failing(chain(&error)),
+            Err(_) => check.failing(format!("no answer within {} s", WATCH_LIMIT.as_secs())),
         }
     }
 }
