@@ -154,10 +154,17 @@ impl Guard {
     /// Goes on with a session. All that ask with one token within the grace period receive the same tokens, from whichever
     /// replica. A token that is used later ends its session.
     pub(crate) async fn refresh(&self, token: &SecretString) -> Result<Grant, Error> {
+        // The realm has taken the token by then, and what it gave would be lost.
         let (guard, token) = (self.clone(), token.clone());
-        // Not given up half way when the client goes away: the realm has taken the token by then, and what it gave would be lost.
-        let refresh = self.0.tasks.spawn(async move { guard.refreshed(&token).await });
-        refresh.await.unwrap_or_else(|error| match error.try_into_panic() {
+        self.to_the_end(async move { guard.refreshed(&token).await }).await
+    }
+
+    /// Does what must not be given up half way when the client goes away.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.0.tasks.spawn(work).await.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
             Err(_) => Err(Error::Busy),
         })
@@ -194,7 +201,7 @@ impl Guard {
         match outcome {
             // The realm gives nothing more for the session. The connections of its other tokens end here.
             Err(Error::Store(StoreError::SessionOver)) => {
-                Err(Error::SessionOver(self.sign_out(token).await?.user_id))
+                Err(Error::SessionOver(self.signed_out(token).await?.user_id))
             }
             outcome => Ok(Arc::new(Given { grant: outcome?, is_own: true })),
         }
@@ -207,6 +214,12 @@ impl Guard {
 
     /// Ends a session, and returns it once the event log has its end.
     pub(crate) async fn sign_out(&self, token: &SecretString) -> Result<Session, Error> {
+        // Gateways learn of the end after the realm did.
+        let (guard, token) = (self.clone(), token.clone());
+        self.to_the_end(async move { guard.signed_out(&token).await }).await
+    }
+
+    async fn signed_out(&self, token: &SecretString) -> Result<Session, Error> {
         let session = {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.sign_out(token).await?
@@ -225,6 +238,11 @@ impl Guard {
 
     /// Deletes an account, and returns once the event log has the end of all its sessions.
     pub(crate) async fn delete(&self, user_id: UserId) -> Result<(), Error> {
+        let guard = self.clone();
+        self.to_the_end(async move { guard.deleted(user_id).await }).await
+    }
+
+    async fn deleted(&self, user_id: UserId) -> Result<(), Error> {
         {
             let _turn = turn(&self.0.sessions).await?;
             self.0.accounts.delete(user_id).await?;
