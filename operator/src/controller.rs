@@ -64,6 +64,9 @@ mod unreadable;
 
 /// Bursts of changes to one tenant (five Deployments that come up) are one pass.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+/// What is asked before the controllers start, and how long until it is asked again.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// A pass gets this long, then it is given up and tried again: the runtime begins no other pass over the same resource before. It is
 /// a multiple of the time that everything a pass waits for has.
 const PASS_LIMIT: Duration = Duration::from_secs(120);
@@ -100,8 +103,7 @@ pub async fn run(
         .reconcile_all_on(something_shared_changed)
         .graceful_shutdown_on(shutdown.clone().cancelled_owned());
     // One failing watch slows all of them down, so a kind that does not exist is not watched.
-    let routes = Api::<IngressRoute>::all(client.clone());
-    let has_routes = routes.list_metadata(&ListParams::default().limit(1)).await.is_ok();
+    let Some(has_routes) = shutdown.run_until_cancelled(has_routes(&client)).await else { return Ok(()) };
     if !has_routes {
         warn!(
             "Traefik's CRDs are not installed: no tenant can be reached until they are and the operator restarts"
@@ -209,6 +211,24 @@ fn error_policy(
     };
     context.metrics.reconciled("error", Duration::ZERO);
     Action::requeue(context.retries.next(&uid, generation, urgency))
+}
+
+/// Returns whether the API server knows routes, once it has answered.
+async fn has_routes(client: &Client) -> bool {
+    let routes = Api::<IngressRoute>::all(client.clone());
+    loop {
+        let error = match within(ASK_LIMIT, routes.list_metadata(&ListParams::default().limit(1))).await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return false,
+            Ok(Err(error)) => one_line(error),
+            Err(late) => one_line(late),
+        };
+        warn!(
+            error,
+            "the API server does not say whether it knows Traefik's routes, and is asked again: {error}"
+        );
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// Keeps all tenants in a store and what they have to do with each other in an index. Returns the store, the stream that fills

@@ -21,6 +21,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(20);
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that vanished without a word sends nothing that would end a wait. Watches end on their own after 290 s.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What the operator does, and warnings of libraries. The CQL driver warns about much that conditions report anyway.
 const LOGGED: &str = "warn,operator=info,scylla=error";
@@ -31,7 +33,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     start_logging(config.log_format);
     // Both TLS stacks in this process use the same provider.
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = Client::try_default().await.context("failed to find the API server")?;
+    let mut server = kube::Config::infer().await.context("failed to find the API server")?;
+    server.read_timeout = Some(READ_TIMEOUT);
+    server.reset_reader_on_write = true;
+    let client = Client::try_from(server).context("failed to prepare the connection to the API server")?;
     let shutdown = on_signal()?;
     let metrics = Arc::new(Metrics::default());
     let readiness = Readiness::default();

@@ -1,5 +1,7 @@
 //! The status phase of a pass: conditions are written when they changed, and Events report the change.
 
+use std::time::Duration;
+
 use crds::{ConditionType, MessengerTenant, Reason, TenantStatus};
 use kube::ResourceExt;
 use tracing::{info, warn};
@@ -9,7 +11,11 @@ use crate::{
     events::reference,
     previous::{reason_of, was_good},
     status::{self, Outcome, Outcomes, Urgency},
+    time_limit::within,
 };
+
+/// What a pass waited for in vain may be the API server, which takes the report too.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Reports how the parts and the tenant as a whole are. A part that is not in `outcomes` keeps its condition. Returns when to
 /// look again.
@@ -50,7 +56,8 @@ pub(super) async fn report_failure(resource: &MessengerTenant, error: &PassError
     }
     let ready = Outcome::retry(error.reason(), format!("{error}; it is tried again"));
     let facts = resource.status.clone().unwrap_or_default();
-    if let Err(error) = report(resource, facts, &Outcomes::new(), &ready, context).await {
+    let reported = within(REPORT_LIMIT, report(resource, facts, &Outcomes::new(), &ready, context)).await;
+    if let Err(error) = reported.unwrap_or_else(|late| Err(PassError::Late(late))) {
         warn!(tenant = %resource.spec.tenant_id, %error, "the failure of a pass cannot be reported: {error}");
     }
 }
