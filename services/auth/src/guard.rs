@@ -63,7 +63,7 @@ struct Inner {
     given: Cache<TokenDigest, Arc<Given>>,
     /// What ended lately: a session, or all of a user.
     ended: Cache<(UserId, Option<SessionId>), End>,
-    /// Refreshes that go on when their client has gone away.
+    /// What goes on when its client has gone away.
     tasks: TaskTracker,
 }
 

@@ -48,6 +48,17 @@ impl<K: Hash + Eq> Buckets<K> {
         self.buckets.entry(key).or_insert_with(|| Bucket::every(every, burst, now)).take(1, now);
     }
 
+    /// Takes a token of a key, if there is one; an error is the time to wait, and takes nothing.
+    pub fn try_take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
+        match self.wait(&key, now) {
+            Some(wait) => Err(wait),
+            None => {
+                self.take(key, now);
+                Ok(())
+            }
+        }
+    }
+
     /// Gives a token back that was taken for nothing.
     pub fn give_back(&mut self, key: &K, now: Instant) {
         if let Some(bucket) = self.buckets.get_mut(key) {

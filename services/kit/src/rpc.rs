@@ -19,6 +19,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{
     Status,
@@ -71,23 +72,21 @@ impl Service<http::Request<Body>> for InternalChannel {
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Call {
-        match &mut self.0 {
+        let answer = match &mut self.0 {
             Way::Remote { channel, bearer } => {
                 request.headers_mut().insert(AUTHORIZATION, bearer.clone());
-                let answer = channel.call(request);
-                // The wait for a connection included: behind many others to a peer that is gone it has no end of its own.
-                Box::pin(async move {
-                    match tokio::time::timeout(CALL_TIMEOUT, answer).await {
-                        Ok(answer) => answer.map_err(CallError::from),
-                        Err(_) => Ok(too_late().into_http()),
-                    }
-                })
+                channel.call(request).map_err(CallError::from).left_future()
             }
             Way::InProcess(routes) => {
                 let routes = routes.upgrade().and_then(|routes| routes.get().cloned());
-                Box::pin(async move { Ok(answer_in_process(routes, request).await) })
+                answer_in_process(routes, request).map(Ok).right_future()
             }
-        }
+        };
+        // The wait for a connection included: behind many others to a peer that is gone it has no end of its own.
+        Box::pin(async move {
+            let answer = tokio::time::timeout(CALL_TIMEOUT, answer).await;
+            answer.unwrap_or_else(|_| Ok(too_late().into_http()))
+        })
     }
 }
 
@@ -95,10 +94,8 @@ async fn answer_in_process(routes: Option<Routes>, request: http::Request<Body>)
     let Some(routes) = routes else {
         return Status::unavailable("the services of this process are starting or stopping").into_http();
     };
-    match tokio::time::timeout(CALL_TIMEOUT, routes.oneshot(request)).await {
-        Ok(answer) => answer.unwrap_or_else(|error| Status::internal(error.to_string()).into_http()),
-        Err(_) => too_late().into_http(),
-    }
+    let answer = routes.oneshot(request).await;
+    answer.unwrap_or_else(|error| Status::internal(error.to_string()).into_http())
 }
 
 /// Gives a call a limit of its own, below that of every call.

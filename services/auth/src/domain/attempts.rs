@@ -82,11 +82,7 @@ impl Attempts {
 
     /// Counts a registration. Returns how long to wait when there were too many.
     pub fn registration(&mut self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        if let Some(wait) = self.registrations.wait(&address, now) {
-            return Err(wait);
-        }
-        self.registrations.take(address, now);
-        Ok(())
+        self.registrations.try_take(address, now)
     }
 }
 

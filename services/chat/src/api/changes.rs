@@ -34,14 +34,7 @@ impl Changes {
 
     /// Counts a change; an error is the time to wait, and counts nothing.
     fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match buckets.wait(&user, now) {
-            Some(wait) => Err(wait),
-            None => {
-                buckets.take(user, now);
-                Ok(())
-            }
-        }
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_take(user, now)
     }
 }
 
