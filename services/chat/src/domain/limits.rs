@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use kit::catalog::{CHATS_PER_USER, MEMBERSHIPS};
+use kit::{
+    catalog::{CHATS_PER_USER, MEMBERSHIPS},
+    config::positive,
+};
 
 use super::Refusal;
 
@@ -28,10 +31,6 @@ pub struct Limits {
     /// Chats with members that one user has created, and chats that one user creates in 24 hours.
     #[arg(long, env, default_value_t = CHATS_PER_USER, value_parser = positive())]
     pub max_chats_per_user: u32,
-}
-
-fn positive() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..)
 }
 
 impl Default for Limits {

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use contracts::wire;
-use kit::catalog::{CHAT_SENDS, USER_SENDS};
+use kit::{
+    catalog::{CHAT_SENDS, USER_SENDS},
+    config::positive,
+};
 
 /// The limits of a connection. The defaults are what `/docs` promises; tests shorten the times.
 #[derive(Clone, Debug)]
@@ -80,11 +83,6 @@ pub struct SendRates {
     /// Messages that may be sent to a chat at once after a pause.
     #[arg(long, env, default_value_t = Self::DEFAULT.chat_sends_burst, value_parser = positive())]
     pub chat_sends_burst: u32,
-}
-
-/// Parses a rate; with 0 a client would wait without end.
-fn positive() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..)
 }
 
 impl SendRates {
