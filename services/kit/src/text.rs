@@ -11,7 +11,10 @@ use std::fmt;
 use icu_normalizer::ComposingNormalizer;
 use icu_properties::{
     CodePointMapData, CodePointSetData,
-    props::{DefaultIgnorableCodePoint, GeneralCategory, GeneralCategoryGroup},
+    props::{
+        DefaultIgnorableCodePoint, Emoji, EmojiModifier, GeneralCategory, GeneralCategoryGroup,
+        RegionalIndicator,
+    },
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -223,6 +226,47 @@ fn is_visible(c: char) -> bool {
         && !CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
+/// Returns whether a text is one emoji, whichever version of Unicode has it: a "possible emoji" of UTS #51, section 1.4.9. A digit
+/// is one only as a keycap.
+pub fn is_emoji(text: &str) -> bool {
+    let mut rest = text;
+    loop {
+        let Some(after) = emoji_element(rest) else { return false };
+        match after.strip_prefix('\u{200d}') {
+            Some(joined) => rest = joined,
+            None => return after.is_empty(),
+        }
+    }
+}
+
+/// Returns what follows the first element of an emoji that is joined of several.
+fn emoji_element(text: &str) -> Option<&str> {
+    let is_flag = |of| CodePointSetData::new::<RegionalIndicator>().contains(of);
+    let is_emoji = |of| CodePointSetData::new::<Emoji>().contains(of);
+    let is_modifier = |of| CodePointSetData::new::<EmojiModifier>().contains(of);
+    let mut chars = text.chars();
+    let first = chars.next()?;
+    if is_flag(first) {
+        return chars.next().filter(|second| is_flag(*second)).map(|_| chars.as_str());
+    }
+    if !is_emoji(first) {
+        return None;
+    }
+    let rest = chars.as_str();
+    if let Some(rest) = rest.strip_prefix('\u{fe0f}') {
+        let keycap = rest.strip_prefix('\u{20e3}');
+        return if first.is_ascii() { keycap } else { Some(keycap.unwrap_or(rest)) };
+    }
+    if first.is_ascii() {
+        return None;
+    }
+    if let Some(rest) = rest.strip_prefix(is_modifier) {
+        return Some(rest);
+    }
+    let untagged = rest.trim_start_matches(|tag| matches!(tag, '\u{e0020}'..='\u{e007e}'));
+    if untagged.len() == rest.len() { Some(rest) } else { untagged.strip_prefix('\u{e007f}') }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +276,44 @@ mod tests {
     fn name(text: &str) -> Result<String, String> {
         let name = DisplayName::parse("display_name", text);
         name.map(|name| name.as_str().to_owned()).map_err(|error| error.problem)
+    }
+
+    #[test]
+    fn an_emoji_is_one_emoji() {
+        let emojis = [
+            "\u{1f44d}",
+            "\u{1f44d}\u{1f3fd}",
+            "\u{2764}",
+            "\u{2764}\u{fe0f}",
+            "\u{1f1ea}\u{1f1fa}",
+            "1\u{fe0f}\u{20e3}",
+            "\u{1f469}\u{1f3fd}\u{200d}\u{1f469}\u{200d}\u{1f467}\u{200d}\u{1f466}",
+            "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}",
+            "\u{1f3f3}\u{fe0f}\u{200d}\u{1f308}",
+        ];
+        for emoji in emojis {
+            assert!(is_emoji(emoji), "{emoji}");
+        }
+        let others = [
+            "",
+            "a",
+            "1",
+            "#",
+            "1\u{fe0f}",
+            ":+1:",
+            "\u{1f44d}\u{1f44d}",
+            "\u{1f44d} ",
+            "\u{1f44d}\u{200d}",
+            "\u{200d}\u{1f44d}",
+            "\u{1f1ea}",
+            "\u{1f1ea}\u{1f1fa}\u{1f1ea}",
+            "\u{1f3f4}\u{e0067}",
+            "\u{fe0f}",
+            "\u{202e}\u{1f44d}",
+        ];
+        for text in others {
+            assert!(!is_emoji(text), "{text:?}");
+        }
     }
 
     #[test]
