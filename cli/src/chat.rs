@@ -34,6 +34,11 @@ const HELP: &str = "\
   /open N|@NAME|ID  opens a chat by its number in the list, a direct chat with a user, or a chat by id
   /group TITLE @NAME...  starts a group; TITLE is one word
   /members          lists the members of the open chat
+  /reply N TEXT     replies to message N of the open chat
+  /edit N TEXT      replaces the text of your message N
+  /delete N         deletes your message N for everyone
+  /react N EMOJI    reacts to message N; /unreact N EMOJI takes it back
+  /pin N            pins message N; /unpin N
   /quit             ends the program; so does the end of the input
   any other line is sent to the open chat";
 
@@ -108,9 +113,9 @@ impl Room {
             tokio::select! {
                 line = lines.next_line(), if reading => match line {
                     Ok(Some(text)) => match line::parse(&text) {
-                        Line::Message(body) => match self.open {
+                        Line::Post(post) => match self.open {
                             Some(chat) => {
-                            let sent = self.session.send(chat, body);
+                            let sent = self.session.send(chat, post);
                             unsettled.push(async move { (chat, sent.await) });
                         }
                             None => self.note("no chat is open: /chats lists them, /open @name starts one"),
@@ -151,7 +156,7 @@ impl Room {
                 self.note(&format!("unknown command {command}; /help lists the commands"));
                 Ok(())
             }
-            Line::Message(_) | Line::Nothing | Line::Quit => Ok(()),
+            Line::Post(_) | Line::Nothing | Line::Quit => Ok(()),
         }
     }
 
@@ -317,10 +322,18 @@ impl Room {
             Some(subject) => self.name(subject).await,
             None => String::new(),
         };
+        let (seq, target) = (message.seq, message.target_seq.unwrap_or_default());
+        let body = output::quoted(&message.body);
         output::line(match message.kind {
-            EntryKind::Text => format!("{:>5}  {sender}: {}", message.seq, output::quoted(&message.body)),
-            EntryKind::MemberAdded => format!("{:>5}  * {subject} joined", message.seq),
-            EntryKind::MemberRemoved => format!("{:>5}  * {subject} left", message.seq),
+            EntryKind::Text => format!("{seq:>5}  {sender}{}: {}", reply(message), text(message)),
+            EntryKind::Edit => format!("{seq:>5}  * {sender} edited {target}: {body}"),
+            EntryKind::Delete => format!("{seq:>5}  * {sender} deleted {target}"),
+            EntryKind::Reaction => format!("{seq:>5}  * {sender} reacted to {target} with {body}"),
+            EntryKind::ReactionRemoved => format!("{seq:>5}  * {sender} took back {body} from {target}"),
+            EntryKind::Pin => format!("{seq:>5}  * {sender} pinned {target}"),
+            EntryKind::Unpin => format!("{seq:>5}  * {sender} unpinned {target}"),
+            EntryKind::MemberAdded => format!("{seq:>5}  * {subject} joined"),
+            EntryKind::MemberRemoved => format!("{seq:>5}  * {subject} left"),
         });
     }
 
@@ -364,4 +377,20 @@ impl Room {
     fn note(&self, text: &str) {
         output::note(text);
     }
+}
+
+fn reply(message: &Message) -> String {
+    message.target_seq.map(|seq| format!(" (to {seq})")).unwrap_or_default()
+}
+
+/// Returns the text of a message with what later entries changed of it.
+fn text(message: &Message) -> String {
+    let changes = &message.changes;
+    if changes.deleted_seq.is_some() {
+        return "(deleted)".to_owned();
+    }
+    let edited = if changes.edited_seq.is_some() { " (edited)" } else { "" };
+    let reactions: String =
+        changes.reactions.iter().map(|of| format!(" {}{}", output::quoted(&of.emoji), of.count)).collect();
+    format!("{}{edited}{reactions}", output::quoted(&message.body))
 }

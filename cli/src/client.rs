@@ -7,12 +7,16 @@ mod error;
 mod identity;
 mod machine;
 mod messenger;
+mod post;
 mod session;
 mod timeline;
+mod view;
 
 pub use error::ClientError;
 pub use identity::Identity;
 pub use machine::{Event, Origin, Receipt, SendFailure};
 pub use messenger::{Messenger, Socket};
+pub use post::Post;
 pub use session::{EVENT_QUEUE, Session};
 pub use timeline::Timeline;
+pub use view::View;

@@ -328,6 +328,10 @@ mod tests {
             kind,
             body: body.into(),
             subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
+            changes: contracts::wire::Changes::default(),
             sent_at_ms: 0,
         }
     }

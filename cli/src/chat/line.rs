@@ -1,8 +1,10 @@
 //! What a line of input means.
 
+use crate::client::Post;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    Message(String),
+    Post(Post),
     Chats,
     Open(String),
     Group { title: String, members: Vec<String> },
@@ -20,8 +22,11 @@ pub(super) fn parse(text: &str) -> Line {
         return Line::Nothing;
     }
     let Some(command) = text.strip_prefix('/').filter(|rest| !rest.starts_with('/')) else {
-        return Line::Message(text.strip_prefix('/').unwrap_or(text).to_owned());
+        return Line::Post(text.strip_prefix('/').unwrap_or(text).into());
     };
+    if let Some(post) = change(command) {
+        return Line::Post(post);
+    }
     let mut words = command.split_whitespace();
     match (words.next().unwrap_or_default(), words.next()) {
         ("chats", None) => Line::Chats,
@@ -37,6 +42,29 @@ pub(super) fn parse(text: &str) -> Line {
     }
 }
 
+/// Reads a command about message N: its name, the number, and what follows.
+fn change(command: &str) -> Option<Post> {
+    let (name, rest) = command.split_once(' ')?;
+    let (seq, rest) = rest.trim_start().split_once(' ').unwrap_or((rest.trim_start(), ""));
+    let (seq, text) = (seq.parse().ok()?, rest.trim());
+    match (name, text) {
+        ("reply" | "edit" | "react" | "unreact", "") => None,
+        ("reply", body) => Some(Post::Text {
+            body: body.to_owned(),
+            reply_to: Some(seq),
+            mentions: Vec::new(),
+            mention_all: false,
+        }),
+        ("edit", body) => Some(Post::Edit { seq, body: body.to_owned() }),
+        ("react" | "unreact", emoji) => {
+            Some(Post::React { seq, emoji: emoji.to_owned(), remove: name == "unreact" })
+        }
+        ("delete", "") => Some(Post::Delete { seq }),
+        ("pin" | "unpin", "") => Some(Post::Pin { seq, remove: name == "unpin" }),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,8 +75,8 @@ mod tests {
 
     #[test]
     fn lines_are_commands_or_words() {
-        check("hello there ", Line::Message("hello there".into()));
-        check("//etc is a folder", Line::Message("/etc is a folder".into()));
+        check("hello there ", Line::Post("hello there".into()));
+        check("//etc is a folder", Line::Post("/etc is a folder".into()));
         check("  ", Line::Nothing);
         check("/chats", Line::Chats);
         check("/open @ben", Line::Open("@ben".into()));
@@ -57,5 +85,21 @@ mod tests {
         check("/open", Line::Unknown("/open".into()));
         check("/shout hi", Line::Unknown("/shout hi".into()));
         check("/quit", Line::Quit);
+    }
+
+    #[test]
+    fn a_message_is_changed_by_its_number() {
+        check("/edit 7 better  words ", Line::Post(Post::Edit { seq: 7, body: "better  words".into() }));
+        check("/delete 7", Line::Post(Post::Delete { seq: 7 }));
+        let react = |remove| Line::Post(Post::React { seq: 7, emoji: "\u{1f44d}".into(), remove });
+        check("/react 7 \u{1f44d}", react(false));
+        check("/unreact 7 \u{1f44d}", react(true));
+        check("/pin 7", Line::Post(Post::Pin { seq: 7, remove: false }));
+        check("/unpin 7", Line::Post(Post::Pin { seq: 7, remove: true }));
+        let Line::Post(Post::Text { body, reply_to, .. }) = parse("/reply 7 I agree") else { panic!() };
+        assert_eq!((body.as_str(), reply_to), ("I agree", Some(7)));
+        for text in ["/edit 7", "/edit x y", "/delete", "/delete 7 8", "/react 7", "/pin seven"] {
+            check(text, Line::Unknown(text.into()));
+        }
     }
 }

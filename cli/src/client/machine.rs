@@ -13,14 +13,13 @@ use std::{
 
 use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
-    event::EntryKind,
     wire::{
         ClientFrame, Command, Connected, Empty, History, HistoryPage, MAX_HISTORY_LIMIT, Message, Outcome,
-        Refresh, Refreshed, Send, ServerFrame, Stored, WireError,
+        Refresh, Refreshed, ServerFrame, Stored, WireError,
     },
 };
 
-use super::Timeline;
+use super::{Post, Timeline};
 
 /// An accepted message whose seq was not announced in this time is sent again, which returns its seq.
 const STORED_PATIENCE: Duration = Duration::from_secs(10);
@@ -124,7 +123,7 @@ enum Pending {
 struct Outgoing {
     chat: ChatId,
     key: MessageKey,
-    body: String,
+    post: Post,
     queued_at: Instant,
     accepted_at: Option<Instant>,
     transmissions: u32,
@@ -168,11 +167,11 @@ impl Machine {
         self.outputs.pop_front()
     }
 
-    pub(super) fn send(&mut self, chat: ChatId, key: MessageKey, body: String, now: Instant) {
+    pub(super) fn send(&mut self, chat: ChatId, key: MessageKey, post: Post, now: Instant) {
         self.by_key.insert(key, self.next_order);
         let state = Transmission::Due(now);
         let outgoing =
-            Outgoing { chat, key, body, queued_at: now, accepted_at: None, transmissions: 0, state };
+            Outgoing { chat, key, post, queued_at: now, accepted_at: None, transmissions: 0, state };
         self.outbox.insert(self.next_order, outgoing);
         self.next_order += 1;
         self.pump(now);
@@ -312,9 +311,9 @@ impl Machine {
             outgoing.state = Transmission::Unanswered(now);
             outgoing.transmissions += 1;
             online.unanswered_sends += 1;
-            let send = Send { chat: outgoing.chat, key: outgoing.key, body: outgoing.body.clone() };
+            let command = outgoing.post.command(outgoing.chat, outgoing.key);
             let id = Some(online.request(Pending::Send(order)).into());
-            self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Send(send) }));
+            self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
     }
 
@@ -352,16 +351,7 @@ impl Machine {
         let outgoing = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order));
         match (outgoing, stored.sent_at_ms) {
             (Some(outgoing), Some(sent_at_ms)) => {
-                let message = Message {
-                    chat: stored.chat,
-                    seq: stored.seq,
-                    sender: self.user,
-                    key: stored.key,
-                    kind: EntryKind::Text,
-                    body: outgoing.body.clone(),
-                    subject: None,
-                    sent_at_ms,
-                };
+                let message = outgoing.post.entry(self.user, stored, sent_at_ms);
                 if self.chats.contains_key(&stored.chat) {
                     self.entry(message, Origin::Own, now);
                 }

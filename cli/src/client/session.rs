@@ -20,7 +20,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Message as Raw, protocol::CloseFrame};
 
 use super::{
-    ClientError, Event, Identity, Receipt, SendFailure, Socket,
+    ClientError, Event, Identity, Post, Receipt, SendFailure, Socket,
     machine::{Machine, Output},
 };
 
@@ -48,7 +48,7 @@ pub struct Session {
 }
 
 enum Command {
-    Send { chat: ChatId, key: MessageKey, body: String, outcome: Settle },
+    Send { chat: ChatId, key: MessageKey, post: Post, outcome: Settle },
     Follow { chat: ChatId, after: i64 },
 }
 
@@ -66,27 +66,27 @@ impl Session {
         (Self { commands, task: tokio::spawn(run.until_ended()) }, receiver)
     }
 
-    /// Sends a message under a new key.
-    pub fn send(
+    /// Sends a message, or a change of one, under a new key.
+    pub fn send<P: Into<Post>>(
         &self,
         chat: ChatId,
-        body: String,
-    ) -> impl Future<Output = Result<Receipt, SendFailure>> + Send + use<> {
-        self.send_keyed(chat, MessageKey::generate(), body)
+        post: P,
+    ) -> impl Future<Output = Result<Receipt, SendFailure>> + Send + use<P> {
+        self.send_keyed(chat, MessageKey::generate(), post.into())
     }
 
-    /// Sends a message, again and again until it is known to be stored or refused; the same key is the same message.
+    /// Sends an entry, again and again until it is known to be stored or refused; the same key is the same message.
     pub fn send_keyed(
         &self,
         chat: ChatId,
         key: MessageKey,
-        body: String,
+        post: Post,
     ) -> impl Future<Output = Result<Receipt, SendFailure>> + Send + use<> {
         let commands = self.commands.clone();
         async move {
             let (outcome, settled) = oneshot::channel();
             commands
-                .send(Command::Send { chat, key, body, outcome })
+                .send(Command::Send { chat, key, post, outcome })
                 .await
                 .map_err(|_| SendFailure::SessionEnded)?;
             settled.await.unwrap_or(Err(SendFailure::SessionEnded))
@@ -274,9 +274,9 @@ impl Run {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Send { chat, key, body, outcome } => {
+            Command::Send { chat, key, post, outcome } => {
                 self.settles.insert(key, outcome);
-                self.machine.send(chat, key, body, Instant::now());
+                self.machine.send(chat, key, post, Instant::now());
             }
             Command::Follow { chat, after } => self.machine.follow(chat, after, Instant::now()),
         }

@@ -71,7 +71,7 @@ impl Timeline {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use contracts::{ChatId, MessageKey, UserId, event::EntryKind};
+    use contracts::{ChatId, MessageKey, UserId, event::EntryKind, wire::Changes};
     use uuid::Uuid;
 
     use super::*;
@@ -85,6 +85,10 @@ pub(super) mod tests {
             kind: EntryKind::Text,
             body: format!("entry {seq}"),
             subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
+            changes: Changes::default(),
             sent_at_ms: 0,
         }
     }

@@ -544,6 +544,10 @@ impl Roster {
             kind,
             body: String::new(),
             subject: Some(subject),
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
+            moderates: false,
             audience: (audience.len() <= MAX_LISTED_AUDIENCE).then_some(audience),
         };
         OutboxRecord {

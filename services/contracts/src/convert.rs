@@ -2,7 +2,7 @@
 
 use std::{error, fmt};
 
-use crate::{event::EntryKind, rpc, wire};
+use crate::{UserId, event::EntryKind, rpc, wire};
 
 /// A message came over gRPC with a field that cannot be read: its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +26,71 @@ impl From<wire::Message> for rpc::Message {
             kind: message.kind.as_str().to_owned(),
             body: message.body,
             subject_id: message.subject.map(|subject| subject.to_string()).unwrap_or_default(),
+            target_seq: message.target_seq,
+            mention_ids: message.mentions.iter().map(ToString::to_string).collect(),
+            mentions_all: message.mentions_all,
             sent_at_ms: message.sent_at_ms,
+            changes: (!message.changes.is_empty()).then(|| message.changes.into()),
         }
     }
+}
+
+impl From<wire::Changes> for rpc::Changes {
+    fn from(changes: wire::Changes) -> Self {
+        let wire::Changes {
+            seq,
+            edited_seq,
+            edits,
+            deleted_seq,
+            pinned_seq,
+            replies,
+            last_reply_seq,
+            reactions,
+        } = changes;
+        let reactions = reactions.into_iter().map(|of| rpc::Reactions {
+            emoji: of.emoji,
+            count: of.count,
+            own: of.own,
+            user_ids: of.users.iter().map(ToString::to_string).collect(),
+        });
+        Self {
+            seq,
+            edited_seq,
+            edits,
+            deleted_seq,
+            pinned_seq,
+            replies,
+            last_reply_seq,
+            reactions: reactions.collect(),
+        }
+    }
+}
+
+impl TryFrom<rpc::Changes> for wire::Changes {
+    type Error = UnreadableField;
+
+    fn try_from(changes: rpc::Changes) -> Result<Self, UnreadableField> {
+        let rpc::Changes {
+            seq,
+            edited_seq,
+            edits,
+            deleted_seq,
+            pinned_seq,
+            replies,
+            last_reply_seq,
+            reactions,
+        } = changes;
+        let reactions = reactions.into_iter().map(|of| {
+            let users = users("user_ids", &of.user_ids)?;
+            Ok(wire::Reactions { emoji: of.emoji, count: of.count, own: of.own, users })
+        });
+        let reactions = reactions.collect::<Result<_, UnreadableField>>()?;
+        Ok(Self { seq, edited_seq, edits, deleted_seq, pinned_seq, replies, last_reply_seq, reactions })
+    }
+}
+
+fn users(field: &'static str, ids: &[String]) -> Result<Vec<UserId>, UnreadableField> {
+    ids.iter().map(|id| id.parse().map_err(|_| UnreadableField(field))).collect()
 }
 
 impl TryFrom<rpc::Message> for wire::Message {
@@ -46,7 +108,11 @@ impl TryFrom<rpc::Message> for wire::Message {
                 "" => None,
                 id => Some(id.parse().map_err(|_| UnreadableField("subject_id"))?),
             },
+            target_seq: message.target_seq,
+            mentions: users("mention_ids", &message.mention_ids)?,
+            mentions_all: message.mentions_all,
             sent_at_ms: message.sent_at_ms,
+            changes: message.changes.map(TryInto::try_into).transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -56,7 +122,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{ChatId, MessageKey, UserId};
+    use crate::{ChatId, MessageKey};
 
     fn message(kind: EntryKind, subject: Option<u128>) -> wire::Message {
         wire::Message {
@@ -67,7 +133,23 @@ mod tests {
             kind,
             body: "hi".into(),
             subject: subject.map(|n| UserId(Uuid::from_u128(n))),
+            target_seq: subject.map(|_| 3),
+            mentions: vec![UserId(Uuid::from_u128(8))],
+            mentions_all: true,
             sent_at_ms: 5,
+            changes: wire::Changes {
+                seq: 9,
+                edited_seq: Some(8),
+                replies: 2,
+                last_reply_seq: Some(9),
+                reactions: vec![wire::Reactions {
+                    emoji: "\u{1f44d}".into(),
+                    count: 3,
+                    own: true,
+                    users: vec![UserId(Uuid::from_u128(9))],
+                }],
+                ..wire::Changes::default()
+            },
         }
     }
 
@@ -90,5 +172,10 @@ mod tests {
         check("key", |message| message.key.clear());
         check("kind", |message| message.kind = "poem".into());
         check("subject_id", |message| message.subject_id = "not an id".into());
+        check("mention_ids", |message| message.mention_ids.push("not an id".into()));
+        check("user_ids", |message| {
+            let changes = message.changes.as_mut().expect("changes");
+            changes.reactions[0].user_ids.push("not an id".into());
+        });
     }
 }

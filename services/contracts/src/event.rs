@@ -15,8 +15,20 @@ pub const MAX_LISTED_AUDIENCE: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
-    /// A message of a user.
+    /// A message of a user; a reply when it has a target.
     Text,
+    /// The target, a message of the same sender, reads `body` from here on.
+    Edit,
+    /// The target has no text any more, for nobody.
+    Delete,
+    /// The sender reacts to the target with the emoji in `body`.
+    Reaction,
+    /// The sender takes that back.
+    ReactionRemoved,
+    /// The target is among the pinned messages of the chat.
+    Pin,
+    /// It is not any more.
+    Unpin,
     /// `subject` joined.
     MemberAdded,
     /// `subject` left or was removed.
@@ -24,10 +36,28 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
+    pub const ALL: [Self; 9] = [
+        Self::Text,
+        Self::Edit,
+        Self::Delete,
+        Self::Reaction,
+        Self::ReactionRemoved,
+        Self::Pin,
+        Self::Unpin,
+        Self::MemberAdded,
+        Self::MemberRemoved,
+    ];
+
     /// Returns the kind as it is stored and sent.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",
+            Self::Edit => "edit",
+            Self::Delete => "delete",
+            Self::Reaction => "reaction",
+            Self::ReactionRemoved => "reaction_removed",
+            Self::Pin => "pin",
+            Self::Unpin => "unpin",
             Self::MemberAdded => "member_added",
             Self::MemberRemoved => "member_removed",
         }
@@ -35,11 +65,21 @@ impl EntryKind {
 
     /// Reads the stored form; `None` for a kind that this build does not know.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Text, Self::MemberAdded, Self::MemberRemoved].into_iter().find(|kind| kind.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// Returns whether a device of a member sends it. The others are written by the chat service.
+    pub const fn is_from_device(self) -> bool {
+        !matches!(self, Self::MemberAdded | Self::MemberRemoved)
+    }
+
+    /// Returns whether it says nothing without a target.
+    pub const fn needs_target(self) -> bool {
+        self.is_from_device() && !matches!(self, Self::Text)
     }
 }
 
-/// A record of `message.send`: written by gateways (text) and by the chat service (membership).
+/// A record of `message.send`: written by gateways (what members send) and by the chat service (membership).
 ///
 /// Everything that decides whether and where it lands was decided before it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +95,18 @@ pub struct SendRecord {
     pub body: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<UserId>,
+    /// The seq of the message that this entry speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_seq: Option<i64>,
+    /// Whom a text calls by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<UserId>,
+    /// Whether a text calls all members.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mentions_all: bool,
+    /// Whether the sender may delete what others wrote.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub moderates: bool,
     /// The members at the time of sending; absent means "all members of the chat", to be expanded by the gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audience: Option<Vec<UserId>>,
@@ -83,6 +135,12 @@ pub enum DeliveryOutcome {
         body: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         subject: Option<UserId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target_seq: Option<i64>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mentions: Vec<UserId>,
+        #[serde(default, skip_serializing_if = "is_false")]
+        mentions_all: bool,
         /// Milliseconds since the epoch, by the log's clock.
         sent_at_ms: i64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +150,11 @@ pub enum DeliveryOutcome {
     Repeated { seq: i64 },
     /// Not stored; only the sender receives it.
     Rejected { code: ErrorCode },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+pub(crate) const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// A record of `chat.events`.
@@ -198,9 +261,31 @@ mod tests {
                 kind: EntryKind::Text,
                 body: "hello".into(),
                 subject: None,
+                target_seq: None,
+                mentions: Vec::new(),
+                mentions_all: false,
+                moderates: false,
                 audience: Some(vec![UserId(id(2)), UserId(id(5))]),
             },
             include_str!("../golden/send.v1.json"),
+        );
+        check(
+            &SendRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                sender: UserId(id(2)),
+                device: DeviceId(id(3)),
+                key: MessageKey(id(4)),
+                kind: EntryKind::Text,
+                body: "hello".into(),
+                subject: None,
+                target_seq: Some(7),
+                mentions: vec![UserId(id(5))],
+                mentions_all: true,
+                moderates: true,
+                audience: None,
+            },
+            include_str!("../golden/reply.v1.json"),
         );
         check(
             &DeliveredRecord {
@@ -214,6 +299,9 @@ mod tests {
                     kind: EntryKind::MemberAdded,
                     body: String::new(),
                     subject: Some(UserId(id(5))),
+                    target_seq: None,
+                    mentions: Vec::new(),
+                    mentions_all: false,
                     sent_at_ms: 1_700_000_000_000,
                     audience: None,
                 },

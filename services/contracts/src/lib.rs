@@ -3,6 +3,7 @@
 //! Everything here is data. A type that only one service needs lives in that service.
 
 pub mod api;
+pub mod changes;
 pub mod convert;
 pub mod error_code;
 pub mod event;

@@ -12,7 +12,13 @@ use serde::{
 };
 use serde_json::Number;
 
-use crate::{ChatId, DeviceId, ErrorCode, MessageKey, UserId, event::EntryKind};
+pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
+
+use crate::{
+    ChatId, DeviceId, ErrorCode, MessageKey, UserId,
+    changes::UUID_BYTES,
+    event::{EntryKind, is_false},
+};
 
 /// The subprotocol that a client requests at the upgrade.
 pub const SUBPROTOCOL: &str = "posthouse.v1.json";
@@ -22,6 +28,14 @@ pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 pub const MAX_REQUEST_ID_BYTES: usize = 64;
 /// Largest message body in bytes of UTF-8.
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Most users that one message mentions by name.
+pub const MAX_MENTIONS: usize = 50;
+/// Largest reaction in bytes of UTF-8: a family of four with skin tones has 41.
+pub const MAX_EMOJI_BYTES: usize = 64;
+/// Different reactions to one message.
+pub const MAX_REACTIONS: usize = 20;
+/// Edits of one message.
+pub const MAX_EDITS: u32 = 100;
 /// Sends that one connection may have unanswered; beyond it the server stops reading the socket.
 pub const MAX_INFLIGHT: usize = 256;
 /// Largest page of `history`.
@@ -178,6 +192,10 @@ commands! {
     /// Authenticates the connection: its first command, and no later one.
     connect: Connect(Connect),
     send: Send(Send),
+    edit: Edit(Edit),
+    delete: Delete(Delete),
+    react: React(React),
+    pin: Pin(Pin),
     history: History(History),
     refresh: Refresh(Refresh),
     /// Answers `ping`, as any other frame does.
@@ -207,6 +225,59 @@ pub struct Send {
     pub chat: ChatId,
     pub key: MessageKey,
     pub body: String,
+    /// The seq of the message that this one replies to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<i64>,
+    /// Whom the message calls by name, at most [`MAX_MENTIONS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<UserId>,
+    /// Whether the message calls all members.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mention_all: bool,
+}
+
+/// Replaces the text of a message of one's own. Each command that changes a message has a key as `send` has, and is idempotent by it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edit {
+    pub chat: ChatId,
+    pub key: MessageKey,
+    /// The message.
+    pub seq: i64,
+    pub body: String,
+}
+
+/// Removes the text of a message for everyone: of one's own, or of anyone as an owner or admin of the group.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delete {
+    pub chat: ChatId,
+    pub key: MessageKey,
+    pub seq: i64,
+}
+
+/// Reacts to a message, or takes a reaction back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct React {
+    pub chat: ChatId,
+    pub key: MessageKey,
+    pub seq: i64,
+    /// One emoji.
+    pub emoji: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub remove: bool,
+}
+
+/// Pins a message in its chat, or unpins it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    pub chat: ChatId,
+    pub key: MessageKey,
+    pub seq: i64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub remove: bool,
 }
 
 /// Fetches stored messages with a seq greater than `after`, oldest first: how a client fills a gap.
@@ -312,13 +383,25 @@ pub struct Message {
     /// The user a membership entry is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<UserId>,
+    /// The seq of the message that this entry speaks of: what a reply replies to, what an edit changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_seq: Option<i64>,
+    /// Whom a text calls by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<UserId>,
+    /// Whether a text calls all members.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mentions_all: bool,
     /// Milliseconds since the epoch, by the log's clock.
     pub sent_at_ms: i64,
+    /// What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted.
+    #[serde(default, skip_serializing_if = "Changes::is_empty")]
+    pub changes: Changes,
 }
 
 impl Message {
-    /// What an entry has beside its body: ids, names, numbers.
-    const ENVELOPE_BYTES: usize = 320;
+    /// What an entry has beside its body, mentions and changes: ids, names, numbers.
+    const ENVELOPE_BYTES: usize = 390;
 
     /// Returns how many bytes the entry has as JSON, at most.
     pub fn encoded_bytes(&self) -> usize {
@@ -327,7 +410,11 @@ impl Message {
             0..0x20 => 6,
             _ => 1,
         };
-        Self::ENVELOPE_BYTES + self.body.bytes().map(escaped).sum::<usize>()
+        let mentions = if self.mentions.is_empty() { 0 } else { 16 + UUID_BYTES * self.mentions.len() };
+        Self::ENVELOPE_BYTES
+            + self.body.bytes().map(escaped).sum::<usize>()
+            + mentions
+            + self.changes.encoded_bytes()
     }
 }
 
@@ -494,8 +581,8 @@ mod tests {
     fn an_unknown_command_is_refused() {
         assert_eq!(
             refusal(r#"{"id":1,"shout":{}}"#),
-            "unknown field `shout`, expected one of `id`, `connect`, `send`, `history`, `refresh`, `pong` at line 1 \
-             column 15"
+            "unknown field `shout`, expected one of `id`, `connect`, `send`, `edit`, `delete`, `react`, `pin`, \
+             `history`, `refresh`, `pong` at line 1 column 15"
         );
     }
 
@@ -529,16 +616,44 @@ mod tests {
                 seq: i64::MIN,
                 sender: UserId(id),
                 key: MessageKey(id),
-                kind: EntryKind::MemberRemoved,
+                kind: EntryKind::ReactionRemoved,
                 body: body.to_owned(),
                 subject: Some(UserId(id)),
+                target_seq: Some(i64::MIN),
+                mentions: Vec::new(),
+                mentions_all: true,
                 sent_at_ms: i64::MIN,
+                changes: Changes::default(),
             };
-            let bytes = serde_json::to_string(&message).expect("json").len();
-            let counted = message.encoded_bytes();
-            assert!(bytes <= counted && counted < bytes + 100, "{bytes} bytes, counted as {counted}");
-            assert!(counted <= HISTORY_PAGE_BYTES);
+            check_counted(&message);
+            assert!(message.encoded_bytes() <= HISTORY_PAGE_BYTES);
+            let reactions = |n: usize| Reactions {
+                emoji: "\u{1f469}".repeat(n % 16),
+                count: u32::MAX,
+                own: true,
+                users: vec![UserId(id); n % (MAX_LISTED_REACTORS + 1)],
+            };
+            check_counted(&Message {
+                mentions: vec![UserId(id); MAX_MENTIONS],
+                changes: Changes {
+                    seq: i64::MIN,
+                    edited_seq: Some(i64::MIN),
+                    edits: u32::MAX,
+                    deleted_seq: Some(i64::MIN),
+                    pinned_seq: Some(i64::MIN),
+                    replies: u32::MAX,
+                    last_reply_seq: Some(i64::MIN),
+                    reactions: (0..MAX_REACTIONS).map(reactions).collect(),
+                },
+                ..message
+            });
         }
+    }
+
+    fn check_counted(message: &Message) {
+        let bytes = serde_json::to_string(message).expect("json").len();
+        let counted = message.encoded_bytes();
+        assert!(bytes <= counted && counted < bytes * 5 / 4 + 100, "{bytes} bytes, counted as {counted}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a connection is, apart from its socket: synchronous and tested without a runtime.
 
 pub(crate) mod answer;
+pub(crate) mod draft;
 pub(crate) mod ended;
 pub(crate) mod frame;
 pub(crate) mod limits;

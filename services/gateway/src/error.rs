@@ -11,6 +11,14 @@ pub(crate) enum GatewayError {
     NotAMember { chat: ChatId },
     #[error("the other user of direct chat {chat} has left it")]
     NoRecipient { chat: ChatId },
+    #[error("chat {chat} has no message {seq} that the caller may speak of")]
+    NoTarget { chat: ChatId, seq: i64 },
+    #[error("message {seq} of chat {chat} is another user's")]
+    NotTheirs { chat: ChatId, seq: i64 },
+    #[error("message {seq} of chat {chat} is as the caller wants it")]
+    NoChange { chat: ChatId, seq: i64 },
+    #[error("message {seq} of chat {chat} has as many changes as it may have")]
+    TooManyChanges { chat: ChatId, seq: i64 },
     #[error("failed to query the chat service for chat {chat}")]
     Membership { chat: ChatId, source: Arc<tonic::Status> },
     #[error("failed to query the message service for chat {chat}")]
@@ -25,7 +33,10 @@ impl ServiceError for GatewayError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NotAMember { .. } => ErrorCode::NotAMember,
-            Self::NoRecipient { .. } => ErrorCode::PermissionDenied,
+            Self::NoRecipient { .. } | Self::NotTheirs { .. } => ErrorCode::PermissionDenied,
+            Self::NoTarget { .. } => ErrorCode::NotFound,
+            Self::NoChange { .. } => ErrorCode::Conflict,
+            Self::TooManyChanges { .. } => ErrorCode::LimitReached,
             Self::Membership { .. } | Self::History { .. } | Self::Produce { .. } => ErrorCode::Unavailable,
             Self::Entry { .. } => ErrorCode::Internal,
         }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use contracts::{
     DeviceId, MessageKey, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind},
-    wire::{Message, Rejected, ServerFrame, Stored},
+    event::{DeliveredRecord, DeliveryOutcome},
+    wire::{Changes, Message, Rejected, ServerFrame, Stored},
 };
 
 use uuid::Uuid;
@@ -46,8 +46,31 @@ impl Fanout {
             self.rates.returned(chat, sender, Instant::now());
         }
         match outcome {
-            DeliveryOutcome::Stored { seq, kind, body, subject, sent_at_ms, audience } => {
-                let message = Message { chat, seq, sender, key, kind, body, subject, sent_at_ms };
+            DeliveryOutcome::Stored {
+                seq,
+                kind,
+                body,
+                subject,
+                target_seq,
+                mentions,
+                mentions_all,
+                sent_at_ms,
+                audience,
+            } => {
+                let message = Message {
+                    chat,
+                    seq,
+                    sender,
+                    key,
+                    kind,
+                    body,
+                    subject,
+                    target_seq,
+                    mentions,
+                    mentions_all,
+                    sent_at_ms,
+                    changes: Changes::default(),
+                };
                 self.stored(message, device, audience.as_deref());
             }
             DeliveryOutcome::Repeated { seq } => {
@@ -67,8 +90,7 @@ impl Fanout {
         let entry = Entry { chat, seq, kind, subject };
         self.members.announced(entry, Instant::now());
         // No device sends membership entries: the sender's connections receive them like those of all others.
-        let is_from_device = kind == EntryKind::Text;
-        let writers = if is_from_device {
+        let writers = if kind.is_from_device() {
             self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) })
         } else {
             Writers::new()
@@ -126,7 +148,7 @@ impl Fanout {
 
 #[cfg(test)]
 mod tests {
-    use contracts::{ChatId, ErrorCode};
+    use contracts::{ChatId, ErrorCode, event::EntryKind};
 
     use super::*;
     use crate::{
@@ -180,6 +202,9 @@ mod tests {
             kind,
             body: "hi".into(),
             subject: subject.map(|n| UserId(Uuid::from_u128(n))),
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
             sent_at_ms: 5,
             audience: Some(audience.iter().map(|n| UserId(Uuid::from_u128(*n))).collect()),
         }

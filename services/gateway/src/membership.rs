@@ -14,8 +14,8 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
-    event::MAX_LISTED_AUDIENCE,
-    rpc::{ListMembersRequest, chat_service_client::ChatServiceClient},
+    event::{MAX_LISTED_AUDIENCE, Role},
+    rpc::{GetMembershipRequest, ListMembersRequest, chat_service_client::ChatServiceClient},
 };
 use kit::rpc::InternalChannel;
 use moka::future::Cache;
@@ -152,6 +152,16 @@ impl Membership {
             (Err(_), Some(likely)) => Ok(likely),
             (Err(source), None) => Err(GatewayError::Membership { chat, source }),
         }
+    }
+
+    /// Returns whether a user may delete what others wrote in a chat: as its owner or an admin. Asked each time, it is seldom.
+    pub(crate) async fn moderates(&self, chat: ChatId, user: UserId) -> Result<bool, GatewayError> {
+        let request = GetMembershipRequest { chat_id: chat.to_string(), user_id: user.to_string() };
+        let response = self.chat.clone().get_membership(request).await;
+        let response =
+            response.map_err(|status| GatewayError::Membership { chat, source: Arc::new(status) })?;
+        let member = response.into_inner().member.ok_or(GatewayError::NotAMember { chat })?;
+        Ok(matches!(Role::parse(&member.role), Some(Role::Owner | Role::Admin)))
     }
 
     /// Returns what the cache knows. While the chat service does not answer, it has to do: no change is answered then

@@ -4,6 +4,10 @@ mod commands;
 #[cfg(test)]
 mod conformance;
 mod inbound;
+mod refusals;
+mod sending;
+mod sends;
+mod step;
 
 use std::{
     future::poll_fn,
@@ -40,8 +44,8 @@ use tokio_tungstenite::{
 };
 
 use self::{
-    commands::{Pending, Step},
     inbound::Inbound,
+    step::{Pending, Step},
 };
 use crate::{
     domain::{

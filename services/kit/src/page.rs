@@ -34,6 +34,9 @@ impl PageSizes {
 }
 
 impl PageSize {
+    /// A page of one item.
+    pub const ONE: Self = Self(1);
+
     /// Returns the most items that are on the page.
     pub fn items(self) -> usize {
         self.0

@@ -11,6 +11,7 @@ use contracts::{
     api::{MessagePage, Problem},
     convert::UnreadableField,
     rpc::{EntryId, GetMembershipRequest, chat_service_client::ChatServiceClient},
+    wire::Message,
 };
 use kit::{
     auth::Caller,
@@ -24,7 +25,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
-    domain::KeyId,
+    domain::{KeyId, SeatId},
     error::Error,
     store::{Archive, Beginning, History},
 };
@@ -101,8 +102,16 @@ impl AppState {
             Some(seq) => Beginning::Seq(seq),
             None => self.beginning(chat, user).await?,
         };
-        let history = self.store.history_of(chat, beginning, after, size.items()).await;
+        let history = self.store.history_of(SeatId { chat, user }, beginning, after, size.items()).await;
         history.map_err(|source| Error::History { chat, source })
+    }
+
+    /// Reads one entry for a member of the chat.
+    async fn entry(&self, chat: ChatId, user: UserId, seq: i64) -> Result<Message, Error> {
+        // One that is not positive is of no entry, and neither is one behind the last.
+        let after = seq.checked_sub(1).filter(|after| *after >= 0).ok_or(Error::NoEntry { chat, seq })?;
+        let page = self.read(chat, user, None, after, PageSize::ONE).await?;
+        page.messages.into_iter().find(|entry| entry.seq == seq).ok_or(Error::NoEntry { chat, seq })
     }
 
     /// Returns where the history of a member begins.

@@ -4,6 +4,7 @@
 //! and the standings of users, all of which are themselves functions of the log, so a replay from any earlier point
 //! and a second owner at the same time write byte-equal rows.
 
+mod change;
 mod record;
 
 use std::{collections::HashMap, sync::Arc};
@@ -14,6 +15,7 @@ use contracts::{
 };
 use sha2::{Digest as _, Sha256};
 
+pub use change::{Overwrite, Patch, ReactionId, Target, TargetId};
 pub use record::{Logged, RawRecord, Refused, read_record};
 
 /// Messages per store partition: 8192 of at most 16 kB, in practice some megabytes.
@@ -50,6 +52,8 @@ pub struct Head {
     pub applied: Option<Position>,
     /// CQL timestamp (microseconds) of the last applied record; grows by at least 1 with each of them.
     pub stamp: i64,
+    /// How many of the entries are texts.
+    pub texts: i64,
 }
 
 /// Names a message for as long as it lives.
@@ -102,6 +106,11 @@ pub struct Entry {
     pub kind: EntryKind,
     pub body: String,
     pub subject: Option<UserId>,
+    pub target_seq: Option<i64>,
+    pub mentions: Vec<UserId>,
+    pub mentions_all: bool,
+    /// Whether the sender may delete what others wrote.
+    pub moderates: bool,
     pub audience: Option<Vec<UserId>>,
     pub content: ContentHash,
 }
@@ -111,22 +120,32 @@ impl Entry {
         KeyId { chat: self.chat, sender: self.sender, key: self.key }
     }
 
-    /// Returns the user whose standing this entry depends on: the sender of a text, the subject of a change.
+    /// Returns the user whose standing this entry depends on: the sender of what a device sent, the subject of a change of
+    /// members.
     pub fn seat_id(&self) -> Option<SeatId> {
-        let user = match self.kind {
-            EntryKind::Text => Some(self.sender),
-            EntryKind::MemberAdded | EntryKind::MemberRemoved => self.subject,
-        };
+        let user = if self.kind.is_from_device() { Some(self.sender) } else { self.subject };
         user.map(|user| SeatId { chat: self.chat, user })
+    }
+
+    /// Returns the message that this entry speaks of.
+    pub fn target_id(&self) -> Option<TargetId> {
+        self.target_seq.map(|seq| TargetId { chat: self.chat, seq })
+    }
+
+    /// Returns the reaction that this entry makes or takes back.
+    pub fn reaction_id(&self) -> Option<ReactionId> {
+        let is_reaction = matches!(self.kind, EntryKind::Reaction | EntryKind::ReactionRemoved);
+        let target = self.target_id().filter(|_| is_reaction)?;
+        Some(ReactionId { target, user: self.sender, emoji: self.body.clone() })
     }
 }
 
 /// What becomes of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is message `seq`; its rows are written with `stamp`, then it is announced. `standing` is what its subject
-    /// has from here on, when that is another than before.
-    Store { seq: i64, stamp: i64, standing: Option<Standing> },
+    /// It is entry `seq`; its rows are written with `stamp`, then it is announced. `effect` is what it changes beside them.
+    /// `texts` is the number of texts up to and including it.
+    Store { seq: i64, stamp: i64, texts: i64, effect: Option<Effect> },
     /// It is message `seq` and its rows are durable since an earlier run: it is only announced again.
     Announce { seq: i64 },
     /// It repeats message `seq`.
@@ -135,6 +154,19 @@ pub enum Verdict {
     Conflict,
     /// Its sender was removed from the chat before it.
     SenderOut,
+    /// The message that it speaks of is not one that its sender may speak of so: there is none, it is deleted, it is
+    /// another user's, or the sender reacts so already. A sender who was removed from the chat gets the same for an entry that speaks of another, because a
+    /// replay cannot tell which of the two it was.
+    NoTarget,
+}
+
+/// What an entry changes in rows that are kept by seq, so that each is known as of any seq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// What its subject has from here on, when that is another than before.
+    Standing(Standing),
+    /// Whether its sender reacts with this emoji from here on.
+    Reacts(bool),
 }
 
 impl Verdict {
@@ -146,12 +178,16 @@ impl Verdict {
                 kind: entry.kind,
                 body: entry.body.clone(),
                 subject: entry.subject,
+                target_seq: entry.target_seq,
+                mentions: entry.mentions.clone(),
+                mentions_all: entry.mentions_all,
                 sent_at_ms: entry.sent_at_ms,
                 audience: entry.audience.clone(),
             },
             Self::Repeated { seq } => DeliveryOutcome::Repeated { seq },
             Self::Conflict => DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict },
             Self::SenderOut => DeliveryOutcome::Rejected { code: ErrorCode::NotAMember },
+            Self::NoTarget => DeliveryOutcome::Rejected { code: ErrorCode::NotFound },
         };
         DeliveredRecord {
             v: event::VERSION,
@@ -176,103 +212,172 @@ pub enum Contradiction {
     SeqMoved { chat: ChatId, offset: i64, found: i64, expected: i64 },
 }
 
+/// What the store says of the chats of a batch, beside the keys. It is moved past the batch.
+#[derive(Debug, Default)]
+pub struct Chats {
+    /// A head for every chat of the batch.
+    pub heads: HashMap<ChatId, Head>,
+    /// The standings at these heads of the users whom the batch depends on.
+    pub standings: HashMap<SeatId, Standing>,
+    /// The messages that the batch speaks of, and what a deleted reply replied to. They may be ahead of the heads.
+    pub targets: HashMap<TargetId, Target>,
+    /// Whether there was each reaction of the batch, at these heads.
+    pub reactions: HashMap<ReactionId, bool>,
+}
+
+/// What a batch comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sequenced {
+    /// Of each entry, in its order.
+    pub verdicts: Vec<Verdict>,
+    /// What is written over messages of before.
+    pub overwrites: Vec<Overwrite>,
+}
+
 /// Decides the entries of one batch in log order.
 ///
-/// `heads` holds a head for every chat of the batch and `standings` the standings at these heads; both are moved past
-/// the batch. `known` holds the key rows that the store had before the batch. After an error `heads` and `standings` are
-/// partly moved: drop them.
+/// `known` holds the key rows that the store had before the batch. After an error `chats` are partly moved: drop them.
 pub fn sequence<'a>(
     generation: &Generation,
-    heads: &mut HashMap<ChatId, Head>,
-    standings: &mut HashMap<SeatId, Standing>,
+    chats: &mut Chats,
     mut known: HashMap<KeyId, KnownKey>,
     entries: impl IntoIterator<Item = &'a Entry>,
-) -> Result<Vec<Verdict>, Contradiction> {
-    entries
-        .into_iter()
-        .map(|entry| {
-            let head = heads.entry(entry.chat).or_default();
-            let seat = entry.seat_id();
-            let standing = seat.and_then(|seat| standings.get(&seat).copied());
-            let verdict = decide(generation, head, known.get(&entry.key_id()), standing, entry)?;
-            if let Verdict::Store { seq, standing, .. } = verdict {
-                let position = Position { generation: generation.clone(), offset: entry.offset };
-                known.insert(entry.key_id(), KnownKey { seq, content: entry.content, position });
-                if let Some((seat, standing)) = seat.zip(standing) {
-                    standings.insert(seat, standing);
+) -> Result<Sequenced, Contradiction> {
+    let mut bodies = Vec::new();
+    let mut verdicts = Vec::new();
+    for entry in entries {
+        let verdict = decide(generation, chats, known.get(&entry.key_id()), entry)?;
+        if let Verdict::Store { seq, stamp, effect, .. } = verdict {
+            let position = Position { generation: generation.clone(), offset: entry.offset };
+            known.insert(entry.key_id(), KnownKey { seq, content: entry.content, position });
+            chats.note(entry, effect);
+            bodies.extend(change::apply(&mut chats.targets, entry, seq, stamp));
+        }
+        verdicts.push(verdict);
+    }
+    let overwrites = bodies.into_iter().chain(change::patches(&mut chats.targets)).collect();
+    Ok(Sequenced { verdicts, overwrites })
+}
+
+impl Chats {
+    fn note(&mut self, entry: &Entry, effect: Option<Effect>) {
+        match effect {
+            Some(Effect::Standing(standing)) => {
+                if let Some(seat) = entry.seat_id() {
+                    self.standings.insert(seat, standing);
                 }
             }
-            Ok(verdict)
-        })
-        .collect()
+            Some(Effect::Reacts(reacts)) => {
+                if let Some(reaction) = entry.reaction_id() {
+                    self.reactions.insert(reaction, reacts);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Returns what an entry that is stored changes.
+    fn effect(&self, entry: &Entry) -> Option<Effect> {
+        let before = entry.seat_id().and_then(|seat| self.standings.get(&seat).copied());
+        match entry.kind {
+            EntryKind::MemberRemoved => {
+                (before != Some(Standing::Out)).then_some(Effect::Standing(Standing::Out))
+            }
+            // A user who never left needs no row.
+            EntryKind::MemberAdded => {
+                (before == Some(Standing::Out)).then_some(Effect::Standing(Standing::Back))
+            }
+            EntryKind::Reaction | EntryKind::ReactionRemoved => {
+                Some(Effect::Reacts(entry.kind == EntryKind::Reaction))
+            }
+            EntryKind::Text | EntryKind::Edit | EntryKind::Delete | EntryKind::Pin | EntryKind::Unpin => None,
+        }
+    }
 }
 
 fn decide(
     generation: &Generation,
-    head: &mut Head,
+    chats: &mut Chats,
     known: Option<&KnownKey>,
-    standing: Option<Standing>,
     entry: &Entry,
 ) -> Result<Verdict, Contradiction> {
     let (chat, offset) = (entry.chat, entry.offset);
     let here = |known: &KnownKey| known.position.generation == *generation && known.position.offset == offset;
     let later = |known: &KnownKey| known.position.generation == *generation && known.position.offset > offset;
+    let head = chats.heads.entry(chat).or_default().clone();
     let replayed = head
         .applied
         .as_ref()
         .is_some_and(|applied| applied.generation == *generation && offset <= applied.offset);
     // A refused record leaves no key row: the key is free, and a sender who is back may have used it since.
-    let refused = entry.kind == EntryKind::Text
-        && known.is_none_or(later)
-        && if replayed { standing.is_some() } else { standing == Some(Standing::Out) };
+    let refusal = known.is_none_or(later).then(|| chats.refusal(entry, head.seq + 1, replayed)).flatten();
     if let Some(known) = known
         && later(known)
-        && !refused
+        && refusal.is_none()
     {
         return Err(Contradiction::KeyFromLater { chat, offset, found: known.position.offset });
     }
     if replayed {
-        return match known {
-            _ if refused => Ok(Verdict::SenderOut),
-            None => Err(Contradiction::AppliedWithoutKey { chat, offset }),
-            Some(known) if here(known) => Ok(Verdict::Announce { seq: known.seq }),
-            Some(known) => Ok(resend(known, entry)),
+        return match (refusal, known) {
+            (Some(refusal), _) => Ok(refusal),
+            (None, None) => Err(Contradiction::AppliedWithoutKey { chat, offset }),
+            (None, Some(known)) if here(known) => Ok(Verdict::Announce { seq: known.seq }),
+            (None, Some(known)) => Ok(resend(known, entry)),
         };
     }
 
     // Also a repeated or refused entry moves the stamp: two different heads never share one.
     let stamp = (entry.sent_at_ms.saturating_mul(1000)).max(head.stamp + 1);
-    let verdict = match known {
+    let verdict = match (refusal, known) {
         // Whether a record of a removed user came before the removal is known to the log alone.
-        _ if refused => Verdict::SenderOut,
+        (Some(refusal), _) => refusal,
         // A key that this very record wrote: a crash came between its rows and the head. The rows may be half
         // written, so they are written again.
-        Some(known) if here(known) && known.seq != head.seq + 1 => {
+        (None, Some(known)) if here(known) && known.seq != head.seq + 1 => {
             let (found, expected) = (known.seq, head.seq + 1);
             return Err(Contradiction::SeqMoved { chat, offset, found, expected });
         }
-        Some(known) if !here(known) => resend(known, entry),
-        Some(_) | None => {
-            Verdict::Store { seq: head.seq + 1, stamp, standing: changed(entry.kind, standing) }
+        (None, Some(known)) if !here(known) => resend(known, entry),
+        (None, Some(_) | None) => {
+            let texts = head.texts + i64::from(entry.kind == EntryKind::Text);
+            Verdict::Store { seq: head.seq + 1, stamp, texts, effect: chats.effect(entry) }
         }
     };
-    if let Verdict::Store { seq, .. } = verdict {
-        head.seq = seq;
-    }
-    head.stamp = stamp;
-    head.applied = Some(Position { generation: generation.clone(), offset });
+    let (seq, texts) = match verdict {
+        Verdict::Store { seq, texts, .. } => (seq, texts),
+        _ => (head.seq, head.texts),
+    };
+    let applied = Some(Position { generation: generation.clone(), offset });
+    chats.heads.insert(chat, Head { seq, applied, stamp, texts });
     Ok(verdict)
 }
 
-/// Returns the standing that an entry gives to its subject, when it is not the one before.
-fn changed(kind: EntryKind, before: Option<Standing>) -> Option<Standing> {
-    let after = match kind {
-        EntryKind::Text => None,
-        EntryKind::MemberRemoved => Some(Standing::Out),
-        // A user who never left needs no row.
-        EntryKind::MemberAdded => before.map(|_| Standing::Back),
-    };
-    after.filter(|after| before != Some(*after))
+impl Chats {
+    /// Returns whether an entry makes a reaction that is there, or takes back one that is not. Every one that is stored counts, so
+    /// that clients need not know all users who react.
+    fn is_idle(&self, entry: &Entry) -> bool {
+        let Some(reaction) = entry.reaction_id() else { return false };
+        self.reactions.get(&reaction).copied().unwrap_or_default() == (entry.kind == EntryKind::Reaction)
+    }
+
+    /// Returns why an entry without a key row is not stored. `seq` is the one that it would have, unless it is replayed: then
+    /// the standings and targets are those of later, and what may have been refused was, or it had a key row.
+    fn refusal(&self, entry: &Entry, seq: i64, replayed: bool) -> Option<Verdict> {
+        if !entry.kind.is_from_device() {
+            return None;
+        }
+        let standing = entry.seat_id().and_then(|seat| self.standings.get(&seat).copied());
+        let is_out = if replayed { standing.is_some() } else { standing == Some(Standing::Out) };
+        match entry.target_id() {
+            Some(_) if replayed || is_out => Some(Verdict::NoTarget),
+            Some(target) => {
+                let target = self.targets.get(&target).filter(|_| target.seq < seq);
+                let may = target.is_some_and(|target| target.takes(entry, seq));
+                (!may || self.is_idle(entry)).then_some(Verdict::NoTarget)
+            }
+            None => is_out.then_some(Verdict::SenderOut),
+        }
+    }
 }
 
 fn resend(known: &KnownKey, entry: &Entry) -> Verdict {
@@ -280,12 +385,27 @@ fn resend(known: &KnownKey, entry: &Entry) -> Verdict {
 }
 
 /// Returns the fingerprint of what a key stands for.
-pub fn content_hash(kind: EntryKind, subject: Option<UserId>, body: &str) -> ContentHash {
+pub fn content_hash(
+    kind: EntryKind,
+    subject: Option<UserId>,
+    target_seq: Option<i64>,
+    mentions: (&[UserId], bool),
+    body: &str,
+) -> ContentHash {
+    let (users, all) = mentions;
+    let is_plain = target_seq.is_none() && users.is_empty() && !all;
     let mut hash = Sha256::new();
     hash.update(kind.as_str());
-    hash.update([0]);
+    hash.update([u8::from(!is_plain)]);
     // The nil UUID is no user's id.
     hash.update(subject.map(|subject| subject.0).unwrap_or_default().as_bytes());
+    if !is_plain {
+        // No entry has the seq 0.
+        hash.update(target_seq.unwrap_or_default().to_be_bytes());
+        hash.update([u8::from(all)]);
+        hash.update(users.len().to_be_bytes());
+        users.iter().for_each(|user| hash.update(user.0.as_bytes()));
+    }
     hash.update(body);
     ContentHash(hash.finalize().into())
 }

@@ -9,6 +9,8 @@ use crate::store::StoreError;
 pub(crate) enum Error {
     #[error("you are not a member of chat {0}")]
     NotAMember(ChatId),
+    #[error("chat {chat} has no entry {seq} that you read")]
+    NoEntry { chat: ChatId, seq: i64 },
     #[error(transparent)]
     InvalidField(#[from] InvalidField),
     #[error("failed to query the chat service for a membership")]
@@ -25,6 +27,7 @@ impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NotAMember(_) => ErrorCode::NotAMember,
+            Self::NoEntry { .. } => ErrorCode::NotFound,
             Self::InvalidField(error) => error.code(),
             Self::UnreadableMembership(_) => ErrorCode::Internal,
             Self::Membership(_) | Self::History { .. } | Self::Heads(_) => ErrorCode::Unavailable,

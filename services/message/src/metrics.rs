@@ -25,6 +25,8 @@ pub(crate) enum Outcome {
     Conflict,
     /// Its sender was removed from the chat before it.
     SenderOut,
+    /// There is no message that it may speak of.
+    NoTarget,
     /// Not a record of this protocol.
     Refused,
     /// Stored by an earlier run, announced once more.
@@ -49,6 +51,7 @@ impl EncodeLabelValue for Outcome {
             Self::Repeated => "repeated",
             Self::Conflict => "conflict",
             Self::SenderOut => "sender_out",
+            Self::NoTarget => "no_target",
             Self::Refused => "refused",
             Self::AnnouncedAgain => "announced_again",
         })

@@ -7,7 +7,7 @@ pub mod cql;
 pub mod memory;
 pub mod migrate;
 
-use std::error::Error;
+use std::{collections::HashSet, error::Error};
 
 use contracts::{
     ChatId,
@@ -16,7 +16,8 @@ use contracts::{
 use tonic::async_trait;
 
 use crate::domain::{
-    BUCKET_SIZE, Entry, Generation, Head, KeyId, KnownKey, SeatId, Standing, bucket, visible,
+    BUCKET_SIZE, Effect, Entry, Generation, Head, KeyId, KnownKey, Overwrite, ReactionId, SeatId, Standing,
+    Target, TargetId, bucket, visible,
 };
 
 /// A message on its way into the store.
@@ -25,8 +26,10 @@ pub struct Row<'a> {
     pub entry: &'a Entry,
     pub seq: i64,
     pub stamp: i64,
-    /// What the subject of the entry has from this seq on.
-    pub standing: Option<Standing>,
+    /// The number of texts up to and including this entry.
+    pub texts: i64,
+    /// What the entry changes from this seq on.
+    pub effect: Option<Effect>,
 }
 
 /// A partition of the log.
@@ -55,8 +58,28 @@ pub trait Store: Send + Sync + 'static {
     /// Returns what the entries of a chat up to `seq` say of a user; `None` for one who was never removed.
     fn standing(&self, seat: SeatId, seq: i64) -> impl Future<Output = Result<Option<Standing>>> + Send;
 
-    /// Writes the message row, the key row and the standing of each; durable when it returns, half done when it fails.
-    fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> impl Future<Output = Result<()>> + Send;
+    /// Returns a message that other entries speak of, with what they changed of it.
+    fn target(&self, id: TargetId) -> impl Future<Output = Result<Option<Target>>> + Send;
+
+    /// Returns whether the entries of a chat up to `seq` have a reaction.
+    fn reacts(&self, id: &ReactionId, seq: i64) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Returns what a user reacts with now to messages of a chat with seqs from `first` to `last`.
+    fn reactions_of(
+        &self,
+        seat: SeatId,
+        first: i64,
+        last: i64,
+    ) -> impl Future<Output = Result<Vec<(i64, String)>>> + Send;
+
+    /// Writes the message row, the key row and the effect of each, and the changes of messages of before; durable when it
+    /// returns, half done when it fails.
+    fn append(
+        &self,
+        generation: &Generation,
+        rows: &[Row<'_>],
+        overwrites: &[Overwrite],
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Writes heads. The rows that they count are durable before.
     fn put_heads(&self, heads: &[(ChatId, Head)]) -> impl Future<Output = Result<()>> + Send;
@@ -146,10 +169,13 @@ pub trait Archive: Send + Sync {
     /// Returns the head of a chat.
     async fn head_of(&self, chat: ChatId) -> Result<Head>;
 
+    /// Returns the message that a key names.
+    async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>>;
+
     /// Returns the messages of a chat as [`history`] does.
     async fn history_of(
         &self,
-        chat: ChatId,
+        seat: SeatId,
         beginning: Beginning,
         after: i64,
         limit: usize,
@@ -162,14 +188,18 @@ impl<S: Store> Archive for S {
         self.head(chat).await
     }
 
+    async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>> {
+        self.known_key(id).await
+    }
+
     async fn history_of(
         &self,
-        chat: ChatId,
+        seat: SeatId,
         beginning: Beginning,
         after: i64,
         limit: usize,
     ) -> Result<History> {
-        history(self, chat, beginning, after, limit).await
+        history(self, seat, beginning, after, limit).await
     }
 }
 
@@ -177,11 +207,12 @@ impl<S: Store> Archive for S {
 /// without a gap in what is still being written.
 pub async fn history<S: Store>(
     store: &S,
-    chat: ChatId,
+    reader: SeatId,
     beginning: Beginning,
     after: i64,
     limit: usize,
 ) -> Result<History> {
+    let chat = reader.chat;
     // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
     let head_seq = store.head(chat).await?.seq;
     let from_seq = match beginning {
@@ -209,6 +240,21 @@ pub async fn history<S: Store>(
     }
     let shown = visible(after, head_seq, messages.iter().map(|message| message.seq));
     messages.truncate(shown);
+    mark_own(store, reader, &mut messages).await?;
     let head_seq = messages.last().map_or(head_seq, |message| message.seq.max(head_seq));
     Ok(History { messages, head_seq, from_seq })
+}
+
+/// Marks the reactions that are the reader's own.
+async fn mark_own<S: Store>(store: &S, reader: SeatId, messages: &mut [Message]) -> Result<()> {
+    let mut with_reactions = messages.iter().filter(|message| !message.changes.reactions.is_empty());
+    let Some(first) = with_reactions.next().map(|message| message.seq) else { return Ok(()) };
+    let last = with_reactions.next_back().map_or(first, |message| message.seq);
+    let own: HashSet<(i64, String)> = store.reactions_of(reader, first, last).await?.into_iter().collect();
+    for message in messages {
+        for reactions in &mut message.changes.reactions {
+            reactions.own = own.contains(&(message.seq, reactions.emoji.clone()));
+        }
+    }
+    Ok(())
 }

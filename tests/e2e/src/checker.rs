@@ -124,6 +124,10 @@ mod tests {
             kind: EntryKind::Text,
             body: format!("body {key}"),
             subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
+            changes: contracts::wire::Changes::default(),
             sent_at_ms: seq,
         }
     }

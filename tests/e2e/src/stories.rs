@@ -20,7 +20,7 @@ use contracts::{
     },
 };
 use futures_util::{SinkExt, StreamExt};
-use posthouse::client::{Messenger, SendFailure, Socket};
+use posthouse::client::{Messenger, Post, SendFailure, Socket, View};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Raw;
 
@@ -105,6 +105,74 @@ pub async fn resend(messenger: &Messenger) -> anyhow::Result<()> {
         "it is stored twice: {history:?}"
     );
     Ok(())
+}
+
+/// Two users change what they wrote, reply and react. What both have at the end is what the messenger tells a new device, and
+/// what one of them may not do changes nothing.
+pub async fn changes(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
+    let (ann_online, ben_online) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+    let first = ann_online.send(chat, "hey").await?;
+    let second = ann_online.send(chat, "a secret").await?;
+    let reply = |seq, body: &str| Post::Text {
+        body: body.to_owned(),
+        reply_to: Some(seq),
+        mentions: vec![ann.id()],
+        mention_all: false,
+    };
+    let react = |seq, remove| Post::React { seq, emoji: "\u{1f44d}".into(), remove };
+    let edit = |seq, body: &str| Post::Edit { seq, body: body.to_owned() };
+    ann_online.post(chat, edit(first, "hello")).await?;
+    ben_online.post(chat, react(first, false)).await?;
+    ann_online.post(chat, react(first, false)).await?;
+    ben_online.post(chat, reply(first, "hello to you")).await?;
+    let regretted = ben_online.post(chat, reply(first, "I did not mean that")).await?;
+    ben_online.post(chat, react(second, false)).await?;
+    ann_online.post(chat, edit(second, "still a secret")).await?;
+    ben_online.post(chat, Post::Pin { seq: first, remove: false }).await?;
+    ben_online.post(chat, Post::Delete { seq: regretted }).await?;
+    ben_online.post(chat, react(first, true)).await?;
+    let last = ann_online.post(chat, Post::Delete { seq: second }).await?;
+
+    use ErrorCode::{Conflict, InvalidArgument, NotFound, PermissionDenied};
+    for (post, expected) in [
+        (edit(first, "you are a fool"), PermissionDenied),
+        (Post::Delete { seq: first }, PermissionDenied),
+        (edit(second, "it was"), NotFound),
+        (react(second, false), NotFound),
+        (reply(last + 100, "hm"), NotFound),
+        (edit(last, "an entry that is no message"), NotFound),
+        (react(first, true), Conflict),
+        (Post::React { seq: first, emoji: "thumb".into(), remove: false }, InvalidArgument),
+    ] {
+        let outcome = ben_online.session.send(chat, post.clone()).await;
+        ensure!(outcome == Err(SendFailure::Refused(expected)), "{post:?} became {outcome:?}");
+    }
+
+    for (user, online) in [(&ann, &ann_online), (&ben, &ben_online)] {
+        online.sees(chat, last, MOMENT).await?;
+        let history = user.history(chat).await?;
+        ensure!(history.iter().map(|m| m.seq).eq(1..=last), "what was refused is in the log");
+        let fetched = view(user, &history);
+        ensure!(view(user, &online.seen().entries[&chat]) == fetched, "{} saw something else", online.name);
+        let [first, second] = [first, second].map(|seq| &fetched.entries()[&seq]);
+        let reactions = &first.changes.reactions;
+        let is_own = user.id() == ann.id();
+        ensure!(first.body == "hello" && first.changes.replies == 1 && first.changes.pinned_seq.is_some());
+        ensure!(
+            reactions.len() == 1 && reactions[0].count == 1 && reactions[0].own == is_own,
+            "{reactions:?}"
+        );
+        ensure!(second.changes.deleted_seq == Some(last), "{second:?}");
+        ensure!(!history.iter().any(|entry| entry.body.contains("secret")), "a deleted text is still read");
+    }
+    Ok(())
+}
+
+fn view(user: &TestUser, entries: &[Message]) -> View {
+    let mut view = View::new(user.id());
+    entries.iter().for_each(|entry| view.apply(entry));
+    view
 }
 
 /// A sign-out closes the connections of its session, on all of these addresses of the messenger, and no other of the user.
@@ -210,7 +278,7 @@ pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::
 
     // The direct chat stays to be read, and is written to no more.
     ensure!(ben.history(pair).await?.iter().any(|message| message.body == "good bye"), "ben lost the chat");
-    let failure = ben_online.session.send(pair, "are you there?".into()).await;
+    let failure = ben_online.session.send(pair, "are you there?").await;
     ensure!(
         matches!(failure, Err(SendFailure::Refused(ErrorCode::PermissionDenied))),
         "it was sent: {failure:?}"
@@ -250,7 +318,7 @@ pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
     // An answered change holds for whatever begins later, however fast it comes.
     const OUT: &str = "am I still here?";
     for round in 0..10 {
-        let outcome = timeout(MOMENT, online.session.send(chat, OUT.into())).await?;
+        let outcome = timeout(MOMENT, online.session.send(chat, OUT)).await?;
         ensure!(outcome == Err(SendFailure::Refused(ErrorCode::NotAMember)), "round {round}: {outcome:?}");
         messenger.put_member(&owner.token().await?, chat, outsider.id(), Role::Member).await?;
         online.send(chat, "I am back").await?;
@@ -324,7 +392,7 @@ pub async fn leaving_a_direct_chat(messenger: &Messenger) -> anyhow::Result<()> 
     refused(messenger.history(&ben.token().await?, chat, 0, 10).await.map(drop), ErrorCode::NotAMember)?;
     ann_online.sees(chat, 2, MOMENT).await?;
     for online in [&ann_online, &ben_online] {
-        let outcome = timeout(MOMENT, online.session.send(chat, "still there?".into())).await?;
+        let outcome = timeout(MOMENT, online.session.send(chat, "still there?")).await?;
         // Ann is in it still and no one would receive what she sends; ben is a stranger.
         let code =
             if online.name == ann_online.name { ErrorCode::PermissionDenied } else { ErrorCode::NotAMember };
@@ -591,7 +659,8 @@ async fn all_closed(sockets: &mut [Socket]) -> anyhow::Result<Duration> {
 
 /// Returns the command that sends a message.
 pub fn send(id: u32, chat: ChatId, key: MessageKey, body: &str) -> ClientFrame {
-    let send = Send { chat, key, body: body.to_owned() };
+    let body = body.to_owned();
+    let send = Send { chat, key, body, reply_to: None, mentions: Vec::new(), mention_all: false };
     ClientFrame { id: Some(id.into()), command: Command::Send(send) }
 }
 

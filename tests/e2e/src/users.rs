@@ -15,7 +15,7 @@ use contracts::{
     wire::{MAX_HISTORY_LIMIT, Message},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use posthouse::client::{ClientError, Event, Identity, Messenger, Origin, Session};
+use posthouse::client::{ClientError, Event, Identity, Messenger, Origin, Post, Session};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -210,9 +210,14 @@ impl Seen {
 impl Online {
     /// Sends a message and waits until it is stored; returns its seq.
     pub async fn send(&self, chat: ChatId, body: &str) -> anyhow::Result<i64> {
-        let sent = timeout(Duration::from_secs(30), self.session.send(chat, body.to_owned()));
-        let receipt = sent.await.with_context(|| format!("{body:?} was not stored in 30 s"))?;
-        Ok(receipt.with_context(|| format!("{body:?}"))?.seq)
+        self.post(chat, body.into()).await
+    }
+
+    /// Sends an entry and waits until it is stored; returns its seq.
+    pub async fn post(&self, chat: ChatId, post: Post) -> anyhow::Result<i64> {
+        let sent = timeout(Duration::from_secs(30), self.session.send(chat, post.clone()));
+        let receipt = sent.await.with_context(|| format!("{post:?} was not stored in 30 s"))?;
+        Ok(receipt.with_context(|| format!("{post:?}"))?.seq)
     }
 
     /// Waits until everything of a chat up to `seq` was handed out.

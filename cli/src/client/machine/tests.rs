@@ -159,7 +159,7 @@ fn unanswered_sends_stay_within_the_servers_limit() {
     let mut machine = Machine::new(UserId(Uuid::from_u128(2)));
     machine.connected(&connected(2), now);
     for n in 1..=3 {
-        machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}"), now);
+        machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}").into(), now);
     }
     assert_eq!(outputs(&mut machine), ["send #2 m1", "send #3 m2"]);
     machine.frame(accepted(2), now);
@@ -185,7 +185,7 @@ fn a_rate_limit_holds_every_send_back_and_narrows_the_window() {
     let now = Instant::now();
     let mut machine = machine(now);
     for n in 1..=4 {
-        machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}"), now);
+        machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}").into(), now);
     }
     machine.frame(accepted(2), now);
     outputs(&mut machine);

@@ -74,6 +74,11 @@ async fn two_users_talk() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_change_what_they_wrote() -> anyhow::Result<()> {
+    story(stories::changes).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resend_with_the_same_key_is_the_same_message() -> anyhow::Result<()> {
     story(stories::resend).await
 }

@@ -142,6 +142,10 @@ fn the_limits_are_those_in_force() {
         json!({
             "max_frame_bytes": wire::MAX_FRAME_BYTES,
             "max_body_bytes": wire::MAX_BODY_BYTES,
+            "max_mentions": wire::MAX_MENTIONS,
+            "max_emoji_bytes": wire::MAX_EMOJI_BYTES,
+            "max_reactions": wire::MAX_REACTIONS,
+            "max_edits": wire::MAX_EDITS,
             "max_inflight": limits.max_inflight,
             "max_history_limit": wire::MAX_HISTORY_LIMIT,
             "default_history_limit": wire::DEFAULT_HISTORY_LIMIT,

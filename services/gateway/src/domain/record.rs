@@ -88,6 +88,9 @@ mod tests {
             kind: EntryKind::MemberAdded,
             body: "häi \u{1f600} \\ \"".to_owned(),
             subject: Some(user()),
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
             sent_at_ms: 1_700_000_000_000,
             audience: Some(vec![user()]),
         };

@@ -115,7 +115,6 @@ impl Members {
     pub(crate) fn announced(&self, entry: Entry, now: Instant) {
         let Some(subject) = entry.subject else { return };
         match entry.kind {
-            EntryKind::Text => {}
             EntryKind::MemberAdded => {
                 let mut shard = self.chats.write(&entry.chat);
                 if let Some(chat) = shard.get_mut(&entry.chat) {
@@ -132,6 +131,8 @@ impl Members {
                 let departure = chat.departed(subject, now);
                 departure.seq = departure.seq.max(Some(entry.seq));
             }
+            // Only a change of members has a subject.
+            _ => {}
         }
     }
 

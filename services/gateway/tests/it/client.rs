@@ -101,8 +101,19 @@ impl Client {
     }
 
     pub async fn send(&mut self, chat: ChatId, key: MessageKey, body: &str) -> u32 {
-        let send = wire::Send { chat, key, body: body.to_owned() };
+        let body = body.to_owned();
+        let send = wire::Send { chat, key, body, reply_to: None, mentions: Vec::new(), mention_all: false };
         self.command(Command::Send(send)).await
+    }
+
+    /// Sends a command under a key and waits for `accepted` and `stored`.
+    pub async fn change(&mut self, key: MessageKey, command: Command) -> Result<Stored, ErrorCode> {
+        let id = self.command(command).await;
+        match self.answer(id).await? {
+            Outcome::Accepted(_) => {}
+            other => panic!("not accepted: {other:?}"),
+        }
+        Ok(self.push("stored", |frame| frame.stored.clone().filter(|stored| stored.key == key)).await)
     }
 
     /// Sends and waits for `accepted` and `stored`.

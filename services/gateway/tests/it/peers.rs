@@ -17,9 +17,9 @@ use contracts::{
         VERSION,
     },
     rpc::{
-        CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse, HeadsRequest,
-        HeadsResponse, HistoryRequest, HistoryResponse, ListMembersRequest, ListMembersResponse, Member,
-        Message,
+        Changes, CheckMembersRequest, CheckMembersResponse, EntryRequest, EntryResponse,
+        GetMembershipRequest, GetMembershipResponse, HeadsRequest, HeadsResponse, HistoryRequest,
+        HistoryResponse, ListMembersRequest, ListMembersResponse, Member, Message,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
     },
@@ -45,6 +45,8 @@ pub struct Peers {
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
     /// Direct chats that one of the two has left.
     left: Arc<Mutex<BTreeSet<String>>>,
+    /// Users who moderate every chat that they are in.
+    moderators: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
     pub answers_checks: Arc<AtomicBool>,
 }
@@ -58,6 +60,7 @@ impl Peers {
             members: Arc::default(),
             messages: Arc::default(),
             left: Arc::default(),
+            moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
         }
     }
@@ -81,6 +84,19 @@ impl Peers {
             let payload = serde_json::to_vec(&record).expect("json");
             self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, *user), Some(&payload)).await;
         }
+    }
+
+    /// Makes a user an admin of every chat that they are in.
+    pub fn promote(&self, user: UserId) {
+        self.moderators.lock().expect("no panic").insert(user.to_string());
+    }
+
+    /// Changes a message as an entry that was stored would.
+    pub fn change(&self, chat: ChatId, seq: i64, change: impl FnOnce(&mut Changes)) {
+        let mut messages = self.messages.lock().expect("no panic");
+        let messages = messages.get_mut(&chat.to_string()).expect("a chat");
+        let message = messages.iter_mut().find(|message| message.seq == seq).expect("a message");
+        change(message.changes.get_or_insert_default());
     }
 
     /// Makes a user a member without a record in the event log yet.
@@ -156,7 +172,8 @@ impl Peers {
     }
 
     fn keep(&self, record: SendRecord) -> DeliveredRecord {
-        let SendRecord { v, chat, sender, device, key, kind, body, subject, audience } = record;
+        let SendRecord { v, chat, sender, device, key, kind, body, subject, target_seq, audience, .. } =
+            record.clone();
         let mut messages = self.messages.lock().expect("no panic");
         let messages = messages.entry(chat.to_string()).or_default();
         let earlier = messages
@@ -176,9 +193,24 @@ impl Peers {
             kind: kind.as_str().to_owned(),
             body: body.clone(),
             subject_id: subject.map(|user| user.to_string()).unwrap_or_default(),
+            target_seq,
+            mention_ids: Vec::new(),
+            mentions_all: false,
             sent_at_ms,
+            changes: None,
         });
-        let outcome = DeliveryOutcome::Stored { seq, kind, body, subject, sent_at_ms, audience };
+        let SendRecord { mentions, mentions_all, .. } = record;
+        let outcome = DeliveryOutcome::Stored {
+            seq,
+            kind,
+            body,
+            subject,
+            target_seq,
+            mentions,
+            mentions_all,
+            sent_at_ms,
+            audience,
+        };
         DeliveredRecord { v, chat, sender, device, key, outcome }
     }
 }
@@ -202,7 +234,9 @@ impl ChatService for Peers {
         let GetMembershipRequest { chat_id, user_id } = request.into_inner();
         let members = self.members.lock().expect("no panic");
         let known = members.get(&chat_id).is_some_and(|members| members.contains(&user_id));
-        let member = known.then(|| Member { user_id, role: "member".to_owned(), reads_from: None });
+        let is_admin = self.moderators.lock().expect("no panic").contains(&user_id);
+        let role = if is_admin { "admin" } else { "member" };
+        let member = known.then(|| Member { user_id, role: role.to_owned(), reads_from: None });
         Ok(Response::new(GetMembershipResponse { member }))
     }
 
@@ -265,6 +299,17 @@ impl MessageService for Peers {
         let limit = usize::try_from(limit).expect("a limit");
         let messages = messages.into_iter().filter(|message| message.seq > after_seq).take(limit).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq, from_seq }))
+    }
+
+    async fn entry(&self, request: Request<EntryRequest>) -> Result<Response<EntryResponse>, Status> {
+        authorized(&request)?;
+        let EntryRequest { chat_id, user_id, seq, key } = request.into_inner();
+        let messages = self.messages.lock().expect("no panic");
+        let messages = messages.get(&chat_id).cloned().unwrap_or_default();
+        let is_key_known = messages.iter().any(|entry| entry.key == key && entry.sender_id == user_id);
+        let message = messages.into_iter().find(|message| message.seq == seq);
+        let message = Some(message.ok_or_else(|| Status::not_found("no such entry"))?);
+        Ok(Response::new(EntryResponse { message, is_key_known }))
     }
 
     async fn heads(&self, _: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {

@@ -102,6 +102,9 @@ async fn what_a_user_sends_through_another_gateway_counts() {
                 kind: EntryKind::Text,
                 body: "from elsewhere".into(),
                 subject: None,
+                target_seq: None,
+                mentions: Vec::new(),
+                mentions_all: false,
                 sent_at_ms: seq,
                 audience: Some(vec![user(1), user(2)]),
             };

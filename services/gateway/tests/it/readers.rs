@@ -32,6 +32,9 @@ async fn flood(stand: Arc<Stand>, pace: Arc<Semaphore>) {
             kind: EntryKind::Text,
             body: "x".repeat(BODY_BYTES),
             subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
             sent_at_ms: seq,
             audience: Some(vec![user(1), user(2)]),
         };

@@ -120,6 +120,9 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
             kind: EntryKind::Text,
             body: "late".into(),
             subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
             sent_at_ms: 1,
             audience: Some(vec![user(1), user(2)]),
         };
@@ -219,6 +222,9 @@ async fn a_user_who_has_read_of_their_removal_sends_nothing_more() {
             kind: EntryKind::MemberRemoved,
             body: String::new(),
             subject: Some(user(2)),
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
             sent_at_ms: 1,
             audience: Some(vec![user(1), user(2)]),
         };

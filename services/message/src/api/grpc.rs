@@ -3,7 +3,7 @@
 use contracts::{
     ChatId,
     rpc::{
-        Head, HeadsRequest, HeadsResponse, HistoryRequest, HistoryResponse,
+        EntryRequest, EntryResponse, Head, HeadsRequest, HeadsResponse, HistoryRequest, HistoryResponse,
         message_service_server::{MessageService, MessageServiceServer},
     },
 };
@@ -15,7 +15,7 @@ use kit::{
 use tonic::{Request, Response, Status, service::Routes};
 
 use super::AppState;
-use crate::error::Error;
+use crate::{domain::KeyId, error::Error};
 
 /// Chats of one `Heads` call: the chats of a user who is in very many.
 const MAX_HEADS: usize = 5_000;
@@ -39,6 +39,21 @@ impl MessageService for Messages {
         let found = self.0.read(chat, user, known_from_seq, after_seq, size).await.map_err(status)?;
         let messages = found.messages.into_iter().map(Into::into).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq: found.head_seq, from_seq: found.from_seq }))
+    }
+
+    async fn entry(&self, request: Request<EntryRequest>) -> Result<Response<EntryResponse>, Status> {
+        let EntryRequest { chat_id, user_id, seq, key } = request.into_inner();
+        let (chat, sender) = (id("chat_id", &chat_id)?, id("user_id", &user_id)?);
+        let message = Some(self.0.entry(chat, sender, seq).await.map_err(status)?.into());
+        let is_key_known = match key.as_str() {
+            "" => false,
+            key => {
+                let id = KeyId { chat, sender, key: id("key", key)? };
+                let known = self.0.store.known_key_of(id).await;
+                known.map_err(|source| status(Error::History { chat, source }))?.is_some()
+            }
+        };
+        Ok(Response::new(EntryResponse { message, is_key_known }))
     }
 
     async fn heads(&self, request: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {

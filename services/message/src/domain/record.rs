@@ -49,7 +49,7 @@ pub struct Refused {
     /// For the log line.
     pub reason: &'static str,
     /// The answer, when the record still names its sender.
-    pub answer: Option<DeliveredRecord>,
+    pub answer: Option<Box<DeliveredRecord>>,
 }
 
 /// What can still be read of a broken record.
@@ -65,13 +65,9 @@ struct Sender {
 pub fn read_record(record: RawRecord<'_>) -> Logged {
     let refuse = |code, reason| {
         let sender = record.payload.and_then(|bytes| serde_json::from_slice::<Sender>(bytes).ok());
-        let answer = sender.map(|Sender { chat, sender, device, key }| DeliveredRecord {
-            v: event::VERSION,
-            chat,
-            sender,
-            device,
-            key,
-            outcome: DeliveryOutcome::Rejected { code },
+        let answer = sender.map(|Sender { chat, sender, device, key }| {
+            let outcome = DeliveryOutcome::Rejected { code };
+            Box::new(DeliveredRecord { v: event::VERSION, chat, sender, device, key, outcome })
         });
         Logged::Refused(Refused { offset: record.offset, reason, answer })
     };
@@ -93,7 +89,11 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
     if send.body.len() > MAX_BODY_BYTES {
         return refuse(ErrorCode::TooLarge, "its body is too large");
     }
-    let content = content_hash(send.kind, send.subject, &send.body);
+    if send.kind.needs_target() && send.target_seq.is_none() {
+        return refuse(ErrorCode::Malformed, "it does not say which message it speaks of");
+    }
+    let mentions = (send.mentions.as_slice(), send.mentions_all);
+    let content = content_hash(send.kind, send.subject, send.target_seq, mentions, &send.body);
     Logged::Entry(Box::new(Entry {
         offset: record.offset,
         sent_at_ms: record.logged_at_ms.unwrap_or_default().max(0),
@@ -104,6 +104,10 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
         kind: send.kind,
         body: send.body,
         subject: send.subject,
+        target_seq: send.target_seq,
+        mentions: send.mentions,
+        mentions_all: send.mentions_all,
+        moderates: send.moderates,
         audience: send.audience,
         content,
     }))
@@ -168,6 +172,7 @@ mod tests {
             (send(json!({"sender": "me"})), unknown, None),
             (json!({"v": 1}), unknown, None),
             (json!([1, 2]), unknown, None),
+            (send(json!({"kind": "edit"})), "it does not say which message it speaks of", Some(Malformed)),
             (send(json!({"v": 2})), "its version is not known here", Some(Malformed)),
             (send(json!({"body": "x".repeat(16 * 1024 + 1)})), "its body is too large", Some(TooLarge)),
         ];
@@ -188,6 +193,7 @@ mod tests {
         let audience = json!([CHAT, CHAT]);
         let records = [
             send(json!({})),
+            send(json!({"kind": "edit", "target_seq": 3, "mentions": [CHAT], "moderates": true})),
             send(json!({"kind": "member_added", "subject": CHAT, "body": "", "audience": audience})),
             send(json!({"body": "häi \u{1f600} \\ \" \u{202e}"})),
         ];

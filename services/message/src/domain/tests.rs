@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use contracts::wire::{Changes, Reactions};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -25,13 +26,21 @@ fn entry(offset: i64, sent_at_ms: i64, chat: u128, sender: u128, key: u128, body
         kind: EntryKind::Text,
         body: body.to_owned(),
         subject: None,
+        target_seq: None,
+        mentions: Vec::new(),
+        mentions_all: false,
+        moderates: false,
         audience: None,
-        content: content_hash(EntryKind::Text, None, body),
+        content: content_hash(EntryKind::Text, None, None, (&[], false), body),
     }
 }
 
 fn known(seq: i64, offset: i64, body: &str) -> KnownKey {
-    KnownKey { seq, content: content_hash(EntryKind::Text, None, body), position: at(offset) }
+    KnownKey {
+        seq,
+        content: content_hash(EntryKind::Text, None, None, (&[], false), body),
+        position: at(offset),
+    }
 }
 
 /// An entry about `subject`, who is added to a chat or removed from it.
@@ -40,13 +49,25 @@ fn change(offset: i64, sent_at_ms: i64, chat: u128, kind: EntryKind, subject: u1
     Entry {
         kind,
         subject: Some(user),
-        content: content_hash(kind, Some(user), ""),
+        content: content_hash(kind, Some(user), None, (&[], false), ""),
         ..entry(offset, sent_at_ms, chat, 77, 1_000 + offset as u128, "")
     }
 }
 
+/// An entry about message `target_seq`.
+fn about(offset: i64, kind: EntryKind, sender: u128, target_seq: i64, body: &str) -> Entry {
+    let content = content_hash(kind, None, Some(target_seq), (&[], false), body);
+    let target_seq = Some(target_seq);
+    Entry { kind, target_seq, content, ..entry(offset, 1, 1, sender, 2_000 + offset as u128, body) }
+}
+
+/// A text in a chat of texts.
 fn store(seq: i64, stamp: i64) -> Verdict {
-    Verdict::Store { seq, stamp, standing: None }
+    Verdict::Store { seq, stamp, texts: seq, effect: None }
+}
+
+fn stored(seq: i64, stamp: i64, texts: i64, effect: Option<Effect>) -> Verdict {
+    Verdict::Store { seq, stamp, texts, effect }
 }
 
 fn check(
@@ -55,20 +76,21 @@ fn check(
     entry: &Entry,
     expected: Result<(Verdict, Head), Contradiction>,
 ) {
-    let mut heads = HashMap::from([(entry.chat, head)]);
+    let mut chats = Chats { heads: HashMap::from([(entry.chat, head)]), ..Chats::default() };
     let known = known.into_iter().map(|known| (entry.key_id(), known)).collect();
-    let verdicts = sequence(&generation(), &mut heads, &mut HashMap::new(), known, [entry]);
+    let sequenced = sequence(&generation(), &mut chats, known, [entry]);
     match expected {
         Ok((verdict, head)) => {
-            assert_eq!(verdicts, Ok(vec![verdict]));
-            assert_eq!(heads[&entry.chat], head);
+            assert_eq!(sequenced, Ok(Sequenced { verdicts: vec![verdict], overwrites: vec![] }));
+            assert_eq!(chats.heads[&entry.chat], head);
         }
-        Err(contradiction) => assert_eq!(verdicts, Err(contradiction)),
+        Err(contradiction) => assert_eq!(sequenced, Err(contradiction)),
     }
 }
 
+/// The head of a chat of texts.
 fn head(seq: i64, applied: i64, stamp: i64) -> Head {
-    Head { seq, applied: Some(at(applied)), stamp }
+    Head { seq, applied: Some(at(applied)), stamp, texts: seq }
 }
 
 #[test]
@@ -126,7 +148,7 @@ fn an_applied_offset_is_only_announced_again() {
 #[test]
 fn offsets_of_another_generation_are_new() {
     let old = Position { generation: Generation::new("g0"), offset: 500 };
-    let before = Head { seq: 3, applied: Some(old.clone()), stamp: 9_000 };
+    let before = Head { applied: Some(old.clone()), ..head(3, 500, 9_000) };
     let fresh = entry(0, 1, 1, 1, 7, "hi");
     check(before.clone(), None, &fresh, Ok((store(4, 9_001), head(4, 0, 9_001))));
     let resent = KnownKey { position: old, ..known(2, 0, "hi") };
@@ -147,8 +169,11 @@ fn what_no_crash_can_leave_behind_is_a_contradiction() {
 
 /// Returns the verdicts on a log from its beginning.
 fn sequence_new(entries: &[Entry]) -> Vec<Verdict> {
-    let (mut heads, mut standings) = (HashMap::new(), HashMap::new());
-    sequence(&generation(), &mut heads, &mut standings, HashMap::new(), entries).expect("verdicts")
+    sequence_all(entries).verdicts
+}
+
+fn sequence_all(entries: &[Entry]) -> Sequenced {
+    sequence(&generation(), &mut Chats::default(), HashMap::new(), entries).expect("verdicts")
 }
 
 #[test]
@@ -173,14 +198,14 @@ fn what_a_removed_user_sends_is_not_stored_until_they_are_back() {
         sequence_new(&entries),
         [
             store(1, 1_000),
-            Verdict::Store { seq: 2, stamp: 1_001, standing: Some(Standing::Out) },
+            stored(2, 1_001, 1, Some(Effect::Standing(Standing::Out))),
             Verdict::SenderOut,
             Verdict::Repeated { seq: 1 },
-            store(3, 1_004),
+            stored(3, 1_004, 2, None),
             store(1, 1_000),
-            Verdict::Store { seq: 4, stamp: 1_005, standing: Some(Standing::Back) },
-            store(5, 1_006),
-            store(6, 1_007),
+            stored(4, 1_005, 2, Some(Effect::Standing(Standing::Back))),
+            stored(5, 1_006, 3, None),
+            stored(6, 1_007, 3, None),
         ]
     );
     let refused = Verdict::SenderOut.announcement(&entries[2]);
@@ -218,16 +243,122 @@ fn a_reader_never_sees_past_a_half_written_batch() {
 }
 
 #[test]
-fn the_subject_is_part_of_the_content() {
-    let user = UserId(Uuid::from_u128(1));
+fn all_that_an_entry_says_is_part_of_its_content() {
+    let users = [UserId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2))];
+    let user = Some(users[0]);
     let hashes = [
-        content_hash(EntryKind::Text, None, "a"),
-        content_hash(EntryKind::MemberAdded, None, "a"),
-        content_hash(EntryKind::MemberAdded, Some(user), "a"),
-        content_hash(EntryKind::MemberRemoved, Some(user), "a"),
+        content_hash(EntryKind::Text, None, None, (&[], false), "a"),
+        content_hash(EntryKind::Text, None, Some(1), (&[], false), "a"),
+        content_hash(EntryKind::Text, None, Some(2), (&[], false), "a"),
+        content_hash(EntryKind::Text, None, None, (&[], true), "a"),
+        content_hash(EntryKind::Text, None, None, (&users, false), "a"),
+        content_hash(EntryKind::Text, None, None, (&users[..1], false), "a"),
+        content_hash(EntryKind::Edit, None, Some(1), (&[], false), "a"),
+        content_hash(EntryKind::Reaction, None, Some(1), (&[], false), "a"),
+        content_hash(EntryKind::MemberAdded, None, None, (&[], false), "a"),
+        content_hash(EntryKind::MemberAdded, user, None, (&[], false), "a"),
+        content_hash(EntryKind::MemberRemoved, user, None, (&[], false), "a"),
     ];
     let distinct: HashSet<_> = hashes.iter().collect();
     assert_eq!(distinct.len(), hashes.len());
+}
+
+/// The rows that a log makes, from its beginning.
+fn rows_of(entries: &[Entry]) -> BTreeMap<i64, (String, Changes)> {
+    let mut world = World::default();
+    let mut owners = [Owner::default(), Owner::default()];
+    for step in
+        [Step::Decide { owner: 0, records: entries.len() }, Step::Write { owner: 0, mask: 0, whole: true }]
+    {
+        world.step(&mut owners, entries, &step);
+    }
+    world.messages().into_iter().map(|((_, seq), (_, body, patch))| (seq, (body, patch.changes))).collect()
+}
+
+#[test]
+fn an_edit_replaces_the_text_of_its_senders_message() {
+    use EntryKind::Edit;
+    let log = [
+        entry(0, 1, 1, 1, 1, "hey"),
+        about(1, Edit, 1, 1, "hello"),
+        about(2, Edit, 2, 1, "of another user"),
+        about(3, Edit, 1, 2, "of an edit"),
+        about(4, Edit, 1, 5, "of what comes later"),
+        entry(5, 1, 1, 2, 2, "hi"),
+    ];
+    let no = Verdict::NoTarget;
+    let verdicts = sequence_new(&log);
+    assert_eq!(verdicts, [store(1, 1_000), stored(2, 1_001, 1, None), no, no, no, stored(3, 1_005, 2, None)]);
+    let refused = no.announcement(&log[2]);
+    assert_eq!(refused.outcome, DeliveryOutcome::Rejected { code: ErrorCode::NotFound });
+    let rows = rows_of(&log);
+    let edited = Changes { seq: 2, edited_seq: Some(2), edits: 1, ..Changes::default() };
+    assert_eq!(rows[&1], ("hello".into(), edited));
+    assert_eq!(rows[&2].0, "hello", "the history of edits stays");
+}
+
+#[test]
+fn a_deletion_leaves_no_text_and_ends_all_changes() {
+    use EntryKind::{Delete, Edit, Pin, Reaction};
+    let moderated = |offset, target| Entry { moderates: true, ..about(offset, Delete, 9, target, "") };
+    let reply = |offset: i64| about(offset, EntryKind::Text, 2, 1, "I agree");
+    let log = [
+        entry(0, 1, 1, 1, 1, "secret"),
+        about(1, Edit, 1, 1, "still secret"),
+        about(2, Reaction, 2, 1, "+"),
+        about(3, Pin, 2, 1, ""),
+        reply(4),
+        reply(5),
+        about(6, Delete, 2, 1, ""),
+        moderated(7, 1),
+        about(8, Delete, 1, 1, ""),
+        about(9, Edit, 1, 1, "again"),
+        reply(10),
+        moderated(11, 6),
+    ];
+    let rows = rows_of(&log);
+    assert_eq!(rows.len(), 8, "what is about a deleted message is refused, and what another user may not do");
+    let deleted = Changes {
+        seq: 8,
+        edited_seq: Some(2),
+        edits: 1,
+        deleted_seq: Some(7),
+        replies: 1,
+        last_reply_seq: Some(6),
+        ..Changes::default()
+    };
+    assert_eq!(rows[&1], (String::new(), deleted));
+    assert_eq!(rows[&2].0, "", "the text of an edit goes too");
+    assert_eq!(rows[&5].0, "I agree");
+    assert_eq!((rows[&6].0.as_str(), rows[&6].1.deleted_seq), ("", Some(8)));
+}
+
+#[test]
+fn a_reaction_is_of_one_user_once() {
+    use EntryKind::{Reaction, ReactionRemoved};
+    let mut log = vec![entry(0, 1, 1, 1, 1, "hi")];
+    for (offset, (kind, sender, emoji)) in (1..).zip([
+        (Reaction, 1, "+"),
+        (Reaction, 2, "+"),
+        (Reaction, 2, "+"),
+        (Reaction, 2, "!"),
+        (ReactionRemoved, 3, "+"),
+        (ReactionRemoved, 1, "+"),
+        (ReactionRemoved, 2, "!"),
+        (Reaction, 1, "+"),
+    ]) {
+        log.push(about(offset, kind, sender, 1, emoji));
+    }
+    let refused: Vec<_> = sequence_new(&log).iter().map(|verdict| *verdict == Verdict::NoTarget).collect();
+    assert_eq!(refused, [false, false, false, true, false, true, false, false, false]);
+    let of = |emoji: &str, users: &[u128]| Reactions {
+        emoji: emoji.into(),
+        count: users.len() as u32,
+        own: false,
+        users: users.iter().map(|n| UserId(Uuid::from_u128(*n))).collect(),
+    };
+    assert_eq!(rows_of(&log[..5])[&1].1.reactions, [of("+", &[1, 2]), of("!", &[2])]);
+    assert_eq!(rows_of(&log)[&1].1.reactions, [of("+", &[2, 1])]);
 }
 
 // A store with CQL's rules (the greater timestamp wins), two owners that know nothing of each other, and crashes
@@ -238,6 +369,10 @@ type RowId = (ChatId, i64);
 #[derive(Default)]
 struct World {
     rows: BTreeMap<RowId, (i64, Entry)>,
+    /// The texts and patches of rows, with their timestamps: a column of a row that is not written yet may be.
+    bodies: BTreeMap<RowId, (i64, String)>,
+    patches: BTreeMap<RowId, (i64, Patch)>,
+    reactions: BTreeMap<(ReactionId, i64), bool>,
     keys: HashMap<KeyId, (i64, KnownKey)>,
     standings: BTreeMap<(SeatId, i64), Standing>,
     heads: HashMap<ChatId, Head>,
@@ -251,20 +386,62 @@ impl World {
         newest.map(|(_, standing)| *standing)
     }
 
-    fn put(&mut self, seq: i64, stamp: i64, standing: Option<Standing>, entry: &Entry) {
+    fn target(&self, id: TargetId) -> Option<Target> {
+        let (_, entry) = self.rows.get(&(id.chat, id.seq))?;
+        let patch = self.patches.get(&(id.chat, id.seq)).map(|(_, patch)| patch.clone()).unwrap_or_default();
+        Some(Target::new(entry.sender, entry.kind, entry.target_seq, patch))
+    }
+
+    fn reacts(&self, id: &ReactionId, seq: i64) -> bool {
+        let newest = self.reactions.range((id.clone(), i64::MIN)..=(id.clone(), seq)).next_back();
+        newest.is_some_and(|(_, reacts)| *reacts)
+    }
+
+    /// The rows as a reader has them.
+    fn messages(&self) -> BTreeMap<RowId, (Entry, String, Patch)> {
+        let message = |(id, (_, entry)): (&RowId, &(i64, Entry))| {
+            let patch = self.patches.get(id).map(|(_, patch)| patch.clone()).unwrap_or_default();
+            (*id, (entry.clone(), self.bodies[id].1.clone(), patch))
+        };
+        self.rows.iter().map(message).collect()
+    }
+
+    fn put(&mut self, seq: i64, stamp: i64, effect: Option<Effect>, entry: &Entry) {
         let row = (stamp, entry.clone());
         let key = KnownKey { seq, content: entry.content, position: at(entry.offset) };
         // Equal bytes under an equal timestamp, or replicas would have to choose.
         if let Some(before) = self.rows.insert((entry.chat, seq), row.clone()) {
             assert_eq!(before, row, "a row was rewritten with other content");
         }
+        set(&mut self.bodies, (entry.chat, seq), stamp, entry.body.clone());
         if let Some(before) = self.keys.insert(entry.key_id(), (stamp, key.clone())) {
             assert_eq!(before, (stamp, key), "a key row was rewritten with other content");
         }
-        if let Some((seat, standing)) = entry.seat_id().zip(standing)
-            && let Some(before) = self.standings.insert((seat, seq), standing)
-        {
-            assert_eq!(before, standing, "a standing was rewritten with other content");
+        match effect {
+            Some(Effect::Standing(standing)) => {
+                let seat = entry.seat_id().expect("a subject");
+                if let Some(before) = self.standings.insert((seat, seq), standing) {
+                    assert_eq!(before, standing, "a standing was rewritten with other content");
+                }
+            }
+            Some(Effect::Reacts(reacts)) => {
+                let reaction = entry.reaction_id().expect("a reaction");
+                if let Some(before) = self.reactions.insert((reaction, seq), reacts) {
+                    assert_eq!(before, reacts, "a reaction was rewritten with other content");
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn overwrite(&mut self, overwrite: &Overwrite) {
+        match overwrite.clone() {
+            Overwrite::Body { target, stamp, body } => {
+                set(&mut self.bodies, (target.chat, target.seq), stamp, body);
+            }
+            Overwrite::Patch { target, stamp, patch } => {
+                set(&mut self.patches, (target.chat, target.seq), stamp, patch);
+            }
         }
     }
 
@@ -275,6 +452,22 @@ impl World {
         } else if head.stamp > stored.stamp {
             *stored = head.clone();
         }
+    }
+}
+
+/// Writes a column as CQL does.
+fn set<T: PartialEq + std::fmt::Debug>(
+    column: &mut BTreeMap<RowId, (i64, T)>,
+    id: RowId,
+    stamp: i64,
+    value: T,
+) {
+    match column.get_mut(&id) {
+        Some((before, old)) if *before == stamp => {
+            assert_eq!(*old, value, "{id:?} was rewritten with other content");
+        }
+        Some((before, _)) if *before > stamp => {}
+        _ => drop(column.insert(id, (stamp, value))),
     }
 }
 
@@ -291,7 +484,7 @@ struct Pending {
     end: usize,
     heads: HashMap<ChatId, Head>,
     standings: HashMap<SeatId, Option<Standing>>,
-    verdicts: Vec<Verdict>,
+    sequenced: Sequenced,
 }
 
 #[derive(Clone, Debug)]
@@ -343,28 +536,56 @@ impl World {
                     Some(standing) => *standing,
                     None => self.standing(*seat, heads[&seat.chat].seq),
                 };
-                let mut standings = seats.iter().filter_map(|seat| Some((*seat, look_up(seat)?))).collect();
-                let verdicts = sequence(&generation(), &mut heads, &mut standings, known, batch);
-                let verdicts = verdicts.expect("no contradiction");
+                let standings = seats.iter().filter_map(|seat| Some((*seat, look_up(seat)?))).collect();
+                let reactions = batch.iter().filter_map(|entry| {
+                    let reaction = entry.reaction_id()?;
+                    let reacts = self.reacts(&reaction, heads[&entry.chat].seq);
+                    Some((reaction, reacts))
+                });
+                let reactions = reactions.collect();
+                let mut targets: HashMap<_, _> = batch
+                    .iter()
+                    .filter_map(|entry| Some((entry.target_id()?, self.target(entry.target_id()?)?)))
+                    .collect();
+                let replied_to: Vec<_> = targets
+                    .iter()
+                    .filter_map(|(id, target)| Some(TargetId { seq: target.target_seq?, ..*id }))
+                    .collect();
+                for id in replied_to {
+                    if let Some(target) = self.target(id) {
+                        targets.entry(id).or_insert(target);
+                    }
+                }
+                let mut chats = Chats { heads, standings, targets, reactions };
+                let sequenced = sequence(&generation(), &mut chats, known, batch).expect("no contradiction");
+                let Chats { heads, standings, .. } = chats;
                 let standings = seats.into_iter().map(|seat| (seat, standings.get(&seat).copied())).collect();
-                owner.pending = Some(Pending { end, heads, standings, verdicts });
+                owner.pending = Some(Pending { end, heads, standings, sequenced });
             }
             Step::Write { owner, mask, whole } => {
                 let owner = &mut owners[owner];
                 let Some(pending) = owner.pending.take() else { return };
                 let end = pending.end;
-                for (i, (entry, verdict)) in log[owner.next..end].iter().zip(&pending.verdicts).enumerate() {
-                    if let Verdict::Store { seq, stamp, standing } = *verdict
-                        && (whole || mask >> (i % 16) & 1 == 1)
+                let Sequenced { verdicts, overwrites } = &pending.sequenced;
+                let is_written = |i: usize| whole || mask >> (i % 16) & 1 == 1;
+                for (i, (entry, verdict)) in log[owner.next..end].iter().zip(verdicts).enumerate() {
+                    if let Verdict::Store { seq, stamp, effect, .. } = *verdict
+                        && is_written(i)
                     {
-                        self.put(seq, stamp, standing, entry);
+                        self.put(seq, stamp, effect, entry);
+                    }
+                }
+                for (i, overwrite) in overwrites.iter().enumerate() {
+                    // Another part of the mask: a patch may be written and its row not.
+                    if is_written(i + 5) {
+                        self.overwrite(overwrite);
                     }
                 }
                 if !whole {
                     owner.pending = Some(pending);
                     return;
                 }
-                for (entry, verdict) in log[owner.next..end].iter().zip(&pending.verdicts) {
+                for (entry, verdict) in log[owner.next..end].iter().zip(verdicts) {
                     self.announced.entry(entry.offset).or_default().push(verdict.announcement(entry));
                 }
                 owner.next = end;
@@ -387,28 +608,66 @@ impl World {
     }
 }
 
+/// A row as it has to be in the end.
+#[derive(Clone, Debug, PartialEq)]
+struct Expected {
+    entry: Entry,
+    body: String,
+    changes: Changes,
+    /// Who reacts with what, in the order of the first reactions.
+    reactions: Vec<(String, Vec<UserId>)>,
+}
+
+impl Expected {
+    fn reacts(&self, entry: &Entry) -> bool {
+        self.reactions.iter().any(|(emoji, users)| *emoji == entry.body && users.contains(&entry.sender))
+    }
+}
+
 /// What the log means, computed without heads, stamps or replays.
-fn reference(log: &[Entry]) -> (BTreeMap<RowId, Entry>, BTreeMap<i64, DeliveredRecord>) {
-    let (mut rows, mut outcomes) = (BTreeMap::new(), BTreeMap::new());
+fn reference(log: &[Entry]) -> (BTreeMap<RowId, Expected>, BTreeMap<i64, DeliveredRecord>) {
+    let (mut rows, mut outcomes): (BTreeMap<RowId, Expected>, _) = (BTreeMap::new(), BTreeMap::new());
     let mut firsts: HashMap<KeyId, (i64, &Entry)> = HashMap::new();
     let mut counts: HashMap<ChatId, i64> = HashMap::new();
     let mut out: HashSet<SeatId> = HashSet::new();
     for entry in log {
         let seat = entry.seat_id().expect("a sender or a subject");
         match entry.kind {
-            EntryKind::Text => {}
             EntryKind::MemberAdded => drop(out.remove(&seat)),
             EntryKind::MemberRemoved => drop(out.insert(seat)),
+            _ => {}
         }
+        let is_out = entry.kind.is_from_device() && out.contains(&seat);
+        let target = entry.target_seq.map(|seq| rows.get(&(entry.chat, seq)));
+        let may_target = target.is_none_or(|target| {
+            target.is_some_and(|target| {
+                let is_own = target.entry.sender == entry.sender;
+                target.entry.kind == EntryKind::Text
+                    && target.changes.deleted_seq.is_none()
+                    && match entry.kind {
+                        EntryKind::Edit => is_own,
+                        EntryKind::Delete => is_own || entry.moderates,
+                        EntryKind::Reaction => !target.reacts(entry),
+                        EntryKind::ReactionRemoved => target.reacts(entry),
+                        _ => true,
+                    }
+            })
+        });
         let verdict = match firsts.get(&entry.key_id()) {
-            Some((seq, first)) if first.body == entry.body => Verdict::Repeated { seq: *seq },
+            Some((seq, first)) if first.content == entry.content => Verdict::Repeated { seq: *seq },
             Some(_) => Verdict::Conflict,
-            None if entry.kind == EntryKind::Text && out.contains(&seat) => Verdict::SenderOut,
+            None if entry.target_seq.is_some() && (is_out || !may_target) => Verdict::NoTarget,
+            None if is_out => Verdict::SenderOut,
             None => {
                 let seq = counts.entry(entry.chat).or_default();
                 *seq += 1;
                 firsts.insert(entry.key_id(), (*seq, entry));
-                rows.insert((entry.chat, *seq), entry.clone());
+                let (body, changes) = (entry.body.clone(), Changes::default());
+                let row = Expected { entry: entry.clone(), body, changes, reactions: vec![] };
+                rows.insert((entry.chat, *seq), row);
+                if let Some(target_seq) = entry.target_seq {
+                    change_expected(&mut rows, entry, *seq, (entry.chat, target_seq));
+                }
                 Verdict::Announce { seq: *seq }
             }
         };
@@ -417,26 +676,95 @@ fn reference(log: &[Entry]) -> (BTreeMap<RowId, Entry>, BTreeMap<i64, DeliveredR
     (rows, outcomes)
 }
 
+fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64, id: RowId) {
+    let target = rows.get_mut(&id).expect("a target");
+    let user = entry.sender;
+    match entry.kind {
+        EntryKind::Text => {
+            target.changes.replies += 1;
+            target.changes.last_reply_seq = Some(seq);
+        }
+        EntryKind::Edit => {
+            target.body.clone_from(&entry.body);
+            target.changes.edited_seq = Some(seq);
+            target.changes.edits += 1;
+        }
+        EntryKind::Delete => {
+            target.body.clear();
+            target.reactions.clear();
+            target.changes.pinned_seq = None;
+            target.changes.deleted_seq = Some(seq);
+            let replied_to = target.entry.target_seq;
+            for row in rows.values_mut() {
+                if row.entry.kind == EntryKind::Edit
+                    && (row.entry.chat, row.entry.target_seq) == (id.0, Some(id.1))
+                {
+                    row.body.clear();
+                }
+            }
+            if let Some(seq) = replied_to {
+                rows.get_mut(&(id.0, seq)).expect("a message").changes.replies -= 1;
+            }
+        }
+        EntryKind::Reaction => match target.reactions.iter_mut().find(|(emoji, _)| *emoji == entry.body) {
+            Some((_, users)) if users.contains(&user) => {}
+            Some((_, users)) => users.push(user),
+            None => target.reactions.push((entry.body.clone(), vec![user])),
+        },
+        EntryKind::ReactionRemoved => {
+            for (emoji, users) in &mut target.reactions {
+                if *emoji == entry.body {
+                    users.retain(|other| *other != user);
+                }
+            }
+            target.reactions.retain(|(_, users)| !users.is_empty());
+        }
+        EntryKind::Pin => target.changes.pinned_seq = Some(seq),
+        EntryKind::Unpin => target.changes.pinned_seq = None,
+        EntryKind::MemberAdded | EntryKind::MemberRemoved => {}
+    }
+}
+
 fn logs() -> impl Strategy<Value = Vec<Entry>> {
     let kind = prop_oneof![
         8 => Just(EntryKind::Text),
+        2 => Just(EntryKind::Edit),
+        2 => Just(EntryKind::Delete),
+        2 => Just(EntryKind::Reaction),
+        1 => Just(EntryKind::ReactionRemoved),
+        1 => Just(EntryKind::Pin),
+        1 => Just(EntryKind::Unpin),
         1 => Just(EntryKind::MemberAdded),
         1 => Just(EntryKind::MemberRemoved),
     ];
-    let record = (1..4u128, 1..3u128, 1..12u128, prop::bool::weighted(0.1), -600..700i64, kind);
+    let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::bool::weighted(0.3));
+    let record = (1..4u128, 1..3u128, 1..12u128, flags, 1..8i64, -600..700i64, kind);
     prop::collection::vec(record, 1..80).prop_map(|records| {
         let mut clock = 10_000i64;
         let numbered = records.into_iter().enumerate();
         numbered
-            .map(|(i, (chat, user, key, other, step, kind))| {
+            .map(|(i, (chat, user, key, (other, reply, moderates), target, step, kind))| {
                 clock = (clock + step).max(0);
-                match kind {
-                    EntryKind::Text => {
-                        entry(i as i64, clock, chat, user, key, if other { "other" } else { "body" })
-                    }
-                    EntryKind::MemberAdded | EntryKind::MemberRemoved => {
-                        change(i as i64, clock, chat, kind, user)
-                    }
+                if !kind.is_from_device() {
+                    return change(i as i64, clock, chat, kind, user);
+                }
+                let body = match kind {
+                    EntryKind::Text | EntryKind::Edit if other => "other",
+                    EntryKind::Text | EntryKind::Edit => "body",
+                    EntryKind::Reaction | EntryKind::ReactionRemoved if other => "!",
+                    EntryKind::Reaction | EntryKind::ReactionRemoved => "+",
+                    _ => "",
+                };
+                let target_seq = (kind.needs_target() || reply).then_some(target);
+                let content = content_hash(kind, None, target_seq, (&[], false), body);
+                // Few keys, so that some are used again; keys of texts are seldom those of changes.
+                let key = if kind == EntryKind::Text { key } else { key * 7 + i as u128 % 7 };
+                Entry {
+                    kind,
+                    target_seq,
+                    moderates,
+                    content,
+                    ..entry(i as i64, clock, chat, user, key, body)
                 }
             })
             .collect()
@@ -476,7 +804,12 @@ proptest! {
         }
 
         let (rows, outcomes) = reference(&log);
-        let stored: BTreeMap<_, _> = world.rows.iter().map(|(id, (_, entry))| (*id, entry.clone())).collect();
+        let stored: BTreeMap<_, _> = world.messages().into_iter().map(|(id, (entry, body, patch))| {
+            let Changes { reactions, .. } = &patch.changes;
+            let reactions = reactions.iter().map(|of| (of.emoji.clone(), of.users.clone())).collect();
+            let changes = Changes { seq: 0, reactions: vec![], ..patch.changes };
+            (id, Expected { entry, body, changes, reactions })
+        }).collect();
         prop_assert_eq!(&stored, &rows);
         prop_assert_eq!(world.keys.len(), rows.len());
         for (chat, head) in &world.heads {

@@ -6,12 +6,16 @@ use std::{
     time::Instant,
 };
 
-use contracts::{ChatId, event::DeliveredRecord};
+use contracts::{
+    ChatId,
+    event::{DeliveredRecord, EntryKind},
+};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     domain::{
-        self, Contradiction, Entry, Generation, Head, KeyId, KnownKey, Logged, SeatId, Standing, Verdict,
+        self, Chats, Contradiction, Entry, Generation, Head, KeyId, KnownKey, Logged, ReactionId, SeatId,
+        Sequenced, Standing, Target, TargetId, Verdict,
     },
     metrics::{Metrics, Outcome, Step},
     store::{Row, Store, StoreError},
@@ -65,38 +69,49 @@ impl<S: Store> Pipeline<S> {
         let started = Instant::now();
         let entries: Vec<&Entry> = batch.iter().filter_map(Logged::entry).collect();
         let due = if flush { self.unstored() } else { Vec::new() };
-        let mut heads = self.heads_of(&entries).await?;
-        let looked_up =
-            tokio::try_join!(self.keys_of(&entries), self.standings_of(&entries, &heads), self.put(&due));
-        let (known, seats, ()) = match looked_up {
+        let heads = self.heads_of(&entries).await?;
+        let looked_up = tokio::try_join!(
+            self.keys_of(&entries),
+            self.standings_of(&entries, &heads),
+            self.targets_of(&entries),
+            self.reactions_of(&entries, &heads),
+            self.put(&due)
+        );
+        let (known, seats, targets, reactions, ()) = match looked_up {
             Ok(looked_up) => looked_up,
             Err(error) => return Err(error.into()),
         };
         self.mark_stored(&due);
         self.metrics.step(Step::LookUp, started.elapsed());
 
-        let mut standings = seats.iter().filter_map(|(seat, standing)| Some((*seat, (*standing)?))).collect();
-        let verdicts =
-            domain::sequence(&self.generation, &mut heads, &mut standings, known, entries.iter().copied())
-                .inspect_err(|_| {
+        let standings = seats.iter().filter_map(|(seat, standing)| Some((*seat, (*standing)?))).collect();
+        let mut chats = Chats { heads, standings, targets, reactions };
+        let Sequenced { verdicts, overwrites } =
+            domain::sequence(&self.generation, &mut chats, known, entries.iter().copied()).inspect_err(
+                |_| {
                     // What is remembered may be what is wrong: the next try reads it again.
                     self.heads.retain(|_, tracked| !tracked.stored);
                     self.standings.clear();
-                })?;
+                },
+            )?;
+        let Chats { heads, standings, .. } = chats;
 
         let started = Instant::now();
         let rows: Vec<Row<'_>> = entries
             .iter()
             .zip(&verdicts)
             .filter_map(|(entry, verdict)| match *verdict {
-                Verdict::Store { seq, stamp, standing } => Some(Row { entry, seq, stamp, standing }),
+                Verdict::Store { seq, stamp, texts, effect } => {
+                    Some(Row { entry, seq, stamp, texts, effect })
+                }
                 Verdict::Announce { .. }
                 | Verdict::Repeated { .. }
                 | Verdict::Conflict
-                | Verdict::SenderOut => None,
+                | Verdict::SenderOut
+                | Verdict::NoTarget => None,
             })
             .collect();
-        self.store.append(&self.generation, &rows).await?;
+        self.store.append(&self.generation, &rows, &overwrites).await?;
         self.metrics.step(Step::Write, started.elapsed());
 
         self.remember(heads);
@@ -163,6 +178,48 @@ impl<S: Store> Pipeline<S> {
         stream::iter(reads).buffer_unordered(LOOK_UPS).try_collect().await
     }
 
+    /// Returns the messages that the entries speak of, and what those reply to that are deleted.
+    async fn targets_of(&self, entries: &[&Entry]) -> Result<HashMap<TargetId, Target>, StoreError> {
+        let ids: HashSet<TargetId> = entries.iter().filter_map(|entry| entry.target_id()).collect();
+        let mut targets = self.read_targets(ids).await?;
+        let deletions = entries.iter().filter(|entry| entry.kind == EntryKind::Delete);
+        let replied_to = deletions.filter_map(|entry| {
+            let id = entry.target_id()?;
+            Some(TargetId { seq: targets.get(&id)?.target_seq?, ..id })
+        });
+        let replied_to: HashSet<TargetId> =
+            replied_to.filter(|replied_to| !targets.contains_key(replied_to)).collect();
+        targets.extend(self.read_targets(replied_to).await?);
+        Ok(targets)
+    }
+
+    async fn read_targets(&self, ids: HashSet<TargetId>) -> Result<HashMap<TargetId, Target>, StoreError> {
+        let mut reads = Vec::with_capacity(ids.len());
+        for id in ids {
+            reads.push(async move { Ok::<_, StoreError>((id, self.store.target(id).await?)) });
+        }
+        let found: Vec<_> = stream::iter(reads).buffer_unordered(LOOK_UPS).try_collect().await?;
+        Ok(found.into_iter().filter_map(|(id, target)| Some((id, target?))).collect())
+    }
+
+    /// Returns whether there was each reaction of the entries, at these heads.
+    async fn reactions_of(
+        &self,
+        entries: &[&Entry],
+        heads: &HashMap<ChatId, Head>,
+    ) -> Result<HashMap<ReactionId, bool>, StoreError> {
+        let ids: HashSet<ReactionId> = entries.iter().filter_map(|entry| entry.reaction_id()).collect();
+        let mut reads = Vec::with_capacity(ids.len());
+        for id in ids {
+            let seq = heads[&id.target.chat].seq;
+            reads.push(async move {
+                let reacts = self.store.reacts(&id, seq).await?;
+                Ok::<_, StoreError>((id, reacts))
+            });
+        }
+        stream::iter(reads).buffer_unordered(LOOK_UPS).try_collect().await
+    }
+
     fn unstored(&self) -> Vec<(ChatId, Head)> {
         let unstored = self.heads.iter().filter(|(_, tracked)| !tracked.stored);
         unstored.map(|(chat, tracked)| (*chat, tracked.head.clone())).collect()
@@ -205,7 +262,7 @@ impl<S: Store> Pipeline<S> {
                     refused.offset,
                     refused.reason
                 );
-                refused.answer.clone()
+                refused.answer.as_deref().cloned()
             }
             Logged::Entry(entry) => {
                 let verdict = *verdicts.next().expect("every entry of a batch has a verdict");
@@ -215,6 +272,7 @@ impl<S: Store> Pipeline<S> {
                     Verdict::Repeated { .. } => Outcome::Repeated,
                     Verdict::Conflict => Outcome::Conflict,
                     Verdict::SenderOut => Outcome::SenderOut,
+                    Verdict::NoTarget => Outcome::NoTarget,
                 });
                 Some(verdict.announcement(entry))
             }
@@ -237,7 +295,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{RawRecord, read_record},
+        domain::{Overwrite, RawRecord, read_record},
         store::{Beginning, Partition, Result, Room, history, memory::MemoryStore},
     };
 
@@ -274,10 +332,31 @@ mod tests {
             self.store.standing(seat, seq).await
         }
 
-        async fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> Result<()> {
-            self.store.append(generation, &rows[..rows.len() / 2]).await?;
+        async fn target(&self, id: TargetId) -> Result<Option<Target>> {
             self.turn()?;
-            self.store.append(generation, rows).await
+            self.store.target(id).await
+        }
+
+        async fn reacts(&self, id: &ReactionId, seq: i64) -> Result<bool> {
+            self.turn()?;
+            self.store.reacts(id, seq).await
+        }
+
+        async fn reactions_of(&self, seat: SeatId, first: i64, last: i64) -> Result<Vec<(i64, String)>> {
+            self.store.reactions_of(seat, first, last).await
+        }
+
+        async fn append(
+            &self,
+            generation: &Generation,
+            rows: &[Row<'_>],
+            overwrites: &[Overwrite],
+        ) -> Result<()> {
+            self.store
+                .append(generation, &rows[..rows.len() / 2], &overwrites[..overwrites.len() / 2])
+                .await?;
+            self.turn()?;
+            self.store.append(generation, rows, overwrites).await
         }
 
         async fn put_heads(&self, heads: &[(ChatId, Head)]) -> Result<()> {
@@ -309,7 +388,7 @@ mod tests {
         ChatId(Uuid::from_u128(n as u128))
     }
 
-    /// Every seventh record repeats the one before it, every eleventh is none.
+    /// Every seventh record repeats the one before it, every eleventh is none, every fifth edits an earlier one.
     fn log(records: usize) -> Vec<Logged> {
         let record = |i: usize| {
             let of = if i % 7 == 6 { i - 1 } else { i };
@@ -319,9 +398,13 @@ mod tests {
                 sender: UserId(Uuid::from_u128(1)),
                 device: DeviceId(Uuid::from_u128(2)),
                 key: MessageKey(Uuid::from_u128(of as u128)),
-                kind: EntryKind::Text,
+                kind: if of % 5 == 4 { EntryKind::Edit } else { EntryKind::Text },
                 body: format!("message {of}"),
                 subject: None,
+                target_seq: (of % 5 == 4).then_some(1 + of as i64 / 7),
+                mentions: Vec::new(),
+                mentions_all: false,
+                moderates: false,
                 audience: None,
             };
             let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
@@ -340,13 +423,17 @@ mod tests {
         Pipeline::new(Generation::new("g1"), store.clone(), metrics)
     }
 
+    fn reader(n: usize) -> SeatId {
+        SeatId { chat: chat(n), user: UserId(Uuid::from_u128(1)) }
+    }
+
     async fn contents<S: Store>(store: &S) -> Vec<(Head, Vec<Message>)> {
         let mut contents = Vec::new();
         for n in 0..3 {
             let head = store.head(chat(n)).await.expect("a head");
             contents.push((
                 head,
-                history(store, chat(n), Beginning::Seq(1), 0, 500).await.expect("a history").messages,
+                history(store, reader(n), Beginning::Seq(1), 0, 500).await.expect("a history").messages,
             ));
         }
         contents

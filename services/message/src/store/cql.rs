@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use contracts::{ChatId, MessageKey, UserId, event::EntryKind, wire::Message};
-use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use scylla::{
     client::session::Session,
     errors::PrepareError,
@@ -19,7 +19,10 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::{Partition, Result, Room, Row, Store, StoreError};
-use crate::domain::{ContentHash, Generation, Head, KeyId, KnownKey, Position, SeatId, Standing, bucket};
+use crate::domain::{
+    ContentHash, Effect, Generation, Head, KeyId, KnownKey, Overwrite, Patch, Position, ReactionId, SeatId,
+    Standing, Target, TargetId, bucket,
+};
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
 const MAX_IN_FLIGHT: usize = 128;
@@ -36,24 +39,39 @@ const LARGEST_PAGE_ROWS: usize = 512;
 const KEYS_PER_BATCH: usize = 10;
 
 const INSERT_MESSAGE: &str = "INSERT INTO messages (chat_id, bucket, seq, sender_id, key, kind, body, subject_id, \
-    sent_at, generation, log_offset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    target_seq, mentions, mentions_all, texts, sent_at, generation, log_offset) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const UPDATE_BODY: &str =
+    "UPDATE messages USING TIMESTAMP ? SET body = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
+const UPDATE_PATCH: &str =
+    "UPDATE messages USING TIMESTAMP ? SET patch = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const INSERT_KEY: &str = "INSERT INTO message_keys (chat_id, sender_id, key, seq, content_hash, generation, \
     log_offset) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_STANDING: &str =
     "INSERT INTO chat_standings (chat_id, user_id, seq, is_out) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
-const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, applied_offset, stamp) \
-    VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const INSERT_REACTION: &str = "INSERT INTO chat_reactions (chat_id, user_id, target_seq, emoji, seq, reacts) \
+    VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, applied_offset, stamp, texts) \
+    VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_NEXT_OFFSET: &str = "INSERT INTO log_positions (generation, partition, next_offset) \
     VALUES (?, ?, ?) USING TIMESTAMP ?";
 const SELECT_HEAD: &str =
-    "SELECT head_seq, generation, applied_offset, stamp FROM chat_heads WHERE chat_id = ?";
+    "SELECT head_seq, generation, applied_offset, stamp, texts FROM chat_heads WHERE chat_id = ?";
 const SELECT_KEY: &str = "SELECT seq, content_hash, generation, log_offset FROM message_keys \
     WHERE chat_id = ? AND sender_id = ? AND key = ?";
 const SELECT_STANDING: &str =
     "SELECT is_out FROM chat_standings WHERE chat_id = ? AND user_id = ? AND seq <= ? LIMIT 1";
+const SELECT_TARGET: &str =
+    "SELECT sender_id, kind, target_seq, patch FROM messages WHERE chat_id = ? AND bucket = ? AND seq = ?";
+const SELECT_REACTION: &str = "SELECT reacts FROM chat_reactions \
+    WHERE chat_id = ? AND user_id = ? AND target_seq = ? AND emoji = ? AND seq <= ? LIMIT 1";
+/// The newest row of each reaction comes first.
+const SELECT_REACTIONS: &str = "SELECT target_seq, emoji, reacts FROM chat_reactions \
+    WHERE chat_id = ? AND user_id = ? AND target_seq >= ? AND target_seq <= ?";
 const SELECT_NEXT_OFFSET: &str =
     "SELECT next_offset FROM log_positions WHERE generation = ? AND partition = ?";
-const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, sent_at FROM messages \
+const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
+    sent_at, patch FROM messages \
     WHERE chat_id = ? AND bucket = ? AND seq > ? LIMIT ?";
 
 /// Statements of the message service, prepared in the tenant's keyspace.
@@ -63,11 +81,17 @@ pub struct CqlStore {
     insert_message: PreparedStatement,
     insert_key: PreparedStatement,
     insert_standing: PreparedStatement,
+    insert_reaction: PreparedStatement,
+    update_body: PreparedStatement,
+    update_patch: PreparedStatement,
     insert_head: PreparedStatement,
     insert_next_offset: PreparedStatement,
     select_head: PreparedStatement,
     select_key: PreparedStatement,
     select_standing: PreparedStatement,
+    select_target: PreparedStatement,
+    select_reaction: PreparedStatement,
+    select_reactions: PreparedStatement,
     select_next_offset: PreparedStatement,
     select_messages: PreparedStatement,
 }
@@ -85,11 +109,17 @@ impl CqlStore {
             insert_message: prepare(INSERT_MESSAGE).await?,
             insert_key: prepare(INSERT_KEY).await?,
             insert_standing: prepare(INSERT_STANDING).await?,
+            insert_reaction: prepare(INSERT_REACTION).await?,
+            update_body: prepare(UPDATE_BODY).await?,
+            update_patch: prepare(UPDATE_PATCH).await?,
             insert_head: prepare(INSERT_HEAD).await?,
             insert_next_offset: prepare(INSERT_NEXT_OFFSET).await?,
             select_head: prepare(SELECT_HEAD).await?,
             select_key: prepare(SELECT_KEY).await?,
             select_standing: prepare(SELECT_STANDING).await?,
+            select_target: prepare(SELECT_TARGET).await?,
+            select_reaction: prepare(SELECT_REACTION).await?,
+            select_reactions: prepare(SELECT_REACTIONS).await?,
             select_next_offset: prepare(SELECT_NEXT_OFFSET).await?,
             select_messages: prepare(SELECT_MESSAGES).await?,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -155,22 +185,50 @@ impl CqlStore {
         all(writes).await
     }
 
-    async fn append_standings(&self, rows: &[Row<'_>]) -> Result<()> {
+    async fn append_effects(&self, rows: &[Row<'_>]) -> Result<()> {
         let mut writes = Vec::new();
-        for Row { entry, seq, stamp, standing } in rows {
-            if let Some((subject, standing)) = entry.subject.zip(*standing) {
-                let values = (entry.chat.0, subject.0, *seq, standing == Standing::Out, *stamp);
-                writes.push(self.execute(&self.insert_standing, values, || "write standings".to_owned()));
-            }
+        for Row { entry, seq, stamp, texts: _, effect } in rows {
+            let write = match (effect, entry.subject, entry.reaction_id()) {
+                (Some(Effect::Standing(standing)), Some(subject), _) => {
+                    let is_out = *standing == Standing::Out;
+                    let values = (entry.chat.0, subject.0, *seq, is_out, *stamp);
+                    self.execute(&self.insert_standing, values, || "write standings".to_owned()).boxed()
+                }
+                (Some(Effect::Reacts(reacts)), _, Some(ReactionId { target, user, emoji })) => {
+                    let values = (target.chat.0, user.0, target.seq, emoji, *seq, *reacts, *stamp);
+                    self.execute(&self.insert_reaction, values, || "write reactions".to_owned()).boxed()
+                }
+                _ => continue,
+            };
+            writes.push(write.map_ok(drop));
         }
-        let writes = writes.into_iter().map(|write| write.map_ok(drop)).collect();
+        all(writes).await
+    }
+
+    async fn overwrite(&self, overwrites: &[Overwrite]) -> Result<()> {
+        let mut writes = Vec::new();
+        for overwrite in overwrites {
+            let write = match overwrite {
+                Overwrite::Body { target: TargetId { chat, seq }, stamp, body } => {
+                    let values = (*stamp, body.as_str(), chat.0, bucket(*seq), *seq);
+                    self.execute(&self.update_body, values, || "write an edit".to_owned()).boxed()
+                }
+                Overwrite::Patch { target: TargetId { chat, seq }, stamp, patch } => {
+                    let patch = serde_json::to_string(patch).expect("a patch is JSON");
+                    let values = (*stamp, patch, chat.0, bucket(*seq), *seq);
+                    self.execute(&self.update_patch, values, || "write a patch".to_owned()).boxed()
+                }
+            };
+            writes.push(write.map_ok(drop));
+        }
         all(writes).await
     }
 
     async fn put_head(&self, chat: ChatId, head: &Head) -> Result<()> {
         // A head that has applied nothing is what an absent row means.
         let Some(applied) = &head.applied else { return Ok(()) };
-        let values = (chat.0, head.seq, applied.generation.as_str(), applied.offset, head.stamp, head.stamp);
+        let &Head { seq, applied: _, stamp, texts } = head;
+        let values = (chat.0, seq, applied.generation.as_str(), applied.offset, stamp, texts, stamp);
         self.execute(&self.insert_head, values, || format!("write the head of chat {chat}")).await.map(drop)
     }
 }
@@ -179,11 +237,12 @@ impl Store for CqlStore {
     async fn head(&self, chat: ChatId) -> Result<Head> {
         let step = || format!("read the head of chat {chat}");
         let result = self.execute(&self.select_head, (chat.0,), step).await?;
-        let row = first_row::<(i64, String, i64, i64)>(result, step)?;
-        Ok(row.map_or_else(Head::default, |(seq, generation, offset, stamp)| Head {
+        let row = first_row::<(i64, String, i64, i64, Option<i64>)>(result, step)?;
+        Ok(row.map_or_else(Head::default, |(seq, generation, offset, stamp, texts)| Head {
             seq,
             applied: Some(Position { generation: Generation::new(&generation), offset }),
             stamp,
+            texts: texts.unwrap_or_default(),
         }))
     }
 
@@ -208,11 +267,56 @@ impl Store for CqlStore {
         Ok(row.map(|(is_out,)| if is_out { Standing::Out } else { Standing::Back }))
     }
 
-    async fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> Result<()> {
+    async fn target(&self, TargetId { chat, seq }: TargetId) -> Result<Option<Target>> {
+        let step = || format!("read message {seq} of chat {chat}");
+        let result = self.execute(&self.select_target, (chat.0, bucket(seq), seq), step).await?;
+        // A row without a sender is one that was changed, and lost since.
+        type Columns = (Option<Uuid>, Option<String>, Option<i64>, Option<String>);
+        let Some((Some(sender), Some(kind), target_seq, patch)) = first_row::<Columns>(result, step)? else {
+            return Ok(None);
+        };
+        let Some(kind) = EntryKind::parse(&kind) else {
+            return Err(failed(step(), "its kind is not known here"));
+        };
+        let patch = read_patch(patch.as_deref()).map_err(|source| failed(step(), source))?;
+        Ok(Some(Target::new(UserId(sender), kind, target_seq, patch)))
+    }
+
+    async fn reacts(&self, ReactionId { target, user, emoji }: &ReactionId, seq: i64) -> Result<bool> {
+        let step = || format!("look up a reaction in chat {}", target.chat);
+        let values = (target.chat.0, user.0, target.seq, emoji, seq);
+        let result = self.execute(&self.select_reaction, values, step).await?;
+        Ok(first_row::<(bool,)>(result, step)?.is_some_and(|(reacts,)| reacts))
+    }
+
+    async fn reactions_of(
+        &self,
+        SeatId { chat, user }: SeatId,
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<(i64, String)>> {
+        let step = || format!("read the reactions of a user in chat {chat}");
+        let result = self.execute(&self.select_reactions, (chat.0, user.0, first, last), step).await?;
+        let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
+        let mut newest: BTreeMap<(i64, String), bool> = BTreeMap::new();
+        for row in rows.rows::<(i64, String, bool)>().map_err(|source| failed(step(), source))? {
+            let (seq, emoji, reacts) = row.map_err(|source| failed(step(), source))?;
+            newest.entry((seq, emoji)).or_insert(reacts);
+        }
+        Ok(newest.into_iter().filter_map(|(id, reacts)| reacts.then_some(id)).collect())
+    }
+
+    async fn append(
+        &self,
+        generation: &Generation,
+        rows: &[Row<'_>],
+        overwrites: &[Overwrite],
+    ) -> Result<()> {
         tokio::try_join!(
             self.append_messages(generation, rows),
             self.append_keys(generation, rows),
-            self.append_standings(rows)
+            self.append_effects(rows),
+            self.overwrite(overwrites)
         )?;
         Ok(())
     }
@@ -268,28 +372,49 @@ impl Store for CqlStore {
     }
 }
 
-/// seq, sender, key, kind, body, subject, sent at
-type MessageRow = (i64, Uuid, Uuid, String, String, Option<Uuid>, CqlTimestamp);
+#[derive(scylla::DeserializeRow)]
+struct MessageRow {
+    seq: i64,
+    sender_id: Uuid,
+    key: Uuid,
+    kind: String,
+    body: String,
+    subject_id: Option<Uuid>,
+    target_seq: Option<i64>,
+    mentions: Option<Vec<Uuid>>,
+    mentions_all: Option<bool>,
+    sent_at: CqlTimestamp,
+    patch: Option<String>,
+}
 
 fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
-    let (seq, sender, key, kind, body, subject, sent_at) = row;
-    let Some(kind) = EntryKind::parse(&kind) else {
-        return Err(failed(format!("read message {seq} of chat {chat}"), "its kind is not known here"));
-    };
+    let seq = row.seq;
+    let step = || format!("read message {seq} of chat {chat}");
+    let kind = EntryKind::parse(&row.kind).ok_or_else(|| failed(step(), "its kind is not known here"))?;
+    let patch = read_patch(row.patch.as_deref()).map_err(|source| failed(step(), source))?;
     Ok(Message {
         chat,
         seq,
-        sender: UserId(sender),
-        key: MessageKey(key),
+        sender: UserId(row.sender_id),
+        key: MessageKey(row.key),
         kind,
-        body,
-        subject: subject.map(UserId),
-        sent_at_ms: sent_at.0,
+        body: row.body,
+        subject: row.subject_id.map(UserId),
+        target_seq: row.target_seq,
+        mentions: row.mentions.unwrap_or_default().into_iter().map(UserId).collect(),
+        mentions_all: row.mentions_all.unwrap_or_default(),
+        sent_at_ms: row.sent_at.0,
+        changes: patch.changes,
     })
 }
 
+fn read_patch(text: Option<&str>) -> std::result::Result<Patch, serde_json::Error> {
+    text.map_or_else(|| Ok(Patch::default()), serde_json::from_str)
+}
+
 fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl SerializeRow + use<'a> {
-    let Row { entry, seq, stamp, standing: _ } = *row;
+    let Row { entry, seq, stamp, texts, effect: _ } = *row;
+    let mentions: Vec<Uuid> = entry.mentions.iter().map(|user| user.0).collect();
     (
         entry.chat.0,
         bucket(seq),
@@ -300,6 +425,10 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl Seriali
         entry.body.as_str(),
         // A null would be a tombstone; an unset column is nothing.
         MaybeUnset::from_option(entry.subject.map(|subject| subject.0)),
+        MaybeUnset::from_option(entry.target_seq),
+        MaybeUnset::from_option((!mentions.is_empty()).then_some(mentions)),
+        MaybeUnset::from_option(entry.mentions_all.then_some(true)),
+        texts,
         CqlTimestamp(entry.sent_at_ms),
         generation.as_str(),
         entry.offset,
@@ -308,7 +437,7 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl Seriali
 }
 
 fn key_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl SerializeRow + use<'a> {
-    let Row { entry, seq, stamp, standing: _ } = *row;
+    let Row { entry, seq, stamp, .. } = *row;
     let content = entry.content.0.to_vec();
     (entry.chat.0, entry.sender.0, entry.key.0, seq, content, generation.as_str(), entry.offset, stamp)
 }

@@ -5,10 +5,16 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use contracts::{ChatId, UserId, wire::Message};
+use contracts::{
+    ChatId, UserId,
+    wire::{Changes, Message},
+};
 
 use super::{Partition, Result, Room, Row, Store};
-use crate::domain::{Generation, Head, KeyId, KnownKey, Position, SeatId, Standing, bucket};
+use crate::domain::{
+    Effect, Generation, Head, KeyId, KnownKey, Overwrite, Patch, Position, ReactionId, SeatId, Standing,
+    Target, TargetId, bucket,
+};
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -17,11 +23,46 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Tables {
-    messages: BTreeMap<(ChatId, i64), (i64, Message)>,
+    messages: BTreeMap<(ChatId, i64), Stored>,
     keys: HashMap<KeyId, (i64, KnownKey)>,
     standings: BTreeMap<(ChatId, UserId, i64), Standing>,
+    /// By chat, user, message, emoji, and the seq of the entry.
+    reactions: BTreeMap<(ChatId, UserId, i64, String, i64), bool>,
     heads: HashMap<ChatId, Head>,
     next_offsets: HashMap<(Generation, Partition), i64>,
+}
+
+/// A row; each of its parts has the timestamp that it was written with.
+struct Stored {
+    stamp: i64,
+    message: Message,
+    body: (i64, String),
+    patch: (i64, Patch),
+}
+
+impl Stored {
+    fn new(stamp: i64, message: Message) -> Self {
+        Self { stamp, body: (stamp, message.body.clone()), message, patch: (i64::MIN, Patch::default()) }
+    }
+
+    fn message(&self) -> Message {
+        let (body, changes) = (self.body.1.clone(), self.patch.1.changes.clone());
+        Message { body, changes, ..self.message.clone() }
+    }
+}
+
+impl Tables {
+    fn overwrite(&mut self, overwrite: &Overwrite) {
+        let (Overwrite::Body { target, .. } | Overwrite::Patch { target, .. }) = overwrite;
+        let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) else { return };
+        match overwrite {
+            Overwrite::Body { stamp, body, .. } if *stamp > row.body.0 => row.body = (*stamp, body.clone()),
+            Overwrite::Patch { stamp, patch, .. } if *stamp > row.patch.0 => {
+                row.patch = (*stamp, patch.clone())
+            }
+            Overwrite::Body { .. } | Overwrite::Patch { .. } => {}
+        }
+    }
 }
 
 impl MemoryStore {
@@ -45,9 +86,48 @@ impl Store for MemoryStore {
         Ok(newest.map(|(_, standing)| *standing))
     }
 
-    async fn append(&self, generation: &Generation, rows: &[Row<'_>]) -> Result<()> {
+    async fn target(&self, id: TargetId) -> Result<Option<Target>> {
+        let tables = self.lock();
+        let row = tables.messages.get(&(id.chat, id.seq));
+        Ok(row.map(|row| {
+            let Message { sender, kind, target_seq, .. } = row.message;
+            Target::new(sender, kind, target_seq, row.patch.1.clone())
+        }))
+    }
+
+    async fn reacts(&self, ReactionId { target, user, emoji }: &ReactionId, seq: i64) -> Result<bool> {
+        let tables = self.lock();
+        let key = |seq| (target.chat, *user, target.seq, emoji.clone(), seq);
+        let newest = tables.reactions.range(key(i64::MIN)..=key(seq)).next_back();
+        Ok(newest.is_some_and(|(_, reacts)| *reacts))
+    }
+
+    async fn reactions_of(
+        &self,
+        SeatId { chat, user }: SeatId,
+        first: i64,
+        last: i64,
+    ) -> Result<Vec<(i64, String)>> {
+        let tables = self.lock();
+        let (from, to) = (
+            (chat, user, first, String::new(), i64::MIN),
+            (chat, user, last.saturating_add(1), String::new(), i64::MIN),
+        );
+        let mut newest = BTreeMap::new();
+        for ((_, _, seq, emoji, _), reacts) in tables.reactions.range(from..to) {
+            newest.insert((*seq, emoji.clone()), *reacts);
+        }
+        Ok(newest.into_iter().filter_map(|(id, reacts)| reacts.then_some(id)).collect())
+    }
+
+    async fn append(
+        &self,
+        generation: &Generation,
+        rows: &[Row<'_>],
+        overwrites: &[Overwrite],
+    ) -> Result<()> {
         let mut tables = self.lock();
-        for Row { entry, seq, stamp, standing } in rows {
+        for Row { entry, seq, stamp, texts: _, effect } in rows {
             let message = Message {
                 chat: entry.chat,
                 seq: *seq,
@@ -56,22 +136,35 @@ impl Store for MemoryStore {
                 kind: entry.kind,
                 body: entry.body.clone(),
                 subject: entry.subject,
+                target_seq: entry.target_seq,
+                mentions: entry.mentions.clone(),
+                mentions_all: entry.mentions_all,
                 sent_at_ms: entry.sent_at_ms,
+                changes: Changes::default(),
             };
             let position = Position { generation: generation.clone(), offset: entry.offset };
             let known = KnownKey { seq: *seq, content: entry.content, position };
-            let row = tables.messages.entry((entry.chat, *seq)).or_insert((i64::MIN, message.clone()));
-            if *stamp > row.0 {
-                *row = (*stamp, message);
+            let fresh = Stored::new(*stamp, message.clone());
+            let row = tables.messages.entry((entry.chat, *seq)).or_insert(fresh);
+            if *stamp > row.stamp {
+                let patch = std::mem::take(&mut row.patch);
+                *row = Stored { patch, ..Stored::new(*stamp, message) };
             }
             let row = tables.keys.entry(entry.key_id()).or_insert((i64::MIN, known.clone()));
             if *stamp > row.0 {
                 *row = (*stamp, known);
             }
-            if let Some((subject, standing)) = entry.subject.zip(*standing) {
-                tables.standings.insert((entry.chat, subject, *seq), standing);
+            match (effect, entry.subject, entry.reaction_id()) {
+                (Some(Effect::Standing(standing)), Some(subject), _) => {
+                    tables.standings.insert((entry.chat, subject, *seq), *standing);
+                }
+                (Some(Effect::Reacts(reacts)), _, Some(ReactionId { target, user, emoji })) => {
+                    tables.reactions.insert((entry.chat, user, target.seq, emoji, *seq), *reacts);
+                }
+                _ => {}
             }
         }
+        overwrites.iter().for_each(|overwrite| tables.overwrite(overwrite));
         Ok(())
     }
 
@@ -105,7 +198,7 @@ impl Store for MemoryStore {
     async fn messages(&self, chat: ChatId, of: i64, after: i64, room: &mut Room) -> Result<Vec<Message>> {
         let tables = self.lock();
         let rows = tables.messages.range((chat, after.saturating_add(1))..=(chat, i64::MAX));
-        let in_bucket = rows.map(|(_, (_, message))| message).filter(|message| bucket(message.seq) == of);
-        Ok(in_bucket.take_while(|message| room.take(message)).cloned().collect())
+        let in_bucket = rows.map(|(_, row)| row.message()).filter(|message| bucket(message.seq) == of);
+        Ok(in_bucket.take_while(|message| room.take(message)).collect())
     }
 }

@@ -8,17 +8,22 @@ use scylla::{client::session::Session, statement::Statement};
 use super::{Result, StoreError};
 
 /// All migrations in order. A name, once released, keeps its content.
-const MIGRATIONS: [(&str, &str); 5] = [
+const MIGRATIONS: [(&str, &str); 8] = [
     ("0001_create_messages", include_str!("../../migrations/0001_create_messages.cql")),
     ("0002_create_message_keys", include_str!("../../migrations/0002_create_message_keys.cql")),
     ("0003_create_chat_heads", include_str!("../../migrations/0003_create_chat_heads.cql")),
     ("0004_create_log_positions", include_str!("../../migrations/0004_create_log_positions.cql")),
     ("0005_create_chat_standings", include_str!("../../migrations/0005_create_chat_standings.cql")),
+    ("0006_add_changes", include_str!("../../migrations/0006_add_changes.cql")),
+    ("0007_add_texts", include_str!("../../migrations/0007_add_texts.cql")),
+    ("0008_create_chat_reactions", include_str!("../../migrations/0008_create_chat_reactions.cql")),
 ];
 
 /// Which migrations have run. The gateway between old and new code: an old process ignores later rows.
 const CREATE_APPLIED: &str = "CREATE TABLE IF NOT EXISTS message_migrations (name text PRIMARY KEY)";
 const SELECT_APPLIED: &str = "SELECT name FROM message_migrations";
+const SELECT_COLUMN: &str = "SELECT column_name FROM system_schema.columns \
+    WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
 const INSERT_APPLIED: &str = "INSERT INTO message_migrations (name) VALUES (?)";
 /// A change of the schema waits for those of other tenants: more than ten seconds were seen on a busy store.
 const SCHEMA_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,12 +41,12 @@ pub async fn migrate(session: &Session, flavor: CqlFlavor) -> Result<Vec<&'stati
         }
         let run = async {
             for statement in statements(text, flavor) {
-                session.query_unpaged(schema_change(statement), ()).await?;
+                change_schema(session, &statement).await?;
             }
-            session.query_unpaged(INSERT_APPLIED, (name,)).await
+            session.query_unpaged(INSERT_APPLIED, (name,)).await?;
+            Ok(())
         };
-        run.await
-            .map_err(|source| StoreError { step: format!("run migration {name}"), source: source.into() })?;
+        run.await.map_err(failed(format!("run migration {name}")))?;
         done.push(name);
     }
     Ok(done)
@@ -54,6 +59,36 @@ async fn applied(
     let rows = session.query_unpaged(SELECT_APPLIED, ()).await?.into_rows_result()?;
     let names = rows.rows::<(String,)>()?;
     Ok(names.map(|row| row.map(|(name,)| name)).collect::<std::result::Result<_, _>>()?)
+}
+
+/// Runs a statement that changes nothing when it has run before. CQL says so for a table; for a column ScyllaDB has no such
+/// form.
+async fn change_schema(
+    session: &Session,
+    statement: &str,
+) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Err(error) = session.query_unpaged(schema_change(statement), ()).await else { return Ok(()) };
+    match added_column(statement) {
+        Some((table, column)) if has_column(session, table, column).await? => Ok(()),
+        Some(_) | None => Err(error.into()),
+    }
+}
+
+/// Returns the table and the first column of `ALTER TABLE ... ADD (...)`.
+fn added_column(statement: &str) -> Option<(&str, &str)> {
+    let (table, columns) = statement.strip_prefix("ALTER TABLE ")?.split_once(" ADD (")?;
+    Some((table, columns.split_whitespace().next()?))
+}
+
+async fn has_column(
+    session: &Session,
+    table: &str,
+    column: &str,
+) -> std::result::Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+    let keyspace = session.get_keyspace();
+    let keyspace = keyspace.as_ref().map(|keyspace| keyspace.as_str()).unwrap_or_default();
+    let found = session.query_unpaged(SELECT_COLUMN, (keyspace, table, column)).await?;
+    Ok(found.into_rows_result()?.rows_num() > 0)
 }
 
 fn schema_change(text: impl Into<String>) -> Statement {
@@ -99,7 +134,9 @@ mod tests {
             for flavor in [CqlFlavor::Scylla, CqlFlavor::Cassandra] {
                 let statements = statements(text, flavor);
                 let [statement] = statements.as_slice() else { panic!("{name} is not one statement") };
-                assert!(statement.starts_with("CREATE TABLE IF NOT EXISTS "), "{name}: {statement}");
+                let repeats = statement.starts_with("CREATE TABLE IF NOT EXISTS ")
+                    || added_column(statement).is_some_and(|(_, column)| !column.is_empty());
+                assert!(repeats, "{name}: {statement}");
                 assert!(!statement.contains("{{"), "{name}: {statement}");
             }
         }

@@ -80,6 +80,9 @@ impl Expected {
                         kind: send.kind,
                         body: send.body.clone(),
                         subject: send.subject,
+                        target_seq: send.target_seq,
+                        mentions: send.mentions.clone(),
+                        mentions_all: send.mentions_all,
                         sent_at_ms: record.at_ms,
                         audience: send.audience.clone(),
                     }

@@ -375,6 +375,10 @@ pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRe
         kind: EntryKind::Text,
         body: body.to_owned(),
         subject: None,
+        target_seq: None,
+        mentions: Vec::new(),
+        mentions_all: false,
+        moderates: false,
         audience: Some(vec![sender]),
     }
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     event::EntryKind,
-    wire::{HISTORY_PAGE_BYTES, MAX_BODY_BYTES},
+    wire::{Changes, HISTORY_PAGE_BYTES, MAX_BODY_BYTES, Reactions},
 };
 use message::{
-    domain::{Entry, Generation, Head, KnownKey, Position, SeatId, Standing, content_hash},
+    domain::{
+        Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Position, SeatId, Standing, TargetId,
+        content_hash,
+    },
     store::{
         Beginning, History, Partition, Room, Row, Store, cql::CqlStore, history, memory::MemoryStore,
         migrate::migrate,
@@ -34,25 +37,30 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
         kind: EntryKind::Text,
         body: body.to_owned(),
         subject,
+        target_seq: None,
+        mentions: Vec::new(),
+        mentions_all: false,
+        moderates: false,
         audience: None,
-        content: content_hash(EntryKind::Text, subject, body),
+        content: content_hash(EntryKind::Text, subject, None, (&[], false), body),
     }
+}
+
+const fn row(entry: &Entry, seq: i64, effect: Option<Effect>) -> Row<'_> {
+    Row { entry, seq, stamp: seq * 10, texts: seq, effect }
 }
 
 /// Appends messages with these seqs, the offset of each being its seq.
 async fn append<S: Store>(store: &S, chat: ChatId, seqs: impl IntoIterator<Item = i64>) {
     let entries: Vec<(i64, Entry)> =
         seqs.into_iter().map(|seq| (seq, entry(chat, seq, &format!("message {seq}")))).collect();
-    let rows: Vec<Row<'_>> = entries
-        .iter()
-        .map(|(seq, entry)| Row { entry, seq: *seq, stamp: seq * 10, standing: None })
-        .collect();
-    store.append(&generation(), &rows).await.expect("rows");
+    let rows: Vec<Row<'_>> = entries.iter().map(|(seq, entry)| row(entry, *seq, None)).collect();
+    store.append(&generation(), &rows, &[]).await.expect("rows");
 }
 
 fn head(seq: i64) -> Head {
     let applied = Some(Position { generation: generation(), offset: seq });
-    Head { seq, applied, stamp: seq * 10 }
+    Head { seq, applied, stamp: seq * 10, texts: seq }
 }
 
 async fn suite<S: Store>(store: &S) {
@@ -61,6 +69,8 @@ async fn suite<S: Store>(store: &S) {
     the_lower_position_loses(store).await;
     an_older_stamp_changes_no_row(store).await;
     a_standing_is_that_at_a_seq(store).await;
+    a_reaction_is_that_at_a_seq(store).await;
+    a_message_is_as_later_entries_left_it(store).await;
     history_goes_across_buckets(store).await;
     history_ends_before_an_unfinished_write(store).await;
     history_ends_at_its_bytes(store).await;
@@ -111,7 +121,7 @@ async fn an_older_stamp_changes_no_row<S: Store>(store: &S) {
     let chat = ChatId::generate();
     let (newer, older) = (entry(chat, 2, "newer"), entry(chat, 1, "older"));
     for (entry, stamp) in [(&newer, 20), (&older, 10)] {
-        store.append(&generation(), &[Row { entry, seq: 1, stamp, standing: None }]).await.expect("a row");
+        store.append(&generation(), &[Row { stamp, ..row(entry, 1, None) }], &[]).await.expect("a row");
     }
     assert_eq!(store.messages(chat, 0, 0, &mut Room::new(10)).await.expect("messages")[0].body, "newer");
 }
@@ -121,8 +131,8 @@ async fn a_standing_is_that_at_a_seq<S: Store>(store: &S) {
     let seat = SeatId { chat, user: UserId(Uuid::from_u128(7)) };
     for (seq, standing) in [(4, Standing::Out), (6, Standing::Back), (8, Standing::Out)] {
         let entry = entry(chat, seq, "");
-        let row = Row { entry: &entry, seq, stamp: seq * 10, standing: Some(standing) };
-        store.append(&generation(), &[row]).await.expect("a row");
+        let row = row(&entry, seq, Some(Effect::Standing(standing)));
+        store.append(&generation(), &[row], &[]).await.expect("a row");
     }
     let cases = [(3, None), (4, Some(Standing::Out)), (7, Some(Standing::Back)), (100, Some(Standing::Out))];
     for (seq, expected) in cases {
@@ -133,8 +143,97 @@ async fn a_standing_is_that_at_a_seq<S: Store>(store: &S) {
     }
 }
 
+fn reader(chat: ChatId) -> SeatId {
+    SeatId { chat, user: UserId(Uuid::from_u128(2)) }
+}
+
+fn reaction(chat: ChatId, seq: i64, target_seq: i64, kind: EntryKind, user: u128) -> Entry {
+    let sender = UserId(Uuid::from_u128(user));
+    Entry { kind, target_seq: Some(target_seq), sender, ..entry(chat, seq, "+") }
+}
+
+async fn a_reaction_is_that_at_a_seq<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    append(store, chat, 1..=2).await;
+    let changes =
+        [(3, EntryKind::Reaction, 2), (5, EntryKind::ReactionRemoved, 2), (6, EntryKind::Reaction, 3)];
+    for (seq, kind, user) in changes {
+        let entry = reaction(chat, seq, 1, kind, user);
+        let effect = Some(Effect::Reacts(kind == EntryKind::Reaction));
+        store.append(&generation(), &[row(&entry, seq, effect)], &[]).await.expect("a row");
+    }
+    let id = |user, target_seq| {
+        reaction(chat, 0, target_seq, EntryKind::Reaction, user).reaction_id().expect("one")
+    };
+    for (user, target, seq, expected) in [
+        (2, 1, 2, false),
+        (2, 1, 3, true),
+        (2, 1, 4, true),
+        (2, 1, 5, false),
+        (3, 1, 9, true),
+        (2, 2, 9, false),
+    ] {
+        let found = store.reacts(&id(user, target), seq).await.expect("an answer");
+        assert_eq!(found, expected, "user {user}, message {target}, at {seq}");
+    }
+    let of = |user| SeatId { chat, user: UserId(Uuid::from_u128(user)) };
+    assert_eq!(store.reactions_of(of(3), 1, 9).await.expect("an answer"), [(1, "+".to_owned())]);
+    assert_eq!(store.reactions_of(of(3), 2, 9).await.expect("an answer"), []);
+    assert_eq!(store.reactions_of(of(2), 1, 9).await.expect("an answer"), [], "taken back");
+}
+
+async fn a_message_is_as_later_entries_left_it<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    append(store, chat, 1..=3).await;
+    let target = |seq| TargetId { chat, seq };
+    let patch = |seq, reacted: &[u128]| {
+        let reactions = Reactions {
+            emoji: "+".into(),
+            count: 1,
+            own: false,
+            users: reacted.iter().map(|user| UserId(Uuid::from_u128(*user))).collect(),
+        };
+        let changes =
+            Changes { seq, edited_seq: Some(seq), reactions: vec![reactions], ..Changes::default() };
+        Patch { edits: vec![seq], changes }
+    };
+    let edited = |stamp, body: &str| Overwrite::Body { target: target(1), stamp, body: body.to_owned() };
+    let patched = |stamp, patch| Overwrite::Patch { target: target(1), stamp, patch };
+    let reacts = reaction(chat, 2, 1, EntryKind::Reaction, 2);
+    let mentioning = Entry {
+        target_seq: Some(1),
+        mentions: vec![UserId(Uuid::from_u128(5)), UserId(Uuid::from_u128(4))],
+        mentions_all: true,
+        ..entry(chat, 3, "message 3")
+    };
+    let rows = [row(&reacts, 2, Some(Effect::Reacts(true))), row(&mentioning, 3, None)].map(|row| {
+        // Written again after what `append` wrote.
+        Row { stamp: row.stamp + 1, ..row }
+    });
+    let overwrites = [edited(20, "edited"), patched(20, patch(2, &[2]))];
+    store.append(&generation(), &rows, &overwrites).await.expect("rows");
+    // What is written again later with an older timestamp changes nothing: the message itself, an earlier edit.
+    let first = entry(chat, 1, "message 1");
+    let older = [edited(15, "older"), patched(15, Patch::default())];
+    store.append(&generation(), &[row(&first, 1, None)], &older).await.expect("rows");
+
+    let found = store.target(target(1)).await.expect("an answer").expect("a message");
+    assert_eq!((found.sender, found.kind, found.target_seq), (first.sender, EntryKind::Text, None));
+    assert_eq!(found.patch, patch(2, &[2]));
+    assert_eq!(store.target(target(9)).await.expect("an answer"), None);
+    store.put_heads(&[(chat, head(3))]).await.expect("a head");
+    let page = history(store, reader(chat), Beginning::Seq(1), 0, 10).await.expect("a history").messages;
+    assert_eq!((page[0].body.as_str(), page[0].changes.edited_seq), ("edited", Some(2)));
+    assert!(page[0].changes.reactions[0].own, "the reader is user 2");
+    assert_eq!((page[1].kind, page[1].target_seq), (EntryKind::Reaction, Some(1)));
+    assert_eq!((&page[2].mentions, page[2].mentions_all), (&mentioning.mentions, true));
+    let other = SeatId { chat, user: UserId(Uuid::from_u128(3)) };
+    let page = history(store, other, Beginning::Seq(1), 0, 1).await.expect("a history").messages;
+    assert!(!page[0].changes.reactions[0].own);
+}
+
 async fn seqs<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> (Vec<i64>, i64) {
-    let found = history(store, chat, Beginning::Seq(1), after, limit).await.expect("a history");
+    let found = history(store, reader(chat), Beginning::Seq(1), after, limit).await.expect("a history");
     (found.messages.iter().map(|message| message.seq).collect(), found.head_seq)
 }
 
@@ -174,13 +273,13 @@ async fn history_ends_at_its_bytes<S: Store>(store: &S) {
     let entries: Vec<(i64, Entry)> =
         (1..).zip(bodies).map(|(seq, body)| (seq, entry(chat, seq, &body))).collect();
     for (seq, entry) in &entries {
-        let row = Row { entry, seq: *seq, stamp: seq * 10, standing: None };
-        store.append(&generation(), &[row]).await.expect("a row");
+        let row = row(entry, *seq, None);
+        store.append(&generation(), &[row], &[]).await.expect("a row");
     }
     store.put_heads(&[(chat, head(40))]).await.expect("a head");
     let mut after = 0;
     while after < 40 {
-        let found = history(store, chat, Beginning::Seq(1), after, 500).await.expect("a history");
+        let found = history(store, reader(chat), Beginning::Seq(1), after, 500).await.expect("a history");
         let bytes = serde_json::to_string(&found.messages).expect("json").len();
         assert!(bytes <= HISTORY_PAGE_BYTES, "{bytes} bytes after {after}");
         assert_eq!(found.head_seq, 40);
@@ -204,7 +303,7 @@ async fn history_begins_where_its_reader_was_added<S: Store>(store: &S) {
     let chat = ChatId::generate();
     let read = async |beginning, after| {
         let History { messages, head_seq, from_seq } =
-            history(store, chat, beginning, after, 500).await.expect("a history");
+            history(store, reader(chat), beginning, after, 500).await.expect("a history");
         (messages.iter().map(|message| message.seq).collect::<Vec<_>>(), head_seq, from_seq)
     };
     append(store, chat, 1..=5).await;
@@ -237,9 +336,11 @@ async fn the_store_in_cql_does_what_every_store_does() {
     with_stand(|stand| async move {
         let flavor = stand.cql.cql_flavor;
         let ran = migrate(&stand.session, flavor).await.expect("migrations");
-        assert_eq!(ran.len(), 5);
         let again = migrate(&stand.session, flavor).await.expect("migrations");
         assert!(again.is_empty(), "{again:?} ran twice");
+        // What another process has just run, or this one before a crash, is run again without harm.
+        stand.session.query_unpaged("TRUNCATE message_migrations", ()).await.expect("no note of any");
+        assert_eq!(migrate(&stand.session, flavor).await.expect("migrations"), ran);
         let store = CqlStore::prepare(Arc::clone(&stand.session)).await.expect("statements");
         suite(&store).await;
     })

@@ -179,7 +179,7 @@ async fn ride(
                 ledger.sent.lock().expect("no sender panicked").insert(key);
                 written += 1;
                 let sent_at = ledger.began.elapsed();
-                let outcome = online.session.send_keyed(chat, key, body.clone());
+                let outcome = online.session.send_keyed(chat, key, body.clone().into());
                 under_way.push(async move { (chat, body, sent_at, outcome.await) });
             }
             Some((chat, body, sent_at, outcome)) = under_way.next() => {

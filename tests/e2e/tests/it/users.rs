@@ -24,6 +24,11 @@ async fn two_users_talk_in_each_tenant() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_change_what_they_wrote() {
+    story(LIMIT, async |world: &World| stories::changes(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resend_with_the_same_key_is_the_same_message() {
     story(LIMIT, async |world: &World| stories::resend(&world.stack.messenger("acme")).await).await;
 }

@@ -1,0 +1,59 @@
+//! What a client has of one chat: its messages with what later entries changed of them.
+
+use std::collections::BTreeMap;
+
+use contracts::{UserId, changes::Change, event::EntryKind, wire::Message};
+
+/// The entries of a chat, each as the later ones left it. Entries are applied in order, as a [`super::Timeline`] hands them out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Whose view it is.
+    user: UserId,
+    entries: BTreeMap<i64, Message>,
+}
+
+impl View {
+    /// Returns a view without entries.
+    pub fn new(user: UserId) -> Self {
+        Self { user, entries: BTreeMap::new() }
+    }
+
+    /// Returns the entries, by seq.
+    pub fn entries(&self) -> &BTreeMap<i64, Message> {
+        &self.entries
+    }
+
+    /// Applies the next entry. What it changes of an entry that is not here has no effect.
+    pub fn apply(&mut self, entry: &Message) {
+        self.entries.insert(entry.seq, entry.clone());
+        let Some(target) = entry.target_seq.and_then(|seq| self.entries.get_mut(&seq)) else { return };
+        let Some(change) = Change::of(entry.kind, entry.sender, &entry.body) else { return };
+        let is_new = target.changes.add(entry.seq, change);
+        if is_new
+            && entry.sender == self.user
+            && let Some(of) = target.changes.reactions.iter_mut().find(|of| of.emoji == entry.body)
+        {
+            of.own = entry.kind == EntryKind::Reaction;
+        }
+        match entry.kind {
+            EntryKind::Edit if is_new => target.body.clone_from(&entry.body),
+            // What it replied to may have been fetched at another moment, without this.
+            EntryKind::Delete => self.erase(entry),
+            _ => {}
+        }
+    }
+
+    /// Removes the text of a deleted message and of its edits.
+    fn erase(&mut self, deletion: &Message) {
+        let Some(seq) = deletion.target_seq else { return };
+        let replied_to = self.entries.get(&seq).and_then(|target| target.target_seq);
+        for (at, entry) in &mut self.entries {
+            if *at == seq || (entry.kind == EntryKind::Edit && entry.target_seq == Some(seq)) {
+                entry.body.clear();
+            }
+        }
+        if let Some(replied_to) = replied_to.and_then(|seq| self.entries.get_mut(&seq)) {
+            replied_to.changes.add(deletion.seq, Change::ReplyDeleted);
+        }
+    }
+}

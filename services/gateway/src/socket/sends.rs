@@ -1,0 +1,181 @@
+//! What members add to a chat's log: messages, and what changes them.
+
+use std::{sync::Arc, time::Instant};
+
+use contracts::{
+    UserId,
+    event::{SendRecord, VERSION},
+    rpc,
+    wire::Message,
+};
+use futures_util::future::join;
+use tonic::Code;
+
+use super::{
+    refusals::failed,
+    sending::Sending,
+    step::{Pending, Step, refused},
+};
+use crate::{
+    domain::{
+        answer::Refusal,
+        draft::{Blocker, Draft},
+        session::Identity,
+    },
+    error::GatewayError,
+    membership::{Checking, members::Audience},
+    registry::Connection,
+    state::GatewayState,
+};
+
+/// Produces what a member sends. Who is not known to be one is checked before, everyone else meanwhile: what comes behind
+/// the removal of its sender is refused by the log.
+pub(super) fn send(
+    gateway: &Arc<GatewayState>,
+    connection: &Arc<Connection>,
+    caller: Identity,
+    draft: Draft,
+) -> Step {
+    if let Err(refusal) = draft.check() {
+        return refused(refusal);
+    }
+    // Before the look-up: one of a chat that the caller is not in costs as much as a message.
+    if let Err(wait) = gateway.rates.take_user(caller.user, Instant::now()) {
+        return refused(Refusal::rate_limited("you send too much; wait before you send more", wait));
+    }
+    if draft.target_seq.is_none()
+        && let Some((audience, checking)) = gateway.membership.likely_audience(draft.chat, caller.user)
+    {
+        let checked = Reviewed { draft, audience, moderates: false, checking: Some(checking) };
+        return produce(gateway, connection, caller, checked);
+    }
+    let (gateway, connection) = (gateway.clone(), connection.clone());
+    Step::Undecided(Box::pin(async move {
+        match review(&gateway, caller.user, draft).await {
+            Ok(reviewed) => produce(&gateway, &connection, caller, reviewed),
+            Err(error) => refused(failed(&gateway, &error)),
+        }
+    }))
+}
+
+/// An entry that may be produced.
+struct Reviewed {
+    draft: Draft,
+    audience: Audience,
+    /// Whether the sender may delete what others wrote, and does.
+    moderates: bool,
+    /// The check of the sender, when it is not concluded.
+    checking: Option<Checking>,
+}
+
+/// Checks the sender, and the message that the entry speaks of.
+async fn review(gateway: &GatewayState, sender: UserId, draft: Draft) -> Result<Reviewed, GatewayError> {
+    let chat = draft.chat;
+    let audience = gateway.membership.audience(chat, sender).await?;
+    gateway.outages.chat.worked("querying the chat service");
+    let moderates = match draft.target_seq {
+        Some(seq) => review_target(gateway, sender, &draft, seq).await?,
+        None => false,
+    };
+    Ok(Reviewed { draft, audience, moderates, checking: None })
+}
+
+/// Returns whether the entry changes what another user wrote, as its sender may.
+async fn review_target(
+    gateway: &GatewayState,
+    sender: UserId,
+    draft: &Draft,
+    seq: i64,
+) -> Result<bool, GatewayError> {
+    let chat = draft.chat;
+    let (target, is_repeated) = target(gateway, draft, sender, seq).await?;
+    match draft.blocker(sender, &target) {
+        None => Ok(false),
+        // The log answers it as it did before, whatever became of the message since.
+        Some(_) if is_repeated => Ok(false),
+        Some(Blocker::NoTarget) => Err(GatewayError::NoTarget { chat, seq }),
+        Some(Blocker::NoChange) => Err(GatewayError::NoChange { chat, seq }),
+        Some(Blocker::TooManyChanges) => Err(GatewayError::TooManyChanges { chat, seq }),
+        Some(Blocker::NotTheirs) => {
+            if draft.may_moderate() && gateway.membership.moderates(chat, sender).await? {
+                Ok(true)
+            } else {
+                Err(GatewayError::NotTheirs { chat, seq })
+            }
+        }
+    }
+}
+
+/// Reads the message that an entry speaks of, as the chat's members do. Returns also whether the entry itself is stored already.
+async fn target(
+    gateway: &GatewayState,
+    draft: &Draft,
+    sender: UserId,
+    seq: i64,
+) -> Result<(Message, bool), GatewayError> {
+    let chat = draft.chat;
+    let request = rpc::EntryRequest {
+        chat_id: chat.to_string(),
+        user_id: sender.to_string(),
+        seq,
+        key: draft.key.to_string(),
+    };
+    let response = gateway.history.clone().entry(request).await.map_err(|status| match status.code() {
+        Code::PermissionDenied => GatewayError::NotAMember { chat },
+        Code::NotFound => GatewayError::NoTarget { chat, seq },
+        _ => GatewayError::History { chat, source: Arc::new(status) },
+    })?;
+    gateway.outages.history.worked("querying the message service");
+    let rpc::EntryResponse { message, is_key_known } = response.into_inner();
+    let message = message.ok_or(GatewayError::NoTarget { chat, seq })?;
+    Ok((message.try_into().map_err(|source| GatewayError::Entry { chat, source })?, is_key_known))
+}
+
+fn produce(
+    gateway: &Arc<GatewayState>,
+    connection: &Arc<Connection>,
+    caller: Identity,
+    reviewed: Reviewed,
+) -> Step {
+    let Reviewed { draft, audience, moderates, checking } = reviewed;
+    let Draft { chat, key, kind, body, target_seq, mentions, mentions_all } = draft;
+    let since = Instant::now();
+    if let Err(wait) = gateway.rates.take_chat(chat, since) {
+        return refused(Refusal::rate_limited(
+            "too much is sent to this chat; wait before you send more",
+            wait,
+        ));
+    }
+    let record = SendRecord {
+        v: VERSION,
+        chat,
+        sender: caller.user,
+        device: caller.device,
+        key,
+        kind,
+        body,
+        subject: None,
+        target_seq,
+        mentions,
+        mentions_all,
+        moderates,
+        audience,
+    };
+    // Noted first: what it comes to may be here before the next line.
+    connection.sending(key, since);
+    match gateway.log.enqueue(&record) {
+        Ok(delivery) => Step::Pending(Pending::Send(Sending {
+            gateway: gateway.clone(),
+            connection: connection.clone(),
+            chat,
+            sender: caller.user,
+            key,
+            since,
+            outcome: join(delivery, checking.into()),
+        })),
+        Err(source) => {
+            connection.settled(key);
+            refused(failed(gateway, &GatewayError::Produce { chat, source }))
+        }
+    }
+}

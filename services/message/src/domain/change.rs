@@ -1,0 +1,146 @@
+//! What the entries of a batch change of messages that were before them.
+//!
+//! A message row carries the sum of these changes, so that a page of history needs nothing else. The sum is written whole
+//! and names the last entry that it includes, so an entry that is applied again after a crash does not count twice.
+
+use std::collections::HashMap;
+
+use contracts::{ChatId, UserId, changes::Change, event::EntryKind, wire::Changes};
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+
+/// Names a message that other entries speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TargetId {
+    pub chat: ChatId,
+    pub seq: i64,
+}
+
+/// Names a reaction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReactionId {
+    pub target: TargetId,
+    pub user: UserId,
+    pub emoji: String,
+}
+
+/// A row that other entries speak of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub sender: UserId,
+    pub kind: EntryKind,
+    /// What it replies to.
+    pub target_seq: Option<i64>,
+    pub patch: Patch,
+    /// The timestamp to write the patch with, when it changed.
+    stamp: Option<i64>,
+}
+
+/// The sum of the changes of a message, as its row has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    /// The seqs of the edits, whose texts go when the message is deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<i64>,
+    pub changes: Changes,
+}
+
+/// What is written over a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Its text, or that of an edit of it.
+    Body {
+        target: TargetId,
+        stamp: i64,
+        body: String,
+    },
+    Patch {
+        target: TargetId,
+        stamp: i64,
+        patch: Patch,
+    },
+}
+
+impl Target {
+    /// Returns a row as the store has it.
+    pub fn new(sender: UserId, kind: EntryKind, target_seq: Option<i64>, patch: Patch) -> Self {
+        Self { sender, kind, target_seq, patch, stamp: None }
+    }
+
+    /// Returns whether an entry may speak of it that becomes `seq`.
+    pub(super) fn takes(&self, entry: &Entry, seq: i64) -> bool {
+        let is_deleted = self.patch.changes.deleted_seq.is_some_and(|deleted| deleted < seq);
+        let is_own = self.sender == entry.sender;
+        let may = match entry.kind {
+            EntryKind::Edit => is_own,
+            EntryKind::Delete => is_own || entry.moderates,
+            EntryKind::Text
+            | EntryKind::Reaction
+            | EntryKind::ReactionRemoved
+            | EntryKind::Pin
+            | EntryKind::Unpin => true,
+            EntryKind::MemberAdded | EntryKind::MemberRemoved => false,
+        };
+        self.kind == EntryKind::Text && !is_deleted && may
+    }
+
+    /// Adds what entry `seq` changes, unless that is included.
+    fn add(&mut self, seq: i64, stamp: i64, change: Change<'_>) {
+        if self.patch.changes.add(seq, change) {
+            self.stamp = Some(stamp);
+            if change == Change::Edited {
+                self.patch.edits.push(seq);
+            }
+        }
+    }
+}
+
+/// Carries out what the stored entry `seq` changes of other messages. Returns the texts that it writes over.
+pub(super) fn apply(
+    targets: &mut HashMap<TargetId, Target>,
+    entry: &Entry,
+    seq: i64,
+    stamp: i64,
+) -> Vec<Overwrite> {
+    let chat = entry.chat;
+    if entry.kind == EntryKind::Text {
+        // A later entry of the batch may speak of it. The store may have the row from before a crash.
+        let target = || Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
+        targets.entry(TargetId { chat, seq }).or_insert_with(target);
+    }
+    let Some((id, target)) = entry.target_id().and_then(|id| Some((id, targets.get_mut(&id)?))) else {
+        return Vec::new();
+    };
+    if let Some(change) = Change::of(entry.kind, entry.sender, &entry.body) {
+        target.add(seq, stamp, change);
+    }
+    match entry.kind {
+        EntryKind::Edit => vec![Overwrite::Body { target: id, stamp, body: entry.body.clone() }],
+        EntryKind::Delete => {
+            let erased = [id.seq].into_iter().chain(target.patch.edits.iter().copied());
+            let erased = erased.map(|seq| {
+                let target = TargetId { seq, ..id };
+                Overwrite::Body { target, stamp, body: String::new() }
+            });
+            let erased = erased.collect();
+            let replied_to = target.target_seq.map(|seq| TargetId { seq, ..id });
+            if let Some(replied_to) = replied_to.and_then(|id| targets.get_mut(&id)) {
+                replied_to.add(seq, stamp, Change::ReplyDeleted);
+            }
+            erased
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Takes the patches that changed, in the order of their messages.
+pub(super) fn patches(targets: &mut HashMap<TargetId, Target>) -> Vec<Overwrite> {
+    let changed = targets.iter_mut().filter_map(|(id, target)| {
+        let stamp = target.stamp.take()?;
+        Some((*id, Overwrite::Patch { target: *id, stamp, patch: target.patch.clone() }))
+    });
+    let mut changed: Vec<_> = changed.collect();
+    changed.sort_by_key(|(id, _)| *id);
+    changed.into_iter().map(|(_, overwrite)| overwrite).collect()
+}
