@@ -294,7 +294,7 @@ impl Machine {
             }
             followed.history = Fetch::Unanswered(now);
             let after = followed.timeline.applied();
-            let command = Command::History(History { chat, after, limit: Some(MAX_HISTORY_LIMIT) });
+            let command = Command::History(History::after(chat, after, Some(MAX_HISTORY_LIMIT)));
             let id = Some(online.request(Pending::History(chat)).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }

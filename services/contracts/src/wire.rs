@@ -280,15 +280,30 @@ pub struct Pin {
     pub remove: bool,
 }
 
-/// Fetches stored messages with a seq greater than `after`, oldest first: how a client fills a gap.
+/// Fetches stored entries, in the order of their seq: how a client fills a gap (`after`), reads on into the past (`before`), and
+/// opens a chat at one message (`around`). At most one of the three is there; without any, the page begins at the first entry.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct History {
     pub chat: ChatId,
-    #[serde(default)]
-    pub after: i64,
+    /// Entries with a greater seq.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
+    /// The last entries with a smaller seq.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
+    /// Entries before this seq and from it on, half of a page each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub around: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+}
+
+impl History {
+    /// Returns the query for what comes after a seq.
+    pub const fn after(chat: ChatId, seq: i64, limit: Option<u32>) -> Self {
+        Self { chat, after: Some(seq), before: None, around: None, limit }
+    }
 }
 
 /// Replaces the token of a connection before it expires. It must name the same user.

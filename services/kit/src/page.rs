@@ -19,6 +19,35 @@ pub struct PageSizes {
 pub const HISTORY: PageSizes =
     PageSizes { default: DEFAULT_HISTORY_LIMIT as usize, max: MAX_HISTORY_LIMIT as usize };
 
+/// Which part of a chat's history a page is. Its entries are in the order of their seq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// Those behind this seq, beginning with the next.
+    After(i64),
+    /// Those before this seq, ending with the last.
+    Before(i64),
+    /// This seq in the middle.
+    Around(i64),
+}
+
+impl Span {
+    /// Returns the part that a request sets with `after`, `before` or `around`; without any, it is the beginning.
+    pub fn of(after: Option<i64>, before: Option<i64>, around: Option<i64>) -> Result<Self, InvalidField> {
+        let invalid = |field, problem: &str| InvalidField { field, problem: problem.to_owned() };
+        match (after, before, around) {
+            (None, None, None) => Ok(Self::After(0)),
+            (Some(seq @ 0..), None, None) => Ok(Self::After(seq)),
+            (Some(_), None, None) => Err(invalid("after", "must be 0 or more")),
+            (None, Some(seq @ 1..), None) => Ok(Self::Before(seq)),
+            (None, Some(_), None) => Err(invalid("before", "must be 1 or more")),
+            (None, None, Some(seq @ 1..)) => Ok(Self::Around(seq)),
+            (None, None, Some(_)) => Err(invalid("around", "must be 1 or more")),
+            (Some(_), _, _) => Err(invalid("after", "must be absent beside before or around")),
+            (None, _, _) => Err(invalid("before", "must be absent beside around")),
+        }
+    }
+}
+
 /// The size of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSize(usize);
@@ -61,6 +90,25 @@ mod tests {
     use super::*;
 
     const SIZES: PageSizes = PageSizes { default: 2, max: 3 };
+
+    #[test]
+    fn a_span_has_one_side() {
+        let check = |after, before, around, expected: Result<Span, &'static str>| {
+            let span = Span::of(after, before, around).map_err(|invalid| invalid.field);
+            assert_eq!(span, expected, "{after:?} {before:?} {around:?}");
+        };
+        check(None, None, None, Ok(Span::After(0)));
+        check(Some(0), None, None, Ok(Span::After(0)));
+        check(Some(7), None, None, Ok(Span::After(7)));
+        check(None, Some(1), None, Ok(Span::Before(1)));
+        check(None, None, Some(i64::MAX), Ok(Span::Around(i64::MAX)));
+        check(Some(-1), None, None, Err("after"));
+        check(None, Some(0), None, Err("before"));
+        check(None, None, Some(0), Err("around"));
+        check(Some(1), Some(2), None, Err("after"));
+        check(Some(1), None, Some(2), Err("after"));
+        check(None, Some(1), Some(2), Err("before"));
+    }
 
     #[test]
     fn a_limit_is_within_the_bounds_or_refused_with_them() {

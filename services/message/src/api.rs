@@ -16,9 +16,9 @@ use contracts::{
 use kit::{
     auth::Caller,
     docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
-    error::{ApiError, InvalidField},
+    error::ApiError,
     extract::{Json, Path, Query},
-    page::{HISTORY, PageSize},
+    page::{HISTORY, PageSize, Span},
     rpc::InternalChannel,
 };
 use serde::Deserialize;
@@ -27,7 +27,7 @@ use utoipa::IntoParams;
 use crate::{
     domain::{KeyId, SeatId},
     error::Error,
-    store::{Archive, Beginning, History},
+    history::{Archive, Beginning, History},
 };
 
 /// What requests share.
@@ -46,10 +46,16 @@ pub(crate) fn routes(state: AppState) -> OpenApiRouter {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct PageQuery {
-    /// Messages with a greater seq are returned; 0 starts at the first one that the caller reads.
-    #[serde(default)]
+    /// Entries with a greater seq are returned; 0 starts at the first one that the caller reads, and so does the absence of all
+    /// three.
     #[param(minimum = 0)]
-    after: i64,
+    after: Option<i64>,
+    /// The last entries with a smaller seq are returned. At most one of the three is given.
+    #[param(minimum = 1)]
+    before: Option<i64>,
+    /// Entries before this seq and from it on are returned, half of a page each.
+    #[param(minimum = 1)]
+    around: Option<i64>,
     /// Most messages in the response.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<i64>,
@@ -81,7 +87,7 @@ async fn get_messages(
 ) -> Result<Json<MessagePage>, ApiError> {
     let size = HISTORY.of(page.limit)?;
     let History { messages, head_seq, from_seq } =
-        state.read(chat, caller.user_id, None, page.after, size).await?;
+        state.read(chat, caller.user_id, None, Span::of(page.after, page.before, page.around)?, size).await?;
     Ok(Json(MessagePage { messages, head_seq, from_seq }))
 }
 
@@ -92,17 +98,14 @@ impl AppState {
         chat: ChatId,
         user: UserId,
         known_from_seq: Option<i64>,
-        after: i64,
+        span: Span,
         size: PageSize,
     ) -> Result<History, Error> {
-        if after < 0 {
-            return Err(InvalidField { field: "after", problem: "must be 0 or more".to_owned() }.into());
-        }
         let beginning = match known_from_seq {
             Some(seq) => Beginning::Seq(seq),
             None => self.beginning(chat, user).await?,
         };
-        let history = self.store.history_of(SeatId { chat, user }, beginning, after, size.items()).await;
+        let history = self.store.history_of(SeatId { chat, user }, beginning, span, size.items()).await;
         history.map_err(|source| Error::History { chat, source })
     }
 
@@ -110,7 +113,7 @@ impl AppState {
     async fn entry(&self, chat: ChatId, user: UserId, seq: i64) -> Result<Message, Error> {
         // One that is not positive is of no entry, and neither is one behind the last.
         let after = seq.checked_sub(1).filter(|after| *after >= 0).ok_or(Error::NoEntry { chat, seq })?;
-        let page = self.read(chat, user, None, after, PageSize::ONE).await?;
+        let page = self.read(chat, user, None, Span::After(after), PageSize::ONE).await?;
         page.messages.into_iter().find(|entry| entry.seq == seq).ok_or(Error::NoEntry { chat, seq })
     }
 

@@ -14,6 +14,7 @@
 //! # Publishes
 //! `message.delivered`: what became of each record, perhaps more than once, always with the same content.
 
+pub mod history;
 pub mod store;
 
 mod api;

@@ -7,17 +7,16 @@ pub mod cql;
 pub mod memory;
 pub mod migrate;
 
-use std::{collections::HashSet, error::Error};
+use std::error::Error;
 
 use contracts::{
     ChatId,
     wire::{HISTORY_PAGE_BYTES, Message},
 };
-use tonic::async_trait;
 
 use crate::domain::{
-    BUCKET_SIZE, Effect, Entry, Generation, Head, KeyId, KnownKey, Overwrite, ReactionId, SeatId, Standing,
-    Target, TargetId, bucket, visible,
+    Effect, Entry, Generation, Head, KeyId, KnownKey, Overwrite, ReactionId, SeatId, Standing, Target,
+    TargetId,
 };
 
 /// A message on its way into the store.
@@ -99,14 +98,21 @@ pub trait Store: Send + Sync + 'static {
         offset: i64,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Returns messages of one bucket with a seq above `after`, in order, as far as there is room.
+    /// Returns messages of one bucket, in the order of the run, as far as there is room.
     fn messages(
         &self,
         chat: ChatId,
         bucket: i64,
-        after: i64,
+        run: Run,
         room: &mut Room,
     ) -> impl Future<Output = Result<Vec<Message>>> + Send;
+}
+
+/// Messages on one side of a seq, the nearest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    After(i64),
+    Before(i64),
 }
 
 /// What still fits on a page of history: entries, and bytes as JSON.
@@ -121,6 +127,12 @@ impl Room {
     /// Returns the room of an empty page of at most `entries`.
     pub fn new(entries: usize) -> Self {
         Self { entries, bytes: HISTORY_PAGE_BYTES, is_empty: true }
+    }
+
+    /// Returns the rooms of the two halves of such a page; the second has the odd entry.
+    pub fn halves(entries: usize) -> (Self, Self) {
+        let half = |entries| Self { entries, bytes: HISTORY_PAGE_BYTES / 2, is_empty: true };
+        (half(entries / 2), half(entries.div_ceil(2)))
     }
 
     /// Returns how many entries fit at most.
@@ -141,120 +153,4 @@ impl Room {
         self.is_empty = false;
         true
     }
-}
-
-/// Where a reader's history of a chat begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
-    /// At this seq; 1 is the whole history.
-    Seq(i64),
-    /// At this entry, which may not be stored yet: nothing before it is read in the meantime.
-    Entry(KeyId),
-}
-
-/// A run of messages of one chat.
-#[derive(Debug, PartialEq, Eq)]
-pub struct History {
-    pub messages: Vec<Message>,
-    /// The newest seq of the chat; not less than the last message here.
-    pub head_seq: i64,
-    /// The first seq that the reader reads. It may be less than the right one while the entry with which the history begins
-    /// is not stored, and then there are no messages.
-    pub from_seq: i64,
-}
-
-/// What the APIs read of a [`Store`] of any kind.
-#[async_trait]
-pub trait Archive: Send + Sync {
-    /// Returns the head of a chat.
-    async fn head_of(&self, chat: ChatId) -> Result<Head>;
-
-    /// Returns the message that a key names.
-    async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>>;
-
-    /// Returns the messages of a chat as [`history`] does.
-    async fn history_of(
-        &self,
-        seat: SeatId,
-        beginning: Beginning,
-        after: i64,
-        limit: usize,
-    ) -> Result<History>;
-}
-
-#[async_trait]
-impl<S: Store> Archive for S {
-    async fn head_of(&self, chat: ChatId) -> Result<Head> {
-        self.head(chat).await
-    }
-
-    async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>> {
-        self.known_key(id).await
-    }
-
-    async fn history_of(
-        &self,
-        seat: SeatId,
-        beginning: Beginning,
-        after: i64,
-        limit: usize,
-    ) -> Result<History> {
-        history(self, seat, beginning, after, limit).await
-    }
-}
-
-/// Returns the messages after `after` from the reader's beginning on, at most `limit` and about [`HISTORY_PAGE_BYTES`],
-/// without a gap in what is still being written.
-pub async fn history<S: Store>(
-    store: &S,
-    reader: SeatId,
-    beginning: Beginning,
-    after: i64,
-    limit: usize,
-) -> Result<History> {
-    let chat = reader.chat;
-    // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
-    let head_seq = store.head(chat).await?.seq;
-    let from_seq = match beginning {
-        Beginning::Seq(seq) => seq,
-        Beginning::Entry(id) => match store.known_key(id).await? {
-            Some(known) => known.seq,
-            // Its seq is greater than the head was.
-            None => return Ok(History { messages: Vec::new(), head_seq, from_seq: head_seq + 1 }),
-        },
-    };
-    let after = after.max(from_seq - 1);
-    let mut messages: Vec<Message> = Vec::new();
-    let mut room = Room::new(limit);
-    let mut last = after;
-    while room.entries() > 0 {
-        let current = bucket(last.saturating_add(1));
-        messages.extend(store.messages(chat, current, last, &mut room).await?);
-        last = messages.last().map_or(last, |message| message.seq.max(last));
-        let next = bucket(last.saturating_add(1));
-        if next == current && current >= bucket(head_seq) {
-            break;
-        }
-        // A bucket that ends early below the head has lost rows; those behind it are still to be had.
-        last = last.max((current + 1) * BUCKET_SIZE - 1);
-    }
-    let shown = visible(after, head_seq, messages.iter().map(|message| message.seq));
-    messages.truncate(shown);
-    mark_own(store, reader, &mut messages).await?;
-    let head_seq = messages.last().map_or(head_seq, |message| message.seq.max(head_seq));
-    Ok(History { messages, head_seq, from_seq })
-}
-
-/// Marks the reactions that are the reader's own.
-async fn mark_own<S: Store>(store: &S, reader: SeatId, messages: &mut [Message]) -> Result<()> {
-    let mut with_reactions = messages.iter().filter(|message| !message.changes.reactions.is_empty());
-    let Some(first) = with_reactions.next().map(|message| message.seq) else { return Ok(()) };
-    let last = with_reactions.next_back().map_or(first, |message| message.seq);
-    let own: HashSet<(i64, String)> = store.reactions_of(reader, first, last).await?.into_iter().collect();
-    for message in messages {
-        for reactions in &mut message.changes.reactions {
-            reactions.own = own.contains(&(message.seq, reactions.emoji.clone()));
-        }
-    }
-    Ok(())
 }

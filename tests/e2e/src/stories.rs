@@ -577,19 +577,14 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     refused_frame(&mut socket, send(2, chat, key, "let me in"), ErrorCode::NotAMember).await?;
     refused_frame(&mut socket, send(3, ChatId::generate(), key, "is anyone here?"), ErrorCode::NotAMember)
         .await?;
-    let peek = ClientFrame {
-        id: Some(4.into()),
-        command: Command::History(History { chat, after: 0, limit: None }),
-    };
+    let peek = ClientFrame { id: Some(4.into()), command: Command::History(History::after(chat, 0, None)) };
     refused_frame(&mut socket, peek, ErrorCode::NotAMember).await?;
     let mut socket = connect(&ann).await?;
     let long = "x".repeat(MAX_BODY_BYTES + 1);
     refused_frame(&mut socket, send(2, chat, key, &long), ErrorCode::TooLarge).await?;
     refused_frame(&mut socket, send(3, chat, key, ""), ErrorCode::InvalidArgument).await?;
-    let backwards = ClientFrame {
-        id: Some(5.into()),
-        command: Command::History(History { chat, after: -1, limit: None }),
-    };
+    let backwards =
+        ClientFrame { id: Some(5.into()), command: Command::History(History::after(chat, -1, None)) };
     refused_frame(&mut socket, backwards, ErrorCode::InvalidArgument).await?;
     // The same key with another body is a conflict, and the first one stands.
     socket.send(text(&send(6, chat, key, "first"))).await?;

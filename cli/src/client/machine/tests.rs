@@ -38,7 +38,7 @@ fn outputs(machine: &mut Machine) -> Vec<String> {
                 Some(format!("send #{} {}", number(id), send.body))
             }
             Output::Frame(ClientFrame { id, command: Command::History(history) }) => {
-                Some(format!("history #{} after {}", number(id), history.after))
+                Some(format!("history #{} after {}", number(id), history.after.unwrap_or_default()))
             }
             Output::Frame(ClientFrame { command: Command::Pong(_), .. }) => Some("pong".into()),
             Output::Frame(other) => Some(format!("{other:?}")),

@@ -12,8 +12,8 @@ use contracts::{
     wire::{Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, Message, Outcome},
 };
 use kit::{
-    error::ServiceError as _,
-    page::{HISTORY, PageSize},
+    error::{InvalidField, ServiceError as _},
+    page::{HISTORY, Span},
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -87,9 +87,9 @@ async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, 
 }
 
 fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Step {
-    let size = match page_size(&query) {
-        Ok(size) => size,
-        Err(refusal) => return refused(refusal),
+    let request = match page_request(caller, &query) {
+        Ok(request) => request,
+        Err(invalid) => return refused(Refusal::new(invalid.code(), invalid.to_string())),
     };
     // Before the page is queried: the room for it, which its frame takes over in the send queue.
     let Some(room) = gateway.metrics.queued_bytes.reserve(HISTORY_PAGE_BYTES) else {
@@ -98,31 +98,37 @@ fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Ste
     let gateway = gateway.clone();
     Step::Pending(Pending::Query(Box::pin(async move {
         let _room = room;
-        let page = page(&gateway, caller, query.chat, query.after, size).await;
+        let page = page(&gateway, caller, query.chat, request).await;
         let page = page.map_err(|error| failed(&gateway, &error))?;
         gateway.outages.history.worked("querying the message service");
         Ok(Outcome::History(page))
     })))
 }
 
-fn page_size(query: &History) -> Result<PageSize, Refusal> {
-    if query.after < 0 {
-        return Err(Refusal::new(ErrorCode::InvalidArgument, "after is 0 or more"));
-    }
-    let size = HISTORY.of(query.limit.map(i64::from));
-    size.map_err(|invalid| Refusal::new(invalid.code(), invalid.to_string()))
+fn page_request(caller: Identity, query: &History) -> Result<rpc::HistoryRequest, InvalidField> {
+    let History { chat, after, before, around, limit } = *query;
+    let (after_seq, before_seq, around_seq) = match Span::of(after, before, around)? {
+        Span::After(seq) => (seq, None, None),
+        Span::Before(seq) => (0, Some(seq), None),
+        Span::Around(seq) => (0, None, Some(seq)),
+    };
+    Ok(rpc::HistoryRequest {
+        chat_id: chat.to_string(),
+        user_id: caller.user.to_string(),
+        known_from_seq: None,
+        after_seq,
+        before_seq,
+        around_seq,
+        limit: HISTORY.of(limit.map(i64::from))?.items() as i32,
+    })
 }
 
 async fn page(
     gateway: &GatewayState,
     caller: Identity,
     chat: ChatId,
-    after_seq: i64,
-    size: PageSize,
+    request: rpc::HistoryRequest,
 ) -> Result<HistoryPage, GatewayError> {
-    let limit = size.items() as i32;
-    let (chat_id, user_id) = (chat.to_string(), caller.user.to_string());
-    let request = rpc::HistoryRequest { chat_id, user_id, known_from_seq: None, after_seq, limit };
     let response = match gateway.history.clone().history(request.clone()).await {
         Ok(response) => response,
         Err(status) if status.code() == Code::PermissionDenied => {
@@ -150,22 +156,31 @@ async fn page(
 
 #[cfg(test)]
 mod tests {
+    use contracts::{DeviceId, UserId};
     use uuid::Uuid;
 
     use super::*;
 
     #[test]
     fn a_page_of_history_has_a_default_size_and_bounds() {
-        let check = |after, limit, expected| {
-            let query = History { chat: ChatId(Uuid::from_u128(12)), after, limit };
-            assert_eq!(page_size(&query).map(PageSize::items).map_err(|refusal| refusal.code), expected);
+        let user = UserId(Uuid::from_u128(1));
+        let caller = Identity { user, device: DeviceId(Uuid::from_u128(2)) };
+        type Page = (i64, Option<i64>, Option<i64>, i32);
+        let check = |query: History, expected: Result<Page, &'static str>| {
+            let request = page_request(caller, &query).map_err(|invalid| invalid.field);
+            let request = request.map(|of| (of.after_seq, of.before_seq, of.around_seq, of.limit));
+            assert_eq!(request, expected, "{query:?}");
         };
-        check(0, None, Ok(100));
-        check(0, Some(7), Ok(7));
-        check(0, Some(500), Ok(500));
+        let after = |seq, limit| History::after(ChatId(Uuid::from_u128(12)), seq, limit);
+        check(after(0, None), Ok((0, None, None, 100)));
+        check(after(3, Some(7)), Ok((3, None, None, 7)));
+        check(History { after: None, before: Some(9), ..after(0, Some(500)) }, Ok((0, Some(9), None, 500)));
+        check(History { after: None, around: Some(9), ..after(0, None) }, Ok((0, None, Some(9), 100)));
+        check(History { after: None, ..after(0, None) }, Ok((0, None, None, 100)));
         for limit in [0, 501, u32::MAX] {
-            check(0, Some(limit), Err(ErrorCode::InvalidArgument));
+            check(after(0, Some(limit)), Err("limit"));
         }
-        check(-1, None, Err(ErrorCode::InvalidArgument));
+        check(after(-1, None), Err("after"));
+        check(History { before: Some(9), ..after(0, None) }, Err("after"));
     }
 }

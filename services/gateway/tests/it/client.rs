@@ -128,7 +128,7 @@ impl Client {
     }
 
     pub async fn history(&mut self, chat: ChatId, after: i64) -> Result<HistoryPage, ErrorCode> {
-        let history = wire::History { chat, after, limit: None };
+        let history = wire::History::after(chat, after, None);
         let id = self.command(Command::History(history)).await;
         match self.answer(id).await? {
             Outcome::History(page) => Ok(page),

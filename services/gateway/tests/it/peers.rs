@@ -279,7 +279,8 @@ impl ChatService for Peers {
 impl MessageService for Peers {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         authorized(&request)?;
-        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, limit } = request.into_inner();
+        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, before_seq, limit, .. } =
+            request.into_inner();
         let from_seq = match known_from_seq {
             Some(from_seq) => from_seq,
             None if !self.answers_checks.load(Ordering::SeqCst) => {
@@ -297,7 +298,8 @@ impl MessageService for Peers {
         let messages = messages.get(&chat_id).cloned().unwrap_or_default();
         let head_seq = messages.last().map_or(0, |message| message.seq);
         let limit = usize::try_from(limit).expect("a limit");
-        let messages = messages.into_iter().filter(|message| message.seq > after_seq).take(limit).collect();
+        let is_wanted = |seq| before_seq.map_or(seq > after_seq, |before| seq < before);
+        let messages = messages.into_iter().filter(|message| is_wanted(message.seq)).take(limit).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq, from_seq }))
     }
 

@@ -10,6 +10,7 @@ use contracts::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kit::{
     error::{InvalidField, status},
+    page::Span,
     rpc::id,
 };
 use tonic::{Request, Response, Status, service::Routes};
@@ -32,11 +33,14 @@ struct Messages(AppState);
 #[tonic::async_trait]
 impl MessageService for Messages {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
-        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, limit } = request.into_inner();
+        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, limit, before_seq, around_seq } =
+            request.into_inner();
+        // 0 stands for an absent `after_seq`, and is the same.
+        let span = Span::of((after_seq != 0).then_some(after_seq), before_seq, around_seq)?;
         let (chat, user) = (id("chat_id", &chat_id)?, id("user_id", &user_id)?);
         // 0 stands for an absent limit.
         let size = kit::page::HISTORY.of((limit != 0).then_some(limit.into()))?;
-        let found = self.0.read(chat, user, known_from_seq, after_seq, size).await.map_err(status)?;
+        let found = self.0.read(chat, user, known_from_seq, span, size).await.map_err(status)?;
         let messages = found.messages.into_iter().map(Into::into).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq: found.head_seq, from_seq: found.from_seq }))
     }

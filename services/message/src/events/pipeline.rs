@@ -290,13 +290,15 @@ mod tests {
         event::{EntryKind, SendRecord, VERSION},
         wire::Message,
     };
+    use kit::page::Span;
     use prometheus_client::registry::Registry;
     use uuid::Uuid;
 
     use super::*;
     use crate::{
         domain::{Overwrite, RawRecord, read_record},
-        store::{Beginning, Partition, Result, Room, history, memory::MemoryStore},
+        history::{Beginning, history},
+        store::{Partition, Result, Room, Run, memory::MemoryStore},
     };
 
     /// A store that fails one call in eight, in no pattern, writes after half of them is done.
@@ -377,10 +379,10 @@ mod tests {
             &self,
             chat: ChatId,
             bucket: i64,
-            after: i64,
+            run: Run,
             room: &mut Room,
         ) -> Result<Vec<Message>> {
-            self.store.messages(chat, bucket, after, room).await
+            self.store.messages(chat, bucket, run, room).await
         }
     }
 
@@ -433,7 +435,10 @@ mod tests {
             let head = store.head(chat(n)).await.expect("a head");
             contents.push((
                 head,
-                history(store, reader(n), Beginning::Seq(1), 0, 500).await.expect("a history").messages,
+                history(store, reader(n), Beginning::Seq(1), Span::After(0), 500)
+                    .await
+                    .expect("a history")
+                    .messages,
             ));
         }
         contents

@@ -18,7 +18,7 @@ use scylla::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{Partition, Result, Room, Row, Store, StoreError};
+use super::{Partition, Result, Room, Row, Run, Store, StoreError};
 use crate::domain::{
     ContentHash, Effect, Generation, Head, KeyId, KnownKey, Overwrite, Patch, Position, ReactionId, SeatId,
     Standing, Target, TargetId, bucket,
@@ -70,9 +70,10 @@ const SELECT_REACTIONS: &str = "SELECT target_seq, emoji, reacts FROM chat_react
     WHERE chat_id = ? AND user_id = ? AND target_seq >= ? AND target_seq <= ?";
 const SELECT_NEXT_OFFSET: &str =
     "SELECT next_offset FROM log_positions WHERE generation = ? AND partition = ?";
-const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
-    sent_at, patch FROM messages \
-    WHERE chat_id = ? AND bucket = ? AND seq > ? LIMIT ?";
+const SELECT_LATER: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
+    sent_at, patch FROM messages WHERE chat_id = ? AND bucket = ? AND seq > ? LIMIT ?";
+const SELECT_EARLIER: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
+    sent_at, patch FROM messages WHERE chat_id = ? AND bucket = ? AND seq < ? ORDER BY seq DESC LIMIT ?";
 
 /// Statements of the message service, prepared in the tenant's keyspace.
 pub struct CqlStore {
@@ -93,7 +94,8 @@ pub struct CqlStore {
     select_reaction: PreparedStatement,
     select_reactions: PreparedStatement,
     select_next_offset: PreparedStatement,
-    select_messages: PreparedStatement,
+    select_later: PreparedStatement,
+    select_earlier: PreparedStatement,
 }
 
 impl CqlStore {
@@ -121,7 +123,8 @@ impl CqlStore {
             select_reaction: prepare(SELECT_REACTION).await?,
             select_reactions: prepare(SELECT_REACTIONS).await?,
             select_next_offset: prepare(SELECT_NEXT_OFFSET).await?,
-            select_messages: prepare(SELECT_MESSAGES).await?,
+            select_later: prepare(SELECT_LATER).await?,
+            select_earlier: prepare(SELECT_EARLIER).await?,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             session,
         })
@@ -344,7 +347,11 @@ impl Store for CqlStore {
         self.execute(&self.insert_next_offset, values, step).await.map(drop)
     }
 
-    async fn messages(&self, chat: ChatId, bucket: i64, after: i64, room: &mut Room) -> Result<Vec<Message>> {
+    async fn messages(&self, chat: ChatId, bucket: i64, run: Run, room: &mut Room) -> Result<Vec<Message>> {
+        let (statement, start) = match run {
+            Run::After(seq) => (&self.select_later, seq),
+            Run::Before(seq) => (&self.select_earlier, seq),
+        };
         let step = || format!("read messages of chat {chat}");
         let mut messages: Vec<Message> = Vec::new();
         let mut page_rows = FIRST_PAGE_ROWS;
@@ -353,9 +360,9 @@ impl Store for CqlStore {
         while room.entries() > 0 {
             let limit = page_rows.min(room.entries());
             page_rows = LARGEST_PAGE_ROWS.min(page_rows * 2);
-            let last = messages.last().map_or(after, |message| message.seq);
+            let last = messages.last().map_or(start, |message| message.seq);
             let values = (chat.0, bucket, last, i32::try_from(limit).unwrap_or(i32::MAX));
-            let result = self.execute(&self.select_messages, values, step).await?;
+            let result = self.execute(statement, values, step).await?;
             let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
             for row in rows.rows::<MessageRow>().map_err(|source| failed(step(), source))? {
                 let message = message(chat, row.map_err(|source| failed(step(), source))?)?;

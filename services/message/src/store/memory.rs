@@ -10,7 +10,7 @@ use contracts::{
     wire::{Changes, Message},
 };
 
-use super::{Partition, Result, Room, Row, Store};
+use super::{Partition, Result, Room, Row, Run, Store};
 use crate::domain::{
     Effect, Generation, Head, KeyId, KnownKey, Overwrite, Patch, Position, ReactionId, SeatId, Standing,
     Target, TargetId, bucket,
@@ -195,10 +195,17 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn messages(&self, chat: ChatId, of: i64, after: i64, room: &mut Room) -> Result<Vec<Message>> {
+    async fn messages(&self, chat: ChatId, of: i64, run: Run, room: &mut Room) -> Result<Vec<Message>> {
         let tables = self.lock();
-        let rows = tables.messages.range((chat, after.saturating_add(1))..=(chat, i64::MAX));
-        let in_bucket = rows.map(|(_, row)| row.message()).filter(|message| bucket(message.seq) == of);
-        Ok(in_bucket.take_while(|message| room.take(message)).collect())
+        let (first, last) = match run {
+            Run::After(seq) => (seq.saturating_add(1), i64::MAX),
+            Run::Before(seq) => (i64::MIN, seq.saturating_sub(1)),
+        };
+        let rows = tables.messages.range((chat, first)..=(chat, last)).map(|(_, row)| row.message());
+        let mut in_bucket: Vec<Message> = rows.filter(|message| bucket(message.seq) == of).collect();
+        if matches!(run, Run::Before(_)) {
+            in_bucket.reverse();
+        }
+        Ok(in_bucket.into_iter().take_while(|message| room.take(message)).collect())
     }
 }

@@ -4,10 +4,12 @@ use contracts::{
     ChatId, MessageKey, UserId,
     api::{MessagePage, Problem},
     event::{EntryKind, SendRecord},
-    rpc::{HeadsRequest, HistoryRequest, message_service_client::MessageServiceClient},
+    rpc::{EntryRequest, HeadsRequest, HistoryRequest, message_service_client::MessageServiceClient},
 };
 use reqwest::StatusCode;
 use tonic::Code;
+
+use uuid::Uuid;
 
 use crate::{
     checker::{all_announced, check},
@@ -53,6 +55,8 @@ async fn only_members_read_pages() {
         assert_eq!(whole.head_seq, 12);
         assert_eq!(seqs(&page("?after=5&limit=3").await), [6, 7, 8]);
         assert!(seqs(&page("?after=12&limit=500").await).is_empty());
+        assert_eq!(seqs(&page("?before=5&limit=3").await), [2, 3, 4]);
+        assert_eq!(seqs(&page("?around=5&limit=3").await), [4, 5, 6]);
 
         let stranger = stand.realm.token(UserId::generate(), "mallory");
         let (here, elsewhere) =
@@ -60,7 +64,8 @@ async fn only_members_read_pages() {
         let no_limit = format!("{here}?limit=0");
         let large_limit = format!("{here}?limit=501");
         let bad_after = format!("{here}?after=-1");
-        let bad_field = format!("{here}?before=3");
+        let bad_field = format!("{here}?page=3");
+        let two_spans = format!("{here}?before=3&around=3");
         let cases = [
             (here.as_str(), Some(stranger.as_str()), "not_a_member"),
             (&elsewhere, Some(&token), "not_a_member"),
@@ -70,6 +75,7 @@ async fn only_members_read_pages() {
             (&large_limit, Some(&token), "invalid_argument"),
             (&bad_after, Some(&token), "invalid_argument"),
             (&bad_field, Some(&token), "invalid_argument"),
+            (&two_spans, Some(&token), "invalid_argument"),
             ("/api/messages/not-a-chat", Some(&token), "invalid_argument"),
         ];
         for (path, token, code) in cases {
@@ -144,7 +150,7 @@ async fn services_read_history_and_heads_with_the_internal_token() {
             user_id: user.to_string(),
             known_from_seq,
             after_seq,
-            limit: 0,
+            ..HistoryRequest::default()
         };
         let mut read = async |request| {
             let page = messages.history(request).await?.into_inner();
@@ -157,6 +163,45 @@ async fn services_read_history_and_heads_with_the_internal_token() {
         assert_eq!(refused.code(), Code::PermissionDenied);
         // A caller who knows it need not wait for the chat service.
         assert_eq!(read(history(stranger, Some(6), 0)).await.expect("a history"), (vec![6, 7], 7, 6));
+
+        let earlier = |before_seq, around_seq| HistoryRequest {
+            before_seq,
+            around_seq,
+            limit: 3,
+            ..history(member, None, 0)
+        };
+        assert_eq!(read(earlier(Some(4), None)).await.expect("a history"), (vec![1, 2, 3], 7, 1));
+        assert_eq!(read(earlier(None, Some(4))).await.expect("a history"), (vec![3, 4, 5], 7, 1));
+        let refused = read(earlier(Some(4), Some(4))).await.expect_err("a refusal");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+
+        let known = messages.history(history(member, None, 0)).await.expect("a history").into_inner();
+        let key = &known.messages[2].key;
+        for (user, seq, expected) in [
+            (member, 3, Ok(3)),
+            (member, 8, Err(Code::NotFound)),
+            (member, 0, Err(Code::NotFound)),
+            (member, i64::MIN, Err(Code::NotFound)),
+            (stranger, 3, Err(Code::PermissionDenied)),
+        ] {
+            let request = |key: &str| EntryRequest {
+                chat_id: chat.to_string(),
+                user_id: user.to_string(),
+                seq,
+                key: key.to_owned(),
+            };
+            let found = messages.entry(request("")).await.map(|found| found.into_inner());
+            let found =
+                found.map(|found| found.message.expect("an entry").seq).map_err(|status| status.code());
+            assert_eq!(found, expected, "{seq}");
+            if expected.is_ok() {
+                let mut is_known = async |key: &str| {
+                    messages.entry(request(key)).await.expect("an entry").into_inner().is_key_known
+                };
+                assert!(is_known(&known.messages[0].key).await && is_known(key).await);
+                assert!(!is_known(&Uuid::new_v4().to_string()).await);
+            }
+        }
 
         let empty = ChatId::generate();
         let request = HeadsRequest { chat_ids: vec![chat.to_string(), empty.to_string()] };

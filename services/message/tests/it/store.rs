@@ -7,15 +7,14 @@ use contracts::{
     event::EntryKind,
     wire::{Changes, HISTORY_PAGE_BYTES, MAX_BODY_BYTES, Reactions},
 };
+use kit::page::Span;
 use message::{
     domain::{
         Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Position, SeatId, Standing, TargetId,
         content_hash,
     },
-    store::{
-        Beginning, History, Partition, Room, Row, Store, cql::CqlStore, history, memory::MemoryStore,
-        migrate::migrate,
-    },
+    history::{Beginning, History, history},
+    store::{Partition, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate},
 };
 use uuid::Uuid;
 
@@ -72,6 +71,7 @@ async fn suite<S: Store>(store: &S) {
     a_reaction_is_that_at_a_seq(store).await;
     a_message_is_as_later_entries_left_it(store).await;
     history_goes_across_buckets(store).await;
+    history_goes_backwards(store).await;
     history_ends_before_an_unfinished_write(store).await;
     history_ends_at_its_bytes(store).await;
     history_begins_where_its_reader_was_added(store).await;
@@ -88,7 +88,7 @@ async fn what_was_appended_is_found<S: Store>(store: &S) {
     let unknown = entry(chat, 500, "").key_id();
     assert_eq!(store.known_key(unknown).await.expect("an answer"), None);
 
-    let found = store.messages(chat, 0, 59, &mut Room::new(2)).await.expect("messages");
+    let found = store.messages(chat, 0, Run::After(59), &mut Room::new(2)).await.expect("messages");
     assert_eq!(found.len(), 2);
     let message = &found[0];
     assert_eq!((message.chat, message.seq, message.body.as_str()), (chat, 60, "message 60"));
@@ -123,7 +123,10 @@ async fn an_older_stamp_changes_no_row<S: Store>(store: &S) {
     for (entry, stamp) in [(&newer, 20), (&older, 10)] {
         store.append(&generation(), &[Row { stamp, ..row(entry, 1, None) }], &[]).await.expect("a row");
     }
-    assert_eq!(store.messages(chat, 0, 0, &mut Room::new(10)).await.expect("messages")[0].body, "newer");
+    assert_eq!(
+        store.messages(chat, 0, Run::After(0), &mut Room::new(10)).await.expect("messages")[0].body,
+        "newer"
+    );
 }
 
 async fn a_standing_is_that_at_a_seq<S: Store>(store: &S) {
@@ -222,18 +225,22 @@ async fn a_message_is_as_later_entries_left_it<S: Store>(store: &S) {
     assert_eq!(found.patch, patch(2, &[2]));
     assert_eq!(store.target(target(9)).await.expect("an answer"), None);
     store.put_heads(&[(chat, head(3))]).await.expect("a head");
-    let page = history(store, reader(chat), Beginning::Seq(1), 0, 10).await.expect("a history").messages;
+    let page = history(store, reader(chat), Beginning::Seq(1), Span::After(0), 10)
+        .await
+        .expect("a history")
+        .messages;
     assert_eq!((page[0].body.as_str(), page[0].changes.edited_seq), ("edited", Some(2)));
     assert!(page[0].changes.reactions[0].own, "the reader is user 2");
     assert_eq!((page[1].kind, page[1].target_seq), (EntryKind::Reaction, Some(1)));
     assert_eq!((&page[2].mentions, page[2].mentions_all), (&mentioning.mentions, true));
     let other = SeatId { chat, user: UserId(Uuid::from_u128(3)) };
-    let page = history(store, other, Beginning::Seq(1), 0, 1).await.expect("a history").messages;
+    let page = history(store, other, Beginning::Seq(1), Span::After(0), 1).await.expect("a history").messages;
     assert!(!page[0].changes.reactions[0].own);
 }
 
 async fn seqs<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> (Vec<i64>, i64) {
-    let found = history(store, reader(chat), Beginning::Seq(1), after, limit).await.expect("a history");
+    let found =
+        history(store, reader(chat), Beginning::Seq(1), Span::After(after), limit).await.expect("a history");
     (found.messages.iter().map(|message| message.seq).collect(), found.head_seq)
 }
 
@@ -252,6 +259,27 @@ async fn history_goes_across_buckets<S: Store>(store: &S) {
     append(store, early, 8_190..=8_193).await;
     store.put_heads(&[(early, head(8_190))]).await.expect("a head");
     assert_eq!(seqs(store, early, 8_189, 500).await, ((8_190..=8_193).collect(), 8_193));
+}
+
+async fn history_goes_backwards<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    let page = async |beginning, span, limit| {
+        let found = history(store, reader(chat), Beginning::Seq(beginning), span, limit).await;
+        let History { messages, head_seq, .. } = found.expect("a history");
+        (messages.iter().map(|message| message.seq).collect::<Vec<_>>(), head_seq)
+    };
+    assert_eq!(page(1, Span::Before(10), 10).await, (vec![], 0));
+    // The last three are behind the head, and may be half written.
+    append(store, chat, 8_180..=8_203).await;
+    store.put_heads(&[(chat, head(8_200))]).await.expect("a head");
+    assert_eq!(page(1, Span::Before(8_195), 6).await.0, (8_189..=8_194).collect::<Vec<_>>());
+    assert_eq!(page(1, Span::Before(i64::MAX), 3).await.0, [8_198, 8_199, 8_200]);
+    assert_eq!(page(8_191, Span::Before(8_195), 6).await.0, (8_191..=8_194).collect::<Vec<_>>());
+    assert_eq!(page(8_191, Span::Before(8_191), 6).await.0, Vec::<i64>::new());
+    assert_eq!(page(8_190, Span::Around(8_193), 4).await.0, (8_191..=8_194).collect::<Vec<_>>());
+    assert_eq!(page(8_193, Span::Around(8_193), 5).await.0, [8_193, 8_194, 8_195]);
+    assert_eq!(page(1, Span::Around(8_201), 2).await.0, [8_200, 8_201], "a whole write is read");
+    assert_eq!(page(1, Span::Around(9_000), 2).await.0, [8_200]);
 }
 
 async fn history_ends_before_an_unfinished_write<S: Store>(store: &S) {
@@ -279,7 +307,9 @@ async fn history_ends_at_its_bytes<S: Store>(store: &S) {
     store.put_heads(&[(chat, head(40))]).await.expect("a head");
     let mut after = 0;
     while after < 40 {
-        let found = history(store, reader(chat), Beginning::Seq(1), after, 500).await.expect("a history");
+        let found = history(store, reader(chat), Beginning::Seq(1), Span::After(after), 500)
+            .await
+            .expect("a history");
         let bytes = serde_json::to_string(&found.messages).expect("json").len();
         assert!(bytes <= HISTORY_PAGE_BYTES, "{bytes} bytes after {after}");
         assert_eq!(found.head_seq, 40);
@@ -303,7 +333,7 @@ async fn history_begins_where_its_reader_was_added<S: Store>(store: &S) {
     let chat = ChatId::generate();
     let read = async |beginning, after| {
         let History { messages, head_seq, from_seq } =
-            history(store, reader(chat), beginning, after, 500).await.expect("a history");
+            history(store, reader(chat), beginning, Span::After(after), 500).await.expect("a history");
         (messages.iter().map(|message| message.seq).collect::<Vec<_>>(), head_seq, from_seq)
     };
     append(store, chat, 1..=5).await;

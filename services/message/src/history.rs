@@ -1,0 +1,165 @@
+//! Pages of a chat's history, in both directions.
+
+use std::collections::HashSet;
+
+use contracts::{ChatId, wire::Message};
+use kit::page::Span;
+use tonic::async_trait;
+
+use crate::{
+    domain::{BUCKET_SIZE, Head, KeyId, KnownKey, SeatId, bucket, visible},
+    store::{Result, Room, Run, Store},
+};
+
+/// Where a reader's history of a chat begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// At this seq; 1 is the whole history.
+    Seq(i64),
+    /// At this entry, which may not be stored yet: nothing before it is read in the meantime.
+    Entry(KeyId),
+}
+
+/// A run of messages of one chat.
+#[derive(Debug, PartialEq, Eq)]
+pub struct History {
+    pub messages: Vec<Message>,
+    /// The newest seq of the chat; not less than the last message here.
+    pub head_seq: i64,
+    /// The first seq that the reader reads. It may be less than the right one while the entry with which the history begins
+    /// is not stored, and then there are no messages.
+    pub from_seq: i64,
+}
+
+/// What the APIs read of a [`Store`] of any kind.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// Returns the head of a chat.
+    async fn head_of(&self, chat: ChatId) -> Result<Head>;
+
+    /// Returns the message that a key names.
+    async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>>;
+
+    /// Returns the messages of a chat as [`history`] does.
+    async fn history_of(
+        &self,
+        seat: SeatId,
+        beginning: Beginning,
+        span: Span,
+        limit: usize,
+    ) -> Result<History>;
+}
+
+#[async_trait]
+impl<S: Store> Archive for S {
+    async fn head_of(&self, chat: ChatId) -> Result<Head> {
+        self.head(chat).await
+    }
+
+    async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>> {
+        self.known_key(id).await
+    }
+
+    async fn history_of(
+        &self,
+        seat: SeatId,
+        beginning: Beginning,
+        span: Span,
+        limit: usize,
+    ) -> Result<History> {
+        history(self, seat, beginning, span, limit).await
+    }
+}
+
+/// Returns a page of a reader's history: at most `limit` entries and about 128 KiB of JSON, without a gap in what is still
+/// being written.
+pub async fn history<S: Store>(
+    store: &S,
+    reader: SeatId,
+    beginning: Beginning,
+    span: Span,
+    limit: usize,
+) -> Result<History> {
+    let chat = reader.chat;
+    // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
+    let head_seq = store.head(chat).await?.seq;
+    let from_seq = match beginning {
+        Beginning::Seq(seq) => seq,
+        Beginning::Entry(id) => match store.known_key(id).await? {
+            Some(known) => known.seq,
+            // Its seq is greater than the head was.
+            None => return Ok(History { messages: Vec::new(), head_seq, from_seq: head_seq + 1 }),
+        },
+    };
+    let bounds = Bounds { chat, from_seq, head_seq };
+    let mut messages = match span {
+        Span::After(seq) => bounds.after(store, seq, Room::new(limit)).await?,
+        Span::Before(seq) => bounds.before(store, seq, Room::new(limit)).await?,
+        Span::Around(seq) => {
+            let (earlier, later) = Room::halves(limit);
+            let mut messages = bounds.before(store, seq, earlier).await?;
+            messages.extend(bounds.after(store, seq.saturating_sub(1), later).await?);
+            messages
+        }
+    };
+    mark_own(store, reader, &mut messages).await?;
+    let head_seq = messages.last().map_or(head_seq, |message| message.seq.max(head_seq));
+    Ok(History { messages, head_seq, from_seq })
+}
+
+/// What a reader may see of a chat.
+struct Bounds {
+    chat: ChatId,
+    from_seq: i64,
+    head_seq: i64,
+}
+
+impl Bounds {
+    async fn after<S: Store>(&self, store: &S, after: i64, mut room: Room) -> Result<Vec<Message>> {
+        let after = after.max(self.from_seq - 1);
+        let mut messages: Vec<Message> = Vec::new();
+        let mut last = after;
+        while room.entries() > 0 {
+            let current = bucket(last.saturating_add(1));
+            messages.extend(store.messages(self.chat, current, Run::After(last), &mut room).await?);
+            last = messages.last().map_or(last, |message| message.seq.max(last));
+            let next = bucket(last.saturating_add(1));
+            if next == current && current >= bucket(self.head_seq) {
+                break;
+            }
+            // A bucket that ends early below the head has lost rows; those behind it are still to be had.
+            last = last.max((current + 1) * BUCKET_SIZE - 1);
+        }
+        let shown = visible(after, self.head_seq, messages.iter().map(|message| message.seq));
+        messages.truncate(shown);
+        Ok(messages)
+    }
+
+    async fn before<S: Store>(&self, store: &S, before: i64, mut room: Room) -> Result<Vec<Message>> {
+        // What is behind the head may be half written.
+        let mut before = before.min(self.head_seq.saturating_add(1));
+        let mut messages: Vec<Message> = Vec::new();
+        while room.entries() > 0 && before > self.from_seq {
+            let current = bucket(before - 1);
+            messages.extend(store.messages(self.chat, current, Run::Before(before), &mut room).await?);
+            before = current * BUCKET_SIZE;
+        }
+        messages.reverse();
+        messages.retain(|message| message.seq >= self.from_seq);
+        Ok(messages)
+    }
+}
+
+/// Marks the reactions that are the reader's own.
+async fn mark_own<S: Store>(store: &S, reader: SeatId, messages: &mut [Message]) -> Result<()> {
+    let mut with_reactions = messages.iter().filter(|message| !message.changes.reactions.is_empty());
+    let Some(first) = with_reactions.next().map(|message| message.seq) else { return Ok(()) };
+    let last = with_reactions.next_back().map_or(first, |message| message.seq);
+    let own: HashSet<(i64, String)> = store.reactions_of(reader, first, last).await?.into_iter().collect();
+    for message in messages {
+        for reactions in &mut message.changes.reactions {
+            reactions.own = own.contains(&(message.seq, reactions.emoji.clone()));
+        }
+    }
+    Ok(())
+}
