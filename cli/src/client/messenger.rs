@@ -8,7 +8,7 @@ use std::{
 use contracts::{
     ChatId, UserId,
     api::{
-        Chat, ChatMember, CreateChatRequest, MessagePage, OwnProfile, Page, Problem, PutMemberRequest,
+        Block, Chat, ChatMember, CreateChatRequest, MessagePage, OwnProfile, Page, Problem, PutMemberRequest,
         RefreshRequest, RegisterRequest, Registered, SignInRequest, Tokens, UpdateChatRequest,
         UpdateProfileRequest, UserProfile,
     },
@@ -189,6 +189,21 @@ impl Messenger {
     pub async fn remove_member(&self, token: &str, chat: ChatId, user: UserId) -> Result<(), ClientError> {
         let path = format!("/api/chats/{chat}/members/{user}");
         self.done("remove a member", self.with_token(Method::DELETE, &path, token)).await
+    }
+
+    pub async fn block(&self, token: &str, user: UserId) -> Result<(), ClientError> {
+        let call = self.with_token(Method::PUT, &format!("/api/blocks/{user}"), token);
+        self.done("block a user", call).await
+    }
+
+    pub async fn unblock(&self, token: &str, user: UserId) -> Result<(), ClientError> {
+        let call = self.with_token(Method::DELETE, &format!("/api/blocks/{user}"), token);
+        self.done("lift a block", call).await
+    }
+
+    /// Returns the first page of those whom the caller blocks.
+    pub async fn blocks(&self, token: &str) -> Result<Page<Block>, ClientError> {
+        self.json("list blocks", self.get("/api/blocks", token)).await
     }
 
     /// Returns one page of history by REST: entries with a greater seq than `after`, oldest first.

@@ -157,7 +157,7 @@ table! {
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
         settings: &[Setting::MaxMemberships, Setting::MaxChatsPerUser],
-        path_prefixes: &["/api/chats"],
+        path_prefixes: &["/api/chats", "/api/blocks"],
         paths: &[],
         description: OPENAPI,
         // The leader of the outbox, and the channel that wakes it.

@@ -1,5 +1,6 @@
 //! The REST and gRPC surfaces.
 
+mod blocks;
 mod changes;
 mod chats;
 pub mod grpc;
@@ -43,5 +44,7 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(members::list))
         .routes(routes!(members::put, members::remove))
         .routes(routes!(members::leave))
+        .routes(routes!(blocks::list))
+        .routes(routes!(blocks::block, blocks::unblock))
         .with_state(state)
 }

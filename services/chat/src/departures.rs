@@ -1,4 +1,4 @@
-//! Users whose accounts are deleted leave their chats.
+//! Users whose accounts are deleted leave their chats, and blocks of theirs and against them go.
 //!
 //! The user service lists deletions in their order. Every process of this service follows the list from a place that the
 //! store keeps; what is done twice changes nothing, so none of them leads.
@@ -23,7 +23,7 @@ const BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 /// A deletion is looked at again for this long: a request that began before it may still add the user to a chat, and one that
 /// began earlier may be listed after it.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
-/// Chats that are left before others are listed.
+/// Chats that are left, and blocks that are lifted, before others are listed.
 const CHATS: usize = 100;
 
 /// Follows the deletions until the shutdown.
@@ -42,6 +42,7 @@ pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), Error>
         let Some(last) = page.last().map(|deletion| deletion.position.clone()) else { return Ok(()) };
         for Deletion { user_id, position, age } in page {
             leave_all(store, user_id).await?;
+            lift_blocks(store, user_id).await?;
             is_settled &= age >= SETTLED_AFTER;
             if is_settled {
                 settled = Some(position);
@@ -65,6 +66,20 @@ async fn leave_all(store: &dyn ChatStore, user_id: UserId) -> Result<(), Error> 
         for chat in chats {
             store.depart(chat.chat_id, user_id, Utc::now()).await?;
             tracing::info!(user = %user_id, chat = %chat.chat_id, "a deleted account has left {}", chat.chat_id);
+        }
+    }
+}
+
+/// Lifts the blocks of a user and those against them.
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
+async fn lift_blocks(store: &dyn ChatStore, user_id: UserId) -> Result<(), Error> {
+    loop {
+        let blocks = store.blocks_of_any(user_id, CHATS).await?;
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        for (by, blocked) in blocks {
+            store.unblock(by, blocked, Utc::now()).await?;
         }
     }
 }

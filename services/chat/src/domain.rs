@@ -21,6 +21,17 @@ pub const MAX_MEMBERS: usize = FOUNDED_MEMBERS + 1;
 /// removed them: a removal and an addition in turn would reach their devices as often as another user likes.
 pub const READDING_PAUSE: TimeDelta = TimeDelta::hours(24);
 
+/// Most users whom one user blocks: they are counted with each new block.
+pub const MAX_BLOCKS: usize = 1000;
+
+/// A user has blocked another one. It acts in both directions: neither opens a direct chat with the other or adds them to a
+/// group, and in the direct chat that they have neither sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    pub user_id: UserId,
+    pub blocked_at: DateTime<Utc>,
+}
+
 /// A chat as one of its members sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chat {
@@ -68,16 +79,18 @@ pub struct EntryId {
 pub enum Access {
     /// The user is not in the chat.
     None,
-    /// Of a direct chat that the other user has left: no one would receive what is sent.
+    /// Of a direct chat that the other user has left, where no one would receive what is sent, or whose two users have a block
+    /// between them.
     Read,
     ReadAndSend,
 }
 
 impl Access {
-    /// Returns what a member of a chat of this kind and size may do.
-    pub const fn of_member(kind: ChatKind, member_count: usize) -> Self {
+    /// Returns what a member of a chat of this kind and size may do. `is_blocked` says whether the two of a direct chat have a
+    /// block between them.
+    pub const fn of_member(kind: ChatKind, member_count: usize, is_blocked: bool) -> Self {
         match kind {
-            ChatKind::Direct if member_count < 2 => Self::Read,
+            ChatKind::Direct if member_count < 2 || is_blocked => Self::Read,
             ChatKind::Direct | ChatKind::Group => Self::ReadAndSend,
         }
     }
@@ -332,6 +345,8 @@ pub enum Refusal {
     TenantFull,
     #[error("this idempotency-key was used before for another group")]
     KeyReused,
+    #[error("you block {MAX_BLOCKS} users, which is the most: lift a block that is not needed")]
+    TooManyBlocks,
 }
 
 impl Command {
@@ -381,12 +396,22 @@ pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Ch
 }
 
 /// Decides who comes back into the direct chat of `founder` and `other` when the founder opens it again. Empty: both are in
-/// it.
-pub fn reopen(roster: &Roster, founder: UserId, other: UserId) -> Result<Vec<Change>, Refusal> {
+/// it. While there is a block between them, neither comes back.
+pub fn reopen(
+    roster: &Roster,
+    founder: UserId,
+    other: UserId,
+    is_blocked: bool,
+) -> Result<Vec<Change>, Refusal> {
     let absent = [founder, other].into_iter().filter(|user_id| roster.role(*user_id).is_none());
-    let back = absent.map(|user_id| match roster.is_barred(user_id, founder) {
-        true => Err(Refusal::Unwanted(user_id)),
-        false => Ok(Change::Added { user_id, role: Role::Member }),
+    let back = absent.map(|user_id| {
+        if is_blocked {
+            return Err(Refusal::Unwanted(other));
+        }
+        match roster.is_barred(user_id, founder) {
+            true => Err(Refusal::Unwanted(user_id)),
+            false => Ok(Change::Added { user_id, role: Role::Member }),
+        }
     });
     back.collect()
 }
@@ -528,6 +553,14 @@ impl Roster {
             }
         }
         records
+    }
+
+    /// Returns what is published of a direct chat when the first block between its two users is made, and when the last one is
+    /// lifted. Meanwhile no gateway has its members in `chat.events`, and so none delivers anything there, also while this
+    /// service does not answer. The chat's own log says nothing: it would name the block to the blocked user.
+    pub fn standing(&self, is_blocked: bool) -> Vec<OutboxRecord> {
+        let role = |member: &Member| (!is_blocked).then_some(member.role);
+        self.members.iter().map(|member| membership(self.chat_id, member.user_id, role(member))).collect()
     }
 
     fn entry(&self, actor: UserId, kind: EntryKind, subject: UserId, key: MessageKey) -> OutboxRecord {

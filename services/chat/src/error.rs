@@ -19,6 +19,8 @@ pub enum Error {
     NotAMember(ChatId),
     #[error("user {0} not found")]
     UnknownUser(UserId),
+    #[error("you cannot block yourself")]
+    BlockOfOneself,
     #[error("your account is deleted")]
     CallerDeleted,
     #[error("the change of chat {0} is made and not yet in the event log")]
@@ -40,7 +42,7 @@ impl From<Refusal> for Error {
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::InvalidChat(InvalidChat::DirectWithOneself) => ErrorCode::Conflict,
+            Self::InvalidChat(InvalidChat::DirectWithOneself) | Self::BlockOfOneself => ErrorCode::Conflict,
             Self::InvalidChat(_) => ErrorCode::InvalidArgument,
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::UnknownUser(_) => ErrorCode::NotFound,
@@ -56,12 +58,14 @@ impl ServiceError for Error {
                     Refusal::Full
                     | Refusal::TooManyChats(_)
                     | Refusal::TooManyAdded
+                    | Refusal::TooManyBlocks
                     | Refusal::TenantFull => ErrorCode::LimitReached,
                     Refusal::TooManyChatsLately { .. } => ErrorCode::RateLimited,
                     Refusal::KeyReused => ErrorCode::IdempotencyConflict,
                 },
                 StoreError::Create { source, .. }
                 | StoreError::Change { source, .. }
+                | StoreError::Block { source, .. }
                 | StoreError::Position(source)
                 | StoreError::Read(source) => kit::postgres::code(source),
             },

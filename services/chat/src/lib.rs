@@ -1,20 +1,22 @@
 //! The chat service: chats, their members, and the permissions to change both.
 //!
 //! # Owns
-//! Schema `chat_service` of the tenant's database: chats, members and their number, and the outbox.
+//! Schema `chat_service` of the tenant's database: chats, members and their number, blocks, and the outbox.
 //!
 //! # Endpoints
 //! - `POST /api/chats`, `GET /api/chats`, `GET` and `PATCH /api/chats/{chat}`: direct chats and groups.
 //! - `GET /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
 //!   `POST /api/chats/{chat}/leave`: members and roles.
-//! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `ListMembers`.
+//! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
+//! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMembers`, `CheckBlocks`.
 //!
 //! It queries the user service over gRPC for whether new members exist and let the caller add them, and follows its list of
 //! deleted accounts (see [`departures`]).
 //!
 //! # Publishes
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):
-//! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, a tombstone for a removal.
+//! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, a tombstone for a removal. While the
+//!   two users of a direct chat have a block between them, it has neither of them in the chat.
 //! - `message.send`: an entry in the chat's own log for every user who is added to or removed from a group. The
 //!   founding members of a chat are no entries: they are its state before seq 1.
 

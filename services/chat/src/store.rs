@@ -13,7 +13,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
 };
-use crate::domain::{Access, Chat, Command, Member, NewChat, OutboxRecord, Refusal};
+use crate::domain::{Access, Block, Chat, Command, Member, NewChat, OutboxRecord, Refusal};
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -65,6 +65,38 @@ pub trait ChatStore: Send + Sync + 'static {
     /// left already.
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
 
+    /// Blocks a user, unless there are [`crate::domain::MAX_BLOCKS`] already; one who is blocked stays so. Returns what is
+    /// published of it: see [`crate::domain::Roster::standing`].
+    async fn block(
+        &self,
+        user_id: UserId,
+        blocked: UserId,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Publication>, StoreError>;
+
+    /// Lifts a block of a user, if there is one. Returns what is published of it.
+    async fn unblock(
+        &self,
+        user_id: UserId,
+        blocked: UserId,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Publication>, StoreError>;
+
+    /// Returns whom a user blocks, by id, behind `after`.
+    async fn blocks(
+        &self,
+        user_id: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Block>, StoreError>;
+
+    /// Returns those of the others with whom the user has a block, in either direction.
+    async fn blocked(&self, user_id: UserId, others: &[UserId]) -> Result<BTreeSet<UserId>, StoreError>;
+
+    /// Returns blocks of a user and of others against them, each with the one who made it first.
+    async fn blocks_of_any(&self, user_id: UserId, limit: usize)
+    -> Result<Vec<(UserId, UserId)>, StoreError>;
+
     /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
     async fn deletions_position(&self) -> Result<Option<String>, StoreError>;
 
@@ -103,6 +135,8 @@ pub enum StoreError {
     Create { chat_id: ChatId, source: sqlx::Error },
     #[error("failed to change chat {chat_id}")]
     Change { chat_id: ChatId, source: sqlx::Error },
+    #[error("failed to change what {user_id} blocks")]
+    Block { user_id: UserId, source: sqlx::Error },
     #[error("failed to note which deletions of accounts are carried out")]
     Position(#[source] sqlx::Error),
     #[error("failed to read chats")]

@@ -233,6 +233,14 @@ pub struct PutMemberRequest {
     pub role: Role,
 }
 
+/// A user whom the caller blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Block {
+    pub user_id: UserId,
+    /// Milliseconds since the epoch.
+    pub blocked_at_ms: i64,
+}
+
 /// `GET /api/messages/{chat}`
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct MessagePage {

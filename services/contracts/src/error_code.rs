@@ -17,7 +17,8 @@ pub enum ErrorCode {
     Unauthenticated,
     /// The token was good once; get a new one and repeat.
     TokenExpired,
-    /// The caller may not do this here. A message is refused so once the other user has left the direct chat.
+    /// The caller may not do this here. A message is refused so once the other user has left the direct chat, or while a block is
+    /// between the two.
     PermissionDenied,
     /// The caller is not in this chat, or there is no such chat.
     NotAMember,

@@ -9,7 +9,7 @@ use kit::{error::ServiceError, log::LogError};
 pub(crate) enum GatewayError {
     #[error("the caller is not in chat {chat}")]
     NotAMember { chat: ChatId },
-    #[error("the other user of direct chat {chat} has left it")]
+    #[error("the other user of direct chat {chat} has left it, or a block has closed it")]
     NoRecipient { chat: ChatId },
     #[error("chat {chat} has no message {seq} that the caller may speak of")]
     NoTarget { chat: ChatId, seq: i64 },

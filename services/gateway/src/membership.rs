@@ -120,11 +120,12 @@ impl Membership {
     }
 
     /// Returns whom a message of this sender goes to as the cache has it, and the check that has begun, to be concluded.
-    /// `None` when the cache is not certain, when too many checks wait, and when no one else would receive the message.
+    /// `None` when the cache is not certain, when too many checks wait, and in a chat of two: it may be a direct one, where being
+    /// in the chat is not all that decides about a send.
     pub(crate) fn likely_audience(&self, chat: ChatId, sender: UserId) -> Option<(Audience, Checking)> {
         match self.known(chat, sender) {
-            // A member who is alone may be one whom the other of a direct chat has left: the log does not refuse their text.
-            Known { likely: Some(Some(alone)), .. } if alone.len() == 1 => None,
+            // It may be a direct chat, which the other has left, or which a block has closed: the log does not refuse their text.
+            Known { likely: Some(Some(few)), .. } if few.len() <= 2 => None,
             Known { likely: Some(audience), is_settled: true, .. } => {
                 Some((audience, self.checks.begin(chat, sender)?))
             }
@@ -133,7 +134,7 @@ impl Membership {
     }
 
     /// Returns whom a message of this sender goes to, once it is certain that they are in the chat. Refuses one to a direct
-    /// chat that the other user has left.
+    /// chat that the other user has left or that a block has closed.
     pub(crate) async fn audience(&self, chat: ChatId, sender: UserId) -> Result<Audience, GatewayError> {
         let checked = self.checks.access(chat, sender).await;
         match self.access(chat, sender, checked)? {

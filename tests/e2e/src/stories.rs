@@ -455,6 +455,39 @@ pub async fn consent(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A block holds in both directions from its answer on, and ends with it.
+pub async fn blocks(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, pair) = TestUser::two(messenger).await?;
+    let cleo = TestUser::register(messenger, "cleo").await?;
+    let crew = cleo.group("crew", &[ann.id(), ben.id()]).await?;
+    let (ann_online, ben_online) = (ann.online(&[pair, crew]).await, ben.online(&[pair, crew]).await);
+    ann_online.send(pair, "before").await?;
+    let sockets = [connect_at(messenger, &ann).await?, connect_at(messenger, &ben).await?];
+    messenger.block(&ben.token().await?, ann.id()).await?;
+    let listed = messenger.blocks(&ben.token().await?).await?.items;
+    ensure!(listed.iter().map(|block| block.user_id).eq([ann.id()]), "{listed:?}");
+    for (id, mut socket) in (1..).zip(sockets) {
+        let key = MessageKey::generate();
+        socket.send(text(&send(id, pair, key, "during"))).await?;
+        let refusal = pushed(&mut socket, |frame| frame.error).await?;
+        ensure!(refusal.code == ErrorCode::PermissionDenied, "{refusal:?}");
+    }
+    for (caller, other) in [(&ann, &ben), (&ben, &ann)] {
+        let group = CreateChatRequest::group("more", vec![other.id()]);
+        let group = messenger.create_chat(&caller.token().await?, &group).await;
+        refused(group.map(drop), ErrorCode::ConsentRequired)?;
+    }
+    let seq = ann_online.send(crew, "in a group that both are in").await?;
+    ben_online.sees(crew, seq, MOMENT).await?;
+
+    messenger.unblock(&ben.token().await?, ann.id()).await?;
+    let seq = ann_online.send(pair, "after").await?;
+    ben_online.sees(pair, seq, MOMENT).await?;
+    let history = ben.history(pair).await?;
+    ensure!(history.iter().map(|message| message.body.as_str()).eq(["before", "after"]), "{history:?}");
+    Ok(())
+}
+
 /// Every service documents itself, as committed.
 pub async fn documentation(messenger: &Messenger, tenant: &str) -> anyhow::Result<()> {
     for service in ["auth", "user", "chat", "message"] {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use contracts::{
     ChatId, UserId,
     rpc::{
-        CheckMembersRequest, CheckMembersResponse, EntryId, GetMembershipRequest, GetMembershipResponse,
-        ListMembersRequest, ListMembersResponse, Member, chat_service_server::ChatService,
+        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
+        GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
+        chat_service_server::ChatService,
     },
 };
 use kit::{
@@ -21,7 +22,7 @@ use crate::{
     store::ChatStore,
 };
 
-/// Memberships of one `CheckMembers` call.
+/// Memberships of one `CheckMembers` call, and users of one `CheckBlocks` call.
 const MAX_CHECKED: usize = 1000;
 
 /// Serves from the store.
@@ -66,6 +67,23 @@ impl ChatService for ChatRpc {
         let is_member = accesses.iter().map(|access| *access != Access::None).collect();
         let may_send = accesses.iter().map(|access| *access == Access::ReadAndSend).collect();
         Ok(Response::new(CheckMembersResponse { is_member, may_send }))
+    }
+
+    async fn check_blocks(
+        &self,
+        request: Request<CheckBlocksRequest>,
+    ) -> Result<Response<CheckBlocksResponse>, Status> {
+        let CheckBlocksRequest { user_id, other_ids } = request.into_inner();
+        if other_ids.len() > MAX_CHECKED {
+            return Err(InvalidField { field: "other_ids", problem: format!("at most {MAX_CHECKED}") }.into());
+        }
+        let user_id: UserId = id("user_id", &user_id)?;
+        let others = other_ids.iter().map(|other| id("other_ids", other));
+        let others: Vec<UserId> = others.collect::<Result<_, InvalidField>>()?;
+        let blocked =
+            self.store.blocked(user_id, &others).await.map_err(|error| status(Error::from(error)))?;
+        let is_blocked = others.iter().map(|other| blocked.contains(other)).collect();
+        Ok(Response::new(CheckBlocksResponse { is_blocked }))
     }
 
     async fn list_members(

@@ -24,8 +24,13 @@ impl Users {
         Self(UserServiceClient::new(channel))
     }
 
+    /// Refuses a user who does not exist. Deleted accounts do not exist; a caller may still have a token of one.
+    pub(super) async fn require_exists(&self, caller: UserId, user: UserId) -> Result<(), Error> {
+        self.settings(caller, &BTreeSet::from([user])).await.map(drop)
+    }
+
     /// Refuses users who do not exist, of whom every gateway would keep the memberships, and users who do not let the caller
-    /// add them. Deleted accounts do not exist; a caller may still have a token of one. One call, whatever their number.
+    /// add them, by their setting or for a block. One call, whatever their number.
     pub(super) async fn require_consent(
         &self,
         store: &dyn ChatStore,
@@ -35,6 +40,25 @@ impl Users {
         if users.is_empty() {
             return Ok(());
         }
+        let settings = self.settings(caller, &users).await?;
+        let of = |setting| settings.iter().filter(move |(_, of)| *of == setting).map(|(user, _)| *user);
+        let by_shared_chats: Vec<_> = of(ContactableBy::SharedChats).collect();
+        let mut unwilling: BTreeSet<_> = of(ContactableBy::Nobody).collect();
+        if !by_shared_chats.is_empty() {
+            let met = store.acquaintances(caller, &by_shared_chats).await?;
+            unwilling.extend(by_shared_chats.into_iter().filter(|user| !met.contains(user)));
+        }
+        // Whatever the settings are, so that the time of the response does not tell them from a block.
+        unwilling.extend(store.blocked(caller, &users.into_iter().collect::<Vec<_>>()).await?);
+        unwilling.first().map_or(Ok(()), |user| Err(Refusal::Unwanted(*user).into()))
+    }
+
+    /// Returns who may contact each of these users, all of whom exist.
+    async fn settings(
+        &self,
+        caller: UserId,
+        users: &BTreeSet<UserId>,
+    ) -> Result<Vec<(UserId, ContactableBy)>, Error> {
         let user_ids = users.iter().chain([&caller]).map(UserId::to_string).collect();
         let answer = self.0.clone().get_users(GetUsersRequest { user_ids }).await;
         let found = answer.map_err(|status| Error::Users(Box::new(status)))?.into_inner().users;
@@ -47,21 +71,11 @@ impl Users {
             .filter(|user| !user.deleted)
             .map(|user| (user.user_id, contactable_by(&user.contactable_by)))
             .collect();
-        let mut by_shared_chats = Vec::new();
-        let mut unwilling = None;
-        for user in users {
-            match found.get(&user.to_string()) {
-                None => return Err(Error::UnknownUser(user)),
-                Some(ContactableBy::Everyone) => {}
-                Some(ContactableBy::SharedChats) => by_shared_chats.push(user),
-                Some(ContactableBy::Nobody) => unwilling = unwilling.or(Some(user)),
-            }
-        }
-        if unwilling.is_none() && !by_shared_chats.is_empty() {
-            let met = store.acquaintances(caller, &by_shared_chats).await?;
-            unwilling = by_shared_chats.into_iter().find(|user| !met.contains(user));
-        }
-        unwilling.map_or(Ok(()), |user| Err(Refusal::Unwanted(user).into()))
+        let setting = |user: &UserId| match found.get(&user.to_string()) {
+            None => Err(Error::UnknownUser(*user)),
+            Some(setting) => Ok((*user, *setting)),
+        };
+        users.iter().map(setting).collect()
     }
 
     /// Returns the deletions behind a place in their order, or the first ones.

@@ -138,9 +138,18 @@ fn a_deleted_account_leaves_as_a_member_does_and_a_direct_chat_too() {
     assert_eq!(depart(&group(), user(STRANGER)), []);
     let pair = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
     assert_eq!(depart(&pair, user(OLD)), [removed(OLD)]);
-    assert_eq!(Access::of_member(ChatKind::Direct, 2), Access::ReadAndSend);
-    assert_eq!(Access::of_member(ChatKind::Direct, 1), Access::Read);
-    assert_eq!(Access::of_member(ChatKind::Group, 1), Access::ReadAndSend);
+}
+
+#[test]
+fn a_direct_chat_takes_messages_of_two_without_a_block() {
+    for (kind, members, is_blocked, expected) in [
+        (ChatKind::Direct, 2, false, Access::ReadAndSend),
+        (ChatKind::Direct, 2, true, Access::Read),
+        (ChatKind::Direct, 1, false, Access::Read),
+        (ChatKind::Group, 1, false, Access::ReadAndSend),
+    ] {
+        assert_eq!(Access::of_member(kind, members, is_blocked), expected, "{kind:?} {members} {is_blocked}");
+    }
 }
 
 #[test]
@@ -182,11 +191,12 @@ fn a_departure_bars_hands_and_never_the_user() {
         departures: vec![departure(NEW, NEW)],
         ..roster(&[(OLD, Role::Member)])
     };
-    assert_eq!(reopen(&left, user(OLD), user(NEW)), Err(Refusal::Unwanted(user(NEW))));
-    assert_eq!(reopen(&left, user(NEW), user(OLD)), Ok(vec![added(NEW, Role::Member)]));
+    assert_eq!(reopen(&left, user(OLD), user(NEW), false), Err(Refusal::Unwanted(user(NEW))));
+    assert_eq!(reopen(&left, user(NEW), user(OLD), false), Ok(vec![added(NEW, Role::Member)]));
+    assert_eq!(reopen(&left, user(NEW), user(OLD), true), Err(Refusal::Unwanted(user(OLD))));
     let mut later = left.clone();
     later.forget_departures(at(0) + READDING_PAUSE);
-    assert_eq!(reopen(&later, user(OLD), user(NEW)), Ok(vec![added(NEW, Role::Member)]));
+    assert_eq!(reopen(&later, user(OLD), user(NEW), false), Ok(vec![added(NEW, Role::Member)]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The store of `posthouse dev`, and of the tests of the API.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -13,7 +13,8 @@ use tonic::async_trait;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Change, Chat, Command, Founding, Limits, Member, NewChat, OutboxRecord, Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, Founding, Limits, MAX_BLOCKS, Member, NewChat, OutboxRecord,
+    Refusal, Roster,
     limits::{self, CreatedChats, Memberships},
 };
 
@@ -33,6 +34,8 @@ struct Tables {
     /// How many records have left the outbox.
     published: usize,
     deletions_position: Option<String>,
+    /// By the one who made it, and whom it is against.
+    blocks: BTreeMap<(UserId, UserId), DateTime<Utc>>,
 }
 
 struct Row {
@@ -62,6 +65,29 @@ impl Tables {
             lately: lately().count() as u64,
             first_lately: lately().min(),
         }
+    }
+
+    fn are_blocked(&self, one: UserId, other: UserId) -> bool {
+        self.blocks.contains_key(&(one, other)) || self.blocks.contains_key(&(other, one))
+    }
+
+    /// Changes a block, with what is published of it.
+    fn change_block(
+        &mut self,
+        user_id: UserId,
+        blocked: UserId,
+        change: impl FnOnce(&mut BTreeMap<(UserId, UserId), DateTime<Utc>>),
+    ) -> Option<Publication> {
+        let before = self.are_blocked(user_id, blocked);
+        change(&mut self.blocks);
+        let after = self.are_blocked(user_id, blocked);
+        let pair = Some((user_id.min(blocked), user_id.max(blocked)));
+        let row = self.chats.iter().find(|row| row.pair == pair)?;
+        let (chat_id, records) = (row.roster.chat_id, row.roster.standing(after));
+        if before != after {
+            self.outbox.extend(records);
+        }
+        Some(Publication { chat_id, newest: self.newest() })
     }
 
     /// Returns the newest record that was ever in the outbox.
@@ -153,6 +179,7 @@ impl ChatStore for MemoryStore {
         let memberships = tables.memberships(new.founder);
         let pair = new.pair();
         let key = new.group_key().map(|key| (key.clone(), new.digest()));
+        let is_blocked = pair.is_some_and(|(low, high)| tables.are_blocked(low, high));
         if let Some(row) = tables.chats.iter_mut().find(|row| row.is_created_by(new)) {
             if row.key != key {
                 return Err(Refusal::KeyReused.into());
@@ -161,7 +188,7 @@ impl ChatStore for MemoryStore {
             let records = match new.founding {
                 Founding::Direct { other } => {
                     row.roster.forget_departures(new.created_at);
-                    let back = domain::reopen(&row.roster, new.founder, other)?;
+                    let back = domain::reopen(&row.roster, new.founder, other, is_blocked)?;
                     self.limits.check_members(memberships, domain::additions(&back))?;
                     row.roster.apply(new.founder, &back, new.created_at, MessageKey::generate)
                 }
@@ -173,6 +200,11 @@ impl ChatStore for MemoryStore {
             self.filled.notify_one();
             let newest = tables.newest().filter(|_| pair.is_some() && was_left);
             return Ok(Created { chat, fresh: false, publication: Publication { chat_id, newest } });
+        }
+        if let Founding::Direct { other } = new.founding
+            && is_blocked
+        {
+            return Err(Refusal::Unwanted(other).into());
         }
         self.limits.check_creation(tables.created_chats(new.founder, new.created_at), new.created_at)?;
         self.limits.check_members(memberships, new.members().len())?;
@@ -254,11 +286,12 @@ impl ChatStore for MemoryStore {
     async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError> {
         let tables = self.tables();
         let access = |(chat_id, user_id): &(ChatId, UserId)| {
-            let rosters = tables.chats.iter().map(|row| &row.roster);
-            let mut those =
-                rosters.filter(|roster| roster.chat_id == *chat_id && roster.role(*user_id).is_some());
-            let member = those.next().map(|roster| Access::of_member(roster.kind, roster.members.len()));
-            member.unwrap_or(Access::None)
+            let mut rows = tables.chats.iter();
+            let row = rows.find(|row| row.roster.chat_id == *chat_id && row.roster.role(*user_id).is_some());
+            row.map_or(Access::None, |Row { roster, pair, .. }| {
+                let is_blocked = pair.is_some_and(|(low, high)| tables.are_blocked(low, high));
+                Access::of_member(roster.kind, roster.members.len(), is_blocked)
+            })
         };
         Ok(seats.iter().map(access).collect())
     }
@@ -281,6 +314,67 @@ impl ChatStore for MemoryStore {
             Ok(roster.map(|roster| domain::depart(roster, user_id)).unwrap_or_default())
         };
         self.change_as(chat_id, user_id, at, decide).map(drop)
+    }
+
+    async fn block(
+        &self,
+        user_id: UserId,
+        blocked: UserId,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Publication>, StoreError> {
+        let mut tables = self.tables();
+        let own = tables.blocks.keys().filter(|(by, _)| *by == user_id).count();
+        if own >= MAX_BLOCKS && !tables.blocks.contains_key(&(user_id, blocked)) {
+            return Err(Refusal::TooManyBlocks.into());
+        }
+        let publication = tables.change_block(user_id, blocked, |blocks| {
+            blocks.entry((user_id, blocked)).or_insert(at);
+        });
+        self.filled.notify_one();
+        Ok(publication)
+    }
+
+    async fn unblock(
+        &self,
+        user_id: UserId,
+        blocked: UserId,
+        _: DateTime<Utc>,
+    ) -> Result<Option<Publication>, StoreError> {
+        let publication = self.tables().change_block(user_id, blocked, |blocks| {
+            blocks.remove(&(user_id, blocked));
+        });
+        self.filled.notify_one();
+        Ok(publication)
+    }
+
+    async fn blocks(
+        &self,
+        user_id: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Block>, StoreError> {
+        let tables = self.tables();
+        let own = tables.blocks.iter().filter(|((by, _), _)| *by == user_id);
+        let behind = own.filter(|((_, blocked), _)| after.is_none_or(|after| *blocked > after));
+        Ok(behind
+            .map(|((_, blocked), at)| Block { user_id: *blocked, blocked_at: *at })
+            .take(limit)
+            .collect())
+    }
+
+    async fn blocked(&self, user_id: UserId, others: &[UserId]) -> Result<BTreeSet<UserId>, StoreError> {
+        let tables = self.tables();
+        Ok(others.iter().copied().filter(|other| tables.are_blocked(user_id, *other)).collect())
+    }
+
+    async fn blocks_of_any(
+        &self,
+        user_id: UserId,
+        limit: usize,
+    ) -> Result<Vec<(UserId, UserId)>, StoreError> {
+        let tables = self.tables();
+        let blocks = tables.blocks.keys().copied();
+        Ok(blocks.filter(|(by, blocked)| *by == user_id || *blocked == user_id).take(limit).collect())
     }
 
     async fn deletions_position(&self) -> Result<Option<String>, StoreError> {

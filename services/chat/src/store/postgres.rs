@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use tonic::async_trait;
 use uuid::Uuid;
 
+mod blocks;
 mod statements;
 
 pub use self::statements::WAKE_CHANNEL;
@@ -19,7 +20,8 @@ use self::statements::{
 };
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Change, Chat, Command, Founding, Limits, Member, NewChat, OutboxRecord, Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, Founding, Limits, Member, NewChat, OutboxRecord, Refusal,
+    Roster,
 };
 
 /// The tables of this service.
@@ -35,6 +37,7 @@ pub const SCHEMA: Schema = Schema {
         ("0007_create_departures", include_str!("../../migrations/0007_create_departures.sql")),
         ("0008_count_memberships", include_str!("../../migrations/0008_count_memberships.sql")),
         ("0009_index_departures", include_str!("../../migrations/0009_index_departures.sql")),
+        ("0010_create_blocks", include_str!("../../migrations/0010_create_blocks.sql")),
     ],
 };
 
@@ -65,9 +68,21 @@ impl ChatStore for PostgresStore {
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
-        if let Some(created) = created_before(&mut transaction, &self.limits, new).await? {
+        let is_blocked = match new.founding {
+            Founding::Direct { other } => {
+                blocks::lock(&mut transaction, new.founder, other).await.map_err(failed)?;
+                blocks::any_of(&mut transaction, new.founder, other).await.map_err(failed)?
+            }
+            Founding::Group { .. } => false,
+        };
+        if let Some(created) = created_before(&mut transaction, &self.limits, new, is_blocked).await? {
             transaction.commit().await.map_err(failed)?;
             return Ok(created);
+        }
+        if let Founding::Direct { other } = new.founding
+            && is_blocked
+        {
+            return Err(Refusal::Unwanted(other).into());
         }
         let created = created_chats(&mut transaction, new.founder, new.created_at).await.map_err(failed)?;
         self.limits.check_creation(created, new.created_at)?;
@@ -97,7 +112,7 @@ impl ChatStore for PostgresStore {
         .map_err(failed)?;
         if inserted.rows_affected() == 0 {
             // The other of the pair was first, in this moment.
-            let created = created_before(&mut transaction, &self.limits, new).await?;
+            let created = created_before(&mut transaction, &self.limits, new, is_blocked).await?;
             transaction.commit().await.map_err(failed)?;
             return created.ok_or_else(|| failed(sqlx::Error::RowNotFound));
         }
@@ -201,10 +216,16 @@ impl ChatStore for PostgresStore {
         let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
         let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
         let rows: Vec<SeatRow> = sqlx::query_as(
-            "SELECT kind, member_count
+            "SELECT kind, member_count, is_blocked
              FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
                   LEFT JOIN members USING (chat_id, user_id)
                   LEFT JOIN chats ON chats.chat_id = members.chat_id
+                  LEFT JOIN LATERAL (
+                      SELECT TRUE AS is_blocked FROM blocks
+                      WHERE (blocker_id = low_user_id AND blocked_id = high_user_id)
+                         OR (blocker_id = high_user_id AND blocked_id = low_user_id)
+                      LIMIT 1
+                  ) AS pair ON TRUE
              ORDER BY place",
         )
         .bind(chats)
@@ -236,6 +257,58 @@ impl ChatStore for PostgresStore {
             Ok(roster.map(|roster| domain::depart(roster, user_id)).unwrap_or_default())
         };
         self.change_as(chat_id, user_id, at, decide).await.map(drop)
+    }
+
+    #[tracing::instrument(name = "chat.store.block", skip_all)]
+    async fn block(
+        &self,
+        user_id: UserId,
+        blocked: UserId,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Publication>, StoreError> {
+        let failed = |source| StoreError::Block { user_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let outcome = blocks::add(&mut transaction, user_id, blocked, at).await.map_err(failed)??;
+        transaction.commit().await.map_err(failed)?;
+        Ok(outcome)
+    }
+
+    #[tracing::instrument(name = "chat.store.unblock", skip_all)]
+    async fn unblock(
+        &self,
+        user_id: UserId,
+        blocked: UserId,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Publication>, StoreError> {
+        let failed = |source| StoreError::Block { user_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let outcome = blocks::remove(&mut transaction, user_id, blocked, at).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(outcome)
+    }
+
+    #[tracing::instrument(name = "chat.store.blocks", skip_all)]
+    async fn blocks(
+        &self,
+        user_id: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Block>, StoreError> {
+        blocks::page(&self.pool, user_id, after, limit).await.map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.blocked", skip_all)]
+    async fn blocked(&self, user_id: UserId, others: &[UserId]) -> Result<BTreeSet<UserId>, StoreError> {
+        blocks::among(&self.pool, user_id, others).await.map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.blocks_of_any", skip_all)]
+    async fn blocks_of_any(
+        &self,
+        user_id: UserId,
+        limit: usize,
+    ) -> Result<Vec<(UserId, UserId)>, StoreError> {
+        blocks::of_any(&self.pool, user_id, limit).await.map_err(StoreError::Read)
     }
 
     async fn deletions_position(&self) -> Result<Option<String>, StoreError> {

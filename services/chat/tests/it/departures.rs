@@ -90,3 +90,22 @@ async fn what_was_not_carried_out_when_the_process_ended_is_carried_out_by_the_n
         .filter(|record| record.payload.as_deref().is_some_and(|payload| payload.contains("member_removed")));
     assert_eq!(left.count(), 1);
 }
+
+#[tokio::test]
+async fn blocks_of_a_deleted_account_and_against_it_go() {
+    let (_database, pool) = database().await;
+    let store = PostgresStore::new(pool, Limits::default());
+    let peer = Peer::default();
+    let users = peer.start().await;
+    let (gone, ann, ben) = (new_user(), new_user(), new_user());
+    for n in 0..130 {
+        let other = new_user();
+        let (user, blocked) = if n % 2 == 0 { (gone, other) } else { (other, gone) };
+        store.block(user, blocked, at(0)).await.expect("a block");
+    }
+    store.block(ann, ben, at(0)).await.expect("a block");
+    peer.delete(gone, LONG_AGO);
+    departures::catch_up(&users, &store).await.expect("the list is carried out");
+    assert_eq!(store.blocks_of_any(gone, 10).await.expect("a read"), []);
+    assert_eq!(store.blocks_of_any(ann, 10).await.expect("a read"), [(ann, ben)]);
+}

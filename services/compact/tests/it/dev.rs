@@ -104,6 +104,11 @@ async fn users_decide_who_adds_them() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_holds_in_both_directions_until_it_is_lifted() -> anyhow::Result<()> {
+    story(stories::blocks).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_same_address() -> anyhow::Result<()> {
     story(async |messenger| stories::documentation(messenger, TENANT).await).await
 }

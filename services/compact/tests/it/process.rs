@@ -7,8 +7,8 @@ use std::{
 
 use axum::{extract::State, routing::get};
 use contracts::rpc::{
-    CheckMembersRequest, CheckMembersResponse, GetMembershipRequest, GetMembershipResponse,
-    ListMembersRequest, ListMembersResponse, Member,
+    CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
+    GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
     chat_service_client::ChatServiceClient,
     chat_service_server::{ChatService, ChatServiceServer},
 };
@@ -68,6 +68,13 @@ impl ChatService for Chat {
         &self,
         _: Request<CheckMembersRequest>,
     ) -> Result<Response<CheckMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn check_blocks(
+        &self,
+        _: Request<CheckBlocksRequest>,
+    ) -> Result<Response<CheckBlocksResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

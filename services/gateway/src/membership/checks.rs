@@ -41,7 +41,7 @@ pub(super) struct Checks(mpsc::Sender<Check>);
 pub(crate) enum Access {
     /// The user is not in the chat.
     None,
-    /// The other user has left the direct chat.
+    /// The other user has left the direct chat, or a block is between the two.
     Read,
     ReadAndSend,
 }

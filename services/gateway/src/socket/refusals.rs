@@ -27,7 +27,7 @@ const fn detail_of(error: &GatewayError) -> &'static str {
     match error {
         GatewayError::NotAMember { .. } => "you are not in this chat, or there is no such chat",
         GatewayError::NoRecipient { .. } => {
-            "the other user of this direct chat has left; read it, and send elsewhere"
+            "this direct chat takes no messages: the other user has left, or one of you has blocked the other"
         }
         GatewayError::NoTarget { .. } => "there is no such message, or it is deleted",
         GatewayError::NotTheirs { .. } => {

@@ -17,7 +17,7 @@ use contracts::{
         VERSION,
     },
     rpc::{
-        Changes, CheckMembersRequest, CheckMembersResponse, EntryRequest, EntryResponse,
+        Changes, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryRequest, EntryResponse,
         GetMembershipRequest, GetMembershipResponse, HeadsRequest, HeadsResponse, HistoryRequest,
         HistoryResponse, ListMembersRequest, ListMembersResponse, Member, Message,
         chat_service_server::{ChatService, ChatServiceServer},
@@ -43,8 +43,8 @@ pub struct Peers {
     producer: FutureProducer,
     members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
-    /// Direct chats that one of the two has left.
-    left: Arc<Mutex<BTreeSet<String>>>,
+    /// Direct chats to which nothing is sent: one of the two has left, or a block is between them.
+    closed: Arc<Mutex<BTreeSet<String>>>,
     /// Users who moderate every chat that they are in.
     moderators: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
@@ -59,7 +59,7 @@ impl Peers {
             producer,
             members: Arc::default(),
             messages: Arc::default(),
-            left: Arc::default(),
+            closed: Arc::default(),
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
         }
@@ -112,8 +112,18 @@ impl Peers {
 
     /// Removes one of the two of a direct chat: the other is in it still, and may not write.
     pub async fn leave_direct(&self, chat: ChatId, user: UserId) {
-        self.left.lock().expect("no panic").insert(chat.to_string());
+        self.close_silently(chat);
         self.leave(chat, user).await;
+    }
+
+    /// Closes a direct chat for a block, without a record in the event log yet.
+    pub fn close_silently(&self, chat: ChatId) {
+        self.closed.lock().expect("no panic").insert(chat.to_string());
+    }
+
+    /// Opens it again.
+    pub fn open_silently(&self, chat: ChatId) {
+        self.closed.lock().expect("no panic").remove(&chat.to_string());
     }
 
     /// Removes a user without a record in the event log yet.
@@ -248,15 +258,23 @@ impl ChatService for Peers {
         if !self.answers_checks.load(Ordering::SeqCst) {
             return Err(Status::unavailable("switched off"));
         }
-        let (members, left) = (self.members.lock().expect("no panic"), self.left.lock().expect("no panic"));
+        let (members, closed) =
+            (self.members.lock().expect("no panic"), self.closed.lock().expect("no panic"));
         let is_member = |seat: &GetMembershipRequest| {
             members.get(&seat.chat_id).is_some_and(|members| members.contains(&seat.user_id))
         };
-        let may_send = |seat: &GetMembershipRequest| is_member(seat) && !left.contains(&seat.chat_id);
+        let may_send = |seat: &GetMembershipRequest| is_member(seat) && !closed.contains(&seat.chat_id);
         let seats = request.into_inner().memberships;
         let (is_member, may_send) =
             (seats.iter().map(is_member).collect(), seats.iter().map(may_send).collect());
         Ok(Response::new(CheckMembersResponse { is_member, may_send }))
+    }
+
+    async fn check_blocks(
+        &self,
+        _request: Request<CheckBlocksRequest>,
+    ) -> Result<Response<CheckBlocksResponse>, Status> {
+        Err(Status::unimplemented("not called by the gateway"))
     }
 
     async fn list_members(

@@ -165,6 +165,35 @@ async fn nothing_is_sent_to_a_direct_chat_that_the_other_has_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_holds_for_every_send_that_begins_later() {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        // The gateway relies on what it has read, which it does two seconds after a change.
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(3) {
+            one.send_text(chat(), "before").await;
+        }
+        // The log of events has nothing of the block, as in the moment after its answer.
+        for round in 0..20 {
+            stand.peers.close_silently(chat());
+            for _ in 0..2 {
+                let id = one.send(chat(), MessageKey(Uuid::new_v4()), "blocked").await;
+                assert_eq!(
+                    one.answer(id).await.expect_err("refused"),
+                    ErrorCode::PermissionDenied,
+                    "{round}"
+                );
+            }
+            stand.peers.open_silently(chat());
+            one.send_text(chat(), "after").await;
+        }
+        assert!(stand.sent().await.iter().all(|record| record.body != "blocked"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_members_holds_for_whatever_begins_later() {
     with_rates(Limits::default(), UNLIMITED, async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;

@@ -16,8 +16,8 @@ use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     event::{EntryKind, SendRecord, VERSION},
     rpc::{
-        CheckMembersRequest, CheckMembersResponse, EntryId, GetMembershipRequest, GetMembershipResponse,
-        ListMembersRequest, ListMembersResponse, Member,
+        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
+        GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
         chat_service_server::{ChatService, ChatServiceServer},
     },
 };
@@ -433,6 +433,13 @@ impl ChatService for FakeChats {
         &self,
         _: Request<CheckMembersRequest>,
     ) -> Result<Response<CheckMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn check_blocks(
+        &self,
+        _: Request<CheckBlocksRequest>,
+    ) -> Result<Response<CheckBlocksResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

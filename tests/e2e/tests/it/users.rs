@@ -55,6 +55,11 @@ async fn users_decide_who_adds_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_holds_in_both_directions_until_it_is_lifted() {
+    story(LIMIT, async |world: &World| stories::blocks(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_public_address() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {

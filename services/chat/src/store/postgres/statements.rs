@@ -82,6 +82,7 @@ kit::row! {
     pub(super) struct SeatRow {
         kind: Option<String>,
         member_count: Option<i32>,
+        is_blocked: Option<bool>,
     }
 }
 
@@ -105,10 +106,12 @@ pub(super) async fn newest_record(
 }
 
 /// Returns the direct chat that the pair has, with both in it, or the group that the founder has created with the same key.
+/// `is_blocked` says whether the pair has a block between them.
 pub(super) async fn created_before(
     connection: &mut PgConnection,
     limits: &Limits,
     new: &NewChat,
+    is_blocked: bool,
 ) -> Result<Option<Created>, StoreError> {
     let failed = |source| StoreError::Create { chat_id: new.chat_id, source };
     let Some(FoundingRow { chat_id, founding_digest }) = founded(connection, new).await.map_err(failed)?
@@ -124,7 +127,7 @@ pub(super) async fn created_before(
         let (founder, at) = (new.founder, new.created_at);
         let roster = locked_roster(connection, chat_id, at).await.map_err(failed)?;
         let mut roster = roster.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
-        let back = domain::reopen(&roster, founder, other)?;
+        let back = domain::reopen(&roster, founder, other, is_blocked)?;
         make(connection, limits, &mut roster, (founder, &back), at).await.map_err(failed)??;
         // The records of a chat that no one has ever left need not be waited for.
         if roster.members.iter().any(|member| member.reads_from.is_some()) {
@@ -434,7 +437,8 @@ impl TryFrom<SeatRow> for Access {
 
     fn try_from(row: SeatRow) -> Result<Self, Self::Error> {
         let (Some(kind), Some(member_count)) = (row.kind, row.member_count) else { return Ok(Self::None) };
-        Ok(Self::of_member(kind_of(&kind)?, usize::try_from(member_count).unwrap_or(0)))
+        let is_blocked = row.is_blocked.unwrap_or(false);
+        Ok(Self::of_member(kind_of(&kind)?, usize::try_from(member_count).unwrap_or(0), is_blocked))
     }
 }
 
