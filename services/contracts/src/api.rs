@@ -4,7 +4,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::schema::FOUNDED_MEMBERS;
-use crate::{ChatId, UserId, event::Role, wire::Message, word::word};
+use crate::{
+    ChatId, UserId,
+    event::Role,
+    wire::Message,
+    word::{object, word},
+};
 
 mod schema;
 
@@ -74,6 +79,9 @@ pub struct UserProfile {
     pub display_name: String,
     /// Free text, at most 500 characters.
     pub about: String,
+    /// Until it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<UserStatus>,
     /// The account is deleted. The username stays, and is not given out again; nothing else is left of the profile.
     #[serde(default)]
     pub deleted: bool,
@@ -110,6 +118,53 @@ impl ContactableBy {
     }
 }
 
+/// What a user is doing at present: a text, an emoji, or both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emoji: Option<String>,
+    /// Milliseconds since the epoch. Without it the status stays until it is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<i64>,
+}
+
+/// Who sees when a user is online.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", remote = "Self")]
+pub enum PresenceVisibleTo {
+    /// Every user of the tenant.
+    #[default]
+    Everyone,
+    /// Users who are in a chat with them.
+    SharedChats,
+    /// Users whom they have in their contacts.
+    Contacts,
+    /// No one.
+    Nobody,
+}
+
+word!(PresenceVisibleTo);
+
+impl PresenceVisibleTo {
+    /// Returns the setting as it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Everyone => "everyone",
+            Self::SharedChats => "shared_chats",
+            Self::Contacts => "contacts",
+            Self::Nobody => "nobody",
+        }
+    }
+
+    /// Reads the stored form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Everyone, Self::SharedChats, Self::Contacts, Self::Nobody];
+        all.into_iter().find(|of| of.as_str() == text)
+    }
+}
+
 /// A user as they see themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OwnProfile {
@@ -117,6 +172,16 @@ pub struct OwnProfile {
     pub profile: UserProfile,
     /// Who may add this user to a group, or open a direct chat with them. Others do not see it.
     pub contactable_by: ContactableBy,
+    /// Who sees when this user is online. Others do not see it.
+    #[serde(default)]
+    pub presence_visible_to: PresenceVisibleTo,
+    /// Whether others learn what this user has read. Others do not see the setting.
+    #[serde(default = "yes")]
+    pub read_receipts: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// `PATCH /api/users/me`: absent fields stay.
@@ -133,6 +198,55 @@ pub struct UpdateProfileRequest {
     pub about: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contactable_by: Option<ContactableBy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence_visible_to: Option<PresenceVisibleTo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_receipts: Option<bool>,
+    /// Replaces the status as a whole; one with neither text nor emoji removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<SetStatus>,
+}
+
+/// A status as it is set.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, remote = "Self")]
+pub struct SetStatus {
+    /// 1 to 100 characters on one line, of which one is visible, without bidirectional formatting.
+    #[schema(schema_with = schema::status_text)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// One emoji, of at most 16 characters. The schema allows some of them.
+    #[schema(schema_with = schema::emoji)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emoji: Option<String>,
+    /// For how long it is shown, at most a year; until it is changed when absent.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_seconds: Option<u32>,
+}
+
+object!(SetStatus);
+
+/// What clients of one user share between their devices, and the messenger does not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Counts the changes; 0 before the first one. A change names the version that it was made from.
+    #[schema(minimum = 0)]
+    pub version: i64,
+    /// A JSON object of at most 64 KiB, of any depth. The schema allows what is small enough in any script. Numbers are those of
+    /// I-JSON (RFC 7493), and the order of the fields is not kept.
+    #[schema(schema_with = schema::settings)]
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The refusal of settings that were made from another version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SettingsConflict {
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// What is stored, to merge with.
+    pub current: Settings,
 }
 
 /// One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`.

@@ -73,7 +73,8 @@ impl ApiError {
         self.detail.clone().unwrap_or_default()
     }
 
-    fn problem(&self) -> Problem {
+    /// Returns the body of the refusal.
+    pub fn problem(&self) -> Problem {
         Problem {
             kind: format!("urn:posthouse:error:{}", self.code),
             title: title(self.code).to_owned(),

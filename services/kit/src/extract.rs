@@ -303,8 +303,18 @@ mod tests {
         .await;
         check_kinds::<RefreshRequest>(json!({"refresh_token": "a.b.c"}), &[("refresh_token", texts)]).await;
         check_kinds::<UpdateProfileRequest>(
-            json!({"display_name": "Ann", "about": "", "contactable_by": "nobody"}),
-            &[("display_name", &optional), ("about", &optional), ("contactable_by", &null)],
+            json!({
+                "display_name": "Ann", "about": "", "contactable_by": "nobody", "presence_visible_to": "nobody",
+                "read_receipts": false, "status": {"text": "away"},
+            }),
+            &[
+                ("display_name", &optional),
+                ("about", &optional),
+                ("contactable_by", &null),
+                ("presence_visible_to", &null),
+                ("read_receipts", &[json!(null), json!(true)]),
+                ("status", &[json!(null), json!({})]),
+            ],
         )
         .await;
         check_kinds::<CreateChatRequest>(

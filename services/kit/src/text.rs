@@ -42,6 +42,9 @@ pub type Title = Line<128>;
 /// What users write about themselves.
 pub type About = Lines<500>;
 
+/// What a user is doing at present.
+pub type StatusText = Line<100>;
+
 /// A name to sign in with, as the realm knows it. Which names may be registered is the rule of the auth service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Username(String);

@@ -2,19 +2,20 @@
 
 pub mod grpc;
 mod me;
+mod settings;
 mod users;
 
 use std::sync::Arc;
 
 use chrono::Utc;
-use contracts::api::{OwnProfile, UserProfile};
+use contracts::api::{OwnProfile, UserProfile, UserStatus};
 use kit::{
     auth::Caller,
     docs::{self, OpenApiRouter, routes},
 };
 
 use crate::{
-    domain::{Newcomer, Profile},
+    domain::{Newcomer, Profile, Status},
     error::Error,
     store::ProfileStore,
 };
@@ -23,6 +24,7 @@ use crate::{
 pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
     docs::router()
         .routes(routes!(me::get, me::update))
+        .routes(routes!(settings::get, settings::put))
         .routes(routes!(users::get))
         .routes(routes!(users::search))
         .with_state(store)
@@ -39,18 +41,33 @@ async fn ensured(store: &Arc<dyn ProfileStore>, caller: &Caller) -> Result<Profi
 
 impl From<Profile> for OwnProfile {
     fn from(profile: Profile) -> Self {
-        Self { contactable_by: profile.contactable_by, profile: profile.into() }
+        Self {
+            contactable_by: profile.contactable_by,
+            presence_visible_to: profile.presence_visible_to,
+            read_receipts: profile.read_receipts,
+            profile: profile.into(),
+        }
     }
 }
 
 impl From<Profile> for UserProfile {
+    #[expect(clippy::disallowed_methods, reason = "an edge: whether a status has expired")]
     fn from(profile: Profile) -> Self {
+        let status = profile.status_at(Utc::now()).cloned();
         Self {
+            status: status.map(UserStatus::from),
             user_id: profile.user_id,
             username: profile.username,
             display_name: profile.display_name,
             about: profile.about,
             deleted: profile.is_deleted,
         }
+    }
+}
+
+impl From<Status> for UserStatus {
+    fn from(status: Status) -> Self {
+        let Status { text, emoji, expires_at } = status;
+        Self { text, emoji, expires_at_ms: expires_at.map(|at| at.timestamp_millis()) }
     }
 }

@@ -1,17 +1,27 @@
 //! Profiles and what may stand in them. Rules only: no I/O, no clock.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     UserId,
-    api::{ContactableBy, UpdateProfileRequest},
+    api::{ContactableBy, PresenceVisibleTo, SetStatus, UpdateProfileRequest},
 };
 use kit::{
     error::InvalidField,
-    text::{About, DisplayName, Username, search_key},
+    text::{About, DisplayName, StatusText, Username, is_emoji, search_key},
 };
+use serde_json::{Map, Value};
 
 /// Longest prefix that is searched for, in characters.
 const MAX_QUERY_CHARS: usize = 64;
+
+/// Longest settings of a user as JSON, in bytes.
+pub const MAX_SETTINGS_BYTES: usize = 64 * 1024;
+
+/// Characters of the longest emoji of a status: a family of four has seven, the flag of a region as many.
+const MAX_EMOJI_CHARS: usize = 16;
+
+/// For how long a status is shown at most.
+const MAX_STATUS_SECONDS: u32 = 365 * 24 * 3600;
 
 /// A user. Others see all but the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +32,52 @@ pub struct Profile {
     pub about: String,
     /// A setting: who may add the user to a group, or open a direct chat with them.
     pub contactable_by: ContactableBy,
+    /// A setting: who sees when the user is online.
+    pub presence_visible_to: PresenceVisibleTo,
+    /// A setting: whether others learn what the user has read.
+    pub read_receipts: bool,
+    /// Perhaps one that has expired.
+    pub status: Option<Status>,
     pub created_at: DateTime<Utc>,
-    /// The account is deleted: the display name is the username, and `about` is empty.
+    /// The account is deleted: the display name is the username, `about` is empty, and there is no status.
     pub is_deleted: bool,
 }
 
+/// What a user is doing at present: a text, an emoji, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub text: Option<String>,
+    pub emoji: Option<String>,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// What a user's clients share between their devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Counts the changes; 0 before the first one.
+    pub version: i64,
+    pub settings: Map<String, Value>,
+}
+
+impl Settings {
+    /// Returns the settings as they are stored; refuses those that are too long.
+    pub fn to_json(&self) -> Result<String, TooLong> {
+        let json = serde_json::to_string(&self.settings).expect("a map with texts as keys is JSON");
+        if json.len() > MAX_SETTINGS_BYTES { Err(TooLong) } else { Ok(json) }
+    }
+}
+
+/// Settings are too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("settings: must have at most {MAX_SETTINGS_BYTES} bytes as JSON")]
+pub struct TooLong;
+
 impl Profile {
+    /// Returns the status, unless it has expired.
+    pub fn status_at(&self, now: DateTime<Utc>) -> Option<&Status> {
+        self.status.as_ref().filter(|status| status.expires_at.is_none_or(|at| at > now))
+    }
+
     /// Returns what a deleted account is shown as: what is known of it to others anyway.
     pub fn deleted_name(username: &str) -> String {
         username.chars().take(DisplayName::MAX_CHARS).collect()
@@ -62,6 +112,10 @@ pub struct ProfileUpdate {
     pub display_name: Option<DisplayName>,
     pub about: Option<About>,
     pub contactable_by: Option<ContactableBy>,
+    pub presence_visible_to: Option<PresenceVisibleTo>,
+    pub read_receipts: Option<bool>,
+    /// `Some(None)` removes it.
+    pub status: Option<Option<Status>>,
 }
 
 /// What a profile is found by.
@@ -106,15 +160,45 @@ impl Newcomer {
 }
 
 impl ProfileUpdate {
-    /// Reads a request.
-    pub fn parse(request: UpdateProfileRequest) -> Result<Self, InvalidField> {
+    /// Reads a request that is made now.
+    pub fn parse(request: UpdateProfileRequest, now: DateTime<Utc>) -> Result<Self, InvalidField> {
         let display_name = request.display_name.map(|name| DisplayName::parse("display_name", &name));
         let about = request.about.map(|about| About::parse("about", &about));
         Ok(Self {
             display_name: display_name.transpose()?,
             about: about.transpose()?,
             contactable_by: request.contactable_by,
+            presence_visible_to: request.presence_visible_to,
+            read_receipts: request.read_receipts,
+            status: request.status.map(|status| Status::parse(status, now)).transpose()?,
         })
+    }
+}
+
+impl Status {
+    /// Reads a status that is set now; `None` when it has nothing to show.
+    fn parse(status: SetStatus, now: DateTime<Utc>) -> Result<Option<Self>, InvalidField> {
+        const SECONDS: &str = "expires_in_seconds";
+        let text = status.text.map(|text| StatusText::parse("text", &text)).transpose()?;
+        let is_one = |emoji: &String| emoji.chars().count() <= MAX_EMOJI_CHARS && is_emoji(emoji);
+        if status.emoji.as_ref().is_some_and(|emoji| !is_one(emoji)) {
+            let problem = format!("must be one emoji of at most {MAX_EMOJI_CHARS} characters");
+            return Err(InvalidField { field: "emoji", problem });
+        }
+        let seconds = status.expires_in_seconds;
+        if seconds.is_some_and(|seconds| !(1..=MAX_STATUS_SECONDS).contains(&seconds)) {
+            let problem = format!("must be 1 to {MAX_STATUS_SECONDS}");
+            return Err(InvalidField { field: SECONDS, problem });
+        }
+        // As precise as it is sent.
+        let now = DateTime::from_timestamp_millis(now.timestamp_millis()).expect("a moment");
+        let expires_at = seconds.map(|seconds| now + TimeDelta::seconds(seconds.into()));
+        let status = Self {
+            text: text.map(|text| text.as_str().to_owned()),
+            emoji: status.emoji,
+            expires_at,
+        };
+        Ok((status.text.is_some() || status.emoji.is_some()).then_some(status))
     }
 }
 
@@ -225,11 +309,12 @@ mod tests {
     const ANN: UserId = UserId(Uuid::from_u128(1));
 
     fn update(display_name: Option<&str>, about: Option<&str>) -> Result<ProfileUpdate, &'static str> {
-        let update = ProfileUpdate::parse(UpdateProfileRequest {
+        let request = UpdateProfileRequest {
             display_name: display_name.map(str::to_owned),
             about: about.map(str::to_owned),
-            contactable_by: None,
-        });
+            ..UpdateProfileRequest::default()
+        };
+        let update = ProfileUpdate::parse(request, DateTime::UNIX_EPOCH);
         update.map_err(|error| error.field)
     }
 
@@ -254,6 +339,55 @@ mod tests {
         assert_eq!(both.about.as_ref().map(About::as_str), Some("one\ntwo"));
         assert_eq!(update(Some("  "), None), Err("display_name"));
         assert_eq!(update(None, Some("bell\u{7}")), Err("about"));
+    }
+
+    #[test]
+    fn a_status_has_something_to_show_for_a_time() {
+        let now = DateTime::from_timestamp(1_700_000_000, 0).expect("a moment");
+        let status = |text: Option<&str>, emoji: Option<&str>, expires_in_seconds| {
+            let (text, emoji) = (text.map(str::to_owned), emoji.map(str::to_owned));
+            Status::parse(SetStatus { text, emoji, expires_in_seconds }, now).map_err(|error| error.field)
+        };
+        let away =
+            status(Some(" out  for lunch"), Some("\u{1f35d}"), Some(60)).expect("a status").expect("one");
+        assert_eq!((away.text.as_deref(), away.emoji.as_deref()), (Some("out for lunch"), Some("\u{1f35d}")));
+        let profile = Profile {
+            user_id: ANN,
+            username: "ann".to_owned(),
+            display_name: "Ann".to_owned(),
+            about: String::new(),
+            contactable_by: ContactableBy::default(),
+            presence_visible_to: PresenceVisibleTo::default(),
+            read_receipts: true,
+            status: Some(away),
+            created_at: now,
+            is_deleted: false,
+        };
+        assert!(profile.status_at(now + TimeDelta::seconds(59)).is_some());
+        assert_eq!(profile.status_at(now + TimeDelta::seconds(60)), None);
+        assert_eq!(status(None, None, Some(60)), Ok(None));
+        for (text, emoji, seconds, field) in [
+            (Some(" "), None, None, "text"),
+            (Some("\u{202e}up"), None, None, "text"),
+            (Some("a\nb"), None, None, "text"),
+            (Some("ok"), Some("a"), None, "emoji"),
+            (Some("ok"), None, Some(0), "expires_in_seconds"),
+            (Some("ok"), None, Some(MAX_STATUS_SECONDS + 1), "expires_in_seconds"),
+        ] {
+            assert_eq!(status(text, emoji, seconds), Err(field), "{text:?} {emoji:?} {seconds:?}");
+        }
+        assert_eq!(status(Some(&"x".repeat(101)), None, None), Err("text"));
+    }
+
+    #[test]
+    fn settings_have_a_longest_form() {
+        let of = |bytes: usize| {
+            // {"a":""} are eight.
+            let settings = Map::from_iter([("a".to_owned(), Value::from("x".repeat(bytes - 8)))]);
+            Settings { version: 0, settings }.to_json().map(|json| json.len())
+        };
+        assert_eq!(of(MAX_SETTINGS_BYTES), Ok(MAX_SETTINGS_BYTES));
+        assert_eq!(of(MAX_SETTINGS_BYTES + 1), Err(TooLong));
     }
 
     #[test]

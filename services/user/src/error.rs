@@ -24,7 +24,9 @@ impl ServiceError for Error {
             Self::NotFound(_) => ErrorCode::NotFound,
             Self::Deleted => ErrorCode::Unauthenticated,
             Self::Store(error) => match error {
-                StoreError::Ensure { source, .. }
+                StoreError::TooLong(_) => ErrorCode::TooLarge,
+                StoreError::Settings { source, .. }
+                | StoreError::Ensure { source, .. }
                 | StoreError::Update { source, .. }
                 | StoreError::Delete { source, .. }
                 | StoreError::Read(source) => kit::postgres::code(source),

@@ -1,11 +1,12 @@
 //! The user service: the profiles of a tenant's users.
 //!
 //! # Owns
-//! Schema `user_service` of the tenant's database: profiles and settings. The realm decides a user's id and username; the
+//! Schema `user_service` of the tenant's database: profiles, with who may reach and see a user, and settings that clients share. The realm decides a user's id and username; the
 //! profile is created at the registration or from the first token that comes here, whichever is first.
 //!
 //! # Endpoints
 //! - `GET` and `PATCH /api/users/me`: one's own profile.
+//! - `GET` and `PUT /api/users/me/settings`: what one's clients share.
 //! - `GET /api/users/{user}`, `GET /api/users`: those of others, by id and by prefix.
 //! - gRPC `posthouse.v1.UserService`: `EnsureUser`, `GetUsers`.
 

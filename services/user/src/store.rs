@@ -11,7 +11,9 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA},
 };
-use crate::domain::{Deletion, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search};
+use crate::domain::{
+    Deletion, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search, Settings, TooLong,
+};
 
 /// A store of profiles. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -28,6 +30,13 @@ pub trait ProfileStore: Send + Sync + 'static {
 
     /// Changes a profile and returns it; `None` when no user has this id, or the account is deleted.
     async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError>;
+
+    /// Returns what a user's clients share; version 0 before the first change.
+    async fn settings(&self, user_id: UserId) -> Result<Settings, StoreError>;
+
+    /// Replaces the settings of a user whose account is not deleted, if they are still of the version that `new` was made from,
+    /// and returns them with their new version. A repetition of the last change returns what that returned.
+    async fn put_settings(&self, user_id: UserId, new: &Settings) -> Result<PutSettings, StoreError>;
 
     /// Returns the profiles that the search finds, by username and id.
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError>;
@@ -49,8 +58,34 @@ pub trait ProfileStore: Send + Sync + 'static {
     async fn unfinished_deletions(&self, limit: usize) -> Result<Vec<Deletion>, StoreError>;
 }
 
+/// What became of new settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutSettings {
+    Put(Settings),
+    /// They were made from another version than this one.
+    Conflict(Settings),
+    /// No user has this id, or the account is deleted.
+    NoUser,
+}
+
+impl Settings {
+    /// Returns what the settings are after a change, `None` when it was made from another version.
+    fn after(&self, new: &Self) -> Option<Self> {
+        let is_repeated =
+            new.version >= 0 && self.version - 1 == new.version && self.settings == new.settings;
+        match self.version == new.version {
+            true => Some(Self { version: self.version + 1, settings: new.settings.clone() }),
+            false => is_repeated.then(|| self.clone()),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    #[error("failed to put the settings of {user_id}")]
+    Settings { user_id: UserId, source: sqlx::Error },
     #[error("failed to ensure the profile of {user_id}")]
     Ensure { user_id: UserId, source: sqlx::Error },
     #[error("failed to update the profile of {user_id}")]

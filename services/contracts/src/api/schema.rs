@@ -88,6 +88,29 @@ pub(super) fn about() -> Object {
     or_null(text(0..=500).pattern(Some(format!("^[^{HARMFUL_IN_LINES}]*$"))))
 }
 
+pub(super) fn status_text() -> Object {
+    or_null(line(100))
+}
+
+/// Some that are emoji in every version of Unicode; more are taken.
+pub(super) fn emoji() -> Object {
+    or_null(text(1..=1).pattern(Some("^[\u{1f600}-\u{1f64f}\u{1f680}-\u{1f6c5}]$")))
+}
+
+/// Some that are small enough; more are taken.
+pub(super) fn settings() -> Object {
+    let some = |max_chars| text(0..=max_chars).pattern(Some("^[^\\u0000]*$"));
+    let value = OneOfBuilder::new()
+        .item(some(200))
+        .item(ObjectBuilder::new().schema_type(Type::Number))
+        .item(ObjectBuilder::new().schema_type(Type::Boolean));
+    ObjectBuilder::new()
+        .max_properties(Some(32))
+        .property_names(Some(Schema::Object(some(64).build())))
+        .additional_properties(Some(RefOr::T(Schema::OneOf(value.build()))))
+        .build()
+}
+
 pub(super) fn refresh_token() -> Object {
     text(1..=4000).pattern(Some("^[!-~]+$")).build()
 }

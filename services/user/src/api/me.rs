@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use chrono::Utc;
 use contracts::api::{OwnProfile, UpdateProfileRequest};
 use kit::{
     auth::Caller,
@@ -49,12 +50,13 @@ pub(super) async fn get(
         FaultProblems,
     )
 )]
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 pub(super) async fn update(
     caller: Caller,
     State(store): State<Arc<dyn ProfileStore>>,
     Json(request): Json<UpdateProfileRequest>,
 ) -> Result<Json<OwnProfile>, ApiError> {
-    let update = ProfileUpdate::parse(request).map_err(Error::from)?;
+    let update = ProfileUpdate::parse(request, Utc::now()).map_err(Error::from)?;
     ensured(&store, &caller).await?;
     let profile = store.update(caller.user_id, &update).await.map_err(Error::from)?;
     Ok(Json(profile.ok_or(Error::NotFound(caller.user_id))?.into()))

@@ -6,17 +6,21 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use contracts::{UserId, api::ContactableBy};
+use contracts::{
+    UserId,
+    api::{ContactableBy, PresenceVisibleTo},
+};
 use tonic::async_trait;
 
-use super::{ProfileStore, StoreError};
-use crate::domain::{Cursor, Deletion, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search};
+use super::{ProfileStore, PutSettings, StoreError};
+use crate::domain::{Cursor, Deletion, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search, Settings};
 
 /// Keeps profiles for as long as the process lives.
 #[derive(Default)]
 pub struct MemoryStore {
     profiles: Mutex<BTreeMap<UserId, Profile>>,
     deletions: Mutex<Deletions>,
+    settings: Mutex<BTreeMap<UserId, Settings>>,
 }
 
 #[derive(Default)]
@@ -29,6 +33,10 @@ struct Deletions {
 impl MemoryStore {
     fn profiles(&self) -> MutexGuard<'_, BTreeMap<UserId, Profile>> {
         self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_settings(&self) -> MutexGuard<'_, BTreeMap<UserId, Settings>> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn deletions(&self) -> MutexGuard<'_, Deletions> {
@@ -46,6 +54,9 @@ impl ProfileStore for MemoryStore {
             display_name: newcomer.display_name.as_str().to_owned(),
             about: String::new(),
             contactable_by: ContactableBy::default(),
+            presence_visible_to: PresenceVisibleTo::default(),
+            read_receipts: true,
+            status: None,
             created_at: at,
             is_deleted: false,
         });
@@ -75,7 +86,33 @@ impl ProfileStore for MemoryStore {
         if let Some(contactable_by) = update.contactable_by {
             profile.contactable_by = contactable_by;
         }
+        if let Some(presence_visible_to) = update.presence_visible_to {
+            profile.presence_visible_to = presence_visible_to;
+        }
+        if let Some(read_receipts) = update.read_receipts {
+            profile.read_receipts = read_receipts;
+        }
+        if let Some(status) = &update.status {
+            profile.status.clone_from(status);
+        }
         Ok(Some(profile.clone()))
+    }
+
+    async fn settings(&self, user_id: UserId) -> Result<Settings, StoreError> {
+        Ok(self.all_settings().get(&user_id).cloned().unwrap_or_default())
+    }
+
+    async fn put_settings(&self, user_id: UserId, new: &Settings) -> Result<PutSettings, StoreError> {
+        new.to_json()?;
+        let profiles = self.profiles();
+        if profiles.get(&user_id).is_none_or(|profile| profile.is_deleted) {
+            return Ok(PutSettings::NoUser);
+        }
+        let mut settings = self.all_settings();
+        let stored = settings.entry(user_id).or_default();
+        let Some(put) = stored.after(new) else { return Ok(PutSettings::Conflict(stored.clone())) };
+        stored.clone_from(&put);
+        Ok(PutSettings::Put(put))
     }
 
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError> {
@@ -93,6 +130,8 @@ impl ProfileStore for MemoryStore {
         let Some(profile) = profile else { return Ok(()) };
         profile.is_deleted = true;
         profile.about.clear();
+        profile.status = None;
+        self.all_settings().remove(&user_id);
         profile.display_name = Profile::deleted_name(&profile.username);
         let deletion = Deletion { user_id, began_at: at };
         self.deletions().all.insert(DeletionPosition::of(&deletion), deletion);

@@ -1,17 +1,22 @@
 //! Profiles in PostgreSQL.
 
 use chrono::{DateTime, Utc};
-use contracts::{UserId, api::ContactableBy};
+use contracts::{
+    UserId,
+    api::{ContactableBy, PresenceVisibleTo},
+};
 use kit::{
     postgres::Schema,
     text::{About, DisplayName, search_key},
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
 
-use super::{ProfileStore, StoreError};
-use crate::domain::{Deletion, DeletionPosition, Find, Newcomer, Profile, ProfileUpdate, Search};
+use super::{ProfileStore, PutSettings, StoreError};
+use crate::domain::{
+    Deletion, DeletionPosition, Find, Newcomer, Profile, ProfileUpdate, Search, Settings, Status,
+};
 
 /// The tables of this service.
 pub const SCHEMA: Schema = Schema {
@@ -21,8 +26,17 @@ pub const SCHEMA: Schema = Schema {
         ("0002_normalize_names", include_str!("../../migrations/0002_normalize_names.sql")),
         ("0003_add_deletions", include_str!("../../migrations/0003_add_deletions.sql")),
         ("0004_add_contactable_by", include_str!("../../migrations/0004_add_contactable_by.sql")),
+        ("0005_add_privacy_and_status", include_str!("../../migrations/0005_add_privacy_and_status.sql")),
+        ("0006_create_settings", include_str!("../../migrations/0006_create_settings.sql")),
     ],
 };
+
+/// The columns of a [`ProfileRow`].
+macro_rules! profile_columns {
+    () => {
+        "user_id, username, display_name, about, contactable_by, presence_visible_to, read_receipts, status_text, status_emoji, status_expires_at, created_at, deleted_at"
+    };
+}
 
 /// Sorts after every text that starts with a prefix when it is appended to it.
 const LAST: char = char::MAX;
@@ -47,8 +61,20 @@ kit::row! {
         display_name: String,
         about: String,
         contactable_by: String,
+        presence_visible_to: String,
+        read_receipts: bool,
+        status_text: Option<String>,
+        status_emoji: Option<String>,
+        status_expires_at: Option<DateTime<Utc>>,
         created_at: DateTime<Utc>,
         deleted_at: Option<DateTime<Utc>>,
+    }
+}
+
+kit::row! {
+    struct SettingsRow {
+        version: i64,
+        settings: String,
     }
 }
 
@@ -68,12 +94,13 @@ impl ProfileStore for PostgresStore {
         if let Some(profile) = stored.filter(|profile| profile.username == newcomer.username.as_str()) {
             return Ok(profile);
         }
-        let row: ProfileRow = sqlx::query_as(
+        let row: ProfileRow = sqlx::query_as(concat!(
             "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
              VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username
-             RETURNING user_id, username, display_name, about, contactable_by, created_at, deleted_at",
-        )
+             RETURNING ",
+            profile_columns!()
+        ))
         .bind(newcomer.user_id.0)
         .bind(newcomer.username.as_str())
         .bind(newcomer.display_name.as_str())
@@ -87,50 +114,104 @@ impl ProfileStore for PostgresStore {
 
     #[tracing::instrument(name = "user.store.profile", skip_all, fields(user = %user_id))]
     async fn profile(&self, user_id: UserId) -> Result<Option<Profile>, StoreError> {
-        let row: Option<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users WHERE user_id = $1",
-        )
-        .bind(user_id.0)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(StoreError::Read)?;
+        let row: Option<ProfileRow> =
+            sqlx::query_as(concat!("SELECT ", profile_columns!(), " FROM users WHERE user_id = $1"))
+                .bind(user_id.0)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
         row.map(Profile::try_from).transpose().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "user.store.profiles", skip_all)]
     async fn profiles(&self, user_ids: &[UserId]) -> Result<Vec<Profile>, StoreError> {
         let ids: Vec<_> = user_ids.iter().map(|user| user.0).collect();
-        let rows: Vec<ProfileRow> = sqlx::query_as(
-            "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users WHERE user_id = ANY ($1)",
-        )
-        .bind(ids)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::Read)?;
+        let rows: Vec<ProfileRow> =
+            sqlx::query_as(concat!("SELECT ", profile_columns!(), " FROM users WHERE user_id = ANY ($1)"))
+                .bind(ids)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
         rows.into_iter().map(Profile::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "user.store.update", skip_all, fields(user = %user_id))]
     async fn update(&self, user_id: UserId, update: &ProfileUpdate) -> Result<Option<Profile>, StoreError> {
-        let row: Option<ProfileRow> = sqlx::query_as(
+        let status = update.status.as_ref().and_then(Option::as_ref);
+        let row: Option<ProfileRow> = sqlx::query_as(concat!(
             "UPDATE users
              SET display_name = coalesce($2, display_name),
                  display_name_key = coalesce($3, display_name_key),
                  about = coalesce($4, about),
-                 contactable_by = coalesce($5, contactable_by)
+                 contactable_by = coalesce($5, contactable_by),
+                 presence_visible_to = coalesce($6, presence_visible_to),
+                 read_receipts = coalesce($7, read_receipts),
+                 status_text = CASE WHEN $8 THEN $9 ELSE status_text END,
+                 status_emoji = CASE WHEN $8 THEN $10 ELSE status_emoji END,
+                 status_expires_at = CASE WHEN $8 THEN $11 ELSE status_expires_at END
              WHERE user_id = $1 AND deleted_at IS NULL
-             RETURNING user_id, username, display_name, about, contactable_by, created_at, deleted_at",
-        )
+             RETURNING ",
+            profile_columns!()
+        ))
         .bind(user_id.0)
         .bind(update.display_name.as_ref().map(DisplayName::as_str))
         .bind(update.display_name.as_ref().map(|name| search_key(name.as_str())))
         .bind(update.about.as_ref().map(About::as_str))
         .bind(update.contactable_by.map(ContactableBy::as_str))
+        .bind(update.presence_visible_to.map(PresenceVisibleTo::as_str))
+        .bind(update.read_receipts)
+        .bind(update.status.is_some())
+        .bind(status.and_then(|status| status.text.as_deref()))
+        .bind(status.and_then(|status| status.emoji.as_deref()))
+        .bind(status.and_then(|status| status.expires_at))
         .fetch_optional(&self.pool)
         .await
         .map_err(|source| StoreError::Update { user_id, source })?;
         let profile = row.map(Profile::try_from).transpose();
         profile.map_err(|source| StoreError::Update { user_id, source })
+    }
+
+    #[tracing::instrument(name = "user.store.settings", skip_all, fields(user = %user_id))]
+    async fn settings(&self, user_id: UserId) -> Result<Settings, StoreError> {
+        let row: Option<SettingsRow> =
+            sqlx::query_as("SELECT version, settings FROM settings WHERE user_id = $1")
+                .bind(user_id.0)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(StoreError::Read)?;
+        Ok(row.map(Settings::try_from).transpose().map_err(StoreError::Read)?.unwrap_or_default())
+    }
+
+    #[tracing::instrument(name = "user.store.put_settings", skip_all, fields(user = %user_id))]
+    async fn put_settings(&self, user_id: UserId, new: &Settings) -> Result<PutSettings, StoreError> {
+        let failed = |source| StoreError::Settings { user_id, source };
+        let json = new.to_json()?;
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        if !locked(&mut transaction, user_id).await.map_err(failed)? {
+            return Ok(PutSettings::NoUser);
+        }
+        let row: Option<SettingsRow> =
+            sqlx::query_as("SELECT version, settings FROM settings WHERE user_id = $1")
+                .bind(user_id.0)
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        let stored = row.map(Settings::try_from).transpose().map_err(failed)?.unwrap_or_default();
+        let Some(put) = stored.after(new) else { return Ok(PutSettings::Conflict(stored)) };
+        if put != stored {
+            sqlx::query(
+                "INSERT INTO settings (user_id, version, settings) VALUES ($1, $2, $3)
+                 ON CONFLICT (user_id) DO UPDATE SET version = EXCLUDED.version, settings = EXCLUDED.settings",
+            )
+            .bind(user_id.0)
+            .bind(put.version)
+            .bind(json)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(PutSettings::Put(put))
     }
 
     #[tracing::instrument(name = "user.store.search", skip_all)]
@@ -141,35 +222,51 @@ impl ProfileStore for PostgresStore {
         let (sql, from, to) = match &search.find {
             // The index on usernames gives a page of all users in its order, and nothing is sorted.
             Find::All => (
-                "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users
+                concat!(
+                    "SELECT ",
+                    profile_columns!(),
+                    " FROM users
                  WHERE deleted_at IS NULL AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
-                 ORDER BY username, user_id LIMIT $3",
+                 ORDER BY username, user_id LIMIT $3"
+                ),
                 None,
                 None,
             ),
             // A prefix as a range: an index serves it under any plan, and no character of it is special.
             Find::Prefix(prefix) => (
-                "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users
+                concat!(
+                    "SELECT ",
+                    profile_columns!(),
+                    " FROM users
                  WHERE deleted_at IS NULL
                    AND ((username >= $4 AND username < $5)
                         OR (display_name_key >= $4 AND display_name_key < $5))
                    AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
-                 ORDER BY username, user_id LIMIT $3",
+                 ORDER BY username, user_id LIMIT $3"
+                ),
                 Some(prefix.as_str()),
                 Some(format!("{prefix}{LAST}")),
             ),
             Find::Username(username) => (
-                "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users
+                concat!(
+                    "SELECT ",
+                    profile_columns!(),
+                    " FROM users
                  WHERE deleted_at IS NULL AND username = $4
                    AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
-                 ORDER BY username, user_id LIMIT $3",
+                 ORDER BY username, user_id LIMIT $3"
+                ),
                 Some(username.as_str()),
                 None,
             ),
             Find::Holder(username) => (
-                "SELECT user_id, username, display_name, about, contactable_by, created_at, deleted_at FROM users
+                concat!(
+                    "SELECT ",
+                    profile_columns!(),
+                    " FROM users
                  WHERE username = $4 AND ($1::TEXT IS NULL OR (username, user_id) > ($1, $2))
-                 ORDER BY username, user_id LIMIT $3",
+                 ORDER BY username, user_id LIMIT $3"
+                ),
                 Some(username.as_str()),
                 None,
             ),
@@ -188,19 +285,27 @@ impl ProfileStore for PostgresStore {
     #[tracing::instrument(name = "user.store.delete", skip_all, fields(user = %user_id))]
     async fn delete(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
         let Some(Profile { username, .. }) = self.profile(user_id).await? else { return Ok(()) };
+        let failed = |source| StoreError::Delete { user_id, source };
         let name = Profile::deleted_name(&username);
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
         sqlx::query(
-            "UPDATE users SET deleted_at = $2, display_name = $3, display_name_key = $4, about = ''
+            "UPDATE users SET deleted_at = $2, display_name = $3, display_name_key = $4, about = '',
+                              status_text = NULL, status_emoji = NULL, status_expires_at = NULL
              WHERE user_id = $1 AND deleted_at IS NULL",
         )
         .bind(user_id.0)
         .bind(at)
         .bind(&name)
         .bind(search_key(&name))
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await
-        .map_err(|source| StoreError::Delete { user_id, source })?;
-        Ok(())
+        .map_err(failed)?;
+        sqlx::query("DELETE FROM settings WHERE user_id = $1")
+            .bind(user_id.0)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     #[tracing::instrument(name = "user.store.finish_deletion", skip_all, fields(user = %user_id))]
@@ -251,6 +356,28 @@ impl ProfileStore for PostgresStore {
     }
 }
 
+/// Locks a user whose account is not deleted, so that what is written for them is written before the deletion, which removes it.
+/// Returns whether there is one.
+async fn locked(connection: &mut PgConnection, user_id: UserId) -> Result<bool, sqlx::Error> {
+    let found: Option<Uuid> = sqlx::query_scalar(
+        "SELECT user_id FROM users WHERE user_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
+    )
+    .bind(user_id.0)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
+impl TryFrom<SettingsRow> for Settings {
+    type Error = sqlx::Error;
+
+    fn try_from(row: SettingsRow) -> Result<Self, sqlx::Error> {
+        let settings = serde_json::from_str(&row.settings);
+        let settings = settings.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok(Self { version: row.version, settings })
+    }
+}
+
 impl From<DeletionRow> for Deletion {
     fn from(row: DeletionRow) -> Self {
         Self { user_id: UserId(row.user_id), began_at: row.deleted_at }
@@ -261,16 +388,27 @@ impl TryFrom<ProfileRow> for Profile {
     type Error = sqlx::Error;
 
     fn try_from(row: ProfileRow) -> Result<Self, sqlx::Error> {
-        let contactable_by = ContactableBy::parse(&row.contactable_by).ok_or_else(|| {
-            let problem = format!("column contactable_by has the unknown value {}", row.contactable_by);
-            sqlx::Error::Decode(problem.into())
-        })?;
+        let unknown = |column: &str, value: &str| {
+            sqlx::Error::Decode(format!("column {column} has the unknown value {value}").into())
+        };
+        let contactable_by = ContactableBy::parse(&row.contactable_by)
+            .ok_or_else(|| unknown("contactable_by", &row.contactable_by))?;
+        let presence_visible_to = PresenceVisibleTo::parse(&row.presence_visible_to)
+            .ok_or_else(|| unknown("presence_visible_to", &row.presence_visible_to))?;
+        let status = (row.status_text.is_some() || row.status_emoji.is_some()).then_some(Status {
+            text: row.status_text,
+            emoji: row.status_emoji,
+            expires_at: row.status_expires_at,
+        });
         Ok(Self {
             user_id: UserId(row.user_id),
             username: row.username,
             display_name: row.display_name,
             about: row.about,
             contactable_by,
+            presence_visible_to,
+            read_receipts: row.read_receipts,
+            status,
             created_at: row.created_at,
             is_deleted: row.deleted_at.is_some(),
         })

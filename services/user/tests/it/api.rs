@@ -1,6 +1,6 @@
 //! Stories over REST and gRPC.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contracts::{
     UserId,
@@ -9,7 +9,7 @@ use contracts::{
         ListDeletionsRequest, user_service_server::UserService as _,
     },
 };
-use kit::testing::{Answer, TestApi, TestRealm, TestUser};
+use kit::testing::{Answer, TestApi, TestRealm, TestUser, wait_for};
 use serde_json::{Value, json};
 use tonic::{Code, Request};
 use user::{api::grpc::UserRpc, store::MemoryStore};
@@ -52,6 +52,8 @@ async fn the_first_token_makes_a_profile() {
         json!({"user_id": ann.id, "username": "ann", "display_name": "ann", "about": "", "deleted": false});
     let mut own = expected.clone();
     own["contactable_by"] = "everyone".into();
+    own["presence_visible_to"] = "everyone".into();
+    own["read_receipts"] = true.into();
     assert_eq!(app.api.get(&ann, "/api/users/me").await.ok(200), own);
     let bob = app.realm.user("bob");
     assert_eq!(app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), expected);
@@ -67,7 +69,14 @@ async fn users_change_their_own_profile_and_others_find_it() {
     let mut after = app.patch_me(&ann, json!({})).await.ok(200);
     assert_eq!((&after["display_name"], &after["about"]), (&"Änn".into(), &"Baker\nof bread".into()));
     // The settings are not for others.
-    assert_eq!(after.as_object_mut().expect("a profile").remove("contactable_by"), Some("everyone".into()));
+    let fields = after.as_object_mut().expect("a profile");
+    for (name, value) in [
+        ("contactable_by", json!("everyone")),
+        ("presence_visible_to", json!("everyone")),
+        ("read_receipts", json!(true)),
+    ] {
+        assert_eq!(fields.remove(name), Some(value));
+    }
     let found = app.api.get(&bob, "/api/users?query=%C3%84n").await.ok(200);
     assert_eq!(found, json!({"items": [after]}));
     for path in ["/api/users?username=Ann", "/api/users?username=Ann&query=other"] {
@@ -98,6 +107,90 @@ async fn users_set_who_may_contact_them() {
     let user_ids = vec![ann.id.to_string()];
     let users = app.rpc.get_users(Request::new(GetUsersRequest { user_ids })).await.expect("profiles");
     assert_eq!(users.into_inner().users[0].contactable_by, "nobody");
+}
+
+#[tokio::test]
+async fn users_set_their_privacy_and_say_what_they_do() {
+    let app = App::start().await;
+    let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
+    for setting in ["nobody", "contacts", "shared_chats", "everyone", "nobody"] {
+        let own = app.patch_me(&ann, json!({"presence_visible_to": setting})).await.ok(200);
+        assert_eq!((&own["presence_visible_to"], &own["read_receipts"]), (&setting.into(), &true.into()));
+    }
+    assert_eq!(app.patch_me(&ann, json!({"read_receipts": false})).await.ok(200)["read_receipts"], false);
+    let seen = async || app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200);
+    assert!(seen().await.get("status").is_none());
+    let status = json!({"text": "  riding ", "emoji": "\u{1f6b2}"});
+    let own = app.patch_me(&ann, json!({"status": status})).await.ok(200);
+    assert_eq!(own["presence_visible_to"], "nobody");
+    assert_eq!(seen().await["status"], json!({"text": "riding", "emoji": "\u{1f6b2}"}));
+    app.patch_me(&ann, json!({"about": "Baker", "status": null})).await.ok(200);
+    assert_eq!(seen().await["status"]["text"], "riding", "null is as good as absent");
+
+    app.patch_me(&ann, json!({"status": {"emoji": "\u{1f634}", "expires_in_seconds": 1}})).await.ok(200);
+    assert!(seen().await["status"]["expires_at_ms"].is_i64());
+    wait_for("the status expires", Duration::from_secs(10), || async {
+        seen().await.get("status").is_none().then_some(())
+    })
+    .await;
+    app.patch_me(&ann, json!({"status": {"text": "back", "expires_in_seconds": 31_536_000}})).await.ok(200);
+    app.patch_me(&ann, json!({"status": {}})).await.ok(200);
+    assert!(seen().await.get("status").is_none());
+    for body in [
+        json!({"presence_visible_to": "friends"}),
+        json!({"read_receipts": "yes"}),
+        json!({"status": "away"}),
+        json!({"status": {"text": ""}}),
+        json!({"status": {"text": "us\u{202e}"}}),
+        json!({"status": {"text": "x".repeat(101)}}),
+        json!({"status": {"emoji": "away"}}),
+        json!({"status": {"text": "away", "expires_in_seconds": 0}}),
+        json!({"status": {"text": "away", "expires_in_seconds": -5}}),
+        json!({"status": {"text": "away", "expires_in_seconds": 31_536_001}}),
+        json!({"status": {"text": "away", "until": 7}}),
+    ] {
+        assert_eq!(app.patch_me(&ann, body.clone()).await.code(), "invalid_argument", "{body}");
+    }
+    assert!(seen().await.get("status").is_none());
+}
+
+#[tokio::test]
+async fn devices_merge_their_settings() {
+    let app = App::start().await;
+    let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
+    let put = async |user: &TestUser, body: Value| {
+        app.api.send("PUT /api/users/me/settings", Some(&user.token), Some(body)).await
+    };
+    let empty = json!({"version": 0, "settings": {}});
+    assert_eq!(app.api.get(&ann, "/api/users/me/settings").await.ok(200), empty);
+    let phone = json!({"version": 0, "settings": {"theme": "dark"}});
+    let stored = json!({"version": 1, "settings": {"theme": "dark"}});
+    for _ in 0..2 {
+        assert_eq!(put(&ann, phone.clone()).await.ok(200), stored);
+    }
+    let refused = put(&ann, json!({"version": 0, "settings": {"sound": false}})).await;
+    assert_eq!((refused.status, refused.code()), (409, "conflict"));
+    assert_eq!(refused.content_type, "application/problem+json");
+    assert_eq!(refused.body["current"], stored);
+    let merged = json!({"version": 1, "settings": {"theme": "dark", "sound": false}});
+    assert_eq!(put(&ann, merged).await.ok(200)["version"], 2);
+    assert_eq!(app.api.get(&bob, "/api/users/me/settings").await.ok(200), empty, "each user has their own");
+
+    let long = json!({"version": 2, "settings": {"a": "x".repeat(64 * 1024)}});
+    let refused = put(&ann, long).await;
+    assert_eq!((refused.status, refused.code()), (413, "too_large"));
+    for body in [
+        json!({"settings": {}}),
+        json!({"version": 2}),
+        json!({"version": 2, "settings": []}),
+        json!({"version": 2, "settings": null}),
+        json!({"version": "2", "settings": {}}),
+        json!({"version": 2, "settings": {"a": "\u{0}"}}),
+        json!({"version": 2, "settings": {}, "merge": true}),
+    ] {
+        assert_eq!(put(&ann, body.clone()).await.code(), "invalid_argument", "{body}");
+    }
+    assert_eq!(app.api.get(&ann, "/api/users/me/settings").await.ok(200)["version"], 2);
 }
 
 #[tokio::test]

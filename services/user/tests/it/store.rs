@@ -5,13 +5,17 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use contracts::{
     UserId,
-    api::{ContactableBy, UpdateProfileRequest},
+    api::{ContactableBy, PresenceVisibleTo, UpdateProfileRequest},
 };
 use kit::{error::InvalidField, testing::TestDatabase};
+use serde_json::json;
 use sqlx::PgPool;
 use user::{
-    domain::{Cursor, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search},
-    store::{MemoryStore, PostgresStore, ProfileStore, SCHEMA},
+    domain::{
+        Cursor, DeletionPosition, MAX_SETTINGS_BYTES, Newcomer, Profile, ProfileUpdate, Search, Settings,
+        Status,
+    },
+    store::{MemoryStore, PostgresStore, ProfileStore, PutSettings, SCHEMA, StoreError},
 };
 
 type Store = Arc<dyn ProfileStore>;
@@ -48,6 +52,10 @@ suite![
     pages_follow_each_other_to_the_end,
     newcomers_at_once_are_one_profile,
     deletions_are_listed_in_their_order_until_they_are_finished,
+    privacy_and_status_are_kept_until_they_are_changed,
+    settings_are_replaced_from_their_version_only,
+    settings_that_are_put_at_once_are_put_one_after_the_other,
+    a_deleted_account_has_no_settings_and_no_status,
 ];
 
 /// Returns a database with the tables of this service.
@@ -70,9 +78,9 @@ fn update(display_name: Option<&str>, about: Option<&str>) -> ProfileUpdate {
     let request = UpdateProfileRequest {
         display_name: display_name.map(str::to_owned),
         about: about.map(str::to_owned),
-        contactable_by: None,
+        ..UpdateProfileRequest::default()
     };
-    ProfileUpdate::parse(request).expect("an update")
+    ProfileUpdate::parse(request, at(0)).expect("an update")
 }
 
 async fn add(store: &Store, username: &str, display_name: &str) -> Profile {
@@ -169,6 +177,97 @@ async fn an_update_changes_what_it_names(store: Store) {
     }
     let stored = store.profiles(&[ann.user_id]).await.expect("a read");
     assert_eq!(stored[0].contactable_by, ContactableBy::SharedChats);
+}
+
+async fn privacy_and_status_are_kept_until_they_are_changed(store: Store) {
+    let ann = add(&store, "ann", "Ann").await;
+    let of = |profile: &Profile| (profile.presence_visible_to, profile.read_receipts, profile.status.clone());
+    assert_eq!(of(&ann), (PresenceVisibleTo::Everyone, true, None));
+    let away = Status {
+        text: Some("away".to_owned()),
+        emoji: Some("\u{1f334}".to_owned()),
+        expires_at: Some(at(60)),
+    };
+    let update = ProfileUpdate {
+        presence_visible_to: Some(PresenceVisibleTo::Contacts),
+        read_receipts: Some(false),
+        status: Some(Some(away.clone())),
+        ..ProfileUpdate::default()
+    };
+    for update in [update, ProfileUpdate::default(), self::update(Some("Anna"), None)] {
+        let after = store.update(ann.user_id, &update).await.expect("a write").expect("a profile");
+        assert_eq!(of(&after), (PresenceVisibleTo::Contacts, false, Some(away.clone())));
+    }
+    // A status is replaced as a whole.
+    let short = Status { text: None, emoji: Some("\u{1f600}".to_owned()), expires_at: None };
+    for status in [Some(short), None] {
+        let update = ProfileUpdate { status: Some(status.clone()), ..ProfileUpdate::default() };
+        store.update(ann.user_id, &update).await.expect("a write").expect("a profile");
+        let stored = store.profile(ann.user_id).await.expect("a read").expect("a profile");
+        assert_eq!(of(&stored), (PresenceVisibleTo::Contacts, false, status));
+    }
+}
+
+fn settings(version: i64, value: serde_json::Value) -> Settings {
+    let serde_json::Value::Object(settings) = value else { panic!("an object") };
+    Settings { version, settings }
+}
+
+async fn settings_are_replaced_from_their_version_only(store: Store) {
+    let ann = add(&store, "ann", "Ann").await.user_id;
+    assert_eq!(store.settings(ann).await.expect("a read"), Settings::default());
+    let put = async |new: Settings| store.put_settings(ann, &new).await.expect("an answer");
+    let dark = json!({"theme": "dark", "sizes": [1, 2.5, null], "text": "\u{e9}\u{1f600}\"\\"});
+    assert_eq!(put(settings(0, dark.clone())).await, PutSettings::Put(settings(1, dark.clone())));
+    assert_eq!(put(settings(0, dark.clone())).await, PutSettings::Put(settings(1, dark.clone())), "repeated");
+    assert_eq!(store.settings(ann).await.expect("a read"), settings(1, dark.clone()));
+    for version in [-1, 0, 2, i64::MIN, i64::MAX] {
+        let other = settings(version, json!({"theme": "light"}));
+        assert_eq!(put(other).await, PutSettings::Conflict(settings(1, dark.clone())), "{version}");
+    }
+    assert_eq!(put(settings(1, json!({}))).await, PutSettings::Put(settings(2, json!({}))));
+    let long = settings(2, json!({"a": "x".repeat(MAX_SETTINGS_BYTES)}));
+    assert!(matches!(store.put_settings(ann, &long).await, Err(StoreError::TooLong(_))));
+    let longest = settings(2, json!({"a": "x".repeat(MAX_SETTINGS_BYTES - 8)}));
+    assert!(matches!(put(longest).await, PutSettings::Put(Settings { version: 3, .. })));
+    let none = store.put_settings(UserId::generate(), &settings(0, json!({}))).await.expect("an answer");
+    assert_eq!(none, PutSettings::NoUser);
+}
+
+async fn settings_that_are_put_at_once_are_put_one_after_the_other(store: Store) {
+    let ann = add(&store, "ann", "Ann").await.user_id;
+    let devices = (0..8).map(|device| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut merged = Settings::default();
+            loop {
+                merged.settings.insert(format!("device{device}"), device.into());
+                match store.put_settings(ann, &merged).await.expect("an answer") {
+                    PutSettings::Put(_) => break,
+                    PutSettings::Conflict(current) => merged = current,
+                    PutSettings::NoUser => panic!("there is one"),
+                }
+            }
+        })
+    });
+    for device in devices.collect::<Vec<_>>() {
+        device.await.expect("no panic");
+    }
+    let stored = store.settings(ann).await.expect("a read");
+    assert_eq!((stored.version, stored.settings.len()), (8, 8), "no change is lost");
+}
+
+async fn a_deleted_account_has_no_settings_and_no_status(store: Store) {
+    let ann = add(&store, "ann", "Ann").await.user_id;
+    let status = Status { text: Some("away".to_owned()), emoji: None, expires_at: None };
+    let update = ProfileUpdate { status: Some(Some(status)), ..ProfileUpdate::default() };
+    store.update(ann, &update).await.expect("a write").expect("a profile");
+    store.put_settings(ann, &settings(0, json!({"theme": "dark"}))).await.expect("an answer");
+    store.delete(ann, at(1)).await.expect("a deletion");
+    assert_eq!(store.settings(ann).await.expect("a read"), Settings::default());
+    assert_eq!(store.profile(ann).await.expect("a read").expect("a profile").status, None);
+    let late = store.put_settings(ann, &settings(0, json!({}))).await.expect("an answer");
+    assert_eq!(late, PutSettings::NoUser);
 }
 
 async fn a_search_finds_both_names_in_any_case(store: Store) {
