@@ -249,6 +249,29 @@ pub struct SettingsConflict {
     pub current: Settings,
 }
 
+/// `PUT /api/users/me/contacts/{user}`
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutContactRequest {
+    /// The caller's own name for the user, which no one else sees: 1 to 64 characters on one line, of which one is visible,
+    /// without bidirectional formatting. Absent: none.
+    #[schema(schema_with = schema::display_name)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// A user in the caller's contacts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Contact {
+    /// The profile at present, that of a deleted account too.
+    pub profile: UserProfile,
+    /// The caller's own name for the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Milliseconds since the epoch.
+    pub added_at_ms: i64,
+}
+
 /// One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {

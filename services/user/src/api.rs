@@ -1,5 +1,6 @@
 //! The REST and gRPC surfaces.
 
+mod contacts;
 pub mod grpc;
 mod me;
 mod settings;
@@ -25,6 +26,8 @@ pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
     docs::router()
         .routes(routes!(me::get, me::update))
         .routes(routes!(settings::get, settings::put))
+        .routes(routes!(contacts::list))
+        .routes(routes!(contacts::put, contacts::remove))
         .routes(routes!(users::get))
         .routes(routes!(users::search))
         .with_state(store)

@@ -23,6 +23,47 @@ const MAX_EMOJI_CHARS: usize = 16;
 /// For how long a status is shown at most.
 const MAX_STATUS_SECONDS: u32 = 365 * 24 * 3600;
 
+/// Most users in the contacts of one user: they are counted with each new one.
+pub const MAX_CONTACTS: usize = 5000;
+
+/// A user in the contacts of another one, who may have an own name for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    pub profile: Profile,
+    pub name: Option<String>,
+    pub added_at: DateTime<Utc>,
+}
+
+/// Whether a user shows another one when they are online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresenceShown {
+    Always,
+    /// If the two are in a chat together, which the chat service knows.
+    SharedChats,
+    Never,
+}
+
+impl PresenceShown {
+    /// Returns what a user shows. `has_viewer` says whether the viewer is in the user's contacts.
+    pub const fn by(setting: PresenceVisibleTo, has_viewer: bool) -> Self {
+        match setting {
+            PresenceVisibleTo::Everyone => Self::Always,
+            PresenceVisibleTo::SharedChats => Self::SharedChats,
+            PresenceVisibleTo::Contacts if has_viewer => Self::Always,
+            PresenceVisibleTo::Contacts | PresenceVisibleTo::Nobody => Self::Never,
+        }
+    }
+
+    /// Returns it as it is sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::SharedChats => "shared_chats",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// A user. Others see all but the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -377,6 +418,19 @@ mod tests {
             assert_eq!(status(text, emoji, seconds), Err(field), "{text:?} {emoji:?} {seconds:?}");
         }
         assert_eq!(status(Some(&"x".repeat(101)), None, None), Err("text"));
+    }
+
+    #[test]
+    fn presence_is_shown_to_those_who_are_set() {
+        for (setting, has_viewer, expected) in [
+            (PresenceVisibleTo::Everyone, false, PresenceShown::Always),
+            (PresenceVisibleTo::SharedChats, true, PresenceShown::SharedChats),
+            (PresenceVisibleTo::Contacts, true, PresenceShown::Always),
+            (PresenceVisibleTo::Contacts, false, PresenceShown::Never),
+            (PresenceVisibleTo::Nobody, true, PresenceShown::Never),
+        ] {
+            assert_eq!(PresenceShown::by(setting, has_viewer), expected, "{setting:?} {has_viewer}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use contracts::{ErrorCode, UserId};
 use kit::error::{InvalidField, ServiceError};
 
-use crate::store::StoreError;
+use crate::{domain::MAX_CONTACTS, store::StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -11,6 +11,10 @@ pub enum Error {
     InvalidField(#[from] InvalidField),
     #[error("user {0} not found")]
     NotFound(UserId),
+    #[error("you are not a contact of your own")]
+    ContactOfOneself,
+    #[error("you have {MAX_CONTACTS} contacts, which is the most: remove one that is not needed")]
+    TooManyContacts,
     #[error("your account is deleted")]
     Deleted,
     #[error(transparent)]
@@ -22,10 +26,13 @@ impl ServiceError for Error {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::NotFound(_) => ErrorCode::NotFound,
+            Self::ContactOfOneself => ErrorCode::Conflict,
+            Self::TooManyContacts => ErrorCode::LimitReached,
             Self::Deleted => ErrorCode::Unauthenticated,
             Self::Store(error) => match error {
                 StoreError::TooLong(_) => ErrorCode::TooLarge,
                 StoreError::Settings { source, .. }
+                | StoreError::Contacts { source, .. }
                 | StoreError::Ensure { source, .. }
                 | StoreError::Update { source, .. }
                 | StoreError::Delete { source, .. }

@@ -1,14 +1,16 @@
 //! The user service: the profiles of a tenant's users.
 //!
 //! # Owns
-//! Schema `user_service` of the tenant's database: profiles, with who may reach and see a user, and settings that clients share. The realm decides a user's id and username; the
+//! Schema `user_service` of the tenant's database: profiles, with who may reach and see a user, contacts, and settings that
+//! clients share. The realm decides a user's id and username; the
 //! profile is created at the registration or from the first token that comes here, whichever is first.
 //!
 //! # Endpoints
 //! - `GET` and `PATCH /api/users/me`: one's own profile.
 //! - `GET` and `PUT /api/users/me/settings`: what one's clients share.
+//! - `GET /api/users/me/contacts`, `PUT` and `DELETE /api/users/me/contacts/{user}`: one's contacts.
 //! - `GET /api/users/{user}`, `GET /api/users`: those of others, by id and by prefix.
-//! - gRPC `posthouse.v1.UserService`: `EnsureUser`, `GetUsers`.
+//! - gRPC `posthouse.v1.UserService`: `EnsureUser`, `GetUsers`, `CheckPresence`, and the deletion of accounts.
 
 pub mod api;
 pub mod domain;

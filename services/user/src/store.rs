@@ -5,6 +5,7 @@ mod postgres;
 
 use chrono::{DateTime, Utc};
 use contracts::UserId;
+use kit::text::DisplayName;
 use tonic::async_trait;
 
 pub use self::{
@@ -12,7 +13,8 @@ pub use self::{
     postgres::{PostgresStore, SCHEMA},
 };
 use crate::domain::{
-    Deletion, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search, Settings, TooLong,
+    Contact, Deletion, DeletionPosition, Newcomer, PresenceShown, Profile, ProfileUpdate, Search, Settings,
+    TooLong,
 };
 
 /// A store of profiles. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -37,6 +39,34 @@ pub trait ProfileStore: Send + Sync + 'static {
     /// Replaces the settings of a user whose account is not deleted, if they are still of the version that `new` was made from,
     /// and returns them with their new version. A repetition of the last change returns what that returned.
     async fn put_settings(&self, user_id: UserId, new: &Settings) -> Result<PutSettings, StoreError>;
+
+    /// Puts a user into the contacts of another one, with the name that they have for them. One who is there already gets the
+    /// name, and stays whatever the limit is.
+    async fn put_contact(
+        &self,
+        user_id: UserId,
+        contact: UserId,
+        name: Option<&DisplayName>,
+        at: DateTime<Utc>,
+    ) -> Result<PutContact, StoreError>;
+
+    /// Removes a user from the contacts of another one, if they are there.
+    async fn remove_contact(&self, user_id: UserId, contact: UserId) -> Result<(), StoreError>;
+
+    /// Returns the contacts of a user by id, behind `after`.
+    async fn contacts(
+        &self,
+        user_id: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Contact>, StoreError>;
+
+    /// Returns for each of these users whether they show the viewer when they are online.
+    async fn presence_shown(
+        &self,
+        viewer: UserId,
+        user_ids: &[UserId],
+    ) -> Result<Vec<PresenceShown>, StoreError>;
 
     /// Returns the profiles that the search finds, by username and id.
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError>;
@@ -68,6 +98,18 @@ pub enum PutSettings {
     NoUser,
 }
 
+/// What became of a contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutContact {
+    Put(Box<Contact>),
+    /// The account of the user who puts it is deleted.
+    NoUser,
+    /// There is no such contact, or the account is deleted.
+    NoContact,
+    /// There are [`crate::domain::MAX_CONTACTS`] already.
+    Full,
+}
+
 impl Settings {
     /// Returns what the settings are after a change, `None` when it was made from another version.
     fn after(&self, new: &Self) -> Option<Self> {
@@ -84,6 +126,8 @@ impl Settings {
 pub enum StoreError {
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    #[error("failed to change the contacts of {user_id}")]
+    Contacts { user_id: UserId, source: sqlx::Error },
     #[error("failed to put the settings of {user_id}")]
     Settings { user_id: UserId, source: sqlx::Error },
     #[error("failed to ensure the profile of {user_id}")]

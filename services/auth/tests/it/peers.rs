@@ -6,9 +6,9 @@ use std::{
 };
 
 use contracts::rpc::{
-    DeleteUserRequest, DeleteUserResponse, Deletion, EnsureUserRequest, FinishDeletionRequest,
-    FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
-    ListDeletionsRequest, ListDeletionsResponse, User,
+    CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse, Deletion,
+    EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
+    IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, User,
     user_service_client::UserServiceClient,
     user_service_server::{UserService, UserServiceServer},
 };
@@ -62,6 +62,13 @@ impl UserService for Peers {
         _request: Request<GetUsersRequest>,
     ) -> Result<Response<GetUsersResponse>, Status> {
         Err(Status::unimplemented("not asked by this service"))
+    }
+
+    async fn check_presence(
+        &self,
+        _request: Request<CheckPresenceRequest>,
+    ) -> Result<Response<CheckPresenceResponse>, Status> {
+        Err(Status::unimplemented("not called by this service"))
     }
 
     async fn delete_user(

@@ -13,9 +13,9 @@ use contracts::{
     UserId,
     api::ContactableBy,
     rpc::{
-        DeleteUserRequest, DeleteUserResponse, Deletion, EnsureUserRequest, FinishDeletionRequest,
-        FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
-        ListDeletionsRequest, ListDeletionsResponse, User,
+        CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse, Deletion,
+        EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
+        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, User,
         user_service_server::{UserService, UserServiceServer},
     },
 };
@@ -88,6 +88,13 @@ impl UserService for Peer {
         };
         let users = known.map(user).collect();
         Ok(Response::new(GetUsersResponse { users }))
+    }
+
+    async fn check_presence(
+        &self,
+        _request: Request<CheckPresenceRequest>,
+    ) -> Result<Response<CheckPresenceResponse>, Status> {
+        Err(Status::unimplemented("not called by this service"))
     }
 
     async fn delete_user(

@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use contracts::{
     UserId,
     rpc::{
-        self, DeleteUserRequest, DeleteUserResponse, EnsureUserRequest, FinishDeletionRequest,
-        FinishDeletionResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
-        ListDeletionsRequest, ListDeletionsResponse, User, user_service_server::UserService,
+        self, CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
+        EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
+        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, User,
+        user_service_server::UserService,
     },
 };
 use kit::{
@@ -62,15 +63,23 @@ impl UserService for UserRpc {
         &self,
         request: Request<GetUsersRequest>,
     ) -> Result<Response<GetUsersResponse>, Status> {
-        let ids = request.into_inner().user_ids;
-        if ids.len() > MAX_IDS {
-            let problem = format!("at most {MAX_IDS}");
-            return Err(InvalidField { field: "user_ids", problem }.into());
-        }
-        let ids: Vec<UserId> = ids.iter().map(|text| id("user_ids", text)).collect::<Result<_, _>>()?;
+        let ids = ids(&request.into_inner().user_ids)?;
         let profiles = self.store.profiles(&ids).await;
         let profiles = profiles.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(GetUsersResponse { users: profiles.into_iter().map(User::from).collect() }))
+    }
+
+    async fn check_presence(
+        &self,
+        request: Request<CheckPresenceRequest>,
+    ) -> Result<Response<CheckPresenceResponse>, Status> {
+        let CheckPresenceRequest { viewer_id, user_ids } = request.into_inner();
+        let viewer = id("viewer_id", &viewer_id)?;
+        let ids = ids(&user_ids)?;
+        let shown = self.store.presence_shown(viewer, &ids).await;
+        let shown = shown.map_err(|error| status(Error::from(error)))?;
+        let shown = shown.into_iter().map(|shown| shown.as_str().to_owned()).collect();
+        Ok(Response::new(CheckPresenceResponse { shown }))
     }
 
     #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
@@ -118,6 +127,15 @@ impl UserService for UserRpc {
     }
 }
 
+/// Reads the users of a call.
+fn ids(user_ids: &[String]) -> Result<Vec<UserId>, InvalidField> {
+    const FIELD: &str = "user_ids";
+    if user_ids.len() > MAX_IDS {
+        return Err(InvalidField { field: FIELD, problem: format!("at most {MAX_IDS}") });
+    }
+    user_ids.iter().map(|text| id(FIELD, text)).collect()
+}
+
 impl From<Profile> for User {
     fn from(profile: Profile) -> Self {
         Self {
@@ -126,6 +144,7 @@ impl From<Profile> for User {
             display_name: profile.display_name,
             deleted: profile.is_deleted,
             contactable_by: profile.contactable_by.as_str().to_owned(),
+            hides_read_receipts: !profile.read_receipts,
         }
     }
 }

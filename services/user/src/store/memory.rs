@@ -10,10 +10,14 @@ use contracts::{
     UserId,
     api::{ContactableBy, PresenceVisibleTo},
 };
+use kit::text::DisplayName;
 use tonic::async_trait;
 
-use super::{ProfileStore, PutSettings, StoreError};
-use crate::domain::{Cursor, Deletion, DeletionPosition, Newcomer, Profile, ProfileUpdate, Search, Settings};
+use super::{ProfileStore, PutContact, PutSettings, StoreError};
+use crate::domain::{
+    Contact, Cursor, Deletion, DeletionPosition, MAX_CONTACTS, Newcomer, PresenceShown, Profile,
+    ProfileUpdate, Search, Settings,
+};
 
 /// Keeps profiles for as long as the process lives.
 #[derive(Default)]
@@ -21,6 +25,15 @@ pub struct MemoryStore {
     profiles: Mutex<BTreeMap<UserId, Profile>>,
     deletions: Mutex<Deletions>,
     settings: Mutex<BTreeMap<UserId, Settings>>,
+    /// By the user who has it, and whom it is of.
+    contacts: Mutex<BTreeMap<(UserId, UserId), Named>>,
+}
+
+/// The own name for a contact, and since when they are one.
+#[derive(Clone)]
+struct Named {
+    name: Option<String>,
+    added_at: DateTime<Utc>,
 }
 
 #[derive(Default)]
@@ -30,6 +43,12 @@ struct Deletions {
     finished: BTreeSet<UserId>,
 }
 
+impl Named {
+    fn of(&self, profile: &Profile) -> Contact {
+        Contact { profile: profile.clone(), name: self.name.clone(), added_at: self.added_at }
+    }
+}
+
 impl MemoryStore {
     fn profiles(&self) -> MutexGuard<'_, BTreeMap<UserId, Profile>> {
         self.profiles.lock().unwrap_or_else(PoisonError::into_inner)
@@ -37,6 +56,10 @@ impl MemoryStore {
 
     fn all_settings(&self) -> MutexGuard<'_, BTreeMap<UserId, Settings>> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_contacts(&self) -> MutexGuard<'_, BTreeMap<(UserId, UserId), Named>> {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn deletions(&self) -> MutexGuard<'_, Deletions> {
@@ -115,6 +138,66 @@ impl ProfileStore for MemoryStore {
         Ok(PutSettings::Put(put))
     }
 
+    async fn put_contact(
+        &self,
+        user_id: UserId,
+        contact: UserId,
+        name: Option<&DisplayName>,
+        at: DateTime<Utc>,
+    ) -> Result<PutContact, StoreError> {
+        let profiles = self.profiles();
+        let present = |id| profiles.get(&id).filter(|profile| !profile.is_deleted);
+        if present(user_id).is_none() {
+            return Ok(PutContact::NoUser);
+        }
+        let Some(profile) = present(contact) else { return Ok(PutContact::NoContact) };
+        let mut contacts = self.all_contacts();
+        let own = contacts.keys().filter(|(owner, _)| *owner == user_id).count();
+        let name = name.map(|name| name.as_str().to_owned());
+        let named = match contacts.get(&(user_id, contact)) {
+            Some(named) => Named { name, added_at: named.added_at },
+            None if own >= MAX_CONTACTS => return Ok(PutContact::Full),
+            None => Named { name, added_at: at },
+        };
+        contacts.insert((user_id, contact), named.clone());
+        Ok(PutContact::Put(Box::new(named.of(profile))))
+    }
+
+    async fn remove_contact(&self, user_id: UserId, contact: UserId) -> Result<(), StoreError> {
+        self.all_contacts().remove(&(user_id, contact));
+        Ok(())
+    }
+
+    async fn contacts(
+        &self,
+        user_id: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Contact>, StoreError> {
+        let (profiles, contacts) = (self.profiles(), self.all_contacts());
+        let own = contacts.iter().filter(|((owner, _), _)| *owner == user_id);
+        let behind = own.filter(|((_, contact), _)| after.is_none_or(|after| *contact > after));
+        Ok(behind
+            .filter_map(|((_, contact), named)| Some(named.of(profiles.get(contact)?)))
+            .take(limit)
+            .collect())
+    }
+
+    async fn presence_shown(
+        &self,
+        viewer: UserId,
+        user_ids: &[UserId],
+    ) -> Result<Vec<PresenceShown>, StoreError> {
+        let (profiles, contacts) = (self.profiles(), self.all_contacts());
+        let shown = |id: &UserId| match profiles.get(id).filter(|profile| !profile.is_deleted) {
+            None => PresenceShown::Never,
+            Some(profile) => {
+                PresenceShown::by(profile.presence_visible_to, contacts.contains_key(&(*id, viewer)))
+            }
+        };
+        Ok(user_ids.iter().map(shown).collect())
+    }
+
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError> {
         let profiles = self.profiles();
         let mut found: Vec<_> = profiles.values().filter(|profile| search.finds(profile)).cloned().collect();
@@ -132,6 +215,7 @@ impl ProfileStore for MemoryStore {
         profile.about.clear();
         profile.status = None;
         self.all_settings().remove(&user_id);
+        self.all_contacts().retain(|(owner, _), _| *owner != user_id);
         profile.display_name = Profile::deleted_name(&profile.username);
         let deletion = Deletion { user_id, began_at: at };
         self.deletions().all.insert(DeletionPosition::of(&deletion), deletion);

@@ -1,5 +1,7 @@
 //! Profiles in PostgreSQL.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use contracts::{
     UserId,
@@ -13,9 +15,10 @@ use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
 
-use super::{ProfileStore, PutSettings, StoreError};
+use super::{ProfileStore, PutContact, PutSettings, StoreError};
 use crate::domain::{
-    Deletion, DeletionPosition, Find, Newcomer, Profile, ProfileUpdate, Search, Settings, Status,
+    Contact, Deletion, DeletionPosition, Find, MAX_CONTACTS, Newcomer, PresenceShown, Profile, ProfileUpdate,
+    Search, Settings, Status,
 };
 
 /// The tables of this service.
@@ -28,6 +31,7 @@ pub const SCHEMA: Schema = Schema {
         ("0004_add_contactable_by", include_str!("../../migrations/0004_add_contactable_by.sql")),
         ("0005_add_privacy_and_status", include_str!("../../migrations/0005_add_privacy_and_status.sql")),
         ("0006_create_settings", include_str!("../../migrations/0006_create_settings.sql")),
+        ("0007_create_contacts", include_str!("../../migrations/0007_create_contacts.sql")),
     ],
 };
 
@@ -75,6 +79,21 @@ kit::row! {
     struct SettingsRow {
         version: i64,
         settings: String,
+    }
+}
+
+kit::row! {
+    struct NamedRow {
+        contact_id: Uuid,
+        contact_name: Option<String>,
+        added_at: DateTime<Utc>,
+    }
+}
+
+kit::row! {
+    struct ShownRow {
+        presence_visible_to: Option<String>,
+        has_viewer: bool,
     }
 }
 
@@ -214,6 +233,121 @@ impl ProfileStore for PostgresStore {
         Ok(PutSettings::Put(put))
     }
 
+    #[tracing::instrument(name = "user.store.put_contact", skip_all)]
+    async fn put_contact(
+        &self,
+        user_id: UserId,
+        contact: UserId,
+        name: Option<&DisplayName>,
+        at: DateTime<Utc>,
+    ) -> Result<PutContact, StoreError> {
+        let failed = |source| StoreError::Contacts { user_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // Also puts the changes of one user's contacts in an order, so that their number is exact.
+        if !locked(&mut transaction, user_id).await.map_err(failed)? {
+            return Ok(PutContact::NoUser);
+        }
+        let row: Option<ProfileRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            profile_columns!(),
+            " FROM users WHERE user_id = $1 AND deleted_at IS NULL"
+        ))
+        .bind(contact.0)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let profile = row.map(Profile::try_from).transpose().map_err(failed)?;
+        let Some(profile) = profile else { return Ok(PutContact::NoContact) };
+        let NamedRow { contact_name, added_at, .. } = sqlx::query_as(
+            "INSERT INTO contacts (user_id, contact_id, contact_name, added_at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (user_id, contact_id) DO UPDATE SET contact_name = EXCLUDED.contact_name
+             RETURNING contact_id, contact_name, added_at",
+        )
+        .bind(user_id.0)
+        .bind(contact.0)
+        .bind(name.map(DisplayName::as_str))
+        .bind(at)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM contacts WHERE user_id = $1")
+            .bind(user_id.0)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        // A limit that is exceeded was exceeded by this one: none is taken beyond it.
+        if usize::try_from(count).unwrap_or(usize::MAX) > MAX_CONTACTS {
+            return Ok(PutContact::Full);
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(PutContact::Put(Box::new(Contact { profile, name: contact_name, added_at })))
+    }
+
+    #[tracing::instrument(name = "user.store.remove_contact", skip_all)]
+    async fn remove_contact(&self, user_id: UserId, contact: UserId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM contacts WHERE user_id = $1 AND contact_id = $2")
+            .bind(user_id.0)
+            .bind(contact.0)
+            .execute(&self.pool)
+            .await
+            .map_err(|source| StoreError::Contacts { user_id, source })?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "user.store.contacts", skip_all)]
+    async fn contacts(
+        &self,
+        user_id: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Contact>, StoreError> {
+        let rows: Vec<NamedRow> = sqlx::query_as(
+            "SELECT contact_id, contact_name, added_at FROM contacts
+             WHERE user_id = $1 AND ($2::UUID IS NULL OR contact_id > $2)
+             ORDER BY contact_id LIMIT $3",
+        )
+        .bind(user_id.0)
+        .bind(after.map(|user| user.0))
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        let ids: Vec<_> = rows.iter().map(|row| UserId(row.contact_id)).collect();
+        let profiles = self.profiles(&ids).await?;
+        let mut profiles: HashMap<_, _> =
+            profiles.into_iter().map(|profile| (profile.user_id.0, profile)).collect();
+        let contact = |row: NamedRow| {
+            let profile = profiles.remove(&row.contact_id)?;
+            Some(Contact { profile, name: row.contact_name, added_at: row.added_at })
+        };
+        Ok(rows.into_iter().filter_map(contact).collect())
+    }
+
+    #[tracing::instrument(name = "user.store.presence_shown", skip_all)]
+    async fn presence_shown(
+        &self,
+        viewer: UserId,
+        user_ids: &[UserId],
+    ) -> Result<Vec<PresenceShown>, StoreError> {
+        let rows: Vec<ShownRow> = sqlx::query_as(
+            "SELECT presence_visible_to, contact_id IS NOT NULL AS has_viewer
+             FROM unnest($2::UUID[]) WITH ORDINALITY AS wanted (user_id, place)
+                  LEFT JOIN users ON users.user_id = wanted.user_id AND deleted_at IS NULL
+                  LEFT JOIN contacts ON contacts.user_id = wanted.user_id AND contact_id = $1
+             ORDER BY place",
+        )
+        .bind(viewer.0)
+        .bind(user_ids.iter().map(|user| user.0).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        let shown = |row: ShownRow| match row.presence_visible_to {
+            None => Ok(PresenceShown::Never),
+            Some(setting) => Ok(PresenceShown::by(presence_visible_to(&setting)?, row.has_viewer)),
+        };
+        rows.into_iter().map(shown).collect::<Result<_, _>>().map_err(StoreError::Read)
+    }
+
     #[tracing::instrument(name = "user.store.search", skip_all)]
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError> {
         let (username, user_id) =
@@ -300,11 +434,9 @@ impl ProfileStore for PostgresStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        sqlx::query("DELETE FROM settings WHERE user_id = $1")
-            .bind(user_id.0)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        for own in ["DELETE FROM settings WHERE user_id = $1", "DELETE FROM contacts WHERE user_id = $1"] {
+            sqlx::query(own).bind(user_id.0).execute(&mut *transaction).await.map_err(failed)?;
+        }
         transaction.commit().await.map_err(failed)
     }
 
@@ -368,6 +500,14 @@ async fn locked(connection: &mut PgConnection, user_id: UserId) -> Result<bool, 
     Ok(found.is_some())
 }
 
+fn presence_visible_to(text: &str) -> Result<PresenceVisibleTo, sqlx::Error> {
+    PresenceVisibleTo::parse(text).ok_or_else(|| unknown("presence_visible_to", text))
+}
+
+fn unknown(column: &str, text: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("column {column} has the unknown value {text}").into())
+}
+
 impl TryFrom<SettingsRow> for Settings {
     type Error = sqlx::Error;
 
@@ -388,13 +528,9 @@ impl TryFrom<ProfileRow> for Profile {
     type Error = sqlx::Error;
 
     fn try_from(row: ProfileRow) -> Result<Self, sqlx::Error> {
-        let unknown = |column: &str, value: &str| {
-            sqlx::Error::Decode(format!("column {column} has the unknown value {value}").into())
-        };
         let contactable_by = ContactableBy::parse(&row.contactable_by)
             .ok_or_else(|| unknown("contactable_by", &row.contactable_by))?;
-        let presence_visible_to = PresenceVisibleTo::parse(&row.presence_visible_to)
-            .ok_or_else(|| unknown("presence_visible_to", &row.presence_visible_to))?;
+        let presence_visible_to = presence_visible_to(&row.presence_visible_to)?;
         let status = (row.status_text.is_some() || row.status_emoji.is_some()).then_some(Status {
             text: row.status_text,
             emoji: row.status_emoji,

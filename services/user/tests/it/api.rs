@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use contracts::{
     UserId,
     rpc::{
-        DeleteUserRequest, EnsureUserRequest, FinishDeletionRequest, GetUsersRequest, IsNamedRequest,
-        ListDeletionsRequest, user_service_server::UserService as _,
+        CheckPresenceRequest, DeleteUserRequest, EnsureUserRequest, FinishDeletionRequest, GetUsersRequest,
+        IsNamedRequest, ListDeletionsRequest, user_service_server::UserService as _,
     },
 };
 use kit::testing::{Answer, TestApi, TestRealm, TestUser, wait_for};
@@ -191,6 +191,77 @@ async fn devices_merge_their_settings() {
         assert_eq!(put(&ann, body.clone()).await.code(), "invalid_argument", "{body}");
     }
     assert_eq!(app.api.get(&ann, "/api/users/me/settings").await.ok(200)["version"], 2);
+}
+
+#[tokio::test]
+async fn users_keep_contacts() {
+    let app = App::start().await;
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.user(name));
+    for user in [&bob, &cid] {
+        app.api.get(user, "/api/users/me").await.ok(200);
+    }
+    let put = async |user: &TestUser, other: UserId, body: Value| {
+        let line = format!("PUT /api/users/me/contacts/{other}");
+        app.api.send(&line, Some(&user.token), Some(body)).await
+    };
+    let contact = put(&ann, bob.id, json!({"name": "  Bobby  B. "})).await.ok(200);
+    assert_eq!((&contact["name"], &contact["profile"]["username"]), (&"Bobby B.".into(), &"bob".into()));
+    put(&ann, cid.id, json!({})).await.ok(200);
+    let page = app.api.get(&ann, "/api/users/me/contacts?limit=1").await.ok(200);
+    let cursor = page["next_cursor"].as_str().expect("a next page").to_owned();
+    let next = app.api.get(&ann, &format!("/api/users/me/contacts?limit=1&cursor={cursor}")).await.ok(200);
+    let ids = [&page, &next].map(|page| page["items"][0]["profile"]["user_id"].clone());
+    let mut expected = [json!(bob.id), json!(cid.id)];
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!((ids, next.get("next_cursor")), (expected, None));
+    // No one else sees them.
+    assert_eq!(app.api.get(&bob, "/api/users/me/contacts").await.ok(200), json!({"items": []}));
+    assert_eq!(app.api.get(&cid, &format!("/api/users/{}", bob.id)).await.ok(200)["display_name"], "bob");
+    for _ in 0..2 {
+        let line = format!("DELETE /api/users/me/contacts/{}", bob.id);
+        app.api.send(&line, Some(&ann.token), None).await.ok(204);
+    }
+    for (other, body, status, code) in [
+        (ann.id, json!({}), 409, "conflict"),
+        (UserId::generate(), json!({}), 404, "not_found"),
+        (bob.id, json!({"name": " "}), 400, "invalid_argument"),
+        (bob.id, json!({"name": "us\u{202e}"}), 400, "invalid_argument"),
+        (bob.id, json!({"name": "x".repeat(65)}), 400, "invalid_argument"),
+        (bob.id, json!({"nickname": "Bob"}), 400, "invalid_argument"),
+    ] {
+        let answer = put(&ann, other, body.clone()).await;
+        assert_eq!((answer.status, answer.code()), (status, code), "{body}");
+    }
+    for path in ["?limit=0", "?limit=501", "?cursor=7"].map(|query| format!("/api/users/me/contacts{query}"))
+    {
+        assert_eq!(app.api.get(&ann, &path).await.code(), "invalid_argument", "{path}");
+    }
+    let left = app.api.get(&ann, "/api/users/me/contacts").await.ok(200);
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(1), "{left}");
+}
+
+#[tokio::test]
+async fn other_services_check_what_users_show() {
+    let app = App::start().await;
+    let (ann, bob) = (app.realm.user("ann"), app.realm.user("bob"));
+    app.api.get(&bob, "/api/users/me").await.ok(200);
+    let privacy = json!({"presence_visible_to": "contacts", "read_receipts": false});
+    app.patch_me(&ann, privacy).await.ok(200);
+    let shown = async |user_ids: Vec<String>| {
+        let request = CheckPresenceRequest { viewer_id: bob.id.to_string(), user_ids };
+        let answer = app.rpc.check_presence(Request::new(request)).await;
+        answer.map(|answer| answer.into_inner().shown).map_err(|status| status.code())
+    };
+    let both = vec![bob.id.to_string(), ann.id.to_string()];
+    assert_eq!(shown(both.clone()).await, Ok(vec!["always".to_owned(), "never".to_owned()]));
+    let line = format!("PUT /api/users/me/contacts/{}", bob.id);
+    app.api.send(&line, Some(&ann.token), Some(json!({}))).await.ok(200);
+    assert_eq!(shown(both).await, Ok(vec!["always".to_owned(), "always".to_owned()]));
+    assert_eq!(shown(vec!["7".to_owned()]).await, Err(Code::InvalidArgument));
+    assert_eq!(shown(vec![ann.id.to_string(); 1001]).await, Err(Code::InvalidArgument));
+    let user_ids = vec![ann.id.to_string()];
+    let users = app.rpc.get_users(Request::new(GetUsersRequest { user_ids })).await.expect("profiles");
+    assert!(users.into_inner().users[0].hides_read_receipts);
 }
 
 #[tokio::test]

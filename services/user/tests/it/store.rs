@@ -7,15 +7,15 @@ use contracts::{
     UserId,
     api::{ContactableBy, PresenceVisibleTo, UpdateProfileRequest},
 };
-use kit::{error::InvalidField, testing::TestDatabase};
+use kit::{error::InvalidField, testing::TestDatabase, text::DisplayName};
 use serde_json::json;
 use sqlx::PgPool;
 use user::{
     domain::{
-        Cursor, DeletionPosition, MAX_SETTINGS_BYTES, Newcomer, Profile, ProfileUpdate, Search, Settings,
-        Status,
+        Contact, Cursor, DeletionPosition, MAX_CONTACTS, MAX_SETTINGS_BYTES, Newcomer, PresenceShown,
+        Profile, ProfileUpdate, Search, Settings, Status,
     },
-    store::{MemoryStore, PostgresStore, ProfileStore, PutSettings, SCHEMA, StoreError},
+    store::{MemoryStore, PostgresStore, ProfileStore, PutContact, PutSettings, SCHEMA, StoreError},
 };
 
 type Store = Arc<dyn ProfileStore>;
@@ -56,6 +56,9 @@ suite![
     settings_are_replaced_from_their_version_only,
     settings_that_are_put_at_once_are_put_one_after_the_other,
     a_deleted_account_has_no_settings_and_no_status,
+    contacts_have_names_of_their_own_and_come_in_pages,
+    contacts_are_limited,
+    presence_is_shown_by_setting_and_contacts,
 ];
 
 /// Returns a database with the tables of this service.
@@ -268,6 +271,102 @@ async fn a_deleted_account_has_no_settings_and_no_status(store: Store) {
     assert_eq!(store.profile(ann).await.expect("a read").expect("a profile").status, None);
     let late = store.put_settings(ann, &settings(0, json!({}))).await.expect("an answer");
     assert_eq!(late, PutSettings::NoUser);
+}
+
+async fn contacts_have_names_of_their_own_and_come_in_pages(store: Store) {
+    let ann = add(&store, "ann", "Ann").await.user_id;
+    let mut others = Vec::new();
+    for name in ["bob", "cid", "dora"] {
+        others.push(add(&store, name, "Someone").await);
+    }
+    others.sort_by_key(|profile| profile.user_id);
+    let name = |text: &str| DisplayName::parse("name", text).expect("a name");
+    for (n, other) in others.iter().enumerate() {
+        let put = store.put_contact(ann, other.user_id, Some(&name("Buddy")), at(n as i64)).await;
+        let expected =
+            Contact { profile: other.clone(), name: Some("Buddy".to_owned()), added_at: at(n as i64) };
+        assert_eq!(put.expect("an answer"), PutContact::Put(Box::new(expected)));
+    }
+    let renamed = store.put_contact(ann, others[0].user_id, None, at(9)).await.expect("an answer");
+    let expected = Contact { profile: others[0].clone(), name: None, added_at: at(0) };
+    assert_eq!(renamed, PutContact::Put(Box::new(expected.clone())));
+    let first = store.contacts(ann, None, 1).await.expect("a page");
+    assert_eq!(first, [expected]);
+    let rest = store.contacts(ann, Some(others[0].user_id), 9).await.expect("a page");
+    assert_eq!(rest.iter().map(|contact| &contact.profile).collect::<Vec<_>>(), [&others[1], &others[2]]);
+    assert_eq!(store.contacts(others[0].user_id, None, 9).await.expect("a page"), [], "each has their own");
+
+    store.remove_contact(ann, others[1].user_id).await.expect("no contact any more");
+    store.remove_contact(ann, others[1].user_id).await.expect("nor now");
+    store.delete(others[2].user_id, at(20)).await.expect("a deletion");
+    let left = store.contacts(ann, None, 9).await.expect("a page");
+    let left: Vec<_> =
+        left.iter().map(|contact| (contact.profile.user_id, contact.profile.is_deleted)).collect();
+    assert_eq!(left, [(others[0].user_id, false), (others[2].user_id, true)]);
+    for stranger in [UserId::generate(), others[2].user_id] {
+        let put = store.put_contact(ann, stranger, None, at(30)).await.expect("an answer");
+        assert_eq!(put, PutContact::NoContact);
+    }
+    store.delete(ann, at(40)).await.expect("a deletion");
+    assert_eq!(store.contacts(ann, None, 9).await.expect("a page"), []);
+    let late = store.put_contact(ann, others[0].user_id, None, at(50)).await.expect("an answer");
+    assert_eq!(late, PutContact::NoUser);
+}
+
+async fn contacts_are_limited(store: Store) {
+    let ann = add(&store, "ann", "Ann").await.user_id;
+    let mut others = Vec::new();
+    for n in 0..=MAX_CONTACTS {
+        others.push(add(&store, &format!("user{n}"), "Someone").await.user_id);
+    }
+    let last = others.pop().expect("one more than are taken");
+    for other in &others {
+        let put = store.put_contact(ann, *other, None, at(0)).await.expect("an answer");
+        assert!(matches!(put, PutContact::Put(_)), "{put:?}");
+    }
+    let put = async |other| store.put_contact(ann, other, None, at(0)).await.expect("an answer");
+    assert_eq!(put(last).await, PutContact::Full);
+    assert!(matches!(put(others[0]).await, PutContact::Put(_)), "who is there stays");
+    assert_eq!(store.contacts(ann, None, 2 * MAX_CONTACTS).await.expect("a page").len(), MAX_CONTACTS);
+    store.remove_contact(ann, others[0]).await.expect("no contact any more");
+    assert!(matches!(put(last).await, PutContact::Put(_)));
+}
+
+async fn presence_is_shown_by_setting_and_contacts(store: Store) {
+    let viewer = add(&store, "viewer", "Viewer").await.user_id;
+    let settings = [
+        PresenceVisibleTo::Everyone,
+        PresenceVisibleTo::SharedChats,
+        PresenceVisibleTo::Contacts,
+        PresenceVisibleTo::Contacts,
+        PresenceVisibleTo::Nobody,
+        PresenceVisibleTo::Everyone,
+    ];
+    let mut users = Vec::new();
+    for (n, setting) in settings.into_iter().enumerate() {
+        let user = add(&store, &format!("user{n}"), "Someone").await.user_id;
+        let update = ProfileUpdate { presence_visible_to: Some(setting), ..ProfileUpdate::default() };
+        store.update(user, &update).await.expect("a write").expect("a profile");
+        users.push(user);
+    }
+    for user in [users[3], users[4]] {
+        store.put_contact(user, viewer, None, at(0)).await.expect("an answer");
+    }
+    // Whom the viewer has in their contacts says nothing.
+    store.put_contact(viewer, users[2], None, at(0)).await.expect("an answer");
+    store.delete(users[5], at(1)).await.expect("a deletion");
+    users.push(UserId::generate());
+    let shown = store.presence_shown(viewer, &users).await.expect("an answer");
+    let expected = [
+        PresenceShown::Always,
+        PresenceShown::SharedChats,
+        PresenceShown::Never,
+        PresenceShown::Always,
+        PresenceShown::Never,
+        PresenceShown::Never,
+        PresenceShown::Never,
+    ];
+    assert_eq!(shown, expected);
 }
 
 async fn a_search_finds_both_names_in_any_case(store: Store) {
