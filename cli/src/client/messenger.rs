@@ -8,9 +8,9 @@ use std::{
 use contracts::{
     ChatId, UserId,
     api::{
-        Block, Chat, ChatMember, CreateChatRequest, MessagePage, OwnProfile, Page, Problem, PutMemberRequest,
-        RefreshRequest, RegisterRequest, Registered, SignInRequest, Tokens, UpdateChatRequest,
-        UpdateProfileRequest, UserProfile,
+        AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, CreateChatRequest, MessagePage,
+        OwnProfile, Page, Problem, PutMemberRequest, RefreshRequest, RegisterRequest, Registered,
+        SignInRequest, Tokens, UpdateChatRequest, UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
@@ -93,6 +93,31 @@ impl Messenger {
     pub async fn sign_out(&self, refresh_token: &str) -> Result<(), ClientError> {
         let request = RefreshRequest { refresh_token: refresh_token.into() };
         self.done("sign out", self.http.post(self.url("/api/auth/sign-out")).json(&request)).await
+    }
+
+    /// Returns the caller's sessions on all devices.
+    pub async fn sessions(&self, token: &str) -> Result<Page<AuthSession>, ClientError> {
+        self.json("list sessions", self.get("/api/auth/sessions", token)).await
+    }
+
+    /// Ends one of the caller's sessions.
+    pub async fn end_session(&self, token: &str, session: &str) -> Result<(), ClientError> {
+        let mut url = self.url("/api/auth/sessions");
+        url.path_segments_mut().expect("an http address has a path").push(session);
+        self.done("end a session", self.http.delete(url).bearer_auth(token)).await
+    }
+
+    /// Ends all sessions of the caller but the one of the token.
+    pub async fn end_other_sessions(&self, token: &str) -> Result<(), ClientError> {
+        let call = self.with_token(Method::DELETE, "/api/auth/sessions", token);
+        self.done("end other sessions", call).await
+    }
+
+    /// Changes the caller's password; all other sessions end.
+    pub async fn change_password(&self, token: &str, current: &str, new: &str) -> Result<(), ClientError> {
+        let request = ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
+        let call = self.with_token(Method::POST, "/api/auth/change-password", token).json(&request);
+        self.done("change the password", call).await
     }
 
     /// Deletes the account that the password opens.

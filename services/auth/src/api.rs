@@ -31,9 +31,12 @@ pub fn router(state: AppState) -> OpenApiRouter {
     docs::router()
         .routes(routes!(accounts::register))
         .routes(routes!(accounts::delete))
+        .routes(routes!(accounts::change_password))
         .routes(routes!(sessions::sign_in))
         .routes(routes!(sessions::refresh))
         .routes(routes!(sessions::sign_out))
+        .routes(routes!(sessions::list, sessions::end_others))
+        .routes(routes!(sessions::end))
         .with_state(state)
         .layer(middleware::map_response(not_stored))
 }

@@ -3,16 +3,17 @@
 pub mod attempts;
 mod session;
 
-use contracts::api::{RegisterRequest, SignInRequest};
+use contracts::api::{ChangePasswordRequest, RegisterRequest, SignInRequest};
 use kit::{
     error::InvalidField,
     text::{DisplayName, Password, Username},
 };
 use secrecy::SecretString;
 
-pub use self::session::{Session, TokenDigest};
+pub use self::session::{ListedSession, Session, TokenDigest};
 
 /// Fields of requests.
+const NEW_PASSWORD: &str = "new_password";
 const USERNAME: &str = "username";
 const PASSWORD: &str = "password";
 /// Shortest and longest username of a new account, in characters.
@@ -35,6 +36,15 @@ pub struct Credentials {
     /// Of any form that the realm allows: its administrators may have made the account.
     pub username: Username,
     pub password: Password,
+}
+
+/// A password that is to take the place of another one.
+#[derive(Clone, Debug)]
+pub struct NewPassword {
+    /// What the account is opened with now.
+    pub current: Credentials,
+    /// The realm has yet to agree to it.
+    pub new: Password,
 }
 
 /// What a sign-in gives.
@@ -85,6 +95,16 @@ impl Credentials {
     pub fn parse(request: SignInRequest) -> Result<Self, InvalidField> {
         let username = Username::parse(USERNAME, &request.username)?;
         Ok(Self { username, password: Password::parse(PASSWORD, &request.password)? })
+    }
+}
+
+impl NewPassword {
+    /// Reads the request of a user with this name.
+    pub fn parse(username: &str, request: ChangePasswordRequest) -> Result<Self, InvalidField> {
+        let username = Username::parse(USERNAME, username)?;
+        let password = Password::parse("current_password", &request.current_password)?;
+        let new = Password::parse(NEW_PASSWORD, &request.new_password)?;
+        Ok(Self { current: Credentials { username, password }, new })
     }
 }
 

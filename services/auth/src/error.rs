@@ -21,6 +21,8 @@ pub enum Error {
     /// Of this user.
     #[error("the session has ended, or its refresh token was used before: sign in again")]
     SessionOver(UserId),
+    #[error("the current password is wrong")]
+    WrongPassword,
     #[error("failed to publish the end of a session")]
     Log(#[source] LogError),
     #[error("the event log did not take the end of a session in time")]
@@ -51,7 +53,7 @@ impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidField(error) => error.code(),
-            Self::RegistrationClosed => ErrorCode::PermissionDenied,
+            Self::RegistrationClosed | Self::WrongPassword => ErrorCode::PermissionDenied,
             Self::SessionOver(_) => ErrorCode::Unauthenticated,
             Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
             Self::Shared(error) => error.code(),
@@ -73,6 +75,7 @@ impl ServiceError for Error {
             Self::Shared(error) => error.retry_after(),
             Self::InvalidField(_)
             | Self::RegistrationClosed
+            | Self::WrongPassword
             | Self::Busy
             | Self::SessionOver(_)
             | Self::Users(_)

@@ -26,7 +26,7 @@ use self::refreshes::Claim;
 pub use self::refreshes::Refreshes;
 use crate::{
     domain::{
-        Credentials, Grant, NewAccount, Session, TokenDigest,
+        Credentials, Grant, ListedSession, NewAccount, NewPassword, Session, TokenDigest,
         attempts::{AttemptRates, Attempts},
     },
     error::Error,
@@ -234,6 +234,90 @@ impl Guard {
             self.0.ended.insert(key, End::Published).await;
         }
         Ok(session)
+    }
+
+    /// Returns the sessions of the caller that go on, the last used one first. Refuses a caller whose own session has ended:
+    /// its access token may have time left.
+    pub(crate) async fn sessions(&self, caller: &Session) -> Result<Vec<ListedSession>, Error> {
+        let user_id = caller.user_id;
+        self.attempts(|attempts| attempts.session_request(user_id, Instant::now()))
+            .map_err(Error::Limited)?;
+        let mut sessions = self.listed(user_id).await?;
+        if !sessions.iter().any(|session| session.id == caller.id) {
+            return Err(Error::SessionOver(user_id));
+        }
+        sessions
+            .sort_by(|one, other| (other.last_used_at_ms, &other.id).cmp(&(one.last_used_at_ms, &one.id)));
+        Ok(sessions)
+    }
+
+    async fn listed(&self, user_id: UserId) -> Result<Vec<ListedSession>, Error> {
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.sessions(user_id).await?)
+    }
+
+    /// Ends those sessions of the caller that are chosen, and returns once the event log has their end.
+    pub(crate) async fn end(
+        &self,
+        caller: &Session,
+        is_chosen: impl Fn(&SessionId) -> bool + Send,
+    ) -> Result<(), Error> {
+        let sessions = self.sessions(caller).await?.into_iter().filter(|session| is_chosen(&session.id));
+        let chosen: Vec<_> = sessions.map(|session| session.id).collect();
+        let (guard, user_id) = (self.clone(), caller.user_id);
+        self.to_the_end(async move { guard.ended(user_id, chosen).await }).await
+    }
+
+    /// Ends sessions at the gateways first: the realm lists a session until nothing of it is left, so that a request that has
+    /// failed half way is repeated.
+    async fn ended(&self, user_id: UserId, sessions: Vec<SessionId>) -> Result<(), Error> {
+        for id in sessions {
+            let session = Session { user_id, id };
+            let key = (user_id, Some(session.id.clone()));
+            self.0.ended.insert(key.clone(), End::Ended).await;
+            self.0.refreshes.note_end(&session, END_REMEMBERED).await;
+            self.0.events.publish(user_id, Ended::Session(session.id.clone())).await?;
+            self.0.ended.insert(key, End::Published).await;
+            let _turn = turn(&self.0.sessions).await?;
+            self.0.accounts.end(&session).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the caller's password, and ends their other sessions. The current password is tried as at a sign-in.
+    pub(crate) async fn change_password(&self, caller: &Session, password: NewPassword) -> Result<(), Error> {
+        self.sessions(caller).await?;
+        // A password that is changed while sessions of the old one go on is half of the work.
+        let (guard, caller) = (self.clone(), caller.clone());
+        self.to_the_end(async move { guard.changed_password(&caller, &password).await }).await
+    }
+
+    async fn changed_password(&self, caller: &Session, password: &NewPassword) -> Result<(), Error> {
+        let user_id = caller.user_id;
+        self.attempts(|attempts| attempts.change(user_id, Instant::now())).map_err(Error::Limited)?;
+        let outcome = match turn(&self.0.hashes).await {
+            Ok(_turn) => self.0.accounts.account(&password.current).await.map_err(Error::from),
+            Err(refused) => Err(refused),
+        };
+        self.attempts(|attempts| match &outcome {
+            Ok(_) => attempts.changed(user_id),
+            Err(Error::Store(StoreError::Rejected)) => {}
+            Err(_) => attempts.unanswered_change(user_id, Instant::now()),
+        });
+        let opened = outcome.map_err(|error| match error {
+            Error::Store(StoreError::Rejected) => Error::WrongPassword,
+            error => error,
+        })?;
+        // The name in the token may be of another account by now.
+        if opened != user_id {
+            return Err(Error::WrongPassword);
+        }
+        {
+            let _turn = turn(&self.0.hashes).await?;
+            self.0.accounts.set_password(user_id, &password.new).await?;
+        }
+        let others = self.listed(user_id).await?.into_iter().map(|session| session.id);
+        self.ended(user_id, others.filter(|id| *id != caller.id).collect()).await
     }
 
     /// Deletes an account, and returns once the event log has the end of all its sessions.

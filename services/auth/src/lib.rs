@@ -5,8 +5,9 @@
 //! manages users and nothing else. For a few seconds Redis has what refresh tokens gave, so that all replicas give the same.
 //!
 //! # Endpoints
-//! - `POST /api/auth/register`, `POST /api/auth/delete-account`: accounts.
+//! - `POST /api/auth/register`, `POST /api/auth/change-password`, `POST /api/auth/delete-account`: accounts.
 //! - `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`: sessions.
+//! - `GET` and `DELETE /api/auth/sessions`, `DELETE /api/auth/sessions/{session}`: sessions of a user on all devices.
 //!
 //! It reports registrations and deletions to the user service over gRPC, which keeps the deletions that are not finished.
 //!

@@ -5,13 +5,13 @@ mod memory;
 mod redis;
 
 use contracts::UserId;
-use kit::identity::IdentityError;
+use kit::{identity::IdentityError, text::Password};
 use secrecy::SecretString;
 use tonic::async_trait;
 
 pub(crate) use self::redis::{Known, Over};
 pub use self::{keycloak::Keycloak, memory::MemoryStore, redis::SharedRefreshes};
-use crate::domain::{Credentials, Grant, NewAccount, Session};
+use crate::domain::{Credentials, Grant, ListedSession, NewAccount, Session};
 
 /// A store of accounts. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -39,6 +39,15 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Ends the session of a refresh token and returns it; one that has ended already stays so. Any token that the session
     /// was given will do.
     async fn sign_out(&self, refresh_token: &SecretString) -> Result<Session, StoreError>;
+
+    /// Returns the sessions of a user that go on, in no particular order; none for an unknown user.
+    async fn sessions(&self, user_id: UserId) -> Result<Vec<ListedSession>, StoreError>;
+
+    /// Ends a session; one that has ended already stays so.
+    async fn end(&self, session: &Session) -> Result<(), StoreError>;
+
+    /// Replaces the password of an account. Its sessions go on.
+    async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError>;
 }
 
 #[derive(Debug, thiserror::Error)]

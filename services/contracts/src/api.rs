@@ -57,6 +57,31 @@ pub struct RefreshRequest {
     pub refresh_token: String,
 }
 
+/// `POST /api/auth/change-password`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePasswordRequest {
+    /// At most 256 bytes of UTF-8.
+    #[schema(schema_with = schema::password)]
+    pub current_password: String,
+    /// At least 8 characters, at most 256 bytes of UTF-8, no control characters; the realm's policy decides. Composed and
+    /// decomposed letters are the same. Not the username. The schema allows what is short enough in any script.
+    #[schema(schema_with = schema::new_password)]
+    pub new_password: String,
+}
+
+/// A session of the caller that goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuthSession {
+    pub session_id: String,
+    /// When it was signed in, in milliseconds since the epoch.
+    pub started_at_ms: i64,
+    /// When it was signed in or refreshed last, in milliseconds since the epoch.
+    pub last_used_at_ms: i64,
+    /// The session of the access token that the request came with.
+    pub is_current: bool,
+}
+
 /// Response to a sign-in or a refresh.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Tokens {

@@ -263,6 +263,8 @@ fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
 pub struct Caller {
     pub user_id: UserId,
     pub username: String,
+    /// The session that the token was issued in; it may have ended.
+    pub session: SessionId,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -272,7 +274,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let verifier: Arc<TokenVerifier> =
             parts.extensions.get().cloned().expect("a public request carries the verifier");
         let claims = verifier.verify(bearer(&parts.headers)?).await?;
-        Ok(Self { user_id: claims.user_id, username: claims.username })
+        Ok(Self { user_id: claims.user_id, username: claims.username, session: claims.session })
     }
 }
 

@@ -222,6 +222,61 @@ pub async fn sign_out(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::
     Ok(())
 }
 
+/// A user signs out a lost device, then all others, then changes the password: within 5 s no connection is left of what has ended,
+/// on any of these addresses, and what goes on goes on.
+pub async fn devices(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::Result<()> {
+    let (ann, _ben, chat) = TestUser::two(messenger).await?;
+    let (lost, tablet, desk) =
+        (ann.on_another_device().await?, ann.on_another_device().await?, ann.on_another_device().await?);
+    let sockets_of = async |user: &TestUser| {
+        let mut sockets = Vec::new();
+        for gateway in gateways {
+            sockets.push(connect_at(gateway, user).await?);
+        }
+        anyhow::Ok(sockets)
+    };
+    let (mut own, mut losts, mut tablets, mut desks) = (
+        sockets_of(&ann).await?,
+        sockets_of(&lost).await?,
+        sockets_of(&tablet).await?,
+        sockets_of(&desk).await?,
+    );
+    let current = async |user: &TestUser| {
+        let sessions = messenger.sessions(&user.token().await?).await?.items;
+        let current =
+            sessions.iter().find(|session| session.is_current).map(|session| session.session_id.clone());
+        anyhow::Ok((current.context("one is the caller's")?, sessions.len()))
+    };
+    let (id, number) = current(&lost).await?;
+    ensure!(number == 4, "{number} sessions are listed");
+    messenger.end_session(&ann.token().await?, &id).await?;
+    let took = all_closed(&mut losts).await?;
+    report(format!("the connections of a lost device closed {took:?} after it was signed out"));
+    refused(messenger.refresh(&lost.identity.refresh_token().await).await, ErrorCode::Unauthenticated)?;
+    refused(messenger.sessions(&lost.token().await?).await, ErrorCode::Unauthenticated)?;
+
+    messenger.end_other_sessions(&tablet.token().await?).await?;
+    all_closed(&mut own).await?;
+    all_closed(&mut desks).await?;
+    let desk = ann.on_another_device().await?;
+    let mut desks = sockets_of(&desk).await?;
+    let token = tablet.token().await?;
+    let new = format!("{}-new", ann.password);
+    refused(messenger.change_password(&token, "wrong password", &new).await, ErrorCode::PermissionDenied)?;
+    messenger.change_password(&token, &ann.password, &new).await?;
+    let took = all_closed(&mut desks).await?;
+    report(format!("the connections of another device closed {took:?} after the password was changed"));
+    let name = ann.identity.username();
+    refused(messenger.sign_in(name, &ann.password).await, ErrorCode::Unauthenticated)?;
+    messenger.sign_in(name, &new).await?;
+    for (id, socket) in (2..).zip(&mut tablets) {
+        let key = MessageKey::generate();
+        socket.send(text(&send(id, chat, key, "from the tablet"))).await?;
+        pushed(socket, |frame| frame.stored.filter(|stored| stored.key == key)).await?;
+    }
+    Ok(())
+}
+
 /// A deleted account has no connection on any of these addresses, and its chats know.
 pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::Result<()> {
     let users = TestUser::crowd(messenger, "guest", 3).await?;

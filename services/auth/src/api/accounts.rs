@@ -1,15 +1,16 @@
-//! `/api/auth/register` and `/delete-account`: accounts.
+//! `/api/auth/register`, `/change-password` and `/delete-account`: accounts.
 
 use std::net::IpAddr;
 
 use axum::{extract::State, http::StatusCode};
 use contracts::{
     UserId,
-    api::{Problem, RegisterRequest, Registered, SignInRequest},
+    api::{ChangePasswordRequest, Problem, RegisterRequest, Registered, SignInRequest},
     rpc::{EnsureUserRequest, IsNamedRequest, user_service_client::UserServiceClient},
 };
 use kit::{
-    docs::{BodyProblems, FaultProblems},
+    auth::Caller,
+    docs::{BodyProblems, CallerProblems, FaultProblems},
     error::ApiError,
     extract::{ClientAddress, Json},
     idempotency::IdempotencyKey,
@@ -19,7 +20,7 @@ use kit::{
 use crate::{
     config::Registration,
     deletions::{Deletions, USER_SERVICE_WITHIN, called},
-    domain::{Credentials, NewAccount},
+    domain::{Credentials, NewAccount, NewPassword, Session},
     error::Error,
     guard::Guard,
     store::StoreError,
@@ -113,6 +114,40 @@ pub(super) async fn delete(
     let credentials = Credentials::parse(request).map_err(Error::from)?;
     let user_id = accounts.account(address, &credentials).await?;
     deletions.delete(user_id, credentials.username.as_str()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes the caller's password.
+///
+/// The current one is asked for again, so that a found device cannot do it. After five wrong ones a change is `rate_limited` for as
+/// long as `retry-after` says, and sign-ins are not. All other sessions of the user end as at a sign-out, and the one of this
+/// request goes on. After `unavailable` the password may have been changed: `permission_denied` to the repeated request says that it
+/// was. `DELETE /api/auth/sessions` ends what is left of the other sessions then.
+#[utoipa::path(
+    post,
+    path = "/api/auth/change-password",
+    operation_id = "change_password",
+    tag = "accounts",
+    security(("access_token" = [])),
+    request_body = ChangePasswordRequest,
+    responses(
+        (status = NO_CONTENT, description = "The password is changed, and all other sessions have ended"),
+        (status = FORBIDDEN, description = "permission_denied (the current password is wrong)", body = Problem,
+            content_type = "application/problem+json"),
+        BodyProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn change_password(
+    caller: Caller,
+    State(accounts): State<Guard>,
+    Json(request): Json<ChangePasswordRequest>,
+) -> Result<StatusCode, ApiError> {
+    let password = NewPassword::parse(&caller.username, request).map_err(Error::from)?;
+    let caller = Session { user_id: caller.user_id, id: caller.session };
+    accounts.change_password(&caller, password).await?;
+    tracing::info!(user = %caller.user_id, "{} has a new password", caller.user_id);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,21 +1,28 @@
-//! `/api/auth/sign-in`, `/refresh` and `/sign-out`: sessions.
+//! `/api/auth/sign-in`, `/refresh`, `/sign-out` and `/sessions`: sessions.
 
 use axum::{extract::State, http::StatusCode};
-use contracts::api::{Problem, RefreshRequest, SignInRequest, Tokens};
+use contracts::{
+    SessionId,
+    api::{AuthSession, Page, Problem, RefreshRequest, SignInRequest, Tokens},
+};
 use kit::{
-    docs::{BodyProblems, FaultProblems},
+    auth::Caller,
+    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
-    extract::{ClientAddress, Json},
+    extract::{ClientAddress, Json, Path},
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     deletions::Deletions,
-    domain::{self, Credentials, Grant},
+    domain::{self, Credentials, Grant, Session},
     error::Error,
     guard::Guard,
     store::StoreError,
 };
+
+/// Sessions in the response to a list.
+const MAX_LISTED: usize = 200;
 
 /// Signs in with a username and a password.
 ///
@@ -98,6 +105,93 @@ pub(super) async fn sign_out(
     Json(request): Json<RefreshRequest>,
 ) -> Result<StatusCode, ApiError> {
     accounts.sign_out(&refresh_token(request)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Lists the caller's sessions that go on, the last used one first.
+///
+/// A session begins with a sign-in, and its refreshes go on with it: usually there is one for each device. Of more than 200 those are
+/// listed that were used last. There is never a `next_cursor`.
+#[utoipa::path(
+    get,
+    path = "/api/auth/sessions",
+    operation_id = "list_sessions",
+    tag = "sessions",
+    security(("access_token" = [])),
+    responses(
+        (status = OK, description = "The sessions", body = Page<AuthSession>),
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn list(
+    caller: Caller,
+    State(accounts): State<Guard>,
+) -> Result<Json<Page<AuthSession>>, ApiError> {
+    let caller = Session { user_id: caller.user_id, id: caller.session };
+    let sessions = accounts.sessions(&caller).await?.into_iter().take(MAX_LISTED);
+    let items = sessions.map(|session| AuthSession {
+        is_current: session.id == caller.id,
+        session_id: session.id.to_string(),
+        started_at_ms: session.started_at_ms,
+        last_used_at_ms: session.last_used_at_ms,
+    });
+    Ok(Json(Page { items: items.collect(), next_cursor: None }))
+}
+
+/// Ends one of the caller's sessions.
+///
+/// It ends as at a sign-out: it gives no more tokens, its connections are closed with 3505 within 5 seconds, and its access tokens
+/// open no other. An id that is of no session of the caller is answered the same way, and nothing ends. After `unavailable` repeat
+/// the request.
+#[utoipa::path(
+    delete,
+    path = "/api/auth/sessions/{session}",
+    operation_id = "end_session",
+    tag = "sessions",
+    security(("access_token" = [])),
+    params((
+        "session" = String, Path, min_length = 1, max_length = 128, pattern = "^[0-9A-Za-z-]+$",
+        description = "Id of a session, as it is listed"
+    )),
+    responses(
+        (status = NO_CONTENT, description = "The caller has no such session any more"),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn end(
+    caller: Caller,
+    State(accounts): State<Guard>,
+    Path(session): Path<SessionId>,
+) -> Result<StatusCode, ApiError> {
+    let caller = Session { user_id: caller.user_id, id: caller.session };
+    accounts.end(&caller, |id| *id == session).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all of the caller's sessions but the one of this request's access token.
+///
+/// Each ends as at a sign-out. After `unavailable` repeat the request: some have ended.
+#[utoipa::path(
+    delete,
+    path = "/api/auth/sessions",
+    operation_id = "end_other_sessions",
+    tag = "sessions",
+    security(("access_token" = [])),
+    responses(
+        (status = NO_CONTENT, description = "The caller has no other session"),
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn end_others(
+    caller: Caller,
+    State(accounts): State<Guard>,
+) -> Result<StatusCode, ApiError> {
+    let caller = Session { user_id: caller.user_id, id: caller.session };
+    accounts.end(&caller, |id| *id != caller.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -3,12 +3,16 @@
 //! A wrong password counts against the pair of the username and the address that it came from, and against the address.
 //! It never counts against the username alone: a stranger who tries passwords is held up, and the owner of the account is
 //! not, wherever else they are.
+//!
+//! Whoever changes a password is signed in: a wrong one counts against the account, from wherever it is tried, and against no
+//! sign-in.
 
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
 
+use contracts::UserId;
 use kit::{
     bucket::{Buckets, Rate},
     text::Username,
@@ -21,6 +25,11 @@ pub struct AttemptRates {
     pub account_failures: Rate,
     /// Wrong passwords from one address, whatever the username.
     pub address_failures: Rate,
+    /// Wrong passwords of an account at a change of its password. Fewer than at a sign-in: a realm counts both, and blocks an
+    /// account for a while after some dozens.
+    pub change_failures: Rate,
+    /// Requests about the sessions of one user.
+    pub session_requests: Rate,
     /// New accounts from one address: a school or an office has one address for many.
     pub registrations: Rate,
 }
@@ -30,6 +39,8 @@ impl Default for AttemptRates {
         Self {
             account_failures: Rate { burst: 5, every: Duration::from_secs(30) },
             address_failures: Rate { burst: 100, every: Duration::from_secs(1) },
+            change_failures: Rate { burst: 5, every: Duration::from_secs(600) },
+            session_requests: Rate { burst: 60, every: Duration::from_secs(1) },
             registrations: Rate { burst: 300, every: Duration::from_secs(1) },
         }
     }
@@ -40,16 +51,26 @@ impl Default for AttemptRates {
 pub struct Attempts {
     accounts: Buckets<(IpAddr, Username)>,
     addresses: Buckets<IpAddr>,
+    changes: Buckets<UserId>,
+    sessions: Buckets<UserId>,
     registrations: Buckets<IpAddr>,
 }
 
 impl Attempts {
     /// Returns attempts of which none was made.
     pub fn new(rates: AttemptRates) -> Self {
-        let AttemptRates { account_failures, address_failures, registrations } = rates;
+        let AttemptRates {
+            account_failures,
+            address_failures,
+            change_failures,
+            session_requests,
+            registrations,
+        } = rates;
         Self {
             accounts: Buckets::new(account_failures),
             addresses: Buckets::new(address_failures),
+            changes: Buckets::new(change_failures),
+            sessions: Buckets::new(session_requests),
             registrations: Buckets::new(registrations),
         }
     }
@@ -78,6 +99,26 @@ impl Attempts {
     pub fn unanswered(&mut self, address: IpAddr, username: &Username, now: Instant) {
         self.accounts.give_back(&(address, username.clone()), now);
         self.addresses.give_back(&address, now);
+    }
+
+    /// Counts a change of a password that is about to be tried, as if it failed. Returns how long to wait when there were too many.
+    pub fn change(&mut self, user: UserId, now: Instant) -> Result<(), Duration> {
+        self.changes.try_take(user, now)
+    }
+
+    /// Takes back a change that did not fail for its password.
+    pub fn changed(&mut self, user: UserId) {
+        self.changes.forget(&user);
+    }
+
+    /// Takes back a change of which nothing is known.
+    pub fn unanswered_change(&mut self, user: UserId, now: Instant) {
+        self.changes.give_back(&user, now);
+    }
+
+    /// Counts a request about a user's sessions. Returns how long to wait when there were too many.
+    pub fn session_request(&mut self, user: UserId, now: Instant) -> Result<(), Duration> {
+        self.sessions.try_take(user, now)
     }
 
     /// Counts a registration. Returns how long to wait when there were too many.
@@ -128,6 +169,23 @@ mod tests {
             attempts.signed_in(OWNER, &name("ann"), now);
             assert_eq!(attempts.sign_in(OWNER, &name("bob"), now), Ok(()));
             attempts.unanswered(OWNER, &name("bob"), now);
+        }
+    }
+
+    #[test]
+    fn a_found_device_does_not_guess_the_password_nor_hold_up_its_owner() {
+        let (mut attempts, now) = (Attempts::new(AttemptRates::default()), Instant::now());
+        let (ann, bob) = (UserId::generate(), UserId::generate());
+        let tried = (0..100).take_while(|_| attempts.change(ann, now).is_ok()).count();
+        assert_eq!(tried, 5);
+        assert_eq!(attempts.change(bob, now), Ok(()), "another account");
+        assert_eq!(attempts.sign_in(OWNER, &name("ann"), now), Ok(()));
+        assert_eq!(attempts.change(ann, now + Duration::from_secs(601)), Ok(()), "after the wait");
+        for _ in 0..100 {
+            assert_eq!(attempts.change(bob, now), Ok(()), "who knows it is not held up");
+            attempts.changed(bob);
+            assert_eq!(attempts.change(bob, now), Ok(()));
+            attempts.unanswered_change(bob, now);
         }
     }
 

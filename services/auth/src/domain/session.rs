@@ -13,6 +13,16 @@ pub struct Session {
     pub id: SessionId,
 }
 
+/// A session that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedSession {
+    pub id: SessionId,
+    /// When it was signed in, in milliseconds since the epoch.
+    pub started_at_ms: i64,
+    /// When it was signed in or refreshed last, likewise.
+    pub last_used_at_ms: i64,
+}
+
 /// What a token is known by where it is not kept: its SHA-256. A token has more randomness than can be guessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenDigest([u8; 32]);

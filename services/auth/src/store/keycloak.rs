@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use contracts::UserId;
+use contracts::{SessionId, UserId};
+use kit::text::Password;
 use reqwest::{
     RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, LOCATION},
@@ -16,7 +17,7 @@ use tonic::async_trait;
 use super::{AccountStore, StoreError};
 use crate::{
     config::RealmArgs,
-    domain::{Credentials, Grant, NewAccount, Session},
+    domain::{Credentials, Grant, ListedSession, NewAccount, Session},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,6 +43,7 @@ pub struct Keycloak {
     token_url: String,
     logout_url: String,
     users_url: String,
+    sessions_url: String,
     client_id: String,
     client_secret: SecretString,
     service_token: Mutex<Option<ServiceToken>>,
@@ -60,6 +62,16 @@ struct TokenAnswer {
     refresh_token: SecretString,
     #[serde(default)]
     refresh_expires_in: i64,
+}
+
+/// A session, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UserSession {
+    id: SessionId,
+    /// Milliseconds since the epoch.
+    start: i64,
+    last_access: i64,
 }
 
 /// The fields in which Keycloak's parts report what is wrong.
@@ -88,6 +100,7 @@ impl Keycloak {
             token_url: format!("{openid}/token"),
             logout_url: format!("{openid}/logout"),
             users_url: format!("{base}/admin/realms/{realm}/users"),
+            sessions_url: format!("{base}/admin/realms/{realm}/sessions"),
             client_id: args.oidc_client_id.clone(),
             client_secret: args.oidc_client_secret.clone(),
             service_token: Mutex::default(),
@@ -244,6 +257,54 @@ impl AccountStore for Keycloak {
             return Err(StoreError::InvalidRefreshToken);
         }
         Err(fault(step, status, &refusal))
+    }
+
+    #[tracing::instrument(name = "auth.store.sessions", skip_all, fields(user = %user_id))]
+    async fn sessions(&self, user_id: UserId) -> Result<Vec<ListedSession>, StoreError> {
+        let step = "list the sessions of a user";
+        let url = format!("{}/sessions", self.user_url(user_id));
+        let response = self.administer(step, |http| http.get(&url)).await?;
+        match response.status() {
+            status if status.is_success() => {
+                let sessions: Vec<UserSession> = read(step, response).await?;
+                let listed = |session: UserSession| ListedSession {
+                    id: session.id,
+                    started_at_ms: session.start,
+                    last_used_at_ms: session.last_access,
+                };
+                Ok(sessions.into_iter().map(listed).collect())
+            }
+            StatusCode::NOT_FOUND => Ok(Vec::new()),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
+    #[tracing::instrument(name = "auth.store.end", skip_all, fields(user = %session.user_id))]
+    async fn end(&self, session: &Session) -> Result<(), StoreError> {
+        let step = "end a session of a user";
+        let mut url = reqwest::Url::parse(&self.sessions_url).map_err(|_| StoreError::Unreadable { step })?;
+        // The id is of any visible characters.
+        url.path_segments_mut().map_err(|()| StoreError::Unreadable { step })?.push(session.id.as_str());
+        let response = self.administer(step, |http| http.delete(url.clone())).await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
+    #[tracing::instrument(name = "auth.store.set_password", skip_all, fields(user = %user_id))]
+    async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError> {
+        let step = "set a password";
+        let url = format!("{}/reset-password", self.user_url(user_id));
+        let credential = json!({"type": "password", "value": password.expose(), "temporary": false});
+        let response = self.administer(step, |http| http.put(&url).json(&credential)).await?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
+            // The account was deleted at this moment.
+            StatusCode::NOT_FOUND => Err(StoreError::Rejected),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
     }
 }
 

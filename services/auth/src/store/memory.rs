@@ -3,18 +3,19 @@
 use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::{SessionId, UserId};
-use kit::{catalog::REFRESH_RETRIES, signing::Issuer};
+use kit::{catalog::REFRESH_RETRIES, signing::Issuer, text::Password};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{AccountStore, StoreError};
-use crate::domain::{self, Credentials, Grant, NewAccount};
+use crate::domain::{self, Credentials, Grant, ListedSession, NewAccount};
 
 /// The rule of the realms that the operator makes: `length(8)`.
 const MIN_PASSWORD_CHARS: usize = 8;
@@ -46,6 +47,22 @@ struct Session {
     user_id: UserId,
     username: String,
     ended: bool,
+    started_at_ms: i64,
+    last_used_at_ms: i64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a store notes when sessions are used")]
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Checks a password by the rule of the realm.
+fn check(password: &Password) -> Result<(), StoreError> {
+    if password.expose().chars().count() < MIN_PASSWORD_CHARS {
+        return Err(StoreError::Refused(format!("Invalid password: minimum length {MIN_PASSWORD_CHARS}.")));
+    }
+    Ok(())
 }
 
 impl MemoryStore {
@@ -127,11 +144,7 @@ impl AccountStore for MemoryStore {
         if tables.accounts.iter().any(|(_, other)| other.username == account.username) {
             return Err(StoreError::Taken(account.username.as_str().to_owned()));
         }
-        if account.password.expose().chars().count() < MIN_PASSWORD_CHARS {
-            return Err(StoreError::Refused(format!(
-                "Invalid password: minimum length {MIN_PASSWORD_CHARS}."
-            )));
-        }
+        check(&account.password)?;
         let user_id = UserId::generate();
         tables.accounts.push((user_id, account.clone()));
         Ok(user_id)
@@ -159,6 +172,7 @@ impl AccountStore for MemoryStore {
         let mut tables = self.tables();
         let user_id = tables.account(credentials)?;
         let id: SessionId = Uuid::new_v4().to_string().parse().expect("a UUID is one word");
+        let now_ms = now_ms();
         let session = Session {
             refresh_token: refresh_token(&domain::Session { user_id, id: id.clone() }),
             id,
@@ -167,6 +181,8 @@ impl AccountStore for MemoryStore {
             user_id,
             username: credentials.username.as_str().to_owned(),
             ended: false,
+            started_at_ms: now_ms,
+            last_used_at_ms: now_ms,
         };
         let grant = self.grant(&session);
         tables.sessions.push(session);
@@ -180,6 +196,7 @@ impl AccountStore for MemoryStore {
             return Err(StoreError::SessionOver);
         }
         session.refresh(refresh_token.expose_secret()).ok_or(StoreError::SessionOver)?;
+        session.last_used_at_ms = now_ms();
         Ok(self.grant(session))
     }
 
@@ -188,5 +205,33 @@ impl AccountStore for MemoryStore {
         let session = tables.session(refresh_token)?;
         session.ended = true;
         Ok(session.named())
+    }
+
+    async fn sessions(&self, user_id: UserId) -> Result<Vec<ListedSession>, StoreError> {
+        let tables = self.tables();
+        let own = tables.sessions.iter().filter(|session| session.user_id == user_id && !session.ended);
+        let listed = |session: &Session| ListedSession {
+            id: session.id.clone(),
+            started_at_ms: session.started_at_ms,
+            last_used_at_ms: session.last_used_at_ms,
+        };
+        Ok(own.map(listed).collect())
+    }
+
+    async fn end(&self, session: &domain::Session) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        if let Some(session) = tables.sessions.iter_mut().find(|other| other.named() == *session) {
+            session.ended = true;
+        }
+        Ok(())
+    }
+
+    async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError> {
+        check(password)?;
+        let mut tables = self.tables();
+        let account = tables.accounts.iter_mut().find(|(other, _)| *other == user_id);
+        let (_, account) = account.ok_or(StoreError::Rejected)?;
+        account.password = password.clone();
+        Ok(())
     }
 }

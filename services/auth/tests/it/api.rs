@@ -13,6 +13,7 @@ use auth::{
 };
 use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
 use kit::{
+    auth::TokenVerifier,
     log::Log,
     rpc::InternalChannel,
     testing::{Answer, TestApi},
@@ -67,6 +68,17 @@ impl App {
         let deletions = Deletions::new(accounts.clone(), users.clone());
         let state = AppState { accounts, deletions: deletions.clone(), registration, users };
         Self { api: TestApi::open(auth::api::router(state)), deletions }
+    }
+
+    /// Takes the tokens that this verifier takes.
+    pub fn verifying(self, verifier: Arc<TokenVerifier>) -> Self {
+        Self { api: self.api.verifying(verifier), ..self }
+    }
+
+    /// Sends a request with the access token of a response to a sign-in, if any.
+    pub async fn send(&self, line: &str, tokens: Option<&Value>, body: Option<Value>) -> Answer {
+        let token = tokens.map(|tokens| tokens["access_token"].as_str().expect("a token"));
+        self.api.send(line, token, body).await
     }
 
     /// Signs in and returns the tokens.

@@ -4,9 +4,11 @@
 
 mod api;
 mod events;
+mod password;
 mod peers;
 mod realm;
 mod refreshes;
+mod sessions;
 mod store;
 
 use std::sync::Arc;
@@ -17,6 +19,12 @@ use kit::{catalog, config::OidcArgs, signing::Issuer};
 /// Returns a realm in memory.
 fn memory_realm() -> MemoryStore {
     MemoryStore::new(issuer())
+}
+
+/// Returns a realm in memory with the issuer of its tokens.
+fn memory_realm_and_issuer() -> (MemoryStore, Arc<Issuer>) {
+    let issuer = issuer();
+    (MemoryStore::new(issuer.clone()), issuer)
 }
 
 /// Returns an issuer of the realm `acme`, with a key that no other has.

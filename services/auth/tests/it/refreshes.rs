@@ -12,7 +12,7 @@ use std::{
 
 use auth::{
     config::Registration,
-    domain::{Credentials, Grant, NewAccount, Session},
+    domain::{Credentials, Grant, ListedSession, NewAccount, Session},
     guard::Refreshes,
     store::{AccountStore, Keycloak, SharedRefreshes, StoreError},
 };
@@ -22,6 +22,7 @@ use kit::{
     config::RedisArgs,
     log::Log,
     testing::{TestCache, wait_for},
+    text::Password,
 };
 use secrecy::SecretString;
 use serde_json::Value;
@@ -216,6 +217,18 @@ impl AccountStore for Unsteady {
 
     async fn sign_out(&self, token: &SecretString) -> Result<Session, StoreError> {
         self.realm.sign_out(token).await
+    }
+
+    async fn sessions(&self, user_id: UserId) -> Result<Vec<ListedSession>, StoreError> {
+        self.realm.sessions(user_id).await
+    }
+
+    async fn end(&self, session: &Session) -> Result<(), StoreError> {
+        self.realm.end(session).await
+    }
+
+    async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError> {
+        self.realm.set_password(user_id, password).await
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use auth::{
     config::RealmArgs,
-    domain::{Credentials, NewAccount},
+    domain::{Credentials, ListedSession, NewAccount},
     error::Error,
     store::{AccountStore, Keycloak, MemoryStore, StoreError},
 };
@@ -21,7 +21,7 @@ use axum::{
     routing::post,
 };
 use contracts::{
-    ErrorCode,
+    ErrorCode, UserId,
     api::{RegisterRequest, SignInRequest},
 };
 use kit::{
@@ -29,6 +29,7 @@ use kit::{
     catalog::REFRESH_RETRIES,
     error::{ServiceError as _, chain},
     testing::TlsFront,
+    text::Password,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -160,6 +161,68 @@ async fn a_deleted_account_is_gone_with_its_sessions(store: &Store) {
     assert!(matches!(again, Err(StoreError::Rejected)), "{again:?}");
 }
 
+async fn sessions_are_listed_for_their_user_until_they_end(store: &Store) {
+    let (name, other) = (username(), username());
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    store.register(&account(&other, PASSWORD)).await.expect("an account");
+    let listed = async || {
+        let mut ids: Vec<_> =
+            store.sessions(user_id).await.expect("a list").into_iter().map(|listed| listed.id).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(listed().await, []);
+    let phone = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    let desk = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    let stranger = store.sign_in(&credentials(&other, PASSWORD)).await.expect("a session of another user");
+    let mut both = [phone.session.id.clone(), desk.session.id.clone()];
+    both.sort();
+    assert_eq!(listed().await, both);
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
+    for listed in store.sessions(user_id).await.expect("a list") {
+        for at_ms in [listed.started_at_ms, listed.last_used_at_ms] {
+            let age = since_epoch.as_millis() as i64 - at_ms;
+            assert!((-5_000..60_000).contains(&age), "{age} ms ago");
+        }
+    }
+    next_second().await;
+    let before = store.sessions(user_id).await.expect("a list");
+    store.refresh(&desk.refresh_token).await.expect("new tokens");
+    let used = |sessions: &[ListedSession]| {
+        let desk = sessions.iter().find(|listed| listed.id == desk.session.id).expect("it goes on");
+        (desk.started_at_ms, desk.last_used_at_ms)
+    };
+    let after = store.sessions(user_id).await.expect("a list");
+    assert_eq!(used(&before).0, used(&after).0);
+    assert!(used(&before).1 < used(&after).1, "{before:?} {after:?}");
+
+    for _ in 0..2 {
+        store.end(&phone.session).await.expect("an end, and the same again");
+    }
+    assert_eq!(listed().await, [desk.session.id]);
+    let over = store.refresh(&phone.refresh_token).await;
+    assert!(matches!(over, Err(StoreError::SessionOver)), "{over:?}");
+    store.refresh(&stranger.refresh_token).await.expect("the session of another user goes on");
+    assert_eq!(store.sessions(UserId::generate()).await.expect("a list"), []);
+}
+
+async fn a_password_is_replaced_and_sessions_go_on(store: &Store) {
+    let name = username();
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let grant = store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    let password = |text: &str| Password::parse("password", text).expect("a password");
+    let short = store.set_password(user_id, &password("sh0rt!")).await.expect_err("too short");
+    assert!(matches!(&short, StoreError::Refused(words) if words.contains("minimum length 8")), "{short:?}");
+    store.set_password(user_id, &password("dear Zo\u{eb} 7")).await.expect("another password");
+    let old = store.account(&credentials(&name, PASSWORD)).await;
+    assert!(matches!(old, Err(StoreError::Rejected)), "{old:?}");
+    let new = credentials(&name, "dear Zoe\u{308} 7");
+    assert_eq!(store.account(&new).await.expect("the account"), user_id);
+    store.refresh(&grant.refresh_token).await.expect("the session goes on");
+    let unknown = store.set_password(UserId::generate(), &password(PASSWORD)).await;
+    assert!(matches!(unknown, Err(StoreError::Rejected)), "{unknown:?}");
+}
+
 async fn a_username_is_taken_once(store: &Store) {
     let name = username();
     store.register(&account(&name, PASSWORD)).await.expect("an account");
@@ -220,6 +283,8 @@ async fn what_is_no_refresh_token_is_refused(store: &Store) {
 }
 
 async fn suite(store: &Store) {
+    sessions_are_listed_for_their_user_until_they_end(store).await;
+    a_password_is_replaced_and_sessions_go_on(store).await;
     a_session_lives_from_sign_in_to_sign_out(store).await;
     a_refresh_token_is_good_once(store).await;
     what_a_refresh_gave_and_was_lost_is_replaced(store).await;

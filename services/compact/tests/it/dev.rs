@@ -64,6 +64,11 @@ async fn a_session_ends_with_its_connections() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn devices_are_signed_out_from_another_one() -> anyhow::Result<()> {
+    story(async |messenger| stories::devices(messenger, std::slice::from_ref(messenger)).await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_account_is_gone_and_its_chats_know() -> anyhow::Result<()> {
     story(async |messenger| stories::deletion(messenger, std::slice::from_ref(messenger)).await).await
 }

@@ -1,5 +1,7 @@
 //! Requests to a REST API in the same process, as a client would send them.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Router,
     body::{Body, to_bytes},
@@ -13,7 +15,7 @@ use super::{
     TestRealm, TestUser,
     description::{Description, Exchange},
 };
-use crate::{docs, edge};
+use crate::{auth::TokenVerifier, docs, edge};
 
 /// Larger than any response of ours.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -46,8 +48,12 @@ impl TestApi {
 
     /// Returns an API that takes the realm's tokens.
     pub fn new(api: OpenApiRouter, realm: &TestRealm) -> Self {
-        let Self { router, description } = Self::open(api);
-        Self { router: router.layer(Extension(realm.verifier())), description }
+        Self::open(api).verifying(realm.verifier())
+    }
+
+    /// Takes the tokens that this verifier takes.
+    pub fn verifying(self, verifier: Arc<TokenVerifier>) -> Self {
+        Self { router: self.router.layer(Extension(verifier)), ..self }
     }
 
     pub async fn get(&self, user: &TestUser, path: &str) -> Answer {

@@ -31,6 +31,7 @@ async fn sessions_and_accounts_end_with_their_connections_on_all_gateways() {
         let messenger = world.stack.messenger(TENANT);
         one_token_at_two_replicas(&messenger, &replicas(world, "auth", AUTHS).await?).await?;
         stories::sign_out(&messenger, &gateways).await?;
+        stories::devices(&messenger, &gateways).await?;
         stories::deletion(&messenger, &gateways).await?;
         // An administrator of the realm deletes an account: its next refresh notices.
         let (cleo, ben, chat) = TestUser::two(&messenger).await?;

@@ -1,0 +1,133 @@
+//! Changes of passwords.
+
+use std::sync::Arc;
+
+use auth::{
+    config::Registration,
+    store::{AccountStore, Keycloak},
+};
+use kit::{auth::TokenVerifier, log::Log, testing::Answer};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{App, PASSWORD},
+    events::{Reader, refresh_token, session},
+    issuer, memory_realm_and_issuer,
+    peers::Peers,
+    realm::Realm,
+};
+
+const NEW: &str = "staple battery";
+
+async fn app(log: &Log, realm: Arc<dyn AccountStore>, verifier: Arc<TokenVerifier>) -> App {
+    let app = App::on(log, realm, Registration::Open, Peers::default().start().await).verifying(verifier);
+    app.register("ann").await.ok(201);
+    app
+}
+
+async fn in_memory(log: &Log) -> App {
+    let (realm, issuer) = memory_realm_and_issuer();
+    app(log, Arc::new(realm), issuer.verifier().expect("a verifier")).await
+}
+
+async fn change(app: &App, tokens: &Value, current: &str, new: &str) -> Answer {
+    let body = json!({"current_password": current, "new_password": new});
+    app.send("POST /api/auth/change-password", Some(tokens), Some(body)).await
+}
+
+async fn sign_in(app: &App, password: &str) -> Answer {
+    app.post("sign-in", json!({"username": "ann", "password": password})).await
+}
+
+/// The story of every realm.
+async fn a_new_password_ends_all_other_sessions(app: &App, reader: &mut Reader) {
+    let (phone, desk) = (app.sign_in("ann").await, app.sign_in("ann").await);
+    let refused = change(app, &phone, "wrong horse", NEW).await;
+    assert_eq!((refused.status, refused.code()), (403, "permission_denied"));
+    let refused = change(app, &phone, PASSWORD, "sh0rt!").await;
+    assert_eq!((refused.status, refused.code()), (400, "invalid_argument"));
+    assert!(refused.body["detail"].as_str().is_some_and(|detail| detail.contains("minimum length 8")));
+    // Nothing has changed, and the owner is not held up.
+    let tablet = sign_in(app, PASSWORD).await.ok(200);
+    let desk = app.post("refresh", refresh_token(&desk)).await.ok(200);
+
+    change(app, &phone, PASSWORD, NEW).await.ok(204);
+    let mut ended = [reader.next().await, reader.next().await];
+    let mut others = [session(&desk), session(&tablet)];
+    ended.sort_by_key(|end| format!("{end:?}"));
+    others.sort_by_key(|end| format!("{end:?}"));
+    assert_eq!(ended, others);
+    for tokens in [&desk, &tablet] {
+        assert_eq!(app.post("refresh", refresh_token(tokens)).await.code(), "unauthenticated");
+        assert_eq!(change(app, tokens, NEW, PASSWORD).await.code(), "unauthenticated");
+    }
+    app.post("refresh", refresh_token(&phone)).await.ok(200);
+    assert_eq!(sign_in(app, PASSWORD).await.code(), "unauthenticated");
+    sign_in(app, NEW).await.ok(200);
+    // What is repeated was done.
+    assert_eq!(change(app, &phone, PASSWORD, NEW).await.code(), "permission_denied");
+}
+
+#[tokio::test]
+async fn a_new_password_ends_all_other_sessions_in_memory() {
+    let log = Log::memory();
+    let (app, mut reader) = (in_memory(&log).await, Reader::start(&log).await);
+    a_new_password_ends_all_other_sessions(&app, &mut reader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_password_ends_all_other_sessions_on_a_realm() {
+    let (log, realm) = (Log::memory(), Realm::create().await);
+    let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
+    let app = app(&log, store, TokenVerifier::new(&realm.oidc()).expect("a verifier")).await;
+    a_new_password_ends_all_other_sessions(&app, &mut Reader::start(&log).await).await;
+}
+
+#[tokio::test]
+async fn who_found_a_device_guesses_in_vain_and_the_owner_signs_in() {
+    let app = in_memory(&Log::memory()).await;
+    let phone = app.sign_in("ann").await;
+    for _ in 0..5 {
+        assert_eq!(change(&app, &phone, "wrong horse", NEW).await.code(), "permission_denied");
+    }
+    // Not even the right one any more, from wherever it is tried.
+    let desk = sign_in(&app, PASSWORD).await.ok(200);
+    for tokens in [&phone, &desk] {
+        let held_up = change(&app, tokens, PASSWORD, NEW).await;
+        assert_eq!((held_up.status, held_up.code()), (429, "rate_limited"));
+        assert!(held_up.retry_after.is_some_and(|seconds| seconds > 500), "{held_up:?}");
+    }
+    sign_in(&app, PASSWORD).await.ok(200);
+}
+
+#[tokio::test]
+async fn bad_input_gets_a_code_and_changes_nothing() {
+    let app = in_memory(&Log::memory()).await;
+    let phone = app.sign_in("ann").await;
+    for (current, new) in [
+        ("", NEW),
+        (PASSWORD, ""),
+        (PASSWORD, "staple\u{7}battery"),
+        ("correct\nhorse", NEW),
+        (PASSWORD, &"x".repeat(257)),
+        (&"x".repeat(257), NEW),
+        (PASSWORD, "staple\u{0}battery"),
+    ] {
+        let answer = change(&app, &phone, current, new).await;
+        assert_eq!(answer.code(), "invalid_argument", "{current:?} {new:?}");
+        assert!(!answer.body.to_string().contains("staple"), "no password is repeated");
+    }
+    let line = "POST /api/auth/change-password";
+    for body in [json!({}), json!({"current_password": PASSWORD}), json!([PASSWORD, NEW])] {
+        assert_eq!(app.send(line, Some(&phone), Some(body)).await.code(), "invalid_argument");
+    }
+    // Without a token, and with one of another tenant's realm.
+    let (user_id, _) = session(&phone);
+    let id = "one".parse().expect("an id");
+    let foreign = json!({"access_token": issuer().access_token(user_id, "ann", &id, 300)});
+    let body = json!({"current_password": PASSWORD, "new_password": NEW});
+    for tokens in [None, Some(&foreign)] {
+        assert_eq!(app.send(line, tokens, Some(body.clone())).await.code(), "unauthenticated");
+    }
+    sign_in(&app, PASSWORD).await.ok(200);
+}
