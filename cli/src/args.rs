@@ -40,6 +40,11 @@ pub(crate) enum Command {
     /// The password is read from POSTHOUSE_PASSWORD, or from a prompt without echo. Lines may come from a pipe:
     /// `echo hello | posthouse chat --url URL --user ann --to @ben` ends when the last line is stored.
     Chat(ChatArgs),
+    /// Prints what a messenger keeps about a user, beside their messages, as JSON: profile, settings, contacts, blocks and
+    /// memberships.
+    ///
+    /// The password is read as by `chat`.
+    Export(ExportArgs),
     /// Runs a whole messenger in one process, for client developers. It keeps nothing after it ends.
     ///
     /// The messenger has the APIs of a tenant and their documentation, and needs no backend. It is the program
@@ -90,6 +95,16 @@ pub(crate) struct ChatArgs {
     /// Continues to receive messages after the end of the input.
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Address of the messenger, for example `http://acme.localhost:8000`.
+    #[arg(long)]
+    pub(crate) url: Url,
+    /// User name to sign in with.
+    #[arg(long)]
+    pub(crate) user: String,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 mod line;
 
-use std::{collections::HashMap, io::IsTerminal, time::Duration};
+use std::{collections::HashMap, io::IsTerminal as _, time::Duration};
 
 use contracts::{
     ChatId, DeviceId, UserId,
@@ -22,6 +22,7 @@ use crate::{
     client::{ClientError, Event, Identity, Messenger, Receipt, SendFailure, Session},
     failure::{Exit, Failure},
     output::{self, Output},
+    password,
 };
 
 /// How much of a chat is shown when it is opened.
@@ -44,7 +45,7 @@ const HELP: &str = "\
 
 pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
     let messenger = Messenger::new(&args.url)?;
-    let password = password(&args.user)?;
+    let password = password::read(&args.user)?;
     if args.register {
         let request =
             RegisterRequest { username: args.user.clone(), password: password.clone(), display_name: None };
@@ -70,23 +71,6 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
         }
     }
     room.talk(events, args.follow).await
-}
-
-/// Returns the password from the environment, or from the terminal without an echo.
-fn password(user: &str) -> Result<String, Failure> {
-    if let Ok(password) = std::env::var("POSTHOUSE_PASSWORD") {
-        return Ok(password);
-    }
-    let terminal = console::Term::stderr();
-    if !terminal.is_term() || !std::io::stdin().is_terminal() {
-        let next = "set POSTHOUSE_PASSWORD: there is no terminal for a prompt";
-        return Err(Failure::new(Exit::Refused, format!("no password for {user}"), next));
-    }
-    let entered =
-        terminal.write_str(&format!("Password of {user}: ")).and_then(|()| terminal.read_secure_line());
-    entered.map_err(|error| {
-        Failure::new(Exit::Refused, format!("failed to read the password: {error}"), "set POSTHOUSE_PASSWORD")
-    })
 }
 
 struct Room {

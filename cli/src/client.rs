@@ -4,6 +4,7 @@
 //! followed chat once and in order, whatever the push path lost or doubled.
 
 mod error;
+mod export;
 mod identity;
 mod machine;
 mod messenger;
@@ -13,6 +14,7 @@ mod timeline;
 mod view;
 
 pub use error::ClientError;
+pub use export::{Export, Membership};
 pub use identity::Identity;
 pub use machine::{Event, Origin, Receipt, SendFailure};
 pub use messenger::{Messenger, Socket};

@@ -1,4 +1,5 @@
-//! `posthouse`, also `kubectl posthouse`: the status of tenants, a demo with two users, a chat in the terminal, and
+//! `posthouse`, also `kubectl posthouse`: the status of tenants, a demo with two users, a chat in the terminal, the
+//! export of an account, and
 //! a whole messenger for client developers.
 //!
 //! The [`client`] is a library of its own: programs and the end-to-end tests talk to a messenger through it.
@@ -8,8 +9,10 @@ mod chat;
 pub mod client;
 mod demo;
 mod dev;
+mod export;
 mod failure;
 mod output;
+mod password;
 mod status;
 mod tenants;
 
@@ -24,6 +27,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(args, cli.output).await,
         Command::Chat(args) => chat::run(args, cli.output).await,
+        Command::Export(args) => export::run(args).await,
         Command::Dev(args) => Err(dev::run(&args)),
         Command::Status(args) => status::run(args, cli.output).await,
         Command::Completions { shell } => {

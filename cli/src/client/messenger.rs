@@ -8,9 +8,9 @@ use std::{
 use contracts::{
     ChatId, UserId,
     api::{
-        AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, CreateChatRequest, MessagePage,
-        OwnProfile, Page, Problem, PutMemberRequest, RefreshRequest, RegisterRequest, Registered,
-        SignInRequest, Tokens, UpdateChatRequest, UpdateProfileRequest, UserProfile,
+        AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact, CreateChatRequest, MessagePage,
+        OwnProfile, Page, Problem, PutContactRequest, PutMemberRequest, RefreshRequest, RegisterRequest,
+        Registered, Settings, SignInRequest, Tokens, UpdateChatRequest, UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
@@ -158,19 +158,35 @@ impl Messenger {
 
     /// Returns every chat of the caller.
     pub async fn chats(&self, token: &str) -> Result<Vec<Chat>, ClientError> {
-        let mut chats = Vec::new();
-        let mut cursor = None::<String>;
-        loop {
-            let call = self
-                .get("/api/chats", token)
-                .query(&cursor.iter().map(|c| ("cursor", c)).collect::<Vec<_>>());
-            let page: Page<Chat> = self.json("list chats", call).await?;
-            chats.extend(page.items);
-            match page.next_cursor {
-                Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
-                _ => return Ok(chats),
-            }
-        }
+        self.all("list chats", "/api/chats", token).await
+    }
+
+    /// Returns what the caller's clients share.
+    pub async fn settings(&self, token: &str) -> Result<Settings, ClientError> {
+        self.json("read settings", self.get("/api/users/me/settings", token)).await
+    }
+
+    /// Replaces what the caller's clients share, if it is of the version that is named.
+    pub async fn put_settings(&self, token: &str, settings: &Settings) -> Result<Settings, ClientError> {
+        let call = self.with_token(Method::PUT, "/api/users/me/settings", token).json(settings);
+        self.json("replace settings", call).await
+    }
+
+    /// Returns every contact of the caller.
+    pub async fn contacts(&self, token: &str) -> Result<Vec<Contact>, ClientError> {
+        self.all("list contacts", "/api/users/me/contacts", token).await
+    }
+
+    /// Puts a user into the caller's contacts.
+    pub async fn put_contact(
+        &self,
+        token: &str,
+        user: UserId,
+        name: Option<&str>,
+    ) -> Result<Contact, ClientError> {
+        let request = PutContactRequest { name: name.map(str::to_owned) };
+        let call = self.with_token(Method::PUT, &format!("/api/users/me/contacts/{user}"), token);
+        self.json("put a contact", call.json(&request)).await
     }
 
     pub async fn create_chat(&self, token: &str, request: &CreateChatRequest) -> Result<Chat, ClientError> {
@@ -226,9 +242,9 @@ impl Messenger {
         self.done("lift a block", call).await
     }
 
-    /// Returns the first page of those whom the caller blocks.
-    pub async fn blocks(&self, token: &str) -> Result<Page<Block>, ClientError> {
-        self.json("list blocks", self.get("/api/blocks", token)).await
+    /// Returns everyone whom the caller blocks.
+    pub async fn blocks(&self, token: &str) -> Result<Vec<Block>, ClientError> {
+        self.all("list blocks", "/api/blocks", token).await
     }
 
     /// Returns one page of history by REST: entries with a greater seq than `after`, oldest first.
@@ -280,6 +296,26 @@ impl Messenger {
 
     fn with_token(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
         self.http.request(method, self.url(path)).bearer_auth(token)
+    }
+
+    /// Returns the items of all pages of a list.
+    async fn all<T: DeserializeOwned>(
+        &self,
+        action: &'static str,
+        path: &str,
+        token: &str,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut items = Vec::new();
+        let mut cursor = None::<String>;
+        loop {
+            let call = self.get(path, token).query(&cursor.iter().map(|c| ("cursor", c)).collect::<Vec<_>>());
+            let page: Page<T> = self.json(action, call).await?;
+            items.extend(page.items);
+            match page.next_cursor {
+                Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
+                _ => return Ok(items),
+            }
+        }
     }
 
     async fn json<T: DeserializeOwned>(

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     api::{
-        ContactableBy, CreateChatRequest, HistoryAccess, RegisterRequest, UpdateChatRequest,
+        ContactableBy, CreateChatRequest, HistoryAccess, RegisterRequest, Settings, UpdateChatRequest,
         UpdateProfileRequest,
     },
     event::{EntryKind, Role},
@@ -20,7 +20,7 @@ use contracts::{
     },
 };
 use futures_util::{SinkExt, StreamExt};
-use posthouse::client::{Messenger, Post, SendFailure, Socket, View};
+use posthouse::client::{Export, Messenger, Post, SendFailure, Socket, View};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Raw;
 
@@ -519,7 +519,7 @@ pub async fn blocks(messenger: &Messenger) -> anyhow::Result<()> {
     ann_online.send(pair, "before").await?;
     let sockets = [connect_at(messenger, &ann).await?, connect_at(messenger, &ben).await?];
     messenger.block(&ben.token().await?, ann.id()).await?;
-    let listed = messenger.blocks(&ben.token().await?).await?.items;
+    let listed = messenger.blocks(&ben.token().await?).await?;
     ensure!(listed.iter().map(|block| block.user_id).eq([ann.id()]), "{listed:?}");
     for (id, mut socket) in (1..).zip(sockets) {
         let key = MessageKey::generate();
@@ -540,6 +540,33 @@ pub async fn blocks(messenger: &Messenger) -> anyhow::Result<()> {
     ben_online.sees(pair, seq, MOMENT).await?;
     let history = ben.history(pair).await?;
     ensure!(history.iter().map(|message| message.body.as_str()).eq(["before", "after"]), "{history:?}");
+    Ok(())
+}
+
+/// A user takes along what is kept about them, and nothing of others.
+pub async fn export(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, pair) = TestUser::two(messenger).await?;
+    let dora = TestUser::register(messenger, "dora").await?;
+    let crew = ann.group("crew", &[dora.id()]).await?;
+    let token = ann.token().await?;
+    let about =
+        UpdateProfileRequest { about: Some("rides at dawn".into()), ..UpdateProfileRequest::default() };
+    messenger.update_me(&token, &about).await?;
+    let settings = [("theme".to_owned(), "dark".into())].into_iter().collect();
+    messenger.put_settings(&token, &Settings { version: 0, settings }).await?;
+    messenger.put_contact(&token, ben.id(), Some("Benny")).await?;
+    messenger.block(&token, dora.id()).await?;
+    messenger.put_contact(&ben.token().await?, ann.id(), Some("a name of ben's own")).await?;
+    let export = Export::read(&ann.identity).await?;
+    ensure!(export.profile.profile.about == "rides at dawn", "{export:?}");
+    ensure!(export.settings.version == 1 && export.settings.settings["theme"] == "dark", "{export:?}");
+    ensure!(export.contacts.iter().map(|contact| contact.name.as_deref()).eq([Some("Benny")]), "{export:?}");
+    ensure!(export.blocks.iter().map(|block| block.user_id).eq([dora.id()]), "{export:?}");
+    let chats: BTreeSet<_> =
+        export.memberships.iter().map(|of| (of.chat.chat_id, of.members.len())).collect();
+    ensure!(chats == BTreeSet::from([(pair, 2), (crew, 2)]), "{export:?}");
+    let bens = Export::read(&ben.identity).await?;
+    ensure!(bens.blocks.is_empty() && bens.memberships.len() == 1 && bens.settings.version == 0, "{bens:?}");
     Ok(())
 }
 

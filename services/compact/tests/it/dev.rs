@@ -114,6 +114,11 @@ async fn a_block_holds_in_both_directions_until_it_is_lifted() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_takes_along_what_is_kept_about_them() -> anyhow::Result<()> {
+    story(stories::export).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_same_address() -> anyhow::Result<()> {
     story(async |messenger| stories::documentation(messenger, TENANT).await).await
 }

@@ -60,6 +60,11 @@ async fn a_block_holds_in_both_directions_until_it_is_lifted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_takes_along_what_is_kept_about_them() {
+    story(LIMIT, async |world: &World| stories::export(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_public_address() {
     story(LIMIT, async |world: &World| {
         for tenant in TENANTS {

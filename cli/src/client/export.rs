@@ -1,0 +1,56 @@
+//! What a messenger keeps about a user, beside their messages.
+
+use contracts::{
+    UserId,
+    api::{Block, Chat, ChatMember, Contact, OwnProfile, Settings},
+};
+use serde::Serialize;
+
+use super::{ClientError, Identity};
+
+/// A user's own data, read from the API of each service with the rights of the user.
+#[derive(Clone, Debug, Serialize)]
+pub struct Export {
+    pub user_id: UserId,
+    pub profile: OwnProfile,
+    pub settings: Settings,
+    pub contacts: Vec<Contact>,
+    pub blocks: Vec<Block>,
+    pub memberships: Vec<Membership>,
+}
+
+/// A chat that the user is in, as the user sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Membership {
+    #[serde(flatten)]
+    pub chat: Chat,
+    pub members: Vec<ChatMember>,
+}
+
+impl Export {
+    /// Reads all of it. What changes meanwhile is there as it was before or after the change.
+    pub async fn read(identity: &Identity) -> Result<Self, ClientError> {
+        let messenger = identity.messenger();
+        let token = identity.token().await?;
+        let mut memberships = Vec::new();
+        for chat in messenger.chats(&token).await? {
+            // Reading thousands of chats takes longer than a token lives.
+            let token = identity.token().await?;
+            match messenger.members(&token, chat.chat_id).await {
+                Ok(members) => memberships.push(Membership { chat, members: members.items }),
+                // The user was removed at this moment.
+                Err(error) if error.code() == Some(contracts::ErrorCode::NotAMember) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let token = identity.token().await?;
+        Ok(Self {
+            user_id: identity.user(),
+            profile: messenger.me(&token).await?,
+            settings: messenger.settings(&token).await?,
+            contacts: messenger.contacts(&token).await?,
+            blocks: messenger.blocks(&token).await?,
+            memberships,
+        })
+    }
+}

@@ -1,0 +1,19 @@
+//! `posthouse export`: what a messenger keeps about a user, beside their messages, as JSON.
+
+use crate::{
+    args::ExportArgs,
+    client::{Export, Identity, Messenger},
+    failure::Failure,
+    output, password,
+};
+
+pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
+    let messenger = Messenger::new(&args.url)?;
+    let password = password::read(&args.user)?;
+    let identity = Identity::sign_in(&messenger, &args.user, &password).await?;
+    let export = Export::read(&identity).await?;
+    output::document(&export);
+    // The session is of no use any more. One that cannot be ended now ends by itself.
+    drop(identity.sign_out().await);
+    Ok(())
+}
