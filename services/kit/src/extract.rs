@@ -190,8 +190,8 @@ impl<T: serde::Serialize> axum::response::IntoResponse for Json<T> {
 mod tests {
     use axum::{body::Body, http::header::CONTENT_TYPE};
     use contracts::api::{
-        CreateChatRequest, PutMemberRequest, RefreshRequest, RegisterRequest, SignInRequest,
-        UpdateChatRequest, UpdateProfileRequest,
+        ChangePasswordRequest, CreateChatRequest, PutContactRequest, PutMemberRequest, RefreshRequest,
+        RegisterRequest, Settings, SignInRequest, UpdateChatRequest, UpdateProfileRequest,
     };
     use serde_json::json;
 
@@ -324,6 +324,18 @@ mod tests {
         .await;
         check_kinds::<UpdateChatRequest>(json!({"history": "all"}), &[]).await;
         check_kinds::<PutMemberRequest>(json!({"role": "admin"}), &[]).await;
+        check_kinds::<PutContactRequest>(json!({"name": "Ann"}), &[("name", &optional)]).await;
+        check_kinds::<ChangePasswordRequest>(
+            json!({"current_password": "a password", "new_password": "another one"}),
+            &[("current_password", texts), ("new_password", texts)],
+        )
+        .await;
+        let objects = [json!({}), json!({"direct": null}), json!({"kind": "direct"})];
+        check_kinds::<Settings>(
+            json!({"version": 0, "settings": {"theme": "dark"}}),
+            &[("version", &[json!(7)]), ("settings", &objects)],
+        )
+        .await;
     }
 
     #[tokio::test]

@@ -121,6 +121,14 @@ impl Peers {
         self.closed.lock().expect("no panic").insert(chat.to_string());
     }
 
+    /// Closes a direct chat of these users for a block: they are in it still, and in the event log they are not.
+    pub async fn close(&self, chat: ChatId, users: &[UserId]) {
+        self.close_silently(chat);
+        for user in users {
+            self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, *user), None).await;
+        }
+    }
+
     /// Opens it again.
     pub fn open_silently(&self, chat: ChatId) {
         self.closed.lock().expect("no panic").remove(&chat.to_string());

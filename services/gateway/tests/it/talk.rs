@@ -194,6 +194,28 @@ async fn a_block_holds_for_every_send_that_begins_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_holds_while_the_chat_service_does_not_answer() {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        one.send_text(chat(), "before").await;
+        assert_eq!(one.history(chat(), 0).await.expect("a page").head_seq, 1);
+        stand.peers.answers_checks.store(false, Ordering::SeqCst);
+        one.send_text(chat(), "the gateway relies on what it has read").await;
+        stand.peers.close(chat(), &[user(1), user(2)]).await;
+        // A history shows when it has read of the block.
+        let read = async { while one.history(chat(), 0).await != Err(ErrorCode::Unavailable) {} };
+        timeout(PATIENCE, read).await.expect("the gateway reads the block");
+        let id = one.send(chat(), MessageKey(Uuid::new_v4()), "blocked").await;
+        assert_eq!(one.answer(id).await.expect_err("refused"), ErrorCode::Unavailable);
+        stand.peers.answers_checks.store(true, Ordering::SeqCst);
+        assert_eq!(one.history(chat(), 0).await.expect("who is blocked reads").head_seq, 2);
+        assert!(stand.sent().await.iter().all(|record| record.body != "blocked"));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_members_holds_for_whatever_begins_later() {
     with_rates(Limits::default(), UNLIMITED, async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
