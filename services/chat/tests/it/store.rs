@@ -1,6 +1,10 @@
 //! One suite for every store.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use chat::{
     domain::{
@@ -73,6 +77,7 @@ suite![
     a_block_closes_the_direct_chat_of_a_pair_until_the_last_one_is_lifted,
     a_pair_with_a_block_opens_no_direct_chat,
     blocks_are_listed_in_pages_and_limited,
+    what_is_published_of_a_direct_chat_agrees_with_blocks_that_are_made_at_once,
 ];
 
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
@@ -556,6 +561,37 @@ async fn blocks_are_listed_in_pages_and_limited(store: Store) {
     assert_eq!(store.blocks_of_any(ann, 5000).await.expect("a list").len(), MAX_BLOCKS + 1);
     store.unblock(ann, others[7], at(0)).await.expect("lifted");
     store.block(ann, bob, at(0)).await.expect("there is room again");
+}
+
+async fn what_is_published_of_a_direct_chat_agrees_with_blocks_that_are_made_at_once(store: Store) {
+    for _ in 0..20 {
+        let (ann, bob) = (new_user(), new_user());
+        let tasks = [0, 1, 2, 3].map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let (user, other) = if n % 2 == 0 { (ann, bob) } else { (bob, ann) };
+                match n {
+                    0 | 1 => drop(store.create(&direct(user, other)).await),
+                    2 => drop(store.block(user, other, at(0)).await.expect("a block")),
+                    _ => {
+                        store.block(user, other, at(0)).await.expect("a block");
+                        store.unblock(user, other, at(0)).await.expect("lifted");
+                    }
+                }
+            })
+        });
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        let mut published = BTreeMap::new();
+        for record in store.pending(5000).await.expect("the outbox") {
+            if [ann, bob].iter().any(|user| record.key.ends_with(&user.to_string())) {
+                published.insert(record.key, record.payload.is_some());
+            }
+        }
+        // Whichever was first: ann blocks bob, and no gateway has either in a chat with the other.
+        assert!(published.values().all(|is_there| !is_there), "{published:?}");
+    }
 }
 
 /// Checks of a batch of sends look each pair up by the primary key, however many blocks there are.
