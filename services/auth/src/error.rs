@@ -21,6 +21,9 @@ pub enum Error {
     /// Of this user.
     #[error("the session has ended, or its refresh token was used before: sign in again")]
     SessionOver(UserId),
+    /// The same for a session of another user.
+    #[error("you have no such session: it has ended, or is not yours")]
+    NoSession,
     #[error("the current password is wrong")]
     WrongPassword,
     #[error("failed to publish the end of a session")]
@@ -54,6 +57,7 @@ impl ServiceError for Error {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::RegistrationClosed | Self::WrongPassword => ErrorCode::PermissionDenied,
+            Self::NoSession => ErrorCode::NotFound,
             Self::SessionOver(_) => ErrorCode::Unauthenticated,
             Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
             Self::Shared(error) => error.code(),
@@ -75,6 +79,7 @@ impl ServiceError for Error {
             Self::Shared(error) => error.retry_after(),
             Self::InvalidField(_)
             | Self::RegistrationClosed
+            | Self::NoSession
             | Self::WrongPassword
             | Self::Busy
             | Self::SessionOver(_)

@@ -256,16 +256,22 @@ impl Guard {
         Ok(self.0.accounts.sessions(user_id).await?)
     }
 
-    /// Ends those sessions of the caller that are chosen, and returns once the event log has their end.
-    pub(crate) async fn end(
-        &self,
-        caller: &Session,
-        is_chosen: impl Fn(&SessionId) -> bool + Send,
-    ) -> Result<(), Error> {
-        let sessions = self.sessions(caller).await?.into_iter().filter(|session| is_chosen(&session.id));
-        let chosen: Vec<_> = sessions.map(|session| session.id).collect();
+    /// Ends one session of the caller, and returns once the event log has its end.
+    pub(crate) async fn end(&self, caller: &Session, id: SessionId) -> Result<(), Error> {
+        let sessions = self.sessions(caller).await?;
+        if !sessions.iter().any(|session| session.id == id) {
+            return Err(Error::NoSession);
+        }
         let (guard, user_id) = (self.clone(), caller.user_id);
-        self.to_the_end(async move { guard.ended(user_id, chosen).await }).await
+        self.to_the_end(async move { guard.ended(user_id, vec![id]).await }).await
+    }
+
+    /// Ends all sessions of the caller but the one that the request is of.
+    pub(crate) async fn end_others(&self, caller: &Session) -> Result<(), Error> {
+        let sessions = self.sessions(caller).await?.into_iter().map(|session| session.id);
+        let others: Vec<_> = sessions.filter(|id| *id != caller.id).collect();
+        let (guard, user_id) = (self.clone(), caller.user_id);
+        self.to_the_end(async move { guard.ended(user_id, others).await }).await
     }
 
     /// Ends sessions at the gateways first: the realm lists a session until nothing of it is left, so that a request that has

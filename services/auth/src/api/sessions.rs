@@ -142,8 +142,7 @@ pub(super) async fn list(
 /// Ends one of the caller's sessions.
 ///
 /// It ends as at a sign-out: it gives no more tokens, its connections are closed with 3505 within 5 seconds, and its access tokens
-/// open no other. An id that is of no session of the caller is answered the same way, and nothing ends. After `unavailable` repeat
-/// the request.
+/// open no other. After `unavailable` repeat the request; it is `not_found` once the session has ended.
 #[utoipa::path(
     delete,
     path = "/api/auth/sessions/{session}",
@@ -155,7 +154,9 @@ pub(super) async fn list(
         description = "Id of a session, as it is listed"
     )),
     responses(
-        (status = NO_CONTENT, description = "The caller has no such session any more"),
+        (status = NO_CONTENT, description = "The session has ended"),
+        (status = NOT_FOUND, description = "not_found (the caller has no such session; it may have ended)", body = Problem,
+            content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,
         FaultProblems,
@@ -167,7 +168,7 @@ pub(super) async fn end(
     Path(session): Path<SessionId>,
 ) -> Result<StatusCode, ApiError> {
     let caller = Session { user_id: caller.user_id, id: caller.session };
-    accounts.end(&caller, |id| *id == session).await?;
+    accounts.end(&caller, session).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -191,7 +192,7 @@ pub(super) async fn end_others(
     State(accounts): State<Guard>,
 ) -> Result<StatusCode, ApiError> {
     let caller = Session { user_id: caller.user_id, id: caller.session };
-    accounts.end(&caller, |id| *id != caller.id).await?;
+    accounts.end_others(&caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

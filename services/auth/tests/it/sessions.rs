@@ -60,8 +60,10 @@ async fn devices_are_seen_and_signed_out_from_another_one(app: &App, reader: &mu
 
     // Bob neither ends it nor learns whether there is such a session.
     let end = format!("DELETE /api/auth/sessions/{}", id_of(&phone));
-    app.send(&end, Some(&bobs), None).await.ok(204);
-    app.send("DELETE /api/auth/sessions/no-such-session", Some(&bobs), None).await.ok(204);
+    let foreign = app.send(&end, Some(&bobs), None).await;
+    assert_eq!((foreign.status, foreign.code()), (404, "not_found"));
+    let unknown = app.send("DELETE /api/auth/sessions/no-such-session", Some(&bobs), None).await;
+    assert_eq!(foreign, unknown);
     app.send("DELETE /api/auth/sessions", Some(&bobs), None).await.ok(204);
     assert_eq!(listed(app, &desk).await.0.len(), 2);
 
@@ -72,7 +74,7 @@ async fn devices_are_seen_and_signed_out_from_another_one(app: &App, reader: &mu
     for line in ["GET /api/auth/sessions", "DELETE /api/auth/sessions", &end] {
         assert_eq!(app.send(line, Some(&phone), None).await.code(), "unauthenticated", "{line}");
     }
-    app.send(&end, Some(&desk), None).await.ok(204);
+    assert_eq!(app.send(&end, Some(&desk), None).await.code(), "not_found");
 
     let tablet = app.sign_in("ann").await;
     app.send("DELETE /api/auth/sessions", Some(&tablet), None).await.ok(204);
