@@ -8,7 +8,7 @@ use crate::{
     ChatId, UserId,
     event::Role,
     wire::Message,
-    word::{object, word},
+    word::{object, whole, whole_or_null, word},
 };
 
 mod schema;
@@ -246,7 +246,7 @@ pub struct SetStatus {
     pub emoji: Option<String>,
     /// For how long it is shown, at most a year; until it is changed when absent.
     #[schema(minimum = 1, maximum = 31_536_000)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
     pub expires_in_seconds: Option<u32>,
 }
 
@@ -258,10 +258,11 @@ object!(SetStatus);
 pub struct Settings {
     /// Counts the changes; 0 before the first one. A change names the version that it was made from.
     #[schema(minimum = 0)]
+    #[serde(deserialize_with = "whole")]
     pub version: i64,
-    /// A JSON object of at most 64 KiB, of any depth. The schema allows what is small enough in any script. Numbers are those of
-    /// I-JSON (RFC 7493), and the order of the fields is not kept.
-    #[schema(schema_with = schema::settings)]
+    /// A JSON object of at most 64 KiB, at most 100 deep, without U+0000. Numbers are those of I-JSON (RFC 7493), and the order of the
+    /// fields is not kept.
+    #[schema(value_type = schema::SettingsObject)]
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
 

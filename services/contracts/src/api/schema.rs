@@ -5,7 +5,8 @@ use std::{borrow::Cow, ops::RangeInclusive};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type,
+        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, SchemaFormat,
+        Type,
         schema::{AdditionalProperties, Array, SchemaType},
     },
 };
@@ -97,18 +98,53 @@ pub(super) fn emoji() -> Object {
     or_null(text(1..=1).pattern(Some("^[\u{1f600}-\u{1f64f}\u{1f680}-\u{1f6c5}]$")))
 }
 
-/// Some that are small enough; more are taken.
-pub(super) fn settings() -> Object {
-    let some = |max_chars| text(0..=max_chars).pattern(Some("^[^\\u0000]*$"));
-    let value = OneOfBuilder::new()
-        .item(some(200))
-        .item(ObjectBuilder::new().schema_type(Type::Number))
-        .item(ObjectBuilder::new().schema_type(Type::Boolean));
-    ObjectBuilder::new()
-        .max_properties(Some(32))
-        .property_names(Some(Schema::Object(some(64).build())))
-        .additional_properties(Some(RefOr::T(Schema::OneOf(value.build()))))
-        .build()
+/// An object of [`SettingsValue`]s.
+pub(super) struct SettingsObject;
+
+/// Any JSON value whose texts have no U+0000.
+struct SettingsValue;
+
+impl ToSchema for SettingsObject {
+    fn name() -> Cow<'static, str> {
+        "SettingsObject".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((SettingsValue::name().into_owned(), SettingsValue::schema()));
+    }
+}
+
+impl PartialSchema for SettingsObject {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .property_names(Some(Schema::Object(without_nul().build())))
+            .additional_properties(Some(Ref::from_schema_name(SettingsValue::name())))
+            .into()
+    }
+}
+
+impl ToSchema for SettingsValue {
+    fn name() -> Cow<'static, str> {
+        "SettingsValue".into()
+    }
+}
+
+impl PartialSchema for SettingsValue {
+    fn schema() -> RefOr<Schema> {
+        let of = |kind| ObjectBuilder::new().schema_type(kind);
+        OneOfBuilder::new()
+            .item(without_nul())
+            .item(of(Type::Number))
+            .item(of(Type::Boolean))
+            .item(of(Type::Null))
+            .item(ArrayBuilder::new().items(Ref::from_schema_name(Self::name())))
+            .item(Ref::from_schema_name(SettingsObject::name()))
+            .into()
+    }
+}
+
+fn without_nul() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^\\u0000]*$"))
 }
 
 pub(super) fn refresh_token() -> Object {
