@@ -4,7 +4,7 @@
 //! It never counts against the username alone: a stranger who tries passwords is held up, and the owner of the account is
 //! not, wherever else they are.
 //!
-//! Whoever changes a password is signed in: a wrong one counts against the account, from wherever it is tried, and against no
+//! A user who changes a password is signed in: a wrong one counts against the account, from wherever it is tried, and against no
 //! sign-in.
 
 use std::{

@@ -320,7 +320,7 @@ async fn a_block_that_cannot_be_is_refused() {
         assert_eq!((answer.status, answer.code()), (status, code), "{other}");
     }
     assert_eq!(send(format!("PUT /api/blocks/{}", ann.id), &gone.token).await.code(), "unauthenticated");
-    // There is nothing to lift, whoever it is.
+    // There is nothing to lift.
     send(format!("DELETE /api/blocks/{stranger}"), &ann.token).await.ok(204);
     for path in ["/api/blocks?limit=0", "/api/blocks?limit=501", "/api/blocks?cursor=7", "/api/blocks?of=bob"]
     {
