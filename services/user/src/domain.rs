@@ -234,11 +234,8 @@ impl Status {
         // As precise as it is sent.
         let now = DateTime::from_timestamp_millis(now.timestamp_millis()).expect("a moment");
         let expires_at = seconds.map(|seconds| now + TimeDelta::seconds(seconds.into()));
-        let status = Self {
-            text: text.map(|text| text.as_str().to_owned()),
-            emoji: status.emoji,
-            expires_at,
-        };
+        let status =
+            Self { text: text.map(|text| text.as_str().to_owned()), emoji: status.emoji, expires_at };
         Ok((status.text.is_some() || status.emoji.is_some()).then_some(status))
     }
 }

@@ -17,9 +17,10 @@ use contracts::{
         VERSION,
     },
     rpc::{
-        Changes, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryRequest, EntryResponse,
-        GetMembershipRequest, GetMembershipResponse, HeadsRequest, HeadsResponse, HistoryRequest,
-        HistoryResponse, ListMembersRequest, ListMembersResponse, Member, Message,
+        Changes, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse,
+        EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, HeadsRequest,
+        HeadsResponse, HistoryRequest, HistoryResponse, ListMembersRequest, ListMembersResponse, Member,
+        Message,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
     },
