@@ -1,4 +1,5 @@
-//! Redis for one tenant: an ACL user limited to the keys `mt:<tenant>:*`, and to the commands that its services send.
+//! Redis for one tenant: an ACL user limited to the keys and channels `mt:<tenant>:*`, and to the commands that
+//! its services send.
 //!
 //! Owner marker: an ACL user holds no free text, so the marker stands in a selector (Redis 7) that allows no command
 //! on a key that is never used. User, rights and marker are set by one command, so that no half of them is ever there.
@@ -51,6 +52,10 @@ impl RedisDesired {
     fn keys(&self) -> BTreeSet<String> {
         BTreeSet::from([format!("~mt:{}:*", self.tenant)])
     }
+
+    fn channels(&self) -> BTreeSet<String> {
+        BTreeSet::from([format!("&mt:{}:*", self.tenant)])
+    }
 }
 
 /// What a tenant has in Redis.
@@ -68,7 +73,6 @@ pub struct UserObserved {
     /// It may run the commands of a tenant, no more and no less.
     pub commands_match: bool,
     pub keys: BTreeSet<String>,
-    /// A tenant has none.
     pub channels: BTreeSet<String>,
     /// Further sets of rights beside the owner marker; a tenant has none.
     pub selectors: usize,
@@ -124,7 +128,7 @@ fn plan(desired: &RedisDesired, observed: &RedisObserved) -> Vec<RedisChange> {
         (!found.password_matches, "password"),
         (!found.commands_match, "commands"),
         (found.keys != desired.keys(), "keys"),
-        (!found.channels.is_empty(), "channels"),
+        (found.channels != desired.channels(), "channels"),
         (found.selectors > 0, "selectors"),
     ];
     let what: Vec<_> =
@@ -144,7 +148,7 @@ mod tests {
             password_matches: true,
             commands_match: true,
             keys: desired.keys(),
-            channels: BTreeSet::new(),
+            channels: desired.channels(),
             selectors: 0,
         };
         let mut observed = RedisObserved { ownership: Ownership::Ours, user: Some(user) };

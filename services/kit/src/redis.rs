@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{
     ConnectionAddr, IntoConnectionInfo as _, RedisError,
-    aio::{ConnectionManager, ConnectionManagerConfig},
+    aio::{ConnectionManager, ConnectionManagerConfig, PubSubStream},
 };
 use secrecy::ExposeSecret as _;
 
@@ -14,6 +14,25 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns a multiplexed connection that reconnects by itself.
 pub fn connection(args: &RedisArgs) -> Result<ConnectionManager, RedisError> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(TIMEOUT))
+        .set_response_timeout(Some(TIMEOUT));
+    ConnectionManager::new_lazy_with_config(client(args)?, config)
+}
+
+/// Subscribes to a channel, over a connection of its own. It has no end of its own when Redis is gone without a word.
+pub async fn subscribe(args: &RedisArgs, channel: &str) -> Result<PubSubStream, RedisError> {
+    let client = client(args)?;
+    let subscribed = async {
+        let mut subscription = client.get_async_pubsub().await?;
+        subscription.subscribe(channel).await?;
+        Ok(subscription.into_on_message())
+    };
+    let late = || RedisError::from((redis::ErrorKind::Io, "Redis did not answer in time"));
+    tokio::time::timeout(TIMEOUT, subscribed).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn client(args: &RedisArgs) -> Result<redis::Client, RedisError> {
     let (host, port) = args.redis_addr.rsplit_once(':').unwrap_or((&args.redis_addr, "6379"));
     let port = port.parse().map_err(|_| {
         RedisError::from((redis::ErrorKind::InvalidClientConfig, "the Redis address has no valid port"))
@@ -25,8 +44,5 @@ pub fn connection(args: &RedisArgs) -> Result<ConnectionManager, RedisError> {
         .set_skip_set_lib_name();
     let info =
         ConnectionAddr::Tcp(host.to_owned(), port).into_connection_info()?.set_redis_settings(settings);
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(TIMEOUT))
-        .set_response_timeout(Some(TIMEOUT));
-    ConnectionManager::new_lazy_with_config(redis::Client::open(info)?, config)
+    redis::Client::open(info)
 }

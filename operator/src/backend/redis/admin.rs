@@ -60,7 +60,7 @@ impl Backend for RedisAdmin {
     }
 
     fn in_sync(tenant: &Tenant) -> String {
-        format!("user {} on keys {}*", Self::name(&tenant.id), tenant.id.cache_prefix())
+        format!("user {} on keys and channels {}*", Self::name(&tenant.id), tenant.id.cache_prefix())
     }
 
     fn admin_secret(cell: &Cell) -> &str {
@@ -103,7 +103,10 @@ impl Backend for RedisAdmin {
         // The password goes as a hash, so that it is never seen by MONITOR or a slow log.
         set.arg("SETUSER").arg(&desired.tenant).arg("reset").arg("on");
         set.arg(format!("#{}", hex(&sha256(&desired.password))));
-        set.arg(desired.keys()).arg(format!("({MARKER}{})", desired.owner.marker())).arg(commands());
+        set.arg(desired.keys())
+            .arg(desired.channels())
+            .arg(format!("({MARKER}{})", desired.owner.marker()))
+            .arg(commands());
         let action = change.to_string();
         self.call::<()>(&action, &set).await?;
         let mut set = cmd("ACL");

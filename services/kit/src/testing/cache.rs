@@ -20,7 +20,7 @@ impl TestCache {
         let password = Uuid::new_v4().simple().to_string();
         let mut user = cmd("ACL");
         user.arg("SETUSER").arg(tenant).arg("reset").arg("on").arg(format!(">{password}"));
-        user.arg(format!("~mt:{tenant}:*")).arg("-@all");
+        user.arg(format!("~mt:{tenant}:*")).arg(format!("&mt:{tenant}:*")).arg("-@all");
         user.arg(catalog::REDIS_COMMANDS.iter().map(|command| format!("+{command}")).collect::<Vec<_>>());
         admin::<Value>(&user).await;
         Self { tenant: tenant.to_owned(), password: password.into() }
@@ -40,6 +40,23 @@ impl TestCache {
     /// Returns the value of one of the tenant's keys; `None` when there is none.
     pub async fn value(&self, key: &str) -> Option<Vec<u8>> {
         admin(cmd("GET").arg(key)).await
+    }
+
+    /// Removes all of the tenant's keys, as a flush does.
+    pub async fn flush(&self) {
+        let keys = self.keys("").await;
+        if !keys.is_empty() {
+            admin::<Value>(cmd("DEL").arg(keys)).await;
+        }
+    }
+
+    /// Lets Redis refuse the tenant and end its connections, or take it again: what its services see of an outage.
+    pub async fn set_down(&self, is_down: bool) {
+        let state = if is_down { "off" } else { "on" };
+        admin::<Value>(cmd("ACL").arg("SETUSER").arg(&self.tenant).arg(state)).await;
+        if is_down {
+            admin::<Value>(cmd("CLIENT").arg("KILL").arg("USER").arg(&self.tenant)).await;
+        }
     }
 
     /// Replaces the value of one of the tenant's keys.
