@@ -66,9 +66,12 @@ impl Workload {
         self.union(|service| service.secrets)
     }
 
-    /// Returns the services it calls that run in other pods.
-    pub fn peers(&self) -> Vec<Service> {
+    /// Returns the services it calls that run in other pods of a tenant with these workloads. Of optional ones there may be
+    /// none.
+    pub fn peers(&self, workloads: &[Self]) -> Vec<Service> {
+        let runs = |peer| workloads.iter().any(|workload| workload.services.contains(peer));
         let mut peers = self.union(|service| service.peers);
+        peers.extend(self.union(|service| service.optional_peers).iter().filter(|peer| runs(peer)));
         peers.retain(|peer| !self.services.contains(peer));
         peers
     }
@@ -98,7 +101,7 @@ impl Workload {
                 memory_request: service.memory_request,
                 memory_limit: service.memory_limit,
             },
-            // One process shares what five would each hold: an idle one needs little more than the largest service.
+            // One process shares what each would hold alone: an idle one needs little more than the largest service.
             _ => DefaultResources { cpu_request: "50m", memory_request: "64Mi", memory_limit: "1Gi" },
         }
     }
@@ -126,6 +129,8 @@ impl Size {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use serde_json::json;
 
     use super::*;
@@ -162,10 +167,20 @@ mod tests {
             .try_into()
             .expect("one workload");
         assert_eq!((compact.name, compact.size.replicas), (COMPACT, 2));
-        assert_eq!(compact.peers(), []);
+        assert_eq!(compact.peers(slice::from_ref(&compact)), []);
         assert!(Backend::ALL.iter().all(|backend| compact.backends().contains(backend)));
         assert!(Secret::ALL.iter().all(|secret| compact.secrets().contains(secret)));
         assert!(compact.migrates());
+    }
+
+    #[test]
+    fn an_optional_peer_is_called_where_the_tenant_has_it() {
+        for (enabled, expected) in [(true, true), (false, false)] {
+            let workloads = workloads(json!({"services": {"presence": {"enabled": enabled}}}));
+            assert_eq!(workloads.iter().any(|workload| workload.name == "presence"), expected);
+            let gateway = workloads.iter().find(|workload| workload.name == "gateway").expect("a gateway");
+            assert_eq!(gateway.peers(&workloads).contains(&Service::Presence), expected);
+        }
     }
 
     #[test]

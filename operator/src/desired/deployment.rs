@@ -172,7 +172,7 @@ pub(crate) fn arguments(tenant: &Tenant, workload: &Workload, facts: &Facts) -> 
     for backend in Backend::ALL.iter().filter(|backend| workload.backends().contains(backend)) {
         arguments.extend(named(backend::of(*backend).arguments(tenant)));
     }
-    for peer in workload.peers() {
+    for peer in workload.peers(&tenant.workloads) {
         arguments.push((peer.peer_flag(), peer_url(tenant, peer)?));
     }
     for setting in workload.settings() {

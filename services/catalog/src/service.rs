@@ -18,6 +18,8 @@ pub struct ServiceEntry {
     pub secrets: &'static [Secret],
     /// Services it calls over gRPC; it reads `--<peer>-grpc`.
     pub peers: &'static [Service],
+    /// Optional services that it calls where the tenant has them; it does its work without. It reads `--<peer>-grpc`, too.
+    pub optional_peers: &'static [Service],
     /// Settings of its own that follow from the tenant.
     pub settings: &'static [Setting],
     /// Path prefixes of its API on the tenant's address. `/docs/<name>` is every service's.
@@ -96,6 +98,7 @@ table! {
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message],
+        optional_peers: &[Service::Presence],
         settings: &[
             Setting::UserSendsPerSecond,
             Setting::UserSendsBurst,
@@ -120,6 +123,7 @@ table! {
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
         secrets: &[Secret::Oidc, Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
+        optional_peers: &[],
         settings: &[Setting::KeycloakUrl, Setting::Realm, Setting::Registration],
         path_prefixes: &["/api/auth"],
         paths: &[],
@@ -138,6 +142,7 @@ table! {
         backends: &[Backend::Postgres, Backend::Keycloak],
         secrets: &[Secret::Postgres, Secret::Internal, Secret::Metrics],
         peers: &[],
+        optional_peers: &[],
         settings: &[],
         path_prefixes: &["/api/users"],
         paths: &[],
@@ -156,6 +161,7 @@ table! {
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
+        optional_peers: &[],
         settings: &[Setting::MaxMemberships, Setting::MaxChatsPerUser],
         path_prefixes: &["/api/chats", "/api/blocks"],
         paths: &[],
@@ -175,6 +181,7 @@ table! {
         backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat],
+        optional_peers: &[],
         settings: &[Setting::SendTopicGeneration],
         path_prefixes: &["/api/messages"],
         paths: &[],
@@ -184,6 +191,25 @@ table! {
         cpu_request: "25m",
         memory_request: "32Mi",
         memory_limit: "512Mi",
+    };
+    /// Presence.
+    Presence = ServiceEntry {
+        name: "presence",
+        about: "Knows which users are online, away or typing, and when the others were last seen.",
+        is_optional: true,
+        backends: &[Backend::Redis, Backend::Keycloak],
+        secrets: &[Secret::Redis, Secret::Internal, Secret::Metrics],
+        peers: &[Service::User, Service::Chat],
+        optional_peers: &[],
+        settings: &[],
+        path_prefixes: &[],
+        paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: false,
+        cpu_request: "10m",
+        memory_request: "16Mi",
+        memory_limit: "128Mi",
     };
 }
 
@@ -197,6 +223,12 @@ impl Service {
     /// Returns the path whose response proves that the service is routed.
     pub fn probe_path(self) -> String {
         format!("/docs/{self}/{}", self.description)
+    }
+
+    /// Returns the services it calls: those that it needs, then those that a tenant may not have.
+    pub fn all_peers(self) -> impl Iterator<Item = Service> {
+        let entry = self.entry();
+        entry.peers.iter().chain(entry.optional_peers).copied()
     }
 
     /// Returns the flag by which other services read the URL of this service's gRPC API.
@@ -234,6 +266,16 @@ mod tests {
         for service in Service::ALL {
             for peer in service.peers {
                 assert!(!peer.is_optional || service.is_optional, "{service} calls {peer}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_an_optional_service_is_an_optional_peer() {
+        for service in Service::ALL {
+            for peer in service.optional_peers {
+                assert!(peer.is_optional, "{service} calls {peer}, which is always there");
+                assert!(!service.peers.contains(peer), "{service} has {peer} twice");
             }
         }
     }

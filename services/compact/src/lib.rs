@@ -19,6 +19,7 @@ pub fn services() -> Vec<Hosted> {
         Hosted::of::<user::User>(),
         Hosted::of::<chat::Chat>(),
         Hosted::of::<message::Message>(),
+        Hosted::of::<presence::Presence>(),
     ]
 }
 

@@ -17,7 +17,8 @@ pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     changes::UUID_BYTES,
-    event::{EntryKind, is_false},
+    event::{EntryKind, MAX_LISTED_AUDIENCE, is_false},
+    word::word,
 };
 
 /// The subprotocol that a client requests at the upgrade.
@@ -44,6 +45,15 @@ pub const MAX_HISTORY_LIMIT: u32 = 500;
 pub const HISTORY_PAGE_BYTES: usize = 128 * 1024;
 /// Page of `history` when the client names none.
 pub const DEFAULT_HISTORY_LIMIT: u32 = 100;
+
+/// Users that one connection watches.
+pub const MAX_WATCHED_USERS: usize = 200;
+/// Chats that one connection watches.
+pub const MAX_WATCHED_CHATS: usize = 20;
+/// Members of the largest chat in which typing is shown.
+pub const MAX_TYPING_MEMBERS: usize = MAX_LISTED_AUDIENCE;
+/// A user who is typing is shown as such for this long, or until their next message.
+pub const TYPING_SECONDS: u64 = 6;
 
 /// The id of a command: a number or a short text that the client chose. The answer repeats it as it came.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -200,12 +210,15 @@ commands! {
     refresh: Refresh(Refresh),
     /// Answers `ping`, as any other frame does.
     pong: Pong(Empty),
+    watch: Watch(Watch),
+    activity: Activity(Activity),
+    typing: Typing(Typing),
 }
 
 impl Command {
     /// Returns whether the server answers the command.
     pub const fn has_answer(&self) -> bool {
-        !matches!(self, Self::Pong(_))
+        !matches!(self, Self::Pong(_) | Self::Activity(_) | Self::Typing(_))
     }
 }
 
@@ -313,6 +326,41 @@ pub struct Refresh {
     pub token: String,
 }
 
+/// Replaces what this connection sees of the presence of others: what is on the client's screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watch {
+    /// At most [`MAX_WATCHED_USERS`].
+    #[serde(default)]
+    pub users: Vec<UserId>,
+    /// At most [`MAX_WATCHED_CHATS`]: who is typing there.
+    #[serde(default)]
+    pub chats: Vec<ChatId>,
+}
+
+/// Says whether the user is at this device. A connection begins as `online`. It has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Activity {
+    pub state: ActivityState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", remote = "Self")]
+pub enum ActivityState {
+    Online,
+    Away,
+}
+
+word!(ActivityState);
+
+/// Says that the user is typing a message. It has no answer, and is dropped without one when it cannot be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Typing {
+    pub chat: ChatId,
+}
+
 /// `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -342,6 +390,12 @@ pub struct ServerFrame {
     /// Answer `pong`, or the connection is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ping: Option<Empty>,
+    /// Users whom the connection watches are not as they were before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<Presence>,
+    /// A user is typing in a chat that the connection watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typing: Option<TypingUser>,
 }
 
 /// The result of a command.
@@ -353,6 +407,8 @@ pub enum Outcome {
     Accepted(Empty),
     History(HistoryPage),
     Refreshed(Refreshed),
+    /// The users of a `watch`, as they are now.
+    Watching(Presence),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -454,6 +510,41 @@ pub struct Rejected {
 pub struct Lagged {
     pub chat: ChatId,
     pub head_seq: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    pub users: Vec<UserPresence>,
+}
+
+/// How a user is. One whom the caller may not see looks like one who is offline and was never seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserPresence {
+    pub user: UserId,
+    pub state: PresenceState,
+    /// Of a user who is offline: when they were connected last, in milliseconds since the epoch. Absent when that is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_ms: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceState {
+    /// The messenger does not know at present: show nothing.
+    #[default]
+    Unknown,
+    /// No device is connected.
+    Offline,
+    /// Devices are connected, and the user is at none of them.
+    Away,
+    Online,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TypingUser {
+    pub chat: ChatId,
+    pub user: UserId,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -597,7 +688,7 @@ mod tests {
         assert_eq!(
             refusal(r#"{"id":1,"shout":{}}"#),
             "unknown field `shout`, expected one of `id`, `connect`, `send`, `edit`, `delete`, `react`, `pin`, \
-             `history`, `refresh`, `pong` at line 1 column 15"
+             `history`, `refresh`, `pong`, `watch`, `activity`, `typing` at line 1 column 15"
         );
     }
 

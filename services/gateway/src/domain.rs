@@ -7,5 +7,7 @@ pub(crate) mod frame;
 pub(crate) mod limits;
 pub(crate) mod rates;
 pub(crate) mod record;
+pub(crate) mod reporter;
 pub(crate) mod send_queue;
 pub(crate) mod session;
+pub(crate) mod watches;

@@ -10,7 +10,8 @@
 //!
 //! # Consumes
 //! `message.delivered` from its end, `chat.events` and `session.events` from their beginning, all whole, by every gateway.
-//! gRPC: `ChatService` for whether senders and readers are members, `MessageService` for history.
+//! gRPC: `ChatService` for whether senders and readers are members, `MessageService` for history, `PresenceService` where the
+//! tenant has it.
 //!
 //! # Publishes
 //! `message.send`, key = chat id, `acks=all`. A client receives `accepted` when the log has the record, never before.
@@ -25,6 +26,7 @@ mod events;
 mod fanout;
 mod membership;
 mod metrics;
+mod presence;
 mod registry;
 mod sharded;
 mod socket;
@@ -49,6 +51,7 @@ use crate::{
     fanout::Fanout,
     membership::Membership,
     metrics::Metrics,
+    presence::Presence,
     registry::Registry,
     state::Outages,
     store::{Sessions, SessionsHandle},
@@ -112,12 +115,20 @@ fn surface(
     let rates = Arc::new(Rates::new(&sends));
     let (membership, checker) = Membership::new(chat, metrics.clone());
     let membership = Arc::new(membership);
+    let presence = Arc::new(Presence::new(
+        scope.optional_peer(catalog::Service::Presence)?,
+        registry.clone(),
+        membership.members.clone(),
+        metrics.clone(),
+    ));
     let ended = Arc::new(EndedSessions::new(registry.clone()));
     let send_log = SendLog::new(&log, tenant, &limits).context("failed to prepare the producer")?;
 
     // Consumers and the directory end after the connections: those still get responses while they are moved.
     let stop = CancellationToken::new();
     scope.spawn(checker.run(stop.clone()));
+    scope.spawn(presence::follow(presence.clone(), stop.clone()));
+    scope.spawn(presence::look_again(presence.clone(), stop.clone()));
     scope.spawn(events::follow_membership(
         log.clone(),
         tenant.to_owned(),
@@ -165,6 +176,7 @@ fn surface(
         log: send_log,
         history,
         sessions,
+        presence,
         metrics,
         outages: Outages::default(),
         tasks: scope.tasks().clone(),

@@ -42,6 +42,8 @@ pub(crate) enum Push {
     Message,
     Stored,
     Rejected,
+    Presence,
+    Typing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -4,12 +4,15 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
-use contracts::{DeviceId, MessageKey, SessionId, UserId, wire::CloseCode};
+use contracts::{
+    DeviceId, MessageKey, SessionId, UserId,
+    wire::{ActivityState, CloseCode},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -29,6 +32,8 @@ pub(crate) struct Connection {
     identity: OnceLock<Identity>,
     /// The user's session that the last token was issued in.
     token_session: Mutex<Option<SessionId>>,
+    /// Whether the user is away from the device.
+    is_away: AtomicBool,
     /// When this connection sent what is not stored yet.
     unstored: Mutex<HashMap<MessageKey, Instant>>,
 }
@@ -40,6 +45,7 @@ impl Connection {
             queue,
             identity: OnceLock::new(),
             token_session: Mutex::default(),
+            is_away: AtomicBool::new(false),
             unstored: Mutex::default(),
         })
     }
@@ -70,6 +76,16 @@ impl Connection {
             unstored.shrink_to_fit();
         }
         sent_at
+    }
+
+    /// Notes whether the user is at the device.
+    pub(crate) fn set_activity(&self, state: ActivityState) {
+        self.is_away.store(state == ActivityState::Away, Ordering::Relaxed);
+    }
+
+    /// Returns whether the user is at the device; at first they are.
+    pub(crate) fn activity(&self) -> ActivityState {
+        if self.is_away.load(Ordering::Relaxed) { ActivityState::Away } else { ActivityState::Online }
     }
 
     pub(crate) fn identity(&self) -> Option<Identity> {
@@ -136,6 +152,16 @@ impl Registry {
         if let Some(connections) = self.by_user.read(&user).get(&user) {
             connections.iter().for_each(|connection| visit(connection));
         }
+    }
+
+    /// Returns a connection.
+    pub(crate) fn get(&self, session: Uuid) -> Option<Arc<Connection>> {
+        self.by_session.read(&session).get(&session).cloned()
+    }
+
+    /// Returns whether a connection is listed.
+    pub(crate) fn has(&self, session: Uuid) -> bool {
+        self.by_session.read(&session).contains_key(&session)
     }
 
     /// Returns the number of connections, with a known user or without.

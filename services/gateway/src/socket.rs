@@ -274,6 +274,7 @@ impl Socket {
                 self.gateway.registry.identify(&self.connection, identity, most);
                 self.gateway.ended.check(identity.user, &self.connection);
                 self.gateway.sessions.opened(self.connection.session, identity);
+                self.gateway.presence.opened(identity.user);
             }
             Action::Renew(identity, token_session, frame) => {
                 self.connection.queue.push(Frame::encode(&frame));

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Limits, domain::rates::Rates, ended::EndedSessions, events::SendLog, membership::Membership,
-    metrics::Metrics, registry::Registry, store::SessionsHandle,
+    metrics::Metrics, presence::Presence, registry::Registry, store::SessionsHandle,
 };
 
 /// What every connection of this process shares.
@@ -24,6 +24,7 @@ pub(crate) struct GatewayState {
     pub(crate) log: SendLog,
     pub(crate) history: MessageServiceClient<InternalChannel>,
     pub(crate) sessions: SessionsHandle,
+    pub(crate) presence: Arc<Presence>,
     pub(crate) metrics: Metrics,
     pub(crate) outages: Outages,
     pub(crate) tasks: TaskTracker,

@@ -91,9 +91,9 @@ impl Program {
         let services = self.chosen(&line)?;
         let matches = self.command(&services).try_get_matches_from(line)?;
         let names: Vec<_> = services.iter().map(|hosted| hosted.service).collect();
-        let peers = self.services.iter().flat_map(|hosted| hosted.service.peers);
-        let peers = peers
-            .filter_map(|peer| Some((*peer, matches.get_one::<String>(&argument_of(*peer))?.to_owned())));
+        let peers = self.services.iter().flat_map(|hosted| hosted.service.all_peers());
+        let peers =
+            peers.filter_map(|peer| Some((peer, matches.get_one::<String>(&argument_of(peer))?.to_owned())));
         for hosted in &services {
             (hosted.settings)(&matches)?;
         }
@@ -143,8 +143,9 @@ impl Program {
                 let is_required = argument.is_required_set() && is_chosen(*service);
                 add(argument, is_required);
             }
-            for peer in service.peers {
-                add(peer_argument(*peer), is_chosen(*service) && !is_chosen(*peer));
+            for peer in service.all_peers() {
+                let is_needed = service.peers.contains(&peer);
+                add(peer_argument(peer), is_needed && is_chosen(*service) && !is_chosen(peer));
             }
         }
         let mut arguments: Vec<(usize, Arg)> = arguments.into_values().collect();

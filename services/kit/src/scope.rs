@@ -83,4 +83,14 @@ impl Scope {
         ensure!(service.peers.contains(&peer), "the catalog does not name {peer} as a peer of {service}");
         self.process.channel(peer)
     }
+
+    /// Returns a channel like [`Self::peer`] to a service that the tenant may not have; `None` when it has none.
+    pub fn optional_peer(&self, peer: catalog::Service) -> anyhow::Result<Option<InternalChannel>> {
+        let service = self.service;
+        let is_named = service.optional_peers.contains(&peer);
+        ensure!(is_named, "the catalog does not name {peer} as an optional peer of {service}");
+        let config = &self.process.config;
+        let is_there = config.services.contains(&peer) || config.peers.contains_key(&peer);
+        is_there.then(|| self.process.channel(peer)).transpose()
+    }
 }

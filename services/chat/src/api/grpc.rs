@@ -6,8 +6,8 @@ use contracts::{
     ChatId, UserId,
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
-        GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
-        chat_service_server::ChatService,
+        GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
+        ListMembersRequest, ListMembersResponse, Member, chat_service_server::ChatService,
     },
 };
 use kit::{
@@ -22,7 +22,7 @@ use crate::{
     store::ChatStore,
 };
 
-/// Memberships of one `CheckMembers` call, and users of one `CheckBlocks` call.
+/// Memberships of one `CheckMembers` call, and users of one `CheckBlocks` or `ListAcquaintances` call.
 const MAX_CHECKED: usize = 1000;
 
 /// Serves from the store.
@@ -93,6 +93,23 @@ impl ChatService for ChatRpc {
         let chat_id: ChatId = id("chat_id", &request.into_inner().chat_id)?;
         let members = self.store.members(chat_id).await.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(ListMembersResponse { members: members.into_iter().map(Member::from).collect() }))
+    }
+
+    async fn list_acquaintances(
+        &self,
+        request: Request<ListAcquaintancesRequest>,
+    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
+        let ListAcquaintancesRequest { user_id, other_ids } = request.into_inner();
+        if other_ids.len() > MAX_CHECKED {
+            return Err(InvalidField { field: "other_ids", problem: format!("at most {MAX_CHECKED}") }.into());
+        }
+        let user_id: UserId = id("user_id", &user_id)?;
+        let others: Vec<UserId> =
+            other_ids.iter().map(|text| id("other_ids", text)).collect::<Result<_, InvalidField>>()?;
+        let met = self.store.acquaintances(user_id, &others).await;
+        let met = met.map_err(|error| status(Error::from(error)))?;
+        let user_ids = met.iter().map(UserId::to_string).collect();
+        Ok(Response::new(ListAcquaintancesResponse { user_ids }))
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 use axum::{extract::State, routing::get};
 use contracts::rpc::{
     CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
-    GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
+    GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListMembersRequest,
+    ListMembersResponse, Member,
     chat_service_client::ChatServiceClient,
     chat_service_server::{ChatService, ChatServiceServer},
 };
@@ -75,6 +76,13 @@ impl ChatService for Chat {
         &self,
         _: Request<CheckBlocksRequest>,
     ) -> Result<Response<CheckBlocksResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_acquaintances(
+        &self,
+        _: Request<ListAcquaintancesRequest>,
+    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

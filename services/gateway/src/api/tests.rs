@@ -76,7 +76,8 @@ fn every_server_frame_is_described_as_it_is_written() {
         .collect();
     let error = serde_json::from_str::<Outcome>(r#"{"?":1}"#).expect_err("no such outcome").to_string();
     let outcomes = expected_fields(&error).into_iter().map(|outcome| format!("result.{outcome}"));
-    let frames = ["error", "id", "lagged", "message", "ping", "rejected", "result", "stored"];
+    let frames =
+        ["error", "id", "lagged", "message", "ping", "presence", "rejected", "result", "stored", "typing"];
     let expected: BTreeSet<String> = frames.map(str::to_owned).into_iter().chain(outcomes).collect();
     assert_eq!(kinds, expected);
 }
@@ -160,6 +161,10 @@ fn the_limits_are_those_in_force() {
             "chat_sends_burst": sends.chat_sends_burst,
             "connections_per_user": limits.connections_per_user,
             "send_queue_bytes": limits.send_queue_bytes,
+            "max_watched_users": wire::MAX_WATCHED_USERS,
+            "max_watched_chats": wire::MAX_WATCHED_CHATS,
+            "max_typing_members": wire::MAX_TYPING_MEMBERS,
+            "typing_seconds": wire::TYPING_SECONDS,
         })
     );
     assert_eq!(

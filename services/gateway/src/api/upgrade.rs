@@ -127,6 +127,7 @@ impl Drop for Listed {
         self.gateway.metrics.connections.dec();
         if self.connection.identity().is_some() {
             self.gateway.sessions.closed(self.connection.session);
+            self.gateway.presence.closed(&self.connection);
         }
     }
 }

@@ -93,7 +93,7 @@ fn signed(bytes: usize) -> i64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     Queued,
-    /// The chat lags: one `lagged` frame stands for this push and those before it.
+    /// The chat lags: one `lagged` frame stands for this push and those before it. A fleeting frame has no such sign.
     Dropped,
     /// The connection is being closed.
     Closed,
@@ -103,7 +103,7 @@ pub(crate) enum Pushed {
 ///
 /// The limit of a queue shrinks as the queues of the process fill. Over the limit, the queued messages of every chat are replaced by one `lagged` frame each; what the client cannot
 /// query again (answers, `stored`, `rejected`) stays. When that alone is over the largest limit the connection is
-/// closed as slow.
+/// closed as slow. What is worth something only now is dropped before anything else.
 pub(crate) struct SendQueue {
     limit_bytes: usize,
     queue: Mutex<Queue>,
@@ -124,6 +124,8 @@ struct Queued {
     frame: Frame,
     /// Set when the client can query it again.
     message: Option<(ChatId, i64)>,
+    /// It is worth something only now.
+    is_fleeting: bool,
 }
 
 impl SendQueue {
@@ -134,18 +136,28 @@ impl SendQueue {
 
     /// Queues a frame that the client cannot query again.
     pub(crate) fn push(&self, frame: Frame) -> Pushed {
-        self.add(Queued { frame, message: None })
+        self.add(Queued { frame, message: None, is_fleeting: false })
     }
 
     /// Queues a message of a chat.
     pub(crate) fn push_message(&self, chat: ChatId, seq: i64, frame: Frame) -> Pushed {
-        self.add(Queued { frame, message: Some((chat, seq)) })
+        self.add(Queued { frame, message: Some((chat, seq)), is_fleeting: false })
+    }
+
+    /// Queues a frame that is worth something only now. It is dropped when the client leaves much unread.
+    pub(crate) fn push_fleeting(&self, frame: Frame) -> Pushed {
+        if self.is_crowded() {
+            return Pushed::Dropped;
+        }
+        self.add(Queued { frame, message: None, is_fleeting: true })
     }
 
     fn add(&self, queued: Queued) -> Pushed {
         let mut queue = self.lock();
         // Answers still reach a client that has to move; a slow one takes nothing.
-        if queue.close == Some(CloseCode::Slow) || (queue.close.is_some() && queued.message.is_some()) {
+        if queue.close == Some(CloseCode::Slow)
+            || (queue.close.is_some() && (queued.message.is_some() || queued.is_fleeting))
+        {
             return Pushed::Closed;
         }
         if let Some((chat, seq)) = queued.message
@@ -158,6 +170,9 @@ impl SendQueue {
         queue.bytes += queued.frame.len();
         queue.frames.push_back(queued);
         let mut pushed = Pushed::Queued;
+        if queue.bytes > self.limit() {
+            queue.drop_fleeting();
+        }
         if queue.bytes > self.limit() {
             queue.drop_messages();
             pushed = Pushed::Dropped;
@@ -233,6 +248,16 @@ impl Drop for SendQueue {
 }
 
 impl Queue {
+    fn drop_fleeting(&mut self) {
+        let bytes = &mut self.bytes;
+        self.frames.retain(|queued| {
+            if queued.is_fleeting {
+                *bytes -= queued.frame.len();
+            }
+            !queued.is_fleeting
+        });
+    }
+
     fn drop_messages(&mut self) {
         for queued in mem::take(&mut self.frames) {
             let Some((chat, seq)) = queued.message else {
@@ -294,6 +319,22 @@ mod tests {
         assert_eq!(all(&queue), [lagged(1, 3), lagged(2, 7), "answer".to_owned(), "x1".to_owned()]);
         assert_eq!(queue.push_message(chat(1), 4, "m4".into()), Pushed::Queued, "notified, it flows again");
         drop(queue);
+        assert_eq!(total.get(), 0);
+    }
+
+    #[test]
+    fn what_is_worth_something_only_now_is_dropped_first() {
+        let total = Arc::<QueuedBytes>::default();
+        let queue = SendQueue::new(10, total.clone());
+        assert_eq!(queue.push_fleeting("on".into()), Pushed::Queued);
+        queue.push_message(chat(1), 1, "m1".into());
+        queue.push_message(chat(1), 2, "m2".into());
+        assert_eq!(queue.push_fleeting("of".into()), Pushed::Dropped, "more than half is unread");
+        queue.push("answer".into());
+        assert_eq!(total.get(), 10, "the first one made room");
+        assert_eq!(all(&queue), ["m1", "m2", "answer"], "no chat lags");
+        queue.request_close(CloseCode::Drain);
+        assert_eq!(queue.push_fleeting("on".into()), Pushed::Closed);
         assert_eq!(total.get(), 0);
     }
 

@@ -111,6 +111,13 @@ impl Members {
         Known { version: chat.version, likely, is_settled }
     }
 
+    /// Returns how many members a chat has, to one of them; `None` to every other user.
+    pub(crate) fn size_for(&self, chat: ChatId, user: UserId) -> Option<usize> {
+        let shard = self.chats.read(&chat);
+        let chat = shard.get(&chat)?;
+        chat.is_member(&user).then_some(chat.members.len())
+    }
+
     /// Notes what an entry of the chat's own log means for membership. Repeated entries change nothing.
     pub(crate) fn announced(&self, entry: Entry, now: Instant) {
         let Some(subject) = entry.subject else { return };

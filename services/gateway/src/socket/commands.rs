@@ -9,7 +9,9 @@ use std::{
 
 use contracts::{
     ChatId, ErrorCode, rpc,
-    wire::{Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, Message, Outcome},
+    wire::{
+        Activity, Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, Message, Outcome, Typing,
+    },
 };
 use kit::{
     error::{InvalidField, ServiceError as _},
@@ -57,6 +59,18 @@ pub(super) fn run(
             Step::Undecided(Box::pin(token))
         }
         Command::Pong(Empty {}) => Step::Nothing,
+        Command::Watch(watch) => match gateway.presence.watch(connection, caller.user, watch) {
+            Ok(answer) => Step::Pending(Pending::Query(Box::pin(answer))),
+            Err(refusal) => refused(refusal),
+        },
+        Command::Activity(Activity { state }) => {
+            gateway.presence.activity(connection, caller.user, state);
+            Step::Nothing
+        }
+        Command::Typing(Typing { chat }) => {
+            gateway.presence.typing(chat, caller.user);
+            Step::Nothing
+        }
     }
 }
 

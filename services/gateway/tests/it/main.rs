@@ -10,6 +10,7 @@ mod frames;
 mod memory;
 mod outage;
 mod peers;
+mod presence;
 mod rates;
 mod readers;
 mod sessions;

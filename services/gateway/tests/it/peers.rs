@@ -19,10 +19,11 @@ use contracts::{
     rpc::{
         Changes, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse,
         EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, HeadsRequest,
-        HeadsResponse, HistoryRequest, HistoryResponse, ListMembersRequest, ListMembersResponse, Member,
-        Message,
+        HeadsResponse, HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
+        ListMembersRequest, ListMembersResponse, Member, Message,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
+        presence_service_server::PresenceServiceServer,
     },
 };
 use kit::{catalog::Topic, config::KafkaArgs};
@@ -33,7 +34,7 @@ use rdkafka::{
 };
 use tonic::{Request, Response, Status};
 
-use crate::stand::PARTITIONS;
+use crate::{presence::FakePresence, stand::PARTITIONS};
 
 pub const INTERNAL_TOKEN: &str = "internal";
 
@@ -50,6 +51,7 @@ pub struct Peers {
     moderators: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
     pub answers_checks: Arc<AtomicBool>,
+    pub presence: FakePresence,
 }
 
 impl Peers {
@@ -63,6 +65,7 @@ impl Peers {
             closed: Arc::default(),
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
+            presence: FakePresence::default(),
         }
     }
 
@@ -72,6 +75,7 @@ impl Peers {
         let addr = listener.local_addr().expect("an address");
         let routes = tonic::service::Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()))
+            .add_service(PresenceServiceServer::new(self.presence.clone()))
             .into_axum_router();
         tokio::spawn(async move { axum::serve(listener, routes).await });
         addr
@@ -284,6 +288,13 @@ impl ChatService for Peers {
         _request: Request<CheckBlocksRequest>,
     ) -> Result<Response<CheckBlocksResponse>, Status> {
         Err(Status::unimplemented("not called by the gateway"))
+    }
+
+    async fn list_acquaintances(
+        &self,
+        _: Request<ListAcquaintancesRequest>,
+    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
+        Err(Status::unimplemented("gateways do not call it"))
     }
 
     async fn list_members(

@@ -100,6 +100,7 @@ pub fn config(
         ["--redis-addr", &redis.redis_addr],
         ["--chat-grpc", &peers],
         ["--message-grpc", &peers],
+        ["--presence-grpc", &peers],
     ];
     let arguments: Vec<String> = arguments.into_iter().flatten().map(str::to_owned).collect();
     let secrets = [

@@ -17,7 +17,8 @@ use contracts::{
     event::{EntryKind, SendRecord, VERSION},
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
-        GetMembershipRequest, GetMembershipResponse, ListMembersRequest, ListMembersResponse, Member,
+        GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
+        ListMembersRequest, ListMembersResponse, Member,
         chat_service_server::{ChatService, ChatServiceServer},
     },
 };
@@ -440,6 +441,13 @@ impl ChatService for FakeChats {
         &self,
         _: Request<CheckBlocksRequest>,
     ) -> Result<Response<CheckBlocksResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_acquaintances(
+        &self,
+        _: Request<ListAcquaintancesRequest>,
+    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

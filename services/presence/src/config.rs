@@ -1,0 +1,29 @@
+//! Arguments of the process.
+
+use std::time::Duration;
+
+use kit::config::RedisArgs;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub redis: RedisArgs,
+    /// Not for the command line: tests shorten the times.
+    #[arg(skip)]
+    pub times: Times,
+}
+
+/// The times of the service.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Gateways and replicas say that they are there this often, and are gone after two without.
+    pub heartbeat: Duration,
+    /// How often a gateway receives the states of the users it watches, at most.
+    pub push_every: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { heartbeat: Duration::from_secs(10), push_every: Duration::from_secs(1) }
+    }
+}

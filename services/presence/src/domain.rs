@@ -1,0 +1,9 @@
+//! Who is connected, and who may see it. Rules only: no I/O, no clock.
+
+mod board;
+mod visibility;
+
+pub use self::{
+    board::{Applied, Board, Changes, GatewayId, Shown},
+    visibility::{VisibleTo, may_see},
+};

@@ -1,0 +1,196 @@
+//! Replicas of one tenant on the real Redis, with peers in memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use contracts::{
+    UserId,
+    rpc::{
+        CheckMembersRequest, CheckMembersResponse, DeleteUserRequest, DeleteUserResponse, EnsureUserRequest,
+        FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest, GetMembershipResponse,
+        GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, ListAcquaintancesRequest,
+        ListAcquaintancesResponse, ListDeletionsRequest, ListDeletionsResponse, ListMembersRequest,
+        ListMembersResponse, User,
+        chat_service_server::{ChatService, ChatServiceServer},
+        presence_service_server::PresenceServiceServer,
+        user_service_server::{UserService, UserServiceServer},
+    },
+};
+use kit::{
+    rpc::InternalChannel,
+    testing::{TestCache, serve_peer},
+};
+use presence::{
+    Times, api::grpc::PresenceRpc, events::Channel, hub::Hub, keep_time, store::RedisStore, users::Visibility,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{Request, Response, Status, service::Routes};
+use uuid::Uuid;
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Short, so that a story does not wait long, and long enough for a busy machine.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+const TIMES: Times = Times { heartbeat: HEARTBEAT, push_every: Duration::from_millis(100) };
+
+pub fn user(n: u128) -> UserId {
+    UserId(Uuid::from_u128(0x1000 + n))
+}
+
+/// A tenant's part of Redis, and its user and chat service.
+pub struct Stand {
+    pub tenant: String,
+    pub redis: TestCache,
+    pub peers: Peers,
+}
+
+impl Stand {
+    pub async fn create() -> Self {
+        let tenant = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
+        Self { redis: TestCache::create(&tenant).await, tenant, peers: Peers::default() }
+    }
+
+    /// Starts a replica of the presence service.
+    pub async fn replica(&self) -> Replica {
+        let args = self.redis.args();
+        let connection = || kit::redis::connection(&args).expect("settings of a connection");
+        let store = Arc::new(RedisStore::new(connection(), &self.tenant));
+        let (hub, news) = Hub::new(TIMES, store);
+        let (channel, stop) = (Channel::new(args.clone(), &self.tenant), CancellationToken::new());
+        tokio::spawn(Channel::publish(channel.name(), connection(), news, hub.clone(), stop.clone()));
+        tokio::spawn(channel.follow(hub.clone(), stop.clone()));
+        tokio::spawn(keep_time(hub.clone(), stop.clone()));
+        let visibility = self.peers.visibility().await;
+        let rpc = PresenceRpc::new(hub, visibility, TaskTracker::new(), stop.clone());
+        let api = serve_peer(Routes::new(PresenceServiceServer::new(rpc))).await;
+        Replica { api, stop }
+    }
+}
+
+/// A replica of the presence service; it ends when it is dropped.
+pub struct Replica {
+    pub api: InternalChannel,
+    stop: CancellationToken,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The user and the chat service in memory.
+#[derive(Clone, Default)]
+pub struct Peers(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    users: BTreeMap<String, User>,
+    /// Pairs of users who share a chat.
+    met: BTreeSet<(String, String)>,
+}
+
+impl Peers {
+    pub async fn visibility(&self) -> Visibility {
+        let routes = Routes::new(UserServiceServer::new(self.clone()))
+            .add_service(ChatServiceServer::new(self.clone()));
+        let channel = serve_peer(routes).await;
+        Visibility::new(channel.clone(), channel)
+    }
+
+    /// Adds a user with a profile.
+    pub fn add(&self, user: UserId, contactable_by: &str, deleted: bool) {
+        let profile = User {
+            user_id: user.to_string(),
+            contactable_by: contactable_by.to_owned(),
+            deleted,
+            ..User::default()
+        };
+        self.0.lock().expect("no panic").users.insert(user.to_string(), profile);
+    }
+
+    /// Lets two users share a chat.
+    pub fn meet(&self, one: UserId, other: UserId) {
+        let (one, other) = (one.to_string(), other.to_string());
+        self.0.lock().expect("no panic").met.extend([(one.clone(), other.clone()), (other, one)]);
+    }
+}
+
+#[tonic::async_trait]
+impl UserService for Peers {
+    async fn get_users(
+        &self,
+        request: Request<GetUsersRequest>,
+    ) -> Result<Response<GetUsersResponse>, Status> {
+        let known = self.0.lock().expect("no panic");
+        let users = request.into_inner().user_ids;
+        let users = users.iter().filter_map(|user| known.users.get(user).cloned()).collect();
+        Ok(Response::new(GetUsersResponse { users }))
+    }
+
+    async fn ensure_user(&self, _: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn is_named(&self, _: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn delete_user(
+        &self,
+        _: Request<DeleteUserRequest>,
+    ) -> Result<Response<DeleteUserResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn finish_deletion(
+        &self,
+        _: Request<FinishDeletionRequest>,
+    ) -> Result<Response<FinishDeletionResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_deletions(
+        &self,
+        _: Request<ListDeletionsRequest>,
+    ) -> Result<Response<ListDeletionsResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+}
+
+#[tonic::async_trait]
+impl ChatService for Peers {
+    async fn list_acquaintances(
+        &self,
+        request: Request<ListAcquaintancesRequest>,
+    ) -> Result<Response<ListAcquaintancesResponse>, Status> {
+        let ListAcquaintancesRequest { user_id, other_ids } = request.into_inner();
+        let known = self.0.lock().expect("no panic");
+        let user_ids =
+            other_ids.into_iter().filter(|other| known.met.contains(&(user_id.clone(), other.clone())));
+        Ok(Response::new(ListAcquaintancesResponse { user_ids: user_ids.collect() }))
+    }
+
+    async fn get_membership(
+        &self,
+        _: Request<GetMembershipRequest>,
+    ) -> Result<Response<GetMembershipResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn check_members(
+        &self,
+        _: Request<CheckMembersRequest>,
+    ) -> Result<Response<CheckMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_members(
+        &self,
+        _: Request<ListMembersRequest>,
+    ) -> Result<Response<ListMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+}
