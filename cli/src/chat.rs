@@ -8,7 +8,7 @@ use contracts::{
     ChatId, DeviceId, UserId,
     api::{Chat, CreateChatRequest, RegisterRequest},
     event::EntryKind,
-    wire::Message,
+    wire::{MAX_WATCHED_USERS, Message, PresenceState, UserPresence, Watch},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -62,6 +62,7 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
         names: HashMap::new(),
         shown: HashMap::new(),
         unshown: HashMap::new(),
+        presence: HashMap::new(),
     };
     match &args.to {
         Some(to) => room.open_by(to).await?,
@@ -83,6 +84,8 @@ struct Room {
     /// The last entry of each chat that was shown, and the last own message that is stored and not yet shown.
     shown: HashMap<ChatId, i64>,
     unshown: HashMap<ChatId, i64>,
+    /// How the members of the open chat are.
+    presence: HashMap<UserId, PresenceState>,
 }
 
 impl Room {
@@ -148,7 +151,12 @@ impl Room {
         match event {
             Event::Entry { message, .. } => self.entry(message).await,
             Event::Elsewhere(message) => self.elsewhere(&message).await,
-            Event::Connected { .. } => {}
+            Event::Presence(users) => self.presence(users).await,
+            Event::Typing(typing) if std::io::stderr().is_terminal() => {
+                let name = self.name(typing.user).await;
+                self.note(&format!("{name} is typing"));
+            }
+            Event::Connected { .. } | Event::Typing(_) => {}
             Event::Disconnected { why } => self.note(&format!("connection lost ({why}); reconnecting")),
             Event::Unreadable { chat, code } => {
                 self.note(&format!("chat {chat} is no longer readable: {code}"));
@@ -175,6 +183,18 @@ impl Room {
             self.elsewhere(&message).await;
         }
         self.shown.insert(message.chat, message.seq);
+    }
+
+    /// Notes how members of the open chat are, and shows who has come or gone.
+    async fn presence(&mut self, users: Vec<UserPresence>) {
+        for UserPresence { user, state, .. } in users {
+            let before = self.presence.insert(user, state);
+            let is_news = before.is_some_and(|before| before != state && before != PresenceState::Unknown);
+            if is_news && state != PresenceState::Unknown && std::io::stderr().is_terminal() {
+                let name = self.name(user).await;
+                self.note(&format!("{name} is {}", word(state)));
+            }
+        }
     }
 
     async fn elsewhere(&mut self, message: &Message) {
@@ -235,6 +255,12 @@ impl Room {
         let title = self.title(&chat).await;
         self.note(&format!("--- {title}"));
         self.session.follow(chat.chat_id, (head - SHOWN_ON_OPEN).max(0)).await;
+        let me = self.identity.user();
+        let members = self.messenger().members(&token, chat.chat_id).await?.items.into_iter();
+        let others = members.map(|member| member.user_id).filter(|user| *user != me);
+        self.presence.clear();
+        let users = others.take(MAX_WATCHED_USERS).collect();
+        self.session.watch(Watch { users, chats: vec![chat.chat_id] }).await;
         Ok(())
     }
 
@@ -280,7 +306,9 @@ impl Room {
         let page = self.messenger().members(&self.identity.token().await?, chat).await?;
         for member in page.items {
             let name = self.name(member.user_id).await;
-            self.note(&format!("{name} ({})", member.role.as_str()));
+            let presence = self.presence.get(&member.user_id).copied().unwrap_or_default();
+            let presence = if presence == PresenceState::Unknown { "" } else { word(presence) };
+            self.note(format!("{name} ({}) {presence}", member.role.as_str()).trim_end());
         }
         Ok(())
     }
@@ -377,4 +405,13 @@ fn text(message: &Message) -> String {
     let reactions: String =
         changes.reactions.iter().map(|of| format!(" {}{}", output::quoted(&of.emoji), of.count)).collect();
     format!("{}{edited}{reactions}", output::quoted(&message.body))
+}
+
+const fn word(state: PresenceState) -> &'static str {
+    match state {
+        PresenceState::Unknown => "unknown",
+        PresenceState::Offline => "offline",
+        PresenceState::Away => "away",
+        PresenceState::Online => "online",
+    }
 }

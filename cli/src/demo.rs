@@ -221,7 +221,13 @@ impl Side {
                     return Err(format!("{} cannot read the chat: {code}", self.name));
                 }
                 Some(Event::Ended { why }) => return Err(format!("{}'s session ended: {why}", self.name)),
-                Some(Event::Connected { .. } | Event::Disconnected { .. } | Event::Elsewhere(_)) => {}
+                Some(
+                    Event::Connected { .. }
+                    | Event::Disconnected { .. }
+                    | Event::Elsewhere(_)
+                    | Event::Presence(_)
+                    | Event::Typing(_),
+                ) => {}
                 None => return Err(format!("{}'s session has ended", self.name)),
             }
         }

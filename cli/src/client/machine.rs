@@ -14,8 +14,9 @@ use std::{
 use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
     wire::{
-        ClientFrame, Command, Connected, Empty, History, HistoryPage, MAX_HISTORY_LIMIT, Message, Outcome,
-        Refresh, Refreshed, ServerFrame, Stored, WireError,
+        Activity, ActivityState, ClientFrame, Command, Connected, Empty, History, HistoryPage,
+        MAX_HISTORY_LIMIT, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, Typing, TypingUser,
+        UserPresence, Watch, WireError,
     },
 };
 
@@ -44,6 +45,11 @@ pub enum Event {
     Elsewhere(Message),
     /// A followed chat is not readable any more.
     Unreadable { chat: ChatId, code: ErrorCode },
+    /// How users are who are watched: all of them after [`super::Session::watch`] and after connecting, then who is not as
+    /// before.
+    Presence(Vec<UserPresence>),
+    /// A user is typing in a watched chat.
+    Typing(TypingUser),
     /// The session is over and does not connect again.
     Ended { why: String },
 }
@@ -98,6 +104,10 @@ pub(super) struct Machine {
     next_order: u64,
     by_key: HashMap<MessageKey, u64>,
     chats: HashMap<ChatId, Followed>,
+    watch: Watch,
+    /// When what is watched is to be sent.
+    watch_at: Option<Instant>,
+    activity: ActivityState,
     outputs: VecDeque<Output>,
 }
 
@@ -118,6 +128,7 @@ enum Pending {
     Send(u64),
     History(ChatId),
     Refresh,
+    Watch,
 }
 
 struct Outgoing {
@@ -159,6 +170,9 @@ impl Machine {
             next_order: 0,
             by_key: HashMap::new(),
             chats: HashMap::new(),
+            watch: Watch::default(),
+            watch_at: None,
+            activity: ActivityState::Online,
             outputs: VecDeque::new(),
         }
     }
@@ -185,6 +199,34 @@ impl Machine {
         self.pump(now);
     }
 
+    /// Replaces what is watched, on this connection and on later ones.
+    pub(super) fn watch(&mut self, watch: Watch, now: Instant) {
+        self.watch = watch;
+        self.watch_at = Some(now);
+        self.pump(now);
+    }
+
+    /// Says whether the user is at this device, on this connection and on later ones.
+    pub(super) fn activity(&mut self, state: ActivityState) {
+        self.activity = state;
+        self.send_activity();
+    }
+
+    /// Says that the user is typing; without a connection it is worth nothing.
+    pub(super) fn typing(&mut self, chat: ChatId) {
+        if self.online.is_some() {
+            let command = Command::Typing(Typing { chat });
+            self.outputs.push_back(Output::Frame(ClientFrame { id: None, command }));
+        }
+    }
+
+    fn send_activity(&mut self) {
+        if self.online.is_some() {
+            let command = Command::Activity(Activity { state: self.activity });
+            self.outputs.push_back(Output::Frame(ClientFrame { id: None, command }));
+        }
+    }
+
     pub(super) fn refresh(&mut self, token: String) {
         let Some(online) = &mut self.online else { return };
         let id = online.request(Pending::Refresh);
@@ -209,6 +251,11 @@ impl Machine {
         for followed in self.chats.values_mut() {
             followed.history = Fetch::Due(now);
         }
+        // A connection begins as online and watches nothing.
+        if self.activity != ActivityState::Online {
+            self.send_activity();
+        }
+        self.watch_at = (self.watch != Watch::default()).then_some(now);
         self.event(Event::Connected { session: connected.session.clone() });
         self.pump(now);
     }
@@ -246,6 +293,12 @@ impl Machine {
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
         }
+        if let Some(presence) = frame.presence {
+            self.event(Event::Presence(presence.users));
+        }
+        if let Some(typing) = frame.typing {
+            self.event(Event::Typing(typing));
+        }
         let pending = frame.id.and_then(|id| self.online.as_mut()?.answered(id.as_u32()?));
         match (pending, frame.result, frame.error) {
             (Some(Pending::Send(order)), Some(Outcome::Accepted(_)), _) => self.accepted(order, now),
@@ -254,6 +307,13 @@ impl Machine {
             (Some(Pending::History(chat)), _, Some(error)) => self.history_refused(chat, &error, now),
             (Some(Pending::Refresh), Some(Outcome::Refreshed(refreshed)), _) => self.refreshed(&refreshed),
             (Some(Pending::Refresh), _, Some(_)) => self.outputs.push_back(Output::TokenRefused),
+            (Some(Pending::Watch), Some(Outcome::Watching(presence)), _) => {
+                self.event(Event::Presence(presence.users));
+            }
+            // What may not be watched stays unknown.
+            (Some(Pending::Watch), _, Some(error)) if error.temporary => {
+                self.watch_at = self.watch_at.or(Some(now + wait(&error)));
+            }
             // An answer to nothing that is still pending, or a push.
             _ => {}
         }
@@ -288,6 +348,12 @@ impl Machine {
     /// Sends what is due, within the server's limits.
     fn pump(&mut self, now: Instant) {
         let Some(online) = &mut self.online else { return };
+        if self.watch_at.is_some_and(|at| at <= now) {
+            self.watch_at = None;
+            let id = Some(online.request(Pending::Watch).into());
+            let command = Command::Watch(self.watch.clone());
+            self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
+        }
         for (&chat, followed) in &mut self.chats {
             if !matches!(followed.history, Fetch::Due(at) if at <= now) {
                 continue;

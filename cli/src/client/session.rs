@@ -9,7 +9,7 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    wire::{self, ClientFrame, CloseCode, Connect, Connected, Outcome, ServerFrame},
+    wire::{self, ActivityState, ClientFrame, CloseCode, Connect, Connected, Outcome, ServerFrame, Watch},
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -50,6 +50,9 @@ pub struct Session {
 enum Command {
     Send { chat: ChatId, key: MessageKey, post: Post, outcome: Settle },
     Follow { chat: ChatId, after: i64 },
+    Watch(Watch),
+    Activity(ActivityState),
+    Typing(ChatId),
 }
 
 type Renewal = Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>;
@@ -97,6 +100,21 @@ impl Session {
     pub async fn follow(&self, chat: ChatId, after: i64) {
         // A session that has ended reports it by its last event.
         let _ = self.commands.send(Command::Follow { chat, after }).await;
+    }
+
+    /// Replaces what is seen of the presence of others: what is on the user's screen. It holds over connections.
+    pub async fn watch(&self, watch: Watch) {
+        let _ = self.commands.send(Command::Watch(watch)).await;
+    }
+
+    /// Says whether the user is at this device; a session begins as online.
+    pub async fn activity(&self, state: ActivityState) {
+        let _ = self.commands.send(Command::Activity(state)).await;
+    }
+
+    /// Says that the user is typing in a chat; to be repeated every few seconds while they do.
+    pub async fn typing(&self, chat: ChatId) {
+        let _ = self.commands.send(Command::Typing(chat)).await;
     }
 }
 
@@ -279,6 +297,9 @@ impl Run {
                 self.machine.send(chat, key, post, Instant::now());
             }
             Command::Follow { chat, after } => self.machine.follow(chat, after, Instant::now()),
+            Command::Watch(watch) => self.machine.watch(watch, Instant::now()),
+            Command::Activity(state) => self.machine.activity(state),
+            Command::Typing(chat) => self.machine.typing(chat),
         }
     }
 

@@ -15,8 +15,8 @@ use contracts::{
     },
     event::{EntryKind, Role},
     wire::{
-        ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES, Message, Outcome,
-        Send, ServerFrame,
+        ActivityState, ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES,
+        Message, Outcome, PresenceState, Send, ServerFrame, TypingUser, UserPresence, Watch,
     },
 };
 use futures_util::{SinkExt, StreamExt};
@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::Message as Raw;
 use crate::{
     eventually, report,
     stack::root,
-    users::{TestUser, refused},
+    users::{Online, TestUser, refused},
 };
 
 /// What is promised of the connections of a session that has ended.
@@ -570,6 +570,63 @@ pub async fn export(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Two users of a chat see how the other is and when they type; a stranger sees what the settings show, and chats do not
+/// depend on it.
+pub async fn presence(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
+    let eve = TestUser::register(messenger, "eve").await?;
+    let settings = UpdateProfileRequest {
+        contactable_by: Some(ContactableBy::SharedChats),
+        ..UpdateProfileRequest::default()
+    };
+    messenger.update_me(&ben.token().await?, &settings).await?;
+    let (watcher, stranger) = (ann.online(&[chat]).await, eve.online(&[]).await);
+    watcher.session.watch(Watch { users: vec![ben.id()], chats: vec![chat] }).await;
+    stranger.session.watch(Watch { users: vec![ben.id(), ann.id()], chats: vec![chat] }).await;
+    seen_as(&watcher, &ben, PresenceState::Offline).await?;
+    seen_as(&stranger, &ann, PresenceState::Online).await?;
+
+    let there = ben.online(&[chat]).await;
+    seen_as(&watcher, &ben, PresenceState::Online).await?;
+    there.session.activity(ActivityState::Away).await;
+    seen_as(&watcher, &ben, PresenceState::Away).await?;
+    there.session.activity(ActivityState::Online).await;
+    seen_as(&watcher, &ben, PresenceState::Online).await?;
+    let typing = TypingUser { chat, user: ben.id() };
+    eventually("ann sees ben typing", MOMENT, || async {
+        there.session.typing(chat).await;
+        ensure!(watcher.seen().typing.contains(&typing), "no typing");
+        Ok(())
+    })
+    .await?;
+    let seq = there.send(chat, "that is what I typed").await?;
+    watcher.sees(chat, seq, MOMENT).await?;
+    drop(there);
+    let gone = seen_as(&watcher, &ben, PresenceState::Offline).await?;
+    ensure!(gone.last_seen_ms.is_some(), "no moment: {gone:?}");
+
+    // All that time ben looked the same to whom the settings do not show them.
+    let seen = stranger.seen();
+    let hidden = UserPresence { user: ben.id(), state: PresenceState::Offline, last_seen_ms: None };
+    ensure!(seen.presence.get(&ben.id()) == Some(&hidden), "{:?}", seen.presence);
+    ensure!(seen.typing.is_empty(), "a stranger sees typing: {:?}", seen.typing);
+    Ok(())
+}
+
+/// Waits until a user sees another one like this.
+pub async fn seen_as(
+    watcher: &Online,
+    user: &TestUser,
+    state: PresenceState,
+) -> anyhow::Result<UserPresence> {
+    let what = format!("{} sees {} as {state:?}", watcher.name, user.identity.username());
+    eventually(&what, MOMENT, || async {
+        let seen = watcher.seen().presence.get(&user.id()).copied();
+        seen.filter(|seen| seen.state == state).with_context(|| format!("it is {seen:?}"))
+    })
+    .await
+}
+
 /// Every service documents itself, as committed.
 pub async fn documentation(messenger: &Messenger, tenant: &str) -> anyhow::Result<()> {
     for service in ["auth", "user", "chat", "message"] {
@@ -584,6 +641,8 @@ pub async fn documentation(messenger: &Messenger, tenant: &str) -> anyhow::Resul
         );
         is_committed(&format!("{service}.openapi.json"), &document)?;
     }
+    let document = get(messenger, tenant, "/docs/presence/openapi.json").await?;
+    is_committed("presence.openapi.json", &serde_json::from_str(&document)?)?;
     let index = get(messenger, tenant, "/docs").await?;
     ensure!(index.contains("/docs/auth") && index.contains("/docs/message"), "the index names the services");
     let asyncapi = get(messenger, tenant, "/docs/gateway/asyncapi.json").await?;

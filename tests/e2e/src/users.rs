@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, UserId,
     api::{CreateChatRequest, RegisterRequest},
-    wire::{MAX_HISTORY_LIMIT, Message},
+    wire::{MAX_HISTORY_LIMIT, Message, TypingUser, UserPresence},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use posthouse::client::{ClientError, Event, Identity, Messenger, Origin, Post, Session};
@@ -184,6 +184,10 @@ pub struct Seen {
     pub pushed: u64,
     pub refetched: u64,
     pub connected: u64,
+    /// How each watched user is.
+    pub presence: HashMap<UserId, UserPresence>,
+    /// Who typed, in the order in which it came.
+    pub typing: Vec<TypingUser>,
     /// Why the session ended, or a chat could not be read.
     pub failures: Vec<String>,
 }
@@ -202,6 +206,10 @@ impl Seen {
             Event::Connected { .. } => self.connected += 1,
             Event::Unreadable { chat, code } => self.failures.push(format!("{chat} is not readable: {code}")),
             Event::Ended { why } => self.failures.push(format!("the session ended: {why}")),
+            Event::Presence(users) => {
+                self.presence.extend(users.into_iter().map(|presence| (presence.user, presence)));
+            }
+            Event::Typing(typing) => self.typing.push(typing),
             Event::Disconnected { .. } | Event::Elsewhere(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-use contracts::wire::{Lagged, RequestId};
+use contracts::wire::{self, Lagged, RequestId};
 use uuid::Uuid;
 
 use super::*;
@@ -303,4 +303,51 @@ fn a_ping_is_answered_and_an_end_settles_everything() {
     outputs(&mut machine);
     machine.ended("invalid token".into());
     assert_eq!(outputs(&mut machine)[0], SendFailure::SessionEnded.to_string());
+}
+
+#[test]
+fn what_is_watched_is_watched_again_on_every_connection() {
+    let start = Instant::now();
+    let mut machine = machine(start);
+    let user = UserId(Uuid::from_u128(9));
+    let watch = Watch { users: vec![user], chats: vec![CHAT] };
+    let watched = |outputs: Vec<String>| outputs.iter().filter(|output| output.contains("Watch(")).count();
+    machine.watch(watch, start);
+    assert_eq!(watched(outputs(&mut machine)), 1);
+    machine.tick(start);
+    assert_eq!(watched(outputs(&mut machine)), 0, "nothing is sent while nothing happens");
+
+    // Refused for the moment: again when the server says.
+    let error = WireError {
+        code: ErrorCode::Unavailable,
+        detail: String::new(),
+        temporary: true,
+        retry_after_ms: Some(1_000),
+    };
+    machine.frame(ServerFrame { id: Some(2.into()), error: Some(error), ..ServerFrame::default() }, start);
+    machine.tick(start + Duration::from_millis(900));
+    assert_eq!(watched(outputs(&mut machine)), 0);
+    machine.tick(start + Duration::from_millis(1_000));
+    assert_eq!(watched(outputs(&mut machine)), 1);
+    let presence = wire::Presence {
+        users: vec![UserPresence { user, state: wire::PresenceState::Online, last_seen_ms: None }],
+    };
+    let answer = Some(Outcome::Watching(presence.clone()));
+    machine.frame(ServerFrame { id: Some(3.into()), result: answer, ..ServerFrame::default() }, start);
+    machine.frame(ServerFrame { presence: Some(presence), ..ServerFrame::default() }, start);
+    let typing = TypingUser { chat: CHAT, user };
+    machine.frame(ServerFrame { typing: Some(typing), ..ServerFrame::default() }, start);
+    assert_eq!(outputs(&mut machine).len(), 3, "the answer, a change, and typing");
+
+    machine.activity(ActivityState::Away);
+    machine.typing(CHAT);
+    assert_eq!(outputs(&mut machine).len(), 2);
+    machine.disconnected("gone".into());
+    machine.typing(CHAT);
+    outputs(&mut machine);
+    machine.connected(&connected(256), start);
+    let again = outputs(&mut machine);
+    assert_eq!(again.iter().filter(|output| output.contains("Activity(")).count(), 1);
+    assert!(!again.iter().any(|output| output.contains("Typing(")), "{again:?}");
+    assert_eq!(watched(again), 1);
 }

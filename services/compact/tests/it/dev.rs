@@ -119,6 +119,11 @@ async fn a_user_takes_along_what_is_kept_about_them() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_see_who_is_there_and_who_types() -> anyhow::Result<()> {
+    story(stories::presence).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_same_address() -> anyhow::Result<()> {
     story(async |messenger| stories::documentation(messenger, TENANT).await).await
 }

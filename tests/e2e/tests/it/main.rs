@@ -6,6 +6,7 @@ mod attacks;
 mod delivery;
 mod isolation;
 mod lifecycle;
+mod presence;
 mod repair;
 mod sessions;
 mod steady;
