@@ -41,7 +41,7 @@ pub struct Client {
     next_id: u32,
     /// The frames of all commands, by id.
     sent: HashMap<u32, String>,
-    /// Pushes that came while an answer was awaited.
+    /// Pushes, and answers to other commands, that came while an answer was awaited.
     pushes: Vec<ServerFrame>,
     /// Whether pings are answered.
     pub answers_pings: bool,
@@ -141,10 +141,16 @@ impl Client {
         self.outcome(id).await.map_err(|error| error.code)
     }
 
-    /// Waits for the answer to a command and returns the whole error; pushes are kept.
+    /// Waits for the answer to a command and returns the whole error; pushes and other answers are kept.
     pub async fn outcome(&mut self, id: u32) -> Result<Outcome, WireError> {
+        // Answers come in any order: it may have come while another one was awaited.
+        let kept = self.pushes.iter().position(|frame| frame.id == Some(id.into()));
+        let mut kept = kept.map(|at| self.pushes.remove(at));
         loop {
-            let frame = self.frame().await.unwrap_or_else(|close| panic!("closed with {close:?}"));
+            let frame = match kept.take() {
+                Some(frame) => frame,
+                None => self.frame().await.unwrap_or_else(|close| panic!("closed with {close:?}")),
+            };
             if frame.id != Some(id.into()) {
                 self.pushes.push(frame);
             } else if let Some(error) = frame.error {
