@@ -14,8 +14,8 @@ use contracts::{
     ChatId, UserId,
     api::ContactableBy,
     rpc::{
-        CheckBlocksRequest, CheckMembersRequest, GetMembershipRequest, ListMembersRequest,
-        chat_service_server::ChatService as _,
+        CheckBlocksRequest, CheckMembersRequest, GetMembershipRequest, ListAcquaintancesRequest,
+        ListMembersRequest, chat_service_server::ChatService as _,
     },
 };
 use kit::{
@@ -662,6 +662,16 @@ async fn other_services_ask_for_memberships() {
     let request = ListMembersRequest { chat_id };
     let members = app.rpc.list_members(Request::new(request)).await.expect("an answer").into_inner().members;
     assert_eq!(members.len(), 2);
+
+    let met = async |user: &TestUser, other_ids: Vec<String>| {
+        let request = ListAcquaintancesRequest { user_id: id(user), other_ids };
+        Ok::<_, tonic::Status>(app.rpc.list_acquaintances(Request::new(request)).await?.into_inner().user_ids)
+    };
+    assert_eq!(met(&ann, vec![id(&bob), id(&eve)]).await.expect("an answer"), [id(&bob)]);
+    assert_eq!(met(&eve, vec![id(&bob), id(&ann)]).await.expect("an answer"), [""; 0]);
+    assert_eq!(met(&ann, vec!["7".to_owned()]).await.expect_err("no id").code(), Code::InvalidArgument);
+    let many = vec![id(&bob); 1001];
+    assert_eq!(met(&ann, many).await.expect_err("too many").code(), Code::InvalidArgument);
 }
 
 #[tokio::test]
