@@ -150,6 +150,7 @@ async fn one_tenant_gets_nothing_of_another() {
         let own = format!("mt:{}:k", b.tenant);
         let mut owner = connect(&account(&a)).await.unwrap();
         run(&mut owner, &["SETEX", &key, "600", "private"]).await.unwrap();
+        run(&mut owner, &["PUBLISH", &channel, "x"]).await.unwrap();
         let mut intruder = connect(&account(&b)).await.unwrap();
         run(&mut intruder, &["SETEX", &own, "600", "x"]).await.unwrap();
         for attempt in [

@@ -1,8 +1,7 @@
 //! The session directory in Redis: each connection's user, device and gateway.
 //!
 //! Nothing durable lives here and no socket depends on it. Entries live three refreshes; what is lost is written again
-//! with the next one. Presence is to be its reader: whether a user is online, and on which gateway. Until then only
-//! tests read it.
+//! with the next one. It is for an administrator who looks for a connection: no service reads it, and presence has a way of its own.
 
 use std::{sync::Arc, time::Duration};
 
