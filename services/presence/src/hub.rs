@@ -67,6 +67,8 @@ struct Follower {
 /// A gateway that follows what it watches, until it is dropped.
 pub(crate) struct Following {
     hub: Arc<Hub>,
+    gateway: GatewayId,
+    /// Names the call.
     id: Uuid,
     wake: Arc<Notify>,
 }
@@ -126,25 +128,15 @@ impl Hub {
     pub(crate) fn attach(self: &Arc<Self>, gateway: GatewayId) -> Following {
         // Later than what any replica has of the gateway, as far as their clocks agree; where not, all is asked for once more.
         let version = u64::try_from(now_ms()).unwrap_or_default();
-        let mut inner = self.lock();
-        inner.board.attach(gateway, version, Instant::now());
         let wake = Arc::<Notify>::default();
         let (id, follower) = (fresh(), Follower { is_due: true, wake: wake.clone(), ..Follower::default() });
+        let mut inner = self.lock();
+        inner.board.attach(gateway, id, version, Instant::now());
         inner.followers.insert(id, follower);
         wake.notify_one();
         drop(inner);
         self.metrics.gateways.inc();
-        Following { hub: self.clone(), id, wake }
-    }
-
-    /// Notes that a gateway is not attached any more.
-    pub(crate) fn detach(&self, gateway: GatewayId) {
-        self.lock().board.detach(gateway, Instant::now());
-    }
-
-    /// Notes that a gateway is there.
-    pub(crate) fn renew(&self, gateway: GatewayId) {
-        self.lock().board.renew(gateway, Instant::now());
+        Following { hub: self.clone(), gateway, id, wake }
     }
 
     /// Notes what a gateway reports of its users.
@@ -348,6 +340,11 @@ impl Inner {
 }
 
 impl Following {
+    /// Notes that the gateway is there. Returns whether the call stands for it: not after its lease has ended.
+    pub(crate) fn renew(&self) -> bool {
+        self.hub.lock().board.renew(self.gateway, self.id, Instant::now())
+    }
+
     /// Waits until there is something to receive.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
@@ -406,7 +403,10 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.hub.lock().followers.remove(&self.id);
+        let mut inner = self.hub.lock();
+        inner.followers.remove(&self.id);
+        inner.board.detach(self.gateway, self.id, Instant::now());
+        drop(inner);
         self.hub.metrics.gateways.dec();
     }
 }

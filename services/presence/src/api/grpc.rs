@@ -120,7 +120,6 @@ async fn serve(
     if let Err(error) = attached.run(inbound, &shutdown).await {
         refuse(&attached.sender, error);
     }
-    attached.hub.detach(gateway);
 }
 
 fn refuse(sender: &mpsc::Sender<Outgoing>, error: Error) {
@@ -153,6 +152,10 @@ impl Attached {
                 news = inbound.message() => match news {
                     Ok(Some(GatewayNews { news })) => {
                         silent_at = Instant::now() + 2 * times.heartbeat;
+                        // The gateway attaches again, with all its users.
+                        if !self.following.renew() {
+                            return Ok(());
+                        }
                         self.take(news).await?;
                     }
                     // It ended, or its connection did.
@@ -166,7 +169,6 @@ impl Attached {
     }
 
     async fn take(&self, news: Option<News>) -> Result<(), Error> {
-        self.hub.renew(self.gateway);
         match news {
             Some(News::Users(changes)) => self.hub.report(self.gateway, &Changes::try_from(changes)?).await,
             Some(News::Watch(changes)) => self.following.watch(&changes)?,

@@ -66,8 +66,8 @@ struct Gateway {
     version: u64,
     /// The end of the lease.
     until: Instant,
-    /// It is attached to this replica.
-    is_here: bool,
+    /// The call by which it is attached to this replica.
+    call: Option<Uuid>,
 }
 
 impl Board {
@@ -86,7 +86,7 @@ impl Board {
     pub fn unlinked(&mut self) -> BTreeSet<UserId> {
         self.complete_at = None;
         let far: Vec<GatewayId> =
-            self.gateways.iter().filter(|(_, gateway)| !gateway.is_here).map(|(id, _)| *id).collect();
+            self.gateways.iter().filter(|(_, gateway)| gateway.call.is_none()).map(|(id, _)| *id).collect();
         far.into_iter().flat_map(|id| self.forget(id)).collect()
     }
 
@@ -107,16 +107,13 @@ impl Board {
         }
     }
 
-    /// Notes that a gateway is attached to this replica. `version` is greater than any before.
-    pub fn attach(&mut self, id: GatewayId, version: u64, now: Instant) {
+    /// Notes that a gateway is attached to this replica by this call. `version` is greater than any before.
+    pub fn attach(&mut self, id: GatewayId, call: Uuid, version: u64, now: Instant) {
         let until = now + self.lease();
-        let gateway = self.gateways.entry(id).or_insert(Gateway {
-            users: HashMap::new(),
-            version,
-            until,
-            is_here: true,
-        });
-        (gateway.version, gateway.until, gateway.is_here) = (version.max(gateway.version + 1), until, true);
+        let gateway =
+            self.gateways.entry(id).or_insert(Gateway { users: HashMap::new(), version, until, call: None });
+        (gateway.version, gateway.until, gateway.call) =
+            (version.max(gateway.version + 1), until, Some(call));
     }
 
     /// Notes what a gateway that is attached to this replica reports. Returns the version of the change, and who is not as
@@ -135,19 +132,25 @@ impl Board {
         Some((gateway.version, changed))
     }
 
-    /// Renews the lease of a gateway that is attached to this replica.
-    pub fn renew(&mut self, id: GatewayId, now: Instant) {
+    /// Renews the lease of a gateway that is attached to this replica. Returns whether it is by this call: its lease may have
+    /// ended, or another call may have taken its place.
+    pub fn renew(&mut self, id: GatewayId, call: Uuid, now: Instant) -> bool {
         let until = now + self.lease();
-        if let Some(gateway) = self.gateways.get_mut(&id) {
-            gateway.until = until;
+        match self.gateways.get_mut(&id).filter(|gateway| gateway.call == Some(call)) {
+            Some(gateway) => {
+                gateway.until = until;
+                true
+            }
+            None => false,
         }
     }
 
-    /// Notes that a gateway is not attached any more. It has a heartbeat to come back, here or to another replica.
-    pub fn detach(&mut self, id: GatewayId, now: Instant) {
+    /// Notes that a gateway is not attached by this call any more. It has a heartbeat to come back, here or to another replica,
+    /// unless it has done so.
+    pub fn detach(&mut self, id: GatewayId, call: Uuid, now: Instant) {
         let until = now + self.heartbeat;
-        if let Some(gateway) = self.gateways.get_mut(&id) {
-            gateway.is_here = false;
+        if let Some(gateway) = self.gateways.get_mut(&id).filter(|gateway| gateway.call == Some(call)) {
+            gateway.call = None;
             gateway.until = until;
         }
     }
@@ -164,8 +167,8 @@ impl Board {
             Some(_) | None => {}
         }
         let users = HashMap::new();
-        let gateway = self.gateways.entry(id).or_insert(Gateway { users, version, until, is_here: false });
-        (gateway.version, gateway.until, gateway.is_here) = (version, until, false);
+        let gateway = self.gateways.entry(id).or_insert(Gateway { users, version, until, call: None });
+        (gateway.version, gateway.until, gateway.call) = (version, until, None);
         Applied::Changed(self.apply(id, changes))
     }
 
@@ -197,7 +200,7 @@ impl Board {
 
     /// Returns all users of each gateway that is attached to this replica, as a change of its own version.
     pub fn all_attached(&mut self) -> Vec<(GatewayId, u64, Changes)> {
-        let here = self.gateways.iter_mut().filter(|(_, gateway)| gateway.is_here);
+        let here = self.gateways.iter_mut().filter(|(_, gateway)| gateway.call.is_some());
         here.map(|(id, gateway)| {
             gateway.version += 1;
             (*id, gateway.version, gateway.all())
@@ -211,7 +214,7 @@ impl Board {
     }
 
     fn here(&self) -> impl Iterator<Item = (GatewayId, &Gateway)> {
-        self.gateways.iter().filter(|(_, gateway)| gateway.is_here).map(|(id, gateway)| (*id, gateway))
+        self.gateways.iter().filter(|(_, gateway)| gateway.call.is_some()).map(|(id, gateway)| (*id, gateway))
     }
 
     fn lease(&self) -> Duration {
@@ -309,6 +312,8 @@ mod tests {
     const HEARTBEAT: Duration = Duration::from_secs(10);
     const ONE: GatewayId = GatewayId(Uuid::from_u128(1));
     const TWO: GatewayId = GatewayId(Uuid::from_u128(2));
+    const CALL: Uuid = Uuid::from_u128(21);
+    const LATER: Uuid = Uuid::from_u128(22);
     const ANN: UserId = UserId(Uuid::from_u128(11));
     const BEN: UserId = UserId(Uuid::from_u128(12));
 
@@ -338,8 +343,8 @@ mod tests {
     fn a_user_is_as_the_most_present_of_their_gateways_says() {
         let now = Instant::now();
         let mut board = linked(now);
-        board.attach(ONE, 100, now);
-        board.attach(TWO, 200, now);
+        board.attach(ONE, CALL, 100, now);
+        board.attach(TWO, CALL, 200, now);
         assert_eq!(reported(&mut board, ONE, &all(&[ANN]), now), [ANN]);
         let away = Changes { away: vec![ANN], ..Changes::default() };
         assert_eq!(reported(&mut board, TWO, &away, now), []);
@@ -355,22 +360,22 @@ mod tests {
     fn users_of_a_gateway_that_is_gone_are_offline_within_two_heartbeats() {
         let start = Instant::now();
         let mut board = linked(start);
-        board.attach(ONE, 1, start);
+        board.attach(ONE, CALL, 1, start);
         reported(&mut board, ONE, &all(&[ANN]), start);
         assert!(board.expire(start + HEARTBEAT).is_empty());
-        board.renew(ONE, start + HEARTBEAT);
+        assert!(board.renew(ONE, CALL, start + HEARTBEAT));
         assert!(board.expire(start + 2 * HEARTBEAT).is_empty());
         assert_eq!(board.expire(start + 3 * HEARTBEAT), BTreeSet::from([ANN]));
         assert_eq!(board.state(ANN, start + 3 * HEARTBEAT), PresenceState::Offline);
 
         // One that detached has a heartbeat to come back.
-        board.attach(ONE, 9, start);
+        board.attach(ONE, CALL, 9, start);
         reported(&mut board, ONE, &all(&[ANN]), start);
-        board.detach(ONE, start);
+        board.detach(ONE, CALL, start);
         assert!(board.expire(start + HEARTBEAT / 2).is_empty());
-        board.attach(ONE, 20, start + HEARTBEAT / 2);
+        board.attach(ONE, CALL, 20, start + HEARTBEAT / 2);
         assert!(board.expire(start + HEARTBEAT).is_empty());
-        board.detach(ONE, start + HEARTBEAT);
+        board.detach(ONE, CALL, start + HEARTBEAT);
         assert_eq!(board.expire(start + 2 * HEARTBEAT), BTreeSet::from([ANN]));
     }
 
@@ -381,7 +386,7 @@ mod tests {
         assert_eq!(board.state(ANN, start), PresenceState::Unknown);
         board.linked(start + HEARTBEAT);
         assert_eq!(board.state(ANN, start), PresenceState::Unknown);
-        board.attach(ONE, 1, start);
+        board.attach(ONE, CALL, 1, start);
         reported(&mut board, ONE, &all(&[ANN]), start);
         assert_eq!(board.state(ANN, start), PresenceState::Online);
         assert_eq!(board.state(BEN, start + HEARTBEAT), PresenceState::Offline);
@@ -411,11 +416,11 @@ mod tests {
     fn a_gateway_that_moves_to_another_replica_is_that_ones() {
         let now = Instant::now();
         let (mut before, mut after) = (linked(now), linked(now));
-        before.attach(ONE, 100, now);
+        before.attach(ONE, CALL, 100, now);
         let (version, _) = before.report(ONE, &all(&[ANN]), now).expect("attached");
         after.published(ONE, version, &all(&[ANN]), now);
-        before.detach(ONE, now);
-        after.attach(ONE, 50, now);
+        before.detach(ONE, CALL, now);
+        after.attach(ONE, CALL, 50, now);
         let (version, _) = after.report(ONE, &all(&[ANN, BEN]), now).expect("attached");
         assert_eq!(
             before.published(ONE, version, &all(&[ANN, BEN]), now),
@@ -429,5 +434,24 @@ mod tests {
         assert_eq!(users, [ANN, BEN]);
         assert_eq!(rpc::UserChanges::from(changes).try_into(), Ok(changes.clone()));
         assert_eq!((before.connected(), after.connected()), (2, 2));
+    }
+
+    #[test]
+    fn a_call_that_ends_late_does_not_detach_a_gateway_that_is_back() {
+        let now = Instant::now();
+        let mut board = linked(now);
+        board.attach(ONE, CALL, 1, now);
+        board.attach(ONE, LATER, 2, now);
+        board.detach(ONE, CALL, now);
+        assert_eq!(board.attached().len(), 1);
+        assert!(board.renew(ONE, LATER, now) && !board.renew(ONE, CALL, now));
+        // It moved to another replica, which renews its lease.
+        board.published(ONE, 9, &all(&[ANN]), now);
+        board.detach(ONE, LATER, now);
+        assert!(board.expire(now + HEARTBEAT).is_empty());
+        // A lease that has ended is over for the call, too.
+        board.attach(TWO, CALL, 1, now);
+        board.expire(now + 2 * HEARTBEAT);
+        assert!(!board.renew(TWO, CALL, now));
     }
 }
