@@ -4,19 +4,22 @@ use std::collections::{HashMap, HashSet};
 
 use contracts::{
     UserId,
-    api::ContactableBy,
     rpc::{
-        GetUsersRequest, ListAcquaintancesRequest, User, chat_service_client::ChatServiceClient,
-        user_service_client::UserServiceClient,
+        CheckBlocksRequest, CheckPresenceRequest, ListAcquaintancesRequest,
+        chat_service_client::ChatServiceClient, user_service_client::UserServiceClient,
     },
 };
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kit::rpc::InternalChannel;
+use tokio::try_join;
 
 use crate::{
     domain::{VisibleTo, may_see},
     error::Error,
 };
+
+/// Views that are looked up concurrently for one call.
+const VIEWS_AT_ONCE: usize = 16;
 
 /// A viewer, and the users to be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,39 +41,52 @@ impl Visibility {
         Self { users: UserServiceClient::new(users), chats: ChatServiceClient::new(chats) }
     }
 
-    /// Returns the users of each view whom the viewer may see. One call to the user service, whatever their number.
+    /// Returns the users of each view whom the viewer may see.
     pub(crate) async fn visible(&self, views: &[View]) -> Result<Vec<Vec<UserId>>, Error> {
-        let shown = self.shown(views).await?;
-        try_join_all(views.iter().map(|view| self.visible_to(view, &shown))).await
+        let mut visible = Vec::with_capacity(views.len());
+        for view in views {
+            visible.push(self.visible_to(view));
+        }
+        stream::iter(visible).buffered(VIEWS_AT_ONCE).try_collect().await
     }
 
-    async fn visible_to(
-        &self,
-        View { viewer, users }: &View,
-        shown: &HashMap<UserId, VisibleTo>,
-    ) -> Result<Vec<UserId>, Error> {
+    async fn visible_to(&self, view: &View) -> Result<Vec<UserId>, Error> {
+        let View { viewer, users } = view;
+        let (shown, blocked) = try_join!(self.shown(view), self.blocked(view))?;
         let needs_chat = |user: &&UserId| shown.get(user) == Some(&VisibleTo::SharedChats) && *user != viewer;
         let by_chat: Vec<String> = users.iter().filter(needs_chat).map(UserId::to_string).collect();
         let met = if by_chat.is_empty() { HashSet::new() } else { self.met(*viewer, by_chat).await? };
         let is_visible = |user: &&UserId| {
-            // No user can block another yet.
-            let is_blocked = false;
-            *user == viewer || shown.get(user).is_some_and(|to| may_see(*to, met.contains(*user), is_blocked))
+            *user == viewer
+                || shown
+                    .get(user)
+                    .is_some_and(|to| may_see(*to, met.contains(*user), blocked.contains(*user)))
         };
         Ok(users.iter().filter(is_visible).copied().collect())
     }
 
-    /// Returns to whom each user of the views shows their presence. Deleted and unknown users are not among them.
-    async fn shown(&self, views: &[View]) -> Result<HashMap<UserId, VisibleTo>, Error> {
-        let users: HashSet<UserId> = views.iter().flat_map(|view| view.users.iter().copied()).collect();
+    /// Returns how each user of a view shows their presence to the viewer.
+    async fn shown(&self, View { viewer, users }: &View) -> Result<HashMap<UserId, VisibleTo>, Error> {
         if users.is_empty() {
             return Ok(HashMap::new());
         }
         let user_ids = users.iter().map(UserId::to_string).collect();
-        let found = self.users.clone().get_users(GetUsersRequest { user_ids }).await;
-        let found = found.map_err(|status| Error::Users(Box::new(status)))?.into_inner().users;
-        let found = found.into_iter().filter(|user| !user.deleted);
-        Ok(found.filter_map(|user| Some((user.user_id.parse().ok()?, visible_to(&user)))).collect())
+        let request = CheckPresenceRequest { viewer_id: viewer.to_string(), user_ids };
+        let shown = self.users.clone().check_presence(request).await;
+        let shown = shown.map_err(|status| Error::Users(Box::new(status)))?.into_inner().shown;
+        Ok(users.iter().copied().zip(shown.iter().map(|text| VisibleTo::parse(text))).collect())
+    }
+
+    /// Returns the users of a view whom a block is between and the viewer.
+    async fn blocked(&self, View { viewer, users }: &View) -> Result<HashSet<UserId>, Error> {
+        if users.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let other_ids = users.iter().map(UserId::to_string).collect();
+        let request = CheckBlocksRequest { user_id: viewer.to_string(), other_ids };
+        let blocked = self.chats.clone().check_blocks(request).await;
+        let blocked = blocked.map_err(|status| Error::Chats(Box::new(status)))?.into_inner().is_blocked;
+        Ok(users.iter().copied().zip(blocked).filter_map(|(user, is)| is.then_some(user)).collect())
     }
 
     async fn met(&self, viewer: UserId, other_ids: Vec<String>) -> Result<HashSet<UserId>, Error> {
@@ -78,14 +94,5 @@ impl Visibility {
         let met = self.chats.clone().list_acquaintances(request).await;
         let met = met.map_err(|status| Error::Chats(Box::new(status)))?.into_inner().user_ids;
         Ok(met.iter().filter_map(|id| id.parse().ok()).collect())
-    }
-}
-
-/// Reads to whom a user shows their presence. A setting that is not known here is of a newer version, and may be as strict as
-/// the strictest.
-fn visible_to(user: &User) -> VisibleTo {
-    match user.contactable_by.as_str() {
-        "" => VisibleTo::of(ContactableBy::default()),
-        text => ContactableBy::parse(text).map_or(VisibleTo::NoOne, VisibleTo::of),
     }
 }

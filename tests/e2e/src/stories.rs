@@ -10,8 +10,8 @@ use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     api::{
-        ContactableBy, CreateChatRequest, HistoryAccess, RegisterRequest, Settings, UpdateChatRequest,
-        UpdateProfileRequest,
+        ContactableBy, CreateChatRequest, HistoryAccess, PresenceVisibleTo, RegisterRequest, Settings,
+        UpdateChatRequest, UpdateProfileRequest,
     },
     event::{EntryKind, Role},
     wire::{
@@ -576,7 +576,7 @@ pub async fn presence(messenger: &Messenger) -> anyhow::Result<()> {
     let (ann, ben, chat) = TestUser::two(messenger).await?;
     let eve = TestUser::register(messenger, "eve").await?;
     let settings = UpdateProfileRequest {
-        contactable_by: Some(ContactableBy::SharedChats),
+        presence_visible_to: Some(PresenceVisibleTo::SharedChats),
         ..UpdateProfileRequest::default()
     };
     messenger.update_me(&ben.token().await?, &settings).await?;

@@ -1,24 +1,23 @@
 //! Who may see the presence of a user.
 
-use contracts::api::ContactableBy;
-
-/// To whom a user shows their presence.
+/// Whether a user shows their presence to a viewer, as the user service says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VisibleTo {
-    /// Every user of the tenant.
-    Everyone,
-    /// Users who are in a chat with them.
+    /// To this viewer in any case.
+    Viewer,
+    /// If the two are in a chat together.
     SharedChats,
-    /// No other user.
+    /// Not to this viewer.
     NoOne,
 }
 
 impl VisibleTo {
-    /// Returns what follows from whom a user lets contact them: who is met in a chat sees how the others there are.
-    pub fn of(contactable_by: ContactableBy) -> Self {
-        match contactable_by {
-            ContactableBy::Everyone => Self::Everyone,
-            ContactableBy::SharedChats | ContactableBy::Nobody => Self::SharedChats,
+    /// Reads what the user service says. What is not known here is of a newer version, and may be as strict as the strictest.
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "always" => Self::Viewer,
+            "shared_chats" => Self::SharedChats,
+            _ => Self::NoOne,
         }
     }
 }
@@ -28,7 +27,7 @@ impl VisibleTo {
 pub fn may_see(visible_to: VisibleTo, shares_chat: bool, is_blocked: bool) -> bool {
     !is_blocked
         && match visible_to {
-            VisibleTo::Everyone => true,
+            VisibleTo::Viewer => true,
             VisibleTo::SharedChats => shares_chat,
             VisibleTo::NoOne => false,
         }
@@ -40,16 +39,15 @@ mod tests {
 
     #[test]
     fn presence_is_shown_to_whom_the_user_says_and_never_past_a_block() {
-        let check = |visible_to, without_chat, with_chat| {
-            assert_eq!(may_see(visible_to, false, false), without_chat, "{visible_to:?}");
-            assert_eq!(may_see(visible_to, true, false), with_chat, "{visible_to:?}");
-            assert!(!may_see(visible_to, true, true) && !may_see(visible_to, false, true), "{visible_to:?}");
+        let check = |text, without_chat, with_chat| {
+            let visible_to = VisibleTo::parse(text);
+            assert_eq!(may_see(visible_to, false, false), without_chat, "{text}");
+            assert_eq!(may_see(visible_to, true, false), with_chat, "{text}");
+            assert!(!may_see(visible_to, true, true) && !may_see(visible_to, false, true), "{text}");
         };
-        check(VisibleTo::Everyone, true, true);
-        check(VisibleTo::SharedChats, false, true);
-        check(VisibleTo::NoOne, false, false);
-        check(VisibleTo::of(ContactableBy::Everyone), true, true);
-        check(VisibleTo::of(ContactableBy::SharedChats), false, true);
-        check(VisibleTo::of(ContactableBy::Nobody), false, true);
+        check("always", true, true);
+        check("shared_chats", false, true);
+        check("never", false, false);
+        check("whatever comes later", false, false);
     }
 }

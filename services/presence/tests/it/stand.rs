@@ -9,11 +9,12 @@ use std::{
 use contracts::{
     UserId,
     rpc::{
-        CheckMembersRequest, CheckMembersResponse, DeleteUserRequest, DeleteUserResponse, EnsureUserRequest,
-        FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest, GetMembershipResponse,
-        GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse, ListAcquaintancesRequest,
-        ListAcquaintancesResponse, ListDeletionsRequest, ListDeletionsResponse, ListMembersRequest,
-        ListMembersResponse, User,
+        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse,
+        CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
+        EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest,
+        GetMembershipResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
+        ListAcquaintancesRequest, ListAcquaintancesResponse, ListDeletionsRequest, ListDeletionsResponse,
+        ListMembersRequest, ListMembersResponse, User,
         chat_service_server::{ChatService, ChatServiceServer},
         presence_service_server::PresenceServiceServer,
         user_service_server::{UserService, UserServiceServer},
@@ -87,7 +88,10 @@ pub struct Peers(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
-    users: BTreeMap<String, User>,
+    /// To whom users show their presence, as the user service says.
+    shown: BTreeMap<String, String>,
+    /// Pairs of users of whom one has blocked the other.
+    blocked: BTreeSet<(String, String)>,
     /// Pairs of users who share a chat.
     met: BTreeSet<(String, String)>,
 }
@@ -100,15 +104,15 @@ impl Peers {
         Visibility::new(channel.clone(), channel)
     }
 
-    /// Adds a user with a profile.
-    pub fn add(&self, user: UserId, contactable_by: &str, deleted: bool) {
-        let profile = User {
-            user_id: user.to_string(),
-            contactable_by: contactable_by.to_owned(),
-            deleted,
-            ..User::default()
-        };
-        self.0.lock().expect("no panic").users.insert(user.to_string(), profile);
+    /// Adds a user who shows their presence to these: "always", "shared_chats" or "never".
+    pub fn add(&self, user: UserId, shown: &str) {
+        self.0.lock().expect("no panic").shown.insert(user.to_string(), shown.to_owned());
+    }
+
+    /// Lets one of two users block the other.
+    pub fn block(&self, one: UserId, other: UserId) {
+        let (one, other) = (one.to_string(), other.to_string());
+        self.0.lock().expect("no panic").blocked.extend([(one.clone(), other.clone()), (other, one)]);
     }
 
     /// Lets two users share a chat.
@@ -120,14 +124,18 @@ impl Peers {
 
 #[tonic::async_trait]
 impl UserService for Peers {
-    async fn get_users(
+    async fn check_presence(
         &self,
-        request: Request<GetUsersRequest>,
-    ) -> Result<Response<GetUsersResponse>, Status> {
+        request: Request<CheckPresenceRequest>,
+    ) -> Result<Response<CheckPresenceResponse>, Status> {
         let known = self.0.lock().expect("no panic");
-        let users = request.into_inner().user_ids;
-        let users = users.iter().filter_map(|user| known.users.get(user).cloned()).collect();
-        Ok(Response::new(GetUsersResponse { users }))
+        let shown = |user| known.shown.get(user).map_or("never", String::as_str).to_owned();
+        let shown = request.into_inner().user_ids.iter().map(shown).collect();
+        Ok(Response::new(CheckPresenceResponse { shown }))
+    }
+
+    async fn get_users(&self, _: Request<GetUsersRequest>) -> Result<Response<GetUsersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
     }
 
     async fn ensure_user(&self, _: Request<EnsureUserRequest>) -> Result<Response<User>, Status> {
@@ -171,6 +179,16 @@ impl ChatService for Peers {
         let user_ids =
             other_ids.into_iter().filter(|other| known.met.contains(&(user_id.clone(), other.clone())));
         Ok(Response::new(ListAcquaintancesResponse { user_ids: user_ids.collect() }))
+    }
+
+    async fn check_blocks(
+        &self,
+        request: Request<CheckBlocksRequest>,
+    ) -> Result<Response<CheckBlocksResponse>, Status> {
+        let CheckBlocksRequest { user_id, other_ids } = request.into_inner();
+        let known = self.0.lock().expect("no panic");
+        let is_blocked = |other: String| known.blocked.contains(&(user_id.clone(), other));
+        Ok(Response::new(CheckBlocksResponse { is_blocked: other_ids.into_iter().map(is_blocked).collect() }))
     }
 
     async fn get_membership(

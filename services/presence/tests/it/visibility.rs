@@ -35,20 +35,21 @@ async fn seen(visibility: Visibility, views: Vec<View>) -> Result<Vec<Vec<UserId
 #[tokio::test]
 async fn a_viewer_sees_whom_their_profile_or_a_chat_shows() {
     let peers = Peers::default();
-    let (everyone, by_chat, no_contact, deleted) = (user(2), user(3), user(4), user(5));
-    peers.add(user(1), "shared_chats", false);
-    peers.add(everyone, "everyone", false);
-    peers.add(by_chat, "shared_chats", false);
-    peers.add(no_contact, "nobody", false);
-    peers.add(deleted, "everyone", true);
-    peers.add(user(6), "a setting of tomorrow", false);
-    peers.meet(user(1), by_chat);
-    peers.meet(user(1), no_contact);
-    peers.meet(user(1), user(6));
-    let all = [user(1), everyone, by_chat, no_contact, deleted, user(6), user(99)];
+    let (always, by_chat, never, blocked) = (user(2), user(3), user(4), user(5));
+    peers.add(user(1), "shared_chats");
+    peers.add(always, "always");
+    peers.add(by_chat, "shared_chats");
+    peers.add(never, "never");
+    peers.add(blocked, "always");
+    peers.add(user(6), "a setting of tomorrow");
+    peers.block(blocked, user(1));
+    for other in [by_chat, never, blocked, user(6)] {
+        peers.meet(user(1), other);
+    }
+    let all = [user(1), always, by_chat, never, blocked, user(6), user(99)];
     let views = vec![view(user(1), &all), view(user(9), &all), view(user(9), &[])];
     let seen = seen(peers.visibility().await, views).await.expect("an answer");
-    assert_eq!(seen, [vec![user(1), everyone, by_chat, no_contact], vec![everyone], vec![]]);
+    assert_eq!(seen, [vec![user(1), always, by_chat], vec![always, blocked], vec![]]);
 }
 
 #[tokio::test]
@@ -62,8 +63,8 @@ async fn who_cannot_be_checked_is_not_shown() {
 async fn a_look_says_how_the_visible_are_and_nothing_of_others() {
     let stand = Stand::create().await;
     let replica = stand.replica().await;
-    stand.peers.add(user(1), "everyone", false);
-    stand.peers.add(user(2), "shared_chats", false);
+    stand.peers.add(user(1), "always");
+    stand.peers.add(user(2), "shared_chats");
     let gateway = Gateway::attach(&replica, &[user(1), user(2)]).await;
     gateway.watch(&[user(1)], &[]).await;
     gateway.sees(user(1), contracts::wire::PresenceState::Online).await;
