@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::schema::FOUNDED_MEMBERS;
+pub use self::schema::{FOUNDED_MEMBERS, username as username_schema};
 use crate::{
     ChatId, UserId,
     event::Role,

@@ -294,7 +294,7 @@ pub struct Pin {
 }
 
 /// Fetches stored entries, in the order of their seq: how a client fills a gap (`after`), reads on into the past (`before`), and
-/// opens a chat at one message (`around`). At most one of the three is there; without any, the page begins at the first entry.
+/// opens a chat at one message (`around`). The first of `around`, `before` and `after` that is there decides; without any, the page begins at the first entry.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct History {

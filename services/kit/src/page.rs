@@ -31,20 +31,21 @@ pub enum Span {
 }
 
 impl Span {
-    /// Returns the part that a request sets with `after`, `before` or `around`; without any, it is the beginning.
+    /// Returns the part that a request sets: the first of `around`, `before` and `after` that is there decides. Without any, it
+    /// is the beginning.
     pub fn of(after: Option<i64>, before: Option<i64>, around: Option<i64>) -> Result<Self, InvalidField> {
-        let invalid = |field, problem: &str| InvalidField { field, problem: problem.to_owned() };
-        match (after, before, around) {
-            (None, None, None) => Ok(Self::After(0)),
-            (Some(seq @ 0..), None, None) => Ok(Self::After(seq)),
-            (Some(_), None, None) => Err(invalid("after", "must be 0 or more")),
-            (None, Some(seq @ 1..), None) => Ok(Self::Before(seq)),
-            (None, Some(_), None) => Err(invalid("before", "must be 1 or more")),
-            (None, None, Some(seq @ 1..)) => Ok(Self::Around(seq)),
-            (None, None, Some(_)) => Err(invalid("around", "must be 1 or more")),
-            (Some(_), _, _) => Err(invalid("after", "must be absent beside before or around")),
-            (None, _, _) => Err(invalid("before", "must be absent beside around")),
-        }
+        let at_least = |least: i64, field, seq: i64| {
+            let problem = || format!("must be {least} or more");
+            if seq >= least { Ok(seq) } else { Err(InvalidField { field, problem: problem() }) }
+        };
+        let after = after.map(|seq| at_least(0, "after", seq)).transpose()?;
+        let before = before.map(|seq| at_least(1, "before", seq)).transpose()?;
+        let around = around.map(|seq| at_least(1, "around", seq)).transpose()?;
+        Ok(match (after, before, around) {
+            (_, _, Some(seq)) => Self::Around(seq),
+            (_, Some(seq), None) => Self::Before(seq),
+            (seq, None, None) => Self::After(seq.unwrap_or(0)),
+        })
     }
 }
 
@@ -92,7 +93,7 @@ mod tests {
     const SIZES: PageSizes = PageSizes { default: 2, max: 3 };
 
     #[test]
-    fn a_span_has_one_side() {
+    fn a_span_is_what_the_first_of_three_says() {
         let check = |after, before, around, expected: Result<Span, &'static str>| {
             let span = Span::of(after, before, around).map_err(|invalid| invalid.field);
             assert_eq!(span, expected, "{after:?} {before:?} {around:?}");
@@ -105,9 +106,10 @@ mod tests {
         check(Some(-1), None, None, Err("after"));
         check(None, Some(0), None, Err("before"));
         check(None, None, Some(0), Err("around"));
-        check(Some(1), Some(2), None, Err("after"));
-        check(Some(1), None, Some(2), Err("after"));
-        check(None, Some(1), Some(2), Err("before"));
+        check(Some(1), Some(2), None, Ok(Span::Before(2)));
+        check(Some(1), Some(2), Some(3), Ok(Span::Around(3)));
+        check(Some(-1), Some(2), None, Err("after"));
+        check(None, Some(0), Some(3), Err("before"));
     }
 
     #[test]

@@ -47,10 +47,10 @@ pub(crate) fn routes(state: AppState) -> OpenApiRouter {
 #[into_params(parameter_in = Query)]
 struct PageQuery {
     /// Entries with a greater seq are returned; 0 starts at the first one that the caller reads, and so does the absence of all
-    /// three.
+    /// three. Beside `before` it has no effect.
     #[param(minimum = 0)]
     after: Option<i64>,
-    /// The last entries with a smaller seq are returned. At most one of the three is given.
+    /// The last entries with a smaller seq are returned. Beside `around` it has no effect.
     #[param(minimum = 1)]
     before: Option<i64>,
     /// Entries before this seq and from it on are returned, half of a page each.

@@ -51,7 +51,7 @@ pub(super) fn new_username() -> Object {
 }
 
 /// A username in any form that is taken.
-pub(super) fn username() -> Object {
+pub fn username() -> Object {
     line(255).build()
 }
 

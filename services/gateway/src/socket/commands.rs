@@ -195,6 +195,6 @@ mod tests {
             check(after(0, Some(limit)), Err("limit"));
         }
         check(after(-1, None), Err("after"));
-        check(History { before: Some(9), ..after(0, None) }, Err("after"));
+        check(History { before: Some(9), ..after(0, None) }, Ok((0, Some(9), None, 100)));
     }
 }

@@ -65,7 +65,7 @@ async fn only_members_read_pages() {
         let large_limit = format!("{here}?limit=501");
         let bad_after = format!("{here}?after=-1");
         let bad_field = format!("{here}?page=3");
-        let two_spans = format!("{here}?before=3&around=3");
+        let bad_before = format!("{here}?before=0");
         let cases = [
             (here.as_str(), Some(stranger.as_str()), "not_a_member"),
             (&elsewhere, Some(&token), "not_a_member"),
@@ -75,7 +75,7 @@ async fn only_members_read_pages() {
             (&large_limit, Some(&token), "invalid_argument"),
             (&bad_after, Some(&token), "invalid_argument"),
             (&bad_field, Some(&token), "invalid_argument"),
-            (&two_spans, Some(&token), "invalid_argument"),
+            (&bad_before, Some(&token), "invalid_argument"),
             ("/api/messages/not-a-chat", Some(&token), "invalid_argument"),
         ];
         for (path, token, code) in cases {
@@ -172,7 +172,7 @@ async fn services_read_history_and_heads_with_the_internal_token() {
         };
         assert_eq!(read(earlier(Some(4), None)).await.expect("a history"), (vec![1, 2, 3], 7, 1));
         assert_eq!(read(earlier(None, Some(4))).await.expect("a history"), (vec![3, 4, 5], 7, 1));
-        let refused = read(earlier(Some(4), Some(4))).await.expect_err("a refusal");
+        let refused = read(earlier(Some(0), Some(4))).await.expect_err("a refusal");
         assert_eq!(refused.code(), Code::InvalidArgument);
 
         let known = messages.history(history(member, None, 0)).await.expect("a history").into_inner();

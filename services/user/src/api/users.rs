@@ -16,7 +16,7 @@ use kit::{
     page::PageSizes,
 };
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, openapi::Object};
 
 use super::ensured;
 use crate::{
@@ -61,9 +61,8 @@ pub(super) struct SearchParameters {
     /// What the username or the display name starts with, in any case, width and composition; all users when absent.
     #[param(max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     query: Option<String>,
-    /// Exactly this username, in any case: the page has the user, or none. Beside it `query` has no effect. Names that the
-    /// realm has in other letters are taken too.
-    #[param(min_length = 1, max_length = 255, pattern = "^[!-~]+$")]
+    /// Exactly this username, in any case: the page has the user, or none. Beside it `query` has no effect.
+    #[param(schema_with = username_schema)]
     username: Option<String>,
     /// Most profiles in the response.
     #[param(minimum = 1, maximum = 100, default = 20)]
@@ -71,6 +70,14 @@ pub(super) struct SearchParameters {
     /// `next_cursor` of the page before.
     #[param(pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\\.[!-~]+$")]
     cursor: Option<String>,
+}
+
+/// Describes the parameter in its schema: a parameter with a schema of its own has no description.
+fn username_schema() -> Object {
+    let description = "Exactly this username, in any case: the page has the user, or none. Beside it `query` has no effect.";
+    let mut schema = contracts::api::username_schema();
+    schema.description = Some(description.to_owned());
+    schema
 }
 
 /// Finds users by the start of their username or display name, or one by the username, in the order of their usernames.
