@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::schema::{FOUNDED_MEMBERS, username as username_schema};
+pub use self::schema::{FOUNDED_MEMBERS, TypedUsername};
 use crate::{
     ChatId, UserId,
     event::Role,

@@ -51,9 +51,21 @@ pub(super) fn new_username() -> Object {
 }
 
 /// A username in any form that is taken.
-pub fn username() -> Object {
+pub(super) fn username() -> Object {
     line(255).build()
 }
+
+/// Such a username as a parameter, for its description alone.
+#[derive(Debug)]
+pub struct TypedUsername;
+
+impl PartialSchema for TypedUsername {
+    fn schema() -> RefOr<Schema> {
+        username().into()
+    }
+}
+
+impl ToSchema for TypedUsername {}
 
 pub(super) fn new_password() -> Object {
     secret(8).build()

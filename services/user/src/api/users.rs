@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use contracts::{
     UserId,
-    api::{Page, Problem, UserProfile},
+    api::{Page, Problem, TypedUsername, UserProfile},
 };
 use kit::{
     auth::Caller,
@@ -16,7 +16,7 @@ use kit::{
     page::PageSizes,
 };
 use serde::Deserialize;
-use utoipa::{IntoParams, openapi::Object};
+use utoipa::IntoParams;
 
 use super::ensured;
 use crate::{
@@ -62,7 +62,7 @@ pub(super) struct SearchParameters {
     #[param(max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     query: Option<String>,
     /// Exactly this username, in any case: the page has the user, or none. Beside it `query` has no effect.
-    #[param(schema_with = username_schema)]
+    #[param(value_type = Option<TypedUsername>, inline)]
     username: Option<String>,
     /// Most profiles in the response.
     #[param(minimum = 1, maximum = 100, default = 20)]
@@ -70,14 +70,6 @@ pub(super) struct SearchParameters {
     /// `next_cursor` of the page before.
     #[param(pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\\.[!-~]+$")]
     cursor: Option<String>,
-}
-
-/// Describes the parameter in its schema: a parameter with a schema of its own has no description.
-fn username_schema() -> Object {
-    let description = "Exactly this username, in any case: the page has the user, or none. Beside it `query` has no effect.";
-    let mut schema = contracts::api::username_schema();
-    schema.description = Some(description.to_owned());
-    schema
 }
 
 /// Finds users by the start of their username or display name, or one by the username, in the order of their usernames.
