@@ -55,17 +55,19 @@ impl Post {
 
     /// Returns the entry that it became.
     pub(super) fn entry(&self, sender: UserId, stored: &Stored, sent_at_ms: i64) -> Message {
-        let (kind, target_seq, body) = match self.clone() {
-            Self::Text { body, reply_to, .. } => (EntryKind::Text, reply_to, body),
-            Self::Edit { seq, body } => (EntryKind::Edit, Some(seq), body),
-            Self::Delete { seq } => (EntryKind::Delete, Some(seq), String::new()),
-            Self::React { seq, emoji, remove: false } => (EntryKind::Reaction, Some(seq), emoji),
-            Self::React { seq, emoji, remove: true } => (EntryKind::ReactionRemoved, Some(seq), emoji),
-            Self::Pin { seq, remove: false } => (EntryKind::Pin, Some(seq), String::new()),
-            Self::Pin { seq, remove: true } => (EntryKind::Unpin, Some(seq), String::new()),
+        let (kind, target_seq, body) = match self {
+            Self::Text { body, reply_to, .. } => (EntryKind::Text, *reply_to, body.as_str()),
+            Self::Edit { seq, body } => (EntryKind::Edit, Some(*seq), body.as_str()),
+            Self::Delete { seq } => (EntryKind::Delete, Some(*seq), ""),
+            Self::React { seq, emoji, remove: false } => (EntryKind::Reaction, Some(*seq), emoji.as_str()),
+            Self::React { seq, emoji, remove: true } => {
+                (EntryKind::ReactionRemoved, Some(*seq), emoji.as_str())
+            }
+            Self::Pin { seq, remove: false } => (EntryKind::Pin, Some(*seq), ""),
+            Self::Pin { seq, remove: true } => (EntryKind::Unpin, Some(*seq), ""),
         };
-        let (mentions, mentions_all) = match self.clone() {
-            Self::Text { mentions, mention_all, .. } => (mentions, mention_all),
+        let (mentions, mentions_all) = match self {
+            Self::Text { mentions, mention_all, .. } => (mentions.clone(), *mention_all),
             _ => (Vec::new(), false),
         };
         Message {
@@ -74,7 +76,7 @@ impl Post {
             sender,
             key: stored.key,
             kind,
-            body,
+            body: body.to_owned(),
             subject: None,
             target_seq,
             mentions,

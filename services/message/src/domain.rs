@@ -7,7 +7,10 @@
 mod change;
 mod record;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
@@ -241,8 +244,10 @@ pub fn sequence<'a>(
     generation: &Generation,
     chats: &mut Chats,
     mut known: HashMap<KeyId, KnownKey>,
-    entries: impl IntoIterator<Item = &'a Entry>,
+    entries: impl IntoIterator<Item = &'a Entry, IntoIter: Clone>,
 ) -> Result<Sequenced, Contradiction> {
+    let entries = entries.into_iter();
+    let wanted: HashSet<TargetId> = entries.clone().filter_map(Entry::target_id).collect();
     let mut bodies = Vec::new();
     let mut verdicts = Vec::new();
     for entry in entries {
@@ -251,7 +256,7 @@ pub fn sequence<'a>(
             let position = Position { generation: generation.clone(), offset: entry.offset };
             known.insert(entry.key_id(), KnownKey { seq, content: entry.content, position });
             chats.note(entry, effect);
-            bodies.extend(change::apply(&mut chats.targets, entry, seq, stamp));
+            bodies.extend(change::apply(&mut chats.targets, &wanted, entry, seq, stamp));
         }
         verdicts.push(verdict);
     }

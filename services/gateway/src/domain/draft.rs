@@ -96,7 +96,7 @@ impl Draft {
         let invalid = |detail: &str| Err(Refusal::new(ErrorCode::InvalidArgument, detail.to_owned()));
         match (self.kind, self.body.len()) {
             (EntryKind::Text | EntryKind::Edit, 0) => return invalid("a message has a body"),
-            (EntryKind::Text | EntryKind::Edit, MAX_BODY_BYTES..) if self.body.len() > MAX_BODY_BYTES => {
+            (EntryKind::Text | EntryKind::Edit, bytes) if bytes > MAX_BODY_BYTES => {
                 let detail = format!("a body has at most {MAX_BODY_BYTES} bytes");
                 return Err(Refusal::new(ErrorCode::TooLarge, detail));
             }
@@ -108,7 +108,7 @@ impl Draft {
             _ => {}
         }
         if self.mentions.len() > MAX_MENTIONS {
-            return invalid("a message mentions at most 50 users by name");
+            return invalid(&format!("a message mentions at most {MAX_MENTIONS} users by name"));
         }
         match self.target_seq {
             Some(..=0) => invalid("a message has a seq of 1 or more"),

@@ -46,8 +46,8 @@ pub(super) fn send(
     if draft.target_seq.is_none()
         && let Some((audience, checking)) = gateway.membership.likely_audience(draft.chat, caller.user)
     {
-        let checked = Reviewed { draft, audience, moderates: false, checking: Some(checking) };
-        return produce(gateway, connection, caller, checked);
+        let reviewed = Reviewed { draft, audience, moderates: false, checking: Some(checking) };
+        return produce(gateway, connection, caller, reviewed);
     }
     let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Undecided(Box::pin(async move {

@@ -3,7 +3,7 @@
 //! A message row carries the sum of these changes, so that a page of history needs nothing else. The sum is written whole
 //! and names the last entry that it includes, so an entry that is applied again after a crash does not count twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use contracts::{ChatId, UserId, changes::Change, event::EntryKind, wire::Changes};
 use serde::{Deserialize, Serialize};
@@ -96,18 +96,21 @@ impl Target {
     }
 }
 
-/// Carries out what the stored entry `seq` changes of other messages. Returns the texts that it writes over.
+/// Carries out what the stored entry `seq` changes of other messages. Returns the texts that it writes over. `wanted` are the
+/// messages that the batch speaks of.
 pub(super) fn apply(
     targets: &mut HashMap<TargetId, Target>,
+    wanted: &HashSet<TargetId>,
     entry: &Entry,
     seq: i64,
     stamp: i64,
 ) -> Vec<Overwrite> {
     let chat = entry.chat;
-    if entry.kind == EntryKind::Text {
-        // A later entry of the batch may speak of it. The store may have the row from before a crash.
+    let own = TargetId { chat, seq };
+    if entry.kind == EntryKind::Text && wanted.contains(&own) {
+        // A later entry of the batch speaks of it. The store may have the row from before a crash.
         let target = || Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
-        targets.entry(TargetId { chat, seq }).or_insert_with(target);
+        targets.entry(own).or_insert_with(target);
     }
     let Some((id, target)) = entry.target_id().and_then(|id| Some((id, targets.get_mut(&id)?))) else {
         return Vec::new();

@@ -70,10 +70,11 @@ const SELECT_REACTIONS: &str = "SELECT target_seq, emoji, reacts FROM chat_react
     WHERE chat_id = ? AND user_id = ? AND target_seq >= ? AND target_seq <= ?";
 const SELECT_NEXT_OFFSET: &str =
     "SELECT next_offset FROM log_positions WHERE generation = ? AND partition = ?";
-const SELECT_LATER: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
-    sent_at, patch FROM messages WHERE chat_id = ? AND bucket = ? AND seq > ? LIMIT ?";
-const SELECT_EARLIER: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
-    sent_at, patch FROM messages WHERE chat_id = ? AND bucket = ? AND seq < ? ORDER BY seq DESC LIMIT ?";
+/// The columns of [`MessageRow`].
+const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
+    sent_at, patch FROM messages WHERE chat_id = ? AND bucket = ?";
+const LATER: &str = "AND seq > ? LIMIT ?";
+const EARLIER: &str = "AND seq < ? ORDER BY seq DESC LIMIT ?";
 
 /// Statements of the message service, prepared in the tenant's keyspace.
 pub struct CqlStore {
@@ -123,8 +124,8 @@ impl CqlStore {
             select_reaction: prepare(SELECT_REACTION).await?,
             select_reactions: prepare(SELECT_REACTIONS).await?,
             select_next_offset: prepare(SELECT_NEXT_OFFSET).await?,
-            select_later: prepare(SELECT_LATER).await?,
-            select_earlier: prepare(SELECT_EARLIER).await?,
+            select_later: prepare(&format!("{SELECT_MESSAGES} {LATER}")).await?,
+            select_earlier: prepare(&format!("{SELECT_MESSAGES} {EARLIER}")).await?,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             session,
         })

@@ -24,7 +24,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Tables {
     messages: BTreeMap<(ChatId, i64), Stored>,
-    keys: HashMap<KeyId, (i64, KnownKey)>,
+    keys: HashMap<KeyId, Stamped<KnownKey>>,
     standings: BTreeMap<(ChatId, UserId, i64), Standing>,
     /// By chat, user, message, emoji, and the seq of the entry.
     reactions: BTreeMap<(ChatId, UserId, i64, String, i64), bool>,
@@ -32,22 +32,27 @@ struct Tables {
     next_offsets: HashMap<(Generation, Partition), i64>,
 }
 
-/// A row; each of its parts has the timestamp that it was written with.
+/// A value with the timestamp that it was written with.
+type Stamped<T> = (i64, T);
+
+/// Writes a value over one with a smaller timestamp.
+fn set<T>(stored: &mut Stamped<T>, stamp: i64, value: T) {
+    if stamp > stored.0 {
+        *stored = (stamp, value);
+    }
+}
+
+/// A row in its parts, which are written apart.
 struct Stored {
-    stamp: i64,
-    message: Message,
-    body: (i64, String),
-    patch: (i64, Patch),
+    message: Stamped<Message>,
+    body: Stamped<String>,
+    patch: Stamped<Patch>,
 }
 
 impl Stored {
-    fn new(stamp: i64, message: Message) -> Self {
-        Self { stamp, body: (stamp, message.body.clone()), message, patch: (i64::MIN, Patch::default()) }
-    }
-
     fn message(&self) -> Message {
         let (body, changes) = (self.body.1.clone(), self.patch.1.changes.clone());
-        Message { body, changes, ..self.message.clone() }
+        Message { body, changes, ..self.message.1.clone() }
     }
 }
 
@@ -56,11 +61,8 @@ impl Tables {
         let (Overwrite::Body { target, .. } | Overwrite::Patch { target, .. }) = overwrite;
         let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) else { return };
         match overwrite {
-            Overwrite::Body { stamp, body, .. } if *stamp > row.body.0 => row.body = (*stamp, body.clone()),
-            Overwrite::Patch { stamp, patch, .. } if *stamp > row.patch.0 => {
-                row.patch = (*stamp, patch.clone())
-            }
-            Overwrite::Body { .. } | Overwrite::Patch { .. } => {}
+            Overwrite::Body { stamp, body, .. } => set(&mut row.body, *stamp, body.clone()),
+            Overwrite::Patch { stamp, patch, .. } => set(&mut row.patch, *stamp, patch.clone()),
         }
     }
 }
@@ -90,7 +92,7 @@ impl Store for MemoryStore {
         let tables = self.lock();
         let row = tables.messages.get(&(id.chat, id.seq));
         Ok(row.map(|row| {
-            let Message { sender, kind, target_seq, .. } = row.message;
+            let Message { sender, kind, target_seq, .. } = row.message.1;
             Target::new(sender, kind, target_seq, row.patch.1.clone())
         }))
     }
@@ -144,16 +146,15 @@ impl Store for MemoryStore {
             };
             let position = Position { generation: generation.clone(), offset: entry.offset };
             let known = KnownKey { seq: *seq, content: entry.content, position };
-            let fresh = Stored::new(*stamp, message.clone());
-            let row = tables.messages.entry((entry.chat, *seq)).or_insert(fresh);
-            if *stamp > row.stamp {
-                let patch = std::mem::take(&mut row.patch);
-                *row = Stored { patch, ..Stored::new(*stamp, message) };
-            }
+            let row = tables.messages.entry((entry.chat, *seq)).or_insert_with(|| Stored {
+                message: (i64::MIN, message.clone()),
+                body: (i64::MIN, String::new()),
+                patch: (i64::MIN, Patch::default()),
+            });
+            set(&mut row.body, *stamp, message.body.clone());
+            set(&mut row.message, *stamp, message);
             let row = tables.keys.entry(entry.key_id()).or_insert((i64::MIN, known.clone()));
-            if *stamp > row.0 {
-                *row = (*stamp, known);
-            }
+            set(row, *stamp, known);
             match (effect, entry.subject, entry.reaction_id()) {
                 (Some(Effect::Standing(standing)), Some(subject), _) => {
                     tables.standings.insert((entry.chat, subject, *seq), *standing);
@@ -201,11 +202,12 @@ impl Store for MemoryStore {
             Run::After(seq) => (seq.saturating_add(1), i64::MAX),
             Run::Before(seq) => (i64::MIN, seq.saturating_sub(1)),
         };
-        let rows = tables.messages.range((chat, first)..=(chat, last)).map(|(_, row)| row.message());
-        let mut in_bucket: Vec<Message> = rows.filter(|message| bucket(message.seq) == of).collect();
-        if matches!(run, Run::Before(_)) {
-            in_bucket.reverse();
-        }
-        Ok(in_bucket.into_iter().take_while(|message| room.take(message)).collect())
+        let rows = tables.messages.range((chat, first)..=(chat, last));
+        let in_bucket = rows.filter(|((_, seq), _)| bucket(*seq) == of).map(|(_, row)| row.message());
+        let fits = |message: &Message| room.take(message);
+        Ok(match run {
+            Run::After(_) => in_bucket.take_while(fits).collect(),
+            Run::Before(_) => in_bucket.rev().take_while(fits).collect(),
+        })
     }
 }

@@ -124,6 +124,18 @@ async fn a_new_member_reads_from_the_entry_that_added_them() {
         assert_eq!(page(ben).await, (vec![4, 5, 6], 6, 4));
         assert_eq!(page(cid).await, ((1..=6).collect(), 6, 1));
         assert_eq!(page(ann).await, ((1..=6).collect(), 6, 1));
+        // What others wrote before is not theirs to speak of.
+        let url = format!("http://{}", running.ports.grpc);
+        let channel = kit::rpc::connect(&url, &INTERNAL_TOKEN.into()).expect("a channel");
+        for (user, seq, expected) in
+            [(ben, 3, Err(Code::NotFound)), (ben, 4, Ok(4)), (cid, 3, Ok(3)), (ann, 3, Ok(3))]
+        {
+            let (chat_id, user_id) = (chat.to_string(), user.to_string());
+            let request = EntryRequest { chat_id, user_id, seq, key: String::new() };
+            let found = MessageServiceClient::new(channel.clone()).entry(request).await;
+            let found = found.map(|found| found.into_inner().message.expect("an entry").seq);
+            assert_eq!(found.map_err(|status| status.code()), expected, "entry {seq} of {user}");
+        }
 
         // Back after a removal: from the last addition on.
         let removal = SendRecord { kind: EntryKind::MemberRemoved, ..addition(ben) };
