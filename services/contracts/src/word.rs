@@ -1,14 +1,21 @@
 //! How a closed set of words, such as the roles, is read, a part of a body that is an object, and whole numbers.
 
-/// Reads a type from a text and from nothing else, where its derived form, made with `#[serde(remote = "Self")]`, reads a word
-/// from `{"word": null}` too. No schema describes that.
-macro_rules! word {
+/// Writes a type as its form derived with `#[serde(remote = "Self")]` does.
+macro_rules! written_as_derived {
     ($type:ty) => {
         impl ::serde::Serialize for $type {
             fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 <$type>::serialize(self, serializer)
             }
         }
+    };
+}
+
+/// Reads a type from a text and from nothing else, where its derived form, made with `#[serde(remote = "Self")]`, reads a word
+/// from `{"word": null}` too. No schema describes that.
+macro_rules! word {
+    ($type:ty) => {
+        $crate::word::written_as_derived!($type);
 
         impl<'de> ::serde::Deserialize<'de> for $type {
             fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -23,11 +30,7 @@ macro_rules! word {
 /// order of its fields would become part of the API.
 macro_rules! object {
     ($type:ty) => {
-        impl ::serde::Serialize for $type {
-            fn serialize<S: ::serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                <$type>::serialize(self, serializer)
-            }
-        }
+        $crate::word::written_as_derived!($type);
 
         impl<'de> ::serde::Deserialize<'de> for $type {
             fn deserialize<D: ::serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -51,7 +54,7 @@ macro_rules! object {
     };
 }
 
-pub(crate) use {object, word};
+pub(crate) use {object, word, written_as_derived};
 
 /// Reads a whole number however JSON writes it: `7`, and `7.0`, which JSON Schema calls an integer too.
 pub(crate) fn whole<'de, T, D>(deserializer: D) -> Result<T, D::Error>

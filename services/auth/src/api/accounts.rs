@@ -145,7 +145,7 @@ pub(super) async fn change_password(
     Json(request): Json<ChangePasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
     let password = NewPassword::parse(&caller.username, request).map_err(Error::from)?;
-    let caller = Session { user_id: caller.user_id, id: caller.session };
+    let caller = Session::from(&caller);
     accounts.change_password(&caller, password).await?;
     tracing::info!(user = %caller.user_id, "{} has a new password", caller.user_id);
     Ok(StatusCode::NO_CONTENT)

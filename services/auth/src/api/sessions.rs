@@ -108,6 +108,12 @@ pub(super) async fn sign_out(
     Ok(StatusCode::NO_CONTENT)
 }
 
+impl From<&Caller> for Session {
+    fn from(caller: &Caller) -> Self {
+        Self { user_id: caller.user_id, id: caller.session.clone() }
+    }
+}
+
 /// Lists the caller's sessions that go on, the last used one first.
 ///
 /// A session begins with a sign-in, and its refreshes go on with it: usually there is one for each device. Of more than 200 those are
@@ -128,7 +134,7 @@ pub(super) async fn list(
     caller: Caller,
     State(accounts): State<Guard>,
 ) -> Result<Json<Page<AuthSession>>, ApiError> {
-    let caller = Session { user_id: caller.user_id, id: caller.session };
+    let caller = Session::from(&caller);
     let sessions = accounts.sessions(&caller).await?.into_iter().take(MAX_LISTED);
     let items = sessions.map(|session| AuthSession {
         is_current: session.id == caller.id,
@@ -167,7 +173,7 @@ pub(super) async fn end(
     State(accounts): State<Guard>,
     Path(session): Path<SessionId>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Session { user_id: caller.user_id, id: caller.session };
+    let caller = Session::from(&caller);
     accounts.end(&caller, session).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -191,7 +197,7 @@ pub(super) async fn end_others(
     caller: Caller,
     State(accounts): State<Guard>,
 ) -> Result<StatusCode, ApiError> {
-    let caller = Session { user_id: caller.user_id, id: caller.session };
+    let caller = Session::from(&caller);
     accounts.end_others(&caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }

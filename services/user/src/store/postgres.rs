@@ -11,7 +11,7 @@ use kit::{
     postgres::Schema,
     text::{About, DisplayName, search_key},
 };
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
 
@@ -192,13 +192,7 @@ impl ProfileStore for PostgresStore {
 
     #[tracing::instrument(name = "user.store.settings", skip_all, fields(user = %user_id))]
     async fn settings(&self, user_id: UserId) -> Result<Settings, StoreError> {
-        let row: Option<SettingsRow> =
-            sqlx::query_as("SELECT version, settings FROM settings WHERE user_id = $1")
-                .bind(user_id.0)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(StoreError::Read)?;
-        Ok(row.map(Settings::try_from).transpose().map_err(StoreError::Read)?.unwrap_or_default())
+        settings_of(&self.pool, user_id).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "user.store.put_settings", skip_all, fields(user = %user_id))]
@@ -209,13 +203,7 @@ impl ProfileStore for PostgresStore {
         if !locked(&mut transaction, user_id).await.map_err(failed)? {
             return Ok(PutSettings::NoUser);
         }
-        let row: Option<SettingsRow> =
-            sqlx::query_as("SELECT version, settings FROM settings WHERE user_id = $1")
-                .bind(user_id.0)
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(failed)?;
-        let stored = row.map(Settings::try_from).transpose().map_err(failed)?.unwrap_or_default();
+        let stored = settings_of(&mut *transaction, user_id).await.map_err(failed)?;
         let Some(put) = stored.after(new) else { return Ok(PutSettings::Conflict(stored)) };
         if put != stored {
             sqlx::query(
@@ -498,6 +486,16 @@ async fn locked(connection: &mut PgConnection, user_id: UserId) -> Result<bool, 
     .fetch_optional(connection)
     .await?;
     Ok(found.is_some())
+}
+
+/// Returns the settings of a user; the default ones of a user who has none.
+async fn settings_of(executor: impl PgExecutor<'_>, user_id: UserId) -> Result<Settings, sqlx::Error> {
+    let row: Option<SettingsRow> =
+        sqlx::query_as("SELECT version, settings FROM settings WHERE user_id = $1")
+            .bind(user_id.0)
+            .fetch_optional(executor)
+            .await?;
+    Ok(row.map(Settings::try_from).transpose()?.unwrap_or_default())
 }
 
 fn presence_visible_to(text: &str) -> Result<PresenceVisibleTo, sqlx::Error> {
