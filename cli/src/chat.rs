@@ -8,7 +8,7 @@ use contracts::{
     ChatId, DeviceId, UserId,
     api::{Chat, CreateChatRequest, RegisterRequest},
     event::EntryKind,
-    wire::{MAX_WATCHED_USERS, Message, PresenceState, UserPresence, Watch},
+    wire::{self, MAX_WATCHED_USERS, Message, PresenceState, SyncPage, UserPresence, Watch},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -63,6 +63,8 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
         shown: HashMap::new(),
         unshown: HashMap::new(),
         presence: HashMap::new(),
+        unread: HashMap::new(),
+        is_synced: false,
     };
     match &args.to {
         Some(to) => room.open_by(to).await?,
@@ -86,6 +88,9 @@ struct Room {
     unshown: HashMap<ChatId, i64>,
     /// How the members of the open chat are.
     presence: HashMap<UserId, PresenceState>,
+    /// What is not read of each chat, as far as it was said.
+    unread: HashMap<ChatId, i64>,
+    is_synced: bool,
 }
 
 impl Room {
@@ -156,6 +161,8 @@ impl Room {
                 let name = self.name(typing.user).await;
                 self.note(&format!("{name} is typing"));
             }
+            Event::Synced(page) => self.synced(page),
+            Event::Marked(receipt) => self.marked(&receipt).await,
             Event::Connected { .. } | Event::Typing(_) => {}
             Event::Disconnected { why } => self.note(&format!("connection lost ({why}); reconnecting")),
             Event::Unreadable { chat, code } => {
@@ -177,12 +184,49 @@ impl Room {
         if self.unshown.get(&message.chat).is_some_and(|&seq| seq <= message.seq) {
             self.unshown.remove(&message.chat);
         }
+        let is_own = message.sender == self.identity.user();
         if self.open == Some(message.chat) || self.output == Output::Json {
             self.show(&message).await;
+            if !is_own {
+                // Who sees it has read it.
+                self.session.read(message.chat, message.seq).await;
+            }
         } else {
             self.elsewhere(&message).await;
         }
         self.shown.insert(message.chat, message.seq);
+    }
+
+    /// Shows once what was missed, when the first sync is over.
+    fn synced(&mut self, page: SyncPage) {
+        for of in &page.chats {
+            self.unread.insert(of.chat, of.watermarks.unread);
+        }
+        if page.more || self.is_synced {
+            return;
+        }
+        self.is_synced = true;
+        if page.unread > 0 && self.output != Output::Json {
+            let calls = if page.mentions > 0 {
+                format!(", {} of them call you", page.mentions)
+            } else {
+                String::new()
+            };
+            self.note(&format!("{} unread messages{calls}: /chats shows where", page.unread));
+        }
+    }
+
+    /// Notes what is unread on all devices, and shows that somebody has read the open chat.
+    async fn marked(&mut self, receipt: &wire::Receipt) {
+        if receipt.user == self.identity.user() {
+            self.unread.insert(receipt.chat, receipt.unread.unwrap_or_default());
+        } else if let Some(seq) = receipt.read_seq
+            && self.open == Some(receipt.chat)
+            && std::io::stderr().is_terminal()
+        {
+            let name = self.name(receipt.user).await;
+            self.note(&format!("{name} has read up to {seq}"));
+        }
     }
 
     /// Notes how members of the open chat are, and shows who has come or gone.
@@ -199,6 +243,8 @@ impl Room {
 
     async fn elsewhere(&mut self, message: &Message) {
         if message.sender != self.identity.user() {
+            self.session.delivered(message.chat, message.seq).await;
+            *self.unread.entry(message.chat).or_default() += i64::from(message.kind == EntryKind::Text);
             let name = self.name(message.sender).await;
             self.note(&format!("new message from {name} in another chat: /open {}", message.chat));
         }
@@ -241,7 +287,12 @@ impl Room {
         }
         for (number, chat) in (1..).zip(self.listed.clone()) {
             let title = self.title(&chat).await;
-            output::line(format!("{number:>3}  {title:<32} {} members  {}", chat.member_count, chat.chat_id));
+            let unread = match self.unread.get(&chat.chat_id) {
+                None | Some(0) => String::new(),
+                Some(unread) => format!("  {unread} unread"),
+            };
+            let (members, id) = (chat.member_count, chat.chat_id);
+            output::line(format!("{number:>3}  {title:<32} {members} members  {id}{unread}"));
         }
         Ok(())
     }

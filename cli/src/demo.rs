@@ -226,7 +226,9 @@ impl Side {
                     | Event::Disconnected { .. }
                     | Event::Elsewhere(_)
                     | Event::Presence(_)
-                    | Event::Typing(_),
+                    | Event::Typing(_)
+                    | Event::Synced(_)
+                    | Event::Marked(_),
                 ) => {}
                 None => return Err(format!("{}'s session has ended", self.name)),
             }

@@ -14,9 +14,9 @@ use std::{
 use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
     wire::{
-        Activity, ActivityState, ClientFrame, Command, Connected, Empty, History, HistoryPage,
-        MAX_HISTORY_LIMIT, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, Typing, TypingUser,
-        UserPresence, Watch, WireError,
+        self, Activity, ActivityState, ClientFrame, Command, Connected, Empty, History, HistoryPage,
+        MAX_HISTORY_LIMIT, Mark, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, SyncPage, Typing,
+        TypingUser, UserPresence, Watch, WireError,
     },
 };
 
@@ -28,9 +28,8 @@ const STORED_PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Wait before a temporary refusal is tried again, when the server names none.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// A followed chat in which nothing happened for this long is compared with the server: the push of its last entry
-/// may have been lost, and no later one would show the gap.
-const POSITION_CHECK: Duration = Duration::from_secs(20);
+/// Marks of a chat are sent at most this often: the last one counts.
+const MARK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a session reports to its program.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +49,10 @@ pub enum Event {
     Presence(Vec<UserPresence>),
     /// A user is typing in a watched chat.
     Typing(TypingUser),
+    /// Chats that changed since the session was connected before: all of them at first, in pages.
+    Synced(SyncPage),
+    /// A member has read or received a chat further than before: the user themselves, or another one.
+    Marked(wire::Receipt),
     /// The session is over and does not connect again.
     Ended { why: String },
 }
@@ -108,7 +111,40 @@ pub(super) struct Machine {
     /// When what is watched is to be sent.
     watch_at: Option<Instant>,
     activity: ActivityState,
+    sync: Sync,
+    /// What is to be said of how far the user has come.
+    marks: HashMap<ChatId, Marks>,
     outputs: VecDeque<Output>,
+}
+
+/// Which chats changed while there was no connection.
+struct Sync {
+    /// Where the next page goes on; `None` begins with all chats.
+    cursor: Option<String>,
+    fetch: Fetch,
+}
+
+/// How far the user has come in a chat.
+#[derive(Default)]
+struct Marks {
+    read: Watermark,
+    delivered: Watermark,
+    /// No mark before this.
+    held_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Watermark {
+    /// 0 for nothing.
+    seq: i64,
+    /// What the server has, or is about to.
+    said: i64,
+}
+
+impl Watermark {
+    fn is_due(self) -> bool {
+        self.seq > self.said
+    }
 }
 
 /// What is forgotten with a connection.
@@ -129,6 +165,9 @@ enum Pending {
     History(ChatId),
     Refresh,
     Watch,
+    Sync,
+    /// What was said of a chat, and what the server had before: the watermarks of what is read and received.
+    Mark(ChatId, i64, i64),
 }
 
 struct Outgoing {
@@ -151,7 +190,6 @@ enum Transmission {
 struct Followed {
     timeline: Timeline,
     history: Fetch,
-    updated_at: Instant,
 }
 
 #[derive(Clone, Copy)]
@@ -173,6 +211,8 @@ impl Machine {
             watch: Watch::default(),
             watch_at: None,
             activity: ActivityState::Online,
+            sync: Sync { cursor: None, fetch: Fetch::Idle },
+            marks: HashMap::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -193,8 +233,7 @@ impl Machine {
 
     /// Hands out every entry of `chat` with a greater seq than `after`, those already stored first.
     pub(super) fn follow(&mut self, chat: ChatId, after: i64, now: Instant) {
-        let followed =
-            Followed { timeline: Timeline::after(after), history: Fetch::Due(now), updated_at: now };
+        let followed = Followed { timeline: Timeline::after(after), history: Fetch::Due(now) };
         self.chats.insert(chat, followed);
         self.pump(now);
     }
@@ -218,6 +257,20 @@ impl Machine {
             let command = Command::Typing(Typing { chat });
             self.outputs.push_back(Output::Frame(ClientFrame { id: None, command }));
         }
+    }
+
+    /// Says that the user has read a chat up to `seq`.
+    pub(super) fn read(&mut self, chat: ChatId, seq: i64, now: Instant) {
+        let read = &mut self.marks.entry(chat).or_default().read;
+        read.seq = seq.max(read.seq);
+        self.pump(now);
+    }
+
+    /// Says that this device has received a chat up to `seq`.
+    pub(super) fn delivered(&mut self, chat: ChatId, seq: i64, now: Instant) {
+        let delivered = &mut self.marks.entry(chat).or_default().delivered;
+        delivered.seq = seq.max(delivered.seq);
+        self.pump(now);
     }
 
     fn send_activity(&mut self) {
@@ -244,12 +297,22 @@ impl Machine {
             window: max_inflight,
             held_until: None,
         });
-        // What was announced without a connection is lost: fetch all of it.
+        // What was announced without a connection is lost. The sync names the chats that have grown.
         for outgoing in self.outbox.values_mut() {
             outgoing.state = Transmission::Due(now);
         }
         for followed in self.chats.values_mut() {
-            followed.history = Fetch::Due(now);
+            let is_unanswered = matches!(followed.history, Fetch::Unanswered(_));
+            if is_unanswered || self.sync.cursor.is_none() {
+                followed.history = Fetch::Due(now);
+            }
+        }
+        self.sync.fetch = Fetch::Due(now);
+        for marks in self.marks.values_mut() {
+            // Whether the last one arrived is not known, and it may be said again.
+            for mark in [&mut marks.read, &mut marks.delivered] {
+                mark.said = mark.said.min(mark.seq - 1);
+            }
         }
         // A connection begins as online and watches nothing.
         if self.activity != ActivityState::Online {
@@ -293,6 +356,9 @@ impl Machine {
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
         }
+        if let Some(receipt) = frame.receipt {
+            self.event(Event::Marked(receipt));
+        }
         if let Some(presence) = frame.presence {
             self.event(Event::Presence(presence.users));
         }
@@ -310,6 +376,11 @@ impl Machine {
             (Some(Pending::Watch), Some(Outcome::Watching(presence)), _) => {
                 self.event(Event::Presence(presence.users));
             }
+            (Some(Pending::Sync), Some(Outcome::Synced(page)), _) => self.synced(page, now),
+            (Some(Pending::Sync), _, Some(error)) => self.sync_refused(&error, now),
+            (Some(Pending::Mark(chat, read, delivered)), _, Some(error)) => {
+                self.mark_refused(chat, (read, delivered), &error, now);
+            }
             // What may not be watched stays unknown.
             (Some(Pending::Watch), _, Some(error)) if error.temporary => {
                 self.watch_at = self.watch_at.or(Some(now + wait(&error)));
@@ -320,7 +391,7 @@ impl Machine {
         self.pump(now);
     }
 
-    /// Repeats what stayed without an answer, and compares quiet chats with the server.
+    /// Repeats what stayed without an answer.
     pub(super) fn tick(&mut self, now: Instant) {
         for outgoing in self.outbox.values_mut() {
             let since = match outgoing.state {
@@ -332,14 +403,10 @@ impl Machine {
                 outgoing.state = Transmission::Due(now);
             }
         }
-        for followed in self.chats.values_mut() {
-            let due = match followed.history {
-                Fetch::Idle => now.duration_since(followed.updated_at) >= POSITION_CHECK,
-                Fetch::Due(_) => false,
-                Fetch::Unanswered(at) => now.duration_since(at) >= ANSWER_PATIENCE,
-            };
-            if due {
-                followed.history = Fetch::Due(now);
+        let fetches = self.chats.values_mut().map(|followed| &mut followed.history);
+        for fetch in fetches.chain([&mut self.sync.fetch]) {
+            if matches!(*fetch, Fetch::Unanswered(at) if now.duration_since(at) >= ANSWER_PATIENCE) {
+                *fetch = Fetch::Due(now);
             }
         }
         self.pump(now);
@@ -352,6 +419,31 @@ impl Machine {
             self.watch_at = None;
             let id = Some(online.request(Pending::Watch).into());
             let command = Command::Watch(self.watch.clone());
+            self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
+        }
+        if matches!(self.sync.fetch, Fetch::Due(at) if at <= now) {
+            self.sync.fetch = Fetch::Unanswered(now);
+            let id = Some(online.request(Pending::Sync).into());
+            let query = wire::Sync { cursor: self.sync.cursor.clone(), limit: None, entries: None };
+            self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Sync(query) }));
+        }
+        for (&chat, marks) in &mut self.marks {
+            let is_held = marks.held_until.is_some_and(|until| now < until);
+            // What is read was received.
+            marks.delivered.said = marks.delivered.said.max(marks.read.seq);
+            if is_held || !(marks.read.is_due() || marks.delivered.is_due()) {
+                continue;
+            }
+            marks.held_until = Some(now + MARK_PAUSE);
+            let before = Pending::Mark(chat, marks.read.said, marks.delivered.said);
+            let command = if marks.read.is_due() {
+                marks.read.said = marks.read.seq;
+                Command::Read(Mark { chat, seq: marks.read.seq })
+            } else {
+                marks.delivered.said = marks.delivered.seq;
+                Command::Delivered(Mark { chat, seq: marks.delivered.seq })
+            };
+            let id = Some(online.request(before).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
         for (&chat, followed) in &mut self.chats {
@@ -451,16 +543,15 @@ impl Machine {
     fn entry(&mut self, message: Message, origin: Origin, now: Instant) {
         let chat = message.chat;
         if self.chats.contains_key(&chat) {
-            self.apply(message, origin, now);
+            self.apply(message, origin);
             self.fetch_gap(chat, now);
         } else {
             self.event(Event::Elsewhere(message));
         }
     }
 
-    fn apply(&mut self, message: Message, origin: Origin, now: Instant) {
+    fn apply(&mut self, message: Message, origin: Origin) {
         let Some(followed) = self.chats.get_mut(&message.chat) else { return };
-        followed.updated_at = now;
         let offered = message.seq;
         for message in followed.timeline.offer(message) {
             // What waited beyond a gap came by a push, whichever way the gap was filled.
@@ -487,7 +578,6 @@ impl Machine {
 
     fn history(&mut self, chat: ChatId, page: HistoryPage, now: Instant) {
         let Some(followed) = self.chats.get_mut(&chat) else { return };
-        followed.updated_at = now;
         followed.history = Fetch::Idle;
         followed.timeline.note_head(page.head_seq);
         for message in followed.timeline.begin_at(page.from_seq) {
@@ -495,7 +585,7 @@ impl Machine {
         }
         let moved = !page.messages.is_empty();
         for message in page.messages {
-            self.apply(message, Origin::Refetched, now);
+            self.apply(message, Origin::Refetched);
         }
         // An empty page below the head would be fetched in a tight loop.
         self.fetch_gap(chat, if moved { now } else { now + RETRY_AFTER });
@@ -509,6 +599,46 @@ impl Machine {
         } else {
             self.chats.remove(&chat);
             self.event(Event::Unreadable { chat, code: error.code });
+        }
+    }
+
+    /// Fetches what the followed chats have more, and hands the page on.
+    fn synced(&mut self, page: SyncPage, now: Instant) {
+        self.sync.cursor = Some(page.cursor.clone());
+        self.sync.fetch = if page.more { Fetch::Due(now) } else { Fetch::Idle };
+        for of in &page.chats {
+            self.note_head(of.chat, of.head_seq, now);
+        }
+        if let Some(all) = &page.all_chats {
+            // The server says why a chat that is not among them cannot be read.
+            for (chat, followed) in &mut self.chats {
+                if !all.contains(chat) && matches!(followed.history, Fetch::Idle) {
+                    followed.history = Fetch::Due(now);
+                }
+            }
+        }
+        self.event(Event::Synced(page));
+    }
+
+    fn sync_refused(&mut self, error: &WireError, now: Instant) {
+        self.sync.fetch = Fetch::Due(now + wait(error));
+        if error.code == ErrorCode::CursorExpired {
+            // Nothing is known of what happened since: each chat is compared.
+            self.sync.cursor = None;
+            for followed in self.chats.values_mut().filter(|of| matches!(of.history, Fetch::Idle)) {
+                followed.history = Fetch::Due(now);
+            }
+        }
+    }
+
+    /// Says a mark again that was refused for now. What is refused for good says nothing that anyone misses.
+    fn mark_refused(&mut self, chat: ChatId, before: (i64, i64), error: &WireError, now: Instant) {
+        if !error.temporary {
+            return;
+        }
+        if let Some(marks) = self.marks.get_mut(&chat) {
+            (marks.read.said, marks.delivered.said) = before;
+            marks.held_until = Some(now + wait(error).max(MARK_PAUSE));
         }
     }
 

@@ -53,6 +53,8 @@ enum Command {
     Watch(Watch),
     Activity(ActivityState),
     Typing(ChatId),
+    Read(ChatId, i64),
+    Delivered(ChatId, i64),
 }
 
 type Renewal = Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>;
@@ -115,6 +117,17 @@ impl Session {
     /// Says that the user is typing in a chat; to be repeated every few seconds while they do.
     pub async fn typing(&self, chat: ChatId) {
         let _ = self.commands.send(Command::Typing(chat)).await;
+    }
+
+    /// Says that the user has read a chat up to an entry. Say it as often as it is so: what is sent is bounded, and what was
+    /// said without a connection is sent later.
+    pub async fn read(&self, chat: ChatId, seq: i64) {
+        let _ = self.commands.send(Command::Read(chat, seq)).await;
+    }
+
+    /// Says that this device has received a chat up to an entry; likewise.
+    pub async fn delivered(&self, chat: ChatId, seq: i64) {
+        let _ = self.commands.send(Command::Delivered(chat, seq)).await;
     }
 }
 
@@ -300,6 +313,8 @@ impl Run {
             Command::Watch(watch) => self.machine.watch(watch, Instant::now()),
             Command::Activity(state) => self.machine.activity(state),
             Command::Typing(chat) => self.machine.typing(chat),
+            Command::Read(chat, seq) => self.machine.read(chat, seq, Instant::now()),
+            Command::Delivered(chat, seq) => self.machine.delivered(chat, seq, Instant::now()),
         }
     }
 

@@ -180,7 +180,7 @@ table! {
         is_optional: false,
         backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
-        peers: &[Service::Chat],
+        peers: &[Service::Chat, Service::User],
         optional_peers: &[],
         settings: &[Setting::SendTopicGeneration],
         path_prefixes: &["/api/messages"],

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    api::{ChatKind, CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess},
-    event::{self, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
+    api::{CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess},
+    event::{self, ChatKind, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
 };
 use kit::{catalog::Topic, error::InvalidField, idempotency::IdempotencyKey, text::Title};
 use sha2::{Digest as _, Sha256};
@@ -52,6 +52,17 @@ impl Chat {
     pub fn takes_members(&self) -> bool {
         self.kind == ChatKind::Group && self.role != Role::Member
     }
+}
+
+/// One user's place in one chat, with the chat as they see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    pub chat: Chat,
+    /// The other user of a direct chat, also when they have left it.
+    pub other: Option<UserId>,
+    pub joined_at: DateTime<Utc>,
+    /// As in [`Member`].
+    pub reads_from: Option<EntryId>,
 }
 
 /// One user in one chat.

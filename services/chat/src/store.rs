@@ -13,7 +13,7 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
 };
-use crate::domain::{Access, Block, Chat, Command, Member, NewChat, OutboxRecord, Refusal};
+use crate::domain::{Access, Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, Refusal};
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -41,6 +41,12 @@ pub trait ChatStore: Send + Sync + 'static {
         before: Option<ChatId>,
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError>;
+
+    /// Returns a membership; `None` for an unknown chat and for one the user is not in.
+    async fn membership(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Membership>, StoreError>;
+
+    /// Returns all memberships of a user, in no particular order.
+    async fn memberships(&self, user_id: UserId) -> Result<Vec<Membership>, StoreError>;
 
     /// Returns a member of a chat; `None` for an unknown chat and for one the user is not in.
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError>;

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 pub use self::schema::{FOUNDED_MEMBERS, TypedUsername};
 use crate::{
     ChatId, UserId,
-    event::Role,
+    event::{ChatKind, Role},
     wire::Message,
     word::{object, whole, whole_or_null, word},
 };
@@ -305,17 +305,6 @@ pub struct Page<T> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case", remote = "Self")]
-pub enum ChatKind {
-    /// Two users. Created again by either of them, it is the same chat, with both in it.
-    Direct,
-    /// Any number of users, with a title and roles.
-    Group,
-}
-
-word!(ChatKind);
 
 /// What members who are added to a group read of its history. Founding members read all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

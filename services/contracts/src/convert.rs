@@ -2,7 +2,11 @@
 
 use std::{error, fmt};
 
-use crate::{UserId, event::EntryKind, rpc, wire};
+use crate::{
+    UserId,
+    event::{ChatKind, EntryKind, Role},
+    rpc, wire,
+};
 
 /// A message came over gRPC with a field that cannot be read: its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +117,71 @@ impl TryFrom<rpc::Message> for wire::Message {
             mentions_all: message.mentions_all,
             sent_at_ms: message.sent_at_ms,
             changes: message.changes.map(TryInto::try_into).transpose()?.unwrap_or_default(),
+        })
+    }
+}
+
+impl From<wire::Watermarks> for rpc::Watermarks {
+    fn from(of: wire::Watermarks) -> Self {
+        let wire::Watermarks { read_seq, delivered_seq, unread, mentions } = of;
+        Self { read_seq, delivered_seq, unread, mentions }
+    }
+}
+
+impl From<rpc::Watermarks> for wire::Watermarks {
+    fn from(of: rpc::Watermarks) -> Self {
+        let rpc::Watermarks { read_seq, delivered_seq, unread, mentions } = of;
+        Self { read_seq, delivered_seq, unread, mentions }
+    }
+}
+
+impl TryFrom<rpc::SyncResponse> for wire::SyncPage {
+    type Error = UnreadableField;
+
+    fn try_from(page: rpc::SyncResponse) -> Result<Self, UnreadableField> {
+        let rpc::SyncResponse { chats, cursor, more, all_chats, unread, mentions } = page;
+        let all_chats = all_chats.map(|all| {
+            let ids = all.chat_ids.iter().map(|id| id.parse().map_err(|_| UnreadableField("chat_ids")));
+            ids.collect::<Result<_, UnreadableField>>()
+        });
+        Ok(Self {
+            chats: chats.into_iter().map(TryInto::try_into).collect::<Result<_, UnreadableField>>()?,
+            cursor,
+            more,
+            all_chats: all_chats.transpose()?,
+            unread,
+            mentions,
+        })
+    }
+}
+
+impl TryFrom<rpc::ChatState> for wire::ChatState {
+    type Error = UnreadableField;
+
+    fn try_from(state: rpc::ChatState) -> Result<Self, UnreadableField> {
+        let membership = state.membership.ok_or(UnreadableField("membership"))?;
+        let rpc::Membership { chat_id, kind, title, other_id, role, member_count, .. } = membership;
+        Ok(Self {
+            chat: chat_id.parse().map_err(|_| UnreadableField("chat_id"))?,
+            kind: ChatKind::parse(&kind).ok_or(UnreadableField("kind"))?,
+            title: (!title.is_empty()).then_some(title),
+            other: match other_id.as_str() {
+                "" => None,
+                id => Some(id.parse().map_err(|_| UnreadableField("other_id"))?),
+            },
+            role: Role::parse(&role).ok_or(UnreadableField("role"))?,
+            member_count,
+            head_seq: state.head_seq,
+            from_seq: state.from_seq,
+            watermarks: state.watermarks.map(Into::into).unwrap_or_default(),
+            other_read_seq: state.other_read_seq,
+            other_delivered_seq: state.other_delivered_seq,
+            entries: state
+                .entries
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, UnreadableField>>()?,
+            limited: state.limited,
         })
     }
 }

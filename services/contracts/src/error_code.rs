@@ -32,6 +32,8 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// It exists already, or changed meanwhile.
     Conflict,
+    /// The cursor of `sync` is too old, or of another person: sync without one.
+    CursorExpired,
     /// There are as many chats or members as there may be. `detail` says which of them, and what makes room.
     LimitReached,
     /// The idempotency key was used before with another body.
@@ -48,7 +50,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::InvalidArgument,
         Self::Unauthenticated,
@@ -60,6 +62,7 @@ impl ErrorCode {
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
         Self::Conflict,
+        Self::CursorExpired,
         Self::LimitReached,
         Self::IdempotencyConflict,
         Self::TooLarge,
@@ -82,6 +85,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Conflict => "conflict",
+            Self::CursorExpired => "cursor_expired",
             Self::LimitReached => "limit_reached",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::TooLarge => "too_large",
@@ -98,6 +102,7 @@ impl ErrorCode {
             Self::Unauthenticated | Self::TokenExpired => 401,
             Self::PermissionDenied | Self::NotAMember | Self::ConsentRequired => 403,
             Self::NotFound => 404,
+            Self::CursorExpired => 410,
             Self::MethodNotAllowed => 405,
             Self::UnsupportedMediaType => 415,
             Self::Conflict | Self::LimitReached => 409,

@@ -146,6 +146,19 @@ pub enum DeliveryOutcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         audience: Option<Vec<UserId>>,
     },
+    /// Nothing was sent: the sender has read or received the chat further than before. Device and key are nil. It may be lost.
+    Marked {
+        read_seq: i64,
+        delivered_seq: i64,
+        /// What is unread now, and how much of it calls the user: for the user's own devices.
+        unread: i64,
+        mentions: i64,
+        /// What other members are shown of it; absent when they are not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown_read_seq: Option<i64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown_delivered_seq: Option<i64>,
+    },
     /// A resend of a stored message: only the sender receives it, and never with the resend's body.
     Repeated { seq: i64 },
     /// Not stored; only the sender receives it.
@@ -199,6 +212,32 @@ pub enum Ended {
     Session(SessionId),
     /// All of them, and no other begins: the account is deleted.
     Account,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", remote = "Self")]
+pub enum ChatKind {
+    /// Two users. Created again by either of them, it is the same chat, with both in it.
+    Direct,
+    /// Any number of users, with a title and roles.
+    Group,
+}
+
+word!(ChatKind);
+
+impl ChatKind {
+    /// Returns the kind as it is stored and sent.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Group => "group",
+        }
+    }
+
+    /// Reads the stored form.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Direct, Self::Group].into_iter().find(|kind| kind.as_str() == text)
+    }
 }
 
 /// What a member may do. Later variants may do less.
@@ -307,6 +346,24 @@ mod tests {
                 },
             },
             include_str!("../golden/delivered.v1.json"),
+        );
+        check(
+            &DeliveredRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                sender: UserId(id(2)),
+                device: DeviceId(id(0)),
+                key: MessageKey(id(0)),
+                outcome: DeliveryOutcome::Marked {
+                    read_seq: 7,
+                    delivered_seq: 9,
+                    unread: 2,
+                    mentions: 1,
+                    shown_read_seq: None,
+                    shown_delivered_seq: Some(9),
+                },
+            },
+            include_str!("../golden/marked.v1.json"),
         );
         check(
             &MembershipRecord { v: 1, chat: ChatId(id(1)), user: UserId(id(2)), role: Role::Owner },

@@ -17,7 +17,7 @@ pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     changes::UUID_BYTES,
-    event::{EntryKind, MAX_LISTED_AUDIENCE, is_false},
+    event::{ChatKind, EntryKind, MAX_LISTED_AUDIENCE, Role, is_false},
     word::word,
 };
 
@@ -45,6 +45,15 @@ pub const MAX_HISTORY_LIMIT: u32 = 500;
 pub const HISTORY_PAGE_BYTES: usize = 128 * 1024;
 /// Page of `history` when the client names none.
 pub const DEFAULT_HISTORY_LIMIT: u32 = 100;
+
+/// Largest page of `sync`, in chats.
+pub const MAX_SYNC_LIMIT: u32 = 200;
+/// Page of `sync` when the client names none.
+pub const DEFAULT_SYNC_LIMIT: u32 = 50;
+/// Most entries of one chat that `sync` returns.
+pub const MAX_SYNC_ENTRIES: u32 = 50;
+/// Longest cursor of `sync` in bytes.
+pub const MAX_CURSOR_BYTES: usize = 4 * 1024;
 
 /// Users that one connection watches.
 pub const MAX_WATCHED_USERS: usize = 200;
@@ -207,6 +216,9 @@ commands! {
     react: React(React),
     pin: Pin(Pin),
     history: History(History),
+    sync: Sync(Sync),
+    read: Read(Mark),
+    delivered: Delivered(Mark),
     refresh: Refresh(Refresh),
     /// Answers `ping`, as any other frame does.
     pong: Pong(Empty),
@@ -319,6 +331,31 @@ impl History {
     }
 }
 
+/// Fetches what changed in the caller's chats: how a client begins, and how it goes on after it was away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sync {
+    /// The cursor of the page before, at most [`MAX_CURSOR_BYTES`]. Without one, all chats are returned, page by page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Chats of the page, from 1 to [`MAX_SYNC_LIMIT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Last entries of each chat, up to [`MAX_SYNC_ENTRIES`]; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entries: Option<u32>,
+}
+
+/// Says how far the user has read a chat, or how far this device has received it. A watermark never goes back: the
+/// greatest seq counts. What a user sends, they have read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    pub chat: ChatId,
+    /// An entry that the user reads.
+    pub seq: i64,
+}
+
 /// Replaces the token of a connection before it expires. It must name the same user.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -387,6 +424,10 @@ pub struct ServerFrame {
     /// Pushes of this chat were dropped because the client reads too slowly: fetch `history`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lagged: Option<Lagged>,
+    /// A member has read or received a chat further than before: the user on another device, or another one, unless the chat is
+    /// too large for it or they do not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Receipt>,
     /// Answer `pong`, or the connection is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ping: Option<Empty>,
@@ -406,6 +447,9 @@ pub enum Outcome {
     /// The message is in the log (`acks=all`): it cannot be lost any more. Its seq follows as `stored`.
     Accepted(Empty),
     History(HistoryPage),
+    Synced(SyncPage),
+    /// The watermarks of the caller after a `read` or `delivered`.
+    Marked(Watermarks),
     Refreshed(Refreshed),
     /// The users of a `watch`, as they are now.
     Watching(Presence),
@@ -440,6 +484,85 @@ pub struct HistoryPage {
     pub head_seq: i64,
     /// The first seq that the caller reads: 1, or the one of the entry that added them. Nothing before it is a gap.
     pub from_seq: i64,
+}
+
+/// Chats that changed since the cursor, or all of them without one, the most recently active first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncPage {
+    pub chats: Vec<ChatState>,
+    /// Where the next `sync` goes on: with the next page, and after the last one with what changes from now on.
+    pub cursor: String,
+    /// Whether there are more pages.
+    pub more: bool,
+    /// All chats of the caller. Present when they are not those of the cursor: whatever else a client has, the user has left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all_chats: Option<Vec<ChatId>>,
+    /// Texts that the user has not read, in all chats.
+    pub unread: i64,
+    /// How many of them call the user.
+    pub mentions: i64,
+}
+
+/// A chat as one of its members has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatState {
+    pub chat: ChatId,
+    pub kind: ChatKind,
+    /// Groups only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The other user of a direct chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other: Option<UserId>,
+    /// The role of the caller.
+    pub role: Role,
+    pub member_count: i64,
+    /// The newest seq of the chat; 0 for one without entries.
+    pub head_seq: i64,
+    /// The first seq that the caller reads.
+    pub from_seq: i64,
+    pub watermarks: Watermarks,
+    /// How far the other user of a direct chat has read it; absent when they do not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_read_seq: Option<i64>,
+    /// How far the other user of a direct chat has received it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub other_delivered_seq: Option<i64>,
+    /// The last entries, in the order of their seq.
+    pub entries: Vec<Message>,
+    /// Whether the caller reads entries before these.
+    pub limited: bool,
+}
+
+/// How far a user has read and received a chat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermarks {
+    /// 0 when nothing is read.
+    pub read_seq: i64,
+    /// 0 when nothing is received.
+    pub delivered_seq: i64,
+    /// Texts behind `read_seq`.
+    pub unread: i64,
+    /// How many of them call the user, by name or with all.
+    pub mentions: i64,
+}
+
+/// How far a member has read or received a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub chat: ChatId,
+    pub user: UserId,
+    /// Absent for one who does not show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_seq: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered_seq: Option<i64>,
+    /// For the user's own devices: what is unread now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<i64>,
+    /// Likewise: how much of it calls the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mentions: Option<i64>,
 }
 
 /// One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless.

@@ -25,6 +25,14 @@ pub(crate) enum GatewayError {
     History { chat: ChatId, source: Arc<tonic::Status> },
     #[error("the message service answered an entry of chat {chat} that cannot be read")]
     Entry { chat: ChatId, source: UnreadableField },
+    #[error("chat {chat} has no entry {seq} that the caller reads")]
+    NoEntry { chat: ChatId, seq: i64 },
+    #[error("the cursor does not count any more")]
+    CursorExpired,
+    #[error("failed to query the message service for the chats of a user")]
+    Sync { source: Arc<tonic::Status> },
+    #[error("the message service answered a sync that cannot be read")]
+    SyncPage { source: UnreadableField },
     #[error("the log did not take a record of chat {chat}")]
     Produce { chat: ChatId, source: LogError },
 }
@@ -34,11 +42,14 @@ impl ServiceError for GatewayError {
         match self {
             Self::NotAMember { .. } => ErrorCode::NotAMember,
             Self::NoRecipient { .. } | Self::NotTheirs { .. } => ErrorCode::PermissionDenied,
-            Self::NoTarget { .. } => ErrorCode::NotFound,
+            Self::NoTarget { .. } | Self::NoEntry { .. } => ErrorCode::NotFound,
+            Self::CursorExpired => ErrorCode::CursorExpired,
             Self::NoChange { .. } => ErrorCode::Conflict,
             Self::TooManyChanges { .. } => ErrorCode::LimitReached,
-            Self::Membership { .. } | Self::History { .. } | Self::Produce { .. } => ErrorCode::Unavailable,
-            Self::Entry { .. } => ErrorCode::Internal,
+            Self::Membership { .. } | Self::History { .. } | Self::Sync { .. } | Self::Produce { .. } => {
+                ErrorCode::Unavailable
+            }
+            Self::Entry { .. } | Self::SyncPage { .. } => ErrorCode::Internal,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use contracts::{
     DeviceId, MessageKey, UserId,
     event::{DeliveredRecord, DeliveryOutcome},
-    wire::{Changes, Message, Rejected, ServerFrame, Stored},
+    wire::{Changes, Message, Receipt, Rejected, ServerFrame, Stored},
 };
 
 use uuid::Uuid;
@@ -14,6 +14,7 @@ use crate::{
     domain::{frame::Frame, rates::Rates},
     membership::members::{Entry, Members},
     metrics::{Metrics, Push},
+    positions::Positions,
     registry::Registry,
 };
 
@@ -25,6 +26,7 @@ pub(crate) struct Fanout {
     registry: Arc<Registry>,
     members: Arc<Members>,
     rates: Arc<Rates>,
+    positions: Arc<Positions>,
     metrics: Metrics,
 }
 
@@ -33,9 +35,10 @@ impl Fanout {
         registry: Arc<Registry>,
         members: Arc<Members>,
         rates: Arc<Rates>,
+        positions: Arc<Positions>,
         metrics: Metrics,
     ) -> Self {
-        Self { registry, members, rates, metrics }
+        Self { registry, members, rates, positions, metrics }
     }
 
     /// Pushes a record to the sending device and to the other connections of its audience.
@@ -73,6 +76,31 @@ impl Fanout {
                 };
                 self.stored(message, device, audience.as_deref());
             }
+            DeliveryOutcome::Marked {
+                read_seq,
+                delivered_seq,
+                unread,
+                mentions,
+                shown_read_seq,
+                shown_delivered_seq,
+            } => {
+                let shown = Receipt {
+                    chat,
+                    user: sender,
+                    read_seq: shown_read_seq,
+                    delivered_seq: shown_delivered_seq,
+                    unread: None,
+                    mentions: None,
+                };
+                let own = Receipt {
+                    read_seq: Some(read_seq),
+                    delivered_seq: Some(delivered_seq),
+                    unread: Some(unread),
+                    mentions: Some(mentions),
+                    ..shown
+                };
+                self.marked(own, shown);
+            }
             DeliveryOutcome::Repeated { seq } => {
                 let stored = Stored { chat, key, seq, sent_at_ms: None };
                 self.push_stored(sender, device, stored);
@@ -88,7 +116,9 @@ impl Fanout {
     fn stored(&self, message: Message, device: DeviceId, audience: Option<&[UserId]>) {
         let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
         let entry = Entry { chat, seq, kind, subject };
-        self.members.announced(entry, Instant::now());
+        let now = Instant::now();
+        self.members.announced(entry, now);
+        self.positions.announced(chat, seq, now);
         // No device sends membership entries: the sender's connections receive them like those of all others.
         let writers = if kind.is_from_device() {
             self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) })
@@ -111,6 +141,30 @@ impl Fanout {
                 self.metrics.count_push(Push::Message, pushed);
             });
         }
+    }
+
+    /// Pushes how far a user has come to their own connections, and what is shown of it to the other members of a chat that is
+    /// not too large for it.
+    fn marked(&self, own: Receipt, shown: Receipt) {
+        self.push_receipt(own.user, own);
+        if shown.read_seq.is_some() || shown.delivered_seq.is_some() {
+            let members = self.members.few_of(own.chat);
+            members
+                .into_iter()
+                .filter(|user| *user != own.user)
+                .for_each(|user| self.push_receipt(user, shown));
+        }
+    }
+
+    fn push_receipt(&self, to: UserId, receipt: Receipt) {
+        let mut frame: Option<Frame> = None;
+        self.registry.for_user(to, |connection| {
+            let frame = frame.get_or_insert_with(|| {
+                Frame::encode(&ServerFrame { receipt: Some(receipt), ..ServerFrame::default() })
+            });
+            let pushed = connection.queue.push_fleeting(frame.clone());
+            self.metrics.count_push(Push::Receipt, pushed);
+        });
     }
 
     fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) -> Writers {
@@ -166,7 +220,15 @@ mod tests {
     impl World {
         fn new() -> Self {
             let rates = Arc::new(Rates::new(&SendRates::default()));
-            Self { fanout: Fanout::new(Arc::default(), Arc::default(), rates, Metrics::default()) }
+            Self {
+                fanout: Fanout::new(
+                    Arc::default(),
+                    Arc::default(),
+                    rates,
+                    Arc::default(),
+                    Metrics::default(),
+                ),
+            }
         }
 
         fn connection(&self, user: u128, device: u128) -> Arc<Connection> {

@@ -26,6 +26,7 @@ mod events;
 mod fanout;
 mod membership;
 mod metrics;
+mod positions;
 mod presence;
 mod registry;
 mod sharded;
@@ -51,6 +52,7 @@ use crate::{
     fanout::Fanout,
     membership::Membership,
     metrics::Metrics,
+    positions::Positions,
     presence::Presence,
     registry::Registry,
     state::Outages,
@@ -113,6 +115,7 @@ fn surface(
     let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
     let registry = Arc::new(Registry::default());
     let rates = Arc::new(Rates::new(&sends));
+    let positions = Arc::new(Positions::default());
     let (membership, checker) = Membership::new(chat, metrics.clone());
     let membership = Arc::new(membership);
     let presence = Arc::new(Presence::new(
@@ -146,8 +149,22 @@ fn surface(
     scope.spawn(events::follow_delivered(
         log,
         tenant.to_owned(),
-        Fanout::new(registry.clone(), membership.members.clone(), rates.clone(), metrics.clone()),
+        Fanout::new(
+            registry.clone(),
+            membership.members.clone(),
+            rates.clone(),
+            positions.clone(),
+            metrics.clone(),
+        ),
         scope.check("delivered"),
+        stop.clone(),
+    ));
+    scope.spawn(positions::keep(
+        positions.clone(),
+        history.clone(),
+        (registry.clone(), membership.members.clone()),
+        metrics.clone(),
+        limits.positions_every,
         stop.clone(),
     ));
     let sessions = match directory {
@@ -175,6 +192,7 @@ fn surface(
         rates,
         log: send_log,
         history,
+        positions,
         sessions,
         presence,
         metrics,

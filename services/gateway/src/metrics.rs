@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) queued_bytes: Arc<QueuedBytes>,
     pub(crate) membership_questions: Counter,
     /// 0.5 ms to 16 s: a healthy broker is in the first buckets, the produce timeout in the last.
+    /// Entries of whose announcement this gateway learned by the head of the chat.
+    pub(crate) lost_announcements: Counter,
     pub(crate) produce_seconds: Histogram,
     upgrades: Family<UpgradeLabels, Counter>,
     frames: Family<FrameLabels, Counter>,
@@ -42,6 +44,7 @@ pub(crate) enum Push {
     Message,
     Stored,
     Rejected,
+    Receipt,
     Presence,
     Typing,
 }
@@ -86,6 +89,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             queued_bytes: Arc::default(),
             membership_questions: Counter::default(),
+            lost_announcements: Counter::default(),
             produce_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             upgrades: Family::default(),
             frames: Family::default(),
@@ -104,6 +108,11 @@ impl Metrics {
             "membership_questions",
             "Look-ups at the chat service after a cache miss",
             self.membership_questions.clone(),
+        );
+        registry.register(
+            "lost_announcements",
+            "Entries whose announcement did not arrive here",
+            self.lost_announcements.clone(),
         );
         registry.register_with_unit(
             "produce",

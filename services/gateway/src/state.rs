@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Limits, domain::rates::Rates, ended::EndedSessions, events::SendLog, membership::Membership,
-    metrics::Metrics, presence::Presence, registry::Registry, store::SessionsHandle,
+    metrics::Metrics, positions::Positions, presence::Presence, registry::Registry, store::SessionsHandle,
 };
 
 /// What every connection of this process shares.
@@ -23,6 +23,7 @@ pub(crate) struct GatewayState {
     pub(crate) rates: Arc<Rates>,
     pub(crate) log: SendLog,
     pub(crate) history: MessageServiceClient<InternalChannel>,
+    pub(crate) positions: Arc<Positions>,
     pub(crate) sessions: SessionsHandle,
     pub(crate) presence: Arc<Presence>,
     pub(crate) metrics: Metrics,

@@ -131,6 +131,7 @@ impl From<ApiError> for Status {
             }
             ErrorCode::NotFound => Code::NotFound,
             ErrorCode::Conflict | ErrorCode::IdempotencyConflict => Code::AlreadyExists,
+            ErrorCode::CursorExpired => Code::FailedPrecondition,
             ErrorCode::LimitReached | ErrorCode::RateLimited => Code::ResourceExhausted,
             ErrorCode::Unavailable => Code::Unavailable,
             ErrorCode::Internal => Code::Internal,
@@ -169,6 +170,7 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::MethodNotAllowed => "This path does not have this method",
         ErrorCode::UnsupportedMediaType => "The body is not of a supported type",
         ErrorCode::Conflict => "It exists already",
+        ErrorCode::CursorExpired => "This cursor does not count any more; sync without one",
         ErrorCode::LimitReached => "There is no room for it",
         ErrorCode::IdempotencyConflict => "This key was used before with another body",
         ErrorCode::TooLarge => "The request is too large",

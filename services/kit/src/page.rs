@@ -2,7 +2,7 @@
 
 use contracts::{
     api::Page,
-    wire::{DEFAULT_HISTORY_LIMIT, MAX_HISTORY_LIMIT},
+    wire::{DEFAULT_HISTORY_LIMIT, DEFAULT_SYNC_LIMIT, MAX_HISTORY_LIMIT, MAX_SYNC_LIMIT},
 };
 
 use crate::error::InvalidField;
@@ -18,6 +18,9 @@ pub struct PageSizes {
 /// Pages of a chat's history, over REST, gRPC and WebSocket alike.
 pub const HISTORY: PageSizes =
     PageSizes { default: DEFAULT_HISTORY_LIMIT as usize, max: MAX_HISTORY_LIMIT as usize };
+
+/// Pages of a sync, over gRPC and WebSocket alike.
+pub const SYNC: PageSizes = PageSizes { default: DEFAULT_SYNC_LIMIT as usize, max: MAX_SYNC_LIMIT as usize };
 
 /// Which part of a chat's history a page is. Its entries are in the order of their seq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,17 +2,26 @@
 #![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
 pub(crate) mod grpc;
+mod syncs;
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    iter::repeat,
+    sync::Arc,
+};
 
 use axum::extract::State;
 use contracts::{
     ChatId, UserId,
     api::{MessagePage, Problem},
     convert::UnreadableField,
-    rpc::{EntryId, GetMembershipRequest, chat_service_client::ChatServiceClient},
+    rpc::{
+        CheckMembersRequest, EntryId, GetMembershipRequest, GetUsersRequest,
+        chat_service_client::ChatServiceClient, user_service_client::UserServiceClient,
+    },
     wire::Message,
 };
+use futures_util::try_join;
 use kit::{
     auth::Caller,
     docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
@@ -28,13 +37,18 @@ use crate::{
     domain::{KeyId, SeatId},
     error::Error,
     history::{Archive, Beginning, History},
+    receipts::{Receipts, Shown},
+    sync::Syncing,
 };
 
 /// What requests share.
 #[derive(Clone)]
 pub(crate) struct AppState {
     pub store: Arc<dyn Archive>,
+    pub syncing: Arc<dyn Syncing>,
     pub chats: ChatServiceClient<InternalChannel>,
+    pub users: UserServiceClient<InternalChannel>,
+    pub receipts: Receipts,
 }
 
 /// Returns the REST API with its description.
@@ -122,16 +136,61 @@ impl AppState {
     /// The chat service names the entry that added the member, and not its seq: the membership is known before the entry is
     /// stored, and the new member must not read what is before it in the meantime.
     async fn beginning(&self, chat: ChatId, user: UserId) -> Result<Beginning, Error> {
+        Ok(self.membership(chat, user).await?.0)
+    }
+
+    /// Returns where the history of a member begins, and the other user of a direct chat.
+    async fn membership(&self, chat: ChatId, user: UserId) -> Result<(Beginning, Option<UserId>), Error> {
         let request = GetMembershipRequest { chat_id: chat.to_string(), user_id: user.to_string() };
         let answer = self.chats.clone().get_membership(request).await;
-        let member = answer.map_err(|status| Error::Membership(Box::new(status)))?.into_inner().member;
-        match member.ok_or(Error::NotAMember(chat))?.reads_from {
-            None => Ok(Beginning::Seq(1)),
-            Some(EntryId { sender_id, key }) => Ok(Beginning::Entry(KeyId {
-                chat,
-                sender: sender_id.parse().map_err(|_| UnreadableField("sender_id"))?,
-                key: key.parse().map_err(|_| UnreadableField("key"))?,
-            })),
-        }
+        let answer = answer.map_err(|status| Error::Membership(Box::new(status)))?.into_inner();
+        let member = answer.member.ok_or(Error::NotAMember(chat))?;
+        let other = match answer.other_id.as_str() {
+            "" => None,
+            id => Some(id.parse().map_err(|_| UnreadableField("other_id"))?),
+        };
+        Ok((beginning(chat, member.reads_from)?, other))
     }
+
+    /// Returns what is shown of these users in these chats; nothing when that is not known.
+    async fn shown(&self, seats: &[SeatId]) -> Vec<Shown> {
+        if seats.is_empty() {
+            return Vec::new();
+        }
+        let user_ids: HashSet<String> = seats.iter().map(|seat| seat.user.to_string()).collect();
+        let memberships = seats.iter().map(|SeatId { chat, user }| GetMembershipRequest {
+            chat_id: chat.to_string(),
+            user_id: user.to_string(),
+        });
+        let (mut users, mut chats) = (self.users.clone(), self.chats.clone());
+        let answers = try_join!(
+            users.get_users(GetUsersRequest { user_ids: user_ids.into_iter().collect() }),
+            chats.check_members(CheckMembersRequest { memberships: memberships.collect() })
+        );
+        let (users, checked) = match answers {
+            Ok((users, checked)) => (users.into_inner().users, checked.into_inner().may_send),
+            Err(error) => {
+                tracing::debug!(%error, "nobody's reading is shown: {error}");
+                return vec![Shown::Nothing; seats.len()];
+            }
+        };
+        let hides: HashMap<&str, bool> =
+            users.iter().map(|user| (user.user_id.as_str(), user.hides_read_receipts)).collect();
+        let shown = |(seat, may_send): (&SeatId, bool)| match hides.get(seat.user.to_string().as_str()) {
+            Some(false) if may_send => Shown::All,
+            Some(true) if may_send => Shown::Delivered,
+            Some(_) | None => Shown::Nothing,
+        };
+        seats.iter().zip(checked.into_iter().chain(repeat(false))).map(shown).collect()
+    }
+}
+
+/// Reads where a history begins from what the chat service says.
+fn beginning(chat: ChatId, reads_from: Option<EntryId>) -> Result<Beginning, UnreadableField> {
+    let Some(EntryId { sender_id, key }) = reads_from else { return Ok(Beginning::Seq(1)) };
+    Ok(Beginning::Entry(KeyId {
+        chat,
+        sender: sender_id.parse().map_err(|_| UnreadableField("sender_id"))?,
+        key: key.parse().map_err(|_| UnreadableField("key"))?,
+    }))
 }

@@ -5,6 +5,8 @@
 //! and a second owner at the same time write byte-equal rows.
 
 mod change;
+mod cursor;
+mod mark;
 mod record;
 
 use std::{
@@ -19,13 +21,15 @@ use contracts::{
 use sha2::{Digest as _, Sha256};
 
 pub use change::{Overwrite, Patch, ReactionId, Target, TargetId};
+pub use cursor::{Base, Cursor, InvalidCursor, Place, digest};
+pub use mark::{Marks, Point};
 pub use record::{Logged, RawRecord, Refused, read_record};
 
 /// Messages per store partition: 8192 of at most 16 kB, in practice some megabytes.
 pub const BUCKET_SIZE: i64 = 8192;
 
 /// Which incarnation of the topic an offset belongs to: a recreated topic starts again at offset 0.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(Arc<str>);
 
 impl Generation {
@@ -55,8 +59,27 @@ pub struct Head {
     pub applied: Option<Position>,
     /// CQL timestamp (microseconds) of the last applied record; grows by at least 1 with each of them.
     pub stamp: i64,
-    /// How many of the entries are texts.
+    pub counts: Counts,
+}
+
+/// What of a chat's entries counts as unread, up to and including one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Texts.
     pub texts: i64,
+    /// Texts that call all members.
+    pub calls: i64,
+}
+
+impl Counts {
+    /// Returns the counts with one more entry.
+    fn with(self, entry: &Entry) -> Self {
+        let is_text = entry.kind == EntryKind::Text;
+        Self {
+            texts: self.texts + i64::from(is_text),
+            calls: self.calls + i64::from(is_text && entry.mentions_all),
+        }
+    }
 }
 
 /// Names a message for as long as it lives.
@@ -147,8 +170,8 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is entry `seq`; its rows are written with `stamp`, then it is announced. `effect` is what it changes beside them.
-    /// `texts` is the number of texts up to and including it.
-    Store { seq: i64, stamp: i64, texts: i64, effect: Option<Effect> },
+    /// `counts` are those up to and including it.
+    Store { seq: i64, stamp: i64, counts: Counts, effect: Option<Effect> },
     /// It is message `seq` and its rows are durable since an earlier run: it is only announced again.
     Announce { seq: i64 },
     /// It repeats message `seq`.
@@ -344,16 +367,16 @@ fn decide(
         }
         (None, Some(known)) if !here(known) => resend(known, entry),
         (None, Some(_) | None) => {
-            let texts = head.texts + i64::from(entry.kind == EntryKind::Text);
-            Verdict::Store { seq: head.seq + 1, stamp, texts, effect: chats.effect(entry) }
+            let counts = head.counts.with(entry);
+            Verdict::Store { seq: head.seq + 1, stamp, counts, effect: chats.effect(entry) }
         }
     };
-    let (seq, texts) = match verdict {
-        Verdict::Store { seq, texts, .. } => (seq, texts),
-        _ => (head.seq, head.texts),
+    let (seq, counts) = match verdict {
+        Verdict::Store { seq, counts, .. } => (seq, counts),
+        _ => (head.seq, head.counts),
     };
     let applied = Some(Position { generation: generation.clone(), offset });
-    chats.heads.insert(chat, Head { seq, applied, stamp, texts });
+    chats.heads.insert(chat, Head { seq, applied, stamp, counts });
     Ok(verdict)
 }
 

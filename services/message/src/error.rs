@@ -3,7 +3,7 @@
 use contracts::{ChatId, ErrorCode, convert::UnreadableField};
 use kit::error::{InvalidField, ServiceError};
 
-use crate::store::StoreError;
+use crate::{store::StoreError, sync::CURSOR_LIFETIME};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -19,8 +19,12 @@ pub(crate) enum Error {
     UnreadableMembership(#[from] UnreadableField),
     #[error("failed to read the history of chat {chat}")]
     History { chat: ChatId, source: StoreError },
-    #[error("failed to read heads")]
-    Heads(#[source] StoreError),
+    #[error("the cursor is not one of yours, or older than {} days: sync without a cursor", CURSOR_LIFETIME.as_secs() / 86_400)]
+    CursorExpired,
+    #[error("failed to sync the chats of a user")]
+    Sync(#[source] StoreError),
+    #[error("failed to note what a user has read of chat {chat}")]
+    Mark { chat: ChatId, source: StoreError },
 }
 
 impl ServiceError for Error {
@@ -30,7 +34,10 @@ impl ServiceError for Error {
             Self::NoEntry { .. } => ErrorCode::NotFound,
             Self::InvalidField(error) => error.code(),
             Self::UnreadableMembership(_) => ErrorCode::Internal,
-            Self::Membership(_) | Self::History { .. } | Self::Heads(_) => ErrorCode::Unavailable,
+            Self::CursorExpired => ErrorCode::CursorExpired,
+            Self::Membership(_) | Self::History { .. } | Self::Sync(_) | Self::Mark { .. } => {
+                ErrorCode::Unavailable
+            }
         }
     }
 }

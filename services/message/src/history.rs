@@ -1,13 +1,16 @@
 //! Pages of a chat's history, in both directions.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
-use contracts::{ChatId, wire::Message};
+use contracts::{
+    ChatId,
+    wire::{HISTORY_PAGE_BYTES, MAX_HISTORY_LIMIT, Message},
+};
 use kit::page::Span;
 use tonic::async_trait;
 
 use crate::{
-    domain::{BUCKET_SIZE, Head, KeyId, KnownKey, SeatId, bucket, visible},
+    domain::{BUCKET_SIZE, KeyId, KnownKey, SeatId, bucket, visible},
     store::{Result, Room, Run, Store},
 };
 
@@ -34,9 +37,6 @@ pub struct History {
 /// What the APIs read of a [`Store`] of any kind.
 #[async_trait]
 pub trait Archive: Send + Sync {
-    /// Returns the head of a chat.
-    async fn head_of(&self, chat: ChatId) -> Result<Head>;
-
     /// Returns the message that a key names.
     async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>>;
 
@@ -52,10 +52,6 @@ pub trait Archive: Send + Sync {
 
 #[async_trait]
 impl<S: Store> Archive for S {
-    async fn head_of(&self, chat: ChatId) -> Result<Head> {
-        self.head(chat).await
-    }
-
     async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>> {
         self.known_key(id).await
     }
@@ -80,31 +76,43 @@ pub async fn history<S: Store>(
     span: Span,
     limit: usize,
 ) -> Result<History> {
+    history_within(store, reader, beginning, span, limit, HISTORY_PAGE_BYTES).await
+}
+
+/// Returns a page as [`history`] does, of about so many bytes.
+pub(crate) async fn history_within<S: Store>(
+    store: &S,
+    reader: SeatId,
+    beginning: Beginning,
+    span: Span,
+    limit: usize,
+    bytes: usize,
+) -> Result<History> {
     let chat = reader.chat;
     // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
     let head_seq = store.head(chat).await?.seq;
-    let from_seq = match beginning {
-        Beginning::Seq(seq) => seq,
-        Beginning::Entry(id) => match store.known_key(id).await? {
-            Some(known) => known.seq,
-            // Its seq is greater than the head was.
-            None => return Ok(History { messages: Vec::new(), head_seq, from_seq: head_seq + 1 }),
-        },
+    let Some(from_seq) = beginning_seq(store, beginning).await? else {
+        // Its seq is greater than the head was.
+        return Ok(History { messages: Vec::new(), head_seq, from_seq: head_seq + 1 });
     };
     let bounds = Bounds { chat, from_seq, head_seq };
+    let room = Room::new(limit, bytes);
     let mut messages = match span {
-        Span::After(seq) => bounds.after(store, seq, Room::new(limit)).await?,
-        Span::Before(seq) => bounds.before(store, seq, Room::new(limit)).await?,
-        Span::Around(seq) => {
-            let (earlier, later) = Room::halves(limit);
-            let mut messages = bounds.before(store, seq, earlier).await?;
-            messages.extend(bounds.after(store, seq.saturating_sub(1), later).await?);
-            messages
-        }
+        Span::After(seq) => bounds.after(store, seq, room).await?,
+        Span::Before(seq) => bounds.before(store, seq, room).await?,
+        Span::Around(seq) => bounds.around(store, seq, room).await?,
     };
     mark_own(store, reader, &mut messages).await?;
     let head_seq = messages.last().map_or(head_seq, |message| message.seq.max(head_seq));
     Ok(History { messages, head_seq, from_seq })
+}
+
+/// Returns the seq with which a history begins; `None` while the entry is not stored.
+pub(crate) async fn beginning_seq<S: Store>(store: &S, beginning: Beginning) -> Result<Option<i64>> {
+    match beginning {
+        Beginning::Seq(seq) => Ok(Some(seq)),
+        Beginning::Entry(id) => Ok(store.known_key(id).await?.map(|known| known.seq)),
+    }
 }
 
 /// What a reader may see of a chat.
@@ -136,9 +144,15 @@ impl Bounds {
     }
 
     async fn before<S: Store>(&self, store: &S, before: i64, mut room: Room) -> Result<Vec<Message>> {
-        // What is behind the head may be half written.
-        let mut before = before.min(self.head_seq.saturating_add(1));
+        // The last comes first.
         let mut messages: Vec<Message> = Vec::new();
+        for message in self.behind_head(store, before, room.entries()).await?.into_iter().rev() {
+            if !room.take(&message) {
+                break;
+            }
+            messages.push(message);
+        }
+        let mut before = before.min(self.head_seq.saturating_add(1));
         while room.entries() > 0 && before > self.from_seq {
             let current = bucket(before - 1);
             messages.extend(store.messages(self.chat, current, Run::Before(before), &mut room).await?);
@@ -146,6 +160,35 @@ impl Bounds {
         }
         messages.reverse();
         messages.retain(|message| message.seq >= self.from_seq);
+        Ok(messages)
+    }
+
+    /// Returns the last `limit` entries behind the head and before a seq. What was just announced is there, and what a batch
+    /// has half written is not taken for the whole: they are read from the head on.
+    async fn behind_head<S: Store>(&self, store: &S, before: i64, limit: usize) -> Result<VecDeque<Message>> {
+        let mut last = VecDeque::new();
+        let mut read = self.head_seq;
+        while limit > 0 && read.saturating_add(1) < before {
+            let page =
+                self.after(store, read, Room::new(MAX_HISTORY_LIMIT as usize, HISTORY_PAGE_BYTES)).await?;
+            let Some(newest) = page.last().map(|message| message.seq) else { break };
+            read = newest;
+            last.extend(page.into_iter().take_while(|message| message.seq < before));
+            last.drain(..last.len().saturating_sub(limit));
+        }
+        Ok(last)
+    }
+
+    /// Returns entries on both sides of a seq, which is the first of the later ones, without a gap between them.
+    async fn around<S: Store>(&self, store: &S, seq: i64, room: Room) -> Result<Vec<Message>> {
+        if seq > self.head_seq.saturating_add(1) {
+            // It may be there, or half written, or never: the last entries are the nearest.
+            return self.before(store, seq.saturating_add(1), room).await;
+        }
+        let (later_room, earlier_room) = room.halves();
+        let later = self.after(store, seq.saturating_sub(1), later_room).await?;
+        let mut messages = self.before(store, seq, earlier_room.beside(&later)).await?;
+        messages.extend(later);
         Ok(messages)
     }
 }

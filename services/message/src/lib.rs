@@ -1,18 +1,20 @@
 //! The message service.
 //!
 //! # Owns
-//! The order of every chat: gapless seq 1, 2, 3, ..., a pure function of the log. The tables `messages`,
-//! `message_keys`, `chat_heads` and `log_positions` of the tenant's keyspace.
+//! The order of every chat: gapless seq 1, 2, 3, ..., a pure function of the log. How far users have read. The tables of the
+//! tenant's keyspace, as `migrations/` has them.
 //!
 //! # Endpoints
-//! REST `GET /api/messages/{chat}` for members of the chat; gRPC `MessageService` (`History`, `Heads`) for the
-//! tenant's other services. It queries the chat service over gRPC for who is a member, and where their history begins.
+//! REST `GET /api/messages/{chat}` for members of the chat; gRPC `MessageService` (`History`, `Entry`, `Sync`, `Mark`) for the
+//! tenant's other services. It queries the chat service over gRPC for who is a member, and where their history begins, and the
+//! user service for who shows what they have read.
 //!
 //! # Consumes
 //! `message.send`, as the group `<tenant>.message`; one owner per partition.
 //!
 //! # Publishes
-//! `message.delivered`: what became of each record, perhaps more than once, always with the same content.
+//! `message.delivered`: what became of each record, perhaps more than once, always with the same content; and who has read
+//! further.
 
 pub mod history;
 pub mod store;
@@ -22,11 +24,13 @@ pub mod domain;
 mod error;
 mod events;
 mod metrics;
+mod receipts;
+pub mod sync;
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use contracts::rpc::chat_service_client::ChatServiceClient;
+use contracts::rpc::{chat_service_client::ChatServiceClient, user_service_client::UserServiceClient};
 use kit::{
     Memory, Scope, Service, Surface, catalog,
     config::{CqlArgs, KafkaArgs},
@@ -39,7 +43,9 @@ use crate::{
     domain::Generation,
     events::{Blockers, Consumer},
     metrics::Metrics,
+    receipts::Receipts,
     store::{Store, cql::CqlStore, memory::MemoryStore, migrate as migrations},
+    sync::Syncer,
 };
 
 /// The message service.
@@ -86,10 +92,12 @@ fn surface<S: Store>(
     store: Arc<S>,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
+    let receipts =
+        Receipts::new(&log, scope.tenant()).context("failed to create the producer of receipts")?;
     let consumer = Consumer {
         tenant: scope.tenant().to_owned(),
         log,
-        generation,
+        generation: generation.clone(),
         store: store.clone(),
         metrics: scope.metrics(Metrics::register),
         blockers: Arc::new(Blockers::new(scope.check("log"))),
@@ -97,8 +105,13 @@ fn surface<S: Store>(
     };
     scope.spawn(consumer.start().context("failed to start consuming")?);
 
-    let chats = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
-    let state = AppState { store, chats };
+    let state = AppState {
+        syncing: Arc::new(Syncer::new(store.clone(), generation)),
+        store,
+        chats: ChatServiceClient::new(scope.peer(catalog::Service::Chat)?),
+        users: UserServiceClient::new(scope.peer(catalog::Service::User)?),
+        receipts,
+    };
     Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
 }
 

@@ -7,17 +7,20 @@ pub mod cql;
 pub mod memory;
 pub mod migrate;
 
-use std::error::Error;
-
-use contracts::{
-    ChatId,
-    wire::{HISTORY_PAGE_BYTES, Message},
+use std::{
+    collections::{HashMap, HashSet},
+    error::Error,
 };
+
+use contracts::{ChatId, UserId, event::EntryKind, wire::Message};
 
 use crate::domain::{
-    Effect, Entry, Generation, Head, KeyId, KnownKey, Overwrite, ReactionId, SeatId, Standing, Target,
-    TargetId,
+    Counts, Effect, Entry, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Point, ReactionId, SeatId,
+    Standing, Target, TargetId,
 };
+
+/// Calls of one user that are counted; more are shown as this many.
+pub const MAX_CALLS: usize = 1_000;
 
 /// A message on its way into the store.
 #[derive(Clone, Copy, Debug)]
@@ -25,14 +28,58 @@ pub struct Row<'a> {
     pub entry: &'a Entry,
     pub seq: i64,
     pub stamp: i64,
-    /// The number of texts up to and including this entry.
-    pub texts: i64,
+    /// Those up to and including this entry.
+    pub counts: Counts,
     /// What the entry changes from this seq on.
     pub effect: Option<Effect>,
 }
 
+impl Row<'_> {
+    /// Returns who has read up to this entry by its nature: who wrote the text, and who joins here.
+    fn reader(&self) -> Option<SeatId> {
+        let chat = self.entry.chat;
+        let user = match self.entry.kind {
+            EntryKind::Text => Some(self.entry.sender),
+            EntryKind::MemberAdded => self.entry.subject,
+            _ => None,
+        };
+        user.map(|user| SeatId { chat, user })
+    }
+
+    /// Returns whom the entry calls by name, and not with all.
+    fn called(&self) -> impl Iterator<Item = UserId> {
+        let entry = self.entry;
+        let is_call = entry.kind == EntryKind::Text && !entry.mentions_all;
+        entry.mentions.iter().copied().filter(move |user| is_call && *user != entry.sender)
+    }
+
+    fn point(&self) -> Point {
+        Point { seq: self.seq, counts: self.counts }
+    }
+}
+
+/// Returns how far the entries of a batch say that users have read, once for each user and chat.
+fn read_by(rows: &[Row<'_>]) -> HashMap<SeatId, Point> {
+    let mut read = HashMap::new();
+    for row in rows {
+        if let Some(seat) = row.reader() {
+            let point: &mut Point = read.entry(seat).or_default();
+            *point = point.max(row.point());
+        }
+    }
+    read
+}
+
+/// The head of a chat, and where the chat's log is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacedHead {
+    pub head: Head,
+    /// `None` for a chat without a head, and for one that was written before this was kept.
+    pub partition: Option<Partition>,
+}
+
 /// A partition of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);
 
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +97,30 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub trait Store: Send + Sync + 'static {
     /// Returns the head of a chat; the default head for a chat that has none.
     fn head(&self, chat: ChatId) -> impl Future<Output = Result<Head>> + Send;
+
+    /// Returns the head of a chat with its place.
+    fn placed_head(&self, chat: ChatId) -> impl Future<Output = Result<PlacedHead>> + Send;
+
+    /// Returns the counts up to and including a stored entry; `None` for one that is not there.
+    fn counts_at(&self, chat: ChatId, seq: i64) -> impl Future<Output = Result<Option<Counts>>> + Send;
+
+    /// Returns how far a user has come in a chat.
+    fn marks(&self, seat: SeatId) -> impl Future<Output = Result<Marks>> + Send;
+
+    /// Returns how far a user has come in all chats, also in those they have left.
+    fn marks_of(&self, user: UserId) -> impl Future<Output = Result<HashMap<ChatId, Marks>>> + Send;
+
+    /// Writes how far a user has come. What is less than before loses, each mark for itself.
+    fn put_marks(&self, seat: SeatId, marks: Marks) -> impl Future<Output = Result<()>> + Send;
+
+    /// Returns the texts of a chat that call a user by name and are not forgotten, at most [`MAX_CALLS`].
+    fn calls(&self, seat: SeatId) -> impl Future<Output = Result<Vec<i64>>> + Send;
+
+    /// Returns those of all chats, at most [`MAX_CALLS`].
+    fn calls_of(&self, user: UserId) -> impl Future<Output = Result<Vec<(ChatId, i64)>>> + Send;
+
+    /// Forgets the calls up to and including `seq`, which were written with a timestamp of at most `stamp`.
+    fn forget_calls(&self, seat: SeatId, seq: i64, stamp: i64) -> impl Future<Output = Result<()>> + Send;
 
     /// Returns the message that a key names.
     fn known_key(&self, id: KeyId) -> impl Future<Output = Result<Option<KnownKey>>> + Send;
@@ -71,7 +142,7 @@ pub trait Store: Send + Sync + 'static {
         last: i64,
     ) -> impl Future<Output = Result<Vec<(i64, String)>>> + Send;
 
-    /// Writes the message row, the key row and the effect of each, and the changes of messages of before; durable when it
+    /// Writes the message row, the key row and the effect of each, what its nature says of who has read it and whom it calls, and the changes of messages of before; durable when it
     /// returns, half done when it fails.
     fn append(
         &self,
@@ -80,8 +151,25 @@ pub trait Store: Send + Sync + 'static {
         overwrites: &[Overwrite],
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Writes heads. The rows that they count are durable before.
-    fn put_heads(&self, heads: &[(ChatId, Head)]) -> impl Future<Output = Result<()>> + Send;
+    /// Writes heads of chats of one partition and notes that they moved. The rows that they count are durable before.
+    fn put_heads(
+        &self,
+        partition: Partition,
+        heads: &[(ChatId, Head)],
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Returns the partitions of a log that something was stored of.
+    fn partitions(&self, generation: &Generation) -> impl Future<Output = Result<Vec<Partition>>> + Send;
+
+    /// Returns the chats whose heads were moved by records from offset `from` on, as far as they are stored: all that were
+    /// moved by records before `to`, which is a [`Self::next_offset`], and perhaps some more. They are known for a day.
+    fn moved(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        from: i64,
+        to: i64,
+    ) -> impl Future<Output = Result<HashSet<ChatId>>> + Send;
 
     /// Returns the first offset whose effects may be missing here; `None` when nothing was ever recorded.
     fn next_offset(
@@ -124,15 +212,24 @@ pub struct Room {
 }
 
 impl Room {
-    /// Returns the room of an empty page of at most `entries`.
-    pub fn new(entries: usize) -> Self {
-        Self { entries, bytes: HISTORY_PAGE_BYTES, is_empty: true }
+    /// Returns the room of an empty page of at most so many entries and bytes.
+    pub fn new(entries: usize, bytes: usize) -> Self {
+        Self { entries, bytes, is_empty: true }
     }
 
-    /// Returns the rooms of the two halves of such a page; the second has the odd entry.
-    pub fn halves(entries: usize) -> (Self, Self) {
-        let half = |entries| Self { entries, bytes: HISTORY_PAGE_BYTES / 2, is_empty: true };
-        (half(entries / 2), half(entries.div_ceil(2)))
+    /// Returns the room of the first half of an empty page, with the odd entry, and what the page has for the other one until the
+    /// first is known.
+    pub fn halves(self) -> (Self, Self) {
+        let Self { entries, bytes, .. } = self;
+        let first = Self { entries: entries.div_ceil(2), bytes: bytes / 2, is_empty: true };
+        (first, Self { entries: entries / 2, bytes, is_empty: true })
+    }
+
+    /// Returns what is left of the room beside the other half of the page.
+    pub fn beside(self, other: &[Message]) -> Self {
+        let taken: usize = other.iter().map(Message::encoded_bytes).sum();
+        let is_empty = self.is_empty && other.is_empty();
+        Self { bytes: self.bytes.saturating_sub(taken), is_empty, ..self }
     }
 
     /// Returns how many entries fit at most.

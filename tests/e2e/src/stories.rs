@@ -1,5 +1,7 @@
 //! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
+mod sync;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -29,6 +31,8 @@ use crate::{
     stack::root,
     users::{Online, TestUser, refused},
 };
+
+pub use self::sync::sync;
 
 /// What is promised of the connections of a session that has ended.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, UserId,
     api::{CreateChatRequest, RegisterRequest},
-    wire::{MAX_HISTORY_LIMIT, Message, TypingUser, UserPresence},
+    wire::{self, ChatState, MAX_HISTORY_LIMIT, Message, TypingUser, UserPresence},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use posthouse::client::{ClientError, Event, Identity, Messenger, Origin, Post, Session};
@@ -188,6 +188,10 @@ pub struct Seen {
     pub presence: HashMap<UserId, UserPresence>,
     /// Who typed, in the order in which it came.
     pub typing: Vec<TypingUser>,
+    /// Each chat as the last sync had it.
+    pub synced: HashMap<ChatId, ChatState>,
+    /// Who has read or received what, in the order in which it came.
+    pub receipts: Vec<wire::Receipt>,
     /// Why the session ended, or a chat could not be read.
     pub failures: Vec<String>,
 }
@@ -210,6 +214,8 @@ impl Seen {
                 self.presence.extend(users.into_iter().map(|presence| (presence.user, presence)));
             }
             Event::Typing(typing) => self.typing.push(typing),
+            Event::Synced(page) => self.synced.extend(page.chats.into_iter().map(|of| (of.chat, of))),
+            Event::Marked(receipt) => self.receipts.push(receipt),
             Event::Disconnected { .. } | Event::Elsewhere(_) => {}
         }
     }

@@ -1,4 +1,7 @@
-use contracts::wire::{self, Lagged, RequestId};
+use contracts::{
+    event::{ChatKind, Role},
+    wire::{self, Lagged, RequestId},
+};
 use uuid::Uuid;
 
 use super::*;
@@ -40,6 +43,9 @@ fn outputs(machine: &mut Machine) -> Vec<String> {
             Output::Frame(ClientFrame { id, command: Command::History(history) }) => {
                 Some(format!("history #{} after {}", number(id), history.after.unwrap_or_default()))
             }
+            // The first request of each connection.
+            Output::Frame(ClientFrame { command: Command::Sync(_), .. })
+            | Output::Event(Event::Synced(_)) => None,
             Output::Frame(ClientFrame { command: Command::Pong(_), .. }) => Some("pong".into()),
             Output::Frame(other) => Some(format!("{other:?}")),
             Output::Event(Event::Connected { .. } | Event::Disconnected { .. }) => None,
@@ -88,8 +94,8 @@ fn a_send_is_settled_by_its_seq() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.send(CHAT, KEY, "hi".into(), now);
-    assert_eq!(outputs(&mut machine), ["send #2 hi"]);
-    machine.frame(accepted(2), now);
+    assert_eq!(outputs(&mut machine), ["send #3 hi"]);
+    machine.frame(accepted(3), now);
     assert!(outputs(&mut machine).is_empty());
     machine.frame(stored(1, Some(5)), now);
     assert_eq!(outputs(&mut machine), ["stored as 1 after 0 resends"]);
@@ -102,15 +108,15 @@ fn what_a_new_member_may_not_read_is_no_gap() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.follow(CHAT, 0, now);
-    assert_eq!(outputs(&mut machine), ["history #2 after 0"]);
+    assert_eq!(outputs(&mut machine), ["history #3 after 0"]);
     // The entry of the member comes as a push, and the page was read before it was stored.
     machine.frame(pushed(8), now);
     assert!(outputs(&mut machine).is_empty());
-    machine.frame(page_from(7, 2, &[], 6), now);
+    machine.frame(page_from(7, 3, &[], 6), now);
     let later = now + Duration::from_secs(1);
     machine.tick(later);
-    assert_eq!(outputs(&mut machine), ["history #3 after 6"]);
-    machine.frame(page_from(8, 3, &[8], 8), later);
+    assert_eq!(outputs(&mut machine), ["history #4 after 6"]);
+    machine.frame(page_from(8, 4, &[8], 8), later);
     assert_eq!(outputs(&mut machine), ["8 Pushed"]);
     machine.tick(later + Duration::from_secs(1));
     assert!(outputs(&mut machine).is_empty(), "nothing is missing");
@@ -121,11 +127,11 @@ fn a_reconnect_repeats_what_is_not_stored_under_the_same_key() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.send(CHAT, KEY, "hi".into(), now);
-    machine.frame(accepted(2), now);
+    machine.frame(accepted(3), now);
     machine.disconnected("gone".into());
     outputs(&mut machine);
     machine.connected(&connected(256), now);
-    assert_eq!(outputs(&mut machine), ["send #2 hi"]);
+    assert_eq!(outputs(&mut machine), ["send #3 hi"]);
     machine.frame(stored(4, None), now);
     assert_eq!(outputs(&mut machine), ["stored as 4 after 1 resends"]);
 }
@@ -137,7 +143,7 @@ fn what_is_written_offline_goes_out_later() {
     machine.send(CHAT, KEY, "hi".into(), now);
     assert!(outputs(&mut machine).is_empty());
     machine.connected(&connected(256), now);
-    assert_eq!(outputs(&mut machine), ["send #2 hi"]);
+    assert_eq!(outputs(&mut machine), ["send #3 hi"]);
 }
 
 #[test]
@@ -145,12 +151,12 @@ fn an_accepted_message_that_is_not_announced_is_sent_again() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.send(CHAT, KEY, "hi".into(), now);
-    machine.frame(accepted(2), now);
+    machine.frame(accepted(3), now);
     outputs(&mut machine);
     machine.tick(now + STORED_PATIENCE / 2);
     assert!(outputs(&mut machine).is_empty());
     machine.tick(now + STORED_PATIENCE);
-    assert_eq!(outputs(&mut machine), ["send #3 hi"]);
+    assert_eq!(outputs(&mut machine), ["send #4 hi"]);
 }
 
 #[test]
@@ -161,9 +167,9 @@ fn unanswered_sends_stay_within_the_servers_limit() {
     for n in 1..=3 {
         machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}").into(), now);
     }
-    assert_eq!(outputs(&mut machine), ["send #2 m1", "send #3 m2"]);
-    machine.frame(accepted(2), now);
-    assert_eq!(outputs(&mut machine), ["send #4 m3"]);
+    assert_eq!(outputs(&mut machine), ["send #3 m1", "send #4 m2"]);
+    machine.frame(accepted(3), now);
+    assert_eq!(outputs(&mut machine), ["send #5 m3"]);
 }
 
 #[test]
@@ -172,11 +178,11 @@ fn a_temporary_refusal_is_tried_again_and_another_is_final() {
     let mut machine = machine(now);
     machine.send(CHAT, KEY, "hi".into(), now);
     outputs(&mut machine);
-    machine.frame(refused(2, ErrorCode::RateLimited, Some(200)), now);
+    machine.frame(refused(3, ErrorCode::RateLimited, Some(200)), now);
     assert!(outputs(&mut machine).is_empty());
     machine.tick(now + Duration::from_millis(200));
-    assert_eq!(outputs(&mut machine), ["send #3 hi"]);
-    machine.frame(refused(3, ErrorCode::NotAMember, None), now);
+    assert_eq!(outputs(&mut machine), ["send #4 hi"]);
+    machine.frame(refused(4, ErrorCode::NotAMember, None), now);
     assert_eq!(outputs(&mut machine), ["the messenger refused the message: not_a_member"]);
 }
 
@@ -187,9 +193,9 @@ fn a_rate_limit_holds_every_send_back_and_narrows_the_window() {
     for n in 1..=4 {
         machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}").into(), now);
     }
-    machine.frame(accepted(2), now);
+    machine.frame(accepted(3), now);
     outputs(&mut machine);
-    for id in 3..=5 {
+    for id in 4..=6 {
         machine.frame(refused(id, ErrorCode::RateLimited, Some(200)), now);
     }
     machine.send(CHAT, MessageKey(Uuid::from_u128(5)), "m5".into(), now);
@@ -222,13 +228,13 @@ fn a_gap_is_filled_by_history_before_later_entries_are_handed_out() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.follow(CHAT, 0, now);
-    machine.frame(page(2, &[1], 1), now);
-    assert_eq!(outputs(&mut machine), ["history #2 after 0", "1 Refetched"]);
+    machine.frame(page(3, &[1], 1), now);
+    assert_eq!(outputs(&mut machine), ["history #3 after 0", "1 Refetched"]);
     machine.frame(pushed(4), now);
-    assert_eq!(outputs(&mut machine), ["history #3 after 1"]);
+    assert_eq!(outputs(&mut machine), ["history #4 after 1"]);
     machine.frame(pushed(5), now);
     assert!(outputs(&mut machine).is_empty(), "one request is under way");
-    machine.frame(page(3, &[2, 3], 5), now);
+    machine.frame(page(4, &[2, 3], 5), now);
     assert_eq!(outputs(&mut machine), ["2 Refetched", "3 Refetched", "4 Pushed", "5 Pushed"]);
 }
 
@@ -238,8 +244,8 @@ fn a_page_that_ends_below_the_head_fetches_the_next_one() {
     let mut machine = machine(now);
     machine.follow(CHAT, 0, now);
     outputs(&mut machine);
-    machine.frame(page(2, &[1, 2], 4), now);
-    assert_eq!(outputs(&mut machine), ["1 Refetched", "2 Refetched", "history #3 after 2"]);
+    machine.frame(page(3, &[1, 2], 4), now);
+    assert_eq!(outputs(&mut machine), ["1 Refetched", "2 Refetched", "history #4 after 2"]);
 }
 
 #[test]
@@ -247,7 +253,7 @@ fn an_own_message_is_an_entry_like_any_other() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.follow(CHAT, 0, now);
-    machine.frame(page(2, &[], 0), now);
+    machine.frame(page(3, &[], 0), now);
     machine.send(CHAT, KEY, "hi".into(), now);
     outputs(&mut machine);
     machine.frame(stored(1, Some(9)), now);
@@ -259,25 +265,145 @@ fn dropped_pushes_and_a_reconnect_ask_for_history() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.follow(CHAT, 3, now);
-    machine.frame(page(2, &[], 3), now);
+    machine.frame(page(3, &[], 3), now);
     outputs(&mut machine);
     let lagged = Some(Lagged { chat: CHAT, head_seq: 9 });
     machine.frame(ServerFrame { lagged, ..ServerFrame::default() }, now);
-    assert_eq!(outputs(&mut machine), ["history #3 after 3"]);
+    assert_eq!(outputs(&mut machine), ["history #4 after 3"]);
     machine.disconnected("gone".into());
     machine.connected(&connected(256), now);
-    assert_eq!(outputs(&mut machine), ["history #2 after 3"]);
+    assert_eq!(outputs(&mut machine), ["history #3 after 3"]);
+}
+
+/// What a sync says of the chat.
+fn synced(id: u32, cursor: &str, heads: &[i64], more: bool) -> ServerFrame {
+    let chats = heads.iter().map(|&head_seq| wire::ChatState {
+        chat: CHAT,
+        kind: ChatKind::Group,
+        title: Some("Friends".into()),
+        other: None,
+        role: Role::Member,
+        member_count: 2,
+        head_seq,
+        from_seq: 1,
+        watermarks: wire::Watermarks::default(),
+        other_read_seq: None,
+        other_delivered_seq: None,
+        entries: Vec::new(),
+        limited: true,
+    });
+    let (chats, cursor) = (chats.collect(), cursor.to_owned());
+    let page = SyncPage { chats, cursor, more, all_chats: None, unread: 0, mentions: 0 };
+    ServerFrame { id: Some(id.into()), result: Some(Outcome::Synced(page)), ..ServerFrame::default() }
+}
+
+/// The cursors of the syncs that came out.
+fn syncs(machine: &mut Machine) -> Vec<Option<String>> {
+    std::iter::from_fn(|| machine.next_output())
+        .filter_map(|output| match output {
+            Output::Frame(ClientFrame { command: Command::Sync(query), .. }) => Some(query.cursor),
+            _ => None,
+        })
+        .collect()
 }
 
 #[test]
-fn a_quiet_chat_is_compared_with_the_server() {
+fn nothing_is_sent_while_nothing_happens() {
     let now = Instant::now();
     let mut machine = machine(now);
     machine.follow(CHAT, 3, now);
-    machine.frame(page(2, &[], 3), now);
+    machine.frame(synced(2, "one", &[3], false), now);
+    machine.frame(page(3, &[], 3), now);
     outputs(&mut machine);
-    machine.tick(now + POSITION_CHECK);
-    assert_eq!(outputs(&mut machine), ["history #3 after 3"]);
+    for minute in 1..60 {
+        machine.tick(now + Duration::from_secs(60 * minute));
+    }
+    assert!(outputs(&mut machine).is_empty());
+}
+
+#[test]
+fn a_reconnect_asks_for_the_chats_that_have_grown_and_for_no_other() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 3, now);
+    assert_eq!(syncs(&mut machine), [None]);
+    machine.frame(synced(2, "one", &[], true), now);
+    assert_eq!(syncs(&mut machine), [Some("one".to_owned())], "the next page");
+    machine.frame(synced(4, "two", &[], false), now);
+    machine.frame(page(3, &[], 3), now);
+    assert!(syncs(&mut machine).is_empty());
+
+    machine.disconnected("gone".into());
+    machine.connected(&connected(256), now);
+    assert_eq!(syncs(&mut machine), [Some("two".to_owned())]);
+    outputs(&mut machine);
+    machine.frame(synced(2, "three", &[5], false), now);
+    let came = outputs(&mut machine);
+    assert!(came.contains(&"history #3 after 3".to_owned()), "{came:?}");
+
+    machine.frame(page(3, &[4, 5], 5), now);
+    machine.disconnected("gone".into());
+    machine.connected(&connected(256), now);
+    outputs(&mut machine);
+    machine.frame(refused(2, ErrorCode::CursorExpired, None), now);
+    machine.tick(now + RETRY_AFTER);
+    let mut came = Vec::new();
+    while let Some(output) = machine.next_output() {
+        if let Output::Frame(ClientFrame { command, .. }) = output {
+            came.push(match command {
+                Command::Sync(query) => format!("sync from {:?}", query.cursor),
+                Command::History(history) => format!("history after {:?}", history.after),
+                other => panic!("{other:?}"),
+            });
+        }
+    }
+    came.sort();
+    assert_eq!(came, ["history after Some(5)", "sync from None"], "it begins anew");
+}
+
+#[test]
+fn marks_are_gathered_and_said_again_until_they_are_taken() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    outputs(&mut machine);
+    let marks = |machine: &mut Machine| {
+        std::iter::from_fn(|| machine.next_output())
+            .filter_map(|output| match output {
+                Output::Frame(ClientFrame { command: Command::Read(mark), .. }) => {
+                    Some(format!("read {}", mark.seq))
+                }
+                Output::Frame(ClientFrame { command: Command::Delivered(mark), .. }) => {
+                    Some(format!("delivered {}", mark.seq))
+                }
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    machine.read(CHAT, 3, now);
+    for seq in 4..9 {
+        machine.read(CHAT, seq, now);
+        machine.delivered(CHAT, seq, now);
+    }
+    assert_eq!(marks(&mut machine), ["read 3"]);
+    let later = now + MARK_PAUSE;
+    machine.tick(later);
+    assert_eq!(marks(&mut machine), ["read 8"], "what is read was received");
+    machine.read(CHAT, 5, later + MARK_PAUSE);
+    assert!(marks(&mut machine).is_empty(), "it never goes back");
+    machine.frame(refused(4, ErrorCode::Unavailable, None), later);
+    machine.tick(later + MARK_PAUSE);
+    assert_eq!(marks(&mut machine), ["read 8"], "said again");
+    machine.delivered(CHAT, 9, later + MARK_PAUSE * 2);
+    assert_eq!(marks(&mut machine), ["delivered 9"]);
+    machine.frame(refused(6, ErrorCode::NotFound, None), later);
+    machine.tick(later + MARK_PAUSE * 9);
+    assert!(marks(&mut machine).is_empty());
+
+    machine.disconnected("gone".into());
+    machine.read(CHAT, 10, later);
+    assert!(marks(&mut machine).is_empty());
+    machine.connected(&connected(256), later + MARK_PAUSE * 20);
+    assert_eq!(marks(&mut machine), ["read 10"], "what was said offline is not lost");
 }
 
 #[test]
@@ -286,10 +412,10 @@ fn a_chat_that_cannot_be_read_any_more_is_left() {
     let mut machine = machine(now);
     machine.follow(CHAT, 0, now);
     outputs(&mut machine);
-    machine.frame(refused(2, ErrorCode::NotAMember, None), now);
+    machine.frame(refused(3, ErrorCode::NotAMember, None), now);
     let expected = Event::Unreadable { chat: CHAT, code: ErrorCode::NotAMember };
     assert_eq!(outputs(&mut machine), [format!("{expected:?}")]);
-    machine.tick(now + POSITION_CHECK);
+    machine.tick(now + ANSWER_PATIENCE);
     assert!(outputs(&mut machine).is_empty());
 }
 
@@ -324,7 +450,7 @@ fn what_is_watched_is_watched_again_on_every_connection() {
         temporary: true,
         retry_after_ms: Some(1_000),
     };
-    machine.frame(ServerFrame { id: Some(2.into()), error: Some(error), ..ServerFrame::default() }, start);
+    machine.frame(ServerFrame { id: Some(3.into()), error: Some(error), ..ServerFrame::default() }, start);
     machine.tick(start + Duration::from_millis(900));
     assert_eq!(watched(outputs(&mut machine)), 0);
     machine.tick(start + Duration::from_millis(1_000));
@@ -333,7 +459,7 @@ fn what_is_watched_is_watched_again_on_every_connection() {
         users: vec![UserPresence { user, state: wire::PresenceState::Online, last_seen_ms: None }],
     };
     let answer = Some(Outcome::Watching(presence.clone()));
-    machine.frame(ServerFrame { id: Some(3.into()), result: answer, ..ServerFrame::default() }, start);
+    machine.frame(ServerFrame { id: Some(4.into()), result: answer, ..ServerFrame::default() }, start);
     machine.frame(ServerFrame { presence: Some(presence), ..ServerFrame::default() }, start);
     let typing = TypingUser { chat: CHAT, user };
     machine.frame(ServerFrame { typing: Some(typing), ..ServerFrame::default() }, start);

@@ -11,7 +11,8 @@ use axum::{
 use chrono::Utc;
 use contracts::{
     ChatId,
-    api::{self, ChatKind, CreateChatRequest, Page, UpdateChatRequest},
+    api::{self, CreateChatRequest, Page, UpdateChatRequest},
+    event::ChatKind,
 };
 use kit::{
     auth::Caller,

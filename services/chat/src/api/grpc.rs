@@ -7,7 +7,8 @@ use contracts::{
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembersRequest, ListMembersResponse, Member, chat_service_server::ChatService,
+        ListMembersRequest, ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
+        Membership, chat_service_server::ChatService,
     },
 };
 use kit::{
@@ -44,9 +45,14 @@ impl ChatService for ChatRpc {
     ) -> Result<Response<GetMembershipResponse>, Status> {
         let GetMembershipRequest { chat_id, user_id } = request.into_inner();
         let chat_id: ChatId = id("chat_id", &chat_id)?;
-        let member: UserId = id("user_id", &user_id)?;
-        let member = self.store.member(chat_id, member).await.map_err(|error| status(Error::from(error)))?;
-        Ok(Response::new(GetMembershipResponse { member: member.map(Member::from) }))
+        let user: UserId = id("user_id", &user_id)?;
+        let found = self.store.membership(chat_id, user).await;
+        let Some(found) = found.map_err(|error| status(Error::from(error)))? else {
+            return Ok(Response::new(GetMembershipResponse::default()));
+        };
+        let Membership { other_id, role, reads_from, .. } = found.into();
+        let member = Some(Member { user_id: user.to_string(), role, reads_from });
+        Ok(Response::new(GetMembershipResponse { member, other_id }))
     }
 
     async fn check_members(
@@ -86,6 +92,17 @@ impl ChatService for ChatRpc {
         Ok(Response::new(CheckBlocksResponse { is_blocked }))
     }
 
+    async fn list_memberships(
+        &self,
+        request: Request<ListMembershipsRequest>,
+    ) -> Result<Response<ListMembershipsResponse>, Status> {
+        let user_id: UserId = id("user_id", &request.into_inner().user_id)?;
+        let memberships = self.store.memberships(user_id).await;
+        let memberships = memberships.map_err(|error| status(Error::from(error)))?;
+        let memberships = memberships.into_iter().map(Membership::from).collect();
+        Ok(Response::new(ListMembershipsResponse { memberships }))
+    }
+
     async fn list_members(
         &self,
         request: Request<ListMembersRequest>,
@@ -118,9 +135,29 @@ impl From<domain::Member> for Member {
         Self {
             user_id: member.user_id.to_string(),
             role: member.role.as_str().to_owned(),
-            reads_from: member
-                .reads_from
-                .map(|entry| EntryId { sender_id: entry.sender.to_string(), key: entry.key.to_string() }),
+            reads_from: member.reads_from.map(EntryId::from),
         }
+    }
+}
+
+impl From<domain::Membership> for Membership {
+    fn from(membership: domain::Membership) -> Self {
+        let domain::Membership { chat, other, joined_at, reads_from } = membership;
+        Self {
+            chat_id: chat.chat_id.to_string(),
+            kind: chat.kind.as_str().to_owned(),
+            title: chat.title.unwrap_or_default(),
+            other_id: other.map(|user| user.to_string()).unwrap_or_default(),
+            role: chat.role.as_str().to_owned(),
+            reads_from: reads_from.map(EntryId::from),
+            member_count: chat.member_count,
+            joined_at_ms: joined_at.timestamp_millis(),
+        }
+    }
+}
+
+impl From<domain::EntryId> for EntryId {
+    fn from(entry: domain::EntryId) -> Self {
+        Self { sender_id: entry.sender.to_string(), key: entry.key.to_string() }
     }
 }

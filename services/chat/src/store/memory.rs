@@ -13,8 +13,8 @@ use tonic::async_trait;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Founding, Limits, MAX_BLOCKS, Member, NewChat, OutboxRecord,
-    Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, Founding, Limits, MAX_BLOCKS, Member, Membership, NewChat,
+    OutboxRecord, Refusal, Roster,
     limits::{self, CreatedChats, Memberships},
 };
 
@@ -102,6 +102,16 @@ impl Row {
         let by_key = self.founder == new.founder
             && self.key.as_ref().zip(new.group_key()).is_some_and(|((one, _), other)| one == other);
         by_key || (self.pair.is_some() && self.pair == new.pair())
+    }
+
+    fn membership(&self, user: UserId) -> Option<Membership> {
+        let member = self.roster.member(user)?;
+        Some(Membership {
+            chat: self.seen_by(user)?,
+            other: self.pair.map(|(low, high)| if user == low { high } else { low }),
+            joined_at: member.joined_at,
+            reads_from: member.reads_from,
+        })
     }
 
     fn seen_by(&self, member: UserId) -> Option<Chat> {
@@ -267,6 +277,16 @@ impl ChatStore for MemoryStore {
         chats.retain(|chat| before.is_none_or(|before| chat.chat_id < before));
         chats.truncate(limit);
         Ok(chats)
+    }
+
+    async fn membership(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Membership>, StoreError> {
+        let tables = self.tables();
+        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
+        Ok(row.and_then(|row| row.membership(user_id)))
+    }
+
+    async fn memberships(&self, user_id: UserId) -> Result<Vec<Membership>, StoreError> {
+        Ok(self.tables().chats.iter().filter_map(|row| row.membership(user_id)).collect())
     }
 
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {

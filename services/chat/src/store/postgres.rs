@@ -16,12 +16,12 @@ pub use self::statements::WAKE_CHANNEL;
 use self::statements::{
     ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, created_before, created_chats, enqueue,
     founded, history_text, insert_members, kind_text, locked_roster, make, members, memberships,
-    newest_record,
+    memberships_of, newest_record,
 };
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Founding, Limits, Member, NewChat, OutboxRecord, Refusal,
-    Roster,
+    self, Access, Block, Change, Chat, Command, Founding, Limits, Member, Membership, NewChat, OutboxRecord,
+    Refusal, Roster,
 };
 
 /// The tables of this service.
@@ -189,6 +189,17 @@ impl ChatStore for PostgresStore {
         .await
         .map_err(StoreError::Read)?;
         rows.into_iter().map(Chat::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.membership", skip_all, fields(chat = %chat_id))]
+    async fn membership(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Membership>, StoreError> {
+        let found = memberships_of(&self.pool, user_id, Some(chat_id)).await.map_err(StoreError::Read)?;
+        Ok(found.into_iter().next())
+    }
+
+    #[tracing::instrument(name = "chat.store.memberships", skip_all)]
+    async fn memberships(&self, user_id: UserId) -> Result<Vec<Membership>, StoreError> {
+        memberships_of(&self.pool, user_id, None).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.member", skip_all, fields(chat = %chat_id))]

@@ -84,6 +84,11 @@ async fn users_change_what_they_wrote() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn devices_agree_on_what_is_read() -> anyhow::Result<()> {
+    story(stories::sync).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resend_with_the_same_key_is_the_same_message() -> anyhow::Result<()> {
     story(stories::resend).await
 }

@@ -9,7 +9,7 @@ use axum::{extract::State, routing::get};
 use contracts::rpc::{
     CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
     GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListMembersRequest,
-    ListMembersResponse, Member,
+    ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
     chat_service_client::ChatServiceClient,
     chat_service_server::{ChatService, ChatServiceServer},
 };
@@ -62,7 +62,7 @@ impl ChatService for Chat {
     ) -> Result<Response<GetMembershipResponse>, Status> {
         let GetMembershipRequest { user_id, .. } = request.into_inner();
         let member = Some(Member { user_id, role: "member".to_owned(), reads_from: None });
-        Ok(Response::new(GetMembershipResponse { member }))
+        Ok(Response::new(GetMembershipResponse { member, ..GetMembershipResponse::default() }))
     }
 
     async fn check_members(
@@ -83,6 +83,13 @@ impl ChatService for Chat {
         &self,
         _: Request<ListAcquaintancesRequest>,
     ) -> Result<Response<ListAcquaintancesResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_memberships(
+        &self,
+        _: Request<ListMembershipsRequest>,
+    ) -> Result<Response<ListMembershipsResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

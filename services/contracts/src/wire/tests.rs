@@ -52,7 +52,7 @@ fn an_unknown_command_is_refused() {
     assert_eq!(
         refusal(r#"{"id":1,"shout":{}}"#),
         "unknown field `shout`, expected one of `id`, `connect`, `send`, `edit`, `delete`, `react`, `pin`, \
-         `history`, `refresh`, `pong`, `watch`, `activity`, `typing` at line 1 column 15"
+         `history`, `sync`, `read`, `delivered`, `refresh`, `pong`, `watch`, `activity`, `typing` at line 1 column 15"
     );
 }
 

@@ -76,8 +76,10 @@ fn every_server_frame_is_described_as_it_is_written() {
         .collect();
     let error = serde_json::from_str::<Outcome>(r#"{"?":1}"#).expect_err("no such outcome").to_string();
     let outcomes = expected_fields(&error).into_iter().map(|outcome| format!("result.{outcome}"));
-    let frames =
-        ["error", "id", "lagged", "message", "ping", "presence", "rejected", "result", "stored", "typing"];
+    let frames = [
+        "error", "id", "lagged", "message", "ping", "presence", "receipt", "rejected", "result", "stored",
+        "typing",
+    ];
     let expected: BTreeSet<String> = frames.map(str::to_owned).into_iter().chain(outcomes).collect();
     assert_eq!(kinds, expected);
 }
@@ -151,6 +153,10 @@ fn the_limits_are_those_in_force() {
             "max_history_limit": wire::MAX_HISTORY_LIMIT,
             "default_history_limit": wire::DEFAULT_HISTORY_LIMIT,
             "history_page_bytes": wire::HISTORY_PAGE_BYTES,
+            "max_sync_limit": wire::MAX_SYNC_LIMIT,
+            "default_sync_limit": wire::DEFAULT_SYNC_LIMIT,
+            "max_sync_entries": wire::MAX_SYNC_ENTRIES,
+            "max_cursor_bytes": wire::MAX_CURSOR_BYTES,
             "connect_seconds": limits.connect_within.as_secs(),
             "ping_seconds": limits.ping_every.as_secs(),
             "pong_seconds": limits.pong_within.as_secs(),

@@ -42,6 +42,8 @@ pub struct Limits {
     pub produce_within: Duration,
     /// Session entries in Redis are written again this often and live three times as long.
     pub session_refresh: Duration,
+    /// Heads that moved are compared with what was announced this often.
+    pub positions_every: Duration,
 }
 
 impl Default for Limits {
@@ -62,6 +64,7 @@ impl Default for Limits {
             fault_frames: 20,
             produce_within: Duration::from_secs(10),
             session_refresh: Duration::from_secs(30),
+            positions_every: Duration::from_secs(10),
         }
     }
 }

@@ -152,6 +152,16 @@ impl SendQueue {
         self.add(Queued { frame, message: None, is_fleeting: true })
     }
 
+    /// Tells the client that a chat has entries up to `seq` which it may not have.
+    pub(crate) fn lag(&self, chat: ChatId, seq: i64) {
+        let mut queue = self.lock();
+        if queue.close.is_none() {
+            queue.lag(chat, seq);
+        }
+        drop(queue);
+        self.waker.wake();
+    }
+
     fn add(&self, queued: Queued) -> Pushed {
         let mut queue = self.lock();
         // Answers still reach a client that has to move; a slow one takes nothing.
@@ -265,9 +275,13 @@ impl Queue {
                 continue;
             };
             self.bytes -= queued.frame.len();
-            let head = self.lagged.entry(chat).or_insert(seq);
-            *head = seq.max(*head);
+            self.lag(chat, seq);
         }
+    }
+
+    fn lag(&mut self, chat: ChatId, seq: i64) {
+        let head = self.lagged.entry(chat).or_insert(seq);
+        *head = seq.max(*head);
     }
 }
 

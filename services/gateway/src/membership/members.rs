@@ -118,6 +118,13 @@ impl Members {
         chat.is_member(&user).then_some(chat.members.len())
     }
 
+    /// Returns the members of a chat that is small enough for a record to list them; none of a larger one.
+    pub(crate) fn few_of(&self, chat: ChatId) -> Vec<UserId> {
+        let shard = self.chats.read(&chat);
+        let small = shard.get(&chat).filter(|chat| chat.members.len() <= MAX_LISTED_AUDIENCE);
+        small.map(|chat| chat.present().collect()).unwrap_or_default()
+    }
+
     /// Notes what an entry of the chat's own log means for membership. Repeated entries change nothing.
     pub(crate) fn announced(&self, entry: Entry, now: Instant) {
         let Some(subject) = entry.subject else { return };

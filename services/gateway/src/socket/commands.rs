@@ -3,19 +3,21 @@
 //! A handler checks the arguments, and answers immediately or returns what the answer waits for. It knows no socket.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use contracts::{
     ChatId, ErrorCode, rpc,
     wire::{
-        Activity, Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, Message, Outcome, Typing,
+        Activity, Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, MAX_CURSOR_BYTES,
+        MAX_SYNC_ENTRIES, Mark, Message, Outcome, Sync, SyncPage, Typing,
     },
 };
 use kit::{
     error::{InvalidField, ServiceError as _},
-    page::{HISTORY, Span},
+    page::{HISTORY, SYNC, Span},
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -53,6 +55,9 @@ pub(super) fn run(
         Command::React(command) => sends::send(gateway, connection, caller, command.into()),
         Command::Pin(command) => sends::send(gateway, connection, caller, command.into()),
         Command::History(query) => history(gateway, caller, query),
+        Command::Sync(query) => sync(gateway, connection, caller, query),
+        Command::Read(Mark { chat, seq }) => mark(gateway, caller, chat, (seq, 0)),
+        Command::Delivered(Mark { chat, seq }) => mark(gateway, caller, chat, (0, seq)),
         Command::Refresh(refresh) => {
             let gateway = gateway.clone();
             let token = async move { Step::Refreshed(verified(&gateway, &refresh.token).await) };
@@ -116,6 +121,88 @@ fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Ste
         let page = page.map_err(|error| failed(&gateway, &error))?;
         gateway.outages.history.worked("querying the message service");
         Ok(Outcome::History(page))
+    })))
+}
+
+fn sync(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Identity, query: Sync) -> Step {
+    let request = match sync_request(caller, query) {
+        Ok(request) => request,
+        Err(invalid) => return refused(Refusal::new(invalid.code(), invalid.to_string())),
+    };
+    // As for a page of history.
+    let Some(room) = gateway.metrics.queued_bytes.reserve(HISTORY_PAGE_BYTES) else {
+        return refused(Refusal::new(ErrorCode::RateLimited, "too many histories are read; try again"));
+    };
+    let (gateway, connection) = (gateway.clone(), connection.clone());
+    Step::Pending(Pending::Query(Box::pin(async move {
+        let _room = room;
+        let page = match gateway.history.clone().sync(request).await {
+            Ok(response) => {
+                SyncPage::try_from(response.into_inner()).map_err(|source| GatewayError::SyncPage { source })
+            }
+            Err(status) if status.code() == Code::FailedPrecondition => Err(GatewayError::CursorExpired),
+            Err(status) => Err(GatewayError::Sync { source: Arc::new(status) }),
+        };
+        let page = page.map_err(|error| failed(&gateway, &error))?;
+        gateway.outages.history.worked("querying the message service");
+        if !page.more {
+            let heads: HashMap<ChatId, i64> = page.chats.iter().map(|of| (of.chat, of.head_seq)).collect();
+            let has = |chat| heads.get(&chat).copied();
+            let members = &gateway.membership.members;
+            gateway.positions.complete(members, &connection, caller.user, Instant::now(), has);
+        }
+        Ok(Outcome::Synced(page))
+    })))
+}
+
+fn sync_request(caller: Identity, query: Sync) -> Result<rpc::SyncRequest, InvalidField> {
+    let Sync { cursor, limit, entries } = query;
+    let cursor = cursor.unwrap_or_default();
+    if cursor.len() > MAX_CURSOR_BYTES {
+        let problem = format!("has at most {MAX_CURSOR_BYTES} bytes");
+        return Err(InvalidField { field: "cursor", problem });
+    }
+    let entries = entries.unwrap_or(1);
+    if entries > MAX_SYNC_ENTRIES {
+        let problem = format!("must be 0 to {MAX_SYNC_ENTRIES}");
+        return Err(InvalidField { field: "entries", problem });
+    }
+    Ok(rpc::SyncRequest {
+        user_id: caller.user.to_string(),
+        cursor,
+        limit: SYNC.of(limit.map(i64::from))?.items() as i32,
+        entries: entries as i32,
+    })
+}
+
+/// Moves the watermarks of the caller: what is read, and what is received.
+fn mark(
+    gateway: &Arc<GatewayState>,
+    caller: Identity,
+    chat: ChatId,
+    (read_seq, delivered_seq): (i64, i64),
+) -> Step {
+    let seq = read_seq.max(delivered_seq);
+    if seq < 1 {
+        let invalid = InvalidField { field: "seq", problem: "must be 1 or more".to_owned() };
+        return refused(Refusal::new(invalid.code(), invalid.to_string()));
+    }
+    let request = rpc::MarkRequest {
+        chat_id: chat.to_string(),
+        user_id: caller.user.to_string(),
+        read_seq,
+        delivered_seq,
+    };
+    let gateway = gateway.clone();
+    Step::Pending(Pending::Query(Box::pin(async move {
+        let marked = gateway.history.clone().mark(request).await.map_err(|status| match status.code() {
+            Code::PermissionDenied => GatewayError::NotAMember { chat },
+            Code::NotFound => GatewayError::NoEntry { chat, seq },
+            _ => GatewayError::History { chat, source: Arc::new(status) },
+        });
+        let marked = marked.map_err(|error| failed(&gateway, &error))?;
+        gateway.outages.history.worked("querying the message service");
+        Ok(Outcome::Marked(marked.into_inner().into()))
     })))
 }
 

@@ -13,9 +13,14 @@ pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
         | GatewayError::NoTarget { .. }
         | GatewayError::NotTheirs { .. }
         | GatewayError::NoChange { .. }
-        | GatewayError::TooManyChanges { .. } => {}
+        | GatewayError::TooManyChanges { .. }
+        | GatewayError::NoEntry { .. }
+        | GatewayError::CursorExpired => {}
         GatewayError::Membership { .. } => outages.chat.failed("querying the chat service", error),
-        GatewayError::History { .. } | GatewayError::Entry { .. } => {
+        GatewayError::History { .. }
+        | GatewayError::Entry { .. }
+        | GatewayError::Sync { .. }
+        | GatewayError::SyncPage { .. } => {
             outages.history.failed("querying the message service", error);
         }
         GatewayError::Produce { .. } => outages.log.failed("the log of sends", error),
@@ -37,9 +42,14 @@ const fn detail_of(error: &GatewayError) -> &'static str {
         GatewayError::TooManyChanges { .. } => {
             "this message has as many edits, or different reactions, as it may have"
         }
-        GatewayError::Membership { .. } | GatewayError::History { .. } | GatewayError::Produce { .. } => {
-            "something needed for this is down; repeat it with the same key"
+        GatewayError::NoEntry { .. } => "this chat has no such entry, or you do not read it",
+        GatewayError::CursorExpired => {
+            "this cursor is too old, or not one of yours: sync without a cursor, and forget the chats it does not return"
         }
-        GatewayError::Entry { .. } => "internal error",
+        GatewayError::Membership { .. }
+        | GatewayError::History { .. }
+        | GatewayError::Sync { .. }
+        | GatewayError::Produce { .. } => "something needed for this is down; repeat it with the same key",
+        GatewayError::Entry { .. } | GatewayError::SyncPage { .. } => "internal error",
     }
 }

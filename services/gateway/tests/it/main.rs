@@ -15,6 +15,7 @@ mod rates;
 mod readers;
 mod sessions;
 mod stand;
+mod sync;
 mod talk;
 mod times;
 mod tokens;

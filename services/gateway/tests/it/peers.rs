@@ -17,10 +17,12 @@ use contracts::{
         VERSION,
     },
     rpc::{
-        Changes, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse,
-        EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, HeadsRequest,
-        HeadsResponse, HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembersRequest, ListMembersResponse, Member, Message,
+        Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
+        CheckMembersResponse, EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, Head,
+        HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
+        ListMembersRequest, ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse,
+        MarkRequest, Member, Membership, Message, MovedRequest, MovedResponse, SyncRequest, SyncResponse,
+        Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
         presence_service_server::PresenceServiceServer,
@@ -102,6 +104,12 @@ impl Peers {
         let messages = messages.get_mut(&chat.to_string()).expect("a chat");
         let message = messages.iter_mut().find(|message| message.seq == seq).expect("a message");
         change(message.changes.get_or_insert_default());
+    }
+
+    /// Stores a message of which no gateway hears.
+    pub fn store_silently(&self, chat: ChatId, message: Message) {
+        let mut messages = self.messages.lock().expect("no panic");
+        messages.entry(chat.to_string()).or_default().push(message);
     }
 
     /// Makes a user a member without a record in the event log yet.
@@ -260,7 +268,7 @@ impl ChatService for Peers {
         let is_admin = self.moderators.lock().expect("no panic").contains(&user_id);
         let role = if is_admin { "admin" } else { "member" };
         let member = known.then(|| Member { user_id, role: role.to_owned(), reads_from: None });
-        Ok(Response::new(GetMembershipResponse { member }))
+        Ok(Response::new(GetMembershipResponse { member, ..GetMembershipResponse::default() }))
     }
 
     async fn check_members(
@@ -294,6 +302,13 @@ impl ChatService for Peers {
         &self,
         _: Request<ListAcquaintancesRequest>,
     ) -> Result<Response<ListAcquaintancesResponse>, Status> {
+        Err(Status::unimplemented("gateways do not call it"))
+    }
+
+    async fn list_memberships(
+        &self,
+        _: Request<ListMembershipsRequest>,
+    ) -> Result<Response<ListMembershipsResponse>, Status> {
         Err(Status::unimplemented("gateways do not call it"))
     }
 
@@ -352,7 +367,56 @@ impl MessageService for Peers {
         Ok(Response::new(EntryResponse { message, is_key_known }))
     }
 
-    async fn heads(&self, _: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
+    async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {
+        authorized(&request)?;
+        let SyncRequest { user_id, cursor, .. } = request.into_inner();
+        if !cursor.is_empty() && cursor != "a cursor" {
+            return Err(Status::failed_precondition("not one of yours"));
+        }
+        let (members, messages) =
+            (self.members.lock().expect("no panic"), self.messages.lock().expect("no panic"));
+        let own = members.iter().filter(|(_, members)| members.contains(&user_id));
+        let chats = own.map(|(chat_id, members)| ChatState {
+            membership: Some(Membership {
+                chat_id: chat_id.clone(),
+                kind: "group".to_owned(),
+                title: "Friends".to_owned(),
+                role: "member".to_owned(),
+                member_count: members.len() as i64,
+                ..Membership::default()
+            }),
+            head_seq: messages.get(chat_id).map_or(0, |messages| messages.len() as i64),
+            from_seq: 1,
+            ..ChatState::default()
+        });
+        let (chats, cursor) = (chats.collect(), "a cursor".to_owned());
+        Ok(Response::new(SyncResponse { chats, cursor, ..SyncResponse::default() }))
+    }
+
+    async fn moved(&self, request: Request<MovedRequest>) -> Result<Response<MovedResponse>, Status> {
+        authorized(&request)?;
+        let began = !request.into_inner().cursor.is_empty();
+        let messages = self.messages.lock().expect("no panic");
+        let heads = messages
+            .iter()
+            .filter(|_| began)
+            .map(|(chat_id, messages)| Head { chat_id: chat_id.clone(), head_seq: messages.len() as i64 });
+        Ok(Response::new(MovedResponse { cursor: "here".to_owned(), heads: heads.collect() }))
+    }
+
+    async fn mark(&self, request: Request<MarkRequest>) -> Result<Response<Watermarks>, Status> {
+        authorized(&request)?;
+        let MarkRequest { chat_id, user_id, read_seq, delivered_seq } = request.into_inner();
+        let (members, messages) =
+            (self.members.lock().expect("no panic"), self.messages.lock().expect("no panic"));
+        if !members.get(&chat_id).is_some_and(|members| members.contains(&user_id)) {
+            return Err(Status::permission_denied("not a member"));
+        }
+        let head = messages.get(&chat_id).map_or(0, |messages| messages.len() as i64);
+        let seq = read_seq.max(delivered_seq);
+        if seq > head {
+            return Err(Status::not_found("no such entry"));
+        }
+        Ok(Response::new(Watermarks { read_seq, delivered_seq: seq, unread: head - read_seq, mentions: 0 }))
     }
 }

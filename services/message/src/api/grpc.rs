@@ -1,27 +1,26 @@
 //! gRPC for the tenant's other services.
 
 use contracts::{
-    ChatId,
+    UserId,
     rpc::{
-        EntryRequest, EntryResponse, Head, HeadsRequest, HeadsResponse, HistoryRequest, HistoryResponse,
+        EntryRequest, EntryResponse, HistoryRequest, HistoryResponse, MarkRequest, MovedRequest,
+        MovedResponse, SyncRequest, SyncResponse, Watermarks,
         message_service_server::{MessageService, MessageServiceServer},
     },
+    wire::MAX_SYNC_ENTRIES,
 };
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kit::{
-    error::{InvalidField, status},
-    page::Span,
+    error::status,
+    page::{SYNC, Span},
     rpc::id,
 };
 use tonic::{Request, Response, Status, service::Routes};
 
 use super::AppState;
-use crate::{domain::KeyId, error::Error};
-
-/// Chats of one `Heads` call: the chats of a user who is in very many.
-const MAX_HEADS: usize = 5_000;
-/// Head rows read concurrently for one call.
-const HEADS_AT_ONCE: usize = 32;
+use crate::{
+    domain::{KeyId, SeatId},
+    error::Error,
+};
 
 /// Returns the gRPC services.
 pub(crate) fn routes(state: &AppState) -> Routes {
@@ -60,22 +59,25 @@ impl MessageService for Messages {
         Ok(Response::new(EntryResponse { message, is_key_known }))
     }
 
-    async fn heads(&self, request: Request<HeadsRequest>) -> Result<Response<HeadsResponse>, Status> {
-        let ids = request.into_inner().chat_ids;
-        if ids.len() > MAX_HEADS {
-            let problem = format!("at most {MAX_HEADS}");
-            return Err(InvalidField { field: "chat_ids", problem }.into());
-        }
-        let chats: Vec<ChatId> = ids.iter().map(|text| id("chat_ids", text)).collect::<Result<_, _>>()?;
-        let heads = stream::iter(chats)
-            .map(|chat| async move {
-                let head = self.0.store.head_of(chat).await.map_err(Error::Heads)?;
-                Ok::<_, Error>(Head { chat_id: chat.to_string(), head_seq: head.seq })
-            })
-            .buffered(HEADS_AT_ONCE)
-            .try_collect()
-            .await
-            .map_err(status)?;
-        Ok(Response::new(HeadsResponse { heads }))
+    async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {
+        let SyncRequest { user_id, cursor, limit, entries } = request.into_inner();
+        let user: UserId = id("user_id", &user_id)?;
+        // 0 stands for an absent limit.
+        let limit = SYNC.of((limit != 0).then_some(limit.into()))?.items();
+        let entries = usize::try_from(entries).unwrap_or_default().min(MAX_SYNC_ENTRIES as usize);
+        let page = self.0.sync(user, &cursor, limit, entries).await.map_err(status)?;
+        Ok(Response::new(page))
+    }
+
+    async fn moved(&self, request: Request<MovedRequest>) -> Result<Response<MovedResponse>, Status> {
+        let moved = self.0.moved(&request.into_inner().cursor).await.map_err(status)?;
+        Ok(Response::new(moved))
+    }
+
+    async fn mark(&self, request: Request<MarkRequest>) -> Result<Response<Watermarks>, Status> {
+        let MarkRequest { chat_id, user_id, read_seq, delivered_seq } = request.into_inner();
+        let (chat, user) = (id("chat_id", &chat_id)?, id("user_id", &user_id)?);
+        let marked = self.0.mark(SeatId { chat, user }, read_seq, delivered_seq).await.map_err(status)?;
+        Ok(Response::new(marked.into()))
     }
 }

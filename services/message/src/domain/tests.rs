@@ -63,11 +63,11 @@ fn about(offset: i64, kind: EntryKind, sender: u128, target_seq: i64, body: &str
 
 /// A text in a chat of texts.
 fn store(seq: i64, stamp: i64) -> Verdict {
-    Verdict::Store { seq, stamp, texts: seq, effect: None }
+    stored(seq, stamp, seq, None)
 }
 
 fn stored(seq: i64, stamp: i64, texts: i64, effect: Option<Effect>) -> Verdict {
-    Verdict::Store { seq, stamp, texts, effect }
+    Verdict::Store { seq, stamp, counts: Counts { texts, calls: 0 }, effect }
 }
 
 fn check(
@@ -90,7 +90,7 @@ fn check(
 
 /// The head of a chat of texts.
 fn head(seq: i64, applied: i64, stamp: i64) -> Head {
-    Head { seq, applied: Some(at(applied)), stamp, texts: seq }
+    Head { seq, applied: Some(at(applied)), stamp, counts: Counts { texts: seq, calls: 0 } }
 }
 
 #[test]
@@ -368,7 +368,7 @@ type RowId = (ChatId, i64);
 
 #[derive(Default)]
 struct World {
-    rows: BTreeMap<RowId, (i64, Entry)>,
+    rows: BTreeMap<RowId, (i64, Counts, Entry)>,
     /// The texts and patches of rows, with their timestamps: a column of a row that is not written yet may be.
     bodies: BTreeMap<RowId, (i64, String)>,
     patches: BTreeMap<RowId, (i64, Patch)>,
@@ -387,7 +387,7 @@ impl World {
     }
 
     fn target(&self, id: TargetId) -> Option<Target> {
-        let (_, entry) = self.rows.get(&(id.chat, id.seq))?;
+        let (_, _, entry) = self.rows.get(&(id.chat, id.seq))?;
         let patch = self.patches.get(&(id.chat, id.seq)).map(|(_, patch)| patch.clone()).unwrap_or_default();
         Some(Target::new(entry.sender, entry.kind, entry.target_seq, patch))
     }
@@ -399,15 +399,15 @@ impl World {
 
     /// The rows as a reader has them.
     fn messages(&self) -> BTreeMap<RowId, (Entry, String, Patch)> {
-        let message = |(id, (_, entry)): (&RowId, &(i64, Entry))| {
+        let message = |(id, (_, _, entry)): (&RowId, &(i64, Counts, Entry))| {
             let patch = self.patches.get(id).map(|(_, patch)| patch.clone()).unwrap_or_default();
             (*id, (entry.clone(), self.bodies[id].1.clone(), patch))
         };
         self.rows.iter().map(message).collect()
     }
 
-    fn put(&mut self, seq: i64, stamp: i64, effect: Option<Effect>, entry: &Entry) {
-        let row = (stamp, entry.clone());
+    fn put(&mut self, seq: i64, (stamp, counts): (i64, Counts), effect: Option<Effect>, entry: &Entry) {
+        let row = (stamp, counts, entry.clone());
         let key = KnownKey { seq, content: entry.content, position: at(entry.offset) };
         // Equal bytes under an equal timestamp, or replicas would have to choose.
         if let Some(before) = self.rows.insert((entry.chat, seq), row.clone()) {
@@ -569,10 +569,10 @@ impl World {
                 let Sequenced { verdicts, overwrites } = &pending.sequenced;
                 let is_written = |i: usize| whole || mask >> (i % 16) & 1 == 1;
                 for (i, (entry, verdict)) in log[owner.next..end].iter().zip(verdicts).enumerate() {
-                    if let Verdict::Store { seq, stamp, effect, .. } = *verdict
+                    if let Verdict::Store { seq, stamp, counts, effect } = *verdict
                         && is_written(i)
                     {
-                        self.put(seq, stamp, effect, entry);
+                        self.put(seq, (stamp, counts), effect, entry);
                     }
                 }
                 for (i, overwrite) in overwrites.iter().enumerate() {
@@ -725,6 +725,16 @@ fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64
     }
 }
 
+/// Counts what is unread of a chat up to a seq, entry by entry.
+fn counts_of(rows: &BTreeMap<RowId, Expected>, chat: ChatId, seq: i64) -> Counts {
+    let texts = || {
+        let entries = rows.range((chat, i64::MIN)..=(chat, seq)).map(|(_, row)| &row.entry);
+        entries.filter(|entry| entry.kind == EntryKind::Text)
+    };
+    let calls = texts().filter(|entry| entry.mentions_all).count();
+    Counts { texts: texts().count() as i64, calls: calls as i64 }
+}
+
 fn logs() -> impl Strategy<Value = Vec<Entry>> {
     let kind = prop_oneof![
         8 => Just(EntryKind::Text),
@@ -756,12 +766,14 @@ fn logs() -> impl Strategy<Value = Vec<Entry>> {
                     _ => "",
                 };
                 let target_seq = (kind.needs_target() || reply).then_some(target);
-                let content = content_hash(kind, None, target_seq, (&[], false), body);
+                let mentions_all = kind == EntryKind::Text && moderates;
+                let content = content_hash(kind, None, target_seq, (&[], mentions_all), body);
                 // Few keys, so that some are used again; keys of texts are seldom those of changes.
                 let key = if kind == EntryKind::Text { key } else { key * 7 + i as u128 % 7 };
                 Entry {
                     kind,
                     target_seq,
+                    mentions_all,
                     moderates,
                     content,
                     ..entry(i as i64, clock, chat, user, key, body)
@@ -816,6 +828,10 @@ proptest! {
             let count = rows.keys().filter(|(of, _)| of == chat).count() as i64;
             let last = log.iter().rfind(|entry| entry.chat == *chat).expect("an entry");
             prop_assert_eq!((head.seq, head.applied.clone()), (count, Some(at(last.offset))));
+            prop_assert_eq!(head.counts, counts_of(&rows, *chat, count));
+        }
+        for ((chat, seq), (_, counts, _)) in &world.rows {
+            prop_assert_eq!(*counts, counts_of(&rows, *chat, *seq));
         }
         prop_assert_eq!(world.announced.len(), log.len());
         for (offset, announced) in &world.announced {

@@ -124,7 +124,12 @@ impl<S: Store> Member for Group<S> {
             start,
             generation: shared.generation.clone(),
             store: shared.store.clone(),
-            pipeline: Pipeline::new(shared.generation.clone(), shared.store.clone(), shared.metrics.clone()),
+            pipeline: Pipeline::new(
+                shared.generation.clone(),
+                Partition(partition),
+                shared.store.clone(),
+                shared.metrics.clone(),
+            ),
             announcer: self.announcer.clone(),
             metrics: shared.metrics.clone(),
             blockers: shared.blockers.clone(),

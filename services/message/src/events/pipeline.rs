@@ -18,7 +18,7 @@ use crate::{
         Sequenced, Standing, Target, TargetId, Verdict,
     },
     metrics::{Metrics, Outcome, Step},
-    store::{Row, Store, StoreError},
+    store::{Partition, Row, Store, StoreError},
 };
 
 /// Concurrent look-ups of one batch; the store bounds what is really in flight.
@@ -39,6 +39,7 @@ pub(crate) enum ApplyError {
 /// The chats of one partition, for as long as this process owns it.
 pub(crate) struct Pipeline<S> {
     generation: Generation,
+    partition: Partition,
     store: Arc<S>,
     metrics: Metrics,
     heads: HashMap<ChatId, Tracked>,
@@ -53,8 +54,8 @@ struct Tracked {
 }
 
 impl<S: Store> Pipeline<S> {
-    pub(crate) fn new(generation: Generation, store: Arc<S>, metrics: Metrics) -> Self {
-        Self { generation, store, metrics, heads: HashMap::new(), standings: HashMap::new() }
+    pub(crate) fn new(generation: Generation, partition: Partition, store: Arc<S>, metrics: Metrics) -> Self {
+        Self { generation, partition, store, metrics, heads: HashMap::new(), standings: HashMap::new() }
     }
 
     /// Stores a batch and returns what is to be announced, in log order.
@@ -101,8 +102,8 @@ impl<S: Store> Pipeline<S> {
             .iter()
             .zip(&verdicts)
             .filter_map(|(entry, verdict)| match *verdict {
-                Verdict::Store { seq, stamp, texts, effect } => {
-                    Some(Row { entry, seq, stamp, texts, effect })
+                Verdict::Store { seq, stamp, counts, effect } => {
+                    Some(Row { entry, seq, stamp, counts, effect })
                 }
                 Verdict::Announce { .. }
                 | Verdict::Repeated { .. }
@@ -131,7 +132,7 @@ impl<S: Store> Pipeline<S> {
     }
 
     async fn put(&self, due: &[(ChatId, Head)]) -> Result<(), StoreError> {
-        if due.is_empty() { Ok(()) } else { self.store.put_heads(due).await }
+        if due.is_empty() { Ok(()) } else { self.store.put_heads(self.partition, due).await }
     }
 
     async fn heads_of(&self, entries: &[&Entry]) -> Result<HashMap<ChatId, Head>, StoreError> {
@@ -296,9 +297,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{Overwrite, RawRecord, read_record},
+        domain::{Counts, Marks, Overwrite, RawRecord, read_record},
         history::{Beginning, history},
-        store::{Partition, Result, Room, Run, memory::MemoryStore},
+        store::{PlacedHead, Result, Room, Run, memory::MemoryStore},
     };
 
     /// A store that fails one call in eight, in no pattern, writes after half of them is done.
@@ -361,10 +362,56 @@ mod tests {
             self.store.append(generation, rows, overwrites).await
         }
 
-        async fn put_heads(&self, heads: &[(ChatId, Head)]) -> Result<()> {
-            self.store.put_heads(&heads[..heads.len() / 2]).await?;
+        async fn put_heads(&self, partition: Partition, heads: &[(ChatId, Head)]) -> Result<()> {
+            self.store.put_heads(partition, &heads[..heads.len() / 2]).await?;
             self.turn()?;
-            self.store.put_heads(heads).await
+            self.store.put_heads(partition, heads).await
+        }
+
+        async fn partitions(&self, generation: &Generation) -> Result<Vec<Partition>> {
+            self.store.partitions(generation).await
+        }
+
+        async fn moved(
+            &self,
+            generation: &Generation,
+            partition: Partition,
+            from: i64,
+            to: i64,
+        ) -> Result<HashSet<ChatId>> {
+            self.store.moved(generation, partition, from, to).await
+        }
+
+        async fn placed_head(&self, chat: ChatId) -> Result<PlacedHead> {
+            self.store.placed_head(chat).await
+        }
+
+        async fn counts_at(&self, chat: ChatId, seq: i64) -> Result<Option<Counts>> {
+            self.store.counts_at(chat, seq).await
+        }
+
+        async fn marks(&self, seat: SeatId) -> Result<Marks> {
+            self.store.marks(seat).await
+        }
+
+        async fn marks_of(&self, user: UserId) -> Result<HashMap<ChatId, Marks>> {
+            self.store.marks_of(user).await
+        }
+
+        async fn put_marks(&self, seat: SeatId, marks: Marks) -> Result<()> {
+            self.store.put_marks(seat, marks).await
+        }
+
+        async fn calls(&self, seat: SeatId) -> Result<Vec<i64>> {
+            self.store.calls(seat).await
+        }
+
+        async fn calls_of(&self, user: UserId) -> Result<Vec<(ChatId, i64)>> {
+            self.store.calls_of(user).await
+        }
+
+        async fn forget_calls(&self, seat: SeatId, seq: i64, stamp: i64) -> Result<()> {
+            self.store.forget_calls(seat, seq, stamp).await
         }
 
         async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
@@ -422,7 +469,7 @@ mod tests {
 
     fn pipeline<S: Store>(store: &Arc<S>) -> Pipeline<S> {
         let metrics = Metrics::register(&mut Registry::default());
-        Pipeline::new(Generation::new("g1"), store.clone(), metrics)
+        Pipeline::new(Generation::new("g1"), Partition(0), store.clone(), metrics)
     }
 
     fn reader(n: usize) -> SeatId {

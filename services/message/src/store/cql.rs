@@ -1,9 +1,14 @@
 //! The store in CQL: ScyllaDB, or Cassandra, which speaks the same.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use contracts::{ChatId, MessageKey, UserId, event::EntryKind, wire::Message};
-use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::BoxFuture, stream,
+};
 use scylla::{
     client::session::Session,
     errors::PrepareError,
@@ -18,10 +23,10 @@ use scylla::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{Partition, Result, Room, Row, Run, Store, StoreError};
+use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, StoreError, read_by};
 use crate::domain::{
-    ContentHash, Effect, Generation, Head, KeyId, KnownKey, Overwrite, Patch, Position, ReactionId, SeatId,
-    Standing, Target, TargetId, bucket,
+    ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Point, Position,
+    ReactionId, SeatId, Standing, Target, TargetId, bucket,
 };
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
@@ -35,12 +40,14 @@ const BYTES_PER_BATCH: usize = 256 * 1024;
 const FIRST_PAGE_ROWS: usize = 16;
 /// Rows of the largest page: as many as a history has.
 const LARGEST_PAGE_ROWS: usize = 512;
+/// Offsets whose moved heads lie in one store partition: at most a megabyte of ids.
+const MOVED_WINDOW: i64 = 65_536;
 /// Key rows lie in one store partition each, and stores warn of batches over more than ten.
 const KEYS_PER_BATCH: usize = 10;
 
 const INSERT_MESSAGE: &str = "INSERT INTO messages (chat_id, bucket, seq, sender_id, key, kind, body, subject_id, \
-    target_seq, mentions, mentions_all, texts, sent_at, generation, log_offset) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    target_seq, mentions, mentions_all, texts, calls, sent_at, generation, log_offset) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const UPDATE_BODY: &str =
     "UPDATE messages USING TIMESTAMP ? SET body = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const UPDATE_PATCH: &str =
@@ -51,12 +58,37 @@ const INSERT_STANDING: &str =
     "INSERT INTO chat_standings (chat_id, user_id, seq, is_out) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_REACTION: &str = "INSERT INTO chat_reactions (chat_id, user_id, target_seq, emoji, seq, reacts) \
     VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
-const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, applied_offset, stamp, texts) \
-    VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, partition, applied_offset, stamp, \
+    texts, calls) VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+/// A seq is the timestamp of the mark that it is: of two marks the greater wins, whichever is written last.
+const UPDATE_READ: &str = "UPDATE user_marks USING TIMESTAMP ? SET read_seq = ?, read_texts = ?, read_calls = ? \
+    WHERE user_id = ? AND chat_id = ?";
+const UPDATE_DELIVERED: &str =
+    "UPDATE user_marks USING TIMESTAMP ? SET delivered_seq = ? WHERE user_id = ? AND chat_id = ?";
+const UPDATE_OTHER_READ: &str =
+    "UPDATE user_marks USING TIMESTAMP ? SET other_read_seq = ? WHERE user_id = ? AND chat_id = ?";
+const UPDATE_OTHER_DELIVERED: &str =
+    "UPDATE user_marks USING TIMESTAMP ? SET other_delivered_seq = ? WHERE user_id = ? AND chat_id = ?";
+const UPDATE_MARKED_AT: &str =
+    "UPDATE user_marks USING TIMESTAMP ? SET marked_at = ? WHERE user_id = ? AND chat_id = ?";
+const INSERT_CALL: &str = "INSERT INTO user_calls (user_id, chat_id, seq) VALUES (?, ?, ?) USING TIMESTAMP ?";
+const DELETE_CALLS: &str =
+    "DELETE FROM user_calls USING TIMESTAMP ? WHERE user_id = ? AND chat_id = ? AND seq <= ?";
+/// The columns of [`MarkRow`].
+const SELECT_MARKS: &str = "SELECT chat_id, read_seq, read_texts, read_calls, delivered_seq, other_read_seq, \
+    other_delivered_seq, marked_at FROM user_marks WHERE user_id = ?";
+const SELECT_CALLS: &str = "SELECT seq FROM user_calls WHERE user_id = ? AND chat_id = ? LIMIT ?";
+const SELECT_CALLS_OF: &str = "SELECT chat_id, seq FROM user_calls WHERE user_id = ? LIMIT ?";
+const SELECT_COUNTS: &str =
+    "SELECT sender_id, texts, calls FROM messages WHERE chat_id = ? AND bucket = ? AND seq = ?";
+const INSERT_MOVED: &str = "INSERT INTO moved_heads (generation, partition, window, log_offset, chat_ids) \
+    VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const SELECT_MOVED: &str = "SELECT chat_ids FROM moved_heads \
+    WHERE generation = ? AND partition = ? AND window = ? AND log_offset >= ?";
 const INSERT_NEXT_OFFSET: &str = "INSERT INTO log_positions (generation, partition, next_offset) \
     VALUES (?, ?, ?) USING TIMESTAMP ?";
-const SELECT_HEAD: &str =
-    "SELECT head_seq, generation, applied_offset, stamp, texts FROM chat_heads WHERE chat_id = ?";
+const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls \
+    FROM chat_heads WHERE chat_id = ?";
 const SELECT_KEY: &str = "SELECT seq, content_hash, generation, log_offset FROM message_keys \
     WHERE chat_id = ? AND sender_id = ? AND key = ?";
 const SELECT_STANDING: &str =
@@ -68,6 +100,8 @@ const SELECT_REACTION: &str = "SELECT reacts FROM chat_reactions \
 /// The newest row of each reaction comes first.
 const SELECT_REACTIONS: &str = "SELECT target_seq, emoji, reacts FROM chat_reactions \
     WHERE chat_id = ? AND user_id = ? AND target_seq >= ? AND target_seq <= ?";
+/// Reads the whole table: it has a row for each partition of each generation.
+const SELECT_PARTITIONS: &str = "SELECT generation, partition FROM log_positions";
 const SELECT_NEXT_OFFSET: &str =
     "SELECT next_offset FROM log_positions WHERE generation = ? AND partition = ?";
 /// The columns of [`MessageRow`].
@@ -87,13 +121,28 @@ pub struct CqlStore {
     update_body: PreparedStatement,
     update_patch: PreparedStatement,
     insert_head: PreparedStatement,
+    insert_moved: PreparedStatement,
+    select_moved: PreparedStatement,
     insert_next_offset: PreparedStatement,
+    update_read: PreparedStatement,
+    update_delivered: PreparedStatement,
+    update_other_read: PreparedStatement,
+    update_other_delivered: PreparedStatement,
+    update_marked_at: PreparedStatement,
+    insert_call: PreparedStatement,
+    delete_calls: PreparedStatement,
+    select_marks: PreparedStatement,
+    select_marks_of: PreparedStatement,
+    select_calls: PreparedStatement,
+    select_calls_of: PreparedStatement,
+    select_counts: PreparedStatement,
     select_head: PreparedStatement,
     select_key: PreparedStatement,
     select_standing: PreparedStatement,
     select_target: PreparedStatement,
     select_reaction: PreparedStatement,
     select_reactions: PreparedStatement,
+    select_partitions: PreparedStatement,
     select_next_offset: PreparedStatement,
     select_later: PreparedStatement,
     select_earlier: PreparedStatement,
@@ -116,13 +165,28 @@ impl CqlStore {
             update_body: prepare(UPDATE_BODY).await?,
             update_patch: prepare(UPDATE_PATCH).await?,
             insert_head: prepare(INSERT_HEAD).await?,
+            insert_moved: prepare(INSERT_MOVED).await?,
+            select_moved: prepare(SELECT_MOVED).await?,
             insert_next_offset: prepare(INSERT_NEXT_OFFSET).await?,
+            update_read: prepare(UPDATE_READ).await?,
+            update_delivered: prepare(UPDATE_DELIVERED).await?,
+            update_other_read: prepare(UPDATE_OTHER_READ).await?,
+            update_other_delivered: prepare(UPDATE_OTHER_DELIVERED).await?,
+            update_marked_at: prepare(UPDATE_MARKED_AT).await?,
+            insert_call: prepare(INSERT_CALL).await?,
+            delete_calls: prepare(DELETE_CALLS).await?,
+            select_marks: prepare(&format!("{SELECT_MARKS} AND chat_id = ?")).await?,
+            select_marks_of: prepare(SELECT_MARKS).await?,
+            select_calls: prepare(SELECT_CALLS).await?,
+            select_calls_of: prepare(SELECT_CALLS_OF).await?,
+            select_counts: prepare(SELECT_COUNTS).await?,
             select_head: prepare(SELECT_HEAD).await?,
             select_key: prepare(SELECT_KEY).await?,
             select_standing: prepare(SELECT_STANDING).await?,
             select_target: prepare(SELECT_TARGET).await?,
             select_reaction: prepare(SELECT_REACTION).await?,
             select_reactions: prepare(SELECT_REACTIONS).await?,
+            select_partitions: prepare(SELECT_PARTITIONS).await?,
             select_next_offset: prepare(SELECT_NEXT_OFFSET).await?,
             select_later: prepare(&format!("{SELECT_MESSAGES} {LATER}")).await?,
             select_earlier: prepare(&format!("{SELECT_MESSAGES} {EARLIER}")).await?,
@@ -191,7 +255,7 @@ impl CqlStore {
 
     async fn append_effects(&self, rows: &[Row<'_>]) -> Result<()> {
         let mut writes = Vec::new();
-        for Row { entry, seq, stamp, texts: _, effect } in rows {
+        for Row { entry, seq, stamp, counts: _, effect } in rows {
             let write = match (effect, entry.subject, entry.reaction_id()) {
                 (Some(Effect::Standing(standing)), Some(subject), _) => {
                     let is_out = *standing == Standing::Out;
@@ -228,26 +292,137 @@ impl CqlStore {
         all(writes).await
     }
 
-    async fn put_head(&self, chat: ChatId, head: &Head) -> Result<()> {
+    async fn append_marks(&self, rows: &[Row<'_>]) -> Result<()> {
+        let writes = read_by(rows).into_iter().map(|(seat, point)| self.put_read(seat, point)).collect();
+        all(writes).await
+    }
+
+    async fn append_calls(&self, rows: &[Row<'_>]) -> Result<()> {
+        let mut writes = Vec::new();
+        for row in rows {
+            for user in row.called() {
+                let values = (user.0, row.entry.chat.0, row.seq, row.stamp);
+                writes
+                    .push(self.execute(&self.insert_call, values, || "write calls".to_owned()).map_ok(drop));
+            }
+        }
+        all(writes).await
+    }
+
+    async fn put_read(&self, SeatId { chat, user }: SeatId, point: Point) -> Result<()> {
+        let Point { seq, counts: Counts { texts, calls } } = point;
+        let values = (seq, seq, texts, calls, user.0, chat.0);
+        self.execute(&self.update_read, values, || format!("write a mark in chat {chat}")).await.map(drop)
+    }
+
+    /// Notes which heads are written together, under the last record that moved one of them.
+    async fn note_moved(&self, partition: Partition, heads: &[(ChatId, Head)]) -> Result<()> {
+        let last = heads.iter().filter_map(|(_, head)| Some((head.applied.as_ref()?, head.stamp)));
+        let Some((Position { generation, offset }, _)) = last.max_by_key(|(at, _)| at.offset) else {
+            return Ok(());
+        };
+        let stamp = heads.iter().map(|(_, head)| head.stamp).max().unwrap_or_default();
+        let chats: Vec<Uuid> = heads.iter().map(|(chat, _)| chat.0).collect();
+        let values = (generation.as_str(), partition.0, offset / MOVED_WINDOW, *offset, chats, stamp);
+        self.execute(&self.insert_moved, values, || "note which heads moved".to_owned()).await.map(drop)
+    }
+
+    async fn put_head(&self, partition: Partition, chat: ChatId, head: &Head) -> Result<()> {
         // A head that has applied nothing is what an absent row means.
         let Some(applied) = &head.applied else { return Ok(()) };
-        let &Head { seq, applied: _, stamp, texts } = head;
-        let values = (chat.0, seq, applied.generation.as_str(), applied.offset, stamp, texts, stamp);
+        let &Head { seq, applied: _, stamp, counts: Counts { texts, calls } } = head;
+        let Position { generation, offset } = applied;
+        let values = (chat.0, seq, generation.as_str(), partition.0, *offset, stamp, texts, calls, stamp);
         self.execute(&self.insert_head, values, || format!("write the head of chat {chat}")).await.map(drop)
     }
 }
 
 impl Store for CqlStore {
     async fn head(&self, chat: ChatId) -> Result<Head> {
+        Ok(self.placed_head(chat).await?.head)
+    }
+
+    async fn placed_head(&self, chat: ChatId) -> Result<PlacedHead> {
         let step = || format!("read the head of chat {chat}");
         let result = self.execute(&self.select_head, (chat.0,), step).await?;
-        let row = first_row::<(i64, String, i64, i64, Option<i64>)>(result, step)?;
-        Ok(row.map_or_else(Head::default, |(seq, generation, offset, stamp, texts)| Head {
-            seq,
-            applied: Some(Position { generation: Generation::new(&generation), offset }),
-            stamp,
-            texts: texts.unwrap_or_default(),
-        }))
+        type Columns = (i64, String, Option<i32>, i64, i64, Option<i64>, Option<i64>);
+        let row = first_row::<Columns>(result, step)?;
+        let Some((seq, generation, partition, offset, stamp, texts, calls)) = row else {
+            return Ok(PlacedHead::default());
+        };
+        let applied = Some(Position { generation: Generation::new(&generation), offset });
+        let head = Head { seq, applied, stamp, counts: counts(texts, calls) };
+        Ok(PlacedHead { head, partition: partition.map(Partition) })
+    }
+
+    async fn counts_at(&self, chat: ChatId, seq: i64) -> Result<Option<Counts>> {
+        let step = || format!("read entry {seq} of chat {chat}");
+        let result = self.execute(&self.select_counts, (chat.0, bucket(seq), seq), step).await?;
+        // A row without a sender is one that was changed, and lost since.
+        let row = first_row::<(Option<Uuid>, Option<i64>, Option<i64>)>(result, step)?;
+        Ok(row.and_then(|(sender, texts, calls)| sender.map(|_| counts(texts, calls))))
+    }
+
+    async fn marks(&self, SeatId { chat, user }: SeatId) -> Result<Marks> {
+        let step = || format!("read the marks of a user in chat {chat}");
+        let result = self.execute(&self.select_marks, (user.0, chat.0), step).await?;
+        Ok(first_row::<MarkRow>(result, step)?.map(Marks::from).unwrap_or_default())
+    }
+
+    async fn marks_of(&self, user: UserId) -> Result<HashMap<ChatId, Marks>> {
+        let step = || "read the marks of a user".to_owned();
+        let result = self.execute(&self.select_marks_of, (user.0,), step).await?;
+        let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
+        let rows = rows.rows::<MarkRow>().map_err(|source| failed(step(), source))?;
+        rows.map(|row| {
+            let row = row.map_err(|source| failed(step(), source))?;
+            Ok((ChatId(row.chat_id), row.into()))
+        })
+        .collect()
+    }
+
+    async fn put_marks(&self, SeatId { chat, user }: SeatId, marks: Marks) -> Result<()> {
+        let step = || format!("write a mark in chat {chat}");
+        let Marks { read, delivered_seq, other_read_seq, other_delivered_seq, at_ms } = marks;
+        let seqs = [
+            (&self.update_delivered, delivered_seq),
+            (&self.update_other_read, other_read_seq),
+            (&self.update_other_delivered, other_delivered_seq),
+        ];
+        let mut writes: Vec<BoxFuture<'_, Result<()>>> = Vec::new();
+        // Nothing is ever less than 0, which is what an absent column means.
+        for (statement, seq) in seqs.into_iter().filter(|(_, seq)| *seq > 0) {
+            writes.push(self.execute(statement, (seq, seq, user.0, chat.0), step).map_ok(drop).boxed());
+        }
+        if read.seq > 0 {
+            writes.push(self.put_read(SeatId { chat, user }, read).boxed());
+        }
+        let marked_at = (at_ms, CqlTimestamp(at_ms), user.0, chat.0);
+        writes.push(self.execute(&self.update_marked_at, marked_at, step).map_ok(drop).boxed());
+        all(writes).await
+    }
+
+    async fn calls(&self, SeatId { chat, user }: SeatId) -> Result<Vec<i64>> {
+        let step = || format!("read the calls of a user in chat {chat}");
+        let values = (user.0, chat.0, MAX_CALLS as i32);
+        let result = self.execute(&self.select_calls, values, step).await?;
+        let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
+        let rows = rows.rows::<(i64,)>().map_err(|source| failed(step(), source))?;
+        rows.map(|row| row.map(|(seq,)| seq).map_err(|source| failed(step(), source))).collect()
+    }
+
+    async fn calls_of(&self, user: UserId) -> Result<Vec<(ChatId, i64)>> {
+        let step = || "read the calls of a user".to_owned();
+        let result = self.execute(&self.select_calls_of, (user.0, MAX_CALLS as i32), step).await?;
+        let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
+        let rows = rows.rows::<(Uuid, i64)>().map_err(|source| failed(step(), source))?;
+        rows.map(|row| row.map(|(chat, seq)| (ChatId(chat), seq)).map_err(|source| failed(step(), source)))
+            .collect()
+    }
+
+    async fn forget_calls(&self, SeatId { chat, user }: SeatId, seq: i64, stamp: i64) -> Result<()> {
+        let step = || format!("forget the calls of a user in chat {chat}");
+        self.execute(&self.delete_calls, (stamp, user.0, chat.0, seq), step).await.map(drop)
     }
 
     async fn known_key(&self, id: KeyId) -> Result<Option<KnownKey>> {
@@ -320,13 +495,52 @@ impl Store for CqlStore {
             self.append_messages(generation, rows),
             self.append_keys(generation, rows),
             self.append_effects(rows),
+            self.append_marks(rows),
+            self.append_calls(rows),
             self.overwrite(overwrites)
         )?;
         Ok(())
     }
 
-    async fn put_heads(&self, heads: &[(ChatId, Head)]) -> Result<()> {
-        all(heads.iter().map(|(chat, head)| self.put_head(*chat, head)).collect()).await
+    async fn put_heads(&self, partition: Partition, heads: &[(ChatId, Head)]) -> Result<()> {
+        let writes = all(heads.iter().map(|(chat, head)| self.put_head(partition, *chat, head)).collect());
+        tokio::try_join!(writes, self.note_moved(partition, heads)).map(drop)
+    }
+
+    async fn partitions(&self, generation: &Generation) -> Result<Vec<Partition>> {
+        let step = || "read the partitions of the log".to_owned();
+        let result = self.execute(&self.select_partitions, (), step).await?;
+        let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
+        let mut partitions = Vec::new();
+        for row in rows.rows::<(&str, i32)>().map_err(|source| failed(step(), source))? {
+            let (of, partition) = row.map_err(|source| failed(step(), source))?;
+            if of == generation.as_str() {
+                partitions.push(Partition(partition));
+            }
+        }
+        Ok(partitions)
+    }
+
+    async fn moved(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        from: i64,
+        to: i64,
+    ) -> Result<HashSet<ChatId>> {
+        let step = || format!("read which heads moved in partition {}", partition.0);
+        let mut moved = HashSet::new();
+        // A head that was moved before `to` may have been written together with one behind it.
+        for window in from / MOVED_WINDOW..=to / MOVED_WINDOW + 1 {
+            let values = (generation.as_str(), partition.0, window, from);
+            let result = self.execute(&self.select_moved, values, step).await?;
+            let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
+            for row in rows.rows::<(Vec<Uuid>,)>().map_err(|source| failed(step(), source))? {
+                let (chats,) = row.map_err(|source| failed(step(), source))?;
+                moved.extend(chats.into_iter().map(ChatId));
+            }
+        }
+        Ok(moved)
     }
 
     async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
@@ -381,6 +595,36 @@ impl Store for CqlStore {
 }
 
 #[derive(scylla::DeserializeRow)]
+struct MarkRow {
+    chat_id: Uuid,
+    read_seq: Option<i64>,
+    read_texts: Option<i64>,
+    read_calls: Option<i64>,
+    delivered_seq: Option<i64>,
+    other_read_seq: Option<i64>,
+    other_delivered_seq: Option<i64>,
+    marked_at: Option<CqlTimestamp>,
+}
+
+impl From<MarkRow> for Marks {
+    fn from(row: MarkRow) -> Self {
+        let counts = counts(row.read_texts, row.read_calls);
+        Self {
+            read: Point { seq: row.read_seq.unwrap_or_default(), counts },
+            delivered_seq: row.delivered_seq.unwrap_or_default(),
+            other_read_seq: row.other_read_seq.unwrap_or_default(),
+            other_delivered_seq: row.other_delivered_seq.unwrap_or_default(),
+            at_ms: row.marked_at.map(|at| at.0).unwrap_or_default(),
+        }
+    }
+}
+
+/// Rows of before the counts were kept have none.
+fn counts(texts: Option<i64>, calls: Option<i64>) -> Counts {
+    Counts { texts: texts.unwrap_or_default(), calls: calls.unwrap_or_default() }
+}
+
+#[derive(scylla::DeserializeRow)]
 struct MessageRow {
     seq: i64,
     sender_id: Uuid,
@@ -420,28 +664,52 @@ fn read_patch(text: Option<&str>) -> std::result::Result<Patch, serde_json::Erro
     text.map_or_else(|| Ok(Patch::default()), serde_json::from_str)
 }
 
-fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl SerializeRow + use<'a> {
-    let Row { entry, seq, stamp, texts, effect: _ } = *row;
+/// The values of [`INSERT_MESSAGE`], in the order of its columns.
+#[derive(scylla::SerializeRow)]
+#[scylla(flavor = "enforce_order", skip_name_checks)]
+struct MessageValues<'a> {
+    chat_id: Uuid,
+    bucket: i64,
+    seq: i64,
+    sender_id: Uuid,
+    key: Uuid,
+    kind: &'a str,
+    body: &'a str,
+    // A null would be a tombstone; an unset column is nothing.
+    subject_id: MaybeUnset<Uuid>,
+    target_seq: MaybeUnset<i64>,
+    mentions: MaybeUnset<Vec<Uuid>>,
+    mentions_all: MaybeUnset<bool>,
+    texts: i64,
+    calls: i64,
+    sent_at: CqlTimestamp,
+    generation: &'a str,
+    log_offset: i64,
+    timestamp: i64,
+}
+
+fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValues<'a> {
+    let Row { entry, seq, stamp, counts: Counts { texts, calls }, effect: _ } = *row;
     let mentions: Vec<Uuid> = entry.mentions.iter().map(|user| user.0).collect();
-    (
-        entry.chat.0,
-        bucket(seq),
+    MessageValues {
+        chat_id: entry.chat.0,
+        bucket: bucket(seq),
         seq,
-        entry.sender.0,
-        entry.key.0,
-        entry.kind.as_str(),
-        entry.body.as_str(),
-        // A null would be a tombstone; an unset column is nothing.
-        MaybeUnset::from_option(entry.subject.map(|subject| subject.0)),
-        MaybeUnset::from_option(entry.target_seq),
-        MaybeUnset::from_option((!mentions.is_empty()).then_some(mentions)),
-        MaybeUnset::from_option(entry.mentions_all.then_some(true)),
+        sender_id: entry.sender.0,
+        key: entry.key.0,
+        kind: entry.kind.as_str(),
+        body: entry.body.as_str(),
+        subject_id: MaybeUnset::from_option(entry.subject.map(|subject| subject.0)),
+        target_seq: MaybeUnset::from_option(entry.target_seq),
+        mentions: MaybeUnset::from_option((!mentions.is_empty()).then_some(mentions)),
+        mentions_all: MaybeUnset::from_option(entry.mentions_all.then_some(true)),
         texts,
-        CqlTimestamp(entry.sent_at_ms),
-        generation.as_str(),
-        entry.offset,
-        stamp,
-    )
+        calls,
+        sent_at: CqlTimestamp(entry.sent_at_ms),
+        generation: generation.as_str(),
+        log_offset: entry.offset,
+        timestamp: stamp,
+    }
 }
 
 fn key_values<'a>(generation: &'a Generation, row: &Row<'a>) -> impl SerializeRow + use<'a> {

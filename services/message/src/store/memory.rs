@@ -1,7 +1,7 @@
 //! A store in memory, for `posthouse dev` and for tests. It keeps CQL's rule that the greater timestamp wins.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -10,10 +10,10 @@ use contracts::{
     wire::{Changes, Message},
 };
 
-use super::{Partition, Result, Room, Row, Run, Store};
+use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, read_by};
 use crate::domain::{
-    Effect, Generation, Head, KeyId, KnownKey, Overwrite, Patch, Position, ReactionId, SeatId, Standing,
-    Target, TargetId, bucket,
+    Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Position, ReactionId, SeatId,
+    Standing, Target, TargetId, bucket,
 };
 
 #[derive(Default)]
@@ -28,7 +28,14 @@ struct Tables {
     standings: BTreeMap<(ChatId, UserId, i64), Standing>,
     /// By chat, user, message, emoji, and the seq of the entry.
     reactions: BTreeMap<(ChatId, UserId, i64, String, i64), bool>,
-    heads: HashMap<ChatId, Head>,
+    heads: HashMap<ChatId, PlacedHead>,
+    /// By the last record that each head was moved by.
+    moved: BTreeMap<(Generation, Partition, i64), ChatId>,
+    marks: HashMap<SeatId, Marks>,
+    /// By user, chat and seq, with the timestamp.
+    calls: BTreeMap<(UserId, ChatId, i64), i64>,
+    /// Up to which seq and timestamp they are forgotten.
+    forgotten: HashMap<SeatId, (i64, i64)>,
     next_offsets: HashMap<(Generation, Partition), i64>,
 }
 
@@ -44,6 +51,7 @@ fn set<T>(stored: &mut Stamped<T>, stamp: i64, value: T) {
 
 /// A row in its parts, which are written apart.
 struct Stored {
+    counts: Counts,
     message: Stamped<Message>,
     body: Stamped<String>,
     patch: Stamped<Patch>,
@@ -57,6 +65,18 @@ impl Stored {
 }
 
 impl Tables {
+    fn mark(&mut self, seat: SeatId, marks: Marks) {
+        let stored = self.marks.entry(seat).or_default();
+        *stored = stored.merge(marks);
+    }
+
+    fn call(&mut self, user: UserId, chat: ChatId, seq: i64, stamp: i64) {
+        let forgotten = self.forgotten.get(&SeatId { chat, user });
+        if forgotten.is_none_or(|(upto, at)| seq > *upto || stamp > *at) {
+            self.calls.insert((user, chat, seq), stamp);
+        }
+    }
+
     fn overwrite(&mut self, overwrite: &Overwrite) {
         let (Overwrite::Body { target, .. } | Overwrite::Patch { target, .. }) = overwrite;
         let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) else { return };
@@ -75,7 +95,50 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     async fn head(&self, chat: ChatId) -> Result<Head> {
+        Ok(self.placed_head(chat).await?.head)
+    }
+
+    async fn placed_head(&self, chat: ChatId) -> Result<PlacedHead> {
         Ok(self.lock().heads.get(&chat).cloned().unwrap_or_default())
+    }
+
+    async fn counts_at(&self, chat: ChatId, seq: i64) -> Result<Option<Counts>> {
+        Ok(self.lock().messages.get(&(chat, seq)).map(|row| row.counts))
+    }
+
+    async fn marks(&self, seat: SeatId) -> Result<Marks> {
+        Ok(self.lock().marks.get(&seat).copied().unwrap_or_default())
+    }
+
+    async fn marks_of(&self, user: UserId) -> Result<HashMap<ChatId, Marks>> {
+        let tables = self.lock();
+        let own = tables.marks.iter().filter(|(seat, _)| seat.user == user);
+        Ok(own.map(|(seat, marks)| (seat.chat, *marks)).collect())
+    }
+
+    async fn put_marks(&self, seat: SeatId, marks: Marks) -> Result<()> {
+        self.lock().mark(seat, marks);
+        Ok(())
+    }
+
+    async fn calls(&self, SeatId { chat, user }: SeatId) -> Result<Vec<i64>> {
+        let tables = self.lock();
+        let calls = tables.calls.range((user, chat, i64::MIN)..=(user, chat, i64::MAX));
+        Ok(calls.map(|((_, _, seq), _)| *seq).take(MAX_CALLS).collect())
+    }
+
+    async fn calls_of(&self, user: UserId) -> Result<Vec<(ChatId, i64)>> {
+        let tables = self.lock();
+        let calls = tables.calls.keys().filter(|(of, ..)| *of == user);
+        Ok(calls.map(|(_, chat, seq)| (*chat, *seq)).take(MAX_CALLS).collect())
+    }
+
+    async fn forget_calls(&self, seat: SeatId, seq: i64, stamp: i64) -> Result<()> {
+        let mut tables = self.lock();
+        tables.forgotten.insert(seat, (seq, stamp));
+        let is_kept = |chat, user, of: i64, at: i64| SeatId { chat, user } != seat || of > seq || at > stamp;
+        tables.calls.retain(|(user, chat, of), at| is_kept(*chat, *user, *of, *at));
+        Ok(())
     }
 
     async fn known_key(&self, id: KeyId) -> Result<Option<KnownKey>> {
@@ -129,7 +192,7 @@ impl Store for MemoryStore {
         overwrites: &[Overwrite],
     ) -> Result<()> {
         let mut tables = self.lock();
-        for Row { entry, seq, stamp, texts: _, effect } in rows {
+        for Row { entry, seq, stamp, counts, effect } in rows {
             let message = Message {
                 chat: entry.chat,
                 seq: *seq,
@@ -147,6 +210,7 @@ impl Store for MemoryStore {
             let position = Position { generation: generation.clone(), offset: entry.offset };
             let known = KnownKey { seq: *seq, content: entry.content, position };
             let row = tables.messages.entry((entry.chat, *seq)).or_insert_with(|| Stored {
+                counts: *counts,
                 message: (i64::MIN, message.clone()),
                 body: (i64::MIN, String::new()),
                 patch: (i64::MIN, Patch::default()),
@@ -165,19 +229,45 @@ impl Store for MemoryStore {
                 _ => {}
             }
         }
+        for row in rows {
+            row.called().for_each(|user| tables.call(user, row.entry.chat, row.seq, row.stamp));
+        }
+        for (seat, read) in read_by(rows) {
+            tables.mark(seat, Marks { read, ..Marks::default() });
+        }
         overwrites.iter().for_each(|overwrite| tables.overwrite(overwrite));
         Ok(())
     }
 
-    async fn put_heads(&self, heads: &[(ChatId, Head)]) -> Result<()> {
+    async fn put_heads(&self, partition: Partition, heads: &[(ChatId, Head)]) -> Result<()> {
         let mut tables = self.lock();
         for (chat, head) in heads {
+            if let Some(Position { generation, offset }) = head.applied.clone() {
+                tables.moved.insert((generation, partition, offset), *chat);
+            }
             let stored = tables.heads.entry(*chat).or_default();
-            if head.stamp > stored.stamp {
-                *stored = head.clone();
+            if head.stamp > stored.head.stamp {
+                *stored = PlacedHead { head: head.clone(), partition: Some(partition) };
             }
         }
         Ok(())
+    }
+
+    async fn partitions(&self, generation: &Generation) -> Result<Vec<Partition>> {
+        let tables = self.lock();
+        let partitions = tables.next_offsets.keys().filter(|(of, _)| of == generation);
+        Ok(partitions.map(|(_, partition)| *partition).collect())
+    }
+
+    async fn moved(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+        from: i64,
+        _to: i64,
+    ) -> Result<HashSet<ChatId>> {
+        let key = |offset| (generation.clone(), partition, offset);
+        Ok(self.lock().moved.range(key(from)..=key(i64::MAX)).map(|(_, chat)| *chat).collect())
     }
 
     async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {

@@ -8,7 +8,7 @@ use scylla::{client::session::Session, statement::Statement};
 use super::{Result, StoreError};
 
 /// All migrations in order. A name, once released, keeps its content.
-const MIGRATIONS: [(&str, &str); 8] = [
+const MIGRATIONS: [(&str, &str); 13] = [
     ("0001_create_messages", include_str!("../../migrations/0001_create_messages.cql")),
     ("0002_create_message_keys", include_str!("../../migrations/0002_create_message_keys.cql")),
     ("0003_create_chat_heads", include_str!("../../migrations/0003_create_chat_heads.cql")),
@@ -17,6 +17,11 @@ const MIGRATIONS: [(&str, &str); 8] = [
     ("0006_add_changes", include_str!("../../migrations/0006_add_changes.cql")),
     ("0007_add_texts", include_str!("../../migrations/0007_add_texts.cql")),
     ("0008_create_chat_reactions", include_str!("../../migrations/0008_create_chat_reactions.cql")),
+    ("0009_add_calls", include_str!("../../migrations/0009_add_calls.cql")),
+    ("0010_place_heads", include_str!("../../migrations/0010_place_heads.cql")),
+    ("0011_create_user_marks", include_str!("../../migrations/0011_create_user_marks.cql")),
+    ("0012_create_user_calls", include_str!("../../migrations/0012_create_user_calls.cql")),
+    ("0013_create_moved_heads", include_str!("../../migrations/0013_create_moved_heads.cql")),
 ];
 
 /// Which migrations have run. The gateway between old and new code: an old process ignores later rows.

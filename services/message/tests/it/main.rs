@@ -8,3 +8,4 @@ mod crashes;
 mod order;
 mod stand;
 mod store;
+mod sync;

@@ -73,6 +73,7 @@ async fn what_a_removed_user_sends_behind_the_removal_is_not_stored() {
             let of_it = announced.iter().find(|announced| announced.device == record.device);
             match of_it.expect("an announcement").outcome {
                 DeliveryOutcome::Stored { seq, .. } => seq.to_string(),
+                DeliveryOutcome::Marked { .. } => panic!("nobody read anything"),
                 DeliveryOutcome::Repeated { .. } => panic!("no key was stored before"),
                 DeliveryOutcome::Rejected { code } => code.to_string(),
             }
@@ -119,6 +120,7 @@ async fn a_resend_gets_the_first_seq_and_another_body_is_refused() {
             let of_it = announced.iter().rfind(|announced| announced.device == record.device);
             match of_it.expect("an announcement").outcome {
                 DeliveryOutcome::Stored { seq, .. } => format!("stored {seq}"),
+                DeliveryOutcome::Marked { .. } => panic!("nobody read anything"),
                 DeliveryOutcome::Repeated { seq } => format!("repeated {seq}"),
                 DeliveryOutcome::Rejected { code } => code.to_string(),
             }
@@ -173,6 +175,7 @@ async fn a_record_that_can_never_be_stored_is_answered_and_the_log_moves_on() {
         for record in &announced {
             let what = match &record.outcome {
                 DeliveryOutcome::Stored { seq, body, .. } => format!("{seq} {body}"),
+                DeliveryOutcome::Marked { .. } => "marked".to_owned(),
                 DeliveryOutcome::Repeated { .. } => "repeated".to_owned(),
                 DeliveryOutcome::Rejected { code } => code.to_string(),
             };

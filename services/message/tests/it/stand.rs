@@ -18,7 +18,8 @@ use contracts::{
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembersRequest, ListMembersResponse, Member,
+        ListMembersRequest, ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
+        Membership,
         chat_service_server::{ChatService, ChatServiceServer},
     },
 };
@@ -182,6 +183,8 @@ impl Stand {
             .args(["--cql-flavor", "cassandra"])
             .args(["--send-topic-generation", GENERATION])
             .args(["--chat-grpc", &format!("http://{}", self.chat_addr)])
+            // There is no user service here: nobody's reading is shown.
+            .args(["--user-grpc", &format!("http://{}", self.chat_addr)])
             .env("INTERNAL_TOKEN", INTERNAL_TOKEN)
             .env("KAFKA_USERNAME", &self.kafka.kafka_username)
             .env("KAFKA_PASSWORD", stack("KAFKA_ADMIN_PASSWORD"))
@@ -427,7 +430,7 @@ impl ChatService for FakeChats {
         let members = self.members.lock().expect("no panic");
         let reads_from = members.get(&(chat_id, user_id.clone())).cloned();
         let member = reads_from.map(|reads_from| Member { user_id, role: "member".to_owned(), reads_from });
-        Ok(Response::new(GetMembershipResponse { member }))
+        Ok(Response::new(GetMembershipResponse { member, ..GetMembershipResponse::default() }))
     }
 
     async fn check_members(
@@ -449,6 +452,24 @@ impl ChatService for FakeChats {
         _: Request<ListAcquaintancesRequest>,
     ) -> Result<Response<ListAcquaintancesResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_memberships(
+        &self,
+        request: Request<ListMembershipsRequest>,
+    ) -> Result<Response<ListMembershipsResponse>, Status> {
+        let wanted = request.into_inner().user_id;
+        let members = self.members.lock().expect("no panic");
+        let own = members.iter().filter(|((_, user_id), _)| *user_id == wanted);
+        let memberships = own.map(|((chat_id, _), reads_from)| Membership {
+            chat_id: chat_id.clone(),
+            kind: "group".to_owned(),
+            title: "Friends".to_owned(),
+            role: "member".to_owned(),
+            reads_from: reads_from.clone(),
+            ..Membership::default()
+        });
+        Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))
     }
 
     async fn list_members(

@@ -1,6 +1,6 @@
 //! What every store does: the same suite on the one in memory and on the real one.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
@@ -10,11 +10,13 @@ use contracts::{
 use kit::page::Span;
 use message::{
     domain::{
-        Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Position, SeatId, Standing, TargetId,
-        content_hash,
+        Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Position, SeatId, Standing,
+        TargetId, content_hash,
     },
     history::{Beginning, History, history},
-    store::{Partition, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate},
+    store::{
+        Partition, PlacedHead, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate,
+    },
 };
 use uuid::Uuid;
 
@@ -46,7 +48,7 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
 }
 
 const fn row(entry: &Entry, seq: i64, effect: Option<Effect>) -> Row<'_> {
-    Row { entry, seq, stamp: seq * 10, texts: seq, effect }
+    Row { entry, seq, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, effect }
 }
 
 /// Appends messages with these seqs, the offset of each being its seq.
@@ -59,12 +61,13 @@ async fn append<S: Store>(store: &S, chat: ChatId, seqs: impl IntoIterator<Item 
 
 fn head(seq: i64) -> Head {
     let applied = Some(Position { generation: generation(), offset: seq });
-    Head { seq, applied, stamp: seq * 10, texts: seq }
+    Head { seq, applied, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 } }
 }
 
 async fn suite<S: Store>(store: &S) {
     what_was_appended_is_found(store).await;
     the_older_head_loses(store).await;
+    what_moved_is_known_behind_an_offset(store).await;
     the_lower_position_loses(store).await;
     an_older_stamp_changes_no_row(store).await;
     a_standing_is_that_at_a_seq(store).await;
@@ -73,6 +76,7 @@ async fn suite<S: Store>(store: &S) {
     history_goes_across_buckets(store).await;
     history_goes_backwards(store).await;
     history_ends_before_an_unfinished_write(store).await;
+    history_has_what_is_behind_the_head(store).await;
     history_ends_at_its_bytes(store).await;
     history_begins_where_its_reader_was_added(store).await;
 }
@@ -88,7 +92,10 @@ async fn what_was_appended_is_found<S: Store>(store: &S) {
     let unknown = entry(chat, 500, "").key_id();
     assert_eq!(store.known_key(unknown).await.expect("an answer"), None);
 
-    let found = store.messages(chat, 0, Run::After(59), &mut Room::new(2)).await.expect("messages");
+    let found = store
+        .messages(chat, 0, Run::After(59), &mut Room::new(2, HISTORY_PAGE_BYTES))
+        .await
+        .expect("messages");
     assert_eq!(found.len(), 2);
     let message = &found[0];
     assert_eq!((message.chat, message.seq, message.body.as_str()), (chat, 60, "message 60"));
@@ -99,10 +106,29 @@ async fn what_was_appended_is_found<S: Store>(store: &S) {
 
 async fn the_older_head_loses<S: Store>(store: &S) {
     let chats = [ChatId::generate(), ChatId::generate()];
-    store.put_heads(&chats.map(|chat| (chat, head(5)))).await.expect("heads");
-    store.put_heads(&[(chats[0], head(4)), (chats[1], head(6))]).await.expect("heads");
+    store.put_heads(Partition(0), &chats.map(|chat| (chat, head(5)))).await.expect("heads");
+    store.put_heads(Partition(0), &[(chats[0], head(4)), (chats[1], head(6))]).await.expect("heads");
     assert_eq!(store.head(chats[0]).await.expect("a head"), head(5));
     assert_eq!(store.head(chats[1]).await.expect("a head"), head(6));
+}
+
+async fn what_moved_is_known_behind_an_offset<S: Store>(store: &S) {
+    let (generation, partition) = (Generation::new(&Uuid::new_v4().to_string()), Partition(7));
+    let [early, both, late, elsewhere] = [(); 4].map(|()| ChatId::generate());
+    let at =
+        |offset| Head { applied: Some(Position { generation: generation.clone(), offset }), ..head(offset) };
+    store.put_heads(partition, &[(early, at(3)), (both, at(5))]).await.expect("heads");
+    store.put_heads(partition, &[(both, at(65_535)), (late, at(65_540))]).await.expect("heads");
+    store.put_heads(Partition(8), &[(elsewhere, at(70_000))]).await.expect("heads");
+    let placed = store.placed_head(late).await.expect("a head");
+    assert_eq!(placed, PlacedHead { head: at(65_540), partition: Some(partition) });
+    let moved = async |from, to| store.moved(&generation, partition, from, to).await.expect("chats");
+    let all = HashSet::from([early, both, late]);
+    assert_eq!(moved(0, 65_541).await, all);
+    // What was written together may come together.
+    assert!(moved(4, 65_541).await.is_superset(&HashSet::from([both, late])));
+    assert_eq!(moved(6, 65_536).await, HashSet::from([both, late]), "written with one of the next window");
+    assert_eq!(moved(65_541, 65_541).await, HashSet::new());
 }
 
 async fn the_lower_position_loses<S: Store>(store: &S) {
@@ -124,7 +150,11 @@ async fn an_older_stamp_changes_no_row<S: Store>(store: &S) {
         store.append(&generation(), &[Row { stamp, ..row(entry, 1, None) }], &[]).await.expect("a row");
     }
     assert_eq!(
-        store.messages(chat, 0, Run::After(0), &mut Room::new(10)).await.expect("messages")[0].body,
+        store
+            .messages(chat, 0, Run::After(0), &mut Room::new(10, HISTORY_PAGE_BYTES))
+            .await
+            .expect("messages")[0]
+            .body,
         "newer"
     );
 }
@@ -224,7 +254,7 @@ async fn a_message_is_as_later_entries_left_it<S: Store>(store: &S) {
     assert_eq!((found.sender, found.kind, found.target_seq), (first.sender, EntryKind::Text, None));
     assert_eq!(found.patch, patch(2, &[2]));
     assert_eq!(store.target(target(9)).await.expect("an answer"), None);
-    store.put_heads(&[(chat, head(3))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(chat, head(3))]).await.expect("a head");
     let page = history(store, reader(chat), Beginning::Seq(1), Span::After(0), 10)
         .await
         .expect("a history")
@@ -248,7 +278,7 @@ async fn history_goes_across_buckets<S: Store>(store: &S) {
     let chat = ChatId::generate();
     assert_eq!(seqs(store, chat, 0, 10).await, (vec![], 0));
     append(store, chat, 8_180..=8_200).await;
-    store.put_heads(&[(chat, head(8_200))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(chat, head(8_200))]).await.expect("a head");
     assert_eq!(seqs(store, chat, 8_188, 6).await, ((8_189..=8_194).collect(), 8_200));
     assert_eq!(seqs(store, chat, 8_190, 500).await, ((8_191..=8_200).collect(), 8_200));
     assert_eq!(seqs(store, chat, 8_191, 1).await, (vec![8_192], 8_200));
@@ -257,7 +287,7 @@ async fn history_goes_across_buckets<S: Store>(store: &S) {
     // Rows are in the second bucket before the head is.
     let early = ChatId::generate();
     append(store, early, 8_190..=8_193).await;
-    store.put_heads(&[(early, head(8_190))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(early, head(8_190))]).await.expect("a head");
     assert_eq!(seqs(store, early, 8_189, 500).await, ((8_190..=8_193).collect(), 8_193));
 }
 
@@ -269,26 +299,56 @@ async fn history_goes_backwards<S: Store>(store: &S) {
         (messages.iter().map(|message| message.seq).collect::<Vec<_>>(), head_seq)
     };
     assert_eq!(page(1, Span::Before(10), 10).await, (vec![], 0));
-    // The last three are behind the head, and may be half written.
+    // The last three are behind the head, and follow it without a gap.
     append(store, chat, 8_180..=8_203).await;
-    store.put_heads(&[(chat, head(8_200))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(chat, head(8_200))]).await.expect("a head");
     assert_eq!(page(1, Span::Before(8_195), 6).await.0, (8_189..=8_194).collect::<Vec<_>>());
-    assert_eq!(page(1, Span::Before(i64::MAX), 3).await.0, [8_198, 8_199, 8_200]);
+    assert_eq!(page(1, Span::Before(i64::MAX), 3).await.0, [8_201, 8_202, 8_203]);
+    assert_eq!(page(1, Span::Before(i64::MAX), 5).await.0, (8_199..=8_203).collect::<Vec<_>>());
     assert_eq!(page(8_191, Span::Before(8_195), 6).await.0, (8_191..=8_194).collect::<Vec<_>>());
     assert_eq!(page(8_191, Span::Before(8_191), 6).await.0, Vec::<i64>::new());
     assert_eq!(page(8_190, Span::Around(8_193), 4).await.0, (8_191..=8_194).collect::<Vec<_>>());
     assert_eq!(page(8_193, Span::Around(8_193), 5).await.0, [8_193, 8_194, 8_195]);
     assert_eq!(page(1, Span::Around(8_201), 2).await.0, [8_200, 8_201], "a whole write is read");
-    assert_eq!(page(1, Span::Around(9_000), 2).await.0, [8_200]);
+    assert_eq!(page(1, Span::Around(9_000), 2).await.0, [8_202, 8_203]);
 }
 
 async fn history_ends_before_an_unfinished_write<S: Store>(store: &S) {
     let chat = ChatId::generate();
     append(store, chat, [1, 2, 3, 4, 6, 7]).await;
-    store.put_heads(&[(chat, head(3))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(chat, head(3))]).await.expect("a head");
     assert_eq!(seqs(store, chat, 0, 500).await, (vec![1, 2, 3, 4], 4));
     assert_eq!(seqs(store, chat, 5, 500).await, (vec![6, 7], 7));
     assert_eq!(seqs(store, chat, 0, 2).await, (vec![1, 2], 3));
+}
+
+/// An entry is announced before its head is stored, and may be asked for at once.
+async fn history_has_what_is_behind_the_head<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    append(store, chat, 1..=12).await;
+    store.put_heads(Partition(0), &[(chat, head(6))]).await.expect("a head");
+    // What follows the gap is half written.
+    append(store, chat, 14..=15).await;
+    let page = async |span, limit| {
+        let page = history(store, reader(chat), Beginning::Seq(1), span, limit).await.expect("a page");
+        page.messages.iter().map(|message| message.seq).collect::<Vec<_>>()
+    };
+    assert_eq!(page(Span::Before(i64::MAX), 4).await, [9, 10, 11, 12]);
+    assert_eq!(page(Span::Before(i64::MAX), 8).await, [5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(page(Span::Before(10), 3).await, [7, 8, 9]);
+    assert_eq!(page(Span::Before(6), 3).await, [3, 4, 5]);
+    for seq in 1..=20 {
+        for limit in 1..=8 {
+            let found = page(Span::Around(seq), limit).await;
+            assert!(!found.is_empty() && found.len() <= limit, "{found:?} around {seq}");
+            assert!(found.windows(2).all(|pair| pair[1] == pair[0] + 1), "{found:?} around {seq}");
+            assert!(found.contains(&seq.min(12)), "{found:?} around {seq}");
+        }
+    }
+    let fresh = ChatId::generate();
+    append(store, fresh, 1..=3).await;
+    let page = history(store, reader(fresh), Beginning::Seq(1), Span::Before(9), 9).await.expect("a page");
+    assert_eq!(page.messages.len(), 3, "the first head is not stored yet");
 }
 
 async fn history_ends_at_its_bytes<S: Store>(store: &S) {
@@ -304,7 +364,7 @@ async fn history_ends_at_its_bytes<S: Store>(store: &S) {
         let row = row(entry, *seq, None);
         store.append(&generation(), &[row], &[]).await.expect("a row");
     }
-    store.put_heads(&[(chat, head(40))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(chat, head(40))]).await.expect("a head");
     let mut after = 0;
     while after < 40 {
         let found = history(store, reader(chat), Beginning::Seq(1), Span::After(after), 500)
@@ -318,10 +378,16 @@ async fn history_ends_at_its_bytes<S: Store>(store: &S) {
         assert_eq!(seqs, (after + 1..=last).collect::<Vec<_>>());
         after = last;
     }
+    for seq in 15..=25 {
+        let found =
+            history(store, reader(chat), Beginning::Seq(1), Span::Around(seq), 500).await.expect("a history");
+        let bytes = serde_json::to_string(&found.messages).expect("json").len();
+        assert!(bytes <= HISTORY_PAGE_BYTES, "{bytes} bytes around {seq}");
+    }
     // Small ones are all there, over several pages of the store.
     let small = ChatId::generate();
     append(store, small, 1..=500).await;
-    store.put_heads(&[(small, head(500))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(small, head(500))]).await.expect("a head");
     let (all, _) = seqs(store, small, 0, 500).await;
     let last = *all.last().expect("some");
     assert!(last >= 300, "a page of {last} small entries");
@@ -337,18 +403,18 @@ async fn history_begins_where_its_reader_was_added<S: Store>(store: &S) {
         (messages.iter().map(|message| message.seq).collect::<Vec<_>>(), head_seq, from_seq)
     };
     append(store, chat, 1..=5).await;
-    store.put_heads(&[(chat, head(5))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(chat, head(5))]).await.expect("a head");
     // The membership is known before its entry is stored.
     let added = Beginning::Entry(entry(chat, 7, "").key_id());
     assert_eq!(read(added, 0).await, (vec![], 5, 6));
     assert_eq!(read(added, 3).await, (vec![], 5, 6));
     append(store, chat, [6]).await;
-    store.put_heads(&[(chat, head(6))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(chat, head(6))]).await.expect("a head");
     assert_eq!(read(added, 0).await, (vec![], 6, 7));
     // The head follows its rows.
     append(store, chat, 7..=9).await;
     assert_eq!(read(added, 0).await, (vec![7, 8, 9], 9, 7));
-    store.put_heads(&[(chat, head(9))]).await.expect("a head");
+    store.put_heads(Partition(0), &[(chat, head(9))]).await.expect("a head");
     assert_eq!(read(added, 0).await, (vec![7, 8, 9], 9, 7));
     assert_eq!(read(added, 8).await, (vec![9], 9, 7));
     assert_eq!(read(added, 9).await, (vec![], 9, 7));

@@ -14,7 +14,7 @@ use contracts::{
         EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest,
         GetMembershipResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
         ListAcquaintancesRequest, ListAcquaintancesResponse, ListDeletionsRequest, ListDeletionsResponse,
-        ListMembersRequest, ListMembersResponse, User,
+        ListMembersRequest, ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse, User,
         chat_service_server::{ChatService, ChatServiceServer},
         presence_service_server::PresenceServiceServer,
         user_service_server::{UserService, UserServiceServer},
@@ -202,6 +202,13 @@ impl ChatService for Peers {
         &self,
         _: Request<CheckMembersRequest>,
     ) -> Result<Response<CheckMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_memberships(
+        &self,
+        _: Request<ListMembershipsRequest>,
+    ) -> Result<Response<ListMembershipsResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

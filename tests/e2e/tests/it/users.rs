@@ -29,6 +29,11 @@ async fn users_change_what_they_wrote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn devices_agree_on_what_is_read() {
+    story(LIMIT, async |world: &World| stories::sync(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_resend_with_the_same_key_is_the_same_message() {
     story(LIMIT, async |world: &World| stories::resend(&world.stack.messenger("acme")).await).await;
 }

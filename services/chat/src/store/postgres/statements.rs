@@ -3,17 +3,17 @@
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, MessageKey, UserId,
-    api::{ChatKind, HistoryAccess},
-    event::Role,
+    api::HistoryAccess,
+    event::{ChatKind, Role},
 };
 use kit::{catalog::Topic, idempotency::IdempotencyKey};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{
     domain::{
-        self, Access, Change, Chat, Departure, EntryId, Founding, Limits, Member, NewChat, OutboxRecord,
-        READDING_PAUSE, Refusal, Roster,
+        self, Access, Change, Chat, Departure, EntryId, Founding, Limits, Member, Membership, NewChat,
+        OutboxRecord, READDING_PAUSE, Refusal, Roster,
         limits::{self, CreatedChats, Memberships},
     },
     store::{Created, Publication, StoreError},
@@ -38,6 +38,23 @@ kit::row! {
 }
 
 kit::row! {
+    struct MembershipRow {
+        chat_id: Uuid,
+        kind: String,
+        title: Option<String>,
+        history: String,
+        role: String,
+        member_count: i32,
+        created_at: DateTime<Utc>,
+        joined_at: DateTime<Utc>,
+        entry_sender_id: Option<Uuid>,
+        entry_key: Option<Uuid>,
+        low_user_id: Option<Uuid>,
+        high_user_id: Option<Uuid>,
+    }
+}
+
+kit::row! {
     pub(super) struct FoundingRow {
         chat_id: Uuid,
         founding_digest: Option<Vec<u8>>,
@@ -56,7 +73,7 @@ kit::row! {
 }
 
 kit::row! {
-    struct MembershipsRow {
+    struct MembershipCountsRow {
         all_memberships: i64,
         added: i64,
     }
@@ -189,7 +206,7 @@ pub(super) async fn memberships(
     connection: &mut PgConnection,
     user_id: UserId,
 ) -> Result<Memberships, sqlx::Error> {
-    let MembershipsRow { all_memberships, added } = sqlx::query_as(
+    let MembershipCountsRow { all_memberships, added } = sqlx::query_as(
         "SELECT coalesce(sum(memberships) FILTER (WHERE added_by_user_id = $2), 0)::BIGINT AS all_memberships,
                 coalesce(sum(memberships) FILTER (WHERE added_by_user_id = $1), 0)::BIGINT AS added
          FROM membership_counts WHERE added_by_user_id IN ($1, $2)",
@@ -199,6 +216,24 @@ pub(super) async fn memberships(
     .fetch_one(connection)
     .await?;
     Ok(Memberships { all: count(all_memberships), added: count(added) })
+}
+
+/// Returns the memberships of a user: all of them, or the one in a chat.
+pub(super) async fn memberships_of(
+    pool: &PgPool,
+    user_id: UserId,
+    chat_id: Option<ChatId>,
+) -> Result<Vec<Membership>, sqlx::Error> {
+    // One text for both would be planned for neither.
+    let of_chat = if chat_id.is_some() { "AND chat_id = $2" } else { "AND $2::UUID IS NULL" };
+    let text = format!(
+        "SELECT chat_id, kind, title, history, role, member_count, created_at, joined_at, entry_sender_id,
+                entry_key, low_user_id, high_user_id
+         FROM members JOIN chats USING (chat_id) WHERE user_id = $1 {of_chat}"
+    );
+    let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(user_id.0).bind(chat_id.map(|chat| chat.0));
+    let rows: Vec<MembershipRow> = query.fetch_all(pool).await?;
+    rows.into_iter().map(|row| row.of(user_id)).collect()
 }
 
 /// Returns how many chats a user has created.
@@ -432,6 +467,25 @@ impl TryFrom<ChatRow> for Chat {
     }
 }
 
+impl MembershipRow {
+    /// Returns the membership of the user whose row it is.
+    fn of(self, user_id: UserId) -> Result<Membership, sqlx::Error> {
+        let Self { chat_id, kind, title, history, role, member_count, created_at, .. } = self;
+        let chat = ChatRow { chat_id, kind, title, history, role, member_count, created_at };
+        let pair = [self.low_user_id, self.high_user_id].into_iter().flatten().map(UserId);
+        Ok(Membership {
+            chat: chat.try_into()?,
+            other: pair.into_iter().find(|user| *user != user_id),
+            joined_at: self.joined_at,
+            reads_from: entry_id(self.entry_sender_id, self.entry_key),
+        })
+    }
+}
+
+fn entry_id(sender: Option<Uuid>, key: Option<Uuid>) -> Option<EntryId> {
+    Some(EntryId { sender: UserId(sender?), key: MessageKey(key?) })
+}
+
 impl TryFrom<SeatRow> for Access {
     type Error = sqlx::Error;
 
@@ -446,12 +500,11 @@ impl TryFrom<MemberRow> for Member {
     type Error = sqlx::Error;
 
     fn try_from(row: MemberRow) -> Result<Self, Self::Error> {
-        let entry = row.entry_sender_id.zip(row.entry_key);
         Ok(Self {
             user_id: UserId(row.user_id),
             role: role_of(&row.role)?,
             joined_at: row.joined_at,
-            reads_from: entry.map(|(sender, key)| EntryId { sender: UserId(sender), key: MessageKey(key) }),
+            reads_from: entry_id(row.entry_sender_id, row.entry_key),
             added_by: row.added_by_user_id.map(UserId),
         })
     }

@@ -1,0 +1,170 @@
+//! Sync and marks, for members as the chat service knows them.
+
+use std::{
+    collections::HashMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use contracts::{
+    ChatId, UserId,
+    convert::UnreadableField,
+    rpc::{self, ListMembershipsRequest},
+    wire::Watermarks,
+};
+use uuid::Uuid;
+
+use super::{AppState, beginning};
+use crate::{
+    domain::{Cursor, SeatId},
+    error::Error,
+    receipts::Shown,
+    sync::{CURSOR_LIFETIME, Mark, Marked, Membership, SyncQuery, SyncedChat},
+};
+
+impl AppState {
+    /// Returns what changed in a user's chats since a cursor, which is empty for none.
+    pub(super) async fn sync(
+        &self,
+        user: UserId,
+        cursor: &str,
+        limit: usize,
+        entries: usize,
+    ) -> Result<rpc::SyncResponse, Error> {
+        let now_ms = now_ms();
+        let cursor = match cursor {
+            "" => None,
+            text => Some(current(text, user, now_ms).ok_or(Error::CursorExpired)?),
+        };
+        let request = ListMembershipsRequest { user_id: user.to_string() };
+        let answer = self.chats.clone().list_memberships(request).await;
+        let answer = answer.map_err(|status| Error::Membership(Box::new(status)))?.into_inner();
+        let mut named: HashMap<ChatId, rpc::Membership> = HashMap::with_capacity(answer.memberships.len());
+        let mut memberships = Vec::with_capacity(answer.memberships.len());
+        for of in answer.memberships {
+            let membership = membership(&of)?;
+            named.insert(membership.chat, of);
+            memberships.push(membership);
+        }
+        let query = SyncQuery { user, cursor, limit, entries, now_ms };
+        let page = self.syncing.sync(query, memberships).await.map_err(Error::Sync)?;
+        let others: Vec<SeatId> = page
+            .chats
+            .iter()
+            .filter(|synced| synced.other_delivered_seq > 0)
+            .filter_map(|synced| {
+                let user = named.get(&synced.chat)?.other_id.parse().ok()?;
+                Some(SeatId { chat: synced.chat, user })
+            })
+            .collect();
+        let shown: HashMap<ChatId, Shown> =
+            others.iter().map(|seat| seat.chat).zip(self.shown(&others).await).collect();
+        let chats = page.chats.into_iter().filter_map(|synced| {
+            let membership = named.remove(&synced.chat)?;
+            let shown = shown.get(&synced.chat).copied().unwrap_or(Shown::Nothing);
+            Some(state(membership, synced, shown))
+        });
+        Ok(rpc::SyncResponse {
+            chats: chats.collect(),
+            more: page.cursor.page.is_some(),
+            cursor: page.cursor.encode(),
+            all_chats: page
+                .all_chats
+                .map(|all| rpc::ChatIds { chat_ids: all.iter().map(ToString::to_string).collect() }),
+            unread: page.unread,
+            mentions: page.mentions,
+        })
+    }
+
+    /// Returns the heads that moved since a cursor of an earlier answer; none without one.
+    pub(super) async fn moved(&self, cursor: &str) -> Result<rpc::MovedResponse, Error> {
+        // One of before, or of no use any more, is a new beginning.
+        let since = Cursor::decode(cursor).ok().and_then(|cursor| cursor.since);
+        let (heads, next) = self.syncing.moved(since, now_ms()).await.map_err(Error::Sync)?;
+        let cursor = Cursor { user: UserId(Uuid::nil()), since: Some(next), page: None }.encode();
+        let heads =
+            heads.into_iter().map(|(chat, head_seq)| rpc::Head { chat_id: chat.to_string(), head_seq });
+        Ok(rpc::MovedResponse { cursor, heads: heads.collect() })
+    }
+
+    /// Moves the marks of a member, and announces it when that changes something.
+    pub(super) async fn mark(
+        &self,
+        seat: SeatId,
+        read_seq: i64,
+        delivered_seq: i64,
+    ) -> Result<Watermarks, Error> {
+        let SeatId { chat, user } = seat;
+        let (beginning, other) = self.membership(chat, user).await?;
+        let mark = Mark { seat, read_seq, delivered_seq, now_ms: now_ms() };
+        let marked = self.syncing.mark(mark, beginning, other).await;
+        match marked.map_err(|source| Error::Mark { chat, source })? {
+            Marked::NoEntry => Err(Error::NoEntry { chat, seq: read_seq.max(delivered_seq) }),
+            Marked::Before(watermarks) => Ok(watermarks),
+            Marked::Moved(watermarks) => {
+                let shown = self.shown(&[seat]).await.first().copied().unwrap_or(Shown::Nothing);
+                self.receipts.announce(seat, watermarks, shown);
+                Ok(watermarks)
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: when a cursor or a mark is made")]
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reads the cursor of a user, unless it is too old.
+fn current(text: &str, user: UserId, now_ms: i64) -> Option<Cursor> {
+    let cursor = Cursor::decode(text).ok()?;
+    let lifetime = i64::try_from(CURSOR_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+    let oldest = now_ms.saturating_sub(lifetime);
+    let is_young = |at_ms: i64| at_ms >= oldest;
+    let is_current = cursor.user == user
+        && cursor.since.as_ref().is_none_or(|since| is_young(since.at_ms))
+        && cursor.page.as_ref().is_none_or(|(next, _)| is_young(next.at_ms));
+    is_current.then_some(cursor)
+}
+
+fn membership(of: &rpc::Membership) -> Result<Membership, UnreadableField> {
+    let chat = of.chat_id.parse().map_err(|_| UnreadableField("chat_id"))?;
+    Ok(Membership { chat, beginning: beginning(chat, of.reads_from.clone())?, joined_at_ms: of.joined_at_ms })
+}
+
+fn state(membership: rpc::Membership, synced: SyncedChat, shown: Shown) -> rpc::ChatState {
+    let SyncedChat { head_seq, from_seq, watermarks, entries, limited, .. } = synced;
+    let (other_read_seq, other_delivered_seq) = shown.of(synced.other_read_seq, synced.other_delivered_seq);
+    rpc::ChatState {
+        membership: Some(membership),
+        head_seq,
+        from_seq,
+        watermarks: Some(watermarks.into()),
+        other_read_seq,
+        other_delivered_seq,
+        entries: entries.into_iter().map(Into::into).collect(),
+        limited,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{Base, Generation};
+
+    #[test]
+    fn a_cursor_of_another_user_or_an_old_one_does_not_count() {
+        let user = UserId(Uuid::from_u128(1));
+        let lifetime = i64::try_from(CURSOR_LIFETIME.as_millis()).expect("small");
+        let base = Base::new(1_000, &Generation::new("g1"), 0, BTreeMap::new());
+        let text = Cursor { user, since: Some(base), page: None }.encode();
+        assert!(current(&text, user, 1_000 + lifetime).is_some());
+        assert!(current(&text, user, 1_001 + lifetime).is_none(), "too old");
+        assert!(current(&text, UserId(Uuid::from_u128(2)), 1_000).is_none(), "another user's");
+        assert!(current("nonsense", user, 1_000).is_none());
+    }
+}

@@ -1,0 +1,93 @@
+//! Announces how far users have read. What is lost of it shows at the next sync.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{
+    DeviceId, MessageKey,
+    event::{DeliveredRecord, DeliveryOutcome, VERSION},
+    wire::Watermarks,
+};
+use kit::{
+    catalog::Topic,
+    log::{LastingProducer, Log, LogError},
+};
+use uuid::Uuid;
+
+use crate::domain::SeatId;
+
+/// A receipt that the log does not take in this time is dropped.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// Produces receipts on `message.delivered`.
+#[derive(Clone)]
+pub(crate) struct Receipts {
+    producer: LastingProducer,
+    topic: Arc<str>,
+}
+
+impl Receipts {
+    pub(crate) fn new(log: &Log, tenant: &str) -> Result<Self, LogError> {
+        let producer = log.lasting_producer(Some(WITHIN))?;
+        Ok(Self { producer, topic: Topic::MessageDelivered.of(tenant).into() })
+    }
+
+    /// Announces the watermarks of a user; waits for nothing.
+    pub(crate) fn announce(&self, SeatId { chat, user }: SeatId, watermarks: Watermarks, shown: Shown) {
+        let Watermarks { read_seq, delivered_seq, unread, mentions } = watermarks;
+        let (shown_read_seq, shown_delivered_seq) = shown.of(read_seq, delivered_seq);
+        let record = DeliveredRecord {
+            v: VERSION,
+            chat,
+            sender: user,
+            device: DeviceId(Uuid::nil()),
+            key: MessageKey(Uuid::nil()),
+            outcome: DeliveryOutcome::Marked {
+                read_seq,
+                delivered_seq,
+                unread,
+                mentions,
+                shown_read_seq,
+                shown_delivered_seq,
+            },
+        };
+        let payload = serde_json::to_vec(&record).expect("a record of plain fields is JSON");
+        if let Err(error) = self.producer.send(&self.topic, &chat.to_string(), Some(&payload)) {
+            tracing::debug!(%error, "dropped a receipt: {error}");
+        }
+    }
+}
+
+/// What others are shown of how far a user has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    All,
+    /// By the user's settings.
+    Delivered,
+    /// There is a block between the two of a direct chat, or the other has left.
+    Nothing,
+}
+
+impl Shown {
+    /// Returns what is shown of marks: what is read, and what is received.
+    pub(crate) fn of(self, read_seq: i64, delivered_seq: i64) -> (Option<i64>, Option<i64>) {
+        match self {
+            Self::All => (Some(read_seq), Some(delivered_seq)),
+            // What is received and not more than read would show what is read.
+            Self::Delivered => (None, (delivered_seq > read_seq).then_some(delivered_seq)),
+            Self::Nothing => (None, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_show_what_they_read_does_not_show_it_by_what_they_received() {
+        assert_eq!(Shown::All.of(3, 5), (Some(3), Some(5)));
+        assert_eq!(Shown::Delivered.of(3, 5), (None, Some(5)));
+        assert_eq!(Shown::Delivered.of(5, 5), (None, None));
+        assert_eq!(Shown::Nothing.of(3, 5), (None, None));
+    }
+}
