@@ -19,6 +19,8 @@ const RATE_LIMIT: &str = "rate-limit";
 const ERRORS: &str = "errors";
 /// What every request passes, in this order; each is a child of its own.
 pub(super) const MIDDLEWARES: [&str; 2] = [RATE_LIMIT, ERRORS];
+/// Names the replica that answered first.
+const STICKY_COOKIE: &str = "posthouse-replica";
 /// Below every rule whose priority is its length.
 const LAST: i32 = 1;
 
@@ -56,20 +58,27 @@ pub(super) fn ingress_route(tenant: &Tenant, service: Service, target: String) -
     if hosts.is_empty() {
         return None;
     }
+    let whole = |path: &&str| format!("Path(`{path}`)");
     let prefixes = service.prefixes().map(|prefix| format!("PathPrefix(`{prefix}`)"));
-    let paths: Vec<_> = prefixes.chain(service.paths.iter().map(|path| format!("Path(`{path}`)"))).collect();
+    let paths: Vec<_> = prefixes.chain(service.paths.iter().map(whole)).collect();
+    let sticky_paths: Vec<_> = service.sticky_paths.iter().map(whole).collect();
     let hosts = hosts.join(" || ");
-    let route = |rule, priority| Route {
+    let below = |paths: &[String]| format!("({hosts}) && ({})", paths.join(" || "));
+    let route = |rule, priority, sticky| Route {
         rule,
         kind: "Rule".to_owned(),
         priority,
         middlewares: MIDDLEWARES.map(|suffix| MiddlewareRef { name: tenant.child(suffix) }).into(),
-        services: vec![ServiceRef { name: target.clone(), port: PORT }],
+        services: vec![ServiceRef { name: target.clone(), port: PORT, sticky }],
     };
-    let mut routes = vec![route(format!("({hosts}) && ({})", paths.join(" || ")), None)];
+    let mut routes = vec![route(below(&paths), None, None)];
+    if !sticky_paths.is_empty() {
+        let cookie = json!({"name": STICKY_COOKIE, "httpOnly": true});
+        routes.push(route(below(&sticky_paths), None, Some(json!({ "cookie": cookie }))));
+    }
     if service == Service::Gateway {
         // What is no path of any service is answered by one, as every refusal is.
-        routes.push(route(hosts, Some(LAST)));
+        routes.push(route(hosts, Some(LAST), None));
     }
     let tls = match tenant.cell.scheme {
         Scheme::Http => None,

@@ -34,6 +34,8 @@ pub struct MiddlewareRef {
 pub struct ServiceRef {
     pub name: String,
     pub port: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<serde_json::Value>,
 }
 
 /// What happens to a request on its way.

@@ -76,7 +76,8 @@ fn everything_in_the_catalog_is_rendered() {
         for service in Service::ALL.iter().filter(|service| !service.is_optional) {
             assert!(run.contains(service.as_str()), "{}: nothing runs {service}", example.display());
             let paths = service.prefixes().map(|prefix| format!("PathPrefix(`{prefix}`)"));
-            for path in paths.chain(service.paths.iter().map(|path| format!("Path(`{path}`)"))) {
+            let whole = service.paths.iter().chain(service.sticky_paths);
+            for path in paths.chain(whole.map(|path| format!("Path(`{path}`)"))) {
                 assert_eq!(routes.iter().filter(|route| route.contains(&path)).count(), 1, "{path}");
             }
         }

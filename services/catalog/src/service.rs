@@ -26,6 +26,8 @@ pub struct ServiceEntry {
     pub path_prefixes: &'static [&'static str],
     /// Paths that are its own when they match whole.
     pub paths: &'static [&'static str],
+    /// Likewise; requests to them go to the same replica from a client that keeps cookies.
+    pub sticky_paths: &'static [&'static str],
     /// The document that describes its API, below `/docs/<name>/`. A request for it proves the route.
     pub description: &'static str,
     /// Sessions of PostgreSQL in each process beside [`crate::POSTGRES_POOL`].
@@ -93,7 +95,7 @@ table! {
     /// WebSockets.
     Gateway = ServiceEntry {
         name: "gateway",
-        about: "Holds users' WebSockets and pushes messages to them.",
+        about: "Holds users' connections and pushes messages to them.",
         is_optional: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
@@ -108,6 +110,8 @@ table! {
         ],
         path_prefixes: &[],
         paths: &["/ws", "/docs", "/docs/"],
+        // A command may be about the event stream of its client.
+        sticky_paths: &["/events", "/commands"],
         description: "asyncapi.json",
         postgres_sessions: 0,
         migrates: false,
@@ -127,6 +131,7 @@ table! {
         settings: &[Setting::KeycloakUrl, Setting::Realm, Setting::Registration],
         path_prefixes: &["/api/auth"],
         paths: &[],
+        sticky_paths: &[],
         description: OPENAPI,
         postgres_sessions: 0,
         migrates: false,
@@ -146,6 +151,7 @@ table! {
         settings: &[],
         path_prefixes: &["/api/users"],
         paths: &[],
+        sticky_paths: &[],
         description: OPENAPI,
         postgres_sessions: 0,
         migrates: true,
@@ -165,6 +171,7 @@ table! {
         settings: &[Setting::MaxMemberships, Setting::MaxChatsPerUser],
         path_prefixes: &["/api/chats", "/api/blocks"],
         paths: &[],
+        sticky_paths: &[],
         description: OPENAPI,
         // The leader of the outbox, and the channel that wakes it.
         postgres_sessions: 2,
@@ -185,6 +192,7 @@ table! {
         settings: &[Setting::SendTopicGeneration],
         path_prefixes: &["/api/messages"],
         paths: &[],
+        sticky_paths: &[],
         description: OPENAPI,
         postgres_sessions: 0,
         migrates: true,
@@ -204,6 +212,7 @@ table! {
         settings: &[],
         path_prefixes: &[],
         paths: &[],
+        sticky_paths: &[],
         description: OPENAPI,
         postgres_sessions: 0,
         migrates: false,
@@ -247,7 +256,8 @@ mod tests {
     fn no_two_services_claim_one_path() {
         let mut seen = BTreeSet::new();
         for service in Service::ALL {
-            for path in service.prefixes().chain(service.paths.iter().map(|path| (*path).to_owned())) {
+            let whole = service.paths.iter().chain(service.sticky_paths).map(|path| (*path).to_owned());
+            for path in service.prefixes().chain(whole) {
                 assert!(seen.insert(path.clone()), "{path} is claimed twice");
             }
         }

@@ -1,6 +1,9 @@
-//! The public HTTP surface: the upgrade, and what a client developer reads.
+//! The public HTTP surface: the ways to a connection, and what a client developer reads.
 
 mod index;
+mod listed;
+mod origin;
+mod stream;
 pub(crate) mod upgrade;
 
 use std::sync::Arc;
@@ -28,6 +31,7 @@ pub(crate) fn router(gateway: Arc<GatewayState>) -> OpenApiRouter {
     let index = routing::get(move || async move { Html(index) });
     docs::router()
         .routes(routes!(upgrade::upgrade))
+        .merge(stream::router(&gateway))
         .routes(routes!(asyncapi))
         .with_state(gateway)
         .route("/docs", index.clone())

@@ -3,8 +3,10 @@
 pub(crate) mod answer;
 pub(crate) mod draft;
 pub(crate) mod ended;
+pub(crate) mod exchanges;
 pub(crate) mod frame;
 pub(crate) mod limits;
+pub(crate) mod posted;
 pub(crate) mod rates;
 pub(crate) mod record;
 pub(crate) mod reporter;

@@ -1,11 +1,11 @@
-//! The gateway holds the WebSockets of one tenant's users.
+//! The gateway holds the connections of one tenant's users: WebSockets, and event streams where a network stops those.
 //!
 //! # Owns
 //! Sockets, sessions, fan-out, back-pressure. Nothing durable: a session directory in Redis that lives as long as its
 //! connections.
 //!
 //! # Endpoints
-//! `/ws` (subprotocol `posthouse.v1.json`), `/docs` (index of all services), `/docs/gateway/asyncapi.json`,
+//! `/ws` (subprotocol `posthouse.v1.json`), `/events` and `/commands` (the same frames as an event stream and by POST), `/docs` (index of all services), `/docs/gateway/asyncapi.json`,
 //! `/docs/gateway/protocol`. gRPC: health and reflection.
 //!
 //! # Consumes
@@ -46,7 +46,7 @@ use tonic::service::Routes;
 pub use config::{Limits, SendRates, Settings};
 
 use crate::{
-    domain::rates::Rates,
+    domain::{exchanges::Exchanges, rates::Rates},
     ended::EndedSessions,
     events::SendLog,
     fanout::Fanout,
@@ -182,6 +182,7 @@ fn surface(
     scope.spawn(drain::drain(registry.clone(), send_log.clone(), over, scope.shutdown().clone(), stop));
 
     let gateway = Arc::new(state::GatewayState {
+        exchanges: Arc::new(Exchanges::new(limits.clone())),
         limits,
         max_connections,
         allowed_origins,

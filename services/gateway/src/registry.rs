@@ -13,10 +13,11 @@ use contracts::{
     DeviceId, MessageKey, SessionId, UserId,
     wire::{ActivityState, CloseCode},
 };
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::{
-    domain::{send_queue::SendQueue, session::Identity},
+    domain::{posted::Posted, send_queue::SendQueue, session::Identity},
     sharded::Sharded,
 };
 
@@ -28,6 +29,8 @@ const MAX_REMEMBERED_SENDS: usize = 1_024;
 pub(crate) struct Connection {
     pub(crate) session: Uuid,
     pub(crate) queue: SendQueue,
+    /// Where frames go that the client posts beside its event stream. A WebSocket has its own way.
+    pub(crate) posts: Option<mpsc::Sender<Posted>>,
     /// Set when the user is known.
     identity: OnceLock<Identity>,
     /// The user's session that the last token was issued in.
@@ -39,10 +42,21 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    #[cfg(test)]
     pub(crate) fn new(session: Uuid, queue: SendQueue) -> Arc<Self> {
+        Self::with_posts(session, queue, None)
+    }
+
+    /// Returns a connection without a user, whose client may post frames there.
+    pub(crate) fn with_posts(
+        session: Uuid,
+        queue: SendQueue,
+        posts: Option<mpsc::Sender<Posted>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             session,
             queue,
+            posts,
             identity: OnceLock::new(),
             token_session: Mutex::default(),
             is_away: AtomicBool::new(false),

@@ -7,8 +7,16 @@ use kit::{auth::TokenVerifier, outage::Outage, rpc::InternalChannel};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Limits, domain::rates::Rates, ended::EndedSessions, events::SendLog, membership::Membership,
-    metrics::Metrics, positions::Positions, presence::Presence, registry::Registry, store::SessionsHandle,
+    config::Limits,
+    domain::{exchanges::Exchanges, rates::Rates},
+    ended::EndedSessions,
+    events::SendLog,
+    membership::Membership,
+    metrics::Metrics,
+    positions::Positions,
+    presence::Presence,
+    registry::Registry,
+    store::SessionsHandle,
 };
 
 /// What every connection of this process shares.
@@ -21,6 +29,7 @@ pub(crate) struct GatewayState {
     pub(crate) membership: Arc<Membership>,
     pub(crate) ended: Arc<EndedSessions>,
     pub(crate) rates: Arc<Rates>,
+    pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) log: SendLog,
     pub(crate) history: MessageServiceClient<InternalChannel>,
     pub(crate) positions: Arc<Positions>,

@@ -265,6 +265,8 @@ pub struct Caller {
     pub username: String,
     /// The session that the token was issued in; it may have ended.
     pub session: SessionId,
+    /// When the token expires, in seconds since the epoch.
+    pub expires_at: i64,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -274,7 +276,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
         let verifier: Arc<TokenVerifier> =
             parts.extensions.get().cloned().expect("a public request carries the verifier");
         let claims = verifier.verify(bearer(&parts.headers)?).await?;
-        Ok(Self { user_id: claims.user_id, username: claims.username, session: claims.session })
+        let Claims { user_id, username, session, expires_at } = claims;
+        Ok(Self { user_id, username, session, expires_at })
     }
 }
 

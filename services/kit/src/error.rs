@@ -58,6 +58,12 @@ impl ApiError {
         Self { code, detail: Some(detail.into()), retry_after: None }
     }
 
+    /// Adds how long the caller waits before the request is repeated.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// Returns a refusal that shows no more than the text of its code.
     pub(crate) fn hidden(code: ErrorCode) -> Self {
         Self { code, detail: None, retry_after: None }

@@ -13,7 +13,11 @@ use axum::{
         FromRequest, FromRequestParts, Request,
         rejection::{BytesRejection, FailedToBufferBody, JsonRejection, PathRejection, QueryRejection},
     },
-    http::{HeaderName, header::CONTENT_ENCODING, request::Parts},
+    http::{
+        HeaderMap, HeaderName, HeaderValue,
+        header::{CONTENT_ENCODING, CONTENT_TYPE},
+        request::Parts,
+    },
 };
 use contracts::ErrorCode;
 use serde::{
@@ -28,6 +32,9 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// A body that is a JSON object, none of whose texts has the character U+0000.
 pub struct Json<T>(pub T);
+
+/// A body of JSON that was not read yet. It is UTF-8, and may be anything else.
+pub struct JsonText(pub String);
 
 /// The address that a request came from, as Traefik saw it: the last one of `x-forwarded-for`. Those before it are what the
 /// client says. Requests that did not pass Traefik have the unspecified address.
@@ -59,14 +66,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let is_encoded = request
-            .headers()
-            .get(CONTENT_ENCODING)
-            .is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
-        if is_encoded {
-            let detail = "the body must have no content-encoding";
-            return Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail));
-        }
+        refuse_encoding(request.headers())?;
         let (parts, body) = request.into_parts();
         let bytes = Bytes::from_request(Request::from_parts(parts.clone(), body), state)
             .await
@@ -77,6 +77,32 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
         refuse_nul(&bytes)?;
         Ok(Self(body))
     }
+}
+
+impl<S: Send + Sync> FromRequest<S> for JsonText {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        refuse_encoding(request.headers())?;
+        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = content_type.and_then(|value| value.split(';').next()).map(str::trim);
+        if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json")) {
+            let detail = "the body must have the content-type application/json";
+            return Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(JsonRejection::from)?;
+        let text = String::from_utf8(bytes.into());
+        text.map(Self).map_err(|_| ApiError::new(ErrorCode::Malformed, "the body is not UTF-8"))
+    }
+}
+
+fn refuse_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"identity")) {
+        let detail = "the body must have no content-encoding";
+        return Err(ApiError::new(ErrorCode::UnsupportedMediaType, detail));
+    }
+    Ok(())
 }
 
 /// Returns the refusal of a body that is not of its type. serde_json stops at the first fault, and calls some values of the
@@ -188,7 +214,7 @@ impl<T: serde::Serialize> axum::response::IntoResponse for Json<T> {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::Body, http::header::CONTENT_TYPE};
+    use axum::body::Body;
     use contracts::api::{
         ChangePasswordRequest, CreateChatRequest, PutContactRequest, PutMemberRequest, RefreshRequest,
         RegisterRequest, Settings, SignInRequest, UpdateChatRequest, UpdateProfileRequest,

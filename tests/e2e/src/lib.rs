@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod processes;
 pub mod stack;
 pub mod stories;
+pub mod streams;
 pub mod users;
 
 pub use cluster::Cluster;

@@ -17,8 +17,9 @@ use contracts::{
     },
     event::{EntryKind, Role},
     wire::{
-        ActivityState, ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES, MAX_FRAME_BYTES,
-        Message, Outcome, PresenceState, Send, ServerFrame, TypingUser, UserPresence, Watch,
+        Activity, ActivityState, ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES,
+        MAX_FRAME_BYTES, Message, Outcome, PresenceState, Send, ServerFrame, Typing, TypingUser,
+        UserPresence, Watch,
     },
 };
 use futures_util::{SinkExt, StreamExt};
@@ -29,6 +30,7 @@ use tokio_tungstenite::tungstenite::Message as Raw;
 use crate::{
     eventually, report,
     stack::root,
+    streams::{EventStream, post_alone},
     users::{Online, TestUser, refused},
 };
 
@@ -571,6 +573,76 @@ pub async fn export(messenger: &Messenger) -> anyhow::Result<()> {
     ensure!(chats == BTreeSet::from([(pair, 2), (crew, 2)]), "{export:?}");
     let bens = Export::read(&ben.identity).await?;
     ensure!(bens.blocks.is_empty() && bens.memberships.len() == 1 && bens.settings.version == 0, "{bens:?}");
+    Ok(())
+}
+
+/// A user whose network lets no WebSocket through talks by an event stream and requests with one who has a WebSocket; a program
+/// sends without any connection.
+pub async fn streams(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
+    let online = ann.online(&[chat]).await;
+    let mut stream = EventStream::open(messenger, &ben).await?;
+    let seq = online.send(chat, "are you there?").await?;
+    let message = stream.pushed(|frame| frame.message).await?;
+    ensure!((message.seq, message.body.as_str()) == (seq, "are you there?"), "{message:?}");
+
+    let key = MessageKey::generate();
+    for id in 1..3 {
+        let accepted = stream.post(&send(id, chat, key, "behind a proxy")).await?.and_then(|of| of.result);
+        ensure!(matches!(accepted, Some(Outcome::Accepted(_))), "{accepted:?}");
+        let stored = stream.pushed(|frame| frame.stored).await?;
+        ensure!((stored.key, stored.seq) == (key, seq + 1), "{stored:?}");
+    }
+    online.sees(chat, seq + 1, MOMENT).await?;
+    let command = |id: u32, command| ClientFrame { id: Some(id.into()), command };
+    let watch = Watch { users: vec![ann.id()], chats: vec![chat] };
+    eventually("presence is available", MOMENT, || async {
+        let seen = stream.post(&command(3, Command::Watch(watch.clone()))).await?.and_then(|of| of.result);
+        ensure!(matches!(seen, Some(Outcome::Watching(_))), "{seen:?}");
+        Ok(())
+    })
+    .await?;
+    for silent in
+        [Command::Typing(Typing { chat }), Command::Activity(Activity { state: ActivityState::Away })]
+    {
+        let answer = stream.post(&ClientFrame { id: None, command: silent }).await?;
+        ensure!(answer.is_none(), "{answer:?}");
+    }
+    let conflict = stream.post(&send(4, chat, key, "another text")).await?.and_then(|of| of.error);
+    if let Some(error) = conflict {
+        ensure!(error.code == ErrorCode::IdempotencyConflict, "{error:?}");
+    } else {
+        let rejected = stream.pushed(|frame| frame.rejected).await?;
+        ensure!(rejected.code == ErrorCode::IdempotencyConflict, "{rejected:?}");
+    }
+
+    let device = DeviceId::generate();
+    let accepted = post_alone(&ben, device, &send(5, chat, MessageKey::generate(), "by a program")).await?;
+    ensure!(accepted.is_some_and(|of| of.result.is_some()), "a send without a connection is not accepted");
+    online.sees(chat, seq + 2, MOMENT).await?;
+    let history = command(6, Command::History(History::after(chat, 0, None)));
+    let page = match post_alone(&ben, device, &history).await?.and_then(|of| of.result) {
+        Some(Outcome::History(page)) => page,
+        other => anyhow::bail!("{other:?}"),
+    };
+    ensure!(page.messages == ben.history(chat).await?, "the history by a command is another one: {page:?}");
+    let refused = post_alone(&ben, device, &command(7, Command::Watch(watch))).await?;
+    ensure!(
+        refused.and_then(|of| of.error).is_some_and(|error| error.code == ErrorCode::InvalidArgument),
+        "nothing is watched without a connection"
+    );
+    let message = stream.pushed(|frame| frame.message).await?;
+    ensure!(message.body == "by a program", "another device of the sender has {message:?}");
+
+    let token = ben.token().await?;
+    ben.identity.sign_out().await?;
+    let began = Instant::now();
+    let code = stream.until_closed().await?;
+    ensure!(code == CloseCode::SessionEnded.code(), "closed with {code}");
+    ensure!(began.elapsed() <= CLOSED_WITHIN, "open for {:?} after the sign-out", began.elapsed());
+    let request = messenger.http().get(messenger.url(&format!("/events?device={device}"))).bearer_auth(token);
+    let status = request.send().await?.status();
+    ensure!(status.as_u16() == 401, "a stream of an ended session is answered with {status}");
     Ok(())
 }
 

@@ -129,6 +129,11 @@ async fn users_see_who_is_there_and_who_types() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_talks_without_a_web_socket() -> anyhow::Result<()> {
+    story(stories::streams).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_service_documents_itself_on_the_same_address() -> anyhow::Result<()> {
     story(async |messenger| stories::documentation(messenger, TENANT).await).await
 }

@@ -36,7 +36,8 @@ fn row(service: Service) -> String {
 /// Returns the paths of a service's API; the documentation is not part of it.
 fn api_paths(service: Service) -> impl Iterator<Item = &'static str> {
     let entry = service.entry();
-    entry.path_prefixes.iter().chain(entry.paths).copied().filter(|path| !path.starts_with("/docs"))
+    let paths = entry.path_prefixes.iter().chain(entry.paths).chain(entry.sticky_paths);
+    paths.copied().filter(|path| !path.starts_with("/docs"))
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use axum::{
     body::Body,
     extract::{Request, State},
     http::{
-        HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
+        HeaderMap, HeaderValue, Method, StatusCode, Version,
         header::{
-            CONNECTION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-            SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+            CONNECTION, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+            SEC_WEBSOCKET_VERSION, UPGRADE,
         },
     },
     response::{IntoResponse as _, Response},
@@ -20,11 +20,9 @@ use hyper::upgrade::OnUpgrade;
 use kit::error::ApiError;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use uuid::Uuid;
 
-use crate::{
-    domain::send_queue::SendQueue, metrics::Upgrade, registry::Connection, socket, state::GatewayState,
-};
+use super::{listed::Listed, origin::check_origin};
+use crate::{metrics::Upgrade, socket, state::GatewayState};
 
 /// Opens a WebSocket of subprotocol `posthouse.v1.json`, described at `/docs/gateway/protocol`.
 #[utoipa::path(
@@ -79,22 +77,12 @@ fn malformed(detail: &str) -> ApiError {
     ApiError::new(ErrorCode::Malformed, detail)
 }
 
-#[expect(clippy::disallowed_methods, reason = "an edge: the id of the session")]
 fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response, Refused> {
     let (upgrading, response) = handshake(request, &gateway.allowed_origins)?;
-    if gateway.shutdown.is_cancelled() {
-        return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is going away").into());
-    }
-    if !gateway.membership.is_caught_up() || !gateway.ended.is_caught_up() {
-        return Err(ApiError::new(ErrorCode::Unavailable, "this gateway is starting").into());
-    }
-    let session = Uuid::now_v7();
-    let queue = SendQueue::new(gateway.limits.send_queue_bytes, gateway.metrics.queued_bytes.clone());
-    let listed = Listed::new(gateway, Connection::new(session, queue))
-        .ok_or_else(|| ApiError::new(ErrorCode::Unavailable, "this gateway is full"))?;
-
+    let listed = Listed::new(gateway, None)?;
     gateway.tasks.spawn(async move {
-        let Listed { gateway, connection } = &listed;
+        let (gateway, connection) = listed.parts();
+        let session = connection.session;
         // Ends immediately when the response cannot be written.
         match timeout(gateway.limits.connect_within, upgrading).await {
             Ok(Ok(upgraded)) => socket::serve(gateway.clone(), connection.clone(), upgraded).await,
@@ -103,33 +91,6 @@ fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response
         }
     });
     Ok(response)
-}
-
-/// A connection on the list; dropped, it is off the list.
-struct Listed {
-    gateway: Arc<GatewayState>,
-    connection: Arc<Connection>,
-}
-
-impl Listed {
-    fn new(gateway: &Arc<GatewayState>, connection: Arc<Connection>) -> Option<Self> {
-        if !gateway.registry.add(&connection, gateway.max_connections) {
-            return None;
-        }
-        gateway.metrics.connections.inc();
-        Some(Self { gateway: gateway.clone(), connection })
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.gateway.registry.remove(&self.connection);
-        self.gateway.metrics.connections.dec();
-        if self.connection.identity().is_some() {
-            self.gateway.sessions.closed(self.connection.session);
-            self.gateway.presence.closed(&self.connection);
-        }
-    }
 }
 
 /// The version of the WebSocket protocol.
@@ -172,11 +133,7 @@ fn checked(request: &Request, allowed_origins: &[String]) -> Result<String, Refu
         let detail = format!("the request offers no subprotocol that is spoken here; offer {SUBPROTOCOL}");
         return Err(ApiError::new(ErrorCode::InvalidArgument, detail).into());
     }
-    if !is_allowed_origin(headers, allowed_origins) {
-        return Err(
-            ApiError::new(ErrorCode::PermissionDenied, "the page's origin is not allowed here").into()
-        );
-    }
+    check_origin(headers, allowed_origins)?;
     Ok(derive_accept_key(key.as_bytes()))
 }
 
@@ -194,69 +151,11 @@ fn key(headers: &HeaderMap) -> Option<&str> {
     (nonce.len() == 16 && keys.next().is_none()).then_some(key)
 }
 
-/// Returns whether the request comes from no page at all, from a page of this host, or from an allowed origin.
-///
-/// A browser names the page's origin and cannot be made to lie about it. Scheme and port are not compared, because what
-/// stands before us may end TLS and listen elsewhere; no page sends a user's token without having it.
-fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    allowed.iter().any(|allowed| allowed == origin) || is_same_host(headers, origin)
-}
-
-fn is_same_host(headers: &HeaderMap, origin: &str) -> bool {
-    let Ok(origin) = origin.parse::<Uri>() else { return false };
-    if !matches!(origin.scheme_str(), Some("http" | "https")) {
-        return false;
-    }
-    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()?.parse::<Uri>().ok()) else {
-        return false;
-    };
-    let (Some(from), Some(to)) = (origin.authority(), host.authority()) else { return false };
-    from.host().eq_ignore_ascii_case(to.host()) && !from.as_str().contains('@')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-
-    #[test]
-    fn only_pages_of_the_same_host_and_allowed_origins_may_open_a_socket() {
-        let allowed = ["capacitor://localhost", "http://localhost:5173", "null"].map(str::to_owned);
-        let check = |origin: Option<&str>, host: &str, expected: bool| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, host.parse().expect("a host"));
-            if let Some(origin) = origin {
-                headers.insert(ORIGIN, origin.parse().expect("an origin"));
-            }
-            let allowed = if host == "packaged.example.com" { &allowed[..] } else { &[] };
-            assert_eq!(is_allowed_origin(&headers, allowed), expected, "{origin:?} to {host}");
-        };
-        check(None, "acme.example.com", true);
-        check(Some("https://acme.example.com"), "acme.example.com", true);
-        check(Some("https://acme.example.com:443"), "acme.example.com", true);
-        check(Some("https://ACME.example.com"), "acme.example.com", true);
-        check(Some("http://acme.localhost:8000"), "acme.localhost:8000", true);
-        check(Some("https://acme.example.com:8443"), "acme.example.com", true);
-        check(Some("https://acme.example.com"), "acme.example.com:8000", true);
-        check(Some("null"), "acme.example.com", false);
-        check(Some("https://beta.example.com"), "acme.example.com", false);
-        check(Some("https://acme.example.com.evil.test"), "acme.example.com", false);
-        check(Some("https://evil-acme.example.com"), "acme.example.com", false);
-        check(Some("https://acme.example.com@evil.test"), "acme.example.com", false);
-        check(Some("file:///acme.example.com"), "acme.example.com", false);
-        check(Some("app://acme.example.com"), "acme.example.com", false);
-        check(Some(""), "acme.example.com", false);
-
-        check(Some("capacitor://localhost"), "packaged.example.com", true);
-        check(Some("http://localhost:5173"), "packaged.example.com", true);
-        check(Some("null"), "packaged.example.com", true);
-        check(Some("http://localhost"), "packaged.example.com", false);
-        check(Some("http://localhost:5174"), "packaged.example.com", false);
-        check(Some("capacitor://localhost"), "acme.example.com", false);
-    }
 
     #[test]
     fn a_key_is_16_bytes_in_base64_and_there_is_one() {

@@ -6,6 +6,7 @@ use contracts::{
     ErrorCode,
     wire::{Outcome, RequestId, ServerFrame, WireError},
 };
+use kit::error::ApiError;
 
 /// The time that a client waits after a temporary refusal that names no other.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -35,6 +36,16 @@ impl Refusal {
     /// Returns whether the client sent more than it may. What the server has no room for is no fault of the client.
     pub(crate) fn is_for_its_rate(&self) -> bool {
         self.code == ErrorCode::RateLimited && self.retry_after.is_some()
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(Refusal { code, detail, retry_after }: Refusal) -> Self {
+        let error = Self::new(code, detail);
+        match retry_after {
+            Some(wait) => error.after(wait),
+            None => error,
+        }
     }
 }
 

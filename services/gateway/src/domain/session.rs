@@ -69,7 +69,7 @@ pub(crate) enum TokenRefusal {
 }
 
 impl TokenRefusal {
-    const fn code(self) -> ErrorCode {
+    pub(crate) const fn code(self) -> ErrorCode {
         match self {
             Self::Unverified(code) => code,
             Self::SessionEnded => ErrorCode::Unauthenticated,
@@ -190,9 +190,8 @@ impl Session {
     }
 
     fn connect(&mut self, id: Option<RequestId>, connect: Connect) -> Action {
-        // The log marks entries that no device sent with the nil id.
-        if connect.device.0.is_nil() {
-            return refuse(id, ErrorCode::InvalidArgument, "the nil UUID is not a device");
+        if let Err(refusal) = check_device(connect.device) {
+            return Action::Answer(answer::frame(id, Err(refusal)));
         }
         self.deciding = true;
         Action::Connect(id, connect)
@@ -382,6 +381,14 @@ impl Session {
         let close = if code == ErrorCode::TooLarge { CloseCode::TooLarge } else { CloseCode::Malformed };
         Action::Refuse(answer, close)
     }
+}
+
+/// Refuses the nil id, with which the log marks entries that no device sent.
+pub(crate) fn check_device(device: DeviceId) -> Result<(), Refusal> {
+    if device.0.is_nil() {
+        return Err(Refusal::new(ErrorCode::InvalidArgument, "the nil UUID is not a device"));
+    }
+    Ok(())
 }
 
 fn refuse(id: Option<RequestId>, code: ErrorCode, detail: &'static str) -> Action {

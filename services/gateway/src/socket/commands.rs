@@ -9,13 +9,14 @@ use std::{
 };
 
 use contracts::{
-    ChatId, ErrorCode, rpc,
+    ChatId, ErrorCode, SessionId, UserId, rpc,
     wire::{
         Activity, Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, MAX_CURSOR_BYTES,
         MAX_SYNC_ENTRIES, Mark, Message, Outcome, Sync, SyncPage, Typing,
     },
 };
 use kit::{
+    auth::Claims,
     error::{InvalidField, ServiceError as _},
     page::{HISTORY, SYNC, Span},
 };
@@ -86,23 +87,29 @@ pub(super) fn connect(gateway: &Arc<GatewayState>, connect: Connect) -> Step {
     Step::Undecided(Box::pin(token))
 }
 
-#[expect(clippy::disallowed_methods, reason = "an edge: the time that is left to a token")]
 async fn verified(gateway: &GatewayState, token: &str) -> Result<VerifiedToken, TokenRefusal> {
     // The check may wait for the realm's keys, behind others that wait for them.
     let claims = timeout(gateway.limits.check_within, gateway.verifier.verify(token)).await;
     let claims =
         claims.map_err(|_| ErrorCode::Unavailable).and_then(|claims| claims.map_err(|error| error.code()));
-    let claims = claims.map_err(TokenRefusal::Unverified)?;
-    if gateway.ended.has(claims.user_id, &claims.session) {
+    let Claims { user_id, session, expires_at, .. } = claims.map_err(TokenRefusal::Unverified)?;
+    vouched(gateway, user_id, session, expires_at)
+}
+
+/// Returns what a good token gives, unless its session has ended. `expires_at` is in seconds since the epoch.
+#[expect(clippy::disallowed_methods, reason = "an edge: the time that is left to a token")]
+pub(crate) fn vouched(
+    gateway: &GatewayState,
+    user: UserId,
+    session: SessionId,
+    expires_at: i64,
+) -> Result<VerifiedToken, TokenRefusal> {
+    if gateway.ended.has(user, &session) {
         return Err(TokenRefusal::SessionEnded);
     }
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
-    Ok(VerifiedToken {
-        user: claims.user_id,
-        session: claims.session,
-        expires_in_seconds: claims.expires_at.saturating_sub(now),
-    })
+    Ok(VerifiedToken { user, session, expires_in_seconds: expires_at.saturating_sub(now) })
 }
 
 fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Step {
@@ -257,7 +264,7 @@ async fn page(
 
 #[cfg(test)]
 mod tests {
-    use contracts::{DeviceId, UserId};
+    use contracts::DeviceId;
     use uuid::Uuid;
 
     use super::*;

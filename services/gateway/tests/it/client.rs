@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::stand::PATIENCE;
 
 /// Compares a frame with its description.
-fn check(action: &str, frame: &str) {
+pub fn check(action: &str, frame: &str) {
     static SCHEMAS: LazyLock<Schemas> = LazyLock::new(|| {
         let document = include_str!("../../src/api/asyncapi.json");
         Schemas::new(serde_json::from_str(document).expect("the description is JSON"))

@@ -15,6 +15,7 @@ mod rates;
 mod readers;
 mod sessions;
 mod stand;
+mod streams;
 mod sync;
 mod talk;
 mod times;

@@ -94,3 +94,15 @@ async fn bad_frames_and_tokens_get_a_documented_code_and_store_nothing() {
 async fn what_is_no_path_of_a_service_is_a_problem() {
     story(LIMIT, async |world: &World| stories::no_such_path(&world.stack.messenger("acme")).await).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_talks_without_a_web_socket() {
+    story(LIMIT, async |world: &World| {
+        // Four processes, and one for all services.
+        for tenant in ["acme", "globex"] {
+            stories::streams(&world.stack.messenger(tenant)).await?;
+        }
+        Ok(())
+    })
+    .await;
+}

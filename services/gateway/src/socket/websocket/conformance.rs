@@ -176,7 +176,7 @@ async fn echo(mut ws: WebSocket) {
             Some(Err(error)) => break end_of(&error),
         }
     };
-    match end.frame() {
+    match close_frame(end) {
         None => drop(ws.flush().await),
         Some(frame) => {
             if ws.send(Message::Close(Some(frame))).await.is_ok() {
