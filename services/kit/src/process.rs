@@ -1,6 +1,7 @@
 //! The life of a process: start, serve, drain, stop.
 
 mod listener;
+mod progress;
 pub(crate) mod shared;
 
 use std::{

@@ -14,11 +14,16 @@ use tokio::{
     sync::mpsc,
 };
 
+use super::progress::Progressing;
+
 /// What the kernel keeps of a connection's output, likewise of its input, and as much again for its own use. By default each
 /// grows to megabytes, which a pod pays for when many clients read slowly, or send more than is read of them.
 const KERNEL_BUFFER_BYTES: u32 = 64 * 1024;
 /// Accepted connections that are not served yet; beyond it the backlog fills.
 const MAX_WAITING: usize = 16 * 1024;
+/// A client that takes nothing of a response for this long is given up. Longer than a service waits that has something to say
+/// about it.
+const MAX_STALL: Duration = Duration::from_secs(30);
 /// After a failure to accept, which means that the process has no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -59,16 +64,16 @@ impl Accepted {
 }
 
 impl Listener for Accepted {
-    type Io = TcpStream;
+    type Io = Progressing<TcpStream>;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let Some((connection, from)) = self.connections.recv().await else {
                 return future::pending().await;
             };
             match TcpStream::from_std(connection) {
-                Ok(connection) => return (connection, from),
+                Ok(connection) => return (Progressing::new(connection, MAX_STALL), from),
                 Err(error) => tracing::debug!(%error, "a connection cannot be served: {error}"),
             }
         }
@@ -144,6 +149,7 @@ mod tests {
         let mut accepted = Accepted::from(listener).expect("a thread");
         let addr = accepted.local_addr().expect("an address");
         let (client, (connection, _)) = tokio::join!(TcpStream::connect(addr), accepted.accept());
+        let connection = connection.into_inner();
         assert!(connection.nodelay().expect("an option"));
         let connection = TcpSocket::from_std_stream(connection.into_std().expect("a socket"));
         for bytes in [connection.send_buffer_size(), connection.recv_buffer_size()] {
