@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tonic::Code;
 use utoipa::ToSchema;
 
 /// Why a request was refused. Stable: a client may branch on it.
@@ -111,6 +112,24 @@ impl ErrorCode {
             Self::RateLimited => 429,
             Self::Unavailable => 503,
             Self::Internal => 500,
+        }
+    }
+
+    /// Returns the gRPC status that carries this code.
+    pub const fn grpc(self) -> Code {
+        match self {
+            Self::Malformed | Self::InvalidArgument | Self::UnsupportedMediaType | Self::TooLarge => {
+                Code::InvalidArgument
+            }
+            Self::MethodNotAllowed => Code::Unimplemented,
+            Self::Unauthenticated | Self::TokenExpired => Code::Unauthenticated,
+            Self::PermissionDenied | Self::NotAMember | Self::ConsentRequired => Code::PermissionDenied,
+            Self::NotFound => Code::NotFound,
+            Self::Conflict | Self::IdempotencyConflict => Code::AlreadyExists,
+            Self::CursorExpired => Code::FailedPrecondition,
+            Self::LimitReached | Self::RateLimited => Code::ResourceExhausted,
+            Self::Unavailable => Code::Unavailable,
+            Self::Internal => Code::Internal,
         }
     }
 

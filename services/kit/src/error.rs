@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use contracts::{ErrorCode, api::Problem};
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// An error that a caller may meet.
 pub trait ServiceError: Error + Send + Sync + 'static {
@@ -125,24 +125,7 @@ impl IntoResponse for ApiError {
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         let detail = error.detail.unwrap_or_else(|| title(error.code).to_owned());
-        let code = match error.code {
-            ErrorCode::Malformed
-            | ErrorCode::InvalidArgument
-            | ErrorCode::UnsupportedMediaType
-            | ErrorCode::TooLarge => Code::InvalidArgument,
-            ErrorCode::MethodNotAllowed => Code::Unimplemented,
-            ErrorCode::Unauthenticated | ErrorCode::TokenExpired => Code::Unauthenticated,
-            ErrorCode::PermissionDenied | ErrorCode::NotAMember | ErrorCode::ConsentRequired => {
-                Code::PermissionDenied
-            }
-            ErrorCode::NotFound => Code::NotFound,
-            ErrorCode::Conflict | ErrorCode::IdempotencyConflict => Code::AlreadyExists,
-            ErrorCode::CursorExpired => Code::FailedPrecondition,
-            ErrorCode::LimitReached | ErrorCode::RateLimited => Code::ResourceExhausted,
-            ErrorCode::Unavailable => Code::Unavailable,
-            ErrorCode::Internal => Code::Internal,
-        };
-        Self::new(code, detail)
+        Self::new(error.code.grpc(), detail)
     }
 }
 

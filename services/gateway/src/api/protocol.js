@@ -35,8 +35,9 @@ fetch("/docs/gateway/asyncapi.json").then(answer => answer.json()).then(doc => {
   rows(main, ["Code", "Reason", "Meaning", "What to do"],
     [...doc["x-close-codes"], ...doc["x-websocket-close-codes"]].map(one => [one.code, one.reason ?? "", one.meaning, one.do]));
   add(main, "h2", "Error codes");
-  rows(main, ["Code", "Temporary", "Meaning"],
-    doc["x-error-codes"].map(one => [one.code, one.temporary ? "yes" : "no", one.meaning]));
+  add(main, "p", "The same over WebSocket, REST and gRPC. REST carries the code in a problem body, with the HTTP status.");
+  rows(main, ["Code", "Temporary", "HTTP", "gRPC", "Meaning"],
+    doc["x-error-codes"].map(one => [one.code, one.temporary ? "yes" : "no", one.http, one.grpc, one.meaning]));
   add(main, "h2", "Limits");
   rows(main, ["Limit", "Value"], Object.entries(doc["x-limits"]));
 });

@@ -102,6 +102,16 @@ fn every_reference_leads_somewhere_and_every_example_is_of_its_schema() {
     assert_eq!(listed, used.into_iter().map(|(name, _)| name).collect(), "a message has one direction");
 }
 
+/// Returns the name of a gRPC status as its specification has it.
+fn grpc_name(code: ErrorCode) -> String {
+    let name = format!("{:?}", code.grpc());
+    let split = |letter: char| {
+        let space = if letter.is_uppercase() { "_" } else { "" };
+        format!("{space}{}", letter.to_ascii_uppercase())
+    };
+    name.chars().map(split).collect::<String>().trim_start_matches('_').to_owned()
+}
+
 #[test]
 fn the_codes_are_those_of_the_types() {
     let document = document();
@@ -124,13 +134,21 @@ fn the_codes_are_those_of_the_types() {
 
     let codes: Vec<Value> = ErrorCode::ALL
         .iter()
-        .map(|code| json!({"code": code.as_str(), "temporary": code.is_temporary()}))
+        .map(|code| {
+            let (http, grpc) = (code.http_status(), grpc_name(*code));
+            json!({"code": code.as_str(), "temporary": code.is_temporary(), "http": http, "grpc": grpc})
+        })
         .collect();
     let described: Vec<Value> = document["x-error-codes"]
         .as_array()
         .expect("error codes")
         .iter()
-        .map(|code| json!({"code": code["code"], "temporary": code["temporary"]}))
+        .map(|code| {
+            assert!(code["meaning"].is_string(), "{code}");
+            let mut code = code.as_object().expect("a row").clone();
+            code.remove("meaning");
+            Value::Object(code)
+        })
         .collect();
     assert_eq!(described, codes);
     let names: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
