@@ -4,6 +4,8 @@
 mod derived;
 mod docs_index;
 mod openapi;
+#[cfg(test)]
+mod requests;
 mod services;
 #[cfg(test)]
 mod structure;
