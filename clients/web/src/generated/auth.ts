@@ -1,0 +1,88 @@
+// Derived from docs/api/auth.openapi.json by `make generate`.
+
+/** A session of the caller that goes on. */
+export type AuthSession = {
+    /** The session of the access token that the request came with. */
+    is_current: boolean;
+    /** When it was signed in or refreshed last, in milliseconds since the epoch. */
+    last_used_at_ms: number;
+    session_id: string;
+    /** When it was signed in, in milliseconds since the epoch. */
+    started_at_ms: number;
+};
+
+/** `POST /api/auth/change-password` */
+export type ChangePasswordRequest = {
+    current_password: string;
+    new_password: string;
+};
+
+/** Why a request was refused. Stable: a client may branch on it. */
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_AuthSession = {
+    items: Array<{
+        /** The session of the access token that the request came with. */
+        is_current: boolean;
+        /** When it was signed in or refreshed last, in milliseconds since the epoch. */
+        last_used_at_ms: number;
+        session_id: string;
+        /** When it was signed in, in milliseconds since the epoch. */
+        started_at_ms: number;
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** The body of every refusal, `application/problem+json` (RFC 9457). */
+export type Problem = {
+    code: ErrorCode;
+    /** What is wrong with this request. */
+    detail?: (string | null);
+    status: number;
+    /** Human-readable text, the same for every problem of this code. */
+    title: string;
+    /** `urn:posthouse:error:<code>` */
+    type: string;
+};
+
+/** `POST /api/auth/refresh` and `POST /api/auth/sign-out` */
+export type RefreshRequest = {
+    refresh_token: string;
+};
+
+/** `POST /api/auth/register` */
+export type RegisterRequest = {
+    display_name?: (string | null);
+    password: string;
+    username: string;
+};
+
+export type Registered = {
+    user_id: UserId;
+    username: string;
+};
+
+/** `POST /api/auth/sign-in` */
+export type SignInRequest = {
+    password: string;
+    username: string;
+};
+
+/** Response to a sign-in or a refresh. */
+export type Tokens = {
+    /**
+     * For `authorization: Bearer` and for `connect`. REST requests with it are served until it expires, also after the session
+     * has ended; connections end with the session.
+     */
+    access_token: string;
+    /** Refresh when a fifth of it is left, or 30 seconds, whichever is more. */
+    expires_in_seconds: number;
+    /** The session ends when it is not refreshed for this long. */
+    refresh_expires_in_seconds: number;
+    /** Good for one refresh: the response has the next one. */
+    refresh_token: string;
+};
+
+/** A user: the `sub` claim of the tenant's realm. */
+export type UserId = string;

@@ -1,0 +1,116 @@
+// Derived from docs/api/chat.openapi.json by `make generate`.
+
+/** A user whom the caller blocks. */
+export type Block = {
+    /** Milliseconds since the epoch. */
+    blocked_at_ms: number;
+    user_id: UserId;
+};
+
+export type Chat = {
+    chat_id: ChatId;
+    /** Milliseconds since the epoch. */
+    created_at_ms: number;
+    history?: (HistoryAccess | null);
+    kind: ChatKind;
+    /** 1 in a direct chat that the other user has left: no message can be sent until it is created again. */
+    member_count: number;
+    /** The caller's role. */
+    role: Role;
+    title?: (string | null);
+};
+
+/** A chat, direct or group. Also the Kafka record key, which keeps one chat on one partition. */
+export type ChatId = string;
+
+export type ChatKind = ("direct" | "group");
+
+export type ChatMember = {
+    role: Role;
+    user_id: UserId;
+};
+
+/** A direct chat with one user, or a group with a title */
+export type CreateChatRequest = ({
+    kind: "direct";
+    /** The other user; not the caller */
+    members: Array<string>;
+} | {
+    /** What members who are added later read; `from_entry` when absent */
+    history?: ("from_entry" | "all" | null);
+    kind: "group";
+    /** The others, users of this tenant. The caller is always a member */
+    members: Array<string>;
+    title: string;
+});
+
+/** Why a request was refused. Stable: a client may branch on it. */
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+
+/** What members who are added to a group read of its history. Founding members read all of it. */
+export type HistoryAccess = ("from_entry" | "all");
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_Block = {
+    items: Array<{
+        /** Milliseconds since the epoch. */
+        blocked_at_ms: number;
+        user_id: UserId;
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_Chat = {
+    items: Array<{
+        chat_id: ChatId;
+        /** Milliseconds since the epoch. */
+        created_at_ms: number;
+        history?: (HistoryAccess | null);
+        kind: ChatKind;
+        /** 1 in a direct chat that the other user has left: no message can be sent until it is created again. */
+        member_count: number;
+        /** The caller's role. */
+        role: Role;
+        title?: (string | null);
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_ChatMember = {
+    items: Array<{
+        role: Role;
+        user_id: UserId;
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** The body of every refusal, `application/problem+json` (RFC 9457). */
+export type Problem = {
+    code: ErrorCode;
+    /** What is wrong with this request. */
+    detail?: (string | null);
+    status: number;
+    /** Human-readable text, the same for every problem of this code. */
+    title: string;
+    /** `urn:posthouse:error:<code>` */
+    type: string;
+};
+
+/** `PUT /api/chats/{chat}/members/{user}`: adds the member or changes the role. */
+export type PutMemberRequest = {
+    role: Role;
+};
+
+/** What a member may do. Later variants may do less. */
+export type Role = ("owner" | "admin" | "member");
+
+/** `PATCH /api/chats/{chat}` */
+export type UpdateChatRequest = {
+    /** What members who are added from now on read. What a present member reads stays. */
+    history: HistoryAccess;
+};
+
+/** A user: the `sub` claim of the tenant's realm. */
+export type UserId = string;

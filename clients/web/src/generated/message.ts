@@ -1,0 +1,91 @@
+// Derived from docs/api/message.openapi.json by `make generate`.
+
+/**
+ * What later entries changed of a message, as of one moment. Each of them is an entry of its own, and comes to a client that has the
+ * message already.
+ */
+export type Changes = {
+    /** The seq of the deletion. */
+    deleted_seq?: (number | null);
+    /** The seq of the last edit. */
+    edited_seq?: (number | null);
+    /** The number of edits. */
+    edits?: number;
+    /** The seq of the last reply, deleted or not. */
+    last_reply_seq?: (number | null);
+    /** The seq of the entry that pinned it. */
+    pinned_seq?: (number | null);
+    /** In the order in which they were first made. */
+    reactions?: Array<Reactions>;
+    /** The number of replies that are not deleted. */
+    replies?: number;
+    /** The seq of the last entry that is included. Those with a greater one are still to be added. */
+    seq: number;
+};
+
+/** A chat, direct or group. Also the Kafka record key, which keeps one chat on one partition. */
+export type ChatId = string;
+
+/** What an entry of a chat's log is. */
+export type EntryKind = ("text" | "edit" | "delete" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed");
+
+/** Why a request was refused. Stable: a client may branch on it. */
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+
+/** One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless. */
+export type Message = {
+    body: string;
+    /** What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted. */
+    changes?: Changes;
+    chat: ChatId;
+    key: MessageKey;
+    kind: EntryKind;
+    /** Whom a text calls by name. */
+    mentions?: Array<UserId>;
+    /** Whether a text calls all members. */
+    mentions_all?: boolean;
+    sender: UserId;
+    /** Milliseconds since the epoch, by the log's clock. */
+    sent_at_ms: number;
+    seq: number;
+    subject?: (UserId | null);
+    /** The seq of the message that this entry speaks of: what a reply replies to, what an edit changes. */
+    target_seq?: (number | null);
+};
+
+/** The sender's idempotency key of a message. The same (chat, sender, key) is the same message forever. */
+export type MessageKey = string;
+
+/** `GET /api/messages/{chat}` */
+export type MessagePage = {
+    /** The first seq that the caller reads: 1, or the one of the entry that added them. Nothing before it is a gap. */
+    from_seq: number;
+    /** The newest seq of the chat. */
+    head_seq: number;
+    messages: Array<Message>;
+};
+
+/** The body of every refusal, `application/problem+json` (RFC 9457). */
+export type Problem = {
+    code: ErrorCode;
+    /** What is wrong with this request. */
+    detail?: (string | null);
+    status: number;
+    /** Human-readable text, the same for every problem of this code. */
+    title: string;
+    /** `urn:posthouse:error:<code>` */
+    type: string;
+};
+
+/** The reactions to a message with one emoji. */
+export type Reactions = {
+    count: number;
+    emoji: string;
+    /** Whether the reader is among them. */
+    own?: boolean;
+    /** Some of them: the first, as long as they react so. */
+    users?: Array<UserId>;
+};
+
+/** A user: the `sub` claim of the tenant's realm. */
+export type UserId = string;

@@ -1,0 +1,287 @@
+// Derived from services/gateway/src/api/asyncapi.json by `make generate`.
+
+export type Activity = {
+    state: ("online" | "away");
+};
+
+/** What later entries changed of a message, as of the moment of the page. Each of them is an entry of its own as well, and comes as a push. */
+export type Changes = {
+    /** The seq of the last entry that is included. Add those with a greater one, and no other. */
+    seq: number;
+    /** The seq of the last edit. */
+    edited_seq?: number;
+    /** The number of edits. */
+    edits?: number;
+    /** The seq of the deletion. */
+    deleted_seq?: number;
+    /** The seq of the entry that pinned it. */
+    pinned_seq?: number;
+    /** The number of replies that are not deleted. */
+    replies?: number;
+    /** The seq of the last reply, deleted or not. */
+    last_reply_seq?: number;
+    /** In the order in which they were first made. */
+    reactions?: Array<Reactions>;
+};
+
+/** The first frame, within five seconds of the upgrade. */
+export type Connect = {
+    /** An access token of this tenant's realm. Never in the URL. */
+    token: string;
+    /** One installation of a client; kept for as long as it is installed. Not the nil UUID. */
+    device: string;
+};
+
+export type Connected = {
+    /** Names this connection in logs. */
+    session: string;
+    user: Id;
+    ping_seconds: number;
+    pong_seconds: number;
+    max_inflight: number;
+    max_frame_bytes: number;
+    max_body_bytes: number;
+    token_expires_in_seconds: number;
+};
+
+/** Removes the text of a message for everyone, and of its edits. */
+export type Delete = {
+    chat: Id;
+    /** An idempotency key of its own, unique for this sender in this chat. */
+    key: string;
+    /** The message. */
+    seq: number;
+};
+
+/** Replaces the text of a message of one's own. A message has at most 100 edits. */
+export type Edit = {
+    chat: Id;
+    /** An idempotency key of its own, unique for this sender in this chat. */
+    key: string;
+    /** The message. */
+    seq: number;
+    /** At most 16 KiB of UTF-8, so fewer characters than that outside ASCII. */
+    body: string;
+};
+
+export type Empty = Record<string, never>;
+
+export type Error = {
+    code: ErrorCode;
+    /** For the reader of a log; never branch on it. */
+    detail: string;
+    /** Whether the same command may succeed later. */
+    temporary: boolean;
+    /** Present when the refusal is temporary: wait this long before you repeat the command. After rate_limited, wait this long before any further send. */
+    retry_after_ms?: number;
+};
+
+/** Stable: a client may branch on it. Shared with the REST problem bodies. */
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+
+/** Stored entries in the order of their seq. */
+export type History = {
+    chat: Id;
+    /** Entries with a greater seq. The first of around, before and after that is there decides; without any, the page begins at the first entry that the caller reads. */
+    after?: number;
+    /** The last entries with a smaller seq. The page begins the history when its first seq is from_seq. */
+    before?: number;
+    /** Entries before this seq and from it on, half of a page each. */
+    around?: number;
+    limit?: number;
+};
+
+/** Of what comes after a seq, the page is the last one when its last seq equals `head_seq`. A page ends at `limit` entries or at 128 KiB as JSON, whichever comes first. */
+export type HistoryPage = {
+    chat: Id;
+    messages: Array<Message>;
+    head_seq: number;
+    /** The first seq that the caller reads: 1, or the one of the entry that added them. Nothing before it is a gap. */
+    from_seq: number;
+};
+
+export type Id = string;
+
+export type Lagged = {
+    chat: Id;
+    head_seq: number;
+};
+
+/** One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless. */
+export type Message = {
+    chat: Id;
+    seq: number;
+    sender: Id;
+    key: Id;
+    /** What the entry is. All but text and the changes of members speak of message target_seq: edit gives it the text in body, delete takes its text and that of its edits, reaction and reaction_removed have the emoji in body. A client that does not know a kind skips the entry. */
+    kind: ("text" | "edit" | "delete" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed");
+    body: string;
+    /** The user a membership entry is about. */
+    subject?: string;
+    /** The seq of the message that this entry speaks of: what a reply replies to, what an edit changes. */
+    target_seq?: number;
+    /** Whom a text calls by name. */
+    mentions?: Array<Id>;
+    /** Whether a text calls all members. */
+    mentions_all?: boolean;
+    /** Milliseconds since the epoch, by the log's clock. */
+    sent_at_ms: number;
+    /** In a history: what later entries changed of a text. body is as they left it: the text of the last edit, and empty once it is deleted. */
+    changes?: Changes;
+};
+
+/** Pins a message in its chat, or unpins it. */
+export type Pin = {
+    chat: Id;
+    /** An idempotency key of its own, unique for this sender in this chat. */
+    key: string;
+    /** The message. */
+    seq: number;
+    /** Unpins the message. */
+    remove?: boolean;
+};
+
+export type Presence = {
+    users: Array<UserPresence>;
+};
+
+/** Reacts to a message, or takes a reaction back. A message has at most 20 different reactions. */
+export type React = {
+    chat: Id;
+    /** An idempotency key of its own, unique for this sender in this chat. */
+    key: string;
+    /** The message. */
+    seq: number;
+    /** One emoji (UTS #51), at most 64 bytes of UTF-8. Reactions are the same when their characters are. */
+    emoji: string;
+    /** Takes the reaction back. */
+    remove?: boolean;
+};
+
+/** The reactions to a message with one emoji. */
+export type Reactions = {
+    emoji: string;
+    count: number;
+    /** Whether the reader is among them. */
+    own?: boolean;
+    /** Some of them, at most 8. */
+    users?: Array<Id>;
+};
+
+/** A new token of the same user, before the old one expires. */
+export type Refresh = {
+    token: string;
+};
+
+export type Refreshed = {
+    token_expires_in_seconds: number;
+};
+
+export type Rejected = {
+    chat: Id;
+    key: Id;
+    code: ErrorCode;
+};
+
+/** Chosen by the client per connection and repeated in the answer as it came. It is not the idempotency key. */
+export type RequestId = (number | string);
+
+/** Idempotent: a repetition with the same key is the same message, and stored names the original seq. */
+export type Send = {
+    chat: Id;
+    /** The idempotency key of this message, unique for this sender in this chat. */
+    key: string;
+    /** At most 16 KiB of UTF-8, so fewer characters than that outside ASCII. */
+    body: string;
+    /** The seq of the message that this one replies to. It must be one that the sender reads, and not deleted. */
+    reply_to?: number;
+    /** Whom the message calls by name. */
+    mentions?: Array<Id>;
+    /** Whether the message calls all members. */
+    mention_all?: boolean;
+};
+
+export type Stored = {
+    chat: Id;
+    key: Id;
+    seq: number;
+    /** Absent for a resend: query `history` when it matters. */
+    sent_at_ms?: number;
+};
+
+export type Typing = {
+    chat: Id;
+};
+
+export type TypingUser = {
+    chat: Id;
+    user: Id;
+};
+
+export type UserPresence = {
+    user: Id;
+    /** unknown: the messenger does not know at present, show nothing. */
+    state: ("unknown" | "offline" | "away" | "online");
+    /** Of a user who is offline: when they were connected last, in milliseconds since the epoch. Absent when that is not known. */
+    last_seen_ms?: number;
+};
+
+export type Watch = {
+    /** How these users are. */
+    users?: Array<Id>;
+    /** Who is typing in these chats. Those without the user are ignored. */
+    chats?: Array<Id>;
+};
+
+/** The commands of a client with their arguments. A frame has exactly one of them. */
+export type Commands = {
+    connect: Connect;
+    send: Send;
+    edit: Edit;
+    delete: Delete;
+    react: React;
+    pin: Pin;
+    history: History;
+    refresh: Refresh;
+    pong: Empty;
+    watch: Watch;
+    activity: Activity;
+    typing: Typing;
+};
+
+/** The results of commands. An answer has exactly one of them. */
+export type Outcome = {
+    connected?: Connected;
+    accepted?: Empty;
+    history?: HistoryPage;
+    refreshed?: Refreshed;
+    watching?: Presence;
+};
+
+/** A frame of the server: an answer (`id` with `result` or `error`) or a push. */
+export type ServerFrame = {
+    id?: RequestId;
+    result?: Outcome;
+    error?: Error;
+    message?: Message;
+    stored?: Stored;
+    rejected?: Rejected;
+    lagged?: Lagged;
+    ping?: Empty;
+    presence?: Presence;
+    typing?: TypingUser;
+};
+
+/** The close codes of the server and their reasons. */
+export const CLOSE_CODES = {
+    3000: "drain",
+    3005: "token expired",
+    3008: "slow",
+    3012: "no pong",
+    3500: "invalid token",
+    3501: "malformed frame",
+    3502: "stale",
+    3503: "frame too large",
+    3504: "too many connections",
+    3505: "session ended",
+} as const;

@@ -1,0 +1,27 @@
+/**
+ * A small client of one tenant's messenger: REST and a WebSocket session.
+ *
+ * A session reconnects by itself, repeats what was not stored under the same key, and hands out every entry of a followed chat once
+ * and in order, whatever the push path lost or doubled.
+ */
+export { addChange, type Change } from "./changes.js";
+export * as auth from "./generated/auth.js";
+export * as chat from "./generated/chat.js";
+export * as socket from "./generated/socket.js";
+export * as user from "./generated/user.js";
+export { BackOff, ending, Pulse, type Ending } from "./link.js";
+export {
+    Machine,
+    type ErrorCode,
+    type Event,
+    type Origin,
+    type Outgoing,
+    type Output,
+    type SendState,
+} from "./machine.js";
+export { CallError, Identity, Messenger } from "./messenger.js";
+export { MemoryOutbox, type Outbox } from "./outbox.js";
+export type { Post } from "./post.js";
+export { SendError, Session, type Receipt, type SessionOptions } from "./session.js";
+export { Timeline } from "./timeline.js";
+export { View } from "./view.js";

@@ -1,0 +1,78 @@
+// Decides about connections, without one and without a clock: when to connect again, whether a server fell silent, when to
+// replace the token.
+import type { Connected } from "./generated/socket.js";
+
+const FIRST_WAIT_MS = 500;
+const LAST_WAIT_MS = 30_000;
+/** A connection that lived this long was a good one: the next wait is short again. */
+const GOOD_AFTER_MS = 60_000;
+const TOKEN_EXPIRED = 3005;
+const INVALID_TOKEN = 3500;
+
+/** What follows the end of a connection: connect again, connect with a new token, or never again. */
+export type Ending = "reconnect" | "renew" | "stop";
+
+/** Returns what a close code of the server asks for. A code of the network, such as 1006, is not the server's. */
+export function ending(code: number): Ending {
+    // A token of a former key of the realm is refused as invalid, and a new one is not; that is tried once.
+    if (code === TOKEN_EXPIRED || code === INVALID_TOKEN) return "renew";
+    return code >= 3500 && code < 4000 ? "stop" : "reconnect";
+}
+
+/** Waits between attempts: random between zero and a bound that doubles, so that clients do not come back in step. */
+export class BackOff {
+    #attempt = 0;
+
+    /** Returns the wait in ms before the next attempt; `random` is from 0 to 1, `livedMs` the life of the last connection. */
+    next(random: number, livedMs = 0): number {
+        if (livedMs >= GOOD_AFTER_MS) this.#attempt = 0;
+        this.#attempt += 1;
+        return random * Math.min(LAST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(this.#attempt, 16));
+    }
+}
+
+/** The times of one connection, in ms. */
+export class Pulse {
+    readonly #silenceMs: number;
+    #receivedAt: number;
+    #refreshAt: number;
+
+    constructor(connected: Connected, now: number) {
+        this.#silenceMs = (connected.ping_seconds + connected.pong_seconds) * 2_000;
+        this.#receivedAt = now;
+        this.#refreshAt = refreshAt(connected.token_expires_in_seconds, now);
+    }
+
+    /** Notes that a frame came. */
+    received(now: number): void {
+        this.#receivedAt = now;
+    }
+
+    /** Returns whether the server was silent for two of its heartbeats; after a sleep of the machine it is so at once. */
+    isSilent(now: number): boolean {
+        return now - this.#receivedAt > this.#silenceMs;
+    }
+
+    /** Returns whether the token is to be replaced; it says so once for each life of a token. */
+    isRefreshDue(now: number): boolean {
+        if (now < this.#refreshAt) return false;
+        this.#refreshAt = Infinity;
+        return true;
+    }
+
+    /** Notes the life of the new token. */
+    renewed(expiresInSeconds: number, now: number): void {
+        this.#refreshAt = refreshAt(expiresInSeconds, now);
+    }
+
+    /** Notes that the renewal failed for a passing reason. */
+    renewLater(now: number): void {
+        this.#refreshAt = now + 5_000;
+    }
+}
+
+/** A fifth of the token's time is left, or 30 s, whichever is more; never before half of a short one has passed. */
+function refreshAt(expiresInSeconds: number, now: number): number {
+    const left = Math.max(0, expiresInSeconds) * 1_000;
+    return now + Math.max(left / 2, left - Math.max(left / 5, 30_000));
+}

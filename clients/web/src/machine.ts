@@ -1,0 +1,407 @@
+// The client's side of the protocol as a state machine apart from the socket, without I/O and without a clock.
+//
+//   commands --\                          /--> frames to the socket
+//   frames   ----> Machine                 --> events for the program
+//   the time --/                          \--> what became of each send
+import type {
+    Activity,
+    Connected,
+    Error as WireError,
+    HistoryPage,
+    Message,
+    ServerFrame,
+    Stored,
+    TypingUser,
+    UserPresence,
+    Watch,
+} from "./generated/socket.js";
+import { command, entry, type Command, type Post } from "./post.js";
+import { Timeline } from "./timeline.js";
+
+/** An accepted message whose seq was not announced in this time is sent again, which returns its seq. */
+const STORED_PATIENCE_MS = 10_000;
+/** A send or a history request without any answer is repeated after this time. */
+const ANSWER_PATIENCE_MS = 15_000;
+/** Wait before a temporary refusal is tried again, when the server names none. */
+const RETRY_AFTER_MS = 500;
+/** A followed chat in which nothing happened for this long is compared with the server: the push of its last entry may be lost. */
+const POSITION_CHECK_MS = 20_000;
+/** Entries in one page of history, at most. */
+const MAX_HISTORY_LIMIT = 500;
+
+export type ErrorCode = WireError["code"];
+
+/** How an entry came to this client. */
+export type Origin = "pushed" | "own" | "refetched";
+
+/** What is known of a message that this client sends. */
+export type SendState =
+    | { state: "sending" }
+    /** It is in the log and cannot be lost; its seq follows. */
+    | { state: "accepted" }
+    | { state: "stored"; seq: number; resends: number }
+    /** It is not stored, and will not be. */
+    | { state: "failed"; code: ErrorCode }
+    /** The session ended before its fate was known; it stays in the outbox, and a send with the same key finds out. */
+    | { state: "unknown" };
+
+export type Event =
+    /** The connection is up (again). */
+    | { type: "connected"; session: string }
+    /** The connection is down; the session connects again by itself. */
+    | { type: "disconnected"; why: string }
+    /** The next entry of a followed chat: each one once, and in order. */
+    | { type: "entry"; message: Message; origin: Origin }
+    /** An entry of a chat that is not followed, as it came: neither complete nor in order. */
+    | { type: "elsewhere"; message: Message }
+    /** A followed chat is not readable any more. */
+    | { type: "unreadable"; chat: string; code: ErrorCode }
+    | { type: "send"; chat: string; key: string; state: SendState }
+    | { type: "presence"; users: UserPresence[] }
+    | { type: "typing"; typing: TypingUser }
+    /** The session is over and does not connect again. */
+    | { type: "ended"; why: string };
+
+export type ClientFrame = { id?: number } & Command;
+
+export type Output =
+    | { frame: ClientFrame }
+    | { event: Event }
+    /** The server does not take the token any more. */
+    | { tokenRefused: true }
+    /** The token of this connection is good for this long. */
+    | { tokenExpiresInSeconds: number };
+
+/** A message that is not known to be stored, as an outbox keeps it. */
+export type Outgoing = { chat: string; key: string; post: Post };
+
+type Transmission = { is: "due" | "unanswered" | "accepted"; at: number };
+
+type Queued = Outgoing & { transmissions: number; transmission: Transmission };
+
+type Followed = {
+    timeline: Timeline;
+    history: { is: "idle" | "due" | "unanswered"; at: number };
+    updatedAt: number;
+};
+
+type Pending = { send: string } | { history: string } | { refresh: true } | { watch: true };
+
+/** What is forgotten with a connection. */
+type Online = {
+    nextId: number;
+    pending: Map<number, Pending>;
+    maxInflight: number;
+    unansweredSends: number;
+    /** Sends that may be unanswered now: halved by each `rate_limited`, one more with each `accepted`. */
+    window: number;
+    /** No send before this: the server refused one as too many. */
+    heldUntil: number;
+};
+
+/** The protocol of one user's session. Times are milliseconds of a clock that does not go back. */
+export class Machine {
+    readonly #user: string;
+    #online: Online | undefined;
+    /** By key, in the order in which they were sent. */
+    readonly #outbox = new Map<string, Queued>();
+    readonly #chats = new Map<string, Followed>();
+    #watch: Watch | undefined;
+    #watchAt = Infinity;
+    #activity: Activity["state"] = "online";
+    #outputs: Output[] = [];
+
+    constructor(user: string) {
+        this.#user = user;
+    }
+
+    /** Returns what came out since the last call, in order. */
+    take(): Output[] {
+        const outputs = this.#outputs;
+        this.#outputs = [];
+        return outputs;
+    }
+
+    /** Sends an entry until it is known to be stored or refused; the same key is the same message. */
+    send({ chat, key, post }: Outgoing, now: number): void {
+        if (this.#outbox.has(key)) return;
+        this.#outbox.set(key, { chat, key, post, transmissions: 0, transmission: { is: "due", at: now } });
+        this.#event({ type: "send", chat, key, state: { state: "sending" } });
+        this.#pump(now);
+    }
+
+    /** Hands out every entry of `chat` with a greater seq than `after`, those already stored first. */
+    follow(chat: string, after: number, now: number): void {
+        this.#chats.set(chat, {
+            timeline: new Timeline(after),
+            history: { is: "due", at: now },
+            updatedAt: now,
+        });
+        this.#pump(now);
+    }
+
+    /** Replaces what is watched, on this connection and on later ones. */
+    watch(watch: Watch, now: number): void {
+        this.#watch = watch;
+        this.#watchAt = now;
+        this.#pump(now);
+    }
+
+    /** Says whether the user is at this device, on this connection and on later ones. */
+    activity(state: Activity["state"]): void {
+        this.#activity = state;
+        this.#unanswered({ activity: { state } });
+    }
+
+    /** Says that the user is typing; without a connection it is worth nothing. */
+    typing(chat: string): void {
+        this.#unanswered({ typing: { chat } });
+    }
+
+    /** Replaces the token of this connection. */
+    refresh(token: string): void {
+        this.#request({ refresh: true }, { refresh: { token } });
+    }
+
+    /** Notes a new connection: what was announced without one is lost, so all of it is fetched. */
+    connected(connected: Connected, now: number): void {
+        const maxInflight = Math.max(1, connected.max_inflight);
+        this.#online = {
+            nextId: 2,
+            pending: new Map(),
+            maxInflight,
+            unansweredSends: 0,
+            window: maxInflight,
+            heldUntil: -Infinity,
+        };
+        for (const queued of this.#outbox.values()) queued.transmission = { is: "due", at: now };
+        for (const followed of this.#chats.values()) followed.history = { is: "due", at: now };
+        // A connection begins as online and watches nothing.
+        if (this.#activity !== "online") this.activity(this.#activity);
+        this.#watchAt = this.#watch ? now : Infinity;
+        this.#event({ type: "connected", session: connected.session });
+        this.#pump(now);
+    }
+
+    disconnected(why: string): void {
+        if (!this.#online) return;
+        this.#online = undefined;
+        this.#event({ type: "disconnected", why });
+    }
+
+    /** Ends the session: whether what is in the outbox is stored stays unknown. */
+    ended(why: string): void {
+        this.#online = undefined;
+        for (const { chat, key } of this.#outbox.values()) {
+            this.#event({ type: "send", chat, key, state: { state: "unknown" } });
+        }
+        this.#outbox.clear();
+        this.#event({ type: "ended", why });
+    }
+
+    /** Takes a frame of the server. What a frame has that is not known here is skipped. */
+    frame(frame: ServerFrame, now: number): void {
+        if (frame.ping) this.#unanswered({ pong: {} });
+        if (frame.message) this.#entry(frame.message, "pushed", now);
+        if (frame.stored) this.#stored(frame.stored, now);
+        if (frame.rejected) this.#failed(frame.rejected.key, frame.rejected.code);
+        if (frame.lagged) this.#noteHead(frame.lagged.chat, frame.lagged.head_seq, now);
+        if (frame.presence) this.#event({ type: "presence", users: frame.presence.users });
+        if (frame.typing) this.#event({ type: "typing", typing: frame.typing });
+        // `sync`, `read` and `delivered` of the server belong here, each with a method of its own.
+        const pending = this.#answered(frame.id);
+        if (pending) this.#answer(pending, frame, now);
+        this.#pump(now);
+    }
+
+    /** Repeats what stayed without an answer, and compares quiet chats with the server. */
+    tick(now: number): void {
+        for (const queued of this.#outbox.values()) {
+            const { is, at } = queued.transmission;
+            if (is === "due") continue;
+            const patience = is === "accepted" ? STORED_PATIENCE_MS : ANSWER_PATIENCE_MS;
+            if (now - at >= patience) queued.transmission = { is: "due", at: now };
+        }
+        for (const followed of this.#chats.values()) {
+            const { is, at } = followed.history;
+            const isDue =
+                (is === "idle" && now - followed.updatedAt >= POSITION_CHECK_MS) ||
+                (is === "unanswered" && now - at >= ANSWER_PATIENCE_MS);
+            if (isDue) followed.history = { is: "due", at: now };
+        }
+        this.#pump(now);
+    }
+
+    #answer(pending: Pending, frame: ServerFrame, now: number): void {
+        const { result, error } = frame;
+        if ("send" in pending) {
+            if (result?.accepted) this.#accepted(pending.send, now);
+            else if (error) this.#sendRefused(pending.send, error, now);
+        } else if ("history" in pending) {
+            if (result?.history) this.#history(pending.history, result.history, now);
+            else if (error) this.#historyRefused(pending.history, error, now);
+        } else if ("refresh" in pending) {
+            if (result?.refreshed) {
+                this.#outputs.push({ tokenExpiresInSeconds: result.refreshed.token_expires_in_seconds });
+            } else if (error) this.#outputs.push({ tokenRefused: true });
+        } else if (result?.watching) this.#event({ type: "presence", users: result.watching.users });
+        // What may not be watched stays unknown.
+        else if (error?.temporary) this.#watchAt = Math.min(this.#watchAt, now + wait(error));
+    }
+
+    /** Sends what is due, within the server's limits. */
+    #pump(now: number): void {
+        const online = this.#online;
+        if (!online) return;
+        if (this.#watch && this.#watchAt <= now) {
+            this.#watchAt = Infinity;
+            this.#request({ watch: true }, { watch: this.#watch });
+        }
+        for (const [chat, followed] of this.#chats) {
+            if (followed.history.is !== "due" || followed.history.at > now) continue;
+            followed.history = { is: "unanswered", at: now };
+            const history = { chat, after: followed.timeline.applied, limit: MAX_HISTORY_LIMIT };
+            this.#request({ history: chat }, { history });
+        }
+        if (now < online.heldUntil) return;
+        for (const queued of this.#outbox.values()) {
+            if (online.unansweredSends >= online.window) break;
+            if (queued.transmission.is !== "due" || queued.transmission.at > now) continue;
+            queued.transmission = { is: "unanswered", at: now };
+            queued.transmissions += 1;
+            online.unansweredSends += 1;
+            this.#request({ send: queued.key }, command(queued.post, queued.chat, queued.key));
+        }
+    }
+
+    #accepted(key: string, now: number): void {
+        if (this.#online) this.#online.window = Math.min(this.#online.window + 1, this.#online.maxInflight);
+        // It may be stored already: pushes and answers of one connection come by different ways.
+        const queued = this.#outbox.get(key);
+        if (!queued) return;
+        queued.transmission = { is: "accepted", at: now };
+        this.#event({ type: "send", chat: queued.chat, key, state: { state: "accepted" } });
+    }
+
+    #sendRefused(key: string, error: WireError, now: number): void {
+        if (error.code === "rate_limited" && this.#online) {
+            this.#online.window = Math.max(1, Math.floor(this.#online.window / 2));
+            this.#online.heldUntil = Math.max(this.#online.heldUntil, now + wait(error));
+        }
+        const queued = this.#outbox.get(key);
+        if (!queued) return;
+        if (isOfToken(error)) {
+            queued.transmission = { is: "due", at: now + RETRY_AFTER_MS };
+            this.#outputs.push({ tokenRefused: true });
+        } else if (error.temporary) queued.transmission = { is: "due", at: now + wait(error) };
+        else this.#failed(key, error.code);
+    }
+
+    #failed(key: string, code: ErrorCode): void {
+        const queued = this.#outbox.get(key);
+        if (!queued) return;
+        this.#outbox.delete(key);
+        this.#event({ type: "send", chat: queued.chat, key, state: { state: "failed", code } });
+    }
+
+    #stored(stored: Stored, now: number): void {
+        const queued = this.#outbox.get(stored.key);
+        if (queued && stored.sent_at_ms !== undefined) {
+            if (this.#chats.has(stored.chat)) {
+                this.#entry(entry(queued.post, this.#user, stored, stored.sent_at_ms), "own", now);
+            }
+        } else this.#noteHead(stored.chat, stored.seq, now);
+        if (!queued) return;
+        this.#outbox.delete(stored.key);
+        const state = {
+            state: "stored",
+            seq: stored.seq,
+            resends: Math.max(0, queued.transmissions - 1),
+        } as const;
+        this.#event({ type: "send", chat: stored.chat, key: stored.key, state });
+    }
+
+    #entry(message: Message, origin: Origin, now: number): void {
+        if (this.#chats.has(message.chat)) {
+            this.#apply(message, origin, now);
+            this.#fetchGap(message.chat, now);
+        } else this.#event({ type: "elsewhere", message });
+    }
+
+    #apply(offered: Message, origin: Origin, now: number): void {
+        const followed = this.#chats.get(offered.chat);
+        if (!followed) return;
+        followed.updatedAt = now;
+        for (const message of followed.timeline.offer(offered)) {
+            // What waited beyond a gap came by a push, whichever way the gap was filled.
+            this.#event({ type: "entry", message, origin: message.seq === offered.seq ? origin : "pushed" });
+        }
+    }
+
+    #fetchGap(chat: string, at: number): void {
+        const followed = this.#chats.get(chat);
+        if (followed?.timeline.hasGap && followed.history.is === "idle") followed.history = { is: "due", at };
+    }
+
+    #noteHead(chat: string, seq: number, now: number): void {
+        this.#chats.get(chat)?.timeline.noteHead(seq);
+        this.#fetchGap(chat, now);
+    }
+
+    #history(chat: string, page: HistoryPage, now: number): void {
+        const followed = this.#chats.get(chat);
+        if (!followed) return;
+        followed.updatedAt = now;
+        followed.history = { is: "idle", at: now };
+        followed.timeline.noteHead(page.head_seq);
+        for (const message of followed.timeline.beginAt(page.from_seq)) {
+            this.#event({ type: "entry", message, origin: "pushed" });
+        }
+        for (const message of page.messages) this.#apply(message, "refetched", now);
+        // An empty page below the head would be fetched in a tight loop.
+        this.#fetchGap(chat, page.messages.length > 0 ? now : now + RETRY_AFTER_MS);
+    }
+
+    #historyRefused(chat: string, error: WireError, now: number): void {
+        if (error.temporary || error.code === "token_expired") {
+            const followed = this.#chats.get(chat);
+            if (followed) followed.history = { is: "due", at: now + wait(error) };
+        } else {
+            this.#chats.delete(chat);
+            this.#event({ type: "unreadable", chat, code: error.code });
+        }
+    }
+
+    #request(pending: Pending, command: Command): void {
+        const online = this.#online;
+        if (!online) return;
+        const id = online.nextId++;
+        online.pending.set(id, pending);
+        this.#outputs.push({ frame: { id, ...command } });
+    }
+
+    #answered(id: ServerFrame["id"]): Pending | undefined {
+        if (typeof id !== "number" || !this.#online) return undefined;
+        const pending = this.#online.pending.get(id);
+        this.#online.pending.delete(id);
+        if (pending && "send" in pending) this.#online.unansweredSends -= 1;
+        return pending;
+    }
+
+    #unanswered(command: Command): void {
+        if (this.#online) this.#outputs.push({ frame: command });
+    }
+
+    #event(event: Event): void {
+        this.#outputs.push({ event });
+    }
+}
+
+/** Returns whether an error is about the token, and a new one may mend it. */
+export function isOfToken(error: WireError): boolean {
+    return error.code === "token_expired" || error.code === "unauthenticated";
+}
+
+function wait(error: WireError): number {
+    return error.retry_after_ms ?? RETRY_AFTER_MS;
+}

@@ -1,0 +1,180 @@
+// The REST API of one tenant, as far as a session needs it, and a signed-in user of it.
+import type { Problem, Registered, Tokens } from "./generated/auth.js";
+import type { Chat, CreateChatRequest, Page_Chat } from "./generated/chat.js";
+import type { OwnProfile, Page_UserProfile } from "./generated/user.js";
+
+const CALL_TIMEOUT_MS = 30_000;
+/** A token with less time left than this is replaced before it is used. */
+const RENEW_BEFORE_MS = 45_000;
+
+/** A call that failed; `status` is 0 when no response came. */
+export class CallError extends Error {
+    override readonly name = "CallError";
+
+    constructor(
+        message: string,
+        readonly status: number,
+        readonly problem?: Problem,
+        options?: ErrorOptions,
+    ) {
+        super(message, options);
+    }
+
+    /** The code of a refusal, if the messenger gave one. */
+    get code(): Problem["code"] | undefined {
+        return this.problem?.code;
+    }
+
+    /** Whether the same call may succeed later without a change. */
+    get isTemporary(): boolean {
+        const temporary: unknown[] = ["rate_limited", "unavailable", "internal"];
+        if (this.problem) return temporary.includes(this.problem.code);
+        return this.status === 0 || this.status === 429 || this.status >= 500;
+    }
+}
+
+/** One tenant's messenger at an address. */
+export class Messenger {
+    readonly #base: URL;
+
+    /** Takes the http or https address of a tenant. */
+    constructor(base: string | URL) {
+        this.#base = new URL(base);
+        if (!["http:", "https:"].includes(this.#base.protocol)) {
+            throw new TypeError(`${base} is not the http or https address of a messenger`);
+        }
+    }
+
+    /** The address of the WebSocket. */
+    get socket(): URL {
+        const url = new URL("/ws", this.#base);
+        url.protocol = this.#base.protocol === "https:" ? "wss:" : "ws:";
+        return url;
+    }
+
+    register(username: string, password: string): Promise<Registered> {
+        return this.call("POST", "/api/auth/register", { body: { username, password } });
+    }
+
+    /** Signs in by user name and password. */
+    async signIn(username: string, password: string): Promise<Identity> {
+        const tokens: Tokens = await this.call("POST", "/api/auth/sign-in", { body: { username, password } });
+        const me: OwnProfile = await this.call("GET", "/api/users/me", { token: tokens.access_token });
+        return new Identity(this, me.user_id, tokens);
+    }
+
+    /** Makes one call and returns the body of its response. Throws a `CallError`. */
+    async call<T>(method: string, path: string, options: { token?: string; body?: unknown } = {}): Promise<T> {
+        const headers: Record<string, string> = {};
+        if (options.token !== undefined) headers["authorization"] = `Bearer ${options.token}`;
+        if (options.body !== undefined) headers["content-type"] = "application/json";
+        let response: Response;
+        let text: string;
+        try {
+            response = await fetch(new URL(path, this.#base), {
+                method,
+                headers,
+                body: options.body === undefined ? null : JSON.stringify(options.body),
+                signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+            });
+            text = await response.text();
+        } catch (cause) {
+            const message = `failed to ${method} ${path}: ${this.#base.origin} does not respond`;
+            throw new CallError(message, 0, undefined, { cause });
+        }
+        const body = parsed(text);
+        if (response.ok) return body as T;
+        const problem = isProblem(body) ? body : undefined;
+        const why = problem ? ` (${problem.code}: ${problem.detail ?? problem.title})` : "";
+        throw new CallError(
+            `failed to ${method} ${path}: status ${response.status}${why}`,
+            response.status,
+            problem,
+        );
+    }
+}
+
+function parsed(text: string): unknown {
+    try {
+        return text === "" ? undefined : JSON.parse(text);
+    } catch {
+        return undefined;
+    }
+}
+
+function isProblem(body: unknown): body is Problem {
+    return typeof body === "object" && body !== null && "code" in body && typeof body.code === "string";
+}
+
+/** A signed-in user. The tokens are renewed as they are used. */
+export class Identity {
+    #expiresAt = 0;
+    #tokens: Tokens;
+    #renewal: Promise<void> | undefined;
+
+    constructor(
+        readonly messenger: Messenger,
+        readonly user: string,
+        tokens: Tokens,
+    ) {
+        this.#tokens = tokens;
+        this.#keep(tokens);
+    }
+
+    /** Returns an access token with time left on it, and a new one when `fresh`. */
+    async token(fresh = false): Promise<string> {
+        if (fresh || this.#expiresAt - Date.now() <= RENEW_BEFORE_MS) {
+            // Refresh tokens rotate: two concurrent refreshes would spend the same one twice.
+            this.#renewal ??= this.#renew().finally(() => (this.#renewal = undefined));
+            await this.#renewal;
+        }
+        return this.#tokens.access_token;
+    }
+
+    /** Makes one call as this user. */
+    async call<T>(method: string, path: string, body?: unknown): Promise<T> {
+        return this.messenger.call(method, path, { token: await this.token(), body });
+    }
+
+    /** Creates a chat, or returns the direct chat that is there. */
+    createChat(request: CreateChatRequest): Promise<Chat> {
+        return this.call("POST", "/api/chats", request);
+    }
+
+    /** Returns all chats of the user. */
+    async chats(): Promise<Chat[]> {
+        const chats: Chat[] = [];
+        let cursor: string | null | undefined;
+        do {
+            const query: string = cursor ? `?cursor=${encodeURIComponent(cursor)}` : "";
+            const page: Page_Chat = await this.call("GET", `/api/chats${query}`);
+            chats.push(...page.items);
+            cursor = page.next_cursor;
+        } while (cursor);
+        return chats;
+    }
+
+    /** Returns the id of the user with this name, if there is one. */
+    async find(username: string): Promise<string | undefined> {
+        const query = `?username=${encodeURIComponent(username)}`;
+        const page: Page_UserProfile = await this.call("GET", `/api/users${query}`);
+        return page.items[0]?.user_id;
+    }
+
+    /** Ends the session at the realm. */
+    async signOut(): Promise<void> {
+        await this.messenger.call("POST", "/api/auth/sign-out", {
+            body: { refresh_token: this.#tokens.refresh_token },
+        });
+    }
+
+    async #renew(): Promise<void> {
+        const body = { refresh_token: this.#tokens.refresh_token };
+        this.#keep(await this.messenger.call("POST", "/api/auth/refresh", { body }));
+    }
+
+    #keep(tokens: Tokens): void {
+        this.#tokens = tokens;
+        this.#expiresAt = Date.now() + tokens.expires_in_seconds * 1_000;
+    }
+}

@@ -1,0 +1,66 @@
+// What a program adds to a chat's log.
+import type { Commands, Message, Stored } from "./generated/socket.js";
+
+/** An entry that a program sends; `seq` is that of the message it speaks of. A plain string is a text. */
+export type Post =
+    | { kind: "text"; body: string; replyTo?: number; mentions?: string[]; mentionAll?: boolean }
+    | { kind: "edit"; seq: number; body: string }
+    | { kind: "delete"; seq: number }
+    | { kind: "react"; seq: number; emoji: string; remove?: boolean }
+    | { kind: "pin"; seq: number; remove?: boolean };
+
+/** A command with its arguments. */
+export type Command = { [Name in keyof Commands]: Record<Name, Commands[Name]> }[keyof Commands];
+
+/** Returns the command that sends a post. */
+export function command(post: Post, chat: string, key: string): Command {
+    switch (post.kind) {
+        case "text": {
+            const send: Commands["send"] = { chat, key, body: post.body };
+            if (post.replyTo !== undefined) send.reply_to = post.replyTo;
+            if (post.mentions?.length) send.mentions = post.mentions;
+            if (post.mentionAll) send.mention_all = true;
+            return { send };
+        }
+        case "edit":
+            return { edit: { chat, key, seq: post.seq, body: post.body } };
+        case "delete":
+            return { delete: { chat, key, seq: post.seq } };
+        case "react":
+            return {
+                react: { chat, key, seq: post.seq, emoji: post.emoji, ...(post.remove && { remove: true }) },
+            };
+        case "pin":
+            return { pin: { chat, key, seq: post.seq, ...(post.remove && { remove: true }) } };
+    }
+}
+
+/** Returns the entry that a post became. */
+export function entry(post: Post, sender: string, stored: Stored, sentAtMs: number): Message {
+    const { chat, key, seq } = stored;
+    const base = { chat, seq, sender, key, sent_at_ms: sentAtMs };
+    switch (post.kind) {
+        case "text":
+            return {
+                ...base,
+                kind: "text",
+                body: post.body,
+                ...(post.replyTo !== undefined && { target_seq: post.replyTo }),
+                ...(post.mentions?.length && { mentions: post.mentions }),
+                ...(post.mentionAll && { mentions_all: true }),
+            };
+        case "edit":
+            return { ...base, kind: "edit", body: post.body, target_seq: post.seq };
+        case "delete":
+            return { ...base, kind: "delete", body: "", target_seq: post.seq };
+        case "react":
+            return {
+                ...base,
+                kind: post.remove ? "reaction_removed" : "reaction",
+                body: post.emoji,
+                target_seq: post.seq,
+            };
+        case "pin":
+            return { ...base, kind: post.remove ? "unpin" : "pin", body: "", target_seq: post.seq };
+    }
+}

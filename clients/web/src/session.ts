@@ -1,0 +1,304 @@
+// Runs the protocol on a socket, and on the next one when that breaks.
+import type { Activity, Connected, Connect, ServerFrame, Watch } from "./generated/socket.js";
+import { BackOff, ending, Pulse, type Ending } from "./link.js";
+import { isOfToken, Machine, type ErrorCode, type Event, type Outgoing } from "./machine.js";
+import { CallError, type Identity } from "./messenger.js";
+import { MemoryOutbox, type Outbox } from "./outbox.js";
+import type { Post } from "./post.js";
+
+const SUBPROTOCOL = "posthouse.v1.json";
+/** The id of `connect`, the first command. */
+const CONNECT_ID = 1;
+/** The answer to `connect` comes within this time. */
+const CONNECT_TIMEOUT_MS = 10_000;
+/** How often the machine looks at the time. */
+const TICK_MS = 200;
+
+/** A message that is stored. `seq` is its number in the chat, `resends` how often it was sent again under the same key. */
+export type Receipt = { key: string; seq: number; resends: number };
+
+/** A message that is not stored; without a `code` it is not known whether it is. */
+export class SendError extends Error {
+    override readonly name = "SendError";
+
+    constructor(
+        readonly key: string,
+        readonly code?: ErrorCode,
+    ) {
+        super(
+            code
+                ? `the messenger refused the message: ${code}`
+                : "the session ended before the message was known to be stored",
+        );
+    }
+}
+
+/** What a session may be given. */
+export type SessionOptions = {
+    /** The id of this installation of the program, to be kept; a new one when absent. */
+    device?: string;
+    /** Where messages are kept that are not known to be stored; in memory when absent. */
+    outbox?: Outbox;
+};
+
+type Settle = { resolve: (receipt: Receipt) => void; reject: (error: SendError) => void };
+
+/** A user's connection to the messenger, for as long as it is kept. Add listeners before anything else. */
+export class Session {
+    readonly #identity: Identity;
+    readonly #device: string;
+    readonly #outbox: Outbox;
+    readonly #machine: Machine;
+    readonly #backOff = new BackOff();
+    readonly #listeners = new Map<Event["type"], Set<(event: never) => void>>();
+    readonly #settles = new Map<string, Settle[]>();
+    readonly #loaded: Promise<void>;
+    #socket: WebSocket | undefined;
+    #pulse: Pulse | undefined;
+    #connectedAt: number | undefined;
+    #connectTimer: ReturnType<typeof setTimeout> | undefined;
+    #retryTimer: ReturnType<typeof setTimeout> | undefined;
+    #tick: ReturnType<typeof setInterval> | undefined;
+    #isFresh = false;
+    #isOver = false;
+
+    /** Opens a session; connecting is part of it, and so is connecting again. */
+    constructor(identity: Identity, options: SessionOptions = {}) {
+        this.#identity = identity;
+        this.#device = options.device ?? crypto.randomUUID();
+        this.#outbox = options.outbox ?? new MemoryOutbox();
+        this.#machine = new Machine(identity.user);
+        this.#loaded = this.#outbox.load().then((kept) => {
+            for (const outgoing of kept) this.#machine.send(outgoing, now());
+            this.#deliver();
+        });
+        this.#loaded.then(
+            () => {
+                if (this.#isOver) return;
+                this.#tick = setInterval(() => this.#onTick(), TICK_MS);
+                void this.#connect(false);
+            },
+            (error: unknown) => this.#end(`the outbox cannot be read: ${String(error)}`),
+        );
+    }
+
+    /** Calls `listener` for every event of a type. Returns a function that ends it. */
+    on<Type extends Event["type"]>(
+        type: Type,
+        listener: (event: Extract<Event, { type: Type }>) => void,
+    ): () => void {
+        const listeners = this.#listeners.get(type) ?? new Set();
+        this.#listeners.set(type, listeners);
+        listeners.add(listener);
+        return () => listeners.delete(listener);
+    }
+
+    /** Sends a message, or a change of one. Resolves once it is stored and rejects with a `SendError`. */
+    async send(chat: string, post: Post | string, key: string = crypto.randomUUID()): Promise<Receipt> {
+        const outgoing: Outgoing = {
+            chat,
+            key,
+            post: typeof post === "string" ? { kind: "text", body: post } : post,
+        };
+        await this.#loaded;
+        await this.#outbox.put(outgoing);
+        if (this.#isOver) throw new SendError(key);
+        return new Promise((resolve, reject) => {
+            this.#settles.set(key, [...(this.#settles.get(key) ?? []), { resolve, reject }]);
+            this.#machine.send(outgoing, now());
+            this.#deliver();
+        });
+    }
+
+    /** Hands out every entry of `chat` after `after` from now on, those already stored first. */
+    follow(chat: string, after = 0): void {
+        this.#machine.follow(chat, after, now());
+        this.#deliver();
+    }
+
+    /** Replaces what is seen of the presence of others: what is on the user's screen. It holds over connections. */
+    watch(watch: Watch): void {
+        this.#machine.watch(watch, now());
+        this.#deliver();
+    }
+
+    /** Says whether the user is at this device; a session begins as online. */
+    activity(state: Activity["state"]): void {
+        this.#machine.activity(state);
+        this.#deliver();
+    }
+
+    /** Says that the user is typing in a chat; to be repeated every few seconds while they do. */
+    typing(chat: string): void {
+        this.#machine.typing(chat);
+        this.#deliver();
+    }
+
+    /** Ends the session. What is not known to be stored stays in the outbox. */
+    close(): void {
+        this.#end("closed");
+    }
+
+    async #connect(fresh: boolean): Promise<void> {
+        let token: string;
+        try {
+            token = await this.#identity.token(fresh);
+        } catch (error) {
+            if (error instanceof CallError && !error.isTemporary && error.status === 401) {
+                this.#end("the session has ended: sign in again");
+            } else this.#retry(error instanceof Error ? error.message : String(error), false);
+            return;
+        }
+        if (this.#isOver) return;
+        this.#isFresh = fresh;
+        const socket = new WebSocket(this.#identity.messenger.socket, SUBPROTOCOL);
+        this.#socket = socket;
+        this.#connectTimer = setTimeout(() => this.#drop("no answer to connect"), CONNECT_TIMEOUT_MS);
+        const connect: Connect = { token, device: this.#device };
+        const isCurrent = () => this.#socket === socket;
+        socket.onopen = () => socket.send(JSON.stringify({ id: CONNECT_ID, connect }));
+        socket.onmessage = ({ data }) => isCurrent() && this.#onMessage(data);
+        socket.onclose = ({ code, reason }) =>
+            isCurrent() && this.#lost(`closed: ${code} ${reason}`, ending(code));
+        // `close` follows.
+        socket.onerror = () => undefined;
+    }
+
+    #onMessage(data: unknown): void {
+        let frame: ServerFrame;
+        try {
+            frame = JSON.parse(String(data)) as ServerFrame;
+        } catch {
+            this.#end("the server sent a frame of another protocol");
+            return;
+        }
+        this.#pulse?.received(now());
+        if (!this.#pulse) {
+            if (frame.result?.connected) this.#onConnected(frame.result.connected);
+            else if (frame.error) {
+                const why = `${frame.error.code}: ${frame.error.detail}`;
+                if (isOfToken(frame.error)) this.#drop(why, "renew");
+                else this.#drop(why, frame.error.temporary ? "reconnect" : "stop");
+            }
+            return;
+        }
+        this.#machine.frame(frame, now());
+        this.#deliver();
+    }
+
+    #onConnected(connected: Connected): void {
+        clearTimeout(this.#connectTimer);
+        this.#isFresh = false;
+        this.#connectedAt = now();
+        this.#pulse = new Pulse(connected, now());
+        this.#machine.connected(connected, now());
+        this.#deliver();
+    }
+
+    #onTick(): void {
+        const pulse = this.#pulse;
+        if (pulse?.isSilent(now())) this.#drop("the server fell silent");
+        else if (pulse?.isRefreshDue(now())) void this.#refresh(pulse);
+        this.#machine.tick(now());
+        this.#deliver();
+    }
+
+    async #refresh(pulse: Pulse): Promise<void> {
+        try {
+            const token = await this.#identity.token(true);
+            if (this.#pulse !== pulse) return;
+            this.#machine.refresh(token);
+            this.#deliver();
+        } catch {
+            // The connection lives until its token ends, and connecting again says what is wrong.
+            pulse.renewLater(now());
+        }
+    }
+
+    /** Ends a connection from this side, without waiting for the other's answer. */
+    #drop(why: string, next: Ending = "reconnect"): void {
+        const socket = this.#socket;
+        this.#lost(why, next);
+        socket?.close();
+    }
+
+    #lost(why: string, next: Ending): void {
+        clearTimeout(this.#connectTimer);
+        this.#socket = undefined;
+        this.#pulse = undefined;
+        // A token that is refused although it was made for this attempt stays refused.
+        if (next === "renew" && this.#isFresh) this.#end("the messenger does not take this sign-in");
+        else if (next === "stop") this.#end(why);
+        else this.#retry(why, next === "renew");
+    }
+
+    #retry(why: string, fresh: boolean): void {
+        if (this.#isOver) return;
+        this.#machine.disconnected(why);
+        this.#deliver();
+        const lived = this.#connectedAt === undefined ? 0 : now() - this.#connectedAt;
+        this.#connectedAt = undefined;
+        this.#retryTimer = setTimeout(
+            () => void this.#connect(fresh),
+            this.#backOff.next(Math.random(), lived),
+        );
+    }
+
+    #end(why: string): void {
+        if (this.#isOver) return;
+        this.#isOver = true;
+        clearInterval(this.#tick);
+        clearTimeout(this.#connectTimer);
+        clearTimeout(this.#retryTimer);
+        const socket = this.#socket;
+        this.#socket = undefined;
+        this.#pulse = undefined;
+        this.#machine.ended(why);
+        this.#deliver();
+        socket?.close();
+    }
+
+    /** Carries out what the machine decided. */
+    #deliver(): void {
+        let isRefused = false;
+        for (const output of this.#machine.take()) {
+            if ("frame" in output) this.#socket?.send(JSON.stringify(output.frame));
+            else if ("tokenRefused" in output) isRefused = true;
+            else if ("tokenExpiresInSeconds" in output)
+                this.#pulse?.renewed(output.tokenExpiresInSeconds, now());
+            else this.#emit(output.event);
+        }
+        if (isRefused) this.#drop("the token expired", "renew");
+    }
+
+    #emit(event: Event): void {
+        if (event.type === "send") this.#settle(event);
+        for (const listener of this.#listeners.get(event.type) ?? []) {
+            try {
+                (listener as (event: Event) => void)(event);
+            } catch (error) {
+                // A fault of the program's listener is the program's, and does not stop the protocol.
+                queueMicrotask(() => {
+                    throw error;
+                });
+            }
+        }
+    }
+
+    #settle({ key, state }: Extract<Event, { type: "send" }>): void {
+        if (state.state === "sending" || state.state === "accepted") return;
+        const settles = this.#settles.get(key) ?? [];
+        this.#settles.delete(key);
+        // One that stays in the outbox is sent again, which the same key makes harmless.
+        if (state.state !== "unknown") this.#outbox.remove(key).catch(() => undefined);
+        for (const { resolve, reject } of settles) {
+            if (state.state === "stored") resolve({ key, seq: state.seq, resends: state.resends });
+            else reject(new SendError(key, state.state === "failed" ? state.code : undefined));
+        }
+    }
+}
+
+/** Milliseconds of a clock that does not go back. */
+function now(): number {
+    return performance.now();
+}

@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BackOff, ending, Machine, Pulse, type socket } from "@posthouse/client";
+
+const CONNECTED: socket.Connected = {
+    session: "s",
+    user: "u",
+    ping_seconds: 25,
+    pong_seconds: 8,
+    max_inflight: 4,
+    max_frame_bytes: 65_536,
+    max_body_bytes: 16_384,
+    token_expires_in_seconds: 300,
+};
+
+test("a close code says whether to connect again", () => {
+    const cases: Array<[number, string]> = [
+        [1006, "reconnect"],
+        [1000, "reconnect"],
+        [3000, "reconnect"],
+        [3008, "reconnect"],
+        [3012, "reconnect"],
+        [3499, "reconnect"],
+        [3005, "renew"],
+        [3500, "renew"],
+        [3501, "stop"],
+        [3504, "stop"],
+        [3505, "stop"],
+        [3999, "stop"],
+        [4000, "reconnect"],
+    ];
+    for (const [code, expected] of cases) assert.equal(ending(code), expected, `code ${code}`);
+});
+
+test("waits double to a bound, and are short again after a good connection", () => {
+    const backOff = new BackOff();
+    const waits = Array.from({ length: 8 }, () => backOff.next(1));
+    assert.deepEqual(waits, [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+    assert.equal(backOff.next(0.5, 59_999), 15_000);
+    assert.equal(backOff.next(0.5, 60_000), 500);
+    assert.equal(backOff.next(0), 0);
+});
+
+test("a server that does not ping fell silent", () => {
+    const pulse = new Pulse(CONNECTED, 0);
+    assert.equal(pulse.isSilent(66_000), false);
+    assert.equal(pulse.isSilent(66_001), true);
+    pulse.received(66_001);
+    assert.equal(pulse.isSilent(67_000), false);
+    assert.equal(pulse.isSilent(66_001 + 8 * 3_600_000), true, "after a night's sleep");
+});
+
+test("a token is replaced once, when a fifth of its time is left", () => {
+    const pulse = new Pulse(CONNECTED, 0);
+    assert.deepEqual(
+        [239_999, 240_000, 240_001].map((now) => pulse.isRefreshDue(now)),
+        [false, true, false],
+    );
+    pulse.renewed(40, 300_000);
+    assert.deepEqual(
+        [319_999, 320_000].map((now) => pulse.isRefreshDue(now)),
+        [false, true],
+        "half of a short one",
+    );
+});
+
+test("a program sees every state of its message", () => {
+    const machine = new Machine("u");
+    const states = () =>
+        machine
+            .take()
+            .flatMap((output) =>
+                "event" in output && output.event.type === "send" ? [output.event.state] : [],
+            );
+    machine.send({ chat: "c", key: "k", post: { kind: "text", body: "hi" } }, 0);
+    assert.deepEqual(states(), [{ state: "sending" }]);
+    machine.connected(CONNECTED, 1);
+    machine.frame({ id: 2, result: { accepted: {} } }, 2);
+    assert.deepEqual(states(), [{ state: "accepted" }]);
+    machine.ended("closed");
+    assert.deepEqual(states(), [{ state: "unknown" }]);
+});

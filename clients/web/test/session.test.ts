@@ -1,0 +1,221 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { CallError, MemoryOutbox, SendError, Session, View } from "@posthouse/client";
+import { Dev, observed, newUser, until, Way } from "./dev.js";
+
+let dev: Dev;
+before(async () => {
+    dev = await Dev.start();
+});
+after(() => dev.kill());
+
+/** Two users, a chat of both, and a way that the first one takes. */
+async function pair() {
+    const way = await Way.to(dev.port);
+    const [ann, ben] = [await newUser(way.url), await newUser(dev.url)];
+    const chat = (await ann.createChat({ kind: "direct", members: [ben.user] })).chat_id;
+    return { way, ann, ben, chat };
+}
+
+test("two users talk, and each has every entry once and in order", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const [a, b] = [observed(ann, chat), observed(ben, chat)];
+    try {
+        for (let n = 1; n <= 10; n++) {
+            const receipt = await (n % 2 ? a : b).session.send(chat, `message ${n}`);
+            assert.equal(receipt.seq, n);
+        }
+        const expected = Array.from({ length: 10 }, (_, n) => `message ${n + 1}`);
+        await until("both have all", () => a.seqs.length >= 10 && b.seqs.length >= 10);
+        assert.deepEqual([a.bodies, b.bodies], [expected, expected]);
+        assert.deepEqual(a.states.slice(0, 3), ["sending", "accepted", "stored"]);
+    } finally {
+        a.session.close();
+        b.session.close();
+        way.close();
+    }
+});
+
+test("what a client has after edits, reactions, replies, pins and deletions is what a new device fetches", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const [a, b] = [new Session(ann), new Session(ben)];
+    const live = new View(ann.user);
+    a.on("entry", ({ message }) => live.apply(message));
+    a.follow(chat);
+    let late: Session | undefined;
+    try {
+        await a.send(chat, "first");
+        await b.send(chat, { kind: "text", body: "a reply", replyTo: 1 });
+        await a.send(chat, { kind: "edit", seq: 1, body: "first, edited" });
+        await b.send(chat, { kind: "react", seq: 1, emoji: "👍" });
+        await a.send(chat, { kind: "react", seq: 1, emoji: "👍" });
+        await b.send(chat, { kind: "react", seq: 1, emoji: "👍", remove: true });
+        await a.send(chat, { kind: "pin", seq: 1 });
+        await b.send(chat, { kind: "delete", seq: 2 });
+        await until("all are here", () => live.entries.size >= 8);
+        const fetched = new View(ann.user);
+        late = new Session(ann);
+        late.on("entry", ({ message }) => fetched.apply(message));
+        late.follow(chat);
+        await until("all are fetched", () => fetched.entries.size >= 8);
+        const messages = (view: View) => [1, 2].map((seq) => view.entries.get(seq));
+        const shown = (view: View) =>
+            messages(view).map((message) => [
+                message?.body,
+                message?.changes?.edits,
+                message?.changes?.replies ?? 0,
+                message?.changes?.pinned_seq,
+                message?.changes?.deleted_seq,
+                message?.changes?.reactions,
+            ]);
+        assert.deepEqual(shown(live), shown(fetched));
+        const one = live.entries.get(1);
+        assert.equal(one?.body, "first, edited");
+        assert.deepEqual(one?.changes?.reactions, [{ emoji: "👍", count: 1, own: true, users: [ann.user] }]);
+        assert.equal(live.entries.get(2)?.body, "");
+    } finally {
+        a.close();
+        b.close();
+        late?.close();
+        way.close();
+    }
+});
+
+test("a message whose answers were lost is sent again under its key and stored once", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const [a, b] = [observed(ann, chat), observed(ben, chat)];
+    try {
+        await a.session.send(chat, "before");
+        way.deafen();
+        const sent = a.session.send(chat, "lost and found");
+        await until("the other has it", () => b.bodies.includes("lost and found"));
+        way.cut();
+        const receipt = await sent;
+        assert.deepEqual([receipt.seq, receipt.resends], [2, 1]);
+        assert.equal(a.connections(), 2);
+        await a.session.send(chat, "after");
+        await until("both have all", () => a.seqs.length >= 3 && b.seqs.length >= 3);
+        assert.deepEqual(
+            [a.seqs, b.seqs],
+            [
+                [1, 2, 3],
+                [1, 2, 3],
+            ],
+        );
+    } finally {
+        a.session.close();
+        b.session.close();
+        way.close();
+    }
+});
+
+test("what was written while a connection was down is filled in, in order", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const [a, b] = [observed(ann, chat), observed(ben, chat)];
+    try {
+        await b.session.send(chat, "1");
+        await until("the first is here", () => a.seqs.length === 1);
+        way.deafen();
+        for (const body of ["2", "3", "4"]) await b.session.send(chat, body);
+        assert.deepEqual(a.seqs, [1]);
+        way.cut();
+        await until("the gap is filled", () => a.seqs.length >= 4);
+        await b.session.send(chat, "5");
+        await until("the next is here", () => a.seqs.length >= 5);
+        assert.deepEqual(a.seqs, [1, 2, 3, 4, 5]);
+    } finally {
+        a.session.close();
+        b.session.close();
+        way.close();
+    }
+});
+
+test("a message in the outbox is sent by the next session, under the same key", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const outbox = new MemoryOutbox();
+    const a = observed(ann, chat, { outbox });
+    const b = observed(ben, chat);
+    let next: ReturnType<typeof observed> | undefined;
+    try {
+        await a.session.send(chat, "before");
+        way.deafen();
+        const sent = a.session.send(chat, "kept");
+        await until("the other has it", () => b.bodies.includes("kept"));
+        a.session.close();
+        await assert.rejects(sent, (error) => error instanceof SendError && error.code === undefined);
+        assert.equal((await outbox.load()).length, 1);
+        way.cut();
+        next = observed(ann, chat, { outbox });
+        await until("it is settled", async () => (await outbox.load()).length === 0);
+        await next.session.send(chat, "after");
+        await until("all is here", () => b.seqs.length >= 3);
+        assert.deepEqual(b.bodies, ["before", "kept", "after"]);
+    } finally {
+        next?.session.close();
+        b.session.close();
+        way.close();
+    }
+});
+
+test("a refusal names its code", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const stranger = await newUser(dev.url);
+    const session = new Session(stranger);
+    const a = new Session(ann);
+    try {
+        await assert.rejects(
+            session.send(chat, "hello"),
+            (error) => error instanceof SendError && error.code === "not_a_member",
+        );
+        await a.send(chat, "mine");
+        const b = new Session(ben);
+        const edit = b.send(chat, { kind: "edit", seq: 1, body: "not mine" });
+        await assert.rejects(edit, (error) => error instanceof SendError && error.code === "permission_denied");
+        b.close();
+        const unknown = ann.call("GET", `/api/chats/${crypto.randomUUID()}`);
+        await assert.rejects(
+            unknown,
+            (error) => error instanceof CallError && error.status >= 400 && !error.isTemporary,
+        );
+    } finally {
+        session.close();
+        a.close();
+        way.close();
+    }
+});
+
+test("a session ends when the user signs out, and does not connect again", async () => {
+    const { way, ben, chat } = await pair();
+    const b = observed(ben, chat);
+    let why: string | undefined;
+    b.session.on("ended", (event) => (why = event.why));
+    try {
+        await until("it is connected", () => b.connections() === 1);
+        await ben.signOut();
+        await until("it has ended", () => why !== undefined);
+        assert.match(why ?? "", /3505/);
+    } finally {
+        b.session.close();
+        way.close();
+    }
+});
+
+test("a messenger that lost everything ends the session with what to do", async () => {
+    const other = await Dev.start();
+    try {
+        const ann = await newUser(other.url);
+        const ben = await newUser(other.url);
+        const chat = (await ann.createChat({ kind: "direct", members: [ben.user] })).chat_id;
+        const a = observed(ann, chat);
+        let why: string | undefined;
+        a.session.on("ended", (event) => (why = event.why));
+        await a.session.send(chat, "before");
+        await other.kill();
+        await other.run();
+        await until("it has ended", () => why !== undefined);
+        assert.match(why ?? "", /sign in again/);
+        a.session.close();
+    } finally {
+        await other.kill();
+    }
+});

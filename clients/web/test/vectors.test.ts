@@ -1,0 +1,112 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { Machine, Timeline, View, type Event, type Output, type socket } from "@posthouse/client";
+
+const VECTORS = "../vectors";
+
+function vectors<T>(name: string): Array<T & { name: string }> {
+    const all = JSON.parse(readFileSync(`${VECTORS}/${name}.json`, "utf8")) as Array<T & { name: string }>;
+    assert.notEqual(all.length, 0, `${name}.json has vectors`);
+    return all;
+}
+
+function message(seq: number): socket.Message {
+    return { chat: "c", seq, sender: "u", key: `k${seq}`, kind: "text", body: `entry ${seq}`, sent_at_ms: 0 };
+}
+
+type TimelineVector = {
+    after: number;
+    steps: Array<{ offer?: number; begin_at?: number; head?: number }>;
+    applied: number[];
+    has_gap: boolean;
+};
+
+for (const vector of vectors<TimelineVector>("timeline")) {
+    test(`timeline: ${vector.name}`, () => {
+        const timeline = new Timeline(vector.after);
+        const applied: number[] = [];
+        for (const { offer, begin_at, head } of vector.steps) {
+            if (offer !== undefined) applied.push(...timeline.offer(message(offer)).map(({ seq }) => seq));
+            if (begin_at !== undefined) applied.push(...timeline.beginAt(begin_at).map(({ seq }) => seq));
+            if (head !== undefined) timeline.noteHead(head);
+        }
+        assert.deepEqual([applied, timeline.hasGap], [vector.applied, vector.has_gap]);
+    });
+}
+
+type ViewVector = { user: string; entries: socket.Message[]; expected: socket.Message[] };
+
+for (const vector of vectors<ViewVector>("view")) {
+    test(`view: ${vector.name}`, () => {
+        const view = new View(vector.user);
+        for (const entry of vector.entries) view.apply(entry);
+        assert.deepEqual([...view.entries.values()], vector.expected);
+    });
+}
+
+type Do = {
+    connected?: socket.Connected;
+    disconnected?: string;
+    frame?: socket.ServerFrame;
+    follow?: { chat: string; after: number };
+    send?: { chat: string; key: string; body: string };
+    refresh?: string;
+    tick?: object;
+};
+type MachineVector = { user: string; steps: Array<{ at_ms: number; do: Do; out: unknown[] }> };
+
+function shownEvent(event: Event): unknown {
+    switch (event.type) {
+        case "connected":
+            return { connected: event.session };
+        case "disconnected":
+            return { disconnected: event.why };
+        case "entry":
+            return { entry: [event.message.seq, event.origin] };
+        case "elsewhere":
+            return { elsewhere: event.message.seq };
+        case "unreadable":
+            return { unreadable: [event.chat, event.code] };
+        case "send":
+            if (event.state.state === "stored") {
+                return { stored: [event.key, event.state.seq, event.state.resends] };
+            }
+            // A message on its way has states in this client alone.
+            return event.state.state === "failed" ? { failed: [event.key, event.state.code] } : undefined;
+        default:
+            return event;
+    }
+}
+
+function shown(output: Output): unknown {
+    if ("event" in output) return shownEvent(output.event);
+    if ("tokenRefused" in output) return { token_refused: true };
+    if ("tokenExpiresInSeconds" in output) return { token_expires_in_seconds: output.tokenExpiresInSeconds };
+    return output;
+}
+
+for (const vector of vectors<MachineVector>("machine")) {
+    test(`machine: ${vector.name}`, () => {
+        const machine = new Machine(vector.user);
+        for (const step of vector.steps) {
+            const now = step.at_ms;
+            const { connected, disconnected, frame, follow, send, refresh, tick } = step.do;
+            if (connected) machine.connected(connected, now);
+            if (disconnected !== undefined) machine.disconnected(disconnected);
+            if (frame) machine.frame(frame, now);
+            if (follow) machine.follow(follow.chat, follow.after, now);
+            if (send) {
+                const { chat, key, body } = send;
+                machine.send({ chat, key, post: { kind: "text", body } }, now);
+            }
+            if (refresh !== undefined) machine.refresh(refresh);
+            if (tick) machine.tick(now);
+            const out = machine
+                .take()
+                .map(shown)
+                .filter((one) => one !== undefined);
+            assert.deepEqual(out, step.out, `at ${now} ms: ${JSON.stringify(step.do)}`);
+        }
+    });
+}
