@@ -11,6 +11,8 @@ mod messenger;
 mod post;
 mod session;
 mod timeline;
+#[cfg(test)]
+mod vectors;
 mod view;
 
 pub use error::ClientError;

@@ -1,0 +1,156 @@
+//! The vectors of `clients/vectors`, which every client library runs.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use contracts::{
+    ChatId, MessageKey, UserId,
+    wire::{Connected, Message, ServerFrame},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{
+    Event, Origin, SendFailure, Timeline, View,
+    machine::{Machine, Output},
+    timeline::tests::message,
+};
+
+fn vectors<T: DeserializeOwned>(name: &str) -> Vec<T> {
+    let path = format!("{}/../clients/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(&path).expect("the vectors are in the repository");
+    let vectors: Vec<T> = serde_json::from_str(&text).expect("vectors of this kind");
+    assert!(!vectors.is_empty(), "{path} has none");
+    vectors
+}
+
+#[derive(Deserialize)]
+struct TimelineVector {
+    name: String,
+    after: i64,
+    steps: Vec<TimelineStep>,
+    applied: Vec<i64>,
+    has_gap: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TimelineStep {
+    Offer(i64),
+    BeginAt(i64),
+    Head(i64),
+}
+
+#[test]
+fn timelines_are_as_the_vectors_say() {
+    for vector in vectors::<TimelineVector>("timeline") {
+        let mut timeline = Timeline::after(vector.after);
+        let mut applied = Vec::new();
+        for step in vector.steps {
+            let ready = match step {
+                TimelineStep::Offer(seq) => timeline.offer(message(seq)),
+                TimelineStep::BeginAt(seq) => timeline.begin_at(seq),
+                TimelineStep::Head(seq) => {
+                    timeline.note_head(seq);
+                    Vec::new()
+                }
+            };
+            applied.extend(ready.into_iter().map(|message| message.seq));
+        }
+        assert_eq!((applied, timeline.has_gap()), (vector.applied, vector.has_gap), "{}", vector.name);
+    }
+}
+
+#[derive(Deserialize)]
+struct ViewVector {
+    name: String,
+    user: UserId,
+    entries: Vec<Message>,
+    expected: Vec<Message>,
+}
+
+#[test]
+fn views_are_as_the_vectors_say() {
+    for vector in vectors::<ViewVector>("view") {
+        let mut view = View::new(vector.user);
+        for entry in &vector.entries {
+            view.apply(entry);
+        }
+        let entries: Vec<Message> = view.entries().values().cloned().collect();
+        assert_eq!(entries, vector.expected, "{}", vector.name);
+    }
+}
+
+#[derive(Deserialize)]
+struct MachineVector {
+    name: String,
+    user: UserId,
+    steps: Vec<MachineStep>,
+}
+
+#[derive(Deserialize)]
+struct MachineStep {
+    at_ms: u64,
+    r#do: Do,
+    out: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Do {
+    Connected(Connected),
+    Disconnected(String),
+    Frame(Box<ServerFrame>),
+    Follow { chat: ChatId, after: i64 },
+    Send { chat: ChatId, key: MessageKey, body: String },
+    Refresh(String),
+    Tick {},
+}
+
+fn shown(output: Output) -> Value {
+    match output {
+        Output::Frame(frame) => json!({ "frame": frame }),
+        Output::Event(Event::Connected { session }) => json!({ "connected": session }),
+        Output::Event(Event::Disconnected { why }) => json!({ "disconnected": why }),
+        Output::Event(Event::Entry { message, origin }) => {
+            let origin = match origin {
+                Origin::Pushed => "pushed",
+                Origin::Own => "own",
+                Origin::Refetched => "refetched",
+            };
+            json!({ "entry": [message.seq, origin] })
+        }
+        Output::Event(Event::Elsewhere(message)) => json!({ "elsewhere": message.seq }),
+        Output::Event(Event::Unreadable { chat, code }) => json!({ "unreadable": [chat, code] }),
+        Output::Event(other) => json!({ "event": format!("{other:?}") }),
+        Output::Settled(_, Ok(receipt)) => json!({ "stored": [receipt.key, receipt.seq, receipt.resends] }),
+        Output::Settled(key, Err(SendFailure::Refused(code))) => json!({ "failed": [key, code] }),
+        Output::Settled(key, Err(SendFailure::SessionEnded)) => json!({ "unknown": key }),
+        Output::TokenRefused => json!({ "token_refused": true }),
+        Output::TokenRenewed(left) => json!({ "token_expires_in_seconds": left.as_secs() }),
+    }
+}
+
+#[test]
+fn machines_are_as_the_vectors_say() {
+    for vector in vectors::<MachineVector>("machine") {
+        let began = Instant::now();
+        let mut machine = Machine::new(vector.user);
+        for step in vector.steps {
+            let now = began + Duration::from_millis(step.at_ms);
+            match step.r#do {
+                Do::Connected(connected) => machine.connected(&connected, now),
+                Do::Disconnected(why) => machine.disconnected(why),
+                Do::Frame(frame) => machine.frame(*frame, now),
+                Do::Follow { chat, after } => machine.follow(chat, after, now),
+                Do::Send { chat, key, body } => machine.send(chat, key, body.into(), now),
+                Do::Refresh(token) => machine.refresh(token),
+                Do::Tick {} => machine.tick(now),
+            }
+            let out: Vec<Value> = std::iter::from_fn(|| machine.next_output()).map(shown).collect();
+            assert_eq!(out, step.out, "{} at {} ms", vector.name, step.at_ms);
+        }
+    }
+}
