@@ -31,6 +31,7 @@ check() {
 # Those that take a second.
 quick_lints() {
     check format cargo fmt --all --check
+    check 'format of clients/web' web_format
     check 'shell scripts' shell_scripts
     check words words
 }
@@ -123,7 +124,42 @@ words() {
 }
 
 # derived generate|check: what follows from the code. The descriptions of APIs come from `compact`.
-derived() { cargo build --quiet --locked --workspace --bin xtask --bin compact && "$CARGO_TARGET_DIR/debug/xtask" "$1"; }
+# The types of clients/web come from those in turn.
+derived() {
+    cargo build --quiet --locked --workspace --bin xtask --bin compact && "$CARGO_TARGET_DIR/debug/xtask" "$1" \
+        && node "$ROOT/clients/web/generate.mjs" "$1"
+}
+
+web_format() {
+    web_tool && node "$WEB_HOME/node_modules/prettier/bin/prettier.cjs" --check "$ROOT/clients/web" --ignore-path "$ROOT/clients/web/.prettierignore" \
+        && ! grep -n '"resolved"' "$ROOT/clients/web/package-lock.json"
+}
+
+# Compiles clients/web, with its tests, into a folder that is laid out as the package is.
+web_build() {
+    local out=$STATE/web
+    web_tool && rm -rf "$out" && mkdir -p "$out" \
+        && node "$WEB_HOME/node_modules/typescript/bin/tsc" --project "$ROOT/clients/web" --typeRoots "$WEB_HOME/node_modules/@types" --outDir "$out" \
+        && sed 's|\./dist/|./|g' "$ROOT/clients/web/package.json" > "$out/package.json"
+}
+
+# The tests of clients/web, with a messenger in memory. A run that ends badly without a failed test counts as one failed.
+web_tests() {
+    local log=$STATE/log/web.log status=0 began passed failed option=()
+    began=$(now_ms)
+    echo '== web client'
+    # Node has WebSocket by itself from 22 on.
+    node -e 'process.exit(typeof WebSocket === "function" ? 0 : 1)' 2> /dev/null || option=(--experimental-websocket)
+    { web_build && (cd "$ROOT/clients/web" \
+        && POSTHOUSE_COMPACT=$CARGO_TARGET_DIR/debug/compact POSTHOUSE_RUST_BOT=$CARGO_TARGET_DIR/debug/examples/bot \
+            node "${option[@]}" --test --test-timeout=120000 --test-reporter=tap "$STATE"/web/test/*.test.js); } < /dev/null > "$log" 2>&1 || status=$?
+    grep -E '^(not ok|ok) |error TS' "$log" || true
+    passed=$(sed -n 's/^# pass //p' "$log")
+    failed=$(sed -n -E 's/^# (fail|cancelled) //p' "$log" | awk '{n += $1} END {print n + 0}')
+    if [ $status != 0 ] && [ "$failed" = 0 ]; then failed=1; fi
+    if [ "$failed" != 0 ]; then echo "read $log"; fi
+    count 'web client' "${passed:-0}" "$failed" "$began"
+}
 
 # Requests made from the descriptions of the APIs, good and bad, to two tenants in memory (described.py).
 described_requests() {
