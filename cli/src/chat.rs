@@ -6,8 +6,8 @@ use std::{collections::HashMap, io::IsTerminal as _, time::Duration};
 
 use contracts::{
     ChatId, DeviceId, UserId,
-    api::{Chat, CreateChatRequest, RegisterRequest},
-    event::EntryKind,
+    api::{Chat, CreateChatRequest, RegisterRequest, UpdateChatRequest},
+    event::{EntryKind, Role},
     wire::{self, MAX_WATCHED_USERS, Message, PresenceState, SyncPage, UserPresence, Watch},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -35,6 +35,9 @@ const HELP: &str = "\
   /open N|@NAME|ID  opens a chat by its number in the list, a direct chat with a user, or a chat by id
   /group TITLE @NAME...  starts a group; TITLE is one word
   /members          lists the members of the open chat
+  /title TEXT       renames the open group; /topic TEXT says what it is for
+  /role @NAME ROLE  makes a member of the open group owner, admin or member
+  /delete-group     deletes the open group, for all its members
   /reply N TEXT     replies to message N of the open chat
   /edit N TEXT      replaces the text of your message N
   /delete N         deletes your message N for everyone
@@ -144,6 +147,14 @@ impl Room {
             Line::Open(what) => self.open_by(&what).await,
             Line::Group { title, members } => self.group(title, &members).await,
             Line::Members => self.members().await,
+            Line::Title(title) => {
+                self.update(UpdateChatRequest { title: Some(title), ..UpdateChatRequest::default() }).await
+            }
+            Line::Topic(topic) => {
+                self.update(UpdateChatRequest { topic: Some(topic), ..UpdateChatRequest::default() }).await
+            }
+            Line::Role { username, role } => self.role(&username, role).await,
+            Line::DeleteGroup => self.delete_group().await,
             Line::Unknown(command) => {
                 self.note(&format!("unknown command {command}; /help lists the commands"));
                 Ok(())
@@ -349,11 +360,41 @@ impl Room {
         self.open_by(&chat.chat_id.to_string()).await
     }
 
+    /// Returns the open chat, or says that there is none.
+    fn opened(&self) -> Result<ChatId, Failure> {
+        self.open.ok_or_else(|| Failure::new(Exit::Refused, "no chat is open", "/open opens one"))
+    }
+
+    /// Changes the open group. What comes of it is shown as an entry.
+    async fn update(&mut self, request: UpdateChatRequest) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        self.messenger().update_chat(&self.identity.token().await?, chat, &request).await?;
+        Ok(())
+    }
+
+    async fn role(&mut self, username: &str, role: Role) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        let user = self.user_named(username).await?;
+        let token = self.identity.token().await?;
+        // To put a user who is no member would add them.
+        let members = self.messenger().members(&token, chat).await?.items;
+        if !members.iter().any(|member| member.user_id == user) {
+            let what = format!("{username} is not a member of the open chat");
+            return Err(Failure::new(Exit::Refused, what, "/members lists them"));
+        }
+        self.messenger().put_member(&token, chat, user, role).await?;
+        Ok(())
+    }
+
+    async fn delete_group(&mut self) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        self.messenger().delete_chat(&self.identity.token().await?, chat).await?;
+        self.note("the group is deleted");
+        Ok(())
+    }
+
     async fn members(&mut self) -> Result<(), Failure> {
-        let Some(chat) = self.open else {
-            self.note("no chat is open");
-            return Ok(());
-        };
+        let chat = self.opened()?;
         let page = self.messenger().members(&self.identity.token().await?, chat).await?;
         for member in page.items {
             let name = self.name(member.user_id).await;
@@ -396,7 +437,16 @@ impl Room {
             EntryKind::Pin => format!("{seq:>5}  * {sender} pinned {target}"),
             EntryKind::Unpin => format!("{seq:>5}  * {sender} unpinned {target}"),
             EntryKind::MemberAdded => format!("{seq:>5}  * {subject} joined"),
-            EntryKind::MemberRemoved => format!("{seq:>5}  * {subject} left"),
+            EntryKind::MemberRemoved if message.subject == Some(message.sender) => {
+                format!("{seq:>5}  * {subject} left")
+            }
+            EntryKind::MemberRemoved => format!("{seq:>5}  * {sender} removed {subject}"),
+            EntryKind::RoleChanged => format!("{seq:>5}  * {subject} has the role {body}"),
+            EntryKind::TitleChanged => format!("{seq:>5}  * {sender} named the group {body}"),
+            EntryKind::TopicChanged if message.body.is_empty() => {
+                format!("{seq:>5}  * {sender} removed the topic")
+            }
+            EntryKind::TopicChanged => format!("{seq:>5}  * {sender} set the topic: {body}"),
         });
     }
 

@@ -1,5 +1,7 @@
 //! What a line of input means.
 
+use contracts::event::Role;
+
 use crate::client::Post;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -7,8 +9,19 @@ pub(super) enum Line {
     Post(Post),
     Chats,
     Open(String),
-    Group { title: String, members: Vec<String> },
+    Group {
+        title: String,
+        members: Vec<String>,
+    },
     Members,
+    Title(String),
+    /// An empty one removes it.
+    Topic(String),
+    Role {
+        username: String,
+        role: Role,
+    },
+    DeleteGroup,
     Help,
     Quit,
     Unknown(String),
@@ -27,19 +40,30 @@ pub(super) fn parse(text: &str) -> Line {
     if let Some(post) = change(command) {
         return Line::Post(post);
     }
+    match command.split_once(' ').unwrap_or((command, "")) {
+        ("title", title) if !title.trim().is_empty() => return Line::Title(title.trim().to_owned()),
+        ("topic", topic) => return Line::Topic(topic.trim().to_owned()),
+        _ => {}
+    }
     let mut words = command.split_whitespace();
     match (words.next().unwrap_or_default(), words.next()) {
         ("chats", None) => Line::Chats,
-        ("open", Some(what)) => Line::Open(what.to_owned()),
-        ("group", Some(title)) => Line::Group {
-            title: title.to_owned(),
-            members: words.map(|name| name.trim_start_matches('@').to_owned()).collect(),
+        ("role", Some(user)) => match (words.next().and_then(Role::parse), words.next()) {
+            (Some(role), None) => Line::Role { username: name(user), role },
+            _ => Line::Unknown(text.to_owned()),
         },
+        ("delete-group", None) => Line::DeleteGroup,
+        ("open", Some(what)) => Line::Open(what.to_owned()),
+        ("group", Some(title)) => Line::Group { title: title.to_owned(), members: words.map(name).collect() },
         ("members", None) => Line::Members,
         ("help", None) => Line::Help,
         ("quit", None) => Line::Quit,
         _ => Line::Unknown(text.to_owned()),
     }
+}
+
+fn name(word: &str) -> String {
+    word.trim_start_matches('@').to_owned()
 }
 
 /// Reads a command about message N: its name, the number, and what follows.
@@ -85,6 +109,19 @@ mod tests {
         check("/open", Line::Unknown("/open".into()));
         check("/shout hi", Line::Unknown("/shout hi".into()));
         check("/quit", Line::Quit);
+    }
+
+    #[test]
+    fn a_group_is_changed_by_commands() {
+        check("/title Board  games ", Line::Title("Board  games".into()));
+        check("/title ", Line::Unknown("/title".into()));
+        check("/topic on Fridays", Line::Topic("on Fridays".into()));
+        check("/topic", Line::Topic(String::new()));
+        check("/role @ben admin", Line::Role { username: "ben".into(), role: Role::Admin });
+        for text in ["/role @ben", "/role @ben king", "/role @ben admin now", "/delete-group now"] {
+            check(text, Line::Unknown(text.into()));
+        }
+        check("/delete-group", Line::DeleteGroup);
     }
 
     #[test]

@@ -204,6 +204,12 @@ impl Messenger {
         self.json("change a chat", call).await
     }
 
+    /// Deletes a group that the caller owns.
+    pub async fn delete_chat(&self, token: &str, chat: ChatId) -> Result<(), ClientError> {
+        let path = format!("/api/chats/{chat}");
+        self.done("delete a chat", self.with_token(Method::DELETE, &path, token)).await
+    }
+
     pub async fn chat(&self, token: &str, chat: ChatId) -> Result<Chat, ClientError> {
         self.json("read a chat", self.get(&format!("/api/chats/{chat}"), token)).await
     }

@@ -40,7 +40,7 @@ impl Default for Patience {
 pub fn router(state: AppState) -> OpenApiRouter {
     docs::router()
         .routes(routes!(chats::create, chats::list))
-        .routes(routes!(chats::get, chats::update))
+        .routes(routes!(chats::get, chats::update, chats::delete))
         .routes(routes!(members::list))
         .routes(routes!(members::put, members::remove))
         .routes(routes!(members::leave))

@@ -5,10 +5,15 @@ use std::{collections::BTreeSet, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    api::{CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess},
+    api::{CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess, UpdateChatRequest},
     event::{self, ChatKind, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
 };
-use kit::{catalog::Topic, error::InvalidField, idempotency::IdempotencyKey, text::Title};
+use kit::{
+    catalog::Topic,
+    error::InvalidField,
+    idempotency::IdempotencyKey,
+    text::{self, Title},
+};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -39,6 +44,8 @@ pub struct Chat {
     pub kind: ChatKind,
     /// Groups only.
     pub title: Option<String>,
+    /// What a group is for.
+    pub topic: Option<String>,
     /// What members who are added read.
     pub history: HistoryAccess,
     /// The role of the member who queries.
@@ -277,6 +284,9 @@ impl NewChat {
 pub struct Roster {
     pub chat_id: ChatId,
     pub kind: ChatKind,
+    /// Groups only.
+    pub title: Option<String>,
+    pub topic: Option<String>,
     /// What members who are added read.
     pub history: HistoryAccess,
     pub members: Vec<Member>,
@@ -294,7 +304,7 @@ pub struct Departure {
 }
 
 /// A change that a member requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Adds a user, or changes the role of a member.
     Put {
@@ -306,18 +316,53 @@ pub enum Command {
         user_id: UserId,
     },
     Leave,
-    /// Changes what members who are added read.
-    SetHistory {
-        history: HistoryAccess,
-    },
+    Update(Update),
+    /// Removes all members.
+    Delete,
+}
+
+/// What a group is to be from now on; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    pub title: Option<Title>,
+    /// An empty one removes it.
+    pub topic: Option<text::Topic>,
+    /// What members who are added read.
+    pub history: Option<HistoryAccess>,
+}
+
+impl Update {
+    /// Reads a request.
+    pub fn parse(request: &UpdateChatRequest) -> Result<Self, InvalidField> {
+        let title = request.title.as_deref().map(|title| Title::parse("title", title));
+        let topic = request.topic.as_deref().map(|topic| text::Topic::parse("topic", topic));
+        Ok(Self { title: title.transpose()?, topic: topic.transpose()?, history: request.history })
+    }
+
+    /// Returns what it changes of a group.
+    fn changes(&self, roster: &Roster) -> Vec<Change> {
+        let title = self.title.as_ref().map(|title| title.as_str().to_owned());
+        let title = title.filter(|title| roster.title.as_ref() != Some(title));
+        let topic = self.topic.as_ref().map(|topic| Some(topic.as_str()).filter(|topic| !topic.is_empty()));
+        let topic = topic.filter(|topic| roster.topic.as_deref() != *topic);
+        let history = self.history.filter(|history| *history != roster.history);
+        let changes = [
+            title.map(|title| Change::TitleSet { title }),
+            topic.map(|topic| Change::TopicSet { topic: topic.map(str::to_owned) }),
+            history.map(|history| Change::HistorySet { history }),
+        ];
+        changes.into_iter().flatten().collect()
+    }
 }
 
 /// One step of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     Added { user_id: UserId, role: Role },
     RoleSet { user_id: UserId, role: Role },
     Removed { user_id: UserId },
+    TitleSet { title: String },
+    TopicSet { topic: Option<String> },
     HistorySet { history: HistoryAccess },
 }
 
@@ -363,11 +408,11 @@ pub enum Refusal {
 impl Command {
     /// Decides what the command of a user changes who is not in the chat; `chat_id` may be of no chat. Leaving is done
     /// already, and the response to a leave that is repeated is the same.
-    pub fn of_stranger(self, chat_id: ChatId, actor: UserId) -> Result<Vec<Change>, Refusal> {
+    pub fn of_stranger(&self, chat_id: ChatId, actor: UserId) -> Result<Vec<Change>, Refusal> {
         match self {
             Self::Leave => Ok(Vec::new()),
-            Self::Remove { user_id } if user_id == actor => Ok(Vec::new()),
-            Self::Put { .. } | Self::Remove { .. } | Self::SetHistory { .. } => {
+            Self::Remove { user_id } if *user_id == actor => Ok(Vec::new()),
+            Self::Put { .. } | Self::Remove { .. } | Self::Update(_) | Self::Delete => {
                 Err(Refusal::NotAMember(chat_id))
             }
         }
@@ -376,17 +421,23 @@ impl Command {
 
 /// Decides what a command of `actor` changes, in the order in which it is to be done. Empty: it is so already.
 ///
-/// An owner may do everything; an admin adds plain members and removes them, and decides what members who are added
-/// read. A group has one owner: making another member the owner makes the old one an admin, and an owner who leaves
-/// hands over to the admin (or else the member) who has been there longest.
-pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Change>, Refusal> {
-    let Some(actor_role) = roster.role(actor) else { return command.of_stranger(roster.chat_id, actor) };
+/// An owner may do everything; an admin adds plain members and removes them, and decides what the group is called and what
+/// members who are added read. A group has one owner: making another member the owner makes the old one an admin, and an
+/// owner who leaves hands over to the admin (or else the member) who has been there longest.
+pub fn decide(roster: &Roster, actor: UserId, command: &Command) -> Result<Vec<Change>, Refusal> {
+    let Some(actor_role) = roster.role(actor) else {
+        // A deletion that is repeated is done already, for as long as it is known who was the last.
+        return match command {
+            Command::Delete if roster.was_emptied_by(actor) => Ok(Vec::new()),
+            command => command.of_stranger(roster.chat_id, actor),
+        };
+    };
     match (roster.kind, command) {
         (ChatKind::Group, _) | (ChatKind::Direct, Command::Leave) => {}
-        (ChatKind::Direct, Command::Remove { user_id }) if user_id == actor => {}
+        (ChatKind::Direct, Command::Remove { user_id }) if *user_id == actor => {}
         (ChatKind::Direct, _) => return Err(Refusal::DirectIsFixed),
     }
-    match command {
+    match *command {
         Command::Put { user_id, role } => put(roster, (actor, actor_role), user_id, role),
         Command::Leave => Ok(leave(roster, actor, actor_role)),
         Command::Remove { user_id } if user_id == actor => Ok(leave(roster, actor, actor_role)),
@@ -400,10 +451,18 @@ pub fn decide(roster: &Roster, actor: UserId, command: Command) -> Result<Vec<Ch
             }
             Ok(roster.role(user_id).map(|_| Change::Removed { user_id }).into_iter().collect())
         }
-        Command::SetHistory { .. } if actor_role == Role::Member => Err(Refusal::RoleTooLow(actor_role)),
-        Command::SetHistory { history } if history == roster.history => Ok(Vec::new()),
-        Command::SetHistory { history } => Ok(vec![Change::HistorySet { history }]),
+        Command::Update(_) if actor_role == Role::Member => Err(Refusal::RoleTooLow(actor_role)),
+        Command::Update(ref update) => Ok(update.changes(roster)),
+        Command::Delete if actor_role != Role::Owner => Err(Refusal::RoleTooLow(actor_role)),
+        Command::Delete => Ok(delete(roster, actor)),
     }
+}
+
+/// The members go in the order in which they came, and the owner last: until then there is one.
+fn delete(roster: &Roster, owner: UserId) -> Vec<Change> {
+    let mut members: Vec<_> = roster.members.iter().collect();
+    members.sort_by_key(|member| (member.user_id == owner, member.joined_at, member.user_id));
+    members.into_iter().map(|member| Change::Removed { user_id: member.user_id }).collect()
 }
 
 /// Decides who comes back into the direct chat of `founder` and `other` when the founder opens it again. Empty: both are in
@@ -510,6 +569,11 @@ impl Roster {
         user_id != actor && self.departures.iter().any(|of| of.user_id == user_id && is_by(of.by))
     }
 
+    /// Returns whether no member is left, and this user was the last, by their own hand.
+    fn was_emptied_by(&self, actor: UserId) -> bool {
+        self.members.is_empty() && self.departures.iter().any(|of| (of.user_id, of.by) == (actor, actor))
+    }
+
     /// Forgets the departures that do not count any more.
     pub fn forget_departures(&mut self, now: DateTime<Utc>) {
         self.departures.retain(|departure| departure.at > now - READDING_PAUSE);
@@ -517,9 +581,10 @@ impl Roster {
 
     /// Makes the changes and returns what is published of them.
     ///
-    /// A member who was added or removed is also an entry in the chat's own log, so that "nothing after the
-    /// removal" has a meaning there. Its audience are the members after the change and the removed users; a larger
-    /// chat than a record lists is expanded by the gateways.
+    /// What members see of a change is also an entry in the chat's own log, so that it reaches all devices, and "nothing after
+    /// the removal" has a meaning there. Its audience are the members after the change and the removed user; a larger
+    /// chat than a record lists is expanded by the gateways. When a group is deleted, each member receives their own removal
+    /// and no other: all of them together would be half a million for a thousand members.
     pub fn apply(
         &mut self,
         actor: UserId,
@@ -527,9 +592,9 @@ impl Roster {
         at: DateTime<Utc>,
         mut next_key: impl FnMut() -> MessageKey,
     ) -> Vec<OutboxRecord> {
-        let keyed: Vec<_> = changes.iter().map(|change| (*change, next_key())).collect();
+        let keyed: Vec<_> = changes.iter().map(|change| (change, next_key())).collect();
         for (change, key) in &keyed {
-            match *change {
+            match **change {
                 Change::Added { user_id, role } => {
                     let reads_from = match self.history {
                         HistoryAccess::FromEntry => Some(EntryId { sender: actor, key: *key }),
@@ -546,22 +611,17 @@ impl Roster {
                     self.members.retain(|member| member.user_id != user_id);
                     self.departures.push(Departure { user_id, by: actor, at });
                 }
+                Change::TitleSet { ref title } => self.title = Some(title.clone()),
+                Change::TopicSet { ref topic } => self.topic.clone_from(topic),
                 Change::HistorySet { history } => self.history = history,
             }
         }
         let mut records = Vec::new();
         for (change, key) in keyed {
-            let (user_id, role, kind) = match change {
-                Change::Added { user_id, role } => (user_id, Some(role), Some(EntryKind::MemberAdded)),
-                Change::RoleSet { user_id, role } => (user_id, Some(role), None),
-                Change::Removed { user_id } => (user_id, None, Some(EntryKind::MemberRemoved)),
-                // Nothing of it is needed to deliver messages.
-                Change::HistorySet { .. } => continue,
-            };
-            records.push(membership(self.chat_id, user_id, role));
-            if let Some(kind) = kind {
-                records.push(self.entry(actor, kind, user_id, key));
+            if let Some((user_id, role)) = change.membership() {
+                records.push(membership(self.chat_id, user_id, role));
             }
+            records.extend(change.entry().map(|entry| self.entry(actor, entry, key)));
         }
         records
     }
@@ -574,11 +634,14 @@ impl Roster {
         self.members.iter().map(|member| membership(self.chat_id, member.user_id, role(member))).collect()
     }
 
-    fn entry(&self, actor: UserId, kind: EntryKind, subject: UserId, key: MessageKey) -> OutboxRecord {
+    fn entry(
+        &self,
+        actor: UserId,
+        (kind, subject, body): (EntryKind, Option<UserId>, &str),
+        key: MessageKey,
+    ) -> OutboxRecord {
         let mut audience: Vec<_> = self.members.iter().map(|member| member.user_id).collect();
-        if kind == EntryKind::MemberRemoved {
-            audience.push(subject);
-        }
+        audience.extend(subject.filter(|_| kind == EntryKind::MemberRemoved));
         let record = SendRecord {
             v: event::VERSION,
             chat: self.chat_id,
@@ -586,8 +649,8 @@ impl Roster {
             device: DeviceId(Uuid::nil()),
             key,
             kind,
-            body: String::new(),
-            subject: Some(subject),
+            body: body.to_owned(),
+            subject,
             target_seq: None,
             mentions: Vec::new(),
             mentions_all: false,
@@ -598,6 +661,32 @@ impl Roster {
             topic: Topic::MessageSend,
             key: self.chat_id.to_string(),
             payload: Some(serde_json::to_string(&record).expect("a record is plain data")),
+        }
+    }
+}
+
+impl Change {
+    /// Returns the membership that it changes, and its role from here on; `None` for one that ends.
+    const fn membership(&self) -> Option<(UserId, Option<Role>)> {
+        match *self {
+            Self::Added { user_id, role } | Self::RoleSet { user_id, role } => Some((user_id, Some(role))),
+            Self::Removed { user_id } => Some((user_id, None)),
+            Self::TitleSet { .. } | Self::TopicSet { .. } | Self::HistorySet { .. } => None,
+        }
+    }
+
+    /// Returns the kind, the subject and the body of its entry in the chat's log.
+    fn entry(&self) -> Option<(EntryKind, Option<UserId>, &str)> {
+        match self {
+            Self::Added { user_id, .. } => Some((EntryKind::MemberAdded, Some(*user_id), "")),
+            Self::Removed { user_id } => Some((EntryKind::MemberRemoved, Some(*user_id), "")),
+            Self::RoleSet { user_id, role } => Some((EntryKind::RoleChanged, Some(*user_id), role.as_str())),
+            Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title)),
+            Self::TopicSet { topic } => {
+                Some((EntryKind::TopicChanged, None, topic.as_deref().unwrap_or_default()))
+            }
+            // It concerns those who are added, and they see it then.
+            Self::HistorySet { .. } => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Schema `chat_service` of the tenant's database: chats, members and their number, blocks, and the outbox.
 //!
 //! # Endpoints
-//! - `POST /api/chats`, `GET /api/chats`, `GET` and `PATCH /api/chats/{chat}`: direct chats and groups.
+//! - `POST /api/chats`, `GET /api/chats`, `GET`, `PATCH` and `DELETE /api/chats/{chat}`: direct chats and groups.
 //! - `GET /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
@@ -17,8 +17,8 @@
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):
 //! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, a tombstone for a removal. While the
 //!   two users of a direct chat have a block between them, it has neither of them in the chat.
-//! - `message.send`: an entry in the chat's own log for every user who is added to or removed from a group. The
-//!   founding members of a chat are no entries: they are its state before seq 1.
+//! - `message.send`: an entry in the chat's own log for every user who is added to or removed from a group or has another role
+//!   there, and for its title and topic. The founding members of a chat are no entries: they are its state before seq 1.
 
 pub mod api;
 pub mod departures;

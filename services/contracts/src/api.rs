@@ -347,12 +347,22 @@ impl CreateChatRequest {
     }
 }
 
-/// `PATCH /api/chats/{chat}`
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+/// `PATCH /api/chats/{chat}`: absent fields stay.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateChatRequest {
+    /// 1 to 128 characters on one line, of which one is visible, without bidirectional formatting.
+    #[schema(schema_with = schema::new_title)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// What the group is for: at most 500 characters, without bidirectional formatting. Every line break becomes LF. An empty one
+    /// removes it.
+    #[schema(schema_with = schema::about)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// What members who are added from now on read. What a present member reads stays.
-    pub history: HistoryAccess,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<HistoryAccess>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -361,6 +371,9 @@ pub struct Chat {
     pub kind: ChatKind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// What a group is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     /// Groups only: what members who are added read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryAccess>,

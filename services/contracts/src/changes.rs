@@ -90,7 +90,11 @@ impl<'a> Change<'a> {
             EntryKind::ReactionRemoved => Self::ReactionRemoved { user, emoji: body },
             EntryKind::Pin => Self::Pinned,
             EntryKind::Unpin => Self::Unpinned,
-            EntryKind::MemberAdded | EntryKind::MemberRemoved => return None,
+            EntryKind::MemberAdded
+            | EntryKind::MemberRemoved
+            | EntryKind::RoleChanged
+            | EntryKind::TitleChanged
+            | EntryKind::TopicChanged => return None,
         })
     }
 }

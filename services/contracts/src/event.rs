@@ -33,10 +33,16 @@ pub enum EntryKind {
     MemberAdded,
     /// `subject` left or was removed.
     MemberRemoved,
+    /// `subject`, a member, has the role in `body` from here on.
+    RoleChanged,
+    /// The group has the title in `body` from here on.
+    TitleChanged,
+    /// The group has the topic in `body` from here on, or none when that is empty.
+    TopicChanged,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Text,
         Self::Edit,
         Self::Delete,
@@ -46,6 +52,9 @@ impl EntryKind {
         Self::Unpin,
         Self::MemberAdded,
         Self::MemberRemoved,
+        Self::RoleChanged,
+        Self::TitleChanged,
+        Self::TopicChanged,
     ];
 
     /// Returns the kind as it is stored and sent.
@@ -60,6 +69,9 @@ impl EntryKind {
             Self::Unpin => "unpin",
             Self::MemberAdded => "member_added",
             Self::MemberRemoved => "member_removed",
+            Self::RoleChanged => "role_changed",
+            Self::TitleChanged => "title_changed",
+            Self::TopicChanged => "topic_changed",
         }
     }
 
@@ -70,7 +82,25 @@ impl EntryKind {
 
     /// Returns whether a device of a member sends it. The others are written by the chat service.
     pub const fn is_from_device(self) -> bool {
-        !matches!(self, Self::MemberAdded | Self::MemberRemoved)
+        match self {
+            Self::Text
+            | Self::Edit
+            | Self::Delete
+            | Self::Reaction
+            | Self::ReactionRemoved
+            | Self::Pin
+            | Self::Unpin => true,
+            Self::MemberAdded
+            | Self::MemberRemoved
+            | Self::RoleChanged
+            | Self::TitleChanged
+            | Self::TopicChanged => false,
+        }
+    }
+
+    /// Returns whether it says who is in the chat.
+    pub const fn is_membership(self) -> bool {
+        matches!(self, Self::MemberAdded | Self::MemberRemoved)
     }
 
     /// Returns whether it says nothing without a target.
@@ -79,7 +109,8 @@ impl EntryKind {
     }
 }
 
-/// A record of `message.send`: written by gateways (what members send) and by the chat service (membership).
+/// A record of `message.send`: written by gateways (what members send) and by the chat service (who is in a chat, in which role, and
+/// what it is called).
 ///
 /// Everything that decides whether and where it lands was decided before it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -574,7 +574,7 @@ pub struct Message {
     pub key: MessageKey,
     pub kind: EntryKind,
     pub body: String,
-    /// The user a membership entry is about.
+    /// The user whom a change of members or of a role is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<UserId>,
     /// The seq of the message that this entry speaks of: what a reply replies to, what an edit changes.

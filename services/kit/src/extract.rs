@@ -348,7 +348,11 @@ mod tests {
             &[("title", &optional), ("history", &null), ("members", &[json!([])])],
         )
         .await;
-        check_kinds::<UpdateChatRequest>(json!({"history": "all"}), &[]).await;
+        check_kinds::<UpdateChatRequest>(
+            json!({"title": "Crew", "topic": "", "history": "all"}),
+            &[("title", &optional), ("topic", &optional), ("history", &null)],
+        )
+        .await;
         check_kinds::<PutMemberRequest>(json!({"role": "admin"}), &[]).await;
         check_kinds::<PutContactRequest>(json!({"name": "Ann"}), &[("name", &optional)]).await;
         check_kinds::<ChangePasswordRequest>(

@@ -39,6 +39,8 @@ pub struct Lines<const MAX_CHARS: usize>(String);
 pub type DisplayName = Line<64>;
 /// The title of a group.
 pub type Title = Line<128>;
+/// What a group is for.
+pub type Topic = Lines<500>;
 /// What users write about themselves.
 pub type About = Lines<500>;
 

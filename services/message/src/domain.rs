@@ -149,7 +149,11 @@ impl Entry {
     /// Returns the user whose standing this entry depends on: the sender of what a device sent, the subject of a change of
     /// members.
     pub fn seat_id(&self) -> Option<SeatId> {
-        let user = if self.kind.is_from_device() { Some(self.sender) } else { self.subject };
+        let user = match self.kind {
+            kind if kind.is_from_device() => Some(self.sender),
+            kind if kind.is_membership() => self.subject,
+            _ => None,
+        };
         user.map(|user| SeatId { chat: self.chat, user })
     }
 
@@ -318,7 +322,14 @@ impl Chats {
             EntryKind::Reaction | EntryKind::ReactionRemoved => {
                 Some(Effect::Reacts(entry.kind == EntryKind::Reaction))
             }
-            EntryKind::Text | EntryKind::Edit | EntryKind::Delete | EntryKind::Pin | EntryKind::Unpin => None,
+            EntryKind::Text
+            | EntryKind::Edit
+            | EntryKind::Delete
+            | EntryKind::Pin
+            | EntryKind::Unpin
+            | EntryKind::RoleChanged
+            | EntryKind::TitleChanged
+            | EntryKind::TopicChanged => None,
         }
     }
 }

@@ -327,9 +327,12 @@ pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::
     };
     eventually("both chats know that ann is gone", MOMENT, || async {
         for chat in [group, pair] {
-            let seen = ben_online.seen().entries.get(&chat).and_then(|entries| entries.last().cloned());
-            ensure!(seen.as_ref().is_some_and(departure), "the last entry of {chat} is {seen:?}");
+            let seen = ben_online.seen().entries.get(&chat).cloned().unwrap_or_default();
+            ensure!(seen.iter().any(departure), "the entries of {chat} are {seen:?}");
         }
+        let seen = ben_online.seen().entries[&group].last().cloned();
+        let heir = seen.filter(|entry| entry.kind == EntryKind::RoleChanged && entry.body == "owner");
+        ensure!(heir.is_some(), "the group says who owns it now");
         Ok(())
     })
     .await?;
@@ -393,6 +396,68 @@ pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a group is called and who has which role reaches all devices, and a deleted group is gone for all.
+pub async fn names_and_roles(messenger: &Messenger) -> anyhow::Result<()> {
+    let users = TestUser::crowd(messenger, "guest", 3).await?;
+    let [owner, member, stranger] = users.as_slice() else { unreachable!("three were registered") };
+    let chat = owner.group("lunch", &[member.id()]).await?;
+    let (phone, laptop) = (member.online(&[chat]).await, member.on_another_device().await?);
+    let laptop = laptop.online(&[chat]).await;
+    let named = |title: &str, topic: &str| UpdateChatRequest {
+        title: Some(title.to_owned()),
+        topic: Some(topic.to_owned()),
+        history: None,
+    };
+    let update = async |user: &TestUser, request| {
+        let token = user.token().await?;
+        anyhow::Ok(messenger.update_chat(&token, chat, &request).await)
+    };
+    let renamed = update(owner, named("dinner", "where to go")).await??;
+    ensure!(renamed.title.as_deref() == Some("dinner"), "{renamed:?}");
+    refused(update(member, named("mine", "")).await?, ErrorCode::PermissionDenied)?;
+    refused(update(stranger, named("mine", "")).await?, ErrorCode::NotAMember)?;
+    messenger.put_member(&owner.token().await?, chat, member.id(), Role::Admin).await?;
+    update(member, named("dinner", "")).await??;
+    for device in [&phone, &laptop] {
+        device.sees(chat, 4, MOMENT).await?;
+        let entries = device.seen().entries[&chat].clone();
+        let said: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.kind, entry.sender, entry.subject, entry.body.as_str()))
+            .collect();
+        let (owner, member) = (owner.id(), member.id());
+        ensure!(
+            said == [
+                (EntryKind::TitleChanged, owner, None, "dinner"),
+                (EntryKind::TopicChanged, owner, None, "where to go"),
+                (EntryKind::RoleChanged, owner, Some(member), "admin"),
+                (EntryKind::TopicChanged, member, None, ""),
+            ],
+            "{said:?}"
+        );
+    }
+
+    let delete = async |user: &TestUser| anyhow::Ok(messenger.delete_chat(&user.token().await?, chat).await);
+    refused(delete(member).await?, ErrorCode::PermissionDenied)?;
+    refused(delete(stranger).await?, ErrorCode::NotAMember)?;
+    delete(owner).await??;
+    delete(owner).await??;
+    for device in [&phone, &laptop] {
+        device.sees(chat, 5, MOMENT).await?;
+        let last = device.seen().entries[&chat].last().cloned().context("an entry")?;
+        ensure!(last.kind == EntryKind::MemberRemoved && last.subject == Some(member.id()), "{last:?}");
+    }
+    let outcome = timeout(MOMENT, phone.session.send(chat, "is anyone here?")).await?;
+    ensure!(outcome == Err(SendFailure::Refused(ErrorCode::NotAMember)), "{outcome:?}");
+    for user in [owner, member] {
+        let token = user.token().await?;
+        ensure!(messenger.chats(&token).await?.is_empty(), "it is still in a list");
+        refused(messenger.history(&token, chat, 0, 10).await.map(drop), ErrorCode::NotAMember)?;
+        refused(messenger.members(&token, chat).await.map(drop), ErrorCode::NotAMember)?;
+    }
+    Ok(())
+}
+
 /// A new member reads a group from the entry that added them, and the group may give them all of it.
 pub async fn new_members(messenger: &Messenger) -> anyhow::Result<()> {
     let users = TestUser::crowd(messenger, "guest", 4).await?;
@@ -430,7 +495,7 @@ pub async fn new_members(messenger: &Messenger) -> anyhow::Result<()> {
     ensure!(pushed == [4, 5], "the session handed out {pushed:?}");
     ensure!(seqs(founder).await? == [1, 2, 3, 4, 5], "founders read all");
 
-    let request = UpdateChatRequest { history: HistoryAccess::All };
+    let request = UpdateChatRequest { history: Some(HistoryAccess::All), ..UpdateChatRequest::default() };
     refused(messenger.update_chat(&guest.token().await?, chat, &request).await, ErrorCode::PermissionDenied)?;
     let changed = messenger.update_chat(&owner.token().await?, chat, &request).await?;
     ensure!(changed.history == Some(HistoryAccess::All), "{changed:?}");

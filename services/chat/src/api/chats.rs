@@ -31,7 +31,7 @@ use super::{
     members::{change, published},
 };
 use crate::{
-    domain::{self, Command, Founding, NewChat},
+    domain::{self, Command, Founding, NewChat, Update},
     error::Error,
     store::ChatStore,
 };
@@ -167,10 +167,11 @@ pub(super) async fn get(
     Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
 }
 
-/// Changes what members who are added to a group read of its history.
+/// Changes the title and the topic of a group, and what members who are added read of its history.
 ///
-/// An owner and an admin may. It concerns members who are added from then on: those who are in the group read what they read
-/// before.
+/// An owner and an admin may. A new title and a new topic are entries of the chat, `title_changed` and `topic_changed`, and reach
+/// all devices as messages do. What is so already is answered the same way, without an entry. The history concerns members
+/// who are added from then on: those who are in the group read what they read before.
 #[utoipa::path(
     patch,
     path = "/api/chats/{chat}",
@@ -193,11 +194,44 @@ pub(super) async fn update(
     State(store): State<Arc<dyn ChatStore>>,
     State(patience): State<Patience>,
     Path(chat_id): Path<ChatId>,
-    Json(UpdateChatRequest { history }): Json<UpdateChatRequest>,
+    Json(request): Json<UpdateChatRequest>,
 ) -> Result<Json<api::Chat>, ApiError> {
-    change(&*store, patience, chat_id, caller.user_id, Command::SetHistory { history }).await?;
+    let update = Update::parse(&request)?;
+    change(&*store, patience, chat_id, caller.user_id, Command::Update(update)).await?;
     let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
     Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
+}
+
+/// Deletes a group.
+///
+/// Its owner may. All members are removed, in the order in which they came and the owner last, and each receives the
+/// `member_removed` entry of their own removal: the group is in no list any more, takes no messages, and no one joins it. Its messages
+/// are read by no one, and stay stored for as long as the messenger keeps messages. There is no way back. A deletion that the owner repeats
+/// within 24 hours is answered the same way. To end a direct chat, leave it.
+#[utoipa::path(
+    delete,
+    path = "/api/chats/{chat}",
+    operation_id = "delete_chat",
+    tag = "chats",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path, description = "Chat id")),
+    responses(
+        (status = NO_CONTENT, description = "The group is deleted"),
+        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
+            body = api::Problem, content_type = "application/problem+json"),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn delete(
+    ChangingCaller(caller): ChangingCaller,
+    State(store): State<Arc<dyn ChatStore>>,
+    State(patience): State<Patience>,
+    Path(chat_id): Path<ChatId>,
+) -> Result<StatusCode, ApiError> {
+    change(&*store, patience, chat_id, caller.user_id, Command::Delete).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 impl From<domain::Chat> for api::Chat {
@@ -206,6 +240,7 @@ impl From<domain::Chat> for api::Chat {
             chat_id: chat.chat_id,
             kind: chat.kind,
             title: chat.title,
+            topic: chat.topic,
             history: (chat.kind == ChatKind::Group).then_some(chat.history),
             role: chat.role,
             member_count: chat.member_count,

@@ -23,6 +23,8 @@ fn roster(members: &[(u128, Role)]) -> Roster {
     Roster {
         chat_id: ChatId(Uuid::from_u128(100)),
         kind: ChatKind::Group,
+        title: Some("Crew".to_owned()),
+        topic: None,
         history: HistoryAccess::FromEntry,
         departures: Vec::new(),
         members: members
@@ -39,6 +41,14 @@ fn roster(members: &[(u128, Role)]) -> Roster {
 
 fn group() -> Roster {
     roster(&[(OWNER, Role::Owner), (OLD, Role::Member), (ADMIN, Role::Admin), (NEW, Role::Member)])
+}
+
+fn update(update: Update) -> Command {
+    Command::Update(update)
+}
+
+fn entry(record: &OutboxRecord) -> SendRecord {
+    serde_json::from_str(record.payload.as_deref().expect("an entry")).expect("json")
 }
 
 fn put(n: u128, role: Role) -> Command {
@@ -63,7 +73,7 @@ fn removed(n: u128) -> Change {
 
 #[track_caller]
 fn check(actor: u128, command: Command, expected: Result<&[Change], Refusal>) {
-    let decided = decide(&group(), user(actor), command);
+    let decided = decide(&group(), user(actor), &command);
     assert_eq!(decided.as_deref().map_err(|refusal| *refusal), expected, "{actor} requested {command:?}");
 }
 
@@ -125,10 +135,10 @@ fn a_stranger_learns_nothing() {
 fn a_leaving_owner_hands_over_to_the_oldest_admin_and_else_to_the_oldest_member() {
     check(OWNER, Command::Leave, Ok(&[removed(OWNER), role_set(ADMIN, Role::Owner)]));
     let members = roster(&[(NEW, Role::Member), (OLD, Role::Member), (OWNER, Role::Owner)]);
-    let changes = decide(&members, user(OWNER), Command::Leave);
+    let changes = decide(&members, user(OWNER), &Command::Leave);
     assert_eq!(changes, Ok(vec![removed(OWNER), role_set(NEW, Role::Owner)]));
     let alone = roster(&[(OWNER, Role::Owner)]);
-    assert_eq!(decide(&alone, user(OWNER), Command::Leave), Ok(vec![removed(OWNER)]));
+    assert_eq!(decide(&alone, user(OWNER), &Command::Leave), Ok(vec![removed(OWNER)]));
 }
 
 #[test]
@@ -156,21 +166,21 @@ fn a_direct_chat_takes_messages_of_two_without_a_block() {
 fn a_full_chat_takes_no_member_but_still_changes_roles() {
     let full: Vec<_> = (10..10 + MAX_MEMBERS as u128 - 1).map(|n| (n, Role::Member)).collect();
     let full = roster(&[&[(OWNER, Role::Owner)], full.as_slice()].concat());
-    assert_eq!(decide(&full, user(OWNER), put(STRANGER, Role::Member)), Err(Refusal::Full));
-    assert!(decide(&full, user(OWNER), put(10, Role::Admin)).is_ok());
+    assert_eq!(decide(&full, user(OWNER), &put(STRANGER, Role::Member)), Err(Refusal::Full));
+    assert!(decide(&full, user(OWNER), &put(10, Role::Admin)).is_ok());
 }
 
 #[test]
 fn a_direct_chat_is_fixed_but_for_leaving() {
     let direct = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
-    let open = Command::SetHistory { history: HistoryAccess::All };
+    let open = update(Update { history: Some(HistoryAccess::All), ..Update::default() });
     for command in [Command::Leave, remove(OLD)] {
-        assert_eq!(decide(&direct, user(OLD), command), Ok(vec![removed(OLD)]));
+        assert_eq!(decide(&direct, user(OLD), &command), Ok(vec![removed(OLD)]));
     }
-    for command in [put(STRANGER, Role::Member), put(OLD, Role::Admin), remove(NEW), open] {
-        assert_eq!(decide(&direct, user(OLD), command), Err(Refusal::DirectIsFixed));
+    for command in [put(STRANGER, Role::Member), put(OLD, Role::Admin), remove(NEW), open, Command::Delete] {
+        assert_eq!(decide(&direct, user(OLD), &command), Err(Refusal::DirectIsFixed));
     }
-    assert!(matches!(decide(&direct, user(STRANGER), remove(OLD)), Err(Refusal::NotAMember(_))));
+    assert!(matches!(decide(&direct, user(STRANGER), &remove(OLD)), Err(Refusal::NotAMember(_))));
 }
 
 #[test]
@@ -179,7 +189,7 @@ fn a_departure_bars_hands_and_never_the_user() {
     let departures = vec![departure(20, OWNER), departure(21, 21)];
     let group = Roster { departures, ..group() };
     let unwanted = |n| Err(Refusal::Unwanted(user(n)));
-    let put_by = |actor, n| decide(&group, user(actor), put(n, Role::Member)).map(|changes| changes.len());
+    let put_by = |actor, n| decide(&group, user(actor), &put(n, Role::Member)).map(|changes| changes.len());
     assert_eq!(put_by(OWNER, 20), unwanted(20));
     assert_eq!(put_by(ADMIN, 20), Ok(1));
     assert_eq!((put_by(OWNER, 21), put_by(ADMIN, 21)), (unwanted(21), unwanted(21)));
@@ -250,8 +260,7 @@ fn a_removal_reaches_the_removed_user_and_leaves_a_tombstone() {
         }
     );
     assert_eq!((records[1].topic, &records[1].key), (Topic::MessageSend, &roster.chat_id.to_string()));
-    let entry: SendRecord =
-        serde_json::from_str(records[1].payload.as_deref().expect("an entry")).expect("json");
+    let entry = entry(&records[1]);
     assert_eq!((entry.kind, entry.subject, entry.key), (EntryKind::MemberRemoved, Some(user(OLD)), key));
     assert_eq!((entry.sender, entry.device), (user(OWNER), DeviceId(Uuid::nil())));
     assert_eq!(entry.audience, Some([OWNER, ADMIN, NEW, OLD].map(user).to_vec()));
@@ -265,8 +274,7 @@ fn a_member_reads_from_the_entry_that_adds_them_unless_the_group_said_otherwise_
     let mut keys = (70..).map(key);
     let records =
         roster.apply(user(ADMIN), &[added(STRANGER, Role::Member)], at(50), || keys.next().expect("a key"));
-    let entry: SendRecord =
-        serde_json::from_str(records[1].payload.as_deref().expect("an entry")).expect("json");
+    let entry = entry(&records[1]);
     let reads_from = |roster: &Roster, n| roster.member(user(n)).expect("a member").reads_from;
     let named = Some(EntryId { sender: user(ADMIN), key: entry.key });
     assert_eq!((reads_from(&roster, STRANGER), reads_from(&roster, OLD)), (named, None));
@@ -280,27 +288,94 @@ fn a_member_reads_from_the_entry_that_adds_them_unless_the_group_said_otherwise_
 
 #[test]
 fn the_history_of_new_members_is_decided_by_owners_and_admins() {
-    let set = |history| Command::SetHistory { history };
-    let open = set(HistoryAccess::All);
-    let done = Change::HistorySet { history: HistoryAccess::All };
-    check(OWNER, open, Ok(&[done]));
-    check(ADMIN, open, Ok(&[done]));
+    let set = |history| update(Update { history: Some(history), ..Update::default() });
+    let open = || set(HistoryAccess::All);
+    let done = [Change::HistorySet { history: HistoryAccess::All }];
+    check(OWNER, open(), Ok(&done));
+    check(ADMIN, open(), Ok(&done));
     check(ADMIN, set(HistoryAccess::FromEntry), Ok(&[]));
-    check(OLD, open, Err(Refusal::RoleTooLow(Role::Member)));
-    check(STRANGER, open, Err(Refusal::NotAMember(group().chat_id)));
+    check(OLD, open(), Err(Refusal::RoleTooLow(Role::Member)));
+    check(STRANGER, open(), Err(Refusal::NotAMember(group().chat_id)));
 }
 
 #[test]
-fn a_role_is_not_an_entry_and_a_large_audience_is_not_listed() {
+fn owners_and_admins_decide_what_a_group_is_called() {
+    let parse = |title: &str, topic: &str| {
+        let (title, topic) = (Some(title.to_owned()), Some(topic.to_owned()));
+        Update::parse(&UpdateChatRequest { title, topic, history: None })
+    };
+    let renamed = || update(parse(" Board   games ", "on\r\nFridays").expect("an update"));
+    let title = Change::TitleSet { title: "Board games".to_owned() };
+    let topic = Change::TopicSet { topic: Some("on\nFridays".to_owned()) };
+    check(OWNER, renamed(), Ok(&[title.clone(), topic.clone()]));
+    check(ADMIN, renamed(), Ok(&[title.clone(), topic.clone()]));
+    check(OLD, renamed(), Err(Refusal::RoleTooLow(Role::Member)));
+    check(STRANGER, renamed(), Err(Refusal::NotAMember(group().chat_id)));
+    // It is called so already, and has no topic.
+    check(OWNER, update(parse("Crew", "").expect("an update")), Ok(&[]));
+    check(OWNER, update(Update::default()), Ok(&[]));
+    for (title, topic, field) in [("", "", "title"), ("a\nb", "", "title"), ("Crew", "a\u{0}", "topic")] {
+        assert_eq!(parse(title, topic).map_err(|invalid| invalid.field), Err(field));
+    }
+
+    let mut roster = group();
+    let entries = |roster: &mut Roster, changes: &[Change]| {
+        let records = roster.apply(user(ADMIN), changes, at(50), MessageKey::generate).into_iter();
+        records.map(|record| entry(&record)).collect::<Vec<_>>()
+    };
+    let named = entries(&mut roster, &[title, topic]);
+    let said: Vec<_> = named.iter().map(|entry| (entry.kind, entry.subject, entry.body.as_str())).collect();
+    assert_eq!(
+        said,
+        [(EntryKind::TitleChanged, None, "Board games"), (EntryKind::TopicChanged, None, "on\nFridays")]
+    );
+    assert_eq!(
+        (roster.title.as_deref(), roster.topic.as_deref()),
+        (Some("Board games"), Some("on\nFridays"))
+    );
+    let removed = decide(&roster, user(OWNER), &update(parse("Board games", "").expect("an update")));
+    assert_eq!(removed, Ok(vec![Change::TopicSet { topic: None }]));
+    let unset = entries(&mut roster, &removed.expect("a change"));
+    assert_eq!((unset[0].kind, unset[0].body.as_str()), (EntryKind::TopicChanged, ""));
+}
+
+#[test]
+fn a_deleted_group_loses_its_members_in_order_and_each_learns_of_it_once() {
+    check(ADMIN, Command::Delete, Err(Refusal::RoleTooLow(Role::Admin)));
+    check(OLD, Command::Delete, Err(Refusal::RoleTooLow(Role::Member)));
+    check(STRANGER, Command::Delete, Err(Refusal::NotAMember(group().chat_id)));
+    let all = [removed(OLD), removed(ADMIN), removed(NEW), removed(OWNER)];
+    check(OWNER, Command::Delete, Ok(&all));
+
+    let mut roster = group();
+    let records = roster.apply(user(OWNER), &all, at(50), MessageKey::generate);
+    let (tombstones, entries): (Vec<_>, Vec<_>) =
+        records.iter().partition(|record| record.topic == Topic::ChatEvents);
+    assert!(tombstones.len() == 4 && tombstones.iter().all(|record| record.payload.is_none()));
+    for (record, n) in entries.into_iter().zip([OLD, ADMIN, NEW, OWNER]) {
+        let entry = entry(record);
+        assert_eq!((entry.subject, entry.audience), (Some(user(n)), Some(vec![user(n)])));
+    }
+    // The owner may repeat it, and no other user learns that there was a group.
+    assert_eq!(decide(&roster, user(OWNER), &Command::Delete), Ok(vec![]));
+    assert!(decide(&roster, user(ADMIN), &Command::Delete).is_err());
+    roster.forget_departures(at(50) + READDING_PAUSE);
+    assert_eq!(decide(&roster, user(OWNER), &Command::Delete), Err(Refusal::NotAMember(roster.chat_id)));
+}
+
+#[test]
+fn a_role_is_an_entry_and_a_large_audience_is_not_listed() {
     let members: Vec<_> = (10..10 + MAX_LISTED_AUDIENCE as u128).map(|n| (n, Role::Member)).collect();
     let mut roster = roster(&[&[(OWNER, Role::Owner)], members.as_slice()].concat());
     let changes = [role_set(10, Role::Admin), added(STRANGER, Role::Member)];
     let records = roster.apply(user(OWNER), &changes, at(50), MessageKey::generate);
     let topics: Vec<_> = records.iter().map(|record| record.topic).collect();
-    assert_eq!(topics, [Topic::ChatEvents, Topic::ChatEvents, Topic::MessageSend]);
-    let entry: SendRecord =
-        serde_json::from_str(records[2].payload.as_deref().expect("an entry")).expect("json");
-    assert_eq!(entry.audience, None);
+    let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
+    assert_eq!(topics, [events, send, events, send]);
+    let (role, addition) = (entry(&records[1]), entry(&records[3]));
+    let said = (role.kind, role.subject, role.body.as_str());
+    assert_eq!(said, (EntryKind::RoleChanged, Some(user(10)), "admin"));
+    assert_eq!((role.audience, addition.audience), (None, None));
 }
 
 #[test]

@@ -40,7 +40,6 @@ struct Tables {
 
 struct Row {
     roster: Roster,
-    title: Option<String>,
     pair: Option<(UserId, UserId)>,
     founder: UserId,
     /// The key of a group, and the digest of what it was created from.
@@ -118,7 +117,8 @@ impl Row {
         Some(Chat {
             chat_id: self.roster.chat_id,
             kind: self.roster.kind,
-            title: self.title.clone(),
+            title: self.roster.title.clone(),
+            topic: self.roster.topic.clone(),
             history: self.roster.history,
             role: self.roster.role(member)?,
             member_count: i64::try_from(self.roster.members.len()).expect("members are bounded"),
@@ -222,11 +222,12 @@ impl ChatStore for MemoryStore {
             roster: Roster {
                 chat_id: new.chat_id,
                 kind: new.kind(),
+                title: new.title().map(str::to_owned),
+                topic: None,
                 history: new.history(),
                 members: new.members(),
                 departures: Vec::new(),
             },
-            title: new.title().map(str::to_owned),
             pair,
             founder: new.founder,
             key,
@@ -324,7 +325,7 @@ impl ChatStore for MemoryStore {
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError> {
         self.change_as(chat_id, actor, at, |roster| match roster {
-            Some(roster) => domain::decide(roster, actor, command),
+            Some(roster) => domain::decide(roster, actor, &command),
             None => command.of_stranger(chat_id, actor),
         })
     }

@@ -38,6 +38,7 @@ pub const SCHEMA: Schema = Schema {
         ("0008_count_memberships", include_str!("../../migrations/0008_count_memberships.sql")),
         ("0009_index_departures", include_str!("../../migrations/0009_index_departures.sql")),
         ("0010_create_blocks", include_str!("../../migrations/0010_create_blocks.sql")),
+        ("0011_add_topic", include_str!("../../migrations/0011_add_topic.sql")),
     ],
 };
 
@@ -177,7 +178,7 @@ impl ChatStore for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError> {
         let rows: Vec<ChatRow> = sqlx::query_as(
-            "SELECT chat_id, kind, title, history, role, member_count, created_at
+            "SELECT chat_id, kind, title, topic, history, role, member_count, created_at
              FROM members JOIN chats USING (chat_id)
              WHERE user_id = $1 AND ($2::UUID IS NULL OR chat_id < $2)
              ORDER BY chat_id DESC LIMIT $3",
@@ -256,7 +257,7 @@ impl ChatStore for PostgresStore {
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError> {
         let decide = |roster: Option<&Roster>| match roster {
-            Some(roster) => domain::decide(roster, actor, command),
+            Some(roster) => domain::decide(roster, actor, &command),
             None => command.of_stranger(chat_id, actor),
         };
         self.change_as(chat_id, actor, at, decide).await

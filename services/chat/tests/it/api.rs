@@ -373,6 +373,39 @@ async fn a_group_lives_from_founding_to_empty() {
 }
 
 #[tokio::test]
+async fn a_group_is_renamed_and_deleted() {
+    let app = App::start().await;
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));
+    let chat = app.group(&ann, &[&bob]).await;
+    let line = |method: &str| format!("{method} /api/chats/{chat}");
+    let patch =
+        async |caller: &TestUser, body| app.api.send(&line("PATCH"), Some(&caller.token), Some(body)).await;
+    let body = json!({"title": "  Board games ", "topic": "on Fridays"});
+    let renamed = patch(&ann, body.clone()).await.ok(200);
+    assert_eq!((&renamed["title"], &renamed["topic"]), (&"Board games".into(), &"on Fridays".into()));
+    assert_eq!(patch(&ann, json!({})).await.ok(200), renamed);
+    assert_eq!(app.api.get(&bob, "/api/chats").await.ok(200)["items"][0]["title"], "Board games");
+    let untitled = patch(&ann, json!({"title": null, "topic": ""})).await.ok(200);
+    assert_eq!((&untitled["title"], untitled.get("topic")), (&"Board games".into(), None));
+    assert_eq!(patch(&bob, body.clone()).await.code(), "permission_denied");
+    assert_eq!(patch(&eve, body).await.code(), "not_a_member");
+
+    let delete = async |caller: &TestUser| app.api.send(&line("DELETE"), Some(&caller.token), None).await;
+    assert_eq!(delete(&bob).await.code(), "permission_denied");
+    assert_eq!(delete(&eve).await.code(), "not_a_member");
+    for _ in 0..2 {
+        delete(&ann).await.ok(204);
+        assert_eq!(app.api.get(&bob, "/api/chats").await.ok(200), json!({"items": []}));
+        assert_eq!(app.put(&ann, &chat, &bob, "member").await.code(), "not_a_member");
+    }
+    assert_eq!(delete(&bob).await.code(), "not_a_member");
+    let direct =
+        app.api.post(&ann, "/api/chats", json!({"kind": "direct", "members": [bob.id]})).await.ok(201);
+    let direct = format!("DELETE /api/chats/{}", direct["chat_id"].as_str().expect("an id"));
+    assert_eq!(app.api.send(&direct, Some(&ann.token), None).await.code(), "permission_denied");
+}
+
+#[tokio::test]
 async fn a_group_says_what_new_members_read() {
     let app = App::start().await;
     let [ann, bob, cid, dora] = ["ann", "bob", "cid", "dora"].map(|name| app.realm.user(name));
@@ -399,7 +432,7 @@ async fn a_group_says_what_new_members_read() {
     assert_eq!(patch(&bob, &chat, json!({"history": "all"})).await.code(), "permission_denied");
     let eve = app.realm.user("eve");
     assert_eq!(patch(&eve, &chat, json!({"history": "all"})).await.code(), "not_a_member");
-    for body in [json!({}), json!({"history": "some"}), json!(["all"])] {
+    for body in [json!({"history": "some"}), json!({"title": " "}), json!({"topic": 7}), json!(["all"])] {
         assert_eq!(patch(&ann, &chat, body.clone()).await.code(), "invalid_argument", "{body}");
     }
     let open = json!({"kind": "group", "title": "Crew", "members": [], "history": "all"});

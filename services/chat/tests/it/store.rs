@@ -9,16 +9,22 @@ use std::{
 use chat::{
     domain::{
         Access, Block, Command, EntryId, Founding, Limits, MAX_BLOCKS, MAX_MEMBERS, NewChat, READDING_PAUSE,
-        Refusal,
+        Refusal, Update,
     },
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA, StoreError},
 };
 use contracts::{
     ChatId, UserId,
     api::HistoryAccess,
-    event::{MembershipRecord, Role, SendRecord},
+    event::{EntryKind, MembershipRecord, Role, SendRecord},
 };
-use kit::{catalog::Topic, idempotency::IdempotencyKey, postgres::Schema, testing::TestDatabase};
+use kit::{
+    catalog::Topic,
+    idempotency::IdempotencyKey,
+    postgres::Schema,
+    testing::TestDatabase,
+    text::{self, Title},
+};
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
@@ -64,6 +70,8 @@ suite![
     chats_come_newest_first_in_pages,
     a_change_and_its_records_are_one,
     a_refused_change_leaves_nothing,
+    what_a_group_is_called_is_kept_and_published,
+    a_deleted_group_is_in_no_list,
     where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     a_change_that_is_repeated_changes_nothing,
     a_group_is_created_once_for_a_key,
@@ -99,12 +107,16 @@ fn put(user_id: UserId, role: Role) -> Command {
     Command::Put { user_id, role }
 }
 
+fn update(update: Update) -> Command {
+    Command::Update(update)
+}
+
 async fn change(store: &Store, chat_id: ChatId, actor: UserId, command: Command) {
     store.change(chat_id, actor, command, at(10)).await.expect("the change is allowed");
 }
 
 async fn refusal(store: &Store, chat_id: ChatId, actor: UserId, command: Command) -> Refusal {
-    match store.change(chat_id, actor, command, at(10)).await {
+    match store.change(chat_id, actor, command.clone(), at(10)).await {
         Err(StoreError::Refused(refusal)) => refusal,
         other => panic!("{command:?} was not refused: {other:?}"),
     }
@@ -181,10 +193,10 @@ async fn a_change_and_its_records_are_one(store: Store) {
     let chat = store.chat(chat_id, ann).await.expect("a read").expect("ann is in it");
     assert_eq!(chat.member_count, 2);
     let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
-    assert_eq!(topics(&store).await, [events, events, events, send, events, events, send]);
+    assert_eq!(topics(&store).await, [events, events, events, send, events, send, events, send]);
     let pending = store.pending(10).await.expect("the outbox");
-    assert_eq!(pending[5].payload, None, "a removal is a tombstone");
-    assert!(pending[6].payload.as_deref().is_some_and(|entry| entry.contains("member_removed")));
+    assert_eq!(pending[6].payload, None, "a removal is a tombstone");
+    assert!(pending[7].payload.as_deref().is_some_and(|entry| entry.contains("member_removed")));
 }
 
 async fn where_the_history_of_a_member_begins_is_decided_when_they_are_added(store: Store) {
@@ -208,17 +220,80 @@ async fn where_the_history_of_a_member_begins_is_decided_when_they_are_added(sto
     assert_eq!((reads_from(cid).await, reads_from(ben).await), (first, None));
 
     let history = HistoryAccess::All;
-    change(&store, chat_id, ann, Command::SetHistory { history }).await;
+    change(&store, chat_id, ann, update(Update { history: Some(history), ..Update::default() })).await;
     assert_eq!(store.chat(chat_id, ben).await.expect("a read").expect("a chat").history, history);
     change(&store, chat_id, ann, put(dora, Role::Member)).await;
     // A change of role, or of the rule, moves no beginning.
     change(&store, chat_id, ann, put(cid, Role::Admin)).await;
     assert_eq!((reads_from(dora).await, reads_from(cid).await), (None, first));
-    change(&store, chat_id, ann, Command::SetHistory { history: HistoryAccess::FromEntry }).await;
+    change(
+        &store,
+        chat_id,
+        ann,
+        update(Update { history: Some(HistoryAccess::FromEntry), ..Update::default() }),
+    )
+    .await;
     change(&store, chat_id, ann, Command::Remove { user_id: dora }).await;
     change(&store, chat_id, cid, put(dora, Role::Member)).await;
     let last = entries().await.pop().expect("an entry");
     assert_eq!((reads_from(dora).await, last.sender), (named(&last), cid));
+}
+
+async fn what_a_group_is_called_is_kept_and_published(store: Store) {
+    let (ann, bob) = (new_user(), new_user());
+    let chat_id = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+    let said = |title: &str, topic: &str| {
+        let title = Some(Title::parse("title", title).expect("a title"));
+        let topic = Some(text::Topic::parse("topic", topic).expect("a topic"));
+        update(Update { title, topic, history: None })
+    };
+    let seen = async || {
+        let chat = store.chat(chat_id, bob).await.expect("a read").expect("bob is in it");
+        let listed = store.chats(bob, None, 10).await.expect("a page");
+        assert_eq!(listed, std::slice::from_ref(&chat), "a list has the same");
+        (chat.title.expect("a title"), chat.topic)
+    };
+    assert_eq!(seen().await, ("Crew".to_owned(), None));
+    for _ in 0..2 {
+        change(&store, chat_id, ann, said("Board games", "on Fridays")).await;
+        assert_eq!(seen().await, ("Board games".to_owned(), Some("on Fridays".to_owned())));
+    }
+    change(&store, chat_id, ann, said("Board games", "")).await;
+    assert_eq!(seen().await, ("Board games".to_owned(), None));
+    assert_eq!(refusal(&store, chat_id, bob, said("Mine", "")).await, Refusal::RoleTooLow(Role::Member));
+    let pending = store.pending(100).await.expect("the outbox").into_iter();
+    let entries = pending.filter(|record| record.topic == Topic::MessageSend);
+    let entries: Vec<SendRecord> = entries
+        .map(|record| serde_json::from_str(&record.payload.expect("an entry")).expect("json"))
+        .collect();
+    let said: Vec<_> = entries.iter().map(|entry| (entry.kind, entry.body.as_str())).collect();
+    let (title, topic) = (EntryKind::TitleChanged, EntryKind::TopicChanged);
+    assert_eq!(said, [(title, "Board games"), (topic, "on Fridays"), (topic, "")]);
+}
+
+async fn a_deleted_group_is_in_no_list(store: Store) {
+    let owner = new_user();
+    let others: Vec<_> = (1..MAX_MEMBERS).map(|_| new_user()).collect();
+    let new = keyed("5f0c", group(owner, &others));
+    let chat_id = store.create(&new).await.expect("a chat").chat.chat_id;
+    let kept = store.create(&group(owner, &others[..1])).await.expect("a chat").chat.chat_id;
+    assert_eq!(refusal(&store, chat_id, others[0], Command::Delete).await, Refusal::RoleTooLow(Role::Member));
+    for _ in 0..2 {
+        change(&store, chat_id, owner, Command::Delete).await;
+        assert!(store.members(chat_id).await.expect("members").is_empty());
+    }
+    for user in [owner, others[0]] {
+        assert_eq!(store.chat(chat_id, user).await.expect("a read"), None);
+        let listed = store.chats(user, None, 10).await.expect("a page");
+        assert_eq!(listed.iter().map(|chat| chat.chat_id).collect::<Vec<_>>(), [kept]);
+    }
+    assert_eq!(store.accesses(&[(chat_id, owner)]).await.expect("a read"), [Access::None]);
+    let pending = store.pending(5000).await.expect("the outbox");
+    let removals = pending.iter().filter(|record| record.topic == Topic::MessageSend);
+    assert_eq!(removals.count(), MAX_MEMBERS, "each removal once");
+    // The group is not created again by its key, and makes room for another one.
+    let again = store.create(&new).await;
+    assert!(matches!(again, Err(StoreError::Refused(Refusal::NotAMember(_)))), "{again:?}");
 }
 
 async fn a_refused_change_leaves_nothing(store: Store) {
@@ -403,12 +478,12 @@ async fn a_deleted_account_leaves_groups_and_direct_chats(store: Store) {
     for chat_id in [crew, pair] {
         store.depart(chat_id, ann, at(20)).await.expect("the account is deleted");
     }
-    // Of each: the membership and the entry; and the new owner.
-    assert_eq!(topics(&store).await.len(), before + 5);
+    // Of each, and of the new owner: the membership and the entry.
+    assert_eq!(topics(&store).await.len(), before + 6);
     for chat_id in [crew, pair, ChatId::generate()] {
         store.depart(chat_id, ann, at(30)).await.expect("nothing changes");
     }
-    assert_eq!(topics(&store).await.len(), before + 5);
+    assert_eq!(topics(&store).await.len(), before + 6);
     let mut left = [(bob, Role::Member), (cid, Role::Owner)];
     left.sort_unstable();
     assert_eq!(roles(&store, crew).await, left);

@@ -99,6 +99,11 @@ async fn a_group_enforces_its_roles_and_membership() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_and_roles_reach_all_devices_and_a_deleted_group_is_gone() -> anyhow::Result<()> {
+    story(stories::names_and_roles).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_member_reads_from_the_entry_that_added_them() -> anyhow::Result<()> {
     story(stories::new_members).await
 }

@@ -88,6 +88,10 @@ fn title() -> Object {
     line(128).build()
 }
 
+pub(super) fn new_title() -> Object {
+    or_null(line(128))
+}
+
 /// `null` is as good as absent.
 fn history() -> Object {
     ObjectBuilder::new()

@@ -145,7 +145,7 @@ impl Members {
                 let departure = chat.departed(subject, now);
                 departure.seq = departure.seq.max(Some(entry.seq));
             }
-            // Only a change of members has a subject.
+            // Who is in the chat stays so.
             _ => {}
         }
     }

@@ -80,7 +80,11 @@ impl Target {
             | EntryKind::ReactionRemoved
             | EntryKind::Pin
             | EntryKind::Unpin => true,
-            EntryKind::MemberAdded | EntryKind::MemberRemoved => false,
+            EntryKind::MemberAdded
+            | EntryKind::MemberRemoved
+            | EntryKind::RoleChanged
+            | EntryKind::TitleChanged
+            | EntryKind::TopicChanged => false,
         };
         self.kind == EntryKind::Text && !is_deleted && may
     }

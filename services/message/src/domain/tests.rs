@@ -46,11 +46,16 @@ fn known(seq: i64, offset: i64, body: &str) -> KnownKey {
 /// An entry about `subject`, who is added to a chat or removed from it.
 fn change(offset: i64, sent_at_ms: i64, chat: u128, kind: EntryKind, subject: u128) -> Entry {
     let user = UserId(Uuid::from_u128(subject));
+    let (subject, body) = match kind {
+        EntryKind::RoleChanged => (Some(user), "admin"),
+        EntryKind::TitleChanged | EntryKind::TopicChanged => (None, "a name"),
+        _ => (Some(user), ""),
+    };
     Entry {
         kind,
-        subject: Some(user),
-        content: content_hash(kind, Some(user), None, (&[], false), ""),
-        ..entry(offset, sent_at_ms, chat, 77, 1_000 + offset as u128, "")
+        subject,
+        content: content_hash(kind, subject, None, (&[], false), body),
+        ..entry(offset, sent_at_ms, chat, 77, 1_000 + offset as u128, body)
     }
 }
 
@@ -193,6 +198,11 @@ fn what_a_removed_user_sends_is_not_stored_until_they_are_back() {
         entry(7, 1, 1, 1, 2, "behind the removal"),
         // Nothing is to be noted of a user who was never removed.
         change(8, 1, 1, MemberAdded, 3),
+        // What a group is called and who has which role says nothing of who is in it.
+        change(9, 1, 1, MemberRemoved, 1),
+        change(10, 1, 1, EntryKind::RoleChanged, 1),
+        change(11, 1, 1, EntryKind::TitleChanged, 1),
+        entry(12, 1, 1, 1, 9, "behind the removal"),
     ];
     assert_eq!(
         sequence_new(&entries),
@@ -206,6 +216,10 @@ fn what_a_removed_user_sends_is_not_stored_until_they_are_back() {
             stored(4, 1_005, 2, Some(Effect::Standing(Standing::Back))),
             stored(5, 1_006, 3, None),
             stored(6, 1_007, 3, None),
+            stored(7, 1_008, 3, Some(Effect::Standing(Standing::Out))),
+            stored(8, 1_009, 3, None),
+            stored(9, 1_010, 3, None),
+            Verdict::SenderOut,
         ]
     );
     let refused = Verdict::SenderOut.announcement(&entries[2]);
@@ -631,13 +645,13 @@ fn reference(log: &[Entry]) -> (BTreeMap<RowId, Expected>, BTreeMap<i64, Deliver
     let mut counts: HashMap<ChatId, i64> = HashMap::new();
     let mut out: HashSet<SeatId> = HashSet::new();
     for entry in log {
-        let seat = entry.seat_id().expect("a sender or a subject");
-        match entry.kind {
-            EntryKind::MemberAdded => drop(out.remove(&seat)),
-            EntryKind::MemberRemoved => drop(out.insert(seat)),
+        let seat = |user| SeatId { chat: entry.chat, user };
+        match (entry.kind, entry.subject) {
+            (EntryKind::MemberAdded, Some(subject)) => drop(out.remove(&seat(subject))),
+            (EntryKind::MemberRemoved, Some(subject)) => drop(out.insert(seat(subject))),
             _ => {}
         }
-        let is_out = entry.kind.is_from_device() && out.contains(&seat);
+        let is_out = entry.kind.is_from_device() && out.contains(&seat(entry.sender));
         let target = entry.target_seq.map(|seq| rows.get(&(entry.chat, seq)));
         let may_target = target.is_none_or(|target| {
             target.is_some_and(|target| {
@@ -721,7 +735,11 @@ fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64
         }
         EntryKind::Pin => target.changes.pinned_seq = Some(seq),
         EntryKind::Unpin => target.changes.pinned_seq = None,
-        EntryKind::MemberAdded | EntryKind::MemberRemoved => {}
+        EntryKind::MemberAdded
+        | EntryKind::MemberRemoved
+        | EntryKind::RoleChanged
+        | EntryKind::TitleChanged
+        | EntryKind::TopicChanged => {}
     }
 }
 
@@ -746,6 +764,9 @@ fn logs() -> impl Strategy<Value = Vec<Entry>> {
         1 => Just(EntryKind::Unpin),
         1 => Just(EntryKind::MemberAdded),
         1 => Just(EntryKind::MemberRemoved),
+        1 => Just(EntryKind::RoleChanged),
+        1 => Just(EntryKind::TitleChanged),
+        1 => Just(EntryKind::TopicChanged),
     ];
     let flags = (prop::bool::weighted(0.1), prop::bool::weighted(0.2), prop::bool::weighted(0.3));
     let record = (1..4u128, 1..3u128, 1..12u128, flags, 1..8i64, -600..700i64, kind);

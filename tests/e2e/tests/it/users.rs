@@ -44,6 +44,11 @@ async fn a_group_enforces_its_roles_and_membership() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn names_and_roles_reach_all_devices_and_a_deleted_group_is_gone() {
+    story(LIMIT, async |world: &World| stories::names_and_roles(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_member_reads_from_the_entry_that_added_them() {
     story(LIMIT, async |world: &World| stories::new_members(&world.stack.messenger("acme")).await).await;
 }

@@ -30,6 +30,7 @@ kit::row! {
         chat_id: Uuid,
         kind: String,
         title: Option<String>,
+        topic: Option<String>,
         history: String,
         role: String,
         member_count: i32,
@@ -51,6 +52,15 @@ kit::row! {
         entry_key: Option<Uuid>,
         low_user_id: Option<Uuid>,
         high_user_id: Option<Uuid>,
+    }
+}
+
+kit::row! {
+    struct LockedRow {
+        kind: String,
+        title: Option<String>,
+        topic: Option<String>,
+        history: String,
     }
 }
 
@@ -190,6 +200,8 @@ pub(super) async fn make(
         return Ok(Err(refusal));
     }
     let records = roster.apply(actor, changes, at, MessageKey::generate);
+    // At once, whatever their number: a group of a thousand may be deleted. No change of one command depends on who was removed.
+    remove(connection, roster, changes).await?;
     for change in changes {
         write(connection, roster, change).await?;
     }
@@ -265,7 +277,7 @@ pub(super) async fn chat(
     member: UserId,
 ) -> Result<Option<Chat>, sqlx::Error> {
     let row: Option<ChatRow> = sqlx::query_as(
-        "SELECT chat_id, kind, title, history, role, member_count, created_at
+        "SELECT chat_id, kind, title, topic, history, role, member_count, created_at
          FROM members JOIN chats USING (chat_id)
          WHERE chat_id = $1 AND user_id = $2",
     )
@@ -282,16 +294,16 @@ pub(super) async fn locked_roster(
     chat_id: ChatId,
     now: DateTime<Utc>,
 ) -> Result<Option<Roster>, sqlx::Error> {
-    let row: Option<(String, String)> =
-        sqlx::query_as("SELECT kind, history FROM chats WHERE chat_id = $1 FOR UPDATE")
+    let row: Option<LockedRow> =
+        sqlx::query_as("SELECT kind, title, topic, history FROM chats WHERE chat_id = $1 FOR UPDATE")
             .bind(chat_id.0)
             .fetch_optional(&mut *connection)
             .await?;
-    let Some((kind, history)) = row else { return Ok(None) };
+    let Some(LockedRow { kind, title, topic, history }) = row else { return Ok(None) };
     let (kind, history) = (kind_of(&kind)?, history_of(&history)?);
     let members = members(connection, chat_id).await?;
     let departures = departures(connection, chat_id, now).await?;
-    Ok(Some(Roster { chat_id, kind, history, members, departures }))
+    Ok(Some(Roster { chat_id, kind, title, topic, history, members, departures }))
 }
 
 /// Returns the departures from a chat that still count.
@@ -367,6 +379,24 @@ async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) 
             let added: Vec<_> = roster.member(user_id).cloned().into_iter().collect();
             insert_members(connection, chat_id, &added).await
         }
+        // See `remove`.
+        Change::Removed { .. } => Ok(()),
+        Change::TitleSet { ref title } => {
+            sqlx::query("UPDATE chats SET title = $2 WHERE chat_id = $1")
+                .bind(chat_id.0)
+                .bind(title)
+                .execute(connection)
+                .await?;
+            Ok(())
+        }
+        Change::TopicSet { ref topic } => {
+            sqlx::query("UPDATE chats SET topic = $2 WHERE chat_id = $1")
+                .bind(chat_id.0)
+                .bind(topic)
+                .execute(connection)
+                .await?;
+            Ok(())
+        }
         Change::HistorySet { history } => {
             sqlx::query("UPDATE chats SET history = $2 WHERE chat_id = $1")
                 .bind(chat_id.0)
@@ -384,34 +414,39 @@ async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) 
                 .await?;
             Ok(())
         }
-        Change::Removed { user_id } => {
-            sqlx::query("DELETE FROM members WHERE chat_id = $1 AND user_id = $2")
-                .bind(chat_id.0)
-                .bind(user_id.0)
-                .execute(&mut *connection)
-                .await?;
-            match roster.departures.iter().rfind(|departure| departure.user_id == user_id) {
-                Some(departure) => write_departure(connection, chat_id, departure).await,
-                None => Ok(()),
-            }
-        }
     }
 }
 
-/// Writes a departure, and removes some that do not count any more, of whichever chats.
-async fn write_departure(
+/// Removes the members whom the changes remove, writes their departures, and removes some that do not count any more, of
+/// whichever chats.
+async fn remove(
     connection: &mut PgConnection,
-    chat_id: ChatId,
-    departure: &Departure,
+    roster: &Roster,
+    changes: &[Change],
 ) -> Result<(), sqlx::Error> {
+    let removed = changes.iter().filter_map(|change| match change {
+        Change::Removed { user_id } => Some(*user_id),
+        _ => None,
+    });
+    let departed = removed
+        .filter_map(|user_id| roster.departures.iter().rfind(|departure| departure.user_id == user_id));
+    let departed: Vec<&Departure> = departed.collect();
+    let Some(last) = departed.last() else { return Ok(()) };
+    let users: Vec<_> = departed.iter().map(|departure| departure.user_id.0).collect();
+    sqlx::query("DELETE FROM members WHERE chat_id = $1 AND user_id = ANY ($2)")
+        .bind(roster.chat_id.0)
+        .bind(&users)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(
-        "INSERT INTO departures (chat_id, user_id, by_user_id, departed_at) VALUES ($1, $2, $3, $4)
+        "INSERT INTO departures (chat_id, user_id, by_user_id, departed_at)
+         SELECT $1, user_id, $3, $4 FROM unnest($2::UUID[]) AS user_id
          ON CONFLICT (chat_id, user_id, by_user_id) DO UPDATE SET departed_at = EXCLUDED.departed_at",
     )
-    .bind(chat_id.0)
-    .bind(departure.user_id.0)
-    .bind(departure.by.0)
-    .bind(departure.at)
+    .bind(roster.chat_id.0)
+    .bind(&users)
+    .bind(last.by.0)
+    .bind(last.at)
     .execute(&mut *connection)
     .await?;
     // What another transaction writes is left to it: two never wait for each other.
@@ -420,7 +455,7 @@ async fn write_departure(
              SELECT ctid FROM departures WHERE departed_at <= $1 ORDER BY departed_at LIMIT $2 FOR UPDATE SKIP LOCKED
          ))",
     )
-    .bind(departure.at - READDING_PAUSE)
+    .bind(last.at - READDING_PAUSE)
     .bind(FORGOTTEN_DEPARTURES)
     .execute(connection)
     .await?;
@@ -459,6 +494,7 @@ impl TryFrom<ChatRow> for Chat {
             chat_id: ChatId(row.chat_id),
             kind: kind_of(&row.kind)?,
             title: row.title,
+            topic: row.topic,
             history: history_of(&row.history)?,
             role: role_of(&row.role)?,
             member_count: row.member_count.into(),
