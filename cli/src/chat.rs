@@ -2,11 +2,18 @@
 
 mod line;
 
-use std::{collections::HashMap, io::IsTerminal as _, time::Duration};
+use std::{
+    collections::HashMap,
+    io::IsTerminal as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use contracts::{
     ChatId, DeviceId, UserId,
-    api::{Chat, CreateChatRequest, RegisterRequest, UpdateChatRequest},
+    api::{
+        Chat, CreateChatRequest, MUTED_FOR_GOOD_MS, OwnChatState, RegisterRequest, UpdateChatRequest,
+        UpdateOwnChatStateRequest,
+    },
     event::{EntryKind, Role},
     wire::{self, MAX_WATCHED_USERS, Message, PresenceState, SyncPage, UserPresence, Watch},
 };
@@ -16,7 +23,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use self::line::Line;
+use self::line::{Line, Mute};
 use crate::{
     args::ChatArgs,
     client::{ClientError, Event, Identity, Messenger, Receipt, SendFailure, Session},
@@ -38,6 +45,8 @@ const HELP: &str = "\
   /title TEXT       renames the open group; /topic TEXT says what it is for
   /role @NAME ROLE  makes a member of the open group owner, admin or member
   /delete-group     deletes the open group, for all its members
+  /mute [HOURS]     mutes the open chat; /unmute
+  /archive          archives the open chat, /favourite puts it first; /unarchive, /unfavourite
   /reply N TEXT     replies to message N of the open chat
   /edit N TEXT      replaces the text of your message N
   /delete N         deletes your message N for everyone
@@ -155,6 +164,18 @@ impl Room {
             }
             Line::Role { username, role } => self.role(&username, role).await,
             Line::DeleteGroup => self.delete_group().await,
+            Line::Mute(mute) => {
+                let muted_until_ms = Some(until_ms(mute));
+                self.own(UpdateOwnChatStateRequest { muted_until_ms, ..Default::default() }).await
+            }
+            Line::Archive(archived) => {
+                let archived = Some(archived);
+                self.own(UpdateOwnChatStateRequest { archived, ..Default::default() }).await
+            }
+            Line::Favourite(favourite) => {
+                let favourite = Some(favourite);
+                self.own(UpdateOwnChatStateRequest { favourite, ..Default::default() }).await
+            }
             Line::Unknown(command) => {
                 self.note(&format!("unknown command {command}; /help lists the commands"));
                 Ok(())
@@ -302,8 +323,9 @@ impl Room {
                 None | Some(0) => String::new(),
                 Some(unread) => format!("  {unread} unread"),
             };
+            let marks = marks(&chat.own).map(|marks| format!("  {marks}")).unwrap_or_default();
             let (members, id) = (chat.member_count, chat.chat_id);
-            output::line(format!("{number:>3}  {title:<32} {members} members  {id}{unread}"));
+            output::line(format!("{number:>3}  {title:<32} {members} members  {id}{marks}{unread}"));
         }
         Ok(())
     }
@@ -369,6 +391,18 @@ impl Room {
     async fn update(&mut self, request: UpdateChatRequest) -> Result<(), Failure> {
         let chat = self.opened()?;
         self.messenger().update_chat(&self.identity.token().await?, chat, &request).await?;
+        Ok(())
+    }
+
+    /// Changes how the user has the open chat.
+    async fn own(&mut self, request: UpdateOwnChatStateRequest) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        let token = self.identity.token().await?;
+        let own = self.messenger().update_own_chat_state(&token, chat, &request).await?;
+        self.note(&format!(
+            "this chat is now {}",
+            marks(&own).unwrap_or("neither muted nor archived".into())
+        ));
         Ok(())
     }
 
@@ -506,6 +540,28 @@ fn text(message: &Message) -> String {
     let reactions: String =
         changes.reactions.iter().map(|of| format!(" {}{}", output::quoted(&of.emoji), of.count)).collect();
     format!("{}{edited}{reactions}", output::quoted(&message.body))
+}
+
+/// Returns how a user has a chat, in words; `None` when there is nothing to say.
+fn marks(own: &OwnChatState) -> Option<String> {
+    let is_muted = own.muted_until_ms.is_some_and(|until| until > now_ms());
+    let marks = [(own.favourite, "favourite"), (is_muted, "muted"), (own.archived, "archived")];
+    let marks: Vec<_> = marks.into_iter().filter_map(|(is_set, word)| is_set.then_some(word)).collect();
+    (!marks.is_empty()).then(|| marks.join(", "))
+}
+
+fn until_ms(mute: Mute) -> i64 {
+    match mute {
+        Mute::Off => 0,
+        Mute::ForGood => MUTED_FOR_GOOD_MS,
+        Mute::Hours(hours) => now_ms() + i64::from(hours) * 3_600_000,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the command")]
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 const fn word(state: PresenceState) -> &'static str {

@@ -22,10 +22,21 @@ pub(super) enum Line {
         role: Role,
     },
     DeleteGroup,
+    Mute(Mute),
+    Archive(bool),
+    Favourite(bool),
     Help,
     Quit,
     Unknown(String),
     Nothing,
+}
+
+/// For how long a chat is muted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mute {
+    Hours(u32),
+    ForGood,
+    Off,
 }
 
 /// Reads a line; two slashes at its start stand for one.
@@ -53,6 +64,14 @@ pub(super) fn parse(text: &str) -> Line {
             _ => Line::Unknown(text.to_owned()),
         },
         ("delete-group", None) => Line::DeleteGroup,
+        ("mute", None) => Line::Mute(Mute::ForGood),
+        ("mute", Some(hours)) => match hours.parse() {
+            Ok(hours) => Line::Mute(Mute::Hours(hours)),
+            Err(_) => Line::Unknown(text.to_owned()),
+        },
+        ("unmute", None) => Line::Mute(Mute::Off),
+        (command @ ("archive" | "unarchive"), None) => Line::Archive(command == "archive"),
+        (command @ ("favourite" | "unfavourite"), None) => Line::Favourite(command == "favourite"),
         ("open", Some(what)) => Line::Open(what.to_owned()),
         ("group", Some(title)) => Line::Group { title: title.to_owned(), members: words.map(name).collect() },
         ("members", None) => Line::Members,
@@ -122,6 +141,12 @@ mod tests {
             check(text, Line::Unknown(text.into()));
         }
         check("/delete-group", Line::DeleteGroup);
+        check("/mute", Line::Mute(Mute::ForGood));
+        check("/mute 8", Line::Mute(Mute::Hours(8)));
+        check("/unmute", Line::Mute(Mute::Off));
+        check("/archive", Line::Archive(true));
+        check("/unfavourite", Line::Favourite(false));
+        check("/mute long", Line::Unknown("/mute long".into()));
     }
 
     #[test]

@@ -9,8 +9,9 @@ use contracts::{
     ChatId, UserId,
     api::{
         AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact, CreateChatRequest, MessagePage,
-        OwnProfile, Page, Problem, PutContactRequest, PutMemberRequest, RefreshRequest, RegisterRequest,
-        Registered, Settings, SignInRequest, Tokens, UpdateChatRequest, UpdateProfileRequest, UserProfile,
+        OwnChatState, OwnProfile, Page, Problem, PutContactRequest, PutMemberRequest, RefreshRequest,
+        RegisterRequest, Registered, Settings, SignInRequest, Tokens, UpdateChatRequest,
+        UpdateOwnChatStateRequest, UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
@@ -202,6 +203,17 @@ impl Messenger {
     ) -> Result<Chat, ClientError> {
         let call = self.with_token(Method::PATCH, &format!("/api/chats/{chat}"), token).json(request);
         self.json("change a chat", call).await
+    }
+
+    /// Changes how the caller has a chat.
+    pub async fn update_own_chat_state(
+        &self,
+        token: &str,
+        chat: ChatId,
+        request: &UpdateOwnChatStateRequest,
+    ) -> Result<OwnChatState, ClientError> {
+        let call = self.with_token(Method::PATCH, &format!("/api/chats/{chat}/me"), token).json(request);
+        self.json("change how one has a chat", call).await
     }
 
     /// Deletes a group that the caller owns.

@@ -17,7 +17,10 @@ use kit::{
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-pub use self::limits::Limits;
+pub use self::{
+    limits::Limits,
+    own::{OwnState, OwnUpdate},
+};
 
 /// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
 pub const MAX_MEMBERS: usize = FOUNDED_MEMBERS + 1;
@@ -50,6 +53,8 @@ pub struct Chat {
     pub history: HistoryAccess,
     /// The role of the member who queries.
     pub role: Role,
+    /// How that member has it.
+    pub own: OwnState,
     pub member_count: i64,
     pub created_at: DateTime<Utc>,
 }
@@ -710,5 +715,6 @@ fn membership(chat: ChatId, user: UserId, role: Option<Role>) -> OutboxRecord {
 }
 
 pub mod limits;
+mod own;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,9 @@ pub use self::{
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
 };
-use crate::domain::{Access, Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, Refusal};
+use crate::domain::{
+    Access, Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
+};
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -66,6 +68,14 @@ pub trait ChatStore: Send + Sync + 'static {
         command: Command,
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError>;
+
+    /// Changes how a member has a chat, and returns how it is then; `None` for an unknown chat and for one the user is not in.
+    async fn update_own(
+        &self,
+        chat_id: ChatId,
+        member: UserId,
+        update: &OwnUpdate,
+    ) -> Result<Option<OwnState>, StoreError>;
 
     /// Lets a user whose account is deleted leave a chat, as [`crate::domain::depart`] decides. A user who is not in it has
     /// left already.

@@ -217,7 +217,8 @@ mod tests {
     use axum::body::Body;
     use contracts::api::{
         ChangePasswordRequest, CreateChatRequest, PutContactRequest, PutMemberRequest, RefreshRequest,
-        RegisterRequest, Settings, SignInRequest, UpdateChatRequest, UpdateProfileRequest,
+        RegisterRequest, Settings, SignInRequest, UpdateChatRequest, UpdateOwnChatStateRequest,
+        UpdateProfileRequest,
     };
     use serde_json::json;
 
@@ -351,6 +352,15 @@ mod tests {
         check_kinds::<UpdateChatRequest>(
             json!({"title": "Crew", "topic": "", "history": "all"}),
             &[("title", &optional), ("topic", &optional), ("history", &null)],
+        )
+        .await;
+        check_kinds::<UpdateOwnChatStateRequest>(
+            json!({"muted_until_ms": 7, "archived": true, "favourite": false}),
+            &[
+                ("muted_until_ms", &[json!(null), json!(7)]),
+                ("archived", &[json!(null), json!(true)]),
+                ("favourite", &[json!(null), json!(true)]),
+            ],
         )
         .await;
         check_kinds::<PutMemberRequest>(json!({"role": "admin"}), &[]).await;

@@ -12,8 +12,8 @@ use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     api::{
-        ContactableBy, CreateChatRequest, HistoryAccess, PresenceVisibleTo, RegisterRequest, Settings,
-        UpdateChatRequest, UpdateProfileRequest,
+        ContactableBy, CreateChatRequest, HistoryAccess, MUTED_FOR_GOOD_MS, OwnChatState, PresenceVisibleTo,
+        RegisterRequest, Settings, UpdateChatRequest, UpdateOwnChatStateRequest, UpdateProfileRequest,
     },
     event::{EntryKind, Role},
     wire::{
@@ -455,6 +455,29 @@ pub async fn names_and_roles(messenger: &Messenger) -> anyhow::Result<()> {
         refused(messenger.history(&token, chat, 0, 10).await.map(drop), ErrorCode::NotAMember)?;
         refused(messenger.members(&token, chat).await.map(drop), ErrorCode::NotAMember)?;
     }
+    Ok(())
+}
+
+/// A chat is muted, archived and marked on all devices of a member, and for no other.
+pub async fn own_state(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
+    let desk = ann.on_another_device().await?;
+    let stranger = TestUser::register(messenger, "eve").await?;
+    let request = UpdateOwnChatStateRequest {
+        muted_until_ms: Some(MUTED_FOR_GOOD_MS),
+        archived: Some(true),
+        favourite: None,
+    };
+    let own = messenger.update_own_chat_state(&ann.token().await?, chat, &request).await?;
+    ensure!(own.version == 1 && own.archived && own.muted_until_ms == Some(MUTED_FOR_GOOD_MS), "{own:?}");
+    let listed = async |user: &TestUser| anyhow::Ok(messenger.chats(&user.token().await?).await?[0].own);
+    ensure!(listed(&desk).await? == own, "another device of ann has it otherwise");
+    ensure!(listed(&ben).await? == OwnChatState::default(), "ben sees it");
+    let favourite = UpdateOwnChatStateRequest { favourite: Some(true), ..Default::default() };
+    let own = messenger.update_own_chat_state(&desk.token().await?, chat, &favourite).await?;
+    ensure!(own.version == 2 && own.archived && own.favourite && listed(&ann).await? == own, "{own:?}");
+    let token = stranger.token().await?;
+    refused(messenger.update_own_chat_state(&token, chat, &request).await, ErrorCode::NotAMember)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use axum::{
 use chrono::Utc;
 use contracts::{
     ChatId,
-    api::{self, CreateChatRequest, Page, UpdateChatRequest},
+    api::{self, CreateChatRequest, OwnChatState, Page, UpdateChatRequest, UpdateOwnChatStateRequest},
     event::ChatKind,
 };
 use kit::{
@@ -31,7 +31,7 @@ use super::{
     members::{change, published},
 };
 use crate::{
-    domain::{self, Command, Founding, NewChat, Update},
+    domain::{self, Command, Founding, NewChat, OwnUpdate, Update},
     error::Error,
     store::ChatStore,
 };
@@ -202,6 +202,38 @@ pub(super) async fn update(
     Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
 }
 
+/// Changes how the caller has a chat: muted, archived, favourite.
+///
+/// It holds for all devices of the caller and is seen by no one else. Lists of chats have it in `own`. It goes with the
+/// membership: a user who comes back has the chat as any other.
+#[utoipa::path(
+    patch,
+    path = "/api/chats/{chat}/me",
+    operation_id = "update_own_chat_state",
+    tag = "chats",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path, description = "Chat id")),
+    request_body = UpdateOwnChatStateRequest,
+    responses(
+        (status = OK, description = "How the caller has the chat after the change", body = OwnChatState),
+        (status = FORBIDDEN, description = "not_a_member", body = api::Problem,
+            content_type = "application/problem+json"),
+        BodyProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn update_own(
+    ChangingCaller(caller): ChangingCaller,
+    State(store): State<Arc<dyn ChatStore>>,
+    Path(chat_id): Path<ChatId>,
+    Json(request): Json<UpdateOwnChatStateRequest>,
+) -> Result<Json<OwnChatState>, ApiError> {
+    let update = OwnUpdate::parse(&request)?;
+    let own = store.update_own(chat_id, caller.user_id, &update).await.map_err(Error::from)?;
+    Ok(Json(own.ok_or(Error::NotAMember(chat_id))?.into()))
+}
+
 /// Deletes a group.
 ///
 /// Its owner may. All members are removed, in the order in which they came and the owner last, and each receives the
@@ -243,6 +275,7 @@ impl From<domain::Chat> for api::Chat {
             topic: chat.topic,
             history: (chat.kind == ChatKind::Group).then_some(chat.history),
             role: chat.role,
+            own: chat.own.into(),
             member_count: chat.member_count,
             created_at_ms: chat.created_at.timestamp_millis(),
         }

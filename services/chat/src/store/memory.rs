@@ -13,8 +13,8 @@ use tonic::async_trait;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Founding, Limits, MAX_BLOCKS, Member, Membership, NewChat,
-    OutboxRecord, Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, Founding, Limits, MAX_BLOCKS, Member, Membership, NewChat, OutboxRecord,
+    OwnState, OwnUpdate, Refusal, Roster,
     limits::{self, CreatedChats, Memberships},
 };
 
@@ -40,6 +40,8 @@ struct Tables {
 
 struct Row {
     roster: Roster,
+    /// How members have it who changed that.
+    own: BTreeMap<UserId, OwnState>,
     pair: Option<(UserId, UserId)>,
     founder: UserId,
     /// The key of a group, and the digest of what it was created from.
@@ -121,6 +123,7 @@ impl Row {
             topic: self.roster.topic.clone(),
             history: self.roster.history,
             role: self.roster.role(member)?,
+            own: self.own.get(&member).copied().unwrap_or_default(),
             member_count: i64::try_from(self.roster.members.len()).expect("members are bounded"),
             created_at: self.created_at,
         })
@@ -153,7 +156,7 @@ impl MemoryStore {
         let mut tables = self.tables();
         let memberships = tables.memberships(actor);
         let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
-        let Some(Row { roster, .. }) = row else {
+        let Some(Row { roster, own, .. }) = row else {
             decide(None)?;
             return Ok(Publication { chat_id, newest: None });
         };
@@ -161,6 +164,7 @@ impl MemoryStore {
         let changes = decide(Some(roster))?;
         self.limits.check_members(memberships, domain::additions(&changes))?;
         let records = roster.apply(actor, &changes, at, MessageKey::generate);
+        own.retain(|user, _| roster.role(*user).is_some());
         tables.outbox.extend(records);
         self.filled.notify_one();
         Ok(Publication { chat_id, newest: tables.newest() })
@@ -228,6 +232,7 @@ impl ChatStore for MemoryStore {
                 members: new.members(),
                 departures: Vec::new(),
             },
+            own: BTreeMap::new(),
             pair,
             founder: new.founder,
             key,
@@ -328,6 +333,22 @@ impl ChatStore for MemoryStore {
             Some(roster) => domain::decide(roster, actor, &command),
             None => command.of_stranger(chat_id, actor),
         })
+    }
+
+    async fn update_own(
+        &self,
+        chat_id: ChatId,
+        member: UserId,
+        update: &OwnUpdate,
+    ) -> Result<Option<OwnState>, StoreError> {
+        let mut tables = self.tables();
+        let mut rows = tables.chats.iter_mut();
+        let row = rows.find(|row| row.roster.chat_id == chat_id && row.roster.role(member).is_some());
+        Ok(row.map(|row| {
+            let own = row.own.entry(member).or_default();
+            *own = own.after(update);
+            *own
+        }))
     }
 
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {

@@ -16,12 +16,12 @@ pub use self::statements::WAKE_CHANNEL;
 use self::statements::{
     ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, created_before, created_chats, enqueue,
     founded, history_text, insert_members, kind_text, locked_roster, make, members, memberships,
-    memberships_of, newest_record,
+    memberships_of, newest_record, update_own,
 };
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Founding, Limits, Member, Membership, NewChat, OutboxRecord,
-    Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, Founding, Limits, Member, Membership, NewChat, OutboxRecord, OwnState,
+    OwnUpdate, Refusal, Roster,
 };
 
 /// The tables of this service.
@@ -39,6 +39,7 @@ pub const SCHEMA: Schema = Schema {
         ("0009_index_departures", include_str!("../../migrations/0009_index_departures.sql")),
         ("0010_create_blocks", include_str!("../../migrations/0010_create_blocks.sql")),
         ("0011_add_topic", include_str!("../../migrations/0011_add_topic.sql")),
+        ("0012_add_own_state", include_str!("../../migrations/0012_add_own_state.sql")),
     ],
 };
 
@@ -178,7 +179,8 @@ impl ChatStore for PostgresStore {
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError> {
         let rows: Vec<ChatRow> = sqlx::query_as(
-            "SELECT chat_id, kind, title, topic, history, role, member_count, created_at
+            "SELECT chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite,
+                    member_count, created_at
              FROM members JOIN chats USING (chat_id)
              WHERE user_id = $1 AND ($2::UUID IS NULL OR chat_id < $2)
              ORDER BY chat_id DESC LIMIT $3",
@@ -261,6 +263,20 @@ impl ChatStore for PostgresStore {
             None => command.of_stranger(chat_id, actor),
         };
         self.change_as(chat_id, actor, at, decide).await
+    }
+
+    #[tracing::instrument(name = "chat.store.update_own", skip_all, fields(chat = %chat_id))]
+    async fn update_own(
+        &self,
+        chat_id: ChatId,
+        member: UserId,
+        update: &OwnUpdate,
+    ) -> Result<Option<OwnState>, StoreError> {
+        let failed = |source| StoreError::Change { chat_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let own = update_own(&mut transaction, chat_id, member, update).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(own)
     }
 
     #[tracing::instrument(name = "chat.store.depart", skip_all, fields(chat = %chat_id))]

@@ -406,6 +406,32 @@ async fn a_group_is_renamed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_member_mutes_archives_and_marks_a_chat_for_themselves() {
+    let app = App::start().await;
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));
+    let chat = app.group(&ann, &[&bob]).await;
+    let patch = async |caller: &TestUser, body| {
+        app.api.send(&format!("PATCH /api/chats/{chat}/me"), Some(&caller.token), Some(body)).await
+    };
+    let default = json!({"version": 0, "archived": false, "favourite": false});
+    assert_eq!(app.api.get(&bob, &format!("/api/chats/{chat}")).await.ok(200)["own"], default);
+    let own = patch(&bob, json!({"muted_until_ms": 9000, "favourite": true})).await.ok(200);
+    let expected = json!({"version": 1, "muted_until_ms": 9000, "archived": false, "favourite": true});
+    assert_eq!(own, expected);
+    assert_eq!(app.api.get(&bob, "/api/chats").await.ok(200)["items"][0]["own"], expected);
+    assert_eq!(app.api.get(&ann, "/api/chats").await.ok(200)["items"][0]["own"], default);
+    assert_eq!(patch(&bob, json!({"muted_until_ms": null})).await.ok(200), expected);
+    let own = patch(&bob, json!({"muted_until_ms": 0, "archived": true})).await.ok(200);
+    assert_eq!(own, json!({"version": 2, "archived": true, "favourite": true}));
+    assert_eq!(patch(&eve, json!({"archived": true})).await.code(), "not_a_member");
+    for body in
+        [json!({"muted_until_ms": -1}), json!({"archived": "yes"}), json!({"pinned": true}), json!([])]
+    {
+        assert_eq!(patch(&bob, body.clone()).await.code(), "invalid_argument", "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_group_says_what_new_members_read() {
     let app = App::start().await;
     let [ann, bob, cid, dora] = ["ann", "bob", "cid", "dora"].map(|name| app.realm.user(name));

@@ -8,8 +8,8 @@ use std::{
 
 use chat::{
     domain::{
-        Access, Block, Command, EntryId, Founding, Limits, MAX_BLOCKS, MAX_MEMBERS, NewChat, READDING_PAUSE,
-        Refusal, Update,
+        Access, Block, Command, EntryId, Founding, Limits, MAX_BLOCKS, MAX_MEMBERS, NewChat, OwnState,
+        OwnUpdate, READDING_PAUSE, Refusal, Update,
     },
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA, StoreError},
 };
@@ -72,6 +72,7 @@ suite![
     a_refused_change_leaves_nothing,
     what_a_group_is_called_is_kept_and_published,
     a_deleted_group_is_in_no_list,
+    how_a_member_has_a_chat_is_their_own_and_goes_with_them,
     where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     a_change_that_is_repeated_changes_nothing,
     a_group_is_created_once_for_a_key,
@@ -269,6 +270,42 @@ async fn what_a_group_is_called_is_kept_and_published(store: Store) {
     let said: Vec<_> = entries.iter().map(|entry| (entry.kind, entry.body.as_str())).collect();
     let (title, topic) = (EntryKind::TitleChanged, EntryKind::TopicChanged);
     assert_eq!(said, [(title, "Board games"), (topic, "on Fridays"), (topic, "")]);
+}
+
+async fn how_a_member_has_a_chat_is_their_own_and_goes_with_them(store: Store) {
+    let (ann, bob, eve) = (new_user(), new_user(), new_user());
+    let chat_id = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+    let published = topics(&store).await;
+    let own = async |user| store.chat(chat_id, user).await.expect("a read").expect("a member").own;
+    assert_eq!(own(bob).await, OwnState::default());
+    let update = OwnUpdate { muted_until: Some(Some(at(5))), is_archived: Some(true), is_favourite: None };
+    for _ in 0..2 {
+        let updated = store.update_own(chat_id, bob, &update).await.expect("an update");
+        let expected =
+            OwnState { version: 1, muted_until: Some(at(5)), is_archived: true, is_favourite: false };
+        assert_eq!((updated, own(bob).await), (Some(expected), expected));
+    }
+    assert_eq!(store.chats(bob, None, 10).await.expect("a page")[0].own, own(bob).await);
+    assert_eq!(own(ann).await, OwnState::default());
+    let favourite = OwnUpdate { is_favourite: Some(true), muted_until: Some(None), is_archived: None };
+    // At the same time: none is lost.
+    let unarchived = OwnUpdate { is_archived: Some(false), ..OwnUpdate::default() };
+    let (archive, favourite) =
+        tokio::join!(store.update_own(chat_id, bob, &unarchived), store.update_own(chat_id, bob, &favourite));
+    assert!(archive.is_ok() && favourite.is_ok());
+    let both = OwnState { version: 3, muted_until: None, is_archived: false, is_favourite: true };
+    assert_eq!(own(bob).await, both);
+    assert_eq!(topics(&store).await, published, "no other user learns of it");
+    for (chat_id, user) in [(chat_id, eve), (ChatId::generate(), bob)] {
+        assert_eq!(store.update_own(chat_id, user, &update).await.expect("an answer"), None);
+    }
+
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    assert_eq!(own(bob).await, both, "a role changes nothing of it");
+    change(&store, chat_id, ann, Command::Remove { user_id: bob }).await;
+    let later = at(10) + READDING_PAUSE;
+    store.change(chat_id, ann, put(bob, Role::Member), later).await.expect("bob is added again");
+    assert_eq!(own(bob).await, OwnState::default());
 }
 
 async fn a_deleted_group_is_in_no_list(store: Store) {

@@ -104,6 +104,11 @@ async fn names_and_roles_reach_all_devices_and_a_deleted_group_is_gone() -> anyh
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_has_a_chat_alike_on_all_devices() -> anyhow::Result<()> {
+    story(stories::own_state).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_member_reads_from_the_entry_that_added_them() -> anyhow::Result<()> {
     story(stories::new_members).await
 }

@@ -49,6 +49,11 @@ async fn names_and_roles_reach_all_devices_and_a_deleted_group_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_member_has_a_chat_alike_on_all_devices() {
+    story(LIMIT, async |world: &World| stories::own_state(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_member_reads_from_the_entry_that_added_them() {
     story(LIMIT, async |world: &World| stories::new_members(&world.stack.messenger("acme")).await).await;
 }

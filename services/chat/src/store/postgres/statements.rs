@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        self, Access, Change, Chat, Departure, EntryId, Founding, Limits, Member, Membership, NewChat,
-        OutboxRecord, READDING_PAUSE, Refusal, Roster,
+        self, Access, Change, Chat, Departure, EntryId, Founding, Limits, Member, Membership, NewChat, OutboxRecord,
+        OwnState, OwnUpdate, READDING_PAUSE, Refusal, Roster,
         limits::{self, CreatedChats, Memberships},
     },
     store::{Created, Publication, StoreError},
@@ -33,6 +33,10 @@ kit::row! {
         topic: Option<String>,
         history: String,
         role: String,
+        own_version: i64,
+        muted_until: Option<DateTime<Utc>>,
+        is_archived: bool,
+        is_favourite: bool,
         member_count: i32,
         created_at: DateTime<Utc>,
     }
@@ -61,6 +65,15 @@ kit::row! {
         title: Option<String>,
         topic: Option<String>,
         history: String,
+    }
+}
+
+kit::row! {
+    struct OwnRow {
+        own_version: i64,
+        muted_until: Option<DateTime<Utc>>,
+        is_archived: bool,
+        is_favourite: bool,
     }
 }
 
@@ -277,7 +290,8 @@ pub(super) async fn chat(
     member: UserId,
 ) -> Result<Option<Chat>, sqlx::Error> {
     let row: Option<ChatRow> = sqlx::query_as(
-        "SELECT chat_id, kind, title, topic, history, role, member_count, created_at
+        "SELECT chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite,
+                    member_count, created_at
          FROM members JOIN chats USING (chat_id)
          WHERE chat_id = $1 AND user_id = $2",
     )
@@ -286,6 +300,42 @@ pub(super) async fn chat(
     .fetch_optional(connection)
     .await?;
     row.map(Chat::try_from).transpose()
+}
+
+/// Changes how a member has a chat. Changes at the same time happen one after the other.
+pub(super) async fn update_own(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    member: UserId,
+    update: &OwnUpdate,
+) -> Result<Option<OwnState>, sqlx::Error> {
+    let row: Option<OwnRow> = sqlx::query_as(
+        "SELECT own_version, muted_until, is_archived, is_favourite FROM members
+         WHERE chat_id = $1 AND user_id = $2 FOR UPDATE",
+    )
+    .bind(chat_id.0)
+    .bind(member.0)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(OwnRow { own_version: version, muted_until, is_archived, is_favourite }) = row else {
+        return Ok(None);
+    };
+    let own = OwnState { version, muted_until, is_archived, is_favourite }.after(update);
+    if own.version != version {
+        sqlx::query(
+            "UPDATE members SET own_version = $3, muted_until = $4, is_archived = $5, is_favourite = $6
+             WHERE chat_id = $1 AND user_id = $2",
+        )
+        .bind(chat_id.0)
+        .bind(member.0)
+        .bind(own.version)
+        .bind(own.muted_until)
+        .bind(own.is_archived)
+        .bind(own.is_favourite)
+        .execute(connection)
+        .await?;
+    }
+    Ok(Some(own))
 }
 
 /// Reads a chat for a change. The lock on its row puts the changes of the chat, and so its outbox ids, in one order.
@@ -497,6 +547,12 @@ impl TryFrom<ChatRow> for Chat {
             topic: row.topic,
             history: history_of(&row.history)?,
             role: role_of(&row.role)?,
+            own: OwnState {
+                version: row.own_version,
+                muted_until: row.muted_until,
+                is_archived: row.is_archived,
+                is_favourite: row.is_favourite,
+            },
             member_count: row.member_count.into(),
             created_at: row.created_at,
         })
