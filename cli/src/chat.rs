@@ -40,7 +40,7 @@ const LAST_MESSAGES: Duration = Duration::from_secs(60);
 const HELP: &str = "\
   /chats            lists your chats
   /open N|@NAME|ID  opens a chat by its number in the list, a direct chat with a user, or a chat by id
-  /group TITLE @NAME...  starts a group; TITLE is one word
+  /group TITLE @NAME...  starts a group; TITLE is one word. /channel: only you and admins write there
   /members          lists the members of the open chat
   /title TEXT       renames the open group; /topic TEXT says what it is for
   /role @NAME ROLE  makes a member of the open group owner, admin or member
@@ -154,7 +154,7 @@ impl Room {
             }
             Line::Chats => self.list().await,
             Line::Open(what) => self.open_by(&what).await,
-            Line::Group { title, members } => self.group(title, &members).await,
+            Line::Group { is_channel, title, members } => self.group(is_channel, title, &members).await,
             Line::Members => self.members().await,
             Line::Title(title) => {
                 self.update(UpdateChatRequest { title: Some(title), ..UpdateChatRequest::default() }).await
@@ -372,12 +372,16 @@ impl Room {
         })
     }
 
-    async fn group(&mut self, title: String, usernames: &[String]) -> Result<(), Failure> {
+    async fn group(&mut self, is_channel: bool, title: String, usernames: &[String]) -> Result<(), Failure> {
         let mut members = Vec::new();
         for username in usernames {
             members.push(self.user_named(username).await?);
         }
-        let request = CreateChatRequest::group(title, members);
+        let request = if is_channel {
+            CreateChatRequest::channel(title, members)
+        } else {
+            CreateChatRequest::group(title, members)
+        };
         let chat = self.messenger().create_chat(&self.identity.token().await?, &request).await?;
         self.open_by(&chat.chat_id.to_string()).await
     }

@@ -10,6 +10,7 @@ pub(super) enum Line {
     Chats,
     Open(String),
     Group {
+        is_channel: bool,
         title: String,
         members: Vec<String>,
     },
@@ -73,7 +74,11 @@ pub(super) fn parse(text: &str) -> Line {
         (command @ ("archive" | "unarchive"), None) => Line::Archive(command == "archive"),
         (command @ ("favourite" | "unfavourite"), None) => Line::Favourite(command == "favourite"),
         ("open", Some(what)) => Line::Open(what.to_owned()),
-        ("group", Some(title)) => Line::Group { title: title.to_owned(), members: words.map(name).collect() },
+        (command @ ("group" | "channel"), Some(title)) => Line::Group {
+            is_channel: command == "channel",
+            title: title.to_owned(),
+            members: words.map(name).collect(),
+        },
         ("members", None) => Line::Members,
         ("help", None) => Line::Help,
         ("quit", None) => Line::Quit,
@@ -124,7 +129,9 @@ mod tests {
         check("/chats", Line::Chats);
         check("/open @ben", Line::Open("@ben".into()));
         let members = vec!["ann".into(), "ben".into()];
-        check("/group lunch @ann ben", Line::Group { title: "lunch".into(), members });
+        let group = |is_channel| Line::Group { is_channel, title: "lunch".into(), members: members.clone() };
+        check("/group lunch @ann ben", group(false));
+        check("/channel lunch @ann ben", group(true));
         check("/open", Line::Unknown("/open".into()));
         check("/shout hi", Line::Unknown("/shout hi".into()));
         check("/quit", Line::Quit);

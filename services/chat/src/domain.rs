@@ -62,7 +62,7 @@ pub struct Chat {
 impl Chat {
     /// Returns whether the member who queries may add others; [`decide()`] has the whole rule.
     pub fn takes_members(&self) -> bool {
-        self.kind == ChatKind::Group && self.role != Role::Member
+        self.kind != ChatKind::Direct && self.role != Role::Member
     }
 }
 
@@ -105,16 +105,19 @@ pub enum Access {
     /// Of a direct chat that the other user has left, where no one would receive what is sent, or whose two users have a block
     /// between them.
     Read,
+    /// Of a channel whose plain member the user is.
+    ReadAndReact,
     ReadAndSend,
 }
 
 impl Access {
     /// Returns what a member of a chat of this kind and size may do. `is_blocked` says whether the two of a direct chat have a
     /// block between them.
-    pub const fn of_member(kind: ChatKind, member_count: usize, is_blocked: bool) -> Self {
-        match kind {
-            ChatKind::Direct if member_count < 2 || is_blocked => Self::Read,
-            ChatKind::Direct | ChatKind::Group => Self::ReadAndSend,
+    pub const fn of_member(kind: ChatKind, role: Role, member_count: usize, is_blocked: bool) -> Self {
+        match (kind, role) {
+            (ChatKind::Direct, _) if member_count < 2 || is_blocked => Self::Read,
+            (ChatKind::Channel, Role::Member) => Self::ReadAndReact,
+            (ChatKind::Direct | ChatKind::Group | ChatKind::Channel, _) => Self::ReadAndSend,
         }
     }
 }
@@ -137,7 +140,7 @@ pub enum Founding {
     /// Both are plain members: there is nothing to administer.
     Direct { other: UserId },
     /// The founder owns it, the others are plain members.
-    Group { title: Title, history: HistoryAccess, others: BTreeSet<UserId> },
+    Group { is_channel: bool, title: Title, history: HistoryAccess, others: BTreeSet<UserId> },
 }
 
 /// Why a new chat is refused.
@@ -149,11 +152,11 @@ pub enum InvalidChat {
     DirectWithOneself,
     #[error("title: a direct chat has none")]
     DirectTitle,
-    #[error("history: is for groups only")]
+    #[error("history: a direct chat has no such rule")]
     DirectHistory,
     #[error(transparent)]
     GroupTitle(#[from] InvalidField),
-    #[error("members: a group has at most {MAX_MEMBERS}, the caller included")]
+    #[error("members: a group or channel has at most {MAX_MEMBERS}, the caller included")]
     TooManyMembers,
 }
 
@@ -176,12 +179,15 @@ impl Founding {
                     _ => Err(InvalidChat::DirectMembers),
                 }
             }
-            ChatKind::Group => {
+            kind @ (ChatKind::Group | ChatKind::Channel) => {
+                let is_channel = kind == ChatKind::Channel;
                 let title = Title::parse("title", &request.title.unwrap_or_default())?;
                 if others.len() >= MAX_MEMBERS {
                     return Err(InvalidChat::TooManyMembers);
                 }
-                Ok(Self::Group { title, history: request.history.unwrap_or_default(), others })
+                // What was said in a channel is for those who come later too.
+                let default = if is_channel { HistoryAccess::All } else { HistoryAccess::default() };
+                Ok(Self::Group { is_channel, title, history: request.history.unwrap_or(default), others })
             }
         }
     }
@@ -202,6 +208,7 @@ impl NewChat {
     pub fn kind(&self) -> ChatKind {
         match self.founding {
             Founding::Direct { .. } => ChatKind::Direct,
+            Founding::Group { is_channel: true, .. } => ChatKind::Channel,
             Founding::Group { .. } => ChatKind::Group,
         }
     }
@@ -252,6 +259,9 @@ impl NewChat {
             HistoryAccess::FromEntry => {}
             HistoryAccess::All => digest.update([1]),
         }
+        if self.kind() == ChatKind::Channel {
+            digest.update([2]);
+        }
         digest.finalize().into()
     }
 
@@ -279,7 +289,7 @@ impl NewChat {
         members
             .iter()
             .rev()
-            .map(|member| membership(self.chat_id, member.user_id, Some(member.role)))
+            .map(|member| membership((self.chat_id, self.kind()), member.user_id, Some(member.role)))
             .collect()
     }
 }
@@ -438,7 +448,7 @@ pub fn decide(roster: &Roster, actor: UserId, command: &Command) -> Result<Vec<C
         };
     };
     match (roster.kind, command) {
-        (ChatKind::Group, _) | (ChatKind::Direct, Command::Leave) => {}
+        (ChatKind::Group | ChatKind::Channel, _) | (ChatKind::Direct, Command::Leave) => {}
         (ChatKind::Direct, Command::Remove { user_id }) if *user_id == actor => {}
         (ChatKind::Direct, _) => return Err(Refusal::DirectIsFixed),
     }
@@ -624,7 +634,7 @@ impl Roster {
         let mut records = Vec::new();
         for (change, key) in keyed {
             if let Some((user_id, role)) = change.membership() {
-                records.push(membership(self.chat_id, user_id, role));
+                records.push(membership((self.chat_id, self.kind), user_id, role));
             }
             records.extend(change.entry().map(|entry| self.entry(actor, entry, key)));
         }
@@ -636,7 +646,8 @@ impl Roster {
     /// service does not answer. The chat's own log says nothing: it would name the block to the blocked user.
     pub fn standing(&self, is_blocked: bool) -> Vec<OutboxRecord> {
         let role = |member: &Member| (!is_blocked).then_some(member.role);
-        self.members.iter().map(|member| membership(self.chat_id, member.user_id, role(member))).collect()
+        let chat = (self.chat_id, self.kind);
+        self.members.iter().map(|member| membership(chat, member.user_id, role(member))).collect()
     }
 
     fn entry(
@@ -705,8 +716,9 @@ pub struct OutboxRecord {
     pub payload: Option<String>,
 }
 
-fn membership(chat: ChatId, user: UserId, role: Option<Role>) -> OutboxRecord {
-    let record = role.map(|role| MembershipRecord { v: event::VERSION, chat, user, role });
+fn membership((chat, kind): (ChatId, ChatKind), user: UserId, role: Option<Role>) -> OutboxRecord {
+    let channel = kind == ChatKind::Channel;
+    let record = role.map(|role| MembershipRecord { v: event::VERSION, chat, user, role, channel });
     OutboxRecord {
         topic: Topic::ChatEvents,
         key: MembershipRecord::key(chat, user),

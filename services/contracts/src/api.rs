@@ -324,14 +324,14 @@ word!(HistoryAccess);
 #[serde(deny_unknown_fields)]
 pub struct CreateChatRequest {
     pub kind: ChatKind,
-    /// Groups only, and needed there: 1 to 128 characters on one line, of which one is visible, without bidirectional
+    /// Not of direct chats, and needed elsewhere: 1 to 128 characters on one line, of which one is visible, without bidirectional
     /// formatting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// Groups only: what members who are added later read; `from_entry` when absent.
+    /// Not of direct chats: what members who are added later read. When absent, `from_entry` in a group and `all` in a channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryAccess>,
-    /// The others: exactly one for a direct chat, at most 999 for a group. The caller is always a member.
+    /// The others: exactly one for a direct chat, at most 999 for a group or a channel. The caller is always a member.
     pub members: Vec<UserId>,
 }
 
@@ -344,6 +344,11 @@ impl CreateChatRequest {
     /// Returns the request for a group with others.
     pub fn group(title: impl Into<String>, others: Vec<UserId>) -> Self {
         Self { kind: ChatKind::Group, title: Some(title.into()), history: None, members: others }
+    }
+
+    /// Returns the request for a channel with others.
+    pub fn channel(title: impl Into<String>, others: Vec<UserId>) -> Self {
+        Self { kind: ChatKind::Channel, ..Self::group(title, others) }
     }
 }
 
@@ -406,7 +411,7 @@ pub struct Chat {
     /// What a group is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
-    /// Groups only: what members who are added read.
+    /// Absent in a direct chat: what members who are added read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryAccess>,
     /// The caller's role.

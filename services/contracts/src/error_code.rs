@@ -18,7 +18,7 @@ pub enum ErrorCode {
     Unauthenticated,
     /// The token was good once; get a new one and repeat.
     TokenExpired,
-    /// The caller may not do this here. A message is refused so once the other user has left the direct chat, or while a block is
+    /// The caller may not do this here. A message is refused so in a channel of which the caller is a plain member, once the other user has left the direct chat, or while a block is
     /// between the two.
     PermissionDenied,
     /// The caller is not in this chat, or there is no such chat.

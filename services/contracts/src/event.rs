@@ -209,6 +209,9 @@ pub struct MembershipRecord {
     pub chat: ChatId,
     pub user: UserId,
     pub role: Role,
+    /// Whether the chat is a channel, in which plain members only read and react.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub channel: bool,
 }
 
 impl MembershipRecord {
@@ -252,6 +255,8 @@ pub enum ChatKind {
     Direct,
     /// Any number of users, with a title and roles.
     Group,
+    /// A group in which its owner and admins write, and members read and react.
+    Channel,
 }
 
 word!(ChatKind);
@@ -262,12 +267,13 @@ impl ChatKind {
         match self {
             Self::Direct => "direct",
             Self::Group => "group",
+            Self::Channel => "channel",
         }
     }
 
     /// Reads the stored form.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Direct, Self::Group].into_iter().find(|kind| kind.as_str() == text)
+        [Self::Direct, Self::Group, Self::Channel].into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -279,7 +285,7 @@ pub enum Role {
     Owner,
     /// Adds and removes members.
     Admin,
-    /// Reads and writes.
+    /// Reads and writes; in a channel reads and reacts.
     Member,
 }
 
@@ -397,8 +403,24 @@ mod tests {
             include_str!("../golden/marked.v1.json"),
         );
         check(
-            &MembershipRecord { v: 1, chat: ChatId(id(1)), user: UserId(id(2)), role: Role::Owner },
+            &MembershipRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                user: UserId(id(2)),
+                role: Role::Owner,
+                channel: false,
+            },
             include_str!("../golden/membership.v1.json"),
+        );
+        check(
+            &MembershipRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                user: UserId(id(2)),
+                role: Role::Member,
+                channel: true,
+            },
+            include_str!("../golden/channel_membership.v1.json"),
         );
         let ended = Ended::Session("0190f5a0-7b1e-7c3d-8f00-0123456789ab".parse().expect("an id"));
         check(

@@ -11,6 +11,8 @@ pub(crate) enum GatewayError {
     NotAMember { chat: ChatId },
     #[error("the other user of direct chat {chat} has left it, or a block has closed it")]
     NoRecipient { chat: ChatId },
+    #[error("the caller is a plain member of channel {chat}")]
+    ReadsOnly { chat: ChatId },
     #[error("chat {chat} has no message {seq} that the caller may speak of")]
     NoTarget { chat: ChatId, seq: i64 },
     #[error("message {seq} of chat {chat} is another user's")]
@@ -41,7 +43,9 @@ impl ServiceError for GatewayError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NotAMember { .. } => ErrorCode::NotAMember,
-            Self::NoRecipient { .. } | Self::NotTheirs { .. } => ErrorCode::PermissionDenied,
+            Self::NoRecipient { .. } | Self::ReadsOnly { .. } | Self::NotTheirs { .. } => {
+                ErrorCode::PermissionDenied
+            }
             Self::NoTarget { .. } | Self::NoEntry { .. } => ErrorCode::NotFound,
             Self::CursorExpired => ErrorCode::CursorExpired,
             Self::NoChange { .. } => ErrorCode::Conflict,

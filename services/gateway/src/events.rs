@@ -153,7 +153,7 @@ async fn read_all(
 
 fn apply(membership: &Membership, record: &Record<'_>) -> Result<(), Unreadable> {
     match record::change(record.key(), record.payload())? {
-        Change::Added(chat, user) => membership.added(chat, user),
+        Change::Added(chat, user, seat) => membership.added(chat, user, seat),
         Change::Removed(chat, user) => membership.removed(chat, user),
     }
     Ok(())

@@ -14,7 +14,7 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
-    event::{MAX_LISTED_AUDIENCE, Role},
+    event::{EntryKind, MAX_LISTED_AUDIENCE, Role},
     rpc::{GetMembershipRequest, ListMembersRequest, chat_service_client::ChatServiceClient},
 };
 use kit::rpc::InternalChannel;
@@ -25,7 +25,7 @@ use self::{
     checks::{Access, Checks},
     members::{Audience, Known, Members},
 };
-use crate::{error::GatewayError, metrics::Metrics};
+use crate::{domain::record::Seat, error::GatewayError, metrics::Metrics};
 
 /// A list of members is used for this long, or until the next record about the chat.
 const LOOKUP_TTL: Duration = Duration::from_secs(1);
@@ -72,8 +72,8 @@ impl Membership {
     }
 
     /// Notes that `chat.events` has this user in the chat.
-    pub(crate) fn added(&self, chat: ChatId, user: UserId) {
-        self.members.added(chat, user, self.moment());
+    pub(crate) fn added(&self, chat: ChatId, user: UserId, seat: Seat) {
+        self.members.added(chat, user, seat, self.moment());
     }
 
     /// Notes that `chat.events` has this user out of the chat.
@@ -107,25 +107,27 @@ impl Membership {
         self.access(chat, user, checked).map(drop)
     }
 
-    /// Returns what a member may do in the chat; refuses all others. A member of whom the cache alone knows may do all.
+    /// Returns what a member may do in the chat; refuses all others. Of whom the cache alone knows may do what it says.
     fn access(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<Access, GatewayError> {
         match checked {
             Ok(Access::None) => Err(GatewayError::NotAMember { chat }),
             Ok(access) => Ok(access),
-            Err(source) => match self.known(chat, user).likely {
-                Some(_) => Ok(Access::ReadAndSend),
-                None => Err(GatewayError::Membership { chat, source }),
+            Err(source) => match self.known(chat, user) {
+                Known { likely: Some(_), seat: Seat::Reader, .. } => Ok(Access::ReadAndReact),
+                Known { likely: Some(_), .. } => Ok(Access::ReadAndSend),
+                Known { likely: None, .. } => Err(GatewayError::Membership { chat, source }),
             },
         }
     }
 
     /// Returns whom a message of this sender goes to as the cache has it, and the check that has begun, to be concluded.
-    /// `None` when the cache is not certain, when too many checks wait, and in a chat of two: it may be a direct one, where being
+    /// `None` when the cache is not certain, when too many checks wait, in a channel, where the role decides, and in a chat of two: it may be a direct one, where being
     /// in the chat is not all that decides about a send.
     pub(crate) fn likely_audience(&self, chat: ChatId, sender: UserId) -> Option<(Audience, Checking)> {
         match self.known(chat, sender) {
             // It may be a direct chat, which the other has left, or which a block has closed: the log does not refuse their text.
             Known { likely: Some(Some(few)), .. } if few.len() <= 2 => None,
+            Known { seat: Seat::Reader | Seat::Writer, .. } => None,
             Known { likely: Some(audience), is_settled: true, .. } => {
                 Some((audience, self.checks.begin(chat, sender)?))
             }
@@ -133,15 +135,22 @@ impl Membership {
         }
     }
 
-    /// Returns whom a message of this sender goes to, once it is certain that they are in the chat. Refuses one to a direct
-    /// chat that the other user has left or that a block has closed.
-    pub(crate) async fn audience(&self, chat: ChatId, sender: UserId) -> Result<Audience, GatewayError> {
+    /// Returns whom an entry of this sender goes to, once it is certain that they are in the chat. Refuses one to a direct
+    /// chat that the other user has left or that a block has closed, and all but reactions of plain members of a channel.
+    pub(crate) async fn audience(
+        &self,
+        chat: ChatId,
+        sender: UserId,
+        kind: EntryKind,
+    ) -> Result<Audience, GatewayError> {
         let checked = self.checks.access(chat, sender).await;
         match self.access(chat, sender, checked)? {
             Access::ReadAndSend => {}
+            Access::ReadAndReact if matches!(kind, EntryKind::Reaction | EntryKind::ReactionRemoved) => {}
+            Access::ReadAndReact => return Err(GatewayError::ReadsOnly { chat }),
             Access::Read | Access::None => return Err(GatewayError::NoRecipient { chat }),
         }
-        let Known { version, likely, is_settled } = self.known(chat, sender);
+        let Known { version, likely, is_settled, .. } = self.known(chat, sender);
         match likely {
             Some(audience) if is_settled => return Ok(audience),
             Some(_) | None => {}

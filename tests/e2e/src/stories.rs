@@ -458,6 +458,47 @@ pub async fn names_and_roles(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// In a channel its owner and admins write, and members read and react.
+pub async fn channel(messenger: &Messenger) -> anyhow::Result<()> {
+    let users = TestUser::crowd(messenger, "guest", 3).await?;
+    let [owner, member, stranger] = users.as_slice() else { unreachable!("three were registered") };
+    let request = CreateChatRequest::channel("news", vec![member.id()]);
+    let chat = messenger.create_chat(&owner.token().await?, &request).await?.chat_id;
+    let (author, reader) = (owner.online(&[chat]).await, member.online(&[chat]).await);
+    let seq = author.send(chat, "we open at nine").await?;
+    reader.sees(chat, seq, MOMENT).await?;
+    let refused_as = async |online: &Online, post: Post, code| {
+        let outcome = timeout(MOMENT, online.session.send(chat, post)).await?;
+        ensure!(outcome == Err(SendFailure::Refused(code)), "{outcome:?}");
+        anyhow::Ok(())
+    };
+    refused_as(&reader, "first!".into(), ErrorCode::PermissionDenied).await?;
+    refused_as(&reader, Post::Pin { seq, remove: false }, ErrorCode::PermissionDenied).await?;
+    refused_as(&reader, Post::Delete { seq }, ErrorCode::PermissionDenied).await?;
+    refused_as(&stranger.online(&[]).await, "let me in".into(), ErrorCode::NotAMember).await?;
+    let like = || Post::React { seq, emoji: "\u{1f44d}".into(), remove: false };
+    timeout(MOMENT, reader.session.send(chat, like())).await??;
+    // A role that was answered holds for whatever is sent then.
+    for round in 0..5 {
+        messenger.put_member(&owner.token().await?, chat, member.id(), Role::Admin).await?;
+        reader.send(chat, &format!("round {round}")).await?;
+        messenger.put_member(&owner.token().await?, chat, member.id(), Role::Member).await?;
+        refused_as(&reader, "once more".into(), ErrorCode::PermissionDenied).await?;
+    }
+    let history = owner.history(chat).await?;
+    ensure!(
+        history.iter().all(|message| message.body != "first!" && message.body != "once more"),
+        "it is stored"
+    );
+    // Who comes later reads what was said before.
+    messenger.put_member(&owner.token().await?, chat, stranger.id(), Role::Member).await?;
+    ensure!(
+        stranger.history(chat).await?.first().is_some_and(|message| message.seq == seq),
+        "it begins later"
+    );
+    Ok(())
+}
+
 /// A chat is muted, archived and marked on all devices of a member, and for no other.
 pub async fn own_state(messenger: &Messenger) -> anyhow::Result<()> {
     let (ann, ben, chat) = TestUser::two(messenger).await?;

@@ -44,6 +44,9 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
 /// is in it again then. The members of a new group are plain members, its creator is the owner. With an `idempotency-key`, a
 /// request for a group that is repeated returns the group that the first one created. The members must be users of this tenant.
 ///
+/// In a channel only its owner and admins write, edit and pin. Its plain members read and react. A channel is as a group is in all other
+/// respects, and what this says of groups is so of channels.
+///
 /// A tenant limits the members of all its chats, and how many of them one user has added: less, the less room is left. It limits the
 /// chats with members that one user has created, 1000 by default, and as many may be created in 24 hours. What is there already is
 /// returned, whatever the limits.
@@ -273,7 +276,7 @@ impl From<domain::Chat> for api::Chat {
             kind: chat.kind,
             title: chat.title,
             topic: chat.topic,
-            history: (chat.kind == ChatKind::Group).then_some(chat.history),
+            history: (chat.kind != ChatKind::Direct).then_some(chat.history),
             role: chat.role,
             own: chat.own.into(),
             member_count: chat.member_count,

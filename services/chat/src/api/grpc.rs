@@ -72,7 +72,9 @@ impl ChatService for ChatRpc {
         let accesses = self.store.accesses(&seats).await.map_err(|error| status(Error::from(error)))?;
         let is_member = accesses.iter().map(|access| *access != Access::None).collect();
         let may_send = accesses.iter().map(|access| *access == Access::ReadAndSend).collect();
-        Ok(Response::new(CheckMembersResponse { is_member, may_send }))
+        let may_react = |access: &Access| matches!(access, Access::ReadAndReact | Access::ReadAndSend);
+        let may_react = accesses.iter().map(may_react).collect();
+        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react }))
     }
 
     async fn check_blocks(

@@ -152,13 +152,22 @@ fn a_deleted_account_leaves_as_a_member_does_and_a_direct_chat_too() {
 
 #[test]
 fn a_direct_chat_takes_messages_of_two_without_a_block() {
+    let role = Role::Member;
     for (kind, members, is_blocked, expected) in [
         (ChatKind::Direct, 2, false, Access::ReadAndSend),
         (ChatKind::Direct, 2, true, Access::Read),
         (ChatKind::Direct, 1, false, Access::Read),
         (ChatKind::Group, 1, false, Access::ReadAndSend),
+        (ChatKind::Channel, 2, false, Access::ReadAndReact),
     ] {
-        assert_eq!(Access::of_member(kind, members, is_blocked), expected, "{kind:?} {members} {is_blocked}");
+        assert_eq!(
+            Access::of_member(kind, role, members, is_blocked),
+            expected,
+            "{kind:?} {members} {is_blocked}"
+        );
+    }
+    for role in [Role::Owner, Role::Admin] {
+        assert_eq!(Access::of_member(ChatKind::Channel, role, 2, false), Access::ReadAndSend);
     }
 }
 
@@ -221,6 +230,7 @@ fn a_group_request_is_tidied() {
     check(
         request(ChatKind::Group, Some(" Crew "), &[OLD, OLD, OWNER]),
         Ok(Founding::Group {
+            is_channel: false,
             title: Title::parse("title", "Crew").expect("a title"),
             history: HistoryAccess::FromEntry,
             others: BTreeSet::from([user(OLD)]),
@@ -243,6 +253,11 @@ fn a_group_request_is_tidied() {
     check(open, Err(InvalidChat::DirectHistory));
     let open = CreateChatRequest { history, ..request(ChatKind::Group, Some("Crew"), &[]) };
     let open = Founding::parse(user(OWNER), open);
+    let channel = Founding::parse(user(OWNER), request(ChatKind::Channel, Some("News"), &[]));
+    assert!(
+        matches!(channel, Ok(Founding::Group { is_channel: true, history: HistoryAccess::All, .. })),
+        "{channel:?}"
+    );
     assert!(matches!(open, Ok(Founding::Group { history: HistoryAccess::All, .. })), "{open:?}");
 }
 
@@ -337,6 +352,35 @@ fn owners_and_admins_decide_what_a_group_is_called() {
     assert_eq!(removed, Ok(vec![Change::TopicSet { topic: None }]));
     let unset = entries(&mut roster, &removed.expect("a change"));
     assert_eq!((unset[0].kind, unset[0].body.as_str()), (EntryKind::TopicChanged, ""));
+}
+
+#[test]
+fn a_channel_is_a_group_that_says_so_in_every_membership() {
+    let mut channel = Roster { kind: ChatKind::Channel, ..group() };
+    for command in [put(STRANGER, Role::Member), put(OLD, Role::Admin), remove(NEW), Command::Leave] {
+        assert_eq!(decide(&channel, user(OWNER), &command), decide(&group(), user(OWNER), &command));
+    }
+    let changes = [added(STRANGER, Role::Member), role_set(OLD, Role::Admin)];
+    let records = channel.apply(user(OWNER), &changes, at(50), MessageKey::generate);
+    let memberships = records.iter().filter(|record| record.topic == Topic::ChatEvents);
+    let memberships: Vec<MembershipRecord> = memberships
+        .map(|record| serde_json::from_str(record.payload.as_deref().expect("a membership")).expect("json"))
+        .collect();
+    let said: Vec<_> = memberships.iter().map(|record| (record.role, record.channel)).collect();
+    assert_eq!(said, [(Role::Member, true), (Role::Admin, true)]);
+    let founding = Founding::Group {
+        is_channel: true,
+        title: Title::parse("title", "News").expect("a title"),
+        history: HistoryAccess::All,
+        others: BTreeSet::new(),
+    };
+    let (chat_id, founder) = (channel.chat_id, user(OWNER));
+    let new = NewChat { chat_id, founder, founding, key: None, created_at: at(0) };
+    assert!(new.records()[0].payload.as_deref().is_some_and(|record| record.contains("\"channel\":true")));
+    let Founding::Group { title, history, others, .. } = new.founding.clone() else { unreachable!() };
+    let group =
+        NewChat { founding: Founding::Group { is_channel: false, title, history, others }, ..new.clone() };
+    assert_ne!(new.digest(), group.digest(), "the same key is not for both");
 }
 
 #[test]

@@ -313,10 +313,11 @@ impl ChatStore for MemoryStore {
         let tables = self.tables();
         let access = |(chat_id, user_id): &(ChatId, UserId)| {
             let mut rows = tables.chats.iter();
-            let row = rows.find(|row| row.roster.chat_id == *chat_id && row.roster.role(*user_id).is_some());
-            row.map_or(Access::None, |Row { roster, pair, .. }| {
+            let row = rows.find(|row| row.roster.chat_id == *chat_id);
+            let seat = row.and_then(|row| Some((row, row.roster.role(*user_id)?)));
+            seat.map_or(Access::None, |(Row { roster, pair, .. }, role)| {
                 let is_blocked = pair.is_some_and(|(low, high)| tables.are_blocked(low, high));
-                Access::of_member(roster.kind, roster.members.len(), is_blocked)
+                Access::of_member(roster.kind, role, roster.members.len(), is_blocked)
             })
         };
         Ok(seats.iter().map(access).collect())

@@ -40,6 +40,7 @@ pub const SCHEMA: Schema = Schema {
         ("0010_create_blocks", include_str!("../../migrations/0010_create_blocks.sql")),
         ("0011_add_topic", include_str!("../../migrations/0011_add_topic.sql")),
         ("0012_add_own_state", include_str!("../../migrations/0012_add_own_state.sql")),
+        ("0013_add_channels", include_str!("../../migrations/0013_add_channels.sql")),
     ],
 };
 
@@ -230,7 +231,7 @@ impl ChatStore for PostgresStore {
         let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
         let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
         let rows: Vec<SeatRow> = sqlx::query_as(
-            "SELECT kind, member_count, is_blocked
+            "SELECT kind, members.role, member_count, is_blocked
              FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
                   LEFT JOIN members USING (chat_id, user_id)
                   LEFT JOIN chats ON chats.chat_id = members.chat_id

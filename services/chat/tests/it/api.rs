@@ -406,6 +406,24 @@ async fn a_group_is_renamed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_channel_is_created_as_a_group_is() {
+    let app = App::start().await;
+    let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
+    let body = json!({"kind": "channel", "title": "News", "members": [bob.id]});
+    let channel = app.api.post(&ann, "/api/chats", body).await.ok(201);
+    assert_eq!((&channel["kind"], &channel["history"]), (&"channel".into(), &"all".into()));
+    let chat = channel["chat_id"].as_str().expect("an id").to_owned();
+    let seat = |user: &TestUser| GetMembershipRequest { chat_id: chat.clone(), user_id: user.id.to_string() };
+    let request = CheckMembersRequest { memberships: vec![seat(&ann), seat(&bob)] };
+    let checked = app.rpc.check_members(Request::new(request)).await.expect("an answer").into_inner();
+    assert_eq!((checked.is_member, checked.may_send), (vec![true; 2], vec![true, false]));
+    assert_eq!(checked.may_react, [true, true]);
+    assert_eq!(app.put(&bob, &chat, &ann, "member").await.code(), "permission_denied");
+    let untitled = json!({"kind": "channel", "members": []});
+    assert_eq!(app.api.post(&ann, "/api/chats", untitled).await.code(), "invalid_argument");
+}
+
+#[tokio::test]
 async fn a_member_mutes_archives_and_marks_a_chat_for_themselves() {
     let app = App::start().await;
     let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));

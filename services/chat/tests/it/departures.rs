@@ -21,7 +21,12 @@ const LONG_AGO: i64 = 3_600;
 
 async fn group(store: &dyn ChatStore, founder: UserId, others: &[UserId]) -> ChatId {
     let history = HistoryAccess::default();
-    let founding = Founding::Group { title: crew(), history, others: others.iter().copied().collect() };
+    let founding = Founding::Group {
+        is_channel: false,
+        title: crew(),
+        history,
+        others: others.iter().copied().collect(),
+    };
     let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };
     store.create(&new).await.expect("a chat").chat.chat_id
 }

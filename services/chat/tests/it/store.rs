@@ -15,7 +15,7 @@ use chat::{
 };
 use contracts::{
     ChatId, UserId,
-    api::HistoryAccess,
+    api::{ChatKind, HistoryAccess},
     event::{EntryKind, MembershipRecord, Role, SendRecord},
 };
 use kit::{
@@ -72,6 +72,7 @@ suite![
     a_refused_change_leaves_nothing,
     what_a_group_is_called_is_kept_and_published,
     a_deleted_group_is_in_no_list,
+    in_a_channel_the_role_decides_who_writes,
     how_a_member_has_a_chat_is_their_own_and_goes_with_them,
     where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     a_change_that_is_repeated_changes_nothing,
@@ -91,7 +92,8 @@ suite![
 
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
     let history = HistoryAccess::FromEntry;
-    let founding = Founding::Group { title: crew(), history, others: others.iter().copied().collect() };
+    let others = others.iter().copied().collect();
+    let founding = Founding::Group { is_channel: false, title: crew(), history, others };
     NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) }
 }
 
@@ -306,6 +308,31 @@ async fn how_a_member_has_a_chat_is_their_own_and_goes_with_them(store: Store) {
     let later = at(10) + READDING_PAUSE;
     store.change(chat_id, ann, put(bob, Role::Member), later).await.expect("bob is added again");
     assert_eq!(own(bob).await, OwnState::default());
+}
+
+async fn in_a_channel_the_role_decides_who_writes(store: Store) {
+    let (ann, bob, cid) = (new_user(), new_user(), new_user());
+    let (title, history) = (crew(), HistoryAccess::All);
+    let founding = Founding::Group { is_channel: true, title, history, others: BTreeSet::from([bob]) };
+    let new = NewChat { founding, ..group(ann, &[]) };
+    let chat = store.create(&new).await.expect("a channel").chat;
+    assert_eq!((chat.kind, chat.title.as_deref()), (ChatKind::Channel, Some("Crew")));
+    let chat_id = chat.chat_id;
+    let accesses =
+        async || store.accesses(&[ann, bob, cid].map(|user| (chat_id, user))).await.expect("accesses");
+    use Access::{None, ReadAndReact, ReadAndSend};
+    assert_eq!(accesses().await, [ReadAndSend, ReadAndReact, None]);
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    change(&store, chat_id, bob, put(cid, Role::Member)).await;
+    assert_eq!(accesses().await, [ReadAndSend, ReadAndSend, ReadAndReact]);
+    change(&store, chat_id, ann, put(bob, Role::Member)).await;
+    assert_eq!(accesses().await, [ReadAndSend, ReadAndReact, ReadAndReact]);
+    let pending = store.pending(100).await.expect("the outbox").into_iter();
+    let memberships = pending.filter(|record| record.topic == Topic::ChatEvents);
+    let memberships: Vec<MembershipRecord> = memberships
+        .map(|record| serde_json::from_str(&record.payload.expect("a membership")).expect("json"))
+        .collect();
+    assert!(memberships.len() == 5 && memberships.iter().all(|record| record.channel));
 }
 
 async fn a_deleted_group_is_in_no_list(store: Store) {

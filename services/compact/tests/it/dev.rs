@@ -109,6 +109,11 @@ async fn a_member_has_a_chat_alike_on_all_devices() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_a_channel_owners_and_admins_write_and_members_react() -> anyhow::Result<()> {
+    story(stories::channel).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_member_reads_from_the_entry_that_added_them() -> anyhow::Result<()> {
     story(stories::new_members).await
 }

@@ -97,7 +97,7 @@ fn history() -> Object {
     ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .enum_values(Some([Some("from_entry"), Some("all"), None]))
-        .description(Some("What members who are added later read; `from_entry` when absent"))
+        .description(Some("What members who are added later read. When absent, `from_entry` in a group and `all` in a channel"))
         .build()
 }
 
@@ -197,16 +197,19 @@ impl PartialSchema for CreateChatRequest {
             .title(Some("DirectChat"))
             .property("members", members(1..=1, "The other user; not the caller"));
         let others = "The others, users of this tenant. The caller is always a member";
-        let group = of("group")
-            .title(Some("GroupChat"))
-            .property("title", title())
-            .required("title")
-            .property("history", history())
-            .property("members", members(0..=FOUNDED_MEMBERS, others));
+        let titled = |name: &str, label: &str| {
+            of(name)
+                .title(Some(label))
+                .property("title", title())
+                .required("title")
+                .property("history", history())
+                .property("members", members(0..=FOUNDED_MEMBERS, others))
+        };
         OneOfBuilder::new()
             .item(direct)
-            .item(group)
-            .description(Some("A direct chat with one user, or a group with a title"))
+            .item(titled("group", "GroupChat"))
+            .item(titled("channel", "Channel"))
+            .description(Some("A direct chat with one user, or a group or channel with a title"))
             .into()
     }
 }

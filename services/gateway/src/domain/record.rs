@@ -2,14 +2,25 @@
 
 use contracts::{
     ChatId, UserId,
-    event::{DeliveredRecord, MembershipRecord, SessionEndRecord, VERSION},
+    event::{DeliveredRecord, MembershipRecord, Role, SessionEndRecord, VERSION},
 };
 
 /// What a record of `chat.events` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Added(ChatId, UserId),
+    Added(ChatId, UserId, Seat),
     Removed(ChatId, UserId),
+}
+
+/// What a member may do in a chat by its kind and their role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seat {
+    /// Of a chat in which every member writes.
+    Member,
+    /// Of a channel, as its owner or an admin.
+    Writer,
+    /// Of a channel, as a plain member.
+    Reader,
 }
 
 /// Why a record says nothing here. Never quotes it: a record may hold what a user wrote.
@@ -53,7 +64,12 @@ pub(crate) fn change(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Chang
     if (record.chat, record.user) != (chat, user) {
         return Err(Unreadable::Ids);
     }
-    Ok(Change::Added(chat, user))
+    let seat = match (record.channel, record.role) {
+        (false, _) => Seat::Member,
+        (true, Role::Member) => Seat::Reader,
+        (true, Role::Owner | Role::Admin) => Seat::Writer,
+    };
+    Ok(Change::Added(chat, user, seat))
 }
 
 /// Reads a record of `session.events`.
@@ -67,7 +83,7 @@ pub(crate) fn session_end(payload: Option<&[u8]>) -> Result<SessionEndRecord, Un
 mod tests {
     use std::cell::Cell;
 
-    use contracts::event::{DeliveryOutcome, Ended, EntryKind, Role};
+    use contracts::event::{DeliveryOutcome, Ended, EntryKind};
     use contracts::{DeviceId, ErrorCode, MessageKey};
     use kit::testing::fuzz;
     use uuid::Uuid;
@@ -103,7 +119,7 @@ mod tests {
     }
 
     fn member(v: u8) -> Vec<u8> {
-        let record = MembershipRecord { v, chat: chat(), user: user(), role: Role::Admin };
+        let record = MembershipRecord { v, chat: chat(), user: user(), role: Role::Admin, channel: false };
         serde_json::to_vec(&record).expect("JSON")
     }
 
@@ -131,7 +147,14 @@ mod tests {
         let key = MembershipRecord::key(chat(), user());
         let key = Some(key.as_bytes());
         let other = MembershipRecord::key(chat(), UserId(Uuid::from_u128(9)));
-        assert_eq!(change(key, Some(&member(VERSION))), Ok(Change::Added(chat(), user())));
+        assert_eq!(change(key, Some(&member(VERSION))), Ok(Change::Added(chat(), user(), Seat::Member)));
+        for (role, seat) in
+            [(Role::Owner, Seat::Writer), (Role::Admin, Seat::Writer), (Role::Member, Seat::Reader)]
+        {
+            let record = MembershipRecord { v: VERSION, chat: chat(), user: user(), role, channel: true };
+            let record = serde_json::to_vec(&record).expect("JSON");
+            assert_eq!(change(key, Some(&record)), Ok(Change::Added(chat(), user(), seat)));
+        }
         assert_eq!(change(key, None), Ok(Change::Removed(chat(), user())));
         assert_eq!(change(key, Some(&member(2))), Err(Unreadable::Version(2)));
         assert_eq!(change(key, Some(b"")), Err(Unreadable::Form(0)));
@@ -159,10 +182,10 @@ mod tests {
         let (key, payload) = (MembershipRecord::key(chat(), user()), member(VERSION));
         fuzz(&[key.as_bytes(), &payload], |bytes| {
             if let Ok(found) = change(Some(key.as_bytes()), Some(bytes)) {
-                assert_eq!(found, Change::Added(chat(), user()));
+                assert_eq!(found, Change::Added(chat(), user(), Seat::Member));
             }
             if let Ok(found) = change(Some(bytes), Some(&payload)) {
-                assert_eq!(found, Change::Added(chat(), user()));
+                assert_eq!(found, Change::Added(chat(), user(), Seat::Member));
             }
         });
     }

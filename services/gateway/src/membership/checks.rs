@@ -43,6 +43,8 @@ pub(crate) enum Access {
     None,
     /// The other user has left the direct chat, or a block is between the two.
     Read,
+    /// The user is a plain member of a channel.
+    ReadAndReact,
     ReadAndSend,
 }
 
@@ -149,17 +151,19 @@ impl Checker {
         };
         let request = CheckMembersRequest { memberships: batch.iter().map(seat).collect() };
         let response = rpc::within(CALL_TIMEOUT, self.chat.check_members(request)).await?;
-        let CheckMembersResponse { is_member, may_send } = response;
+        let CheckMembersResponse { is_member, may_send, may_react } = response;
         // During an update of the tenant the chat service may be of a version that does not say who may send.
         let may_send = if may_send.is_empty() { is_member.clone() } else { may_send };
-        if is_member.len() != batch.len() || may_send.len() != batch.len() {
+        let may_react = if may_react.is_empty() { may_send.clone() } else { may_react };
+        if [is_member.len(), may_send.len(), may_react.len()] != [batch.len(); 3] {
             return Err(Status::internal("the chat service answered another number of checks"));
         }
-        let access = |(is_member, may_send)| match (is_member, may_send) {
-            (false, _) => Access::None,
-            (true, false) => Access::Read,
-            (true, true) => Access::ReadAndSend,
+        let access = |((is_member, may_send), may_react)| match (is_member, may_send, may_react) {
+            (false, _, _) => Access::None,
+            (true, true, _) => Access::ReadAndSend,
+            (true, false, true) => Access::ReadAndReact,
+            (true, false, false) => Access::Read,
         };
-        Ok(is_member.into_iter().zip(may_send).map(access).collect())
+        Ok(is_member.into_iter().zip(may_send).zip(may_react).map(access).collect())
     }
 }

@@ -10,7 +10,7 @@ use contracts::{
     event::{EntryKind, MAX_LISTED_AUDIENCE},
 };
 
-use crate::sharded::Sharded;
+use crate::{domain::record::Seat, sharded::Sharded};
 
 /// The records of one change (a new chat has one for each member) come within this time of each other. Until it has
 /// passed, the cache may know some of the members only, and a message would miss the others.
@@ -35,6 +35,8 @@ pub(crate) struct Members {
 #[derive(Default)]
 struct Chat {
     members: HashSet<UserId>,
+    /// Of a channel: the members who only read and react.
+    readers: Option<HashSet<UserId>>,
     /// Counts the changes of this chat.
     version: u64,
     /// When the last record came; `None` for those that were there at the start.
@@ -62,6 +64,8 @@ pub(crate) struct Known {
     pub(crate) likely: Option<Audience>,
     /// Whether these are all. If not, a change is still coming in.
     pub(crate) is_settled: bool,
+    /// What the sender may do, as far as the cache knows.
+    pub(crate) seat: Seat,
 }
 
 /// An entry of a chat's log on its way to its recipients.
@@ -75,11 +79,16 @@ pub(crate) struct Entry {
 
 impl Members {
     /// Notes that `chat.events` has this user in the chat. `at` is `None` for what was there at the start.
-    pub(crate) fn added(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
+    pub(crate) fn added(&self, chat: ChatId, user: UserId, seat: Seat, at: Option<Instant>) {
         let mut shard = self.chats.write(&chat);
         let chat = shard.entry(chat).or_default();
         chat.changed(at);
         chat.members.insert(user);
+        match seat {
+            Seat::Member => {}
+            Seat::Reader => drop(chat.readers.get_or_insert_default().insert(user)),
+            Seat::Writer => drop(chat.readers.get_or_insert_default().remove(&user)),
+        }
         chat.returned(user, |departure| departure.is_confirmed = false);
     }
 
@@ -89,6 +98,9 @@ impl Members {
         let chat = shard.entry(chat).or_default();
         chat.changed(at);
         chat.members.remove(&user);
+        if let Some(readers) = &mut chat.readers {
+            readers.remove(&user);
+        }
         if chat.members.capacity() / 4 > chat.members.len() {
             chat.members.shrink_to_fit();
         }
@@ -102,13 +114,18 @@ impl Members {
     pub(crate) fn audience(&self, chat: ChatId, sender: UserId, now: Instant) -> Known {
         let shard = self.chats.read(&chat);
         let Some(chat) = shard.get(&chat) else {
-            return Known { version: 0, likely: None, is_settled: false };
+            return Known { version: 0, likely: None, is_settled: false, seat: Seat::Member };
         };
         let likely = chat
             .is_member(&sender)
             .then(|| (chat.members.len() <= MAX_LISTED_AUDIENCE).then(|| chat.present().collect()));
         let is_settled = chat.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET_PERIOD);
-        Known { version: chat.version, likely, is_settled }
+        let seat = match &chat.readers {
+            None => Seat::Member,
+            Some(readers) if readers.contains(&sender) => Seat::Reader,
+            Some(_) => Seat::Writer,
+        };
+        Known { version: chat.version, likely, is_settled, seat }
     }
 
     /// Returns how many members a chat has, to one of them; `None` to every other user.
@@ -250,6 +267,22 @@ mod tests {
         Entry { chat: chat(), seq, kind, subject: Some(user(n)) }
     }
 
+    #[test]
+    fn a_channel_is_known_by_each_of_its_members() {
+        let members = Members::default();
+        let seat = |n| members.audience(chat(), user(n), Instant::now()).seat;
+        members.added(chat(), user(1), Seat::Writer, None);
+        assert_eq!(seat(1), Seat::Writer);
+        members.added(chat(), user(2), Seat::Reader, None);
+        assert_eq!((seat(1), seat(2)), (Seat::Writer, Seat::Reader));
+        members.added(chat(), user(2), Seat::Writer, None);
+        members.added(chat(), user(1), Seat::Reader, None);
+        assert_eq!((seat(1), seat(2)), (Seat::Reader, Seat::Writer));
+        members.removed(chat(), user(1), None);
+        members.added(chat(), user(1), Seat::Writer, None);
+        assert_eq!(seat(1), Seat::Writer);
+    }
+
     fn sorted(mut users: Vec<UserId>) -> Vec<u128> {
         users.sort();
         users.iter().map(|user| user.0.as_u128()).collect()
@@ -266,7 +299,7 @@ mod tests {
         let members = Members::default();
         assert_eq!(settled(&members, 1), None);
         for n in [1, 1, 2, 3] {
-            members.added(chat(), user(n), None);
+            members.added(chat(), user(n), Seat::Member, None);
         }
         members.removed(chat(), user(3), None);
         members.removed(chat(), user(3), None);
@@ -279,10 +312,11 @@ mod tests {
     fn a_chat_that_is_changing_is_not_relied_on() {
         let members = Members::default();
         let start = Instant::now();
-        members.added(chat(), user(1), Some(start));
+        members.added(chat(), user(1), Seat::Member, Some(start));
         let known = members.audience(chat(), user(1), start);
-        assert_eq!(known, Known { version: 1, likely: Some(Some(vec![user(1)])), is_settled: false });
-        members.added(chat(), user(2), Some(start));
+        let likely = Some(Some(vec![user(1)]));
+        assert_eq!(known, Known { version: 1, likely, is_settled: false, seat: Seat::Member });
+        members.added(chat(), user(2), Seat::Member, Some(start));
         let known = members.audience(chat(), user(1), start + QUIET_PERIOD);
         assert_eq!((known.version, known.is_settled), (2, true));
         assert_eq!(known.likely.map(|audience| sorted(audience.expect("a short list"))), Some(vec![1, 2]));
@@ -292,10 +326,10 @@ mod tests {
     fn a_large_chat_is_not_listed() {
         let members = Members::default();
         for n in 1..=MAX_LISTED_AUDIENCE as u128 {
-            members.added(chat(), user(n), None);
+            members.added(chat(), user(n), Seat::Member, None);
         }
         assert!(settled(&members, 1).expect("a member").is_some());
-        members.added(chat(), user(1000), None);
+        members.added(chat(), user(1000), Seat::Member, None);
         assert_eq!(settled(&members, 1), Some(None));
         assert_eq!(members.recipients(text(1), None).len(), MAX_LISTED_AUDIENCE + 1);
         members.removed(chat(), user(1000), None);
@@ -310,7 +344,7 @@ mod tests {
     #[test]
     fn a_user_who_is_not_known_yet_still_receives_their_messages() {
         let members = Members::default();
-        members.added(chat(), user(1), None);
+        members.added(chat(), user(1), Seat::Member, None);
         assert_eq!(sorted(members.recipients(text(1), Some(&[user(1), user(2)]))), [1, 2]);
     }
 
@@ -319,8 +353,8 @@ mod tests {
         let members = Members::default();
         let audience = [user(1), user(2)];
         let seen = |entry| sorted(members.recipients(entry, Some(&audience)));
-        members.added(chat(), user(1), None);
-        members.added(chat(), user(2), None);
+        members.added(chat(), user(1), Seat::Member, None);
+        members.added(chat(), user(2), Seat::Member, None);
         let removal = change(5, EntryKind::MemberRemoved, 2);
         members.announced(removal, Instant::now());
         assert_eq!(seen(removal), [1, 2], "the removal itself is");
@@ -342,7 +376,7 @@ mod tests {
     fn whom_the_chats_log_has_out_sends_nothing_and_is_sent_nothing() {
         let (members, now) = (Members::default(), Instant::now());
         for n in 1..=3 {
-            members.added(chat(), user(n), None);
+            members.added(chat(), user(n), Seat::Member, None);
         }
         let before = members.audience(chat(), user(2), now);
         members.announced(change(5, EntryKind::MemberRemoved, 2), now);
@@ -355,7 +389,7 @@ mod tests {
         assert!(settled(&members, 2).is_some());
         members.removed(chat(), user(2), Some(now));
         members.announced(change(7, EntryKind::MemberRemoved, 2), now);
-        members.added(chat(), user(2), None);
+        members.added(chat(), user(2), Seat::Member, None);
         assert_eq!(settled(&members, 2), None);
         members.announced(change(8, EntryKind::MemberAdded, 2), now);
         assert!(settled(&members, 2).is_some());
@@ -366,10 +400,10 @@ mod tests {
         let members = Members::default();
         let now = Instant::now();
         for n in 1..=2 {
-            members.added(chat(), user(n), None);
+            members.added(chat(), user(n), Seat::Member, None);
         }
         for n in 100..20_000 {
-            members.added(chat(), user(n), Some(now));
+            members.added(chat(), user(n), Seat::Member, Some(now));
             let seq = i64::try_from(n).expect("small");
             members.announced(change(seq, EntryKind::MemberRemoved, n), now);
             members.removed(chat(), user(n), Some(now));

@@ -10,6 +10,7 @@ pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
     match error {
         GatewayError::NotAMember { .. }
         | GatewayError::NoRecipient { .. }
+        | GatewayError::ReadsOnly { .. }
         | GatewayError::NoTarget { .. }
         | GatewayError::NotTheirs { .. }
         | GatewayError::NoChange { .. }
@@ -33,6 +34,9 @@ const fn detail_of(error: &GatewayError) -> &'static str {
         GatewayError::NotAMember { .. } => "you are not in this chat, or there is no such chat",
         GatewayError::NoRecipient { .. } => {
             "this direct chat takes no messages: the other user has left, or one of you has blocked the other"
+        }
+        GatewayError::ReadsOnly { .. } => {
+            "only the owner and the admins of this channel write here; you may react"
         }
         GatewayError::NoTarget { .. } => "there is no such message, or it is deleted",
         GatewayError::NotTheirs { .. } => {

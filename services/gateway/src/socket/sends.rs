@@ -71,7 +71,7 @@ struct Reviewed {
 /// Checks the sender, and the message that the entry speaks of.
 async fn review(gateway: &GatewayState, sender: UserId, draft: Draft) -> Result<Reviewed, GatewayError> {
     let chat = draft.chat;
-    let audience = gateway.membership.audience(chat, sender).await?;
+    let audience = gateway.membership.audience(chat, sender, draft.kind).await?;
     gateway.outages.chat.worked("querying the chat service");
     let moderates = match draft.target_seq {
         Some(seq) => review_target(gateway, sender, &draft, seq).await?,

@@ -87,7 +87,8 @@ impl Peers {
     pub async fn join(&self, chat: ChatId, users: &[UserId]) {
         for user in users {
             self.join_silently(chat, *user);
-            let record = MembershipRecord { v: VERSION, chat, user: *user, role: Role::Member };
+            let record =
+                MembershipRecord { v: VERSION, chat, user: *user, role: Role::Member, channel: false };
             let payload = serde_json::to_vec(&record).expect("json");
             self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, *user), Some(&payload)).await;
         }
@@ -286,9 +287,10 @@ impl ChatService for Peers {
         };
         let may_send = |seat: &GetMembershipRequest| is_member(seat) && !closed.contains(&seat.chat_id);
         let seats = request.into_inner().memberships;
-        let (is_member, may_send) =
-            (seats.iter().map(is_member).collect(), seats.iter().map(may_send).collect());
-        Ok(Response::new(CheckMembersResponse { is_member, may_send }))
+        let is_member = seats.iter().map(is_member).collect();
+        let may_send: Vec<_> = seats.iter().map(may_send).collect();
+        let may_react = may_send.clone();
+        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react }))
     }
 
     async fn check_blocks(

@@ -54,6 +54,11 @@ async fn a_member_has_a_chat_alike_on_all_devices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_a_channel_owners_and_admins_write_and_members_react() {
+    story(LIMIT, async |world: &World| stories::channel(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_new_member_reads_from_the_entry_that_added_them() {
     story(LIMIT, async |world: &World| stories::new_members(&world.stack.messenger("acme")).await).await;
 }

@@ -121,6 +121,7 @@ kit::row! {
 kit::row! {
     pub(super) struct SeatRow {
         kind: Option<String>,
+        role: Option<String>,
         member_count: Option<i32>,
         is_blocked: Option<bool>,
     }
@@ -582,9 +583,12 @@ impl TryFrom<SeatRow> for Access {
     type Error = sqlx::Error;
 
     fn try_from(row: SeatRow) -> Result<Self, Self::Error> {
-        let (Some(kind), Some(member_count)) = (row.kind, row.member_count) else { return Ok(Self::None) };
+        let (Some(kind), Some(role), Some(member_count)) = (row.kind, row.role, row.member_count) else {
+            return Ok(Self::None);
+        };
         let is_blocked = row.is_blocked.unwrap_or(false);
-        Ok(Self::of_member(kind_of(&kind)?, usize::try_from(member_count).unwrap_or(0), is_blocked))
+        let member_count = usize::try_from(member_count).unwrap_or(0);
+        Ok(Self::of_member(kind_of(&kind)?, role_of(&role)?, member_count, is_blocked))
     }
 }
 
@@ -615,11 +619,13 @@ pub(super) const fn kind_text(kind: ChatKind) -> &'static str {
     match kind {
         ChatKind::Direct => "direct",
         ChatKind::Group => "group",
+        ChatKind::Channel => "channel",
     }
 }
 
 fn kind_of(text: &str) -> Result<ChatKind, sqlx::Error> {
-    let known = [ChatKind::Direct, ChatKind::Group].into_iter().find(|kind| kind_text(*kind) == text);
+    let known = [ChatKind::Direct, ChatKind::Group, ChatKind::Channel];
+    let known = known.into_iter().find(|kind| kind_text(*kind) == text);
     known.ok_or_else(|| unknown("kind", text))
 }
 
