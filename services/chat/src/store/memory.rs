@@ -13,8 +13,8 @@ use tonic::async_trait;
 
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Founding, Limits, MAX_BLOCKS, Member, Membership, NewChat, OutboxRecord,
-    OwnState, OwnUpdate, Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, Founding, Limits, MAX_BLOCKS, Member, Membership, NewChat,
+    OutboxRecord, OwnState, OwnUpdate, Refusal, Roster,
     limits::{self, CreatedChats, Memberships},
 };
 

@@ -15,13 +15,13 @@ mod statements;
 pub use self::statements::WAKE_CHANNEL;
 use self::statements::{
     ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, created_before, created_chats, enqueue,
-    founded, history_text, insert_members, kind_text, locked_roster, make, members, memberships,
-    memberships_of, newest_record, update_own,
+    founded, history_text, insert_members, locked_roster, make, members, memberships, memberships_of,
+    newest_record, update_own,
 };
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Founding, Limits, Member, Membership, NewChat, OutboxRecord, OwnState,
-    OwnUpdate, Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, Founding, Limits, Member, Membership, NewChat, OutboxRecord,
+    OwnState, OwnUpdate, Refusal, Roster,
 };
 
 /// The tables of this service.
@@ -100,7 +100,7 @@ impl ChatStore for PostgresStore {
              ON CONFLICT (low_user_id, high_user_id) DO NOTHING",
         )
         .bind(new.chat_id.0)
-        .bind(kind_text(new.kind()))
+        .bind(new.kind().as_str())
         .bind(new.title())
         .bind(low.map(|user| user.0))
         .bind(high.map(|user| user.0))

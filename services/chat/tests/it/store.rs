@@ -15,8 +15,8 @@ use chat::{
 };
 use contracts::{
     ChatId, UserId,
-    api::{ChatKind, HistoryAccess},
-    event::{EntryKind, MembershipRecord, Role, SendRecord},
+    api::HistoryAccess,
+    event::{ChatKind, EntryKind, MembershipRecord, Role, SendRecord},
 };
 use kit::{
     catalog::Topic,

@@ -7,13 +7,13 @@ use contracts::{
     event::{ChatKind, Role},
 };
 use kit::{catalog::Topic, idempotency::IdempotencyKey};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{FromRow, PgConnection, PgPool, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
     domain::{
-        self, Access, Change, Chat, Departure, EntryId, Founding, Limits, Member, Membership, NewChat, OutboxRecord,
-        OwnState, OwnUpdate, READDING_PAUSE, Refusal, Roster,
+        self, Access, Change, Chat, Departure, EntryId, Founding, Limits, Member, Membership, NewChat,
+        OutboxRecord, OwnState, OwnUpdate, READDING_PAUSE, Refusal, Roster,
         limits::{self, CreatedChats, Memberships},
     },
     store::{Created, Publication, StoreError},
@@ -42,15 +42,20 @@ kit::row! {
     }
 }
 
+/// A chat, with the place that the member has in it.
+struct MembershipRow {
+    chat: ChatRow,
+    place: PlaceRow,
+}
+
+impl FromRow<'_, PgRow> for MembershipRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self { chat: ChatRow::from_row(row)?, place: PlaceRow::from_row(row)? })
+    }
+}
+
 kit::row! {
-    struct MembershipRow {
-        chat_id: Uuid,
-        kind: String,
-        title: Option<String>,
-        history: String,
-        role: String,
-        member_count: i32,
-        created_at: DateTime<Utc>,
+    struct PlaceRow {
         joined_at: DateTime<Utc>,
         entry_sender_id: Option<Uuid>,
         entry_key: Option<Uuid>,
@@ -253,8 +258,8 @@ pub(super) async fn memberships_of(
     // One text for both would be planned for neither.
     let of_chat = if chat_id.is_some() { "AND chat_id = $2" } else { "AND $2::UUID IS NULL" };
     let text = format!(
-        "SELECT chat_id, kind, title, history, role, member_count, created_at, joined_at, entry_sender_id,
-                entry_key, low_user_id, high_user_id
+        "SELECT chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite,
+                member_count, created_at, joined_at, entry_sender_id, entry_key, low_user_id, high_user_id
          FROM members JOIN chats USING (chat_id) WHERE user_id = $1 {of_chat}"
     );
     let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(user_id.0).bind(chat_id.map(|chat| chat.0));
@@ -563,14 +568,13 @@ impl TryFrom<ChatRow> for Chat {
 impl MembershipRow {
     /// Returns the membership of the user whose row it is.
     fn of(self, user_id: UserId) -> Result<Membership, sqlx::Error> {
-        let Self { chat_id, kind, title, history, role, member_count, created_at, .. } = self;
-        let chat = ChatRow { chat_id, kind, title, history, role, member_count, created_at };
-        let pair = [self.low_user_id, self.high_user_id].into_iter().flatten().map(UserId);
+        let Self { chat, place } = self;
+        let pair = [place.low_user_id, place.high_user_id].into_iter().flatten().map(UserId);
         Ok(Membership {
             chat: chat.try_into()?,
             other: pair.into_iter().find(|user| *user != user_id),
-            joined_at: self.joined_at,
-            reads_from: entry_id(self.entry_sender_id, self.entry_key),
+            joined_at: place.joined_at,
+            reads_from: entry_id(place.entry_sender_id, place.entry_key),
         })
     }
 }
@@ -615,18 +619,8 @@ impl TryFrom<OutboxRow> for OutboxRecord {
     }
 }
 
-pub(super) const fn kind_text(kind: ChatKind) -> &'static str {
-    match kind {
-        ChatKind::Direct => "direct",
-        ChatKind::Group => "group",
-        ChatKind::Channel => "channel",
-    }
-}
-
 fn kind_of(text: &str) -> Result<ChatKind, sqlx::Error> {
-    let known = [ChatKind::Direct, ChatKind::Group, ChatKind::Channel];
-    let known = known.into_iter().find(|kind| kind_text(*kind) == text);
-    known.ok_or_else(|| unknown("kind", text))
+    ChatKind::parse(text).ok_or_else(|| unknown("kind", text))
 }
 
 pub(super) const fn history_text(history: HistoryAccess) -> &'static str {
