@@ -246,6 +246,30 @@ async fn tenant_is_made_kept_repaired_and_removed() {
 }
 
 #[tokio::test]
+async fn who_tries_wrong_passwords_at_once_locks_no_owner_out() {
+    let (admin, desired) = (admin(), desired());
+    let body = async {
+        converge(&admin, &desired).await;
+        let credentials = json!([{ "type": "password", "value": "long enough", "temporary": false }]);
+        let user = json!({ "username": "alice", "enabled": true, "credentials": credentials });
+        let users = format!("{}/users", desired.realm);
+        let (status, answer) = call(&service_token(&desired).await, Method::POST, &users, Some(user)).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let guess = || user_token(&desired, "alice", "wrong horse");
+        // As many as the auth service lets one address try at once.
+        let guesses = tokio::join!(guess(), guess(), guess(), guess(), guess());
+        assert!(guesses.0.is_err() && guesses.4.is_err());
+        user_token(&desired, "alice", "long enough").await.expect("the owner signs in");
+        // The realm's own pages are protected nevertheless.
+        for _ in 0..catalog::REALM_FAILURES {
+            _ = guess().await;
+        }
+        user_token(&desired, "alice", "long enough").await.expect_err("the account is blocked for a while");
+    };
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+#[tokio::test]
 async fn one_tenant_gets_nothing_of_another() {
     let (admin, a, b) = (admin(), desired(), desired());
     let body = async {

@@ -30,5 +30,11 @@ pub const AUTH_CLIENT: &str = "messenger-auth";
 /// How often a realm gives tokens again for the refresh token that was used last, while none of those that it gave for it was used.
 /// What it gave may have been lost on its way: with a process that was killed, or with a response that did not come in time.
 pub const REFRESH_RETRIES: u8 = 3;
+/// Wrong passwords of an account, from any address, after which a realm blocks it for a while, for the owner too. More than the auth
+/// service lets one address try, so that a stranger does not lock an account.
+pub const REALM_FAILURES: u8 = 50;
+/// After this long without a wrong password a realm forgets those before. Less than between two that the auth service lets one address
+/// try in the long run.
+pub const REALM_FAILURES_SECONDS: u8 = 20;
 /// The clients whose access tokens the services take.
 pub const TOKEN_CLIENTS: [&str; 2] = [APP_CLIENT, AUTH_CLIENT];

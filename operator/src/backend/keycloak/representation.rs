@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use catalog::REFRESH_RETRIES;
+use catalog::{REALM_FAILURES, REALM_FAILURES_SECONDS, REFRESH_RETRIES};
 use keycloak::types::{
     ClientRepresentation, ProtocolMapperRepresentation, RealmRepresentation, RoleRepresentation,
     RolesRepresentation, UserRepresentation,
@@ -39,8 +39,12 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         edit_username_allowed: Some(false),
         password_policy: text(PASSWORD_POLICY),
         // For Keycloak's own pages; the auth service has limits of its own, which are no lock for others. A stranger who
-        // tries passwords keeps an account locked no longer than this.
+        // tries passwords there keeps an account locked no longer than this.
         brute_force_protected: Some(true),
+        failure_factor: Some(i32::from(REALM_FAILURES)),
+        max_delta_time_seconds: Some(i32::from(REALM_FAILURES_SECONDS)),
+        // Otherwise two wrong passwords within a second lock the account.
+        quick_login_check_milli_seconds: Some(0),
         max_failure_wait_seconds: Some(MAX_LOCK_SECONDS),
         // A token that is used again was stolen. That it is used again while its response may have been lost is for the auth
         // service to tell, which also makes one of refreshes at the same moment.

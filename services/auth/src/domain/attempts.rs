@@ -2,7 +2,8 @@
 //!
 //! A wrong password counts against the pair of the username and the address that it came from, and against the address.
 //! It never counts against the username alone: a stranger who tries passwords is held up, and the owner of the account is
-//! not, wherever else they are.
+//! not, wherever else they are. The realm does count so, for its own pages, and blocks an account after
+//! [`REALM_FAILURES`](kit::catalog::REALM_FAILURES): more than these limits let one address try.
 //!
 //! A user who changes a password is signed in: a wrong one counts against the account, from wherever it is tried, and against no
 //! sign-in.
@@ -25,8 +26,8 @@ pub struct AttemptRates {
     pub account_failures: Rate,
     /// Wrong passwords from one address, whatever the username.
     pub address_failures: Rate,
-    /// Wrong passwords of an account at a change of its password. Fewer than at a sign-in: a realm counts both, and blocks an
-    /// account for a while after some dozens.
+    /// Wrong passwords of an account at a change of its password. Fewer than at a sign-in: who tries them may have found the
+    /// device of a user who is signed in.
     pub change_failures: Rate,
     /// Requests about the sessions of one user.
     pub session_requests: Rate,
@@ -129,6 +130,8 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use kit::catalog::{REALM_FAILURES, REALM_FAILURES_SECONDS};
+
     use super::*;
 
     const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -149,6 +152,28 @@ mod tests {
         assert_eq!(attempts.sign_in(OWNER, &name("ann"), now), Ok(()));
         assert_eq!(attempts.sign_in(STRANGER, &name("bob"), now), Ok(()), "another account");
         assert_eq!(attempts.sign_in(STRANGER, &name("ann"), now + wait), Ok(()), "after the wait");
+    }
+
+    #[test]
+    fn no_realm_blocks_an_account_for_what_one_address_may_try() {
+        let (mut attempts, begin) = (Attempts::new(AttemptRates::default()), Instant::now());
+        let ann = UserId::generate();
+        let forgets = Duration::from_secs(REALM_FAILURES_SECONDS.into());
+        let (mut counted, mut last) = (0, begin);
+        for second in 0..3_600 {
+            let now = begin + Duration::from_secs(second);
+            loop {
+                let tried = attempts.sign_in(STRANGER, &name("ann"), now).is_ok();
+                let changed = attempts.change(ann, now).is_ok();
+                if !tried && !changed {
+                    break;
+                }
+                counted = if now - last > forgets { 0 } else { counted };
+                counted += u8::from(tried) + u8::from(changed);
+                last = now;
+            }
+            assert!(counted < REALM_FAILURES, "{counted} wrong passwords after {second} s");
+        }
     }
 
     #[test]

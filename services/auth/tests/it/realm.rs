@@ -27,6 +27,7 @@ impl Realm {
             "passwordPolicy": "length(8)",
             "bruteForceProtected": true,
             "failureFactor": FAILURES,
+            "quickLoginCheckMilliSeconds": 0,
             "accessTokenLifespan": 300,
             "revokeRefreshToken": true,
             "refreshTokenMaxReuse": catalog::REFRESH_RETRIES,
