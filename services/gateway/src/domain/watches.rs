@@ -89,7 +89,10 @@ impl Watches {
     ) -> Vec<UserPresence> {
         let Request { number, viewer, users, chats } = request;
         if self.sessions.get(&session).is_some_and(|watch| watch.number > number) {
-            return users.iter().map(|user| self.absent_user(*user)).collect();
+            let visible: HashMap<UserId, UserPresence> = visible.iter().map(|of| (of.user, *of)).collect();
+            // Who may not be seen looks offline here too: whatever else it were would tell.
+            let looked_up = |user| visible.get(user).copied().unwrap_or_else(|| self.absent_user(*user));
+            return users.iter().map(looked_up).collect();
         }
         self.remove(session);
         let mut watch =
@@ -389,7 +392,9 @@ mod tests {
     fn an_older_request_does_not_replace_a_newer_one() {
         let mut watches = known();
         watches.set(ONE, request(2, EVE, &[ANN], &[]), &[is(ANN, PresenceState::Online)]);
-        watches.set(ONE, request(1, EVE, &[BEN], &[CHAT]), &[is(BEN, PresenceState::Online)]);
+        let late = watches.set(ONE, request(1, EVE, &[BEN, ANN], &[CHAT]), &[is(BEN, PresenceState::Online)]);
+        let expected = [is(BEN, PresenceState::Online), is(ANN, PresenceState::Offline)];
+        assert_eq!(late, expected, "it is answered with what was looked up for it");
         assert_eq!(watches.all(ONE), [is(ANN, PresenceState::Online)]);
         assert_eq!(watches.of_chat(CHAT).count(), 0);
     }
