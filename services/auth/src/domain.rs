@@ -18,6 +18,8 @@ const USERNAME: &str = "username";
 const PASSWORD: &str = "password";
 /// Shortest and longest username of a new account, in characters.
 const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 3..=32;
+/// Shortest new password, in characters, as in the realms that the operator makes.
+pub(crate) const MIN_PASSWORD_CHARS: usize = 8;
 /// Longest refresh token in bytes: Keycloak reads no longer parameter. Its own have about a thousand.
 const MAX_REFRESH_TOKEN_BYTES: usize = 4000;
 
@@ -64,6 +66,20 @@ pub fn refresh_token(text: String) -> Option<SecretString> {
     is_one.then(|| text.into())
 }
 
+/// Reads a password that an account is to have from now on. The realm has its own rules, which it states in its own words, and
+/// takes spaces alone for a new account but not for an old one.
+fn new_password(field: &'static str, text: &str) -> Result<Password, InvalidField> {
+    let password = Password::parse(field, text)?;
+    let invalid = |problem: String| Err(InvalidField { field, problem });
+    if password.expose().chars().count() < MIN_PASSWORD_CHARS {
+        return invalid(format!("must have at least {MIN_PASSWORD_CHARS} characters"));
+    }
+    if password.expose().chars().all(char::is_whitespace) {
+        return invalid("must not be spaces alone".to_owned());
+    }
+    Ok(password)
+}
+
 impl NewAccount {
     /// Reads a request. The name of a new account is plain, so that no two look the same: `^[a-z][a-z0-9._-]{2,31}$`.
     pub fn parse(request: RegisterRequest) -> Result<Self, InvalidField> {
@@ -77,7 +93,7 @@ impl NewAccount {
             let problem = "must be 3 to 32 of a-z 0-9 . _ - starting with a letter".to_owned();
             return Err(InvalidField { field: USERNAME, problem });
         }
-        let password = Password::parse(PASSWORD, &request.password)?;
+        let password = new_password(PASSWORD, &request.password)?;
         let display_name = request.display_name.map(|name| DisplayName::parse("display_name", &name));
         Ok(Self { username, password, display_name: display_name.transpose()? })
     }
@@ -103,7 +119,7 @@ impl NewPassword {
     pub fn parse(username: &str, request: ChangePasswordRequest) -> Result<Self, InvalidField> {
         let username = Username::parse(USERNAME, username)?;
         let password = Password::parse("current_password", &request.current_password)?;
-        let new = Password::parse(NEW_PASSWORD, &request.new_password)?;
+        let new = new_password(NEW_PASSWORD, &request.new_password)?;
         Ok(Self { current: Credentials { username, password }, new })
     }
 }
@@ -165,6 +181,22 @@ mod tests {
     }
 
     #[test]
+    fn a_new_password_has_one_rule_and_an_old_one_none() {
+        let change = |current: &str, new: &str| {
+            let request =
+                ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
+            NewPassword::parse("ann", request).map(drop).map_err(|error| error.to_string())
+        };
+        for (new, problem) in [
+            ("sh0rt!", "new_password: must have at least 8 characters"),
+            ("        ", "new_password: must not be spaces alone"),
+        ] {
+            assert_eq!(change("correct horse", new), Err(problem.to_owned()));
+            assert_eq!(change(new, "correct horse"), Ok(()), "an account has it already");
+        }
+    }
+
+    #[test]
     fn a_field_that_cannot_be_taken_is_named() {
         let good = account("ann", "correct horse", Some(" Ann ")).expect("an account");
         assert_eq!(good.display_name.as_ref().map(DisplayName::as_str), Some("Ann"));
@@ -172,6 +204,9 @@ mod tests {
         for (password, name, field) in [
             ("", None, "password"),
             (&*"x".repeat(257), None, "password"),
+            ("sh0rt!", None, "password"),
+            ("        ", None, "password"),
+            (&*"\u{a0}".repeat(8), None, "password"),
             ("correct horse", Some(" "), "display_name"),
             ("correct horse", Some("\u{200b}"), "display_name"),
         ] {

@@ -15,10 +15,7 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{AccountStore, StoreError};
-use crate::domain::{self, Credentials, Grant, ListedSession, NewAccount};
-
-/// The rule of the realms that the operator makes: `length(8)`.
-const MIN_PASSWORD_CHARS: usize = 8;
+use crate::domain::{self, Credentials, Grant, ListedSession, MIN_PASSWORD_CHARS, NewAccount};
 
 /// How long tokens live, in seconds: as in the realms that the operator makes.
 const ACCESS_SECONDS: u64 = 300;

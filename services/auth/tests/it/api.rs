@@ -234,6 +234,7 @@ async fn bad_input_gets_a_code_and_makes_no_account() {
         ("sign-in", json!({"username": "ann", "password": ""})),
         ("sign-in", json!({"username": "ann", "password": "x".repeat(257)})),
         ("register", json!({"username": "ann", "password": "short"})),
+        ("register", json!({"username": "ann", "password": "        "})),
         ("register", json!({"username": "ann", "password": "x".repeat(257)})),
         ("register", json!({"username": "ann", "password": PASSWORD, "display_name": ""})),
         ("register", json!({"username": "ann", "password": PASSWORD, "roles": ["admin"]})),

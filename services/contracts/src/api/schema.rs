@@ -39,11 +39,9 @@ fn line(max_chars: usize) -> ObjectBuilder {
     text(1..=max_chars).pattern(Some(format!("^[^{HARMFUL}]*[^{HARMFUL}{INVISIBLE}][^{HARMFUL}]*$")))
 }
 
-fn secret(min_chars: usize) -> ObjectBuilder {
+fn secret(min_chars: usize, pattern: String) -> ObjectBuilder {
     // A character has at most four bytes.
-    text(min_chars..=64)
-        .pattern(Some(format!("^[^{HARMFUL}]*$")))
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
+    text(min_chars..=64).pattern(Some(pattern)).format(Some(SchemaFormat::KnownFormat(KnownFormat::Password)))
 }
 
 pub(super) fn new_username() -> Object {
@@ -68,11 +66,12 @@ impl PartialSchema for TypedUsername {
 impl ToSchema for TypedUsername {}
 
 pub(super) fn new_password() -> Object {
-    secret(8).build()
+    // Spaces alone are none.
+    secret(8, format!(r"^[^{HARMFUL}]*[^{HARMFUL}\s][^{HARMFUL}]*$")).build()
 }
 
 pub(super) fn password() -> Object {
-    secret(1).build()
+    secret(1, format!("^[^{HARMFUL}]*$")).build()
 }
 
 /// `null` is as good as absent.
