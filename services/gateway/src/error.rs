@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contracts::{ChatId, ErrorCode, convert::UnreadableField};
+use contracts::{ChatId, ErrorCode, convert::UnreadableField, event::EntryKind};
 use kit::{error::ServiceError, log::LogError};
 
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +18,9 @@ pub(crate) enum GatewayError {
     #[error("message {seq} of chat {chat} is another user's")]
     NotTheirs { chat: ChatId, seq: i64 },
     #[error("message {seq} of chat {chat} is as the caller wants it")]
-    NoChange { chat: ChatId, seq: i64 },
+    NoChange { chat: ChatId, seq: i64, kind: EntryKind },
     #[error("message {seq} of chat {chat} has as many changes as it may have")]
-    TooManyChanges { chat: ChatId, seq: i64 },
+    TooManyChanges { chat: ChatId, seq: i64, kind: EntryKind },
     #[error("failed to query the chat service for chat {chat}")]
     Membership { chat: ChatId, source: Arc<tonic::Status> },
     #[error("failed to query the message service for chat {chat}")]

@@ -149,6 +149,7 @@ pub async fn changes(messenger: &Messenger) -> anyhow::Result<()> {
         (reply(last + 100, "hm"), NotFound),
         (edit(last, "an entry that is no message"), NotFound),
         (react(first, true), Conflict),
+        (Post::Pin { seq: first, remove: false }, Conflict),
         (Post::React { seq: first, emoji: "thumb".into(), remove: false }, InvalidArgument),
     ] {
         let outcome = ben_online.session.send(chat, post.clone()).await;

@@ -32,7 +32,7 @@ pub(crate) enum Blocker {
     NoTarget,
     /// Another user wrote it; who moderates the chat may delete it nevertheless.
     NotTheirs,
-    /// Its sender reacts so already, or does not.
+    /// The message is so already: its sender reacts so, or does not, or it is pinned, or is not.
     NoChange,
     /// It has as many edits or different reactions as it may have.
     TooManyChanges,
@@ -124,7 +124,7 @@ impl Draft {
     /// Returns what blocks this entry of `sender` about a message, as the message is now. The log decides again:
     /// it may be deleted meanwhile.
     pub(crate) fn blocker(&self, sender: UserId, target: &Message) -> Option<Blocker> {
-        let Changes { deleted_seq, reactions, .. } = &target.changes;
+        let Changes { deleted_seq, pinned_seq, reactions, .. } = &target.changes;
         if target.kind != EntryKind::Text || deleted_seq.is_some() {
             return Some(Blocker::NoTarget);
         }
@@ -135,6 +135,9 @@ impl Draft {
                 if reactions.iter().any(|of| of.own && of.emoji == self.body)
                     == (self.kind == EntryKind::Reaction) =>
             {
+                Some(Blocker::NoChange)
+            }
+            EntryKind::Pin | EntryKind::Unpin if pinned_seq.is_some() == (self.kind == EntryKind::Pin) => {
                 Some(Blocker::NoChange)
             }
             EntryKind::Edit if target.changes.edits >= MAX_EDITS => Some(Blocker::TooManyChanges),
@@ -243,5 +246,12 @@ mod tests {
         let reacted = target(Changes { reactions: vec![own], ..Changes::default() });
         check(take_back(), BEN, &reacted, None);
         check(react("\u{1f44d}").into(), BEN, &reacted, Some(Blocker::NoChange));
+
+        let pin = |remove| Draft::from(Pin { chat: CHAT, key: KEY, seq: 1, remove });
+        let pinned = target(Changes { pinned_seq: Some(2), ..Changes::default() });
+        check(pin(false), BEN, &pinned, Some(Blocker::NoChange));
+        check(pin(true), BEN, &pinned, None);
+        check(pin(false), BEN, &reacted, None);
+        check(pin(true), BEN, &reacted, Some(Blocker::NoChange));
     }
 }

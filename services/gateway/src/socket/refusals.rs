@@ -1,5 +1,11 @@
 //! What a client reads of a failure.
 
+use std::borrow::Cow;
+
+use contracts::{
+    event::EntryKind,
+    wire::{MAX_EDITS, MAX_REACTIONS},
+};
 use kit::error::ServiceError as _;
 
 use crate::{domain::answer::Refusal, error::GatewayError, state::GatewayState};
@@ -29,8 +35,8 @@ pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
     Refusal::new(error.code(), detail_of(error))
 }
 
-const fn detail_of(error: &GatewayError) -> &'static str {
-    match error {
+fn detail_of(error: &GatewayError) -> Cow<'static, str> {
+    let detail = match error {
         GatewayError::NotAMember { .. } => "you are not in this chat, or there is no such chat",
         GatewayError::NoRecipient { .. } => {
             "this direct chat takes no messages: the other user has left, or one of you has blocked the other"
@@ -42,9 +48,29 @@ const fn detail_of(error: &GatewayError) -> &'static str {
         GatewayError::NotTheirs { .. } => {
             "another user wrote this message; owners and admins of a group may delete it"
         }
-        GatewayError::NoChange { .. } => "your reactions to this message are so already",
+        GatewayError::NoChange { kind, .. } => match kind {
+            EntryKind::Reaction => "you react so to this message already",
+            EntryKind::ReactionRemoved => "you do not react so to this message",
+            EntryKind::Pin => "this message is pinned already",
+            EntryKind::Unpin => "this message is not pinned",
+            EntryKind::Text
+            | EntryKind::Edit
+            | EntryKind::Delete
+            | EntryKind::MemberAdded
+            | EntryKind::MemberRemoved
+            | EntryKind::RoleChanged
+            | EntryKind::TitleChanged
+            | EntryKind::TopicChanged => "this message is so already",
+        },
+        GatewayError::TooManyChanges { kind: EntryKind::Reaction, .. } => {
+            return format!(
+                "this message has {MAX_REACTIONS} different reactions, as many as it may have: use one of them"
+            )
+            .into();
+        }
         GatewayError::TooManyChanges { .. } => {
-            "this message has as many edits, or different reactions, as it may have"
+            return format!("this message has {MAX_EDITS} edits, as many as it may have: send another one")
+                .into();
         }
         GatewayError::NoEntry { .. } => "this chat has no such entry, or you do not read it",
         GatewayError::CursorExpired => {
@@ -55,5 +81,32 @@ const fn detail_of(error: &GatewayError) -> &'static str {
         | GatewayError::Sync { .. }
         | GatewayError::Produce { .. } => "something needed for this is down; repeat it with the same key",
         GatewayError::Entry { .. } | GatewayError::SyncPage { .. } => "internal error",
+    };
+    detail.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::ChatId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_change_says_what_is_so_already_and_which_limit_is_reached() {
+        let (chat, seq) = (ChatId(Uuid::from_u128(1)), 1);
+        for (kind, detail) in [
+            (EntryKind::Reaction, "you react so to this message already"),
+            (EntryKind::ReactionRemoved, "you do not react so to this message"),
+            (EntryKind::Pin, "this message is pinned already"),
+            (EntryKind::Unpin, "this message is not pinned"),
+        ] {
+            assert_eq!(detail_of(&GatewayError::NoChange { chat, seq, kind }), detail);
+        }
+        for (kind, limit) in [(EntryKind::Edit, "100 edits"), (EntryKind::Reaction, "20 different reactions")]
+        {
+            let detail = detail_of(&GatewayError::TooManyChanges { chat, seq, kind });
+            assert!(detail.contains(limit), "{detail}");
+        }
     }
 }

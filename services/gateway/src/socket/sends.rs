@@ -94,8 +94,8 @@ async fn review_target(
         // The log answers it as it did before, whatever became of the message since.
         Some(_) if is_repeated => Ok(false),
         Some(Blocker::NoTarget) => Err(GatewayError::NoTarget { chat, seq }),
-        Some(Blocker::NoChange) => Err(GatewayError::NoChange { chat, seq }),
-        Some(Blocker::TooManyChanges) => Err(GatewayError::TooManyChanges { chat, seq }),
+        Some(Blocker::NoChange) => Err(GatewayError::NoChange { chat, seq, kind: draft.kind }),
+        Some(Blocker::TooManyChanges) => Err(GatewayError::TooManyChanges { chat, seq, kind: draft.kind }),
         Some(Blocker::NotTheirs) => {
             if draft.may_moderate() && gateway.membership.moderates(chat, sender).await? {
                 Ok(true)
