@@ -14,7 +14,7 @@ pub enum ErrorCode {
     Malformed,
     /// A field has a value that is not allowed.
     InvalidArgument,
-    /// The token is missing, forged, or of another tenant.
+    /// The token or password is missing, wrong, or of another tenant.
     Unauthenticated,
     /// The token was good once; get a new one and repeat.
     TokenExpired,
@@ -31,7 +31,8 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// The body has a content type or encoding that is not read here.
     UnsupportedMediaType,
-    /// It exists already, or changed meanwhile.
+    /// It cannot be done as things are: it exists already, changed meanwhile, or the caller cannot do it to themselves. `detail` says
+    /// which.
     Conflict,
     /// The cursor of `sync` is too old, or of another person: sync without one.
     CursorExpired,

@@ -150,7 +150,7 @@ const fn title(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::Malformed => "The request is not of this protocol",
         ErrorCode::InvalidArgument => "A field has a value that is not allowed",
-        ErrorCode::Unauthenticated => "A valid access token of this tenant is needed",
+        ErrorCode::Unauthenticated => "Valid credentials of this tenant are needed",
         ErrorCode::TokenExpired => "The access token has expired",
         ErrorCode::PermissionDenied => "You may not do this",
         ErrorCode::NotAMember => "You are not a member of this chat",
@@ -158,7 +158,7 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::NotFound => "Not found",
         ErrorCode::MethodNotAllowed => "This path does not have this method",
         ErrorCode::UnsupportedMediaType => "The body is not of a supported type",
-        ErrorCode::Conflict => "It exists already",
+        ErrorCode::Conflict => "This cannot be done as things are",
         ErrorCode::CursorExpired => "This cursor does not count any more; sync without one",
         ErrorCode::LimitReached => "There is no room for it",
         ErrorCode::IdempotencyConflict => "This key was used before with another body",
