@@ -113,6 +113,24 @@ fn grpc_name(code: ErrorCode) -> String {
 }
 
 #[test]
+fn null_is_taken_for_a_field_where_the_description_says_so() {
+    let schemas = Schemas::new(document());
+    for (name, examples) in messages("receive") {
+        let payload = &schemas.document()["components"]["messages"][&name]["payload"];
+        let reference = payload["properties"][&name]["$ref"].as_str().unwrap_or_default();
+        let schema = schemas.document().pointer(reference.trim_start_matches('#')).unwrap_or(&Value::Null);
+        let fields = schema["properties"].as_object().into_iter().flatten();
+        for (field, _) in fields {
+            let mut frame = examples[0].clone();
+            frame[&name][field] = Value::Null;
+            let is_described = schemas.errors(payload, &frame).is_empty();
+            let read = serde_json::from_value::<ClientFrame>(frame);
+            assert_eq!(read.is_ok(), is_described, "{name}.{field}: {read:?}");
+        }
+    }
+}
+
+#[test]
 fn the_codes_are_those_of_the_types() {
     let document = document();
     let closes: Vec<Value> =
