@@ -104,3 +104,22 @@ fn every_refused_example_is_refused_with_its_message() {
         );
     }
 }
+
+/// Returns the fields of a schema that a value does not set.
+fn unset_fields(schema: &Value, value: &Value, path: &str) -> Vec<String> {
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    fields
+        .flat_map(|(name, schema)| match value.get(name) {
+            Some(value) => unset_fields(schema, value, &format!("{path}.{name}")),
+            None => vec![format!("{path}.{name}")],
+        })
+        .collect()
+}
+
+#[test]
+fn the_full_tenant_sets_every_field_there_is() {
+    let text = fs::read_to_string(repository().join("examples/tenants/full.yaml")).expect("readable");
+    let objects = objects(&text);
+    let tenant = objects.iter().find(|object| object["kind"] == "MessengerTenant").expect("a tenant");
+    assert_eq!(unset_fields(&schema(tenant)["properties"]["spec"], &tenant["spec"], "spec"), [""; 0]);
+}
