@@ -9,7 +9,7 @@ use std::{
 };
 
 use contracts::{
-    ChatId, DeviceId, UserId,
+    ChatId, DeviceId, ErrorCode, UserId,
     api::{
         Chat, CreateChatRequest, MUTED_FOR_GOOD_MS, OwnChatState, RegisterRequest, UpdateChatRequest,
         UpdateOwnChatStateRequest,
@@ -122,7 +122,11 @@ impl Room {
                             let sent = self.session.send(chat, post);
                             unsettled.push(async move { (chat, sent.await) });
                         }
-                            None => self.note("no chat is open: /chats lists them, /open @name starts one"),
+                            None => self.refused(Failure::new(
+                                Exit::Refused,
+                                "no chat is open: the line was not sent",
+                                "/chats lists them, /open @name starts one; --to opens one from the start",
+                            ))?,
                         },
                         Line::Nothing => {}
                         Line::Quit => reading = false,
@@ -175,6 +179,10 @@ impl Room {
             Line::Favourite(favourite) => {
                 let favourite = Some(favourite);
                 self.own(UpdateOwnChatStateRequest { favourite, ..Default::default() }).await
+            }
+            Line::Incomplete(usage) => {
+                self.note(&format!("usage: {usage}"));
+                Ok(())
             }
             Line::Unknown(command) => {
                 self.note(&format!("unknown command {command}; /help lists the commands"));
@@ -291,21 +299,22 @@ impl Room {
                 }
                 Ok(())
             }
-            Err(failure @ SendFailure::Refused(_)) => {
-                self.note(&failure.to_string());
-                if std::io::stdin().is_terminal() {
-                    return Ok(());
-                }
-                Err(Failure::new(
-                    Exit::Refused,
-                    failure.to_string(),
-                    "check whether the user is still a member of the chat",
-                ))
+            Err(failure @ SendFailure::Refused { code, .. }) => {
+                self.refused(Failure::new(Exit::Refused, failure.to_string(), advice(code)))
             }
             Err(failure @ SendFailure::SessionEnded) => {
                 Err(Failure::new(Exit::Unreachable, failure.to_string(), "sign in again and check the chat"))
             }
         }
+    }
+
+    /// Notes a line that did not take effect. From a pipe it ends the program, as nobody would read the note.
+    fn refused(&self, failure: Failure) -> Result<(), Failure> {
+        if !std::io::stdin().is_terminal() {
+            return Err(failure);
+        }
+        self.note(&failure.to_string());
+        Ok(())
     }
 
     async fn list(&mut self) -> Result<(), Failure> {
@@ -566,6 +575,21 @@ fn until_ms(mute: Mute) -> i64 {
 fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns what to do about a message or a change that was refused.
+const fn advice(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::NotAMember => "check whether the user is still a member of the chat",
+        ErrorCode::NotFound => "give the number of a message that is shown and not deleted",
+        ErrorCode::PermissionDenied => {
+            "change what you wrote yourself; a direct chat that is closed takes no messages"
+        }
+        ErrorCode::IdempotencyConflict => "type it again",
+        ErrorCode::TooLarge => "send it in parts",
+        // What the server says of these is all there is to know.
+        _ => "",
+    }
 }
 
 const fn word(state: PresenceState) -> &'static str {

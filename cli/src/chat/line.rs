@@ -28,6 +28,8 @@ pub(super) enum Line {
     Favourite(bool),
     Help,
     Quit,
+    /// A command without what belongs to it, and how it is written.
+    Incomplete(&'static str),
     Unknown(String),
     Nothing,
 }
@@ -39,6 +41,34 @@ pub(super) enum Mute {
     ForGood,
     Off,
 }
+
+/// How each command is written.
+const USAGES: [(&str, &str); 24] = [
+    ("chats", "/chats"),
+    ("open", "/open N|@NAME|ID"),
+    ("group", "/group TITLE @NAME..."),
+    ("channel", "/channel TITLE @NAME..."),
+    ("members", "/members"),
+    ("title", "/title TEXT"),
+    ("topic", "/topic TEXT"),
+    ("role", "/role @NAME owner|admin|member"),
+    ("delete-group", "/delete-group"),
+    ("mute", "/mute [HOURS]"),
+    ("unmute", "/unmute"),
+    ("archive", "/archive"),
+    ("unarchive", "/unarchive"),
+    ("favourite", "/favourite"),
+    ("unfavourite", "/unfavourite"),
+    ("reply", "/reply N TEXT, with N the number of a message"),
+    ("edit", "/edit N TEXT, with N the number of your message"),
+    ("delete", "/delete N, with N the number of a message"),
+    ("react", "/react N EMOJI, with N the number of a message"),
+    ("unreact", "/unreact N EMOJI, with N the number of a message"),
+    ("pin", "/pin N, with N the number of a message"),
+    ("unpin", "/unpin N, with N the number of a message"),
+    ("help", "/help"),
+    ("quit", "/quit"),
+];
 
 /// Reads a line; two slashes at its start stand for one.
 pub(super) fn parse(text: &str) -> Line {
@@ -82,7 +112,10 @@ pub(super) fn parse(text: &str) -> Line {
         ("members", None) => Line::Members,
         ("help", None) => Line::Help,
         ("quit", None) => Line::Quit,
-        _ => Line::Unknown(text.to_owned()),
+        (name, _) => match USAGES.iter().find(|(of, _)| *of == name) {
+            Some((_, usage)) => Line::Incomplete(usage),
+            None => Line::Unknown(text.to_owned()),
+        },
     }
 }
 
@@ -132,7 +165,7 @@ mod tests {
         let group = |is_channel| Line::Group { is_channel, title: "lunch".into(), members: members.clone() };
         check("/group lunch @ann ben", group(false));
         check("/channel lunch @ann ben", group(true));
-        check("/open", Line::Unknown("/open".into()));
+        check("/open", Line::Incomplete("/open N|@NAME|ID"));
         check("/shout hi", Line::Unknown("/shout hi".into()));
         check("/quit", Line::Quit);
     }
@@ -167,8 +200,10 @@ mod tests {
         check("/unpin 7", Line::Post(Post::Pin { seq: 7, remove: true }));
         let Line::Post(Post::Text { body, reply_to, .. }) = parse("/reply 7 I agree") else { panic!() };
         assert_eq!((body.as_str(), reply_to), ("I agree", Some(7)));
-        for text in ["/edit 7", "/edit x y", "/delete", "/delete 7 8", "/react 7", "/pin seven"] {
-            check(text, Line::Unknown(text.into()));
+        for text in ["/edit", "/edit 7", "/edit x y", "/delete", "/delete 7 8", "/react 7", "/pin seven"] {
+            let name = text.split(' ').next().expect("a name");
+            let Line::Incomplete(usage) = parse(text) else { panic!("{text} became {:?}", parse(text)) };
+            assert!(usage.starts_with(&format!("{name} N")), "{text}: {usage}");
         }
     }
 }

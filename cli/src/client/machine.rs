@@ -80,13 +80,24 @@ pub struct Receipt {
 }
 
 /// Why a message is not stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendFailure {
-    #[error("the messenger refused the message: {0}")]
-    Refused(ErrorCode),
+    /// `detail` is what the server says of it; the log says nothing.
+    #[error("the messenger refused it: {code}{}", detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
+    Refused { code: ErrorCode, detail: Option<String> },
     /// Whether it is stored is not known; a resend with the same key finds out.
     #[error("the session ended before the message was known to be stored")]
     SessionEnded,
+}
+
+impl SendFailure {
+    /// Returns the code of a refusal.
+    pub const fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::SessionEnded => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -351,7 +362,7 @@ impl Machine {
             self.stored(&stored, now);
         }
         if let Some(rejected) = frame.rejected {
-            self.settle(rejected.key, Err(SendFailure::Refused(rejected.code)));
+            self.settle(rejected.key, Err(SendFailure::Refused { code: rejected.code, detail: None }));
         }
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
@@ -501,7 +512,8 @@ impl Machine {
             outgoing.state = Transmission::Due(now + wait(error));
         } else {
             let key = outgoing.key;
-            self.settle(key, Err(SendFailure::Refused(error.code)));
+            let detail = Some(error.detail.clone());
+            self.settle(key, Err(SendFailure::Refused { code: error.code, detail }));
         }
     }
 

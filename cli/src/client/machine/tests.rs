@@ -85,7 +85,7 @@ fn page_from(from_seq: i64, id: u32, seqs: &[i64], head_seq: i64) -> ServerFrame
 }
 
 fn refused(id: u32, code: ErrorCode, retry_after_ms: Option<u32>) -> ServerFrame {
-    let error = WireError { code, detail: String::new(), temporary: code.is_temporary(), retry_after_ms };
+    let error = WireError { code, detail: "no".into(), temporary: code.is_temporary(), retry_after_ms };
     ServerFrame { id: Some(id.into()), error: Some(error), ..ServerFrame::default() }
 }
 
@@ -183,7 +183,7 @@ fn a_temporary_refusal_is_tried_again_and_another_is_final() {
     machine.tick(now + Duration::from_millis(200));
     assert_eq!(outputs(&mut machine), ["send #4 hi"]);
     machine.frame(refused(4, ErrorCode::NotAMember, None), now);
-    assert_eq!(outputs(&mut machine), ["the messenger refused the message: not_a_member"]);
+    assert_eq!(outputs(&mut machine), ["the messenger refused it: not_a_member: no"]);
 }
 
 #[test]
