@@ -92,13 +92,13 @@ pub(super) fn parse(text: &str) -> Line {
         ("chats", None) => Line::Chats,
         ("role", Some(user)) => match (words.next().and_then(Role::parse), words.next()) {
             (Some(role), None) => Line::Role { username: name(user), role },
-            _ => Line::Unknown(text.to_owned()),
+            _ => incomplete("role", text),
         },
         ("delete-group", None) => Line::DeleteGroup,
         ("mute", None) => Line::Mute(Mute::ForGood),
         ("mute", Some(hours)) => match hours.parse() {
             Ok(hours) => Line::Mute(Mute::Hours(hours)),
-            Err(_) => Line::Unknown(text.to_owned()),
+            Err(_) => incomplete("mute", text),
         },
         ("unmute", None) => Line::Mute(Mute::Off),
         (command @ ("archive" | "unarchive"), None) => Line::Archive(command == "archive"),
@@ -112,10 +112,15 @@ pub(super) fn parse(text: &str) -> Line {
         ("members", None) => Line::Members,
         ("help", None) => Line::Help,
         ("quit", None) => Line::Quit,
-        (name, _) => match USAGES.iter().find(|(of, _)| *of == name) {
-            Some((_, usage)) => Line::Incomplete(usage),
-            None => Line::Unknown(text.to_owned()),
-        },
+        (name, _) => incomplete(name, text),
+    }
+}
+
+/// Returns how a command is written that is not written so.
+fn incomplete(name: &str, text: &str) -> Line {
+    match USAGES.iter().find(|(of, _)| *of == name) {
+        Some((_, usage)) => Line::Incomplete(usage),
+        None => Line::Unknown(text.to_owned()),
     }
 }
 
@@ -173,20 +178,21 @@ mod tests {
     #[test]
     fn a_group_is_changed_by_commands() {
         check("/title Board  games ", Line::Title("Board  games".into()));
-        check("/title ", Line::Unknown("/title".into()));
+        check("/title ", Line::Incomplete("/title TEXT"));
         check("/topic on Fridays", Line::Topic("on Fridays".into()));
         check("/topic", Line::Topic(String::new()));
         check("/role @ben admin", Line::Role { username: "ben".into(), role: Role::Admin });
-        for text in ["/role @ben", "/role @ben king", "/role @ben admin now", "/delete-group now"] {
-            check(text, Line::Unknown(text.into()));
+        for text in ["/role @ben", "/role @ben king", "/role @ben admin now"] {
+            check(text, Line::Incomplete("/role @NAME owner|admin|member"));
         }
+        check("/delete-group now", Line::Incomplete("/delete-group"));
         check("/delete-group", Line::DeleteGroup);
         check("/mute", Line::Mute(Mute::ForGood));
         check("/mute 8", Line::Mute(Mute::Hours(8)));
         check("/unmute", Line::Mute(Mute::Off));
         check("/archive", Line::Archive(true));
         check("/unfavourite", Line::Favourite(false));
-        check("/mute long", Line::Unknown("/mute long".into()));
+        check("/mute long", Line::Incomplete("/mute [HOURS]"));
     }
 
     #[test]

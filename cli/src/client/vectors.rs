@@ -126,7 +126,7 @@ fn shown(output: Output) -> Value {
         Output::Event(Event::Unreadable { chat, code }) => json!({ "unreadable": [chat, code] }),
         Output::Event(other) => json!({ "event": format!("{other:?}") }),
         Output::Settled(_, Ok(receipt)) => json!({ "stored": [receipt.key, receipt.seq, receipt.resends] }),
-        Output::Settled(key, Err(SendFailure::Refused(code))) => json!({ "failed": [key, code] }),
+        Output::Settled(key, Err(SendFailure::Refused { code, .. })) => json!({ "failed": [key, code] }),
         Output::Settled(key, Err(SendFailure::SessionEnded)) => json!({ "unknown": key }),
         Output::TokenRefused => json!({ "token_refused": true }),
         Output::TokenRenewed(left) => json!({ "token_expires_in_seconds": left.as_secs() }),

@@ -18,7 +18,7 @@ export type ChangePasswordRequest = {
 };
 
 /** Why a request was refused. Stable: a client may branch on it. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
 
 /** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
 export type Page_AuthSession = {

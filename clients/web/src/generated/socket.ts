@@ -24,6 +24,30 @@ export type Changes = {
     reactions?: Array<Reactions>;
 };
 
+export type ChatState = {
+    chat: Id;
+    kind: ("direct" | "group" | "channel");
+    /** Groups only. */
+    title?: string;
+    /** The other user of a direct chat. */
+    other?: Id;
+    role: ("owner" | "admin" | "member");
+    member_count: number;
+    /** The newest seq; 0 for a chat without entries. */
+    head_seq: number;
+    /** The first seq that the caller reads. */
+    from_seq: number;
+    watermarks: Watermarks;
+    /** How far the other user of a direct chat has read it. Absent when they do not show it. */
+    other_read_seq?: number;
+    /** How far the other user of a direct chat has received it. */
+    other_delivered_seq?: number;
+    /** The last entries, in the order of their seq. */
+    entries: Array<Message>;
+    /** The caller reads entries before these. */
+    limited: boolean;
+};
+
 /** The first frame, within five seconds of the upgrade. */
 export type Connect = {
     /** An access token of this tenant's realm. Never in the URL. */
@@ -77,18 +101,18 @@ export type Error = {
 };
 
 /** Stable: a client may branch on it. Shared with the REST problem bodies. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
 
 /** Stored entries in the order of their seq. */
 export type History = {
     chat: Id;
     /** Entries with a greater seq. The first of around, before and after that is there decides; without any, the page begins at the first entry that the caller reads. */
-    after?: number;
+    after?: (number | null);
     /** The last entries with a smaller seq. The page begins the history when its first seq is from_seq. */
-    before?: number;
+    before?: (number | null);
     /** Entries before this seq and from it on, half of a page each. */
-    around?: number;
-    limit?: number;
+    around?: (number | null);
+    limit?: (number | null);
 };
 
 /** Of what comes after a seq, the page is the last one when its last seq equals `head_seq`. A page ends at `limit` entries or at 128 KiB as JSON, whichever comes first. */
@@ -107,16 +131,22 @@ export type Lagged = {
     head_seq: number;
 };
 
+export type Mark = {
+    chat: Id;
+    /** An entry that the caller reads. */
+    seq: number;
+};
+
 /** One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless. */
 export type Message = {
     chat: Id;
     seq: number;
     sender: Id;
     key: Id;
-    /** What the entry is. All but text and the changes of members speak of message target_seq: edit gives it the text in body, delete takes its text and that of its edits, reaction and reaction_removed have the emoji in body. A client that does not know a kind skips the entry. */
-    kind: ("text" | "edit" | "delete" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed");
+    /** What the entry is. edit, delete, reaction, reaction_removed, pin and unpin speak of message target_seq: edit gives it the text in body, delete takes its text and that of its edits, reaction and reaction_removed have the emoji in body. member_added, member_removed and role_changed speak of the user in subject, and role_changed has the new role in body: owner, admin or member. title_changed and topic_changed have the new title and topic of the group in body, an empty body for no topic. When a group is deleted, each member receives their own removal, and the entries before it are no gap: there is nothing more to fetch. A client that does not know a kind skips the entry. */
+    kind: ("text" | "edit" | "delete" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed");
     body: string;
-    /** The user a membership entry is about. */
+    /** The user whom a change of members or of a role is about. */
     subject?: string;
     /** The seq of the message that this entry speaks of: what a reply replies to, what an edit changes. */
     target_seq?: number;
@@ -168,6 +198,18 @@ export type Reactions = {
     users?: Array<Id>;
 };
 
+export type Receipt = {
+    chat: Id;
+    user: Id;
+    /** Absent for one who does not show it. */
+    read_seq?: number;
+    delivered_seq?: number;
+    /** For the user's own devices: what is unread now. */
+    unread?: number;
+    /** Likewise: how much of it calls the user. */
+    mentions?: number;
+};
+
 /** A new token of the same user, before the old one expires. */
 export type Refresh = {
     token: string;
@@ -194,7 +236,7 @@ export type Send = {
     /** At most 16 KiB of UTF-8, so fewer characters than that outside ASCII. */
     body: string;
     /** The seq of the message that this one replies to. It must be one that the sender reads, and not deleted. */
-    reply_to?: number;
+    reply_to?: (number | null);
     /** Whom the message calls by name. */
     mentions?: Array<Id>;
     /** Whether the message calls all members. */
@@ -207,6 +249,31 @@ export type Stored = {
     seq: number;
     /** Absent for a resend: query `history` when it matters. */
     sent_at_ms?: number;
+};
+
+/** What changed in the caller's chats since a cursor. */
+export type Sync = {
+    /** The cursor of the page before; opaque. Without one, all chats are returned, page by page. */
+    cursor?: string;
+    /** Chats of the page. */
+    limit?: number;
+    /** Last entries of each chat. All of a page have at most 128 KiB as JSON: chats at its end may come with fewer. */
+    entries?: number;
+};
+
+/** The chats that changed, the most recently active first. */
+export type SyncPage = {
+    chats: Array<ChatState>;
+    /** Where the next sync goes on: with the next page, and after the last one with what changes from now on. It counts for 30 days, on every server. */
+    cursor: string;
+    /** There are more pages. */
+    more: boolean;
+    /** All chats of the caller. Present when they are not those of the cursor: whatever else a client has, the user has left. */
+    all_chats?: Array<Id>;
+    /** Texts that the user has not read, in all chats. */
+    unread: number;
+    /** How many of them call the user. */
+    mentions: number;
 };
 
 export type Typing = {
@@ -233,6 +300,17 @@ export type Watch = {
     chats?: Array<Id>;
 };
 
+export type Watermarks = {
+    /** Up to where the user has read; 0 for nothing. */
+    read_seq: number;
+    /** Up to where a device of the user has received the chat. */
+    delivered_seq: number;
+    /** Texts behind read_seq. */
+    unread: number;
+    /** How many of them call the user, by name or with all. */
+    mentions: number;
+};
+
 /** The commands of a client with their arguments. A frame has exactly one of them. */
 export type Commands = {
     connect: Connect;
@@ -247,6 +325,9 @@ export type Commands = {
     watch: Watch;
     activity: Activity;
     typing: Typing;
+    sync: Sync;
+    read: Mark;
+    delivered: Mark;
 };
 
 /** The results of commands. An answer has exactly one of them. */
@@ -256,6 +337,8 @@ export type Outcome = {
     history?: HistoryPage;
     refreshed?: Refreshed;
     watching?: Presence;
+    synced?: SyncPage;
+    marked?: Watermarks;
 };
 
 /** A frame of the server: an answer (`id` with `result` or `error`) or a push. */
@@ -270,6 +353,7 @@ export type ServerFrame = {
     ping?: Empty;
     presence?: Presence;
     typing?: TypingUser;
+    receipt?: Receipt;
 };
 
 /** The close codes of the server and their reasons. */

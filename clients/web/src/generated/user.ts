@@ -14,7 +14,7 @@ export type Contact = {
 export type ContactableBy = ("everyone" | "shared_chats" | "nobody");
 
 /** Why a request was refused. Stable: a client may branch on it. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
 
 /** A user as they see themselves. */
 export type OwnProfile = UserProfile & {
