@@ -256,7 +256,7 @@ impl Room {
         }
     }
 
-    /// Notes what is unread on all devices, and shows that somebody has read the open chat.
+    /// Notes what is unread on all devices, and shows that another user has read the open chat.
     async fn marked(&mut self, receipt: &wire::Receipt) {
         if receipt.user == self.identity.user() {
             self.unread.insert(receipt.chat, receipt.unread.unwrap_or_default());

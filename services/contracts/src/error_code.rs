@@ -34,7 +34,7 @@ pub enum ErrorCode {
     /// It cannot be done as things are: it exists already, changed meanwhile, or the caller cannot do it to themselves. `detail` says
     /// which.
     Conflict,
-    /// The cursor of `sync` is too old, or of another person: sync without one.
+    /// The cursor of `sync` is too old, or of another user: sync without one.
     CursorExpired,
     /// There are as many chats or members as there may be. `detail` says which of them, and what makes room.
     LimitReached,

@@ -1,7 +1,7 @@
 //! Finds what this gateway did not push. A client sees a gap by the next entry of the chat; after the last one there is none.
 //!
 //! Now and then the heads that moved are compared with what was announced here. A head that is still ahead a round later is one
-//! whose announcement was lost, and the connections of the chat's members are told with `lagged`. A quiet chat costs nothing.
+//! whose announcement was lost, and the connections of the chat's members receive `lagged`. A quiet chat costs nothing.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use crate::{
 
 /// Announcements are remembered for this long: some rounds.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// Chats remembered, some 50 bytes each; of more, all are forgotten, and the comparison begins anew.
+/// Chats remembered, some 50 bytes each; of more, all are forgotten, and the comparison begins again.
 const MAX_REMEMBERED: usize = 100_000;
 /// The head of a chat follows an announcement within this time: what is younger may be missing in a sync.
 const HEAD_FOLLOWS: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ impl Positions {
         (*announced, *at) = (seq.max(*announced), now);
     }
 
-    /// Tells a connection of what was announced so lately that a sync from before may miss it. `has` says how far a chat is on the
+    /// Sends a connection `lagged` for what was announced so lately that a sync from before may miss it. `has` says how far a chat is on the
     /// page that the client receives.
     pub(crate) fn complete(
         &self,
@@ -108,7 +108,7 @@ impl Positions {
         lost
     }
 
-    fn begin_anew(&self) {
+    fn begin_again(&self) {
         *self.lock() = State::default();
     }
 }
@@ -124,8 +124,8 @@ pub(crate) async fn keep(
 ) {
     let round = || async {
         if registry.len() == 0 {
-            // Nobody could be told, and the services may rest.
-            positions.begin_anew();
+            // Nobody would receive it, and the services may rest.
+            positions.begin_again();
             return Ok::<(), Status>(());
         }
         let cursor = positions.lock().cursor.clone();

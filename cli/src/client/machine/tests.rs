@@ -358,7 +358,7 @@ fn a_reconnect_asks_for_the_chats_that_have_grown_and_for_no_other() {
         }
     }
     came.sort();
-    assert_eq!(came, ["history after Some(5)", "sync from None"], "it begins anew");
+    assert_eq!(came, ["history after Some(5)", "sync from None"], "it begins again");
 }
 
 #[test]

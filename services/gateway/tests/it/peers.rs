@@ -107,7 +107,7 @@ impl Peers {
         change(message.changes.get_or_insert_default());
     }
 
-    /// Stores a message of which no gateway hears.
+    /// Stores a message that no gateway receives.
     pub fn store_silently(&self, chat: ChatId, message: Message) {
         let mut messages = self.messages.lock().expect("no panic");
         messages.entry(chat.to_string()).or_default().push(message);

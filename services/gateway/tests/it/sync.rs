@@ -1,4 +1,4 @@
-//! What a client fetches when it comes back, and what it is told while it is there.
+//! What a client fetches when it comes back, and what it receives while it is there.
 
 use std::time::Duration;
 
@@ -138,7 +138,7 @@ async fn the_last_entry_of_a_chat_is_noticed_when_its_announcement_was_lost() {
         let lagged = ann.push("lagged", |frame| frame.lagged.clone()).await;
         assert_eq!((lagged.chat, lagged.head_seq), (chat(), 2));
         assert!(stranger.receives_nothing(MOMENT).await);
-        assert!(ann.receives_nothing(MOMENT).await, "it is told once");
+        assert!(ann.receives_nothing(MOMENT).await, "once is enough");
         assert_eq!(stand.gateway.metric("lost_announcements_total").await, 1);
     })
     .await;

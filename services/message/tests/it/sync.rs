@@ -420,7 +420,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     prop::collection::vec(happening, 1..60)
 }
 
-async fn what_a_client_has_is_what_it_would_fetch_anew(happenings: &[Happening]) {
+async fn what_a_client_has_is_what_a_new_one_fetches(happenings: &[Happening]) {
     let mut world = World::new(Arc::new(MemoryStore::default()));
     // What has no place in the log has a time: that of services, which goes on.
     let mut services_ms = world.now_ms;
@@ -485,10 +485,10 @@ async fn what_a_client_has_is_what_it_would_fetch_anew(happenings: &[Happening])
         world.sync(user_of(user), &mut client, 2).await;
         // A run of pages that was cut off may have begun before the last changes; the next one has them.
         world.sync(user_of(user), &mut client, 2).await;
-        let mut anew = Client::default();
-        world.sync(user_of(user), &mut anew, 50).await;
-        assert_eq!(client.view, anew.view, "user {user}, device {device}");
-        assert_eq!(client.unread, anew.unread, "user {user}, device {device}");
+        let mut fresh = Client::default();
+        world.sync(user_of(user), &mut fresh, 50).await;
+        assert_eq!(client.view, fresh.view, "user {user}, device {device}");
+        assert_eq!(client.unread, fresh.unread, "user {user}, device {device}");
     }
 }
 
@@ -496,8 +496,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn syncing_is_fetching_anew(happenings in happenings()) {
+    fn syncing_is_fetching_all_again(happenings in happenings()) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(what_a_client_has_is_what_it_would_fetch_anew(&happenings));
+        runtime.block_on(what_a_client_has_is_what_a_new_one_fetches(&happenings));
     }
 }

@@ -65,7 +65,7 @@ pub async fn sync(messenger: &Messenger) -> anyhow::Result<()> {
     ensure!(state.other_read_seq.is_none() && state.other_delivered_seq.is_none(), "{state:?}");
     ensure!(!has_marked(&ben_online, direct, ann.id(), secret), "ben learned what ann has read");
 
-    // Nobody is shown anything across a block.
+    // No user is shown anything across a block.
     let shown = UpdateProfileRequest { read_receipts: Some(true), ..UpdateProfileRequest::default() };
     messenger.update_me(&ann.token().await?, &shown).await?;
     has(&ben, direct, |of| of.other_read_seq == Some(secret)).await?;
