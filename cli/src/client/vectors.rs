@@ -106,6 +106,8 @@ enum Do {
     Follow { chat: ChatId, after: i64 },
     Send { chat: ChatId, key: MessageKey, body: String },
     Refresh(String),
+    Read { chat: ChatId, seq: i64 },
+    Delivered { chat: ChatId, seq: i64 },
     Tick {},
 }
 
@@ -124,6 +126,8 @@ fn shown(output: Output) -> Value {
         }
         Output::Event(Event::Elsewhere(message)) => json!({ "elsewhere": message.seq }),
         Output::Event(Event::Unreadable { chat, code }) => json!({ "unreadable": [chat, code] }),
+        Output::Event(Event::Synced(page)) => json!({ "synced": page.cursor }),
+        Output::Event(Event::Marked(receipt)) => json!({ "marked": receipt }),
         Output::Event(other) => json!({ "event": format!("{other:?}") }),
         Output::Settled(_, Ok(receipt)) => json!({ "stored": [receipt.key, receipt.seq, receipt.resends] }),
         Output::Settled(key, Err(SendFailure::Refused { code, .. })) => json!({ "failed": [key, code] }),
@@ -147,6 +151,8 @@ fn machines_are_as_the_vectors_say() {
                 Do::Follow { chat, after } => machine.follow(chat, after, now),
                 Do::Send { chat, key, body } => machine.send(chat, key, body.into(), now),
                 Do::Refresh(token) => machine.refresh(token),
+                Do::Read { chat, seq } => machine.read(chat, seq, now),
+                Do::Delivered { chat, seq } => machine.delivered(chat, seq, now),
                 Do::Tick {} => machine.tick(now),
             }
             let out: Vec<Value> = std::iter::from_fn(|| machine.next_output()).map(shown).collect();

@@ -9,8 +9,10 @@ import type {
     Error as WireError,
     HistoryPage,
     Message,
+    Receipt,
     ServerFrame,
     Stored,
+    SyncPage,
     TypingUser,
     UserPresence,
     Watch,
@@ -24,8 +26,8 @@ const STORED_PATIENCE_MS = 10_000;
 const ANSWER_PATIENCE_MS = 15_000;
 /** Wait before a temporary refusal is tried again, when the server names none. */
 const RETRY_AFTER_MS = 500;
-/** A followed chat in which nothing happened for this long is compared with the server: the push of its last entry may be lost. */
-const POSITION_CHECK_MS = 20_000;
+/** Marks of a chat are sent at most this often: the last one counts. */
+const MARK_PAUSE_MS = 1_000;
 /** Entries in one page of history, at most. */
 const MAX_HISTORY_LIMIT = 500;
 
@@ -57,6 +59,10 @@ export type Event =
     /** A followed chat is not readable any more. */
     | { type: "unreadable"; chat: string; code: ErrorCode }
     | { type: "send"; chat: string; key: string; state: SendState }
+    /** Chats that changed since the session was connected before: all of them at first, in pages. */
+    | { type: "synced"; page: SyncPage }
+    /** A member has read or received a chat further than before: the user themselves, or another one. */
+    | { type: "marked"; receipt: Receipt }
     | { type: "presence"; users: UserPresence[] }
     | { type: "typing"; typing: TypingUser }
     /** The session is over and does not connect again. */
@@ -79,13 +85,24 @@ type Transmission = { is: "due" | "unanswered" | "accepted"; at: number };
 
 type Queued = Outgoing & { transmissions: number; transmission: Transmission };
 
-type Followed = {
-    timeline: Timeline;
-    history: { is: "idle" | "due" | "unanswered"; at: number };
-    updatedAt: number;
-};
+type Fetch = { is: "idle" | "due" | "unanswered"; at: number };
 
-type Pending = { send: string } | { history: string } | { refresh: true } | { watch: true };
+type Followed = { timeline: Timeline; history: Fetch };
+
+/** `said` is what the server has, or is about to. */
+type Watermark = { seq: number; said: number };
+
+/** How far the user has come in a chat. No mark is sent before `heldUntil`. */
+type Marks = { read: Watermark; delivered: Watermark; heldUntil: number };
+
+type Pending =
+    | { send: string }
+    | { history: string }
+    | { refresh: true }
+    | { watch: true }
+    | { sync: true }
+    /** What was said of a chat before: what is read, and what is received. */
+    | { mark: string; read: number; delivered: number };
 
 /** What is forgotten with a connection. */
 type Online = {
@@ -109,6 +126,10 @@ export class Machine {
     #watch: Watch | undefined;
     #watchAt = Infinity;
     #activity: Activity["state"] = "online";
+    /** Where the next sync goes on; none begins with all chats. */
+    #cursor: string | undefined;
+    #sync: Fetch = { is: "idle", at: 0 };
+    readonly #marks = new Map<string, Marks>();
     #outputs: Output[] = [];
 
     constructor(user: string) {
@@ -135,7 +156,6 @@ export class Machine {
         this.#chats.set(chat, {
             timeline: new Timeline(after),
             history: { is: "due", at: now },
-            updatedAt: now,
         });
         this.#pump(now);
     }
@@ -158,12 +178,36 @@ export class Machine {
         this.#unanswered({ typing: { chat } });
     }
 
+    /** Says that the user has read a chat up to `seq`. */
+    read(chat: string, seq: number, now: number): void {
+        const { read } = this.#marksOf(chat);
+        read.seq = Math.max(read.seq, seq);
+        this.#pump(now);
+    }
+
+    /** Says that this device has received a chat up to `seq`. */
+    delivered(chat: string, seq: number, now: number): void {
+        const { delivered } = this.#marksOf(chat);
+        delivered.seq = Math.max(delivered.seq, seq);
+        this.#pump(now);
+    }
+
+    #marksOf(chat: string): Marks {
+        const marks = this.#marks.get(chat) ?? {
+            read: { seq: 0, said: 0 },
+            delivered: { seq: 0, said: 0 },
+            heldUntil: -Infinity,
+        };
+        this.#marks.set(chat, marks);
+        return marks;
+    }
+
     /** Replaces the token of this connection. */
     refresh(token: string): void {
         this.#request({ refresh: true }, { refresh: { token } });
     }
 
-    /** Notes a new connection: what was announced without one is lost, so all of it is fetched. */
+    /** Notes a new connection. What was announced without one is lost; the sync names the chats that have grown. */
     connected(connected: Connected, now: number): void {
         const maxInflight = Math.max(1, connected.max_inflight);
         this.#online = {
@@ -175,7 +219,15 @@ export class Machine {
             heldUntil: -Infinity,
         };
         for (const queued of this.#outbox.values()) queued.transmission = { is: "due", at: now };
-        for (const followed of this.#chats.values()) followed.history = { is: "due", at: now };
+        for (const followed of this.#chats.values()) {
+            const isUnanswered = followed.history.is === "unanswered";
+            if (isUnanswered || this.#cursor === undefined) followed.history = { is: "due", at: now };
+        }
+        this.#sync = { is: "due", at: now };
+        for (const { read, delivered } of this.#marks.values()) {
+            // Whether the last one arrived is not known, and it may be said again.
+            for (const mark of [read, delivered]) mark.said = Math.min(mark.said, mark.seq - 1);
+        }
         // A connection begins as online and watches nothing.
         if (this.#activity !== "online") this.activity(this.#activity);
         this.#watchAt = this.#watch ? now : Infinity;
@@ -206,15 +258,15 @@ export class Machine {
         if (frame.stored) this.#stored(frame.stored, now);
         if (frame.rejected) this.#failed(frame.rejected.key, frame.rejected.code);
         if (frame.lagged) this.#noteHead(frame.lagged.chat, frame.lagged.head_seq, now);
+        if (frame.receipt) this.#event({ type: "marked", receipt: frame.receipt });
         if (frame.presence) this.#event({ type: "presence", users: frame.presence.users });
         if (frame.typing) this.#event({ type: "typing", typing: frame.typing });
-        // `sync`, `read` and `delivered` of the server belong here, each with a method of its own.
         const pending = this.#answered(frame.id);
         if (pending) this.#answer(pending, frame, now);
         this.#pump(now);
     }
 
-    /** Repeats what stayed without an answer, and compares quiet chats with the server. */
+    /** Repeats what stayed without an answer. */
     tick(now: number): void {
         for (const queued of this.#outbox.values()) {
             const { is, at } = queued.transmission;
@@ -222,13 +274,11 @@ export class Machine {
             const patience = is === "accepted" ? STORED_PATIENCE_MS : ANSWER_PATIENCE_MS;
             if (now - at >= patience) queued.transmission = { is: "due", at: now };
         }
+        const isLost = ({ is, at }: Fetch): boolean => is === "unanswered" && now - at >= ANSWER_PATIENCE_MS;
         for (const followed of this.#chats.values()) {
-            const { is, at } = followed.history;
-            const isDue =
-                (is === "idle" && now - followed.updatedAt >= POSITION_CHECK_MS) ||
-                (is === "unanswered" && now - at >= ANSWER_PATIENCE_MS);
-            if (isDue) followed.history = { is: "due", at: now };
+            if (isLost(followed.history)) followed.history = { is: "due", at: now };
         }
+        if (isLost(this.#sync)) this.#sync = { is: "due", at: now };
         this.#pump(now);
     }
 
@@ -244,6 +294,11 @@ export class Machine {
             if (result?.refreshed) {
                 this.#outputs.push({ tokenExpiresInSeconds: result.refreshed.token_expires_in_seconds });
             } else if (error) this.#outputs.push({ tokenRefused: true });
+        } else if ("sync" in pending) {
+            if (result?.synced) this.#synced(result.synced, now);
+            else if (error) this.#syncRefused(error, now);
+        } else if ("mark" in pending) {
+            if (error) this.#markRefused(pending, error, now);
         } else if (result?.watching) this.#event({ type: "presence", users: result.watching.users });
         // What may not be watched stays unknown.
         else if (error?.temporary) this.#watchAt = Math.min(this.#watchAt, now + wait(error));
@@ -257,6 +312,12 @@ export class Machine {
             this.#watchAt = Infinity;
             this.#request({ watch: true }, { watch: this.#watch });
         }
+        if (this.#sync.is === "due" && this.#sync.at <= now) {
+            this.#sync = { is: "unanswered", at: now };
+            const sync = this.#cursor === undefined ? {} : { cursor: this.#cursor };
+            this.#request({ sync: true }, { sync });
+        }
+        for (const [chat, marks] of this.#marks) this.#pumpMarks(chat, marks, now);
         for (const [chat, followed] of this.#chats) {
             if (followed.history.is !== "due" || followed.history.at > now) continue;
             followed.history = { is: "unanswered", at: now };
@@ -272,6 +333,20 @@ export class Machine {
             online.unansweredSends += 1;
             this.#request({ send: queued.key }, command(queued.post, queued.chat, queued.key));
         }
+    }
+
+    #pumpMarks(chat: string, marks: Marks, now: number): void {
+        const { read, delivered } = marks;
+        // What is read was received.
+        delivered.said = Math.max(delivered.said, read.seq);
+        const isRead = read.seq > read.said;
+        if (now < marks.heldUntil || !(isRead || delivered.seq > delivered.said)) return;
+        marks.heldUntil = now + MARK_PAUSE_MS;
+        const before = { mark: chat, read: read.said, delivered: delivered.said };
+        const mark = isRead ? read : delivered;
+        mark.said = mark.seq;
+        const command = { chat, seq: mark.seq };
+        this.#request(before, isRead ? { read: command } : { delivered: command });
     }
 
     #accepted(key: string, now: number): void {
@@ -323,15 +398,14 @@ export class Machine {
 
     #entry(message: Message, origin: Origin, now: number): void {
         if (this.#chats.has(message.chat)) {
-            this.#apply(message, origin, now);
+            this.#apply(message, origin);
             this.#fetchGap(message.chat, now);
         } else this.#event({ type: "elsewhere", message });
     }
 
-    #apply(offered: Message, origin: Origin, now: number): void {
+    #apply(offered: Message, origin: Origin): void {
         const followed = this.#chats.get(offered.chat);
         if (!followed) return;
-        followed.updatedAt = now;
         for (const message of followed.timeline.offer(offered)) {
             // What waited beyond a gap came by a push, whichever way the gap was filled.
             this.#event({ type: "entry", message, origin: message.seq === offered.seq ? origin : "pushed" });
@@ -351,13 +425,12 @@ export class Machine {
     #history(chat: string, page: HistoryPage, now: number): void {
         const followed = this.#chats.get(chat);
         if (!followed) return;
-        followed.updatedAt = now;
         followed.history = { is: "idle", at: now };
         followed.timeline.noteHead(page.head_seq);
         for (const message of followed.timeline.beginAt(page.from_seq)) {
             this.#event({ type: "entry", message, origin: "pushed" });
         }
-        for (const message of page.messages) this.#apply(message, "refetched", now);
+        for (const message of page.messages) this.#apply(message, "refetched");
         // An empty page below the head would be fetched in a tight loop.
         this.#fetchGap(chat, page.messages.length > 0 ? now : now + RETRY_AFTER_MS);
     }
@@ -370,6 +443,44 @@ export class Machine {
             this.#chats.delete(chat);
             this.#event({ type: "unreadable", chat, code: error.code });
         }
+    }
+
+    /** Fetches what the followed chats have more, and hands the page on. */
+    #synced(page: SyncPage, now: number): void {
+        this.#cursor = page.cursor;
+        this.#sync = { is: page.more ? "due" : "idle", at: now };
+        for (const { chat, head_seq } of page.chats) this.#noteHead(chat, head_seq, now);
+        const all = page.all_chats && new Set(page.all_chats);
+        if (all) {
+            // The server says why a chat that is not among them cannot be read.
+            for (const [chat, followed] of this.#chats) {
+                if (!all.has(chat) && followed.history.is === "idle") followed.history = { is: "due", at: now };
+            }
+        }
+        this.#event({ type: "synced", page });
+    }
+
+    #syncRefused(error: WireError, now: number): void {
+        this.#sync = { is: "due", at: now + wait(error) };
+        if (error.code !== "cursor_expired") return;
+        // Nothing is known of what happened since: each chat is compared.
+        this.#cursor = undefined;
+        for (const followed of this.#chats.values()) {
+            if (followed.history.is === "idle") followed.history = { is: "due", at: now };
+        }
+    }
+
+    /** Says a mark again that was refused for now. What is refused for good says nothing that a user misses. */
+    #markRefused(
+        before: { mark: string; read: number; delivered: number },
+        error: WireError,
+        now: number,
+    ): void {
+        const marks = this.#marks.get(before.mark);
+        if (!error.temporary || !marks) return;
+        marks.read.said = before.read;
+        marks.delivered.said = before.delivered;
+        marks.heldUntil = now + Math.max(wait(error), MARK_PAUSE_MS);
     }
 
     #request(pending: Pending, command: Command): void {

@@ -134,6 +134,18 @@ export class Session {
         this.#deliver();
     }
 
+    /** Says that the user has read a chat up to an entry, as often as it is so: what is sent is bounded, and repeated until it arrives. */
+    read(chat: string, seq: number): void {
+        this.#machine.read(chat, seq, now());
+        this.#deliver();
+    }
+
+    /** Says that this device has received a chat up to an entry; likewise. */
+    delivered(chat: string, seq: number): void {
+        this.#machine.delivered(chat, seq, now());
+        this.#deliver();
+    }
+
     /** Ends the session. What is not known to be stored stays in the outbox. */
     close(): void {
         this.#end("closed");

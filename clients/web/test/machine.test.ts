@@ -75,7 +75,7 @@ test("a program sees every state of its message", () => {
     machine.send({ chat: "c", key: "k", post: { kind: "text", body: "hi" } }, 0);
     assert.deepEqual(states(), [{ state: "sending" }]);
     machine.connected(CONNECTED, 1);
-    machine.frame({ id: 2, result: { accepted: {} } }, 2);
+    machine.frame({ id: 3, result: { accepted: {} } }, 2);
     assert.deepEqual(states(), [{ state: "accepted" }]);
     machine.ended("closed");
     assert.deepEqual(states(), [{ state: "unknown" }]);

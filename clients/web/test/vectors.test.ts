@@ -52,6 +52,8 @@ type Do = {
     follow?: { chat: string; after: number };
     send?: { chat: string; key: string; body: string };
     refresh?: string;
+    read?: { chat: string; seq: number };
+    delivered?: { chat: string; seq: number };
     tick?: object;
 };
 type MachineVector = { user: string; steps: Array<{ at_ms: number; do: Do; out: unknown[] }> };
@@ -64,6 +66,10 @@ function shownEvent(event: Event): unknown {
             return { disconnected: event.why };
         case "entry":
             return { entry: [event.message.seq, event.origin] };
+        case "synced":
+            return { synced: event.page.cursor };
+        case "marked":
+            return { marked: event.receipt };
         case "elsewhere":
             return { elsewhere: event.message.seq };
         case "unreadable":
@@ -91,7 +97,7 @@ for (const vector of vectors<MachineVector>("machine")) {
         const machine = new Machine(vector.user);
         for (const step of vector.steps) {
             const now = step.at_ms;
-            const { connected, disconnected, frame, follow, send, refresh, tick } = step.do;
+            const { connected, disconnected, frame, follow, send, refresh, read, delivered, tick } = step.do;
             if (connected) machine.connected(connected, now);
             if (disconnected !== undefined) machine.disconnected(disconnected);
             if (frame) machine.frame(frame, now);
@@ -101,6 +107,8 @@ for (const vector of vectors<MachineVector>("machine")) {
                 machine.send({ chat, key, post: { kind: "text", body } }, now);
             }
             if (refresh !== undefined) machine.refresh(refresh);
+            if (read) machine.read(read.chat, read.seq, now);
+            if (delivered) machine.delivered(delivered.chat, delivered.seq, now);
             if (tick) machine.tick(now);
             const out = machine
                 .take()
