@@ -322,7 +322,7 @@ impl Machine {
         for marks in self.marks.values_mut() {
             // Whether the last one arrived is not known, and it may be said again.
             for mark in [&mut marks.read, &mut marks.delivered] {
-                mark.said = mark.said.min(mark.seq - 1);
+                mark.said = mark.said.min((mark.seq - 1).max(0));
             }
         }
         // A connection begins as online and watches nothing.
@@ -404,7 +404,7 @@ impl Machine {
 
     /// Repeats what stayed without an answer.
     pub(super) fn tick(&mut self, now: Instant) {
-        for outgoing in self.outbox.values_mut() {
+        for (order, outgoing) in &mut self.outbox {
             let since = match outgoing.state {
                 Transmission::Due(_) => continue,
                 Transmission::Unanswered(at) => now.duration_since(at) >= ANSWER_PATIENCE,
@@ -412,6 +412,9 @@ impl Machine {
             };
             if since {
                 outgoing.state = Transmission::Due(now);
+                if let Some(online) = &mut self.online {
+                    online.forget_send(*order);
+                }
             }
         }
         let fetches = self.chats.values_mut().map(|followed| &mut followed.history);
@@ -670,6 +673,13 @@ impl Online {
         self.next_id = self.next_id.wrapping_add(1);
         self.pending.insert(id, pending);
         id
+    }
+
+    /// Waits no more for the answer to a send that is repeated: it would take a place of those that may be unanswered.
+    fn forget_send(&mut self, order: u64) {
+        let before = self.pending.len();
+        self.pending.retain(|_, pending| !matches!(pending, Pending::Send(of) if *of == order));
+        self.unanswered_sends -= before - self.pending.len();
     }
 
     fn answered(&mut self, id: u32) -> Option<Pending> {

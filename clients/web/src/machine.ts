@@ -226,7 +226,7 @@ export class Machine {
         this.#sync = { is: "due", at: now };
         for (const { read, delivered } of this.#marks.values()) {
             // Whether the last one arrived is not known, and it may be said again.
-            for (const mark of [read, delivered]) mark.said = Math.min(mark.said, mark.seq - 1);
+            for (const mark of [read, delivered]) mark.said = Math.min(mark.said, Math.max(mark.seq - 1, 0));
         }
         // A connection begins as online and watches nothing.
         if (this.#activity !== "online") this.activity(this.#activity);
@@ -272,7 +272,9 @@ export class Machine {
             const { is, at } = queued.transmission;
             if (is === "due") continue;
             const patience = is === "accepted" ? STORED_PATIENCE_MS : ANSWER_PATIENCE_MS;
-            if (now - at >= patience) queued.transmission = { is: "due", at: now };
+            if (now - at < patience) continue;
+            queued.transmission = { is: "due", at: now };
+            this.#forgetSend(queued.key);
         }
         const isLost = ({ is, at }: Fetch): boolean => is === "unanswered" && now - at >= ANSWER_PATIENCE_MS;
         for (const followed of this.#chats.values()) {
@@ -489,6 +491,17 @@ export class Machine {
         const id = online.nextId++;
         online.pending.set(id, pending);
         this.#outputs.push({ frame: { id, ...command } });
+    }
+
+    /** Waits no more for the answer to a send that is repeated: it would take a place of those that may be unanswered. */
+    #forgetSend(key: string): void {
+        const online = this.#online;
+        if (!online) return;
+        for (const [id, pending] of online.pending) {
+            if (!("send" in pending) || pending.send !== key) continue;
+            online.pending.delete(id);
+            online.unansweredSends -= 1;
+        }
     }
 
     #answered(id: ServerFrame["id"]): Pending | undefined {

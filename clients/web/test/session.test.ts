@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { CallError, MemoryOutbox, SendError, Session, View } from "@posthouse/client";
+import { CallError, MemoryOutbox, SendError, Session, View, type socket } from "@posthouse/client";
 import { Dev, observed, newUser, until, Way } from "./dev.js";
 
 let dev: Dev;
@@ -15,6 +15,24 @@ async function pair() {
     const [ann, ben] = [await newUser(way.url), await newUser(dev.url)];
     const chat = (await ann.createChat({ kind: "direct", members: [ben.user] })).chat_id;
     return { way, ann, ben, chat };
+}
+
+/** What a session receives of how far users have come. */
+function marksSeen(session: Session): socket.Receipt[] {
+    const seen: socket.Receipt[] = [];
+    session.on("marked", ({ receipt }) => seen.push(receipt));
+    return seen;
+}
+
+function isRead(user: string, seq: number): (receipt: socket.Receipt) => boolean {
+    return (receipt) => receipt.user === user && receipt.read_seq === seq;
+}
+
+/** A session with what syncs say of one chat. */
+function statesOf(session: Session, chat: string) {
+    const seen: socket.ChatState[] = [];
+    session.on("synced", ({ page }) => seen.push(...page.chats.filter((state) => state.chat === chat)));
+    return { session, seen };
 }
 
 test("two users talk, and each has every entry once and in order", async () => {
@@ -125,6 +143,64 @@ test("what was written while a connection was down is filled in, in order", asyn
         assert.deepEqual(a.seqs, [1, 2, 3, 4, 5]);
     } finally {
         a.session.close();
+        b.session.close();
+        way.close();
+    }
+});
+
+test("two devices of one user agree on what is read, and the other user learns it", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const [phone, laptop, b] = [observed(ann, chat), observed(ann, chat), observed(ben, chat)];
+    try {
+        const onLaptop = marksSeen(laptop.session);
+        const onBens = marksSeen(b.session);
+        await until("all are connected", () => [phone, laptop, b].every((of) => of.connections() === 1));
+        for (const body of ["1", "2", "3"]) await b.session.send(chat, body);
+        await until("both devices have all", () => phone.seqs.length >= 3 && laptop.seqs.length >= 3);
+        phone.session.read(chat, 2);
+        await until("the other device knows", () => onLaptop.some(isRead(ann.user, 2)));
+        assert.equal(onLaptop.find(isRead(ann.user, 2))?.unread, 1);
+        laptop.session.read(chat, 3);
+        await until("the other user knows", () => onBens.some(isRead(ann.user, 3)));
+        const states = statesOf(new Session(ann), chat);
+        try {
+            await until("a new device knows", () => states.seen.length > 0);
+            assert.deepEqual(states.seen[0]?.watermarks, {
+                read_seq: 3,
+                delivered_seq: 3,
+                unread: 0,
+                mentions: 0,
+            });
+        } finally {
+            states.session.close();
+        }
+    } finally {
+        for (const of of [phone, laptop, b]) of.session.close();
+        way.close();
+    }
+});
+
+test("a device that was away learns by sync which chat has grown", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const other = (await ann.createChat({ kind: "group", title: "Quiet", members: [ben.user] })).chat_id;
+    const [away, b] = [observed(ann, chat), observed(ben, chat)];
+    const pages: socket.SyncPage[] = [];
+    away.session.on("synced", ({ page }) => pages.push(page));
+    try {
+        await b.session.send(chat, "1");
+        await until("the first is here", () => away.seqs.length === 1 && pages.length > 0);
+        const atFirst = pages.flatMap(({ chats }) => chats.map((state) => state.chat)).sort();
+        assert.deepEqual(atFirst, [chat, other].sort());
+        pages.length = 0;
+        way.deafen();
+        for (const body of ["2", "3"]) await b.session.send(chat, body);
+        way.cut();
+        await until("what was missed is here", () => away.seqs.length >= 3 && pages.length > 0);
+        assert.deepEqual(away.seqs, [1, 2, 3]);
+        const grown = pages.flatMap(({ chats }) => chats);
+        assert.ok(grown.some((state) => state.chat === chat));
+    } finally {
+        away.session.close();
         b.session.close();
         way.close();
     }

@@ -18,7 +18,7 @@ use tonic::async_trait;
 
 use self::heads::Heads;
 use crate::{
-    domain::{Base, Counts, Cursor, Generation, KeyId, Marks, Place, Point, SeatId, digest},
+    domain::{Base, Counts, Cursor, Generation, Head, KeyId, Marks, Place, Point, SeatId, digest},
     history::{Beginning, beginning_seq, history_within},
     store::{Result, Store},
 };
@@ -126,21 +126,39 @@ impl<S: Store> Syncer<S> {
 
     /// Fills a chat of a page.
     async fn fill(&self, user: UserId, seat: Seat, entries: usize) -> Result<SyncedChat> {
-        let Membership { chat, beginning, .. } = seat.membership;
+        let Seat { membership, head_seq, marks, calls, mut watermarks, .. } = seat;
+        let Membership { chat, beginning, .. } = membership;
         let (reader, last) = (SeatId { chat, user }, Span::Before(i64::MAX));
         let history = history_within(&*self.store, reader, beginning, last, entries, CHAT_BYTES).await?;
+        if history.head_seq > head_seq
+            && let Some(counts) = self.store.counts_at(chat, history.head_seq).await?
+        {
+            // Entries that are behind the stored head are on the page: they count as well.
+            watermarks = watermarks_of(counts, marks, &calls);
+        }
         let from_seq = history.from_seq;
         let first = history.messages.first().map_or(history.head_seq + 1, |message| message.seq);
         Ok(SyncedChat {
             chat,
             head_seq: history.head_seq,
             from_seq,
-            watermarks: seat.watermarks,
-            other_read_seq: seat.other_read_seq,
-            other_delivered_seq: seat.other_delivered_seq,
+            watermarks,
+            other_read_seq: marks.other_read_seq,
+            // What is read was received.
+            other_delivered_seq: marks.other_delivered_seq.max(marks.other_read_seq),
             entries: history.messages,
             limited: first > from_seq,
         })
+    }
+
+    /// Returns the counts of a chat with what is stored behind its head: it was announced, and the user's devices have counted
+    /// it.
+    async fn counts_behind(&self, chat: ChatId, head: &Head) -> Result<Counts> {
+        let (mut counts, mut seq) = (head.counts, head.seq);
+        while let Some(behind) = self.store.counts_at(chat, seq + 1).await? {
+            (counts, seq) = (behind, seq + 1);
+        }
+        Ok(counts)
     }
 
     /// Returns where the history of a member begins who has no mark: what is before is not unread to them. The entry that
@@ -158,13 +176,15 @@ struct Seat {
     membership: Membership,
     place: Place,
     has_changed: bool,
+    head_seq: i64,
+    marks: Marks,
+    /// The texts that call the user by name.
+    calls: Vec<i64>,
     watermarks: Watermarks,
-    other_read_seq: i64,
-    other_delivered_seq: i64,
 }
 
 /// Returns what a user has not read of a chat. `calls` are the texts that call the user by name.
-fn watermarks(counts: Counts, marks: Marks, calls: &[i64]) -> Watermarks {
+fn watermarks_of(counts: Counts, marks: Marks, calls: &[i64]) -> Watermarks {
     let called = calls.iter().filter(|seq| **seq > marks.read.seq).count();
     let read = marks.read.counts;
     let unread = (counts.texts - read.texts).max(0);
@@ -230,14 +250,11 @@ impl<S: Store> Syncing for Syncer<S> {
                     let lately = since.at_ms.saturating_sub(SLACK_MS);
                     of_log(since) || membership.joined_at_ms >= lately || marks.at_ms >= lately
                 });
-                let calls = calls.get(&chat).map_or(&[][..], Vec::as_slice);
-                let watermarks = watermarks(placed.head.counts, marks, calls);
+                let calls = calls.remove(&chat).unwrap_or_default();
+                let watermarks = watermarks_of(placed.head.counts, marks, &calls);
                 let activity = placed.head.stamp.max(membership.joined_at_ms.saturating_mul(1000));
-                let place = Place { activity, chat };
-                let Marks { other_read_seq, other_delivered_seq, .. } = marks;
-                // What is read was received.
-                let other_delivered_seq = other_delivered_seq.max(other_read_seq);
-                Seat { membership, place, has_changed, watermarks, other_read_seq, other_delivered_seq }
+                let (place, head_seq) = (Place { activity, chat }, placed.head.seq);
+                Seat { membership, place, has_changed, head_seq, marks, calls, watermarks }
             })
             .collect();
         let unread = seats.iter().map(|seat| seat.watermarks.unread).sum();
@@ -292,7 +309,8 @@ impl<S: Store> Syncing for Syncer<S> {
         }
         let read = read.map_or_else(Point::default, |counts| Point { seq: read_seq, counts });
         let moved = marks.merge(Marks { read, delivered_seq: asked, at_ms: now_ms, ..Marks::default() });
-        let watermarks = watermarks(head.counts, moved, &calls);
+        let counts = self.counts_behind(chat, &head).await?;
+        let watermarks = watermarks_of(counts, moved, &calls);
         if !moved.is_beyond(marks) {
             return Ok(Marked::Before(watermarks));
         }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 const CLIENT_ID: &str = "messenger-auth";
 /// Wrong passwords after which the realm blocks an account for a while.
-pub const FAILURES: usize = 3;
+pub const FAILURES: usize = 5;
 
 /// A realm like those that the operator makes. Deleted with the value.
 pub struct Realm {
