@@ -46,7 +46,9 @@ test("two users talk, and each has every entry once and in order", async () => {
         const expected = Array.from({ length: 10 }, (_, n) => `message ${n + 1}`);
         await until("both have all", () => a.seqs.length >= 10 && b.seqs.length >= 10);
         assert.deepEqual([a.bodies, b.bodies], [expected, expected]);
-        assert.deepEqual(a.states.slice(0, 3), ["sending", "accepted", "stored"]);
+        // The answer may come after the message is stored, and then says nothing new.
+        const states = a.states.filter((state) => state !== "accepted");
+        assert.deepEqual(states, Array.from({ length: 5 }, () => ["sending", "stored"]).flat());
     } finally {
         a.session.close();
         b.session.close();

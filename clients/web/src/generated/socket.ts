@@ -254,11 +254,11 @@ export type Stored = {
 /** What changed in the caller's chats since a cursor. */
 export type Sync = {
     /** The cursor of the page before; opaque. Without one, all chats are returned, page by page. */
-    cursor?: string;
+    cursor?: (string | null);
     /** Chats of the page. */
-    limit?: number;
+    limit?: (number | null);
     /** Last entries of each chat. All of a page have at most 128 KiB as JSON: chats at its end may come with fewer. */
-    entries?: number;
+    entries?: (number | null);
 };
 
 /** The chats that changed, the most recently active first. */
