@@ -9,6 +9,7 @@ pub mod backoff;
 mod bearer;
 mod browser;
 pub mod bucket;
+pub mod clock;
 pub mod config;
 #[cfg(feature = "cql")]
 pub mod cql;

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use contracts::{
@@ -16,6 +16,7 @@ use contracts::{
     rpc::{self, replica_news::News},
     wire::{PresenceState, TypingUser, UserPresence},
 };
+use kit::clock::now_ms;
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
@@ -419,10 +420,4 @@ fn users_of(gateway: GatewayId, version: u64, changes: &Changes) -> News {
 #[expect(clippy::disallowed_methods, reason = "an edge: a name within this process")]
 fn fresh() -> Uuid {
     Uuid::new_v4()
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: the moment in which a user was seen")]
-fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }

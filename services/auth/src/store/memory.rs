@@ -3,12 +3,11 @@
 use std::{
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::{SessionId, UserId};
-use kit::{catalog::REFRESH_RETRIES, signing::Issuer, text::Password};
+use kit::{catalog::REFRESH_RETRIES, clock::now_ms, signing::Issuer, text::Password};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tonic::async_trait;
@@ -46,12 +45,6 @@ struct Session {
     ended: bool,
     started_at_ms: i64,
     last_used_at_ms: i64,
-}
-
-#[expect(clippy::disallowed_methods, reason = "a store notes when sessions are used")]
-fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Checks a password by the rule of the realm.

@@ -5,11 +5,13 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::clock::now_ms;
 
 use super::{Event, Member, Queue, Read, Record, Report, Start, Take};
 
@@ -85,19 +87,17 @@ impl Topic {
     }
 
     /// Appends a record. Those of one key share a partition.
-    #[expect(clippy::disallowed_methods, reason = "a log stamps its records")]
     pub(super) fn append(&self, key: &str, payload: Option<&[u8]>) {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         let mut contents = self.contents();
         let index = hasher.finish() % contents.partitions.len() as u64;
         let partition = i32::try_from(index).expect("partitions are few");
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let kept = contents.partition(partition);
         let record = Stored {
             partition,
             offset: kept.end(),
-            logged_at_ms: i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX),
+            logged_at_ms: now_ms(),
             key: key.to_owned(),
             payload: payload.map(Box::from),
         };

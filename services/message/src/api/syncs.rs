@@ -1,9 +1,6 @@
 //! Sync and marks, for members as the chat service knows them.
 
-use std::{
-    collections::HashMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::HashMap;
 
 use contracts::{
     ChatId, UserId,
@@ -11,6 +8,7 @@ use contracts::{
     rpc::{self, ListMembershipsRequest},
     wire::Watermarks,
 };
+use kit::clock::now_ms;
 use uuid::Uuid;
 
 use super::{AppState, beginning};
@@ -107,12 +105,6 @@ impl AppState {
             }
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "an edge: when a cursor or a mark is made")]
-fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Reads the cursor of a user, unless it is too old.
