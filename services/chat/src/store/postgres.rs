@@ -14,9 +14,9 @@ mod statements;
 
 pub use self::statements::WAKE_CHANNEL;
 use self::statements::{
-    ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, created_before, created_chats, enqueue,
-    founded, history_text, insert_members, locked_roster, make, members, memberships, memberships_of,
-    newest_record, update_own,
+    ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, chat_columns, created_before, created_chats,
+    enqueue, founded, history_text, insert_members, locked_roster, make, members, memberships,
+    memberships_of, newest_record, update_own,
 };
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{
@@ -179,13 +179,13 @@ impl ChatStore for PostgresStore {
         before: Option<ChatId>,
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError> {
-        let rows: Vec<ChatRow> = sqlx::query_as(
-            "SELECT chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite,
-                    member_count, created_at
-             FROM members JOIN chats USING (chat_id)
+        let rows: Vec<ChatRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            chat_columns!(),
+            " FROM members JOIN chats USING (chat_id)
              WHERE user_id = $1 AND ($2::UUID IS NULL OR chat_id < $2)
              ORDER BY chat_id DESC LIMIT $3",
-        )
+        ))
         .bind(member.0)
         .bind(before.map(|chat| chat.0))
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))

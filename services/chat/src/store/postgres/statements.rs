@@ -25,6 +25,16 @@ const FORGOTTEN_DEPARTURES: i64 = 100;
 /// The PostgreSQL channel that announces new rows of the outbox.
 pub const WAKE_CHANNEL: &str = "chat_outbox";
 
+/// The columns of [`ChatRow`], of `members` joined with `chats`.
+macro_rules! chat_columns {
+    () => {
+        "chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite, \
+         member_count, created_at"
+    };
+}
+
+pub(super) use chat_columns;
+
 kit::row! {
     pub(super) struct ChatRow {
         chat_id: Uuid,
@@ -255,14 +265,23 @@ pub(super) async fn memberships_of(
     user_id: UserId,
     chat_id: Option<ChatId>,
 ) -> Result<Vec<Membership>, sqlx::Error> {
-    // One text for both would be planned for neither.
-    let of_chat = if chat_id.is_some() { "AND chat_id = $2" } else { "AND $2::UUID IS NULL" };
-    let text = format!(
-        "SELECT chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite,
-                member_count, created_at, joined_at, entry_sender_id, entry_key, low_user_id, high_user_id
-         FROM members JOIN chats USING (chat_id) WHERE user_id = $1 {of_chat}"
+    const ALL: &str = concat!(
+        "SELECT ",
+        chat_columns!(),
+        ", joined_at, entry_sender_id, entry_key, low_user_id, high_user_id
+         FROM members JOIN chats USING (chat_id) WHERE user_id = $1"
     );
-    let query = sqlx::query_as(sqlx::AssertSqlSafe(text)).bind(user_id.0).bind(chat_id.map(|chat| chat.0));
+    // A text of its own: one for both would be planned for all.
+    const ONE: &str = concat!(
+        "SELECT ",
+        chat_columns!(),
+        ", joined_at, entry_sender_id, entry_key, low_user_id, high_user_id
+         FROM members JOIN chats USING (chat_id) WHERE user_id = $1 AND chat_id = $2"
+    );
+    let query = match chat_id {
+        None => sqlx::query_as(ALL).bind(user_id.0),
+        Some(chat_id) => sqlx::query_as(ONE).bind(user_id.0).bind(chat_id.0),
+    };
     let rows: Vec<MembershipRow> = query.fetch_all(pool).await?;
     rows.into_iter().map(|row| row.of(user_id)).collect()
 }
@@ -295,12 +314,11 @@ pub(super) async fn chat(
     chat_id: ChatId,
     member: UserId,
 ) -> Result<Option<Chat>, sqlx::Error> {
-    let row: Option<ChatRow> = sqlx::query_as(
-        "SELECT chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite,
-                    member_count, created_at
-         FROM members JOIN chats USING (chat_id)
-         WHERE chat_id = $1 AND user_id = $2",
-    )
+    let row: Option<ChatRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        chat_columns!(),
+        " FROM members JOIN chats USING (chat_id) WHERE chat_id = $1 AND user_id = $2"
+    ))
     .bind(chat_id.0)
     .bind(member.0)
     .fetch_optional(connection)
