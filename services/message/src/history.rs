@@ -76,27 +76,25 @@ pub async fn history<S: Store>(
     span: Span,
     limit: usize,
 ) -> Result<History> {
-    history_within(store, reader, beginning, span, limit, HISTORY_PAGE_BYTES).await
+    // The head goes first: rows up to it are durable, so none of them can be missing from the reads behind it.
+    let head_seq = store.head(reader.chat).await?.seq;
+    history_from(store, reader, beginning, span, head_seq, Room::new(limit, HISTORY_PAGE_BYTES)).await
 }
 
-/// Returns a page as [`history`] does, of about so many bytes.
-pub(crate) async fn history_within<S: Store>(
+/// Returns a page as [`history`] does, as far as there is room. The head was read before, and may have moved since.
+pub(crate) async fn history_from<S: Store>(
     store: &S,
     reader: SeatId,
     beginning: Beginning,
     span: Span,
-    limit: usize,
-    bytes: usize,
+    head_seq: i64,
+    room: Room,
 ) -> Result<History> {
-    let chat = reader.chat;
-    // The head goes first: rows up to it are durable, so none of them can be missing from the reads below.
-    let head_seq = store.head(chat).await?.seq;
     let Some(from_seq) = beginning_seq(store, beginning).await? else {
         // Its seq is greater than the head was.
         return Ok(History { messages: Vec::new(), head_seq, from_seq: head_seq + 1 });
     };
-    let bounds = Bounds { chat, from_seq, head_seq };
-    let room = Room::new(limit, bytes);
+    let bounds = Bounds { chat: reader.chat, from_seq, head_seq };
     let mut messages = match span {
         Span::After(seq) => bounds.after(store, seq, room).await?,
         Span::Before(seq) => bounds.before(store, seq, room).await?,

@@ -16,11 +16,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream, try_join};
 use kit::page::Span;
 use tonic::async_trait;
 
-use self::heads::Heads;
+use self::heads::{Heads, Places};
 use crate::{
     domain::{Base, Counts, Cursor, Generation, Head, KeyId, Marks, Place, Point, SeatId, digest},
-    history::{Beginning, beginning_seq, history_within},
-    store::{Result, Store},
+    history::{Beginning, beginning_seq, history_from},
+    store::{Result, Room, Store},
 };
 
 /// Chats of a page that are filled concurrently.
@@ -124,12 +124,18 @@ impl<S: Store> Syncer<S> {
         Self { store, generation, heads: Heads::default() }
     }
 
+    fn base(&self, at_ms: i64, chats: u64, places: Places) -> Base {
+        let places = places.into_iter().map(|(partition, place)| (partition.0, place)).collect();
+        Base::new(at_ms, &self.generation, chats, places)
+    }
+
     /// Fills a chat of a page.
     async fn fill(&self, user: UserId, seat: Seat, entries: usize) -> Result<SyncedChat> {
         let Seat { membership, head_seq, marks, calls, mut watermarks, .. } = seat;
         let Membership { chat, beginning, .. } = membership;
         let (reader, last) = (SeatId { chat, user }, Span::Before(i64::MAX));
-        let history = history_within(&*self.store, reader, beginning, last, entries, CHAT_BYTES).await?;
+        let room = Room::new(entries, CHAT_BYTES);
+        let history = history_from(&*self.store, reader, beginning, last, head_seq, room).await?;
         if history.head_seq > head_seq
             && let Some(counts) = self.store.counts_at(chat, history.head_seq).await?
         {
@@ -229,10 +235,7 @@ impl<S: Store> Syncing for Syncer<S> {
         let all_chats = since.as_ref().filter(|since| first_page && since.chats != chats_digest);
         let all_chats = all_chats.map(|_| chats);
         let (next, after) = page.map_or_else(
-            || {
-                let places = places.into_iter().map(|(partition, place)| (partition.0, place)).collect();
-                (Base::new(now_ms, &self.generation, chats_digest, places), None)
-            },
+            || (self.base(now_ms, chats_digest, places), None),
             |(next, after)| (next, Some(after)),
         );
 
@@ -280,8 +283,7 @@ impl<S: Store> Syncing for Syncer<S> {
         let places = since.as_ref().and_then(|since| since.places_in(&self.generation)).unwrap_or(&nothing);
         let (moved, places) = self.heads.moved(&*self.store, &self.generation, places).await?;
         let heads = moved.into_iter().map(|(chat, placed)| (chat, placed.head.seq)).collect();
-        let places = places.into_iter().map(|(partition, place)| (partition.0, place)).collect();
-        Ok((heads, Base::new(now_ms, &self.generation, 0, places)))
+        Ok((heads, self.base(now_ms, 0, places)))
     }
 
     async fn mark(&self, mark: Mark, beginning: Beginning, other: Option<UserId>) -> Result<Marked> {
