@@ -26,6 +26,7 @@ use tonic::Code;
 use crate::{
     domain::{
         answer::Refusal,
+        send_queue::Reserved,
         session::{Identity, TokenRefusal, VerifiedToken},
     },
     error::GatewayError,
@@ -117,9 +118,9 @@ fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Ste
         Ok(request) => request,
         Err(invalid) => return refused(Refusal::new(invalid.code(), invalid.to_string())),
     };
-    // Before the page is queried: the room for it, which its frame takes over in the send queue.
-    let Some(room) = gateway.metrics.queued_bytes.reserve(HISTORY_PAGE_BYTES) else {
-        return refused(Refusal::new(ErrorCode::RateLimited, "too many histories are read; try again"));
+    let room = match room_for_page(gateway) {
+        Ok(room) => room,
+        Err(refusal) => return refused(refusal),
     };
     let gateway = gateway.clone();
     Step::Pending(Pending::Query(Box::pin(async move {
@@ -136,9 +137,9 @@ fn sync(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Ident
         Ok(request) => request,
         Err(invalid) => return refused(Refusal::new(invalid.code(), invalid.to_string())),
     };
-    // As for a page of history.
-    let Some(room) = gateway.metrics.queued_bytes.reserve(HISTORY_PAGE_BYTES) else {
-        return refused(Refusal::new(ErrorCode::RateLimited, "too many histories are read; try again"));
+    let room = match room_for_page(gateway) {
+        Ok(room) => room,
+        Err(refusal) => return refused(refusal),
     };
     let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Pending(Pending::Query(Box::pin(async move {
@@ -211,6 +212,12 @@ fn mark(
         gateway.outages.history.worked("querying the message service");
         Ok(Outcome::Marked(marked.into_inner().into()))
     })))
+}
+
+/// Returns the room for a page, before it is queried; its frame takes it over in the send queue.
+fn room_for_page(gateway: &GatewayState) -> Result<Reserved, Refusal> {
+    let room = gateway.metrics.queued_bytes.reserve(HISTORY_PAGE_BYTES);
+    room.ok_or_else(|| Refusal::new(ErrorCode::RateLimited, "too many histories are read; try again"))
 }
 
 fn page_request(caller: Identity, query: &History) -> Result<rpc::HistoryRequest, InvalidField> {
