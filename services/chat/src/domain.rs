@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     api::{CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess, UpdateChatRequest},
-    event::{self, ChatKind, EntryKind, MAX_LISTED_AUDIENCE, MembershipRecord, Role, SendRecord},
+    event::{self, ChatKind, EntryKind, MembershipRecord, Role, SendRecord},
 };
 use kit::{
     catalog::Topic,
@@ -656,8 +656,6 @@ impl Roster {
         (kind, subject, body): (EntryKind, Option<UserId>, &str),
         key: MessageKey,
     ) -> OutboxRecord {
-        let mut audience: Vec<_> = self.members.iter().map(|member| member.user_id).collect();
-        audience.extend(subject.filter(|_| kind == EntryKind::MemberRemoved));
         let record = SendRecord {
             v: event::VERSION,
             chat: self.chat_id,
@@ -671,7 +669,7 @@ impl Roster {
             mentions: Vec::new(),
             mentions_all: false,
             moderates: false,
-            audience: (audience.len() <= MAX_LISTED_AUDIENCE).then_some(audience),
+            subject_only: false,
         };
         OutboxRecord {
             topic: Topic::MessageSend,

@@ -1,4 +1,7 @@
 //! Records on the event log. JSON, each with its version; a golden file pins every version.
+//!
+//! A reader ignores fields that it does not know: for the time of an update, services of two versions run side by side. What a reader
+//! must understand comes with another version.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -7,9 +10,6 @@ use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId, word::wo
 
 /// Version of every record that this build writes.
 pub const VERSION: u8 = 1;
-
-/// Largest audience that a record lists by name; a larger chat is expanded by each gateway.
-pub const MAX_LISTED_AUDIENCE: usize = 256;
 
 /// What an entry of a chat's log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -114,7 +114,6 @@ impl EntryKind {
 ///
 /// Everything that decides whether and where it lands was decided before it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SendRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -138,14 +137,13 @@ pub struct SendRecord {
     /// Whether the sender may delete what others wrote.
     #[serde(default, skip_serializing_if = "is_false")]
     pub moderates: bool,
-    /// The members at the time of sending; absent means "all members of the chat", to be expanded by the gateways.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub audience: Option<Vec<UserId>>,
+    /// Whether it is for `subject` alone, and for no other member. When a group is deleted, each member learns of their own removal.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub subject_only: bool,
 }
 
 /// A record of `message.delivered`: what became of one record of `message.send`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct DeliveredRecord {
     pub v: u8,
     pub chat: ChatId,
@@ -157,7 +155,7 @@ pub struct DeliveredRecord {
 
 /// What became of a send.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case")]
 pub enum DeliveryOutcome {
     /// Stored; may be announced more than once, always with the same content.
     Stored {
@@ -174,8 +172,9 @@ pub enum DeliveryOutcome {
         mentions_all: bool,
         /// Milliseconds since the epoch, by the log's clock.
         sent_at_ms: i64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        audience: Option<Vec<UserId>>,
+        /// As in [`SendRecord`].
+        #[serde(default, skip_serializing_if = "is_false")]
+        subject_only: bool,
     },
     /// Nothing was sent: the sender has read or received the chat further than before. Device and key are nil. It may be lost.
     Marked {
@@ -201,17 +200,27 @@ pub(crate) const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-/// A record of `chat.events`.
+/// A record of `chat.events`: a user's place in a chat from here on. Behind one who is out of the chat comes a record without a payload, so
+/// that the log forgets them.
+///
+/// The records of a chat are numbered. Whoever follows some chats only sees by the number that a record was lost or came late.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct MembershipRecord {
     pub v: u8,
     pub chat: ChatId,
     pub user: UserId,
-    pub role: Role,
-    /// Whether the chat is a channel, in which plain members only read and react.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub channel: bool,
+    /// Absent for a user who is out of the chat, or who receives nothing there: in a direct chat whose two users have a block between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Absent in records of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ChatKind>,
+    /// 1, 2, 3, ... in the records of a chat; 0 in those of before they were numbered.
+    #[serde(default)]
+    pub version: i64,
+    /// How many members the chat has after the change that this record is of.
+    #[serde(default)]
+    pub members: u32,
 }
 
 impl MembershipRecord {
@@ -231,7 +240,6 @@ impl MembershipRecord {
 ///
 /// What has ended stays so: records may be repeated, and their order does not matter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct SessionEndRecord {
     pub v: u8,
     pub user: UserId,
@@ -240,7 +248,7 @@ pub struct SessionEndRecord {
 
 /// Which sessions of a user have ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "snake_case")]
 pub enum Ended {
     /// This one.
     Session(SessionId),
@@ -341,7 +349,7 @@ mod tests {
                 mentions: Vec::new(),
                 mentions_all: false,
                 moderates: false,
-                audience: Some(vec![UserId(id(2)), UserId(id(5))]),
+                subject_only: false,
             },
             include_str!("../golden/send.v1.json"),
         );
@@ -359,7 +367,7 @@ mod tests {
                 mentions: vec![UserId(id(5))],
                 mentions_all: true,
                 moderates: true,
-                audience: None,
+                subject_only: false,
             },
             include_str!("../golden/reply.v1.json"),
         );
@@ -379,7 +387,7 @@ mod tests {
                     mentions: Vec::new(),
                     mentions_all: false,
                     sent_at_ms: 1_700_000_000_000,
-                    audience: None,
+                    subject_only: false,
                 },
             },
             include_str!("../golden/delivered.v1.json"),
@@ -402,26 +410,17 @@ mod tests {
             },
             include_str!("../golden/marked.v1.json"),
         );
-        check(
-            &MembershipRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                user: UserId(id(2)),
-                role: Role::Owner,
-                channel: false,
-            },
-            include_str!("../golden/membership.v1.json"),
-        );
-        check(
-            &MembershipRecord {
-                v: 1,
-                chat: ChatId(id(1)),
-                user: UserId(id(2)),
-                role: Role::Member,
-                channel: true,
-            },
-            include_str!("../golden/channel_membership.v1.json"),
-        );
+        let added = MembershipRecord {
+            v: 1,
+            chat: ChatId(id(1)),
+            user: UserId(id(2)),
+            role: Some(Role::Owner),
+            kind: Some(ChatKind::Group),
+            version: 3,
+            members: 2,
+        };
+        check(&added, include_str!("../golden/membership.v1.json"));
+        check(&MembershipRecord { role: None, ..added }, include_str!("../golden/no_membership.v1.json"));
         let ended = Ended::Session("0190f5a0-7b1e-7c3d-8f00-0123456789ab".parse().expect("an id"));
         check(
             &SessionEndRecord { v: 1, user: UserId(id(2)), ended },
@@ -431,6 +430,13 @@ mod tests {
             &SessionEndRecord { v: 1, user: UserId(id(2)), ended: Ended::Account },
             include_str!("../golden/account_end.v1.json"),
         );
+    }
+
+    #[test]
+    fn a_record_of_another_build_is_read() {
+        let older = r#"{"v":1,"chat":"00000000-0000-0000-0000-000000000001","user":"00000000-0000-0000-0000-000000000002","role":"member","channel":true}"#;
+        let record: MembershipRecord = serde_json::from_str(older).expect("it is read");
+        assert_eq!((record.role, record.kind, record.version), (Some(Role::Member), None, 0));
     }
 
     #[test]

@@ -137,7 +137,8 @@ pub struct Entry {
     pub mentions_all: bool,
     /// Whether the sender may delete what others wrote.
     pub moderates: bool,
-    pub audience: Option<Vec<UserId>>,
+    /// Whether no member but `subject` receives it.
+    pub subject_only: bool,
     pub content: ContentHash,
 }
 
@@ -212,7 +213,7 @@ impl Verdict {
                 mentions: entry.mentions.clone(),
                 mentions_all: entry.mentions_all,
                 sent_at_ms: entry.sent_at_ms,
-                audience: entry.audience.clone(),
+                subject_only: entry.subject_only,
             },
             Self::Repeated { seq } => DeliveryOutcome::Repeated { seq },
             Self::Conflict => DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict },

@@ -30,7 +30,7 @@ fn entry(offset: i64, sent_at_ms: i64, chat: u128, sender: u128, key: u128, body
         mentions: Vec::new(),
         mentions_all: false,
         moderates: false,
-        audience: None,
+        subject_only: false,
         content: content_hash(EntryKind::Text, None, None, (&[], false), body),
     }
 }

@@ -454,7 +454,7 @@ mod tests {
                 mentions: Vec::new(),
                 mentions_all: false,
                 moderates: false,
-                audience: None,
+                subject_only: false,
             };
             let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
             read_record(RawRecord {

@@ -84,7 +84,7 @@ impl Expected {
                         mentions: send.mentions.clone(),
                         mentions_all: send.mentions_all,
                         sent_at_ms: record.at_ms,
-                        audience: send.audience.clone(),
+                        subject_only: send.subject_only,
                     }
                 }
             };

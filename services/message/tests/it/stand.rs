@@ -383,7 +383,7 @@ pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRe
         mentions: Vec::new(),
         mentions_all: false,
         moderates: false,
-        audience: Some(vec![sender]),
+        subject_only: false,
     }
 }
 

@@ -42,7 +42,7 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
         mentions: Vec::new(),
         mentions_all: false,
         moderates: false,
-        audience: None,
+        subject_only: false,
         content: content_hash(EntryKind::Text, subject, None, (&[], false), body),
     }
 }

@@ -105,7 +105,7 @@ impl<S: Store> World<S> {
             mentions: Vec::new(),
             mentions_all: false,
             moderates: false,
-            audience: None,
+            subject_only: false,
             content: content_hash(EntryKind::Text, None, None, (&[], false), "hi"),
         });
         log.push(entry.clone());
