@@ -221,6 +221,9 @@ pub struct MembershipRecord {
     /// How many members the chat has after the change that this record is of.
     #[serde(default)]
     pub members: u32,
+    /// Whether the user's history begins with an entry of the chat's own log, which tells of it in its own time.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub from_entry: bool,
 }
 
 impl MembershipRecord {
@@ -418,6 +421,7 @@ mod tests {
             kind: Some(ChatKind::Group),
             version: 3,
             members: 2,
+            from_entry: false,
         };
         check(&added, include_str!("../golden/membership.v1.json"));
         check(&MembershipRecord { role: None, ..added }, include_str!("../golden/no_membership.v1.json"));
