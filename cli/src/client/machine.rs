@@ -366,6 +366,10 @@ impl Machine {
         }
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
+            // It may be a new chat, which nothing else tells of.
+            if !self.chats.contains_key(&lagged.chat) && matches!(self.sync.fetch, Fetch::Idle) {
+                self.sync.fetch = Fetch::Due(now);
+            }
         }
         if let Some(receipt) = frame.receipt {
             self.event(Event::Marked(receipt));

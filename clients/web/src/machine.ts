@@ -257,7 +257,13 @@ export class Machine {
         if (frame.message) this.#entry(frame.message, "pushed", now);
         if (frame.stored) this.#stored(frame.stored, now);
         if (frame.rejected) this.#failed(frame.rejected.key, frame.rejected.code);
-        if (frame.lagged) this.#noteHead(frame.lagged.chat, frame.lagged.head_seq, now);
+        if (frame.lagged) {
+            this.#noteHead(frame.lagged.chat, frame.lagged.head_seq, now);
+            // It may be a new chat, which nothing else tells of.
+            if (!this.#chats.has(frame.lagged.chat) && this.#sync.is === "idle") {
+                this.#sync = { is: "due", at: now };
+            }
+        }
         if (frame.receipt) this.#event({ type: "marked", receipt: frame.receipt });
         if (frame.presence) this.#event({ type: "presence", users: frame.presence.users });
         if (frame.typing) this.#event({ type: "typing", typing: frame.typing });

@@ -17,7 +17,7 @@ pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     changes::UUID_BYTES,
-    event::{ChatKind, EntryKind, MAX_LISTED_AUDIENCE, Role, is_false},
+    event::{ChatKind, EntryKind, Role, is_false},
     word::word,
 };
 
@@ -60,7 +60,9 @@ pub const MAX_WATCHED_USERS: usize = 200;
 /// Chats that one connection watches.
 pub const MAX_WATCHED_CHATS: usize = 20;
 /// Members of the largest chat in which typing is shown.
-pub const MAX_TYPING_MEMBERS: usize = MAX_LISTED_AUDIENCE;
+pub const MAX_TYPING_MEMBERS: usize = 256;
+/// Largest chat in which a member is shown how far the others have come.
+pub const MAX_RECEIPT_MEMBERS: usize = 256;
 /// A user who is typing is shown as such for this long, or until their next message.
 pub const TYPING_SECONDS: u64 = 6;
 

@@ -19,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Limits,
-    domain::record::{self, Change, Unreadable},
+    domain::record::{self, Unreadable},
     ended::EndedSessions,
     fanout::Fanout,
     membership::Membership,
+    positions::Positions,
+    registry::Registry,
 };
 
 /// What is in the producer's queue at the end gets this long, beyond the drain of the connections.
@@ -79,23 +81,33 @@ pub(crate) async fn follow_delivered(
     follower.end().await;
 }
 
-/// Follows `chat.events` from its beginning; ready when all that was there at the start is read.
+/// Follows `chat.events` from its end; ready when no later record can be missed. What was before is loaded for each user who connects.
 pub(crate) async fn follow_membership(
     log: Log,
     tenant: String,
     membership: Arc<Membership>,
+    (positions, registry): (Arc<Positions>, Arc<Registry>),
     check: Check,
     stop: CancellationToken,
 ) {
     let topic = Topic::ChatEvents.of(&tenant);
-    let followed = log.follow(&topic, &group(&tenant), Start::Beginning, &check, &stop).await;
-    let Some(follower) = followed else { return };
-    check.failing("reading the members of chats");
-    let caught_up = || {
-        membership.set_caught_up();
-        check.ok();
-    };
-    read_all(&topic, follower, &stop, |record| apply(&membership, record), caught_up).await;
+    let followed = log.follow(&topic, &group(&tenant), Start::End, &check, &stop).await;
+    let Some(mut follower) = followed else { return };
+    membership.set_following();
+    check.ok();
+    while let Some(event) = follower.next(&stop).await {
+        if let Event::Record(record) = event {
+            match record::place(record.key(), record.payload()) {
+                Ok((chat, user, place)) => {
+                    if membership.changed(chat, user, place) {
+                        positions.catch_up(&registry, chat, user);
+                    }
+                }
+                Err(why) => set_aside(&topic, &record, &why),
+            }
+        }
+    }
+    follower.end().await;
 }
 
 /// Follows `session.events` from its beginning; ready when all that was there at the start is read, so that no token of an
@@ -149,14 +161,6 @@ async fn read_all(
         }
     }
     follower.end().await;
-}
-
-fn apply(membership: &Membership, record: &Record<'_>) -> Result<(), Unreadable> {
-    match record::change(record.key(), record.payload())? {
-        Change::Added(chat, user, seat) => membership.added(chat, user, seat),
-        Change::Removed(chat, user) => membership.removed(chat, user),
-    }
-    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "an edge: the age of a record")]

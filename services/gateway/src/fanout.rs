@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Instant};
 use contracts::{
     DeviceId, MessageKey, UserId,
     event::{DeliveredRecord, DeliveryOutcome},
-    wire::{Changes, Message, Receipt, Rejected, ServerFrame, Stored},
+    wire::{Changes, MAX_RECEIPT_MEMBERS, Message, Receipt, Rejected, ServerFrame, Stored},
 };
 
 use uuid::Uuid;
 
 use crate::{
     domain::{frame::Frame, rates::Rates},
-    membership::members::{Entry, Members},
+    membership::members::{Entry, Members, Way},
     metrics::{Metrics, Push},
     positions::Positions,
     registry::Registry,
@@ -58,7 +58,7 @@ impl Fanout {
                 mentions,
                 mentions_all,
                 sent_at_ms,
-                audience,
+                subject_only,
             } => {
                 let message = Message {
                     chat,
@@ -74,7 +74,7 @@ impl Fanout {
                     sent_at_ms,
                     changes: Changes::default(),
                 };
-                self.stored(message, device, audience.as_deref());
+                self.stored(message, device, subject_only);
             }
             DeliveryOutcome::Marked {
                 read_seq,
@@ -113,25 +113,27 @@ impl Fanout {
         }
     }
 
-    fn stored(&self, message: Message, device: DeviceId, audience: Option<&[UserId]>) {
+    fn stored(&self, message: Message, device: DeviceId, subject_only: bool) {
         let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
-        let entry = Entry { chat, seq, kind, subject };
-        let now = Instant::now();
-        self.members.announced(entry, now);
-        self.positions.announced(chat, seq, now);
+        let entry = Entry { chat, seq, kind, subject, sent_at_ms };
+        let removed = self.members.announced(entry);
+        self.positions.announced(chat, seq, Instant::now());
         // No device sends membership entries: the sender's connections receive them like those of all others.
         let writers = if kind.is_from_device() {
             self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) })
         } else {
             Writers::new()
         };
-        let recipients = self.members.recipients(entry, audience);
         let mut message = Some(message);
         let mut frame: Option<Frame> = None;
-        for user in recipients {
+        let mut push = |user, way| {
             self.registry.for_user(user, |connection| {
                 // It has the body; another connection of the same device has not.
                 if user == sender && writers.contains(&connection.session) {
+                    return;
+                }
+                if way == Way::Ask {
+                    connection.queue.lag(chat, seq);
                     return;
                 }
                 let frame = frame.get_or_insert_with(|| {
@@ -140,6 +142,12 @@ impl Fanout {
                 let pushed = connection.queue.push_message(chat, seq, frame.clone());
                 self.metrics.count_push(Push::Message, pushed);
             });
+        };
+        if let Some(user) = removed {
+            push(user, Way::Push);
+        }
+        if !subject_only {
+            self.members.for_recipients(entry, push);
         }
     }
 
@@ -148,11 +156,13 @@ impl Fanout {
     fn marked(&self, own: Receipt, shown: Receipt) {
         self.push_receipt(own.user, own);
         if shown.read_seq.is_some() || shown.delivered_seq.is_some() {
-            let members = self.members.few_of(own.chat);
-            members
-                .into_iter()
-                .filter(|user| *user != own.user)
-                .for_each(|user| self.push_receipt(user, shown));
+            if self.members.size(own.chat) <= MAX_RECEIPT_MEMBERS {
+                self.members.for_present(own.chat, |user| {
+                    if user != own.user {
+                        self.push_receipt(user, shown);
+                    }
+                });
+            }
         }
     }
 
@@ -202,12 +212,16 @@ impl Fanout {
 
 #[cfg(test)]
 mod tests {
-    use contracts::{ChatId, ErrorCode, event::EntryKind};
+    use contracts::{
+        ChatId, ErrorCode,
+        event::{ChatKind, EntryKind, Role},
+    };
 
     use super::*;
     use crate::{
         config::SendRates,
         domain::{send_queue::SendQueue, session::Identity},
+        membership::members::Listing,
         registry::Connection,
     };
 
@@ -242,7 +256,22 @@ mod tests {
             let identity =
                 Identity { user: UserId(Uuid::from_u128(user)), device: DeviceId(Uuid::from_u128(device)) };
             self.fanout.registry.identify(&connection, identity, 100);
+            self.fanout.members.opened(identity.user);
             connection
+        }
+
+        /// Makes a user a founding member of the chat.
+        fn join(&self, user: u128) {
+            let listing = Listing {
+                chat: ChatId(Uuid::from_u128(100)),
+                role: Role::Member,
+                kind: Some(ChatKind::Group),
+                version: 1,
+                members: 3,
+                from_entry_at_ms: None,
+                is_closed: false,
+            };
+            self.fanout.members.load(UserId(Uuid::from_u128(user)), &[listing]);
         }
 
         fn deliver(&self, sender: u128, device: u128, outcome: DeliveryOutcome) {
@@ -258,7 +287,7 @@ mod tests {
         }
     }
 
-    fn stored(seq: i64, kind: EntryKind, subject: Option<u128>, audience: &[u128]) -> DeliveryOutcome {
+    fn stored(seq: i64, kind: EntryKind, subject: Option<u128>) -> DeliveryOutcome {
         DeliveryOutcome::Stored {
             seq,
             kind,
@@ -268,7 +297,7 @@ mod tests {
             mentions: Vec::new(),
             mentions_all: false,
             sent_at_ms: 5,
-            audience: Some(audience.iter().map(|n| UserId(Uuid::from_u128(*n))).collect()),
+            subject_only: false,
         }
     }
 
@@ -295,8 +324,9 @@ mod tests {
             (world.connection(1, 1), world.connection(1, 2), world.connection(2, 1), world.connection(3, 1));
         // A second connection of the phone did not send it, so it has no body yet.
         let window = world.connection_named(9, 1, 1);
+        [1, 2].map(|user| world.join(user));
         phone.sending(KEY, Instant::now());
-        world.deliver(1, 1, stored(1, EntryKind::Text, None, &[1, 2]));
+        world.deliver(1, 1, stored(1, EntryKind::Text, None));
         assert_eq!(kinds(&phone), ["stored"]);
         assert_eq!(kinds(&window), ["stored", "message"]);
         assert_eq!(kinds(&desk), ["message"]);
@@ -318,9 +348,10 @@ mod tests {
     fn a_removed_user_receives_the_removal_and_nothing_after_it() {
         let world = World::new();
         let (admin, removed) = (world.connection(1, 1), world.connection(2, 1));
-        world.deliver(1, 0, stored(3, EntryKind::MemberRemoved, Some(2), &[1, 2]));
+        [1, 2].map(|user| world.join(user));
+        world.deliver(1, 0, stored(3, EntryKind::MemberRemoved, Some(2)));
         admin.sending(KEY, Instant::now());
-        world.deliver(1, 1, stored(4, EntryKind::Text, None, &[1, 2]));
+        world.deliver(1, 1, stored(4, EntryKind::Text, None));
         assert_eq!(kinds(&removed), ["message"]);
         assert_eq!(kinds(&admin), ["message", "stored"]);
     }

@@ -9,8 +9,8 @@
 //! `/docs/gateway/protocol`. gRPC: health and reflection.
 //!
 //! # Consumes
-//! `message.delivered` from its end, `chat.events` and `session.events` from their beginning, all whole, by every gateway.
-//! gRPC: `ChatService` for whether senders and readers are members, `MessageService` for history, `PresenceService` where the
+//! `message.delivered` and `chat.events` from their end, `session.events` from its beginning, all whole, by every gateway.
+//! gRPC: `ChatService` for the chats of users who connect and for whether senders and readers are members, `MessageService` for history, `PresenceService` where the
 //! tenant has it.
 //!
 //! # Publishes
@@ -116,7 +116,7 @@ fn surface(
     let registry = Arc::new(Registry::default());
     let rates = Arc::new(Rates::new(&sends));
     let positions = Arc::new(Positions::default());
-    let (membership, checker) = Membership::new(chat, metrics.clone());
+    let (membership, checker, loader) = Membership::new(chat, metrics.clone());
     let membership = Arc::new(membership);
     let presence = Arc::new(Presence::new(
         scope.optional_peer(catalog::Service::Presence)?,
@@ -130,12 +130,14 @@ fn surface(
     // Consumers and the directory end after the connections: those still get responses while they are moved.
     let stop = CancellationToken::new();
     scope.spawn(checker.run(stop.clone()));
+    scope.spawn(loader.run(stop.clone()));
     scope.spawn(presence::follow(presence.clone(), stop.clone()));
     scope.spawn(presence::look_again(presence.clone(), stop.clone()));
     scope.spawn(events::follow_membership(
         log.clone(),
         tenant.to_owned(),
         membership.clone(),
+        (positions.clone(), registry.clone()),
         scope.check("membership"),
         stop.clone(),
     ));

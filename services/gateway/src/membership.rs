@@ -1,7 +1,8 @@
 //! Membership: who is in a chat is checked with the chat service for everything that is sent, so that a change which
-//! it has answered holds for whatever begins later. Whom a message goes to comes from a cache fed by `chat.events`.
+//! it has answered holds for whatever begins later. Whom a message goes to comes from the chats of the users who are connected here.
 
 mod checks;
+mod loads;
 pub(crate) mod members;
 
 use std::{
@@ -14,91 +15,120 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
-    event::{EntryKind, MAX_LISTED_AUDIENCE, Role},
-    rpc::{GetMembershipRequest, ListMembersRequest, chat_service_client::ChatServiceClient},
+    event::{EntryKind, Role},
+    rpc::{GetMembershipRequest, chat_service_client::ChatServiceClient},
 };
 use kit::rpc::InternalChannel;
-use moka::future::Cache;
+use tokio::{sync::mpsc, time::timeout};
 
-pub(crate) use self::checks::{Checked, Checker, Checking};
 use self::{
     checks::{Access, Checks},
-    members::{Audience, Known, Members},
+    loads::Load,
+    members::{Members, Noticed, Standing},
 };
-use crate::{domain::record::Seat, error::GatewayError, metrics::Metrics};
+pub(crate) use self::{
+    checks::{Checked, Checker, Checking},
+    loads::Loader,
+};
+use crate::{domain::record::Place, error::GatewayError, metrics::Metrics};
 
-/// A list of members is used for this long, or until the next record about the chat.
-const LOOKUP_TTL: Duration = Duration::from_secs(1);
-/// Lists kept: the chats that change at one time.
-const LOOKUP_CAPACITY: u64 = 10_000;
+/// A user who connects waits this long for their chats to be known. Pushes go to them from then on.
+const LOAD_WITHIN: Duration = Duration::from_secs(2);
 /// Beginnings of histories kept, some 100 bytes each: those of the chats that are read at one time.
 const BEGINNING_CAPACITY: u64 = 20_000;
 
 pub(crate) struct Membership {
     pub(crate) members: Arc<Members>,
-    caught_up: AtomicBool,
+    following: AtomicBool,
     checks: Checks,
-    /// By chat, and version of the cache's chat.
-    lookups: Cache<(ChatId, u64), Arc<Audience>>,
+    loads: mpsc::UnboundedSender<Load>,
     /// Where the histories of members begin, for the time in which the chat service does not answer.
     beginnings: moka::sync::Cache<(ChatId, UserId), i64>,
     chat: ChatServiceClient<InternalChannel>,
-    metrics: Metrics,
 }
 
 impl Membership {
-    /// Returns the membership of the tenant's chats, and what makes its checks once it runs.
-    pub(crate) fn new(chat: ChatServiceClient<InternalChannel>, metrics: Metrics) -> (Self, Checker) {
+    /// Returns the membership of the tenant's chats, and what makes its checks and loads its chats once they run.
+    pub(crate) fn new(chat: ChatServiceClient<InternalChannel>, metrics: Metrics) -> (Self, Checker, Loader) {
         let (checks, checker) = Checks::new(chat.clone());
+        let members = Arc::<Members>::default();
+        let (loads, loader) = Loader::new(members.clone(), checks.clone(), chat.clone(), metrics);
         let this = Self {
-            members: Arc::default(),
-            caught_up: AtomicBool::new(false),
+            members,
+            following: AtomicBool::new(false),
             checks,
-            lookups: Cache::builder().max_capacity(LOOKUP_CAPACITY).time_to_live(LOOKUP_TTL).build(),
+            loads,
             beginnings: moka::sync::Cache::new(BEGINNING_CAPACITY),
             chat,
-            metrics,
         };
-        (this, checker)
+        (this, checker, loader)
     }
 
-    /// Returns whether the cache has read all that was in `chat.events` when the process started.
-    pub(crate) fn is_caught_up(&self) -> bool {
-        self.caught_up.load(Ordering::Acquire)
+    /// Returns whether no record of `chat.events` can be missed any more. What is loaded before could be outdated for ever.
+    pub(crate) fn is_following(&self) -> bool {
+        self.following.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_caught_up(&self) {
-        self.caught_up.store(true, Ordering::Release);
+    pub(crate) fn set_following(&self) {
+        self.following.store(true, Ordering::Release);
     }
 
-    /// Notes that `chat.events` has this user in the chat.
-    pub(crate) fn added(&self, chat: ChatId, user: UserId, seat: Seat) {
-        self.members.added(chat, user, seat, self.moment());
+    /// Notes that a user has one connection more.
+    pub(crate) fn opened(&self, user: UserId) {
+        if self.members.opened(user) {
+            self.want(Load::ChatsOf(user));
+        }
     }
 
-    /// Notes that `chat.events` has this user out of the chat.
-    pub(crate) fn removed(&self, chat: ChatId, user: UserId) {
-        self.members.removed(chat, user, self.moment());
-        // One who comes back reads from another entry on.
-        self.beginnings.invalidate(&(chat, user));
+    /// Notes that a connection of a user has ended.
+    pub(crate) fn closed(&self, user: UserId) {
+        self.members.closed(user, Instant::now());
+    }
+
+    /// Waits until the chats of a user are known who connects. They may not be, while the chat service does not answer: then pushes
+    /// begin later, and [`Self::is_ready`] says so.
+    pub(crate) async fn prepare(&self, user: UserId) {
+        self.opened(user);
+        self.is_ready(user).await;
+        self.closed(user);
+    }
+
+    /// Returns whether the chats of a connected user are known, for which it waits a moment.
+    pub(crate) async fn is_ready(&self, user: UserId) -> bool {
+        let Some(mut loaded) = self.members.loaded(user) else { return true };
+        timeout(LOAD_WITHIN, loaded.wait_for(|loaded| *loaded)).await.is_ok_and(|loaded| loaded.is_ok())
+    }
+
+    /// Takes a record of `chat.events`; true when the user receives from here on what is delivered.
+    pub(crate) fn changed(&self, chat: ChatId, user: UserId, place: Place) -> bool {
+        if place.role.is_none() {
+            // One who comes back reads from another entry on.
+            self.beginnings.invalidate(&(chat, user));
+        }
+        let Noticed { gap, came } = self.members.changed(chat, user, place);
+        if gap {
+            self.want(Load::MembersOf(chat));
+        }
+        came
+    }
+
+    fn want(&self, load: Load) {
+        if self.loads.send(load).is_err() {
+            tracing::debug!("the process is stopping; {load:?} is not loaded any more");
+        }
     }
 
     /// Notes where the history of a member begins.
     pub(crate) fn note_beginning(&self, chat: ChatId, user: UserId, from_seq: i64) {
-        if self.known(chat, user).likely.is_some() {
+        if self.members.standing(chat, user).is_some() {
             self.beginnings.insert((chat, user), from_seq);
         }
     }
 
-    /// Returns where the history of a user begins whom the cache has in the chat; `None` when one of it is not known.
+    /// Returns where the history of a user begins who is known here to be in the chat; `None` when one of it is not known.
     pub(crate) fn known_beginning(&self, chat: ChatId, user: UserId) -> Option<i64> {
-        self.known(chat, user).likely?;
+        self.members.standing(chat, user)?;
         self.beginnings.get(&(chat, user))
-    }
-
-    /// Changes before the process started are complete.
-    fn moment(&self) -> Option<Instant> {
-        self.is_caught_up().then(Instant::now)
     }
 
     /// Refuses a user whom the check did not find in the chat. What was sent at the moment in which the other user left a
@@ -107,60 +137,44 @@ impl Membership {
         self.access(chat, user, checked).map(drop)
     }
 
-    /// Returns what a member may do in the chat; refuses all others. Of whom the cache alone knows may do what it says.
+    /// Returns what a member may do in the chat; refuses all others. While the chat service does not answer, what is known here has
+    /// to do: no change is answered then either, and those before are in `chat.events`.
     fn access(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<Access, GatewayError> {
         match checked {
             Ok(Access::None) => Err(GatewayError::NotAMember { chat }),
             Ok(access) => Ok(access),
-            Err(source) => match self.known(chat, user) {
-                Known { likely: Some(_), seat: Seat::Reader, .. } => Ok(Access::ReadAndReact),
-                Known { likely: Some(_), .. } => Ok(Access::ReadAndSend),
-                Known { likely: None, .. } => Err(GatewayError::Membership { chat, source }),
+            Err(source) => match self.members.standing(chat, user) {
+                Some(Standing::Reader) => Ok(Access::ReadAndReact),
+                Some(Standing::Member | Standing::Direct | Standing::Writer) => Ok(Access::ReadAndSend),
+                Some(Standing::Unknown) | None => Err(GatewayError::Membership { chat, source }),
             },
         }
     }
 
-    /// Returns whom a message of this sender goes to as the cache has it, and the check that has begun, to be concluded.
-    /// `None` when the cache is not certain, when too many checks wait, in a channel, where the role decides, and in a chat of two: it may be a direct one, where being
-    /// in the chat is not all that decides about a send.
-    pub(crate) fn likely_audience(&self, chat: ChatId, sender: UserId) -> Option<(Audience, Checking)> {
-        match self.known(chat, sender) {
-            // It may be a direct chat, which the other has left, or which a block has closed: the log does not refuse their text.
-            Known { likely: Some(Some(few)), .. } if few.len() <= 2 => None,
-            Known { seat: Seat::Reader | Seat::Writer, .. } => None,
-            Known { likely: Some(audience), is_settled: true, .. } => {
-                Some((audience, self.checks.begin(chat, sender)?))
-            }
-            Known { .. } => None,
-        }
+    /// Begins the check of a sender who is known here to be a member of a group: it may be concluded when the log has the message, which
+    /// refuses what comes behind a removal. `None` when too many checks wait, and for all others: the log does not refuse text in
+    /// a direct chat that the other has left or that a block has closed, nor in a channel, where the role decides.
+    pub(crate) fn begin_check(&self, chat: ChatId, sender: UserId) -> Option<Checking> {
+        let standing = self.members.standing(chat, sender)?;
+        (standing == Standing::Member).then(|| self.checks.begin(chat, sender))?
     }
 
-    /// Returns whom an entry of this sender goes to, once it is certain that they are in the chat. Refuses one to a direct
-    /// chat that the other user has left or that a block has closed, and all but reactions of plain members of a channel.
-    pub(crate) async fn audience(
+    /// Checks that a user may add an entry of this kind to the chat. Refuses one to a direct chat that the other user has left or that
+    /// a block has closed, and all but reactions of plain members of a channel.
+    pub(crate) async fn check(
         &self,
         chat: ChatId,
         sender: UserId,
         kind: EntryKind,
-    ) -> Result<Audience, GatewayError> {
+    ) -> Result<(), GatewayError> {
         let checked = self.checks.access(chat, sender).await;
         match self.access(chat, sender, checked)? {
-            Access::ReadAndSend => {}
-            Access::ReadAndReact if matches!(kind, EntryKind::Reaction | EntryKind::ReactionRemoved) => {}
-            Access::ReadAndReact => return Err(GatewayError::ReadsOnly { chat }),
-            Access::Read | Access::None => return Err(GatewayError::NoRecipient { chat }),
-        }
-        let Known { version, likely, is_settled, .. } = self.known(chat, sender);
-        match likely {
-            Some(audience) if is_settled => return Ok(audience),
-            Some(_) | None => {}
-        }
-        // Concurrent look-ups of one chat become one request.
-        match (self.lookups.try_get_with((chat, version), self.look_up(chat)).await, likely) {
-            (Ok(audience), _) => Ok((*audience).clone()),
-            // Some may miss a push and find the message in the history; no one could send otherwise.
-            (Err(_), Some(likely)) => Ok(likely),
-            (Err(source), None) => Err(GatewayError::Membership { chat, source }),
+            Access::ReadAndSend => Ok(()),
+            Access::ReadAndReact if matches!(kind, EntryKind::Reaction | EntryKind::ReactionRemoved) => {
+                Ok(())
+            }
+            Access::ReadAndReact => Err(GatewayError::ReadsOnly { chat }),
+            Access::Read | Access::None => Err(GatewayError::NoRecipient { chat }),
         }
     }
 
@@ -172,24 +186,5 @@ impl Membership {
             response.map_err(|status| GatewayError::Membership { chat, source: Arc::new(status) })?;
         let member = response.into_inner().member.ok_or(GatewayError::NotAMember { chat })?;
         Ok(matches!(Role::parse(&member.role), Some(Role::Owner | Role::Admin)))
-    }
-
-    /// Returns what the cache knows. While the chat service does not answer, it has to do: no change is answered then
-    /// either, and those before are in `chat.events`.
-    fn known(&self, chat: ChatId, user: UserId) -> Known {
-        let known = self.members.audience(chat, user, Instant::now());
-        Known { is_settled: known.is_settled && self.is_caught_up(), ..known }
-    }
-
-    async fn look_up(&self, chat: ChatId) -> Result<Arc<Audience>, tonic::Status> {
-        self.metrics.membership_questions.inc();
-        let request = ListMembersRequest { chat_id: chat.to_string() };
-        let members = self.chat.clone().list_members(request).await?.into_inner().members;
-        if members.len() > MAX_LISTED_AUDIENCE {
-            return Ok(Arc::new(None));
-        }
-        let ids: Result<Vec<UserId>, _> = members.iter().map(|member| member.user_id.parse()).collect();
-        let ids = ids.map_err(|_| tonic::Status::internal("the chat service answered an id that is none"))?;
-        Ok(Arc::new(Some(ids)))
     }
 }

@@ -21,7 +21,11 @@ use crate::domain::send_queue::{Pushed, QueuedBytes};
 pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) queued_bytes: Arc<QueuedBytes>,
-    pub(crate) membership_questions: Counter,
+    /// Of users who are connected, or were until lately.
+    pub(crate) memberships: Gauge,
+    pub(crate) membership_loads: Counter,
+    /// Chats of whose members records were lost.
+    pub(crate) lost_memberships: Counter,
     /// 0.5 ms to 16 s: a healthy broker is in the first buckets, the produce timeout in the last.
     /// Entries of whose announcement this gateway learned by the head of the chat.
     pub(crate) lost_announcements: Counter,
@@ -88,7 +92,9 @@ impl Default for Metrics {
         Self {
             connections: Gauge::default(),
             queued_bytes: Arc::default(),
-            membership_questions: Counter::default(),
+            memberships: Gauge::default(),
+            membership_loads: Counter::default(),
+            lost_memberships: Counter::default(),
             lost_announcements: Counter::default(),
             produce_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             upgrades: Family::default(),
@@ -105,9 +111,19 @@ impl Metrics {
         registry.register("connections", "Open WebSockets", self.connections.clone());
         registry.register_collector(Box::new(SendQueues(self.queued_bytes.clone())));
         registry.register(
-            "membership_questions",
-            "Look-ups at the chat service after a cache miss",
-            self.membership_questions.clone(),
+            "memberships",
+            "Memberships held, of users who are connected or were until lately",
+            self.memberships.clone(),
+        );
+        registry.register(
+            "membership_loads",
+            "Requests to the chat service for the chats of a user",
+            self.membership_loads.clone(),
+        );
+        registry.register(
+            "lost_memberships",
+            "Chats of whose members a record did not arrive here",
+            self.lost_memberships.clone(),
         );
         registry.register(
             "lost_announcements",

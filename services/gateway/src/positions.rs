@@ -11,7 +11,6 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
-    event::EntryKind,
     rpc::{MovedRequest, message_service_client::MessageServiceClient},
 };
 use kit::{backoff::Backoff, rounds, rpc::InternalChannel};
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    membership::members::{Entry, Members},
+    membership::members::Members,
     metrics::Metrics,
     registry::{Connection, Registry},
 };
@@ -82,6 +81,14 @@ impl Positions {
         }
     }
 
+    /// Sends `lagged` to a user who receives from here on what is delivered to a chat, when some of it was announced before.
+    pub(crate) fn catch_up(&self, registry: &Registry, chat: ChatId, user: UserId) {
+        let announced = self.lock().announced.get(&chat).map(|(seq, _)| *seq);
+        if let Some(seq) = announced {
+            registry.for_user(user, |connection| connection.queue.lag(chat, seq));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,10 +141,9 @@ pub(crate) async fn keep(
         for (chat, seq) in positions.compare(moved.collect(), answer.cursor, Instant::now()) {
             metrics.lost_announcements.inc();
             tracing::warn!(%chat, seq, "the announcement of entry {seq} of chat {chat} was lost");
-            let entry = Entry { chat, seq, kind: EntryKind::Text, subject: None };
-            for user in members.recipients(entry, None) {
+            members.for_present(chat, |user| {
                 registry.for_user(user, |connection| connection.queue.lag(chat, seq));
-            }
+            });
         }
         Ok(())
     };

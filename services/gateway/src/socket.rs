@@ -131,6 +131,7 @@ pub(crate) async fn serve_stream(
     device: DeviceId,
     token: VerifiedToken,
 ) {
+    gateway.membership.prepare(token.user).await;
     Serving::new(gateway, connection, stream).serve(Some((device, token))).await;
 }
 
@@ -228,6 +229,7 @@ impl<T: Transport> Serving<T> {
                 self.connection.set_token_session(token_session);
                 let most = self.gateway.limits.connections_per_user;
                 self.gateway.registry.identify(&self.connection, identity, most);
+                self.gateway.membership.opened(identity.user);
                 self.gateway.ended.check(identity.user, &self.connection);
                 self.gateway.sessions.opened(self.connection.session, identity);
                 self.gateway.presence.opened(identity.user);

@@ -8,8 +8,8 @@ use std::{
 use axum::{extract::State, routing::get};
 use contracts::rpc::{
     CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
-    GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListMembersRequest,
-    ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
+    GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListMembershipsRequest,
+    ListMembershipsResponse, Member,
     chat_service_client::ChatServiceClient,
     chat_service_server::{ChatService, ChatServiceServer},
 };
@@ -90,14 +90,7 @@ impl ChatService for Chat {
         &self,
         _: Request<ListMembershipsRequest>,
     ) -> Result<Response<ListMembershipsResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn list_members(
-        &self,
-        _: Request<ListMembersRequest>,
-    ) -> Result<Response<ListMembersResponse>, Status> {
-        Err(Status::not_found("no chat"))
+        Err(Status::not_found("no user"))
     }
 }
 
@@ -116,7 +109,7 @@ impl Service for Message {
             let user_id = caller.user_id.to_string();
             let request = GetMembershipRequest { chat_id: "1".to_owned(), user_id };
             let member = chats.get_membership(request).await.expect("an answer").into_inner().member;
-            let unknown = chats.list_members(ListMembersRequest { chat_id: "1".to_owned() }).await;
+            let unknown = chats.list_memberships(ListMembershipsRequest { user_id: "1".to_owned() }).await;
             format!("{} {:?}", member.expect("a member").role, unknown.expect_err("a refusal").code())
         };
         let shutdown = scope.shutdown().clone();

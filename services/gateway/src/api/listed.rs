@@ -30,7 +30,7 @@ impl Listed {
         if gateway.shutdown.is_cancelled() {
             return unavailable("this gateway is going away");
         }
-        if !gateway.membership.is_caught_up() || !gateway.ended.is_caught_up() {
+        if !gateway.membership.is_following() || !gateway.ended.is_caught_up() {
             return unavailable("this gateway is starting");
         }
         let queue = SendQueue::new(gateway.limits.send_queue_bytes, gateway.metrics.queued_bytes.clone());
@@ -51,7 +51,8 @@ impl Drop for Listed {
     fn drop(&mut self) {
         self.gateway.registry.remove(&self.connection);
         self.gateway.metrics.connections.dec();
-        if self.connection.identity().is_some() {
+        if let Some(identity) = self.connection.identity() {
+            self.gateway.membership.closed(identity.user);
             self.gateway.sessions.closed(self.connection.session);
             self.gateway.presence.closed(&self.connection);
         }

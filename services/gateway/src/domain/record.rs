@@ -2,25 +2,19 @@
 
 use contracts::{
     ChatId, UserId,
-    event::{DeliveredRecord, MembershipRecord, Role, SessionEndRecord, VERSION},
+    event::{ChatKind, DeliveredRecord, MembershipRecord, Role, SessionEndRecord, VERSION},
 };
 
-/// What a record of `chat.events` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Added(ChatId, UserId, Seat),
-    Removed(ChatId, UserId),
-}
-
-/// What a member may do in a chat by its kind and their role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seat {
-    /// Of a chat in which every member writes.
-    Member,
-    /// Of a channel, as its owner or an admin.
-    Writer,
-    /// Of a channel, as a plain member.
-    Reader,
+/// A membership as a record of `chat.events` has it; by default the one of a record without a payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Nothing for one who is out of the chat.
+    pub(crate) role: Option<Role>,
+    pub(crate) kind: Option<ChatKind>,
+    /// The number of the record in its chat; 0 of one that has none.
+    pub(crate) version: i64,
+    pub(crate) members: u32,
+    pub(crate) from_entry: bool,
 }
 
 /// Why a record says nothing here. Never quotes it: a record may hold what a user wrote.
@@ -56,20 +50,19 @@ pub(crate) fn delivered(payload: Option<&[u8]>) -> Result<DeliveredRecord, Unrea
 }
 
 /// Reads a record of `chat.events`; without a payload it is a removal.
-pub(crate) fn change(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Change, Unreadable> {
+pub(crate) fn place(
+    key: Option<&[u8]>,
+    payload: Option<&[u8]>,
+) -> Result<(ChatId, UserId, Place), Unreadable> {
     let (chat, user) = key.and_then(MembershipRecord::parse_key).ok_or(Unreadable::Key)?;
-    let Some(payload) = payload else { return Ok(Change::Removed(chat, user)) };
+    let Some(payload) = payload else { return Ok((chat, user, Place::default())) };
     let record: MembershipRecord = serde_json::from_slice(payload)?;
     known(record.v)?;
     if (record.chat, record.user) != (chat, user) {
         return Err(Unreadable::Ids);
     }
-    let seat = match (record.channel, record.role) {
-        (false, _) => Seat::Member,
-        (true, Role::Member) => Seat::Reader,
-        (true, Role::Owner | Role::Admin) => Seat::Writer,
-    };
-    Ok(Change::Added(chat, user, seat))
+    let MembershipRecord { role, kind, version, members, from_entry, .. } = record;
+    Ok((chat, user, Place { role, kind, version, members, from_entry }))
 }
 
 /// Reads a record of `session.events`.
@@ -108,7 +101,7 @@ mod tests {
             mentions: Vec::new(),
             mentions_all: false,
             sent_at_ms: 1_700_000_000_000,
-            audience: Some(vec![user()]),
+            subject_only: true,
         };
         let repeated = DeliveryOutcome::Repeated { seq: i64::MAX };
         let rejected = DeliveryOutcome::Rejected { code: ErrorCode::TooLarge };
@@ -119,8 +112,27 @@ mod tests {
     }
 
     fn member(v: u8) -> Vec<u8> {
-        let record = MembershipRecord { v, chat: chat(), user: user(), role: Role::Admin, channel: false };
+        let record = MembershipRecord {
+            v,
+            chat: chat(),
+            user: user(),
+            role: Some(Role::Admin),
+            kind: Some(ChatKind::Group),
+            version: 7,
+            members: 3,
+            from_entry: true,
+        };
         serde_json::to_vec(&record).expect("JSON")
+    }
+
+    fn admin() -> Place {
+        Place {
+            role: Some(Role::Admin),
+            kind: Some(ChatKind::Group),
+            version: 7,
+            members: 3,
+            from_entry: true,
+        }
     }
 
     #[test]
@@ -147,20 +159,13 @@ mod tests {
         let key = MembershipRecord::key(chat(), user());
         let key = Some(key.as_bytes());
         let other = MembershipRecord::key(chat(), UserId(Uuid::from_u128(9)));
-        assert_eq!(change(key, Some(&member(VERSION))), Ok(Change::Added(chat(), user(), Seat::Member)));
-        for (role, seat) in
-            [(Role::Owner, Seat::Writer), (Role::Admin, Seat::Writer), (Role::Member, Seat::Reader)]
-        {
-            let record = MembershipRecord { v: VERSION, chat: chat(), user: user(), role, channel: true };
-            let record = serde_json::to_vec(&record).expect("JSON");
-            assert_eq!(change(key, Some(&record)), Ok(Change::Added(chat(), user(), seat)));
-        }
-        assert_eq!(change(key, None), Ok(Change::Removed(chat(), user())));
-        assert_eq!(change(key, Some(&member(2))), Err(Unreadable::Version(2)));
-        assert_eq!(change(key, Some(b"")), Err(Unreadable::Form(0)));
-        assert_eq!(change(Some(other.as_bytes()), Some(&member(VERSION))), Err(Unreadable::Ids));
+        assert_eq!(place(key, Some(&member(VERSION))), Ok((chat(), user(), admin())));
+        assert_eq!(place(key, None), Ok((chat(), user(), Place::default())));
+        assert_eq!(place(key, Some(&member(2))), Err(Unreadable::Version(2)));
+        assert_eq!(place(key, Some(b"")), Err(Unreadable::Form(0)));
+        assert_eq!(place(Some(other.as_bytes()), Some(&member(VERSION))), Err(Unreadable::Ids));
         for key in [None, Some(&b"\xff/\xff"[..]), Some(b"a/b"), Some(b"")] {
-            assert_eq!(change(key, Some(&member(VERSION))), Err(Unreadable::Key));
+            assert_eq!(place(key, Some(&member(VERSION))), Err(Unreadable::Key));
         }
     }
 
@@ -181,11 +186,11 @@ mod tests {
 
         let (key, payload) = (MembershipRecord::key(chat(), user()), member(VERSION));
         fuzz(&[key.as_bytes(), &payload], |bytes| {
-            if let Ok(found) = change(Some(key.as_bytes()), Some(bytes)) {
-                assert_eq!(found, Change::Added(chat(), user(), Seat::Member));
+            if let Ok(found) = place(Some(key.as_bytes()), Some(bytes)) {
+                assert_eq!((found.0, found.1), (chat(), user()));
             }
-            if let Ok(found) = change(Some(bytes), Some(&payload)) {
-                assert_eq!(found, Change::Added(chat(), user(), Seat::Member));
+            if let Ok(found) = place(Some(bytes), Some(&payload)) {
+                assert_eq!((found.0, found.1), (chat(), user()));
             }
         });
     }

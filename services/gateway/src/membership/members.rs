@@ -1,71 +1,125 @@
-//! The cache itself: synchronous, fed record by record.
+//! The chats of the users who are connected here: synchronous, fed record by record.
+//!
+//! Two logs tell of a membership, each in its own time: `chat.events` who is in a chat, and the chat's own log from which entry on and up
+//! to which. A user receives what neither has them out for. What is held is sized by the connections of this process, whatever the
+//! tenant's size.
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::atomic::{AtomicI64, Ordering},
     time::{Duration, Instant},
 };
 
 use contracts::{
     ChatId, UserId,
-    event::{EntryKind, MAX_LISTED_AUDIENCE},
+    event::{ChatKind, EntryKind, Role},
 };
+use tokio::sync::watch;
 
-use crate::{domain::record::Seat, sharded::Sharded};
+use crate::{domain::record::Place, sharded::Sharded};
 
-/// The records of one change (a new chat has one for each member) come within this time of each other. Until it has
-/// passed, the cache may know some of the members only, and a message would miss the others.
-const QUIET_PERIOD: Duration = Duration::from_secs(2);
+/// The chats of a user without connections are kept for this long: who loses a connection usually comes back.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+/// The clocks of the chat service's database and of the log are less than this apart.
+const CLOCK_SKEW_MS: i64 = 60_000;
 
-/// Records that were written before a removal was known are here within this time.
-const DEPARTURE_REMEMBERED: Duration = Duration::from_secs(60);
-/// Departures of one chat that are remembered; of more, the oldest are forgotten.
-const MAX_DEPARTED: usize = 256;
-
-/// The users a message goes to; `None` for more than a record lists.
-pub(crate) type Audience = Option<Vec<UserId>>;
-
-/// The members of chats, as the logs have them.
-///
-/// `chat.events` holds the current members; the chat's own log shows from which seq on a removed user receives nothing.
+/// The chats of this process's users.
 #[derive(Default)]
 pub(crate) struct Members {
+    /// Locked before `chats` where both are.
+    users: Sharded<UserId, Guest>,
     chats: Sharded<ChatId, Chat>,
+    seats: AtomicI64,
+}
+
+/// A user who is connected here, or was until lately.
+struct Guest {
+    connections: usize,
+    /// When the last connection ended; nothing while there is one.
+    left_at: Option<Instant>,
+    /// Whether the chat service has answered which chats these are.
+    loaded: watch::Sender<bool>,
+    chats: HashSet<ChatId>,
 }
 
 #[derive(Default)]
 struct Chat {
-    members: HashSet<UserId>,
-    /// Of a channel: the members who only read and react.
-    readers: Option<HashSet<UserId>>,
-    /// Counts the changes of this chat.
-    version: u64,
-    /// When the last record came; `None` for those that were there at the start.
-    changed_at: Option<Instant>,
-    /// Users who were removed lately: they receive nothing of what was written for them before that was known.
-    departed: HashMap<UserId, Departure>,
+    kind: Option<ChatKind>,
+    /// Members here and elsewhere.
+    size: u32,
+    /// The number of the last record of `chat.events` about this chat, 0 while none is known.
+    version: i64,
+    seats: HashMap<UserId, Seat>,
 }
 
-/// What is known of a removal. The chat's own log and `chat.events` tell of it in their own time, and of a return too.
+/// A user's place in a chat.
+struct Seat {
+    listed: Listed,
+    role: Role,
+    /// The record of `chat.events` that `listed` and `role` are of.
+    version: i64,
+    since: Since,
+    /// The entry that has the user out, while the chat's log does.
+    out: Option<i64>,
+}
+
+/// What `chat.events` says of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    /// Nothing yet: the chat's own log has told of them first.
+    Unknown,
+    In,
+    Out,
+}
+
+/// From where on a user receives what is delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    /// Of one who reads all of the chat.
+    Beginning,
+    /// An entry which has not come by here. What was sent before this time, in milliseconds since the epoch, may be before it.
+    Entry {
+        joined_at_ms: i64,
+    },
+    Seq(i64),
+}
+
+/// A membership as the chat service has it.
 #[derive(Clone, Copy, Debug)]
-struct Departure {
-    /// Set while the chat's log has the user out, to the seq of the removal.
-    seq: Option<i64>,
-    /// Whether `chat.events` has the user out.
-    is_confirmed: bool,
-    at: Instant,
+pub(crate) struct Listing {
+    pub(crate) chat: ChatId,
+    pub(crate) role: Role,
+    pub(crate) kind: Option<ChatKind>,
+    /// Of the chat's records, the last that is in this.
+    pub(crate) version: i64,
+    pub(crate) members: u32,
+    /// When the membership began, in milliseconds since the epoch, of a member whose history begins with an entry.
+    pub(crate) from_entry_at_ms: Option<i64>,
+    /// Whether nothing is delivered there: a direct chat with a block.
+    pub(crate) is_closed: bool,
 }
 
-/// What the cache knows about a send.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// Changes with every record about the chat.
-    pub(crate) version: u64,
-    /// The recipients of the message; `None` when the sender is not known to be in the chat.
-    pub(crate) likely: Option<Audience>,
-    /// Whether these are all. If not, a change is still coming in.
-    pub(crate) is_settled: bool,
-    /// What the sender may do, as far as the cache knows.
-    pub(crate) seat: Seat,
+/// What a member may do in a chat by its kind and their role, as far as it is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Of a group, in which every member writes.
+    Member,
+    /// Of a direct chat: whether the other is in it decides too.
+    Direct,
+    /// Of a channel, as its owner or an admin.
+    Writer,
+    /// Of a channel, as a plain member.
+    Reader,
+    /// The chat's log alone has told of the user.
+    Unknown,
+}
+
+/// How a user learns of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Push,
+    /// Whether it is from before the user came is not known here. The history knows.
+    Ask,
 }
 
 /// An entry of a chat's log on its way to its recipients.
@@ -75,343 +129,344 @@ pub(crate) struct Entry {
     pub(crate) seq: i64,
     pub(crate) kind: EntryKind,
     pub(crate) subject: Option<UserId>,
+    pub(crate) sent_at_ms: i64,
+}
+
+/// What comes of a record of `chat.events`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Noticed {
+    /// Records of this chat were lost: who of the users here is in it has to be asked.
+    pub(crate) gap: bool,
+    /// The user receives what is delivered from here on. A new chat has no entry that tells of its members, and its first message may have
+    /// been here before.
+    pub(crate) came: bool,
 }
 
 impl Members {
-    /// Notes that `chat.events` has this user in the chat. `at` is `None` for what was there at the start.
-    pub(crate) fn added(&self, chat: ChatId, user: UserId, seat: Seat, at: Option<Instant>) {
-        let mut shard = self.chats.write(&chat);
-        let chat = shard.entry(chat).or_default();
-        chat.changed(at);
-        chat.members.insert(user);
-        match seat {
-            Seat::Member => {}
-            Seat::Reader => drop(chat.readers.get_or_insert_default().insert(user)),
-            Seat::Writer => drop(chat.readers.get_or_insert_default().remove(&user)),
-        }
-        chat.returned(user, |departure| departure.is_confirmed = false);
+    /// Notes that a user has one connection more. True when their chats have to be loaded.
+    pub(crate) fn opened(&self, user: UserId) -> bool {
+        let mut shard = self.users.write(&user);
+        let is_new = !shard.contains_key(&user);
+        let guest = shard.entry(user).or_insert_with(|| Guest {
+            connections: 0,
+            left_at: None,
+            loaded: watch::Sender::new(false),
+            chats: HashSet::new(),
+        });
+        guest.connections += 1;
+        guest.left_at = None;
+        is_new
     }
 
-    /// Notes that `chat.events` has this user out of the chat. `at` is `None` for what was there at the start.
-    pub(crate) fn removed(&self, chat: ChatId, user: UserId, at: Option<Instant>) {
-        let mut shard = self.chats.write(&chat);
-        let chat = shard.entry(chat).or_default();
-        chat.changed(at);
-        chat.members.remove(&user);
-        if let Some(readers) = &mut chat.readers {
-            readers.remove(&user);
-        }
-        if chat.members.capacity() / 4 > chat.members.len() {
-            chat.members.shrink_to_fit();
-        }
-        // Nothing is on its way that was written before the start.
-        if let Some(at) = at {
-            chat.departed(user, at).is_confirmed = true;
+    /// Notes that a connection of a user has ended.
+    pub(crate) fn closed(&self, user: UserId, now: Instant) {
+        if let Some(guest) = self.users.write(&user).get_mut(&user) {
+            guest.connections = guest.connections.saturating_sub(1);
+            guest.left_at = (guest.connections == 0).then_some(now);
         }
     }
 
-    /// Returns the recipients of a message of this sender, and how far they can be relied on.
-    pub(crate) fn audience(&self, chat: ChatId, sender: UserId, now: Instant) -> Known {
+    /// Forgets the users who left some time ago, and the chats that no other user here is in.
+    pub(crate) fn forget_departed(&self, now: Instant) {
+        let is_over =
+            |guest: &Guest| guest.left_at.is_some_and(|left| now.saturating_duration_since(left) >= KEPT_FOR);
+        let departed = |shard: &HashMap<UserId, Guest>| -> Vec<UserId> {
+            shard.iter().filter(|(_, guest)| is_over(guest)).map(|(user, _)| *user).collect()
+        };
+        let users: Vec<UserId> = self.users.all().flat_map(|shard| departed(&shard)).collect();
+        for user in users {
+            let mut shard = self.users.write(&user);
+            if shard.get(&user).is_some_and(is_over)
+                && let Some(guest) = shard.remove(&user)
+            {
+                guest.chats.iter().for_each(|chat| self.unseat(*chat, user));
+            }
+        }
+    }
+
+    /// Returns whether a user has connections here, or had until lately.
+    pub(crate) fn has(&self, user: UserId) -> bool {
+        self.users.read(&user).contains_key(&user)
+    }
+
+    /// Returns what turns true when the user's chats are known; nothing for a user without connections.
+    pub(crate) fn loaded(&self, user: UserId) -> Option<watch::Receiver<bool>> {
+        self.users.read(&user).get(&user).map(|guest| guest.loaded.subscribe())
+    }
+
+    /// Takes the chats of a user as the chat service has them. Later records, which may be here already, stand.
+    pub(crate) fn load(&self, user: UserId, listings: &[Listing]) {
+        let mut shard = self.users.write(&user);
+        let Some(guest) = shard.get_mut(&user) else { return };
+        guest.chats.reserve(listings.len());
+        for listing in listings {
+            let mut chats = self.chats.write(&listing.chat);
+            let chat = chats.entry(listing.chat).or_default();
+            if chat.version < listing.version {
+                chat.size = listing.members;
+                if chat.seats.is_empty() {
+                    chat.version = listing.version;
+                }
+            }
+            chat.kind = chat.kind.or(listing.kind);
+            guest.chats.insert(listing.chat);
+            let since = match listing.from_entry_at_ms {
+                Some(joined_at_ms) => Since::Entry { joined_at_ms },
+                None => Since::Beginning,
+            };
+            let seat = chat.seats.entry(user).or_insert_with(|| {
+                self.seats.fetch_add(1, Ordering::Relaxed);
+                Seat { listed: Listed::Unknown, role: listing.role, version: -1, since, out: None }
+            });
+            if seat.version < listing.version || seat.listed == Listed::Unknown {
+                seat.listed = if listing.is_closed { Listed::Out } else { Listed::In };
+                (seat.role, seat.version) = (listing.role, listing.version);
+            }
+            if !matches!(seat.since, Since::Seq(_)) {
+                seat.since = since;
+            }
+        }
+        guest.loaded.send_replace(true);
+    }
+
+    /// Takes a record of `chat.events`.
+    pub(crate) fn changed(&self, chat: ChatId, user: UserId, place: Place) -> Noticed {
+        let mut users = self.users.write(&user);
+        let mut chats = self.chats.write(&chat);
+        let guest = users.get_mut(&user);
+        let is_seated = chats.get(&chat).is_some_and(|chat| chat.seats.contains_key(&user));
+        // A removal of one whose chats are being loaded may be later than what is loaded.
+        let may_be_seated =
+            guest.as_ref().is_some_and(|guest| place.role.is_some() || !*guest.loaded.borrow());
+        if !chats.contains_key(&chat) && !may_be_seated {
+            return Noticed::default();
+        }
+        let known = chats.entry(chat).or_default();
+        let gap = known.count(place);
+        let guest = guest.filter(|_| is_seated || may_be_seated);
+        let Some(guest) = guest else { return Noticed { gap, came: false } };
+        guest.chats.insert(chat);
+        let seat = known.seats.entry(user).or_insert_with(|| {
+            self.seats.fetch_add(1, Ordering::Relaxed);
+            let since =
+                if place.from_entry { Since::Entry { joined_at_ms: i64::MAX } } else { Since::Beginning };
+            Seat { listed: Listed::Unknown, role: Role::Member, version: -1, since, out: None }
+        });
+        // A record without a number is of an older chat service, or the tombstone behind one that has a number.
+        let was_present = seat.version >= 0 && seat.is_present();
+        let is_newer = place.version > seat.version || (place.version == 0 && seat.version <= 0);
+        if is_newer {
+            seat.version = place.version;
+            seat.listed = if place.role.is_some() { Listed::In } else { Listed::Out };
+            seat.role = place.role.unwrap_or(seat.role);
+        }
+        let came = !was_present && seat.is_present() && seat.since == Since::Beginning;
+        if seat.is_over() {
+            guest.chats.remove(&chat);
+            drop(chats);
+            self.unseat(chat, user);
+        }
+        Noticed { gap, came }
+    }
+
+    /// Takes what the chat service has answered about users of a chat of which records were lost.
+    pub(crate) fn checked(&self, chat: ChatId, user: UserId, is_member: bool) {
+        let mut chats = self.chats.write(&chat);
+        let Some(chat) = chats.get_mut(&chat) else { return };
+        if let Some(seat) = chat.seats.get_mut(&user) {
+            seat.listed = if is_member { Listed::In } else { Listed::Out };
+        }
+    }
+
+    /// Takes an entry of a chat's own log, and returns the user who is out with it and is still to learn of it. Repeated entries change
+    /// nothing.
+    pub(crate) fn announced(&self, entry: Entry) -> Option<UserId> {
+        let Entry { chat, seq, kind, subject, .. } = entry;
+        if !kind.is_membership() {
+            return None;
+        }
+        let subject = subject?;
+        let mut users = self.users.write(&subject);
+        let guest = users.get_mut(&subject)?;
+        let mut chats = self.chats.write(&chat);
+        if kind == EntryKind::MemberAdded {
+            let known = chats.entry(chat).or_default();
+            guest.chats.insert(chat);
+            let seat = known.seats.entry(subject).or_insert_with(|| {
+                self.seats.fetch_add(1, Ordering::Relaxed);
+                let since = Since::Entry { joined_at_ms: i64::MAX };
+                Seat { listed: Listed::Unknown, role: Role::Member, version: -1, since, out: None }
+            });
+            seat.entered(seq);
+            return None;
+        }
+        let is_loading = !*guest.loaded.borrow();
+        let is_seated = chats.get(&chat).is_some_and(|chat| chat.seats.contains_key(&subject));
+        if !is_seated && !is_loading {
+            return None;
+        }
+        guest.chats.insert(chat);
+        let known = chats.entry(chat).or_default();
+        let seat = known.seats.entry(subject).or_insert_with(|| {
+            self.seats.fetch_add(1, Ordering::Relaxed);
+            let since = Since::Beginning;
+            Seat { listed: Listed::Unknown, role: Role::Member, version: -1, since, out: None }
+        });
+        let is_news = seat.left(seq);
+        if seat.is_over() && !is_loading {
+            guest.chats.remove(&chat);
+            drop(chats);
+            self.unseat(chat, subject);
+        }
+        is_news.then_some(subject)
+    }
+
+    /// Calls `visit` for each user here who learns of an entry; of the one who is out with it, [`Self::announced`] has told.
+    pub(crate) fn for_recipients(&self, entry: Entry, mut visit: impl FnMut(UserId, Way)) {
+        let shard = self.chats.read(&entry.chat);
+        let Some(chat) = shard.get(&entry.chat) else { return };
+        for (user, seat) in &chat.seats {
+            if let Some(way) = seat.way(entry.seq, entry.sent_at_ms) {
+                visit(*user, way);
+            }
+        }
+    }
+
+    /// Calls `visit` for each user here who is in a chat.
+    pub(crate) fn for_present(&self, chat: ChatId, visit: impl FnMut(UserId)) {
         let shard = self.chats.read(&chat);
-        let Some(chat) = shard.get(&chat) else {
-            return Known { version: 0, likely: None, is_settled: false, seat: Seat::Member };
-        };
-        let likely = chat
-            .is_member(&sender)
-            .then(|| (chat.members.len() <= MAX_LISTED_AUDIENCE).then(|| chat.present().collect()));
-        let is_settled = chat.changed_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET_PERIOD);
-        let seat = match &chat.readers {
-            None => Seat::Member,
-            Some(readers) if readers.contains(&sender) => Seat::Reader,
-            Some(_) => Seat::Writer,
-        };
-        Known { version: chat.version, likely, is_settled, seat }
+        let seats = shard.get(&chat).into_iter().flat_map(|chat| &chat.seats);
+        seats.filter(|(_, seat)| seat.is_present()).map(|(user, _)| *user).for_each(visit);
     }
 
-    /// Returns how many members a chat has, to one of them; `None` to every other user.
+    /// Returns the users who are connected here, or were until lately.
+    pub(crate) fn users(&self) -> Vec<UserId> {
+        self.users.all().flat_map(|shard| shard.keys().copied().collect::<Vec<_>>()).collect()
+    }
+
+    /// Returns whether something is held of a user in a chat, in it or not.
+    pub(crate) fn is_seated(&self, chat: ChatId, user: UserId) -> bool {
+        self.chats.read(&chat).get(&chat).is_some_and(|chat| chat.seats.contains_key(&user))
+    }
+
+    /// Returns what a user who is connected here may do in a chat; nothing of one who is not known to be in it.
+    pub(crate) fn standing(&self, chat: ChatId, user: UserId) -> Option<Standing> {
+        let shard = self.chats.read(&chat);
+        let chat = shard.get(&chat)?;
+        let seat = chat.seats.get(&user).filter(|seat| seat.is_present())?;
+        Some(match (chat.kind, seat.role) {
+            _ if seat.listed == Listed::Unknown => Standing::Unknown,
+            (None, _) => Standing::Unknown,
+            (Some(ChatKind::Direct), _) => Standing::Direct,
+            (Some(ChatKind::Group), _) => Standing::Member,
+            (Some(ChatKind::Channel), Role::Member) => Standing::Reader,
+            (Some(ChatKind::Channel), Role::Owner | Role::Admin) => Standing::Writer,
+        })
+    }
+
+    /// Returns how many members a chat has, here and elsewhere, to one of them; nothing to every other user.
     pub(crate) fn size_for(&self, chat: ChatId, user: UserId) -> Option<usize> {
         let shard = self.chats.read(&chat);
         let chat = shard.get(&chat)?;
-        chat.is_member(&user).then_some(chat.members.len())
+        chat.seats.get(&user).filter(|seat| seat.is_present())?;
+        Some(chat.size())
     }
 
-    /// Returns the members of a chat that is small enough for a record to list them; none of a larger one.
-    pub(crate) fn few_of(&self, chat: ChatId) -> Vec<UserId> {
-        let shard = self.chats.read(&chat);
-        let small = shard.get(&chat).filter(|chat| chat.members.len() <= MAX_LISTED_AUDIENCE);
-        small.map(|chat| chat.present().collect()).unwrap_or_default()
+    /// Returns how many members a chat has, here and elsewhere; 0 of one that nobody here is in.
+    pub(crate) fn size(&self, chat: ChatId) -> usize {
+        self.chats.read(&chat).get(&chat).map_or(0, Chat::size)
     }
 
-    /// Notes what an entry of the chat's own log means for membership. Repeated entries change nothing.
-    pub(crate) fn announced(&self, entry: Entry, now: Instant) {
-        let Some(subject) = entry.subject else { return };
-        match entry.kind {
-            EntryKind::MemberAdded => {
-                let mut shard = self.chats.write(&entry.chat);
-                if let Some(chat) = shard.get_mut(&entry.chat) {
-                    chat.version += 1;
-                    chat.returned(subject, |departure| {
-                        departure.seq = departure.seq.filter(|seq| *seq > entry.seq);
-                    });
-                }
-            }
-            EntryKind::MemberRemoved => {
-                let mut shard = self.chats.write(&entry.chat);
-                let chat = shard.entry(entry.chat).or_default();
-                chat.version += 1;
-                let departure = chat.departed(subject, now);
-                departure.seq = departure.seq.max(Some(entry.seq));
-            }
-            // Who is in the chat stays so.
-            _ => {}
+    /// Returns how many memberships are held.
+    pub(crate) fn seats(&self) -> i64 {
+        self.seats.load(Ordering::Relaxed)
+    }
+
+    fn unseat(&self, chat: ChatId, user: UserId) {
+        let mut shard = self.chats.write(&chat);
+        let Some(known) = shard.get_mut(&chat) else { return };
+        if known.seats.remove(&user).is_some() {
+            self.seats.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    /// Returns the recipients of an entry: the audience it was written for (or all members of the chat), without those
-    /// removed since. A removed user receives the removal and nothing after it.
-    pub(crate) fn recipients(&self, entry: Entry, audience: Option<&[UserId]>) -> Vec<UserId> {
-        let shard = self.chats.read(&entry.chat);
-        let Some(chat) = shard.get(&entry.chat) else {
-            return audience.unwrap_or_default().to_vec();
-        };
-        let may_see = |user: &UserId| {
-            if entry.kind == EntryKind::MemberRemoved && entry.subject == Some(*user) {
-                return true;
+        if known.seats.is_empty() {
+            shard.remove(&chat);
+            if shard.capacity() / 4 > shard.len() {
+                shard.shrink_to_fit();
             }
-            chat.departed.is_empty()
-                || chat.departed.get(user).is_none_or(|departure| departure.may_see(entry.seq))
-        };
-        match audience {
-            Some(audience) => audience.iter().copied().filter(may_see).collect(),
-            None => chat.members.iter().copied().filter(may_see).collect(),
+        } else if known.seats.capacity() / 4 > known.seats.len() {
+            known.seats.shrink_to_fit();
         }
     }
 }
 
 impl Chat {
-    fn changed(&mut self, at: Option<Instant>) {
-        self.version += 1;
-        self.changed_at = at;
-    }
-
-    /// Returns whether both logs have the user in the chat, as far as they are read.
-    fn is_member(&self, user: &UserId) -> bool {
-        self.members.contains(user) && !self.departed.contains_key(user)
-    }
-
-    fn present(&self) -> impl Iterator<Item = UserId> {
-        self.members.iter().copied().filter(|user| self.departed.is_empty() || self.is_member(user))
-    }
-
-    /// Returns what is known of a user's removal, to be added to.
-    fn departed(&mut self, user: UserId, now: Instant) -> &mut Departure {
-        if self.departed.len() >= MAX_DEPARTED && !self.departed.contains_key(&user) {
-            self.forget_departed(now);
+    /// Takes number, kind and size of a record; true when there are records before it that were not here.
+    fn count(&mut self, place: Place) -> bool {
+        self.kind = place.kind.or(self.kind);
+        let expected = self.version + 1;
+        if place.version < expected {
+            return false;
         }
-        let departure =
-            self.departed.entry(user).or_insert(Departure { seq: None, is_confirmed: false, at: now });
-        departure.at = now;
-        departure
+        let is_gap = self.version > 0 && place.version > expected;
+        (self.version, self.size) = (place.version, place.members);
+        is_gap
     }
 
-    /// Notes that one of the logs has a user in the chat again.
-    fn returned(&mut self, user: UserId, change: impl FnOnce(&mut Departure)) {
-        if let Some(departure) = self.departed.get_mut(&user) {
-            change(departure);
-            if departure.seq.is_none() && !departure.is_confirmed {
-                self.departed.remove(&user);
+    fn size(&self) -> usize {
+        // A chat service that does not number its records does not count their chats either.
+        self.seats.len().max(usize::try_from(self.size).unwrap_or(usize::MAX))
+    }
+}
+
+impl Seat {
+    /// Takes an entry that adds the user.
+    fn entered(&mut self, seq: i64) {
+        let is_old = self.out.is_some_and(|out| out > seq);
+        match self.since {
+            Since::Seq(since) if since >= seq => {}
+            _ if is_old => {}
+            // Who reads all goes on to, unless they come back.
+            Since::Beginning if self.out.is_none() => {}
+            Since::Beginning | Since::Entry { .. } | Since::Seq(_) => {
+                (self.since, self.out) = (Since::Seq(seq), None);
             }
         }
     }
 
-    /// Makes room for another departure. What both logs agree on for long is forgotten first.
-    fn forget_departed(&mut self, now: Instant) {
-        self.departed.retain(|_, departure| {
-            !departure.is_confirmed || now.saturating_duration_since(departure.at) < DEPARTURE_REMEMBERED
-        });
-        let oldest = self.departed.iter().min_by_key(|(_, departure)| departure.at);
-        if self.departed.len() >= MAX_DEPARTED
-            && let Some((&user, _)) = oldest
-        {
-            self.departed.remove(&user);
+    /// Takes an entry that has the user out; false when it is known already, or older than their return.
+    fn left(&mut self, seq: i64) -> bool {
+        let has_returned = matches!(self.since, Since::Seq(since) if since > seq);
+        if has_returned || self.out.is_some_and(|out| out >= seq) {
+            return false;
         }
+        self.out = Some(seq);
+        true
     }
-}
 
-impl Departure {
-    /// Returns whether the user may still see an entry that was written for them.
-    fn may_see(&self, seq: i64) -> bool {
-        !self.is_confirmed && self.seq.is_none_or(|removed| seq <= removed)
+    /// Returns whether neither log has the user in the chat.
+    fn is_over(&self) -> bool {
+        self.listed != Listed::In && self.out.is_some()
+    }
+
+    fn is_present(&self) -> bool {
+        self.listed != Listed::Out && self.out.is_none()
+    }
+
+    /// Returns how the user learns of an entry, if they do.
+    fn way(&self, seq: i64, sent_at_ms: i64) -> Option<Way> {
+        if self.listed == Listed::Out || self.out.is_some_and(|out| seq >= out) {
+            return None;
+        }
+        match self.since {
+            Since::Beginning => Some(Way::Push),
+            Since::Seq(since) => (seq >= since).then_some(Way::Push),
+            Since::Entry { joined_at_ms } if sent_at_ms >= joined_at_ms.saturating_add(CLOCK_SKEW_MS) => {
+                Some(Way::Push)
+            }
+            Since::Entry { .. } => Some(Way::Ask),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn chat() -> ChatId {
-        ChatId(Uuid::from_u128(1))
-    }
-
-    fn user(n: u128) -> UserId {
-        UserId(Uuid::from_u128(n))
-    }
-
-    fn text(seq: i64) -> Entry {
-        Entry { chat: chat(), seq, kind: EntryKind::Text, subject: None }
-    }
-
-    fn change(seq: i64, kind: EntryKind, n: u128) -> Entry {
-        Entry { chat: chat(), seq, kind, subject: Some(user(n)) }
-    }
-
-    #[test]
-    fn a_channel_is_known_by_each_of_its_members() {
-        let members = Members::default();
-        let seat = |n| members.audience(chat(), user(n), Instant::now()).seat;
-        members.added(chat(), user(1), Seat::Writer, None);
-        assert_eq!(seat(1), Seat::Writer);
-        members.added(chat(), user(2), Seat::Reader, None);
-        assert_eq!((seat(1), seat(2)), (Seat::Writer, Seat::Reader));
-        members.added(chat(), user(2), Seat::Writer, None);
-        members.added(chat(), user(1), Seat::Reader, None);
-        assert_eq!((seat(1), seat(2)), (Seat::Reader, Seat::Writer));
-        members.removed(chat(), user(1), None);
-        members.added(chat(), user(1), Seat::Writer, None);
-        assert_eq!(seat(1), Seat::Writer);
-    }
-
-    fn sorted(mut users: Vec<UserId>) -> Vec<u128> {
-        users.sort();
-        users.iter().map(|user| user.0.as_u128()).collect()
-    }
-
-    /// Returns the audience of a chat that does not change any more.
-    fn settled(members: &Members, n: u128) -> Option<Audience> {
-        let known = members.audience(chat(), user(n), Instant::now());
-        known.likely.filter(|_| known.is_settled)
-    }
-
-    #[test]
-    fn an_audience_is_the_members_and_only_for_a_member() {
-        let members = Members::default();
-        assert_eq!(settled(&members, 1), None);
-        for n in [1, 1, 2, 3] {
-            members.added(chat(), user(n), Seat::Member, None);
-        }
-        members.removed(chat(), user(3), None);
-        members.removed(chat(), user(3), None);
-        let audience = settled(&members, 1).expect("a member").expect("a short list");
-        assert_eq!(sorted(audience), [1, 2]);
-        assert_eq!(settled(&members, 3), None);
-    }
-
-    #[test]
-    fn a_chat_that_is_changing_is_not_relied_on() {
-        let members = Members::default();
-        let start = Instant::now();
-        members.added(chat(), user(1), Seat::Member, Some(start));
-        let known = members.audience(chat(), user(1), start);
-        let likely = Some(Some(vec![user(1)]));
-        assert_eq!(known, Known { version: 1, likely, is_settled: false, seat: Seat::Member });
-        members.added(chat(), user(2), Seat::Member, Some(start));
-        let known = members.audience(chat(), user(1), start + QUIET_PERIOD);
-        assert_eq!((known.version, known.is_settled), (2, true));
-        assert_eq!(known.likely.map(|audience| sorted(audience.expect("a short list"))), Some(vec![1, 2]));
-    }
-
-    #[test]
-    fn a_large_chat_is_not_listed() {
-        let members = Members::default();
-        for n in 1..=MAX_LISTED_AUDIENCE as u128 {
-            members.added(chat(), user(n), Seat::Member, None);
-        }
-        assert!(settled(&members, 1).expect("a member").is_some());
-        members.added(chat(), user(1000), Seat::Member, None);
-        assert_eq!(settled(&members, 1), Some(None));
-        assert_eq!(members.recipients(text(1), None).len(), MAX_LISTED_AUDIENCE + 1);
-        members.removed(chat(), user(1000), None);
-        assert!(settled(&members, 1).expect("a member").is_some());
-    }
-
-    #[test]
-    fn an_audience_of_an_unknown_chat_is_taken_as_it_is() {
-        assert_eq!(sorted(Members::default().recipients(text(1), Some(&[user(4)]))), [4]);
-    }
-
-    #[test]
-    fn a_user_who_is_not_known_yet_still_receives_their_messages() {
-        let members = Members::default();
-        members.added(chat(), user(1), Seat::Member, None);
-        assert_eq!(sorted(members.recipients(text(1), Some(&[user(1), user(2)]))), [1, 2]);
-    }
-
-    #[test]
-    fn nothing_after_a_removal_is_for_the_removed() {
-        let members = Members::default();
-        let audience = [user(1), user(2)];
-        let seen = |entry| sorted(members.recipients(entry, Some(&audience)));
-        members.added(chat(), user(1), Seat::Member, None);
-        members.added(chat(), user(2), Seat::Member, None);
-        let removal = change(5, EntryKind::MemberRemoved, 2);
-        members.announced(removal, Instant::now());
-        assert_eq!(seen(removal), [1, 2], "the removal itself is");
-        assert_eq!(seen(text(4)), [1, 2], "what was before it is");
-        assert_eq!(seen(text(6)), [1]);
-
-        members.announced(change(7, EntryKind::MemberAdded, 2), Instant::now());
-        assert_eq!(seen(text(8)), [1, 2], "added again");
-        members.announced(removal, Instant::now());
-        members.announced(change(7, EntryKind::MemberAdded, 2), Instant::now());
-        assert_eq!(seen(text(8)), [1, 2], "repeated announcements end the same");
-
-        members.removed(chat(), user(2), Some(Instant::now()));
-        assert_eq!(seen(text(9)), [1], "chat.events alone is enough");
-        assert_eq!(seen(removal), [1, 2], "and the removal is still delivered");
-    }
-
-    #[test]
-    fn whom_the_chats_log_has_out_sends_nothing_and_is_sent_nothing() {
-        let (members, now) = (Members::default(), Instant::now());
-        for n in 1..=3 {
-            members.added(chat(), user(n), Seat::Member, None);
-        }
-        let before = members.audience(chat(), user(2), now);
-        members.announced(change(5, EntryKind::MemberRemoved, 2), now);
-        let after = members.audience(chat(), user(2), now);
-        assert_eq!(after.likely, None, "chat.events has not said so yet");
-        assert_ne!(before.version, after.version, "an earlier look-up does not count");
-        assert_eq!(sorted(settled(&members, 1).expect("a member").expect("a short list")), [1, 3]);
-        // Added again, whichever log says so first.
-        members.announced(change(6, EntryKind::MemberAdded, 2), now);
-        assert!(settled(&members, 2).is_some());
-        members.removed(chat(), user(2), Some(now));
-        members.announced(change(7, EntryKind::MemberRemoved, 2), now);
-        members.added(chat(), user(2), Seat::Member, None);
-        assert_eq!(settled(&members, 2), None);
-        members.announced(change(8, EntryKind::MemberAdded, 2), now);
-        assert!(settled(&members, 2).is_some());
-    }
-
-    #[test]
-    fn a_chat_through_which_thousands_pass_stays_small() {
-        let members = Members::default();
-        let now = Instant::now();
-        for n in 1..=2 {
-            members.added(chat(), user(n), Seat::Member, None);
-        }
-        for n in 100..20_000 {
-            members.added(chat(), user(n), Seat::Member, Some(now));
-            let seq = i64::try_from(n).expect("small");
-            members.announced(change(seq, EntryKind::MemberRemoved, n), now);
-            members.removed(chat(), user(n), Some(now));
-        }
-        let shard = members.chats.read(&chat());
-        let chat = &shard[&chat()];
-        assert!(chat.departed.len() <= MAX_DEPARTED && chat.members.len() == 2);
-        assert!(chat.members.capacity() < 100, "{}", chat.members.capacity());
-        assert!(chat.departed.contains_key(&user(19_999)), "the latest are remembered");
-    }
-}
+mod tests;

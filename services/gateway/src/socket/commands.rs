@@ -84,7 +84,14 @@ pub(super) fn run(
 /// Runs the first command.
 pub(super) fn connect(gateway: &Arc<GatewayState>, connect: Connect) -> Step {
     let gateway = gateway.clone();
-    let token = async move { Step::Connected(connect.device, verified(&gateway, &connect.token).await) };
+    let token = async move {
+        let token = verified(&gateway, &connect.token).await;
+        if let Ok(token) = &token {
+            // Pushes come from `connected` on.
+            gateway.membership.prepare(token.user).await;
+        }
+        Step::Connected(connect.device, token)
+    };
     Step::Undecided(Box::pin(token))
 }
 
@@ -144,6 +151,11 @@ fn sync(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Ident
     let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Pending(Pending::Query(Box::pin(async move {
         let _room = room;
+        // What is announced behind the page has to be pushed.
+        if !gateway.membership.is_ready(caller.user).await {
+            let detail = "which chats you are in is not known at the moment; try again";
+            return Err(Refusal::new(ErrorCode::Unavailable, detail));
+        }
         let page = match gateway.history.clone().sync(request).await {
             Ok(response) => {
                 SyncPage::try_from(response.into_inner()).map_err(|source| GatewayError::SyncPage { source })

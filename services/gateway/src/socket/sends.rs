@@ -23,7 +23,7 @@ use crate::{
         session::Identity,
     },
     error::GatewayError,
-    membership::{Checking, members::Audience},
+    membership::Checking,
     registry::Connection,
     state::GatewayState,
 };
@@ -44,9 +44,9 @@ pub(super) fn send(
         return refused(Refusal::rate_limited("you send too much; wait before you send more", wait));
     }
     if draft.target_seq.is_none()
-        && let Some((audience, checking)) = gateway.membership.likely_audience(draft.chat, caller.user)
+        && let Some(checking) = gateway.membership.begin_check(draft.chat, caller.user)
     {
-        let reviewed = Reviewed { draft, audience, moderates: false, checking: Some(checking) };
+        let reviewed = Reviewed { draft, moderates: false, checking: Some(checking) };
         return produce(gateway, connection, caller, reviewed);
     }
     let (gateway, connection) = (gateway.clone(), connection.clone());
@@ -61,7 +61,6 @@ pub(super) fn send(
 /// An entry that may be produced.
 struct Reviewed {
     draft: Draft,
-    audience: Audience,
     /// Whether the sender may delete what others wrote, and does.
     moderates: bool,
     /// The check of the sender, when it is not concluded.
@@ -71,13 +70,13 @@ struct Reviewed {
 /// Checks the sender, and the message that the entry speaks of.
 async fn review(gateway: &GatewayState, sender: UserId, draft: Draft) -> Result<Reviewed, GatewayError> {
     let chat = draft.chat;
-    let audience = gateway.membership.audience(chat, sender, draft.kind).await?;
+    gateway.membership.check(chat, sender, draft.kind).await?;
     gateway.outages.chat.worked("querying the chat service");
     let moderates = match draft.target_seq {
         Some(seq) => review_target(gateway, sender, &draft, seq).await?,
         None => false,
     };
-    Ok(Reviewed { draft, audience, moderates, checking: None })
+    Ok(Reviewed { draft, moderates, checking: None })
 }
 
 /// Returns whether the entry changes what another user wrote, as its sender may.
@@ -137,7 +136,7 @@ fn produce(
     caller: Identity,
     reviewed: Reviewed,
 ) -> Step {
-    let Reviewed { draft, audience, moderates, checking } = reviewed;
+    let Reviewed { draft, moderates, checking } = reviewed;
     let Draft { chat, key, kind, body, target_seq, mentions, mentions_all } = draft;
     let since = Instant::now();
     if let Err(wait) = gateway.rates.take_chat(chat, since) {
@@ -159,7 +158,7 @@ fn produce(
         mentions,
         mentions_all,
         moderates,
-        audience,
+        subject_only: false,
     };
     // Noted first: what it comes to may be here before the next line.
     connection.sending(key, since);

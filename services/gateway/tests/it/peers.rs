@@ -13,16 +13,15 @@ use std::{
 use contracts::{
     ChatId, UserId,
     event::{
-        DeliveredRecord, DeliveryOutcome, Ended, MembershipRecord, Role, SendRecord, SessionEndRecord,
-        VERSION,
+        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, MembershipRecord, Role, SendRecord,
+        SessionEndRecord, VERSION,
     },
     rpc::{
         Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
         CheckMembersResponse, EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, Head,
         HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembersRequest, ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse,
-        MarkRequest, Member, Membership, Message, MovedRequest, MovedResponse, SyncRequest, SyncResponse,
-        Watermarks,
+        ListMembershipsRequest, ListMembershipsResponse, MarkRequest, Member, Membership, Message,
+        MovedRequest, MovedResponse, SyncRequest, SyncResponse, Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
         presence_service_server::PresenceServiceServer,
@@ -46,6 +45,8 @@ pub struct Peers {
     tenant: String,
     producer: FutureProducer,
     members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
+    /// How many records of `chat.events` each chat has.
+    records: Arc<Mutex<HashMap<String, i64>>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
     /// Direct chats to which nothing is sent: one of the two has left, or a block is between them.
     closed: Arc<Mutex<BTreeSet<String>>>,
@@ -63,6 +64,7 @@ impl Peers {
             tenant: tenant.to_owned(),
             producer,
             members: Arc::default(),
+            records: Arc::default(),
             messages: Arc::default(),
             closed: Arc::default(),
             moderators: Arc::default(),
@@ -87,11 +89,41 @@ impl Peers {
     pub async fn join(&self, chat: ChatId, users: &[UserId]) {
         for user in users {
             self.join_silently(chat, *user);
-            let record =
-                MembershipRecord { v: VERSION, chat, user: *user, role: Role::Member, channel: false };
-            let payload = serde_json::to_vec(&record).expect("json");
-            self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, *user), Some(&payload)).await;
+            self.tell(chat, *user, Some(Role::Member)).await;
         }
+    }
+
+    /// Writes the next record of the chat about a user, as the chat service would.
+    async fn tell(&self, chat: ChatId, user: UserId, role: Option<Role>) {
+        let record = MembershipRecord {
+            v: VERSION,
+            chat,
+            user,
+            role,
+            kind: Some(kind_of(self.size(chat) as usize)),
+            version: self.count_record(chat),
+            members: self.size(chat),
+            from_entry: false,
+        };
+        let payload = serde_json::to_vec(&record).expect("json");
+        let key = MembershipRecord::key(chat, user);
+        self.produce(Topic::ChatEvents, &key, Some(&payload)).await;
+        if role.is_none() {
+            self.produce(Topic::ChatEvents, &key, None).await;
+        }
+    }
+
+    /// Counts a record of a chat, and returns its number. Counted and not written, it is lost.
+    pub fn count_record(&self, chat: ChatId) -> i64 {
+        let mut records = self.records.lock().expect("no panic");
+        let count = records.entry(chat.to_string()).or_default();
+        *count += 1;
+        *count
+    }
+
+    fn size(&self, chat: ChatId) -> u32 {
+        let members = self.members.lock().expect("no panic");
+        members.get(&chat.to_string()).map_or(0, |members| u32::try_from(members.len()).expect("few"))
     }
 
     /// Makes a user an admin of every chat that they are in.
@@ -121,7 +153,7 @@ impl Peers {
 
     pub async fn leave(&self, chat: ChatId, user: UserId) {
         self.leave_silently(chat, user);
-        self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, user), None).await;
+        self.tell(chat, user, None).await;
     }
 
     /// Removes one of the two of a direct chat: the other is in it still, and may not write.
@@ -139,7 +171,7 @@ impl Peers {
     pub async fn close(&self, chat: ChatId, users: &[UserId]) {
         self.close_silently(chat);
         for user in users {
-            self.produce(Topic::ChatEvents, &MembershipRecord::key(chat, *user), None).await;
+            self.tell(chat, *user, None).await;
         }
     }
 
@@ -204,8 +236,9 @@ impl Peers {
     }
 
     fn keep(&self, record: SendRecord) -> DeliveredRecord {
-        let SendRecord { v, chat, sender, device, key, kind, body, subject, target_seq, audience, .. } =
-            record.clone();
+        let SendRecord {
+            v, chat, sender, device, key, kind, body, subject, target_seq, subject_only, ..
+        } = record.clone();
         let mut messages = self.messages.lock().expect("no panic");
         let messages = messages.entry(chat.to_string()).or_default();
         let earlier = messages
@@ -241,10 +274,15 @@ impl Peers {
             mentions,
             mentions_all,
             sent_at_ms,
-            audience,
+            subject_only,
         };
         DeliveredRecord { v, chat, sender, device, key, outcome }
     }
+}
+
+/// The chats of two are direct ones.
+fn kind_of(members: usize) -> ChatKind {
+    if members > 2 { ChatKind::Group } else { ChatKind::Direct }
 }
 
 fn authorized<T>(request: &Request<T>) -> Result<(), Status> {
@@ -309,24 +347,29 @@ impl ChatService for Peers {
 
     async fn list_memberships(
         &self,
-        _: Request<ListMembershipsRequest>,
+        request: Request<ListMembershipsRequest>,
     ) -> Result<Response<ListMembershipsResponse>, Status> {
-        Err(Status::unimplemented("gateways do not call it"))
-    }
-
-    async fn list_members(
-        &self,
-        request: Request<ListMembersRequest>,
-    ) -> Result<Response<ListMembersResponse>, Status> {
         authorized(&request)?;
-        let members = self.members.lock().expect("no panic");
-        let members = members.get(&request.into_inner().chat_id).cloned().unwrap_or_default();
-        let members = members.into_iter().map(|user_id| Member {
-            user_id,
+        if !self.answers_checks.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("switched off"));
+        }
+        let user_id = request.into_inner().user_id;
+        let (members, records, closed) = (
+            self.members.lock().expect("no panic"),
+            self.records.lock().expect("no panic"),
+            self.closed.lock().expect("no panic"),
+        );
+        let own = members.iter().filter(|(_, members)| members.contains(&user_id));
+        let memberships = own.map(|(chat_id, members)| Membership {
+            chat_id: chat_id.clone(),
+            kind: kind_of(members.len()).as_str().to_owned(),
             role: "member".to_owned(),
-            reads_from: None,
+            member_count: members.len() as i64,
+            version: records.get(chat_id).copied().unwrap_or(0),
+            is_closed: closed.contains(chat_id),
+            ..Membership::default()
         });
-        Ok(Response::new(ListMembersResponse { members: members.collect() }))
+        Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))
     }
 }
 

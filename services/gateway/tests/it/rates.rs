@@ -106,7 +106,7 @@ async fn what_a_user_sends_through_another_gateway_counts() {
                 mentions: Vec::new(),
                 mentions_all: false,
                 sent_at_ms: seq,
-                audience: Some(vec![user(1), user(2)]),
+                subject_only: false,
             };
             let (sender, device, key) = (user(1), device(9), MessageKey(Uuid::new_v4()));
             let record = DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome };

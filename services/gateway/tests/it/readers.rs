@@ -36,7 +36,7 @@ async fn flood(stand: Arc<Stand>, pace: Arc<Semaphore>) {
             mentions: Vec::new(),
             mentions_all: false,
             sent_at_ms: seq,
-            audience: Some(vec![user(1), user(2)]),
+            subject_only: false,
         };
         let (sender, device, key) = (user(3), device(3), MessageKey(Uuid::new_v4()));
         stand

@@ -19,7 +19,7 @@ use crate::{
 const MOMENT: Duration = Duration::from_millis(300);
 
 impl Client {
-    async fn sync(&mut self, query: Sync) -> Result<SyncPage, ErrorCode> {
+    pub async fn sync(&mut self, query: Sync) -> Result<SyncPage, ErrorCode> {
         let id = self.command(Command::Sync(query)).await;
         match self.answer(id).await? {
             Outcome::Synced(page) => Ok(page),

@@ -7,8 +7,8 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind, MAX_LISTED_AUDIENCE, VERSION},
-    wire::Outcome,
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
+    wire::{Outcome, Sync},
 };
 use gateway::Limits;
 use kit::{catalog::Topic, testing::wait_for};
@@ -50,10 +50,6 @@ async fn two_users_talk() {
         let repeated = phone.push("stored", |frame| frame.stored.clone()).await;
         assert_eq!((repeated.seq, repeated.sent_at_ms), (1, None));
         assert!(other.receives_nothing(MOMENT).await);
-
-        let mut audience = stand.sent().await.swap_remove(0).audience.expect("a listed audience");
-        audience.sort();
-        assert_eq!(audience, [user(1), user(2)]);
     })
     .await;
 }
@@ -64,11 +60,15 @@ async fn the_first_message_of_a_new_chat_reaches_all_its_members() {
         let mut one = stand.connect(user(1), device(1)).await;
         let mut two = stand.connect(user(2), device(1)).await;
         for _ in 0..20 {
-            // Of the two records of this chat, only the first is in the log of events.
+            // Of the two records of this chat, the second comes behind the first message.
             let fresh = ChatId(Uuid::new_v4());
             stand.peers.join_silently(fresh, user(2));
             stand.peers.join(fresh, &[user(1)]).await;
             one.send_text(fresh, "welcome").await;
+            stand.peers.join(fresh, &[user(2)]).await;
+            let lagged = two.push("lagged", |frame| frame.lagged.clone()).await;
+            assert_eq!((lagged.chat, lagged.head_seq), (fresh, 1));
+            one.send_text(fresh, "all here?").await;
             assert_eq!(two.message().await.chat, fresh);
         }
     })
@@ -124,7 +124,7 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
             mentions: Vec::new(),
             mentions_all: false,
             sent_at_ms: 1,
-            audience: Some(vec![user(1), user(2)]),
+            subject_only: false,
         };
         let key = MessageKey(Uuid::new_v4());
         let record =
@@ -277,7 +277,7 @@ async fn a_user_who_has_read_of_their_removal_sends_nothing_more() {
             mentions: Vec::new(),
             mentions_all: false,
             sent_at_ms: 1,
-            audience: Some(vec![user(1), user(2)]),
+            subject_only: false,
         };
         let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::new_v4()));
         let record = DeliveredRecord { v: VERSION, chat: chat(), sender: user(1), device, key, outcome };
@@ -287,8 +287,7 @@ async fn a_user_who_has_read_of_their_removal_sends_nothing_more() {
         assert_eq!(two.answer(id).await.expect_err("refused"), ErrorCode::NotAMember);
         assert_eq!(two.history(chat(), 0).await.expect_err("refused"), ErrorCode::NotAMember);
         one.send_text(chat(), "without them").await;
-        let audience = stand.sent().await.into_iter().find(|record| record.body == "without them");
-        assert_eq!(audience.expect("it is sent").audience, Some(vec![user(1)]));
+        assert!(two.receives_nothing(MOMENT).await);
     })
     .await;
 }
@@ -330,23 +329,79 @@ async fn sends_of_a_connection_reach_the_log_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_chat_is_expanded_by_the_gateway() {
+async fn a_gateway_holds_the_chats_of_its_own_users() {
     with_stand(Limits::default(), async |stand| {
-        let everyone: Vec<_> = (1..=MAX_LISTED_AUDIENCE as u128 + 1).map(user).collect();
-        stand.peers.join(chat(), &everyone).await;
+        let everyone: Vec<_> = (1..=300).map(user).collect();
+        everyone.iter().for_each(|user| stand.peers.join_silently(chat(), *user));
+        for n in 1..=100 {
+            let elsewhere = ChatId(Uuid::from_u128(0x4000 + n));
+            stand.peers.join(elsewhere, &[user(n + 1), user(n + 2), user(n + 3)]).await;
+        }
         let mut one = stand.connect(user(1), device(1)).await;
-        let mut last = stand.connect(user(MAX_LISTED_AUDIENCE as u128 + 1), device(1)).await;
-        // Whom the chat service lists but the log of events does not yet, a gateway cannot know.
-        let everyone = timeout(PATIENCE, async {
+        let mut last = stand.connect(user(300), device(1)).await;
+        one.send_text(chat(), "everyone?").await;
+        assert_eq!(last.message().await.body, "everyone?");
+        let held = || async { (stand.gateway.metric("memberships").await == 2).then_some(()) };
+        wait_for("what is held of 300 members", PATIENCE, held).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_of_members_that_was_lost_is_asked_for() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        let mut four = stand.connect(user(4), device(1)).await;
+        one.send_text(chat(), "the three of us").await;
+        assert_eq!(two.message().await.seq, 1);
+        // One leaves and one comes, and no gateway reads of it.
+        stand.peers.leave_silently(chat(), user(2));
+        stand.peers.join_silently(chat(), user(4));
+        [(); 2].map(|()| stand.peers.count_record(chat()));
+        stand.peers.join(chat(), &[user(5)]).await;
+        let noticed = || async { (stand.gateway.metric("lost_memberships_total").await == 1).then_some(()) };
+        wait_for("that the records are missed", PATIENCE, noticed).await;
+        let corrected = timeout(PATIENCE, async {
             loop {
-                one.send_text(chat(), "everyone?").await;
-                if timeout(MOMENT, last.message()).await.is_ok() {
+                one.send_text(chat(), "who is here?").await;
+                if timeout(MOMENT, four.message()).await.is_ok() {
                     break;
                 }
             }
         });
-        everyone.await.expect("the last one receives it");
-        assert!(stand.sent().await.iter().all(|record| record.audience.is_none()));
+        corrected.await.expect("who came receives it");
+        while timeout(MOMENT, two.message()).await.is_ok() {}
+        one.send_text(chat(), "not for two").await;
+        assert_eq!(four.message().await.body, "not for two");
+        assert!(two.receives_nothing(MOMENT).await);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_connects_while_the_chat_service_is_down_receives_once_it_is_back() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        stand.peers.answers_checks.store(false, Ordering::SeqCst);
+        let mut two = stand.connect(user(2), device(1)).await;
+        let unavailable = two.sync(Sync::default()).await.expect_err("pushes behind it would be missed");
+        assert_eq!(unavailable, ErrorCode::Unavailable);
+        one.send_text(chat(), "during").await;
+        stand.peers.answers_checks.store(true, Ordering::SeqCst);
+        let synced = async {
+            loop {
+                if let Ok(page) = two.sync(Sync::default()).await {
+                    return page;
+                }
+            }
+        };
+        let page = timeout(PATIENCE, synced).await.expect("a page");
+        assert_eq!(page.chats[0].head_seq, 1);
+        one.send_text(chat(), "after").await;
+        assert_eq!(two.message().await.body, "after");
     })
     .await;
 }

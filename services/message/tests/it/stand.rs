@@ -18,8 +18,7 @@ use contracts::{
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembersRequest, ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
-        Membership,
+        ListMembershipsRequest, ListMembershipsResponse, Member, Membership,
         chat_service_server::{ChatService, ChatServiceServer},
     },
 };
@@ -470,12 +469,5 @@ impl ChatService for FakeChats {
             ..Membership::default()
         });
         Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))
-    }
-
-    async fn list_members(
-        &self,
-        _: Request<ListMembersRequest>,
-    ) -> Result<Response<ListMembersResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
     }
 }

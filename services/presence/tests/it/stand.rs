@@ -14,7 +14,7 @@ use contracts::{
         EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest,
         GetMembershipResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
         ListAcquaintancesRequest, ListAcquaintancesResponse, ListDeletionsRequest, ListDeletionsResponse,
-        ListMembersRequest, ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse, User,
+        ListMembershipsRequest, ListMembershipsResponse, User,
         chat_service_server::{ChatService, ChatServiceServer},
         presence_service_server::PresenceServiceServer,
         user_service_server::{UserService, UserServiceServer},
@@ -209,13 +209,6 @@ impl ChatService for Peers {
         &self,
         _: Request<ListMembershipsRequest>,
     ) -> Result<Response<ListMembershipsResponse>, Status> {
-        Err(Status::unimplemented("not needed here"))
-    }
-
-    async fn list_members(
-        &self,
-        _: Request<ListMembersRequest>,
-    ) -> Result<Response<ListMembersResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 }

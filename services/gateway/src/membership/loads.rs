@@ -1,0 +1,160 @@
+//! Loads the chats of users who connect, and asks again where records were lost.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use contracts::{
+    ChatId, UserId,
+    event::{ChatKind, Role},
+    rpc::{self, ListMembershipsRequest, chat_service_client::ChatServiceClient},
+};
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use kit::{backoff::Backoff, outage::Outage, rpc::InternalChannel};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{
+    checks::{Access, Checks},
+    members::{Listing, Members},
+};
+use crate::metrics::Metrics;
+
+/// Users whose chats are loaded at one time: after a restart all come back at once.
+const AT_ONCE: usize = 32;
+/// A call that takes longer has failed. A user may be in thousands of chats.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Waits after a call that failed.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
+/// How often the users are forgotten who left.
+const SWEEP: Duration = Duration::from_secs(10);
+/// Users of one chat who are asked about at one time.
+const ASKED_AT_ONCE: usize = 500;
+
+/// What is to be found out.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Load {
+    ChatsOf(UserId),
+    /// Who of this process's users is in a chat.
+    MembersOf(ChatId),
+}
+
+/// Makes the calls.
+pub(crate) struct Loader {
+    wanted: mpsc::UnboundedReceiver<Load>,
+    calls: Arc<Calls>,
+}
+
+struct Calls {
+    members: Arc<Members>,
+    checks: Checks,
+    chat: ChatServiceClient<InternalChannel>,
+    outage: Outage,
+    metrics: Metrics,
+}
+
+impl Loader {
+    /// Returns where to say what is wanted, and what does it once it runs. Not bounded: a user is wanted once for each time that they come.
+    pub(super) fn new(
+        members: Arc<Members>,
+        checks: Checks,
+        chat: ChatServiceClient<InternalChannel>,
+        metrics: Metrics,
+    ) -> (mpsc::UnboundedSender<Load>, Self) {
+        let (sender, wanted) = mpsc::unbounded_channel();
+        let outage = Outage::default();
+        (sender, Self { wanted, calls: Arc::new(Calls { members, checks, chat, outage, metrics }) })
+    }
+
+    /// Loads, and forgets who left, until stopped.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut loads: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+        let mut sweeps = interval(SWEEP);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = loads.next() => {}
+                load = self.wanted.recv(), if loads.len() < AT_ONCE => {
+                    let Some(load) = load else { return };
+                    let calls = self.calls.clone();
+                    loads.push(match load {
+                        Load::ChatsOf(user) => Box::pin(async move { calls.load(user).await }),
+                        Load::MembersOf(chat) => Box::pin(async move { calls.ask(chat).await }),
+                    });
+                }
+                now = sweeps.tick() => {
+                    self.calls.members.forget_departed(now.into_std());
+                    self.calls.metrics.memberships.set(self.calls.members.seats());
+                }
+            }
+        }
+    }
+}
+
+impl Calls {
+    /// Loads the chats of a user, unless they leave before the chat service answers.
+    async fn load(&self, user: UserId) {
+        let mut backoff = Backoff::new(BACKOFF);
+        while self.members.has(user) {
+            self.metrics.membership_loads.inc();
+            match self.listings(user).await {
+                Ok(listings) => {
+                    self.outage.worked("loading the chats of users from the chat service");
+                    self.members.load(user, &listings);
+                    return;
+                }
+                Err(status) => {
+                    self.outage.failed("loading the chats of users from the chat service", &status);
+                    sleep(backoff.next_wait()).await;
+                }
+            }
+        }
+    }
+
+    async fn listings(&self, user: UserId) -> Result<Vec<Listing>, Status> {
+        let request = ListMembershipsRequest { user_id: user.to_string() };
+        let response = kit::rpc::within(CALL_TIMEOUT, self.chat.clone().list_memberships(request)).await?;
+        let listings = response.memberships.iter().map(listing);
+        listings
+            .collect::<Option<_>>()
+            .ok_or_else(|| Status::internal("the chat service answered a chat or a role that is none"))
+    }
+
+    /// Asks who of all users here is in a chat.
+    async fn ask(&self, chat: ChatId) {
+        tracing::warn!(%chat, "records of the members of chat {chat} were lost; asking the chat service");
+        self.metrics.lost_memberships.inc();
+        let asked = futures_util::stream::iter(self.members.users())
+            .map(|user| async move { (user, self.checks.access(chat, user).await) })
+            .buffer_unordered(ASKED_AT_ONCE);
+        let mut asked = std::pin::pin!(asked);
+        let mut missing = Vec::new();
+        while let Some((user, access)) = asked.next().await {
+            match access {
+                Ok(Access::None) => self.members.checked(chat, user, false),
+                Ok(_) if self.members.is_seated(chat, user) => self.members.checked(chat, user, true),
+                Ok(_) => missing.push(user),
+                // What is not known stays as it is: a sender is checked, and the history knows who reads.
+                Err(_) => {}
+            }
+        }
+        for user in missing {
+            self.load(user).await;
+        }
+    }
+}
+
+fn listing(of: &rpc::Membership) -> Option<Listing> {
+    Some(Listing {
+        chat: of.chat_id.parse().ok()?,
+        role: Role::parse(&of.role)?,
+        kind: ChatKind::parse(&of.kind),
+        version: of.version,
+        members: u32::try_from(of.member_count).unwrap_or(u32::MAX),
+        from_entry_at_ms: of.reads_from.as_ref().map(|_| of.joined_at_ms),
+        is_closed: of.is_closed,
+    })
+}

@@ -1,0 +1,269 @@
+use uuid::Uuid;
+
+use super::*;
+
+const CHAT: ChatId = ChatId(Uuid::from_u128(100));
+
+fn user(n: u128) -> UserId {
+    UserId(Uuid::from_u128(n))
+}
+
+fn listing(version: i64) -> Listing {
+    Listing {
+        chat: CHAT,
+        role: Role::Member,
+        kind: Some(ChatKind::Group),
+        version,
+        members: 5,
+        from_entry_at_ms: None,
+        is_closed: false,
+    }
+}
+
+/// A record of `chat.events` about one who was added.
+fn within(version: i64) -> Place {
+    Place { role: Some(Role::Member), kind: Some(ChatKind::Group), version, members: 5, from_entry: true }
+}
+
+fn without(version: i64) -> Place {
+    Place { role: None, ..within(version) }
+}
+
+fn text(seq: i64) -> Entry {
+    Entry { chat: CHAT, seq, kind: EntryKind::Text, subject: None, sent_at_ms: 1_000 }
+}
+
+fn added(seq: i64, n: u128) -> Entry {
+    Entry { kind: EntryKind::MemberAdded, subject: Some(user(n)), ..text(seq) }
+}
+
+fn removed(seq: i64, n: u128) -> Entry {
+    Entry { kind: EntryKind::MemberRemoved, subject: Some(user(n)), ..text(seq) }
+}
+
+/// Returns members with these users connected, and nothing loaded.
+fn with(users: &[u128]) -> Members {
+    let members = Members::default();
+    for n in users {
+        assert!(members.opened(user(*n)), "their chats have to be loaded");
+    }
+    members
+}
+
+/// Returns members in which these users are in the chat, as of the first record.
+fn seated(users: &[u128]) -> Members {
+    let members = with(users);
+    users.iter().for_each(|n| members.load(user(*n), &[listing(1)]));
+    members
+}
+
+/// Returns who learns of an entry, and how.
+fn ways(members: &Members, entry: Entry) -> Vec<(u128, Way)> {
+    let mut ways = Vec::new();
+    members.for_recipients(entry, |user, way| ways.push((user.0.as_u128(), way)));
+    ways.sort_by_key(|(user, _)| *user);
+    ways
+}
+
+fn pushed(members: &Members, entry: Entry) -> Vec<u128> {
+    let ways = ways(members, entry).into_iter();
+    ways.map(|(user, way)| {
+        assert_eq!(way, Way::Push);
+        user
+    })
+    .collect()
+}
+
+#[test]
+fn only_users_who_are_connected_here_are_held() {
+    let members = seated(&[1, 2]);
+    assert_eq!(members.changed(CHAT, user(3), within(2)), Noticed::default());
+    assert_eq!(members.announced(added(1, 3)), None);
+    assert_eq!(pushed(&members, text(5)), [1, 2]);
+    assert_eq!((members.seats(), members.size(CHAT)), (2, 5));
+    // A chat of others leaves nothing behind.
+    let other = ChatId(Uuid::from_u128(101));
+    assert_eq!(members.changed(other, user(3), within(1)), Noticed::default());
+    assert_eq!(members.size(other), 0);
+}
+
+#[test]
+fn who_leaves_is_kept_for_a_while_and_then_forgotten() {
+    let members = seated(&[1, 2]);
+    let now = Instant::now();
+    assert!(!members.opened(user(1)), "a second connection needs no load");
+    members.closed(user(1), now);
+    members.forget_departed(now + KEPT_FOR * 2);
+    assert_eq!(pushed(&members, text(5)), [1, 2], "one connection is left");
+
+    members.closed(user(1), now);
+    members.forget_departed(now + KEPT_FOR / 2);
+    assert!(!members.opened(user(1)), "who comes back soon needs no load");
+    members.closed(user(1), now);
+    members.closed(user(2), now);
+    members.forget_departed(now + KEPT_FOR);
+    assert_eq!((members.seats(), pushed(&members, text(5))), (0, vec![]));
+    assert!(members.opened(user(1)));
+}
+
+#[test]
+fn a_founding_member_receives_all_at_once() {
+    let members = with(&[1]);
+    members.load(user(1), &[]);
+    let record = Place { from_entry: false, ..within(1) };
+    assert_eq!(members.changed(CHAT, user(1), record), Noticed { gap: false, came: true });
+    assert_eq!(pushed(&members, text(1)), [1]);
+    assert!(!members.changed(CHAT, user(1), Place { version: 2, ..record }).came, "they are there already");
+    assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Member));
+}
+
+#[test]
+fn a_new_member_receives_nothing_of_before_their_entry_whichever_log_is_first() {
+    for events_first in [true, false] {
+        let members = with(&[1]);
+        members.load(user(1), &[]);
+        if events_first {
+            members.changed(CHAT, user(1), within(7));
+            assert_eq!(ways(&members, text(4)), [(1, Way::Ask)], "it may be from before or not");
+        }
+        assert_eq!(members.announced(added(5, 1)), None);
+        if !events_first {
+            assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Unknown));
+            members.changed(CHAT, user(1), within(7));
+        }
+        assert_eq!(pushed(&members, added(5, 1)), [1]);
+        assert_eq!(pushed(&members, text(6)), [1]);
+        assert!(ways(&members, text(4)).is_empty(), "announced once more");
+        assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Member));
+    }
+}
+
+#[test]
+fn who_connects_right_after_being_added_asks_for_what_may_be_from_before() {
+    let members = with(&[1]);
+    let joined_at_ms = 1_000_000;
+    members.load(user(1), &[Listing { from_entry_at_ms: Some(joined_at_ms), ..listing(3) }]);
+    let at = |sent_at_ms| ways(&members, Entry { sent_at_ms, ..text(9) });
+    assert_eq!(at(joined_at_ms - 1), [(1, Way::Ask)]);
+    assert_eq!(at(joined_at_ms + CLOCK_SKEW_MS - 1), [(1, Way::Ask)], "clocks differ");
+    assert_eq!(at(joined_at_ms + CLOCK_SKEW_MS), [(1, Way::Push)]);
+    members.announced(added(7, 1));
+    assert_eq!(at(joined_at_ms), [(1, Way::Push)], "their entry has come by");
+    assert!(ways(&members, text(6)).is_empty());
+}
+
+#[test]
+fn nothing_after_a_removal_is_for_the_removed() {
+    let members = seated(&[1, 2]);
+    assert_eq!(members.announced(removed(5, 2)), Some(user(2)), "the removal itself is");
+    assert_eq!(pushed(&members, removed(5, 2)), [1]);
+    assert_eq!(members.announced(removed(5, 2)), None, "once");
+    assert_eq!(pushed(&members, text(6)), [1]);
+    assert_eq!(pushed(&members, text(4)), [1, 2], "what was before it, announced late, is");
+
+    members.announced(added(7, 2));
+    assert_eq!(pushed(&members, text(8)), [1, 2], "added again");
+    assert_eq!(members.announced(removed(5, 2)), None);
+    assert_eq!(pushed(&members, text(8)), [1, 2], "an old removal is announced again");
+
+    members.changed(CHAT, user(2), without(2));
+    assert_eq!(pushed(&members, text(9)), [1], "chat.events alone is enough");
+    assert_eq!(members.announced(removed(9, 2)), Some(user(2)), "and the removal is still delivered");
+    assert_eq!(members.seats(), 1, "both logs have them out");
+}
+
+#[test]
+fn nothing_is_delivered_where_a_block_is() {
+    let members = with(&[1, 2]);
+    members.load(user(1), &[Listing { kind: Some(ChatKind::Direct), is_closed: true, ..listing(3) }]);
+    members.load(user(2), &[Listing { kind: Some(ChatKind::Direct), ..listing(3) }]);
+    assert_eq!(pushed(&members, text(5)), [2]);
+    members.changed(CHAT, user(2), Place { kind: None, ..without(4) });
+    assert!(ways(&members, text(5)).is_empty());
+    assert_eq!(members.standing(CHAT, user(2)), None);
+    members.changed(CHAT, user(1), Place { kind: None, ..within(5) });
+    members.changed(CHAT, user(2), Place { kind: None, ..within(6) });
+    assert_eq!(pushed(&members, text(5)), [1, 2], "the block is lifted");
+    assert_eq!(members.standing(CHAT, user(2)), Some(Standing::Direct));
+}
+
+#[test]
+fn what_was_read_before_the_answer_to_a_load_stands_when_it_is_later() {
+    // Removed after the snapshot, and before the answer.
+    let members = with(&[1]);
+    members.changed(CHAT, user(1), without(5));
+    members.load(user(1), &[listing(4)]);
+    assert!(ways(&members, text(9)).is_empty());
+
+    // The answer has what is read late.
+    let members = with(&[1]);
+    members.load(user(1), &[listing(6)]);
+    members.changed(CHAT, user(1), without(5));
+    assert_eq!(pushed(&members, text(9)), [1]);
+    members.changed(CHAT, user(1), Place::default());
+    assert_eq!(pushed(&members, text(9)), [1], "nor does the tombstone count that belongs to it");
+
+    // The removal came by in the chat's log alone.
+    let members = with(&[1]);
+    assert_eq!(members.announced(removed(5, 1)), Some(user(1)));
+    members.load(user(1), &[listing(6)]);
+    assert!(ways(&members, text(9)).is_empty());
+    members.announced(added(6, 1));
+    assert_eq!(pushed(&members, text(9)), [1]);
+}
+
+#[test]
+fn a_record_that_is_missing_is_noticed_by_the_number() {
+    let members = seated(&[1, 2]);
+    let is_gap = |place| members.changed(CHAT, user(7), place).gap;
+    assert!(!is_gap(within(2)), "of a user who is not here, too");
+    assert!(!is_gap(without(2)), "published twice");
+    assert!(is_gap(within(4)));
+    members.checked(CHAT, user(2), false);
+    members.checked(CHAT, user(1), true);
+    assert_eq!(pushed(&members, text(5)), [1]);
+    assert!(!is_gap(within(5)));
+}
+
+#[test]
+fn records_of_an_older_chat_service_have_no_numbers() {
+    let members = with(&[1]);
+    members.load(user(1), &[Listing { kind: None, ..listing(0) }]);
+    assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Unknown), "the sender is checked first");
+    let older = |role| Place { role, ..Place::default() };
+    assert_eq!(members.changed(CHAT, user(1), older(None)), Noticed::default());
+    assert!(ways(&members, text(5)).is_empty());
+    members.changed(CHAT, user(1), older(Some(Role::Member)));
+    assert_eq!(pushed(&members, text(5)), [1]);
+}
+
+#[test]
+fn a_channel_has_readers_and_writers() {
+    let members = with(&[1, 2]);
+    let channel = |role| Listing { role, kind: Some(ChatKind::Channel), ..listing(1) };
+    members.load(user(1), &[channel(Role::Admin)]);
+    members.load(user(2), &[channel(Role::Member)]);
+    let standings = || [1, 2].map(|n| members.standing(CHAT, user(n)));
+    assert_eq!(standings(), [Some(Standing::Writer), Some(Standing::Reader)]);
+    members.changed(CHAT, user(2), Place { role: Some(Role::Owner), kind: None, ..within(2) });
+    assert_eq!(standings(), [Some(Standing::Writer); 2]);
+}
+
+#[test]
+fn a_chat_through_which_thousands_pass_stays_small() {
+    let members = with(&[1]);
+    members.load(user(1), &[listing(1)]);
+    let mut version = 1;
+    for n in 100..20_000 {
+        members.opened(user(n));
+        members.load(user(n), &[]);
+        members.changed(CHAT, user(n), within(version + 1));
+        members.announced(added(version, n));
+        members.announced(removed(version + 1, n));
+        members.changed(CHAT, user(n), without(version + 2));
+        version += 2;
+    }
+    let shard = members.chats.read(&CHAT);
+    assert_eq!((shard[&CHAT].seats.len(), members.seats()), (1, 1));
+    assert!(shard[&CHAT].seats.capacity() < 100);
+}
