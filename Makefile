@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(POSTHOUSE_CACHE)/target
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
 export CLUSTER TAKEOVER TOPOLOGY
 .DEFAULT_GOAL := help
-.PHONY: help up up-backends up-cluster demo status down clean test lint fmt generate bench autobahn fuzz kind-check
+.PHONY: help up up-backends up-cluster demo status down clean test lint fmt generate bench soak autobahn fuzz kind-check
 
 help: ## Show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ fmt: ## Format the code
 
 bench: ## What a message costs beside its baseline, and while every part on its path is killed
 	@scripts/bench
+
+soak: ## A million entries of all kinds, while every part on their path is killed 20 times
+	@scripts/soak
 
 autobahn: ## The whole Autobahn test suite on the WebSocket protocol of the gateway
 	@scripts/autobahn

@@ -324,7 +324,9 @@ mod tests {
             (world.connection(1, 1), world.connection(1, 2), world.connection(2, 1), world.connection(3, 1));
         // A second connection of the phone did not send it, so it has no body yet.
         let window = world.connection_named(9, 1, 1);
-        [1, 2].map(|user| world.join(user));
+        for user in [1, 2] {
+            world.join(user);
+        }
         phone.sending(KEY, Instant::now());
         world.deliver(1, 1, stored(1, EntryKind::Text, None));
         assert_eq!(kinds(&phone), ["stored"]);
@@ -348,7 +350,9 @@ mod tests {
     fn a_removed_user_receives_the_removal_and_nothing_after_it() {
         let world = World::new();
         let (admin, removed) = (world.connection(1, 1), world.connection(2, 1));
-        [1, 2].map(|user| world.join(user));
+        for user in [1, 2] {
+            world.join(user);
+        }
         world.deliver(1, 0, stored(3, EntryKind::MemberRemoved, Some(2)));
         admin.sending(KEY, Instant::now());
         world.deliver(1, 1, stored(4, EntryKind::Text, None));

@@ -3,7 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use contracts::{ChatId, MessageKey, UserId, event::EntryKind, wire::Message};
+use contracts::{ChatId, MessageKey, UserId, changes::Changes, event::EntryKind, wire::Message};
+use posthouse::client::View;
+use uuid::Uuid;
 
 /// A message that was acked to its sender as stored.
 #[derive(Clone, Debug)]
@@ -12,7 +14,19 @@ pub struct Acked {
     pub key: MessageKey,
     pub sender: UserId,
     pub seq: i64,
+    pub kind: EntryKind,
     pub body: String,
+}
+
+impl Acked {
+    /// Returns whether this is the stored entry. A later entry changes or removes the text of an earlier one.
+    fn is(&self, stored: &Message) -> bool {
+        let Changes { edited_seq, deleted_seq, .. } = stored.changes;
+        let is_changed = edited_seq.or(deleted_seq).is_some();
+        let is_erased = self.kind == EntryKind::Edit && stored.body.is_empty();
+        (self.key, self.sender, self.kind) == (stored.key, stored.sender, stored.kind)
+            && (self.body == stored.body || is_changed || is_erased)
+    }
 }
 
 /// Faults of one kind that are listed; the rest is a number.
@@ -37,7 +51,7 @@ pub fn verdict(
             }
         }
         let mut keys = HashSet::new();
-        for message in history.iter().filter(|message| message.kind == EntryKind::Text) {
+        for message in history.iter().filter(|message| message.kind.is_from_device()) {
             if !keys.insert((message.sender, message.key)) {
                 faults.add(
                     "stored twice",
@@ -52,8 +66,7 @@ pub fn verdict(
     for ack in acked {
         let index = usize::try_from(ack.seq - 1).unwrap_or(usize::MAX);
         match histories.get(&ack.chat).and_then(|history| history.get(index)) {
-            Some(stored)
-                if stored.key == ack.key && stored.sender == ack.sender && stored.body == ack.body => {}
+            Some(stored) if ack.is(stored) => {}
             Some(stored) => faults.add(
                 "acked as another message",
                 format!("chat {}: seq {} is key {}, not {}", ack.chat, ack.seq, stored.key, ack.key),
@@ -64,10 +77,12 @@ pub fn verdict(
     }
     for (name, chat, entries) in seen {
         let history = histories.get(chat).map(Vec::as_slice).unwrap_or_default();
-        if entries.as_slice() == history {
+        let in_order = entries.iter().map(|entry| entry.seq).eq(history.iter().map(|entry| entry.seq));
+        let (view, fetched) = (view(entries), view(history));
+        if in_order && view == fetched {
             continue;
         }
-        let same = entries.iter().zip(history).take_while(|(entry, stored)| entry == stored).count();
+        let same = view.iter().zip(&fetched).take_while(|(entry, stored)| entry == stored).count();
         faults.add(
             "receiver saw something else",
             format!(
@@ -78,6 +93,15 @@ pub fn verdict(
         );
     }
     faults.listed()
+}
+
+/// Returns the entries as the later ones left them, for nobody in particular.
+fn view(entries: &[Message]) -> Vec<Message> {
+    let mut view = View::new(UserId(Uuid::nil()));
+    entries.iter().for_each(|entry| view.apply(entry));
+    let mut entries: Vec<Message> = view.entries().values().cloned().collect();
+    entries.iter_mut().flat_map(|entry| &mut entry.changes.reactions).for_each(|of| of.own = false);
+    entries
 }
 
 #[derive(Default)]
@@ -109,8 +133,6 @@ pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     const CHAT: ChatId = ChatId(Uuid::from_u128(1));
@@ -127,7 +149,7 @@ mod tests {
             target_seq: None,
             mentions: Vec::new(),
             mentions_all: false,
-            changes: contracts::wire::Changes::default(),
+            changes: Changes::default(),
             sent_at_ms: seq,
         }
     }
@@ -138,8 +160,32 @@ mod tests {
             key: message.key,
             sender: message.sender,
             seq: message.seq,
+            kind: message.kind,
             body: message.body.clone(),
         }
+    }
+
+    #[test]
+    fn what_later_entries_changed_is_compared_too() {
+        let about = |seq, kind, body: &str| Message {
+            kind,
+            body: body.into(),
+            target_seq: Some(1),
+            ..message(seq, seq.unsigned_abs().into())
+        };
+        let seen =
+            vec![message(1, 1), about(2, EntryKind::Edit, "better"), about(3, EntryKind::Reaction, "x")];
+        let mut history = view(&seen);
+        assert_eq!((history[0].body.as_str(), history[0].changes.seq), ("better", 3));
+        let acked: Vec<Acked> = seen.iter().map(ack).collect();
+        let sent = seen.iter().map(|message| message.key).collect();
+        let check = |history: &[Message]| {
+            let histories = HashMap::from([(CHAT, history.to_vec())]);
+            verdict(&acked, &sent, &histories, &[("ann".into(), CHAT, seen.clone())]).len()
+        };
+        assert_eq!(check(&history), 0);
+        history[0].changes.reactions.clear();
+        assert_eq!(check(&history), 1, "a reaction is not kept with its message");
     }
 
     /// Three messages were sent, acked, stored and seen; `edit` breaks something.

@@ -1,7 +1,7 @@
-//! 20,000 messages by 20 users in 5 chats, while everything on their path is killed in turn.
+//! 20,000 entries of all kinds by 20 users in 5 chats, while everything on their path is killed in a random order.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     env,
     sync::{
         Mutex,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use contracts::{ChatId, MessageKey, UserId};
+use contracts::{ChatId, MessageKey, UserId, event::EntryKind};
 use e2e::{
     World,
     checker::{self, Acked},
@@ -23,7 +23,8 @@ use e2e::{
     users::{Online, TestUser},
 };
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
-use posthouse::client::{Receipt, SendFailure};
+use posthouse::client::{Post, Receipt, SendFailure};
+use rand::seq::SliceRandom as _;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 const TENANT: &str = "acme";
@@ -33,8 +34,10 @@ const CHATS: usize = 5;
 const CHATS_PER_USER: usize = 2;
 /// Unsettled sends that one user may have: enough to go on through an outage of some seconds.
 const WINDOW: usize = 64;
-/// The whole story, with four outages.
-const LIMIT: Duration = Duration::from_secs(600);
+/// What everything but the entries takes: users, outages, the reading of what is stored.
+const SLACK: Duration = Duration::from_secs(480);
+/// Entries about an earlier message come after so many new messages of a user.
+const CHANGE_EVERY: usize = 3;
 /// From a kill until messages are stored again.
 const RECOVERY: Duration = Duration::from_secs(120);
 /// Resends of what an outage delayed arrive until then; they do not count as normal operation.
@@ -42,10 +45,14 @@ const AFTERMATH: Duration = Duration::from_secs(5);
 /// After the last send, until every receiver has everything.
 const SETTLING: Duration = Duration::from_secs(120);
 
-/// How many messages are sent in all, and how many a second at most.
+/// What is killed, over and over.
+const TARGETS: [&str; 4] = ["message pods", "gateway pods", "Kafka broker", "CQL node"];
+
+/// How many entries are sent in all, how many a second at most, and how often each part is killed meanwhile.
 struct Load {
     messages: usize,
     per_second: usize,
+    kills: usize,
 }
 
 impl Load {
@@ -55,7 +62,16 @@ impl Load {
             messages: number("PH_DELIVERY_MESSAGES").unwrap_or(20_000),
             // Two cores carry the stack, the tenants and these users; 160 pushes a message-second are left over.
             per_second: number("PH_DELIVERY_RATE").unwrap_or(200),
+            kills: number("PH_DELIVERY_KILLS").unwrap_or(1),
         }
+    }
+
+    /// How long it may take: twice as long as at the full rate, and a minute for each kill.
+    fn limit(&self) -> Duration {
+        let minutes = u64::try_from(self.kills * TARGETS.len()).expect("few kills");
+        SLACK
+            + Duration::from_secs_f64(2.0 * self.messages as f64 / self.per_second as f64)
+            + Duration::from_secs(60 * minutes)
     }
 }
 
@@ -77,8 +93,8 @@ struct Ledger {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acked_is_lost_while_everything_on_the_path_is_killed() {
-    story(LIMIT, async |world: &World| {
-        let load = Load::from_environment();
+    let load = Load::from_environment();
+    story(load.limit(), async |world: &World| {
         report(format!("memory before: {}", memory_line(&world.cluster.usage().await?)));
         let users = TestUser::crowd(&world.stack.messenger(TENANT), "rider", USERS).await?;
         let (chats, members) = chats(&users).await?;
@@ -102,7 +118,7 @@ async fn nothing_acked_is_lost_while_everything_on_the_path_is_killed() {
             });
             join_all(riders).await.into_iter().collect::<anyhow::Result<Vec<()>>>().map(drop)
         };
-        let (sent, outages) = tokio::join!(senders, kills(world, &ledger, load.messages));
+        let (sent, outages) = tokio::join!(senders, kills(world, &ledger, &load));
         let outages = outages?;
         sent?;
         let took = ledger.began.elapsed();
@@ -171,22 +187,30 @@ async fn ride(
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut under_way = FuturesUnordered::new();
     let mut written = 0;
+    // By chat, the messages of this user that no later entry speaks of.
+    let mut plain: HashMap<ChatId, VecDeque<i64>> = HashMap::new();
     while written < number || !under_way.is_empty() {
         tokio::select! {
             _ = clock.tick(), if written < number && under_way.len() < WINDOW => {
                 let (chat, key) = (chats[written % chats.len()], MessageKey::generate());
-                let body = format!("message {written} of {}, {}", online.name, "m".repeat(100));
+                let earlier = plain.entry(chat).or_default();
+                let target = if written % CHANGE_EVERY == 0 { earlier.pop_front() } else { None };
+                let post = post(written, &online.name, target);
                 ledger.sent.lock().expect("no sender panicked").insert(key);
                 written += 1;
                 let sent_at = ledger.began.elapsed();
-                let outcome = online.session.send_keyed(chat, key, body.clone().into());
-                under_way.push(async move { (chat, body, sent_at, outcome.await) });
+                let outcome = online.session.send_keyed(chat, key, post.clone());
+                under_way.push(async move { (chat, post, sent_at, outcome.await) });
             }
-            Some((chat, body, sent_at, outcome)) = under_way.next() => {
+            Some((chat, post, sent_at, outcome)) = under_way.next() => {
                 let receipt: Receipt = outcome.map_err(|failure: SendFailure| {
                     anyhow::anyhow!("{}: {failure}; failures: {:?}", online.name, online.seen().failures)
                 })?;
-                let acked = Acked { chat, key: receipt.key, sender, seq: receipt.seq, body };
+                if matches!(post, Post::Text { reply_to: None, .. }) {
+                    plain.entry(chat).or_default().push_back(receipt.seq);
+                }
+                let (kind, body) = stored_as(post);
+                let acked = Acked { chat, key: receipt.key, sender, seq: receipt.seq, kind, body };
                 let settled = Settled { acked, sent_at, stored_after: receipt.stored_after, resends: receipt.resends };
                 ledger.settled.lock().expect("no sender panicked").push(settled);
                 ledger.stored.fetch_add(1, Ordering::Relaxed);
@@ -196,6 +220,33 @@ async fn ride(
     Ok(())
 }
 
+/// Returns the entry that a user writes: a message, or one of all kinds about an earlier message of theirs. A message is spoken of once, so
+/// that nothing is refused.
+fn post(number: usize, name: &str, target: Option<i64>) -> Post {
+    let body = format!("message {number} of {name}, {}", "m".repeat(100));
+    let Some(seq) = target else { return body.into() };
+    match (number / CHANGE_EVERY) % 5 {
+        0 => Post::Edit { seq, body },
+        1 => Post::React { seq, emoji: "\u{1f40e}".to_owned(), remove: false },
+        2 => Post::Text { body, reply_to: Some(seq), mentions: Vec::new(), mention_all: true },
+        3 => Post::Pin { seq, remove: false },
+        _ => Post::Delete { seq },
+    }
+}
+
+/// Returns the kind and the body of what it is stored as.
+fn stored_as(post: Post) -> (EntryKind, String) {
+    match post {
+        Post::Text { body, .. } => (EntryKind::Text, body),
+        Post::Edit { body, .. } => (EntryKind::Edit, body),
+        Post::React { emoji, remove: false, .. } => (EntryKind::Reaction, emoji),
+        Post::React { emoji, remove: true, .. } => (EntryKind::ReactionRemoved, emoji),
+        Post::Pin { remove: false, .. } => (EntryKind::Pin, String::new()),
+        Post::Pin { remove: true, .. } => (EntryKind::Unpin, String::new()),
+        Post::Delete { .. } => (EntryKind::Delete, String::new()),
+    }
+}
+
 /// From a kill until messages were stored again.
 struct Outage {
     what: &'static str,
@@ -203,19 +254,17 @@ struct Outage {
     until: Duration,
 }
 
-/// Kills everything on the path in turn, each when its share of the messages is stored and the last one has recovered.
-async fn kills(world: &World, ledger: &Ledger, messages: usize) -> anyhow::Result<Vec<Outage>> {
+/// Kills everything on the path, in a random order, each when its share of the entries is stored and the one before has recovered.
+async fn kills(world: &World, ledger: &Ledger, load: &Load) -> anyhow::Result<Vec<Outage>> {
+    let mut targets = TARGETS.repeat(load.kills);
+    targets.shuffle(&mut rand::rng());
+    report(format!("to be killed, in this order: {}", targets.join(", ")));
     let mut outages = Vec::new();
-    for (percent, what) in [
-        (12, "message pods"),
-        (25, "gateway pods"),
-        (40, "Kafka broker"),
-        (60, "CQL node"),
-        (80, "message pods, again"),
-    ] {
-        eventually(&format!("{percent} % of the messages are stored"), LIMIT, || async {
+    for (number, &what) in (1..).zip(&targets) {
+        let share = load.messages * number / (targets.len() + 1);
+        eventually(&format!("{share} entries are stored"), load.limit(), || async {
             let stored = ledger.stored.load(Ordering::Relaxed);
-            ensure!(stored * 100 >= messages * percent, "{stored} are stored");
+            ensure!(stored >= share, "{stored} are stored");
             Ok(())
         })
         .await?;
