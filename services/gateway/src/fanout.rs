@@ -155,14 +155,13 @@ impl Fanout {
     /// not too large for it.
     fn marked(&self, own: Receipt, shown: Receipt) {
         self.push_receipt(own.user, own);
-        if shown.read_seq.is_some() || shown.delivered_seq.is_some() {
-            if self.members.size(own.chat) <= MAX_RECEIPT_MEMBERS {
-                self.members.for_present(own.chat, |user| {
-                    if user != own.user {
-                        self.push_receipt(user, shown);
-                    }
-                });
-            }
+        let is_shown = shown.read_seq.is_some() || shown.delivered_seq.is_some();
+        if is_shown && self.members.size(own.chat) <= MAX_RECEIPT_MEMBERS {
+            self.members.for_present(own.chat, |user| {
+                if user != own.user {
+                    self.push_receipt(user, shown);
+                }
+            });
         }
     }
 

@@ -1,4 +1,5 @@
-//! 20,000 entries of all kinds by 20 users in 5 chats, while everything on their path is killed in a random order.
+//! 20,000 entries of all kinds by 20 users in 5 chats, over two gateways and two owners of the log, while everything on their path is
+//! killed in a random order. The pods of a service come back one after the other: partitions change hands in the middle of it.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -25,9 +26,10 @@ use e2e::{
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use posthouse::client::{Post, Receipt, SendFailure};
 use rand::seq::SliceRandom as _;
+use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-const TENANT: &str = "acme";
+const TENANT: &str = "e2edelivery";
 const USERS: usize = 20;
 const CHATS: usize = 5;
 /// Every user writes in two chats, so each chat has eight members.
@@ -38,6 +40,8 @@ const WINDOW: usize = 64;
 const SLACK: Duration = Duration::from_secs(480);
 /// Entries about an earlier message come after so many new messages of a user.
 const CHANGE_EVERY: usize = 3;
+/// A tenant is ready, or gone, within this time.
+const CONVERGENCE: Duration = Duration::from_secs(150);
 /// From a kill until messages are stored again.
 const RECOVERY: Duration = Duration::from_secs(120);
 /// Resends of what an outage delayed arrive until then; they do not count as normal operation.
@@ -95,6 +99,11 @@ struct Ledger {
 async fn nothing_acked_is_lost_while_everything_on_the_path_is_killed() {
     let load = Load::from_environment();
     story(load.limit(), async |world: &World| {
+        world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
+        let services = json!({ "gateway": { "replicas": 2 }, "message": { "replicas": 2 } });
+        let spec = json!({ "deletionPolicy": "Delete", "services": services });
+        world.cluster.apply_tenant(TENANT, spec).await?;
+        world.cluster.await_ready(TENANT, CONVERGENCE).await?;
         report(format!("memory before: {}", memory_line(&world.cluster.usage().await?)));
         let users = TestUser::crowd(&world.stack.messenger(TENANT), "rider", USERS).await?;
         let (chats, members) = chats(&users).await?;
@@ -146,6 +155,7 @@ async fn nothing_acked_is_lost_while_everything_on_the_path_is_killed() {
         let sent = ledger.sent.into_inner().expect("no sender panicked");
         let faults = checker::verdict(&acked, &sent, &histories, &seen);
         ensure!(faults.is_empty(), "{faults:#?}");
+        world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         Ok(())
     })
     .await;

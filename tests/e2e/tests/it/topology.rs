@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use contracts::{ChatId, MessageKey, UserId};
+use contracts::{ChatId, MessageKey, UserId, event::EntryKind};
 use e2e::{
     World,
     checker::{self, Acked},
@@ -121,7 +121,8 @@ async fn write(
         let body = format!("{} {}", online.name, acked.len());
         let began = Instant::now();
         let receipt = online.session.send(chat, body.clone()).await.with_context(|| body.clone())?;
-        acked.push((Acked { chat, key: receipt.key, sender, seq: receipt.seq, body }, began.elapsed()));
+        let (key, seq, kind) = (receipt.key, receipt.seq, EntryKind::Text);
+        acked.push((Acked { chat, key, sender, seq, kind, body }, began.elapsed()));
         stored.fetch_add(1, Ordering::Relaxed);
         sleep(PACE).await;
     }
