@@ -20,10 +20,10 @@ pub use messenger_cell::{
     CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName, SecurityProtocol,
 };
 pub use messenger_tenant::{
-    CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    DeletionPolicy, Endpoints, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec,
-    MessengerTenant, MessengerTenantSpec, RateLimit, Registration, RoutingSpec, SendLimit, StoreStatus,
-    TenantStatus,
+    ByteLimit, CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT,
+    DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus,
+    LimitsSpec, MessengerTenant, MessengerTenantSpec, RateLimit, Registration, RoutingSpec, SendLimit,
+    StoreStatus, TenantStatus,
 };
 pub use names::{
     CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId, TopicName,

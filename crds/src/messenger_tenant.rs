@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catalog::{MAX_ACCESS_TOKEN_SECONDS, SendRate};
+use catalog::{Limit, MAX_ACCESS_TOKEN_SECONDS, Rate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -250,18 +250,41 @@ pub struct RoutingSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LimitsSpec {
-    /// Messages that one user may send, over all connections. Default 25 a second with bursts of 100. May change at any time.
+    /// Messages, edits and reactions of one user, over all connections. Default 25 a second with bursts of 100. May change at any
+    /// time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_sends: Option<SendLimit>,
 
-    /// Messages that may be sent to one chat, by all members together. Default 100 a second with bursts of 400. May change at
+    /// Bytes that one user sends so, 256 for each beside its text. Default 64 KiB a second with bursts of 1 MiB. May change at any
+    /// time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_bytes: Option<ByteLimit>,
+
+    /// Messages, edits and reactions in one chat, of all members together. Default 100 a second with bursts of 400. May change at
     /// any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_sends: Option<SendLimit>,
 
-    /// Members of all chats together, a user counted once for each of their chats. Every gateway keeps them, in 40 to 120 bytes each,
-    /// and reads them all when it starts. One user has added at most an eighth of what is left. Default 1000000. May change at
-    /// any time; members who are there stay.
+    /// Bytes that are sent to one chat. Default 256 KiB a second with bursts of 4 MiB. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_bytes: Option<ByteLimit>,
+
+    /// Messages, edits and reactions of all users together: what the tenant may take of the backends that it shares. Default 1000 a
+    /// second with bursts of 5000. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_sends: Option<SendLimit>,
+
+    /// Bytes of all users together. Default 4 MiB a second with bursts of 64 MiB. May change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_bytes: Option<ByteLimit>,
+
+    /// Pages of history and of sync, and marks, that one user asks of a gateway for. Default 20 a second with bursts of 500. May
+    /// change at any time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_queries: Option<SendLimit>,
+
+    /// Members of all chats together, a user counted once for each of their chats. One user has added at most an eighth of what is
+    /// left. Default 1000000. May change at any time; members who are there stay.
     #[x_kube(validation = Rule::new("self >= 10000 && self <= 10000000").message("limits.memberships must lie between 10000 and 10000000"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memberships: Option<i32>,
@@ -273,23 +296,56 @@ pub struct LimitsSpec {
     pub chats_per_user: Option<i32>,
 }
 
-/// A token bucket of messages.
+impl LimitsSpec {
+    /// Returns what is said of a limit.
+    pub fn rate(&self, limit: Limit) -> Option<Rate> {
+        match limit {
+            Limit::UserSends => self.user_sends.map(SendLimit::rate),
+            Limit::UserBytes => self.user_bytes.map(ByteLimit::rate),
+            Limit::ChatSends => self.chat_sends.map(SendLimit::rate),
+            Limit::ChatBytes => self.chat_bytes.map(ByteLimit::rate),
+            Limit::TenantSends => self.tenant_sends.map(SendLimit::rate),
+            Limit::TenantBytes => self.tenant_bytes.map(ByteLimit::rate),
+            Limit::UserQueries => self.user_queries.map(SendLimit::rate),
+        }
+    }
+}
+
+/// A token bucket of messages or requests.
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("self.burst >= self.perSecond").message("burst must not be smaller than perSecond"))]
 #[serde(rename_all = "camelCase")]
 pub struct SendLimit {
-    /// Messages a second in the long run.
+    /// So many a second in the long run.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("perSecond must lie between 1 and 100000"))]
     pub per_second: i32,
-    /// Messages at once after a pause.
+    /// So many at once after a pause.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("burst must lie between 1 and 100000"))]
     pub burst: i32,
 }
 
 impl SendLimit {
-    /// Returns the rate that the gateway holds.
-    pub const fn rate(self) -> SendRate {
-        SendRate { per_second: self.per_second.unsigned_abs(), burst: self.burst.unsigned_abs() }
+    const fn rate(self) -> Rate {
+        Rate { per_second: self.per_second.unsigned_abs(), burst: self.burst.unsigned_abs() }
+    }
+}
+
+/// A token bucket of bytes.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.burst >= self.perSecond").message("burst must not be smaller than perSecond"))]
+#[serde(rename_all = "camelCase")]
+pub struct ByteLimit {
+    /// Bytes a second in the long run.
+    #[x_kube(validation = Rule::new("self >= 1024 && self <= 1073741824").message("perSecond must lie between 1024 and 1073741824"))]
+    pub per_second: i32,
+    /// Bytes at once after a pause: at least one message of the largest size.
+    #[x_kube(validation = Rule::new("self >= 32768 && self <= 1073741824").message("burst must lie between 32768 and 1073741824"))]
+    pub burst: i32,
+}
+
+impl ByteLimit {
+    const fn rate(self) -> Rate {
+        Rate { per_second: self.per_second.unsigned_abs(), burst: self.burst.unsigned_abs() }
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Backend, CHAT_SENDS, CHATS_PER_USER, MEMBERSHIPS, SendRate, Service, Topic, USER_SENDS};
+use catalog::{Backend, CHATS_PER_USER, MEMBERSHIPS, Service, Topic};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    Host, KafkaQuotas, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, Period, RateLimit,
-    Registration, Scheme, SendLimit, TenantId, TopicName,
+    Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, Period,
+    RateLimit, Registration, Scheme, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -35,8 +35,8 @@ pub struct Tenant {
     pub registration: Registration,
     pub access_token_lifetime: Period,
     pub rate_limit: RateLimit,
-    pub user_sends: SendRate,
-    pub chat_sends: SendRate,
+    /// How much its users may do, where it says so.
+    pub limits: LimitsSpec,
     pub max_memberships: u32,
     pub max_chats_per_user: u32,
     /// What may open a WebSocket beside pages of its hosts.
@@ -196,10 +196,9 @@ impl Tenant {
             registration: identity.registration.unwrap_or_default(),
             access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
-            user_sends: limits.user_sends.map_or(USER_SENDS, SendLimit::rate),
-            chat_sends: limits.chat_sends.map_or(CHAT_SENDS, SendLimit::rate),
             max_memberships: limits.memberships.map_or(MEMBERSHIPS, i32::unsigned_abs),
             max_chats_per_user: limits.chats_per_user.map_or(CHATS_PER_USER, i32::unsigned_abs),
+            limits,
             allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,

@@ -1,20 +1,137 @@
 //! How much the users of a tenant may do where it says nothing else.
 
-/// Messages that may be sent: in the long run, and at once after a pause.
+use std::{fmt, str::FromStr};
+
+/// So many in the long run, and so many at once after a pause. As text `25/100`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendRate {
+pub struct Rate {
     pub per_second: u32,
     pub burst: u32,
 }
 
-/// Of one user, over all connections. A whole tenant stores about 1,500 messages a second on two cores, so one user has little
-/// of it, and far more than can be typed.
-pub const USER_SENDS: SendRate = SendRate { per_second: 25, burst: 100 };
-/// To one chat, by all members together.
-pub const CHAT_SENDS: SendRate = SendRate { per_second: 100, burst: 400 };
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.per_second, self.burst)
+    }
+}
 
-/// Memberships of a tenant: one for each member of each chat. Every gateway keeps them, 40 bytes each in large groups and 120 in
-/// direct chats, in the [`memory_limit`](crate::ServiceEntry::memory_limit) of its pod, and reads them all when it starts.
+/// A text is not a [`Rate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRate;
+
+impl fmt::Display for NoRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a rate is two positive numbers, as in 25/100: so many a second, and so many at once")
+    }
+}
+
+impl std::error::Error for NoRate {}
+
+impl FromStr for Rate {
+    type Err = NoRate;
+
+    fn from_str(text: &str) -> Result<Self, NoRate> {
+        let (per_second, burst) = text.split_once('/').ok_or(NoRate)?;
+        // With 0 a client would wait without end.
+        let number = |text: &str| text.parse().ok().filter(|number| *number > 0).ok_or(NoRate);
+        Ok(Self { per_second: number(per_second)?, burst: number(burst)? })
+    }
+}
+
+/// What users do at a limited rate, whichever of their connections and gateways they use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Limit {
+    /// Entries of one user: messages, edits, reactions.
+    UserSends,
+    /// Their bytes, with [`ENTRY_BYTES`] for each.
+    UserBytes,
+    /// Entries in one chat, of all members together.
+    ChatSends,
+    ChatBytes,
+    /// Entries of all users of the tenant together.
+    TenantSends,
+    TenantBytes,
+    /// What one user asks a gateway for: histories, syncs, marks. Each gateway counts for itself.
+    UserQueries,
+}
+
+/// What an entry counts beside its text: what it takes on the log and in the store.
+pub const ENTRY_BYTES: u32 = 256;
+
+impl Limit {
+    pub const ALL: [Self; 7] = [
+        Self::UserSends,
+        Self::UserBytes,
+        Self::ChatSends,
+        Self::ChatBytes,
+        Self::TenantSends,
+        Self::TenantBytes,
+        Self::UserQueries,
+    ];
+
+    /// Returns the name as flags and metrics have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UserSends => "user-sends",
+            Self::UserBytes => "user-bytes",
+            Self::ChatSends => "chat-sends",
+            Self::ChatBytes => "chat-bytes",
+            Self::TenantSends => "tenant-sends",
+            Self::TenantBytes => "tenant-bytes",
+            Self::UserQueries => "user-queries",
+        }
+    }
+
+    /// Returns the flag of the gateway that sets it.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::UserSends => "--user-sends",
+            Self::UserBytes => "--user-bytes",
+            Self::ChatSends => "--chat-sends",
+            Self::ChatBytes => "--chat-bytes",
+            Self::TenantSends => "--tenant-sends",
+            Self::TenantBytes => "--tenant-bytes",
+            Self::UserQueries => "--user-queries",
+        }
+    }
+
+    /// Returns the rate where the tenant says nothing else.
+    ///
+    /// A whole tenant stores about 1,500 messages a second on two cores, so one user has little of it, and far more than can be typed.
+    /// Bytes are for texts of 2 kB at the rate of messages; a text of the largest size counts eight of them.
+    pub const fn default_rate(self) -> Rate {
+        let (per_second, burst) = match self {
+            Self::UserSends => (25, 100),
+            Self::UserBytes => (64 * 1024, 1024 * 1024),
+            Self::ChatSends => (100, 400),
+            Self::ChatBytes => (256 * 1024, 4 * 1024 * 1024),
+            Self::TenantSends => (1_000, 5_000),
+            Self::TenantBytes => (4 * 1024 * 1024, 64 * 1024 * 1024),
+            Self::UserQueries => (20, 500),
+        };
+        Rate { per_second, burst }
+    }
+}
+
+/// Memberships of a tenant: one for each member of each chat.
 pub const MEMBERSHIPS: u32 = 1_000_000;
 /// Chats that one user creates. No user opens so many by hand.
 pub const CHATS_PER_USER: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_reads_back_and_is_never_zero() {
+        for limit in Limit::ALL {
+            let rate = limit.default_rate();
+            assert_eq!(rate.to_string().parse(), Ok(rate));
+            assert!(rate.burst >= rate.per_second, "{limit:?}");
+            assert_eq!(limit.flag(), format!("--{}", limit.name()));
+        }
+        for text in ["", "25", "0/100", "25/0", "25/-1", "25/100/3", "a/b"] {
+            assert_eq!(text.parse::<Rate>(), Err(NoRate), "{text}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The services of a tenant.
 
-use crate::{Backend, Secret};
+use crate::{Backend, Limit, Secret};
 
 /// What one service is and needs.
 #[derive(Debug)]
@@ -50,12 +50,8 @@ pub enum Setting {
     Realm,
     /// `--registration`: whether users may create accounts.
     Registration,
-    /// `--user-sends-per-second` and the next: how much one user may send.
-    UserSendsPerSecond,
-    UserSendsBurst,
-    /// `--chat-sends-per-second` and the next: how much may be sent to one chat.
-    ChatSendsPerSecond,
-    ChatSendsBurst,
+    /// `--user-sends` and its like: how much users may do.
+    Rate(Limit),
     /// `--max-memberships`: how many members all chats may have together.
     MaxMemberships,
     /// `--max-chats-per-user`: how many chats one user may create.
@@ -73,10 +69,7 @@ impl Setting {
             Self::KeycloakUrl => "--keycloak-url",
             Self::Realm => "--realm",
             Self::Registration => "--registration",
-            Self::UserSendsPerSecond => "--user-sends-per-second",
-            Self::UserSendsBurst => "--user-sends-burst",
-            Self::ChatSendsPerSecond => "--chat-sends-per-second",
-            Self::ChatSendsBurst => "--chat-sends-burst",
+            Self::Rate(limit) => limit.flag(),
             Self::MaxMemberships => "--max-memberships",
             Self::MaxChatsPerUser => "--max-chats-per-user",
             Self::AllowedOrigins => "--allowed-origins",
@@ -102,10 +95,13 @@ table! {
         peers: &[Service::Chat, Service::Message],
         optional_peers: &[Service::Presence],
         settings: &[
-            Setting::UserSendsPerSecond,
-            Setting::UserSendsBurst,
-            Setting::ChatSendsPerSecond,
-            Setting::ChatSendsBurst,
+            Setting::Rate(Limit::UserSends),
+            Setting::Rate(Limit::UserBytes),
+            Setting::Rate(Limit::ChatSends),
+            Setting::Rate(Limit::ChatBytes),
+            Setting::Rate(Limit::TenantSends),
+            Setting::Rate(Limit::TenantBytes),
+            Setting::Rate(Limit::UserQueries),
             Setting::AllowedOrigins,
         ],
         path_prefixes: &[],

@@ -2,7 +2,7 @@
 
 use kit::config::{KafkaArgs, RedisArgs};
 
-pub use crate::domain::limits::{Limits, SendRates};
+pub use crate::domain::limits::{Limits, RateLimits};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
@@ -18,7 +18,7 @@ pub struct Settings {
     #[arg(long, env, value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
     #[command(flatten)]
-    pub sends: SendRates,
+    pub rates: RateLimits,
     /// Not for the command line: they are part of the documented protocol.
     #[arg(skip)]
     pub limits: Limits,

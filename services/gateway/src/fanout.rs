@@ -46,7 +46,12 @@ impl Fanout {
         let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
         // No device sends membership entries, and no rate applies to them.
         if !device.0.is_nil() {
-            self.rates.returned(chat, sender, Instant::now());
+            let body = match &outcome {
+                DeliveryOutcome::Stored { body, .. } => body.len(),
+                // What is not stored now has no text here.
+                _ => 0,
+            };
+            self.rates.returned(chat, sender, body, Instant::now());
         }
         match outcome {
             DeliveryOutcome::Stored {
@@ -218,7 +223,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::SendRates,
+        config::RateLimits,
         domain::{send_queue::SendQueue, session::Identity},
         membership::members::Listing,
         registry::Connection,
@@ -232,7 +237,7 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let rates = Arc::new(Rates::new(&SendRates::default()));
+            let rates = Arc::new(Rates::new(&RateLimits::default(), Instant::now()));
             Self {
                 fanout: Fanout::new(
                     Arc::default(),

@@ -34,7 +34,7 @@ mod socket;
 mod state;
 mod store;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use contracts::rpc::{chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient};
@@ -43,7 +43,7 @@ use redis::aio::ConnectionManager;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use config::{Limits, SendRates, Settings};
+pub use config::{Limits, RateLimits, Settings};
 
 use crate::{
     domain::{exchanges::Exchanges, rates::Rates},
@@ -70,9 +70,9 @@ impl Service for Gateway {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { kafka, redis, max_connections, allowed_origins, sends, limits } = settings;
+        let Settings { kafka, redis, max_connections, allowed_origins, rates, limits } = settings;
         let directory = kit::redis::connection(&redis).context("failed to prepare the session directory")?;
-        let taken = Taken { max_connections, allowed_origins, sends, limits };
+        let taken = Taken { max_connections, allowed_origins, rates, limits };
         surface(Log::kafka(kafka), Some(directory), taken, scope)
     }
 
@@ -85,7 +85,7 @@ impl Service for Gateway {
 struct Taken {
     max_connections: usize,
     allowed_origins: Vec<String>,
-    sends: SendRates,
+    rates: RateLimits,
     limits: Limits,
 }
 
@@ -94,7 +94,7 @@ impl Taken {
         Self {
             max_connections: MAX_CONNECTIONS_IN_MEMORY,
             allowed_origins: Vec::new(),
-            sends: SendRates::default(),
+            rates: RateLimits::default(),
             limits: Limits::default(),
         }
     }
@@ -106,7 +106,7 @@ fn surface(
     taken: Taken,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
-    let Taken { max_connections, allowed_origins, sends, limits } = taken;
+    let Taken { max_connections, allowed_origins, rates, limits } = taken;
     let (limits, tenant) = (Arc::new(limits), scope.tenant());
     let metrics = Metrics::default();
     scope.metrics(|registry| metrics.register(registry));
@@ -114,7 +114,7 @@ fn surface(
     let chat = ChatServiceClient::new(scope.peer(catalog::Service::Chat)?);
     let history = MessageServiceClient::new(scope.peer(catalog::Service::Message)?);
     let registry = Arc::new(Registry::default());
-    let rates = Arc::new(Rates::new(&sends));
+    let rates = Arc::new(Rates::new(&rates, Instant::now()));
     let positions = Arc::new(Positions::default());
     let (membership, checker, loader) = Membership::new(chat, metrics.clone());
     let membership = Arc::new(membership);

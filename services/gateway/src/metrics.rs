@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use kit::catalog::Limit;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric as _},
@@ -35,6 +36,7 @@ pub(crate) struct Metrics {
     errors: Family<CodeLabels, Counter>,
     pushes: Family<PushLabels, Counter>,
     closes: Family<CloseLabels, Counter>,
+    limited: Family<LimitLabels, Counter>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -83,6 +85,11 @@ enum Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CloseLabels {
     reason: &'static str,
 }
@@ -102,6 +109,7 @@ impl Default for Metrics {
             errors: Family::default(),
             pushes: Family::default(),
             closes: Family::default(),
+            limited: Family::default(),
         }
     }
 }
@@ -140,6 +148,11 @@ impl Metrics {
         registry.register("frames", "Frames read from clients", self.frames.clone());
         registry.register("errors", "Errors sent to clients", self.errors.clone());
         registry.register("pushes", "Frames pushed to connections", self.pushes.clone());
+        registry.register(
+            "limited",
+            "Commands refused with rate_limited, by the limit",
+            self.limited.clone(),
+        );
         registry.register("closes", "Ended WebSockets", self.closes.clone());
     }
 
@@ -162,6 +175,10 @@ impl Metrics {
             Pushed::Closed => Outcome::Closed,
         };
         self.pushes.get_or_create(&PushLabels { kind, outcome }).inc();
+    }
+
+    pub(crate) fn count_limited(&self, limit: Limit) {
+        self.limited.get_or_create(&LimitLabels { limit: limit.name() }).inc();
     }
 
     pub(crate) fn count_close(&self, reason: &'static str) {

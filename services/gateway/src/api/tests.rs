@@ -4,12 +4,12 @@ use contracts::{
     ErrorCode,
     wire::{self, ClientFrame, CloseCode, Outcome, ServerFrame},
 };
-use kit::testing::Schemas;
+use kit::{catalog::ENTRY_BYTES, testing::Schemas};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    domain::limits::{Limits, SendRates},
+    domain::limits::{Limits, RateLimits},
     socket::{NOT_UTF_8, PROTOCOL_ERROR},
 };
 
@@ -175,7 +175,7 @@ fn the_codes_are_those_of_the_types() {
 
 #[test]
 fn the_limits_are_those_in_force() {
-    let (limits, sends) = (Limits::default(), SendRates::default());
+    let (limits, rates) = (Limits::default(), RateLimits::default());
     assert_eq!(
         document()["x-limits"],
         json!({
@@ -197,10 +197,21 @@ fn the_limits_are_those_in_force() {
             "ping_seconds": limits.ping_every.as_secs(),
             "pong_seconds": limits.pong_within.as_secs(),
             "frames_per_second": limits.frames_per_second,
-            "user_sends_per_second": sends.user_sends_per_second,
-            "user_sends_burst": sends.user_sends_burst,
-            "chat_sends_per_second": sends.chat_sends_per_second,
-            "chat_sends_burst": sends.chat_sends_burst,
+            "user_sends_per_second": rates.user_sends.per_second,
+            "user_sends_burst": rates.user_sends.burst,
+            "user_bytes_per_second": rates.user_bytes.per_second,
+            "user_bytes_burst": rates.user_bytes.burst,
+            "chat_sends_per_second": rates.chat_sends.per_second,
+            "chat_sends_burst": rates.chat_sends.burst,
+            "chat_bytes_per_second": rates.chat_bytes.per_second,
+            "chat_bytes_burst": rates.chat_bytes.burst,
+            "tenant_sends_per_second": rates.tenant_sends.per_second,
+            "tenant_sends_burst": rates.tenant_sends.burst,
+            "tenant_bytes_per_second": rates.tenant_bytes.per_second,
+            "tenant_bytes_burst": rates.tenant_bytes.burst,
+            "user_queries_per_second": rates.user_queries.per_second,
+            "user_queries_burst": rates.user_queries.burst,
+            "entry_bytes": ENTRY_BYTES,
             "connections_per_user": limits.connections_per_user,
             "send_queue_bytes": limits.send_queue_bytes,
             "max_watched_users": wire::MAX_WATCHED_USERS,

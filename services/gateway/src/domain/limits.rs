@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use contracts::wire;
-use kit::{
-    catalog::{CHAT_SENDS, USER_SENDS},
-    config::positive,
-};
+use kit::catalog::{Limit, Rate};
 
 /// The limits of a connection. The defaults are what `/docs` promises; tests shorten the times.
 #[derive(Clone, Debug)]
@@ -69,51 +66,42 @@ impl Default for Limits {
     }
 }
 
-/// Messages that a user and a chat may send; beyond it a send is refused with `rate_limited`.
-///
-/// A user counts over all connections, and so does a chat over all members.
+/// How much users may do; beyond it a command is refused with `rate_limited`. Each is a [`Limit`], which says what it counts.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub struct SendRates {
-    /// Messages per second that a user may send in the long run.
-    #[arg(long, env, default_value_t = Self::DEFAULT.user_sends_per_second, value_parser = positive())]
-    pub user_sends_per_second: u32,
-    /// Messages that a user may send at once after a pause.
-    #[arg(long, env, default_value_t = Self::DEFAULT.user_sends_burst, value_parser = positive())]
-    pub user_sends_burst: u32,
-    /// Messages per second that may be sent to a chat in the long run.
-    #[arg(long, env, default_value_t = Self::DEFAULT.chat_sends_per_second, value_parser = positive())]
-    pub chat_sends_per_second: u32,
-    /// Messages that may be sent to a chat at once after a pause.
-    #[arg(long, env, default_value_t = Self::DEFAULT.chat_sends_burst, value_parser = positive())]
-    pub chat_sends_burst: u32,
+pub struct RateLimits {
+    /// Entries of one user: so many a second, and so many at once.
+    #[arg(long, env, default_value_t = Limit::UserSends.default_rate())]
+    pub user_sends: Rate,
+    /// Bytes of one user, likewise.
+    #[arg(long, env, default_value_t = Limit::UserBytes.default_rate())]
+    pub user_bytes: Rate,
+    /// Entries in one chat.
+    #[arg(long, env, default_value_t = Limit::ChatSends.default_rate())]
+    pub chat_sends: Rate,
+    /// Bytes in one chat.
+    #[arg(long, env, default_value_t = Limit::ChatBytes.default_rate())]
+    pub chat_bytes: Rate,
+    /// Entries of all users.
+    #[arg(long, env, default_value_t = Limit::TenantSends.default_rate())]
+    pub tenant_sends: Rate,
+    /// Bytes of all users.
+    #[arg(long, env, default_value_t = Limit::TenantBytes.default_rate())]
+    pub tenant_bytes: Rate,
+    /// Histories, syncs and marks of one user.
+    #[arg(long, env, default_value_t = Limit::UserQueries.default_rate())]
+    pub user_queries: Rate,
 }
 
-impl SendRates {
-    const DEFAULT: Self = Self {
-        user_sends_per_second: USER_SENDS.per_second,
-        user_sends_burst: USER_SENDS.burst,
-        chat_sends_per_second: CHAT_SENDS.per_second,
-        chat_sends_burst: CHAT_SENDS.burst,
-    };
-
-    pub(crate) const fn user(&self) -> Rate {
-        Rate { per_second: self.user_sends_per_second, burst: self.user_sends_burst }
-    }
-
-    pub(crate) const fn chat(&self) -> Rate {
-        Rate { per_second: self.chat_sends_per_second, burst: self.chat_sends_burst }
-    }
-}
-
-impl Default for SendRates {
+impl Default for RateLimits {
     fn default() -> Self {
-        Self::DEFAULT
+        Self {
+            user_sends: Limit::UserSends.default_rate(),
+            user_bytes: Limit::UserBytes.default_rate(),
+            chat_sends: Limit::ChatSends.default_rate(),
+            chat_bytes: Limit::ChatBytes.default_rate(),
+            tenant_sends: Limit::TenantSends.default_rate(),
+            tenant_bytes: Limit::TenantBytes.default_rate(),
+            user_queries: Limit::UserQueries.default_rate(),
+        }
     }
-}
-
-/// So many in the long run, and so many at once after a pause.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
-    pub(crate) per_second: u32,
-    pub(crate) burst: u32,
 }

@@ -35,7 +35,7 @@ use crate::{
 };
 
 use super::{
-    refusals::failed,
+    refusals::{beyond, failed},
     sends,
     step::{Pending, Step, refused},
 };
@@ -47,6 +47,11 @@ pub(super) fn run(
     caller: Identity,
     command: Command,
 ) -> Step {
+    let is_query =
+        matches!(command, Command::History(_) | Command::Sync(_) | Command::Read(_) | Command::Delivered(_));
+    if is_query && let Err(exceeded) = gateway.rates.take_query(caller.user, Instant::now()) {
+        return refused(beyond(gateway, exceeded));
+    }
     match command {
         Command::Connect(_) => {
             refused(Refusal::new(ErrorCode::InvalidArgument, "this connection is connected already"))

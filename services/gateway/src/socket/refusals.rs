@@ -8,7 +8,17 @@ use contracts::{
 };
 use kit::error::ServiceError as _;
 
-use crate::{domain::answer::Refusal, error::GatewayError, state::GatewayState};
+use crate::{
+    domain::{answer::Refusal, rates::Exceeded},
+    error::GatewayError,
+    state::GatewayState,
+};
+
+/// Counts what is beyond a limit, and returns what the client reads about it.
+pub(super) fn beyond(gateway: &GatewayState, exceeded: Exceeded) -> Refusal {
+    gateway.metrics.count_limited(exceeded.limit);
+    Refusal::rate_limited(exceeded.detail(), exceeded.wait)
+}
 
 /// Notes a failure and returns what the client reads about it; the cause stays in the log.
 pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {

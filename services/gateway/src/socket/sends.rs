@@ -12,13 +12,12 @@ use futures_util::future::join;
 use tonic::Code;
 
 use super::{
-    refusals::failed,
+    refusals::{beyond, failed},
     sending::Sending,
     step::{Pending, Step, refused},
 };
 use crate::{
     domain::{
-        answer::Refusal,
         draft::{Blocker, Draft},
         session::Identity,
     },
@@ -40,8 +39,8 @@ pub(super) fn send(
         return refused(refusal);
     }
     // Before the look-up: one of a chat that the caller is not in costs as much as a message.
-    if let Err(wait) = gateway.rates.take_user(caller.user, Instant::now()) {
-        return refused(Refusal::rate_limited("you send too much; wait before you send more", wait));
+    if let Err(exceeded) = gateway.rates.take_user(caller.user, draft.body.len(), Instant::now()) {
+        return refused(beyond(gateway, exceeded));
     }
     if draft.target_seq.is_none()
         && let Some(checking) = gateway.membership.begin_check(draft.chat, caller.user)
@@ -139,11 +138,8 @@ fn produce(
     let Reviewed { draft, moderates, checking } = reviewed;
     let Draft { chat, key, kind, body, target_seq, mentions, mentions_all } = draft;
     let since = Instant::now();
-    if let Err(wait) = gateway.rates.take_chat(chat, since) {
-        return refused(Refusal::rate_limited(
-            "too much is sent to this chat; wait before you send more",
-            wait,
-        ));
+    if let Err(exceeded) = gateway.rates.take_chat(chat, body.len(), since) {
+        return refused(beyond(gateway, exceeded));
     }
     let record = SendRecord {
         v: VERSION,

@@ -5,20 +5,20 @@ use contracts::{
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
     wire::Outcome,
 };
-use gateway::{Limits, SendRates};
+use gateway::{Limits, RateLimits};
+use kit::catalog::Rate;
 use uuid::Uuid;
 
 use crate::{
     client::Client,
-    stand::{chat, device, user, with_rates},
+    stand::{UNLIMITED, chat, device, user, with_rates},
 };
 
 /// So slow that no token is added while a story runs.
-const BURST_ONLY: SendRates = SendRates {
-    user_sends_per_second: 1,
-    user_sends_burst: 20,
-    chat_sends_per_second: 1,
-    chat_sends_burst: 30,
+const BURST_ONLY: RateLimits = RateLimits {
+    user_sends: Rate { per_second: 1, burst: 20 },
+    chat_sends: Rate { per_second: 1, burst: 30 },
+    ..UNLIMITED
 };
 /// Tokens that may be added nevertheless, on a machine that is very busy.
 const SLACK: usize = 15;

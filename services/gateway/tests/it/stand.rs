@@ -8,10 +8,10 @@ use std::{
 };
 
 use contracts::{ChatId, DeviceId, UserId, event::SendRecord};
-use gateway::{Gateway, Limits, SendRates};
+use gateway::{Gateway, Limits, RateLimits};
 use kit::{
     Process, Program, Service as _, catalog,
-    catalog::Topic,
+    catalog::{Rate, Topic},
     config::{KafkaArgs, RedisArgs},
     program::Invocation,
     testing::{TestCache, TestRealm, stack, wait_for},
@@ -40,12 +40,17 @@ use crate::{
 pub const PARTITIONS: i32 = 3;
 
 /// For stories of users who send as fast as they can.
-pub const UNLIMITED: SendRates = SendRates {
-    user_sends_per_second: 100_000,
-    user_sends_burst: 100_000,
-    chat_sends_per_second: 100_000,
-    chat_sends_burst: 100_000,
+pub const UNLIMITED: RateLimits = RateLimits {
+    user_sends: PLENTY,
+    user_bytes: PLENTY,
+    chat_sends: PLENTY,
+    chat_bytes: PLENTY,
+    tenant_sends: PLENTY,
+    tenant_bytes: PLENTY,
+    user_queries: PLENTY,
 };
+
+const PLENTY: Rate = Rate { per_second: 1_000_000_000, burst: 1_000_000_000 };
 
 /// Whatever a story waits for comes within this time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -126,12 +131,12 @@ pub struct Running {
 impl Running {
     /// Starts a gateway and waits until it is ready.
     pub async fn start(invocation: Invocation, limits: Limits) -> Self {
-        Self::start_with(invocation, limits, SendRates::default()).await
+        Self::start_with(invocation, limits, RateLimits::default()).await
     }
 
-    async fn start_with(invocation: Invocation, limits: Limits, sends: SendRates) -> Self {
+    async fn start_with(invocation: Invocation, limits: Limits, rates: RateLimits) -> Self {
         let mut settings = invocation.settings::<Gateway>().expect("settings");
-        settings.sends = sends;
+        settings.rates = rates;
         settings.limits = limits;
         let addresses = &invocation.process.service;
         let (http, management) = (addresses.http_addr, addresses.management_addr);
@@ -201,13 +206,13 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
     limits: Limits,
     story: impl FnOnce(Arc<Stand>) -> F,
 ) {
-    with_rates(limits, SendRates::default(), story).await;
+    with_rates(limits, RateLimits::default(), story).await;
 }
 
 /// Runs a story like [`with_stand`], with other limits of sends.
 pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     limits: Limits,
-    sends: SendRates,
+    rates: RateLimits,
     story: impl FnOnce(Arc<Stand>) -> F,
 ) {
     let tenant = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
@@ -219,7 +224,7 @@ pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     let redis = TestCache::create(&tenant).await;
     let peers_addr = peers.serve().await;
     let (invocation, _) = config(&tenant, &kafka, &redis.args(), &realm, peers_addr);
-    let gateway = Running::start_with(invocation, limits, sends).await;
+    let gateway = Running::start_with(invocation, limits, rates).await;
     peers.number_messages(&kafka);
     let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway, redis, peers_addr });
 
