@@ -283,6 +283,18 @@ pub struct LimitsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_queries: Option<SendLimit>,
 
+    /// Connections of all users together, over all gateways; one more is refused with 503. What other gateways have is known to
+    /// within half a minute. Default 100000. May change at any time; connections that are open stay.
+    #[x_kube(validation = Rule::new("self >= 10 && self <= 10000000").message("limits.connections must lie between 10 and 10000000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<i32>,
+
+    /// Connections of one user, over all gateways: windows and devices. One more closes the oldest, on another gateway within half a
+    /// minute. Default 32. May change at any time.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 1000").message("limits.connectionsPerUser must lie between 1 and 1000"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_per_user: Option<i32>,
+
     /// Members of all chats together, a user counted once for each of their chats. One user has added at most an eighth of what is
     /// left. Default 1000000. May change at any time; members who are there stay.
     #[x_kube(validation = Rule::new("self >= 10000 && self <= 10000000").message("limits.memberships must lie between 10000 and 10000000"))]

@@ -207,6 +207,8 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::Realm => Some(tenant.id.realm().to_string()),
         Setting::Registration => Some(tenant.registration.as_str().to_owned()),
         Setting::Rate(limit) => Some(tenant.limits.rate(limit).unwrap_or(limit.default_rate()).to_string()),
+        Setting::TenantConnections => Some(tenant.max_connections.to_string()),
+        Setting::ConnectionsPerUser => Some(tenant.max_connections_per_user.to_string()),
         Setting::MaxMemberships => Some(tenant.max_memberships.to_string()),
         Setting::MaxChatsPerUser => Some(tenant.max_chats_per_user.to_string()),
         Setting::AllowedOrigins => Some(tenant.allowed_origins.join(",")),

@@ -8,7 +8,23 @@ pub const POSTGRES_POOL: u32 = 4;
 /// Every command of Redis that a tenant's services send, as its rules call them, and all that the tenant's account may run. Redis has
 /// one thread and one memory for all tenants: what takes long, what makes large values of small requests, and what shows more than
 /// own keys and channels is not in it.
-pub const REDIS_COMMANDS: &[&str] = &["set", "setex", "get", "del", "ping", "publish", "subscribe"];
+pub const REDIS_COMMANDS: &[&str] = &[
+    "set",
+    "setex",
+    "get",
+    "del",
+    "ping",
+    "publish",
+    "subscribe",
+    "zadd",
+    "zrange",
+    "zrem",
+    "zremrangebyscore",
+    "pexpireat",
+    "hset",
+    "hgetall",
+    "hdel",
+];
 
 /// One shared system of which every tenant has a part.
 #[derive(Debug)]

@@ -115,6 +115,10 @@ impl Limit {
 
 /// Memberships of a tenant: one for each member of each chat.
 pub const MEMBERSHIPS: u32 = 1_000_000;
+/// Connections of a tenant, over all its gateways.
+pub const CONNECTIONS: u32 = 100_000;
+/// Connections of one user: windows and devices. One more closes the oldest.
+pub const CONNECTIONS_PER_USER: u32 = 32;
 /// Chats that one user creates. No user opens so many by hand.
 pub const CHATS_PER_USER: u32 = 1000;
 

@@ -52,6 +52,10 @@ pub enum Setting {
     Registration,
     /// `--user-sends` and its like: how much users may do.
     Rate(Limit),
+    /// `--tenant-connections`: how many connections all users may have together.
+    TenantConnections,
+    /// `--connections-per-user`: how many connections one user may have.
+    ConnectionsPerUser,
     /// `--max-memberships`: how many members all chats may have together.
     MaxMemberships,
     /// `--max-chats-per-user`: how many chats one user may create.
@@ -70,6 +74,8 @@ impl Setting {
             Self::Realm => "--realm",
             Self::Registration => "--registration",
             Self::Rate(limit) => limit.flag(),
+            Self::TenantConnections => "--tenant-connections",
+            Self::ConnectionsPerUser => "--connections-per-user",
             Self::MaxMemberships => "--max-memberships",
             Self::MaxChatsPerUser => "--max-chats-per-user",
             Self::AllowedOrigins => "--allowed-origins",
@@ -102,6 +108,8 @@ table! {
             Setting::Rate(Limit::TenantSends),
             Setting::Rate(Limit::TenantBytes),
             Setting::Rate(Limit::UserQueries),
+            Setting::TenantConnections,
+            Setting::ConnectionsPerUser,
             Setting::AllowedOrigins,
         ],
         path_prefixes: &[],

@@ -2,7 +2,7 @@
 
 use kit::config::{KafkaArgs, RedisArgs};
 
-pub use crate::domain::limits::{Limits, RateLimits};
+pub use crate::domain::limits::{ConnectionLimits, Limits, RateLimits};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
@@ -17,6 +17,8 @@ pub struct Settings {
     /// sends them and separated by commas: `capacitor://localhost,http://localhost:5173`.
     #[arg(long, env, value_delimiter = ',')]
     pub allowed_origins: Vec<String>,
+    #[command(flatten)]
+    pub connections: ConnectionLimits,
     #[command(flatten)]
     pub rates: RateLimits,
     /// Not for the command line: they are part of the documented protocol.

@@ -1,8 +1,8 @@
 //! The gateway holds the connections of one tenant's users: WebSockets, and event streams where a network stops those.
 //!
 //! # Owns
-//! Sockets, sessions, fan-out, back-pressure. Nothing durable: a session directory in Redis that lives as long as its
-//! connections.
+//! Sockets, sessions, fan-out, back-pressure. Nothing durable: a directory in Redis of who has how many
+//! connections, which lives as long as they do.
 //!
 //! # Endpoints
 //! `/ws` (subprotocol `posthouse.v1.json`), `/events` and `/commands` (the same frames as an event stream and by POST), `/docs` (index of all services), `/docs/gateway/asyncapi.json`,
@@ -43,7 +43,7 @@ use redis::aio::ConnectionManager;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use config::{Limits, RateLimits, Settings};
+pub use config::{ConnectionLimits, Limits, RateLimits, Settings};
 
 use crate::{
     domain::{exchanges::Exchanges, rates::Rates},
@@ -70,9 +70,11 @@ impl Service for Gateway {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { kafka, redis, max_connections, allowed_origins, rates, limits } = settings;
-        let directory = kit::redis::connection(&redis).context("failed to prepare the session directory")?;
-        let taken = Taken { max_connections, allowed_origins, rates, limits };
+        let Settings { kafka, redis, max_connections, allowed_origins, connections, rates, limits } =
+            settings;
+        let directory =
+            kit::redis::connection(&redis).context("failed to prepare the directory of connections")?;
+        let taken = Taken { max_connections, allowed_origins, connections, rates, limits };
         surface(Log::kafka(kafka), Some(directory), taken, scope)
     }
 
@@ -85,6 +87,7 @@ impl Service for Gateway {
 struct Taken {
     max_connections: usize,
     allowed_origins: Vec<String>,
+    connections: ConnectionLimits,
     rates: RateLimits,
     limits: Limits,
 }
@@ -94,6 +97,7 @@ impl Taken {
         Self {
             max_connections: MAX_CONNECTIONS_IN_MEMORY,
             allowed_origins: Vec::new(),
+            connections: ConnectionLimits::default(),
             rates: RateLimits::default(),
             limits: Limits::default(),
         }
@@ -106,7 +110,7 @@ fn surface(
     taken: Taken,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
-    let Taken { max_connections, allowed_origins, rates, limits } = taken;
+    let Taken { max_connections, allowed_origins, connections, rates, limits } = taken;
     let (limits, tenant) = (Arc::new(limits), scope.tenant());
     let metrics = Metrics::default();
     scope.metrics(|registry| metrics.register(registry));
@@ -173,7 +177,14 @@ fn surface(
         Some(redis) => {
             // A pod's host name is its name.
             let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "gateway".to_owned());
-            let (handle, sessions) = Sessions::new(redis, registry.clone(), tenant, name, &limits);
+            let (handle, sessions) = Sessions::new(
+                redis,
+                registry.clone(),
+                tenant,
+                name,
+                &limits,
+                connections.connections_per_user,
+            );
             scope.spawn(sessions.keep(stop.clone()));
             handle
         }
@@ -187,6 +198,7 @@ fn surface(
         exchanges: Arc::new(Exchanges::new(limits.clone())),
         limits,
         max_connections,
+        connections,
         allowed_origins,
         verifier: scope.verifier(),
         registry,

@@ -23,8 +23,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use self::{
     checks::{Access, Checks},
-    loads::Load,
-    members::{Members, Noticed, Standing},
+    members::{Members, Standing},
 };
 pub(crate) use self::{
     checks::{Checked, Checker, Checking},
@@ -41,7 +40,7 @@ pub(crate) struct Membership {
     pub(crate) members: Arc<Members>,
     following: AtomicBool,
     checks: Checks,
-    loads: mpsc::UnboundedSender<Load>,
+    loads: mpsc::UnboundedSender<UserId>,
     /// Where the histories of members begin, for the time in which the chat service does not answer.
     beginnings: moka::sync::Cache<(ChatId, UserId), i64>,
     chat: ChatServiceClient<InternalChannel>,
@@ -76,7 +75,9 @@ impl Membership {
     /// Notes that a user has one connection more.
     pub(crate) fn opened(&self, user: UserId) {
         if self.members.opened(user) {
-            self.want(Load::ChatsOf(user));
+            if self.loads.send(user).is_err() {
+                tracing::debug!("the process is stopping; no chats are loaded any more");
+            }
         }
     }
 
@@ -105,17 +106,7 @@ impl Membership {
             // One who comes back reads from another entry on.
             self.beginnings.invalidate(&(chat, user));
         }
-        let Noticed { gap, came } = self.members.changed(chat, user, place);
-        if gap {
-            self.want(Load::MembersOf(chat));
-        }
-        came
-    }
-
-    fn want(&self, load: Load) {
-        if self.loads.send(load).is_err() {
-            tracing::debug!("the process is stopping; {load:?} is not loaded any more");
-        }
+        self.members.changed(chat, user, place, Instant::now())
     }
 
     /// Notes where the history of a member begins.

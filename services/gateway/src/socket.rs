@@ -227,11 +227,11 @@ impl<T: Transport> Serving<T> {
                 // The answer is queued first: no push comes before it.
                 self.answer(reply, frame);
                 self.connection.set_token_session(token_session);
-                let most = self.gateway.limits.connections_per_user;
+                let most = self.gateway.connections.connections_per_user;
                 self.gateway.registry.identify(&self.connection, identity, most);
                 self.gateway.membership.opened(identity.user);
                 self.gateway.ended.check(identity.user, &self.connection);
-                self.gateway.sessions.opened(self.connection.session, identity);
+                self.gateway.sessions.opened(identity.user, self.connection.session);
                 self.gateway.presence.opened(identity.user);
             }
             Action::Renew(identity, token_session, frame) => {

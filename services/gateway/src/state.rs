@@ -7,7 +7,7 @@ use kit::{auth::TokenVerifier, outage::Outage, rpc::InternalChannel};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Limits,
+    config::{ConnectionLimits, Limits},
     domain::{exchanges::Exchanges, rates::Rates},
     ended::EndedSessions,
     events::SendLog,
@@ -23,6 +23,7 @@ use crate::{
 pub(crate) struct GatewayState {
     pub(crate) limits: Arc<Limits>,
     pub(crate) max_connections: usize,
+    pub(crate) connections: ConnectionLimits,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) verifier: Arc<TokenVerifier>,
     pub(crate) registry: Arc<Registry>,

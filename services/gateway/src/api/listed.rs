@@ -33,6 +33,10 @@ impl Listed {
         if !gateway.membership.is_following() || !gateway.ended.is_caught_up() {
             return unavailable("this gateway is starting");
         }
+        let open = gateway.registry.len().saturating_add(gateway.sessions.elsewhere());
+        if open >= gateway.connections.tenant_connections {
+            return unavailable("this messenger has as many connections as it may: try again later");
+        }
         let queue = SendQueue::new(gateway.limits.send_queue_bytes, gateway.metrics.queued_bytes.clone());
         let connection = Connection::with_posts(Uuid::now_v7(), queue, posted);
         if !gateway.registry.add(&connection, gateway.max_connections) {
@@ -53,7 +57,7 @@ impl Drop for Listed {
         self.gateway.metrics.connections.dec();
         if let Some(identity) = self.connection.identity() {
             self.gateway.membership.closed(identity.user);
-            self.gateway.sessions.closed(self.connection.session);
+            self.gateway.sessions.closed(identity.user, self.connection.session);
             self.gateway.presence.closed(&self.connection);
         }
     }

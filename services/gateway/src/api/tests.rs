@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    domain::limits::{Limits, RateLimits},
+    domain::limits::{ConnectionLimits, Limits, RateLimits},
     socket::{NOT_UTF_8, PROTOCOL_ERROR},
 };
 
@@ -212,7 +212,7 @@ fn the_limits_are_those_in_force() {
             "user_queries_per_second": rates.user_queries.per_second,
             "user_queries_burst": rates.user_queries.burst,
             "entry_bytes": ENTRY_BYTES,
-            "connections_per_user": limits.connections_per_user,
+            "connections_per_user": ConnectionLimits::default().connections_per_user,
             "send_queue_bytes": limits.send_queue_bytes,
             "max_watched_users": wire::MAX_WATCHED_USERS,
             "max_watched_chats": wire::MAX_WATCHED_CHATS,

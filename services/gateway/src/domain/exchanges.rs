@@ -39,7 +39,7 @@ impl Exchanges {
         if users.len() >= SMALLEST_CLEANED && users.len().is_power_of_two() && !users.contains_key(&user) {
             users.retain(|_, of| of.unanswered > 0 || !of.bucket.is_full(now));
         }
-        let Limits { frames_per_second, frames_burst, connections_per_user, .. } = *self.limits;
+        let Limits { frames_per_second, frames_burst, commands_per_user, .. } = *self.limits;
         let of = users.entry(user).or_insert_with(|| OfUser {
             unanswered: 0,
             bucket: Bucket::new(frames_per_second, frames_burst, now),
@@ -47,7 +47,7 @@ impl Exchanges {
         if let Some(ready) = of.bucket.ready_at(1, now) {
             return Err(ready.saturating_duration_since(now));
         }
-        if of.unanswered >= connections_per_user {
+        if of.unanswered >= commands_per_user {
             return Err(RETRY_AFTER);
         }
         of.unanswered += 1;
@@ -93,7 +93,7 @@ mod tests {
         let limits = Limits {
             frames_per_second: 10,
             frames_burst: 30,
-            connections_per_user: 2,
+            commands_per_user: 2,
             fault_frames: 20,
             ..Limits::default()
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use contracts::wire;
-use kit::catalog::{Limit, Rate};
+use kit::catalog::{CONNECTIONS, CONNECTIONS_PER_USER, Limit, Rate};
 
 /// The limits of a connection. The defaults are what `/docs` promises; tests shorten the times.
 #[derive(Clone, Debug)]
@@ -30,8 +30,8 @@ pub struct Limits {
     /// Frames read per second in the long run, and at once after a pause; beyond it the socket is read more slowly.
     pub frames_per_second: u32,
     pub frames_burst: u32,
-    /// Connections of one user; beyond it the oldest one is closed.
-    pub connections_per_user: usize,
+    /// Commands of one user without a connection that are unanswered; one more waits.
+    pub commands_per_user: usize,
     /// A malformed or oversized frame counts as this many, and so does a command that is refused for its rate: a client that
     /// sends nothing else, or does not wait as long as the refusal says, is read slowly.
     pub fault_frames: u32,
@@ -57,12 +57,29 @@ impl Default for Limits {
             max_queries: 2,
             frames_per_second: 200,
             frames_burst: 1000,
-            connections_per_user: 32,
+            commands_per_user: 32,
             fault_frames: 20,
             produce_within: Duration::from_secs(10),
             session_refresh: Duration::from_secs(30),
             positions_every: Duration::from_secs(10),
         }
+    }
+}
+
+/// How many connections there may be, over all gateways of the tenant.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ConnectionLimits {
+    /// Connections of one user; beyond it the oldest one is closed.
+    #[arg(long, env, default_value_t = CONNECTIONS_PER_USER as usize)]
+    pub connections_per_user: usize,
+    /// Connections of all users; the next upgrade is answered with 503.
+    #[arg(long, env, default_value_t = CONNECTIONS as usize)]
+    pub tenant_connections: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { connections_per_user: CONNECTIONS_PER_USER as usize, tenant_connections: CONNECTIONS as usize }
     }
 }
 

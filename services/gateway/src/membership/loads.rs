@@ -28,22 +28,14 @@ const AT_ONCE: usize = 32;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waits after a call that failed.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(5);
-/// How often the users are forgotten who left.
-const SWEEP: Duration = Duration::from_secs(10);
+/// How often the users are forgotten who left, and lost records are asked for.
+const SWEEP: Duration = Duration::from_secs(5);
 /// Users of one chat who are asked about at one time.
 const ASKED_AT_ONCE: usize = 500;
 
-/// What is to be found out.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Load {
-    ChatsOf(UserId),
-    /// Who of this process's users is in a chat.
-    MembersOf(ChatId),
-}
-
 /// Makes the calls.
 pub(crate) struct Loader {
-    wanted: mpsc::UnboundedReceiver<Load>,
+    wanted: mpsc::UnboundedReceiver<UserId>,
     calls: Arc<Calls>,
 }
 
@@ -62,13 +54,13 @@ impl Loader {
         checks: Checks,
         chat: ChatServiceClient<InternalChannel>,
         metrics: Metrics,
-    ) -> (mpsc::UnboundedSender<Load>, Self) {
+    ) -> (mpsc::UnboundedSender<UserId>, Self) {
         let (sender, wanted) = mpsc::unbounded_channel();
         let outage = Outage::default();
         (sender, Self { wanted, calls: Arc::new(Calls { members, checks, chat, outage, metrics }) })
     }
 
-    /// Loads, and forgets who left, until stopped.
+    /// Loads, forgets who left and asks for what was lost, until stopped.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut loads: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         let mut sweeps = interval(SWEEP);
@@ -77,17 +69,19 @@ impl Loader {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = loads.next() => {}
-                load = self.wanted.recv(), if loads.len() < AT_ONCE => {
-                    let Some(load) = load else { return };
+                user = self.wanted.recv(), if loads.len() < AT_ONCE => {
+                    let Some(user) = user else { return };
                     let calls = self.calls.clone();
-                    loads.push(match load {
-                        Load::ChatsOf(user) => Box::pin(async move { calls.load(user).await }),
-                        Load::MembersOf(chat) => Box::pin(async move { calls.ask(chat).await }),
-                    });
+                    loads.push(Box::pin(async move { calls.load(user).await }));
                 }
                 now = sweeps.tick() => {
-                    self.calls.members.forget_departed(now.into_std());
-                    self.calls.metrics.memberships.set(self.calls.members.seats());
+                    let members = &self.calls.members;
+                    members.forget_departed(now.into_std());
+                    self.calls.metrics.memberships.set(members.seats());
+                    for chat in members.lost_records(now.into_std()) {
+                        let calls = self.calls.clone();
+                        loads.push(Box::pin(async move { calls.ask(chat).await }));
+                    }
                 }
             }
         }

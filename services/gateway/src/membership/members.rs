@@ -5,8 +5,11 @@
 //! tenant's size.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::atomic::{AtomicI64, Ordering},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,6 +23,8 @@ use crate::{domain::record::Place, sharded::Sharded};
 
 /// The chats of a user without connections are kept for this long: who loses a connection usually comes back.
 const KEPT_FOR: Duration = Duration::from_secs(30);
+/// Records of a chat are in several partitions: one that is missing for this long was lost.
+const RECORD_LATE: Duration = Duration::from_secs(5);
 /// The clocks of the chat service's database and of the log are less than this apart.
 const CLOCK_SKEW_MS: i64 = 60_000;
 
@@ -30,6 +35,8 @@ pub(crate) struct Members {
     users: Sharded<UserId, Guest>,
     chats: Sharded<ChatId, Chat>,
     seats: AtomicI64,
+    /// Chats of which a record is missing, and since when.
+    gaps: Mutex<HashMap<ChatId, Instant>>,
 }
 
 /// A user who is connected here, or was until lately.
@@ -47,8 +54,10 @@ struct Chat {
     kind: Option<ChatKind>,
     /// Members here and elsewhere.
     size: u32,
-    /// The number of the last record of `chat.events` about this chat, 0 while none is known.
+    /// The number of the last record of `chat.events` about this chat before which none is missing; 0 while none is known.
     version: i64,
+    /// Numbers of records behind one that is missing.
+    ahead: BTreeSet<i64>,
     seats: HashMap<UserId, Seat>,
 }
 
@@ -130,16 +139,6 @@ pub(crate) struct Entry {
     pub(crate) kind: EntryKind,
     pub(crate) subject: Option<UserId>,
     pub(crate) sent_at_ms: i64,
-}
-
-/// What comes of a record of `chat.events`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Noticed {
-    /// Records of this chat were lost: who of the users here is in it has to be asked.
-    pub(crate) gap: bool,
-    /// The user receives what is delivered from here on. A new chat has no entry that tells of its members, and its first message may have
-    /// been here before.
-    pub(crate) came: bool,
 }
 
 impl Members {
@@ -229,8 +228,9 @@ impl Members {
         guest.loaded.send_replace(true);
     }
 
-    /// Takes a record of `chat.events`.
-    pub(crate) fn changed(&self, chat: ChatId, user: UserId, place: Place) -> Noticed {
+    /// Takes a record of `chat.events`. True when the user receives from here on what is delivered, of which some may have been here
+    /// before: a new chat has no entry that tells of its members.
+    pub(crate) fn changed(&self, chat: ChatId, user: UserId, place: Place, now: Instant) -> bool {
         let mut users = self.users.write(&user);
         let mut chats = self.chats.write(&chat);
         let guest = users.get_mut(&user);
@@ -239,12 +239,22 @@ impl Members {
         let may_be_seated =
             guest.as_ref().is_some_and(|guest| place.role.is_some() || !*guest.loaded.borrow());
         if !chats.contains_key(&chat) && !may_be_seated {
-            return Noticed::default();
+            return false;
         }
         let known = chats.entry(chat).or_default();
-        let gap = known.count(place);
+        let had_gap = !known.ahead.is_empty();
+        known.count(place);
+        let has_gap = !known.ahead.is_empty();
+        if had_gap != has_gap {
+            let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+            if has_gap {
+                gaps.insert(chat, now);
+            } else {
+                gaps.remove(&chat);
+            }
+        }
         let guest = guest.filter(|_| is_seated || may_be_seated);
-        let Some(guest) = guest else { return Noticed { gap, came: false } };
+        let Some(guest) = guest else { return false };
         guest.chats.insert(chat);
         let seat = known.seats.entry(user).or_insert_with(|| {
             self.seats.fetch_add(1, Ordering::Relaxed);
@@ -266,7 +276,24 @@ impl Members {
             drop(chats);
             self.unseat(chat, user);
         }
-        Noticed { gap, came }
+        came
+    }
+
+    /// Returns the chats of which a record was lost, and takes those that are known for all.
+    pub(crate) fn lost_records(&self, now: Instant) -> Vec<ChatId> {
+        let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_lost = |_: &ChatId, since: &mut Instant| now.saturating_duration_since(*since) >= RECORD_LATE;
+        let mut lost: Vec<ChatId> = gaps.extract_if(is_lost).map(|(chat, _)| chat).collect();
+        drop(gaps);
+        // Of a chat that all users here have left, nothing is missed.
+        lost.retain(|chat| {
+            let mut shard = self.chats.write(chat);
+            let Some(known) = shard.get_mut(chat) else { return false };
+            known.version = known.ahead.last().copied().unwrap_or(known.version);
+            known.ahead.clear();
+            true
+        });
+        lost
     }
 
     /// Takes what the chat service has answered about users of a chat of which records were lost.
@@ -400,16 +427,24 @@ impl Members {
 }
 
 impl Chat {
-    /// Takes number, kind and size of a record; true when there are records before it that were not here.
-    fn count(&mut self, place: Place) -> bool {
+    /// Takes number, kind and size of a record.
+    fn count(&mut self, place: Place) {
         self.kind = place.kind.or(self.kind);
-        let expected = self.version + 1;
-        if place.version < expected {
-            return false;
+        if place.version <= self.version {
+            return;
         }
-        let is_gap = self.version > 0 && place.version > expected;
-        (self.version, self.size) = (place.version, place.members);
-        is_gap
+        if self.ahead.last().is_none_or(|last| *last < place.version) {
+            self.size = place.members;
+        }
+        if self.version == 0 {
+            self.version = place.version;
+            return;
+        }
+        self.ahead.insert(place.version);
+        while self.ahead.first() == Some(&(self.version + 1)) {
+            self.ahead.pop_first();
+            self.version += 1;
+        }
     }
 
     fn size(&self) -> usize {

@@ -4,6 +4,7 @@
 
 mod changes;
 mod client;
+mod connections;
 mod docs;
 mod drain;
 mod frames;

@@ -44,7 +44,7 @@ impl World {
             kafka_username: "u".to_owned(),
             kafka_password: "p".into(),
         };
-        // Nothing listens there: no socket depends on the session directory.
+        // Nothing listens there: no socket depends on the directory of connections.
         let redis = RedisArgs {
             redis_addr: SocketAddr::from(([127, 0, 0, 1], 9)).to_string(),
             redis_username: "u".to_owned(),

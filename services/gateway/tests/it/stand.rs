@@ -8,7 +8,7 @@ use std::{
 };
 
 use contracts::{ChatId, DeviceId, UserId, event::SendRecord};
-use gateway::{Gateway, Limits, RateLimits};
+use gateway::{Gateway, Limits, RateLimits, Settings};
 use kit::{
     Process, Program, Service as _, catalog,
     catalog::{Rate, Topic},
@@ -131,13 +131,12 @@ pub struct Running {
 impl Running {
     /// Starts a gateway and waits until it is ready.
     pub async fn start(invocation: Invocation, limits: Limits) -> Self {
-        Self::start_with(invocation, limits, RateLimits::default()).await
+        Self::start_with(invocation, |settings| settings.limits = limits).await
     }
 
-    async fn start_with(invocation: Invocation, limits: Limits, rates: RateLimits) -> Self {
+    pub async fn start_with(invocation: Invocation, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = invocation.settings::<Gateway>().expect("settings");
-        settings.rates = rates;
-        settings.limits = limits;
+        change(&mut settings);
         let addresses = &invocation.process.service;
         let (http, management) = (addresses.http_addr, addresses.management_addr);
         let process = Process::start(invocation.process).expect("a process");
@@ -206,13 +205,22 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
     limits: Limits,
     story: impl FnOnce(Arc<Stand>) -> F,
 ) {
-    with_rates(limits, RateLimits::default(), story).await;
+    with_settings(|settings| settings.limits = limits, story).await;
 }
 
 /// Runs a story like [`with_stand`], with other limits of sends.
 pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     limits: Limits,
     rates: RateLimits,
+    story: impl FnOnce(Arc<Stand>) -> F,
+) {
+    let change = |settings: &mut Settings| (settings.limits, settings.rates) = (limits, rates);
+    with_settings(change, story).await;
+}
+
+/// Runs a story like [`with_stand`], with settings of its own.
+pub async fn with_settings<F: Future<Output = ()> + Send + 'static>(
+    change: impl FnOnce(&mut Settings),
     story: impl FnOnce(Arc<Stand>) -> F,
 ) {
     let tenant = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
@@ -224,7 +232,7 @@ pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     let redis = TestCache::create(&tenant).await;
     let peers_addr = peers.serve().await;
     let (invocation, _) = config(&tenant, &kafka, &redis.args(), &realm, peers_addr);
-    let gateway = Running::start_with(invocation, limits, rates).await;
+    let gateway = Running::start_with(invocation, change).await;
     peers.number_messages(&kafka);
     let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway, redis, peers_addr });
 
@@ -284,9 +292,13 @@ impl Stand {
 
     /// Starts another gateway of the tenant, which the story ends.
     pub async fn another_gateway(&self) -> Running {
+        self.another_gateway_with(|_| {}).await
+    }
+
+    pub async fn another_gateway_with(&self, change: impl FnOnce(&mut Settings)) -> Running {
         let (invocation, _) =
             config(&self.tenant, &self.kafka, &self.redis.args(), &self.realm, self.peers_addr);
-        Running::start(invocation, Limits::default()).await
+        Running::start_with(invocation, change).await
     }
 
     /// Returns what is in `message.send`, in the order of each partition.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     client::check,
-    stand::{PATIENCE, Running, Stand, UNLIMITED, chat, device, user, with_rates, with_stand},
+    stand::{PATIENCE, Running, Stand, UNLIMITED, chat, device, user, with_rates, with_settings, with_stand},
 };
 
 /// A client with an event stream.
@@ -306,47 +306,49 @@ async fn what_is_no_stream_or_command_is_a_problem() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_ends_with_a_reason() {
-    let limits = Limits { connections_per_user: 2, ..Limits::default() };
-    with_stand(limits, async |stand| {
-        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
-        let token = |session: &str| stand.realm.token_with(user(1), "one", json!({ "sid": session }));
-        let open = |session, n| Streaming::with_token(&stand.gateway, token(session), device(n));
-        // One connection too many, of whatever kind, closes the oldest.
-        let mut oldest = open("phone", 1).await;
-        let mut phone = open("phone", 2).await;
-        let mut socket = stand.connect(user(1), device(3)).await;
-        assert_eq!(oldest.closed().await, Some(CloseCode::Superseded.code()));
-        assert_eq!(answer(oldest.post(send(1, "too late"))).await.0, 404);
+    with_settings(
+        |settings| settings.connections.connections_per_user = 2,
+        async |stand| {
+            stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+            let token = |session: &str| stand.realm.token_with(user(1), "one", json!({ "sid": session }));
+            let open = |session, n| Streaming::with_token(&stand.gateway, token(session), device(n));
+            // One connection too many, of whatever kind, closes the oldest.
+            let mut oldest = open("phone", 1).await;
+            let mut phone = open("phone", 2).await;
+            let mut socket = stand.connect(user(1), device(3)).await;
+            assert_eq!(oldest.closed().await, Some(CloseCode::Superseded.code()));
+            assert_eq!(answer(oldest.post(send(1, "too late"))).await.0, 404);
 
-        // The end of its session, and no other's.
-        stand.peers.end_sessions(user(1), Ended::Session("phone".parse().expect("an id"))).await;
-        let began = Instant::now();
-        assert_eq!(phone.closed().await, Some(CloseCode::SessionEnded.code()));
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-        let (status, _, body) = answer(phone.post(send(1, "with a token of it"))).await;
-        assert_eq!((status, &body["code"]), (401, &json!("unauthenticated")));
-        assert_eq!(socket.send_text(chat(), "still here").await.seq, 1);
+            // The end of its session, and no other's.
+            stand.peers.end_sessions(user(1), Ended::Session("phone".parse().expect("an id"))).await;
+            let began = Instant::now();
+            assert_eq!(phone.closed().await, Some(CloseCode::SessionEnded.code()));
+            assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+            let (status, _, body) = answer(phone.post(send(1, "with a token of it"))).await;
+            assert_eq!((status, &body["code"]), (401, &json!("unauthenticated")));
+            assert_eq!(socket.send_text(chat(), "still here").await.seq, 1);
 
-        // The end of its token, unless another was sent.
-        let short = |n| stand.realm.token_with(user(n), "short", json!({ "exp": now() + 3 }));
-        let mut expiring = Streaming::with_token(&stand.gateway, short(2), device(1)).await;
-        let mut renewed = Streaming::with_token(&stand.gateway, short(3), device(1)).await;
-        let refresh = json!({"id": 1, "refresh": {"token": stand.realm.token(user(3), "three")}});
-        let (status, _, body) = answer(renewed.post(refresh.to_string())).await;
-        assert_eq!(status, 200, "{body}");
-        assert_eq!(expiring.closed().await, Some(CloseCode::TokenExpired.code()));
-        socket.send_text(chat(), "you with the new token").await;
-        renewed.token = stand.realm.token(user(3), "three");
-        assert_eq!(renewed.push(|frame| frame.message).await.body, "you with the new token");
+            // The end of its token, unless another was sent.
+            let short = |n| stand.realm.token_with(user(n), "short", json!({ "exp": now() + 3 }));
+            let mut expiring = Streaming::with_token(&stand.gateway, short(2), device(1)).await;
+            let mut renewed = Streaming::with_token(&stand.gateway, short(3), device(1)).await;
+            let refresh = json!({"id": 1, "refresh": {"token": stand.realm.token(user(3), "three")}});
+            let (status, _, body) = answer(renewed.post(refresh.to_string())).await;
+            assert_eq!(status, 200, "{body}");
+            assert_eq!(expiring.closed().await, Some(CloseCode::TokenExpired.code()));
+            socket.send_text(chat(), "you with the new token").await;
+            renewed.token = stand.realm.token(user(3), "three");
+            assert_eq!(renewed.push(|frame| frame.message).await.body, "you with the new token");
 
-        // The end of the gateway, once what was sent is answered.
-        let last = tokio::spawn(answer(renewed.post(send(9, "the last"))));
-        renewed.push(|frame| frame.stored).await;
-        stand.gateway.shutdown.cancel();
-        assert_eq!(last.await.expect("no panic").0, 200);
-        assert_eq!(renewed.closed().await, Some(CloseCode::Drain.code()));
-        wait_for("the end", PATIENCE, || async { stand.gateway.task.is_finished().then_some(()) }).await;
-    })
+            // The end of the gateway, once what was sent is answered.
+            let last = tokio::spawn(answer(renewed.post(send(9, "the last"))));
+            renewed.push(|frame| frame.stored).await;
+            stand.gateway.shutdown.cancel();
+            assert_eq!(last.await.expect("no panic").0, 200);
+            assert_eq!(renewed.closed().await, Some(CloseCode::Drain.code()));
+            wait_for("the end", PATIENCE, || async { stand.gateway.task.is_finished().then_some(()) }).await;
+        },
+    )
     .await;
 }
 

@@ -421,33 +421,3 @@ async fn records_that_cannot_be_read_are_passed_over() {
     })
     .await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_directory_lists_each_connection_of_a_user() {
-    let limits = Limits { session_refresh: Duration::from_secs(1), ..Limits::default() };
-    with_stand(limits, async |stand| {
-        let mut client = crate::client::Client::open(stand.gateway.http).await;
-        let connected = client.connect(&stand.realm.token(user(1), "one"), device(1)).await;
-        let key = format!("mt:{}:session:{}", stand.tenant, connected.session);
-        let entry = async || {
-            let value = stand.redis.value(&key).await;
-            value.map(|entry| String::from_utf8(entry).expect("an entry is text"))
-        };
-        let found = loop {
-            if let Some(found) = entry().await {
-                break found;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        assert!(found.contains(&user(1).to_string()) && found.contains(&device(1).to_string()), "{found}");
-        drop(client);
-        wait_for("the end of the connection", PATIENCE, || async {
-            (stand.gateway.metric("connections").await == 0).then_some(())
-        })
-        .await;
-        while entry().await.is_some() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}

@@ -7,7 +7,7 @@ use gateway::Limits;
 
 use crate::{
     client::Client,
-    stand::{chat, device, user, with_stand},
+    stand::{chat, device, user, with_settings, with_stand},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,15 +46,17 @@ async fn a_connection_without_a_pong_is_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_connection_too_many_closes_the_oldest() {
-    let limits = Limits { connections_per_user: 2, ..Limits::default() };
-    with_stand(limits, async |stand| {
-        stand.peers.join(chat(), &[user(1)]).await;
-        let mut oldest = stand.connect(user(1), device(1)).await;
-        let mut second = stand.connect(user(1), device(2)).await;
-        let mut third = stand.connect(user(1), device(3)).await;
-        assert_eq!(oldest.closed().await, Some(CloseCode::Superseded.code()));
-        third.send_text(chat(), "two of us").await;
-        assert_eq!(second.message().await.body, "two of us");
-    })
+    with_settings(
+        |settings| settings.connections.connections_per_user = 2,
+        async |stand| {
+            stand.peers.join(chat(), &[user(1)]).await;
+            let mut oldest = stand.connect(user(1), device(1)).await;
+            let mut second = stand.connect(user(1), device(2)).await;
+            let mut third = stand.connect(user(1), device(3)).await;
+            assert_eq!(oldest.closed().await, Some(CloseCode::Superseded.code()));
+            third.send_text(chat(), "two of us").await;
+            assert_eq!(second.message().await.body, "two of us");
+        },
+    )
     .await;
 }

@@ -42,6 +42,11 @@ impl TestCache {
         admin(cmd("GET").arg(key)).await
     }
 
+    /// Returns how many members a sorted set of the tenant has; 0 when there is none.
+    pub async fn size(&self, key: &str) -> usize {
+        admin(cmd("ZCARD").arg(key)).await
+    }
+
     /// Removes all of the tenant's keys, as a flush does.
     pub async fn flush(&self) {
         let keys = self.keys("").await;

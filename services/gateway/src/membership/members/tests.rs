@@ -25,6 +25,10 @@ fn within(version: i64) -> Place {
     Place { role: Some(Role::Member), kind: Some(ChatKind::Group), version, members: 5, from_entry: true }
 }
 
+fn changed(members: &Members, n: u128, place: Place) -> bool {
+    members.changed(CHAT, user(n), place, Instant::now())
+}
+
 fn without(version: i64) -> Place {
     Place { role: None, ..within(version) }
 }
@@ -77,13 +81,13 @@ fn pushed(members: &Members, entry: Entry) -> Vec<u128> {
 #[test]
 fn only_users_who_are_connected_here_are_held() {
     let members = seated(&[1, 2]);
-    assert_eq!(members.changed(CHAT, user(3), within(2)), Noticed::default());
+    assert!(!changed(&members, 3, within(2)));
     assert_eq!(members.announced(added(1, 3)), None);
     assert_eq!(pushed(&members, text(5)), [1, 2]);
     assert_eq!((members.seats(), members.size(CHAT)), (2, 5));
     // A chat of others leaves nothing behind.
     let other = ChatId(Uuid::from_u128(101));
-    assert_eq!(members.changed(other, user(3), within(1)), Noticed::default());
+    assert!(!members.changed(other, user(3), within(1), Instant::now()));
     assert_eq!(members.size(other), 0);
 }
 
@@ -111,9 +115,9 @@ fn a_founding_member_receives_all_at_once() {
     let members = with(&[1]);
     members.load(user(1), &[]);
     let record = Place { from_entry: false, ..within(1) };
-    assert_eq!(members.changed(CHAT, user(1), record), Noticed { gap: false, came: true });
+    assert!(changed(&members, 1, record), "they receive from here on");
     assert_eq!(pushed(&members, text(1)), [1]);
-    assert!(!members.changed(CHAT, user(1), Place { version: 2, ..record }).came, "they are there already");
+    assert!(!changed(&members, 1, Place { version: 2, ..record }), "they are there already");
     assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Member));
 }
 
@@ -123,13 +127,13 @@ fn a_new_member_receives_nothing_of_before_their_entry_whichever_log_is_first() 
         let members = with(&[1]);
         members.load(user(1), &[]);
         if events_first {
-            members.changed(CHAT, user(1), within(7));
+            changed(&members, 1, within(7));
             assert_eq!(ways(&members, text(4)), [(1, Way::Ask)], "it may be from before or not");
         }
         assert_eq!(members.announced(added(5, 1)), None);
         if !events_first {
             assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Unknown));
-            members.changed(CHAT, user(1), within(7));
+            changed(&members, 1, within(7));
         }
         assert_eq!(pushed(&members, added(5, 1)), [1]);
         assert_eq!(pushed(&members, text(6)), [1]);
@@ -166,7 +170,7 @@ fn nothing_after_a_removal_is_for_the_removed() {
     assert_eq!(members.announced(removed(5, 2)), None);
     assert_eq!(pushed(&members, text(8)), [1, 2], "an old removal is announced again");
 
-    members.changed(CHAT, user(2), without(2));
+    changed(&members, 2, without(2));
     assert_eq!(pushed(&members, text(9)), [1], "chat.events alone is enough");
     assert_eq!(members.announced(removed(9, 2)), Some(user(2)), "and the removal is still delivered");
     assert_eq!(members.seats(), 1, "both logs have them out");
@@ -178,11 +182,11 @@ fn nothing_is_delivered_where_a_block_is() {
     members.load(user(1), &[Listing { kind: Some(ChatKind::Direct), is_closed: true, ..listing(3) }]);
     members.load(user(2), &[Listing { kind: Some(ChatKind::Direct), ..listing(3) }]);
     assert_eq!(pushed(&members, text(5)), [2]);
-    members.changed(CHAT, user(2), Place { kind: None, ..without(4) });
+    changed(&members, 2, Place { kind: None, ..without(4) });
     assert!(ways(&members, text(5)).is_empty());
     assert_eq!(members.standing(CHAT, user(2)), None);
-    members.changed(CHAT, user(1), Place { kind: None, ..within(5) });
-    members.changed(CHAT, user(2), Place { kind: None, ..within(6) });
+    changed(&members, 1, Place { kind: None, ..within(5) });
+    changed(&members, 2, Place { kind: None, ..within(6) });
     assert_eq!(pushed(&members, text(5)), [1, 2], "the block is lifted");
     assert_eq!(members.standing(CHAT, user(2)), Some(Standing::Direct));
 }
@@ -191,16 +195,16 @@ fn nothing_is_delivered_where_a_block_is() {
 fn what_was_read_before_the_answer_to_a_load_stands_when_it_is_later() {
     // Removed after the snapshot, and before the answer.
     let members = with(&[1]);
-    members.changed(CHAT, user(1), without(5));
+    changed(&members, 1, without(5));
     members.load(user(1), &[listing(4)]);
     assert!(ways(&members, text(9)).is_empty());
 
     // The answer has what is read late.
     let members = with(&[1]);
     members.load(user(1), &[listing(6)]);
-    members.changed(CHAT, user(1), without(5));
+    changed(&members, 1, without(5));
     assert_eq!(pushed(&members, text(9)), [1]);
-    members.changed(CHAT, user(1), Place::default());
+    changed(&members, 1, Place::default());
     assert_eq!(pushed(&members, text(9)), [1], "nor does the tombstone count that belongs to it");
 
     // The removal came by in the chat's log alone.
@@ -215,14 +219,24 @@ fn what_was_read_before_the_answer_to_a_load_stands_when_it_is_later() {
 #[test]
 fn a_record_that_is_missing_is_noticed_by_the_number() {
     let members = seated(&[1, 2]);
-    let is_gap = |place| members.changed(CHAT, user(7), place).gap;
-    assert!(!is_gap(within(2)), "of a user who is not here, too");
-    assert!(!is_gap(without(2)), "published twice");
-    assert!(is_gap(within(4)));
+    let now = Instant::now();
+    let record = |place| drop(members.changed(CHAT, user(7), place, now));
+    record(within(2));
+    record(without(2));
+    // Records of one chat are in several partitions: a later one may come first.
+    record(within(5));
+    record(without(4));
+    record(within(3));
+    assert!(members.lost_records(now + RECORD_LATE).is_empty(), "none is missing");
+    record(without(7));
+    assert!(members.lost_records(now + RECORD_LATE / 2).is_empty(), "it may be on its way");
+    assert_eq!(members.lost_records(now + RECORD_LATE), [CHAT]);
+    assert!(members.lost_records(now + RECORD_LATE * 2).is_empty(), "it is asked for once");
     members.checked(CHAT, user(2), false);
     members.checked(CHAT, user(1), true);
     assert_eq!(pushed(&members, text(5)), [1]);
-    assert!(!is_gap(within(5)));
+    record(within(8));
+    assert!(members.lost_records(now + RECORD_LATE * 3).is_empty());
 }
 
 #[test]
@@ -231,9 +245,9 @@ fn records_of_an_older_chat_service_have_no_numbers() {
     members.load(user(1), &[Listing { kind: None, ..listing(0) }]);
     assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Unknown), "the sender is checked first");
     let older = |role| Place { role, ..Place::default() };
-    assert_eq!(members.changed(CHAT, user(1), older(None)), Noticed::default());
+    assert!(!changed(&members, 1, older(None)));
     assert!(ways(&members, text(5)).is_empty());
-    members.changed(CHAT, user(1), older(Some(Role::Member)));
+    changed(&members, 1, older(Some(Role::Member)));
     assert_eq!(pushed(&members, text(5)), [1]);
 }
 
@@ -245,7 +259,7 @@ fn a_channel_has_readers_and_writers() {
     members.load(user(2), &[channel(Role::Member)]);
     let standings = || [1, 2].map(|n| members.standing(CHAT, user(n)));
     assert_eq!(standings(), [Some(Standing::Writer), Some(Standing::Reader)]);
-    members.changed(CHAT, user(2), Place { role: Some(Role::Owner), kind: None, ..within(2) });
+    changed(&members, 2, Place { role: Some(Role::Owner), kind: None, ..within(2) });
     assert_eq!(standings(), [Some(Standing::Writer); 2]);
 }
 
@@ -257,10 +271,10 @@ fn a_chat_through_which_thousands_pass_stays_small() {
     for n in 100..20_000 {
         members.opened(user(n));
         members.load(user(n), &[]);
-        members.changed(CHAT, user(n), within(version + 1));
+        changed(&members, n, within(version + 1));
         members.announced(added(version, n));
         members.announced(removed(version + 1, n));
-        members.changed(CHAT, user(n), without(version + 2));
+        changed(&members, n, without(version + 2));
         version += 2;
     }
     let shard = members.chats.read(&CHAT);
