@@ -63,7 +63,7 @@ impl Membership {
         (this, checker, loader)
     }
 
-    /// Returns whether no record of `chat.events` can be missed any more. What is loaded before could be outdated for ever.
+    /// Returns whether no record of `chat.events` can be missed any more. What is loaded before could miss a change, and never be corrected.
     pub(crate) fn is_following(&self) -> bool {
         self.following.load(Ordering::Acquire)
     }
@@ -74,10 +74,8 @@ impl Membership {
 
     /// Notes that a user has one connection more.
     pub(crate) fn opened(&self, user: UserId) {
-        if self.members.opened(user) {
-            if self.loads.send(user).is_err() {
-                tracing::debug!("the process is stopping; no chats are loaded any more");
-            }
+        if self.members.opened(user) && self.loads.send(user).is_err() {
+            tracing::debug!("the process is stopping; no chats are loaded any more");
         }
     }
 

@@ -35,7 +35,7 @@ const ASKED_AT_ONCE: usize = 500;
 
 /// Makes the calls.
 pub(crate) struct Loader {
-    wanted: mpsc::UnboundedReceiver<UserId>,
+    named: mpsc::UnboundedReceiver<UserId>,
     calls: Arc<Calls>,
 }
 
@@ -48,16 +48,17 @@ struct Calls {
 }
 
 impl Loader {
-    /// Returns where to say what is wanted, and what does it once it runs. Not bounded: a user is wanted once for each time that they come.
+    /// Returns where to name users whose chats are to be loaded, and what loads them once it runs. Not bounded: a user is named once
+    /// for each time that they come.
     pub(super) fn new(
         members: Arc<Members>,
         checks: Checks,
         chat: ChatServiceClient<InternalChannel>,
         metrics: Metrics,
     ) -> (mpsc::UnboundedSender<UserId>, Self) {
-        let (sender, wanted) = mpsc::unbounded_channel();
+        let (sender, named) = mpsc::unbounded_channel();
         let outage = Outage::default();
-        (sender, Self { wanted, calls: Arc::new(Calls { members, checks, chat, outage, metrics }) })
+        (sender, Self { named, calls: Arc::new(Calls { members, checks, chat, outage, metrics }) })
     }
 
     /// Loads, forgets who left and asks for what was lost, until stopped.
@@ -69,7 +70,7 @@ impl Loader {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = loads.next() => {}
-                user = self.wanted.recv(), if loads.len() < AT_ONCE => {
+                user = self.named.recv(), if loads.len() < AT_ONCE => {
                     let Some(user) = user else { return };
                     let calls = self.calls.clone();
                     loads.push(Box::pin(async move { calls.load(user).await }));
@@ -119,7 +120,7 @@ impl Calls {
 
     /// Asks who of all users here is in a chat.
     async fn ask(&self, chat: ChatId) {
-        tracing::warn!(%chat, "records of the members of chat {chat} were lost; asking the chat service");
+        tracing::warn!(%chat, "records of the members of chat {chat} were lost; querying the chat service");
         self.metrics.lost_memberships.inc();
         let asked = futures_util::stream::iter(self.members.users())
             .map(|user| async move { (user, self.checks.access(chat, user).await) })

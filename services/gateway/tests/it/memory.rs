@@ -146,17 +146,17 @@ async fn a_room_costs_what_its_connected_members_do() {
     let gateway = Apart::start().await;
     (0..members).for_each(|n| gateway.peers.join_silently(chat(), user(u128::from(n))));
 
-    let (heard, mut hears) = mpsc::unbounded_channel();
+    let (received, mut receives) = mpsc::unbounded_channel();
     let before = gateway.process.resident_bytes();
     for n in 0..connected {
         let mut stream = gateway.connect(n).await;
-        let heard = heard.clone();
+        let received = received.clone();
         tokio::spawn(async move {
             for round in 0..ROUNDS {
                 until(&mut stream, format!("round {round:03}").as_bytes()).await;
-                heard.send(round).expect("the story goes on");
+                received.send(round).expect("the story goes on");
             }
-            // The connection stays open until the last one has heard everything.
+            // The connection stays open until the last one has received everything.
             std::future::pending::<()>().await;
         });
     }
@@ -180,8 +180,9 @@ async fn a_room_costs_what_its_connected_members_do() {
         let since = Instant::now();
         gateway.peers.announce(&record).await;
         for _ in 0..connected {
-            let heard = timeout(PATIENCE, hears.recv()).await.expect("everyone hears it").expect("a round");
-            assert_eq!(heard, round, "in order");
+            let received =
+                timeout(PATIENCE, receives.recv()).await.expect("everyone receives it").expect("a round");
+            assert_eq!(received, round, "in order");
         }
         times.push(since.elapsed());
     }
