@@ -75,6 +75,10 @@ pub struct Membership {
     pub joined_at: DateTime<Utc>,
     /// As in [`Member`].
     pub reads_from: Option<EntryId>,
+    /// The number of the newest record of the chat's memberships: what this says includes them all.
+    pub version: i64,
+    /// Whether nothing is delivered there: the two of a direct chat have a block between them.
+    pub is_closed: bool,
 }
 
 /// One user in one chat.
@@ -285,12 +289,10 @@ impl NewChat {
     /// founding a group of a thousand does not push a thousand entries to a thousand users.
     pub fn records(&self) -> Vec<OutboxRecord> {
         let members = self.members();
+        let mut places = Places { chat: self.chat_id, kind: self.kind(), version: 0 };
+        let count = members.len();
         // The founder comes last: a reader of the founder's membership has most likely read those of the others.
-        members
-            .iter()
-            .rev()
-            .map(|member| membership((self.chat_id, self.kind()), member.user_id, Some(member.role)))
-            .collect()
+        members.iter().rev().flat_map(|member| places.of_member(member, count)).collect()
     }
 }
 
@@ -304,6 +306,8 @@ pub struct Roster {
     pub topic: Option<String>,
     /// What members who are added read.
     pub history: HistoryAccess,
+    /// How many records of memberships were written, which is the number of the newest.
+    pub version: i64,
     pub members: Vec<Member>,
     /// Those of the last [`READDING_PAUSE`].
     pub departures: Vec<Departure>,
@@ -597,9 +601,8 @@ impl Roster {
     /// Makes the changes and returns what is published of them.
     ///
     /// What members see of a change is also an entry in the chat's own log, so that it reaches all devices, and "nothing after
-    /// the removal" has a meaning there. Its audience are the members after the change and the removed user; a larger
-    /// chat than a record lists is expanded by the gateways. When a group is deleted, each member receives their own removal
-    /// and no other: all of them together would be half a million for a thousand members.
+    /// the removal" has a meaning there. When a group is deleted, each member receives their own removal and no other: all of
+    /// them together would be half a million for a thousand members.
     pub fn apply(
         &mut self,
         actor: UserId,
@@ -607,47 +610,68 @@ impl Roster {
         at: DateTime<Utc>,
         mut next_key: impl FnMut() -> MessageKey,
     ) -> Vec<OutboxRecord> {
-        let keyed: Vec<_> = changes.iter().map(|change| (change, next_key())).collect();
-        for (change, key) in &keyed {
-            match **change {
-                Change::Added { user_id, role } => {
-                    let reads_from = match self.history {
-                        HistoryAccess::FromEntry => Some(EntryId { sender: actor, key: *key }),
-                        HistoryAccess::All => None,
-                    };
-                    let added_by = Some(actor);
-                    self.members.push(Member { user_id, role, joined_at: at, reads_from, added_by });
-                }
-                Change::RoleSet { user_id, role } => {
-                    let member = self.members.iter_mut().find(|member| member.user_id == user_id);
-                    member.expect("decide() names members only").role = role;
-                }
-                Change::Removed { user_id } => {
-                    self.members.retain(|member| member.user_id != user_id);
-                    self.departures.push(Departure { user_id, by: actor, at });
-                }
-                Change::TitleSet { ref title } => self.title = Some(title.clone()),
-                Change::TopicSet { ref topic } => self.topic.clone_from(topic),
-                Change::HistorySet { history } => self.history = history,
-            }
-        }
+        let empties = changes.iter().filter(|change| matches!(change, Change::Removed { .. })).count();
+        let is_deletion = empties == self.members.len() && self.kind != ChatKind::Direct;
         let mut records = Vec::new();
-        for (change, key) in keyed {
-            if let Some((user_id, role)) = change.membership() {
-                records.push(membership((self.chat_id, self.kind), user_id, role));
+        for change in changes {
+            let key = next_key();
+            self.make(actor, change, at, key);
+            let mut places = self.places();
+            match *change {
+                Change::Added { user_id, .. } | Change::RoleSet { user_id, .. } => {
+                    let member = self.member(user_id).expect("decide() names members only");
+                    records.extend(places.of_member(member, self.members.len()));
+                }
+                Change::Removed { user_id } => records.extend(places.without(user_id, self.members.len())),
+                Change::TitleSet { .. } | Change::TopicSet { .. } | Change::HistorySet { .. } => {}
             }
-            records.extend(change.entry().map(|entry| self.entry(actor, entry, key)));
+            self.version = places.version;
+            records.extend(change.entry().map(|entry| self.entry(actor, entry, key, is_deletion)));
         }
         records
+    }
+
+    /// Makes a change whose entry has this key.
+    fn make(&mut self, actor: UserId, change: &Change, at: DateTime<Utc>, key: MessageKey) {
+        match *change {
+            Change::Added { user_id, role } => {
+                let reads_from = match self.history {
+                    HistoryAccess::FromEntry => Some(EntryId { sender: actor, key }),
+                    HistoryAccess::All => None,
+                };
+                let added_by = Some(actor);
+                self.members.push(Member { user_id, role, joined_at: at, reads_from, added_by });
+            }
+            Change::RoleSet { user_id, role } => {
+                let member = self.members.iter_mut().find(|member| member.user_id == user_id);
+                member.expect("decide() names members only").role = role;
+            }
+            Change::Removed { user_id } => {
+                self.members.retain(|member| member.user_id != user_id);
+                self.departures.push(Departure { user_id, by: actor, at });
+            }
+            Change::TitleSet { ref title } => self.title = Some(title.clone()),
+            Change::TopicSet { ref topic } => self.topic.clone_from(topic),
+            Change::HistorySet { history } => self.history = history,
+        }
     }
 
     /// Returns what is published of a direct chat when the first block between its two users is made, and when the last one is
     /// lifted. Meanwhile no gateway has its members in `chat.events`, and so none delivers anything there, also while this
     /// service does not answer. The chat's own log says nothing: it would name the block to the blocked user.
-    pub fn standing(&self, is_blocked: bool) -> Vec<OutboxRecord> {
-        let role = |member: &Member| (!is_blocked).then_some(member.role);
-        let chat = (self.chat_id, self.kind);
-        self.members.iter().map(|member| membership(chat, member.user_id, role(member))).collect()
+    pub fn standing(&mut self, is_blocked: bool) -> Vec<OutboxRecord> {
+        let (mut places, count) = (self.places(), self.members.len());
+        let records = self.members.iter().flat_map(|member| match is_blocked {
+            true => places.without(member.user_id, count),
+            false => places.of_member(member, count),
+        });
+        let records = records.collect();
+        self.version = places.version;
+        records
+    }
+
+    fn places(&self) -> Places {
+        Places { chat: self.chat_id, kind: self.kind, version: self.version }
     }
 
     fn entry(
@@ -655,6 +679,7 @@ impl Roster {
         actor: UserId,
         (kind, subject, body): (EntryKind, Option<UserId>, &str),
         key: MessageKey,
+        subject_only: bool,
     ) -> OutboxRecord {
         let record = SendRecord {
             v: event::VERSION,
@@ -669,7 +694,7 @@ impl Roster {
             mentions: Vec::new(),
             mentions_all: false,
             moderates: false,
-            subject_only: false,
+            subject_only,
         };
         OutboxRecord {
             topic: Topic::MessageSend,
@@ -680,15 +705,6 @@ impl Roster {
 }
 
 impl Change {
-    /// Returns the membership that it changes, and its role from here on; `None` for one that ends.
-    const fn membership(&self) -> Option<(UserId, Option<Role>)> {
-        match *self {
-            Self::Added { user_id, role } | Self::RoleSet { user_id, role } => Some((user_id, Some(role))),
-            Self::Removed { user_id } => Some((user_id, None)),
-            Self::TitleSet { .. } | Self::TopicSet { .. } | Self::HistorySet { .. } => None,
-        }
-    }
-
     /// Returns the kind, the subject and the body of its entry in the chat's log.
     fn entry(&self) -> Option<(EntryKind, Option<UserId>, &str)> {
         match self {
@@ -714,13 +730,49 @@ pub struct OutboxRecord {
     pub payload: Option<String>,
 }
 
-fn membership((chat, kind): (ChatId, ChatKind), user: UserId, role: Option<Role>) -> OutboxRecord {
-    let channel = kind == ChatKind::Channel;
-    let record = role.map(|role| MembershipRecord { v: event::VERSION, chat, user, role, channel });
+/// Numbers what is published of the places that users have in a chat.
+struct Places {
+    chat: ChatId,
+    kind: ChatKind,
+    /// The number of the newest record.
+    version: i64,
+}
+
+impl Places {
+    /// Returns the record of a member of a chat that has so many.
+    fn of_member(&mut self, member: &Member, count: usize) -> Vec<OutboxRecord> {
+        let record = self.next(member.user_id, count);
+        let from_entry = member.reads_from.is_some();
+        vec![published(&MembershipRecord { role: Some(member.role), from_entry, ..record })]
+    }
+
+    /// Returns the record of a user who receives nothing there any more, and the tombstone behind it.
+    fn without(&mut self, user: UserId, count: usize) -> Vec<OutboxRecord> {
+        let record = published(&self.next(user, count));
+        let tombstone = OutboxRecord { payload: None, ..record.clone() };
+        vec![record, tombstone]
+    }
+
+    fn next(&mut self, user: UserId, count: usize) -> MembershipRecord {
+        self.version += 1;
+        MembershipRecord {
+            v: event::VERSION,
+            chat: self.chat,
+            user,
+            role: None,
+            kind: Some(self.kind),
+            version: self.version,
+            members: u32::try_from(count).expect("members are bounded"),
+            from_entry: false,
+        }
+    }
+}
+
+fn published(record: &MembershipRecord) -> OutboxRecord {
     OutboxRecord {
         topic: Topic::ChatEvents,
-        key: MembershipRecord::key(chat, user),
-        payload: record.map(|record| serde_json::to_string(&record).expect("a record is plain data")),
+        key: MembershipRecord::key(record.chat, record.user),
+        payload: Some(serde_json::to_string(record).expect("a record is plain data")),
     }
 }
 

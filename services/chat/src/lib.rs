@@ -9,15 +9,16 @@
 //! - `GET /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
-//! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMembers`, `CheckBlocks`.
+//! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMemberships`, `CheckBlocks`, `ListAcquaintances`.
 //!
 //! It queries the user service over gRPC for whether new members exist and let the caller add them, and follows its list of
 //! deleted accounts (see [`departures`]).
 //!
 //! # Publishes
 //! From the outbox, in the order of the changes of a chat, at least once (see [`events::publish`]):
-//! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, a tombstone for a removal. While the
-//!   two users of a direct chat have a block between them, it has neither of them in the chat.
+//! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, and one without a role for a removal, with
+//!   a tombstone behind it. The records of a chat are numbered. While the two users of a direct chat have a block between them, it
+//!   has neither of them in the chat.
 //! - `message.send`: an entry in the chat's own log for every user who is added to or removed from a group or has another role
 //!   there, and for its title and topic. The founding members of a chat are no entries: they are its state before seq 1.
 

@@ -7,8 +7,8 @@ use contracts::{
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembersRequest, ListMembersResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
-        Membership, chat_service_server::ChatService,
+        ListMembershipsRequest, ListMembershipsResponse, Member, Membership,
+        chat_service_server::ChatService,
     },
 };
 use kit::{
@@ -105,15 +105,6 @@ impl ChatService for ChatRpc {
         Ok(Response::new(ListMembershipsResponse { memberships }))
     }
 
-    async fn list_members(
-        &self,
-        request: Request<ListMembersRequest>,
-    ) -> Result<Response<ListMembersResponse>, Status> {
-        let chat_id: ChatId = id("chat_id", &request.into_inner().chat_id)?;
-        let members = self.store.members(chat_id).await.map_err(|error| status(Error::from(error)))?;
-        Ok(Response::new(ListMembersResponse { members: members.into_iter().map(Member::from).collect() }))
-    }
-
     async fn list_acquaintances(
         &self,
         request: Request<ListAcquaintancesRequest>,
@@ -132,19 +123,9 @@ impl ChatService for ChatRpc {
     }
 }
 
-impl From<domain::Member> for Member {
-    fn from(member: domain::Member) -> Self {
-        Self {
-            user_id: member.user_id.to_string(),
-            role: member.role.as_str().to_owned(),
-            reads_from: member.reads_from.map(EntryId::from),
-        }
-    }
-}
-
 impl From<domain::Membership> for Membership {
     fn from(membership: domain::Membership) -> Self {
-        let domain::Membership { chat, other, joined_at, reads_from } = membership;
+        let domain::Membership { chat, other, joined_at, reads_from, version, is_closed } = membership;
         Self {
             chat_id: chat.chat_id.to_string(),
             kind: chat.kind.as_str().to_owned(),
@@ -154,6 +135,8 @@ impl From<domain::Membership> for Membership {
             reads_from: reads_from.map(EntryId::from),
             member_count: chat.member_count,
             joined_at_ms: joined_at.timestamp_millis(),
+            version,
+            is_closed,
         }
     }
 }

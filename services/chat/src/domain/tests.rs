@@ -26,6 +26,7 @@ fn roster(members: &[(u128, Role)]) -> Roster {
         title: Some("Crew".to_owned()),
         topic: None,
         history: HistoryAccess::FromEntry,
+        version: 20,
         departures: Vec::new(),
         members: members
             .map(|((n, role), joined)| Member {
@@ -49,6 +50,14 @@ fn update(update: Update) -> Command {
 
 fn entry(record: &OutboxRecord) -> SendRecord {
     serde_json::from_str(record.payload.as_deref().expect("an entry")).expect("json")
+}
+
+fn place(record: &OutboxRecord) -> MembershipRecord {
+    assert_eq!(record.topic, Topic::ChatEvents);
+    let place: MembershipRecord =
+        serde_json::from_str(record.payload.as_deref().expect("a membership")).expect("json");
+    assert_eq!(record.key, MembershipRecord::key(place.chat, place.user));
+    place
 }
 
 fn put(n: u128, role: Role) -> Command {
@@ -262,24 +271,60 @@ fn a_group_request_is_tidied() {
 }
 
 #[test]
-fn a_removal_reaches_the_removed_user_and_leaves_a_tombstone() {
+fn a_removal_is_said_and_forgotten() {
     let mut roster = group();
     let key = MessageKey(Uuid::from_u128(7));
     let records = roster.apply(user(OWNER), &[removed(OLD)], at(50), || key);
-    assert_eq!(
-        records[0],
-        OutboxRecord {
-            topic: Topic::ChatEvents,
-            key: MembershipRecord::key(roster.chat_id, user(OLD)),
-            payload: None,
-        }
-    );
-    assert_eq!((records[1].topic, &records[1].key), (Topic::MessageSend, &roster.chat_id.to_string()));
-    let entry = entry(&records[1]);
+    let place = place(&records[0]);
+    assert_eq!((place.user, place.role, place.version, place.members), (user(OLD), None, 21, 3));
+    let tombstone = OutboxRecord { payload: None, ..records[0].clone() };
+    assert_eq!(records[1], tombstone, "the log forgets the user");
+    assert_eq!((records[2].topic, &records[2].key), (Topic::MessageSend, &roster.chat_id.to_string()));
+    let entry = entry(&records[2]);
     assert_eq!((entry.kind, entry.subject, entry.key), (EntryKind::MemberRemoved, Some(user(OLD)), key));
     assert_eq!((entry.sender, entry.device), (user(OWNER), DeviceId(Uuid::nil())));
-    assert_eq!(entry.audience, Some([OWNER, ADMIN, NEW, OLD].map(user).to_vec()));
-    assert_eq!(records.len(), 2);
+    assert!(!entry.subject_only, "all members learn of it");
+    assert_eq!((records.len(), roster.version), (3, 21));
+}
+
+#[test]
+fn the_records_of_a_chat_are_numbered_and_say_how_many_are_left() {
+    let mut roster = group();
+    let changes = [added(STRANGER, Role::Member), role_set(OLD, Role::Admin), removed(NEW)];
+    let records = roster.apply(user(OWNER), &changes, at(50), MessageKey::generate);
+    let said = |records: &[OutboxRecord]| {
+        let places = records.iter().filter(|record| record.topic == Topic::ChatEvents);
+        let places = places.filter(|record| record.payload.is_some()).map(place);
+        places.map(|of| (of.user, of.role, of.version, of.members, of.from_entry)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        said(&records),
+        [
+            (user(STRANGER), Some(Role::Member), 21, 5, true),
+            (user(OLD), Some(Role::Admin), 22, 5, false),
+            (user(NEW), None, 23, 4, false),
+        ]
+    );
+    let title = Change::TitleSet { title: "Board games".to_owned() };
+    assert_eq!(said(&roster.apply(user(OWNER), &[title], at(51), MessageKey::generate)), []);
+    // The role of a member whose history begins with an entry does not move it.
+    let records = roster.apply(user(OWNER), &[role_set(STRANGER, Role::Admin)], at(52), MessageKey::generate);
+    assert_eq!(said(&records), [(user(STRANGER), Some(Role::Admin), 24, 4, true)]);
+}
+
+#[test]
+fn a_block_takes_the_two_of_a_direct_chat_out_of_the_log_until_it_is_lifted() {
+    let mut pair = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
+    let records = pair.standing(true);
+    let (said, tombstones): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.payload.is_some());
+    assert_eq!(tombstones.len(), 2);
+    let said: Vec<_> = said.into_iter().map(place).collect();
+    let said: Vec<_> = said.iter().map(|of| (of.user, of.role, of.kind, of.version, of.members)).collect();
+    let direct = Some(ChatKind::Direct);
+    assert_eq!(said, [(user(OLD), None, direct, 21, 2), (user(NEW), None, direct, 22, 2)]);
+    let lifted: Vec<_> =
+        pair.standing(false).iter().map(place).map(|of| (of.user, of.role, of.version)).collect();
+    assert_eq!(lifted, [(user(OLD), Some(Role::Member), 23), (user(NEW), Some(Role::Member), 24)]);
 }
 
 #[test]
@@ -362,12 +407,9 @@ fn a_channel_is_a_group_that_says_so_in_every_membership() {
     }
     let changes = [added(STRANGER, Role::Member), role_set(OLD, Role::Admin)];
     let records = channel.apply(user(OWNER), &changes, at(50), MessageKey::generate);
-    let memberships = records.iter().filter(|record| record.topic == Topic::ChatEvents);
-    let memberships: Vec<MembershipRecord> = memberships
-        .map(|record| serde_json::from_str(record.payload.as_deref().expect("a membership")).expect("json"))
-        .collect();
-    let said: Vec<_> = memberships.iter().map(|record| (record.role, record.channel)).collect();
-    assert_eq!(said, [(Role::Member, true), (Role::Admin, true)]);
+    let said = [&records[0], &records[2]].map(place).map(|of| (of.role, of.kind));
+    let kind = Some(ChatKind::Channel);
+    assert_eq!(said, [(Some(Role::Member), kind), (Some(Role::Admin), kind)]);
     let founding = Founding::Group {
         is_channel: true,
         title: Title::parse("title", "News").expect("a title"),
@@ -376,7 +418,8 @@ fn a_channel_is_a_group_that_says_so_in_every_membership() {
     };
     let (chat_id, founder) = (channel.chat_id, user(OWNER));
     let new = NewChat { chat_id, founder, founding, key: None, created_at: at(0) };
-    assert!(new.records()[0].payload.as_deref().is_some_and(|record| record.contains("\"channel\":true")));
+    let founded = place(&new.records()[0]);
+    assert_eq!((founded.kind, founded.version, founded.members, founded.from_entry), (kind, 1, 1, false));
     let Founding::Group { title, history, others, .. } = new.founding.clone() else { unreachable!() };
     let group =
         NewChat { founding: Founding::Group { is_channel: false, title, history, others }, ..new.clone() };
@@ -393,12 +436,13 @@ fn a_deleted_group_loses_its_members_in_order_and_each_learns_of_it_once() {
 
     let mut roster = group();
     let records = roster.apply(user(OWNER), &all, at(50), MessageKey::generate);
-    let (tombstones, entries): (Vec<_>, Vec<_>) =
-        records.iter().partition(|record| record.topic == Topic::ChatEvents);
-    assert!(tombstones.len() == 4 && tombstones.iter().all(|record| record.payload.is_none()));
-    for (record, n) in entries.into_iter().zip([OLD, ADMIN, NEW, OWNER]) {
-        let entry = entry(record);
-        assert_eq!((entry.subject, entry.audience), (Some(user(n)), Some(vec![user(n)])));
+    assert_eq!(records.len(), 12);
+    for (records, (n, left)) in records.chunks(3).zip([(OLD, 3), (ADMIN, 2), (NEW, 1), (OWNER, 0)]) {
+        let place = place(&records[0]);
+        assert_eq!((place.user, place.role, place.members), (user(n), None, left));
+        assert_eq!(records[1].payload, None);
+        let entry = entry(&records[2]);
+        assert_eq!((entry.subject, entry.subject_only), (Some(user(n)), true));
     }
     // The owner may repeat it, and no other user learns that there was a group.
     assert_eq!(decide(&roster, user(OWNER), &Command::Delete), Ok(vec![]));
@@ -408,18 +452,13 @@ fn a_deleted_group_loses_its_members_in_order_and_each_learns_of_it_once() {
 }
 
 #[test]
-fn a_role_is_an_entry_and_a_large_audience_is_not_listed() {
-    let members: Vec<_> = (10..10 + MAX_LISTED_AUDIENCE as u128).map(|n| (n, Role::Member)).collect();
-    let mut roster = roster(&[&[(OWNER, Role::Owner)], members.as_slice()].concat());
-    let changes = [role_set(10, Role::Admin), added(STRANGER, Role::Member)];
-    let records = roster.apply(user(OWNER), &changes, at(50), MessageKey::generate);
+fn a_role_is_an_entry() {
+    let records = group().apply(user(OWNER), &[role_set(OLD, Role::Admin)], at(50), MessageKey::generate);
     let topics: Vec<_> = records.iter().map(|record| record.topic).collect();
-    let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
-    assert_eq!(topics, [events, send, events, send]);
-    let (role, addition) = (entry(&records[1]), entry(&records[3]));
-    let said = (role.kind, role.subject, role.body.as_str());
-    assert_eq!(said, (EntryKind::RoleChanged, Some(user(10)), "admin"));
-    assert_eq!((role.audience, addition.audience), (None, None));
+    assert_eq!(topics, [Topic::ChatEvents, Topic::MessageSend]);
+    let entry = entry(&records[1]);
+    let said = (entry.kind, entry.subject, entry.body.as_str());
+    assert_eq!(said, (EntryKind::RoleChanged, Some(user(OLD)), "admin"));
 }
 
 #[test]

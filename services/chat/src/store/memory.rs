@@ -83,12 +83,24 @@ impl Tables {
         change(&mut self.blocks);
         let after = self.are_blocked(user_id, blocked);
         let pair = Some((user_id.min(blocked), user_id.max(blocked)));
-        let row = self.chats.iter().find(|row| row.pair == pair)?;
-        let (chat_id, records) = (row.roster.chat_id, row.roster.standing(after));
+        let row = self.chats.iter_mut().find(|row| row.pair == pair)?;
+        let chat_id = row.roster.chat_id;
         if before != after {
-            self.outbox.extend(records);
+            self.outbox.extend(row.roster.standing(after));
         }
         Some(Publication { chat_id, newest: self.newest() })
+    }
+
+    fn membership(&self, row: &Row, user: UserId) -> Option<Membership> {
+        let member = row.roster.member(user)?;
+        Some(Membership {
+            chat: row.seen_by(user)?,
+            other: row.pair.map(|(low, high)| if user == low { high } else { low }),
+            joined_at: member.joined_at,
+            reads_from: member.reads_from,
+            version: row.roster.version,
+            is_closed: row.pair.is_some_and(|(low, high)| self.are_blocked(low, high)),
+        })
     }
 
     /// Returns the newest record that was ever in the outbox.
@@ -103,16 +115,6 @@ impl Row {
         let by_key = self.founder == new.founder
             && self.key.as_ref().zip(new.group_key()).is_some_and(|((one, _), other)| one == other);
         by_key || (self.pair.is_some() && self.pair == new.pair())
-    }
-
-    fn membership(&self, user: UserId) -> Option<Membership> {
-        let member = self.roster.member(user)?;
-        Some(Membership {
-            chat: self.seen_by(user)?,
-            other: self.pair.map(|(low, high)| if user == low { high } else { low }),
-            joined_at: member.joined_at,
-            reads_from: member.reads_from,
-        })
     }
 
     fn seen_by(&self, member: UserId) -> Option<Chat> {
@@ -222,6 +224,7 @@ impl ChatStore for MemoryStore {
         }
         self.limits.check_creation(tables.created_chats(new.founder, new.created_at), new.created_at)?;
         self.limits.check_members(memberships, new.members().len())?;
+        let records = new.records();
         let row = Row {
             roster: Roster {
                 chat_id: new.chat_id,
@@ -229,6 +232,7 @@ impl ChatStore for MemoryStore {
                 title: new.title().map(str::to_owned),
                 topic: None,
                 history: new.history(),
+                version: i64::try_from(records.len()).expect("members are bounded"),
                 members: new.members(),
                 departures: Vec::new(),
             },
@@ -240,7 +244,7 @@ impl ChatStore for MemoryStore {
         };
         let chat = row.seen_by(new.founder).expect("a founder is in the chat");
         tables.chats.push(row);
-        tables.outbox.extend(new.records());
+        tables.outbox.extend(records);
         self.filled.notify_one();
         let publication = Publication { chat_id: new.chat_id, newest: None };
         Ok(Created { chat, fresh: true, publication })
@@ -288,11 +292,12 @@ impl ChatStore for MemoryStore {
     async fn membership(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Membership>, StoreError> {
         let tables = self.tables();
         let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
-        Ok(row.and_then(|row| row.membership(user_id)))
+        Ok(row.and_then(|row| tables.membership(row, user_id)))
     }
 
     async fn memberships(&self, user_id: UserId) -> Result<Vec<Membership>, StoreError> {
-        Ok(self.tables().chats.iter().filter_map(|row| row.membership(user_id)).collect())
+        let tables = self.tables();
+        Ok(tables.chats.iter().filter_map(|row| tables.membership(row, user_id)).collect())
     }
 
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {

@@ -41,6 +41,7 @@ pub const SCHEMA: Schema = Schema {
         ("0011_add_topic", include_str!("../../migrations/0011_add_topic.sql")),
         ("0012_add_own_state", include_str!("../../migrations/0012_add_own_state.sql")),
         ("0013_add_channels", include_str!("../../migrations/0013_add_channels.sql")),
+        ("0014_number_records", include_str!("../../migrations/0014_number_records.sql")),
     ],
 };
 
@@ -92,11 +93,12 @@ impl ChatStore for PostgresStore {
         let members = new.members();
         let present = memberships(&mut transaction, new.founder).await.map_err(failed)?;
         self.limits.check_members(present, members.len())?;
+        let records = new.records();
         let (low, high) = new.pair().unzip();
         let inserted = sqlx::query(
             "INSERT INTO chats (chat_id, kind, title, low_user_id, high_user_id, member_count, created_at,
-                                founder_id, idempotency_key, founding_digest, history)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                                founder_id, idempotency_key, founding_digest, history, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              ON CONFLICT (low_user_id, high_user_id) DO NOTHING",
         )
         .bind(new.chat_id.0)
@@ -110,6 +112,7 @@ impl ChatStore for PostgresStore {
         .bind(new.group_key().map(IdempotencyKey::as_str))
         .bind(new.group_key().map(|_| new.digest().to_vec()))
         .bind(history_text(new.history()))
+        .bind(i64::try_from(records.len()).expect("members are bounded"))
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -120,7 +123,7 @@ impl ChatStore for PostgresStore {
             return created.ok_or_else(|| failed(sqlx::Error::RowNotFound));
         }
         insert_members(&mut transaction, new.chat_id, &members).await.map_err(failed)?;
-        enqueue(&mut transaction, &new.records()).await.map_err(failed)?;
+        enqueue(&mut transaction, &records).await.map_err(failed)?;
         let chat = chat(&mut transaction, new.chat_id, new.founder).await.map_err(failed)?;
         let chat = chat.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
         transaction.commit().await.map_err(failed)?;

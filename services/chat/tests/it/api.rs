@@ -15,7 +15,7 @@ use contracts::{
     api::ContactableBy,
     rpc::{
         CheckBlocksRequest, CheckMembersRequest, GetMembershipRequest, ListAcquaintancesRequest,
-        ListMembersRequest, chat_service_server::ChatService as _,
+        ListMembershipsRequest, chat_service_server::ChatService as _,
     },
 };
 use kit::{
@@ -736,9 +736,11 @@ async fn other_services_ask_for_memberships() {
     let checked = checked.expect("an answer").into_inner();
     assert_eq!(checked.is_member, [true, false, false, true]);
     assert_eq!(checked.may_send, [true, false, false, true]);
-    let request = ListMembersRequest { chat_id };
-    let members = app.rpc.list_members(Request::new(request)).await.expect("an answer").into_inner().members;
-    assert_eq!(members.len(), 2);
+    let request = ListMembershipsRequest { user_id: id(&bob) };
+    let listed = app.rpc.list_memberships(Request::new(request)).await.expect("an answer").into_inner();
+    let [listed] = listed.memberships.as_slice() else { panic!("{listed:?}") };
+    assert_eq!((&listed.chat_id, listed.role.as_str()), (&chat_id, "member"));
+    assert_eq!((listed.version, listed.member_count, listed.is_closed), (2, 2, false));
 
     let met = async |user: &TestUser, other_ids: Vec<String>| {
         let request = ListAcquaintancesRequest { user_id: id(user), other_ids };

@@ -134,6 +134,14 @@ async fn topics(store: &Store) -> Vec<Topic> {
     store.pending(5000).await.expect("the outbox").into_iter().map(|record| record.topic).collect()
 }
 
+/// Returns the records of the memberships of a chat, in the order of the outbox.
+async fn places(store: &Store, chat_id: ChatId) -> Vec<MembershipRecord> {
+    let records = store.pending(5000).await.expect("the outbox").into_iter();
+    let records = records.filter(|record| record.key.starts_with(&format!("{chat_id}/")));
+    let payloads = records.filter_map(|record| record.payload);
+    payloads.map(|payload| serde_json::from_str(&payload).expect("json")).collect()
+}
+
 async fn a_direct_chat_is_one_chat_for_either_member(store: Store) {
     let (ann, bob) = (new_user(), new_user());
     let first = store.create(&direct(ann, bob)).await.expect("a chat");
@@ -196,10 +204,10 @@ async fn a_change_and_its_records_are_one(store: Store) {
     let chat = store.chat(chat_id, ann).await.expect("a read").expect("ann is in it");
     assert_eq!(chat.member_count, 2);
     let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
-    assert_eq!(topics(&store).await, [events, events, events, send, events, send, events, send]);
+    assert_eq!(topics(&store).await, [events, events, events, send, events, send, events, events, send]);
     let pending = store.pending(10).await.expect("the outbox");
-    assert_eq!(pending[6].payload, None, "a removal is a tombstone");
-    assert!(pending[7].payload.as_deref().is_some_and(|entry| entry.contains("member_removed")));
+    assert_eq!(pending[7].payload, None, "behind a removal is a tombstone");
+    assert!(pending[8].payload.as_deref().is_some_and(|entry| entry.contains("member_removed")));
 }
 
 async fn where_the_history_of_a_member_begins_is_decided_when_they_are_added(store: Store) {
@@ -332,7 +340,9 @@ async fn in_a_channel_the_role_decides_who_writes(store: Store) {
     let memberships: Vec<MembershipRecord> = memberships
         .map(|record| serde_json::from_str(&record.payload.expect("a membership")).expect("json"))
         .collect();
-    assert!(memberships.len() == 5 && memberships.iter().all(|record| record.channel));
+    let kind = Some(ChatKind::Channel);
+    assert!(memberships.len() == 5 && memberships.iter().all(|record| record.kind == kind));
+    assert!(memberships.iter().zip(1..).all(|(record, version)| record.version == version));
 }
 
 async fn a_deleted_group_is_in_no_list(store: Store) {
@@ -462,7 +472,7 @@ async fn a_direct_chat_that_was_left_is_opened_again(store: Store) {
     assert!(!store.is_published(back.publication).await.expect("a read"), "the return is to be published");
     assert_eq!(store.accesses(&seats).await.expect("a read"), [Access::ReadAndSend; 2]);
     let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
-    assert_eq!(topics(&store).await, [events, events, events, send, events, send]);
+    assert_eq!(topics(&store).await, [events, events, events, events, send, events, send]);
 
     // A day after one of them has left, the other may.
     store.change(chat_id, bob, Command::Leave, at(30)).await.expect("a leave");
@@ -542,12 +552,12 @@ async fn a_deleted_account_leaves_groups_and_direct_chats(store: Store) {
     for chat_id in [crew, pair] {
         store.depart(chat_id, ann, at(20)).await.expect("the account is deleted");
     }
-    // Of each, and of the new owner: the membership and the entry.
-    assert_eq!(topics(&store).await.len(), before + 6);
+    // Of each the record, the tombstone and the entry, and of the new owner the record and the entry.
+    assert_eq!(topics(&store).await.len(), before + 8);
     for chat_id in [crew, pair, ChatId::generate()] {
         store.depart(chat_id, ann, at(30)).await.expect("nothing changes");
     }
-    assert_eq!(topics(&store).await.len(), before + 6);
+    assert_eq!(topics(&store).await.len(), before + 8);
     let mut left = [(bob, Role::Member), (cid, Role::Owner)];
     left.sort_unstable();
     assert_eq!(roles(&store, crew).await, left);
@@ -596,14 +606,11 @@ async fn changes_at_once_happen_one_after_the_other(store: Store) {
     assert_eq!(same.len(), 1, "one group of the key");
     let chat = store.chat(chat_id, ann).await.expect("a read").expect("ann is in it");
     assert_eq!(chat.member_count, 17);
-    // Every entry was written with the audience of its moment: one more each time.
-    let entries = store.pending(100).await.expect("the outbox").into_iter();
-    let audiences: Vec<_> = entries
-        .filter(|record| record.topic == Topic::MessageSend)
-        .map(|record| serde_json::from_str(&record.payload.expect("an entry")).expect("json"))
-        .map(|entry: SendRecord| entry.audience.expect("a listed audience").len())
-        .collect();
-    assert_eq!(audiences, (2..18).collect::<Vec<_>>());
+    // Every record has the next number, in the order of the outbox, and the number of members of its moment.
+    let said: Vec<_> = places(&store, chat_id).await.iter().map(|of| (of.version, of.members)).collect();
+    assert_eq!(said, (1..18).map(|n| (i64::from(n), n)).collect::<Vec<_>>());
+    let listed = store.membership(chat_id, ann).await.expect("a read").expect("ann is in it");
+    assert_eq!(listed.version, 17);
 }
 
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Refusal {
@@ -623,24 +630,27 @@ async fn a_block_closes_the_direct_chat_of_a_pair_until_the_last_one_is_lifted(s
     let other = store.create(&direct(ann, cid)).await.expect("a chat").chat.chat_id;
     let crew = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
     let published = async || {
-        let records = store.pending(100).await.expect("the outbox");
-        records.into_iter().skip(6).map(|record| (record.key, record.payload.is_some())).collect::<Vec<_>>()
+        let mut records = places(&store, pair).await;
+        assert!(records.iter().zip(1..).all(|(of, version)| of.version == version), "{records:?}");
+        records.drain(..2);
+        records.chunks_mut(2).for_each(|of| of.sort_by_key(|of| of.user));
+        records.into_iter().map(|of| (of.user, of.role.is_some())).collect::<Vec<_>>()
     };
-    let of_pair = |is_there: bool| {
-        let mut seats = [ann, bob].map(|user| (MembershipRecord::key(pair, user), is_there)).to_vec();
-        seats.sort();
-        seats
+    let of_pair = |is_there: bool| [ann.min(bob), ann.max(bob)].map(|user| (user, is_there));
+    let is_closed = async || {
+        let listed = store.memberships(ann).await.expect("a list").into_iter();
+        let mut closed = listed.filter(|of| of.is_closed).map(|of| of.chat.chat_id).collect::<Vec<_>>();
+        assert!(closed.pop().is_none_or(|closed| closed == pair) && closed.is_empty());
+        store.membership(pair, bob).await.expect("a read").expect("bob is in it").is_closed
     };
-    let sorted = |mut records: Vec<(String, bool)>| {
-        records.sort();
-        records
-    };
+    assert!(!is_closed().await);
     let publication = store.block(bob, ann, at(1)).await.expect("a block").expect("they have a chat");
     assert!(!store.is_published(publication).await.expect("a read"));
     // The other direction, and a repetition, change nothing that others know.
     for (user, blocked) in [(ann, bob), (bob, ann)] {
         store.block(user, blocked, at(2)).await.expect("a block").expect("they have a chat");
-        assert_eq!(sorted(published().await), of_pair(false));
+        assert_eq!(published().await, of_pair(false));
+        assert!(is_closed().await);
     }
     assert_eq!(accesses(&store, pair, [ann, bob]).await, [Access::Read; 2]);
     assert_eq!(accesses(&store, other, [ann, cid]).await, [Access::ReadAndSend; 2]);
@@ -659,7 +669,8 @@ async fn a_block_closes_the_direct_chat_of_a_pair_until_the_last_one_is_lifted(s
     assert_eq!(published().await.len(), 2);
     store.unblock(ann, bob, at(4)).await.expect("lifted").expect("they have a chat");
     assert_eq!(accesses(&store, pair, [ann, bob]).await, [Access::ReadAndSend; 2]);
-    assert_eq!(sorted(published().await.split_off(2)), of_pair(true));
+    assert_eq!(published().await[2..], of_pair(true));
+    assert!(!is_closed().await);
     assert_eq!(store.unblock(bob, cid, at(4)).await.expect("nothing to lift"), None);
 }
 

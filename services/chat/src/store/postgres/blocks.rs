@@ -7,7 +7,7 @@ use contracts::{ChatId, UserId};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::statements::{enqueue, locked_roster, newest_record};
+use super::statements::{self, locked_roster, newest_record};
 use crate::{
     domain::{Block, MAX_BLOCKS, Refusal},
     store::Publication,
@@ -138,9 +138,10 @@ async fn publish(
             .await?;
     let Some(chat_id) = chat_id.map(ChatId) else { return Ok(None) };
     if was_blocked != is_blocked
-        && let Some(roster) = locked_roster(connection, chat_id, at).await?
+        && let Some(mut roster) = locked_roster(connection, chat_id, at).await?
     {
-        enqueue(connection, &roster.standing(is_blocked)).await?;
+        let records = roster.standing(is_blocked);
+        statements::publish(connection, &roster, &records).await?;
     }
     let newest = newest_record(connection, chat_id).await?;
     Ok(Some(Publication { chat_id, newest }))

@@ -35,6 +35,16 @@ macro_rules! chat_columns {
 
 pub(super) use chat_columns;
 
+/// The columns of [`PlaceRow`], behind those of [`ChatRow`].
+macro_rules! place_columns {
+    () => {
+        ", joined_at, entry_sender_id, entry_key, low_user_id, high_user_id, version,
+           EXISTS (SELECT FROM blocks
+                   WHERE (blocker_id = low_user_id AND blocked_id = high_user_id)
+                      OR (blocker_id = high_user_id AND blocked_id = low_user_id)) AS is_closed"
+    };
+}
+
 kit::row! {
     pub(super) struct ChatRow {
         chat_id: Uuid,
@@ -71,6 +81,8 @@ kit::row! {
         entry_key: Option<Uuid>,
         low_user_id: Option<Uuid>,
         high_user_id: Option<Uuid>,
+        version: i64,
+        is_closed: bool,
     }
 }
 
@@ -80,6 +92,7 @@ kit::row! {
         title: Option<String>,
         topic: Option<String>,
         history: String,
+        version: i64,
     }
 }
 
@@ -234,12 +247,22 @@ pub(super) async fn make(
     for change in changes {
         write(connection, roster, change).await?;
     }
-    sqlx::query("UPDATE chats SET member_count = $2 WHERE chat_id = $1")
+    publish(connection, roster, &records).await.map(Ok)
+}
+
+/// Writes what a change left of a chat, and the records about it.
+pub(super) async fn publish(
+    connection: &mut PgConnection,
+    roster: &Roster,
+    records: &[OutboxRecord],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE chats SET member_count = $2, version = $3 WHERE chat_id = $1")
         .bind(roster.chat_id.0)
         .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
+        .bind(roster.version)
         .execute(&mut *connection)
         .await?;
-    enqueue(connection, &records).await.map(Ok)
+    enqueue(connection, records).await
 }
 
 /// Returns how many memberships there are, and how many of them a user added.
@@ -268,15 +291,15 @@ pub(super) async fn memberships_of(
     const ALL: &str = concat!(
         "SELECT ",
         chat_columns!(),
-        ", joined_at, entry_sender_id, entry_key, low_user_id, high_user_id
-         FROM members JOIN chats USING (chat_id) WHERE user_id = $1"
+        place_columns!(),
+        " FROM members JOIN chats USING (chat_id) WHERE user_id = $1"
     );
     // A text of its own: one for both would be planned for all.
     const ONE: &str = concat!(
         "SELECT ",
         chat_columns!(),
-        ", joined_at, entry_sender_id, entry_key, low_user_id, high_user_id
-         FROM members JOIN chats USING (chat_id) WHERE user_id = $1 AND chat_id = $2"
+        place_columns!(),
+        " FROM members JOIN chats USING (chat_id) WHERE user_id = $1 AND chat_id = $2"
     );
     let query = match chat_id {
         None => sqlx::query_as(ALL).bind(user_id.0),
@@ -368,16 +391,17 @@ pub(super) async fn locked_roster(
     chat_id: ChatId,
     now: DateTime<Utc>,
 ) -> Result<Option<Roster>, sqlx::Error> {
-    let row: Option<LockedRow> =
-        sqlx::query_as("SELECT kind, title, topic, history FROM chats WHERE chat_id = $1 FOR UPDATE")
-            .bind(chat_id.0)
-            .fetch_optional(&mut *connection)
-            .await?;
-    let Some(LockedRow { kind, title, topic, history }) = row else { return Ok(None) };
+    let row: Option<LockedRow> = sqlx::query_as(
+        "SELECT kind, title, topic, history, version FROM chats WHERE chat_id = $1 FOR UPDATE",
+    )
+    .bind(chat_id.0)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(LockedRow { kind, title, topic, history, version }) = row else { return Ok(None) };
     let (kind, history) = (kind_of(&kind)?, history_of(&history)?);
     let members = members(connection, chat_id).await?;
     let departures = departures(connection, chat_id, now).await?;
-    Ok(Some(Roster { chat_id, kind, title, topic, history, members, departures }))
+    Ok(Some(Roster { chat_id, kind, title, topic, history, version, members, departures }))
 }
 
 /// Returns the departures from a chat that still count.
@@ -593,6 +617,8 @@ impl MembershipRow {
             other: pair.into_iter().find(|user| *user != user_id),
             joined_at: place.joined_at,
             reads_from: entry_id(place.entry_sender_id, place.entry_key),
+            version: place.version,
+            is_closed: place.is_closed,
         })
     }
 }
