@@ -1,8 +1,17 @@
+use std::{collections::BTreeSet, time::Duration};
+
+use contracts::{
+    DeviceId,
+    api::{CreateChatRequest, UpdateChatRequest},
+    event::{EntryKind, MembershipRecord, SendRecord},
+};
+use kit::{catalog::Topic, text::Title};
+use uuid::Uuid;
+
 use super::{
     limits::{CreatedChats, Memberships, lately},
     *,
 };
-use kit::catalog::Topic;
 
 const OWNER: u128 = 1;
 const ADMIN: u128 = 2;

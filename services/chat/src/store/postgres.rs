@@ -10,13 +10,23 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 mod blocks;
-mod statements;
+mod changes;
+mod counts;
+mod founding;
+mod outbox;
+mod own;
+mod reads;
+mod rows;
 
-pub use self::statements::WAKE_CHANNEL;
-use self::statements::{
-    ChatRow, FoundingRow, MemberRow, OutboxRow, SeatRow, chat, chat_columns, created_before, created_chats,
-    enqueue, founded, history_text, insert_members, locked_roster, make, members, memberships,
-    memberships_of, newest_record, update_own,
+pub use self::outbox::WAKE_CHANNEL;
+use self::{
+    changes::{insert_members, locked_roster, make},
+    counts::{created_chats, memberships},
+    founding::{FoundingRow, created_before, founded},
+    outbox::{OutboxRow, enqueue, newest_record},
+    own::update_own,
+    reads::{chat, members, memberships_of},
+    rows::{ChatRow, MemberRow, SeatRow, chat_columns, history_text},
 };
 use super::{ChatStore, Created, Publication, StoreError};
 use crate::domain::{

@@ -7,7 +7,10 @@ use contracts::{ChatId, UserId};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::statements::{self, locked_roster, newest_record};
+use super::{
+    changes::{self, locked_roster},
+    outbox::newest_record,
+};
 use crate::{
     domain::{Block, MAX_BLOCKS, Refusal},
     store::Publication,
@@ -141,7 +144,7 @@ async fn publish(
         && let Some(mut roster) = locked_roster(connection, chat_id, at).await?
     {
         let records = roster.standing(is_blocked);
-        statements::publish(connection, &roster, &records).await?;
+        changes::publish(connection, &roster, &records).await?;
     }
     let newest = newest_record(connection, chat_id).await?;
     Ok(Some(Publication { chat_id, newest }))

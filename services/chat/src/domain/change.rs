@@ -1,0 +1,98 @@
+//! What members request, and the steps that it takes.
+
+use contracts::{
+    UserId,
+    api::{HistoryAccess, UpdateChatRequest},
+    event::{EntryKind, Role},
+};
+use kit::{
+    error::InvalidField,
+    text::{self, Title},
+};
+
+use super::Roster;
+
+/// A change that a member requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Adds a user, or changes the role of a member.
+    Put {
+        user_id: UserId,
+        role: Role,
+    },
+    /// Removes a member; of oneself it is the same as leaving.
+    Remove {
+        user_id: UserId,
+    },
+    Leave,
+    Update(Update),
+    /// Removes all members.
+    Delete,
+}
+
+/// What a group is to be from now on; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    pub title: Option<Title>,
+    /// An empty one removes it.
+    pub topic: Option<text::Topic>,
+    /// What members who are added read.
+    pub history: Option<HistoryAccess>,
+}
+
+impl Update {
+    /// Reads a request.
+    pub fn parse(request: &UpdateChatRequest) -> Result<Self, InvalidField> {
+        let title = request.title.as_deref().map(|title| Title::parse("title", title));
+        let topic = request.topic.as_deref().map(|topic| text::Topic::parse("topic", topic));
+        Ok(Self { title: title.transpose()?, topic: topic.transpose()?, history: request.history })
+    }
+
+    /// Returns what it changes of a group.
+    pub(super) fn changes(&self, roster: &Roster) -> Vec<Change> {
+        let title = self.title.as_ref().map(|title| title.as_str().to_owned());
+        let title = title.filter(|title| roster.title.as_ref() != Some(title));
+        let topic = self.topic.as_ref().map(|topic| Some(topic.as_str()).filter(|topic| !topic.is_empty()));
+        let topic = topic.filter(|topic| roster.topic.as_deref() != *topic);
+        let history = self.history.filter(|history| *history != roster.history);
+        let changes = [
+            title.map(|title| Change::TitleSet { title }),
+            topic.map(|topic| Change::TopicSet { topic: topic.map(str::to_owned) }),
+            history.map(|history| Change::HistorySet { history }),
+        ];
+        changes.into_iter().flatten().collect()
+    }
+}
+
+/// One step of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    Added { user_id: UserId, role: Role },
+    RoleSet { user_id: UserId, role: Role },
+    Removed { user_id: UserId },
+    TitleSet { title: String },
+    TopicSet { topic: Option<String> },
+    HistorySet { history: HistoryAccess },
+}
+
+impl Change {
+    /// Returns the kind, the subject and the body of its entry in the chat's log.
+    pub(super) fn entry(&self) -> Option<(EntryKind, Option<UserId>, &str)> {
+        match self {
+            Self::Added { user_id, .. } => Some((EntryKind::MemberAdded, Some(*user_id), "")),
+            Self::Removed { user_id } => Some((EntryKind::MemberRemoved, Some(*user_id), "")),
+            Self::RoleSet { user_id, role } => Some((EntryKind::RoleChanged, Some(*user_id), role.as_str())),
+            Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title)),
+            Self::TopicSet { topic } => {
+                Some((EntryKind::TopicChanged, None, topic.as_deref().unwrap_or_default()))
+            }
+            // It concerns those who are added, and they see it then.
+            Self::HistorySet { .. } => None,
+        }
+    }
+}
+
+/// Returns how many members the changes add.
+pub fn additions(changes: &[Change]) -> usize {
+    changes.iter().filter(|change| matches!(change, Change::Added { .. })).count()
+}

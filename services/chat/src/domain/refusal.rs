@@ -1,0 +1,46 @@
+//! Why a change is refused.
+
+use std::time::Duration;
+
+use contracts::{ChatId, UserId, event::Role};
+
+use super::{MAX_BLOCKS, MAX_MEMBERS};
+
+/// Why a member may not change a chat so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("you are not a member of chat {0}, or there is no such chat")]
+    NotAMember(ChatId),
+    #[error("a direct chat has its two users and no roles; each of them may leave it")]
+    DirectIsFixed,
+    /// The same for every reason, so that none of them is known to others.
+    #[error("user {0} cannot be added by you now")]
+    Unwanted(UserId),
+    #[error("this needs a higher role than {}", .0.as_str())]
+    RoleTooLow(Role),
+    #[error("an owner gives the role away by making another member the owner, or by leaving")]
+    OwnerStays,
+    #[error("the chat has {MAX_MEMBERS} members, which is the most: remove one first")]
+    Full,
+    #[error(
+        "you have created {0} chats that have members, which is the most: remove the members of groups that are not needed and \
+         leave them, or let an administrator raise limits.chatsPerUser"
+    )]
+    TooManyChats(u32),
+    #[error("you have created {most} chats in 24 hours, which is the most: wait")]
+    TooManyChatsLately { most: u32, wait: Duration },
+    #[error(
+        "you have added as many members to chats as one user may at present: remove members from groups that are not needed, or \
+         let an administrator raise limits.memberships"
+    )]
+    TooManyAdded,
+    #[error(
+        "the chats of this messenger have as many members as they may: leave chats that are not needed, or let an administrator \
+         raise limits.memberships"
+    )]
+    TenantFull,
+    #[error("this idempotency-key was used before for another group")]
+    KeyReused,
+    #[error("you block {MAX_BLOCKS} users, which is the most: lift a block that is not needed")]
+    TooManyBlocks,
+}

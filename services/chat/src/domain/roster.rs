@@ -1,0 +1,172 @@
+//! A chat as it is changed.
+
+use chrono::{DateTime, Utc};
+use contracts::{
+    ChatId, DeviceId, MessageKey, UserId,
+    api::HistoryAccess,
+    event::{self, ChatKind, EntryKind, Role, SendRecord},
+};
+use kit::catalog::Topic;
+use uuid::Uuid;
+
+use super::{Change, EntryId, Member, OutboxRecord, READDING_PAUSE, record::Places};
+
+/// A chat with all its members, read under the lock of the chat.
+#[derive(Clone, Debug)]
+pub struct Roster {
+    pub chat_id: ChatId,
+    pub kind: ChatKind,
+    /// Groups only.
+    pub title: Option<String>,
+    pub topic: Option<String>,
+    /// What members who are added read.
+    pub history: HistoryAccess,
+    /// How many records of memberships were written, which is the number of the newest.
+    pub version: i64,
+    pub members: Vec<Member>,
+    /// Those of the last [`READDING_PAUSE`].
+    pub departures: Vec<Departure>,
+}
+
+/// A user is out of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Departure {
+    pub user_id: UserId,
+    /// The user themselves when they left.
+    pub by: UserId,
+    pub at: DateTime<Utc>,
+}
+
+impl Roster {
+    /// Returns the role of a user; `None` for a user who is not in the chat.
+    pub fn role(&self, user_id: UserId) -> Option<Role> {
+        self.member(user_id).map(|member| member.role)
+    }
+
+    /// Returns a member; `None` for a user who is not in the chat.
+    pub fn member(&self, user_id: UserId) -> Option<&Member> {
+        self.members.iter().find(|member| member.user_id == user_id)
+    }
+
+    /// Returns whether the user departed lately in a way for which `actor` does not add them. Users come back by themselves
+    /// at any time.
+    pub(super) fn is_barred(&self, user_id: UserId, actor: UserId) -> bool {
+        let is_by = |by| by == user_id || by == actor;
+        user_id != actor && self.departures.iter().any(|of| of.user_id == user_id && is_by(of.by))
+    }
+
+    /// Returns whether no member is left, and this user was the last, by their own hand.
+    pub(super) fn was_emptied_by(&self, actor: UserId) -> bool {
+        self.members.is_empty() && self.departures.iter().any(|of| (of.user_id, of.by) == (actor, actor))
+    }
+
+    /// Forgets the departures that do not count any more.
+    pub fn forget_departures(&mut self, now: DateTime<Utc>) {
+        self.departures.retain(|departure| departure.at > now - READDING_PAUSE);
+    }
+
+    /// Makes the changes and returns what is published of them.
+    ///
+    /// What members see of a change is also an entry in the chat's own log, so that it reaches all devices, and "nothing after
+    /// the removal" has a meaning there. When a group is deleted, each member receives their own removal and no other: all of
+    /// them together would be half a million for a thousand members.
+    pub fn apply(
+        &mut self,
+        actor: UserId,
+        changes: &[Change],
+        at: DateTime<Utc>,
+        mut next_key: impl FnMut() -> MessageKey,
+    ) -> Vec<OutboxRecord> {
+        let empties = changes.iter().filter(|change| matches!(change, Change::Removed { .. })).count();
+        let is_deletion = empties == self.members.len() && self.kind != ChatKind::Direct;
+        let mut records = Vec::new();
+        for change in changes {
+            let key = next_key();
+            self.make(actor, change, at, key);
+            let mut places = self.places();
+            match *change {
+                Change::Added { user_id, .. } | Change::RoleSet { user_id, .. } => {
+                    let member = self.member(user_id).expect("decide() names members only");
+                    records.extend(places.of_member(member, self.members.len()));
+                }
+                Change::Removed { user_id } => records.extend(places.without(user_id, self.members.len())),
+                Change::TitleSet { .. } | Change::TopicSet { .. } | Change::HistorySet { .. } => {}
+            }
+            self.version = places.version;
+            records.extend(change.entry().map(|entry| self.entry(actor, entry, key, is_deletion)));
+        }
+        records
+    }
+
+    /// Makes a change whose entry has this key.
+    fn make(&mut self, actor: UserId, change: &Change, at: DateTime<Utc>, key: MessageKey) {
+        match *change {
+            Change::Added { user_id, role } => {
+                let reads_from = match self.history {
+                    HistoryAccess::FromEntry => Some(EntryId { sender: actor, key }),
+                    HistoryAccess::All => None,
+                };
+                let added_by = Some(actor);
+                self.members.push(Member { user_id, role, joined_at: at, reads_from, added_by });
+            }
+            Change::RoleSet { user_id, role } => {
+                let member = self.members.iter_mut().find(|member| member.user_id == user_id);
+                member.expect("decide() names members only").role = role;
+            }
+            Change::Removed { user_id } => {
+                self.members.retain(|member| member.user_id != user_id);
+                self.departures.push(Departure { user_id, by: actor, at });
+            }
+            Change::TitleSet { ref title } => self.title = Some(title.clone()),
+            Change::TopicSet { ref topic } => self.topic.clone_from(topic),
+            Change::HistorySet { history } => self.history = history,
+        }
+    }
+
+    /// Returns what is published of a direct chat when the first block between its two users is made, and when the last one is
+    /// lifted. Meanwhile no gateway has its members in `chat.events`, and so none delivers anything there, also while this
+    /// service does not answer. The chat's own log says nothing: it would name the block to the blocked user.
+    pub fn standing(&mut self, is_blocked: bool) -> Vec<OutboxRecord> {
+        let (mut places, count) = (self.places(), self.members.len());
+        let records = self.members.iter().flat_map(|member| match is_blocked {
+            true => places.without(member.user_id, count),
+            false => places.of_member(member, count),
+        });
+        let records = records.collect();
+        self.version = places.version;
+        records
+    }
+
+    fn places(&self) -> Places {
+        Places { chat: self.chat_id, kind: self.kind, version: self.version }
+    }
+
+    fn entry(
+        &self,
+        actor: UserId,
+        (kind, subject, body): (EntryKind, Option<UserId>, &str),
+        key: MessageKey,
+        subject_only: bool,
+    ) -> OutboxRecord {
+        let record = SendRecord {
+            v: event::VERSION,
+            chat: self.chat_id,
+            sender: actor,
+            device: DeviceId(Uuid::nil()),
+            key,
+            kind,
+            body: body.to_owned(),
+            subject,
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
+            moderates: false,
+            subject_only,
+        };
+        OutboxRecord {
+            topic: Topic::MessageSend,
+            key: self.chat_id.to_string(),
+            payload: Some(serde_json::to_string(&record).expect("a record is plain data")),
+        }
+    }
+}

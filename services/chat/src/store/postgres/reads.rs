@@ -1,0 +1,65 @@
+//! Chats as their members see them.
+
+use contracts::{ChatId, UserId};
+use sqlx::{PgConnection, PgPool};
+
+use super::rows::{ChatRow, MemberRow, MembershipRow, chat_columns, place_columns};
+use crate::domain::{Chat, Member, Membership};
+
+/// Returns the memberships of a user: all of them, or the one in a chat.
+pub(super) async fn memberships_of(
+    pool: &PgPool,
+    user_id: UserId,
+    chat_id: Option<ChatId>,
+) -> Result<Vec<Membership>, sqlx::Error> {
+    const ALL: &str = concat!(
+        "SELECT ",
+        chat_columns!(),
+        place_columns!(),
+        " FROM members JOIN chats USING (chat_id) WHERE user_id = $1"
+    );
+    // A text of its own: one for both would be planned for all.
+    const ONE: &str = concat!(
+        "SELECT ",
+        chat_columns!(),
+        place_columns!(),
+        " FROM members JOIN chats USING (chat_id) WHERE user_id = $1 AND chat_id = $2"
+    );
+    let query = match chat_id {
+        None => sqlx::query_as(ALL).bind(user_id.0),
+        Some(chat_id) => sqlx::query_as(ONE).bind(user_id.0).bind(chat_id.0),
+    };
+    let rows: Vec<MembershipRow> = query.fetch_all(pool).await?;
+    rows.into_iter().map(|row| row.of(user_id)).collect()
+}
+
+pub(super) async fn chat(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    member: UserId,
+) -> Result<Option<Chat>, sqlx::Error> {
+    let row: Option<ChatRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        chat_columns!(),
+        " FROM members JOIN chats USING (chat_id) WHERE chat_id = $1 AND user_id = $2"
+    ))
+    .bind(chat_id.0)
+    .bind(member.0)
+    .fetch_optional(connection)
+    .await?;
+    row.map(Chat::try_from).transpose()
+}
+
+pub(super) async fn members(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+) -> Result<Vec<Member>, sqlx::Error> {
+    let rows: Vec<MemberRow> = sqlx::query_as(
+        "SELECT user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id
+         FROM members WHERE chat_id = $1 ORDER BY user_id",
+    )
+    .bind(chat_id.0)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(Member::try_from).collect()
+}

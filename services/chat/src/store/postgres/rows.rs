@@ -1,0 +1,190 @@
+//! Rows, and what they are read as.
+
+use chrono::{DateTime, Utc};
+use contracts::{
+    ChatId, MessageKey, UserId,
+    api::HistoryAccess,
+    event::{ChatKind, Role},
+};
+use sqlx::{FromRow, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::domain::{Access, Chat, EntryId, Member, Membership, OwnState};
+
+/// The columns of [`ChatRow`], of `members` joined with `chats`.
+macro_rules! chat_columns {
+    () => {
+        "chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite, \
+         member_count, created_at"
+    };
+}
+
+pub(super) use chat_columns;
+
+/// The columns of [`PlaceRow`], behind those of [`ChatRow`].
+macro_rules! place_columns {
+    () => {
+        ", joined_at, entry_sender_id, entry_key, low_user_id, high_user_id, version,
+           EXISTS (SELECT FROM blocks
+                   WHERE (blocker_id = low_user_id AND blocked_id = high_user_id)
+                      OR (blocker_id = high_user_id AND blocked_id = low_user_id)) AS is_closed"
+    };
+}
+
+kit::row! {
+    pub(super) struct ChatRow {
+        chat_id: Uuid,
+        kind: String,
+        title: Option<String>,
+        topic: Option<String>,
+        history: String,
+        role: String,
+        own_version: i64,
+        muted_until: Option<DateTime<Utc>>,
+        is_archived: bool,
+        is_favourite: bool,
+        member_count: i32,
+        created_at: DateTime<Utc>,
+    }
+}
+
+pub(super) use place_columns;
+
+/// A chat, with the place that the member has in it.
+pub(super) struct MembershipRow {
+    chat: ChatRow,
+    place: PlaceRow,
+}
+
+impl FromRow<'_, PgRow> for MembershipRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self { chat: ChatRow::from_row(row)?, place: PlaceRow::from_row(row)? })
+    }
+}
+
+kit::row! {
+    struct PlaceRow {
+        joined_at: DateTime<Utc>,
+        entry_sender_id: Option<Uuid>,
+        entry_key: Option<Uuid>,
+        low_user_id: Option<Uuid>,
+        high_user_id: Option<Uuid>,
+        version: i64,
+        is_closed: bool,
+    }
+}
+
+kit::row! {
+    pub(super) struct MemberRow {
+        user_id: Uuid,
+        role: String,
+        joined_at: DateTime<Utc>,
+        entry_sender_id: Option<Uuid>,
+        entry_key: Option<Uuid>,
+        added_by_user_id: Option<Uuid>,
+    }
+}
+
+kit::row! {
+    pub(super) struct SeatRow {
+        kind: Option<String>,
+        role: Option<String>,
+        member_count: Option<i32>,
+        is_blocked: Option<bool>,
+    }
+}
+
+impl TryFrom<ChatRow> for Chat {
+    type Error = sqlx::Error;
+
+    fn try_from(row: ChatRow) -> Result<Self, Self::Error> {
+        Ok(Self {
+            chat_id: ChatId(row.chat_id),
+            kind: kind_of(&row.kind)?,
+            title: row.title,
+            topic: row.topic,
+            history: history_of(&row.history)?,
+            role: role_of(&row.role)?,
+            own: OwnState {
+                version: row.own_version,
+                muted_until: row.muted_until,
+                is_archived: row.is_archived,
+                is_favourite: row.is_favourite,
+            },
+            member_count: row.member_count.into(),
+            created_at: row.created_at,
+        })
+    }
+}
+
+impl MembershipRow {
+    /// Returns the membership of the user whose row it is.
+    pub(super) fn of(self, user_id: UserId) -> Result<Membership, sqlx::Error> {
+        let Self { chat, place } = self;
+        let pair = [place.low_user_id, place.high_user_id].into_iter().flatten().map(UserId);
+        Ok(Membership {
+            chat: chat.try_into()?,
+            other: pair.into_iter().find(|user| *user != user_id),
+            joined_at: place.joined_at,
+            reads_from: entry_id(place.entry_sender_id, place.entry_key),
+            version: place.version,
+            is_closed: place.is_closed,
+        })
+    }
+}
+
+fn entry_id(sender: Option<Uuid>, key: Option<Uuid>) -> Option<EntryId> {
+    Some(EntryId { sender: UserId(sender?), key: MessageKey(key?) })
+}
+
+impl TryFrom<SeatRow> for Access {
+    type Error = sqlx::Error;
+
+    fn try_from(row: SeatRow) -> Result<Self, Self::Error> {
+        let (Some(kind), Some(role), Some(member_count)) = (row.kind, row.role, row.member_count) else {
+            return Ok(Self::None);
+        };
+        let is_blocked = row.is_blocked.unwrap_or(false);
+        let member_count = usize::try_from(member_count).unwrap_or(0);
+        Ok(Self::of_member(kind_of(&kind)?, role_of(&role)?, member_count, is_blocked))
+    }
+}
+
+impl TryFrom<MemberRow> for Member {
+    type Error = sqlx::Error;
+
+    fn try_from(row: MemberRow) -> Result<Self, Self::Error> {
+        Ok(Self {
+            user_id: UserId(row.user_id),
+            role: role_of(&row.role)?,
+            joined_at: row.joined_at,
+            reads_from: entry_id(row.entry_sender_id, row.entry_key),
+            added_by: row.added_by_user_id.map(UserId),
+        })
+    }
+}
+
+pub(super) fn kind_of(text: &str) -> Result<ChatKind, sqlx::Error> {
+    ChatKind::parse(text).ok_or_else(|| unknown("kind", text))
+}
+
+pub(super) const fn history_text(history: HistoryAccess) -> &'static str {
+    match history {
+        HistoryAccess::FromEntry => "from_entry",
+        HistoryAccess::All => "all",
+    }
+}
+
+pub(super) fn history_of(text: &str) -> Result<HistoryAccess, sqlx::Error> {
+    let known = [HistoryAccess::FromEntry, HistoryAccess::All].into_iter();
+    let known = known.into_iter().find(|history| history_text(*history) == text);
+    known.ok_or_else(|| unknown("history", text))
+}
+
+pub(super) fn role_of(text: &str) -> Result<Role, sqlx::Error> {
+    Role::parse(text).ok_or_else(|| unknown("role", text))
+}
+
+pub(super) fn unknown(column: &str, text: &str) -> sqlx::Error {
+    sqlx::Error::Decode(format!("column {column} has the unknown value {text}").into())
+}
