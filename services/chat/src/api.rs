@@ -42,7 +42,7 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(chats::create, chats::list))
         .routes(routes!(chats::get, chats::update, chats::delete))
         .routes(routes!(chats::update_own))
-        .routes(routes!(members::list))
+        .routes(routes!(members::list, members::add))
         .routes(routes!(members::put, members::remove))
         .routes(routes!(members::leave))
         .routes(routes!(blocks::list))

@@ -3,23 +3,26 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, MessageKey, UserId,
-    api::{FOUNDED_MEMBERS, HistoryAccess},
+    api::HistoryAccess,
     event::{ChatKind, Role},
 };
 
 pub use self::{
     change::{Change, Command, Update, additions},
+    excerpt::{Concern, Departure, Excerpt},
     founding::{Founding, InvalidChat, NewChat},
     limits::Limits,
     own::{OwnState, OwnUpdate},
     record::OutboxRecord,
     refusal::Refusal,
-    roster::{Departure, Roster},
-    rules::{decide, depart, reopen},
+    rules::{Additions, add, decide, depart, empty, reopen},
 };
 
-/// Most members of a chat. An audience and a roster are read at once, so they are bounded: 1000 rows of 90 bytes.
-pub const MAX_MEMBERS: usize = FOUNDED_MEMBERS + 1;
+/// Most members of a chat. No request reads or writes all of them.
+pub const MAX_MEMBERS: usize = 10_000;
+
+/// Members who are removed in one step when a group is deleted: 1500 records of about 300 bytes.
+pub const DELETED_AT_ONCE: usize = 500;
 
 /// For this long a user who has left a chat is added again by no one else, and one who was removed not by the user who
 /// removed them: a removal and an addition in turn would reach their devices as often as another user likes.
@@ -123,12 +126,12 @@ impl Access {
 }
 
 mod change;
+mod excerpt;
 mod founding;
 pub mod limits;
 mod own;
 mod record;
 mod refusal;
-mod roster;
 mod rules;
 #[cfg(test)]
 mod tests;

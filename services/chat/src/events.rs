@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{MemoryStore, WAKE_CHANNEL};
 
-/// Largest batch: a full group's founding (1000 records of about 200 bytes) takes two.
+/// Largest batch: a third of a step of a deletion, records of about 300 bytes.
 const BATCH: usize = 500;
 /// A wake-up can be lost with its connection; the outbox is looked at this often anyway.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@
 //! # Endpoints
 //! - `POST /api/chats`, `GET /api/chats`, `GET`, `PATCH` and `DELETE /api/chats/{chat}`: direct chats and groups.
 //! - `PATCH /api/chats/{chat}/me`: how the caller has a chat.
-//! - `GET /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
+//! - `GET` and `POST /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMemberships`, `CheckBlocks`, `ListAcquaintances`.
@@ -23,6 +23,7 @@
 //!   there, and for its title and topic. The founding members of a chat are no entries: they are its state before seq 1.
 
 pub mod api;
+pub mod deletions;
 pub mod departures;
 pub mod domain;
 pub mod error;
@@ -96,6 +97,7 @@ fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> 
     let grpc = Routes::new(ChatServiceServer::new(api::grpc::ChatRpc::new(store.clone())));
     let users = Users::new(scope.peer(catalog::Service::User)?);
     scope.spawn(departures::follow(users.clone(), store.clone(), scope.shutdown().clone()));
+    scope.spawn(deletions::follow(store.clone(), scope.shutdown().clone()));
     let state = AppState { store, users, patience: Patience::default(), changes: Changes::default() };
     Ok(Surface { api: api::router(state), grpc })
 }

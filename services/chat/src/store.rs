@@ -6,7 +6,7 @@ mod postgres;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, UserId};
+use contracts::{ChatId, UserId, event::Role};
 use tonic::async_trait;
 
 pub use self::{
@@ -53,8 +53,21 @@ pub trait ChatStore: Send + Sync + 'static {
     /// Returns a member of a chat; `None` for an unknown chat and for one the user is not in.
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError>;
 
-    /// Returns the members of a chat by id; none for an unknown chat.
-    async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError>;
+    /// Returns the members of a chat behind `after`, by id, all of them or those with a role; none for an unknown chat.
+    async fn members(
+        &self,
+        chat_id: ChatId,
+        role: Option<Role>,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError>;
+
+    /// Returns those of these users who are in a chat.
+    async fn present(
+        &self,
+        chat_id: ChatId,
+        users: &BTreeSet<UserId>,
+    ) -> Result<BTreeSet<UserId>, StoreError>;
 
     /// Returns what each of these users may do in the chat, in their order.
     async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError>;
@@ -69,6 +82,22 @@ pub trait ChatStore: Send + Sync + 'static {
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError>;
 
+    /// Lets [`crate::domain::add`] decide who of these users becomes a member, and adds them.
+    async fn add(
+        &self,
+        chat_id: ChatId,
+        actor: UserId,
+        users: &BTreeSet<UserId>,
+        at: DateTime<Utc>,
+    ) -> Result<Added, StoreError>;
+
+    /// Removes the next [`crate::domain::DELETED_AT_ONCE`] members of a group whose deletion has begun, as [`crate::domain::empty`] decides, and returns what
+    /// is published of it; `None` when none is left, and for a chat that is not being deleted.
+    async fn empty(&self, chat_id: ChatId, at: DateTime<Utc>) -> Result<Option<Publication>, StoreError>;
+
+    /// Returns groups whose deletion has begun and that have members.
+    async fn begun_deletions(&self, limit: usize) -> Result<Vec<ChatId>, StoreError>;
+
     /// Changes how a member has a chat, and returns how it is then; `None` for an unknown chat and for one the user is not in.
     async fn update_own(
         &self,
@@ -82,7 +111,7 @@ pub trait ChatStore: Send + Sync + 'static {
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Blocks a user, unless there are [`crate::domain::MAX_BLOCKS`] already; one who is blocked stays so. Returns what is
-    /// published of it: see [`crate::domain::Roster::standing`].
+    /// published of it: see [`crate::domain::Excerpt::standing`].
     async fn block(
         &self,
         user_id: UserId,
@@ -140,6 +169,14 @@ pub struct Created {
     /// `false` for a chat that was there before.
     pub fresh: bool,
     /// What is published when both are back in a direct chat. Nothing has to wait for the records of a new chat.
+    pub publication: Publication,
+}
+
+/// What became of users who were to be added at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Added {
+    /// Those who were not added. All others are in the chat.
+    pub unwanted: BTreeSet<UserId>,
     pub publication: Publication,
 }
 

@@ -431,6 +431,32 @@ pub struct ChatMember {
     pub role: Role,
 }
 
+/// `POST /api/chats/{chat}/members`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddMembersRequest {
+    /// Users of this tenant. One who is named twice is added once.
+    #[schema(min_items = 1, max_items = 500)]
+    pub user_ids: Vec<UserId>,
+}
+
+/// Most users whom one request adds to a chat that is there.
+pub const ADDED_MEMBERS: usize = 500;
+
+/// Response to `POST /api/chats/{chat}/members`: all others are in the chat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AddedMembers {
+    pub refused: Vec<RefusedMember>,
+}
+
+/// A user who was not added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusedMember {
+    pub user_id: UserId,
+    /// `not_found` or `consent_required`.
+    pub code: crate::ErrorCode,
+}
+
 /// `PUT /api/chats/{chat}/members/{user}`: adds the member or changes the role.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

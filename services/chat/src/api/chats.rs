@@ -31,6 +31,7 @@ use super::{
     members::{change, published},
 };
 use crate::{
+    deletions,
     domain::{self, Command, Founding, NewChat, OwnUpdate, Update},
     error::Error,
     store::ChatStore,
@@ -241,8 +242,9 @@ pub(super) async fn update_own(
 ///
 /// Its owner may. All members are removed, in the order in which they came and the owner last, and each receives the
 /// `member_removed` entry of their own removal: the group is in no list any more, takes no messages, and no one joins it. Its messages
-/// are read by no one, and stay stored for as long as the messenger keeps messages. There is no way back. A deletion that the owner repeats
-/// within 24 hours is answered the same way. To end a direct chat, leave it.
+/// are read by no one, and stay stored for as long as the messenger keeps messages. There is no way back. From its
+/// beginning on the group takes no changes, and a deletion that is cut off goes on by itself; one that the owner repeats is answered
+/// the same way. To end a direct chat, leave it.
 #[utoipa::path(
     delete,
     path = "/api/chats/{chat}",
@@ -259,13 +261,17 @@ pub(super) async fn update_own(
         FaultProblems,
     )
 )]
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 pub(super) async fn delete(
     ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
     State(patience): State<Patience>,
     Path(chat_id): Path<ChatId>,
 ) -> Result<StatusCode, ApiError> {
-    change(&*store, patience, chat_id, caller.user_id, Command::Delete).await?;
+    let begun = store.change(chat_id, caller.user_id, Command::Delete, Utc::now());
+    let begun = begun.await.map_err(Error::from)?;
+    let emptied = deletions::empty(&*store, chat_id).await.map_err(Error::from)?;
+    published(&*store, patience, chat_id, emptied.unwrap_or(begun)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,47 +1,75 @@
 //! `/api/chats/{chat}/members`: the members of a chat and their roles.
 
 #![expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
+#![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
-use std::{collections::BTreeSet, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{extract::State, http::StatusCode};
 use chrono::Utc;
 use contracts::{
     ChatId, UserId,
-    api::{ChatMember, Page, Problem, PutMemberRequest},
+    api::{
+        ADDED_MEMBERS, AddMembersRequest, AddedMembers, ChatMember, Page, Problem, PutMemberRequest,
+        RefusedMember,
+    },
+    event::Role,
 };
 use kit::{
     auth::Caller,
     backoff::Backoff,
     docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
-    error::ApiError,
-    extract::{Json, Path},
+    error::{ApiError, InvalidField, ServiceError as _},
+    extract::{Json, Path, Query},
+    page::PageSizes,
 };
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use tokio::time::{sleep, timeout};
 
 use super::{Patience, Users, changes::ChangingCaller};
 use crate::{
-    domain::{Command, Member},
+    domain::{Command, Member, Refusal},
     error::Error,
     store::{ChatStore, Publication},
 };
 
+/// A page has every member of most chats.
+const PAGE_SIZES: PageSizes = PageSizes { default: 1000, max: 1000 };
+
 /// Between two looks at whether a change is published.
 const PUBLISHED_PAUSES: RangeInclusive<Duration> = Duration::from_millis(4)..=Duration::from_millis(100);
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParameters {
+    /// Most members in the response.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<UserId>,
+    /// Members with this role only.
+    #[param(inline)]
+    role: Option<Role>,
+}
+
 /// Lists the members of a chat, by id.
-///
-/// A chat has at most 1000 members, and one page has them all: there is never a `next_cursor`.
 #[utoipa::path(
     get,
     path = "/api/chats/{chat}/members",
     operation_id = "list_members",
     tag = "members",
     security(("access_token" = [])),
-    params(("chat" = ChatId, Path, description = "Chat id")),
+    params(("chat" = ChatId, Path, description = "Chat id"), ListParameters),
     responses(
-        (status = OK, description = "Every member", body = Page<ChatMember>),
+        (status = OK, description = "One page", body = Page<ChatMember>),
         (status = FORBIDDEN, description = "not_a_member", body = Problem,
             content_type = "application/problem+json"),
         ParameterProblems,
@@ -53,12 +81,71 @@ pub(super) async fn list(
     caller: Caller,
     State(store): State<Arc<dyn ChatStore>>,
     Path(chat_id): Path<ChatId>,
+    Query(ListParameters { limit, cursor, role }): Query<ListParameters>,
 ) -> Result<Json<Page<ChatMember>>, ApiError> {
-    let members = store.members(chat_id).await.map_err(Error::from)?;
-    if !members.iter().any(|member| member.user_id == caller.user_id) {
-        return Err(Error::NotAMember(chat_id).into());
+    let size = PAGE_SIZES.of(limit)?;
+    let own = store.member(chat_id, caller.user_id).await.map_err(Error::from)?;
+    own.ok_or(Error::NotAMember(chat_id))?;
+    let members = store.members(chat_id, role, cursor, size.with_next()).await.map_err(Error::from)?;
+    Ok(Json(size.page(members, |member| member.user_id.to_string())))
+}
+
+/// Adds plain members: up to 500 at once.
+///
+/// An owner and an admin may. Each user is added or not by themselves: those whom the caller cannot add are named in `refused`, and
+/// all others are in the chat then. Who was in it keeps the role. A request that is repeated is answered the same way. When the chat
+/// or the messenger has no room for all who can be added, none is.
+#[utoipa::path(
+    post,
+    path = "/api/chats/{chat}/members",
+    operation_id = "add_members",
+    tag = "members",
+    security(("access_token" = [])),
+    params(("chat" = ChatId, Path, description = "Chat id")),
+    request_body = AddMembersRequest,
+    responses(
+        (status = OK, description = "Who was not added, and why: not_found (there is no such user), consent_required (the user does \
+            not let the caller add them, or not yet again)", body = AddedMembers),
+        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
+            body = Problem, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "limit_reached (the chat would be too full, or as many members were added as the caller may \
+            add, or as all chats may have; `detail` says which and what makes room)",
+            body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+pub(super) async fn add(
+    ChangingCaller(caller): ChangingCaller,
+    State(store): State<Arc<dyn ChatStore>>,
+    State(users): State<Users>,
+    State(patience): State<Patience>,
+    Path(chat_id): Path<ChatId>,
+    Json(AddMembersRequest { user_ids }): Json<AddMembersRequest>,
+) -> Result<Json<AddedMembers>, ApiError> {
+    if user_ids.is_empty() || user_ids.len() > ADDED_MEMBERS {
+        let problem = format!("must be 1 to {ADDED_MEMBERS}");
+        return Err(InvalidField { field: "user_ids", problem }.into());
     }
-    Ok(Json(Page { items: members.into_iter().map(ChatMember::from).collect(), next_cursor: None }))
+    let mut wanted: BTreeSet<_> = user_ids.into_iter().collect();
+    let mut refused = BTreeMap::new();
+    // A caller who may not add members is refused below, and learns of no user.
+    let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
+    if chat.is_some_and(|chat| chat.takes_members()) {
+        let present = store.present(chat_id, &wanted).await.map_err(Error::from)?;
+        let newcomers = &wanted - &present;
+        for (user_id, error) in users.unwilling(&*store, caller.user_id, newcomers).await? {
+            wanted.remove(&user_id);
+            refused.insert(user_id, error.code());
+        }
+    }
+    let added = store.add(chat_id, caller.user_id, &wanted, Utc::now()).await.map_err(Error::from)?;
+    let unwanted = added.unwanted.iter().map(|user| (*user, Error::from(Refusal::Unwanted(*user)).code()));
+    refused.extend(unwanted);
+    published(&*store, patience, chat_id, added.publication).await?;
+    let refused = refused.into_iter().map(|(user_id, code)| RefusedMember { user_id, code });
+    Ok(Json(AddedMembers { refused: refused.collect() }))
 }
 
 /// Adds a member, or changes a member's role.

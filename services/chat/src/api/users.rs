@@ -26,22 +26,36 @@ impl Users {
 
     /// Refuses a user who does not exist. Deleted accounts do not exist; a caller may still have a token of one.
     pub(super) async fn require_exists(&self, caller: UserId, user: UserId) -> Result<(), Error> {
-        self.settings(caller, &BTreeSet::from([user])).await.map(drop)
+        let found = self.settings(caller, &BTreeSet::from([user])).await?;
+        found.get(&user).map(drop).ok_or(Error::UnknownUser(user))
     }
 
-    /// Refuses users who do not exist, of whom every gateway would keep the memberships, and users who do not let the caller
-    /// add them, by their setting or for a block. One call, whatever their number.
+    /// Refuses users whom [`Self::unwilling`] returns.
     pub(super) async fn require_consent(
         &self,
         store: &dyn ChatStore,
         caller: UserId,
         users: BTreeSet<UserId>,
     ) -> Result<(), Error> {
+        let mut unwilling = self.unwilling(store, caller, users).await?;
+        // Who does not exist is named first.
+        let unknown = unwilling.iter().position(|(_, error)| matches!(error, Error::UnknownUser(_)));
+        if unwilling.is_empty() { Ok(()) } else { Err(unwilling.swap_remove(unknown.unwrap_or(0)).1) }
+    }
+
+    /// Returns users who do not exist, and users who do not let the caller add them, by their setting or for a block, each with the
+    /// reason, by id. One call, whatever their number.
+    pub(super) async fn unwilling(
+        &self,
+        store: &dyn ChatStore,
+        caller: UserId,
+        users: BTreeSet<UserId>,
+    ) -> Result<Vec<(UserId, Error)>, Error> {
         if users.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let settings = self.settings(caller, &users).await?;
-        let of = |setting| settings.iter().filter(move |(_, of)| *of == setting).map(|(user, _)| *user);
+        let of = |setting| settings.iter().filter(move |(_, of)| **of == setting).map(|(user, _)| *user);
         let by_shared_chats: Vec<_> = of(ContactableBy::SharedChats).collect();
         let mut unwilling: BTreeSet<_> = of(ContactableBy::Nobody).collect();
         if !by_shared_chats.is_empty() {
@@ -49,16 +63,20 @@ impl Users {
             unwilling.extend(by_shared_chats.into_iter().filter(|user| !met.contains(user)));
         }
         // Whatever the settings are, so that the time of the response does not tell them from a block.
-        unwilling.extend(store.blocked(caller, &users.into_iter().collect::<Vec<_>>()).await?);
-        unwilling.first().map_or(Ok(()), |user| Err(Refusal::Unwanted(*user).into()))
+        unwilling.extend(store.blocked(caller, &users.iter().copied().collect::<Vec<_>>()).await?);
+        let reason = |user: UserId| match settings.contains_key(&user) {
+            false => Some((user, Error::UnknownUser(user))),
+            true => unwilling.contains(&user).then(|| (user, Refusal::Unwanted(user).into())),
+        };
+        Ok(users.into_iter().filter_map(reason).collect())
     }
 
-    /// Returns who may contact each of these users, all of whom exist.
+    /// Returns who may contact each of these users, of those who exist.
     async fn settings(
         &self,
         caller: UserId,
         users: &BTreeSet<UserId>,
-    ) -> Result<Vec<(UserId, ContactableBy)>, Error> {
+    ) -> Result<BTreeMap<UserId, ContactableBy>, Error> {
         let user_ids = users.iter().chain([&caller]).map(UserId::to_string).collect();
         let answer = self.0.clone().get_users(GetUsersRequest { user_ids }).await;
         let found = answer.map_err(|status| Error::Users(Box::new(status)))?.into_inner().users;
@@ -71,11 +89,8 @@ impl Users {
             .filter(|user| !user.deleted)
             .map(|user| (user.user_id, contactable_by(&user.contactable_by)))
             .collect();
-        let setting = |user: &UserId| match found.get(&user.to_string()) {
-            None => Err(Error::UnknownUser(*user)),
-            Some(setting) => Ok((*user, *setting)),
-        };
-        users.iter().map(setting).collect()
+        let setting = |user: &UserId| Some((*user, *found.get(&user.to_string())?));
+        Ok(users.iter().filter_map(setting).collect())
     }
 
     /// Returns the deletions behind a place in their order, or the first ones.

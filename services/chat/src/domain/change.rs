@@ -10,7 +10,7 @@ use kit::{
     text::{self, Title},
 };
 
-use super::Roster;
+use super::{Concern, Excerpt};
 
 /// A change that a member requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,21 @@ pub enum Command {
     },
     Leave,
     Update(Update),
-    /// Removes all members.
+    /// Begins to delete a group: [`super::empty`] does the rest.
     Delete,
+}
+
+impl Command {
+    /// Returns whom the command of `actor` concerns.
+    pub fn concern(&self, actor: UserId) -> Concern {
+        let of = |user_id| Concern::of([actor, user_id]);
+        match *self {
+            Self::Put { user_id, .. } => of(user_id),
+            Self::Remove { user_id } => Concern { heir: user_id == actor, ..of(user_id) },
+            Self::Leave => Concern { heir: true, ..of(actor) },
+            Self::Update(_) | Self::Delete => of(actor),
+        }
+    }
 }
 
 /// What a group is to be from now on; what is absent stays.
@@ -49,12 +62,12 @@ impl Update {
     }
 
     /// Returns what it changes of a group.
-    pub(super) fn changes(&self, roster: &Roster) -> Vec<Change> {
+    pub(super) fn changes(&self, excerpt: &Excerpt) -> Vec<Change> {
         let title = self.title.as_ref().map(|title| title.as_str().to_owned());
-        let title = title.filter(|title| roster.title.as_ref() != Some(title));
+        let title = title.filter(|title| excerpt.title.as_ref() != Some(title));
         let topic = self.topic.as_ref().map(|topic| Some(topic.as_str()).filter(|topic| !topic.is_empty()));
-        let topic = topic.filter(|topic| roster.topic.as_deref() != *topic);
-        let history = self.history.filter(|history| *history != roster.history);
+        let topic = topic.filter(|topic| excerpt.topic.as_deref() != *topic);
+        let history = self.history.filter(|history| *history != excerpt.history);
         let changes = [
             title.map(|title| Change::TitleSet { title }),
             topic.map(|topic| Change::TopicSet { topic: topic.map(str::to_owned) }),
@@ -73,6 +86,7 @@ pub enum Change {
     TitleSet { title: String },
     TopicSet { topic: Option<String> },
     HistorySet { history: HistoryAccess },
+    DeletionBegun,
 }
 
 impl Change {
@@ -88,6 +102,8 @@ impl Change {
             }
             // It concerns those who are added, and they see it then.
             Self::HistorySet { .. } => None,
+            // Each member learns of their own removal.
+            Self::DeletionBegun => None,
         }
     }
 }

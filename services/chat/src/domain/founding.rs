@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, UserId,
-    api::{CreateChatRequest, HistoryAccess},
+    api::{CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess},
     event::{ChatKind, Role},
 };
 use kit::{error::InvalidField, idempotency::IdempotencyKey, text::Title};
 use sha2::{Digest as _, Sha256};
 
-use super::{MAX_MEMBERS, Member, OutboxRecord, record::Places};
+use super::{Member, OutboxRecord, record::Places};
 
 /// A chat about to be created: its rules hold.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub enum InvalidChat {
     DirectHistory,
     #[error(transparent)]
     GroupTitle(#[from] InvalidField),
-    #[error("members: a group or channel has at most {MAX_MEMBERS}, the caller included")]
+    #[error("members: a group or channel begins with at most {FOUNDED_MEMBERS} beside the caller")]
     TooManyMembers,
 }
 
@@ -73,7 +73,7 @@ impl Founding {
             kind @ (ChatKind::Group | ChatKind::Channel) => {
                 let is_channel = kind == ChatKind::Channel;
                 let title = Title::parse("title", &request.title.unwrap_or_default())?;
-                if others.len() >= MAX_MEMBERS {
+                if others.len() > FOUNDED_MEMBERS {
                     return Err(InvalidChat::TooManyMembers);
                 }
                 // What was said in a channel is for those who come later too.

@@ -1,7 +1,7 @@
 //! How much of a tenant one user takes, and all of them together.
 //!
-//! Every gateway keeps every membership, and reads all of them when it starts. Nothing that others do counts against a user: a
-//! membership counts for the user who added it, and a chat for the one who created it.
+//! Nothing that others do counts against a user: a membership counts for the user who added it, and a chat for the one who created
+//! it.
 
 use std::time::Duration;
 

@@ -1,11 +1,13 @@
 //! Who may change what.
 
+use std::collections::BTreeSet;
+
 use contracts::{
     ChatId, UserId,
     event::{ChatKind, Role},
 };
 
-use super::{Change, Command, MAX_MEMBERS, Refusal, Roster};
+use super::{Change, Command, Excerpt, MAX_MEMBERS, Refusal};
 
 impl Command {
     /// Decides what the command of a user changes who is not in the chat; `chat_id` may be of no chat. Leaving is done
@@ -26,61 +28,94 @@ impl Command {
 /// An owner may do everything; an admin adds plain members and removes them, and decides what the group is called and what
 /// members who are added read. A group has one owner: making another member the owner makes the old one an admin, and an
 /// owner who leaves hands over to the admin (or else the member) who has been there longest.
-pub fn decide(roster: &Roster, actor: UserId, command: &Command) -> Result<Vec<Change>, Refusal> {
-    let Some(actor_role) = roster.role(actor) else {
-        // A deletion that is repeated is done already, for as long as it is known who was the last.
+pub fn decide(excerpt: &Excerpt, actor: UserId, command: &Command) -> Result<Vec<Change>, Refusal> {
+    let Some(actor_role) = excerpt.role(actor) else {
+        // A deletion that is repeated has begun already.
         return match command {
-            Command::Delete if roster.was_emptied_by(actor) => Ok(Vec::new()),
-            command => command.of_stranger(roster.chat_id, actor),
+            Command::Delete if excerpt.deleted_by == Some(actor) => Ok(Vec::new()),
+            command => command.of_stranger(excerpt.chat_id, actor),
         };
     };
-    match (roster.kind, command) {
+    match (excerpt.kind, command) {
         (ChatKind::Group | ChatKind::Channel, _) | (ChatKind::Direct, Command::Leave) => {}
         (ChatKind::Direct, Command::Remove { user_id }) if *user_id == actor => {}
         (ChatKind::Direct, _) => return Err(Refusal::DirectIsFixed),
     }
+    if excerpt.deleted_by.is_some() && matches!(command, Command::Put { .. } | Command::Update(_)) {
+        return Err(Refusal::NotAMember(excerpt.chat_id));
+    }
     match *command {
-        Command::Put { user_id, role } => put(roster, (actor, actor_role), user_id, role),
-        Command::Leave => Ok(leave(roster, actor, actor_role)),
-        Command::Remove { user_id } if user_id == actor => Ok(leave(roster, actor, actor_role)),
+        Command::Put { user_id, role } => put(excerpt, (actor, actor_role), user_id, role),
+        Command::Leave => Ok(leave(excerpt, actor, actor_role)),
+        Command::Remove { user_id } if user_id == actor => Ok(leave(excerpt, actor, actor_role)),
         Command::Remove { user_id } => {
-            let allowed = match (actor_role, roster.role(user_id)) {
+            let allowed = match (actor_role, excerpt.role(user_id)) {
                 (Role::Owner, _) | (Role::Admin, Some(Role::Member) | None) => true,
                 (Role::Admin, Some(Role::Owner | Role::Admin)) | (Role::Member, _) => false,
             };
             if !allowed {
                 return Err(Refusal::RoleTooLow(actor_role));
             }
-            Ok(roster.role(user_id).map(|_| Change::Removed { user_id }).into_iter().collect())
+            Ok(excerpt.role(user_id).map(|_| Change::Removed { user_id }).into_iter().collect())
         }
         Command::Update(_) if actor_role == Role::Member => Err(Refusal::RoleTooLow(actor_role)),
-        Command::Update(ref update) => Ok(update.changes(roster)),
+        Command::Update(ref update) => Ok(update.changes(excerpt)),
         Command::Delete if actor_role != Role::Owner => Err(Refusal::RoleTooLow(actor_role)),
-        Command::Delete => Ok(delete(roster, actor)),
+        Command::Delete if excerpt.deleted_by.is_some() => Ok(Vec::new()),
+        Command::Delete => Ok(vec![Change::DeletionBegun]),
     }
 }
 
-/// The members go in the order in which they came, and the owner last: until then there is one.
-fn delete(roster: &Roster, owner: UserId) -> Vec<Change> {
-    let mut members: Vec<_> = roster.members.iter().collect();
-    members.sort_by_key(|member| (member.user_id == owner, member.joined_at, member.user_id));
-    members.into_iter().map(|member| Change::Removed { user_id: member.user_id }).collect()
+/// Decides what the next step of a deletion that has begun changes: these members go, in this order.
+pub fn empty(excerpt: &Excerpt, next: &[UserId]) -> Vec<Change> {
+    let next = next.iter().filter(|user_id| excerpt.role(**user_id).is_some());
+    next.map(|user_id| Change::Removed { user_id: *user_id }).collect()
+}
+
+/// What becomes of users whom `actor` adds at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Additions {
+    pub changes: Vec<Change>,
+    /// Those whom the actor does not add now. All others are in the chat.
+    pub unwanted: BTreeSet<UserId>,
+}
+
+/// Decides who becomes a plain member when `actor` adds all of these users: those who are in the chat stay as they are, and one who
+/// cannot be added keeps out no other. It concerns all of them and the actor.
+pub fn add(excerpt: &Excerpt, actor: UserId, users: &BTreeSet<UserId>) -> Result<Additions, Refusal> {
+    let role = excerpt.role(actor).filter(|_| excerpt.deleted_by.is_none());
+    match (excerpt.kind, role) {
+        (_, None) => return Err(Refusal::NotAMember(excerpt.chat_id)),
+        (ChatKind::Direct, Some(_)) => return Err(Refusal::DirectIsFixed),
+        (ChatKind::Group | ChatKind::Channel, Some(Role::Member)) => {
+            return Err(Refusal::RoleTooLow(Role::Member));
+        }
+        (ChatKind::Group | ChatKind::Channel, Some(Role::Owner | Role::Admin)) => {}
+    }
+    let absent = users.iter().copied().filter(|user_id| excerpt.role(*user_id).is_none());
+    let (unwanted, wanted): (BTreeSet<_>, BTreeSet<_>) =
+        absent.partition(|user_id| excerpt.is_barred(*user_id, actor));
+    if wanted.len() > MAX_MEMBERS.saturating_sub(excerpt.member_count) {
+        return Err(Refusal::Full);
+    }
+    let changes = wanted.into_iter().map(|user_id| Change::Added { user_id, role: Role::Member });
+    Ok(Additions { changes: changes.collect(), unwanted })
 }
 
 /// Decides who comes back into the direct chat of `founder` and `other` when the founder opens it again. Empty: both are in
 /// it. While there is a block between them, neither comes back.
 pub fn reopen(
-    roster: &Roster,
+    excerpt: &Excerpt,
     founder: UserId,
     other: UserId,
     is_blocked: bool,
 ) -> Result<Vec<Change>, Refusal> {
-    let absent = [founder, other].into_iter().filter(|user_id| roster.role(*user_id).is_none());
+    let absent = [founder, other].into_iter().filter(|user_id| excerpt.role(*user_id).is_none());
     let back = absent.map(|user_id| {
         if is_blocked {
             return Err(Refusal::Unwanted(other));
         }
-        match roster.is_barred(user_id, founder) {
+        match excerpt.is_barred(user_id, founder) {
             true => Err(Refusal::Unwanted(user_id)),
             false => Ok(Change::Added { user_id, role: Role::Member }),
         }
@@ -89,12 +124,12 @@ pub fn reopen(
 }
 
 fn put(
-    roster: &Roster,
+    excerpt: &Excerpt,
     (actor, actor_role): (UserId, Role),
     user_id: UserId,
     role: Role,
 ) -> Result<Vec<Change>, Refusal> {
-    let current = roster.role(user_id);
+    let current = excerpt.role(user_id);
     if current == Some(role) {
         return Ok(Vec::new());
     }
@@ -109,10 +144,10 @@ fn put(
     if user_id == actor {
         return Err(Refusal::OwnerStays);
     }
-    if current.is_none() && roster.is_barred(user_id, actor) {
+    if current.is_none() && excerpt.is_barred(user_id, actor) {
         return Err(Refusal::Unwanted(user_id));
     }
-    if current.is_none() && roster.members.len() >= MAX_MEMBERS {
+    if current.is_none() && excerpt.member_count >= MAX_MEMBERS {
         return Err(Refusal::Full);
     }
     let mut changes = Vec::with_capacity(2);
@@ -130,20 +165,15 @@ fn put(
 /// Decides what the deletion of a user's account changes. Empty: the user is not in the chat.
 ///
 /// The user leaves a group as any member does, and a direct chat too: the other one keeps it, and may read it.
-pub fn depart(roster: &Roster, user_id: UserId) -> Vec<Change> {
-    roster.role(user_id).map(|role| leave(roster, user_id, role)).unwrap_or_default()
+pub fn depart(excerpt: &Excerpt, user_id: UserId) -> Vec<Change> {
+    excerpt.role(user_id).map(|role| leave(excerpt, user_id, role)).unwrap_or_default()
 }
 
-fn leave(roster: &Roster, actor: UserId, actor_role: Role) -> Vec<Change> {
+fn leave(excerpt: &Excerpt, actor: UserId, actor_role: Role) -> Vec<Change> {
     let mut changes = vec![Change::Removed { user_id: actor }];
     if actor_role == Role::Owner {
-        let heir = roster
-            .members
-            .iter()
-            .filter(|member| member.user_id != actor)
-            // Admins come before members; the id decides between users who joined together.
-            .min_by_key(|member| (member.role, member.joined_at, member.user_id));
-        changes.extend(heir.map(|heir| Change::RoleSet { user_id: heir.user_id, role: Role::Owner }));
+        let heir = excerpt.heir.filter(|heir| *heir != actor);
+        changes.extend(heir.map(|user_id| Change::RoleSet { user_id, role: Role::Owner }));
     }
     changes
 }

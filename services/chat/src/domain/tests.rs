@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use contracts::{
     DeviceId,
-    api::{CreateChatRequest, UpdateChatRequest},
+    api::{CreateChatRequest, FOUNDED_MEMBERS, UpdateChatRequest},
     event::{EntryKind, MembershipRecord, SendRecord},
 };
 use kit::{catalog::Topic, text::Title};
@@ -27,15 +27,22 @@ fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).expect("a moment")
 }
 
-fn roster(members: &[(u128, Role)]) -> Roster {
+/// Returns a group with all its members, who joined in this order.
+fn excerpt(members: &[(u128, Role)]) -> Excerpt {
+    let others = members.iter().filter(|(_, role)| *role != Role::Owner);
+    let heir = others.min_by_key(|(_, role)| *role).map(|(n, _)| user(*n));
+    let member_count = members.len();
     let members = members.iter().zip(0..);
-    Roster {
+    Excerpt {
         chat_id: ChatId(Uuid::from_u128(100)),
         kind: ChatKind::Group,
         title: Some("Crew".to_owned()),
         topic: None,
         history: HistoryAccess::FromEntry,
         version: 20,
+        deleted_by: None,
+        member_count,
+        heir,
         departures: Vec::new(),
         members: members
             .map(|((n, role), joined)| Member {
@@ -49,8 +56,8 @@ fn roster(members: &[(u128, Role)]) -> Roster {
     }
 }
 
-fn group() -> Roster {
-    roster(&[(OWNER, Role::Owner), (OLD, Role::Member), (ADMIN, Role::Admin), (NEW, Role::Member)])
+fn group() -> Excerpt {
+    excerpt(&[(OWNER, Role::Owner), (OLD, Role::Member), (ADMIN, Role::Admin), (NEW, Role::Member)])
 }
 
 fn update(update: Update) -> Command {
@@ -152,10 +159,10 @@ fn a_stranger_learns_nothing() {
 #[test]
 fn a_leaving_owner_hands_over_to_the_oldest_admin_and_else_to_the_oldest_member() {
     check(OWNER, Command::Leave, Ok(&[removed(OWNER), role_set(ADMIN, Role::Owner)]));
-    let members = roster(&[(NEW, Role::Member), (OLD, Role::Member), (OWNER, Role::Owner)]);
+    let members = excerpt(&[(NEW, Role::Member), (OLD, Role::Member), (OWNER, Role::Owner)]);
     let changes = decide(&members, user(OWNER), &Command::Leave);
     assert_eq!(changes, Ok(vec![removed(OWNER), role_set(NEW, Role::Owner)]));
-    let alone = roster(&[(OWNER, Role::Owner)]);
+    let alone = excerpt(&[(OWNER, Role::Owner)]);
     assert_eq!(decide(&alone, user(OWNER), &Command::Leave), Ok(vec![removed(OWNER)]));
 }
 
@@ -164,7 +171,7 @@ fn a_deleted_account_leaves_as_a_member_does_and_a_direct_chat_too() {
     assert_eq!(depart(&group(), user(OWNER)), [removed(OWNER), role_set(ADMIN, Role::Owner)]);
     assert_eq!(depart(&group(), user(OLD)), [removed(OLD)]);
     assert_eq!(depart(&group(), user(STRANGER)), []);
-    let pair = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
+    let pair = Excerpt { kind: ChatKind::Direct, ..excerpt(&[(OLD, Role::Member), (NEW, Role::Member)]) };
     assert_eq!(depart(&pair, user(OLD)), [removed(OLD)]);
 }
 
@@ -191,15 +198,14 @@ fn a_direct_chat_takes_messages_of_two_without_a_block() {
 
 #[test]
 fn a_full_chat_takes_no_member_but_still_changes_roles() {
-    let full: Vec<_> = (10..10 + MAX_MEMBERS as u128 - 1).map(|n| (n, Role::Member)).collect();
-    let full = roster(&[&[(OWNER, Role::Owner)], full.as_slice()].concat());
+    let full = Excerpt { member_count: MAX_MEMBERS, ..group() };
     assert_eq!(decide(&full, user(OWNER), &put(STRANGER, Role::Member)), Err(Refusal::Full));
-    assert!(decide(&full, user(OWNER), &put(10, Role::Admin)).is_ok());
+    assert!(decide(&full, user(OWNER), &put(OLD, Role::Admin)).is_ok());
 }
 
 #[test]
 fn a_direct_chat_is_fixed_but_for_leaving() {
-    let direct = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
+    let direct = Excerpt { kind: ChatKind::Direct, ..excerpt(&[(OLD, Role::Member), (NEW, Role::Member)]) };
     let open = update(Update { history: Some(HistoryAccess::All), ..Update::default() });
     for command in [Command::Leave, remove(OLD)] {
         assert_eq!(decide(&direct, user(OLD), &command), Ok(vec![removed(OLD)]));
@@ -214,7 +220,7 @@ fn a_direct_chat_is_fixed_but_for_leaving() {
 fn a_departure_bars_hands_and_never_the_user() {
     let departure = |n, by| Departure { user_id: user(n), by: user(by), at: at(0) };
     let departures = vec![departure(20, OWNER), departure(21, 21)];
-    let group = Roster { departures, ..group() };
+    let group = Excerpt { departures, ..group() };
     let unwanted = |n| Err(Refusal::Unwanted(user(n)));
     let put_by = |actor, n| decide(&group, user(actor), &put(n, Role::Member)).map(|changes| changes.len());
     assert_eq!(put_by(OWNER, 20), unwanted(20));
@@ -223,16 +229,17 @@ fn a_departure_bars_hands_and_never_the_user() {
     // A refusal for the role comes first: it says nothing of the user.
     assert_eq!(put_by(OLD, 21), Err(Refusal::RoleTooLow(Role::Member)));
 
-    let left = Roster {
+    let left = Excerpt {
         kind: ChatKind::Direct,
         departures: vec![departure(NEW, NEW)],
-        ..roster(&[(OLD, Role::Member)])
+        ..excerpt(&[(OLD, Role::Member)])
     };
     assert_eq!(reopen(&left, user(OLD), user(NEW), false), Err(Refusal::Unwanted(user(NEW))));
     assert_eq!(reopen(&left, user(NEW), user(OLD), false), Ok(vec![added(NEW, Role::Member)]));
     assert_eq!(reopen(&left, user(NEW), user(OLD), true), Err(Refusal::Unwanted(user(OLD))));
-    let mut later = left.clone();
-    later.forget_departures(at(0) + READDING_PAUSE);
+    assert!(!left.departures[0].is_past(at(-1) + READDING_PAUSE));
+    assert!(left.departures[0].is_past(at(0) + READDING_PAUSE));
+    let later = Excerpt { departures: Vec::new(), ..left };
     assert_eq!(reopen(&later, user(OLD), user(NEW), false), Ok(vec![added(NEW, Role::Member)]));
 }
 
@@ -258,7 +265,7 @@ fn a_group_request_is_tidied() {
         let refused = Founding::parse(user(OWNER), request(ChatKind::Group, title, &[OLD]));
         assert!(matches!(refused, Err(InvalidChat::GroupTitle(_))), "{title:?}: {refused:?}");
     }
-    let many: Vec<_> = (10..10 + MAX_MEMBERS as u128).collect();
+    let many: Vec<_> = (10..=10 + FOUNDED_MEMBERS as u128).collect();
     check(request(ChatKind::Group, Some("Crew"), &many), Err(InvalidChat::TooManyMembers));
     assert!(Founding::parse(user(OWNER), request(ChatKind::Group, Some("Crew"), &many[1..])).is_ok());
     check(request(ChatKind::Direct, None, &[OLD]), Ok(Founding::Direct { other: user(OLD) }));
@@ -281,26 +288,26 @@ fn a_group_request_is_tidied() {
 
 #[test]
 fn a_removal_is_said_and_forgotten() {
-    let mut roster = group();
+    let mut excerpt = group();
     let key = MessageKey(Uuid::from_u128(7));
-    let records = roster.apply(user(OWNER), &[removed(OLD)], at(50), || key);
+    let records = excerpt.apply(user(OWNER), &[removed(OLD)], at(50), || key);
     let place = place(&records[0]);
     assert_eq!((place.user, place.role, place.version, place.members), (user(OLD), None, 21, 3));
     let tombstone = OutboxRecord { payload: None, ..records[0].clone() };
     assert_eq!(records[1], tombstone, "the log forgets the user");
-    assert_eq!((records[2].topic, &records[2].key), (Topic::MessageSend, &roster.chat_id.to_string()));
+    assert_eq!((records[2].topic, &records[2].key), (Topic::MessageSend, &excerpt.chat_id.to_string()));
     let entry = entry(&records[2]);
     assert_eq!((entry.kind, entry.subject, entry.key), (EntryKind::MemberRemoved, Some(user(OLD)), key));
     assert_eq!((entry.sender, entry.device), (user(OWNER), DeviceId(Uuid::nil())));
     assert!(!entry.subject_only, "all members learn of it");
-    assert_eq!((records.len(), roster.version), (3, 21));
+    assert_eq!((records.len(), excerpt.version), (3, 21));
 }
 
 #[test]
 fn the_records_of_a_chat_are_numbered_and_say_how_many_are_left() {
-    let mut roster = group();
+    let mut excerpt = group();
     let changes = [added(STRANGER, Role::Member), role_set(OLD, Role::Admin), removed(NEW)];
-    let records = roster.apply(user(OWNER), &changes, at(50), MessageKey::generate);
+    let records = excerpt.apply(user(OWNER), &changes, at(50), MessageKey::generate);
     let said = |records: &[OutboxRecord]| {
         let places = records.iter().filter(|record| record.topic == Topic::ChatEvents);
         let places = places.filter(|record| record.payload.is_some()).map(place);
@@ -315,15 +322,16 @@ fn the_records_of_a_chat_are_numbered_and_say_how_many_are_left() {
         ]
     );
     let title = Change::TitleSet { title: "Board games".to_owned() };
-    assert_eq!(said(&roster.apply(user(OWNER), &[title], at(51), MessageKey::generate)), []);
+    assert_eq!(said(&excerpt.apply(user(OWNER), &[title], at(51), MessageKey::generate)), []);
     // The role of a member whose history begins with an entry does not move it.
-    let records = roster.apply(user(OWNER), &[role_set(STRANGER, Role::Admin)], at(52), MessageKey::generate);
+    let records =
+        excerpt.apply(user(OWNER), &[role_set(STRANGER, Role::Admin)], at(52), MessageKey::generate);
     assert_eq!(said(&records), [(user(STRANGER), Some(Role::Admin), 24, 4, true)]);
 }
 
 #[test]
 fn a_block_takes_the_two_of_a_direct_chat_out_of_the_log_until_it_is_lifted() {
-    let mut pair = Roster { kind: ChatKind::Direct, ..roster(&[(OLD, Role::Member), (NEW, Role::Member)]) };
+    let mut pair = Excerpt { kind: ChatKind::Direct, ..excerpt(&[(OLD, Role::Member), (NEW, Role::Member)]) };
     let records = pair.standing(true);
     let (said, tombstones): (Vec<_>, Vec<_>) = records.iter().partition(|record| record.payload.is_some());
     assert_eq!(tombstones.len(), 2);
@@ -338,21 +346,21 @@ fn a_block_takes_the_two_of_a_direct_chat_out_of_the_log_until_it_is_lifted() {
 
 #[test]
 fn a_member_reads_from_the_entry_that_adds_them_unless_the_group_said_otherwise_then() {
-    let mut roster = group();
+    let mut excerpt = group();
     let key = |n| MessageKey(Uuid::from_u128(n));
     let mut keys = (70..).map(key);
     let records =
-        roster.apply(user(ADMIN), &[added(STRANGER, Role::Member)], at(50), || keys.next().expect("a key"));
+        excerpt.apply(user(ADMIN), &[added(STRANGER, Role::Member)], at(50), || keys.next().expect("a key"));
     let entry = entry(&records[1]);
-    let reads_from = |roster: &Roster, n| roster.member(user(n)).expect("a member").reads_from;
+    let reads_from = |excerpt: &Excerpt, n| excerpt.member(user(n)).expect("a member").reads_from;
     let named = Some(EntryId { sender: user(ADMIN), key: entry.key });
-    assert_eq!((reads_from(&roster, STRANGER), reads_from(&roster, OLD)), (named, None));
+    assert_eq!((reads_from(&excerpt, STRANGER), reads_from(&excerpt, OLD)), (named, None));
 
     let open = [Change::HistorySet { history: HistoryAccess::All }, added(20, Role::Member)];
-    let records = roster.apply(user(OWNER), &open, at(51), MessageKey::generate);
+    let records = excerpt.apply(user(OWNER), &open, at(51), MessageKey::generate);
     assert_eq!(records.len(), 2, "the rule is not published");
     // What a present member reads stays.
-    assert_eq!((reads_from(&roster, 20), reads_from(&roster, STRANGER)), (None, named));
+    assert_eq!((reads_from(&excerpt, 20), reads_from(&excerpt, STRANGER)), (None, named));
 }
 
 #[test]
@@ -387,30 +395,30 @@ fn owners_and_admins_decide_what_a_group_is_called() {
         assert_eq!(parse(title, topic).map_err(|invalid| invalid.field), Err(field));
     }
 
-    let mut roster = group();
-    let entries = |roster: &mut Roster, changes: &[Change]| {
-        let records = roster.apply(user(ADMIN), changes, at(50), MessageKey::generate).into_iter();
+    let mut excerpt = group();
+    let entries = |excerpt: &mut Excerpt, changes: &[Change]| {
+        let records = excerpt.apply(user(ADMIN), changes, at(50), MessageKey::generate).into_iter();
         records.map(|record| entry(&record)).collect::<Vec<_>>()
     };
-    let named = entries(&mut roster, &[title, topic]);
+    let named = entries(&mut excerpt, &[title, topic]);
     let said: Vec<_> = named.iter().map(|entry| (entry.kind, entry.subject, entry.body.as_str())).collect();
     assert_eq!(
         said,
         [(EntryKind::TitleChanged, None, "Board games"), (EntryKind::TopicChanged, None, "on\nFridays")]
     );
     assert_eq!(
-        (roster.title.as_deref(), roster.topic.as_deref()),
+        (excerpt.title.as_deref(), excerpt.topic.as_deref()),
         (Some("Board games"), Some("on\nFridays"))
     );
-    let removed = decide(&roster, user(OWNER), &update(parse("Board games", "").expect("an update")));
+    let removed = decide(&excerpt, user(OWNER), &update(parse("Board games", "").expect("an update")));
     assert_eq!(removed, Ok(vec![Change::TopicSet { topic: None }]));
-    let unset = entries(&mut roster, &removed.expect("a change"));
+    let unset = entries(&mut excerpt, &removed.expect("a change"));
     assert_eq!((unset[0].kind, unset[0].body.as_str()), (EntryKind::TopicChanged, ""));
 }
 
 #[test]
 fn a_channel_is_a_group_that_says_so_in_every_membership() {
-    let mut channel = Roster { kind: ChatKind::Channel, ..group() };
+    let mut channel = Excerpt { kind: ChatKind::Channel, ..group() };
     for command in [put(STRANGER, Role::Member), put(OLD, Role::Admin), remove(NEW), Command::Leave] {
         assert_eq!(decide(&channel, user(OWNER), &command), decide(&group(), user(OWNER), &command));
     }
@@ -440,11 +448,23 @@ fn a_deleted_group_loses_its_members_in_order_and_each_learns_of_it_once() {
     check(ADMIN, Command::Delete, Err(Refusal::RoleTooLow(Role::Admin)));
     check(OLD, Command::Delete, Err(Refusal::RoleTooLow(Role::Member)));
     check(STRANGER, Command::Delete, Err(Refusal::NotAMember(group().chat_id)));
-    let all = [removed(OLD), removed(ADMIN), removed(NEW), removed(OWNER)];
-    check(OWNER, Command::Delete, Ok(&all));
+    check(OWNER, Command::Delete, Ok(&[Change::DeletionBegun]));
 
-    let mut roster = group();
-    let records = roster.apply(user(OWNER), &all, at(50), MessageKey::generate);
+    let mut excerpt = group();
+    assert_eq!(excerpt.apply(user(OWNER), &[Change::DeletionBegun], at(50), MessageKey::generate), []);
+    // From then on nobody comes, and who wants to go may.
+    let gone = Err(Refusal::NotAMember(excerpt.chat_id));
+    for command in [put(STRANGER, Role::Member), put(OLD, Role::Admin), update(Update::default())] {
+        assert_eq!(decide(&excerpt, user(OWNER), &command), gone, "{command:?}");
+    }
+    assert!(add(&excerpt, user(OWNER), &BTreeSet::from([user(STRANGER)])).is_err());
+    assert_eq!(decide(&excerpt, user(OLD), &Command::Leave), Ok(vec![removed(OLD)]));
+    assert_eq!(decide(&excerpt, user(OWNER), &Command::Delete), Ok(vec![]));
+
+    let next = [OLD, STRANGER, ADMIN, NEW, OWNER].map(user);
+    let all = empty(&excerpt, &next);
+    assert_eq!(all, [OLD, ADMIN, NEW, OWNER].map(removed), "one who has left meanwhile is out already");
+    let records = excerpt.apply(user(OWNER), &all, at(50), MessageKey::generate);
     assert_eq!(records.len(), 12);
     for (records, (n, left)) in records.chunks(3).zip([(OLD, 3), (ADMIN, 2), (NEW, 1), (OWNER, 0)]) {
         let place = place(&records[0]);
@@ -454,10 +474,43 @@ fn a_deleted_group_loses_its_members_in_order_and_each_learns_of_it_once() {
         assert_eq!((entry.subject, entry.subject_only), (Some(user(n)), true));
     }
     // The owner may repeat it, and no other user learns that there was a group.
-    assert_eq!(decide(&roster, user(OWNER), &Command::Delete), Ok(vec![]));
-    assert!(decide(&roster, user(ADMIN), &Command::Delete).is_err());
-    roster.forget_departures(at(50) + READDING_PAUSE);
-    assert_eq!(decide(&roster, user(OWNER), &Command::Delete), Err(Refusal::NotAMember(roster.chat_id)));
+    assert_eq!(decide(&excerpt, user(OWNER), &Command::Delete), Ok(vec![]));
+    assert!(decide(&excerpt, user(ADMIN), &Command::Delete).is_err());
+}
+
+#[test]
+fn many_are_added_at_once_and_one_who_cannot_be_keeps_out_no_other() {
+    let departure = Departure { user_id: user(20), by: user(20), at: at(0) };
+    let group = Excerpt { departures: vec![departure], ..group() };
+    let users = BTreeSet::from([OLD, ADMIN, 20, 21, 22].map(user));
+    let added_by = |actor| add(&group, user(actor), &users);
+    let expected = Additions {
+        changes: [21, 22].map(|n| added(n, Role::Member)).to_vec(),
+        unwanted: BTreeSet::from([user(20)]),
+    };
+    for actor in [OWNER, ADMIN] {
+        assert_eq!(added_by(actor), Ok(expected.clone()), "who is in it stays as they are");
+    }
+    assert_eq!(added_by(OLD), Err(Refusal::RoleTooLow(Role::Member)));
+    assert_eq!(added_by(STRANGER), Err(Refusal::NotAMember(group.chat_id)));
+    let almost = Excerpt { member_count: MAX_MEMBERS - 1, ..group.clone() };
+    assert_eq!(add(&almost, user(OWNER), &users), Err(Refusal::Full), "all or none");
+    assert!(add(&almost, user(OWNER), &BTreeSet::from([OLD, 20, 21].map(user))).is_ok());
+    let direct = Excerpt { kind: ChatKind::Direct, ..excerpt(&[(OLD, Role::Member), (NEW, Role::Member)]) };
+    assert_eq!(add(&direct, user(OLD), &users), Err(Refusal::DirectIsFixed));
+}
+
+#[test]
+fn a_command_concerns_few() {
+    let of = |command: Command| command.concern(user(OWNER));
+    let concern = |others: &[u128], heir| {
+        let users = others.iter().chain([&OWNER]).map(|n| user(*n)).collect();
+        Concern { users, heir }
+    };
+    assert_eq!(of(put(OLD, Role::Owner)), concern(&[OLD], false));
+    assert_eq!(of(remove(OLD)), concern(&[OLD], false));
+    assert_eq!((of(Command::Leave), of(remove(OWNER))), (concern(&[], true), concern(&[], true)));
+    assert_eq!(of(Command::Delete), concern(&[], false));
 }
 
 #[test]

@@ -6,15 +6,15 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, MessageKey, UserId};
+use contracts::{ChatId, MessageKey, UserId, event::Role};
 use kit::idempotency::IdempotencyKey;
 use tokio::sync::Notify;
 use tonic::async_trait;
 
-use super::{ChatStore, Created, Publication, StoreError};
+use super::{Added, ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Founding, Limits, MAX_BLOCKS, Member, Membership, NewChat,
-    OutboxRecord, OwnState, OwnUpdate, Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
+    Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
     limits::{self, CreatedChats, Memberships},
 };
 
@@ -39,7 +39,8 @@ struct Tables {
 }
 
 struct Row {
-    roster: Roster,
+    /// With all members.
+    excerpt: Excerpt,
     /// How members have it who changed that.
     own: BTreeMap<UserId, OwnState>,
     pair: Option<(UserId, UserId)>,
@@ -52,7 +53,7 @@ struct Row {
 impl Tables {
     /// Returns how many memberships there are, and how many of them a user added.
     fn memberships(&self, user_id: UserId) -> Memberships {
-        let members = || self.chats.iter().flat_map(|row| &row.roster.members);
+        let members = || self.chats.iter().flat_map(|row| &row.excerpt.members);
         let added = members().filter(|member| member.added_by == Some(user_id)).count();
         Memberships { all: members().count() as u64, added: added as u64 }
     }
@@ -62,7 +63,7 @@ impl Tables {
         let created = || self.chats.iter().filter(|row| row.founder == founder);
         let lately = || created().map(|row| row.created_at).filter(|at| *at > limits::lately(now));
         CreatedChats {
-            with_members: created().filter(|row| !row.roster.members.is_empty()).count() as u64,
+            with_members: created().filter(|row| !row.excerpt.members.is_empty()).count() as u64,
             lately: lately().count() as u64,
             first_lately: lately().min(),
         }
@@ -84,21 +85,21 @@ impl Tables {
         let after = self.are_blocked(user_id, blocked);
         let pair = Some((user_id.min(blocked), user_id.max(blocked)));
         let row = self.chats.iter_mut().find(|row| row.pair == pair)?;
-        let chat_id = row.roster.chat_id;
+        let chat_id = row.excerpt.chat_id;
         if before != after {
-            self.outbox.extend(row.roster.standing(after));
+            self.outbox.extend(row.excerpt.standing(after));
         }
         Some(Publication { chat_id, newest: self.newest() })
     }
 
     fn membership(&self, row: &Row, user: UserId) -> Option<Membership> {
-        let member = row.roster.member(user)?;
+        let member = row.excerpt.member(user)?;
         Some(Membership {
             chat: row.seen_by(user)?,
             other: row.pair.map(|(low, high)| if user == low { high } else { low }),
             joined_at: member.joined_at,
             reads_from: member.reads_from,
-            version: row.roster.version,
+            version: row.excerpt.version,
             is_closed: row.pair.is_some_and(|(low, high)| self.are_blocked(low, high)),
         })
     }
@@ -119,14 +120,14 @@ impl Row {
 
     fn seen_by(&self, member: UserId) -> Option<Chat> {
         Some(Chat {
-            chat_id: self.roster.chat_id,
-            kind: self.roster.kind,
-            title: self.roster.title.clone(),
-            topic: self.roster.topic.clone(),
-            history: self.roster.history,
-            role: self.roster.role(member)?,
+            chat_id: self.excerpt.chat_id,
+            kind: self.excerpt.kind,
+            title: self.excerpt.title.clone(),
+            topic: self.excerpt.topic.clone(),
+            history: self.excerpt.history,
+            role: self.excerpt.role(member)?,
             own: self.own.get(&member).copied().unwrap_or_default(),
-            member_count: i64::try_from(self.roster.members.len()).expect("members are bounded"),
+            member_count: i64::try_from(self.excerpt.member_count).expect("members are bounded"),
             created_at: self.created_at,
         })
     }
@@ -153,20 +154,20 @@ impl MemoryStore {
         chat_id: ChatId,
         actor: UserId,
         at: DateTime<Utc>,
-        decide: impl FnOnce(Option<&Roster>) -> Result<Vec<Change>, Refusal>,
+        decide: impl FnOnce(Option<&Excerpt>) -> Result<Vec<Change>, Refusal>,
     ) -> Result<Publication, StoreError> {
         let mut tables = self.tables();
         let memberships = tables.memberships(actor);
-        let row = tables.chats.iter_mut().find(|row| row.roster.chat_id == chat_id);
-        let Some(Row { roster, own, .. }) = row else {
+        let row = tables.chats.iter_mut().find(|row| row.excerpt.chat_id == chat_id);
+        let Some(Row { excerpt, own, .. }) = row else {
             decide(None)?;
             return Ok(Publication { chat_id, newest: None });
         };
-        roster.forget_departures(at);
-        let changes = decide(Some(roster))?;
+        prepare(excerpt, at);
+        let changes = decide(Some(excerpt))?;
         self.limits.check_members(memberships, domain::additions(&changes))?;
-        let records = roster.apply(actor, &changes, at, MessageKey::generate);
-        own.retain(|user, _| roster.role(*user).is_some());
+        let records = excerpt.apply(actor, &changes, at, MessageKey::generate);
+        own.retain(|user, _| excerpt.role(*user).is_some());
         tables.outbox.extend(records);
         self.filled.notify_one();
         Ok(Publication { chat_id, newest: tables.newest() })
@@ -188,6 +189,15 @@ impl MemoryStore {
     }
 }
 
+/// Makes an excerpt ready for a change.
+fn prepare(excerpt: &mut Excerpt, now: DateTime<Utc>) {
+    excerpt.departures.retain(|departure| !departure.is_past(now));
+    let others = excerpt.members.iter().filter(|member| member.role != Role::Owner);
+    // Admins come before members; the id decides between users who joined together.
+    let heir = others.min_by_key(|member| (member.role, member.joined_at, member.user_id));
+    excerpt.heir = heir.map(|heir| heir.user_id);
+}
+
 #[async_trait]
 impl ChatStore for MemoryStore {
     async fn create(&self, new: &NewChat) -> Result<Created, StoreError> {
@@ -200,17 +210,17 @@ impl ChatStore for MemoryStore {
             if row.key != key {
                 return Err(Refusal::KeyReused.into());
             }
-            let chat_id = row.roster.chat_id;
+            let chat_id = row.excerpt.chat_id;
             let records = match new.founding {
                 Founding::Direct { other } => {
-                    row.roster.forget_departures(new.created_at);
-                    let back = domain::reopen(&row.roster, new.founder, other, is_blocked)?;
+                    prepare(&mut row.excerpt, new.created_at);
+                    let back = domain::reopen(&row.excerpt, new.founder, other, is_blocked)?;
                     self.limits.check_members(memberships, domain::additions(&back))?;
-                    row.roster.apply(new.founder, &back, new.created_at, MessageKey::generate)
+                    row.excerpt.apply(new.founder, &back, new.created_at, MessageKey::generate)
                 }
                 Founding::Group { .. } => Vec::new(),
             };
-            let was_left = row.roster.members.iter().any(|member| member.reads_from.is_some());
+            let was_left = row.excerpt.members.iter().any(|member| member.reads_from.is_some());
             let chat = row.seen_by(new.founder).ok_or(Refusal::NotAMember(chat_id))?;
             tables.outbox.extend(records);
             self.filled.notify_one();
@@ -226,13 +236,16 @@ impl ChatStore for MemoryStore {
         self.limits.check_members(memberships, new.members().len())?;
         let records = new.records();
         let row = Row {
-            roster: Roster {
+            excerpt: Excerpt {
                 chat_id: new.chat_id,
                 kind: new.kind(),
                 title: new.title().map(str::to_owned),
                 topic: None,
                 history: new.history(),
                 version: i64::try_from(records.len()).expect("members are bounded"),
+                deleted_by: None,
+                member_count: new.members().len(),
+                heir: None,
                 members: new.members(),
                 departures: Vec::new(),
             },
@@ -254,7 +267,7 @@ impl ChatStore for MemoryStore {
         let tables = self.tables();
         let row = tables.chats.iter().find(|row| row.is_created_by(new));
         let is_there =
-            |user: &UserId| row.is_some_and(|row| row.pair.is_none() || row.roster.role(*user).is_some());
+            |user: &UserId| row.is_some_and(|row| row.pair.is_none() || row.excerpt.role(*user).is_some());
         Ok(new.founding.others().into_iter().filter(|user| !is_there(user)).collect())
     }
 
@@ -264,14 +277,14 @@ impl ChatStore for MemoryStore {
         others: &[UserId],
     ) -> Result<BTreeSet<UserId>, StoreError> {
         let tables = self.tables();
-        let shared = tables.chats.iter().filter(|row| row.roster.role(user_id).is_some());
-        let met = shared.flat_map(|row| row.roster.members.iter().map(|member| member.user_id));
+        let shared = tables.chats.iter().filter(|row| row.excerpt.role(user_id).is_some());
+        let met = shared.flat_map(|row| row.excerpt.members.iter().map(|member| member.user_id));
         Ok(met.filter(|met| others.contains(met)).collect())
     }
 
     async fn chat(&self, chat_id: ChatId, member: UserId) -> Result<Option<Chat>, StoreError> {
         let tables = self.tables();
-        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
+        let row = tables.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
         Ok(row.and_then(|row| row.seen_by(member)))
     }
 
@@ -291,7 +304,7 @@ impl ChatStore for MemoryStore {
 
     async fn membership(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Membership>, StoreError> {
         let tables = self.tables();
-        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
+        let row = tables.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
         Ok(row.and_then(|row| tables.membership(row, user_id)))
     }
 
@@ -302,27 +315,47 @@ impl ChatStore for MemoryStore {
 
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {
         let tables = self.tables();
-        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
-        Ok(row.and_then(|row| row.roster.member(user_id).cloned()))
+        let row = tables.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
+        Ok(row.and_then(|row| row.excerpt.member(user_id).cloned()))
     }
 
-    async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError> {
+    async fn members(
+        &self,
+        chat_id: ChatId,
+        role: Option<Role>,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError> {
         let tables = self.tables();
-        let row = tables.chats.iter().find(|row| row.roster.chat_id == chat_id);
-        let mut members = row.map(|row| row.roster.members.clone()).unwrap_or_default();
+        let row = tables.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
+        let mut members = row.map(|row| row.excerpt.members.clone()).unwrap_or_default();
+        members.retain(|member| role.is_none_or(|role| member.role == role));
+        members.retain(|member| after.is_none_or(|after| member.user_id > after));
         members.sort_by_key(|member| member.user_id);
+        members.truncate(limit);
         Ok(members)
+    }
+
+    async fn present(
+        &self,
+        chat_id: ChatId,
+        users: &BTreeSet<UserId>,
+    ) -> Result<BTreeSet<UserId>, StoreError> {
+        let tables = self.tables();
+        let row = tables.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
+        let members = row.into_iter().flat_map(|row| &row.excerpt.members).map(|member| member.user_id);
+        Ok(members.filter(|user| users.contains(user)).collect())
     }
 
     async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError> {
         let tables = self.tables();
         let access = |(chat_id, user_id): &(ChatId, UserId)| {
             let mut rows = tables.chats.iter();
-            let row = rows.find(|row| row.roster.chat_id == *chat_id);
-            let seat = row.and_then(|row| Some((row, row.roster.role(*user_id)?)));
-            seat.map_or(Access::None, |(Row { roster, pair, .. }, role)| {
+            let row = rows.find(|row| row.excerpt.chat_id == *chat_id);
+            let seat = row.and_then(|row| Some((row, row.excerpt.role(*user_id)?)));
+            seat.map_or(Access::None, |(Row { excerpt, pair, .. }, role)| {
                 let is_blocked = pair.is_some_and(|(low, high)| tables.are_blocked(low, high));
-                Access::of_member(roster.kind, role, roster.members.len(), is_blocked)
+                Access::of_member(excerpt.kind, role, excerpt.member_count, is_blocked)
             })
         };
         Ok(seats.iter().map(access).collect())
@@ -335,10 +368,54 @@ impl ChatStore for MemoryStore {
         command: Command,
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError> {
-        self.change_as(chat_id, actor, at, |roster| match roster {
-            Some(roster) => domain::decide(roster, actor, &command),
+        self.change_as(chat_id, actor, at, |excerpt| match excerpt {
+            Some(excerpt) => domain::decide(excerpt, actor, &command),
             None => command.of_stranger(chat_id, actor),
         })
+    }
+
+    async fn add(
+        &self,
+        chat_id: ChatId,
+        actor: UserId,
+        users: &BTreeSet<UserId>,
+        at: DateTime<Utc>,
+    ) -> Result<Added, StoreError> {
+        let mut unwanted = BTreeSet::new();
+        let publication = self.change_as(chat_id, actor, at, |excerpt| {
+            let additions = domain::add(excerpt.ok_or(Refusal::NotAMember(chat_id))?, actor, users)?;
+            unwanted = additions.unwanted;
+            Ok(additions.changes)
+        })?;
+        Ok(Added { unwanted, publication })
+    }
+
+    async fn empty(&self, chat_id: ChatId, at: DateTime<Utc>) -> Result<Option<Publication>, StoreError> {
+        let (by, next) = {
+            let tables = self.tables();
+            let row = tables.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
+            let Some((row, by)) = row.and_then(|row| Some((row, row.excerpt.deleted_by?))) else {
+                return Ok(None);
+            };
+            let mut members: Vec<_> = row.excerpt.members.iter().collect();
+            members.sort_by_key(|of| (of.role == Role::Owner, of.joined_at, of.user_id));
+            let next = members.iter().map(|member| member.user_id).take(DELETED_AT_ONCE);
+            (by, next.collect::<Vec<_>>())
+        };
+        if next.is_empty() {
+            return Ok(None);
+        }
+        let decide = |excerpt: Option<&Excerpt>| {
+            Ok(excerpt.map(|excerpt| domain::empty(excerpt, &next)).unwrap_or_default())
+        };
+        self.change_as(chat_id, by, at, decide).map(Some)
+    }
+
+    async fn begun_deletions(&self, limit: usize) -> Result<Vec<ChatId>, StoreError> {
+        let tables = self.tables();
+        let begun = tables.chats.iter().map(|row| &row.excerpt);
+        let begun = begun.filter(|of| of.deleted_by.is_some() && of.member_count > 0);
+        Ok(begun.map(|of| of.chat_id).take(limit).collect())
     }
 
     async fn update_own(
@@ -349,7 +426,7 @@ impl ChatStore for MemoryStore {
     ) -> Result<Option<OwnState>, StoreError> {
         let mut tables = self.tables();
         let mut rows = tables.chats.iter_mut();
-        let row = rows.find(|row| row.roster.chat_id == chat_id && row.roster.role(member).is_some());
+        let row = rows.find(|row| row.excerpt.chat_id == chat_id && row.excerpt.role(member).is_some());
         Ok(row.map(|row| {
             let own = row.own.entry(member).or_default();
             *own = own.after(update);
@@ -358,8 +435,8 @@ impl ChatStore for MemoryStore {
     }
 
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
-        let decide = |roster: Option<&Roster>| {
-            Ok(roster.map(|roster| domain::depart(roster, user_id)).unwrap_or_default())
+        let decide = |excerpt: Option<&Excerpt>| {
+            Ok(excerpt.map(|excerpt| domain::depart(excerpt, user_id)).unwrap_or_default())
         };
         self.change_as(chat_id, user_id, at, decide).map(drop)
     }

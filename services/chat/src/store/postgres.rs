@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, UserId};
+use contracts::{ChatId, UserId, event::Role};
 use kit::{idempotency::IdempotencyKey, postgres::Schema};
 use sqlx::PgPool;
 use tonic::async_trait;
@@ -20,18 +20,18 @@ mod rows;
 
 pub use self::outbox::WAKE_CHANNEL;
 use self::{
-    changes::{insert_members, locked_roster, make},
+    changes::{insert_members, locked_excerpt, make, next_deleted},
     counts::{created_chats, memberships},
     founding::{FoundingRow, created_before, founded},
     outbox::{OutboxRow, enqueue, newest_record},
     own::update_own,
-    reads::{chat, members, memberships_of},
+    reads::{chat, members, members_among, memberships_of},
     rows::{ChatRow, MemberRow, SeatRow, chat_columns, history_text},
 };
-use super::{ChatStore, Created, Publication, StoreError};
+use super::{Added, ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Founding, Limits, Member, Membership, NewChat, OutboxRecord,
-    OwnState, OwnUpdate, Refusal, Roster,
+    self, Access, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership,
+    NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
 };
 
 /// The tables of this service.
@@ -52,6 +52,7 @@ pub const SCHEMA: Schema = Schema {
         ("0012_add_own_state", include_str!("../../migrations/0012_add_own_state.sql")),
         ("0013_add_channels", include_str!("../../migrations/0013_add_channels.sql")),
         ("0014_number_records", include_str!("../../migrations/0014_number_records.sql")),
+        ("0015_raise_members", include_str!("../../migrations/0015_raise_members.sql")),
     ],
 };
 
@@ -153,8 +154,9 @@ impl ChatStore for PostgresStore {
         match new.founding {
             Founding::Group { .. } => Ok(BTreeSet::new()),
             Founding::Direct { .. } => {
-                let members = members(&mut connection, ChatId(chat_id)).await.map_err(StoreError::Read)?;
-                let is_there = |user: &UserId| members.iter().any(|member| member.user_id == *user);
+                let present = members_among(&mut connection, ChatId(chat_id), &others).await;
+                let present = present.map_err(StoreError::Read)?;
+                let is_there = |user: &UserId| present.iter().any(|member| member.user_id == *user);
                 Ok(others.into_iter().filter(|user| !is_there(user)).collect())
             }
         }
@@ -234,9 +236,25 @@ impl ChatStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "chat.store.members", skip_all, fields(chat = %chat_id))]
-    async fn members(&self, chat_id: ChatId) -> Result<Vec<Member>, StoreError> {
+    async fn members(
+        &self,
+        chat_id: ChatId,
+        role: Option<Role>,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Member>, StoreError> {
+        members(&self.pool, chat_id, (role, after), limit).await.map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.present", skip_all, fields(chat = %chat_id))]
+    async fn present(
+        &self,
+        chat_id: ChatId,
+        users: &BTreeSet<UserId>,
+    ) -> Result<BTreeSet<UserId>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(StoreError::Read)?;
-        members(&mut connection, chat_id).await.map_err(StoreError::Read)
+        let present = members_among(&mut connection, chat_id, users).await.map_err(StoreError::Read)?;
+        Ok(present.into_iter().map(|member| member.user_id).collect())
     }
 
     #[tracing::instrument(name = "chat.store.accesses", skip_all)]
@@ -272,11 +290,57 @@ impl ChatStore for PostgresStore {
         command: Command,
         at: DateTime<Utc>,
     ) -> Result<Publication, StoreError> {
-        let decide = |roster: Option<&Roster>| match roster {
-            Some(roster) => domain::decide(roster, actor, &command),
+        let decide = |excerpt: Option<&Excerpt>| match excerpt {
+            Some(excerpt) => domain::decide(excerpt, actor, &command),
             None => command.of_stranger(chat_id, actor),
         };
-        self.change_as(chat_id, actor, at, decide).await
+        self.change_as(chat_id, command.concern(actor), actor, at, decide).await
+    }
+
+    #[tracing::instrument(name = "chat.store.add", skip_all, fields(chat = %chat_id))]
+    async fn add(
+        &self,
+        chat_id: ChatId,
+        actor: UserId,
+        users: &BTreeSet<UserId>,
+        at: DateTime<Utc>,
+    ) -> Result<Added, StoreError> {
+        let mut unwanted = BTreeSet::new();
+        let decide = |excerpt: Option<&Excerpt>| {
+            let additions = domain::add(excerpt.ok_or(Refusal::NotAMember(chat_id))?, actor, users)?;
+            unwanted = additions.unwanted;
+            Ok(additions.changes)
+        };
+        let concern = Concern::of(users.iter().copied().chain([actor]));
+        let publication = self.change_as(chat_id, concern, actor, at, decide).await?;
+        Ok(Added { unwanted, publication })
+    }
+
+    #[tracing::instrument(name = "chat.store.empty", skip_all, fields(chat = %chat_id))]
+    async fn empty(&self, chat_id: ChatId, at: DateTime<Utc>) -> Result<Option<Publication>, StoreError> {
+        let failed = |source| StoreError::Change { chat_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let next = next_deleted(&mut transaction, chat_id).await.map_err(failed)?;
+        let Some((actor, next)) = next.filter(|(_, next)| !next.is_empty()) else { return Ok(None) };
+        let concern = Concern::of(next.iter().copied());
+        let excerpt = locked_excerpt(&mut transaction, chat_id, &concern, at).await.map_err(failed)?;
+        let Some(mut excerpt) = excerpt else { return Ok(None) };
+        let changes = domain::empty(&excerpt, &next);
+        make(&mut transaction, &self.limits, &mut excerpt, (actor, &changes), at).await.map_err(failed)??;
+        let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(Some(Publication { chat_id, newest }))
+    }
+
+    async fn begun_deletions(&self, limit: usize) -> Result<Vec<ChatId>, StoreError> {
+        let chats: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT chat_id FROM chats WHERE deleted_by_user_id IS NOT NULL AND member_count > 0 LIMIT $1",
+        )
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(chats.into_iter().map(ChatId).collect())
     }
 
     #[tracing::instrument(name = "chat.store.update_own", skip_all, fields(chat = %chat_id))]
@@ -295,10 +359,11 @@ impl ChatStore for PostgresStore {
 
     #[tracing::instrument(name = "chat.store.depart", skip_all, fields(chat = %chat_id))]
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
-        let decide = |roster: Option<&Roster>| {
-            Ok(roster.map(|roster| domain::depart(roster, user_id)).unwrap_or_default())
+        let decide = |excerpt: Option<&Excerpt>| {
+            Ok(excerpt.map(|excerpt| domain::depart(excerpt, user_id)).unwrap_or_default())
         };
-        self.change_as(chat_id, user_id, at, decide).await.map(drop)
+        let concern = Concern { heir: true, ..Concern::of([user_id]) };
+        self.change_as(chat_id, concern, user_id, at, decide).await.map(drop)
     }
 
     #[tracing::instrument(name = "chat.store.block", skip_all)]
@@ -400,23 +465,26 @@ impl PostgresStore {
     async fn change_as(
         &self,
         chat_id: ChatId,
+        concern: Concern,
         actor: UserId,
         at: DateTime<Utc>,
-        decide: impl FnOnce(Option<&Roster>) -> Result<Vec<Change>, Refusal> + Send,
+        decide: impl FnOnce(Option<&Excerpt>) -> Result<Vec<Change>, Refusal> + Send,
     ) -> Result<Publication, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let Some(mut roster) = locked_roster(&mut transaction, chat_id, at).await.map_err(failed)? else {
+        let Some(mut excerpt) =
+            locked_excerpt(&mut transaction, chat_id, &concern, at).await.map_err(failed)?
+        else {
             decide(None)?;
             return Ok(Publication { chat_id, newest: None });
         };
-        let changes = decide(Some(&roster))?;
+        let changes = decide(Some(&excerpt))?;
         if changes.is_empty() {
             // It is so already, and perhaps not yet published.
             let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
             return Ok(Publication { chat_id, newest });
         }
-        make(&mut transaction, &self.limits, &mut roster, (actor, &changes), at).await.map_err(failed)??;
+        make(&mut transaction, &self.limits, &mut excerpt, (actor, &changes), at).await.map_err(failed)??;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Publication { chat_id, newest })

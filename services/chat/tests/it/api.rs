@@ -406,6 +406,58 @@ async fn a_group_is_renamed_and_deleted() {
 }
 
 #[tokio::test]
+async fn many_are_added_at_once_and_listed_in_pages() {
+    let app = App::start().await;
+    let [ann, bob, eve, left, shy, gone] =
+        ["ann", "bob", "eve", "left", "shy", "gone"].map(|name| app.realm.user(name));
+    let chat = app.group(&ann, &[&bob, &left]).await;
+    app.api.post(&left, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
+    app.users.set(shy.id, ContactableBy::Nobody);
+    app.users.delete(gone.id, 5);
+    let others: Vec<_> = (0..30).map(|_| UserId::generate()).collect();
+    let named = [bob.id, left.id, shy.id, gone.id].into_iter().chain(others.clone()).collect::<Vec<_>>();
+    let path = format!("/api/chats/{chat}/members");
+    let add = async |caller: &TestUser, users: &[UserId]| {
+        app.api.post(caller, &path, json!({"user_ids": users})).await
+    };
+    let refused = |user: &TestUser, code: &str| json!({"user_id": user.id, "code": code});
+    let mut expected = vec![
+        (left.id, refused(&left, "consent_required")),
+        (shy.id, refused(&shy, "consent_required")),
+        (gone.id, refused(&gone, "not_found")),
+    ];
+    expected.sort_by_key(|(id, _)| *id);
+    let expected: Vec<_> = expected.into_iter().map(|(_, refused)| refused).collect();
+    for _ in 0..2 {
+        assert_eq!(add(&ann, &named).await.ok(200), json!({"refused": expected}));
+        assert_eq!(app.api.get(&ann, &format!("/api/chats/{chat}")).await.ok(200)["member_count"], 32);
+    }
+    assert_eq!(add(&bob, &others).await.code(), "permission_denied");
+    assert_eq!(add(&eve, &others).await.code(), "not_a_member");
+    for users in [vec![], vec![bob.id; 501]] {
+        assert_eq!(add(&ann, &users).await.code(), "invalid_argument");
+    }
+
+    let mut all: Vec<_> = others.into_iter().chain([ann.id, bob.id]).map(|id| id.to_string()).collect();
+    all.sort();
+    let (mut seen, mut next) = (Vec::new(), format!("{path}?limit=7"));
+    loop {
+        let page = app.api.get(&bob, &next).await.ok(200);
+        let items = page["items"].as_array().expect("items");
+        seen.extend(items.iter().map(|of| of["user_id"].as_str().expect("an id").to_owned()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        next = format!("{path}?limit=7&cursor={cursor}");
+    }
+    assert_eq!(seen, all);
+    let owners = app.api.get(&bob, &format!("{path}?role=owner")).await.ok(200);
+    assert_eq!(owners, json!({"items": [{"user_id": ann.id, "role": "owner"}]}));
+    assert_eq!(app.api.get(&eve, &path).await.code(), "not_a_member");
+    for query in ["limit=0", "limit=1001", "cursor=7", "role=king", "of=bob"] {
+        assert_eq!(app.api.get(&ann, &format!("{path}?{query}")).await.code(), "invalid_argument", "{query}");
+    }
+}
+
+#[tokio::test]
 async fn a_channel_is_created_as_a_group_is() {
     let app = App::start().await;
     let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));

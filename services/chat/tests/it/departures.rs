@@ -32,7 +32,7 @@ async fn group(store: &dyn ChatStore, founder: UserId, others: &[UserId]) -> Cha
 }
 
 async fn members(store: &dyn ChatStore, chat: ChatId) -> Vec<(UserId, Role)> {
-    let members = store.members(chat).await.expect("members");
+    let members = store.members(chat, None, None, usize::MAX).await.expect("members");
     members.into_iter().map(|member| (member.user_id, member.role)).collect()
 }
 

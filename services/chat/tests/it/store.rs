@@ -7,15 +7,16 @@ use std::{
 };
 
 use chat::{
+    deletions,
     domain::{
-        Access, Block, Command, EntryId, Founding, Limits, MAX_BLOCKS, MAX_MEMBERS, NewChat, OwnState,
-        OwnUpdate, READDING_PAUSE, Refusal, Update,
+        Access, Block, Command, DELETED_AT_ONCE, EntryId, Founding, Limits, MAX_BLOCKS, MAX_MEMBERS, NewChat,
+        OwnState, OwnUpdate, READDING_PAUSE, Refusal, Update,
     },
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA, StoreError},
 };
 use contracts::{
     ChatId, UserId,
-    api::HistoryAccess,
+    api::{FOUNDED_MEMBERS, HistoryAccess},
     event::{ChatKind, EntryKind, MembershipRecord, Role, SendRecord},
 };
 use kit::{
@@ -126,7 +127,7 @@ async fn refusal(store: &Store, chat_id: ChatId, actor: UserId, command: Command
 }
 
 async fn roles(store: &Store, chat_id: ChatId) -> Vec<(UserId, Role)> {
-    let members = store.members(chat_id).await.expect("members");
+    let members = store.members(chat_id, None, None, usize::MAX).await.expect("members");
     members.into_iter().map(|member| (member.user_id, member.role)).collect()
 }
 
@@ -167,7 +168,7 @@ async fn a_group_is_seen_by_its_members_only(store: Store) {
     assert_eq!(store.member(new.chat_id, eve).await.expect("a read"), None);
     let owner = store.member(new.chat_id, ann).await.expect("a read").expect("ann is in it");
     assert_eq!((owner.role, owner.reads_from), (Role::Owner, None));
-    assert!(store.members(ChatId::generate()).await.expect("a read").is_empty());
+    assert!(store.members(ChatId::generate(), None, None, usize::MAX).await.expect("a read").is_empty());
     let pending = store.pending(10).await.expect("the outbox");
     assert_eq!(pending, new.records());
     assert_eq!(store.pending(1).await.expect("the outbox"), pending[..1]);
@@ -222,7 +223,7 @@ async fn where_the_history_of_a_member_begins_is_decided_when_they_are_added(sto
     };
     let reads_from = async |user| {
         let member = store.member(chat_id, user).await.expect("a read").expect("a member");
-        let listed = store.members(chat_id).await.expect("members");
+        let listed = store.members(chat_id, None, None, usize::MAX).await.expect("members");
         assert!(listed.contains(&member), "a list has the same");
         member.reads_from
     };
@@ -347,14 +348,29 @@ async fn in_a_channel_the_role_decides_who_writes(store: Store) {
 
 async fn a_deleted_group_is_in_no_list(store: Store) {
     let owner = new_user();
-    let others: Vec<_> = (1..MAX_MEMBERS).map(|_| new_user()).collect();
+    let others: Vec<_> = (0..FOUNDED_MEMBERS).map(|_| new_user()).collect();
     let new = keyed("5f0c", group(owner, &others));
     let chat_id = store.create(&new).await.expect("a chat").chat.chat_id;
     let kept = store.create(&group(owner, &others[..1])).await.expect("a chat").chat.chat_id;
     assert_eq!(refusal(&store, chat_id, others[0], Command::Delete).await, Refusal::RoleTooLow(Role::Member));
+    assert_eq!(store.empty(chat_id, at(10)).await.expect("no step"), None, "no one deletes it");
+    change(&store, chat_id, owner, Command::Delete).await;
+    assert_eq!(store.begun_deletions(10).await.expect("a read"), [chat_id]);
+    assert!(store.empty(chat_id, at(10)).await.expect("a step").is_some());
+    let left = roles(&store, chat_id).await;
+    assert_eq!(left.len(), 1000 - DELETED_AT_ONCE);
+    assert!(left.contains(&(owner, Role::Owner)), "until the last step there is an owner");
+    // The process is killed: the next one finishes it.
+    assert_eq!(
+        refusal(&store, chat_id, owner, put(new_user(), Role::Member)).await,
+        Refusal::NotAMember(chat_id)
+    );
+    deletions::finish(&*store).await.expect("the deletion is finished");
     for _ in 0..2 {
         change(&store, chat_id, owner, Command::Delete).await;
-        assert!(store.members(chat_id).await.expect("members").is_empty());
+        assert_eq!(store.empty(chat_id, at(10)).await.expect("no step"), None);
+        assert!(store.begun_deletions(10).await.expect("a read").is_empty());
+        assert!(store.members(chat_id, None, None, usize::MAX).await.expect("members").is_empty());
     }
     for user in [owner, others[0]] {
         assert_eq!(store.chat(chat_id, user).await.expect("a read"), None);
@@ -364,7 +380,15 @@ async fn a_deleted_group_is_in_no_list(store: Store) {
     assert_eq!(store.accesses(&[(chat_id, owner)]).await.expect("a read"), [Access::None]);
     let pending = store.pending(5000).await.expect("the outbox");
     let removals = pending.iter().filter(|record| record.topic == Topic::MessageSend);
-    assert_eq!(removals.count(), MAX_MEMBERS, "each removal once");
+    let removals: Vec<SendRecord> = removals
+        .map(|record| serde_json::from_str(record.payload.as_deref().expect("an entry")).expect("json"))
+        .collect();
+    assert!(removals.iter().all(|entry| entry.subject_only && entry.kind == EntryKind::MemberRemoved));
+    assert_eq!(
+        (removals.len(), removals[999].subject),
+        (1000, Some(owner)),
+        "each removal once, the owner's last"
+    );
     // The group is not created again by its key, and makes room for another one.
     let again = store.create(&new).await;
     assert!(matches!(again, Err(StoreError::Refused(Refusal::NotAMember(_)))), "{again:?}");
@@ -465,7 +489,11 @@ async fn a_direct_chat_that_was_left_is_opened_again(store: Store) {
         matches!(refused, Err(StoreError::Refused(Refusal::Unwanted(user))) if user == bob),
         "{refused:?}"
     );
-    assert_eq!(store.members(chat_id).await.expect("members").len(), 1, "nothing was changed");
+    assert_eq!(
+        store.members(chat_id, None, None, usize::MAX).await.expect("members").len(),
+        1,
+        "nothing was changed"
+    );
 
     let back = store.create(&again(bob, ann, 20)).await.expect("the same chat");
     assert_eq!((back.fresh, back.chat.chat_id, back.chat.member_count), (false, chat_id, 2));
@@ -528,12 +556,34 @@ async fn acquaintances_share_a_chat(store: Store) {
 
 async fn a_full_group_is_founded_in_one_step_and_takes_no_one_else(store: Store) {
     let ann = new_user();
-    let others: Vec<_> = (1..MAX_MEMBERS).map(|_| new_user()).collect();
+    let others: Vec<_> = (0..FOUNDED_MEMBERS).map(|_| new_user()).collect();
     let chat = store.create(&group(ann, &others)).await.expect("a chat").chat;
     assert_eq!(chat.member_count, 1000);
-    assert_eq!(store.members(chat.chat_id).await.expect("members").len(), 1000);
     assert_eq!(topics(&store).await.len(), 1000);
-    assert_eq!(refusal(&store, chat.chat_id, ann, put(new_user(), Role::Member)).await, Refusal::Full);
+    let mut all: BTreeSet<_> = others.into_iter().chain([ann]).collect();
+    while all.len() < MAX_MEMBERS {
+        let more: BTreeSet<_> = (0..500).map(|_| new_user()).collect();
+        let added = store.add(chat.chat_id, ann, &more, at(5)).await.expect("there is room");
+        assert!(added.unwanted.is_empty());
+        all.extend(more);
+    }
+    let seen = store.chat(chat.chat_id, ann).await.expect("a read").expect("ann is in it");
+    assert_eq!(seen.member_count, 10_000);
+    let bob = new_user();
+    assert_eq!(refusal(&store, chat.chat_id, ann, put(bob, Role::Member)).await, Refusal::Full);
+    let refused = store.add(chat.chat_id, ann, &BTreeSet::from([bob]), at(5)).await;
+    assert!(matches!(refused, Err(StoreError::Refused(Refusal::Full))), "{refused:?}");
+    // Those who are there are read in windows, by id.
+    let mut listed = Vec::new();
+    while listed.len() < all.len() {
+        let after = listed.last().copied();
+        let window = store.members(chat.chat_id, None, after, 3000).await.expect("a window");
+        assert!(!window.is_empty());
+        listed.extend(window.into_iter().map(|member| member.user_id));
+    }
+    assert!(listed.iter().eq(all.iter()));
+    let owners = store.members(chat.chat_id, Some(Role::Owner), None, 10).await.expect("a window");
+    assert_eq!(owners.iter().map(|of| of.user_id).collect::<Vec<_>>(), [ann]);
 }
 
 async fn a_deleted_account_leaves_groups_and_direct_chats(store: Store) {

@@ -8,11 +8,11 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{
-    changes::{self, locked_roster},
+    changes::{self, locked_excerpt},
     outbox::newest_record,
 };
 use crate::{
-    domain::{Block, MAX_BLOCKS, Refusal},
+    domain::{Block, Concern, MAX_BLOCKS, Refusal},
     store::Publication,
 };
 
@@ -141,10 +141,10 @@ async fn publish(
             .await?;
     let Some(chat_id) = chat_id.map(ChatId) else { return Ok(None) };
     if was_blocked != is_blocked
-        && let Some(mut roster) = locked_roster(connection, chat_id, at).await?
+        && let Some(mut excerpt) = locked_excerpt(connection, chat_id, &Concern::of([one, other]), at).await?
     {
-        let records = roster.standing(is_blocked);
-        changes::publish(connection, &roster, &records).await?;
+        let records = excerpt.standing(is_blocked);
+        changes::publish(connection, &excerpt, &records).await?;
     }
     let newest = newest_record(connection, chat_id).await?;
     Ok(Some(Publication { chat_id, newest }))

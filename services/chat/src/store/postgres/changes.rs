@@ -1,18 +1,21 @@
 //! Changes of a chat, one after the other.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, MessageKey, UserId};
+use contracts::{ChatId, MessageKey, UserId, event::Role};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     counts::memberships,
     outbox::enqueue,
-    reads::members,
-    rows::{history_of, history_text, kind_of},
+    reads::members_among,
+    rows::{MemberRow, history_of, history_text, kind_of},
 };
 use crate::domain::{
-    self, Change, Departure, EntryId, Limits, Member, OutboxRecord, READDING_PAUSE, Refusal, Roster,
+    self, Change, Concern, DELETED_AT_ONCE, Departure, EntryId, Excerpt, Limits, Member, OutboxRecord,
+    READDING_PAUSE, Refusal,
 };
 
 /// Departures that are removed with each new one: more than one, so that they get fewer.
@@ -25,6 +28,8 @@ kit::row! {
         topic: Option<String>,
         history: String,
         version: i64,
+        member_count: i32,
+        deleted_by_user_id: Option<Uuid>,
     }
 }
 
@@ -40,7 +45,7 @@ kit::row! {
 pub(super) async fn make(
     connection: &mut PgConnection,
     limits: &Limits,
-    roster: &mut Roster,
+    excerpt: &mut Excerpt,
     (actor, changes): (UserId, &[Change]),
     at: DateTime<Utc>,
 ) -> Result<Result<(), Refusal>, sqlx::Error> {
@@ -53,60 +58,125 @@ pub(super) async fn make(
     {
         return Ok(Err(refusal));
     }
-    let records = roster.apply(actor, changes, at, MessageKey::generate);
-    // At once, whatever their number: a group of a thousand may be deleted. No change of one command depends on who was removed.
-    remove(connection, roster, changes).await?;
+    let records = excerpt.apply(actor, changes, at, MessageKey::generate);
+    // Members come and go at once, whatever their number. No change of one command depends on who was removed, and no owner is added
+    // before the old one has stepped down.
+    remove(connection, excerpt, changes).await?;
     for change in changes {
-        write(connection, roster, change).await?;
+        write(connection, excerpt, change).await?;
     }
-    publish(connection, roster, &records).await.map(Ok)
+    let added = changes.iter().filter_map(|change| match change {
+        Change::Added { user_id, .. } => excerpt.member(*user_id).cloned(),
+        _ => None,
+    });
+    insert_members(connection, excerpt.chat_id, &added.collect::<Vec<_>>()).await?;
+    publish(connection, excerpt, &records).await.map(Ok)
 }
 
 /// Writes what a change left of a chat, and the records about it.
 pub(super) async fn publish(
     connection: &mut PgConnection,
-    roster: &Roster,
+    excerpt: &Excerpt,
     records: &[OutboxRecord],
 ) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE chats SET member_count = $2, version = $3 WHERE chat_id = $1")
-        .bind(roster.chat_id.0)
-        .bind(i32::try_from(roster.members.len()).expect("members are bounded"))
-        .bind(roster.version)
+        .bind(excerpt.chat_id.0)
+        .bind(i32::try_from(excerpt.member_count).expect("members are bounded"))
+        .bind(excerpt.version)
         .execute(&mut *connection)
         .await?;
     enqueue(connection, records).await
 }
 
 /// Reads a chat for a change. The lock on its row puts the changes of the chat, and so its outbox ids, in one order.
-pub(super) async fn locked_roster(
+pub(super) async fn locked_excerpt(
     connection: &mut PgConnection,
     chat_id: ChatId,
+    concern: &Concern,
     now: DateTime<Utc>,
-) -> Result<Option<Roster>, sqlx::Error> {
+) -> Result<Option<Excerpt>, sqlx::Error> {
     let row: Option<LockedRow> = sqlx::query_as(
-        "SELECT kind, title, topic, history, version FROM chats WHERE chat_id = $1 FOR UPDATE",
+        "SELECT kind, title, topic, history, version, member_count, deleted_by_user_id
+         FROM chats WHERE chat_id = $1 FOR UPDATE",
     )
     .bind(chat_id.0)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(LockedRow { kind, title, topic, history, version }) = row else { return Ok(None) };
-    let (kind, history) = (kind_of(&kind)?, history_of(&history)?);
-    let members = members(connection, chat_id).await?;
-    let departures = departures(connection, chat_id, now).await?;
-    Ok(Some(Roster { chat_id, kind, title, topic, history, version, members, departures }))
+    let Some(row) = row else { return Ok(None) };
+    let mut members = members_among(connection, chat_id, &concern.users).await?;
+    let heir = if concern.heir { heir(connection, chat_id).await? } else { None };
+    let departures = departures(connection, chat_id, &concern.users, now).await?;
+    let heir_id = heir.as_ref().map(|heir| heir.user_id);
+    members.extend(heir.filter(|heir| !concern.users.contains(&heir.user_id)));
+    Ok(Some(Excerpt {
+        chat_id,
+        kind: kind_of(&row.kind)?,
+        title: row.title,
+        topic: row.topic,
+        history: history_of(&row.history)?,
+        version: row.version,
+        deleted_by: row.deleted_by_user_id.map(UserId),
+        member_count: usize::try_from(row.member_count).unwrap_or(0),
+        members,
+        heir: heir_id,
+        departures,
+    }))
 }
 
-/// Returns the departures from a chat that still count.
+/// Returns who is next when the owner leaves.
+async fn heir(connection: &mut PgConnection, chat_id: ChatId) -> Result<Option<Member>, sqlx::Error> {
+    for role in [Role::Admin, Role::Member] {
+        let row: Option<MemberRow> = sqlx::query_as(
+            "SELECT user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id
+             FROM members WHERE chat_id = $1 AND role = $2 ORDER BY joined_at, user_id LIMIT 1",
+        )
+        .bind(chat_id.0)
+        .bind(role.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(row) = row {
+            return row.try_into().map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Returns who deletes a group and whom the next step removes, in the order in which they came and the owner last; `None` for a chat
+/// that is not being deleted. Locks the chat.
+pub(super) async fn next_deleted(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+) -> Result<Option<(UserId, Vec<UserId>)>, sqlx::Error> {
+    let by: Option<Option<Uuid>> =
+        sqlx::query_scalar("SELECT deleted_by_user_id FROM chats WHERE chat_id = $1 FOR UPDATE")
+            .bind(chat_id.0)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let Some(by) = by.flatten() else { return Ok(None) };
+    let next: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT user_id FROM members WHERE chat_id = $1 ORDER BY role = 'owner', joined_at, user_id LIMIT $2",
+    )
+    .bind(chat_id.0)
+    .bind(i64::try_from(DELETED_AT_ONCE).expect("a step is bounded"))
+    .fetch_all(connection)
+    .await?;
+    Ok(Some((UserId(by), next.into_iter().map(UserId).collect())))
+}
+
+/// Returns the departures of users from a chat that still count.
 async fn departures(
     connection: &mut PgConnection,
     chat_id: ChatId,
+    users: &BTreeSet<UserId>,
     now: DateTime<Utc>,
 ) -> Result<Vec<Departure>, sqlx::Error> {
     let rows: Vec<DepartureRow> = sqlx::query_as(
-        "SELECT user_id, by_user_id, departed_at FROM departures WHERE chat_id = $1 AND departed_at > $2",
+        "SELECT user_id, by_user_id, departed_at FROM departures
+         WHERE chat_id = $1 AND user_id = ANY ($3) AND departed_at > $2",
     )
     .bind(chat_id.0)
     .bind(now - READDING_PAUSE)
+    .bind(users.iter().map(|user| user.0).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     let departure = |row: DepartureRow| Departure {
@@ -122,6 +192,9 @@ pub(super) async fn insert_members(
     chat_id: ChatId,
     members: &[Member],
 ) -> Result<(), sqlx::Error> {
+    if members.is_empty() {
+        return Ok(());
+    }
     let users: Vec<_> = members.iter().map(|member| member.user_id.0).collect();
     let roles: Vec<_> = members.iter().map(|member| member.role.as_str()).collect();
     let joined: Vec<_> = members.iter().map(|member| member.joined_at).collect();
@@ -147,16 +220,20 @@ pub(super) async fn insert_members(
     Ok(())
 }
 
-/// Writes a change that the roster has.
-async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) -> Result<(), sqlx::Error> {
-    let chat_id = roster.chat_id;
+/// Writes a change that the excerpt has.
+async fn write(connection: &mut PgConnection, excerpt: &Excerpt, change: &Change) -> Result<(), sqlx::Error> {
+    let chat_id = excerpt.chat_id;
     match *change {
-        Change::Added { user_id, .. } => {
-            let added: Vec<_> = roster.member(user_id).cloned().into_iter().collect();
-            insert_members(connection, chat_id, &added).await
+        // See `insert_members` and `remove`.
+        Change::Added { .. } | Change::Removed { .. } => Ok(()),
+        Change::DeletionBegun => {
+            sqlx::query("UPDATE chats SET deleted_by_user_id = $2 WHERE chat_id = $1")
+                .bind(chat_id.0)
+                .bind(excerpt.deleted_by.map(|user| user.0))
+                .execute(connection)
+                .await?;
+            Ok(())
         }
-        // See `remove`.
-        Change::Removed { .. } => Ok(()),
         Change::TitleSet { ref title } => {
             sqlx::query("UPDATE chats SET title = $2 WHERE chat_id = $1")
                 .bind(chat_id.0)
@@ -197,7 +274,7 @@ async fn write(connection: &mut PgConnection, roster: &Roster, change: &Change) 
 /// whichever chats.
 async fn remove(
     connection: &mut PgConnection,
-    roster: &Roster,
+    excerpt: &Excerpt,
     changes: &[Change],
 ) -> Result<(), sqlx::Error> {
     let removed = changes.iter().filter_map(|change| match change {
@@ -205,21 +282,25 @@ async fn remove(
         _ => None,
     });
     let departed = removed
-        .filter_map(|user_id| roster.departures.iter().rfind(|departure| departure.user_id == user_id));
+        .filter_map(|user_id| excerpt.departures.iter().rfind(|departure| departure.user_id == user_id));
     let departed: Vec<&Departure> = departed.collect();
     let Some(last) = departed.last() else { return Ok(()) };
     let users: Vec<_> = departed.iter().map(|departure| departure.user_id.0).collect();
     sqlx::query("DELETE FROM members WHERE chat_id = $1 AND user_id = ANY ($2)")
-        .bind(roster.chat_id.0)
+        .bind(excerpt.chat_id.0)
         .bind(&users)
         .execute(&mut *connection)
         .await?;
+    if excerpt.deleted_by.is_some() {
+        // No one is added any more.
+        return Ok(());
+    }
     sqlx::query(
         "INSERT INTO departures (chat_id, user_id, by_user_id, departed_at)
          SELECT $1, user_id, $3, $4 FROM unnest($2::UUID[]) AS user_id
          ON CONFLICT (chat_id, user_id, by_user_id) DO UPDATE SET departed_at = EXCLUDED.departed_at",
     )
-    .bind(roster.chat_id.0)
+    .bind(excerpt.chat_id.0)
     .bind(&users)
     .bind(last.by.0)
     .bind(last.at)

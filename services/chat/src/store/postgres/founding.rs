@@ -6,12 +6,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    changes::{locked_roster, make},
+    changes::{locked_excerpt, make},
     outbox::newest_record,
     reads::chat,
 };
 use crate::{
-    domain::{self, Founding, Limits, NewChat, Refusal},
+    domain::{self, Concern, Founding, Limits, NewChat, Refusal},
     store::{Created, Publication, StoreError},
 };
 
@@ -42,12 +42,13 @@ pub(super) async fn created_before(
     let mut publication = Publication { chat_id, newest: None };
     if let Founding::Direct { other } = new.founding {
         let (founder, at) = (new.founder, new.created_at);
-        let roster = locked_roster(connection, chat_id, at).await.map_err(failed)?;
-        let mut roster = roster.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
-        let back = domain::reopen(&roster, founder, other, is_blocked)?;
-        make(connection, limits, &mut roster, (founder, &back), at).await.map_err(failed)??;
+        let concern = Concern::of([founder, other]);
+        let excerpt = locked_excerpt(connection, chat_id, &concern, at).await.map_err(failed)?;
+        let mut excerpt = excerpt.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;
+        let back = domain::reopen(&excerpt, founder, other, is_blocked)?;
+        make(connection, limits, &mut excerpt, (founder, &back), at).await.map_err(failed)??;
         // The records of a chat that no one has ever left need not be waited for.
-        if roster.members.iter().any(|member| member.reads_from.is_some()) {
+        if excerpt.members.iter().any(|member| member.reads_from.is_some()) {
             publication.newest = newest_record(connection, chat_id).await.map_err(failed)?;
         }
     }

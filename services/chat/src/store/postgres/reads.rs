@@ -1,7 +1,10 @@
 //! Chats as their members see them.
 
-use contracts::{ChatId, UserId};
+use std::collections::BTreeSet;
+
+use contracts::{ChatId, UserId, event::Role};
 use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
 
 use super::rows::{ChatRow, MemberRow, MembershipRow, chat_columns, place_columns};
 use crate::domain::{Chat, Member, Membership};
@@ -50,15 +53,39 @@ pub(super) async fn chat(
     row.map(Chat::try_from).transpose()
 }
 
+/// Returns the members of a chat behind `after`, by id: all of them, or those with a role.
 pub(super) async fn members(
+    pool: &PgPool,
+    chat_id: ChatId,
+    (role, after): (Option<Role>, Option<UserId>),
+    limit: usize,
+) -> Result<Vec<Member>, sqlx::Error> {
+    let rows: Vec<MemberRow> = sqlx::query_as(
+        "SELECT user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id FROM members
+         WHERE chat_id = $1 AND user_id > $2 AND ($3::TEXT IS NULL OR role = $3)
+         ORDER BY user_id LIMIT $4",
+    )
+    .bind(chat_id.0)
+    .bind(after.map_or(Uuid::nil(), |user| user.0))
+    .bind(role.map(Role::as_str))
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Member::try_from).collect()
+}
+
+/// Returns those of these users who are in a chat, by id.
+pub(super) async fn members_among(
     connection: &mut PgConnection,
     chat_id: ChatId,
+    users: &BTreeSet<UserId>,
 ) -> Result<Vec<Member>, sqlx::Error> {
     let rows: Vec<MemberRow> = sqlx::query_as(
         "SELECT user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id
-         FROM members WHERE chat_id = $1 ORDER BY user_id",
+         FROM members WHERE chat_id = $1 AND user_id = ANY ($2) ORDER BY user_id",
     )
     .bind(chat_id.0)
+    .bind(users.iter().map(|user| user.0).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(Member::try_from).collect()

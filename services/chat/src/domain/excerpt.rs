@@ -1,5 +1,7 @@
 //! A chat as it is changed.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
@@ -11,9 +13,17 @@ use uuid::Uuid;
 
 use super::{Change, EntryId, Member, OutboxRecord, READDING_PAUSE, record::Places};
 
-/// A chat with all its members, read under the lock of the chat.
+/// Whom of a chat a change concerns. No change reads all members: there are up to [`super::MAX_MEMBERS`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Concern {
+    pub users: BTreeSet<UserId>,
+    /// Whether an owner may leave.
+    pub heir: bool,
+}
+
+/// What a change needs to know of a chat, read under the lock of the chat.
 #[derive(Clone, Debug)]
-pub struct Roster {
+pub struct Excerpt {
     pub chat_id: ChatId,
     pub kind: ChatKind,
     /// Groups only.
@@ -23,8 +33,15 @@ pub struct Roster {
     pub history: HistoryAccess,
     /// How many records of memberships were written, which is the number of the newest.
     pub version: i64,
+    /// Who has begun to delete the group. From then on it loses its members, and nothing else changes.
+    pub deleted_by: Option<UserId>,
+    pub member_count: usize,
+    /// Those whom the change concerns, and the heir.
     pub members: Vec<Member>,
-    /// Those of the last [`READDING_PAUSE`].
+    /// Who becomes the owner when the owner leaves, if the change concerns that: the admin, or else the member, who has been there
+    /// longest.
+    pub heir: Option<UserId>,
+    /// Those of the last [`READDING_PAUSE`], of the users whom the change concerns.
     pub departures: Vec<Departure>,
 }
 
@@ -37,7 +54,21 @@ pub struct Departure {
     pub at: DateTime<Utc>,
 }
 
-impl Roster {
+impl Concern {
+    /// Returns that of a change which concerns these users, and no others.
+    pub fn of(users: impl IntoIterator<Item = UserId>) -> Self {
+        Self { users: users.into_iter().collect(), heir: false }
+    }
+}
+
+impl Departure {
+    /// Returns whether it does not count any more.
+    pub fn is_past(&self, now: DateTime<Utc>) -> bool {
+        self.at <= now - READDING_PAUSE
+    }
+}
+
+impl Excerpt {
     /// Returns the role of a user; `None` for a user who is not in the chat.
     pub fn role(&self, user_id: UserId) -> Option<Role> {
         self.member(user_id).map(|member| member.role)
@@ -55,21 +86,11 @@ impl Roster {
         user_id != actor && self.departures.iter().any(|of| of.user_id == user_id && is_by(of.by))
     }
 
-    /// Returns whether no member is left, and this user was the last, by their own hand.
-    pub(super) fn was_emptied_by(&self, actor: UserId) -> bool {
-        self.members.is_empty() && self.departures.iter().any(|of| (of.user_id, of.by) == (actor, actor))
-    }
-
-    /// Forgets the departures that do not count any more.
-    pub fn forget_departures(&mut self, now: DateTime<Utc>) {
-        self.departures.retain(|departure| departure.at > now - READDING_PAUSE);
-    }
-
     /// Makes the changes and returns what is published of them.
     ///
     /// What members see of a change is also an entry in the chat's own log, so that it reaches all devices, and "nothing after
     /// the removal" has a meaning there. When a group is deleted, each member receives their own removal and no other: all of
-    /// them together would be half a million for a thousand members.
+    /// them together would be fifty million for ten thousand members.
     pub fn apply(
         &mut self,
         actor: UserId,
@@ -77,8 +98,6 @@ impl Roster {
         at: DateTime<Utc>,
         mut next_key: impl FnMut() -> MessageKey,
     ) -> Vec<OutboxRecord> {
-        let empties = changes.iter().filter(|change| matches!(change, Change::Removed { .. })).count();
-        let is_deletion = empties == self.members.len() && self.kind != ChatKind::Direct;
         let mut records = Vec::new();
         for change in changes {
             let key = next_key();
@@ -87,13 +106,16 @@ impl Roster {
             match *change {
                 Change::Added { user_id, .. } | Change::RoleSet { user_id, .. } => {
                     let member = self.member(user_id).expect("decide() names members only");
-                    records.extend(places.of_member(member, self.members.len()));
+                    records.extend(places.of_member(member, self.member_count));
                 }
-                Change::Removed { user_id } => records.extend(places.without(user_id, self.members.len())),
-                Change::TitleSet { .. } | Change::TopicSet { .. } | Change::HistorySet { .. } => {}
+                Change::Removed { user_id } => records.extend(places.without(user_id, self.member_count)),
+                Change::TitleSet { .. }
+                | Change::TopicSet { .. }
+                | Change::HistorySet { .. }
+                | Change::DeletionBegun => {}
             }
             self.version = places.version;
-            records.extend(change.entry().map(|entry| self.entry(actor, entry, key, is_deletion)));
+            records.extend(change.entry().map(|entry| self.entry(actor, entry, key)));
         }
         records
     }
@@ -108,6 +130,7 @@ impl Roster {
                 };
                 let added_by = Some(actor);
                 self.members.push(Member { user_id, role, joined_at: at, reads_from, added_by });
+                self.member_count += 1;
             }
             Change::RoleSet { user_id, role } => {
                 let member = self.members.iter_mut().find(|member| member.user_id == user_id);
@@ -115,11 +138,13 @@ impl Roster {
             }
             Change::Removed { user_id } => {
                 self.members.retain(|member| member.user_id != user_id);
+                self.member_count -= 1;
                 self.departures.push(Departure { user_id, by: actor, at });
             }
             Change::TitleSet { ref title } => self.title = Some(title.clone()),
             Change::TopicSet { ref topic } => self.topic.clone_from(topic),
             Change::HistorySet { history } => self.history = history,
+            Change::DeletionBegun => self.deleted_by = Some(actor),
         }
     }
 
@@ -127,10 +152,10 @@ impl Roster {
     /// lifted. Meanwhile no gateway has its members in `chat.events`, and so none delivers anything there, also while this
     /// service does not answer. The chat's own log says nothing: it would name the block to the blocked user.
     pub fn standing(&mut self, is_blocked: bool) -> Vec<OutboxRecord> {
-        let (mut places, count) = (self.places(), self.members.len());
+        let mut places = self.places();
         let records = self.members.iter().flat_map(|member| match is_blocked {
-            true => places.without(member.user_id, count),
-            false => places.of_member(member, count),
+            true => places.without(member.user_id, self.member_count),
+            false => places.of_member(member, self.member_count),
         });
         let records = records.collect();
         self.version = places.version;
@@ -146,7 +171,6 @@ impl Roster {
         actor: UserId,
         (kind, subject, body): (EntryKind, Option<UserId>, &str),
         key: MessageKey,
-        subject_only: bool,
     ) -> OutboxRecord {
         let record = SendRecord {
             v: event::VERSION,
@@ -161,7 +185,7 @@ impl Roster {
             mentions: Vec::new(),
             mentions_all: false,
             moderates: false,
-            subject_only,
+            subject_only: self.deleted_by.is_some(),
         };
         OutboxRecord {
             topic: Topic::MessageSend,
