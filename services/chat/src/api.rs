@@ -4,6 +4,8 @@ mod blocks;
 mod changes;
 mod chats;
 pub mod grpc;
+mod invites;
+mod joining;
 mod members;
 mod users;
 
@@ -13,7 +15,7 @@ use axum::extract::FromRef;
 use kit::docs::{self, OpenApiRouter, routes};
 
 pub(crate) use self::users::Deletion;
-pub use self::{changes::Changes, users::Users};
+pub use self::{changes::Changes, invites::Guesses, users::Users};
 use crate::store::ChatStore;
 
 /// What a request handler holds.
@@ -23,6 +25,7 @@ pub struct AppState {
     pub users: Users,
     pub patience: Patience,
     pub changes: Changes,
+    pub guesses: Guesses,
 }
 
 /// How long the response to a change waits for the event log.
@@ -45,6 +48,14 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(members::list, members::add))
         .routes(routes!(members::put, members::remove))
         .routes(routes!(members::leave))
+        .routes(routes!(joining::public))
+        .routes(routes!(joining::join))
+        .routes(routes!(joining::requests))
+        .routes(routes!(joining::approve, joining::decline))
+        .routes(routes!(invites::create, invites::list))
+        .routes(routes!(invites::revoke))
+        .routes(routes!(invites::preview))
+        .routes(routes!(invites::join))
         .routes(routes!(blocks::list))
         .routes(routes!(blocks::block, blocks::unblock))
         .with_state(state)

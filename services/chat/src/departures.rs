@@ -1,4 +1,4 @@
-//! Users whose accounts are deleted leave their chats, and blocks of theirs and against them go.
+//! Users whose accounts are deleted leave their chats; blocks of theirs and against them go, and so do their requests to join.
 //!
 //! The user service lists deletions in their order. Every process of this service follows the list from a place that the
 //! store keeps; what is done twice changes nothing, so none of them leads.
@@ -43,6 +43,7 @@ pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), Error>
         for Deletion { user_id, position, age } in page {
             leave_all(store, user_id).await?;
             lift_blocks(store, user_id).await?;
+            store.withdraw_all(user_id).await?;
             is_settled &= age >= SETTLED_AFTER;
             if is_settled {
                 settled = Some(position);

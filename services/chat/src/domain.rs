@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, MessageKey, UserId,
-    api::HistoryAccess,
+    api::{HistoryAccess, Visibility},
     event::{ChatKind, Role},
 };
 
@@ -11,6 +11,10 @@ pub use self::{
     change::{Change, Command, Update, additions},
     excerpt::{Concern, Departure, Excerpt},
     founding::{Founding, InvalidChat, NewChat},
+    joining::{
+        Admission, Code, CodeHash, Entrance, Invite, JoinRequest, MAX_INVITES, MAX_REQUESTS, NewInvite,
+        Preview, PublicChat, approve, join, manage,
+    },
     limits::Limits,
     own::{OwnState, OwnUpdate},
     record::OutboxRecord,
@@ -50,6 +54,7 @@ pub struct Chat {
     pub topic: Option<String>,
     /// What members who are added read.
     pub history: HistoryAccess,
+    pub visibility: Visibility,
     /// The role of the member who queries.
     pub role: Role,
     /// How that member has it.
@@ -62,6 +67,14 @@ impl Chat {
     /// Returns whether the member who queries may add others; [`decide()`] has the whole rule.
     pub fn takes_members(&self) -> bool {
         self.kind != ChatKind::Direct && self.role != Role::Member
+    }
+
+    /// Returns why the member who queries may not.
+    pub fn refusal(&self) -> Refusal {
+        match self.kind {
+            ChatKind::Direct => Refusal::DirectIsFixed,
+            ChatKind::Group | ChatKind::Channel => Refusal::RoleTooLow(self.role),
+        }
     }
 }
 
@@ -128,6 +141,7 @@ impl Access {
 mod change;
 mod excerpt;
 mod founding;
+mod joining;
 pub mod limits;
 mod own;
 mod record;

@@ -27,6 +27,8 @@ pub enum Error {
     Unpublished(ChatId),
     #[error("you change chats too often: wait")]
     TooManyChanges { wait: Duration },
+    #[error("you try too many invite links that are not good: wait")]
+    TooManyGuesses { wait: Duration },
     #[error("failed to query the user service")]
     Users(#[source] Box<tonic::Status>),
     #[error(transparent)]
@@ -39,6 +41,13 @@ impl From<Refusal> for Error {
     }
 }
 
+impl Error {
+    /// Returns whether there is no such invite link for the caller.
+    pub fn is_no_invite(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Refused(Refusal::NoSuchInvite)))
+    }
+}
+
 impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
@@ -47,25 +56,31 @@ impl ServiceError for Error {
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::UnknownUser(_) => ErrorCode::NotFound,
             Self::CallerDeleted => ErrorCode::Unauthenticated,
-            Self::TooManyChanges { .. } => ErrorCode::RateLimited,
+            Self::TooManyChanges { .. } | Self::TooManyGuesses { .. } => ErrorCode::RateLimited,
             Self::Unpublished(_) | Self::Users(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {
                     Refusal::NotAMember(_) => ErrorCode::NotAMember,
-                    Refusal::DirectIsFixed | Refusal::RoleTooLow(_) => ErrorCode::PermissionDenied,
+                    Refusal::DirectIsFixed | Refusal::RoleTooLow(_) | Refusal::RemovedLately => {
+                        ErrorCode::PermissionDenied
+                    }
+                    Refusal::NoSuchInvite | Refusal::NoSuchRequest(_) => ErrorCode::NotFound,
                     Refusal::Unwanted(_) => ErrorCode::ConsentRequired,
                     Refusal::OwnerStays => ErrorCode::Conflict,
                     Refusal::Full
                     | Refusal::TooManyChats(_)
                     | Refusal::TooManyAdded
                     | Refusal::TooManyBlocks
+                    | Refusal::TooManyInvites
+                    | Refusal::TooManyRequests
                     | Refusal::TenantFull => ErrorCode::LimitReached,
                     Refusal::TooManyChatsLately { .. } => ErrorCode::RateLimited,
-                    Refusal::KeyReused => ErrorCode::IdempotencyConflict,
+                    Refusal::KeyReused | Refusal::InviteKeyReused => ErrorCode::IdempotencyConflict,
                 },
                 StoreError::Create { source, .. }
                 | StoreError::Change { source, .. }
                 | StoreError::Block { source, .. }
+                | StoreError::Requests(source)
                 | StoreError::Position(source)
                 | StoreError::Read(source) => kit::postgres::code(source),
             },
@@ -75,6 +90,7 @@ impl ServiceError for Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyChanges { wait }
+            | Self::TooManyGuesses { wait }
             | Self::Store(StoreError::Refused(Refusal::TooManyChatsLately { wait, .. })) => Some(*wait),
             _ => None,
         }

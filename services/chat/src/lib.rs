@@ -1,13 +1,17 @@
 //! The chat service: chats, their members, and the permissions to change both.
 //!
 //! # Owns
-//! Schema `chat_service` of the tenant's database: chats, members and their number, blocks, and the outbox.
+//! Schema `chat_service` of the tenant's database: chats, members and their number, invite links, requests to join, blocks, and the outbox.
 //!
 //! # Endpoints
 //! - `POST /api/chats`, `GET /api/chats`, `GET`, `PATCH` and `DELETE /api/chats/{chat}`: direct chats and groups.
 //! - `PATCH /api/chats/{chat}/me`: how the caller has a chat.
 //! - `GET` and `POST /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
 //!   `POST /api/chats/{chat}/leave`: members and roles.
+//! - `GET /api/chats/public`, `POST /api/chats/{chat}/join`, `GET /api/chats/{chat}/requests`, `PUT` and `DELETE
+//!   /api/chats/{chat}/requests/{user}`: users who join by themselves.
+//! - `POST` and `GET /api/chats/{chat}/invites`, `DELETE /api/chats/{chat}/invites/{invite}`, `GET /api/invites/{code}`, `POST
+//!   /api/invites/{code}/join`: invite links.
 //! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMemberships`, `CheckBlocks`, `ListAcquaintances`.
 //!
@@ -41,7 +45,7 @@ use kit::{
 use tonic::service::Routes;
 
 use crate::{
-    api::{AppState, Changes, Patience, Users},
+    api::{AppState, Changes, Guesses, Patience, Users},
     domain::Limits,
     events::{OutboxMetrics, Publisher},
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
@@ -98,6 +102,7 @@ fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> 
     let users = Users::new(scope.peer(catalog::Service::User)?);
     scope.spawn(departures::follow(users.clone(), store.clone(), scope.shutdown().clone()));
     scope.spawn(deletions::follow(store.clone(), scope.shutdown().clone()));
-    let state = AppState { store, users, patience: Patience::default(), changes: Changes::default() };
+    let (patience, changes, guesses) = (Patience::default(), Changes::default(), Guesses::default());
+    let state = AppState { store, users, patience, changes, guesses };
     Ok(Surface { api: api::router(state), grpc })
 }

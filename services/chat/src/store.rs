@@ -1,5 +1,6 @@
 //! Where chats are kept. A change and the records to publish about it are one transaction.
 
+mod joining;
 mod memory;
 mod postgres;
 
@@ -10,6 +11,7 @@ use contracts::{ChatId, UserId, event::Role};
 use tonic::async_trait;
 
 pub use self::{
+    joining::{Invited, JoinStore},
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
 };
@@ -19,7 +21,7 @@ use crate::domain::{
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
-pub trait ChatStore: Send + Sync + 'static {
+pub trait ChatStore: JoinStore {
     /// Creates the chat and returns it as its founder sees it. A group that the founder has created with this key is
     /// returned as it is. A direct chat that the pair has already is too, once [`crate::domain::reopen`] has both in it. What
     /// exceeds the [`crate::domain::Limits`] is refused; what is there already, never.
@@ -190,6 +192,8 @@ pub enum StoreError {
     Change { chat_id: ChatId, source: sqlx::Error },
     #[error("failed to change what {user_id} blocks")]
     Block { user_id: UserId, source: sqlx::Error },
+    #[error("failed to remove the requests of a user")]
+    Requests(#[source] sqlx::Error),
     #[error("failed to note which deletions of accounts are carried out")]
     Position(#[source] sqlx::Error),
     #[error("failed to read chats")]

@@ -3,7 +3,13 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::schema::{FOUNDED_MEMBERS, TypedUsername};
+pub use self::{
+    joining::{
+        CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
+        MAX_INVITE_USES, PublicChat, Visibility,
+    },
+    schema::{FOUNDED_MEMBERS, TypedUsername},
+};
 use crate::{
     ChatId, UserId,
     event::{ChatKind, Role},
@@ -11,6 +17,7 @@ use crate::{
     word::{object, whole, whole_or_null, word},
 };
 
+mod joining;
 mod schema;
 
 /// `POST /api/auth/register`
@@ -331,6 +338,9 @@ pub struct CreateChatRequest {
     /// Not of direct chats: what members who are added later read. When absent, `from_entry` in a group and `all` in a channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryAccess>,
+    /// Not of direct chats: who finds it and joins it. `private` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Visibility>,
     /// The others: exactly one for a direct chat, at most 999 for a group or a channel. The caller is always a member.
     pub members: Vec<UserId>,
 }
@@ -338,12 +348,18 @@ pub struct CreateChatRequest {
 impl CreateChatRequest {
     /// Returns the request for the direct chat with another user.
     pub fn direct(other: UserId) -> Self {
-        Self { kind: ChatKind::Direct, title: None, history: None, members: vec![other] }
+        Self { kind: ChatKind::Direct, title: None, history: None, visibility: None, members: vec![other] }
     }
 
     /// Returns the request for a group with others.
     pub fn group(title: impl Into<String>, others: Vec<UserId>) -> Self {
-        Self { kind: ChatKind::Group, title: Some(title.into()), history: None, members: others }
+        Self {
+            kind: ChatKind::Group,
+            title: Some(title.into()),
+            history: None,
+            visibility: None,
+            members: others,
+        }
     }
 
     /// Returns the request for a channel with others.
@@ -368,6 +384,9 @@ pub struct UpdateChatRequest {
     /// What members who are added from now on read. What a present member reads stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryAccess>,
+    /// Who finds the group and joins it. The owner alone changes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Visibility>,
 }
 
 /// How a member has a chat: on all their devices, and seen by no one else.
@@ -414,6 +433,9 @@ pub struct Chat {
     /// Absent in a direct chat: what members who are added read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryAccess>,
+    /// Who finds it and joins it; always `private` of a direct chat.
+    #[serde(default)]
+    pub visibility: Visibility,
     /// The caller's role.
     pub role: Role,
     /// How the caller has the chat.

@@ -60,6 +60,11 @@ uuid_id! {
     MessageKey
 }
 
+uuid_id! {
+    /// An invite link of a chat. It names the link to those who manage it, and lets no one in.
+    InviteId
+}
+
 /// Longest id of a session in bytes. The realm's own have 36 or fewer.
 const MAX_SESSION_ID_BYTES: usize = 128;
 

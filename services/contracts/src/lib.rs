@@ -14,4 +14,4 @@ pub mod wire;
 mod word;
 
 pub use error_code::ErrorCode;
-pub use id::{ChatId, DeviceId, MessageKey, SessionId, UserId};
+pub use id::{ChatId, DeviceId, InviteId, MessageKey, SessionId, UserId};

@@ -283,6 +283,7 @@ impl From<domain::Chat> for api::Chat {
             title: chat.title,
             topic: chat.topic,
             history: (chat.kind != ChatKind::Direct).then_some(chat.history),
+            visibility: chat.visibility,
             role: chat.role,
             own: chat.own.into(),
             member_count: chat.member_count,

@@ -30,6 +30,11 @@ impl Users {
         found.get(&user).map(drop).ok_or(Error::UnknownUser(user))
     }
 
+    /// Refuses a caller who has deleted the account and has a token still.
+    pub(super) async fn require_account(&self, caller: UserId) -> Result<(), Error> {
+        self.settings(caller, &BTreeSet::new()).await.map(drop)
+    }
+
     /// Refuses users whom [`Self::unwilling`] returns.
     pub(super) async fn require_consent(
         &self,

@@ -2,7 +2,7 @@
 
 use contracts::{
     UserId,
-    api::{HistoryAccess, UpdateChatRequest},
+    api::{HistoryAccess, UpdateChatRequest, Visibility},
     event::{EntryKind, Role},
 };
 use kit::{
@@ -51,6 +51,8 @@ pub struct Update {
     pub topic: Option<text::Topic>,
     /// What members who are added read.
     pub history: Option<HistoryAccess>,
+    /// The owner alone changes it.
+    pub visibility: Option<Visibility>,
 }
 
 impl Update {
@@ -58,7 +60,12 @@ impl Update {
     pub fn parse(request: &UpdateChatRequest) -> Result<Self, InvalidField> {
         let title = request.title.as_deref().map(|title| Title::parse("title", title));
         let topic = request.topic.as_deref().map(|topic| text::Topic::parse("topic", topic));
-        Ok(Self { title: title.transpose()?, topic: topic.transpose()?, history: request.history })
+        Ok(Self {
+            title: title.transpose()?,
+            topic: topic.transpose()?,
+            history: request.history,
+            visibility: request.visibility,
+        })
     }
 
     /// Returns what it changes of a group.
@@ -68,10 +75,12 @@ impl Update {
         let topic = self.topic.as_ref().map(|topic| Some(topic.as_str()).filter(|topic| !topic.is_empty()));
         let topic = topic.filter(|topic| excerpt.topic.as_deref() != *topic);
         let history = self.history.filter(|history| *history != excerpt.history);
+        let visibility = self.visibility.filter(|visibility| *visibility != excerpt.visibility);
         let changes = [
             title.map(|title| Change::TitleSet { title }),
             topic.map(|topic| Change::TopicSet { topic: topic.map(str::to_owned) }),
             history.map(|history| Change::HistorySet { history }),
+            visibility.map(|visibility| Change::VisibilitySet { visibility }),
         ];
         changes.into_iter().flatten().collect()
     }
@@ -80,12 +89,33 @@ impl Update {
 /// One step of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    Added { user_id: UserId, role: Role },
-    RoleSet { user_id: UserId, role: Role },
-    Removed { user_id: UserId },
-    TitleSet { title: String },
-    TopicSet { topic: Option<String> },
-    HistorySet { history: HistoryAccess },
+    Added {
+        user_id: UserId,
+        role: Role,
+    },
+    RoleSet {
+        user_id: UserId,
+        role: Role,
+    },
+    Removed {
+        user_id: UserId,
+    },
+    TitleSet {
+        title: String,
+    },
+    TopicSet {
+        topic: Option<String>,
+    },
+    HistorySet {
+        history: HistoryAccess,
+    },
+    VisibilitySet {
+        visibility: Visibility,
+    },
+    /// A user who has asked becomes a plain member.
+    Admitted {
+        user_id: UserId,
+    },
     DeletionBegun,
 }
 
@@ -93,7 +123,9 @@ impl Change {
     /// Returns the kind, the subject and the body of its entry in the chat's log.
     pub(super) fn entry(&self) -> Option<(EntryKind, Option<UserId>, &str)> {
         match self {
-            Self::Added { user_id, .. } => Some((EntryKind::MemberAdded, Some(*user_id), "")),
+            Self::Added { user_id, .. } | Self::Admitted { user_id } => {
+                Some((EntryKind::MemberAdded, Some(*user_id), ""))
+            }
             Self::Removed { user_id } => Some((EntryKind::MemberRemoved, Some(*user_id), "")),
             Self::RoleSet { user_id, role } => Some((EntryKind::RoleChanged, Some(*user_id), role.as_str())),
             Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title)),
@@ -102,13 +134,22 @@ impl Change {
             }
             // It concerns those who are added, and they see it then.
             Self::HistorySet { .. } => None,
+            // It concerns those who are not in the chat.
+            Self::VisibilitySet { .. } => None,
             // Each member learns of their own removal.
             Self::DeletionBegun => None,
         }
     }
 }
 
-/// Returns how many members the changes add.
-pub fn additions(changes: &[Change]) -> usize {
-    changes.iter().filter(|change| matches!(change, Change::Added { .. })).count()
+/// Returns how many members the changes of `actor` add, and for whom they count: an addition for the one who adds, an admission for the
+/// user who asked. `None` when they add none.
+pub fn additions(actor: UserId, changes: &[Change]) -> Option<(UserId, usize)> {
+    let hands = changes.iter().filter_map(|change| match change {
+        Change::Added { .. } => Some(actor),
+        Change::Admitted { user_id } => Some(*user_id),
+        _ => None,
+    });
+    // No command does both.
+    hands.fold(None, |counted, hand| Some((hand, counted.map_or(1, |(_, count)| count + 1))))
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    api::HistoryAccess,
+    api::{HistoryAccess, Visibility},
     event::{self, ChatKind, EntryKind, Role, SendRecord},
 };
 use kit::catalog::Topic;
 use uuid::Uuid;
 
-use super::{Change, EntryId, Member, OutboxRecord, READDING_PAUSE, record::Places};
+use super::{Change, EntryId, Member, OutboxRecord, READDING_PAUSE, joining::search_key, record::Places};
 
 /// Whom of a chat a change concerns. No change reads all members: there are up to [`super::MAX_MEMBERS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub struct Excerpt {
     pub topic: Option<String>,
     /// What members who are added read.
     pub history: HistoryAccess,
+    pub visibility: Visibility,
     /// How many records of memberships were written, which is the number of the newest.
     pub version: i64,
     /// Who has begun to delete the group. From then on it loses its members, and nothing else changes.
@@ -79,6 +80,12 @@ impl Excerpt {
         self.members.iter().find(|member| member.user_id == user_id)
     }
 
+    /// Returns what searches compare; `None` of a chat that is not found.
+    pub fn search_key(&self) -> Option<String> {
+        let title = self.title.as_deref().filter(|_| self.visibility == Visibility::Public);
+        title.map(|title| search_key(title, self.topic.as_deref()))
+    }
+
     /// Returns whether the user departed lately in a way for which `actor` does not add them. Users come back by themselves
     /// at any time.
     pub(super) fn is_barred(&self, user_id: UserId, actor: UserId) -> bool {
@@ -104,7 +111,9 @@ impl Excerpt {
             self.make(actor, change, at, key);
             let mut places = self.places();
             match *change {
-                Change::Added { user_id, .. } | Change::RoleSet { user_id, .. } => {
+                Change::Added { user_id, .. }
+                | Change::Admitted { user_id }
+                | Change::RoleSet { user_id, .. } => {
                     let member = self.member(user_id).expect("decide() names members only");
                     records.extend(places.of_member(member, self.member_count));
                 }
@@ -112,6 +121,7 @@ impl Excerpt {
                 Change::TitleSet { .. }
                 | Change::TopicSet { .. }
                 | Change::HistorySet { .. }
+                | Change::VisibilitySet { .. }
                 | Change::DeletionBegun => {}
             }
             self.version = places.version;
@@ -124,13 +134,10 @@ impl Excerpt {
     fn make(&mut self, actor: UserId, change: &Change, at: DateTime<Utc>, key: MessageKey) {
         match *change {
             Change::Added { user_id, role } => {
-                let reads_from = match self.history {
-                    HistoryAccess::FromEntry => Some(EntryId { sender: actor, key }),
-                    HistoryAccess::All => None,
-                };
-                let added_by = Some(actor);
-                self.members.push(Member { user_id, role, joined_at: at, reads_from, added_by });
-                self.member_count += 1;
+                self.seat((user_id, role), actor, at, EntryId { sender: actor, key })
+            }
+            Change::Admitted { user_id } => {
+                self.seat((user_id, Role::Member), user_id, at, EntryId { sender: actor, key });
             }
             Change::RoleSet { user_id, role } => {
                 let member = self.members.iter_mut().find(|member| member.user_id == user_id);
@@ -144,8 +151,19 @@ impl Excerpt {
             Change::TitleSet { ref title } => self.title = Some(title.clone()),
             Change::TopicSet { ref topic } => self.topic.clone_from(topic),
             Change::HistorySet { history } => self.history = history,
+            Change::VisibilitySet { visibility } => self.visibility = visibility,
             Change::DeletionBegun => self.deleted_by = Some(actor),
         }
+    }
+
+    /// Adds a member, whom an entry tells of.
+    fn seat(&mut self, (user_id, role): (UserId, Role), added_by: UserId, at: DateTime<Utc>, entry: EntryId) {
+        let reads_from = match self.history {
+            HistoryAccess::FromEntry => Some(entry),
+            HistoryAccess::All => None,
+        };
+        self.members.push(Member { user_id, role, joined_at: at, reads_from, added_by: Some(added_by) });
+        self.member_count += 1;
     }
 
     /// Returns what is published of a direct chat when the first block between its two users is made, and when the last one is

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, UserId,
-    api::{CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess},
+    api::{CreateChatRequest, FOUNDED_MEMBERS, HistoryAccess, Visibility},
     event::{ChatKind, Role},
 };
 use kit::{error::InvalidField, idempotency::IdempotencyKey, text::Title};
 use sha2::{Digest as _, Sha256};
 
-use super::{Member, OutboxRecord, record::Places};
+use super::{Member, OutboxRecord, joining::search_key, record::Places};
 
 /// A chat about to be created: its rules hold.
 #[derive(Clone, Debug)]
@@ -31,7 +31,13 @@ pub enum Founding {
     /// Both are plain members: there is nothing to administer.
     Direct { other: UserId },
     /// The founder owns it, the others are plain members.
-    Group { is_channel: bool, title: Title, history: HistoryAccess, others: BTreeSet<UserId> },
+    Group {
+        is_channel: bool,
+        title: Title,
+        history: HistoryAccess,
+        visibility: Visibility,
+        others: BTreeSet<UserId>,
+    },
 }
 
 /// Why a new chat is refused.
@@ -45,6 +51,8 @@ pub enum InvalidChat {
     DirectTitle,
     #[error("history: a direct chat has no such rule")]
     DirectHistory,
+    #[error("visibility: a direct chat is always private")]
+    DirectVisibility,
     #[error(transparent)]
     GroupTitle(#[from] InvalidField),
     #[error("members: a group or channel begins with at most {FOUNDED_MEMBERS} beside the caller")]
@@ -64,6 +72,9 @@ impl Founding {
                 if request.history.is_some() {
                     return Err(InvalidChat::DirectHistory);
                 }
+                if request.visibility.is_some() {
+                    return Err(InvalidChat::DirectVisibility);
+                }
                 match others.pop_first() {
                     Some(other) if others.is_empty() => Ok(Self::Direct { other }),
                     None if named_founder => Err(InvalidChat::DirectWithOneself),
@@ -78,7 +89,9 @@ impl Founding {
                 }
                 // What was said in a channel is for those who come later too.
                 let default = if is_channel { HistoryAccess::All } else { HistoryAccess::default() };
-                Ok(Self::Group { is_channel, title, history: request.history.unwrap_or(default), others })
+                let history = request.history.unwrap_or(default);
+                let visibility = request.visibility.unwrap_or_default();
+                Ok(Self::Group { is_channel, title, history, visibility, others })
             }
         }
     }
@@ -120,6 +133,20 @@ impl NewChat {
         }
     }
 
+    /// Returns who finds it and joins it.
+    pub fn visibility(&self) -> Visibility {
+        match self.founding {
+            Founding::Direct { .. } => Visibility::Private,
+            Founding::Group { visibility, .. } => visibility,
+        }
+    }
+
+    /// Returns what searches compare; `None` of a chat that is not found.
+    pub fn search_key(&self) -> Option<String> {
+        let title = self.title().filter(|_| self.visibility() == Visibility::Public);
+        title.map(|title| search_key(title, None))
+    }
+
     /// Returns the two members of a direct chat in ascending order.
     pub fn pair(&self) -> Option<(UserId, UserId)> {
         match self.founding {
@@ -152,6 +179,9 @@ impl NewChat {
         }
         if self.kind() == ChatKind::Channel {
             digest.update([2]);
+        }
+        if self.visibility() == Visibility::Public {
+            digest.update([3]);
         }
         digest.finalize().into()
     }

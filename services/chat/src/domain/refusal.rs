@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contracts::{ChatId, UserId, event::Role};
 
-use super::{MAX_BLOCKS, MAX_MEMBERS};
+use super::{MAX_BLOCKS, MAX_INVITES, MAX_MEMBERS, MAX_REQUESTS};
 
 /// Why a member may not change a chat so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,21 @@ pub enum Refusal {
     TenantFull,
     #[error("this idempotency-key was used before for another group")]
     KeyReused,
+    /// The same for a link that never was, is expired, used up or revoked, and one that is not for the caller.
+    #[error("there is no such invite link, or it is not good any more: ask for another one")]
+    NoSuchInvite,
+    #[error("user {0} does not ask to join this chat")]
+    NoSuchRequest(UserId),
+    #[error("you were removed from this chat in the last 24 hours: ask an owner or admin to add you")]
+    RemovedLately,
+    #[error("the chat has {MAX_INVITES} invite links, which is the most: revoke one that is not needed")]
+    TooManyInvites,
+    #[error(
+        "{MAX_REQUESTS} users ask to join this chat, which is the most: try again when its admins have decided on some"
+    )]
+    TooManyRequests,
+    #[error("this idempotency-key was used before for another invite link")]
+    InviteKeyReused,
     #[error("you block {MAX_BLOCKS} users, which is the most: lift a block that is not needed")]
     TooManyBlocks,
 }

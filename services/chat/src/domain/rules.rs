@@ -7,7 +7,7 @@ use contracts::{
     event::{ChatKind, Role},
 };
 
-use super::{Change, Command, Excerpt, MAX_MEMBERS, Refusal};
+use super::{Change, Command, Excerpt, MAX_MEMBERS, Refusal, manage};
 
 impl Command {
     /// Decides what the command of a user changes who is not in the chat; `chat_id` may be of no chat. Leaving is done
@@ -59,7 +59,14 @@ pub fn decide(excerpt: &Excerpt, actor: UserId, command: &Command) -> Result<Vec
             Ok(excerpt.role(user_id).map(|_| Change::Removed { user_id }).into_iter().collect())
         }
         Command::Update(_) if actor_role == Role::Member => Err(Refusal::RoleTooLow(actor_role)),
-        Command::Update(ref update) => Ok(update.changes(excerpt)),
+        Command::Update(ref update) => {
+            let changes = update.changes(excerpt);
+            let is_owners = |change: &Change| matches!(change, Change::VisibilitySet { .. });
+            if actor_role != Role::Owner && changes.iter().any(is_owners) {
+                return Err(Refusal::RoleTooLow(actor_role));
+            }
+            Ok(changes)
+        }
         Command::Delete if actor_role != Role::Owner => Err(Refusal::RoleTooLow(actor_role)),
         Command::Delete if excerpt.deleted_by.is_some() => Ok(Vec::new()),
         Command::Delete => Ok(vec![Change::DeletionBegun]),
@@ -83,15 +90,7 @@ pub struct Additions {
 /// Decides who becomes a plain member when `actor` adds all of these users: those who are in the chat stay as they are, and one who
 /// cannot be added keeps out no other. It concerns all of them and the actor.
 pub fn add(excerpt: &Excerpt, actor: UserId, users: &BTreeSet<UserId>) -> Result<Additions, Refusal> {
-    let role = excerpt.role(actor).filter(|_| excerpt.deleted_by.is_none());
-    match (excerpt.kind, role) {
-        (_, None) => return Err(Refusal::NotAMember(excerpt.chat_id)),
-        (ChatKind::Direct, Some(_)) => return Err(Refusal::DirectIsFixed),
-        (ChatKind::Group | ChatKind::Channel, Some(Role::Member)) => {
-            return Err(Refusal::RoleTooLow(Role::Member));
-        }
-        (ChatKind::Group | ChatKind::Channel, Some(Role::Owner | Role::Admin)) => {}
-    }
+    manage(excerpt, actor)?;
     let absent = users.iter().copied().filter(|user_id| excerpt.role(*user_id).is_none());
     let (unwanted, wanted): (BTreeSet<_>, BTreeSet<_>) =
         absent.partition(|user_id| excerpt.is_barred(*user_id, actor));

@@ -39,6 +39,7 @@ fn excerpt(members: &[(u128, Role)]) -> Excerpt {
         title: Some("Crew".to_owned()),
         topic: None,
         history: HistoryAccess::FromEntry,
+        visibility: Visibility::Private,
         version: 20,
         deleted_by: None,
         member_count,
@@ -249,6 +250,7 @@ fn a_group_request_is_tidied() {
         kind,
         title: title.map(str::to_owned),
         history: None,
+        visibility: None,
         members: members.iter().map(|n| user(*n)).collect(),
     };
     let check = |request, expected| assert_eq!(Founding::parse(user(OWNER), request), expected);
@@ -258,6 +260,7 @@ fn a_group_request_is_tidied() {
             is_channel: false,
             title: Title::parse("title", "Crew").expect("a title"),
             history: HistoryAccess::FromEntry,
+            visibility: Visibility::Private,
             others: BTreeSet::from([user(OLD)]),
         }),
     );
@@ -379,7 +382,7 @@ fn the_history_of_new_members_is_decided_by_owners_and_admins() {
 fn owners_and_admins_decide_what_a_group_is_called() {
     let parse = |title: &str, topic: &str| {
         let (title, topic) = (Some(title.to_owned()), Some(topic.to_owned()));
-        Update::parse(&UpdateChatRequest { title, topic, history: None })
+        Update::parse(&UpdateChatRequest { title, topic, ..UpdateChatRequest::default() })
     };
     let renamed = || update(parse(" Board   games ", "on\r\nFridays").expect("an update"));
     let title = Change::TitleSet { title: "Board games".to_owned() };
@@ -431,15 +434,18 @@ fn a_channel_is_a_group_that_says_so_in_every_membership() {
         is_channel: true,
         title: Title::parse("title", "News").expect("a title"),
         history: HistoryAccess::All,
+        visibility: Visibility::Private,
         others: BTreeSet::new(),
     };
     let (chat_id, founder) = (channel.chat_id, user(OWNER));
     let new = NewChat { chat_id, founder, founding, key: None, created_at: at(0) };
     let founded = place(&new.records()[0]);
     assert_eq!((founded.kind, founded.version, founded.members, founded.from_entry), (kind, 1, 1, false));
-    let Founding::Group { title, history, others, .. } = new.founding.clone() else { unreachable!() };
-    let group =
-        NewChat { founding: Founding::Group { is_channel: false, title, history, others }, ..new.clone() };
+    let Founding::Group { title, history, visibility, others, .. } = new.founding.clone() else {
+        unreachable!()
+    };
+    let founding = Founding::Group { is_channel: false, title, history, visibility, others };
+    let group = NewChat { founding, ..new.clone() };
     assert_ne!(new.digest(), group.digest(), "the same key is not for both");
 }
 

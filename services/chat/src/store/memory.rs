@@ -11,6 +11,9 @@ use kit::idempotency::IdempotencyKey;
 use tokio::sync::Notify;
 use tonic::async_trait;
 
+mod joining;
+
+use self::joining::Link;
 use super::{Added, ChatStore, Created, Publication, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
@@ -36,6 +39,9 @@ struct Tables {
     deletions_position: Option<String>,
     /// By the one who made it, and whom it is against.
     blocks: BTreeMap<(UserId, UserId), DateTime<Utc>>,
+    links: Vec<Link>,
+    /// Since when users ask to join chats.
+    requests: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
 }
 
 struct Row {
@@ -56,6 +62,11 @@ impl Tables {
         let members = || self.chats.iter().flat_map(|row| &row.excerpt.members);
         let added = members().filter(|member| member.added_by == Some(user_id)).count();
         Memberships { all: members().count() as u64, added: added as u64 }
+    }
+
+    /// Refuses additions that are too many for the one for whom they count.
+    fn check_members(&self, limits: &Limits, additions: Option<(UserId, usize)>) -> Result<(), Refusal> {
+        additions.map_or(Ok(()), |(hand, more)| limits.check_members(self.memberships(hand), more))
     }
 
     /// Returns how many chats a user has created.
@@ -125,6 +136,7 @@ impl Row {
             title: self.excerpt.title.clone(),
             topic: self.excerpt.topic.clone(),
             history: self.excerpt.history,
+            visibility: self.excerpt.visibility,
             role: self.excerpt.role(member)?,
             own: self.own.get(&member).copied().unwrap_or_default(),
             member_count: i64::try_from(self.excerpt.member_count).expect("members are bounded"),
@@ -156,19 +168,32 @@ impl MemoryStore {
         at: DateTime<Utc>,
         decide: impl FnOnce(Option<&Excerpt>) -> Result<Vec<Change>, Refusal>,
     ) -> Result<Publication, StoreError> {
-        let mut tables = self.tables();
-        let memberships = tables.memberships(actor);
+        self.change_in(&mut self.tables(), chat_id, actor, at, decide)
+    }
+
+    fn change_in(
+        &self,
+        tables: &mut Tables,
+        chat_id: ChatId,
+        actor: UserId,
+        at: DateTime<Utc>,
+        decide: impl FnOnce(Option<&Excerpt>) -> Result<Vec<Change>, Refusal>,
+    ) -> Result<Publication, StoreError> {
         let row = tables.chats.iter_mut().find(|row| row.excerpt.chat_id == chat_id);
-        let Some(Row { excerpt, own, .. }) = row else {
+        let Some(row) = row else {
             decide(None)?;
             return Ok(Publication { chat_id, newest: None });
         };
-        prepare(excerpt, at);
-        let changes = decide(Some(excerpt))?;
-        self.limits.check_members(memberships, domain::additions(&changes))?;
+        prepare(&mut row.excerpt, at);
+        let changes = decide(Some(&row.excerpt))?;
+        tables.check_members(&self.limits, domain::additions(actor, &changes))?;
+        let mut rows = tables.chats.iter_mut();
+        let row = rows.find(|row| row.excerpt.chat_id == chat_id);
+        let Row { excerpt, own, .. } = row.expect("it was found above");
         let records = excerpt.apply(actor, &changes, at, MessageKey::generate);
         own.retain(|user, _| excerpt.role(*user).is_some());
         tables.outbox.extend(records);
+        tables.tidy(chat_id);
         self.filled.notify_one();
         Ok(Publication { chat_id, newest: tables.newest() })
     }
@@ -215,7 +240,8 @@ impl ChatStore for MemoryStore {
                 Founding::Direct { other } => {
                     prepare(&mut row.excerpt, new.created_at);
                     let back = domain::reopen(&row.excerpt, new.founder, other, is_blocked)?;
-                    self.limits.check_members(memberships, domain::additions(&back))?;
+                    let added = domain::additions(new.founder, &back).map_or(0, |(_, more)| more);
+                    self.limits.check_members(memberships, added)?;
                     row.excerpt.apply(new.founder, &back, new.created_at, MessageKey::generate)
                 }
                 Founding::Group { .. } => Vec::new(),
@@ -242,6 +268,7 @@ impl ChatStore for MemoryStore {
                 title: new.title().map(str::to_owned),
                 topic: None,
                 history: new.history(),
+                visibility: new.visibility(),
                 version: i64::try_from(records.len()).expect("members are bounded"),
                 deleted_by: None,
                 member_count: new.members().len(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, UserId, event::Role};
 use kit::{idempotency::IdempotencyKey, postgres::Schema};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 use tonic::async_trait;
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ mod blocks;
 mod changes;
 mod counts;
 mod founding;
+mod joining;
 mod outbox;
 mod own;
 mod reads;
@@ -53,6 +54,7 @@ pub const SCHEMA: Schema = Schema {
         ("0013_add_channels", include_str!("../../migrations/0013_add_channels.sql")),
         ("0014_number_records", include_str!("../../migrations/0014_number_records.sql")),
         ("0015_raise_members", include_str!("../../migrations/0015_raise_members.sql")),
+        ("0016_add_joining", include_str!("../../migrations/0016_add_joining.sql")),
     ],
 };
 
@@ -108,8 +110,8 @@ impl ChatStore for PostgresStore {
         let (low, high) = new.pair().unzip();
         let inserted = sqlx::query(
             "INSERT INTO chats (chat_id, kind, title, low_user_id, high_user_id, member_count, created_at,
-                                founder_id, idempotency_key, founding_digest, history, version)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                                founder_id, idempotency_key, founding_digest, history, version, visibility, search_key)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
              ON CONFLICT (low_user_id, high_user_id) DO NOTHING",
         )
         .bind(new.chat_id.0)
@@ -124,6 +126,8 @@ impl ChatStore for PostgresStore {
         .bind(new.group_key().map(|_| new.digest().to_vec()))
         .bind(history_text(new.history()))
         .bind(i64::try_from(records.len()).expect("members are bounded"))
+        .bind(new.visibility().as_str())
+        .bind(new.search_key())
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -472,19 +476,31 @@ impl PostgresStore {
     ) -> Result<Publication, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let Some(mut excerpt) =
-            locked_excerpt(&mut transaction, chat_id, &concern, at).await.map_err(failed)?
+        let Some(excerpt) = locked_excerpt(&mut transaction, chat_id, &concern, at).await.map_err(failed)?
         else {
             decide(None)?;
             return Ok(Publication { chat_id, newest: None });
         };
         let changes = decide(Some(&excerpt))?;
+        self.complete(transaction, excerpt, (actor, &changes), at).await
+    }
+
+    /// Makes the changes of a chat that is locked, with the records about them.
+    async fn complete(
+        &self,
+        mut transaction: Transaction<'static, Postgres>,
+        mut excerpt: Excerpt,
+        (actor, changes): (UserId, &[Change]),
+        at: DateTime<Utc>,
+    ) -> Result<Publication, StoreError> {
+        let chat_id = excerpt.chat_id;
+        let failed = |source| StoreError::Change { chat_id, source };
         if changes.is_empty() {
             // It is so already, and perhaps not yet published.
             let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
             return Ok(Publication { chat_id, newest });
         }
-        make(&mut transaction, &self.limits, &mut excerpt, (actor, &changes), at).await.map_err(failed)??;
+        make(&mut transaction, &self.limits, &mut excerpt, (actor, changes), at).await.map_err(failed)??;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Publication { chat_id, newest })

@@ -6,7 +6,7 @@ use std::{
 };
 
 use chat::{
-    api::{AppState, Changes, Patience, Users, grpc::ChatRpc},
+    api::{AppState, Changes, Guesses, Patience, Users, grpc::ChatRpc},
     domain::Limits,
     store::MemoryStore,
 };
@@ -80,7 +80,8 @@ impl App {
         let realm = TestRealm::start("acme").await;
         let store = Arc::new(store);
         let rpc = ChatRpc::new(store.clone());
-        let state = AppState { store: store.clone(), users: client, patience, changes };
+        let guesses = Guesses::default();
+        let state = AppState { store: store.clone(), users: client, patience, changes, guesses };
         Self { api: TestApi::new(chat::api::router(state), &realm), store, rpc, realm, users }
     }
 
@@ -877,7 +878,8 @@ async fn without_the_user_service_members_are_not_added_and_change_roles() {
 #[tokio::test]
 async fn the_description_names_every_endpoint_and_its_problems() {
     let (store, users) = (Arc::new(MemoryStore::default()), users::unreachable());
-    let state = AppState { store, users, patience: Patience::default(), changes: Changes::default() };
+    let (patience, changes, guesses) = (Patience::default(), Changes::default(), Guesses::default());
+    let state = AppState { store, users, patience, changes, guesses };
     let api = chat::api::router(state);
     let description = serde_json::to_value(api.get_openapi()).expect("json");
     let put = &description["paths"]["/api/chats/{chat}/members/{user}"]["put"];

@@ -7,7 +7,11 @@ use chat::{
     domain::{Founding, Limits, NewChat},
     store::{ChatStore, MemoryStore, PostgresStore},
 };
-use contracts::{ChatId, UserId, api::HistoryAccess, event::Role};
+use contracts::{
+    ChatId, UserId,
+    api::{HistoryAccess, Visibility},
+    event::Role,
+};
 use kit::testing::wait_for;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +29,7 @@ async fn group(store: &dyn ChatStore, founder: UserId, others: &[UserId]) -> Cha
         is_channel: false,
         title: crew(),
         history,
+        visibility: Visibility::Private,
         others: others.iter().copied().collect(),
     };
     let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };

@@ -13,7 +13,7 @@ use chat::{
 };
 use contracts::{
     ChatId, UserId,
-    api::HistoryAccess,
+    api::{HistoryAccess, Visibility},
     event::{EntryKind, MembershipRecord, Role, SendRecord},
 };
 use kit::{
@@ -116,7 +116,13 @@ impl Tenant {
 
     async fn group(&self, founder: UserId) -> ChatId {
         let history = HistoryAccess::FromEntry;
-        let founding = Founding::Group { is_channel: false, title: crew(), history, others: BTreeSet::new() };
+        let founding = Founding::Group {
+            is_channel: false,
+            title: crew(),
+            history,
+            visibility: Visibility::Private,
+            others: BTreeSet::new(),
+        };
         let new = NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) };
         self.store.create(&new).await.expect("a chat").chat.chat_id
     }

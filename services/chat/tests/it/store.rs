@@ -16,7 +16,7 @@ use chat::{
 };
 use contracts::{
     ChatId, UserId,
-    api::{FOUNDED_MEMBERS, HistoryAccess},
+    api::{FOUNDED_MEMBERS, HistoryAccess, Visibility},
     event::{ChatKind, EntryKind, MembershipRecord, Role, SendRecord},
 };
 use kit::{
@@ -91,10 +91,18 @@ suite![
     what_is_published_of_a_direct_chat_agrees_with_blocks_that_are_made_at_once,
 ];
 
+mod joining;
+
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
     let history = HistoryAccess::FromEntry;
     let others = others.iter().copied().collect();
-    let founding = Founding::Group { is_channel: false, title: crew(), history, others };
+    let founding = Founding::Group {
+        is_channel: false,
+        title: crew(),
+        history,
+        visibility: Visibility::Private,
+        others,
+    };
     NewChat { chat_id: ChatId::generate(), founder, founding, key: None, created_at: at(0) }
 }
 
@@ -257,7 +265,7 @@ async fn what_a_group_is_called_is_kept_and_published(store: Store) {
     let said = |title: &str, topic: &str| {
         let title = Some(Title::parse("title", title).expect("a title"));
         let topic = Some(text::Topic::parse("topic", topic).expect("a topic"));
-        update(Update { title, topic, history: None })
+        update(Update { title, topic, ..Update::default() })
     };
     let seen = async || {
         let chat = store.chat(chat_id, bob).await.expect("a read").expect("bob is in it");
@@ -322,7 +330,13 @@ async fn how_a_member_has_a_chat_is_their_own_and_goes_with_them(store: Store) {
 async fn in_a_channel_the_role_decides_who_writes(store: Store) {
     let (ann, bob, cid) = (new_user(), new_user(), new_user());
     let (title, history) = (crew(), HistoryAccess::All);
-    let founding = Founding::Group { is_channel: true, title, history, others: BTreeSet::from([bob]) };
+    let founding = Founding::Group {
+        is_channel: true,
+        title,
+        history,
+        visibility: Visibility::Private,
+        others: BTreeSet::from([bob]),
+    };
     let new = NewChat { founding, ..group(ann, &[]) };
     let chat = store.create(&new).await.expect("a channel").chat;
     assert_eq!((chat.kind, chat.title.as_deref()), (ChatKind::Channel, Some("Crew")));

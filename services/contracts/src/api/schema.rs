@@ -100,6 +100,15 @@ fn history() -> Object {
         .build()
 }
 
+/// `null` is as good as absent.
+fn visibility() -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some([Some("private"), Some("public"), None]))
+        .description(Some("Who finds it and joins it: those who are added or have an invite link, or every user. `private` when absent"))
+        .build()
+}
+
 pub(super) fn about() -> Object {
     or_null(text(0..=500).pattern(Some(format!("^[^{HARMFUL_IN_LINES}]*$"))))
 }
@@ -202,6 +211,7 @@ impl PartialSchema for CreateChatRequest {
                 .property("title", title())
                 .required("title")
                 .property("history", history())
+                .property("visibility", visibility())
                 .property("members", members(0..=FOUNDED_MEMBERS, others))
         };
         OneOfBuilder::new()

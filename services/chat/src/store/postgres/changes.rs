@@ -11,7 +11,7 @@ use super::{
     counts::memberships,
     outbox::enqueue,
     reads::members_among,
-    rows::{MemberRow, history_of, history_text, kind_of},
+    rows::{MemberRow, history_of, history_text, kind_of, visibility_of},
 };
 use crate::domain::{
     self, Change, Concern, DELETED_AT_ONCE, Departure, EntryId, Excerpt, Limits, Member, OutboxRecord,
@@ -27,6 +27,7 @@ kit::row! {
         title: Option<String>,
         topic: Option<String>,
         history: String,
+        visibility: String,
         version: i64,
         member_count: i32,
         deleted_by_user_id: Option<Uuid>,
@@ -52,9 +53,8 @@ pub(super) async fn make(
     if changes.is_empty() {
         return Ok(Ok(()));
     }
-    let more = domain::additions(changes);
-    if more > 0
-        && let Err(refusal) = limits.check_members(memberships(connection, actor).await?, more)
+    if let Some((hand, more)) = domain::additions(actor, changes)
+        && let Err(refusal) = limits.check_members(memberships(connection, hand).await?, more)
     {
         return Ok(Err(refusal));
     }
@@ -66,10 +66,11 @@ pub(super) async fn make(
         write(connection, excerpt, change).await?;
     }
     let added = changes.iter().filter_map(|change| match change {
-        Change::Added { user_id, .. } => excerpt.member(*user_id).cloned(),
+        Change::Added { user_id, .. } | Change::Admitted { user_id } => excerpt.member(*user_id).cloned(),
         _ => None,
     });
     insert_members(connection, excerpt.chat_id, &added.collect::<Vec<_>>()).await?;
+    tidy(connection, excerpt, changes).await?;
     publish(connection, excerpt, &records).await.map(Ok)
 }
 
@@ -96,7 +97,7 @@ pub(super) async fn locked_excerpt(
     now: DateTime<Utc>,
 ) -> Result<Option<Excerpt>, sqlx::Error> {
     let row: Option<LockedRow> = sqlx::query_as(
-        "SELECT kind, title, topic, history, version, member_count, deleted_by_user_id
+        "SELECT kind, title, topic, history, visibility, version, member_count, deleted_by_user_id
          FROM chats WHERE chat_id = $1 FOR UPDATE",
     )
     .bind(chat_id.0)
@@ -114,6 +115,7 @@ pub(super) async fn locked_excerpt(
         title: row.title,
         topic: row.topic,
         history: history_of(&row.history)?,
+        visibility: visibility_of(&row.visibility)?,
         version: row.version,
         deleted_by: row.deleted_by_user_id.map(UserId),
         member_count: usize::try_from(row.member_count).unwrap_or(0),
@@ -222,45 +224,33 @@ pub(super) async fn insert_members(
 
 /// Writes a change that the excerpt has.
 async fn write(connection: &mut PgConnection, excerpt: &Excerpt, change: &Change) -> Result<(), sqlx::Error> {
-    let chat_id = excerpt.chat_id;
     match *change {
         // See `insert_members` and `remove`.
-        Change::Added { .. } | Change::Removed { .. } => Ok(()),
-        Change::DeletionBegun => {
-            sqlx::query("UPDATE chats SET deleted_by_user_id = $2 WHERE chat_id = $1")
-                .bind(chat_id.0)
-                .bind(excerpt.deleted_by.map(|user| user.0))
-                .execute(connection)
-                .await?;
-            Ok(())
-        }
-        Change::TitleSet { ref title } => {
-            sqlx::query("UPDATE chats SET title = $2 WHERE chat_id = $1")
-                .bind(chat_id.0)
-                .bind(title)
-                .execute(connection)
-                .await?;
-            Ok(())
-        }
-        Change::TopicSet { ref topic } => {
-            sqlx::query("UPDATE chats SET topic = $2 WHERE chat_id = $1")
-                .bind(chat_id.0)
-                .bind(topic)
-                .execute(connection)
-                .await?;
-            Ok(())
-        }
-        Change::HistorySet { history } => {
-            sqlx::query("UPDATE chats SET history = $2 WHERE chat_id = $1")
-                .bind(chat_id.0)
-                .bind(history_text(history))
-                .execute(connection)
-                .await?;
+        Change::Added { .. } | Change::Admitted { .. } | Change::Removed { .. } => Ok(()),
+        Change::TitleSet { .. }
+        | Change::TopicSet { .. }
+        | Change::HistorySet { .. }
+        | Change::VisibilitySet { .. }
+        | Change::DeletionBegun => {
+            sqlx::query(
+                "UPDATE chats SET title = $2, topic = $3, history = $4, visibility = $5, search_key = $6,
+                                  deleted_by_user_id = $7
+                 WHERE chat_id = $1",
+            )
+            .bind(excerpt.chat_id.0)
+            .bind(&excerpt.title)
+            .bind(&excerpt.topic)
+            .bind(history_text(excerpt.history))
+            .bind(excerpt.visibility.as_str())
+            .bind(excerpt.search_key())
+            .bind(excerpt.deleted_by.map(|user| user.0))
+            .execute(connection)
+            .await?;
             Ok(())
         }
         Change::RoleSet { user_id, role } => {
             sqlx::query("UPDATE members SET role = $3 WHERE chat_id = $1 AND user_id = $2")
-                .bind(chat_id.0)
+                .bind(excerpt.chat_id.0)
                 .bind(user_id.0)
                 .bind(role.as_str())
                 .execute(connection)
@@ -268,6 +258,43 @@ async fn write(connection: &mut PgConnection, excerpt: &Excerpt, change: &Change
             Ok(())
         }
     }
+}
+
+/// Removes the invite links of users who may not make any now, the requests of users who are in, and all of both of a chat in which no
+/// one is left.
+async fn tidy(
+    connection: &mut PgConnection,
+    excerpt: &Excerpt,
+    changes: &[Change],
+) -> Result<(), sqlx::Error> {
+    let (mut lost, mut came) = (Vec::new(), Vec::new());
+    for change in changes {
+        match *change {
+            Change::Removed { user_id } | Change::RoleSet { user_id, role: Role::Member } => {
+                lost.push(user_id.0)
+            }
+            Change::Added { user_id, .. } | Change::Admitted { user_id } => came.push(user_id.0),
+            _ => {}
+        }
+    }
+    let is_over = excerpt.deleted_by.is_some() || excerpt.member_count == 0;
+    if is_over || !lost.is_empty() {
+        sqlx::query("DELETE FROM invites WHERE chat_id = $1 AND ($2 OR made_by_user_id = ANY ($3))")
+            .bind(excerpt.chat_id.0)
+            .bind(is_over)
+            .bind(lost)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if is_over || !came.is_empty() {
+        sqlx::query("DELETE FROM join_requests WHERE chat_id = $1 AND ($2 OR user_id = ANY ($3))")
+            .bind(excerpt.chat_id.0)
+            .bind(is_over)
+            .bind(came)
+            .execute(connection)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Removes the members whom the changes remove, writes their departures, and removes some that do not count any more, of

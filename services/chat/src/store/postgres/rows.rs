@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, MessageKey, UserId,
-    api::HistoryAccess,
+    api::{HistoryAccess, Visibility},
     event::{ChatKind, Role},
 };
 use sqlx::{FromRow, postgres::PgRow};
@@ -14,7 +14,7 @@ use crate::domain::{Access, Chat, EntryId, Member, Membership, OwnState};
 /// The columns of [`ChatRow`], of `members` joined with `chats`.
 macro_rules! chat_columns {
     () => {
-        "chat_id, kind, title, topic, history, role, own_version, muted_until, is_archived, is_favourite, \
+        "chat_id, kind, title, topic, history, visibility, role, own_version, muted_until, is_archived, is_favourite, \
          member_count, created_at"
     };
 }
@@ -38,6 +38,7 @@ kit::row! {
         title: Option<String>,
         topic: Option<String>,
         history: String,
+        visibility: String,
         role: String,
         own_version: i64,
         muted_until: Option<DateTime<Utc>>,
@@ -104,6 +105,7 @@ impl TryFrom<ChatRow> for Chat {
             title: row.title,
             topic: row.topic,
             history: history_of(&row.history)?,
+            visibility: visibility_of(&row.visibility)?,
             role: role_of(&row.role)?,
             own: OwnState {
                 version: row.own_version,
@@ -179,6 +181,10 @@ pub(super) fn history_of(text: &str) -> Result<HistoryAccess, sqlx::Error> {
     let known = [HistoryAccess::FromEntry, HistoryAccess::All].into_iter();
     let known = known.into_iter().find(|history| history_text(*history) == text);
     known.ok_or_else(|| unknown("history", text))
+}
+
+pub(super) fn visibility_of(text: &str) -> Result<Visibility, sqlx::Error> {
+    Visibility::parse(text).ok_or_else(|| unknown("visibility", text))
 }
 
 pub(super) fn role_of(text: &str) -> Result<Role, sqlx::Error> {
