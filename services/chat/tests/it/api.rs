@@ -29,12 +29,15 @@ use tonic::{Code, Request};
 
 use crate::users::{self, Peer};
 
+mod joining;
+
 struct App {
     api: TestApi,
     store: Arc<MemoryStore>,
     rpc: ChatRpc,
     realm: TestRealm,
     users: Peer,
+    state: AppState,
 }
 
 impl App {
@@ -82,7 +85,14 @@ impl App {
         let rpc = ChatRpc::new(store.clone());
         let guesses = Guesses::default();
         let state = AppState { store: store.clone(), users: client, patience, changes, guesses };
-        Self { api: TestApi::new(chat::api::router(state), &realm), store, rpc, realm, users }
+        let api = TestApi::new(chat::api::router(state.clone()), &realm);
+        Self { api, store, rpc, realm, users, state }
+    }
+
+    /// Allows other guesses of invite links.
+    fn guesses(&mut self, guesses: Guesses) {
+        self.state.guesses = guesses;
+        self.api = TestApi::new(chat::api::router(self.state.clone()), &self.realm);
     }
 
     /// Publishes the outbox from now on.
