@@ -173,7 +173,7 @@ table! {
         peers: &[Service::User],
         optional_peers: &[],
         settings: &[Setting::MaxMemberships, Setting::MaxChatsPerUser],
-        path_prefixes: &["/api/chats", "/api/blocks"],
+        path_prefixes: &["/api/chats", "/api/invites", "/api/blocks"],
         paths: &[],
         sticky_paths: &[],
         description: OPENAPI,
