@@ -349,7 +349,7 @@ impl Room {
         self.note(&format!("--- {title}"));
         self.session.follow(chat.chat_id, (head - SHOWN_ON_OPEN).max(0)).await;
         let me = self.identity.user();
-        let members = self.messenger().members(&token, chat.chat_id).await?.items.into_iter();
+        let members = self.messenger().members(&token, chat.chat_id).await?.into_iter();
         let others = members.map(|member| member.user_id).filter(|user| *user != me);
         self.presence.clear();
         let users = others.take(MAX_WATCHED_USERS).collect();
@@ -424,7 +424,7 @@ impl Room {
         let user = self.user_named(username).await?;
         let token = self.identity.token().await?;
         // To put a user who is no member would add them.
-        let members = self.messenger().members(&token, chat).await?.items;
+        let members = self.messenger().members(&token, chat).await?;
         if !members.iter().any(|member| member.user_id == user) {
             let what = format!("{username} is not a member of the open chat");
             return Err(Failure::new(Exit::Refused, what, "/members lists them"));
@@ -442,8 +442,7 @@ impl Room {
 
     async fn members(&mut self) -> Result<(), Failure> {
         let chat = self.opened()?;
-        let page = self.messenger().members(&self.identity.token().await?, chat).await?;
-        for member in page.items {
+        for member in self.messenger().members(&self.identity.token().await?, chat).await? {
             let name = self.name(member.user_id).await;
             let presence = self.presence.get(&member.user_id).copied().unwrap_or_default();
             let presence = if presence == PresenceState::Unknown { "" } else { word(presence) };
@@ -506,7 +505,7 @@ impl Room {
             Err(_) => None,
         };
         let me = self.identity.user();
-        match other.and_then(|page| page.items.into_iter().find(|member| member.user_id != me)) {
+        match other.and_then(|members| members.into_iter().find(|member| member.user_id != me)) {
             Some(member) => format!("@{}", self.name(member.user_id).await),
             None => "direct chat".into(),
         }

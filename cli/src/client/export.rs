@@ -37,7 +37,7 @@ impl Export {
             // Reading thousands of chats takes longer than a token lives.
             let token = identity.token().await?;
             match messenger.members(&token, chat.chat_id).await {
-                Ok(members) => memberships.push(Membership { chat, members: members.items }),
+                Ok(members) => memberships.push(Membership { chat, members }),
                 // The user was removed at this moment.
                 Err(error) if error.code() == Some(contracts::ErrorCode::NotAMember) => {}
                 Err(error) => return Err(error),

@@ -226,9 +226,16 @@ impl Messenger {
         self.json("read a chat", self.get(&format!("/api/chats/{chat}"), token)).await
     }
 
-    /// Returns the first page of a chat's members.
-    pub async fn members(&self, token: &str, chat: ChatId) -> Result<Page<ChatMember>, ClientError> {
-        self.json("list members", self.get(&format!("/api/chats/{chat}/members"), token)).await
+    /// Returns the members of a chat, by id.
+    pub async fn members(&self, token: &str, chat: ChatId) -> Result<Vec<ChatMember>, ClientError> {
+        let path = format!("/api/chats/{chat}/members");
+        let (mut members, mut next) = (Vec::new(), path.clone());
+        loop {
+            let page: Page<ChatMember> = self.json("list members", self.get(&next, token)).await?;
+            members.extend(page.items);
+            let Some(cursor) = page.next_cursor else { return Ok(members) };
+            next = format!("{path}?cursor={cursor}");
+        }
     }
 
     /// Adds a member or changes the role.

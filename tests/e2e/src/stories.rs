@@ -340,7 +340,7 @@ pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::
         Ok(())
     })
     .await?;
-    let members = messenger.members(&ben_token, group).await?.items;
+    let members = messenger.members(&ben_token, group).await?;
     ensure!(members.len() == 2, "{members:?}");
     ensure!(members.iter().filter(|member| member.role == Role::Owner).count() == 1, "{members:?}");
 
@@ -363,7 +363,7 @@ pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
     let [owner, admin, member, outsider] = users.as_slice() else { unreachable!("four were registered") };
     let chat = owner.group("lunch", &[admin.id(), member.id()]).await?;
     let roles =
-        async |user: &TestUser| anyhow::Ok(messenger.members(&user.token().await?, chat).await?.items);
+        async |user: &TestUser| anyhow::Ok(messenger.members(&user.token().await?, chat).await?);
     ensure!(roles(member).await?.len() == 3, "three are in the group");
     refused(messenger.members(&outsider.token().await?, chat).await, ErrorCode::NotAMember)?;
 
@@ -413,7 +413,7 @@ pub async fn names_and_roles(messenger: &Messenger) -> anyhow::Result<()> {
     let named = |title: &str, topic: &str| UpdateChatRequest {
         title: Some(title.to_owned()),
         topic: Some(topic.to_owned()),
-        history: None,
+        ..UpdateChatRequest::default()
     };
     let update = async |user: &TestUser, request| {
         let token = user.token().await?;

@@ -39,7 +39,7 @@ async fn sessions_and_accounts_end_with_their_connections_on_all_gateways() {
         realm.delete(&format!("/admin/realms/{TENANT}/users/{}", cleo.id())).await?;
         refused(messenger.refresh(&cleo.identity.refresh_token().await).await, ErrorCode::Unauthenticated)?;
         eventually("the chat knows", CONVERGENCE, || async {
-            let members = messenger.members(&ben.token().await?, chat).await?.items;
+            let members = messenger.members(&ben.token().await?, chat).await?;
             ensure!(members.len() == 1, "{members:?}");
             Ok(())
         })
