@@ -5,13 +5,16 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 /// Requests that need no `idempotency-key`, and why a repetition does no harm. All others have one.
-const WITHOUT_KEY: [(&str, &str); 6] = [
+const WITHOUT_KEY: [(&str, &str); 9] = [
     ("/api/auth/change-password", "the second is refused: the current password is another one"),
     ("/api/auth/delete-account", "an account is deleted once"),
     ("/api/auth/refresh", "a refresh token gives the same tokens for ten seconds"),
     ("/api/auth/sign-in", "a session more ends with its refresh token, and a key would have to keep tokens"),
     ("/api/auth/sign-out", "a session ends once"),
+    ("/api/chats/{chat}/join", "a member is in the chat once"),
     ("/api/chats/{chat}/leave", "a member leaves once"),
+    ("/api/chats/{chat}/members", "each user is in the chat once"),
+    ("/api/invites/{code}/join", "a member is in the chat once, and takes one use of the link"),
 ];
 
 /// Returns the path and description of every operation with this method.
