@@ -55,6 +55,10 @@ pub struct Chat {
     /// What members who are added read.
     pub history: HistoryAccess,
     pub visibility: Visibility,
+    /// How long a plain member waits between two messages, in seconds.
+    pub slow_mode_seconds: u32,
+    /// The id of the picture of a group.
+    pub avatar: Option<String>,
     /// The role of the member who queries.
     pub role: Role,
     /// How that member has it.
@@ -111,6 +115,25 @@ pub struct Member {
 pub struct EntryId {
     pub sender: UserId,
     pub key: MessageKey,
+}
+
+/// What holds for a user who sends to a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    pub access: Access,
+    /// How long the user waits between two messages; 0 for one who does not.
+    pub slow_mode_seconds: u32,
+}
+
+impl Rights {
+    /// Those of a user who is not in the chat.
+    pub const NONE: Self = Self { access: Access::None, slow_mode_seconds: 0 };
+
+    /// Returns those of a member of a chat with this slow mode. Owners and admins do not wait.
+    pub fn of_member(access: Access, role: Role, slow_mode_seconds: u32) -> Self {
+        let waits = access == Access::ReadAndSend && role == Role::Member;
+        Self { access, slow_mode_seconds: if waits { slow_mode_seconds } else { 0 } }
+    }
 }
 
 /// What a user may do with the messages of a chat.

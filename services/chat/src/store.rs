@@ -16,7 +16,7 @@ pub use self::{
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
 };
 use crate::domain::{
-    Access, Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
+    Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
 };
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -71,8 +71,8 @@ pub trait ChatStore: JoinStore {
         users: &BTreeSet<UserId>,
     ) -> Result<BTreeSet<UserId>, StoreError>;
 
-    /// Returns what each of these users may do in the chat, in their order.
-    async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError>;
+    /// Returns what holds for each of these users in the chat, in their order.
+    async fn rights(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Rights>, StoreError>;
 
     /// Lets [`crate::domain::decide`] decide on the command and makes the changes, within the [`crate::domain::Limits`]. Changes of one chat happen one
     /// after the other. Returns what is published about the chat up to and including this change.

@@ -368,6 +368,9 @@ impl CreateChatRequest {
     }
 }
 
+/// Longest slow mode of a chat in seconds.
+pub const MAX_SLOW_MODE_SECONDS: u32 = 3600;
+
 /// `PATCH /api/chats/{chat}`: absent fields stay.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -387,6 +390,14 @@ pub struct UpdateChatRequest {
     /// Who finds the group and joins it. The owner alone changes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub visibility: Option<Visibility>,
+    /// How long a plain member waits after a message before the next one; 0 ends it.
+    #[schema(minimum = 0, maximum = 3600)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
+    pub slow_mode_seconds: Option<u32>,
+    /// The id of a picture, 1 to 128 of `A-Z a-z 0-9 _ -`, which the messenger does not read. An empty one removes it.
+    #[schema(max_length = 128, pattern = "^[A-Za-z0-9_-]*$")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<String>,
 }
 
 /// How a member has a chat: on all their devices, and seen by no one else.
@@ -436,6 +447,12 @@ pub struct Chat {
     /// Who finds it and joins it; always `private` of a direct chat.
     #[serde(default)]
     pub visibility: Visibility,
+    /// How long a plain member waits after a message before the next one; 0 for not at all. Owners and admins do not wait.
+    #[serde(default)]
+    pub slow_mode_seconds: u32,
+    /// The id of the picture of a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<String>,
     /// The caller's role.
     pub role: Role,
     /// How the caller has the chat.

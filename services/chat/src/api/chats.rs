@@ -171,9 +171,9 @@ pub(super) async fn get(
     Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
 }
 
-/// Changes the title and the topic of a group, and what members who are added read of its history.
+/// Changes what a group is called and for, what members who are added read, who finds it, how fast its members write, and its picture.
 ///
-/// An owner and an admin may. A new title and a new topic are entries of the chat, `title_changed` and `topic_changed`, and reach
+/// An owner and an admin may, and the owner alone changes the visibility. A new title and a new topic are entries of the chat, `title_changed` and `topic_changed`, and reach
 /// all devices as messages do. What is so already is answered the same way, without an entry. The history concerns members
 /// who are added from then on: those who are in the group read what they read before.
 #[utoipa::path(
@@ -284,6 +284,8 @@ impl From<domain::Chat> for api::Chat {
             topic: chat.topic,
             history: (chat.kind != ChatKind::Direct).then_some(chat.history),
             visibility: chat.visibility,
+            slow_mode_seconds: chat.slow_mode_seconds,
+            avatar: chat.avatar,
             role: chat.role,
             own: chat.own.into(),
             member_count: chat.member_count,

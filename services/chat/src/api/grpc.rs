@@ -69,12 +69,14 @@ impl ChatService for ChatRpc {
             .iter()
             .map(|seat| Ok((id("chat_id", &seat.chat_id)?, id("user_id", &seat.user_id)?)))
             .collect::<Result<_, InvalidField>>()?;
-        let accesses = self.store.accesses(&seats).await.map_err(|error| status(Error::from(error)))?;
+        let rights = self.store.rights(&seats).await.map_err(|error| status(Error::from(error)))?;
+        let accesses: Vec<_> = rights.iter().map(|rights| rights.access).collect();
+        let slow_mode_seconds = rights.iter().map(|rights| rights.slow_mode_seconds).collect();
         let is_member = accesses.iter().map(|access| *access != Access::None).collect();
         let may_send = accesses.iter().map(|access| *access == Access::ReadAndSend).collect();
         let may_react = |access: &Access| matches!(access, Access::ReadAndReact | Access::ReadAndSend);
         let may_react = accesses.iter().map(may_react).collect();
-        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react }))
+        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds }))
     }
 
     async fn check_blocks(

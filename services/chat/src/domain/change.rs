@@ -2,7 +2,7 @@
 
 use contracts::{
     UserId,
-    api::{HistoryAccess, UpdateChatRequest, Visibility},
+    api::{HistoryAccess, MAX_SLOW_MODE_SECONDS, UpdateChatRequest, Visibility},
     event::{EntryKind, Role},
 };
 use kit::{
@@ -11,6 +11,9 @@ use kit::{
 };
 
 use super::{Concern, Excerpt};
+
+/// Longest id of a picture.
+const MAX_AVATAR_CHARS: usize = 128;
 
 /// A change that a member requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,9 @@ pub struct Update {
     pub history: Option<HistoryAccess>,
     /// The owner alone changes it.
     pub visibility: Option<Visibility>,
+    pub slow_mode_seconds: Option<u32>,
+    /// An empty one removes it.
+    pub avatar: Option<String>,
 }
 
 impl Update {
@@ -60,11 +66,21 @@ impl Update {
     pub fn parse(request: &UpdateChatRequest) -> Result<Self, InvalidField> {
         let title = request.title.as_deref().map(|title| Title::parse("title", title));
         let topic = request.topic.as_deref().map(|topic| text::Topic::parse("topic", topic));
+        if request.slow_mode_seconds.is_some_and(|seconds| seconds > MAX_SLOW_MODE_SECONDS) {
+            let problem = format!("must be 0 to {MAX_SLOW_MODE_SECONDS}");
+            return Err(InvalidField { field: "slow_mode_seconds", problem });
+        }
+        if request.avatar.as_deref().is_some_and(|avatar| !is_avatar(avatar)) {
+            let problem = format!("must be at most {MAX_AVATAR_CHARS} of A-Z a-z 0-9 _ -");
+            return Err(InvalidField { field: "avatar", problem });
+        }
         Ok(Self {
             title: title.transpose()?,
             topic: topic.transpose()?,
             history: request.history,
             visibility: request.visibility,
+            slow_mode_seconds: request.slow_mode_seconds,
+            avatar: request.avatar.clone(),
         })
     }
 
@@ -76,14 +92,25 @@ impl Update {
         let topic = topic.filter(|topic| excerpt.topic.as_deref() != *topic);
         let history = self.history.filter(|history| *history != excerpt.history);
         let visibility = self.visibility.filter(|visibility| *visibility != excerpt.visibility);
+        let slow_mode = self.slow_mode_seconds.filter(|seconds| *seconds != excerpt.slow_mode_seconds);
+        let avatar = self.avatar.as_ref().map(|avatar| Some(avatar.clone()).filter(|of| !of.is_empty()));
+        let avatar = avatar.filter(|avatar| *avatar != excerpt.avatar);
         let changes = [
             title.map(|title| Change::TitleSet { title }),
             topic.map(|topic| Change::TopicSet { topic: topic.map(str::to_owned) }),
             history.map(|history| Change::HistorySet { history }),
             visibility.map(|visibility| Change::VisibilitySet { visibility }),
+            slow_mode.map(|seconds| Change::SlowModeSet { seconds }),
+            avatar.map(|avatar| Change::AvatarSet { avatar }),
         ];
         changes.into_iter().flatten().collect()
     }
+}
+
+/// Returns whether it names a picture, or none.
+fn is_avatar(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    text.len() <= MAX_AVATAR_CHARS && text.bytes().all(is_part)
 }
 
 /// One step of a change.
@@ -112,6 +139,12 @@ pub enum Change {
     VisibilitySet {
         visibility: Visibility,
     },
+    SlowModeSet {
+        seconds: u32,
+    },
+    AvatarSet {
+        avatar: Option<String>,
+    },
     /// A user who has asked becomes a plain member.
     Admitted {
         user_id: UserId,
@@ -136,6 +169,8 @@ impl Change {
             Self::HistorySet { .. } => None,
             // It concerns those who are not in the chat.
             Self::VisibilitySet { .. } => None,
+            // They are seen with the chat, and no message tells of them.
+            Self::SlowModeSet { .. } | Self::AvatarSet { .. } => None,
             // Each member learns of their own removal.
             Self::DeletionBegun => None,
         }

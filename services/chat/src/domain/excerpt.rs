@@ -32,6 +32,8 @@ pub struct Excerpt {
     /// What members who are added read.
     pub history: HistoryAccess,
     pub visibility: Visibility,
+    pub slow_mode_seconds: u32,
+    pub avatar: Option<String>,
     /// How many records of memberships were written, which is the number of the newest.
     pub version: i64,
     /// Who has begun to delete the group. From then on it loses its members, and nothing else changes.
@@ -122,6 +124,8 @@ impl Excerpt {
                 | Change::TopicSet { .. }
                 | Change::HistorySet { .. }
                 | Change::VisibilitySet { .. }
+                | Change::SlowModeSet { .. }
+                | Change::AvatarSet { .. }
                 | Change::DeletionBegun => {}
             }
             self.version = places.version;
@@ -152,6 +156,8 @@ impl Excerpt {
             Change::TopicSet { ref topic } => self.topic.clone_from(topic),
             Change::HistorySet { history } => self.history = history,
             Change::VisibilitySet { visibility } => self.visibility = visibility,
+            Change::SlowModeSet { seconds } => self.slow_mode_seconds = seconds,
+            Change::AvatarSet { ref avatar } => self.avatar.clone_from(avatar),
             Change::DeletionBegun => self.deleted_by = Some(actor),
         }
     }

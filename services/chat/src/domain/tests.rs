@@ -40,6 +40,8 @@ fn excerpt(members: &[(u128, Role)]) -> Excerpt {
         topic: None,
         history: HistoryAccess::FromEntry,
         visibility: Visibility::Private,
+        slow_mode_seconds: 0,
+        avatar: None,
         version: 20,
         deleted_by: None,
         member_count,

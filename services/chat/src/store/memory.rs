@@ -17,7 +17,7 @@ use self::joining::Link;
 use super::{Added, ChatStore, Created, Publication, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
-    Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
+    Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
     limits::{self, CreatedChats, Memberships},
 };
 
@@ -137,6 +137,8 @@ impl Row {
             topic: self.excerpt.topic.clone(),
             history: self.excerpt.history,
             visibility: self.excerpt.visibility,
+            slow_mode_seconds: self.excerpt.slow_mode_seconds,
+            avatar: self.excerpt.avatar.clone(),
             role: self.excerpt.role(member)?,
             own: self.own.get(&member).copied().unwrap_or_default(),
             member_count: i64::try_from(self.excerpt.member_count).expect("members are bounded"),
@@ -269,6 +271,8 @@ impl ChatStore for MemoryStore {
                 topic: None,
                 history: new.history(),
                 visibility: new.visibility(),
+                slow_mode_seconds: 0,
+                avatar: None,
                 version: i64::try_from(records.len()).expect("members are bounded"),
                 deleted_by: None,
                 member_count: new.members().len(),
@@ -374,18 +378,19 @@ impl ChatStore for MemoryStore {
         Ok(members.filter(|user| users.contains(user)).collect())
     }
 
-    async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError> {
+    async fn rights(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Rights>, StoreError> {
         let tables = self.tables();
-        let access = |(chat_id, user_id): &(ChatId, UserId)| {
+        let rights = |(chat_id, user_id): &(ChatId, UserId)| {
             let mut rows = tables.chats.iter();
             let row = rows.find(|row| row.excerpt.chat_id == *chat_id);
             let seat = row.and_then(|row| Some((row, row.excerpt.role(*user_id)?)));
-            seat.map_or(Access::None, |(Row { excerpt, pair, .. }, role)| {
+            seat.map_or(Rights::NONE, |(Row { excerpt, pair, .. }, role)| {
                 let is_blocked = pair.is_some_and(|(low, high)| tables.are_blocked(low, high));
-                Access::of_member(excerpt.kind, role, excerpt.member_count, is_blocked)
+                let access = Access::of_member(excerpt.kind, role, excerpt.member_count, is_blocked);
+                Rights::of_member(access, role, excerpt.slow_mode_seconds)
             })
         };
-        Ok(seats.iter().map(access).collect())
+        Ok(seats.iter().map(rights).collect())
     }
 
     async fn change(

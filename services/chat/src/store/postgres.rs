@@ -31,8 +31,8 @@ use self::{
 };
 use super::{Added, ChatStore, Created, Publication, StoreError};
 use crate::domain::{
-    self, Access, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership,
-    NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal,
+    self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NewChat,
+    OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
 };
 
 /// The tables of this service.
@@ -55,6 +55,7 @@ pub const SCHEMA: Schema = Schema {
         ("0014_number_records", include_str!("../../migrations/0014_number_records.sql")),
         ("0015_raise_members", include_str!("../../migrations/0015_raise_members.sql")),
         ("0016_add_joining", include_str!("../../migrations/0016_add_joining.sql")),
+        ("0017_add_slow_mode", include_str!("../../migrations/0017_add_slow_mode.sql")),
     ],
 };
 
@@ -261,12 +262,12 @@ impl ChatStore for PostgresStore {
         Ok(present.into_iter().map(|member| member.user_id).collect())
     }
 
-    #[tracing::instrument(name = "chat.store.accesses", skip_all)]
-    async fn accesses(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Access>, StoreError> {
+    #[tracing::instrument(name = "chat.store.rights", skip_all)]
+    async fn rights(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Rights>, StoreError> {
         let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
         let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
         let rows: Vec<SeatRow> = sqlx::query_as(
-            "SELECT kind, members.role, member_count, is_blocked
+            "SELECT kind, members.role, member_count, is_blocked, slow_mode_seconds
              FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
                   LEFT JOIN members USING (chat_id, user_id)
                   LEFT JOIN chats ON chats.chat_id = members.chat_id
@@ -283,7 +284,7 @@ impl ChatStore for PostgresStore {
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Read)?;
-        rows.into_iter().map(Access::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
+        rows.into_iter().map(Rights::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.change", skip_all, fields(chat = %chat_id))]

@@ -539,6 +539,16 @@ async fn a_group_says_what_new_members_read() {
     assert_eq!(patch(&bob, &chat, json!({"history": "all"})).await.code(), "permission_denied");
     let eve = app.realm.user("eve");
     assert_eq!(patch(&eve, &chat, json!({"history": "all"})).await.code(), "not_a_member");
+    let slow = patch(&ann, &chat, json!({"slow_mode_seconds": 3600, "avatar": "f-7_A"})).await.ok(200);
+    assert_eq!((&slow["slow_mode_seconds"], &slow["avatar"]), (&3600.into(), &"f-7_A".into()));
+    for body in [
+        json!({"slow_mode_seconds": 3601}),
+        json!({"slow_mode_seconds": -1}),
+        json!({"avatar": "a b"}),
+        json!({"avatar": "x".repeat(129)}),
+    ] {
+        assert_eq!(patch(&ann, &chat, body.clone()).await.code(), "invalid_argument", "{body}");
+    }
     for body in [json!({"history": "some"}), json!({"title": " "}), json!({"topic": 7}), json!(["all"])] {
         assert_eq!(patch(&ann, &chat, body.clone()).await.code(), "invalid_argument", "{body}");
     }
@@ -799,6 +809,7 @@ async fn other_services_ask_for_memberships() {
     let checked = checked.expect("an answer").into_inner();
     assert_eq!(checked.is_member, [true, false, false, true]);
     assert_eq!(checked.may_send, [true, false, false, true]);
+    assert_eq!(checked.slow_mode_seconds, [0; 4]);
     let request = ListMembershipsRequest { user_id: id(&bob) };
     let listed = app.rpc.list_memberships(Request::new(request)).await.expect("an answer").into_inner();
     let [listed] = listed.memberships.as_slice() else { panic!("{listed:?}") };

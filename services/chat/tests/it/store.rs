@@ -74,6 +74,7 @@ suite![
     what_a_group_is_called_is_kept_and_published,
     a_deleted_group_is_in_no_list,
     in_a_channel_the_role_decides_who_writes,
+    a_plain_member_of_a_slow_group_waits,
     how_a_member_has_a_chat_is_their_own_and_goes_with_them,
     where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     a_change_that_is_repeated_changes_nothing,
@@ -341,8 +342,7 @@ async fn in_a_channel_the_role_decides_who_writes(store: Store) {
     let chat = store.create(&new).await.expect("a channel").chat;
     assert_eq!((chat.kind, chat.title.as_deref()), (ChatKind::Channel, Some("Crew")));
     let chat_id = chat.chat_id;
-    let accesses =
-        async || store.accesses(&[ann, bob, cid].map(|user| (chat_id, user))).await.expect("accesses");
+    let accesses = async || sends(&store, &[ann, bob, cid].map(|user| (chat_id, user))).await;
     use Access::{None, ReadAndReact, ReadAndSend};
     assert_eq!(accesses().await, [ReadAndSend, ReadAndReact, None]);
     change(&store, chat_id, ann, put(bob, Role::Admin)).await;
@@ -391,7 +391,7 @@ async fn a_deleted_group_is_in_no_list(store: Store) {
         let listed = store.chats(user, None, 10).await.expect("a page");
         assert_eq!(listed.iter().map(|chat| chat.chat_id).collect::<Vec<_>>(), [kept]);
     }
-    assert_eq!(store.accesses(&[(chat_id, owner)]).await.expect("a read"), [Access::None]);
+    assert_eq!(sends(&store, &[(chat_id, owner)]).await, [Access::None]);
     let pending = store.pending(5000).await.expect("the outbox");
     let removals = pending.iter().filter(|record| record.topic == Topic::MessageSend);
     let removals: Vec<SendRecord> = removals
@@ -493,7 +493,7 @@ async fn a_direct_chat_that_was_left_is_opened_again(store: Store) {
     change(&store, chat_id, bob, Command::Leave).await;
     assert!(store.chats(bob, None, 10).await.expect("a page").is_empty());
     let seats = [(chat_id, ann), (chat_id, bob)];
-    assert_eq!(store.accesses(&seats).await.expect("a read"), [Access::Read, Access::None]);
+    assert_eq!(sends(&store, &seats).await, [Access::Read, Access::None]);
     assert_eq!(newcomers(direct(ann, bob)).await, [bob]);
     assert!(newcomers(direct(bob, ann)).await.is_empty(), "ann is still in it");
 
@@ -512,7 +512,7 @@ async fn a_direct_chat_that_was_left_is_opened_again(store: Store) {
     let back = store.create(&again(bob, ann, 20)).await.expect("the same chat");
     assert_eq!((back.fresh, back.chat.chat_id, back.chat.member_count), (false, chat_id, 2));
     assert!(!store.is_published(back.publication).await.expect("a read"), "the return is to be published");
-    assert_eq!(store.accesses(&seats).await.expect("a read"), [Access::ReadAndSend; 2]);
+    assert_eq!(sends(&store, &seats).await, [Access::ReadAndSend; 2]);
     let (events, send) = (Topic::ChatEvents, Topic::MessageSend);
     assert_eq!(topics(&store).await, [events, events, events, events, send, events, send]);
 
@@ -607,7 +607,7 @@ async fn a_deleted_account_leaves_groups_and_direct_chats(store: Store) {
     let pair = store.create(&direct(ann, bob)).await.expect("a chat").chat.chat_id;
     let accesses = async || {
         let seats = [(crew, ann), (crew, bob), (pair, ann), (pair, bob), (ChatId::generate(), bob)];
-        store.accesses(&seats).await.expect("an answer")
+        sends(&store, &seats).await
     };
     use Access::{None, Read, ReadAndSend};
     assert_eq!(accesses().await, [ReadAndSend, ReadAndSend, ReadAndSend, ReadAndSend, None]);
@@ -677,6 +677,38 @@ async fn changes_at_once_happen_one_after_the_other(store: Store) {
     assert_eq!(listed.version, 17);
 }
 
+/// Returns what each of these users may do in the chat.
+async fn sends(store: &Store, seats: &[(ChatId, UserId)]) -> Vec<Access> {
+    store.rights(seats).await.expect("a read").into_iter().map(|rights| rights.access).collect()
+}
+
+async fn a_plain_member_of_a_slow_group_waits(store: Store) {
+    let [ann, bob, cid] = [(); 3].map(|()| new_user());
+    let chat_id = store.create(&group(ann, &[bob, cid])).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    let waits = async || {
+        let seats = [ann, bob, cid, new_user()].map(|user| (chat_id, user));
+        let rights = store.rights(&seats).await.expect("a read");
+        rights.into_iter().map(|rights| rights.slow_mode_seconds).collect::<Vec<_>>()
+    };
+    assert_eq!(waits().await, [0; 4]);
+    let published = topics(&store).await;
+    let avatar = Some("f-7_A".to_owned());
+    let slow = Update { slow_mode_seconds: Some(30), avatar: avatar.clone(), ..Update::default() };
+    for _ in 0..2 {
+        change(&store, chat_id, bob, update(slow.clone())).await;
+        assert_eq!(waits().await, [0, 0, 30, 0]);
+        let chat = store.chat(chat_id, cid).await.expect("a read").expect("cid is in it");
+        assert_eq!((chat.slow_mode_seconds, chat.avatar), (30, avatar.clone()));
+    }
+    assert_eq!(refusal(&store, chat_id, cid, update(slow)).await, Refusal::RoleTooLow(Role::Member));
+    let over = Update { slow_mode_seconds: Some(0), avatar: Some(String::new()), ..Update::default() };
+    change(&store, chat_id, ann, update(over)).await;
+    assert_eq!(waits().await, [0; 4]);
+    assert_eq!(store.chat(chat_id, cid).await.expect("a read").expect("cid is in it").avatar, None);
+    assert_eq!(topics(&store).await, published, "no entry tells of it");
+}
+
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Refusal {
     match outcome {
         Err(StoreError::Refused(refusal)) => refusal,
@@ -685,7 +717,7 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Refusal {
 }
 
 async fn accesses(store: &Store, chat_id: ChatId, users: [UserId; 2]) -> Vec<Access> {
-    store.accesses(&users.map(|user| (chat_id, user))).await.expect("a read")
+    sends(store, &users.map(|user| (chat_id, user))).await
 }
 
 async fn a_block_closes_the_direct_chat_of_a_pair_until_the_last_one_is_lifted(store: Store) {
@@ -841,7 +873,7 @@ async fn blocks_are_found_without_a_scan() {
             .expect("a count")
     };
     let before = scanned().await;
-    assert_eq!(store.accesses(&seats).await.expect("a read"), vec![Access::ReadAndSend; 500]);
+    assert_eq!(sends(&store, &seats).await, vec![Access::ReadAndSend; 500]);
     let users: Vec<_> = seats.iter().map(|(_, user)| *user).collect();
     assert!(store.blocked(users[0], &users).await.expect("a read").is_empty());
     assert!(store.blocks_of_any(users[0], 100).await.expect("a read").is_empty());

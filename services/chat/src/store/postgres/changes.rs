@@ -11,7 +11,7 @@ use super::{
     counts::memberships,
     outbox::enqueue,
     reads::members_among,
-    rows::{MemberRow, history_of, history_text, kind_of, visibility_of},
+    rows::{MemberRow, history_of, history_text, kind_of, seconds_of, visibility_of},
 };
 use crate::domain::{
     self, Change, Concern, DELETED_AT_ONCE, Departure, EntryId, Excerpt, Limits, Member, OutboxRecord,
@@ -28,6 +28,8 @@ kit::row! {
         topic: Option<String>,
         history: String,
         visibility: String,
+        slow_mode_seconds: i32,
+        avatar: Option<String>,
         version: i64,
         member_count: i32,
         deleted_by_user_id: Option<Uuid>,
@@ -97,7 +99,7 @@ pub(super) async fn locked_excerpt(
     now: DateTime<Utc>,
 ) -> Result<Option<Excerpt>, sqlx::Error> {
     let row: Option<LockedRow> = sqlx::query_as(
-        "SELECT kind, title, topic, history, visibility, version, member_count, deleted_by_user_id
+        "SELECT kind, title, topic, history, visibility, slow_mode_seconds, avatar, version, member_count, deleted_by_user_id
          FROM chats WHERE chat_id = $1 FOR UPDATE",
     )
     .bind(chat_id.0)
@@ -116,6 +118,8 @@ pub(super) async fn locked_excerpt(
         topic: row.topic,
         history: history_of(&row.history)?,
         visibility: visibility_of(&row.visibility)?,
+        slow_mode_seconds: seconds_of(row.slow_mode_seconds),
+        avatar: row.avatar,
         version: row.version,
         deleted_by: row.deleted_by_user_id.map(UserId),
         member_count: usize::try_from(row.member_count).unwrap_or(0),
@@ -231,10 +235,12 @@ async fn write(connection: &mut PgConnection, excerpt: &Excerpt, change: &Change
         | Change::TopicSet { .. }
         | Change::HistorySet { .. }
         | Change::VisibilitySet { .. }
+        | Change::SlowModeSet { .. }
+        | Change::AvatarSet { .. }
         | Change::DeletionBegun => {
             sqlx::query(
                 "UPDATE chats SET title = $2, topic = $3, history = $4, visibility = $5, search_key = $6,
-                                  deleted_by_user_id = $7
+                                  deleted_by_user_id = $7, slow_mode_seconds = $8, avatar = $9
                  WHERE chat_id = $1",
             )
             .bind(excerpt.chat_id.0)
@@ -244,6 +250,8 @@ async fn write(connection: &mut PgConnection, excerpt: &Excerpt, change: &Change
             .bind(excerpt.visibility.as_str())
             .bind(excerpt.search_key())
             .bind(excerpt.deleted_by.map(|user| user.0))
+            .bind(i32::try_from(excerpt.slow_mode_seconds).expect("it is an hour at most"))
+            .bind(&excerpt.avatar)
             .execute(connection)
             .await?;
             Ok(())

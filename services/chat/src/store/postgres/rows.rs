@@ -9,12 +9,12 @@ use contracts::{
 use sqlx::{FromRow, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::domain::{Access, Chat, EntryId, Member, Membership, OwnState};
+use crate::domain::{Access, Chat, EntryId, Member, Membership, OwnState, Rights};
 
 /// The columns of [`ChatRow`], of `members` joined with `chats`.
 macro_rules! chat_columns {
     () => {
-        "chat_id, kind, title, topic, history, visibility, role, own_version, muted_until, is_archived, is_favourite, \
+        "chat_id, kind, title, topic, history, visibility, slow_mode_seconds, avatar, role, own_version, muted_until, is_archived, is_favourite, \
          member_count, created_at"
     };
 }
@@ -39,6 +39,8 @@ kit::row! {
         topic: Option<String>,
         history: String,
         visibility: String,
+        slow_mode_seconds: i32,
+        avatar: Option<String>,
         role: String,
         own_version: i64,
         muted_until: Option<DateTime<Utc>>,
@@ -92,6 +94,7 @@ kit::row! {
         role: Option<String>,
         member_count: Option<i32>,
         is_blocked: Option<bool>,
+        slow_mode_seconds: Option<i32>,
     }
 }
 
@@ -106,6 +109,8 @@ impl TryFrom<ChatRow> for Chat {
             topic: row.topic,
             history: history_of(&row.history)?,
             visibility: visibility_of(&row.visibility)?,
+            slow_mode_seconds: seconds_of(row.slow_mode_seconds),
+            avatar: row.avatar,
             role: role_of(&row.role)?,
             own: OwnState {
                 version: row.own_version,
@@ -139,16 +144,18 @@ fn entry_id(sender: Option<Uuid>, key: Option<Uuid>) -> Option<EntryId> {
     Some(EntryId { sender: UserId(sender?), key: MessageKey(key?) })
 }
 
-impl TryFrom<SeatRow> for Access {
+impl TryFrom<SeatRow> for Rights {
     type Error = sqlx::Error;
 
     fn try_from(row: SeatRow) -> Result<Self, Self::Error> {
         let (Some(kind), Some(role), Some(member_count)) = (row.kind, row.role, row.member_count) else {
-            return Ok(Self::None);
+            return Ok(Self::NONE);
         };
         let is_blocked = row.is_blocked.unwrap_or(false);
         let member_count = usize::try_from(member_count).unwrap_or(0);
-        Ok(Self::of_member(kind_of(&kind)?, role_of(&role)?, member_count, is_blocked))
+        let role = role_of(&role)?;
+        let access = Access::of_member(kind_of(&kind)?, role, member_count, is_blocked);
+        Ok(Self::of_member(access, role, seconds_of(row.slow_mode_seconds.unwrap_or(0))))
     }
 }
 
@@ -185,6 +192,11 @@ pub(super) fn history_of(text: &str) -> Result<HistoryAccess, sqlx::Error> {
 
 pub(super) fn visibility_of(text: &str) -> Result<Visibility, sqlx::Error> {
     Visibility::parse(text).ok_or_else(|| unknown("visibility", text))
+}
+
+/// Reads a time that no row has below zero.
+pub(super) fn seconds_of(seconds: i32) -> u32 {
+    u32::try_from(seconds).unwrap_or(0)
 }
 
 pub(super) fn role_of(text: &str) -> Result<Role, sqlx::Error> {
