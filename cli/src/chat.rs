@@ -11,8 +11,8 @@ use std::{
 use contracts::{
     ChatId, DeviceId, ErrorCode, UserId,
     api::{
-        Chat, CreateChatRequest, MUTED_FOR_GOOD_MS, OwnChatState, RegisterRequest, UpdateChatRequest,
-        UpdateOwnChatStateRequest,
+        Chat, CreateChatRequest, CreateInviteRequest, MUTED_FOR_GOOD_MS, OwnChatState, RegisterRequest,
+        UpdateChatRequest, UpdateOwnChatStateRequest,
     },
     event::{EntryKind, Role},
     wire::{self, MAX_WATCHED_USERS, Message, PresenceState, SyncPage, UserPresence, Watch},
@@ -26,7 +26,7 @@ use tokio::{
 use self::line::{Line, Mute};
 use crate::{
     args::ChatArgs,
-    client::{ClientError, Event, Identity, Messenger, Receipt, SendFailure, Session},
+    client::{ClientError, Event, Identity, Joined, Messenger, Receipt, SendFailure, Session},
     failure::{Exit, Failure},
     output::{self, Output},
     password,
@@ -36,24 +36,6 @@ use crate::{
 const SHOWN_ON_OPEN: i64 = 20;
 /// After the end of a pipe, the last messages have this long to be stored.
 const LAST_MESSAGES: Duration = Duration::from_secs(60);
-
-const HELP: &str = "\
-  /chats            lists your chats
-  /open N|@NAME|ID  opens a chat by its number in the list, a direct chat with a user, or a chat by id
-  /group TITLE @NAME...  starts a group; TITLE is one word. /channel: only you and admins write there
-  /members          lists the members of the open chat
-  /title TEXT       renames the open group; /topic TEXT says what it is for
-  /role @NAME ROLE  makes a member of the open group owner, admin or member
-  /delete-group     deletes the open group, for all its members
-  /mute [HOURS]     mutes the open chat; /unmute
-  /archive          archives the open chat, /favourite puts it first; /unarchive, /unfavourite
-  /reply N TEXT     replies to message N of the open chat
-  /edit N TEXT      replaces the text of your message N
-  /delete N         deletes your message N for everyone
-  /react N EMOJI    reacts to message N; /unreact N EMOJI takes it back
-  /pin N            pins message N; /unpin N
-  /quit             ends the program; so does the end of the input
-  any other line is sent to the open chat";
 
 pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
     let messenger = Messenger::new(&args.url)?;
@@ -153,7 +135,7 @@ impl Room {
     async fn command(&mut self, line: Line) -> Result<(), Failure> {
         match line {
             Line::Help => {
-                self.note(HELP);
+                self.note(&line::help());
                 Ok(())
             }
             Line::Chats => self.list().await,
@@ -167,6 +149,24 @@ impl Room {
                 self.update(UpdateChatRequest { topic: Some(topic), ..UpdateChatRequest::default() }).await
             }
             Line::Role { username, role } => self.role(&username, role).await,
+            Line::Public(text) => self.public(&text).await,
+            Line::Join(what) => self.join(&what).await,
+            Line::Leave => self.leave().await,
+            Line::Visibility(visibility) => {
+                let visibility = Some(visibility);
+                self.update(UpdateChatRequest { visibility, ..UpdateChatRequest::default() }).await
+            }
+            Line::Invite { needs_approval } => self.invite(needs_approval).await,
+            Line::Invites => self.invites().await,
+            Line::Revoke(invite) => {
+                let chat = self.opened()?;
+                Ok(self.messenger().revoke_invite(&self.identity.token().await?, chat, invite).await?)
+            }
+            Line::Requests => self.requests().await,
+            Line::Decide { username, is_approved } => {
+                let (chat, user) = (self.opened()?, self.user_named(&username).await?);
+                Ok(self.messenger().decide(&self.identity.token().await?, chat, user, is_approved).await?)
+            }
             Line::DeleteGroup => self.delete_group().await,
             Line::Mute(mute) => {
                 let muted_until_ms = Some(until_ms(mute));
@@ -430,6 +430,69 @@ impl Room {
             return Err(Failure::new(Exit::Refused, what, "/members lists them"));
         }
         self.messenger().put_member(&token, chat, user, role).await?;
+        Ok(())
+    }
+
+    async fn public(&mut self, text: &str) -> Result<(), Failure> {
+        let chats = self.messenger().public_chats(&self.identity.token().await?, text).await?.items;
+        for chat in chats {
+            let topic = chat.topic.map(|topic| format!(": {topic}")).unwrap_or_default();
+            self.note(&format!(
+                "{} ({} members){topic}  /join {}",
+                chat.title, chat.member_count, chat.chat_id
+            ));
+        }
+        Ok(())
+    }
+
+    async fn join(&mut self, what: &str) -> Result<(), Failure> {
+        let token = self.identity.token().await?;
+        let joined = match what.parse::<ChatId>() {
+            Ok(chat) => Joined::Member(Box::new(self.messenger().join(&token, chat).await?)),
+            Err(_) => self.messenger().join_by_invite(&token, what).await?,
+        };
+        match joined {
+            Joined::Member(chat) => self.open_by(&chat.chat_id.to_string()).await,
+            Joined::Asked(_) => {
+                self.note("you ask to join: an owner or admin decides");
+                Ok(())
+            }
+        }
+    }
+
+    async fn leave(&mut self) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        let me = self.identity.user();
+        self.messenger().remove_member(&self.identity.token().await?, chat, me).await?;
+        self.open = None;
+        self.note("you have left the chat");
+        Ok(())
+    }
+
+    async fn invite(&mut self, needs_approval: bool) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        let needs_approval = Some(needs_approval);
+        let request = CreateInviteRequest { needs_approval, ..CreateInviteRequest::default() };
+        let made = self.messenger().create_invite(&self.identity.token().await?, chat, &request).await?;
+        self.note(&format!("/join {} lets users in; the code is not shown again", made.code));
+        Ok(())
+    }
+
+    async fn invites(&mut self) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        for invite in self.messenger().invites(&self.identity.token().await?, chat).await? {
+            let by = self.name(invite.made_by).await;
+            self.note(&format!("made by {by}, used {} times  /revoke {}", invite.uses, invite.invite_id));
+        }
+        Ok(())
+    }
+
+    async fn requests(&mut self) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        for request in self.messenger().join_requests(&self.identity.token().await?, chat).await? {
+            let name = self.name(request.user_id).await;
+            self.note(&format!("{name} asks to join  /approve @{name}"));
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ pub use error::ClientError;
 pub use export::{Export, Membership};
 pub use identity::Identity;
 pub use machine::{Event, Origin, Receipt, SendFailure};
-pub use messenger::{Messenger, Socket};
+pub use messenger::{Joined, Messenger, Socket};
 pub use post::Post;
 pub use session::{EVENT_QUEUE, Session};
 pub use timeline::Timeline;

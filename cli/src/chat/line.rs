@@ -1,6 +1,8 @@
 //! What a line of input means.
 
-use contracts::event::Role;
+use std::fmt;
+
+use contracts::{InviteId, api::Visibility, event::Role};
 
 use crate::client::Post;
 
@@ -22,6 +24,22 @@ pub(super) enum Line {
         username: String,
         role: Role,
     },
+    /// Lists public chats with this text.
+    Public(String),
+    /// Joins a public chat by id, or a chat by the code of an invite link.
+    Join(String),
+    Leave,
+    Visibility(Visibility),
+    Invite {
+        needs_approval: bool,
+    },
+    Invites,
+    Revoke(InviteId),
+    Requests,
+    Decide {
+        username: String,
+        is_approved: bool,
+    },
     DeleteGroup,
     Mute(Mute),
     Archive(bool),
@@ -29,7 +47,7 @@ pub(super) enum Line {
     Help,
     Quit,
     /// A command without what belongs to it, and how it is written.
-    Incomplete(&'static str),
+    Incomplete(&'static Usage),
     Unknown(String),
     Nothing,
 }
@@ -42,33 +60,79 @@ pub(super) enum Mute {
     Off,
 }
 
-/// How each command is written.
-const USAGES: [(&str, &str); 24] = [
-    ("chats", "/chats"),
-    ("open", "/open N|@NAME|ID"),
-    ("group", "/group TITLE @NAME..."),
-    ("channel", "/channel TITLE @NAME..."),
-    ("members", "/members"),
-    ("title", "/title TEXT"),
-    ("topic", "/topic TEXT"),
-    ("role", "/role @NAME owner|admin|member"),
-    ("delete-group", "/delete-group"),
-    ("mute", "/mute [HOURS]"),
-    ("unmute", "/unmute"),
-    ("archive", "/archive"),
-    ("unarchive", "/unarchive"),
-    ("favourite", "/favourite"),
-    ("unfavourite", "/unfavourite"),
-    ("reply", "/reply N TEXT, with N the number of a message"),
-    ("edit", "/edit N TEXT, with N the number of your message"),
-    ("delete", "/delete N, with N the number of a message"),
-    ("react", "/react N EMOJI, with N the number of a message"),
-    ("unreact", "/unreact N EMOJI, with N the number of a message"),
-    ("pin", "/pin N, with N the number of a message"),
-    ("unpin", "/unpin N, with N the number of a message"),
-    ("help", "/help"),
-    ("quit", "/quit"),
+/// A command: its name, how it is written, and what it does.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Usage {
+    name: &'static str,
+    pub(super) text: &'static str,
+    does: &'static str,
+}
+
+const fn usage(name: &'static str, text: &'static str, does: &'static str) -> Usage {
+    Usage { name, text, does }
+}
+
+/// Every command, in the order in which `/help` lists them. N of a message is its number.
+static USAGES: [Usage; 34] = [
+    usage("chats", "/chats", "lists your chats"),
+    usage(
+        "open",
+        "/open N|@NAME|ID",
+        "opens a chat by its number in the list, a direct chat with a user, or a chat by id",
+    ),
+    usage("group", "/group TITLE @NAME...", "starts a group; TITLE is one word"),
+    usage("channel", "/channel TITLE @NAME...", "starts a group in which only you and admins write"),
+    usage(
+        "public",
+        "/public [TEXT]",
+        "lists public groups and channels, those with TEXT in the title or topic",
+    ),
+    usage("join", "/join ID|CODE", "joins a public chat by its id, or a chat by an invite link"),
+    usage("members", "/members", "lists the members of the open chat"),
+    usage("leave", "/leave", "leaves the open chat"),
+    usage("title", "/title TEXT", "renames the open group"),
+    usage("topic", "/topic TEXT", "says what the open group is for"),
+    usage("role", "/role @NAME owner|admin|member", "gives a member of the open group a role"),
+    usage("visibility", "/visibility public|private", "says whether everyone finds and joins the open group"),
+    usage(
+        "invite",
+        "/invite [approval]",
+        "makes an invite link for the open group; with approval you decide on who comes",
+    ),
+    usage("invites", "/invites", "lists the invite links of the open group"),
+    usage("revoke", "/revoke ID", "ends an invite link of the open group"),
+    usage("requests", "/requests", "lists who asks to join the open group"),
+    usage("approve", "/approve @NAME", "lets a user in who asks to join"),
+    usage("decline", "/decline @NAME", "declines the request of a user to join"),
+    usage("delete-group", "/delete-group", "deletes the open group, for all its members"),
+    usage("mute", "/mute [HOURS]", "mutes the open chat"),
+    usage("unmute", "/unmute", "ends that"),
+    usage("archive", "/archive", "archives the open chat"),
+    usage("unarchive", "/unarchive", "ends that"),
+    usage("favourite", "/favourite", "puts the open chat first"),
+    usage("unfavourite", "/unfavourite", "ends that"),
+    usage("reply", "/reply N TEXT", "replies to message N of the open chat"),
+    usage("edit", "/edit N TEXT", "replaces the text of your message N"),
+    usage("delete", "/delete N", "deletes your message N for everyone"),
+    usage("react", "/react N EMOJI", "reacts to message N"),
+    usage("unreact", "/unreact N EMOJI", "takes a reaction to message N back"),
+    usage("pin", "/pin N", "pins message N"),
+    usage("unpin", "/unpin N", "ends that"),
+    usage("help", "/help", "lists the commands"),
+    usage("quit", "/quit", "ends the program; so does the end of the input"),
 ];
+
+/// Returns what `/help` shows.
+pub(super) fn help() -> String {
+    let line = |of: &Usage| format!("  {:<32}{}\n", of.text, of.does);
+    USAGES.iter().map(line).collect::<String>() + "  any other line is sent to the open chat"
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}  {}", self.text, self.does)
+    }
+}
 
 /// Reads a line; two slashes at its start stand for one.
 pub(super) fn parse(text: &str) -> Line {
@@ -85,6 +149,7 @@ pub(super) fn parse(text: &str) -> Line {
     match command.split_once(' ').unwrap_or((command, "")) {
         ("title", title) if !title.trim().is_empty() => return Line::Title(title.trim().to_owned()),
         ("topic", topic) => return Line::Topic(topic.trim().to_owned()),
+        ("public", text) => return Line::Public(text.trim().to_owned()),
         _ => {}
     }
     let mut words = command.split_whitespace();
@@ -94,6 +159,19 @@ pub(super) fn parse(text: &str) -> Line {
             (Some(role), None) => Line::Role { username: name(user), role },
             _ => incomplete("role", text),
         },
+        ("join", Some(what)) => Line::Join(what.to_owned()),
+        ("leave", None) => Line::Leave,
+        ("visibility", Some(what)) => {
+            Visibility::parse(what).map_or_else(|| incomplete("visibility", text), Line::Visibility)
+        }
+        ("invite", None) => Line::Invite { needs_approval: false },
+        ("invite", Some("approval")) => Line::Invite { needs_approval: true },
+        ("invites", None) => Line::Invites,
+        ("revoke", Some(id)) => id.parse().map_or_else(|_| incomplete("revoke", text), Line::Revoke),
+        ("requests", None) => Line::Requests,
+        (command @ ("approve" | "decline"), Some(user)) => {
+            Line::Decide { username: name(user), is_approved: command == "approve" }
+        }
         ("delete-group", None) => Line::DeleteGroup,
         ("mute", None) => Line::Mute(Mute::ForGood),
         ("mute", Some(hours)) => match hours.parse() {
@@ -118,8 +196,8 @@ pub(super) fn parse(text: &str) -> Line {
 
 /// Returns how a command is written that is not written so.
 fn incomplete(name: &str, text: &str) -> Line {
-    match USAGES.iter().find(|(of, _)| *of == name) {
-        Some((_, usage)) => Line::Incomplete(usage),
+    match USAGES.iter().find(|usage| usage.name == name) {
+        Some(usage) => Line::Incomplete(usage),
         None => Line::Unknown(text.to_owned()),
     }
 }
@@ -159,6 +237,40 @@ mod tests {
         assert_eq!(parse(text), expected, "{text:?}");
     }
 
+    #[track_caller]
+    fn check_usage(text: &str, expected: &str) {
+        let Line::Incomplete(usage) = parse(text) else { panic!("{text} became {:?}", parse(text)) };
+        assert_eq!(usage.text, expected, "{text:?}");
+    }
+
+    #[test]
+    fn every_command_is_listed_once_by_its_name_and_is_read() {
+        let help = help();
+        for usage in &USAGES {
+            assert_eq!(usage.text.split(' ').next(), Some(&*format!("/{}", usage.name)));
+            assert_eq!(help.matches(&format!("  {} ", usage.text)).count(), 1, "{usage}");
+            assert!(!matches!(parse(usage.text), Line::Unknown(_) | Line::Nothing), "{usage}");
+        }
+    }
+
+    #[test]
+    fn users_are_let_in_by_commands() {
+        check("/public", Line::Public(String::new()));
+        check("/public board games ", Line::Public("board games".into()));
+        check("/join 4fT0b0m8Qx2d7cVq1sYw3A", Line::Join("4fT0b0m8Qx2d7cVq1sYw3A".into()));
+        check_usage("/join", "/join ID|CODE");
+        check("/leave", Line::Leave);
+        check("/visibility public", Line::Visibility(Visibility::Public));
+        check_usage("/visibility secret", "/visibility public|private");
+        check("/invite", Line::Invite { needs_approval: false });
+        check("/invite approval", Line::Invite { needs_approval: true });
+        check_usage("/invite @ben", "/invite [approval]");
+        check("/invites", Line::Invites);
+        check_usage("/revoke 7", "/revoke ID");
+        check("/approve @ben", Line::Decide { username: "ben".into(), is_approved: true });
+        check("/decline ben", Line::Decide { username: "ben".into(), is_approved: false });
+    }
+
     #[test]
     fn lines_are_commands_or_words() {
         check("hello there ", Line::Post("hello there".into()));
@@ -170,7 +282,7 @@ mod tests {
         let group = |is_channel| Line::Group { is_channel, title: "lunch".into(), members: members.clone() };
         check("/group lunch @ann ben", group(false));
         check("/channel lunch @ann ben", group(true));
-        check("/open", Line::Incomplete("/open N|@NAME|ID"));
+        check_usage("/open", "/open N|@NAME|ID");
         check("/shout hi", Line::Unknown("/shout hi".into()));
         check("/quit", Line::Quit);
     }
@@ -178,21 +290,21 @@ mod tests {
     #[test]
     fn a_group_is_changed_by_commands() {
         check("/title Board  games ", Line::Title("Board  games".into()));
-        check("/title ", Line::Incomplete("/title TEXT"));
+        check_usage("/title ", "/title TEXT");
         check("/topic on Fridays", Line::Topic("on Fridays".into()));
         check("/topic", Line::Topic(String::new()));
         check("/role @ben admin", Line::Role { username: "ben".into(), role: Role::Admin });
         for text in ["/role @ben", "/role @ben king", "/role @ben admin now"] {
-            check(text, Line::Incomplete("/role @NAME owner|admin|member"));
+            check_usage(text, "/role @NAME owner|admin|member");
         }
-        check("/delete-group now", Line::Incomplete("/delete-group"));
+        check_usage("/delete-group now", "/delete-group");
         check("/delete-group", Line::DeleteGroup);
         check("/mute", Line::Mute(Mute::ForGood));
         check("/mute 8", Line::Mute(Mute::Hours(8)));
         check("/unmute", Line::Mute(Mute::Off));
         check("/archive", Line::Archive(true));
         check("/unfavourite", Line::Favourite(false));
-        check("/mute long", Line::Incomplete("/mute [HOURS]"));
+        check_usage("/mute long", "/mute [HOURS]");
     }
 
     #[test]
@@ -209,7 +321,7 @@ mod tests {
         for text in ["/edit", "/edit 7", "/edit x y", "/delete", "/delete 7 8", "/react 7", "/pin seven"] {
             let name = text.split(' ').next().expect("a name");
             let Line::Incomplete(usage) = parse(text) else { panic!("{text} became {:?}", parse(text)) };
-            assert!(usage.starts_with(&format!("{name} N")), "{text}: {usage}");
+            assert!(usage.text.starts_with(&format!("{name} N")), "{text}: {usage}");
         }
     }
 }

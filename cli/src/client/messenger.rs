@@ -6,18 +6,19 @@ use std::{
 };
 
 use contracts::{
-    ChatId, UserId,
+    ChatId, InviteId, UserId,
     api::{
-        AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact, CreateChatRequest, MessagePage,
-        OwnChatState, OwnProfile, Page, Problem, PutContactRequest, PutMemberRequest, RefreshRequest,
-        RegisterRequest, Registered, Settings, SignInRequest, Tokens, UpdateChatRequest,
-        UpdateOwnChatStateRequest, UpdateProfileRequest, UserProfile,
+        AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact, CreateChatRequest,
+        CreateInviteRequest, CreatedInvite, Invite, JoinRequest, MessagePage, OwnChatState, OwnProfile, Page,
+        Problem, PublicChat, PutContactRequest, PutMemberRequest, RefreshRequest, RegisterRequest,
+        Registered, Settings, SignInRequest, Tokens, UpdateChatRequest, UpdateOwnChatStateRequest,
+        UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, header};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -34,6 +35,15 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An open WebSocket of the messenger.
 pub type Socket = WebSocketStream<Upgraded>;
+
+/// What became of a user who came by an invite link.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Joined {
+    Member(Box<Chat>),
+    /// An owner or admin decides.
+    Asked(JoinRequest),
+}
 
 /// One tenant's messenger at its public address. Cheap to clone; holds no token.
 #[derive(Clone, Debug)]
@@ -228,14 +238,71 @@ impl Messenger {
 
     /// Returns the members of a chat, by id.
     pub async fn members(&self, token: &str, chat: ChatId) -> Result<Vec<ChatMember>, ClientError> {
-        let path = format!("/api/chats/{chat}/members");
-        let (mut members, mut next) = (Vec::new(), path.clone());
-        loop {
-            let page: Page<ChatMember> = self.json("list members", self.get(&next, token)).await?;
-            members.extend(page.items);
-            let Some(cursor) = page.next_cursor else { return Ok(members) };
-            next = format!("{path}?cursor={cursor}");
-        }
+        self.all("list members", &format!("/api/chats/{chat}/members"), token).await
+    }
+
+    /// Returns the newest public chats with this text in the title or topic.
+    pub async fn public_chats(&self, token: &str, text: &str) -> Result<Page<PublicChat>, ClientError> {
+        let call = self.get("/api/chats/public", token).query(&[("q", text)]);
+        self.json("list public chats", call).await
+    }
+
+    /// Joins a public chat.
+    pub async fn join(&self, token: &str, chat: ChatId) -> Result<Chat, ClientError> {
+        let call = self.with_token(Method::POST, &format!("/api/chats/{chat}/join"), token);
+        self.json("join a chat", call).await
+    }
+
+    /// Joins a chat by the code of an invite link, or asks to.
+    pub async fn join_by_invite(&self, token: &str, code: &str) -> Result<Joined, ClientError> {
+        let mut url = self.url("/api/invites");
+        // A code is what a user typed: it may have any character.
+        url.path_segments_mut().expect("an address has a path").extend([code, "join"]);
+        self.json("join by an invite link", self.http.post(url).bearer_auth(token)).await
+    }
+
+    /// Makes an invite link of a chat.
+    pub async fn create_invite(
+        &self,
+        token: &str,
+        chat: ChatId,
+        request: &CreateInviteRequest,
+    ) -> Result<CreatedInvite, ClientError> {
+        let call = self.with_token(Method::POST, &format!("/api/chats/{chat}/invites"), token).json(request);
+        self.json("make an invite link", call).await
+    }
+
+    /// Returns the invite links of a chat.
+    pub async fn invites(&self, token: &str, chat: ChatId) -> Result<Vec<Invite>, ClientError> {
+        self.all("list invite links", &format!("/api/chats/{chat}/invites"), token).await
+    }
+
+    pub async fn revoke_invite(
+        &self,
+        token: &str,
+        chat: ChatId,
+        invite: InviteId,
+    ) -> Result<(), ClientError> {
+        let path = format!("/api/chats/{chat}/invites/{invite}");
+        self.done("revoke an invite link", self.with_token(Method::DELETE, &path, token)).await
+    }
+
+    /// Returns who asks to join a chat.
+    pub async fn join_requests(&self, token: &str, chat: ChatId) -> Result<Vec<JoinRequest>, ClientError> {
+        self.all("list requests to join", &format!("/api/chats/{chat}/requests"), token).await
+    }
+
+    /// Lets a user in who asks to join, or does not.
+    pub async fn decide(
+        &self,
+        token: &str,
+        chat: ChatId,
+        user: UserId,
+        is_approved: bool,
+    ) -> Result<(), ClientError> {
+        let method = if is_approved { Method::PUT } else { Method::DELETE };
+        let path = format!("/api/chats/{chat}/requests/{user}");
+        self.done("decide on a request to join", self.with_token(method, &path, token)).await
     }
 
     /// Adds a member or changes the role.
