@@ -203,7 +203,7 @@ pub(crate) const fn is_false(value: &bool) -> bool {
 /// A record of `chat.events`: a user's place in a chat from here on. Behind one who is out of the chat comes a record without a payload, so
 /// that the log forgets them.
 ///
-/// The records of a chat are numbered. A service that follows some chats only sees by the number that a record was lost or came late.
+/// The records of a chat are numbered. A reader that follows some chats only sees by the number that a record was lost or came late.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MembershipRecord {
     pub v: u8,

@@ -1,5 +1,16 @@
 // Derived from docs/api/chat.openapi.json by `make generate`.
 
+/** `POST /api/chats/{chat}/members` */
+export type AddMembersRequest = {
+    /** Users of this tenant. One who is named twice is added once. */
+    user_ids: Array<UserId>;
+};
+
+/** Response to `POST /api/chats/{chat}/members`: all others are in the chat. */
+export type AddedMembers = {
+    refused: Array<RefusedMember>;
+};
+
 /** A user whom the caller blocks. */
 export type Block = {
     /** Milliseconds since the epoch. */
@@ -8,6 +19,8 @@ export type Block = {
 };
 
 export type Chat = {
+    /** The id of the picture of a group. */
+    avatar?: (string | null);
     chat_id: ChatId;
     /** Milliseconds since the epoch. */
     created_at_ms: number;
@@ -19,9 +32,13 @@ export type Chat = {
     own?: OwnChatState;
     /** The caller's role. */
     role: Role;
+    /** How long a plain member waits after a message before the next one; 0 for not at all. Owners and admins do not wait. */
+    slow_mode_seconds?: number;
     title?: (string | null);
     /** What a group is for. */
     topic?: (string | null);
+    /** Who finds it and joins it; always `private` of a direct chat. */
+    visibility?: Visibility;
 };
 
 /** A chat, direct or group. Also the Kafka record key, which keeps one chat on one partition. */
@@ -46,6 +63,8 @@ export type CreateChatRequest = ({
     /** The others, users of this tenant. The caller is always a member */
     members: Array<string>;
     title: string;
+    /** Who finds it and joins it: those who are added or have an invite link, or every user. `private` when absent */
+    visibility?: ("private" | "public" | null);
 } | {
     /** What members who are added later read. When absent, `from_entry` in a group and `all` in a channel */
     history?: ("from_entry" | "all" | null);
@@ -53,13 +72,66 @@ export type CreateChatRequest = ({
     /** The others, users of this tenant. The caller is always a member */
     members: Array<string>;
     title: string;
+    /** Who finds it and joins it: those who are added or have an invite link, or every user. `private` when absent */
+    visibility?: ("private" | "public" | null);
 });
+
+/** `POST /api/chats/{chat}/invites` */
+export type CreateInviteRequest = {
+    /** For how long the link is good, at most a year; until it is revoked when absent. */
+    expires_in_seconds?: (number | null);
+    /** How many users come by it; as many as the chat has room for when absent. */
+    max_uses?: (number | null);
+    /** Whether an owner or admin decides on each user who comes by it. `false` when absent. */
+    needs_approval?: (boolean | null);
+};
+
+/** Response to `POST /api/chats/{chat}/invites` */
+export type CreatedInvite = Invite & {
+    /** What the link carries, 128 random bits. It is shown here and never again. */
+    code: string;
+};
 
 /** Why a request was refused. Stable: a client may branch on it. */
 export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
 
 /** What members who are added to a group read of its history. Founding members read all of it. */
 export type HistoryAccess = ("from_entry" | "all");
+
+/** An invite link, as the owner and the admins of the chat see it. Its code is not kept. */
+export type Invite = {
+    /** Milliseconds since the epoch. */
+    created_at_ms: number;
+    /** Milliseconds since the epoch. Absent when it is good until it is revoked. */
+    expires_at_ms?: (number | null);
+    invite_id: InviteId;
+    /** Who made it. It is good for as long as they are owner or admin. */
+    made_by: UserId;
+    max_uses?: (number | null);
+    needs_approval: boolean;
+    /** How many users came by it, or asked to. */
+    uses: number;
+};
+
+/** An invite link of a chat. It names the link to those who manage it, and lets no one in. */
+export type InviteId = string;
+
+/** `GET /api/invites/{code}`: where a link leads. */
+export type InvitePreview = {
+    chat_id?: (ChatId | null);
+    member_count: number;
+    /** Whether an owner or admin decides on who comes by it. */
+    needs_approval: boolean;
+    title: string;
+};
+
+/** That a user asks to join a chat. */
+export type JoinRequest = {
+    chat_id: ChatId;
+    /** Milliseconds since the epoch. */
+    requested_at_ms: number;
+    user_id: UserId;
+};
 
 /** How a member has a chat: on all their devices, and seen by no one else. */
 export type OwnChatState = {
@@ -89,6 +161,8 @@ export type Page_Block = {
 /** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
 export type Page_Chat = {
     items: Array<{
+        /** The id of the picture of a group. */
+        avatar?: (string | null);
         chat_id: ChatId;
         /** Milliseconds since the epoch. */
         created_at_ms: number;
@@ -100,9 +174,13 @@ export type Page_Chat = {
         own?: OwnChatState;
         /** The caller's role. */
         role: Role;
+        /** How long a plain member waits after a message before the next one; 0 for not at all. Owners and admins do not wait. */
+        slow_mode_seconds?: number;
         title?: (string | null);
         /** What a group is for. */
         topic?: (string | null);
+        /** Who finds it and joins it; always `private` of a direct chat. */
+        visibility?: Visibility;
     }>;
     next_cursor?: (string | null);
 };
@@ -112,6 +190,48 @@ export type Page_ChatMember = {
     items: Array<{
         role: Role;
         user_id: UserId;
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_Invite = {
+    items: Array<{
+        /** Milliseconds since the epoch. */
+        created_at_ms: number;
+        /** Milliseconds since the epoch. Absent when it is good until it is revoked. */
+        expires_at_ms?: (number | null);
+        invite_id: InviteId;
+        /** Who made it. It is good for as long as they are owner or admin. */
+        made_by: UserId;
+        max_uses?: (number | null);
+        needs_approval: boolean;
+        /** How many users came by it, or asked to. */
+        uses: number;
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_JoinRequest = {
+    items: Array<{
+        chat_id: ChatId;
+        /** Milliseconds since the epoch. */
+        requested_at_ms: number;
+        user_id: UserId;
+    }>;
+    next_cursor?: (string | null);
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_PublicChat = {
+    items: Array<{
+        chat_id: ChatId;
+        /** `group` or `channel`. */
+        kind: ChatKind;
+        member_count: number;
+        title: string;
+        topic?: (string | null);
     }>;
     next_cursor?: (string | null);
 };
@@ -128,9 +248,26 @@ export type Problem = {
     type: string;
 };
 
+/** A public group or channel, as users see it who are not in it. */
+export type PublicChat = {
+    chat_id: ChatId;
+    /** `group` or `channel`. */
+    kind: ChatKind;
+    member_count: number;
+    title: string;
+    topic?: (string | null);
+};
+
 /** `PUT /api/chats/{chat}/members/{user}`: adds the member or changes the role. */
 export type PutMemberRequest = {
     role: Role;
+};
+
+/** A user who was not added. */
+export type RefusedMember = {
+    /** `not_found` or `consent_required`. */
+    code: ErrorCode;
+    user_id: UserId;
 };
 
 /** What a member may do. Later variants may do less. */
@@ -138,9 +275,14 @@ export type Role = ("owner" | "admin" | "member");
 
 /** `PATCH /api/chats/{chat}`: absent fields stay. */
 export type UpdateChatRequest = {
+    /** The id of a picture, 1 to 128 of `A-Z a-z 0-9 _ -`, which the messenger does not read. An empty one removes it. */
+    avatar?: (string | null);
     history?: (HistoryAccess | null);
+    /** How long a plain member waits after a message before the next one; 0 ends it. */
+    slow_mode_seconds?: (number | null);
     title?: (string | null);
     topic?: (string | null);
+    visibility?: (Visibility | null);
 };
 
 /** `PATCH /api/chats/{chat}/me`: absent fields stay. */
@@ -153,3 +295,6 @@ export type UpdateOwnChatStateRequest = {
 
 /** A user: the `sub` claim of the tenant's realm. */
 export type UserId = string;
+
+/** Who finds a group or channel and joins it. */
+export type Visibility = ("private" | "public");

@@ -33,7 +33,7 @@ use crate::{
     store::{ChatStore, Invited},
 };
 
-/// Codes that lead nowhere, of one user. Nobody guesses one of 128 bits; whoever tries is held up before the database is.
+/// Codes that lead nowhere, of one user. One of 128 bits is not guessed; a user who tries is held up before the database is.
 const RATE: Rate = Rate { burst: 20, every: Duration::from_secs(3) };
 
 /// The codes that users tried lately through this process and that led nowhere. Cheap to clone.
@@ -149,7 +149,7 @@ pub(super) async fn list(
 
 /// Revokes an invite link.
 ///
-/// An owner and an admin may, whoever made it. Who came by it stays in the chat, and who asks to join goes on to ask. A link that is not
+/// An owner and an admin may, also when another one made it. Who came by it stays in the chat, and who asks to join goes on to ask. A link that is not
 /// there is answered the same way.
 #[utoipa::path(
     delete,

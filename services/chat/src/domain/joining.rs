@@ -19,7 +19,7 @@ pub const MAX_REQUESTS: usize = 1000;
 
 const CODE_BYTES: usize = 16;
 
-/// What an invite link carries. Whoever has it may join: it is neither kept nor logged.
+/// What an invite link carries. A user who has it may join: it is neither kept nor logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code(String);
 

@@ -460,7 +460,7 @@ fn a_deleted_group_loses_its_members_in_order_and_each_learns_of_it_once() {
 
     let mut excerpt = group();
     assert_eq!(excerpt.apply(user(OWNER), &[Change::DeletionBegun], at(50), MessageKey::generate), []);
-    // From then on nobody comes, and who wants to go may.
+    // From then on no user comes, and who wants to go may.
     let gone = Err(Refusal::NotAMember(excerpt.chat_id));
     for command in [put(STRANGER, Role::Member), put(OLD, Role::Admin), update(Update::default())] {
         assert_eq!(decide(&excerpt, user(OWNER), &command), gone, "{command:?}");

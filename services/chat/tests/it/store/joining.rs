@@ -389,7 +389,7 @@ async fn who_joins_by_themselves_is_counted_for_themselves(store: Store) {
     );
     let code = made(&store, link(1, chat_id, ann, CreateInviteRequest::default())).await;
     let asking = made(&store, link(2, chat_id, ann, approved())).await;
-    come(&store, &code, new_user(), 1).await.expect("ann has no room, and a newcomer has");
+    come(&store, &code, new_user(), 1).await.expect("ann has no room, and the user has");
     let bob = new_user();
     come(&store, &asking, bob, 1).await.expect("a request");
     store.approve(chat_id, ann, bob, at(2)).await.expect("it counts for bob");
