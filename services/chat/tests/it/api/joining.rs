@@ -38,8 +38,7 @@ async fn a_public_channel_is_found_and_joined_by_everyone() {
     let news = app.channel(&ann, "Über uns", "public").await;
     let board = app.channel(&ann, "The board", "private").await;
     let found = app.api.get(&bob, "/api/chats/public?q=%C3%BCBER").await.ok(200);
-    let listed =
-        json!({"chat_id": news, "kind": "channel", "title": "Über uns", "member_count": 1});
+    let listed = json!({"chat_id": news, "kind": "channel", "title": "Über uns", "member_count": 1});
     assert_eq!(found, json!({"items": [listed]}));
     assert_eq!(app.api.get(&bob, "/api/chats/public?q=board").await.ok(200), json!({"items": []}));
     app.users.set(bob.id, ContactableBy::Nobody);
