@@ -3,6 +3,7 @@
 
 pub(crate) mod grpc;
 mod syncs;
+mod turns;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +17,7 @@ use contracts::{
     api::{MessagePage, Problem},
     convert::UnreadableField,
     rpc::{
-        CheckMembersRequest, EntryId, GetMembershipRequest, GetUsersRequest,
+        CheckMembersRequest, CheckMembersResponse, EntryId, GetMembershipRequest, GetUsersRequest,
         chat_service_client::ChatServiceClient, user_service_client::UserServiceClient,
     },
     wire::Message,
@@ -33,6 +34,7 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+pub(crate) use self::turns::Turns;
 use crate::{
     domain::{KeyId, SeatId},
     error::Error,
@@ -49,6 +51,7 @@ pub(crate) struct AppState {
     pub chats: ChatServiceClient<InternalChannel>,
     pub users: UserServiceClient<InternalChannel>,
     pub receipts: Receipts,
+    pub turns: Turns,
 }
 
 /// Returns the REST API with its description.
@@ -168,7 +171,12 @@ impl AppState {
             chats.check_members(CheckMembersRequest { memberships: memberships.collect() })
         );
         let (users, checked) = match answers {
-            Ok((users, checked)) => (users.into_inner().users, checked.into_inner().may_send),
+            Ok((users, checked)) => {
+                let CheckMembersResponse { may_send, may_react, .. } = checked.into_inner();
+                // An older chat service, during an update, does not say who may react.
+                let takes_part = if may_react.is_empty() { may_send } else { may_react };
+                (users.into_inner().users, takes_part)
+            }
             Err(error) => {
                 tracing::debug!(%error, "nobody's reading is shown: {error}");
                 return vec![Shown::Nothing; seats.len()];
@@ -176,9 +184,8 @@ impl AppState {
         };
         let hides: HashMap<&str, bool> =
             users.iter().map(|user| (user.user_id.as_str(), user.hides_read_receipts)).collect();
-        let shown = |(seat, may_send): (&SeatId, bool)| match hides.get(seat.user.to_string().as_str()) {
-            Some(false) if may_send => Shown::All,
-            Some(true) if may_send => Shown::Delivered,
+        let shown = |(seat, takes_part): (&SeatId, bool)| match hides.get(seat.user.to_string().as_str()) {
+            Some(false) if takes_part => Shown::All,
             Some(_) | None => Shown::Nothing,
         };
         seats.iter().zip(checked.into_iter().chain(repeat(false))).map(shown).collect()

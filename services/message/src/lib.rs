@@ -39,7 +39,7 @@ use kit::{
 use scylla::client::session::Session;
 
 use crate::{
-    api::AppState,
+    api::{AppState, Turns},
     domain::Generation,
     events::{Blockers, Consumer},
     metrics::Metrics,
@@ -111,6 +111,7 @@ fn surface<S: Store>(
         chats: ChatServiceClient::new(scope.peer(catalog::Service::Chat)?),
         users: UserServiceClient::new(scope.peer(catalog::Service::User)?),
         receipts,
+        turns: Turns::default(),
     };
     Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
 }

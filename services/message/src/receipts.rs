@@ -57,13 +57,12 @@ impl Receipts {
     }
 }
 
-/// What others are shown of how far a user has come.
+/// Whether others are shown how far the user has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
     All,
-    /// By the user's settings.
-    Delivered,
-    /// There is a block between the two of a direct chat, or the other has left.
+    /// By the user's settings, or there is a block between the two of a direct chat, or the other has left. What was received is not shown
+    /// either: it moves with what is read.
     Nothing,
 }
 
@@ -72,22 +71,7 @@ impl Shown {
     pub(crate) fn of(self, read_seq: i64, delivered_seq: i64) -> (Option<i64>, Option<i64>) {
         match self {
             Self::All => (Some(read_seq), Some(delivered_seq)),
-            // What is received and not more than read would show what is read.
-            Self::Delivered => (None, (delivered_seq > read_seq).then_some(delivered_seq)),
             Self::Nothing => (None, None),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_does_not_show_what_they_read_does_not_show_it_by_what_they_received() {
-        assert_eq!(Shown::All.of(3, 5), (Some(3), Some(5)));
-        assert_eq!(Shown::Delivered.of(3, 5), (None, Some(5)));
-        assert_eq!(Shown::Delivered.of(5, 5), (None, None));
-        assert_eq!(Shown::Nothing.of(3, 5), (None, None));
     }
 }

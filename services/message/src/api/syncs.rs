@@ -93,6 +93,9 @@ impl AppState {
     ) -> Result<Watermarks, Error> {
         let SeatId { chat, user } = seat;
         let (beginning, other) = self.membership(chat, user).await?;
+        // One after the other, so that what is announced never goes back. What other replicas do at the same moment, clients tell by
+        // the numbers.
+        let _turn = self.turns.of(seat).await;
         let mark = Mark { seat, read_seq, delivered_seq, now_ms: now_ms() };
         let marked = self.syncing.mark(mark, beginning, other).await;
         match marked.map_err(|source| Error::Mark { chat, source })? {
