@@ -12,4 +12,5 @@ pub(crate) mod record;
 pub(crate) mod reporter;
 pub(crate) mod send_queue;
 pub(crate) mod session;
+pub(crate) mod slow_mode;
 pub(crate) mod watches;

@@ -1,6 +1,6 @@
 //! What can go wrong with a command or an upgrade.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contracts::{ChatId, ErrorCode, convert::UnreadableField, event::EntryKind};
 use kit::{error::ServiceError, log::LogError};
@@ -13,6 +13,8 @@ pub(crate) enum GatewayError {
     NoRecipient { chat: ChatId },
     #[error("the caller is a plain member of channel {chat}")]
     ReadsOnly { chat: ChatId },
+    #[error("a member of chat {chat} waits between two messages")]
+    SlowMode { chat: ChatId, wait: Duration },
     #[error("chat {chat} has no message {seq} that the caller may speak of")]
     NoTarget { chat: ChatId, seq: i64 },
     #[error("message {seq} of chat {chat} is another user's")]
@@ -47,6 +49,7 @@ impl ServiceError for GatewayError {
                 ErrorCode::PermissionDenied
             }
             Self::NoTarget { .. } | Self::NoEntry { .. } => ErrorCode::NotFound,
+            Self::SlowMode { .. } => ErrorCode::RateLimited,
             Self::CursorExpired => ErrorCode::CursorExpired,
             Self::NoChange { .. } => ErrorCode::Conflict,
             Self::TooManyChanges { .. } => ErrorCode::LimitReached,

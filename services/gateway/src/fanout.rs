@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Instant};
 
 use contracts::{
     DeviceId, MessageKey, UserId,
-    event::{DeliveredRecord, DeliveryOutcome},
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind},
     wire::{Changes, MAX_RECEIPT_MEMBERS, Message, Receipt, Rejected, ServerFrame, Stored},
 };
 
 use uuid::Uuid;
 
 use crate::{
-    domain::{frame::Frame, rates::Rates},
+    domain::{frame::Frame, rates::Rates, slow_mode::SlowMode},
     membership::members::{Entry, Members, Way},
     metrics::{Metrics, Push},
     positions::Positions,
@@ -26,6 +26,7 @@ pub(crate) struct Fanout {
     registry: Arc<Registry>,
     members: Arc<Members>,
     rates: Arc<Rates>,
+    slow_mode: Arc<SlowMode>,
     positions: Arc<Positions>,
     metrics: Metrics,
 }
@@ -34,11 +35,11 @@ impl Fanout {
     pub(crate) fn new(
         registry: Arc<Registry>,
         members: Arc<Members>,
-        rates: Arc<Rates>,
+        (rates, slow_mode): (Arc<Rates>, Arc<SlowMode>),
         positions: Arc<Positions>,
         metrics: Metrics,
     ) -> Self {
-        Self { registry, members, rates, positions, metrics }
+        Self { registry, members, rates, slow_mode, positions, metrics }
     }
 
     /// Pushes a record to the sending device and to the other connections of its audience.
@@ -121,8 +122,12 @@ impl Fanout {
     fn stored(&self, message: Message, device: DeviceId, subject_only: bool) {
         let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
         let entry = Entry { chat, seq, kind, subject, sent_at_ms };
+        let now = Instant::now();
         let removed = self.members.announced(entry);
-        self.positions.announced(chat, seq, Instant::now());
+        self.positions.announced(chat, seq, now);
+        if kind == EntryKind::Text {
+            self.slow_mode.stored(chat, sender, now);
+        }
         // No device sends membership entries: the sender's connections receive them like those of all others.
         let writers = if kind.is_from_device() {
             self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) })
@@ -218,7 +223,7 @@ impl Fanout {
 mod tests {
     use contracts::{
         ChatId, ErrorCode,
-        event::{ChatKind, EntryKind, Role},
+        event::{ChatKind, Role},
     };
 
     use super::*;
@@ -242,7 +247,7 @@ mod tests {
                 fanout: Fanout::new(
                     Arc::default(),
                     Arc::default(),
-                    rates,
+                    (rates, Arc::default()),
                     Arc::default(),
                     Metrics::default(),
                 ),

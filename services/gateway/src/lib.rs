@@ -158,7 +158,7 @@ fn surface(
         Fanout::new(
             registry.clone(),
             membership.members.clone(),
-            rates.clone(),
+            (rates.clone(), membership.slow_mode.clone()),
             positions.clone(),
             metrics.clone(),
         ),

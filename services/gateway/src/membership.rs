@@ -22,14 +22,18 @@ use kit::rpc::InternalChannel;
 use tokio::{sync::mpsc, time::timeout};
 
 use self::{
-    checks::{Access, Checks},
+    checks::{Access, Checks, Rights},
     members::{Members, Standing},
 };
 pub(crate) use self::{
     checks::{Checked, Checker, Checking},
     loads::Loader,
 };
-use crate::{domain::record::Place, error::GatewayError, metrics::Metrics};
+use crate::{
+    domain::{record::Place, slow_mode::SlowMode},
+    error::GatewayError,
+    metrics::Metrics,
+};
 
 /// A user who connects waits this long for their chats to be known. Pushes go to them from then on.
 const LOAD_WITHIN: Duration = Duration::from_secs(2);
@@ -43,6 +47,7 @@ pub(crate) struct Membership {
     loads: mpsc::UnboundedSender<UserId>,
     /// Where the histories of members begin, for the time in which the chat service does not answer.
     beginnings: moka::sync::Cache<(ChatId, UserId), i64>,
+    pub(crate) slow_mode: Arc<SlowMode>,
     chat: ChatServiceClient<InternalChannel>,
 }
 
@@ -58,6 +63,7 @@ impl Membership {
             checks,
             loads,
             beginnings: moka::sync::Cache::new(BEGINNING_CAPACITY),
+            slow_mode: Arc::default(),
             chat,
         };
         (this, checker, loader)
@@ -130,8 +136,11 @@ impl Membership {
     /// to do: no change is answered then either, and those before are in `chat.events`.
     fn access(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<Access, GatewayError> {
         match checked {
-            Ok(Access::None) => Err(GatewayError::NotAMember { chat }),
-            Ok(access) => Ok(access),
+            Ok(Rights { access: Access::None, .. }) => Err(GatewayError::NotAMember { chat }),
+            Ok(Rights { access, slow_mode_seconds }) => {
+                self.slow_mode.note(chat, user, slow_mode_seconds);
+                Ok(access)
+            }
             Err(source) => match self.members.standing(chat, user) {
                 Some(Standing::Reader) => Ok(Access::ReadAndReact),
                 Some(Standing::Member | Standing::Direct | Standing::Writer) => Ok(Access::ReadAndSend),
@@ -145,7 +154,8 @@ impl Membership {
     /// a direct chat that the other has left or that a block has closed, nor in a channel, where the role decides.
     pub(crate) fn begin_check(&self, chat: ChatId, sender: UserId) -> Option<Checking> {
         let standing = self.members.standing(chat, sender)?;
-        (standing == Standing::Member).then(|| self.checks.begin(chat, sender))?
+        let may_follow = standing == Standing::Member && self.slow_mode.is_off(chat, sender);
+        may_follow.then(|| self.checks.begin(chat, sender))?
     }
 
     /// Checks that a user may add an entry of this kind to the chat. Refuses one to a direct chat that the other user has left or that
@@ -156,8 +166,12 @@ impl Membership {
         sender: UserId,
         kind: EntryKind,
     ) -> Result<(), GatewayError> {
-        let checked = self.checks.access(chat, sender).await;
+        let checked = self.checks.rights(chat, sender).await;
         match self.access(chat, sender, checked)? {
+            Access::ReadAndSend if kind == EntryKind::Text => {
+                let taken = self.slow_mode.take(chat, sender, Instant::now());
+                taken.map_err(|wait| GatewayError::SlowMode { chat, wait })
+            }
             Access::ReadAndSend => Ok(()),
             Access::ReadAndReact if matches!(kind, EntryKind::Reaction | EntryKind::ReactionRemoved) => {
                 Ok(())

@@ -41,7 +41,7 @@ use crate::{
         session::Identity,
         watches::{Pushes, Request, Watches},
     },
-    membership::members::Members,
+    membership::members::{Members, Standing},
     metrics::{Metrics, Push},
     registry::{Connection, Registry},
 };
@@ -194,6 +194,10 @@ impl Presence {
             return;
         }
         if self.members.size_for(chat, user).is_none_or(|members| members > MAX_TYPING_MEMBERS) {
+            return;
+        }
+        // A plain member of a channel writes nothing that others could wait for.
+        if self.members.standing(chat, user) == Some(Standing::Reader) {
             return;
         }
         let mut inner = self.lock();

@@ -6,11 +6,11 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use contracts::{
-    DeviceId, MessageKey, SessionId, UserId,
+    ChatId, DeviceId, MessageKey, SessionId, UserId,
     wire::{ActivityState, CloseCode},
 };
 use tokio::sync::mpsc;
@@ -24,6 +24,11 @@ use crate::{
 /// Sends of one connection that are remembered until they are stored. Rates keep a client below it, unless the message
 /// service is away; what is beyond it is not measured.
 const MAX_REMEMBERED_SENDS: usize = 1_024;
+
+/// A client repeats a refused send within this time of the moment from which it may.
+const REPEATED_WITHIN: Duration = Duration::from_secs(5);
+/// What is behind a refused send waits at least this long.
+const BEHIND_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection as all but its own task see it.
 pub(crate) struct Connection {
@@ -39,6 +44,8 @@ pub(crate) struct Connection {
     is_away: AtomicBool,
     /// When this connection sent what is not stored yet.
     unstored: Mutex<HashMap<MessageKey, Instant>>,
+    /// By chat, the send that was refused for its rate, and until when those behind it wait for it.
+    held_back: Mutex<HashMap<ChatId, (MessageKey, Instant)>>,
 }
 
 impl Connection {
@@ -61,6 +68,7 @@ impl Connection {
             token_session: Mutex::default(),
             is_away: AtomicBool::new(false),
             unstored: Mutex::default(),
+            held_back: Mutex::default(),
         })
     }
 
@@ -90,6 +98,28 @@ impl Connection {
             unstored.shrink_to_fit();
         }
         sent_at
+    }
+
+    /// Notes that a send was refused for `wait`. What comes behind it in the chat is refused as well until it has come again, or the
+    /// client had time for that: the order in which a client sends is the order of the chat.
+    pub(crate) fn hold_back(&self, chat: ChatId, key: MessageKey, wait: Duration, now: Instant) {
+        let mut held_back = self.held_back.lock().unwrap_or_else(PoisonError::into_inner);
+        held_back.retain(|_, (_, until)| *until > now);
+        if held_back.len() < MAX_REMEMBERED_SENDS {
+            held_back.entry(chat).or_insert((key, now + wait + REPEATED_WITHIN));
+        }
+    }
+
+    /// Returns how long a send has to wait for one that was refused before it.
+    pub(crate) fn is_behind(&self, chat: ChatId, key: MessageKey, now: Instant) -> Option<Duration> {
+        let mut held_back = self.held_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, until) = *held_back.get(&chat)?;
+        if first == key || until <= now {
+            held_back.remove(&chat);
+            return None;
+        }
+        let left = until.saturating_duration_since(now).saturating_sub(REPEATED_WITHIN);
+        Some(left.max(BEHIND_PAUSE))
     }
 
     /// Notes whether the user is at the device.
@@ -243,5 +273,22 @@ mod tests {
         assert!(registry.add(&connection(1), 1));
         assert!(!registry.add(&connection(2), 1));
         assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn what_is_behind_a_refused_send_waits_for_it() {
+        let (one, now) = (connection(1), Instant::now());
+        let [chat, other] = [1, 2].map(|n| ChatId(Uuid::from_u128(n)));
+        let [first, second] = [1, 2].map(|n| MessageKey(Uuid::from_u128(n)));
+        let wait = Duration::from_secs(1);
+        one.hold_back(chat, first, wait, now);
+        assert_eq!(one.is_behind(chat, second, now), Some(wait));
+        one.hold_back(chat, second, wait, now);
+        assert_eq!(one.is_behind(other, second, now), None, "another chat goes on");
+        assert_eq!(one.is_behind(chat, first, now + wait), None, "it comes again");
+        assert_eq!(one.is_behind(chat, second, now + wait), None);
+        // A client that gives up does not hold up itself.
+        one.hold_back(chat, first, wait, now);
+        assert!(one.is_behind(chat, second, now + wait + REPEATED_WITHIN).is_none());
     }
 }

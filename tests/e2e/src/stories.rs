@@ -362,8 +362,7 @@ pub async fn group(messenger: &Messenger) -> anyhow::Result<()> {
     let users = TestUser::crowd(messenger, "guest", 4).await?;
     let [owner, admin, member, outsider] = users.as_slice() else { unreachable!("four were registered") };
     let chat = owner.group("lunch", &[admin.id(), member.id()]).await?;
-    let roles =
-        async |user: &TestUser| anyhow::Ok(messenger.members(&user.token().await?, chat).await?);
+    let roles = async |user: &TestUser| anyhow::Ok(messenger.members(&user.token().await?, chat).await?);
     ensure!(roles(member).await?.len() == 3, "three are in the group");
     refused(messenger.members(&outsider.token().await?, chat).await, ErrorCode::NotAMember)?;
 

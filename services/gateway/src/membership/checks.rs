@@ -54,8 +54,15 @@ struct Check {
     outcome: oneshot::Sender<Checked>,
 }
 
-/// What the user may do in the chat, or why that is not known.
-pub(crate) type Checked = Result<Access, Arc<Status>>;
+/// What the user may do in the chat, and how many seconds they wait between two messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rights {
+    pub(super) access: Access,
+    pub(super) slow_mode_seconds: u32,
+}
+
+/// A user's rights in a chat, or why they are not known.
+pub(crate) type Checked = Result<Rights, Arc<Status>>;
 
 /// A check on its way; its outcome is as of a moment after it began.
 pub(crate) struct Checking(oneshot::Receiver<Checked>);
@@ -89,7 +96,7 @@ impl Checks {
     }
 
     /// Returns what the user may do in the chat, as of a moment after this call began.
-    pub(super) async fn access(&self, chat: ChatId, user: UserId) -> Checked {
+    pub(super) async fn rights(&self, chat: ChatId, user: UserId) -> Checked {
         let (outcome, checking) = oneshot::channel();
         self.0.send(Check { chat, user, outcome }).await.map_err(|_| stopping())?;
         Checking(checking).await
@@ -123,7 +130,7 @@ impl Checker {
         }
     }
 
-    async fn check(&mut self, batch: &[Check]) -> Result<Vec<Access>, Arc<Status>> {
+    async fn check(&mut self, batch: &[Check]) -> Result<Vec<Rights>, Arc<Status>> {
         if let Some((at, status)) = &self.failed
             && at.elapsed() < PAUSE
         {
@@ -144,18 +151,21 @@ impl Checker {
         }
     }
 
-    async fn call(&mut self, batch: &[Check]) -> Result<Vec<Access>, Status> {
+    async fn call(&mut self, batch: &[Check]) -> Result<Vec<Rights>, Status> {
         let seat = |check: &Check| GetMembershipRequest {
             chat_id: check.chat.to_string(),
             user_id: check.user.to_string(),
         };
         let request = CheckMembersRequest { memberships: batch.iter().map(seat).collect() };
         let response = rpc::within(CALL_TIMEOUT, self.chat.check_members(request)).await?;
-        let CheckMembersResponse { is_member, may_send, may_react } = response;
+        let CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds } = response;
         // During an update of the tenant the chat service may be of a version that does not say who may send.
         let may_send = if may_send.is_empty() { is_member.clone() } else { may_send };
         let may_react = if may_react.is_empty() { may_send.clone() } else { may_react };
-        if [is_member.len(), may_send.len(), may_react.len()] != [batch.len(); 3] {
+        let slow_mode_seconds =
+            if slow_mode_seconds.is_empty() { vec![0; batch.len()] } else { slow_mode_seconds };
+        let answered = [is_member.len(), may_send.len(), may_react.len(), slow_mode_seconds.len()];
+        if answered != [batch.len(); 4] {
             return Err(Status::internal("the chat service answered another number of checks"));
         }
         let access = |((is_member, may_send), may_react)| match (is_member, may_send, may_react) {
@@ -164,6 +174,8 @@ impl Checker {
             (true, false, true) => Access::ReadAndReact,
             (true, false, false) => Access::Read,
         };
-        Ok(is_member.into_iter().zip(may_send).zip(may_react).map(access).collect())
+        let accesses = is_member.into_iter().zip(may_send).zip(may_react).map(access);
+        let rights = |(access, slow_mode_seconds)| Rights { access, slow_mode_seconds };
+        Ok(accesses.zip(slow_mode_seconds).map(rights).collect())
     }
 }

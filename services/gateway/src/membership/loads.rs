@@ -123,12 +123,12 @@ impl Calls {
         tracing::warn!(%chat, "records of the members of chat {chat} were lost; querying the chat service");
         self.metrics.lost_memberships.inc();
         let asked = futures_util::stream::iter(self.members.users())
-            .map(|user| async move { (user, self.checks.access(chat, user).await) })
+            .map(|user| async move { (user, self.checks.rights(chat, user).await) })
             .buffer_unordered(ASKED_AT_ONCE);
         let mut asked = std::pin::pin!(asked);
         let mut missing = Vec::new();
-        while let Some((user, access)) = asked.next().await {
-            match access {
+        while let Some((user, rights)) = asked.next().await {
+            match rights.map(|rights| rights.access) {
                 Ok(Access::None) => self.members.checked(chat, user, false),
                 Ok(_) if self.members.is_seated(chat, user) => self.members.checked(chat, user, true),
                 Ok(_) => missing.push(user),

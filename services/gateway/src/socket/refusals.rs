@@ -24,6 +24,10 @@ pub(super) fn beyond(gateway: &GatewayState, exceeded: Exceeded) -> Refusal {
 pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
     let outages = &gateway.outages;
     match error {
+        GatewayError::SlowMode { wait, .. } => {
+            let detail = "this chat is in slow mode; wait before you send another message";
+            return Refusal::rate_limited(detail, *wait);
+        }
         GatewayError::NotAMember { .. }
         | GatewayError::NoRecipient { .. }
         | GatewayError::ReadsOnly { .. }
@@ -90,6 +94,7 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
         | GatewayError::History { .. }
         | GatewayError::Sync { .. }
         | GatewayError::Produce { .. } => "something needed for this is down; repeat it with the same key",
+        GatewayError::SlowMode { .. } => "this chat is in slow mode",
         GatewayError::Entry { .. } | GatewayError::SyncPage { .. } => "internal error",
     };
     detail.into()

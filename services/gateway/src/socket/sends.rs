@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     domain::{
+        answer::Refusal,
         draft::{Blocker, Draft},
         session::Identity,
     },
@@ -38,8 +39,14 @@ pub(super) fn send(
     if let Err(refusal) = draft.check() {
         return refused(refusal);
     }
+    let now = Instant::now();
+    if let Some(wait) = connection.is_behind(draft.chat, draft.key, now) {
+        let detail = "it comes behind a message of this chat that was refused; repeat that one first";
+        return refused(Refusal::rate_limited(detail, wait));
+    }
     // Before the look-up: one of a chat that the caller is not in costs as much as a message.
-    if let Err(exceeded) = gateway.rates.take_user(caller.user, draft.body.len(), Instant::now()) {
+    if let Err(exceeded) = gateway.rates.take_user(caller.user, draft.body.len(), now) {
+        connection.hold_back(draft.chat, draft.key, exceeded.wait, now);
         return refused(beyond(gateway, exceeded));
     }
     if draft.target_seq.is_none()
@@ -49,10 +56,16 @@ pub(super) fn send(
         return produce(gateway, connection, caller, reviewed);
     }
     let (gateway, connection) = (gateway.clone(), connection.clone());
+    let (chat, key) = (draft.chat, draft.key);
     Step::Undecided(Box::pin(async move {
         match review(&gateway, caller.user, draft).await {
             Ok(reviewed) => produce(&gateway, &connection, caller, reviewed),
-            Err(error) => refused(failed(&gateway, &error)),
+            Err(error) => {
+                if let GatewayError::SlowMode { wait, .. } = error {
+                    connection.hold_back(chat, key, wait, Instant::now());
+                }
+                refused(failed(&gateway, &error))
+            }
         }
     }))
 }
@@ -139,6 +152,7 @@ fn produce(
     let Draft { chat, key, kind, body, target_seq, mentions, mentions_all } = draft;
     let since = Instant::now();
     if let Err(exceeded) = gateway.rates.take_chat(chat, body.len(), since) {
+        connection.hold_back(chat, key, exceeded.wait, since);
         return refused(beyond(gateway, exceeded));
     }
     let record = SendRecord {

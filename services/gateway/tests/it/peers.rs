@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -54,6 +54,8 @@ pub struct Peers {
     moderators: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
     pub answers_checks: Arc<AtomicBool>,
+    /// How long members wait between two messages.
+    pub slow_mode_seconds: Arc<AtomicU32>,
     pub presence: FakePresence,
 }
 
@@ -69,6 +71,7 @@ impl Peers {
             closed: Arc::default(),
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
+            slow_mode_seconds: Arc::default(),
             presence: FakePresence::default(),
         }
     }
@@ -328,7 +331,9 @@ impl ChatService for Peers {
         let is_member = seats.iter().map(is_member).collect();
         let may_send: Vec<_> = seats.iter().map(may_send).collect();
         let may_react = may_send.clone();
-        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react }))
+        let slow = self.slow_mode_seconds.load(Ordering::SeqCst);
+        let slow_mode_seconds = vec![slow; may_send.len()];
+        Ok(Response::new(CheckMembersResponse { is_member, may_send, may_react, slow_mode_seconds }))
     }
 
     async fn check_blocks(

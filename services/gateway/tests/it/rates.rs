@@ -1,5 +1,7 @@
 //! Users who send more than their share.
 
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
+
 use contracts::{
     ChatId, ErrorCode, MessageKey,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
@@ -117,6 +119,58 @@ async fn what_a_user_sends_through_another_gateway_counts() {
         let error = one.outcome(id).await.expect_err("one too many");
         assert_eq!(error.code, ErrorCode::RateLimited);
         two.send_text(quiet, "I sent nothing").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_behind_a_refused_message_is_refused_until_that_one_has_come_again() {
+    let limits = RateLimits { user_sends: Rate { per_second: 20, burst: 5 }, ..UNLIMITED };
+    with_rates(Limits::default(), limits, async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+        let mut client = stand.connect(user(1), device(1)).await;
+        let mut left: VecDeque<(usize, MessageKey)> =
+            (0..40).map(|number| (number, MessageKey(Uuid::new_v4()))).collect();
+        // As a client does that repeats what was refused, in its order, beside what is on its way.
+        while !left.is_empty() {
+            let mut sent = Vec::new();
+            for (number, key) in left.drain(..) {
+                sent.push((number, key, client.send(chat(), key, &number.to_string()).await));
+            }
+            let mut wait = Duration::ZERO;
+            for (number, key, id) in sent {
+                if let Err(error) = client.outcome(id).await {
+                    assert_eq!(error.code, ErrorCode::RateLimited);
+                    wait =
+                        wait.max(Duration::from_millis(error.retry_after_ms.expect("a time to wait").into()));
+                    left.push_back((number, key));
+                }
+            }
+            tokio::time::sleep(wait).await;
+        }
+        let bodies: Vec<usize> =
+            stand.sent().await.iter().map(|record| record.body.parse().expect("a number")).collect();
+        assert_eq!(bodies, (0..40).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_in_slow_mode_takes_one_message_of_a_member() {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        one.send_text(chat(), "quick").await;
+        one.send_text(chat(), "as before").await;
+        stand.peers.slow_mode_seconds.store(3_600, Ordering::SeqCst);
+        // The first message after the change is checked on its way, and shows that it was made.
+        one.send_text(chat(), "the last for an hour").await;
+        let id = one.send(chat(), MessageKey(Uuid::new_v4()), "too soon").await;
+        let error = one.outcome(id).await.expect_err("too soon");
+        assert!(error.code == ErrorCode::RateLimited && error.detail.contains("slow mode"), "{error:?}");
+        assert!(error.retry_after_ms.is_some_and(|wait| wait > 3_000_000), "{error:?}");
+        two.send_text(chat(), "each for themselves").await;
     })
     .await;
 }
