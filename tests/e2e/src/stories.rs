@@ -1,5 +1,6 @@
 //! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
+mod joining;
 mod sync;
 
 use std::{
@@ -34,7 +35,7 @@ use crate::{
     users::{Online, TestUser, refused},
 };
 
-pub use self::sync::sync;
+pub use self::{joining::joining, sync::sync};
 
 /// What is promised of the connections of a session that has ended.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);

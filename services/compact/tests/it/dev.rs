@@ -84,6 +84,11 @@ async fn users_change_what_they_wrote() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_come_by_themselves_and_take_turns() -> anyhow::Result<()> {
+    story(stories::joining).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn devices_agree_on_what_is_read() -> anyhow::Result<()> {
     story(stories::sync).await
 }

@@ -29,6 +29,11 @@ async fn users_change_what_they_wrote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_come_by_themselves_and_take_turns() {
+    story(LIMIT, async |world: &World| stories::joining(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn devices_agree_on_what_is_read() {
     story(LIMIT, async |world: &World| stories::sync(&world.stack.messenger("acme")).await).await;
 }
