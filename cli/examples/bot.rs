@@ -15,7 +15,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         if message.kind == EntryKind::Text && message.sender != bot.user() {
             let (body, reply_to) = (format!("You said: {}", message.body), Some(message.seq));
             let post = Post::Text { body, reply_to, mentions: Vec::new(), mention_all: false };
-            session.send(message.chat, post).await?;
+            let sent = session.send(message.chat, post);
+            tokio::spawn(async move { sent.await.inspect_err(|refused| eprintln!("not sent: {refused}")) });
         }
     }
     Ok(())

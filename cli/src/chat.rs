@@ -92,9 +92,10 @@ impl Room {
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         let mut unsettled = FuturesUnordered::new();
         let mut reading = true;
+        let mut unreadable = None;
         loop {
             if !reading && unsettled.is_empty() && self.unshown.is_empty() && !follow {
-                return Ok(());
+                return unreadable.map_or(Ok(()), Err);
             }
             tokio::select! {
                 line = lines.next_line(), if reading => match line {
@@ -116,7 +117,15 @@ impl Room {
                             self.note(&failure.to_string());
                         },
                     },
-                    Ok(None) | Err(_) => reading = false,
+                    Ok(None) => reading = false,
+                    Err(error) => {
+                        reading = false;
+                        unreadable = Some(Failure::new(
+                            Exit::Fault,
+                            format!("the input cannot be read: {error}"),
+                            "lines before it were sent, it and what follows were not; send UTF-8",
+                        ));
+                    }
                 },
                 Some((chat, settled)) = unsettled.next(), if !unsettled.is_empty() => self.settled(chat, settled)?,
                 event = events.recv() => match event {

@@ -24,7 +24,10 @@ use super::{Post, Timeline};
 
 /// An accepted message whose seq was not announced in this time is sent again, which returns its seq.
 const STORED_PATIENCE: Duration = Duration::from_secs(10);
-/// A send or a history request without any answer is repeated after this time.
+/// Marks and histories without an answer: the server answers two queries at a time, and a send is behind what was sent before it.
+const MAX_UNANSWERED_MARKS: usize = 4;
+const MAX_UNANSWERED_HISTORIES: usize = 4;
+/// A send, a mark or a history request without any answer is repeated after this time.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Wait before a temporary refusal is tried again, when the server names none.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -150,6 +153,8 @@ struct Watermark {
     seq: i64,
     /// What the server has, or is about to.
     said: i64,
+    /// What the server has.
+    taken: i64,
 }
 
 impl Watermark {
@@ -177,8 +182,17 @@ enum Pending {
     Refresh,
     Watch,
     Sync,
-    /// What was said of a chat, and what the server had before: the watermarks of what is read and received.
-    Mark(ChatId, i64, i64),
+    Mark(Said),
+}
+
+/// A mark without an answer.
+#[derive(Clone, Copy)]
+struct Said {
+    chat: ChatId,
+    /// Of what is read, or of what is received.
+    is_read: bool,
+    seq: i64,
+    at: Instant,
 }
 
 struct Outgoing {
@@ -320,9 +334,9 @@ impl Machine {
         }
         self.sync.fetch = Fetch::Due(now);
         for marks in self.marks.values_mut() {
-            // Whether the last one arrived is not known, and it may be said again.
+            // Whether one without an answer arrived is not known, and it may be said again.
             for mark in [&mut marks.read, &mut marks.delivered] {
-                mark.said = mark.said.min((mark.seq - 1).max(0));
+                mark.said = mark.taken;
             }
         }
         // A connection begins as online and watches nothing.
@@ -393,9 +407,8 @@ impl Machine {
             }
             (Some(Pending::Sync), Some(Outcome::Synced(page)), _) => self.synced(page, now),
             (Some(Pending::Sync), _, Some(error)) => self.sync_refused(&error, now),
-            (Some(Pending::Mark(chat, read, delivered)), _, Some(error)) => {
-                self.mark_refused(chat, (read, delivered), &error, now);
-            }
+            (Some(Pending::Mark(said)), _, Some(error)) => self.mark_refused(said, &error, now),
+            (Some(Pending::Mark(said)), Some(_), _) => self.mark_taken(said),
             // What may not be watched stays unknown.
             (Some(Pending::Watch), _, Some(error)) if error.temporary => {
                 self.watch_at = self.watch_at.or(Some(now + wait(&error)));
@@ -427,7 +440,24 @@ impl Machine {
                 *fetch = Fetch::Due(now);
             }
         }
+        let overdue = self.online.as_mut().map(|online| online.overdue_marks(now)).unwrap_or_default();
+        for Said { chat, is_read, .. } in overdue {
+            if let Some(mark) = self.mark(chat, is_read) {
+                mark.said = mark.taken;
+            }
+        }
         self.pump(now);
+    }
+
+    fn mark(&mut self, chat: ChatId, is_read: bool) -> Option<&mut Watermark> {
+        let marks = self.marks.get_mut(&chat)?;
+        Some(if is_read { &mut marks.read } else { &mut marks.delivered })
+    }
+
+    fn mark_taken(&mut self, Said { chat, is_read, seq, .. }: Said) {
+        if let Some(mark) = self.mark(chat, is_read) {
+            mark.taken = mark.taken.max(seq);
+        }
     }
 
     /// Sends what is due, within the server's limits.
@@ -445,7 +475,11 @@ impl Machine {
             let query = wire::Sync { cursor: self.sync.cursor.clone(), limit: None, entries: None };
             self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Sync(query) }));
         }
+        let mut unanswered = online.unanswered(|pending| matches!(pending, Pending::Mark(_)));
         for (&chat, marks) in &mut self.marks {
+            if unanswered >= MAX_UNANSWERED_MARKS {
+                break;
+            }
             let is_held = marks.held_until.is_some_and(|until| now < until);
             // What is read was received.
             marks.delivered.said = marks.delivered.said.max(marks.read.seq);
@@ -453,21 +487,25 @@ impl Machine {
                 continue;
             }
             marks.held_until = Some(now + MARK_PAUSE);
-            let before = Pending::Mark(chat, marks.read.said, marks.delivered.said);
-            let command = if marks.read.is_due() {
-                marks.read.said = marks.read.seq;
-                Command::Read(Mark { chat, seq: marks.read.seq })
-            } else {
-                marks.delivered.said = marks.delivered.seq;
-                Command::Delivered(Mark { chat, seq: marks.delivered.seq })
-            };
-            let id = Some(online.request(before).into());
+            let is_read = marks.read.is_due();
+            let mark = if is_read { &mut marks.read } else { &mut marks.delivered };
+            mark.said = mark.seq;
+            let seq = mark.seq;
+            let command = Mark { chat, seq };
+            let command = if is_read { Command::Read(command) } else { Command::Delivered(command) };
+            unanswered += 1;
+            let id = Some(online.request(Pending::Mark(Said { chat, is_read, seq, at: now })).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
+        let mut unanswered = online.unanswered(|pending| matches!(pending, Pending::History(_)));
         for (&chat, followed) in &mut self.chats {
+            if unanswered >= MAX_UNANSWERED_HISTORIES {
+                break;
+            }
             if !matches!(followed.history, Fetch::Due(at) if at <= now) {
                 continue;
             }
+            unanswered += 1;
             followed.history = Fetch::Unanswered(now);
             let after = followed.timeline.applied();
             let command = Command::History(History::after(chat, after, Some(MAX_HISTORY_LIMIT)));
@@ -650,14 +688,15 @@ impl Machine {
         }
     }
 
-    /// Says a mark again that was refused for now. What is refused for good says nothing that anyone misses.
-    fn mark_refused(&mut self, chat: ChatId, before: (i64, i64), error: &WireError, now: Instant) {
-        if !error.temporary {
-            return;
-        }
-        if let Some(marks) = self.marks.get_mut(&chat) {
-            (marks.read.said, marks.delivered.said) = before;
-            marks.held_until = Some(now + wait(error).max(MARK_PAUSE));
+    /// Says a mark again that was refused for now. One that is refused for good is as if it had not been said.
+    fn mark_refused(&mut self, Said { chat, is_read, seq, .. }: Said, error: &WireError, now: Instant) {
+        let Some(mark) = self.mark(chat, is_read) else { return };
+        mark.said = mark.taken;
+        if error.temporary {
+            let until = now + wait(error).max(MARK_PAUSE);
+            self.marks.entry(chat).and_modify(|marks| marks.held_until = Some(until));
+        } else if mark.seq == seq {
+            mark.seq = mark.taken;
         }
     }
 
@@ -677,6 +716,22 @@ impl Online {
         self.next_id = self.next_id.wrapping_add(1);
         self.pending.insert(id, pending);
         id
+    }
+
+    /// Returns how many answers of a kind are awaited.
+    fn unanswered(&self, is_such: impl Fn(&Pending) -> bool) -> usize {
+        self.pending.values().filter(|pending| is_such(pending)).count()
+    }
+
+    /// Waits no more for answers to marks that have not come, and returns those.
+    fn overdue_marks(&mut self, now: Instant) -> Vec<Said> {
+        let is_overdue = |pending: &Pending| match pending {
+            Pending::Mark(said) if now.duration_since(said.at) >= ANSWER_PATIENCE => Some(*said),
+            _ => None,
+        };
+        let overdue = self.pending.values().filter_map(is_overdue).collect();
+        self.pending.retain(|_, pending| is_overdue(pending).is_none());
+        overdue
     }
 
     /// Waits no more for the answer to a send that is repeated: it would take a place of those that may be unanswered.

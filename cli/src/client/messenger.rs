@@ -33,6 +33,10 @@ use super::ClientError;
 /// A REST call and a WebSocket upgrade each end within this time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// A refresh ends within this time, so that there is time for another one with the same token.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(3);
+const REFRESH_ATTEMPTS: u32 = 3;
+
 /// An open WebSocket of the messenger.
 pub type Socket = WebSocketStream<Upgraded>;
 
@@ -96,9 +100,18 @@ impl Messenger {
         self.json("sign in", self.http.post(self.url("/api/auth/sign-in")).json(&request)).await
     }
 
+    /// Returns new tokens. A refresh token is used once, but its answer is repeated for ten seconds: an answer that does not come is
+    /// requested again within that time.
     pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, ClientError> {
         let request = RefreshRequest { refresh_token: refresh_token.into() };
-        self.json("refresh the token", self.http.post(self.url("/api/auth/refresh")).json(&request)).await
+        let mut attempt = 1;
+        loop {
+            let call = self.http.post(self.url("/api/auth/refresh")).timeout(REFRESH_TIMEOUT).json(&request);
+            match self.json("refresh the token", call).await {
+                Err(error) if error.code().is_none() && attempt < REFRESH_ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
     }
 
     pub async fn sign_out(&self, refresh_token: &str) -> Result<(), ClientError> {

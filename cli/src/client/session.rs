@@ -34,8 +34,10 @@ const CONNECT_ID: u32 = 1;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Waits between attempts double from the first to the last; each is drawn from zero to its bound, so that users
 /// whose gateway went away do not come back in step.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LAST_WAIT: Duration = Duration::from_secs(5);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LAST_WAIT: Duration = Duration::from_secs(30);
+/// Waits begin anew after a connection that lived for this long.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// How often the machine looks at the time.
 const TICK: Duration = Duration::from_millis(200);
 /// A token is replaced this long before its end, or at half its life when that is shorter.
@@ -164,8 +166,12 @@ impl Run {
         loop {
             let end = match self.connect(fresh_token).await {
                 Ok((socket, connected)) => {
-                    wait = FIRST_WAIT;
-                    self.drive(socket, &connected).await
+                    let since = Instant::now();
+                    let end = self.drive(socket, &connected).await;
+                    if since.elapsed() >= GOOD_AFTER {
+                        wait = FIRST_WAIT;
+                    }
+                    end
                 }
                 // A token that is refused although it was made for this attempt stays refused.
                 Err(End::Expired) if fresh_token => {
@@ -384,6 +390,9 @@ fn closed(close: Option<CloseFrame>) -> End {
     let why = format!("closed by the server: {code} {}", close.reason);
     if code == CloseCode::TokenExpired.code() || code == CloseCode::InvalidToken.code() {
         End::Expired
+    } else if code == CloseCode::Stale.code() {
+        // The server did not wait longer for `connect`: the network may be slow.
+        End::Broken(why)
     } else if (3500..4000).contains(&code) {
         End::Final(why)
     } else {

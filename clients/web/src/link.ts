@@ -8,6 +8,7 @@ const LAST_WAIT_MS = 30_000;
 const GOOD_AFTER_MS = 60_000;
 const TOKEN_EXPIRED = 3005;
 const INVALID_TOKEN = 3500;
+const STALE = 3502;
 
 /** What follows the end of a connection: connect again, connect with a new token, or never again. */
 export type Ending = "reconnect" | "renew" | "stop";
@@ -16,6 +17,8 @@ export type Ending = "reconnect" | "renew" | "stop";
 export function ending(code: number): Ending {
     // A token of a former key of the realm is refused as invalid, and a new one is not; that is tried once.
     if (code === TOKEN_EXPIRED || code === INVALID_TOKEN) return "renew";
+    // The server did not wait longer for `connect`: the network may be slow.
+    if (code === STALE) return "reconnect";
     return code >= 3500 && code < 4000 ? "stop" : "reconnect";
 }
 

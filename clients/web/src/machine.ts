@@ -22,7 +22,10 @@ import { Timeline } from "./timeline.js";
 
 /** An accepted message whose seq was not announced in this time is sent again, which returns its seq. */
 const STORED_PATIENCE_MS = 10_000;
-/** A send or a history request without any answer is repeated after this time. */
+/** Marks and histories without an answer: the server answers two queries at a time, and a send is behind what was sent before it. */
+const MAX_UNANSWERED_MARKS = 4;
+const MAX_UNANSWERED_HISTORIES = 4;
+/** A send, a mark or a history request without any answer is repeated after this time. */
 const ANSWER_PATIENCE_MS = 15_000;
 /** Wait before a temporary refusal is tried again, when the server names none. */
 const RETRY_AFTER_MS = 500;
@@ -89,8 +92,8 @@ type Fetch = { is: "idle" | "due" | "unanswered"; at: number };
 
 type Followed = { timeline: Timeline; history: Fetch };
 
-/** `said` is what the server has, or is about to. */
-type Watermark = { seq: number; said: number };
+/** `said` is what the server has, or is about to; `taken` what it has. */
+type Watermark = { seq: number; said: number; taken: number };
 
 /** How far the user has come in a chat. No mark is sent before `heldUntil`. */
 type Marks = { read: Watermark; delivered: Watermark; heldUntil: number };
@@ -101,8 +104,10 @@ type Pending =
     | { refresh: true }
     | { watch: true }
     | { sync: true }
-    /** What was said of a chat before: what is read, and what is received. */
-    | { mark: string; read: number; delivered: number };
+    | Said;
+
+/** A mark without an answer, of what is read or of what is received. */
+type Said = { mark: string; isRead: boolean; seq: number; at: number };
 
 /** What is forgotten with a connection. */
 type Online = {
@@ -194,8 +199,8 @@ export class Machine {
 
     #marksOf(chat: string): Marks {
         const marks = this.#marks.get(chat) ?? {
-            read: { seq: 0, said: 0 },
-            delivered: { seq: 0, said: 0 },
+            read: { seq: 0, said: 0, taken: 0 },
+            delivered: { seq: 0, said: 0, taken: 0 },
             heldUntil: -Infinity,
         };
         this.#marks.set(chat, marks);
@@ -225,8 +230,8 @@ export class Machine {
         }
         this.#sync = { is: "due", at: now };
         for (const { read, delivered } of this.#marks.values()) {
-            // Whether the last one arrived is not known, and it may be said again.
-            for (const mark of [read, delivered]) mark.said = Math.min(mark.said, Math.max(mark.seq - 1, 0));
+            // Whether one without an answer arrived is not known, and it may be said again.
+            for (const mark of [read, delivered]) mark.said = mark.taken;
         }
         // A connection begins as online and watches nothing.
         if (this.#activity !== "online") this.activity(this.#activity);
@@ -287,6 +292,12 @@ export class Machine {
             if (isLost(followed.history)) followed.history = { is: "due", at: now };
         }
         if (isLost(this.#sync)) this.#sync = { is: "due", at: now };
+        for (const [id, pending] of this.#online?.pending ?? []) {
+            if (!("mark" in pending) || now - pending.at < ANSWER_PATIENCE_MS) continue;
+            this.#online?.pending.delete(id);
+            const mark = this.#marksOf(pending.mark)[pending.isRead ? "read" : "delivered"];
+            mark.said = mark.taken;
+        }
         this.#pump(now);
     }
 
@@ -307,6 +318,10 @@ export class Machine {
             else if (error) this.#syncRefused(error, now);
         } else if ("mark" in pending) {
             if (error) this.#markRefused(pending, error, now);
+            else if (result) {
+                const mark = this.#marksOf(pending.mark)[pending.isRead ? "read" : "delivered"];
+                mark.taken = Math.max(mark.taken, pending.seq);
+            }
         } else if (result?.watching) this.#event({ type: "presence", users: result.watching.users });
         // What may not be watched stays unknown.
         else if (error?.temporary) this.#watchAt = Math.min(this.#watchAt, now + wait(error));
@@ -325,9 +340,15 @@ export class Machine {
             const sync = this.#cursor === undefined ? {} : { cursor: this.#cursor };
             this.#request({ sync: true }, { sync });
         }
-        for (const [chat, marks] of this.#marks) this.#pumpMarks(chat, marks, now);
+        for (const [chat, marks] of this.#marks) {
+            if (this.#countPending("mark") >= MAX_UNANSWERED_MARKS) break;
+            this.#pumpMarks(chat, marks, now);
+        }
+        let histories = this.#countPending("history");
         for (const [chat, followed] of this.#chats) {
+            if (histories >= MAX_UNANSWERED_HISTORIES) break;
             if (followed.history.is !== "due" || followed.history.at > now) continue;
+            histories += 1;
             followed.history = { is: "unanswered", at: now };
             const history = { chat, after: followed.timeline.applied, limit: MAX_HISTORY_LIMIT };
             this.#request({ history: chat }, { history });
@@ -350,11 +371,11 @@ export class Machine {
         const isRead = read.seq > read.said;
         if (now < marks.heldUntil || !(isRead || delivered.seq > delivered.said)) return;
         marks.heldUntil = now + MARK_PAUSE_MS;
-        const before = { mark: chat, read: read.said, delivered: delivered.said };
         const mark = isRead ? read : delivered;
         mark.said = mark.seq;
         const command = { chat, seq: mark.seq };
-        this.#request(before, isRead ? { read: command } : { delivered: command });
+        const said = { mark: chat, isRead, seq: mark.seq, at: now };
+        this.#request(said, isRead ? { read: command } : { delivered: command });
     }
 
     #accepted(key: string, now: number): void {
@@ -478,17 +499,13 @@ export class Machine {
         }
     }
 
-    /** Says a mark again that was refused for now. What is refused for good says nothing that a user misses. */
-    #markRefused(
-        before: { mark: string; read: number; delivered: number },
-        error: WireError,
-        now: number,
-    ): void {
-        const marks = this.#marks.get(before.mark);
-        if (!error.temporary || !marks) return;
-        marks.read.said = before.read;
-        marks.delivered.said = before.delivered;
-        marks.heldUntil = now + Math.max(wait(error), MARK_PAUSE_MS);
+    /** Says a mark again that was refused for now. One that is refused for good is as if it had not been said. */
+    #markRefused(said: Said, error: WireError, now: number): void {
+        const marks = this.#marksOf(said.mark);
+        const mark = said.isRead ? marks.read : marks.delivered;
+        mark.said = mark.taken;
+        if (error.temporary) marks.heldUntil = now + Math.max(wait(error), MARK_PAUSE_MS);
+        else if (mark.seq === said.seq) mark.seq = mark.taken;
     }
 
     #request(pending: Pending, command: Command): void {
@@ -508,6 +525,12 @@ export class Machine {
             online.pending.delete(id);
             online.unansweredSends -= 1;
         }
+    }
+
+    #countPending(kind: "mark" | "history"): number {
+        let count = 0;
+        for (const pending of this.#online?.pending.values() ?? []) count += kind in pending ? 1 : 0;
+        return count;
     }
 
     #answered(id: ServerFrame["id"]): Pending | undefined {

@@ -4,6 +4,9 @@ import type { Chat, CreateChatRequest, Page_Chat } from "./generated/chat.js";
 import type { OwnProfile, Page_UserProfile } from "./generated/user.js";
 
 const CALL_TIMEOUT_MS = 30_000;
+/** A refresh ends within this time, so that there is time for another one with the same token: its answer is repeated for ten seconds. */
+const REFRESH_TIMEOUT_MS = 3_000;
+const REFRESH_ATTEMPTS = 3;
 /** A token with less time left than this is replaced before it is used. */
 const RENEW_BEFORE_MS = 45_000;
 
@@ -64,7 +67,11 @@ export class Messenger {
     }
 
     /** Makes one call and returns the body of its response. Throws a `CallError`. */
-    async call<T>(method: string, path: string, options: { token?: string; body?: unknown } = {}): Promise<T> {
+    async call<T>(
+        method: string,
+        path: string,
+        options: { token?: string; body?: unknown; timeoutMs?: number } = {},
+    ): Promise<T> {
         const headers: Record<string, string> = {};
         if (options.token !== undefined) headers["authorization"] = `Bearer ${options.token}`;
         if (options.body !== undefined) headers["content-type"] = "application/json";
@@ -75,7 +82,7 @@ export class Messenger {
                 method,
                 headers,
                 body: options.body === undefined ? null : JSON.stringify(options.body),
-                signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+                signal: AbortSignal.timeout(options.timeoutMs ?? CALL_TIMEOUT_MS),
             });
             text = await response.text();
         } catch (cause) {
@@ -169,8 +176,15 @@ export class Identity {
     }
 
     async #renew(): Promise<void> {
-        const body = { refresh_token: this.#tokens.refresh_token };
-        this.#keep(await this.messenger.call("POST", "/api/auth/refresh", { body }));
+        const options = { body: { refresh_token: this.#tokens.refresh_token }, timeoutMs: REFRESH_TIMEOUT_MS };
+        for (let attempt = 1; ; attempt += 1) {
+            try {
+                return this.#keep(await this.messenger.call("POST", "/api/auth/refresh", options));
+            } catch (error) {
+                const hasNoAnswer = error instanceof CallError && error.status === 0;
+                if (!hasNoAnswer || attempt === REFRESH_ATTEMPTS) throw error;
+            }
+        }
     }
 
     #keep(tokens: Tokens): void {
