@@ -36,7 +36,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// whose gateway went away do not come back in step.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
-/// Waits begin anew after a connection that lived for this long.
+/// A connection that lived for this long was a good one: the next wait is short again.
 const GOOD_AFTER: Duration = Duration::from_secs(60);
 /// How often the machine looks at the time.
 const TICK: Duration = Duration::from_millis(200);

@@ -99,12 +99,7 @@ type Watermark = { seq: number; said: number; taken: number };
 type Marks = { read: Watermark; delivered: Watermark; heldUntil: number };
 
 type Pending =
-    | { send: string }
-    | { history: string }
-    | { refresh: true }
-    | { watch: true }
-    | { sync: true }
-    | Said;
+    { send: string } | { history: string } | { refresh: true } | { watch: true } | { sync: true } | Said;
 
 /** A mark without an answer, of what is read or of what is received. */
 type Said = { mark: string; isRead: boolean; seq: number; at: number };
