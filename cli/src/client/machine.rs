@@ -110,6 +110,8 @@ pub(super) enum Output {
     Settled(MessageKey, Result<Receipt, SendFailure>),
     /// The server does not take the token any more.
     TokenRefused,
+    /// The server cannot check a new token now; the one of this connection is as good as before.
+    RefreshLater,
     /// The token of this connection is good for this long.
     TokenRenewed(Duration),
 }
@@ -401,6 +403,9 @@ impl Machine {
             (Some(Pending::History(chat)), Some(Outcome::History(page)), _) => self.history(chat, page, now),
             (Some(Pending::History(chat)), _, Some(error)) => self.history_refused(chat, &error, now),
             (Some(Pending::Refresh), Some(Outcome::Refreshed(refreshed)), _) => self.refreshed(&refreshed),
+            (Some(Pending::Refresh), _, Some(error)) if error.temporary => {
+                self.outputs.push_back(Output::RefreshLater);
+            }
             (Some(Pending::Refresh), _, Some(_)) => self.outputs.push_back(Output::TokenRefused),
             (Some(Pending::Watch), Some(Outcome::Watching(presence)), _) => {
                 self.event(Event::Presence(presence.users));

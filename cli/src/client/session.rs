@@ -43,6 +43,9 @@ const TICK: Duration = Duration::from_millis(200);
 /// A token is replaced this long before its end, or at half its life when that is shorter.
 const REFRESH_BEFORE: Duration = Duration::from_secs(60);
 
+/// Between two attempts to replace a token.
+const REFRESH_PAUSE: Duration = Duration::from_secs(5);
+
 /// A user's connection to the messenger, for as long as it is kept. Dropping it ends it.
 pub struct Session {
     commands: mpsc::Sender<Command>,
@@ -249,6 +252,7 @@ impl Run {
             match news {
                 Some(Token::Refused) => return End::Expired,
                 Some(Token::Renewed(left)) => refresh_at = refresh_at_half(left),
+                Some(Token::Later) => refresh_at = Instant::now() + REFRESH_PAUSE,
                 None => {}
             }
             tokio::select! {
@@ -343,6 +347,7 @@ impl Run {
                     }
                 }
                 (Output::TokenRefused, _) => news = Some(Token::Refused),
+                (Output::RefreshLater, _) => news = Some(Token::Later),
                 (Output::TokenRenewed(left), _) => news = Some(Token::Renewed(left)),
             }
         }
@@ -356,6 +361,7 @@ impl Run {
 enum Token {
     Refused,
     Renewed(Duration),
+    Later,
 }
 
 fn refresh_at(expires_in_seconds: i64) -> Instant {

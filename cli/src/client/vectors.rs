@@ -133,6 +133,7 @@ fn shown(output: Output) -> Value {
         Output::Settled(key, Err(SendFailure::Refused { code, .. })) => json!({ "failed": [key, code] }),
         Output::Settled(key, Err(SendFailure::SessionEnded)) => json!({ "unknown": key }),
         Output::TokenRefused => json!({ "token_refused": true }),
+        Output::RefreshLater => json!({ "refresh_later": true }),
         Output::TokenRenewed(left) => json!({ "token_expires_in_seconds": left.as_secs() }),
     }
 }

@@ -78,6 +78,8 @@ export type Output =
     | { event: Event }
     /** The server does not take the token any more. */
     | { tokenRefused: true }
+    /** The server cannot check a new token now; the one of this connection is as good as before. */
+    | { refreshLater: true }
     /** The token of this connection is good for this long. */
     | { tokenExpiresInSeconds: number };
 
@@ -307,7 +309,8 @@ export class Machine {
         } else if ("refresh" in pending) {
             if (result?.refreshed) {
                 this.#outputs.push({ tokenExpiresInSeconds: result.refreshed.token_expires_in_seconds });
-            } else if (error) this.#outputs.push({ tokenRefused: true });
+            } else if (error?.temporary) this.#outputs.push({ refreshLater: true });
+            else if (error) this.#outputs.push({ tokenRefused: true });
         } else if ("sync" in pending) {
             if (result?.synced) this.#synced(result.synced, now);
             else if (error) this.#syncRefused(error, now);

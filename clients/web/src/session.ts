@@ -180,6 +180,7 @@ export class Session {
         let frame: ServerFrame;
         try {
             frame = JSON.parse(String(data)) as ServerFrame;
+            if (frame === null || typeof frame !== "object") throw new TypeError("no frame");
         } catch {
             this.#end("the server sent a frame of another protocol");
             return;
@@ -273,12 +274,16 @@ export class Session {
     /** Carries out what the machine decided. */
     #deliver(): void {
         let isRefused = false;
+        const wasOver = this.#isOver;
         for (const output of this.#machine.take()) {
             if ("frame" in output) this.#socket?.send(JSON.stringify(output.frame));
             else if ("tokenRefused" in output) isRefused = true;
+            else if ("refreshLater" in output) this.#pulse?.renewLater(now());
             else if ("tokenExpiresInSeconds" in output)
                 this.#pulse?.renewed(output.tokenExpiresInSeconds, now());
             else this.#emit(output.event);
+            // A listener may have ended the session, which was the last event.
+            if (this.#isOver && !wasOver) return;
         }
         if (isRefused) this.#drop("the token expired", "renew");
     }

@@ -88,6 +88,7 @@ function shownEvent(event: Event): unknown {
 function shown(output: Output): unknown {
     if ("event" in output) return shownEvent(output.event);
     if ("tokenRefused" in output) return { token_refused: true };
+    if ("refreshLater" in output) return { refresh_later: true };
     if ("tokenExpiresInSeconds" in output) return { token_expires_in_seconds: output.tokenExpiresInSeconds };
     return output;
 }

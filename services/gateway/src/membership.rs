@@ -129,7 +129,10 @@ impl Membership {
     /// Refuses a user whom the check did not find in the chat. What was sent at the moment in which the other user left a
     /// direct chat is in the log, and not refused any more.
     pub(crate) fn conclude(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<(), GatewayError> {
-        self.access(chat, user, checked).map(drop)
+        self.access(chat, user, checked)?;
+        // The chat may be slow by now: the next message waits for this one.
+        self.slow_mode.stored(chat, user, Instant::now());
+        Ok(())
     }
 
     /// Returns what a member may do in the chat; refuses all others. While the chat service does not answer, what is known here has

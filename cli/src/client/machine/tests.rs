@@ -43,6 +43,7 @@ fn outputs(machine: &mut Machine) -> Vec<String> {
             Output::Frame(ClientFrame { id, command: Command::History(history) }) => {
                 Some(format!("history #{} after {}", number(id), history.after.unwrap_or_default()))
             }
+            Output::RefreshLater => Some("refresh later".into()),
             // The first request of each connection.
             Output::Frame(ClientFrame { command: Command::Sync(_), .. })
             | Output::Event(Event::Synced(_)) => None,
