@@ -388,7 +388,7 @@ impl Machine {
             }
         }
         if let Some(receipt) = frame.receipt {
-            self.event(Event::Marked(receipt));
+            self.receipt(receipt);
         }
         if let Some(presence) = frame.presence {
             self.event(Event::Presence(presence.users));
@@ -452,6 +452,18 @@ impl Machine {
             }
         }
         self.pump(now);
+    }
+
+    /// Reports how far a user has come. One of the user's own that comes behind a later one has an old count of what is unread.
+    fn receipt(&mut self, receipt: wire::Receipt) {
+        if let (Some(_), Some(seq)) = (receipt.unread, receipt.read_seq) {
+            let read = &mut self.marks.entry(receipt.chat).or_default().read;
+            if seq < read.taken {
+                return;
+            }
+            (read.taken, read.said) = (seq, read.said.max(seq));
+        }
+        self.event(Event::Marked(receipt));
     }
 
     fn mark(&mut self, chat: ChatId, is_read: bool) -> Option<&mut Watermark> {

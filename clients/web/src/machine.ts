@@ -266,12 +266,23 @@ export class Machine {
                 this.#sync = { is: "due", at: now };
             }
         }
-        if (frame.receipt) this.#event({ type: "marked", receipt: frame.receipt });
+        if (frame.receipt) this.#receipt(frame.receipt);
         if (frame.presence) this.#event({ type: "presence", users: frame.presence.users });
         if (frame.typing) this.#event({ type: "typing", typing: frame.typing });
         const pending = this.#answered(frame.id);
         if (pending) this.#answer(pending, frame, now);
         this.#pump(now);
+    }
+
+    /** Reports how far a user has come. One of the user's own that comes behind a later one has an old count of what is unread. */
+    #receipt(receipt: Receipt): void {
+        if (receipt.unread !== undefined && receipt.read_seq !== undefined) {
+            const { read } = this.#marksOf(receipt.chat);
+            if (receipt.read_seq < read.taken) return;
+            read.taken = receipt.read_seq;
+            read.said = Math.max(read.said, read.taken);
+        }
+        this.#event({ type: "marked", receipt });
     }
 
     /** Repeats what stayed without an answer. */
