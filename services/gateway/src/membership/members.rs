@@ -213,10 +213,7 @@ impl Members {
                 Some(joined_at_ms) => Since::Entry { joined_at_ms },
                 None => Since::Beginning,
             };
-            let seat = chat.seats.entry(user).or_insert_with(|| {
-                self.seats.fetch_add(1, Ordering::Relaxed);
-                Seat { listed: Listed::Unknown, role: listing.role, version: -1, since, out: None }
-            });
+            let seat = self.seat(chat, user, since);
             if seat.version < listing.version || seat.listed == Listed::Unknown {
                 seat.listed = if listing.is_closed { Listed::Out } else { Listed::In };
                 (seat.role, seat.version) = (listing.role, listing.version);
@@ -256,12 +253,8 @@ impl Members {
         let guest = guest.filter(|_| is_seated || may_be_seated);
         let Some(guest) = guest else { return false };
         guest.chats.insert(chat);
-        let seat = known.seats.entry(user).or_insert_with(|| {
-            self.seats.fetch_add(1, Ordering::Relaxed);
-            let since =
-                if place.from_entry { Since::Entry { joined_at_ms: i64::MAX } } else { Since::Beginning };
-            Seat { listed: Listed::Unknown, role: Role::Member, version: -1, since, out: None }
-        });
+        let since = if place.from_entry { Since::Entry { joined_at_ms: i64::MAX } } else { Since::Beginning };
+        let seat = self.seat(known, user, since);
         // A record without a number is of an older chat service, or the tombstone behind one that has a number.
         let was_present = seat.version >= 0 && seat.is_present();
         let is_newer = place.version > seat.version || (place.version == 0 && seat.version <= 0);
@@ -319,12 +312,7 @@ impl Members {
         if kind == EntryKind::MemberAdded {
             let known = chats.entry(chat).or_default();
             guest.chats.insert(chat);
-            let seat = known.seats.entry(subject).or_insert_with(|| {
-                self.seats.fetch_add(1, Ordering::Relaxed);
-                let since = Since::Entry { joined_at_ms: i64::MAX };
-                Seat { listed: Listed::Unknown, role: Role::Member, version: -1, since, out: None }
-            });
-            seat.entered(seq);
+            self.seat(known, subject, Since::Entry { joined_at_ms: i64::MAX }).entered(seq);
             return None;
         }
         let is_loading = !*guest.loaded.borrow();
@@ -334,11 +322,7 @@ impl Members {
         }
         guest.chats.insert(chat);
         let known = chats.entry(chat).or_default();
-        let seat = known.seats.entry(subject).or_insert_with(|| {
-            self.seats.fetch_add(1, Ordering::Relaxed);
-            let since = Since::Beginning;
-            Seat { listed: Listed::Unknown, role: Role::Member, version: -1, since, out: None }
-        });
+        let seat = self.seat(known, subject, Since::Beginning);
         let is_news = seat.left(seq);
         if seat.is_over() && !is_loading {
             guest.chats.remove(&chat);
@@ -407,6 +391,14 @@ impl Members {
     /// Returns how many memberships are held.
     pub(crate) fn seats(&self) -> i64 {
         self.seats.load(Ordering::Relaxed)
+    }
+
+    /// Returns the seat of a user; a new one, of which neither log has told, when there is none.
+    fn seat<'a>(&self, chat: &'a mut Chat, user: UserId, since: Since) -> &'a mut Seat {
+        chat.seats.entry(user).or_insert_with(|| {
+            self.seats.fetch_add(1, Ordering::Relaxed);
+            Seat { listed: Listed::Unknown, role: Role::Member, version: -1, since, out: None }
+        })
     }
 
     fn unseat(&self, chat: ChatId, user: UserId) {
