@@ -42,7 +42,7 @@ impl Fanout {
         Self { registry, members, rates, slow_mode, positions, metrics }
     }
 
-    /// Pushes a record to the sending device and to the other connections of its audience.
+    /// Pushes a record to the sending device and to the other connections of the chat's members here.
     pub(crate) fn deliver(&self, record: DeliveredRecord) {
         let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
         // No device sends membership entries, and no rate applies to them.
