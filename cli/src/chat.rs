@@ -94,7 +94,11 @@ impl Room {
         let mut reading = true;
         let mut unreadable = None;
         loop {
-            if !reading && unsettled.is_empty() && self.unshown.is_empty() && !follow {
+            if !reading
+                && unsettled.is_empty()
+                && self.unshown.is_empty()
+                && (!follow || unreadable.is_some())
+            {
                 return unreadable.map_or(Ok(()), Err);
             }
             tokio::select! {
@@ -130,7 +134,7 @@ impl Room {
                 Some((chat, settled)) = unsettled.next(), if !unsettled.is_empty() => self.settled(chat, settled)?,
                 event = events.recv() => match event {
                     Some(event) => self.event(event).await?,
-                    None => return Ok(()),
+                    None => return unreadable.map_or(Ok(()), Err),
                 },
                 () = tokio::time::sleep(LAST_MESSAGES), if !reading && !follow => {
                     let what = format!("{} messages are not confirmed as stored", unsettled.len());

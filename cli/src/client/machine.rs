@@ -439,11 +439,15 @@ impl Machine {
                 }
             }
         }
-        let fetches = self.chats.values_mut().map(|followed| &mut followed.history);
-        for fetch in fetches.chain([&mut self.sync.fetch]) {
-            if matches!(*fetch, Fetch::Unanswered(at) if now.duration_since(at) >= ANSWER_PATIENCE) {
-                *fetch = Fetch::Due(now);
+        let is_lost = |fetch: Fetch| matches!(fetch, Fetch::Unanswered(at) if now.duration_since(at) >= ANSWER_PATIENCE);
+        for (&chat, followed) in self.chats.iter_mut().filter(|(_, of)| is_lost(of.history)) {
+            followed.history = Fetch::Due(now);
+            if let Some(online) = &mut self.online {
+                online.forget(|pending| matches!(pending, Pending::History(of) if *of == chat));
             }
+        }
+        if is_lost(self.sync.fetch) {
+            self.sync.fetch = Fetch::Due(now);
         }
         let overdue = self.online.as_mut().map(|online| online.overdue_marks(now)).unwrap_or_default();
         for Said { chat, is_read, .. } in overdue {
@@ -707,7 +711,10 @@ impl Machine {
 
     /// Says a mark again that was refused for now. One that is refused for good is as if it had not been said.
     fn mark_refused(&mut self, Said { chat, is_read, seq, .. }: Said, error: &WireError, now: Instant) {
-        let Some(mark) = self.mark(chat, is_read) else { return };
+        let Some(marks) = self.marks.get_mut(&chat) else { return };
+        // What is read counts as received, and so does its refusal.
+        marks.delivered.said = marks.delivered.taken;
+        let mark = if is_read { &mut marks.read } else { &mut marks.delivered };
         mark.said = mark.taken;
         if error.temporary {
             let until = now + wait(error).max(MARK_PAUSE);
@@ -751,11 +758,16 @@ impl Online {
         overdue
     }
 
-    /// Waits no more for the answer to a send that is repeated: it would take a place of those that may be unanswered.
+    /// Waits no more for the answer to a send that is repeated.
     fn forget_send(&mut self, order: u64) {
+        self.unanswered_sends -= self.forget(|pending| matches!(pending, Pending::Send(of) if *of == order));
+    }
+
+    /// Waits no more for answers to what is repeated: they would take a place of those that may be unanswered. Returns how many these are.
+    fn forget(&mut self, is_repeated: impl Fn(&Pending) -> bool) -> usize {
         let before = self.pending.len();
-        self.pending.retain(|_, pending| !matches!(pending, Pending::Send(of) if *of == order));
-        self.unanswered_sends -= before - self.pending.len();
+        self.pending.retain(|_, pending| !is_repeated(pending));
+        before - self.pending.len()
     }
 
     fn answered(&mut self, id: u32) -> Option<Pending> {

@@ -291,7 +291,7 @@ impl Run {
                             refresh_at = Instant::now() + REFRESH_BEFORE;
                             self.machine.refresh(token);
                         }
-                        Err(_) => refresh_at = Instant::now() + LAST_WAIT,
+                        Err(_) => refresh_at = Instant::now() + REFRESH_PAUSE,
                     }
                 }
             }

@@ -296,8 +296,10 @@ export class Machine {
             this.#forgetSend(queued.key);
         }
         const isLost = ({ is, at }: Fetch): boolean => is === "unanswered" && now - at >= ANSWER_PATIENCE_MS;
-        for (const followed of this.#chats.values()) {
-            if (isLost(followed.history)) followed.history = { is: "due", at: now };
+        for (const [chat, followed] of this.#chats) {
+            if (!isLost(followed.history)) continue;
+            followed.history = { is: "due", at: now };
+            this.#forgetHistory(chat);
         }
         if (isLost(this.#sync)) this.#sync = { is: "due", at: now };
         for (const [id, pending] of this.#online?.pending ?? []) {
@@ -512,6 +514,8 @@ export class Machine {
     #markRefused(said: Said, error: WireError, now: number): void {
         const marks = this.#marksOf(said.mark);
         const mark = said.isRead ? marks.read : marks.delivered;
+        // What is read counts as received, and so does its refusal.
+        marks.delivered.said = marks.delivered.taken;
         mark.said = mark.taken;
         if (error.temporary) marks.heldUntil = now + Math.max(wait(error), MARK_PAUSE_MS);
         else if (mark.seq === said.seq) mark.seq = mark.taken;
@@ -533,6 +537,13 @@ export class Machine {
             if (!("send" in pending) || pending.send !== key) continue;
             online.pending.delete(id);
             online.unansweredSends -= 1;
+        }
+    }
+
+    /** Waits no more for the answer to a history request that is repeated: it would take a place of those that may be unanswered. */
+    #forgetHistory(chat: string): void {
+        for (const [id, pending] of this.#online?.pending ?? []) {
+            if ("history" in pending && pending.history === chat) this.#online?.pending.delete(id);
         }
     }
 

@@ -281,9 +281,9 @@ export class Session {
             else if ("refreshLater" in output) this.#pulse?.renewLater(now());
             else if ("tokenExpiresInSeconds" in output)
                 this.#pulse?.renewed(output.tokenExpiresInSeconds, now());
-            else this.#emit(output.event);
-            // A listener may have ended the session, which was the last event.
-            if (this.#isOver && !wasOver) return;
+            // A listener may have ended the session, which was the last event; what became of a send is still for its caller.
+            else if (!this.#isOver || wasOver) this.#emit(output.event);
+            else if (output.event.type === "send") this.#settle(output.event);
         }
         if (isRefused) this.#drop("the token expired", "renew");
     }
