@@ -22,7 +22,7 @@ pub async fn joining(messenger: &Messenger) -> anyhow::Result<()> {
         TestUser::register(messenger, "guest").await?,
         TestUser::register(messenger, "other").await?,
     ];
-    let title = format!("open house {:08x}", rand::random::<u32>());
+    let title = format!("open house of {}", owner.id());
     let request = CreateChatRequest {
         visibility: Some(Visibility::Public),
         ..CreateChatRequest::group(&title, Vec::new())
