@@ -26,7 +26,11 @@ use kit::{
     idempotency::IdempotencyKey,
 };
 
-use super::{Patience, Users, changes::ChangingCaller, joining::require_manager, members::published};
+use super::{
+    Patience, Users,
+    changes::ChangingCaller,
+    joining::{joined, require_manager},
+};
 use crate::{
     domain::{Code, Invite, NewInvite, Preview, Refusal},
     error::Error,
@@ -246,17 +250,14 @@ pub(super) async fn join(
     State(patience): State<Patience>,
     Path(code): Path<String>,
 ) -> Result<Response, ApiError> {
-    let joined = guesses.count(caller.user_id, async {
+    let invited = guesses.count(caller.user_id, async {
         let code = Code::parse(&code).ok_or(Refusal::NoSuchInvite)?;
         users.require_account(caller.user_id).await?;
         Ok(store.join_by_invite(code.hash(), caller.user_id, Utc::now()).await?)
     });
-    match joined.await? {
+    match invited.await? {
         Invited::Member(publication) => {
-            let chat_id = publication.chat_id;
-            published(&*store, patience, chat_id, publication).await?;
-            let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
-            let chat = api::Chat::from(chat.ok_or(Error::NotAMember(chat_id))?);
+            let chat = joined(&*store, patience, &caller, publication).await?;
             Ok((StatusCode::OK, Json(chat)).into_response())
         }
         Invited::Asked(request) => {

@@ -27,7 +27,7 @@ use super::{Patience, Users, changes::ChangingCaller, members::published};
 use crate::{
     domain::{JoinRequest, PublicChat, Refusal},
     error::Error,
-    store::ChatStore,
+    store::{ChatStore, Publication},
 };
 
 const PUBLIC_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
@@ -114,9 +114,20 @@ pub(super) async fn join(
 ) -> Result<Json<api::Chat>, ApiError> {
     users.require_account(caller.user_id).await?;
     let publication = store.join(chat_id, caller.user_id, Utc::now()).await.map_err(Error::from)?;
-    published(&*store, patience, chat_id, publication).await?;
-    let chat = store.chat(chat_id, caller.user_id).await.map_err(Error::from)?;
-    Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
+    Ok(Json(joined(&*store, patience, &caller, publication).await?))
+}
+
+/// Waits until it is in the event log that the caller has joined, and returns the chat as they see it.
+pub(super) async fn joined(
+    store: &dyn ChatStore,
+    patience: Patience,
+    caller: &Caller,
+    publication: Publication,
+) -> Result<api::Chat, Error> {
+    let chat_id = publication.chat_id;
+    published(store, patience, chat_id, publication).await?;
+    let chat = store.chat(chat_id, caller.user_id).await?;
+    Ok(chat.ok_or(Error::NotAMember(chat_id))?.into())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
