@@ -169,8 +169,8 @@ impl Sessions {
     /// Notes connections of users, and closes those of this gateway by which a user has too many: the oldest. Other gateways do the
     /// same with theirs when they refresh. False when Redis is away.
     async fn note(&mut self, users: &[(UserId, Vec<Uuid>)]) -> bool {
-        let (now, life) = (now_ms(), self.refresh * 3);
-        let until = now.saturating_add(i64::try_from(life.as_millis()).unwrap_or(i64::MAX));
+        let now = now_ms();
+        let until = self.good_until(now);
         let mut pipe = redis::pipe();
         for (user, sessions) in users {
             let key = self.user_key(*user);
@@ -197,8 +197,7 @@ impl Sessions {
 
     /// Notes how many connections this gateway has, and learns how many the others have.
     async fn count(&mut self) {
-        let until =
-            now_ms().saturating_add(i64::try_from((self.refresh * 3).as_millis()).unwrap_or(i64::MAX));
+        let until = self.good_until(now_ms());
         let mut pipe = redis::pipe();
         let key = self.gateways_key();
         pipe.cmd("HSET")
@@ -218,6 +217,11 @@ impl Sessions {
             pipe.cmd("HDEL").arg(&key).arg(gone);
             self.run(pipe).await;
         }
+    }
+
+    /// Returns until when an entry that is written now is good, in milliseconds since the epoch: for three refreshes.
+    fn good_until(&self, now: i64) -> i64 {
+        now.saturating_add(i64::try_from((self.refresh * 3).as_millis()).unwrap_or(i64::MAX))
     }
 
     fn user_key(&self, user: UserId) -> String {
