@@ -204,6 +204,11 @@ export class Machine {
         return marks;
     }
 
+    #watermarkOf({ mark, isRead }: Said): Watermark {
+        const { read, delivered } = this.#marksOf(mark);
+        return isRead ? read : delivered;
+    }
+
     /** Replaces the token of this connection. */
     refresh(token: string): void {
         this.#request({ refresh: true }, { refresh: { token } });
@@ -305,7 +310,7 @@ export class Machine {
         for (const [id, pending] of this.#online?.pending ?? []) {
             if (!("mark" in pending) || now - pending.at < ANSWER_PATIENCE_MS) continue;
             this.#online?.pending.delete(id);
-            const mark = this.#marksOf(pending.mark)[pending.isRead ? "read" : "delivered"];
+            const mark = this.#watermarkOf(pending);
             mark.said = mark.taken;
         }
         this.#pump(now);
@@ -330,7 +335,7 @@ export class Machine {
         } else if ("mark" in pending) {
             if (error) this.#markRefused(pending, error, now);
             else if (result) {
-                const mark = this.#marksOf(pending.mark)[pending.isRead ? "read" : "delivered"];
+                const mark = this.#watermarkOf(pending);
                 mark.taken = Math.max(mark.taken, pending.seq);
             }
         } else if (result?.watching) this.#event({ type: "presence", users: result.watching.users });
@@ -513,7 +518,7 @@ export class Machine {
     /** Says a mark again that was refused for now. One that is refused for good is as if it had not been said. */
     #markRefused(said: Said, error: WireError, now: number): void {
         const marks = this.#marksOf(said.mark);
-        const mark = said.isRead ? marks.read : marks.delivered;
+        const mark = this.#watermarkOf(said);
         // What is read counts as received, and so does its refusal.
         marks.delivered.said = marks.delivered.taken;
         mark.said = mark.taken;
