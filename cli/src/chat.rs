@@ -24,9 +24,10 @@ use tokio::{
 };
 
 use self::line::{Line, Mute};
+use posthouse_client::{ClientError, Event, Identity, Joined, Messenger, Receipt, SendFailure, Session};
+
 use crate::{
     args::ChatArgs,
-    client::{ClientError, Event, Identity, Joined, Messenger, Receipt, SendFailure, Session},
     failure::{Exit, Failure},
     output::{self, Output},
     password,

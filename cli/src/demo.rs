@@ -15,9 +15,10 @@ use serde::Serialize;
 use tokio::{sync::mpsc, time::timeout};
 use url::Url;
 
+use posthouse_client::{Event, Identity, Messenger, Session};
+
 use crate::{
     args::DemoArgs,
-    client::{Event, Identity, Messenger, Session},
     failure::{Exit, Failure},
     output::{self, Output},
     tenants::{self, Scope},

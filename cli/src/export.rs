@@ -1,11 +1,8 @@
 //! `posthouse export`: what a messenger keeps about a user, beside their messages, as JSON.
 
-use crate::{
-    args::ExportArgs,
-    client::{Export, Identity, Messenger},
-    failure::Failure,
-    output, password,
-};
+use posthouse_client::{Export, Identity, Messenger};
+
+use crate::{args::ExportArgs, failure::Failure, output, password};
 
 pub(crate) async fn run(args: ExportArgs) -> Result<(), Failure> {
     let messenger = Messenger::new(&args.url)?;

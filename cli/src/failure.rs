@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, process::ExitCode};
 
-use crate::client::ClientError;
+use posthouse_client::ClientError;
 
 /// The exit codes of `posthouse`; clap itself ends with 2 for a wrong command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

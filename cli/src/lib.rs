@@ -1,12 +1,8 @@
 //! `posthouse`, also `kubectl posthouse`: the status of tenants, a demo with two users, a chat in the terminal, the
-//! export of an account, and
-//! a whole messenger for client developers.
-//!
-//! The [`client`] is a library of its own: programs and the end-to-end tests talk to a messenger through it.
+//! export of an account, and a whole messenger for client developers.
 
 mod args;
 mod chat;
-pub mod client;
 mod demo;
 mod dev;
 mod export;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use contracts::{InviteId, api::Visibility, event::Role};
 
-use crate::client::Post;
+use posthouse_client::Post;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {

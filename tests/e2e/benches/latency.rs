@@ -15,7 +15,7 @@ use e2e::{
     users::{Online, TestUser},
 };
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
-use posthouse::client::{Event, Session};
+use posthouse_client::{Event, Session};
 use rdkafka::{
     Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},

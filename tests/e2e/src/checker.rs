@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use contracts::{ChatId, MessageKey, UserId, changes::Changes, event::EntryKind, wire::Message};
-use posthouse::client::View;
+use posthouse_client::View;
 use uuid::Uuid;
 
 /// A message that was acked to its sender as stored.

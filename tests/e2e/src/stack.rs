@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use posthouse::client::Messenger;
+use posthouse_client::Messenger;
 use url::Url;
 
 use crate::eventually;

@@ -24,7 +24,7 @@ use contracts::{
     },
 };
 use futures_util::{SinkExt, StreamExt};
-use posthouse::client::{Export, Messenger, Post, SendFailure, Socket, View};
+use posthouse_client::{Export, Messenger, Post, SendFailure, Socket, View};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message as Raw;
 

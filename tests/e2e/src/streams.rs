@@ -7,7 +7,7 @@ use contracts::{
     DeviceId,
     wire::{ClientFrame, Connected, Outcome, ServerFrame},
 };
-use posthouse::client::Messenger;
+use posthouse_client::Messenger;
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 use tokio::time::timeout;

@@ -15,7 +15,7 @@ use contracts::{
     wire::{self, ChatState, MAX_HISTORY_LIMIT, Message, TypingUser, UserPresence},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use posthouse::client::{ClientError, Event, Identity, Messenger, Origin, Post, Session};
+use posthouse_client::{ClientError, Event, Identity, Messenger, Origin, Post, Session};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},

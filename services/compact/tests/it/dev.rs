@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use compact::dev::{self, TENANT};
 use e2e::{report, stories, users::TestUser};
-use posthouse::client::Messenger;
+use posthouse_client::Messenger;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use url::Url;

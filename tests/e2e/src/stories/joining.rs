@@ -8,7 +8,7 @@ use contracts::{
     api::{CreateChatRequest, CreateInviteRequest, UpdateChatRequest, Visibility},
     event::EntryKind,
 };
-use posthouse::client::{Joined, Messenger};
+use posthouse_client::{Joined, Messenger};
 use tokio::time::timeout;
 
 use super::MOMENT;

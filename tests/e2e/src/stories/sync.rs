@@ -8,7 +8,7 @@ use contracts::{
     api::UpdateProfileRequest,
     wire::{ChatState, Watermarks},
 };
-use posthouse::client::{Messenger, Post};
+use posthouse_client::{Messenger, Post};
 
 use super::MOMENT;
 use crate::{

@@ -15,7 +15,7 @@ use e2e::{
     users::{Online, TestUser, refused},
 };
 use futures_util::{SinkExt, StreamExt, future::try_join_all};
-use posthouse::client::Socket;
+use posthouse_client::Socket;
 use tokio::{
     runtime::{self, Runtime},
     time::{Instant, MissedTickBehavior, interval, timeout_at},

@@ -24,7 +24,7 @@ use e2e::{
     users::{Online, TestUser},
 };
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
-use posthouse::client::{Post, Receipt, SendFailure};
+use posthouse_client::{Post, Receipt, SendFailure};
 use rand::seq::SliceRandom as _;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval};

@@ -22,7 +22,7 @@ use e2e::{
 };
 use futures_util::{SinkExt, StreamExt};
 use kube::api::ListParams;
-use posthouse::client::ClientError;
+use posthouse_client::ClientError;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},

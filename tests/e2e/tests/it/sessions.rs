@@ -10,7 +10,7 @@ use e2e::{
     users::{TestUser, refused},
 };
 use futures_util::future::try_join_all;
-use posthouse::client::Messenger;
+use posthouse_client::Messenger;
 use serde_json::json;
 
 const TENANT: &str = "e2esessions";

@@ -1,4 +1,4 @@
-//! A small client of one tenant's messenger, for programs in Rust: REST and a WebSocket session.
+//! A client of one tenant's messenger, for programs in Rust: REST and a WebSocket session.
 //!
 //! A session reconnects by itself, repeats what was not stored under the same key, and hands out every entry of a
 //! followed chat once and in order, whatever the push path lost or doubled.
@@ -15,6 +15,7 @@ mod timeline;
 mod vectors;
 mod view;
 
+pub use contracts::{ChatId, DeviceId, ErrorCode, MessageKey, UserId, event::EntryKind, wire::Message};
 pub use error::ClientError;
 pub use export::{Export, Membership};
 pub use identity::Identity;

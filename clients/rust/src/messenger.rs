@@ -28,7 +28,7 @@ use tokio_tungstenite::{
 };
 use url::{Host, Url};
 
-use super::ClientError;
+use crate::ClientError;
 
 /// A REST call and a WebSocket upgrade each end within this time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);

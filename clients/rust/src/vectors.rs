@@ -12,14 +12,14 @@ use contracts::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{
+use crate::{
     Event, Origin, SendFailure, Timeline, View,
     machine::{Machine, Output},
     timeline::tests::message,
 };
 
 fn vectors<T: DeserializeOwned>(name: &str) -> Vec<T> {
-    let path = format!("{}/../clients/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/../vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(&path).expect("the vectors are in the repository");
     let vectors: Vec<T> = serde_json::from_str(&text).expect("vectors of this kind");
     assert!(!vectors.is_empty(), "{path} has none");

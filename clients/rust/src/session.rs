@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::{Message as Raw, protocol::CloseFrame};
 
-use super::{
+use crate::{
     ClientError, Event, Identity, Post, Receipt, SendFailure, Socket,
     machine::{Machine, Output},
 };

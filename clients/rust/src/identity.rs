@@ -8,7 +8,7 @@ use std::{
 use contracts::{UserId, api::Tokens};
 use tokio::sync::Mutex;
 
-use super::{ClientError, Messenger};
+use crate::{ClientError, Messenger};
 
 /// A token with less time left than this is replaced before it is used.
 const RENEW_BEFORE: Duration = Duration::from_secs(45);

@@ -6,7 +6,7 @@ use contracts::{
 };
 use serde::Serialize;
 
-use super::{ClientError, Identity};
+use crate::{ClientError, Identity};
 
 /// A user's own data, read from the API of each service with the rights of the user.
 #[derive(Clone, Debug, Serialize)]

@@ -5,7 +5,7 @@ use contracts::{
 use uuid::Uuid;
 
 use super::*;
-use crate::client::timeline::tests::message;
+use crate::timeline::tests::message;
 
 const CHAT: ChatId = ChatId(Uuid::from_u128(1));
 const KEY: MessageKey = MessageKey(Uuid::from_u128(77));

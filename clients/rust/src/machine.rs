@@ -20,7 +20,7 @@ use contracts::{
     },
 };
 
-use super::{Post, Timeline};
+use crate::{Post, Timeline};
 
 /// An accepted message whose seq was not announced in this time is sent again, which returns its seq.
 const STORED_PATIENCE: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub enum Event {
     Elsewhere(Message),
     /// A followed chat is not readable any more.
     Unreadable { chat: ChatId, code: ErrorCode },
-    /// How users are who are watched: all of them after [`super::Session::watch`] and after connecting, then who is not as
+    /// How users are who are watched: all of them after [`crate::Session::watch`] and after connecting, then who is not as
     /// before.
     Presence(Vec<UserPresence>),
     /// A user is typing in a watched chat.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use contracts::{UserId, changes::Change, event::EntryKind, wire::Message};
 
-/// The entries of a chat, each as the later ones left it. Entries are applied in order, as a [`super::Timeline`] hands them out.
+/// The entries of a chat, each as the later ones left it. Entries are applied in order, as a [`crate::Timeline`] hands them out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
     /// Whose view it is.

@@ -1,5 +1,4 @@
-use contracts::{DeviceId, event::EntryKind};
-use posthouse::client::{Event, Identity, Messenger, Post, Session};
+use posthouse_client::{DeviceId, EntryKind, Event, Identity, Messenger, Post, Session};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
