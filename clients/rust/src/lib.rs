@@ -3,6 +3,7 @@
 //! A session reconnects by itself, repeats what was not stored under the same key, and hands out every entry of a
 //! followed chat once and in order, whatever the push path lost or doubled.
 
+mod chats;
 mod error;
 mod export;
 mod identity;
@@ -15,6 +16,7 @@ mod timeline;
 mod vectors;
 mod view;
 
+pub use chats::ChatList;
 pub use contracts::{ChatId, DeviceId, ErrorCode, MessageKey, UserId, event::EntryKind, wire::Message};
 pub use error::ClientError;
 pub use export::{Export, Membership};

@@ -13,6 +13,7 @@ use std::{
 
 use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
+    event::EntryKind,
     wire::{
         self, Activity, ActivityState, ClientFrame, Command, Connected, Empty, History, HistoryPage,
         MAX_HISTORY_LIMIT, Mark, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, SyncPage, Typing,
@@ -31,6 +32,9 @@ const MAX_UNANSWERED_HISTORIES: usize = 4;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Wait before a temporary refusal is tried again, when the server names none.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Syncs in a row for entries that no page includes: the head of a chat follows its announcement within this time, and one that is not
+/// there by then is of a chat that the user does not read any more.
+const MAX_RESYNCS: u32 = 6;
 /// Marks of a chat are sent at most this often: the last one counts.
 const MARK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -133,11 +137,71 @@ pub(super) struct Machine {
     outputs: VecDeque<Output>,
 }
 
-/// Which chats changed while there was no connection.
+/// Which chats changed while there was no connection, or in a way of which pushes do not tell all.
 struct Sync {
     /// Where the next page goes on; `None` begins with all chats.
     cursor: Option<String>,
     fetch: Fetch,
+    /// The last entry of each chat that the program knows of, with all before it.
+    heads: HashMap<ChatId, i64>,
+    /// Entries that came, of chats that no page has named or of which others did not come.
+    missing: HashMap<ChatId, i64>,
+    /// Syncs in a row that left some of them.
+    resyncs: u32,
+}
+
+impl Sync {
+    fn from(cursor: Option<String>) -> Self {
+        let (heads, missing) = Default::default();
+        Self { cursor, fetch: Fetch::Idle, heads, missing, resyncs: 0 }
+    }
+
+    /// Notes an entry. One that does not follow the last one is missed until a page includes it.
+    fn note(&mut self, chat: ChatId, seq: i64, now: Instant) {
+        match self.heads.get_mut(&chat) {
+            Some(head) if seq <= *head => {}
+            Some(head) if seq == *head + 1 => *head = seq,
+            _ => self.miss(chat, seq, now),
+        }
+    }
+
+    fn miss(&mut self, chat: ChatId, seq: i64, now: Instant) {
+        let missing = self.missing.entry(chat).or_default();
+        *missing = seq.max(*missing);
+        if matches!(self.fetch, Fetch::Idle) {
+            self.fetch = Fetch::Due(now);
+        }
+    }
+
+    fn forget(&mut self, chat: ChatId) {
+        self.heads.remove(&chat);
+        self.missing.remove(&chat);
+    }
+
+    /// Takes a page, and says when the next one is due.
+    fn take(&mut self, page: &SyncPage, now: Instant) {
+        self.cursor = Some(page.cursor.clone());
+        if let Some(all) = &page.all_chats {
+            self.heads.retain(|chat, _| all.contains(chat));
+        }
+        for of in &page.chats {
+            let head = self.heads.entry(of.chat).or_default();
+            *head = of.head_seq.max(*head);
+        }
+        if page.more {
+            self.fetch = Fetch::Due(now);
+            return;
+        }
+        let heads = &self.heads;
+        self.missing.retain(|chat, seq| heads.get(chat).is_none_or(|head| head < seq));
+        if self.missing.is_empty() || self.resyncs == MAX_RESYNCS {
+            (self.fetch, self.resyncs) = (Fetch::Idle, 0);
+            self.missing.clear();
+        } else {
+            self.resyncs += 1;
+            self.fetch = Fetch::Due(now + RETRY_AFTER);
+        }
+    }
 }
 
 /// How far the user has come in a chat.
@@ -227,7 +291,8 @@ enum Fetch {
 }
 
 impl Machine {
-    pub(super) fn new(user: UserId) -> Self {
+    /// Returns a machine that goes on at a cursor of an earlier one, or begins with all chats.
+    pub(super) fn new(user: UserId, cursor: Option<String>) -> Self {
         Self {
             user,
             online: None,
@@ -238,7 +303,7 @@ impl Machine {
             watch: Watch::default(),
             watch_at: None,
             activity: ActivityState::Online,
-            sync: Sync { cursor: None, fetch: Fetch::Idle },
+            sync: Sync::from(cursor),
             marks: HashMap::new(),
             outputs: VecDeque::new(),
         }
@@ -383,8 +448,8 @@ impl Machine {
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
             // It may be a new chat, which nothing else tells of.
-            if !self.chats.contains_key(&lagged.chat) && matches!(self.sync.fetch, Fetch::Idle) {
-                self.sync.fetch = Fetch::Due(now);
+            if !self.chats.contains_key(&lagged.chat) || !self.sync.heads.contains_key(&lagged.chat) {
+                self.sync.miss(lagged.chat, lagged.head_seq, now);
             }
         }
         if let Some(receipt) = frame.receipt {
@@ -588,11 +653,14 @@ impl Machine {
         match (outgoing, stored.sent_at_ms) {
             (Some(outgoing), Some(sent_at_ms)) => {
                 let message = outgoing.post.entry(self.user, stored, sent_at_ms);
-                if self.chats.contains_key(&stored.chat) {
-                    self.entry(message, Origin::Own, now);
+                self.entry(message, Origin::Own, now);
+            }
+            (None, _) | (_, None) => {
+                self.note_head(stored.chat, stored.seq, now);
+                if !self.chats.contains_key(&stored.chat) {
+                    self.sync.miss(stored.chat, stored.seq, now);
                 }
             }
-            (None, _) | (_, None) => self.note_head(stored.chat, stored.seq, now),
         }
         let receipt = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order)).map(|outgoing| {
             let stored_after = now.duration_since(outgoing.queued_at);
@@ -621,21 +689,43 @@ impl Machine {
     fn entry(&mut self, message: Message, origin: Origin, now: Instant) {
         let chat = message.chat;
         if self.chats.contains_key(&chat) {
-            self.apply(message, origin);
+            self.apply(message, origin, now);
             self.fetch_gap(chat, now);
-        } else {
-            self.event(Event::Elsewhere(message));
+            return;
         }
+        if self.is_own_removal(&message) {
+            self.sync.forget(chat);
+        } else {
+            self.sync.note(chat, message.seq, now);
+        }
+        self.event(Event::Elsewhere(message));
     }
 
-    fn apply(&mut self, message: Message, origin: Origin) {
+    fn is_own_removal(&self, message: &Message) -> bool {
+        message.kind == EntryKind::MemberRemoved && message.subject == Some(self.user)
+    }
+
+    fn apply(&mut self, message: Message, origin: Origin, now: Instant) {
         let Some(followed) = self.chats.get_mut(&message.chat) else { return };
         let offered = message.seq;
         for message in followed.timeline.offer(message) {
             // What waited beyond a gap came by a push, whichever way the gap was filled.
             let origin = if message.seq == offered { origin } else { Origin::Pushed };
-            self.outputs.push_back(Output::Event(Event::Entry { message, origin }));
+            self.hand_out(message, origin, now);
         }
+    }
+
+    /// Hands out the next entry of a followed chat.
+    fn hand_out(&mut self, message: Message, origin: Origin, now: Instant) {
+        let chat = message.chat;
+        if self.is_own_removal(&message) {
+            self.sync.forget(chat);
+        } else if let Some(head) = self.sync.heads.get_mut(&chat) {
+            *head = message.seq.max(*head);
+        } else if message.kind == EntryKind::MemberAdded && message.subject == Some(self.user) {
+            self.sync.miss(chat, message.seq, now);
+        }
+        self.event(Event::Entry { message, origin });
     }
 
     fn fetch_gap(&mut self, chat: ChatId, now: Instant) {
@@ -659,11 +749,11 @@ impl Machine {
         followed.history = Fetch::Idle;
         followed.timeline.note_head(page.head_seq);
         for message in followed.timeline.begin_at(page.from_seq) {
-            self.outputs.push_back(Output::Event(Event::Entry { message, origin: Origin::Pushed }));
+            self.hand_out(message, Origin::Pushed, now);
         }
         let moved = !page.messages.is_empty();
         for message in page.messages {
-            self.apply(message, Origin::Refetched);
+            self.apply(message, Origin::Refetched, now);
         }
         // An empty page below the head would be fetched in a tight loop.
         self.fetch_gap(chat, if moved { now } else { now + RETRY_AFTER });
@@ -675,15 +765,20 @@ impl Machine {
                 followed.history = Fetch::Due(now + wait(error));
             }
         } else {
-            self.chats.remove(&chat);
+            let followed = self.chats.remove(&chat);
             self.event(Event::Unreadable { chat, code: error.code });
+            // Nobody fills the gap before it any more, and it says why.
+            let held = followed.into_iter().flat_map(|followed| followed.timeline.into_held());
+            let removal = held.filter(|message| self.is_own_removal(message)).last();
+            if let Some(removal) = removal {
+                self.entry(removal, Origin::Pushed, now);
+            }
         }
     }
 
     /// Fetches what the followed chats have more, and hands the page on.
     fn synced(&mut self, page: SyncPage, now: Instant) {
-        self.sync.cursor = Some(page.cursor.clone());
-        self.sync.fetch = if page.more { Fetch::Due(now) } else { Fetch::Idle };
+        self.sync.take(&page, now);
         for of in &page.chats {
             self.note_head(of.chat, of.head_seq, now);
         }
@@ -703,6 +798,7 @@ impl Machine {
         if error.code == ErrorCode::CursorExpired {
             // Nothing is known of what happened since: each chat is compared.
             self.sync.cursor = None;
+            self.sync.heads.clear();
             for followed in self.chats.values_mut().filter(|of| matches!(of.history, Fetch::Idle)) {
                 followed.history = Fetch::Due(now);
             }

@@ -69,9 +69,19 @@ type Settle = oneshot::Sender<Result<Receipt, SendFailure>>;
 impl Session {
     /// Opens a session; connecting is part of it, and so is connecting again. Read the events, or it stops making progress.
     pub fn open(identity: Identity, device: DeviceId) -> (Self, mpsc::Receiver<Event>) {
+        Self::begin(identity, device, None)
+    }
+
+    /// Opens a session that goes on where an earlier one ended: at the cursor of the last [`Event::Synced`] that the program took, with
+    /// the [`crate::ChatList`] that it kept. An expired cursor begins with all chats.
+    pub fn resume(identity: Identity, device: DeviceId, cursor: String) -> (Self, mpsc::Receiver<Event>) {
+        Self::begin(identity, device, Some(cursor))
+    }
+
+    fn begin(identity: Identity, device: DeviceId, cursor: Option<String>) -> (Self, mpsc::Receiver<Event>) {
         let (commands, incoming) = mpsc::channel(COMMAND_QUEUE);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        let machine = Machine::new(identity.user());
+        let machine = Machine::new(identity.user(), cursor);
         let run = Run { identity, device, machine, incoming, events, settles: HashMap::new() };
         (Self { commands, task: tokio::spawn(run.until_ended()) }, receiver)
     }

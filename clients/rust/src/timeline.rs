@@ -63,6 +63,11 @@ impl Timeline {
         self.applied < self.head
     }
 
+    /// Returns the entries beyond the gap, in order.
+    pub fn into_held(self) -> impl Iterator<Item = Message> {
+        self.held.into_values()
+    }
+
     /// Returns the seq of the last applied entry.
     pub fn applied(&self) -> i64 {
         self.applied

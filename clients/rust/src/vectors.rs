@@ -142,7 +142,7 @@ fn shown(output: Output) -> Value {
 fn machines_are_as_the_vectors_say() {
     for vector in vectors::<MachineVector>("machine") {
         let began = Instant::now();
-        let mut machine = Machine::new(vector.user);
+        let mut machine = Machine::new(vector.user, None);
         for step in vector.steps {
             let now = began + Duration::from_millis(step.at_ms);
             match step.r#do {

@@ -49,8 +49,8 @@ pub trait ChatStore: JoinStore {
     /// Returns a membership; `None` for an unknown chat and for one the user is not in.
     async fn membership(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Membership>, StoreError>;
 
-    /// Returns all memberships of a user, in no particular order.
-    async fn memberships(&self, user_id: UserId) -> Result<Vec<Membership>, StoreError>;
+    /// Returns the memberships of a user in these chats, or all of them when none is named, in no particular order.
+    async fn memberships(&self, user_id: UserId, among: &[ChatId]) -> Result<Vec<Membership>, StoreError>;
 
     /// Returns a member of a chat; `None` for an unknown chat and for one the user is not in.
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError>;

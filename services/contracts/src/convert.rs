@@ -123,15 +123,15 @@ impl TryFrom<rpc::Message> for wire::Message {
 
 impl From<wire::Watermarks> for rpc::Watermarks {
     fn from(of: wire::Watermarks) -> Self {
-        let wire::Watermarks { read_seq, delivered_seq, unread, mentions } = of;
-        Self { read_seq, delivered_seq, unread, mentions }
+        let wire::Watermarks { read_seq, delivered_seq, unread, mentions, counted_seq } = of;
+        Self { read_seq, delivered_seq, unread, mentions, counted_seq }
     }
 }
 
 impl From<rpc::Watermarks> for wire::Watermarks {
     fn from(of: rpc::Watermarks) -> Self {
-        let rpc::Watermarks { read_seq, delivered_seq, unread, mentions } = of;
-        Self { read_seq, delivered_seq, unread, mentions }
+        let rpc::Watermarks { read_seq, delivered_seq, unread, mentions, counted_seq } = of;
+        Self { read_seq, delivered_seq, unread, mentions, counted_seq }
     }
 }
 

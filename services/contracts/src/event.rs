@@ -29,9 +29,9 @@ pub enum EntryKind {
     Pin,
     /// It is not any more.
     Unpin,
-    /// `subject` joined.
+    /// `subject` joined. `body` is how many members the chat has from here on; it is empty in entries of before it was kept.
     MemberAdded,
-    /// `subject` left or was removed.
+    /// `subject` left or was removed; `body` likewise.
     MemberRemoved,
     /// `subject`, a member, has the role in `body` from here on.
     RoleChanged,
@@ -183,6 +183,9 @@ pub enum DeliveryOutcome {
         /// What is unread now, and how much of it calls the user: for the user's own devices.
         unread: i64,
         mentions: i64,
+        /// The last entry that is counted; 0 in records of before it was kept.
+        #[serde(default)]
+        counted_seq: i64,
         /// What other members are shown of it; absent when they are not.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shown_read_seq: Option<i64>,
@@ -407,6 +410,7 @@ mod tests {
                     delivered_seq: 9,
                     unread: 2,
                     mentions: 1,
+                    counted_seq: 11,
                     shown_read_seq: None,
                     shown_delivered_seq: Some(9),
                 },

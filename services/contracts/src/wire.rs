@@ -423,7 +423,8 @@ pub struct ServerFrame {
     /// An accepted send of this device was refused by the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<Rejected>,
-    /// Pushes of this chat were dropped because the client reads too slowly: fetch `history`.
+    /// The client has not received all of this chat, because it reads too slowly or the chat is new to the user: fetch `history`, or
+    /// `sync` for a chat that it does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lagged: Option<Lagged>,
     /// A member has read or received a chat further than before: the user on another device, or another one, unless the chat is
@@ -543,10 +544,13 @@ pub struct Watermarks {
     pub read_seq: i64,
     /// 0 when nothing is received.
     pub delivered_seq: i64,
-    /// Texts behind `read_seq`.
+    /// Texts behind `read_seq`, up to `counted_seq`.
     pub unread: i64,
     /// How many of them call the user, by name or with all.
     pub mentions: i64,
+    /// The last entry that is counted. A client adds the texts that it receives behind it.
+    #[serde(default)]
+    pub counted_seq: i64,
 }
 
 /// How far a member has read or received a chat.
@@ -565,6 +569,9 @@ pub struct Receipt {
     /// Likewise: how much of it calls the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mentions: Option<i64>,
+    /// Likewise: the last entry that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted_seq: Option<i64>,
 }
 
 /// One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless.

@@ -87,6 +87,7 @@ impl Fanout {
                 delivered_seq,
                 unread,
                 mentions,
+                counted_seq,
                 shown_read_seq,
                 shown_delivered_seq,
             } => {
@@ -97,12 +98,14 @@ impl Fanout {
                     delivered_seq: shown_delivered_seq,
                     unread: None,
                     mentions: None,
+                    counted_seq: None,
                 };
                 let own = Receipt {
                     read_seq: Some(read_seq),
                     delivered_seq: Some(delivered_seq),
                     unread: Some(unread),
                     mentions: Some(mentions),
+                    counted_seq: Some(counted_seq).filter(|seq| *seq > 0),
                     ..shown
                 };
                 self.marked(own, shown);

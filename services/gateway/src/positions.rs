@@ -81,12 +81,11 @@ impl Positions {
         }
     }
 
-    /// Sends `lagged` to a user who receives from here on what is delivered to a chat, when some of it was announced before.
+    /// Sends `lagged` to a user who receives from here on what is delivered to a chat. Some of it may have been announced before, and when
+    /// there is nothing yet, no entry tells the user's devices of the chat.
     pub(crate) fn catch_up(&self, registry: &Registry, chat: ChatId, user: UserId) {
-        let announced = self.lock().announced.get(&chat).map(|(seq, _)| *seq);
-        if let Some(seq) = announced {
-            registry.for_user(user, |connection| connection.queue.lag(chat, seq));
-        }
+        let announced = self.lock().announced.get(&chat).map_or(0, |(seq, _)| *seq);
+        registry.for_user(user, |connection| connection.queue.lag(chat, announced));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -33,7 +33,7 @@ impl Receipts {
 
     /// Announces the watermarks of a user; waits for nothing.
     pub(crate) fn announce(&self, SeatId { chat, user }: SeatId, watermarks: Watermarks, shown: Shown) {
-        let Watermarks { read_seq, delivered_seq, unread, mentions } = watermarks;
+        let Watermarks { read_seq, delivered_seq, unread, mentions, counted_seq } = watermarks;
         let (shown_read_seq, shown_delivered_seq) = shown.of(read_seq, delivered_seq);
         let record = DeliveredRecord {
             v: VERSION,
@@ -46,6 +46,7 @@ impl Receipts {
                 delivered_seq,
                 unread,
                 mentions,
+                counted_seq,
                 shown_read_seq,
                 shown_delivered_seq,
             },

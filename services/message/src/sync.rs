@@ -131,22 +131,17 @@ impl<S: Store> Syncer<S> {
 
     /// Fills a chat of a page.
     async fn fill(&self, user: UserId, seat: Seat, entries: usize) -> Result<SyncedChat> {
-        let Seat { membership, head_seq, marks, calls, mut watermarks, .. } = seat;
+        let Seat { membership, head_seq, marks, watermarks, .. } = seat;
         let Membership { chat, beginning, .. } = membership;
-        let (reader, last) = (SeatId { chat, user }, Span::Before(i64::MAX));
+        // Up to the head that the marks and counts are of, and no further: what was announced since is pushed.
+        let (reader, last) = (SeatId { chat, user }, Span::Before(head_seq.saturating_add(1)));
         let room = Room::new(entries, CHAT_BYTES);
         let history = history_from(&*self.store, reader, beginning, last, head_seq, room).await?;
-        if history.head_seq > head_seq
-            && let Some(counts) = self.store.counts_at(chat, history.head_seq).await?
-        {
-            // Entries that are behind the stored head are on the page: they count as well.
-            watermarks = watermarks_of(counts, marks, &calls);
-        }
         let from_seq = history.from_seq;
-        let first = history.messages.first().map_or(history.head_seq + 1, |message| message.seq);
+        let first = history.messages.first().map_or(head_seq + 1, |message| message.seq);
         Ok(SyncedChat {
             chat,
-            head_seq: history.head_seq,
+            head_seq,
             from_seq,
             watermarks,
             other_read_seq: marks.other_read_seq,
@@ -157,14 +152,14 @@ impl<S: Store> Syncer<S> {
         })
     }
 
-    /// Returns the counts of a chat with what is stored behind its head: it was announced, and the user's devices have counted
-    /// it.
-    async fn counts_behind(&self, chat: ChatId, head: &Head) -> Result<Counts> {
+    /// Returns the counts of a chat with what is stored behind its head, and the last entry that they include. It was announced, and the
+    /// user's devices have counted it.
+    async fn counts_behind(&self, chat: ChatId, head: &Head) -> Result<(Counts, i64)> {
         let (mut counts, mut seq) = (head.counts, head.seq);
         while let Some(behind) = self.store.counts_at(chat, seq + 1).await? {
             (counts, seq) = (behind, seq + 1);
         }
-        Ok(counts)
+        Ok((counts, seq))
     }
 
     /// Returns where the history of a member begins who has no mark: what is before is not unread to them. The entry that
@@ -184,14 +179,12 @@ struct Seat {
     has_changed: bool,
     head_seq: i64,
     marks: Marks,
-    /// The texts that call the user by name.
-    calls: Vec<i64>,
     watermarks: Watermarks,
 }
 
-/// Returns what a user has not read of a chat. `calls` are the texts that call the user by name.
-fn watermarks_of(counts: Counts, marks: Marks, calls: &[i64]) -> Watermarks {
-    let called = calls.iter().filter(|seq| **seq > marks.read.seq).count();
+/// Returns what a user has not read of a chat. `counts` are those up to `counted_seq`, and `calls` the texts that call the user by name.
+fn watermarks_of(counts: Counts, counted_seq: i64, marks: Marks, calls: &[i64]) -> Watermarks {
+    let called = calls.iter().filter(|seq| **seq > marks.read.seq && **seq <= counted_seq).count();
     let read = marks.read.counts;
     let unread = (counts.texts - read.texts).max(0);
     let mentions = (counts.calls - read.calls).max(0) + i64::try_from(called).unwrap_or(i64::MAX);
@@ -201,6 +194,7 @@ fn watermarks_of(counts: Counts, marks: Marks, calls: &[i64]) -> Watermarks {
         delivered_seq: marks.delivered_seq.max(marks.read.seq),
         unread,
         mentions: mentions.min(unread),
+        counted_seq,
     }
 }
 
@@ -210,11 +204,9 @@ impl<S: Store> Syncing for Syncer<S> {
         let SyncQuery { user, cursor, limit, entries, now_ms } = query;
         let (since, page) = cursor.map_or((None, None), |cursor| (cursor.since, cursor.page));
         let chats: Vec<ChatId> = memberships.iter().map(|membership| membership.chat).collect();
-        let ((heads, places), mut marks, named) = try_join!(
-            self.heads.of(&*self.store, &self.generation, &chats),
-            self.store.marks_of(user),
-            self.store.calls_of(user)
-        )?;
+        let (heads, places) = self.heads.of(&*self.store, &self.generation, &chats).await?;
+        // Behind the heads: what an entry marks is stored before the head that includes it.
+        let (mut marks, named) = try_join!(self.store.marks_of(user), self.store.calls_of(user))?;
         let mut calls: HashMap<ChatId, Vec<i64>> = HashMap::new();
         for (chat, seq) in named {
             calls.entry(chat).or_default().push(seq);
@@ -254,10 +246,11 @@ impl<S: Store> Syncing for Syncer<S> {
                     of_log(since) || membership.joined_at_ms >= lately || marks.at_ms >= lately
                 });
                 let calls = calls.remove(&chat).unwrap_or_default();
-                let watermarks = watermarks_of(placed.head.counts, marks, &calls);
+                let head = &placed.head;
+                let watermarks = watermarks_of(head.counts, head.seq, marks, &calls);
                 let activity = placed.head.stamp.max(membership.joined_at_ms.saturating_mul(1000));
                 let (place, head_seq) = (Place { activity, chat }, placed.head.seq);
-                Seat { membership, place, has_changed, head_seq, marks, calls, watermarks }
+                Seat { membership, place, has_changed, head_seq, marks, watermarks }
             })
             .collect();
         let unread = seats.iter().map(|seat| seat.watermarks.unread).sum();
@@ -311,8 +304,8 @@ impl<S: Store> Syncing for Syncer<S> {
         }
         let read = read.map_or_else(Point::default, |counts| Point { seq: read_seq, counts });
         let moved = marks.merge(Marks { read, delivered_seq: asked, at_ms: now_ms, ..Marks::default() });
-        let counts = self.counts_behind(chat, &head).await?;
-        let watermarks = watermarks_of(counts, moved, &calls);
+        let (counts, counted_seq) = self.counts_behind(chat, &head).await?;
+        let watermarks = watermarks_of(counts, counted_seq, moved, &calls);
         if !moved.is_beyond(marks) {
             return Ok(Marked::Before(watermarks));
         }

@@ -24,7 +24,7 @@ fn connected(max_inflight: u32) -> Connected {
 }
 
 fn machine(now: Instant) -> Machine {
-    let mut machine = Machine::new(UserId(Uuid::from_u128(2)));
+    let mut machine = Machine::new(UserId(Uuid::from_u128(2)), None);
     machine.connected(&connected(256), now);
     machine
 }
@@ -140,7 +140,7 @@ fn a_reconnect_repeats_what_is_not_stored_under_the_same_key() {
 #[test]
 fn what_is_written_offline_goes_out_later() {
     let now = Instant::now();
-    let mut machine = Machine::new(UserId(Uuid::from_u128(2)));
+    let mut machine = Machine::new(UserId(Uuid::from_u128(2)), None);
     machine.send(CHAT, KEY, "hi".into(), now);
     assert!(outputs(&mut machine).is_empty());
     machine.connected(&connected(256), now);
@@ -163,7 +163,7 @@ fn an_accepted_message_that_is_not_announced_is_sent_again() {
 #[test]
 fn unanswered_sends_stay_within_the_servers_limit() {
     let now = Instant::now();
-    let mut machine = Machine::new(UserId(Uuid::from_u128(2)));
+    let mut machine = Machine::new(UserId(Uuid::from_u128(2)), None);
     machine.connected(&connected(2), now);
     for n in 1..=3 {
         machine.send(CHAT, MessageKey(Uuid::from_u128(n)), format!("m{n}").into(), now);

@@ -100,8 +100,11 @@ impl ChatService for ChatRpc {
         &self,
         request: Request<ListMembershipsRequest>,
     ) -> Result<Response<ListMembershipsResponse>, Status> {
-        let user_id: UserId = id("user_id", &request.into_inner().user_id)?;
-        let memberships = self.store.memberships(user_id).await;
+        let ListMembershipsRequest { user_id, chat_ids } = request.into_inner();
+        let user_id: UserId = id("user_id", &user_id)?;
+        let among: Vec<ChatId> =
+            chat_ids.iter().map(|text| id("chat_ids", text)).collect::<Result<_, InvalidField>>()?;
+        let memberships = self.store.memberships(user_id, &among).await;
         let memberships = memberships.map_err(|error| status(Error::from(error)))?;
         let memberships = memberships.into_iter().map(Membership::from).collect();
         Ok(Response::new(ListMembershipsResponse { memberships }))

@@ -153,17 +153,21 @@ pub enum Change {
 }
 
 impl Change {
-    /// Returns the kind, the subject and the body of its entry in the chat's log.
-    pub(super) fn entry(&self) -> Option<(EntryKind, Option<UserId>, &str)> {
+    /// Returns the kind, the subject and the body of its entry in the chat's log. The chat has so many members after it.
+    pub(super) fn entry(&self, member_count: usize) -> Option<(EntryKind, Option<UserId>, String)> {
         match self {
             Self::Added { user_id, .. } | Self::Admitted { user_id } => {
-                Some((EntryKind::MemberAdded, Some(*user_id), ""))
+                Some((EntryKind::MemberAdded, Some(*user_id), member_count.to_string()))
             }
-            Self::Removed { user_id } => Some((EntryKind::MemberRemoved, Some(*user_id), "")),
-            Self::RoleSet { user_id, role } => Some((EntryKind::RoleChanged, Some(*user_id), role.as_str())),
-            Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title)),
+            Self::Removed { user_id } => {
+                Some((EntryKind::MemberRemoved, Some(*user_id), member_count.to_string()))
+            }
+            Self::RoleSet { user_id, role } => {
+                Some((EntryKind::RoleChanged, Some(*user_id), role.as_str().to_owned()))
+            }
+            Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title.clone())),
             Self::TopicSet { topic } => {
-                Some((EntryKind::TopicChanged, None, topic.as_deref().unwrap_or_default()))
+                Some((EntryKind::TopicChanged, None, topic.clone().unwrap_or_default()))
             }
             // It concerns those who are added, and they see it then.
             Self::HistorySet { .. } => None,

@@ -129,7 +129,7 @@ impl Excerpt {
                 | Change::DeletionBegun => {}
             }
             self.version = places.version;
-            records.extend(change.entry().map(|entry| self.entry(actor, entry, key)));
+            records.extend(change.entry(self.member_count).map(|entry| self.entry(actor, entry, key)));
         }
         records
     }
@@ -193,7 +193,7 @@ impl Excerpt {
     fn entry(
         &self,
         actor: UserId,
-        (kind, subject, body): (EntryKind, Option<UserId>, &str),
+        (kind, subject, body): (EntryKind, Option<UserId>, String),
         key: MessageKey,
     ) -> OutboxRecord {
         let record = SendRecord {
@@ -203,7 +203,7 @@ impl Excerpt {
             device: DeviceId(Uuid::nil()),
             key,
             kind,
-            body: body.to_owned(),
+            body,
             subject,
             target_seq: None,
             mentions: Vec::new(),

@@ -339,9 +339,11 @@ impl ChatStore for MemoryStore {
         Ok(row.and_then(|row| tables.membership(row, user_id)))
     }
 
-    async fn memberships(&self, user_id: UserId) -> Result<Vec<Membership>, StoreError> {
+    async fn memberships(&self, user_id: UserId, among: &[ChatId]) -> Result<Vec<Membership>, StoreError> {
         let tables = self.tables();
-        Ok(tables.chats.iter().filter_map(|row| tables.membership(row, user_id)).collect())
+        let chats =
+            tables.chats.iter().filter(|row| among.is_empty() || among.contains(&row.excerpt.chat_id));
+        Ok(chats.filter_map(|row| tables.membership(row, user_id)).collect())
     }
 
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {

@@ -217,13 +217,13 @@ impl ChatStore for PostgresStore {
 
     #[tracing::instrument(name = "chat.store.membership", skip_all, fields(chat = %chat_id))]
     async fn membership(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Membership>, StoreError> {
-        let found = memberships_of(&self.pool, user_id, Some(chat_id)).await.map_err(StoreError::Read)?;
+        let found = memberships_of(&self.pool, user_id, &[chat_id]).await.map_err(StoreError::Read)?;
         Ok(found.into_iter().next())
     }
 
     #[tracing::instrument(name = "chat.store.memberships", skip_all)]
-    async fn memberships(&self, user_id: UserId) -> Result<Vec<Membership>, StoreError> {
-        memberships_of(&self.pool, user_id, None).await.map_err(StoreError::Read)
+    async fn memberships(&self, user_id: UserId, among: &[ChatId]) -> Result<Vec<Membership>, StoreError> {
+        memberships_of(&self.pool, user_id, among).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.member", skip_all, fields(chat = %chat_id))]

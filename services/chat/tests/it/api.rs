@@ -810,7 +810,7 @@ async fn other_services_ask_for_memberships() {
     assert_eq!(checked.is_member, [true, false, false, true]);
     assert_eq!(checked.may_send, [true, false, false, true]);
     assert_eq!(checked.slow_mode_seconds, [0; 4]);
-    let request = ListMembershipsRequest { user_id: id(&bob) };
+    let request = ListMembershipsRequest { user_id: id(&bob), chat_ids: Vec::new() };
     let listed = app.rpc.list_memberships(Request::new(request)).await.expect("an answer").into_inner();
     let [listed] = listed.memberships.as_slice() else { panic!("{listed:?}") };
     assert_eq!((&listed.chat_id, listed.role.as_str()), (&chat_id, "member"));

@@ -734,7 +734,7 @@ async fn a_block_closes_the_direct_chat_of_a_pair_until_the_last_one_is_lifted(s
     };
     let of_pair = |is_there: bool| [ann.min(bob), ann.max(bob)].map(|user| (user, is_there));
     let is_closed = async || {
-        let listed = store.memberships(ann).await.expect("a list").into_iter();
+        let listed = store.memberships(ann, &[]).await.expect("a list").into_iter();
         let mut closed = listed.filter(|of| of.is_closed).map(|of| of.chat.chat_id).collect::<Vec<_>>();
         assert!(closed.pop().is_none_or(|closed| closed == pair) && closed.is_empty());
         store.membership(pair, bob).await.expect("a read").expect("bob is in it").is_closed

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use compact::dev::{self, TENANT};
-use e2e::{report, stories, users::TestUser};
+use e2e::{histories::Histories, report, stories, users::TestUser};
 use posthouse_client::Messenger;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -91,6 +91,18 @@ async fn users_come_by_themselves_and_take_turns() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn devices_agree_on_what_is_read() -> anyhow::Result<()> {
     story(stories::sync).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_and_events_are_what_a_new_device_fetches() -> anyhow::Result<()> {
+    story(async |messenger| {
+        let began = Instant::now();
+        let histories = Histories::from_environment(60);
+        let happened = histories.run(messenger).await?;
+        report(format!("{histories:?}: {happened} happenings in {:?}", began.elapsed()));
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,7 +109,9 @@ impl Service for Message {
             let user_id = caller.user_id.to_string();
             let request = GetMembershipRequest { chat_id: "1".to_owned(), user_id };
             let member = chats.get_membership(request).await.expect("an answer").into_inner().member;
-            let unknown = chats.list_memberships(ListMembershipsRequest { user_id: "1".to_owned() }).await;
+            let unknown = chats
+                .list_memberships(ListMembershipsRequest { user_id: "1".to_owned(), chat_ids: Vec::new() })
+                .await;
             format!("{} {:?}", member.expect("a member").role, unknown.expect_err("a refusal").code())
         };
         let shutdown = scope.shutdown().clone();

@@ -316,10 +316,7 @@ impl Members {
             return None;
         }
         let is_loading = !*guest.loaded.borrow();
-        let is_seated = chats.get(&chat).is_some_and(|chat| chat.seats.contains_key(&subject));
-        if !is_seated && !is_loading {
-            return None;
-        }
+        // Also of one who is not known to be in the chat: `chat.events` may tell later of how they came, and of how they went.
         guest.chats.insert(chat);
         let known = chats.entry(chat).or_default();
         let seat = self.seat(known, subject, Since::Beginning);
@@ -470,9 +467,9 @@ impl Seat {
         true
     }
 
-    /// Returns whether neither log has the user in the chat.
+    /// Returns whether both logs have the user out of the chat.
     fn is_over(&self) -> bool {
-        self.listed != Listed::In && self.out.is_some()
+        self.listed == Listed::Out && self.out.is_some()
     }
 
     fn is_present(&self) -> bool {

@@ -467,6 +467,12 @@ impl MessageService for Peers {
         if seq > head {
             return Err(Status::not_found("no such entry"));
         }
-        Ok(Response::new(Watermarks { read_seq, delivered_seq: seq, unread: head - read_seq, mentions: 0 }))
+        Ok(Response::new(Watermarks {
+            read_seq,
+            delivered_seq: seq,
+            unread: head - read_seq,
+            mentions: 0,
+            counted_seq: head,
+        }))
     }
 }

@@ -73,7 +73,7 @@ async fn watermarks_are_answered_and_refused() {
         let mut stranger = stand.connect(user(3), device(1)).await;
         ann.send_text(chat(), "hello").await;
         let at = |seq| Mark { chat: chat(), seq };
-        let read = Watermarks { read_seq: 1, delivered_seq: 1, unread: 0, mentions: 0 };
+        let read = Watermarks { read_seq: 1, delivered_seq: 1, unread: 0, mentions: 0, counted_seq: 1 };
         assert_eq!(ann.mark(Command::Read(at(1))).await, Ok(read));
         let delivered = Watermarks { read_seq: 0, unread: 1, ..read };
         assert_eq!(ann.mark(Command::Delivered(at(1))).await, Ok(delivered));
@@ -105,6 +105,7 @@ async fn a_receipt_goes_to_the_users_devices_and_what_is_shown_to_the_others() {
                 delivered_seq: 5,
                 unread: 2,
                 mentions: 1,
+                counted_seq: 9,
                 shown_read_seq,
                 shown_delivered_seq,
             },

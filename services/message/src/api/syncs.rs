@@ -33,22 +33,21 @@ impl AppState {
             "" => None,
             text => Some(current(text, user, now_ms).ok_or(Error::CursorExpired)?),
         };
-        let request = ListMembershipsRequest { user_id: user.to_string() };
-        let answer = self.chats.clone().list_memberships(request).await;
-        let answer = answer.map_err(|status| Error::Membership(Box::new(status)))?.into_inner();
-        let mut named: HashMap<ChatId, rpc::Membership> = HashMap::with_capacity(answer.memberships.len());
-        let mut memberships = Vec::with_capacity(answer.memberships.len());
-        for of in answer.memberships {
-            let membership = membership(&of)?;
-            named.insert(membership.chat, of);
-            memberships.push(membership);
-        }
+        let memberships = self.memberships(user, Vec::new()).await?;
+        let memberships = memberships.iter().map(membership).collect::<Result<_, _>>()?;
         let query = SyncQuery { user, cursor, limit, entries, now_ms };
         let page = self.syncing.sync(query, memberships).await.map_err(Error::Sync)?;
+        // As they are after the heads were read: an older title beside a newer head would stand for good in a client, which has applied
+        // the entry that changed it, or counts it as known.
+        let on_page: Vec<String> = page.chats.iter().map(|synced| synced.chat.to_string()).collect();
+        let described = if on_page.is_empty() { Vec::new() } else { self.memberships(user, on_page).await? };
+        let mut named: HashMap<ChatId, rpc::Membership> = described
+            .into_iter()
+            .map(|of| Ok::<_, UnreadableField>((membership(&of)?.chat, of)))
+            .collect::<Result<_, _>>()?;
         let others: Vec<SeatId> = page
             .chats
             .iter()
-            .filter(|synced| synced.other_delivered_seq > 0)
             .filter_map(|synced| {
                 let user = named.get(&synced.chat)?.other_id.parse().ok()?;
                 Some(SeatId { chat: synced.chat, user })
@@ -71,6 +70,13 @@ impl AppState {
             unread: page.unread,
             mentions: page.mentions,
         })
+    }
+
+    /// Returns a user's memberships in some chats, or in all of them when none is named.
+    async fn memberships(&self, user: UserId, chat_ids: Vec<String>) -> Result<Vec<rpc::Membership>, Error> {
+        let request = ListMembershipsRequest { user_id: user.to_string(), chat_ids };
+        let answer = self.chats.clone().list_memberships(request).await;
+        Ok(answer.map_err(|status| Error::Membership(Box::new(status)))?.into_inner().memberships)
     }
 
     /// Returns the heads that moved since a cursor of an earlier answer; none without one.

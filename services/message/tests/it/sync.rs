@@ -294,12 +294,12 @@ async fn unread_is_what_others_wrote_since<S: Store>(store: Arc<S>) {
         page.chats[0].watermarks
     };
     // Her own text is read, and a pin is no text.
-    let expected = Watermarks { read_seq: 2, delivered_seq: 2, unread: 3, mentions: 2 };
+    let expected = Watermarks { read_seq: 2, delivered_seq: 2, unread: 3, mentions: 2, counted_seq: 6 };
     assert_eq!(watermarks(&world).await, expected);
-    let read = Watermarks { read_seq: call, delivered_seq: call, unread: 2, mentions: 1 };
+    let read = Watermarks { read_seq: call, delivered_seq: call, unread: 2, mentions: 1, counted_seq: 6 };
     assert_eq!(world.mark(chat, ann, call, 0).await, Marked::Moved(read));
     assert_eq!(watermarks(&world).await, read);
-    let all = Watermarks { read_seq: 6, delivered_seq: 6, unread: 0, mentions: 0 };
+    let all = Watermarks { read_seq: 6, delivered_seq: 6, unread: 0, mentions: 0, counted_seq: 6 };
     assert_eq!(world.mark(chat, ann, 6, 0).await, Marked::Moved(all));
     assert_eq!(watermarks(&world).await, all);
 }
@@ -313,7 +313,13 @@ async fn a_mark_never_goes_back<S: Store>(store: Arc<S>) {
         world.text(chat, bob).await;
     }
     // Also while the head is not stored yet: what was announced counts.
-    let at = |read_seq, delivered_seq, unread| Watermarks { read_seq, delivered_seq, unread, mentions: 0 };
+    let at = |read_seq, delivered_seq, unread| Watermarks {
+        read_seq,
+        delivered_seq,
+        unread,
+        mentions: 0,
+        counted_seq: 5,
+    };
     assert_eq!(world.mark(chat, ann, 4, 0).await, Marked::Moved(at(4, 4, 1)));
     world.flush().await;
     assert_eq!(world.mark(chat, ann, 3, 0).await, Marked::Before(at(4, 4, 1)));

@@ -50,7 +50,7 @@ pub async fn sync(messenger: &Messenger) -> anyhow::Result<()> {
     desk.session.read(direct, last).await;
     marked(&phone, direct, ann.id(), last, Some(0)).await?;
     marked(&ben_online, direct, ann.id(), last, None).await?;
-    let read = Watermarks { read_seq: last, delivered_seq: last, unread: 0, mentions: 0 };
+    let read = Watermarks { read_seq: last, delivered_seq: last, unread: 0, mentions: 0, counted_seq: last };
     has(&ann, direct, |of| of.watermarks == read).await?;
     has(&ben, direct, |of| of.other_read_seq == Some(last)).await?;
     ensure!(carol.online(&[]).await.seen().receipts.is_empty(), "carol is not in this chat");

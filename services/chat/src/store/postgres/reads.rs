@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::rows::{ChatRow, MemberRow, MembershipRow, chat_columns, place_columns};
 use crate::domain::{Chat, Member, Membership};
 
-/// Returns the memberships of a user: all of them, or the one in a chat.
+/// Returns the memberships of a user in these chats, or all of them when none is named.
 pub(super) async fn memberships_of(
     pool: &PgPool,
     user_id: UserId,
-    chat_id: Option<ChatId>,
+    among: &[ChatId],
 ) -> Result<Vec<Membership>, sqlx::Error> {
     const ALL: &str = concat!(
         "SELECT ",
@@ -22,15 +22,18 @@ pub(super) async fn memberships_of(
         " FROM members JOIN chats USING (chat_id) WHERE user_id = $1"
     );
     // A text of its own: one for both would be planned for all.
-    const ONE: &str = concat!(
+    const SOME: &str = concat!(
         "SELECT ",
         chat_columns!(),
         place_columns!(),
-        " FROM members JOIN chats USING (chat_id) WHERE user_id = $1 AND chat_id = $2"
+        " FROM members JOIN chats USING (chat_id) WHERE user_id = $1 AND chat_id = ANY($2)"
     );
-    let query = match chat_id {
-        None => sqlx::query_as(ALL).bind(user_id.0),
-        Some(chat_id) => sqlx::query_as(ONE).bind(user_id.0).bind(chat_id.0),
+    let query = match among {
+        [] => sqlx::query_as(ALL).bind(user_id.0),
+        among => {
+            let among: Vec<Uuid> = among.iter().map(|chat| chat.0).collect();
+            sqlx::query_as(SOME).bind(user_id.0).bind(among)
+        }
     };
     let rows: Vec<MembershipRow> = query.fetch_all(pool).await?;
     rows.into_iter().map(|row| row.of(user_id)).collect()
