@@ -6,7 +6,7 @@ export CARGO_TARGET_DIR ?= $(POSTHOUSE_CACHE)/target
 export KUBECONFIG := $(CURDIR)/.local/kubeconfig
 export CLUSTER TAKEOVER TOPOLOGY
 .DEFAULT_GOAL := help
-.PHONY: help up up-backends up-cluster demo status down clean test lint fmt generate bench soak autobahn fuzz kind-check
+.PHONY: help up up-backends up-cluster demo status down clean test lint fmt generate bench soak verify-sync autobahn fuzz kind-check
 
 help: ## Show the verbs
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ bench: ## What a message costs beside its baseline, and while every part on its 
 
 soak: ## A million entries of all kinds, while every part on their path is killed 20 times
 	@scripts/soak
+
+verify-sync: ## Random histories of devices that are cut off, in memory and on the cluster (PH_HISTORIES)
+	@scripts/verify-sync
 
 autobahn: ## The whole Autobahn test suite on the WebSocket protocol of the gateway
 	@scripts/autobahn

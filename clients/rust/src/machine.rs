@@ -166,6 +166,9 @@ impl Sync {
     }
 
     fn miss(&mut self, chat: ChatId, seq: i64, now: Instant) {
+        if self.heads.get(&chat).is_some_and(|head| *head >= seq) {
+            return;
+        }
         let missing = self.missing.entry(chat).or_default();
         *missing = seq.max(*missing);
         if matches!(self.fetch, Fetch::Idle) {

@@ -35,7 +35,7 @@ const DEVICES: usize = 2;
 /// What happens in a history, at most.
 const HAPPENINGS: usize = 30;
 /// From the last happening until all devices agree.
-const SETTLING: Duration = Duration::from_secs(20);
+const SETTLING: Duration = Duration::from_secs(60);
 /// Between two looks at whether they do.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub mod backends;
 pub mod checker;
 pub mod cluster;
+pub mod faults;
 pub mod histories;
 pub mod processes;
 pub mod stack;

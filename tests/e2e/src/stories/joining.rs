@@ -1,18 +1,19 @@
 //! How users come into a chat by themselves, and what a busy one asks of them.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use contracts::{
     ErrorCode,
     api::{CreateChatRequest, CreateInviteRequest, UpdateChatRequest, Visibility},
     event::EntryKind,
+    wire::Message,
 };
 use posthouse_client::{Joined, Messenger};
-use tokio::time::timeout;
 
 use super::MOMENT;
-use crate::users::{TestUser, refused};
+use crate::{
+    eventually,
+    users::{TestUser, refused},
+};
 
 /// A public group is found and joined, a private one by a link, with or without approval. Who comes reads from their entry on. In slow mode
 /// members take turns.
@@ -43,10 +44,19 @@ pub async fn joining(messenger: &Messenger) -> anyhow::Result<()> {
 
     let slow = UpdateChatRequest { slow_mode_seconds: Some(600), ..UpdateChatRequest::default() };
     messenger.update_chat(&owner.token().await?, public, &slow).await?;
+    eventually("the visitor learns of it", MOMENT, || async {
+        let seen = visitor.seen();
+        let is_told = |entry: &Message| entry.kind == EntryKind::SlowModeChanged && entry.body == "600";
+        ensure!(seen.entries[&public].iter().any(is_told), "not yet");
+        Ok(())
+    })
+    .await?;
     visitor.send(public, "once").await?;
-    // The client keeps it, to repeat it in ten minutes.
-    let again = timeout(Duration::from_secs(1), visitor.session.send(public, "twice")).await;
-    ensure!(again.is_err(), "a second message was taken: {again:?}");
+    let again = visitor.session.send(public, "twice").await;
+    ensure!(
+        again.as_ref().is_err_and(|failure| failure.code() == Some(ErrorCode::SlowMode)),
+        "a second message was taken: {again:?}"
+    );
     host.send(public, "the owner does not wait").await?;
     host.send(public, "at all").await?;
 

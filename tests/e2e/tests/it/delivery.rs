@@ -11,16 +11,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use contracts::{ChatId, MessageKey, UserId, event::EntryKind};
 use e2e::{
     World,
     checker::{self, Acked},
     eventually,
+    faults::{Part, RECOVERY},
     processes::memory_line,
-    report,
-    stack::{Backend, Signal},
-    story,
+    report, story,
     users::{Online, TestUser},
 };
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
@@ -42,15 +41,10 @@ const SLACK: Duration = Duration::from_secs(480);
 const CHANGE_EVERY: usize = 3;
 /// A tenant is ready, or gone, within this time.
 const CONVERGENCE: Duration = Duration::from_secs(150);
-/// From a kill until messages are stored again.
-const RECOVERY: Duration = Duration::from_secs(120);
 /// Resends of what an outage delayed arrive until then; they do not count as normal operation.
 const AFTERMATH: Duration = Duration::from_secs(5);
 /// After the last send, until every receiver has everything.
 const SETTLING: Duration = Duration::from_secs(120);
-
-/// What is killed, over and over.
-const TARGETS: [&str; 4] = ["message pods", "gateway pods", "Kafka broker", "CQL node"];
 
 /// How many entries are sent in all, how many a second at most, and how often each part is killed meanwhile.
 struct Load {
@@ -72,7 +66,7 @@ impl Load {
 
     /// How long it may take: twice as long as at the full rate, and a minute for each kill.
     fn limit(&self) -> Duration {
-        let minutes = u64::try_from(self.kills * TARGETS.len()).expect("few kills");
+        let minutes = u64::try_from(self.kills * Part::PATH.len()).expect("few kills");
         SLACK
             + Duration::from_secs_f64(2.0 * self.messages as f64 / self.per_second as f64)
             + Duration::from_secs(60 * minutes)
@@ -259,18 +253,18 @@ fn stored_as(post: Post) -> (EntryKind, String) {
 
 /// From a kill until messages were stored again.
 struct Outage {
-    what: &'static str,
+    what: String,
     from: Duration,
     until: Duration,
 }
 
 /// Kills everything on the path, in a random order, each when its share of the entries is stored and the one before has recovered.
 async fn kills(world: &World, ledger: &Ledger, load: &Load) -> anyhow::Result<Vec<Outage>> {
-    let mut targets = TARGETS.repeat(load.kills);
+    let mut targets = Part::PATH.repeat(load.kills);
     targets.shuffle(&mut rand::rng());
-    report(format!("to be killed, in this order: {}", targets.join(", ")));
+    report(format!("to be killed, in this order: {targets:?}"));
     let mut outages = Vec::new();
-    for (number, &what) in (1..).zip(&targets) {
+    for (number, &part) in (1..).zip(&targets) {
         let share = load.messages * number / (targets.len() + 1);
         eventually(&format!("{share} entries are stored"), load.limit(), || async {
             let stored = ledger.stored.load(Ordering::Relaxed);
@@ -279,7 +273,8 @@ async fn kills(world: &World, ledger: &Ledger, load: &Load) -> anyhow::Result<Ve
         })
         .await?;
         let from = ledger.began.elapsed();
-        kill(world, what).await.with_context(|| what.to_owned())?;
+        part.kill(world, TENANT).await?;
+        let what = part.name();
         let back = ledger.began.elapsed();
         // What was on its way before does not count: a message that is sent now must be stored.
         eventually(&format!("messages are stored after the {what} were killed"), RECOVERY, || async {
@@ -291,20 +286,6 @@ async fn kills(world: &World, ledger: &Ledger, load: &Load) -> anyhow::Result<Ve
         outages.push(Outage { what, from, until: ledger.began.elapsed() });
     }
     Ok(outages)
-}
-
-async fn kill(world: &World, what: &str) -> anyhow::Result<()> {
-    let backend = async |backend: Backend| {
-        world.stack.signal(backend, Signal::Kill)?;
-        world.stack.await_end(backend).await?;
-        world.stack.start_backends().await
-    };
-    match what {
-        "gateway pods" => world.cluster.replace_pods(TENANT, "gateway", RECOVERY).await,
-        "Kafka broker" => backend(Backend::Kafka).await,
-        "CQL node" => backend(Backend::Cassandra).await,
-        _ => world.cluster.replace_pods(TENANT, "message", RECOVERY).await,
-    }
 }
 
 async fn histories(

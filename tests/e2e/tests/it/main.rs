@@ -4,6 +4,7 @@
 
 mod attacks;
 mod delivery;
+mod histories;
 mod isolation;
 mod lifecycle;
 mod presence;

@@ -1,0 +1,54 @@
+//! What stories kill.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::{
+    World,
+    stack::{Backend, Signal},
+};
+
+/// From a kill until the part is ready again.
+pub const RECOVERY: Duration = Duration::from_secs(120);
+
+/// A part on the path of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The pods of a service, or of all of them: `compact`.
+    Pods(&'static str),
+    Backend(Backend),
+}
+
+impl Part {
+    /// What distributed services depend on.
+    pub const PATH: [Self; 4] = [
+        Self::Pods("message"),
+        Self::Pods("gateway"),
+        Self::Backend(Backend::Kafka),
+        Self::Backend(Backend::Cassandra),
+    ];
+
+    /// Returns it in words.
+    pub fn name(self) -> String {
+        match self {
+            Self::Pods(service) => format!("{service} pods"),
+            Self::Backend(backend) => format!("{backend:?}"),
+        }
+    }
+
+    /// Kills it without a grace period, and waits until it is ready again.
+    pub async fn kill(self, world: &World, tenant: &str) -> anyhow::Result<()> {
+        let killed = async {
+            match self {
+                Self::Pods(service) => world.cluster.replace_pods(tenant, service, RECOVERY).await,
+                Self::Backend(backend) => {
+                    world.stack.signal(backend, Signal::Kill)?;
+                    world.stack.await_end(backend).await?;
+                    world.stack.start_backends().await
+                }
+            }
+        };
+        killed.await.with_context(|| format!("killing the {}", self.name()))
+    }
+}
