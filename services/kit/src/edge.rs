@@ -43,10 +43,14 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Returns the router behind the rules of the edge. `descriptions` are those of its APIs.
-pub(crate) fn guarded<'a>(router: Router, descriptions: impl IntoIterator<Item = &'a OpenApi>) -> Router {
+pub(crate) fn guarded<'a>(
+    router: Router,
+    descriptions: impl IntoIterator<Item = &'a OpenApi> + Clone,
+) -> Router {
+    let absent = absent(descriptions.clone());
     router
         .route(&format!("{}/{{status}}", catalog::PROBLEMS_PATH), routing::any(problem))
-        .fallback(not_found)
+        .fallback(move |uri: Uri| async move { no_such_path(uri.path(), &absent) })
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(Arc::new(Queries::of(descriptions)), described_query))
         .layer(middleware::from_fn_with_state(ANSWER_TIMEOUT, in_time))
@@ -54,15 +58,34 @@ pub(crate) fn guarded<'a>(router: Router, descriptions: impl IntoIterator<Item =
         .layer(CatchPanicLayer::custom(panicked))
 }
 
-async fn not_found() -> ApiError {
+fn not_found() -> ApiError {
     ApiError::new(ErrorCode::NotFound, "no such path")
+}
+
+/// Returns the prefixes of the paths of services that are described nowhere here: other processes serve them.
+fn absent<'a>(descriptions: impl IntoIterator<Item = &'a OpenApi>) -> Vec<&'static str> {
+    let served: Vec<&String> =
+        descriptions.into_iter().flat_map(|description| description.paths.paths.keys()).collect();
+    let prefixes = catalog::Service::ALL.into_iter().flat_map(|service| service.path_prefixes);
+    prefixes.copied().filter(|prefix| !served.iter().any(|path| path.starts_with(prefix))).collect()
+}
+
+/// A path of a service that has no pod for a moment comes to the one that takes all others. It is there, and not found would be final.
+fn no_such_path(path: &str, absent: &[&str]) -> ApiError {
+    let is_below = |prefix: &&&str| {
+        path.strip_prefix(**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    match absent.iter().find(is_below) {
+        Some(_) => ApiError::hidden(ErrorCode::Unavailable),
+        None => not_found(),
+    }
 }
 
 /// The problem that a router answers with instead of a service that it does not reach.
 async fn problem(Path(status): Path<String>) -> ApiError {
     match status.as_str() {
         "502" | "503" | "504" => ApiError::hidden(ErrorCode::Unavailable),
-        _ => not_found().await,
+        _ => not_found(),
     }
 }
 
@@ -253,6 +276,9 @@ mod tests {
     #[tokio::test]
     async fn what_no_handler_takes_is_a_problem() {
         refused("GET", "/nothing", 404, "not_found").await;
+        refused("GET", "/api/usersandmore", 404, "not_found").await;
+        let elsewhere = refused("GET", "/api/users/me", 503, "unavailable").await;
+        assert_eq!(elsewhere.headers()["retry-after"], "1", "of a service that has no pod at the moment");
         let response = refused("DELETE", "/items", 405, "method_not_allowed").await;
         assert_eq!(response.headers()["allow"], "GET,HEAD");
         refused("POST", "/problems/503", 503, "unavailable").await;

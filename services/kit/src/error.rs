@@ -164,6 +164,7 @@ const fn title(code: ErrorCode) -> &'static str {
         ErrorCode::IdempotencyConflict => "This key was used before with another body",
         ErrorCode::TooLarge => "The request is too large",
         ErrorCode::RateLimited => "Too many requests",
+        ErrorCode::SlowMode => "This chat is in slow mode",
         ErrorCode::Unavailable => "Something this service needs is down; try again",
         ErrorCode::Internal => "Internal error",
     }
