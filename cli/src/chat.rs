@@ -569,6 +569,10 @@ impl Room {
             EntryKind::TopicChanged if message.body.is_empty() => {
                 format!("{seq:>5}  * {sender} removed the topic")
             }
+            EntryKind::SlowModeChanged if body == "0" => format!("{seq:>5}  * {sender} ended slow mode"),
+            EntryKind::SlowModeChanged => {
+                format!("{seq:>5}  * {sender} lets members write every {body} s")
+            }
             EntryKind::TopicChanged => format!("{seq:>5}  * {sender} set the topic: {body}"),
         });
     }

@@ -94,7 +94,8 @@ impl<'a> Change<'a> {
             | EntryKind::MemberRemoved
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
-            | EntryKind::TopicChanged => return None,
+            | EntryKind::TopicChanged
+            | EntryKind::SlowModeChanged => return None,
         })
     }
 }

@@ -44,6 +44,8 @@ pub enum ErrorCode {
     TooLarge,
     /// Too many requests; wait before repeating.
     RateLimited,
+    /// The chat is in slow mode, and the caller has sent a message lately. Nothing else has to wait, and it is for the user to send it again.
+    SlowMode,
     /// Something this service needs is down; repeat later.
     Unavailable,
     /// A fault of ours; the log has the cause.
@@ -52,7 +54,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::InvalidArgument,
         Self::Unauthenticated,
@@ -69,6 +71,7 @@ impl ErrorCode {
         Self::IdempotencyConflict,
         Self::TooLarge,
         Self::RateLimited,
+        Self::SlowMode,
         Self::Unavailable,
         Self::Internal,
     ];
@@ -92,6 +95,7 @@ impl ErrorCode {
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
+            Self::SlowMode => "slow_mode",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         }
@@ -110,7 +114,7 @@ impl ErrorCode {
             Self::Conflict | Self::LimitReached => 409,
             Self::IdempotencyConflict => 422,
             Self::TooLarge => 413,
-            Self::RateLimited => 429,
+            Self::RateLimited | Self::SlowMode => 429,
             Self::Unavailable => 503,
             Self::Internal => 500,
         }
@@ -128,7 +132,7 @@ impl ErrorCode {
             Self::NotFound => Code::NotFound,
             Self::Conflict | Self::IdempotencyConflict => Code::AlreadyExists,
             Self::CursorExpired => Code::FailedPrecondition,
-            Self::LimitReached | Self::RateLimited => Code::ResourceExhausted,
+            Self::LimitReached | Self::RateLimited | Self::SlowMode => Code::ResourceExhausted,
             Self::Unavailable => Code::Unavailable,
             Self::Internal => Code::Internal,
         }

@@ -39,10 +39,12 @@ pub enum EntryKind {
     TitleChanged,
     /// The group has the topic in `body` from here on, or none when that is empty.
     TopicChanged,
+    /// A plain member of the group waits for the seconds in `body` between two messages from here on; 0 is not at all.
+    SlowModeChanged,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Text,
         Self::Edit,
         Self::Delete,
@@ -55,6 +57,7 @@ impl EntryKind {
         Self::RoleChanged,
         Self::TitleChanged,
         Self::TopicChanged,
+        Self::SlowModeChanged,
     ];
 
     /// Returns the kind as it is stored and sent.
@@ -72,6 +75,7 @@ impl EntryKind {
             Self::RoleChanged => "role_changed",
             Self::TitleChanged => "title_changed",
             Self::TopicChanged => "topic_changed",
+            Self::SlowModeChanged => "slow_mode_changed",
         }
     }
 
@@ -94,7 +98,8 @@ impl EntryKind {
             | Self::MemberRemoved
             | Self::RoleChanged
             | Self::TitleChanged
-            | Self::TopicChanged => false,
+            | Self::TopicChanged
+            | Self::SlowModeChanged => false,
         }
     }
 

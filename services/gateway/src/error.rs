@@ -49,7 +49,7 @@ impl ServiceError for GatewayError {
                 ErrorCode::PermissionDenied
             }
             Self::NoTarget { .. } | Self::NoEntry { .. } => ErrorCode::NotFound,
-            Self::SlowMode { .. } => ErrorCode::RateLimited,
+            Self::SlowMode { .. } => ErrorCode::SlowMode,
             Self::CursorExpired => ErrorCode::CursorExpired,
             Self::NoChange { .. } => ErrorCode::Conflict,
             Self::TooManyChanges { .. } => ErrorCode::LimitReached,

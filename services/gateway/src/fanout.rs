@@ -126,10 +126,12 @@ impl Fanout {
         let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
         let entry = Entry { chat, seq, kind, subject, sent_at_ms };
         let now = Instant::now();
-        let removed = self.members.announced(entry);
+        let removed = self.members.announced(entry, now);
         self.positions.announced(chat, seq, now);
-        if kind == EntryKind::Text {
-            self.slow_mode.stored(chat, sender, now);
+        if kind == EntryKind::SlowModeChanged
+            && let Some(seconds) = message.body.parse().ok()
+        {
+            self.members.slowed(chat, seq, seconds);
         }
         // No device sends membership entries: the sender's connections receive them like those of all others.
         let writers = if kind.is_from_device() {
@@ -159,8 +161,9 @@ impl Fanout {
         if let Some(user) = removed {
             push(user, Way::Push);
         }
-        if !subject_only {
-            self.members.for_recipients(entry, push);
+        let is_slow = !subject_only && self.members.for_recipients(entry, push);
+        if is_slow && kind == EntryKind::Text {
+            self.slow_mode.stored(chat, sender, key, now);
         }
     }
 
@@ -282,6 +285,7 @@ mod tests {
                 members: 3,
                 from_entry_at_ms: None,
                 is_closed: false,
+                slow_mode_seconds: 0,
             };
             self.fanout.members.load(UserId(Uuid::from_u128(user)), &[listing]);
         }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use contracts::{
-    ChatId, UserId,
+    ChatId, MessageKey, UserId,
     event::{EntryKind, Role},
     rpc::{GetMembershipRequest, chat_service_client::ChatServiceClient},
 };
@@ -129,10 +129,7 @@ impl Membership {
     /// Refuses a user whom the check did not find in the chat. What was sent at the moment in which the other user left a
     /// direct chat is in the log, and not refused any more.
     pub(crate) fn conclude(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<(), GatewayError> {
-        self.access(chat, user, checked)?;
-        // The chat may be slow by now: the next message waits for this one.
-        self.slow_mode.stored(chat, user, Instant::now());
-        Ok(())
+        self.access(chat, user, checked).map(drop)
     }
 
     /// Returns what a member may do in the chat; refuses all others. While the chat service does not answer, what is known here has
@@ -141,7 +138,7 @@ impl Membership {
         match checked {
             Ok(Rights { access: Access::None, .. }) => Err(GatewayError::NotAMember { chat }),
             Ok(Rights { access, slow_mode_seconds }) => {
-                self.slow_mode.note(chat, user, slow_mode_seconds);
+                self.members.waits(chat, user, slow_mode_seconds);
                 Ok(access)
             }
             Err(source) => match self.members.standing(chat, user) {
@@ -157,7 +154,7 @@ impl Membership {
     /// a direct chat that the other has left or that a block has closed, nor in a channel, where the role decides.
     pub(crate) fn begin_check(&self, chat: ChatId, sender: UserId) -> Option<Checking> {
         let standing = self.members.standing(chat, sender)?;
-        let may_follow = standing == Standing::Member && self.slow_mode.is_off(chat, sender);
+        let may_follow = standing == Standing::Member && self.members.slow_mode(chat, sender).is_some();
         may_follow.then(|| self.checks.begin(chat, sender))?
     }
 
@@ -171,10 +168,6 @@ impl Membership {
     ) -> Result<(), GatewayError> {
         let checked = self.checks.rights(chat, sender).await;
         match self.access(chat, sender, checked)? {
-            Access::ReadAndSend if kind == EntryKind::Text => {
-                let taken = self.slow_mode.take(chat, sender, Instant::now());
-                taken.map_err(|wait| GatewayError::SlowMode { chat, wait })
-            }
             Access::ReadAndSend => Ok(()),
             Access::ReadAndReact if matches!(kind, EntryKind::Reaction | EntryKind::ReactionRemoved) => {
                 Ok(())
@@ -182,6 +175,21 @@ impl Membership {
             Access::ReadAndReact => Err(GatewayError::ReadsOnly { chat }),
             Access::Read | Access::None => Err(GatewayError::NoRecipient { chat }),
         }
+    }
+
+    /// Takes a text of a member on its way to the log, where plain members wait between two of them.
+    pub(crate) fn take_turn(
+        &self,
+        chat: ChatId,
+        sender: UserId,
+        key: MessageKey,
+    ) -> Result<(), GatewayError> {
+        let wait = self.members.slow_mode(chat, sender).unwrap_or_default();
+        if wait.is_zero() {
+            return Ok(());
+        }
+        let taken = self.slow_mode.take((chat, sender, key), wait, Instant::now());
+        taken.map_err(|wait| GatewayError::SlowMode { chat, wait })
     }
 
     /// Returns whether a user may delete what others wrote in a chat: as its owner or an admin. Asked each time, it is seldom.

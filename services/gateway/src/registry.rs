@@ -10,7 +10,7 @@ use std::{
 };
 
 use contracts::{
-    ChatId, DeviceId, MessageKey, SessionId, UserId,
+    ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId,
     wire::{ActivityState, CloseCode},
 };
 use tokio::sync::mpsc;
@@ -24,6 +24,15 @@ use crate::{
 /// Sends of one connection that are remembered until they are stored. Rates keep a client below it, unless the message
 /// service is away; what is beyond it is not measured.
 const MAX_REMEMBERED_SENDS: usize = 1_024;
+
+/// A send that was refused for a while.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    key: MessageKey,
+    code: ErrorCode,
+    /// Nothing waits for it any more from then on.
+    until: Instant,
+}
 
 /// A client repeats a refused send within this time of the moment from which it may.
 const REPEATED_WITHIN: Duration = Duration::from_secs(5);
@@ -45,7 +54,7 @@ pub(crate) struct Connection {
     /// When this connection sent what is not stored yet.
     unstored: Mutex<HashMap<MessageKey, Instant>>,
     /// By chat, the send that was refused for its rate, and until when those behind it wait for it.
-    held_back: Mutex<HashMap<ChatId, (MessageKey, Instant)>>,
+    held_back: Mutex<HashMap<ChatId, Held>>,
 }
 
 impl Connection {
@@ -100,26 +109,37 @@ impl Connection {
         sent_at
     }
 
-    /// Notes that a send was refused for `wait`. What comes behind it in the chat is refused as well until it has come again, or the
+    /// Notes that a send was refused, for a while and with this code. What comes behind it in the chat is refused as well until it has come again, or the
     /// client had time for that: the order in which a client sends is the order of the chat.
-    pub(crate) fn hold_back(&self, chat: ChatId, key: MessageKey, wait: Duration, now: Instant) {
+    pub(crate) fn hold_back(
+        &self,
+        (chat, key): (ChatId, MessageKey),
+        code: ErrorCode,
+        wait: Duration,
+        now: Instant,
+    ) {
         let mut held_back = self.held_back.lock().unwrap_or_else(PoisonError::into_inner);
-        held_back.retain(|_, (_, until)| *until > now);
+        held_back.retain(|_, first| first.until > now);
         if held_back.len() < MAX_REMEMBERED_SENDS {
-            held_back.entry(chat).or_insert((key, now + wait + REPEATED_WITHIN));
+            held_back.entry(chat).or_insert(Held { key, code, until: now + wait + REPEATED_WITHIN });
         }
     }
 
-    /// Returns how long a send has to wait for one that was refused before it.
-    pub(crate) fn is_behind(&self, chat: ChatId, key: MessageKey, now: Instant) -> Option<Duration> {
+    /// Returns how long a send has to wait for one that was refused before it, and why that was.
+    pub(crate) fn is_behind(
+        &self,
+        chat: ChatId,
+        key: MessageKey,
+        now: Instant,
+    ) -> Option<(ErrorCode, Duration)> {
         let mut held_back = self.held_back.lock().unwrap_or_else(PoisonError::into_inner);
-        let (first, until) = *held_back.get(&chat)?;
+        let Held { key: first, code, until } = *held_back.get(&chat)?;
         if first == key || until <= now {
             held_back.remove(&chat);
             return None;
         }
         let left = until.saturating_duration_since(now).saturating_sub(REPEATED_WITHIN);
-        Some(left.max(BEHIND_PAUSE))
+        Some((code, left.max(BEHIND_PAUSE)))
     }
 
     /// Notes whether the user is at the device.
@@ -281,14 +301,14 @@ mod tests {
         let [chat, other] = [1, 2].map(|n| ChatId(Uuid::from_u128(n)));
         let [first, second] = [1, 2].map(|n| MessageKey(Uuid::from_u128(n)));
         let wait = Duration::from_secs(1);
-        one.hold_back(chat, first, wait, now);
-        assert_eq!(one.is_behind(chat, second, now), Some(wait));
-        one.hold_back(chat, second, wait, now);
+        one.hold_back((chat, first), ErrorCode::RateLimited, wait, now);
+        assert_eq!(one.is_behind(chat, second, now), Some((ErrorCode::RateLimited, wait)));
+        one.hold_back((chat, second), ErrorCode::RateLimited, wait, now);
         assert_eq!(one.is_behind(other, second, now), None, "another chat goes on");
         assert_eq!(one.is_behind(chat, first, now + wait), None, "it comes again");
         assert_eq!(one.is_behind(chat, second, now + wait), None);
         // A client that gives up does not hold up itself.
-        one.hold_back(chat, first, wait, now);
+        one.hold_back((chat, first), ErrorCode::RateLimited, wait, now);
         assert!(one.is_behind(chat, second, now + wait + REPEATED_WITHIN).is_none());
     }
 }

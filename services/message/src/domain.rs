@@ -330,7 +330,8 @@ impl Chats {
             | EntryKind::Unpin
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
-            | EntryKind::TopicChanged => None,
+            | EntryKind::TopicChanged
+            | EntryKind::SlowModeChanged => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::request::Parts,
 };
-use contracts::UserId;
+use contracts::{ChatId, UserId};
 use kit::{
     auth::Caller,
     bucket::{Buckets, Rate},
@@ -22,19 +22,35 @@ use crate::error::Error;
 /// gives and takes a role, makes fewer records and entries than it may send messages.
 const RATE: Rate = Rate { burst: 200, every: Duration::from_millis(50) };
 
+/// How often one user joins one chat: each time is an entry that all its members receive, and so is each departure.
+const JOINS: Rate = Rate { burst: 5, every: Duration::from_secs(60) };
+
 /// The changes that users made lately through this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Changes(Arc<Mutex<Buckets<UserId>>>);
+pub struct Changes {
+    all: Arc<Mutex<Buckets<UserId>>>,
+    joins: Arc<Mutex<Buckets<(UserId, ChatId)>>>,
+}
 
 impl Changes {
     /// Returns changes of which none was made.
     pub fn new(rate: Rate) -> Self {
-        Self(Arc::new(Mutex::new(Buckets::new(rate))))
+        Self {
+            all: Arc::new(Mutex::new(Buckets::new(rate))),
+            joins: Arc::new(Mutex::new(Buckets::new(JOINS))),
+        }
     }
 
     /// Counts a change; an error is the time to wait, and counts nothing.
     fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).try_take(user, now)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).try_take(user, now)
+    }
+
+    /// Counts that a user joins a chat by themselves.
+    pub(super) fn join(&self, user: UserId, chat: ChatId) -> Result<(), Error> {
+        let taken =
+            self.joins.lock().unwrap_or_else(PoisonError::into_inner).try_take((user, chat), Instant::now());
+        taken.map_err(|wait| Error::TooManyChanges { wait })
     }
 }
 

@@ -142,6 +142,7 @@ impl From<domain::Membership> for Membership {
             joined_at_ms: joined_at.timestamp_millis(),
             version,
             is_closed,
+            slow_mode_seconds: chat.slow_mode_seconds,
         }
     }
 }

@@ -23,7 +23,11 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Patience, Users, changes::ChangingCaller, members::published};
+use super::{
+    Patience, Users,
+    changes::{Changes, ChangingCaller},
+    members::published,
+};
 use crate::{
     domain::{JoinRequest, PublicChat, Refusal},
     error::Error,
@@ -109,10 +113,16 @@ pub(super) async fn join(
     ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
     State(users): State<Users>,
+    State(changes): State<Changes>,
     State(patience): State<Patience>,
     Path(chat_id): Path<ChatId>,
 ) -> Result<Json<api::Chat>, ApiError> {
     users.require_account(caller.user_id).await?;
+    // Without the turn that changes of the chat take: repeated, it would keep others waiting.
+    if let Some(chat) = store.chat(chat_id, caller.user_id).await.map_err(Error::from)? {
+        return Ok(Json(chat.into()));
+    }
+    changes.join(caller.user_id, chat_id)?;
     let publication = store.join(chat_id, caller.user_id, Utc::now()).await.map_err(Error::from)?;
     Ok(Json(joined(&*store, patience, &caller, publication).await?))
 }

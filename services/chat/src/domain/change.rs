@@ -173,8 +173,9 @@ impl Change {
             Self::HistorySet { .. } => None,
             // It concerns those who are not in the chat.
             Self::VisibilitySet { .. } => None,
-            // They are seen with the chat, and no message tells of them.
-            Self::SlowModeSet { .. } | Self::AvatarSet { .. } => None,
+            Self::SlowModeSet { seconds } => Some((EntryKind::SlowModeChanged, None, seconds.to_string())),
+            // It is seen with the chat, and no message tells of it.
+            Self::AvatarSet { .. } => None,
             // Each member learns of their own removal.
             Self::DeletionBegun => None,
         }

@@ -201,7 +201,9 @@ pub fn join(excerpt: &Excerpt, user_id: UserId, entrance: Entrance<'_>) -> Resul
     if matches!(entrance, Entrance::Invite { invite, .. } if invite.needs_approval) {
         return Ok(Admission::Requested);
     }
-    if excerpt.departures.iter().any(|of| of.user_id == user_id && of.by != user_id) {
+    // The last one counts: who was let in again after a removal, and left, comes back as everyone who left.
+    let departures = excerpt.departures.iter().filter(|of| of.user_id == user_id);
+    if departures.max_by_key(|of| of.at).is_some_and(|of| of.by != user_id) {
         return Err(Refusal::RemovedLately);
     }
     if excerpt.member_count >= MAX_MEMBERS {

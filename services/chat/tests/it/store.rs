@@ -706,7 +706,8 @@ async fn a_plain_member_of_a_slow_group_waits(store: Store) {
     change(&store, chat_id, ann, update(over)).await;
     assert_eq!(waits().await, [0; 4]);
     assert_eq!(store.chat(chat_id, cid).await.expect("a read").expect("cid is in it").avatar, None);
-    assert_eq!(topics(&store).await, published, "no entry tells of it");
+    let told = [published, vec![Topic::MessageSend; 2]].concat();
+    assert_eq!(topics(&store).await, told, "the members see when it begins and ends; a picture is no entry");
 }
 
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Refusal {

@@ -33,6 +33,16 @@ impl Refusal {
         Self { code: ErrorCode::RateLimited, detail: detail.into(), retry_after: Some(retry_after) }
     }
 
+    /// Returns the refusal of what may be repeated after this time.
+    pub(crate) fn after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
+    }
+
+    /// Returns how long a client waits that repeats it by itself; nothing for what stays refused.
+    pub(crate) fn repeated_after(&self) -> Option<Duration> {
+        self.code.is_temporary().then(|| self.retry_after.unwrap_or(RETRY_AFTER))
+    }
+
     /// Returns whether the client sent more than it may. What the server has no room for is no fault of the client.
     pub(crate) fn is_for_its_rate(&self) -> bool {
         self.code == ErrorCode::RateLimited && self.retry_after.is_some()
@@ -59,12 +69,13 @@ pub(crate) fn frame(id: Option<RequestId>, answer: Answer) -> Box<ServerFrame> {
 
 fn error(Refusal { code, detail, retry_after }: Refusal) -> WireError {
     let temporary = code.is_temporary();
+    let retry_after = retry_after.or_else(|| temporary.then_some(RETRY_AFTER));
     // Rounded up: a client that is a millisecond early would be refused again.
-    let milliseconds = retry_after.unwrap_or(RETRY_AFTER).as_nanos().div_ceil(1_000_000);
+    let milliseconds = retry_after.map(|wait| wait.as_nanos().div_ceil(1_000_000));
     WireError {
         code,
         detail: detail.into_owned(),
         temporary,
-        retry_after_ms: temporary.then(|| u32::try_from(milliseconds).unwrap_or(u32::MAX)),
+        retry_after_ms: milliseconds.map(|wait| u32::try_from(wait).unwrap_or(u32::MAX)),
     }
 }

@@ -1,64 +1,58 @@
-//! Chats in which a member waits between two messages.
-//!
-//! The chat service says with each check how long. A send in a group is usually checked while it is on its way to the log, which is too
-//! late to refuse it; so where it is not known that a chat is quick, the check comes first.
+//! Chats in which a plain member waits between two messages. How long, `membership/members.rs` knows; here is who has sent when.
 
 use std::time::{Duration, Instant};
 
-use contracts::{ChatId, UserId};
+use contracts::{ChatId, MessageKey, UserId};
 use moka::sync::Cache;
 
-/// Members of whom it is kept: those who send at one time.
+/// Members of whom it is kept: those who send in slow chats at one time.
 const CAPACITY: u64 = 50_000;
-/// A chat that becomes slow is so for all at the next check of each, and within this time.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// The longest slow mode.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// How long members wait, and since when.
-pub(crate) struct SlowMode {
-    waits: Cache<(ChatId, UserId), Duration>,
-    sent: Cache<(ChatId, UserId), Instant>,
-}
+/// When members of slow chats have sent last, and under which key.
+pub(crate) struct SlowMode(Cache<(ChatId, UserId), (Instant, MessageKey)>);
 
 impl Default for SlowMode {
     fn default() -> Self {
-        Self {
-            waits: Cache::builder().max_capacity(CAPACITY).time_to_live(KNOWN_FOR).build(),
-            sent: Cache::builder().max_capacity(CAPACITY).time_to_live(LONGEST).build(),
-        }
+        Self(Cache::builder().max_capacity(CAPACITY).time_to_live(LONGEST).build())
     }
 }
 
 impl SlowMode {
-    /// Notes how long a member waits between two messages.
-    pub(crate) fn note(&self, chat: ChatId, user: UserId, seconds: u32) {
-        self.waits.insert((chat, user), Duration::from_secs(seconds.into()));
-    }
-
-    /// Returns whether it is known that a member does not wait.
-    pub(crate) fn is_off(&self, chat: ChatId, user: UserId) -> bool {
-        self.waits.get(&(chat, user)) == Some(Duration::ZERO)
-    }
-
-    /// Takes a message of a member; an error is the time to wait.
-    pub(crate) fn take(&self, chat: ChatId, user: UserId, now: Instant) -> Result<(), Duration> {
-        let wait = self.waits.get(&(chat, user)).unwrap_or_default();
-        if wait.is_zero() {
-            return Ok(());
+    /// Takes a message of a member who waits `wait` between two of them; an error is the time that is left. One that is repeated with
+    /// its key is the same message.
+    pub(crate) fn take(
+        &self,
+        (chat, user, key): (ChatId, UserId, MessageKey),
+        wait: Duration,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        if let Some((sent, last)) = self.0.get(&(chat, user)) {
+            let left = wait.saturating_sub(now.saturating_duration_since(sent));
+            if last == key {
+                return Ok(());
+            }
+            if !left.is_zero() {
+                return Err(left);
+            }
         }
-        let since = self.sent.get(&(chat, user)).map(|sent| now.saturating_duration_since(sent));
-        if let Some(left) = since.and_then(|since| wait.checked_sub(since)).filter(|left| !left.is_zero()) {
-            return Err(left);
-        }
-        self.sent.insert((chat, user), now);
+        self.0.insert((chat, user), (now, key));
         Ok(())
     }
 
-    /// Notes a message that was stored, whichever gateway took it.
-    pub(crate) fn stored(&self, chat: ChatId, user: UserId, now: Instant) {
-        if self.waits.get(&(chat, user)).is_some_and(|wait| !wait.is_zero()) {
-            self.sent.insert((chat, user), now);
+    /// Gives back what was taken by a message that did not reach the log.
+    pub(crate) fn give_back(&self, chat: ChatId, user: UserId, key: MessageKey) {
+        if self.0.get(&(chat, user)).is_some_and(|(_, last)| last == key) {
+            self.0.invalidate(&(chat, user));
+        }
+    }
+
+    /// Notes a message that was stored in a slow chat, whichever gateway took it.
+    pub(crate) fn stored(&self, chat: ChatId, user: UserId, key: MessageKey, now: Instant) {
+        // Announced again, it is no other one.
+        if self.0.get(&(chat, user)).is_none_or(|(_, last)| last != key) {
+            self.0.insert((chat, user), (now, key));
         }
     }
 }
@@ -69,30 +63,32 @@ mod tests {
 
     use super::*;
 
+    const WAIT: Duration = Duration::from_secs(30);
+
     #[test]
-    fn a_member_waits_between_two_messages_where_the_chat_says_so() {
+    fn a_member_waits_between_two_messages() {
         let slow = SlowMode::default();
         let chat = ChatId(Uuid::from_u128(1));
-        let [ann, ben, owner] = [2, 3, 4].map(|n| UserId(Uuid::from_u128(n)));
+        let [ann, ben] = [2, 3].map(|n| UserId(Uuid::from_u128(n)));
+        let key = |n| MessageKey(Uuid::from_u128(n));
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
-        assert!(!slow.is_off(chat, ann), "the first check comes first");
-        slow.note(chat, ann, 30);
-        slow.note(chat, ben, 30);
-        slow.note(chat, owner, 0);
-        assert!(slow.is_off(chat, owner) && !slow.is_off(chat, ann));
-        assert_eq!(slow.take(chat, ann, now), Ok(()));
-        assert_eq!(slow.take(chat, ann, after(10)), Err(Duration::from_secs(20)));
-        assert_eq!(slow.take(chat, ben, after(10)), Ok(()), "each for themselves");
-        assert_eq!(slow.take(chat, owner, after(10)).and(slow.take(chat, owner, after(10))), Ok(()));
-        slow.stored(chat, ann, after(25));
+        assert_eq!(slow.take((chat, ann, key(1)), WAIT, now), Ok(()));
+        assert_eq!(slow.take((chat, ann, key(2)), WAIT, after(10)), Err(Duration::from_secs(20)));
+        assert_eq!(slow.take((chat, ann, key(1)), WAIT, after(11)), Ok(()), "it is the same message");
+        assert_eq!(slow.take((chat, ben, key(3)), WAIT, after(10)), Ok(()), "each for themselves");
+        slow.stored(chat, ann, key(1), after(25));
+        assert_eq!(slow.take((chat, ann, key(2)), WAIT, after(30)), Ok(()), "the announcement is no message");
+        slow.stored(chat, ann, key(4), after(35));
+        let left = Err(Duration::from_secs(25));
+        assert_eq!(slow.take((chat, ann, key(5)), WAIT, after(40)), left, "sent through another gateway");
+        slow.give_back(chat, ben, key(9));
+        assert!(slow.take((chat, ben, key(4)), WAIT, after(20)).is_err(), "another message has it");
+        slow.give_back(chat, ben, key(3));
         assert_eq!(
-            slow.take(chat, ann, after(30)),
-            Err(Duration::from_secs(25)),
-            "sent through another gateway"
+            slow.take((chat, ben, key(4)), WAIT, after(20)),
+            Ok(()),
+            "the first did not come to the log"
         );
-        assert_eq!(slow.take(chat, ann, after(55)), Ok(()));
-        slow.note(chat, ann, 0);
-        assert_eq!(slow.take(chat, ann, after(56)), Ok(()), "it is over");
     }
 }

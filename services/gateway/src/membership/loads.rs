@@ -79,6 +79,10 @@ impl Loader {
                     let members = &self.calls.members;
                     members.forget_departed(now.into_std());
                     self.calls.metrics.memberships.set(members.seats());
+                    for (chat, user) in members.doubtful(now.into_std()) {
+                        let calls = self.calls.clone();
+                        loads.push(Box::pin(async move { calls.settle(chat, user).await }));
+                    }
                     for chat in members.lost_records(now.into_std()) {
                         let calls = self.calls.clone();
                         loads.push(Box::pin(async move { calls.ask(chat).await }));
@@ -118,6 +122,19 @@ impl Calls {
             .ok_or_else(|| Status::internal("the chat service answered a chat or a role that is none"))
     }
 
+    /// Asks whether a user is in a chat, of whom the logs say both.
+    async fn settle(&self, chat: ChatId, user: UserId) {
+        match self.checks.rights(chat, user).await.map(|rights| rights.access) {
+            Ok(Access::None) => self.members.checked(chat, user, false),
+            Ok(_) => {
+                self.members.came_back(chat, user);
+                self.load(user).await;
+            }
+            // They receive nothing meanwhile, and their devices fetch it when they connect again.
+            Err(_) => {}
+        }
+    }
+
     /// Asks who of all users here is in a chat.
     async fn ask(&self, chat: ChatId) {
         tracing::warn!(%chat, "records of the members of chat {chat} were lost; querying the chat service");
@@ -130,6 +147,8 @@ impl Calls {
         while let Some((user, rights)) = asked.next().await {
             match rights.map(|rights| rights.access) {
                 Ok(Access::None) => self.members.checked(chat, user, false),
+                // A direct chat that a block has closed, or that the other user has left: nothing is delivered there.
+                Ok(Access::Read) => self.members.checked(chat, user, false),
                 Ok(_) if self.members.is_seated(chat, user) => self.members.checked(chat, user, true),
                 Ok(_) => missing.push(user),
                 // What is not known stays as it is: a sender is checked, and the history knows who reads.
@@ -151,5 +170,6 @@ fn listing(of: &rpc::Membership) -> Option<Listing> {
         members: u32::try_from(of.member_count).unwrap_or(u32::MAX),
         from_entry_at_ms: of.reads_from.as_ref().map(|_| of.joined_at_ms),
         is_closed: of.is_closed,
+        slow_mode_seconds: of.slow_mode_seconds,
     })
 }

@@ -5,9 +5,9 @@
 //! tenant's size.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::{Duration, Instant},
@@ -25,6 +25,9 @@ use crate::{domain::record::Place, sharded::Sharded};
 const KEPT_FOR: Duration = Duration::from_secs(30);
 /// Records of a chat are in several partitions: one that is missing for this long was lost.
 const RECORD_LATE: Duration = Duration::from_secs(5);
+/// An announcement may come behind later ones, of a producer that was cut off meanwhile. What has a user out of a chat is remembered
+/// for this long, so that an addition of before changes nothing.
+const OUT_FOR: Duration = Duration::from_secs(10 * 60);
 /// The clocks of the chat service's database and of the log are less than this apart.
 const CLOCK_SKEW_MS: i64 = 60_000;
 
@@ -37,6 +40,22 @@ pub(crate) struct Members {
     seats: AtomicI64,
     /// Chats of which a record is missing, and since when.
     gaps: Mutex<HashMap<ChatId, Instant>>,
+    departures: Mutex<Departures>,
+}
+
+/// Users whom a chat's log has out, in the order in which they went.
+#[derive(Default)]
+struct Departures {
+    /// `chat.events` may still be to tell the same.
+    new: VecDeque<Departure>,
+    known: VecDeque<Departure>,
+}
+
+#[derive(Clone, Copy)]
+struct Departure {
+    at: Instant,
+    chat: ChatId,
+    user: UserId,
 }
 
 /// A user who is connected here, or was until lately.
@@ -54,6 +73,8 @@ struct Chat {
     kind: Option<ChatKind>,
     /// Members here and elsewhere.
     size: u32,
+    /// How long a plain member waits between two messages, and the entry that says so; 0 for what the chat service has answered.
+    slow_mode: Option<(u32, i64)>,
     /// The number of the last record of `chat.events` about this chat before which none is missing; 0 while none is known.
     version: i64,
     /// Numbers of records behind one that is missing.
@@ -106,6 +127,7 @@ pub(crate) struct Listing {
     pub(crate) from_entry_at_ms: Option<i64>,
     /// Whether nothing is delivered there: a direct chat with a block.
     pub(crate) is_closed: bool,
+    pub(crate) slow_mode_seconds: u32,
 }
 
 /// What a member may do in a chat by its kind and their role, as far as it is known here.
@@ -165,8 +187,9 @@ impl Members {
         }
     }
 
-    /// Forgets the users who left some time ago, and the chats that no other user here is in.
+    /// Forgets the users who left some time ago, the chats that no other user here is in, and who was removed from a chat some time ago.
     pub(crate) fn forget_departed(&self, now: Instant) {
+        self.forget_departures(now);
         let is_over =
             |guest: &Guest| guest.left_at.is_some_and(|left| now.saturating_duration_since(left) >= KEPT_FOR);
         let departed = |shard: &HashMap<UserId, Guest>| -> Vec<UserId> {
@@ -208,6 +231,7 @@ impl Members {
                 }
             }
             chat.kind = chat.kind.or(listing.kind);
+            chat.slow_mode.get_or_insert((listing.slow_mode_seconds, 0));
             guest.chats.insert(listing.chat);
             let since = match listing.from_entry_at_ms {
                 Some(joined_at_ms) => Since::Entry { joined_at_ms },
@@ -263,13 +287,7 @@ impl Members {
             seat.listed = if place.role.is_some() { Listed::In } else { Listed::Out };
             seat.role = place.role.unwrap_or(seat.role);
         }
-        let came = !was_present && seat.is_present() && seat.since == Since::Beginning;
-        if seat.is_over() {
-            guest.chats.remove(&chat);
-            drop(chats);
-            self.unseat(chat, user);
-        }
-        came
+        !was_present && seat.is_present() && seat.since == Since::Beginning
     }
 
     /// Returns the chats of which a record was lost, and takes those that are known for all.
@@ -300,8 +318,8 @@ impl Members {
 
     /// Takes an entry of a chat's own log, and returns the user who is out with it and is still to learn of it. Repeated entries change
     /// nothing.
-    pub(crate) fn announced(&self, entry: Entry) -> Option<UserId> {
-        let Entry { chat, seq, kind, subject, .. } = entry;
+    pub(crate) fn announced(&self, entry: Entry, now: Instant) -> Option<UserId> {
+        let Entry { chat, seq, kind, subject, sent_at_ms } = entry;
         if !kind.is_membership() {
             return None;
         }
@@ -315,29 +333,114 @@ impl Members {
             self.seat(known, subject, Since::Entry { joined_at_ms: i64::MAX }).entered(seq);
             return None;
         }
-        let is_loading = !*guest.loaded.borrow();
         // Also of one who is not known to be in the chat: `chat.events` may tell later of how they came, and of how they went.
         guest.chats.insert(chat);
         let known = chats.entry(chat).or_default();
         let seat = self.seat(known, subject, Since::Beginning);
-        let is_news = seat.left(seq);
-        if seat.is_over() && !is_loading {
-            guest.chats.remove(&chat);
-            drop(chats);
-            self.unseat(chat, subject);
+        let is_news = seat.left(seq, sent_at_ms);
+        if is_news {
+            self.departures().new.push_back(Departure { at: now, chat, user: subject });
         }
         is_news.then_some(subject)
     }
 
+    fn departures(&self) -> MutexGuard<'_, Departures> {
+        self.departures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the users whom a chat's log has out for some time while `chat.events` has them in. One of the two is older, and the chat
+    /// service knows which.
+    pub(crate) fn doubtful(&self, now: Instant) -> Vec<(ChatId, UserId)> {
+        let mut departures = self.departures();
+        let is_due = |of: &mut Departure| now.saturating_duration_since(of.at) >= RECORD_LATE;
+        let mut doubtful = Vec::new();
+        while let Some(of) = departures.new.pop_front_if(is_due) {
+            if self.with_seat(of, |seat| seat.listed == Listed::In && seat.out.is_some()) == Some(true) {
+                doubtful.push((of.chat, of.user));
+            }
+            departures.known.push_back(of);
+        }
+        doubtful
+    }
+
+    /// Takes the answer that a user is in a chat whose log has them out: what it said was of before they came back.
+    pub(crate) fn came_back(&self, chat: ChatId, user: UserId) {
+        let mut chats = self.chats.write(&chat);
+        let seat = chats.get_mut(&chat).and_then(|chat| chat.seats.get_mut(&user));
+        if let Some(seat) = seat.filter(|seat| seat.listed == Listed::In) {
+            seat.out = None;
+            // The load that follows says where the history begins.
+            seat.since = Since::Entry { joined_at_ms: i64::MAX };
+        }
+    }
+
+    fn with_seat<T>(
+        &self,
+        Departure { chat, user, .. }: Departure,
+        look: impl FnOnce(&Seat) -> T,
+    ) -> Option<T> {
+        self.chats.read(&chat).get(&chat).and_then(|chat| chat.seats.get(&user)).map(look)
+    }
+
+    /// Forgets those who are out of a chat for some time.
+    fn forget_departures(&self, now: Instant) {
+        let is_past = |of: &mut Departure| now.saturating_duration_since(of.at) >= OUT_FOR;
+        let past: Vec<Departure> = {
+            let mut departures = self.departures();
+            std::iter::from_fn(|| departures.known.pop_front_if(is_past)).collect()
+        };
+        for of in past {
+            let mut users = self.users.write(&of.user);
+            if self.with_seat(of, Seat::is_over) == Some(true) {
+                if let Some(guest) = users.get_mut(&of.user) {
+                    guest.chats.remove(&of.chat);
+                }
+                self.unseat(of.chat, of.user);
+            }
+        }
+    }
+
     /// Calls `visit` for each user here who learns of an entry; of the one who is out with it, [`Self::announced`] has told.
-    pub(crate) fn for_recipients(&self, entry: Entry, mut visit: impl FnMut(UserId, Way)) {
+    /// Returns whether the chat is slow.
+    pub(crate) fn for_recipients(&self, entry: Entry, mut visit: impl FnMut(UserId, Way)) -> bool {
         let shard = self.chats.read(&entry.chat);
-        let Some(chat) = shard.get(&entry.chat) else { return };
+        let Some(chat) = shard.get(&entry.chat) else { return false };
         for (user, seat) in &chat.seats {
             if let Some(way) = seat.way(entry.seq, entry.sent_at_ms) {
                 visit(*user, way);
             }
         }
+        chat.slow_mode.is_some_and(|(seconds, _)| seconds > 0)
+    }
+
+    /// Takes how long plain members of a chat wait from an entry on.
+    pub(crate) fn slowed(&self, chat: ChatId, seq: i64, seconds: u32) {
+        if let Some(chat) = self.chats.write(&chat).get_mut(&chat)
+            && chat.slow_mode.is_none_or(|(_, known)| known <= seq)
+        {
+            chat.slow_mode = Some((seconds, seq));
+        }
+    }
+
+    /// Takes how long a user waits as the chat service has it. One who does not wait says nothing of those who do.
+    pub(crate) fn waits(&self, chat: ChatId, user: UserId, seconds: u32) {
+        let mut chats = self.chats.write(&chat);
+        let Some(chat) = chats.get_mut(&chat) else { return };
+        let is_plain = chat.seats.get(&user).is_some_and(|seat| seat.role == Role::Member);
+        if is_plain && chat.slow_mode.is_none_or(|(_, known)| known == 0) {
+            chat.slow_mode = Some((seconds, 0));
+        }
+    }
+
+    /// Returns how long a user who is connected here waits between two messages in a chat; nothing when it is not known.
+    pub(crate) fn slow_mode(&self, chat: ChatId, user: UserId) -> Option<Duration> {
+        let shard = self.chats.read(&chat);
+        let chat = shard.get(&chat)?;
+        let seat = chat.seats.get(&user).filter(|seat| seat.listed != Listed::Unknown)?;
+        if chat.kind == Some(ChatKind::Direct) || seat.role != Role::Member {
+            return Some(Duration::ZERO);
+        }
+        chat.slow_mode.map(|(seconds, _)| Duration::from_secs(seconds.into()))
     }
 
     /// Calls `visit` for each user here who is in a chat.
@@ -458,8 +561,14 @@ impl Seat {
     }
 
     /// Takes an entry that has the user out; false when it is known already, or older than their return.
-    fn left(&mut self, seq: i64) -> bool {
-        let has_returned = matches!(self.since, Since::Seq(since) if since > seq);
+    fn left(&mut self, seq: i64, sent_at_ms: i64) -> bool {
+        let has_returned = match self.since {
+            Since::Seq(since) => since > seq,
+            Since::Entry { joined_at_ms } => {
+                joined_at_ms < i64::MAX && sent_at_ms < joined_at_ms.saturating_sub(CLOCK_SKEW_MS)
+            }
+            Since::Beginning => false,
+        };
         if has_returned || self.out.is_some_and(|out| out >= seq) {
             return false;
         }
@@ -467,9 +576,9 @@ impl Seat {
         true
     }
 
-    /// Returns whether both logs have the user out of the chat.
+    /// Returns whether neither log has the user in the chat.
     fn is_over(&self) -> bool {
-        self.listed == Listed::Out && self.out.is_some()
+        self.listed != Listed::In && self.out.is_some()
     }
 
     fn is_present(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use contracts::{
+    ErrorCode,
     event::EntryKind,
     wire::{MAX_EDITS, MAX_REACTIONS},
 };
@@ -26,7 +27,7 @@ pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
     match error {
         GatewayError::SlowMode { wait, .. } => {
             let detail = "this chat is in slow mode; wait before you send another message";
-            return Refusal::rate_limited(detail, *wait);
+            return Refusal::new(ErrorCode::SlowMode, detail).after(*wait);
         }
         GatewayError::NotAMember { .. }
         | GatewayError::NoRecipient { .. }
@@ -74,7 +75,8 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
             | EntryKind::MemberRemoved
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
-            | EntryKind::TopicChanged => "this message is so already",
+            | EntryKind::TopicChanged
+            | EntryKind::SlowModeChanged => "this message is so already",
         },
         GatewayError::TooManyChanges { kind: EntryKind::Reaction, .. } => {
             return format!(

@@ -64,7 +64,11 @@ impl Sending {
         };
         outcome.map(|()| Outcome::Accepted(Empty {})).map_err(|error| {
             self.connection.settled(self.key);
-            failed(gateway, &error)
+            let refusal = failed(gateway, &error);
+            if let Some(wait) = refusal.repeated_after() {
+                self.connection.hold_back((*chat, self.key), refusal.code, wait, Instant::now());
+            }
+            refusal
         })
     }
 }

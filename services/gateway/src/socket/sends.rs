@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use contracts::{
-    UserId,
-    event::{SendRecord, VERSION},
+    ChatId, MessageKey, UserId,
+    event::{EntryKind, SendRecord, VERSION},
     rpc,
     wire::Message,
 };
 use futures_util::future::join;
+use kit::error::ServiceError as _;
 use tonic::Code;
 
 use super::{
@@ -40,14 +41,13 @@ pub(super) fn send(
         return refused(refusal);
     }
     let now = Instant::now();
-    if let Some(wait) = connection.is_behind(draft.chat, draft.key, now) {
+    if let Some((code, wait)) = connection.is_behind(draft.chat, draft.key, now) {
         let detail = "it comes behind a message of this chat that was refused; repeat that one first";
-        return refused(Refusal::rate_limited(detail, wait));
+        return refused(Refusal::new(code, detail).after(wait));
     }
     // Before the look-up: one of a chat that the caller is not in costs as much as a message.
     if let Err(exceeded) = gateway.rates.take_user(caller.user, draft.body.len(), now) {
-        connection.hold_back(draft.chat, draft.key, exceeded.wait, now);
-        return refused(beyond(gateway, exceeded));
+        return held(connection, (draft.chat, draft.key), beyond(gateway, exceeded));
     }
     if draft.target_seq.is_none()
         && let Some(checking) = gateway.membership.begin_check(draft.chat, caller.user)
@@ -60,14 +60,17 @@ pub(super) fn send(
     Step::Undecided(Box::pin(async move {
         match review(&gateway, caller.user, draft).await {
             Ok(reviewed) => produce(&gateway, &connection, caller, reviewed),
-            Err(error) => {
-                if let GatewayError::SlowMode { wait, .. } = error {
-                    connection.hold_back(chat, key, wait, Instant::now());
-                }
-                refused(failed(&gateway, &error))
-            }
+            Err(error) => held(&connection, (chat, key), failed(&gateway, &error)),
         }
     }))
+}
+
+/// Refuses a send. When the client will repeat it, what comes behind it in the chat waits for that.
+fn held(connection: &Connection, send: (ChatId, MessageKey), refusal: Refusal) -> Step {
+    if let Some(wait) = refusal.repeated_after() {
+        connection.hold_back(send, refusal.code, wait, Instant::now());
+    }
+    refused(refusal)
 }
 
 /// An entry that may be produced.
@@ -82,7 +85,15 @@ struct Reviewed {
 /// Checks the sender, and the message that the entry speaks of.
 async fn review(gateway: &GatewayState, sender: UserId, draft: Draft) -> Result<Reviewed, GatewayError> {
     let chat = draft.chat;
-    gateway.membership.check(chat, sender, draft.kind).await?;
+    let checked = gateway.membership.check(chat, sender, draft.kind).await;
+    if let Err(error) = checked {
+        let stays_refused = !error.code().is_temporary();
+        if stays_refused && is_repeated(gateway, sender, &draft).await {
+            // It is stored, and the sender is not to believe otherwise: the log answers with its seq.
+            return Ok(Reviewed { draft, moderates: false, checking: None });
+        }
+        return Err(error);
+    }
     gateway.outages.chat.worked("querying the chat service");
     let moderates = match draft.target_seq {
         Some(seq) => review_target(gateway, sender, &draft, seq).await?,
@@ -115,6 +126,18 @@ async fn review_target(
             }
         }
     }
+}
+
+/// Returns whether an entry is known to be stored.
+async fn is_repeated(gateway: &GatewayState, sender: UserId, draft: &Draft) -> bool {
+    let request = rpc::EntryRequest {
+        chat_id: draft.chat.to_string(),
+        user_id: sender.to_string(),
+        seq: 0,
+        key: draft.key.to_string(),
+    };
+    let response = gateway.history.clone().entry(request).await;
+    response.is_ok_and(|response| response.into_inner().is_key_known)
 }
 
 /// Reads the message that an entry speaks of, as the chat's members do. Returns also whether the entry itself is stored already.
@@ -151,9 +174,18 @@ fn produce(
     let Reviewed { draft, moderates, checking } = reviewed;
     let Draft { chat, key, kind, body, target_seq, mentions, mentions_all } = draft;
     let since = Instant::now();
+    let is_text = kind == EntryKind::Text;
+    if is_text && let Err(error) = gateway.membership.take_turn(chat, caller.user, key) {
+        return refused(failed(gateway, &error));
+    }
+    let give_back = || {
+        if is_text {
+            gateway.membership.slow_mode.give_back(chat, caller.user, key);
+        }
+    };
     if let Err(exceeded) = gateway.rates.take_chat(chat, body.len(), since) {
-        connection.hold_back(chat, key, exceeded.wait, since);
-        return refused(beyond(gateway, exceeded));
+        give_back();
+        return held(connection, (chat, key), beyond(gateway, exceeded));
     }
     let record = SendRecord {
         v: VERSION,
@@ -184,7 +216,8 @@ fn produce(
         })),
         Err(source) => {
             connection.settled(key);
-            refused(failed(gateway, &GatewayError::Produce { chat, source }))
+            give_back();
+            held(connection, (chat, key), failed(gateway, &GatewayError::Produce { chat, source }))
         }
     }
 }

@@ -11,9 +11,9 @@ use std::{
 };
 
 use contracts::{
-    ChatId, UserId,
+    ChatId, DeviceId, MessageKey, UserId,
     event::{
-        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, MembershipRecord, Role, SendRecord,
+        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, EntryKind, MembershipRecord, Role, SendRecord,
         SessionEndRecord, VERSION,
     },
     rpc::{
@@ -34,6 +34,7 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::{presence::FakePresence, stand::PARTITIONS};
 
@@ -194,6 +195,29 @@ impl Peers {
     pub async fn announce(&self, record: &DeliveredRecord) {
         let payload = serde_json::to_vec(record).expect("json");
         self.produce(Topic::MessageDelivered, &record.chat.to_string(), Some(&payload)).await;
+    }
+
+    /// Puts a chat into slow mode, as an entry of its log tells.
+    pub async fn slow(&self, chat: ChatId, seconds: u32) {
+        self.slow_mode_seconds.store(seconds, Ordering::SeqCst);
+        let seq = {
+            let messages = self.messages.lock().expect("no panic");
+            messages.get(&chat.to_string()).map_or(1, |messages| messages.len() as i64 + 1)
+        };
+        let outcome = DeliveryOutcome::Stored {
+            seq,
+            kind: EntryKind::SlowModeChanged,
+            body: seconds.to_string(),
+            subject: None,
+            target_seq: None,
+            mentions: Vec::new(),
+            mentions_all: false,
+            sent_at_ms: 0,
+            subject_only: false,
+        };
+        let (sender, key) = (UserId(Uuid::from_u128(9)), MessageKey(Uuid::new_v4()));
+        let device = DeviceId(Uuid::nil());
+        self.announce(&DeliveredRecord { v: VERSION, chat, sender, device, key, outcome }).await;
     }
 
     /// Ends sessions of a user as the auth service would.
@@ -412,6 +436,9 @@ impl MessageService for Peers {
         let messages = self.messages.lock().expect("no panic");
         let messages = messages.get(&chat_id).cloned().unwrap_or_default();
         let is_key_known = messages.iter().any(|entry| entry.key == key && entry.sender_id == user_id);
+        if seq == 0 {
+            return Ok(Response::new(EntryResponse { message: None, is_key_known }));
+        }
         let message = messages.into_iter().find(|message| message.seq == seq);
         let message = Some(message.ok_or_else(|| Status::not_found("no such entry"))?);
         Ok(Response::new(EntryResponse { message, is_key_known }))

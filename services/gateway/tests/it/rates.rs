@@ -1,6 +1,6 @@
 //! Users who send more than their share.
 
-use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use contracts::{
     ChatId, ErrorCode, MessageKey,
@@ -158,19 +158,30 @@ async fn what_comes_behind_a_refused_message_is_refused_until_that_one_has_come_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chat_in_slow_mode_takes_one_message_of_a_member() {
     with_rates(Limits::default(), UNLIMITED, async |stand| {
+        let quick = ChatId(Uuid::from_u128(77));
         stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+        stand.peers.join(quick, &[user(1), user(2)]).await;
         let mut one = stand.connect(user(1), device(1)).await;
         let mut two = stand.connect(user(2), device(1)).await;
         one.send_text(chat(), "quick").await;
         one.send_text(chat(), "as before").await;
-        stand.peers.slow_mode_seconds.store(3_600, Ordering::SeqCst);
-        // The first message after the change is checked on its way, and shows that it was made.
-        one.send_text(chat(), "the last for an hour").await;
+        stand.peers.slow(chat(), 3_600).await;
+        while one.message().await.kind != EntryKind::SlowModeChanged {}
+        let key = MessageKey(Uuid::new_v4());
+        let id = one.send(chat(), key, "the last for an hour").await;
+        assert!(matches!(one.outcome(id).await, Ok(Outcome::Accepted(_))));
         let id = one.send(chat(), MessageKey(Uuid::new_v4()), "too soon").await;
         let error = one.outcome(id).await.expect_err("too soon");
-        assert!(error.code == ErrorCode::RateLimited && error.detail.contains("slow mode"), "{error:?}");
+        assert_eq!((error.code, error.temporary), (ErrorCode::SlowMode, false));
         assert!(error.retry_after_ms.is_some_and(|wait| wait > 3_000_000), "{error:?}");
+        one.send_text(quick, "nothing else waits").await;
+        let id = one.send(chat(), key, "the last for an hour").await;
+        let repeated = one.outcome(id).await;
+        assert!(matches!(repeated, Ok(Outcome::Accepted(_))), "it is the same message: {repeated:?}");
         two.send_text(chat(), "each for themselves").await;
+        stand.peers.slow(chat(), 0).await;
+        while one.message().await.body != "0" {}
+        one.send_text(chat(), "it is over").await;
     })
     .await;
 }

@@ -47,7 +47,10 @@ impl MessageService for Messages {
     async fn entry(&self, request: Request<EntryRequest>) -> Result<Response<EntryResponse>, Status> {
         let EntryRequest { chat_id, user_id, seq, key } = request.into_inner();
         let (chat, sender) = (id("chat_id", &chat_id)?, id("user_id", &user_id)?);
-        let message = Some(self.0.entry(chat, sender, seq).await.map_err(status)?.into());
+        let message = match seq {
+            0 => None,
+            seq => Some(self.0.entry(chat, sender, seq).await.map_err(status)?.into()),
+        };
         let is_key_known = match key.as_str() {
             "" => false,
             key => {

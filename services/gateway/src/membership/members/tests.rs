@@ -17,6 +17,7 @@ fn listing(version: i64) -> Listing {
         members: 5,
         from_entry_at_ms: None,
         is_closed: false,
+        slow_mode_seconds: 0,
     }
 }
 
@@ -82,7 +83,7 @@ fn pushed(members: &Members, entry: Entry) -> Vec<u128> {
 fn only_users_who_are_connected_here_are_held() {
     let members = seated(&[1, 2]);
     assert!(!changed(&members, 3, within(2)));
-    assert_eq!(members.announced(added(1, 3)), None);
+    assert_eq!(members.announced(added(1, 3), Instant::now()), None);
     assert_eq!(pushed(&members, text(5)), [1, 2]);
     assert_eq!((members.seats(), members.size(CHAT)), (2, 5));
     // A chat of others leaves nothing behind.
@@ -130,7 +131,7 @@ fn a_new_member_receives_nothing_of_before_their_entry_whichever_log_is_first() 
             changed(&members, 1, within(7));
             assert_eq!(ways(&members, text(4)), [(1, Way::Ask)], "it may be from before or not");
         }
-        assert_eq!(members.announced(added(5, 1)), None);
+        assert_eq!(members.announced(added(5, 1), Instant::now()), None);
         if !events_first {
             assert_eq!(members.standing(CHAT, user(1)), Some(Standing::Unknown));
             changed(&members, 1, within(7));
@@ -151,7 +152,7 @@ fn who_connects_right_after_being_added_asks_for_what_may_be_from_before() {
     assert_eq!(at(joined_at_ms - 1), [(1, Way::Ask)]);
     assert_eq!(at(joined_at_ms + CLOCK_SKEW_MS - 1), [(1, Way::Ask)], "clocks differ");
     assert_eq!(at(joined_at_ms + CLOCK_SKEW_MS), [(1, Way::Push)]);
-    members.announced(added(7, 1));
+    members.announced(added(7, 1), Instant::now());
     assert_eq!(at(joined_at_ms), [(1, Way::Push)], "their entry has come by");
     assert!(ways(&members, text(6)).is_empty());
 }
@@ -159,21 +160,79 @@ fn who_connects_right_after_being_added_asks_for_what_may_be_from_before() {
 #[test]
 fn nothing_after_a_removal_is_for_the_removed() {
     let members = seated(&[1, 2]);
-    assert_eq!(members.announced(removed(5, 2)), Some(user(2)), "the removal itself is");
+    assert_eq!(members.announced(removed(5, 2), Instant::now()), Some(user(2)), "the removal itself is");
     assert_eq!(pushed(&members, removed(5, 2)), [1]);
-    assert_eq!(members.announced(removed(5, 2)), None, "once");
+    assert_eq!(members.announced(removed(5, 2), Instant::now()), None, "once");
     assert_eq!(pushed(&members, text(6)), [1]);
     assert_eq!(pushed(&members, text(4)), [1, 2], "what was before it, announced late, is");
 
-    members.announced(added(7, 2));
+    members.announced(added(7, 2), Instant::now());
     assert_eq!(pushed(&members, text(8)), [1, 2], "added again");
-    assert_eq!(members.announced(removed(5, 2)), None);
+    assert_eq!(members.announced(removed(5, 2), Instant::now()), None);
     assert_eq!(pushed(&members, text(8)), [1, 2], "an old removal is announced again");
 
     changed(&members, 2, without(2));
     assert_eq!(pushed(&members, text(9)), [1], "chat.events alone is enough");
-    assert_eq!(members.announced(removed(9, 2)), Some(user(2)), "and the removal is still delivered");
+    assert_eq!(
+        members.announced(removed(9, 2), Instant::now()),
+        Some(user(2)),
+        "and the removal is still delivered"
+    );
+    let later = Instant::now() + OUT_FOR;
+    members.doubtful(later);
+    members.forget_departed(later);
     assert_eq!(members.seats(), 1, "both logs have them out");
+}
+
+#[test]
+fn an_announcement_that_comes_late_brings_nobody_back() {
+    let members = seated(&[1, 2]);
+    let now = Instant::now();
+    assert_eq!(members.announced(removed(7, 2), now), Some(user(2)));
+    changed(&members, 2, without(2));
+    members.announced(added(5, 2), now);
+    assert_eq!(pushed(&members, text(9)), [1], "an owner that was cut off announced the addition last");
+    assert_eq!(members.doubtful(now + RECORD_LATE), [], "both logs have them out");
+}
+
+#[test]
+fn a_removal_before_the_record_of_the_addition_is_for_the_removed() {
+    let members = seated(&[1]);
+    members.opened(user(2));
+    members.load(user(2), &[]);
+    let now = Instant::now();
+    assert_eq!(
+        members.announced(removed(3, 2), now),
+        Some(user(2)),
+        "the chat was on their devices' last sync"
+    );
+    changed(&members, 2, within(2));
+    assert_eq!(pushed(&members, text(4)), [1], "what chat.events tells late is of before");
+    changed(&members, 2, without(3));
+    members.doubtful(now + RECORD_LATE);
+    members.forget_departed(now + OUT_FOR);
+    assert_eq!(members.seats(), 1);
+}
+
+#[test]
+fn an_old_removal_of_one_who_is_back_is_settled_by_the_chat_service() {
+    // They came back before this process knew them.
+    let members = seated(&[1, 2]);
+    let now = Instant::now();
+    assert_eq!(members.announced(removed(9, 2), now), Some(user(2)));
+    assert_eq!(pushed(&members, text(12)), [1]);
+    assert_eq!(members.doubtful(now), []);
+    assert_eq!(members.doubtful(now + RECORD_LATE), [(CHAT, user(2))], "chat.events has them in");
+    members.came_back(CHAT, user(2));
+    members.load(user(2), &[listing(1)]);
+    assert_eq!(pushed(&members, text(13)), [1, 2]);
+    assert_eq!(members.doubtful(now + OUT_FOR), []);
+
+    let joined_at_ms = 10 * CLOCK_SKEW_MS;
+    let members = with(&[1]);
+    members.load(user(1), &[Listing { from_entry_at_ms: Some(joined_at_ms), ..listing(4) }]);
+    let old = Entry { sent_at_ms: joined_at_ms - 2 * CLOCK_SKEW_MS, ..removed(9, 1) };
+    assert_eq!(members.announced(old, now), None, "long before they came");
 }
 
 #[test]
@@ -209,10 +268,10 @@ fn what_was_read_before_the_answer_to_a_load_stands_when_it_is_later() {
 
     // The removal came by in the chat's log alone.
     let members = with(&[1]);
-    assert_eq!(members.announced(removed(5, 1)), Some(user(1)));
+    assert_eq!(members.announced(removed(5, 1), Instant::now()), Some(user(1)));
     members.load(user(1), &[listing(6)]);
     assert!(ways(&members, text(9)).is_empty());
-    members.announced(added(6, 1));
+    members.announced(added(6, 1), Instant::now());
     assert_eq!(pushed(&members, text(9)), [1]);
 }
 
@@ -272,11 +331,14 @@ fn a_chat_through_which_thousands_pass_stays_small() {
         members.opened(user(n));
         members.load(user(n), &[]);
         changed(&members, n, within(version + 1));
-        members.announced(added(version, n));
-        members.announced(removed(version + 1, n));
+        members.announced(added(version, n), Instant::now());
+        members.announced(removed(version + 1, n), Instant::now());
         changed(&members, n, without(version + 2));
         version += 2;
     }
+    let later = Instant::now() + OUT_FOR;
+    members.doubtful(later);
+    members.forget_departed(later);
     let shard = members.chats.read(&CHAT);
     assert_eq!((shard[&CHAT].seats.len(), members.seats()), (1, 1));
     assert!(shard[&CHAT].seats.capacity() < 100);
