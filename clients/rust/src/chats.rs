@@ -138,12 +138,8 @@ impl Listed {
 
     fn apply(&mut self, user: UserId, entry: &Message) {
         match entry.kind {
-            EntryKind::Text => {
-                // Who writes a text has read the chat up to it.
-                if entry.sender == user {
-                    self.read(entry.seq);
-                }
-            }
+            // Who writes a text has read the chat up to it.
+            EntryKind::Text if entry.sender == user => self.read(entry.seq),
             EntryKind::TitleChanged => self.state.title = Some(entry.body.clone()),
             EntryKind::RoleChanged if entry.subject == Some(user) => {
                 self.state.role = Role::parse(&entry.body).unwrap_or(self.state.role);

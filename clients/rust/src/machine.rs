@@ -21,10 +21,15 @@ use contracts::{
     },
 };
 
+use self::sync::{Fetch, Sync};
 use crate::{Post, Timeline};
+
+mod sync;
 
 /// An accepted message whose seq was not announced in this time is sent again, which returns its seq.
 const STORED_PATIENCE: Duration = Duration::from_secs(10);
+/// That time doubles to this one with each repetition, each of which is a record more in the log while nothing is announced.
+const MAX_STORED_PATIENCE: Duration = Duration::from_mins(5);
 /// Marks and histories without an answer: the server answers two queries at a time, and a send is behind what was sent before it.
 const MAX_UNANSWERED_MARKS: usize = 4;
 const MAX_UNANSWERED_HISTORIES: usize = 4;
@@ -32,9 +37,6 @@ const MAX_UNANSWERED_HISTORIES: usize = 4;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Wait before a temporary refusal is tried again, when the server names none.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// Syncs in a row for entries that no page includes: the head of a chat follows its announcement within this time, and one that is not
-/// there by then is of a chat that the user does not read any more.
-const MAX_RESYNCS: u32 = 6;
 /// Marks of a chat are sent at most this often: the last one counts.
 const MARK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,7 +45,7 @@ const MARK_PAUSE: Duration = Duration::from_secs(1);
 pub enum Event {
     /// The connection is up (again).
     Connected { session: String },
-    /// The connection is down; the session connects again by itself.
+    /// The connection is down, or an attempt to connect failed; the session connects again by itself.
     Disconnected { why: String },
     /// The next entry of a followed chat: each one once, and in order.
     Entry { message: Message, origin: Origin },
@@ -137,73 +139,6 @@ pub(super) struct Machine {
     outputs: VecDeque<Output>,
 }
 
-/// Which chats changed while there was no connection, or in a way of which pushes do not tell all.
-struct Sync {
-    /// Where the next page goes on; `None` begins with all chats.
-    cursor: Option<String>,
-    fetch: Fetch,
-    /// The last entry of each chat that the program knows of, with all before it.
-    heads: HashMap<ChatId, i64>,
-    /// Entries that came, of chats that no page has named or of which others did not come.
-    missing: HashMap<ChatId, i64>,
-    /// Syncs in a row that left some of them.
-    resyncs: u32,
-}
-
-impl Sync {
-    fn from(cursor: Option<String>) -> Self {
-        let (heads, missing) = Default::default();
-        Self { cursor, fetch: Fetch::Idle, heads, missing, resyncs: 0 }
-    }
-
-    /// Notes an entry. One that does not follow the last one is missed until a page includes it.
-    fn note(&mut self, chat: ChatId, seq: i64, now: Instant) {
-        match self.heads.get_mut(&chat) {
-            Some(head) if seq <= *head => {}
-            Some(head) if seq == *head + 1 => *head = seq,
-            _ => self.miss(chat, seq, now),
-        }
-    }
-
-    fn miss(&mut self, chat: ChatId, seq: i64, now: Instant) {
-        let missing = self.missing.entry(chat).or_default();
-        *missing = seq.max(*missing);
-        if matches!(self.fetch, Fetch::Idle) {
-            self.fetch = Fetch::Due(now);
-        }
-    }
-
-    fn forget(&mut self, chat: ChatId) {
-        self.heads.remove(&chat);
-        self.missing.remove(&chat);
-    }
-
-    /// Takes a page, and says when the next one is due.
-    fn take(&mut self, page: &SyncPage, now: Instant) {
-        self.cursor = Some(page.cursor.clone());
-        if let Some(all) = &page.all_chats {
-            self.heads.retain(|chat, _| all.contains(chat));
-        }
-        for of in &page.chats {
-            let head = self.heads.entry(of.chat).or_default();
-            *head = of.head_seq.max(*head);
-        }
-        if page.more {
-            self.fetch = Fetch::Due(now);
-            return;
-        }
-        let heads = &self.heads;
-        self.missing.retain(|chat, seq| heads.get(chat).is_none_or(|head| head < seq));
-        if self.missing.is_empty() || self.resyncs == MAX_RESYNCS {
-            (self.fetch, self.resyncs) = (Fetch::Idle, 0);
-            self.missing.clear();
-        } else {
-            self.resyncs += 1;
-            self.fetch = Fetch::Due(now + RETRY_AFTER);
-        }
-    }
-}
-
 /// How far the user has come in a chat.
 #[derive(Default)]
 struct Marks {
@@ -267,6 +202,8 @@ struct Outgoing {
     post: Post,
     queued_at: Instant,
     accepted_at: Option<Instant>,
+    /// How long it waits for its seq once it is accepted.
+    patience: Duration,
     transmissions: u32,
     state: Transmission,
 }
@@ -281,13 +218,6 @@ enum Transmission {
 struct Followed {
     timeline: Timeline,
     history: Fetch,
-}
-
-#[derive(Clone, Copy)]
-enum Fetch {
-    Idle,
-    Due(Instant),
-    Unanswered(Instant),
 }
 
 impl Machine {
@@ -313,11 +243,22 @@ impl Machine {
         self.outputs.pop_front()
     }
 
+    /// Sends an entry until it is known to be stored or refused; the same key is the same message.
     pub(super) fn send(&mut self, chat: ChatId, key: MessageKey, post: Post, now: Instant) {
+        if self.by_key.contains_key(&key) {
+            return;
+        }
         self.by_key.insert(key, self.next_order);
-        let state = Transmission::Due(now);
-        let outgoing =
-            Outgoing { chat, key, post, queued_at: now, accepted_at: None, transmissions: 0, state };
+        let outgoing = Outgoing {
+            chat,
+            key,
+            post,
+            queued_at: now,
+            accepted_at: None,
+            patience: STORED_PATIENCE,
+            transmissions: 0,
+            state: Transmission::Due(now),
+        };
         self.outbox.insert(self.next_order, outgoing);
         self.next_order += 1;
         self.pump(now);
@@ -334,6 +275,12 @@ impl Machine {
     pub(super) fn watch(&mut self, watch: Watch, now: Instant) {
         self.watch = watch;
         self.watch_at = Some(now);
+        self.pump(now);
+    }
+
+    /// Asks which chats changed.
+    pub(super) fn sync(&mut self, now: Instant) {
+        self.sync.ask(now);
         self.pump(now);
     }
 
@@ -395,11 +342,11 @@ impl Machine {
         }
         for followed in self.chats.values_mut() {
             let is_unanswered = matches!(followed.history, Fetch::Unanswered(_));
-            if is_unanswered || self.sync.cursor.is_none() {
+            if is_unanswered || self.sync.begins() {
                 followed.history = Fetch::Due(now);
             }
         }
-        self.sync.fetch = Fetch::Due(now);
+        self.sync.begin(now);
         for marks in self.marks.values_mut() {
             // Whether one without an answer arrived is not known, and it may be said again.
             for mark in [&mut marks.read, &mut marks.delivered] {
@@ -415,10 +362,10 @@ impl Machine {
         self.pump(now);
     }
 
+    /// Notes that the connection is down, or that it could not be made.
     pub(super) fn disconnected(&mut self, why: String) {
-        if self.online.take().is_some() {
-            self.event(Event::Disconnected { why });
-        }
+        self.online = None;
+        self.event(Event::Disconnected { why });
     }
 
     /// Ends the session: what is not known to be stored fails.
@@ -448,7 +395,7 @@ impl Machine {
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
             // It may be a new chat, which nothing else tells of.
-            if !self.chats.contains_key(&lagged.chat) || !self.sync.heads.contains_key(&lagged.chat) {
+            if !self.chats.contains_key(&lagged.chat) || !self.sync.names(lagged.chat) {
                 self.sync.miss(lagged.chat, lagged.head_seq, now);
             }
         }
@@ -492,28 +439,31 @@ impl Machine {
     /// Repeats what stayed without an answer.
     pub(super) fn tick(&mut self, now: Instant) {
         for (order, outgoing) in &mut self.outbox {
-            let since = match outgoing.state {
+            let is_overdue = match outgoing.state {
                 Transmission::Due(_) => continue,
                 Transmission::Unanswered(at) => now.duration_since(at) >= ANSWER_PATIENCE,
-                Transmission::Accepted(at) => now.duration_since(at) >= STORED_PATIENCE,
+                Transmission::Accepted(at) => {
+                    let is_overdue = now.duration_since(at) >= outgoing.patience;
+                    if is_overdue {
+                        outgoing.patience = (outgoing.patience * 2).min(MAX_STORED_PATIENCE);
+                    }
+                    is_overdue
+                }
             };
-            if since {
+            if is_overdue {
                 outgoing.state = Transmission::Due(now);
                 if let Some(online) = &mut self.online {
                     online.forget_send(*order);
                 }
             }
         }
-        let is_lost = |fetch: Fetch| matches!(fetch, Fetch::Unanswered(at) if now.duration_since(at) >= ANSWER_PATIENCE);
-        for (&chat, followed) in self.chats.iter_mut().filter(|(_, of)| is_lost(of.history)) {
+        for (&chat, followed) in self.chats.iter_mut().filter(|(_, of)| of.history.is_lost(now)) {
             followed.history = Fetch::Due(now);
             if let Some(online) = &mut self.online {
                 online.forget(|pending| matches!(pending, Pending::History(of) if *of == chat));
             }
         }
-        if is_lost(self.sync.fetch) {
-            self.sync.fetch = Fetch::Due(now);
-        }
+        self.sync.tick(now);
         let overdue = self.online.as_mut().map(|online| online.overdue_marks(now)).unwrap_or_default();
         for Said { chat, is_read, .. } in overdue {
             if let Some(mark) = self.mark(chat, is_read) {
@@ -555,10 +505,8 @@ impl Machine {
             let command = Command::Watch(self.watch.clone());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
-        if matches!(self.sync.fetch, Fetch::Due(at) if at <= now) {
-            self.sync.fetch = Fetch::Unanswered(now);
+        if let Some(query) = self.sync.request(now) {
             let id = Some(online.request(Pending::Sync).into());
-            let query = wire::Sync { cursor: self.sync.cursor.clone(), limit: None, entries: None };
             self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Sync(query) }));
         }
         let mut unanswered = online.unanswered(|pending| matches!(pending, Pending::Mark(_)));
@@ -588,7 +536,7 @@ impl Machine {
             if unanswered >= MAX_UNANSWERED_HISTORIES {
                 break;
             }
-            if !matches!(followed.history, Fetch::Due(at) if at <= now) {
+            if !followed.history.is_due(now) {
                 continue;
             }
             unanswered += 1;
@@ -662,21 +610,28 @@ impl Machine {
                 }
             }
         }
-        let receipt = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order)).map(|outgoing| {
-            let stored_after = now.duration_since(outgoing.queued_at);
-            Receipt {
-                key: stored.key,
-                seq: stored.seq,
-                accepted_after: outgoing
-                    .accepted_at
-                    .map_or(stored_after, |accepted_at| accepted_at.duration_since(outgoing.queued_at)),
-                stored_after,
-                resends: outgoing.transmissions.saturating_sub(1),
-            }
-        });
-        if let Some(receipt) = receipt {
-            self.settle(stored.key, Ok(receipt));
-        }
+        self.settle_stored(stored.key, stored.seq, now);
+    }
+
+    /// Returns the key of an entry that is a message of the outbox: its announcement may be lost.
+    fn key_of_own(&self, message: &Message) -> Option<MessageKey> {
+        let outgoing = self.by_key.get(&message.key).and_then(|order| self.outbox.get(order))?;
+        (message.sender == self.user && message.chat == outgoing.chat).then_some(message.key)
+    }
+
+    fn settle_stored(&mut self, key: MessageKey, seq: i64, now: Instant) {
+        let Some(outgoing) = self.by_key.get(&key).and_then(|order| self.outbox.get(order)) else { return };
+        let stored_after = now.duration_since(outgoing.queued_at);
+        let receipt = Receipt {
+            key,
+            seq,
+            accepted_after: outgoing
+                .accepted_at
+                .map_or(stored_after, |accepted_at| accepted_at.duration_since(outgoing.queued_at)),
+            stored_after,
+            resends: outgoing.transmissions.saturating_sub(1),
+        };
+        self.settle(key, Ok(receipt));
     }
 
     fn settle(&mut self, key: MessageKey, outcome: Result<Receipt, SendFailure>) {
@@ -698,7 +653,11 @@ impl Machine {
         } else {
             self.sync.note(chat, message.seq, now);
         }
+        let (own, seq) = (self.key_of_own(&message), message.seq);
         self.event(Event::Elsewhere(message));
+        if let Some(key) = own {
+            self.settle_stored(key, seq, now);
+        }
     }
 
     fn is_own_removal(&self, message: &Message) -> bool {
@@ -706,12 +665,16 @@ impl Machine {
     }
 
     fn apply(&mut self, message: Message, origin: Origin, now: Instant) {
+        let own = self.key_of_own(&message);
         let Some(followed) = self.chats.get_mut(&message.chat) else { return };
         let offered = message.seq;
         for message in followed.timeline.offer(message) {
             // What waited beyond a gap came by a push, whichever way the gap was filled.
             let origin = if message.seq == offered { origin } else { Origin::Pushed };
             self.hand_out(message, origin, now);
+        }
+        if let Some(key) = own {
+            self.settle_stored(key, offered, now);
         }
     }
 
@@ -720,9 +683,10 @@ impl Machine {
         let chat = message.chat;
         if self.is_own_removal(&message) {
             self.sync.forget(chat);
-        } else if let Some(head) = self.sync.heads.get_mut(&chat) {
-            *head = message.seq.max(*head);
-        } else if message.kind == EntryKind::MemberAdded && message.subject == Some(self.user) {
+        } else if !self.sync.note_next(chat, message.seq)
+            && message.kind == EntryKind::MemberAdded
+            && message.subject == Some(self.user)
+        {
             self.sync.miss(chat, message.seq, now);
         }
         self.event(Event::Entry { message, origin });
@@ -731,7 +695,7 @@ impl Machine {
     fn fetch_gap(&mut self, chat: ChatId, now: Instant) {
         if let Some(followed) = self.chats.get_mut(&chat)
             && followed.timeline.has_gap()
-            && matches!(followed.history, Fetch::Idle)
+            && followed.history.is_idle()
         {
             followed.history = Fetch::Due(now);
         }
@@ -785,7 +749,7 @@ impl Machine {
         if let Some(all) = &page.all_chats {
             // The server says why a chat that is not among them cannot be read.
             for (chat, followed) in &mut self.chats {
-                if !all.contains(chat) && matches!(followed.history, Fetch::Idle) {
+                if !all.contains(chat) && followed.history.is_idle() {
                     followed.history = Fetch::Due(now);
                 }
             }
@@ -794,12 +758,9 @@ impl Machine {
     }
 
     fn sync_refused(&mut self, error: &WireError, now: Instant) {
-        self.sync.fetch = Fetch::Due(now + wait(error));
-        if error.code == ErrorCode::CursorExpired {
+        if self.sync.refused(error, now) {
             // Nothing is known of what happened since: each chat is compared.
-            self.sync.cursor = None;
-            self.sync.heads.clear();
-            for followed in self.chats.values_mut().filter(|of| matches!(of.history, Fetch::Idle)) {
+            for followed in self.chats.values_mut().filter(|of| of.history.is_idle()) {
                 followed.history = Fetch::Due(now);
             }
         }
