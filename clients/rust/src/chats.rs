@@ -1,7 +1,7 @@
 //! The list of a user's chats as a client shows it: what `sync` said, and what has happened since.
 //!
 //! What a sync, an entry or a receipt says is of one moment, and they come by different ways. Each of them names the last entry that it
-//! includes, so it does not matter in which order they come: the list ends as one that is fetched anew.
+//! includes, so it does not matter in which order they come: the list ends as one that is just fetched.
 
 use std::collections::{BTreeMap, HashMap};
 

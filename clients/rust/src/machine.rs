@@ -731,7 +731,7 @@ impl Machine {
         } else {
             let followed = self.chats.remove(&chat);
             self.event(Event::Unreadable { chat, code: error.code });
-            // Nobody fills the gap before it any more, and it says why.
+            // The gap before it stays, and it says why.
             let held = followed.into_iter().flat_map(|followed| followed.timeline.into_held());
             let removal = held.filter(|message| self.is_own_removal(message)).last();
             if let Some(removal) = removal {

@@ -456,7 +456,7 @@ export class Machine {
         } else {
             this.#chats.delete(chat);
             this.#event({ type: "unreadable", chat, code: error.code });
-            // Nobody fills the gap before it any more, and it says why.
+            // The gap before it stays, and it says why.
             const removal = followed?.timeline.held.findLast((message) => this.#isOwnRemoval(message));
             if (removal) this.#entry(removal, "pushed", now);
         }

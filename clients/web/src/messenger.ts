@@ -115,7 +115,7 @@ function isProblem(body: unknown): body is Problem {
 
 /** A signed-in user. The tokens are renewed as they are used. */
 export class Identity {
-    /** By a clock that does not go back: nobody sets it. */
+    /** By a clock that is never set. */
     #expiresAt = 0;
     #tokens: Tokens;
     #renewal: Promise<void> | undefined;
