@@ -16,14 +16,18 @@ use contracts::{
     event::EntryKind,
     wire::{
         self, Activity, ActivityState, ClientFrame, Command, Connected, Empty, History, HistoryPage,
-        MAX_HISTORY_LIMIT, Mark, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, SyncPage, Typing,
+        MAX_HISTORY_LIMIT, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, SyncPage, Typing,
         TypingUser, UserPresence, Watch, WireError,
     },
 };
 
-use self::sync::{Fetch, Sync};
+use self::{
+    marks::{Marks, Said},
+    sync::{Fetch, Sync},
+};
 use crate::{Post, Timeline};
 
+mod marks;
 mod sync;
 
 /// An accepted message whose seq was not announced in this time is sent again, which returns its seq.
@@ -37,9 +41,6 @@ const MAX_UNANSWERED_HISTORIES: usize = 4;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Wait before a temporary refusal is tried again, when the server names none.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// Marks of a chat are sent at most this often: the last one counts.
-const MARK_PAUSE: Duration = Duration::from_secs(1);
-
 /// What a session reports to its program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -134,34 +135,8 @@ pub(super) struct Machine {
     watch_at: Option<Instant>,
     activity: ActivityState,
     sync: Sync,
-    /// What is to be said of how far the user has come.
-    marks: HashMap<ChatId, Marks>,
+    marks: Marks,
     outputs: VecDeque<Output>,
-}
-
-/// How far the user has come in a chat.
-#[derive(Default)]
-struct Marks {
-    read: Watermark,
-    delivered: Watermark,
-    /// No mark before this.
-    held_until: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Watermark {
-    /// 0 for nothing.
-    seq: i64,
-    /// What the server has, or is about to.
-    said: i64,
-    /// What the server has.
-    taken: i64,
-}
-
-impl Watermark {
-    fn is_due(self) -> bool {
-        self.seq > self.said
-    }
 }
 
 /// What is forgotten with a connection.
@@ -184,16 +159,6 @@ enum Pending {
     Watch,
     Sync,
     Mark(Said),
-}
-
-/// A mark without an answer.
-#[derive(Clone, Copy)]
-struct Said {
-    chat: ChatId,
-    /// Of what is read, or of what is received.
-    is_read: bool,
-    seq: i64,
-    at: Instant,
 }
 
 struct Outgoing {
@@ -234,7 +199,7 @@ impl Machine {
             watch_at: None,
             activity: ActivityState::Online,
             sync: Sync::from(cursor),
-            marks: HashMap::new(),
+            marks: Marks::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -300,15 +265,13 @@ impl Machine {
 
     /// Says that the user has read a chat up to `seq`.
     pub(super) fn read(&mut self, chat: ChatId, seq: i64, now: Instant) {
-        let read = &mut self.marks.entry(chat).or_default().read;
-        read.seq = seq.max(read.seq);
+        self.marks.read(chat, seq);
         self.pump(now);
     }
 
     /// Says that this device has received a chat up to `seq`.
     pub(super) fn delivered(&mut self, chat: ChatId, seq: i64, now: Instant) {
-        let delivered = &mut self.marks.entry(chat).or_default().delivered;
-        delivered.seq = seq.max(delivered.seq);
+        self.marks.delivered(chat, seq);
         self.pump(now);
     }
 
@@ -347,12 +310,7 @@ impl Machine {
             }
         }
         self.sync.begin(now);
-        for marks in self.marks.values_mut() {
-            // Whether one without an answer arrived is not known, and it may be said again.
-            for mark in [&mut marks.read, &mut marks.delivered] {
-                mark.said = mark.taken;
-            }
-        }
+        self.marks.connected();
         // A connection begins as online and watches nothing.
         if self.activity != ActivityState::Online {
             self.send_activity();
@@ -399,8 +357,10 @@ impl Machine {
                 self.sync.miss(lagged.chat, lagged.head_seq, now);
             }
         }
-        if let Some(receipt) = frame.receipt {
-            self.receipt(receipt);
+        if let Some(receipt) = frame.receipt
+            && self.marks.receipt(&receipt)
+        {
+            self.event(Event::Marked(receipt));
         }
         if let Some(presence) = frame.presence {
             self.event(Event::Presence(presence.users));
@@ -424,8 +384,8 @@ impl Machine {
             }
             (Some(Pending::Sync), Some(Outcome::Synced(page)), _) => self.synced(page, now),
             (Some(Pending::Sync), _, Some(error)) => self.sync_refused(&error, now),
-            (Some(Pending::Mark(said)), _, Some(error)) => self.mark_refused(said, &error, now),
-            (Some(Pending::Mark(said)), Some(_), _) => self.mark_taken(said),
+            (Some(Pending::Mark(said)), _, Some(error)) => self.marks.refused(said, &error, now),
+            (Some(Pending::Mark(said)), Some(_), _) => self.marks.taken(said),
             // What may not be watched stays unknown.
             (Some(Pending::Watch), _, Some(error)) if error.temporary => {
                 self.watch_at = self.watch_at.or(Some(now + wait(&error)));
@@ -465,35 +425,10 @@ impl Machine {
         }
         self.sync.tick(now);
         let overdue = self.online.as_mut().map(|online| online.overdue_marks(now)).unwrap_or_default();
-        for Said { chat, is_read, .. } in overdue {
-            if let Some(mark) = self.mark(chat, is_read) {
-                mark.said = mark.taken;
-            }
+        for said in overdue {
+            self.marks.lost(said);
         }
         self.pump(now);
-    }
-
-    /// Reports how far a user has come. One of the user's own that comes behind a later one has an old count of what is unread.
-    fn receipt(&mut self, receipt: wire::Receipt) {
-        if let (Some(_), Some(seq)) = (receipt.unread, receipt.read_seq) {
-            let read = &mut self.marks.entry(receipt.chat).or_default().read;
-            if seq < read.taken {
-                return;
-            }
-            (read.taken, read.said) = (seq, read.said.max(seq));
-        }
-        self.event(Event::Marked(receipt));
-    }
-
-    fn mark(&mut self, chat: ChatId, is_read: bool) -> Option<&mut Watermark> {
-        let marks = self.marks.get_mut(&chat)?;
-        Some(if is_read { &mut marks.read } else { &mut marks.delivered })
-    }
-
-    fn mark_taken(&mut self, Said { chat, is_read, seq, .. }: Said) {
-        if let Some(mark) = self.mark(chat, is_read) {
-            mark.taken = mark.taken.max(seq);
-        }
     }
 
     /// Sends what is due, within the server's limits.
@@ -509,27 +444,10 @@ impl Machine {
             let id = Some(online.request(Pending::Sync).into());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Sync(query) }));
         }
-        let mut unanswered = online.unanswered(|pending| matches!(pending, Pending::Mark(_)));
-        for (&chat, marks) in &mut self.marks {
-            if unanswered >= MAX_UNANSWERED_MARKS {
-                break;
-            }
-            let is_held = marks.held_until.is_some_and(|until| now < until);
-            // What is read was received.
-            marks.delivered.said = marks.delivered.said.max(marks.read.seq);
-            if is_held || !(marks.read.is_due() || marks.delivered.is_due()) {
-                continue;
-            }
-            marks.held_until = Some(now + MARK_PAUSE);
-            let is_read = marks.read.is_due();
-            let mark = if is_read { &mut marks.read } else { &mut marks.delivered };
-            mark.said = mark.seq;
-            let seq = mark.seq;
-            let command = Mark { chat, seq };
-            let command = if is_read { Command::Read(command) } else { Command::Delivered(command) };
-            unanswered += 1;
-            let id = Some(online.request(Pending::Mark(Said { chat, is_read, seq, at: now })).into());
-            self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
+        let unanswered = online.unanswered(|pending| matches!(pending, Pending::Mark(_)));
+        for said in self.marks.due(MAX_UNANSWERED_MARKS.saturating_sub(unanswered), now) {
+            let id = Some(online.request(Pending::Mark(said)).into());
+            self.outputs.push_back(Output::Frame(ClientFrame { id, command: said.command() }));
         }
         let mut unanswered = online.unanswered(|pending| matches!(pending, Pending::History(_)));
         for (&chat, followed) in &mut self.chats {
@@ -766,21 +684,6 @@ impl Machine {
         }
     }
 
-    /// Says a mark again that was refused for now. One that is refused for good is as if it had not been said.
-    fn mark_refused(&mut self, Said { chat, is_read, seq, .. }: Said, error: &WireError, now: Instant) {
-        let Some(marks) = self.marks.get_mut(&chat) else { return };
-        // What is read counts as received, and so does its refusal.
-        marks.delivered.said = marks.delivered.taken;
-        let mark = if is_read { &mut marks.read } else { &mut marks.delivered };
-        mark.said = mark.taken;
-        if error.temporary {
-            let until = now + wait(error).max(MARK_PAUSE);
-            self.marks.entry(chat).and_modify(|marks| marks.held_until = Some(until));
-        } else if mark.seq == seq {
-            mark.seq = mark.taken;
-        }
-    }
-
     fn refreshed(&mut self, refreshed: &Refreshed) {
         let seconds = u64::try_from(refreshed.token_expires_in_seconds).unwrap_or(0);
         self.outputs.push_back(Output::TokenRenewed(Duration::from_secs(seconds)));
@@ -807,7 +710,7 @@ impl Online {
     /// Waits no more for answers to marks that have not come, and returns those.
     fn overdue_marks(&mut self, now: Instant) -> Vec<Said> {
         let is_overdue = |pending: &Pending| match pending {
-            Pending::Mark(said) if now.duration_since(said.at) >= ANSWER_PATIENCE => Some(*said),
+            Pending::Mark(said) if said.is_overdue(now) => Some(*said),
             _ => None,
         };
         let overdue = self.pending.values().filter_map(is_overdue).collect();

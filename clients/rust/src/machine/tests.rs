@@ -4,7 +4,7 @@ use contracts::{
 };
 use uuid::Uuid;
 
-use super::{sync::MAX_RESYNCS, *};
+use super::{marks::MARK_PAUSE, sync::MAX_RESYNCS, *};
 use crate::timeline::tests::message;
 
 const CHAT: ChatId = ChatId(Uuid::from_u128(1));
