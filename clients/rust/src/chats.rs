@@ -16,6 +16,9 @@ use crate::Event;
 /// Entries of a chat that are kept to be applied again to an older state that comes late, or to be counted behind a watermark.
 const MAX_RECENT: usize = 128;
 
+/// Receipts that are kept until a page names their chat.
+const MAX_EARLY: usize = 1_000;
+
 /// The chats of a user. Give it every event of a session.
 #[derive(Clone, Debug)]
 pub struct ChatList {
@@ -23,6 +26,8 @@ pub struct ChatList {
     chats: BTreeMap<ChatId, Listed>,
     /// The entry that removed the user, of chats that an older page may still name.
     left: HashMap<ChatId, i64>,
+    /// Receipts in chats that no page has named yet: the one that does may be of before them.
+    early: Vec<wire::Receipt>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +49,7 @@ struct Counted {
 impl ChatList {
     /// Returns a list without chats.
     pub fn new(user: UserId) -> Self {
-        Self { user, chats: BTreeMap::new(), left: HashMap::new() }
+        Self { user, chats: BTreeMap::new(), left: HashMap::new(), early: Vec::new() }
     }
 
     /// Returns the chats, by id. `entries` has the last entry, and nothing while that is not known.
@@ -81,16 +86,24 @@ impl ChatList {
                 continue;
             }
             self.left.remove(&state.chat);
-            let recent = self.chats.remove(&state.chat).map(|listed| listed.recent).unwrap_or_default();
-            self.chats.insert(state.chat, Listed::new(self.user, state.clone(), recent));
+            let before = self.chats.remove(&state.chat);
+            self.chats.insert(state.chat, Listed::new(self.user, state.clone(), before));
         }
         if let Some(all) = &page.all_chats {
             self.chats.retain(|chat, _| all.contains(chat));
+        }
+        if !page.more {
+            std::mem::take(&mut self.early).iter().for_each(|receipt| self.marked(receipt));
+            self.early.clear();
         }
     }
 
     fn entry(&mut self, message: &Message) {
         if message.kind == EntryKind::MemberRemoved && message.subject == Some(self.user) {
+            // One that a page includes is of before the user came back.
+            if self.chats.get(&message.chat).is_some_and(|listed| message.seq <= listed.state.head_seq) {
+                return;
+            }
             self.chats.remove(&message.chat);
             self.left.insert(message.chat, message.seq);
             return;
@@ -107,16 +120,27 @@ impl ChatList {
     fn marked(&mut self, receipt: &wire::Receipt) {
         if let Some(listed) = self.chats.get_mut(&receipt.chat) {
             listed.marked(self.user, receipt);
+        } else if self.early.len() < MAX_EARLY {
+            self.early.push(*receipt);
         }
     }
 }
 
 impl Listed {
-    /// Takes a state of the server, and applies the entries to it that it does not include.
-    fn new(user: UserId, state: ChatState, recent: BTreeMap<i64, Message>) -> Self {
+    /// Takes a state of the server, and applies what it does not include: later entries, and watermarks, which never go back.
+    fn new(user: UserId, state: ChatState, before: Option<Self>) -> Self {
         let of = state.watermarks;
         let counted = Counted { up_to: of.counted_seq, unread: of.unread, mentions: of.mentions };
-        let mut listed = Self { state, counted, recent };
+        let mut listed = Self { state, counted, recent: BTreeMap::new() };
+        if let Some(before) = before {
+            let (marks, known) = (&mut listed.state.watermarks, before.state.watermarks);
+            if known.read_seq > marks.read_seq {
+                (marks.read_seq, listed.counted) = (known.read_seq, before.counted);
+            }
+            marks.delivered_seq = marks.delivered_seq.max(known.delivered_seq);
+            listed.read_by_other(before.state.other_read_seq, before.state.other_delivered_seq);
+            listed.recent = before.recent;
+        }
         // One is shown; a page may have more of them, or none.
         let last = listed.state.entries.pop();
         listed.state.entries.clear();
@@ -162,6 +186,14 @@ impl Listed {
         if self.counted.up_to <= seq {
             self.counted = Counted { up_to: seq, unread: 0, mentions: 0 };
         }
+    }
+
+    /// Notes how far the other user of a direct chat has come, unless a page says that they do not show it.
+    fn read_by_other(&mut self, read_seq: Option<i64>, delivered_seq: Option<i64>) {
+        let later =
+            |known: Option<i64>, seq: Option<i64>| known.map(|known| known.max(seq.unwrap_or_default()));
+        self.state.other_read_seq = later(self.state.other_read_seq, read_seq);
+        self.state.other_delivered_seq = later(self.state.other_delivered_seq, delivered_seq);
     }
 
     fn marked(&mut self, user: UserId, receipt: &wire::Receipt) {

@@ -7,6 +7,8 @@ import type { Event } from "./machine.js";
 
 /** Entries of a chat that are kept to be applied again to an older state that comes late, or to be counted behind a watermark. */
 const MAX_RECENT = 128;
+/** Receipts that are kept until a page names their chat. */
+const MAX_EARLY = 1_000;
 const ROLES: readonly string[] = ["owner", "admin", "member"] satisfies Array<ChatState["role"]>;
 
 /** What is unread up to an entry, as the server counted it. */
@@ -21,6 +23,8 @@ export class ChatList {
     readonly #chats = new Map<string, Listed>();
     /** The entry that removed the user, of chats that an older page may still name. */
     readonly #left = new Map<string, number>();
+    /** Receipts in chats that no page has named yet: the one that does may be of before them. */
+    #early: Receipt[] = [];
 
     /** Creates a list without chats. */
     constructor(user: string) {
@@ -52,7 +56,7 @@ export class ChatList {
     apply(event: Event): void {
         if (event.type === "synced") this.#synced(event.page);
         else if (event.type === "entry" || event.type === "elsewhere") this.#entry(event.message);
-        else if (event.type === "marked") this.#chats.get(event.receipt.chat)?.marked(event.receipt);
+        else if (event.type === "marked") this.#marked(event.receipt);
     }
 
     #synced(page: SyncPage): void {
@@ -60,16 +64,28 @@ export class ChatList {
             // Behind the removal there is an entry that added the user again, or the page is of before.
             if (state.head_seq <= (this.#left.get(state.chat) ?? -1)) continue;
             this.#left.delete(state.chat);
-            const recent = this.#chats.get(state.chat)?.recent;
-            this.#chats.set(state.chat, new Listed(this.#user, state, recent));
+            this.#chats.set(state.chat, new Listed(this.#user, state, this.#chats.get(state.chat)));
         }
-        if (!page.all_chats) return;
-        const all = new Set(page.all_chats);
-        for (const chat of this.#chats.keys()) if (!all.has(chat)) this.#chats.delete(chat);
+        if (page.all_chats) {
+            const all = new Set(page.all_chats);
+            for (const chat of this.#chats.keys()) if (!all.has(chat)) this.#chats.delete(chat);
+        }
+        if (page.more) return;
+        const early = this.#early;
+        this.#early = [];
+        for (const receipt of early) this.#chats.get(receipt.chat)?.marked(receipt);
+    }
+
+    #marked(receipt: Receipt): void {
+        const listed = this.#chats.get(receipt.chat);
+        if (listed) listed.marked(receipt);
+        else if (this.#early.length < MAX_EARLY) this.#early.push(receipt);
     }
 
     #entry(message: Message): void {
         if (message.kind === "member_removed" && message.subject === this.#user) {
+            // One that a page includes is of before the user came back.
+            if (message.seq <= (this.#chats.get(message.chat)?.state.head_seq ?? -1)) return;
             this.#chats.delete(message.chat);
             this.#left.set(message.chat, message.seq);
             return;
@@ -85,24 +101,43 @@ class Listed {
     /** Replaced as a whole by each change. */
     state: ChatState;
     /** Entries as they came, by seq. */
-    readonly recent: Map<number, Message>;
+    readonly #recent: Map<number, Message>;
     #counted: Counted;
 
-    /** Takes a state of the server, and applies the entries to it that it does not include. */
-    constructor(user: string, state: ChatState, recent = new Map<number, Message>()) {
+    /** Takes a state of the server, and applies what it does not include: later entries, and watermarks, which never go back. */
+    constructor(user: string, state: ChatState, before?: Listed) {
         this.#user = user;
-        this.recent = recent;
+        this.#recent = before ? before.#recent : new Map();
         const { counted_seq, unread, mentions } = state.watermarks;
         // A server of before does not say what it counted.
         this.#counted = { upTo: counted_seq ?? 0, unread, mentions };
         // One is shown; a page may have more of them, or none.
-        this.state = { ...state, watermarks: { ...state.watermarks }, entries: state.entries.slice(-1) };
+        this.state = { ...state, entries: state.entries.slice(-1) };
+        if (before) this.#keepMarks(before);
         this.#catchUp();
     }
 
+    #keepMarks(before: Listed): void {
+        const [marks, known] = [this.state.watermarks, before.state.watermarks];
+        if (known.read_seq > marks.read_seq) {
+            this.#mark({ read_seq: known.read_seq });
+            this.#counted = before.#counted;
+        }
+        this.#mark({ delivered_seq: Math.max(marks.delivered_seq, known.delivered_seq) });
+        // Unless the page says that the other user does not show it.
+        const { other_read_seq, other_delivered_seq } = this.state;
+        const other = before.state;
+        if (other_read_seq !== undefined) {
+            this.#set({ other_read_seq: Math.max(other_read_seq, other.other_read_seq ?? 0) });
+        }
+        if (other_delivered_seq !== undefined) {
+            this.#set({ other_delivered_seq: Math.max(other_delivered_seq, other.other_delivered_seq ?? 0) });
+        }
+    }
+
     entry(message: Message): void {
-        if (!this.recent.has(message.seq)) this.recent.set(message.seq, message);
-        if (this.recent.size > MAX_RECENT) this.recent.delete(Math.min(...this.recent.keys()));
+        if (!this.#recent.has(message.seq)) this.#recent.set(message.seq, message);
+        if (this.#recent.size > MAX_RECENT) this.#recent.delete(Math.min(...this.#recent.keys()));
         this.#catchUp();
     }
 
@@ -136,7 +171,7 @@ class Listed {
 
     /** Applies the entries that follow the last one; one beyond a gap waits. */
     #catchUp(): void {
-        for (let next; (next = this.recent.get(this.state.head_seq + 1));) {
+        for (let next; (next = this.#recent.get(this.state.head_seq + 1));) {
             this.#apply(next);
             this.#set({ head_seq: next.seq, entries: [next], limited: next.seq > this.state.from_seq });
         }
@@ -179,7 +214,7 @@ class Listed {
         let { upTo, unread, mentions } = this.#counted;
         const { head_seq, watermarks } = this.state;
         upTo = Math.max(upTo, watermarks.read_seq);
-        for (const [seq, entry] of this.recent) {
+        for (const [seq, entry] of this.#recent) {
             if (seq <= upTo || seq > head_seq) continue;
             if (entry.kind !== "text" || entry.sender === this.#user) continue;
             unread += 1;
