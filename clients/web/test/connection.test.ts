@@ -47,8 +47,12 @@ const CONNECTED = {
 
 const REAL_SOCKET = globalThis.WebSocket;
 
+/** Why attempts failed. */
+let reported: string[] = [];
+
 beforeEach(() => {
     FakeSocket.all = [];
+    reported = [];
     mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
     // Each wait is as long as it may be.
     mock.method(Math, "random", () => 1);
@@ -72,14 +76,15 @@ function lastSocket(): FakeSocket {
     return socket;
 }
 
-async function opened(options: SessionOptions = {}): Promise<Session> {
+async function opened(options: SessionOptions = {}, tokenSeconds = 300): Promise<Session> {
     const tokens = {
         access_token: "a",
         refresh_token: "r",
-        expires_in_seconds: 300,
+        expires_in_seconds: tokenSeconds,
         refresh_expires_in_seconds: 900,
     };
     const session = new Session(new Identity(new Messenger("http://messenger.test"), "u", tokens), options);
+    session.on("disconnected", ({ why }) => reported.push(why));
     await turn();
     return session;
 }
@@ -97,15 +102,13 @@ for (const [code, reason] of [
 ] as const) {
     test(`each attempt that ends with ${code} is reported, and waits longer for the next one`, async () => {
         const session = await opened();
-        const whys: string[] = [];
-        session.on("disconnected", ({ why }) => whys.push(why));
         let attempts = 1;
         for (const waitMs of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
             assert.equal(FakeSocket.all.length, attempts);
             lastSocket().onopen();
             lastSocket().onclose({ code, reason });
             assert.deepEqual(
-                whys,
+                reported,
                 Array.from({ length: attempts }, () => `closed: ${code} ${reason}`),
             );
             mock.timers.tick(waitMs - 1);
@@ -121,10 +124,17 @@ for (const [code, reason] of [
 
 test("an attempt without an answer is reported", async () => {
     const session = await opened();
-    const whys: string[] = [];
-    session.on("disconnected", ({ why }) => whys.push(why));
     mock.timers.tick(10_000);
-    assert.deepEqual(whys, ["no answer to connect"]);
+    assert.deepEqual(reported, ["no answer to connect"]);
+    session.close();
+});
+
+test("an attempt without a token is reported", async () => {
+    mock.method(globalThis, "fetch", () => Promise.reject(new TypeError("no route")));
+    const session = await opened({}, 0);
+    for (let turns = 0; reported.length === 0 && turns < 100; turns++) await turn();
+    assert.match(reported[0] ?? "", /does not respond/);
+    assert.equal(FakeSocket.all.length, 0);
     session.close();
 });
 

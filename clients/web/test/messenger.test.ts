@@ -39,14 +39,26 @@ function identity(expiresInSeconds?: number): Identity {
     return new Identity(new Messenger(BASE), "u", tokens("old", expiresInSeconds));
 }
 
-test("a call whose token is refused is made again with a new one", async (context) => {
-    const calls = answering(context, ({ path, token }) => {
+test("calls whose token is refused are made again with one new token", async (context) => {
+    let renew: () => void = () => {};
+    const renewed = new Promise<void>((resolve) => (renew = resolve));
+    const calls = answering(context, async ({ path, token }) => {
         if (path === "/api/auth/refresh") return json(200, tokens("new"));
-        return token === "Bearer new" ? json(200, { done: path }) : json(401, REFUSED);
+        if (token === "Bearer new") {
+            renew();
+            return json(200, { done: path });
+        }
+        // The refusal of the last one comes when another call has the new token.
+        if (path === "/api/late") await renewed;
+        return json(401, REFUSED);
     });
     const user = identity();
-    const [one, other] = await Promise.all([user.call("GET", "/api/one"), user.call("GET", "/api/other")]);
-    assert.deepEqual([one, other], [{ done: "/api/one" }, { done: "/api/other" }]);
+    const paths = ["/api/one", "/api/other", "/api/late"];
+    const answers = await Promise.all(paths.map((path) => user.call("GET", path)));
+    assert.deepEqual(
+        answers,
+        paths.map((path) => ({ done: path })),
+    );
     const refreshes = calls.filter(({ path }) => path === "/api/auth/refresh");
     assert.deepEqual(refreshes, [
         { path: "/api/auth/refresh", token: null, body: { refresh_token: "refresh old" } },

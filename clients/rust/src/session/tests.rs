@@ -7,9 +7,14 @@ use crate::Messenger;
 const CHAT: ChatId = ChatId(Uuid::from_u128(1));
 const KEY: MessageKey = MessageKey(Uuid::from_u128(77));
 
-fn run() -> (Run, mpsc::Receiver<Event>) {
+/// A user of a messenger that does not answer.
+fn identity() -> Identity {
     let messenger = Messenger::new(&"http://127.0.0.1:1".parse().expect("a URL")).expect("a messenger");
-    let identity = Identity::without_tokens(messenger, UserId(Uuid::from_u128(2)));
+    Identity::without_tokens(messenger, UserId(Uuid::from_u128(2)))
+}
+
+fn run() -> (Run, mpsc::Receiver<Event>) {
+    let identity = identity();
     let (events, receiver) = mpsc::channel(EVENT_QUEUE);
     let machine = Machine::new(identity.user(), None);
     let incoming = mpsc::channel(1).1;
@@ -33,6 +38,13 @@ async fn two_sends_with_one_key_have_one_outcome() {
     for settled in settled {
         assert_eq!(settled.await.expect("it is settled").map(|receipt| receipt.seq), Ok(4));
     }
+}
+
+#[tokio::test]
+async fn an_attempt_to_connect_that_fails_is_reported() {
+    let (_session, mut events) = Session::open(identity(), DeviceId::generate());
+    let first = events.recv().await;
+    assert!(matches!(&first, Some(Event::Disconnected { why }) if !why.is_empty()), "{first:?}");
 }
 
 #[test]
