@@ -1,7 +1,7 @@
 //! The list of a user's chats as a client shows it: what `sync` said, and what has happened since.
 //!
 //! What a sync, an entry or a receipt says is of one moment, and they come by different ways. Each of them names the last entry that it
-//! includes, so it does not matter in which order they come: the list ends as one that is fetched anew.
+//! includes, so it does not matter in which order they come: the list ends as one that is just fetched.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -162,12 +162,8 @@ impl Listed {
 
     fn apply(&mut self, user: UserId, entry: &Message) {
         match entry.kind {
-            EntryKind::Text => {
-                // Who writes a text has read the chat up to it.
-                if entry.sender == user {
-                    self.read(entry.seq);
-                }
-            }
+            // Who writes a text has read the chat up to it.
+            EntryKind::Text if entry.sender == user => self.read(entry.seq),
             EntryKind::TitleChanged => self.state.title = Some(entry.body.clone()),
             EntryKind::RoleChanged if entry.subject == Some(user) => {
                 self.state.role = Role::parse(&entry.body).unwrap_or(self.state.role);

@@ -41,6 +41,13 @@ impl Identity {
         })
     }
 
+    /// Returns a user who calls nothing.
+    #[cfg(test)]
+    pub(crate) fn without_tokens(messenger: Messenger, user: UserId) -> Self {
+        let held = Held { access: String::new(), refresh: String::new(), expires_at: Instant::now() };
+        Self { messenger, user, username: "".into(), held: Arc::new(Mutex::new(held)) }
+    }
+
     pub fn messenger(&self) -> &Messenger {
         &self.messenger
     }

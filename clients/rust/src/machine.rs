@@ -16,15 +16,24 @@ use contracts::{
     event::EntryKind,
     wire::{
         self, Activity, ActivityState, ClientFrame, Command, Connected, Empty, History, HistoryPage,
-        MAX_HISTORY_LIMIT, Mark, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, SyncPage, Typing,
+        MAX_HISTORY_LIMIT, Message, Outcome, Refresh, Refreshed, ServerFrame, Stored, SyncPage, Typing,
         TypingUser, UserPresence, Watch, WireError,
     },
 };
 
+use self::{
+    marks::{Marks, Said},
+    sync::{Fetch, Sync},
+};
 use crate::{Post, Timeline};
+
+mod marks;
+mod sync;
 
 /// An accepted message whose seq was not announced in this time is sent again, which returns its seq.
 const STORED_PATIENCE: Duration = Duration::from_secs(10);
+/// That time doubles to this one with each repetition, each of which is a record more in the log while nothing is announced.
+const MAX_STORED_PATIENCE: Duration = Duration::from_mins(5);
 /// Marks and histories without an answer: the server answers two queries at a time, and a send is behind what was sent before it.
 const MAX_UNANSWERED_MARKS: usize = 4;
 const MAX_UNANSWERED_HISTORIES: usize = 4;
@@ -32,18 +41,12 @@ const MAX_UNANSWERED_HISTORIES: usize = 4;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// Wait before a temporary refusal is tried again, when the server names none.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// Syncs in a row for entries that no page includes: the head of a chat follows its announcement within this time, and one that is not
-/// there by then is of a chat that the user does not read any more.
-const MAX_RESYNCS: u32 = 6;
-/// Marks of a chat are sent at most this often: the last one counts.
-const MARK_PAUSE: Duration = Duration::from_secs(1);
-
 /// What a session reports to its program.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The connection is up (again).
     Connected { session: String },
-    /// The connection is down; the session connects again by itself.
+    /// The connection is down, or an attempt to connect failed; the session connects again by itself.
     Disconnected { why: String },
     /// The next entry of a followed chat: each one once, and in order.
     Entry { message: Message, origin: Origin },
@@ -132,104 +135,8 @@ pub(super) struct Machine {
     watch_at: Option<Instant>,
     activity: ActivityState,
     sync: Sync,
-    /// What is to be said of how far the user has come.
-    marks: HashMap<ChatId, Marks>,
+    marks: Marks,
     outputs: VecDeque<Output>,
-}
-
-/// Which chats changed while there was no connection, or in a way of which pushes do not tell all.
-struct Sync {
-    /// Where the next page goes on; `None` begins with all chats.
-    cursor: Option<String>,
-    fetch: Fetch,
-    /// The last entry of each chat that the program knows of, with all before it.
-    heads: HashMap<ChatId, i64>,
-    /// Entries that came, of chats that no page has named or of which others did not come.
-    missing: HashMap<ChatId, i64>,
-    /// Syncs in a row that left some of them.
-    resyncs: u32,
-}
-
-impl Sync {
-    fn from(cursor: Option<String>) -> Self {
-        let (heads, missing) = Default::default();
-        Self { cursor, fetch: Fetch::Idle, heads, missing, resyncs: 0 }
-    }
-
-    /// Notes an entry. One that does not follow the last one is missed until a page includes it.
-    fn note(&mut self, chat: ChatId, seq: i64, now: Instant) {
-        match self.heads.get_mut(&chat) {
-            Some(head) if seq <= *head => {}
-            Some(head) if seq == *head + 1 => *head = seq,
-            _ => self.miss(chat, seq, now),
-        }
-    }
-
-    fn miss(&mut self, chat: ChatId, seq: i64, now: Instant) {
-        if self.heads.get(&chat).is_some_and(|head| *head >= seq) {
-            return;
-        }
-        let missing = self.missing.entry(chat).or_default();
-        *missing = seq.max(*missing);
-        if matches!(self.fetch, Fetch::Idle) {
-            self.fetch = Fetch::Due(now);
-        }
-    }
-
-    fn forget(&mut self, chat: ChatId) {
-        self.heads.remove(&chat);
-        self.missing.remove(&chat);
-    }
-
-    /// Takes a page, and says when the next one is due.
-    fn take(&mut self, page: &SyncPage, now: Instant) {
-        self.cursor = Some(page.cursor.clone());
-        if let Some(all) = &page.all_chats {
-            self.heads.retain(|chat, _| all.contains(chat));
-        }
-        for of in &page.chats {
-            let head = self.heads.entry(of.chat).or_default();
-            *head = of.head_seq.max(*head);
-        }
-        if page.more {
-            self.fetch = Fetch::Due(now);
-            return;
-        }
-        let heads = &self.heads;
-        self.missing.retain(|chat, seq| heads.get(chat).is_none_or(|head| head < seq));
-        if self.missing.is_empty() || self.resyncs == MAX_RESYNCS {
-            (self.fetch, self.resyncs) = (Fetch::Idle, 0);
-            self.missing.clear();
-        } else {
-            self.resyncs += 1;
-            self.fetch = Fetch::Due(now + RETRY_AFTER);
-        }
-    }
-}
-
-/// How far the user has come in a chat.
-#[derive(Default)]
-struct Marks {
-    read: Watermark,
-    delivered: Watermark,
-    /// No mark before this.
-    held_until: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Watermark {
-    /// 0 for nothing.
-    seq: i64,
-    /// What the server has, or is about to.
-    said: i64,
-    /// What the server has.
-    taken: i64,
-}
-
-impl Watermark {
-    fn is_due(self) -> bool {
-        self.seq > self.said
-    }
 }
 
 /// What is forgotten with a connection.
@@ -254,22 +161,14 @@ enum Pending {
     Mark(Said),
 }
 
-/// A mark without an answer.
-#[derive(Clone, Copy)]
-struct Said {
-    chat: ChatId,
-    /// Of what is read, or of what is received.
-    is_read: bool,
-    seq: i64,
-    at: Instant,
-}
-
 struct Outgoing {
     chat: ChatId,
     key: MessageKey,
     post: Post,
     queued_at: Instant,
     accepted_at: Option<Instant>,
+    /// How long it waits for its seq once it is accepted.
+    patience: Duration,
     transmissions: u32,
     state: Transmission,
 }
@@ -286,13 +185,6 @@ struct Followed {
     history: Fetch,
 }
 
-#[derive(Clone, Copy)]
-enum Fetch {
-    Idle,
-    Due(Instant),
-    Unanswered(Instant),
-}
-
 impl Machine {
     /// Returns a machine that goes on at a cursor of an earlier one, or begins with all chats.
     pub(super) fn new(user: UserId, cursor: Option<String>) -> Self {
@@ -307,7 +199,7 @@ impl Machine {
             watch_at: None,
             activity: ActivityState::Online,
             sync: Sync::from(cursor),
-            marks: HashMap::new(),
+            marks: Marks::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -316,11 +208,22 @@ impl Machine {
         self.outputs.pop_front()
     }
 
+    /// Sends an entry until it is known to be stored or refused; the same key is the same message.
     pub(super) fn send(&mut self, chat: ChatId, key: MessageKey, post: Post, now: Instant) {
+        if self.by_key.contains_key(&key) {
+            return;
+        }
         self.by_key.insert(key, self.next_order);
-        let state = Transmission::Due(now);
-        let outgoing =
-            Outgoing { chat, key, post, queued_at: now, accepted_at: None, transmissions: 0, state };
+        let outgoing = Outgoing {
+            chat,
+            key,
+            post,
+            queued_at: now,
+            accepted_at: None,
+            patience: STORED_PATIENCE,
+            transmissions: 0,
+            state: Transmission::Due(now),
+        };
         self.outbox.insert(self.next_order, outgoing);
         self.next_order += 1;
         self.pump(now);
@@ -340,6 +243,12 @@ impl Machine {
         self.pump(now);
     }
 
+    /// Asks which chats changed.
+    pub(super) fn sync(&mut self, now: Instant) {
+        self.sync.ask(now);
+        self.pump(now);
+    }
+
     /// Says whether the user is at this device, on this connection and on later ones.
     pub(super) fn activity(&mut self, state: ActivityState) {
         self.activity = state;
@@ -356,15 +265,13 @@ impl Machine {
 
     /// Says that the user has read a chat up to `seq`.
     pub(super) fn read(&mut self, chat: ChatId, seq: i64, now: Instant) {
-        let read = &mut self.marks.entry(chat).or_default().read;
-        read.seq = seq.max(read.seq);
+        self.marks.read(chat, seq);
         self.pump(now);
     }
 
     /// Says that this device has received a chat up to `seq`.
     pub(super) fn delivered(&mut self, chat: ChatId, seq: i64, now: Instant) {
-        let delivered = &mut self.marks.entry(chat).or_default().delivered;
-        delivered.seq = seq.max(delivered.seq);
+        self.marks.delivered(chat, seq);
         self.pump(now);
     }
 
@@ -398,17 +305,12 @@ impl Machine {
         }
         for followed in self.chats.values_mut() {
             let is_unanswered = matches!(followed.history, Fetch::Unanswered(_));
-            if is_unanswered || self.sync.cursor.is_none() {
+            if is_unanswered || self.sync.begins() {
                 followed.history = Fetch::Due(now);
             }
         }
-        self.sync.fetch = Fetch::Due(now);
-        for marks in self.marks.values_mut() {
-            // Whether one without an answer arrived is not known, and it may be said again.
-            for mark in [&mut marks.read, &mut marks.delivered] {
-                mark.said = mark.taken;
-            }
-        }
+        self.sync.begin(now);
+        self.marks.connected();
         // A connection begins as online and watches nothing.
         if self.activity != ActivityState::Online {
             self.send_activity();
@@ -418,10 +320,10 @@ impl Machine {
         self.pump(now);
     }
 
+    /// Notes that the connection is down, or that it could not be made.
     pub(super) fn disconnected(&mut self, why: String) {
-        if self.online.take().is_some() {
-            self.event(Event::Disconnected { why });
-        }
+        self.online = None;
+        self.event(Event::Disconnected { why });
     }
 
     /// Ends the session: what is not known to be stored fails.
@@ -451,12 +353,14 @@ impl Machine {
         if let Some(lagged) = frame.lagged {
             self.note_head(lagged.chat, lagged.head_seq, now);
             // It may be a new chat, which nothing else tells of.
-            if !self.chats.contains_key(&lagged.chat) || !self.sync.heads.contains_key(&lagged.chat) {
+            if !self.chats.contains_key(&lagged.chat) || !self.sync.names(lagged.chat) {
                 self.sync.miss(lagged.chat, lagged.head_seq, now);
             }
         }
-        if let Some(receipt) = frame.receipt {
-            self.receipt(receipt);
+        if let Some(receipt) = frame.receipt
+            && self.marks.receipt(&receipt)
+        {
+            self.event(Event::Marked(receipt));
         }
         if let Some(presence) = frame.presence {
             self.event(Event::Presence(presence.users));
@@ -480,8 +384,8 @@ impl Machine {
             }
             (Some(Pending::Sync), Some(Outcome::Synced(page)), _) => self.synced(page, now),
             (Some(Pending::Sync), _, Some(error)) => self.sync_refused(&error, now),
-            (Some(Pending::Mark(said)), _, Some(error)) => self.mark_refused(said, &error, now),
-            (Some(Pending::Mark(said)), Some(_), _) => self.mark_taken(said),
+            (Some(Pending::Mark(said)), _, Some(error)) => self.marks.refused(said, &error, now),
+            (Some(Pending::Mark(said)), Some(_), _) => self.marks.taken(said),
             // What may not be watched stays unknown.
             (Some(Pending::Watch), _, Some(error)) if error.temporary => {
                 self.watch_at = self.watch_at.or(Some(now + wait(&error)));
@@ -495,58 +399,36 @@ impl Machine {
     /// Repeats what stayed without an answer.
     pub(super) fn tick(&mut self, now: Instant) {
         for (order, outgoing) in &mut self.outbox {
-            let since = match outgoing.state {
+            let is_overdue = match outgoing.state {
                 Transmission::Due(_) => continue,
                 Transmission::Unanswered(at) => now.duration_since(at) >= ANSWER_PATIENCE,
-                Transmission::Accepted(at) => now.duration_since(at) >= STORED_PATIENCE,
+                Transmission::Accepted(at) => {
+                    let is_overdue = now.duration_since(at) >= outgoing.patience;
+                    if is_overdue {
+                        outgoing.patience = (outgoing.patience * 2).min(MAX_STORED_PATIENCE);
+                    }
+                    is_overdue
+                }
             };
-            if since {
+            if is_overdue {
                 outgoing.state = Transmission::Due(now);
                 if let Some(online) = &mut self.online {
                     online.forget_send(*order);
                 }
             }
         }
-        let is_lost = |fetch: Fetch| matches!(fetch, Fetch::Unanswered(at) if now.duration_since(at) >= ANSWER_PATIENCE);
-        for (&chat, followed) in self.chats.iter_mut().filter(|(_, of)| is_lost(of.history)) {
+        for (&chat, followed) in self.chats.iter_mut().filter(|(_, of)| of.history.is_lost(now)) {
             followed.history = Fetch::Due(now);
             if let Some(online) = &mut self.online {
                 online.forget(|pending| matches!(pending, Pending::History(of) if *of == chat));
             }
         }
-        if is_lost(self.sync.fetch) {
-            self.sync.fetch = Fetch::Due(now);
-        }
+        self.sync.tick(now);
         let overdue = self.online.as_mut().map(|online| online.overdue_marks(now)).unwrap_or_default();
-        for Said { chat, is_read, .. } in overdue {
-            if let Some(mark) = self.mark(chat, is_read) {
-                mark.said = mark.taken;
-            }
+        for said in overdue {
+            self.marks.lost(said);
         }
         self.pump(now);
-    }
-
-    /// Reports how far a user has come. One of the user's own that comes behind a later one has an old count of what is unread.
-    fn receipt(&mut self, receipt: wire::Receipt) {
-        if let (Some(_), Some(seq)) = (receipt.unread, receipt.read_seq) {
-            let read = &mut self.marks.entry(receipt.chat).or_default().read;
-            if seq < read.taken {
-                return;
-            }
-            (read.taken, read.said) = (seq, read.said.max(seq));
-        }
-        self.event(Event::Marked(receipt));
-    }
-
-    fn mark(&mut self, chat: ChatId, is_read: bool) -> Option<&mut Watermark> {
-        let marks = self.marks.get_mut(&chat)?;
-        Some(if is_read { &mut marks.read } else { &mut marks.delivered })
-    }
-
-    fn mark_taken(&mut self, Said { chat, is_read, seq, .. }: Said) {
-        if let Some(mark) = self.mark(chat, is_read) {
-            mark.taken = mark.taken.max(seq);
-        }
     }
 
     /// Sends what is due, within the server's limits.
@@ -558,40 +440,21 @@ impl Machine {
             let command = Command::Watch(self.watch.clone());
             self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
         }
-        if matches!(self.sync.fetch, Fetch::Due(at) if at <= now) {
-            self.sync.fetch = Fetch::Unanswered(now);
+        if let Some(query) = self.sync.request(now) {
             let id = Some(online.request(Pending::Sync).into());
-            let query = wire::Sync { cursor: self.sync.cursor.clone(), limit: None, entries: None };
             self.outputs.push_back(Output::Frame(ClientFrame { id, command: Command::Sync(query) }));
         }
-        let mut unanswered = online.unanswered(|pending| matches!(pending, Pending::Mark(_)));
-        for (&chat, marks) in &mut self.marks {
-            if unanswered >= MAX_UNANSWERED_MARKS {
-                break;
-            }
-            let is_held = marks.held_until.is_some_and(|until| now < until);
-            // What is read was received.
-            marks.delivered.said = marks.delivered.said.max(marks.read.seq);
-            if is_held || !(marks.read.is_due() || marks.delivered.is_due()) {
-                continue;
-            }
-            marks.held_until = Some(now + MARK_PAUSE);
-            let is_read = marks.read.is_due();
-            let mark = if is_read { &mut marks.read } else { &mut marks.delivered };
-            mark.said = mark.seq;
-            let seq = mark.seq;
-            let command = Mark { chat, seq };
-            let command = if is_read { Command::Read(command) } else { Command::Delivered(command) };
-            unanswered += 1;
-            let id = Some(online.request(Pending::Mark(Said { chat, is_read, seq, at: now })).into());
-            self.outputs.push_back(Output::Frame(ClientFrame { id, command }));
+        let unanswered = online.unanswered(|pending| matches!(pending, Pending::Mark(_)));
+        for said in self.marks.due(MAX_UNANSWERED_MARKS.saturating_sub(unanswered), now) {
+            let id = Some(online.request(Pending::Mark(said)).into());
+            self.outputs.push_back(Output::Frame(ClientFrame { id, command: said.command() }));
         }
         let mut unanswered = online.unanswered(|pending| matches!(pending, Pending::History(_)));
         for (&chat, followed) in &mut self.chats {
             if unanswered >= MAX_UNANSWERED_HISTORIES {
                 break;
             }
-            if !matches!(followed.history, Fetch::Due(at) if at <= now) {
+            if !followed.history.is_due(now) {
                 continue;
             }
             unanswered += 1;
@@ -665,21 +528,28 @@ impl Machine {
                 }
             }
         }
-        let receipt = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order)).map(|outgoing| {
-            let stored_after = now.duration_since(outgoing.queued_at);
-            Receipt {
-                key: stored.key,
-                seq: stored.seq,
-                accepted_after: outgoing
-                    .accepted_at
-                    .map_or(stored_after, |accepted_at| accepted_at.duration_since(outgoing.queued_at)),
-                stored_after,
-                resends: outgoing.transmissions.saturating_sub(1),
-            }
-        });
-        if let Some(receipt) = receipt {
-            self.settle(stored.key, Ok(receipt));
-        }
+        self.settle_stored(stored.key, stored.seq, now);
+    }
+
+    /// Returns the key of an entry that is a message of the outbox: its announcement may be lost.
+    fn key_of_own(&self, message: &Message) -> Option<MessageKey> {
+        let outgoing = self.by_key.get(&message.key).and_then(|order| self.outbox.get(order))?;
+        (message.sender == self.user && message.chat == outgoing.chat).then_some(message.key)
+    }
+
+    fn settle_stored(&mut self, key: MessageKey, seq: i64, now: Instant) {
+        let Some(outgoing) = self.by_key.get(&key).and_then(|order| self.outbox.get(order)) else { return };
+        let stored_after = now.duration_since(outgoing.queued_at);
+        let receipt = Receipt {
+            key,
+            seq,
+            accepted_after: outgoing
+                .accepted_at
+                .map_or(stored_after, |accepted_at| accepted_at.duration_since(outgoing.queued_at)),
+            stored_after,
+            resends: outgoing.transmissions.saturating_sub(1),
+        };
+        self.settle(key, Ok(receipt));
     }
 
     fn settle(&mut self, key: MessageKey, outcome: Result<Receipt, SendFailure>) {
@@ -701,7 +571,11 @@ impl Machine {
         } else {
             self.sync.note(chat, message.seq, now);
         }
+        let (own, seq) = (self.key_of_own(&message), message.seq);
         self.event(Event::Elsewhere(message));
+        if let Some(key) = own {
+            self.settle_stored(key, seq, now);
+        }
     }
 
     fn is_own_removal(&self, message: &Message) -> bool {
@@ -709,12 +583,16 @@ impl Machine {
     }
 
     fn apply(&mut self, message: Message, origin: Origin, now: Instant) {
+        let own = self.key_of_own(&message);
         let Some(followed) = self.chats.get_mut(&message.chat) else { return };
         let offered = message.seq;
         for message in followed.timeline.offer(message) {
             // What waited beyond a gap came by a push, whichever way the gap was filled.
             let origin = if message.seq == offered { origin } else { Origin::Pushed };
             self.hand_out(message, origin, now);
+        }
+        if let Some(key) = own {
+            self.settle_stored(key, offered, now);
         }
     }
 
@@ -723,9 +601,10 @@ impl Machine {
         let chat = message.chat;
         if self.is_own_removal(&message) {
             self.sync.forget(chat);
-        } else if let Some(head) = self.sync.heads.get_mut(&chat) {
-            *head = message.seq.max(*head);
-        } else if message.kind == EntryKind::MemberAdded && message.subject == Some(self.user) {
+        } else if !self.sync.note_next(chat, message.seq)
+            && message.kind == EntryKind::MemberAdded
+            && message.subject == Some(self.user)
+        {
             self.sync.miss(chat, message.seq, now);
         }
         self.event(Event::Entry { message, origin });
@@ -734,7 +613,7 @@ impl Machine {
     fn fetch_gap(&mut self, chat: ChatId, now: Instant) {
         if let Some(followed) = self.chats.get_mut(&chat)
             && followed.timeline.has_gap()
-            && matches!(followed.history, Fetch::Idle)
+            && followed.history.is_idle()
         {
             followed.history = Fetch::Due(now);
         }
@@ -770,7 +649,7 @@ impl Machine {
         } else {
             let followed = self.chats.remove(&chat);
             self.event(Event::Unreadable { chat, code: error.code });
-            // Nobody fills the gap before it any more, and it says why.
+            // The gap before it stays, and it says why.
             let held = followed.into_iter().flat_map(|followed| followed.timeline.into_held());
             let removal = held.filter(|message| self.is_own_removal(message)).last();
             if let Some(removal) = removal {
@@ -788,7 +667,7 @@ impl Machine {
         if let Some(all) = &page.all_chats {
             // The server says why a chat that is not among them cannot be read.
             for (chat, followed) in &mut self.chats {
-                if !all.contains(chat) && matches!(followed.history, Fetch::Idle) {
+                if !all.contains(chat) && followed.history.is_idle() {
                     followed.history = Fetch::Due(now);
                 }
             }
@@ -797,29 +676,11 @@ impl Machine {
     }
 
     fn sync_refused(&mut self, error: &WireError, now: Instant) {
-        self.sync.fetch = Fetch::Due(now + wait(error));
-        if error.code == ErrorCode::CursorExpired {
+        if self.sync.refused(error, now) {
             // Nothing is known of what happened since: each chat is compared.
-            self.sync.cursor = None;
-            self.sync.heads.clear();
-            for followed in self.chats.values_mut().filter(|of| matches!(of.history, Fetch::Idle)) {
+            for followed in self.chats.values_mut().filter(|of| of.history.is_idle()) {
                 followed.history = Fetch::Due(now);
             }
-        }
-    }
-
-    /// Says a mark again that was refused for now. One that is refused for good is as if it had not been said.
-    fn mark_refused(&mut self, Said { chat, is_read, seq, .. }: Said, error: &WireError, now: Instant) {
-        let Some(marks) = self.marks.get_mut(&chat) else { return };
-        // What is read counts as received, and so does its refusal.
-        marks.delivered.said = marks.delivered.taken;
-        let mark = if is_read { &mut marks.read } else { &mut marks.delivered };
-        mark.said = mark.taken;
-        if error.temporary {
-            let until = now + wait(error).max(MARK_PAUSE);
-            self.marks.entry(chat).and_modify(|marks| marks.held_until = Some(until));
-        } else if mark.seq == seq {
-            mark.seq = mark.taken;
         }
     }
 
@@ -849,7 +710,7 @@ impl Online {
     /// Waits no more for answers to marks that have not come, and returns those.
     fn overdue_marks(&mut self, now: Instant) -> Vec<Said> {
         let is_overdue = |pending: &Pending| match pending {
-            Pending::Mark(said) if now.duration_since(said.at) >= ANSWER_PATIENCE => Some(*said),
+            Pending::Mark(said) if said.is_overdue(now) => Some(*said),
             _ => None,
         };
         let overdue = self.pending.values().filter_map(is_overdue).collect();

@@ -103,15 +103,18 @@ impl Messenger {
     /// Returns new tokens. A refresh token is used once, but its answer is repeated for ten seconds: an answer that does not come is
     /// requested again within that time.
     pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, ClientError> {
-        let request = RefreshRequest { refresh_token: refresh_token.into() };
         let mut attempt = 1;
         loop {
-            let call = self.http.post(self.url("/api/auth/refresh")).timeout(REFRESH_TIMEOUT).json(&request);
-            match self.json("refresh the token", call).await {
+            match self.json("refresh the token", self.refresh_call(refresh_token)).await {
                 Err(error) if error.code().is_none() && attempt < REFRESH_ATTEMPTS => attempt += 1,
                 outcome => return outcome,
             }
         }
+    }
+
+    fn refresh_call(&self, refresh_token: &str) -> RequestBuilder {
+        let request = RefreshRequest { refresh_token: refresh_token.into() };
+        self.http.post(self.url("/api/auth/refresh")).timeout(REFRESH_TIMEOUT).json(&request)
     }
 
     pub async fn sign_out(&self, refresh_token: &str) -> Result<(), ClientError> {
@@ -472,3 +475,6 @@ impl Messenger {
         ClientError::Timeout { action, url: self.base.to_string(), seconds: CALL_TIMEOUT.as_secs() }
     }
 }
+
+#[cfg(test)]
+mod tests;

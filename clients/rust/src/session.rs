@@ -32,8 +32,7 @@ const COMMAND_QUEUE: usize = 1_024;
 const CONNECT_ID: u32 = 1;
 /// The answer to `connect` comes within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Waits between attempts double from the first to the last; each is drawn from zero to its bound, so that users
-/// whose gateway went away do not come back in step.
+/// Bounds of the wait between two attempts.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 /// A connection that lived for this long was a good one: the next wait is short again.
@@ -60,6 +59,7 @@ enum Command {
     Typing(ChatId),
     Read(ChatId, i64),
     Delivered(ChatId, i64),
+    Sync,
 }
 
 type Renewal = Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>;
@@ -95,7 +95,8 @@ impl Session {
         self.send_keyed(chat, MessageKey::generate(), post.into())
     }
 
-    /// Sends an entry, again and again until it is known to be stored or refused; the same key is the same message.
+    /// Sends an entry, again and again until it is known to be stored or refused; the same key is the same message, and both calls
+    /// have its outcome.
     pub fn send_keyed(
         &self,
         chat: ChatId,
@@ -122,6 +123,12 @@ impl Session {
     /// Replaces what is seen of the presence of others: what is on the user's screen. It holds over connections.
     pub async fn watch(&self, watch: Watch) {
         let _ = self.commands.send(Command::Watch(watch)).await;
+    }
+
+    /// Asks which chats changed, which comes as [`Event::Synced`]. Each connection begins with that, and what is pushed keeps a
+    /// [`crate::ChatList`] current; it is for a program that does not trust its own.
+    pub async fn sync(&self) {
+        let _ = self.commands.send(Command::Sync).await;
     }
 
     /// Says whether the user is at this device; a session begins as online.
@@ -152,13 +159,32 @@ impl Drop for Session {
     }
 }
 
+/// Waits between attempts double from the first to the last; each is drawn from zero to its bound, so that users
+/// whose gateway went away do not come back in step.
+#[derive(Default)]
+struct BackOff {
+    failed: u32,
+}
+
+impl BackOff {
+    /// Returns the bound of the next wait. A connection that was closed before it was accepted did not live.
+    fn next(&mut self, lived: Duration) -> Duration {
+        if lived >= GOOD_AFTER {
+            self.failed = 0;
+        }
+        self.failed += 1;
+        (FIRST_WAIT * 2_u32.pow((self.failed - 1).min(8))).min(LAST_WAIT)
+    }
+}
+
 struct Run {
     identity: Identity,
     device: DeviceId,
     machine: Machine,
     incoming: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
-    settles: HashMap<MessageKey, Settle>,
+    /// Who waits for a message; more than one when it was sent again with the same key.
+    settles: HashMap<MessageKey, Vec<Settle>>,
 }
 
 /// Why a connection is over.
@@ -174,16 +200,15 @@ enum End {
 impl Run {
     #[expect(clippy::disallowed_methods, reason = "jitter")]
     async fn until_ended(mut self) {
-        let mut wait = FIRST_WAIT;
+        let mut back_off = BackOff::default();
         let mut fresh_token = false;
         loop {
+            let mut lived = Duration::ZERO;
             let end = match self.connect(fresh_token).await {
                 Ok((socket, connected)) => {
                     let since = Instant::now();
                     let end = self.drive(socket, &connected).await;
-                    if since.elapsed() >= GOOD_AFTER {
-                        wait = FIRST_WAIT;
-                    }
+                    lived = since.elapsed();
                     end
                 }
                 // A token that is refused although it was made for this attempt stays refused.
@@ -210,10 +235,9 @@ impl Run {
             };
             self.machine.disconnected(why);
             let _ = self.deliver(None).await;
-            if self.stay_offline(wait.mul_f64(rand::random())).await.is_break() {
+            if self.stay_offline(back_off.next(lived).mul_f64(rand::random())).await.is_break() {
                 return;
             }
-            wait = (wait * 2).min(LAST_WAIT);
         }
     }
 
@@ -326,7 +350,7 @@ impl Run {
     fn take(&mut self, command: Command) {
         match command {
             Command::Send { chat, key, post, outcome } => {
-                self.settles.insert(key, outcome);
+                self.settles.entry(key).or_default().push(outcome);
                 self.machine.send(chat, key, post, Instant::now());
             }
             Command::Follow { chat, after } => self.machine.follow(chat, after, Instant::now()),
@@ -335,6 +359,7 @@ impl Run {
             Command::Typing(chat) => self.machine.typing(chat),
             Command::Read(chat, seq) => self.machine.read(chat, seq, Instant::now()),
             Command::Delivered(chat, seq) => self.machine.delivered(chat, seq, Instant::now()),
+            Command::Sync => self.machine.sync(Instant::now()),
         }
     }
 
@@ -352,8 +377,8 @@ impl Run {
                 // A program that stopped reading events still gets its sends settled.
                 (Output::Event(event), _) => drop(self.events.send(event).await),
                 (Output::Settled(key, outcome), _) => {
-                    if let Some(settle) = self.settles.remove(&key) {
-                        let _ = settle.send(outcome);
+                    for settle in self.settles.remove(&key).into_iter().flatten() {
+                        let _ = settle.send(outcome.clone());
                     }
                 }
                 (Output::TokenRefused, _) => news = Some(Token::Refused),
@@ -389,15 +414,21 @@ fn text(frame: &ClientFrame) -> Raw {
 /// Reads a raw message; `None` for one that carries no frame.
 fn read(raw: Option<Result<Raw, tokio_tungstenite::tungstenite::Error>>) -> Result<Option<ServerFrame>, End> {
     match raw {
-        Some(Ok(Raw::Text(text))) => match serde_json::from_str(&text) {
-            Ok(frame) => Ok(Some(frame)),
-            Err(error) => Err(End::Final(format!("the server sent a frame of another protocol: {error}"))),
-        },
+        Some(Ok(Raw::Text(text))) => parse(&text).map(Some),
         Some(Ok(Raw::Close(close))) => Err(closed(close)),
         Some(Ok(_)) => Ok(None),
         Some(Err(error)) => Err(End::Broken(error.to_string())),
         None => Err(End::Broken("the connection was lost".into())),
     }
+}
+
+fn parse(text: &str) -> Result<ServerFrame, End> {
+    let other = |why: String| End::Final(format!("the server sent a frame of another protocol: {why}"));
+    // An array would be read as the fields of a frame in their order.
+    if !text.trim_start().starts_with('{') {
+        return Err(other("it is no object".to_owned()));
+    }
+    serde_json::from_str(text).map_err(|error| other(error.to_string()))
 }
 
 fn closed(close: Option<CloseFrame>) -> End {
@@ -407,7 +438,7 @@ fn closed(close: Option<CloseFrame>) -> End {
     if code == CloseCode::TokenExpired.code() || code == CloseCode::InvalidToken.code() {
         End::Expired
     } else if code == CloseCode::Stale.code() {
-        // The server did not wait longer for `connect`: the network may be slow.
+        // The server did not wait longer for `connect`: the network may be slow. It is a failed attempt, with a longer wait.
         End::Broken(why)
     } else if (3500..4000).contains(&code) {
         End::Final(why)
@@ -444,3 +475,6 @@ fn unusable(error: &ClientError) -> End {
         | ClientError::Shape { .. } => End::Broken(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,13 @@ use std::{
 
 use contracts::{
     ChatId, MessageKey, UserId,
-    wire::{Connected, Message, ServerFrame},
+    wire::{ChatState, Connected, Message, Receipt, ServerFrame, SyncPage},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    Event, Origin, SendFailure, Timeline, View,
+    ChatList, Event, Origin, SendFailure, Timeline, View,
     machine::{Machine, Output},
     timeline::tests::message,
 };
@@ -84,9 +84,48 @@ fn views_are_as_the_vectors_say() {
 }
 
 #[derive(Deserialize)]
+struct ChatsVector {
+    name: String,
+    user: UserId,
+    events: Vec<ChatsEvent>,
+    chats: Vec<ChatState>,
+    /// Texts that are unread in all chats, and how many of them call the user.
+    unread: (i64, i64),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ChatsEvent {
+    Synced(SyncPage),
+    Entry(Message),
+    Elsewhere(Message),
+    Marked(Receipt),
+}
+
+#[test]
+fn lists_of_chats_are_as_the_vectors_say() {
+    for vector in vectors::<ChatsVector>("chats") {
+        let mut list = ChatList::new(vector.user);
+        for event in vector.events {
+            list.apply(&match event {
+                ChatsEvent::Synced(page) => Event::Synced(page),
+                ChatsEvent::Entry(message) => Event::Entry { message, origin: Origin::Pushed },
+                ChatsEvent::Elsewhere(message) => Event::Elsewhere(message),
+                ChatsEvent::Marked(receipt) => Event::Marked(receipt),
+            });
+        }
+        let chats: Vec<ChatState> = list.chats().cloned().collect();
+        assert_eq!((chats, list.unread()), (vector.chats, vector.unread), "{}", vector.name);
+    }
+}
+
+#[derive(Deserialize)]
 struct MachineVector {
     name: String,
     user: UserId,
+    /// Where an earlier session ended.
+    #[serde(default)]
+    cursor: Option<String>,
     steps: Vec<MachineStep>,
 }
 
@@ -108,6 +147,7 @@ enum Do {
     Refresh(String),
     Read { chat: ChatId, seq: i64 },
     Delivered { chat: ChatId, seq: i64 },
+    Sync {},
     Tick {},
 }
 
@@ -142,7 +182,7 @@ fn shown(output: Output) -> Value {
 fn machines_are_as_the_vectors_say() {
     for vector in vectors::<MachineVector>("machine") {
         let began = Instant::now();
-        let mut machine = Machine::new(vector.user, None);
+        let mut machine = Machine::new(vector.user, vector.cursor);
         for step in vector.steps {
             let now = began + Duration::from_millis(step.at_ms);
             match step.r#do {
@@ -154,6 +194,7 @@ fn machines_are_as_the_vectors_say() {
                 Do::Refresh(token) => machine.refresh(token),
                 Do::Read { chat, seq } => machine.read(chat, seq, now),
                 Do::Delivered { chat, seq } => machine.delivered(chat, seq, now),
+                Do::Sync {} => machine.sync(now),
                 Do::Tick {} => machine.tick(now),
             }
             let out: Vec<Value> = std::iter::from_fn(|| machine.next_output()).map(shown).collect();

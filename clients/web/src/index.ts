@@ -5,6 +5,7 @@
  * and in order, whatever the push path lost or doubled.
  */
 export { addChange, type Change } from "./changes.js";
+export { ChatList } from "./chats.js";
 export * as auth from "./generated/auth.js";
 export * as chat from "./generated/chat.js";
 export * as socket from "./generated/socket.js";

@@ -17,7 +17,7 @@ export type Ending = "reconnect" | "renew" | "stop";
 export function ending(code: number): Ending {
     // A token of a former key of the realm is refused as invalid, and a new one is not; that is tried once.
     if (code === TOKEN_EXPIRED || code === INVALID_TOKEN) return "renew";
-    // The server did not wait longer for `connect`: the network may be slow.
+    // The server did not wait longer for `connect`: the network may be slow. It is a failed attempt, with a longer wait.
     if (code === STALE) return "reconnect";
     return code >= 3500 && code < 4000 ? "stop" : "reconnect";
 }

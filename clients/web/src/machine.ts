@@ -17,20 +17,19 @@ import type {
     UserPresence,
     Watch,
 } from "./generated/socket.js";
+import { marking, Marks, type Said } from "./machine/marks.js";
+import { isLost, Sync, type Fetch } from "./machine/sync.js";
+import { ANSWER_PATIENCE_MS, RETRY_AFTER_MS, wait } from "./machine/wait.js";
 import { command, entry, type Command, type Post } from "./post.js";
 import { Timeline } from "./timeline.js";
 
 /** An accepted message whose seq was not announced in this time is sent again, which returns its seq. */
 const STORED_PATIENCE_MS = 10_000;
+/** That time doubles to this one with each repetition, each of which is a record more in the log while nothing is announced. */
+const MAX_STORED_PATIENCE_MS = 300_000;
 /** Marks and histories without an answer: the server answers two queries at a time, and a send is behind what was sent before it. */
 const MAX_UNANSWERED_MARKS = 4;
 const MAX_UNANSWERED_HISTORIES = 4;
-/** A send, a mark or a history request without any answer is repeated after this time. */
-const ANSWER_PATIENCE_MS = 15_000;
-/** Wait before a temporary refusal is tried again, when the server names none. */
-const RETRY_AFTER_MS = 500;
-/** Marks of a chat are sent at most this often: the last one counts. */
-const MARK_PAUSE_MS = 1_000;
 /** Entries in one page of history, at most. */
 const MAX_HISTORY_LIMIT = 500;
 
@@ -53,7 +52,7 @@ export type SendState =
 export type Event =
     /** The connection is up (again). */
     | { type: "connected"; session: string }
-    /** The connection is down; the session connects again by itself. */
+    /** The connection is down, or an attempt to connect failed; the session connects again by itself. */
     | { type: "disconnected"; why: string }
     /** The next entry of a followed chat: each one once, and in order. */
     | { type: "entry"; message: Message; origin: Origin }
@@ -88,23 +87,13 @@ export type Outgoing = { chat: string; key: string; post: Post };
 
 type Transmission = { is: "due" | "unanswered" | "accepted"; at: number };
 
-type Queued = Outgoing & { transmissions: number; transmission: Transmission };
-
-type Fetch = { is: "idle" | "due" | "unanswered"; at: number };
+/** `patienceMs` is how long it waits for its seq once it is accepted. */
+type Queued = Outgoing & { transmissions: number; transmission: Transmission; patienceMs: number };
 
 type Followed = { timeline: Timeline; history: Fetch };
 
-/** `said` is what the server has, or is about to; `taken` what it has. */
-type Watermark = { seq: number; said: number; taken: number };
-
-/** How far the user has come in a chat. No mark is sent before `heldUntil`. */
-type Marks = { read: Watermark; delivered: Watermark; heldUntil: number };
-
 type Pending =
     { send: string } | { history: string } | { refresh: true } | { watch: true } | { sync: true } | Said;
-
-/** A mark without an answer, of what is read or of what is received. */
-type Said = { mark: string; isRead: boolean; seq: number; at: number };
 
 /** What is forgotten with a connection. */
 type Online = {
@@ -128,14 +117,14 @@ export class Machine {
     #watch: Watch | undefined;
     #watchAt = Infinity;
     #activity: Activity["state"] = "online";
-    /** Where the next sync goes on; none begins with all chats. */
-    #cursor: string | undefined;
-    #sync: Fetch = { is: "idle", at: 0 };
-    readonly #marks = new Map<string, Marks>();
+    readonly #sync: Sync;
+    readonly #marks = new Marks();
     #outputs: Output[] = [];
 
-    constructor(user: string) {
+    /** Creates a machine that goes on at a cursor of an earlier one, or begins with all chats. */
+    constructor(user: string, cursor?: string) {
         this.#user = user;
+        this.#sync = new Sync(cursor);
     }
 
     /** Returns what came out since the last call, in order. */
@@ -148,7 +137,9 @@ export class Machine {
     /** Sends an entry until it is known to be stored or refused; the same key is the same message. */
     send({ chat, key, post }: Outgoing, now: number): void {
         if (this.#outbox.has(key)) return;
-        this.#outbox.set(key, { chat, key, post, transmissions: 0, transmission: { is: "due", at: now } });
+        const transmission: Transmission = { is: "due", at: now };
+        const patienceMs = STORED_PATIENCE_MS;
+        this.#outbox.set(key, { chat, key, post, transmissions: 0, transmission, patienceMs });
         this.#event({ type: "send", chat, key, state: { state: "sending" } });
         this.#pump(now);
     }
@@ -169,6 +160,12 @@ export class Machine {
         this.#pump(now);
     }
 
+    /** Asks which chats changed. */
+    sync(now: number): void {
+        this.#sync.ask(now);
+        this.#pump(now);
+    }
+
     /** Says whether the user is at this device, on this connection and on later ones. */
     activity(state: Activity["state"]): void {
         this.#activity = state;
@@ -182,31 +179,14 @@ export class Machine {
 
     /** Says that the user has read a chat up to `seq`. */
     read(chat: string, seq: number, now: number): void {
-        const { read } = this.#marksOf(chat);
-        read.seq = Math.max(read.seq, seq);
+        this.#marks.read(chat, seq);
         this.#pump(now);
     }
 
     /** Says that this device has received a chat up to `seq`. */
     delivered(chat: string, seq: number, now: number): void {
-        const { delivered } = this.#marksOf(chat);
-        delivered.seq = Math.max(delivered.seq, seq);
+        this.#marks.delivered(chat, seq);
         this.#pump(now);
-    }
-
-    #marksOf(chat: string): Marks {
-        const marks = this.#marks.get(chat) ?? {
-            read: { seq: 0, said: 0, taken: 0 },
-            delivered: { seq: 0, said: 0, taken: 0 },
-            heldUntil: -Infinity,
-        };
-        this.#marks.set(chat, marks);
-        return marks;
-    }
-
-    #watermarkOf({ mark, isRead }: Said): Watermark {
-        const { read, delivered } = this.#marksOf(mark);
-        return isRead ? read : delivered;
     }
 
     /** Replaces the token of this connection. */
@@ -228,13 +208,10 @@ export class Machine {
         for (const queued of this.#outbox.values()) queued.transmission = { is: "due", at: now };
         for (const followed of this.#chats.values()) {
             const isUnanswered = followed.history.is === "unanswered";
-            if (isUnanswered || this.#cursor === undefined) followed.history = { is: "due", at: now };
+            if (isUnanswered || this.#sync.begins) followed.history = { is: "due", at: now };
         }
-        this.#sync = { is: "due", at: now };
-        for (const { read, delivered } of this.#marks.values()) {
-            // Whether one without an answer arrived is not known, and it may be said again.
-            for (const mark of [read, delivered]) mark.said = mark.taken;
-        }
+        this.#sync.begin(now);
+        this.#marks.connected();
         // A connection begins as online and watches nothing.
         if (this.#activity !== "online") this.activity(this.#activity);
         this.#watchAt = this.#watch ? now : Infinity;
@@ -242,8 +219,8 @@ export class Machine {
         this.#pump(now);
     }
 
+    /** Notes that the connection is down, or that it could not be made. */
     disconnected(why: string): void {
-        if (!this.#online) return;
         this.#online = undefined;
         this.#event({ type: "disconnected", why });
     }
@@ -265,13 +242,14 @@ export class Machine {
         if (frame.stored) this.#stored(frame.stored, now);
         if (frame.rejected) this.#failed(frame.rejected.key, frame.rejected.code);
         if (frame.lagged) {
-            this.#noteHead(frame.lagged.chat, frame.lagged.head_seq, now);
+            const { chat, head_seq } = frame.lagged;
+            this.#noteHead(chat, head_seq, now);
             // It may be a new chat, which nothing else tells of.
-            if (!this.#chats.has(frame.lagged.chat) && this.#sync.is === "idle") {
-                this.#sync = { is: "due", at: now };
-            }
+            if (!this.#chats.has(chat) || !this.#sync.names(chat)) this.#sync.miss(chat, head_seq, now);
         }
-        if (frame.receipt) this.#receipt(frame.receipt);
+        if (frame.receipt && this.#marks.receipt(frame.receipt)) {
+            this.#event({ type: "marked", receipt: frame.receipt });
+        }
         if (frame.presence) this.#event({ type: "presence", users: frame.presence.users });
         if (frame.typing) this.#event({ type: "typing", typing: frame.typing });
         const pending = this.#answered(frame.id);
@@ -279,39 +257,25 @@ export class Machine {
         this.#pump(now);
     }
 
-    /** Reports how far a user has come. One of the user's own that comes behind a later one has an old count of what is unread. */
-    #receipt(receipt: Receipt): void {
-        if (receipt.unread !== undefined && receipt.read_seq !== undefined) {
-            const { read } = this.#marksOf(receipt.chat);
-            if (receipt.read_seq < read.taken) return;
-            read.taken = receipt.read_seq;
-            read.said = Math.max(read.said, read.taken);
-        }
-        this.#event({ type: "marked", receipt });
-    }
-
     /** Repeats what stayed without an answer. */
     tick(now: number): void {
         for (const queued of this.#outbox.values()) {
             const { is, at } = queued.transmission;
             if (is === "due") continue;
-            const patience = is === "accepted" ? STORED_PATIENCE_MS : ANSWER_PATIENCE_MS;
+            const patience = is === "accepted" ? queued.patienceMs : ANSWER_PATIENCE_MS;
             if (now - at < patience) continue;
+            if (is === "accepted") queued.patienceMs = Math.min(2 * patience, MAX_STORED_PATIENCE_MS);
             queued.transmission = { is: "due", at: now };
             this.#forgetSend(queued.key);
         }
-        const isLost = ({ is, at }: Fetch): boolean => is === "unanswered" && now - at >= ANSWER_PATIENCE_MS;
         for (const [chat, followed] of this.#chats) {
-            if (!isLost(followed.history)) continue;
+            if (!isLost(followed.history, now)) continue;
             followed.history = { is: "due", at: now };
             this.#forgetHistory(chat);
         }
-        if (isLost(this.#sync)) this.#sync = { is: "due", at: now };
+        this.#sync.tick(now);
         for (const [id, pending] of this.#online?.pending ?? []) {
-            if (!("mark" in pending) || now - pending.at < ANSWER_PATIENCE_MS) continue;
-            this.#online?.pending.delete(id);
-            const mark = this.#watermarkOf(pending);
-            mark.said = mark.taken;
+            if ("mark" in pending && this.#marks.tick(pending, now)) this.#online?.pending.delete(id);
         }
         this.#pump(now);
     }
@@ -333,11 +297,8 @@ export class Machine {
             if (result?.synced) this.#synced(result.synced, now);
             else if (error) this.#syncRefused(error, now);
         } else if ("mark" in pending) {
-            if (error) this.#markRefused(pending, error, now);
-            else if (result) {
-                const mark = this.#watermarkOf(pending);
-                mark.taken = Math.max(mark.taken, pending.seq);
-            }
+            if (error) this.#marks.refused(pending, error, now);
+            else if (result) this.#marks.taken(pending);
         } else if (result?.watching) this.#event({ type: "presence", users: result.watching.users });
         // What may not be watched stays unknown.
         else if (error?.temporary) this.#watchAt = Math.min(this.#watchAt, now + wait(error));
@@ -351,15 +312,10 @@ export class Machine {
             this.#watchAt = Infinity;
             this.#request({ watch: true }, { watch: this.#watch });
         }
-        if (this.#sync.is === "due" && this.#sync.at <= now) {
-            this.#sync = { is: "unanswered", at: now };
-            const sync = this.#cursor === undefined ? {} : { cursor: this.#cursor };
-            this.#request({ sync: true }, { sync });
-        }
-        for (const [chat, marks] of this.#marks) {
-            if (this.#countPending("mark") >= MAX_UNANSWERED_MARKS) break;
-            this.#pumpMarks(chat, marks, now);
-        }
+        const sync = this.#sync.request(now);
+        if (sync) this.#request({ sync: true }, { sync });
+        const room = MAX_UNANSWERED_MARKS - this.#countPending("mark");
+        for (const said of this.#marks.due(room, now)) this.#request(said, marking(said));
         let histories = this.#countPending("history");
         for (const [chat, followed] of this.#chats) {
             if (histories >= MAX_UNANSWERED_HISTORIES) break;
@@ -378,20 +334,6 @@ export class Machine {
             online.unansweredSends += 1;
             this.#request({ send: queued.key }, command(queued.post, queued.chat, queued.key));
         }
-    }
-
-    #pumpMarks(chat: string, marks: Marks, now: number): void {
-        const { read, delivered } = marks;
-        // What is read was received.
-        delivered.said = Math.max(delivered.said, read.seq);
-        const isRead = read.seq > read.said;
-        if (now < marks.heldUntil || !(isRead || delivered.seq > delivered.said)) return;
-        marks.heldUntil = now + MARK_PAUSE_MS;
-        const mark = isRead ? read : delivered;
-        mark.said = mark.seq;
-        const command = { chat, seq: mark.seq };
-        const said = { mark: chat, isRead, seq: mark.seq, at: now };
-        this.#request(said, isRead ? { read: command } : { delivered: command });
     }
 
     #accepted(key: string, now: number): void {
@@ -425,36 +367,65 @@ export class Machine {
     }
 
     #stored(stored: Stored, now: number): void {
-        const queued = this.#outbox.get(stored.key);
-        if (queued && stored.sent_at_ms !== undefined) {
-            if (this.#chats.has(stored.chat)) {
-                this.#entry(entry(queued.post, this.#user, stored, stored.sent_at_ms), "own", now);
-            }
-        } else this.#noteHead(stored.chat, stored.seq, now);
+        const { chat, key, seq, sent_at_ms } = stored;
+        const queued = this.#outbox.get(key);
+        if (queued && sent_at_ms !== undefined) {
+            this.#entry(entry(queued.post, this.#user, stored, sent_at_ms), "own", now);
+        } else {
+            this.#noteHead(chat, seq, now);
+            if (!this.#chats.has(chat)) this.#sync.miss(chat, seq, now);
+        }
+        this.#settleStored(key, seq);
+    }
+
+    #settleStored(key: string, seq: number): void {
+        const queued = this.#outbox.get(key);
         if (!queued) return;
-        this.#outbox.delete(stored.key);
-        const state = {
-            state: "stored",
-            seq: stored.seq,
-            resends: Math.max(0, queued.transmissions - 1),
-        } as const;
-        this.#event({ type: "send", chat: stored.chat, key: stored.key, state });
+        this.#outbox.delete(key);
+        const resends = Math.max(0, queued.transmissions - 1);
+        this.#event({ type: "send", chat: queued.chat, key, state: { state: "stored", seq, resends } });
+    }
+
+    /** Settles an own message that came as an entry: its announcement may be lost. */
+    #settleEntry({ chat, sender, key, seq }: Message): void {
+        if (sender === this.#user && this.#outbox.get(key)?.chat === chat) this.#settleStored(key, seq);
     }
 
     #entry(message: Message, origin: Origin, now: number): void {
-        if (this.#chats.has(message.chat)) {
-            this.#apply(message, origin);
-            this.#fetchGap(message.chat, now);
-        } else this.#event({ type: "elsewhere", message });
+        const { chat, seq } = message;
+        if (this.#chats.has(chat)) {
+            this.#apply(message, origin, now);
+            this.#fetchGap(chat, now);
+            return;
+        }
+        if (this.#isOwnRemoval(message)) this.#sync.forget(chat);
+        else this.#sync.note(chat, seq, now);
+        this.#event({ type: "elsewhere", message });
+        this.#settleEntry(message);
     }
 
-    #apply(offered: Message, origin: Origin): void {
+    #isOwnRemoval({ kind, subject }: Message): boolean {
+        return kind === "member_removed" && subject === this.#user;
+    }
+
+    #apply(offered: Message, origin: Origin, now: number): void {
         const followed = this.#chats.get(offered.chat);
         if (!followed) return;
         for (const message of followed.timeline.offer(offered)) {
             // What waited beyond a gap came by a push, whichever way the gap was filled.
-            this.#event({ type: "entry", message, origin: message.seq === offered.seq ? origin : "pushed" });
+            this.#handOut(message, message.seq === offered.seq ? origin : "pushed", now);
         }
+        this.#settleEntry(offered);
+    }
+
+    /** Hands out the next entry of a followed chat. */
+    #handOut(message: Message, origin: Origin, now: number): void {
+        const { chat, seq, kind, subject } = message;
+        if (this.#isOwnRemoval(message)) this.#sync.forget(chat);
+        else if (!this.#sync.noteNext(chat, seq) && kind === "member_added" && subject === this.#user) {
+            this.#sync.miss(chat, seq, now);
+        }
+        this.#event({ type: "entry", message, origin });
     }
 
     #fetchGap(chat: string, at: number): void {
@@ -472,28 +443,28 @@ export class Machine {
         if (!followed) return;
         followed.history = { is: "idle", at: now };
         followed.timeline.noteHead(page.head_seq);
-        for (const message of followed.timeline.beginAt(page.from_seq)) {
-            this.#event({ type: "entry", message, origin: "pushed" });
-        }
-        for (const message of page.messages) this.#apply(message, "refetched");
+        for (const message of followed.timeline.beginAt(page.from_seq)) this.#handOut(message, "pushed", now);
+        for (const message of page.messages) this.#apply(message, "refetched", now);
         // An empty page below the head would be fetched in a tight loop.
         this.#fetchGap(chat, page.messages.length > 0 ? now : now + RETRY_AFTER_MS);
     }
 
     #historyRefused(chat: string, error: WireError, now: number): void {
+        const followed = this.#chats.get(chat);
         if (error.temporary || error.code === "token_expired") {
-            const followed = this.#chats.get(chat);
             if (followed) followed.history = { is: "due", at: now + wait(error) };
         } else {
             this.#chats.delete(chat);
             this.#event({ type: "unreadable", chat, code: error.code });
+            // The gap before it stays, and it says why.
+            const removal = followed?.timeline.held.findLast((message) => this.#isOwnRemoval(message));
+            if (removal) this.#entry(removal, "pushed", now);
         }
     }
 
     /** Fetches what the followed chats have more, and hands the page on. */
     #synced(page: SyncPage, now: number): void {
-        this.#cursor = page.cursor;
-        this.#sync = { is: page.more ? "due" : "idle", at: now };
+        this.#sync.take(page, now);
         for (const { chat, head_seq } of page.chats) this.#noteHead(chat, head_seq, now);
         const all = page.all_chats && new Set(page.all_chats);
         if (all) {
@@ -506,24 +477,11 @@ export class Machine {
     }
 
     #syncRefused(error: WireError, now: number): void {
-        this.#sync = { is: "due", at: now + wait(error) };
-        if (error.code !== "cursor_expired") return;
+        if (!this.#sync.refused(error, now)) return;
         // Nothing is known of what happened since: each chat is compared.
-        this.#cursor = undefined;
         for (const followed of this.#chats.values()) {
             if (followed.history.is === "idle") followed.history = { is: "due", at: now };
         }
-    }
-
-    /** Says a mark again that was refused for now. One that is refused for good is as if it had not been said. */
-    #markRefused(said: Said, error: WireError, now: number): void {
-        const marks = this.#marksOf(said.mark);
-        const mark = this.#watermarkOf(said);
-        // What is read counts as received, and so does its refusal.
-        marks.delivered.said = marks.delivered.taken;
-        mark.said = mark.taken;
-        if (error.temporary) marks.heldUntil = now + Math.max(wait(error), MARK_PAUSE_MS);
-        else if (mark.seq === said.seq) mark.seq = mark.taken;
     }
 
     #request(pending: Pending, command: Command): void {
@@ -578,8 +536,4 @@ export class Machine {
 /** Returns whether an error is about the token, and a new one may mend it. */
 export function isOfToken(error: WireError): boolean {
     return error.code === "token_expired" || error.code === "unauthenticated";
-}
-
-function wait(error: WireError): number {
-    return error.retry_after_ms ?? RETRY_AFTER_MS;
 }

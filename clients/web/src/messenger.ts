@@ -115,6 +115,7 @@ function isProblem(body: unknown): body is Problem {
 
 /** A signed-in user. The tokens are renewed as they are used. */
 export class Identity {
+    /** By a clock that is never set. */
     #expiresAt = 0;
     #tokens: Tokens;
     #renewal: Promise<void> | undefined;
@@ -130,7 +131,7 @@ export class Identity {
 
     /** Returns an access token with time left on it, and a new one when `fresh`. */
     async token(fresh = false): Promise<string> {
-        if (fresh || this.#expiresAt - Date.now() <= RENEW_BEFORE_MS) {
+        if (fresh || this.#expiresAt - performance.now() <= RENEW_BEFORE_MS) {
             // Refresh tokens rotate: two concurrent refreshes would spend the same one twice.
             this.#renewal ??= this.#renew().finally(() => (this.#renewal = undefined));
             await this.#renewal;
@@ -138,9 +139,17 @@ export class Identity {
         return this.#tokens.access_token;
     }
 
-    /** Makes one call as this user. */
+    /** Makes one call as this user, and once more with a new token when the messenger does not take the one that is held. */
     async call<T>(method: string, path: string, body?: unknown): Promise<T> {
-        return this.messenger.call(method, path, { token: await this.token(), body });
+        const token = await this.token();
+        try {
+            return await this.messenger.call<T>(method, path, { token, body });
+        } catch (error) {
+            if (!(error instanceof CallError) || error.status !== 401) throw error;
+            // The clock of a machine that sleeps may stand still. Another call may have renewed it meanwhile.
+            const renewed = await this.token(this.#tokens.access_token === token);
+            return this.messenger.call<T>(method, path, { token: renewed, body });
+        }
     }
 
     /** Creates a chat, or returns the direct chat that is there. */
@@ -189,6 +198,6 @@ export class Identity {
 
     #keep(tokens: Tokens): void {
         this.#tokens = tokens;
-        this.#expiresAt = Date.now() + tokens.expires_in_seconds * 1_000;
+        this.#expiresAt = performance.now() + tokens.expires_in_seconds * 1_000;
     }
 }

@@ -39,6 +39,9 @@ export type SessionOptions = {
     device?: string;
     /** Where messages are kept that are not known to be stored; in memory when absent. */
     outbox?: Outbox;
+    /** Where an earlier session ended: the cursor of the last page of `synced` that the program took, together with the `ChatList` that it
+     *  kept. An expired one begins with all chats, and so does none. */
+    cursor?: string;
 };
 
 type Settle = { resolve: (receipt: Receipt) => void; reject: (error: SendError) => void };
@@ -53,6 +56,8 @@ export class Session {
     readonly #listeners = new Map<Event["type"], Set<(event: never) => void>>();
     readonly #settles = new Map<string, Settle[]>();
     readonly #loaded: Promise<void>;
+    /** The last message that the outbox was given: the next one waits for it, so that they keep the order of the calls. */
+    #lastPut: Promise<void> = Promise.resolve();
     #socket: WebSocket | undefined;
     #pulse: Pulse | undefined;
     #connectedAt: number | undefined;
@@ -67,7 +72,7 @@ export class Session {
         this.#identity = identity;
         this.#device = options.device ?? crypto.randomUUID();
         this.#outbox = options.outbox ?? new MemoryOutbox();
-        this.#machine = new Machine(identity.user);
+        this.#machine = new Machine(identity.user, options.cursor);
         this.#loaded = this.#outbox.load().then((kept) => {
             for (const outgoing of kept) this.#machine.send(outgoing, now());
             this.#deliver();
@@ -93,15 +98,17 @@ export class Session {
         return () => listeners.delete(listener);
     }
 
-    /** Sends a message, or a change of one. Resolves once it is stored and rejects with a `SendError`. */
+    /** Sends a message, or a change of one, in the order of the calls. Resolves once it is stored and rejects with a `SendError`. */
     async send(chat: string, post: Post | string, key: string = crypto.randomUUID()): Promise<Receipt> {
         const outgoing: Outgoing = {
             chat,
             key,
             post: typeof post === "string" ? { kind: "text", body: post } : post,
         };
-        await this.#loaded;
-        await this.#outbox.put(outgoing);
+        const put = this.#lastPut.then(() => this.#loaded).then(() => this.#outbox.put(outgoing));
+        // One that cannot be kept is not sent, and holds no other back.
+        this.#lastPut = put.catch(() => undefined);
+        await put;
         if (this.#isOver) throw new SendError(key);
         return new Promise((resolve, reject) => {
             this.#settles.set(key, [...(this.#settles.get(key) ?? []), { resolve, reject }]);
@@ -119,6 +126,13 @@ export class Session {
     /** Replaces what is seen of the presence of others: what is on the user's screen. It holds over connections. */
     watch(watch: Watch): void {
         this.#machine.watch(watch, now());
+        this.#deliver();
+    }
+
+    /** Asks which chats changed, which comes as `synced`. Each connection begins with that, and what is pushed keeps a `ChatList`
+     *  current; it is for a program that does not trust its own. */
+    sync(): void {
+        this.#machine.sync(now());
         this.#deliver();
     }
 
@@ -180,7 +194,9 @@ export class Session {
         let frame: ServerFrame;
         try {
             frame = JSON.parse(String(data)) as ServerFrame;
-            if (frame === null || typeof frame !== "object") throw new TypeError("no frame");
+            if (frame === null || typeof frame !== "object" || Array.isArray(frame)) {
+                throw new TypeError("no frame");
+            }
         } catch {
             this.#end("the server sent a frame of another protocol");
             return;

@@ -26,6 +26,11 @@ export class Timeline {
         return this.#applied < this.#head;
     }
 
+    /** The entries beyond the gap, in order. */
+    get held(): Message[] {
+        return [...this.#held.values()].sort((one, other) => one.seq - other.seq);
+    }
+
     /** Takes an entry and returns those that can be applied now, in order; an entry that came before gives none. */
     offer(message: Message): Message[] {
         this.noteHead(message.seq);

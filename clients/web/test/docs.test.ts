@@ -55,7 +55,7 @@ test("the bot of the docs in TypeScript answers", async () => {
 });
 
 test("the bot of the docs in Rust answers", async () => {
-    assert.equal(shown("rust"), readFileSync("../../cli/examples/bot.rs", "utf8"));
+    assert.equal(shown("rust"), readFileSync("../rust/examples/bot.rs", "utf8"));
     const bot = process.env["POSTHOUSE_RUST_BOT"];
     assert.ok(bot, "POSTHOUSE_RUST_BOT is not set: `scripts/test` sets it");
     await answers(bot, [], "bot-rust");

@@ -1,6 +1,16 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { CallError, MemoryOutbox, SendError, Session, View, type socket } from "@posthouse/client";
+import {
+    CallError,
+    ChatList,
+    MemoryOutbox,
+    SendError,
+    Session,
+    View,
+    type Identity,
+    type SessionOptions,
+    type socket,
+} from "@posthouse/client";
 import { Dev, observed, newUser, until, Way } from "./dev.js";
 
 let dev: Dev;
@@ -172,6 +182,7 @@ test("two devices of one user agree on what is read, and the other user learns i
                 delivered_seq: 3,
                 unread: 0,
                 mentions: 0,
+                counted_seq: 3,
             });
         } finally {
             states.session.close();
@@ -204,6 +215,59 @@ test("a device that was away learns by sync which chat has grown", async () => {
     } finally {
         away.session.close();
         b.session.close();
+        way.close();
+    }
+});
+
+/** A session with the list of chats that its events make, and the cursor of its last page. */
+function listing(identity: Identity, options: SessionOptions & { list?: ChatList } = {}) {
+    const session = new Session(identity, options);
+    const list = options.list ?? new ChatList(identity.user);
+    const of = { session, list, cursor: "" };
+    for (const type of ChatList.EVENTS) session.on(type, (event) => list.apply(event));
+    session.on("synced", ({ page }) => (of.cursor = page.cursor));
+    return of;
+}
+
+test("a list of chats that is kept is the one that a new device fetches", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const carol = await newUser(dev.url);
+    const [kept, b] = [listing(ann), new Session(ben)];
+    const sessions = [kept.session, b];
+    /** Waits until a new device of the user has the same list. */
+    const agrees = async (of: { list: ChatList }) => {
+        const late = listing(ann);
+        sessions.push(late.session);
+        await until("a new device has the chats", () => late.cursor !== "");
+        await until(
+            "the lists agree",
+            () => JSON.stringify(of.list.chats) === JSON.stringify(late.list.chats),
+        ).catch(() => assert.deepEqual(of.list.chats, late.list.chats));
+        late.session.close();
+    };
+    try {
+        await until("the chat is listed", () => kept.list.get(chat) !== undefined);
+        const group = await ben.createChat({ kind: "group", title: "Friends", members: [ann.user] });
+        await b.send(chat, "one");
+        await b.send(chat, { kind: "text", body: "two", mentions: [ann.user] });
+        await until("a new chat is listed", () => kept.list.get(group.chat_id) !== undefined);
+        await until("both are unread", () => kept.list.unread.unread === 2);
+        assert.equal(kept.list.unread.mentions, 1);
+        await agrees(kept);
+
+        kept.session.close();
+        await ben.call("PUT", `/api/chats/${group.chat_id}/members/${carol.user}`, { role: "member" });
+        await b.send(chat, "three");
+        const next = listing(ann, { list: kept.list, cursor: kept.cursor });
+        sessions.push(next.session);
+        await until("what was missed is here", () => next.list.get(group.chat_id)?.member_count === 3);
+        next.session.read(chat, 2);
+        await until("one is unread", () => next.list.unread.unread === 1);
+        await ben.call("DELETE", `/api/chats/${group.chat_id}/members/${ann.user}`);
+        await until("the user has left", () => next.list.get(group.chat_id) === undefined);
+        await agrees(next);
+    } finally {
+        for (const session of sessions) session.close();
         way.close();
     }
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { Machine, Timeline, View, type Event, type Output, type socket } from "@posthouse/client";
+import { ChatList, Machine, Timeline, View, type Event, type Output, type socket } from "@posthouse/client";
 
 const VECTORS = "../vectors";
 
@@ -45,6 +45,33 @@ for (const vector of vectors<ViewVector>("view")) {
     });
 }
 
+type ChatsEvent = {
+    synced?: socket.SyncPage;
+    entry?: socket.Message;
+    elsewhere?: socket.Message;
+    marked?: socket.Receipt;
+};
+type ChatsVector = {
+    user: string;
+    events: ChatsEvent[];
+    chats: socket.ChatState[];
+    unread: [number, number];
+};
+
+for (const vector of vectors<ChatsVector>("chats")) {
+    test(`chats: ${vector.name}`, () => {
+        const list = new ChatList(vector.user);
+        for (const { synced, entry, elsewhere, marked } of vector.events) {
+            if (synced) list.apply({ type: "synced", page: synced });
+            if (entry) list.apply({ type: "entry", message: entry, origin: "pushed" });
+            if (elsewhere) list.apply({ type: "elsewhere", message: elsewhere });
+            if (marked) list.apply({ type: "marked", receipt: marked });
+        }
+        const { unread, mentions } = list.unread;
+        assert.deepEqual([list.chats, [unread, mentions]], [vector.chats, vector.unread]);
+    });
+}
+
 type Do = {
     connected?: socket.Connected;
     disconnected?: string;
@@ -54,9 +81,10 @@ type Do = {
     refresh?: string;
     read?: { chat: string; seq: number };
     delivered?: { chat: string; seq: number };
+    sync?: object;
     tick?: object;
 };
-type MachineVector = { user: string; steps: Array<{ at_ms: number; do: Do; out: unknown[] }> };
+type MachineVector = { user: string; cursor?: string; steps: Array<{ at_ms: number; do: Do; out: unknown[] }> };
 
 function shownEvent(event: Event): unknown {
     switch (event.type) {
@@ -95,10 +123,11 @@ function shown(output: Output): unknown {
 
 for (const vector of vectors<MachineVector>("machine")) {
     test(`machine: ${vector.name}`, () => {
-        const machine = new Machine(vector.user);
+        const machine = new Machine(vector.user, vector.cursor);
         for (const step of vector.steps) {
             const now = step.at_ms;
-            const { connected, disconnected, frame, follow, send, refresh, read, delivered, tick } = step.do;
+            const { connected, disconnected, frame, follow, send, refresh } = step.do;
+            const { read, delivered, sync, tick } = step.do;
             if (connected) machine.connected(connected, now);
             if (disconnected !== undefined) machine.disconnected(disconnected);
             if (frame) machine.frame(frame, now);
@@ -110,6 +139,7 @@ for (const vector of vectors<MachineVector>("machine")) {
             if (refresh !== undefined) machine.refresh(refresh);
             if (read) machine.read(read.chat, read.seq, now);
             if (delivered) machine.delivered(delivered.chat, delivered.seq, now);
+            if (sync) machine.sync(now);
             if (tick) machine.tick(now);
             const out = machine
                 .take()

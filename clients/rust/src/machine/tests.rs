@@ -4,7 +4,7 @@ use contracts::{
 };
 use uuid::Uuid;
 
-use super::*;
+use super::{marks::MARK_PAUSE, sync::MAX_RESYNCS, *};
 use crate::timeline::tests::message;
 
 const CHAT: ChatId = ChatId(Uuid::from_u128(1));
@@ -51,6 +51,7 @@ fn outputs(machine: &mut Machine) -> Vec<String> {
             Output::Frame(other) => Some(format!("{other:?}")),
             Output::Event(Event::Connected { .. } | Event::Disconnected { .. }) => None,
             Output::Event(Event::Entry { message, origin }) => Some(format!("{} {origin:?}", message.seq)),
+            Output::Event(Event::Elsewhere(message)) => Some(format!("{} elsewhere", message.seq)),
             Output::Event(other) => Some(format!("{other:?}")),
             Output::Settled(_, Ok(receipt)) => {
                 Some(format!("stored as {} after {} resends", receipt.seq, receipt.resends))
@@ -94,14 +95,52 @@ fn refused(id: u32, code: ErrorCode, retry_after_ms: Option<u32>) -> ServerFrame
 fn a_send_is_settled_by_its_seq() {
     let now = Instant::now();
     let mut machine = machine(now);
+    machine.frame(synced(2, "one", &[0], false), now);
     machine.send(CHAT, KEY, "hi".into(), now);
     assert_eq!(outputs(&mut machine), ["send #3 hi"]);
     machine.frame(accepted(3), now);
     assert!(outputs(&mut machine).is_empty());
     machine.frame(stored(1, Some(5)), now);
-    assert_eq!(outputs(&mut machine), ["stored as 1 after 0 resends"]);
+    assert_eq!(outputs(&mut machine), ["1 elsewhere", "stored as 1 after 0 resends"]);
     machine.frame(stored(1, Some(5)), now);
-    assert!(outputs(&mut machine).is_empty(), "a second announcement changes nothing");
+    assert_eq!(outputs_and_syncs(&mut machine), 0, "a second announcement changes nothing");
+}
+
+#[test]
+fn a_send_under_a_key_of_the_outbox_is_the_same_message() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.send(CHAT, KEY, "hi".into(), now);
+    machine.send(CHAT, KEY, "hi".into(), now);
+    assert_eq!(outputs(&mut machine), ["send #3 hi"]);
+    machine.frame(stored(1, Some(5)), now);
+    outputs(&mut machine);
+    machine.disconnected("gone".into());
+    machine.connected(&connected(256), now);
+    assert!(outputs(&mut machine).is_empty(), "nothing is left in the outbox");
+}
+
+#[test]
+fn an_entry_that_no_page_includes_ends_the_syncs() {
+    let mut now = Instant::now();
+    let mut machine = machine(now);
+    machine.frame(synced(2, "one", &[], false), now);
+    syncs(&mut machine);
+    machine.frame(pushed(4), now);
+    let mut asked = 0;
+    let mut id = 3;
+    for _ in 0..3 * MAX_RESYNCS {
+        if !syncs(&mut machine).is_empty() {
+            asked += 1;
+            machine.frame(synced(id, "two", &[], false), now);
+            id += 1;
+        }
+        now += RETRY_AFTER;
+        machine.tick(now);
+    }
+    assert_eq!(asked, 1 + MAX_RESYNCS);
+    machine.frame(pushed(5), now);
+    assert_eq!(syncs(&mut machine).len(), 1, "another entry is asked for again");
 }
 
 #[test]
@@ -296,6 +335,11 @@ fn synced(id: u32, cursor: &str, heads: &[i64], more: bool) -> ServerFrame {
     let (chats, cursor) = (chats.collect(), cursor.to_owned());
     let page = SyncPage { chats, cursor, more, all_chats: None, unread: 0, mentions: 0 };
     ServerFrame { id: Some(id.into()), result: Some(Outcome::Synced(page)), ..ServerFrame::default() }
+}
+
+/// How many things came out, syncs among them.
+fn outputs_and_syncs(machine: &mut Machine) -> usize {
+    std::iter::from_fn(|| machine.next_output()).count()
 }
 
 /// The cursors of the syncs that came out.

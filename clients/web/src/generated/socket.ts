@@ -208,6 +208,8 @@ export type Receipt = {
     unread?: number;
     /** Likewise: how much of it calls the user. */
     mentions?: number;
+    /** Likewise: the last entry that is counted. */
+    counted_seq?: number;
 };
 
 /** A new token of the same user, before the old one expires. */
@@ -305,10 +307,12 @@ export type Watermarks = {
     read_seq: number;
     /** Up to where a device of the user has received the chat. */
     delivered_seq: number;
-    /** Texts behind read_seq. */
+    /** Texts behind read_seq, up to counted_seq. */
     unread: number;
     /** How many of them call the user, by name or with all. */
     mentions: number;
+    /** The last entry that is counted. A client adds the texts that it receives behind it. */
+    counted_seq: number;
 };
 
 /** The commands of a client with their arguments. A frame has exactly one of them. */

@@ -1,0 +1,74 @@
+use contracts::{UserId, wire::Stored};
+use uuid::Uuid;
+
+use super::*;
+use crate::Messenger;
+
+const CHAT: ChatId = ChatId(Uuid::from_u128(1));
+const KEY: MessageKey = MessageKey(Uuid::from_u128(77));
+
+/// A user of a messenger that does not answer.
+fn identity() -> Identity {
+    let messenger = Messenger::new(&"http://127.0.0.1:1".parse().expect("a URL")).expect("a messenger");
+    Identity::without_tokens(messenger, UserId(Uuid::from_u128(2)))
+}
+
+fn run() -> (Run, mpsc::Receiver<Event>) {
+    let identity = identity();
+    let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+    let machine = Machine::new(identity.user(), None);
+    let incoming = mpsc::channel(1).1;
+    let device = DeviceId::generate();
+    (Run { identity, device, machine, incoming, events, settles: HashMap::new() }, receiver)
+}
+
+fn send(run: &mut Run) -> oneshot::Receiver<Result<Receipt, SendFailure>> {
+    let (outcome, settled) = oneshot::channel();
+    run.take(Command::Send { chat: CHAT, key: KEY, post: "hi".into(), outcome });
+    settled
+}
+
+#[tokio::test]
+async fn two_sends_with_one_key_have_one_outcome() {
+    let (mut run, _events) = run();
+    let settled = [send(&mut run), send(&mut run)];
+    let stored = Some(Stored { chat: CHAT, key: KEY, seq: 4, sent_at_ms: None });
+    run.machine.frame(ServerFrame { stored, ..ServerFrame::default() }, Instant::now());
+    run.deliver(None).await.expect("no socket");
+    for settled in settled {
+        assert_eq!(settled.await.expect("it is settled").map(|receipt| receipt.seq), Ok(4));
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_to_connect_that_fails_is_reported() {
+    let (_session, mut events) = Session::open(identity(), DeviceId::generate());
+    let first = events.recv().await;
+    assert!(matches!(&first, Some(Event::Disconnected { why }) if !why.is_empty()), "{first:?}");
+}
+
+#[test]
+fn waits_double_to_a_bound_and_are_short_again_after_a_good_connection() {
+    let mut back_off = BackOff::default();
+    let waits: Vec<u64> = (0..7).map(|_| back_off.next(Duration::ZERO).as_secs()).collect();
+    assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+    assert_eq!(back_off.next(GOOD_AFTER - Duration::from_millis(1)), LAST_WAIT);
+    assert_eq!(back_off.next(GOOD_AFTER), FIRST_WAIT);
+}
+
+#[test]
+fn a_server_that_did_not_wait_for_connect_is_tried_again_later() {
+    let close = |code: u16| closed(Some(CloseFrame { code: code.into(), reason: "".into() }));
+    assert!(matches!(close(CloseCode::Stale.code()), End::Broken(_)));
+    assert!(matches!(close(CloseCode::TokenExpired.code()), End::Expired));
+    assert!(matches!(close(3501), End::Final(_)));
+}
+
+#[test]
+fn a_frame_is_an_object() {
+    let entry = serde_json::json!({ "ping": {} }).to_string();
+    assert!(parse(&entry).is_ok_and(|frame| frame.ping.is_some()));
+    for text in ["[]", " [null]", "null", "1", "\"{}\"", ""] {
+        assert!(matches!(parse(text), Err(End::Final(_))), "{text}");
+    }
+}
