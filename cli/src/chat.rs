@@ -555,6 +555,12 @@ impl Room {
             EntryKind::Text => format!("{seq:>5}  {sender}{}: {}", reply(message), text(message)),
             EntryKind::Edit => format!("{seq:>5}  * {sender} edited {target}: {body}"),
             EntryKind::Delete => format!("{seq:>5}  * {sender} deleted {target}"),
+            EntryKind::DeleteRange => {
+                let range = message.range.map(|range| format!("{} to {}", range.from_seq, range.to_seq));
+                let of =
+                    if subject.is_empty() { String::new() } else { format!(" what {subject} wrote from") };
+                format!("{seq:>5}  * {sender} deleted{of} {}", range.unwrap_or_default())
+            }
             EntryKind::Reaction => format!("{seq:>5}  * {sender} reacted to {target} with {body}"),
             EntryKind::ReactionRemoved => format!("{seq:>5}  * {sender} took back {body} from {target}"),
             EntryKind::Pin => format!("{seq:>5}  * {sender} pinned {target}"),

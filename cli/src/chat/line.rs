@@ -213,12 +213,7 @@ fn change(command: &str) -> Option<Post> {
     let (seq, text) = (seq.parse().ok()?, rest.trim());
     match (name, text) {
         ("reply" | "edit" | "react" | "unreact", "") => None,
-        ("reply", body) => Some(Post::Text {
-            body: body.to_owned(),
-            reply_to: Some(seq),
-            mentions: Vec::new(),
-            mention_all: false,
-        }),
+        ("reply", body) => Some(Post::reply(seq, body)),
         ("edit", body) => Some(Post::Edit { seq, body: body.to_owned() }),
         ("react" | "unreact", emoji) => {
             Some(Post::React { seq, emoji: emoji.to_owned(), remove: name == "unreact" })

@@ -586,12 +586,13 @@ impl Machine {
     fn stored(&mut self, stored: &Stored, now: Instant) {
         let outgoing = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order));
         match (outgoing, stored.sent_at_ms) {
-            (Some(outgoing), Some(sent_at_ms)) => {
-                let message = outgoing.post.entry(self.user, stored, sent_at_ms);
-                if self.chats.contains_key(&stored.chat) {
+            (Some(outgoing), Some(sent_at_ms)) => match outgoing.post.entry(self.user, stored, sent_at_ms) {
+                Some(message) if self.chats.contains_key(&stored.chat) => {
                     self.entry(message, Origin::Own, now);
                 }
-            }
+                Some(_) => {}
+                None => self.note_head(stored.chat, stored.seq, now),
+            },
             (None, _) | (_, None) => self.note_head(stored.chat, stored.seq, now),
         }
         let receipt = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order)).map(|outgoing| {

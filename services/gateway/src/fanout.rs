@@ -11,7 +11,7 @@ use contracts::{
 use uuid::Uuid;
 
 use crate::{
-    domain::{frame::Frame, rates::Rates, slow_mode::SlowMode},
+    domain::{draft::counted_bytes, frame::Frame, rates::Rates, slow_mode::SlowMode},
     membership::members::{Entry, Members, Way},
     metrics::{Metrics, Push},
     positions::Positions,
@@ -48,7 +48,7 @@ impl Fanout {
         // No device sends membership entries, and no rate applies to them.
         if !device.0.is_nil() {
             let body = match &outcome {
-                DeliveryOutcome::Stored { body, .. } => body.len(),
+                DeliveryOutcome::Stored { body, range, .. } => counted_bytes(body, *range),
                 // What is not stored now has no text here.
                 _ => 0,
             };
@@ -62,7 +62,12 @@ impl Fanout {
                 subject,
                 target_seq,
                 mentions,
+                mention_roles,
                 mentions_all,
+                mentions_here,
+                silent,
+                forwarded,
+                range,
                 sent_at_ms,
                 subject_only,
             } => {
@@ -76,7 +81,12 @@ impl Fanout {
                     subject,
                     target_seq,
                     mentions,
+                    mention_roles,
                     mentions_all,
+                    mentions_here,
+                    silent,
+                    forwarded,
+                    range,
                     sent_at_ms,
                     changes: Changes::default(),
                 };
@@ -304,7 +314,12 @@ mod tests {
             subject: subject.map(|n| UserId(Uuid::from_u128(n))),
             target_seq: None,
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             sent_at_ms: 5,
             subject_only: false,
         }

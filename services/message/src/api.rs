@@ -22,11 +22,11 @@ use contracts::{
     },
     wire::Message,
 };
-use futures_util::try_join;
+use futures_util::{future::BoxFuture, try_join};
 use kit::{
     auth::Caller,
     docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
-    error::ApiError,
+    error::{ApiError, InvalidField},
     extract::{Json, Path, Query},
     page::{HISTORY, PageSize, Span},
     rpc::InternalChannel,
@@ -38,8 +38,11 @@ pub(crate) use self::turns::Turns;
 use crate::{
     domain::{KeyId, SeatId},
     error::Error,
-    history::{Archive, Beginning, History},
+    flights::{Flights, How},
+    history::{Archive, Beginning, History, List},
+    metrics::{Metrics, Page},
     receipts::{Receipts, Shown},
+    store::StoreError,
     sync::Syncing,
 };
 
@@ -52,7 +55,12 @@ pub(crate) struct AppState {
     pub users: UserServiceClient<InternalChannel>,
     pub receipts: Receipts,
     pub turns: Turns,
+    pub flights: Arc<Flights<Wanted, Result<Arc<History>, Arc<StoreError>>>>,
+    pub metrics: Metrics,
 }
+
+/// What of a chat is read, by whoever reads it from the same seq on: the chat, that seq, the part and its largest size.
+pub(crate) type Wanted = (ChatId, i64, Span, usize);
 
 /// Returns the REST API with its description.
 pub(crate) fn routes(state: AppState) -> OpenApiRouter {
@@ -73,9 +81,19 @@ struct PageQuery {
     /// Entries before this seq and from it on are returned, half of a page each.
     #[param(minimum = 1)]
     around: Option<i64>,
+    /// Entries from the first one on that was sent at or after this time, in milliseconds since the epoch. Not beside `after`,
+    /// `before` and `around`.
+    #[param(minimum = 0)]
+    from_ms: Option<i64>,
     /// Most messages in the response.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<i64>,
+}
+
+impl PageQuery {
+    fn span(&self) -> Result<Span, InvalidField> {
+        Span::of(self.after, self.before, self.around, self.from_ms)
+    }
 }
 
 /// Messages of a chat in the order of their seq, for its members.
@@ -104,7 +122,7 @@ async fn get_messages(
 ) -> Result<Json<MessagePage>, ApiError> {
     let size = HISTORY.of(page.limit)?;
     let History { messages, head_seq, from_seq } =
-        state.read(chat, caller.user_id, None, Span::of(page.after, page.before, page.around)?, size).await?;
+        state.read(chat, caller.user_id, None, page.span()?, size).await?;
     Ok(Json(MessagePage { messages, head_seq, from_seq }))
 }
 
@@ -122,8 +140,65 @@ impl AppState {
             Some(seq) => Beginning::Seq(seq),
             None => self.beginning(chat, user).await?,
         };
-        let history = self.store.history_of(SeatId { chat, user }, beginning, span, size.items()).await;
+        let reader = SeatId { chat, user };
+        let history = self.page(reader, beginning, span, size.items()).await;
         history.map_err(|source| Error::History { chat, source })
+    }
+
+    /// Reads a page. Those who ask for the same at the same time read it together, if their histories begin with the same seq; which reactions
+    /// are their own, each of them reads alone.
+    async fn page(
+        &self,
+        reader: SeatId,
+        beginning: Beginning,
+        span: Span,
+        limit: usize,
+    ) -> Result<History, Arc<StoreError>> {
+        let Some(from_seq) = self.store.beginning_of(beginning).await? else {
+            // It is read again behind the head: the entry may be stored by then.
+            self.metrics.count_page(Page::Read);
+            return Ok(self.store.history_of(reader, beginning, span, limit).await?);
+        };
+        let store = self.store.clone();
+        let read = move || -> BoxFuture<'static, _> {
+            Box::pin(async move {
+                let page = store.page_of(reader.chat, from_seq, span, limit).await;
+                page.map(Arc::new).map_err(Arc::new)
+            })
+        };
+        let (page, how) = self.flights.share((reader.chat, from_seq, span, limit), read).await;
+        self.metrics.count_page(match how {
+            How::Read => Page::Read,
+            How::Shared => Page::Shared,
+        });
+        let mut page = Arc::unwrap_or_clone(page?);
+        self.store.mark_own_of(reader, &mut page.messages).await?;
+        Ok(page)
+    }
+
+    /// Lists what is pinned, for a member of the chat.
+    async fn pins(&self, reader: SeatId, before: Option<i64>, size: PageSize) -> Result<List, Error> {
+        let SeatId { chat, user } = reader;
+        let beginning = self.beginning(chat, user).await?;
+        let list = async {
+            let Some(from_seq) = self.store.beginning_of(beginning).await? else {
+                return Ok(List::default());
+            };
+            self.store.pins_of(reader, from_seq, before, size.items()).await
+        };
+        list.await.map_err(|source| Error::History { chat, source: Arc::new(source) })
+    }
+
+    /// Lists the replies to a message, for a member of the chat.
+    async fn replies(&self, reader: SeatId, (seq, after): (i64, i64), size: PageSize) -> Result<List, Error> {
+        let SeatId { chat, user } = reader;
+        let beginning = self.beginning(chat, user).await?;
+        let list = async {
+            let Some(from_seq) = self.store.beginning_of(beginning).await? else { return Ok(None) };
+            self.store.replies_of(reader, from_seq, (seq, after), size.items()).await
+        };
+        let list = list.await.map_err(|source| Error::History { chat, source: Arc::new(source) })?;
+        list.ok_or(Error::NoEntry { chat, seq })
     }
 
     /// Reads one entry for a member of the chat.

@@ -29,8 +29,7 @@ fn react(key: MessageKey, seq: i64, emoji: &str) -> Command {
 }
 
 fn send(key: MessageKey, reply_to: Option<i64>) -> Send {
-    let body = "I agree".to_owned();
-    Send { chat: chat(), key, body, reply_to, mentions: vec![user(1)], mention_all: true }
+    Send { reply_to, mentions: vec![user(1)], mention_all: true, ..Send::text(chat(), key, "I agree") }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -131,7 +131,7 @@ async fn a_new_member_reads_from_the_entry_that_added_them() {
             [(ben, 3, Err(Code::NotFound)), (ben, 4, Ok(4)), (cid, 3, Ok(3)), (ann, 3, Ok(3))]
         {
             let (chat_id, user_id) = (chat.to_string(), user.to_string());
-            let request = EntryRequest { chat_id, user_id, seq, key: String::new() };
+            let request = EntryRequest { chat_id, user_id, seq, ..EntryRequest::default() };
             let found = MessageServiceClient::new(channel.clone()).entry(request).await;
             let found = found.map(|found| found.into_inner().message.expect("an entry").seq);
             assert_eq!(found.map_err(|status| status.code()), expected, "entry {seq} of {user}");
@@ -201,6 +201,7 @@ async fn services_read_history_and_heads_with_the_internal_token() {
                 user_id: user.to_string(),
                 seq,
                 key: key.to_owned(),
+                ..EntryRequest::default()
             };
             let found = messages.entry(request("")).await.map(|found| found.into_inner());
             let found =

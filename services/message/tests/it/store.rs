@@ -10,8 +10,8 @@ use contracts::{
 use kit::page::Span;
 use message::{
     domain::{
-        Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Position, SeatId, Standing,
-        TargetId, content_hash,
+        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Position, SeatId,
+        Standing, TargetId,
     },
     history::{Beginning, History, history},
     store::{
@@ -40,10 +40,15 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
         subject,
         target_seq: None,
         mentions: Vec::new(),
+        mention_roles: Vec::new(),
         mentions_all: false,
+        mentions_here: false,
+        silent: false,
+        forwarded: None,
+        range: None,
         moderates: false,
         subject_only: false,
-        content: content_hash(EntryKind::Text, subject, None, (&[], false), body),
+        content: Content { subject, ..Content::new(EntryKind::Text, body) }.hash(),
     }
 }
 

@@ -238,7 +238,7 @@ fn post(number: usize, name: &str, target: Option<i64>) -> Post {
     match (number / CHANGE_EVERY) % 5 {
         0 => Post::Edit { seq, body },
         1 => Post::React { seq, emoji: "\u{1f40e}".to_owned(), remove: false },
-        2 => Post::Text { body, reply_to: Some(seq), mentions: Vec::new(), mention_all: true },
+        2 => Post::reply(seq, body),
         3 => Post::Pin { seq, remove: false },
         _ => Post::Delete { seq },
     }
@@ -254,6 +254,9 @@ fn stored_as(post: Post) -> (EntryKind, String) {
         Post::Pin { remove: false, .. } => (EntryKind::Pin, String::new()),
         Post::Pin { remove: true, .. } => (EntryKind::Unpin, String::new()),
         Post::Delete { .. } => (EntryKind::Delete, String::new()),
+        Post::DeleteRange { .. } => (EntryKind::DeleteRange, String::new()),
+        // Its text is another message's.
+        Post::Forward { .. } => (EntryKind::Text, String::new()),
     }
 }
 
