@@ -9,6 +9,7 @@ import type {
     Error as WireError,
     HistoryPage,
     Message,
+    Outcome,
     Receipt,
     ServerFrame,
     Stored,
@@ -68,6 +69,8 @@ export type Event =
     | { type: "marked"; receipt: Receipt }
     | { type: "presence"; users: UserPresence[] }
     | { type: "typing"; typing: TypingUser }
+    /** The answer to {@link Machine.query}; without an outcome there was none, because the connection was lost. */
+    | { type: "answered"; query: number; result?: Outcome; error?: WireError }
     /** The session is over and does not connect again. */
     | { type: "ended"; why: string };
 
@@ -101,7 +104,13 @@ type Watermark = { seq: number; said: number; taken: number };
 type Marks = { read: Watermark; delivered: Watermark; heldUntil: number };
 
 type Pending =
-    { send: string } | { history: string } | { refresh: true } | { watch: true } | { sync: true } | Said;
+    | { send: string }
+    | { history: string }
+    | { refresh: true }
+    | { watch: true }
+    | { sync: true }
+    | { query: number }
+    | Said;
 
 /** A mark without an answer, of what is read or of what is received. */
 type Said = { mark: string; isRead: boolean; seq: number; at: number };
@@ -133,6 +142,7 @@ export class Machine {
     #sync: Fetch = { is: "idle", at: 0 };
     readonly #marks = new Map<string, Marks>();
     #outputs: Output[] = [];
+    #queries = 0;
 
     constructor(user: string) {
         this.#user = user;
@@ -209,6 +219,20 @@ export class Machine {
         return isRead ? read : delivered;
     }
 
+    /** Asks once, on this connection. The answer comes as `answered` with the number that is returned. */
+    query(command: Command): number {
+        const query = ++this.#queries;
+        if (this.#online) this.#request({ query }, command);
+        else this.#event({ type: "answered", query });
+        return query;
+    }
+
+    #forgetQueries(): void {
+        for (const pending of this.#online?.pending.values() ?? []) {
+            if ("query" in pending) this.#event({ type: "answered", query: pending.query });
+        }
+    }
+
     /** Replaces the token of this connection. */
     refresh(token: string): void {
         this.#request({ refresh: true }, { refresh: { token } });
@@ -244,12 +268,14 @@ export class Machine {
 
     disconnected(why: string): void {
         if (!this.#online) return;
+        this.#forgetQueries();
         this.#online = undefined;
         this.#event({ type: "disconnected", why });
     }
 
     /** Ends the session: whether what is in the outbox is stored stays unknown. */
     ended(why: string): void {
+        this.#forgetQueries();
         this.#online = undefined;
         for (const { chat, key } of this.#outbox.values()) {
             this.#event({ type: "send", chat, key, state: { state: "unknown" } });
@@ -332,6 +358,9 @@ export class Machine {
         } else if ("sync" in pending) {
             if (result?.synced) this.#synced(result.synced, now);
             else if (error) this.#syncRefused(error, now);
+        } else if ("query" in pending) {
+            const answer = { ...(result && { result }), ...(error && { error }) };
+            this.#event({ type: "answered", query: pending.query, ...answer });
         } else if ("mark" in pending) {
             if (error) this.#markRefused(pending, error, now);
             else if (result) {
@@ -426,11 +455,12 @@ export class Machine {
 
     #stored(stored: Stored, now: number): void {
         const queued = this.#outbox.get(stored.key);
-        if (queued && stored.sent_at_ms !== undefined) {
-            if (this.#chats.has(stored.chat)) {
-                this.#entry(entry(queued.post, this.#user, stored, stored.sent_at_ms), "own", now);
-            }
-        } else this.#noteHead(stored.chat, stored.seq, now);
+        const own =
+            queued && stored.sent_at_ms !== undefined
+                ? entry(queued.post, this.#user, stored, stored.sent_at_ms)
+                : undefined;
+        if (!own) this.#noteHead(stored.chat, stored.seq, now);
+        else if (this.#chats.has(stored.chat)) this.#entry(own, "own", now);
         if (!queued) return;
         this.#outbox.delete(stored.key);
         const state = {
