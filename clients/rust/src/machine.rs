@@ -103,11 +103,33 @@ impl SendFailure {
     }
 }
 
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryFailure {
+    #[error("the messenger refused the question: {code}: {detail}")]
+    Refused { code: ErrorCode, detail: String },
+    /// It may be asked again on the next connection.
+    #[error("there is no connection to the messenger")]
+    Offline,
+}
+
+impl QueryFailure {
+    /// Returns the code of a refusal.
+    pub const fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Offline => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Output {
     Frame(ClientFrame),
     Event(Event),
     Settled(MessageKey, Result<Receipt, SendFailure>),
+    /// What came of a question.
+    Answered(u64, Result<Outcome, QueryFailure>),
     /// The server does not take the token any more.
     TokenRefused,
     /// The server cannot check a new token now; the one of this connection is as good as before.
@@ -185,6 +207,7 @@ enum Pending {
     Watch,
     Sync,
     Mark(Said),
+    Query(u64),
 }
 
 /// A mark without an answer.
@@ -300,6 +323,27 @@ impl Machine {
         self.pump(now);
     }
 
+    /// Asks once, on the connection that there is.
+    pub(super) fn query(&mut self, query: u64, command: Command) {
+        let Some(online) = &mut self.online else {
+            self.outputs.push_back(Output::Answered(query, Err(QueryFailure::Offline)));
+            return;
+        };
+        let id = online.request(Pending::Query(query));
+        self.outputs.push_back(Output::Frame(ClientFrame { id: Some(id.into()), command }));
+    }
+
+    /// Ends the connection. What was asked on it has no answer.
+    fn offline(&mut self) -> bool {
+        let Some(online) = self.online.take() else { return false };
+        for pending in online.pending.into_values() {
+            if let Pending::Query(query) = pending {
+                self.outputs.push_back(Output::Answered(query, Err(QueryFailure::Offline)));
+            }
+        }
+        true
+    }
+
     fn send_activity(&mut self) {
         if self.online.is_some() {
             let command = Command::Activity(Activity { state: self.activity });
@@ -351,14 +395,14 @@ impl Machine {
     }
 
     pub(super) fn disconnected(&mut self, why: String) {
-        if self.online.take().is_some() {
+        if self.offline() {
             self.event(Event::Disconnected { why });
         }
     }
 
     /// Ends the session: what is not known to be stored fails.
     pub(super) fn ended(&mut self, why: String) {
-        self.online = None;
+        self.offline();
         for outgoing in std::mem::take(&mut self.outbox).into_values() {
             self.outputs.push_back(Output::Settled(outgoing.key, Err(SendFailure::SessionEnded)));
         }
@@ -412,6 +456,13 @@ impl Machine {
             }
             (Some(Pending::Sync), Some(Outcome::Synced(page)), _) => self.synced(page, now),
             (Some(Pending::Sync), _, Some(error)) => self.sync_refused(&error, now),
+            (Some(Pending::Query(query)), Some(outcome), _) => {
+                self.outputs.push_back(Output::Answered(query, Ok(outcome)));
+            }
+            (Some(Pending::Query(query)), _, Some(WireError { code, detail, .. })) => {
+                let failure = QueryFailure::Refused { code, detail };
+                self.outputs.push_back(Output::Answered(query, Err(failure)));
+            }
             (Some(Pending::Mark(said)), _, Some(error)) => self.mark_refused(said, &error, now),
             (Some(Pending::Mark(said)), Some(_), _) => self.mark_taken(said),
             // What may not be watched stays unknown.

@@ -20,7 +20,7 @@ pub enum Post {
         mention_roles: Vec<Role>,
         /// Whether it calls the members who are connected.
         mention_here: bool,
-        /// Whether nobody is to be disturbed by it.
+        /// Whether it disturbs no user.
         silent: bool,
     },
     /// The text of a message of this or another chat.

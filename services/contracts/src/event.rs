@@ -182,7 +182,7 @@ pub struct SendRecord {
     /// How many of `mentions`, the last ones, are called by their role alone.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub called_by_role: u32,
-    /// Those of `mentions` who are not in the chat: they are part of what was said, and nobody is called.
+    /// Those of `mentions` who are not in the chat: they are part of what was said, and are called by nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_members: Vec<UserId>,
     /// The roles that a text calls, as it was said.
@@ -194,7 +194,7 @@ pub struct SendRecord {
     /// Whether a text calls the members who are connected.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mentions_here: bool,
-    /// Whether nobody is to be disturbed by a text.
+    /// Whether a text disturbs no user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub silent: bool,
     /// Whose words a text repeats.

@@ -281,7 +281,7 @@ pub struct Send {
     /// Whether the message calls the members who are connected when it is pushed. It counts as a call for nobody.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mention_here: bool,
-    /// Whether nobody is to be disturbed by it.
+    /// Whether it disturbs no user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub silent: bool,
 }
@@ -703,7 +703,7 @@ pub struct Message {
     /// Whether a text calls the members who are connected when it is pushed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mentions_here: bool,
-    /// Whether nobody is to be disturbed by a text.
+    /// Whether a text disturbs no user.
     #[serde(default, skip_serializing_if = "is_false")]
     pub silent: bool,
     /// Whose words a text repeats.

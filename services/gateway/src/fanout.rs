@@ -130,8 +130,9 @@ impl Fanout {
     }
 
     fn stored(&self, message: Message, device: DeviceId, subject_only: bool) {
-        let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
-        let entry = Entry { chat, seq, kind, subject, sent_at_ms };
+        let Message { chat, seq, sender, key, kind, subject, target_seq, sent_at_ms, .. } = message;
+        let edited_seq = target_seq.filter(|_| kind == EntryKind::Edit);
+        let entry = Entry { chat, seq, kind, subject, edited_seq, sent_at_ms };
         let now = Instant::now();
         let removed = self.members.announced(entry);
         self.positions.announced(chat, seq, now);
@@ -144,8 +145,8 @@ impl Fanout {
         } else {
             Writers::new()
         };
-        let mut message = Some(message);
         let mut frame: Option<Frame> = None;
+        let mut without_text: Option<Frame> = None;
         let mut push = |user, way| {
             self.registry.for_user(user, |connection| {
                 // It has the body; another connection of the same device has not.
@@ -156,8 +157,13 @@ impl Fanout {
                     connection.queue.lag(chat, seq);
                     return;
                 }
+                let frame = if way == Way::PushWithoutText { &mut without_text } else { &mut frame };
                 let frame = frame.get_or_insert_with(|| {
-                    Frame::encode(&ServerFrame { message: message.take(), ..ServerFrame::default() })
+                    let mut message = message.clone();
+                    if way == Way::PushWithoutText {
+                        message.body.clear();
+                    }
+                    Frame::encode(&ServerFrame { message: Some(message), ..ServerFrame::default() })
                 });
                 let pushed = connection.queue.push_message(chat, seq, frame.clone());
                 self.metrics.count_push(Push::Message, pushed);
@@ -358,6 +364,31 @@ mod tests {
         assert_eq!(kinds(&desk), ["message"]);
         assert_eq!(kinds(&other), ["message"], "the same device id of another user is another device");
         assert!(kinds(&stranger).is_empty());
+    }
+
+    #[test]
+    fn an_edit_of_what_was_before_a_member_came_has_no_text_for_them() {
+        let world = World::new();
+        let (founder, late) = (world.connection(1, 1), world.connection(2, 1));
+        world.join(1);
+        world.deliver(1, 0, stored(3, EntryKind::MemberAdded, Some(2)));
+        let edit = |seq, target| {
+            let mut outcome = stored(seq, EntryKind::Edit, None);
+            if let DeliveryOutcome::Stored { target_seq, .. } = &mut outcome {
+                *target_seq = Some(target);
+            }
+            outcome
+        };
+        world.deliver(9, 1, edit(4, 2));
+        world.deliver(9, 1, edit(5, 3));
+        let bodies = |connection: &Connection| {
+            let frames = std::iter::from_fn(|| connection.queue.pop());
+            let frames = frames.map(|frame| serde_json::from_slice(&frame.into_bytes()).expect("a frame"));
+            let messages = frames.filter_map(|frame: ServerFrame| frame.message);
+            messages.filter(|of| of.kind == EntryKind::Edit).map(|of| of.body).collect::<Vec<_>>()
+        };
+        assert_eq!(bodies(&founder), ["hi", "hi"]);
+        assert_eq!(bodies(&late), ["", "hi"]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use contracts::{
     },
     wire::Message,
 };
-use futures_util::{future::BoxFuture, try_join};
+use futures_util::try_join;
 use kit::{
     auth::Caller,
     docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
@@ -38,11 +38,9 @@ pub(crate) use self::turns::Turns;
 use crate::{
     domain::{KeyId, SeatId},
     error::Error,
-    flights::{Flights, How},
     history::{Archive, Beginning, History, List},
-    metrics::{Metrics, Page},
+    pages::Pages,
     receipts::{Receipts, Shown},
-    store::StoreError,
     sync::Syncing,
 };
 
@@ -55,12 +53,8 @@ pub(crate) struct AppState {
     pub users: UserServiceClient<InternalChannel>,
     pub receipts: Receipts,
     pub turns: Turns,
-    pub flights: Arc<Flights<Wanted, Result<Arc<History>, Arc<StoreError>>>>,
-    pub metrics: Metrics,
+    pub pages: Arc<Pages>,
 }
-
-/// What of a chat is read, by whoever reads it from the same seq on: the chat, that seq, the part and its largest size.
-pub(crate) type Wanted = (ChatId, i64, Span, usize);
 
 /// Returns the REST API with its description.
 pub(crate) fn routes(state: AppState) -> OpenApiRouter {
@@ -141,39 +135,8 @@ impl AppState {
             None => self.beginning(chat, user).await?,
         };
         let reader = SeatId { chat, user };
-        let history = self.page(reader, beginning, span, size.items()).await;
+        let history = self.pages.page(reader, beginning, span, size.items()).await;
         history.map_err(|source| Error::History { chat, source })
-    }
-
-    /// Reads a page. Those who ask for the same at the same time read it together, if their histories begin with the same seq; which reactions
-    /// are their own, each of them reads alone.
-    async fn page(
-        &self,
-        reader: SeatId,
-        beginning: Beginning,
-        span: Span,
-        limit: usize,
-    ) -> Result<History, Arc<StoreError>> {
-        let Some(from_seq) = self.store.beginning_of(beginning).await? else {
-            // It is read again behind the head: the entry may be stored by then.
-            self.metrics.count_page(Page::Read);
-            return Ok(self.store.history_of(reader, beginning, span, limit).await?);
-        };
-        let store = self.store.clone();
-        let read = move || -> BoxFuture<'static, _> {
-            Box::pin(async move {
-                let page = store.page_of(reader.chat, from_seq, span, limit).await;
-                page.map(Arc::new).map_err(Arc::new)
-            })
-        };
-        let (page, how) = self.flights.share((reader.chat, from_seq, span, limit), read).await;
-        self.metrics.count_page(match how {
-            How::Read => Page::Read,
-            How::Shared => Page::Shared,
-        });
-        let mut page = Arc::unwrap_or_clone(page?);
-        self.store.mark_own_of(reader, &mut page.messages).await?;
-        Ok(page)
     }
 
     /// Lists what is pinned, for a member of the chat.

@@ -470,7 +470,7 @@ pub struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    /// Returns the content of an entry that says no more than a text.
+    /// Returns the content of an entry that has a text alone.
     pub const fn new(kind: EntryKind, body: &'a str) -> Self {
         Self {
             kind,

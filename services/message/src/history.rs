@@ -177,13 +177,19 @@ pub(crate) async fn history_from<S: Store>(
 }
 
 async fn page<S: Store>(store: &S, bounds: Bounds, span: Span, room: Room) -> Result<History> {
-    let messages = match span {
+    let mut messages = match span {
         Span::After(seq) => bounds.after(store, seq, room).await?,
         Span::Before(seq) => bounds.before(store, seq, room).await?,
         Span::Around(seq) => bounds.around(store, seq, room).await?,
         Span::Since(ms) => bounds.since(store, ms, room).await?,
     };
     let Bounds { from_seq, head_seq, .. } = bounds;
+    for message in &mut messages {
+        // What a message from before their history says now, a reader does not learn from its edits either.
+        if message.kind == EntryKind::Edit && message.target_seq.is_some_and(|seq| seq < from_seq) {
+            message.body.clear();
+        }
+    }
     let head_seq = messages.last().map_or(head_seq, |message| message.seq.max(head_seq));
     Ok(History { messages, head_seq, from_seq })
 }
@@ -294,15 +300,18 @@ impl Bounds {
     }
 
     /// Returns entries from the first one on that was sent at or after a time. When the clock of the log went back, an entry counts
-    /// as sent with the latest one before it, so that the first one can be found by halves: by less than 64 reads. One that is lost
-    /// counts as sent before.
+    /// as sent with the latest one before it, so that the first one can be found by halves: by less than 64 reads. Where entries are
+    /// gone, the next one that is there says; at the end of a bucket, they count as sent before.
     async fn since<S: Store>(&self, store: &S, ms: i64, room: Room) -> Result<Vec<Message>> {
         let (mut before, mut first) = (self.from_seq - 1, self.head_seq.saturating_add(1).max(self.from_seq));
         while first - before > 1 {
             let seq = before + (first - before) / 2;
-            match store.time_of(TargetId { chat: self.chat, seq }).await? {
-                Some(sent_at_ms) if sent_at_ms >= ms => first = seq,
-                Some(_) | None => before = seq,
+            match store.time_from(TargetId { chat: self.chat, seq }).await? {
+                // There is none from here to the first one.
+                Some((found, _)) if found >= first => first = seq,
+                Some((_, sent_at_ms)) if sent_at_ms >= ms => first = seq,
+                Some((found, _)) => before = found,
+                None => before = ((bucket(seq) + 1) * BUCKET_SIZE - 1).min(first - 1),
             }
         }
         let mut messages = self.after(store, first - 1, room).await?;

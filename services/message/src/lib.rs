@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod flights;
 mod metrics;
+mod pages;
 mod receipts;
 pub mod sync;
 
@@ -44,6 +45,7 @@ use crate::{
     domain::Generation,
     events::{Blockers, Consumer},
     metrics::Metrics,
+    pages::Pages,
     receipts::Receipts,
     store::{Store, cql::CqlStore, memory::MemoryStore, migrate as migrations},
     sync::Syncer,
@@ -107,6 +109,7 @@ fn surface<S: Store>(
     };
     scope.spawn(consumer.start().context("failed to start consuming")?);
 
+    let pages = Arc::new(Pages::new(store.clone(), metrics));
     let state = AppState {
         syncing: Arc::new(Syncer::new(store.clone(), generation)),
         store,
@@ -114,8 +117,7 @@ fn surface<S: Store>(
         users: UserServiceClient::new(scope.peer(catalog::Service::User)?),
         receipts,
         turns: Turns::default(),
-        flights: Arc::default(),
-        metrics,
+        pages,
     };
     Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
 }

@@ -150,9 +150,10 @@ pub trait Store: Send + Sync + 'static {
     /// Returns one entry, as later ones left it.
     fn entry(&self, id: TargetId) -> impl Future<Output = Result<Option<Message>>> + Send;
 
-    /// Returns when an entry was sent by the log's clock, or the latest entry before it when that clock went back, in milliseconds
-    /// since the epoch: of two entries, the later one is never before the other. `None` for one that is not there.
-    fn time_of(&self, id: TargetId) -> impl Future<Output = Result<Option<i64>>> + Send;
+    /// Returns the first entry from a seq on that is there in the bucket of that seq, and when it was sent by the log's clock, or the latest
+    /// entry before it when that clock went back, in milliseconds since the epoch: of two entries, the later one is never before
+    /// the other.
+    fn time_from(&self, id: TargetId) -> impl Future<Output = Result<Option<(i64, i64)>>> + Send;
 
     /// Returns whether the entries of a chat up to `seq` have a reaction.
     fn reacts(&self, id: &ReactionId, seq: i64) -> impl Future<Output = Result<bool>> + Send;

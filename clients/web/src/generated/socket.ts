@@ -198,7 +198,7 @@ export type Message = {
     mentions_all?: boolean;
     /** Whether a text calls the members who are connected when it is pushed. */
     mentions_here?: boolean;
-    /** Whether nobody is to be disturbed by a text: show no notification. */
+    /** Whether a text disturbs no user: show no notification. */
     silent?: boolean;
     /** Whose words a text repeats. */
     forwarded?: Forwarded;
@@ -313,7 +313,7 @@ export type Send = {
     mention_roles?: Array<("owner" | "admin")>;
     /** Whether the message calls the members who are connected when it is pushed. It counts in no count of mentions. */
     mention_here?: boolean;
-    /** Whether nobody is to be disturbed: the message is pushed and counts as unread like any other, and says so to whoever notifies. */
+    /** Whether the message disturbs no user: it is pushed and counts as unread like any other, and says so for notifications. */
     silent?: boolean;
 };
 

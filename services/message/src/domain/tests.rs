@@ -920,7 +920,7 @@ fn logs() -> impl Strategy<Value = Vec<Entry>> {
                 let mentions_all = kind == EntryKind::Text && moderates;
                 let is_range = kind == EntryKind::DeleteRange;
                 // One's own, another user's, or everyone's.
-                let subject = is_range.then(|| if moderates && other { 1 } else { user });
+                let subject = is_range.then_some(if moderates && other { 1 } else { user });
                 let subject =
                     subject.filter(|_| !moderates || other).map(|user| UserId(Uuid::from_u128(user)));
                 let range = SeqRange { from_seq: target, to_seq: target + step.rem_euclid(7) };

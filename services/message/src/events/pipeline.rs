@@ -365,8 +365,8 @@ mod tests {
             self.store.entry(id).await
         }
 
-        async fn time_of(&self, id: TargetId) -> Result<Option<i64>> {
-            self.store.time_of(id).await
+        async fn time_from(&self, id: TargetId) -> Result<Option<(i64, i64)>> {
+            self.store.time_from(id).await
         }
 
         async fn reacts(&self, id: &ReactionId, seq: i64) -> Result<bool> {

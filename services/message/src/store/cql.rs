@@ -107,8 +107,8 @@ const SELECT_PINS: &str = "SELECT pins FROM chat_pins WHERE chat_id = ?";
 const SELECT_REPLIES: &str =
     "SELECT seq FROM chat_replies WHERE chat_id = ? AND target_seq = ? AND seq > ? LIMIT ?";
 /// No entry changes the sender: it was written with the timestamp of the row.
-const SELECT_TIME: &str =
-    "SELECT WRITETIME(sender_id) FROM messages WHERE chat_id = ? AND bucket = ? AND seq = ?";
+const SELECT_TIME: &str = "SELECT seq, WRITETIME(sender_id) FROM messages \
+    WHERE chat_id = ? AND bucket = ? AND seq >= ? LIMIT 1";
 const SELECT_REACTION: &str = "SELECT reacts FROM chat_reactions \
     WHERE chat_id = ? AND user_id = ? AND target_seq = ? AND emoji = ? AND seq <= ? LIMIT 1";
 /// The newest row of each reaction comes first.
@@ -529,12 +529,12 @@ impl Store for CqlStore {
         first_row::<MessageRow>(result, step)?.map(|row| message(chat, row)).transpose()
     }
 
-    async fn time_of(&self, TargetId { chat, seq }: TargetId) -> Result<Option<i64>> {
+    async fn time_from(&self, TargetId { chat, seq }: TargetId) -> Result<Option<(i64, i64)>> {
         let step = || format!("read when message {seq} of chat {chat} was sent");
         let result = self.execute(&self.select_time, (chat.0, bucket(seq), seq), step).await?;
         // A row without a sender is one that was changed, and lost since.
-        let stamp = first_row::<(Option<i64>,)>(result, step)?.and_then(|(stamp,)| stamp);
-        Ok(stamp.map(|micros| micros / 1_000))
+        let row = first_row::<(i64, Option<i64>)>(result, step)?;
+        Ok(row.and_then(|(seq, stamp)| stamp.map(|micros| (seq, micros / 1_000))))
     }
 
     async fn reacts(&self, ReactionId { target, user, emoji }: &ReactionId, seq: i64) -> Result<bool> {

@@ -187,8 +187,11 @@ impl Store for MemoryStore {
         Ok(self.lock().messages.get(&(chat, seq)).map(Stored::message))
     }
 
-    async fn time_of(&self, TargetId { chat, seq }: TargetId) -> Result<Option<i64>> {
-        Ok(self.lock().messages.get(&(chat, seq)).map(|row| row.message.0 / 1_000))
+    async fn time_from(&self, TargetId { chat, seq }: TargetId) -> Result<Option<(i64, i64)>> {
+        let tables = self.lock();
+        let row = tables.messages.range((chat, seq)..=(chat, i64::MAX)).next();
+        let row = row.filter(|((_, found), _)| bucket(*found) == bucket(seq));
+        Ok(row.map(|((_, seq), row)| (*seq, row.message.0 / 1_000)))
     }
 
     async fn reacts(&self, ReactionId { target, user, emoji }: &ReactionId, seq: i64) -> Result<bool> {

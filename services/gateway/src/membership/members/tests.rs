@@ -34,7 +34,7 @@ fn without(version: i64) -> Place {
 }
 
 fn text(seq: i64) -> Entry {
-    Entry { chat: CHAT, seq, kind: EntryKind::Text, subject: None, sent_at_ms: 1_000 }
+    Entry { chat: CHAT, seq, kind: EntryKind::Text, subject: None, edited_seq: None, sent_at_ms: 1_000 }
 }
 
 fn added(seq: i64, n: u128) -> Entry {
