@@ -371,6 +371,9 @@ impl Room {
         if message.sender != self.identity.user() {
             self.session.delivered(message.chat, message.seq).await;
             *self.unread.entry(message.chat).or_default() += i64::from(message.kind == EntryKind::Text);
+            if message.silent {
+                return;
+            }
             let name = self.name(message.sender).await;
             self.note(&format!("new message from {name} in another chat: /open {}", message.chat));
         }

@@ -157,6 +157,22 @@ fn who_connects_right_after_being_added_asks_for_what_may_be_from_before() {
 }
 
 #[test]
+fn the_text_of_an_edit_is_for_those_who_read_the_message() {
+    let members = seated(&[1]);
+    assert!(members.opened(user(2)) && members.opened(user(3)));
+    members.announced(added(5, 2));
+    // Of the third it is known that a history begins with an entry, and not with which.
+    members.load(user(3), &[Listing { from_entry_at_ms: Some(1_000), ..listing(1) }]);
+    let edit = |seq, edited| {
+        let edit = Entry { kind: EntryKind::Edit, edited_seq: Some(edited), ..text(seq) };
+        ways(&members, Entry { sent_at_ms: 1_000_000_000, ..edit })
+    };
+    assert_eq!(edit(6, 4), [(1, Way::Push), (2, Way::PushWithoutText), (3, Way::Ask)]);
+    assert_eq!(edit(7, 5), [(1, Way::Push), (2, Way::Push), (3, Way::Ask)]);
+    assert_eq!(edit(4, 3), [(1, Way::Push), (3, Way::Ask)], "from before they came");
+}
+
+#[test]
 fn nothing_after_a_removal_is_for_the_removed() {
     let members = seated(&[1, 2]);
     assert_eq!(members.announced(removed(5, 2)), Some(user(2)), "the removal itself is");
