@@ -15,7 +15,7 @@ use contracts::{
         UpdateChatRequest, UpdateOwnChatStateRequest,
     },
     event::{EntryKind, Role},
-    wire::{self, MAX_WATCHED_USERS, Message, PresenceState, SyncPage, UserPresence, Watch},
+    wire::{self, History, MAX_WATCHED_USERS, Message, PresenceState, SyncPage, UserPresence, Watch},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -23,8 +23,10 @@ use tokio::{
     sync::mpsc,
 };
 
-use self::line::{Line, Mute};
-use posthouse_client::{ClientError, Event, Identity, Joined, Messenger, Receipt, SendFailure, Session};
+use self::line::{Call, Line, Mute};
+use posthouse_client::{
+    ClientError, Event, Identity, Joined, Messenger, Post, QueryFailure, Receipt, SendFailure, Session,
+};
 
 use crate::{
     args::ChatArgs,
@@ -71,6 +73,12 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
     room.talk(events, args.follow).await
 }
 
+/// What was read from a line.
+enum Read {
+    Post(ChatId, Post),
+    Line(Line),
+}
+
 struct Room {
     identity: Identity,
     session: Session,
@@ -104,22 +112,18 @@ impl Room {
             }
             tokio::select! {
                 line = lines.next_line(), if reading => match line {
-                    Ok(Some(text)) => match line::parse(&text) {
-                        Line::Post(post) => match self.open {
-                            Some(chat) => {
+                    Ok(Some(text)) => match self.post(line::parse(&text)).await {
+                        Ok(Read::Post(chat, post)) => {
                             let sent = self.session.send(chat, post);
                             unsettled.push(async move { (chat, sent.await) });
                         }
-                            None => self.refused(Failure::new(
-                                Exit::Refused,
-                                "no chat is open: the line was not sent",
-                                "/chats lists them, /open @name starts one; --to opens one from the start",
-                            ))?,
-                        },
+                        Err(failure) => self.refused(failure)?,
+                        Ok(Read::Line(line)) => match line {
                         Line::Nothing => {}
                         Line::Quit => reading = false,
                         command => if let Err(failure) = self.command(command).await {
                             self.note(&failure.to_string());
+                        },
                         },
                     },
                     Ok(None) => reading = false,
@@ -144,6 +148,51 @@ impl Room {
                 }
             }
         }
+    }
+
+    /// Returns what a line sends, and where; or the line, when it sends nothing.
+    async fn post(&mut self, line: Line) -> Result<Read, Failure> {
+        if !matches!(line, Line::Post(_) | Line::Call(..) | Line::Forward { .. } | Line::DeleteRange { .. }) {
+            return Ok(Read::Line(line));
+        }
+        let chat = self.open.ok_or_else(|| {
+            Failure::new(
+                Exit::Refused,
+                "no chat is open: the line was not sent",
+                "/chats lists them, /open @name starts one; --to opens one from the start",
+            )
+        })?;
+        Ok(match line {
+            Line::Post(post) => Read::Post(chat, post),
+            Line::Call(whom, body) => Read::Post(chat, calling(whom, body)),
+            Line::Forward { seq, to } => {
+                let to = self.find(&to).await?.chat_id;
+                Read::Post(to, Post::Forward { from_chat: chat, from_seq: seq })
+            }
+            Line::DeleteRange { from_seq, to_seq, username } => {
+                let sender = match username {
+                    Some(username) => Some(self.user_named(&username).await?),
+                    None => None,
+                };
+                Read::Post(chat, Post::DeleteRange { from_seq, to_seq, sender })
+            }
+            line => Read::Line(line),
+        })
+    }
+
+    /// Shows messages that a question found.
+    async fn found(&mut self, found: Result<Vec<Message>, QueryFailure>) -> Result<(), Failure> {
+        let messages = found.map_err(|failure| {
+            let advice = failure.code().map_or("wait until the connection is back", advice);
+            Failure::new(Exit::Refused, failure.to_string(), advice)
+        })?;
+        if messages.is_empty() {
+            self.note("there is none");
+        }
+        for message in messages {
+            self.show(&message).await;
+        }
+        Ok(())
     }
 
     async fn command(&mut self, line: Line) -> Result<(), Failure> {
@@ -202,7 +251,30 @@ impl Room {
                 self.note(&format!("unknown command {command}; /help lists the commands"));
                 Ok(())
             }
-            Line::Post(_) | Line::Nothing | Line::Quit => Ok(()),
+            Line::Pins => {
+                let chat = self.opened()?;
+                let page = self.session.pins(chat, None, None).await;
+                self.found(page.map(|page| page.messages)).await
+            }
+            Line::Replies(seq) => {
+                let chat = self.opened()?;
+                let page = self.session.replies(chat, seq, None, None).await;
+                self.found(page.map(|page| page.messages)).await
+            }
+            Line::Since(hours) => {
+                let from_ms = Some((now_ms() - i64::from(hours) * 3_600_000).max(0));
+                let chat = self.opened()?;
+                let limit = Some(SHOWN_ON_OPEN as u32);
+                let query = History { chat, after: None, before: None, around: None, from_ms, limit };
+                let page = self.session.history(query).await;
+                self.found(page.map(|page| page.messages)).await
+            }
+            Line::Post(_)
+            | Line::Call(..)
+            | Line::Forward { .. }
+            | Line::DeleteRange { .. }
+            | Line::Nothing
+            | Line::Quit => Ok(()),
         }
     }
 
@@ -299,6 +371,9 @@ impl Room {
         if message.sender != self.identity.user() {
             self.session.delivered(message.chat, message.seq).await;
             *self.unread.entry(message.chat).or_default() += i64::from(message.kind == EntryKind::Text);
+            if message.silent {
+                return;
+            }
             let name = self.name(message.sender).await;
             self.note(&format!("new message from {name} in another chat: /open {}", message.chat));
         }
@@ -555,6 +630,12 @@ impl Room {
             EntryKind::Text => format!("{seq:>5}  {sender}{}: {}", reply(message), text(message)),
             EntryKind::Edit => format!("{seq:>5}  * {sender} edited {target}: {body}"),
             EntryKind::Delete => format!("{seq:>5}  * {sender} deleted {target}"),
+            EntryKind::DeleteRange => {
+                let range = message.range.map(|range| format!("{} to {}", range.from_seq, range.to_seq));
+                let of =
+                    if subject.is_empty() { String::new() } else { format!(" what {subject} wrote from") };
+                format!("{seq:>5}  * {sender} deleted{of} {}", range.unwrap_or_default())
+            }
             EntryKind::Reaction => format!("{seq:>5}  * {sender} reacted to {target} with {body}"),
             EntryKind::ReactionRemoved => format!("{seq:>5}  * {sender} took back {body} from {target}"),
             EntryKind::Pin => format!("{seq:>5}  * {sender} pinned {target}"),
@@ -620,7 +701,23 @@ impl Room {
 }
 
 fn reply(message: &Message) -> String {
-    message.target_seq.map(|seq| format!(" (to {seq})")).unwrap_or_default()
+    let to = message.target_seq.map(|seq| format!(" (to {seq})")).unwrap_or_default();
+    let silent = if message.silent { " (silent)" } else { "" };
+    let forwarded = if message.forwarded.is_some() { " (forwarded)" } else { "" };
+    format!("{to}{forwarded}{silent}")
+}
+
+/// Returns a text that calls others.
+fn calling(whom: Call, body: String) -> Post {
+    let mut post = Post::text(body);
+    if let Post::Text { mention_all, mention_roles, mention_here, .. } = &mut post {
+        match whom {
+            Call::Admins => *mention_roles = vec![Role::Owner, Role::Admin],
+            Call::Here => *mention_here = true,
+            Call::All => *mention_all = true,
+        }
+    }
+    post
 }
 
 /// Returns the text of a message with what later entries changed of it.

@@ -40,6 +40,23 @@ pub(super) enum Line {
         username: String,
         is_approved: bool,
     },
+    /// A text that calls those with a role, who is connected, or all.
+    Call(Call, String),
+    /// Sends message `seq` of the open chat to another chat.
+    Forward {
+        seq: i64,
+        to: String,
+    },
+    /// Deletes a range of messages: of one user, or of everyone.
+    DeleteRange {
+        from_seq: i64,
+        to_seq: i64,
+        username: Option<String>,
+    },
+    Pins,
+    Replies(i64),
+    /// Shows what was sent since so many hours.
+    Since(u32),
     DeleteGroup,
     Mute(Mute),
     Archive(bool),
@@ -50,6 +67,14 @@ pub(super) enum Line {
     Incomplete(&'static Usage),
     Unknown(String),
     Nothing,
+}
+
+/// Whom a text calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Admins,
+    Here,
+    All,
 }
 
 /// For how long a chat is muted.
@@ -73,7 +98,7 @@ const fn usage(name: &'static str, text: &'static str, does: &'static str) -> Us
 }
 
 /// Every command, in the order in which `/help` lists them. N of a message is its number.
-static USAGES: [Usage; 34] = [
+static USAGES: [Usage; 41] = [
     usage("chats", "/chats", "lists your chats"),
     usage(
         "open",
@@ -116,8 +141,23 @@ static USAGES: [Usage; 34] = [
     usage("delete", "/delete N", "deletes your message N for everyone"),
     usage("react", "/react N EMOJI", "reacts to message N"),
     usage("unreact", "/unreact N EMOJI", "takes a reaction to message N back"),
+    usage(
+        "delete-range",
+        "/delete-range N N [@NAME]",
+        "deletes messages N to N: those of a user or, as the owner or an admin, everyone's",
+    ),
+    usage("forward", "/forward N CHAT", "sends message N to a chat: its number in the list, @NAME or an id"),
+    usage("silent", "/silent TEXT", "sends a message that disturbs nobody"),
+    usage(
+        "call",
+        "/call admins|here|all TEXT",
+        "sends a message that calls the owner and admins, who is connected, or all",
+    ),
     usage("pin", "/pin N", "pins message N"),
     usage("unpin", "/unpin N", "ends that"),
+    usage("pins", "/pins", "lists what is pinned in the open chat, the last one first"),
+    usage("replies", "/replies N", "lists the replies to message N"),
+    usage("since", "/since HOURS", "shows the first messages of the last HOURS hours"),
     usage("help", "/help", "lists the commands"),
     usage("quit", "/quit", "ends the program; so does the end of the input"),
 ];
@@ -150,6 +190,14 @@ pub(super) fn parse(text: &str) -> Line {
         ("title", title) if !title.trim().is_empty() => return Line::Title(title.trim().to_owned()),
         ("topic", topic) => return Line::Topic(topic.trim().to_owned()),
         ("public", text) => return Line::Public(text.trim().to_owned()),
+        ("silent", text) if !text.trim().is_empty() => {
+            let mut post = Post::text(text.trim());
+            if let Post::Text { silent, .. } = &mut post {
+                *silent = true;
+            }
+            return Line::Post(post);
+        }
+        ("call", text) => return call(text).unwrap_or_else(|| incomplete("call", command)),
         _ => {}
     }
     let mut words = command.split_whitespace();
@@ -171,6 +219,22 @@ pub(super) fn parse(text: &str) -> Line {
         ("requests", None) => Line::Requests,
         (command @ ("approve" | "decline"), Some(user)) => {
             Line::Decide { username: name(user), is_approved: command == "approve" }
+        }
+        ("pins", None) => Line::Pins,
+        ("replies", Some(seq)) => seq.parse().map_or_else(|_| incomplete("replies", text), Line::Replies),
+        ("since", Some(hours)) => hours.parse().map_or_else(|_| incomplete("since", text), Line::Since),
+        ("forward", Some(seq)) => match (seq.parse(), words.next(), words.next()) {
+            (Ok(seq), Some(to), None) => Line::Forward { seq, to: to.to_owned() },
+            _ => incomplete("forward", text),
+        },
+        ("delete-range", Some(from)) => {
+            let to = words.next().and_then(|to| to.parse().ok());
+            match (from.parse(), to, words.next(), words.next()) {
+                (Ok(from_seq), Some(to_seq), user, None) => {
+                    Line::DeleteRange { from_seq, to_seq, username: user.map(name) }
+                }
+                _ => incomplete("delete-range", text),
+            }
         }
         ("delete-group", None) => Line::DeleteGroup,
         ("mute", None) => Line::Mute(Mute::ForGood),
@@ -194,6 +258,19 @@ pub(super) fn parse(text: &str) -> Line {
     }
 }
 
+/// Reads whom a text calls, and the text.
+fn call(text: &str) -> Option<Line> {
+    let (whom, body) = text.trim_start().split_once(' ')?;
+    let whom = match whom {
+        "admins" => Call::Admins,
+        "here" => Call::Here,
+        "all" => Call::All,
+        _ => return None,
+    };
+    let body = body.trim();
+    (!body.is_empty()).then(|| Line::Call(whom, body.to_owned()))
+}
+
 /// Returns how a command is written that is not written so.
 fn incomplete(name: &str, text: &str) -> Line {
     match USAGES.iter().find(|usage| usage.name == name) {
@@ -213,12 +290,7 @@ fn change(command: &str) -> Option<Post> {
     let (seq, text) = (seq.parse().ok()?, rest.trim());
     match (name, text) {
         ("reply" | "edit" | "react" | "unreact", "") => None,
-        ("reply", body) => Some(Post::Text {
-            body: body.to_owned(),
-            reply_to: Some(seq),
-            mentions: Vec::new(),
-            mention_all: false,
-        }),
+        ("reply", body) => Some(Post::reply(seq, body)),
         ("edit", body) => Some(Post::Edit { seq, body: body.to_owned() }),
         ("react" | "unreact", emoji) => {
             Some(Post::React { seq, emoji: emoji.to_owned(), remove: name == "unreact" })
@@ -305,6 +377,33 @@ mod tests {
         check("/archive", Line::Archive(true));
         check("/unfavourite", Line::Favourite(false));
         check_usage("/mute long", "/mute [HOURS]");
+    }
+
+    #[test]
+    fn what_is_written_to_many_or_about_many_is_read() {
+        let Line::Post(Post::Text { body, silent, .. }) = parse("/silent good night ") else { panic!() };
+        assert_eq!((body.as_str(), silent), ("good night", true));
+        check_usage("/silent", "/silent TEXT");
+        check("/call admins help, please", Line::Call(Call::Admins, "help, please".into()));
+        check("/call here lunch?", Line::Call(Call::Here, "lunch?".into()));
+        for text in ["/call", "/call here", "/call members hi"] {
+            check_usage(text, "/call admins|here|all TEXT");
+        }
+        check("/forward 7 @ben", Line::Forward { seq: 7, to: "@ben".into() });
+        check_usage("/forward 7", "/forward N CHAT");
+        let range = |username: Option<&str>| Line::DeleteRange {
+            from_seq: 7,
+            to_seq: 9,
+            username: username.map(str::to_owned),
+        };
+        check("/delete-range 7 9", range(None));
+        check("/delete-range 7 9 @ben", range(Some("ben")));
+        check_usage("/delete-range 7", "/delete-range N N [@NAME]");
+        check("/pins", Line::Pins);
+        check("/replies 7", Line::Replies(7));
+        check_usage("/replies", "/replies N");
+        check("/since 24", Line::Since(24));
+        check_usage("/since yesterday", "/since HOURS");
     }
 
     #[test]

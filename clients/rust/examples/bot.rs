@@ -12,8 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     while let Some(event) = events.recv().await {
         let Event::Entry { message, .. } = event else { continue };
         if message.kind == EntryKind::Text && message.sender != bot.user() {
-            let (body, reply_to) = (format!("You said: {}", message.body), Some(message.seq));
-            let post = Post::Text { body, reply_to, mentions: Vec::new(), mention_all: false };
+            let post = Post::reply(message.seq, format!("You said: {}", message.body));
             let sent = session.send(message.chat, post);
             tokio::spawn(async move { sent.await.inspect_err(|refused| eprintln!("not sent: {refused}")) });
         }

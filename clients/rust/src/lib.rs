@@ -21,7 +21,7 @@ pub use contracts::{ChatId, DeviceId, ErrorCode, MessageKey, UserId, event::Entr
 pub use error::ClientError;
 pub use export::{Export, Membership};
 pub use identity::Identity;
-pub use machine::{Event, Origin, Receipt, SendFailure};
+pub use machine::{Event, Origin, QueryFailure, Receipt, SendFailure};
 pub use messenger::{Joined, Messenger, Socket};
 pub use post::Post;
 pub use session::{EVENT_QUEUE, Session};

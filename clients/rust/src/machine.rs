@@ -110,11 +110,33 @@ impl SendFailure {
     }
 }
 
+/// Why a question has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryFailure {
+    #[error("the messenger refused the question: {code}: {detail}")]
+    Refused { code: ErrorCode, detail: String },
+    /// It may be asked again on the next connection.
+    #[error("there is no connection to the messenger")]
+    Offline,
+}
+
+impl QueryFailure {
+    /// Returns the code of a refusal.
+    pub const fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => Some(*code),
+            Self::Offline => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Output {
     Frame(ClientFrame),
     Event(Event),
     Settled(MessageKey, Result<Receipt, SendFailure>),
+    /// What came of a question.
+    Answered(u64, Result<Outcome, QueryFailure>),
     /// The server does not take the token any more.
     TokenRefused,
     /// The server cannot check a new token now; the one of this connection is as good as before.
@@ -159,6 +181,7 @@ enum Pending {
     Watch,
     Sync,
     Mark(Said),
+    Query(u64),
 }
 
 struct Outgoing {
@@ -275,6 +298,27 @@ impl Machine {
         self.pump(now);
     }
 
+    /// Asks once, on the connection that there is.
+    pub(super) fn query(&mut self, query: u64, command: Command) {
+        let Some(online) = &mut self.online else {
+            self.outputs.push_back(Output::Answered(query, Err(QueryFailure::Offline)));
+            return;
+        };
+        let id = online.request(Pending::Query(query));
+        self.outputs.push_back(Output::Frame(ClientFrame { id: Some(id.into()), command }));
+    }
+
+    /// Ends the connection. What was asked on it has no answer.
+    fn offline(&mut self) -> bool {
+        let Some(online) = self.online.take() else { return false };
+        for pending in online.pending.into_values() {
+            if let Pending::Query(query) = pending {
+                self.outputs.push_back(Output::Answered(query, Err(QueryFailure::Offline)));
+            }
+        }
+        true
+    }
+
     fn send_activity(&mut self) {
         if self.online.is_some() {
             let command = Command::Activity(Activity { state: self.activity });
@@ -322,13 +366,13 @@ impl Machine {
 
     /// Notes that the connection is down, or that it could not be made.
     pub(super) fn disconnected(&mut self, why: String) {
-        self.online = None;
+        self.offline();
         self.event(Event::Disconnected { why });
     }
 
     /// Ends the session: what is not known to be stored fails.
     pub(super) fn ended(&mut self, why: String) {
-        self.online = None;
+        self.offline();
         for outgoing in std::mem::take(&mut self.outbox).into_values() {
             self.outputs.push_back(Output::Settled(outgoing.key, Err(SendFailure::SessionEnded)));
         }
@@ -384,6 +428,13 @@ impl Machine {
             }
             (Some(Pending::Sync), Some(Outcome::Synced(page)), _) => self.synced(page, now),
             (Some(Pending::Sync), _, Some(error)) => self.sync_refused(&error, now),
+            (Some(Pending::Query(query)), Some(outcome), _) => {
+                self.outputs.push_back(Output::Answered(query, Ok(outcome)));
+            }
+            (Some(Pending::Query(query)), _, Some(WireError { code, detail, .. })) => {
+                let failure = QueryFailure::Refused { code, detail };
+                self.outputs.push_back(Output::Answered(query, Err(failure)));
+            }
             (Some(Pending::Mark(said)), _, Some(error)) => self.marks.refused(said, &error, now),
             (Some(Pending::Mark(said)), Some(_), _) => self.marks.taken(said),
             // What may not be watched stays unknown.
@@ -517,18 +568,21 @@ impl Machine {
     fn stored(&mut self, stored: &Stored, now: Instant) {
         let outgoing = self.by_key.get(&stored.key).and_then(|order| self.outbox.get(order));
         match (outgoing, stored.sent_at_ms) {
-            (Some(outgoing), Some(sent_at_ms)) => {
-                let message = outgoing.post.entry(self.user, stored, sent_at_ms);
-                self.entry(message, Origin::Own, now);
-            }
-            (None, _) | (_, None) => {
-                self.note_head(stored.chat, stored.seq, now);
-                if !self.chats.contains_key(&stored.chat) {
-                    self.sync.miss(stored.chat, stored.seq, now);
-                }
-            }
+            (Some(outgoing), Some(sent_at_ms)) => match outgoing.post.entry(self.user, stored, sent_at_ms) {
+                Some(message) => self.entry(message, Origin::Own, now),
+                None => self.note_stored(stored, now),
+            },
+            (None, _) | (_, None) => self.note_stored(stored, now),
         }
         self.settle_stored(stored.key, stored.seq, now);
+    }
+
+    /// Notes an entry of which no more is known than that it is there.
+    fn note_stored(&mut self, stored: &Stored, now: Instant) {
+        self.note_head(stored.chat, stored.seq, now);
+        if !self.chats.contains_key(&stored.chat) {
+            self.sync.miss(stored.chat, stored.seq, now);
+        }
     }
 
     /// Returns the key of an entry that is a message of the outbox: its announcement may be lost.

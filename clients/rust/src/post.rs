@@ -2,8 +2,8 @@
 
 use contracts::{
     ChatId, MessageKey, UserId,
-    event::EntryKind,
-    wire::{Changes, Command, Delete, Edit, Message, Pin, React, Send, Stored},
+    event::{EntryKind, Role},
+    wire::{Changes, Command, Delete, DeleteRange, Edit, Forward, Message, Pin, React, Send, Stored},
 };
 
 /// An entry that a program sends. It is sent once or more, under one key, until it is stored or refused.
@@ -16,11 +16,22 @@ pub enum Post {
         /// Whom it calls by name.
         mentions: Vec<UserId>,
         mention_all: bool,
+        /// The roles that it calls: owner and admin.
+        mention_roles: Vec<Role>,
+        /// Whether it calls the members who are connected.
+        mention_here: bool,
+        /// Whether it disturbs no user.
+        silent: bool,
     },
+    /// The text of a message of this or another chat.
+    Forward { from_chat: ChatId, from_seq: i64 },
     /// Replaces the text of one's own message `seq`.
     Edit { seq: i64, body: String },
     /// Removes the text of message `seq` for everyone.
     Delete { seq: i64 },
+    /// Removes the texts of a range of entries: of one sender; or of everyone, where the user is the owner or an admin, and of the user
+    /// themselves elsewhere.
+    DeleteRange { from_seq: i64, to_seq: i64, sender: Option<UserId> },
     /// Reacts to message `seq` with one emoji, or takes that back.
     React { seq: i64, emoji: String, remove: bool },
     /// Pins message `seq`, or unpins it.
@@ -29,7 +40,7 @@ pub enum Post {
 
 impl From<String> for Post {
     fn from(body: String) -> Self {
-        Self::Text { body, reply_to: None, mentions: Vec::new(), mention_all: false }
+        Self::text(body)
     }
 }
 
@@ -40,11 +51,49 @@ impl From<&str> for Post {
 }
 
 impl Post {
+    /// Returns a text that says nothing more.
+    pub fn text(body: impl Into<String>) -> Self {
+        Self::Text {
+            body: body.into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            mention_all: false,
+            mention_roles: Vec::new(),
+            mention_here: false,
+            silent: false,
+        }
+    }
+
+    /// Returns a text that replies to message `seq`.
+    pub fn reply(seq: i64, body: impl Into<String>) -> Self {
+        let mut post = Self::text(body);
+        if let Self::Text { reply_to, .. } = &mut post {
+            *reply_to = Some(seq);
+        }
+        post
+    }
+
     /// Returns the command that sends it.
     pub(super) fn command(&self, chat: ChatId, key: MessageKey) -> Command {
         match self.clone() {
-            Self::Text { body, reply_to, mentions, mention_all } => {
-                Command::Send(Send { chat, key, body, reply_to, mentions, mention_all })
+            Self::Text { body, reply_to, mentions, mention_all, mention_roles, mention_here, silent } => {
+                Command::Send(Send {
+                    chat,
+                    key,
+                    body,
+                    reply_to,
+                    mentions,
+                    mention_all,
+                    mention_roles,
+                    mention_here,
+                    silent,
+                })
+            }
+            Self::Forward { from_chat, from_seq } => {
+                Command::Forward(Forward { chat, key, from_chat, from_seq })
+            }
+            Self::DeleteRange { from_seq, to_seq, sender } => {
+                Command::DeleteRange(DeleteRange { chat, key, from_seq, to_seq, sender })
             }
             Self::Edit { seq, body } => Command::Edit(Edit { chat, key, seq, body }),
             Self::Delete { seq } => Command::Delete(Delete { chat, key, seq }),
@@ -53,9 +102,16 @@ impl Post {
         }
     }
 
-    /// Returns the entry that it became.
-    pub(super) fn entry(&self, sender: UserId, stored: &Stored, sent_at_ms: i64) -> Message {
+    /// Returns the entry that it became; `None` when the messenger has added what is not known here.
+    pub(super) fn entry(&self, sender: UserId, stored: &Stored, sent_at_ms: i64) -> Option<Message> {
         let (kind, target_seq, body) = match self {
+            // Who of them is a member, and who has a role.
+            Self::Text { mentions, mention_roles, .. }
+                if !mentions.is_empty() || !mention_roles.is_empty() =>
+            {
+                return None;
+            }
+            Self::Forward { .. } | Self::DeleteRange { .. } => return None,
             Self::Text { body, reply_to, .. } => (EntryKind::Text, *reply_to, body.as_str()),
             Self::Edit { seq, body } => (EntryKind::Edit, Some(*seq), body.as_str()),
             Self::Delete { seq } => (EntryKind::Delete, Some(*seq), ""),
@@ -66,11 +122,11 @@ impl Post {
             Self::Pin { seq, remove: false } => (EntryKind::Pin, Some(*seq), ""),
             Self::Pin { seq, remove: true } => (EntryKind::Unpin, Some(*seq), ""),
         };
-        let (mentions, mentions_all) = match self {
-            Self::Text { mentions, mention_all, .. } => (mentions.clone(), *mention_all),
-            _ => (Vec::new(), false),
+        let (mentions_all, mentions_here, silent) = match self {
+            Self::Text { mention_all, mention_here, silent, .. } => (*mention_all, *mention_here, *silent),
+            _ => (false, false, false),
         };
-        Message {
+        Some(Message {
             chat: stored.chat,
             seq: stored.seq,
             sender,
@@ -79,10 +135,15 @@ impl Post {
             body: body.to_owned(),
             subject: None,
             target_seq,
-            mentions,
+            mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all,
+            mentions_here,
+            silent,
+            forwarded: None,
+            range: None,
             sent_at_ms,
             changes: Changes::default(),
-        }
+        })
     }
 }

@@ -9,7 +9,10 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
-    wire::{self, ActivityState, ClientFrame, CloseCode, Connect, Connected, Outcome, ServerFrame, Watch},
+    wire::{
+        self, ActivityState, ClientFrame, CloseCode, Connect, Connected, History, HistoryPage, ListPage,
+        Outcome, Pins, Replies, ServerFrame, Watch,
+    },
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -20,7 +23,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Message as Raw, protocol::CloseFrame};
 
 use crate::{
-    ClientError, Event, Identity, Post, Receipt, SendFailure, Socket,
+    ClientError, Event, Identity, Post, QueryFailure, Receipt, SendFailure, Socket,
     machine::{Machine, Output},
 };
 
@@ -60,9 +63,12 @@ enum Command {
     Read(ChatId, i64),
     Delivered(ChatId, i64),
     Sync,
+    Query(wire::Command, Answer),
 }
 
 type Renewal = Pin<Box<dyn Future<Output = Result<String, ClientError>> + Send>>;
+
+type Answer = oneshot::Sender<Result<Outcome, QueryFailure>>;
 
 type Settle = oneshot::Sender<Result<Receipt, SendFailure>>;
 
@@ -82,7 +88,16 @@ impl Session {
         let (commands, incoming) = mpsc::channel(COMMAND_QUEUE);
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
         let machine = Machine::new(identity.user(), cursor);
-        let run = Run { identity, device, machine, incoming, events, settles: HashMap::new() };
+        let run = Run {
+            identity,
+            device,
+            machine,
+            incoming,
+            events,
+            settles: HashMap::new(),
+            answers: HashMap::new(),
+            queries: 0,
+        };
         (Self { commands, task: tokio::spawn(run.until_ended()) }, receiver)
     }
 
@@ -147,6 +162,43 @@ impl Session {
         let _ = self.commands.send(Command::Read(chat, seq)).await;
     }
 
+    /// Lists the pinned messages of a chat, the one that was pinned last first, and whether there are more. `before` is
+    /// `changes.pinned_seq` of the last message of the page before.
+    pub async fn pins(
+        &self,
+        chat: ChatId,
+        before: Option<i64>,
+        limit: Option<u32>,
+    ) -> Result<ListPage, QueryFailure> {
+        listed(self.query(wire::Command::Pins(Pins { chat, before, limit })).await?)
+    }
+
+    /// Lists the replies to message `seq` in the order of their seq, those behind `after`, and whether there are more.
+    pub async fn replies(
+        &self,
+        chat: ChatId,
+        seq: i64,
+        after: Option<i64>,
+        limit: Option<u32>,
+    ) -> Result<ListPage, QueryFailure> {
+        listed(self.query(wire::Command::Replies(Replies { chat, seq, after, limit })).await?)
+    }
+
+    /// Fetches a page of history beside those of a chat that is followed: from a time on, or around a message.
+    pub async fn history(&self, query: History) -> Result<HistoryPage, QueryFailure> {
+        match self.query(wire::Command::History(query)).await? {
+            Outcome::History(page) => Ok(page),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn query(&self, command: wire::Command) -> Result<Outcome, QueryFailure> {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.commands.send(Command::Query(command, answer)).await;
+        asked.map_err(|_| QueryFailure::Offline)?;
+        answered.await.unwrap_or(Err(QueryFailure::Offline))
+    }
+
     /// Says that this device has received a chat up to an entry; likewise.
     pub async fn delivered(&self, chat: ChatId, seq: i64) {
         let _ = self.commands.send(Command::Delivered(chat, seq)).await;
@@ -185,6 +237,9 @@ struct Run {
     events: mpsc::Sender<Event>,
     /// Who waits for a message; more than one when it was sent again with the same key.
     settles: HashMap<MessageKey, Vec<Settle>>,
+    answers: HashMap<u64, Answer>,
+    /// How many questions were asked.
+    queries: u64,
 }
 
 /// Why a connection is over.
@@ -360,6 +415,11 @@ impl Run {
             Command::Read(chat, seq) => self.machine.read(chat, seq, Instant::now()),
             Command::Delivered(chat, seq) => self.machine.delivered(chat, seq, Instant::now()),
             Command::Sync => self.machine.sync(Instant::now()),
+            Command::Query(command, answer) => {
+                self.queries += 1;
+                self.answers.insert(self.queries, answer);
+                self.machine.query(self.queries, command);
+            }
         }
     }
 
@@ -381,6 +441,11 @@ impl Run {
                         let _ = settle.send(outcome.clone());
                     }
                 }
+                (Output::Answered(query, outcome), _) => {
+                    if let Some(answer) = self.answers.remove(&query) {
+                        let _ = answer.send(outcome);
+                    }
+                }
                 (Output::TokenRefused, _) => news = Some(Token::Refused),
                 (Output::RefreshLater, _) => news = Some(Token::Later),
                 (Output::TokenRenewed(left), _) => news = Some(Token::Renewed(left)),
@@ -390,6 +455,20 @@ impl Run {
             socket.flush().await.map_err(|error| error.to_string())?;
         }
         Ok(news)
+    }
+}
+
+fn listed(outcome: Outcome) -> Result<ListPage, QueryFailure> {
+    match outcome {
+        Outcome::Listed(page) => Ok(page),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn unexpected(outcome: &Outcome) -> QueryFailure {
+    QueryFailure::Refused {
+        code: ErrorCode::Internal,
+        detail: format!("an answer to something else: {outcome:?}"),
     }
 }
 

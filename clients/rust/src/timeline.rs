@@ -92,7 +92,12 @@ pub(super) mod tests {
             subject: None,
             target_seq: None,
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             changes: Changes::default(),
             sent_at_ms: 0,
         }

@@ -172,6 +172,7 @@ fn shown(output: Output) -> Value {
         Output::Settled(_, Ok(receipt)) => json!({ "stored": [receipt.key, receipt.seq, receipt.resends] }),
         Output::Settled(key, Err(SendFailure::Refused { code, .. })) => json!({ "failed": [key, code] }),
         Output::Settled(key, Err(SendFailure::SessionEnded)) => json!({ "unknown": key }),
+        Output::Answered(query, answer) => json!({ "answered": [query, format!("{answer:?}")] }),
         Output::TokenRefused => json!({ "token_refused": true }),
         Output::RefreshLater => json!({ "refresh_later": true }),
         Output::TokenRenewed(left) => json!({ "token_expires_in_seconds": left.as_secs() }),

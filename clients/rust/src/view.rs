@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use contracts::{UserId, changes::Change, event::EntryKind, wire::Message};
+use contracts::{
+    UserId,
+    changes::{Change, InRange, deletions},
+    event::EntryKind,
+    wire::Message,
+};
 
 /// The entries of a chat, each as the later ones left it. Entries are applied in order, as a [`crate::Timeline`] hands them out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,9 @@ impl View {
     /// Applies the next entry. What it changes of an entry that is not here has no effect.
     pub fn apply(&mut self, entry: &Message) {
         self.entries.insert(entry.seq, entry.clone());
+        if entry.kind == EntryKind::DeleteRange {
+            self.delete_range(entry);
+        }
         let Some(target) = entry.target_seq.and_then(|seq| self.entries.get_mut(&seq)) else { return };
         let Some(change) = Change::of(entry.kind, entry.sender, &entry.body) else { return };
         let is_new = target.changes.add(entry.seq, change);
@@ -43,17 +51,39 @@ impl View {
         }
     }
 
-    /// Removes the text of a deleted message and of its edits.
-    fn erase(&mut self, deletion: &Message) {
-        let Some(seq) = deletion.target_seq else { return };
-        let replied_to = self.entries.get(&seq).and_then(|target| target.target_seq);
+    /// Deletes what a range has to be deleted.
+    fn delete_range(&mut self, deletion: &Message) {
+        let Some(range) = deletion.range else { return };
+        let in_range = self.entries.range(range.before(deletion.seq)).map(|(seq, of)| {
+            let (kind, sender, target_seq) = (of.kind, of.sender, of.target_seq);
+            InRange { seq: *seq, kind, sender, target_seq, changes: &of.changes }
+        });
+        for (seq, change) in deletions(deletion.seq, deletion.subject, in_range) {
+            if let Some(entry) = self.entries.get_mut(&seq) {
+                entry.changes.add(deletion.seq, change);
+            }
+            if matches!(change, Change::Deleted { .. }) {
+                self.empty(seq);
+            }
+        }
+    }
+
+    /// Removes the text of a message and of its edits.
+    fn empty(&mut self, seq: i64) {
         for (at, entry) in &mut self.entries {
             if *at == seq || (entry.kind == EntryKind::Edit && entry.target_seq == Some(seq)) {
                 entry.body.clear();
             }
         }
+    }
+
+    /// Removes the text of a deleted message and of its edits.
+    fn erase(&mut self, deletion: &Message) {
+        let Some(seq) = deletion.target_seq else { return };
+        let replied_to = self.entries.get(&seq).and_then(|target| target.target_seq);
+        self.empty(seq);
         if let Some(replied_to) = replied_to.and_then(|seq| self.entries.get_mut(&seq)) {
-            replied_to.changes.add(deletion.seq, Change::ReplyDeleted);
+            replied_to.changes.add(deletion.seq, Change::RepliesDeleted(1));
         }
     }
 }

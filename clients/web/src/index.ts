@@ -4,7 +4,7 @@
  * A session reconnects by itself, repeats what was not stored under the same key, and hands out every entry of a followed chat once
  * and in order, whatever the push path lost or doubled.
  */
-export { addChange, type Change } from "./changes.js";
+export { addChange, deletions, type Change, type Deletion } from "./changes.js";
 export { ChatList } from "./chats.js";
 export * as auth from "./generated/auth.js";
 export * as chat from "./generated/chat.js";
@@ -23,6 +23,6 @@ export {
 export { CallError, Identity, Messenger } from "./messenger.js";
 export { MemoryOutbox, type Outbox } from "./outbox.js";
 export type { Post } from "./post.js";
-export { SendError, Session, type Receipt, type SessionOptions } from "./session.js";
+export { QueryError, SendError, Session, type Receipt, type SessionOptions } from "./session.js";
 export { Timeline } from "./timeline.js";
 export { View } from "./view.js";

@@ -9,6 +9,7 @@ import type {
     Error as WireError,
     HistoryPage,
     Message,
+    Outcome,
     Receipt,
     ServerFrame,
     Stored,
@@ -67,6 +68,8 @@ export type Event =
     | { type: "marked"; receipt: Receipt }
     | { type: "presence"; users: UserPresence[] }
     | { type: "typing"; typing: TypingUser }
+    /** The answer to {@link Machine.query}; without an outcome there was none, because the connection was lost. */
+    | { type: "answered"; query: number; result?: Outcome; error?: WireError }
     /** The session is over and does not connect again. */
     | { type: "ended"; why: string };
 
@@ -93,7 +96,13 @@ type Queued = Outgoing & { transmissions: number; transmission: Transmission; pa
 type Followed = { timeline: Timeline; history: Fetch };
 
 type Pending =
-    { send: string } | { history: string } | { refresh: true } | { watch: true } | { sync: true } | Said;
+    | { send: string }
+    | { history: string }
+    | { refresh: true }
+    | { watch: true }
+    | { sync: true }
+    | { query: number }
+    | Said;
 
 /** What is forgotten with a connection. */
 type Online = {
@@ -120,6 +129,7 @@ export class Machine {
     readonly #sync: Sync;
     readonly #marks = new Marks();
     #outputs: Output[] = [];
+    #queries = 0;
 
     /** Creates a machine that goes on at a cursor of an earlier one, or begins with all chats. */
     constructor(user: string, cursor?: string) {
@@ -189,6 +199,20 @@ export class Machine {
         this.#pump(now);
     }
 
+    /** Asks once, on this connection. The answer comes as `answered` with the number that is returned. */
+    query(command: Command): number {
+        const query = ++this.#queries;
+        if (this.#online) this.#request({ query }, command);
+        else this.#event({ type: "answered", query });
+        return query;
+    }
+
+    #forgetQueries(): void {
+        for (const pending of this.#online?.pending.values() ?? []) {
+            if ("query" in pending) this.#event({ type: "answered", query: pending.query });
+        }
+    }
+
     /** Replaces the token of this connection. */
     refresh(token: string): void {
         this.#request({ refresh: true }, { refresh: { token } });
@@ -221,12 +245,14 @@ export class Machine {
 
     /** Notes that the connection is down, or that it could not be made. */
     disconnected(why: string): void {
+        this.#forgetQueries();
         this.#online = undefined;
         this.#event({ type: "disconnected", why });
     }
 
     /** Ends the session: whether what is in the outbox is stored stays unknown. */
     ended(why: string): void {
+        this.#forgetQueries();
         this.#online = undefined;
         for (const { chat, key } of this.#outbox.values()) {
             this.#event({ type: "send", chat, key, state: { state: "unknown" } });
@@ -296,6 +322,9 @@ export class Machine {
         } else if ("sync" in pending) {
             if (result?.synced) this.#synced(result.synced, now);
             else if (error) this.#syncRefused(error, now);
+        } else if ("query" in pending) {
+            const answer = { ...(result && { result }), ...(error && { error }) };
+            this.#event({ type: "answered", query: pending.query, ...answer });
         } else if ("mark" in pending) {
             if (error) this.#marks.refused(pending, error, now);
             else if (result) this.#marks.taken(pending);
@@ -369,9 +398,10 @@ export class Machine {
     #stored(stored: Stored, now: number): void {
         const { chat, key, seq, sent_at_ms } = stored;
         const queued = this.#outbox.get(key);
-        if (queued && sent_at_ms !== undefined) {
-            this.#entry(entry(queued.post, this.#user, stored, sent_at_ms), "own", now);
-        } else {
+        const isKnown = queued && sent_at_ms !== undefined;
+        const own = isKnown ? entry(queued.post, this.#user, stored, sent_at_ms) : undefined;
+        if (own) this.#entry(own, "own", now);
+        else {
             this.#noteHead(chat, seq, now);
             if (!this.#chats.has(chat)) this.#sync.miss(chat, seq, now);
         }

@@ -3,7 +3,20 @@ import type { Commands, Message, Stored } from "./generated/socket.js";
 
 /** An entry that a program sends; `seq` is that of the message it speaks of. A plain string is a text. */
 export type Post =
-    | { kind: "text"; body: string; replyTo?: number; mentions?: string[]; mentionAll?: boolean }
+    | {
+          kind: "text";
+          body: string;
+          replyTo?: number;
+          mentions?: string[];
+          mentionAll?: boolean;
+          mentionRoles?: Array<"owner" | "admin">;
+          mentionHere?: boolean;
+          silent?: boolean;
+      }
+    /** The text of a message of this or another chat. */
+    | { kind: "forward"; fromChat: string; fromSeq: number }
+    /** The texts of a range: of `sender`; or of everyone, as the owner or an admin, and one's own elsewhere. */
+    | { kind: "delete_range"; fromSeq: number; toSeq: number; sender?: string }
     | { kind: "edit"; seq: number; body: string }
     | { kind: "delete"; seq: number }
     | { kind: "react"; seq: number; emoji: string; remove?: boolean }
@@ -20,8 +33,23 @@ export function command(post: Post, chat: string, key: string): Command {
             if (post.replyTo !== undefined) send.reply_to = post.replyTo;
             if (post.mentions?.length) send.mentions = post.mentions;
             if (post.mentionAll) send.mention_all = true;
+            if (post.mentionRoles?.length) send.mention_roles = post.mentionRoles;
+            if (post.mentionHere) send.mention_here = true;
+            if (post.silent) send.silent = true;
             return { send };
         }
+        case "forward":
+            return { forward: { chat, key, from_chat: post.fromChat, from_seq: post.fromSeq } };
+        case "delete_range":
+            return {
+                delete_range: {
+                    chat,
+                    key,
+                    from_seq: post.fromSeq,
+                    to_seq: post.toSeq,
+                    ...(post.sender !== undefined && { sender: post.sender }),
+                },
+            };
         case "edit":
             return { edit: { chat, key, seq: post.seq, body: post.body } };
         case "delete":
@@ -35,19 +63,25 @@ export function command(post: Post, chat: string, key: string): Command {
     }
 }
 
-/** Returns the entry that a post became. */
-export function entry(post: Post, sender: string, stored: Stored, sentAtMs: number): Message {
+/** Returns the entry that a post became; none when the messenger has added what is not known here. */
+export function entry(post: Post, sender: string, stored: Stored, sentAtMs: number): Message | undefined {
     const { chat, key, seq } = stored;
     const base = { chat, seq, sender, key, sent_at_ms: sentAtMs };
     switch (post.kind) {
+        case "forward":
+        case "delete_range":
+            return undefined;
         case "text":
+            // Who of them is a member, and who has a role.
+            if (post.mentions?.length || post.mentionRoles?.length) return undefined;
             return {
                 ...base,
                 kind: "text",
                 body: post.body,
                 ...(post.replyTo !== undefined && { target_seq: post.replyTo }),
-                ...(post.mentions?.length && { mentions: post.mentions }),
                 ...(post.mentionAll && { mentions_all: true }),
+                ...(post.mentionHere && { mentions_here: true }),
+                ...(post.silent && { silent: true }),
             };
         case "edit":
             return { ...base, kind: "edit", body: post.body, target_seq: post.seq };

@@ -1,10 +1,20 @@
 // Runs the protocol on a socket, and on the next one when that breaks.
-import type { Activity, Connected, Connect, ServerFrame, Watch } from "./generated/socket.js";
+import type {
+    Activity,
+    Connected,
+    Connect,
+    History,
+    HistoryPage,
+    ListPage,
+    Outcome,
+    ServerFrame,
+    Watch,
+} from "./generated/socket.js";
 import { BackOff, ending, Pulse, type Ending } from "./link.js";
 import { isOfToken, Machine, type ErrorCode, type Event, type Outgoing } from "./machine.js";
 import { CallError, type Identity } from "./messenger.js";
 import { MemoryOutbox, type Outbox } from "./outbox.js";
-import type { Post } from "./post.js";
+import type { Command, Post } from "./post.js";
 
 const SUBPROTOCOL = "posthouse.v1.json";
 /** The id of `connect`, the first command. */
@@ -33,6 +43,15 @@ export class SendError extends Error {
     }
 }
 
+/** A question that has no answer; without a `code` because there is no connection: ask again on the next one. */
+export class QueryError extends Error {
+    override readonly name = "QueryError";
+
+    constructor(readonly code?: ErrorCode) {
+        super(code ? `the messenger refused the question: ${code}` : "there is no connection to the messenger");
+    }
+}
+
 /** What a session may be given. */
 export type SessionOptions = {
     /** The id of this installation of the program, to be kept; a new one when absent. */
@@ -55,6 +74,7 @@ export class Session {
     readonly #backOff = new BackOff();
     readonly #listeners = new Map<Event["type"], Set<(event: never) => void>>();
     readonly #settles = new Map<string, Settle[]>();
+    readonly #queries = new Map<number, (answer: Extract<Event, { type: "answered" }>) => void>();
     readonly #loaded: Promise<void>;
     /** The last message that the outbox was given: the next one waits for it, so that they keep the order of the calls. */
     #lastPut: Promise<void> = Promise.resolve();
@@ -121,6 +141,45 @@ export class Session {
     follow(chat: string, after = 0): void {
         this.#machine.follow(chat, after, now());
         this.#deliver();
+    }
+
+    /** Lists the pinned messages of a chat, the one that was pinned last first; `before` is `changes.pinned_seq` of the last one of the page before. */
+    async pins(chat: string, options: { before?: number; limit?: number } = {}): Promise<ListPage> {
+        return this.#listed({ pins: { chat, ...options } });
+    }
+
+    /** Lists the replies to a message in the order of their seq; `after` is the seq of the last one of the page before. */
+    async replies(
+        chat: string,
+        seq: number,
+        options: { after?: number; limit?: number } = {},
+    ): Promise<ListPage> {
+        return this.#listed({ replies: { chat, seq, ...options } });
+    }
+
+    /** Fetches a page of history that belongs to no followed chat: from a time on, or around a message. */
+    async history(query: History): Promise<HistoryPage> {
+        const { history } = await this.#ask({ history: query });
+        if (!history) throw new QueryError("internal");
+        return history;
+    }
+
+    async #listed(command: Command): Promise<ListPage> {
+        const { listed } = await this.#ask(command);
+        if (!listed) throw new QueryError("internal");
+        return listed;
+    }
+
+    /** Asks once, on the connection that there is. */
+    #ask(command: Command): Promise<Outcome> {
+        return new Promise((resolve, reject) => {
+            const query = this.#machine.query(command);
+            this.#queries.set(query, ({ result, error }) => {
+                if (result) resolve(result);
+                else reject(new QueryError(error?.code));
+            });
+            this.#deliver();
+        });
     }
 
     /** Replaces what is seen of the presence of others: what is on the user's screen. It holds over connections. */
@@ -288,6 +347,12 @@ export class Session {
     }
 
     /** Carries out what the machine decided. */
+    #answered(answer: Extract<Event, { type: "answered" }>): void {
+        const settle = this.#queries.get(answer.query);
+        this.#queries.delete(answer.query);
+        settle?.(answer);
+    }
+
     #deliver(): void {
         let isRefused = false;
         const wasOver = this.#isOver;
@@ -297,6 +362,7 @@ export class Session {
             else if ("refreshLater" in output) this.#pulse?.renewLater(now());
             else if ("tokenExpiresInSeconds" in output)
                 this.#pulse?.renewed(output.tokenExpiresInSeconds, now());
+            else if (output.event.type === "answered") this.#answered(output.event);
             // A listener may have ended the session, which was the last event; what became of a send is still for its caller.
             else if (!this.#isOver || wasOver) this.#emit(output.event);
             else if (output.event.type === "send") this.#settle(output.event);

@@ -1,5 +1,5 @@
 // What a client has of one chat: its messages with what later entries changed of them.
-import { addChange, type Change } from "./changes.js";
+import { addChange, deletions, type Change } from "./changes.js";
 import type { Message } from "./generated/socket.js";
 
 /** The entries of a chat, each as the later ones left it. Entries are applied in order, as a session hands them out. */
@@ -20,6 +20,7 @@ export class View {
     /** Applies the next entry. What it changes of an entry that is not here has no effect. */
     apply(entry: Message): void {
         this.#entries.set(entry.seq, entry);
+        if (entry.kind === "delete_range") this.#deleteRange(entry);
         if (entry.target_seq === undefined) return;
         const target = this.#entries.get(entry.target_seq);
         if (!target) return;
@@ -29,11 +30,11 @@ export class View {
         if (entry.kind === "delete") this.#erase(entry, target.seq);
     }
 
-    #change(seq: number, entry: Message, change: Change): boolean {
+    #change(seq: number, entry: Message, change: Change, replies = 0): boolean {
         const target = this.#entries.get(seq);
         if (!target) return false;
         const before = target.changes ?? { seq: 0 };
-        const changes = addChange(before, entry.seq, change, entry.sender, entry.body);
+        const changes = addChange(before, entry.seq, change, entry.sender, entry.body, replies);
         if (changes === before) return false;
         if (entry.sender === this.#user && (change === "reaction" || change === "reaction_removed")) {
             const own = change === "reaction";
@@ -49,11 +50,23 @@ export class View {
     /** Removes the text of a deleted message and of its edits. */
     #erase(deletion: Message, seq: number): void {
         const repliedTo = this.#entries.get(seq)?.target_seq;
+        this.#empty(seq);
+        if (repliedTo !== undefined) this.#change(repliedTo, deletion, "replies_deleted", 1);
+    }
+
+    /** Deletes what a range has to be deleted. */
+    #deleteRange(deletion: Message): void {
+        for (const [seq, { change, replies }] of deletions(deletion, this.#entries.values())) {
+            this.#change(seq, deletion, change, replies);
+            if (change === "delete") this.#empty(seq);
+        }
+    }
+
+    #empty(seq: number): void {
         for (const [at, entry] of this.#entries) {
             if (at === seq || (entry.kind === "edit" && entry.target_seq === seq))
                 this.#replace(at, { body: "" });
         }
-        if (repliedTo !== undefined) this.#change(repliedTo, deletion, "reply_deleted");
     }
 
     #replace(seq: number, fields: Partial<Message>): void {

@@ -111,6 +111,81 @@ test("what a client has after edits, reactions, replies, pins and deletions is w
     }
 });
 
+test("ranges, forwards, calls and lists are the same live and fetched", async () => {
+    const { way, ann, ben, chat } = await pair();
+    const group = (await ann.createChat({ kind: "group", title: "Tea", members: [ben.user] })).chat_id;
+    const [a, b] = [new Session(ann), new Session(ben)];
+    const live = new View(ben.user);
+    b.on("entry", ({ message }) => live.apply(message));
+    b.follow(group);
+    let late: Session | undefined;
+    try {
+        const source = await b.send(chat, "see you at four");
+        // The group begins with the entries that added its members, if it has any.
+        const { seq: first } = await a.send(group, "first");
+        await b.send(group, { kind: "text", body: "a reply", replyTo: first });
+        await b.send(group, { kind: "text", body: "another", replyTo: first });
+        await a.send(group, { kind: "pin", seq: first });
+        await a.send(group, { kind: "pin", seq: first + 1 });
+        const called = await b.send(group, {
+            kind: "text",
+            body: "anyone?",
+            mentions: [ann.user],
+            mentionRoles: ["owner"],
+            mentionHere: true,
+            silent: true,
+        });
+        const forwarded = await a.send(group, { kind: "forward", fromChat: chat, fromSeq: source.seq });
+        const pins = await b.pins(group);
+        assert.deepEqual([pins.messages.map(({ seq }) => seq), pins.more], [[first + 1, first], false]);
+        assert.equal((await b.pins(group, { limit: 1 })).more, true);
+        const deletion = { kind: "delete_range", fromSeq: first, toSeq: first + 50 } as const;
+        await b.send(group, deletion);
+        await assert.rejects(b.send(group, { ...deletion, sender: ann.user }), { code: "permission_denied" });
+        const last = await a.send(group, "last");
+        await until("all are here", () => live.entries.has(last.seq));
+        assert.equal(live.entries.get(first)?.body, "first", "it deletes one's own");
+        assert.equal(live.entries.get(first)?.changes?.replies, undefined);
+        assert.equal(live.entries.get(called.seq)?.body, "");
+        assert.deepEqual(live.entries.get(called.seq)?.mentions, [ann.user]);
+        const text = live.entries.get(forwarded.seq);
+        assert.deepEqual([text?.body, text?.forwarded?.sender], ["see you at four", ben.user]);
+
+        const fetched = new View(ben.user);
+        late = new Session(ben);
+        late.on("entry", ({ message }) => fetched.apply(message));
+        late.follow(group);
+        await until("all are fetched", () => fetched.entries.has(last.seq));
+        // How far a message was changed is counted when it is.
+        const shown = (view: View) =>
+            [...view.entries.values()].map(({ changes, ...message }) => ({
+                ...message,
+                ...changes,
+                seq: message.seq,
+            }));
+        assert.deepEqual(shown(live), shown(fetched));
+
+        const replies = await b.replies(group, first);
+        const ofReplies = replies.messages.map(({ seq, body }) => [seq, body]);
+        assert.deepEqual(ofReplies, [
+            [first + 1, ""],
+            [first + 2, ""],
+        ]);
+        assert.deepEqual(
+            (await b.pins(group)).messages.map(({ seq }) => seq),
+            [first],
+        );
+        const since = await b.history({ chat: group, from_ms: text?.sent_at_ms ?? 0, limit: 1 });
+        assert.equal(since.messages.length, 1);
+        await assert.rejects(b.replies(group, last.seq + 5), { code: "not_found" });
+    } finally {
+        a.close();
+        b.close();
+        late?.close();
+        way.close();
+    }
+});
+
 test("a message whose answers were lost is sent again under its key and stored once", async () => {
     const { way, ann, ben, chat } = await pair();
     const [a, b] = [observed(ann, chat), observed(ben, chat)];

@@ -3,12 +3,14 @@
 //! The message service keeps the sum of these changes with each message, and a client adds those that come later. Both do it
 //! here, so that what a client has is what it would fetch.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
     UserId,
-    event::{EntryKind, is_false},
+    event::{EntryKind, is_false, is_zero},
 };
 
 /// Users whom a message lists of those who reacted alike; beyond it they are counted only.
@@ -62,7 +64,10 @@ pub struct Reactions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
     Edited,
-    Deleted,
+    /// So many of its replies are deleted by the same entry.
+    Deleted {
+        replies: u32,
+    },
     /// A user who did not react with this emoji does so from here on.
     Reacted {
         user: UserId,
@@ -76,7 +81,8 @@ pub enum Change<'a> {
     Pinned,
     Unpinned,
     Replied,
-    ReplyDeleted,
+    /// So many of its replies are deleted.
+    RepliesDeleted(u32),
 }
 
 impl<'a> Change<'a> {
@@ -85,12 +91,14 @@ impl<'a> Change<'a> {
         Some(match kind {
             EntryKind::Text => Self::Replied,
             EntryKind::Edit => Self::Edited,
-            EntryKind::Delete => Self::Deleted,
+            EntryKind::Delete => Self::Deleted { replies: 0 },
             EntryKind::Reaction => Self::Reacted { user, emoji: body },
             EntryKind::ReactionRemoved => Self::ReactionRemoved { user, emoji: body },
             EntryKind::Pin => Self::Pinned,
             EntryKind::Unpin => Self::Unpinned,
-            EntryKind::MemberAdded
+            // What it changes of each message is what [`deletions`] returns.
+            EntryKind::DeleteRange
+            | EntryKind::MemberAdded
             | EntryKind::MemberRemoved
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
@@ -117,7 +125,8 @@ impl Changes {
                 self.edited_seq = Some(seq);
                 self.edits += 1;
             }
-            Change::Deleted => {
+            Change::Deleted { replies } => {
+                self.replies = self.replies.saturating_sub(replies);
                 self.deleted_seq = Some(seq);
                 self.pinned_seq = None;
                 self.reactions.clear();
@@ -130,7 +139,7 @@ impl Changes {
                 self.replies += 1;
                 self.last_reply_seq = Some(seq);
             }
-            Change::ReplyDeleted => self.replies = self.replies.saturating_sub(1),
+            Change::RepliesDeleted(replies) => self.replies = self.replies.saturating_sub(replies),
         }
         true
     }
@@ -168,9 +177,42 @@ impl Changes {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-const fn is_zero(value: &u32) -> bool {
-    *value == 0
+/// A message of a range that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InRange<'a> {
+    pub seq: i64,
+    pub kind: EntryKind,
+    pub sender: UserId,
+    /// What it replies to.
+    pub target_seq: Option<i64>,
+    pub changes: &'a Changes,
+}
+
+/// Returns what entry `seq`, the deletion of a range, changes: of each message that it deletes, and of what those reply to. It
+/// deletes texts, of `subject` or of everyone, that are not deleted by an entry before it, and passes over everything else.
+pub fn deletions<'a>(
+    seq: i64,
+    subject: Option<UserId>,
+    range: impl IntoIterator<Item = InRange<'a>>,
+) -> BTreeMap<i64, Change<'static>> {
+    let mut deleted = BTreeSet::new();
+    let mut replies: BTreeMap<i64, u32> = BTreeMap::new();
+    for message in range {
+        let is_left = message.changes.deleted_seq.is_none_or(|deleted| deleted >= seq);
+        let is_meant = subject.is_none_or(|subject| subject == message.sender);
+        if message.kind == EntryKind::Text && is_left && is_meant {
+            deleted.insert(message.seq);
+            if let Some(replied_to) = message.target_seq {
+                *replies.entry(replied_to).or_default() += 1;
+            }
+        }
+    }
+    let of_replies = replies.iter().map(|(seq, replies)| (*seq, Change::RepliesDeleted(*replies)));
+    let of_range = deleted.iter().map(|seq| {
+        let replies = replies.get(seq).copied().unwrap_or_default();
+        (*seq, Change::Deleted { replies })
+    });
+    of_replies.chain(of_range).collect()
 }
 
 #[cfg(test)]
@@ -189,7 +231,7 @@ mod tests {
         let react = |n| Change::Reacted { user: user(n), emoji: "+" };
         assert!(changes.add(4, react(1)) && changes.add(6, react(2)));
         let before = changes.clone();
-        assert!(!changes.add(4, react(1)) && !changes.add(6, Change::Deleted));
+        assert!(!changes.add(4, react(1)) && !changes.add(6, Change::Deleted { replies: 0 }));
         assert_eq!(changes, before);
         assert_eq!((changes.reactions[0].count, changes.seq), (2, 6));
     }
@@ -214,5 +256,34 @@ mod tests {
             add(&mut changes, Change::ReactionRemoved { user: user(n), emoji: "+" });
         }
         assert_eq!(changes.reactions, []);
+    }
+
+    #[test]
+    fn a_range_deletes_texts_once_and_counts_their_replies() {
+        let fresh = Changes::default();
+        let deleted = |seq| Changes { seq, deleted_seq: Some(seq), ..Changes::default() };
+        let (before, by_it) = (deleted(5), deleted(9));
+        let message = |seq, kind, sender, target_seq, changes| InRange {
+            seq,
+            kind,
+            sender: user(sender),
+            target_seq,
+            changes,
+        };
+        let range = [
+            message(1, EntryKind::Text, 1, None, &fresh),
+            message(2, EntryKind::Text, 1, Some(1), &fresh),
+            message(3, EntryKind::Text, 2, Some(1), &by_it),
+            message(4, EntryKind::Text, 1, Some(1), &before),
+            message(5, EntryKind::Delete, 1, Some(4), &fresh),
+            message(6, EntryKind::MemberAdded, 1, None, &fresh),
+            message(7, EntryKind::Text, 2, Some(0), &fresh),
+        ];
+        let gone = |replies| Change::Deleted { replies };
+        let all = [(0, Change::RepliesDeleted(1)), (1, gone(2)), (2, gone(0)), (3, gone(0)), (7, gone(0))];
+        assert_eq!(deletions(9, None, range), BTreeMap::from(all));
+        let of_one = [(1, gone(1)), (2, gone(0))];
+        assert_eq!(deletions(9, Some(user(1)), range), BTreeMap::from(of_one));
+        assert_eq!(deletions(9, Some(user(3)), range), BTreeMap::new());
     }
 }

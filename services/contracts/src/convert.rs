@@ -4,7 +4,7 @@ use std::{error, fmt};
 
 use crate::{
     UserId,
-    event::{ChatKind, EntryKind, Role},
+    event::{ChatKind, EntryKind, Forwarded, Role, SeqRange},
     rpc, wire,
 };
 
@@ -33,6 +33,14 @@ impl From<wire::Message> for rpc::Message {
             target_seq: message.target_seq,
             mention_ids: message.mentions.iter().map(ToString::to_string).collect(),
             mentions_all: message.mentions_all,
+            mention_roles: message.mention_roles.iter().map(|role| role.as_str().to_owned()).collect(),
+            mentions_here: message.mentions_here,
+            silent: message.silent,
+            forwarded: message.forwarded.map(|Forwarded { sender, sent_at_ms }| rpc::Forwarded {
+                sender_id: sender.to_string(),
+                sent_at_ms,
+            }),
+            range: message.range.map(|SeqRange { from_seq, to_seq }| rpc::SeqRange { from_seq, to_seq }),
             sent_at_ms: message.sent_at_ms,
             changes: (!message.changes.is_empty()).then(|| message.changes.into()),
         }
@@ -97,6 +105,19 @@ fn users(field: &'static str, ids: &[String]) -> Result<Vec<UserId>, UnreadableF
     ids.iter().map(|id| id.parse().map_err(|_| UnreadableField(field))).collect()
 }
 
+fn roles(names: &[String]) -> Result<Vec<Role>, UnreadableField> {
+    names.iter().map(|name| Role::parse(name).ok_or(UnreadableField("mention_roles"))).collect()
+}
+
+impl TryFrom<rpc::Forwarded> for Forwarded {
+    type Error = UnreadableField;
+
+    fn try_from(rpc::Forwarded { sender_id, sent_at_ms }: rpc::Forwarded) -> Result<Self, UnreadableField> {
+        let sender = sender_id.parse().map_err(|_| UnreadableField("forwarded"))?;
+        Ok(Self { sender, sent_at_ms })
+    }
+}
+
 impl TryFrom<rpc::Message> for wire::Message {
     type Error = UnreadableField;
 
@@ -115,6 +136,11 @@ impl TryFrom<rpc::Message> for wire::Message {
             target_seq: message.target_seq,
             mentions: users("mention_ids", &message.mention_ids)?,
             mentions_all: message.mentions_all,
+            mention_roles: roles(&message.mention_roles)?,
+            mentions_here: message.mentions_here,
+            silent: message.silent,
+            forwarded: message.forwarded.map(TryInto::try_into).transpose()?,
+            range: message.range.map(|rpc::SeqRange { from_seq, to_seq }| SeqRange { from_seq, to_seq }),
             sent_at_ms: message.sent_at_ms,
             changes: message.changes.map(TryInto::try_into).transpose()?.unwrap_or_default(),
         })
@@ -205,6 +231,11 @@ mod tests {
             target_seq: subject.map(|_| 3),
             mentions: vec![UserId(Uuid::from_u128(8))],
             mentions_all: true,
+            mention_roles: vec![Role::Owner, Role::Admin],
+            mentions_here: true,
+            silent: true,
+            forwarded: Some(Forwarded { sender: UserId(Uuid::from_u128(6)), sent_at_ms: 4 }),
+            range: subject.map(|_| SeqRange { from_seq: 2, to_seq: 6 }),
             sent_at_ms: 5,
             changes: wire::Changes {
                 seq: 9,
@@ -241,6 +272,10 @@ mod tests {
         check("key", |message| message.key.clear());
         check("kind", |message| message.kind = "poem".into());
         check("subject_id", |message| message.subject_id = "not an id".into());
+        check("mention_roles", |message| message.mention_roles.push("guest".into()));
+        check("forwarded", |message| {
+            message.forwarded.as_mut().expect("a forwarded message").sender_id.clear();
+        });
         check("mention_ids", |message| message.mention_ids.push("not an id".into()));
         check("user_ids", |message| {
             let changes = message.changes.as_mut().expect("changes");

@@ -21,6 +21,8 @@ pub enum EntryKind {
     Edit,
     /// The target has no text any more, for nobody.
     Delete,
+    /// Likewise all texts of `range` that come before it: those of `subject`, or of everyone.
+    DeleteRange,
     /// The sender reacts to the target with the emoji in `body`.
     Reaction,
     /// The sender takes that back.
@@ -44,10 +46,11 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Text,
         Self::Edit,
         Self::Delete,
+        Self::DeleteRange,
         Self::Reaction,
         Self::ReactionRemoved,
         Self::Pin,
@@ -66,6 +69,7 @@ impl EntryKind {
             Self::Text => "text",
             Self::Edit => "edit",
             Self::Delete => "delete",
+            Self::DeleteRange => "delete_range",
             Self::Reaction => "reaction",
             Self::ReactionRemoved => "reaction_removed",
             Self::Pin => "pin",
@@ -90,6 +94,7 @@ impl EntryKind {
             Self::Text
             | Self::Edit
             | Self::Delete
+            | Self::DeleteRange
             | Self::Reaction
             | Self::ReactionRemoved
             | Self::Pin
@@ -110,8 +115,51 @@ impl EntryKind {
 
     /// Returns whether it says nothing without a target.
     pub const fn needs_target(self) -> bool {
-        self.is_from_device() && !matches!(self, Self::Text)
+        self.is_from_device() && !matches!(self, Self::Text | Self::DeleteRange)
     }
+}
+
+/// Entries of a chat from one to another, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SeqRange {
+    pub from_seq: i64,
+    pub to_seq: i64,
+}
+
+impl SeqRange {
+    /// Returns how many entries it has, at most; 0 for one that ends before it begins.
+    pub const fn len(self) -> u64 {
+        if self.to_seq < self.from_seq { 0 } else { self.to_seq.abs_diff(self.from_seq).saturating_add(1) }
+    }
+
+    /// Returns whether it has no entry.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    pub const fn contains(self, seq: i64) -> bool {
+        self.from_seq <= seq && seq <= self.to_seq
+    }
+
+    /// Returns its seqs before another one.
+    pub fn before(self, seq: i64) -> std::ops::Range<i64> {
+        self.from_seq..self.to_seq.saturating_add(1).min(seq).max(self.from_seq)
+    }
+}
+
+/// Who wrote a text that is forwarded, and when. Not where: who receives it may not be in that chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Forwarded {
+    pub sender: UserId,
+    /// Milliseconds since the epoch, by the log's clock.
+    pub sent_at_ms: i64,
+}
+
+/// Names the message that a text repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub chat: ChatId,
+    pub seq: i64,
 }
 
 /// A record of `message.send`: written by gateways (what members send) and by the chat service (who is in a chat, in which role, and
@@ -133,12 +181,37 @@ pub struct SendRecord {
     /// The seq of the message that this entry speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_seq: Option<i64>,
-    /// Whom a text calls by name.
+    /// Whom a text calls: by name first, then by role alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
+    /// How many of `mentions`, the last ones, are called by their role alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub called_by_role: u32,
+    /// Those of `mentions` who are not in the chat: they are part of what was said, and are called by nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_members: Vec<UserId>,
+    /// The roles that a text calls, as it was said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mention_roles: Vec<Role>,
     /// Whether a text calls all members.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mentions_all: bool,
+    /// Whether a text calls the members who are connected.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mentions_here: bool,
+    /// Whether a text disturbs no user.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub silent: bool,
+    /// Whose words a text repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded: Option<Forwarded>,
+    /// What a text repeats. It stays in the log, and stands for the body where a key is used again: the source may have been
+    /// edited since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// What the deletion of a range is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<SeqRange>,
     /// Whether the sender may delete what others wrote.
     #[serde(default, skip_serializing_if = "is_false")]
     pub moderates: bool,
@@ -173,8 +246,18 @@ pub enum DeliveryOutcome {
         target_seq: Option<i64>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         mentions: Vec<UserId>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        mention_roles: Vec<Role>,
         #[serde(default, skip_serializing_if = "is_false")]
         mentions_all: bool,
+        #[serde(default, skip_serializing_if = "is_false")]
+        mentions_here: bool,
+        #[serde(default, skip_serializing_if = "is_false")]
+        silent: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        forwarded: Option<Forwarded>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        range: Option<SeqRange>,
         /// Milliseconds since the epoch, by the log's clock.
         sent_at_ms: i64,
         /// As in [`SendRecord`].
@@ -206,6 +289,11 @@ pub enum DeliveryOutcome {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 pub(crate) const fn is_false(value: &bool) -> bool {
     !*value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+pub(crate) const fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// A record of `chat.events`: a user's place in a chat from here on. Behind one who is out of the chat comes a record without a payload, so
@@ -358,7 +446,15 @@ mod tests {
                 subject: None,
                 target_seq: None,
                 mentions: Vec::new(),
+                called_by_role: 0,
+                not_members: Vec::new(),
+                mention_roles: Vec::new(),
                 mentions_all: false,
+                mentions_here: false,
+                silent: false,
+                forwarded: None,
+                source: None,
+                range: None,
                 moderates: false,
                 subject_only: false,
             },
@@ -376,11 +472,45 @@ mod tests {
                 subject: None,
                 target_seq: Some(7),
                 mentions: vec![UserId(id(5))],
+                called_by_role: 0,
+                not_members: Vec::new(),
+                mention_roles: Vec::new(),
                 mentions_all: true,
+                mentions_here: false,
+                silent: false,
+                forwarded: None,
+                source: None,
+                range: None,
                 moderates: true,
                 subject_only: false,
             },
             include_str!("../golden/reply.v1.json"),
+        );
+        check(
+            &SendRecord {
+                v: 1,
+                chat: ChatId(id(1)),
+                sender: UserId(id(2)),
+                device: DeviceId(id(3)),
+                key: MessageKey(id(4)),
+                kind: EntryKind::Text,
+                body: "hello".into(),
+                subject: None,
+                target_seq: Some(7),
+                mentions: vec![UserId(id(5)), UserId(id(6))],
+                called_by_role: 1,
+                not_members: vec![UserId(id(5))],
+                mention_roles: vec![Role::Admin],
+                mentions_all: true,
+                mentions_here: true,
+                silent: true,
+                forwarded: Some(Forwarded { sender: UserId(id(7)), sent_at_ms: 8 }),
+                source: Some(Source { chat: ChatId(id(9)), seq: 3 }),
+                range: Some(SeqRange { from_seq: 1, to_seq: 4 }),
+                moderates: true,
+                subject_only: false,
+            },
+            include_str!("../golden/called.v1.json"),
         );
         check(
             &DeliveredRecord {
@@ -396,7 +526,12 @@ mod tests {
                     subject: Some(UserId(id(5))),
                     target_seq: None,
                     mentions: Vec::new(),
+                    mention_roles: Vec::new(),
                     mentions_all: false,
+                    mentions_here: false,
+                    silent: false,
+                    forwarded: None,
+                    range: None,
                     sent_at_ms: 1_700_000_000_000,
                     subject_only: false,
                 },

@@ -17,7 +17,7 @@ pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     changes::UUID_BYTES,
-    event::{ChatKind, EntryKind, Role, is_false},
+    event::{ChatKind, EntryKind, Forwarded, Role, SeqRange, is_false},
     word::word,
 };
 
@@ -31,6 +31,16 @@ pub const MAX_REQUEST_ID_BYTES: usize = 64;
 pub const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Most users that one message mentions by name.
 pub const MAX_MENTIONS: usize = 50;
+/// Most members that one message calls by their role alone.
+pub const MAX_ROLE_MENTIONS: usize = 100;
+/// Most entries of a range that is deleted at once.
+pub const MAX_DELETE_RANGE: u64 = 100;
+/// Pinned messages of a chat.
+pub const MAX_PINS: usize = 1_000;
+/// Largest page of `pins` and of `replies`.
+pub const MAX_LIST_LIMIT: u32 = 100;
+/// Page of `pins` and of `replies` when the client names none.
+pub const DEFAULT_LIST_LIMIT: u32 = 50;
 /// Largest reaction in bytes of UTF-8: a family of four with skin tones has 41.
 pub const MAX_EMOJI_BYTES: usize = 64;
 /// Different reactions to one message.
@@ -215,9 +225,13 @@ commands! {
     send: Send(Send),
     edit: Edit(Edit),
     delete: Delete(Delete),
+    delete_range: DeleteRange(DeleteRange),
+    forward: Forward(Forward),
     react: React(React),
     pin: Pin(Pin),
     history: History(History),
+    pins: Pins(Pins),
+    replies: Replies(Replies),
     sync: Sync(Sync),
     read: Read(Mark),
     delivered: Delivered(Mark),
@@ -261,6 +275,43 @@ pub struct Send {
     /// Whether the message calls all members.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mention_all: bool,
+    /// The roles that the message calls, `owner` and `admin`: at most [`MAX_ROLE_MENTIONS`] members have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mention_roles: Vec<Role>,
+    /// Whether the message calls the members who are connected when it is pushed. It counts as a call for nobody.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mention_here: bool,
+    /// Whether it disturbs no user.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub silent: bool,
+}
+
+impl Send {
+    /// Returns a message of a text alone.
+    pub fn text(chat: ChatId, key: MessageKey, body: impl Into<String>) -> Self {
+        Self {
+            chat,
+            key,
+            body: body.into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            mention_all: false,
+            mention_roles: Vec::new(),
+            mention_here: false,
+            silent: false,
+        }
+    }
+}
+
+/// Sends the text of a message that the caller reads, in this or another chat, with who wrote it and when.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// Where it goes.
+    pub chat: ChatId,
+    pub key: MessageKey,
+    pub from_chat: ChatId,
+    pub from_seq: i64,
 }
 
 /// Replaces the text of a message of one's own. Each command that changes a message has a key as `send` has, and is idempotent by it.
@@ -281,6 +332,22 @@ pub struct Delete {
     pub chat: ChatId,
     pub key: MessageKey,
     pub seq: i64,
+}
+
+/// Removes the texts of a range of entries, as `delete` does of each: one's own, or, for an owner or admin of the group, anyone's. What is no
+/// text, deleted already or another user's stays as it is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteRange {
+    pub chat: ChatId,
+    pub key: MessageKey,
+    /// An entry that the caller reads.
+    pub from_seq: i64,
+    /// At most [`MAX_DELETE_RANGE`] entries from `from_seq` on. Entries that come behind this one are not of the range.
+    pub to_seq: i64,
+    /// Whose messages. Without it, everyone's for an owner or admin, and one's own for everyone else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<UserId>,
 }
 
 /// Reacts to a message, or takes a reaction back.
@@ -322,6 +389,37 @@ pub struct History {
     /// Entries before this seq and from it on, half of a page each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub around: Option<i64>,
+    /// Entries from the first one on that was sent at or after this time, in milliseconds since the epoch. Not beside the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Lists the pinned messages of a chat, the one that was pinned last first.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pins {
+    pub chat: ChatId,
+    /// Those that were pinned before: `changes.pinned_seq` of the last message of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<i64>,
+    /// From 1 to [`MAX_LIST_LIMIT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Lists the replies to a message in the order of their seq, also those that are deleted.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replies {
+    pub chat: ChatId,
+    /// The message.
+    pub seq: i64,
+    /// Replies with a greater seq.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
+    /// From 1 to [`MAX_LIST_LIMIT`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -329,7 +427,7 @@ pub struct History {
 impl History {
     /// Returns the query for what comes after a seq.
     pub const fn after(chat: ChatId, seq: i64, limit: Option<u32>) -> Self {
-        Self { chat, after: Some(seq), before: None, around: None, limit }
+        Self { chat, after: Some(seq), before: None, around: None, from_ms: None, limit }
     }
 }
 
@@ -450,6 +548,8 @@ pub enum Outcome {
     /// The message is in the log (`acks=all`): it cannot be lost any more. Its seq follows as `stored`.
     Accepted(Empty),
     History(HistoryPage),
+    /// The messages of `pins` or `replies`.
+    Listed(ListPage),
     Synced(SyncPage),
     /// The watermarks of the caller after a `read` or `delivered`.
     Marked(Watermarks),
@@ -487,6 +587,15 @@ pub struct HistoryPage {
     pub head_seq: i64,
     /// The first seq that the caller reads: 1, or the one of the entry that added them. Nothing before it is a gap.
     pub from_seq: i64,
+}
+
+/// Messages of a list: pinned ones, or replies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPage {
+    pub chat: ChatId,
+    pub messages: Vec<Message>,
+    /// Whether there are more of them.
+    pub more: bool,
 }
 
 /// Chats that changed since the cursor, or all of them without one, the most recently active first.
@@ -583,18 +692,33 @@ pub struct Message {
     pub key: MessageKey,
     pub kind: EntryKind,
     pub body: String,
-    /// The user whom a change of members or of a role is about.
+    /// The user whom a change of members or of a role is about, or whose texts a range loses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<UserId>,
     /// The seq of the message that this entry speaks of: what a reply replies to, what an edit changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_seq: Option<i64>,
-    /// Whom a text calls by name.
+    /// Whom a text calls, by name or by their role. Users who were no members are not among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
+    /// The roles that a text calls, as it was said. Who had them then is in `mentions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mention_roles: Vec<Role>,
     /// Whether a text calls all members.
     #[serde(default, skip_serializing_if = "is_false")]
     pub mentions_all: bool,
+    /// Whether a text calls the members who are connected when it is pushed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mentions_here: bool,
+    /// Whether a text disturbs no user.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub silent: bool,
+    /// Whose words a text repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded: Option<Forwarded>,
+    /// What the deletion of a range is about: its texts before this entry, of `subject` or of everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<SeqRange>,
     /// Milliseconds since the epoch, by the log's clock.
     pub sent_at_ms: i64,
     /// What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted.
@@ -614,7 +738,16 @@ impl Message {
             _ => 1,
         };
         let mentions = if self.mentions.is_empty() { 0 } else { 16 + UUID_BYTES * self.mentions.len() };
+        let roles = if self.mention_roles.is_empty() { 0 } else { 20 + 10 * self.mention_roles.len() };
+        // Their names, an id and numbers.
+        let forwarded = self.forwarded.map_or(0, |_| 110);
+        let range = self.range.map_or(0, |_| 80);
+        let flags = [self.mentions_here, self.silent].into_iter().filter(|flag| *flag).count() * 23;
         Self::ENVELOPE_BYTES
+            + roles
+            + forwarded
+            + range
+            + flags
             + self.body.bytes().map(escaped).sum::<usize>()
             + mentions
             + self.changes.encoded_bytes()

@@ -23,6 +23,12 @@ pub(crate) enum GatewayError {
     NoChange { chat: ChatId, seq: i64, kind: EntryKind },
     #[error("message {seq} of chat {chat} has as many changes as it may have")]
     TooManyChanges { chat: ChatId, seq: i64, kind: EntryKind },
+    #[error("chat {chat} has no message {seq} that the caller may forward")]
+    NoSource { chat: ChatId, seq: i64 },
+    #[error("chat {chat} has as many pinned messages as it may have")]
+    TooManyPins { chat: ChatId },
+    #[error("too many members of chat {chat} have the roles that are called")]
+    TooManyCalled { chat: ChatId },
     #[error("failed to query the chat service for chat {chat}")]
     Membership { chat: ChatId, source: Arc<tonic::Status> },
     #[error("failed to query the message service for chat {chat}")]
@@ -48,11 +54,13 @@ impl ServiceError for GatewayError {
             Self::NoRecipient { .. } | Self::ReadsOnly { .. } | Self::NotTheirs { .. } => {
                 ErrorCode::PermissionDenied
             }
-            Self::NoTarget { .. } | Self::NoEntry { .. } => ErrorCode::NotFound,
+            Self::NoTarget { .. } | Self::NoEntry { .. } | Self::NoSource { .. } => ErrorCode::NotFound,
             Self::SlowMode { .. } => ErrorCode::SlowMode,
             Self::CursorExpired => ErrorCode::CursorExpired,
             Self::NoChange { .. } => ErrorCode::Conflict,
-            Self::TooManyChanges { .. } => ErrorCode::LimitReached,
+            Self::TooManyChanges { .. } | Self::TooManyPins { .. } | Self::TooManyCalled { .. } => {
+                ErrorCode::LimitReached
+            }
             Self::Membership { .. } | Self::History { .. } | Self::Sync { .. } | Self::Produce { .. } => {
                 ErrorCode::Unavailable
             }

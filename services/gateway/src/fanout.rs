@@ -11,7 +11,7 @@ use contracts::{
 use uuid::Uuid;
 
 use crate::{
-    domain::{frame::Frame, rates::Rates, slow_mode::SlowMode},
+    domain::{draft::counted_bytes, frame::Frame, rates::Rates, slow_mode::SlowMode},
     membership::members::{Entry, Members, Way},
     metrics::{Metrics, Push},
     positions::Positions,
@@ -48,7 +48,7 @@ impl Fanout {
         // No device sends membership entries, and no rate applies to them.
         if !device.0.is_nil() {
             let body = match &outcome {
-                DeliveryOutcome::Stored { body, .. } => body.len(),
+                DeliveryOutcome::Stored { body, range, .. } => counted_bytes(body, *range),
                 // What is not stored now has no text here.
                 _ => 0,
             };
@@ -62,7 +62,12 @@ impl Fanout {
                 subject,
                 target_seq,
                 mentions,
+                mention_roles,
                 mentions_all,
+                mentions_here,
+                silent,
+                forwarded,
+                range,
                 sent_at_ms,
                 subject_only,
             } => {
@@ -76,7 +81,12 @@ impl Fanout {
                     subject,
                     target_seq,
                     mentions,
+                    mention_roles,
                     mentions_all,
+                    mentions_here,
+                    silent,
+                    forwarded,
+                    range,
                     sent_at_ms,
                     changes: Changes::default(),
                 };
@@ -123,8 +133,9 @@ impl Fanout {
     }
 
     fn stored(&self, message: Message, device: DeviceId, subject_only: bool) {
-        let Message { chat, seq, sender, key, kind, subject, sent_at_ms, .. } = message;
-        let entry = Entry { chat, seq, kind, subject, sent_at_ms };
+        let Message { chat, seq, sender, key, kind, subject, target_seq, sent_at_ms, .. } = message;
+        let edited_seq = target_seq.filter(|_| kind == EntryKind::Edit);
+        let entry = Entry { chat, seq, kind, subject, edited_seq, sent_at_ms };
         let now = Instant::now();
         let removed = self.members.announced(entry, now);
         self.positions.announced(chat, seq, now);
@@ -139,8 +150,8 @@ impl Fanout {
         } else {
             Writers::new()
         };
-        let mut message = Some(message);
         let mut frame: Option<Frame> = None;
+        let mut without_text: Option<Frame> = None;
         let mut push = |user, way| {
             self.registry.for_user(user, |connection| {
                 // It has the body; another connection of the same device has not.
@@ -151,8 +162,13 @@ impl Fanout {
                     connection.queue.lag(chat, seq);
                     return;
                 }
+                let frame = if way == Way::PushWithoutText { &mut without_text } else { &mut frame };
                 let frame = frame.get_or_insert_with(|| {
-                    Frame::encode(&ServerFrame { message: message.take(), ..ServerFrame::default() })
+                    let mut message = message.clone();
+                    if way == Way::PushWithoutText {
+                        message.body.clear();
+                    }
+                    Frame::encode(&ServerFrame { message: Some(message), ..ServerFrame::default() })
                 });
                 let pushed = connection.queue.push_message(chat, seq, frame.clone());
                 self.metrics.count_push(Push::Message, pushed);
@@ -311,7 +327,12 @@ mod tests {
             subject: subject.map(|n| UserId(Uuid::from_u128(n))),
             target_seq: None,
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             sent_at_ms: 5,
             subject_only: false,
         }
@@ -350,6 +371,31 @@ mod tests {
         assert_eq!(kinds(&desk), ["message"]);
         assert_eq!(kinds(&other), ["message"], "the same device id of another user is another device");
         assert!(kinds(&stranger).is_empty());
+    }
+
+    #[test]
+    fn an_edit_of_what_was_before_a_member_came_has_no_text_for_them() {
+        let world = World::new();
+        let (founder, late) = (world.connection(1, 1), world.connection(2, 1));
+        world.join(1);
+        world.deliver(1, 0, stored(3, EntryKind::MemberAdded, Some(2)));
+        let edit = |seq, target| {
+            let mut outcome = stored(seq, EntryKind::Edit, None);
+            if let DeliveryOutcome::Stored { target_seq, .. } = &mut outcome {
+                *target_seq = Some(target);
+            }
+            outcome
+        };
+        world.deliver(9, 1, edit(4, 2));
+        world.deliver(9, 1, edit(5, 3));
+        let bodies = |connection: &Connection| {
+            let frames = std::iter::from_fn(|| connection.queue.pop());
+            let frames = frames.map(|frame| serde_json::from_slice(&frame.into_bytes()).expect("a frame"));
+            let messages = frames.filter_map(|frame: ServerFrame| frame.message);
+            messages.filter(|of| of.kind == EntryKind::Edit).map(|of| of.body).collect::<Vec<_>>()
+        };
+        assert_eq!(bodies(&founder), ["hi", "hi"]);
+        assert_eq!(bodies(&late), ["", "hi"]);
     }
 
     #[test]

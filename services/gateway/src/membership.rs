@@ -16,10 +16,14 @@ use std::{
 use contracts::{
     ChatId, MessageKey, UserId,
     event::{EntryKind, Role},
-    rpc::{GetMembershipRequest, chat_service_client::ChatServiceClient},
+    rpc::{
+        GetMembershipRequest, ListCalledRequest, ListCalledResponse, chat_service_client::ChatServiceClient,
+    },
+    wire::MAX_ROLE_MENTIONS,
 };
-use kit::rpc::InternalChannel;
+use kit::rpc::{self, InternalChannel};
 use tokio::{sync::mpsc, time::timeout};
+use tonic::Code;
 
 use self::{
     checks::{Access, Checks, Rights},
@@ -39,6 +43,32 @@ use crate::{
 const LOAD_WITHIN: Duration = Duration::from_secs(2);
 /// Beginnings of histories kept, some 100 bytes each: those of the chats that are read at one time.
 const BEGINNING_CAPACITY: u64 = 20_000;
+
+/// A look-up of whom a message calls has this long: the message waits for it.
+const CALLED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Whom a message calls, beside those of its names who are in the chat.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Called {
+    /// Those who have one of the roles, and are not named.
+    pub(crate) by_role: Vec<UserId>,
+    /// Those of the names who are not in the chat.
+    pub(crate) not_members: Vec<UserId>,
+}
+
+impl Called {
+    /// Reads what the chat service knows of those who are called.
+    fn of(sender: UserId, names: &[UserId], members: &[UserId], with_role: Vec<UserId>) -> Self {
+        let mut not_members: Vec<UserId> = Vec::new();
+        for name in names {
+            if !members.contains(name) && !not_members.contains(name) {
+                not_members.push(*name);
+            }
+        }
+        let by_role = with_role.into_iter().filter(|user| *user != sender && !names.contains(user));
+        Self { by_role: by_role.collect(), not_members }
+    }
+}
 
 pub(crate) struct Membership {
     pub(crate) members: Arc<Members>,
@@ -200,5 +230,67 @@ impl Membership {
             response.map_err(|status| GatewayError::Membership { chat, source: Arc::new(status) })?;
         let member = response.into_inner().member.ok_or(GatewayError::NotAMember { chat })?;
         Ok(matches!(Role::parse(&member.role), Some(Role::Owner | Role::Admin)))
+    }
+
+    /// Returns whom a message calls by these names and roles.
+    ///
+    /// While the chat service does not answer, all names count as those of members: a message does not wait for them. Roles are
+    /// not known then.
+    pub(crate) async fn called(
+        &self,
+        chat: ChatId,
+        sender: UserId,
+        names: &[UserId],
+        roles: &[Role],
+    ) -> Result<Called, GatewayError> {
+        let request = ListCalledRequest {
+            chat_id: chat.to_string(),
+            user_ids: names.iter().map(ToString::to_string).collect(),
+            roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
+        };
+        let mut client = self.chat.clone();
+        let called = match rpc::within(CALLED_WITHIN, client.list_called(request)).await {
+            Ok(called) => called,
+            // A chat service of before, during an update, does not know the question.
+            Err(status)
+                if roles.is_empty()
+                    && matches!(
+                        status.code(),
+                        Code::Unavailable | Code::DeadlineExceeded | Code::Unimplemented
+                    ) =>
+            {
+                tracing::debug!(%status, "all names of a message count as members: {status}");
+                return Ok(Called::default());
+            }
+            Err(status) => return Err(GatewayError::Membership { chat, source: Arc::new(status) }),
+        };
+        let ListCalledResponse { member_ids, role_member_ids } = called;
+        let users = |ids: Vec<String>| -> Result<Vec<UserId>, GatewayError> {
+            let unreadable = |_| {
+                let status = tonic::Status::internal("the chat service answered an id that cannot be read");
+                GatewayError::Membership { chat, source: Arc::new(status) }
+            };
+            ids.iter().map(|id| id.parse().map_err(unreadable)).collect()
+        };
+        let (members, with_role) = (users(member_ids)?, users(role_member_ids)?);
+        if with_role.len() > MAX_ROLE_MENTIONS {
+            return Err(GatewayError::TooManyCalled { chat });
+        }
+        Ok(Called::of(sender, names, &members, with_role))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_role_calls_whom_no_name_calls_and_never_the_sender() {
+        let [ann, ben, cid, dan, eve] = [1, 2, 3, 4, 5].map(|n| UserId(Uuid::from_u128(n)));
+        let called = Called::of(ann, &[ben, cid, cid], &[ben], vec![ann, ben, dan, eve]);
+        assert_eq!(called, Called { by_role: vec![dan, eve], not_members: vec![cid] });
+        assert_eq!(Called::of(ann, &[], &[], vec![ann]), Called::default());
     }
 }

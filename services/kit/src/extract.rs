@@ -2,8 +2,6 @@
 
 use std::{
     convert::Infallible,
-    fmt,
-    marker::PhantomData,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -22,11 +20,11 @@ use axum::{
 use contracts::ErrorCode;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::Value;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, json::Strict};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -129,27 +127,12 @@ fn is_json(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// A value that is read from a JSON object only. serde reads a struct from an array too, and the order of its fields
-/// would become part of the API.
+/// A value whose fields have their names, at any depth: the order of them is no part of the API.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = T;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-
-        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Object)
+        T::deserialize(Strict(deserializer)).map(Object)
     }
 }
 

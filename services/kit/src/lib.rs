@@ -20,6 +20,7 @@ pub mod extract;
 pub mod health;
 pub mod idempotency;
 pub mod identity;
+pub mod json;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "kafka")]

@@ -2,7 +2,10 @@
 
 use contracts::{
     api::Page,
-    wire::{DEFAULT_HISTORY_LIMIT, DEFAULT_SYNC_LIMIT, MAX_HISTORY_LIMIT, MAX_SYNC_LIMIT},
+    wire::{
+        DEFAULT_HISTORY_LIMIT, DEFAULT_LIST_LIMIT, DEFAULT_SYNC_LIMIT, MAX_HISTORY_LIMIT, MAX_LIST_LIMIT,
+        MAX_SYNC_LIMIT,
+    },
 };
 
 use crate::error::InvalidField;
@@ -22,8 +25,11 @@ pub const HISTORY: PageSizes =
 /// Pages of a sync, over gRPC and WebSocket alike.
 pub const SYNC: PageSizes = PageSizes { default: DEFAULT_SYNC_LIMIT as usize, max: MAX_SYNC_LIMIT as usize };
 
+/// Pages of pinned messages and of replies, likewise.
+pub const LIST: PageSizes = PageSizes { default: DEFAULT_LIST_LIMIT as usize, max: MAX_LIST_LIMIT as usize };
+
 /// Which part of a chat's history a page is. Its entries are in the order of their seq.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Span {
     /// Those behind this seq, beginning with the next.
     After(i64),
@@ -31,12 +37,19 @@ pub enum Span {
     Before(i64),
     /// This seq in the middle.
     Around(i64),
+    /// Those from the first one on that was sent at or after this time, in milliseconds since the epoch.
+    Since(i64),
 }
 
 impl Span {
     /// Returns the part that a request sets: the first of `around`, `before` and `after` that is there decides. Without any, it
-    /// is the beginning.
-    pub fn of(after: Option<i64>, before: Option<i64>, around: Option<i64>) -> Result<Self, InvalidField> {
+    /// is the beginning. `from_ms` stands alone.
+    pub fn of(
+        after: Option<i64>,
+        before: Option<i64>,
+        around: Option<i64>,
+        from_ms: Option<i64>,
+    ) -> Result<Self, InvalidField> {
         let at_least = |least: i64, field, seq: i64| {
             let problem = || format!("must be {least} or more");
             if seq >= least { Ok(seq) } else { Err(InvalidField { field, problem: problem() }) }
@@ -44,6 +57,14 @@ impl Span {
         let after = after.map(|seq| at_least(0, "after", seq)).transpose()?;
         let before = before.map(|seq| at_least(1, "before", seq)).transpose()?;
         let around = around.map(|seq| at_least(1, "around", seq)).transpose()?;
+        let from_ms = from_ms.map(|ms| at_least(0, "from_ms", ms)).transpose()?;
+        if let Some(ms) = from_ms {
+            if after.or(before).or(around).is_some() {
+                let problem = "does not go beside after, before or around".to_owned();
+                return Err(InvalidField { field: "from_ms", problem });
+            }
+            return Ok(Self::Since(ms));
+        }
         Ok(match (after, before, around) {
             (_, _, Some(seq)) => Self::Around(seq),
             (_, Some(seq), None) => Self::Before(seq),
@@ -98,7 +119,7 @@ mod tests {
     #[test]
     fn a_span_is_what_the_first_of_three_says() {
         let check = |after, before, around, expected: Result<Span, &'static str>| {
-            let span = Span::of(after, before, around).map_err(|invalid| invalid.field);
+            let span = Span::of(after, before, around, None).map_err(|invalid| invalid.field);
             assert_eq!(span, expected, "{after:?} {before:?} {around:?}");
         };
         check(None, None, None, Ok(Span::After(0)));
@@ -113,6 +134,15 @@ mod tests {
         check(Some(1), Some(2), Some(3), Ok(Span::Around(3)));
         check(Some(-1), Some(2), None, Err("after"));
         check(None, Some(0), Some(3), Err("before"));
+    }
+
+    #[test]
+    fn a_span_from_a_time_stands_alone() {
+        let of = |after, from_ms| Span::of(after, None, None, Some(from_ms)).map_err(|invalid| invalid.field);
+        assert_eq!(of(None, 0), Ok(Span::Since(0)));
+        assert_eq!(of(None, i64::MAX), Ok(Span::Since(i64::MAX)));
+        assert_eq!(of(None, -1), Err("from_ms"));
+        assert_eq!(of(Some(0), 5), Err("from_ms"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use futures_util::try_join;
 use kit::{
     auth::Caller,
     docs::{self, CallerProblems, FaultProblems, OpenApiRouter, ParameterProblems, routes},
-    error::ApiError,
+    error::{ApiError, InvalidField},
     extract::{Json, Path, Query},
     page::{HISTORY, PageSize, Span},
     rpc::InternalChannel,
@@ -38,7 +38,8 @@ pub(crate) use self::turns::Turns;
 use crate::{
     domain::{KeyId, SeatId},
     error::Error,
-    history::{Archive, Beginning, History},
+    history::{Archive, Beginning, History, List},
+    pages::Pages,
     receipts::{Receipts, Shown},
     sync::Syncing,
 };
@@ -52,6 +53,7 @@ pub(crate) struct AppState {
     pub users: UserServiceClient<InternalChannel>,
     pub receipts: Receipts,
     pub turns: Turns,
+    pub pages: Arc<Pages>,
 }
 
 /// Returns the REST API with its description.
@@ -73,9 +75,19 @@ struct PageQuery {
     /// Entries before this seq and from it on are returned, half of a page each.
     #[param(minimum = 1)]
     around: Option<i64>,
+    /// Entries from the first one on that was sent at or after this time, in milliseconds since the epoch. Not beside `after`,
+    /// `before` and `around`.
+    #[param(minimum = 0)]
+    from_ms: Option<i64>,
     /// Most messages in the response.
     #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<i64>,
+}
+
+impl PageQuery {
+    fn span(&self) -> Result<Span, InvalidField> {
+        Span::of(self.after, self.before, self.around, self.from_ms)
+    }
 }
 
 /// Messages of a chat in the order of their seq, for its members.
@@ -104,7 +116,7 @@ async fn get_messages(
 ) -> Result<Json<MessagePage>, ApiError> {
     let size = HISTORY.of(page.limit)?;
     let History { messages, head_seq, from_seq } =
-        state.read(chat, caller.user_id, None, Span::of(page.after, page.before, page.around)?, size).await?;
+        state.read(chat, caller.user_id, None, page.span()?, size).await?;
     Ok(Json(MessagePage { messages, head_seq, from_seq }))
 }
 
@@ -122,8 +134,34 @@ impl AppState {
             Some(seq) => Beginning::Seq(seq),
             None => self.beginning(chat, user).await?,
         };
-        let history = self.store.history_of(SeatId { chat, user }, beginning, span, size.items()).await;
+        let reader = SeatId { chat, user };
+        let history = self.pages.page(reader, beginning, span, size.items()).await;
         history.map_err(|source| Error::History { chat, source })
+    }
+
+    /// Lists what is pinned, for a member of the chat.
+    async fn pins(&self, reader: SeatId, before: Option<i64>, size: PageSize) -> Result<List, Error> {
+        let SeatId { chat, user } = reader;
+        let beginning = self.beginning(chat, user).await?;
+        let list = async {
+            let Some(from_seq) = self.store.beginning_of(beginning).await? else {
+                return Ok(List::default());
+            };
+            self.store.pins_of(reader, from_seq, before, size.items()).await
+        };
+        list.await.map_err(|source| Error::History { chat, source: Arc::new(source) })
+    }
+
+    /// Lists the replies to a message, for a member of the chat.
+    async fn replies(&self, reader: SeatId, (seq, after): (i64, i64), size: PageSize) -> Result<List, Error> {
+        let SeatId { chat, user } = reader;
+        let beginning = self.beginning(chat, user).await?;
+        let list = async {
+            let Some(from_seq) = self.store.beginning_of(beginning).await? else { return Ok(None) };
+            self.store.replies_of(reader, from_seq, (seq, after), size.items()).await
+        };
+        let list = list.await.map_err(|source| Error::History { chat, source: Arc::new(source) })?;
+        list.ok_or(Error::NoEntry { chat, seq })
     }
 
     /// Reads one entry for a member of the chat.

@@ -16,11 +16,11 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    event::{self, DeliveredRecord, DeliveryOutcome, EntryKind},
+    event::{self, DeliveredRecord, DeliveryOutcome, EntryKind, Forwarded, Role, SeqRange, Source},
 };
 use sha2::{Digest as _, Sha256};
 
-pub use change::{Overwrite, Patch, ReactionId, Target, TargetId};
+pub use change::{Overwrite, Patch, Pins, ReactionId, Target, TargetId};
 pub use cursor::{Base, Cursor, InvalidCursor, Place, digest};
 pub use mark::{Marks, Point};
 pub use record::{Logged, RawRecord, Refused, read_record};
@@ -133,8 +133,15 @@ pub struct Entry {
     pub body: String,
     pub subject: Option<UserId>,
     pub target_seq: Option<i64>,
+    /// The members whom a text calls, by name or by role.
     pub mentions: Vec<UserId>,
+    pub mention_roles: Vec<Role>,
     pub mentions_all: bool,
+    pub mentions_here: bool,
+    pub silent: bool,
+    pub forwarded: Option<Forwarded>,
+    /// What the deletion of a range is about.
+    pub range: Option<SeqRange>,
     /// Whether the sender may delete what others wrote.
     pub moderates: bool,
     /// Whether no member but `subject` receives it.
@@ -161,6 +168,18 @@ impl Entry {
     /// Returns the message that this entry speaks of.
     pub fn target_id(&self) -> Option<TargetId> {
         self.target_seq.map(|seq| TargetId { chat: self.chat, seq })
+    }
+
+    /// Returns the messages that this entry may change as entry `seq`: the one that it speaks of, or those of its range.
+    pub fn target_ids(&self, seq: i64) -> impl Iterator<Item = TargetId> + use<> {
+        let chat = self.chat;
+        let range = self.range.map_or(0..0, |range| range.before(seq));
+        self.target_seq.into_iter().chain(range).map(move |seq| TargetId { chat, seq })
+    }
+
+    /// Returns whether it may change which messages are pinned.
+    pub fn is_about_pins(&self) -> bool {
+        matches!(self.kind, EntryKind::Pin | EntryKind::Unpin | EntryKind::Delete | EntryKind::DeleteRange)
     }
 
     /// Returns the reaction that this entry makes or takes back.
@@ -211,7 +230,12 @@ impl Verdict {
                 subject: entry.subject,
                 target_seq: entry.target_seq,
                 mentions: entry.mentions.clone(),
+                mention_roles: entry.mention_roles.clone(),
                 mentions_all: entry.mentions_all,
+                mentions_here: entry.mentions_here,
+                silent: entry.silent,
+                forwarded: entry.forwarded,
+                range: entry.range,
                 sent_at_ms: entry.sent_at_ms,
                 subject_only: entry.subject_only,
             },
@@ -252,6 +276,8 @@ pub struct Chats {
     pub standings: HashMap<SeatId, Standing>,
     /// The messages that the batch speaks of, and what a deleted reply replied to. They may be ahead of the heads.
     pub targets: HashMap<TargetId, Target>,
+    /// What is pinned in the chats of the batch where it changes that. It may be ahead of the heads.
+    pub pins: HashMap<ChatId, Pins>,
     /// Whether there was each reaction of the batch, at these heads.
     pub reactions: HashMap<ReactionId, bool>,
 }
@@ -275,7 +301,7 @@ pub fn sequence<'a>(
     entries: impl IntoIterator<Item = &'a Entry, IntoIter: Clone>,
 ) -> Result<Sequenced, Contradiction> {
     let entries = entries.into_iter();
-    let wanted: HashSet<TargetId> = entries.clone().filter_map(Entry::target_id).collect();
+    let wanted: HashSet<TargetId> = entries.clone().flat_map(|entry| entry.target_ids(i64::MAX)).collect();
     let mut bodies = Vec::new();
     let mut verdicts = Vec::new();
     for entry in entries {
@@ -284,11 +310,11 @@ pub fn sequence<'a>(
             let position = Position { generation: generation.clone(), offset: entry.offset };
             known.insert(entry.key_id(), KnownKey { seq, content: entry.content, position });
             chats.note(entry, effect);
-            bodies.extend(change::apply(&mut chats.targets, &wanted, entry, seq, stamp));
+            bodies.extend(change::apply(chats, &wanted, entry, seq, stamp));
         }
         verdicts.push(verdict);
     }
-    let overwrites = bodies.into_iter().chain(change::patches(&mut chats.targets)).collect();
+    let overwrites = bodies.into_iter().chain(change::patches(chats)).collect();
     Ok(Sequenced { verdicts, overwrites })
 }
 
@@ -326,6 +352,7 @@ impl Chats {
             EntryKind::Text
             | EntryKind::Edit
             | EntryKind::Delete
+            | EntryKind::DeleteRange
             | EntryKind::Pin
             | EntryKind::Unpin
             | EntryKind::RoleChanged
@@ -425,30 +452,83 @@ fn resend(known: &KnownKey, entry: &Entry) -> Verdict {
     if known.content == entry.content { Verdict::Repeated { seq: known.seq } } else { Verdict::Conflict }
 }
 
-/// Returns the fingerprint of what a key stands for.
-pub fn content_hash(
-    kind: EntryKind,
-    subject: Option<UserId>,
-    target_seq: Option<i64>,
-    mentions: (&[UserId], bool),
-    body: &str,
-) -> ContentHash {
-    let (users, all) = mentions;
-    let is_plain = target_seq.is_none() && users.is_empty() && !all;
-    let mut hash = Sha256::new();
-    hash.update(kind.as_str());
-    hash.update([u8::from(!is_plain)]);
-    // The nil UUID is no user's id.
-    hash.update(subject.map(|subject| subject.0).unwrap_or_default().as_bytes());
-    if !is_plain {
-        // No entry has the seq 0.
-        hash.update(target_seq.unwrap_or_default().to_be_bytes());
-        hash.update([u8::from(all)]);
-        hash.update(users.len().to_be_bytes());
-        users.iter().for_each(|user| hash.update(user.0.as_bytes()));
+/// What a sender may not change under one key: all that was said.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    pub kind: EntryKind,
+    pub subject: Option<UserId>,
+    pub target_seq: Option<i64>,
+    /// Those whom a text calls by name, members or not.
+    pub mentions: &'a [UserId],
+    pub mentions_all: bool,
+    pub mention_roles: &'a [Role],
+    pub mentions_here: bool,
+    pub silent: bool,
+    pub range: Option<SeqRange>,
+    /// What a text repeats. It stands for the body.
+    pub source: Option<Source>,
+    pub body: &'a str,
+}
+
+impl<'a> Content<'a> {
+    /// Returns the content of an entry that has a text alone.
+    pub const fn new(kind: EntryKind, body: &'a str) -> Self {
+        Self {
+            kind,
+            subject: None,
+            target_seq: None,
+            mentions: &[],
+            mentions_all: false,
+            mention_roles: &[],
+            mentions_here: false,
+            silent: false,
+            range: None,
+            source: None,
+            body,
+        }
     }
-    hash.update(body);
-    ContentHash(hash.finalize().into())
+
+    /// Returns its fingerprint. One without the fields that came later is as it always was.
+    pub fn hash(&self) -> ContentHash {
+        let is_plain = self.target_seq.is_none() && self.mentions.is_empty() && !self.mentions_all;
+        let has_more = self.silent
+            || self.mentions_here
+            || !self.mention_roles.is_empty()
+            || self.range.is_some()
+            || self.source.is_some();
+        let mut hash = Sha256::new();
+        hash.update(self.kind.as_str());
+        hash.update([u8::from(!is_plain) | u8::from(has_more) << 1]);
+        // The nil UUID is no user's id.
+        hash.update(self.subject.map(|subject| subject.0).unwrap_or_default().as_bytes());
+        if !is_plain {
+            // No entry has the seq 0.
+            hash.update(self.target_seq.unwrap_or_default().to_be_bytes());
+            hash.update([u8::from(self.mentions_all)]);
+            hash.update(self.mentions.len().to_be_bytes());
+            self.mentions.iter().for_each(|user| hash.update(user.0.as_bytes()));
+        }
+        if has_more {
+            let flags = [self.silent, self.mentions_here, self.source.is_some()];
+            hash.update(flags.map(u8::from));
+            hash.update(self.mention_roles.len().to_be_bytes());
+            for role in self.mention_roles {
+                // No role is part of another, so they need no frame.
+                hash.update(role.as_str());
+            }
+            let SeqRange { from_seq, to_seq } = self.range.unwrap_or(SeqRange { from_seq: 0, to_seq: 0 });
+            hash.update(from_seq.to_be_bytes());
+            hash.update(to_seq.to_be_bytes());
+            if let Some(Source { chat, seq }) = self.source {
+                hash.update(chat.0.as_bytes());
+                hash.update(seq.to_be_bytes());
+            }
+        }
+        if self.source.is_none() {
+            hash.update(self.body);
+        }
+        ContentHash(hash.finalize().into())
+    }
 }
 
 /// Returns the store partition that holds a message.

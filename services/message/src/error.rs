@@ -1,5 +1,7 @@
 //! Why a request is refused.
 
+use std::sync::Arc;
+
 use contracts::{ChatId, ErrorCode, convert::UnreadableField};
 use kit::error::{InvalidField, ServiceError};
 
@@ -18,7 +20,7 @@ pub(crate) enum Error {
     #[error("the chat service answered a membership that cannot be read")]
     UnreadableMembership(#[from] UnreadableField),
     #[error("failed to read the history of chat {chat}")]
-    History { chat: ChatId, source: StoreError },
+    History { chat: ChatId, source: Arc<StoreError> },
     #[error("the cursor is not one of yours, or older than {} days: sync without a cursor", CURSOR_LIFETIME.as_secs() / 86_400)]
     CursorExpired,
     #[error("failed to sync the chats of a user")]

@@ -4,13 +4,15 @@ use std::collections::{HashSet, VecDeque};
 
 use contracts::{
     ChatId,
+    event::EntryKind,
     wire::{HISTORY_PAGE_BYTES, MAX_HISTORY_LIMIT, Message},
 };
+use futures_util::{StreamExt as _, stream};
 use kit::page::Span;
 use tonic::async_trait;
 
 use crate::{
-    domain::{BUCKET_SIZE, KeyId, KnownKey, SeatId, bucket, visible},
+    domain::{BUCKET_SIZE, KeyId, KnownKey, SeatId, TargetId, bucket, visible},
     store::{Result, Room, Run, Store},
 };
 
@@ -24,7 +26,7 @@ pub enum Beginning {
 }
 
 /// A run of messages of one chat.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     pub messages: Vec<Message>,
     /// The newest seq of the chat; not less than the last message here.
@@ -34,11 +36,48 @@ pub struct History {
     pub from_seq: i64,
 }
 
+/// A page of a list of messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct List {
+    pub messages: Vec<Message>,
+    /// Whether there are more.
+    pub more: bool,
+}
+
+/// Messages that are read at once for a list.
+const LOOK_UPS: usize = 16;
+
 /// What the APIs read of a [`Store`] of any kind.
 #[async_trait]
 pub trait Archive: Send + Sync {
     /// Returns the message that a key names.
     async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>>;
+
+    /// Returns the seq with which a history begins; `None` while the entry is not stored.
+    async fn beginning_of(&self, beginning: Beginning) -> Result<Option<i64>>;
+
+    /// Returns a page as [`history`] does, and as every reader has it whose history begins at `from_seq`: no reaction is the
+    /// reader's own.
+    async fn page_of(&self, chat: ChatId, from_seq: i64, span: Span, limit: usize) -> Result<History>;
+
+    /// Marks the reactions that are the reader's own.
+    async fn mark_own_of(&self, reader: SeatId, messages: &mut [Message]) -> Result<()>;
+
+    /// Returns how many messages are pinned in a chat.
+    async fn count_pins_of(&self, chat: ChatId) -> Result<usize>;
+
+    /// Returns pinned messages as [`pins`] does.
+    async fn pins_of(&self, reader: SeatId, from_seq: i64, before: Option<i64>, limit: usize)
+    -> Result<List>;
+
+    /// Returns the replies to a message as [`replies`] does.
+    async fn replies_of(
+        &self,
+        reader: SeatId,
+        from_seq: i64,
+        (seq, after): (i64, i64),
+        limit: usize,
+    ) -> Result<Option<List>>;
 
     /// Returns the messages of a chat as [`history`] does.
     async fn history_of(
@@ -54,6 +93,44 @@ pub trait Archive: Send + Sync {
 impl<S: Store> Archive for S {
     async fn known_key_of(&self, id: KeyId) -> Result<Option<KnownKey>> {
         self.known_key(id).await
+    }
+
+    async fn beginning_of(&self, beginning: Beginning) -> Result<Option<i64>> {
+        beginning_seq(self, beginning).await
+    }
+
+    async fn page_of(&self, chat: ChatId, from_seq: i64, span: Span, limit: usize) -> Result<History> {
+        // The head goes first: rows up to it are durable, so none of them can be missing from the reads behind it.
+        let head_seq = self.head(chat).await?.seq;
+        page(self, Bounds { chat, from_seq, head_seq }, span, Room::new(limit, HISTORY_PAGE_BYTES)).await
+    }
+
+    async fn mark_own_of(&self, reader: SeatId, messages: &mut [Message]) -> Result<()> {
+        mark_own(self, reader, messages).await
+    }
+
+    async fn count_pins_of(&self, chat: ChatId) -> Result<usize> {
+        Ok(self.pins(chat).await?.pinned.len())
+    }
+
+    async fn pins_of(
+        &self,
+        reader: SeatId,
+        from_seq: i64,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<List> {
+        pins(self, reader, from_seq, before, limit).await
+    }
+
+    async fn replies_of(
+        &self,
+        reader: SeatId,
+        from_seq: i64,
+        (seq, after): (i64, i64),
+        limit: usize,
+    ) -> Result<Option<List>> {
+        replies(self, reader, from_seq, (seq, after), limit).await
     }
 
     async fn history_of(
@@ -94,15 +171,96 @@ pub(crate) async fn history_from<S: Store>(
         // Its seq is greater than the head was.
         return Ok(History { messages: Vec::new(), head_seq, from_seq: head_seq + 1 });
     };
-    let bounds = Bounds { chat: reader.chat, from_seq, head_seq };
+    let mut history = page(store, Bounds { chat: reader.chat, from_seq, head_seq }, span, room).await?;
+    mark_own(store, reader, &mut history.messages).await?;
+    Ok(history)
+}
+
+async fn page<S: Store>(store: &S, bounds: Bounds, span: Span, room: Room) -> Result<History> {
     let mut messages = match span {
         Span::After(seq) => bounds.after(store, seq, room).await?,
         Span::Before(seq) => bounds.before(store, seq, room).await?,
         Span::Around(seq) => bounds.around(store, seq, room).await?,
+        Span::Since(ms) => bounds.since(store, ms, room).await?,
     };
-    mark_own(store, reader, &mut messages).await?;
+    let Bounds { from_seq, head_seq, .. } = bounds;
+    for message in &mut messages {
+        // What a message from before their history says now, a reader does not learn from its edits either.
+        if message.kind == EntryKind::Edit && message.target_seq.is_some_and(|seq| seq < from_seq) {
+            message.body.clear();
+        }
+    }
     let head_seq = messages.last().map_or(head_seq, |message| message.seq.max(head_seq));
     Ok(History { messages, head_seq, from_seq })
+}
+
+/// Returns the messages that are pinned in a chat, the one that was pinned last first, at most `limit` and about 128 KiB of
+/// JSON: those that were pinned by an entry before `before`, and that the reader reads.
+pub async fn pins<S: Store>(
+    store: &S,
+    reader: SeatId,
+    from_seq: i64,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<List> {
+    let chat = reader.chat;
+    let pinned = store.pins(chat).await?.pinned;
+    let wanted = pinned
+        .into_iter()
+        .rev()
+        .filter(|(pin, target)| before.is_none_or(|before| *pin < before) && *target >= from_seq);
+    let found = wanted.map(|(pin, seq)| async move {
+        // The two are written side by side: what one of them does not have yet is not there yet.
+        let message = store.entry(TargetId { chat, seq }).await?;
+        Ok(message.filter(|message| message.changes.pinned_seq == Some(pin)))
+    });
+    list(store, reader, found, limit).await
+}
+
+/// Returns the replies to a message in the order of their seq, at most `limit` and about 128 KiB of JSON: those behind `after`.
+/// `None` for a message that is not there, or that the reader does not read.
+pub async fn replies<S: Store>(
+    store: &S,
+    reader: SeatId,
+    from_seq: i64,
+    (seq, after): (i64, i64),
+    limit: usize,
+) -> Result<Option<List>> {
+    let chat = reader.chat;
+    let id = TargetId { chat, seq };
+    let head_seq = store.head(chat).await?.seq;
+    let target = if seq < from_seq { None } else { store.entry(id).await? };
+    if target.is_none_or(|target| target.kind != EntryKind::Text) {
+        return Ok(None);
+    }
+    let seqs = store.replies(id, after, limit.saturating_add(1)).await?;
+    // Behind the head a reply may be there, and one before it not yet.
+    let seqs = seqs.into_iter().take_while(|seq| *seq <= head_seq);
+    let found = seqs.map(|seq| store.entry(TargetId { chat, seq }));
+    list(store, reader, found, limit).await.map(Some)
+}
+
+/// Makes a page of what is found.
+async fn list<S: Store>(
+    store: &S,
+    reader: SeatId,
+    found: impl Iterator<Item = impl Future<Output = Result<Option<Message>>>>,
+    limit: usize,
+) -> Result<List> {
+    let mut found = stream::iter(found).buffered(LOOK_UPS);
+    let (mut list, mut room) = (List::default(), Room::new(limit, HISTORY_PAGE_BYTES));
+    while let Some(message) = found.next().await {
+        let Some(message) = message? else { continue };
+        if !room.take(&message) {
+            list.more = true;
+            break;
+        }
+        list.messages.push(message);
+    }
+    for message in &mut list.messages {
+        mark_own(store, reader, std::slice::from_mut(message)).await?;
+    }
+    Ok(list)
 }
 
 /// Returns the seq with which a history begins; `None` while the entry is not stored.
@@ -138,6 +296,31 @@ impl Bounds {
         }
         let shown = visible(after, self.head_seq, messages.iter().map(|message| message.seq));
         messages.truncate(shown);
+        Ok(messages)
+    }
+
+    /// Returns entries from the first one on that was sent at or after a time. When the clock of the log went back, an entry counts
+    /// as sent with the latest one before it, so that the first one can be found by halves: by less than 64 reads. Where entries are
+    /// gone, the next one that is there says; at the end of a bucket, they count as sent before.
+    async fn since<S: Store>(&self, store: &S, ms: i64, room: Room) -> Result<Vec<Message>> {
+        let (mut before, mut first) = (self.from_seq - 1, self.head_seq.saturating_add(1).max(self.from_seq));
+        while first - before > 1 {
+            let seq = before + (first - before) / 2;
+            match store.time_from(TargetId { chat: self.chat, seq }).await? {
+                // There is none from here to the first one.
+                Some((found, _)) if found >= first => first = seq,
+                Some((_, sent_at_ms)) if sent_at_ms >= ms => first = seq,
+                Some((found, _)) => before = found,
+                None => before = ((bucket(seq) + 1) * BUCKET_SIZE - 1).min(first - 1),
+            }
+        }
+        let mut messages = self.after(store, first - 1, room).await?;
+        // What is behind the head was not looked at.
+        let is_early = |message: &Message| message.seq > self.head_seq && message.sent_at_ms < ms;
+        if messages.first().is_some_and(is_early) {
+            let late = messages.iter().position(|message| !is_early(message)).unwrap_or(messages.len());
+            messages.drain(..late);
+        }
         Ok(messages)
     }
 

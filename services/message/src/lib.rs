@@ -5,7 +5,7 @@
 //! tenant's keyspace, as `migrations/` has them.
 //!
 //! # Endpoints
-//! REST `GET /api/messages/{chat}` for members of the chat; gRPC `MessageService` (`History`, `Entry`, `Sync`, `Moved`, `Mark`) for the
+//! REST `GET /api/messages/{chat}` for members of the chat; gRPC `MessageService` (`History`, `Entry`, `Pins`, `Replies`, `Sync`, `Moved`, `Mark`) for the
 //! tenant's other services. It queries the chat service over gRPC for who is a member, and where their history begins, and the
 //! user service for who shows what they have read.
 //!
@@ -23,7 +23,9 @@ mod api;
 pub mod domain;
 mod error;
 mod events;
+mod flights;
 mod metrics;
+mod pages;
 mod receipts;
 pub mod sync;
 
@@ -43,6 +45,7 @@ use crate::{
     domain::Generation,
     events::{Blockers, Consumer},
     metrics::Metrics,
+    pages::Pages,
     receipts::Receipts,
     store::{Store, cql::CqlStore, memory::MemoryStore, migrate as migrations},
     sync::Syncer,
@@ -94,17 +97,19 @@ fn surface<S: Store>(
 ) -> anyhow::Result<Surface> {
     let receipts =
         Receipts::new(&log, scope.tenant()).context("failed to create the producer of receipts")?;
+    let metrics = scope.metrics(Metrics::register);
     let consumer = Consumer {
         tenant: scope.tenant().to_owned(),
         log,
         generation: generation.clone(),
         store: store.clone(),
-        metrics: scope.metrics(Metrics::register),
+        metrics: metrics.clone(),
         blockers: Arc::new(Blockers::new(scope.check("log"))),
         shutdown: scope.shutdown().clone(),
     };
     scope.spawn(consumer.start().context("failed to start consuming")?);
 
+    let pages = Arc::new(Pages::new(store.clone(), metrics));
     let state = AppState {
         syncing: Arc::new(Syncer::new(store.clone(), generation)),
         store,
@@ -112,6 +117,7 @@ fn surface<S: Store>(
         users: UserServiceClient::new(scope.peer(catalog::Service::User)?),
         receipts,
         turns: Turns::default(),
+        pages,
     };
     Ok(Surface { grpc: api::grpc::routes(&state), api: api::routes(state) })
 }

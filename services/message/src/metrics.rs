@@ -33,6 +33,24 @@ pub(crate) enum Outcome {
     AnnouncedAgain,
 }
 
+/// How a page of history came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Page {
+    /// It was read from the store.
+    Read,
+    /// Another request for the same at the same time read it.
+    Shared,
+}
+
+impl EncodeLabelValue for Page {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Read => "read",
+            Self::Shared => "shared",
+        })
+    }
+}
+
 /// Parts of the way of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
@@ -74,6 +92,11 @@ struct OutcomeLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PageLabel {
+    page: Page,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StepLabel {
     step: Step,
 }
@@ -87,6 +110,7 @@ struct PartitionLabel {
 pub(crate) struct Metrics {
     records: Family<OutcomeLabel, Counter>,
     retries: Counter,
+    history_pages: Family<PageLabel, Counter>,
     batch_records: Histogram,
     step_seconds: Family<StepLabel, Histogram>,
     log_to_announced_seconds: Histogram,
@@ -101,6 +125,7 @@ impl Metrics {
         let this = Self {
             records: Family::default(),
             retries: Counter::default(),
+            history_pages: Family::default(),
             // 1 to the largest batch, 512.
             batch_records: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
             step_seconds: Family::new_with_constructor(seconds),
@@ -110,6 +135,11 @@ impl Metrics {
         };
         registry.register("records", "Records of message.send by what became of them", this.records.clone());
         registry.register("retries", "Steps repeated because a backend failed", this.retries.clone());
+        registry.register(
+            "history_pages",
+            "Pages of history by whether they were read for the request or for another one",
+            this.history_pages.clone(),
+        );
         registry.register("batch_records", "Records in a batch", this.batch_records.clone());
         registry.register("step_seconds", "Duration of a step of a batch", this.step_seconds.clone());
         registry.register(
@@ -124,6 +154,10 @@ impl Metrics {
 
     pub(crate) fn count(&self, outcome: Outcome) {
         self.records.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(crate) fn count_page(&self, page: Page) {
+        self.history_pages.get_or_create(&PageLabel { page }).inc();
     }
 
     pub(crate) fn retried(&self) {

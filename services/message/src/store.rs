@@ -15,8 +15,8 @@ use std::{
 use contracts::{ChatId, UserId, event::EntryKind, wire::Message};
 
 use crate::domain::{
-    Counts, Effect, Entry, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Point, ReactionId, SeatId,
-    Standing, Target, TargetId,
+    Counts, Effect, Entry, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Pins, Point, ReactionId,
+    SeatId, Standing, Target, TargetId,
 };
 
 /// Calls of one user that are counted; more are shown as this many.
@@ -51,6 +51,11 @@ impl Row<'_> {
         let entry = self.entry;
         let is_call = entry.kind == EntryKind::Text && !entry.mentions_all;
         entry.mentions.iter().copied().filter(move |user| is_call && *user != entry.sender)
+    }
+
+    /// Returns the message that the entry replies to.
+    fn replied_to(&self) -> Option<TargetId> {
+        self.entry.target_id().filter(|_| self.entry.kind == EntryKind::Text)
     }
 
     fn point(&self) -> Point {
@@ -131,6 +136,25 @@ pub trait Store: Send + Sync + 'static {
     /// Returns a message that other entries speak of, with what they changed of it.
     fn target(&self, id: TargetId) -> impl Future<Output = Result<Option<Target>>> + Send;
 
+    /// Returns what is pinned in a chat.
+    fn pins(&self, chat: ChatId) -> impl Future<Output = Result<Pins>> + Send;
+
+    /// Returns the seqs of the first `limit` replies to a message behind `after`.
+    fn replies(
+        &self,
+        id: TargetId,
+        after: i64,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<i64>>> + Send;
+
+    /// Returns one entry, as later ones left it.
+    fn entry(&self, id: TargetId) -> impl Future<Output = Result<Option<Message>>> + Send;
+
+    /// Returns the first entry from a seq on that is there in the bucket of that seq, and when it was sent by the log's clock, or the latest
+    /// entry before it when that clock went back, in milliseconds since the epoch: of two entries, the later one is never before
+    /// the other.
+    fn time_from(&self, id: TargetId) -> impl Future<Output = Result<Option<(i64, i64)>>> + Send;
+
     /// Returns whether the entries of a chat up to `seq` have a reaction.
     fn reacts(&self, id: &ReactionId, seq: i64) -> impl Future<Output = Result<bool>> + Send;
 
@@ -142,7 +166,7 @@ pub trait Store: Send + Sync + 'static {
         last: i64,
     ) -> impl Future<Output = Result<Vec<(i64, String)>>> + Send;
 
-    /// Writes the message row, the key row and the effect of each, what its nature says of who has read it and whom it calls, and the changes of messages of before; durable when it
+    /// Writes the message row, the key row and the effect of each, what its nature says of who has read it, whom it calls and what it replies to, and the changes of messages of before; durable when it
     /// returns, half done when it fails.
     fn append(
         &self,

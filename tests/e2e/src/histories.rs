@@ -331,8 +331,13 @@ impl<'a> History<'a> {
             (1, _, Some(seq)) => Post::Delete { seq },
             (2, Some(seq), _) => Post::React { seq, emoji: "\u{1f44d}".to_owned(), remove },
             (3, Some(seq), _) => Post::Pin { seq, remove },
-            (4, Some(_), _) => Post::Text { body, reply_to: any, mentions: vec![called], mention_all: false },
-            (5, ..) => Post::Text { body, reply_to: None, mentions: vec![called], mention_all: true },
+            (4, Some(_), _) => calling(body, any, vec![called]),
+            (5, ..) => calling(body, None, vec![called]),
+            (6, Some(to_seq), _) => {
+                let sender = remove.then_some(called);
+                Post::DeleteRange { from_seq: (to_seq - 3).max(1), to_seq, sender }
+            }
+            (7, Some(from_seq), _) => Post::Forward { from_chat: chat, from_seq },
             _ => body.as_str().into(),
         };
         let said = format!("sends {post:?} to {chat}");
@@ -398,6 +403,16 @@ impl<'a> History<'a> {
         }
         Ok(())
     }
+}
+
+/// Returns a text that calls users by name, by role and all together.
+fn calling(text: String, to: Option<i64>, called: Vec<UserId>) -> Post {
+    let mut post = Post::text(text);
+    if let Post::Text { reply_to, mentions, mention_all, mention_roles, silent, .. } = &mut post {
+        (*mention_all, *silent) = (to.is_none(), to.is_some());
+        (*reply_to, *mentions, *mention_roles) = (to, called, vec![Role::Admin]);
+    }
+    post
 }
 
 /// Returns the first seq at which two lists of entries are not the same.

@@ -126,6 +126,9 @@ pub async fn changes(messenger: &Messenger) -> anyhow::Result<()> {
         reply_to: Some(seq),
         mentions: vec![ann.id()],
         mention_all: false,
+        mention_roles: Vec::new(),
+        mention_here: false,
+        silent: false,
     };
     let react = |seq, remove| Post::React { seq, emoji: "\u{1f44d}".into(), remove };
     let edit = |seq, body: &str| Post::Edit { seq, body: body.to_owned() };
@@ -1048,7 +1051,7 @@ async fn all_closed(sockets: &mut [Socket]) -> anyhow::Result<Duration> {
 /// Returns the command that sends a message.
 pub fn send(id: u32, chat: ChatId, key: MessageKey, body: &str) -> ClientFrame {
     let body = body.to_owned();
-    let send = Send { chat, key, body, reply_to: None, mentions: Vec::new(), mention_all: false };
+    let send = Send::text(chat, key, body);
     ClientFrame { id: Some(id.into()), command: Command::Send(send) }
 }
 

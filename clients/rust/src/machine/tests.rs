@@ -57,6 +57,8 @@ fn outputs(machine: &mut Machine) -> Vec<String> {
                 Some(format!("stored as {} after {} resends", receipt.seq, receipt.resends))
             }
             Output::Settled(_, Err(failure)) => Some(failure.to_string()),
+            Output::Answered(query, Ok(_)) => Some(format!("answer {query}")),
+            Output::Answered(query, Err(failure)) => Some(format!("answer {query}: {failure}")),
             Output::TokenRefused => Some("token refused".into()),
             Output::TokenRenewed(left) => Some(format!("token good for {} s", left.as_secs())),
         })
@@ -141,6 +143,42 @@ fn an_entry_that_no_page_includes_ends_the_syncs() {
     assert_eq!(asked, 1 + MAX_RESYNCS);
     machine.frame(pushed(5), now);
     assert_eq!(syncs(&mut machine).len(), 1, "another entry is asked for again");
+}
+
+#[test]
+fn an_entry_that_the_messenger_completes_is_fetched() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    machine.follow(CHAT, 0, now);
+    machine.frame(page(3, &[], 0), now);
+    machine.send(CHAT, KEY, Post::Forward { from_chat: CHAT, from_seq: 9 }, now);
+    outputs(&mut machine);
+    machine.frame(stored(1, Some(5)), now);
+    assert_eq!(outputs(&mut machine), ["stored as 1 after 0 resends", "history #5 after 0"]);
+    machine.frame(page(5, &[1], 1), now);
+    assert_eq!(outputs(&mut machine), ["1 Refetched"]);
+}
+
+#[test]
+fn a_question_is_answered_once_on_its_connection() {
+    let now = Instant::now();
+    let mut machine = machine(now);
+    let pins = || Command::Pins(wire::Pins { chat: CHAT, before: None, limit: None });
+    for query in [1, 2, 3] {
+        machine.query(query, pins());
+    }
+    assert_eq!(outputs(&mut machine).len(), 3);
+    let listed = wire::ListPage { chat: CHAT, messages: Vec::new(), more: false };
+    let result = Some(Outcome::Listed(listed));
+    machine.frame(ServerFrame { id: Some(3.into()), result, ..ServerFrame::default() }, now);
+    machine.frame(refused(5, ErrorCode::NotAMember, None), now);
+    let refusal = "answer 3: the messenger refused the question: not_a_member: no";
+    assert_eq!(outputs(&mut machine), ["answer 1", refusal]);
+    machine.disconnected("gone".into());
+    let offline = "there is no connection to the messenger";
+    assert_eq!(outputs(&mut machine), [format!("answer 2: {offline}")]);
+    machine.query(4, pins());
+    assert_eq!(outputs(&mut machine), [format!("answer 4: {offline}")]);
 }
 
 #[test]

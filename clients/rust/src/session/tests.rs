@@ -19,7 +19,19 @@ fn run() -> (Run, mpsc::Receiver<Event>) {
     let machine = Machine::new(identity.user(), None);
     let incoming = mpsc::channel(1).1;
     let device = DeviceId::generate();
-    (Run { identity, device, machine, incoming, events, settles: HashMap::new() }, receiver)
+    (
+        Run {
+            identity,
+            device,
+            machine,
+            incoming,
+            events,
+            settles: HashMap::new(),
+            answers: HashMap::new(),
+            queries: 0,
+        },
+        receiver,
+    )
 }
 
 fn send(run: &mut Run) -> oneshot::Receiver<Result<Receipt, SendFailure>> {

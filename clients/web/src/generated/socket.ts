@@ -77,6 +77,19 @@ export type Delete = {
     seq: number;
 };
 
+/** Removes the texts of a range of entries for everyone, as delete does of each. Entries that are no text, deleted already or of another user than is meant stay as they are, and so do those behind this one. */
+export type DeleteRange = {
+    chat: Id;
+    /** An idempotency key of its own, unique for this sender in this chat. */
+    key: string;
+    /** An entry that the caller reads. */
+    from_seq: number;
+    /** At most 100 entries from from_seq on, both included. */
+    to_seq: number;
+    /** Whose messages. Without it, everyone's for the owner and admins of a group, and one's own for everyone else. */
+    sender?: (string | null);
+};
+
 /** Replaces the text of a message of one's own. A message has at most 100 edits. */
 export type Edit = {
     chat: Id;
@@ -103,6 +116,23 @@ export type Error = {
 /** Stable: a client may branch on it. Shared with the REST problem bodies. */
 export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
 
+/** Sends the text of a message that the caller reads, with who wrote it first and when, and not where. chat is where it goes, from_chat where it is now; they may be the same. */
+export type Forward = {
+    chat: Id;
+    /** An idempotency key of its own, unique for this sender in this chat. */
+    key: string;
+    from_chat: Id;
+    /** The message. */
+    from_seq: number;
+};
+
+/** Who wrote a text that is forwarded, and when. Not where: who reads it may not be in that chat. */
+export type Forwarded = {
+    sender: Id;
+    /** Milliseconds since the epoch, by the log's clock. */
+    sent_at_ms: number;
+};
+
 /** Stored entries in the order of their seq. */
 export type History = {
     chat: Id;
@@ -112,6 +142,8 @@ export type History = {
     before?: (number | null);
     /** Entries before this seq and from it on, half of a page each. */
     around?: (number | null);
+    /** Entries from the first one on that was sent at or after this time, in milliseconds since the epoch by the log's clock. When that clock went back, an entry counts as sent with the latest one before it. Not beside after, before and around. */
+    from_ms?: (number | null);
     limit?: (number | null);
 };
 
@@ -131,6 +163,14 @@ export type Lagged = {
     head_seq: number;
 };
 
+/** Messages as later entries left them. A page ends at `limit` messages or at 128 KiB as JSON, whichever comes first. What is stored in this moment may be missing: it is pushed. */
+export type ListPage = {
+    chat: Id;
+    messages: Array<Message>;
+    /** Whether there are more of them. */
+    more: boolean;
+};
+
 export type Mark = {
     chat: Id;
     /** An entry that the caller reads. */
@@ -143,17 +183,27 @@ export type Message = {
     seq: number;
     sender: Id;
     key: Id;
-    /** What the entry is. edit, delete, reaction, reaction_removed, pin and unpin speak of message target_seq: edit gives it the text in body, delete takes its text and that of its edits, reaction and reaction_removed have the emoji in body. member_added, member_removed and role_changed speak of the user in subject, and role_changed has the new role in body: owner, admin or member. title_changed and topic_changed have the new title and topic of the group in body, an empty body for no topic. When a group is deleted, each member receives their own removal, and the entries before it are no gap: there is nothing more to fetch. A client that does not know a kind skips the entry. */
-    kind: ("text" | "edit" | "delete" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed");
+    /** What the entry is. edit, delete, reaction, reaction_removed, pin and unpin speak of message target_seq: edit gives it the text in body, which is empty for a member who was added after that message, delete takes its text and that of its edits, delete_range does so with each text in range that comes before it and is not deleted, those of subject or without one of everyone, reaction and reaction_removed have the emoji in body. member_added, member_removed and role_changed speak of the user in subject, and role_changed has the new role in body: owner, admin or member. title_changed and topic_changed have the new title and topic of the group in body, an empty body for no topic. When a group is deleted, each member receives their own removal, and the entries before it are no gap: there is nothing more to fetch. A client that does not know a kind skips the entry. */
+    kind: ("text" | "edit" | "delete" | "delete_range" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed");
     body: string;
-    /** The user whom a change of members or of a role is about. */
+    /** The user whom a change of members or of a role is about, or whose texts a delete_range takes. */
     subject?: string;
     /** The seq of the message that this entry speaks of: what a reply replies to, what an edit changes. */
     target_seq?: number;
-    /** Whom a text calls by name. */
+    /** Whom a text calls, by name or by their role. */
     mentions?: Array<Id>;
+    /** The roles that a text calls, as it was said. Who had them then is in mentions. */
+    mention_roles?: Array<("owner" | "admin")>;
     /** Whether a text calls all members. */
     mentions_all?: boolean;
+    /** Whether a text calls the members who are connected when it is pushed. */
+    mentions_here?: boolean;
+    /** Whether a text disturbs no user: show no notification. */
+    silent?: boolean;
+    /** Whose words a text repeats. */
+    forwarded?: Forwarded;
+    /** The entries that a delete_range is about. */
+    range?: SeqRange;
     /** Milliseconds since the epoch, by the log's clock. */
     sent_at_ms: number;
     /** In a history: what later entries changed of a text. body is as they left it: the text of the last edit, and empty once it is deleted. */
@@ -169,6 +219,14 @@ export type Pin = {
     seq: number;
     /** Unpins the message. */
     remove?: boolean;
+};
+
+/** The pinned messages of a chat, the one that was pinned last first. */
+export type Pins = {
+    chat: Id;
+    /** Those that were pinned before: changes.pinned_seq of the last message of the page before. */
+    before?: (number | null);
+    limit?: (number | null);
 };
 
 export type Presence = {
@@ -227,6 +285,16 @@ export type Rejected = {
     code: ErrorCode;
 };
 
+/** The replies to a message in the order of their seq, also those that are deleted. */
+export type Replies = {
+    chat: Id;
+    /** The message. */
+    seq: number;
+    /** Replies with a greater seq: that of the last message of the page before. */
+    after?: (number | null);
+    limit?: (number | null);
+};
+
 /** Chosen by the client per connection and repeated in the answer as it came. It is not the idempotency key. */
 export type RequestId = (number | string);
 
@@ -239,10 +307,22 @@ export type Send = {
     body: string;
     /** The seq of the message that this one replies to. It must be one that the sender reads, and not deleted. */
     reply_to?: (number | null);
-    /** Whom the message calls by name. */
+    /** Whom the message calls by name. Users who are not in the chat are called by nothing, and the stored message does not name them. */
     mentions?: Array<Id>;
     /** Whether the message calls all members. */
     mention_all?: boolean;
+    /** The roles that the message calls. Those who have them when it is sent, at most 100, are in mentions of the stored message; with more it is limit_reached. */
+    mention_roles?: Array<("owner" | "admin")>;
+    /** Whether the message calls the members who are connected when it is pushed. It counts in no count of mentions. */
+    mention_here?: boolean;
+    /** Whether the message disturbs no user: it is pushed and counts as unread like any other, and says so for notifications. */
+    silent?: boolean;
+};
+
+/** Entries of a chat from one to another, both included. */
+export type SeqRange = {
+    from_seq: number;
+    to_seq: number;
 };
 
 export type Stored = {
@@ -321,9 +401,13 @@ export type Commands = {
     send: Send;
     edit: Edit;
     delete: Delete;
+    delete_range: DeleteRange;
+    forward: Forward;
     react: React;
     pin: Pin;
     history: History;
+    pins: Pins;
+    replies: Replies;
     refresh: Refresh;
     pong: Empty;
     watch: Watch;
@@ -339,6 +423,7 @@ export type Outcome = {
     connected?: Connected;
     accepted?: Empty;
     history?: HistoryPage;
+    listed?: ListPage;
     refreshed?: Refreshed;
     watching?: Presence;
     synced?: SyncPage;

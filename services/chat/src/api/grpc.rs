@@ -1,15 +1,17 @@
 //! `posthouse.v1.ChatService`, for the tenant's other services.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use contracts::{
     ChatId, UserId,
+    event::Role,
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembershipsRequest, ListMembershipsResponse, Member, Membership,
-        chat_service_server::ChatService,
+        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
+        Membership, chat_service_server::ChatService,
     },
+    wire::MAX_ROLE_MENTIONS,
 };
 use kit::{
     error::{InvalidField, status},
@@ -94,6 +96,37 @@ impl ChatService for ChatRpc {
             self.store.blocked(user_id, &others).await.map_err(|error| status(Error::from(error)))?;
         let is_blocked = others.iter().map(|other| blocked.contains(other)).collect();
         Ok(Response::new(CheckBlocksResponse { is_blocked }))
+    }
+
+    async fn list_called(
+        &self,
+        request: Request<ListCalledRequest>,
+    ) -> Result<Response<ListCalledResponse>, Status> {
+        let ListCalledRequest { chat_id, user_ids, roles } = request.into_inner();
+        let chat_id: ChatId = id("chat_id", &chat_id)?;
+        if user_ids.len() > MAX_CHECKED {
+            return Err(InvalidField { field: "user_ids", problem: format!("at most {MAX_CHECKED}") }.into());
+        }
+        let users = user_ids.iter().map(|user| id("user_ids", user));
+        let users: BTreeSet<UserId> = users.collect::<Result<_, InvalidField>>()?;
+        let failed = |error| status(Error::from(error));
+        let members = if users.is_empty() {
+            BTreeSet::new()
+        } else {
+            self.store.present(chat_id, &users).await.map_err(failed)?
+        };
+        let mut role_members = Vec::new();
+        for role in &roles {
+            let problem = || "owner and admin".to_owned();
+            let role = Role::parse(role).filter(|role| *role != Role::Member);
+            let role = role.ok_or_else(|| InvalidField { field: "roles", problem: problem() })?;
+            let room = (MAX_ROLE_MENTIONS + 1).saturating_sub(role_members.len());
+            role_members.extend(self.store.members(chat_id, Some(role), None, room).await.map_err(failed)?);
+        }
+        Ok(Response::new(ListCalledResponse {
+            member_ids: members.iter().map(UserId::to_string).collect(),
+            role_member_ids: role_members.iter().map(|member| member.user_id.to_string()).collect(),
+        }))
     }
 
     async fn list_memberships(

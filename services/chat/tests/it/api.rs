@@ -15,7 +15,7 @@ use contracts::{
     api::ContactableBy,
     rpc::{
         CheckBlocksRequest, CheckMembersRequest, GetMembershipRequest, ListAcquaintancesRequest,
-        ListMembershipsRequest, chat_service_server::ChatService as _,
+        ListCalledRequest, ListMembershipsRequest, chat_service_server::ChatService as _,
     },
 };
 use kit::{
@@ -825,6 +825,30 @@ async fn other_services_ask_for_memberships() {
     assert_eq!(met(&ann, vec!["7".to_owned()]).await.expect_err("no id").code(), Code::InvalidArgument);
     let many = vec![id(&bob); 1001];
     assert_eq!(met(&ann, many).await.expect_err("too many").code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn whom_a_message_calls_is_asked_in_one_call() {
+    let app = App::start().await;
+    let [ann, bob, eve] = ["ann", "bob", "eve"].map(|name| app.realm.user(name));
+    let chat = app.group(&ann, &[&bob]).await;
+    let called = async |users: &[&TestUser], roles: &[&str]| {
+        let request = ListCalledRequest {
+            chat_id: chat.clone(),
+            user_ids: users.iter().map(|user| user.id.to_string()).collect(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        };
+        let answer = app.rpc.list_called(Request::new(request)).await?.into_inner();
+        Ok::<_, tonic::Status>((answer.member_ids, answer.role_member_ids))
+    };
+    let id = |user: &TestUser| user.id.to_string();
+    assert_eq!(called(&[&bob, &eve], &[]).await.expect("an answer"), (vec![id(&bob)], vec![]));
+    assert_eq!(called(&[], &["owner", "admin"]).await.expect("an answer"), (vec![], vec![id(&ann)]));
+    for roles in [["member"], ["king"]] {
+        assert_eq!(called(&[], &roles).await.expect_err("no such role").code(), Code::InvalidArgument);
+    }
+    let many = vec![&bob; 1001];
+    assert_eq!(called(&many, &[]).await.expect_err("too many").code(), Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use std::{
 use axum::{extract::State, routing::get};
 use contracts::rpc::{
     CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
-    GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListMembershipsRequest,
-    ListMembershipsResponse, Member,
+    GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest,
+    ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
     chat_service_client::ChatServiceClient,
     chat_service_server::{ChatService, ChatServiceServer},
 };
@@ -83,6 +83,13 @@ impl ChatService for Chat {
         &self,
         _: Request<ListAcquaintancesRequest>,
     ) -> Result<Response<ListAcquaintancesResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_called(
+        &self,
+        _: Request<ListCalledRequest>,
+    ) -> Result<Response<ListCalledResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

@@ -51,8 +51,8 @@ fn refusal(frame: &str) -> String {
 fn an_unknown_command_is_refused() {
     assert_eq!(
         refusal(r#"{"id":1,"shout":{}}"#),
-        "unknown field `shout`, expected one of `id`, `connect`, `send`, `edit`, `delete`, `react`, `pin`, \
-         `history`, `sync`, `read`, `delivered`, `refresh`, `pong`, `watch`, `activity`, `typing` at line 1 column 15"
+        "unknown field `shout`, expected one of `id`, `connect`, `send`, `edit`, `delete`, \
+         `delete_range`, `forward`, `react`, `pin`, `history`, `pins`, `replies`, `sync`, `read`, `delivered`, `refresh`, `pong`, `watch`, `activity`, `typing` at line 1 column 15"
     );
 }
 
@@ -88,7 +88,12 @@ fn an_entry_has_no_more_bytes_than_are_counted() {
             subject: Some(UserId(id)),
             target_seq: Some(i64::MIN),
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: true,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             sent_at_ms: i64::MIN,
             changes: Changes::default(),
         };
@@ -102,6 +107,11 @@ fn an_entry_has_no_more_bytes_than_are_counted() {
         };
         check_counted(&Message {
             mentions: vec![UserId(id); MAX_MENTIONS],
+            mention_roles: vec![Role::Owner, Role::Admin],
+            mentions_here: true,
+            silent: true,
+            forwarded: Some(Forwarded { sender: UserId(id), sent_at_ms: i64::MIN }),
+            range: Some(SeqRange { from_seq: i64::MIN, to_seq: i64::MIN }),
             changes: Changes {
                 seq: i64::MIN,
                 edited_seq: Some(i64::MIN),

@@ -2,13 +2,13 @@
 
 use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
-    event::EntryKind,
+    event::{EntryKind, Forwarded, Role, SeqRange, Source},
     wire::{
-        Changes, Delete, Edit, MAX_BODY_BYTES, MAX_EDITS, MAX_EMOJI_BYTES, MAX_MENTIONS, MAX_REACTIONS,
-        Message, Pin, React, Send,
+        Changes, Delete, DeleteRange, Edit, Forward, MAX_BODY_BYTES, MAX_DELETE_RANGE, MAX_EDITS,
+        MAX_EMOJI_BYTES, MAX_MENTIONS, MAX_REACTIONS, Message, Pin, React, Send,
     },
 };
-use kit::text::is_emoji;
+use kit::{catalog::ENTRY_BYTES, text::is_emoji};
 
 use super::answer::Refusal;
 
@@ -21,8 +21,17 @@ pub(crate) struct Draft {
     pub(crate) body: String,
     /// The message that it speaks of.
     pub(crate) target_seq: Option<i64>,
+    /// Whose messages the deletion of a range is about, as far as it is said.
+    pub(crate) subject: Option<UserId>,
     pub(crate) mentions: Vec<UserId>,
+    pub(crate) mention_roles: Vec<Role>,
     pub(crate) mentions_all: bool,
+    pub(crate) mentions_here: bool,
+    pub(crate) silent: bool,
+    pub(crate) forwarded: Option<Forwarded>,
+    /// The message that it repeats.
+    pub(crate) source: Option<Source>,
+    pub(crate) range: Option<SeqRange>,
 }
 
 /// What an entry may not do to the message that it speaks of.
@@ -40,15 +49,17 @@ pub(crate) enum Blocker {
 
 impl From<Send> for Draft {
     fn from(send: Send) -> Self {
-        let Send { chat, key, body, reply_to, mentions, mention_all } = send;
+        let Send { chat, key, body, reply_to, mentions, mention_all, mention_roles, mention_here, silent } =
+            send;
         Self {
-            chat,
-            key,
-            kind: EntryKind::Text,
             body,
             target_seq: reply_to,
             mentions,
+            mention_roles,
             mentions_all: mention_all,
+            mentions_here: mention_here,
+            silent,
+            ..Self::plain(chat, key, EntryKind::Text)
         }
     }
 }
@@ -62,6 +73,16 @@ impl From<Edit> for Draft {
 impl From<Delete> for Draft {
     fn from(Delete { chat, key, seq }: Delete) -> Self {
         Self::about(chat, key, seq, EntryKind::Delete)
+    }
+}
+
+impl From<DeleteRange> for Draft {
+    fn from(DeleteRange { chat, key, from_seq, to_seq, sender }: DeleteRange) -> Self {
+        Self {
+            subject: sender,
+            range: Some(SeqRange { from_seq, to_seq }),
+            ..Self::plain(chat, key, EntryKind::DeleteRange)
+        }
     }
 }
 
@@ -79,15 +100,40 @@ impl From<Pin> for Draft {
 }
 
 impl Draft {
-    const fn about(chat: ChatId, key: MessageKey, seq: i64, kind: EntryKind) -> Self {
+    /// Returns an entry that says nothing beside its kind.
+    const fn plain(chat: ChatId, key: MessageKey, kind: EntryKind) -> Self {
         Self {
             chat,
             key,
             kind,
             body: String::new(),
-            target_seq: Some(seq),
+            subject: None,
+            target_seq: None,
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            source: None,
+            range: None,
+        }
+    }
+
+    fn about(chat: ChatId, key: MessageKey, seq: i64, kind: EntryKind) -> Self {
+        Self { target_seq: Some(seq), ..Self::plain(chat, key, kind) }
+    }
+
+    /// Returns the text of a message that a member forwards. One that cannot be forwarded any more has no text: it can only be the
+    /// repetition of what is stored.
+    pub(crate) fn forwarded(forward: &Forward, message: Message) -> Self {
+        let Forward { chat, key, from_chat, from_seq } = *forward;
+        let Message { sender, sent_at_ms, forwarded, body, .. } = message;
+        Self {
+            body,
+            forwarded: Some(forwarded.unwrap_or(Forwarded { sender, sent_at_ms })),
+            source: Some(Source { chat: from_chat, seq: from_seq }),
+            ..Self::plain(chat, key, EntryKind::Text)
         }
     }
 
@@ -95,6 +141,7 @@ impl Draft {
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         let invalid = |detail: &str| Err(Refusal::new(ErrorCode::InvalidArgument, detail.to_owned()));
         match (self.kind, self.body.len()) {
+            (EntryKind::Text, 0) if self.source.is_some() => {}
             (EntryKind::Text | EntryKind::Edit, 0) => return invalid("a message has a body"),
             (EntryKind::Text | EntryKind::Edit, bytes) if bytes > MAX_BODY_BYTES => {
                 let detail = format!("a body has at most {MAX_BODY_BYTES} bytes");
@@ -110,10 +157,38 @@ impl Draft {
         if self.mentions.len() > MAX_MENTIONS {
             return invalid(&format!("a message mentions at most {MAX_MENTIONS} users by name"));
         }
+        if self.mention_roles.contains(&Role::Member) {
+            return invalid("mention_roles has owner and admin: mention_all calls every member");
+        }
+        if matches!(self.mention_roles.as_slice(), [_, _, _, ..]) || is_twice(&self.mention_roles) {
+            return invalid("mention_roles has each role once");
+        }
+        if let Some(range) = self.range
+            && (range.from_seq < 1 || !(1..=MAX_DELETE_RANGE).contains(&range.len()))
+        {
+            let detail =
+                format!("from_seq is 1 or more, and to_seq ends a range of 1 to {MAX_DELETE_RANGE} entries");
+            return invalid(&detail);
+        }
         match self.target_seq {
             Some(..=0) => invalid("a message has a seq of 1 or more"),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Returns whether it is a text that speaks of no message and calls nobody by name or role: nothing has to be looked up for it.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.kind == EntryKind::Text && self.target_seq.is_none() && !self.calls()
+    }
+
+    /// Returns whether it calls users by name or by their role.
+    pub(crate) fn calls(&self) -> bool {
+        !self.mentions.is_empty() || !self.mention_roles.is_empty()
+    }
+
+    /// Returns for how many bytes of text it counts.
+    pub(crate) fn bytes(&self) -> usize {
+        counted_bytes(&self.body, self.range)
     }
 
     /// Returns whether who moderates the chat may do this to what others wrote.
@@ -151,6 +226,16 @@ impl Draft {
     }
 }
 
+/// Returns for how many bytes of text an entry counts beside itself: the deletion of a range for as much as the entries of the range.
+pub(crate) fn counted_bytes(body: &str, range: Option<SeqRange>) -> usize {
+    let entries = range.map_or(0, |range| range.len().min(MAX_DELETE_RANGE));
+    body.len() + usize::try_from(entries * u64::from(ENTRY_BYTES)).unwrap_or(usize::MAX)
+}
+
+fn is_twice(roles: &[Role]) -> bool {
+    matches!(roles, [one, other] if one == other)
+}
+
 #[cfg(test)]
 mod tests {
     use contracts::wire::Reactions;
@@ -164,7 +249,7 @@ mod tests {
     const BEN: UserId = UserId(Uuid::from_u128(4));
 
     fn send(body: &str) -> Send {
-        Send { chat: CHAT, key: KEY, body: body.into(), reply_to: None, mentions: vec![], mention_all: false }
+        Send::text(CHAT, KEY, body)
     }
 
     fn react(emoji: &str) -> React {
@@ -174,6 +259,28 @@ mod tests {
     fn check(draft: impl Into<Draft>, expected: Result<(), ErrorCode>) {
         let draft = draft.into();
         assert_eq!(draft.check().map_err(|refusal| refusal.code), expected, "{draft:?}");
+    }
+
+    fn message(changes: Changes) -> Message {
+        Message {
+            chat: CHAT,
+            seq: 1,
+            sender: ANN,
+            key: KEY,
+            kind: EntryKind::Text,
+            body: "hi".into(),
+            subject: None,
+            target_seq: None,
+            mentions: vec![],
+            mention_roles: Vec::new(),
+            mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
+            sent_at_ms: 5,
+            changes,
+        }
     }
 
     #[test]
@@ -186,6 +293,16 @@ mod tests {
         check(Send { mentions: vec![ANN; MAX_MENTIONS], ..send("x") }, Ok(()));
         check(Send { mentions: vec![ANN; MAX_MENTIONS + 1], ..send("x") }, Err(InvalidArgument));
         check(Send { reply_to: Some(0), ..send("x") }, Err(InvalidArgument));
+        check(Send { mention_roles: vec![Role::Owner, Role::Admin], ..send("x") }, Ok(()));
+        for roles in [vec![Role::Member], vec![Role::Admin; 2], vec![Role::Owner, Role::Admin, Role::Owner]] {
+            check(Send { mention_roles: roles, ..send("x") }, Err(InvalidArgument));
+        }
+        let range = |from_seq, to_seq| DeleteRange { chat: CHAT, key: KEY, from_seq, to_seq, sender: None };
+        check(range(1, 1), Ok(()));
+        check(range(7, 106), Ok(()));
+        for (from_seq, to_seq) in [(7, 107), (0, 1), (2, 1), (i64::MIN, i64::MAX), (i64::MAX, i64::MIN)] {
+            check(range(from_seq, to_seq), Err(InvalidArgument));
+        }
         check(Edit { chat: CHAT, key: KEY, seq: 1, body: String::new() }, Err(InvalidArgument));
         check(Edit { chat: CHAT, key: KEY, seq: 1, body: "x".repeat(MAX_BODY_BYTES + 1) }, Err(TooLarge));
         check(Delete { chat: CHAT, key: KEY, seq: -1 }, Err(InvalidArgument));
@@ -197,21 +314,31 @@ mod tests {
     }
 
     #[test]
+    fn a_forwarded_text_names_who_wrote_it_first() {
+        let forward = Forward { chat: CHAT, key: KEY, from_chat: ChatId(Uuid::from_u128(9)), from_seq: 4 };
+        let first = Draft::forwarded(&forward, message(Changes::default()));
+        let of_ann = Some(Forwarded { sender: ANN, sent_at_ms: 5 });
+        assert_eq!((first.body.as_str(), first.forwarded), ("hi", of_ann));
+        assert_eq!(first.source, Some(Source { chat: forward.from_chat, seq: 4 }));
+        let again = Message { sender: BEN, sent_at_ms: 8, forwarded: of_ann, ..message(Changes::default()) };
+        assert_eq!(Draft::forwarded(&forward, again).forwarded, of_ann);
+        check(
+            Draft::forwarded(&forward, Message { body: String::new(), ..message(Changes::default()) }),
+            Ok(()),
+        );
+    }
+
+    #[test]
+    fn the_deletion_of_a_range_counts_as_its_entries() {
+        let range = |to_seq| DeleteRange { chat: CHAT, key: KEY, from_seq: 1, to_seq, sender: None };
+        assert_eq!(Draft::from(range(10)).bytes(), 2_560);
+        assert_eq!(Draft::from(range(i64::MAX)).bytes(), 25_600);
+        assert_eq!(Draft::from(send("hi")).bytes(), 2);
+    }
+
+    #[test]
     fn who_may_change_a_message_depends_on_it() {
-        let target = |changes: Changes| Message {
-            chat: CHAT,
-            seq: 1,
-            sender: ANN,
-            key: KEY,
-            kind: EntryKind::Text,
-            body: "hi".into(),
-            subject: None,
-            target_seq: None,
-            mentions: vec![],
-            mentions_all: false,
-            sent_at_ms: 0,
-            changes,
-        };
+        let target = message;
         let check = |draft: Draft, sender: UserId, target: &Message, expected: Option<Blocker>| {
             assert_eq!(draft.blocker(sender, target), expected, "{draft:?} of {sender}");
         };

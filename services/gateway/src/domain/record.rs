@@ -99,7 +99,12 @@ mod tests {
             subject: Some(user()),
             target_seq: None,
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             sent_at_ms: 1_700_000_000_000,
             subject_only: true,
         };

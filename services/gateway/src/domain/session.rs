@@ -15,7 +15,7 @@ use contracts::{
         Refreshed, RequestId, ServerFrame,
     },
 };
-use kit::bucket::Bucket;
+use kit::{bucket::Bucket, json};
 use uuid::Uuid;
 
 use super::{
@@ -152,7 +152,7 @@ impl Session {
             let detail = format!("a frame has at most {MAX_FRAME_BYTES} bytes");
             return self.fault(now, RequestId::find_in(text), ErrorCode::TooLarge, detail);
         }
-        match serde_json::from_str::<ClientFrame>(text) {
+        match json::from_str::<ClientFrame>(text) {
             Ok(frame) => self.frame(frame),
             Err(error) => self.fault(now, RequestId::find_in(text), ErrorCode::Malformed, error.to_string()),
         }

@@ -149,6 +149,8 @@ pub(crate) enum Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Push,
+    /// It changes a message from before the user came: they learn that it does, and not to what.
+    PushWithoutText,
     /// Whether it is from before the user came is not known here. The history knows.
     Ask,
 }
@@ -160,6 +162,8 @@ pub(crate) struct Entry {
     pub(crate) seq: i64,
     pub(crate) kind: EntryKind,
     pub(crate) subject: Option<UserId>,
+    /// The message that it gives another text.
+    pub(crate) edited_seq: Option<i64>,
     pub(crate) sent_at_ms: i64,
 }
 
@@ -319,7 +323,7 @@ impl Members {
     /// Takes an entry of a chat's own log, and returns the user who is out with it and is still to learn of it. Repeated entries change
     /// nothing.
     pub(crate) fn announced(&self, entry: Entry, now: Instant) -> Option<UserId> {
-        let Entry { chat, seq, kind, subject, sent_at_ms } = entry;
+        let Entry { chat, seq, kind, subject, sent_at_ms, .. } = entry;
         if !kind.is_membership() {
             return None;
         }
@@ -406,7 +410,7 @@ impl Members {
         let shard = self.chats.read(&entry.chat);
         let Some(chat) = shard.get(&entry.chat) else { return false };
         for (user, seat) in &chat.seats {
-            if let Some(way) = seat.way(entry.seq, entry.sent_at_ms) {
+            if let Some(way) = seat.way(entry) {
                 visit(*user, way);
             }
         }
@@ -586,13 +590,19 @@ impl Seat {
     }
 
     /// Returns how the user learns of an entry, if they do.
-    fn way(&self, seq: i64, sent_at_ms: i64) -> Option<Way> {
+    fn way(&self, Entry { seq, edited_seq, sent_at_ms, .. }: Entry) -> Option<Way> {
         if self.listed == Listed::Out || self.out.is_some_and(|out| seq >= out) {
             return None;
         }
         match self.since {
             Since::Beginning => Some(Way::Push),
-            Since::Seq(since) => (seq >= since).then_some(Way::Push),
+            Since::Seq(since) if seq < since => None,
+            Since::Seq(since) if edited_seq.is_some_and(|edited| edited < since) => {
+                Some(Way::PushWithoutText)
+            }
+            Since::Seq(_) => Some(Way::Push),
+            // The history knows whether they read the message.
+            Since::Entry { .. } if edited_seq.is_some() => Some(Way::Ask),
             Since::Entry { joined_at_ms } if sent_at_ms >= joined_at_ms.saturating_add(CLOCK_SKEW_MS) => {
                 Some(Way::Push)
             }

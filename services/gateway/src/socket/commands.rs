@@ -11,14 +11,14 @@ use std::{
 use contracts::{
     ChatId, ErrorCode, SessionId, UserId, rpc,
     wire::{
-        Activity, Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, MAX_CURSOR_BYTES,
-        MAX_SYNC_ENTRIES, Mark, Message, Outcome, Sync, SyncPage, Typing,
+        Activity, Command, Connect, Empty, HISTORY_PAGE_BYTES, History, HistoryPage, ListPage,
+        MAX_CURSOR_BYTES, MAX_SYNC_ENTRIES, Mark, Message, Outcome, Pins, Replies, Sync, SyncPage, Typing,
     },
 };
 use kit::{
     auth::Claims,
     error::{InvalidField, ServiceError as _},
-    page::{HISTORY, SYNC, Span},
+    page::{HISTORY, LIST, SYNC, Span},
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -47,8 +47,17 @@ pub(super) fn run(
     caller: Identity,
     command: Command,
 ) -> Step {
-    let is_query =
-        matches!(command, Command::History(_) | Command::Sync(_) | Command::Read(_) | Command::Delivered(_));
+    let is_query = matches!(
+        command,
+        Command::History(_)
+            | Command::Pins(_)
+            | Command::Replies(_)
+            | Command::Sync(_)
+            | Command::Read(_)
+            | Command::Delivered(_)
+            // Its source is read.
+            | Command::Forward(_)
+    );
     if is_query && let Err(exceeded) = gateway.rates.take_query(caller.user, Instant::now()) {
         return refused(beyond(gateway, exceeded));
     }
@@ -59,9 +68,13 @@ pub(super) fn run(
         Command::Send(command) => sends::send(gateway, connection, caller, command.into()),
         Command::Edit(command) => sends::send(gateway, connection, caller, command.into()),
         Command::Delete(command) => sends::send(gateway, connection, caller, command.into()),
+        Command::DeleteRange(command) => sends::send(gateway, connection, caller, command.into()),
+        Command::Forward(command) => sends::forward(gateway, connection, caller, command),
         Command::React(command) => sends::send(gateway, connection, caller, command.into()),
         Command::Pin(command) => sends::send(gateway, connection, caller, command.into()),
         Command::History(query) => history(gateway, caller, query),
+        Command::Pins(query) => pins(gateway, caller, query),
+        Command::Replies(query) => replies(gateway, caller, query),
         Command::Sync(query) => sync(gateway, connection, caller, query),
         Command::Read(Mark { chat, seq }) => mark(gateway, caller, chat, (seq, 0)),
         Command::Delivered(Mark { chat, seq }) => mark(gateway, caller, chat, (0, seq)),
@@ -141,6 +154,81 @@ fn history(gateway: &Arc<GatewayState>, caller: Identity, query: History) -> Ste
         let page = page.map_err(|error| failed(&gateway, &error))?;
         gateway.outages.history.worked("querying the message service");
         Ok(Outcome::History(page))
+    })))
+}
+
+/// Lists what is pinned in a chat.
+fn pins(gateway: &Arc<GatewayState>, caller: Identity, query: Pins) -> Step {
+    let Pins { chat, before, limit } = query;
+    let limit = match LIST.of(limit.map(i64::from)) {
+        Ok(size) => size.items() as i32,
+        Err(invalid) => return refused(Refusal::new(invalid.code(), invalid.to_string())),
+    };
+    if before.is_some_and(|before| before < 1) {
+        let invalid = InvalidField { field: "before", problem: "must be 1 or more".to_owned() };
+        return refused(Refusal::new(invalid.code(), invalid.to_string()));
+    }
+    let request = rpc::PinsRequest {
+        chat_id: chat.to_string(),
+        user_id: caller.user.to_string(),
+        before_seq: before,
+        limit,
+    };
+    let client = gateway.history.clone();
+    listed(gateway, (chat, 0), async move { { client }.pins(request).await })
+}
+
+/// Lists the replies to a message.
+fn replies(gateway: &Arc<GatewayState>, caller: Identity, query: Replies) -> Step {
+    let Replies { chat, seq, after, limit } = query;
+    let limit = match LIST.of(limit.map(i64::from)) {
+        Ok(size) => size.items() as i32,
+        Err(invalid) => return refused(Refusal::new(invalid.code(), invalid.to_string())),
+    };
+    for (field, number, least) in [("seq", seq, 1), ("after", after.unwrap_or(0), 0)] {
+        if number < least {
+            let invalid = InvalidField { field, problem: format!("must be {least} or more") };
+            return refused(Refusal::new(invalid.code(), invalid.to_string()));
+        }
+    }
+    let request = rpc::RepliesRequest {
+        chat_id: chat.to_string(),
+        user_id: caller.user.to_string(),
+        seq,
+        after_seq: after.unwrap_or(0),
+        limit,
+    };
+    let client = gateway.history.clone();
+    listed(gateway, (chat, seq), async move { { client }.replies(request).await })
+}
+
+/// Answers with a list of messages, once it is read. `seq` is the message that it is about.
+fn listed(
+    gateway: &Arc<GatewayState>,
+    (chat, seq): (ChatId, i64),
+    response: impl Future<Output = Result<tonic::Response<rpc::ListResponse>, tonic::Status>> + Send + 'static,
+) -> Step {
+    let room = match room_for_page(gateway) {
+        Ok(room) => room,
+        Err(refusal) => return refused(refusal),
+    };
+    let gateway = gateway.clone();
+    Step::Pending(Pending::Query(Box::pin(async move {
+        let _room = room;
+        let list = async {
+            let response = response.await.map_err(|status| match status.code() {
+                Code::PermissionDenied => GatewayError::NotAMember { chat },
+                Code::NotFound => GatewayError::NoEntry { chat, seq },
+                _ => GatewayError::History { chat, source: Arc::new(status) },
+            })?;
+            let rpc::ListResponse { messages, more } = response.into_inner();
+            let messages: Result<Vec<_>, _> = messages.into_iter().map(Message::try_from).collect();
+            let messages = messages.map_err(|source| GatewayError::Entry { chat, source })?;
+            Ok(ListPage { chat, messages, more })
+        };
+        let list = list.await.map_err(|error| failed(&gateway, &error))?;
+        gateway.outages.history.worked("querying the message service");
+        Ok(Outcome::Listed(list))
     })))
 }
 
@@ -238,11 +326,12 @@ fn room_for_page(gateway: &GatewayState) -> Result<Reserved, Refusal> {
 }
 
 fn page_request(caller: Identity, query: &History) -> Result<rpc::HistoryRequest, InvalidField> {
-    let History { chat, after, before, around, limit } = *query;
-    let (after_seq, before_seq, around_seq) = match Span::of(after, before, around)? {
-        Span::After(seq) => (seq, None, None),
-        Span::Before(seq) => (0, Some(seq), None),
-        Span::Around(seq) => (0, None, Some(seq)),
+    let History { chat, after, before, around, from_ms, limit } = *query;
+    let (after_seq, before_seq, around_seq, from_ms) = match Span::of(after, before, around, from_ms)? {
+        Span::After(seq) => (seq, None, None, None),
+        Span::Before(seq) => (0, Some(seq), None, None),
+        Span::Around(seq) => (0, None, Some(seq), None),
+        Span::Since(ms) => (0, None, None, Some(ms)),
     };
     Ok(rpc::HistoryRequest {
         chat_id: chat.to_string(),
@@ -251,6 +340,7 @@ fn page_request(caller: Identity, query: &History) -> Result<rpc::HistoryRequest
         after_seq,
         before_seq,
         around_seq,
+        from_ms,
         limit: HISTORY.of(limit.map(i64::from))?.items() as i32,
     })
 }
@@ -313,6 +403,12 @@ mod tests {
             check(after(0, Some(limit)), Err("limit"));
         }
         check(after(-1, None), Err("after"));
+        check(History { from_ms: Some(5), ..after(1, None) }, Err("from_ms"));
+        let since = History { after: None, from_ms: Some(5), ..after(0, None) };
+        assert_eq!(
+            page_request(caller, &since).map(|of| (of.after_seq, of.from_ms)).ok(),
+            Some((0, Some(5)))
+        );
         check(History { before: Some(9), ..after(0, None) }, Ok((0, Some(9), None, 100)));
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use contracts::{
     ErrorCode,
     event::EntryKind,
-    wire::{MAX_EDITS, MAX_REACTIONS},
+    wire::{MAX_EDITS, MAX_PINS, MAX_REACTIONS, MAX_ROLE_MENTIONS},
 };
 use kit::error::ServiceError as _;
 
@@ -36,7 +36,10 @@ pub(super) fn failed(gateway: &GatewayState, error: &GatewayError) -> Refusal {
         | GatewayError::NotTheirs { .. }
         | GatewayError::NoChange { .. }
         | GatewayError::TooManyChanges { .. }
+        | GatewayError::TooManyPins { .. }
+        | GatewayError::TooManyCalled { .. }
         | GatewayError::NoEntry { .. }
+        | GatewayError::NoSource { .. }
         | GatewayError::CursorExpired => {}
         GatewayError::Membership { .. } => outages.chat.failed("querying the chat service", error),
         GatewayError::History { .. }
@@ -71,6 +74,7 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
             EntryKind::Text
             | EntryKind::Edit
             | EntryKind::Delete
+            | EntryKind::DeleteRange
             | EntryKind::MemberAdded
             | EntryKind::MemberRemoved
             | EntryKind::RoleChanged
@@ -87,6 +91,21 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
         GatewayError::TooManyChanges { .. } => {
             return format!("this message has {MAX_EDITS} edits, as many as it may have: send another one")
                 .into();
+        }
+        GatewayError::TooManyPins { .. } => {
+            return format!(
+                "this chat has {MAX_PINS} pinned messages, as many as it may have: unpin one of them first"
+            )
+            .into();
+        }
+        GatewayError::TooManyCalled { .. } => {
+            return format!(
+                "more than {MAX_ROLE_MENTIONS} members have these roles: mention some of them by name, or all"
+            )
+            .into();
+        }
+        GatewayError::NoSource { .. } => {
+            "there is no such message to forward: you do not read it, it is deleted, or it is no text"
         }
         GatewayError::NoEntry { .. } => "this chat has no such entry, or you do not read it",
         GatewayError::CursorExpired => {

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use contracts::{
-    ChatId, MessageKey, UserId,
-    event::{EntryKind, SendRecord, VERSION},
+    ChatId, ErrorCode, MessageKey, UserId,
+    event::{EntryKind, SendRecord, SeqRange, VERSION},
     rpc,
-    wire::Message,
+    wire::{Changes, Forward, MAX_PINS, Message},
 };
 use futures_util::future::join;
 use kit::error::ServiceError as _;
@@ -24,7 +24,7 @@ use crate::{
         session::Identity,
     },
     error::GatewayError,
-    membership::Checking,
+    membership::{Called, Checking},
     registry::Connection,
     state::GatewayState,
 };
@@ -46,13 +46,14 @@ pub(super) fn send(
         return refused(Refusal::new(code, detail).after(wait));
     }
     // Before the look-up: one of a chat that the caller is not in costs as much as a message.
-    if let Err(exceeded) = gateway.rates.take_user(caller.user, draft.body.len(), now) {
+    if let Err(exceeded) = gateway.rates.take_user(caller.user, draft.bytes(), now) {
         return held(connection, (draft.chat, draft.key), beyond(gateway, exceeded));
     }
-    if draft.target_seq.is_none()
+    if draft.stands_alone()
         && let Some(checking) = gateway.membership.begin_check(draft.chat, caller.user)
     {
-        let reviewed = Reviewed { draft, moderates: false, checking: Some(checking) };
+        let (called, checking) = (Called::default(), Some(checking));
+        let reviewed = Reviewed { draft, moderates: false, called, checking };
         return produce(gateway, connection, caller, reviewed);
     }
     let (gateway, connection) = (gateway.clone(), connection.clone());
@@ -73,9 +74,48 @@ fn held(connection: &Connection, send: (ChatId, MessageKey), refusal: Refusal) -
     refused(refusal)
 }
 
+/// Sends the text of a message that the caller reads.
+pub(super) fn forward(
+    gateway: &Arc<GatewayState>,
+    connection: &Arc<Connection>,
+    caller: Identity,
+    forward: Forward,
+) -> Step {
+    if forward.from_seq < 1 {
+        return refused(Refusal::new(ErrorCode::InvalidArgument, "a message has a seq of 1 or more"));
+    }
+    let (gateway, connection) = (gateway.clone(), connection.clone());
+    Step::Undecided(Box::pin(async move {
+        match source(&gateway, caller.user, &forward).await {
+            Ok(message) => send(&gateway, &connection, caller, Draft::forwarded(&forward, message)),
+            Err(error) => refused(failed(&gateway, &error)),
+        }
+    }))
+}
+
+/// Reads the message that is forwarded, as the caller does.
+async fn source(gateway: &GatewayState, sender: UserId, forward: &Forward) -> Result<Message, GatewayError> {
+    let Forward { chat, key, from_chat, from_seq: seq } = *forward;
+    let no_source = GatewayError::NoSource { chat: from_chat, seq };
+    let read = Read { chat: from_chat, seq, key, key_chat: Some(chat), count_pins: false };
+    let found = read.entry(gateway, sender).await.map_err(|error| match error {
+        GatewayError::NotAMember { .. } | GatewayError::NoTarget { .. } => no_source,
+        error => error,
+    })?;
+    let Message { kind, ref changes, .. } = found.message;
+    if kind == EntryKind::Text && changes.deleted_seq.is_none() {
+        return Ok(found.message);
+    }
+    // The log answers it as it did before, whatever became of the source since.
+    let gone =
+        Message { kind: EntryKind::Text, body: String::new(), changes: Changes::default(), ..found.message };
+    if found.is_key_known { Ok(gone) } else { Err(GatewayError::NoSource { chat: from_chat, seq }) }
+}
+
 /// An entry that may be produced.
 struct Reviewed {
     draft: Draft,
+    called: Called,
     /// Whether the sender may delete what others wrote, and does.
     moderates: bool,
     /// The check of the sender, when it is not concluded.
@@ -83,23 +123,58 @@ struct Reviewed {
 }
 
 /// Checks the sender, and the message that the entry speaks of.
-async fn review(gateway: &GatewayState, sender: UserId, draft: Draft) -> Result<Reviewed, GatewayError> {
+async fn review(gateway: &GatewayState, sender: UserId, mut draft: Draft) -> Result<Reviewed, GatewayError> {
     let chat = draft.chat;
     let checked = gateway.membership.check(chat, sender, draft.kind).await;
     if let Err(error) = checked {
         let stays_refused = !error.code().is_temporary();
         if stays_refused && is_repeated(gateway, sender, &draft).await {
             // It is stored, and the sender is not to believe otherwise: the log answers with its seq.
-            return Ok(Reviewed { draft, moderates: false, checking: None });
+            return Ok(Reviewed { draft, moderates: false, called: Called::default(), checking: None });
         }
         return Err(error);
     }
     gateway.outages.chat.worked("querying the chat service");
-    let moderates = match draft.target_seq {
-        Some(seq) => review_target(gateway, sender, &draft, seq).await?,
-        None => false,
+    let moderates = match (draft.target_seq, draft.range) {
+        (Some(seq), _) => review_target(gateway, sender, &draft, seq).await?,
+        (None, Some(range)) => review_range(gateway, sender, &mut draft, range).await?,
+        (None, None) => false,
     };
-    Ok(Reviewed { draft, moderates, checking: None })
+    let called = if draft.calls() {
+        gateway.membership.called(chat, sender, &draft.mentions, &draft.mention_roles).await?
+    } else {
+        Called::default()
+    };
+    Ok(Reviewed { draft, moderates, called, checking: None })
+}
+
+/// Decides whose messages the deletion of a range is about. Returns whether it is about those of others, as its sender may. What
+/// becomes of each message is decided by the log.
+async fn review_range(
+    gateway: &GatewayState,
+    sender: UserId,
+    draft: &mut Draft,
+    range: SeqRange,
+) -> Result<bool, GatewayError> {
+    let (chat, key, seq) = (draft.chat, draft.key, range.from_seq);
+    // Behind an entry that the sender reads, they read all.
+    let read = Read { chat, seq, key, key_chat: None, count_pins: false };
+    read.entry(gateway, sender).await.map_err(|error| match error {
+        GatewayError::NoTarget { chat, seq } => GatewayError::NoEntry { chat, seq },
+        error => error,
+    })?;
+    if draft.subject == Some(sender) {
+        return Ok(false);
+    }
+    let moderates = gateway.membership.moderates(chat, sender).await?;
+    match draft.subject {
+        Some(_) if !moderates => Err(GatewayError::NotTheirs { chat, seq }),
+        None if !moderates => {
+            draft.subject = Some(sender);
+            Ok(false)
+        }
+        Some(_) | None => Ok(true),
+    }
 }
 
 /// Returns whether the entry changes what another user wrote, as its sender may.
@@ -110,8 +185,11 @@ async fn review_target(
     seq: i64,
 ) -> Result<bool, GatewayError> {
     let chat = draft.chat;
-    let (target, is_repeated) = target(gateway, draft, sender, seq).await?;
+    let count_pins = draft.kind == EntryKind::Pin;
+    let read = Read { chat, seq, key: draft.key, key_chat: None, count_pins };
+    let Found { message: target, is_key_known: is_repeated, pins } = read.entry(gateway, sender).await?;
     match draft.blocker(sender, &target) {
+        None if pins >= MAX_PINS && !is_repeated => Err(GatewayError::TooManyPins { chat }),
         None => Ok(false),
         // The log answers it as it did before, whatever became of the message since.
         Some(_) if is_repeated => Ok(false),
@@ -135,34 +213,55 @@ async fn is_repeated(gateway: &GatewayState, sender: UserId, draft: &Draft) -> b
         user_id: sender.to_string(),
         seq: 0,
         key: draft.key.to_string(),
+        key_chat_id: String::new(),
+        count_pins: false,
     };
     let response = gateway.history.clone().entry(request).await;
     response.is_ok_and(|response| response.into_inner().is_key_known)
 }
 
-/// Reads the message that an entry speaks of, as the chat's members do. Returns also whether the entry itself is stored already.
-async fn target(
-    gateway: &GatewayState,
-    draft: &Draft,
-    sender: UserId,
+/// A read of one entry, as the members of its chat read it, before another one is sent.
+struct Read {
+    chat: ChatId,
     seq: i64,
-) -> Result<(Message, bool), GatewayError> {
-    let chat = draft.chat;
-    let request = rpc::EntryRequest {
-        chat_id: chat.to_string(),
-        user_id: sender.to_string(),
-        seq,
-        key: draft.key.to_string(),
-    };
-    let response = gateway.history.clone().entry(request).await.map_err(|status| match status.code() {
-        Code::PermissionDenied => GatewayError::NotAMember { chat },
-        Code::NotFound => GatewayError::NoTarget { chat, seq },
-        _ => GatewayError::History { chat, source: Arc::new(status) },
-    })?;
-    gateway.outages.history.worked("querying the message service");
-    let rpc::EntryResponse { message, is_key_known } = response.into_inner();
-    let message = message.ok_or(GatewayError::NoTarget { chat, seq })?;
-    Ok((message.try_into().map_err(|source| GatewayError::Entry { chat, source })?, is_key_known))
+    /// The key of what is sent, and its chat when that is another one.
+    key: MessageKey,
+    key_chat: Option<ChatId>,
+    count_pins: bool,
+}
+
+/// An entry that was read.
+struct Found {
+    message: Message,
+    /// Whether what is sent is stored already.
+    is_key_known: bool,
+    /// The number of pinned messages, when they were to be counted.
+    pins: usize,
+}
+
+impl Read {
+    async fn entry(self, gateway: &GatewayState, sender: UserId) -> Result<Found, GatewayError> {
+        let Self { chat, seq, key, key_chat, count_pins } = self;
+        let request = rpc::EntryRequest {
+            chat_id: chat.to_string(),
+            user_id: sender.to_string(),
+            seq,
+            key: key.to_string(),
+            key_chat_id: key_chat.map(|chat| chat.to_string()).unwrap_or_default(),
+            count_pins,
+        };
+        let response =
+            gateway.history.clone().entry(request).await.map_err(|status| match status.code() {
+                Code::PermissionDenied => GatewayError::NotAMember { chat },
+                Code::NotFound => GatewayError::NoTarget { chat, seq },
+                _ => GatewayError::History { chat, source: Arc::new(status) },
+            })?;
+        gateway.outages.history.worked("querying the message service");
+        let rpc::EntryResponse { message, is_key_known, pins } = response.into_inner();
+        let message = message.ok_or(GatewayError::NoTarget { chat, seq })?;
+        let message = message.try_into().map_err(|source| GatewayError::Entry { chat, source })?;
+        Ok(Found { message, is_key_known, pins: usize::try_from(pins).unwrap_or(usize::MAX) })
+    }
 }
 
 fn produce(
@@ -171,8 +270,11 @@ fn produce(
     caller: Identity,
     reviewed: Reviewed,
 ) -> Step {
-    let Reviewed { draft, moderates, checking } = reviewed;
-    let Draft { chat, key, kind, body, target_seq, mentions, mentions_all } = draft;
+    let Reviewed { draft, moderates, called, checking } = reviewed;
+    let Called { by_role, not_members } = called;
+    let bytes = draft.bytes();
+    let Draft { chat, key, kind, mut mentions, .. } = draft;
+    mentions.extend(&by_role);
     let since = Instant::now();
     let is_text = kind == EntryKind::Text;
     if is_text && let Err(error) = gateway.membership.take_turn(chat, caller.user, key) {
@@ -183,7 +285,7 @@ fn produce(
             gateway.membership.slow_mode.give_back(chat, caller.user, key);
         }
     };
-    if let Err(exceeded) = gateway.rates.take_chat(chat, body.len(), since) {
+    if let Err(exceeded) = gateway.rates.take_chat(chat, bytes, since) {
         give_back();
         return held(connection, (chat, key), beyond(gateway, exceeded));
     }
@@ -194,11 +296,19 @@ fn produce(
         device: caller.device,
         key,
         kind,
-        body,
-        subject: None,
-        target_seq,
+        body: draft.body,
+        subject: draft.subject,
+        target_seq: draft.target_seq,
         mentions,
-        mentions_all,
+        called_by_role: u32::try_from(by_role.len()).unwrap_or(u32::MAX),
+        not_members,
+        mention_roles: draft.mention_roles,
+        mentions_all: draft.mentions_all,
+        mentions_here: draft.mentions_here,
+        silent: draft.silent,
+        forwarded: draft.forwarded,
+        source: draft.source,
+        range: draft.range,
         moderates,
         subject_only: false,
     };

@@ -102,7 +102,7 @@ impl Client {
 
     pub async fn send(&mut self, chat: ChatId, key: MessageKey, body: &str) -> u32 {
         let body = body.to_owned();
-        let send = wire::Send { chat, key, body, reply_to: None, mentions: Vec::new(), mention_all: false };
+        let send = wire::Send::text(chat, key, body);
         self.command(Command::Send(send)).await
     }
 

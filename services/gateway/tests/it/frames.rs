@@ -26,6 +26,12 @@ async fn a_bad_frame_gets_a_code_and_the_connection_lives() {
         assert_eq!(client.error().await, (Some(7.into()), ErrorCode::Malformed));
         client.text(format!(r#"{{"id":8,"send":{{"chat":"{}","key":"no uuid","body":"x"}}}}"#, chat())).await;
         assert_eq!(client.error().await, (Some(8.into()), ErrorCode::Malformed));
+        // Fields without their names.
+        let key = Uuid::new_v4();
+        client.text(format!(r#"{{"id":8,"send":["{}","{key}","x"]}}"#, chat())).await;
+        assert_eq!(client.error().await, (Some(8.into()), ErrorCode::Malformed));
+        client.text(r#"[8,null,{}]"#).await;
+        assert_eq!(client.error().await, (None, ErrorCode::Malformed));
         // Half of an emoji, as a program leaves it that cuts texts: as often as it likes.
         for _ in 0..40 {
             let key = Uuid::new_v4();

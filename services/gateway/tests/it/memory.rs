@@ -171,7 +171,12 @@ async fn a_room_costs_what_its_connected_members_do() {
             subject: None,
             target_seq: None,
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             sent_at_ms: 1,
             subject_only: false,
         };

@@ -20,12 +20,14 @@ use contracts::{
         Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
         CheckMembersResponse, EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, Head,
         HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembershipsRequest, ListMembershipsResponse, MarkRequest, Member, Membership, Message,
-        MovedRequest, MovedResponse, SyncRequest, SyncResponse, Watermarks,
+        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, ListResponse,
+        MarkRequest, Member, Membership, Message, MovedRequest, MovedResponse, PinsRequest, RepliesRequest,
+        SyncRequest, SyncResponse, Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
         presence_service_server::PresenceServiceServer,
     },
+    wire,
 };
 use kit::{catalog::Topic, config::KafkaArgs};
 use rdkafka::{
@@ -57,6 +59,8 @@ pub struct Peers {
     pub answers_checks: Arc<AtomicBool>,
     /// How long members wait between two messages.
     pub slow_mode_seconds: Arc<AtomicU32>,
+    /// How many messages are pinned in every chat.
+    pub pins: Arc<AtomicU32>,
     pub presence: FakePresence,
 }
 
@@ -73,6 +77,7 @@ impl Peers {
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
             slow_mode_seconds: Arc::default(),
+            pins: Arc::default(),
             presence: FakePresence::default(),
         }
     }
@@ -212,6 +217,11 @@ impl Peers {
             target_seq: None,
             mentions: Vec::new(),
             mentions_all: false,
+            mention_roles: Vec::new(),
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             sent_at_ms: 0,
             subject_only: false,
         };
@@ -263,9 +273,7 @@ impl Peers {
     }
 
     fn keep(&self, record: SendRecord) -> DeliveredRecord {
-        let SendRecord {
-            v, chat, sender, device, key, kind, body, subject, target_seq, subject_only, ..
-        } = record.clone();
+        let SendRecord { v, chat, sender, device, key, .. } = record.clone();
         let mut messages = self.messages.lock().expect("no panic");
         let messages = messages.entry(chat.to_string()).or_default();
         let earlier = messages
@@ -277,31 +285,41 @@ impl Peers {
         }
         let seq = i64::try_from(messages.len()).expect("few") + 1;
         let sent_at_ms = 1_767_225_600_000 + seq;
-        messages.push(Message {
-            chat_id: chat.to_string(),
+        let stored = wire::Message {
+            chat,
             seq,
-            sender_id: sender.to_string(),
-            key: key.to_string(),
-            kind: kind.as_str().to_owned(),
-            body: body.clone(),
-            subject_id: subject.map(|user| user.to_string()).unwrap_or_default(),
-            target_seq,
-            mention_ids: Vec::new(),
-            mentions_all: false,
+            sender,
+            key,
+            kind: record.kind,
+            body: record.body,
+            subject: record.subject,
+            target_seq: record.target_seq,
+            mentions: record.mentions,
+            mention_roles: record.mention_roles,
+            mentions_all: record.mentions_all,
+            mentions_here: record.mentions_here,
+            silent: record.silent,
+            forwarded: record.forwarded,
+            range: record.range,
             sent_at_ms,
-            changes: None,
-        });
-        let SendRecord { mentions, mentions_all, .. } = record;
+            changes: wire::Changes::default(),
+        };
+        messages.push(stored.clone().into());
         let outcome = DeliveryOutcome::Stored {
             seq,
-            kind,
-            body,
-            subject,
-            target_seq,
-            mentions,
-            mentions_all,
+            kind: stored.kind,
+            body: stored.body,
+            subject: stored.subject,
+            target_seq: stored.target_seq,
+            mentions: stored.mentions,
+            mention_roles: stored.mention_roles,
+            mentions_all: stored.mentions_all,
+            mentions_here: stored.mentions_here,
+            silent: stored.silent,
+            forwarded: stored.forwarded,
+            range: stored.range,
             sent_at_ms,
-            subject_only,
+            subject_only: record.subject_only,
         };
         DeliveredRecord { v, chat, sender, device, key, outcome }
     }
@@ -374,6 +392,26 @@ impl ChatService for Peers {
         Err(Status::unimplemented("gateways do not call it"))
     }
 
+    async fn list_called(
+        &self,
+        request: Request<ListCalledRequest>,
+    ) -> Result<Response<ListCalledResponse>, Status> {
+        authorized(&request)?;
+        if !self.answers_checks.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("switched off"));
+        }
+        let ListCalledRequest { chat_id, user_ids, roles } = request.into_inner();
+        let (members, moderators) =
+            (self.members.lock().expect("no panic"), self.moderators.lock().expect("no panic"));
+        let of_chat = members.get(&chat_id).cloned().unwrap_or_default();
+        let has_role = roles.iter().any(|role| role == "admin");
+        let with_role = of_chat.iter().filter(|user| has_role && moderators.contains(*user));
+        Ok(Response::new(ListCalledResponse {
+            role_member_ids: with_role.cloned().collect(),
+            member_ids: user_ids.into_iter().filter(|user| of_chat.contains(user)).collect(),
+        }))
+    }
+
     async fn list_memberships(
         &self,
         request: Request<ListMembershipsRequest>,
@@ -406,8 +444,9 @@ impl ChatService for Peers {
 impl MessageService for Peers {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         authorized(&request)?;
-        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, before_seq, limit, .. } =
-            request.into_inner();
+        let HistoryRequest {
+            chat_id, user_id, known_from_seq, after_seq, before_seq, from_ms, limit, ..
+        } = request.into_inner();
         let from_seq = match known_from_seq {
             Some(from_seq) => from_seq,
             None if !self.answers_checks.load(Ordering::SeqCst) => {
@@ -426,22 +465,59 @@ impl MessageService for Peers {
         let head_seq = messages.last().map_or(0, |message| message.seq);
         let limit = usize::try_from(limit).expect("a limit");
         let is_wanted = |seq| before_seq.map_or(seq > after_seq, |before| seq < before);
-        let messages = messages.into_iter().filter(|message| is_wanted(message.seq)).take(limit).collect();
+        let is_late = |message: &Message| from_ms.is_none_or(|ms| message.sent_at_ms >= ms);
+        let wanted = messages.into_iter().filter(|message| is_wanted(message.seq) && is_late(message));
+        let messages = wanted.take(limit).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq, from_seq }))
     }
 
     async fn entry(&self, request: Request<EntryRequest>) -> Result<Response<EntryResponse>, Status> {
         authorized(&request)?;
-        let EntryRequest { chat_id, user_id, seq, key } = request.into_inner();
-        let messages = self.messages.lock().expect("no panic");
-        let messages = messages.get(&chat_id).cloned().unwrap_or_default();
-        let is_key_known = messages.iter().any(|entry| entry.key == key && entry.sender_id == user_id);
+        let EntryRequest { chat_id, user_id, seq, key, key_chat_id, count_pins } = request.into_inner();
+        let all = self.messages.lock().expect("no panic");
+        let of_key = all.get(if key_chat_id.is_empty() { &chat_id } else { &key_chat_id });
+        let is_key = |entry: &Message| entry.key == key && entry.sender_id == user_id;
+        let is_key_known = of_key.is_some_and(|entries| entries.iter().any(is_key));
         if seq == 0 {
-            return Ok(Response::new(EntryResponse { message: None, is_key_known }));
+            return Ok(Response::new(EntryResponse { message: None, is_key_known, pins: 0 }));
         }
+        if !self.members.lock().expect("no panic").get(&chat_id).is_some_and(|of| of.contains(&user_id)) {
+            return Err(Status::permission_denied("not a member"));
+        }
+        let messages = all.get(&chat_id).cloned().unwrap_or_default();
+        let pins = if count_pins { self.pins.load(Ordering::SeqCst) } else { 0 };
         let message = messages.into_iter().find(|message| message.seq == seq);
         let message = Some(message.ok_or_else(|| Status::not_found("no such entry"))?);
-        Ok(Response::new(EntryResponse { message, is_key_known }))
+        Ok(Response::new(EntryResponse { message, is_key_known, pins }))
+    }
+
+    async fn pins(&self, request: Request<PinsRequest>) -> Result<Response<ListResponse>, Status> {
+        authorized(&request)?;
+        let PinsRequest { chat_id, user_id, before_seq, limit } = request.into_inner();
+        let members = self.members.lock().expect("no panic");
+        if !members.get(&chat_id).is_some_and(|members| members.contains(&user_id)) {
+            return Err(Status::permission_denied("not a member"));
+        }
+        let pinned = |message: &&Message| {
+            let pin = message.changes.as_ref().and_then(|changes| changes.pinned_seq);
+            pin.is_some_and(|pin| before_seq.is_none_or(|before| pin < before))
+        };
+        let all = self.messages.lock().expect("no panic");
+        let messages: Vec<_> = all.get(&chat_id).into_iter().flatten().filter(pinned).cloned().collect();
+        Ok(Response::new(ListResponse { more: messages.len() > limit as usize, messages }))
+    }
+
+    async fn replies(&self, request: Request<RepliesRequest>) -> Result<Response<ListResponse>, Status> {
+        authorized(&request)?;
+        let RepliesRequest { chat_id, seq, after_seq, .. } = request.into_inner();
+        let all = self.messages.lock().expect("no panic");
+        let messages = all.get(&chat_id).cloned().unwrap_or_default();
+        if !messages.iter().any(|message| message.seq == seq) {
+            return Err(Status::not_found("no such entry"));
+        }
+        let is_reply = |message: &Message| message.target_seq == Some(seq) && message.seq > after_seq;
+        let messages = messages.into_iter().filter(|message| message.kind == "text" && is_reply(message));
+        Ok(Response::new(ListResponse { messages: messages.collect(), more: false }))
     }
 
     async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {

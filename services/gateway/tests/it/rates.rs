@@ -106,7 +106,12 @@ async fn what_a_user_sends_through_another_gateway_counts() {
                 subject: None,
                 target_seq: None,
                 mentions: Vec::new(),
+                mention_roles: Vec::new(),
                 mentions_all: false,
+                mentions_here: false,
+                silent: false,
+                forwarded: None,
+                range: None,
                 sent_at_ms: seq,
                 subject_only: false,
             };

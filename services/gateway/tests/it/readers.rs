@@ -34,7 +34,12 @@ async fn flood(stand: Arc<Stand>, pace: Arc<Semaphore>) {
             subject: None,
             target_seq: None,
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             sent_at_ms: seq,
             subject_only: false,
         };

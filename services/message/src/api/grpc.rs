@@ -1,17 +1,19 @@
 //! gRPC for the tenant's other services.
 
+use std::sync::Arc;
+
 use contracts::{
-    UserId,
+    ChatId, UserId,
     rpc::{
-        EntryRequest, EntryResponse, HistoryRequest, HistoryResponse, MarkRequest, MovedRequest,
-        MovedResponse, SyncRequest, SyncResponse, Watermarks,
+        EntryRequest, EntryResponse, HistoryRequest, HistoryResponse, ListResponse, MarkRequest,
+        MovedRequest, MovedResponse, PinsRequest, RepliesRequest, SyncRequest, SyncResponse, Watermarks,
         message_service_server::{MessageService, MessageServiceServer},
     },
     wire::MAX_SYNC_ENTRIES,
 };
 use kit::{
     error::status,
-    page::{SYNC, Span},
+    page::{LIST, SYNC, Span},
     rpc::id,
 };
 use tonic::{Request, Response, Status, service::Routes};
@@ -20,6 +22,8 @@ use super::AppState;
 use crate::{
     domain::{KeyId, SeatId},
     error::Error,
+    history::List,
+    store::StoreError,
 };
 
 /// Returns the gRPC services.
@@ -32,10 +36,18 @@ struct Messages(AppState);
 #[tonic::async_trait]
 impl MessageService for Messages {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
-        let HistoryRequest { chat_id, user_id, known_from_seq, after_seq, limit, before_seq, around_seq } =
-            request.into_inner();
+        let HistoryRequest {
+            chat_id,
+            user_id,
+            known_from_seq,
+            after_seq,
+            limit,
+            before_seq,
+            around_seq,
+            from_ms,
+        } = request.into_inner();
         // 0 stands for an absent `after_seq`, and is the same.
-        let span = Span::of((after_seq != 0).then_some(after_seq), before_seq, around_seq)?;
+        let span = Span::of((after_seq != 0).then_some(after_seq), before_seq, around_seq, from_ms)?;
         let (chat, user) = (id("chat_id", &chat_id)?, id("user_id", &user_id)?);
         // 0 stands for an absent limit.
         let size = kit::page::HISTORY.of((limit != 0).then_some(limit.into()))?;
@@ -45,7 +57,7 @@ impl MessageService for Messages {
     }
 
     async fn entry(&self, request: Request<EntryRequest>) -> Result<Response<EntryResponse>, Status> {
-        let EntryRequest { chat_id, user_id, seq, key } = request.into_inner();
+        let EntryRequest { chat_id, user_id, seq, key, key_chat_id, count_pins } = request.into_inner();
         let (chat, sender) = (id("chat_id", &chat_id)?, id("user_id", &user_id)?);
         let message = match seq {
             0 => None,
@@ -54,12 +66,37 @@ impl MessageService for Messages {
         let is_key_known = match key.as_str() {
             "" => false,
             key => {
-                let id = KeyId { chat, sender, key: id("key", key)? };
+                let of = if key_chat_id.is_empty() { chat } else { id("key_chat_id", &key_chat_id)? };
+                let id = KeyId { chat: of, sender, key: id("key", key)? };
                 let known = self.0.store.known_key_of(id).await;
-                known.map_err(|source| status(Error::History { chat, source }))?.is_some()
+                known.map_err(|source| unread(chat, source))?.is_some()
             }
         };
-        Ok(Response::new(EntryResponse { message, is_key_known }))
+        let pins = if count_pins {
+            self.0.store.count_pins_of(chat).await.map_err(|source| unread(chat, source))?
+        } else {
+            0
+        };
+        let pins = u32::try_from(pins).unwrap_or(u32::MAX);
+        Ok(Response::new(EntryResponse { message, is_key_known, pins }))
+    }
+
+    async fn pins(&self, request: Request<PinsRequest>) -> Result<Response<ListResponse>, Status> {
+        let PinsRequest { chat_id, user_id, before_seq, limit } = request.into_inner();
+        let reader = SeatId { chat: id("chat_id", &chat_id)?, user: id("user_id", &user_id)? };
+        // 0 stands for an absent limit.
+        let size = LIST.of((limit != 0).then_some(limit.into()))?;
+        let list = self.0.pins(reader, before_seq, size).await.map_err(status)?;
+        Ok(Response::new(list.into()))
+    }
+
+    async fn replies(&self, request: Request<RepliesRequest>) -> Result<Response<ListResponse>, Status> {
+        let RepliesRequest { chat_id, user_id, seq, after_seq, limit } = request.into_inner();
+        let reader = SeatId { chat: id("chat_id", &chat_id)?, user: id("user_id", &user_id)? };
+        // 0 stands for an absent limit.
+        let size = LIST.of((limit != 0).then_some(limit.into()))?;
+        let list = self.0.replies(reader, (seq, after_seq), size).await.map_err(status)?;
+        Ok(Response::new(list.into()))
     }
 
     async fn sync(&self, request: Request<SyncRequest>) -> Result<Response<SyncResponse>, Status> {
@@ -82,5 +119,15 @@ impl MessageService for Messages {
         let (chat, user) = (id("chat_id", &chat_id)?, id("user_id", &user_id)?);
         let marked = self.0.mark(SeatId { chat, user }, read_seq, delivered_seq).await.map_err(status)?;
         Ok(Response::new(marked.into()))
+    }
+}
+
+fn unread(chat: ChatId, source: StoreError) -> Status {
+    status(Error::History { chat, source: Arc::new(source) })
+}
+
+impl From<List> for ListResponse {
+    fn from(List { messages, more }: List) -> Self {
+        Self { messages: messages.into_iter().map(Into::into).collect(), more }
     }
 }

@@ -5,10 +5,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use contracts::{ChatId, UserId, changes::Change, event::EntryKind, wire::Changes};
+use contracts::{
+    ChatId, UserId,
+    changes::{Change, InRange, deletions},
+    event::EntryKind,
+    wire::Changes,
+};
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::{Chats, Entry};
 
 /// Names a message that other entries speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +51,40 @@ pub struct Patch {
     pub changes: Changes,
 }
 
-/// What is written over a message.
+/// The pinned messages of a chat, as its row has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pins {
+    /// The last entry that changed them. What entries up to it change is included.
+    pub seq: i64,
+    /// Entries that pinned a message, and the messages: in the order of the entries.
+    pub pinned: Vec<(i64, i64)>,
+    /// The timestamp to write them with, when they changed.
+    #[serde(skip)]
+    stamp: Option<i64>,
+}
+
+impl Pins {
+    /// Returns the pins as the store has them.
+    pub const fn new(seq: i64, pinned: Vec<(i64, i64)>) -> Self {
+        Self { seq, pinned, stamp: None }
+    }
+
+    /// Adds what entry `seq` changes, unless that is included: which messages are pinned no more, and which one is from here on.
+    fn add(&mut self, seq: i64, stamp: i64, unpinned: &[i64], pinned: Option<i64>) {
+        if seq <= self.seq {
+            return;
+        }
+        let before = self.pinned.len();
+        self.pinned.retain(|(_, target)| !unpinned.contains(target) && Some(*target) != pinned);
+        self.pinned.extend(pinned.map(|target| (seq, target)));
+        if pinned.is_some() || self.pinned.len() != before {
+            self.seq = seq;
+            self.stamp = Some(stamp);
+        }
+    }
+}
+
+/// What is written over what was there before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overwrite {
     /// Its text, or that of an edit of it.
@@ -59,6 +97,12 @@ pub enum Overwrite {
         target: TargetId,
         stamp: i64,
         patch: Patch,
+    },
+    /// What is pinned in a chat.
+    Pins {
+        chat: ChatId,
+        stamp: i64,
+        pins: Pins,
     },
 }
 
@@ -80,7 +124,8 @@ impl Target {
             | EntryKind::ReactionRemoved
             | EntryKind::Pin
             | EntryKind::Unpin => true,
-            EntryKind::MemberAdded
+            EntryKind::DeleteRange
+            | EntryKind::MemberAdded
             | EntryKind::MemberRemoved
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
@@ -104,12 +149,13 @@ impl Target {
 /// Carries out what the stored entry `seq` changes of other messages. Returns the texts that it writes over. `wanted` are the
 /// messages that the batch speaks of.
 pub(super) fn apply(
-    targets: &mut HashMap<TargetId, Target>,
+    chats: &mut Chats,
     wanted: &HashSet<TargetId>,
     entry: &Entry,
     seq: i64,
     stamp: i64,
 ) -> Vec<Overwrite> {
+    let Chats { targets, pins, .. } = chats;
     let chat = entry.chat;
     let own = TargetId { chat, seq };
     if entry.kind == EntryKind::Text && wanted.contains(&own) {
@@ -117,38 +163,93 @@ pub(super) fn apply(
         let target = || Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
         targets.entry(own).or_insert_with(target);
     }
+    let (unpinned, erased) = match entry.kind {
+        EntryKind::DeleteRange => delete_range(targets, entry, seq, stamp),
+        _ => change_target(targets, entry, seq, stamp),
+    };
+    if let Some(pins) = pins.get_mut(&chat) {
+        let pinned = entry.target_seq.filter(|_| entry.kind == EntryKind::Pin);
+        pins.add(seq, stamp, &unpinned, pinned);
+    }
+    erased
+}
+
+/// Changes the message that an entry speaks of. Returns that one when it is pinned no more, and the texts that are written over.
+fn change_target(
+    targets: &mut HashMap<TargetId, Target>,
+    entry: &Entry,
+    seq: i64,
+    stamp: i64,
+) -> (Vec<i64>, Vec<Overwrite>) {
     let Some((id, target)) = entry.target_id().and_then(|id| Some((id, targets.get_mut(&id)?))) else {
-        return Vec::new();
+        return (Vec::new(), Vec::new());
     };
     if let Some(change) = Change::of(entry.kind, entry.sender, &entry.body) {
         target.add(seq, stamp, change);
     }
     match entry.kind {
-        EntryKind::Edit => vec![Overwrite::Body { target: id, stamp, body: entry.body.clone() }],
+        EntryKind::Edit => {
+            (Vec::new(), vec![Overwrite::Body { target: id, stamp, body: entry.body.clone() }])
+        }
+        EntryKind::Unpin => (vec![id.seq], Vec::new()),
         EntryKind::Delete => {
-            let erased = [id.seq].into_iter().chain(target.patch.edits.iter().copied());
-            let erased = erased.map(|seq| {
-                let target = TargetId { seq, ..id };
-                Overwrite::Body { target, stamp, body: String::new() }
-            });
-            let erased = erased.collect();
+            let erased = erased(id, target, stamp).collect();
             let replied_to = target.target_seq.map(|seq| TargetId { seq, ..id });
             if let Some(replied_to) = replied_to.and_then(|id| targets.get_mut(&id)) {
-                replied_to.add(seq, stamp, Change::ReplyDeleted);
+                replied_to.add(seq, stamp, Change::RepliesDeleted(1));
             }
-            erased
+            (vec![id.seq], erased)
         }
-        _ => Vec::new(),
+        _ => (Vec::new(), Vec::new()),
     }
 }
 
-/// Takes the patches that changed, in the order of their messages.
-pub(super) fn patches(targets: &mut HashMap<TargetId, Target>) -> Vec<Overwrite> {
+/// Deletes what a range has to be deleted. Returns likewise.
+fn delete_range(
+    targets: &mut HashMap<TargetId, Target>,
+    entry: &Entry,
+    seq: i64,
+    stamp: i64,
+) -> (Vec<i64>, Vec<Overwrite>) {
+    let in_range = entry.target_ids(seq).filter_map(|id| {
+        let Target { sender, kind, target_seq, patch, .. } = targets.get(&id)?;
+        let (sender, kind, target_seq) = (*sender, *kind, *target_seq);
+        Some(InRange { seq: id.seq, kind, sender, target_seq, changes: &patch.changes })
+    });
+    let changes = deletions(seq, entry.subject, in_range);
+    let (mut unpinned, mut overwrites) = (Vec::new(), Vec::new());
+    for (target_seq, change) in changes {
+        let id = TargetId { chat: entry.chat, seq: target_seq };
+        let Some(target) = targets.get_mut(&id) else { continue };
+        target.add(seq, stamp, change);
+        if matches!(change, Change::Deleted { .. }) {
+            unpinned.push(target_seq);
+            overwrites.extend(erased(id, target, stamp));
+        }
+    }
+    (unpinned, overwrites)
+}
+
+/// Returns what empties the text of a message and those of its edits.
+fn erased(id: TargetId, target: &Target, stamp: i64) -> impl Iterator<Item = Overwrite> + use<'_> {
+    let seqs = [id.seq].into_iter().chain(target.patch.edits.iter().copied());
+    seqs.map(move |seq| Overwrite::Body { target: TargetId { seq, ..id }, stamp, body: String::new() })
+}
+
+/// Takes the patches and pins that changed, in the order of their messages and chats.
+pub(super) fn patches(Chats { targets, pins, .. }: &mut Chats) -> Vec<Overwrite> {
     let changed = targets.iter_mut().filter_map(|(id, target)| {
         let stamp = target.stamp.take()?;
         Some((*id, Overwrite::Patch { target: *id, stamp, patch: target.patch.clone() }))
     });
     let mut changed: Vec<_> = changed.collect();
     changed.sort_by_key(|(id, _)| *id);
-    changed.into_iter().map(|(_, overwrite)| overwrite).collect()
+    let pins = pins.iter_mut().filter_map(|(chat, pins)| {
+        let stamp = pins.stamp.take()?;
+        Some((*chat, Overwrite::Pins { chat: *chat, stamp, pins: pins.clone() }))
+    });
+    let mut pins: Vec<_> = pins.collect();
+    pins.sort_by_key(|(chat, _)| *chat);
+    let changed = changed.into_iter().map(|(_, overwrite)| overwrite);
+    changed.chain(pins.into_iter().map(|(_, overwrite)| overwrite)).collect()
 }

@@ -2,12 +2,12 @@
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    event::{self, DeliveredRecord, DeliveryOutcome, SendRecord},
-    wire::MAX_BODY_BYTES,
+    event::{self, DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord},
+    wire::{MAX_BODY_BYTES, MAX_DELETE_RANGE},
 };
 use serde::Deserialize;
 
-use super::{Entry, content_hash};
+use super::{Content, ContentHash, Entry};
 
 /// A record as the log has it.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +92,12 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
     if send.kind.needs_target() && send.target_seq.is_none() {
         return refuse(ErrorCode::Malformed, "it does not say which message it speaks of");
     }
-    let mentions = (send.mentions.as_slice(), send.mentions_all);
-    let content = content_hash(send.kind, send.subject, send.target_seq, mentions, &send.body);
+    if send.kind == EntryKind::DeleteRange && !is_range(&send) {
+        return refuse(ErrorCode::Malformed, "it does not say which messages of whom it deletes");
+    }
+    let content = content_of(&send);
+    let mut mentions = send.mentions;
+    mentions.retain(|user| !send.not_members.contains(user));
     Logged::Entry(Box::new(Entry {
         offset: record.offset,
         sent_at_ms: record.logged_at_ms.unwrap_or_default().max(0),
@@ -105,12 +109,47 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
         body: send.body,
         subject: send.subject,
         target_seq: send.target_seq,
-        mentions: send.mentions,
+        mentions,
+        mention_roles: send.mention_roles,
         mentions_all: send.mentions_all,
+        mentions_here: send.mentions_here,
+        silent: send.silent,
+        forwarded: send.forwarded,
+        // One of another kind would be read as targets.
+        range: send.range.filter(|_| send.kind == EntryKind::DeleteRange),
         moderates: send.moderates,
         subject_only: send.subject_only,
         content,
     }))
+}
+
+/// Returns whether the deletion of a range is one: of not too many entries, and of what its sender may delete.
+fn is_range(send: &SendRecord) -> bool {
+    let is_allowed = send.moderates || send.subject == Some(send.sender);
+    send.range.is_some_and(|range| range.from_seq > 0 && (1..=MAX_DELETE_RANGE).contains(&range.len()))
+        && is_allowed
+        && send.target_seq.is_none()
+}
+
+/// Returns the fingerprint of what the sender said, and of nothing that was found out about it before the log.
+fn content_of(send: &SendRecord) -> ContentHash {
+    let by_name =
+        send.mentions.len().saturating_sub(usize::try_from(send.called_by_role).unwrap_or(usize::MAX));
+    let is_range = send.kind == EntryKind::DeleteRange;
+    Content {
+        // Who says nothing of whose messages deletes their own or everyone's, by the role of that moment.
+        subject: send.subject.filter(|subject| !is_range || *subject != send.sender),
+        target_seq: send.target_seq,
+        mentions: send.mentions.get(..by_name).unwrap_or_default(),
+        mentions_all: send.mentions_all,
+        mention_roles: &send.mention_roles,
+        mentions_here: send.mentions_here,
+        silent: send.silent,
+        range: send.range.filter(|_| is_range),
+        source: send.source,
+        ..Content::new(send.kind, &send.body)
+    }
+    .hash()
 }
 
 #[cfg(test)]
@@ -166,6 +205,7 @@ mod tests {
     fn a_broken_record_is_refused_and_its_sender_answered_when_known() {
         use ErrorCode::{Malformed, TooLarge};
         let unknown = "it is not a record of a kind known here";
+        let no_range = "it does not say which messages of whom it deletes";
         let cases = [
             (send(json!({"kind": "sticker"})), unknown, Some(Malformed)),
             (send(json!({"body": 5})), unknown, Some(Malformed)),
@@ -173,6 +213,14 @@ mod tests {
             (json!({"v": 1}), unknown, None),
             (json!([1, 2]), unknown, None),
             (send(json!({"kind": "edit"})), "it does not say which message it speaks of", Some(Malformed)),
+            (send(json!({"kind": "delete_range"})), no_range, Some(Malformed)),
+            (send(range(1, 100, json!({}))), no_range, Some(Malformed)),
+            (send(range(1, 100, json!({"subject": CHAT}))), no_range, Some(Malformed)),
+            (send(range(1, 101, json!({"moderates": true}))), no_range, Some(Malformed)),
+            (send(range(0, 1, json!({"moderates": true}))), no_range, Some(Malformed)),
+            (send(range(3, 2, json!({"moderates": true}))), no_range, Some(Malformed)),
+            (send(range(i64::MIN, i64::MAX, json!({"moderates": true}))), no_range, Some(Malformed)),
+            (send(range(1, 2, json!({"moderates": true, "target_seq": 1}))), no_range, Some(Malformed)),
             (send(json!({"v": 2})), "its version is not known here", Some(Malformed)),
             (send(json!({"body": "x".repeat(16 * 1024 + 1)})), "its body is too large", Some(TooLarge)),
         ];
@@ -188,12 +236,53 @@ mod tests {
         }
     }
 
+    fn range(from_seq: i64, to_seq: i64, more: Value) -> Value {
+        let mut record = json!({"kind": "delete_range", "range": {"from_seq": from_seq, "to_seq": to_seq}});
+        record.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        record
+    }
+
+    fn entry(changes: Value) -> Entry {
+        let payload = send(changes).to_string();
+        read(Some(CHAT), Some(payload.as_bytes())).entry().expect("an entry").clone()
+    }
+
+    #[test]
+    fn what_was_found_out_before_the_log_is_no_part_of_what_was_said() {
+        let id = |n: u128| uuid::Uuid::from_u128(n);
+        let said = entry(json!({"mentions": [id(5), id(6)], "mention_roles": ["admin"]}));
+        assert_eq!(said.mentions, [5, 6].map(|n| UserId(id(n))));
+        // One of them has left, and an admin was found.
+        let later = json!({
+            "mentions": [id(5), id(6), id(7)], "called_by_role": 1, "not_members": [id(5)],
+            "mention_roles": ["admin"],
+        });
+        let later = entry(later);
+        assert_eq!(later.mentions, [6, 7].map(|n| UserId(id(n))));
+        assert_eq!(later.content, said.content);
+        assert_ne!(entry(json!({"mentions": [id(5), id(6)]})).content, said.content);
+
+        let source = json!({"chat": id(9), "seq": 4});
+        let forwarded =
+            json!({"body": "hi", "source": source, "forwarded": {"sender": id(5), "sent_at_ms": 1}});
+        let edited = json!({"body": "ho", "source": source, "forwarded": {"sender": id(5), "sent_at_ms": 1}});
+        assert_eq!(entry(forwarded).content, entry(edited.clone()).content);
+        assert_ne!(entry(json!({"body": "ho"})).content, entry(edited).content);
+
+        let own = entry(range(1, 2, json!({"subject": id(2)})));
+        assert_eq!(own.content, entry(range(1, 2, json!({"moderates": true}))).content);
+        assert_ne!(own.content, entry(range(1, 3, json!({"subject": id(2)}))).content);
+        assert_ne!(own.content, entry(range(1, 2, json!({"moderates": true, "subject": id(3)}))).content);
+    }
+
     #[test]
     fn any_bytes_are_an_entry_or_refused() {
         let records = [
             send(json!({})),
             send(json!({"kind": "edit", "target_seq": 3, "mentions": [CHAT], "moderates": true})),
             send(json!({"kind": "member_added", "subject": CHAT, "body": "", "subject_only": true})),
+            send(range(1, 7, json!({"moderates": true}))),
+            send(json!({"silent": true, "mention_roles": ["owner"], "source": {"chat": CHAT, "seq": 1}})),
             send(json!({"body": "häi \u{1f600} \\ \" \u{202e}"})),
         ];
         let records = records.map(|record| record.to_string().into_bytes());

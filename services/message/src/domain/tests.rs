@@ -28,19 +28,20 @@ fn entry(offset: i64, sent_at_ms: i64, chat: u128, sender: u128, key: u128, body
         subject: None,
         target_seq: None,
         mentions: Vec::new(),
+        mention_roles: Vec::new(),
         mentions_all: false,
+        mentions_here: false,
+        silent: false,
+        forwarded: None,
+        range: None,
         moderates: false,
         subject_only: false,
-        content: content_hash(EntryKind::Text, None, None, (&[], false), body),
+        content: Content::new(EntryKind::Text, body).hash(),
     }
 }
 
 fn known(seq: i64, offset: i64, body: &str) -> KnownKey {
-    KnownKey {
-        seq,
-        content: content_hash(EntryKind::Text, None, None, (&[], false), body),
-        position: at(offset),
-    }
+    KnownKey { seq, content: Content::new(EntryKind::Text, body).hash(), position: at(offset) }
 }
 
 /// An entry about `subject`, who is added to a chat or removed from it.
@@ -54,16 +55,35 @@ fn change(offset: i64, sent_at_ms: i64, chat: u128, kind: EntryKind, subject: u1
     Entry {
         kind,
         subject,
-        content: content_hash(kind, subject, None, (&[], false), body),
+        content: Content { subject, ..Content::new(kind, body) }.hash(),
         ..entry(offset, sent_at_ms, chat, 77, 1_000 + offset as u128, body)
     }
 }
 
 /// An entry about message `target_seq`.
 fn about(offset: i64, kind: EntryKind, sender: u128, target_seq: i64, body: &str) -> Entry {
-    let content = content_hash(kind, None, Some(target_seq), (&[], false), body);
     let target_seq = Some(target_seq);
+    let content = Content { target_seq, ..Content::new(kind, body) }.hash();
     Entry { kind, target_seq, content, ..entry(offset, 1, 1, sender, 2_000 + offset as u128, body) }
+}
+
+/// The deletion of a range by `sender`: of what `subject` wrote, or as one who moderates of what all wrote.
+fn deletion(offset: i64, sender: u128, subject: Option<u128>, range: (i64, i64)) -> Entry {
+    let kind = EntryKind::DeleteRange;
+    let (subject, range) = (
+        subject.map(|user| UserId(Uuid::from_u128(user))),
+        Some(SeqRange { from_seq: range.0, to_seq: range.1 }),
+    );
+    let content = Content { subject, range, ..Content::new(kind, "") }.hash();
+    let moderates = subject != Some(UserId(Uuid::from_u128(sender)));
+    Entry {
+        kind,
+        subject,
+        range,
+        moderates,
+        content,
+        ..entry(offset, 1, 1, sender, 3_000 + offset as u128, "")
+    }
 }
 
 /// A text in a chat of texts.
@@ -259,22 +279,59 @@ fn a_reader_never_sees_past_a_half_written_batch() {
 #[test]
 fn all_that_an_entry_says_is_part_of_its_content() {
     let users = [UserId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2))];
-    let user = Some(users[0]);
+    let subject = Some(users[0]);
+    let text = Content::new(EntryKind::Text, "a");
+    let range = |from_seq, to_seq| Some(SeqRange { from_seq, to_seq });
+    let source = |chat, seq| Some(Source { chat: ChatId(Uuid::from_u128(chat)), seq });
+    let about = |kind| Content { target_seq: Some(1), ..Content::new(kind, "a") };
     let hashes = [
-        content_hash(EntryKind::Text, None, None, (&[], false), "a"),
-        content_hash(EntryKind::Text, None, Some(1), (&[], false), "a"),
-        content_hash(EntryKind::Text, None, Some(2), (&[], false), "a"),
-        content_hash(EntryKind::Text, None, None, (&[], true), "a"),
-        content_hash(EntryKind::Text, None, None, (&users, false), "a"),
-        content_hash(EntryKind::Text, None, None, (&users[..1], false), "a"),
-        content_hash(EntryKind::Edit, None, Some(1), (&[], false), "a"),
-        content_hash(EntryKind::Reaction, None, Some(1), (&[], false), "a"),
-        content_hash(EntryKind::MemberAdded, None, None, (&[], false), "a"),
-        content_hash(EntryKind::MemberAdded, user, None, (&[], false), "a"),
-        content_hash(EntryKind::MemberRemoved, user, None, (&[], false), "a"),
+        text,
+        Content { target_seq: Some(1), ..text },
+        Content { target_seq: Some(2), ..text },
+        Content { mentions_all: true, ..text },
+        Content { mentions: &users, ..text },
+        Content { mentions: &users[..1], ..text },
+        Content { mentions_here: true, ..text },
+        Content { silent: true, ..text },
+        Content { silent: true, mentions_here: true, ..text },
+        Content { silent: true, mentions_all: true, ..text },
+        Content { mention_roles: &[Role::Owner], ..text },
+        Content { mention_roles: &[Role::Owner, Role::Admin], ..text },
+        Content { source: source(1, 1), ..text },
+        Content { source: source(1, 2), ..text },
+        Content { source: source(2, 1), ..text },
+        Content { range: range(1, 2), ..Content::new(EntryKind::DeleteRange, "") },
+        Content { range: range(1, 3), ..Content::new(EntryKind::DeleteRange, "") },
+        Content { range: range(2, 3), subject, ..Content::new(EntryKind::DeleteRange, "") },
+        about(EntryKind::Edit),
+        about(EntryKind::Reaction),
+        Content::new(EntryKind::MemberAdded, "a"),
+        Content { subject, ..Content::new(EntryKind::MemberAdded, "a") },
+        Content { subject, ..Content::new(EntryKind::MemberRemoved, "a") },
     ];
+    let hashes = hashes.map(|content| content.hash());
     let distinct: HashSet<_> = hashes.iter().collect();
     assert_eq!(distinct.len(), hashes.len());
+}
+
+/// A resend may come after an update: what a key stands for is stored.
+#[test]
+fn the_content_of_what_was_there_before_keeps_its_fingerprint() {
+    let check = |content: Content<'_>, expected: &str| {
+        let hash: String = content.hash().0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, expected, "{content:?}");
+    };
+    let users = [UserId(Uuid::from_u128(1))];
+    let text = Content::new(EntryKind::Text, "hi");
+    check(text, "5c28185cb0324466cb618ceca0108085ec91512a8a780f9aac1b0f5274e6f6b1");
+    check(
+        Content { target_seq: Some(7), mentions: &users, mentions_all: true, ..text },
+        "101ea0bd62d983caf9ff28c12651b442d1109d001f7f70cb9c0a71a388de751a",
+    );
+    check(
+        Content { subject: Some(users[0]), ..Content::new(EntryKind::MemberAdded, "") },
+        "7ade936d0abaf2246aac9899d0f52419cd2693ddce7e52835a491bdec8419d6d",
+    );
 }
 
 /// The rows that a log makes, from its beginning.
@@ -348,6 +405,46 @@ fn a_deletion_leaves_no_text_and_ends_all_changes() {
 }
 
 #[test]
+fn the_deletion_of_a_range_passes_over_what_it_may_not_delete() {
+    use EntryKind::{Edit, Pin, Reaction};
+    let log = [
+        entry(0, 1, 1, 1, 1, "parent"),
+        entry(1, 1, 1, 2, 2, "of another user"),
+        about(2, EntryKind::Text, 1, 1, "reply"),
+        about(3, EntryKind::Text, 1, 1, "second reply"),
+        about(4, Edit, 1, 3, "edited reply"),
+        about(5, Pin, 1, 3, ""),
+        about(6, Reaction, 2, 3, "+"),
+        about(7, EntryKind::Text, 2, 2, "reply to the other"),
+        // What it deletes, what it passes over, and what comes behind it.
+        deletion(8, 1, Some(1), (2, 50)),
+        entry(9, 1, 1, 1, 9, "later"),
+        deletion(10, 1, Some(1), (2, 50)),
+        // Also its own targets' parents, in one go.
+        deletion(11, 7, None, (1, 9)),
+    ];
+    let verdicts = sequence_new(&log);
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Store { .. })), "{verdicts:?}");
+    let own = rows_of(&log[..9]);
+    assert_eq!((own[&1].0.as_str(), own[&1].1.replies), ("parent", 0));
+    assert_eq!(own[&1].1.last_reply_seq, Some(4));
+    assert_eq!((own[&2].0.as_str(), own[&2].1.replies), ("of another user", 1));
+    let reply = &own[&3].1;
+    assert_eq!((reply.deleted_seq, reply.pinned_seq, reply.reactions.len()), (Some(9), None, 0));
+    assert_eq!([3, 4, 5].map(|seq| own[&seq].0.as_str()), ["", "", ""], "the text of the edit goes too");
+    assert_eq!(own[&8].0, "reply to the other");
+
+    let all = rows_of(&log);
+    assert_eq!((all[&3].1.deleted_seq, all[&10].1.deleted_seq), (Some(9), Some(11)));
+    assert_eq!(all[&1].1.deleted_seq, Some(12));
+    let other = &all[&2].1;
+    assert_eq!((other.deleted_seq, other.replies), (Some(12), 0), "deleted together with its reply");
+    let last = verdicts.last().expect("a verdict").announcement(log.last().expect("an entry"));
+    let DeliveryOutcome::Stored { range, subject, .. } = last.outcome else { panic!("{last:?}") };
+    assert_eq!((range, subject), (Some(SeqRange { from_seq: 1, to_seq: 9 }), None));
+}
+
+#[test]
 fn a_reaction_is_of_one_user_once() {
     use EntryKind::{Reaction, ReactionRemoved};
     let mut log = vec![entry(0, 1, 1, 1, 1, "hi")];
@@ -386,6 +483,7 @@ struct World {
     /// The texts and patches of rows, with their timestamps: a column of a row that is not written yet may be.
     bodies: BTreeMap<RowId, (i64, String)>,
     patches: BTreeMap<RowId, (i64, Patch)>,
+    pins: BTreeMap<ChatId, (i64, Pins)>,
     reactions: BTreeMap<(ReactionId, i64), bool>,
     keys: HashMap<KeyId, (i64, KnownKey)>,
     standings: BTreeMap<(SeatId, i64), Standing>,
@@ -456,6 +554,7 @@ impl World {
             Overwrite::Patch { target, stamp, patch } => {
                 set(&mut self.patches, (target.chat, target.seq), stamp, patch);
             }
+            Overwrite::Pins { chat, stamp, pins } => set(&mut self.pins, chat, stamp, pins),
         }
     }
 
@@ -470,9 +569,9 @@ impl World {
 }
 
 /// Writes a column as CQL does.
-fn set<T: PartialEq + std::fmt::Debug>(
-    column: &mut BTreeMap<RowId, (i64, T)>,
-    id: RowId,
+fn set<K: Copy + Ord + std::fmt::Debug, T: PartialEq + std::fmt::Debug>(
+    column: &mut BTreeMap<K, (i64, T)>,
+    id: K,
     stamp: i64,
     value: T,
 ) {
@@ -559,7 +658,8 @@ impl World {
                 let reactions = reactions.collect();
                 let mut targets: HashMap<_, _> = batch
                     .iter()
-                    .filter_map(|entry| Some((entry.target_id()?, self.target(entry.target_id()?)?)))
+                    .flat_map(|entry| entry.target_ids(i64::MAX))
+                    .filter_map(|id| Some((id, self.target(id)?)))
                     .collect();
                 let replied_to: Vec<_> = targets
                     .iter()
@@ -570,7 +670,13 @@ impl World {
                         targets.entry(id).or_insert(target);
                     }
                 }
-                let mut chats = Chats { heads, standings, targets, reactions };
+                let about_pins = batch.iter().filter(|entry| entry.is_about_pins());
+                let pins = about_pins.map(|entry| {
+                    let pins = self.pins.get(&entry.chat).map(|(_, pins)| pins.clone());
+                    (entry.chat, pins.unwrap_or_default())
+                });
+                let pins = pins.collect();
+                let mut chats = Chats { heads, standings, targets, pins, reactions };
                 let sequenced = sequence(&generation(), &mut chats, known, batch).expect("no contradiction");
                 let Chats { heads, standings, .. } = chats;
                 let standings = seats.into_iter().map(|seat| (seat, standings.get(&seat).copied())).collect();
@@ -638,8 +744,12 @@ impl Expected {
     }
 }
 
+/// The pinned messages of each chat, in the order of the entries that pinned them.
+type ExpectedPins = HashMap<ChatId, Vec<(i64, i64)>>;
+
 /// What the log means, computed without heads, stamps or replays.
-fn reference(log: &[Entry]) -> (BTreeMap<RowId, Expected>, BTreeMap<i64, DeliveredRecord>) {
+fn reference(log: &[Entry]) -> (BTreeMap<RowId, Expected>, ExpectedPins, BTreeMap<i64, DeliveredRecord>) {
+    let mut pins = ExpectedPins::new();
     let (mut rows, mut outcomes): (BTreeMap<RowId, Expected>, _) = (BTreeMap::new(), BTreeMap::new());
     let mut firsts: HashMap<KeyId, (i64, &Entry)> = HashMap::new();
     let mut counts: HashMap<ChatId, i64> = HashMap::new();
@@ -682,12 +792,29 @@ fn reference(log: &[Entry]) -> (BTreeMap<RowId, Expected>, BTreeMap<i64, Deliver
                 if let Some(target_seq) = entry.target_seq {
                     change_expected(&mut rows, entry, *seq, (entry.chat, target_seq));
                 }
+                if let Some(SeqRange { from_seq, to_seq }) = entry.range {
+                    for target_seq in from_seq..=to_seq.min(*seq - 1) {
+                        let target = &rows[&(entry.chat, target_seq)];
+                        let is_meant = entry.subject.is_none_or(|subject| subject == target.entry.sender);
+                        if target.entry.kind == EntryKind::Text
+                            && target.changes.deleted_seq.is_none()
+                            && is_meant
+                        {
+                            delete_expected(&mut rows, *seq, (entry.chat, target_seq));
+                        }
+                    }
+                }
+                let pins = pins.entry(entry.chat).or_default();
+                if entry.kind == EntryKind::Pin {
+                    pins.push((*seq, entry.target_seq.expect("a target")));
+                }
+                pins.retain(|(pin, target)| rows[&(entry.chat, *target)].changes.pinned_seq == Some(*pin));
                 Verdict::Announce { seq: *seq }
             }
         };
         outcomes.insert(entry.offset, verdict.announcement(entry));
     }
-    (rows, outcomes)
+    (rows, pins, outcomes)
 }
 
 fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64, id: RowId) {
@@ -703,23 +830,7 @@ fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64
             target.changes.edited_seq = Some(seq);
             target.changes.edits += 1;
         }
-        EntryKind::Delete => {
-            target.body.clear();
-            target.reactions.clear();
-            target.changes.pinned_seq = None;
-            target.changes.deleted_seq = Some(seq);
-            let replied_to = target.entry.target_seq;
-            for row in rows.values_mut() {
-                if row.entry.kind == EntryKind::Edit
-                    && (row.entry.chat, row.entry.target_seq) == (id.0, Some(id.1))
-                {
-                    row.body.clear();
-                }
-            }
-            if let Some(seq) = replied_to {
-                rows.get_mut(&(id.0, seq)).expect("a message").changes.replies -= 1;
-            }
-        }
+        EntryKind::Delete => delete_expected(rows, seq, id),
         EntryKind::Reaction => match target.reactions.iter_mut().find(|(emoji, _)| *emoji == entry.body) {
             Some((_, users)) if users.contains(&user) => {}
             Some((_, users)) => users.push(user),
@@ -735,12 +846,30 @@ fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64
         }
         EntryKind::Pin => target.changes.pinned_seq = Some(seq),
         EntryKind::Unpin => target.changes.pinned_seq = None,
-        EntryKind::MemberAdded
+        EntryKind::DeleteRange
+        | EntryKind::MemberAdded
         | EntryKind::MemberRemoved
         | EntryKind::RoleChanged
         | EntryKind::TitleChanged
         | EntryKind::TopicChanged
         | EntryKind::SlowModeChanged => {}
+    }
+}
+
+fn delete_expected(rows: &mut BTreeMap<RowId, Expected>, seq: i64, id: RowId) {
+    let target = rows.get_mut(&id).expect("a target");
+    target.body.clear();
+    target.reactions.clear();
+    target.changes.pinned_seq = None;
+    target.changes.deleted_seq = Some(seq);
+    let replied_to = target.entry.target_seq;
+    for row in rows.values_mut() {
+        if row.entry.kind == EntryKind::Edit && (row.entry.chat, row.entry.target_seq) == (id.0, Some(id.1)) {
+            row.body.clear();
+        }
+    }
+    if let Some(seq) = replied_to {
+        rows.get_mut(&(id.0, seq)).expect("a message").changes.replies -= 1;
     }
 }
 
@@ -759,6 +888,7 @@ fn logs() -> impl Strategy<Value = Vec<Entry>> {
         8 => Just(EntryKind::Text),
         2 => Just(EntryKind::Edit),
         2 => Just(EntryKind::Delete),
+        2 => Just(EntryKind::DeleteRange),
         2 => Just(EntryKind::Reaction),
         1 => Just(EntryKind::ReactionRemoved),
         1 => Just(EntryKind::Pin),
@@ -789,12 +919,26 @@ fn logs() -> impl Strategy<Value = Vec<Entry>> {
                 };
                 let target_seq = (kind.needs_target() || reply).then_some(target);
                 let mentions_all = kind == EntryKind::Text && moderates;
-                let content = content_hash(kind, None, target_seq, (&[], mentions_all), body);
+                let is_range = kind == EntryKind::DeleteRange;
+                // One's own, another user's, or everyone's.
+                let subject = is_range.then_some(if moderates && other { 1 } else { user });
+                let subject =
+                    subject.filter(|_| !moderates || other).map(|user| UserId(Uuid::from_u128(user)));
+                let range = SeqRange { from_seq: target, to_seq: target + step.rem_euclid(7) };
+                let range = is_range.then_some(range);
+                let target_seq = target_seq.filter(|_| !is_range);
+                let silent = kind == EntryKind::Text && other;
+                let content =
+                    Content { subject, target_seq, mentions_all, silent, range, ..Content::new(kind, body) };
+                let content = content.hash();
                 // Few keys, so that some are used again; keys of texts are seldom those of changes.
                 let key = if kind == EntryKind::Text { key } else { key * 7 + i as u128 % 7 };
                 Entry {
                     kind,
+                    subject,
                     target_seq,
+                    range,
+                    silent,
                     mentions_all,
                     moderates,
                     content,
@@ -837,7 +981,7 @@ proptest! {
             world.step(&mut owners, &log, step);
         }
 
-        let (rows, outcomes) = reference(&log);
+        let (rows, pins, outcomes) = reference(&log);
         let stored: BTreeMap<_, _> = world.messages().into_iter().map(|(id, (entry, body, patch))| {
             let Changes { reactions, .. } = &patch.changes;
             let reactions = reactions.iter().map(|of| (of.emoji.clone(), of.users.clone())).collect();
@@ -846,6 +990,10 @@ proptest! {
         }).collect();
         prop_assert_eq!(&stored, &rows);
         prop_assert_eq!(world.keys.len(), rows.len());
+        for (chat, pins) in &pins {
+            let stored = world.pins.get(chat).map(|(_, pins)| pins.pinned.clone()).unwrap_or_default();
+            prop_assert_eq!(&stored, pins);
+        }
         for (chat, head) in &world.heads {
             let count = rows.keys().filter(|(of, _)| of == chat).count() as i64;
             let last = log.iter().rfind(|entry| entry.chat == *chat).expect("an entry");

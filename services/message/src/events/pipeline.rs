@@ -14,8 +14,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     domain::{
-        self, Chats, Contradiction, Entry, Generation, Head, KeyId, KnownKey, Logged, ReactionId, SeatId,
-        Sequenced, Standing, Target, TargetId, Verdict,
+        self, Chats, Contradiction, Entry, Generation, Head, KeyId, KnownKey, Logged, Pins, ReactionId,
+        SeatId, Sequenced, Standing, Target, TargetId, Verdict,
     },
     metrics::{Metrics, Outcome, Step},
     store::{Partition, Row, Store, StoreError},
@@ -75,10 +75,11 @@ impl<S: Store> Pipeline<S> {
             self.keys_of(&entries),
             self.standings_of(&entries, &heads),
             self.targets_of(&entries),
+            self.pins_of(&entries),
             self.reactions_of(&entries, &heads),
             self.put(&due)
         );
-        let (known, seats, targets, reactions, ()) = match looked_up {
+        let (known, seats, targets, pins, reactions, ()) = match looked_up {
             Ok(looked_up) => looked_up,
             Err(error) => return Err(error.into()),
         };
@@ -86,7 +87,7 @@ impl<S: Store> Pipeline<S> {
         self.metrics.step(Step::LookUp, started.elapsed());
 
         let standings = seats.iter().filter_map(|(seat, standing)| Some((*seat, (*standing)?))).collect();
-        let mut chats = Chats { heads, standings, targets, reactions };
+        let mut chats = Chats { heads, standings, targets, pins, reactions };
         let Sequenced { verdicts, overwrites } =
             domain::sequence(&self.generation, &mut chats, known, entries.iter().copied()).inspect_err(
                 |_| {
@@ -179,19 +180,30 @@ impl<S: Store> Pipeline<S> {
         stream::iter(reads).buffer_unordered(LOOK_UPS).try_collect().await
     }
 
-    /// Returns the messages that the entries speak of, and what those reply to that are deleted.
+    /// Returns the messages that the entries may change, and what those reply to that may be deleted.
     async fn targets_of(&self, entries: &[&Entry]) -> Result<HashMap<TargetId, Target>, StoreError> {
-        let ids: HashSet<TargetId> = entries.iter().filter_map(|entry| entry.target_id()).collect();
+        let ids: HashSet<TargetId> = entries.iter().flat_map(|entry| entry.target_ids(i64::MAX)).collect();
         let mut targets = self.read_targets(ids).await?;
-        let deletions = entries.iter().filter(|entry| entry.kind == EntryKind::Delete);
-        let replied_to = deletions.filter_map(|entry| {
-            let id = entry.target_id()?;
-            Some(TargetId { seq: targets.get(&id)?.target_seq?, ..id })
-        });
+        let deletions =
+            entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Delete | EntryKind::DeleteRange));
+        let replied_to = deletions
+            .flat_map(|entry| entry.target_ids(i64::MAX))
+            .filter_map(|id| Some(TargetId { seq: targets.get(&id)?.target_seq?, ..id }));
         let replied_to: HashSet<TargetId> =
             replied_to.filter(|replied_to| !targets.contains_key(replied_to)).collect();
         targets.extend(self.read_targets(replied_to).await?);
         Ok(targets)
+    }
+
+    /// Returns what is pinned in the chats where the entries may change it.
+    async fn pins_of(&self, entries: &[&Entry]) -> Result<HashMap<ChatId, Pins>, StoreError> {
+        let about_pins = entries.iter().filter(|entry| entry.is_about_pins());
+        let chats: HashSet<ChatId> = about_pins.map(|entry| entry.chat).collect();
+        let mut reads = Vec::with_capacity(chats.len());
+        for chat in chats {
+            reads.push(async move { Ok::<_, StoreError>((chat, self.store.pins(chat).await?)) });
+        }
+        stream::iter(reads).buffer_unordered(LOOK_UPS).try_collect().await
     }
 
     async fn read_targets(&self, ids: HashSet<TargetId>) -> Result<HashMap<TargetId, Target>, StoreError> {
@@ -340,6 +352,23 @@ mod tests {
             self.store.target(id).await
         }
 
+        async fn pins(&self, chat: ChatId) -> Result<Pins> {
+            self.turn()?;
+            self.store.pins(chat).await
+        }
+
+        async fn replies(&self, id: TargetId, after: i64, limit: usize) -> Result<Vec<i64>> {
+            self.store.replies(id, after, limit).await
+        }
+
+        async fn entry(&self, id: TargetId) -> Result<Option<Message>> {
+            self.store.entry(id).await
+        }
+
+        async fn time_from(&self, id: TargetId) -> Result<Option<(i64, i64)>> {
+            self.store.time_from(id).await
+        }
+
         async fn reacts(&self, id: &ReactionId, seq: i64) -> Result<bool> {
             self.turn()?;
             self.store.reacts(id, seq).await
@@ -452,7 +481,15 @@ mod tests {
                 subject: None,
                 target_seq: (of % 5 == 4).then_some(1 + of as i64 / 7),
                 mentions: Vec::new(),
+                called_by_role: 0,
+                not_members: Vec::new(),
+                mention_roles: Vec::new(),
                 mentions_all: false,
+                mentions_here: false,
+                silent: false,
+                forwarded: None,
+                source: None,
+                range: None,
                 moderates: false,
                 subject_only: false,
             };

@@ -5,7 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use contracts::{ChatId, MessageKey, UserId, event::EntryKind, wire::Message};
+use contracts::{
+    ChatId, MessageKey, UserId,
+    event::{EntryKind, Forwarded, Role, SeqRange},
+    wire::Message,
+};
 use futures_util::{
     FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::BoxFuture, stream,
 };
@@ -25,8 +29,8 @@ use uuid::Uuid;
 
 use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, StoreError, read_by};
 use crate::domain::{
-    ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Point, Position,
-    ReactionId, SeatId, Standing, Target, TargetId, bucket,
+    ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Point,
+    Position, ReactionId, SeatId, Standing, Target, TargetId, bucket,
 };
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
@@ -46,12 +50,16 @@ const MOVED_WINDOW: i64 = 65_536;
 const KEYS_PER_BATCH: usize = 10;
 
 const INSERT_MESSAGE: &str = "INSERT INTO messages (chat_id, bucket, seq, sender_id, key, kind, body, subject_id, \
-    target_seq, mentions, mentions_all, texts, calls, sent_at, generation, log_offset) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    target_seq, mentions, mentions_all, mention_roles, mentions_here, silent, forwarded_sender_id, \
+    forwarded_sent_at, range_from_seq, range_to_seq, texts, calls, sent_at, generation, log_offset) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const UPDATE_BODY: &str =
     "UPDATE messages USING TIMESTAMP ? SET body = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const UPDATE_PATCH: &str =
     "UPDATE messages USING TIMESTAMP ? SET patch = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
+const UPDATE_PINS: &str = "UPDATE chat_pins USING TIMESTAMP ? SET pins = ? WHERE chat_id = ?";
+const INSERT_REPLY: &str =
+    "INSERT INTO chat_replies (chat_id, target_seq, seq) VALUES (?, ?, ?) USING TIMESTAMP ?";
 const INSERT_KEY: &str = "INSERT INTO message_keys (chat_id, sender_id, key, seq, content_hash, generation, \
     log_offset) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_STANDING: &str =
@@ -95,6 +103,12 @@ const SELECT_STANDING: &str =
     "SELECT is_out FROM chat_standings WHERE chat_id = ? AND user_id = ? AND seq <= ? LIMIT 1";
 const SELECT_TARGET: &str =
     "SELECT sender_id, kind, target_seq, patch FROM messages WHERE chat_id = ? AND bucket = ? AND seq = ?";
+const SELECT_PINS: &str = "SELECT pins FROM chat_pins WHERE chat_id = ?";
+const SELECT_REPLIES: &str =
+    "SELECT seq FROM chat_replies WHERE chat_id = ? AND target_seq = ? AND seq > ? LIMIT ?";
+/// No entry changes the sender: it was written with the timestamp of the row.
+const SELECT_TIME: &str = "SELECT seq, WRITETIME(sender_id) FROM messages \
+    WHERE chat_id = ? AND bucket = ? AND seq >= ? LIMIT 1";
 const SELECT_REACTION: &str = "SELECT reacts FROM chat_reactions \
     WHERE chat_id = ? AND user_id = ? AND target_seq = ? AND emoji = ? AND seq <= ? LIMIT 1";
 /// The newest row of each reaction comes first.
@@ -106,8 +120,10 @@ const SELECT_NEXT_OFFSET: &str =
     "SELECT next_offset FROM log_positions WHERE generation = ? AND partition = ?";
 /// The columns of [`MessageRow`].
 const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
+    mention_roles, mentions_here, silent, forwarded_sender_id, forwarded_sent_at, range_from_seq, range_to_seq, \
     sent_at, patch FROM messages WHERE chat_id = ? AND bucket = ?";
 const LATER: &str = "AND seq > ? LIMIT ?";
+const ONE: &str = "AND seq = ?";
 const EARLIER: &str = "AND seq < ? ORDER BY seq DESC LIMIT ?";
 
 /// Statements of the message service, prepared in the tenant's keyspace.
@@ -120,6 +136,8 @@ pub struct CqlStore {
     insert_reaction: PreparedStatement,
     update_body: PreparedStatement,
     update_patch: PreparedStatement,
+    update_pins: PreparedStatement,
+    insert_reply: PreparedStatement,
     insert_head: PreparedStatement,
     insert_moved: PreparedStatement,
     select_moved: PreparedStatement,
@@ -140,6 +158,10 @@ pub struct CqlStore {
     select_key: PreparedStatement,
     select_standing: PreparedStatement,
     select_target: PreparedStatement,
+    select_pins: PreparedStatement,
+    select_replies: PreparedStatement,
+    select_time: PreparedStatement,
+    select_entry: PreparedStatement,
     select_reaction: PreparedStatement,
     select_reactions: PreparedStatement,
     select_partitions: PreparedStatement,
@@ -164,6 +186,8 @@ impl CqlStore {
             insert_reaction: prepare(INSERT_REACTION).await?,
             update_body: prepare(UPDATE_BODY).await?,
             update_patch: prepare(UPDATE_PATCH).await?,
+            update_pins: prepare(UPDATE_PINS).await?,
+            insert_reply: prepare(INSERT_REPLY).await?,
             insert_head: prepare(INSERT_HEAD).await?,
             insert_moved: prepare(INSERT_MOVED).await?,
             select_moved: prepare(SELECT_MOVED).await?,
@@ -184,6 +208,10 @@ impl CqlStore {
             select_key: prepare(SELECT_KEY).await?,
             select_standing: prepare(SELECT_STANDING).await?,
             select_target: prepare(SELECT_TARGET).await?,
+            select_pins: prepare(SELECT_PINS).await?,
+            select_replies: prepare(SELECT_REPLIES).await?,
+            select_time: prepare(SELECT_TIME).await?,
+            select_entry: prepare(&format!("{SELECT_MESSAGES} {ONE}")).await?,
             select_reaction: prepare(SELECT_REACTION).await?,
             select_reactions: prepare(SELECT_REACTIONS).await?,
             select_partitions: prepare(SELECT_PARTITIONS).await?,
@@ -286,6 +314,11 @@ impl CqlStore {
                     let values = (*stamp, patch, chat.0, bucket(*seq), *seq);
                     self.execute(&self.update_patch, values, || "write a patch".to_owned()).boxed()
                 }
+                Overwrite::Pins { chat, stamp, pins } => {
+                    let pins = serde_json::to_string(pins).expect("pins are JSON");
+                    let values = (*stamp, pins, chat.0);
+                    self.execute(&self.update_pins, values, || "write pins".to_owned()).boxed()
+                }
             };
             writes.push(write.map_ok(drop));
         }
@@ -304,6 +337,18 @@ impl CqlStore {
                 let values = (user.0, row.entry.chat.0, row.seq, row.stamp);
                 writes
                     .push(self.execute(&self.insert_call, values, || "write calls".to_owned()).map_ok(drop));
+            }
+        }
+        all(writes).await
+    }
+
+    async fn append_replies(&self, rows: &[Row<'_>]) -> Result<()> {
+        let mut writes = Vec::new();
+        for row in rows {
+            if let Some(TargetId { chat, seq }) = row.replied_to() {
+                let values = (chat.0, seq, row.seq, row.stamp);
+                let write = self.execute(&self.insert_reply, values, || "write replies".to_owned());
+                writes.push(write.map_ok(drop));
             }
         }
         all(writes).await
@@ -461,6 +506,37 @@ impl Store for CqlStore {
         Ok(Some(Target::new(UserId(sender), kind, target_seq, patch)))
     }
 
+    async fn pins(&self, chat: ChatId) -> Result<Pins> {
+        let step = || format!("read what is pinned in chat {chat}");
+        let result = self.execute(&self.select_pins, (chat.0,), step).await?;
+        let Some((pins,)) = first_row::<(Option<String>,)>(result, step)? else { return Ok(Pins::default()) };
+        let pins = pins.as_deref().map(serde_json::from_str).transpose();
+        Ok(pins.map_err(|source| failed(step(), source))?.unwrap_or_default())
+    }
+
+    async fn replies(&self, TargetId { chat, seq }: TargetId, after: i64, limit: usize) -> Result<Vec<i64>> {
+        let step = || format!("read the replies to message {seq} of chat {chat}");
+        let values = (chat.0, seq, after, i32::try_from(limit).unwrap_or(i32::MAX));
+        let result = self.execute(&self.select_replies, values, step).await?;
+        let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
+        let rows = rows.rows::<(i64,)>().map_err(|source| failed(step(), source))?;
+        rows.map(|row| row.map(|(seq,)| seq).map_err(|source| failed(step(), source))).collect()
+    }
+
+    async fn entry(&self, TargetId { chat, seq }: TargetId) -> Result<Option<Message>> {
+        let step = || format!("read message {seq} of chat {chat}");
+        let result = self.execute(&self.select_entry, (chat.0, bucket(seq), seq), step).await?;
+        first_row::<MessageRow>(result, step)?.map(|row| message(chat, row)).transpose()
+    }
+
+    async fn time_from(&self, TargetId { chat, seq }: TargetId) -> Result<Option<(i64, i64)>> {
+        let step = || format!("read when message {seq} of chat {chat} was sent");
+        let result = self.execute(&self.select_time, (chat.0, bucket(seq), seq), step).await?;
+        // A row without a sender is one that was changed, and lost since.
+        let row = first_row::<(i64, Option<i64>)>(result, step)?;
+        Ok(row.and_then(|(seq, stamp)| stamp.map(|micros| (seq, micros / 1_000))))
+    }
+
     async fn reacts(&self, ReactionId { target, user, emoji }: &ReactionId, seq: i64) -> Result<bool> {
         let step = || format!("look up a reaction in chat {}", target.chat);
         let values = (target.chat.0, user.0, target.seq, emoji, seq);
@@ -497,6 +573,7 @@ impl Store for CqlStore {
             self.append_effects(rows),
             self.append_marks(rows),
             self.append_calls(rows),
+            self.append_replies(rows),
             self.overwrite(overwrites)
         )?;
         Ok(())
@@ -635,6 +712,13 @@ struct MessageRow {
     target_seq: Option<i64>,
     mentions: Option<Vec<Uuid>>,
     mentions_all: Option<bool>,
+    mention_roles: Option<Vec<String>>,
+    mentions_here: Option<bool>,
+    silent: Option<bool>,
+    forwarded_sender_id: Option<Uuid>,
+    forwarded_sent_at: Option<CqlTimestamp>,
+    range_from_seq: Option<i64>,
+    range_to_seq: Option<i64>,
     sent_at: CqlTimestamp,
     patch: Option<String>,
 }
@@ -644,6 +728,11 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
     let step = || format!("read message {seq} of chat {chat}");
     let kind = EntryKind::parse(&row.kind).ok_or_else(|| failed(step(), "its kind is not known here"))?;
     let patch = read_patch(row.patch.as_deref()).map_err(|source| failed(step(), source))?;
+    let role =
+        |name: &String| Role::parse(name).ok_or_else(|| failed(step(), "its roles are not known here"));
+    let mention_roles = row.mention_roles.iter().flatten().map(role).collect::<Result<_>>()?;
+    let forwarded = row.forwarded_sender_id.zip(row.forwarded_sent_at);
+    let range = row.range_from_seq.zip(row.range_to_seq);
     Ok(Message {
         chat,
         seq,
@@ -654,7 +743,13 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
         subject: row.subject_id.map(UserId),
         target_seq: row.target_seq,
         mentions: row.mentions.unwrap_or_default().into_iter().map(UserId).collect(),
+        mention_roles,
         mentions_all: row.mentions_all.unwrap_or_default(),
+        mentions_here: row.mentions_here.unwrap_or_default(),
+        silent: row.silent.unwrap_or_default(),
+        forwarded: forwarded
+            .map(|(sender, sent_at)| Forwarded { sender: UserId(sender), sent_at_ms: sent_at.0 }),
+        range: range.map(|(from_seq, to_seq)| SeqRange { from_seq, to_seq }),
         sent_at_ms: row.sent_at.0,
         changes: patch.changes,
     })
@@ -680,6 +775,13 @@ struct MessageValues<'a> {
     target_seq: MaybeUnset<i64>,
     mentions: MaybeUnset<Vec<Uuid>>,
     mentions_all: MaybeUnset<bool>,
+    mention_roles: MaybeUnset<Vec<&'static str>>,
+    mentions_here: MaybeUnset<bool>,
+    silent: MaybeUnset<bool>,
+    forwarded_sender_id: MaybeUnset<Uuid>,
+    forwarded_sent_at: MaybeUnset<CqlTimestamp>,
+    range_from_seq: MaybeUnset<i64>,
+    range_to_seq: MaybeUnset<i64>,
     texts: i64,
     calls: i64,
     sent_at: CqlTimestamp,
@@ -691,6 +793,7 @@ struct MessageValues<'a> {
 fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValues<'a> {
     let Row { entry, seq, stamp, counts: Counts { texts, calls }, effect: _ } = *row;
     let mentions: Vec<Uuid> = entry.mentions.iter().map(|user| user.0).collect();
+    let roles: Vec<&str> = entry.mention_roles.iter().map(|role| role.as_str()).collect();
     MessageValues {
         chat_id: entry.chat.0,
         bucket: bucket(seq),
@@ -703,6 +806,13 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValue
         target_seq: MaybeUnset::from_option(entry.target_seq),
         mentions: MaybeUnset::from_option((!mentions.is_empty()).then_some(mentions)),
         mentions_all: MaybeUnset::from_option(entry.mentions_all.then_some(true)),
+        mention_roles: MaybeUnset::from_option((!roles.is_empty()).then_some(roles)),
+        mentions_here: MaybeUnset::from_option(entry.mentions_here.then_some(true)),
+        silent: MaybeUnset::from_option(entry.silent.then_some(true)),
+        forwarded_sender_id: MaybeUnset::from_option(entry.forwarded.map(|of| of.sender.0)),
+        forwarded_sent_at: MaybeUnset::from_option(entry.forwarded.map(|of| CqlTimestamp(of.sent_at_ms))),
+        range_from_seq: MaybeUnset::from_option(entry.range.map(|range| range.from_seq)),
+        range_to_seq: MaybeUnset::from_option(entry.range.map(|range| range.to_seq)),
         texts,
         calls,
         sent_at: CqlTimestamp(entry.sent_at_ms),

@@ -1,7 +1,7 @@
 //! A store in memory, for `posthouse dev` and for tests. It keeps CQL's rule that the greater timestamp wins.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -12,8 +12,8 @@ use contracts::{
 
 use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, read_by};
 use crate::domain::{
-    Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Position, ReactionId, SeatId,
-    Standing, Target, TargetId, bucket,
+    Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Position, ReactionId,
+    SeatId, Standing, Target, TargetId, bucket,
 };
 
 #[derive(Default)]
@@ -28,6 +28,9 @@ struct Tables {
     standings: BTreeMap<(ChatId, UserId, i64), Standing>,
     /// By chat, user, message, emoji, and the seq of the entry.
     reactions: BTreeMap<(ChatId, UserId, i64, String, i64), bool>,
+    /// By chat, message, and the seq of the reply.
+    replies: BTreeSet<(ChatId, i64, i64)>,
+    pins: HashMap<ChatId, Stamped<Pins>>,
     heads: HashMap<ChatId, PlacedHead>,
     /// By the last record that each head was moved by.
     moved: BTreeMap<(Generation, Partition, i64), ChatId>,
@@ -78,11 +81,21 @@ impl Tables {
     }
 
     fn overwrite(&mut self, overwrite: &Overwrite) {
-        let (Overwrite::Body { target, .. } | Overwrite::Patch { target, .. }) = overwrite;
-        let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) else { return };
         match overwrite {
-            Overwrite::Body { stamp, body, .. } => set(&mut row.body, *stamp, body.clone()),
-            Overwrite::Patch { stamp, patch, .. } => set(&mut row.patch, *stamp, patch.clone()),
+            Overwrite::Body { target, stamp, body } => {
+                if let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) {
+                    set(&mut row.body, *stamp, body.clone());
+                }
+            }
+            Overwrite::Patch { target, stamp, patch } => {
+                if let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) {
+                    set(&mut row.patch, *stamp, patch.clone());
+                }
+            }
+            Overwrite::Pins { chat, stamp, pins } => {
+                let row = self.pins.entry(*chat).or_insert((i64::MIN, Pins::default()));
+                set(row, *stamp, pins.clone());
+            }
         }
     }
 }
@@ -160,6 +173,27 @@ impl Store for MemoryStore {
         }))
     }
 
+    async fn pins(&self, chat: ChatId) -> Result<Pins> {
+        Ok(self.lock().pins.get(&chat).map(|(_, pins)| pins.clone()).unwrap_or_default())
+    }
+
+    async fn replies(&self, TargetId { chat, seq }: TargetId, after: i64, limit: usize) -> Result<Vec<i64>> {
+        let tables = self.lock();
+        let replies = tables.replies.range((chat, seq, after.saturating_add(1))..=(chat, seq, i64::MAX));
+        Ok(replies.map(|(_, _, reply)| *reply).take(limit).collect())
+    }
+
+    async fn entry(&self, TargetId { chat, seq }: TargetId) -> Result<Option<Message>> {
+        Ok(self.lock().messages.get(&(chat, seq)).map(Stored::message))
+    }
+
+    async fn time_from(&self, TargetId { chat, seq }: TargetId) -> Result<Option<(i64, i64)>> {
+        let tables = self.lock();
+        let row = tables.messages.range((chat, seq)..=(chat, i64::MAX)).next();
+        let row = row.filter(|((_, found), _)| bucket(*found) == bucket(seq));
+        Ok(row.map(|((_, seq), row)| (*seq, row.message.0 / 1_000)))
+    }
+
     async fn reacts(&self, ReactionId { target, user, emoji }: &ReactionId, seq: i64) -> Result<bool> {
         let tables = self.lock();
         let key = |seq| (target.chat, *user, target.seq, emoji.clone(), seq);
@@ -203,7 +237,12 @@ impl Store for MemoryStore {
                 subject: entry.subject,
                 target_seq: entry.target_seq,
                 mentions: entry.mentions.clone(),
+                mention_roles: entry.mention_roles.clone(),
                 mentions_all: entry.mentions_all,
+                mentions_here: entry.mentions_here,
+                silent: entry.silent,
+                forwarded: entry.forwarded,
+                range: entry.range,
                 sent_at_ms: entry.sent_at_ms,
                 changes: Changes::default(),
             };
@@ -231,6 +270,9 @@ impl Store for MemoryStore {
         }
         for row in rows {
             row.called().for_each(|user| tables.call(user, row.entry.chat, row.seq, row.stamp));
+            if let Some(TargetId { chat, seq }) = row.replied_to() {
+                tables.replies.insert((chat, seq, row.seq));
+            }
         }
         for (seat, read) in read_by(rows) {
             tables.mark(seat, Marks { read, ..Marks::default() });

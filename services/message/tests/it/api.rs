@@ -1,11 +1,15 @@
 //! What members and services read.
 
 use contracts::{
-    ChatId, MessageKey, UserId,
+    ChatId, DeviceId, MessageKey, UserId,
     api::{MessagePage, Problem},
-    event::{EntryKind, SendRecord},
-    rpc::{EntryRequest, HistoryRequest, SyncRequest, message_service_client::MessageServiceClient},
+    event::{DeliveryOutcome, EntryKind, Forwarded, Role, SendRecord, SeqRange, Source},
+    rpc::{
+        EntryRequest, HistoryRequest, Message, PinsRequest, RepliesRequest, SyncRequest,
+        message_service_client::MessageServiceClient,
+    },
 };
+use kit::testing::wait_for;
 use reqwest::StatusCode;
 use tonic::Code;
 
@@ -13,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     checker::{all_announced, check},
-    stand::{INTERNAL_TOKEN, Running, Stand, text, with_stand},
+    stand::{INTERNAL_TOKEN, PATIENCE, Running, Stand, text, with_stand},
 };
 
 /// A ready process and a chat with `messages` messages in it.
@@ -57,6 +61,8 @@ async fn only_members_read_pages() {
         assert!(seqs(&page("?after=12&limit=500").await).is_empty());
         assert_eq!(seqs(&page("?before=5&limit=3").await), [2, 3, 4]);
         assert_eq!(seqs(&page("?around=5&limit=3").await), [4, 5, 6]);
+        assert_eq!(seqs(&page("?from_ms=0&limit=2").await), [1, 2]);
+        assert!(seqs(&page("?from_ms=4102444800000").await).is_empty());
 
         let stranger = stand.realm.token(UserId::generate(), "mallory");
         let (here, elsewhere) =
@@ -66,6 +72,8 @@ async fn only_members_read_pages() {
         let bad_after = format!("{here}?after=-1");
         let bad_field = format!("{here}?page=3");
         let bad_before = format!("{here}?before=0");
+        let bad_time = format!("{here}?from_ms=-1");
+        let beside = format!("{here}?from_ms=1&after=1");
         let cases = [
             (here.as_str(), Some(stranger.as_str()), "not_a_member"),
             (&elsewhere, Some(&token), "not_a_member"),
@@ -76,6 +84,8 @@ async fn only_members_read_pages() {
             (&bad_after, Some(&token), "invalid_argument"),
             (&bad_field, Some(&token), "invalid_argument"),
             (&bad_before, Some(&token), "invalid_argument"),
+            (&bad_time, Some(&token), "invalid_argument"),
+            (&beside, Some(&token), "invalid_argument"),
             ("/api/messages/not-a-chat", Some(&token), "invalid_argument"),
         ];
         for (path, token, code) in cases {
@@ -131,7 +141,7 @@ async fn a_new_member_reads_from_the_entry_that_added_them() {
             [(ben, 3, Err(Code::NotFound)), (ben, 4, Ok(4)), (cid, 3, Ok(3)), (ann, 3, Ok(3))]
         {
             let (chat_id, user_id) = (chat.to_string(), user.to_string());
-            let request = EntryRequest { chat_id, user_id, seq, key: String::new() };
+            let request = EntryRequest { chat_id, user_id, seq, ..EntryRequest::default() };
             let found = MessageServiceClient::new(channel.clone()).entry(request).await;
             let found = found.map(|found| found.into_inner().message.expect("an entry").seq);
             assert_eq!(found.map_err(|status| status.code()), expected, "entry {seq} of {user}");
@@ -201,6 +211,7 @@ async fn services_read_history_and_heads_with_the_internal_token() {
                 user_id: user.to_string(),
                 seq,
                 key: key.to_owned(),
+                ..EntryRequest::default()
             };
             let found = messages.entry(request("")).await.map(|found| found.into_inner());
             let found =
@@ -221,6 +232,151 @@ async fn services_read_history_and_heads_with_the_internal_token() {
         let request = SyncRequest { user_id: member.to_string(), ..SyncRequest::default() };
         let refused = MessageServiceClient::new(stranger).sync(request).await.expect_err("a refusal");
         assert_eq!(refused.code(), Code::Unauthenticated);
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_entries_change_is_listed_and_read_alike_by_two_owners() {
+    with_stand(|stand| async move {
+        let (running, chat, ann) = chat_with(&stand, 6).await;
+        let ben = UserId::generate();
+        stand.chats.add(chat, ben);
+        let of = |sender, kind, target_seq| SendRecord {
+            kind,
+            target_seq,
+            ..text(chat, sender, MessageKey::generate(), "")
+        };
+        let pin = |seq| of(ben, EntryKind::Pin, Some(seq));
+        let reply = |seq| SendRecord { body: "a reply".to_owned(), ..of(ben, EntryKind::Text, Some(seq)) };
+        let range = |sender, subject, moderates, (from_seq, to_seq)| SendRecord {
+            subject,
+            moderates,
+            range: Some(SeqRange { from_seq, to_seq }),
+            ..of(sender, EntryKind::DeleteRange, None)
+        };
+        let forwarded = Some(Forwarded { sender: ben, sent_at_ms: 5 });
+        let source = Some(Source { chat: ChatId::generate(), seq: 9 });
+        let first = SendRecord { forwarded, source, body: "first".into(), ..of(ann, EntryKind::Text, None) };
+        let edited =
+            SendRecord { body: "edited since".into(), device: DeviceId(Uuid::new_v4()), ..first.clone() };
+        // 7 to 10, replies and pins; 11, of ann's own; 12, a pin; 13, a forwarded text, and again.
+        let records = [
+            reply(1),
+            pin(1),
+            pin(2),
+            reply(1),
+            range(ann, Some(ann), false, (2, 4)),
+            pin(5),
+            first,
+            edited,
+            SendRecord {
+                silent: true,
+                mentions: vec![ann, ben],
+                called_by_role: 1,
+                not_members: vec![ann],
+                mention_roles: vec![Role::Admin],
+                mentions_here: true,
+                ..of(ben, EntryKind::Text, None)
+            },
+            range(ben, None, true, (7, 9)),
+        ];
+        stand.send_all(&records).await;
+        let announced = all_announced(&stand).await;
+        let repeated = announced.iter().find(|record| record.device == records[7].device).expect("an answer");
+        assert_eq!(repeated.outcome, DeliveryOutcome::Repeated { seq: 13 }, "the source stands for its text");
+
+        let check = async |running: &Running| {
+            let url = format!("http://{}", running.ports.grpc);
+            let channel = kit::rpc::connect(&url, &INTERNAL_TOKEN.into()).expect("a channel");
+            let mut messages = MessageServiceClient::new(channel);
+            let (chat_id, user_id) = (chat.to_string(), ann.to_string());
+            let seqs = |messages: &[Message]| messages.iter().map(|of| of.seq).collect::<Vec<_>>();
+            let whole = wait_for("the last entry in a page", PATIENCE, || async {
+                let (chat_id, user_id) = (chat_id.clone(), user_id.clone());
+                let request = HistoryRequest { chat_id, user_id, ..HistoryRequest::default() };
+                let page = messages.clone().history(request).await.expect("a page").into_inner();
+                (page.head_seq == 15).then_some(page.messages)
+            })
+            .await;
+            let texts: Vec<_> = whole.iter().map(|of| of.body.as_str()).collect();
+            assert_eq!(texts[..6], ["message 1", "", "", "", "message 5", "message 6"]);
+            assert_eq!((texts[6], texts[9], texts[12]), ("", "a reply", "first"));
+            let changes = |seq: usize| whole[seq - 1].changes.clone().unwrap_or_default();
+            assert_eq!((changes(1).replies, changes(1).last_reply_seq), (1, Some(10)));
+            assert_eq!((changes(2).deleted_seq, changes(2).pinned_seq), (Some(11), None));
+            assert_eq!(changes(7).deleted_seq, Some(15));
+            let last = &whole[13];
+            assert_eq!((last.mention_ids.as_slice(), last.silent), ([ben.to_string()].as_slice(), true));
+            assert_eq!(
+                (last.mention_roles.as_slice(), last.mentions_here),
+                (["admin".to_owned()].as_slice(), true)
+            );
+            assert!(whole[12].forwarded.is_some() && whole[12].range.is_none());
+
+            let request = PinsRequest { chat_id, user_id, limit: 1, ..PinsRequest::default() };
+            let page = messages.pins(request.clone()).await.expect("pins").into_inner();
+            assert_eq!((seqs(&page.messages), page.more), (vec![5], true));
+            let before_seq = Some(12);
+            let page = messages
+                .pins(PinsRequest { before_seq, ..request.clone() })
+                .await
+                .expect("pins")
+                .into_inner();
+            assert_eq!((seqs(&page.messages), page.more), (vec![1], false), "2 is deleted");
+            let request = RepliesRequest {
+                chat_id: request.chat_id,
+                user_id: request.user_id,
+                seq: 1,
+                ..RepliesRequest::default()
+            };
+            let page = messages.replies(request.clone()).await.expect("replies").into_inner();
+            assert_eq!(seqs(&page.messages), [7, 10], "also one that is deleted");
+            let none = RepliesRequest { seq: 8, ..request.clone() };
+            assert_eq!(messages.replies(none).await.expect_err("a pin").code(), Code::NotFound);
+            let stranger = RepliesRequest { user_id: UserId::generate().to_string(), ..request.clone() };
+            assert_eq!(
+                messages.replies(stranger).await.expect_err("a stranger").code(),
+                Code::PermissionDenied
+            );
+            let many = RepliesRequest { limit: 101, ..request.clone() };
+            assert_eq!(messages.replies(many).await.expect_err("a limit").code(), Code::InvalidArgument);
+
+            let since = HistoryRequest {
+                chat_id: request.chat_id.clone(),
+                user_id: request.user_id.clone(),
+                from_ms: Some(whole[6].sent_at_ms),
+                ..HistoryRequest::default()
+            };
+            let page = messages.history(since.clone()).await.expect("a page").into_inner();
+            let first = page.messages.first().expect("an entry");
+            assert!(first.sent_at_ms >= whole[6].sent_at_ms && first.seq <= 7, "{first:?}");
+            let beside = HistoryRequest { around_seq: Some(3), ..since };
+            assert_eq!(messages.history(beside).await.expect_err("both").code(), Code::InvalidArgument);
+            let entry = EntryRequest {
+                chat_id: request.chat_id,
+                user_id: request.user_id,
+                seq: 1,
+                key: records[6].key.to_string(),
+                count_pins: true,
+                ..EntryRequest::default()
+            };
+            let found = messages.entry(entry.clone()).await.expect("an entry").into_inner();
+            assert_eq!((found.is_key_known, found.pins), (true, 2));
+            let elsewhere = EntryRequest { key_chat_id: ChatId::generate().to_string(), ..entry };
+            assert!(!messages.entry(elsewhere).await.expect("an entry").into_inner().is_key_known);
+            whole
+        };
+        let before = check(&running).await;
+        running.stop().await;
+        // The next owner fills an empty store from the log.
+        for table in ["messages", "message_keys", "chat_heads", "log_positions", "chat_pins", "chat_replies"]
+        {
+            stand.session.query_unpaged(format!("TRUNCATE {table}"), ()).await.expect("an empty table");
+        }
+        let running = stand.start_ready().await;
+        assert_eq!(check(&running).await, before);
         running.stop().await;
     })
     .await;

@@ -82,7 +82,12 @@ impl Expected {
                         subject: send.subject,
                         target_seq: send.target_seq,
                         mentions: send.mentions.clone(),
+                        mention_roles: send.mention_roles.clone(),
                         mentions_all: send.mentions_all,
+                        mentions_here: send.mentions_here,
+                        silent: send.silent,
+                        forwarded: send.forwarded,
+                        range: send.range,
                         sent_at_ms: record.at_ms,
                         subject_only: send.subject_only,
                     }

@@ -18,7 +18,8 @@ use contracts::{
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListMembershipsRequest, ListMembershipsResponse, Member, Membership,
+        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
+        Membership,
         chat_service_server::{ChatService, ChatServiceServer},
     },
 };
@@ -380,7 +381,15 @@ pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRe
         subject: None,
         target_seq: None,
         mentions: Vec::new(),
+        called_by_role: 0,
+        not_members: Vec::new(),
+        mention_roles: Vec::new(),
         mentions_all: false,
+        mentions_here: false,
+        silent: false,
+        forwarded: None,
+        source: None,
+        range: None,
         moderates: false,
         subject_only: false,
     }
@@ -450,6 +459,13 @@ impl ChatService for FakeChats {
         &self,
         _: Request<ListAcquaintancesRequest>,
     ) -> Result<Response<ListAcquaintancesResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_called(
+        &self,
+        _: Request<ListCalledRequest>,
+    ) -> Result<Response<ListCalledResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

@@ -4,16 +4,16 @@ use std::{collections::HashSet, sync::Arc};
 
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    event::EntryKind,
+    event::{EntryKind, Forwarded, Role, SeqRange},
     wire::{Changes, HISTORY_PAGE_BYTES, MAX_BODY_BYTES, Reactions},
 };
 use kit::page::Span;
 use message::{
     domain::{
-        Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Position, SeatId, Standing,
-        TargetId, content_hash,
+        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position, SeatId,
+        Standing, TargetId,
     },
-    history::{Beginning, History, history},
+    history::{Beginning, History, history, pins as pins_of, replies as replies_of},
     store::{
         Partition, PlacedHead, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate,
     },
@@ -40,10 +40,15 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
         subject,
         target_seq: None,
         mentions: Vec::new(),
+        mention_roles: Vec::new(),
         mentions_all: false,
+        mentions_here: false,
+        silent: false,
+        forwarded: None,
+        range: None,
         moderates: false,
         subject_only: false,
-        content: content_hash(EntryKind::Text, subject, None, (&[], false), body),
+        content: Content { subject, ..Content::new(EntryKind::Text, body) }.hash(),
     }
 }
 
@@ -73,6 +78,11 @@ async fn suite<S: Store>(store: &S) {
     a_standing_is_that_at_a_seq(store).await;
     a_reaction_is_that_at_a_seq(store).await;
     a_message_is_as_later_entries_left_it(store).await;
+    all_that_a_text_says_is_kept(store).await;
+    pins_are_listed_from_the_last_one(store).await;
+    replies_are_listed_in_their_order(store).await;
+    history_goes_from_a_time_on(store).await;
+    an_edit_of_what_a_reader_does_not_read_has_no_text(store).await;
     history_goes_across_buckets(store).await;
     history_goes_backwards(store).await;
     history_ends_before_an_unfinished_write(store).await;
@@ -268,10 +278,144 @@ async fn a_message_is_as_later_entries_left_it<S: Store>(store: &S) {
     assert!(!page[0].changes.reactions[0].own);
 }
 
+async fn all_that_a_text_says_is_kept<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    let said = Entry {
+        mention_roles: vec![Role::Owner, Role::Admin],
+        mentions_here: true,
+        silent: true,
+        forwarded: Some(Forwarded { sender: UserId(Uuid::from_u128(6)), sent_at_ms: 1_700_000_000_007 }),
+        ..entry(chat, 1, "forwarded")
+    };
+    let range = Some(SeqRange { from_seq: 1, to_seq: 100 });
+    let deletion = Entry { kind: EntryKind::DeleteRange, range, ..entry(chat, 2, "") };
+    let rows = [row(&said, 1, None), row(&deletion, 2, None)];
+    store.append(&generation(), &rows, &[]).await.expect("rows");
+    let found = async |seq| store.entry(TargetId { chat, seq }).await.expect("an answer");
+    let text = found(1).await.expect("a message");
+    assert_eq!((&text.mention_roles, text.mentions_here), (&said.mention_roles, true));
+    assert_eq!((text.silent, text.forwarded, text.range), (true, said.forwarded, None));
+    let ranged = found(2).await.expect("an entry");
+    assert_eq!((ranged.kind, ranged.range, ranged.silent), (EntryKind::DeleteRange, range, false));
+    assert_eq!(found(3).await, None);
+}
+
+async fn pins_are_listed_from_the_last_one<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    append(store, chat, 1..=9).await;
+    assert_eq!(store.pins(chat).await.expect("pins"), Pins::default());
+    let pinned = |target_seq, seq| {
+        let changes = Changes { seq, pinned_seq: Some(seq), ..Changes::default() };
+        let target = TargetId { chat, seq: target_seq };
+        Overwrite::Patch { target, stamp: 900 + seq, patch: Patch { edits: vec![], changes } }
+    };
+    let pins = |stamp, pins| Overwrite::Pins { chat, stamp, pins };
+    // The one of before is written again.
+    let written = [
+        pinned(3, 10),
+        pinned(1, 11),
+        pinned(5, 12),
+        pins(20, Pins::new(12, vec![(10, 3), (11, 1), (12, 5)])),
+        pins(10, Pins::new(10, vec![(10, 3)])),
+    ];
+    store.append(&generation(), &[], &written).await.expect("rows");
+    let list = async |from_seq, before, limit| {
+        let list = pins_of(store, reader(chat), from_seq, before, limit).await.expect("a list");
+        (list.messages.iter().map(|message| message.seq).collect::<Vec<_>>(), list.more)
+    };
+    assert_eq!(list(1, None, 10).await, (vec![5, 1, 3], false));
+    assert_eq!(list(1, None, 2).await, (vec![5, 1], true));
+    assert_eq!(list(1, Some(11), 2).await, (vec![3], false));
+    assert_eq!(
+        list(2, None, 10).await,
+        (vec![5, 3], false),
+        "what is before the reader's history is not theirs"
+    );
+    // A message that is not pinned any more, of which the list does not say so yet.
+    let patch = Patch { edits: vec![], changes: Changes { seq: 13, ..Changes::default() } };
+    let unpinned = Overwrite::Patch { target: TargetId { chat, seq: 1 }, stamp: 950, patch };
+    store.append(&generation(), &[], &[unpinned]).await.expect("rows");
+    assert_eq!(list(1, None, 2).await, (vec![5, 3], false));
+}
+
+async fn replies_are_listed_in_their_order<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    append(store, chat, 1..=4).await;
+    let reply = |seq, target| Entry { target_seq: Some(target), ..entry(chat, seq, "a reply") };
+    let replies = [reply(5, 1), reply(6, 2), reply(7, 1), reply(8, 1), reply(9, 1)];
+    let edit = Entry { kind: EntryKind::Edit, ..reply(10, 1) };
+    let rows = (5..).zip(replies.iter().chain([&edit])).map(|(seq, entry)| row(entry, seq, None));
+    store.append(&generation(), &rows.collect::<Vec<_>>(), &[]).await.expect("rows");
+    store.put_heads(Partition(0), &[(chat, head(8))]).await.expect("a head");
+    let list = async |from_seq, seq, after, limit| {
+        let list = replies_of(store, reader(chat), from_seq, (seq, after), limit).await.expect("a list");
+        list.map(|list| (list.messages.iter().map(|message| message.seq).collect::<Vec<_>>(), list.more))
+    };
+    assert_eq!(list(1, 1, 0, 10).await, Some((vec![5, 7, 8], false)), "up to the head");
+    assert_eq!(list(1, 1, 0, 2).await, Some((vec![5, 7], true)));
+    assert_eq!(list(1, 1, 7, 2).await, Some((vec![8], false)));
+    assert_eq!(list(1, 3, 0, 2).await, Some((vec![], false)));
+    for (from_seq, seq) in [(2, 1), (1, 11), (1, 10), (1, i64::MIN)] {
+        assert_eq!(list(from_seq, seq, 0, 10).await, None, "message {seq} from {from_seq} on");
+    }
+}
+
+async fn history_goes_from_a_time_on<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    // The clock goes back behind the third entry, and entry 6 is lost.
+    let times = [(1, 100), (2, 200), (3, 900), (4, 300), (5, 400), (7, 950), (8, 1_000)];
+    let mut stamp = 0;
+    for (seq, sent_at_ms) in times {
+        let entry = Entry { sent_at_ms, ..entry(chat, seq, "hi") };
+        stamp = (sent_at_ms * 1_000).max(stamp + 1);
+        store.append(&generation(), &[Row { stamp, ..row(&entry, seq, None) }], &[]).await.expect("a row");
+    }
+    store.put_heads(Partition(0), &[(chat, head(8))]).await.expect("a head");
+    let first = async |from_seq, ms| {
+        let page = history(store, reader(chat), Beginning::Seq(from_seq), Span::Since(ms), 2).await;
+        page.expect("a page").messages.first().map(|message| message.seq)
+    };
+    for (ms, expected) in
+        [(0, 1), (100, 1), (101, 2), (200, 2), (201, 3), (350, 3), (900, 3), (901, 7), (950, 7), (1_000, 8)]
+    {
+        assert_eq!(first(1, ms).await, Some(expected), "from {ms} ms on");
+    }
+    assert_eq!(first(1, 1_001).await, None);
+    assert_eq!(first(1, i64::MAX).await, None);
+    assert_eq!(first(4, 0).await, Some(4));
+    assert_eq!(first(4, 500).await, Some(4), "it counts as sent with the one before it");
+    assert_eq!(first(9, 0).await, None);
+    // Behind the head, which follows its rows.
+    let late = Entry { sent_at_ms: 2_000, ..entry(chat, 9, "late") };
+    let row = Row { stamp: 2_000_000, ..row(&late, 9, None) };
+    store.append(&generation(), &[row], &[]).await.expect("a row");
+    assert_eq!(first(1, 1_500).await, Some(9));
+    assert_eq!(first(1, 2_001).await, None);
+}
+
 async fn seqs<S: Store>(store: &S, chat: ChatId, after: i64, limit: usize) -> (Vec<i64>, i64) {
     let found =
         history(store, reader(chat), Beginning::Seq(1), Span::After(after), limit).await.expect("a history");
     (found.messages.iter().map(|message| message.seq).collect(), found.head_seq)
+}
+
+async fn an_edit_of_what_a_reader_does_not_read_has_no_text<S: Store>(store: &S) {
+    let chat = ChatId::generate();
+    append(store, chat, 1..=4).await;
+    let edit =
+        |seq, target| Entry { kind: EntryKind::Edit, target_seq: Some(target), ..entry(chat, seq, "edited") };
+    let edits = [edit(5, 2), edit(6, 3)];
+    let rows: Vec<_> = (5..).zip(&edits).map(|(seq, entry)| row(entry, seq, None)).collect();
+    store.append(&generation(), &rows, &[]).await.expect("rows");
+    store.put_heads(Partition(0), &[(chat, head(6))]).await.expect("a head");
+    let texts = async |from_seq, span| {
+        let page = history(store, reader(chat), Beginning::Seq(from_seq), span, 2).await.expect("a page");
+        page.messages.into_iter().map(|message| message.body).collect::<Vec<_>>()
+    };
+    for span in [Span::After(4), Span::Before(7), Span::Around(6)] {
+        assert_eq!(texts(1, span).await, ["edited", "edited"]);
+        assert_eq!(texts(3, span).await, ["", "edited"], "{span:?}");
+    }
 }
 
 async fn history_goes_across_buckets<S: Store>(store: &S) {

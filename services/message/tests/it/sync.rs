@@ -8,7 +8,7 @@ use std::{
 use contracts::{ChatId, DeviceId, MessageKey, UserId, event::EntryKind, wire::Watermarks};
 use message::{
     domain::SeatId,
-    domain::{Chats, Cursor, Entry, Generation, Head, KeyId, Sequenced, Verdict, content_hash, sequence},
+    domain::{Chats, Content, Cursor, Entry, Generation, Head, KeyId, Sequenced, Verdict, sequence},
     history::Beginning,
     store::{Partition, Row, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate},
     sync::{Mark, Marked, Membership, SyncQuery, SyncedPage, Syncer, Syncing as _},
@@ -103,10 +103,15 @@ impl<S: Store> World<S> {
             subject: None,
             target_seq: None,
             mentions: Vec::new(),
+            mention_roles: Vec::new(),
             mentions_all: false,
+            mentions_here: false,
+            silent: false,
+            forwarded: None,
+            range: None,
             moderates: false,
             subject_only: false,
-            content: content_hash(EntryKind::Text, None, None, (&[], false), "hi"),
+            content: Content::new(EntryKind::Text, "hi").hash(),
         });
         log.push(entry.clone());
         let head = self.heads.entry(chat).or_default().clone();

@@ -13,8 +13,8 @@ use contracts::{
         CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
         EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest,
         GetMembershipResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
-        ListAcquaintancesRequest, ListAcquaintancesResponse, ListDeletionsRequest, ListDeletionsResponse,
-        ListMembershipsRequest, ListMembershipsResponse, User,
+        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
+        ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse, User,
         chat_service_server::{ChatService, ChatServiceServer},
         presence_service_server::PresenceServiceServer,
         user_service_server::{UserService, UserServiceServer},
@@ -202,6 +202,13 @@ impl ChatService for Peers {
         &self,
         _: Request<CheckMembersRequest>,
     ) -> Result<Response<CheckMembersResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn list_called(
+        &self,
+        _: Request<ListCalledRequest>,
+    ) -> Result<Response<ListCalledResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
     }
 

@@ -30,6 +30,9 @@ pub async fn sync(messenger: &Messenger) -> anyhow::Result<()> {
         reply_to: None,
         mentions,
         mention_all,
+        mention_roles: Vec::new(),
+        mention_here: false,
+        silent: false,
     };
     ben_online.post(group, call(vec![ann.id()], false)).await?;
     ben_online.post(group, call(vec![carol.id()], false)).await?;

@@ -232,8 +232,18 @@ fn post(number: usize, name: &str, target: Option<i64>) -> Post {
     match (number / CHANGE_EVERY) % 5 {
         0 => Post::Edit { seq, body },
         1 => Post::React { seq, emoji: "\u{1f40e}".to_owned(), remove: false },
-        2 => Post::Text { body, reply_to: Some(seq), mentions: Vec::new(), mention_all: true },
-        3 => Post::Pin { seq, remove: false },
+        2 => Post::Text {
+            body,
+            reply_to: Some(seq),
+            mentions: Vec::new(),
+            mention_all: true,
+            mention_roles: Vec::new(),
+            mention_here: false,
+            silent: false,
+        },
+        // Eight members pin in a chat, which takes a thousand.
+        3 if number < 100 * 5 * CHANGE_EVERY => Post::Pin { seq, remove: false },
+        3 => Post::React { seq, emoji: "\u{1f44d}".to_owned(), remove: false },
         _ => Post::Delete { seq },
     }
 }
@@ -248,6 +258,9 @@ fn stored_as(post: Post) -> (EntryKind, String) {
         Post::Pin { remove: false, .. } => (EntryKind::Pin, String::new()),
         Post::Pin { remove: true, .. } => (EntryKind::Unpin, String::new()),
         Post::Delete { .. } => (EntryKind::Delete, String::new()),
+        Post::DeleteRange { .. } => (EntryKind::DeleteRange, String::new()),
+        // Its text is another message's.
+        Post::Forward { .. } => (EntryKind::Text, String::new()),
     }
 }
 

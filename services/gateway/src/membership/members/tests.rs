@@ -35,7 +35,7 @@ fn without(version: i64) -> Place {
 }
 
 fn text(seq: i64) -> Entry {
-    Entry { chat: CHAT, seq, kind: EntryKind::Text, subject: None, sent_at_ms: 1_000 }
+    Entry { chat: CHAT, seq, kind: EntryKind::Text, subject: None, edited_seq: None, sent_at_ms: 1_000 }
 }
 
 fn added(seq: i64, n: u128) -> Entry {
@@ -155,6 +155,22 @@ fn who_connects_right_after_being_added_asks_for_what_may_be_from_before() {
     members.announced(added(7, 1), Instant::now());
     assert_eq!(at(joined_at_ms), [(1, Way::Push)], "their entry has come by");
     assert!(ways(&members, text(6)).is_empty());
+}
+
+#[test]
+fn the_text_of_an_edit_is_for_those_who_read_the_message() {
+    let members = seated(&[1]);
+    assert!(members.opened(user(2)) && members.opened(user(3)));
+    members.announced(added(5, 2), Instant::now());
+    // Of the third it is known that a history begins with an entry, and not with which.
+    members.load(user(3), &[Listing { from_entry_at_ms: Some(1_000), ..listing(1) }]);
+    let edit = |seq, edited| {
+        let edit = Entry { kind: EntryKind::Edit, edited_seq: Some(edited), ..text(seq) };
+        ways(&members, Entry { sent_at_ms: 1_000_000_000, ..edit })
+    };
+    assert_eq!(edit(6, 4), [(1, Way::Push), (2, Way::PushWithoutText), (3, Way::Ask)]);
+    assert_eq!(edit(7, 5), [(1, Way::Push), (2, Way::Push), (3, Way::Ask)]);
+    assert_eq!(edit(4, 3), [(1, Way::Push), (3, Way::Ask)], "from before they came");
 }
 
 #[test]
