@@ -27,10 +27,17 @@ export type Changes = {
 export type ChatId = string;
 
 /** What an entry of a chat's log is. */
-export type EntryKind = ("text" | "edit" | "delete" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed");
+export type EntryKind = ("text" | "edit" | "delete" | "delete_range" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed");
 
 /** Why a request was refused. Stable: a client may branch on it. */
 export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+
+/** Who wrote a text that is forwarded, and when. Not where: who receives it may not be in that chat. */
+export type Forwarded = {
+    sender: UserId;
+    /** Milliseconds since the epoch, by the log's clock. */
+    sent_at_ms: number;
+};
 
 /** One entry of a chat. (chat, seq) is its identity; seq is 1, 2, 3, ..., gapless. */
 export type Message = {
@@ -38,16 +45,24 @@ export type Message = {
     /** What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted. */
     changes?: Changes;
     chat: ChatId;
+    forwarded?: (Forwarded | null);
     key: MessageKey;
     kind: EntryKind;
-    /** Whom a text calls by name. */
+    /** The roles that a text calls, as it was said. Who had them then is in `mentions`. */
+    mention_roles?: Array<Role>;
+    /** Whom a text calls, by name or by their role. Users who were no members are not among them. */
     mentions?: Array<UserId>;
     /** Whether a text calls all members. */
     mentions_all?: boolean;
+    /** Whether a text calls the members who are connected when it is pushed. */
+    mentions_here?: boolean;
+    range?: (SeqRange | null);
     sender: UserId;
     /** Milliseconds since the epoch, by the log's clock. */
     sent_at_ms: number;
     seq: number;
+    /** Whether a text disturbs no user. */
+    silent?: boolean;
     subject?: (UserId | null);
     /** The seq of the message that this entry speaks of: what a reply replies to, what an edit changes. */
     target_seq?: (number | null);
@@ -85,6 +100,15 @@ export type Reactions = {
     own?: boolean;
     /** Some of them: the first, as long as they react so. */
     users?: Array<UserId>;
+};
+
+/** What a member may do. Later variants may do less. */
+export type Role = ("owner" | "admin" | "member");
+
+/** Entries of a chat from one to another, both included. */
+export type SeqRange = {
+    from_seq: number;
+    to_seq: number;
 };
 
 /** A user: the `sub` claim of the tenant's realm. */
