@@ -5,13 +5,14 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use crds::{MessengerCell, MessengerTenant, Topology};
+use crds::{IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, Topology};
 
 use crate::{
     backend,
     config::{Images, PullPolicy},
     desired::{self, Facts},
     placement::Hosts,
+    providers::{ProviderSecret, ProviderSecrets},
     secrets::{ObservedSecrets, TenantSecrets},
     tenant::{Cell, Tenant, hosts, tenant_id},
     workload::COMPACT,
@@ -95,6 +96,21 @@ pub fn rendered_backends(example_path: impl AsRef<Path>) -> Vec<RenderedBackend>
     rendered.collect()
 }
 
+/// Returns Secrets as the providers of an example need them.
+fn provider_secrets(spec: &MessengerTenantSpec) -> ProviderSecrets {
+    let providers = spec.identity.iter().flat_map(|identity| identity.providers.iter().flatten());
+    let secret = |provider: &IdentityProvider| {
+        let reference = &provider.client_secret_ref;
+        let value = format!("{}-of-{}", reference.key(), provider.alias).into();
+        let secret = ProviderSecret {
+            issuer: Some(provider.issuer.clone()),
+            data: BTreeMap::from([(reference.key().to_owned(), Some(value))]),
+        };
+        (reference.name.clone(), secret)
+    };
+    providers.map(secret).collect()
+}
+
 /// Returns the tenant of an example as if it had been applied and then edited: with an owner, credentials that name
 /// themselves, and topics that were seen once.
 fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
@@ -113,7 +129,8 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     });
     let cell = Cell::new(&cell).expect("a valid cell");
     let hosts = Hosts { routed: hosts(&resource, &cell.domain).expect("valid hosts"), ..Hosts::default() };
-    let mut tenant = Tenant::new(&resource, cell, secrets, hosts).expect("a valid tenant");
+    let mut tenant = Tenant::new(&resource, cell, secrets, hosts, &provider_secrets(&resource.spec))
+        .expect("a valid tenant");
     tenant.recorded_topic_ids.insert(tenant.send_topic().to_string(), TOPIC_ID.to_owned());
     tenant
 }

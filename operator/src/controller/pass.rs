@@ -382,7 +382,7 @@ fn validate(
     let found = observe::credentials(&resource.name_any(), observed);
     let usernames = backend::usernames(&tenant_id(resource)?);
     let secrets = TenantSecrets::complete(&usernames, &found, |_| (context.credential)());
-    Tenant::new(resource, cell.clone(), secrets, hosts.clone())
+    Tenant::new(resource, cell.clone(), secrets, hosts.clone(), &observed.provider_secrets)
 }
 
 /// Reports the hosts that the tenant does not get.

@@ -22,6 +22,8 @@ use k8s_openapi::{
     },
 };
 
+use serde_json::{Value, json};
+
 use super::{
     facts::Facts,
     object::{Kind, Object, labels, metadata, selector},
@@ -29,6 +31,7 @@ use super::{
 use crate::{
     amounts, backend,
     config::Images,
+    providers::Provider,
     tenant::Tenant,
     workload::{COMPACT, DefaultResources, Workload},
 };
@@ -206,6 +209,13 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::KeycloakUrl => Some(tenant.cell.keycloak_url.as_str().trim_end_matches('/').to_owned()),
         Setting::Realm => Some(tenant.id.realm().to_string()),
         Setting::Registration => Some(tenant.registration.as_str().to_owned()),
+        Setting::IdentityProviders => Some(identity_providers(tenant)),
+        // Known to who signs in with a provider only: another host starts no pods of a tenant without one.
+        Setting::PublicOrigins if tenant.providers.allowed.is_empty() => Some(String::new()),
+        Setting::PublicOrigins => {
+            let origins: Vec<_> = tenant.hosts.routed.iter().map(|host| tenant.origin(host)).collect();
+            Some(origins.join(","))
+        }
         Setting::Rate(limit) => Some(tenant.limits.rate(limit).unwrap_or(limit.default_rate()).to_string()),
         Setting::TenantConnections => Some(tenant.max_connections.to_string()),
         Setting::ConnectionsPerUser => Some(tenant.max_connections_per_user.to_string()),
@@ -214,6 +224,17 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::AllowedOrigins => Some(tenant.allowed_origins.join(",")),
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
     }
+}
+
+/// Returns the external identity providers as the auth service reads them. An empty list is no setting.
+fn identity_providers(tenant: &Tenant) -> String {
+    let providers = &tenant.providers.allowed;
+    if providers.is_empty() {
+        return String::new();
+    }
+    let provider =
+        |provider: &Provider| json!({"alias": provider.alias, "display_name": provider.display_name});
+    providers.iter().map(provider).collect::<Value>().to_string()
 }
 
 /// Returns where the gRPC API of a service is, or nothing when no workload runs it.
@@ -336,8 +357,6 @@ fn spread(tenant: &Tenant, workload: &Workload) -> TopologySpreadConstraint {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::rendered::testing::example;
 

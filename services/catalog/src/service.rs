@@ -50,6 +50,10 @@ pub enum Setting {
     Realm,
     /// `--registration`: whether users may create accounts.
     Registration,
+    /// `--identity-providers`: the external identity providers of the realm, as JSON.
+    IdentityProviders,
+    /// `--public-origins`: the tenant's addresses, separated by commas.
+    PublicOrigins,
     /// `--user-sends` and its like: how much users may do.
     Rate(Limit),
     /// `--tenant-connections`: how many connections all users may have together.
@@ -73,6 +77,8 @@ impl Setting {
             Self::KeycloakUrl => "--keycloak-url",
             Self::Realm => "--realm",
             Self::Registration => "--registration",
+            Self::IdentityProviders => "--identity-providers",
+            Self::PublicOrigins => "--public-origins",
             Self::Rate(limit) => limit.flag(),
             Self::TenantConnections => "--tenant-connections",
             Self::ConnectionsPerUser => "--connections-per-user",
@@ -132,7 +138,13 @@ table! {
         secrets: &[Secret::Oidc, Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
         optional_peers: &[],
-        settings: &[Setting::KeycloakUrl, Setting::Realm, Setting::Registration],
+        settings: &[
+            Setting::KeycloakUrl,
+            Setting::Realm,
+            Setting::Registration,
+            Setting::IdentityProviders,
+            Setting::PublicOrigins,
+        ],
         path_prefixes: &["/api/auth"],
         paths: &[],
         sticky_paths: &[],
