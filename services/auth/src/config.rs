@@ -5,10 +5,14 @@ use kit::config::{KafkaArgs, RedisArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::domain::external::Providers;
+
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
     #[command(flatten)]
     pub realm: RealmArgs,
+    #[command(flatten)]
+    pub external: ExternalArgs,
     #[command(flatten)]
     pub kafka: KafkaArgs,
     #[command(flatten)]
@@ -35,6 +39,20 @@ pub struct RealmArgs {
     /// Certificates in PEM that are trusted at the identity provider beside the public ones. The process reads the same argument.
     #[arg(long, env)]
     pub oidc_ca_bundle: Option<String>,
+}
+
+/// External identity providers of the realm.
+#[derive(Clone, Debug, Args)]
+pub struct ExternalArgs {
+    /// The providers as a JSON list of objects with `alias` and `display_name`.
+    #[arg(long, env, default_value = "[]")]
+    pub identity_providers: Providers,
+    /// The tenant's addresses, scheme, host and port, the main one first. Browsers come back to them from the realm.
+    #[arg(long, env, value_delimiter = ',')]
+    pub public_origins: Vec<String>,
+    /// Where browsers find the realm. The process reads the same argument.
+    #[arg(long, env)]
+    pub oidc_issuer: String,
 }
 
 /// Which users may register.

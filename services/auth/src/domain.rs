@@ -1,6 +1,7 @@
 //! Accounts and what may stand in them. Rules only: no I/O, no clock.
 
 pub mod attempts;
+pub mod external;
 mod session;
 
 use contracts::api::{ChangePasswordRequest, RegisterRequest, SignInRequest};
@@ -8,9 +9,9 @@ use kit::{
     error::InvalidField,
     text::{DisplayName, Password, Username},
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
-pub use self::session::{ListedSession, Session, TokenDigest};
+pub use self::session::{AccountName, ListedSession, Session, TokenDigest};
 
 /// Fields of requests.
 const NEW_PASSWORD: &str = "new_password";
@@ -57,6 +58,13 @@ pub struct Grant {
     pub expires_in_seconds: i64,
     pub refresh_token: SecretString,
     pub refresh_expires_in_seconds: i64,
+}
+
+impl Grant {
+    /// Returns what the account of the session is called.
+    pub fn account_name(&self) -> Option<AccountName> {
+        AccountName::of(self.access_token.expose_secret())
+    }
 }
 
 /// Returns what may be a refresh token; `None` for what no realm issued, which the realm need not see.

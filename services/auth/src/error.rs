@@ -24,6 +24,14 @@ pub enum Error {
     /// The same for a session of another user.
     #[error("you have no such session: it has ended, or is not yours")]
     NoSession,
+    #[error("there is no such identity provider: GET /api/auth/providers lists them")]
+    NoProvider,
+    #[error("this browser has begun no such sign-in, or too long ago: begin again")]
+    NotBegun,
+    #[error(
+        "the identity provider gave the username of an account that was deleted, and it is not given out again: have it changed there"
+    )]
+    NameOfDeleted,
     #[error("the current password is wrong")]
     WrongPassword,
     #[error("failed to publish the end of a session")]
@@ -57,17 +65,19 @@ impl ServiceError for Error {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::RegistrationClosed | Self::WrongPassword => ErrorCode::PermissionDenied,
-            Self::NoSession => ErrorCode::NotFound,
-            Self::SessionOver(_) => ErrorCode::Unauthenticated,
+            Self::NoSession | Self::NoProvider => ErrorCode::NotFound,
+            Self::NameOfDeleted => ErrorCode::Conflict,
+            Self::SessionOver(_) | Self::NotBegun => ErrorCode::Unauthenticated,
             Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
             Self::Shared(error) => error.code(),
             Self::Users(_) | Self::Log(_) | Self::Unpublished => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Taken(_) => ErrorCode::Conflict,
                 StoreError::Refused(_) => ErrorCode::InvalidArgument,
-                StoreError::Rejected | StoreError::InvalidRefreshToken | StoreError::SessionOver => {
-                    ErrorCode::Unauthenticated
-                }
+                StoreError::Rejected
+                | StoreError::InvalidCode
+                | StoreError::InvalidRefreshToken
+                | StoreError::SessionOver => ErrorCode::Unauthenticated,
                 StoreError::Unreachable { .. } | StoreError::Unable { .. } => ErrorCode::Unavailable,
                 StoreError::Misconfigured { .. } | StoreError::Unreadable { .. } => ErrorCode::Internal,
             },
@@ -80,6 +90,9 @@ impl ServiceError for Error {
             Self::InvalidField(_)
             | Self::RegistrationClosed
             | Self::NoSession
+            | Self::NoProvider
+            | Self::NotBegun
+            | Self::NameOfDeleted
             | Self::WrongPassword
             | Self::Busy
             | Self::SessionOver(_)

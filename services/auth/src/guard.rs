@@ -130,6 +130,23 @@ impl Guard {
         self.tried(address, credentials, self.0.accounts.sign_in(credentials)).await
     }
 
+    /// Begins a session with the code of a sign-in with an external identity provider. Codes that are wrong count against the address.
+    pub(crate) async fn redeem(
+        &self,
+        address: IpAddr,
+        code: &str,
+        verifier: &str,
+        redirect_uri: &str,
+    ) -> Result<Grant, Error> {
+        self.attempts(|attempts| attempts.code(address, Instant::now())).map_err(Error::Limited)?;
+        let _turn = turn(&self.0.sessions).await?;
+        let outcome = self.0.accounts.redeem(code, verifier, redirect_uri).await;
+        if !matches!(outcome, Err(StoreError::InvalidCode)) {
+            self.attempts(|attempts| attempts.good_code(address, Instant::now()));
+        }
+        Ok(outcome?)
+    }
+
     async fn tried<T>(
         &self,
         address: IpAddr,

@@ -6,6 +6,7 @@
 //!
 //! # Endpoints
 //! - `POST /api/auth/register`, `POST /api/auth/change-password`, `POST /api/auth/delete-account`: accounts.
+//! - `GET /api/auth/providers`, `GET` and `POST /api/auth/login`, `GET /api/auth/callback`: sign-in with external identity providers.
 //! - `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`: sessions.
 //! - `GET` and `DELETE /api/auth/sessions`, `DELETE /api/auth/sessions/{session}`: sessions of a user on all devices.
 //!
@@ -21,7 +22,9 @@ pub mod deletions;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod external;
 pub mod guard;
+mod sealed;
 pub mod store;
 
 use std::sync::Arc;
@@ -37,6 +40,7 @@ use crate::{
     deletions::Deletions,
     domain::attempts::AttemptRates,
     events::SessionEvents,
+    external::External,
     guard::{Guard, Refreshes},
     store::{AccountStore, Keycloak, MemoryStore, SharedRefreshes},
 };
@@ -49,16 +53,25 @@ impl Service for Auth {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { realm, kafka, redis, registration } = settings;
+        let Settings { realm, external, kafka, redis, registration } = settings;
+        let external =
+            External::new(external, &realm).context("failed to prepare external identity providers")?;
         let redis =
             kit::redis::connection(&redis).context("failed to prepare what replicas share of refreshes")?;
         let refreshes = Refreshes::shared(SharedRefreshes::new(redis, scope.tenant()));
-        surface(Arc::new(Keycloak::new(&realm)?), &Log::kafka(kafka), refreshes, registration, scope)
+        surface(
+            Arc::new(Keycloak::new(&realm)?),
+            &Log::kafka(kafka),
+            refreshes,
+            registration,
+            external,
+            scope,
+        )
     }
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
         let accounts = Arc::new(MemoryStore::new(memory.issuer.clone()));
-        surface(accounts, &memory.log, Refreshes::in_process(), Registration::Open, scope)
+        surface(accounts, &memory.log, Refreshes::in_process(), Registration::Open, External::none(), scope)
     }
 }
 
@@ -67,6 +80,7 @@ fn surface(
     log: &Log,
     refreshes: Refreshes,
     registration: Registration,
+    external: External,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
     let users = UserServiceClient::new(scope.peer(catalog::Service::User)?);
@@ -75,6 +89,6 @@ fn surface(
     let accounts = Guard::new(accounts, events, refreshes, AttemptRates::default(), scope.tasks().clone());
     let deletions = Deletions::new(accounts.clone(), users.clone());
     scope.spawn(deletions.clone().keep_finishing(scope.shutdown().clone()));
-    let state = AppState { accounts, deletions, registration, users };
+    let state = AppState { accounts, deletions, external, registration, users };
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }

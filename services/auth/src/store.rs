@@ -31,6 +31,10 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Begins a session. Every refusal is the same [`StoreError::Rejected`].
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError>;
 
+    /// Begins a session with a code that the realm gave a browser for a sign-in with an external identity provider. A code is good
+    /// once, and for who has its `verifier` and the URL that the browser was sent back to.
+    async fn redeem(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Grant, StoreError>;
+
     /// Goes on with a session. What a token gave may have been lost: while none of it was used, the token gives something else
     /// in its place, [`REFRESH_RETRIES`](kit::catalog::REFRESH_RETRIES) times. Any other token that is used again is [`StoreError::SessionOver`], and so is one
     /// whose session has ended.
@@ -59,6 +63,8 @@ pub enum StoreError {
     Refused(String),
     #[error("the username or the password is wrong")]
     Rejected,
+    #[error("the code is not valid, was used before, or is of another browser: begin again")]
+    InvalidCode,
     #[error("the refresh token is not valid, or its session has ended")]
     InvalidRefreshToken,
     #[error("the refresh token was used before, or its session has ended: sign in again")]

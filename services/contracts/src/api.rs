@@ -77,6 +77,24 @@ pub struct ChangePasswordRequest {
     pub new_password: String,
 }
 
+/// An external identity provider that users may sign in with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuthProvider {
+    /// As in `/api/auth/login/{alias}`.
+    pub alias: String,
+    /// What users read on the button.
+    pub display_name: String,
+}
+
+/// `POST /api/auth/login`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginCodeRequest {
+    /// The `login_code` that the browser came back with.
+    #[schema(min_length = 1, max_length = 1024, pattern = "^[A-Za-z0-9._~-]+$")]
+    pub code: String,
+}
+
 /// A session of the caller that goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthSession {

@@ -228,6 +228,18 @@ impl AccountStore for Keycloak {
         grant(step, self.post(step, &self.token_url, &form).await?, |_| StoreError::Rejected).await
     }
 
+    #[tracing::instrument(name = "auth.store.redeem", skip_all)]
+    async fn redeem(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Grant, StoreError> {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("code_verifier", verifier),
+            ("redirect_uri", redirect_uri),
+        ];
+        let step = "end a sign-in with an identity provider";
+        grant(step, self.post(step, &self.token_url, &form).await?, |_| StoreError::InvalidCode).await
+    }
+
     #[tracing::instrument(name = "auth.store.refresh", skip_all)]
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];

@@ -179,6 +179,11 @@ impl AccountStore for MemoryStore {
         Ok(grant)
     }
 
+    async fn redeem(&self, _: &str, _: &str, _: &str) -> Result<Grant, StoreError> {
+        // It has no provider that could give one.
+        Err(StoreError::InvalidCode)
+    }
+
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
         let session = tables.session(refresh_token)?;

@@ -8,6 +8,7 @@ use auth::{
     deletions::Deletions,
     domain::attempts::AttemptRates,
     events::SessionEvents,
+    external::External,
     guard::{Guard, Refreshes},
     store::{AccountStore, Keycloak},
 };
@@ -33,6 +34,7 @@ pub const PASSWORD: &str = "correct horse";
 /// The REST API over an account store.
 pub struct App {
     api: TestApi,
+    state: AppState,
     pub deletions: Deletions,
 }
 
@@ -66,8 +68,25 @@ impl App {
         let events = SessionEvents::new(log, TENANT).expect("a producer");
         let accounts = Guard::new(accounts, events, refreshes, AttemptRates::default(), TaskTracker::new());
         let deletions = Deletions::new(accounts.clone(), users.clone());
-        let state = AppState { accounts, deletions: deletions.clone(), registration, users };
-        Self { api: TestApi::open(auth::api::router(state)), deletions }
+        let state = AppState {
+            accounts,
+            deletions: deletions.clone(),
+            external: External::none(),
+            registration,
+            users,
+        };
+        Self { api: TestApi::open(auth::api::router(state.clone())), state, deletions }
+    }
+
+    /// Lets users sign in with these providers.
+    pub fn with_providers(self, external: External) -> Self {
+        let state = AppState { external, ..self.state };
+        Self { api: TestApi::open(auth::api::router(state.clone())), state, ..self }
+    }
+
+    /// Sends a request with headers.
+    pub async fn send_with(&self, line: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        self.api.send_with(line, None, headers, body).await
     }
 
     /// Takes the tokens that this verifier takes.
@@ -321,7 +340,8 @@ async fn the_description_names_every_endpoint_and_its_problems() {
         TaskTracker::new(),
     );
     let deletions = Deletions::new(accounts.clone(), users.clone());
-    let state = AppState { accounts, deletions, registration: Registration::Open, users };
+    let state =
+        AppState { accounts, deletions, external: External::none(), registration: Registration::Open, users };
     let description = serde_json::to_value(auth::api::router(state).get_openapi()).expect("json");
     let statuses = |what: &str| {
         let operation = &description["paths"][format!("/api/auth/{what}")]["post"];

@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 
 mod api;
+mod browser;
 mod events;
+mod external;
 mod password;
 mod peers;
 mod realm;

@@ -59,9 +59,13 @@ impl UserService for Peers {
 
     async fn get_users(
         &self,
-        _request: Request<GetUsersRequest>,
+        request: Request<GetUsersRequest>,
     ) -> Result<Response<GetUsersResponse>, Status> {
-        Err(Status::unimplemented("not asked by this service"))
+        let ids = request.into_inner().user_ids;
+        let ensured = self.ensured.lock().expect("no panic");
+        let known = ensured.iter().filter(|user| ids.contains(&user.user_id));
+        let user = |user: &EnsureUserRequest| User { user_id: user.user_id.clone(), ..User::default() };
+        Ok(Response::new(GetUsersResponse { users: known.map(user).collect() }))
     }
 
     async fn check_presence(

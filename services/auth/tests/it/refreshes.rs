@@ -193,6 +193,10 @@ impl AccountStore for Unsteady {
         self.realm.exists(user_id).await
     }
 
+    async fn redeem(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Grant, StoreError> {
+        self.realm.redeem(code, verifier, redirect_uri).await
+    }
+
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {
         self.realm.sign_in(credentials).await
     }
