@@ -5,7 +5,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use catalog::{Secret, SecretKey};
 use crds::{IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, Topology};
+
+use secrecy::SecretString;
 
 use crate::{
     backend,
@@ -13,7 +16,7 @@ use crate::{
     desired::{self, Facts},
     placement::Hosts,
     providers::{ProviderSecret, ProviderSecrets},
-    secrets::{ObservedSecrets, TenantSecrets},
+    secrets::{CellSecrets, ObservedSecrets, TenantSecrets},
     tenant::{Cell, Tenant, hosts, tenant_id},
     workload::COMPACT,
 };
@@ -57,7 +60,7 @@ pub fn rendered_args(example_path: impl AsRef<Path>, workload: &str) -> (Vec<Str
         .unwrap_or_else(|| panic!("no workload is named {workload}"));
     let arguments = desired::arguments(&tenant, workload, &facts()).expect("the example's topics have ids");
     let arguments = [vec!["run".to_owned()], arguments].concat();
-    let names = desired::environment(&tenant, workload).into_iter().map(|(name, _, _)| name.to_owned());
+    let names = desired::environment(&tenant, workload).into_iter().map(|variable| variable.name.to_owned());
     (arguments, names.collect())
 }
 
@@ -96,6 +99,13 @@ pub fn rendered_backends(example_path: impl AsRef<Path>) -> Vec<RenderedBackend>
     rendered.collect()
 }
 
+/// Returns what the cell's account at its mail server is called.
+fn cell_secrets() -> CellSecrets {
+    let value =
+        |key: &SecretKey| (key.key.to_owned(), SecretString::from(format!("{}-of-the-cell", key.key)));
+    [(Secret::Smtp, Ok(Secret::Smtp.keys.iter().map(value).collect()))].into()
+}
+
 /// Returns Secrets as the providers of an example need them.
 fn provider_secrets(spec: &MessengerTenantSpec) -> ProviderSecrets {
     let providers = spec.identity.iter().flat_map(|identity| identity.providers.iter().flatten());
@@ -124,9 +134,10 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     edit(&mut resource);
     let cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
     let id = tenant_id(&resource).expect("a legal tenant id");
-    let secrets = TenantSecrets::complete(&backend::usernames(&id), &ObservedSecrets::new(), |kind| {
-        format!("generated-{kind}")
-    });
+    let secrets =
+        TenantSecrets::complete(&backend::usernames(&id), &ObservedSecrets::new(), &cell_secrets(), |kind| {
+            format!("generated-{kind}")
+        });
     let cell = Cell::new(&cell).expect("a valid cell");
     let hosts = Hosts { routed: hosts(&resource, &cell.domain).expect("valid hosts"), ..Hosts::default() };
     let mut tenant = Tenant::new(&resource, cell, secrets, hosts, &provider_secrets(&resource.spec))

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod external;
+mod recovery;
 mod sessions;
 
 use axum::{
@@ -16,7 +17,9 @@ use kit::{
     rpc::InternalChannel,
 };
 
-use crate::{config::Registration, deletions::Deletions, external::External, guard::Guard};
+use crate::{
+    config::Registration, deletions::Deletions, external::External, guard::Guard, recovery::Recovery,
+};
 
 /// What a request handler holds.
 #[derive(Clone, FromRef)]
@@ -24,6 +27,7 @@ pub struct AppState {
     pub accounts: Guard,
     pub deletions: Deletions,
     pub external: External,
+    pub recovery: Recovery,
     pub registration: Registration,
     pub users: UserServiceClient<InternalChannel>,
 }
@@ -34,6 +38,10 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(accounts::register))
         .routes(routes!(accounts::delete))
         .routes(routes!(accounts::change_password))
+        .routes(routes!(recovery::forgot))
+        .routes(routes!(recovery::reset))
+        .routes(routes!(recovery::get, recovery::set))
+        .routes(routes!(recovery::confirm))
         .routes(routes!(external::providers))
         .routes(routes!(external::begin))
         .routes(routes!(external::callback))

@@ -52,6 +52,10 @@ pub enum Setting {
     Registration,
     /// `--identity-providers`: the external identity providers of the realm, as JSON.
     IdentityProviders,
+    /// `--smtp-url`: the cell's mail server.
+    SmtpUrl,
+    /// `--smtp-from`: the address that mail comes from.
+    SmtpFrom,
     /// `--public-origins`: the tenant's addresses, separated by commas.
     PublicOrigins,
     /// `--user-sends` and its like: how much users may do.
@@ -78,6 +82,8 @@ impl Setting {
             Self::Realm => "--realm",
             Self::Registration => "--registration",
             Self::IdentityProviders => "--identity-providers",
+            Self::SmtpUrl => "--smtp-url",
+            Self::SmtpFrom => "--smtp-from",
             Self::PublicOrigins => "--public-origins",
             Self::Rate(limit) => limit.flag(),
             Self::TenantConnections => "--tenant-connections",
@@ -135,7 +141,14 @@ table! {
         about: "Registers users, signs them in and out, and refreshes their tokens.",
         is_optional: false,
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
-        secrets: &[Secret::Oidc, Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
+        secrets: &[
+            Secret::Oidc,
+            Secret::Kafka,
+            Secret::Redis,
+            Secret::Smtp,
+            Secret::Internal,
+            Secret::Metrics,
+        ],
         peers: &[Service::User],
         optional_peers: &[],
         settings: &[
@@ -144,6 +157,8 @@ table! {
             Setting::Registration,
             Setting::IdentityProviders,
             Setting::PublicOrigins,
+            Setting::SmtpUrl,
+            Setting::SmtpFrom,
         ],
         path_prefixes: &["/api/auth"],
         paths: &[],

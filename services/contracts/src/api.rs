@@ -95,6 +95,58 @@ pub struct LoginCodeRequest {
     pub code: String,
 }
 
+/// `POST /api/auth/password/forgot`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgotPasswordRequest {
+    /// In any case.
+    #[schema(schema_with = schema::email)]
+    pub email: String,
+}
+
+/// `POST /api/auth/password/reset`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResetPasswordRequest {
+    /// From the link.
+    #[schema(schema_with = schema::link_token)]
+    pub token: String,
+    /// As `new_password` of a change.
+    #[schema(schema_with = schema::new_password)]
+    pub password: String,
+}
+
+/// `PUT /api/auth/email`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetEmailRequest {
+    /// In ASCII, in any case.
+    #[schema(schema_with = schema::email)]
+    pub email: String,
+    /// At most 256 bytes of UTF-8.
+    #[schema(schema_with = schema::password)]
+    pub current_password: String,
+}
+
+/// `POST /api/auth/email/confirm`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmEmailRequest {
+    /// From the link.
+    #[schema(schema_with = schema::link_token)]
+    pub token: String,
+}
+
+/// The e-mail address of the caller's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnEmailAddress {
+    /// Absent when the account has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The user has shown that they read mail there. A link for a new password is sent to no other address.
+    pub is_confirmed: bool,
+}
+
 /// A session of the caller that goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthSession {

@@ -23,6 +23,7 @@ use crate::{
     domain::{Credentials, NewAccount, NewPassword, Session},
     error::Error,
     guard::Guard,
+    recovery::Recovery,
     store::StoreError,
 };
 
@@ -142,11 +143,14 @@ pub(super) async fn delete(
 pub(super) async fn change_password(
     caller: Caller,
     State(accounts): State<Guard>,
+    State(recovery): State<Recovery>,
     Json(request): Json<ChangePasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
     let password = NewPassword::parse(&caller.username, request).map_err(Error::from)?;
     let caller = Session::from(&caller);
     accounts.change_password(&caller, password).await?;
+    // One that was sent before would replace it again.
+    recovery.revoke(caller.user_id).await?;
     tracing::info!(user = %caller.user_id, "{} has a new password", caller.user_id);
     Ok(StatusCode::NO_CONTENT)
 }

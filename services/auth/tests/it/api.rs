@@ -10,7 +10,9 @@ use auth::{
     events::SessionEvents,
     external::External,
     guard::{Guard, Refreshes},
-    store::{AccountStore, Keycloak},
+    mail::Mailer,
+    recovery::Recovery,
+    store::{AccountStore, Keycloak, Tickets},
 };
 use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
 use kit::{
@@ -68,10 +70,13 @@ impl App {
         let events = SessionEvents::new(log, TENANT).expect("a producer");
         let accounts = Guard::new(accounts, events, refreshes, AttemptRates::default(), TaskTracker::new());
         let deletions = Deletions::new(accounts.clone(), users.clone());
+        let tasks = TaskTracker::new();
+        let recovery = Recovery::new(accounts.clone(), None, Tickets::in_process(), tasks);
         let state = AppState {
             accounts,
             deletions: deletions.clone(),
             external: External::none(),
+            recovery,
             registration,
             users,
         };
@@ -81,6 +86,13 @@ impl App {
     /// Lets users sign in with these providers.
     pub fn with_providers(self, external: External) -> Self {
         let state = AppState { external, ..self.state };
+        Self { api: TestApi::open(auth::api::router(state.clone())), state, ..self }
+    }
+
+    /// Sends mail with this.
+    pub fn with_mail(self, mail: Option<(Mailer, String)>, tickets: Tickets) -> Self {
+        let recovery = Recovery::new(self.state.accounts.clone(), mail, tickets, TaskTracker::new());
+        let state = AppState { recovery, ..self.state };
         Self { api: TestApi::open(auth::api::router(state.clone())), state, ..self }
     }
 
@@ -340,8 +352,9 @@ async fn the_description_names_every_endpoint_and_its_problems() {
         TaskTracker::new(),
     );
     let deletions = Deletions::new(accounts.clone(), users.clone());
-    let state =
-        AppState { accounts, deletions, external: External::none(), registration: Registration::Open, users };
+    let recovery = Recovery::new(accounts.clone(), None, Tickets::in_process(), TaskTracker::new());
+    let registration = Registration::Open;
+    let state = AppState { accounts, deletions, external: External::none(), recovery, registration, users };
     let description = serde_json::to_value(auth::api::router(state).get_openapi()).expect("json");
     let statuses = |what: &str| {
         let operation = &description["paths"][format!("/api/auth/{what}")]["post"];

@@ -9,8 +9,10 @@ mod external;
 mod password;
 mod peers;
 mod realm;
+mod recovery;
 mod refreshes;
 mod sessions;
+mod smtp;
 mod store;
 
 use std::sync::Arc;

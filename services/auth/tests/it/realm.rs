@@ -144,6 +144,20 @@ impl Realm {
         found[0]["id"].as_str().expect("an account").to_owned()
     }
 
+    /// Adds an account with an address that was never confirmed.
+    pub async fn add_unconfirmed(&self, username: &str, email: &str) {
+        let user = json!({"username": username, "email": email, "enabled": true});
+        let path = format!("/admin/realms/{}/users", self.name);
+        Admin::sign_in().await.send(Method::POST, &path, Some(user)).await;
+    }
+
+    /// Returns the address of an account.
+    pub async fn email(&self, username: &str) -> Option<String> {
+        let path = format!("/admin/realms/{}/users?exact=true&username={username}", self.name);
+        let found = Admin::sign_in().await.get(&path).await;
+        found[0]["email"].as_str().map(str::to_owned)
+    }
+
     pub async fn has_account(&self, username: &str) -> bool {
         let path = format!("/admin/realms/{}/users?exact=true&username={username}", self.name);
         Admin::sign_in().await.get(&path).await.as_array().is_some_and(|found| !found.is_empty())
