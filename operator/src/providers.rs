@@ -1,15 +1,13 @@
 //! Pure: which external identity providers a tenant gets.
 //!
 //! Keycloak sends a client secret to the server that the issuer names, and calls that server from inside the cell. So two others
-//! have to agree with an author of tenants: the cell to the host, and whoever holds the Secret to the issuer.
+//! have to agree with an author of tenants: the cell to the host, and those who write the Secret to the issuer.
 
 use std::collections::BTreeMap;
 
 use crds::{IdentityProvider, MessengerTenantSpec, Reason, Scheme};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
-
-use crate::tenant::Cell;
 
 /// What is requested of a provider that names no scopes, beside `openid`.
 const DEFAULT_SCOPES: [&str; 2] = ["profile", "email"];
@@ -61,11 +59,20 @@ pub(crate) fn secret_names(spec: &MessengerTenantSpec) -> impl Iterator<Item = &
     declared(spec).iter().map(|provider| provider.client_secret_ref.name.as_str())
 }
 
+/// What a cell says of providers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CellRules<'a> {
+    pub name: &'a str,
+    pub scheme: Scheme,
+    /// The hosts that Keycloak may call, each with those below it.
+    pub hosts: &'a [String],
+}
+
 /// Decides on the providers of a tenant in this namespace.
 pub(crate) fn providers(
     spec: &MessengerTenantSpec,
     namespace: &str,
-    cell: &Cell,
+    cell: CellRules<'_>,
     secrets: &ProviderSecrets,
 ) -> Providers {
     let mut providers = Providers::default();
@@ -105,7 +112,7 @@ fn scopes(declared: &IdentityProvider) -> Vec<String> {
 }
 
 /// Checks that the cell lets Keycloak call the issuer.
-fn allowed(declared: &IdentityProvider, cell: &Cell) -> Result<(), String> {
+fn allowed(declared: &IdentityProvider, cell: CellRules<'_>) -> Result<(), String> {
     let issuer = &declared.issuer;
     let url = Url::parse(issuer).map_err(|error| format!("issuer {issuer} is no URL: {error}"))?;
     if url.scheme() != "https" && cell.scheme == Scheme::Https {
@@ -115,7 +122,7 @@ fn allowed(declared: &IdentityProvider, cell: &Cell) -> Result<(), String> {
     let is_allowed = |name: &String| {
         host == name || host.strip_suffix(name.as_str()).is_some_and(|below| below.ends_with('.'))
     };
-    if cell.spec.keycloak.provider_hosts.iter().flatten().any(is_allowed) {
+    if cell.hosts.iter().any(is_allowed) {
         return Ok(());
     }
     Err(format!(
@@ -165,7 +172,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rendered::testing::cell;
 
     fn check(
         issuer: &str,
@@ -174,10 +180,8 @@ mod tests {
         scheme: Scheme,
         expected: Option<(Reason, &str)>,
     ) {
-        let cell = cell(|cell| {
-            cell.spec.routing.scheme = Some(scheme);
-            cell.spec.keycloak.provider_hosts = Some(vec!["corp.example".to_owned()]);
-        });
+        let hosts = ["corp.example".to_owned()];
+        let cell = CellRules { name: "local", scheme, hosts: &hosts };
         let provider = json!({"alias": "corp", "issuer": issuer, "clientId": "posthouse",
             "clientSecretRef": {"name": "corp-client"}});
         let spec =
@@ -188,7 +192,7 @@ mod tests {
             data: BTreeMap::from([("clientSecret".to_owned(), Some(value.into()))]),
         });
         let secrets = secret.map(|secret| ("corp-client".to_owned(), secret)).into_iter().collect();
-        let found = providers(&spec, "acme", &cell, &secrets);
+        let found = providers(&spec, "acme", cell, &secrets);
         assert!(!format!("{found:?}").contains("secret-word"));
         let problem = found.problems.first();
         assert_eq!(problem.map(|problem| problem.reason), expected.map(|(reason, _)| reason), "{found:?}");

@@ -7,7 +7,6 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use catalog::{Secret, SecretKey};
 use crds::{IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, Topology};
-
 use secrecy::SecretString;
 
 use crate::{

@@ -17,7 +17,7 @@ use crate::{
     backend::DataExpected,
     consent,
     placement::Hosts,
-    providers::{self, ProviderSecrets, Providers},
+    providers::{self, CellRules, ProviderSecrets, Providers},
     secrets::TenantSecrets,
     workload::Workload,
 };
@@ -198,7 +198,11 @@ impl Tenant {
         Ok(Self {
             id,
             name: resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?,
-            providers: providers::providers(spec, &namespace, &cell, provider_secrets),
+            providers: {
+                let hosts = cell.spec.keycloak.provider_hosts.as_deref().unwrap_or_default();
+                let rules = CellRules { name: &cell.name, scheme: cell.scheme, hosts };
+                providers::providers(spec, &namespace, rules, provider_secrets)
+            },
             namespace,
             uid: resource.metadata.uid.clone().ok_or(Invalid::Incomplete("uid"))?,
             heir_of: Vec::new(),

@@ -21,7 +21,6 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
-
 use serde_json::{Value, json};
 
 use super::{

@@ -271,7 +271,7 @@ async fn who_tries_wrong_passwords_at_once_locks_no_owner_out() {
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }
 
-/// Creates a realm that stands for the identity provider of somebody else. Returns its issuer.
+/// Creates a realm that stands for an external identity provider. Returns its issuer.
 async fn issuer(name: &str) -> String {
     by_hand(Method::POST, "", Some(json!({ "realm": name, "enabled": true }))).await;
     format!("{}/realms/{name}", env("KEYCLOAK_URL"))
