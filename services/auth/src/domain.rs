@@ -5,7 +5,6 @@ pub mod email;
 pub mod external;
 mod session;
 
-use self::email::Email;
 use contracts::api::{ChangePasswordRequest, RegisterRequest, SignInRequest};
 use kit::{
     error::InvalidField,
@@ -13,6 +12,7 @@ use kit::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
+use self::email::Email;
 pub use self::session::{AccountName, ListedSession, Session, TokenDigest};
 
 /// Fields of requests.

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use kit::{catalog::SIGN_IN_CALLBACK_PATH, clock::now_ms};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use crate::{
     config::{ExternalArgs, RealmArgs},
     domain::external::{self, Begun, Provider, Providers, ReturnPath, SIGN_IN_WITHIN},
     error::Error,
-    sealed::{self, Purpose},
+    sealed::{self, Purpose, random_word},
 };
 
 const PURPOSE: Purpose = Purpose("posthouse: a sign-in with an external identity provider");
@@ -85,8 +84,8 @@ impl External {
             return Err(Error::NoProvider);
         };
         let begun = Begun {
-            state: random_word(),
-            verifier: random_word(),
+            state: random_word().expose_secret().to_owned(),
+            verifier: random_word().expose_secret().to_owned(),
             origin: origin.to_owned(),
             return_to,
             begun_at_ms: now_ms(),
@@ -137,11 +136,4 @@ fn cookie(origin: &str, value: &str, seconds: u64) -> String {
     let (prefix, secure) = if origin.starts_with("https://") { (HOST_PREFIX, "; Secure") } else { ("", "") };
     // Lax: the realm sends the browser back from another site.
     format!("{prefix}{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
-}
-
-/// Returns a word that cannot be guessed.
-fn random_word() -> String {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).expect("the system has random numbers");
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }

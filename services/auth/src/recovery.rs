@@ -27,7 +27,7 @@ use crate::{
     store::{Taken, Ticket, Tickets},
 };
 
-/// Mails that are under way at once. What is beyond them is refused, whoever it is for.
+/// Mails that are under way at once. What is beyond them is refused, for an account or for none.
 const MAILS: usize = 16;
 /// Mails to one address: who receives them did perhaps not ask for them.
 const TO_ADDRESS: Rate = Rate { burst: 3, every: Duration::from_secs(600) };

@@ -3,7 +3,9 @@
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     hkdf::{HKDF_SHA256, Salt},
+    rand,
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -31,6 +33,13 @@ pub(crate) fn seal<T: Serialize>(
     let nonce = key(secret, purpose).seal_in_place_append_tag(Aad::from(place), &mut bytes);
     let nonce = nonce.expect("AES-GCM takes a few kilobytes");
     [nonce.as_ref().as_slice(), &bytes].concat()
+}
+
+/// Returns a word of 43 characters that cannot be guessed.
+pub(crate) fn random_word() -> SecretString {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).expect("the system has random numbers");
+    BASE64_URL_SAFE_NO_PAD.encode(bytes).into()
 }
 
 /// Decrypts what [`seal`] returned for the same secret, purpose and place; `None` for anything else.

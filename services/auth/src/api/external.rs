@@ -15,6 +15,7 @@ use kit::{
     error::{ApiError, InvalidField},
     extract::{ClientAddress, Json, Path, Query},
     rpc::InternalChannel,
+    text::DisplayName,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -214,7 +215,10 @@ async fn welcome(
     let request = EnsureUserRequest {
         user_id: user_id.to_string(),
         username,
-        display_name: display_name.unwrap_or_default(),
+        // One that is no name here is none: the account has its username then.
+        display_name: display_name
+            .filter(|name| DisplayName::parse("display_name", name).is_ok())
+            .unwrap_or_default(),
     };
     called(users.ensure_user(request)).await?;
     tracing::info!(user = %user_id, "registered {user_id} by an external identity provider");

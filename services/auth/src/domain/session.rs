@@ -42,7 +42,7 @@ impl TokenDigest {
 pub struct AccountName {
     #[serde(rename = "preferred_username")]
     pub username: String,
-    /// The name of the person, where the realm knows it.
+    /// What the user is called, where the realm knows it.
     #[serde(rename = "name")]
     pub display_name: Option<String>,
 }

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::UserId;
 use redis::{ExistenceCheck::XX, FromRedisValue, Pipeline, SetExpiry, SetOptions, aio::ConnectionManager};
@@ -18,7 +17,7 @@ use tokio::time::timeout;
 use super::StoreError;
 use crate::{
     domain::TokenDigest,
-    sealed::{self, Purpose},
+    sealed::{self, Purpose, random_word},
 };
 
 /// How long a link is good.
@@ -80,7 +79,7 @@ impl Tickets {
 
     /// Makes a link, in the place of the last one of the same kind that the user was sent. Returns its token.
     pub(crate) async fn issue(&self, ticket: &Ticket) -> Result<SecretString, StoreError> {
-        let token = token();
+        let token = random_word();
         let (key, slot) = (key(&token), slot(&ticket.slot()));
         let sealed = sealed::seal(&token, PURPOSE, &key, ticket);
         if let Some(last) = self.put(&slot, key.as_bytes().to_vec()).await?
@@ -194,13 +193,6 @@ fn key(token: &SecretString) -> String {
 
 fn slot(of: &str) -> String {
     format!("link-of:{of}")
-}
-
-/// Returns a token that cannot be guessed.
-fn token() -> SecretString {
-    let mut bytes = [0; 32];
-    rand::fill(&mut bytes).expect("the system has random numbers");
-    BASE64_URL_SAFE_NO_PAD.encode(bytes).into()
 }
 
 /// Reads what may be the token of a link; `None` for what this service never gave.

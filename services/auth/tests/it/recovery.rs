@@ -93,7 +93,7 @@ async fn a_link_replaces_a_password_once_and_signs_all_devices_out(
     let own = app.send("GET /api/auth/email", Some(&phone), None).await.ok(200);
     assert_eq!(own, json!({"email": "ann@corp.test", "is_confirmed": true}));
 
-    // One whom nobody knows is answered alike, and the next mail is not theirs.
+    // An unknown address is answered alike, and the next mail does not go there.
     let (unknown, known) = (forgot(app, "bob@corp.test").await, forgot(app, "ANN@corp.test").await);
     assert_eq!((unknown.status, unknown.body), (202, Value::Null));
     assert_eq!((known.status, known.body), (202, Value::Null));
@@ -149,7 +149,7 @@ async fn an_address_belongs_to_who_reads_mail_there() {
     let (log, realm, server) = (Log::memory(), Realm::create().await, MailServer::start().await);
     let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
     let app = app(&log, store, TokenVerifier::new(&realm.oidc()).expect("a verifier"), &server).await;
-    // As an external provider says it: nobody has shown that they read mail there.
+    // As an external provider says it: the user has not shown that they read mail there.
     realm.add_unconfirmed("mallory", "ann@corp.test").await;
     forgot(&app, "ann@corp.test").await.ok(202);
     let ann = app.sign_in("ann").await;
