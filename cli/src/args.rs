@@ -40,7 +40,7 @@ pub(crate) enum Command {
     /// The password is read from POSTHOUSE_PASSWORD, or from a prompt without echo. Lines may come from a pipe:
     /// `echo hello | posthouse chat --url URL --user ann --to @ben` ends when the last line is stored.
     Chat(ChatArgs),
-    /// Prints what a messenger keeps about a user, beside their messages, as JSON: profile, settings, contacts, blocks and
+    /// Prints what a messenger keeps about a user as JSON: profile, e-mail address, sessions, settings, contacts, blocks, own messages and
     /// memberships.
     ///
     /// The password is read as by `chat`.

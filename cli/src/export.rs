@@ -1,4 +1,4 @@
-//! `posthouse export`: what a messenger keeps about a user, beside their messages, as JSON.
+//! `posthouse export`: what a messenger keeps about a user, as JSON.
 
 use posthouse_client::{Export, Identity, Messenger};
 

@@ -130,6 +130,10 @@ reasons! {
     ResourceConflict,
     /// A Secret of the tenant holds no usable credential; neither the backend nor the pods are changed.
     SecretInvalid,
+    /// IdentityReady: the Secret of an external identity provider, or a key in it, cannot be used; the provider is left as it is.
+    ProviderSecretInvalid,
+    /// IdentityReady: the cell does not let this tenant use an external identity provider; the realm does not have it.
+    ProviderNotAllowed,
     /// A change cannot be made without losing data; it is not made.
     ChangeBlocked,
     /// Something that held data is gone and is not recreated silently.

@@ -17,13 +17,14 @@ pub mod yaml;
 pub use conditions::{ConditionType, Reason, Status};
 pub use messenger_cell::{
     CellCapacity, CellCql, CellKafka, CellKeycloak, CellLimits, CellPostgres, CellRedis, CellRouting,
-    CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName, SecurityProtocol,
+    CellSmtp, CellStatus, CqlFlavor, Leftover, MessengerCell, MessengerCellSpec, Scheme, SecretName,
+    SecurityProtocol, SmtpTls,
 };
 pub use messenger_tenant::{
-    ByteLimit, CellRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT,
-    DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentitySpec, KafkaQuotas, KafkaSpec, KafkaStatus,
-    LimitsSpec, MessengerTenant, MessengerTenantSpec, RateLimit, Registration, RoutingSpec, SendLimit,
-    StoreStatus, TenantStatus,
+    ByteLimit, CellRef, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
+    DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentityProvider, IdentitySpec,
+    KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MessengerTenant, MessengerTenantSpec, RateLimit,
+    Registration, RoutingSpec, SendLimit, StoreStatus, TenantStatus,
 };
 pub use names::{
     CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId, TopicName,
@@ -46,6 +47,8 @@ pub const ACCEPT_LOSS_ANNOTATION: &str = "messenger.posthouse.dev/accept-loss";
 /// Annotation of a cell that lets a tenant adopt what a resource left that no longer exists: `UID:NAMESPACE/NAME`, the UID of that
 /// resource and the tenant that gets its data. Several are comma separated.
 pub const ADOPT_ANNOTATION: &str = "messenger.posthouse.dev/adopt";
+/// Annotation of a Secret that a tenant names in `identity.providers`: the issuer to which its content may be sent.
+pub const ISSUER_ANNOTATION: &str = "messenger.posthouse.dev/issuer";
 /// Finalizer on tenants: the outside systems are released or cleaned before the resource goes.
 pub const FINALIZER: &str = "messenger.posthouse.dev/backends";
 /// Finalizer on cells: where the data of tenants is must be known for as long as there is any.

@@ -72,6 +72,10 @@ pub struct MessengerCellSpec {
     pub postgres: CellPostgres,
     /// Sessions and rate limits. Every tenant gets its own ACL user and key prefix.
     pub redis: CellRedis,
+    /// Where mail to users goes. Without it no user gets a link for a new password. May change at any time; pods of the auth service
+    /// are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp: Option<CellSmtp>,
     /// How users reach the tenants of this cell, through Traefik.
     pub routing: CellRouting,
     /// Certificates in PEM that are trusted beside the public ones, by the operator and by the services, wherever a URL of this cell
@@ -223,6 +227,13 @@ pub struct CellKeycloak {
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+    /// Hosts of external identity providers that tenants may name in `identity.providers`: each one itself and every host below
+    /// it. Keycloak calls them, so they are none that only the cell should reach. Default: none. May change at any time; a provider
+    /// that is no longer allowed is removed from the realm.
+    #[x_kube(validation = Rule::new("self.all(host, host.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$'))").message("keycloak.providerHosts must be host names in lower case"))]
+    #[schemars(length(max = 64), inner(length(max = 253)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_hosts: Option<Vec<String>>,
     /// Secret in the operator's own namespace with the keys `clientId` and `clientSecret` of a client of the master
     /// realm. It needs the role `create-realm` and no other.
     pub admin_secret_ref: SecretName,
@@ -262,6 +273,58 @@ pub struct CellRedis {
     pub address: String,
     /// Secret in the operator's own namespace with the keys `username` and `password` of a user that may manage ACLs.
     pub admin_secret_ref: SecretName,
+}
+
+/// The mail server of a cell. The auth service of each tenant sends through it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CellSmtp {
+    /// Host name or address.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9.-]+$')").message("smtp.host must be a host name or an address"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+    /// Default 465 with `Tls`, 587 otherwise.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("smtp.port must be a port"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+    /// The address that mail comes from, as in `no-reply@messenger.example`.
+    #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9._+-]+@[a-z0-9-]+([.][a-z0-9-]+)*$')").message("smtp.from must be an e-mail address without a name"))]
+    #[schemars(length(max = 254))]
+    pub from: String,
+    /// How the connection is protected; see [`SmtpTls`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SmtpTls>,
+    /// Secret in the operator's own namespace with the keys `username` and `password` of an account that may send as `from` and do
+    /// nothing else: the operator copies it into the namespace of each tenant, where the tenant's administrators can read it. Without
+    /// it the server takes mail from the pods as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretName>,
+}
+
+/// How connections to the mail server are protected. `StartTls` (default) begins in the clear and goes on with TLS, or not at all;
+/// `Tls` begins with it. Certificates are checked against the public authorities and `caBundle`.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SmtpTls {
+    /// STARTTLS, required.
+    #[default]
+    StartTls,
+    /// TLS from the first byte.
+    Tls,
+    /// None, for a relay on the same machine.
+    Plain,
+}
+
+impl CellSmtp {
+    /// Returns the value of the auth service's `--smtp-url`.
+    pub fn url(&self) -> String {
+        let host = &self.host;
+        let port = |default: i32| self.port.unwrap_or(default);
+        match self.tls.unwrap_or_default() {
+            SmtpTls::StartTls => format!("smtp://{host}:{}?tls=required", port(587)),
+            SmtpTls::Tls => format!("smtps://{host}:{}", port(465)),
+            SmtpTls::Plain => format!("smtp://{host}:{}", port(587)),
+        }
+    }
 }
 
 /// How users reach the tenants of a cell.

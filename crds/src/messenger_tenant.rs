@@ -204,6 +204,77 @@ pub struct IdentitySpec {
     #[x_kube(validation = Rule::new(format!("duration(self) >= duration('1m') && duration(self) <= duration('{MAX_ACCESS_TOKEN_LIFETIME}')")).message(&*format!("identity.accessTokenLifetime must lie between 1m and {MAX_ACCESS_TOKEN_LIFETIME}")))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_lifetime: Option<Period>,
+
+    /// External OpenID Connect providers that users may sign in with; the first sign-in makes an account, whatever `registration`
+    /// is. Redirect URI to register there: `<publicUrl of the cell's Keycloak>/realms/<tenantId>/broker/<alias>/endpoint`. The
+    /// cell must allow their hosts in `keycloak.providerHosts`. Default: none. May change at any time: users of a provider that is
+    /// removed keep their accounts and sessions, and can sign in with it no more.
+    #[x_kube(validation = Rule::new("self.all(provider, self.exists_one(other, other.alias == provider.alias))").message("identity.providers must not repeat an alias"))]
+    #[schemars(length(max = 8))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub providers: Option<Vec<IdentityProvider>>,
+}
+
+/// An external OpenID Connect provider, found by its discovery document.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityProvider {
+    /// Its name in the realm and in `/api/auth/login/<alias>`. Another alias is another provider: the accounts that the old one
+    /// opened do not follow.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')").message("alias must be lower-case letters, digits and dashes, a letter first and no dash last"))]
+    #[schemars(length(min = 1, max = 32))]
+    pub alias: String,
+
+    /// What users read on the button. Default: the alias.
+    #[x_kube(validation = Rule::new(r"self.matches('^[^\x00-\x1f\x7f]+$')").message("displayName must be one line"))]
+    #[schemars(length(min = 1, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+
+    /// Its `iss`. Keycloak reads `<issuer>/.well-known/openid-configuration`. It starts with `https://` unless the cell serves
+    /// plain HTTP.
+    #[x_kube(validation = Rule::new(r"self.matches('^https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$') && !self.endsWith('/')").message("issuer must be an http(s) URL in lower case without a trailing slash, query or user"))]
+    #[schemars(length(max = 512))]
+    pub issuer: String,
+
+    /// The id of the client that was registered there.
+    #[x_kube(validation = Rule::new("self.matches('^[!-~]+$')").message("clientId must be visible ASCII characters"))]
+    #[schemars(length(min = 1, max = 255))]
+    pub client_id: String,
+
+    /// Where the secret of that client is.
+    pub client_secret_ref: ClientSecretRef,
+
+    /// Scopes that are requested beside `openid`. Default: `profile` and `email`.
+    #[x_kube(validation = Rule::new(r"self.all(scope, scope.matches('^[!#-\\[\\]-~]+$'))").message("scopes must be words of visible ASCII characters"))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+}
+
+/// A key of a Secret beside the tenant. The Secret consents to where its content goes: its annotation
+/// `messenger.posthouse.dev/issuer` has the provider's `issuer`. Without it, an author of tenants who may not read Secrets could have
+/// any of them sent to a server of their own.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientSecretRef {
+    /// Name of the Secret.
+    #[x_kube(validation = Rule::new(r"self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')").message("clientSecretRef.name must be the name of a Secret"))]
+    #[schemars(length(max = 253))]
+    pub name: String,
+
+    /// Key in it. Default `clientSecret`.
+    #[x_kube(validation = Rule::new(r"self.matches('^[A-Za-z0-9._-]+$')").message("clientSecretRef.key must be a key of a Secret"))]
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl ClientSecretRef {
+    /// Returns the key in the Secret.
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or("clientSecret")
+    }
 }
 
 /// Which users may create an account. `Open` (default): every user who reaches the tenant. `InviteOnly`: accounts are created by

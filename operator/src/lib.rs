@@ -31,6 +31,7 @@ mod observe;
 mod placement;
 mod plan;
 mod previous;
+mod providers;
 mod rendered;
 mod retry;
 mod rollout;

@@ -22,6 +22,7 @@ use crate::{
     api::{self, server_message},
     config::OPERATOR_NAME,
     desired::{self, ChildKey, Kind, Object},
+    providers::{self, ProviderSecret, ProviderSecrets},
     secrets::{ObservedSecret, ObservedSecrets},
     tenant::Tenant,
     text::one_line,
@@ -70,6 +71,8 @@ pub(crate) struct Observed {
     pub foreign: BTreeSet<ChildKey>,
     /// Names that the tenant needs and that objects of a resource have that is gone: Kubernetes removes them in a moment.
     pub outlived: BTreeSet<ChildKey>,
+    /// Secrets that its identity providers name. They are no children.
+    pub provider_secrets: ProviderSecrets,
     /// Kinds the API server does not know: Traefik's, where Traefik is not installed.
     pub unknown_kinds: Vec<Kind>,
 }
@@ -184,7 +187,32 @@ pub(crate) async fn children(
             observed.foreign.insert(key);
         }
     }
+    observed.provider_secrets = provider_secrets(client, resource).await?;
     Ok(observed)
+}
+
+/// Reads the Secrets that the tenant's identity providers name.
+async fn provider_secrets(client: &Client, resource: &MessengerTenant) -> Result<ProviderSecrets, ReadError> {
+    let names: BTreeSet<_> = providers::secret_names(&resource.spec).collect();
+    let names = names.into_iter().map(|name| (Kind::Secret, name.to_owned())).collect();
+    let found = by_name(client, resource, names).await?;
+    Ok(found.into_iter().map(|((_, name), secret)| (name, provider_secret(&secret))).collect())
+}
+
+fn provider_secret(secret: &DynamicObject) -> ProviderSecret {
+    let annotations = secret.metadata.annotations.as_ref();
+    let issuer = annotations.and_then(|all| all.get(crds::ISSUER_ANNOTATION)).cloned();
+    ProviderSecret { issuer, data: content(secret) }
+}
+
+/// Returns keys and values of a Secret. A value that is no text is missing.
+fn content(secret: &DynamicObject) -> BTreeMap<String, Option<SecretString>> {
+    let value = |value: &serde_json::Value| {
+        let bytes = BASE64_STANDARD.decode(value.as_str()?).ok()?;
+        Some(SecretString::from(String::from_utf8(bytes).ok()?))
+    };
+    let data = secret.data["data"].as_object().into_iter().flatten();
+    data.map(|(key, encoded)| (key.clone(), value(encoded))).collect()
 }
 
 /// Lists the children that carry our labels.
@@ -242,18 +270,12 @@ pub(crate) async fn object(
 
 /// Returns what the tenant's Secrets hold.
 pub(crate) fn credentials(resource_name: &str, observed: &Observed) -> ObservedSecrets {
-    let value = |value: &serde_json::Value| {
-        let bytes = BASE64_STANDARD.decode(value.as_str()?).ok()?;
-        Some(SecretString::from(String::from_utf8(bytes).ok()?))
-    };
     let read = |kind: &Secret| {
         let key = (Kind::Secret, format!("{resource_name}-{kind}"));
         if observed.foreign.contains(&key) {
             return Some((*kind, ObservedSecret::Foreign));
         }
-        let data = observed.secrets.get(&key)?.data["data"].as_object();
-        let data = data.into_iter().flatten().map(|(key, encoded)| (key.clone(), value(encoded)));
-        Some((*kind, ObservedSecret::Ours(data.collect())))
+        Some((*kind, ObservedSecret::Ours(content(observed.secrets.get(&key)?))))
     };
     Secret::ALL.iter().filter_map(read).collect()
 }

@@ -5,14 +5,17 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use crds::{MessengerCell, MessengerTenant, Topology};
+use catalog::{Secret, SecretKey};
+use crds::{IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, Topology};
+use secrecy::SecretString;
 
 use crate::{
     backend,
     config::{Images, PullPolicy},
     desired::{self, Facts},
     placement::Hosts,
-    secrets::{ObservedSecrets, TenantSecrets},
+    providers::{ProviderSecret, ProviderSecrets},
+    secrets::{CellSecrets, ObservedSecrets, TenantSecrets},
     tenant::{Cell, Tenant, hosts, tenant_id},
     workload::COMPACT,
 };
@@ -56,7 +59,7 @@ pub fn rendered_args(example_path: impl AsRef<Path>, workload: &str) -> (Vec<Str
         .unwrap_or_else(|| panic!("no workload is named {workload}"));
     let arguments = desired::arguments(&tenant, workload, &facts()).expect("the example's topics have ids");
     let arguments = [vec!["run".to_owned()], arguments].concat();
-    let names = desired::environment(&tenant, workload).into_iter().map(|(name, _, _)| name.to_owned());
+    let names = desired::environment(&tenant, workload).into_iter().map(|variable| variable.name.to_owned());
     (arguments, names.collect())
 }
 
@@ -95,6 +98,28 @@ pub fn rendered_backends(example_path: impl AsRef<Path>) -> Vec<RenderedBackend>
     rendered.collect()
 }
 
+/// Returns what the cell's account at its mail server is called.
+fn cell_secrets() -> CellSecrets {
+    let value =
+        |key: &SecretKey| (key.key.to_owned(), SecretString::from(format!("{}-of-the-cell", key.key)));
+    [(Secret::Smtp, Ok(Secret::Smtp.keys.iter().map(value).collect()))].into()
+}
+
+/// Returns Secrets as the providers of an example need them.
+fn provider_secrets(spec: &MessengerTenantSpec) -> ProviderSecrets {
+    let providers = spec.identity.iter().flat_map(|identity| identity.providers.iter().flatten());
+    let secret = |provider: &IdentityProvider| {
+        let reference = &provider.client_secret_ref;
+        let value = format!("{}-of-{}", reference.key(), provider.alias).into();
+        let secret = ProviderSecret {
+            issuer: Some(provider.issuer.clone()),
+            data: BTreeMap::from([(reference.key().to_owned(), Some(value))]),
+        };
+        (reference.name.clone(), secret)
+    };
+    providers.map(secret).collect()
+}
+
 /// Returns the tenant of an example as if it had been applied and then edited: with an owner, credentials that name
 /// themselves, and topics that were seen once.
 fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
@@ -108,12 +133,14 @@ fn tenant(path: &Path, edit: impl FnOnce(&mut MessengerTenant)) -> Tenant {
     edit(&mut resource);
     let cell: MessengerCell = serde_saphyr::from_str(ANY_CELL).expect("the local cell");
     let id = tenant_id(&resource).expect("a legal tenant id");
-    let secrets = TenantSecrets::complete(&backend::usernames(&id), &ObservedSecrets::new(), |kind| {
-        format!("generated-{kind}")
-    });
+    let secrets =
+        TenantSecrets::complete(&backend::usernames(&id), &ObservedSecrets::new(), &cell_secrets(), |kind| {
+            format!("generated-{kind}")
+        });
     let cell = Cell::new(&cell).expect("a valid cell");
     let hosts = Hosts { routed: hosts(&resource, &cell.domain).expect("valid hosts"), ..Hosts::default() };
-    let mut tenant = Tenant::new(&resource, cell, secrets, hosts).expect("a valid tenant");
+    let mut tenant = Tenant::new(&resource, cell, secrets, hosts, &provider_secrets(&resource.spec))
+        .expect("a valid tenant");
     tenant.recorded_topic_ids.insert(tenant.send_topic().to_string(), TOPIC_ID.to_owned());
     tenant
 }

@@ -21,6 +21,9 @@ const RANDOM_BYTES: usize = 32;
 /// Longest credential in bytes: the CQL store compares no more of a password.
 const MAX_BYTES: usize = 72;
 
+/// What Secrets of the cell hold that tenants get a copy of. One that the cell does not have is not in it.
+pub type CellSecrets = BTreeMap<Secret, Result<BTreeMap<String, SecretString>, Unusable>>;
+
 /// The Secrets that were found.
 pub type ObservedSecrets = BTreeMap<Secret, ObservedSecret>;
 
@@ -40,6 +43,8 @@ pub enum Unusable {
     Foreign,
     /// The value of a key cannot be a credential.
     Key { key: &'static str, problem: &'static str },
+    /// The cell's Secret, which it copies, is not complete.
+    OfCell,
 }
 
 impl Unusable {
@@ -48,6 +53,7 @@ impl Unusable {
         match self {
             Self::Foreign => Reason::ResourceConflict,
             Self::Key { .. } => Reason::SecretInvalid,
+            Self::OfCell => Reason::AdminSecretMissing,
         }
     }
 
@@ -56,6 +62,11 @@ impl Unusable {
         match self {
             Self::Foreign => {
                 format!("Secret {name} exists and does not belong to this tenant; delete or rename it")
+            }
+            Self::OfCell => {
+                format!(
+                    "Secret {name} is a copy of one of the cell, which is not complete; see the condition Ready of the cell"
+                )
             }
             Self::Key { key, problem } => format!(
                 "key {key} of Secret {name} {problem}; correct it, or delete the Secret to have a new credential generated"
@@ -72,10 +83,11 @@ pub struct TenantSecrets {
 
 impl TenantSecrets {
     /// Completes what was observed: a name is the one in `usernames`, whatever was found; what is generated is kept, and
-    /// generated where the Secret does not exist.
+    /// generated where the Secret does not exist; what is the cell's is as the cell has it.
     pub fn complete(
         usernames: &BTreeMap<Secret, String>,
         observed: &ObservedSecrets,
+        of_cell: &CellSecrets,
         mut generate: impl FnMut(Secret) -> String,
     ) -> Self {
         let mut value = |kind: Secret, key: &'static SecretKey| {
@@ -90,6 +102,12 @@ impl TenantSecrets {
         };
         let mut values = BTreeMap::new();
         for kind in Secret::ALL {
+            if kind.is_of_cell {
+                let is_foreign = matches!(observed.get(kind), Some(ObservedSecret::Foreign));
+                let data = of_cell.get(kind).cloned().unwrap_or_else(|| Ok(BTreeMap::new()));
+                values.insert(*kind, if is_foreign { Err(Unusable::Foreign) } else { data });
+                continue;
+            }
             let data = kind.keys.iter().map(|key| Ok((key.key.to_owned(), value(*kind, key)?))).collect();
             values.insert(*kind, data);
         }
@@ -104,7 +122,8 @@ impl TenantSecrets {
     /// Returns what is secret in one Secret.
     pub fn password(&self, kind: Secret) -> Result<&SecretString, Unusable> {
         let data = self.data(kind)?;
-        Ok(&data[kind.generated_key().key])
+        let key = kind.generated_key().expect("only Secrets of the tenant itself have a password");
+        Ok(&data[key.key])
     }
 
     /// Returns the Secrets that cannot be used.
@@ -165,10 +184,13 @@ mod tests {
     #[test]
     fn what_was_generated_once_is_kept() {
         let first =
-            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), |kind| format!("secret-{kind:?}"));
+            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &CellSecrets::new(), |kind| {
+                format!("secret-{kind:?}")
+            });
         let stored = Secret::ALL.iter().map(|kind| (*kind, ours(first.data(*kind).expect("complete"))));
-        let again =
-            TenantSecrets::complete(&usernames(), &stored.collect(), |_| panic!("nothing is missing"));
+        let again = TenantSecrets::complete(&usernames(), &stored.collect(), &CellSecrets::new(), |_| {
+            panic!("nothing is missing")
+        });
         for kind in Secret::ALL {
             assert_eq!(first.digest(&[*kind]), again.digest(&[*kind]));
         }
@@ -196,11 +218,11 @@ mod tests {
         ] {
             let mut generated = Vec::new();
             let observed = [(Secret::Cql, found)].into();
-            let secrets = TenantSecrets::complete(&usernames(), &observed, |kind| {
+            let secrets = TenantSecrets::complete(&usernames(), &observed, &CellSecrets::new(), |kind| {
                 generated.push(kind);
                 "x".to_owned()
             });
-            assert!(!generated.contains(&Secret::Cql) && generated.len() == Secret::ALL.len() - 1);
+            assert!(!generated.contains(&Secret::Cql) && generated.len() == Secret::ALL.len() - 2);
             let unusable = secrets.password(Secret::Cql).expect_err("unusable");
             assert!(unusable.message("acme-cql").contains(expected), "{}", unusable.message("acme-cql"));
             assert_eq!(secrets.unusable().collect::<Vec<_>>(), [(Secret::Cql, unusable)]);
@@ -214,7 +236,8 @@ mod tests {
         let chosen = r#"it"s, a = 'new' one;"#;
         let data = [("password".to_owned(), SecretString::from(chosen))].into();
         let observed = [(Secret::Kafka, ours(&data))].into();
-        let secrets = TenantSecrets::complete(&usernames(), &observed, |_| "x".to_owned());
+        let secrets =
+            TenantSecrets::complete(&usernames(), &observed, &CellSecrets::new(), |_| "x".to_owned());
         assert_eq!(secrets.password(Secret::Kafka).expect("usable").expose_secret(), chosen);
     }
 
@@ -223,7 +246,7 @@ mod tests {
         let text = |key: &str, value: &str| (key.to_owned(), SecretString::from(value));
         let data = [text("username", "mt_globex"), text("password", "x")].into();
         let forged = [(Secret::Postgres, ours(&data))].into();
-        let secrets = TenantSecrets::complete(&usernames(), &forged, |_| "x".to_owned());
+        let secrets = TenantSecrets::complete(&usernames(), &forged, &CellSecrets::new(), |_| "x".to_owned());
         let data = secrets.data(Secret::Postgres).expect("usable");
         assert_eq!(data["username"].expose_secret(), "postgres-of-acme");
     }
@@ -233,14 +256,34 @@ mod tests {
         let (one, two) = (random_credential(), random_credential());
         assert_ne!(one, two);
         assert_eq!(one.len(), 43);
-        let secrets = TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), |_| one.clone());
+        let secrets =
+            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &CellSecrets::new(), |_| {
+                one.clone()
+            });
         assert!(!format!("{secrets:?}").contains(&one));
     }
 
     #[test]
+    fn what_the_cell_has_is_copied_and_nothing_is_made_up_for_it() {
+        let complete = |of_cell: CellSecrets| {
+            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &of_cell, |_| "x".to_owned())
+        };
+        assert!(complete(CellSecrets::new()).data(Secret::Smtp).expect("nothing").is_empty());
+        let data = BTreeMap::from([("password".to_owned(), SecretString::from("of the cell"))]);
+        let secrets = complete([(Secret::Smtp, Ok(data))].into());
+        assert_eq!(secrets.data(Secret::Smtp).expect("a copy")["password"].expose_secret(), "of the cell");
+        let secrets = complete([(Secret::Smtp, Err(Unusable::OfCell))].into());
+        assert_eq!(secrets.unusable().collect::<Vec<_>>(), [(Secret::Smtp, Unusable::OfCell)]);
+        assert_eq!(secrets.digest(&[Secret::Smtp]), None, "no pod is replaced");
+    }
+
+    #[test]
     fn a_new_password_changes_the_digest() {
-        let secrets =
-            |text: &str| TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), |_| text.to_owned());
+        let secrets = |text: &str| {
+            TenantSecrets::complete(&usernames(), &ObservedSecrets::new(), &CellSecrets::new(), |_| {
+                text.to_owned()
+            })
+        };
         assert_ne!(secrets("a").digest(&[Secret::Kafka]), secrets("b").digest(&[Secret::Kafka]));
     }
 }

@@ -13,7 +13,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use url::Url;
 
-use crate::{backend::DataExpected, consent, placement::Hosts, secrets::TenantSecrets, workload::Workload};
+use crate::{
+    backend::DataExpected,
+    consent,
+    placement::Hosts,
+    providers::{self, CellRules, ProviderSecrets, Providers},
+    secrets::TenantSecrets,
+    workload::Workload,
+};
 
 /// One tenant, complete and checked.
 #[derive(Clone, Debug)]
@@ -34,6 +41,8 @@ pub struct Tenant {
     pub quotas: KafkaQuotas,
     pub registration: Registration,
     pub access_token_lifetime: Period,
+    /// External identity providers.
+    pub(crate) providers: Providers,
     pub rate_limit: RateLimit,
     /// How much its users may do, where it says so.
     pub limits: LimitsSpec,
@@ -168,15 +177,18 @@ impl Cell {
 }
 
 impl Tenant {
-    /// Checks a resource against its cell. `secrets` are those beside it, completed; `hosts` are decided on.
-    pub fn new(
+    /// Checks a resource against its cell. `secrets` are those beside it, completed; `hosts` are decided on;
+    /// `provider_secrets` are those that its identity providers name.
+    pub(crate) fn new(
         resource: &MessengerTenant,
         cell: Cell,
         secrets: TenantSecrets,
         hosts: Hosts,
+        provider_secrets: &ProviderSecrets,
     ) -> Result<Self, Invalid> {
         let spec = &resource.spec;
         let id = tenant_id(resource)?;
+        let namespace = resource.metadata.namespace.clone().ok_or(Invalid::Incomplete("namespace"))?;
         let kafka = spec.kafka.clone().unwrap_or_default();
         let identity = spec.identity.clone().unwrap_or_default();
         let routing = spec.routing.clone().unwrap_or_default();
@@ -186,7 +198,12 @@ impl Tenant {
         Ok(Self {
             id,
             name: resource.metadata.name.clone().ok_or(Invalid::Incomplete("name"))?,
-            namespace: resource.metadata.namespace.clone().ok_or(Invalid::Incomplete("namespace"))?,
+            providers: {
+                let hosts = cell.spec.keycloak.provider_hosts.as_deref().unwrap_or_default();
+                let rules = CellRules { name: &cell.name, scheme: cell.scheme, hosts };
+                providers::providers(spec, &namespace, rules, provider_secrets)
+            },
+            namespace,
             uid: resource.metadata.uid.clone().ok_or(Invalid::Incomplete("uid"))?,
             heir_of: Vec::new(),
             owner: resource.controller_owner_ref(&()).ok_or(Invalid::Incomplete("uid"))?,

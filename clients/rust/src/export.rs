@@ -1,8 +1,9 @@
-//! What a messenger keeps about a user, beside their messages.
+//! What a messenger keeps about a user.
 
 use contracts::{
-    UserId,
-    api::{Block, Chat, ChatMember, Contact, OwnProfile, Settings},
+    ChatId, ErrorCode, UserId,
+    api::{AuthSession, Block, Chat, ChatMember, Contact, OwnEmailAddress, OwnProfile, Settings},
+    wire::Message,
 };
 use serde::Serialize;
 
@@ -13,11 +14,18 @@ use crate::{ClientError, Identity};
 pub struct Export {
     pub user_id: UserId,
     pub profile: OwnProfile,
+    /// The e-mail address of the account.
+    pub email: OwnEmailAddress,
+    /// Those that go on.
+    pub sessions: Vec<AuthSession>,
     pub settings: Settings,
     pub contacts: Vec<Contact>,
     pub blocks: Vec<Block>,
     pub memberships: Vec<Membership>,
 }
+
+/// Entries of one page of history.
+const PAGE: u32 = 200;
 
 /// A chat that the user is in, as the user sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +33,8 @@ pub struct Membership {
     #[serde(flatten)]
     pub chat: Chat,
     pub members: Vec<ChatMember>,
+    /// What the user wrote there, as far as they read the chat, oldest first. Edits and deletions are in the messages.
+    pub messages: Vec<Message>,
 }
 
 impl Export {
@@ -37,9 +47,12 @@ impl Export {
             // Reading thousands of chats takes longer than a token lives.
             let token = identity.token().await?;
             match messenger.members(&token, chat.chat_id).await {
-                Ok(members) => memberships.push(Membership { chat, members }),
+                Ok(members) => {
+                    let messages = own_messages(identity, chat.chat_id).await?;
+                    memberships.push(Membership { chat, members, messages });
+                }
                 // The user was removed at this moment.
-                Err(error) if error.code() == Some(contracts::ErrorCode::NotAMember) => {}
+                Err(error) if error.code() == Some(ErrorCode::NotAMember) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -47,10 +60,29 @@ impl Export {
         Ok(Self {
             user_id: identity.user(),
             profile: messenger.me(&token).await?,
+            email: messenger.email(&token).await?,
+            sessions: messenger.sessions(&token).await?.items,
             settings: messenger.settings(&token).await?,
             contacts: messenger.contacts(&token).await?,
             blocks: messenger.blocks(&token).await?,
             memberships,
         })
+    }
+}
+
+/// Returns what the user wrote in a chat.
+async fn own_messages(identity: &Identity, chat: ChatId) -> Result<Vec<Message>, ClientError> {
+    let (mut own, mut after) = (Vec::new(), 0);
+    loop {
+        let token = identity.token().await?;
+        let page = match identity.messenger().history(&token, chat, after, PAGE).await {
+            Ok(page) => page,
+            // The user was removed at this moment.
+            Err(error) if error.code() == Some(ErrorCode::NotAMember) => return Ok(own),
+            Err(error) => return Err(error),
+        };
+        let Some(last) = page.messages.last().map(|message| message.seq) else { return Ok(own) };
+        own.extend(page.messages.into_iter().filter(|message| message.sender == identity.user()));
+        after = last;
     }
 }

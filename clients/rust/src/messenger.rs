@@ -8,11 +8,11 @@ use std::{
 use contracts::{
     ChatId, InviteId, UserId,
     api::{
-        AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact, CreateChatRequest,
-        CreateInviteRequest, CreatedInvite, Invite, JoinRequest, MessagePage, OwnChatState, OwnProfile, Page,
-        Problem, PublicChat, PutContactRequest, PutMemberRequest, RefreshRequest, RegisterRequest,
-        Registered, Settings, SignInRequest, Tokens, UpdateChatRequest, UpdateOwnChatStateRequest,
-        UpdateProfileRequest, UserProfile,
+        AccountDeleted, AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact,
+        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, Invite, JoinRequest,
+        MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page, Problem, PublicChat, PutContactRequest,
+        PutMemberRequest, RefreshRequest, RegisterRequest, Registered, Settings, SignInRequest, Tokens,
+        UpdateChatRequest, UpdateOwnChatStateRequest, UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
@@ -147,11 +147,23 @@ impl Messenger {
         self.done("change the password", call).await
     }
 
-    /// Deletes the account that the password opens.
-    pub async fn delete_account(&self, username: &str, password: &str) -> Result<(), ClientError> {
+    /// Deletes the account that the password opens. Returns the receipt, which shows what is erased and when.
+    pub async fn delete_account(&self, username: &str, password: &str) -> Result<String, ClientError> {
         let request = SignInRequest { username: username.into(), password: password.into() };
         let call = self.http.post(self.url("/api/auth/delete-account")).json(&request);
-        self.done("delete an account", call).await
+        let AccountDeleted { receipt } = self.json("delete an account", call).await?;
+        Ok(receipt.0)
+    }
+
+    /// Returns what of a deleted account is erased, by its receipt.
+    pub async fn erasure(&self, receipt: &str) -> Result<ErasureReceipt, ClientError> {
+        let call = self.http.get(self.url(&format!("/api/users/erasures/{receipt}")));
+        self.json("read the receipt of an erasure", call).await
+    }
+
+    /// Returns the e-mail address of the caller's account.
+    pub async fn email(&self, token: &str) -> Result<OwnEmailAddress, ClientError> {
+        self.json("read one's e-mail address", self.get("/api/auth/email", token)).await
     }
 
     pub async fn me(&self, token: &str) -> Result<OwnProfile, ClientError> {

@@ -39,7 +39,7 @@ fn refusals(object: &Value, before: Option<&Value>) -> Vec<String> {
     let mut refusals = match object["kind"].as_str() {
         Some("MessengerTenant") => dropped::<MessengerTenant>(object),
         Some("MessengerCell") => dropped::<MessengerCell>(object),
-        Some("Namespace") => return Vec::new(),
+        Some("Namespace" | "Secret") => return Vec::new(),
         other => return vec![format!("unexpected kind {other:?}")],
     };
     if let Err(errors) = Validator::new().validate(&schema(object), object, before) {

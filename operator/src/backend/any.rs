@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
-use crds::{DeletionPolicy, TenantId};
+use crds::{DeletionPolicy, Reason, TenantId};
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
@@ -39,6 +39,7 @@ pub(crate) trait AnyBackend: Sync {
     fn endpoint(&self, cell: &Cell) -> String;
     fn arguments(&self, tenant: &Tenant) -> Vec<(&'static str, String)>;
     fn in_sync(&self, tenant: &Tenant) -> String;
+    fn problem(&self, tenant: &Tenant) -> Option<(Reason, String)>;
     /// Returns what a tenant should have, for tests.
     fn desired(&self, tenant: &Tenant) -> Box<dyn Debug>;
     /// Returns what would be done for a tenant that has nothing, for tests.
@@ -107,6 +108,10 @@ impl<B: Backend> AnyBackend for Of<B> {
 
     fn in_sync(&self, tenant: &Tenant) -> String {
         B::in_sync(tenant)
+    }
+
+    fn problem(&self, tenant: &Tenant) -> Option<(Reason, String)> {
+        B::problem(tenant)
     }
 
     fn desired(&self, tenant: &Tenant) -> Box<dyn Debug> {

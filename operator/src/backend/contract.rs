@@ -5,7 +5,7 @@ use std::{
     fmt::{Debug, Display},
 };
 
-use crds::TenantId;
+use crds::{Reason, TenantId};
 use secrecy::SecretString;
 
 use super::{
@@ -53,6 +53,11 @@ pub trait Backend: Sized + Send + Sync + 'static {
 
     /// Returns what to report of a tenant that has what it should have.
     fn in_sync(tenant: &Tenant) -> String;
+
+    /// Returns what is not as the tenant declares it although the backend did all that was planned: why, and the next step.
+    fn problem(_tenant: &Tenant) -> Option<(Reason, String)> {
+        None
+    }
 
     /// Returns what holds the tenant's data, as an administrator calls it: it is missed when it is gone. Nothing where a backend
     /// holds nothing that cannot be made again, or misses its parts one by one.

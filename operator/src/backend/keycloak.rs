@@ -16,6 +16,7 @@ use super::{
     change::ChangeKind,
     ownership::{Former, Owner, Ownership},
 };
+pub use crate::providers::Provider;
 use crate::tenant::Tenant;
 
 mod admin;
@@ -49,6 +50,8 @@ pub struct KeycloakDesired {
     pub roles: Vec<String>,
     /// Secret of [`AUTH_CLIENT`].
     pub auth_client_secret: SecretString,
+    /// External identity providers.
+    pub providers: Vec<Provider>,
 }
 
 impl KeycloakDesired {
@@ -64,6 +67,7 @@ impl KeycloakDesired {
             web_origins: origins,
             roles: Vec::new(),
             auth_client_secret: password.clone(),
+            providers: tenant.providers.allowed.clone(),
         }
     }
 }
@@ -80,6 +84,8 @@ pub struct KeycloakObserved {
     pub service_roles: BTreeSet<String>,
     /// Attributes without which no user can sign in.
     pub required_attributes: BTreeSet<String>,
+    /// External identity providers that are declared, or that the operator made.
+    pub providers: BTreeMap<String, Value>,
 }
 
 /// One difference between what a tenant has in Keycloak and what it should have.
@@ -94,6 +100,9 @@ pub enum KeycloakChange {
     GrantServiceRole { realm: String, role: String },
     RevokeServiceRole { realm: String, role: String },
     MakeOptional { realm: String, attributes: Vec<String> },
+    CreateProvider { realm: String, provider: String },
+    SetProvider { realm: String, provider: String, differences: Vec<Difference> },
+    RemoveProvider { realm: String, provider: String },
 }
 
 impl KeycloakChange {
@@ -103,12 +112,15 @@ impl KeycloakChange {
             Self::CreateRealm { .. }
             | Self::CreateClient { .. }
             | Self::CreateRole { .. }
-            | Self::GrantServiceRole { .. } => ChangeKind::Create,
+            | Self::GrantServiceRole { .. }
+            | Self::CreateProvider { .. } => ChangeKind::Create,
             Self::TakeOver { from, .. } => from.kind(),
             Self::SetRealm { .. }
             | Self::SetClient { .. }
             | Self::RevokeServiceRole { .. }
-            | Self::MakeOptional { .. } => ChangeKind::Repair,
+            | Self::MakeOptional { .. }
+            | Self::SetProvider { .. }
+            | Self::RemoveProvider { .. } => ChangeKind::Repair,
         }
     }
 }
@@ -137,6 +149,15 @@ impl fmt::Display for KeycloakChange {
             Self::MakeOptional { realm, attributes } => {
                 write!(f, "make {} of users in realm {realm} optional", attributes.join(", "))
             }
+            Self::CreateProvider { realm, provider } => {
+                write!(f, "create identity provider {provider} of realm {realm}")
+            }
+            Self::SetProvider { realm, provider, differences } => {
+                write!(f, "set identity provider {provider} of realm {realm}: {}", list(differences))
+            }
+            Self::RemoveProvider { realm, provider } => {
+                write!(f, "remove identity provider {provider} of realm {realm}")
+            }
         }
     }
 }
@@ -148,10 +169,10 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
     let Some(found) = &observed.realm else {
         let attributes = OPTIONAL_ATTRIBUTES.map(str::to_owned).into();
         // Clients, roles and the service account come with the realm.
-        return vec![
-            KeycloakChange::CreateRealm { realm: realm() },
-            KeycloakChange::MakeOptional { realm: realm(), attributes },
-        ];
+        changes.push(KeycloakChange::CreateRealm { realm: realm() });
+        changes.push(KeycloakChange::MakeOptional { realm: realm(), attributes });
+        changes.extend(provider_changes(desired, observed));
+        return changes;
     };
     if let Some(from) = observed.ownership.former() {
         changes.push(KeycloakChange::TakeOver { realm: realm(), from: from.clone() });
@@ -188,6 +209,39 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
     if !attributes.is_empty() {
         changes.push(KeycloakChange::MakeOptional { realm: realm(), attributes });
     }
+    // Last: that of another's server which does not answer holds up nothing.
+    changes.extend(provider_changes(desired, observed));
+    changes
+}
+
+/// Returns what leads to the declared identity providers. One whose secret is not known stays as it is.
+fn provider_changes(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakChange> {
+    let realm = || desired.realm.clone();
+    let is_declared = |alias: &String| desired.providers.iter().any(|provider| provider.alias == *alias);
+    let removed = observed.providers.keys().filter(|alias| !is_declared(alias));
+    let mut changes: Vec<_> = removed
+        .map(|alias| KeycloakChange::RemoveProvider { realm: realm(), provider: alias.clone() })
+        .collect();
+    for provider in &desired.providers {
+        let (alias, Some(fields)) =
+            (provider.alias.clone(), representation::provider_fields(desired, provider))
+        else {
+            continue;
+        };
+        match observed.providers.get(&alias) {
+            None => changes.push(KeycloakChange::CreateProvider { realm: realm(), provider: alias }),
+            Some(found) => {
+                let differences = diff::differences(&fields, found);
+                if !differences.is_empty() {
+                    changes.push(KeycloakChange::SetProvider {
+                        realm: realm(),
+                        provider: alias,
+                        differences,
+                    });
+                }
+            }
+        }
+    }
     changes
 }
 
@@ -208,6 +262,14 @@ mod tests {
             web_origins: vec!["http://acme.localhost:8000".into()],
             roles: vec!["moderator".into()],
             auth_client_secret: "secret-word".into(),
+            providers: vec![Provider {
+                alias: "corp".into(),
+                display_name: "Corp".into(),
+                issuer: "https://id.corp.example".into(),
+                client_id: "posthouse".into(),
+                client_secret: Some("secret-word too".into()),
+                scopes: vec!["openid".into(), "email".into()],
+            }],
         }
     }
 
@@ -222,6 +284,13 @@ mod tests {
             roles: BTreeSet::from(["moderator".to_owned(), "offline_access".to_owned()]),
             service_roles: SERVICE_ROLES.map(str::to_owned).into(),
             required_attributes: BTreeSet::new(),
+            providers: desired
+                .providers
+                .iter()
+                .filter_map(|provider| {
+                    Some((provider.alias.clone(), representation::provider_fields(&desired, provider)?))
+                })
+                .collect(),
         };
         edit(&mut observed);
         let changes = plan(&desired, &observed);
@@ -239,7 +308,11 @@ mod tests {
     fn a_new_tenant_gets_its_realm_in_one_request() {
         check(
             |observed| *observed = KeycloakObserved::default(),
-            &["create realm acme", "make email, firstName, lastName of users in realm acme optional"],
+            &[
+                "create realm acme",
+                "make email, firstName, lastName of users in realm acme optional",
+                "create identity provider corp of realm acme",
+            ],
         );
     }
 
@@ -275,6 +348,32 @@ mod tests {
                 "make email of users in realm acme optional",
             ],
         );
+    }
+
+    #[test]
+    fn identity_providers_are_repaired_by_field_and_removed_when_they_are_declared_no_more() {
+        check(
+            |observed| {
+                let corp = observed.providers.get_mut("corp").unwrap();
+                corp["trustEmail"] = json!(true);
+                corp["config"][representation::SECRET] = json!("of another secret");
+                corp["config"][representation::ENDPOINTS] = json!("changed");
+                observed.providers.insert("old".to_owned(), json!({}));
+            },
+            &[
+                "remove identity provider old of realm acme",
+                "set identity provider corp of realm acme: config.posthouse.endpoints changed -> as discovered, \
+                 config.posthouse.secret (hidden), trustEmail true -> false",
+            ],
+        );
+        let mut desired = desired();
+        desired.providers[0].client_secret = None;
+        let observed = KeycloakObserved {
+            realm: Some(json!({})),
+            providers: BTreeMap::from([("corp".to_owned(), json!({"enabled": false}))]),
+            ..KeycloakObserved::default()
+        };
+        assert_eq!(provider_changes(&desired, &observed), [], "without its secret it is left as it is");
     }
 
     #[test]

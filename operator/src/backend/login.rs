@@ -31,10 +31,20 @@ impl Login {
         name: &str,
         secret: Option<&Secret>,
     ) -> Result<Self, String> {
-        let [username, password] = backend.admin_keys;
+        Self::keys(backend.admin_keys, "the operator's account", namespace, name, secret)
+    }
+
+    /// Reads a Secret with these keys of an account.
+    pub fn keys(
+        [username, password]: [&str; 2],
+        account: &str,
+        namespace: &str,
+        name: &str,
+        secret: Option<&Secret>,
+    ) -> Result<Self, String> {
         let Some(secret) = secret else {
             return Err(format!(
-                "Secret {namespace}/{name} does not exist; create it with the keys {username} and {password} of the operator's account"
+                "Secret {namespace}/{name} does not exist; create it with the keys {username} and {password} of {account}"
             ));
         };
         let value = |key: &str| {

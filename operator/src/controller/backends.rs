@@ -179,6 +179,9 @@ impl Settling<'_> {
             );
             return Outcome::action_required(Reason::ChangeBlocked, message);
         }
+        if let Some((reason, message)) = backend.problem(tenant) {
+            return Outcome::action_required(reason, message);
+        }
         Outcome::good(Reason::InSync, backend.in_sync(tenant))
     }
 }

@@ -21,7 +21,7 @@ use tracing::warn;
 
 use crate::{
     apply::{WriteError, Writer},
-    backend::{AnyBackend, Login, Pool, Target},
+    backend::{AnyBackend, Credentials, Login, Pool, Target},
     config::Config,
     contested::Contested,
     desired::ChildKey,
@@ -34,6 +34,7 @@ use crate::{
     observe::{self, Children, Prober, ReadError},
     plan::Left,
     retry::Retries,
+    secrets::{CellSecrets, Unusable},
     status,
     tenant::Cell,
     time_limit::TimedOut,
@@ -210,6 +211,36 @@ impl Context {
         let name = backend.admin_secret(cell);
         let secret = self.admin_secret(name);
         Login::read(backend.entry(), &self.config.namespace, name, secret.as_deref())
+    }
+
+    /// Reads the account at a cell's mail server, `None` where the cell needs none. The error names what is missing where.
+    pub fn smtp_account(&self, cell: &Cell) -> Result<Option<Credentials>, String> {
+        let Some(name) = cell.spec.smtp.as_ref().and_then(|smtp| smtp.credentials_secret_ref.as_ref()) else {
+            return Ok(None);
+        };
+        let (secret, namespace) = (self.admin_secret(&name.name), &self.config.namespace);
+        let keys = catalog::Secret::Smtp.keys;
+        Login::keys(
+            [keys[0].key, keys[1].key],
+            "the account at the mail server",
+            namespace,
+            &name.name,
+            secret.as_deref(),
+        )
+        .map(|login| Some(login.account))
+    }
+
+    /// Returns what a tenant of a cell gets a copy of.
+    pub fn cell_secrets(&self, cell: &Cell) -> CellSecrets {
+        let data = match self.smtp_account(cell) {
+            Ok(None) => return CellSecrets::new(),
+            Ok(Some(Credentials { username, password })) => {
+                let keys = catalog::Secret::Smtp.keys;
+                Ok([(keys[0].key.to_owned(), username.into()), (keys[1].key.to_owned(), password)].into())
+            }
+            Err(_) => Err(Unusable::OfCell),
+        };
+        [(catalog::Secret::Smtp, data)].into()
     }
 
     /// Returns what a call to a cell's backend needs.

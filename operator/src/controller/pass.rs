@@ -381,8 +381,9 @@ fn validate(
 ) -> Result<Tenant, Invalid> {
     let found = observe::credentials(&resource.name_any(), observed);
     let usernames = backend::usernames(&tenant_id(resource)?);
-    let secrets = TenantSecrets::complete(&usernames, &found, |_| (context.credential)());
-    Tenant::new(resource, cell.clone(), secrets, hosts.clone())
+    let of_cell = context.cell_secrets(cell);
+    let secrets = TenantSecrets::complete(&usernames, &found, &of_cell, |_| (context.credential)());
+    Tenant::new(resource, cell.clone(), secrets, hosts.clone(), &observed.provider_secrets)
 }
 
 /// Reports the hosts that the tenant does not get.

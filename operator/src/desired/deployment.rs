@@ -4,7 +4,7 @@ use catalog::{
     Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, Service, Setting, TOKEN_AUDIENCE,
     UNREADY_SECONDS,
 };
-use crds::ResourceAmounts;
+use crds::{CellSmtp, ResourceAmounts};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
@@ -21,6 +21,7 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
+use serde_json::{Value, json};
 
 use super::{
     facts::Facts,
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     amounts, backend,
     config::Images,
+    providers::Provider,
     tenant::Tenant,
     workload::{COMPACT, DefaultResources, Workload},
 };
@@ -206,6 +208,17 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::KeycloakUrl => Some(tenant.cell.keycloak_url.as_str().trim_end_matches('/').to_owned()),
         Setting::Realm => Some(tenant.id.realm().to_string()),
         Setting::Registration => Some(tenant.registration.as_str().to_owned()),
+        Setting::IdentityProviders => Some(identity_providers(tenant)),
+        // Where it is not needed, another host starts no pods.
+        Setting::PublicOrigins if !names_own_address(tenant) => Some(String::new()),
+        Setting::PublicOrigins => {
+            let origins: Vec<_> = tenant.hosts.routed.iter().map(|host| tenant.origin(host)).collect();
+            Some(origins.join(","))
+        }
+        Setting::SmtpUrl => Some(tenant.cell.spec.smtp.as_ref().map(CellSmtp::url).unwrap_or_default()),
+        Setting::SmtpFrom => {
+            Some(tenant.cell.spec.smtp.as_ref().map(|smtp| smtp.from.clone()).unwrap_or_default())
+        }
         Setting::Rate(limit) => Some(tenant.limits.rate(limit).unwrap_or(limit.default_rate()).to_string()),
         Setting::TenantConnections => Some(tenant.max_connections.to_string()),
         Setting::ConnectionsPerUser => Some(tenant.max_connections_per_user.to_string()),
@@ -214,6 +227,22 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::AllowedOrigins => Some(tenant.allowed_origins.join(",")),
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
     }
+}
+
+/// Reports whether the auth service names the tenant's address: to the realm, or in mails.
+fn names_own_address(tenant: &Tenant) -> bool {
+    !tenant.providers.allowed.is_empty() || tenant.cell.spec.smtp.is_some()
+}
+
+/// Returns the external identity providers as the auth service reads them. An empty list is no setting.
+fn identity_providers(tenant: &Tenant) -> String {
+    let providers = &tenant.providers.allowed;
+    if providers.is_empty() {
+        return String::new();
+    }
+    let provider =
+        |provider: &Provider| json!({"alias": provider.alias, "display_name": provider.display_name});
+    providers.iter().map(provider).collect::<Value>().to_string()
 }
 
 /// Returns where the gRPC API of a service is, or nothing when no workload runs it.
@@ -228,12 +257,27 @@ fn named(
     arguments.into_iter().map(|(flag, value)| (flag.to_owned(), value))
 }
 
-/// Returns the environment of a workload: variable, then Secret and key it comes from.
-pub(crate) fn environment(tenant: &Tenant, workload: &Workload) -> Vec<(&'static str, String, &'static str)> {
+/// One variable of the environment of a workload.
+pub(crate) struct Variable {
+    pub name: &'static str,
+    /// The Secret that it comes from, and the key in it.
+    pub secret: String,
+    pub key: &'static str,
+    /// A pod starts without it.
+    pub is_optional: bool,
+}
+
+/// Returns the environment of a workload.
+pub(crate) fn environment(tenant: &Tenant, workload: &Workload) -> Vec<Variable> {
     let secrets = workload.secrets().into_iter();
     secrets
         .flat_map(|secret| secret.entry().keys.iter().map(move |key| (secret, key)))
-        .map(|(secret, key)| (key.variable, tenant.child(secret), key.key))
+        .map(|(secret, key)| Variable {
+            name: key.variable,
+            secret: tenant.child(secret),
+            key: key.key,
+            is_optional: secret.is_of_cell,
+        })
         .collect()
 }
 
@@ -244,13 +288,13 @@ fn container(
     verb: &str,
     arguments: &[String],
 ) -> Container {
-    let env = environment(tenant, workload).into_iter().map(|(variable, secret, key)| EnvVar {
-        name: variable.to_owned(),
+    let env = environment(tenant, workload).into_iter().map(|variable| EnvVar {
+        name: variable.name.to_owned(),
         value_from: Some(EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
-                name: secret,
-                key: key.to_owned(),
-                ..Default::default()
+                name: variable.secret,
+                key: variable.key.to_owned(),
+                optional: variable.is_optional.then_some(true),
             }),
             ..Default::default()
         }),
@@ -336,8 +380,6 @@ fn spread(tenant: &Tenant, workload: &Workload) -> TopologySpreadConstraint {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::rendered::testing::example;
 

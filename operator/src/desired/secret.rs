@@ -1,5 +1,7 @@
 //! Secrets of a tenant: one for each system, so that a service is given no more than it needs.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::core::DynamicObject;
 use secrecy::ExposeSecret;
@@ -19,7 +21,8 @@ fn secret(tenant: &Tenant, kind: catalog::Secret) -> Option<Object> {
     let secret = Secret {
         metadata: metadata(tenant, tenant.child(kind), None),
         type_: Some("Opaque".to_owned()),
-        data: Some(data.collect()),
+        // The API server does not keep an empty map.
+        data: Some(data.collect()).filter(|data: &BTreeMap<_, _>| !data.is_empty()),
         ..Default::default()
     };
     Some(Object::new(Kind::Secret, &secret))

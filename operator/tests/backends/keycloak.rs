@@ -1,12 +1,13 @@
 use crds::TenantId;
-use operator::backend::keycloak::{APP_CLIENT, AUTH_CLIENT, KeycloakAdmin, KeycloakDesired};
-use operator::backend::{Backend, Claim, Credentials, Marker, Owner};
+use operator::backend::keycloak::{APP_CLIENT, AUTH_CLIENT, KeycloakAdmin, KeycloakDesired, Provider};
+use operator::backend::{Backend, Claim, Credentials, DataExpected, Marker, Mode, Owner, settle};
+use operator::{leader::Fence, metrics::Metrics};
 use reqwest::{Client, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::conformance::{Fixture, suite};
-use super::{admin_account, converge, env, owner, password, story, tenant_id, timed};
+use super::{admin_account, assert_reason, converge, env, owner, password, story, tenant_id, timed};
 
 fn admin() -> KeycloakAdmin {
     Keycloak::connect(&Keycloak::address(), Keycloak::account())
@@ -116,6 +117,7 @@ impl Fixture for Keycloak {
             owner,
             access_token_seconds: 300,
             auth_client_secret,
+            providers: Vec::new(),
         }
     }
 
@@ -267,6 +269,106 @@ async fn who_tries_wrong_passwords_at_once_locks_no_owner_out() {
         user_token(&desired, "alice", "long enough").await.expect_err("the account is blocked for a while");
     };
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+/// Creates a realm that stands for an external identity provider. Returns its issuer.
+async fn issuer(name: &str) -> String {
+    by_hand(Method::POST, "", Some(json!({ "realm": name, "enabled": true }))).await;
+    format!("{}/realms/{name}", env("KEYCLOAK_URL"))
+}
+
+#[tokio::test]
+async fn identity_providers_are_made_kept_repaired_and_removed() {
+    let (admin, plain) = (admin(), desired());
+    let realm = plain.realm.clone();
+    let (one, other) = (format!("one{realm}"), format!("other{realm}"));
+    let body = async {
+        let provider = Provider {
+            alias: "corp".into(),
+            display_name: "Corp".into(),
+            issuer: issuer(&one).await,
+            client_id: "posthouse".into(),
+            client_secret: Some("not for others".into()),
+            scopes: vec!["openid".into(), "email".into()],
+        };
+        let with =
+            |provider: &Provider| KeycloakDesired { providers: vec![provider.clone()], ..plain.clone() };
+        converge(&admin, &plain).await;
+        let path = format!("{realm}/identity-provider/instances");
+        // What an administrator added by hand is theirs.
+        let by_others = json!({ "alias": "theirs", "providerId": "oidc", "config": { "clientId": "x" } });
+        by_hand(Method::POST, &path, Some(by_others)).await;
+        assert_eq!(converge(&admin, &plain).await, [""; 0]);
+
+        let made = timed("keycloak provider", converge(&admin, &with(&provider))).await;
+        let last = format!("create identity provider corp of realm {realm}");
+        assert_eq!(made.last(), Some(&last), "{made:#?}");
+        assert!(
+            made[0].starts_with("set client messenger-auth")
+                && made[0].contains("standardFlowEnabled false -> true"),
+            "{made:#?}"
+        );
+        assert!(made[0].contains("/api/auth/callback"), "{made:#?}");
+        assert_eq!(timed("keycloak steady", converge(&admin, &with(&provider))).await, [""; 0]);
+        let found = by_hand(Method::GET, &format!("{path}/corp"), None).await;
+        assert_eq!(found["config"]["tokenUrl"], format!("{}/protocol/openid-connect/token", provider.issuer));
+        assert!(!found.to_string().contains("not for others"));
+
+        // A manual edit: also of what only the issuer knows.
+        let mut edited = found.clone();
+        edited["trustEmail"] = true.into();
+        edited["config"]["tokenUrl"] = "http://127.0.0.1:9/token".into();
+        by_hand(Method::PUT, &format!("{path}/corp"), Some(edited)).await;
+        let repaired = converge(&admin, &with(&provider)).await;
+        let line = format!(
+            "set identity provider corp of realm {realm}: config.posthouse.endpoints changed -> as discovered, trustEmail true -> false"
+        );
+        assert_eq!(repaired, [line]);
+        let found = by_hand(Method::GET, &format!("{path}/corp"), None).await;
+        assert_eq!(found["config"]["tokenUrl"], format!("{}/protocol/openid-connect/token", provider.issuer));
+
+        // Another secret, and another issuer.
+        let renewed = Provider { client_secret: Some("a new one".into()), ..provider.clone() };
+        let changed = converge(&admin, &with(&renewed)).await;
+        assert_eq!(
+            changed,
+            [format!("set identity provider corp of realm {realm}: config.posthouse.secret (hidden)")]
+        );
+        let moved = Provider { issuer: issuer(&other).await, ..renewed.clone() };
+        let changed = converge(&admin, &with(&moved)).await;
+        assert!(changed.len() == 1 && changed[0].contains("config.issuer"), "{changed:#?}");
+        assert_eq!(converge(&admin, &with(&moved)).await, [""; 0]);
+        // Its Secret is gone: it stays.
+        let unknown = Provider { client_secret: None, ..moved.clone() };
+        assert_eq!(converge(&admin, &with(&unknown)).await, [""; 0]);
+
+        // One that cannot be read is named, and holds up nothing else.
+        let nowhere = Provider { issuer: format!("{}x", moved.issuer), ..moved.clone() };
+        let (fence, metrics) = (Fence::always_open(), Metrics::default());
+        by_hand(Method::PUT, &realm, Some(json!({ "accessTokenLifespan": 60 }))).await;
+        let failed = with(&nowhere);
+        let failed = Box::pin(settle(&admin, &failed, DataExpected::No, Mode::Apply, &fence, &metrics)).await;
+        let message = assert_reason(failed, crds::Reason::BackendRefused);
+        assert!(
+            message.contains(&format!("{}/.well-known/openid-configuration is not usable", nowhere.issuer)),
+            "{message}"
+        );
+        assert_eq!(by_hand(Method::GET, &realm, None).await["accessTokenLifespan"], 300);
+
+        let removed = converge(&admin, &plain).await;
+        assert_eq!(removed.len(), 2, "{removed:#?}");
+        assert_eq!(removed[1], format!("remove identity provider corp of realm {realm}"));
+        assert_eq!(converge(&admin, &plain).await, [""; 0]);
+        let left = by_hand(Method::GET, &path, None).await;
+        assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
+    };
+    let clean_up = async {
+        _ = admin.remove(&claim(&plain)).await;
+        for realm in [&one, &other] {
+            by_hand(Method::DELETE, realm, None).await;
+        }
+    };
+    story(body, clean_up).await;
 }
 
 #[tokio::test]

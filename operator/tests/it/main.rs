@@ -8,6 +8,7 @@ mod deletion;
 mod edits;
 mod failures;
 mod hosts;
+mod identity;
 mod leader;
 mod reconcile;
 mod snapshots;

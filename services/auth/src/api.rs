@@ -1,6 +1,8 @@
 //! The REST API.
 
 mod accounts;
+mod external;
+mod recovery;
 mod sessions;
 
 use axum::{
@@ -15,13 +17,17 @@ use kit::{
     rpc::InternalChannel,
 };
 
-use crate::{config::Registration, deletions::Deletions, guard::Guard};
+use crate::{
+    config::Registration, deletions::Deletions, external::External, guard::Guard, recovery::Recovery,
+};
 
 /// What a request handler holds.
 #[derive(Clone, FromRef)]
 pub struct AppState {
     pub accounts: Guard,
     pub deletions: Deletions,
+    pub external: External,
+    pub recovery: Recovery,
     pub registration: Registration,
     pub users: UserServiceClient<InternalChannel>,
 }
@@ -32,6 +38,14 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(accounts::register))
         .routes(routes!(accounts::delete))
         .routes(routes!(accounts::change_password))
+        .routes(routes!(recovery::forgot))
+        .routes(routes!(recovery::reset))
+        .routes(routes!(recovery::get, recovery::set))
+        .routes(routes!(recovery::confirm))
+        .routes(routes!(external::providers))
+        .routes(routes!(external::begin))
+        .routes(routes!(external::callback))
+        .routes(routes!(external::finish))
         .routes(routes!(sessions::sign_in))
         .routes(routes!(sessions::refresh))
         .routes(routes!(sessions::sign_out))

@@ -5,10 +5,16 @@ use kit::config::{KafkaArgs, RedisArgs, secret};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::domain::external::Providers;
+
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
     #[command(flatten)]
     pub realm: RealmArgs,
+    #[command(flatten)]
+    pub external: ExternalArgs,
+    #[command(flatten)]
+    pub mail: MailArgs,
     #[command(flatten)]
     pub kafka: KafkaArgs,
     #[command(flatten)]
@@ -35,6 +41,36 @@ pub struct RealmArgs {
     /// Certificates in PEM that are trusted at the identity provider beside the public ones. The process reads the same argument.
     #[arg(long, env)]
     pub oidc_ca_bundle: Option<String>,
+}
+
+/// External identity providers of the realm.
+#[derive(Clone, Debug, Args)]
+pub struct ExternalArgs {
+    /// The providers as a JSON list of objects with `alias` and `display_name`.
+    #[arg(long, env, default_value = "[]")]
+    pub identity_providers: Providers,
+    /// The tenant's addresses, scheme, host and port, the main one first. Browsers come back to them from the realm.
+    #[arg(long, env, value_delimiter = ',')]
+    pub public_origins: Vec<String>,
+    /// Where browsers find the realm. The process reads the same argument.
+    #[arg(long, env)]
+    pub oidc_issuer: String,
+}
+
+/// The mail server of the cell.
+#[derive(Clone, Debug, Default, Args)]
+pub struct MailArgs {
+    /// `smtps://host:port` for TLS from the first byte, `smtp://host:port?tls=required` for STARTTLS, `smtp://host:port` for neither.
+    /// Without it no mail is sent.
+    #[arg(long, env, requires = "smtp_from")]
+    pub smtp_url: Option<Url>,
+    /// The address that mail comes from.
+    #[arg(long, env)]
+    pub smtp_from: Option<String>,
+    #[arg(long, env, hide = true, requires = "smtp_password")]
+    pub smtp_username: Option<String>,
+    #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
+    pub smtp_password: Option<SecretString>,
 }
 
 /// Which users may register.

@@ -17,10 +17,11 @@ use kit::{
     rounds,
     rpc::{self, InternalChannel},
 };
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::{error::Error, guard::Guard};
+use crate::{domain::TokenDigest, error::Error, guard::Guard, sealed::random_word};
 
 /// How often deletions that are not finished are listed. Normally there are none.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -42,8 +43,8 @@ impl Deletions {
     }
 
     /// Deletes the account of a user with this name. An error before the deletion has begun leaves everything as it was;
-    /// after that, the deletion is finished later.
-    pub(crate) async fn delete(&self, user_id: UserId, username: &str) -> Result<(), Error> {
+    /// after that, the deletion is finished later. Returns the receipt.
+    pub(crate) async fn delete(&self, user_id: UserId, username: &str) -> Result<SecretString, Error> {
         // The profile keeps the name taken, so there has to be one.
         let request = EnsureUserRequest {
             user_id: user_id.to_string(),
@@ -51,8 +52,10 @@ impl Deletions {
             display_name: String::new(),
         };
         called(self.users.clone().ensure_user(request)).await?;
-        self.begin(user_id).await?;
-        self.finish(user_id).await
+        let receipt = random_word();
+        self.begin(user_id, TokenDigest::of(&receipt).as_bytes().to_vec()).await?;
+        self.finish(user_id).await?;
+        Ok(receipt)
     }
 
     /// Looks after a session that the realm has ended: if that is because the account is gone, an administrator has deleted
@@ -61,12 +64,13 @@ impl Deletions {
         if self.accounts.exists(user_id).await? {
             return Ok(());
         }
-        self.begin(user_id).await?;
+        self.begin(user_id, Vec::new()).await?;
         self.finish(user_id).await
     }
 
-    async fn begin(&self, user_id: UserId) -> Result<(), Error> {
-        let request = DeleteUserRequest { user_id: user_id.to_string() };
+    /// `receipt` is the hash of the one that the user is given, if any.
+    async fn begin(&self, user_id: UserId, receipt: Vec<u8>) -> Result<(), Error> {
+        let request = DeleteUserRequest { user_id: user_id.to_string(), receipt };
         called(self.users.clone().delete_user(request)).await?;
         tracing::info!(user = %user_id, "the deletion of {user_id} has begun");
         Ok(())

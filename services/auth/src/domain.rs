@@ -1,6 +1,8 @@
 //! Accounts and what may stand in them. Rules only: no I/O, no clock.
 
 pub mod attempts;
+pub mod email;
+pub mod external;
 mod session;
 
 use contracts::api::{ChangePasswordRequest, RegisterRequest, SignInRequest};
@@ -8,9 +10,10 @@ use kit::{
     error::InvalidField,
     text::{DisplayName, Password, Username},
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
-pub use self::session::{ListedSession, Session, TokenDigest};
+use self::email::Email;
+pub use self::session::{AccountName, ListedSession, Session, TokenDigest};
 
 /// Fields of requests.
 const NEW_PASSWORD: &str = "new_password";
@@ -59,6 +62,13 @@ pub struct Grant {
     pub refresh_expires_in_seconds: i64,
 }
 
+impl Grant {
+    /// Returns what the account of the session is called.
+    pub fn account_name(&self) -> Option<AccountName> {
+        AccountName::of(self.access_token.expose_secret())
+    }
+}
+
 /// Returns what may be a refresh token; `None` for what no realm issued, which the realm need not see.
 pub fn refresh_token(text: String) -> Option<SecretString> {
     let is_one =
@@ -66,9 +76,17 @@ pub fn refresh_token(text: String) -> Option<SecretString> {
     is_one.then(|| text.into())
 }
 
+/// The e-mail address of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnEmail {
+    pub email: Option<Email>,
+    /// The user has shown that they read mail there.
+    pub is_confirmed: bool,
+}
+
 /// Reads a password that an account is to have from now on. The realm has its own rules, which it states in its own words, and
 /// takes spaces alone for a new account but not for an old one.
-fn new_password(field: &'static str, text: &str) -> Result<Password, InvalidField> {
+pub(crate) fn new_password(field: &'static str, text: &str) -> Result<Password, InvalidField> {
     let password = Password::parse(field, text)?;
     let invalid = |problem: String| Err(InvalidField { field, problem });
     if password.expose().chars().count() < MIN_PASSWORD_CHARS {
@@ -109,18 +127,21 @@ impl NewAccount {
 impl Credentials {
     /// Reads a request.
     pub fn parse(request: SignInRequest) -> Result<Self, InvalidField> {
-        let username = Username::parse(USERNAME, &request.username)?;
-        Ok(Self { username, password: Password::parse(PASSWORD, &request.password)? })
+        Self::of(PASSWORD, &request.username, &request.password)
+    }
+
+    /// Reads the password, in `field` of a request, of a user with this name.
+    pub fn of(field: &'static str, username: &str, password: &str) -> Result<Self, InvalidField> {
+        let username = Username::parse(USERNAME, username)?;
+        Ok(Self { username, password: Password::parse(field, password)? })
     }
 }
 
 impl NewPassword {
     /// Reads the request of a user with this name.
     pub fn parse(username: &str, request: ChangePasswordRequest) -> Result<Self, InvalidField> {
-        let username = Username::parse(USERNAME, username)?;
-        let password = Password::parse("current_password", &request.current_password)?;
-        let new = new_password(NEW_PASSWORD, &request.new_password)?;
-        Ok(Self { current: Credentials { username, password }, new })
+        let current = Credentials::of("current_password", username, &request.current_password)?;
+        Ok(Self { current, new: new_password(NEW_PASSWORD, &request.new_password)? })
     }
 }
 

@@ -8,7 +8,7 @@ use kit::{
     log::LogError,
 };
 
-use crate::store::StoreError;
+use crate::{mail::MailError, store::StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,6 +24,22 @@ pub enum Error {
     /// The same for a session of another user.
     #[error("you have no such session: it has ended, or is not yours")]
     NoSession,
+    #[error("there is no such identity provider: GET /api/auth/providers lists them")]
+    NoProvider,
+    #[error("this browser has begun no such sign-in, or too long ago: begin again")]
+    NotBegun,
+    #[error(
+        "the identity provider gave the username of an account that was deleted, and it is not given out again: have it changed there"
+    )]
+    NameOfDeleted,
+    #[error("this messenger sends no mail: ask an administrator for a new password")]
+    NoMail,
+    #[error("the link has expired, or another one was sent after it: request another")]
+    NoLink,
+    #[error("the link was used before: request another if it was not you")]
+    LinkUsed,
+    #[error("failed to send a mail")]
+    Mail(#[source] MailError),
     #[error("the current password is wrong")]
     WrongPassword,
     #[error("failed to publish the end of a session")]
@@ -57,18 +73,23 @@ impl ServiceError for Error {
         match self {
             Self::InvalidField(error) => error.code(),
             Self::RegistrationClosed | Self::WrongPassword => ErrorCode::PermissionDenied,
-            Self::NoSession => ErrorCode::NotFound,
-            Self::SessionOver(_) => ErrorCode::Unauthenticated,
+            Self::NoMail => ErrorCode::NotConfigured,
+            Self::NoSession | Self::NoProvider | Self::NoLink => ErrorCode::NotFound,
+            Self::NameOfDeleted | Self::LinkUsed => ErrorCode::Conflict,
+            Self::SessionOver(_) | Self::NotBegun => ErrorCode::Unauthenticated,
             Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
             Self::Shared(error) => error.code(),
-            Self::Users(_) | Self::Log(_) | Self::Unpublished => ErrorCode::Unavailable,
+            Self::Users(_) | Self::Log(_) | Self::Unpublished | Self::Mail(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
-                StoreError::Taken(_) => ErrorCode::Conflict,
+                StoreError::Taken(_) | StoreError::EmailTaken => ErrorCode::Conflict,
                 StoreError::Refused(_) => ErrorCode::InvalidArgument,
-                StoreError::Rejected | StoreError::InvalidRefreshToken | StoreError::SessionOver => {
-                    ErrorCode::Unauthenticated
+                StoreError::Rejected
+                | StoreError::InvalidCode
+                | StoreError::InvalidRefreshToken
+                | StoreError::SessionOver => ErrorCode::Unauthenticated,
+                StoreError::Unreachable { .. } | StoreError::Unable { .. } | StoreError::Links(_) => {
+                    ErrorCode::Unavailable
                 }
-                StoreError::Unreachable { .. } | StoreError::Unable { .. } => ErrorCode::Unavailable,
                 StoreError::Misconfigured { .. } | StoreError::Unreadable { .. } => ErrorCode::Internal,
             },
         }
@@ -80,6 +101,13 @@ impl ServiceError for Error {
             Self::InvalidField(_)
             | Self::RegistrationClosed
             | Self::NoSession
+            | Self::NoProvider
+            | Self::NotBegun
+            | Self::NameOfDeleted
+            | Self::NoMail
+            | Self::NoLink
+            | Self::LinkUsed
+            | Self::Mail(_)
             | Self::WrongPassword
             | Self::Busy
             | Self::SessionOver(_)

@@ -14,6 +14,7 @@ use std::{
 };
 
 use contracts::{SessionId, UserId, event::Ended};
+use kit::text::Password;
 use moka::{future::Cache, policy::EvictionPolicy};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
@@ -26,8 +27,9 @@ use self::refreshes::Claim;
 pub use self::refreshes::Refreshes;
 use crate::{
     domain::{
-        Credentials, Grant, ListedSession, NewAccount, NewPassword, Session, TokenDigest,
+        Credentials, Grant, ListedSession, NewAccount, NewPassword, OwnEmail, Session, TokenDigest,
         attempts::{AttemptRates, Attempts},
+        email::Email,
     },
     error::Error,
     events::SessionEvents,
@@ -128,6 +130,23 @@ impl Guard {
     /// Begins a session.
     pub(crate) async fn sign_in(&self, address: IpAddr, credentials: &Credentials) -> Result<Grant, Error> {
         self.tried(address, credentials, self.0.accounts.sign_in(credentials)).await
+    }
+
+    /// Begins a session with the code of a sign-in with an external identity provider. Codes that are wrong count against the address.
+    pub(crate) async fn redeem(
+        &self,
+        address: IpAddr,
+        code: &str,
+        verifier: &str,
+        redirect_uri: &str,
+    ) -> Result<Grant, Error> {
+        self.count_code(address)?;
+        let _turn = turn(&self.0.sessions).await?;
+        let outcome = self.0.accounts.redeem(code, verifier, redirect_uri).await;
+        if !matches!(outcome, Err(StoreError::InvalidCode)) {
+            self.good_code(address);
+        }
+        Ok(outcome?)
     }
 
     async fn tried<T>(
@@ -290,6 +309,50 @@ impl Guard {
         Ok(())
     }
 
+    /// Returns the account that has confirmed an address.
+    pub(crate) async fn account_of(&self, email: &Email) -> Result<Option<UserId>, Error> {
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.account_of(email).await?)
+    }
+
+    /// Returns the address of the caller's account.
+    pub(crate) async fn email(&self, caller: &Session) -> Result<OwnEmail, Error> {
+        self.attempts(|attempts| attempts.session_request(caller.user_id, Instant::now()))
+            .map_err(Error::Limited)?;
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.email(caller.user_id).await?)
+    }
+
+    /// Makes an address that of an account.
+    pub(crate) async fn set_email(&self, user_id: UserId, email: &Email) -> Result<(), Error> {
+        let _turn = turn(&self.0.sessions).await?;
+        Ok(self.0.accounts.set_email(user_id, email).await?)
+    }
+
+    /// Counts a code or the token of a link that is about to be tried, as if it were wrong.
+    pub(crate) fn count_code(&self, address: IpAddr) -> Result<(), Error> {
+        self.attempts(|attempts| attempts.code(address, Instant::now())).map_err(Error::Limited)
+    }
+
+    /// Takes back one that was not wrong.
+    pub(crate) fn good_code(&self, address: IpAddr) {
+        self.attempts(|attempts| attempts.good_code(address, Instant::now()));
+    }
+
+    /// Replaces the password of a user who cannot sign in, and ends all their sessions.
+    pub(crate) async fn reset_password(&self, user_id: UserId, password: &Password) -> Result<(), Error> {
+        let (guard, password) = (self.clone(), password.clone());
+        self.to_the_end(async move {
+            {
+                let _turn = turn(&guard.0.hashes).await?;
+                guard.0.accounts.set_password(user_id, &password).await?;
+            }
+            let all = guard.listed(user_id).await?.into_iter().map(|session| session.id).collect();
+            guard.ended(user_id, all).await
+        })
+        .await
+    }
+
     /// Replaces the caller's password, and ends their other sessions. The current password is tried as at a sign-in.
     pub(crate) async fn change_password(&self, caller: &Session, password: NewPassword) -> Result<(), Error> {
         self.sessions(caller).await?;
@@ -298,11 +361,20 @@ impl Guard {
         self.to_the_end(async move { guard.changed_password(&caller, &password).await }).await
     }
 
-    async fn changed_password(&self, caller: &Session, password: &NewPassword) -> Result<(), Error> {
-        let user_id = caller.user_id;
+    /// Checks the password of a caller, as at a change of it.
+    pub(crate) async fn confirm_caller(
+        &self,
+        caller: &Session,
+        credentials: &Credentials,
+    ) -> Result<(), Error> {
+        self.sessions(caller).await?;
+        self.confirmed(caller.user_id, credentials).await
+    }
+
+    async fn confirmed(&self, user_id: UserId, credentials: &Credentials) -> Result<(), Error> {
         self.attempts(|attempts| attempts.change(user_id, Instant::now())).map_err(Error::Limited)?;
         let outcome = match turn(&self.0.hashes).await {
-            Ok(_turn) => self.0.accounts.account(&password.current).await.map_err(Error::from),
+            Ok(_turn) => self.0.accounts.account(credentials).await.map_err(Error::from),
             Err(refused) => Err(refused),
         };
         self.attempts(|attempts| match &outcome {
@@ -315,9 +387,12 @@ impl Guard {
             error => error,
         })?;
         // The name in the token may be of another account by now.
-        if opened != user_id {
-            return Err(Error::WrongPassword);
-        }
+        if opened == user_id { Ok(()) } else { Err(Error::WrongPassword) }
+    }
+
+    async fn changed_password(&self, caller: &Session, password: &NewPassword) -> Result<(), Error> {
+        let user_id = caller.user_id;
+        self.confirmed(user_id, &password.current).await?;
         {
             let _turn = turn(&self.0.hashes).await?;
             self.0.accounts.set_password(user_id, &password.new).await?;

@@ -2,10 +2,13 @@
 //!
 //! # Owns
 //! Nothing: accounts and sessions are the realm's. This service has a service account in that one realm, which
-//! manages users and nothing else. For a few seconds Redis has what refresh tokens gave, so that all replicas give the same.
+//! manages users and nothing else. For a few seconds Redis has what refresh tokens gave, so that all replicas give the same, and for
+//! 15 minutes what links in mails stand for.
 //!
 //! # Endpoints
 //! - `POST /api/auth/register`, `POST /api/auth/change-password`, `POST /api/auth/delete-account`: accounts.
+//! - `GET /api/auth/providers`, `GET` and `POST /api/auth/login`, `GET /api/auth/callback`: sign-in with external identity providers.
+//! - `POST /api/auth/password/forgot`, `POST /api/auth/password/reset`, `/api/auth/email`: recovery of an account by mail.
 //! - `POST /api/auth/sign-in`, `POST /api/auth/refresh`, `POST /api/auth/sign-out`: sessions.
 //! - `GET` and `DELETE /api/auth/sessions`, `DELETE /api/auth/sessions/{session}`: sessions of a user on all devices.
 //!
@@ -21,7 +24,11 @@ pub mod deletions;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod external;
 pub mod guard;
+pub mod mail;
+pub mod recovery;
+mod sealed;
 pub mod store;
 
 use std::sync::Arc;
@@ -37,8 +44,11 @@ use crate::{
     deletions::Deletions,
     domain::attempts::AttemptRates,
     events::SessionEvents,
+    external::External,
     guard::{Guard, Refreshes},
-    store::{AccountStore, Keycloak, MemoryStore, SharedRefreshes},
+    mail::Mailer,
+    recovery::Recovery,
+    store::{AccountStore, Keycloak, MemoryStore, SharedRefreshes, Tickets},
 };
 
 /// The auth service.
@@ -49,32 +59,62 @@ impl Service for Auth {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { realm, kafka, redis, registration } = settings;
+        let Settings { realm, external, mail, kafka, redis, registration } = settings;
+        let mail =
+            match Mailer::new(mail, realm.oidc_ca_bundle.as_deref()).context("failed to prepare mail")? {
+                None => None,
+                Some(mailer) => {
+                    let origin =
+                        external.public_origins.first().context("links in mails need --public-origins")?;
+                    Some((mailer, origin.clone()))
+                }
+            };
+        let external =
+            External::new(external, &realm).context("failed to prepare external identity providers")?;
         let redis =
             kit::redis::connection(&redis).context("failed to prepare what replicas share of refreshes")?;
+        let tickets = Tickets::shared(redis.clone(), scope.tenant());
         let refreshes = Refreshes::shared(SharedRefreshes::new(redis, scope.tenant()));
-        surface(Arc::new(Keycloak::new(&realm)?), &Log::kafka(kafka), refreshes, registration, scope)
+        let parts = Parts { refreshes, registration, external, mail, tickets };
+        surface(Arc::new(Keycloak::new(&realm)?), &Log::kafka(kafka), parts, scope)
     }
 
     fn in_memory(memory: &Memory, scope: &Scope) -> anyhow::Result<Surface> {
         let accounts = Arc::new(MemoryStore::new(memory.issuer.clone()));
-        surface(accounts, &memory.log, Refreshes::in_process(), Registration::Open, scope)
+        let parts = Parts {
+            refreshes: Refreshes::in_process(),
+            registration: Registration::Open,
+            external: External::none(),
+            mail: None,
+            tickets: Tickets::in_process(),
+        };
+        surface(accounts, &memory.log, parts, scope)
     }
+}
+
+/// What the service has beside its accounts and its log.
+struct Parts {
+    refreshes: Refreshes,
+    registration: Registration,
+    external: External,
+    mail: Option<(Mailer, String)>,
+    tickets: Tickets,
 }
 
 fn surface(
     accounts: Arc<dyn AccountStore>,
     log: &Log,
-    refreshes: Refreshes,
-    registration: Registration,
+    parts: Parts,
     scope: &Scope,
 ) -> anyhow::Result<Surface> {
+    let Parts { refreshes, registration, external, mail, tickets } = parts;
     let users = UserServiceClient::new(scope.peer(catalog::Service::User)?);
     let events = SessionEvents::new(log, scope.tenant()).context("failed to prepare the producer")?;
     scope.spawn(events.clone().flush_at_the_end(scope.shutdown().clone()));
     let accounts = Guard::new(accounts, events, refreshes, AttemptRates::default(), scope.tasks().clone());
     let deletions = Deletions::new(accounts.clone(), users.clone());
     scope.spawn(deletions.clone().keep_finishing(scope.shutdown().clone()));
-    let state = AppState { accounts, deletions, registration, users };
+    let recovery = Recovery::new(accounts.clone(), mail, tickets, scope.tasks().clone());
+    let state = AppState { accounts, deletions, external, recovery, registration, users };
     Ok(Surface { api: api::router(state), grpc: Routes::default() })
 }

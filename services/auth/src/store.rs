@@ -3,15 +3,24 @@
 mod keycloak;
 mod memory;
 mod redis;
+mod tickets;
 
 use contracts::UserId;
 use kit::{identity::IdentityError, text::Password};
 use secrecy::SecretString;
 use tonic::async_trait;
 
-pub(crate) use self::redis::{Known, Over};
-pub use self::{keycloak::Keycloak, memory::MemoryStore, redis::SharedRefreshes};
-use crate::domain::{Credentials, Grant, ListedSession, NewAccount, Session};
+pub use self::{
+    keycloak::Keycloak,
+    memory::MemoryStore,
+    redis::SharedRefreshes,
+    tickets::{LINK_LIFETIME, Tickets},
+};
+pub(crate) use self::{
+    redis::{Known, Over},
+    tickets::{Taken, Ticket, link_token},
+};
+use crate::domain::{Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email};
 
 /// A store of accounts. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -31,6 +40,10 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Begins a session. Every refusal is the same [`StoreError::Rejected`].
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError>;
 
+    /// Begins a session with a code that the realm gave a browser for a sign-in with an external identity provider. A code is good
+    /// once, and for who has its `verifier` and the URL that the browser was sent back to.
+    async fn redeem(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Grant, StoreError>;
+
     /// Goes on with a session. What a token gave may have been lost: while none of it was used, the token gives something else
     /// in its place, [`REFRESH_RETRIES`](kit::catalog::REFRESH_RETRIES) times. Any other token that is used again is [`StoreError::SessionOver`], and so is one
     /// whose session has ended.
@@ -46,6 +59,15 @@ pub trait AccountStore: Send + Sync + 'static {
     /// Ends a session; one that has ended already stays so.
     async fn end(&self, session: &Session) -> Result<(), StoreError>;
 
+    /// Returns the account that has confirmed this address.
+    async fn account_of(&self, email: &Email) -> Result<Option<UserId>, StoreError>;
+
+    /// Returns the address of an account; none for an unknown user.
+    async fn email(&self, user_id: UserId) -> Result<OwnEmail, StoreError>;
+
+    /// Makes an address that of an account, as one that is confirmed. Accounts that have it and did not confirm it lose it.
+    async fn set_email(&self, user_id: UserId, email: &Email) -> Result<(), StoreError>;
+
     /// Replaces the password of an account. Its sessions go on.
     async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError>;
 }
@@ -57,8 +79,14 @@ pub enum StoreError {
     /// In the words of the realm, which names its rule and never the password.
     #[error("{0}")]
     Refused(String),
+    #[error("another account has confirmed this e-mail address")]
+    EmailTaken,
+    #[error("failed to keep or find a link of a mail in Redis")]
+    Links(#[source] Option<::redis::RedisError>),
     #[error("the username or the password is wrong")]
     Rejected,
+    #[error("the code is not valid, was used before, or is of another browser: begin again")]
+    InvalidCode,
     #[error("the refresh token is not valid, or its session has ended")]
     InvalidRefreshToken,
     #[error("the refresh token was used before, or its session has ended: sign in again")]

@@ -21,6 +21,9 @@ pub const PROBLEMS_PATH: &str = "/problems";
 /// is recognised.
 pub const TENANT_HEADER: &str = "x-posthouse-tenant";
 
+/// Where Keycloak sends a browser back after a sign-in with an external identity provider.
+pub const SIGN_IN_CALLBACK_PATH: &str = "/api/auth/callback";
+
 /// The `aud` of a tenant's access tokens.
 pub const TOKEN_AUDIENCE: &str = APP_CLIENT;
 /// Public client of the realm, for users' apps.

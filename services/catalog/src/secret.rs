@@ -7,6 +7,8 @@ pub struct SecretEntry {
     pub name: &'static str,
     /// What it holds, in the order of its environment variables.
     pub keys: &'static [SecretKey],
+    /// The cell has what it holds, or has nothing: then it is empty, and a pod receives no variable.
+    pub is_of_cell: bool,
 }
 
 /// One key of a Secret.
@@ -36,41 +38,48 @@ table! {
     Kafka = SecretEntry {
         name: "kafka",
         keys: &[name("username", "KAFKA_USERNAME"), generated("password", "KAFKA_PASSWORD")],
+        is_of_cell: false,
     };
     /// The tenant's role in the message store.
     Cql = SecretEntry {
         name: "cql",
         keys: &[name("username", "CQL_USERNAME"), generated("password", "CQL_PASSWORD")],
+        is_of_cell: false,
     };
     /// The tenant's role in the relational store.
     Postgres = SecretEntry {
         name: "postgres",
         keys: &[name("username", "POSTGRES_USERNAME"), generated("password", "POSTGRES_PASSWORD")],
+        is_of_cell: false,
     };
     /// The tenant's user of the cache.
     Redis = SecretEntry {
         name: "redis",
         keys: &[name("username", "REDIS_USERNAME"), generated("password", "REDIS_PASSWORD")],
+        is_of_cell: false,
     };
     /// The auth service's client in the tenant's realm.
     Oidc = SecretEntry {
         name: "oidc",
         keys: &[name("clientId", "OIDC_CLIENT_ID"), generated("clientSecret", "OIDC_CLIENT_SECRET")],
+        is_of_cell: false,
+    };
+    /// The account at the cell's mail server.
+    Smtp = SecretEntry {
+        name: "smtp",
+        keys: &[name("username", "SMTP_USERNAME"), name("password", "SMTP_PASSWORD")],
+        is_of_cell: true,
     };
     /// The token of every gRPC call between the tenant's services.
-    Internal = SecretEntry { name: "internal", keys: &[generated("token", "INTERNAL_TOKEN")] };
+    Internal = SecretEntry { name: "internal", keys: &[generated("token", "INTERNAL_TOKEN")], is_of_cell: false };
     /// What a scraper of the metrics of the tenant's pods presents. The tenant's own pods only check it.
-    Metrics = SecretEntry { name: "metrics", keys: &[generated("token", "METRICS_TOKEN")] };
+    Metrics = SecretEntry { name: "metrics", keys: &[generated("token", "METRICS_TOKEN")], is_of_cell: false };
 }
 
 impl Secret {
-    /// Returns the key whose value is generated.
-    ///
-    /// # Panics
-    ///
-    /// Never: a test holds every Secret to one generated key.
-    pub fn generated_key(self) -> &'static SecretKey {
-        self.entry().keys.iter().find(|key| key.is_generated).expect("every Secret has a generated key")
+    /// Returns the key whose value is generated. Every Secret has one, except those of the cell.
+    pub fn generated_key(self) -> Option<&'static SecretKey> {
+        self.entry().keys.iter().find(|key| key.is_generated)
     }
 }
 
@@ -79,10 +88,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_secret_has_one_generated_key() {
+    fn every_secret_of_a_tenant_has_one_generated_key() {
         for secret in Secret::ALL {
-            assert_eq!(secret.keys.iter().filter(|key| key.is_generated).count(), 1, "{secret}");
-            assert!(secret.generated_key().is_generated);
+            let generated = secret.keys.iter().filter(|key| key.is_generated).count();
+            assert_eq!(generated, usize::from(!secret.is_of_cell), "{secret}");
+            assert_eq!(secret.generated_key().is_some(), !secret.is_of_cell);
         }
     }
 }

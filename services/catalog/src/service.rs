@@ -50,6 +50,14 @@ pub enum Setting {
     Realm,
     /// `--registration`: whether users may create accounts.
     Registration,
+    /// `--identity-providers`: the external identity providers of the realm, as JSON.
+    IdentityProviders,
+    /// `--smtp-url`: the cell's mail server.
+    SmtpUrl,
+    /// `--smtp-from`: the address that mail comes from.
+    SmtpFrom,
+    /// `--public-origins`: the tenant's addresses, separated by commas.
+    PublicOrigins,
     /// `--user-sends` and its like: how much users may do.
     Rate(Limit),
     /// `--tenant-connections`: how many connections all users may have together.
@@ -73,6 +81,10 @@ impl Setting {
             Self::KeycloakUrl => "--keycloak-url",
             Self::Realm => "--realm",
             Self::Registration => "--registration",
+            Self::IdentityProviders => "--identity-providers",
+            Self::SmtpUrl => "--smtp-url",
+            Self::SmtpFrom => "--smtp-from",
+            Self::PublicOrigins => "--public-origins",
             Self::Rate(limit) => limit.flag(),
             Self::TenantConnections => "--tenant-connections",
             Self::ConnectionsPerUser => "--connections-per-user",
@@ -129,10 +141,25 @@ table! {
         about: "Registers users, signs them in and out, and refreshes their tokens.",
         is_optional: false,
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
-        secrets: &[Secret::Oidc, Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
+        secrets: &[
+            Secret::Oidc,
+            Secret::Kafka,
+            Secret::Redis,
+            Secret::Smtp,
+            Secret::Internal,
+            Secret::Metrics,
+        ],
         peers: &[Service::User],
         optional_peers: &[],
-        settings: &[Setting::KeycloakUrl, Setting::Realm, Setting::Registration],
+        settings: &[
+            Setting::KeycloakUrl,
+            Setting::Realm,
+            Setting::Registration,
+            Setting::IdentityProviders,
+            Setting::PublicOrigins,
+            Setting::SmtpUrl,
+            Setting::SmtpFrom,
+        ],
         path_prefixes: &["/api/auth"],
         paths: &[],
         sticky_paths: &[],

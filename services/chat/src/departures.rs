@@ -41,10 +41,13 @@ pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), Error>
         let mut settled = None;
         let Some(last) = page.last().map(|deletion| deletion.position.clone()) else { return Ok(()) };
         for Deletion { user_id, position, age } in page {
-            leave_all(store, user_id).await?;
-            lift_blocks(store, user_id).await?;
+            let chats_left = leave_all(store, user_id).await?;
+            let blocks_lifted = lift_blocks(store, user_id).await?;
             store.withdraw_all(user_id).await?;
             is_settled &= age >= SETTLED_AFTER;
+            if is_settled || chats_left + blocks_lifted > 0 {
+                users.note_erased(user_id, chats_left, blocks_lifted, is_settled).await?;
+            }
             if is_settled {
                 settled = Some(position);
             }
@@ -58,29 +61,34 @@ pub async fn catch_up(users: &Users, store: &dyn ChatStore) -> Result<(), Error>
 }
 
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
-async fn leave_all(store: &dyn ChatStore, user_id: UserId) -> Result<(), Error> {
+/// Returns how many chats the user was in.
+async fn leave_all(store: &dyn ChatStore, user_id: UserId) -> Result<u32, Error> {
+    let mut left = 0;
     loop {
         let chats = store.chats(user_id, None, CHATS).await?;
         if chats.is_empty() {
-            return Ok(());
+            return Ok(left);
         }
         for chat in chats {
             store.depart(chat.chat_id, user_id, Utc::now()).await?;
+            left += 1;
             tracing::info!(user = %user_id, chat = %chat.chat_id, "a deleted account has left {}", chat.chat_id);
         }
     }
 }
 
-/// Lifts the blocks of a user and those against them.
+/// Lifts the blocks of a user and those against them, and returns how many there were.
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
-async fn lift_blocks(store: &dyn ChatStore, user_id: UserId) -> Result<(), Error> {
+async fn lift_blocks(store: &dyn ChatStore, user_id: UserId) -> Result<u32, Error> {
+    let mut lifted = 0;
     loop {
         let blocks = store.blocks_of_any(user_id, CHATS).await?;
         if blocks.is_empty() {
-            return Ok(());
+            return Ok(lifted);
         }
         for (by, blocked) in blocks {
             store.unblock(by, blocked, Utc::now()).await?;
+            lifted += 1;
         }
     }
 }

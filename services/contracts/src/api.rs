@@ -77,6 +77,148 @@ pub struct ChangePasswordRequest {
     pub new_password: String,
 }
 
+/// An external identity provider that users may sign in with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuthProvider {
+    /// As in `/api/auth/login/{alias}`.
+    pub alias: String,
+    /// What users read on the button.
+    pub display_name: String,
+}
+
+/// `POST /api/auth/login`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginCodeRequest {
+    /// The `login_code` that the browser came back with.
+    #[schema(min_length = 1, max_length = 1024, pattern = "^[A-Za-z0-9._~-]+$")]
+    pub code: String,
+}
+
+/// `POST /api/auth/password/forgot`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForgotPasswordRequest {
+    /// In any case.
+    #[schema(schema_with = schema::email)]
+    pub email: String,
+}
+
+/// `POST /api/auth/password/reset`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResetPasswordRequest {
+    /// From the link.
+    #[schema(schema_with = schema::link_token)]
+    pub token: String,
+    /// As `new_password` of a change.
+    #[schema(schema_with = schema::new_password)]
+    pub password: String,
+}
+
+/// `PUT /api/auth/email`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetEmailRequest {
+    /// In ASCII, in any case.
+    #[schema(schema_with = schema::email)]
+    pub email: String,
+    /// At most 256 bytes of UTF-8.
+    #[schema(schema_with = schema::password)]
+    pub current_password: String,
+}
+
+/// `POST /api/auth/email/confirm`
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmEmailRequest {
+    /// From the link.
+    #[schema(schema_with = schema::link_token)]
+    pub token: String,
+}
+
+/// The e-mail address of the caller's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OwnEmailAddress {
+    /// Absent when the account has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The user has shown that they read mail there. A link for a new password is sent to no other address.
+    pub is_confirmed: bool,
+}
+
+/// The account is deleted, or its deletion goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountDeleted {
+    /// Shows at `GET /api/users/erasures/{receipt}` what is erased and when, without an account, for 90 days. It is given here and
+    /// nowhere else.
+    pub receipt: ReceiptToken,
+}
+
+/// A receipt: it cannot be guessed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReceiptToken(pub String);
+
+impl utoipa::PartialSchema for ReceiptToken {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        schema::link_token().into()
+    }
+}
+
+impl ToSchema for ReceiptToken {}
+
+/// What of a deleted account is erased. It names no user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErasureReceipt {
+    /// Milliseconds since the epoch, like all times here.
+    pub began_at_ms: i64,
+    /// Absent while a part is pending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at_ms: Option<i64>,
+    /// Until then the receipt is shown.
+    pub shown_until_ms: i64,
+    pub parts: Vec<ErasurePart>,
+}
+
+/// One part of what a messenger keeps about a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErasurePart {
+    pub part: ErasedPart,
+    pub state: ErasureState,
+    /// When it was erased, or when it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<i64>,
+    /// How many chats or blocks there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
+}
+
+/// What is erased: the `profile` with settings and contacts, of which the username stays, so that it is not given out again; the
+/// `account` with password, e-mail address and links to identity providers; its `sessions`; its places in `chats`, and requests to join;
+/// `blocks` by and of the user; when it was `last_seen`; and `messages`, which stay with those whom they were written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErasedPart {
+    Profile,
+    Account,
+    Sessions,
+    Chats,
+    Blocks,
+    LastSeen,
+    Messages,
+}
+
+/// How far a part has come: `erased`, `pending` (it is done by itself), `expires` (by itself, shown to no user), or `kept`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErasureState {
+    Erased,
+    Pending,
+    Expires,
+    Kept,
+}
+
 /// A session of the caller that goes on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthSession {

@@ -27,6 +27,8 @@ pub enum ErrorCode {
     ConsentRequired,
     /// Not found.
     NotFound,
+    /// The messenger does not have this: its administrators would have to set it up.
+    NotConfigured,
     /// The path is there, and does not have this method.
     MethodNotAllowed,
     /// The body has a content type or encoding that is not read here.
@@ -54,7 +56,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::InvalidArgument,
         Self::Unauthenticated,
@@ -63,6 +65,7 @@ impl ErrorCode {
         Self::NotAMember,
         Self::ConsentRequired,
         Self::NotFound,
+        Self::NotConfigured,
         Self::MethodNotAllowed,
         Self::UnsupportedMediaType,
         Self::Conflict,
@@ -87,6 +90,7 @@ impl ErrorCode {
             Self::NotAMember => "not_a_member",
             Self::ConsentRequired => "consent_required",
             Self::NotFound => "not_found",
+            Self::NotConfigured => "not_configured",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Conflict => "conflict",
@@ -107,7 +111,7 @@ impl ErrorCode {
             Self::Malformed | Self::InvalidArgument => 400,
             Self::Unauthenticated | Self::TokenExpired => 401,
             Self::PermissionDenied | Self::NotAMember | Self::ConsentRequired => 403,
-            Self::NotFound => 404,
+            Self::NotFound | Self::NotConfigured => 404,
             Self::CursorExpired => 410,
             Self::MethodNotAllowed => 405,
             Self::UnsupportedMediaType => 415,
@@ -131,7 +135,7 @@ impl ErrorCode {
             Self::PermissionDenied | Self::NotAMember | Self::ConsentRequired => Code::PermissionDenied,
             Self::NotFound => Code::NotFound,
             Self::Conflict | Self::IdempotencyConflict => Code::AlreadyExists,
-            Self::CursorExpired => Code::FailedPrecondition,
+            Self::CursorExpired | Self::NotConfigured => Code::FailedPrecondition,
             Self::LimitReached | Self::RateLimited | Self::SlowMode => Code::ResourceExhausted,
             Self::Unavailable => Code::Unavailable,
             Self::Internal => Code::Internal,

@@ -1,6 +1,7 @@
 //! The REST and gRPC surfaces.
 
 mod contacts;
+mod erasures;
 pub mod grpc;
 mod me;
 mod settings;
@@ -28,6 +29,7 @@ pub fn router(store: Arc<dyn ProfileStore>) -> OpenApiRouter {
         .routes(routes!(settings::get, settings::put))
         .routes(routes!(contacts::list))
         .routes(routes!(contacts::put, contacts::remove))
+        .routes(routes!(erasures::get))
         .routes(routes!(users::get))
         .routes(routes!(users::search))
         .with_state(store)

@@ -1,5 +1,7 @@
 //! Profiles and what may stand in them. Rules only: no I/O, no clock.
 
+mod erasure;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     UserId,
@@ -10,6 +12,8 @@ use kit::{
     text::{About, DisplayName, StatusText, Username, is_emoji, search_key},
 };
 use serde_json::{Map, Value};
+
+pub use self::erasure::{ChatsErased, Erasure, RECEIPT_DAYS, ReceiptHash};
 
 /// Longest prefix that is searched for, in characters.
 const MAX_QUERY_CHARS: usize = 64;

@@ -7,6 +7,8 @@ use crate::{domain::MAX_CONTACTS, store::StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("there is no such receipt, or it is older than 90 days")]
+    NoReceipt,
     #[error(transparent)]
     InvalidField(#[from] InvalidField),
     #[error("user {0} not found")]
@@ -25,7 +27,7 @@ impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidField(error) => error.code(),
-            Self::NotFound(_) => ErrorCode::NotFound,
+            Self::NotFound(_) | Self::NoReceipt => ErrorCode::NotFound,
             Self::ContactOfOneself => ErrorCode::Conflict,
             Self::TooManyContacts => ErrorCode::LimitReached,
             Self::Deleted => ErrorCode::Unauthenticated,

@@ -9,6 +9,7 @@
 //! - `GET` and `PATCH /api/users/me`: one's own profile.
 //! - `GET` and `PUT /api/users/me/settings`: what one's clients share.
 //! - `GET /api/users/me/contacts`, `PUT` and `DELETE /api/users/me/contacts/{user}`: one's contacts.
+//! - `GET /api/users/erasures/{receipt}`: what of a deleted account is erased.
 //! - `GET /api/users/{user}`, `GET /api/users`: those of others, by id and by prefix.
 //! - gRPC `posthouse.v1.UserService`: `EnsureUser`, `GetUsers`, `CheckPresence`, and the deletion of accounts.
 

@@ -13,8 +13,8 @@ pub use self::{
     postgres::{PostgresStore, SCHEMA},
 };
 use crate::domain::{
-    Contact, Deletion, DeletionPosition, Newcomer, PresenceShown, Profile, ProfileUpdate, Search, Settings,
-    TooLong,
+    ChatsErased, Contact, Deletion, DeletionPosition, Erasure, Newcomer, PresenceShown, Profile,
+    ProfileUpdate, ReceiptHash, Search, Settings, TooLong,
 };
 
 /// A store of profiles. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -71,11 +71,28 @@ pub trait ProfileStore: Send + Sync + 'static {
     /// Returns the profiles that the search finds, by username and id.
     async fn search(&self, search: &Search) -> Result<Vec<Profile>, StoreError>;
 
-    /// Begins the deletion of a user who exists. One that has begun already stays as it is.
-    async fn delete(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
+    /// Begins the deletion of a user who exists. One that has begun already stays as it is, and gets another receipt beside those that
+    /// were given for it.
+    async fn delete(
+        &self,
+        user_id: UserId,
+        receipt: Option<ReceiptHash>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
 
-    /// Notes that a deletion is finished.
-    async fn finish_deletion(&self, user_id: UserId) -> Result<(), StoreError>;
+    /// Notes that a deletion is finished at the realm.
+    async fn finish_deletion(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError>;
+
+    /// Notes what the chat service has done for a deleted account.
+    async fn note_chats_erased(
+        &self,
+        user_id: UserId,
+        erased: ChatsErased,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Returns how far an erasure has come; `None` for an unknown receipt.
+    async fn erasure(&self, receipt: ReceiptHash) -> Result<Option<Erasure>, StoreError>;
 
     /// Returns the deletions behind a place in their order, finished or not.
     async fn deletions(

@@ -13,8 +13,9 @@ use anyhow::{Context, ensure};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     api::{
-        ContactableBy, CreateChatRequest, HistoryAccess, MUTED_FOR_GOOD_MS, OwnChatState, PresenceVisibleTo,
-        RegisterRequest, Settings, UpdateChatRequest, UpdateOwnChatStateRequest, UpdateProfileRequest,
+        ContactableBy, CreateChatRequest, ErasedPart, ErasureState, HistoryAccess, MUTED_FOR_GOOD_MS,
+        OwnChatState, PresenceVisibleTo, RegisterRequest, Settings, UpdateChatRequest,
+        UpdateOwnChatStateRequest, UpdateProfileRequest,
     },
     event::{EntryKind, Role},
     wire::{
@@ -309,7 +310,7 @@ pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::
 
     let name = ann.identity.username();
     refused(messenger.delete_account(name, "wrong password").await, ErrorCode::Unauthenticated)?;
-    messenger.delete_account(name, &ann.password).await?;
+    let receipt = messenger.delete_account(name, &ann.password).await?;
     let took = all_closed(&mut sockets).await?;
     report(format!("{} connections of an account closed {took:?} after its deletion", sockets.len()));
     for gateway in gateways {
@@ -321,6 +322,23 @@ pub async fn deletion(messenger: &Messenger, gateways: &[Messenger]) -> anyhow::
     let request =
         RegisterRequest { username: name.to_owned(), password: ann.password.clone(), display_name: None };
     refused(messenger.register(&request).await, ErrorCode::Conflict)?;
+
+    // The receipt says what is gone, to who has it.
+    let erased = async |part: ErasedPart| -> anyhow::Result<Option<i64>> {
+        let parts = messenger.erasure(&receipt).await?.parts;
+        let part = parts.into_iter().find(|found| found.part == part).context("a part is missing")?;
+        ensure!(part.part == ErasedPart::Chats || part.state == ErasureState::Erased, "{part:?}");
+        Ok(part.count)
+    };
+    for part in [ErasedPart::Profile, ErasedPart::Account, ErasedPart::Sessions] {
+        erased(part).await?;
+    }
+    eventually("the receipt has both chats", MOMENT, || async {
+        let left = erased(ErasedPart::Chats).await?.unwrap_or_default();
+        ensure!(left >= 2, "the receipt has {left} chats");
+        Ok(())
+    })
+    .await?;
 
     let ben_token = ben.token().await?;
     let profile = messenger.user(&ben_token, ann.id()).await?;

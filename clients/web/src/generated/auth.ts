@@ -1,5 +1,22 @@
 // Derived from docs/api/auth.openapi.json by `make generate`.
 
+/** The account is deleted, or its deletion goes on. */
+export type AccountDeleted = {
+    /**
+     * Shows at `GET /api/users/erasures/{receipt}` what is erased and when, without an account, for 90 days. It is given here and
+     * nowhere else.
+     */
+    receipt: ReceiptToken;
+};
+
+/** An external identity provider that users may sign in with. */
+export type AuthProvider = {
+    /** As in `/api/auth/login/{alias}`. */
+    alias: string;
+    /** What users read on the button. */
+    display_name: string;
+};
+
 /** A session of the caller that goes on. */
 export type AuthSession = {
     /** The session of the access token that the request came with. */
@@ -17,8 +34,43 @@ export type ChangePasswordRequest = {
     new_password: string;
 };
 
+/** `POST /api/auth/email/confirm` */
+export type ConfirmEmailRequest = {
+    token: string;
+};
+
 /** Why a request was refused. Stable: a client may branch on it. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+
+/** `POST /api/auth/password/forgot` */
+export type ForgotPasswordRequest = {
+    email: string;
+};
+
+/** `POST /api/auth/login` */
+export type LoginCodeRequest = {
+    /** The `login_code` that the browser came back with. */
+    code: string;
+};
+
+/** The e-mail address of the caller's account. */
+export type OwnEmailAddress = {
+    /** Absent when the account has none. */
+    email?: (string | null);
+    /** The user has shown that they read mail there. A link for a new password is sent to no other address. */
+    is_confirmed: boolean;
+};
+
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_AuthProvider = {
+    items: Array<{
+        /** As in `/api/auth/login/{alias}`. */
+        alias: string;
+        /** What users read on the button. */
+        display_name: string;
+    }>;
+    next_cursor?: (string | null);
+};
 
 /** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
 export type Page_AuthSession = {
@@ -46,6 +98,8 @@ export type Problem = {
     type: string;
 };
 
+export type ReceiptToken = string;
+
 /** `POST /api/auth/refresh` and `POST /api/auth/sign-out` */
 export type RefreshRequest = {
     refresh_token: string;
@@ -61,6 +115,18 @@ export type RegisterRequest = {
 export type Registered = {
     user_id: UserId;
     username: string;
+};
+
+/** `POST /api/auth/password/reset` */
+export type ResetPasswordRequest = {
+    password: string;
+    token: string;
+};
+
+/** `PUT /api/auth/email` */
+export type SetEmailRequest = {
+    current_password: string;
+    email: string;
 };
 
 /** `POST /api/auth/sign-in` */

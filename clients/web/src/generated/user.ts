@@ -13,8 +13,39 @@ export type Contact = {
 /** Who may add a user to a group, or open a direct chat with them. */
 export type ContactableBy = ("everyone" | "shared_chats" | "nobody");
 
+/**
+ * What is erased: the `profile` with settings and contacts, of which the username stays, so that it is not given out again; the
+ * `account` with password, e-mail address and links to identity providers; its `sessions`; its places in `chats`, and requests to join;
+ * `blocks` by and of the user; when it was `last_seen`; and `messages`, which stay with those whom they were written to.
+ */
+export type ErasedPart = ("profile" | "account" | "sessions" | "chats" | "blocks" | "last_seen" | "messages");
+
+/** One part of what a messenger keeps about a user. */
+export type ErasurePart = {
+    /** When it was erased, or when it expires. */
+    at_ms?: (number | null);
+    /** How many chats or blocks there were. */
+    count?: (number | null);
+    part: ErasedPart;
+    state: ErasureState;
+};
+
+/** What of a deleted account is erased. It names no user. */
+export type ErasureReceipt = {
+    /** Milliseconds since the epoch, like all times here. */
+    began_at_ms: number;
+    /** Absent while a part is pending. */
+    finished_at_ms?: (number | null);
+    parts: Array<ErasurePart>;
+    /** Until then the receipt is shown. */
+    shown_until_ms: number;
+};
+
+/** How far a part has come: `erased`, `pending` (it is done by itself), `expires` (by itself, shown to no user), or `kept`. */
+export type ErasureState = ("erased" | "pending" | "expires" | "kept");
+
 /** Why a request was refused. Stable: a client may branch on it. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
 
 /** A user as they see themselves. */
 export type OwnProfile = UserProfile & {

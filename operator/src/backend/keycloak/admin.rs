@@ -1,9 +1,9 @@
 //! Reads and writes a tenant's part of Keycloak over its admin REST API.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crds::TenantId;
+use crds::{Reason, TenantId};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use super::representation::{OWNER, client_fields, realm_fields, whole_realm};
+use super::representation::{
+    AS_DISCOVERED, ENDPOINTS, OWNER, SECRET, client_fields, endpoints_hash, provider_fields, realm_fields,
+    whole_provider, whole_realm,
+};
 use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, diff, plan};
 use crate::{
     backend::{
@@ -26,6 +29,8 @@ use crate::{
     text::{hex, one_line},
 };
 
+/// Where a realm has its identity providers.
+const PROVIDERS: &str = "identity-provider/instances";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Reads take 0.1 s at most when all is well.
 const READ_TIMEOUT: Duration = Duration::from_secs(8);
@@ -82,6 +87,12 @@ impl Backend for KeycloakAdmin {
         format!("realm {}", Self::name(&tenant.id))
     }
 
+    fn problem(tenant: &Tenant) -> Option<(Reason, String)> {
+        let (first, others) = tenant.providers.problems.split_first()?;
+        let more = others.iter().map(|problem| format!("; {}", problem.message)).collect::<String>();
+        Some((first.reason, format!("{}{more}", first.message)))
+    }
+
     fn data(desired: &KeycloakDesired) -> Option<String> {
         Some(format!("realm {}", desired.realm))
     }
@@ -129,6 +140,7 @@ impl Backend for KeycloakAdmin {
             roles: items(&roles).iter().filter_map(name).collect(),
             service_roles: self.service_roles(realm, &ids).await?,
             required_attributes,
+            providers: self.providers(realm, desired).await?,
         })
     }
 
@@ -168,6 +180,24 @@ impl Backend for KeycloakAdmin {
             }
             KeycloakChange::RevokeServiceRole { role, .. } => {
                 self.map_service_role(Method::DELETE, realm, role, &action).await
+            }
+            KeycloakChange::CreateProvider { provider, .. } => {
+                let whole = self.provider(realm, desired, provider, &action).await?;
+                self.write(Method::POST, &format!("{realm}/{PROVIDERS}"), &whole, &action).await
+            }
+            KeycloakChange::SetProvider { provider, .. } => {
+                let path = format!("{realm}/{PROVIDERS}/{provider}");
+                let found = self.get(realm, &format!("{PROVIDERS}/{provider}")).await?;
+                let mut whole = self.provider(realm, desired, provider, &action).await?;
+                // Without its id Keycloak takes it for another one of the same name.
+                whole["internalId"] = found.unwrap_or_default()["internalId"].clone();
+                self.write(Method::PUT, &path, &whole, &action).await
+            }
+            KeycloakChange::RemoveProvider { provider, .. } => {
+                let (status, text) =
+                    self.send(Method::DELETE, &format!("{realm}/{PROVIDERS}/{provider}"), None).await?;
+                let is_gone = status.is_success() || status == StatusCode::NOT_FOUND;
+                if is_gone { Ok(()) } else { Err(self.refused(&action, status, &text)) }
             }
             KeycloakChange::MakeOptional { attributes, .. } => {
                 let mut profile = self.get(realm, "users/profile").await?.unwrap_or_default();
@@ -285,6 +315,74 @@ impl KeycloakAdmin {
         let user = user["id"].as_str().unwrap_or_default();
         let roles = self.get(realm, &format!("users/{user}/role-mappings/clients/{management}")).await?;
         Ok(items(&roles.unwrap_or_default()).iter().filter_map(name).collect())
+    }
+
+    /// Returns the identity providers that are declared or that the operator made. Those that others made are not ours.
+    async fn providers(
+        &self,
+        realm: &str,
+        desired: &KeycloakDesired,
+    ) -> Result<BTreeMap<String, Value>, BackendError> {
+        let found = self.get(realm, PROVIDERS).await?.unwrap_or_default();
+        let mut providers = BTreeMap::new();
+        for mut found in items(&found).iter().cloned() {
+            let alias = found["alias"].as_str().unwrap_or_default().to_owned();
+            let declared = desired.providers.iter().find(|provider| provider.alias == alias);
+            if declared.is_none() && found["config"][SECRET].is_null() {
+                continue;
+            }
+            let config = &found["config"];
+            let hash = endpoints_hash(|name| config[name].as_str().map(str::to_owned));
+            let is_as_discovered = config[ENDPOINTS].as_str() == Some(&hash);
+            found["config"][ENDPOINTS] = if is_as_discovered { AS_DISCOVERED } else { "changed" }.into();
+            // Of one that is not declared nothing is compared.
+            let fields = declared.and_then(|provider| provider_fields(desired, provider));
+            providers.insert(alias, diff::pick(&fields.unwrap_or_else(|| json!({})), &found));
+        }
+        Ok(providers)
+    }
+
+    /// Returns a declared identity provider as Keycloak takes it. Keycloak reads the discovery document of the issuer: it is the one
+    /// that has to reach it.
+    async fn provider(
+        &self,
+        realm: &str,
+        desired: &KeycloakDesired,
+        alias: &str,
+        action: &str,
+    ) -> Result<Value, BackendError> {
+        let declared = desired.providers.iter().find(|provider| provider.alias == alias);
+        let declared = declared.ok_or_else(|| self.gone(action, "the declared provider"))?;
+        let document = format!("{}/.well-known/openid-configuration", declared.issuer);
+        let unusable = |why: &str| {
+            let detail = format!(
+                "{document} is not usable ({why}); correct spec.identity.providers, or see to that server"
+            );
+            BackendError::Refused { backend: Self::ENTRY, action: action.into(), detail, retryable: true }
+        };
+        let path = format!("{realm}/identity-provider/import-config");
+        let request = json!({ "providerId": "oidc", "fromUrl": document });
+        let (status, text) = self.send(Method::POST, &path, Some(&request)).await?;
+        if !status.is_success() {
+            return Err(unusable(&format!("Keycloak cannot read it: {status}")));
+        }
+        let discovered: HashMap<String, Value> =
+            serde_json::from_str(&text).map_err(|_| unusable("Keycloak does not understand it"))?;
+        let discovered: HashMap<String, String> = discovered
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_str()?.to_owned())))
+            .collect();
+        if discovered.get("issuer") != Some(&declared.issuer) {
+            return Err(unusable("it is of another issuer"));
+        }
+        for required in ["authorizationUrl", "tokenUrl", "jwksUrl"] {
+            if !discovered.contains_key(required) {
+                return Err(unusable(&format!("it has no {required}")));
+            }
+        }
+        let whole = whole_provider(desired, declared, &discovered);
+        let whole = whole.ok_or_else(|| self.gone(action, "the secret of the provider"))?;
+        Ok(serde_json::to_value(whole).expect("Keycloak's types are plain data"))
     }
 
     async fn map_service_role(

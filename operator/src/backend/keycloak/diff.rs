@@ -15,12 +15,14 @@ pub struct Difference {
     pub to: Value,
 }
 
+/// Fields that hold what is secret, or its hash.
+const SECRETS: [&str; 2] = [SECRET, "config.posthouse.secret"];
 const SECRET: &str = "secret";
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field == SECRET {
-            return f.write_str("secret (hidden)");
+        if SECRETS.contains(&self.field.as_str()) {
+            return write!(f, "{} (hidden)", self.field);
         }
         write!(f, "{} {} -> {}", self.field, Shown(&self.from), Shown(&self.to))
     }

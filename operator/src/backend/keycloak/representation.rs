@@ -2,18 +2,29 @@
 
 use std::collections::HashMap;
 
-use catalog::{REALM_FAILURES, REALM_FAILURES_SECONDS, REFRESH_RETRIES};
+use catalog::{REALM_FAILURES, REALM_FAILURES_SECONDS, REFRESH_RETRIES, SIGN_IN_CALLBACK_PATH};
 use keycloak::types::{
-    ClientRepresentation, ProtocolMapperRepresentation, RealmRepresentation, RoleRepresentation,
-    RolesRepresentation, UserRepresentation,
+    ClientRepresentation, IdentityProviderRepresentation, ProtocolMapperRepresentation, RealmRepresentation,
+    RoleRepresentation, RolesRepresentation, UserRepresentation,
 };
 use secrecy::ExposeSecret;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::{ADMIN_CLIENT, APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
+use crate::{providers::Provider, text::hex};
 
 /// Realm attribute with the owner marker.
 pub(super) const OWNER: &str = "posthouse.owner";
+/// In the configuration of an identity provider: a hash of its client secret, which Keycloak never shows, and one of what its issuer
+/// declared. Who has them was made by the operator.
+pub(super) const SECRET: &str = "posthouse.secret";
+pub(super) const ENDPOINTS: &str = "posthouse.endpoints";
+/// Stands for the hash of [`ENDPOINTS`] where both sides are compared.
+pub(super) const AS_DISCOVERED: &str = "as discovered";
+/// What is read from the discovery document of an issuer.
+pub(super) const DISCOVERED: [&str; 5] =
+    ["authorizationUrl", "tokenUrl", "userInfoUrl", "jwksUrl", "logoutUrl"];
 const PASSWORD_POLICY: &str = "length(8)";
 /// Users of a messenger stay signed in: 14 days away, 90 days in all.
 const SESSION_IDLE_SECONDS: i32 = 14 * 24 * 3600;
@@ -100,13 +111,24 @@ fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
         enabled: Some(true),
         public_client: Some(false),
         secret: text(desired.auth_client_secret.expose_secret()),
-        standard_flow_enabled: Some(false),
+        // The sign-in with an external provider comes back to the auth service, and to no other place.
+        standard_flow_enabled: Some(!desired.providers.is_empty()),
+        redirect_uris: Some(if desired.providers.is_empty() { Vec::new() } else { callbacks(desired) }),
+        attributes: if desired.providers.is_empty() {
+            None
+        } else {
+            map([("pkce.code.challenge.method", "S256")])
+        },
         implicit_flow_enabled: Some(false),
         direct_access_grants_enabled: Some(true),
         service_accounts_enabled: Some(true),
         protocol_mappers: Some(vec![audience_mapper()]),
         ..Default::default()
     }
+}
+
+fn callbacks(desired: &KeycloakDesired) -> Vec<String> {
+    desired.web_origins.iter().map(|origin| format!("{origin}{SIGN_IN_CALLBACK_PATH}")).collect()
 }
 
 /// Keycloak's own client for its command line. It would sign in any user by password, past the auth service.
@@ -132,6 +154,72 @@ fn service_account() -> UserRepresentation {
         client_roles: Some(HashMap::from([("realm-management".to_owned(), roles)])),
         ..Default::default()
     }
+}
+
+/// An external identity provider. What it says of an e-mail address is not believed, so that no account is opened by it: users show
+/// the password of an account that exists already.
+fn provider(
+    desired: &KeycloakDesired,
+    provider: &Provider,
+    endpoints: &str,
+) -> Option<IdentityProviderRepresentation> {
+    let secret = provider.client_secret.as_ref()?.expose_secret();
+    let hash =
+        Sha256::digest([&desired.realm, &provider.alias, secret].map(|part| format!("{part}\0")).concat());
+    Some(IdentityProviderRepresentation {
+        alias: text(&provider.alias),
+        display_name: text(&provider.display_name),
+        provider_id: text("oidc"),
+        enabled: Some(true),
+        trust_email: Some(false),
+        store_token: Some(false),
+        add_read_token_role_on_create: Some(false),
+        authenticate_by_default: Some(false),
+        link_only: Some(false),
+        first_broker_login_flow_alias: text("first broker login"),
+        config: map([
+            ("issuer", &provider.issuer),
+            ("clientId", &provider.client_id),
+            ("defaultScope", &provider.scopes.join(" ")),
+            ("clientAuthMethod", "client_secret_post"),
+            ("validateSignature", "true"),
+            ("useJwksUrl", "true"),
+            ("pkceEnabled", "true"),
+            ("pkceMethod", "S256"),
+            ("syncMode", "IMPORT"),
+            (SECRET, &hex(&hash)),
+            (ENDPOINTS, endpoints),
+        ]),
+        ..Default::default()
+    })
+}
+
+/// Returns the declared fields of an identity provider, to be compared; nothing while its secret is not known.
+pub(super) fn provider_fields(desired: &KeycloakDesired, declared: &Provider) -> Option<Value> {
+    provider(desired, declared, AS_DISCOVERED).map(|fields| json(&fields))
+}
+
+/// Returns the body of a request that makes or replaces an identity provider, with what its issuer declared.
+pub(super) fn whole_provider(
+    desired: &KeycloakDesired,
+    declared: &Provider,
+    discovered: &HashMap<String, String>,
+) -> Option<IdentityProviderRepresentation> {
+    let mut whole = provider(desired, declared, &endpoints_hash(|name| discovered.get(name).cloned()))?;
+    let config = whole.config.get_or_insert_default();
+    for name in DISCOVERED {
+        config.extend(discovered.get(name).map(|url| (name.to_owned(), url.clone())));
+    }
+    let secret = declared.client_secret.as_ref()?.expose_secret();
+    config.insert("clientSecret".to_owned(), secret.to_owned());
+    Some(whole)
+}
+
+/// Returns the hash of what an issuer declared.
+pub(super) fn endpoints_hash(url: impl Fn(&str) -> Option<String>) -> String {
+    let text: Vec<_> =
+        DISCOVERED.iter().map(|name| format!("{name}={}", url(name).unwrap_or_default())).collect();
+    hex(&Sha256::digest(text.join("\n")))
 }
 
 /// Returns the body of the one request that makes a realm. It names no client scopes: naming any would replace all of

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use axum::{extract::State, http::StatusCode};
 use contracts::{
     UserId,
-    api::{ChangePasswordRequest, Problem, RegisterRequest, Registered, SignInRequest},
+    api::{
+        AccountDeleted, ChangePasswordRequest, Problem, ReceiptToken, RegisterRequest, Registered,
+        SignInRequest,
+    },
     rpc::{EnsureUserRequest, IsNamedRequest, user_service_client::UserServiceClient},
 };
 use kit::{
@@ -16,6 +19,7 @@ use kit::{
     idempotency::IdempotencyKey,
     rpc::{self, InternalChannel},
 };
+use secrecy::ExposeSecret as _;
 
 use crate::{
     config::Registration,
@@ -23,6 +27,7 @@ use crate::{
     domain::{Credentials, NewAccount, NewPassword, Session},
     error::Error,
     guard::Guard,
+    recovery::Recovery,
     store::StoreError,
 };
 
@@ -90,7 +95,8 @@ pub(super) async fn register(
 /// The password is asked for again, so that a found device cannot do it; wrong ones count as at a sign-in. All sessions
 /// end and their connections are closed with 3505 within 5 seconds. The user leaves all chats within seconds, as from a group;
 /// the other user of a direct chat keeps it to read. The profile says `deleted` and holds no more than the username, which is
-/// not given out again. What the user wrote stays with those it was written to. After `unavailable` repeat the request, unless
+/// not given out again. What the user wrote stays with those it was written to. The
+/// receipt in the answer shows without an account what is erased and when. After `unavailable` repeat the request, unless
 /// it is `unauthenticated` then: the deletion had begun, and is finished without it.
 #[utoipa::path(
     post,
@@ -98,7 +104,7 @@ pub(super) async fn register(
     tag = "accounts",
     request_body = SignInRequest,
     responses(
-        (status = NO_CONTENT, description = "The account is deleted"),
+        (status = OK, description = "The account is deleted", body = AccountDeleted),
         (status = UNAUTHORIZED, description = "unauthenticated (a wrong password, or there is no such account any more)",
             body = Problem, content_type = "application/problem+json"),
         BodyProblems,
@@ -110,11 +116,11 @@ pub(super) async fn delete(
     State(deletions): State<Deletions>,
     ClientAddress(address): ClientAddress,
     Json(request): Json<SignInRequest>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Json<AccountDeleted>, ApiError> {
     let credentials = Credentials::parse(request).map_err(Error::from)?;
     let user_id = accounts.account(address, &credentials).await?;
-    deletions.delete(user_id, credentials.username.as_str()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let receipt = deletions.delete(user_id, credentials.username.as_str()).await?;
+    Ok(Json(AccountDeleted { receipt: ReceiptToken(receipt.expose_secret().to_owned()) }))
 }
 
 /// Changes the caller's password.
@@ -142,11 +148,14 @@ pub(super) async fn delete(
 pub(super) async fn change_password(
     caller: Caller,
     State(accounts): State<Guard>,
+    State(recovery): State<Recovery>,
     Json(request): Json<ChangePasswordRequest>,
 ) -> Result<StatusCode, ApiError> {
     let password = NewPassword::parse(&caller.username, request).map_err(Error::from)?;
     let caller = Session::from(&caller);
     accounts.change_password(&caller, password).await?;
+    // One that was sent before would replace it again.
+    recovery.revoke(caller.user_id).await?;
     tracing::info!(user = %caller.user_id, "{} has a new password", caller.user_id);
     Ok(StatusCode::NO_CONTENT)
 }

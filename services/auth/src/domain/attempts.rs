@@ -24,7 +24,7 @@ use kit::{
 pub struct AttemptRates {
     /// Wrong passwords for one username from one address.
     pub account_failures: Rate,
-    /// Wrong passwords from one address, whatever the username.
+    /// Wrong passwords and codes from one address, whatever the username.
     pub address_failures: Rate,
     /// Wrong passwords of an account at a change of its password. Fewer than at a sign-in: who tries them may have found the
     /// device of a user who is signed in.
@@ -99,6 +99,16 @@ impl Attempts {
     /// Takes back a sign-in of which nothing is known: the realm did not answer.
     pub fn unanswered(&mut self, address: IpAddr, username: &Username, now: Instant) {
         self.accounts.give_back(&(address, username.clone()), now);
+        self.addresses.give_back(&address, now);
+    }
+
+    /// Counts a code of a sign-in that is about to be tried, as if it were wrong. Returns how long to wait when there were too many.
+    pub fn code(&mut self, address: IpAddr, now: Instant) -> Result<(), Duration> {
+        self.addresses.try_take(address, now)
+    }
+
+    /// Takes back a code that was not wrong.
+    pub fn good_code(&mut self, address: IpAddr, now: Instant) {
         self.addresses.give_back(&address, now);
     }
 

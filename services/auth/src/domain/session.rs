@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::{SessionId, UserId};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use sha2::{Digest as _, Sha256};
 
 /// One session of one user: it begins with a sign-in, and its refreshes go on with it.
@@ -37,6 +37,29 @@ impl TokenDigest {
     }
 }
 
+/// What an account is called.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct AccountName {
+    #[serde(rename = "preferred_username")]
+    pub username: String,
+    /// What the user is called, where the realm knows it.
+    #[serde(rename = "name")]
+    pub display_name: Option<String>,
+}
+
+impl AccountName {
+    /// Reads the account that an access token names. The signature is not checked: the realm has just given it.
+    pub(super) fn of(token: &str) -> Option<Self> {
+        claims(token)
+    }
+}
+
+/// Reads claims of a token without a check of its signature.
+fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&payload).ok()
+}
+
 #[derive(Deserialize)]
 struct Claims {
     sub: UserId,
@@ -47,8 +70,7 @@ impl Session {
     /// Reads the session that a token names; `None` for what is no token of a session. The signature is not checked: the
     /// realm gave the token, or has just confirmed it.
     pub fn of(token: &str) -> Option<Self> {
-        let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-        let Claims { sub, sid } = serde_json::from_slice(&payload).ok()?;
+        let Claims { sub, sid } = claims(token)?;
         Some(Self { user_id: sub, id: sid })
     }
 }

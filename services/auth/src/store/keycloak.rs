@@ -17,7 +17,7 @@ use tonic::async_trait;
 use super::{AccountStore, StoreError};
 use crate::{
     config::RealmArgs,
-    domain::{Credentials, Grant, ListedSession, NewAccount, Session},
+    domain::{Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,6 +72,19 @@ struct UserSession {
     /// Milliseconds since the epoch.
     start: i64,
     last_access: i64,
+}
+
+/// An account, as far as its address matters.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Addressee {
+    id: UserId,
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    email_verified: bool,
+    #[serde(default)]
+    enabled: bool,
 }
 
 /// The fields in which Keycloak's parts report what is wrong.
@@ -160,6 +173,48 @@ impl Keycloak {
         send(self.service_token(true).await?).await
     }
 
+    /// Returns the accounts with an address, whether they have confirmed it or not.
+    async fn addressees(&self, email: &Email) -> Result<Vec<Addressee>, StoreError> {
+        let step = "find an account by its e-mail address";
+        let query = [("email", email.expose()), ("exact", "true"), ("briefRepresentation", "true")];
+        let response = self.administer(step, |http| http.get(&self.users_url).query(&query)).await?;
+        match response.status() {
+            status if status.is_success() => {
+                let found: Vec<Addressee> = read(step, response).await?;
+                let has_it = |user: &Addressee| {
+                    user.email.as_deref().is_some_and(|other| other.eq_ignore_ascii_case(email.expose()))
+                };
+                Ok(found.into_iter().filter(has_it).collect())
+            }
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
+    /// Changes the address of an account, which is there.
+    async fn put_email(&self, user_id: UserId, email: &str, is_confirmed: bool) -> Result<(), StoreError> {
+        let step = "set the e-mail address of an account";
+        let url = self.user_url(user_id);
+        let response = self.administer(step, |http| http.get(&url)).await?;
+        match response.status() {
+            status if status.is_success() => {}
+            // The account was deleted at this moment.
+            StatusCode::NOT_FOUND => return Err(StoreError::Rejected),
+            status => return Err(fault(step, status, &refusal(response).await)),
+        }
+        // What a user has and the request has not, Keycloak takes away.
+        let mut user: serde_json::Value = read(step, response).await?;
+        user["email"] = email.into();
+        user["emailVerified"] = is_confirmed.into();
+        let response = self.administer(step, |http| http.put(&url).json(&user)).await?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            StatusCode::CONFLICT => Err(StoreError::EmailTaken),
+            StatusCode::NOT_FOUND => Err(StoreError::Rejected),
+            StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
     fn user_url(&self, user_id: UserId) -> String {
         format!("{}/{user_id}", self.users_url)
     }
@@ -228,6 +283,18 @@ impl AccountStore for Keycloak {
         grant(step, self.post(step, &self.token_url, &form).await?, |_| StoreError::Rejected).await
     }
 
+    #[tracing::instrument(name = "auth.store.redeem", skip_all)]
+    async fn redeem(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Grant, StoreError> {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("code_verifier", verifier),
+            ("redirect_uri", redirect_uri),
+        ];
+        let step = "end a sign-in with an identity provider";
+        grant(step, self.post(step, &self.token_url, &form).await?, |_| StoreError::InvalidCode).await
+    }
+
     #[tracing::instrument(name = "auth.store.refresh", skip_all)]
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token.expose_secret())];
@@ -290,6 +357,38 @@ impl AccountStore for Keycloak {
             status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
             status => Err(fault(step, status, &refusal(response).await)),
         }
+    }
+
+    #[tracing::instrument(name = "auth.store.account_of", skip_all)]
+    async fn account_of(&self, email: &Email) -> Result<Option<UserId>, StoreError> {
+        let found = self.addressees(email).await?;
+        Ok(found.into_iter().find(|user| user.email_verified && user.enabled).map(|user| user.id))
+    }
+
+    #[tracing::instrument(name = "auth.store.email", skip_all, fields(user = %user_id))]
+    async fn email(&self, user_id: UserId) -> Result<OwnEmail, StoreError> {
+        let step = "read the e-mail address of an account";
+        let response = self.administer(step, |http| http.get(self.user_url(user_id))).await?;
+        match response.status() {
+            status if status.is_success() => {
+                let user: Addressee = read(step, response).await?;
+                let email = user.email.and_then(|email| Email::parse("email", &email).ok());
+                Ok(OwnEmail { is_confirmed: user.email_verified && email.is_some(), email })
+            }
+            StatusCode::NOT_FOUND => Ok(OwnEmail::default()),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
+    #[tracing::instrument(name = "auth.store.set_email", skip_all, fields(user = %user_id))]
+    async fn set_email(&self, user_id: UserId, email: &Email) -> Result<(), StoreError> {
+        for other in self.addressees(email).await?.into_iter().filter(|other| other.id != user_id) {
+            if other.email_verified {
+                return Err(StoreError::EmailTaken);
+            }
+            self.put_email(other.id, "", false).await?;
+        }
+        self.put_email(user_id, email.expose(), true).await
     }
 
     #[tracing::instrument(name = "auth.store.set_password", skip_all, fields(user = %user_id))]

@@ -1,6 +1,7 @@
 //! A realm in memory: that of `posthouse dev`, and of the tests of the API.
 
 use std::{
+    collections::HashMap,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -14,7 +15,9 @@ use tonic::async_trait;
 use uuid::Uuid;
 
 use super::{AccountStore, StoreError};
-use crate::domain::{self, Credentials, Grant, ListedSession, MIN_PASSWORD_CHARS, NewAccount};
+use crate::domain::{
+    self, Credentials, Grant, ListedSession, MIN_PASSWORD_CHARS, NewAccount, OwnEmail, email::Email,
+};
 
 /// How long tokens live, in seconds: as in the realms that the operator makes.
 const ACCESS_SECONDS: u64 = 300;
@@ -30,6 +33,7 @@ pub struct MemoryStore {
 struct Tables {
     accounts: Vec<(UserId, NewAccount)>,
     sessions: Vec<Session>,
+    emails: HashMap<UserId, Email>,
 }
 
 struct Session {
@@ -147,6 +151,7 @@ impl AccountStore for MemoryStore {
     async fn delete(&self, user_id: UserId) -> Result<(), StoreError> {
         let mut tables = self.tables();
         tables.accounts.retain(|(other, _)| *other != user_id);
+        tables.emails.remove(&user_id);
         for session in tables.sessions.iter_mut().filter(|session| session.user_id == user_id) {
             session.ended = true;
         }
@@ -177,6 +182,11 @@ impl AccountStore for MemoryStore {
         let grant = self.grant(&session);
         tables.sessions.push(session);
         Ok(grant)
+    }
+
+    async fn redeem(&self, _: &str, _: &str, _: &str) -> Result<Grant, StoreError> {
+        // It has no provider that could give one.
+        Err(StoreError::InvalidCode)
     }
 
     async fn refresh(&self, refresh_token: &SecretString) -> Result<Grant, StoreError> {
@@ -213,6 +223,27 @@ impl AccountStore for MemoryStore {
         if let Some(session) = tables.sessions.iter_mut().find(|other| other.named() == *session) {
             session.ended = true;
         }
+        Ok(())
+    }
+
+    async fn account_of(&self, email: &Email) -> Result<Option<UserId>, StoreError> {
+        Ok(self.tables().emails.iter().find(|(_, other)| *other == email).map(|(user_id, _)| *user_id))
+    }
+
+    async fn email(&self, user_id: UserId) -> Result<OwnEmail, StoreError> {
+        let email = self.tables().emails.get(&user_id).cloned();
+        Ok(OwnEmail { is_confirmed: email.is_some(), email })
+    }
+
+    async fn set_email(&self, user_id: UserId, email: &Email) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        if !tables.accounts.iter().any(|(other, _)| *other == user_id) {
+            return Err(StoreError::Rejected);
+        }
+        if tables.emails.iter().any(|(other, taken)| *other != user_id && taken == email) {
+            return Err(StoreError::EmailTaken);
+        }
+        tables.emails.insert(user_id, email.clone());
         Ok(())
     }
 

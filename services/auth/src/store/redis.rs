@@ -6,10 +6,6 @@
 
 use std::{fmt::Display, time::Duration};
 
-use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
-    hkdf::{HKDF_SHA256, Salt},
-};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use contracts::UserId;
 use kit::{catalog::MAX_ACCESS_TOKEN_SECONDS, outage::Outage};
@@ -20,7 +16,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use crate::domain::{Grant, Session, TokenDigest};
+use crate::{
+    domain::{Grant, Session, TokenDigest},
+    sealed::{self, Purpose},
+};
 
 /// A refresh that waits longer for Redis goes on without.
 const WITHIN: Duration = Duration::from_millis(500);
@@ -30,8 +29,8 @@ const CLAIM: Duration = Duration::from_secs(8);
 /// How long it is known which token of a session gave something last. A client that stays uses what it was given before that, and
 /// the realm itself then takes nothing older. Not for as long as the session may live: that is weeks, in memory that tenants share.
 const LAST_USE: Duration = Duration::from_secs(2 * MAX_ACCESS_TOKEN_SECONDS);
-/// What the key is derived for, so that no other purpose has the same key.
-const PURPOSE: &[u8] = b"posthouse: what a refresh token gave";
+/// What the key is derived for.
+const PURPOSE: Purpose = Purpose("posthouse: what a refresh token gave");
 /// What an outage is called in the log.
 const WHAT: &str = "sharing refreshes among replicas";
 
@@ -201,15 +200,7 @@ fn lasting(lifetime: Duration) -> SetOptions {
         .with_expiration(SetExpiry::PX(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX)))
 }
 
-fn sealing_key(token: &SecretString) -> RandomizedNonceKey {
-    let mut key = [0; 32];
-    let secret = Salt::none(HKDF_SHA256).extract(token.expose_secret().as_bytes());
-    let derived = secret.expand(&[PURPOSE], HKDF_SHA256).and_then(|derived| derived.fill(&mut key));
-    derived.expect("HKDF with SHA-256 gives 32 bytes");
-    RandomizedNonceKey::new(&AES_256_GCM, &key).expect("AES-256 takes 32 bytes")
-}
-
-/// Encrypts what a token gave: nonce, ciphertext, tag. `place` is where it is kept, and it is worth nothing anywhere else.
+/// Encrypts what a token gave, for the place where it is kept.
 fn seal(token: &SecretString, place: &str, grant: &Grant) -> Vec<u8> {
     let content = Content {
         access_token: grant.access_token.expose_secret().to_owned(),
@@ -217,18 +208,12 @@ fn seal(token: &SecretString, place: &str, grant: &Grant) -> Vec<u8> {
         refresh_token: grant.refresh_token.expose_secret().to_owned(),
         refresh_expires_in_seconds: grant.refresh_expires_in_seconds,
     };
-    let mut bytes = serde_json::to_vec(&content).expect("it is plain data");
-    let nonce = sealing_key(token).seal_in_place_append_tag(Aad::from(place), &mut bytes);
-    let nonce = nonce.expect("AES-GCM takes a few kilobytes");
-    [nonce.as_ref().as_slice(), &bytes].concat()
+    sealed::seal(token, PURPOSE, place, &content)
 }
 
 /// Decrypts what [`seal`] returned for the same token and place; `None` for anything else.
-fn open(token: &SecretString, place: &str, mut sealed: Vec<u8>) -> Option<Grant> {
-    let (nonce, bytes) = sealed.split_at_mut_checked(NONCE_LEN)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-    let content = sealing_key(token).open_in_place(nonce, Aad::from(place), bytes).ok()?;
-    let content: Content = serde_json::from_slice(content).ok()?;
+fn open(token: &SecretString, place: &str, sealed: Vec<u8>) -> Option<Grant> {
+    let content: Content = sealed::open(token, PURPOSE, place, sealed)?;
     Some(Grant {
         session: Session::of(&content.access_token)?,
         access_token: content.access_token.into(),

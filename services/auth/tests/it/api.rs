@@ -8,8 +8,11 @@ use auth::{
     deletions::Deletions,
     domain::attempts::AttemptRates,
     events::SessionEvents,
+    external::External,
     guard::{Guard, Refreshes},
-    store::{AccountStore, Keycloak},
+    mail::Mailer,
+    recovery::Recovery,
+    store::{AccountStore, Keycloak, Tickets},
 };
 use contracts::rpc::{EnsureUserRequest, user_service_client::UserServiceClient};
 use kit::{
@@ -33,6 +36,7 @@ pub const PASSWORD: &str = "correct horse";
 /// The REST API over an account store.
 pub struct App {
     api: TestApi,
+    state: AppState,
     pub deletions: Deletions,
 }
 
@@ -66,8 +70,35 @@ impl App {
         let events = SessionEvents::new(log, TENANT).expect("a producer");
         let accounts = Guard::new(accounts, events, refreshes, AttemptRates::default(), TaskTracker::new());
         let deletions = Deletions::new(accounts.clone(), users.clone());
-        let state = AppState { accounts, deletions: deletions.clone(), registration, users };
-        Self { api: TestApi::open(auth::api::router(state)), deletions }
+        let tasks = TaskTracker::new();
+        let recovery = Recovery::new(accounts.clone(), None, Tickets::in_process(), tasks);
+        let state = AppState {
+            accounts,
+            deletions: deletions.clone(),
+            external: External::none(),
+            recovery,
+            registration,
+            users,
+        };
+        Self { api: TestApi::open(auth::api::router(state.clone())), state, deletions }
+    }
+
+    /// Lets users sign in with these providers.
+    pub fn with_providers(self, external: External) -> Self {
+        let state = AppState { external, ..self.state };
+        Self { api: TestApi::open(auth::api::router(state.clone())), state, ..self }
+    }
+
+    /// Sends mail with this.
+    pub fn with_mail(self, mail: Option<(Mailer, String)>, tickets: Tickets) -> Self {
+        let recovery = Recovery::new(self.state.accounts.clone(), mail, tickets, TaskTracker::new());
+        let state = AppState { recovery, ..self.state };
+        Self { api: TestApi::open(auth::api::router(state.clone())), state, ..self }
+    }
+
+    /// Sends a request with headers.
+    pub async fn send_with(&self, line: &str, headers: &[(&str, &str)], body: Option<Value>) -> Answer {
+        self.api.send_with(line, None, headers, body).await
     }
 
     /// Takes the tokens that this verifier takes.
@@ -321,7 +352,9 @@ async fn the_description_names_every_endpoint_and_its_problems() {
         TaskTracker::new(),
     );
     let deletions = Deletions::new(accounts.clone(), users.clone());
-    let state = AppState { accounts, deletions, registration: Registration::Open, users };
+    let recovery = Recovery::new(accounts.clone(), None, Tickets::in_process(), TaskTracker::new());
+    let registration = Registration::Open;
+    let state = AppState { accounts, deletions, external: External::none(), recovery, registration, users };
     let description = serde_json::to_value(auth::api::router(state).get_openapi()).expect("json");
     let statuses = |what: &str| {
         let operation = &description["paths"][format!("/api/auth/{what}")]["post"];
@@ -329,7 +362,7 @@ async fn the_description_names_every_endpoint_and_its_problems() {
         responses.keys().cloned().collect::<Vec<_>>().join(" ")
     };
     assert_eq!(statuses("register"), "200 201 400 403 409 413 415 500 503");
-    assert_eq!(statuses("delete-account"), "204 400 401 413 415 500 503");
+    assert_eq!(statuses("delete-account"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("sign-in"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("refresh"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("sign-out"), "204 400 401 413 415 500 503");

@@ -19,6 +19,7 @@ use kit::{
 };
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -150,7 +151,9 @@ async fn a_deleted_account_ends_with_all_its_sessions() {
     };
     assert_eq!(delete("guess").await.code(), "unauthenticated");
     assert!(peers.deleted.lock().expect("no panic").is_empty());
-    delete(PASSWORD).await.ok(204);
+    let receipt = delete(PASSWORD).await.ok(200)["receipt"].as_str().expect("a receipt").to_owned();
+    let kept = peers.receipts.lock().expect("no panic").clone();
+    assert_eq!(kept, [Sha256::digest(&receipt).to_vec()], "its hash alone is kept");
     for ids in [&peers.deleted, &peers.finished] {
         assert!(ids.lock().expect("no panic").contains(&user_id));
     }

@@ -3,12 +3,16 @@
 #![allow(clippy::disallowed_methods, reason = "tests make names of their own")]
 
 mod api;
+mod browser;
 mod events;
+mod external;
 mod password;
 mod peers;
 mod realm;
+mod recovery;
 mod refreshes;
 mod sessions;
+mod smtp;
 mod store;
 
 use std::sync::Arc;

@@ -8,7 +8,8 @@ use std::{
 use contracts::rpc::{
     CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse, Deletion,
     EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
-    IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, User,
+    IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
+    NoteChatsErasedResponse, User,
     user_service_client::UserServiceClient,
     user_service_server::{UserService, UserServiceServer},
 };
@@ -26,6 +27,8 @@ pub struct Peers {
     pub names: Arc<Mutex<BTreeSet<String>>>,
     /// Ids of users whose deletion has begun.
     pub deleted: Arc<Mutex<BTreeSet<String>>>,
+    /// Hashes of the receipts that were given for them.
+    pub receipts: Arc<Mutex<Vec<Vec<u8>>>>,
     /// Ids of those whose deletion is finished.
     pub finished: Arc<Mutex<BTreeSet<String>>>,
 }
@@ -59,9 +62,13 @@ impl UserService for Peers {
 
     async fn get_users(
         &self,
-        _request: Request<GetUsersRequest>,
+        request: Request<GetUsersRequest>,
     ) -> Result<Response<GetUsersResponse>, Status> {
-        Err(Status::unimplemented("not asked by this service"))
+        let ids = request.into_inner().user_ids;
+        let ensured = self.ensured.lock().expect("no panic");
+        let known = ensured.iter().filter(|user| ids.contains(&user.user_id));
+        let user = |user: &EnsureUserRequest| User { user_id: user.user_id.clone(), ..User::default() };
+        Ok(Response::new(GetUsersResponse { users: known.map(user).collect() }))
     }
 
     async fn check_presence(
@@ -75,7 +82,9 @@ impl UserService for Peers {
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
-        self.deleted.lock().expect("no panic").insert(request.into_inner().user_id);
+        let DeleteUserRequest { user_id, receipt } = request.into_inner();
+        self.deleted.lock().expect("no panic").insert(user_id);
+        self.receipts.lock().expect("no panic").push(receipt);
         Ok(Response::new(DeleteUserResponse {}))
     }
 
@@ -85,6 +94,13 @@ impl UserService for Peers {
     ) -> Result<Response<FinishDeletionResponse>, Status> {
         self.finished.lock().expect("no panic").insert(request.into_inner().user_id);
         Ok(Response::new(FinishDeletionResponse {}))
+    }
+
+    async fn note_chats_erased(
+        &self,
+        _: Request<NoteChatsErasedRequest>,
+    ) -> Result<Response<NoteChatsErasedResponse>, Status> {
+        Err(Status::unimplemented("not called by this service"))
     }
 
     async fn list_deletions(

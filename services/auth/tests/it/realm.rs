@@ -8,6 +8,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 const CLIENT_ID: &str = "messenger-auth";
+/// Where users find the tenant, and where a realm sends a browser back.
+pub const ORIGIN: &str = "http://acme.localhost";
+pub const CALLBACK: &str = catalog::SIGN_IN_CALLBACK_PATH;
+/// Of every user of a provider.
+pub const PROVIDER_PASSWORD: &str = "of the provider";
 /// Wrong passwords after which the realm blocks an account for a while.
 pub const FAILURES: usize = 5;
 
@@ -35,7 +40,9 @@ impl Realm {
                 "clientId": CLIENT_ID,
                 "secret": secret,
                 "publicClient": false,
-                "standardFlowEnabled": false,
+                "standardFlowEnabled": true,
+                "redirectUris": [format!("{ORIGIN}{CALLBACK}")],
+                "attributes": {"pkce.code.challenge.method": "S256"},
                 "directAccessGrantsEnabled": true,
                 "serviceAccountsEnabled": true,
                 "protocolMappers": [{
@@ -64,6 +71,96 @@ impl Realm {
         });
         admin.send(Method::PUT, &path, Some(action)).await;
         made
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes another realm an external identity provider of this one, `corp`, as the operator does.
+    pub async fn add_provider(&self, provider: &Self) {
+        let admin = Admin::sign_in().await;
+        let issuer = provider.oidc().oidc_issuer;
+        let openid = format!("{issuer}/protocol/openid-connect");
+        let client = json!({
+            "clientId": "posthouse",
+            "secret": "of the client",
+            "publicClient": false,
+            "redirectUris": [format!("{}/realms/{}/broker/corp/endpoint", stack("KEYCLOAK_URL"), self.name)],
+        });
+        admin.send(Method::POST, &format!("/admin/realms/{}/clients", provider.name), Some(client)).await;
+        let instance = json!({
+            "alias": "corp",
+            "providerId": "oidc",
+            "trustEmail": false,
+            "firstBrokerLoginFlowAlias": "first broker login",
+            "config": {
+                "issuer": issuer,
+                "clientId": "posthouse",
+                "clientSecret": "of the client",
+                "clientAuthMethod": "client_secret_post",
+                "defaultScope": "openid profile email",
+                "authorizationUrl": format!("{openid}/auth"),
+                "tokenUrl": format!("{openid}/token"),
+                "userInfoUrl": format!("{openid}/userinfo"),
+                "jwksUrl": format!("{openid}/certs"),
+                "validateSignature": "true",
+                "useJwksUrl": "true",
+                "pkceEnabled": "true",
+                "pkceMethod": "S256",
+                "syncMode": "IMPORT",
+            },
+        });
+        let path = format!("/admin/realms/{}/identity-provider/instances", self.name);
+        admin.send(Method::POST, &path, Some(instance)).await;
+        // As in the realms that the operator makes, a user needs none of these.
+        let path = format!("/admin/realms/{}/users/profile", self.name);
+        let mut profile = admin.get(&path).await;
+        for attribute in profile["attributes"].as_array_mut().into_iter().flatten() {
+            attribute.as_object_mut().map(|fields| fields.remove("required"));
+        }
+        admin.send(Method::PUT, &path, Some(profile)).await;
+    }
+
+    /// Adds a user of a provider.
+    pub async fn add_user(&self, username: &str, email: Option<&str>, first_name: &str) {
+        let user = json!({
+            "username": username, "email": email, "firstName": first_name, "lastName": "Test", "enabled": true,
+            "credentials": [{"type": "password", "value": PROVIDER_PASSWORD, "temporary": false}],
+        });
+        let path = format!("/admin/realms/{}/users", self.name);
+        Admin::sign_in().await.send(Method::POST, &path, Some(user)).await;
+    }
+
+    /// Adds an account with the password of all accounts, perhaps with an e-mail address that was verified, and returns its id.
+    pub async fn add_account(&self, username: &str, email: Option<&str>) -> String {
+        let user = json!({
+            "username": username, "email": email, "emailVerified": email.is_some(), "enabled": true,
+            "credentials": [{"type": "password", "value": crate::api::PASSWORD, "temporary": false}],
+        });
+        let (admin, path) = (Admin::sign_in().await, format!("/admin/realms/{}/users", self.name));
+        admin.send(Method::POST, &path, Some(user)).await;
+        let found = admin.get(&format!("{path}?exact=true&username={username}")).await;
+        found[0]["id"].as_str().expect("an account").to_owned()
+    }
+
+    /// Adds an account with an address that was never confirmed.
+    pub async fn add_unconfirmed(&self, username: &str, email: &str) {
+        let user = json!({"username": username, "email": email, "enabled": true});
+        let path = format!("/admin/realms/{}/users", self.name);
+        Admin::sign_in().await.send(Method::POST, &path, Some(user)).await;
+    }
+
+    /// Returns the address of an account.
+    pub async fn email(&self, username: &str) -> Option<String> {
+        let path = format!("/admin/realms/{}/users?exact=true&username={username}", self.name);
+        let found = Admin::sign_in().await.get(&path).await;
+        found[0]["email"].as_str().map(str::to_owned)
+    }
+
+    pub async fn has_account(&self, username: &str) -> bool {
+        let path = format!("/admin/realms/{}/users?exact=true&username={username}", self.name);
+        Admin::sign_in().await.get(&path).await.as_array().is_some_and(|found| !found.is_empty())
     }
 
     /// Returns the settings that the service reaches it with.
@@ -125,6 +222,11 @@ impl Admin {
         let answer: Value = response.json().await.expect("an answer");
         let token = answer["access_token"].as_str().expect("the administrator signs in").to_owned();
         Self { http, url, token }
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(&self.token);
+        request.send().await.expect("Keycloak answers").json().await.expect("an answer")
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Value>) {

@@ -12,7 +12,7 @@ use std::{
 
 use auth::{
     config::Registration,
-    domain::{Credentials, Grant, ListedSession, NewAccount, Session},
+    domain::{Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email},
     guard::Refreshes,
     store::{AccountStore, Keycloak, SharedRefreshes, StoreError},
 };
@@ -191,6 +191,22 @@ impl AccountStore for Unsteady {
 
     async fn exists(&self, user_id: UserId) -> Result<bool, StoreError> {
         self.realm.exists(user_id).await
+    }
+
+    async fn redeem(&self, code: &str, verifier: &str, redirect_uri: &str) -> Result<Grant, StoreError> {
+        self.realm.redeem(code, verifier, redirect_uri).await
+    }
+
+    async fn account_of(&self, email: &Email) -> Result<Option<UserId>, StoreError> {
+        self.realm.account_of(email).await
+    }
+
+    async fn email(&self, user_id: UserId) -> Result<OwnEmail, StoreError> {
+        self.realm.email(user_id).await
+    }
+
+    async fn set_email(&self, user_id: UserId, email: &Email) -> Result<(), StoreError> {
+        self.realm.set_email(user_id, email).await
     }
 
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {

@@ -10,7 +10,7 @@ use std::{
 
 use auth::{
     config::RealmArgs,
-    domain::{Credentials, ListedSession, NewAccount},
+    domain::{Credentials, ListedSession, NewAccount, OwnEmail, email::Email},
     error::Error,
     store::{AccountStore, Keycloak, MemoryStore, StoreError},
 };
@@ -223,6 +223,29 @@ async fn a_password_is_replaced_and_sessions_go_on(store: &Store) {
     assert!(matches!(unknown, Err(StoreError::Rejected)), "{unknown:?}");
 }
 
+async fn an_address_opens_one_account(store: &Store) {
+    let email = |name: &str| Email::parse("email", &format!("{name}@corp.test")).expect("an address");
+    let (name, other) = (username(), username());
+    let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
+    let other_id = store.register(&account(&other, PASSWORD)).await.expect("an account");
+    assert_eq!(store.email(user_id).await.expect("an answer"), OwnEmail::default());
+    assert_eq!(store.account_of(&email(&name)).await.expect("an answer"), None);
+    store.set_email(user_id, &email(&name)).await.expect("an address");
+    let own = OwnEmail { email: Some(email(&name)), is_confirmed: true };
+    assert_eq!(store.email(user_id).await.expect("an answer"), own);
+    assert_eq!(store.account_of(&email(&name)).await.expect("an answer"), Some(user_id));
+    let taken = store.set_email(other_id, &email(&name)).await;
+    assert!(matches!(taken, Err(StoreError::EmailTaken)), "{taken:?}");
+    store.set_email(user_id, &email(&other)).await.expect("another address");
+    store.set_email(other_id, &email(&name)).await.expect("it is free again");
+    let gone = store.set_email(UserId::generate(), &email(&username())).await;
+    assert!(matches!(gone, Err(StoreError::Rejected)), "{gone:?}");
+    // What else an account has stays.
+    store.sign_in(&credentials(&name, PASSWORD)).await.expect("a session");
+    store.delete(other_id).await.expect("a deletion");
+    assert_eq!(store.account_of(&email(&name)).await.expect("an answer"), None);
+}
+
 async fn a_username_is_taken_once(store: &Store) {
     let name = username();
     store.register(&account(&name, PASSWORD)).await.expect("an account");
@@ -294,6 +317,7 @@ async fn suite(store: &Store) {
     of_two_who_hold_what_one_token_gave_the_second_ends_the_session(store).await;
     a_used_token_ends_the_whole_session(store).await;
     a_deleted_account_is_gone_with_its_sessions(store).await;
+    an_address_opens_one_account(store).await;
     a_username_is_taken_once(store).await;
     an_account_is_found_by_its_credentials(store).await;
     a_password_that_the_policy_refuses_makes_no_account(store).await;

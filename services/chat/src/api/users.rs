@@ -8,7 +8,9 @@ use std::{
 use contracts::{
     UserId,
     api::ContactableBy,
-    rpc::{GetUsersRequest, ListDeletionsRequest, user_service_client::UserServiceClient},
+    rpc::{
+        GetUsersRequest, ListDeletionsRequest, NoteChatsErasedRequest, user_service_client::UserServiceClient,
+    },
 };
 use kit::rpc::{self, InternalChannel};
 
@@ -111,6 +113,24 @@ impl Users {
             })
         };
         listed.into_iter().map(deletion).collect()
+    }
+
+    /// Notes what was done for a deleted account, for the receipt of its user. Receipts are unknown to a user service of the version
+    /// before.
+    pub(crate) async fn note_erased(
+        &self,
+        user_id: UserId,
+        chats_left: u32,
+        blocks_lifted: u32,
+        is_settled: bool,
+    ) -> Result<(), Error> {
+        let user_id = user_id.to_string();
+        let request = NoteChatsErasedRequest { user_id, chats_left, blocks_lifted, is_settled };
+        match self.0.clone().note_chats_erased(request).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == tonic::Code::Unimplemented => Ok(()),
+            Err(status) => Err(Error::Users(Box::new(status))),
+        }
     }
 }
 

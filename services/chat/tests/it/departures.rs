@@ -61,11 +61,19 @@ async fn deleted_accounts_leave_all_their_chats_and_the_place_moves_behind_what_
     for chat in &chats {
         assert_eq!(members(&store, *chat).await, [(ben, Role::Owner)]);
     }
+    // Their receipts say so.
+    let erased = |user: UserId| {
+        let notes = peer.erased.lock().expect("no panic").clone();
+        let own = notes.iter().filter(|note| note.user_id == user.to_string());
+        own.map(|note| (note.chats_left, note.is_settled)).collect::<Vec<_>>()
+    };
+    assert_eq!((erased(ann), erased(cleo), erased(dora)), (vec![(120, true)], vec![(120, true)], vec![]));
     // A request that began before the deletion of dora may add her still.
     assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some("2"));
     let late = group(&store, ben, &[dora]).await;
     departures::catch_up(&users, &store).await.expect("the list is carried out again");
     assert_eq!(members(&store, late).await, [(ben, Role::Owner)]);
+    assert_eq!(erased(dora), [(1, false)]);
     assert_eq!(store.deletions_position().await.expect("a read").as_deref(), Some("2"));
 }
 

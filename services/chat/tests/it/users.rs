@@ -15,7 +15,8 @@ use contracts::{
     rpc::{
         CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse, Deletion,
         EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
-        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, User,
+        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
+        NoteChatsErasedResponse, User,
         user_service_server::{UserService, UserServiceServer},
     },
 };
@@ -30,6 +31,8 @@ pub struct Peer {
     deletions: Arc<Mutex<Vec<(UserId, i64)>>>,
     settings: Arc<Mutex<BTreeMap<String, ContactableBy>>>,
     pub calls: Arc<AtomicUsize>,
+    /// What was done for deleted users.
+    pub erased: Arc<Mutex<Vec<NoteChatsErasedRequest>>>,
 }
 
 impl Peer {
@@ -112,6 +115,15 @@ impl UserService for Peer {
     }
 
     /// The position of a deletion is its number.
+    async fn note_chats_erased(
+        &self,
+        request: Request<NoteChatsErasedRequest>,
+    ) -> Result<Response<NoteChatsErasedResponse>, Status> {
+        let request = request.into_inner();
+        self.erased.lock().expect("no panic").push(request);
+        Ok(Response::new(NoteChatsErasedResponse {}))
+    }
+
     async fn list_deletions(
         &self,
         request: Request<ListDeletionsRequest>,

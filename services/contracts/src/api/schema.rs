@@ -70,6 +70,21 @@ pub(super) fn new_password() -> Object {
     secret(8, format!(r"^[^{HARMFUL}]*[^{HARMFUL}\s][^{HARMFUL}]*$")).build()
 }
 
+/// An e-mail address, as far as a pattern says it.
+pub(super) fn email() -> Object {
+    let (word, label) =
+        ("[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,12}", "[A-Za-z0-9]([A-Za-z0-9-]{0,12}[A-Za-z0-9])?");
+    text(1..=100)
+        .pattern(Some(format!(r"^{word}(\.{word}){{0,2}}@({label}\.){{1,2}}{label}$")))
+        .format(Some(SchemaFormat::Custom("email".to_owned())))
+        .build()
+}
+
+/// The token of a link in a mail.
+pub(super) fn link_token() -> Object {
+    text(43..=43).pattern(Some("^[A-Za-z0-9_-]{43}$")).build()
+}
+
 pub(super) fn password() -> Object {
     secret(1, format!("^[^{HARMFUL}]*$")).build()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     body::{Body, to_bytes},
-    http::{Request, header},
+    http::{HeaderMap, Request, header},
 };
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -31,6 +31,7 @@ pub struct TestApi {
 pub struct Answer {
     pub status: u16,
     pub content_type: String,
+    pub headers: HeaderMap,
     /// In seconds.
     pub retry_after: Option<u64>,
     /// Null for an empty body.
@@ -97,6 +98,7 @@ impl TestApi {
         let request = request.body(body).expect("a request");
         let response = self.router.clone().oneshot(request).await.expect("a router answers");
         let status = response.status().as_u16();
+        let headers = response.headers().clone();
         let names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
         let retry_after = response.headers().get(header::RETRY_AFTER);
         let retry_after =
@@ -106,7 +108,7 @@ impl TestApi {
         let bytes = to_bytes(response.into_body(), MAX_ANSWER_BYTES).await.expect("a body");
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         let content_type = content_type.unwrap_or_default();
-        let answer = Answer { status, content_type, retry_after, body };
+        let answer = Answer { status, content_type, headers, retry_after, body };
         self.description.check(&Exchange {
             method,
             uri,

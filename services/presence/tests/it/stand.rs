@@ -14,7 +14,8 @@ use contracts::{
         EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetMembershipRequest,
         GetMembershipResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
         ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
-        ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse, User,
+        ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse,
+        NoteChatsErasedRequest, NoteChatsErasedResponse, User,
         chat_service_server::{ChatService, ChatServiceServer},
         presence_service_server::PresenceServiceServer,
         user_service_server::{UserService, UserServiceServer},
@@ -158,6 +159,13 @@ impl UserService for Peers {
         _: Request<FinishDeletionRequest>,
     ) -> Result<Response<FinishDeletionResponse>, Status> {
         Err(Status::unimplemented("not needed here"))
+    }
+
+    async fn note_chats_erased(
+        &self,
+        _: Request<NoteChatsErasedRequest>,
+    ) -> Result<Response<NoteChatsErasedResponse>, Status> {
+        Err(Status::unimplemented("not called by this service"))
     }
 
     async fn list_deletions(

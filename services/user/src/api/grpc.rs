@@ -8,8 +8,8 @@ use contracts::{
     rpc::{
         self, CheckPresenceRequest, CheckPresenceResponse, DeleteUserRequest, DeleteUserResponse,
         EnsureUserRequest, FinishDeletionRequest, FinishDeletionResponse, GetUsersRequest, GetUsersResponse,
-        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, User,
-        user_service_server::UserService,
+        IsNamedRequest, IsNamedResponse, ListDeletionsRequest, ListDeletionsResponse, NoteChatsErasedRequest,
+        NoteChatsErasedResponse, User, user_service_server::UserService,
     },
 };
 use kit::{
@@ -20,7 +20,7 @@ use kit::{
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
-    domain::{Deletion, DeletionPosition, Newcomer, Profile, Search},
+    domain::{ChatsErased, Deletion, DeletionPosition, Newcomer, Profile, ReceiptHash, Search},
     error::Error,
     store::ProfileStore,
 };
@@ -87,20 +87,40 @@ impl UserService for UserRpc {
         &self,
         request: Request<DeleteUserRequest>,
     ) -> Result<Response<DeleteUserResponse>, Status> {
-        let user_id: UserId = id("user_id", &request.into_inner().user_id)?;
+        let DeleteUserRequest { user_id, receipt } = request.into_inner();
+        let user_id: UserId = id("user_id", &user_id)?;
+        let invalid = |_| InvalidField { field: "receipt", problem: "is no SHA-256".to_owned() };
+        let receipt = Some(receipt).filter(|receipt| !receipt.is_empty());
+        let receipt =
+            receipt.map(|receipt| receipt.try_into().map(ReceiptHash)).transpose().map_err(invalid)?;
         // As precise as the store, so that a place in the order reads back.
         let now = DateTime::from_timestamp_micros(Utc::now().timestamp_micros()).expect("a moment");
-        self.store.delete(user_id, now).await.map_err(|error| status(Error::from(error)))?;
+        self.store.delete(user_id, receipt, now).await.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(DeleteUserResponse {}))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
     async fn finish_deletion(
         &self,
         request: Request<FinishDeletionRequest>,
     ) -> Result<Response<FinishDeletionResponse>, Status> {
         let user_id: UserId = id("user_id", &request.into_inner().user_id)?;
-        self.store.finish_deletion(user_id).await.map_err(|error| status(Error::from(error)))?;
+        let finished = self.store.finish_deletion(user_id, Utc::now()).await;
+        finished.map_err(|error| status(Error::from(error)))?;
         Ok(Response::new(FinishDeletionResponse {}))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
+    async fn note_chats_erased(
+        &self,
+        request: Request<NoteChatsErasedRequest>,
+    ) -> Result<Response<NoteChatsErasedResponse>, Status> {
+        let NoteChatsErasedRequest { user_id, chats_left, blocks_lifted, is_settled } = request.into_inner();
+        let user_id: UserId = id("user_id", &user_id)?;
+        let erased = ChatsErased { left: chats_left.into(), blocks_lifted: blocks_lifted.into(), is_settled };
+        let noted = self.store.note_chats_erased(user_id, erased, Utc::now()).await;
+        noted.map_err(|error| status(Error::from(error)))?;
+        Ok(Response::new(NoteChatsErasedResponse {}))
     }
 
     #[expect(clippy::disallowed_methods, reason = "an edge: the age of what is listed")]

@@ -15,8 +15,8 @@ use tonic::async_trait;
 
 use super::{ProfileStore, PutContact, PutSettings, StoreError};
 use crate::domain::{
-    Contact, Cursor, Deletion, DeletionPosition, MAX_CONTACTS, Newcomer, PresenceShown, Profile,
-    ProfileUpdate, Search, Settings,
+    ChatsErased, Contact, Cursor, Deletion, DeletionPosition, Erasure, MAX_CONTACTS, Newcomer, PresenceShown,
+    Profile, ProfileUpdate, ReceiptHash, Search, Settings,
 };
 
 /// Keeps profiles for as long as the process lives.
@@ -27,6 +27,8 @@ pub struct MemoryStore {
     settings: Mutex<BTreeMap<UserId, Settings>>,
     /// By the user who has it, and whom it is of.
     contacts: Mutex<BTreeMap<(UserId, UserId), Named>>,
+    /// By receipt, with the user while something is left to do.
+    erasures: Mutex<BTreeMap<ReceiptHash, (Option<UserId>, Erasure)>>,
 }
 
 /// The own name for a contact, and since when they are one.
@@ -60,6 +62,17 @@ impl MemoryStore {
 
     fn all_contacts(&self) -> MutexGuard<'_, BTreeMap<(UserId, UserId), Named>> {
         self.contacts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the erasures of a user, and forgets whose they are once they are finished.
+    fn note(&self, user_id: UserId, change: impl Fn(&mut Erasure)) {
+        let mut erasures = self.erasures.lock().unwrap_or_else(PoisonError::into_inner);
+        for (user, erasure) in erasures.values_mut().filter(|(user, _)| *user == Some(user_id)) {
+            change(erasure);
+            if erasure.account_at.is_some() && erasure.chats_at.is_some() {
+                *user = None;
+            }
+        }
     }
 
     fn deletions(&self) -> MutexGuard<'_, Deletions> {
@@ -207,8 +220,17 @@ impl ProfileStore for MemoryStore {
         Ok(found)
     }
 
-    async fn delete(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+    async fn delete(
+        &self,
+        user_id: UserId,
+        receipt: Option<ReceiptHash>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let mut profiles = self.profiles();
+        if let Some(receipt) = receipt.filter(|_| profiles.contains_key(&user_id)) {
+            let mut erasures = self.erasures.lock().unwrap_or_else(PoisonError::into_inner);
+            erasures.insert(receipt, (Some(user_id), Erasure::begun(at)));
+        }
         let profile = profiles.get_mut(&user_id).filter(|profile| !profile.is_deleted);
         let Some(profile) = profile else { return Ok(()) };
         profile.is_deleted = true;
@@ -222,9 +244,29 @@ impl ProfileStore for MemoryStore {
         Ok(())
     }
 
-    async fn finish_deletion(&self, user_id: UserId) -> Result<(), StoreError> {
+    async fn finish_deletion(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
         self.deletions().finished.insert(user_id);
+        self.note(user_id, |erasure| erasure.account_at = erasure.account_at.or(Some(at)));
         Ok(())
+    }
+
+    async fn note_chats_erased(
+        &self,
+        user_id: UserId,
+        erased: ChatsErased,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.note(user_id, |erasure| {
+            erasure.chats_left += erased.left;
+            erasure.blocks_lifted += erased.blocks_lifted;
+            erasure.chats_at = erasure.chats_at.or(erased.is_settled.then_some(at));
+        });
+        Ok(())
+    }
+
+    async fn erasure(&self, receipt: ReceiptHash) -> Result<Option<Erasure>, StoreError> {
+        let erasures = self.erasures.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(erasures.get(&receipt).map(|(_, erasure)| erasure.clone()))
     }
 
     async fn deletions(

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     UserId,
     api::{ContactableBy, PresenceVisibleTo},
@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::{ProfileStore, PutContact, PutSettings, StoreError};
 use crate::domain::{
-    Contact, Deletion, DeletionPosition, Find, MAX_CONTACTS, Newcomer, PresenceShown, Profile, ProfileUpdate,
-    Search, Settings, Status,
+    ChatsErased, Contact, Deletion, DeletionPosition, Erasure, Find, MAX_CONTACTS, Newcomer, PresenceShown,
+    Profile, ProfileUpdate, RECEIPT_DAYS, ReceiptHash, Search, Settings, Status,
 };
 
 /// The tables of this service.
@@ -32,6 +32,7 @@ pub const SCHEMA: Schema = Schema {
         ("0005_add_privacy_and_status", include_str!("../../migrations/0005_add_privacy_and_status.sql")),
         ("0006_create_settings", include_str!("../../migrations/0006_create_settings.sql")),
         ("0007_create_contacts", include_str!("../../migrations/0007_create_contacts.sql")),
+        ("0008_create_erasures", include_str!("../../migrations/0008_create_erasures.sql")),
     ],
 };
 
@@ -94,6 +95,16 @@ kit::row! {
     struct ShownRow {
         presence_visible_to: Option<String>,
         has_viewer: bool,
+    }
+}
+
+kit::row! {
+    struct ErasureRow {
+        began_at: DateTime<Utc>,
+        account_at: Option<DateTime<Utc>>,
+        chats_at: Option<DateTime<Utc>>,
+        chats_left: i64,
+        blocks_lifted: i64,
     }
 }
 
@@ -405,7 +416,12 @@ impl ProfileStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "user.store.delete", skip_all, fields(user = %user_id))]
-    async fn delete(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+    async fn delete(
+        &self,
+        user_id: UserId,
+        receipt: Option<ReceiptHash>,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
         let Some(Profile { username, .. }) = self.profile(user_id).await? else { return Ok(()) };
         let failed = |source| StoreError::Delete { user_id, source };
         let name = Profile::deleted_name(&username);
@@ -425,11 +441,79 @@ impl ProfileStore for PostgresStore {
         for own in ["DELETE FROM settings WHERE user_id = $1", "DELETE FROM contacts WHERE user_id = $1"] {
             sqlx::query(own).bind(user_id.0).execute(&mut *transaction).await.map_err(failed)?;
         }
+        if let Some(ReceiptHash(receipt)) = receipt {
+            // A row for each request: the answer to the one before may have been lost. Those that are too old to be shown go.
+            sqlx::query("DELETE FROM erasures WHERE began_at < $1")
+                .bind(at - TimeDelta::days(RECEIPT_DAYS))
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            sqlx::query("INSERT INTO erasures (receipt, user_id, began_at) VALUES ($1, $2, $3)")
+                .bind(receipt.as_slice())
+                .bind(user_id.0)
+                .bind(at)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        }
         transaction.commit().await.map_err(failed)
     }
 
+    #[tracing::instrument(name = "user.store.note_chats_erased", skip_all, fields(user = %user_id))]
+    async fn note_chats_erased(
+        &self,
+        user_id: UserId,
+        erased: ChatsErased,
+        at: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let ChatsErased { left, blocks_lifted, is_settled } = erased;
+        sqlx::query(
+            "UPDATE erasures SET chats_left = chats_left + $2, blocks_lifted = blocks_lifted + $3,
+                                 chats_at = CASE WHEN $4 THEN COALESCE(chats_at, $5) ELSE chats_at END,
+                                 user_id = CASE WHEN $4 AND account_at IS NOT NULL THEN NULL ELSE user_id END
+             WHERE user_id = $1",
+        )
+        .bind(user_id.0)
+        .bind(left)
+        .bind(blocks_lifted)
+        .bind(is_settled)
+        .bind(at)
+        .execute(&self.pool)
+        .await
+        .map_err(|source| StoreError::Delete { user_id, source })?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "user.store.erasure", skip_all)]
+    async fn erasure(&self, ReceiptHash(receipt): ReceiptHash) -> Result<Option<Erasure>, StoreError> {
+        let row: Option<ErasureRow> = sqlx::query_as(
+            "SELECT began_at, account_at, chats_at, chats_left, blocks_lifted FROM erasures WHERE receipt = $1",
+        )
+        .bind(receipt.as_slice())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(StoreError::Read)?;
+        Ok(row.map(|row| Erasure {
+            began_at: row.began_at,
+            account_at: row.account_at,
+            chats_at: row.chats_at,
+            chats_left: row.chats_left,
+            blocks_lifted: row.blocks_lifted,
+        }))
+    }
+
     #[tracing::instrument(name = "user.store.finish_deletion", skip_all, fields(user = %user_id))]
-    async fn finish_deletion(&self, user_id: UserId) -> Result<(), StoreError> {
+    async fn finish_deletion(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE erasures SET account_at = COALESCE(account_at, $2),
+                                 user_id = CASE WHEN chats_at IS NOT NULL THEN NULL ELSE user_id END
+             WHERE user_id = $1",
+        )
+        .bind(user_id.0)
+        .bind(at)
+        .execute(&self.pool)
+        .await
+        .map_err(|source| StoreError::Delete { user_id, source })?;
         sqlx::query(
             "UPDATE users SET is_deletion_finished = TRUE WHERE user_id = $1 AND deleted_at IS NOT NULL",
         )

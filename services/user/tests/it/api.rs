@@ -6,11 +6,12 @@ use contracts::{
     UserId,
     rpc::{
         CheckPresenceRequest, DeleteUserRequest, EnsureUserRequest, FinishDeletionRequest, GetUsersRequest,
-        IsNamedRequest, ListDeletionsRequest, user_service_server::UserService as _,
+        IsNamedRequest, ListDeletionsRequest, NoteChatsErasedRequest, user_service_server::UserService as _,
     },
 };
 use kit::testing::{Answer, TestApi, TestRealm, TestUser, wait_for};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tonic::{Code, Request};
 use user::{api::grpc::UserRpc, store::MemoryStore};
 
@@ -388,7 +389,7 @@ async fn a_deleted_account_keeps_its_name_and_nothing_else() {
         answer.map(|answer| answer.into_inner().deletions).map_err(|status| status.code())
     };
     let delete = async |user_id: UserId| {
-        let request = DeleteUserRequest { user_id: user_id.to_string() };
+        let request = DeleteUserRequest { receipt: Vec::new(), user_id: user_id.to_string() };
         app.rpc.delete_user(Request::new(request)).await.expect("a deletion");
     };
     delete(UserId::generate()).await;
@@ -427,4 +428,44 @@ async fn a_deleted_account_keeps_its_name_and_nothing_else() {
     app.rpc.finish_deletion(Request::new(request)).await.expect("an end");
     assert!(list("", true).await.expect("a list").is_empty());
     assert_eq!(list("", false).await.expect("a list").len(), 1, "those who follow the list still see it");
+}
+
+#[tokio::test]
+async fn who_has_deleted_an_account_sees_with_the_receipt_what_is_erased() {
+    let app = App::start().await;
+    let user_id = app.register("ann", "Ann").await.expect("a profile").to_string();
+    let receipt = "r".repeat(43);
+    let path = format!("GET /api/users/erasures/{receipt}");
+    let unknown = app.api.send(&path, None, None).await;
+    assert_eq!((unknown.status, unknown.code()), (404, "not_found"));
+    let hash = Sha256::digest(&receipt).to_vec();
+    let request = DeleteUserRequest { user_id: user_id.clone(), receipt: hash };
+    app.rpc.delete_user(Request::new(request)).await.expect("a deletion");
+    let pending = app.api.send(&path, None, None).await.ok(200);
+    assert_eq!(pending["finished_at_ms"], Value::Null);
+    let part = |receipt: &Value, name: &str| {
+        let parts = receipt["parts"].as_array().expect("parts").clone();
+        let part = parts.into_iter().find(|part| part["part"] == name).expect("the part");
+        (part["state"].as_str().expect("a state").to_owned(), part["count"].clone())
+    };
+    assert_eq!(part(&pending, "profile").0, "erased");
+    assert_eq!(part(&pending, "account").0, "pending");
+    let finish = FinishDeletionRequest { user_id: user_id.clone() };
+    app.rpc.finish_deletion(Request::new(finish)).await.expect("an end");
+    let note = NoteChatsErasedRequest {
+        user_id: user_id.clone(),
+        chats_left: 2,
+        blocks_lifted: 0,
+        is_settled: true,
+    };
+    app.rpc.note_chats_erased(Request::new(note)).await.expect("a note");
+    let finished = app.api.send(&path, None, None).await.ok(200);
+    assert!(finished["finished_at_ms"].is_i64(), "{finished}");
+    assert_eq!(part(&finished, "chats"), ("erased".to_owned(), json!(2)));
+    assert_eq!(part(&finished, "sessions").0, "erased");
+    assert_eq!(part(&finished, "messages").0, "kept");
+    assert!(!finished.to_string().contains("ann") && !finished.to_string().contains(&user_id), "{finished}");
+    let wrong = DeleteUserRequest { user_id, receipt: vec![1; 31] };
+    let refused = app.rpc.delete_user(Request::new(wrong)).await.map_err(|status| status.code());
+    assert_eq!(refused.err(), Some(Code::InvalidArgument));
 }

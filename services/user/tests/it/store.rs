@@ -12,8 +12,8 @@ use serde_json::json;
 use sqlx::PgPool;
 use user::{
     domain::{
-        Contact, Cursor, DeletionPosition, MAX_CONTACTS, MAX_SETTINGS_BYTES, Newcomer, PresenceShown,
-        Profile, ProfileUpdate, Search, Settings, Status,
+        ChatsErased, Contact, Cursor, DeletionPosition, Erasure, MAX_CONTACTS, MAX_SETTINGS_BYTES, Newcomer,
+        PresenceShown, Profile, ProfileUpdate, ReceiptHash, Search, Settings, Status,
     },
     store::{MemoryStore, PostgresStore, ProfileStore, PutContact, PutSettings, SCHEMA, StoreError},
 };
@@ -52,6 +52,7 @@ suite![
     pages_follow_each_other_to_the_end,
     newcomers_at_once_are_one_profile,
     deletions_are_listed_in_their_order_until_they_are_finished,
+    an_erasure_is_shown_by_its_receipt_until_nothing_of_the_user_is_left,
     privacy_and_status_are_kept_until_they_are_changed,
     settings_are_replaced_from_their_version_only,
     settings_that_are_put_at_once_are_put_one_after_the_other,
@@ -128,11 +129,11 @@ async fn deletions_are_listed_in_their_order_until_they_are_finished(store: Stor
     let mut users = Vec::new();
     for (name, second) in [("ann", 3), ("bob", 1), ("cid", 2), ("dan", 2)] {
         let user_id = add(&store, name, "Someone").await.user_id;
-        store.delete(user_id, at(second)).await.expect("a deletion");
+        store.delete(user_id, None, at(second)).await.expect("a deletion");
         users.push(user_id);
     }
     // The first time counts.
-    store.delete(users[1], at(9)).await.expect("the same deletion");
+    store.delete(users[1], None, at(9)).await.expect("the same deletion");
     let [ann, bob, cid, dan] = users[..] else { panic!("four users") };
     let all = store.deletions(None, 10).await.expect("a list");
     let expected = [bob, cid.min(dan), cid.max(dan), ann];
@@ -144,7 +145,7 @@ async fn deletions_are_listed_in_their_order_until_they_are_finished(store: Stor
             all[n + 1..].iter().take(1).copied().collect::<Vec<_>>()
         );
     }
-    store.finish_deletion(bob).await.expect("an end");
+    store.finish_deletion(bob, at(10)).await.expect("an end");
     let unfinished = store.unfinished_deletions(2).await.expect("a list");
     assert_eq!(unfinished, all[1..3]);
     assert_eq!(store.deletions(None, 10).await.expect("a list"), all);
@@ -157,6 +158,36 @@ async fn deletions_are_listed_in_their_order_until_they_are_finished(store: Stor
     // A token that is still good changes nothing.
     let from_token = Newcomer::parse(ann, "ann", "Ann").expect("a user");
     assert_eq!(store.ensure(&from_token, at(20)).await.expect("a profile"), left);
+}
+
+async fn an_erasure_is_shown_by_its_receipt_until_nothing_of_the_user_is_left(store: Store) {
+    let ann = add(&store, "ann", "Ann").await.user_id;
+    let (one, other) = (ReceiptHash([1; 32]), ReceiptHash([2; 32]));
+    assert_eq!(store.erasure(one).await.expect("a read"), None);
+    store.delete(ann, Some(one), at(10)).await.expect("a deletion");
+    assert_eq!(store.erasure(one).await.expect("a read"), Some(Erasure::begun(at(10))));
+    // The answer was lost, and the request is repeated.
+    store.delete(ann, Some(other), at(11)).await.expect("the same deletion");
+    let left = |left, is_settled| ChatsErased { left, blocks_lifted: 1, is_settled };
+    store.note_chats_erased(ann, left(3, false), at(12)).await.expect("a note");
+    store.finish_deletion(ann, at(13)).await.expect("an end");
+    store.finish_deletion(ann, at(14)).await.expect("the same end");
+    store.note_chats_erased(ann, left(1, true), at(70)).await.expect("a note");
+    // Nothing is known any more of whose it was.
+    store.note_chats_erased(ann, left(9, true), at(80)).await.expect("no note");
+    for (receipt, began) in [(one, 10), (other, 11)] {
+        let expected = Erasure {
+            began_at: at(began),
+            account_at: Some(at(13)),
+            chats_at: Some(at(70)),
+            chats_left: 4,
+            blocks_lifted: 2,
+        };
+        assert_eq!(store.erasure(receipt).await.expect("a read"), Some(expected));
+    }
+    // A user who is unknown has none, and those that are too old go with the next one.
+    store.delete(UserId::generate(), Some(ReceiptHash([3; 32])), at(20)).await.expect("nothing to do");
+    assert_eq!(store.erasure(ReceiptHash([3; 32])).await.expect("a read"), None);
 }
 
 async fn an_update_changes_what_it_names(store: Store) {
@@ -266,7 +297,7 @@ async fn a_deleted_account_has_no_settings_and_no_status(store: Store) {
     let update = ProfileUpdate { status: Some(Some(status)), ..ProfileUpdate::default() };
     store.update(ann, &update).await.expect("a write").expect("a profile");
     store.put_settings(ann, &settings(0, json!({"theme": "dark"}))).await.expect("an answer");
-    store.delete(ann, at(1)).await.expect("a deletion");
+    store.delete(ann, None, at(1)).await.expect("a deletion");
     assert_eq!(store.settings(ann).await.expect("a read"), Settings::default());
     assert_eq!(store.profile(ann).await.expect("a read").expect("a profile").status, None);
     let late = store.put_settings(ann, &settings(0, json!({}))).await.expect("an answer");
@@ -298,7 +329,7 @@ async fn contacts_have_names_of_their_own_and_come_in_pages(store: Store) {
 
     store.remove_contact(ann, others[1].user_id).await.expect("no contact any more");
     store.remove_contact(ann, others[1].user_id).await.expect("nor now");
-    store.delete(others[2].user_id, at(20)).await.expect("a deletion");
+    store.delete(others[2].user_id, None, at(20)).await.expect("a deletion");
     let left = store.contacts(ann, None, 9).await.expect("a page");
     let left: Vec<_> =
         left.iter().map(|contact| (contact.profile.user_id, contact.profile.is_deleted)).collect();
@@ -307,7 +338,7 @@ async fn contacts_have_names_of_their_own_and_come_in_pages(store: Store) {
         let put = store.put_contact(ann, stranger, None, at(30)).await.expect("an answer");
         assert_eq!(put, PutContact::NoContact);
     }
-    store.delete(ann, at(40)).await.expect("a deletion");
+    store.delete(ann, None, at(40)).await.expect("a deletion");
     assert_eq!(store.contacts(ann, None, 9).await.expect("a page"), []);
     let late = store.put_contact(ann, others[0].user_id, None, at(50)).await.expect("an answer");
     assert_eq!(late, PutContact::NoUser);
@@ -354,7 +385,7 @@ async fn presence_is_shown_by_setting_and_contacts(store: Store) {
     }
     // Whom the viewer has in their contacts says nothing.
     store.put_contact(viewer, users[2], None, at(0)).await.expect("an answer");
-    store.delete(users[5], at(1)).await.expect("a deletion");
+    store.delete(users[5], None, at(1)).await.expect("a deletion");
     users.push(UserId::generate());
     let shown = store.presence_shown(viewer, &users).await.expect("an answer");
     let expected = [

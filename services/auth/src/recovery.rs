@@ -1,0 +1,197 @@
+//! Mail to users: the address of an account, and a new password for who reads mail there.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use contracts::UserId;
+use kit::{
+    bucket::{Buckets, Rate},
+    outage::Outage,
+    text::Password,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    domain::{
+        Credentials, OwnEmail, Session,
+        email::{Email, Mail, confirmation_mail, password_mail},
+    },
+    error::Error,
+    guard::Guard,
+    mail::Mailer,
+    store::{Taken, Ticket, Tickets},
+};
+
+/// Mails that are under way at once. What is beyond them is refused, for an account or for none.
+const MAILS: usize = 16;
+/// Mails to one address: who receives them did perhaps not ask for them.
+const TO_ADDRESS: Rate = Rate { burst: 3, every: Duration::from_secs(600) };
+/// Mails that are requested from one address of the network.
+const FROM_ADDRESS: Rate = Rate { burst: 20, every: Duration::from_secs(30) };
+/// What the sending of mail is called in the log.
+const WHAT: &str = "sending mail";
+
+/// Sends mail to users, where the cell has a mail server. Cheap to clone.
+#[derive(Clone)]
+pub struct Recovery(Arc<Inner>);
+
+struct Inner {
+    accounts: Guard,
+    /// The mail server, and the tenant's main address.
+    mail: Option<(Mailer, String)>,
+    tickets: Tickets,
+    turns: Arc<Semaphore>,
+    rates: Mutex<(Buckets<Email>, Buckets<IpAddr>)>,
+    outage: Outage,
+    tasks: TaskTracker,
+}
+
+impl Recovery {
+    /// Returns the service of a tenant. `mail` is the mail server and the tenant's main address, which links in mails lead to. `tasks`
+    /// are those that the process waits for at its end.
+    pub fn new(
+        accounts: Guard,
+        mail: Option<(Mailer, String)>,
+        tickets: Tickets,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            accounts,
+            mail,
+            tickets,
+            turns: Arc::new(Semaphore::new(MAILS)),
+            rates: Mutex::new((Buckets::new(TO_ADDRESS), Buckets::new(FROM_ADDRESS))),
+            outage: Outage::default(),
+            tasks,
+        }))
+    }
+
+    /// Sends a link to who has an account with this address, if any. Returns before anything is looked up, so that neither the answer
+    /// nor its time says whether there is one.
+    pub(crate) fn forgot(&self, address: IpAddr, email: Email) -> Result<(), Error> {
+        self.configured()?;
+        self.count(address, &email)?;
+        let turn = self.0.turns.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
+        let this = self.clone();
+        self.0.tasks.spawn(async move {
+            if let Err(error) = this.send_password_link(&email).await {
+                this.0.outage.failed(WHAT, &error);
+            }
+            drop(turn);
+        });
+        Ok(())
+    }
+
+    async fn send_password_link(&self, email: &Email) -> Result<(), Error> {
+        let Some(user_id) = self.0.accounts.account_of(email).await? else { return Ok(()) };
+        let token = self.0.tickets.issue(&Ticket::Password { user_id }).await?;
+        self.send(email, |origin| password_mail(origin, token.expose_secret())).await?;
+        tracing::info!(user = %user_id, "{user_id} was sent a link for a new password");
+        Ok(())
+    }
+
+    /// Replaces the password of the account that a link was sent to, and ends all its sessions.
+    pub(crate) async fn reset(
+        &self,
+        address: IpAddr,
+        token: &SecretString,
+        password: &Password,
+    ) -> Result<(), Error> {
+        self.configured()?;
+        let ticket = self.taken(address, token).await?;
+        let Ticket::Password { user_id } = ticket else { return Err(Error::NoLink) };
+        let outcome = self.0.accounts.reset_password(user_id, password).await;
+        if outcome.is_err() {
+            // A password that the realm refuses, or a realm that does not answer: the user tries again with the same link.
+            self.0.tickets.give_back(token, &ticket).await?;
+        }
+        outcome?;
+        tracing::info!(user = %user_id, "{user_id} has a new password");
+        Ok(())
+    }
+
+    /// Sends a link to an address that the caller says is theirs. The password is tried as at a change of it.
+    pub(crate) async fn send_confirmation(
+        &self,
+        address: IpAddr,
+        caller: &Session,
+        credentials: Credentials,
+        email: Email,
+    ) -> Result<(), Error> {
+        self.configured()?;
+        self.0.accounts.confirm_caller(caller, &credentials).await?;
+        self.count(address, &email)?;
+        let _turn = self.0.turns.try_acquire().map_err(|_| Error::Busy)?;
+        let ticket = Ticket::Email { user_id: caller.user_id, email: email.expose().to_owned() };
+        let token = self.0.tickets.issue(&ticket).await?;
+        self.send(&email, |origin| confirmation_mail(origin, token.expose_secret())).await
+    }
+
+    /// Makes an address that of the account whose user said so, by the link that was sent there.
+    pub(crate) async fn confirm(&self, address: IpAddr, token: &SecretString) -> Result<(), Error> {
+        self.configured()?;
+        let ticket = self.taken(address, token).await?;
+        let Ticket::Email { user_id, email } = &ticket else { return Err(Error::NoLink) };
+        let email = Email::parse("email", email)?;
+        let outcome = self.0.accounts.set_email(*user_id, &email).await;
+        if outcome.is_err() {
+            self.0.tickets.give_back(token, &ticket).await?;
+        }
+        outcome
+    }
+
+    /// Returns the address of the caller's account.
+    pub(crate) async fn email(&self, caller: &Session) -> Result<OwnEmail, Error> {
+        self.0.accounts.email(caller).await
+    }
+
+    /// Makes the link good for nothing with which a user could choose a password, after it has changed.
+    pub(crate) async fn revoke(&self, user_id: UserId) -> Result<(), Error> {
+        if self.0.mail.is_none() {
+            return Ok(());
+        }
+        Ok(self.0.tickets.revoke_password(user_id).await?)
+    }
+
+    async fn taken(&self, address: IpAddr, token: &SecretString) -> Result<Ticket, Error> {
+        self.0.accounts.count_code(address)?;
+        match self.0.tickets.take(token).await? {
+            Taken::Good(ticket) => {
+                self.0.accounts.good_code(address);
+                Ok(ticket)
+            }
+            Taken::Used => Err(Error::LinkUsed),
+            Taken::Unknown => Err(Error::NoLink),
+        }
+    }
+
+    fn configured(&self) -> Result<&(Mailer, String), Error> {
+        self.0.mail.as_ref().ok_or(Error::NoMail)
+    }
+
+    /// Counts a mail. One that is refused counts for nothing.
+    fn count(&self, address: IpAddr, email: &Email) -> Result<(), Error> {
+        let now = Instant::now();
+        let mut rates = self.0.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        let (to, from) = &mut *rates;
+        let waits = [to.wait(email, now), from.wait(&address, now)].into_iter().flatten();
+        if let Some(wait) = waits.max() {
+            return Err(Error::Limited(wait));
+        }
+        to.take(email.clone(), now);
+        from.take(address, now);
+        Ok(())
+    }
+
+    async fn send(&self, to: &Email, mail: impl FnOnce(&str) -> Mail + Send) -> Result<(), Error> {
+        let (mailer, origin) = self.configured()?;
+        mailer.send(to, mail(origin)).await.map_err(Error::Mail)?;
+        self.0.outage.worked(WHAT);
+        Ok(())
+    }
+}

@@ -1,0 +1,313 @@
+//! Recovery of an account by mail.
+
+use std::sync::Arc;
+
+use auth::{
+    config::{MailArgs, Registration},
+    mail::Mailer,
+    store::{AccountStore, Keycloak, Tickets},
+};
+use kit::{
+    auth::TokenVerifier,
+    log::Log,
+    testing::{Answer, TestCache, TlsFront},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{App, PASSWORD},
+    events::{Reader, refresh_token, session},
+    memory_realm_and_issuer,
+    peers::Peers,
+    realm::{ORIGIN, Realm},
+    smtp::{self, MailServer},
+};
+
+const NEW: &str = "staple battery";
+const FROM: &str = "no-reply@messenger.test";
+
+fn mailer(url: &str, password: &str, ca_bundle: Option<&str>) -> Mailer {
+    let args = MailArgs {
+        smtp_url: Some(url.parse().expect("a URL")),
+        smtp_from: Some(FROM.to_owned()),
+        smtp_username: Some(smtp::USERNAME.to_owned()),
+        smtp_password: Some(password.into()),
+    };
+    Mailer::new(args, ca_bundle).expect("a mailer").expect("a mail server")
+}
+
+async fn app(
+    log: &Log,
+    realm: Arc<dyn AccountStore>,
+    verifier: Arc<TokenVerifier>,
+    server: &MailServer,
+) -> App {
+    let mail = mailer(&format!("smtp://{}", server.address), smtp::PASSWORD, None);
+    let app = App::on(log, realm, Registration::Open, Peers::default().start().await);
+    let app = app.with_mail(Some((mail, ORIGIN.to_owned())), Tickets::in_process()).verifying(verifier);
+    app.register("ann").await.ok(201);
+    app
+}
+
+async fn in_memory(log: &Log, server: &MailServer) -> App {
+    let (realm, issuer) = memory_realm_and_issuer();
+    app(log, Arc::new(realm), issuer.verifier().expect("a verifier"), server).await
+}
+
+async fn set_email(app: &App, tokens: &Value, email: &str, password: &str) -> Answer {
+    let body = json!({"email": email, "current_password": password});
+    app.send("PUT /api/auth/email", Some(tokens), Some(body)).await
+}
+
+async fn forgot(app: &App, email: &str) -> Answer {
+    app.post("password/forgot", json!({ "email": email })).await
+}
+
+async fn reset(app: &App, token: &str, password: &str) -> Answer {
+    app.post("password/reset", json!({"token": token, "password": password})).await
+}
+
+/// Gives the caller this address.
+async fn confirmed(app: &App, server: &MailServer, tokens: &Value, email: &str) {
+    set_email(app, tokens, email, PASSWORD).await.ok(202);
+    let mail = server.next().await;
+    assert_eq!((&*mail.from, &mail.to), (FROM, &email.to_lowercase()));
+    let body = json!({"token": mail.token("email_confirmation")});
+    app.post("email/confirm", body.clone()).await.ok(204);
+    let again = app.post("email/confirm", body).await;
+    assert_eq!((again.status, again.code()), (409, "conflict"));
+}
+
+/// The story of every realm.
+async fn a_link_replaces_a_password_once_and_signs_all_devices_out(
+    app: &App,
+    server: &MailServer,
+    reader: &mut Reader,
+) {
+    let (phone, desk) = (app.sign_in("ann").await, app.sign_in("ann").await);
+    let none = app.send("GET /api/auth/email", Some(&phone), None).await.ok(200);
+    assert_eq!(none, json!({"is_confirmed": false}));
+    let refused = set_email(app, &phone, "ann@corp.test", "wrong horse").await;
+    assert_eq!((refused.status, refused.code()), (403, "permission_denied"));
+    confirmed(app, server, &phone, "Ann@Corp.test").await;
+    let own = app.send("GET /api/auth/email", Some(&phone), None).await.ok(200);
+    assert_eq!(own, json!({"email": "ann@corp.test", "is_confirmed": true}));
+
+    // An unknown address is answered alike, and the next mail does not go there.
+    let (unknown, known) = (forgot(app, "bob@corp.test").await, forgot(app, "ANN@corp.test").await);
+    assert_eq!((unknown.status, unknown.body), (202, Value::Null));
+    assert_eq!((known.status, known.body), (202, Value::Null));
+    let first = server.next().await;
+    assert_eq!(first.to, "ann@corp.test");
+    let first = first.token("password_reset");
+    forgot(app, "ann@corp.test").await.ok(202);
+    let token = server.next().await.token("password_reset");
+    let replaced = reset(app, &first, NEW).await;
+    assert_eq!((replaced.status, replaced.code()), (404, "not_found"), "another link was sent after it");
+
+    for (password, problem) in [("sh0rt!", "password: must have at least 8 characters")] {
+        let refused = reset(app, &token, password).await;
+        assert_eq!((refused.status, refused.code()), (400, "invalid_argument"));
+        assert_eq!(refused.body["detail"], problem);
+    }
+    reset(app, &token, NEW).await.ok(204);
+    let mut ended = [reader.next().await, reader.next().await];
+    let mut all = [session(&phone), session(&desk)];
+    ended.sort_by_key(|end| format!("{end:?}"));
+    all.sort_by_key(|end| format!("{end:?}"));
+    assert_eq!(ended, all);
+    for tokens in [&phone, &desk] {
+        assert_eq!(app.post("refresh", refresh_token(tokens)).await.code(), "unauthenticated");
+    }
+    let sign_in =
+        async |password: &str| app.post("sign-in", json!({"username": "ann", "password": password})).await;
+    assert_eq!(sign_in(PASSWORD).await.code(), "unauthenticated");
+    sign_in(NEW).await.ok(200);
+    let twice = reset(app, &token, "another password").await;
+    assert_eq!((twice.status, twice.code()), (409, "conflict"));
+    sign_in(NEW).await.ok(200);
+}
+
+#[tokio::test]
+async fn a_link_replaces_a_password_once_and_signs_all_devices_out_in_memory() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let (app, mut reader) = (in_memory(&log, &server).await, Reader::start(&log).await);
+    a_link_replaces_a_password_once_and_signs_all_devices_out(&app, &server, &mut reader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_replaces_a_password_once_and_signs_all_devices_out_on_a_realm() {
+    let (log, realm, server) = (Log::memory(), Realm::create().await, MailServer::start().await);
+    let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
+    let app = app(&log, store, TokenVerifier::new(&realm.oidc()).expect("a verifier"), &server).await;
+    let mut reader = Reader::start(&log).await;
+    a_link_replaces_a_password_once_and_signs_all_devices_out(&app, &server, &mut reader).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_belongs_to_who_reads_mail_there() {
+    let (log, realm, server) = (Log::memory(), Realm::create().await, MailServer::start().await);
+    let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
+    let app = app(&log, store, TokenVerifier::new(&realm.oidc()).expect("a verifier"), &server).await;
+    // As an external provider says it: the user has not shown that they read mail there.
+    realm.add_unconfirmed("mallory", "ann@corp.test").await;
+    forgot(&app, "ann@corp.test").await.ok(202);
+    let ann = app.sign_in("ann").await;
+    // The first mail is hers: none was sent for the account of Mallory.
+    confirmed(&app, &server, &ann, "ann@corp.test").await;
+    assert_eq!(realm.email("mallory").await, None);
+    // One that is confirmed is taken.
+    app.register("bob").await.ok(201);
+    let bob = app.sign_in("bob").await;
+    set_email(&app, &bob, "ann@corp.test", PASSWORD).await.ok(202);
+    let body = json!({"token": server.next().await.token("email_confirmation")});
+    let taken = app.post("email/confirm", body).await;
+    assert_eq!((taken.status, taken.code()), (409, "conflict"));
+    assert_eq!(
+        app.send("GET /api/auth/email", Some(&bob), None).await.ok(200),
+        json!({"is_confirmed": false})
+    );
+}
+
+#[tokio::test]
+async fn a_change_of_the_password_ends_the_link() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let app = in_memory(&log, &server).await;
+    let phone = app.sign_in("ann").await;
+    confirmed(&app, &server, &phone, "ann@corp.test").await;
+    forgot(&app, "ann@corp.test").await.ok(202);
+    let token = server.next().await.token("password_reset");
+    let body = json!({"current_password": PASSWORD, "new_password": NEW});
+    app.send("POST /api/auth/change-password", Some(&phone), Some(body)).await.ok(204);
+    assert_eq!(reset(&app, &token, "another password").await.code(), "not_found");
+    // A link of one kind is none of the other.
+    set_email(&app, &phone, "ann@other.test", NEW).await.ok(202);
+    let token = server.next().await.token("email_confirmation");
+    assert_eq!(reset(&app, &token, "another password").await.code(), "not_found");
+}
+
+#[tokio::test]
+async fn mail_has_a_rate_that_says_nothing_of_accounts() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let app = in_memory(&log, &server).await;
+    let phone = app.sign_in("ann").await;
+    confirmed(&app, &server, &phone, "ann@corp.test").await;
+    let mut answers = Vec::new();
+    for email in ["ann@corp.test", "nobody@corp.test"] {
+        let mut statuses = Vec::new();
+        for _ in 0..5 {
+            statuses.push(forgot(&app, email).await.status);
+        }
+        answers.push(statuses);
+    }
+    // The mail that confirmed the address counts, too.
+    assert_eq!(answers, [[202, 202, 429, 429, 429], [202, 202, 202, 429, 429]]);
+    for n in 0..40 {
+        let answer = forgot(&app, &format!("user{n}@corp.test")).await;
+        if answer.status == 429 {
+            assert!(answer.retry_after.is_some_and(|seconds| seconds <= 31), "{answer:?}");
+            return;
+        }
+    }
+    panic!("one address of the network may send any number of mails");
+}
+
+#[tokio::test]
+async fn a_messenger_without_a_mail_server_says_so() {
+    let (realm, issuer) = memory_realm_and_issuer();
+    let app = App::on(&Log::memory(), Arc::new(realm), Registration::Open, Peers::default().start().await);
+    let app = app.verifying(issuer.verifier().expect("a verifier"));
+    app.register("ann").await.ok(201);
+    let tokens = app.sign_in("ann").await;
+    let token = "x".repeat(43);
+    for answer in [
+        forgot(&app, "ann@corp.test").await,
+        reset(&app, &token, NEW).await,
+        set_email(&app, &tokens, "ann@corp.test", PASSWORD).await,
+        app.post("email/confirm", json!({ "token": token })).await,
+    ] {
+        assert_eq!((answer.status, answer.code()), (404, "not_configured"), "{answer:?}");
+    }
+    app.send("GET /api/auth/email", Some(&tokens), None).await.ok(200);
+}
+
+#[tokio::test]
+async fn bad_input_is_named_and_no_link_is_guessed() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let app = in_memory(&log, &server).await;
+    for email in ["", "ann", "ann@corp.test\nbcc: x@y.test", "a@b"] {
+        assert_eq!(forgot(&app, email).await.code(), "invalid_argument", "{email}");
+    }
+    let mut statuses = Vec::new();
+    for n in 0..150 {
+        statuses.push(reset(&app, &format!("{n:043}"), NEW).await.status);
+    }
+    assert!(statuses[..100].iter().all(|status| *status == 404) && statuses[149] == 429, "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_mail_server_that_does_not_take_it_is_reported_and_named_by_no_address() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let (realm, issuer) = memory_realm_and_issuer();
+    let mail = mailer(&format!("smtp://{}", server.address), "wrong", None);
+    let app = App::on(&log, Arc::new(realm), Registration::Open, Peers::default().start().await);
+    let app = app.with_mail(Some((mail, ORIGIN.to_owned())), Tickets::in_process());
+    let app = app.verifying(issuer.verifier().expect("a verifier"));
+    app.register("ann").await.ok(201);
+    let refused = set_email(&app, &app.sign_in("ann").await, "ann@corp.test", PASSWORD).await;
+    assert_eq!((refused.status, refused.code()), (503, "unavailable"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_goes_by_tls_to_a_server_that_is_trusted_and_to_no_other() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let front = TlsFront::start(&server.address).await;
+    let url = front.url.replace("https://", "smtps://");
+    for (ca_bundle, expected) in [(Some(&*front.ca_bundle), 202), (None, 503)] {
+        let (realm, issuer) = memory_realm_and_issuer();
+        let mail = mailer(&url, smtp::PASSWORD, ca_bundle);
+        let app = App::on(&log, Arc::new(realm), Registration::Open, Peers::default().start().await);
+        let app = app.with_mail(Some((mail, ORIGIN.to_owned())), Tickets::in_process());
+        let app = app.verifying(issuer.verifier().expect("a verifier"));
+        app.register("ann").await.ok(201);
+        let answer = set_email(&app, &app.sign_in("ann").await, "ann@corp.test", PASSWORD).await;
+        assert_eq!(answer.status, expected, "{answer:?}");
+    }
+    assert_eq!(server.next().await.to, "ann@corp.test");
+    // A server that offers no STARTTLS is not sent a password.
+    let (realm, issuer) = memory_realm_and_issuer();
+    let mail = mailer(&format!("smtp://{}?tls=required", server.address), smtp::PASSWORD, None);
+    let app = App::on(&log, Arc::new(realm), Registration::Open, Peers::default().start().await);
+    let app = app.with_mail(Some((mail, ORIGIN.to_owned())), Tickets::in_process());
+    let app = app.verifying(issuer.verifier().expect("a verifier"));
+    app.register("ann").await.ok(201);
+    assert_eq!(set_email(&app, &app.sign_in("ann").await, "ann@corp.test", PASSWORD).await.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_share_links_and_a_reader_of_the_cache_learns_none() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let name = format!("t{}", uuid::Uuid::new_v4().simple());
+    let cache = TestCache::create(&name).await;
+    let (realm, issuer) = memory_realm_and_issuer();
+    let realm = Arc::new(realm);
+    let replica = async || {
+        let mail = mailer(&format!("smtp://{}", server.address), smtp::PASSWORD, None);
+        let redis = kit::redis::connection(&cache.args()).expect("a connection");
+        let app = App::on(&log, realm.clone(), Registration::Open, Peers::default().start().await);
+        let app = app.with_mail(Some((mail, ORIGIN.to_owned())), Tickets::shared(redis, &name));
+        app.verifying(issuer.verifier().expect("a verifier"))
+    };
+    let (one, other) = (replica().await, replica().await);
+    one.register("ann").await.ok(201);
+    let phone = one.sign_in("ann").await;
+    confirmed(&one, &server, &phone, "ann@corp.test").await;
+    forgot(&one, "ann@corp.test").await.ok(202);
+    let token = server.next().await.token("password_reset");
+    let keys = cache.keys("link").await;
+    assert!(!keys.is_empty() && keys.iter().all(|key| !key.contains(&token)), "{keys:?}");
+    let answers = tokio::join!(reset(&one, &token, NEW), reset(&other, &token, NEW));
+    let mut statuses = [answers.0.status, answers.1.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [204, 409]);
+}
