@@ -229,7 +229,8 @@ impl Side {
                     | Event::Presence(_)
                     | Event::Typing(_)
                     | Event::Synced(_)
-                    | Event::Marked(_),
+                    | Event::Marked(_)
+                    | Event::OwnState(_),
                 ) => {}
                 None => return Err(format!("{}'s session has ended", self.name)),
             }

@@ -2,7 +2,7 @@
 
 use contracts::{
     UserId,
-    api::{Block, Chat, ChatMember, Contact, OwnProfile, Settings},
+    api::{Block, Chat, ChatMember, Contact, OwnProfile, ScheduledMessage, Settings},
 };
 use serde::Serialize;
 
@@ -25,6 +25,8 @@ pub struct Membership {
     #[serde(flatten)]
     pub chat: Chat,
     pub members: Vec<ChatMember>,
+    /// What the user has scheduled there.
+    pub scheduled_messages: Vec<ScheduledMessage>,
 }
 
 impl Export {
@@ -36,8 +38,17 @@ impl Export {
         for chat in messenger.chats(&token).await? {
             // Reading thousands of chats takes longer than a token lives.
             let token = identity.token().await?;
-            match messenger.members(&token, chat.chat_id).await {
-                Ok(members) => memberships.push(Membership { chat, members }),
+            let has_scheduled = chat.own.scheduled + chat.own.scheduled_refused > 0;
+            let read = async {
+                let members = messenger.members(&token, chat.chat_id).await?;
+                let scheduled_messages =
+                    if has_scheduled { messenger.scheduled(&token, chat.chat_id).await? } else { Vec::new() };
+                Ok::<_, ClientError>((members, scheduled_messages))
+            };
+            match read.await {
+                Ok((members, scheduled_messages)) => {
+                    memberships.push(Membership { chat, members, scheduled_messages });
+                }
                 // The user was removed at this moment.
                 Err(error) if error.code() == Some(contracts::ErrorCode::NotAMember) => {}
                 Err(error) => return Err(error),

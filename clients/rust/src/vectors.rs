@@ -128,6 +128,7 @@ fn shown(output: Output) -> Value {
         Output::Event(Event::Unreadable { chat, code }) => json!({ "unreadable": [chat, code] }),
         Output::Event(Event::Synced(page)) => json!({ "synced": page.cursor }),
         Output::Event(Event::Marked(receipt)) => json!({ "marked": receipt }),
+        Output::Event(Event::OwnState(own_state)) => json!({ "own_state": own_state }),
         Output::Event(other) => json!({ "event": format!("{other:?}") }),
         Output::Settled(_, Ok(receipt)) => json!({ "stored": [receipt.key, receipt.seq, receipt.resends] }),
         Output::Settled(key, Err(SendFailure::Refused { code, .. })) => json!({ "failed": [key, code] }),

@@ -70,6 +70,8 @@ function shownEvent(event: Event): unknown {
             return { synced: event.page.cursor };
         case "marked":
             return { marked: event.receipt };
+        case "own_state":
+            return { own_state: event.ownState };
         case "elsewhere":
             return { elsewhere: event.message.seq };
         case "unreadable":

@@ -8,6 +8,8 @@ pub use self::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
     },
+    own::{Draft, MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, OwnChatState, SetDraft, UpdateOwnChatStateRequest},
+    scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
 };
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
 };
 
 mod joining;
+mod own;
+mod scheduled;
 mod schema;
 
 /// `POST /api/auth/register`
@@ -398,38 +402,6 @@ pub struct UpdateChatRequest {
     #[schema(max_length = 128, pattern = "^[A-Za-z0-9_-]*$")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
-}
-
-/// How a member has a chat: on all their devices, and seen by no one else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OwnChatState {
-    /// Counts the changes since the member is in the chat: of two states the one with the greater version is the later one.
-    pub version: i64,
-    /// Milliseconds since the epoch: until then clients do not notify of messages. Absent when the chat was not muted; one that is past
-    /// mutes nothing any more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub muted_until_ms: Option<i64>,
-    /// Clients keep the chat out of the list that they show first.
-    pub archived: bool,
-    /// Clients keep the chat at the top of their list.
-    pub favourite: bool,
-}
-
-/// Latest time until which a chat is muted: the end of the year 9999, for good.
-pub const MUTED_FOR_GOOD_MS: i64 = 253_402_300_799_999;
-
-/// `PATCH /api/chats/{chat}/me`: absent fields stay.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateOwnChatStateRequest {
-    /// Milliseconds since the epoch; 0 ends it.
-    #[schema(minimum = 0, maximum = 253_402_300_799_999_i64)]
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
-    pub muted_until_ms: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub archived: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub favourite: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

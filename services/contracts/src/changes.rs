@@ -94,7 +94,9 @@ impl<'a> Change<'a> {
             | EntryKind::MemberRemoved
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
-            | EntryKind::TopicChanged => return None,
+            | EntryKind::TopicChanged
+            | EntryKind::AvatarChanged
+            | EntryKind::SlowModeChanged => return None,
         })
     }
 }

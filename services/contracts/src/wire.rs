@@ -16,8 +16,9 @@ pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
+    api::OwnChatState,
     changes::UUID_BYTES,
-    event::{ChatKind, EntryKind, Role, is_false},
+    event::{ChatKind, EntryKind, Role, is_false, is_zero},
     word::word,
 };
 
@@ -430,6 +431,9 @@ pub struct ServerFrame {
     /// too large for it or they do not show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
+    /// The user has a chat in another way than before, by whichever device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_state: Option<OwnState>,
     /// Answer `pong`, or the connection is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ping: Option<Empty>,
@@ -513,11 +517,23 @@ pub struct ChatState {
     /// Groups only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// What a group is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The id of the picture of a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<String>,
+    /// How long a plain member waits after a message before the next one; 0 for not at all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow_mode_seconds: u32,
     /// The other user of a direct chat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<UserId>,
     /// The role of the caller.
     pub role: Role,
+    /// How the caller has the chat.
+    #[serde(default)]
+    pub own: OwnChatState,
     pub member_count: i64,
     /// The newest seq of the chat; 0 for one without entries.
     pub head_seq: i64,
@@ -534,6 +550,13 @@ pub struct ChatState {
     pub entries: Vec<Message>,
     /// Whether the caller reads entries before these.
     pub limited: bool,
+}
+
+/// How a user has a chat, for all their devices. Of two, the one with the greater version counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnState {
+    pub chat: ChatId,
+    pub own: OwnChatState,
 }
 
 /// How far a user has read and received a chat.

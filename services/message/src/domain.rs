@@ -330,7 +330,9 @@ impl Chats {
             | EntryKind::Unpin
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
-            | EntryKind::TopicChanged => None,
+            | EntryKind::TopicChanged
+            | EntryKind::AvatarChanged
+            | EntryKind::SlowModeChanged => None,
         }
     }
 }

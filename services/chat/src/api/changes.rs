@@ -22,6 +22,9 @@ use crate::error::Error;
 /// gives and takes a role, makes fewer records and entries than it may send messages.
 const RATE: Rate = Rate { burst: 200, every: Duration::from_millis(50) };
 
+/// What a client writes while its user types: some pages of a text, as fast as a user leaves fields.
+const DRAFTS: Rate = Rate { burst: 20, every: Duration::from_millis(500) };
+
 /// The changes that users made lately through this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Changes(Arc<Mutex<Buckets<UserId>>>);
@@ -33,7 +36,7 @@ impl Changes {
     }
 
     /// Counts a change; an error is the time to wait, and counts nothing.
-    fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).try_take(user, now)
     }
 }
@@ -41,6 +44,16 @@ impl Changes {
 impl Default for Changes {
     fn default() -> Self {
         Self::new(RATE)
+    }
+}
+
+/// The changes of drafts that users made lately through this process: each is a record with a text. Cheap to clone.
+#[derive(Clone)]
+pub struct Drafts(pub(super) Changes);
+
+impl Default for Drafts {
+    fn default() -> Self {
+        Self(Changes::new(DRAFTS))
     }
 }
 

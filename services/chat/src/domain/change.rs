@@ -1,5 +1,7 @@
 //! What members request, and the steps that it takes.
 
+use std::borrow::Cow;
+
 use contracts::{
     UserId,
     api::{HistoryAccess, MAX_SLOW_MODE_SECONDS, UpdateChatRequest, Visibility},
@@ -154,23 +156,29 @@ pub enum Change {
 
 impl Change {
     /// Returns the kind, the subject and the body of its entry in the chat's log.
-    pub(super) fn entry(&self) -> Option<(EntryKind, Option<UserId>, &str)> {
+    pub(super) fn entry(&self) -> Option<(EntryKind, Option<UserId>, Cow<'_, str>)> {
         match self {
             Self::Added { user_id, .. } | Self::Admitted { user_id } => {
-                Some((EntryKind::MemberAdded, Some(*user_id), ""))
+                Some((EntryKind::MemberAdded, Some(*user_id), "".into()))
             }
-            Self::Removed { user_id } => Some((EntryKind::MemberRemoved, Some(*user_id), "")),
-            Self::RoleSet { user_id, role } => Some((EntryKind::RoleChanged, Some(*user_id), role.as_str())),
-            Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title)),
+            Self::Removed { user_id } => Some((EntryKind::MemberRemoved, Some(*user_id), "".into())),
+            Self::RoleSet { user_id, role } => {
+                Some((EntryKind::RoleChanged, Some(*user_id), role.as_str().into()))
+            }
+            Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title.into())),
             Self::TopicSet { topic } => {
-                Some((EntryKind::TopicChanged, None, topic.as_deref().unwrap_or_default()))
+                Some((EntryKind::TopicChanged, None, topic.as_deref().unwrap_or_default().into()))
+            }
+            Self::AvatarSet { avatar } => {
+                Some((EntryKind::AvatarChanged, None, avatar.as_deref().unwrap_or_default().into()))
+            }
+            Self::SlowModeSet { seconds } => {
+                Some((EntryKind::SlowModeChanged, None, seconds.to_string().into()))
             }
             // It concerns those who are added, and they see it then.
             Self::HistorySet { .. } => None,
             // It concerns those who are not in the chat.
             Self::VisibilitySet { .. } => None,
-            // They are seen with the chat, and no message tells of them.
-            Self::SlowModeSet { .. } | Self::AvatarSet { .. } => None,
             // Each member learns of their own removal.
             Self::DeletionBegun => None,
         }

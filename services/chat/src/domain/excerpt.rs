@@ -1,6 +1,6 @@
 //! A chat as it is changed.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use chrono::{DateTime, Utc};
 use contracts::{
@@ -193,7 +193,7 @@ impl Excerpt {
     fn entry(
         &self,
         actor: UserId,
-        (kind, subject, body): (EntryKind, Option<UserId>, &str),
+        (kind, subject, body): (EntryKind, Option<UserId>, Cow<'_, str>),
         key: MessageKey,
     ) -> OutboxRecord {
         let record = SendRecord {
@@ -203,7 +203,7 @@ impl Excerpt {
             device: DeviceId(Uuid::nil()),
             key,
             kind,
-            body: body.to_owned(),
+            body: body.into_owned(),
             subject,
             target_seq: None,
             mentions: Vec::new(),

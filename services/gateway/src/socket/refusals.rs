@@ -74,7 +74,9 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
             | EntryKind::MemberRemoved
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
-            | EntryKind::TopicChanged => "this message is so already",
+            | EntryKind::TopicChanged
+            | EntryKind::AvatarChanged
+            | EntryKind::SlowModeChanged => "this message is so already",
         },
         GatewayError::TooManyChanges { kind: EntryKind::Reaction, .. } => {
             return format!(

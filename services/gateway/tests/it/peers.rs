@@ -12,9 +12,10 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
+    api::OwnChatState,
     event::{
-        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, MembershipRecord, Role, SendRecord,
-        SessionEndRecord, VERSION,
+        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, MembershipRecord, OwnStateRecord, Role,
+        SendRecord, SessionEndRecord, VERSION,
     },
     rpc::{
         Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
@@ -114,6 +115,15 @@ impl Peers {
         if role.is_none() {
             self.produce(Topic::ChatEvents, &key, None).await;
         }
+    }
+
+    /// Changes how a user has a chat, as the chat service would.
+    pub async fn own(&self, chat: ChatId, user: UserId, own: OwnChatState) {
+        let record = OwnStateRecord { v: VERSION, chat, user, own };
+        let payload = serde_json::to_vec(&record).expect("json");
+        let key = OwnStateRecord::key(chat, user);
+        self.produce(Topic::ChatEvents, &key, Some(&payload)).await;
+        self.produce(Topic::ChatEvents, &key, None).await;
     }
 
     /// Counts a record of a chat, and returns its number. Counted and not written, it is lost.

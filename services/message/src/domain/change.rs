@@ -84,7 +84,9 @@ impl Target {
             | EntryKind::MemberRemoved
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
-            | EntryKind::TopicChanged => false,
+            | EntryKind::TopicChanged
+            | EntryKind::AvatarChanged
+            | EntryKind::SlowModeChanged => false,
         };
         self.kind == EntryKind::Text && !is_deleted && may
     }

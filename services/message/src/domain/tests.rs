@@ -48,7 +48,10 @@ fn change(offset: i64, sent_at_ms: i64, chat: u128, kind: EntryKind, subject: u1
     let user = UserId(Uuid::from_u128(subject));
     let (subject, body) = match kind {
         EntryKind::RoleChanged => (Some(user), "admin"),
-        EntryKind::TitleChanged | EntryKind::TopicChanged => (None, "a name"),
+        EntryKind::TitleChanged
+        | EntryKind::TopicChanged
+        | EntryKind::AvatarChanged
+        | EntryKind::SlowModeChanged => (None, "a name"),
         _ => (Some(user), ""),
     };
     Entry {
@@ -739,7 +742,9 @@ fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64
         | EntryKind::MemberRemoved
         | EntryKind::RoleChanged
         | EntryKind::TitleChanged
-        | EntryKind::TopicChanged => {}
+        | EntryKind::TopicChanged
+        | EntryKind::AvatarChanged
+        | EntryKind::SlowModeChanged => {}
     }
 }
 
