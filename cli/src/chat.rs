@@ -189,6 +189,10 @@ impl Room {
                 let muted_until_ms = Some(until_ms(mute));
                 self.own(UpdateOwnChatStateRequest { muted_until_ms, ..Default::default() }).await
             }
+            Line::Disappear { seconds } => {
+                let message_ttl_seconds = Some(seconds);
+                self.update(UpdateChatRequest { message_ttl_seconds, ..Default::default() }).await
+            }
             Line::Later { minutes, body } => self.later(minutes, body).await,
             Line::Scheduled => self.list_scheduled().await,
             Line::Unschedule { number, is_sent } => self.unschedule(number, is_sent).await,
@@ -651,6 +655,12 @@ impl Room {
                 format!("{seq:>5}  * {sender} removed the picture")
             }
             EntryKind::AvatarChanged => format!("{seq:>5}  * {sender} set the picture: {body}"),
+            EntryKind::TtlChanged if message.body == "0" => {
+                format!("{seq:>5}  * {sender} lets messages stay")
+            }
+            EntryKind::TtlChanged => {
+                format!("{seq:>5}  * {sender} lets messages disappear after {body} seconds")
+            }
             EntryKind::SlowModeChanged => {
                 format!("{seq:>5}  * {sender} lets members write every {body} seconds")
             }
@@ -706,6 +716,9 @@ fn reply(message: &Message) -> String {
 /// Returns the text of a message with what later entries changed of it.
 fn text(message: &Message) -> String {
     let changes = &message.changes;
+    if message.expired {
+        return "(disappeared)".to_owned();
+    }
     if changes.deleted_seq.is_some() {
         return "(deleted)".to_owned();
     }

@@ -343,6 +343,8 @@ mod tests {
             mentions_all: false,
             changes: contracts::wire::Changes::default(),
             sent_at_ms: 0,
+            expires_at_ms: None,
+            expired: false,
         }
     }
 

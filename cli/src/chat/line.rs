@@ -45,6 +45,10 @@ pub(super) enum Line {
     Archive(bool),
     /// An empty one removes it.
     Draft(String),
+    /// Lets the texts of the open chat disappear after so many seconds, or stay.
+    Disappear {
+        seconds: u32,
+    },
     /// Sends a text to the open chat later.
     Later {
         minutes: u32,
@@ -86,7 +90,7 @@ const fn usage(name: &'static str, text: &'static str, does: &'static str) -> Us
 }
 
 /// Every command, in the order in which `/help` lists them. N of a message is its number.
-static USAGES: [Usage; 39] = [
+static USAGES: [Usage; 40] = [
     usage("chats", "/chats", "lists your chats"),
     usage(
         "open",
@@ -126,6 +130,11 @@ static USAGES: [Usage; 39] = [
         "draft",
         "/draft [TEXT]",
         "keeps a text for the open chat on all your devices; without TEXT removes it",
+    ),
+    usage(
+        "disappear",
+        "/disappear SECONDS",
+        "lets what is written in the open chat disappear after SECONDS; 0 ends it",
     ),
     usage("later", "/later MINUTES TEXT", "sends TEXT to the open chat in so many minutes"),
     usage("scheduled", "/scheduled", "lists what you have scheduled in the open chat"),
@@ -201,6 +210,10 @@ pub(super) fn parse(text: &str) -> Line {
         ("mute", Some(hours)) => match hours.parse() {
             Ok(hours) => Line::Mute(Mute::Hours(hours)),
             Err(_) => incomplete("mute", text),
+        },
+        ("disappear", Some(seconds)) => match seconds.parse() {
+            Ok(seconds) => Line::Disappear { seconds },
+            Err(_) => incomplete("disappear", text),
         },
         ("scheduled", None) => Line::Scheduled,
         (command @ ("send-now" | "cancel"), Some(number)) => match number.parse() {
@@ -342,6 +355,7 @@ mod tests {
         check("/draft I wi", Line::Draft("I wi".to_owned()));
         check("/draft", Line::Draft(String::new()));
         check("/later 5 see you", Line::Later { minutes: 5, body: "see you".to_owned() });
+        check("/disappear 60", Line::Disappear { seconds: 60 });
         check("/scheduled", Line::Scheduled);
         check("/send-now 1", Line::Unschedule { number: 1, is_sent: true });
         check("/cancel 2", Line::Unschedule { number: 2, is_sent: false });

@@ -82,6 +82,8 @@ impl Post {
             mentions,
             mentions_all,
             sent_at_ms,
+            expires_at_ms: None,
+            expired: false,
             changes: Changes::default(),
         }
     }

@@ -90,6 +90,8 @@ pub(super) mod tests {
             mentions_all: false,
             changes: Changes::default(),
             sent_at_ms: 0,
+            expires_at_ms: None,
+            expired: false,
         }
     }
 

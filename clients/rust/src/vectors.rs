@@ -68,6 +68,8 @@ struct ViewVector {
     name: String,
     user: UserId,
     entries: Vec<Message>,
+    /// The texts whose time has come by then are removed at the end.
+    expire_at_ms: Option<i64>,
     expected: Vec<Message>,
 }
 
@@ -77,6 +79,9 @@ fn views_are_as_the_vectors_say() {
         let mut view = View::new(vector.user);
         for entry in &vector.entries {
             view.apply(entry);
+        }
+        if let Some(now_ms) = vector.expire_at_ms {
+            view.expire(now_ms);
         }
         let entries: Vec<Message> = view.entries().values().cloned().collect();
         assert_eq!(entries, vector.expected, "{}", vector.name);

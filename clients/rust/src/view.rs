@@ -43,6 +43,11 @@ impl View {
         }
     }
 
+    /// Removes the texts whose time has come. A program calls it now and then: nothing comes from the messenger at that moment.
+    pub fn expire(&mut self, now_ms: i64) {
+        self.entries.values_mut().for_each(|entry| entry.expire(now_ms));
+    }
+
     /// Removes the text of a deleted message and of its edits.
     fn erase(&mut self, deletion: &Message) {
         let Some(seq) = deletion.target_seq else { return };

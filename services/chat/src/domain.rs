@@ -61,6 +61,8 @@ pub struct Chat {
     pub visibility: Visibility,
     /// How long a plain member waits between two messages, in seconds.
     pub slow_mode_seconds: u32,
+    /// How long after it was sent a text disappears, in seconds; 0 for never.
+    pub message_ttl_seconds: u32,
     /// The id of the picture of a group.
     pub avatar: Option<String>,
     /// The role of the member who queries.

@@ -375,6 +375,11 @@ impl CreateChatRequest {
 /// Longest slow mode of a chat in seconds.
 pub const MAX_SLOW_MODE_SECONDS: u32 = 3600;
 
+/// Shortest time after which texts of a chat disappear, in seconds.
+pub const MIN_TTL_SECONDS: u32 = 60;
+/// Longest, a year.
+pub const MAX_TTL_SECONDS: u32 = 31_536_000;
+
 /// `PATCH /api/chats/{chat}`: absent fields stay.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -398,6 +403,11 @@ pub struct UpdateChatRequest {
     #[schema(minimum = 0, maximum = 3600)]
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
     pub slow_mode_seconds: Option<u32>,
+    /// How long after it was sent a text disappears, from now on: 60 seconds to a year, or 0 for never. In a direct chat either of the two
+    /// changes it.
+    #[schema(minimum = 0, maximum = 31_536_000)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
+    pub message_ttl_seconds: Option<u32>,
     /// The id of a picture, 1 to 128 of `A-Z a-z 0-9 _ -`, which the messenger does not read. An empty one removes it.
     #[schema(max_length = 128, pattern = "^[A-Za-z0-9_-]*$")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -422,6 +432,9 @@ pub struct Chat {
     /// How long a plain member waits after a message before the next one; 0 for not at all. Owners and admins do not wait.
     #[serde(default)]
     pub slow_mode_seconds: u32,
+    /// How long after it was sent a text disappears; 0 for never.
+    #[serde(default)]
+    pub message_ttl_seconds: u32,
     /// The id of the picture of a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,

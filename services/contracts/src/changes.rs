@@ -96,7 +96,8 @@ impl<'a> Change<'a> {
             | EntryKind::TitleChanged
             | EntryKind::TopicChanged
             | EntryKind::AvatarChanged
-            | EntryKind::SlowModeChanged => return None,
+            | EntryKind::SlowModeChanged
+            | EntryKind::TtlChanged => return None,
         })
     }
 }

@@ -35,6 +35,8 @@ impl From<wire::Message> for rpc::Message {
             mention_ids: message.mentions.iter().map(ToString::to_string).collect(),
             mentions_all: message.mentions_all,
             sent_at_ms: message.sent_at_ms,
+            expires_at_ms: message.expires_at_ms,
+            expired: message.expired,
             changes: (!message.changes.is_empty()).then(|| message.changes.into()),
         }
     }
@@ -117,6 +119,8 @@ impl TryFrom<rpc::Message> for wire::Message {
             mentions: users("mention_ids", &message.mention_ids)?,
             mentions_all: message.mentions_all,
             sent_at_ms: message.sent_at_ms,
+            expires_at_ms: message.expires_at_ms,
+            expired: message.expired,
             changes: message.changes.map(TryInto::try_into).transpose()?.unwrap_or_default(),
         })
     }
@@ -213,6 +217,7 @@ impl TryFrom<rpc::ChatState> for wire::ChatState {
             topic,
             avatar,
             slow_mode_seconds,
+            message_ttl_seconds,
             other_id,
             role,
             member_count,
@@ -227,6 +232,7 @@ impl TryFrom<rpc::ChatState> for wire::ChatState {
             topic: some(topic),
             avatar: some(avatar),
             slow_mode_seconds,
+            message_ttl_seconds,
             other: match other_id.as_str() {
                 "" => None,
                 id => Some(id.parse().map_err(|_| UnreadableField("other_id"))?),
@@ -269,6 +275,8 @@ mod tests {
             mentions: vec![UserId(Uuid::from_u128(8))],
             mentions_all: true,
             sent_at_ms: 5,
+            expires_at_ms: Some(9),
+            expired: subject.is_some(),
             changes: wire::Changes {
                 seq: 9,
                 edited_seq: Some(8),

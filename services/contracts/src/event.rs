@@ -43,10 +43,12 @@ pub enum EntryKind {
     AvatarChanged,
     /// A plain member waits as many seconds as `body` says after a message, from here on.
     SlowModeChanged,
+    /// Texts from here on disappear as many seconds after they were sent as `body` says, or never when it is 0.
+    TtlChanged,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Text,
         Self::Edit,
         Self::Delete,
@@ -61,6 +63,7 @@ impl EntryKind {
         Self::TopicChanged,
         Self::AvatarChanged,
         Self::SlowModeChanged,
+        Self::TtlChanged,
     ];
 
     /// Returns the kind as it is stored and sent.
@@ -80,6 +83,7 @@ impl EntryKind {
             Self::TopicChanged => "topic_changed",
             Self::AvatarChanged => "avatar_changed",
             Self::SlowModeChanged => "slow_mode_changed",
+            Self::TtlChanged => "ttl_changed",
         }
     }
 
@@ -104,7 +108,8 @@ impl EntryKind {
             | Self::TitleChanged
             | Self::TopicChanged
             | Self::AvatarChanged
-            | Self::SlowModeChanged => false,
+            | Self::SlowModeChanged
+            | Self::TtlChanged => false,
         }
     }
 
@@ -185,6 +190,9 @@ pub enum DeliveryOutcome {
         /// As in [`SendRecord`].
         #[serde(default, skip_serializing_if = "is_false")]
         subject_only: bool,
+        /// When the text disappears.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at_ms: Option<i64>,
     },
     /// Nothing was sent: the sender has read or received the chat further than before. Device and key are nil. It may be lost.
     Marked {
@@ -432,6 +440,7 @@ mod tests {
                     mentions_all: false,
                     sent_at_ms: 1_700_000_000_000,
                     subject_only: false,
+                    expires_at_ms: None,
                 },
             },
             include_str!("../golden/delivered.v1.json"),

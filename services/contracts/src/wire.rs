@@ -526,6 +526,9 @@ pub struct ChatState {
     /// How long a plain member waits after a message before the next one; 0 for not at all.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slow_mode_seconds: u32,
+    /// How long after it was sent a text disappears; 0 for never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub message_ttl_seconds: u32,
     /// The other user of a direct chat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<UserId>,
@@ -613,6 +616,13 @@ pub struct Message {
     pub mentions_all: bool,
     /// Milliseconds since the epoch, by the log's clock.
     pub sent_at_ms: i64,
+    /// When the text disappears, in milliseconds since the epoch: clients forget it then by themselves. Of a text of a chat with
+    /// `message_ttl_seconds`, and of an edit of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<i64>,
+    /// The text has disappeared: `body` is empty, and nothing that was changed of it is left.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub expired: bool,
     /// What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted.
     #[serde(default, skip_serializing_if = "Changes::is_empty")]
     pub changes: Changes,
@@ -620,7 +630,19 @@ pub struct Message {
 
 impl Message {
     /// What an entry has beside its body, mentions and changes: ids, names, numbers.
-    const ENVELOPE_BYTES: usize = 390;
+    const ENVELOPE_BYTES: usize = 450;
+
+    /// Takes the text away, and what was changed of it, once its time has come. What is left says that there was one.
+    pub fn expire(&mut self, now_ms: i64) {
+        if self.expires_at_ms.is_none_or(|at_ms| now_ms < at_ms) {
+            return;
+        }
+        self.expired = true;
+        self.body.clear();
+        self.mentions.clear();
+        self.mentions_all = false;
+        self.changes = Changes::default();
+    }
 
     /// Returns how many bytes the entry has as JSON, at most.
     pub fn encoded_bytes(&self) -> usize {

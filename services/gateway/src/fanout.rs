@@ -8,6 +8,7 @@ use contracts::{
     wire::{Changes, MAX_RECEIPT_MEMBERS, Message, Receipt, Rejected, ServerFrame, Stored},
 };
 
+use kit::clock::now_ms;
 use uuid::Uuid;
 
 use crate::{
@@ -66,8 +67,9 @@ impl Fanout {
                 mentions_all,
                 sent_at_ms,
                 subject_only,
+                expires_at_ms,
             } => {
-                let message = Message {
+                let mut message = Message {
                     chat,
                     seq,
                     sender,
@@ -79,8 +81,12 @@ impl Fanout {
                     mentions,
                     mentions_all,
                     sent_at_ms,
+                    expires_at_ms,
+                    expired: false,
                     changes: Changes::default(),
                 };
+                // It may be announced again, long after.
+                message.expire(now_ms());
                 self.stored(message, device, subject_only);
             }
             DeliveryOutcome::Marked {
@@ -311,6 +317,7 @@ mod tests {
             mentions_all: false,
             sent_at_ms: 5,
             subject_only: false,
+            expires_at_ms: None,
         }
     }
 

@@ -151,6 +151,8 @@ mod tests {
             mentions_all: false,
             changes: Changes::default(),
             sent_at_ms: seq,
+            expires_at_ms: None,
+            expired: false,
         }
     }
 

@@ -570,6 +570,34 @@ pub async fn own_state(messenger: &Messenger) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Either user of a direct chat lets texts disappear, and every device knows when they do.
+pub async fn disappearing(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
+    let (one, other) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+    let lasting = one.send(chat, "this stays").await?;
+    let ttl = |seconds| UpdateChatRequest { message_ttl_seconds: Some(seconds), ..Default::default() };
+    refused(messenger.update_chat(&ben.token().await?, chat, &ttl(1)).await, ErrorCode::InvalidArgument)?;
+    let set = messenger.update_chat(&ben.token().await?, chat, &ttl(3600)).await?;
+    ensure!(set.message_ttl_seconds == 3600, "{set:?}");
+    other.sees(chat, lasting + 1, MOMENT).await?;
+    let seq = one.send(chat, "this does not").await?;
+    let edit = one.post(chat, Post::Edit { seq, body: "nor this".to_owned() }).await?;
+    messenger.update_chat(&ann.token().await?, chat, &ttl(0)).await?;
+    let last = one.send(chat, "this does").await?;
+    other.sees(chat, last, MOMENT).await?;
+    let pushed = other.seen().entries.get(&chat).cloned().unwrap_or_default();
+    for entries in [pushed, ann.history(chat).await?] {
+        let of = |seq| entries.iter().find(|entry| entry.seq == seq);
+        let expiry = |seq| of(seq).and_then(|entry| entry.expires_at_ms);
+        let sent = of(seq).map(|entry| entry.sent_at_ms + 3_600_000);
+        ensure!(sent.is_some() && expiry(seq) == sent && expiry(edit) == sent, "{entries:?}");
+        ensure!(expiry(lasting).is_none() && expiry(last).is_none(), "{entries:?}");
+        let changes = entries.iter().filter(|entry| entry.kind == EntryKind::TtlChanged);
+        ensure!(changes.map(|entry| entry.body.as_str()).eq(["3600", "0"]), "{entries:?}");
+    }
+    Ok(())
+}
+
 /// A new member reads a group from the entry that added them, and the group may give them all of it.
 pub async fn new_members(messenger: &Messenger) -> anyhow::Result<()> {
     let users = TestUser::crowd(messenger, "guest", 4).await?;

@@ -286,6 +286,7 @@ fn synced(id: u32, cursor: &str, heads: &[i64], more: bool) -> ServerFrame {
         topic: None,
         avatar: None,
         slow_mode_seconds: 0,
+        message_ttl_seconds: 0,
         other: None,
         role: Role::Member,
         own: OwnChatState::default(),

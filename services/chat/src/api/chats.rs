@@ -174,7 +174,11 @@ pub(super) async fn get(
 /// Changes what a group is called and for, what members who are added read, who finds it, how fast its members write, and its picture.
 ///
 /// An owner and an admin may, and the owner alone changes the visibility. A new title, topic, picture and slow mode
-/// are entries of the chat, `title_changed`, `topic_changed`, `avatar_changed` and `slow_mode_changed`, and reach all devices as messages do. What is so already is answered the same way, without an entry. The history concerns members
+/// are entries of the chat, `title_changed`, `topic_changed`, `avatar_changed` and `slow_mode_changed`, and reach all devices as messages do.
+///
+/// `message_ttl_seconds` is of direct chats too, where each of the two changes it, and is the entry `ttl_changed`. It holds for texts that come behind that entry in the chat:
+/// those of before stay as they were. Such a text has `expires_at_ms`; then its `body` is gone for everyone, edits of it included, and the entry is left with
+/// `expired`. Devices forget it by themselves. The log of the messenger has it for some days longer, where no user reads it. What is so already is answered the same way, without an entry. The history concerns members
 /// who are added from then on: those who are in the group read what they read before.
 #[utoipa::path(
     patch,
@@ -295,6 +299,7 @@ impl From<domain::Chat> for api::Chat {
             history: (chat.kind != ChatKind::Direct).then_some(chat.history),
             visibility: chat.visibility,
             slow_mode_seconds: chat.slow_mode_seconds,
+            message_ttl_seconds: chat.message_ttl_seconds,
             avatar: chat.avatar,
             role: chat.role,
             own: chat.own.into(),

@@ -138,6 +138,7 @@ impl From<domain::Membership> for Membership {
             topic: chat.topic.unwrap_or_default(),
             avatar: chat.avatar.unwrap_or_default(),
             slow_mode_seconds: chat.slow_mode_seconds,
+            message_ttl_seconds: chat.message_ttl_seconds,
             own: Some(own),
             other_id: other.map(|user| user.to_string()).unwrap_or_default(),
             role: chat.role.as_str().to_owned(),

@@ -33,6 +33,7 @@ pub struct Excerpt {
     pub history: HistoryAccess,
     pub visibility: Visibility,
     pub slow_mode_seconds: u32,
+    pub message_ttl_seconds: u32,
     pub avatar: Option<String>,
     /// How many records of memberships were written, which is the number of the newest.
     pub version: i64,
@@ -125,6 +126,7 @@ impl Excerpt {
                 | Change::HistorySet { .. }
                 | Change::VisibilitySet { .. }
                 | Change::SlowModeSet { .. }
+                | Change::TtlSet { .. }
                 | Change::AvatarSet { .. }
                 | Change::DeletionBegun => {}
             }
@@ -157,6 +159,7 @@ impl Excerpt {
             Change::HistorySet { history } => self.history = history,
             Change::VisibilitySet { visibility } => self.visibility = visibility,
             Change::SlowModeSet { seconds } => self.slow_mode_seconds = seconds,
+            Change::TtlSet { seconds } => self.message_ttl_seconds = seconds,
             Change::AvatarSet { ref avatar } => self.avatar.clone_from(avatar),
             Change::DeletionBegun => self.deleted_by = Some(actor),
         }

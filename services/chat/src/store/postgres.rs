@@ -59,6 +59,7 @@ pub const SCHEMA: Schema = Schema {
         ("0017_add_slow_mode", include_str!("../../migrations/0017_add_slow_mode.sql")),
         ("0018_sync_own_state", include_str!("../../migrations/0018_sync_own_state.sql")),
         ("0019_create_scheduled", include_str!("../../migrations/0019_create_scheduled.sql")),
+        ("0020_add_message_ttl", include_str!("../../migrations/0020_add_message_ttl.sql")),
     ],
 };
 

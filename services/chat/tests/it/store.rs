@@ -765,6 +765,12 @@ async fn a_plain_member_of_a_slow_group_waits(store: Store) {
         assert_eq!((chat.slow_mode_seconds, chat.avatar), (30, avatar.clone()));
     }
     assert_eq!(refusal(&store, chat_id, cid, update(slow)).await, Refusal::RoleTooLow(Role::Member));
+    let ttl = Update { message_ttl_seconds: Some(60), ..Update::default() };
+    change(&store, chat_id, bob, update(ttl)).await;
+    assert_eq!(
+        store.chat(chat_id, cid).await.expect("a read").expect("cid is in it").message_ttl_seconds,
+        60
+    );
     let over = Update { slow_mode_seconds: Some(0), avatar: Some(String::new()), ..Update::default() };
     change(&store, chat_id, ann, update(over)).await;
     assert_eq!(waits().await, [0; 4]);
@@ -776,7 +782,8 @@ async fn a_plain_member_of_a_slow_group_waits(store: Store) {
         (entry.kind, entry.body)
     });
     let said: Vec<_> = entries.collect();
-    let expected = [(slow, "30"), (avatar, "f-7_A"), (slow, "0"), (avatar, "")];
+    let ttl = EntryKind::TtlChanged;
+    let expected = [(slow, "30"), (avatar, "f-7_A"), (ttl, "60"), (slow, "0"), (avatar, "")];
     assert_eq!(said, expected.map(|(kind, body)| (kind, body.to_owned())));
 }
 

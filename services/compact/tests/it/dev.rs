@@ -119,6 +119,11 @@ async fn a_scheduled_message_is_sent_at_its_time() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn texts_disappear_when_the_chat_says_so() -> anyhow::Result<()> {
+    story(stories::disappearing).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_channel_owners_and_admins_write_and_members_react() -> anyhow::Result<()> {
     story(stories::channel).await
 }

@@ -120,6 +120,7 @@ mod tests {
             mentions_all: false,
             sent_at_ms: 1_700_000_000_000,
             subject_only: true,
+            expires_at_ms: Some(1_700_000_060_000),
         };
         let repeated = DeliveryOutcome::Repeated { seq: i64::MAX };
         let rejected = DeliveryOutcome::Rejected { code: ErrorCode::TooLarge };

@@ -76,7 +76,8 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
             | EntryKind::TitleChanged
             | EntryKind::TopicChanged
             | EntryKind::AvatarChanged
-            | EntryKind::SlowModeChanged => "this message is so already",
+            | EntryKind::SlowModeChanged
+            | EntryKind::TtlChanged => "this message is so already",
         },
         GatewayError::TooManyChanges { kind: EntryKind::Reaction, .. } => {
             return format!(

@@ -275,6 +275,8 @@ impl Peers {
             mention_ids: Vec::new(),
             mentions_all: false,
             sent_at_ms,
+            expires_at_ms: None,
+            expired: false,
             changes: None,
         });
         let SendRecord { mentions, mentions_all, .. } = record;
@@ -288,6 +290,7 @@ impl Peers {
             mentions_all,
             sent_at_ms,
             subject_only,
+            expires_at_ms: None,
         };
         DeliveredRecord { v, chat, sender, device, key, outcome }
     }

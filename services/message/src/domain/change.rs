@@ -33,6 +33,8 @@ pub struct Target {
     /// What it replies to.
     pub target_seq: Option<i64>,
     pub patch: Patch,
+    /// When its text disappears.
+    pub expires_at_ms: Option<i64>,
     /// The timestamp to write the patch with, when it changed.
     stamp: Option<i64>,
 }
@@ -54,6 +56,8 @@ pub enum Overwrite {
         target: TargetId,
         stamp: i64,
         body: String,
+        /// When the text disappears.
+        expires_at_ms: Option<i64>,
     },
     Patch {
         target: TargetId,
@@ -65,7 +69,12 @@ pub enum Overwrite {
 impl Target {
     /// Returns a row as the store has it.
     pub fn new(sender: UserId, kind: EntryKind, target_seq: Option<i64>, patch: Patch) -> Self {
-        Self { sender, kind, target_seq, patch, stamp: None }
+        Self { sender, kind, target_seq, patch, expires_at_ms: None, stamp: None }
+    }
+
+    /// Returns the row with the time at which its text disappears.
+    pub fn expiring(self, expires_at_ms: Option<i64>) -> Self {
+        Self { expires_at_ms, ..self }
     }
 
     /// Returns whether an entry may speak of it that becomes `seq`.
@@ -86,9 +95,12 @@ impl Target {
             | EntryKind::TitleChanged
             | EntryKind::TopicChanged
             | EntryKind::AvatarChanged
-            | EntryKind::SlowModeChanged => false,
+            | EntryKind::SlowModeChanged
+            | EntryKind::TtlChanged => false,
         };
-        self.kind == EntryKind::Text && !is_deleted && may
+        // By the log's clock, so that a replay decides the same.
+        let is_expired = self.expires_at_ms.is_some_and(|at_ms| entry.sent_at_ms >= at_ms);
+        self.kind == EntryKind::Text && !is_deleted && !is_expired && may
     }
 
     /// Adds what entry `seq` changes, unless that is included.
@@ -108,14 +120,15 @@ pub(super) fn apply(
     targets: &mut HashMap<TargetId, Target>,
     wanted: &HashSet<TargetId>,
     entry: &Entry,
-    seq: i64,
-    stamp: i64,
+    (seq, stamp): (i64, i64),
+    expires_at_ms: Option<i64>,
 ) -> Vec<Overwrite> {
     let chat = entry.chat;
     let own = TargetId { chat, seq };
     if entry.kind == EntryKind::Text && wanted.contains(&own) {
         // A later entry of the batch speaks of it. The store may have the row from before a crash.
-        let target = || Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
+        let target = Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
+        let target = || target.expiring(expires_at_ms);
         targets.entry(own).or_insert_with(target);
     }
     let Some((id, target)) = entry.target_id().and_then(|id| Some((id, targets.get_mut(&id)?))) else {
@@ -125,12 +138,14 @@ pub(super) fn apply(
         target.add(seq, stamp, change);
     }
     match entry.kind {
-        EntryKind::Edit => vec![Overwrite::Body { target: id, stamp, body: entry.body.clone() }],
+        EntryKind::Edit => {
+            vec![Overwrite::Body { target: id, stamp, body: entry.body.clone(), expires_at_ms }]
+        }
         EntryKind::Delete => {
             let erased = [id.seq].into_iter().chain(target.patch.edits.iter().copied());
             let erased = erased.map(|seq| {
                 let target = TargetId { seq, ..id };
-                Overwrite::Body { target, stamp, body: String::new() }
+                Overwrite::Body { target, stamp, body: String::new(), expires_at_ms: None }
             });
             let erased = erased.collect();
             let replied_to = target.target_seq.map(|seq| TargetId { seq, ..id });

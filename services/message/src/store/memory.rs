@@ -10,6 +10,8 @@ use contracts::{
     wire::{Changes, Message},
 };
 
+use kit::clock::now_ms;
+
 use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, read_by};
 use crate::domain::{
     Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Position, ReactionId, SeatId,
@@ -60,7 +62,9 @@ struct Stored {
 impl Stored {
     fn message(&self) -> Message {
         let (body, changes) = (self.body.1.clone(), self.patch.1.changes.clone());
-        Message { body, changes, ..self.message.1.clone() }
+        let mut message = Message { body, changes, ..self.message.1.clone() };
+        message.expire(now_ms());
+        message
     }
 }
 
@@ -156,7 +160,7 @@ impl Store for MemoryStore {
         let row = tables.messages.get(&(id.chat, id.seq));
         Ok(row.map(|row| {
             let Message { sender, kind, target_seq, .. } = row.message.1;
-            Target::new(sender, kind, target_seq, row.patch.1.clone())
+            Target::new(sender, kind, target_seq, row.patch.1.clone()).expiring(row.message.1.expires_at_ms)
         }))
     }
 
@@ -192,7 +196,7 @@ impl Store for MemoryStore {
         overwrites: &[Overwrite],
     ) -> Result<()> {
         let mut tables = self.lock();
-        for Row { entry, seq, stamp, counts, effect } in rows {
+        for Row { entry, seq, stamp, counts, effect, expires_at_ms } in rows {
             let message = Message {
                 chat: entry.chat,
                 seq: *seq,
@@ -205,6 +209,8 @@ impl Store for MemoryStore {
                 mentions: entry.mentions.clone(),
                 mentions_all: entry.mentions_all,
                 sent_at_ms: entry.sent_at_ms,
+                expires_at_ms: *expires_at_ms,
+                expired: false,
                 changes: Changes::default(),
             };
             let position = Position { generation: generation.clone(), offset: entry.offset };

@@ -8,7 +8,7 @@ use scylla::{client::session::Session, statement::Statement};
 use super::{Result, StoreError};
 
 /// All migrations in order. A name, once released, keeps its content.
-const MIGRATIONS: [(&str, &str); 13] = [
+const MIGRATIONS: [(&str, &str); 15] = [
     ("0001_create_messages", include_str!("../../migrations/0001_create_messages.cql")),
     ("0002_create_message_keys", include_str!("../../migrations/0002_create_message_keys.cql")),
     ("0003_create_chat_heads", include_str!("../../migrations/0003_create_chat_heads.cql")),
@@ -22,6 +22,8 @@ const MIGRATIONS: [(&str, &str); 13] = [
     ("0011_create_user_marks", include_str!("../../migrations/0011_create_user_marks.cql")),
     ("0012_create_user_calls", include_str!("../../migrations/0012_create_user_calls.cql")),
     ("0013_create_moved_heads", include_str!("../../migrations/0013_create_moved_heads.cql")),
+    ("0017_add_expiry", include_str!("../../migrations/0017_add_expiry.cql")),
+    ("0018_add_ttl", include_str!("../../migrations/0018_add_ttl.cql")),
 ];
 
 /// Which migrations have run. The gateway between old and new code: an old process ignores later rows.

@@ -85,6 +85,7 @@ impl Expected {
                         mentions_all: send.mentions_all,
                         sent_at_ms: record.at_ms,
                         subject_only: send.subject_only,
+                        expires_at_ms: None,
                     }
                 }
             };

@@ -113,8 +113,10 @@ impl<S: Store> World<S> {
         let mut chats = Chats { heads: HashMap::from([(chat, head)]), ..Chats::default() };
         let sequenced = sequence(&self.generation, &mut chats, HashMap::new(), [&entry]);
         let Sequenced { verdicts, .. } = sequenced.expect("no contradiction");
-        let Verdict::Store { seq, stamp, counts, effect } = verdicts[0] else { panic!("{verdicts:?}") };
-        let row = Row { entry: &entry, seq, stamp, counts, effect };
+        let Verdict::Store { seq, stamp, counts, effect, expires_at_ms } = verdicts[0] else {
+            panic!("{verdicts:?}")
+        };
+        let row = Row { entry: &entry, seq, stamp, counts, effect, expires_at_ms };
         self.store.append(&self.generation, &[row], &[]).await.expect("a row");
         self.heads.insert(chat, chats.heads[&chat].clone());
         self.unstored.push((Partition(partition as i32), chat));

@@ -14,7 +14,7 @@ use crate::domain::{Access, Chat, EntryId, Member, Membership, OwnState, Rights,
 /// The columns of [`OwnedChatRow`], of `members` joined with `chats`.
 macro_rules! chat_columns {
     () => {
-        "chat_id, kind, title, topic, history, visibility, slow_mode_seconds, avatar, role, own_version, own_changed_at, muted_until, \
+        "chat_id, kind, title, topic, history, visibility, slow_mode_seconds, message_ttl_seconds, avatar, role, own_version, own_changed_at, muted_until, \
          is_archived, is_favourite, draft_body, draft_reply_to, scheduled_count, scheduled_refused_count, member_count, created_at"
     };
 }
@@ -50,6 +50,7 @@ kit::row! {
         history: String,
         visibility: String,
         slow_mode_seconds: i32,
+        message_ttl_seconds: i32,
         avatar: Option<String>,
         role: String,
         member_count: i32,
@@ -142,6 +143,7 @@ impl TryFrom<OwnedChatRow> for Chat {
             history: history_of(&row.history)?,
             visibility: visibility_of(&row.visibility)?,
             slow_mode_seconds: seconds_of(row.slow_mode_seconds),
+            message_ttl_seconds: seconds_of(row.message_ttl_seconds),
             avatar: row.avatar,
             role: role_of(&row.role)?,
             own: own.into(),
