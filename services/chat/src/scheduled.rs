@@ -1,6 +1,6 @@
 //! Sends messages at their time.
 //!
-//! Every process looks for messages that are due, when the next one is, and now and then because another process may have been told of one. Of
+//! Every process looks for messages that are due, when the next one is, and now and then because another process may have taken one. Of
 //! those that look at the same time one takes a chat, and the others leave it. While nothing is due, it costs one look at an index.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
