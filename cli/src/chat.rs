@@ -9,13 +9,15 @@ use std::{
 };
 
 use contracts::{
-    ChatId, DeviceId, ErrorCode, UserId,
+    ChatId, DeviceId, ErrorCode, MessageKey, UserId,
     api::{
         Chat, CreateChatRequest, CreateInviteRequest, MUTED_FOR_GOOD_MS, OwnChatState, RegisterRequest,
-        UpdateChatRequest, UpdateOwnChatStateRequest,
+        ScheduleRequest, SetDraft, UpdateChatRequest, UpdateOwnChatStateRequest,
     },
     event::{EntryKind, Role},
-    wire::{self, History, MAX_WATCHED_USERS, Message, PresenceState, SyncPage, UserPresence, Watch},
+    wire::{
+        self, History, MAX_WATCHED_USERS, Message, OwnState, PresenceState, SyncPage, UserPresence, Watch,
+    },
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -61,6 +63,7 @@ pub(crate) async fn run(args: ChatArgs, output: Output) -> Result<(), Failure> {
         unshown: HashMap::new(),
         presence: HashMap::new(),
         unread: HashMap::new(),
+        own_versions: HashMap::new(),
         is_synced: false,
     };
     match &args.to {
@@ -93,6 +96,8 @@ struct Room {
     presence: HashMap<UserId, PresenceState>,
     /// What is not read of each chat, as far as it was said.
     unread: HashMap<ChatId, i64>,
+    /// The newest state of each chat, as the user has it, that was shown or synced.
+    own_versions: HashMap<ChatId, i64>,
     is_synced: bool,
 }
 
@@ -235,6 +240,17 @@ impl Room {
                 let muted_until_ms = Some(until_ms(mute));
                 self.own(UpdateOwnChatStateRequest { muted_until_ms, ..Default::default() }).await
             }
+            Line::Disappear { seconds } => {
+                let message_ttl_seconds = Some(seconds);
+                self.update(UpdateChatRequest { message_ttl_seconds, ..Default::default() }).await
+            }
+            Line::Later { minutes, body } => self.later(minutes, body).await,
+            Line::Scheduled => self.list_scheduled().await,
+            Line::Unschedule { number, is_sent } => self.unschedule(number, is_sent).await,
+            Line::Draft(body) => {
+                let draft = Some(SetDraft { body, reply_to: None });
+                self.own(UpdateOwnChatStateRequest { draft, ..Default::default() }).await
+            }
             Line::Archive(archived) => {
                 let archived = Some(archived);
                 self.own(UpdateOwnChatStateRequest { archived, ..Default::default() }).await
@@ -289,11 +305,14 @@ impl Room {
             }
             Event::Synced(page) => self.synced(page),
             Event::Marked(receipt) => self.marked(&receipt).await,
+            Event::OwnState(own_state) => self.own_state(&own_state).await,
             Event::Connected { .. } | Event::Typing(_) => {}
             Event::Disconnected { why } => self.note(&format!("connection lost ({why}); reconnecting")),
             Event::Unreadable { chat, code } => {
                 self.note(&format!("chat {chat} is no longer readable: {code}"));
                 self.open = self.open.filter(|open| *open != chat);
+                // One who comes back has the chat as any other.
+                self.own_versions.remove(&chat);
             }
             Event::Ended { why } => {
                 return Err(Failure::new(
@@ -326,6 +345,7 @@ impl Room {
     /// Shows once what was missed, when the first sync is over.
     fn synced(&mut self, page: SyncPage) {
         for of in &page.chats {
+            self.own_versions.insert(of.chat, of.own.version);
             self.unread.insert(of.chat, of.watermarks.unread);
         }
         if page.more || self.is_synced {
@@ -501,10 +521,73 @@ impl Room {
         let chat = self.opened()?;
         let token = self.identity.token().await?;
         let own = self.messenger().update_own_chat_state(&token, chat, &request).await?;
-        self.note(&format!(
-            "this chat is now {}",
-            marks(&own).unwrap_or("neither muted nor archived".into())
-        ));
+        self.own_state(&OwnState { chat, own }).await;
+        Ok(())
+    }
+
+    /// Shows once how the user has a chat, by this program or on another device.
+    async fn own_state(&mut self, OwnState { chat, own }: &OwnState) {
+        let known = self.own_versions.entry(*chat).or_default();
+        if *known >= own.version {
+            return;
+        }
+        *known = own.version;
+        let which = if self.open == Some(*chat) { "this chat".to_owned() } else { format!("chat {chat}") };
+        self.note(&format!("{which} is now {}", marks(own).unwrap_or("neither muted nor archived".into())));
+        if own.scheduled_refused > 0 {
+            self.note("a scheduled message was refused; /scheduled lists it");
+        }
+        if let Some(draft) = &own.draft {
+            self.note(&format!("your draft there: {}", output::quoted(&draft.body)));
+        }
+    }
+
+    async fn later(&mut self, minutes: u32, body: String) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        let request = ScheduleRequest {
+            key: MessageKey::generate(),
+            body,
+            reply_to: None,
+            mentions: Vec::new(),
+            mention_all: false,
+            send_at_ms: now_ms() + i64::from(minutes) * 60_000,
+        };
+        self.messenger().schedule(&self.identity.token().await?, chat, &request).await?;
+        self.note(&format!("it is sent in {minutes} minutes; /scheduled lists what waits"));
+        Ok(())
+    }
+
+    async fn list_scheduled(&mut self) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        let scheduled = self.messenger().scheduled(&self.identity.token().await?, chat).await?;
+        if scheduled.is_empty() {
+            self.note("nothing is scheduled here");
+        }
+        for (number, of) in (1..).zip(&scheduled) {
+            let when = match of.refused {
+                Some(code) => format!("refused ({code})"),
+                None => format!("in {} minutes", (of.send_at_ms - now_ms()).max(0) / 60_000),
+            };
+            self.note(&format!("{number:>5}  {when}: {}", output::quoted(&of.body)));
+        }
+        Ok(())
+    }
+
+    /// Sends a scheduled message at once, or cancels it. It is named by its place in the list.
+    async fn unschedule(&mut self, number: usize, is_sent: bool) -> Result<(), Failure> {
+        let chat = self.opened()?;
+        let token = self.identity.token().await?;
+        let scheduled = self.messenger().scheduled(&token, chat).await?;
+        let Some(of) = number.checked_sub(1).and_then(|place| scheduled.get(place)) else {
+            self.note(&format!("there is no scheduled message {number}; /scheduled lists them"));
+            return Ok(());
+        };
+        if is_sent {
+            self.messenger().send_scheduled(&token, chat, of.key).await?;
+        } else {
+            self.messenger().unschedule(&token, chat, of.key).await?;
+            self.note("it is cancelled");
+        }
         Ok(())
     }
 
@@ -655,6 +738,16 @@ impl Room {
                 format!("{seq:>5}  * {sender} lets members write every {body} s")
             }
             EntryKind::TopicChanged => format!("{seq:>5}  * {sender} set the topic: {body}"),
+            EntryKind::AvatarChanged if message.body.is_empty() => {
+                format!("{seq:>5}  * {sender} removed the picture")
+            }
+            EntryKind::AvatarChanged => format!("{seq:>5}  * {sender} set the picture: {body}"),
+            EntryKind::TtlChanged if message.body == "0" => {
+                format!("{seq:>5}  * {sender} lets messages stay")
+            }
+            EntryKind::TtlChanged => {
+                format!("{seq:>5}  * {sender} lets messages disappear after {body} seconds")
+            }
         });
     }
 
@@ -723,6 +816,9 @@ fn calling(whom: Call, body: String) -> Post {
 /// Returns the text of a message with what later entries changed of it.
 fn text(message: &Message) -> String {
     let changes = &message.changes;
+    if message.expired {
+        return "(disappeared)".to_owned();
+    }
     if changes.deleted_seq.is_some() {
         return "(deleted)".to_owned();
     }

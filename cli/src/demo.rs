@@ -229,7 +229,8 @@ impl Side {
                     | Event::Presence(_)
                     | Event::Typing(_)
                     | Event::Synced(_)
-                    | Event::Marked(_),
+                    | Event::Marked(_)
+                    | Event::OwnState(_),
                 ) => {}
                 None => return Err(format!("{}'s session has ended", self.name)),
             }
@@ -347,6 +348,8 @@ mod tests {
             range: None,
             changes: contracts::wire::Changes::default(),
             sent_at_ms: 0,
+            expires_at_ms: None,
+            expired: false,
         }
     }
 

@@ -60,6 +60,23 @@ pub(super) enum Line {
     DeleteGroup,
     Mute(Mute),
     Archive(bool),
+    /// An empty one removes it.
+    Draft(String),
+    /// Lets the texts of the open chat disappear after so many seconds, or stay.
+    Disappear {
+        seconds: u32,
+    },
+    /// Sends a text to the open chat later.
+    Later {
+        minutes: u32,
+        body: String,
+    },
+    Scheduled,
+    /// Sends the scheduled message with this number at once, or cancels it.
+    Unschedule {
+        number: usize,
+        is_sent: bool,
+    },
     Favourite(bool),
     Help,
     Quit,
@@ -98,7 +115,7 @@ const fn usage(name: &'static str, text: &'static str, does: &'static str) -> Us
 }
 
 /// Every command, in the order in which `/help` lists them. N of a message is its number.
-static USAGES: [Usage; 41] = [
+static USAGES: [Usage; 47] = [
     usage("chats", "/chats", "lists your chats"),
     usage(
         "open",
@@ -134,6 +151,20 @@ static USAGES: [Usage; 41] = [
     usage("unmute", "/unmute", "ends that"),
     usage("archive", "/archive", "archives the open chat"),
     usage("unarchive", "/unarchive", "ends that"),
+    usage(
+        "draft",
+        "/draft [TEXT]",
+        "keeps a text for the open chat on all your devices; without TEXT removes it",
+    ),
+    usage(
+        "disappear",
+        "/disappear SECONDS",
+        "lets what is written in the open chat disappear after SECONDS; 0 ends it",
+    ),
+    usage("later", "/later MINUTES TEXT", "sends TEXT to the open chat in so many minutes"),
+    usage("scheduled", "/scheduled", "lists what you have scheduled in the open chat"),
+    usage("send-now", "/send-now N", "sends scheduled message N of that list at once"),
+    usage("cancel", "/cancel N", "cancels scheduled message N of that list"),
     usage("favourite", "/favourite", "puts the open chat first"),
     usage("unfavourite", "/unfavourite", "ends that"),
     usage("reply", "/reply N TEXT", "replies to message N of the open chat"),
@@ -189,6 +220,8 @@ pub(super) fn parse(text: &str) -> Line {
     match command.split_once(' ').unwrap_or((command, "")) {
         ("title", title) if !title.trim().is_empty() => return Line::Title(title.trim().to_owned()),
         ("topic", topic) => return Line::Topic(topic.trim().to_owned()),
+        ("later", rest) => return later(rest).unwrap_or_else(|| incomplete("later", text)),
+        ("draft", text) => return Line::Draft(text.trim().to_owned()),
         ("public", text) => return Line::Public(text.trim().to_owned()),
         ("silent", text) if !text.trim().is_empty() => {
             let mut post = Post::text(text.trim());
@@ -242,6 +275,15 @@ pub(super) fn parse(text: &str) -> Line {
             Ok(hours) => Line::Mute(Mute::Hours(hours)),
             Err(_) => incomplete("mute", text),
         },
+        ("disappear", Some(seconds)) => match seconds.parse() {
+            Ok(seconds) => Line::Disappear { seconds },
+            Err(_) => incomplete("disappear", text),
+        },
+        ("scheduled", None) => Line::Scheduled,
+        (command @ ("send-now" | "cancel"), Some(number)) => match number.parse() {
+            Ok(number) => Line::Unschedule { number, is_sent: command == "send-now" },
+            Err(_) => incomplete(command, text),
+        },
         ("unmute", None) => Line::Mute(Mute::Off),
         (command @ ("archive" | "unarchive"), None) => Line::Archive(command == "archive"),
         (command @ ("favourite" | "unfavourite"), None) => Line::Favourite(command == "favourite"),
@@ -269,6 +311,13 @@ fn call(text: &str) -> Option<Line> {
     };
     let body = body.trim();
     (!body.is_empty()).then(|| Line::Call(whom, body.to_owned()))
+}
+
+/// Reads what is to be sent later.
+fn later(rest: &str) -> Option<Line> {
+    let (minutes, body) = rest.trim().split_once(' ')?;
+    let body = body.trim();
+    (!body.is_empty()).then_some(Line::Later { minutes: minutes.parse().ok()?, body: body.to_owned() })
 }
 
 /// Returns how a command is written that is not written so.
@@ -375,6 +424,16 @@ mod tests {
         check("/mute 8", Line::Mute(Mute::Hours(8)));
         check("/unmute", Line::Mute(Mute::Off));
         check("/archive", Line::Archive(true));
+        check("/draft I wi", Line::Draft("I wi".to_owned()));
+        check("/draft", Line::Draft(String::new()));
+        check("/later 5 see you", Line::Later { minutes: 5, body: "see you".to_owned() });
+        check("/disappear 60", Line::Disappear { seconds: 60 });
+        check("/scheduled", Line::Scheduled);
+        check("/send-now 1", Line::Unschedule { number: 1, is_sent: true });
+        check("/cancel 2", Line::Unschedule { number: 2, is_sent: false });
+        for text in ["/later 5", "/later soon see you", "/cancel it"] {
+            assert!(matches!(parse(text), Line::Incomplete(_)), "{text}");
+        }
         check("/unfavourite", Line::Favourite(false));
         check_usage("/mute long", "/mute [HOURS]");
     }

@@ -2,7 +2,10 @@
 
 use contracts::{
     ChatId, ErrorCode, UserId,
-    api::{AuthSession, Block, Chat, ChatMember, Contact, OwnEmailAddress, OwnProfile, Settings},
+    api::{
+        AuthSession, Block, Chat, ChatMember, Contact, OwnEmailAddress, OwnProfile, ScheduledMessage,
+        Settings,
+    },
     wire::Message,
 };
 use serde::Serialize;
@@ -35,6 +38,8 @@ pub struct Membership {
     pub members: Vec<ChatMember>,
     /// What the user wrote there, as far as they read the chat, oldest first. Edits and deletions are in the messages.
     pub messages: Vec<Message>,
+    /// What the user has scheduled there.
+    pub scheduled_messages: Vec<ScheduledMessage>,
 }
 
 impl Export {
@@ -46,10 +51,17 @@ impl Export {
         for chat in messenger.chats(&token).await? {
             // Reading thousands of chats takes longer than a token lives.
             let token = identity.token().await?;
-            match messenger.members(&token, chat.chat_id).await {
-                Ok(members) => {
+            let has_scheduled = chat.own.scheduled + chat.own.scheduled_refused > 0;
+            let read = async {
+                let members = messenger.members(&token, chat.chat_id).await?;
+                let scheduled_messages =
+                    if has_scheduled { messenger.scheduled(&token, chat.chat_id).await? } else { Vec::new() };
+                Ok::<_, ClientError>((members, scheduled_messages))
+            };
+            match read.await {
+                Ok((members, scheduled_messages)) => {
                     let messages = own_messages(identity, chat.chat_id).await?;
-                    memberships.push(Membership { chat, members, messages });
+                    memberships.push(Membership { chat, members, messages, scheduled_messages });
                 }
                 // The user was removed at this moment.
                 Err(error) if error.code() == Some(ErrorCode::NotAMember) => {}

@@ -63,6 +63,9 @@ pub enum Event {
     Synced(SyncPage),
     /// A member has read or received a chat further than before: the user themselves, or another one.
     Marked(wire::Receipt),
+    /// The user has a chat in another way, by this device or another one. Of two states, also of one that was synced, the one with the
+    /// greater version counts.
+    OwnState(wire::OwnState),
     /// The session is over and does not connect again.
     Ended { why: String },
 }
@@ -405,6 +408,9 @@ impl Machine {
             && self.marks.receipt(&receipt)
         {
             self.event(Event::Marked(receipt));
+        }
+        if let Some(own_state) = frame.own_state {
+            self.event(Event::OwnState(own_state));
         }
         if let Some(presence) = frame.presence {
             self.event(Event::Presence(presence.users));

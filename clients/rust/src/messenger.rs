@@ -6,13 +6,14 @@ use std::{
 };
 
 use contracts::{
-    ChatId, InviteId, UserId,
+    ChatId, InviteId, MessageKey, UserId,
     api::{
         AccountDeleted, AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact,
         CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, Invite, JoinRequest,
         MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page, Problem, PublicChat, PutContactRequest,
-        PutMemberRequest, RefreshRequest, RegisterRequest, Registered, Settings, SignInRequest, Tokens,
-        UpdateChatRequest, UpdateOwnChatStateRequest, UpdateProfileRequest, UserProfile,
+        PutMemberRequest, RefreshRequest, RegisterRequest, Registered, RescheduleRequest, ScheduleRequest,
+        ScheduledMessage, Settings, SignInRequest, Tokens, UpdateChatRequest, UpdateOwnChatStateRequest,
+        UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::SUBPROTOCOL,
@@ -252,6 +253,52 @@ impl Messenger {
     ) -> Result<OwnChatState, ClientError> {
         let call = self.with_token(Method::PATCH, &format!("/api/chats/{chat}/me"), token).json(request);
         self.json("change how one has a chat", call).await
+    }
+
+    /// Schedules a message; the same key is the same message.
+    pub async fn schedule(
+        &self,
+        token: &str,
+        chat: ChatId,
+        request: &ScheduleRequest,
+    ) -> Result<ScheduledMessage, ClientError> {
+        let call =
+            self.with_token(Method::POST, &format!("/api/chats/{chat}/scheduled"), token).json(request);
+        self.json("schedule a message", call).await
+    }
+
+    /// Returns what the caller has scheduled in a chat, the next one first.
+    pub async fn scheduled(&self, token: &str, chat: ChatId) -> Result<Vec<ScheduledMessage>, ClientError> {
+        self.all("list scheduled messages", &format!("/api/chats/{chat}/scheduled"), token).await
+    }
+
+    /// Replaces a scheduled message.
+    pub async fn reschedule(
+        &self,
+        token: &str,
+        (chat, key): (ChatId, MessageKey),
+        request: &RescheduleRequest,
+    ) -> Result<ScheduledMessage, ClientError> {
+        let path = format!("/api/chats/{chat}/scheduled/{key}");
+        self.json("change a scheduled message", self.with_token(Method::PUT, &path, token).json(request))
+            .await
+    }
+
+    /// Cancels a scheduled message.
+    pub async fn unschedule(&self, token: &str, chat: ChatId, key: MessageKey) -> Result<(), ClientError> {
+        let path = format!("/api/chats/{chat}/scheduled/{key}");
+        self.done("cancel a scheduled message", self.with_token(Method::DELETE, &path, token)).await
+    }
+
+    /// Sends a scheduled message at once.
+    pub async fn send_scheduled(
+        &self,
+        token: &str,
+        chat: ChatId,
+        key: MessageKey,
+    ) -> Result<(), ClientError> {
+        let path = format!("/api/chats/{chat}/scheduled/{key}/send");
+        self.done("send a scheduled message", self.with_token(Method::POST, &path, token)).await
     }
 
     /// Deletes a group that the caller owns.

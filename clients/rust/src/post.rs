@@ -143,6 +143,8 @@ impl Post {
             forwarded: None,
             range: None,
             sent_at_ms,
+            expires_at_ms: None,
+            expired: false,
             changes: Changes::default(),
         })
     }

@@ -100,6 +100,8 @@ pub(super) mod tests {
             range: None,
             changes: Changes::default(),
             sent_at_ms: 0,
+            expires_at_ms: None,
+            expired: false,
         }
     }
 

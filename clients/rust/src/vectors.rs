@@ -68,6 +68,8 @@ struct ViewVector {
     name: String,
     user: UserId,
     entries: Vec<Message>,
+    /// The texts whose time has come by then are removed at the end.
+    expire_at_ms: Option<i64>,
     expected: Vec<Message>,
 }
 
@@ -77,6 +79,9 @@ fn views_are_as_the_vectors_say() {
         let mut view = View::new(vector.user);
         for entry in &vector.entries {
             view.apply(entry);
+        }
+        if let Some(now_ms) = vector.expire_at_ms {
+            view.expire(now_ms);
         }
         let entries: Vec<Message> = view.entries().values().cloned().collect();
         assert_eq!(entries, vector.expected, "{}", vector.name);
@@ -168,6 +173,7 @@ fn shown(output: Output) -> Value {
         Output::Event(Event::Unreadable { chat, code }) => json!({ "unreadable": [chat, code] }),
         Output::Event(Event::Synced(page)) => json!({ "synced": page.cursor }),
         Output::Event(Event::Marked(receipt)) => json!({ "marked": receipt }),
+        Output::Event(Event::OwnState(own_state)) => json!({ "own_state": own_state }),
         Output::Event(other) => json!({ "event": format!("{other:?}") }),
         Output::Settled(_, Ok(receipt)) => json!({ "stored": [receipt.key, receipt.seq, receipt.resends] }),
         Output::Settled(key, Err(SendFailure::Refused { code, .. })) => json!({ "failed": [key, code] }),

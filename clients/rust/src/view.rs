@@ -51,6 +51,11 @@ impl View {
         }
     }
 
+    /// Removes the texts whose time has come. A program calls it now and then: nothing comes from the messenger at that moment.
+    pub fn expire(&mut self, now_ms: i64) {
+        self.entries.values_mut().for_each(|entry| entry.expire(now_ms));
+    }
+
     /// Deletes what a range has to be deleted.
     fn delete_range(&mut self, deletion: &Message) {
         let Some(range) = deletion.range else { return };

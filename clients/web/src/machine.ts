@@ -10,6 +10,7 @@ import type {
     HistoryPage,
     Message,
     Outcome,
+    OwnState,
     Receipt,
     ServerFrame,
     Stored,
@@ -66,6 +67,11 @@ export type Event =
     | { type: "synced"; page: SyncPage }
     /** A member has read or received a chat further than before: the user themselves, or another one. */
     | { type: "marked"; receipt: Receipt }
+    /**
+     * The user has a chat in another way, by this device or another one. Of two states, also of one that was synced, the one with the
+     * greater version counts.
+     */
+    | { type: "own_state"; ownState: OwnState }
     | { type: "presence"; users: UserPresence[] }
     | { type: "typing"; typing: TypingUser }
     /** The answer to {@link Machine.query}; without an outcome there was none, because the connection was lost. */
@@ -276,6 +282,7 @@ export class Machine {
         if (frame.receipt && this.#marks.receipt(frame.receipt)) {
             this.#event({ type: "marked", receipt: frame.receipt });
         }
+        if (frame.own_state) this.#event({ type: "own_state", ownState: frame.own_state });
         if (frame.presence) this.#event({ type: "presence", users: frame.presence.users });
         if (frame.typing) this.#event({ type: "typing", typing: frame.typing });
         const pending = this.#answered(frame.id);

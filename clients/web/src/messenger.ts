@@ -1,6 +1,16 @@
 // The REST API of one tenant, as far as a session needs it, and a signed-in user of it.
 import type { Problem, Registered, Tokens } from "./generated/auth.js";
-import type { Chat, CreateChatRequest, Page_Chat } from "./generated/chat.js";
+import type {
+    Chat,
+    CreateChatRequest,
+    OwnChatState,
+    Page_Chat,
+    Page_ScheduledMessage,
+    RescheduleRequest,
+    ScheduledMessage,
+    ScheduleRequest,
+    UpdateOwnChatStateRequest,
+} from "./generated/chat.js";
 import type { OwnProfile, Page_UserProfile } from "./generated/user.js";
 
 const CALL_TIMEOUT_MS = 30_000;
@@ -168,6 +178,37 @@ export class Identity {
             cursor = page.next_cursor;
         } while (cursor);
         return chats;
+    }
+
+    /** Changes how the user has a chat; an empty body removes the draft. Every device receives it as an `own_state` event. */
+    updateOwnState(chat: string, request: UpdateOwnChatStateRequest): Promise<OwnChatState> {
+        return this.call("PATCH", `/api/chats/${chat}/me`, request);
+    }
+
+    /** Schedules a message; the same key is the same message. */
+    schedule(chat: string, request: ScheduleRequest): Promise<ScheduledMessage> {
+        return this.call("POST", `/api/chats/${chat}/scheduled`, request);
+    }
+
+    /** Returns what the user has scheduled in a chat, the next one first. */
+    async scheduled(chat: string): Promise<ScheduledMessage[]> {
+        const page: Page_ScheduledMessage = await this.call("GET", `/api/chats/${chat}/scheduled`);
+        return page.items;
+    }
+
+    /** Replaces a scheduled message as a whole. */
+    reschedule(chat: string, key: string, request: RescheduleRequest): Promise<ScheduledMessage> {
+        return this.call("PUT", `/api/chats/${chat}/scheduled/${key}`, request);
+    }
+
+    /** Cancels a scheduled message. */
+    async cancelScheduled(chat: string, key: string): Promise<void> {
+        await this.call("DELETE", `/api/chats/${chat}/scheduled/${key}`);
+    }
+
+    /** Sends a scheduled message at once. */
+    async sendScheduled(chat: string, key: string): Promise<void> {
+        await this.call("POST", `/api/chats/${chat}/scheduled/${key}/send`);
     }
 
     /** Returns the id of the user with this name, if there is one. */

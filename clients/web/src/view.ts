@@ -47,6 +47,18 @@ export class View {
         return true;
     }
 
+    /** Removes the texts whose time has come. A program calls it now and then: nothing comes from the messenger at that moment. */
+    expire(nowMs: number): void {
+        for (const [at, entry] of this.#entries) {
+            if (entry.expired || entry.expires_at_ms === undefined || nowMs < entry.expires_at_ms) continue;
+            const left = { ...entry, body: "", expired: true };
+            delete left.mentions;
+            delete left.mentions_all;
+            delete left.changes;
+            this.#entries.set(at, left);
+        }
+    }
+
     /** Removes the text of a deleted message and of its edits. */
     #erase(deletion: Message, seq: number): void {
         const repliedTo = this.#entries.get(seq)?.target_seq;

@@ -35,12 +35,18 @@ for (const vector of vectors<TimelineVector>("timeline")) {
     });
 }
 
-type ViewVector = { user: string; entries: socket.Message[]; expected: socket.Message[] };
+type ViewVector = {
+    user: string;
+    entries: socket.Message[];
+    expire_at_ms?: number;
+    expected: socket.Message[];
+};
 
 for (const vector of vectors<ViewVector>("view")) {
     test(`view: ${vector.name}`, () => {
         const view = new View(vector.user);
         for (const entry of vector.entries) view.apply(entry);
+        if (vector.expire_at_ms !== undefined) view.expire(vector.expire_at_ms);
         assert.deepEqual([...view.entries.values()], vector.expected);
     });
 }
@@ -98,6 +104,8 @@ function shownEvent(event: Event): unknown {
             return { synced: event.page.cursor };
         case "marked":
             return { marked: event.receipt };
+        case "own_state":
+            return { own_state: event.ownState };
         case "elsewhere":
             return { elsewhere: event.message.seq };
         case "unreadable":

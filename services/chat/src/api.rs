@@ -7,6 +7,7 @@ pub mod grpc;
 mod invites;
 mod joining;
 mod members;
+mod scheduled;
 mod users;
 
 use std::{sync::Arc, time::Duration};
@@ -15,8 +16,12 @@ use axum::extract::FromRef;
 use kit::docs::{self, OpenApiRouter, routes};
 
 pub(crate) use self::users::Deletion;
-pub use self::{changes::Changes, invites::Guesses, users::Users};
-use crate::store::ChatStore;
+pub use self::{
+    changes::{Changes, Drafts},
+    invites::Guesses,
+    users::Users,
+};
+use crate::{scheduled::Alarm, store::ChatStore};
 
 /// What a request handler holds.
 #[derive(Clone, FromRef)]
@@ -25,7 +30,9 @@ pub struct AppState {
     pub users: Users,
     pub patience: Patience,
     pub changes: Changes,
+    pub drafts: Drafts,
     pub guesses: Guesses,
+    pub alarm: Alarm,
 }
 
 /// How long the response to a change waits for the event log.
@@ -56,6 +63,9 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(invites::revoke))
         .routes(routes!(invites::preview))
         .routes(routes!(invites::join))
+        .routes(routes!(scheduled::create, scheduled::list))
+        .routes(routes!(scheduled::replace, scheduled::cancel))
+        .routes(routes!(scheduled::send))
         .routes(routes!(blocks::list))
         .routes(routes!(blocks::block, blocks::unblock))
         .with_state(state)

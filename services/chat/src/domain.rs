@@ -17,9 +17,10 @@ pub use self::{
     },
     limits::Limits,
     own::{OwnState, OwnUpdate},
-    record::OutboxRecord,
+    record::{OutboxRecord, own_state},
     refusal::Refusal,
     rules::{Additions, add, decide, depart, empty, reopen},
+    scheduled::{Dispatch, Due, Scheduled, ScheduledCounts, ScheduledText, dispatch, due, send_now},
 };
 
 /// Most members of a chat. No request reads or writes all of them.
@@ -31,6 +32,9 @@ pub const DELETED_AT_ONCE: usize = 500;
 /// For this long a user who has left a chat is added again by no one else, and one who was removed not by the user who
 /// removed them: a removal and an addition in turn would reach their devices as often as another user likes.
 pub const READDING_PAUSE: TimeDelta = TimeDelta::hours(24);
+
+/// Most drafts of one user: the chats of a user are read at once, with their drafts.
+pub const MAX_DRAFTS: usize = 100;
 
 /// Most users whom one user blocks: they are counted with each new block.
 pub const MAX_BLOCKS: usize = 1000;
@@ -57,6 +61,8 @@ pub struct Chat {
     pub visibility: Visibility,
     /// How long a plain member waits between two messages, in seconds.
     pub slow_mode_seconds: u32,
+    /// How long after it was sent a text disappears, in seconds; 0 for never.
+    pub message_ttl_seconds: u32,
     /// The id of the picture of a group.
     pub avatar: Option<String>,
     /// The role of the member who queries.
@@ -170,5 +176,6 @@ mod own;
 mod record;
 mod refusal;
 mod rules;
+mod scheduled;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contracts::{ChatId, ErrorCode, UserId};
+use contracts::{ChatId, ErrorCode, MessageKey, UserId};
 use kit::error::ServiceError;
 
 use crate::{
@@ -17,6 +17,8 @@ pub enum Error {
     /// The same for an unknown chat: a user who is not in it does not learn that it exists.
     #[error("you are not a member of chat {0}, or there is no such chat")]
     NotAMember(ChatId),
+    #[error("you have no scheduled message {key} in chat {chat_id}: it was sent or cancelled, or never was")]
+    NotScheduled { chat_id: ChatId, key: MessageKey },
     #[error("user {0} not found")]
     UnknownUser(UserId),
     #[error("you cannot block yourself")]
@@ -27,6 +29,8 @@ pub enum Error {
     Unpublished(ChatId),
     #[error("you change chats too often: wait")]
     TooManyChanges { wait: Duration },
+    #[error("you change drafts too often: wait")]
+    TooManyDrafts { wait: Duration },
     #[error("you try too many invite links that are not good: wait")]
     TooManyGuesses { wait: Duration },
     #[error("failed to query the user service")]
@@ -54,16 +58,19 @@ impl ServiceError for Error {
             Self::InvalidChat(InvalidChat::DirectWithOneself) | Self::BlockOfOneself => ErrorCode::Conflict,
             Self::InvalidChat(_) => ErrorCode::InvalidArgument,
             Self::NotAMember(_) => ErrorCode::NotAMember,
-            Self::UnknownUser(_) => ErrorCode::NotFound,
+            Self::UnknownUser(_) | Self::NotScheduled { .. } => ErrorCode::NotFound,
             Self::CallerDeleted => ErrorCode::Unauthenticated,
-            Self::TooManyChanges { .. } | Self::TooManyGuesses { .. } => ErrorCode::RateLimited,
+            Self::TooManyChanges { .. } | Self::TooManyDrafts { .. } | Self::TooManyGuesses { .. } => {
+                ErrorCode::RateLimited
+            }
             Self::Unpublished(_) | Self::Users(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {
                     Refusal::NotAMember(_) => ErrorCode::NotAMember,
-                    Refusal::DirectIsFixed | Refusal::RoleTooLow(_) | Refusal::RemovedLately => {
-                        ErrorCode::PermissionDenied
-                    }
+                    Refusal::DirectIsFixed
+                    | Refusal::RoleTooLow(_)
+                    | Refusal::RemovedLately
+                    | Refusal::MayNotWrite => ErrorCode::PermissionDenied,
                     Refusal::NoSuchInvite | Refusal::NoSuchRequest(_) => ErrorCode::NotFound,
                     Refusal::Unwanted(_) => ErrorCode::ConsentRequired,
                     Refusal::OwnerStays => ErrorCode::Conflict,
@@ -71,11 +78,16 @@ impl ServiceError for Error {
                     | Refusal::TooManyChats(_)
                     | Refusal::TooManyAdded
                     | Refusal::TooManyBlocks
+                    | Refusal::TooManyDrafts
+                    | Refusal::TooManyScheduled
                     | Refusal::TooManyInvites
                     | Refusal::TooManyRequests
                     | Refusal::TenantFull => ErrorCode::LimitReached,
-                    Refusal::TooManyChatsLately { .. } => ErrorCode::RateLimited,
-                    Refusal::KeyReused | Refusal::InviteKeyReused => ErrorCode::IdempotencyConflict,
+                    Refusal::TooManyChatsLately { .. } | Refusal::SlowMode { .. } => ErrorCode::RateLimited,
+                    Refusal::TimeIsPast | Refusal::TooFarAhead => ErrorCode::Conflict,
+                    Refusal::KeyReused | Refusal::InviteKeyReused | Refusal::ScheduledKeyReused => {
+                        ErrorCode::IdempotencyConflict
+                    }
                 },
                 StoreError::Create { source, .. }
                 | StoreError::Change { source, .. }
@@ -90,8 +102,11 @@ impl ServiceError for Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyChanges { wait }
+            | Self::TooManyDrafts { wait }
             | Self::TooManyGuesses { wait }
-            | Self::Store(StoreError::Refused(Refusal::TooManyChatsLately { wait, .. })) => Some(*wait),
+            | Self::Store(StoreError::Refused(
+                Refusal::TooManyChatsLately { wait, .. } | Refusal::SlowMode { wait },
+            )) => Some(*wait),
             _ => None,
         }
     }

@@ -1,17 +1,20 @@
 //! The chat service: chats, their members, and the permissions to change both.
 //!
 //! # Owns
-//! Schema `chat_service` of the tenant's database: chats, members and their number, invite links, requests to join, blocks, and the outbox.
+//! Schema `chat_service` of the tenant's database: chats, members and their number, invite links, requests to join, blocks,
+//! scheduled messages, and the outbox.
 //!
 //! # Endpoints
 //! - `POST /api/chats`, `GET /api/chats`, `GET`, `PATCH` and `DELETE /api/chats/{chat}`: direct chats and groups.
-//! - `PATCH /api/chats/{chat}/me`: how the caller has a chat.
+//! - `PATCH /api/chats/{chat}/me`: how the caller has a chat, with the draft of the caller.
 //! - `GET` and `POST /api/chats/{chat}/members`, `PUT` and `DELETE /api/chats/{chat}/members/{user}`,
 //!   `POST /api/chats/{chat}/leave`: members and roles.
 //! - `GET /api/chats/public`, `POST /api/chats/{chat}/join`, `GET /api/chats/{chat}/requests`, `PUT` and `DELETE
 //!   /api/chats/{chat}/requests/{user}`: users who join by themselves.
 //! - `POST` and `GET /api/chats/{chat}/invites`, `DELETE /api/chats/{chat}/invites/{invite}`, `GET /api/invites/{code}`, `POST
 //!   /api/invites/{code}/join`: invite links.
+//! - `POST` and `GET /api/chats/{chat}/scheduled`, `PUT` and `DELETE /api/chats/{chat}/scheduled/{key}`, `POST
+//!   /api/chats/{chat}/scheduled/{key}/send`: messages that are sent at a time.
 //! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
 //! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMemberships`, `CheckBlocks`, `ListAcquaintances`.
 //!
@@ -23,8 +26,10 @@
 //! - `chat.events`: a [`contracts::event::MembershipRecord`] for every membership and role, and one without a role for a removal, with
 //!   a tombstone behind it. The records of a chat are numbered. While the two users of a direct chat have a block between them, it
 //!   has neither of them in the chat.
+//!   A [`contracts::event::OwnStateRecord`] for every change of how a member has a chat, with a tombstone behind it.
 //! - `message.send`: an entry in the chat's own log for every user who is added to or removed from a group or has another role
-//!   there, and for its title and topic. The founding members of a chat are no entries: they are its state before seq 1.
+//!   there, and for its title, topic, picture and slow mode. The founding members of a chat are no entries: they are its state before seq 1.
+//!   Also scheduled messages, when their time has come (see [`scheduled`]).
 
 pub mod api;
 pub mod deletions;
@@ -32,6 +37,7 @@ pub mod departures;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod scheduled;
 pub mod store;
 
 use std::sync::Arc;
@@ -45,7 +51,7 @@ use kit::{
 use tonic::service::Routes;
 
 use crate::{
-    api::{AppState, Changes, Guesses, Patience, Users},
+    api::{AppState, Users},
     domain::Limits,
     events::{OutboxMetrics, Publisher},
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
@@ -102,7 +108,8 @@ fn surface(store: Arc<dyn ChatStore>, scope: &Scope) -> anyhow::Result<Surface> 
     let users = Users::new(scope.peer(catalog::Service::User)?);
     scope.spawn(departures::follow(users.clone(), store.clone(), scope.shutdown().clone()));
     scope.spawn(deletions::follow(store.clone(), scope.shutdown().clone()));
-    let (patience, changes, guesses) = (Patience::default(), Changes::default(), Guesses::default());
-    let state = AppState { store, users, patience, changes, guesses };
+    let (patience, changes, drafts, guesses, alarm) = Default::default();
+    let state = AppState { store, users, patience, changes, drafts, guesses, alarm };
+    scope.spawn(scheduled::follow(state.store.clone(), state.alarm.clone(), scope.shutdown().clone()));
     Ok(Surface { api: api::router(state), grpc })
 }

@@ -3,6 +3,7 @@
 mod joining;
 mod memory;
 mod postgres;
+mod scheduled;
 
 use std::collections::BTreeSet;
 
@@ -14,6 +15,7 @@ pub use self::{
     joining::{Invited, JoinStore},
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
+    scheduled::ScheduleStore,
 };
 use crate::domain::{
     Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
@@ -21,7 +23,7 @@ use crate::domain::{
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
-pub trait ChatStore: JoinStore {
+pub trait ChatStore: JoinStore + ScheduleStore {
     /// Creates the chat and returns it as its founder sees it. A group that the founder has created with this key is
     /// returned as it is. A direct chat that the pair has already is too, once [`crate::domain::reopen`] has both in it. What
     /// exceeds the [`crate::domain::Limits`] is refused; what is there already, never.
@@ -100,12 +102,14 @@ pub trait ChatStore: JoinStore {
     /// Returns groups whose deletion has begun and that have members.
     async fn begun_deletions(&self, limit: usize) -> Result<Vec<ChatId>, StoreError>;
 
-    /// Changes how a member has a chat, and returns how it is then; `None` for an unknown chat and for one the user is not in.
+    /// Changes how a member has a chat, and returns how it is then; `None` for an unknown chat and for one the user is not in. A change is
+    /// published for the member's own devices. Refuses a draft more than [`crate::domain::MAX_DRAFTS`].
     async fn update_own(
         &self,
         chat_id: ChatId,
         member: UserId,
         update: &OwnUpdate,
+        at: DateTime<Utc>,
     ) -> Result<Option<OwnState>, StoreError>;
 
     /// Lets a user whose account is deleted leave a chat, as [`crate::domain::depart`] decides. A user who is not in it has

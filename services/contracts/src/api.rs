@@ -8,6 +8,8 @@ pub use self::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
     },
+    own::{Draft, MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, OwnChatState, SetDraft, UpdateOwnChatStateRequest},
+    scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
 };
 use crate::{
@@ -18,6 +20,8 @@ use crate::{
 };
 
 mod joining;
+mod own;
+mod scheduled;
 mod schema;
 
 /// `POST /api/auth/register`
@@ -513,6 +517,11 @@ impl CreateChatRequest {
 /// Longest slow mode of a chat in seconds.
 pub const MAX_SLOW_MODE_SECONDS: u32 = 3600;
 
+/// Shortest time after which texts of a chat disappear, in seconds.
+pub const MIN_TTL_SECONDS: u32 = 60;
+/// Longest, a year.
+pub const MAX_TTL_SECONDS: u32 = 31_536_000;
+
 /// `PATCH /api/chats/{chat}`: absent fields stay.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -536,42 +545,15 @@ pub struct UpdateChatRequest {
     #[schema(minimum = 0, maximum = 3600)]
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
     pub slow_mode_seconds: Option<u32>,
+    /// How long after it was sent a text disappears, from now on: 60 seconds to a year, or 0 for never. In a direct chat either of the two
+    /// changes it.
+    #[schema(minimum = 0, maximum = 31_536_000)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
+    pub message_ttl_seconds: Option<u32>,
     /// The id of a picture, 1 to 128 of `A-Z a-z 0-9 _ -`, which the messenger does not read. An empty one removes it.
     #[schema(max_length = 128, pattern = "^[A-Za-z0-9_-]*$")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,
-}
-
-/// How a member has a chat: on all their devices, and seen by no one else.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OwnChatState {
-    /// Counts the changes since the member is in the chat: of two states the one with the greater version is the later one.
-    pub version: i64,
-    /// Milliseconds since the epoch: until then clients do not notify of messages. Absent when the chat was not muted; one that is past
-    /// mutes nothing any more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub muted_until_ms: Option<i64>,
-    /// Clients keep the chat out of the list that they show first.
-    pub archived: bool,
-    /// Clients keep the chat at the top of their list.
-    pub favourite: bool,
-}
-
-/// Latest time until which a chat is muted: the end of the year 9999, for good.
-pub const MUTED_FOR_GOOD_MS: i64 = 253_402_300_799_999;
-
-/// `PATCH /api/chats/{chat}/me`: absent fields stay.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateOwnChatStateRequest {
-    /// Milliseconds since the epoch; 0 ends it.
-    #[schema(minimum = 0, maximum = 253_402_300_799_999_i64)]
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_or_null")]
-    pub muted_until_ms: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub archived: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub favourite: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -592,6 +574,9 @@ pub struct Chat {
     /// How long a plain member waits after a message before the next one; 0 for not at all. Owners and admins do not wait.
     #[serde(default)]
     pub slow_mode_seconds: u32,
+    /// How long after it was sent a text disappears; 0 for never.
+    #[serde(default)]
+    pub message_ttl_seconds: u32,
     /// The id of the picture of a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub avatar: Option<String>,

@@ -103,7 +103,9 @@ impl<'a> Change<'a> {
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
             | EntryKind::TopicChanged
-            | EntryKind::SlowModeChanged => return None,
+            | EntryKind::AvatarChanged
+            | EntryKind::SlowModeChanged
+            | EntryKind::TtlChanged => return None,
         })
     }
 }

@@ -4,6 +4,7 @@ use std::{error, fmt};
 
 use crate::{
     UserId,
+    api::{Draft, OwnChatState},
     event::{ChatKind, EntryKind, Forwarded, Role, SeqRange},
     rpc, wire,
 };
@@ -42,6 +43,8 @@ impl From<wire::Message> for rpc::Message {
             }),
             range: message.range.map(|SeqRange { from_seq, to_seq }| rpc::SeqRange { from_seq, to_seq }),
             sent_at_ms: message.sent_at_ms,
+            expires_at_ms: message.expires_at_ms,
+            expired: message.expired,
             changes: (!message.changes.is_empty()).then(|| message.changes.into()),
         }
     }
@@ -142,6 +145,8 @@ impl TryFrom<rpc::Message> for wire::Message {
             forwarded: message.forwarded.map(TryInto::try_into).transpose()?,
             range: message.range.map(|rpc::SeqRange { from_seq, to_seq }| SeqRange { from_seq, to_seq }),
             sent_at_ms: message.sent_at_ms,
+            expires_at_ms: message.expires_at_ms,
+            expired: message.expired,
             changes: message.changes.map(TryInto::try_into).transpose()?.unwrap_or_default(),
         })
     }
@@ -158,6 +163,51 @@ impl From<rpc::Watermarks> for wire::Watermarks {
     fn from(of: rpc::Watermarks) -> Self {
         let rpc::Watermarks { read_seq, delivered_seq, unread, mentions, counted_seq } = of;
         Self { read_seq, delivered_seq, unread, mentions, counted_seq }
+    }
+}
+
+impl From<OwnChatState> for rpc::OwnState {
+    /// When it was changed is not in it.
+    fn from(of: OwnChatState) -> Self {
+        let OwnChatState {
+            version,
+            muted_until_ms,
+            archived,
+            favourite,
+            draft,
+            scheduled,
+            scheduled_refused,
+        } = of;
+        let draft = draft.map(|Draft { body, reply_to }| rpc::Draft { body, reply_to });
+        let muted_until_ms = muted_until_ms.unwrap_or_default();
+        Self {
+            version,
+            muted_until_ms,
+            archived,
+            favourite,
+            draft,
+            changed_at_ms: 0,
+            scheduled,
+            scheduled_refused,
+        }
+    }
+}
+
+impl From<rpc::OwnState> for OwnChatState {
+    fn from(of: rpc::OwnState) -> Self {
+        let rpc::OwnState {
+            version,
+            muted_until_ms,
+            archived,
+            favourite,
+            draft,
+            changed_at_ms: _,
+            scheduled,
+            scheduled_refused,
+        } = of;
+        let draft = draft.map(|rpc::Draft { body, reply_to }| Draft { body, reply_to });
+        let muted_until_ms = (muted_until_ms != 0).then_some(muted_until_ms);
+        Self { version, muted_until_ms, archived, favourite, draft, scheduled, scheduled_refused }
     }
 }
 
@@ -186,16 +236,35 @@ impl TryFrom<rpc::ChatState> for wire::ChatState {
 
     fn try_from(state: rpc::ChatState) -> Result<Self, UnreadableField> {
         let membership = state.membership.ok_or(UnreadableField("membership"))?;
-        let rpc::Membership { chat_id, kind, title, other_id, role, member_count, .. } = membership;
+        let rpc::Membership {
+            chat_id,
+            kind,
+            title,
+            topic,
+            avatar,
+            slow_mode_seconds,
+            message_ttl_seconds,
+            other_id,
+            role,
+            member_count,
+            own,
+            ..
+        } = membership;
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
         Ok(Self {
             chat: chat_id.parse().map_err(|_| UnreadableField("chat_id"))?,
             kind: ChatKind::parse(&kind).ok_or(UnreadableField("kind"))?,
-            title: (!title.is_empty()).then_some(title),
+            title: some(title),
+            topic: some(topic),
+            avatar: some(avatar),
+            slow_mode_seconds,
+            message_ttl_seconds,
             other: match other_id.as_str() {
                 "" => None,
                 id => Some(id.parse().map_err(|_| UnreadableField("other_id"))?),
             },
             role: Role::parse(&role).ok_or(UnreadableField("role"))?,
+            own: own.map(Into::into).unwrap_or_default(),
             member_count,
             head_seq: state.head_seq,
             from_seq: state.from_seq,
@@ -237,6 +306,8 @@ mod tests {
             forwarded: Some(Forwarded { sender: UserId(Uuid::from_u128(6)), sent_at_ms: 4 }),
             range: subject.map(|_| SeqRange { from_seq: 2, to_seq: 6 }),
             sent_at_ms: 5,
+            expires_at_ms: Some(9),
+            expired: subject.is_some(),
             changes: wire::Changes {
                 seq: 9,
                 edited_seq: Some(8),
@@ -257,6 +328,23 @@ mod tests {
     fn a_message_survives_the_way_between_services() {
         for message in [message(EntryKind::Text, None), message(EntryKind::MemberAdded, Some(4))] {
             assert_eq!(wire::Message::try_from(rpc::Message::from(message.clone())), Ok(message));
+        }
+    }
+
+    #[test]
+    fn how_a_member_has_a_chat_survives_the_way_between_services() {
+        let draft = Some(Draft { body: "I wi".into(), reply_to: Some(7) });
+        let own = OwnChatState {
+            version: 5,
+            muted_until_ms: Some(9),
+            archived: true,
+            favourite: true,
+            draft,
+            scheduled: 2,
+            scheduled_refused: 1,
+        };
+        for own in [own, OwnChatState::default()] {
+            assert_eq!(OwnChatState::from(rpc::OwnState::from(own.clone())), own);
         }
     }
 

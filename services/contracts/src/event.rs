@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId, word::word};
+use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId, api::OwnChatState, word::word};
 
 /// Version of every record that this build writes.
 pub const VERSION: u8 = 1;
@@ -41,12 +41,16 @@ pub enum EntryKind {
     TitleChanged,
     /// The group has the topic in `body` from here on, or none when that is empty.
     TopicChanged,
-    /// A plain member of the group waits for the seconds in `body` between two messages from here on; 0 is not at all.
+    /// The group has the picture in `body` from here on, or none when that is empty.
+    AvatarChanged,
+    /// A plain member waits as many seconds as `body` says after a message, from here on.
     SlowModeChanged,
+    /// Texts from here on disappear as many seconds after they were sent as `body` says, or never when it is 0.
+    TtlChanged,
 }
 
 impl EntryKind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Text,
         Self::Edit,
         Self::Delete,
@@ -60,7 +64,9 @@ impl EntryKind {
         Self::RoleChanged,
         Self::TitleChanged,
         Self::TopicChanged,
+        Self::AvatarChanged,
         Self::SlowModeChanged,
+        Self::TtlChanged,
     ];
 
     /// Returns the kind as it is stored and sent.
@@ -79,7 +85,9 @@ impl EntryKind {
             Self::RoleChanged => "role_changed",
             Self::TitleChanged => "title_changed",
             Self::TopicChanged => "topic_changed",
+            Self::AvatarChanged => "avatar_changed",
             Self::SlowModeChanged => "slow_mode_changed",
+            Self::TtlChanged => "ttl_changed",
         }
     }
 
@@ -104,7 +112,9 @@ impl EntryKind {
             | Self::RoleChanged
             | Self::TitleChanged
             | Self::TopicChanged
-            | Self::SlowModeChanged => false,
+            | Self::AvatarChanged
+            | Self::SlowModeChanged
+            | Self::TtlChanged => false,
         }
     }
 
@@ -263,6 +273,9 @@ pub enum DeliveryOutcome {
         /// As in [`SendRecord`].
         #[serde(default, skip_serializing_if = "is_false")]
         subject_only: bool,
+        /// When the text disappears.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at_ms: Option<i64>,
     },
     /// Nothing was sent: the sender has read or received the chat further than before. Device and key are nil. It may be lost.
     Marked {
@@ -332,6 +345,31 @@ impl MembershipRecord {
     pub fn parse_key(key: &[u8]) -> Option<(ChatId, UserId)> {
         let (chat, user) = str::from_utf8(key).ok()?.split_once('/')?;
         Some((chat.parse().ok()?, user.parse().ok()?))
+    }
+}
+
+/// A record of `chat.events`: how a user has a chat from here on, for the user's own devices. It is whole, so that of two the one with the
+/// greater version counts. Behind it comes a record without a payload, so that the log forgets it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnStateRecord {
+    pub v: u8,
+    pub chat: ChatId,
+    pub user: UserId,
+    pub own: OwnChatState,
+}
+
+impl OwnStateRecord {
+    /// What follows the key of the membership.
+    const SUFFIX: &str = "/own";
+
+    /// Returns the record key, which is another than that of the membership: neither replaces the other in the log.
+    pub fn key(chat: ChatId, user: UserId) -> String {
+        MembershipRecord::key(chat, user) + Self::SUFFIX
+    }
+
+    /// Reads a record key back.
+    pub fn parse_key(key: &[u8]) -> Option<(ChatId, UserId)> {
+        MembershipRecord::parse_key(key.strip_suffix(Self::SUFFIX.as_bytes())?)
     }
 }
 
@@ -419,6 +457,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::api::Draft;
 
     fn id(n: u128) -> Uuid {
         Uuid::from_u128(n)
@@ -534,6 +573,7 @@ mod tests {
                     range: None,
                     sent_at_ms: 1_700_000_000_000,
                     subject_only: false,
+                    expires_at_ms: None,
                 },
             },
             include_str!("../golden/delivered.v1.json"),
@@ -569,6 +609,19 @@ mod tests {
         };
         check(&added, include_str!("../golden/membership.v1.json"));
         check(&MembershipRecord { role: None, ..added }, include_str!("../golden/no_membership.v1.json"));
+        let own = OwnChatState {
+            version: 5,
+            muted_until_ms: Some(1_700_000_000_000),
+            archived: true,
+            favourite: false,
+            draft: Some(Draft { body: "I wi".into(), reply_to: Some(7) }),
+            scheduled: 2,
+            scheduled_refused: 0,
+        };
+        check(
+            &OwnStateRecord { v: 1, chat: ChatId(id(1)), user: UserId(id(2)), own },
+            include_str!("../golden/own_state.v1.json"),
+        );
         let ended = Ended::Session("0190f5a0-7b1e-7c3d-8f00-0123456789ab".parse().expect("an id"));
         check(
             &SessionEndRecord { v: 1, user: UserId(id(2)), ended },
@@ -595,5 +648,9 @@ mod tests {
             Some((chat, user))
         );
         assert_eq!(MembershipRecord::parse_key(b"no separator"), None);
+        let own = OwnStateRecord::key(chat, user);
+        assert_eq!(OwnStateRecord::parse_key(own.as_bytes()), Some((chat, user)));
+        assert_eq!(MembershipRecord::parse_key(own.as_bytes()), None, "a reader of before sets it aside");
+        assert_eq!(OwnStateRecord::parse_key(MembershipRecord::key(chat, user).as_bytes()), None);
     }
 }

@@ -16,8 +16,9 @@ pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
+    api::OwnChatState,
     changes::UUID_BYTES,
-    event::{ChatKind, EntryKind, Forwarded, Role, SeqRange, is_false},
+    event::{ChatKind, EntryKind, Forwarded, Role, SeqRange, is_false, is_zero},
     word::word,
 };
 
@@ -529,6 +530,9 @@ pub struct ServerFrame {
     /// too large for it or they do not show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
+    /// The user has a chat in another way than before, by whichever device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_state: Option<OwnState>,
     /// Answer `pong`, or the connection is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ping: Option<Empty>,
@@ -623,11 +627,26 @@ pub struct ChatState {
     /// Groups only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
+    /// What a group is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The id of the picture of a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<String>,
+    /// How long a plain member waits after a message before the next one; 0 for not at all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slow_mode_seconds: u32,
+    /// How long after it was sent a text disappears; 0 for never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub message_ttl_seconds: u32,
     /// The other user of a direct chat.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<UserId>,
     /// The role of the caller.
     pub role: Role,
+    /// How the caller has the chat.
+    #[serde(default)]
+    pub own: OwnChatState,
     pub member_count: i64,
     /// The newest seq of the chat; 0 for one without entries.
     pub head_seq: i64,
@@ -644,6 +663,13 @@ pub struct ChatState {
     pub entries: Vec<Message>,
     /// Whether the caller reads entries before these.
     pub limited: bool,
+}
+
+/// How a user has a chat, for all their devices. Of two, the one with the greater version counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnState {
+    pub chat: ChatId,
+    pub own: OwnChatState,
 }
 
 /// How far a user has read and received a chat.
@@ -721,6 +747,13 @@ pub struct Message {
     pub range: Option<SeqRange>,
     /// Milliseconds since the epoch, by the log's clock.
     pub sent_at_ms: i64,
+    /// When the text disappears, in milliseconds since the epoch: clients forget it then by themselves. Of a text of a chat with
+    /// `message_ttl_seconds`, and of an edit of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<i64>,
+    /// The text has disappeared: `body` is empty, and nothing that was changed of it is left.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub expired: bool,
     /// What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted.
     #[serde(default, skip_serializing_if = "Changes::is_empty")]
     pub changes: Changes,
@@ -728,7 +761,19 @@ pub struct Message {
 
 impl Message {
     /// What an entry has beside its body, mentions and changes: ids, names, numbers.
-    const ENVELOPE_BYTES: usize = 390;
+    const ENVELOPE_BYTES: usize = 450;
+
+    /// Takes the text away, and what was changed of it, once its time has come. What is left says that there was one.
+    pub fn expire(&mut self, now_ms: i64) {
+        if self.expires_at_ms.is_none_or(|at_ms| now_ms < at_ms) {
+            return;
+        }
+        self.expired = true;
+        self.body.clear();
+        self.mentions.clear();
+        self.mentions_all = false;
+        self.changes = Changes::default();
+    }
 
     /// Returns how many bytes the entry has as JSON, at most.
     pub fn encoded_bytes(&self) -> usize {

@@ -19,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Limits,
-    domain::record::{self, Unreadable},
+    domain::record::{self, News, Unreadable},
     ended::EndedSessions,
     fanout::Fanout,
     membership::Membership,
+    own_states::OwnStates,
     positions::Positions,
     registry::Registry,
 };
@@ -86,7 +87,7 @@ pub(crate) async fn follow_membership(
     log: Log,
     tenant: String,
     membership: Arc<Membership>,
-    (positions, registry): (Arc<Positions>, Arc<Registry>),
+    (positions, registry, own_states): (Arc<Positions>, Arc<Registry>, OwnStates),
     check: Check,
     stop: CancellationToken,
 ) {
@@ -97,12 +98,14 @@ pub(crate) async fn follow_membership(
     check.ok();
     while let Some(event) = follower.next(&stop).await {
         if let Event::Record(record) = event {
-            match record::place(record.key(), record.payload()) {
-                Ok((chat, user, place)) => {
+            match record::news(record.key(), record.payload()) {
+                Ok(News::Place(chat, user, place)) => {
                     if membership.changed(chat, user, place) {
                         positions.catch_up(&registry, chat, user);
                     }
                 }
+                Ok(News::Own(user, own)) => own_states.push(user, own),
+                Ok(News::Forgotten) => {}
                 Err(why) => set_aside(&topic, &record, &why),
             }
         }

@@ -8,6 +8,7 @@ use contracts::{
     wire::{Changes, MAX_RECEIPT_MEMBERS, Message, Receipt, Rejected, ServerFrame, Stored},
 };
 
+use kit::clock::now_ms;
 use uuid::Uuid;
 
 use crate::{
@@ -45,8 +46,9 @@ impl Fanout {
     /// Pushes a record to the sending device and to the other connections of the chat's members here.
     pub(crate) fn deliver(&self, record: DeliveredRecord) {
         let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
-        // No device sends membership entries, and no rate applies to them.
-        if !device.0.is_nil() {
+        // No device sends membership entries, and no rate applies to them. No device sends a scheduled text either, and it counts.
+        let is_text = matches!(&outcome, DeliveryOutcome::Stored { kind: EntryKind::Text, .. });
+        if !device.0.is_nil() || is_text {
             let body = match &outcome {
                 DeliveryOutcome::Stored { body, range, .. } => counted_bytes(body, *range),
                 // What is not stored now has no text here.
@@ -70,8 +72,9 @@ impl Fanout {
                 range,
                 sent_at_ms,
                 subject_only,
+                expires_at_ms,
             } => {
-                let message = Message {
+                let mut message = Message {
                     chat,
                     seq,
                     sender,
@@ -88,8 +91,12 @@ impl Fanout {
                     forwarded,
                     range,
                     sent_at_ms,
+                    expires_at_ms,
+                    expired: false,
                     changes: Changes::default(),
                 };
+                // It may be announced again, long after.
+                message.expire(now_ms());
                 self.stored(message, device, subject_only);
             }
             DeliveryOutcome::Marked {
@@ -120,6 +127,8 @@ impl Fanout {
                 };
                 self.marked(own, shown);
             }
+            // No device waits for what no device sent.
+            DeliveryOutcome::Repeated { .. } if device.0.is_nil() => {}
             DeliveryOutcome::Repeated { seq } => {
                 let stored = Stored { chat, key, seq, sent_at_ms: None };
                 self.push_stored(sender, device, stored);
@@ -145,7 +154,7 @@ impl Fanout {
             self.members.slowed(chat, seq, seconds);
         }
         // No device sends membership entries: the sender's connections receive them like those of all others.
-        let writers = if kind.is_from_device() {
+        let writers = if kind.is_from_device() && !device.0.is_nil() {
             self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) })
         } else {
             Writers::new()
@@ -226,7 +235,8 @@ impl Fanout {
         let frame = Frame::encode(frame);
         let mut writers = Writers::new();
         self.registry.for_user(user, |connection| {
-            if !connection.is_of(device) {
+            // What no device sent concerns the user on all of them.
+            if !device.0.is_nil() && !connection.is_of(device) {
                 return;
             }
             if let Some(sent_at) = connection.settled(key) {
@@ -335,6 +345,7 @@ mod tests {
             range: None,
             sent_at_ms: 5,
             subject_only: false,
+            expires_at_ms: None,
         }
     }
 
@@ -406,6 +417,20 @@ mod tests {
         world.deliver(1, 1, DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict });
         assert_eq!(kinds(&phone), ["repeated", "rejected"]);
         assert!(kinds(&desk).is_empty());
+    }
+
+    #[test]
+    fn a_scheduled_text_comes_to_all_devices_of_its_sender_and_so_does_its_refusal() {
+        let world = World::new();
+        let (phone, desk, other) = (world.connection(1, 1), world.connection(1, 2), world.connection(2, 1));
+        for user in [1, 2] {
+            world.join(user);
+        }
+        world.deliver(1, 0, stored(1, EntryKind::Text, None));
+        world.deliver(1, 0, DeliveryOutcome::Rejected { code: ErrorCode::NotFound });
+        assert_eq!(kinds(&phone), ["message", "rejected"]);
+        assert_eq!(kinds(&desk), ["message", "rejected"]);
+        assert_eq!(kinds(&other), ["message"]);
     }
 
     #[test]

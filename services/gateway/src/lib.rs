@@ -26,6 +26,7 @@ mod events;
 mod fanout;
 mod membership;
 mod metrics;
+mod own_states;
 mod positions;
 mod presence;
 mod registry;
@@ -52,6 +53,7 @@ use crate::{
     fanout::Fanout,
     membership::Membership,
     metrics::Metrics,
+    own_states::OwnStates,
     positions::Positions,
     presence::Presence,
     registry::Registry,
@@ -141,7 +143,7 @@ fn surface(
         log.clone(),
         tenant.to_owned(),
         membership.clone(),
-        (positions.clone(), registry.clone()),
+        (positions.clone(), registry.clone(), OwnStates::new(registry.clone(), metrics.clone())),
         scope.check("membership"),
         stop.clone(),
     ));

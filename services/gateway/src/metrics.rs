@@ -51,6 +51,7 @@ pub(crate) enum Push {
     Stored,
     Rejected,
     Receipt,
+    OwnState,
     Presence,
     Typing,
 }

@@ -200,8 +200,8 @@ mod tests {
     use axum::body::Body;
     use contracts::api::{
         ChangePasswordRequest, CreateChatRequest, PutContactRequest, PutMemberRequest, RefreshRequest,
-        RegisterRequest, Settings, SignInRequest, UpdateChatRequest, UpdateOwnChatStateRequest,
-        UpdateProfileRequest,
+        RegisterRequest, RescheduleRequest, Settings, SignInRequest, UpdateChatRequest,
+        UpdateOwnChatStateRequest, UpdateProfileRequest,
     };
     use serde_json::json;
 
@@ -338,11 +338,23 @@ mod tests {
         )
         .await;
         check_kinds::<UpdateOwnChatStateRequest>(
-            json!({"muted_until_ms": 7, "archived": true, "favourite": false}),
+            json!({"muted_until_ms": 7, "archived": true, "favourite": false, "draft": {"body": "I wi"}}),
             &[
                 ("muted_until_ms", &[json!(null), json!(7)]),
                 ("archived", &[json!(null), json!(true)]),
                 ("favourite", &[json!(null), json!(true)]),
+                ("draft", &[json!(null)]),
+            ],
+        )
+        .await;
+        check_kinds::<RescheduleRequest>(
+            json!({"body": "later", "reply_to": 7, "mentions": [id], "mention_all": true, "send_at_ms": 7}),
+            &[
+                ("body", texts),
+                ("reply_to", &[json!(null), json!(7)]),
+                ("mentions", &[json!([])]),
+                ("mention_all", &[json!(true)]),
+                ("send_at_ms", &[json!(7)]),
             ],
         )
         .await;

@@ -60,6 +60,8 @@ pub struct Head {
     /// CQL timestamp (microseconds) of the last applied record; grows by at least 1 with each of them.
     pub stamp: i64,
     pub counts: Counts,
+    /// How long after it was sent a text disappears that comes next; 0 for never.
+    pub ttl_seconds: u32,
 }
 
 /// What of a chat's entries counts as unread, up to and including one of them.
@@ -182,6 +184,11 @@ impl Entry {
         matches!(self.kind, EntryKind::Pin | EntryKind::Unpin | EntryKind::Delete | EntryKind::DeleteRange)
     }
 
+    /// Returns after how many seconds texts disappear that come behind this entry, when it says so. Only the chat service writes such an entry.
+    fn sets_ttl(&self) -> Option<u32> {
+        (self.kind == EntryKind::TtlChanged).then(|| self.body.parse().unwrap_or(0))
+    }
+
     /// Returns the reaction that this entry makes or takes back.
     pub fn reaction_id(&self) -> Option<ReactionId> {
         let is_reaction = matches!(self.kind, EntryKind::Reaction | EntryKind::ReactionRemoved);
@@ -194,8 +201,8 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is entry `seq`; its rows are written with `stamp`, then it is announced. `effect` is what it changes beside them.
-    /// `counts` are those up to and including it.
-    Store { seq: i64, stamp: i64, counts: Counts, effect: Option<Effect> },
+    /// `counts` are those up to and including it. Its text disappears at `expires_at_ms`.
+    Store { seq: i64, stamp: i64, counts: Counts, effect: Option<Effect>, expires_at_ms: Option<i64> },
     /// It is message `seq` and its rows are durable since an earlier run: it is only announced again.
     Announce { seq: i64 },
     /// It repeats message `seq`.
@@ -220,8 +227,9 @@ pub enum Effect {
 }
 
 impl Verdict {
-    /// Returns what is published to the gateways about it.
-    pub fn announcement(self, entry: &Entry) -> DeliveredRecord {
+    /// Returns what is published to the gateways about it. `expires_at_ms` is when its text disappears; of one that is announced again the
+    /// row has it.
+    pub fn announcement(self, entry: &Entry, expires_at_ms: Option<i64>) -> DeliveredRecord {
         let outcome = match self {
             Self::Store { seq, .. } | Self::Announce { seq } => DeliveryOutcome::Stored {
                 seq,
@@ -238,6 +246,7 @@ impl Verdict {
                 range: entry.range,
                 sent_at_ms: entry.sent_at_ms,
                 subject_only: entry.subject_only,
+                expires_at_ms,
             },
             Self::Repeated { seq } => DeliveryOutcome::Repeated { seq },
             Self::Conflict => DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict },
@@ -306,11 +315,11 @@ pub fn sequence<'a>(
     let mut verdicts = Vec::new();
     for entry in entries {
         let verdict = decide(generation, chats, known.get(&entry.key_id()), entry)?;
-        if let Verdict::Store { seq, stamp, effect, .. } = verdict {
+        if let Verdict::Store { seq, stamp, effect, expires_at_ms, .. } = verdict {
             let position = Position { generation: generation.clone(), offset: entry.offset };
             known.insert(entry.key_id(), KnownKey { seq, content: entry.content, position });
             chats.note(entry, effect);
-            bodies.extend(change::apply(chats, &wanted, entry, seq, stamp));
+            bodies.extend(change::apply(chats, &wanted, entry, (seq, stamp), expires_at_ms));
         }
         verdicts.push(verdict);
     }
@@ -332,6 +341,18 @@ impl Chats {
                 }
             }
             None => {}
+        }
+    }
+
+    /// Returns when the text of an entry that is stored disappears: by the time at which the log took it and what holds for texts at its place,
+    /// or, of an edit, with the message that it changes.
+    fn expiry(&self, entry: &Entry, ttl_seconds: u32) -> Option<i64> {
+        match entry.kind {
+            EntryKind::Text if ttl_seconds > 0 => {
+                Some(entry.sent_at_ms.saturating_add(i64::from(ttl_seconds) * 1000))
+            }
+            EntryKind::Edit => self.targets.get(&entry.target_id()?)?.expires_at_ms,
+            _ => None,
         }
     }
 
@@ -358,7 +379,9 @@ impl Chats {
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
             | EntryKind::TopicChanged
-            | EntryKind::SlowModeChanged => None,
+            | EntryKind::AvatarChanged
+            | EntryKind::SlowModeChanged
+            | EntryKind::TtlChanged => None,
         }
     }
 }
@@ -408,15 +431,16 @@ fn decide(
         (None, Some(known)) if !here(known) => resend(known, entry),
         (None, Some(_) | None) => {
             let counts = head.counts.with(entry);
-            Verdict::Store { seq: head.seq + 1, stamp, counts, effect: chats.effect(entry) }
+            let expires_at_ms = chats.expiry(entry, head.ttl_seconds);
+            Verdict::Store { seq: head.seq + 1, stamp, counts, effect: chats.effect(entry), expires_at_ms }
         }
     };
-    let (seq, counts) = match verdict {
-        Verdict::Store { seq, counts, .. } => (seq, counts),
-        _ => (head.seq, head.counts),
+    let (seq, counts, ttl_seconds) = match verdict {
+        Verdict::Store { seq, counts, .. } => (seq, counts, entry.sets_ttl().unwrap_or(head.ttl_seconds)),
+        _ => (head.seq, head.counts, head.ttl_seconds),
     };
     let applied = Some(Position { generation: generation.clone(), offset });
-    chats.heads.insert(chat, Head { seq, applied, stamp, counts });
+    chats.heads.insert(chat, Head { seq, applied, stamp, counts, ttl_seconds });
     Ok(verdict)
 }
 

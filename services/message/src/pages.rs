@@ -111,6 +111,8 @@ mod tests {
             forwarded: None,
             range: None,
             sent_at_ms: 0,
+            expires_at_ms: None,
+            expired: false,
             changes: Changes { reactions, ..Changes::default() },
         }
     }

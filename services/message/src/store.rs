@@ -32,6 +32,8 @@ pub struct Row<'a> {
     pub counts: Counts,
     /// What the entry changes from this seq on.
     pub effect: Option<Effect>,
+    /// When its text disappears: nothing returns it from then on, and the store forgets it.
+    pub expires_at_ms: Option<i64>,
 }
 
 impl Row<'_> {

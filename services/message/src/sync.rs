@@ -30,7 +30,7 @@ const CHAT_BYTES: usize = HISTORY_PAGE_BYTES / 8;
 /// A cursor of before is refused.
 pub const CURSOR_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Clocks of replicas, and a write that was under way when a cursor was made, differ by less. What has no place in the log
-/// (a mark, the beginning of a membership) counts as changed for this long.
+/// (a mark, the beginning of a membership, how a user has a chat) counts as changed for this long.
 const SLACK_MS: i64 = 2 * 60 * 1000;
 
 /// A chat that a user is in.
@@ -40,6 +40,8 @@ pub struct Membership {
     /// Where the user's history begins.
     pub beginning: Beginning,
     pub joined_at_ms: i64,
+    /// When the user last changed how they have the chat; 0 for never.
+    pub own_changed_at_ms: i64,
 }
 
 /// What is asked for.
@@ -243,7 +245,8 @@ impl<S: Store> Syncing for Syncer<S> {
                 };
                 let has_changed = since.as_ref().is_none_or(|since| {
                     let lately = since.at_ms.saturating_sub(SLACK_MS);
-                    of_log(since) || membership.joined_at_ms >= lately || marks.at_ms >= lately
+                    let times = [membership.joined_at_ms, membership.own_changed_at_ms, marks.at_ms];
+                    of_log(since) || times.iter().any(|at_ms| *at_ms >= lately)
                 });
                 let calls = calls.remove(&chat).unwrap_or_default();
                 let head = &placed.head;

@@ -156,6 +156,8 @@ mod tests {
             range: None,
             changes: Changes::default(),
             sent_at_ms: seq,
+            expires_at_ms: None,
+            expired: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
 mod joining;
+mod scheduled;
 mod sync;
 
 use std::{
@@ -14,12 +15,12 @@ use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     api::{
         ContactableBy, CreateChatRequest, ErasedPart, ErasureState, HistoryAccess, MUTED_FOR_GOOD_MS,
-        OwnChatState, PresenceVisibleTo, RegisterRequest, Settings, UpdateChatRequest,
+        OwnChatState, PresenceVisibleTo, RegisterRequest, SetDraft, Settings, UpdateChatRequest,
         UpdateOwnChatStateRequest, UpdateProfileRequest,
     },
     event::{EntryKind, Role},
     wire::{
-        Activity, ActivityState, ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES,
+        self, Activity, ActivityState, ClientFrame, CloseCode, Command, Connect, History, MAX_BODY_BYTES,
         MAX_FRAME_BYTES, Message, Outcome, PresenceState, Send, ServerFrame, Typing, TypingUser,
         UserPresence, Watch,
     },
@@ -36,7 +37,7 @@ use crate::{
     users::{Online, TestUser, refused},
 };
 
-pub use self::{joining::joining, sync::sync};
+pub use self::{joining::joining, scheduled::scheduled, sync::sync};
 
 /// What is promised of the connections of a session that has ended.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
@@ -538,18 +539,82 @@ pub async fn own_state(messenger: &Messenger) -> anyhow::Result<()> {
     let request = UpdateOwnChatStateRequest {
         muted_until_ms: Some(MUTED_FOR_GOOD_MS),
         archived: Some(true),
-        favourite: None,
+        ..Default::default()
     };
+    let (phone, theirs) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+    for online in [&phone, &theirs] {
+        eventually("the first sync", MOMENT, || async {
+            ensure!(online.seen().synced.contains_key(&chat), "nothing is synced");
+            Ok(())
+        })
+        .await?;
+    }
     let own = messenger.update_own_chat_state(&ann.token().await?, chat, &request).await?;
     ensure!(own.version == 1 && own.archived && own.muted_until_ms == Some(MUTED_FOR_GOOD_MS), "{own:?}");
-    let listed = async |user: &TestUser| anyhow::Ok(messenger.chats(&user.token().await?).await?[0].own);
+    let listed =
+        async |user: &TestUser| anyhow::Ok(messenger.chats(&user.token().await?).await?[0].own.clone());
     ensure!(listed(&desk).await? == own, "another device of ann has it otherwise");
     ensure!(listed(&ben).await? == OwnChatState::default(), "ben sees it");
     let favourite = UpdateOwnChatStateRequest { favourite: Some(true), ..Default::default() };
     let own = messenger.update_own_chat_state(&desk.token().await?, chat, &favourite).await?;
     ensure!(own.version == 2 && own.archived && own.favourite && listed(&ann).await? == own, "{own:?}");
+    let draft = |body: &str| UpdateOwnChatStateRequest {
+        draft: Some(SetDraft { body: body.to_owned(), reply_to: None }),
+        ..Default::default()
+    };
+    let own = messenger.update_own_chat_state(&desk.token().await?, chat, &draft("I wi")).await?;
+    ensure!(own.draft.as_ref().is_some_and(|draft| draft.body == "I wi"), "{own:?}");
+    eventually("the phone learns of each change", MOMENT, || async {
+        let seen = phone.seen();
+        let versions: Vec<i64> = seen.own_states.iter().map(|of| of.own.version).collect();
+        ensure!(
+            versions.iter().is_sorted() && [1, 2, 3].iter().all(|of| versions.contains(of)),
+            "{versions:?}"
+        );
+        ensure!(seen.own_states.last() == Some(&wire::OwnState { chat, own: own.clone() }), "{own:?}");
+        Ok(())
+    })
+    .await?;
+    // One who connects later has it from the sync, and what is removed is gone for all.
+    let later = desk.online(&[]).await;
+    eventually("the sync of another device", MOMENT, || async {
+        ensure!(later.seen().synced.get(&chat).is_some_and(|of| of.own == own), "it is not synced");
+        Ok(())
+    })
+    .await?;
+    let own = messenger.update_own_chat_state(&ann.token().await?, chat, &draft("")).await?;
+    ensure!(own.version == 4 && own.draft.is_none() && listed(&desk).await? == own, "{own:?}");
+    ensure!(theirs.seen().own_states.is_empty(), "ben received it");
     let token = stranger.token().await?;
     refused(messenger.update_own_chat_state(&token, chat, &request).await, ErrorCode::NotAMember)?;
+    Ok(())
+}
+
+/// Either user of a direct chat lets texts disappear, and every device knows when they do.
+pub async fn disappearing(messenger: &Messenger) -> anyhow::Result<()> {
+    let (ann, ben, chat) = TestUser::two(messenger).await?;
+    let (one, other) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+    let lasting = one.send(chat, "this stays").await?;
+    let ttl = |seconds| UpdateChatRequest { message_ttl_seconds: Some(seconds), ..Default::default() };
+    refused(messenger.update_chat(&ben.token().await?, chat, &ttl(1)).await, ErrorCode::InvalidArgument)?;
+    let set = messenger.update_chat(&ben.token().await?, chat, &ttl(3600)).await?;
+    ensure!(set.message_ttl_seconds == 3600, "{set:?}");
+    other.sees(chat, lasting + 1, MOMENT).await?;
+    let seq = one.send(chat, "this does not").await?;
+    let edit = one.post(chat, Post::Edit { seq, body: "nor this".to_owned() }).await?;
+    messenger.update_chat(&ann.token().await?, chat, &ttl(0)).await?;
+    let last = one.send(chat, "this does").await?;
+    other.sees(chat, last, MOMENT).await?;
+    let pushed = other.seen().entries.get(&chat).cloned().unwrap_or_default();
+    for entries in [pushed, ann.history(chat).await?] {
+        let of = |seq| entries.iter().find(|entry| entry.seq == seq);
+        let expiry = |seq| of(seq).and_then(|entry| entry.expires_at_ms);
+        let sent = of(seq).map(|entry| entry.sent_at_ms + 3_600_000);
+        ensure!(sent.is_some() && expiry(seq) == sent && expiry(edit) == sent, "{entries:?}");
+        ensure!(expiry(lasting).is_none() && expiry(last).is_none(), "{entries:?}");
+        let changes = entries.iter().filter(|entry| entry.kind == EntryKind::TtlChanged);
+        ensure!(changes.map(|entry| entry.body.as_str()).eq(["3600", "0"]), "{entries:?}");
+    }
     Ok(())
 }
 

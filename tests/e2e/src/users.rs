@@ -192,6 +192,8 @@ pub struct Seen {
     pub synced: HashMap<ChatId, ChatState>,
     /// Who has read or received what, in the order in which it came.
     pub receipts: Vec<wire::Receipt>,
+    /// How the user has chats, as it was pushed.
+    pub own_states: Vec<wire::OwnState>,
     /// Why the session ended, or a chat could not be read.
     pub failures: Vec<String>,
 }
@@ -216,6 +218,7 @@ impl Seen {
             Event::Typing(typing) => self.typing.push(typing),
             Event::Synced(page) => self.synced.extend(page.chats.into_iter().map(|of| (of.chat, of))),
             Event::Marked(receipt) => self.receipts.push(receipt),
+            Event::OwnState(own_state) => self.own_states.push(own_state),
             Event::Disconnected { .. } | Event::Elsewhere(_) => {}
         }
     }

@@ -1,4 +1,5 @@
 use contracts::{
+    api::OwnChatState,
     event::{ChatKind, Role},
     wire::{self, Lagged, RequestId},
 };
@@ -359,8 +360,13 @@ fn synced(id: u32, cursor: &str, heads: &[i64], more: bool) -> ServerFrame {
         chat: CHAT,
         kind: ChatKind::Group,
         title: Some("Friends".into()),
+        topic: None,
+        avatar: None,
+        slow_mode_seconds: 0,
+        message_ttl_seconds: 0,
         other: None,
         role: Role::Member,
+        own: OwnChatState::default(),
         member_count: 2,
         head_seq,
         from_seq: 1,

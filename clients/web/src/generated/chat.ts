@@ -28,6 +28,8 @@ export type Chat = {
     kind: ChatKind;
     /** 1 in a direct chat that the other user has left: no message can be sent until it is created again. */
     member_count: number;
+    /** How long after it was sent a text disappears; 0 for never. */
+    message_ttl_seconds?: number;
     /** How the caller has the chat. */
     own?: OwnChatState;
     /** The caller's role. */
@@ -92,6 +94,13 @@ export type CreatedInvite = Invite & {
     code: string;
 };
 
+/** A message that a member has written and not sent. */
+export type Draft = {
+    body: string;
+    /** The seq of the message that it is to reply to. */
+    reply_to?: (number | null);
+};
+
 /** Why a request was refused. Stable: a client may branch on it. */
 export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
 
@@ -133,10 +142,14 @@ export type JoinRequest = {
     user_id: UserId;
 };
 
+/** The sender's idempotency key of a message. The same (chat, sender, key) is the same message forever. */
+export type MessageKey = string;
+
 /** How a member has a chat: on all their devices, and seen by no one else. */
 export type OwnChatState = {
     /** Clients keep the chat out of the list that they show first. */
     archived: boolean;
+    draft?: (Draft | null);
     /** Clients keep the chat at the top of their list. */
     favourite: boolean;
     /**
@@ -144,6 +157,10 @@ export type OwnChatState = {
      * mutes nothing any more.
      */
     muted_until_ms?: (number | null);
+    /** Messages of the member that wait for their time. */
+    scheduled?: number;
+    /** Scheduled messages that were refused at their time, and wait for the member to decide. */
+    scheduled_refused?: number;
     /** Counts the changes since the member is in the chat: of two states the one with the greater version is the later one. */
     version: number;
 };
@@ -170,6 +187,8 @@ export type Page_Chat = {
         kind: ChatKind;
         /** 1 in a direct chat that the other user has left: no message can be sent until it is created again. */
         member_count: number;
+        /** How long after it was sent a text disappears; 0 for never. */
+        message_ttl_seconds?: number;
         /** How the caller has the chat. */
         own?: OwnChatState;
         /** The caller's role. */
@@ -236,6 +255,22 @@ export type Page_PublicChat = {
     next_cursor?: (string | null);
 };
 
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_ScheduledMessage = {
+    items: Array<{
+        body: string;
+        chat_id: ChatId;
+        key: MessageKey;
+        mention_all?: boolean;
+        mentions?: Array<UserId>;
+        refused?: (ErrorCode | null);
+        reply_to?: (number | null);
+        /** Milliseconds since the epoch. In slow mode it moves to when the user may send. */
+        send_at_ms: number;
+    }>;
+    next_cursor?: (string | null);
+};
+
 /** The body of every refusal, `application/problem+json` (RFC 9457). */
 export type Problem = {
     code: ErrorCode;
@@ -270,14 +305,70 @@ export type RefusedMember = {
     user_id: UserId;
 };
 
+/** `PUT /api/chats/{chat}/scheduled/{key}`: the message as it is to be sent, as a whole. */
+export type RescheduleRequest = {
+    body: string;
+    /** Whether it calls all members. */
+    mention_all?: boolean;
+    /** Whom it calls by name. */
+    mentions?: Array<UserId>;
+    /** The seq of the message that it replies to. */
+    reply_to?: (number | null);
+    /** Milliseconds since the epoch, later than now and at most 366 days ahead. */
+    send_at_ms: number;
+};
+
 /** What a member may do. Later variants may do less. */
 export type Role = ("owner" | "admin" | "member");
+
+/** `POST /api/chats/{chat}/scheduled` */
+export type ScheduleRequest = {
+    body: string;
+    /**
+     * The idempotency key of the message, as that of `send`: a request that is repeated with it schedules once, and what is sent in
+     * the end is one message.
+     */
+    key: MessageKey;
+    /** Whether it calls all members. */
+    mention_all?: boolean;
+    /** Whom it calls by name. */
+    mentions?: Array<UserId>;
+    /** The seq of the message that it replies to. */
+    reply_to?: (number | null);
+    /** Milliseconds since the epoch, later than now and at most 366 days ahead. */
+    send_at_ms: number;
+};
+
+/** A message that waits for its time, or was refused then. */
+export type ScheduledMessage = {
+    body: string;
+    chat_id: ChatId;
+    key: MessageKey;
+    mention_all?: boolean;
+    mentions?: Array<UserId>;
+    refused?: (ErrorCode | null);
+    reply_to?: (number | null);
+    /** Milliseconds since the epoch. In slow mode it moves to when the user may send. */
+    send_at_ms: number;
+};
+
+/** A draft as it is set. */
+export type SetDraft = {
+    body: string;
+    /** The seq of the message that it is to reply to. */
+    reply_to?: (number | null);
+};
 
 /** `PATCH /api/chats/{chat}`: absent fields stay. */
 export type UpdateChatRequest = {
     /** The id of a picture, 1 to 128 of `A-Z a-z 0-9 _ -`, which the messenger does not read. An empty one removes it. */
     avatar?: (string | null);
     history?: (HistoryAccess | null);
+    /**
+     * How long after it was sent a text disappears, from now on: 60 seconds to a year, or 0 for never. In a direct chat either of the two
+     * changes it.
+     */
+    message_ttl_seconds?: (number | null);
     /** How long a plain member waits after a message before the next one; 0 ends it. */
     slow_mode_seconds?: (number | null);
     title?: (string | null);
@@ -288,6 +379,7 @@ export type UpdateChatRequest = {
 /** `PATCH /api/chats/{chat}/me`: absent fields stay. */
 export type UpdateOwnChatStateRequest = {
     archived?: (boolean | null);
+    draft?: (SetDraft | null);
     favourite?: (boolean | null);
     /** Milliseconds since the epoch; 0 ends it. */
     muted_until_ms?: (number | null);

@@ -24,6 +24,8 @@ const RATE: Rate = Rate { burst: 200, every: Duration::from_millis(50) };
 
 /// How often one user joins one chat: each time is an entry that all its members receive, and so is each departure.
 const JOINS: Rate = Rate { burst: 5, every: Duration::from_secs(60) };
+/// What a client writes while its user types: some pages of a text, as fast as a user leaves fields.
+const DRAFTS: Rate = Rate { burst: 20, every: Duration::from_millis(500) };
 
 /// The changes that users made lately through this process. Cheap to clone.
 #[derive(Clone)]
@@ -42,7 +44,7 @@ impl Changes {
     }
 
     /// Counts a change; an error is the time to wait, and counts nothing.
-    fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
+    pub(super) fn take(&self, user: UserId, now: Instant) -> Result<(), Duration> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).try_take(user, now)
     }
 
@@ -57,6 +59,16 @@ impl Changes {
 impl Default for Changes {
     fn default() -> Self {
         Self::new(RATE)
+    }
+}
+
+/// The changes of drafts that users made lately through this process: each is a record with a text. Cheap to clone.
+#[derive(Clone)]
+pub struct Drafts(pub(super) Changes);
+
+impl Default for Drafts {
+    fn default() -> Self {
+        Self(Changes::new(DRAFTS))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/api/chats`: chats as their members see them.
 #![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::State,
@@ -27,7 +27,7 @@ use utoipa::IntoParams;
 
 use super::{
     Patience, Users,
-    changes::ChangingCaller,
+    changes::{ChangingCaller, Drafts},
     members::{change, published},
 };
 use crate::{
@@ -173,8 +173,12 @@ pub(super) async fn get(
 
 /// Changes what a group is called and for, what members who are added read, who finds it, how fast its members write, and its picture.
 ///
-/// An owner and an admin may, and the owner alone changes the visibility. A new title and a new topic are entries of the chat, `title_changed` and `topic_changed`, and reach
-/// all devices as messages do. What is so already is answered the same way, without an entry. The history concerns members
+/// An owner and an admin may, and the owner alone changes the visibility. A new title, topic, picture and slow mode
+/// are entries of the chat, `title_changed`, `topic_changed`, `avatar_changed` and `slow_mode_changed`, and reach all devices as messages do.
+///
+/// `message_ttl_seconds` is of direct chats too, where each of the two changes it, and is the entry `ttl_changed`. It holds for texts that come behind that entry in the chat:
+/// those of before stay as they were. Such a text has `expires_at_ms`; then its `body` is gone for everyone, edits of it included, and the entry is left with
+/// `expired`. Devices forget it by themselves. The log of the messenger has it for some days longer, where no user reads it. What is so already is answered the same way, without an entry. The history concerns members
 /// who are added from then on: those who are in the group read what they read before.
 #[utoipa::path(
     patch,
@@ -206,10 +210,13 @@ pub(super) async fn update(
     Ok(Json(chat.ok_or(Error::NotAMember(chat_id))?.into()))
 }
 
-/// Changes how the caller has a chat: muted, archived, favourite.
+/// Changes how the caller has a chat: muted, archived, favourite, and what they have written there and not sent.
 ///
-/// It holds for all devices of the caller and is seen by no one else. Lists of chats have it in `own`. It goes with the
-/// membership: a user who comes back has the chat as any other.
+/// It holds for all devices of the caller and is seen by no one else. Lists of chats and `sync` have it in `own`, and connected devices of
+/// the caller receive it as `own_state`. Of two states, the one with the greater version counts, so of two devices that change the same
+/// at one time the last one wins. It goes with the membership: a user who comes back has the chat as any other.
+///
+/// A draft is removed by the client that sends it. A user has drafts in at most 100 chats, and changes drafts twice a second.
 #[utoipa::path(
     patch,
     path = "/api/chats/{chat}/me",
@@ -222,19 +229,26 @@ pub(super) async fn update(
         (status = OK, description = "How the caller has the chat after the change", body = OwnChatState),
         (status = FORBIDDEN, description = "not_a_member", body = api::Problem,
             content_type = "application/problem+json"),
+        (status = CONFLICT, description = "limit_reached (of drafts)", body = api::Problem,
+            content_type = "application/problem+json"),
         BodyProblems,
         CallerProblems,
         FaultProblems,
     )
 )]
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 pub(super) async fn update_own(
     ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
+    State(Drafts(drafts)): State<Drafts>,
     Path(chat_id): Path<ChatId>,
     Json(request): Json<UpdateOwnChatStateRequest>,
 ) -> Result<Json<OwnChatState>, ApiError> {
-    let update = OwnUpdate::parse(&request)?;
-    let own = store.update_own(chat_id, caller.user_id, &update).await.map_err(Error::from)?;
+    let update = OwnUpdate::parse(request)?;
+    if update.draft.is_some() {
+        drafts.take(caller.user_id, Instant::now()).map_err(|wait| Error::TooManyDrafts { wait })?;
+    }
+    let own = store.update_own(chat_id, caller.user_id, &update, Utc::now()).await.map_err(Error::from)?;
     Ok(Json(own.ok_or(Error::NotAMember(chat_id))?.into()))
 }
 
@@ -285,6 +299,7 @@ impl From<domain::Chat> for api::Chat {
             history: (chat.kind != ChatKind::Direct).then_some(chat.history),
             visibility: chat.visibility,
             slow_mode_seconds: chat.slow_mode_seconds,
+            message_ttl_seconds: chat.message_ttl_seconds,
             avatar: chat.avatar,
             role: chat.role,
             own: chat.own.into(),

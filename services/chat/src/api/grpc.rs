@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use contracts::{
     ChatId, UserId,
+    api::OwnChatState,
     event::Role,
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
         ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
-        Membership, chat_service_server::ChatService,
+        Membership, OwnState, chat_service_server::ChatService,
     },
     wire::MAX_ROLE_MENTIONS,
 };
@@ -164,10 +165,17 @@ impl ChatService for ChatRpc {
 impl From<domain::Membership> for Membership {
     fn from(membership: domain::Membership) -> Self {
         let domain::Membership { chat, other, joined_at, reads_from, version, is_closed } = membership;
+        let changed_at_ms = chat.own.changed_at.map_or(0, |at| at.timestamp_millis());
+        let own = OwnState { changed_at_ms, ..OwnChatState::from(chat.own).into() };
         Self {
             chat_id: chat.chat_id.to_string(),
             kind: chat.kind.as_str().to_owned(),
             title: chat.title.unwrap_or_default(),
+            topic: chat.topic.unwrap_or_default(),
+            avatar: chat.avatar.unwrap_or_default(),
+            slow_mode_seconds: chat.slow_mode_seconds,
+            message_ttl_seconds: chat.message_ttl_seconds,
+            own: Some(own),
             other_id: other.map(|user| user.to_string()).unwrap_or_default(),
             role: chat.role.as_str().to_owned(),
             reads_from: reads_from.map(EntryId::from),
@@ -175,7 +183,6 @@ impl From<domain::Membership> for Membership {
             joined_at_ms: joined_at.timestamp_millis(),
             version,
             is_closed,
-            slow_mode_seconds: chat.slow_mode_seconds,
         }
     }
 }

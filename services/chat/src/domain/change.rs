@@ -1,8 +1,12 @@
 //! What members request, and the steps that it takes.
 
+use std::borrow::Cow;
+
 use contracts::{
     UserId,
-    api::{HistoryAccess, MAX_SLOW_MODE_SECONDS, UpdateChatRequest, Visibility},
+    api::{
+        HistoryAccess, MAX_SLOW_MODE_SECONDS, MAX_TTL_SECONDS, MIN_TTL_SECONDS, UpdateChatRequest, Visibility,
+    },
     event::{EntryKind, Role},
 };
 use kit::{
@@ -57,6 +61,7 @@ pub struct Update {
     /// The owner alone changes it.
     pub visibility: Option<Visibility>,
     pub slow_mode_seconds: Option<u32>,
+    pub message_ttl_seconds: Option<u32>,
     /// An empty one removes it.
     pub avatar: Option<String>,
 }
@@ -70,6 +75,11 @@ impl Update {
             let problem = format!("must be 0 to {MAX_SLOW_MODE_SECONDS}");
             return Err(InvalidField { field: "slow_mode_seconds", problem });
         }
+        let is_ttl = |seconds| seconds == 0 || (MIN_TTL_SECONDS..=MAX_TTL_SECONDS).contains(&seconds);
+        if request.message_ttl_seconds.is_some_and(|seconds| !is_ttl(seconds)) {
+            let problem = format!("must be 0, or {MIN_TTL_SECONDS} to {MAX_TTL_SECONDS}");
+            return Err(InvalidField { field: "message_ttl_seconds", problem });
+        }
         if request.avatar.as_deref().is_some_and(|avatar| !is_avatar(avatar)) {
             let problem = format!("must be at most {MAX_AVATAR_CHARS} of A-Z a-z 0-9 _ -");
             return Err(InvalidField { field: "avatar", problem });
@@ -80,11 +90,17 @@ impl Update {
             history: request.history,
             visibility: request.visibility,
             slow_mode_seconds: request.slow_mode_seconds,
+            message_ttl_seconds: request.message_ttl_seconds,
             avatar: request.avatar.clone(),
         })
     }
 
-    /// Returns what it changes of a group.
+    /// Returns whether it is about nothing but how long texts stay, which both users of a direct chat decide.
+    pub(super) fn is_of_ttl(&self) -> bool {
+        *self == Self { message_ttl_seconds: self.message_ttl_seconds, ..Self::default() }
+    }
+
+    /// Returns what it changes of a chat.
     pub(super) fn changes(&self, excerpt: &Excerpt) -> Vec<Change> {
         let title = self.title.as_ref().map(|title| title.as_str().to_owned());
         let title = title.filter(|title| excerpt.title.as_ref() != Some(title));
@@ -93,6 +109,7 @@ impl Update {
         let history = self.history.filter(|history| *history != excerpt.history);
         let visibility = self.visibility.filter(|visibility| *visibility != excerpt.visibility);
         let slow_mode = self.slow_mode_seconds.filter(|seconds| *seconds != excerpt.slow_mode_seconds);
+        let ttl = self.message_ttl_seconds.filter(|seconds| *seconds != excerpt.message_ttl_seconds);
         let avatar = self.avatar.as_ref().map(|avatar| Some(avatar.clone()).filter(|of| !of.is_empty()));
         let avatar = avatar.filter(|avatar| *avatar != excerpt.avatar);
         let changes = [
@@ -101,6 +118,7 @@ impl Update {
             history.map(|history| Change::HistorySet { history }),
             visibility.map(|visibility| Change::VisibilitySet { visibility }),
             slow_mode.map(|seconds| Change::SlowModeSet { seconds }),
+            ttl.map(|seconds| Change::TtlSet { seconds }),
             avatar.map(|avatar| Change::AvatarSet { avatar }),
         ];
         changes.into_iter().flatten().collect()
@@ -142,6 +160,9 @@ pub enum Change {
     SlowModeSet {
         seconds: u32,
     },
+    TtlSet {
+        seconds: u32,
+    },
     AvatarSet {
         avatar: Option<String>,
     },
@@ -154,28 +175,32 @@ pub enum Change {
 
 impl Change {
     /// Returns the kind, the subject and the body of its entry in the chat's log. The chat has so many members after it.
-    pub(super) fn entry(&self, member_count: usize) -> Option<(EntryKind, Option<UserId>, String)> {
+    pub(super) fn entry(&self, member_count: usize) -> Option<(EntryKind, Option<UserId>, Cow<'_, str>)> {
         match self {
             Self::Added { user_id, .. } | Self::Admitted { user_id } => {
-                Some((EntryKind::MemberAdded, Some(*user_id), member_count.to_string()))
+                Some((EntryKind::MemberAdded, Some(*user_id), member_count.to_string().into()))
             }
             Self::Removed { user_id } => {
-                Some((EntryKind::MemberRemoved, Some(*user_id), member_count.to_string()))
+                Some((EntryKind::MemberRemoved, Some(*user_id), member_count.to_string().into()))
             }
             Self::RoleSet { user_id, role } => {
-                Some((EntryKind::RoleChanged, Some(*user_id), role.as_str().to_owned()))
+                Some((EntryKind::RoleChanged, Some(*user_id), role.as_str().into()))
             }
-            Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title.clone())),
+            Self::TitleSet { title } => Some((EntryKind::TitleChanged, None, title.into())),
             Self::TopicSet { topic } => {
-                Some((EntryKind::TopicChanged, None, topic.clone().unwrap_or_default()))
+                Some((EntryKind::TopicChanged, None, topic.as_deref().unwrap_or_default().into()))
             }
+            Self::AvatarSet { avatar } => {
+                Some((EntryKind::AvatarChanged, None, avatar.as_deref().unwrap_or_default().into()))
+            }
+            Self::SlowModeSet { seconds } => {
+                Some((EntryKind::SlowModeChanged, None, seconds.to_string().into()))
+            }
+            Self::TtlSet { seconds } => Some((EntryKind::TtlChanged, None, seconds.to_string().into())),
             // It concerns those who are added, and they see it then.
             Self::HistorySet { .. } => None,
             // It concerns those who are not in the chat.
             Self::VisibilitySet { .. } => None,
-            Self::SlowModeSet { seconds } => Some((EntryKind::SlowModeChanged, None, seconds.to_string())),
-            // It is seen with the chat, and no message tells of it.
-            Self::AvatarSet { .. } => None,
             // Each member learns of their own removal.
             Self::DeletionBegun => None,
         }

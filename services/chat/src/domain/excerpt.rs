@@ -1,6 +1,6 @@
 //! A chat as it is changed.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use chrono::{DateTime, Utc};
 use contracts::{
@@ -33,6 +33,7 @@ pub struct Excerpt {
     pub history: HistoryAccess,
     pub visibility: Visibility,
     pub slow_mode_seconds: u32,
+    pub message_ttl_seconds: u32,
     pub avatar: Option<String>,
     /// How many records of memberships were written, which is the number of the newest.
     pub version: i64,
@@ -125,6 +126,7 @@ impl Excerpt {
                 | Change::HistorySet { .. }
                 | Change::VisibilitySet { .. }
                 | Change::SlowModeSet { .. }
+                | Change::TtlSet { .. }
                 | Change::AvatarSet { .. }
                 | Change::DeletionBegun => {}
             }
@@ -157,6 +159,7 @@ impl Excerpt {
             Change::HistorySet { history } => self.history = history,
             Change::VisibilitySet { visibility } => self.visibility = visibility,
             Change::SlowModeSet { seconds } => self.slow_mode_seconds = seconds,
+            Change::TtlSet { seconds } => self.message_ttl_seconds = seconds,
             Change::AvatarSet { ref avatar } => self.avatar.clone_from(avatar),
             Change::DeletionBegun => self.deleted_by = Some(actor),
         }
@@ -193,7 +196,7 @@ impl Excerpt {
     fn entry(
         &self,
         actor: UserId,
-        (kind, subject, body): (EntryKind, Option<UserId>, String),
+        (kind, subject, body): (EntryKind, Option<UserId>, Cow<'_, str>),
         key: MessageKey,
     ) -> OutboxRecord {
         let record = SendRecord {
@@ -203,7 +206,7 @@ impl Excerpt {
             device: DeviceId(Uuid::nil()),
             key,
             kind,
-            body,
+            body: body.into_owned(),
             subject,
             target_seq: None,
             mentions: Vec::new(),

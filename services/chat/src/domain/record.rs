@@ -2,11 +2,11 @@
 
 use contracts::{
     ChatId, UserId,
-    event::{self, ChatKind, MembershipRecord},
+    event::{self, ChatKind, MembershipRecord, OwnStateRecord},
 };
 use kit::catalog::Topic;
 
-use super::Member;
+use super::{Member, OwnState};
 
 /// A record that is not yet published to the event log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,15 @@ impl Places {
             from_entry: false,
         }
     }
+}
+
+/// Returns what is published of how a user has a chat, and the tombstone behind it: the log keeps nothing of it.
+pub fn own_state(chat: ChatId, user: UserId, own: &OwnState) -> [OutboxRecord; 2] {
+    let record = OwnStateRecord { v: event::VERSION, chat, user, own: own.clone().into() };
+    let payload = Some(serde_json::to_string(&record).expect("a record is plain data"));
+    let record = OutboxRecord { topic: Topic::ChatEvents, key: OwnStateRecord::key(chat, user), payload };
+    let tombstone = OutboxRecord { payload: None, ..record.clone() };
+    [record, tombstone]
 }
 
 fn published(record: &MembershipRecord) -> OutboxRecord {

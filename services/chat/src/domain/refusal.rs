@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use contracts::{ChatId, UserId, event::Role};
+use contracts::{ChatId, UserId, api::MAX_SCHEDULED, event::Role};
 
-use super::{MAX_BLOCKS, MAX_INVITES, MAX_MEMBERS, MAX_REQUESTS};
+use super::{MAX_BLOCKS, MAX_DRAFTS, MAX_INVITES, MAX_MEMBERS, MAX_REQUESTS};
 
 /// Why a member may not change a chat so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,20 @@ pub enum Refusal {
     TooManyRequests,
     #[error("this idempotency-key was used before for another invite link")]
     InviteKeyReused,
+    #[error("you have drafts in {MAX_DRAFTS} chats, which is the most: send or remove one first")]
+    TooManyDrafts,
+    #[error("you have {MAX_SCHEDULED} scheduled messages, which is the most: send or cancel one first")]
+    TooManyScheduled,
+    #[error("send_at_ms: must be later than now")]
+    TimeIsPast,
+    #[error("send_at_ms: must be at most 366 days ahead")]
+    TooFarAhead,
+    #[error("this key was used before for another scheduled message: change that one, or choose another key")]
+    ScheduledKeyReused,
+    #[error("you may not write in this chat: as a plain member of a channel, or nobody would receive it")]
+    MayNotWrite,
+    #[error("a member of this chat waits between two messages: wait")]
+    SlowMode { wait: Duration },
     #[error("you block {MAX_BLOCKS} users, which is the most: lift a block that is not needed")]
     TooManyBlocks,
 }

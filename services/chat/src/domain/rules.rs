@@ -39,6 +39,9 @@ pub fn decide(excerpt: &Excerpt, actor: UserId, command: &Command) -> Result<Vec
     match (excerpt.kind, command) {
         (ChatKind::Group | ChatKind::Channel, _) | (ChatKind::Direct, Command::Leave) => {}
         (ChatKind::Direct, Command::Remove { user_id }) if *user_id == actor => {}
+        (ChatKind::Direct, Command::Update(update)) if update.is_of_ttl() => {
+            return Ok(update.changes(excerpt));
+        }
         (ChatKind::Direct, _) => return Err(Refusal::DirectIsFixed),
     }
     if excerpt.deleted_by.is_some() && matches!(command, Command::Put { .. } | Command::Update(_)) {

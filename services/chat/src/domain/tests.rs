@@ -41,6 +41,7 @@ fn excerpt(members: &[(u128, Role)]) -> Excerpt {
         history: HistoryAccess::FromEntry,
         visibility: Visibility::Private,
         slow_mode_seconds: 0,
+        message_ttl_seconds: 0,
         avatar: None,
         version: 20,
         deleted_by: None,
@@ -570,4 +571,34 @@ fn chats_with_members_and_chats_of_a_day_are_counted() {
     check(5, 5, Err(Refusal::TooManyChats(5)));
     check(2, 5, Err(Refusal::TooManyChatsLately { most: 5, wait }));
     assert_eq!(lately(at(24 * 3600)), at(0));
+}
+
+#[test]
+fn owners_and_admins_decide_how_long_texts_stay_and_either_of_two_in_a_direct_chat() {
+    let parse = |seconds| {
+        let message_ttl_seconds = Some(seconds);
+        Update::parse(&UpdateChatRequest { message_ttl_seconds, ..UpdateChatRequest::default() })
+    };
+    let ttl = |seconds| update(parse(seconds).expect("an update"));
+    let done = [Change::TtlSet { seconds: 3600 }];
+    check(OWNER, ttl(3600), Ok(&done));
+    check(ADMIN, ttl(3600), Ok(&done));
+    check(ADMIN, ttl(0), Ok(&[]));
+    check(OLD, ttl(3600), Err(Refusal::RoleTooLow(Role::Member)));
+    for seconds in [1, 59, 31_536_001] {
+        assert_eq!(parse(seconds).map_err(|invalid| invalid.field), Err("message_ttl_seconds"));
+    }
+    let mut pair = Excerpt { kind: ChatKind::Direct, ..excerpt(&[(OLD, Role::Member), (NEW, Role::Member)]) };
+    for user_id in [OLD, NEW] {
+        assert_eq!(decide(&pair, user(user_id), &ttl(3600)), Ok(done.to_vec()));
+    }
+    assert!(decide(&pair, user(STRANGER), &ttl(3600)).is_err());
+    let slow = Update { slow_mode_seconds: Some(5), ..parse(3600).expect("an update") };
+    assert_eq!(decide(&pair, user(OLD), &update(slow)), Err(Refusal::DirectIsFixed));
+    let records = pair.apply(user(OLD), &done, at(50), MessageKey::generate);
+    let entry = entry(&records[0]);
+    assert_eq!(
+        (entry.kind, entry.body.as_str(), pair.message_ttl_seconds),
+        (EntryKind::TtlChanged, "3600", 3600)
+    );
 }

@@ -12,13 +12,15 @@ use tokio::sync::Notify;
 use tonic::async_trait;
 
 mod joining;
+mod scheduled;
 
 use self::joining::Link;
 use super::{Added, ChatStore, Created, Publication, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
-    Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
+    MAX_DRAFTS, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Scheduled,
     limits::{self, CreatedChats, Memberships},
+    own_state,
 };
 
 /// Keeps chats for as long as the process lives.
@@ -42,6 +44,9 @@ struct Tables {
     links: Vec<Link>,
     /// Since when users ask to join chats.
     requests: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
+    scheduled: Vec<Scheduled>,
+    /// When a scheduled message of a member was sent last.
+    scheduled_sent: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
 }
 
 struct Row {
@@ -82,6 +87,17 @@ impl Tables {
 
     fn are_blocked(&self, one: UserId, other: UserId) -> bool {
         self.blocks.contains_key(&(one, other)) || self.blocks.contains_key(&(other, one))
+    }
+
+    /// Returns what holds for a user in a chat.
+    fn rights(&self, chat_id: ChatId, user_id: UserId) -> Rights {
+        let row = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
+        let seat = row.and_then(|row| Some((row, row.excerpt.role(user_id)?)));
+        seat.map_or(Rights::NONE, |(Row { excerpt, pair, .. }, role)| {
+            let is_blocked = pair.is_some_and(|(low, high)| self.are_blocked(low, high));
+            let access = Access::of_member(excerpt.kind, role, excerpt.member_count, is_blocked);
+            Rights::of_member(access, role, excerpt.slow_mode_seconds)
+        })
     }
 
     /// Changes a block, with what is published of it.
@@ -138,9 +154,10 @@ impl Row {
             history: self.excerpt.history,
             visibility: self.excerpt.visibility,
             slow_mode_seconds: self.excerpt.slow_mode_seconds,
+            message_ttl_seconds: self.excerpt.message_ttl_seconds,
             avatar: self.excerpt.avatar.clone(),
             role: self.excerpt.role(member)?,
-            own: self.own.get(&member).copied().unwrap_or_default(),
+            own: self.own.get(&member).cloned().unwrap_or_default(),
             member_count: i64::try_from(self.excerpt.member_count).expect("members are bounded"),
             created_at: self.created_at,
         })
@@ -196,6 +213,7 @@ impl MemoryStore {
         own.retain(|user, _| excerpt.role(*user).is_some());
         tables.outbox.extend(records);
         tables.tidy(chat_id);
+        tables.tidy_scheduled(chat_id);
         self.filled.notify_one();
         Ok(Publication { chat_id, newest: tables.newest() })
     }
@@ -272,6 +290,7 @@ impl ChatStore for MemoryStore {
                 history: new.history(),
                 visibility: new.visibility(),
                 slow_mode_seconds: 0,
+                message_ttl_seconds: 0,
                 avatar: None,
                 version: i64::try_from(records.len()).expect("members are bounded"),
                 deleted_by: None,
@@ -382,17 +401,7 @@ impl ChatStore for MemoryStore {
 
     async fn rights(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Rights>, StoreError> {
         let tables = self.tables();
-        let rights = |(chat_id, user_id): &(ChatId, UserId)| {
-            let mut rows = tables.chats.iter();
-            let row = rows.find(|row| row.excerpt.chat_id == *chat_id);
-            let seat = row.and_then(|row| Some((row, row.excerpt.role(*user_id)?)));
-            seat.map_or(Rights::NONE, |(Row { excerpt, pair, .. }, role)| {
-                let is_blocked = pair.is_some_and(|(low, high)| tables.are_blocked(low, high));
-                let access = Access::of_member(excerpt.kind, role, excerpt.member_count, is_blocked);
-                Rights::of_member(access, role, excerpt.slow_mode_seconds)
-            })
-        };
-        Ok(seats.iter().map(rights).collect())
+        Ok(seats.iter().map(|(chat_id, user_id)| tables.rights(*chat_id, *user_id)).collect())
     }
 
     async fn change(
@@ -457,15 +466,24 @@ impl ChatStore for MemoryStore {
         chat_id: ChatId,
         member: UserId,
         update: &OwnUpdate,
+        at: DateTime<Utc>,
     ) -> Result<Option<OwnState>, StoreError> {
         let mut tables = self.tables();
+        let drafts = tables.chats.iter().filter_map(|row| row.own.get(&member)?.draft.as_ref()).count();
         let mut rows = tables.chats.iter_mut();
         let row = rows.find(|row| row.excerpt.chat_id == chat_id && row.excerpt.role(member).is_some());
-        Ok(row.map(|row| {
-            let own = row.own.entry(member).or_default();
-            *own = own.after(update);
-            *own
-        }))
+        let Some(row) = row else { return Ok(None) };
+        let before = row.own.entry(member).or_default();
+        let own = before.after(update, at);
+        if before.draft.is_none() && own.draft.is_some() && drafts >= MAX_DRAFTS {
+            return Err(Refusal::TooManyDrafts.into());
+        }
+        if own.version != before.version {
+            *before = own.clone();
+            tables.outbox.extend(own_state(chat_id, member, &own));
+            self.filled.notify_one();
+        }
+        Ok(Some(own))
     }
 
     async fn depart(&self, chat_id: ChatId, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {

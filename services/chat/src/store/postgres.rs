@@ -18,6 +18,7 @@ mod outbox;
 mod own;
 mod reads;
 mod rows;
+mod scheduled;
 
 pub use self::outbox::WAKE_CHANNEL;
 use self::{
@@ -26,8 +27,8 @@ use self::{
     founding::{FoundingRow, created_before, founded},
     outbox::{OutboxRow, enqueue, newest_record},
     own::update_own,
-    reads::{chat, members, members_among, memberships_of},
-    rows::{ChatRow, MemberRow, SeatRow, chat_columns, history_text},
+    reads::{chat, members, members_among, memberships_of, rights},
+    rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
 use super::{Added, ChatStore, Created, Publication, StoreError};
 use crate::domain::{
@@ -56,6 +57,9 @@ pub const SCHEMA: Schema = Schema {
         ("0015_raise_members", include_str!("../../migrations/0015_raise_members.sql")),
         ("0016_add_joining", include_str!("../../migrations/0016_add_joining.sql")),
         ("0017_add_slow_mode", include_str!("../../migrations/0017_add_slow_mode.sql")),
+        ("0018_sync_own_state", include_str!("../../migrations/0018_sync_own_state.sql")),
+        ("0019_create_scheduled", include_str!("../../migrations/0019_create_scheduled.sql")),
+        ("0020_add_message_ttl", include_str!("../../migrations/0020_add_message_ttl.sql")),
     ],
 };
 
@@ -199,7 +203,7 @@ impl ChatStore for PostgresStore {
         before: Option<ChatId>,
         limit: usize,
     ) -> Result<Vec<Chat>, StoreError> {
-        let rows: Vec<ChatRow> = sqlx::query_as(concat!(
+        let rows: Vec<OwnedChatRow> = sqlx::query_as(concat!(
             "SELECT ",
             chat_columns!(),
             " FROM members JOIN chats USING (chat_id)
@@ -264,27 +268,7 @@ impl ChatStore for PostgresStore {
 
     #[tracing::instrument(name = "chat.store.rights", skip_all)]
     async fn rights(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Rights>, StoreError> {
-        let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
-        let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
-        let rows: Vec<SeatRow> = sqlx::query_as(
-            "SELECT kind, members.role, member_count, is_blocked, slow_mode_seconds
-             FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
-                  LEFT JOIN members USING (chat_id, user_id)
-                  LEFT JOIN chats ON chats.chat_id = members.chat_id
-                  LEFT JOIN LATERAL (
-                      SELECT TRUE AS is_blocked FROM blocks
-                      WHERE (blocker_id = low_user_id AND blocked_id = high_user_id)
-                         OR (blocker_id = high_user_id AND blocked_id = low_user_id)
-                      LIMIT 1
-                  ) AS pair ON TRUE
-             ORDER BY place",
-        )
-        .bind(chats)
-        .bind(users)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(StoreError::Read)?;
-        rows.into_iter().map(Rights::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
+        rights(&self.pool, seats).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.change", skip_all, fields(chat = %chat_id))]
@@ -354,10 +338,11 @@ impl ChatStore for PostgresStore {
         chat_id: ChatId,
         member: UserId,
         update: &OwnUpdate,
+        at: DateTime<Utc>,
     ) -> Result<Option<OwnState>, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let own = update_own(&mut transaction, chat_id, member, update).await.map_err(failed)?;
+        let own = update_own(&mut transaction, (chat_id, member), update, at).await.map_err(failed)??;
         transaction.commit().await.map_err(failed)?;
         Ok(own)
     }

@@ -6,13 +6,14 @@ use std::{
 };
 
 use chat::{
-    api::{AppState, Changes, Guesses, Patience, Users, grpc::ChatRpc},
+    api::{AppState, Changes, Drafts, Guesses, Patience, Users, grpc::ChatRpc},
     domain::Limits,
+    scheduled::Alarm,
     store::MemoryStore,
 };
 use contracts::{
     ChatId, UserId,
-    api::ContactableBy,
+    api::{ContactableBy, MAX_DRAFT_BYTES},
     rpc::{
         CheckBlocksRequest, CheckMembersRequest, GetMembershipRequest, ListAcquaintancesRequest,
         ListCalledRequest, ListMembershipsRequest, chat_service_server::ChatService as _,
@@ -30,6 +31,7 @@ use tonic::{Code, Request};
 use crate::users::{self, Peer};
 
 mod joining;
+mod scheduled;
 
 struct App {
     api: TestApi,
@@ -84,7 +86,15 @@ impl App {
         let store = Arc::new(store);
         let rpc = ChatRpc::new(store.clone());
         let guesses = Guesses::default();
-        let state = AppState { store: store.clone(), users: client, patience, changes, guesses };
+        let state = AppState {
+            store: store.clone(),
+            users: client,
+            patience,
+            changes,
+            drafts: Drafts::default(),
+            guesses,
+            alarm: Alarm::default(),
+        };
         let api = TestApi::new(chat::api::router(state.clone()), &realm);
         Self { api, store, rpc, realm, users, state }
     }
@@ -505,11 +515,32 @@ async fn a_member_mutes_archives_and_marks_a_chat_for_themselves() {
     let own = patch(&bob, json!({"muted_until_ms": 0, "archived": true})).await.ok(200);
     assert_eq!(own, json!({"version": 2, "archived": true, "favourite": true}));
     assert_eq!(patch(&eve, json!({"archived": true})).await.code(), "not_a_member");
-    for body in
-        [json!({"muted_until_ms": -1}), json!({"archived": "yes"}), json!({"pinned": true}), json!([])]
-    {
+    let draft = json!({"body": "I wi", "reply_to": 7});
+    let own = patch(&bob, json!({"draft": draft})).await.ok(200);
+    assert_eq!(own, json!({"version": 3, "archived": true, "favourite": true, "draft": draft}));
+    let found = app.api.get(&bob, &format!("/api/chats/{chat}")).await.ok(200);
+    assert_eq!((&found["own"], found["member_count"].as_i64()), (&own, Some(2)));
+    let own = patch(&bob, json!({"draft": {"body": ""}})).await.ok(200);
+    assert_eq!(own, json!({"version": 4, "archived": true, "favourite": true}));
+    for body in [
+        json!({"muted_until_ms": -1}),
+        json!({"archived": "yes"}),
+        json!({"pinned": true}),
+        json!([]),
+        json!({"draft": "I wi"}),
+        json!({"draft": {"reply_to": 7}}),
+        json!({"draft": {"body": "x", "reply_to": 0}}),
+        json!({"draft": {"body": "x".repeat(MAX_DRAFT_BYTES + 1)}}),
+    ] {
         assert_eq!(patch(&bob, body.clone()).await.code(), "invalid_argument", "{body}");
     }
+    let mut answers = Vec::new();
+    for n in 0..40 {
+        answers.push(patch(&bob, json!({"draft": {"body": n.to_string()}})).await);
+    }
+    let refused = answers.into_iter().find(|answer| answer.status != 200).expect("drafts have a rate");
+    assert_eq!(refused.code(), "rate_limited");
+    patch(&bob, json!({"archived": false})).await.ok(200);
 }
 
 #[tokio::test]
@@ -924,7 +955,15 @@ async fn without_the_user_service_members_are_not_added_and_change_roles() {
 async fn the_description_names_every_endpoint_and_its_problems() {
     let (store, users) = (Arc::new(MemoryStore::default()), users::unreachable());
     let (patience, changes, guesses) = (Patience::default(), Changes::default(), Guesses::default());
-    let state = AppState { store, users, patience, changes, guesses };
+    let state = AppState {
+        store,
+        users,
+        patience,
+        changes,
+        drafts: Drafts::default(),
+        guesses,
+        alarm: Alarm::default(),
+    };
     let api = chat::api::router(state);
     let description = serde_json::to_value(api.get_openapi()).expect("json");
     let put = &description["paths"]["/api/chats/{chat}/members/{user}"]["put"];

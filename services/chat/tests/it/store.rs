@@ -9,15 +9,15 @@ use std::{
 use chat::{
     deletions,
     domain::{
-        Access, Block, Command, DELETED_AT_ONCE, EntryId, Founding, Limits, MAX_BLOCKS, MAX_MEMBERS, NewChat,
-        OwnState, OwnUpdate, READDING_PAUSE, Refusal, Update,
+        Access, Block, Command, DELETED_AT_ONCE, EntryId, Founding, Limits, MAX_BLOCKS, MAX_DRAFTS,
+        MAX_MEMBERS, NewChat, OutboxRecord, OwnState, OwnUpdate, READDING_PAUSE, Refusal, Update,
     },
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA, StoreError},
 };
 use contracts::{
     ChatId, UserId,
-    api::{FOUNDED_MEMBERS, HistoryAccess, Visibility},
-    event::{ChatKind, EntryKind, MembershipRecord, Role, SendRecord},
+    api::{Draft, FOUNDED_MEMBERS, HistoryAccess, OwnChatState, Visibility},
+    event::{ChatKind, EntryKind, MembershipRecord, OwnStateRecord, Role, SendRecord},
 };
 use kit::{
     catalog::Topic,
@@ -76,6 +76,7 @@ suite![
     in_a_channel_the_role_decides_who_writes,
     a_plain_member_of_a_slow_group_waits,
     how_a_member_has_a_chat_is_their_own_and_goes_with_them,
+    a_user_has_a_draft_in_some_chats_and_it_goes_with_them,
     where_the_history_of_a_member_begins_is_decided_when_they_are_added,
     a_change_that_is_repeated_changes_nothing,
     a_group_is_created_once_for_a_key,
@@ -93,6 +94,7 @@ suite![
 ];
 
 mod joining;
+mod scheduled;
 
 fn group(founder: UserId, others: &[UserId]) -> NewChat {
     let history = HistoryAccess::FromEntry;
@@ -292,32 +294,59 @@ async fn what_a_group_is_called_is_kept_and_published(store: Store) {
     assert_eq!(said, [(title, "Board games"), (topic, "on Fridays"), (topic, "")]);
 }
 
+/// Returns what was published of how users have a chat; behind each there is a tombstone.
+async fn own_states(store: &Store) -> Vec<(UserId, OwnChatState)> {
+    let pending = store.pending(1000).await.expect("a list");
+    let is_own = |record: &&OutboxRecord| OwnStateRecord::parse_key(record.key.as_bytes()).is_some();
+    let own: Vec<_> = pending.iter().filter(is_own).collect();
+    let said = own.chunks(2).map(|pair| {
+        assert_eq!(*pair[1], OutboxRecord { payload: None, ..pair[0].clone() });
+        let record: OwnStateRecord =
+            serde_json::from_str(pair[0].payload.as_deref().expect("a state")).expect("json");
+        assert_eq!(pair[0].key, OwnStateRecord::key(record.chat, record.user));
+        (record.user, record.own)
+    });
+    said.collect()
+}
+
 async fn how_a_member_has_a_chat_is_their_own_and_goes_with_them(store: Store) {
     let (ann, bob, eve) = (new_user(), new_user(), new_user());
     let chat_id = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
-    let published = topics(&store).await;
     let own = async |user| store.chat(chat_id, user).await.expect("a read").expect("a member").own;
     assert_eq!(own(bob).await, OwnState::default());
-    let update = OwnUpdate { muted_until: Some(Some(at(5))), is_archived: Some(true), is_favourite: None };
+    let update =
+        OwnUpdate { muted_until: Some(Some(at(5))), is_archived: Some(true), ..OwnUpdate::default() };
+    let first = OwnState {
+        version: 1,
+        changed_at: Some(at(1)),
+        muted_until: Some(at(5)),
+        is_archived: true,
+        ..OwnState::default()
+    };
     for _ in 0..2 {
-        let updated = store.update_own(chat_id, bob, &update).await.expect("an update");
-        let expected =
-            OwnState { version: 1, muted_until: Some(at(5)), is_archived: true, is_favourite: false };
-        assert_eq!((updated, own(bob).await), (Some(expected), expected));
+        let updated = store.update_own(chat_id, bob, &update, at(1)).await.expect("an update");
+        assert_eq!((updated, own(bob).await), (Some(first.clone()), first.clone()));
     }
+    assert_eq!(own_states(&store).await, [(bob, first.clone().into())], "once");
     assert_eq!(store.chats(bob, None, 10).await.expect("a page")[0].own, own(bob).await);
+    let listed = store.membership(chat_id, bob).await.expect("a read").expect("bob is in it");
+    assert_eq!(listed.chat.own, first);
     assert_eq!(own(ann).await, OwnState::default());
-    let favourite = OwnUpdate { is_favourite: Some(true), muted_until: Some(None), is_archived: None };
+    let favourite = OwnUpdate { is_favourite: Some(true), muted_until: Some(None), ..OwnUpdate::default() };
     // At the same time: none is lost.
     let unarchived = OwnUpdate { is_archived: Some(false), ..OwnUpdate::default() };
-    let (archive, favourite) =
-        tokio::join!(store.update_own(chat_id, bob, &unarchived), store.update_own(chat_id, bob, &favourite));
+    let (archive, favourite) = tokio::join!(
+        store.update_own(chat_id, bob, &unarchived, at(2)),
+        store.update_own(chat_id, bob, &favourite, at(2))
+    );
     assert!(archive.is_ok() && favourite.is_ok());
-    let both = OwnState { version: 3, muted_until: None, is_archived: false, is_favourite: true };
+    let both = OwnState { version: 3, changed_at: Some(at(2)), is_favourite: true, ..OwnState::default() };
     assert_eq!(own(bob).await, both);
-    assert_eq!(topics(&store).await, published, "no other user learns of it");
+    let said = own_states(&store).await;
+    assert!(said.iter().all(|(user, _)| *user == bob), "no other user learns of it");
+    assert_eq!(said.iter().map(|(_, own)| own.version).collect::<Vec<_>>(), [1, 2, 3]);
     for (chat_id, user) in [(chat_id, eve), (ChatId::generate(), bob)] {
-        assert_eq!(store.update_own(chat_id, user, &update).await.expect("an answer"), None);
+        assert_eq!(store.update_own(chat_id, user, &update, at(3)).await.expect("an answer"), None);
     }
 
     change(&store, chat_id, ann, put(bob, Role::Admin)).await;
@@ -326,6 +355,40 @@ async fn how_a_member_has_a_chat_is_their_own_and_goes_with_them(store: Store) {
     let later = at(10) + READDING_PAUSE;
     store.change(chat_id, ann, put(bob, Role::Member), later).await.expect("bob is added again");
     assert_eq!(own(bob).await, OwnState::default());
+}
+
+async fn a_user_has_a_draft_in_some_chats_and_it_goes_with_them(store: Store) {
+    let (ann, bob) = (new_user(), new_user());
+    let mut chats = Vec::new();
+    for _ in 0..=MAX_DRAFTS {
+        chats.push(store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id);
+    }
+    let set = |body: &str| {
+        let draft = (!body.is_empty()).then_some(Draft { body: body.to_owned(), reply_to: Some(7) });
+        OwnUpdate { draft: Some(draft), ..OwnUpdate::default() }
+    };
+    let draft = async |chat, user| store.chat(chat, user).await.expect("a read").expect("a member").own.draft;
+    let (last, others) = chats.split_last().expect("chats");
+    for chat in others {
+        store.update_own(*chat, bob, &set("I wi"), at(1)).await.expect("an update").expect("a member");
+    }
+    let refusal = refused(store.update_own(*last, bob, &set("I wi"), at(2)).await);
+    assert_eq!(refusal, Refusal::TooManyDrafts);
+    assert_eq!(draft(*last, bob).await, None);
+    // Those that are there change, and one that is removed makes room.
+    store.update_own(others[0], bob, &set("I will"), at(3)).await.expect("an update");
+    let expected = Some(Draft { body: "I will".to_owned(), reply_to: Some(7) });
+    assert_eq!((draft(others[0], bob).await, draft(others[0], ann).await), (expected, None));
+    let removed = store.update_own(others[1], bob, &set(""), at(4)).await.expect("an update");
+    assert_eq!(removed.expect("a member").draft, None);
+    store.update_own(*last, bob, &set("so"), at(5)).await.expect("an update");
+    store.update_own(chats[2], ann, &set("ann's"), at(5)).await.expect("each user has drafts of their own");
+
+    change(&store, others[0], bob, Command::Leave).await;
+    let later = at(10) + READDING_PAUSE;
+    store.change(others[0], ann, put(bob, Role::Member), later).await.expect("bob is added again");
+    assert_eq!(draft(others[0], bob).await, None);
+    store.update_own(others[1], bob, &set("it left room"), later).await.expect("an update");
 }
 
 async fn in_a_channel_the_role_decides_who_writes(store: Store) {
@@ -692,7 +755,7 @@ async fn a_plain_member_of_a_slow_group_waits(store: Store) {
         rights.into_iter().map(|rights| rights.slow_mode_seconds).collect::<Vec<_>>()
     };
     assert_eq!(waits().await, [0; 4]);
-    let published = topics(&store).await;
+    let published = topics(&store).await.len();
     let avatar = Some("f-7_A".to_owned());
     let slow = Update { slow_mode_seconds: Some(30), avatar: avatar.clone(), ..Update::default() };
     for _ in 0..2 {
@@ -702,12 +765,26 @@ async fn a_plain_member_of_a_slow_group_waits(store: Store) {
         assert_eq!((chat.slow_mode_seconds, chat.avatar), (30, avatar.clone()));
     }
     assert_eq!(refusal(&store, chat_id, cid, update(slow)).await, Refusal::RoleTooLow(Role::Member));
+    let ttl = Update { message_ttl_seconds: Some(60), ..Update::default() };
+    change(&store, chat_id, bob, update(ttl)).await;
+    assert_eq!(
+        store.chat(chat_id, cid).await.expect("a read").expect("cid is in it").message_ttl_seconds,
+        60
+    );
     let over = Update { slow_mode_seconds: Some(0), avatar: Some(String::new()), ..Update::default() };
     change(&store, chat_id, ann, update(over)).await;
     assert_eq!(waits().await, [0; 4]);
     assert_eq!(store.chat(chat_id, cid).await.expect("a read").expect("cid is in it").avatar, None);
-    let told = [published, vec![Topic::MessageSend; 2]].concat();
-    assert_eq!(topics(&store).await, told, "the members see when it begins and ends; a picture is no entry");
+    let (slow, avatar) = (EntryKind::SlowModeChanged, EntryKind::AvatarChanged);
+    let entries = store.pending(1000).await.expect("a list").into_iter().skip(published);
+    let entries = entries.map(|record| {
+        let entry: SendRecord = serde_json::from_str(&record.payload.expect("an entry")).expect("json");
+        (entry.kind, entry.body)
+    });
+    let said: Vec<_> = entries.collect();
+    let ttl = EntryKind::TtlChanged;
+    let expected = [(slow, "30"), (avatar, "f-7_A"), (ttl, "60"), (slow, "0"), (avatar, "")];
+    assert_eq!(said, expected.map(|(kind, body)| (kind, body.to_owned())));
 }
 
 fn refused<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Refusal {

@@ -126,6 +126,16 @@ async fn a_member_has_a_chat_alike_on_all_devices() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_message_is_sent_at_its_time() -> anyhow::Result<()> {
+    story(stories::scheduled).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_disappear_when_the_chat_says_so() -> anyhow::Result<()> {
+    story(stories::disappearing).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_channel_owners_and_admins_write_and_members_react() -> anyhow::Result<()> {
     story(stories::channel).await
 }

@@ -186,6 +186,14 @@ fn without_nul() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^\\u0000]*$"))
 }
 
+pub(super) fn draft() -> Object {
+    without_nul().max_length(Some(1024)).build()
+}
+
+pub(super) fn body() -> Object {
+    without_nul().min_length(Some(1)).max_length(Some(4096)).build()
+}
+
 pub(super) fn refresh_token() -> Object {
     text(1..=4000).pattern(Some("^[!-~]+$")).build()
 }

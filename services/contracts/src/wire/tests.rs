@@ -95,6 +95,8 @@ fn an_entry_has_no_more_bytes_than_are_counted() {
             forwarded: None,
             range: None,
             sent_at_ms: i64::MIN,
+            expires_at_ms: None,
+            expired: false,
             changes: Changes::default(),
         };
         check_counted(&message);

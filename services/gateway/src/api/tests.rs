@@ -77,7 +77,17 @@ fn every_server_frame_is_described_as_it_is_written() {
     let error = serde_json::from_str::<Outcome>(r#"{"?":1}"#).expect_err("no such outcome").to_string();
     let outcomes = expected_fields(&error).into_iter().map(|outcome| format!("result.{outcome}"));
     let frames = [
-        "error", "id", "lagged", "message", "ping", "presence", "receipt", "rejected", "result", "stored",
+        "error",
+        "id",
+        "lagged",
+        "message",
+        "own_state",
+        "ping",
+        "presence",
+        "receipt",
+        "rejected",
+        "result",
+        "stored",
         "typing",
     ];
     let expected: BTreeSet<String> = frames.map(str::to_owned).into_iter().chain(outcomes).collect();

@@ -200,7 +200,7 @@ impl Draft {
     /// it may be deleted meanwhile.
     pub(crate) fn blocker(&self, sender: UserId, target: &Message) -> Option<Blocker> {
         let Changes { deleted_seq, pinned_seq, reactions, .. } = &target.changes;
-        if target.kind != EntryKind::Text || deleted_seq.is_some() {
+        if target.kind != EntryKind::Text || deleted_seq.is_some() || target.expired {
             return Some(Blocker::NoTarget);
         }
         let is_own = target.sender == sender;
@@ -279,6 +279,8 @@ mod tests {
             forwarded: None,
             range: None,
             sent_at_ms: 5,
+            expires_at_ms: None,
+            expired: false,
             changes,
         }
     }
@@ -355,6 +357,11 @@ mod tests {
         for draft in [edit(), delete(), react("\u{1f44d}").into()] {
             check(draft, ANN, &deleted, Some(Blocker::NoTarget));
         }
+        let mut expired = Message { expires_at_ms: Some(5), ..fresh.clone() };
+        expired.expire(4);
+        check(edit(), ANN, &expired, None);
+        expired.expire(5);
+        check(edit(), ANN, &expired, Some(Blocker::NoTarget));
         let joined = Message { kind: EntryKind::MemberAdded, ..fresh };
         check(edit(), ANN, &joined, Some(Blocker::NoTarget));
 

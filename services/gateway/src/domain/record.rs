@@ -2,8 +2,19 @@
 
 use contracts::{
     ChatId, UserId,
-    event::{ChatKind, DeliveredRecord, MembershipRecord, Role, SessionEndRecord, VERSION},
+    event::{ChatKind, DeliveredRecord, MembershipRecord, OwnStateRecord, Role, SessionEndRecord, VERSION},
+    wire::OwnState,
 };
+
+/// What a record of `chat.events` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    Place(ChatId, UserId, Place),
+    /// How a user has a chat.
+    Own(UserId, OwnState),
+    /// The log forgets how a user had a chat.
+    Forgotten,
+}
 
 /// A membership as a record of `chat.events` has it; by default the one of a record without a payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,20 +60,26 @@ pub(crate) fn delivered(payload: Option<&[u8]>) -> Result<DeliveredRecord, Unrea
     Ok(record)
 }
 
-/// Reads a record of `chat.events`; without a payload it is a removal.
-pub(crate) fn place(
-    key: Option<&[u8]>,
-    payload: Option<&[u8]>,
-) -> Result<(ChatId, UserId, Place), Unreadable> {
+/// Reads a record of `chat.events`.
+pub(crate) fn news(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<News, Unreadable> {
+    let Some(seat) = key.and_then(OwnStateRecord::parse_key) else { return place(key, payload) };
+    let Some(payload) = payload else { return Ok(News::Forgotten) };
+    let OwnStateRecord { v, chat, user, own } = serde_json::from_slice(payload)?;
+    known(v)?;
+    if (chat, user) == seat { Ok(News::Own(user, OwnState { chat, own })) } else { Err(Unreadable::Ids) }
+}
+
+/// Reads a record of a membership; without a payload it is a removal.
+fn place(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<News, Unreadable> {
     let (chat, user) = key.and_then(MembershipRecord::parse_key).ok_or(Unreadable::Key)?;
-    let Some(payload) = payload else { return Ok((chat, user, Place::default())) };
+    let Some(payload) = payload else { return Ok(News::Place(chat, user, Place::default())) };
     let record: MembershipRecord = serde_json::from_slice(payload)?;
     known(record.v)?;
     if (record.chat, record.user) != (chat, user) {
         return Err(Unreadable::Ids);
     }
     let MembershipRecord { role, kind, version, members, from_entry, .. } = record;
-    Ok((chat, user, Place { role, kind, version, members, from_entry }))
+    Ok(News::Place(chat, user, Place { role, kind, version, members, from_entry }))
 }
 
 /// Reads a record of `session.events`.
@@ -76,6 +93,7 @@ pub(crate) fn session_end(payload: Option<&[u8]>) -> Result<SessionEndRecord, Un
 mod tests {
     use std::cell::Cell;
 
+    use contracts::api::OwnChatState;
     use contracts::event::{DeliveryOutcome, Ended, EntryKind};
     use contracts::{DeviceId, ErrorCode, MessageKey};
     use kit::testing::fuzz;
@@ -107,6 +125,7 @@ mod tests {
             range: None,
             sent_at_ms: 1_700_000_000_000,
             subject_only: true,
+            expires_at_ms: Some(1_700_000_060_000),
         };
         let repeated = DeliveryOutcome::Repeated { seq: i64::MAX };
         let rejected = DeliveryOutcome::Rejected { code: ErrorCode::TooLarge };
@@ -127,6 +146,12 @@ mod tests {
             members: 3,
             from_entry: true,
         };
+        serde_json::to_vec(&record).expect("JSON")
+    }
+
+    fn own(v: u8) -> Vec<u8> {
+        let own = OwnChatState { version: 3, archived: true, ..OwnChatState::default() };
+        let record = OwnStateRecord { v, chat: chat(), user: user(), own };
         serde_json::to_vec(&record).expect("JSON")
     }
 
@@ -164,14 +189,28 @@ mod tests {
         let key = MembershipRecord::key(chat(), user());
         let key = Some(key.as_bytes());
         let other = MembershipRecord::key(chat(), UserId(Uuid::from_u128(9)));
-        assert_eq!(place(key, Some(&member(VERSION))), Ok((chat(), user(), admin())));
-        assert_eq!(place(key, None), Ok((chat(), user(), Place::default())));
-        assert_eq!(place(key, Some(&member(2))), Err(Unreadable::Version(2)));
-        assert_eq!(place(key, Some(b"")), Err(Unreadable::Form(0)));
-        assert_eq!(place(Some(other.as_bytes()), Some(&member(VERSION))), Err(Unreadable::Ids));
+        assert_eq!(news(key, Some(&member(VERSION))), Ok(News::Place(chat(), user(), admin())));
+        assert_eq!(news(key, None), Ok(News::Place(chat(), user(), Place::default())));
+        assert_eq!(news(key, Some(&member(2))), Err(Unreadable::Version(2)));
+        assert_eq!(news(key, Some(b"")), Err(Unreadable::Form(0)));
+        assert_eq!(news(Some(other.as_bytes()), Some(&member(VERSION))), Err(Unreadable::Ids));
         for key in [None, Some(&b"\xff/\xff"[..]), Some(b"a/b"), Some(b"")] {
-            assert_eq!(place(key, Some(&member(VERSION))), Err(Unreadable::Key));
+            assert_eq!(news(key, Some(&member(VERSION))), Err(Unreadable::Key));
         }
+    }
+
+    #[test]
+    fn how_a_user_has_a_chat_is_read_beside_the_memberships() {
+        let key = OwnStateRecord::key(chat(), user());
+        let key = Some(key.as_bytes());
+        let state = OwnChatState { version: 3, archived: true, ..OwnChatState::default() };
+        let expected = News::Own(user(), OwnState { chat: chat(), own: state });
+        assert_eq!(news(key, Some(&own(VERSION))), Ok(expected));
+        assert_eq!(news(key, None), Ok(News::Forgotten), "no removal");
+        assert_eq!(news(key, Some(&own(2))), Err(Unreadable::Version(2)));
+        assert_eq!(news(key, Some(b"")), Err(Unreadable::Form(0)));
+        let other = OwnStateRecord::key(chat(), UserId(Uuid::from_u128(9)));
+        assert_eq!(news(Some(other.as_bytes()), Some(&own(VERSION))), Err(Unreadable::Ids));
     }
 
     #[test]
@@ -191,11 +230,20 @@ mod tests {
 
         let (key, payload) = (MembershipRecord::key(chat(), user()), member(VERSION));
         fuzz(&[key.as_bytes(), &payload], |bytes| {
-            if let Ok(found) = place(Some(key.as_bytes()), Some(bytes)) {
-                assert_eq!((found.0, found.1), (chat(), user()));
+            for found in [news(Some(key.as_bytes()), Some(bytes)), news(Some(bytes), Some(&payload))] {
+                match found {
+                    Ok(News::Place(of, member, _)) => assert_eq!((of, member), (chat(), user())),
+                    Ok(News::Own(member, of)) => assert_eq!((of.chat, member), (chat(), user())),
+                    Ok(News::Forgotten) | Err(_) => {}
+                }
             }
-            if let Ok(found) = place(Some(bytes), Some(&payload)) {
-                assert_eq!((found.0, found.1), (chat(), user()));
+        });
+        let (key, payload) = (OwnStateRecord::key(chat(), user()), own(VERSION));
+        fuzz(&[&payload], |bytes| {
+            if let Ok(found) = news(Some(key.as_bytes()), Some(bytes)) {
+                assert!(
+                    matches!(found, News::Own(of, OwnState { chat: at, .. }) if (of, at) == (user(), chat()))
+                );
             }
         });
     }

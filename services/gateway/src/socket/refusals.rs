@@ -80,7 +80,9 @@ fn detail_of(error: &GatewayError) -> Cow<'static, str> {
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
             | EntryKind::TopicChanged
-            | EntryKind::SlowModeChanged => "this message is so already",
+            | EntryKind::AvatarChanged
+            | EntryKind::SlowModeChanged
+            | EntryKind::TtlChanged => "this message is so already",
         },
         GatewayError::TooManyChanges { kind: EntryKind::Reaction, .. } => {
             return format!(

@@ -12,9 +12,10 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
+    api::OwnChatState,
     event::{
-        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, EntryKind, MembershipRecord, Role, SendRecord,
-        SessionEndRecord, VERSION,
+        ChatKind, DeliveredRecord, DeliveryOutcome, Ended, EntryKind, MembershipRecord, OwnStateRecord, Role,
+        SendRecord, SessionEndRecord, VERSION,
     },
     rpc::{
         Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
@@ -122,6 +123,15 @@ impl Peers {
         }
     }
 
+    /// Changes how a user has a chat, as the chat service would.
+    pub async fn own(&self, chat: ChatId, user: UserId, own: OwnChatState) {
+        let record = OwnStateRecord { v: VERSION, chat, user, own };
+        let payload = serde_json::to_vec(&record).expect("json");
+        let key = OwnStateRecord::key(chat, user);
+        self.produce(Topic::ChatEvents, &key, Some(&payload)).await;
+        self.produce(Topic::ChatEvents, &key, None).await;
+    }
+
     /// Counts a record of a chat, and returns its number. Counted and not written, it is lost.
     pub fn count_record(&self, chat: ChatId) -> i64 {
         let mut records = self.records.lock().expect("no panic");
@@ -224,6 +234,7 @@ impl Peers {
             range: None,
             sent_at_ms: 0,
             subject_only: false,
+            expires_at_ms: None,
         };
         let (sender, key) = (UserId(Uuid::from_u128(9)), MessageKey(Uuid::new_v4()));
         let device = DeviceId(Uuid::nil());
@@ -302,6 +313,8 @@ impl Peers {
             forwarded: record.forwarded,
             range: record.range,
             sent_at_ms,
+            expires_at_ms: None,
+            expired: false,
             changes: wire::Changes::default(),
         };
         messages.push(stored.clone().into());
@@ -320,6 +333,7 @@ impl Peers {
             range: stored.range,
             sent_at_ms,
             subject_only: record.subject_only,
+            expires_at_ms: None,
         };
         DeliveredRecord { v, chat, sender, device, key, outcome }
     }

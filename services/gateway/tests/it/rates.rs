@@ -114,6 +114,7 @@ async fn what_a_user_sends_through_another_gateway_counts() {
                 range: None,
                 sent_at_ms: seq,
                 subject_only: false,
+                expires_at_ms: None,
             };
             let (sender, device, key) = (user(1), device(9), MessageKey(Uuid::new_v4()));
             let record = DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome };

@@ -42,6 +42,7 @@ async fn flood(stand: Arc<Stand>, pace: Arc<Semaphore>) {
             range: None,
             sent_at_ms: seq,
             subject_only: false,
+            expires_at_ms: None,
         };
         let (sender, device, key) = (user(3), device(3), MessageKey(Uuid::new_v4()));
         stand

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contracts::{
     DeviceId, ErrorCode, MessageKey,
+    api::{Draft, OwnChatState},
     event::{DeliveredRecord, DeliveryOutcome, VERSION},
     rpc::Message,
     wire::{Command, Mark, Outcome, Sync, SyncPage, Watermarks},
@@ -123,6 +124,28 @@ async fn a_receipt_goes_to_the_users_devices_and_what_is_shown_to_the_others() {
         assert!(phone.push("receipt", |frame| frame.receipt).await.unread.is_some());
         assert!(bob.receives_nothing(MOMENT).await);
         assert!(stranger.receives_nothing(MOMENT).await);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_a_user_has_a_chat_goes_to_the_users_devices_and_nobody_else() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut phone = stand.connect(user(1), device(1)).await;
+        let mut desk = stand.connect(user(1), device(2)).await;
+        let mut bob = stand.connect(user(2), device(1)).await;
+        let draft = Some(Draft { body: "I wi".to_owned(), reply_to: Some(7) });
+        let own = OwnChatState { version: 3, archived: true, draft, ..OwnChatState::default() };
+        stand.peers.own(chat(), user(1), own.clone()).await;
+        for device in [&mut phone, &mut desk] {
+            let pushed = device.push("own_state", |frame| frame.own_state.clone()).await;
+            assert_eq!((pushed.chat, &pushed.own), (chat(), &own));
+        }
+        assert!(bob.receives_nothing(MOMENT).await);
+        // The record behind it, by which the log forgets it, says nothing of the membership.
+        bob.send_text(chat(), "still here?").await;
+        assert_eq!(phone.message().await.body, "still here?");
     })
     .await;
 }

@@ -130,7 +130,9 @@ fn current(text: &str, user: UserId, now_ms: i64) -> Option<Cursor> {
 
 fn membership(of: &rpc::Membership) -> Result<Membership, UnreadableField> {
     let chat = of.chat_id.parse().map_err(|_| UnreadableField("chat_id"))?;
-    Ok(Membership { chat, beginning: beginning(chat, of.reads_from.clone())?, joined_at_ms: of.joined_at_ms })
+    let beginning = beginning(chat, of.reads_from.clone())?;
+    let own_changed_at_ms = of.own.as_ref().map_or(0, |own| own.changed_at_ms);
+    Ok(Membership { chat, beginning, joined_at_ms: of.joined_at_ms, own_changed_at_ms })
 }
 
 fn state(membership: rpc::Membership, synced: SyncedChat, shown: Shown) -> rpc::ChatState {

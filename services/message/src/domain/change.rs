@@ -38,6 +38,8 @@ pub struct Target {
     /// What it replies to.
     pub target_seq: Option<i64>,
     pub patch: Patch,
+    /// When its text disappears.
+    pub expires_at_ms: Option<i64>,
     /// The timestamp to write the patch with, when it changed.
     stamp: Option<i64>,
 }
@@ -92,6 +94,8 @@ pub enum Overwrite {
         target: TargetId,
         stamp: i64,
         body: String,
+        /// When the text disappears.
+        expires_at_ms: Option<i64>,
     },
     Patch {
         target: TargetId,
@@ -109,7 +113,12 @@ pub enum Overwrite {
 impl Target {
     /// Returns a row as the store has it.
     pub fn new(sender: UserId, kind: EntryKind, target_seq: Option<i64>, patch: Patch) -> Self {
-        Self { sender, kind, target_seq, patch, stamp: None }
+        Self { sender, kind, target_seq, patch, expires_at_ms: None, stamp: None }
+    }
+
+    /// Returns the row with the time at which its text disappears.
+    pub fn expiring(self, expires_at_ms: Option<i64>) -> Self {
+        Self { expires_at_ms, ..self }
     }
 
     /// Returns whether an entry may speak of it that becomes `seq`.
@@ -130,9 +139,13 @@ impl Target {
             | EntryKind::RoleChanged
             | EntryKind::TitleChanged
             | EntryKind::TopicChanged
-            | EntryKind::SlowModeChanged => false,
+            | EntryKind::AvatarChanged
+            | EntryKind::SlowModeChanged
+            | EntryKind::TtlChanged => false,
         };
-        self.kind == EntryKind::Text && !is_deleted && may
+        // By the log's clock, so that a replay decides the same.
+        let is_expired = self.expires_at_ms.is_some_and(|at_ms| entry.sent_at_ms >= at_ms);
+        self.kind == EntryKind::Text && !is_deleted && !is_expired && may
     }
 
     /// Adds what entry `seq` changes, unless that is included.
@@ -152,20 +165,21 @@ pub(super) fn apply(
     chats: &mut Chats,
     wanted: &HashSet<TargetId>,
     entry: &Entry,
-    seq: i64,
-    stamp: i64,
+    (seq, stamp): (i64, i64),
+    expires_at_ms: Option<i64>,
 ) -> Vec<Overwrite> {
     let Chats { targets, pins, .. } = chats;
     let chat = entry.chat;
     let own = TargetId { chat, seq };
     if entry.kind == EntryKind::Text && wanted.contains(&own) {
         // A later entry of the batch speaks of it. The store may have the row from before a crash.
-        let target = || Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
+        let target = Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
+        let target = || target.expiring(expires_at_ms);
         targets.entry(own).or_insert_with(target);
     }
     let (unpinned, erased) = match entry.kind {
         EntryKind::DeleteRange => delete_range(targets, entry, seq, stamp),
-        _ => change_target(targets, entry, seq, stamp),
+        _ => change_target(targets, entry, (seq, stamp), expires_at_ms),
     };
     if let Some(pins) = pins.get_mut(&chat) {
         let pinned = entry.target_seq.filter(|_| entry.kind == EntryKind::Pin);
@@ -178,8 +192,8 @@ pub(super) fn apply(
 fn change_target(
     targets: &mut HashMap<TargetId, Target>,
     entry: &Entry,
-    seq: i64,
-    stamp: i64,
+    (seq, stamp): (i64, i64),
+    expires_at_ms: Option<i64>,
 ) -> (Vec<i64>, Vec<Overwrite>) {
     let Some((id, target)) = entry.target_id().and_then(|id| Some((id, targets.get_mut(&id)?))) else {
         return (Vec::new(), Vec::new());
@@ -189,7 +203,7 @@ fn change_target(
     }
     match entry.kind {
         EntryKind::Edit => {
-            (Vec::new(), vec![Overwrite::Body { target: id, stamp, body: entry.body.clone() }])
+            (Vec::new(), vec![Overwrite::Body { target: id, stamp, body: entry.body.clone(), expires_at_ms }])
         }
         EntryKind::Unpin => (vec![id.seq], Vec::new()),
         EntryKind::Delete => {
@@ -233,7 +247,10 @@ fn delete_range(
 /// Returns what empties the text of a message and those of its edits.
 fn erased(id: TargetId, target: &Target, stamp: i64) -> impl Iterator<Item = Overwrite> + use<'_> {
     let seqs = [id.seq].into_iter().chain(target.patch.edits.iter().copied());
-    seqs.map(move |seq| Overwrite::Body { target: TargetId { seq, ..id }, stamp, body: String::new() })
+    seqs.map(move |seq| {
+        let target = TargetId { seq, ..id };
+        Overwrite::Body { target, stamp, body: String::new(), expires_at_ms: None }
+    })
 }
 
 /// Takes the patches and pins that changed, in the order of their messages and chats.

@@ -49,7 +49,11 @@ fn change(offset: i64, sent_at_ms: i64, chat: u128, kind: EntryKind, subject: u1
     let user = UserId(Uuid::from_u128(subject));
     let (subject, body) = match kind {
         EntryKind::RoleChanged => (Some(user), "admin"),
-        EntryKind::TitleChanged | EntryKind::TopicChanged | EntryKind::SlowModeChanged => (None, "a name"),
+        EntryKind::TitleChanged
+        | EntryKind::TopicChanged
+        | EntryKind::AvatarChanged
+        | EntryKind::SlowModeChanged
+        | EntryKind::TtlChanged => (None, "a name"),
         _ => (Some(user), ""),
     };
     Entry {
@@ -92,7 +96,7 @@ fn store(seq: i64, stamp: i64) -> Verdict {
 }
 
 fn stored(seq: i64, stamp: i64, texts: i64, effect: Option<Effect>) -> Verdict {
-    Verdict::Store { seq, stamp, counts: Counts { texts, calls: 0 }, effect }
+    Verdict::Store { seq, stamp, counts: Counts { texts, calls: 0 }, effect, expires_at_ms: None }
 }
 
 fn check(
@@ -115,7 +119,7 @@ fn check(
 
 /// The head of a chat of texts.
 fn head(seq: i64, applied: i64, stamp: i64) -> Head {
-    Head { seq, applied: Some(at(applied)), stamp, counts: Counts { texts: seq, calls: 0 } }
+    Head { seq, applied: Some(at(applied)), stamp, counts: Counts { texts: seq, calls: 0 }, ttl_seconds: 0 }
 }
 
 #[test]
@@ -242,7 +246,7 @@ fn what_a_removed_user_sends_is_not_stored_until_they_are_back() {
             Verdict::SenderOut,
         ]
     );
-    let refused = Verdict::SenderOut.announcement(&entries[2]);
+    let refused = Verdict::SenderOut.announcement(&entries[2], None);
     assert_eq!(refused.outcome, DeliveryOutcome::Rejected { code: ErrorCode::NotAMember });
 }
 
@@ -360,7 +364,7 @@ fn an_edit_replaces_the_text_of_its_senders_message() {
     let no = Verdict::NoTarget;
     let verdicts = sequence_new(&log);
     assert_eq!(verdicts, [store(1, 1_000), stored(2, 1_001, 1, None), no, no, no, stored(3, 1_005, 2, None)]);
-    let refused = no.announcement(&log[2]);
+    let refused = no.announcement(&log[2], None);
     assert_eq!(refused.outcome, DeliveryOutcome::Rejected { code: ErrorCode::NotFound });
     let rows = rows_of(&log);
     let edited = Changes { seq: 2, edited_seq: Some(2), edits: 1, ..Changes::default() };
@@ -439,7 +443,7 @@ fn the_deletion_of_a_range_passes_over_what_it_may_not_delete() {
     assert_eq!(all[&1].1.deleted_seq, Some(12));
     let other = &all[&2].1;
     assert_eq!((other.deleted_seq, other.replies), (Some(12), 0), "deleted together with its reply");
-    let last = verdicts.last().expect("a verdict").announcement(log.last().expect("an entry"));
+    let last = verdicts.last().expect("a verdict").announcement(log.last().expect("an entry"), None);
     let DeliveryOutcome::Stored { range, subject, .. } = last.outcome else { panic!("{last:?}") };
     assert_eq!((range, subject), (Some(SeqRange { from_seq: 1, to_seq: 9 }), None));
 }
@@ -548,7 +552,7 @@ impl World {
 
     fn overwrite(&mut self, overwrite: &Overwrite) {
         match overwrite.clone() {
-            Overwrite::Body { target, stamp, body } => {
+            Overwrite::Body { target, stamp, body, expires_at_ms: _ } => {
                 set(&mut self.bodies, (target.chat, target.seq), stamp, body);
             }
             Overwrite::Patch { target, stamp, patch } => {
@@ -689,7 +693,7 @@ impl World {
                 let Sequenced { verdicts, overwrites } = &pending.sequenced;
                 let is_written = |i: usize| whole || mask >> (i % 16) & 1 == 1;
                 for (i, (entry, verdict)) in log[owner.next..end].iter().zip(verdicts).enumerate() {
-                    if let Verdict::Store { seq, stamp, counts, effect } = *verdict
+                    if let Verdict::Store { seq, stamp, counts, effect, expires_at_ms: _ } = *verdict
                         && is_written(i)
                     {
                         self.put(seq, (stamp, counts), effect, entry);
@@ -706,7 +710,7 @@ impl World {
                     return;
                 }
                 for (entry, verdict) in log[owner.next..end].iter().zip(verdicts) {
-                    self.announced.entry(entry.offset).or_default().push(verdict.announcement(entry));
+                    self.announced.entry(entry.offset).or_default().push(verdict.announcement(entry, None));
                 }
                 owner.next = end;
                 owner.heads.extend(pending.heads);
@@ -812,7 +816,7 @@ fn reference(log: &[Entry]) -> (BTreeMap<RowId, Expected>, ExpectedPins, BTreeMa
                 Verdict::Announce { seq: *seq }
             }
         };
-        outcomes.insert(entry.offset, verdict.announcement(entry));
+        outcomes.insert(entry.offset, verdict.announcement(entry, None));
     }
     (rows, pins, outcomes)
 }
@@ -852,7 +856,9 @@ fn change_expected(rows: &mut BTreeMap<RowId, Expected>, entry: &Entry, seq: i64
         | EntryKind::RoleChanged
         | EntryKind::TitleChanged
         | EntryKind::TopicChanged
-        | EntryKind::SlowModeChanged => {}
+        | EntryKind::AvatarChanged
+        | EntryKind::SlowModeChanged
+        | EntryKind::TtlChanged => {}
     }
 }
 
@@ -1010,4 +1016,62 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_text_disappears_by_what_held_at_its_place_however_the_log_is_cut() {
+    let ttl = |offset, seconds: &str| {
+        let content = Content::new(EntryKind::TtlChanged, seconds).hash();
+        let kind = EntryKind::TtlChanged;
+        Entry { kind, content, ..entry(offset, 1_000, 1, 77, 500 + offset as u128, seconds) }
+    };
+    let text = |offset, sent_at_ms| entry(offset, sent_at_ms, 1, 1, 10 + offset as u128, "hi");
+    let edit = |offset, sent_at_ms, seq| Entry { sent_at_ms, ..about(offset, EntryKind::Edit, 1, seq, "ho") };
+    let log = [
+        text(0, 1_000),
+        ttl(1, "60"),
+        text(2, 2_000),
+        edit(3, 61_999, 3),
+        // By the log's clock the text is gone.
+        edit(4, 62_000, 3),
+        ttl(5, "0"),
+        text(6, 70_000),
+        edit(7, 70_000, 1),
+    ];
+    let expected = [None, None, Some(62_000), Some(62_000), None, None, None, None];
+    for size in 1..=log.len() {
+        let (mut head, mut targets) = (Head::default(), HashMap::new());
+        let (mut verdicts, mut bodies) = (Vec::new(), Vec::new());
+        for batch in log.chunks(size) {
+            // As a store has them from the batches before.
+            let heads = HashMap::from([(batch[0].chat, head)]);
+            let mut chats = Chats { heads, targets: std::mem::take(&mut targets), ..Chats::default() };
+            let done = sequence(&generation(), &mut chats, HashMap::new(), batch).expect("a batch");
+            for (entry, verdict) in batch.iter().zip(&done.verdicts) {
+                if let Verdict::Store { seq, expires_at_ms, .. } = *verdict {
+                    let id = TargetId { chat: entry.chat, seq };
+                    let target = Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
+                    chats.targets.entry(id).or_insert(target.expiring(expires_at_ms));
+                }
+            }
+            verdicts.extend(done.verdicts);
+            bodies.extend(done.overwrites.into_iter().filter_map(|overwrite| match overwrite {
+                Overwrite::Body { target, expires_at_ms, .. } => Some((target.seq, expires_at_ms)),
+                Overwrite::Patch { .. } | Overwrite::Pins { .. } => None,
+            }));
+            head = chats.heads[&batch[0].chat].clone();
+            targets = chats.targets;
+        }
+        let expiries = verdicts.iter().map(|verdict| match *verdict {
+            Verdict::Store { expires_at_ms, .. } => expires_at_ms,
+            _ => None,
+        });
+        assert_eq!(expiries.collect::<Vec<_>>(), expected, "in batches of {size}");
+        assert_eq!(verdicts[4], Verdict::NoTarget);
+        assert_eq!(bodies, [(3, Some(62_000)), (1, None)], "an edit goes with its message");
+        assert_eq!((head.seq, head.ttl_seconds, head.counts.texts), (7, 0, 3));
+    }
+    let mut chats = Chats { heads: HashMap::from([(log[0].chat, Head::default())]), ..Chats::default() };
+    sequence(&generation(), &mut chats, HashMap::new(), &log[..2]).expect("a batch");
+    assert_eq!(chats.heads[&log[0].chat].ttl_seconds, 60);
 }

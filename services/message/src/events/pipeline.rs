@@ -103,8 +103,8 @@ impl<S: Store> Pipeline<S> {
             .iter()
             .zip(&verdicts)
             .filter_map(|(entry, verdict)| match *verdict {
-                Verdict::Store { seq, stamp, counts, effect } => {
-                    Some(Row { entry, seq, stamp, counts, effect })
+                Verdict::Store { seq, stamp, counts, effect, expires_at_ms } => {
+                    Some(Row { entry, seq, stamp, counts, effect, expires_at_ms })
                 }
                 Verdict::Announce { .. }
                 | Verdict::Repeated { .. }
@@ -121,7 +121,8 @@ impl<S: Store> Pipeline<S> {
             self.standings.clear();
         }
         self.standings.extend(seats.into_keys().map(|seat| (seat, standings.get(&seat).copied())));
-        Ok(self.announcements(batch, &verdicts))
+        let expiries = self.expiries_of(&entries, &verdicts).await?;
+        Ok(self.announcements(batch, &verdicts, &expiries))
     }
 
     /// Writes the heads that the store does not have.
@@ -262,8 +263,34 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    fn announcements(&self, batch: &[Logged], verdicts: &[Verdict]) -> Vec<DeliveredRecord> {
-        let mut verdicts = verdicts.iter();
+    /// Returns when the text of each entry disappears. Of one that is announced again its row knows: what holds for texts may be
+    /// another than it was.
+    async fn expiries_of(
+        &self,
+        entries: &[&Entry],
+        verdicts: &[Verdict],
+    ) -> Result<Vec<Option<i64>>, StoreError> {
+        let mut expiries = Vec::with_capacity(verdicts.len());
+        for (entry, verdict) in entries.iter().zip(verdicts) {
+            expiries.push(match *verdict {
+                Verdict::Store { expires_at_ms, .. } => expires_at_ms,
+                Verdict::Announce { seq } if matches!(entry.kind, EntryKind::Text | EntryKind::Edit) => {
+                    let row = self.store.target(TargetId { chat: entry.chat, seq }).await?;
+                    row.and_then(|row| row.expires_at_ms)
+                }
+                _ => None,
+            });
+        }
+        Ok(expiries)
+    }
+
+    fn announcements(
+        &self,
+        batch: &[Logged],
+        verdicts: &[Verdict],
+        expiries: &[Option<i64>],
+    ) -> Vec<DeliveredRecord> {
+        let mut verdicts = verdicts.iter().zip(expiries);
         let answer = |logged: &Logged| match logged {
             Logged::Refused(refused) => {
                 self.metrics.count(Outcome::Refused);
@@ -278,7 +305,8 @@ impl<S: Store> Pipeline<S> {
                 refused.answer.as_deref().cloned()
             }
             Logged::Entry(entry) => {
-                let verdict = *verdicts.next().expect("every entry of a batch has a verdict");
+                let (verdict, expires_at_ms) = verdicts.next().expect("every entry of a batch has a verdict");
+                let verdict = *verdict;
                 self.metrics.count(match verdict {
                     Verdict::Store { .. } => Outcome::Stored,
                     Verdict::Announce { .. } => Outcome::AnnouncedAgain,
@@ -287,7 +315,7 @@ impl<S: Store> Pipeline<S> {
                     Verdict::SenderOut => Outcome::SenderOut,
                     Verdict::NoTarget => Outcome::NoTarget,
                 });
-                Some(verdict.announcement(entry))
+                Some(verdict.announcement(entry, *expires_at_ms))
             }
         };
         batch.iter().filter_map(answer).collect()

@@ -13,11 +13,17 @@ use contracts::{
 use futures_util::{
     FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::BoxFuture, stream,
 };
+use kit::clock::now_ms;
 use scylla::{
     client::session::Session,
     errors::PrepareError,
     response::query_result::QueryResult,
-    serialize::{batch::BatchValues, row::SerializeRow},
+    serialize::{
+        SerializationError,
+        batch::BatchValues,
+        row::{RowSerializationContext, SerializeRow},
+        writers::RowWriter,
+    },
     statement::{
         batch::{Batch, BatchType},
         prepared::PreparedStatement,
@@ -51,10 +57,14 @@ const KEYS_PER_BATCH: usize = 10;
 
 const INSERT_MESSAGE: &str = "INSERT INTO messages (chat_id, bucket, seq, sender_id, key, kind, body, subject_id, \
     target_seq, mentions, mentions_all, mention_roles, mentions_here, silent, forwarded_sender_id, \
-    forwarded_sent_at, range_from_seq, range_to_seq, texts, calls, sent_at, generation, log_offset) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    forwarded_sent_at, range_from_seq, range_to_seq, texts, calls, sent_at, generation, log_offset, \
+    expires_at) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const UPDATE_BODY: &str =
     "UPDATE messages USING TIMESTAMP ? SET body = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
+/// A text with a time to live. The rest of its row stays.
+const UPDATE_BODY_FOR: &str = "UPDATE messages USING TIMESTAMP ? AND TTL ? SET body = ? \
+    WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const UPDATE_PATCH: &str =
     "UPDATE messages USING TIMESTAMP ? SET patch = ? WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const UPDATE_PINS: &str = "UPDATE chat_pins USING TIMESTAMP ? SET pins = ? WHERE chat_id = ?";
@@ -67,7 +77,7 @@ const INSERT_STANDING: &str =
 const INSERT_REACTION: &str = "INSERT INTO chat_reactions (chat_id, user_id, target_seq, emoji, seq, reacts) \
     VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, partition, applied_offset, stamp, \
-    texts, calls) VALUES (?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    texts, calls, ttl_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 /// A seq is the timestamp of the mark that it is: of two marks the greater wins, whichever is written last.
 const UPDATE_READ: &str = "UPDATE user_marks USING TIMESTAMP ? SET read_seq = ?, read_texts = ?, read_calls = ? \
     WHERE user_id = ? AND chat_id = ?";
@@ -95,14 +105,14 @@ const SELECT_MOVED: &str = "SELECT chat_ids FROM moved_heads \
     WHERE generation = ? AND partition = ? AND window = ? AND log_offset >= ?";
 const INSERT_NEXT_OFFSET: &str = "INSERT INTO log_positions (generation, partition, next_offset) \
     VALUES (?, ?, ?) USING TIMESTAMP ?";
-const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls \
+const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls, ttl_seconds \
     FROM chat_heads WHERE chat_id = ?";
 const SELECT_KEY: &str = "SELECT seq, content_hash, generation, log_offset FROM message_keys \
     WHERE chat_id = ? AND sender_id = ? AND key = ?";
 const SELECT_STANDING: &str =
     "SELECT is_out FROM chat_standings WHERE chat_id = ? AND user_id = ? AND seq <= ? LIMIT 1";
-const SELECT_TARGET: &str =
-    "SELECT sender_id, kind, target_seq, patch FROM messages WHERE chat_id = ? AND bucket = ? AND seq = ?";
+const SELECT_TARGET: &str = "SELECT sender_id, kind, target_seq, patch, expires_at FROM messages \
+    WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const SELECT_PINS: &str = "SELECT pins FROM chat_pins WHERE chat_id = ?";
 const SELECT_REPLIES: &str =
     "SELECT seq FROM chat_replies WHERE chat_id = ? AND target_seq = ? AND seq > ? LIMIT ?";
@@ -121,7 +131,7 @@ const SELECT_NEXT_OFFSET: &str =
 /// The columns of [`MessageRow`].
 const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
     mention_roles, mentions_here, silent, forwarded_sender_id, forwarded_sent_at, range_from_seq, range_to_seq, \
-    sent_at, patch FROM messages WHERE chat_id = ? AND bucket = ?";
+    sent_at, patch, expires_at FROM messages WHERE chat_id = ? AND bucket = ?";
 const LATER: &str = "AND seq > ? LIMIT ?";
 const ONE: &str = "AND seq = ?";
 const EARLIER: &str = "AND seq < ? ORDER BY seq DESC LIMIT ?";
@@ -135,6 +145,7 @@ pub struct CqlStore {
     insert_standing: PreparedStatement,
     insert_reaction: PreparedStatement,
     update_body: PreparedStatement,
+    update_body_for: PreparedStatement,
     update_patch: PreparedStatement,
     update_pins: PreparedStatement,
     insert_reply: PreparedStatement,
@@ -185,6 +196,7 @@ impl CqlStore {
             insert_standing: prepare(INSERT_STANDING).await?,
             insert_reaction: prepare(INSERT_REACTION).await?,
             update_body: prepare(UPDATE_BODY).await?,
+            update_body_for: prepare(UPDATE_BODY_FOR).await?,
             update_patch: prepare(UPDATE_PATCH).await?,
             update_pins: prepare(UPDATE_PINS).await?,
             insert_reply: prepare(INSERT_REPLY).await?,
@@ -266,10 +278,31 @@ impl CqlStore {
         }
         let mut writes = Vec::new();
         for batch in by_partition.into_values().flat_map(split) {
-            let values = batch.iter().map(|row| message_values(generation, row)).collect();
-            writes.push(self.execute_batch(&self.insert_message, values, "write messages"));
+            writes.push(self.append_batch(generation, batch));
         }
         all(writes).await
+    }
+
+    /// Writes rows of one store partition, texts that disappear apart from their rows: a batch of one partition is seen whole or not at all.
+    async fn append_batch(&self, generation: &Generation, rows: Vec<Row<'_>>) -> Result<()> {
+        let now_ms = now_ms();
+        let mut batch = Batch::new(BatchType::Unlogged);
+        let mut values = Vec::with_capacity(rows.len());
+        for row in &rows {
+            batch.append_statement(self.insert_message.clone());
+            values.push(RowValues::Message(Box::new(message_values(generation, row))));
+            if let Some(ttl) = row.expires_at_ms.and_then(|at_ms| ttl_seconds(at_ms, now_ms)) {
+                batch.append_statement(self.update_body_for.clone());
+                let (chat, body) = (row.entry.chat.0, row.entry.body.as_str());
+                values.push(RowValues::Body((row.stamp, ttl, body, chat, bucket(row.seq), row.seq)));
+            }
+        }
+        if let [RowValues::Message(one)] = values.as_slice() {
+            return self.execute(&self.insert_message, one, || "write messages".to_owned()).await.map(drop);
+        }
+        batch.set_is_idempotent(true);
+        let _turn = self.in_flight.acquire().await.expect("the semaphore is never closed");
+        self.run_batch(&batch, values).await.map_err(|source| failed("write messages".to_owned(), source))
     }
 
     async fn append_keys(&self, generation: &Generation, rows: &[Row<'_>]) -> Result<()> {
@@ -283,7 +316,7 @@ impl CqlStore {
 
     async fn append_effects(&self, rows: &[Row<'_>]) -> Result<()> {
         let mut writes = Vec::new();
-        for Row { entry, seq, stamp, counts: _, effect } in rows {
+        for Row { entry, seq, stamp, effect, .. } in rows {
             let write = match (effect, entry.subject, entry.reaction_id()) {
                 (Some(Effect::Standing(standing)), Some(subject), _) => {
                     let is_out = *standing == Standing::Out;
@@ -305,7 +338,18 @@ impl CqlStore {
         let mut writes = Vec::new();
         for overwrite in overwrites {
             let write = match overwrite {
-                Overwrite::Body { target: TargetId { chat, seq }, stamp, body } => {
+                Overwrite::Body {
+                    target: TargetId { chat, seq },
+                    stamp,
+                    body,
+                    expires_at_ms: Some(at_ms),
+                } => {
+                    // One whose time is past replaces a text that is gone.
+                    let Some(ttl) = ttl_seconds(*at_ms, now_ms()) else { continue };
+                    let values = (*stamp, ttl, body.as_str(), chat.0, bucket(*seq), *seq);
+                    self.execute(&self.update_body_for, values, || "write an edit".to_owned()).boxed()
+                }
+                Overwrite::Body { target: TargetId { chat, seq }, stamp, body, expires_at_ms: None } => {
                     let values = (*stamp, body.as_str(), chat.0, bucket(*seq), *seq);
                     self.execute(&self.update_body, values, || "write an edit".to_owned()).boxed()
                 }
@@ -375,9 +419,11 @@ impl CqlStore {
     async fn put_head(&self, partition: Partition, chat: ChatId, head: &Head) -> Result<()> {
         // A head that has applied nothing is what an absent row means.
         let Some(applied) = &head.applied else { return Ok(()) };
-        let &Head { seq, applied: _, stamp, counts: Counts { texts, calls } } = head;
+        let &Head { seq, applied: _, stamp, counts: Counts { texts, calls }, ttl_seconds } = head;
+        let ttl = i32::try_from(ttl_seconds).unwrap_or(i32::MAX);
         let Position { generation, offset } = applied;
-        let values = (chat.0, seq, generation.as_str(), partition.0, *offset, stamp, texts, calls, stamp);
+        let values =
+            (chat.0, seq, generation.as_str(), partition.0, *offset, stamp, texts, calls, ttl, stamp);
         self.execute(&self.insert_head, values, || format!("write the head of chat {chat}")).await.map(drop)
     }
 }
@@ -390,13 +436,14 @@ impl Store for CqlStore {
     async fn placed_head(&self, chat: ChatId) -> Result<PlacedHead> {
         let step = || format!("read the head of chat {chat}");
         let result = self.execute(&self.select_head, (chat.0,), step).await?;
-        type Columns = (i64, String, Option<i32>, i64, i64, Option<i64>, Option<i64>);
+        type Columns = (i64, String, Option<i32>, i64, i64, Option<i64>, Option<i64>, Option<i32>);
         let row = first_row::<Columns>(result, step)?;
-        let Some((seq, generation, partition, offset, stamp, texts, calls)) = row else {
+        let Some((seq, generation, partition, offset, stamp, texts, calls, ttl)) = row else {
             return Ok(PlacedHead::default());
         };
         let applied = Some(Position { generation: Generation::new(&generation), offset });
-        let head = Head { seq, applied, stamp, counts: counts(texts, calls) };
+        let ttl_seconds = ttl.and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or_default();
+        let head = Head { seq, applied, stamp, counts: counts(texts, calls), ttl_seconds };
         Ok(PlacedHead { head, partition: partition.map(Partition) })
     }
 
@@ -495,15 +542,17 @@ impl Store for CqlStore {
         let step = || format!("read message {seq} of chat {chat}");
         let result = self.execute(&self.select_target, (chat.0, bucket(seq), seq), step).await?;
         // A row without a sender is one that was changed, and lost since.
-        type Columns = (Option<Uuid>, Option<String>, Option<i64>, Option<String>);
-        let Some((Some(sender), Some(kind), target_seq, patch)) = first_row::<Columns>(result, step)? else {
+        type Columns = (Option<Uuid>, Option<String>, Option<i64>, Option<String>, Option<CqlTimestamp>);
+        let row = first_row::<Columns>(result, step)?;
+        let Some((Some(sender), Some(kind), target_seq, patch, expires_at)) = row else {
             return Ok(None);
         };
         let Some(kind) = EntryKind::parse(&kind) else {
             return Err(failed(step(), "its kind is not known here"));
         };
         let patch = read_patch(patch.as_deref()).map_err(|source| failed(step(), source))?;
-        Ok(Some(Target::new(UserId(sender), kind, target_seq, patch)))
+        let target = Target::new(UserId(sender), kind, target_seq, patch);
+        Ok(Some(target.expiring(expires_at.map(|at| at.0))))
     }
 
     async fn pins(&self, chat: ChatId) -> Result<Pins> {
@@ -707,7 +756,8 @@ struct MessageRow {
     sender_id: Uuid,
     key: Uuid,
     kind: String,
-    body: String,
+    /// Absent once it has disappeared.
+    body: Option<String>,
     subject_id: Option<Uuid>,
     target_seq: Option<i64>,
     mentions: Option<Vec<Uuid>>,
@@ -721,6 +771,7 @@ struct MessageRow {
     range_to_seq: Option<i64>,
     sent_at: CqlTimestamp,
     patch: Option<String>,
+    expires_at: Option<CqlTimestamp>,
 }
 
 fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
@@ -733,13 +784,13 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
     let mention_roles = row.mention_roles.iter().flatten().map(role).collect::<Result<_>>()?;
     let forwarded = row.forwarded_sender_id.zip(row.forwarded_sent_at);
     let range = row.range_from_seq.zip(row.range_to_seq);
-    Ok(Message {
+    let mut message = Message {
         chat,
         seq,
         sender: UserId(row.sender_id),
         key: MessageKey(row.key),
         kind,
-        body: row.body,
+        body: row.body.unwrap_or_default(),
         subject: row.subject_id.map(UserId),
         target_seq: row.target_seq,
         mentions: row.mentions.unwrap_or_default().into_iter().map(UserId).collect(),
@@ -751,8 +802,13 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
             .map(|(sender, sent_at)| Forwarded { sender: UserId(sender), sent_at_ms: sent_at.0 }),
         range: range.map(|(from_seq, to_seq)| SeqRange { from_seq, to_seq }),
         sent_at_ms: row.sent_at.0,
+        expires_at_ms: row.expires_at.map(|at| at.0),
+        expired: false,
         changes: patch.changes,
-    })
+    };
+    // The store forgets a text some seconds late, by its own clock.
+    message.expire(now_ms());
+    Ok(message)
 }
 
 fn read_patch(text: Option<&str>) -> std::result::Result<Patch, serde_json::Error> {
@@ -769,7 +825,8 @@ struct MessageValues<'a> {
     sender_id: Uuid,
     key: Uuid,
     kind: &'a str,
-    body: &'a str,
+    /// Unset of a text that disappears: see [`UPDATE_BODY_FOR`].
+    body: MaybeUnset<&'a str>,
     // A null would be a tombstone; an unset column is nothing.
     subject_id: MaybeUnset<Uuid>,
     target_seq: MaybeUnset<i64>,
@@ -787,11 +844,42 @@ struct MessageValues<'a> {
     sent_at: CqlTimestamp,
     generation: &'a str,
     log_offset: i64,
+    expires_at: MaybeUnset<CqlTimestamp>,
     timestamp: i64,
 }
 
+/// The values of a statement that writes of a row.
+enum RowValues<'a> {
+    Message(Box<MessageValues<'a>>),
+    /// Of [`UPDATE_BODY_FOR`].
+    Body((i64, i32, &'a str, Uuid, i64, i64)),
+}
+
+impl SerializeRow for RowValues<'_> {
+    fn serialize(
+        &self,
+        context: &RowSerializationContext<'_>,
+        writer: &mut RowWriter<'_>,
+    ) -> std::result::Result<(), SerializationError> {
+        match self {
+            Self::Message(values) => values.serialize(context, writer),
+            Self::Body(values) => values.serialize(context, writer),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Returns for how long a text is kept that disappears at a time, in whole seconds and not less than is left; `None` when that is past.
+fn ttl_seconds(expires_at_ms: i64, now_ms: i64) -> Option<i32> {
+    let left_ms = expires_at_ms.saturating_sub(now_ms);
+    (left_ms > 0).then(|| i32::try_from(left_ms / 1000 + 1).unwrap_or(i32::MAX))
+}
+
 fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValues<'a> {
-    let Row { entry, seq, stamp, counts: Counts { texts, calls }, effect: _ } = *row;
+    let Row { entry, seq, stamp, counts: Counts { texts, calls }, effect: _, expires_at_ms } = *row;
     let mentions: Vec<Uuid> = entry.mentions.iter().map(|user| user.0).collect();
     let roles: Vec<&str> = entry.mention_roles.iter().map(|role| role.as_str()).collect();
     MessageValues {
@@ -801,7 +889,7 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValue
         sender_id: entry.sender.0,
         key: entry.key.0,
         kind: entry.kind.as_str(),
-        body: entry.body.as_str(),
+        body: MaybeUnset::from_option(expires_at_ms.is_none().then_some(entry.body.as_str())),
         subject_id: MaybeUnset::from_option(entry.subject.map(|subject| subject.0)),
         target_seq: MaybeUnset::from_option(entry.target_seq),
         mentions: MaybeUnset::from_option((!mentions.is_empty()).then_some(mentions)),
@@ -818,6 +906,7 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValue
         sent_at: CqlTimestamp(entry.sent_at_ms),
         generation: generation.as_str(),
         log_offset: entry.offset,
+        expires_at: MaybeUnset::from_option(expires_at_ms.map(CqlTimestamp)),
         timestamp: stamp,
     }
 }

@@ -10,6 +10,8 @@ use contracts::{
     wire::{Changes, Message},
 };
 
+use kit::clock::now_ms;
+
 use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, read_by};
 use crate::domain::{
     Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Position, ReactionId,
@@ -63,7 +65,9 @@ struct Stored {
 impl Stored {
     fn message(&self) -> Message {
         let (body, changes) = (self.body.1.clone(), self.patch.1.changes.clone());
-        Message { body, changes, ..self.message.1.clone() }
+        let mut message = Message { body, changes, ..self.message.1.clone() };
+        message.expire(now_ms());
+        message
     }
 }
 
@@ -82,7 +86,7 @@ impl Tables {
 
     fn overwrite(&mut self, overwrite: &Overwrite) {
         match overwrite {
-            Overwrite::Body { target, stamp, body } => {
+            Overwrite::Body { target, stamp, body, .. } => {
                 if let Some(row) = self.messages.get_mut(&(target.chat, target.seq)) {
                     set(&mut row.body, *stamp, body.clone());
                 }
@@ -169,7 +173,7 @@ impl Store for MemoryStore {
         let row = tables.messages.get(&(id.chat, id.seq));
         Ok(row.map(|row| {
             let Message { sender, kind, target_seq, .. } = row.message.1;
-            Target::new(sender, kind, target_seq, row.patch.1.clone())
+            Target::new(sender, kind, target_seq, row.patch.1.clone()).expiring(row.message.1.expires_at_ms)
         }))
     }
 
@@ -226,7 +230,7 @@ impl Store for MemoryStore {
         overwrites: &[Overwrite],
     ) -> Result<()> {
         let mut tables = self.lock();
-        for Row { entry, seq, stamp, counts, effect } in rows {
+        for Row { entry, seq, stamp, counts, effect, expires_at_ms } in rows {
             let message = Message {
                 chat: entry.chat,
                 seq: *seq,
@@ -244,6 +248,8 @@ impl Store for MemoryStore {
                 forwarded: entry.forwarded,
                 range: entry.range,
                 sent_at_ms: entry.sent_at_ms,
+                expires_at_ms: *expires_at_ms,
+                expired: false,
                 changes: Changes::default(),
             };
             let position = Position { generation: generation.clone(), offset: entry.offset };

@@ -90,6 +90,7 @@ impl Expected {
                         range: send.range,
                         sent_at_ms: record.at_ms,
                         subject_only: send.subject_only,
+                        expires_at_ms: None,
                     }
                 }
             };

@@ -1,13 +1,13 @@
 //! What every store does: the same suite on the one in memory and on the real one.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
     event::{EntryKind, Forwarded, Role, SeqRange},
     wire::{Changes, HISTORY_PAGE_BYTES, MAX_BODY_BYTES, Reactions},
 };
-use kit::page::Span;
+use kit::{clock::now_ms, page::Span, testing::wait_for};
 use message::{
     domain::{
         Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position, SeatId,
@@ -53,7 +53,7 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
 }
 
 const fn row(entry: &Entry, seq: i64, effect: Option<Effect>) -> Row<'_> {
-    Row { entry, seq, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, effect }
+    Row { entry, seq, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, effect, expires_at_ms: None }
 }
 
 /// Appends messages with these seqs, the offset of each being its seq.
@@ -66,7 +66,7 @@ async fn append<S: Store>(store: &S, chat: ChatId, seqs: impl IntoIterator<Item 
 
 fn head(seq: i64) -> Head {
     let applied = Some(Position { generation: generation(), offset: seq });
-    Head { seq, applied, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 } }
+    Head { seq, applied, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, ttl_seconds: 0 }
 }
 
 async fn suite<S: Store>(store: &S) {
@@ -83,6 +83,7 @@ async fn suite<S: Store>(store: &S) {
     replies_are_listed_in_their_order(store).await;
     history_goes_from_a_time_on(store).await;
     an_edit_of_what_a_reader_does_not_read_has_no_text(store).await;
+    a_text_disappears_and_its_row_stays(store).await;
     history_goes_across_buckets(store).await;
     history_goes_backwards(store).await;
     history_ends_before_an_unfinished_write(store).await;
@@ -112,6 +113,57 @@ async fn what_was_appended_is_found<S: Store>(store: &S) {
     assert_eq!((message.sender, message.key), (wanted.sender, wanted.key));
     assert_eq!((message.subject, message.sent_at_ms), (wanted.subject, wanted.sent_at_ms));
     assert_eq!(found[1].subject, None);
+}
+
+async fn a_text_disappears_and_its_row_stays<S: Store>(store: &S) {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let chat = ChatId::generate();
+    let now = now_ms();
+    let entries: Vec<Entry> = (1..=4).map(|seq| entry(chat, seq, &format!("message {seq}"))).collect();
+    // One that is gone by the time it is written, as in a replay, two that are about to go, and one that stays.
+    let expiries = [Some(now - 1), Some(now + 1_500), Some(now + 3_600_000), None];
+    let rows = || {
+        let rows = (1..).zip(&entries).zip(expiries);
+        rows.map(|((seq, entry), expires_at_ms)| Row { expires_at_ms, ..row(entry, seq, None) })
+            .collect::<Vec<_>>()
+    };
+    // Again, as after a crash.
+    for _ in 0..2 {
+        store.append(&generation(), &rows(), &[]).await.expect("rows");
+    }
+    store.put_heads(Partition(0), &[(chat, Head { ttl_seconds: 60, ..head(4) })]).await.expect("a head");
+    assert_eq!(store.head(chat).await.expect("a head").ttl_seconds, 60);
+    let reader = SeatId { chat, user: UserId(Uuid::from_u128(9)) };
+    let read = async || {
+        let page = history(store, reader, Beginning::Seq(1), Span::After(0), 10).await.expect("a history");
+        page.messages.into_iter().map(|of| (of.seq, of.body, of.expired)).collect::<Vec<_>>()
+    };
+    let gone = |seq: i64| (seq, String::new(), true);
+    let there = |seq: i64, body: &str| (seq, body.to_owned(), false);
+    let all = read().await;
+    assert_eq!((&all[0], &all[2..]), (&gone(1), &[there(3, "message 3"), there(4, "message 4")][..]));
+    let is_gone = || async { (read().await[1] == gone(2)).then_some(()) };
+    wait_for("that a text disappears", PATIENCE, is_gone).await;
+
+    let edit = |seq: i64, expires_at_ms| Overwrite::Body {
+        target: TargetId { chat, seq },
+        stamp: 1_000,
+        body: "edited".to_owned(),
+        expires_at_ms,
+    };
+    let edits: Vec<Overwrite> = (1..=4).zip(expiries).map(|(seq, at_ms)| edit(seq, at_ms)).collect();
+    store.append(&generation(), &[], &edits).await.expect("edits");
+    assert_eq!(read().await, [gone(1), gone(2), there(3, "edited"), there(4, "edited")]);
+    // A replay of the first write changes nothing of it.
+    store.append(&generation(), &rows(), &[]).await.expect("rows");
+    assert_eq!(read().await, [gone(1), gone(2), there(3, "edited"), there(4, "edited")]);
+    for (seq, expires_at_ms) in (1..).zip(expiries) {
+        let target = store.target(TargetId { chat, seq }).await.expect("an answer").expect("its row stays");
+        assert_eq!(target.expires_at_ms, expires_at_ms);
+        assert!(
+            store.counts_at(chat, seq).await.expect("an answer").is_some_and(|counts| counts.texts == seq)
+        );
+    }
 }
 
 async fn the_older_head_loses<S: Store>(store: &S) {
@@ -240,7 +292,12 @@ async fn a_message_is_as_later_entries_left_it<S: Store>(store: &S) {
             Changes { seq, edited_seq: Some(seq), reactions: vec![reactions], ..Changes::default() };
         Patch { edits: vec![seq], changes }
     };
-    let edited = |stamp, body: &str| Overwrite::Body { target: target(1), stamp, body: body.to_owned() };
+    let edited = |stamp, body: &str| Overwrite::Body {
+        target: target(1),
+        stamp,
+        body: body.to_owned(),
+        expires_at_ms: None,
+    };
     let patched = |stamp, patch| Overwrite::Patch { target: target(1), stamp, patch };
     let reacts = reaction(chat, 2, 1, EntryKind::Reaction, 2);
     let mentioning = Entry {

@@ -118,8 +118,10 @@ impl<S: Store> World<S> {
         let mut chats = Chats { heads: HashMap::from([(chat, head)]), ..Chats::default() };
         let sequenced = sequence(&self.generation, &mut chats, HashMap::new(), [&entry]);
         let Sequenced { verdicts, .. } = sequenced.expect("no contradiction");
-        let Verdict::Store { seq, stamp, counts, effect } = verdicts[0] else { panic!("{verdicts:?}") };
-        let row = Row { entry: &entry, seq, stamp, counts, effect };
+        let Verdict::Store { seq, stamp, counts, effect, expires_at_ms } = verdicts[0] else {
+            panic!("{verdicts:?}")
+        };
+        let row = Row { entry: &entry, seq, stamp, counts, effect, expires_at_ms };
         self.store.append(&self.generation, &[row], &[]).await.expect("a row");
         self.heads.insert(chat, chats.heads[&chat].clone());
         self.unstored.push((Partition(partition as i32), chat));
@@ -143,7 +145,7 @@ impl<S: Store> World<S> {
     }
 
     fn join(&mut self, chat: ChatId, user: UserId, beginning: Beginning) {
-        let membership = Membership { chat, beginning, joined_at_ms: self.now_ms };
+        let membership = Membership { chat, beginning, joined_at_ms: self.now_ms, own_changed_at_ms: 0 };
         self.memberships.insert((user, chat), membership);
     }
 
@@ -223,7 +225,20 @@ async fn a_client_fetches_what_changed_and_nothing_else<S: Store>(store: Arc<S>)
     let last = &page.chats[0];
     assert_eq!((last.head_seq, last.entries.len(), last.limited), (3, 1, true));
     assert_eq!(last.entries[0].seq, 3);
-    assert_eq!((page.unread, page.all_chats), (11, None));
+    assert_eq!((page.unread, &page.all_chats), (11, &None));
+
+    // How the user has a chat is in no log; the time of the change counts, as that of a mark does.
+    client.take(page);
+    world.now_ms += LATER_MS;
+    client.take(world.page(ann, client.cursor.clone(), 50).await);
+    let changed_at_ms = world.now_ms - 1_000;
+    world.memberships.get_mut(&(ann, chats[6])).expect("ann is in it").own_changed_at_ms = changed_at_ms;
+    let page = world.page(ann, client.cursor.clone(), 50).await;
+    assert_eq!(page.chats.iter().map(|of| of.chat).collect::<Vec<_>>(), [chats[6]]);
+    client.take(page);
+    world.now_ms += LATER_MS;
+    client.take(world.page(ann, client.cursor.clone(), 50).await);
+    assert!(world.page(ann, client.cursor.clone(), 50).await.chats.is_empty(), "it is known");
 }
 
 async fn pages_hold_every_chat_once<S: Store>(store: Arc<S>) {

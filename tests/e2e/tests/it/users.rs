@@ -59,6 +59,16 @@ async fn a_member_has_a_chat_alike_on_all_devices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scheduled_message_is_sent_at_its_time() {
+    story(LIMIT, async |world: &World| stories::scheduled(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_disappear_when_the_chat_says_so() {
+    story(LIMIT, async |world: &World| stories::disappearing(&world.stack.messenger("acme")).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_channel_owners_and_admins_write_and_members_react() {
     story(LIMIT, async |world: &World| stories::channel(&world.stack.messenger("acme")).await).await;
 }

@@ -29,6 +29,7 @@ kit::row! {
         history: String,
         visibility: String,
         slow_mode_seconds: i32,
+        message_ttl_seconds: i32,
         avatar: Option<String>,
         version: i64,
         member_count: i32,
@@ -99,7 +100,7 @@ pub(super) async fn locked_excerpt(
     now: DateTime<Utc>,
 ) -> Result<Option<Excerpt>, sqlx::Error> {
     let row: Option<LockedRow> = sqlx::query_as(
-        "SELECT kind, title, topic, history, visibility, slow_mode_seconds, avatar, version, member_count, deleted_by_user_id
+        "SELECT kind, title, topic, history, visibility, slow_mode_seconds, message_ttl_seconds, avatar, version, member_count, deleted_by_user_id
          FROM chats WHERE chat_id = $1 FOR UPDATE",
     )
     .bind(chat_id.0)
@@ -119,6 +120,7 @@ pub(super) async fn locked_excerpt(
         history: history_of(&row.history)?,
         visibility: visibility_of(&row.visibility)?,
         slow_mode_seconds: seconds_of(row.slow_mode_seconds),
+        message_ttl_seconds: seconds_of(row.message_ttl_seconds),
         avatar: row.avatar,
         version: row.version,
         deleted_by: row.deleted_by_user_id.map(UserId),
@@ -236,11 +238,13 @@ async fn write(connection: &mut PgConnection, excerpt: &Excerpt, change: &Change
         | Change::HistorySet { .. }
         | Change::VisibilitySet { .. }
         | Change::SlowModeSet { .. }
+        | Change::TtlSet { .. }
         | Change::AvatarSet { .. }
         | Change::DeletionBegun => {
             sqlx::query(
                 "UPDATE chats SET title = $2, topic = $3, history = $4, visibility = $5, search_key = $6,
-                                  deleted_by_user_id = $7, slow_mode_seconds = $8, avatar = $9
+                                  deleted_by_user_id = $7, slow_mode_seconds = $8, avatar = $9,
+                                  message_ttl_seconds = $10
                  WHERE chat_id = $1",
             )
             .bind(excerpt.chat_id.0)
@@ -252,6 +256,7 @@ async fn write(connection: &mut PgConnection, excerpt: &Excerpt, change: &Change
             .bind(excerpt.deleted_by.map(|user| user.0))
             .bind(i32::try_from(excerpt.slow_mode_seconds).expect("it is an hour at most"))
             .bind(&excerpt.avatar)
+            .bind(i32::try_from(excerpt.message_ttl_seconds).expect("it is a year at most"))
             .execute(connection)
             .await?;
             Ok(())

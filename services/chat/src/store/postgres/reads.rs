@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use contracts::{ChatId, UserId, event::Role};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use super::rows::{ChatRow, MemberRow, MembershipRow, chat_columns, place_columns};
-use crate::domain::{Chat, Member, Membership};
+use super::rows::{MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, place_columns};
+use crate::domain::{Chat, Member, Membership, Rights};
 
 /// Returns the memberships of a user in these chats, or all of them when none is named.
 pub(super) async fn memberships_of(
@@ -44,7 +44,7 @@ pub(super) async fn chat(
     chat_id: ChatId,
     member: UserId,
 ) -> Result<Option<Chat>, sqlx::Error> {
-    let row: Option<ChatRow> = sqlx::query_as(concat!(
+    let row: Option<OwnedChatRow> = sqlx::query_as(concat!(
         "SELECT ",
         chat_columns!(),
         " FROM members JOIN chats USING (chat_id) WHERE chat_id = $1 AND user_id = $2"
@@ -92,4 +92,31 @@ pub(super) async fn members_among(
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(Member::try_from).collect()
+}
+
+/// Returns what holds for each of these users in the chat, in their order.
+pub(super) async fn rights(
+    executor: impl PgExecutor<'_>,
+    seats: &[(ChatId, UserId)],
+) -> Result<Vec<Rights>, sqlx::Error> {
+    let chats: Vec<_> = seats.iter().map(|(chat, _)| chat.0).collect();
+    let users: Vec<_> = seats.iter().map(|(_, user)| user.0).collect();
+    let rows: Vec<SeatRow> = sqlx::query_as(
+        "SELECT kind, members.role, member_count, is_blocked, slow_mode_seconds
+         FROM unnest($1::UUID[], $2::UUID[]) WITH ORDINALITY AS seats (chat_id, user_id, place)
+              LEFT JOIN members USING (chat_id, user_id)
+              LEFT JOIN chats ON chats.chat_id = members.chat_id
+              LEFT JOIN LATERAL (
+                  SELECT TRUE AS is_blocked FROM blocks
+                  WHERE (blocker_id = low_user_id AND blocked_id = high_user_id)
+                     OR (blocker_id = high_user_id AND blocked_id = low_user_id)
+                  LIMIT 1
+              ) AS pair ON TRUE
+         ORDER BY place",
+    )
+    .bind(chats)
+    .bind(users)
+    .fetch_all(executor)
+    .await?;
+    rows.into_iter().map(Rights::try_from).collect()
 }

@@ -3,25 +3,35 @@
 use chrono::{DateTime, Utc};
 use contracts::{
     ChatId, MessageKey, UserId,
-    api::{HistoryAccess, Visibility},
+    api::{Draft, HistoryAccess, Visibility},
     event::{ChatKind, Role},
 };
 use sqlx::{FromRow, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::domain::{Access, Chat, EntryId, Member, Membership, OwnState, Rights};
+use crate::domain::{Access, Chat, EntryId, Member, Membership, OwnState, Rights, ScheduledCounts};
 
-/// The columns of [`ChatRow`], of `members` joined with `chats`.
+/// The columns of [`OwnedChatRow`], of `members` joined with `chats`.
 macro_rules! chat_columns {
     () => {
-        "chat_id, kind, title, topic, history, visibility, slow_mode_seconds, avatar, role, own_version, muted_until, is_archived, is_favourite, \
-         member_count, created_at"
+        "chat_id, kind, title, topic, history, visibility, slow_mode_seconds, message_ttl_seconds, avatar, role, own_version, own_changed_at, muted_until, \
+         is_archived, is_favourite, draft_body, draft_reply_to, scheduled_count, scheduled_refused_count, member_count, created_at"
     };
 }
 
+/// The columns of [`OwnRow`], which are among those of [`OwnedChatRow`].
+macro_rules! own_columns {
+    () => {
+        "own_version, own_changed_at, muted_until, is_archived, is_favourite, draft_body, draft_reply_to, \
+         scheduled_count, scheduled_refused_count"
+    };
+}
+
+pub(super) use own_columns;
+
 pub(super) use chat_columns;
 
-/// The columns of [`PlaceRow`], behind those of [`ChatRow`].
+/// The columns of [`PlaceRow`], behind those of [`OwnedChatRow`].
 macro_rules! place_columns {
     () => {
         ", joined_at, entry_sender_id, entry_key, low_user_id, high_user_id, version,
@@ -32,7 +42,7 @@ macro_rules! place_columns {
 }
 
 kit::row! {
-    pub(super) struct ChatRow {
+    struct ChatRow {
         chat_id: Uuid,
         kind: String,
         title: Option<String>,
@@ -40,14 +50,37 @@ kit::row! {
         history: String,
         visibility: String,
         slow_mode_seconds: i32,
+        message_ttl_seconds: i32,
         avatar: Option<String>,
         role: String,
+        member_count: i32,
+        created_at: DateTime<Utc>,
+    }
+}
+
+kit::row! {
+    pub(super) struct OwnRow {
         own_version: i64,
+        own_changed_at: Option<DateTime<Utc>>,
         muted_until: Option<DateTime<Utc>>,
         is_archived: bool,
         is_favourite: bool,
-        member_count: i32,
-        created_at: DateTime<Utc>,
+        draft_body: Option<String>,
+        draft_reply_to: Option<i64>,
+        scheduled_count: i32,
+        scheduled_refused_count: i32,
+    }
+}
+
+/// A chat as a member sees it.
+pub(super) struct OwnedChatRow {
+    chat: ChatRow,
+    own: OwnRow,
+}
+
+impl FromRow<'_, PgRow> for OwnedChatRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self { chat: ChatRow::from_row(row)?, own: OwnRow::from_row(row)? })
     }
 }
 
@@ -55,13 +88,13 @@ pub(super) use place_columns;
 
 /// A chat, with the place that the member has in it.
 pub(super) struct MembershipRow {
-    chat: ChatRow,
+    chat: OwnedChatRow,
     place: PlaceRow,
 }
 
 impl FromRow<'_, PgRow> for MembershipRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self { chat: ChatRow::from_row(row)?, place: PlaceRow::from_row(row)? })
+        Ok(Self { chat: OwnedChatRow::from_row(row)?, place: PlaceRow::from_row(row)? })
     }
 }
 
@@ -98,10 +131,10 @@ kit::row! {
     }
 }
 
-impl TryFrom<ChatRow> for Chat {
+impl TryFrom<OwnedChatRow> for Chat {
     type Error = sqlx::Error;
 
-    fn try_from(row: ChatRow) -> Result<Self, Self::Error> {
+    fn try_from(OwnedChatRow { chat: row, own }: OwnedChatRow) -> Result<Self, Self::Error> {
         Ok(Self {
             chat_id: ChatId(row.chat_id),
             kind: kind_of(&row.kind)?,
@@ -110,17 +143,42 @@ impl TryFrom<ChatRow> for Chat {
             history: history_of(&row.history)?,
             visibility: visibility_of(&row.visibility)?,
             slow_mode_seconds: seconds_of(row.slow_mode_seconds),
+            message_ttl_seconds: seconds_of(row.message_ttl_seconds),
             avatar: row.avatar,
             role: role_of(&row.role)?,
-            own: OwnState {
-                version: row.own_version,
-                muted_until: row.muted_until,
-                is_archived: row.is_archived,
-                is_favourite: row.is_favourite,
-            },
+            own: own.into(),
             member_count: row.member_count.into(),
             created_at: row.created_at,
         })
+    }
+}
+
+impl From<OwnRow> for OwnState {
+    fn from(row: OwnRow) -> Self {
+        let OwnRow {
+            own_version,
+            own_changed_at,
+            muted_until,
+            is_archived,
+            is_favourite,
+            draft_body,
+            draft_reply_to,
+            scheduled_count,
+            scheduled_refused_count,
+        } = row;
+        let count = |count: i32| u32::try_from(count).unwrap_or(0);
+        let scheduled =
+            ScheduledCounts { waiting: count(scheduled_count), refused: count(scheduled_refused_count) };
+        let draft = draft_body.map(|body| Draft { body, reply_to: draft_reply_to });
+        Self {
+            version: own_version,
+            changed_at: own_changed_at,
+            muted_until,
+            is_archived,
+            is_favourite,
+            draft,
+            scheduled,
+        }
     }
 }
 

@@ -1,0 +1,69 @@
+//! Sends messages at their time.
+//!
+//! Every process looks for messages that are due, when the next one is, and now and then because another process may have taken one. Of
+//! those that look at the same time one takes a chat, and the others leave it. While nothing is due, it costs one look at an index.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use kit::{backoff::Backoff, outage::Outage};
+use tokio::{sync::Notify, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{ChatStore, StoreError};
+
+/// What another process was asked to schedule is noticed so soon when that process ends before its time.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// A chat that is being changed at the moment is looked at again after this time.
+const AGAIN: Duration = Duration::from_millis(100);
+/// After a failure.
+const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
+/// Chats that are looked at in one round.
+const CHATS: usize = 100;
+const WHAT: &str = "sending scheduled messages";
+
+/// Wakes what sends scheduled messages, when the time of one has changed. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Alarm(Arc<Notify>);
+
+impl Alarm {
+    pub(crate) fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Sends what is due, until the shutdown.
+pub async fn follow(store: Arc<dyn ChatStore>, alarm: Alarm, shutdown: CancellationToken) {
+    let mut backoff = Backoff::new(BACKOFF);
+    let outage = Outage::default();
+    loop {
+        let pause = match round(&*store).await {
+            Ok(next) => {
+                outage.worked(WHAT);
+                backoff.reset();
+                next
+            }
+            Err(error) => {
+                outage.failed(WHAT, &error);
+                backoff.next_wait()
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = alarm.0.notified() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+/// Sends what is due, and returns when to look again.
+pub async fn round(store: &dyn ChatStore) -> Result<Duration, StoreError> {
+    let Some(next) = store.until_next().await? else { return Ok(INTERVAL) };
+    if !next.is_zero() {
+        return Ok(next.min(INTERVAL));
+    }
+    for chat_id in store.due_chats(CHATS).await? {
+        let changed = store.send_due(chat_id).await?;
+        tracing::debug!(chat = %chat_id, changed, "{changed} scheduled messages of chat {chat_id} were due");
+    }
+    Ok(AGAIN)
+}

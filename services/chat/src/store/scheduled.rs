@@ -1,0 +1,49 @@
+//! What a store does for messages that are sent at a time.
+
+use std::time::Duration;
+
+use contracts::{ChatId, MessageKey, UserId};
+use tonic::async_trait;
+
+use super::{Publication, StoreError};
+use crate::domain::Scheduled;
+
+/// The part of [`super::ChatStore`] that keeps scheduled messages. The time is that of the store: a message is never sent before it is due by that
+/// clock, whatever those of the processes say. Each change is one of how the member has the chat, too, and is published as that.
+#[async_trait]
+pub trait ScheduleStore: Send + Sync + 'static {
+    /// Keeps a message until its time, and returns it, and whether it is new; `None` for one who is not in the chat. The same message
+    /// under the same key is kept once. Refuses another one under that key, a time that [`Scheduled::check_time`] refuses, and more than
+    /// [`contracts::api::MAX_SCHEDULED`] of one user.
+    async fn schedule(&self, new: &Scheduled) -> Result<Option<(Scheduled, bool)>, StoreError>;
+
+    /// Replaces a message, and forgets that it was refused; false when there is none.
+    async fn reschedule(&self, of: &Scheduled) -> Result<bool, StoreError>;
+
+    /// Removes a message; false when there is none.
+    async fn unschedule(&self, chat_id: ChatId, user_id: UserId, key: MessageKey)
+    -> Result<bool, StoreError>;
+
+    /// Returns the messages of a member, the next one first; `None` for one who is not in the chat.
+    async fn scheduled(&self, chat_id: ChatId, user_id: UserId)
+    -> Result<Option<Vec<Scheduled>>, StoreError>;
+
+    /// Sends a message at once, if its sender may write in the chat, as [`crate::domain::send_now`] decides. Returns what is published of
+    /// it; `None` when there is no such message.
+    async fn send_now(
+        &self,
+        chat_id: ChatId,
+        user_id: UserId,
+        key: MessageKey,
+    ) -> Result<Option<Publication>, StoreError>;
+
+    /// Returns how long it is until the next message is due; `None` when none waits.
+    async fn until_next(&self) -> Result<Option<Duration>, StoreError>;
+
+    /// Returns chats with messages that are due, the longest due first.
+    async fn due_chats(&self, limit: usize) -> Result<Vec<ChatId>, StoreError>;
+
+    /// Sends the messages of a chat that are due, as [`crate::domain::dispatch`] decides, and returns how many of them have changed. What is
+    /// checked of their senders holds at that moment: a change of the chat comes before it or behind it. Leaves a chat to the process that is at it.
+    async fn send_due(&self, chat_id: ChatId) -> Result<usize, StoreError>;
+}
