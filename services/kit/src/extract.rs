@@ -217,8 +217,8 @@ mod tests {
     use axum::body::Body;
     use contracts::api::{
         ChangePasswordRequest, CreateChatRequest, PutContactRequest, PutMemberRequest, RefreshRequest,
-        RegisterRequest, RescheduleRequest, Settings, SignInRequest, UpdateChatRequest, UpdateOwnChatStateRequest,
-        UpdateProfileRequest,
+        RegisterRequest, RescheduleRequest, Settings, SignInRequest, UpdateChatRequest,
+        UpdateOwnChatStateRequest, UpdateProfileRequest,
     };
     use serde_json::json;
 
