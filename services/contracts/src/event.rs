@@ -218,11 +218,6 @@ pub(crate) const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-pub(crate) const fn is_zero(value: &u32) -> bool {
-    *value == 0
-}
-
 /// A record of `chat.events`: a user's place in a chat from here on. Behind one who is out of the chat comes a record without a payload, so
 /// that the log forgets them.
 ///
@@ -371,7 +366,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::api::Draft;
+    use crate::own::Draft;
 
     fn id(n: u128) -> Uuid {
         Uuid::from_u128(n)

@@ -16,9 +16,9 @@ pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    api::OwnChatState,
     changes::UUID_BYTES,
-    event::{ChatKind, EntryKind, Role, is_false, is_zero},
+    event::{ChatKind, EntryKind, Role, is_false},
+    own::{OwnChatState, is_zero},
     word::word,
 };
 
