@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 /// Requests that need no `idempotency-key`, and why a repetition does no harm. All others have one.
-const WITHOUT_KEY: [(&str, &str); 9] = [
+const WITHOUT_KEY: [(&str, &str); 11] = [
     ("/api/auth/change-password", "the second is refused: the current password is another one"),
     ("/api/auth/delete-account", "an account is deleted once"),
     ("/api/auth/refresh", "a refresh token gives the same tokens for ten seconds"),
@@ -14,6 +14,8 @@ const WITHOUT_KEY: [(&str, &str); 9] = [
     ("/api/chats/{chat}/join", "a member is in the chat once"),
     ("/api/chats/{chat}/leave", "a member leaves once"),
     ("/api/chats/{chat}/members", "each user is in the chat once"),
+    ("/api/chats/{chat}/scheduled", "the body has the key of the message"),
+    ("/api/chats/{chat}/scheduled/{key}/send", "a message is sent once under its key"),
     ("/api/invites/{code}/join", "a member is in the chat once, and takes one use of the link"),
 ];
 

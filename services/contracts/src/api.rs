@@ -8,10 +8,11 @@ pub use self::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
     },
-    own::{Draft, MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, OwnChatState, SetDraft, UpdateOwnChatStateRequest},
+    own::{MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, SetDraft, UpdateOwnChatStateRequest},
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
 };
+pub use crate::own::{Draft, OwnChatState};
 use crate::{
     ChatId, UserId,
     event::{ChatKind, Role},

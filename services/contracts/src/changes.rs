@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use crate::{
     UserId,
-    event::{EntryKind, is_false, is_zero},
+    event::{EntryKind, is_false},
+    own::is_zero,
 };
 
 /// Users whom a message lists of those who reacted alike; beyond it they are counted only.

@@ -4,8 +4,8 @@ use std::{error, fmt};
 
 use crate::{
     UserId,
-    api::{Draft, OwnChatState},
     event::{ChatKind, EntryKind, Forwarded, Role, SeqRange},
+    own::{Draft, OwnChatState},
     rpc, wire,
 };
 

@@ -6,7 +6,11 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId, api::OwnChatState, word::word};
+use crate::{
+    ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId,
+    own::{OwnChatState, is_zero},
+    word::word,
+};
 
 /// Version of every record that this build writes.
 pub const VERSION: u8 = 1;
@@ -304,11 +308,6 @@ pub(crate) const fn is_false(value: &bool) -> bool {
     !*value
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-pub(crate) const fn is_zero(value: &u32) -> bool {
-    *value == 0
-}
-
 /// A record of `chat.events`: a user's place in a chat from here on. Behind one who is out of the chat comes a record without a payload, so
 /// that the log forgets them.
 ///
@@ -457,7 +456,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::api::Draft;
+    use crate::own::Draft;
 
     fn id(n: u128) -> Uuid {
         Uuid::from_u128(n)

@@ -8,6 +8,7 @@ pub mod convert;
 pub mod error_code;
 pub mod event;
 pub mod id;
+pub mod own;
 pub mod presence;
 pub mod rpc;
 pub mod wire;

@@ -16,9 +16,9 @@ pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    api::OwnChatState,
     changes::UUID_BYTES,
-    event::{ChatKind, EntryKind, Forwarded, Role, SeqRange, is_false, is_zero},
+    event::{ChatKind, EntryKind, Forwarded, Role, SeqRange, is_false},
+    own::{OwnChatState, is_zero},
     word::word,
 };
 
@@ -761,7 +761,9 @@ pub struct Message {
 
 impl Message {
     /// What an entry has beside its body, mentions and changes: ids, names, numbers.
-    const ENVELOPE_BYTES: usize = 450;
+    const ENVELOPE_BYTES: usize = 390;
+    /// What it has of when its text disappears.
+    const EXPIRY_BYTES: usize = 60;
 
     /// Takes the text away, and what was changed of it, once its time has come. What is left says that there was one.
     pub fn expire(&mut self, now_ms: i64) {
@@ -795,6 +797,7 @@ impl Message {
             + flags
             + self.body.bytes().map(escaped).sum::<usize>()
             + mentions
+            + if self.expires_at_ms.is_some() { Self::EXPIRY_BYTES } else { 0 }
             + self.changes.encoded_bytes()
     }
 }

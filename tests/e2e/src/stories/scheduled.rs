@@ -15,6 +15,7 @@ use crate::{
     users::{TestUser, refused},
 };
 
+#[expect(clippy::disallowed_methods, reason = "an edge: the time of the story")]
 fn ahead_ms(ms: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     i64::try_from(now).unwrap_or(i64::MAX).saturating_add(ms)
