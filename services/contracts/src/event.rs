@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId, api::OwnChatState, word::word};
+use crate::{ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId, own::OwnChatState, word::word};
 
 /// Version of every record that this build writes.
 pub const VERSION: u8 = 1;
