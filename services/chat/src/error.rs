@@ -83,7 +83,8 @@ impl ServiceError for Error {
                     | Refusal::TooManyInvites
                     | Refusal::TooManyRequests
                     | Refusal::TenantFull => ErrorCode::LimitReached,
-                    Refusal::TooManyChatsLately { .. } | Refusal::SlowMode { .. } => ErrorCode::RateLimited,
+                    Refusal::TooManyChatsLately { .. } => ErrorCode::RateLimited,
+                    Refusal::SlowMode { .. } => ErrorCode::SlowMode,
                     Refusal::TimeIsPast | Refusal::TooFarAhead => ErrorCode::Conflict,
                     Refusal::KeyReused | Refusal::InviteKeyReused | Refusal::ScheduledKeyReused => {
                         ErrorCode::IdempotencyConflict

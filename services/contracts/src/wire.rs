@@ -773,7 +773,9 @@ impl Message {
         self.expired = true;
         self.body.clear();
         self.mentions.clear();
-        self.mentions_all = false;
+        self.mention_roles.clear();
+        (self.mentions_all, self.mentions_here) = (false, false);
+        self.forwarded = None;
         self.changes = Changes::default();
     }
 

@@ -102,8 +102,8 @@ async fn source(gateway: &GatewayState, sender: UserId, forward: &Forward) -> Re
         GatewayError::NotAMember { .. } | GatewayError::NoTarget { .. } => no_source,
         error => error,
     })?;
-    let Message { kind, ref changes, .. } = found.message;
-    if kind == EntryKind::Text && changes.deleted_seq.is_none() {
+    let Message { kind, expired, ref changes, .. } = found.message;
+    if kind == EntryKind::Text && changes.deleted_seq.is_none() && !expired {
         return Ok(found.message);
     }
     // The log answers it as it did before, whatever became of the source since.
