@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use contracts::{
     ChatId, UserId,
     event::{EntryKind, Role},
+    own::OwnChatState,
     wire::{self, ChatState, Message, SyncPage},
 };
 
@@ -28,6 +29,8 @@ pub struct ChatList {
     left: HashMap<ChatId, i64>,
     /// Receipts in chats that no page has named yet: the one that does may be of before them.
     early: Vec<wire::Receipt>,
+    /// How the user has such chats, likewise.
+    early_own: Vec<wire::OwnState>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +52,7 @@ struct Counted {
 impl ChatList {
     /// Returns a list without chats.
     pub fn new(user: UserId) -> Self {
-        Self { user, chats: BTreeMap::new(), left: HashMap::new(), early: Vec::new() }
+        Self { user, chats: BTreeMap::new(), left: HashMap::new(), early: Vec::new(), early_own: Vec::new() }
     }
 
     /// Returns the chats, by id. `entries` has the last entry, and nothing while that is not known.
@@ -75,6 +78,7 @@ impl ChatList {
             Event::Synced(page) => self.synced(page),
             Event::Entry { message, .. } | Event::Elsewhere(message) => self.entry(message),
             Event::Marked(receipt) => self.marked(receipt),
+            Event::OwnState(own) => self.own(own),
             _ => {}
         }
     }
@@ -95,6 +99,8 @@ impl ChatList {
         if !page.more {
             std::mem::take(&mut self.early).iter().for_each(|receipt| self.marked(receipt));
             self.early.clear();
+            std::mem::take(&mut self.early_own).iter().for_each(|own| self.own(own));
+            self.early_own.clear();
         }
     }
 
@@ -115,6 +121,14 @@ impl ChatList {
             listed.recent.pop_first();
         }
         listed.catch_up(self.user);
+    }
+
+    fn own(&mut self, own: &wire::OwnState) {
+        if let Some(listed) = self.chats.get_mut(&own.chat) {
+            listed.own(&own.own);
+        } else if self.early_own.len() < MAX_EARLY {
+            self.early_own.push(own.clone());
+        }
     }
 
     fn marked(&mut self, receipt: &wire::Receipt) {
@@ -139,6 +153,7 @@ impl Listed {
             }
             marks.delivered_seq = marks.delivered_seq.max(known.delivered_seq);
             listed.read_by_other(before.state.other_read_seq, before.state.other_delivered_seq);
+            listed.own(&before.state.own);
             listed.recent = before.recent;
         }
         // One is shown; a page may have more of them, or none.
@@ -147,6 +162,13 @@ impl Listed {
         listed.state.entries.extend(last);
         listed.catch_up(user);
         listed
+    }
+
+    /// Takes how the user has the chat, unless a later change is known.
+    fn own(&mut self, own: &OwnChatState) {
+        if own.version > self.state.own.version {
+            self.state.own = own.clone();
+        }
     }
 
     /// Applies the entries that follow the last one; one beyond a gap waits.
@@ -165,6 +187,14 @@ impl Listed {
             // Who writes a text has read the chat up to it.
             EntryKind::Text if entry.sender == user => self.read(entry.seq),
             EntryKind::TitleChanged => self.state.title = Some(entry.body.clone()),
+            EntryKind::TopicChanged => self.state.topic = text(&entry.body),
+            EntryKind::AvatarChanged => self.state.avatar = text(&entry.body),
+            EntryKind::SlowModeChanged => {
+                self.state.slow_mode_seconds = entry.body.parse().unwrap_or_default();
+            }
+            EntryKind::TtlChanged => {
+                self.state.message_ttl_seconds = entry.body.parse().unwrap_or_default();
+            }
             EntryKind::RoleChanged if entry.subject == Some(user) => {
                 self.state.role = Role::parse(&entry.body).unwrap_or(self.state.role);
             }
@@ -231,4 +261,9 @@ impl Listed {
         (marks.unread, marks.mentions) = (unread, mentions);
         marks.counted_seq = self.counted.up_to.max(self.state.head_seq);
     }
+}
+
+/// Returns what an entry says that may say none.
+fn text(body: &str) -> Option<String> {
+    (!body.is_empty()).then(|| body.to_owned())
 }

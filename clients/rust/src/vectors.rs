@@ -7,7 +7,7 @@ use std::{
 
 use contracts::{
     ChatId, MessageKey, UserId,
-    wire::{ChatState, Connected, Message, Receipt, ServerFrame, SyncPage},
+    wire::{ChatState, Connected, Message, OwnState, Receipt, ServerFrame, SyncPage},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -105,6 +105,7 @@ enum ChatsEvent {
     Entry(Message),
     Elsewhere(Message),
     Marked(Receipt),
+    OwnState(OwnState),
 }
 
 #[test]
@@ -117,6 +118,7 @@ fn lists_of_chats_are_as_the_vectors_say() {
                 ChatsEvent::Entry(message) => Event::Entry { message, origin: Origin::Pushed },
                 ChatsEvent::Elsewhere(message) => Event::Elsewhere(message),
                 ChatsEvent::Marked(receipt) => Event::Marked(receipt),
+                ChatsEvent::OwnState(own) => Event::OwnState(own),
             });
         }
         let chats: Vec<ChatState> = list.chats().cloned().collect();

@@ -2,7 +2,7 @@
 //
 // What a sync, an entry or a receipt says is of one moment, and they come by different ways. Each of them names the last entry that it
 // includes, so it does not matter in which order they come: the list ends as one that is just fetched.
-import type { ChatState, Message, Receipt, SyncPage } from "./generated/socket.js";
+import type { ChatState, Message, OwnState, Receipt, SyncPage } from "./generated/socket.js";
 import type { Event } from "./machine.js";
 
 /** Entries of a chat that are kept to be applied again to an older state that comes late, or to be counted behind a watermark. */
@@ -17,7 +17,7 @@ type Counted = { upTo: number; unread: number; mentions: number };
 /** The chats of a user. Give it every event of a session of the types in `ChatList.EVENTS`; the others say nothing to it. */
 export class ChatList {
     /** The types of events that change a list. */
-    static readonly EVENTS = ["synced", "entry", "elsewhere", "marked"] as const;
+    static readonly EVENTS = ["synced", "entry", "elsewhere", "marked", "own_state"] as const;
 
     readonly #user: string;
     readonly #chats = new Map<string, Listed>();
@@ -25,6 +25,8 @@ export class ChatList {
     readonly #left = new Map<string, number>();
     /** Receipts in chats that no page has named yet: the one that does may be of before them. */
     #early: Receipt[] = [];
+    /** How the user has such chats, likewise. */
+    #earlyOwn: OwnState[] = [];
 
     /** Creates a list without chats. */
     constructor(user: string) {
@@ -57,6 +59,7 @@ export class ChatList {
         if (event.type === "synced") this.#synced(event.page);
         else if (event.type === "entry" || event.type === "elsewhere") this.#entry(event.message);
         else if (event.type === "marked") this.#marked(event.receipt);
+        else if (event.type === "own_state") this.#own(event.ownState);
     }
 
     #synced(page: SyncPage): void {
@@ -74,6 +77,15 @@ export class ChatList {
         const early = this.#early;
         this.#early = [];
         for (const receipt of early) this.#chats.get(receipt.chat)?.marked(receipt);
+        const earlyOwn = this.#earlyOwn;
+        this.#earlyOwn = [];
+        for (const { chat, own } of earlyOwn) this.#chats.get(chat)?.own(own);
+    }
+
+    #own(own: OwnState): void {
+        const listed = this.#chats.get(own.chat);
+        if (listed) listed.own(own.own);
+        else if (this.#earlyOwn.length < MAX_EARLY) this.#earlyOwn.push(own);
     }
 
     #marked(receipt: Receipt): void {
@@ -114,6 +126,7 @@ class Listed {
         // One is shown; a page may have more of them, or none.
         this.state = { ...state, entries: state.entries.slice(-1) };
         if (before) this.#keepMarks(before);
+        if (before?.state.own) this.own(before.state.own);
         this.#catchUp();
     }
 
@@ -133,6 +146,11 @@ class Listed {
         if (other_delivered_seq !== undefined) {
             this.#set({ other_delivered_seq: Math.max(other_delivered_seq, other.other_delivered_seq ?? 0) });
         }
+    }
+
+    /** Takes how the user has the chat, unless a later change is known. */
+    own(own: OwnState["own"]): void {
+        if (own.version > (this.state.own?.version ?? 0)) this.#set({ own });
     }
 
     entry(message: Message): void {
@@ -188,6 +206,18 @@ class Listed {
             case "title_changed":
                 this.#set({ title: entry.body });
                 break;
+            case "topic_changed":
+                this.#setOrDrop("topic", entry.body || undefined);
+                break;
+            case "avatar_changed":
+                this.#setOrDrop("avatar", entry.body || undefined);
+                break;
+            case "slow_mode_changed":
+                this.#setOrDrop("slow_mode_seconds", Number(entry.body) || undefined);
+                break;
+            case "ttl_changed":
+                this.#setOrDrop("message_ttl_seconds", Number(entry.body) || undefined);
+                break;
             case "role_changed":
                 if (isOfUser && ROLES.includes(entry.body)) {
                     this.#set({ role: entry.body as ChatState["role"] });
@@ -225,6 +255,15 @@ class Listed {
 
     #set(fields: Partial<ChatState>): void {
         this.state = { ...this.state, ...fields };
+    }
+
+    /** Sets a field, or removes it where it has its default. */
+    #setOrDrop(
+        field: "topic" | "avatar" | "slow_mode_seconds" | "message_ttl_seconds",
+        value: string | number | undefined,
+    ): void {
+        const { [field]: _, ...others } = this.state;
+        this.state = value === undefined ? (others as ChatState) : ({ ...others, [field]: value } as ChatState);
     }
 
     #mark(fields: Partial<ChatState["watermarks"]>): void {

@@ -56,6 +56,7 @@ type ChatsEvent = {
     entry?: socket.Message;
     elsewhere?: socket.Message;
     marked?: socket.Receipt;
+    own_state?: socket.OwnState;
 };
 type ChatsVector = {
     user: string;
@@ -67,11 +68,12 @@ type ChatsVector = {
 for (const vector of vectors<ChatsVector>("chats")) {
     test(`chats: ${vector.name}`, () => {
         const list = new ChatList(vector.user);
-        for (const { synced, entry, elsewhere, marked } of vector.events) {
+        for (const { synced, entry, elsewhere, marked, own_state } of vector.events) {
             if (synced) list.apply({ type: "synced", page: synced });
             if (entry) list.apply({ type: "entry", message: entry, origin: "pushed" });
             if (elsewhere) list.apply({ type: "elsewhere", message: elsewhere });
             if (marked) list.apply({ type: "marked", receipt: marked });
+            if (own_state) list.apply({ type: "own_state", ownState: own_state });
         }
         const { unread, mentions } = list.unread;
         assert.deepEqual([list.chats, [unread, mentions]], [vector.chats, vector.unread]);

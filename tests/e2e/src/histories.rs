@@ -256,7 +256,7 @@ impl<'a> History<'a> {
         Ok(())
     }
 
-    /// Lets one thing happen. What is refused did not happen, for anybody.
+    /// Lets one thing happen. What is refused did not happen.
     async fn happen(&mut self) -> anyhow::Result<()> {
         let number = self.random.random_range(0..self.devices.len());
         let (user, is_online) = (self.devices[number].user, self.devices[number].link.is_some());
@@ -367,7 +367,7 @@ impl<'a> History<'a> {
     async fn compare(&self) -> anyhow::Result<()> {
         let fetched = join_all(self.users.iter().map(fetch)).await;
         for (number, (user, fetched)) in self.users.iter().zip(fetched).enumerate() {
-            let fetched = fetched.with_context(|| format!("user {number} syncs anew"))?;
+            let fetched = fetched.with_context(|| format!("user {number} syncs on a new device"))?;
             for (at, device) in self.devices.iter().enumerate().filter(|(_, of)| of.user == number) {
                 let held = device.held();
                 ensure!(held.failures.is_empty(), "the session of device {at} ended: {:?}", held.failures);
@@ -381,21 +381,21 @@ impl<'a> History<'a> {
             {
                 for chat in fetched.chats.keys() {
                     let stored = user.history(*chat).await?;
-                    let mut anew = View::new(user.id());
-                    stored.iter().for_each(|entry| anew.apply(entry));
+                    let mut fresh = View::new(user.id());
+                    stored.iter().for_each(|entry| fresh.apply(entry));
                     let has: Vec<Message> = device
                         .held()
                         .views
                         .get(chat)
                         .map(|view| view.entries().values().cloned().collect())
                         .unwrap_or_default();
-                    let anew: Vec<Message> = anew.entries().values().cloned().collect();
-                    if let Some(seq) = parting(&has, &anew) {
+                    let fresh: Vec<Message> = fresh.entries().values().cloned().collect();
+                    if let Some(seq) = parting(&has, &fresh) {
                         bail!(
                             "device {at} of user {number} has other entries of {chat} than those stored, from {seq} on:\n\
                              has    {:?}\nstored {:?}",
                             has.iter().find(|entry| entry.seq == seq),
-                            anew.iter().find(|entry| entry.seq == seq),
+                            fresh.iter().find(|entry| entry.seq == seq),
                         );
                     }
                 }
@@ -421,15 +421,15 @@ fn parting(has: &[Message], stored: &[Message]) -> Option<i64> {
     has.get(same).or_else(|| stored.get(same)).map(|entry| entry.seq)
 }
 
-fn differ(has: &BTreeMap<ChatId, ChatState>, anew: &BTreeMap<ChatId, ChatState>) -> anyhow::Result<()> {
+fn differ(has: &BTreeMap<ChatId, ChatState>, fresh: &BTreeMap<ChatId, ChatState>) -> anyhow::Result<()> {
     ensure!(
-        has.keys().eq(anew.keys()),
+        has.keys().eq(fresh.keys()),
         "it lists other chats than a new device:\nhas  {:?}\nanew {:?}",
         has.keys(),
-        anew.keys()
+        fresh.keys()
     );
     for (chat, state) in has {
-        ensure!(*state == anew[chat], "it has a chat otherwise:\nhas  {state:?}\nanew {:?}", anew[chat]);
+        ensure!(*state == fresh[chat], "it has a chat otherwise:\nhas  {state:?}\nanew {:?}", fresh[chat]);
     }
     Ok(())
 }

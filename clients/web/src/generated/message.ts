@@ -27,10 +27,10 @@ export type Changes = {
 export type ChatId = string;
 
 /** What an entry of a chat's log is. */
-export type EntryKind = ("text" | "edit" | "delete" | "delete_range" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed");
+export type EntryKind = ("text" | "edit" | "delete" | "delete_range" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed" | "avatar_changed" | "slow_mode_changed" | "ttl_changed");
 
 /** Why a request was refused. Stable: a client may branch on it. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
 
 /** Who wrote a text that is forwarded, and when. Not where: who receives it may not be in that chat. */
 export type Forwarded = {
@@ -45,6 +45,13 @@ export type Message = {
     /** What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted. */
     changes?: Changes;
     chat: ChatId;
+    /** The text has disappeared: `body` is empty, and nothing that was changed of it is left. */
+    expired?: boolean;
+    /**
+     * When the text disappears, in milliseconds since the epoch: clients forget it then by themselves. Of a text of a chat with
+     * `message_ttl_seconds`, and of an edit of one.
+     */
+    expires_at_ms?: (number | null);
     forwarded?: (Forwarded | null);
     key: MessageKey;
     kind: EntryKind;

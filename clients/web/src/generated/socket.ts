@@ -29,9 +29,19 @@ export type ChatState = {
     kind: ("direct" | "group" | "channel");
     /** Groups only. */
     title?: string;
+    /** What a group is for. */
+    topic?: string;
+    /** The id of the picture of a group. */
+    avatar?: string;
+    /** How long a plain member waits after a message before the next one. */
+    slow_mode_seconds?: number;
+    /** How long after it was sent a text disappears; 0 for never. */
+    message_ttl_seconds?: number;
     /** The other user of a direct chat. */
     other?: Id;
     role: ("owner" | "admin" | "member");
+    /** How the caller has the chat. */
+    own: OwnChatState;
     member_count: number;
     /** The newest seq; 0 for a chat without entries. */
     head_seq: number;
@@ -90,6 +100,13 @@ export type DeleteRange = {
     sender?: (string | null);
 };
 
+export type Draft = {
+    /** At most 4096 bytes of UTF-8. */
+    body: string;
+    /** The seq of the message that it is to reply to. */
+    reply_to?: number;
+};
+
 /** Replaces the text of a message of one's own. A message has at most 100 edits. */
 export type Edit = {
     chat: Id;
@@ -109,12 +126,12 @@ export type Error = {
     detail: string;
     /** Whether the same command may succeed later. */
     temporary: boolean;
-    /** Present when the refusal is temporary: wait this long before you repeat the command. After rate_limited, wait this long before any further send. */
+    /** Present when the refusal is temporary: wait this long before you repeat the command. After rate_limited, wait this long before any further send. With slow_mode it is how long the user waits for their next message in this chat. */
     retry_after_ms?: number;
 };
 
 /** Stable: a client may branch on it. Shared with the REST problem bodies. */
-export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "unavailable" | "internal");
+export type ErrorCode = ("malformed" | "invalid_argument" | "unauthenticated" | "token_expired" | "permission_denied" | "not_a_member" | "consent_required" | "not_found" | "not_configured" | "method_not_allowed" | "unsupported_media_type" | "conflict" | "cursor_expired" | "limit_reached" | "idempotency_conflict" | "too_large" | "rate_limited" | "slow_mode" | "unavailable" | "internal");
 
 /** Sends the text of a message that the caller reads, with who wrote it first and when, and not where. chat is where it goes, from_chat where it is now; they may be the same. */
 export type Forward = {
@@ -183,8 +200,8 @@ export type Message = {
     seq: number;
     sender: Id;
     key: Id;
-    /** What the entry is. edit, delete, reaction, reaction_removed, pin and unpin speak of message target_seq: edit gives it the text in body, which is empty for a member who was added after that message, delete takes its text and that of its edits, delete_range does so with each text in range that comes before it and is not deleted, those of subject or without one of everyone, reaction and reaction_removed have the emoji in body. member_added, member_removed and role_changed speak of the user in subject, and role_changed has the new role in body: owner, admin or member. title_changed and topic_changed have the new title and topic of the group in body, an empty body for no topic. When a group is deleted, each member receives their own removal, and the entries before it are no gap: there is nothing more to fetch. A client that does not know a kind skips the entry. */
-    kind: ("text" | "edit" | "delete" | "delete_range" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed");
+    /** What the entry is. edit, delete, reaction, reaction_removed, pin and unpin speak of message target_seq: edit gives it the text in body, which is empty for a member who was added after that message, delete takes its text and that of its edits, delete_range does so with each text in range that comes before it and is not deleted, those of subject or without one of everyone, reaction and reaction_removed have the emoji in body. member_added, member_removed and role_changed speak of the user in subject, and role_changed has the new role in body: owner, admin or member. title_changed, topic_changed and avatar_changed have the new title, topic and picture of the group in body, an empty body for none. ttl_changed has the new message_ttl_seconds in body, 0 for texts that stay. slow_mode_changed has in body how many seconds a plain member waits between two messages from here on, 0 for none. member_added and member_removed have in body how many members the chat has from here on; it is empty in entries of before that was kept. When a group is deleted, each member receives their own removal, and the entries before it are no gap: there is nothing more to fetch. A client that does not know a kind skips the entry. */
+    kind: ("text" | "edit" | "delete" | "delete_range" | "reaction" | "reaction_removed" | "pin" | "unpin" | "member_added" | "member_removed" | "role_changed" | "title_changed" | "topic_changed" | "avatar_changed" | "slow_mode_changed" | "ttl_changed");
     body: string;
     /** The user whom a change of members or of a role is about, or whose texts a delete_range takes. */
     subject?: string;
@@ -206,8 +223,33 @@ export type Message = {
     range?: SeqRange;
     /** Milliseconds since the epoch, by the log's clock. */
     sent_at_ms: number;
+    /** When the text disappears, in milliseconds since the epoch: of a text of a chat with message_ttl_seconds, and of an edit of one. */
+    expires_at_ms?: number;
+    /** The text has disappeared: body is empty, and mentions and changes are absent. */
+    expired?: boolean;
     /** In a history: what later entries changed of a text. body is as they left it: the text of the last edit, and empty once it is deleted. */
     changes?: Changes;
+};
+
+/** How the user has a chat. PATCH /api/chats/{chat}/me changes it. */
+export type OwnChatState = {
+    /** Counts the changes since the user is in the chat: of two states the one with the greater version is the later one. */
+    version: number;
+    /** Milliseconds since the epoch: until then clients do not notify of messages. One that is past mutes nothing any more. */
+    muted_until_ms?: number;
+    archived: boolean;
+    favourite: boolean;
+    /** What the user has written and not sent. */
+    draft?: Draft;
+    /** Messages of the user that wait for their time. GET /api/chats/{chat}/scheduled lists them. */
+    scheduled?: number;
+    /** Scheduled messages that were refused at their time, and wait for the user to decide. */
+    scheduled_refused?: number;
+};
+
+export type OwnState = {
+    chat: Id;
+    own: OwnChatState;
 };
 
 /** Pins a message in its chat, or unpins it. */
@@ -443,6 +485,7 @@ export type ServerFrame = {
     presence?: Presence;
     typing?: TypingUser;
     receipt?: Receipt;
+    own_state?: OwnState;
 };
 
 /** The close codes of the server and their reasons. */
