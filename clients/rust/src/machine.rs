@@ -134,6 +134,7 @@ impl QueryFailure {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most are events, and each is moved once")]
 pub(super) enum Output {
     Frame(ClientFrame),
     Event(Event),

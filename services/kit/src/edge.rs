@@ -66,7 +66,7 @@ fn not_found() -> ApiError {
 fn absent<'a>(descriptions: impl IntoIterator<Item = &'a OpenApi>) -> Vec<&'static str> {
     let served: Vec<&String> =
         descriptions.into_iter().flat_map(|description| description.paths.paths.keys()).collect();
-    let prefixes = catalog::Service::ALL.into_iter().flat_map(|service| service.path_prefixes);
+    let prefixes = catalog::Service::ALL.iter().flat_map(|service| service.path_prefixes);
     prefixes.copied().filter(|prefix| !served.iter().any(|path| path.starts_with(prefix))).collect()
 }
 
