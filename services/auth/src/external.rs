@@ -111,14 +111,17 @@ impl External {
     pub(crate) fn begun<'a>(&self, cookies: impl Iterator<Item = &'a str>) -> Result<Begun, Error> {
         let mut values = cookies.flat_map(|header| header.split(';')).filter_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
-            (name.strip_prefix(HOST_PREFIX).unwrap_or(name) == COOKIE).then_some(value)
+            Some((name, value)).filter(|(name, _)| name.ends_with(COOKIE))
         });
-        let open = |value: &str| {
-            let sealed = BASE64_URL_SAFE_NO_PAD.decode(value).ok()?;
-            sealed::open::<Begun>(&self.0.secret, PURPOSE, COOKIE, sealed)
-        };
         let now_ms = now_ms();
-        values.find_map(open).filter(|begun| begun.is_open(now_ms)).ok_or(Error::NotBegun)
+        let open = |(name, value): (&str, &str)| {
+            let sealed = BASE64_URL_SAFE_NO_PAD.decode(value).ok()?;
+            let begun = sealed::open::<Begun>(&self.0.secret, PURPOSE, COOKIE, sealed)?;
+            // Its prefix is what keeps pages of other hosts from setting it.
+            let is_named_so = name.strip_suffix(COOKIE) == Some(prefix(&begun.origin));
+            (is_named_so && begun.is_open(now_ms)).then_some(begun)
+        };
+        values.find_map(open).ok_or(Error::NotBegun)
     }
 
     /// Returns the cookie that ends a sign-in in the browser.
@@ -132,8 +135,14 @@ pub(crate) fn callback(begun: &Begun) -> String {
     format!("{}{SIGN_IN_CALLBACK_PATH}", begun.origin)
 }
 
+/// Returns what the name of the cookie begins with: over TLS what a browser takes from this host alone.
+fn prefix(origin: &str) -> &'static str {
+    if origin.starts_with("https://") { HOST_PREFIX } else { "" }
+}
+
 fn cookie(origin: &str, value: &str, seconds: u64) -> String {
-    let (prefix, secure) = if origin.starts_with("https://") { (HOST_PREFIX, "; Secure") } else { ("", "") };
+    let prefix = prefix(origin);
+    let secure = if prefix.is_empty() { "" } else { "; Secure" };
     // Lax: the realm sends the browser back from another site.
     format!("{prefix}{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}")
 }

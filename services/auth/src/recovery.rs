@@ -76,7 +76,12 @@ impl Recovery {
     pub(crate) fn forgot(&self, address: IpAddr, email: Email) -> Result<(), Error> {
         self.configured()?;
         self.count(address, &email)?;
-        let turn = self.0.turns.clone().try_acquire_owned().map_err(|_| Error::Busy)?;
+        // One too many is dropped and answered like every other: a refusal would say how long others take, which depends on whether they
+        // have an account.
+        let Ok(turn) = self.0.turns.clone().try_acquire_owned() else {
+            tracing::warn!("too many mails wait: a link for a new password is not sent");
+            return Ok(());
+        };
         let this = self.clone();
         self.0.tasks.spawn(async move {
             if let Err(error) = this.send_password_link(&email).await {
@@ -105,6 +110,8 @@ impl Recovery {
         self.configured()?;
         let ticket = self.taken(address, token).await?;
         let Ticket::Password { user_id } = ticket else { return Err(Error::NoLink) };
+        // Who had the account before may have had a link sent to an address of their own.
+        self.0.tickets.revoke_email(user_id).await?;
         let outcome = self.0.accounts.reset_password(user_id, password).await;
         if outcome.is_err() {
             // A password that the realm refuses, or a realm that does not answer: the user tries again with the same link.
@@ -138,6 +145,8 @@ impl Recovery {
         let ticket = self.taken(address, token).await?;
         let Ticket::Email { user_id, email } = &ticket else { return Err(Error::NoLink) };
         let email = Email::parse("email", email)?;
+        // What was sent to the address of before is not for the one of now.
+        self.0.tickets.revoke_password(*user_id).await?;
         let outcome = self.0.accounts.set_email(*user_id, &email).await;
         if outcome.is_err() {
             self.0.tickets.give_back(token, &ticket).await?;
@@ -150,12 +159,13 @@ impl Recovery {
         self.0.accounts.email(caller).await
     }
 
-    /// Makes the link good for nothing with which a user could choose a password, after it has changed.
+    /// Makes all links of a user good for nothing: with the password changes who has the account.
     pub(crate) async fn revoke(&self, user_id: UserId) -> Result<(), Error> {
         if self.0.mail.is_none() {
             return Ok(());
         }
-        Ok(self.0.tickets.revoke_password(user_id).await?)
+        self.0.tickets.revoke_password(user_id).await?;
+        Ok(self.0.tickets.revoke_email(user_id).await?)
     }
 
     async fn taken(&self, address: IpAddr, token: &SecretString) -> Result<Ticket, Error> {

@@ -153,9 +153,9 @@ pub(super) async fn change_password(
 ) -> Result<StatusCode, ApiError> {
     let password = NewPassword::parse(&caller.username, request).map_err(Error::from)?;
     let caller = Session::from(&caller);
-    accounts.change_password(&caller, password).await?;
-    // One that was sent before would replace it again.
+    // One that was sent before would replace it again. Before the change, or a change without it would stand.
     recovery.revoke(caller.user_id).await?;
+    accounts.change_password(&caller, password).await?;
     tracing::info!(user = %caller.user_id, "{} has a new password", caller.user_id);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -105,22 +105,22 @@ pub(super) async fn begin(
 #[expect(dead_code, reason = "the realm sends more than is needed, and what is not described is refused")]
 pub(super) struct CallbackParameters {
     /// What `POST /api/auth/login` takes.
-    #[param(max_length = 1024)]
+    #[param(max_length = 1024, pattern = "^[^\\u0000]*$")]
     code: Option<String>,
     /// What the sign-in began with.
-    #[param(max_length = 64)]
+    #[param(max_length = 64, pattern = "^[^\\u0000]*$")]
     state: Option<String>,
     /// Why there is no code.
-    #[param(max_length = 256)]
+    #[param(max_length = 256, pattern = "^[^\\u0000]*$")]
     error: Option<String>,
     /// Not used.
-    #[param(max_length = 1024)]
+    #[param(max_length = 1024, pattern = "^[^\\u0000]*$")]
     error_description: Option<String>,
     /// Not used.
-    #[param(max_length = 256)]
+    #[param(max_length = 256, pattern = "^[^\\u0000]*$")]
     session_state: Option<String>,
     /// Not used.
-    #[param(max_length = 512)]
+    #[param(max_length = 512, pattern = "^[^\\u0000]*$")]
     iss: Option<String>,
 }
 
@@ -191,17 +191,13 @@ pub(super) async fn finish(
     let code = external::code(&request.code).ok_or_else(invalid).map_err(Error::from)?;
     let begun = external.begun(cookies(&headers))?;
     let grant = accounts.redeem(address, code, &begun.verifier, &callback_url(&begun)).await?;
-    welcome(&accounts, users, &grant).await?;
+    welcome(users, &grant).await?;
     Ok((AppendHeaders([(header::SET_COOKIE, External::ended(&begun))]), Json(Tokens::from(grant))))
 }
 
-/// Makes the profile of an account that the realm has just made. The username of a deleted account is not given out again, and this
-/// service does not choose the names that providers give: the account goes, too.
-async fn welcome(
-    accounts: &Guard,
-    mut users: UserServiceClient<InternalChannel>,
-    grant: &Grant,
-) -> Result<(), Error> {
+/// Makes the profile of an account that the realm has just made. The username of a deleted account is not given out again: such an account
+/// has no profile and opens nothing. It is not deleted, since it may be one that an administrator made, or that has just got its profile.
+async fn welcome(mut users: UserServiceClient<InternalChannel>, grant: &Grant) -> Result<(), Error> {
     let user_id = grant.session.user_id;
     let known = GetUsersRequest { user_ids: vec![user_id.to_string()] };
     if !called(users.get_users(known)).await?.users.is_empty() {
@@ -209,7 +205,6 @@ async fn welcome(
     }
     let Some(AccountName { username, display_name }) = grant.account_name() else { return Ok(()) };
     if called(users.is_named(IsNamedRequest { username: username.clone() })).await?.is_named {
-        accounts.delete(user_id).await?;
         return Err(Error::NameOfDeleted);
     }
     let request = EnsureUserRequest {

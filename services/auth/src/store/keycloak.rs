@@ -435,7 +435,8 @@ async fn grant(
 }
 
 fn unreachable(step: &'static str, source: reqwest::Error) -> StoreError {
-    StoreError::Unreachable { step, source: source.into() }
+    // Its address may have an e-mail address in the query.
+    StoreError::Unreachable { step, source: source.without_url().into() }
 }
 
 async fn read<T: DeserializeOwned>(step: &'static str, response: Response) -> Result<T, StoreError> {

@@ -82,12 +82,9 @@ impl Tickets {
         let token = random_word();
         let (key, slot) = (key(&token), slot(&ticket.slot()));
         let sealed = sealed::seal(&token, PURPOSE, &key, ticket);
-        if let Some(last) = self.put(&slot, key.as_bytes().to_vec()).await?
-            && let Ok(last) = String::from_utf8(last)
-        {
-            self.remove(&last).await?;
-        }
+        // Before its place, so that of two at once the one that is replaced is there to be removed.
         self.put(&key, sealed).await?;
+        self.remove_last(&slot, key.as_bytes().to_vec()).await?;
         Ok(token)
     }
 
@@ -110,14 +107,20 @@ impl Tickets {
 
     /// Makes the last link with which a user could choose a password good for nothing.
     pub(crate) async fn revoke_password(&self, user_id: UserId) -> Result<(), StoreError> {
-        let slot = slot(&Ticket::Password { user_id }.slot());
-        if let Some(last) = self.put(&slot, Vec::new()).await?
-            && let Ok(last) = String::from_utf8(last)
-            && !last.is_empty()
-        {
-            self.remove(&last).await?;
+        self.remove_last(&slot(&Ticket::Password { user_id }.slot()), Vec::new()).await
+    }
+
+    /// Makes the last link good for nothing with which a user could confirm an address.
+    pub(crate) async fn revoke_email(&self, user_id: UserId) -> Result<(), StoreError> {
+        self.remove_last(&slot(&Ticket::Email { user_id, email: String::new() }.slot()), Vec::new()).await
+    }
+
+    /// Puts a link, or none, into the place of the last one of its kind, which is good for nothing then.
+    async fn remove_last(&self, slot: &str, next: Vec<u8>) -> Result<(), StoreError> {
+        match self.put(slot, next).await?.map(String::from_utf8) {
+            Some(Ok(last)) if !last.is_empty() => self.remove(&last).await,
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Sets a value for the life of a link and returns the one before.
