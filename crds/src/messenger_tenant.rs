@@ -210,6 +210,7 @@ pub struct IdentitySpec {
     /// cell must allow their hosts in `keycloak.providerHosts`. Default: none. May change at any time: users of a provider that is
     /// removed keep their accounts and sessions, and can sign in with it no more.
     #[x_kube(validation = Rule::new("self.all(provider, self.exists_one(other, other.alias == provider.alias))").message("identity.providers must not repeat an alias"))]
+    #[x_kube(validation = Rule::new("self.all(provider, !oldSelf.exists(old, old.alias == provider.alias && old.issuer != provider.issuer))").message("the issuer of a provider cannot change: its users would be those of the other one. Declare another alias"))]
     #[schemars(length(max = 8))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub providers: Option<Vec<IdentityProvider>>,

@@ -28,6 +28,8 @@ pub use diff::Difference;
 
 /// Keycloak's own client with a grant by password, which every realm is born with.
 const ADMIN_CLIENT: &str = "admin-cli";
+/// Where the issuer of an identity provider is.
+const ISSUER: &str = "/config/issuer";
 /// Rights of the auth service within its realm. No privilege hangs on a realm role: an account that may manage users can grant
 /// any plain realm role.
 pub const SERVICE_ROLES: [&str; 3] = ["manage-users", "query-users", "view-users"];
@@ -230,6 +232,11 @@ fn provider_changes(desired: &KeycloakDesired, observed: &KeycloakObserved) -> V
         };
         match observed.providers.get(&alias) {
             None => changes.push(KeycloakChange::CreateProvider { realm: realm(), provider: alias }),
+            // Keycloak knows the users of a provider by its alias: those of another issuer would open their accounts.
+            Some(found) if found.pointer(ISSUER) != fields.pointer(ISSUER) => {
+                changes.push(KeycloakChange::RemoveProvider { realm: realm(), provider: alias.clone() });
+                changes.push(KeycloakChange::CreateProvider { realm: realm(), provider: alias });
+            }
             Some(found) => {
                 let differences = diff::differences(&fields, found);
                 if !differences.is_empty() {
@@ -365,6 +372,13 @@ mod tests {
                 "set identity provider corp of realm acme: config.posthouse.endpoints changed -> as discovered, \
                  config.posthouse.secret (hidden), trustEmail true -> false",
             ],
+        );
+        check(
+            |observed| {
+                observed.providers.get_mut("corp").unwrap()["config"]["issuer"] =
+                    json!("https://other.example");
+            },
+            &["remove identity provider corp of realm acme", "create identity provider corp in realm acme"],
         );
         let mut desired = desired();
         desired.providers[0].client_secret = None;

@@ -19,6 +19,7 @@ async fn send(
         Some("MessengerTenant") => ("/apis/messenger.posthouse.dev/v1alpha1", "messengertenants"),
         Some("MessengerCell") => ("/apis/messenger.posthouse.dev/v1alpha1", "messengercells"),
         Some("Namespace") => ("/api/v1", "namespaces"),
+        Some("Secret") => ("/api/v1", "secrets"),
         other => panic!("an example is a {other:?}"),
     };
     let name = if method == http::Method::PUT { format!("/{}", typed.name_any()) } else { String::new() };
