@@ -143,7 +143,7 @@ impl Post {
             forwarded: None,
             range: None,
             sent_at_ms,
-            expires_at_ms: None,
+            expires_at_ms: stored.expires_at_ms,
             expired: false,
             changes: Changes::default(),
         })

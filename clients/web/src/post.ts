@@ -65,8 +65,11 @@ export function command(post: Post, chat: string, key: string): Command {
 
 /** Returns the entry that a post became; none when the messenger has added what is not known here. */
 export function entry(post: Post, sender: string, stored: Stored, sentAtMs: number): Message | undefined {
-    const { chat, key, seq } = stored;
-    const base = { chat, seq, sender, key, sent_at_ms: sentAtMs };
+    const { chat, key, seq, expires_at_ms } = stored;
+    const base = {
+        ...{ chat, seq, sender, key, sent_at_ms: sentAtMs },
+        ...(expires_at_ms !== undefined && { expires_at_ms }),
+    };
     switch (post.kind) {
         case "forward":
         case "delete_range":

@@ -776,7 +776,12 @@ impl Message {
         self.mention_roles.clear();
         (self.mentions_all, self.mentions_here) = (false, false);
         self.forwarded = None;
-        self.changes = Changes::default();
+        // That it was deleted is known on: what deletes a range passes over it.
+        let Changes { seq, deleted_seq, .. } = self.changes;
+        self.changes = match deleted_seq {
+            Some(_) => Changes { seq, deleted_seq, ..Changes::default() },
+            None => Changes::default(),
+        };
     }
 
     /// Returns how many bytes the entry has as JSON, at most.
@@ -812,6 +817,9 @@ pub struct Stored {
     /// Absent for a resend: query `history` when it matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_at_ms: Option<i64>,
+    /// As in [`Message`], with `sent_at_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

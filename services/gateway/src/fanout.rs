@@ -130,7 +130,7 @@ impl Fanout {
             // No device waits for what no device sent.
             DeliveryOutcome::Repeated { .. } if device.0.is_nil() => {}
             DeliveryOutcome::Repeated { seq } => {
-                let stored = Stored { chat, key, seq, sent_at_ms: None };
+                let stored = Stored { chat, key, seq, sent_at_ms: None, expires_at_ms: None };
                 self.push_stored(sender, device, stored);
             }
             DeliveryOutcome::Rejected { code } => {
@@ -155,7 +155,12 @@ impl Fanout {
         }
         // No device sends membership entries: the sender's connections receive them like those of all others.
         let writers = if kind.is_from_device() && !device.0.is_nil() {
-            self.push_stored(sender, device, Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms) })
+            let expires_at_ms = message.expires_at_ms;
+            self.push_stored(
+                sender,
+                device,
+                Stored { chat, key, seq, sent_at_ms: Some(sent_at_ms), expires_at_ms },
+            )
         } else {
             Writers::new()
         };

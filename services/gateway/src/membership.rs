@@ -34,7 +34,10 @@ pub(crate) use self::{
     loads::Loader,
 };
 use crate::{
-    domain::{record::Place, slow_mode::SlowMode},
+    domain::{
+        record::Place,
+        slow_mode::{SlowMode, Turn},
+    },
     error::GatewayError,
     metrics::Metrics,
 };
@@ -213,10 +216,10 @@ impl Membership {
         chat: ChatId,
         sender: UserId,
         key: MessageKey,
-    ) -> Result<(), GatewayError> {
+    ) -> Result<Turn, GatewayError> {
         let wait = self.members.slow_mode(chat, sender).unwrap_or_default();
         if wait.is_zero() {
-            return Ok(());
+            return Ok(Turn::None);
         }
         let taken = self.slow_mode.take((chat, sender, key), wait, Instant::now());
         taken.map_err(|wait| GatewayError::SlowMode { chat, wait })

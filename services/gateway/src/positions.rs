@@ -140,6 +140,7 @@ pub(crate) async fn keep(
         for (chat, seq) in positions.compare(moved.collect(), answer.cursor, Instant::now()) {
             metrics.lost_announcements.inc();
             tracing::warn!(%chat, seq, "the announcement of entry {seq} of chat {chat} was lost");
+            members.forget_slow_mode(chat);
             members.for_present(chat, |user| {
                 registry.for_user(user, |connection| connection.queue.lag(chat, seq));
             });

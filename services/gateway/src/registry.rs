@@ -99,6 +99,11 @@ impl Connection {
         }
     }
 
+    /// Returns whether this connection has sent a message that is not known to be stored or refused.
+    pub(crate) fn is_sending(&self, key: MessageKey) -> bool {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+    }
+
     /// Returns when this connection sent a message that was not settled before.
     pub(crate) fn settled(&self, key: MessageKey) -> Option<Instant> {
         let mut unstored = self.unstored.lock().unwrap_or_else(PoisonError::into_inner);

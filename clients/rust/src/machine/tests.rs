@@ -71,7 +71,10 @@ fn accepted(id: u32) -> ServerFrame {
 }
 
 fn stored(seq: i64, sent_at_ms: Option<i64>) -> ServerFrame {
-    ServerFrame { stored: Some(Stored { chat: CHAT, key: KEY, seq, sent_at_ms }), ..ServerFrame::default() }
+    ServerFrame {
+        stored: Some(Stored { chat: CHAT, key: KEY, seq, sent_at_ms, expires_at_ms: None }),
+        ..ServerFrame::default()
+    }
 }
 
 fn pushed(seq: i64) -> ServerFrame {

@@ -44,7 +44,7 @@ fn send(run: &mut Run) -> oneshot::Receiver<Result<Receipt, SendFailure>> {
 async fn two_sends_with_one_key_have_one_outcome() {
     let (mut run, _events) = run();
     let settled = [send(&mut run), send(&mut run)];
-    let stored = Some(Stored { chat: CHAT, key: KEY, seq: 4, sent_at_ms: None });
+    let stored = Some(Stored { chat: CHAT, key: KEY, seq: 4, sent_at_ms: None, expires_at_ms: None });
     run.machine.frame(ServerFrame { stored, ..ServerFrame::default() }, Instant::now());
     run.deliver(None).await.expect("no socket");
     for settled in settled {

@@ -373,6 +373,8 @@ export type Stored = {
     seq: number;
     /** Absent for a resend: query `history` when it matters. */
     sent_at_ms?: number;
+    /** When the text disappears, as in message. */
+    expires_at_ms?: number;
 };
 
 /** What changed in the caller's chats since a cursor. */

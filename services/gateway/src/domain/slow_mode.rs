@@ -10,6 +10,14 @@ const CAPACITY: u64 = 50_000;
 /// The longest slow mode.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
+/// Whether a message takes the turn of its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Taken,
+    /// The chat is not slow for the sender, or the message has its turn already.
+    None,
+}
+
 /// When members of slow chats have sent last, and under which key.
 pub(crate) struct SlowMode(Cache<(ChatId, UserId), (Instant, MessageKey)>);
 
@@ -27,18 +35,18 @@ impl SlowMode {
         (chat, user, key): (ChatId, UserId, MessageKey),
         wait: Duration,
         now: Instant,
-    ) -> Result<(), Duration> {
+    ) -> Result<Turn, Duration> {
         if let Some((sent, last)) = self.0.get(&(chat, user)) {
             let left = wait.saturating_sub(now.saturating_duration_since(sent));
             if last == key {
-                return Ok(());
+                return Ok(Turn::None);
             }
             if !left.is_zero() {
                 return Err(left);
             }
         }
         self.0.insert((chat, user), (now, key));
-        Ok(())
+        Ok(Turn::Taken)
     }
 
     /// Gives back what was taken by a message that did not reach the log.
@@ -73,12 +81,16 @@ mod tests {
         let key = |n| MessageKey(Uuid::from_u128(n));
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(slow.take((chat, ann, key(1)), WAIT, now), Ok(()));
+        assert_eq!(slow.take((chat, ann, key(1)), WAIT, now), Ok(Turn::Taken));
         assert_eq!(slow.take((chat, ann, key(2)), WAIT, after(10)), Err(Duration::from_secs(20)));
-        assert_eq!(slow.take((chat, ann, key(1)), WAIT, after(11)), Ok(()), "it is the same message");
-        assert_eq!(slow.take((chat, ben, key(3)), WAIT, after(10)), Ok(()), "each for themselves");
+        assert_eq!(slow.take((chat, ann, key(1)), WAIT, after(11)), Ok(Turn::None), "it is the same message");
+        assert_eq!(slow.take((chat, ben, key(3)), WAIT, after(10)), Ok(Turn::Taken), "each for themselves");
         slow.stored(chat, ann, key(1), after(25));
-        assert_eq!(slow.take((chat, ann, key(2)), WAIT, after(30)), Ok(()), "the announcement is no message");
+        assert_eq!(
+            slow.take((chat, ann, key(2)), WAIT, after(30)),
+            Ok(Turn::Taken),
+            "the announcement is no message"
+        );
         slow.stored(chat, ann, key(4), after(35));
         let left = Err(Duration::from_secs(25));
         assert_eq!(slow.take((chat, ann, key(5)), WAIT, after(40)), left, "sent through another gateway");
@@ -87,7 +99,7 @@ mod tests {
         slow.give_back(chat, ben, key(3));
         assert_eq!(
             slow.take((chat, ben, key(4)), WAIT, after(20)),
-            Ok(()),
+            Ok(Turn::Taken),
             "the first did not come to the log"
         );
     }

@@ -426,6 +426,13 @@ impl Members {
         }
     }
 
+    /// Forgets how long members of a chat wait, of which an entry was lost: the next check says it.
+    pub(crate) fn forget_slow_mode(&self, chat: ChatId) {
+        if let Some(chat) = self.chats.write(&chat).get_mut(&chat) {
+            chat.slow_mode = None;
+        }
+    }
+
     /// Takes how long a user waits as the chat service has it. One who does not wait says nothing of those who do.
     pub(crate) fn waits(&self, chat: ChatId, user: UserId, seconds: u32) {
         let mut chats = self.chats.write(&chat);

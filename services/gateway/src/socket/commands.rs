@@ -59,7 +59,11 @@ pub(super) fn run(
             | Command::Forward(_)
     );
     if is_query && let Err(exceeded) = gateway.rates.take_query(caller.user, Instant::now()) {
-        return refused(beyond(gateway, exceeded));
+        let refusal = beyond(gateway, exceeded);
+        return match command {
+            Command::Forward(forward) => sends::held(connection, (forward.chat, forward.key), refusal),
+            _ => refused(refusal),
+        };
     }
     match command {
         Command::Connect(_) => {

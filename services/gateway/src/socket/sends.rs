@@ -22,6 +22,7 @@ use crate::{
         answer::Refusal,
         draft::{Blocker, Draft},
         session::Identity,
+        slow_mode::Turn,
     },
     error::GatewayError,
     membership::{Called, Checking},
@@ -67,7 +68,7 @@ pub(super) fn send(
 }
 
 /// Refuses a send. When the client will repeat it, what comes behind it in the chat waits for that.
-fn held(connection: &Connection, send: (ChatId, MessageKey), refusal: Refusal) -> Step {
+pub(super) fn held(connection: &Connection, send: (ChatId, MessageKey), refusal: Refusal) -> Step {
     if let Some(wait) = refusal.repeated_after() {
         connection.hold_back(send, refusal.code, wait, Instant::now());
     }
@@ -85,10 +86,11 @@ pub(super) fn forward(
         return refused(Refusal::new(ErrorCode::InvalidArgument, "a message has a seq of 1 or more"));
     }
     let (gateway, connection) = (gateway.clone(), connection.clone());
+    let (chat, key) = (forward.chat, forward.key);
     Step::Undecided(Box::pin(async move {
         match source(&gateway, caller.user, &forward).await {
             Ok(message) => send(&gateway, &connection, caller, Draft::forwarded(&forward, message)),
-            Err(error) => refused(failed(&gateway, &error)),
+            Err(error) => held(&connection, (chat, key), failed(&gateway, &error)),
         }
     }))
 }
@@ -128,7 +130,7 @@ async fn review(gateway: &GatewayState, sender: UserId, mut draft: Draft) -> Res
     let checked = gateway.membership.check(chat, sender, draft.kind).await;
     if let Err(error) = checked {
         let stays_refused = !error.code().is_temporary();
-        if stays_refused && is_repeated(gateway, sender, &draft).await {
+        if stays_refused && is_repeated(gateway, sender, (draft.chat, draft.key)).await {
             // It is stored, and the sender is not to believe otherwise: the log answers with its seq.
             return Ok(Reviewed { draft, moderates: false, called: Called::default(), checking: None });
         }
@@ -207,12 +209,12 @@ async fn review_target(
 }
 
 /// Returns whether an entry is known to be stored.
-async fn is_repeated(gateway: &GatewayState, sender: UserId, draft: &Draft) -> bool {
+async fn is_repeated(gateway: &GatewayState, sender: UserId, (chat, key): (ChatId, MessageKey)) -> bool {
     let request = rpc::EntryRequest {
-        chat_id: draft.chat.to_string(),
+        chat_id: chat.to_string(),
         user_id: sender.to_string(),
         seq: 0,
-        key: draft.key.to_string(),
+        key: key.to_string(),
         key_chat_id: String::new(),
         count_pins: false,
     };
@@ -264,11 +266,36 @@ impl Read {
     }
 }
 
+/// Produces an entry. In a slow chat a text takes its sender's turn; one that is on its way or stored already needs none.
 fn produce(
     gateway: &Arc<GatewayState>,
     connection: &Arc<Connection>,
     caller: Identity,
     reviewed: Reviewed,
+) -> Step {
+    let (chat, key) = (reviewed.draft.chat, reviewed.draft.key);
+    if reviewed.draft.kind != EntryKind::Text {
+        return enqueue(gateway, connection, caller, reviewed, Turn::None);
+    }
+    let error = match gateway.membership.take_turn(chat, caller.user, key) {
+        Ok(turn) => return enqueue(gateway, connection, caller, reviewed, turn),
+        Err(error) => error,
+    };
+    let (gateway, connection) = (gateway.clone(), connection.clone());
+    Step::Undecided(Box::pin(async move {
+        if connection.is_sending(key) || is_repeated(&gateway, caller.user, (chat, key)).await {
+            return enqueue(&gateway, &connection, caller, reviewed, Turn::None);
+        }
+        refused(failed(&gateway, &error))
+    }))
+}
+
+fn enqueue(
+    gateway: &Arc<GatewayState>,
+    connection: &Arc<Connection>,
+    caller: Identity,
+    reviewed: Reviewed,
+    turn: Turn,
 ) -> Step {
     let Reviewed { draft, moderates, called, checking } = reviewed;
     let Called { by_role, not_members } = called;
@@ -276,12 +303,8 @@ fn produce(
     let Draft { chat, key, kind, mut mentions, .. } = draft;
     mentions.extend(&by_role);
     let since = Instant::now();
-    let is_text = kind == EntryKind::Text;
-    if is_text && let Err(error) = gateway.membership.take_turn(chat, caller.user, key) {
-        return refused(failed(gateway, &error));
-    }
     let give_back = || {
-        if is_text {
+        if turn == Turn::Taken {
             gateway.membership.slow_mode.give_back(chat, caller.user, key);
         }
     };

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use contracts::{
     MessageKey,
     api::{RescheduleRequest, ScheduleRequest},
+    event::EntryKind,
 };
 use posthouse_client::Messenger;
 
@@ -66,7 +67,7 @@ pub async fn scheduled(messenger: &Messenger) -> anyhow::Result<()> {
             let seen = online.seen();
             let texts = seen.entries.get(&chat).into_iter().flatten().filter(|of| of.sender == ann.id());
             let texts: Vec<_> = texts
-                .filter(|of| !of.body.is_empty())
+                .filter(|of| of.kind == EntryKind::Text)
                 .map(|of| (of.body.clone(), of.key, of.sent_at_ms))
                 .collect();
             let [(first, one, _), (second, other, sent_at_ms)] = texts.as_slice() else {
