@@ -211,6 +211,12 @@ impl MemoryStore {
         let Row { excerpt, own, .. } = row.expect("it was found above");
         let records = excerpt.apply(actor, &changes, at, MessageKey::generate);
         own.retain(|user, _| excerpt.role(*user).is_some());
+        for change in &changes {
+            if let Change::Added { user_id, .. } | Change::Admitted { user_id } = change {
+                // As PostgreSQL numbers it.
+                own.insert(*user_id, OwnState { version: at.timestamp_millis(), ..OwnState::default() });
+            }
+        }
         tables.outbox.extend(records);
         tables.tidy(chat_id);
         tables.tidy_scheduled(chat_id);

@@ -22,7 +22,7 @@ mod scheduled;
 
 pub use self::outbox::WAKE_CHANNEL;
 use self::{
-    changes::{insert_members, locked_excerpt, make, next_deleted},
+    changes::{Came, insert_members, locked_excerpt, make, next_deleted},
     counts::{created_chats, memberships},
     founding::{FoundingRow, created_before, founded},
     outbox::{OutboxRow, enqueue, newest_record},
@@ -142,7 +142,7 @@ impl ChatStore for PostgresStore {
             transaction.commit().await.map_err(failed)?;
             return created.ok_or_else(|| failed(sqlx::Error::RowNotFound));
         }
-        insert_members(&mut transaction, new.chat_id, &members).await.map_err(failed)?;
+        insert_members(&mut transaction, new.chat_id, &members, Came::First).await.map_err(failed)?;
         enqueue(&mut transaction, &records).await.map_err(failed)?;
         let chat = chat(&mut transaction, new.chat_id, new.founder).await.map_err(failed)?;
         let chat = chat.ok_or_else(|| failed(sqlx::Error::RowNotFound))?;

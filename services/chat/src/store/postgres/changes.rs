@@ -72,7 +72,7 @@ pub(super) async fn make(
         Change::Added { user_id, .. } | Change::Admitted { user_id } => excerpt.member(*user_id).cloned(),
         _ => None,
     });
-    insert_members(connection, excerpt.chat_id, &added.collect::<Vec<_>>()).await?;
+    insert_members(connection, excerpt.chat_id, &added.collect::<Vec<_>>(), Came::Later).await?;
     tidy(connection, excerpt, changes).await?;
     publish(connection, excerpt, &records).await.map(Ok)
 }
@@ -195,10 +195,19 @@ async fn departures(
     Ok(rows.into_iter().map(departure).collect())
 }
 
+/// When members came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// With the chat: they were not in it before.
+    First,
+    Later,
+}
+
 pub(super) async fn insert_members(
     connection: &mut PgConnection,
     chat_id: ChatId,
     members: &[Member],
+    came: Came,
 ) -> Result<(), sqlx::Error> {
     if members.is_empty() {
         return Ok(());
@@ -211,8 +220,12 @@ pub(super) async fn insert_members(
     let (senders, keys): (Vec<_>, Vec<_>) =
         entries.map(|entry| entry.map(|EntryId { sender, key }| (sender.0, key.0)).unzip()).unzip();
     sqlx::query(
-        "INSERT INTO members (chat_id, user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id)
-         SELECT $1, user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id
+        // How a member has the chat is numbered on from the time at which they came: devices that know of an earlier membership would
+        // take what is new for older.
+        "INSERT INTO members (chat_id, user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id,
+                              own_version)
+         SELECT $1, user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id,
+                CASE WHEN $8 THEN 0 ELSE (EXTRACT(EPOCH FROM joined_at) * 1000)::BIGINT END
          FROM unnest($2::UUID[], $3::TEXT[], $4::TIMESTAMPTZ[], $5::UUID[], $6::UUID[], $7::UUID[])
               AS new (user_id, role, joined_at, entry_sender_id, entry_key, added_by_user_id)",
     )
@@ -223,6 +236,7 @@ pub(super) async fn insert_members(
     .bind(senders)
     .bind(keys)
     .bind(hands)
+    .bind(came == Came::First)
     .execute(connection)
     .await?;
     Ok(())
