@@ -575,7 +575,8 @@ impl Store for CqlStore {
     async fn entry(&self, TargetId { chat, seq }: TargetId) -> Result<Option<Message>> {
         let step = || format!("read message {seq} of chat {chat}");
         let result = self.execute(&self.select_entry, (chat.0, bucket(seq), seq), step).await?;
-        first_row::<MessageRow>(result, step)?.map(|row| message(chat, row)).transpose()
+        let message = first_row::<MessageRow>(result, step)?.map(|row| message(chat, row)).transpose()?;
+        Ok(message.flatten())
     }
 
     async fn time_from(&self, TargetId { chat, seq }: TargetId) -> Result<Option<(i64, i64)>> {
@@ -695,18 +696,19 @@ impl Store for CqlStore {
         };
         let step = || format!("read messages of chat {chat}");
         let mut messages: Vec<Message> = Vec::new();
-        let mut page_rows = FIRST_PAGE_ROWS;
+        let (mut page_rows, mut last) = (FIRST_PAGE_ROWS, start);
         // Each page starts behind the last row of the one before. The store's own paging state would do the same, but
         // Cassandra starts again at the first row when the size of the pages changes.
         while room.entries() > 0 {
             let limit = page_rows.min(room.entries());
             page_rows = LARGEST_PAGE_ROWS.min(page_rows * 2);
-            let last = messages.last().map_or(start, |message| message.seq);
             let values = (chat.0, bucket, last, i32::try_from(limit).unwrap_or(i32::MAX));
             let result = self.execute(statement, values, step).await?;
             let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
             for row in rows.rows::<MessageRow>().map_err(|source| failed(step(), source))? {
-                let message = message(chat, row.map_err(|source| failed(step(), source))?)?;
+                let row = row.map_err(|source| failed(step(), source))?;
+                last = row.seq;
+                let Some(message) = message(chat, row)? else { continue };
                 if !room.take(&message) {
                     return Ok(messages);
                 }
@@ -753,9 +755,9 @@ fn counts(texts: Option<i64>, calls: Option<i64>) -> Counts {
 #[derive(scylla::DeserializeRow)]
 struct MessageRow {
     seq: i64,
-    sender_id: Uuid,
-    key: Uuid,
-    kind: String,
+    sender_id: Option<Uuid>,
+    key: Option<Uuid>,
+    kind: Option<String>,
     /// Absent once it has disappeared.
     body: Option<String>,
     subject_id: Option<Uuid>,
@@ -769,15 +771,23 @@ struct MessageRow {
     forwarded_sent_at: Option<CqlTimestamp>,
     range_from_seq: Option<i64>,
     range_to_seq: Option<i64>,
-    sent_at: CqlTimestamp,
+    sent_at: Option<CqlTimestamp>,
     patch: Option<String>,
     expires_at: Option<CqlTimestamp>,
 }
 
-fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
+/// Reads a row. One without a sender is of a batch that is half written, in which a later entry changes an earlier one: `None`, like one that
+/// is not there yet.
+fn message(chat: ChatId, row: MessageRow) -> Result<Option<Message>> {
     let seq = row.seq;
     let step = || format!("read message {seq} of chat {chat}");
-    let kind = EntryKind::parse(&row.kind).ok_or_else(|| failed(step(), "its kind is not known here"))?;
+    let MessageRow {
+        sender_id: Some(sender), key: Some(key), kind: Some(kind), sent_at: Some(sent_at), ..
+    } = row
+    else {
+        return Ok(None);
+    };
+    let kind = EntryKind::parse(&kind).ok_or_else(|| failed(step(), "its kind is not known here"))?;
     let patch = read_patch(row.patch.as_deref()).map_err(|source| failed(step(), source))?;
     let role =
         |name: &String| Role::parse(name).ok_or_else(|| failed(step(), "its roles are not known here"));
@@ -787,8 +797,8 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
     let mut message = Message {
         chat,
         seq,
-        sender: UserId(row.sender_id),
-        key: MessageKey(row.key),
+        sender: UserId(sender),
+        key: MessageKey(key),
         kind,
         body: row.body.unwrap_or_default(),
         subject: row.subject_id.map(UserId),
@@ -801,14 +811,14 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Message> {
         forwarded: forwarded
             .map(|(sender, sent_at)| Forwarded { sender: UserId(sender), sent_at_ms: sent_at.0 }),
         range: range.map(|(from_seq, to_seq)| SeqRange { from_seq, to_seq }),
-        sent_at_ms: row.sent_at.0,
+        sent_at_ms: sent_at.0,
         expires_at_ms: row.expires_at.map(|at| at.0),
         expired: false,
         changes: patch.changes,
     };
     // The store forgets a text some seconds late, by its own clock.
     message.expire(now_ms());
-    Ok(message)
+    Ok(Some(message))
 }
 
 fn read_patch(text: Option<&str>) -> std::result::Result<Patch, serde_json::Error> {
