@@ -1,6 +1,9 @@
 //! Messages that are sent at a time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
@@ -107,9 +110,10 @@ impl Scheduled {
     }
 
     /// Returns the record by which it is sent: as a text of its sender, from no device. With its key, it is one message however often the
-    /// record is written.
-    pub fn record(&self) -> OutboxRecord {
+    /// record is written. `present` are those whom it calls by name and who are in the chat; the others are called by nothing.
+    pub fn record(&self, present: &BTreeSet<UserId>) -> OutboxRecord {
         let ScheduledText { body, reply_to, mentions, mentions_all } = self.text.clone();
+        let not_members = mentions.iter().copied().filter(|user| !present.contains(user)).collect();
         let record = SendRecord {
             v: event::VERSION,
             chat: self.chat_id,
@@ -123,7 +127,7 @@ impl Scheduled {
             mentions,
             mentions_all,
             called_by_role: 0,
-            not_members: Vec::new(),
+            not_members,
             mention_roles: Vec::new(),
             mentions_here: false,
             silent: false,
@@ -326,15 +330,16 @@ mod tests {
         let text = ScheduledText {
             body: "now".to_owned(),
             reply_to: Some(7),
-            mentions: vec![BOB],
+            mentions: vec![BOB, ANN],
             mentions_all: true,
         };
         let scheduled = Scheduled { text, ..message(ANN, 5) };
-        let record = scheduled.record();
+        let record = scheduled.record(&BTreeSet::from([BOB]));
         assert_eq!((record.topic, record.key), (Topic::MessageSend, CHAT.to_string()));
         let send: SendRecord = serde_json::from_str(&record.payload.expect("a payload")).expect("json");
         assert_eq!((send.sender, send.key, send.kind), (ANN, scheduled.key, EntryKind::Text));
         assert_eq!((send.body.as_str(), send.target_seq), ("now", Some(7)));
-        assert_eq!((send.mentions, send.mentions_all, send.device.0.is_nil()), (vec![BOB], true, true));
+        assert_eq!((send.mentions, send.mentions_all, send.device.0.is_nil()), (vec![BOB, ANN], true, true));
+        assert_eq!(send.not_members, [ANN]);
     }
 }

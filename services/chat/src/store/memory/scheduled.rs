@@ -56,7 +56,10 @@ impl Tables {
             self.scheduled
                 .retain(|of| (of.chat_id, of.user_id, of.key) != (chat_id, message.user_id, message.key));
             self.scheduled_sent.insert((chat_id, message.user_id), now);
-            self.outbox.push(message.record());
+            let chat = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
+            let is_present = |user: &&UserId| chat.is_some_and(|row| row.excerpt.role(**user).is_some());
+            let present = message.text.mentions.iter().filter(is_present).copied().collect();
+            self.outbox.push(message.record(&present));
         }
         for message in refused.into_iter().chain(later) {
             if let Some(known) = self.find(chat_id, message.user_id, message.key) {

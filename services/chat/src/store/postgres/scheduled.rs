@@ -440,7 +440,13 @@ async fn carry_out(
         .execute(&mut *connection)
         .await?;
     }
-    let records: Vec<OutboxRecord> = sent.iter().map(Scheduled::record).collect();
+    let called: BTreeSet<UserId> = sent.iter().flat_map(|message| &message.text.mentions).copied().collect();
+    let present = match called.is_empty() {
+        true => Vec::new(),
+        false => reads::members_among(connection, chat_id, &called).await?,
+    };
+    let present = present.into_iter().map(|member| member.user_id).collect();
+    let records: Vec<OutboxRecord> = sent.iter().map(|message| message.record(&present)).collect();
     if !records.is_empty() {
         enqueue(connection, &records).await?;
     }
