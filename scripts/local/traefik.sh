@@ -10,6 +10,7 @@ traefik_up() {
         --entrypoints.users.asdefault=true --entrypoints.pods.asdefault=true \
         --entrypoints.ping.address=127.0.0.1:18083 --ping=true --ping.entrypoint=ping \
         --providers.kubernetescrd=true --providers.kubernetescrd.allowcrossnamespace=false \
+        --providers.kubernetescrd.allowemptyservices=true \
         --providers.kubernetescrd.labelselector=app.kubernetes.io/managed-by=posthouse-operator \
         --providers.kubernetescrd.throttleduration=1s --serverstransport.forwardingtimeouts.dialtimeout=3s \
         --global.checknewversion=false --global.sendanonymoususage=false --log.level=INFO

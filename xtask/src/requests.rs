@@ -19,6 +19,9 @@ const WITHOUT_KEY: [(&str, &str); 11] = [
     ("/api/invites/{code}/join", "a member is in the chat once, and takes one use of the link"),
 ];
 
+/// Those that create something under a key in their body.
+const KEY_IN_BODY: [&str; 1] = ["/api/chats/{chat}/scheduled"];
+
 /// Returns the path and description of every operation with this method.
 fn operations(method: &str) -> Vec<(String, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/api");
@@ -60,7 +63,10 @@ fn a_request_that_creates_something_may_be_repeated() {
                 );
             }
         } else {
-            assert!(responses["201"].is_null(), "{path} creates something and has no idempotency-key");
+            assert!(
+                responses["201"].is_null() || KEY_IN_BODY.contains(&path.as_str()),
+                "{path} creates something and has no idempotency-key"
+            );
             without.insert(path.as_str());
         }
     }

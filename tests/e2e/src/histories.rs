@@ -35,7 +35,7 @@ const DEVICES: usize = 2;
 /// What happens in a history, at most.
 const HAPPENINGS: usize = 30;
 /// From the last happening until all devices agree.
-const SETTLING: Duration = Duration::from_secs(60);
+const SETTLING: Duration = Duration::from_secs(120);
 /// Between two looks at whether they do.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -75,7 +75,7 @@ impl Histories {
             let mut happened = 0;
             for number in (lane..self.number).step_by(self.lanes) {
                 let seed = self.seed + number as u64;
-                let mut history = History::begin(&users, seed).await?;
+                let mut history = begun(&users, seed, self.is_disturbed).await?;
                 let outcome = history.play(self.is_disturbed).await;
                 happened += history.trace.len();
                 outcome.with_context(|| history.told())?;
@@ -86,6 +86,17 @@ impl Histories {
             .buffer_unordered(self.lanes)
             .try_fold(0, |sum, happened| async move { Ok(sum + happened) })
             .await
+    }
+}
+
+/// Begins a history; while something is down, as soon as that works.
+async fn begun(users: &[TestUser], seed: u64, is_disturbed: bool) -> anyhow::Result<History<'_>> {
+    let end = Instant::now() + SETTLING;
+    loop {
+        match History::begin(users, seed).await {
+            Err(_) if is_disturbed && Instant::now() < end => sleep(LOOK_EVERY).await,
+            begun => return begun,
+        }
     }
 }
 
@@ -262,7 +273,8 @@ impl<'a> History<'a> {
         let (user, is_online) = (self.devices[number].user, self.devices[number].link.is_some());
         let chat = *self.chats.choose(&mut self.random).expect("a direct chat at least");
         let other = self.users.choose(&mut self.random).expect("users").id();
-        let token = self.users[user].token().await?;
+        // While something is down there may be no new one.
+        let Ok(token) = self.users[user].token().await else { return Ok(()) };
         let messenger = self.users[user].messenger();
         let what = self.random.random_range(0..40);
         let name = format!("device {number} of user {user}");

@@ -36,7 +36,7 @@ async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, ClientError>) 
     let end = Instant::now() + PATIENCE;
     loop {
         match attempt().await {
-            Err(error) if error.code().is_some_and(ErrorCode::is_temporary) && Instant::now() < end => {
+            Err(error) if error.is_temporary() && Instant::now() < end => {
                 sleep(PAUSE).await;
             }
             outcome => return outcome,
