@@ -105,22 +105,22 @@ pub(super) async fn begin(
 #[expect(dead_code, reason = "the realm sends more than is needed, and what is not described is refused")]
 pub(super) struct CallbackParameters {
     /// What `POST /api/auth/login` takes.
-    #[param(max_length = 1024)]
+    #[param(max_length = 1024, pattern = "^[^\\u0000]*$")]
     code: Option<String>,
     /// What the sign-in began with.
-    #[param(max_length = 64)]
+    #[param(max_length = 64, pattern = "^[^\\u0000]*$")]
     state: Option<String>,
     /// Why there is no code.
-    #[param(max_length = 256)]
+    #[param(max_length = 256, pattern = "^[^\\u0000]*$")]
     error: Option<String>,
     /// Not used.
-    #[param(max_length = 1024)]
+    #[param(max_length = 1024, pattern = "^[^\\u0000]*$")]
     error_description: Option<String>,
     /// Not used.
-    #[param(max_length = 256)]
+    #[param(max_length = 256, pattern = "^[^\\u0000]*$")]
     session_state: Option<String>,
     /// Not used.
-    #[param(max_length = 512)]
+    #[param(max_length = 512, pattern = "^[^\\u0000]*$")]
     iss: Option<String>,
 }
 
