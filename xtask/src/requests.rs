@@ -5,9 +5,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 use serde_json::Value;
 
 /// Requests that need no `idempotency-key`, and why a repetition does no harm. All others have one.
-const WITHOUT_KEY: [(&str, &str); 11] = [
+const WITHOUT_KEY: [(&str, &str); 15] = [
     ("/api/auth/change-password", "the second is refused: the current password is another one"),
     ("/api/auth/delete-account", "an account is deleted once"),
+    ("/api/auth/email/confirm", "a link is good once"),
+    ("/api/auth/login", "a code is good once"),
+    ("/api/auth/password/forgot", "a link takes the place of the one before"),
+    ("/api/auth/password/reset", "a link is good once"),
     ("/api/auth/refresh", "a refresh token gives the same tokens for ten seconds"),
     ("/api/auth/sign-in", "a session more ends with its refresh token, and a key would have to keep tokens"),
     ("/api/auth/sign-out", "a session ends once"),
