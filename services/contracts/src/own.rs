@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 /// How a member has a chat: on all their devices, and seen by no one else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OwnChatState {
-    /// Counts the changes since the member is in the chat: of two states the one with the greater version is the later one.
+    /// Grows with each change, and when a user comes back to the chat: of two states the one with the greater version is the later one.
     pub version: i64,
     /// Milliseconds since the epoch: until then clients do not notify of messages. Absent when the chat was not muted; one that is past
     /// mutes nothing any more.

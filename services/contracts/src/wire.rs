@@ -376,7 +376,8 @@ pub struct Pin {
 }
 
 /// Fetches stored entries, in the order of their seq: how a client fills a gap (`after`), reads on into the past (`before`), and
-/// opens a chat at one message (`around`). The first of `around`, `before` and `after` that is there decides; without any, the page begins at the first entry.
+/// opens a chat at one message (`around`). The first of `around`,
+/// `before`, `from_ms` and `after` that is there decides; without any, the page begins at the first entry.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct History {
@@ -390,7 +391,7 @@ pub struct History {
     /// Entries before this seq and from it on, half of a page each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub around: Option<i64>,
-    /// Entries from the first one on that was sent at or after this time, in milliseconds since the epoch. Not beside the others.
+    /// Entries from the first one on that was sent at or after this time, in milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -42,8 +42,8 @@ pub enum Span {
 }
 
 impl Span {
-    /// Returns the part that a request sets: the first of `around`, `before` and `after` that is there decides. Without any, it
-    /// is the beginning. `from_ms` stands alone.
+    /// Returns the part that a request sets: the first of `around`, `before`, `from_ms` and `after` that is there decides. Without any,
+    /// it is the beginning.
     pub fn of(
         after: Option<i64>,
         before: Option<i64>,
@@ -58,17 +58,11 @@ impl Span {
         let before = before.map(|seq| at_least(1, "before", seq)).transpose()?;
         let around = around.map(|seq| at_least(1, "around", seq)).transpose()?;
         let from_ms = from_ms.map(|ms| at_least(0, "from_ms", ms)).transpose()?;
-        if let Some(ms) = from_ms {
-            if after.or(before).or(around).is_some() {
-                let problem = "does not go beside after, before or around".to_owned();
-                return Err(InvalidField { field: "from_ms", problem });
-            }
-            return Ok(Self::Since(ms));
-        }
-        Ok(match (after, before, around) {
-            (_, _, Some(seq)) => Self::Around(seq),
-            (_, Some(seq), None) => Self::Before(seq),
-            (seq, None, None) => Self::After(seq.unwrap_or(0)),
+        Ok(match (around, before, from_ms) {
+            (Some(seq), _, _) => Self::Around(seq),
+            (None, Some(seq), _) => Self::Before(seq),
+            (None, None, Some(ms)) => Self::Since(ms),
+            (None, None, None) => Self::After(after.unwrap_or(0)),
         })
     }
 }
@@ -142,7 +136,8 @@ mod tests {
         assert_eq!(of(None, 0), Ok(Span::Since(0)));
         assert_eq!(of(None, i64::MAX), Ok(Span::Since(i64::MAX)));
         assert_eq!(of(None, -1), Err("from_ms"));
-        assert_eq!(of(Some(0), 5), Err("from_ms"));
+        assert_eq!(of(Some(0), 5), Ok(Span::Since(5)));
+        assert_eq!(Span::of(None, Some(3), None, Some(5)), Ok(Span::Before(3)));
     }
 
     #[test]

@@ -75,8 +75,8 @@ struct PageQuery {
     /// Entries before this seq and from it on are returned, half of a page each.
     #[param(minimum = 1)]
     around: Option<i64>,
-    /// Entries from the first one on that was sent at or after this time, in milliseconds since the epoch. Not beside `after`,
-    /// `before` and `around`.
+    /// Entries from the first one on that was sent at or after this time, in milliseconds since the epoch. Beside
+    /// `around` and `before` it has no effect, and `after` has none beside it.
     #[param(minimum = 0)]
     from_ms: Option<i64>,
     /// Most messages in the response.

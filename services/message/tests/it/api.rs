@@ -62,6 +62,7 @@ async fn only_members_read_pages() {
         assert_eq!(seqs(&page("?before=5&limit=3").await), [2, 3, 4]);
         assert_eq!(seqs(&page("?around=5&limit=3").await), [4, 5, 6]);
         assert_eq!(seqs(&page("?from_ms=0&limit=2").await), [1, 2]);
+        assert_eq!(seqs(&page("?from_ms=4102444800000&before=5&limit=2").await), [3, 4]);
         assert!(seqs(&page("?from_ms=4102444800000").await).is_empty());
 
         let stranger = stand.realm.token(UserId::generate(), "mallory");
@@ -73,7 +74,6 @@ async fn only_members_read_pages() {
         let bad_field = format!("{here}?page=3");
         let bad_before = format!("{here}?before=0");
         let bad_time = format!("{here}?from_ms=-1");
-        let beside = format!("{here}?from_ms=1&after=1");
         let cases = [
             (here.as_str(), Some(stranger.as_str()), "not_a_member"),
             (&elsewhere, Some(&token), "not_a_member"),
@@ -85,7 +85,6 @@ async fn only_members_read_pages() {
             (&bad_field, Some(&token), "invalid_argument"),
             (&bad_before, Some(&token), "invalid_argument"),
             (&bad_time, Some(&token), "invalid_argument"),
-            (&beside, Some(&token), "invalid_argument"),
             ("/api/messages/not-a-chat", Some(&token), "invalid_argument"),
         ];
         for (path, token, code) in cases {
