@@ -378,7 +378,7 @@ mod tests {
                 observed.providers.get_mut("corp").unwrap()["config"]["issuer"] =
                     json!("https://other.example");
             },
-            &["remove identity provider corp of realm acme", "create identity provider corp in realm acme"],
+            &["remove identity provider corp of realm acme", "create identity provider corp of realm acme"],
         );
         let mut desired = desired();
         desired.providers[0].client_secret = None;
