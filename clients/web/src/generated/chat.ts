@@ -161,7 +161,7 @@ export type OwnChatState = {
     scheduled?: number;
     /** Scheduled messages that were refused at their time, and wait for the member to decide. */
     scheduled_refused?: number;
-    /** Counts the changes since the member is in the chat: of two states the one with the greater version is the later one. */
+    /** Grows with each change, and when a user comes back to the chat: of two states the one with the greater version is the later one. */
     version: number;
 };
 

@@ -159,7 +159,7 @@ export type History = {
     before?: (number | null);
     /** Entries before this seq and from it on, half of a page each. */
     around?: (number | null);
-    /** Entries from the first one on that was sent at or after this time, in milliseconds since the epoch by the log's clock. When that clock went back, an entry counts as sent with the latest one before it. Not beside after, before and around. */
+    /** Entries from the first one on that was sent at or after this time, in milliseconds since the epoch by the log's clock. When that clock went back, an entry counts as sent with the latest one before it. The first of around, before, from_ms and after that is there decides. */
     from_ms?: (number | null);
     limit?: (number | null);
 };
