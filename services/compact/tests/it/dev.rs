@@ -97,7 +97,7 @@ async fn devices_agree_on_what_is_read() -> anyhow::Result<()> {
 async fn state_and_events_are_what_a_new_device_fetches() -> anyhow::Result<()> {
     story(async |messenger| {
         let began = Instant::now();
-        let histories = Histories::from_environment(60);
+        let histories = Histories::from_environment(24);
         let happened = histories.run(messenger).await?;
         report(format!("{histories:?}: {happened} happenings in {:?}", began.elapsed()));
         Ok(())

@@ -19,7 +19,7 @@ const KILLS_LIMIT: Duration = Duration::from_secs(900);
 async fn state_and_events_are_what_a_new_device_fetches() {
     story(LIMIT, async |world: &World| {
         let began = Instant::now();
-        let histories = Histories { lanes: 4, ..Histories::from_environment(24) };
+        let histories = Histories { lanes: 4, ..Histories::from_environment(12) };
         let happened = histories.run(&world.stack.messenger("acme")).await?;
         report(format!("{histories:?}: {happened} happenings in {:?}", began.elapsed()));
         Ok(())
