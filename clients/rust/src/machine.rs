@@ -639,6 +639,10 @@ impl Machine {
         }
     }
 
+    fn is_own_addition(&self, message: &Message) -> bool {
+        message.kind == EntryKind::MemberAdded && message.subject == Some(self.user)
+    }
+
     fn is_own_removal(&self, message: &Message) -> bool {
         message.kind == EntryKind::MemberRemoved && message.subject == Some(self.user)
     }
@@ -662,11 +666,9 @@ impl Machine {
         let chat = message.chat;
         if self.is_own_removal(&message) {
             self.sync.forget(chat);
-        } else if !self.sync.note_next(chat, message.seq)
-            && message.kind == EntryKind::MemberAdded
-            && message.subject == Some(self.user)
-        {
-            self.sync.miss(chat, message.seq, now);
+        } else if self.sync.names(chat) || self.is_own_addition(&message) {
+            // It may not follow the last one that is known: the history of the user may begin with it.
+            self.sync.note(chat, message.seq, now);
         }
         self.event(Event::Entry { message, origin });
     }

@@ -458,10 +458,10 @@ export class Machine {
     /** Hands out the next entry of a followed chat. */
     #handOut(message: Message, origin: Origin, now: number): void {
         const { chat, seq, kind, subject } = message;
+        const isOwnAddition = kind === "member_added" && subject === this.#user;
         if (this.#isOwnRemoval(message)) this.#sync.forget(chat);
-        else if (!this.#sync.noteNext(chat, seq) && kind === "member_added" && subject === this.#user) {
-            this.#sync.miss(chat, seq, now);
-        }
+        // It may not follow the last one that is known: the history of the user may begin with it.
+        else if (this.#sync.names(chat) || isOwnAddition) this.#sync.note(chat, seq, now);
         this.#event({ type: "entry", message, origin });
     }
 

@@ -105,12 +105,6 @@ impl Sync {
         }
     }
 
-    /// Notes an entry of a chat of which all before it came as well. Returns whether a page has named that chat.
-    pub(super) fn note_next(&mut self, chat: ChatId, seq: i64) -> bool {
-        let head = self.heads.get_mut(&chat);
-        head.map(|head| *head = seq.max(*head)).is_some()
-    }
-
     /// Notes an entry that exists, and asks for a page that includes it.
     pub(super) fn miss(&mut self, chat: ChatId, seq: i64, now: Instant) {
         if self.heads.get(&chat).is_some_and(|head| *head >= seq) {

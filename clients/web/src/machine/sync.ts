@@ -72,13 +72,6 @@ export class Sync {
         else this.miss(chat, seq, now);
     }
 
-    /** Notes an entry of a chat of which all before it came as well. Returns whether a page has named that chat. */
-    noteNext(chat: string, seq: number): boolean {
-        const head = this.#heads.get(chat);
-        if (head !== undefined) this.#heads.set(chat, Math.max(head, seq));
-        return head !== undefined;
-    }
-
     /** Notes an entry that exists, and asks for a page that includes it. */
     miss(chat: string, seq: number, now: number): void {
         if ((this.#heads.get(chat) ?? -1) >= seq) return;
