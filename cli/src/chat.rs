@@ -1,6 +1,10 @@
 //! `posthouse chat`: a small terminal client that works in a pipe as well.
 
+mod events;
 mod line;
+mod members;
+mod scheduled;
+mod shown;
 
 use std::{
     collections::HashMap,
@@ -9,15 +13,13 @@ use std::{
 };
 
 use contracts::{
-    ChatId, DeviceId, ErrorCode, MessageKey, UserId,
+    ChatId, DeviceId, ErrorCode, UserId,
     api::{
-        Chat, CreateChatRequest, CreateInviteRequest, MUTED_FOR_GOOD_MS, OwnChatState, RegisterRequest,
-        ScheduleRequest, SetDraft, UpdateChatRequest, UpdateOwnChatStateRequest,
+        Chat, CreateChatRequest, MUTED_FOR_GOOD_MS, RegisterRequest, SetDraft, UpdateChatRequest,
+        UpdateOwnChatStateRequest,
     },
-    event::{EntryKind, Role},
-    wire::{
-        self, History, MAX_WATCHED_USERS, Message, OwnState, PresenceState, SyncPage, UserPresence, Watch,
-    },
+    event::Role,
+    wire::{History, MAX_WATCHED_USERS, Message, OwnState, PresenceState, Watch},
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -25,11 +27,12 @@ use tokio::{
     sync::mpsc,
 };
 
-use self::line::{Call, Line, Mute};
-use posthouse_client::{
-    ClientError, Event, Identity, Joined, Messenger, Post, QueryFailure, Receipt, SendFailure, Session,
-};
+use posthouse_client::{Event, Identity, Messenger, Post, QueryFailure, Receipt, SendFailure, Session};
 
+use self::{
+    line::{Call, Line, Mute},
+    shown::marks,
+};
 use crate::{
     args::ChatArgs,
     failure::{Exit, Failure},
@@ -294,111 +297,6 @@ impl Room {
         }
     }
 
-    async fn event(&mut self, event: Event) -> Result<(), Failure> {
-        match event {
-            Event::Entry { message, .. } => self.entry(message).await,
-            Event::Elsewhere(message) => self.elsewhere(&message).await,
-            Event::Presence(users) => self.presence(users).await,
-            Event::Typing(typing) if std::io::stderr().is_terminal() => {
-                let name = self.name(typing.user).await;
-                self.note(&format!("{name} is typing"));
-            }
-            Event::Synced(page) => self.synced(page),
-            Event::Marked(receipt) => self.marked(&receipt).await,
-            Event::OwnState(own_state) => self.own_state(&own_state).await,
-            Event::Connected { .. } | Event::Typing(_) => {}
-            Event::Disconnected { why } => self.note(&format!("connection lost ({why}); reconnecting")),
-            Event::Unreadable { chat, code } => {
-                self.note(&format!("chat {chat} is no longer readable: {code}"));
-                self.open = self.open.filter(|open| *open != chat);
-                // One who comes back has the chat as any other.
-                self.own_versions.remove(&chat);
-            }
-            Event::Ended { why } => {
-                return Err(Failure::new(
-                    Exit::Refused,
-                    format!("the session ended: {why}"),
-                    "sign in again",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    async fn entry(&mut self, message: Message) {
-        if self.unshown.get(&message.chat).is_some_and(|&seq| seq <= message.seq) {
-            self.unshown.remove(&message.chat);
-        }
-        let is_own = message.sender == self.identity.user();
-        if self.open == Some(message.chat) || self.output == Output::Json {
-            self.show(&message).await;
-            if !is_own {
-                // Who sees it has read it.
-                self.session.read(message.chat, message.seq).await;
-            }
-        } else {
-            self.elsewhere(&message).await;
-        }
-        self.shown.insert(message.chat, message.seq);
-    }
-
-    /// Shows once what was missed, when the first sync is over.
-    fn synced(&mut self, page: SyncPage) {
-        for of in &page.chats {
-            self.own_versions.insert(of.chat, of.own.version);
-            self.unread.insert(of.chat, of.watermarks.unread);
-        }
-        if page.more || self.is_synced {
-            return;
-        }
-        self.is_synced = true;
-        if page.unread > 0 && self.output != Output::Json {
-            let calls = if page.mentions > 0 {
-                format!(", {} of them call you", page.mentions)
-            } else {
-                String::new()
-            };
-            self.note(&format!("{} unread messages{calls}: /chats shows where", page.unread));
-        }
-    }
-
-    /// Notes what is unread on all devices, and shows that another user has read the open chat.
-    async fn marked(&mut self, receipt: &wire::Receipt) {
-        if receipt.user == self.identity.user() {
-            self.unread.insert(receipt.chat, receipt.unread.unwrap_or_default());
-        } else if let Some(seq) = receipt.read_seq
-            && self.open == Some(receipt.chat)
-            && std::io::stderr().is_terminal()
-        {
-            let name = self.name(receipt.user).await;
-            self.note(&format!("{name} has read up to {seq}"));
-        }
-    }
-
-    /// Notes how members of the open chat are, and shows who has come or gone.
-    async fn presence(&mut self, users: Vec<UserPresence>) {
-        for UserPresence { user, state, .. } in users {
-            let before = self.presence.insert(user, state);
-            let is_news = before.is_some_and(|before| before != state && before != PresenceState::Unknown);
-            if is_news && state != PresenceState::Unknown && std::io::stderr().is_terminal() {
-                let name = self.name(user).await;
-                self.note(&format!("{name} is {}", word(state)));
-            }
-        }
-    }
-
-    async fn elsewhere(&mut self, message: &Message) {
-        if message.sender != self.identity.user() {
-            self.session.delivered(message.chat, message.seq).await;
-            *self.unread.entry(message.chat).or_default() += i64::from(message.kind == EntryKind::Text);
-            if message.silent {
-                return;
-            }
-            let name = self.name(message.sender).await;
-            self.note(&format!("new message from {name} in another chat: /open {}", message.chat));
-        }
-    }
-
     fn settled(&mut self, chat: ChatId, settled: Result<Receipt, SendFailure>) -> Result<(), Failure> {
         match settled {
             // The message itself is shown as an entry, which may come before or after this.
@@ -525,164 +423,10 @@ impl Room {
         Ok(())
     }
 
-    /// Shows once how the user has a chat, by this program or on another device.
-    async fn own_state(&mut self, OwnState { chat, own }: &OwnState) {
-        let known = self.own_versions.entry(*chat).or_default();
-        if *known >= own.version {
-            return;
-        }
-        *known = own.version;
-        let which = if self.open == Some(*chat) { "this chat".to_owned() } else { format!("chat {chat}") };
-        self.note(&format!("{which} is now {}", marks(own).unwrap_or("neither muted nor archived".into())));
-        if own.scheduled_refused > 0 {
-            self.note("a scheduled message was refused; /scheduled lists it");
-        }
-        if let Some(draft) = &own.draft {
-            self.note(&format!("your draft there: {}", output::quoted(&draft.body)));
-        }
-    }
-
-    async fn later(&mut self, minutes: u32, body: String) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        let request = ScheduleRequest {
-            key: MessageKey::generate(),
-            body,
-            reply_to: None,
-            mentions: Vec::new(),
-            mention_all: false,
-            send_at_ms: now_ms() + i64::from(minutes) * 60_000,
-        };
-        self.messenger().schedule(&self.identity.token().await?, chat, &request).await?;
-        self.note(&format!("it is sent in {minutes} minutes; /scheduled lists what waits"));
-        Ok(())
-    }
-
-    async fn list_scheduled(&mut self) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        let scheduled = self.messenger().scheduled(&self.identity.token().await?, chat).await?;
-        if scheduled.is_empty() {
-            self.note("nothing is scheduled here");
-        }
-        for (number, of) in (1..).zip(&scheduled) {
-            let when = match of.refused {
-                Some(code) => format!("refused ({code})"),
-                None => format!("in {} minutes", (of.send_at_ms - now_ms()).max(0) / 60_000),
-            };
-            self.note(&format!("{number:>5}  {when}: {}", output::quoted(&of.body)));
-        }
-        Ok(())
-    }
-
-    /// Sends a scheduled message at once, or cancels it. It is named by its place in the list.
-    async fn unschedule(&mut self, number: usize, is_sent: bool) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        let token = self.identity.token().await?;
-        let scheduled = self.messenger().scheduled(&token, chat).await?;
-        let Some(of) = number.checked_sub(1).and_then(|place| scheduled.get(place)) else {
-            self.note(&format!("there is no scheduled message {number}; /scheduled lists them"));
-            return Ok(());
-        };
-        if is_sent {
-            self.messenger().send_scheduled(&token, chat, of.key).await?;
-        } else {
-            self.messenger().unschedule(&token, chat, of.key).await?;
-            self.note("it is cancelled");
-        }
-        Ok(())
-    }
-
-    async fn role(&mut self, username: &str, role: Role) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        let user = self.user_named(username).await?;
-        let token = self.identity.token().await?;
-        // To put a user who is no member would add them.
-        let members = self.messenger().members(&token, chat).await?;
-        if !members.iter().any(|member| member.user_id == user) {
-            let what = format!("{username} is not a member of the open chat");
-            return Err(Failure::new(Exit::Refused, what, "/members lists them"));
-        }
-        self.messenger().put_member(&token, chat, user, role).await?;
-        Ok(())
-    }
-
-    async fn public(&mut self, text: &str) -> Result<(), Failure> {
-        let chats = self.messenger().public_chats(&self.identity.token().await?, text).await?.items;
-        for chat in chats {
-            let topic = chat.topic.map(|topic| format!(": {topic}")).unwrap_or_default();
-            self.note(&format!(
-                "{} ({} members){topic}  /join {}",
-                chat.title, chat.member_count, chat.chat_id
-            ));
-        }
-        Ok(())
-    }
-
-    async fn join(&mut self, what: &str) -> Result<(), Failure> {
-        let token = self.identity.token().await?;
-        let joined = match what.parse::<ChatId>() {
-            Ok(chat) => Joined::Member(Box::new(self.messenger().join(&token, chat).await?)),
-            Err(_) => self.messenger().join_by_invite(&token, what).await?,
-        };
-        match joined {
-            Joined::Member(chat) => self.open_by(&chat.chat_id.to_string()).await,
-            Joined::Asked(_) => {
-                self.note("you ask to join: an owner or admin decides");
-                Ok(())
-            }
-        }
-    }
-
-    async fn leave(&mut self) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        let me = self.identity.user();
-        self.messenger().remove_member(&self.identity.token().await?, chat, me).await?;
-        self.open = None;
-        self.note("you have left the chat");
-        Ok(())
-    }
-
-    async fn invite(&mut self, needs_approval: bool) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        let needs_approval = Some(needs_approval);
-        let request = CreateInviteRequest { needs_approval, ..CreateInviteRequest::default() };
-        let made = self.messenger().create_invite(&self.identity.token().await?, chat, &request).await?;
-        self.note(&format!("/join {} lets users in; the code is not shown again", made.code));
-        Ok(())
-    }
-
-    async fn invites(&mut self) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        for invite in self.messenger().invites(&self.identity.token().await?, chat).await? {
-            let by = self.name(invite.made_by).await;
-            self.note(&format!("made by {by}, used {} times  /revoke {}", invite.uses, invite.invite_id));
-        }
-        Ok(())
-    }
-
-    async fn requests(&mut self) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        for request in self.messenger().join_requests(&self.identity.token().await?, chat).await? {
-            let name = self.name(request.user_id).await;
-            self.note(&format!("{name} asks to join  /approve @{name}"));
-        }
-        Ok(())
-    }
-
     async fn delete_group(&mut self) -> Result<(), Failure> {
         let chat = self.opened()?;
         self.messenger().delete_chat(&self.identity.token().await?, chat).await?;
         self.note("the group is deleted");
-        Ok(())
-    }
-
-    async fn members(&mut self) -> Result<(), Failure> {
-        let chat = self.opened()?;
-        for member in self.messenger().members(&self.identity.token().await?, chat).await? {
-            let name = self.name(member.user_id).await;
-            let presence = self.presence.get(&member.user_id).copied().unwrap_or_default();
-            let presence = if presence == PresenceState::Unknown { "" } else { word(presence) };
-            self.note(format!("{name} ({}) {presence}", member.role.as_str()).trim_end());
-        }
         Ok(())
     }
 
@@ -697,93 +441,6 @@ impl Room {
         })
     }
 
-    async fn show(&mut self, message: &Message) {
-        if self.output == Output::Json {
-            output::record(message);
-            return;
-        }
-        let sender = self.name(message.sender).await;
-        let subject = match message.subject {
-            Some(subject) => self.name(subject).await,
-            None => String::new(),
-        };
-        let (seq, target) = (message.seq, message.target_seq.unwrap_or_default());
-        let body = output::quoted(&message.body);
-        output::line(match message.kind {
-            EntryKind::Text => format!("{seq:>5}  {sender}{}: {}", reply(message), text(message)),
-            EntryKind::Edit => format!("{seq:>5}  * {sender} edited {target}: {body}"),
-            EntryKind::Delete => format!("{seq:>5}  * {sender} deleted {target}"),
-            EntryKind::DeleteRange => {
-                let range = message.range.map(|range| format!("{} to {}", range.from_seq, range.to_seq));
-                let of =
-                    if subject.is_empty() { String::new() } else { format!(" what {subject} wrote from") };
-                format!("{seq:>5}  * {sender} deleted{of} {}", range.unwrap_or_default())
-            }
-            EntryKind::Reaction => format!("{seq:>5}  * {sender} reacted to {target} with {body}"),
-            EntryKind::ReactionRemoved => format!("{seq:>5}  * {sender} took back {body} from {target}"),
-            EntryKind::Pin => format!("{seq:>5}  * {sender} pinned {target}"),
-            EntryKind::Unpin => format!("{seq:>5}  * {sender} unpinned {target}"),
-            EntryKind::MemberAdded => format!("{seq:>5}  * {subject} joined"),
-            EntryKind::MemberRemoved if message.subject == Some(message.sender) => {
-                format!("{seq:>5}  * {subject} left")
-            }
-            EntryKind::MemberRemoved => format!("{seq:>5}  * {sender} removed {subject}"),
-            EntryKind::RoleChanged => format!("{seq:>5}  * {subject} has the role {body}"),
-            EntryKind::TitleChanged => format!("{seq:>5}  * {sender} named the group {body}"),
-            EntryKind::TopicChanged if message.body.is_empty() => {
-                format!("{seq:>5}  * {sender} removed the topic")
-            }
-            EntryKind::SlowModeChanged if body == "0" => format!("{seq:>5}  * {sender} ended slow mode"),
-            EntryKind::SlowModeChanged => {
-                format!("{seq:>5}  * {sender} lets members write every {body} s")
-            }
-            EntryKind::TopicChanged => format!("{seq:>5}  * {sender} set the topic: {body}"),
-            EntryKind::AvatarChanged if message.body.is_empty() => {
-                format!("{seq:>5}  * {sender} removed the picture")
-            }
-            EntryKind::AvatarChanged => format!("{seq:>5}  * {sender} set the picture: {body}"),
-            EntryKind::TtlChanged if message.body == "0" => {
-                format!("{seq:>5}  * {sender} lets messages stay")
-            }
-            EntryKind::TtlChanged => {
-                format!("{seq:>5}  * {sender} lets messages disappear after {body} seconds")
-            }
-        });
-    }
-
-    async fn title(&mut self, chat: &Chat) -> String {
-        if let Some(title) = &chat.title {
-            return title.clone();
-        }
-        let other = match self.identity.token().await {
-            Ok(token) => self.messenger().members(&token, chat.chat_id).await.ok(),
-            Err(_) => None,
-        };
-        let me = self.identity.user();
-        match other.and_then(|members| members.into_iter().find(|member| member.user_id != me)) {
-            Some(member) => format!("@{}", self.name(member.user_id).await),
-            None => "direct chat".into(),
-        }
-    }
-
-    /// Returns the name of a user; the id when the lookup fails.
-    async fn name(&mut self, user: UserId) -> String {
-        if let Some(name) = self.names.get(&user) {
-            return name.clone();
-        }
-        match self.look_up(user).await {
-            Ok(name) => {
-                self.names.insert(user, name.clone());
-                name
-            }
-            Err(_) => user.to_string(),
-        }
-    }
-
-    async fn look_up(&self, user: UserId) -> Result<String, ClientError> {
-        Ok(self.messenger().user(&self.identity.token().await?, user).await?.username)
-    }
-
     fn messenger(&self) -> &Messenger {
         self.identity.messenger()
     }
@@ -791,13 +448,6 @@ impl Room {
     fn note(&self, text: &str) {
         output::note(text);
     }
-}
-
-fn reply(message: &Message) -> String {
-    let to = message.target_seq.map(|seq| format!(" (to {seq})")).unwrap_or_default();
-    let silent = if message.silent { " (silent)" } else { "" };
-    let forwarded = if message.forwarded.is_some() { " (forwarded)" } else { "" };
-    format!("{to}{forwarded}{silent}")
 }
 
 /// Returns a text that calls others.
@@ -811,29 +461,6 @@ fn calling(whom: Call, body: String) -> Post {
         }
     }
     post
-}
-
-/// Returns the text of a message with what later entries changed of it.
-fn text(message: &Message) -> String {
-    let changes = &message.changes;
-    if message.expired {
-        return "(disappeared)".to_owned();
-    }
-    if changes.deleted_seq.is_some() {
-        return "(deleted)".to_owned();
-    }
-    let edited = if changes.edited_seq.is_some() { " (edited)" } else { "" };
-    let reactions: String =
-        changes.reactions.iter().map(|of| format!(" {}{}", output::quoted(&of.emoji), of.count)).collect();
-    format!("{}{edited}{reactions}", output::quoted(&message.body))
-}
-
-/// Returns how a user has a chat, in words; `None` when there is nothing to say.
-fn marks(own: &OwnChatState) -> Option<String> {
-    let is_muted = own.muted_until_ms.is_some_and(|until| until > now_ms());
-    let marks = [(own.favourite, "favourite"), (is_muted, "muted"), (own.archived, "archived")];
-    let marks: Vec<_> = marks.into_iter().filter_map(|(is_set, word)| is_set.then_some(word)).collect();
-    (!marks.is_empty()).then(|| marks.join(", "))
 }
 
 fn until_ms(mute: Mute) -> i64 {
@@ -862,14 +489,5 @@ const fn advice(code: ErrorCode) -> &'static str {
         ErrorCode::TooLarge => "send it in parts",
         // What the server says of these is all there is to know.
         _ => "",
-    }
-}
-
-const fn word(state: PresenceState) -> &'static str {
-    match state {
-        PresenceState::Unknown => "unknown",
-        PresenceState::Offline => "offline",
-        PresenceState::Away => "away",
-        PresenceState::Online => "online",
     }
 }
