@@ -83,6 +83,16 @@ impl ChatList {
         }
     }
 
+    /// Removes the last texts whose time has come. A program calls it now and then: nothing comes from the messenger at that moment.
+    /// They are unread as before: the messenger counts them too.
+    pub fn expire(&mut self, now_ms: i64) {
+        for listed in self.chats.values_mut() {
+            listed.state.entries.iter_mut().for_each(|entry| entry.expire(now_ms));
+            let is_over = |entry: &&mut Message| entry.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+            listed.recent.values_mut().filter(is_over).for_each(|entry| entry.body.clear());
+        }
+    }
+
     fn synced(&mut self, page: &SyncPage) {
         for state in &page.chats {
             // Behind the removal there is an entry that added the user again, or the page is of before.

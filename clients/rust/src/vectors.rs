@@ -93,6 +93,8 @@ struct ChatsVector {
     name: String,
     user: UserId,
     events: Vec<ChatsEvent>,
+    /// The texts whose time has come by then are removed at the end.
+    expire_at_ms: Option<i64>,
     chats: Vec<ChatState>,
     /// Texts that are unread in all chats, and how many of them call the user.
     unread: (i64, i64),
@@ -120,6 +122,9 @@ fn lists_of_chats_are_as_the_vectors_say() {
                 ChatsEvent::Marked(receipt) => Event::Marked(receipt),
                 ChatsEvent::OwnState(own) => Event::OwnState(own),
             });
+        }
+        if let Some(now_ms) = vector.expire_at_ms {
+            list.expire(now_ms);
         }
         let chats: Vec<ChatState> = list.chats().cloned().collect();
         assert_eq!((chats, list.unread()), (vector.chats, vector.unread), "{}", vector.name);

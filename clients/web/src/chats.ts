@@ -2,6 +2,7 @@
 //
 // What a sync, an entry or a receipt says is of one moment, and they come by different ways. Each of them names the last entry that it
 // includes, so it does not matter in which order they come: the list ends as one that is just fetched.
+import { expired } from "./expiry.js";
 import type { ChatState, Message, OwnState, Receipt, SyncPage } from "./generated/socket.js";
 import type { Event } from "./machine.js";
 
@@ -60,6 +61,12 @@ export class ChatList {
         else if (event.type === "entry" || event.type === "elsewhere") this.#entry(event.message);
         else if (event.type === "marked") this.#marked(event.receipt);
         else if (event.type === "own_state") this.#own(event.ownState);
+    }
+
+    /** Removes the last texts whose time has come. A program calls it now and then: nothing comes from the messenger at that moment. They
+     *  are unread as before: the messenger counts them too. */
+    expire(nowMs: number): void {
+        for (const listed of this.#chats.values()) listed.expire(nowMs);
     }
 
     #synced(page: SyncPage): void {
@@ -128,6 +135,15 @@ class Listed {
         if (before) this.#keepMarks(before);
         if (before?.state.own) this.own(before.state.own);
         this.#catchUp();
+    }
+
+    expire(nowMs: number): void {
+        const entries = this.state.entries.map((entry) => expired(entry, nowMs) ?? entry);
+        if (entries.some((entry, at) => entry !== this.state.entries[at]))
+            this.state = { ...this.state, entries };
+        for (const [seq, entry] of this.#recent) {
+            if (expired(entry, nowMs)) this.#recent.set(seq, { ...entry, body: "" });
+        }
     }
 
     #keepMarks(before: Listed): void {

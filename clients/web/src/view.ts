@@ -1,5 +1,6 @@
 // What a client has of one chat: its messages with what later entries changed of them.
 import { addChange, deletions, type Change } from "./changes.js";
+import { expired } from "./expiry.js";
 import type { Message } from "./generated/socket.js";
 
 /** The entries of a chat, each as the later ones left it. Entries are applied in order, as a session hands them out. */
@@ -50,18 +51,8 @@ export class View {
     /** Removes the texts whose time has come. A program calls it now and then: nothing comes from the messenger at that moment. */
     expire(nowMs: number): void {
         for (const [at, entry] of this.#entries) {
-            if (entry.expires_at_ms === undefined || nowMs < entry.expires_at_ms) continue;
-            const left = { ...entry, body: "", expired: true };
-            delete left.mentions;
-            delete left.mentions_all;
-            delete left.mention_roles;
-            delete left.mentions_here;
-            delete left.forwarded;
-            delete left.changes;
-            // That it was deleted is known on: what deletes a range passes over it.
-            const { seq, deleted_seq } = entry.changes ?? {};
-            if (seq !== undefined && deleted_seq !== undefined) left.changes = { seq, deleted_seq };
-            this.#entries.set(at, left);
+            const left = expired(entry, nowMs);
+            if (left) this.#entries.set(at, left);
         }
     }
 

@@ -61,6 +61,7 @@ type ChatsEvent = {
 type ChatsVector = {
     user: string;
     events: ChatsEvent[];
+    expire_at_ms?: number;
     chats: socket.ChatState[];
     unread: [number, number];
 };
@@ -75,6 +76,7 @@ for (const vector of vectors<ChatsVector>("chats")) {
             if (marked) list.apply({ type: "marked", receipt: marked });
             if (own_state) list.apply({ type: "own_state", ownState: own_state });
         }
+        if (vector.expire_at_ms !== undefined) list.expire(vector.expire_at_ms);
         const { unread, mentions } = list.unread;
         assert.deepEqual([list.chats, [unread, mentions]], [vector.chats, vector.unread]);
     });
