@@ -242,6 +242,13 @@ impl Cluster {
         Ok(killed)
     }
 
+    /// Kills all pods of a tenant without a grace period. Returns how many there were.
+    pub async fn kill_all_pods(&self, namespace: &str) -> anyhow::Result<usize> {
+        let killed = self.kill_selected(namespace, "").await?;
+        ensure!(killed > 0, "there is no pod in {namespace}");
+        Ok(killed)
+    }
+
     async fn kill_selected(&self, namespace: &str, selector: &str) -> anyhow::Result<usize> {
         let pods = self.pods(namespace);
         let listed = pods.list(&ListParams::default().labels(selector)).await?;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{
     World,
-    stack::{Backend, Signal},
+    stack::{Backend, Signal, Stack},
 };
 
 /// From a kill until the part is ready again.
@@ -50,5 +50,26 @@ impl Part {
             }
         };
         killed.await.with_context(|| format!("killing the {}", self.name()))
+    }
+}
+
+/// A backend that hangs until this is dropped, whatever becomes of the story.
+pub struct Hung<'a> {
+    stack: &'a Stack,
+    backend: Backend,
+}
+
+impl<'a> Hung<'a> {
+    /// Stops the process of a backend.
+    pub fn stop(stack: &'a Stack, backend: Backend) -> anyhow::Result<Self> {
+        let hung = Self { stack, backend };
+        stack.signal(backend, Signal::Stop)?;
+        Ok(hung)
+    }
+}
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        self.stack.signal(self.backend, Signal::Continue).expect("the stopped process is there");
     }
 }

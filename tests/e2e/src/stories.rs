@@ -1144,7 +1144,7 @@ pub fn text(frame: &ClientFrame) -> Raw {
 }
 
 /// Reads frames until one has what is looked for.
-async fn pushed<T>(socket: &mut Socket, look: impl Fn(ServerFrame) -> Option<T>) -> anyhow::Result<T> {
+pub async fn pushed<T>(socket: &mut Socket, look: impl Fn(ServerFrame) -> Option<T>) -> anyhow::Result<T> {
     let reading = async {
         loop {
             match socket.next().await.context("the connection was lost")?? {

@@ -64,6 +64,15 @@ impl Load {
         }
     }
 
+    /// What the tenant's manifest lets its users send: twice as much as they do, so that none of it is held up.
+    fn limits(&self) -> serde_json::Value {
+        let twice = |shares: usize| {
+            let rate = 2 * self.per_second.div_ceil(shares);
+            json!({ "perSecond": rate, "burst": 4 * rate })
+        };
+        json!({ "userSends": twice(USERS), "chatSends": twice(CHATS), "tenantSends": twice(1) })
+    }
+
     /// How long it may take: twice as long as at the full rate, and a minute for each kill.
     fn limit(&self) -> Duration {
         let minutes = u64::try_from(self.kills * Part::PATH.len()).expect("few kills");
@@ -95,7 +104,7 @@ async fn nothing_acked_is_lost_while_everything_on_the_path_is_killed() {
     story(load.limit(), async |world: &World| {
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         let services = json!({ "gateway": { "replicas": 2 }, "message": { "replicas": 2 } });
-        let spec = json!({ "deletionPolicy": "Delete", "services": services });
+        let spec = json!({ "deletionPolicy": "Delete", "services": services, "limits": load.limits() });
         world.cluster.apply_tenant(TENANT, spec).await?;
         world.cluster.await_ready(TENANT, CONVERGENCE).await?;
         report(format!("memory before: {}", memory_line(&world.cluster.usage().await?)));

@@ -8,8 +8,10 @@ use crds::{MessengerCell, MessengerTenant};
 use e2e::{
     World,
     cluster::{OPERATOR_NAMESPACE, refusal},
-    eventually, report,
-    stack::{Backend, Signal, Stack, root},
+    eventually,
+    faults::Hung,
+    report,
+    stack::{Backend, root},
     story,
     users::{TestUser, refused},
 };
@@ -172,26 +174,6 @@ async fn a_deletion_ends_although_a_backend_is_down() {
         Ok(())
     })
     .await;
-}
-
-/// A backend that hangs until this is dropped, whatever becomes of the story.
-struct Hung<'a> {
-    stack: &'a Stack,
-    backend: Backend,
-}
-
-impl<'a> Hung<'a> {
-    fn stop(stack: &'a Stack, backend: Backend) -> anyhow::Result<Self> {
-        let hung = Self { stack, backend };
-        stack.signal(backend, Signal::Stop)?;
-        Ok(hung)
-    }
-}
-
-impl Drop for Hung<'_> {
-    fn drop(&mut self) {
-        self.stack.signal(self.backend, Signal::Continue).expect("the stopped process is there");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
