@@ -339,7 +339,8 @@ impl Guard {
         self.attempts(|attempts| attempts.good_code(address, Instant::now()));
     }
 
-    /// Replaces the password of a user who cannot sign in, and ends all their sessions.
+    /// Replaces the password of a user who cannot sign in, and leaves nobody who had the account before a way in: links to identity
+    /// providers, other credentials and offline tokens go, and all sessions end.
     pub(crate) async fn reset_password(&self, user_id: UserId, password: &Password) -> Result<(), Error> {
         let (guard, password) = (self.clone(), password.clone());
         self.to_the_end(async move {
@@ -347,8 +348,15 @@ impl Guard {
                 let _turn = turn(&guard.0.hashes).await?;
                 guard.0.accounts.set_password(user_id, &password).await?;
             }
+            // Before the sessions: none begins by any of it while they are ended.
+            {
+                let _turn = turn(&guard.0.sessions).await?;
+                guard.0.accounts.close_other_ways(user_id).await?;
+            }
             let all = guard.listed(user_id).await?.into_iter().map(|session| session.id).collect();
-            guard.ended(user_id, all).await
+            guard.ended(user_id, all).await?;
+            let _turn = turn(&guard.0.sessions).await?;
+            Ok(guard.0.accounts.revoke_tokens(user_id).await?)
         })
         .await
     }

@@ -70,6 +70,13 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Replaces the password of an account. Its sessions go on.
     async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError>;
+
+    /// Removes what opens an account beside its password and its sessions: links to accounts of identity providers, second factors
+    /// and passkeys, and offline tokens with what was consented to for them. An unknown user has nothing of it.
+    async fn close_other_ways(&self, user_id: UserId) -> Result<(), StoreError>;
+
+    /// Makes every token that an account was given good for nothing at the realm, and ends what sessions there are.
+    async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError>;
 }
 
 #[derive(Debug, thiserror::Error)]

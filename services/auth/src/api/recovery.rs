@@ -49,7 +49,9 @@ pub(super) async fn forgot(
 
 /// Replaces a password by the token of a link.
 ///
-/// All sessions of the user end, and their connections are closed with 3505 within 5 seconds; sign in with the new password. A password
+/// All sessions of the user end, and their connections are closed with 3505 within 5 seconds; sign in with the new password. Who had
+/// the account before keeps no way in: its links to identity providers, second factors, passkeys and offline tokens go, too. The next
+/// sign-in with an identity provider asks for the new password, and links the two again. A password
 /// that is refused leaves the link good. After `unavailable` repeat the request; `conflict` then says that it was done.
 #[utoipa::path(
     post,

@@ -255,4 +255,16 @@ impl AccountStore for MemoryStore {
         account.password = password.clone();
         Ok(())
     }
+
+    async fn close_other_ways(&self, _: UserId) -> Result<(), StoreError> {
+        // It has none: no providers, no second factors, no offline tokens.
+        Ok(())
+    }
+
+    async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
+        for session in self.tables().sessions.iter_mut().filter(|session| session.user_id == user_id) {
+            session.ended = true;
+        }
+        Ok(())
+    }
 }

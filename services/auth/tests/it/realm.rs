@@ -151,6 +151,65 @@ impl Realm {
         Admin::sign_in().await.send(Method::POST, &path, Some(user)).await;
     }
 
+    /// Returns an offline token of an account, as an app gets one from the realm itself.
+    pub async fn offline_token(&self, username: &str) -> String {
+        let form = [
+            ("grant_type", "password"),
+            ("username", username),
+            ("password", crate::api::PASSWORD),
+            ("scope", "openid offline_access"),
+        ];
+        self.refresh_token(&form).await.expect("an offline token")
+    }
+
+    /// Refreshes a token at the realm itself, past the service, and returns the next one.
+    pub async fn refreshed(&self, token: &str) -> Result<String, String> {
+        self.refresh_token(&[("grant_type", "refresh_token"), ("refresh_token", token)]).await
+    }
+
+    async fn refresh_token(&self, form: &[(&str, &str)]) -> Result<String, String> {
+        let url = format!("{}/protocol/openid-connect/token", self.oidc().oidc_issuer);
+        let request = Client::new().post(url).basic_auth(CLIENT_ID, Some(self.secret.expose_secret()));
+        let response = request.form(form).send().await.expect("Keycloak answers");
+        let answer: Value = response.json().await.expect("an answer");
+        answer["refresh_token"].as_str().map(str::to_owned).ok_or_else(|| answer.to_string())
+    }
+
+    /// Does what who has an account can do to have it for longer, at the pages of the realm: links it to an account at the provider
+    /// `corp`, and adds a second factor.
+    pub async fn add_ways(&self, username: &str) {
+        let (admin, path) = (Admin::sign_in().await, self.account_path(username).await);
+        let link = json!({"identityProvider": "corp", "userId": Uuid::new_v4(), "userName": "mallory"});
+        admin.send(Method::POST, &format!("{path}/federated-identity/corp"), Some(link)).await;
+        let factor = json!({
+            "type": "otp",
+            "userLabel": "a device of somebody",
+            "secretData": r#"{"value":"JBSWY3DPEHPK3PXP"}"#,
+            "credentialData": r#"{"subType":"totp","digits":6,"counter":0,"period":30,"algorithm":"HmacSHA1"}"#,
+        });
+        admin.send(Method::PUT, &path, Some(json!({ "credentials": [factor] }))).await;
+        assert_eq!(self.ways(username).await, ["corp", "otp", "password"]);
+    }
+
+    /// Returns what opens an account beside a session: its links and its credentials, in order.
+    pub async fn ways(&self, username: &str) -> Vec<String> {
+        let (admin, path) = (Admin::sign_in().await, self.account_path(username).await);
+        let mut ways = Vec::new();
+        for (list, field) in [("federated-identity", "identityProvider"), ("credentials", "type")] {
+            let found = admin.get(&format!("{path}/{list}")).await;
+            let names = found.as_array().expect("a list").iter().map(|item| item[field].as_str());
+            ways.extend(names.map(|name| name.expect("a name").to_owned()));
+        }
+        ways.sort();
+        ways
+    }
+
+    async fn account_path(&self, username: &str) -> String {
+        let path = format!("/admin/realms/{}/users", self.name);
+        let found = Admin::sign_in().await.get(&format!("{path}?exact=true&username={username}")).await;
+        format!("{path}/{}", found[0]["id"].as_str().expect("an account"))
+    }
+
     /// Returns the address of an account.
     pub async fn email(&self, username: &str) -> Option<String> {
         let path = format!("/admin/realms/{}/users?exact=true&username={username}", self.name);

@@ -145,6 +145,30 @@ async fn a_link_replaces_a_password_once_and_signs_all_devices_out_on_a_realm() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_had_the_account_before_keeps_no_way_in_after_a_reset() {
+    let (log, realm, corp) = (Log::memory(), Realm::create().await, Realm::create().await);
+    realm.add_provider(&corp).await;
+    let server = MailServer::start().await;
+    let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
+    let app = app(&log, store, TokenVerifier::new(&realm.oidc()).expect("a verifier"), &server).await;
+    let phone = app.sign_in("ann").await;
+    confirmed(&app, &server, &phone, "ann@corp.test").await;
+    let offline = realm.offline_token("ann").await;
+    let offline = realm.refreshed(&offline).await.expect("an offline token is good at the realm");
+    realm.add_ways("ann").await;
+    let locked_out = app.post("sign-in", json!({"username": "ann", "password": PASSWORD})).await;
+    assert_eq!(locked_out.code(), "unauthenticated", "without the second factor");
+
+    forgot(&app, "ann@corp.test").await.ok(202);
+    let token = server.next().await.token("password_reset");
+    reset(&app, &token, NEW).await.ok(204);
+    let refused = realm.refreshed(&offline).await.expect_err("good for nothing");
+    assert!(refused.contains("invalid_grant"), "{refused}");
+    assert_eq!(realm.ways("ann").await, ["password"]);
+    app.post("sign-in", json!({"username": "ann", "password": NEW})).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_belongs_to_who_reads_mail_there() {
     let (log, realm, server) = (Log::memory(), Realm::create().await, MailServer::start().await);
     let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));

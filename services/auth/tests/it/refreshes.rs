@@ -246,6 +246,14 @@ impl AccountStore for Unsteady {
     async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError> {
         self.realm.set_password(user_id, password).await
     }
+
+    async fn close_other_ways(&self, user_id: UserId) -> Result<(), StoreError> {
+        self.realm.close_other_ways(user_id).await
+    }
+
+    async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
+        self.realm.revoke_tokens(user_id).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
