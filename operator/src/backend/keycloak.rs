@@ -28,6 +28,12 @@ pub use diff::Difference;
 
 /// Keycloak's own client with a grant by password, which every realm is born with.
 const ADMIN_CLIENT: &str = "admin-cli";
+/// The pages and the API by which users administer their accounts at the realm itself, past the auth service: its rules for
+/// addresses, links and deletions, and the ends of sessions that gateways learn of.
+const ACCOUNT_CLIENTS: [&str; 2] = ["account", "account-console"];
+/// The scope, and the role of the same name, with which a client gets tokens that outlive every session. Nothing here needs one, and
+/// no list of sessions would show it.
+const OFFLINE_ACCESS: &str = "offline_access";
 /// Where the issuer of an identity provider is.
 const ISSUER: &str = "/config/issuer";
 /// Rights of the auth service within its realm. No privilege hangs on a realm role: an account that may manage users can grant
@@ -84,6 +90,10 @@ pub struct KeycloakObserved {
     pub clients: BTreeMap<String, Value>,
     pub roles: BTreeSet<String>,
     pub service_roles: BTreeSet<String>,
+    /// Whether clients may request offline tokens.
+    pub has_offline_scope: bool,
+    /// Whether every user may have them.
+    pub has_offline_role: bool,
     /// Attributes without which no user can sign in.
     pub required_attributes: BTreeSet<String>,
     /// External identity providers that are declared, or that the operator made.
@@ -101,6 +111,8 @@ pub enum KeycloakChange {
     CreateRole { realm: String, role: String },
     GrantServiceRole { realm: String, role: String },
     RevokeServiceRole { realm: String, role: String },
+    RemoveScope { realm: String, scope: String },
+    RemoveDefaultRole { realm: String, role: String },
     MakeOptional { realm: String, attributes: Vec<String> },
     CreateProvider { realm: String, provider: String },
     SetProvider { realm: String, provider: String, differences: Vec<Difference> },
@@ -120,6 +132,8 @@ impl KeycloakChange {
             Self::SetRealm { .. }
             | Self::SetClient { .. }
             | Self::RevokeServiceRole { .. }
+            | Self::RemoveScope { .. }
+            | Self::RemoveDefaultRole { .. }
             | Self::MakeOptional { .. }
             | Self::SetProvider { .. }
             | Self::RemoveProvider { .. } => ChangeKind::Repair,
@@ -148,6 +162,12 @@ impl fmt::Display for KeycloakChange {
             Self::RevokeServiceRole { realm, role } => {
                 write!(f, "revoke {role} from the service account of {AUTH_CLIENT} of realm {realm}")
             }
+            Self::RemoveScope { realm, scope } => {
+                write!(f, "remove the client scope {scope} of realm {realm}")
+            }
+            Self::RemoveDefaultRole { realm, role } => {
+                write!(f, "take the role {role} from the users of realm {realm}")
+            }
             Self::MakeOptional { realm, attributes } => {
                 write!(f, "make {} of users in realm {realm} optional", attributes.join(", "))
             }
@@ -170,8 +190,15 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
     let mut changes = Vec::new();
     let Some(found) = &observed.realm else {
         let attributes = OPTIONAL_ATTRIBUTES.map(str::to_owned).into();
-        // Clients, roles and the service account come with the realm.
+        // Clients, roles and the service account come with the realm, and so does what Keycloak gives to each.
         changes.push(KeycloakChange::CreateRealm { realm: realm() });
+        changes.extend(ACCOUNT_CLIENTS.map(|client| {
+            let field = "enabled".to_owned();
+            let differences = vec![Difference { field, from: true.into(), to: false.into() }];
+            KeycloakChange::SetClient { realm: realm(), client: client.to_owned(), differences }
+        }));
+        changes.push(KeycloakChange::RemoveScope { realm: realm(), scope: OFFLINE_ACCESS.to_owned() });
+        changes.push(KeycloakChange::RemoveDefaultRole { realm: realm(), role: OFFLINE_ACCESS.to_owned() });
         changes.push(KeycloakChange::MakeOptional { realm: realm(), attributes });
         changes.extend(provider_changes(desired, observed));
         return changes;
@@ -186,6 +213,9 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
     }
     for (client, fields) in representation::client_fields(desired) {
         let Some(found) = observed.clients.get(&client) else {
+            if ACCOUNT_CLIENTS.contains(&client.as_str()) {
+                continue;
+            }
             changes.push(KeycloakChange::CreateClient { realm: realm(), client });
             continue;
         };
@@ -205,6 +235,12 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
     }
     for role in wanted.difference(&observed.service_roles) {
         changes.push(KeycloakChange::GrantServiceRole { realm: realm(), role: role.clone() });
+    }
+    if observed.has_offline_scope {
+        changes.push(KeycloakChange::RemoveScope { realm: realm(), scope: OFFLINE_ACCESS.to_owned() });
+    }
+    if observed.has_offline_role {
+        changes.push(KeycloakChange::RemoveDefaultRole { realm: realm(), role: OFFLINE_ACCESS.to_owned() });
     }
     let attributes = OPTIONAL_ATTRIBUTES.map(str::to_owned).into_iter();
     let attributes: Vec<_> = attributes.filter(|name| observed.required_attributes.contains(name)).collect();
@@ -290,6 +326,8 @@ mod tests {
             clients: clients.into_iter().map(|(id, fields)| (id, diff::hide_secret(fields))).collect(),
             roles: BTreeSet::from(["moderator".to_owned(), "offline_access".to_owned()]),
             service_roles: SERVICE_ROLES.map(str::to_owned).into(),
+            has_offline_scope: false,
+            has_offline_role: false,
             required_attributes: BTreeSet::new(),
             providers: desired
                 .providers
@@ -317,6 +355,10 @@ mod tests {
             |observed| *observed = KeycloakObserved::default(),
             &[
                 "create realm acme",
+                "set client account of realm acme: enabled true -> false",
+                "set client account-console of realm acme: enabled true -> false",
+                "remove the client scope offline_access of realm acme",
+                "take the role offline_access from the users of realm acme",
                 "make email, firstName, lastName of users in realm acme optional",
                 "create identity provider corp of realm acme",
             ],
@@ -345,13 +387,19 @@ mod tests {
                 observed.service_roles = BTreeSet::from(["realm-admin".to_owned(), "view-users".to_owned()]);
                 observed.roles.clear();
                 observed.required_attributes = BTreeSet::from(["email".to_owned(), "nickname".to_owned()]);
+                observed.clients.remove("account");
+                observed.clients.get_mut("account-console").unwrap()["enabled"] = json!(true);
+                (observed.has_offline_scope, observed.has_offline_role) = (true, true);
             },
             &[
                 "create client messenger-auth of realm acme",
+                "set client account-console of realm acme: enabled true -> false",
                 "create role moderator of realm acme",
                 "revoke realm-admin from the service account of messenger-auth of realm acme",
                 "grant manage-users to the service account of messenger-auth of realm acme",
                 "grant query-users to the service account of messenger-auth of realm acme",
+                "remove the client scope offline_access of realm acme",
+                "take the role offline_access from the users of realm acme",
                 "make email of users in realm acme optional",
             ],
         );

@@ -248,6 +248,62 @@ async fn tenant_is_made_kept_repaired_and_removed() {
 }
 
 #[tokio::test]
+async fn no_session_is_outlived_and_no_account_administered_past_the_auth_service() {
+    let (admin, desired) = (admin(), desired());
+    let realm = desired.realm.clone();
+    let body = async {
+        converge(&admin, &desired).await;
+        let credentials = json!([{ "type": "password", "value": "long enough", "temporary": false }]);
+        let user = json!({ "username": "alice", "enabled": true, "credentials": credentials });
+        let users = format!("{realm}/users");
+        let (status, answer) = call(&service_token(&desired).await, Method::POST, &users, Some(user)).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let offline = async || {
+            let secret = desired.auth_client_secret.expose_secret();
+            let form = [
+                ("grant_type", "password"),
+                ("client_id", AUTH_CLIENT),
+                ("client_secret", secret),
+                ("username", "alice"),
+                ("password", "long enough"),
+                ("scope", "openid offline_access"),
+            ];
+            token(&realm, &form).await
+        };
+        let refused = offline().await.expect_err("there is no such scope");
+        assert!(refused.contains("Invalid scopes"), "{refused}");
+        let account = async || {
+            let token = user_token(&desired, "alice", "long enough").await.expect("alice signs in");
+            let url = format!("{}/realms/{realm}/account", env("KEYCLOAK_URL"));
+            let request = Client::new().get(url).bearer_auth(token).header("accept", "application/json");
+            request.send().await.unwrap().status()
+        };
+        assert!(!account().await.is_success());
+
+        // By hand.
+        let scope = json!({ "name": "offline_access", "protocol": "openid-connect" });
+        by_hand(Method::POST, &format!("{realm}/client-scopes"), Some(scope)).await;
+        let pages = client_id(&realm, "account").await;
+        by_hand(Method::PUT, &format!("{realm}/clients/{pages}"), Some(json!({ "enabled": true }))).await;
+        assert!(account().await.is_success());
+        let found = by_hand(Method::GET, &realm, None).await;
+        let role = by_hand(Method::GET, &format!("{realm}/roles/offline_access"), None).await;
+        let roles = format!("{realm}/roles-by-id/{}/composites", found["defaultRole"]["id"].as_str().unwrap());
+        by_hand(Method::POST, &roles, Some(json!([role]))).await;
+        let repaired = converge(&admin, &desired).await;
+        let lines = [
+            format!("set client account of realm {realm}: enabled true -> false"),
+            format!("remove the client scope offline_access of realm {realm}"),
+            format!("take the role offline_access from the users of realm {realm}"),
+        ];
+        assert_eq!(repaired, lines);
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        assert!(offline().await.is_err() && !account().await.is_success());
+    };
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+#[tokio::test]
 async fn who_tries_wrong_passwords_at_once_locks_no_owner_out() {
     let (admin, desired) = (admin(), desired());
     let body = async {

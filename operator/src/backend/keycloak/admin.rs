@@ -15,7 +15,7 @@ use super::representation::{
     AS_DISCOVERED, ENDPOINTS, OWNER, SECRET, client_fields, endpoints_hash, provider_fields, realm_fields,
     whole_provider, whole_realm,
 };
-use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, diff, plan};
+use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, OFFLINE_ACCESS, diff, plan};
 use crate::{
     backend::{
         change::ChangeKind,
@@ -29,6 +29,8 @@ use crate::{
     text::{hex, one_line},
 };
 
+/// Where a realm has its client scopes.
+const SCOPES: &str = "client-scopes";
 /// Where a realm has its identity providers.
 const PROVIDERS: &str = "identity-provider/instances";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -128,6 +130,9 @@ impl Backend for KeycloakAdmin {
             }
         }
         let roles = self.get(realm, "roles").await?.unwrap_or_default();
+        let scopes = self.get(realm, SCOPES).await?.unwrap_or_default();
+        let granted = self.get(realm, &format!("{}/realm", default_roles(&found))).await?.unwrap_or_default();
+        let is_offline = |item: &Value| item["name"] == OFFLINE_ACCESS;
         let profile = self.get(realm, "users/profile").await?.unwrap_or_default();
         let required = |attribute: &&Value| attribute.get("required").is_some();
         let required_attributes =
@@ -139,6 +144,8 @@ impl Backend for KeycloakAdmin {
             clients,
             roles: items(&roles).iter().filter_map(name).collect(),
             service_roles: self.service_roles(realm, &ids).await?,
+            has_offline_scope: items(&scopes).iter().any(is_offline),
+            has_offline_role: items(&granted).iter().any(is_offline),
             required_attributes,
             providers: self.providers(realm, desired).await?,
         })
@@ -194,10 +201,21 @@ impl Backend for KeycloakAdmin {
                 self.write(Method::PUT, &path, &whole, &action).await
             }
             KeycloakChange::RemoveProvider { provider, .. } => {
-                let (status, text) =
-                    self.send(Method::DELETE, &format!("{realm}/{PROVIDERS}/{provider}"), None).await?;
-                let is_gone = status.is_success() || status == StatusCode::NOT_FOUND;
-                if is_gone { Ok(()) } else { Err(self.refused(&action, status, &text)) }
+                self.remove(&format!("{realm}/{PROVIDERS}/{provider}"), None, &action).await
+            }
+            KeycloakChange::RemoveScope { scope, .. } => {
+                let scopes = self.get(realm, SCOPES).await?.unwrap_or_default();
+                let Some(found) = items(&scopes).iter().find(|item| item["name"] == scope.as_str()) else {
+                    return Ok(());
+                };
+                let path = format!("{realm}/{SCOPES}/{}", found["id"].as_str().unwrap_or_default());
+                self.remove(&path, None, &action).await
+            }
+            KeycloakChange::RemoveDefaultRole { role, .. } => {
+                let found = self.get(realm, "").await?.unwrap_or_default();
+                let Some(role) = self.get(realm, &format!("roles/{role}")).await? else { return Ok(()) };
+                let path = format!("{realm}/{}", default_roles(&found));
+                self.remove(&path, Some(&json!([role])), &action).await
             }
             KeycloakChange::MakeOptional { attributes, .. } => {
                 let mut profile = self.get(realm, "users/profile").await?.unwrap_or_default();
@@ -424,6 +442,13 @@ impl KeycloakAdmin {
         if status.is_success() { Ok(()) } else { Err(self.refused(action, status, &text)) }
     }
 
+    /// DELETEs something; what is not there is gone already.
+    async fn remove(&self, path: &str, body: Option<&Value>, action: &str) -> Result<(), BackendError> {
+        let (status, text) = self.send(Method::DELETE, path, body).await?;
+        let is_gone = status.is_success() || status == StatusCode::NOT_FOUND;
+        if is_gone { Ok(()) } else { Err(self.refused(action, status, &text)) }
+    }
+
     fn read(&self, action: &str, status: StatusCode, text: &str) -> Result<Value, BackendError> {
         if !status.is_success() {
             return Err(self.refused(action, status, text));
@@ -537,6 +562,11 @@ impl KeycloakAdmin {
 fn declared(desired: &KeycloakDesired, client: &str) -> Value {
     let fields = client_fields(desired).into_iter().find(|(name, _)| name == client);
     fields.map(|(_, fields)| fields).unwrap_or_default()
+}
+
+/// Returns where a realm has the roles that every user has.
+fn default_roles(realm: &Value) -> String {
+    format!("roles-by-id/{}/composites", realm["defaultRole"]["id"].as_str().unwrap_or_default())
 }
 
 fn items(list: &Value) -> &[Value] {

@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{ADMIN_CLIENT, APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
+use super::{ACCOUNT_CLIENTS, ADMIN_CLIENT, APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
 use crate::{providers::Provider, text::hex};
 
 /// Realm attribute with the owner marker.
@@ -145,6 +145,11 @@ fn admin_client() -> ClientRepresentation {
     }
 }
 
+/// One of [`ACCOUNT_CLIENTS`]. Keycloak makes them with the realm; its roles hang on one, so it stays.
+fn account_client(client: &str) -> ClientRepresentation {
+    ClientRepresentation { client_id: text(client), enabled: Some(false), ..Default::default() }
+}
+
 fn service_account() -> UserRepresentation {
     let roles = SERVICE_ROLES.map(str::to_owned).into();
     UserRepresentation {
@@ -242,11 +247,13 @@ pub(super) fn realm_fields(desired: &KeycloakDesired) -> Value {
 
 /// Returns the declared fields of each client, with its secret.
 pub(super) fn client_fields(desired: &KeycloakDesired) -> Vec<(String, Value)> {
-    vec![
+    let own = [
         (APP_CLIENT.to_owned(), json(&app_client(desired))),
         (AUTH_CLIENT.to_owned(), json(&auth_client(desired))),
         (ADMIN_CLIENT.to_owned(), json(&admin_client())),
-    ]
+    ];
+    let keycloaks = ACCOUNT_CLIENTS.map(|client| (client.to_owned(), json(&account_client(client))));
+    own.into_iter().chain(keycloaks).collect()
 }
 
 fn json(representation: &impl serde::Serialize) -> Value {
