@@ -208,7 +208,8 @@ pub struct IdentitySpec {
     /// External OpenID Connect providers that users may sign in with; the first sign-in makes an account, whatever `registration`
     /// is. Redirect URI to register there: `<publicUrl of the cell's Keycloak>/realms/<tenantId>/broker/<alias>/endpoint`. The
     /// cell must allow their hosts in `keycloak.providerHosts`. Default: none. May change at any time: users of a provider that is
-    /// removed keep their accounts and sessions, and can sign in with it no more.
+    /// removed keep their accounts and sessions, and can sign in with it no more. Declared again within 30 days, it has its users
+    /// again.
     #[x_kube(validation = Rule::new("self.all(provider, self.exists_one(other, other.alias == provider.alias))").message("identity.providers must not repeat an alias"))]
     #[x_kube(validation = Rule::new("self.all(provider, !oldSelf.exists(old, old.alias == provider.alias && old.issuer != provider.issuer))").message("the issuer of a provider cannot change: its users would be those of the other one. Declare another alias"))]
     #[schemars(length(max = 8))]

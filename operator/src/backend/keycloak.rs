@@ -34,6 +34,9 @@ const ACCOUNT_CLIENTS: [&str; 2] = ["account", "account-console"];
 /// The scope, and the role of the same name, with which a client gets tokens that outlive every session. Nothing here needs one, and
 /// no list of sessions would show it.
 const OFFLINE_ACCESS: &str = "offline_access";
+/// For how long the realm keeps an identity provider, disabled, that is declared no more: with it Keycloak deletes the links of its
+/// users. A month is longer than it takes to notice a manifest that was wrong.
+const PROVIDER_RETENTION_DAYS: i64 = 30;
 /// Where the issuer of an identity provider is.
 const ISSUER: &str = "/config/issuer";
 /// Rights of the auth service within its realm. No privilege hangs on a realm role: an account that may manage users can grant
@@ -60,6 +63,8 @@ pub struct KeycloakDesired {
     pub auth_client_secret: SecretString,
     /// External identity providers.
     pub providers: Vec<Provider>,
+    /// The hosts that Keycloak may call for them, each with those below it.
+    pub provider_hosts: Vec<String>,
 }
 
 impl KeycloakDesired {
@@ -76,6 +81,7 @@ impl KeycloakDesired {
             roles: Vec::new(),
             auth_client_secret: password.clone(),
             providers: tenant.providers.allowed.clone(),
+            provider_hosts: tenant.cell.spec.keycloak.provider_hosts.clone().unwrap_or_default(),
         }
     }
 }
@@ -98,6 +104,8 @@ pub struct KeycloakObserved {
     pub required_attributes: BTreeSet<String>,
     /// External identity providers that are declared, or that the operator made.
     pub providers: BTreeMap<String, Value>,
+    /// Those that were disabled longer ago than [`PROVIDER_RETENTION_DAYS`].
+    pub outdated_providers: BTreeSet<String>,
 }
 
 /// One difference between what a tenant has in Keycloak and what it should have.
@@ -116,6 +124,7 @@ pub enum KeycloakChange {
     MakeOptional { realm: String, attributes: Vec<String> },
     CreateProvider { realm: String, provider: String },
     SetProvider { realm: String, provider: String, differences: Vec<Difference> },
+    DisableProvider { realm: String, provider: String },
     RemoveProvider { realm: String, provider: String },
 }
 
@@ -136,6 +145,7 @@ impl KeycloakChange {
             | Self::RemoveDefaultRole { .. }
             | Self::MakeOptional { .. }
             | Self::SetProvider { .. }
+            | Self::DisableProvider { .. }
             | Self::RemoveProvider { .. } => ChangeKind::Repair,
         }
     }
@@ -177,6 +187,11 @@ impl fmt::Display for KeycloakChange {
             Self::SetProvider { realm, provider, differences } => {
                 write!(f, "set identity provider {provider} of realm {realm}: {}", list(differences))
             }
+            Self::DisableProvider { realm, provider } => write!(
+                f,
+                "disable identity provider {provider} of realm {realm}, and keep the links of its users for \
+                 {PROVIDER_RETENTION_DAYS} days"
+            ),
             Self::RemoveProvider { realm, provider } => {
                 write!(f, "remove identity provider {provider} of realm {realm}")
             }
@@ -256,9 +271,17 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
 fn provider_changes(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakChange> {
     let realm = || desired.realm.clone();
     let is_declared = |alias: &String| desired.providers.iter().any(|provider| provider.alias == *alias);
-    let removed = observed.providers.keys().filter(|alias| !is_declared(alias));
-    let mut changes: Vec<_> = removed
-        .map(|alias| KeycloakChange::RemoveProvider { realm: realm(), provider: alias.clone() })
+    let dropped = observed.providers.iter().filter(|(alias, _)| !is_declared(alias));
+    let mut changes: Vec<_> = dropped
+        .filter_map(|(alias, found)| {
+            let (realm, provider) = (realm(), alias.clone());
+            if observed.outdated_providers.contains(alias) {
+                return Some(KeycloakChange::RemoveProvider { realm, provider });
+            }
+            let is_disabled =
+                found["enabled"] == false && found["config"][representation::DISABLED].is_string();
+            (!is_disabled).then_some(KeycloakChange::DisableProvider { realm, provider })
+        })
         .collect();
     for provider in &desired.providers {
         let (alias, Some(fields)) =
@@ -274,6 +297,12 @@ fn provider_changes(desired: &KeycloakDesired, observed: &KeycloakObserved) -> V
                 changes.push(KeycloakChange::CreateProvider { realm: realm(), provider: alias });
             }
             Some(found) => {
+                // Nobody signs in by it until its issuer names others: Keycloak would call them.
+                if found["config"][representation::ENDPOINTS] == representation::NOT_ALLOWED
+                    && found["enabled"] != false
+                {
+                    changes.push(KeycloakChange::DisableProvider { realm: realm(), provider: alias.clone() });
+                }
                 let differences = diff::differences(&fields, found);
                 if !differences.is_empty() {
                     changes.push(KeycloakChange::SetProvider {
@@ -313,6 +342,7 @@ mod tests {
                 client_secret: Some("secret-word too".into()),
                 scopes: vec!["openid".into(), "email".into()],
             }],
+            provider_hosts: vec!["corp.example".into()],
         }
     }
 
@@ -336,6 +366,7 @@ mod tests {
                     Some((provider.alias.clone(), representation::provider_fields(&desired, provider)?))
                 })
                 .collect(),
+            outdated_providers: BTreeSet::new(),
         };
         edit(&mut observed);
         let changes = plan(&desired, &observed);
@@ -406,17 +437,25 @@ mod tests {
     }
 
     #[test]
-    fn identity_providers_are_repaired_by_field_and_removed_when_they_are_declared_no_more() {
+    fn identity_providers_are_repaired_by_field_and_kept_disabled_when_they_are_declared_no_more() {
         check(
             |observed| {
                 let corp = observed.providers.get_mut("corp").unwrap();
                 corp["trustEmail"] = json!(true);
                 corp["config"][representation::SECRET] = json!("of another secret");
                 corp["config"][representation::ENDPOINTS] = json!("changed");
-                observed.providers.insert("old".to_owned(), json!({}));
+                let disabled = json!({"enabled": false, "config": {(representation::DISABLED): "1790000000000"}});
+                observed.providers.insert("kept".to_owned(), disabled.clone());
+                observed.providers.insert("old".to_owned(), disabled);
+                observed.outdated_providers.insert("old".to_owned());
+                observed.providers.insert("dropped".to_owned(), json!({"enabled": true}));
+                // By hand, so that it is not known since when.
+                observed.providers.insert("paused".to_owned(), json!({"enabled": false}));
             },
             &[
+                "disable identity provider dropped of realm acme, and keep the links of its users for 30 days",
                 "remove identity provider old of realm acme",
+                "disable identity provider paused of realm acme, and keep the links of its users for 30 days",
                 "set identity provider corp of realm acme: config.posthouse.endpoints changed -> as discovered, \
                  config.posthouse.secret (hidden), trustEmail true -> false",
             ],
@@ -428,6 +467,23 @@ mod tests {
             },
             &["remove identity provider corp of realm acme", "create identity provider corp of realm acme"],
         );
+        check(
+            |observed| observed.providers.get_mut("corp").unwrap()["enabled"] = json!(false),
+            &["set identity provider corp of realm acme: enabled false -> true"],
+        );
+        for (enabled, is_disabled) in [(true, true), (false, false)] {
+            let disable = "disable identity provider corp of realm acme, and keep the links of its users for 30 days";
+            let set = "set identity provider corp of realm acme: config.posthouse.endpoints not allowed -> as discovered";
+            let enable = format!("{set}, enabled false -> true");
+            check(
+                |observed| {
+                    let corp = observed.providers.get_mut("corp").unwrap();
+                    corp["config"][representation::ENDPOINTS] = json!(representation::NOT_ALLOWED);
+                    corp["enabled"] = json!(enabled);
+                },
+                if is_disabled { &[disable, set] } else { std::slice::from_ref(&&*enable) },
+            );
+        }
         let mut desired = desired();
         desired.providers[0].client_secret = None;
         let observed = KeycloakObserved {

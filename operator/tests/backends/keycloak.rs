@@ -118,6 +118,7 @@ impl Fixture for Keycloak {
             access_token_seconds: 300,
             auth_client_secret,
             providers: Vec::new(),
+            provider_hosts: vec![provider_host()],
         }
     }
 
@@ -327,6 +328,12 @@ async fn who_tries_wrong_passwords_at_once_locks_no_owner_out() {
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }
 
+/// Returns where the realms are that stand for external identity providers.
+fn provider_host() -> String {
+    let url: reqwest::Url = env("KEYCLOAK_URL").parse().unwrap();
+    url.host_str().unwrap().to_owned()
+}
+
 /// Creates a realm that stands for an external identity provider. Returns its issuer.
 async fn issuer(name: &str) -> String {
     by_hand(Method::POST, "", Some(json!({ "realm": name, "enabled": true }))).await;
@@ -334,7 +341,7 @@ async fn issuer(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn identity_providers_are_made_kept_repaired_and_removed() {
+async fn identity_providers_are_made_repaired_disabled_and_removed() {
     let (admin, plain) = (admin(), desired());
     let realm = plain.realm.clone();
     let (one, other) = (format!("one{realm}"), format!("other{realm}"));
@@ -414,9 +421,50 @@ async fn identity_providers_are_made_kept_repaired_and_removed() {
         );
         assert_eq!(by_hand(Method::GET, &realm, None).await["accessTokenLifespan"], 300);
 
+        // A cell that takes the host back, and an issuer whose endpoints are elsewhere.
+        let outside = KeycloakDesired { provider_hosts: vec!["corp.example".into()], ..with(&moved) };
+        let (fence, metrics) = (Fence::always_open(), Metrics::default());
+        let refused = Box::pin(settle(&admin, &outside, DataExpected::No, Mode::Apply, &fence, &metrics)).await;
+        let message = assert_reason(refused, crds::Reason::BackendRefused);
+        let host = provider_host();
+        let expected = format!("is on {host}, which the cell does not allow in spec.keycloak.providerHosts");
+        assert!(message.contains(&expected), "{message}");
+        assert_eq!(by_hand(Method::GET, &format!("{path}/corp"), None).await["enabled"], false);
+        let back = converge(&admin, &with(&moved)).await;
+        assert_eq!(back, [format!("set identity provider corp of realm {realm}: enabled false -> true")]);
+        assert_eq!(converge(&admin, &with(&moved)).await, [""; 0]);
+
+        // A manifest without it keeps the links of its users, and nobody signs in by it meanwhile.
+        let user = json!({ "username": "noor", "enabled": true });
+        by_hand(Method::POST, &format!("{realm}/users"), Some(user)).await;
+        let found = by_hand(Method::GET, &format!("{realm}/users?exact=true&username=noor"), None).await;
+        let links = format!("{realm}/users/{}/federated-identity", found[0]["id"].as_str().unwrap());
+        let link = json!({ "identityProvider": "corp", "userId": "n-1", "userName": "noor" });
+        by_hand(Method::POST, &format!("{links}/corp"), Some(link)).await;
+        let disabled = converge(&admin, &plain).await;
+        assert_eq!(disabled.len(), 2, "{disabled:#?}");
+        let line = format!(
+            "disable identity provider corp of realm {realm}, and keep the links of its users for 30 days"
+        );
+        assert_eq!(disabled[1], line);
+        assert_eq!(converge(&admin, &plain).await, [""; 0]);
+        let found = by_hand(Method::GET, &format!("{path}/corp"), None).await;
+        assert_eq!(found["enabled"], false);
+        let back = converge(&admin, &with(&moved)).await;
+        let line = format!("set identity provider corp of realm {realm}: enabled false -> true");
+        assert_eq!(back.last(), Some(&line), "{back:#?}");
+        assert_eq!(converge(&admin, &with(&moved)).await, [""; 0]);
+        let found = by_hand(Method::GET, &links, None).await;
+        assert_eq!(found[0]["userId"], "n-1", "{found}");
+
+        // After a month it goes, with the links.
+        converge(&admin, &plain).await;
+        let mut found = by_hand(Method::GET, &format!("{path}/corp"), None).await;
+        let since: i64 = found["config"]["posthouse.disabled"].as_str().unwrap().parse().unwrap();
+        found["config"]["posthouse.disabled"] = (since - 31 * 24 * 3600 * 1000).to_string().into();
+        by_hand(Method::PUT, &format!("{path}/corp"), Some(found)).await;
         let removed = converge(&admin, &plain).await;
-        assert_eq!(removed.len(), 2, "{removed:#?}");
-        assert_eq!(removed[1], format!("remove identity provider corp of realm {realm}"));
+        assert_eq!(removed, [format!("remove identity provider corp of realm {realm}")]);
         assert_eq!(converge(&admin, &plain).await, [""; 0]);
         let left = by_hand(Method::GET, &path, None).await;
         assert_eq!(left.as_array().unwrap().len(), 1, "{left}");

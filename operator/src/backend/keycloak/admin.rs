@@ -1,7 +1,7 @@
 //! Reads and writes a tenant's part of Keycloak over its admin REST API.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crds::{Reason, TenantId};
 use reqwest::{Method, StatusCode};
@@ -12,10 +12,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::representation::{
-    AS_DISCOVERED, ENDPOINTS, OWNER, SECRET, client_fields, endpoints_hash, provider_fields, realm_fields,
-    whole_provider, whole_realm,
+    AS_DISCOVERED, DISABLED, DISCOVERED, ENDPOINTS, NOT_ALLOWED, OWNER, SECRET, client_fields, endpoints_hash,
+    provider_fields, realm_fields, whole_provider, whole_realm,
 };
-use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, OFFLINE_ACCESS, diff, plan};
+use super::{
+    AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, OFFLINE_ACCESS, PROVIDER_RETENTION_DAYS, diff,
+    plan,
+};
 use crate::{
     backend::{
         change::ChangeKind,
@@ -25,6 +28,7 @@ use crate::{
         ownership::{Claim, Owner, Ownership},
         statement::identifier,
     },
+    providers::check_endpoint,
     tenant::{Cell, Tenant},
     text::{hex, one_line},
 };
@@ -137,6 +141,7 @@ impl Backend for KeycloakAdmin {
         let required = |attribute: &&Value| attribute.get("required").is_some();
         let required_attributes =
             items(&profile["attributes"]).iter().filter(required).filter_map(name).collect();
+        let (providers, outdated_providers) = self.providers(realm, desired).await?;
         Ok(KeycloakObserved {
             ownership,
             realm_id: found["id"].as_str().map(str::to_owned),
@@ -147,7 +152,8 @@ impl Backend for KeycloakAdmin {
             has_offline_scope: items(&scopes).iter().any(is_offline),
             has_offline_role: items(&granted).iter().any(is_offline),
             required_attributes,
-            providers: self.providers(realm, desired).await?,
+            providers,
+            outdated_providers,
         })
     }
 
@@ -199,6 +205,13 @@ impl Backend for KeycloakAdmin {
                 // Without its id Keycloak takes it for another one of the same name.
                 whole["internalId"] = found.unwrap_or_default()["internalId"].clone();
                 self.write(Method::PUT, &path, &whole, &action).await
+            }
+            KeycloakChange::DisableProvider { provider, .. } => {
+                let found = self.get(realm, &format!("{PROVIDERS}/{provider}")).await?;
+                let Some(mut whole) = found else { return Ok(()) };
+                whole["enabled"] = false.into();
+                whole["config"][DISABLED] = now_ms().to_string().into();
+                self.write(Method::PUT, &format!("{realm}/{PROVIDERS}/{provider}"), &whole, &action).await
             }
             KeycloakChange::RemoveProvider { provider, .. } => {
                 self.remove(&format!("{realm}/{PROVIDERS}/{provider}"), None, &action).await
@@ -335,14 +348,16 @@ impl KeycloakAdmin {
         Ok(items(&roles.unwrap_or_default()).iter().filter_map(name).collect())
     }
 
-    /// Returns the identity providers that are declared or that the operator made. Those that others made are not ours.
+    /// Returns the identity providers that are declared or that the operator made, and which of them were disabled long ago. Those that
+    /// others made are not ours.
     async fn providers(
         &self,
         realm: &str,
         desired: &KeycloakDesired,
-    ) -> Result<BTreeMap<String, Value>, BackendError> {
+    ) -> Result<(BTreeMap<String, Value>, BTreeSet<String>), BackendError> {
         let found = self.get(realm, PROVIDERS).await?.unwrap_or_default();
-        let mut providers = BTreeMap::new();
+        let (mut providers, mut outdated) = (BTreeMap::new(), BTreeSet::new());
+        let outdated_ms = now_ms() - PROVIDER_RETENTION_DAYS * 24 * 3600 * 1000;
         for mut found in items(&found).iter().cloned() {
             let alias = found["alias"].as_str().unwrap_or_default().to_owned();
             let declared = desired.providers.iter().find(|provider| provider.alias == alias);
@@ -351,13 +366,30 @@ impl KeycloakAdmin {
             }
             let config = &found["config"];
             let hash = endpoints_hash(|name| config[name].as_str().map(str::to_owned));
-            let is_as_discovered = config[ENDPOINTS].as_str() == Some(&hash);
-            found["config"][ENDPOINTS] = if is_as_discovered { AS_DISCOVERED } else { "changed" }.into();
-            // Of one that is not declared nothing is compared.
-            let fields = declared.and_then(|provider| provider_fields(desired, provider));
+            let is_allowed = |name: &&str| {
+                let issuer = declared.map_or("", |provider| &provider.issuer);
+                let check = |url| check_endpoint(name, url, issuer, &desired.provider_hosts).is_ok();
+                config[*name].as_str().is_none_or(check)
+            };
+            let endpoints = match config[ENDPOINTS].as_str() == Some(&hash) {
+                // The cell has taken a host back, or an earlier release asked for none.
+                _ if declared.is_some() && !DISCOVERED.iter().all(is_allowed) => NOT_ALLOWED,
+                true => AS_DISCOVERED,
+                false => "changed",
+            };
+            let disabled_ms = config[DISABLED].as_str().and_then(|text| text.parse::<i64>().ok());
+            if disabled_ms.is_some_and(|at| at < outdated_ms) {
+                outdated.insert(alias.clone());
+            }
+            found["config"][ENDPOINTS] = endpoints.into();
+            // Of one that is not declared it matters whether it can be used.
+            let fields = match declared {
+                None => Some(json!({ "enabled": false, "config": { DISABLED: "" } })),
+                Some(provider) => provider_fields(desired, provider),
+            };
             providers.insert(alias, diff::pick(&fields.unwrap_or_else(|| json!({})), &found));
         }
-        Ok(providers)
+        Ok((providers, outdated))
     }
 
     /// Returns a declared identity provider as Keycloak takes it. Keycloak reads the discovery document of the issuer: it is the one
@@ -397,6 +429,10 @@ impl KeycloakAdmin {
             if !discovered.contains_key(required) {
                 return Err(unusable(&format!("it has no {required}")));
             }
+        }
+        for name in DISCOVERED {
+            let Some(url) = discovered.get(name) else { continue };
+            check_endpoint(name, url, &declared.issuer, &desired.provider_hosts).map_err(|why| unusable(&why))?;
         }
         let whole = whole_provider(desired, declared, &discovered);
         let whole = whole.ok_or_else(|| self.gone(action, "the secret of the provider"))?;
@@ -562,6 +598,12 @@ impl KeycloakAdmin {
 fn declared(desired: &KeycloakDesired, client: &str) -> Value {
     let fields = client_fields(desired).into_iter().find(|(name, _)| name == client);
     fields.map(|(_, fields)| fields).unwrap_or_default()
+}
+
+#[expect(clippy::disallowed_methods, reason = "an edge: since when a provider is declared no more")]
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Returns where a realm has the roles that every user has.

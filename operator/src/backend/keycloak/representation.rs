@@ -20,8 +20,12 @@ pub(super) const OWNER: &str = "posthouse.owner";
 /// declared. Who has them was made by the operator.
 pub(super) const SECRET: &str = "posthouse.secret";
 pub(super) const ENDPOINTS: &str = "posthouse.endpoints";
+/// In the configuration of an identity provider that is declared no more: since when, in milliseconds since the epoch.
+pub(super) const DISABLED: &str = "posthouse.disabled";
 /// Stands for the hash of [`ENDPOINTS`] where both sides are compared.
 pub(super) const AS_DISCOVERED: &str = "as discovered";
+/// Likewise where one of them is on a host that the cell does not allow any more.
+pub(super) const NOT_ALLOWED: &str = "not allowed";
 /// What is read from the discovery document of an issuer.
 pub(super) const DISCOVERED: [&str; 5] =
     ["authorizationUrl", "tokenUrl", "userInfoUrl", "jwksUrl", "logoutUrl"];
