@@ -124,9 +124,13 @@ impl ProfileStore for PostgresStore {
         if let Some(profile) = stored.filter(|profile| profile.username == newcomer.username.as_str()) {
             return Ok(profile);
         }
-        let row: ProfileRow = sqlx::query_as(concat!(
+        // The realm gives a name out once more when an account is gone, and the deletion was noted before it went.
+        let row: Option<ProfileRow> = sqlx::query_as(concat!(
             "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
-             VALUES ($1, $2, $3, $4, $5)
+             SELECT $1, $2, $3, $4, $5
+             WHERE NOT EXISTS (
+                 SELECT FROM users WHERE username = $2 AND user_id <> $1 AND deleted_at IS NOT NULL
+             )
              ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username
              RETURNING ",
             profile_columns!()
@@ -136,9 +140,10 @@ impl ProfileStore for PostgresStore {
         .bind(newcomer.display_name.as_str())
         .bind(search_key(newcomer.display_name.as_str()))
         .bind(at)
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await
         .map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })?;
+        let row = row.ok_or(StoreError::NameOfDeleted)?;
         row.try_into().map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })
     }
 
