@@ -33,6 +33,8 @@ const MAILS: usize = 16;
 const TO_ADDRESS: Rate = Rate { burst: 3, every: Duration::from_secs(600) };
 /// Mails that are requested from one address of the network.
 const FROM_ADDRESS: Rate = Rate { burst: 20, every: Duration::from_secs(30) };
+/// Mails that one user has sent, whichever addresses they go to and come from: one who registers is no way to write to strangers.
+const OF_USER: Rate = Rate { burst: 5, every: Duration::from_secs(600) };
 /// What the sending of mail is called in the log.
 const WHAT: &str = "sending mail";
 
@@ -46,9 +48,50 @@ struct Inner {
     mail: Option<(Mailer, String)>,
     tickets: Tickets,
     turns: Arc<Semaphore>,
-    rates: Mutex<(Buckets<Email>, Buckets<IpAddr>)>,
+    rates: Mutex<Rates>,
     outage: Outage,
     tasks: TaskTracker,
+}
+
+/// How many mails were requested lately.
+struct Rates {
+    to: Buckets<Email>,
+    from: Buckets<IpAddr>,
+    of: Buckets<UserId>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            to: Buckets::new(TO_ADDRESS),
+            from: Buckets::new(FROM_ADDRESS),
+            of: Buckets::new(OF_USER),
+        }
+    }
+}
+
+impl Rates {
+    /// Counts a mail, which a user perhaps asks for with their session. One that is refused counts for nothing; the error is the time
+    /// to wait.
+    fn count(
+        &mut self,
+        user: Option<UserId>,
+        address: IpAddr,
+        email: &Email,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let of = user.and_then(|user| self.of.wait(&user, now));
+        let waits = [of, self.to.wait(email, now), self.from.wait(&address, now)];
+        if let Some(wait) = waits.into_iter().flatten().max() {
+            return Err(wait);
+        }
+        self.to.take(email.clone(), now);
+        self.from.take(address, now);
+        if let Some(user) = user {
+            self.of.take(user, now);
+        }
+        Ok(())
+    }
 }
 
 impl Recovery {
@@ -65,7 +108,7 @@ impl Recovery {
             mail,
             tickets,
             turns: Arc::new(Semaphore::new(MAILS)),
-            rates: Mutex::new((Buckets::new(TO_ADDRESS), Buckets::new(FROM_ADDRESS))),
+            rates: Mutex::default(),
             outage: Outage::default(),
             tasks,
         }))
@@ -75,7 +118,7 @@ impl Recovery {
     /// nor its time says whether there is one.
     pub(crate) fn forgot(&self, address: IpAddr, email: Email) -> Result<(), Error> {
         self.configured()?;
-        self.count(address, &email)?;
+        self.count(None, address, &email)?;
         // One too many is dropped and answered like every other: a refusal would say how long others take, which depends on whether they
         // have an account.
         let Ok(turn) = self.0.turns.clone().try_acquire_owned() else {
@@ -132,7 +175,7 @@ impl Recovery {
     ) -> Result<(), Error> {
         self.configured()?;
         self.0.accounts.confirm_caller(caller, &credentials).await?;
-        self.count(address, &email)?;
+        self.count(Some(caller.user_id), address, &email)?;
         let _turn = self.0.turns.try_acquire().map_err(|_| Error::Busy)?;
         let ticket = Ticket::Email { user_id: caller.user_id, email: email.expose().to_owned() };
         let token = self.0.tickets.issue(&ticket).await?;
@@ -184,18 +227,9 @@ impl Recovery {
         self.0.mail.as_ref().ok_or(Error::NoMail)
     }
 
-    /// Counts a mail. One that is refused counts for nothing.
-    fn count(&self, address: IpAddr, email: &Email) -> Result<(), Error> {
-        let now = Instant::now();
+    fn count(&self, user: Option<UserId>, address: IpAddr, email: &Email) -> Result<(), Error> {
         let mut rates = self.0.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let (to, from) = &mut *rates;
-        let waits = [to.wait(email, now), from.wait(&address, now)].into_iter().flatten();
-        if let Some(wait) = waits.max() {
-            return Err(Error::Limited(wait));
-        }
-        to.take(email.clone(), now);
-        from.take(address, now);
-        Ok(())
+        rates.count(user, address, email, Instant::now()).map_err(Error::Limited)
     }
 
     async fn send(&self, to: &Email, mail: impl FnOnce(&str) -> Mail + Send) -> Result<(), Error> {
@@ -203,5 +237,28 @@ impl Recovery {
         mailer.send(to, mail(origin)).await.map_err(Error::Mail)?;
         self.0.outage.worked(WHAT);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_user_writes_to_few_addresses_from_wherever_it_is_asked() {
+        let (mut rates, now) = (Rates::default(), Instant::now());
+        let (ann, bob) = (UserId::generate(), UserId::generate());
+        let mut ask = |user, n: u8, now| {
+            let email = Email::parse("email", &format!("user{n}@corp.test")).expect("an address");
+            rates.count(user, IpAddr::V4(Ipv4Addr::new(192, 0, 2, n)), &email, now)
+        };
+        let sent = (0..100).take_while(|n| ask(Some(ann), *n, now).is_ok()).count();
+        assert_eq!(sent, 5);
+        assert_eq!(ask(Some(bob), 200, now), Ok(()), "another user");
+        assert_eq!(ask(None, 201, now), Ok(()), "nobody who is signed in");
+        let wait = ask(Some(ann), 202, now).expect_err("too many");
+        assert_eq!(ask(Some(ann), 202, now + wait), Ok(()), "after the wait");
     }
 }
