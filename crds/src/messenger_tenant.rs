@@ -1,11 +1,11 @@
 //! `MessengerTenant`: what one tenant wants.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use catalog::{Limit, MAX_ACCESS_TOKEN_SECONDS, Rate};
+use catalog::{Limit, MAX_ACCESS_TOKEN_SECONDS, Rate, Topic};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -169,6 +169,39 @@ pub struct KafkaSpec {
     /// Bounds on what the tenant's services take from the brokers. Absent fields are unbounded. May change at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quotas: Option<KafkaQuotas>,
+
+    /// Topics beside those that every tenant has, for programs of your own that read them with the account in `<name>-kafka`. Default:
+    /// none. May change at any time: a topic that is not named any more gets no records, and is kept until the tenant is deleted.
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional_topics: Option<Vec<OptionalTopic>>,
+}
+
+/// A topic that a tenant has only where it requests it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OptionalTopic(String);
+
+impl OptionalTopic {
+    /// Returns the entry of the catalog; nothing for a topic that only a newer release knows.
+    pub fn topic(&self) -> Option<Topic> {
+        Topic::parse(&self.0).filter(|topic| topic.is_optional)
+    }
+}
+
+impl JsonSchema for OptionalTopic {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OptionalTopic".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<_> = Topic::ALL.iter().filter(|topic| topic.is_optional).map(|topic| topic.name).collect();
+        json_schema!({"type": "string", "enum": names})
+    }
 }
 
 /// Kafka client quotas of the tenant's user. They hold per broker; a client above them is slowed down, never cut off.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use catalog::{Backend, CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, MEMBERSHIPS, Service, Topic};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, Period,
-    RateLimit, Registration, Scheme, TenantId, TopicName,
+    Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, OptionalTopic,
+    Period, RateLimit, Registration, Scheme, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -39,6 +39,8 @@ pub struct Tenant {
     pub partitions: i32,
     pub retention: Period,
     pub quotas: KafkaQuotas,
+    /// Topics that it has beside those of every tenant.
+    pub optional_topics: BTreeSet<Topic>,
     pub registration: Registration,
     pub access_token_lifetime: Period,
     /// External identity providers.
@@ -212,6 +214,7 @@ impl Tenant {
             partitions: kafka.partitions.unwrap_or(DEFAULT_PARTITIONS),
             retention: kafka.retention.unwrap_or(DEFAULT_RETENTION),
             quotas: kafka.quotas.unwrap_or_default(),
+            optional_topics: kafka.optional_topics.iter().flatten().filter_map(OptionalTopic::topic).collect(),
             registration: identity.registration.unwrap_or_default(),
             access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
@@ -270,6 +273,11 @@ impl Tenant {
     /// Returns how many sessions of PostgreSQL its services need.
     pub(crate) fn postgres_sessions(&self) -> u32 {
         postgres_sessions(&self.workloads)
+    }
+
+    /// Returns the topics of the tenant, in the order of the catalog.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = Topic> {
+        Topic::ALL.iter().copied().filter(|topic| !topic.is_optional || self.optional_topics.contains(topic))
     }
 
     /// Returns the topic that users send to.

@@ -26,4 +26,7 @@ pub use ports::{
 };
 pub use secret::{Secret, SecretEntry, SecretKey};
 pub use service::{Service, ServiceEntry, Setting};
-pub use topic::{MAX_ACCESS_TOKEN_SECONDS, Retention, SESSION_EVENTS_SECONDS, Topic, TopicEntry};
+pub use topic::{
+    MAX_ACCESS_TOKEN_SECONDS, PRESENCE_CHANGES_SECONDS, PRESENCE_SAMPLE_SECONDS, Retention,
+    SESSION_EVENTS_SECONDS, Topic, TopicEntry,
+};

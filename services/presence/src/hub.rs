@@ -22,8 +22,9 @@ use uuid::Uuid;
 
 use crate::{
     config::Times,
-    domain::{Applied, Board, Changes, GatewayId},
+    domain::{Applied, Board, Changes, GatewayId, Samples, sampler},
     metrics::Metrics,
+    samples::is_known,
     store::LastSeen,
 };
 
@@ -51,6 +52,10 @@ struct Inner {
     followers: HashMap<Uuid, Follower>,
     /// When the others were last asked for all they have.
     asked_at: Option<Instant>,
+    /// When each of the other replicas was last heard of.
+    replicas: HashMap<Uuid, Instant>,
+    /// Where the tenant wants samples.
+    samples: Option<Samples>,
 }
 
 /// What a gateway watches, and what it is to receive of that.
@@ -108,6 +113,8 @@ impl Hub {
             absent: PresenceState::Unknown,
             followers: HashMap::new(),
             asked_at: None,
+            replicas: HashMap::new(),
+            samples: None,
         };
         Self {
             times,
@@ -227,10 +234,34 @@ impl Hub {
         self.publish(News::Heartbeat(rpc::ReplicaHeartbeat { gateways: gateways.collect() }));
     }
 
+    /// Notes from now on who changes, for [`Self::samples`].
+    pub(crate) fn take_samples(&self) {
+        self.lock().samples.get_or_insert_default();
+    }
+
+    /// Ends an interval of sampling, and returns how those of the users who changed are whom this replica samples. Who is not known to
+    /// be anything waits until that is known.
+    pub(crate) fn samples(&self) -> Vec<UserPresence> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let Inner { board, replicas, samples: Some(samples), .. } = &mut *inner else { return Vec::new() };
+        let lease = 2 * self.times.heartbeat;
+        replicas.retain(|_, heard_at| now.duration_since(*heard_at) < lease);
+        let there: BTreeSet<Uuid> = replicas.keys().copied().chain([self.replica]).collect();
+        let state = |user| UserPresence { user, state: board.state(user, now), last_seen_ms: None };
+        let due = samples.due(|user| sampler(user, &there) == Some(self.replica));
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            due.into_iter().map(state).partition(|sample| is_known(sample.state));
+        samples.note(unknown.iter().map(|sample| &sample.user));
+        known
+    }
+
     /// Notes what another replica published.
-    pub(crate) fn receive(&self, news: News) -> Result<(), UnreadableField> {
+    pub(crate) fn receive(&self, replica_id: &[u8], news: News) -> Result<(), UnreadableField> {
         self.metrics.received.inc();
         let now = Instant::now();
+        let replica = id("replica_id", replica_id)?;
+        self.lock().replicas.insert(replica, now);
         match news {
             News::Hello(rpc::ReplicaHello {}) => self.publish_all(),
             News::Users(users) => {
@@ -299,7 +330,11 @@ impl Hub {
 
     fn pass_on(&self, changed: &BTreeSet<UserId>) {
         if !changed.is_empty() {
-            self.lock().changed(changed);
+            let mut inner = self.lock();
+            inner.changed(changed);
+            if let Some(samples) = &mut inner.samples {
+                self.metrics.dropped_samples.inc_by(samples.note(changed));
+            }
         }
     }
 

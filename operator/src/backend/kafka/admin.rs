@@ -72,7 +72,7 @@ impl Backend for KafkaAdmin {
     }
 
     fn in_sync(tenant: &Tenant) -> String {
-        let topics: Vec<_> = Topic::ALL.iter().map(|topic| tenant.id.topic(topic.name).to_string()).collect();
+        let topics: Vec<_> = tenant.topics().map(|topic| tenant.id.topic(topic.name).to_string()).collect();
         format!(
             "topics {} of {} partitions; user {}",
             topics.join(", "),
