@@ -2,7 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use catalog::{Limit, MAX_ACCESS_TOKEN_SECONDS, Rate, Topic};
+use catalog::{
+    CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, Limit, MAX_ACCESS_TOKEN_SECONDS, MEMBERSHIPS, Rate, Topic,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -415,9 +417,9 @@ pub struct LimitsSpec {
 }
 
 impl LimitsSpec {
-    /// Returns what is said of a limit.
-    pub fn rate(&self, limit: Limit) -> Option<Rate> {
-        match limit {
+    /// Returns a rate: what is said of it, or its default. So do the others.
+    pub fn rate(&self, limit: Limit) -> Rate {
+        let declared = match limit {
             Limit::UserSends => self.user_sends.map(SendLimit::rate),
             Limit::UserBytes => self.user_bytes.map(ByteLimit::rate),
             Limit::ChatSends => self.chat_sends.map(SendLimit::rate),
@@ -425,7 +427,28 @@ impl LimitsSpec {
             Limit::TenantSends => self.tenant_sends.map(SendLimit::rate),
             Limit::TenantBytes => self.tenant_bytes.map(ByteLimit::rate),
             Limit::UserQueries => self.user_queries.map(SendLimit::rate),
-        }
+        };
+        declared.unwrap_or(limit.default_rate())
+    }
+
+    /// Returns how many connections all users may have together.
+    pub fn connections(&self) -> u32 {
+        self.connections.map_or(CONNECTIONS, i32::unsigned_abs)
+    }
+
+    /// Returns how many connections one user may have.
+    pub fn connections_per_user(&self) -> u32 {
+        self.connections_per_user.map_or(CONNECTIONS_PER_USER, i32::unsigned_abs)
+    }
+
+    /// Returns how many members all chats may have together.
+    pub fn memberships(&self) -> u32 {
+        self.memberships.map_or(MEMBERSHIPS, i32::unsigned_abs)
+    }
+
+    /// Returns how many chats one user may create.
+    pub fn chats_per_user(&self) -> u32 {
+        self.chats_per_user.map_or(CHATS_PER_USER, i32::unsigned_abs)
     }
 }
 

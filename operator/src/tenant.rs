@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Backend, CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, MEMBERSHIPS, Service, Topic};
+use catalog::{Backend, Service, Topic};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
     Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, OptionalTopic,
@@ -46,12 +46,8 @@ pub struct Tenant {
     /// External identity providers.
     pub(crate) providers: Providers,
     pub rate_limit: RateLimit,
-    /// How much its users may do, where it says so.
+    /// How much its users may do.
     pub limits: LimitsSpec,
-    pub max_connections: u32,
-    pub max_connections_per_user: u32,
-    pub max_memberships: u32,
-    pub max_chats_per_user: u32,
     /// What may open a WebSocket beside pages of its hosts.
     pub allowed_origins: Vec<String>,
     /// Together they run every enabled service once.
@@ -194,7 +190,6 @@ impl Tenant {
         let kafka = spec.kafka.clone().unwrap_or_default();
         let identity = spec.identity.clone().unwrap_or_default();
         let routing = spec.routing.clone().unwrap_or_default();
-        let limits = spec.limits.clone().unwrap_or_default();
         let workloads = Workload::of(spec);
         check_peers(&workloads)?;
         Ok(Self {
@@ -218,13 +213,7 @@ impl Tenant {
             registration: identity.registration.unwrap_or_default(),
             access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
-            max_connections: limits.connections.map_or(CONNECTIONS, i32::unsigned_abs),
-            max_connections_per_user: limits
-                .connections_per_user
-                .map_or(CONNECTIONS_PER_USER, i32::unsigned_abs),
-            max_memberships: limits.memberships.map_or(MEMBERSHIPS, i32::unsigned_abs),
-            max_chats_per_user: limits.chats_per_user.map_or(CHATS_PER_USER, i32::unsigned_abs),
-            limits,
+            limits: spec.limits.clone().unwrap_or_default(),
             allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,

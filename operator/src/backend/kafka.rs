@@ -19,6 +19,7 @@ mod admin;
 mod calls;
 mod change;
 mod scram;
+mod settle;
 mod wire;
 
 pub use acl::Acl;

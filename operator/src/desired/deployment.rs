@@ -219,11 +219,11 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::SmtpFrom => {
             Some(tenant.cell.spec.smtp.as_ref().map(|smtp| smtp.from.clone()).unwrap_or_default())
         }
-        Setting::Rate(limit) => Some(tenant.limits.rate(limit).unwrap_or(limit.default_rate()).to_string()),
-        Setting::TenantConnections => Some(tenant.max_connections.to_string()),
-        Setting::ConnectionsPerUser => Some(tenant.max_connections_per_user.to_string()),
-        Setting::MaxMemberships => Some(tenant.max_memberships.to_string()),
-        Setting::MaxChatsPerUser => Some(tenant.max_chats_per_user.to_string()),
+        Setting::Rate(limit) => Some(tenant.limits.rate(limit).to_string()),
+        Setting::TenantConnections => Some(tenant.limits.connections().to_string()),
+        Setting::ConnectionsPerUser => Some(tenant.limits.connections_per_user().to_string()),
+        Setting::MaxMemberships => Some(tenant.limits.memberships().to_string()),
+        Setting::MaxChatsPerUser => Some(tenant.limits.chats_per_user().to_string()),
         Setting::AllowedOrigins => Some(tenant.allowed_origins.join(",")),
         Setting::SampleSeconds if tenant.optional_topics.contains(&Topic::PresenceChanges) => {
             Some(PRESENCE_SAMPLE_SECONDS.to_string())

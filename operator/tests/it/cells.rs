@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
-    reconcile::{
+    stand::{
         NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually, tenants,
     },
 };
