@@ -65,7 +65,7 @@ async fn look_at(resource: &MessengerCell, context: &Context) -> Result<Action, 
                         cell.capacity
                     ),
                 ),
-                None => Outcome::good(Reason::AllReady, "the cell takes tenants"),
+                None => Outcome::good(Reason::AllReady, takes_tenants(&cell)),
             }
         }
     };
@@ -138,6 +138,19 @@ pub(super) fn error_policy(
     _: Arc<Context>,
 ) -> Action {
     Action::requeue(Duration::from_secs(5))
+}
+
+/// Returns what a cell says that is as it should be.
+fn takes_tenants(cell: &Cell) -> String {
+    let smtp = cell.spec.smtp.as_ref().filter(|smtp| smtp.credentials_secret_ref.is_some());
+    match smtp {
+        None => "the cell takes tenants".to_owned(),
+        Some(smtp) => format!(
+            "the cell takes tenants; whoever reads Secrets beside one of them has the account of spec.smtp, so see that it can do \
+             nothing but send as {}, or let the server take mail from the pods without an account",
+            smtp.from
+        ),
+    }
 }
 
 /// Reports whether namespaces can redirect the cell's addresses to their own pods.

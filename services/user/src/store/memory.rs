@@ -71,6 +71,7 @@ impl MemoryStore {
             change(erasure);
             if erasure.account_at.is_some() && erasure.chats_at.is_some() {
                 *user = None;
+                erasure.forget_time();
             }
         }
     }
