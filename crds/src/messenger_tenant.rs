@@ -3,7 +3,8 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use catalog::{
-    CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, Limit, MAX_ACCESS_TOKEN_SECONDS, MEMBERSHIPS, Rate, Topic,
+    CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, Limit, MAX_ACCESS_TOKEN_SECONDS, MEMBERSHIPS, Rate,
+    Topic,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -201,7 +202,8 @@ impl JsonSchema for OptionalTopic {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<_> = Topic::ALL.iter().filter(|topic| topic.is_optional).map(|topic| topic.name).collect();
+        let names: Vec<_> =
+            Topic::ALL.iter().filter(|topic| topic.is_optional).map(|topic| topic.name).collect();
         json_schema!({"type": "string", "enum": names})
     }
 }
@@ -467,7 +469,7 @@ pub struct SendLimit {
 
 impl SendLimit {
     const fn rate(self) -> Rate {
-        Rate { per_second: self.per_second.unsigned_abs(), burst: self.burst.unsigned_abs() }
+        Rate::per_second(self.per_second.unsigned_abs(), self.burst.unsigned_abs())
     }
 }
 
@@ -486,7 +488,7 @@ pub struct ByteLimit {
 
 impl ByteLimit {
     const fn rate(self) -> Rate {
-        Rate { per_second: self.per_second.unsigned_abs(), burst: self.burst.unsigned_abs() }
+        Rate::per_second(self.per_second.unsigned_abs(), self.burst.unsigned_abs())
     }
 }
 

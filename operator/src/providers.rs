@@ -130,14 +130,20 @@ fn allowed(declared: &IdentityProvider, cell: CellRules<'_>) -> Result<(), Strin
 
 /// Reports whether Keycloak may call a host, where it may call these and what is below them.
 pub(crate) fn is_host_allowed(host: &str, allowed: &[String]) -> bool {
-    let is_it =
-        |name: &String| host == name || host.strip_suffix(name.as_str()).is_some_and(|below| below.ends_with('.'));
+    let is_it = |name: &String| {
+        host == name || host.strip_suffix(name.as_str()).is_some_and(|below| below.ends_with('.'))
+    };
     allowed.iter().any(is_it)
 }
 
 /// Checks that the cell lets Keycloak call what an issuer says of itself: its discovery document may name any address, one inside the
 /// cell too. Returns what is wrong.
-pub(crate) fn check_endpoint(name: &str, endpoint: &str, issuer: &str, allowed: &[String]) -> Result<(), String> {
+pub(crate) fn check_endpoint(
+    name: &str,
+    endpoint: &str,
+    issuer: &str,
+    allowed: &[String],
+) -> Result<(), String> {
     let url = Url::parse(endpoint).map_err(|error| format!("its {name} {endpoint} is no URL: {error}"))?;
     if url.scheme() != "https" && (url.scheme() != "http" || issuer.starts_with("https://")) {
         return Err(format!("its {name} {endpoint} must start with https://, like the issuer"));
@@ -274,7 +280,9 @@ mod tests {
         check("http://corp.example/token", plain, None);
         check("http://corp.example/token", secure, Some("must start with https://"));
         check("file:///etc/passwd", plain, Some("must start with https://"));
-        for inside in ["https://169.254.169.254/latest", "https://keycloak.svc/admin", "https://evilcorp.example"] {
+        for inside in
+            ["https://169.254.169.254/latest", "https://keycloak.svc/admin", "https://evilcorp.example"]
+        {
             check(inside, secure, Some("spec.keycloak.providerHosts"));
         }
         check("nowhere", secure, Some("is no URL"));

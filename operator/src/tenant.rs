@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use catalog::{Backend, Service, Topic};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, OptionalTopic,
-    Period, RateLimit, Registration, Scheme, TenantId, TopicName,
+    Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError,
+    OptionalTopic, Period, RateLimit, Registration, Scheme, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -209,7 +209,12 @@ impl Tenant {
             partitions: kafka.partitions.unwrap_or(DEFAULT_PARTITIONS),
             retention: kafka.retention.unwrap_or(DEFAULT_RETENTION),
             quotas: kafka.quotas.unwrap_or_default(),
-            optional_topics: kafka.optional_topics.iter().flatten().filter_map(OptionalTopic::topic).collect(),
+            optional_topics: kafka
+                .optional_topics
+                .iter()
+                .flatten()
+                .filter_map(OptionalTopic::topic)
+                .collect(),
             registration: identity.registration.unwrap_or_default(),
             access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),

@@ -444,7 +444,8 @@ mod tests {
                 corp["trustEmail"] = json!(true);
                 corp["config"][representation::SECRET] = json!("of another secret");
                 corp["config"][representation::ENDPOINTS] = json!("changed");
-                let disabled = json!({"enabled": false, "config": {(representation::DISABLED): "1790000000000"}});
+                let disabled =
+                    json!({"enabled": false, "config": {(representation::DISABLED): "1790000000000"}});
                 observed.providers.insert("kept".to_owned(), disabled.clone());
                 observed.providers.insert("old".to_owned(), disabled);
                 observed.outdated_providers.insert("old".to_owned());
@@ -472,7 +473,8 @@ mod tests {
             &["set identity provider corp of realm acme: enabled false -> true"],
         );
         for (enabled, is_disabled) in [(true, true), (false, false)] {
-            let disable = "disable identity provider corp of realm acme, and keep the links of its users for 30 days";
+            let disable =
+                "disable identity provider corp of realm acme, and keep the links of its users for 30 days";
             let set = "set identity provider corp of realm acme: config.posthouse.endpoints not allowed -> as discovered";
             let enable = format!("{set}, enabled false -> true");
             check(

@@ -185,3 +185,25 @@ fn missing_login(cell: &Cell, context: &Context) -> Option<String> {
     let of_backends = backend::ALL.iter().find_map(|backend| context.login(*backend, cell).err());
     of_backends.or_else(|| context.smtp_account(cell).err())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rendered::testing::cell;
+
+    #[test]
+    fn a_cell_says_what_the_account_of_its_mail_server_must_be_limited_to() {
+        let says = |smtp: serde_json::Value| {
+            takes_tenants(&cell(|cell| {
+                cell.spec.smtp = serde_json::from_value(smtp.clone()).expect("a server")
+            }))
+        };
+        assert_eq!(says(json!(null)), "the cell takes tenants");
+        let mut smtp = json!({"host": "mail.example", "from": "no-reply@example.org"});
+        assert_eq!(says(smtp.clone()), "the cell takes tenants", "there is nothing to read");
+        smtp["credentialsSecretRef"] = json!({"name": "smtp"});
+        assert!(says(smtp).contains("can do nothing but send as no-reply@example.org"));
+    }
+}

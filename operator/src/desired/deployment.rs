@@ -1,8 +1,8 @@
 //! Pods of a workload.
 
 use catalog::{
-    Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PRESENCE_SAMPLE_SECONDS, Service,
-    Setting, TOKEN_AUDIENCE, Topic, UNREADY_SECONDS,
+    Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PRESENCE_SAMPLE_SECONDS, Service, Setting,
+    TOKEN_AUDIENCE, Topic, UNREADY_SECONDS,
 };
 use crds::{CellSmtp, ResourceAmounts};
 use k8s_openapi::{

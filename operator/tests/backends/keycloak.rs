@@ -289,7 +289,8 @@ async fn no_session_is_outlived_and_no_account_administered_past_the_auth_servic
         assert!(account().await.is_success());
         let found = by_hand(Method::GET, &realm, None).await;
         let role = by_hand(Method::GET, &format!("{realm}/roles/offline_access"), None).await;
-        let roles = format!("{realm}/roles-by-id/{}/composites", found["defaultRole"]["id"].as_str().unwrap());
+        let roles =
+            format!("{realm}/roles-by-id/{}/composites", found["defaultRole"]["id"].as_str().unwrap());
         by_hand(Method::POST, &roles, Some(json!([role]))).await;
         let repaired = converge(&admin, &desired).await;
         let lines = [
@@ -424,7 +425,8 @@ async fn identity_providers_are_made_repaired_disabled_and_removed() {
         // A cell that takes the host back, and an issuer whose endpoints are elsewhere.
         let outside = KeycloakDesired { provider_hosts: vec!["corp.example".into()], ..with(&moved) };
         let (fence, metrics) = (Fence::always_open(), Metrics::default());
-        let refused = Box::pin(settle(&admin, &outside, DataExpected::No, Mode::Apply, &fence, &metrics)).await;
+        let refused =
+            Box::pin(settle(&admin, &outside, DataExpected::No, Mode::Apply, &fence, &metrics)).await;
         let message = assert_reason(refused, crds::Reason::BackendRefused);
         let host = provider_host();
         let expected = format!("is on {host}, which the cell does not allow in spec.keycloak.providerHosts");

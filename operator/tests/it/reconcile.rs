@@ -169,7 +169,9 @@ async fn a_tenant_becomes_ready_stays_quiet_is_repaired_and_goes_without_a_trace
     let status = tenant.status.expect("a status");
     assert_eq!(status.observed_generation, tenant.metadata.generation);
     assert_eq!(status.hosts, Some(vec![format!("{id}.it.localhost")]));
-    assert!(status.kafka.is_some_and(|kafka| kafka.topics.len() == Topic::ALL.iter().filter(|topic| !topic.is_optional).count()));
+    assert!(status.kafka.is_some_and(
+        |kafka| kafka.topics.len() == Topic::ALL.iter().filter(|topic| !topic.is_optional).count()
+    ));
     eprintln!("ready after {:?}", began.elapsed());
 
     // Steady: passes go on (every 5 s here) and write nothing.

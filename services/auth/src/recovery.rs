@@ -30,11 +30,11 @@ use crate::{
 /// Mails that are under way at once. What is beyond them is refused, for an account or for none.
 const MAILS: usize = 16;
 /// Mails to one address: who receives them did perhaps not ask for them.
-const TO_ADDRESS: Rate = Rate { burst: 3, every: Duration::from_secs(600) };
+const TO_ADDRESS: Rate = Rate::every(Duration::from_secs(600), 3);
 /// Mails that are requested from one address of the network.
-const FROM_ADDRESS: Rate = Rate { burst: 20, every: Duration::from_secs(30) };
+const FROM_ADDRESS: Rate = Rate::every(Duration::from_secs(30), 20);
 /// Mails that one user has sent, whichever addresses they go to and come from: one who registers is no way to write to strangers.
-const OF_USER: Rate = Rate { burst: 5, every: Duration::from_secs(600) };
+const OF_USER: Rate = Rate::every(Duration::from_secs(600), 5);
 /// What the sending of mail is called in the log.
 const WHAT: &str = "sending mail";
 
@@ -62,11 +62,7 @@ struct Rates {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self {
-            to: Buckets::new(TO_ADDRESS),
-            from: Buckets::new(FROM_ADDRESS),
-            of: Buckets::new(OF_USER),
-        }
+        Self { to: Buckets::new(TO_ADDRESS), from: Buckets::new(FROM_ADDRESS), of: Buckets::new(OF_USER) }
     }
 }
 

@@ -395,7 +395,8 @@ mod tests {
             (Some("nobody"), "0.0.0.0"),
         ] {
             let request = Request::builder();
-            let request = forwarded.into_iter().fold(request, |request, value| request.header(FORWARDED_FOR, value));
+            let request =
+                forwarded.into_iter().fold(request, |request, value| request.header(FORWARDED_FOR, value));
             let (mut parts, ()) = request.body(()).expect("a request").into_parts();
             let Ok(ClientAddress(address)) = ClientAddress::from_request_parts(&mut parts, &()).await;
             assert_eq!(address.to_string(), expected, "{forwarded:?}");

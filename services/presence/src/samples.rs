@@ -155,7 +155,8 @@ fn phase(tenant: &str, every: Duration) -> Duration {
 /// Returns the time until an interval ends.
 fn until_next(now_ms: i64, phase: Duration, every: Duration) -> Duration {
     let every_ms = millis(every);
-    let passed_ms = (u64::try_from(now_ms).unwrap_or_default() + every_ms - millis(phase) % every_ms) % every_ms;
+    let passed_ms =
+        (u64::try_from(now_ms).unwrap_or_default() + every_ms - millis(phase) % every_ms) % every_ms;
     Duration::from_millis(every_ms - passed_ms)
 }
 

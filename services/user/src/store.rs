@@ -149,7 +149,9 @@ pub enum StoreError {
     #[error("failed to put the settings of {user_id}")]
     Settings { user_id: UserId, source: sqlx::Error },
     /// An app may reach the realm past the auth service, which refuses the name there.
-    #[error("the name of your account was that of an account which is deleted: have an administrator give it another one")]
+    #[error(
+        "the name of your account was that of an account which is deleted: have an administrator give it another one"
+    )]
     NameOfDeleted,
     #[error("failed to ensure the profile of {user_id}")]
     Ensure { user_id: UserId, source: sqlx::Error },

@@ -5,11 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{
-    Acl, KafkaAdmin, KafkaChange, KafkaDesired,
-    admin::Found,
-    change::plan,
-};
+use super::{Acl, KafkaAdmin, KafkaChange, KafkaDesired, admin::Found, change::plan};
 use crate::{
     backend::{contract::Backend as _, error::BackendError},
     time_limit,

@@ -12,12 +12,12 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::representation::{
-    AS_DISCOVERED, DISABLED, DISCOVERED, ENDPOINTS, NOT_ALLOWED, OWNER, SECRET, client_fields, endpoints_hash,
-    provider_fields, realm_fields, whole_provider, whole_realm,
+    AS_DISCOVERED, DISABLED, DISCOVERED, ENDPOINTS, NOT_ALLOWED, OWNER, SECRET, client_fields,
+    endpoints_hash, provider_fields, realm_fields, whole_provider, whole_realm,
 };
 use super::{
-    AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, OFFLINE_ACCESS, PROVIDER_RETENTION_DAYS, diff,
-    plan,
+    AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, OFFLINE_ACCESS, PROVIDER_RETENTION_DAYS,
+    diff, plan,
 };
 use crate::{
     backend::{
@@ -432,7 +432,8 @@ impl KeycloakAdmin {
         }
         for name in DISCOVERED {
             let Some(url) = discovered.get(name) else { continue };
-            check_endpoint(name, url, &declared.issuer, &desired.provider_hosts).map_err(|why| unusable(&why))?;
+            check_endpoint(name, url, &declared.issuer, &desired.provider_hosts)
+                .map_err(|why| unusable(&why))?;
         }
         let whole = whole_provider(desired, declared, &discovered);
         let whole = whole.ok_or_else(|| self.gone(action, "the secret of the provider"))?;

@@ -660,7 +660,7 @@ async fn a_limit_is_named_with_what_makes_room_and_refuses_no_repetition() {
 
 #[tokio::test]
 async fn one_user_changes_chats_at_a_rate_and_reads_at_any() {
-    let rate = Rate { burst: 4, every: Duration::from_secs(600) };
+    let rate = Rate::every(Duration::from_secs(600), 4);
     let app = App::limited(Limits::default(), Changes::new(rate)).await;
     let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
     let open = json!({"kind": "direct", "members": [bob.id]});

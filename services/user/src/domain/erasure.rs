@@ -98,6 +98,9 @@ mod tests {
         assert_eq!(erasure.receipt().finished_at_ms, Some(1_060_000));
         assert!(states(&erasure).contains(&(ErasedPart::Messages, ErasureState::Kept, None)));
         erasure.forget_time();
-        assert_eq!(erasure, Erasure { account_at: Some(at(0)), chats_at: Some(at(0)), ..Erasure::begun(at(0)) });
+        assert_eq!(
+            erasure,
+            Erasure { account_at: Some(at(0)), chats_at: Some(at(0)), ..Erasure::begun(at(0)) }
+        );
     }
 }
