@@ -297,7 +297,7 @@ fn provider_changes(desired: &KeycloakDesired, observed: &KeycloakObserved) -> V
                 changes.push(KeycloakChange::CreateProvider { realm: realm(), provider: alias });
             }
             Some(found) => {
-                // Nobody signs in by it until its issuer names others: Keycloak would call them.
+                // It is of no use until its issuer names others: Keycloak would call these.
                 if found["config"][representation::ENDPOINTS] == representation::NOT_ALLOWED
                     && found["enabled"] != false
                 {

@@ -146,7 +146,7 @@ fn takes_tenants(cell: &Cell) -> String {
     match smtp {
         None => "the cell takes tenants".to_owned(),
         Some(smtp) => format!(
-            "the cell takes tenants; whoever reads Secrets beside one of them has the account of spec.smtp, so see that it can do \
+            "the cell takes tenants; users who read Secrets beside one of them have the account of spec.smtp, so see that it can do \
              nothing but send as {}, or let the server take mail from the pods without an account",
             smtp.from
         ),

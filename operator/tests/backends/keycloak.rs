@@ -400,7 +400,7 @@ async fn identity_providers_are_made_repaired_disabled_and_removed() {
         );
         let moved = Provider { issuer: issuer(&other).await, ..renewed.clone() };
         let changed = converge(&admin, &with(&moved)).await;
-        // The users of the former one go with it: a name of the new one is another person.
+        // The users of the former one go with it: a name of the new one is another user.
         let replaced =
             ["remove", "create"].map(|verb| format!("{verb} identity provider corp of realm {realm}"));
         assert_eq!(changed, replaced);
@@ -436,7 +436,7 @@ async fn identity_providers_are_made_repaired_disabled_and_removed() {
         assert_eq!(back, [format!("set identity provider corp of realm {realm}: enabled false -> true")]);
         assert_eq!(converge(&admin, &with(&moved)).await, [""; 0]);
 
-        // A manifest without it keeps the links of its users, and nobody signs in by it meanwhile.
+        // A manifest without it keeps the links of its users, and no user signs in by it meanwhile.
         let user = json!({ "username": "noor", "enabled": true });
         by_hand(Method::POST, &format!("{realm}/users"), Some(user)).await;
         let found = by_hand(Method::GET, &format!("{realm}/users?exact=true&username=noor"), None).await;

@@ -37,7 +37,7 @@ pub struct JsonText(pub String);
 /// Whom to count the requests of a client by: the address that a request came from, as Traefik saw it. That is the last one of
 /// `x-forwarded-for`; those before it are what the client says. Requests that did not pass Traefik have the unspecified address.
 ///
-/// Of an IPv6 address it is the network, the first 64 bits: whoever has one address there has all 2^64 of them.
+/// Of an IPv6 address it is the network, the first 64 bits: a client that has one address there has all 2^64 of them.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 

@@ -52,7 +52,7 @@ struct Inner {
     followers: HashMap<Uuid, Follower>,
     /// When the others were last asked for all they have.
     asked_at: Option<Instant>,
-    /// When each of the other replicas was last heard of.
+    /// When something of each of the other replicas was received last.
     replicas: HashMap<Uuid, Instant>,
     /// Where the tenant wants samples.
     samples: Option<Samples>,
@@ -246,7 +246,7 @@ impl Hub {
         let mut inner = self.lock();
         let Inner { board, replicas, samples: Some(samples), .. } = &mut *inner else { return Vec::new() };
         let lease = 2 * self.times.heartbeat;
-        replicas.retain(|_, heard_at| now.duration_since(*heard_at) < lease);
+        replicas.retain(|_, received_at| now.duration_since(*received_at) < lease);
         let there: BTreeSet<Uuid> = replicas.keys().copied().chain([self.replica]).collect();
         let state = |user| UserPresence { user, state: board.state(user, now), last_seen_ms: None };
         let due = samples.due(|user| sampler(user, &there) == Some(self.replica));

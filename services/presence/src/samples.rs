@@ -222,7 +222,7 @@ mod tests {
         let changes = Changes { is_all: true, online: users, ..Changes::default() };
         hub.report(gateway, &changes).await;
         sampler.publish().await;
-        assert_eq!(hub.metrics.dropped_samples.get(), 3, "nobody says to whom they show it");
+        assert_eq!(hub.metrics.dropped_samples.get(), 3, "to whom they show it is not known");
         let sample = UserPresence {
             user: UserId(Uuid::from_u128(1)),
             state: PresenceState::Online,

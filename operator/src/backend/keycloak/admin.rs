@@ -367,7 +367,7 @@ impl KeycloakAdmin {
             let config = &found["config"];
             let hash = endpoints_hash(|name| config[name].as_str().map(str::to_owned));
             let is_allowed = |name: &&str| {
-                let issuer = declared.map_or("", |provider| &provider.issuer);
+                let issuer = declared.map_or("", |provider| provider.issuer.as_str());
                 let check = |url| check_endpoint(name, url, issuer, &desired.provider_hosts).is_ok();
                 config[*name].as_str().is_none_or(check)
             };
@@ -479,7 +479,7 @@ impl KeycloakAdmin {
         if status.is_success() { Ok(()) } else { Err(self.refused(action, status, &text)) }
     }
 
-    /// DELETEs something; what is not there is gone already.
+    /// Removes something; what is not there is gone already.
     async fn remove(&self, path: &str, body: Option<&Value>, action: &str) -> Result<(), BackendError> {
         let (status, text) = self.send(Method::DELETE, path, body).await?;
         let is_gone = status.is_success() || status == StatusCode::NOT_FOUND;

@@ -183,7 +183,7 @@ impl Realm {
         admin.send(Method::POST, &format!("{path}/federated-identity/corp"), Some(link)).await;
         let factor = json!({
             "type": "otp",
-            "userLabel": "a device of somebody",
+            "userLabel": "another device",
             "secretData": r#"{"value":"JBSWY3DPEHPK3PXP"}"#,
             "credentialData": r#"{"subType":"totp","digits":6,"counter":0,"period":30,"algorithm":"HmacSHA1"}"#,
         });

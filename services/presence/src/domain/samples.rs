@@ -54,7 +54,7 @@ impl Samples {
         self.waiting.len()
     }
 
-    /// Returns whether nobody waits.
+    /// Returns whether no user waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_anothers_is_kept_for_one_interval() {
+    fn the_share_of_another_replica_is_kept_for_one_interval() {
         let mut samples = Samples::default();
         samples.note(&[user(1), user(2)]);
         assert_eq!(samples.due(|_| false), []);

@@ -132,7 +132,7 @@ async fn the_name_of_a_deleted_account_gets_no_other_profile(store: Store) {
     let namesake = add(&store, "ann", "").await;
     store.delete(ann.user_id, None, at(1)).await.expect("a deletion");
     let refused = |profile| matches!(profile, Err(StoreError::NameOfDeleted));
-    assert!(refused(store.ensure(&newcomer("ann", "Ann"), at(2)).await), "a newcomer");
+    assert!(refused(store.ensure(&newcomer("ann", "Ann"), at(2)).await), "a new user");
     let renamed = Newcomer::parse(bob.user_id, "ann", "").expect("a user");
     assert!(refused(store.ensure(&renamed, at(2)).await), "who is renamed in the realm");
     assert_eq!(store.profile(bob.user_id).await.expect("a read"), Some(bob));
