@@ -286,7 +286,7 @@ async fn no_session_is_outlived_and_no_account_administered_past_the_auth_servic
         by_hand(Method::POST, &format!("{realm}/client-scopes"), Some(scope)).await;
         let pages = client_id(&realm, "account").await;
         by_hand(Method::PUT, &format!("{realm}/clients/{pages}"), Some(json!({ "enabled": true }))).await;
-        assert!(account().await.is_success());
+        assert!(!account().await.is_success(), "no token is for it, and no user has the right");
         let found = by_hand(Method::GET, &realm, None).await;
         let role = by_hand(Method::GET, &format!("{realm}/roles/offline_access"), None).await;
         let roles =
@@ -295,12 +295,133 @@ async fn no_session_is_outlived_and_no_account_administered_past_the_auth_servic
         let repaired = converge(&admin, &desired).await;
         let lines = [
             format!("set client account of realm {realm}: enabled true -> false"),
-            format!("remove the client scope offline_access of realm {realm}"),
-            format!("take the role offline_access from the users of realm {realm}"),
+            format!("remove client scopes of realm {realm}: offline_access"),
+            format!("take roles from all users of realm {realm}: offline_access"),
         ];
         assert_eq!(repaired, lines);
         assert_eq!(converge(&admin, &desired).await, [""; 0]);
         assert!(offline().await.is_err() && !account().await.is_success());
+    };
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+#[tokio::test]
+async fn the_auth_service_is_the_only_door_of_a_realm() {
+    let (admin, desired) = (admin(), desired());
+    let realm = desired.realm.clone();
+    let at = |path: &str| format!("{}/realms/{realm}/{path}", env("KEYCLOAK_URL"));
+    let body = async {
+        converge(&admin, &desired).await;
+        let service = service_token(&desired).await;
+        let users = format!("{realm}/users");
+        let make = async |username: &str| {
+            let credentials = json!([{ "type": "password", "value": "long enough", "temporary": false }]);
+            let email = format!("{}@corp.example", uuid::Uuid::new_v4().simple());
+            let user =
+                json!({ "username": username, "email": email, "enabled": true, "credentials": credentials });
+            (call(&service, Method::POST, &users, Some(user)).await.0, email)
+        };
+        // Names have the rule of the auth service, whoever makes the account.
+        let long = "a".repeat(33);
+        for name in ["ann@acme.example", "\u{e4}dmin", "admin\u{200b}", "x\u{202e}y", "ab", &long] {
+            assert_eq!(make(name).await.0, StatusCode::BAD_REQUEST, "{name:?}");
+        }
+        let (status, email) = make("alice").await;
+        assert_eq!(status, StatusCode::CREATED);
+        // An access token is for the messenger, and says of no right at the realm. An address signs nobody in.
+        let claims = claims(&user_token(&desired, "alice", "long enough").await.unwrap());
+        assert_eq!(claims["aud"], APP_CLIENT, "{claims}");
+        assert!(claims["realm_access"].is_null() && claims["resource_access"].is_null(), "{claims}");
+        assert!(user_token(&desired, &email, "long enough").await.is_err());
+
+        let password = [
+            ("grant_type", "password"),
+            ("client_id", "admin-cli"),
+            ("username", "alice"),
+            ("password", "long enough"),
+        ];
+        assert!(token(&realm, &password).await.is_err());
+        let device = Client::new().post(at("protocol/openid-connect/auth/device"));
+        let refused = device.form(&[("client_id", APP_CLIENT)]).send().await.unwrap();
+        assert!(!refused.status().is_success(), "{}", refused.status());
+        let register = async || {
+            let client = json!({ "redirect_uris": ["http://127.0.0.1/x"] });
+            let url = at("clients-registrations/openid-connect");
+            Client::new().post(url).json(&client).send().await.unwrap().status()
+        };
+        assert_eq!(register().await, StatusCode::FORBIDDEN);
+        let path = format!("{realm}/authentication/required-actions");
+        let actions = by_hand(Method::GET, &path, None).await;
+        let is_off = |action: &Value| action["enabled"] == false && action["defaultAction"] == false;
+        assert!(actions.as_array().unwrap().iter().all(is_off), "{actions}");
+
+        // A realm of an earlier release, or what somebody opened by hand.
+        let edit = json!({ "loginWithEmailAllowed": true });
+        by_hand(Method::PUT, &realm, Some(edit)).await;
+        for client in [APP_CLIENT, AUTH_CLIENT] {
+            let path = format!("{realm}/clients/{}", client_id(&realm, client).await);
+            let attributes = json!({ "oauth2.device.authorization.grant.enabled": "true" });
+            let edit = json!({ "fullScopeAllowed": true, "attributes": attributes });
+            by_hand(Method::PUT, &path, Some(edit)).await;
+        }
+        let (auth, management) =
+            (client_id(&realm, AUTH_CLIENT).await, client_id(&realm, "realm-management").await);
+        let mapped = format!("{realm}/clients/{auth}/scope-mappings/clients/{management}");
+        let roles = by_hand(Method::GET, &mapped, None).await;
+        by_hand(Method::DELETE, &mapped, Some(roles)).await;
+        let scope = json!({ "name": "roles", "protocol": "openid-connect" });
+        by_hand(Method::POST, &format!("{realm}/client-scopes"), Some(scope)).await;
+        let account = client_id(&realm, "account").await;
+        let role =
+            by_hand(Method::GET, &format!("{realm}/clients/{account}/roles/manage-account"), None).await;
+        let found = by_hand(Method::GET, &realm, None).await;
+        let everybody =
+            format!("{realm}/roles-by-id/{}/composites", found["defaultRole"]["id"].as_str().unwrap());
+        by_hand(Method::POST, &everybody, Some(json!([role]))).await;
+        let mut link = by_hand(Method::GET, &format!("{path}/idp_link"), None).await;
+        link["enabled"] = true.into();
+        by_hand(Method::PUT, &format!("{path}/idp_link"), Some(link)).await;
+        let mut profile = by_hand(Method::GET, &format!("{realm}/users/profile"), None).await;
+        for attribute in profile["attributes"].as_array_mut().unwrap() {
+            if attribute["name"] == "username" {
+                attribute["validations"].as_object_mut().unwrap().remove("pattern");
+            }
+        }
+        by_hand(Method::PUT, &format!("{realm}/users/profile"), Some(profile)).await;
+        let components = by_hand(Method::GET, &format!("{realm}/components"), None).await;
+        for policy in components.as_array().unwrap() {
+            let path = format!("{realm}/components/{}", policy["id"].as_str().unwrap());
+            if policy["providerId"] == "max-clients" || policy["providerId"] == "trusted-hosts" {
+                by_hand(Method::DELETE, &path, None).await;
+            }
+        }
+        assert_eq!(make("bob@acme.example").await.0, StatusCode::CREATED, "by an earlier rule");
+        assert_eq!(register().await, StatusCode::CREATED);
+
+        let device = "attributes.oauth2.device.authorization.grant.enabled true -> false";
+        let grant =
+            |role: &str| format!("grant {role} to the service account of messenger-auth of realm {realm}");
+        let lines = [
+            format!("set realm {realm}: loginWithEmailAllowed true -> false"),
+            grant("manage-users"),
+            grant("query-users"),
+            grant("view-users"),
+            format!("set client messenger of realm {realm}: {device}, fullScopeAllowed true -> false"),
+            format!("set client messenger-auth of realm {realm}: {device}, fullScopeAllowed true -> false"),
+            format!("remove client scopes of realm {realm}: roles"),
+            format!("take roles from all users of realm {realm}: manage-account"),
+            format!("disable required actions of realm {realm}: idp_link"),
+            format!("set the rules of realm {realm} for users' username"),
+            format!("let no client register itself in realm {realm}"),
+        ];
+        assert_eq!(converge(&admin, &desired).await, lines);
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        assert_eq!(register().await, StatusCode::FORBIDDEN);
+        assert_eq!(make("eve@acme.example").await.0, StatusCode::BAD_REQUEST);
+        // Who has a name of before goes on.
+        user_token(&desired, "bob@acme.example", "long enough").await.unwrap();
+        let (status, _) = call(&service_token(&desired).await, Method::GET, &users, None).await;
+        assert_eq!(status, StatusCode::OK);
     };
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }

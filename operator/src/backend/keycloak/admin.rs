@@ -12,12 +12,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::representation::{
-    AS_DISCOVERED, DISABLED, DISCOVERED, ENDPOINTS, NOT_ALLOWED, OWNER, SECRET, client_fields,
-    endpoints_hash, provider_fields, realm_fields, whole_provider, whole_realm,
+    AS_DISCOVERED, DISABLED, DISCOVERED, ENDPOINTS, NOT_ALLOWED, OWNER, REGISTRATION_POLICY, REMOVED_SCOPES,
+    SECRET, client_fields, endpoints_hash, is_registration_limit, no_registration, profile_attribute,
+    profile_differences, provider_fields, realm_fields, whole_provider, whole_realm,
 };
 use super::{
-    AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, OFFLINE_ACCESS, PROVIDER_RETENTION_DAYS,
-    diff, plan,
+    AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, MANAGEMENT_CLIENT,
+    PROVIDER_RETENTION_DAYS, diff, plan,
 };
 use crate::{
     backend::{
@@ -35,6 +36,10 @@ use crate::{
 
 /// Where a realm has its client scopes.
 const SCOPES: &str = "client-scopes";
+/// Where a realm has what may be asked of users at a sign-in.
+const ACTIONS: &str = "authentication/required-actions";
+/// Where a realm has the rules for what it knows of users.
+const PROFILE: &str = "users/profile";
 /// Where a realm has its identity providers.
 const PROVIDERS: &str = "identity-provider/instances";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -135,12 +140,12 @@ impl Backend for KeycloakAdmin {
         }
         let roles = self.get(realm, "roles").await?.unwrap_or_default();
         let scopes = self.get(realm, SCOPES).await?.unwrap_or_default();
-        let granted = self.get(realm, &format!("{}/realm", default_roles(&found))).await?.unwrap_or_default();
-        let is_offline = |item: &Value| item["name"] == OFFLINE_ACCESS;
-        let profile = self.get(realm, "users/profile").await?.unwrap_or_default();
-        let required = |attribute: &&Value| attribute.get("required").is_some();
-        let required_attributes =
-            items(&profile["attributes"]).iter().filter(required).filter_map(name).collect();
+        let scopes = items(&scopes).iter().filter_map(name);
+        let granted = self.get(realm, &default_roles(&found)).await?.unwrap_or_default();
+        let actions = self.get(realm, ACTIONS).await?.unwrap_or_default();
+        let profile = self.get(realm, PROFILE).await?.unwrap_or_default();
+        let limit = self.registration_limit(realm).await?;
+        let (service_roles, scope_roles) = self.service_roles(realm, &ids).await?;
         let (providers, outdated_providers) = self.providers(realm, desired).await?;
         Ok(KeycloakObserved {
             ownership,
@@ -148,10 +153,13 @@ impl Backend for KeycloakAdmin {
             realm: Some(diff::pick(&realm_fields(desired), &found)),
             clients,
             roles: items(&roles).iter().filter_map(name).collect(),
-            service_roles: self.service_roles(realm, &ids).await?,
-            has_offline_scope: items(&scopes).iter().any(is_offline),
-            has_offline_role: items(&granted).iter().any(is_offline),
-            required_attributes,
+            service_roles,
+            scope_roles,
+            scopes: scopes.filter(|scope| REMOVED_SCOPES.contains(&scope.as_str())).collect(),
+            default_roles: items(&granted).iter().filter_map(name).collect(),
+            actions: items(&actions).iter().filter(is_on).filter_map(alias).collect(),
+            profile: profile_differences(&profile).into_iter().collect(),
+            takes_clients: limit.is_none_or(|found| found["config"] != no_registration()["config"]),
             providers,
             outdated_providers,
         })
@@ -216,28 +224,49 @@ impl Backend for KeycloakAdmin {
             KeycloakChange::RemoveProvider { provider, .. } => {
                 self.remove(&format!("{realm}/{PROVIDERS}/{provider}"), None, &action).await
             }
-            KeycloakChange::RemoveScope { scope, .. } => {
-                let scopes = self.get(realm, SCOPES).await?.unwrap_or_default();
-                let Some(found) = items(&scopes).iter().find(|item| item["name"] == scope.as_str()) else {
-                    return Ok(());
-                };
-                let path = format!("{realm}/{SCOPES}/{}", found["id"].as_str().unwrap_or_default());
-                self.remove(&path, None, &action).await
-            }
-            KeycloakChange::RemoveDefaultRole { role, .. } => {
-                let found = self.get(realm, "").await?.unwrap_or_default();
-                let Some(role) = self.get(realm, &format!("roles/{role}")).await? else { return Ok(()) };
-                let path = format!("{realm}/{}", default_roles(&found));
-                self.remove(&path, Some(&json!([role])), &action).await
-            }
-            KeycloakChange::MakeOptional { attributes, .. } => {
-                let mut profile = self.get(realm, "users/profile").await?.unwrap_or_default();
-                for attribute in profile["attributes"].as_array_mut().into_iter().flatten() {
-                    if name(attribute).is_some_and(|name| attributes.contains(&name)) {
-                        attribute.as_object_mut().map(|fields| fields.remove("required"));
+            KeycloakChange::RemoveScopes { .. } => {
+                let found = self.get(realm, SCOPES).await?.unwrap_or_default();
+                for scope in items(&found) {
+                    if !name(scope).is_some_and(|name| REMOVED_SCOPES.contains(&name.as_str())) {
+                        continue;
                     }
+                    let path = format!("{realm}/{SCOPES}/{}", scope["id"].as_str().unwrap_or_default());
+                    self.remove(&path, None, &action).await?;
                 }
-                self.write(Method::PUT, &format!("{realm}/users/profile"), &profile, &action).await
+                Ok(())
+            }
+            KeycloakChange::RemoveDefaultRoles { .. } => {
+                let found = self.get(realm, "").await?.unwrap_or_default();
+                let path = default_roles(&found);
+                let roles = self.get(realm, &path).await?.unwrap_or_default();
+                self.remove(&format!("{realm}/{path}"), Some(&roles), &action).await
+            }
+            KeycloakChange::DisableActions { .. } => {
+                let found = self.get(realm, ACTIONS).await?.unwrap_or_default();
+                for required in items(&found).iter().filter(is_on) {
+                    let mut off = required.clone();
+                    off["enabled"] = false.into();
+                    off["defaultAction"] = false.into();
+                    let path = format!("{realm}/{ACTIONS}/{}", alias(required).unwrap_or_default());
+                    self.write(Method::PUT, &path, &off, &action).await?;
+                }
+                Ok(())
+            }
+            KeycloakChange::SetProfile { .. } => {
+                let mut profile = self.get(realm, PROFILE).await?.unwrap_or_default();
+                for attribute in profile["attributes"].as_array_mut().into_iter().flatten() {
+                    *attribute = profile_attribute(attribute);
+                }
+                self.write(Method::PUT, &format!("{realm}/{PROFILE}"), &profile, &action).await
+            }
+            KeycloakChange::CloseRegistration { .. } => {
+                let path = format!("{realm}/components");
+                let Some(mut found) = self.registration_limit(realm).await? else {
+                    return self.write(Method::POST, &path, &no_registration(), &action).await;
+                };
+                found["config"] = no_registration()["config"].clone();
+                let path = format!("{path}/{}", found["id"].as_str().unwrap_or_default());
+                self.write(Method::PUT, &path, &found, &action).await
             }
         }
     }
@@ -331,21 +360,31 @@ impl KeycloakAdmin {
         id.ok_or_else(|| self.gone(action, &format!("client {client}")))
     }
 
+    /// Returns the rights of the service account, and those that tokens of its client carry.
     async fn service_roles(
         &self,
         realm: &str,
         clients: &BTreeMap<String, Value>,
-    ) -> Result<BTreeSet<String>, BackendError> {
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), BackendError> {
         let id = |client: &str| clients.get(client).and_then(|client| client["id"].as_str());
-        let (Some(auth), Some(management)) = (id(AUTH_CLIENT), id("realm-management")) else {
-            return Ok(BTreeSet::new());
+        let (Some(auth), Some(management)) = (id(AUTH_CLIENT), id(MANAGEMENT_CLIENT)) else {
+            return Ok(Default::default());
         };
         let Some(user) = self.get(realm, &format!("clients/{auth}/service-account-user")).await? else {
-            return Ok(BTreeSet::new());
+            return Ok(Default::default());
         };
         let user = user["id"].as_str().unwrap_or_default();
         let roles = self.get(realm, &format!("users/{user}/role-mappings/clients/{management}")).await?;
-        Ok(items(&roles.unwrap_or_default()).iter().filter_map(name).collect())
+        let scope = self.get(realm, &format!("clients/{auth}/scope-mappings/clients/{management}")).await?;
+        let names =
+            |roles: Option<Value>| items(&roles.unwrap_or_default()).iter().filter_map(name).collect();
+        Ok((names(roles), names(scope)))
+    }
+
+    /// Returns the policy that limits how many clients register themselves.
+    async fn registration_limit(&self, realm: &str) -> Result<Option<Value>, BackendError> {
+        let policies = self.get(realm, &format!("components?type={REGISTRATION_POLICY}")).await?;
+        Ok(items(&policies.unwrap_or_default()).iter().find(|policy| is_registration_limit(policy)).cloned())
     }
 
     /// Returns the identity providers that are declared or that the operator made, and which of them were disabled long ago. Those that
@@ -448,14 +487,17 @@ impl KeycloakAdmin {
         action: &str,
     ) -> Result<(), BackendError> {
         let auth = self.client_id(realm, AUTH_CLIENT, action).await?;
-        let management = self.client_id(realm, "realm-management", action).await?;
+        let management = self.client_id(realm, MANAGEMENT_CLIENT, action).await?;
         let user = self.get(realm, &format!("clients/{auth}/service-account-user")).await?;
         let user = user.and_then(|user| user["id"].as_str().map(str::to_owned));
         let user = user.ok_or_else(|| self.gone(action, "the service account"))?;
         let role = self.get(realm, &format!("clients/{management}/roles/{role}")).await?;
         let role = role.ok_or_else(|| self.gone(action, "the role"))?;
-        let path = format!("{realm}/users/{user}/role-mappings/clients/{management}");
-        self.write(method, &path, &json!([role]), action).await
+        let role = json!([role]);
+        for of in [format!("users/{user}/role-mappings"), format!("clients/{auth}/scope-mappings")] {
+            self.write(method.clone(), &format!("{realm}/{of}/clients/{management}"), &role, action).await?;
+        }
+        Ok(())
     }
 
     /// GETs something within a realm; `None` when it is not there.
@@ -618,4 +660,12 @@ fn items(list: &Value) -> &[Value] {
 
 fn name(item: &Value) -> Option<String> {
     item["name"].as_str().map(str::to_owned)
+}
+
+fn alias(item: &Value) -> Option<String> {
+    item["alias"].as_str().map(str::to_owned)
+}
+
+fn is_on(item: &&Value) -> bool {
+    item["enabled"] == true
 }
