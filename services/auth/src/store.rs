@@ -17,10 +17,12 @@ pub use self::{
     tickets::{LINK_LIFETIME, Tickets},
 };
 pub(crate) use self::{
-    redis::{Known, Over},
+    redis::{Known, Once, Over},
     tickets::{Taken, Ticket, link_token},
 };
-use crate::domain::{Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email};
+use crate::domain::{
+    Account, Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email,
+};
 
 /// A store of accounts. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -29,7 +31,10 @@ pub trait AccountStore: Send + Sync + 'static {
     async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError>;
 
     /// Returns the account that the credentials open; [`StoreError::Rejected`] when they open none. No session remains.
-    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError>;
+    async fn account(&self, credentials: &Credentials) -> Result<Account, StoreError>;
+
+    /// Returns whether an account has a password. One that came with an identity provider has none; nor has an unknown user.
+    async fn has_password(&self, user_id: UserId) -> Result<bool, StoreError>;
 
     /// Deletes an account with all its sessions; one that is not there is deleted already.
     async fn delete(&self, user_id: UserId) -> Result<(), StoreError>;

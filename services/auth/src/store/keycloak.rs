@@ -17,7 +17,7 @@ use tonic::async_trait;
 use super::{AccountStore, StoreError};
 use crate::{
     config::RealmArgs,
-    domain::{Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email},
+    domain::{Account, Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -303,11 +303,19 @@ impl AccountStore for Keycloak {
     }
 
     #[tracing::instrument(name = "auth.store.account", skip_all)]
-    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+    async fn account(&self, credentials: &Credentials) -> Result<Account, StoreError> {
         // The realm checks a password by a sign-in only; what it counts and blocks is the same.
         let grant = self.sign_in(credentials).await?;
         self.sign_out(&grant.refresh_token).await?;
-        Ok(grant.session.user_id)
+        let name = grant.account_name().ok_or(StoreError::Unreadable { step: "sign a user in" })?;
+        Ok(Account { user_id: grant.session.user_id, username: name.username })
+    }
+
+    #[tracing::instrument(name = "auth.store.has_password", skip_all, fields(user = %user_id))]
+    async fn has_password(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let step = "list the credentials of an account";
+        let credentials: Vec<Credential> = self.listed(step, user_id, "credentials").await?;
+        Ok(credentials.iter().any(|credential| credential.kind == PASSWORD))
     }
 
     #[tracing::instrument(name = "auth.store.delete", skip_all, fields(user = %user_id))]

@@ -33,6 +33,7 @@ impl Realm {
             "bruteForceProtected": true,
             "failureFactor": FAILURES,
             "quickLoginCheckMilliSeconds": 0,
+            "loginWithEmailAllowed": false,
             "accessTokenLifespan": 300,
             "revokeRefreshToken": true,
             "refreshTokenMaxReuse": catalog::REFRESH_RETRIES,
@@ -62,15 +63,21 @@ impl Realm {
         let made = Self { name: name.clone(), secret: secret.into() };
         let admin = Admin::sign_in().await;
         admin.send(Method::POST, "/admin/realms", Some(realm)).await;
-        // Users register with no more than a username: without this, a profile that lacks an e-mail address keeps
-        // them from signing in.
-        let path = format!("/admin/realms/{name}/authentication/required-actions/VERIFY_PROFILE");
-        let action = json!({
-            "alias": "VERIFY_PROFILE", "name": "Verify Profile", "providerId": "VERIFY_PROFILE",
-            "enabled": false, "defaultAction": false, "priority": 100, "config": {},
-        });
-        admin.send(Method::PUT, &path, Some(action)).await;
+        // None is on: users register with no more than a username, and a browser that is signed in could ask for each.
+        let path = format!("/admin/realms/{name}/authentication/required-actions");
+        for mut action in admin.get(&path).await.as_array().cloned().into_iter().flatten() {
+            let path = format!("{path}/{}", action["alias"].as_str().expect("an alias"));
+            action["enabled"] = false.into();
+            admin.send(Method::PUT, &path, Some(action)).await;
+        }
         made
+    }
+
+    /// Lets users sign in with their address, as a realm did that an earlier release made.
+    pub async fn allow_addresses(&self) {
+        let path = format!("/admin/realms/{}", self.name);
+        let admin = Admin::sign_in().await;
+        admin.send(Method::PUT, &path, Some(json!({"loginWithEmailAllowed": true}))).await;
     }
 
     pub fn name(&self) -> &str {
@@ -113,11 +120,28 @@ impl Realm {
         });
         let path = format!("/admin/realms/{}/identity-provider/instances", self.name);
         admin.send(Method::POST, &path, Some(instance)).await;
-        // As in the realms that the operator makes, a user needs none of these.
+        self.set_profile(Some(catalog::USERNAME_PATTERN)).await;
+    }
+
+    /// Has names and addresses of users follow the rules of the realms that the operator makes, perhaps with none for usernames.
+    pub async fn set_profile(&self, username: Option<&str>) {
+        let admin = Admin::sign_in().await;
         let path = format!("/admin/realms/{}/users/profile", self.name);
         let mut profile = admin.get(&path).await;
         for attribute in profile["attributes"].as_array_mut().into_iter().flatten() {
-            attribute.as_object_mut().map(|fields| fields.remove("required"));
+            let fields = attribute.as_object_mut().expect("an attribute");
+            if fields["name"] == "username" {
+                let validations = fields["validations"].as_object_mut().expect("rules");
+                validations.remove("pattern");
+                if let Some(pattern) = username {
+                    let rule = json!({"pattern": pattern, "error-message": catalog::USERNAME_RULE});
+                    validations.insert("pattern".to_owned(), rule);
+                }
+            } else {
+                fields.remove("required");
+                let permissions = json!({"view": ["admin", "user"], "edit": ["admin"]});
+                fields.insert("permissions".to_owned(), permissions);
+            }
         }
         admin.send(Method::PUT, &path, Some(profile)).await;
     }
