@@ -23,11 +23,11 @@ use crate::{
     },
     error::Error,
     guard::Guard,
-    mail::Mailer,
-    store::{Taken, Ticket, Tickets},
+    mail::{MailError, Mailer},
+    store::{StoreError, Taken, Ticket, Tickets},
 };
 
-/// Mails that are under way at once. What is beyond them is refused, for an account or for none.
+/// Mails that are under way at once. What is beyond them is not sent, for an account or for none.
 const MAILS: usize = 16;
 /// Mails to one address: who receives them did perhaps not ask for them.
 const TO_ADDRESS: Rate = Rate::every(Duration::from_secs(600), 3);
@@ -115,16 +115,21 @@ impl Recovery {
     pub(crate) fn forgot(&self, address: IpAddr, email: Email) -> Result<(), Error> {
         self.configured()?;
         self.count(None, address, &email)?;
-        // One too many is dropped and answered like every other: a refusal would say how long others take, which depends on whether they
-        // have an account.
+        // One too many is dropped, and answered and counted like every other: all else would say how long others take, which depends on
+        // whether they have an account.
         let Ok(turn) = self.0.turns.clone().try_acquire_owned() else {
             tracing::warn!("too many mails wait: a link for a new password is not sent");
             return Ok(());
         };
         let this = self.clone();
         self.0.tasks.spawn(async move {
-            if let Err(error) = this.send_password_link(&email).await {
-                this.0.outage.failed(WHAT, &error);
+            match this.send_password_link(&email).await {
+                Ok(()) => {}
+                // The server is well, and says no more than before that it was confirmed.
+                Err(error @ Error::AddressRefused(_)) => {
+                    tracing::info!("no link for a new password: {error}")
+                }
+                Err(error) => this.0.outage.failed(WHAT, &error),
             }
             drop(turn);
         });
@@ -147,16 +152,13 @@ impl Recovery {
         password: &Password,
     ) -> Result<(), Error> {
         self.configured()?;
-        let ticket = self.taken(address, token).await?;
+        let is_it = |ticket: &Ticket| matches!(ticket, Ticket::Password { .. });
+        let ticket = self.taken(address, token, is_it).await?;
         let Ticket::Password { user_id } = ticket else { return Err(Error::NoLink) };
         // Who had the account before may have had a link sent to an address of their own.
         self.0.tickets.revoke_email(user_id).await?;
         let outcome = self.0.accounts.reset_password(user_id, password).await;
-        if outcome.is_err() {
-            // A password that the realm refuses, or a realm that does not answer: the user tries again with the same link.
-            self.0.tickets.give_back(token, &ticket).await?;
-        }
-        outcome?;
+        self.settled(token, &ticket, outcome).await?;
         tracing::info!(user = %user_id, "{user_id} has a new password");
         Ok(())
     }
@@ -181,16 +183,32 @@ impl Recovery {
     /// Makes an address that of the account whose user said so, by the link that was sent there.
     pub(crate) async fn confirm(&self, address: IpAddr, token: &SecretString) -> Result<(), Error> {
         self.configured()?;
-        let ticket = self.taken(address, token).await?;
+        let is_it = |ticket: &Ticket| matches!(ticket, Ticket::Email { .. });
+        let ticket = self.taken(address, token, is_it).await?;
         let Ticket::Email { user_id, email } = &ticket else { return Err(Error::NoLink) };
         let email = Email::parse("email", email)?;
         // What was sent to the address of before is not for the one of now.
         self.0.tickets.revoke_password(*user_id).await?;
         let outcome = self.0.accounts.set_email(*user_id, &email).await;
-        if outcome.is_err() {
-            self.0.tickets.give_back(token, &ticket).await?;
+        self.settled(token, &ticket, outcome).await
+    }
+
+    /// Makes a link good again that did nothing: a password that the realm refuses, or a realm that does not answer. That of an account
+    /// that was deleted meanwhile is good for nothing any more.
+    async fn settled(
+        &self,
+        token: &SecretString,
+        ticket: &Ticket,
+        outcome: Result<(), Error>,
+    ) -> Result<(), Error> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Error::Store(StoreError::Rejected)) => Err(Error::NoLink),
+            Err(error) => {
+                self.0.tickets.give_back(token, ticket).await?;
+                Err(error)
+            }
         }
-        outcome
     }
 
     /// Returns the address of the caller's account.
@@ -207,9 +225,14 @@ impl Recovery {
         Ok(self.0.tickets.revoke_email(user_id).await?)
     }
 
-    async fn taken(&self, address: IpAddr, token: &SecretString) -> Result<Ticket, Error> {
+    async fn taken(
+        &self,
+        address: IpAddr,
+        token: &SecretString,
+        is_it: impl Fn(&Ticket) -> bool + Send,
+    ) -> Result<Ticket, Error> {
         self.0.accounts.count_code(address)?;
-        match self.0.tickets.take(token).await? {
+        match self.0.tickets.take(token, is_it).await? {
             Taken::Good(ticket) => {
                 self.0.accounts.good_code(address);
                 Ok(ticket)
@@ -230,9 +253,14 @@ impl Recovery {
 
     async fn send(&self, to: &Email, mail: impl FnOnce(&str) -> Mail + Send) -> Result<(), Error> {
         let (mailer, origin) = self.configured()?;
-        mailer.send(to, mail(origin)).await.map_err(Error::Mail)?;
-        self.0.outage.worked(WHAT);
-        Ok(())
+        let sent = mailer.send(to, mail(origin)).await;
+        if !matches!(sent, Err(MailError::Late | MailError::Server(_))) {
+            self.0.outage.worked(WHAT);
+        }
+        sent.map_err(|error| match error {
+            MailError::NoSuchAddress(status) => Error::AddressRefused(status),
+            error => Error::Mail(error),
+        })
     }
 }
 
