@@ -477,13 +477,14 @@ mod tests {
                 "disable identity provider corp of realm acme, and keep the links of its users for 30 days";
             let set = "set identity provider corp of realm acme: config.posthouse.endpoints not allowed -> as discovered";
             let enable = format!("{set}, enabled false -> true");
+            let expected = if is_disabled { vec![disable, set] } else { vec![enable.as_str()] };
             check(
                 |observed| {
                     let corp = observed.providers.get_mut("corp").unwrap();
                     corp["config"][representation::ENDPOINTS] = json!(representation::NOT_ALLOWED);
                     corp["enabled"] = json!(enabled);
                 },
-                if is_disabled { &[disable, set] } else { std::slice::from_ref(&&*enable) },
+                &expected,
             );
         }
         let mut desired = desired();

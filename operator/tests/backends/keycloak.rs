@@ -381,7 +381,7 @@ async fn identity_providers_are_made_repaired_disabled_and_removed() {
         // A manual edit: also of what only the issuer knows.
         let mut edited = found.clone();
         edited["trustEmail"] = true.into();
-        edited["config"]["tokenUrl"] = "http://127.0.0.1:9/token".into();
+        edited["config"]["tokenUrl"] = format!("http://{}:9/token", provider_host()).into();
         by_hand(Method::PUT, &format!("{path}/corp"), Some(edited)).await;
         let repaired = converge(&admin, &with(&provider)).await;
         let line = format!(
