@@ -423,6 +423,7 @@ async fn identity_providers_are_made_repaired_disabled_and_removed() {
         assert_eq!(by_hand(Method::GET, &realm, None).await["accessTokenLifespan"], 300);
 
         // A cell that takes the host back, and an issuer whose endpoints are elsewhere.
+        converge(&admin, &with(&moved)).await;
         let outside = KeycloakDesired { provider_hosts: vec!["corp.example".into()], ..with(&moved) };
         let (fence, metrics) = (Fence::always_open(), Metrics::default());
         let refused =
