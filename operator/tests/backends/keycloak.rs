@@ -502,7 +502,7 @@ async fn identity_providers_are_made_repaired_disabled_and_removed() {
         // A manual edit: also of what only the issuer knows.
         let mut edited = found.clone();
         edited["trustEmail"] = true.into();
-        edited["config"]["tokenUrl"] = "http://127.0.0.1:9/token".into();
+        edited["config"]["tokenUrl"] = format!("http://{}:9/token", provider_host()).into();
         by_hand(Method::PUT, &format!("{path}/corp"), Some(edited)).await;
         let repaired = converge(&admin, &with(&provider)).await;
         let line = format!(
@@ -544,6 +544,7 @@ async fn identity_providers_are_made_repaired_disabled_and_removed() {
         assert_eq!(by_hand(Method::GET, &realm, None).await["accessTokenLifespan"], 300);
 
         // A cell that takes the host back, and an issuer whose endpoints are elsewhere.
+        converge(&admin, &with(&moved)).await;
         let outside = KeycloakDesired { provider_hosts: vec!["corp.example".into()], ..with(&moved) };
         let (fence, metrics) = (Fence::always_open(), Metrics::default());
         let refused =

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use catalog::{Backend, Service, Topic};
-use crds::{MessengerCell, MessengerTenant};
+use crds::MessengerCell;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{self as k8s, Secret, ServiceAccount},
@@ -15,12 +15,16 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     core::DynamicObject,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::{
-    api_server::{ApiServer, SYSTEM},
-    stand::*,
+    api_server::ApiServer,
+    stand::{
+        NOWHERE, Operator, SOON, allow_domains, api_of, condition_message, create_admin_secret, create_cell,
+        create_tenant, delete_redis_user, deployed, event_about, events, eventually,
+        make_deployments_available, on_real_backends, redis_user_exists, request_hosts, tenants,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
