@@ -321,7 +321,7 @@ async fn the_auth_service_is_the_only_door_of_a_realm() {
                 json!({ "username": username, "email": email, "enabled": true, "credentials": credentials });
             (call(&service, Method::POST, &users, Some(user)).await.0, email)
         };
-        // Names have the rule of the auth service, whoever makes the account.
+        // Names have the rule of the auth service, however an account is made.
         let long = "a".repeat(33);
         for name in ["ann@acme.example", "\u{e4}dmin", "admin\u{200b}", "x\u{202e}y", "ab", &long] {
             assert_eq!(make(name).await.0, StatusCode::BAD_REQUEST, "{name:?}");
@@ -355,7 +355,7 @@ async fn the_auth_service_is_the_only_door_of_a_realm() {
         let is_off = |action: &Value| action["enabled"] == false && action["defaultAction"] == false;
         assert!(actions.as_array().unwrap().iter().all(is_off), "{actions}");
 
-        // A realm of an earlier release, or what somebody opened by hand.
+        // A realm of an earlier release, or what was opened by hand.
         let edit = json!({ "loginWithEmailAllowed": true });
         by_hand(Method::PUT, &realm, Some(edit)).await;
         for client in [APP_CLIENT, AUTH_CLIENT] {
@@ -375,9 +375,9 @@ async fn the_auth_service_is_the_only_door_of_a_realm() {
         let role =
             by_hand(Method::GET, &format!("{realm}/clients/{account}/roles/manage-account"), None).await;
         let found = by_hand(Method::GET, &realm, None).await;
-        let everybody =
+        let composites =
             format!("{realm}/roles-by-id/{}/composites", found["defaultRole"]["id"].as_str().unwrap());
-        by_hand(Method::POST, &everybody, Some(json!([role]))).await;
+        by_hand(Method::POST, &composites, Some(json!([role]))).await;
         let mut link = by_hand(Method::GET, &format!("{path}/idp_link"), None).await;
         link["enabled"] = true.into();
         by_hand(Method::PUT, &format!("{path}/idp_link"), Some(link)).await;

@@ -125,7 +125,7 @@ impl Recovery {
         self.0.tasks.spawn(async move {
             match this.send_password_link(&email).await {
                 Ok(()) => {}
-                // The server is well, and says no more than before that it was confirmed.
+                // The server works, and has no such address any longer.
                 Err(error @ Error::AddressRefused(_)) => {
                     tracing::info!("no link for a new password: {error}")
                 }

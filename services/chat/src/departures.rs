@@ -77,7 +77,8 @@ async fn leave_all(store: &dyn ChatStore, user_id: UserId) -> Result<u32, Error>
     }
 }
 
-/// Lifts the blocks of a user and those against them, and returns how many were the user's own: nobody learns who blocks them, nor how many.
+/// Lifts the blocks of a user and those against them, and returns how many were the user's own: no user learns who
+/// blocks them, nor how many.
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
 async fn lift_blocks(store: &dyn ChatStore, user_id: UserId) -> Result<u32, Error> {
     let mut lifted = 0;

@@ -36,7 +36,7 @@ pub(super) const DISCOVERED: [&str; 5] =
 // What a realm of Keycloak 26 is born with beside what is declared below, and what becomes of it. The auth service is the only door:
 // whatever would let users, or who has one of their tokens, change an account past it is off.
 //
-// Kept: the client `realm-management`, on which the rights of the service account hang; the realm's own roles, which nobody has; the
+// Kept: the client `realm-management`, on which the rights of the service account hang; the realm's own roles, which no user has; the
 // scopes `acr`, `basic`, `email`, `profile` and `web-origins`, which tokens and OpenID Connect need; the flows, of which those for
 // registration and forgotten passwords are off by settings of the realm; the keys; client registration with a token of an
 // administrator.
@@ -60,7 +60,7 @@ pub(super) const REMOVED_SCOPES: [&str; 10] = [
     "saml_organization",
     "service_account",
 ];
-/// Roles that every user of a new realm has. No role is everybody's: these open the account API, and tokens that outlive every session.
+/// Roles that every user of a new realm has. None is left: these open the account API, and tokens that outlive every session.
 pub(super) const DEFAULT_ROLES: [&str; 4] =
     ["manage-account", "offline_access", "uma_authorization", "view-profile"];
 /// Required actions of a new realm that are on. A browser that is signed in may ask for each (`kc_action`), without the password: to
@@ -113,7 +113,7 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         // An address is no second name of an account: it would have guesses of its own, and stand where the username does.
         login_with_email_allowed: Some(false),
         registration_email_as_username: Some(false),
-        // Otherwise a provider that says the address of an account makes another one, and nobody is asked.
+        // Otherwise a provider that says the address of an account makes another one, and no password is asked for.
         duplicate_emails_allowed: Some(false),
         user_managed_access_allowed: Some(false),
         organizations_enabled: Some(false),
@@ -196,7 +196,7 @@ fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
         } else {
             map([PKCE, NO_GRANTS[0], NO_GRANTS[1]])
         },
-        // Its tokens carry the roles of the service account that are mapped, and no other of whoever signs in.
+        // Its tokens carry the roles of the service account that are mapped, and no role of the user who signs in.
         full_scope_allowed: Some(false),
         implicit_flow_enabled: Some(false),
         direct_access_grants_enabled: Some(true),

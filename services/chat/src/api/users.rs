@@ -37,7 +37,7 @@ impl Users {
         self.settings(caller, &BTreeSet::new()).await.map(drop)
     }
 
-    /// The same where nobody else is concerned: while the user service does not answer, the caller is taken for a user.
+    /// The same where no other user is concerned: while the user service does not answer, the caller is taken for a user.
     pub(super) async fn refuse_deleted(&self, caller: UserId) -> Result<(), Error> {
         match self.require_account(caller).await {
             Err(Error::CallerDeleted) => Err(Error::CallerDeleted),
