@@ -42,7 +42,6 @@ impl Erasure {
 
     /// Keeps the days of its times, by UTC. To the moment they would name the user of a deletion at that moment.
     pub fn forget_time(&mut self) {
-        let day = |at: DateTime<Utc>| at.date_naive().and_time(NaiveTime::MIN).and_utc();
         self.began_at = day(self.began_at);
         self.account_at = self.account_at.map(day);
         self.chats_at = self.chats_at.map(day);
@@ -76,6 +75,11 @@ impl Erasure {
             ],
         }
     }
+}
+
+/// Returns the beginning of a day.
+fn day(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.date_naive().and_time(NaiveTime::MIN).and_utc()
 }
 
 #[cfg(test)]
