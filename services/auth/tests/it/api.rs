@@ -385,4 +385,7 @@ async fn the_description_names_every_endpoint_and_its_problems() {
     assert_eq!(statuses("sign-in"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("refresh"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("sign-out"), "204 400 401 413 415 500 503");
+    // One rule, here and in the realms that the operator makes.
+    let username = &description["components"]["schemas"]["RegisterRequest"]["properties"]["username"];
+    assert_eq!(username["pattern"], kit::catalog::USERNAME_PATTERN);
 }
