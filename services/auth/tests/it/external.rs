@@ -225,6 +225,19 @@ async fn an_account_with_an_older_name_of_another_form_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_that_is_signed_in_changes_no_account_at_the_realm() {
+    let world = World::new().await;
+    world.corp.add_user("noor", None, "Noor").await;
+    let mut browser = Browser::new();
+    world.tokens(&mut browser, "noor").await;
+    for action in ["UPDATE_PASSWORD", "idp_link:corp", "CONFIGURE_TOTP", "UPDATE_PROFILE"] {
+        let location = format!("{}&kc_action={action}", world.begin().await.location);
+        let Place::Elsewhere(url) = browser.open(&location).await else { panic!("a page for {action}") };
+        assert!(url.contains("kc_action_status=error"), "{url}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_account_without_a_password_is_told_that_it_has_none() {
     let world = World::new().await;
     world.corp.add_user("noor", None, "Noor").await;

@@ -16,6 +16,12 @@ pub const PROVIDER_PASSWORD: &str = "of the provider";
 /// Wrong passwords after which the realm blocks an account for a while.
 pub const FAILURES: usize = 5;
 
+/// What the operator switches off in a realm.
+const DISABLED_CLIENTS: [&str; 5] =
+    ["account", "account-console", "admin-cli", "broker", "security-admin-console"];
+/// What it leaves there, and `offline_access`, which realms of earlier releases had.
+const KEPT_SCOPES: [&str; 6] = ["acr", "basic", "email", "profile", "web-origins", "offline_access"];
+
 /// A realm like those that the operator makes. Deleted with the value.
 pub struct Realm {
     name: String,
@@ -69,6 +75,21 @@ impl Realm {
             let path = format!("{path}/{}", action["alias"].as_str().expect("an alias"));
             action["enabled"] = false.into();
             admin.send(Method::PUT, &path, Some(action)).await;
+        }
+        let path = format!("/admin/realms/{name}/clients");
+        for client in admin.get(&path).await.as_array().cloned().into_iter().flatten() {
+            let (id, client) = (client["id"].as_str().expect("an id"), &client["clientId"]);
+            if DISABLED_CLIENTS.iter().any(|disabled| client == disabled) {
+                let off = json!({"clientId": client, "enabled": false});
+                admin.send(Method::PUT, &format!("{path}/{id}"), Some(off)).await;
+            }
+        }
+        let path = format!("/admin/realms/{name}/client-scopes");
+        for scope in admin.get(&path).await.as_array().cloned().into_iter().flatten() {
+            if !KEPT_SCOPES.iter().any(|kept| scope["name"] == *kept) {
+                let id = scope["id"].as_str().expect("an id");
+                admin.send(Method::DELETE, &format!("{path}/{id}"), None).await;
+            }
         }
         made
     }
