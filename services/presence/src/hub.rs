@@ -22,9 +22,8 @@ use uuid::Uuid;
 
 use crate::{
     config::Times,
-    domain::{Applied, Board, Changes, GatewayId, Samples, sampler},
+    domain::{Applied, Board, Changes, GatewayId, Samples, is_known, sampler},
     metrics::Metrics,
-    samples::is_known,
     store::LastSeen,
 };
 

@@ -10,7 +10,7 @@ use contracts::{
     UserId,
     event::{PresenceChangeRecord, VERSION},
     rpc::{CheckPresenceRequest, user_service_client::UserServiceClient},
-    wire::{PresenceState, UserPresence},
+    wire::UserPresence,
 };
 use kit::{
     catalog::Topic,
@@ -164,16 +164,9 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// Reports whether a state is worth a sample: what is not known says nothing of the user.
-pub(crate) fn is_known(state: PresenceState) -> bool {
-    match state {
-        PresenceState::Online | PresenceState::Away | PresenceState::Offline => true,
-        PresenceState::Unknown => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use contracts::wire::PresenceState;
     use kit::{config::KafkaArgs, testing::unreachable_peer};
 
     use super::*;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use contracts::UserId;
+use contracts::{UserId, wire::PresenceState};
 use uuid::Uuid;
 
 /// Most users who wait for the end of an interval: as many as may be connected, which is the tenant's limit.
@@ -57,6 +57,14 @@ impl Samples {
     /// Returns whether no user waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+}
+
+/// Reports whether a state is worth a sample: what is not known says nothing of the user.
+pub fn is_known(state: PresenceState) -> bool {
+    match state {
+        PresenceState::Online | PresenceState::Away | PresenceState::Offline => true,
+        PresenceState::Unknown => false,
     }
 }
 
