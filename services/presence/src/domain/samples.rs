@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use contracts::{UserId, wire::PresenceState};
+use contracts::{UserId, event::SampledState, wire::PresenceState};
 use uuid::Uuid;
 
 /// Most users who wait for the end of an interval: as many as may be connected, which is the tenant's limit.
@@ -60,11 +60,13 @@ impl Samples {
     }
 }
 
-/// Reports whether a state is worth a sample: what is not known says nothing of the user.
-pub fn is_known(state: PresenceState) -> bool {
+/// Returns a state as a sample has it; nothing for what is not known, which says nothing of the user.
+pub fn sampled(state: PresenceState) -> Option<SampledState> {
     match state {
-        PresenceState::Online | PresenceState::Away | PresenceState::Offline => true,
-        PresenceState::Unknown => false,
+        PresenceState::Online => Some(SampledState::Online),
+        PresenceState::Away => Some(SampledState::Away),
+        PresenceState::Offline => Some(SampledState::Offline),
+        PresenceState::Unknown => None,
     }
 }
 
