@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 use crate::{
     ChatId, DeviceId, ErrorCode, MessageKey, SessionId, UserId,
     own::{OwnChatState, is_zero},
-    wire::PresenceState,
     word::word,
 };
 
@@ -401,10 +400,18 @@ pub enum Ended {
 pub struct PresenceChangeRecord {
     pub v: u8,
     pub user: UserId,
-    /// Online, away or offline.
-    pub state: PresenceState,
+    pub state: SampledState,
     /// Milliseconds since the epoch, by the clock of the presence service.
     pub sampled_at_ms: i64,
+}
+
+/// How a user was at the moment of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SampledState {
+    Offline,
+    Away,
+    Online,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -645,7 +652,7 @@ mod tests {
             &SessionEndRecord { v: 1, user: UserId(id(2)), ended: Ended::Account },
             include_str!("../golden/account_end.v1.json"),
         );
-        let (state, sampled_at_ms) = (PresenceState::Away, 1_700_000_000_000);
+        let (state, sampled_at_ms) = (SampledState::Away, 1_700_000_000_000);
         check(
             &PresenceChangeRecord { v: 1, user: UserId(id(2)), state, sampled_at_ms },
             include_str!("../golden/presence_change.v1.json"),

@@ -6,6 +6,6 @@ mod visibility;
 
 pub use self::{
     board::{Applied, Board, Changes, GatewayId, Shown},
-    samples::{Samples, sampler},
+    samples::{Samples, sampled, sampler},
     visibility::{VisibleTo, may_see},
 };

@@ -12,6 +12,7 @@ use std::{
 use contracts::{
     ChatId, UserId,
     convert::UnreadableField,
+    event::SampledState,
     presence::{id, unpack},
     rpc::{self, replica_news::News},
     wire::{PresenceState, TypingUser, UserPresence},
@@ -22,9 +23,8 @@ use uuid::Uuid;
 
 use crate::{
     config::Times,
-    domain::{Applied, Board, Changes, GatewayId, Samples, sampler},
+    domain::{Applied, Board, Changes, GatewayId, Samples, sampled, sampler},
     metrics::Metrics,
-    samples::is_known,
     store::LastSeen,
 };
 
@@ -241,18 +241,23 @@ impl Hub {
 
     /// Ends an interval of sampling, and returns how those of the users who changed are whom this replica samples. Who is not known to
     /// be anything waits until that is known.
-    pub(crate) fn samples(&self) -> Vec<UserPresence> {
+    pub(crate) fn samples(&self) -> Vec<(UserId, SampledState)> {
         let now = Instant::now();
         let mut inner = self.lock();
         let Inner { board, replicas, samples: Some(samples), .. } = &mut *inner else { return Vec::new() };
         let lease = 2 * self.times.heartbeat;
         replicas.retain(|_, received_at| now.duration_since(*received_at) < lease);
         let there: BTreeSet<Uuid> = replicas.keys().copied().chain([self.replica]).collect();
-        let state = |user| UserPresence { user, state: board.state(user, now), last_seen_ms: None };
         let due = samples.due(|user| sampler(user, &there) == Some(self.replica));
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            due.into_iter().map(state).partition(|sample| is_known(sample.state));
-        samples.note(unknown.iter().map(|sample| &sample.user));
+        let mut known = Vec::with_capacity(due.len());
+        for user in due {
+            match sampled(board.state(user, now)) {
+                Some(state) => known.push((user, state)),
+                None => {
+                    self.metrics.dropped_samples.inc_by(samples.note([&user]));
+                }
+            }
+        }
         known
     }
 

@@ -8,9 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 use contracts::{
     UserId,
-    event::{PresenceChangeRecord, VERSION},
+    event::{PresenceChangeRecord, SampledState, VERSION},
     rpc::{CheckPresenceRequest, user_service_client::UserServiceClient},
-    wire::{PresenceState, UserPresence},
 };
 use kit::{
     catalog::Topic,
@@ -101,11 +100,11 @@ impl Sampler {
                     continue;
                 }
             };
-            for (sample, is_shown) in samples.iter().zip(shown) {
+            for (&(user, state), is_shown) in samples.iter().zip(shown) {
                 if !is_shown {
                     continue;
                 }
-                match self.send(sample) {
+                match self.send(user, state) {
                     Ok(delivery) => deliveries.push(delivery),
                     Err(error) => self.dropped(1, &error),
                 }
@@ -124,17 +123,16 @@ impl Sampler {
     }
 
     /// Returns for each of these whether the user shows their presence to everyone.
-    async fn shown_to_all(&self, samples: &[UserPresence]) -> Result<Vec<bool>, Status> {
+    async fn shown_to_all(&self, samples: &[(UserId, SampledState)]) -> Result<Vec<bool>, Status> {
         // Nobody: a viewer who is in no contacts and no chats.
         let viewer_id = UserId(Uuid::nil()).to_string();
-        let user_ids = samples.iter().map(|sample| sample.user.to_string()).collect();
+        let user_ids = samples.iter().map(|(user, _)| user.to_string()).collect();
         let request = CheckPresenceRequest { viewer_id, user_ids };
         let shown = rpc::within(ANSWER_WITHIN, self.users.clone().check_presence(request)).await?.shown;
         Ok(shown.iter().map(|text| VisibleTo::parse(text) == VisibleTo::Viewer).collect())
     }
 
-    fn send(&self, sample: &UserPresence) -> Result<kit::log::Delivery, LogError> {
-        let UserPresence { user, state, .. } = *sample;
+    fn send(&self, user: UserId, state: SampledState) -> Result<kit::log::Delivery, LogError> {
         let record = PresenceChangeRecord { v: VERSION, user, state, sampled_at_ms: now_ms() };
         let payload = serde_json::to_vec(&record).expect("a record is plain data");
         self.producer.send(&self.topic, &user.to_string(), Some(&payload))
@@ -162,14 +160,6 @@ fn until_next(now_ms: i64, phase: Duration, every: Duration) -> Duration {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-/// Reports whether a state is worth a sample: what is not known says nothing of the user.
-pub(crate) fn is_known(state: PresenceState) -> bool {
-    match state {
-        PresenceState::Online | PresenceState::Away | PresenceState::Offline => true,
-        PresenceState::Unknown => false,
-    }
 }
 
 #[cfg(test)]
@@ -223,12 +213,8 @@ mod tests {
         hub.report(gateway, &changes).await;
         sampler.publish().await;
         assert_eq!(hub.metrics.dropped_samples.get(), 3, "to whom they show it is not known");
-        let sample = UserPresence {
-            user: UserId(Uuid::from_u128(1)),
-            state: PresenceState::Online,
-            last_seen_ms: None,
-        };
-        let delivery = sampler.send(&sample).expect("a queue");
+        let user = UserId(Uuid::from_u128(1));
+        let delivery = sampler.send(user, SampledState::Online).expect("a queue");
         delivery.await.expect_err("there is no broker");
         sampler.publish().await;
         assert_eq!((hub.metrics.dropped_samples.get(), hub.metrics.samples.get()), (3, 0), "nothing changed");

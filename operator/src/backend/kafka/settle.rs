@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::{Acl, KafkaAdmin, KafkaChange, KafkaDesired, admin::Found, change::plan};
+use super::{Acl, KafkaAdmin, KafkaChange, KafkaDesired, change::plan};
 use crate::{
     backend::{contract::Backend as _, error::BackendError},
     time_limit,
@@ -48,8 +48,8 @@ impl KafkaAdmin {
                 Ok(!changes.iter().any(|change| left.contains(change)))
             }
             Expected::Removed { user } => {
-                let Found { acls, topics, exists } = self.find(user).await?;
-                let gone = acls.is_empty() && topics.is_empty() && !exists;
+                let left = self.find(user).await?;
+                let gone = left.acls.is_empty() && left.topics.is_empty() && !left.exists;
                 Ok(gone && self.quotas(user).await?.is_empty())
             }
             Expected::Released { user, marker } => {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use contracts::UserId;
+use contracts::{UserId, event::SampledState, wire::PresenceState};
 use uuid::Uuid;
 
 /// Most users who wait for the end of an interval: as many as may be connected, which is the tenant's limit.
@@ -57,6 +57,16 @@ impl Samples {
     /// Returns whether no user waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+}
+
+/// Returns a state as a sample has it; nothing for what is not known, which says nothing of the user.
+pub fn sampled(state: PresenceState) -> Option<SampledState> {
+    match state {
+        PresenceState::Online => Some(SampledState::Online),
+        PresenceState::Away => Some(SampledState::Away),
+        PresenceState::Offline => Some(SampledState::Offline),
+        PresenceState::Unknown => None,
     }
 }
 

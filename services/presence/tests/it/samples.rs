@@ -7,7 +7,7 @@ use std::{
 
 use contracts::{
     UserId,
-    event::{PresenceChangeRecord, VERSION},
+    event::{PresenceChangeRecord, SampledState, VERSION},
     wire::PresenceState,
 };
 use kit::{
@@ -60,8 +60,8 @@ impl Samples {
     }
 
     /// Reads until the last sample of each of these users has this state.
-    async fn read_until(&mut self, users: &[UserId], state: PresenceState) {
-        let mut last: HashMap<UserId, PresenceState> = HashMap::new();
+    async fn read_until(&mut self, users: &[UserId], state: SampledState) {
+        let mut last: HashMap<UserId, SampledState> = HashMap::new();
         for record in &self.read {
             last.insert(record.user, record.state);
         }
@@ -114,7 +114,7 @@ async fn who_shows_it_to_everyone_is_sampled_once_in_an_interval_whichever_repli
             there.sees(user(22), state).await;
         }
     }
-    samples.read_until(&open, PresenceState::Away).await;
+    samples.read_until(&open, SampledState::Away).await;
     // One interval has begun before, and one may have ended late.
     let most = began.elapsed().as_secs() / SAMPLE_EVERY.as_secs() + 2;
     let mut moments: HashMap<UserId, Vec<i64>> = HashMap::new();
@@ -131,7 +131,7 @@ async fn who_shows_it_to_everyone_is_sampled_once_in_an_interval_whichever_repli
     // A replica that goes takes no sample with it.
     drop((there, two));
     here.all(&[]).await;
-    samples.read_until(&open, PresenceState::Offline).await;
+    samples.read_until(&open, SampledState::Offline).await;
     assert!(samples.read.iter().all(|record| !hidden.contains(&record.user)));
     samples.remove().await;
 }
