@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use crds::TenantId;
 use operator::backend::keycloak::{APP_CLIENT, AUTH_CLIENT, KeycloakAdmin, KeycloakDesired, Provider};
 use operator::backend::{Backend, Claim, Credentials, DataExpected, Marker, Mode, Owner, settle};
@@ -421,6 +423,36 @@ async fn the_auth_service_is_the_only_door_of_a_realm() {
         // Who has a name of before goes on.
         user_token(&desired, "bob@acme.example", "long enough").await.unwrap();
         let (status, _) = call(&service_token(&desired).await, Method::GET, &users, None).await;
+        assert_eq!(status, StatusCode::OK);
+    };
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+#[tokio::test]
+async fn a_realm_as_keycloak_makes_it_is_closed_by_one_pass() {
+    let (admin, desired) = (admin(), desired());
+    let realm = desired.realm.clone();
+    let body = async {
+        let account = Keycloak::account();
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &account.username),
+            ("client_secret", account.password.expose_secret()),
+        ];
+        let operator = token("master", &form).await.unwrap();
+        let marker = desired.owner.marker().to_string();
+        let born = json!({ "realm": realm, "enabled": true, "attributes": { "posthouse.owner": marker } });
+        let (status, answer) = call(&operator, Method::POST, "", Some(born)).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let found = admin.observe(&desired).await.unwrap();
+        let left = [&found.scopes, &found.default_roles, &found.actions, &found.profile].map(BTreeSet::len);
+        assert_eq!(left, [10, 4, 11, 4], "what a realm of this Keycloak is born with: {found:#?}");
+        assert!(found.takes_clients);
+
+        converge(&admin, &desired).await;
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        let service = service_token(&desired).await;
+        let (status, _) = call(&service, Method::GET, &format!("{realm}/users"), None).await;
         assert_eq!(status, StatusCode::OK);
     };
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
