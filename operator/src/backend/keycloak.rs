@@ -104,7 +104,7 @@ pub struct KeycloakObserved {
     pub takes_clients: bool,
     /// External identity providers that are declared, or that the operator made.
     pub providers: BTreeMap<String, Value>,
-    /// Those that were disabled longer ago than [`PROVIDER_RETENTION_DAYS`].
+    /// Those that were disabled longer ago than `PROVIDER_RETENTION_DAYS`.
     pub outdated_providers: BTreeSet<String>,
 }
 
