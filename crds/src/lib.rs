@@ -23,8 +23,8 @@ pub use messenger_cell::{
 pub use messenger_tenant::{
     ByteLimit, CellRef, ClientSecretRef, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS,
     DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, DeletionPolicy, Endpoints, IdentityProvider, IdentitySpec,
-    KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MessengerTenant, MessengerTenantSpec, RateLimit,
-    Registration, RoutingSpec, SendLimit, StoreStatus, TenantStatus,
+    KafkaQuotas, KafkaSpec, KafkaStatus, LimitsSpec, MessengerTenant, MessengerTenantSpec, OptionalTopic,
+    RateLimit, Registration, RoutingSpec, SendLimit, StoreStatus, TenantStatus,
 };
 pub use names::{
     CacheUser, DatabaseName, Host, KafkaUser, KeyspaceName, NameError, RealmName, TenantId, TopicName,

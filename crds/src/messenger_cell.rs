@@ -228,8 +228,8 @@ pub struct CellKeycloak {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
     /// Hosts of external identity providers that tenants may name in `identity.providers`: each one itself and every host below
-    /// it. Keycloak calls them, so they are none that only the cell should reach. Default: none. May change at any time; a provider
-    /// that is no longer allowed is removed from the realm.
+    /// it. The endpoints that an issuer names must be on such hosts, too. Keycloak calls them, so they are none that only the cell
+    /// should reach. Default: none. May change at any time; a provider that is no longer allowed is disabled in the realm.
     #[x_kube(validation = Rule::new("self.all(host, host.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$'))").message("keycloak.providerHosts must be host names in lower case"))]
     #[schemars(length(max = 64), inner(length(max = 253)))]
     #[serde(default, skip_serializing_if = "Option::is_none")]

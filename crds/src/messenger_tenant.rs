@@ -1,11 +1,14 @@
 //! `MessengerTenant`: what one tenant wants.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use catalog::{Limit, MAX_ACCESS_TOKEN_SECONDS, Rate};
+use catalog::{
+    CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, Limit, MAX_ACCESS_TOKEN_SECONDS, MEMBERSHIPS, Rate,
+    Topic,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -169,6 +172,40 @@ pub struct KafkaSpec {
     /// Bounds on what the tenant's services take from the brokers. Absent fields are unbounded. May change at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quotas: Option<KafkaQuotas>,
+
+    /// Topics beside those that every tenant has, for programs of your own that read them with the account in `<name>-kafka`. Default:
+    /// none. May change at any time: a topic that is not named any more gets no records, and is kept until the tenant is deleted.
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional_topics: Option<Vec<OptionalTopic>>,
+}
+
+/// A topic that a tenant has only where it requests it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OptionalTopic(String);
+
+impl OptionalTopic {
+    /// Returns the entry of the catalog; nothing for a topic that only a newer release knows.
+    pub fn topic(&self) -> Option<Topic> {
+        Topic::parse(&self.0).filter(|topic| topic.is_optional)
+    }
+}
+
+impl JsonSchema for OptionalTopic {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OptionalTopic".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<_> =
+            Topic::ALL.iter().filter(|topic| topic.is_optional).map(|topic| topic.name).collect();
+        json_schema!({"type": "string", "enum": names})
+    }
 }
 
 /// Kafka client quotas of the tenant's user. They hold per broker; a client above them is slowed down, never cut off.
@@ -208,7 +245,8 @@ pub struct IdentitySpec {
     /// External OpenID Connect providers that users may sign in with; the first sign-in makes an account, whatever `registration`
     /// is. Redirect URI to register there: `<publicUrl of the cell's Keycloak>/realms/<tenantId>/broker/<alias>/endpoint`. The
     /// cell must allow their hosts in `keycloak.providerHosts`. Default: none. May change at any time: users of a provider that is
-    /// removed keep their accounts and sessions, and can sign in with it no more.
+    /// removed keep their accounts and sessions, and can sign in with it no more. Declared again within 30 days, it has its users
+    /// again.
     #[x_kube(validation = Rule::new("self.all(provider, self.exists_one(other, other.alias == provider.alias))").message("identity.providers must not repeat an alias"))]
     #[x_kube(validation = Rule::new("self.all(provider, !oldSelf.exists(old, old.alias == provider.alias && old.issuer != provider.issuer))").message("the issuer of a provider cannot change: its users would be those of the other one. Declare another alias"))]
     #[schemars(length(max = 8))]
@@ -381,9 +419,9 @@ pub struct LimitsSpec {
 }
 
 impl LimitsSpec {
-    /// Returns what is said of a limit.
-    pub fn rate(&self, limit: Limit) -> Option<Rate> {
-        match limit {
+    /// Returns a rate: what is said of it, or its default. So do the others.
+    pub fn rate(&self, limit: Limit) -> Rate {
+        let declared = match limit {
             Limit::UserSends => self.user_sends.map(SendLimit::rate),
             Limit::UserBytes => self.user_bytes.map(ByteLimit::rate),
             Limit::ChatSends => self.chat_sends.map(SendLimit::rate),
@@ -391,7 +429,28 @@ impl LimitsSpec {
             Limit::TenantSends => self.tenant_sends.map(SendLimit::rate),
             Limit::TenantBytes => self.tenant_bytes.map(ByteLimit::rate),
             Limit::UserQueries => self.user_queries.map(SendLimit::rate),
-        }
+        };
+        declared.unwrap_or(limit.default_rate())
+    }
+
+    /// Returns how many connections all users may have together.
+    pub fn connections(&self) -> u32 {
+        self.connections.map_or(CONNECTIONS, i32::unsigned_abs)
+    }
+
+    /// Returns how many connections one user may have.
+    pub fn connections_per_user(&self) -> u32 {
+        self.connections_per_user.map_or(CONNECTIONS_PER_USER, i32::unsigned_abs)
+    }
+
+    /// Returns how many members all chats may have together.
+    pub fn memberships(&self) -> u32 {
+        self.memberships.map_or(MEMBERSHIPS, i32::unsigned_abs)
+    }
+
+    /// Returns how many chats one user may create.
+    pub fn chats_per_user(&self) -> u32 {
+        self.chats_per_user.map_or(CHATS_PER_USER, i32::unsigned_abs)
     }
 }
 
@@ -410,7 +469,7 @@ pub struct SendLimit {
 
 impl SendLimit {
     const fn rate(self) -> Rate {
-        Rate { per_second: self.per_second.unsigned_abs(), burst: self.burst.unsigned_abs() }
+        Rate::per_second(self.per_second.unsigned_abs(), self.burst.unsigned_abs())
     }
 }
 
@@ -429,7 +488,7 @@ pub struct ByteLimit {
 
 impl ByteLimit {
     const fn rate(self) -> Rate {
-        Rate { per_second: self.per_second.unsigned_abs(), burst: self.burst.unsigned_abs() }
+        Rate::per_second(self.per_second.unsigned_abs(), self.burst.unsigned_abs())
     }
 }
 

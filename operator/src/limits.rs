@@ -1,7 +1,6 @@
 //! Pure: what a cell lets a tenant request at most. A tenant that requests more is refused before anything of it is changed: what
 //! runs of it goes on as it is.
 
-use catalog::MEMBERSHIPS;
 use crds::{
     CellLimits, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION, MessengerCellSpec,
     MessengerTenantSpec,
@@ -66,10 +65,9 @@ pub(crate) fn check(
     let count = spec.hosts.as_ref().map_or(1, |hosts| hosts.len().max(1));
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     at_most("the number of spec.hosts".into(), count, "limits.hosts", hosts.map(i64::from))?;
-    let requested =
-        spec.limits.as_ref().and_then(|limits| limits.memberships).map_or(MEMBERSHIPS.into(), i64::from);
+    let requested = spec.limits.clone().unwrap_or_default().memberships();
     let field = "spec.limits.memberships".into();
-    at_most(field, requested, "limits.memberships", memberships.map(i64::from))?;
+    at_most(field, requested.into(), "limits.memberships", memberships.map(i64::from))?;
     let workloads = Workload::of(spec);
     for workload in &workloads {
         let field = format!("the number of replicas of {}", workload.name);

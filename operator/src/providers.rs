@@ -119,15 +119,41 @@ fn allowed(declared: &IdentityProvider, cell: CellRules<'_>) -> Result<(), Strin
         return Err(format!("issuer {issuer} must start with https://; a client secret is sent there"));
     }
     let host = url.host_str().unwrap_or_default();
-    let is_allowed = |name: &String| {
-        host == name || host.strip_suffix(name.as_str()).is_some_and(|below| below.ends_with('.'))
-    };
-    if cell.hosts.iter().any(is_allowed) {
+    if is_host_allowed(host, cell.hosts) {
         return Ok(());
     }
     Err(format!(
         "MessengerCell {} does not allow {host} in spec.keycloak.providerHosts; have it added, or remove the provider",
         cell.name
+    ))
+}
+
+/// Reports whether Keycloak may call a host, where it may call these and what is below them.
+pub(crate) fn is_host_allowed(host: &str, allowed: &[String]) -> bool {
+    let is_it = |name: &String| {
+        host == name || host.strip_suffix(name.as_str()).is_some_and(|below| below.ends_with('.'))
+    };
+    allowed.iter().any(is_it)
+}
+
+/// Checks that the cell lets Keycloak call what an issuer says of itself: its discovery document may name any address, one inside the
+/// cell too. Returns what is wrong.
+pub(crate) fn check_endpoint(
+    name: &str,
+    endpoint: &str,
+    issuer: &str,
+    allowed: &[String],
+) -> Result<(), String> {
+    let url = Url::parse(endpoint).map_err(|error| format!("its {name} {endpoint} is no URL: {error}"))?;
+    if url.scheme() != "https" && (url.scheme() != "http" || issuer.starts_with("https://")) {
+        return Err(format!("its {name} {endpoint} must start with https://, like the issuer"));
+    }
+    let host = url.host_str().unwrap_or_default();
+    if is_host_allowed(host, allowed) {
+        return Ok(());
+    }
+    Err(format!(
+        "its {name} is on {host}, which the cell does not allow in spec.keycloak.providerHosts; have it added, or remove the provider"
     ))
 }
 
@@ -238,6 +264,28 @@ mod tests {
                 Some((ProviderSecretInvalid, "key clientSecret of Secret acme/corp")),
             );
         }
+    }
+
+    #[test]
+    fn an_issuer_names_no_endpoint_on_another_host() {
+        let check = |endpoint: &str, issuer: &str, expected: Option<&str>| {
+            let found = check_endpoint("tokenUrl", endpoint, issuer, &["corp.example".to_owned()]);
+            let found = found.err();
+            assert_eq!(found.is_some(), expected.is_some(), "{endpoint}: {found:?}");
+            assert!(found.unwrap_or_default().contains(expected.unwrap_or_default()), "{endpoint}");
+        };
+        let (secure, plain) = ("https://id.corp.example", "http://id.corp.example");
+        check("https://corp.example/token", secure, None);
+        check("https://tokens.corp.example:8443/token", secure, None);
+        check("http://corp.example/token", plain, None);
+        check("http://corp.example/token", secure, Some("must start with https://"));
+        check("file:///etc/passwd", plain, Some("must start with https://"));
+        for inside in
+            ["https://169.254.169.254/latest", "https://keycloak.svc/admin", "https://evilcorp.example"]
+        {
+            check(inside, secure, Some("spec.keycloak.providerHosts"));
+        }
+        check("nowhere", secure, Some("is no URL"));
     }
 
     #[test]

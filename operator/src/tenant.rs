@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Backend, CHATS_PER_USER, CONNECTIONS, CONNECTIONS_PER_USER, MEMBERSHIPS, Service, Topic};
+use catalog::{Backend, Service, Topic};
 use crds::{
     CqlFlavor, DEFAULT_ACCESS_TOKEN_LIFETIME, DEFAULT_PARTITIONS, DEFAULT_RATE_LIMIT, DEFAULT_RETENTION,
-    Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError, Period,
-    RateLimit, Registration, Scheme, TenantId, TopicName,
+    Host, KafkaQuotas, LimitsSpec, MessengerCell, MessengerCellSpec, MessengerTenant, NameError,
+    OptionalTopic, Period, RateLimit, Registration, Scheme, TenantId, TopicName,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
@@ -39,17 +39,15 @@ pub struct Tenant {
     pub partitions: i32,
     pub retention: Period,
     pub quotas: KafkaQuotas,
+    /// Topics that it has beside those of every tenant.
+    pub optional_topics: BTreeSet<Topic>,
     pub registration: Registration,
     pub access_token_lifetime: Period,
     /// External identity providers.
     pub(crate) providers: Providers,
     pub rate_limit: RateLimit,
-    /// How much its users may do, where it says so.
+    /// How much its users may do.
     pub limits: LimitsSpec,
-    pub max_connections: u32,
-    pub max_connections_per_user: u32,
-    pub max_memberships: u32,
-    pub max_chats_per_user: u32,
     /// What may open a WebSocket beside pages of its hosts.
     pub allowed_origins: Vec<String>,
     /// Together they run every enabled service once.
@@ -192,7 +190,6 @@ impl Tenant {
         let kafka = spec.kafka.clone().unwrap_or_default();
         let identity = spec.identity.clone().unwrap_or_default();
         let routing = spec.routing.clone().unwrap_or_default();
-        let limits = spec.limits.clone().unwrap_or_default();
         let workloads = Workload::of(spec);
         check_peers(&workloads)?;
         Ok(Self {
@@ -212,16 +209,16 @@ impl Tenant {
             partitions: kafka.partitions.unwrap_or(DEFAULT_PARTITIONS),
             retention: kafka.retention.unwrap_or(DEFAULT_RETENTION),
             quotas: kafka.quotas.unwrap_or_default(),
+            optional_topics: kafka
+                .optional_topics
+                .iter()
+                .flatten()
+                .filter_map(OptionalTopic::topic)
+                .collect(),
             registration: identity.registration.unwrap_or_default(),
             access_token_lifetime: identity.access_token_lifetime.unwrap_or(DEFAULT_ACCESS_TOKEN_LIFETIME),
             rate_limit: routing.rate_limit.unwrap_or(DEFAULT_RATE_LIMIT),
-            max_connections: limits.connections.map_or(CONNECTIONS, i32::unsigned_abs),
-            max_connections_per_user: limits
-                .connections_per_user
-                .map_or(CONNECTIONS_PER_USER, i32::unsigned_abs),
-            max_memberships: limits.memberships.map_or(MEMBERSHIPS, i32::unsigned_abs),
-            max_chats_per_user: limits.chats_per_user.map_or(CHATS_PER_USER, i32::unsigned_abs),
-            limits,
+            limits: spec.limits.clone().unwrap_or_default(),
             allowed_origins: routing.allowed_origins.unwrap_or_default(),
             workloads,
             secrets,
@@ -270,6 +267,11 @@ impl Tenant {
     /// Returns how many sessions of PostgreSQL its services need.
     pub(crate) fn postgres_sessions(&self) -> u32 {
         postgres_sessions(&self.workloads)
+    }
+
+    /// Returns the topics of the tenant, in the order of the catalog.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = Topic> {
+        Topic::ALL.iter().copied().filter(|topic| !topic.is_optional || self.optional_topics.contains(topic))
     }
 
     /// Returns the topic that users send to.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catalog::{Retention, SESSION_EVENTS_SECONDS, Topic};
+use catalog::{Retention, Topic};
 use secrecy::SecretString;
 
 use super::ownership::{Owner, Ownership};
@@ -19,6 +19,7 @@ mod admin;
 mod calls;
 mod change;
 mod scram;
+mod settle;
 mod wire;
 
 pub use acl::Acl;
@@ -54,7 +55,7 @@ impl KafkaDesired {
             tenant: tenant.id.kafka_user().to_string(),
             owner: Owner::of(tenant),
             password: password.clone(),
-            topics: Topic::ALL.iter().map(|topic| TopicDesired::of(tenant, *topic)).collect(),
+            topics: tenant.topics().map(|topic| TopicDesired::of(tenant, topic)).collect(),
             quotas: named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect(),
             recorded_topic_ids: tenant.recorded_topic_ids.clone(),
             accepts_loss: tenant.accepts_loss.contains(&catalog::Backend::Kafka),
@@ -68,8 +69,9 @@ impl KafkaDesired {
         found: &'a BTreeMap<String, TopicObserved>,
     ) -> impl Iterator<Item = &'a TopicDesired> {
         let had = |topic: &TopicDesired| {
-            self.recorded_topic_ids.contains_key(&topic.name)
-                || (ownership.is_inherited() && topic.outlives_a_process)
+            !topic.is_optional
+                && (self.recorded_topic_ids.contains_key(&topic.name)
+                    || (ownership.is_inherited() && topic.outlives_a_process))
         };
         let topics = if self.accepts_loss { &[][..] } else { &self.topics };
         topics.iter().filter(move |topic| had(topic) && !found.contains_key(&topic.name))
@@ -89,6 +91,8 @@ pub struct TopicDesired {
     pub replication: i16,
     /// Its records matter for longer than the processes of the tenant run: a tenant that comes back misses them.
     pub outlives_a_process: bool,
+    /// The tenant may have requested it no more for a while, or had it removed then: nothing is lost with it.
+    pub is_optional: bool,
     /// Overrides of the broker's defaults. An override that is not named here is taken away again, unless it makes records safer.
     pub configs: BTreeMap<String, String>,
 }
@@ -105,8 +109,8 @@ impl TopicDesired {
             Retention::Compaction => {
                 configs.insert("cleanup.policy".to_owned(), "compact".to_owned());
             }
-            Retention::Sessions => {
-                let retention_ms = SESSION_EVENTS_SECONDS * 1000;
+            Retention::Seconds(seconds) => {
+                let retention_ms = seconds * 1000;
                 configs.insert("cleanup.policy".to_owned(), "delete".to_owned());
                 configs.insert("retention.ms".to_owned(), retention_ms.to_string());
                 // A segment is deleted whole, once its newest record is old. By default it takes records for a week.
@@ -124,7 +128,8 @@ impl TopicDesired {
             name: tenant.id.topic(topic.name).to_string(),
             partitions: tenant.partitions,
             replication: tenant.cell.kafka_replication,
-            outlives_a_process: topic.retention != Retention::Sessions,
+            outlives_a_process: !matches!(topic.retention, Retention::Seconds(_)),
+            is_optional: topic.is_optional,
             configs,
         }
     }

@@ -28,14 +28,16 @@ pub use diff::Difference;
 
 /// Keycloak's own client with a grant by password, which every realm is born with.
 const ADMIN_CLIENT: &str = "admin-cli";
+/// Keycloak's own client on which the rights hang with which a realm is administered.
+const MANAGEMENT_CLIENT: &str = "realm-management";
+/// For how long the realm keeps an identity provider, disabled, that is declared no more: with it Keycloak deletes the links of its
+/// users. A month is longer than it takes to notice a manifest that was wrong.
+const PROVIDER_RETENTION_DAYS: i64 = 30;
 /// Where the issuer of an identity provider is.
 const ISSUER: &str = "/config/issuer";
 /// Rights of the auth service within its realm. No privilege hangs on a realm role: an account that may manage users can grant
 /// any plain realm role.
 pub const SERVICE_ROLES: [&str; 3] = ["manage-users", "query-users", "view-users"];
-/// Attributes of a user that a fresh realm requires. A tenant's users need none but a name to sign in with, and a realm that
-/// requires more refuses sign-in by password until they are filled in.
-const OPTIONAL_ATTRIBUTES: [&str; 3] = ["email", "firstName", "lastName"];
 
 /// What a tenant should have in Keycloak.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct KeycloakDesired {
     pub auth_client_secret: SecretString,
     /// External identity providers.
     pub providers: Vec<Provider>,
+    /// The hosts that Keycloak may call for them, each with those below it.
+    pub provider_hosts: Vec<String>,
 }
 
 impl KeycloakDesired {
@@ -70,6 +74,7 @@ impl KeycloakDesired {
             roles: Vec::new(),
             auth_client_secret: password.clone(),
             providers: tenant.providers.allowed.clone(),
+            provider_hosts: tenant.cell.spec.keycloak.provider_hosts.clone().unwrap_or_default(),
         }
     }
 }
@@ -83,11 +88,24 @@ pub struct KeycloakObserved {
     pub realm: Option<Value>,
     pub clients: BTreeMap<String, Value>,
     pub roles: BTreeSet<String>,
+    /// Rights of the service account.
     pub service_roles: BTreeSet<String>,
-    /// Attributes without which no user can sign in.
-    pub required_attributes: BTreeSet<String>,
+    /// Those of them that its tokens carry.
+    pub scope_roles: BTreeSet<String>,
+    /// Client scopes that the realm was born with and should not have.
+    pub scopes: BTreeSet<String>,
+    /// Roles that every user has.
+    pub default_roles: BTreeSet<String>,
+    /// Required actions that are on.
+    pub actions: BTreeSet<String>,
+    /// Attributes of the user profile that have other rules.
+    pub profile: BTreeSet<String>,
+    /// Whether clients may register themselves.
+    pub takes_clients: bool,
     /// External identity providers that are declared, or that the operator made.
     pub providers: BTreeMap<String, Value>,
+    /// Those that were disabled longer ago than `PROVIDER_RETENTION_DAYS`.
+    pub outdated_providers: BTreeSet<String>,
 }
 
 /// One difference between what a tenant has in Keycloak and what it should have.
@@ -101,9 +119,14 @@ pub enum KeycloakChange {
     CreateRole { realm: String, role: String },
     GrantServiceRole { realm: String, role: String },
     RevokeServiceRole { realm: String, role: String },
-    MakeOptional { realm: String, attributes: Vec<String> },
+    RemoveScopes { realm: String, scopes: Vec<String> },
+    RemoveDefaultRoles { realm: String, roles: Vec<String> },
+    DisableActions { realm: String, actions: Vec<String> },
+    SetProfile { realm: String, attributes: Vec<String> },
+    CloseRegistration { realm: String },
     CreateProvider { realm: String, provider: String },
     SetProvider { realm: String, provider: String, differences: Vec<Difference> },
+    DisableProvider { realm: String, provider: String },
     RemoveProvider { realm: String, provider: String },
 }
 
@@ -120,8 +143,13 @@ impl KeycloakChange {
             Self::SetRealm { .. }
             | Self::SetClient { .. }
             | Self::RevokeServiceRole { .. }
-            | Self::MakeOptional { .. }
+            | Self::RemoveScopes { .. }
+            | Self::RemoveDefaultRoles { .. }
+            | Self::DisableActions { .. }
+            | Self::SetProfile { .. }
+            | Self::CloseRegistration { .. }
             | Self::SetProvider { .. }
+            | Self::DisableProvider { .. }
             | Self::RemoveProvider { .. } => ChangeKind::Repair,
         }
     }
@@ -148,8 +176,20 @@ impl fmt::Display for KeycloakChange {
             Self::RevokeServiceRole { realm, role } => {
                 write!(f, "revoke {role} from the service account of {AUTH_CLIENT} of realm {realm}")
             }
-            Self::MakeOptional { realm, attributes } => {
-                write!(f, "make {} of users in realm {realm} optional", attributes.join(", "))
+            Self::RemoveScopes { realm, scopes } => {
+                write!(f, "remove client scopes of realm {realm}: {}", scopes.join(", "))
+            }
+            Self::RemoveDefaultRoles { realm, roles } => {
+                write!(f, "take roles from all users of realm {realm}: {}", roles.join(", "))
+            }
+            Self::DisableActions { realm, actions } => {
+                write!(f, "disable required actions of realm {realm}: {}", actions.join(", "))
+            }
+            Self::SetProfile { realm, attributes } => {
+                write!(f, "set the rules of realm {realm} for users' {}", attributes.join(", "))
+            }
+            Self::CloseRegistration { realm } => {
+                write!(f, "let no client register itself in realm {realm}")
             }
             Self::CreateProvider { realm, provider } => {
                 write!(f, "create identity provider {provider} of realm {realm}")
@@ -157,6 +197,11 @@ impl fmt::Display for KeycloakChange {
             Self::SetProvider { realm, provider, differences } => {
                 write!(f, "set identity provider {provider} of realm {realm}: {}", list(differences))
             }
+            Self::DisableProvider { realm, provider } => write!(
+                f,
+                "disable identity provider {provider} of realm {realm}, and keep the links of its users for \
+                 {PROVIDER_RETENTION_DAYS} days"
+            ),
             Self::RemoveProvider { realm, provider } => {
                 write!(f, "remove identity provider {provider} of realm {realm}")
             }
@@ -169,10 +214,22 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
     let realm = || desired.realm.clone();
     let mut changes = Vec::new();
     let Some(found) = &observed.realm else {
-        let attributes = OPTIONAL_ATTRIBUTES.map(str::to_owned).into();
-        // Clients, roles and the service account come with the realm.
+        // Clients, roles and the service account come with the realm, and so does what Keycloak gives to each.
         changes.push(KeycloakChange::CreateRealm { realm: realm() });
-        changes.push(KeycloakChange::MakeOptional { realm: realm(), attributes });
+        changes.extend(representation::DISABLED_CLIENTS.map(|client| {
+            let field = "enabled".to_owned();
+            let differences = vec![Difference { field, from: true.into(), to: false.into() }];
+            KeycloakChange::SetClient { realm: realm(), client: client.to_owned(), differences }
+        }));
+        let born = KeycloakObserved {
+            scopes: representation::REMOVED_SCOPES.map(str::to_owned).into(),
+            default_roles: representation::DEFAULT_ROLES.map(str::to_owned).into(),
+            actions: representation::REQUIRED_ACTIONS.map(str::to_owned).into(),
+            profile: representation::new_profile_differences().into_iter().collect(),
+            takes_clients: true,
+            ..KeycloakObserved::default()
+        };
+        changes.extend(closing_changes(desired, &born));
         changes.extend(provider_changes(desired, observed));
         return changes;
     };
@@ -184,45 +241,75 @@ fn plan(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakC
             changes.push(KeycloakChange::SetRealm { realm: realm(), differences });
         }
     }
+    let mut settings = Vec::new();
     for (client, fields) in representation::client_fields(desired) {
         let Some(found) = observed.clients.get(&client) else {
-            changes.push(KeycloakChange::CreateClient { realm: realm(), client });
+            if !representation::DISABLED_CLIENTS.contains(&client.as_str()) {
+                changes.push(KeycloakChange::CreateClient { realm: realm(), client });
+            }
             continue;
         };
         let differences = diff::differences(&diff::hide_secret(fields), found);
         if !differences.is_empty() {
-            changes.push(KeycloakChange::SetClient { realm: realm(), client, differences });
+            settings.push(KeycloakChange::SetClient { realm: realm(), client, differences });
         }
     }
+    let wanted = BTreeSet::from(SERVICE_ROLES.map(str::to_owned));
+    for role in observed.service_roles.union(&observed.scope_roles).filter(|role| !wanted.contains(*role)) {
+        changes.push(KeycloakChange::RevokeServiceRole { realm: realm(), role: role.clone() });
+    }
+    // Before the client, whose tokens carry no others from then on.
+    for role in &wanted {
+        if !observed.service_roles.contains(role) || !observed.scope_roles.contains(role) {
+            changes.push(KeycloakChange::GrantServiceRole { realm: realm(), role: role.clone() });
+        }
+    }
+    changes.extend(settings);
     for role in &desired.roles {
         if !observed.roles.contains(role) {
             changes.push(KeycloakChange::CreateRole { realm: realm(), role: role.clone() });
         }
     }
-    let wanted = BTreeSet::from(SERVICE_ROLES.map(str::to_owned));
-    for role in observed.service_roles.difference(&wanted) {
-        changes.push(KeycloakChange::RevokeServiceRole { realm: realm(), role: role.clone() });
-    }
-    for role in wanted.difference(&observed.service_roles) {
-        changes.push(KeycloakChange::GrantServiceRole { realm: realm(), role: role.clone() });
-    }
-    let attributes = OPTIONAL_ATTRIBUTES.map(str::to_owned).into_iter();
-    let attributes: Vec<_> = attributes.filter(|name| observed.required_attributes.contains(name)).collect();
-    if !attributes.is_empty() {
-        changes.push(KeycloakChange::MakeOptional { realm: realm(), attributes });
-    }
+    changes.extend(closing_changes(desired, observed));
     // Last: that of another's server which does not answer holds up nothing.
     changes.extend(provider_changes(desired, observed));
     changes
+}
+
+/// Returns what takes away what a realm was born with, or was given by hand, and should not have.
+fn closing_changes(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakChange> {
+    let realm = || desired.realm.clone();
+    let list = |found: &BTreeSet<String>| {
+        Some(found.iter().cloned().collect::<Vec<_>>()).filter(|found| !found.is_empty())
+    };
+    [
+        list(&observed.scopes).map(|scopes| KeycloakChange::RemoveScopes { realm: realm(), scopes }),
+        list(&observed.default_roles)
+            .map(|roles| KeycloakChange::RemoveDefaultRoles { realm: realm(), roles }),
+        list(&observed.actions).map(|actions| KeycloakChange::DisableActions { realm: realm(), actions }),
+        list(&observed.profile).map(|attributes| KeycloakChange::SetProfile { realm: realm(), attributes }),
+        observed.takes_clients.then(|| KeycloakChange::CloseRegistration { realm: realm() }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Returns what leads to the declared identity providers. One whose secret is not known stays as it is.
 fn provider_changes(desired: &KeycloakDesired, observed: &KeycloakObserved) -> Vec<KeycloakChange> {
     let realm = || desired.realm.clone();
     let is_declared = |alias: &String| desired.providers.iter().any(|provider| provider.alias == *alias);
-    let removed = observed.providers.keys().filter(|alias| !is_declared(alias));
-    let mut changes: Vec<_> = removed
-        .map(|alias| KeycloakChange::RemoveProvider { realm: realm(), provider: alias.clone() })
+    let dropped = observed.providers.iter().filter(|(alias, _)| !is_declared(alias));
+    let mut changes: Vec<_> = dropped
+        .filter_map(|(alias, found)| {
+            let (realm, provider) = (realm(), alias.clone());
+            if observed.outdated_providers.contains(alias) {
+                return Some(KeycloakChange::RemoveProvider { realm, provider });
+            }
+            let is_disabled =
+                found["enabled"] == false && found["config"][representation::DISABLED].is_string();
+            (!is_disabled).then_some(KeycloakChange::DisableProvider { realm, provider })
+        })
         .collect();
     for provider in &desired.providers {
         let (alias, Some(fields)) =
@@ -238,6 +325,12 @@ fn provider_changes(desired: &KeycloakDesired, observed: &KeycloakObserved) -> V
                 changes.push(KeycloakChange::CreateProvider { realm: realm(), provider: alias });
             }
             Some(found) => {
+                // It is of no use until its issuer names others: Keycloak would call these.
+                if found["config"][representation::ENDPOINTS] == representation::NOT_ALLOWED
+                    && found["enabled"] != false
+                {
+                    changes.push(KeycloakChange::DisableProvider { realm: realm(), provider: alias.clone() });
+                }
                 let differences = diff::differences(&fields, found);
                 if !differences.is_empty() {
                     changes.push(KeycloakChange::SetProvider {
@@ -277,6 +370,7 @@ mod tests {
                 client_secret: Some("secret-word too".into()),
                 scopes: vec!["openid".into(), "email".into()],
             }],
+            provider_hosts: vec!["corp.example".into()],
         }
     }
 
@@ -290,7 +384,12 @@ mod tests {
             clients: clients.into_iter().map(|(id, fields)| (id, diff::hide_secret(fields))).collect(),
             roles: BTreeSet::from(["moderator".to_owned(), "offline_access".to_owned()]),
             service_roles: SERVICE_ROLES.map(str::to_owned).into(),
-            required_attributes: BTreeSet::new(),
+            scope_roles: SERVICE_ROLES.map(str::to_owned).into(),
+            scopes: BTreeSet::new(),
+            default_roles: BTreeSet::new(),
+            actions: BTreeSet::new(),
+            profile: BTreeSet::new(),
+            takes_clients: false,
             providers: desired
                 .providers
                 .iter()
@@ -298,6 +397,7 @@ mod tests {
                     Some((provider.alias.clone(), representation::provider_fields(&desired, provider)?))
                 })
                 .collect(),
+            outdated_providers: BTreeSet::new(),
         };
         edit(&mut observed);
         let changes = plan(&desired, &observed);
@@ -317,7 +417,18 @@ mod tests {
             |observed| *observed = KeycloakObserved::default(),
             &[
                 "create realm acme",
-                "make email, firstName, lastName of users in realm acme optional",
+                "set client account of realm acme: enabled true -> false",
+                "set client account-console of realm acme: enabled true -> false",
+                "set client broker of realm acme: enabled true -> false",
+                "set client security-admin-console of realm acme: enabled true -> false",
+                "remove client scopes of realm acme: AuthnContextClassRef, address, microprofile-jwt, offline_access, \
+                 organization, phone, role_list, roles, saml_organization, service_account",
+                "take roles from all users of realm acme: manage-account, offline_access, uma_authorization, view-profile",
+                "disable required actions of realm acme: CONFIGURE_RECOVERY_AUTHN_CODES, CONFIGURE_TOTP, \
+                 UPDATE_PASSWORD, UPDATE_PROFILE, VERIFY_EMAIL, VERIFY_PROFILE, delete_credential, idp_link, \
+                 update_user_locale, webauthn-register, webauthn-register-passwordless",
+                "set the rules of realm acme for users' email, firstName, lastName, username",
+                "let no client register itself in realm acme",
                 "create identity provider corp of realm acme",
             ],
         );
@@ -344,31 +455,70 @@ mod tests {
                 observed.clients.remove(AUTH_CLIENT);
                 observed.service_roles = BTreeSet::from(["realm-admin".to_owned(), "view-users".to_owned()]);
                 observed.roles.clear();
-                observed.required_attributes = BTreeSet::from(["email".to_owned(), "nickname".to_owned()]);
+                observed.scope_roles = BTreeSet::from(["manage-realm".to_owned(), "query-users".to_owned()]);
+                observed.profile = BTreeSet::from(["email".to_owned()]);
+                observed.clients.remove("account");
+                observed.clients.get_mut("account-console").unwrap()["enabled"] = json!(true);
+                observed.scopes = BTreeSet::from(["offline_access".to_owned()]);
+                observed.default_roles = BTreeSet::from(["manage-account".to_owned(), "vip".to_owned()]);
+                observed.actions = BTreeSet::from(["idp_link".to_owned()]);
+                observed.takes_clients = true;
             },
             &[
                 "create client messenger-auth of realm acme",
-                "create role moderator of realm acme",
+                "revoke manage-realm from the service account of messenger-auth of realm acme",
                 "revoke realm-admin from the service account of messenger-auth of realm acme",
                 "grant manage-users to the service account of messenger-auth of realm acme",
                 "grant query-users to the service account of messenger-auth of realm acme",
-                "make email of users in realm acme optional",
+                "grant view-users to the service account of messenger-auth of realm acme",
+                "set client account-console of realm acme: enabled true -> false",
+                "create role moderator of realm acme",
+                "remove client scopes of realm acme: offline_access",
+                "take roles from all users of realm acme: manage-account, vip",
+                "disable required actions of realm acme: idp_link",
+                "set the rules of realm acme for users' email",
+                "let no client register itself in realm acme",
             ],
         );
     }
 
     #[test]
-    fn identity_providers_are_repaired_by_field_and_removed_when_they_are_declared_no_more() {
+    fn names_and_addresses_of_users_have_the_rules_of_the_auth_service() {
+        let profile = json!({"attributes": [
+            {"name": "username", "validations": {"length": {"min": 3, "max": 255}}},
+            {"name": "email", "required": {"roles": ["user"]}, "permissions": {"view": ["admin", "user"], "edit": ["admin"]}},
+            {"name": "lastName", "permissions": {"view": ["admin", "user"], "edit": ["admin", "user"]}},
+            {"name": "nickname", "required": {}},
+        ]});
+        assert_eq!(representation::profile_differences(&profile), ["username", "email", "lastName"]);
+        let attributes = profile["attributes"].as_array().unwrap();
+        let set: Vec<_> = attributes.iter().map(representation::profile_attribute).collect();
+        assert_eq!(representation::profile_differences(&json!({ "attributes": set })), [""; 0]);
+        assert_eq!(set[0]["validations"]["length"]["max"], 255, "the rules of others stay");
+        assert_eq!(set[3], attributes[3], "and so do attributes of others");
+    }
+
+    #[test]
+    fn identity_providers_are_repaired_by_field_and_kept_disabled_when_they_are_declared_no_more() {
         check(
             |observed| {
                 let corp = observed.providers.get_mut("corp").unwrap();
                 corp["trustEmail"] = json!(true);
                 corp["config"][representation::SECRET] = json!("of another secret");
                 corp["config"][representation::ENDPOINTS] = json!("changed");
-                observed.providers.insert("old".to_owned(), json!({}));
+                let disabled =
+                    json!({"enabled": false, "config": {(representation::DISABLED): "1790000000000"}});
+                observed.providers.insert("kept".to_owned(), disabled.clone());
+                observed.providers.insert("old".to_owned(), disabled);
+                observed.outdated_providers.insert("old".to_owned());
+                observed.providers.insert("dropped".to_owned(), json!({"enabled": true}));
+                // By hand, so that it is not known since when.
+                observed.providers.insert("paused".to_owned(), json!({"enabled": false}));
             },
             &[
+                "disable identity provider dropped of realm acme, and keep the links of its users for 30 days",
                 "remove identity provider old of realm acme",
+                "disable identity provider paused of realm acme, and keep the links of its users for 30 days",
                 "set identity provider corp of realm acme: config.posthouse.endpoints changed -> as discovered, \
                  config.posthouse.secret (hidden), trustEmail true -> false",
             ],
@@ -380,6 +530,25 @@ mod tests {
             },
             &["remove identity provider corp of realm acme", "create identity provider corp of realm acme"],
         );
+        check(
+            |observed| observed.providers.get_mut("corp").unwrap()["enabled"] = json!(false),
+            &["set identity provider corp of realm acme: enabled false -> true"],
+        );
+        for (enabled, is_disabled) in [(true, true), (false, false)] {
+            let disable =
+                "disable identity provider corp of realm acme, and keep the links of its users for 30 days";
+            let set = "set identity provider corp of realm acme: config.posthouse.endpoints not allowed -> as discovered";
+            let enable = format!("{set}, enabled false -> true");
+            let expected = if is_disabled { vec![disable, set] } else { vec![enable.as_str()] };
+            check(
+                |observed| {
+                    let corp = observed.providers.get_mut("corp").unwrap();
+                    corp["config"][representation::ENDPOINTS] = json!(representation::NOT_ALLOWED);
+                    corp["enabled"] = json!(enabled);
+                },
+                &expected,
+            );
+        }
         let mut desired = desired();
         desired.providers[0].client_secret = None;
         let observed = KeycloakObserved {

@@ -65,7 +65,7 @@ async fn look_at(resource: &MessengerCell, context: &Context) -> Result<Action, 
                         cell.capacity
                     ),
                 ),
-                None => Outcome::good(Reason::AllReady, "the cell takes tenants"),
+                None => Outcome::good(Reason::AllReady, takes_tenants(&cell)),
             }
         }
     };
@@ -140,6 +140,19 @@ pub(super) fn error_policy(
     Action::requeue(Duration::from_secs(5))
 }
 
+/// Returns what a cell says that is as it should be.
+fn takes_tenants(cell: &Cell) -> String {
+    let smtp = cell.spec.smtp.as_ref().filter(|smtp| smtp.credentials_secret_ref.is_some());
+    match smtp {
+        None => "the cell takes tenants".to_owned(),
+        Some(smtp) => format!(
+            "the cell takes tenants; users who read Secrets beside one of them have the account of spec.smtp, so see that it can do \
+             nothing but send as {}, or let the server take mail from the pods without an account",
+            smtp.from
+        ),
+    }
+}
+
 /// Reports whether namespaces can redirect the cell's addresses to their own pods.
 async fn external_ips(context: &Context) -> Result<Outcome, PassError> {
     Ok(if context.takes_external_ips().await? {
@@ -171,4 +184,26 @@ async fn announce(resource: &MessengerCell, previous: &CellStatus, outcomes: &Ou
 fn missing_login(cell: &Cell, context: &Context) -> Option<String> {
     let of_backends = backend::ALL.iter().find_map(|backend| context.login(*backend, cell).err());
     of_backends.or_else(|| context.smtp_account(cell).err())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rendered::testing::cell;
+
+    #[test]
+    fn a_cell_says_what_the_account_of_its_mail_server_must_be_limited_to() {
+        let says = |smtp: serde_json::Value| {
+            takes_tenants(&cell(|cell| {
+                cell.spec.smtp = serde_json::from_value(smtp.clone()).expect("a server")
+            }))
+        };
+        assert_eq!(says(json!(null)), "the cell takes tenants");
+        let mut smtp = json!({"host": "mail.example", "from": "no-reply@example.org"});
+        assert_eq!(says(smtp.clone()), "the cell takes tenants", "there is nothing to read");
+        smtp["credentialsSecretRef"] = json!({"name": "smtp"});
+        assert!(says(smtp).contains("can do nothing but send as no-reply@example.org"));
+    }
 }

@@ -1,8 +1,8 @@
 //! Pods of a workload.
 
 use catalog::{
-    Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, Service, Setting, TOKEN_AUDIENCE,
-    UNREADY_SECONDS,
+    Backend, DRAIN_SECONDS, GRPC_PORT, HTTP_PORT, MANAGEMENT_PORT, PRESENCE_SAMPLE_SECONDS, Service, Setting,
+    TOKEN_AUDIENCE, Topic, UNREADY_SECONDS,
 };
 use crds::{CellSmtp, ResourceAmounts};
 use k8s_openapi::{
@@ -219,12 +219,16 @@ fn setting_value(tenant: &Tenant, facts: &Facts, setting: Setting) -> Option<Str
         Setting::SmtpFrom => {
             Some(tenant.cell.spec.smtp.as_ref().map(|smtp| smtp.from.clone()).unwrap_or_default())
         }
-        Setting::Rate(limit) => Some(tenant.limits.rate(limit).unwrap_or(limit.default_rate()).to_string()),
-        Setting::TenantConnections => Some(tenant.max_connections.to_string()),
-        Setting::ConnectionsPerUser => Some(tenant.max_connections_per_user.to_string()),
-        Setting::MaxMemberships => Some(tenant.max_memberships.to_string()),
-        Setting::MaxChatsPerUser => Some(tenant.max_chats_per_user.to_string()),
+        Setting::Rate(limit) => Some(tenant.limits.rate(limit).to_string()),
+        Setting::TenantConnections => Some(tenant.limits.connections().to_string()),
+        Setting::ConnectionsPerUser => Some(tenant.limits.connections_per_user().to_string()),
+        Setting::MaxMemberships => Some(tenant.limits.memberships().to_string()),
+        Setting::MaxChatsPerUser => Some(tenant.limits.chats_per_user().to_string()),
         Setting::AllowedOrigins => Some(tenant.allowed_origins.join(",")),
+        Setting::SampleSeconds if tenant.optional_topics.contains(&Topic::PresenceChanges) => {
+            Some(PRESENCE_SAMPLE_SECONDS.to_string())
+        }
+        Setting::SampleSeconds => Some(String::new()),
         Setting::SendTopicGeneration => facts.send_topic_generation.clone(),
     }
 }

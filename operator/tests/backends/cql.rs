@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crds::{CqlFlavor, TenantId};
 use operator::backend::cql::{CqlAdmin, CqlChange, CqlDesired};
@@ -199,11 +199,14 @@ async fn tenant_is_made_kept_repaired_and_removed() {
             CqlAdmin::plan(&edited, &admin.observe(&edited).await.unwrap()),
             std::slice::from_ref(&change)
         );
-        let deadline = Instant::now() + Duration::from_secs(15);
-        while let Err(error) = admin.apply(&edited, &change).await {
-            assert!(error.is_retryable() && Instant::now() < deadline, "{error}");
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
+        eventually("the store takes the password", async || match admin.apply(&edited, &change).await {
+            Ok(()) => true,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        })
+        .await;
         assert_eq!(converge(&admin, &edited).await, [""; 0]);
         eventually("only the new password works", async || {
             connect_as(&edited).await.is_ok() && connect_as(&desired).await.is_err()

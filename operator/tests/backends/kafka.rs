@@ -104,6 +104,7 @@ impl Fixture for Kafka {
                 partitions,
                 replication: 1,
                 outlives_a_process: true,
+                is_optional: false,
                 configs,
             }
         };

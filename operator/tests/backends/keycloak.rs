@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use crds::TenantId;
 use operator::backend::keycloak::{APP_CLIENT, AUTH_CLIENT, KeycloakAdmin, KeycloakDesired, Provider};
 use operator::backend::{Backend, Claim, Credentials, DataExpected, Marker, Mode, Owner, settle};
@@ -118,6 +120,7 @@ impl Fixture for Keycloak {
             access_token_seconds: 300,
             auth_client_secret,
             providers: Vec::new(),
+            provider_hosts: vec![provider_host()],
         }
     }
 
@@ -248,6 +251,214 @@ async fn tenant_is_made_kept_repaired_and_removed() {
 }
 
 #[tokio::test]
+async fn no_session_is_outlived_and_no_account_administered_past_the_auth_service() {
+    let (admin, desired) = (admin(), desired());
+    let realm = desired.realm.clone();
+    let body = async {
+        converge(&admin, &desired).await;
+        let credentials = json!([{ "type": "password", "value": "long enough", "temporary": false }]);
+        let user = json!({ "username": "alice", "enabled": true, "credentials": credentials });
+        let users = format!("{realm}/users");
+        let (status, answer) = call(&service_token(&desired).await, Method::POST, &users, Some(user)).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let offline = async || {
+            let secret = desired.auth_client_secret.expose_secret();
+            let form = [
+                ("grant_type", "password"),
+                ("client_id", AUTH_CLIENT),
+                ("client_secret", secret),
+                ("username", "alice"),
+                ("password", "long enough"),
+                ("scope", "openid offline_access"),
+            ];
+            token(&realm, &form).await
+        };
+        let refused = offline().await.expect_err("there is no such scope");
+        assert!(refused.contains("Invalid scopes"), "{refused}");
+        let account = async || {
+            let token = user_token(&desired, "alice", "long enough").await.expect("alice signs in");
+            let url = format!("{}/realms/{realm}/account", env("KEYCLOAK_URL"));
+            let request = Client::new().get(url).bearer_auth(token).header("accept", "application/json");
+            request.send().await.unwrap().status()
+        };
+        assert!(!account().await.is_success());
+
+        // By hand.
+        let scope = json!({ "name": "offline_access", "protocol": "openid-connect" });
+        by_hand(Method::POST, &format!("{realm}/client-scopes"), Some(scope)).await;
+        let pages = client_id(&realm, "account").await;
+        by_hand(Method::PUT, &format!("{realm}/clients/{pages}"), Some(json!({ "enabled": true }))).await;
+        assert!(!account().await.is_success(), "no token is for it, and no user has the right");
+        let found = by_hand(Method::GET, &realm, None).await;
+        let role = by_hand(Method::GET, &format!("{realm}/roles/offline_access"), None).await;
+        let roles =
+            format!("{realm}/roles-by-id/{}/composites", found["defaultRole"]["id"].as_str().unwrap());
+        by_hand(Method::POST, &roles, Some(json!([role]))).await;
+        let repaired = converge(&admin, &desired).await;
+        let lines = [
+            format!("set client account of realm {realm}: enabled true -> false"),
+            format!("remove client scopes of realm {realm}: offline_access"),
+            format!("take roles from all users of realm {realm}: offline_access"),
+        ];
+        assert_eq!(repaired, lines);
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        assert!(offline().await.is_err() && !account().await.is_success());
+    };
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+#[tokio::test]
+async fn the_auth_service_is_the_only_door_of_a_realm() {
+    let (admin, desired) = (admin(), desired());
+    let realm = desired.realm.clone();
+    let at = |path: &str| format!("{}/realms/{realm}/{path}", env("KEYCLOAK_URL"));
+    let body = async {
+        converge(&admin, &desired).await;
+        let service = service_token(&desired).await;
+        let users = format!("{realm}/users");
+        let make = async |username: &str| {
+            let credentials = json!([{ "type": "password", "value": "long enough", "temporary": false }]);
+            let email = format!("{}@corp.example", uuid::Uuid::new_v4().simple());
+            let user =
+                json!({ "username": username, "email": email, "enabled": true, "credentials": credentials });
+            (call(&service, Method::POST, &users, Some(user)).await.0, email)
+        };
+        // Names have the rule of the auth service, however an account is made.
+        let long = "a".repeat(33);
+        for name in ["ann@acme.example", "\u{e4}dmin", "admin\u{200b}", "x\u{202e}y", "ab", &long] {
+            assert_eq!(make(name).await.0, StatusCode::BAD_REQUEST, "{name:?}");
+        }
+        let (status, email) = make("alice").await;
+        assert_eq!(status, StatusCode::CREATED);
+        // An access token is for the messenger, and says of no right at the realm. An address signs nobody in.
+        let claims = claims(&user_token(&desired, "alice", "long enough").await.unwrap());
+        assert_eq!(claims["aud"], APP_CLIENT, "{claims}");
+        assert!(claims["realm_access"].is_null() && claims["resource_access"].is_null(), "{claims}");
+        assert!(user_token(&desired, &email, "long enough").await.is_err());
+
+        let password = [
+            ("grant_type", "password"),
+            ("client_id", "admin-cli"),
+            ("username", "alice"),
+            ("password", "long enough"),
+        ];
+        assert!(token(&realm, &password).await.is_err());
+        let device = Client::new().post(at("protocol/openid-connect/auth/device"));
+        let refused = device.form(&[("client_id", APP_CLIENT)]).send().await.unwrap();
+        assert!(!refused.status().is_success(), "{}", refused.status());
+        let register = async || {
+            let client = json!({ "redirect_uris": ["http://127.0.0.1/x"] });
+            let url = at("clients-registrations/openid-connect");
+            Client::new().post(url).json(&client).send().await.unwrap().status()
+        };
+        assert_eq!(register().await, StatusCode::FORBIDDEN);
+        let path = format!("{realm}/authentication/required-actions");
+        let actions = by_hand(Method::GET, &path, None).await;
+        let is_off = |action: &Value| action["enabled"] == false && action["defaultAction"] == false;
+        assert!(actions.as_array().unwrap().iter().all(is_off), "{actions}");
+
+        // A realm of an earlier release, or what was opened by hand.
+        let edit = json!({ "loginWithEmailAllowed": true });
+        by_hand(Method::PUT, &realm, Some(edit)).await;
+        for client in [APP_CLIENT, AUTH_CLIENT] {
+            let path = format!("{realm}/clients/{}", client_id(&realm, client).await);
+            let attributes = json!({ "oauth2.device.authorization.grant.enabled": "true" });
+            let edit = json!({ "fullScopeAllowed": true, "attributes": attributes });
+            by_hand(Method::PUT, &path, Some(edit)).await;
+        }
+        let (auth, management) =
+            (client_id(&realm, AUTH_CLIENT).await, client_id(&realm, "realm-management").await);
+        let mapped = format!("{realm}/clients/{auth}/scope-mappings/clients/{management}");
+        let roles = by_hand(Method::GET, &mapped, None).await;
+        by_hand(Method::DELETE, &mapped, Some(roles)).await;
+        let scope = json!({ "name": "roles", "protocol": "openid-connect" });
+        by_hand(Method::POST, &format!("{realm}/client-scopes"), Some(scope)).await;
+        let account = client_id(&realm, "account").await;
+        let role =
+            by_hand(Method::GET, &format!("{realm}/clients/{account}/roles/manage-account"), None).await;
+        let found = by_hand(Method::GET, &realm, None).await;
+        let composites =
+            format!("{realm}/roles-by-id/{}/composites", found["defaultRole"]["id"].as_str().unwrap());
+        by_hand(Method::POST, &composites, Some(json!([role]))).await;
+        let mut link = by_hand(Method::GET, &format!("{path}/idp_link"), None).await;
+        link["enabled"] = true.into();
+        by_hand(Method::PUT, &format!("{path}/idp_link"), Some(link)).await;
+        let mut profile = by_hand(Method::GET, &format!("{realm}/users/profile"), None).await;
+        for attribute in profile["attributes"].as_array_mut().unwrap() {
+            if attribute["name"] == "username" {
+                attribute["validations"].as_object_mut().unwrap().remove("pattern");
+            }
+        }
+        by_hand(Method::PUT, &format!("{realm}/users/profile"), Some(profile)).await;
+        let components = by_hand(Method::GET, &format!("{realm}/components"), None).await;
+        for policy in components.as_array().unwrap() {
+            let path = format!("{realm}/components/{}", policy["id"].as_str().unwrap());
+            if policy["providerId"] == "max-clients" || policy["providerId"] == "trusted-hosts" {
+                by_hand(Method::DELETE, &path, None).await;
+            }
+        }
+        assert_eq!(make("bob@acme.example").await.0, StatusCode::CREATED, "by an earlier rule");
+        assert_eq!(register().await, StatusCode::CREATED);
+
+        let device = "attributes.oauth2.device.authorization.grant.enabled true -> false";
+        let grant =
+            |role: &str| format!("grant {role} to the service account of messenger-auth of realm {realm}");
+        let lines = [
+            format!("set realm {realm}: loginWithEmailAllowed true -> false"),
+            grant("manage-users"),
+            grant("query-users"),
+            grant("view-users"),
+            format!("set client messenger of realm {realm}: {device}, fullScopeAllowed true -> false"),
+            format!("set client messenger-auth of realm {realm}: {device}, fullScopeAllowed true -> false"),
+            format!("remove client scopes of realm {realm}: roles"),
+            format!("take roles from all users of realm {realm}: manage-account"),
+            format!("disable required actions of realm {realm}: idp_link"),
+            format!("set the rules of realm {realm} for users' username"),
+            format!("let no client register itself in realm {realm}"),
+        ];
+        assert_eq!(converge(&admin, &desired).await, lines);
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        assert_eq!(register().await, StatusCode::FORBIDDEN);
+        assert_eq!(make("eve@acme.example").await.0, StatusCode::BAD_REQUEST);
+        // Who has a name of before goes on.
+        user_token(&desired, "bob@acme.example", "long enough").await.unwrap();
+        let (status, _) = call(&service_token(&desired).await, Method::GET, &users, None).await;
+        assert_eq!(status, StatusCode::OK);
+    };
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+#[tokio::test]
+async fn a_realm_as_keycloak_makes_it_is_closed_by_one_pass() {
+    let (admin, desired) = (admin(), desired());
+    let realm = desired.realm.clone();
+    let body = async {
+        let account = Keycloak::account();
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &account.username),
+            ("client_secret", account.password.expose_secret()),
+        ];
+        let operator = token("master", &form).await.unwrap();
+        let marker = desired.owner.marker().to_string();
+        let born = json!({ "realm": realm, "enabled": true, "attributes": { "posthouse.owner": marker } });
+        let (status, answer) = call(&operator, Method::POST, "", Some(born)).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let found = admin.observe(&desired).await.unwrap();
+        let left = [&found.scopes, &found.default_roles, &found.actions, &found.profile].map(BTreeSet::len);
+        assert_eq!(left, [10, 4, 11, 4], "what a realm of this Keycloak is born with: {found:#?}");
+        assert!(found.takes_clients);
+
+        converge(&admin, &desired).await;
+        assert_eq!(converge(&admin, &desired).await, [""; 0]);
+        let service = service_token(&desired).await;
+        let (status, _) = call(&service, Method::GET, &format!("{realm}/users"), None).await;
+        assert_eq!(status, StatusCode::OK);
+    };
+    story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
+}
+
+#[tokio::test]
 async fn who_tries_wrong_passwords_at_once_locks_no_owner_out() {
     let (admin, desired) = (admin(), desired());
     let body = async {
@@ -271,6 +482,12 @@ async fn who_tries_wrong_passwords_at_once_locks_no_owner_out() {
     story(body, async { _ = admin.remove(&claim(&desired)).await }).await;
 }
 
+/// Returns where the realms are that stand for external identity providers.
+fn provider_host() -> String {
+    let url: reqwest::Url = env("KEYCLOAK_URL").parse().unwrap();
+    url.host_str().unwrap().to_owned()
+}
+
 /// Creates a realm that stands for an external identity provider. Returns its issuer.
 async fn issuer(name: &str) -> String {
     by_hand(Method::POST, "", Some(json!({ "realm": name, "enabled": true }))).await;
@@ -278,7 +495,7 @@ async fn issuer(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn identity_providers_are_made_kept_repaired_and_removed() {
+async fn identity_providers_are_made_repaired_disabled_and_removed() {
     let (admin, plain) = (admin(), desired());
     let realm = plain.realm.clone();
     let (one, other) = (format!("one{realm}"), format!("other{realm}"));
@@ -317,7 +534,7 @@ async fn identity_providers_are_made_kept_repaired_and_removed() {
         // A manual edit: also of what only the issuer knows.
         let mut edited = found.clone();
         edited["trustEmail"] = true.into();
-        edited["config"]["tokenUrl"] = "http://127.0.0.1:9/token".into();
+        edited["config"]["tokenUrl"] = format!("http://{}:9/token", provider_host()).into();
         by_hand(Method::PUT, &format!("{path}/corp"), Some(edited)).await;
         let repaired = converge(&admin, &with(&provider)).await;
         let line = format!(
@@ -336,7 +553,7 @@ async fn identity_providers_are_made_kept_repaired_and_removed() {
         );
         let moved = Provider { issuer: issuer(&other).await, ..renewed.clone() };
         let changed = converge(&admin, &with(&moved)).await;
-        // The users of the former one go with it: a name of the new one is another person.
+        // The users of the former one go with it: a name of the new one is another user.
         let replaced =
             ["remove", "create"].map(|verb| format!("{verb} identity provider corp of realm {realm}"));
         assert_eq!(changed, replaced);
@@ -358,9 +575,52 @@ async fn identity_providers_are_made_kept_repaired_and_removed() {
         );
         assert_eq!(by_hand(Method::GET, &realm, None).await["accessTokenLifespan"], 300);
 
+        // A cell that takes the host back, and an issuer whose endpoints are elsewhere.
+        converge(&admin, &with(&moved)).await;
+        let outside = KeycloakDesired { provider_hosts: vec!["corp.example".into()], ..with(&moved) };
+        let (fence, metrics) = (Fence::always_open(), Metrics::default());
+        let refused =
+            Box::pin(settle(&admin, &outside, DataExpected::No, Mode::Apply, &fence, &metrics)).await;
+        let message = assert_reason(refused, crds::Reason::BackendRefused);
+        let host = provider_host();
+        let expected = format!("is on {host}, which the cell does not allow in spec.keycloak.providerHosts");
+        assert!(message.contains(&expected), "{message}");
+        assert_eq!(by_hand(Method::GET, &format!("{path}/corp"), None).await["enabled"], false);
+        let back = converge(&admin, &with(&moved)).await;
+        assert_eq!(back, [format!("set identity provider corp of realm {realm}: enabled false -> true")]);
+        assert_eq!(converge(&admin, &with(&moved)).await, [""; 0]);
+
+        // A manifest without it keeps the links of its users, and no user signs in by it meanwhile.
+        let user = json!({ "username": "noor", "enabled": true });
+        by_hand(Method::POST, &format!("{realm}/users"), Some(user)).await;
+        let found = by_hand(Method::GET, &format!("{realm}/users?exact=true&username=noor"), None).await;
+        let links = format!("{realm}/users/{}/federated-identity", found[0]["id"].as_str().unwrap());
+        let link = json!({ "identityProvider": "corp", "userId": "n-1", "userName": "noor" });
+        by_hand(Method::POST, &format!("{links}/corp"), Some(link)).await;
+        let disabled = converge(&admin, &plain).await;
+        assert_eq!(disabled.len(), 2, "{disabled:#?}");
+        let line = format!(
+            "disable identity provider corp of realm {realm}, and keep the links of its users for 30 days"
+        );
+        assert_eq!(disabled[1], line);
+        assert_eq!(converge(&admin, &plain).await, [""; 0]);
+        let found = by_hand(Method::GET, &format!("{path}/corp"), None).await;
+        assert_eq!(found["enabled"], false);
+        let back = converge(&admin, &with(&moved)).await;
+        let line = format!("set identity provider corp of realm {realm}: enabled false -> true");
+        assert_eq!(back.last(), Some(&line), "{back:#?}");
+        assert_eq!(converge(&admin, &with(&moved)).await, [""; 0]);
+        let found = by_hand(Method::GET, &links, None).await;
+        assert_eq!(found[0]["userId"], "n-1", "{found}");
+
+        // After a month it goes, with the links.
+        converge(&admin, &plain).await;
+        let mut found = by_hand(Method::GET, &format!("{path}/corp"), None).await;
+        let since: i64 = found["config"]["posthouse.disabled"].as_str().unwrap().parse().unwrap();
+        found["config"]["posthouse.disabled"] = (since - 31 * 24 * 3600 * 1000).to_string().into();
+        by_hand(Method::PUT, &format!("{path}/corp"), Some(found)).await;
         let removed = converge(&admin, &plain).await;
-        assert_eq!(removed.len(), 2, "{removed:#?}");
-        assert_eq!(removed[1], format!("remove identity provider corp of realm {realm}"));
+        assert_eq!(removed, [format!("remove identity provider corp of realm {realm}")]);
         assert_eq!(converge(&admin, &plain).await, [""; 0]);
         let left = by_hand(Method::GET, &path, None).await;
         assert_eq!(left.as_array().unwrap().len(), 1, "{left}");

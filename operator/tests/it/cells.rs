@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
-    reconcile::{
-        NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually, tenants,
-    },
+    stand::{NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually, tenants},
 };
 
 fn cells(server: &ApiServer) -> Api<MessengerCell> {

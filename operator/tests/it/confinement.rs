@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_server::{ApiServer, SYSTEM},
-    reconcile::{NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually},
+    stand::{NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually},
 };
 
 const MINE: &str = "app.kubernetes.io/managed-by";
@@ -108,7 +108,7 @@ async fn an_administrator_of_one_namespace_makes_no_route_that_traefik_serves() 
 
     // The operator goes on.
     let patch = Patch::Merge(json!({"spec": {"hosts": ["chat.evilone.it.localhost"]}}));
-    crate::reconcile::tenants(&server, "evil")
+    crate::stand::tenants(&server, "evil")
         .patch("it", &PatchParams::default(), &patch)
         .await
         .expect("edited");

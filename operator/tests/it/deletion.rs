@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     api_server::ApiServer,
-    reconcile::{
+    stand::{
         Backends, NOWHERE, Operator, SOON, condition_message, create_cell, create_tenant, eventually,
         redis_user_exists, tenants,
     },

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
-    reconcile::{
+    stand::{
         NOWHERE, Operator, SOON, api_of, condition_message, create_cell, create_tenant, event_about,
         eventually, make_deployments_available, on_real_backends, tenants,
     },

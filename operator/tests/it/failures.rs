@@ -16,7 +16,7 @@ use serde_json::json;
 use crate::{
     api_server::ApiServer,
     edits::passes_go_on,
-    reconcile::{
+    stand::{
         NOWHERE, Operator, SOON, api_of, condition_message, create_admin_secret, create_cell, create_tenant,
         eventually,
     },

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     api_server::ApiServer,
-    reconcile::{
+    stand::{
         NOWHERE, Operator, SOON, allow_domains, api_of, condition_message, create_cell, create_tenant,
         eventually, request_hosts, tenants,
     },

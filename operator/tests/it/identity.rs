@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api_server::ApiServer,
-    reconcile::{
+    stand::{
         Operator, SOON, condition_message, create_admin_secret, create_tenant, eventually, on_real_backends,
         tenants,
     },

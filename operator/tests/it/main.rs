@@ -12,6 +12,7 @@ mod identity;
 mod leader;
 mod reconcile;
 mod snapshots;
+mod stand;
 mod succession;
 mod workloads;
 

@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, postgres::PgConnectOptions, raw_sql};
 
 use crate::{
     api_server::ApiServer,
-    reconcile::{
+    stand::{
         Backends, Operator, SOON, api_of, condition_message, create_tenant, eventually,
         make_deployments_available, on_real_backends, tenants, variable,
     },

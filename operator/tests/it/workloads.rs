@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     edits::passes_go_on,
     failures::event,
-    reconcile::{
+    stand::{
         Operator, SOON, condition_message, create_tenant, event_about, eventually,
         make_deployments_available, on_real_backends, tenants,
     },

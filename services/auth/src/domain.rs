@@ -5,8 +5,12 @@ pub mod email;
 pub mod external;
 mod session;
 
-use contracts::api::{ChangePasswordRequest, RegisterRequest, SignInRequest};
+use contracts::{
+    UserId,
+    api::{ChangePasswordRequest, RegisterRequest, SignInRequest},
+};
 use kit::{
+    catalog::USERNAME_RULE,
     error::InvalidField,
     text::{DisplayName, Password, Username},
 };
@@ -19,7 +23,7 @@ pub use self::session::{AccountName, ListedSession, Session, TokenDigest};
 const NEW_PASSWORD: &str = "new_password";
 const USERNAME: &str = "username";
 const PASSWORD: &str = "password";
-/// Shortest and longest username of a new account, in characters.
+/// Shortest and longest username of a new account, in characters: of [`USERNAME_PATTERN`](kit::catalog::USERNAME_PATTERN).
 const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 3..=32;
 /// Shortest new password, in characters, as in the realms that the operator makes.
 pub(crate) const MIN_PASSWORD_CHARS: usize = 8;
@@ -41,6 +45,14 @@ pub struct Credentials {
     /// Of any form that the realm allows: its administrators may have made the account.
     pub username: Username,
     pub password: Password,
+}
+
+/// An account that was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub user_id: UserId,
+    /// As the realm has it, whatever was typed.
+    pub username: String,
 }
 
 /// A password that is to take the place of another one.
@@ -98,18 +110,20 @@ pub(crate) fn new_password(field: &'static str, text: &str) -> Result<Password, 
     Ok(password)
 }
 
+/// Reports whether this may be the name of a new account. It is plain, so that no two look the same.
+pub(crate) fn is_new_username(name: &str) -> bool {
+    let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
+    USERNAME_CHARS.contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(rest)
+}
+
 impl NewAccount {
-    /// Reads a request. The name of a new account is plain, so that no two look the same: `^[a-z][a-z0-9._-]{2,31}$`.
+    /// Reads a request.
     pub fn parse(request: RegisterRequest) -> Result<Self, InvalidField> {
         let username = Username::parse(USERNAME, &request.username)?;
-        let name = username.as_str();
-        let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '_' | '-');
-        let is_plain = USERNAME_CHARS.contains(&name.len())
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(rest);
-        if !is_plain {
-            let problem = "must be 3 to 32 of a-z 0-9 . _ - starting with a letter".to_owned();
-            return Err(InvalidField { field: USERNAME, problem });
+        if !is_new_username(username.as_str()) {
+            return Err(InvalidField { field: USERNAME, problem: USERNAME_RULE.to_owned() });
         }
         let password = new_password(PASSWORD, &request.password)?;
         let display_name = request.display_name.map(|name| DisplayName::parse("display_name", &name));

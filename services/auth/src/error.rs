@@ -32,16 +32,29 @@ pub enum Error {
         "the identity provider gave the username of an account that was deleted, and it is not given out again: have it changed there"
     )]
     NameOfDeleted,
+    /// In a form in which no character does anything.
+    #[error(
+        "the identity provider gave the username {0:.64?}, and a username {rule}: ask an administrator to rename the account",
+        rule = kit::catalog::USERNAME_RULE
+    )]
+    UnusableName(String),
     #[error("this messenger sends no mail: ask an administrator for a new password")]
     NoMail,
     #[error("the link has expired, or another one was sent after it: request another")]
     NoLink,
     #[error("the link was used before: request another if it was not you")]
     LinkUsed,
+    /// With this reply.
+    #[error("the mail server takes no mail for this address ({0}): see whether it is right")]
+    AddressRefused(u16),
     #[error("failed to send a mail")]
     Mail(#[source] MailError),
     #[error("the current password is wrong")]
     WrongPassword,
+    #[error(
+        "this account has no password, because it signs in with an identity provider: ask an administrator of the messenger to make this change"
+    )]
+    NoPassword,
     #[error("failed to publish the end of a session")]
     Log(#[source] LogError),
     #[error("the event log did not take the end of a session in time")]
@@ -58,6 +71,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Reports whether the realm refused a code.
+    pub(crate) fn is_invalid_code(&self) -> bool {
+        match self {
+            Self::Store(StoreError::InvalidCode) => true,
+            Self::Shared(error) => error.is_invalid_code(),
+            _ => false,
+        }
+    }
+
     /// Returns the user whose session has ended; `None` for all other errors.
     pub(crate) fn user_of_ended_session(&self) -> Option<UserId> {
         match self {
@@ -72,10 +94,12 @@ impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidField(error) => error.code(),
-            Self::RegistrationClosed | Self::WrongPassword => ErrorCode::PermissionDenied,
+            Self::RegistrationClosed | Self::WrongPassword | Self::NoPassword => ErrorCode::PermissionDenied,
             Self::NoMail => ErrorCode::NotConfigured,
             Self::NoSession | Self::NoProvider | Self::NoLink => ErrorCode::NotFound,
-            Self::NameOfDeleted | Self::LinkUsed => ErrorCode::Conflict,
+            Self::NameOfDeleted | Self::UnusableName(_) | Self::LinkUsed | Self::AddressRefused(_) => {
+                ErrorCode::Conflict
+            }
             Self::SessionOver(_) | Self::NotBegun => ErrorCode::Unauthenticated,
             Self::Limited(_) | Self::Busy => ErrorCode::RateLimited,
             Self::Shared(error) => error.code(),
@@ -104,11 +128,14 @@ impl ServiceError for Error {
             | Self::NoProvider
             | Self::NotBegun
             | Self::NameOfDeleted
+            | Self::UnusableName(_)
             | Self::NoMail
             | Self::NoLink
             | Self::LinkUsed
+            | Self::AddressRefused(_)
             | Self::Mail(_)
             | Self::WrongPassword
+            | Self::NoPassword
             | Self::Busy
             | Self::SessionOver(_)
             | Self::Users(_)

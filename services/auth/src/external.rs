@@ -15,6 +15,7 @@ use crate::{
 };
 
 const PURPOSE: Purpose = Purpose("posthouse: a sign-in with an external identity provider");
+const CODE_PURPOSE: Purpose = Purpose("posthouse: the code of a sign-in with an external identity provider");
 const COOKIE: &str = "posthouse-login";
 /// What a browser takes by TLS only, for this host only (RFC 6265bis).
 const HOST_PREFIX: &str = "__Host-";
@@ -122,6 +123,19 @@ impl External {
             (is_named_so && begun.is_open(now_ms)).then_some(begun)
         };
         values.find_map(open).ok_or(Error::NotBegun)
+    }
+
+    /// Returns what a page is given for a code of the realm. It is worth something with the cookie of this sign-in alone: the realm takes
+    /// back what a code gave when it sees the code again, and so it must not see one that comes from another browser.
+    pub(crate) fn login_code(&self, begun: &Begun, code: &str) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(sealed::seal(&self.0.secret, CODE_PURPOSE, &begun.verifier, &code))
+    }
+
+    /// Returns the code of the realm that a page was given; `None` for one of another sign-in.
+    pub(crate) fn realm_code(&self, begun: &Begun, login_code: &str) -> Option<SecretString> {
+        let sealed = BASE64_URL_SAFE_NO_PAD.decode(login_code).ok()?;
+        let code: String = sealed::open(&self.0.secret, CODE_PURPOSE, &begun.verifier, sealed)?;
+        Some(code.into())
     }
 
     /// Returns the cookie that ends a sign-in in the browser.

@@ -27,13 +27,13 @@ use self::refreshes::Claim;
 pub use self::refreshes::Refreshes;
 use crate::{
     domain::{
-        Credentials, Grant, ListedSession, NewAccount, NewPassword, OwnEmail, Session, TokenDigest,
+        Account, Credentials, Grant, ListedSession, NewAccount, NewPassword, OwnEmail, Session, TokenDigest,
         attempts::{AttemptRates, Attempts},
         email::Email,
     },
     error::Error,
     events::SessionEvents,
-    store::{AccountStore, StoreError},
+    store::{AccountStore, Once, StoreError},
 };
 
 /// Passwords that the realm hashes at once for this process.
@@ -123,7 +123,7 @@ impl Guard {
     }
 
     /// Returns the account that the credentials open.
-    pub(crate) async fn account(&self, address: IpAddr, credentials: &Credentials) -> Result<UserId, Error> {
+    pub(crate) async fn account(&self, address: IpAddr, credentials: &Credentials) -> Result<Account, Error> {
         self.tried(address, credentials, self.0.accounts.account(credentials)).await
     }
 
@@ -132,21 +132,55 @@ impl Guard {
         self.tried(address, credentials, self.0.accounts.sign_in(credentials)).await
     }
 
-    /// Begins a session with the code of a sign-in with an external identity provider. Codes that are wrong count against the address.
+    /// Begins a session with the code of a sign-in with an external identity provider. Codes that are wrong count against the address. All
+    /// that ask with one code within the grace period receive the same tokens, from whichever replica; the realm sees a code once, since it
+    /// takes back what the code gave when it sees it again.
     pub(crate) async fn redeem(
         &self,
         address: IpAddr,
-        code: &str,
+        code: &SecretString,
         verifier: &str,
         redirect_uri: &str,
     ) -> Result<Grant, Error> {
         self.count_code(address)?;
-        let _turn = turn(&self.0.sessions).await?;
-        let outcome = self.0.accounts.redeem(code, verifier, redirect_uri).await;
-        if !matches!(outcome, Err(StoreError::InvalidCode)) {
+        let (guard, code) = (self.clone(), code.clone());
+        let (verifier, redirect_uri) = (verifier.to_owned(), redirect_uri.to_owned());
+        let outcome = self
+            .to_the_end(async move {
+                let given = guard.begun(&code, &verifier, &redirect_uri);
+                let given = guard.0.given.try_get_with(TokenDigest::of(&code), given).await;
+                guard.remembered(&code, given.map_err(Error::Shared)?).await
+            })
+            .await;
+        if !outcome.as_ref().is_err_and(Error::is_invalid_code) {
             self.good_code(address);
         }
-        Ok(outcome?)
+        outcome
+    }
+
+    async fn begun(
+        &self,
+        code: &SecretString,
+        verifier: &str,
+        redirect_uri: &str,
+    ) -> Result<Arc<Given>, Error> {
+        let is_shared = match self.0.refreshes.claim(code, Once::Code).await {
+            Claim::Given(grant) => return Ok(Arc::new(Given { grant, is_own: false })),
+            Claim::Late => return Err(Error::Busy),
+            Claim::Used => return Err(StoreError::InvalidCode.into()),
+            Claim::Ask { is_shared } => is_shared,
+        };
+        let outcome = match turn(&self.0.sessions).await {
+            Ok(_turn) => self
+                .0
+                .accounts
+                .redeem(code.expose_secret(), verifier, redirect_uri)
+                .await
+                .map_err(Error::from),
+            Err(refused) => Err(refused),
+        };
+        self.0.refreshes.settle(code, Once::Code, outcome.as_ref().ok(), is_shared).await;
+        Ok(Arc::new(Given { grant: outcome?, is_own: true }))
     }
 
     async fn tried<T>(
@@ -192,11 +226,14 @@ impl Guard {
     async fn refreshed(&self, token: &SecretString) -> Result<Grant, Error> {
         let session =
             Session::of(token.expose_secret()).ok_or(Error::Store(StoreError::InvalidRefreshToken))?;
-        let digest = TokenDigest::of(token);
-        let given = self.0.given.try_get_with(digest, self.given(token, &session)).await;
-        let given = given.map_err(Error::Shared)?;
+        let given = self.0.given.try_get_with(TokenDigest::of(token), self.given(token, &session)).await;
+        self.remembered(token, given.map_err(Error::Shared)?).await
+    }
+
+    /// Returns what a token or a code gave, unless its session has ended since.
+    async fn remembered(&self, token: &SecretString, given: Arc<Given>) -> Result<Grant, Error> {
         if !given.is_own {
-            self.0.given.invalidate(&digest).await;
+            self.0.given.invalidate(&TokenDigest::of(token)).await;
         }
         // What is remembered of a session does not outlive it.
         let Session { user_id, id } = &given.grant.session;
@@ -207,13 +244,14 @@ impl Guard {
     }
 
     async fn given(&self, token: &SecretString, session: &Session) -> Result<Arc<Given>, Error> {
-        let outcome = match self.0.refreshes.claim(token, session).await {
+        let once = Once::Refresh(session);
+        let outcome = match self.0.refreshes.claim(token, once).await {
             Claim::Given(grant) => return Ok(Arc::new(Given { grant, is_own: false })),
             Claim::Late => return Err(Error::Busy),
             Claim::Used => Err(Error::Store(StoreError::SessionOver)),
             Claim::Ask { is_shared } => {
                 let outcome = self.ask(token).await;
-                self.0.refreshes.settle(token, outcome.as_ref().ok(), is_shared).await;
+                self.0.refreshes.settle(token, once, outcome.as_ref().ok(), is_shared).await;
                 outcome
             }
         };
@@ -339,7 +377,8 @@ impl Guard {
         self.attempts(|attempts| attempts.good_code(address, Instant::now()));
     }
 
-    /// Replaces the password of a user who cannot sign in, and ends all their sessions.
+    /// Replaces the password of a user who cannot sign in, and leaves nobody who had the account before a way in: links to identity
+    /// providers, other credentials and offline tokens go, and all sessions end.
     pub(crate) async fn reset_password(&self, user_id: UserId, password: &Password) -> Result<(), Error> {
         let (guard, password) = (self.clone(), password.clone());
         self.to_the_end(async move {
@@ -347,8 +386,15 @@ impl Guard {
                 let _turn = turn(&guard.0.hashes).await?;
                 guard.0.accounts.set_password(user_id, &password).await?;
             }
+            // Before the sessions: none begins by any of it while they are ended.
+            {
+                let _turn = turn(&guard.0.sessions).await?;
+                guard.0.accounts.close_other_ways(user_id).await?;
+            }
             let all = guard.listed(user_id).await?.into_iter().map(|session| session.id).collect();
-            guard.ended(user_id, all).await
+            guard.ended(user_id, all).await?;
+            let _turn = turn(&guard.0.sessions).await?;
+            Ok(guard.0.accounts.revoke_tokens(user_id).await?)
         })
         .await
     }
@@ -382,12 +428,17 @@ impl Guard {
             Err(Error::Store(StoreError::Rejected)) => {}
             Err(_) => attempts.unanswered_change(user_id, Instant::now()),
         });
-        let opened = outcome.map_err(|error| match error {
-            Error::Store(StoreError::Rejected) => Error::WrongPassword,
-            error => error,
-        })?;
-        // The name in the token may be of another account by now.
-        if opened == user_id { Ok(()) } else { Err(Error::WrongPassword) }
+        match outcome {
+            // The name in the token may be of another account by now.
+            Ok(opened) if opened.user_id == user_id => Ok(()),
+            Ok(_) => Err(Error::WrongPassword),
+            Err(Error::Store(StoreError::Rejected)) => {
+                let _turn = turn(&self.0.sessions).await?;
+                let has_one = self.0.accounts.has_password(user_id).await?;
+                Err(if has_one { Error::WrongPassword } else { Error::NoPassword })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn changed_password(&self, caller: &Session, password: &NewPassword) -> Result<(), Error> {

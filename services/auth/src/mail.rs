@@ -5,7 +5,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
-    message::{Mailbox, header::ContentType},
+    message::{
+        Mailbox,
+        header::{ContentType, MIME_VERSION_1_0},
+    },
     transport::smtp::{
         Error as SmtpError,
         authentication::Credentials,
@@ -17,6 +20,7 @@ use secrecy::ExposeSecret as _;
 use crate::{
     config::MailArgs,
     domain::email::{Email, Mail},
+    sealed::random_word,
 };
 
 /// A request waits no longer for the mail server.
@@ -35,9 +39,15 @@ pub enum MailError {
     Late,
     #[error("the mail server refused a mail: {}", code(.0))]
     Server(SmtpError),
+    /// With this reply.
+    #[error("the mail server takes no mail for an address: {0}")]
+    NoSuchAddress(u16),
     #[error("a mail cannot be written")]
     Unwritable,
 }
+
+/// Replies to a recipient that is not there, not here, or no address (RFC 5321, section 4.2.3).
+const NO_SUCH_ADDRESS: [u16; 4] = [550, 551, 553, 556];
 
 /// The server's words may repeat an address.
 fn code(error: &SmtpError) -> String {
@@ -84,10 +94,18 @@ impl Mailer {
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject(mail.subject)
+            .message_id(Some(format!("<{}@{}>", random_word().expose_secret(), self.from.email.domain())))
+            // Without it the encoding of the text means nothing (RFC 2045, section 4).
+            .header(MIME_VERSION_1_0)
             .header(ContentType::TEXT_PLAIN)
             .body(mail.text)
             .map_err(|_| MailError::Unwritable)?;
         let sent = tokio::time::timeout(TIMEOUT, self.transport.send(message)).await;
-        sent.map_err(|_| MailError::Late)?.map(drop).map_err(MailError::Server)
+        sent.map_err(|_| MailError::Late)?.map(drop).map_err(|error| {
+            match error.status().map(u16::from).filter(|status| NO_SUCH_ADDRESS.contains(status)) {
+                Some(status) => MailError::NoSuchAddress(status),
+                None => MailError::Server(error),
+            }
+        })
     }
 }

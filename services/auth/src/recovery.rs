@@ -23,16 +23,18 @@ use crate::{
     },
     error::Error,
     guard::Guard,
-    mail::Mailer,
-    store::{Taken, Ticket, Tickets},
+    mail::{MailError, Mailer},
+    store::{StoreError, Taken, Ticket, Tickets},
 };
 
-/// Mails that are under way at once. What is beyond them is refused, for an account or for none.
+/// Mails that are under way at once. What is beyond them is not sent, for an account or for none.
 const MAILS: usize = 16;
 /// Mails to one address: who receives them did perhaps not ask for them.
-const TO_ADDRESS: Rate = Rate { burst: 3, every: Duration::from_secs(600) };
+const TO_ADDRESS: Rate = Rate::every(Duration::from_secs(600), 3);
 /// Mails that are requested from one address of the network.
-const FROM_ADDRESS: Rate = Rate { burst: 20, every: Duration::from_secs(30) };
+const FROM_ADDRESS: Rate = Rate::every(Duration::from_secs(30), 20);
+/// Mails that one user has sent, whichever addresses they go to and come from: one who registers is no way to write to strangers.
+const OF_USER: Rate = Rate::every(Duration::from_secs(600), 5);
 /// What the sending of mail is called in the log.
 const WHAT: &str = "sending mail";
 
@@ -46,9 +48,46 @@ struct Inner {
     mail: Option<(Mailer, String)>,
     tickets: Tickets,
     turns: Arc<Semaphore>,
-    rates: Mutex<(Buckets<Email>, Buckets<IpAddr>)>,
+    rates: Mutex<Rates>,
     outage: Outage,
     tasks: TaskTracker,
+}
+
+/// How many mails were requested lately.
+struct Rates {
+    to: Buckets<Email>,
+    from: Buckets<IpAddr>,
+    of: Buckets<UserId>,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { to: Buckets::new(TO_ADDRESS), from: Buckets::new(FROM_ADDRESS), of: Buckets::new(OF_USER) }
+    }
+}
+
+impl Rates {
+    /// Counts a mail, which a user perhaps asks for with their session. One that is refused counts for nothing; the error is the time
+    /// to wait.
+    fn count(
+        &mut self,
+        user: Option<UserId>,
+        address: IpAddr,
+        email: &Email,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        let of = user.and_then(|user| self.of.wait(&user, now));
+        let waits = [of, self.to.wait(email, now), self.from.wait(&address, now)];
+        if let Some(wait) = waits.into_iter().flatten().max() {
+            return Err(wait);
+        }
+        self.to.take(email.clone(), now);
+        self.from.take(address, now);
+        if let Some(user) = user {
+            self.of.take(user, now);
+        }
+        Ok(())
+    }
 }
 
 impl Recovery {
@@ -65,7 +104,7 @@ impl Recovery {
             mail,
             tickets,
             turns: Arc::new(Semaphore::new(MAILS)),
-            rates: Mutex::new((Buckets::new(TO_ADDRESS), Buckets::new(FROM_ADDRESS))),
+            rates: Mutex::default(),
             outage: Outage::default(),
             tasks,
         }))
@@ -75,17 +114,22 @@ impl Recovery {
     /// nor its time says whether there is one.
     pub(crate) fn forgot(&self, address: IpAddr, email: Email) -> Result<(), Error> {
         self.configured()?;
-        self.count(address, &email)?;
-        // One too many is dropped and answered like every other: a refusal would say how long others take, which depends on whether they
-        // have an account.
+        self.count(None, address, &email)?;
+        // One too many is dropped, and answered and counted like every other: all else would say how long others take, which depends on
+        // whether they have an account.
         let Ok(turn) = self.0.turns.clone().try_acquire_owned() else {
             tracing::warn!("too many mails wait: a link for a new password is not sent");
             return Ok(());
         };
         let this = self.clone();
         self.0.tasks.spawn(async move {
-            if let Err(error) = this.send_password_link(&email).await {
-                this.0.outage.failed(WHAT, &error);
+            match this.send_password_link(&email).await {
+                Ok(()) => {}
+                // The server works, and has no such address any longer.
+                Err(error @ Error::AddressRefused(_)) => {
+                    tracing::info!("no link for a new password: {error}")
+                }
+                Err(error) => this.0.outage.failed(WHAT, &error),
             }
             drop(turn);
         });
@@ -108,16 +152,13 @@ impl Recovery {
         password: &Password,
     ) -> Result<(), Error> {
         self.configured()?;
-        let ticket = self.taken(address, token).await?;
+        let is_it = |ticket: &Ticket| matches!(ticket, Ticket::Password { .. });
+        let ticket = self.taken(address, token, is_it).await?;
         let Ticket::Password { user_id } = ticket else { return Err(Error::NoLink) };
         // Who had the account before may have had a link sent to an address of their own.
         self.0.tickets.revoke_email(user_id).await?;
         let outcome = self.0.accounts.reset_password(user_id, password).await;
-        if outcome.is_err() {
-            // A password that the realm refuses, or a realm that does not answer: the user tries again with the same link.
-            self.0.tickets.give_back(token, &ticket).await?;
-        }
-        outcome?;
+        self.settled(token, &ticket, outcome).await?;
         tracing::info!(user = %user_id, "{user_id} has a new password");
         Ok(())
     }
@@ -132,7 +173,7 @@ impl Recovery {
     ) -> Result<(), Error> {
         self.configured()?;
         self.0.accounts.confirm_caller(caller, &credentials).await?;
-        self.count(address, &email)?;
+        self.count(Some(caller.user_id), address, &email)?;
         let _turn = self.0.turns.try_acquire().map_err(|_| Error::Busy)?;
         let ticket = Ticket::Email { user_id: caller.user_id, email: email.expose().to_owned() };
         let token = self.0.tickets.issue(&ticket).await?;
@@ -142,16 +183,32 @@ impl Recovery {
     /// Makes an address that of the account whose user said so, by the link that was sent there.
     pub(crate) async fn confirm(&self, address: IpAddr, token: &SecretString) -> Result<(), Error> {
         self.configured()?;
-        let ticket = self.taken(address, token).await?;
+        let is_it = |ticket: &Ticket| matches!(ticket, Ticket::Email { .. });
+        let ticket = self.taken(address, token, is_it).await?;
         let Ticket::Email { user_id, email } = &ticket else { return Err(Error::NoLink) };
         let email = Email::parse("email", email)?;
         // What was sent to the address of before is not for the one of now.
         self.0.tickets.revoke_password(*user_id).await?;
         let outcome = self.0.accounts.set_email(*user_id, &email).await;
-        if outcome.is_err() {
-            self.0.tickets.give_back(token, &ticket).await?;
+        self.settled(token, &ticket, outcome).await
+    }
+
+    /// Makes a link good again that did nothing: a password that the realm refuses, or a realm that does not answer. That of an account
+    /// that was deleted meanwhile is good for nothing any more.
+    async fn settled(
+        &self,
+        token: &SecretString,
+        ticket: &Ticket,
+        outcome: Result<(), Error>,
+    ) -> Result<(), Error> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Error::Store(StoreError::Rejected)) => Err(Error::NoLink),
+            Err(error) => {
+                self.0.tickets.give_back(token, ticket).await?;
+                Err(error)
+            }
         }
-        outcome
     }
 
     /// Returns the address of the caller's account.
@@ -168,9 +225,14 @@ impl Recovery {
         Ok(self.0.tickets.revoke_email(user_id).await?)
     }
 
-    async fn taken(&self, address: IpAddr, token: &SecretString) -> Result<Ticket, Error> {
+    async fn taken(
+        &self,
+        address: IpAddr,
+        token: &SecretString,
+        is_it: impl Fn(&Ticket) -> bool + Send,
+    ) -> Result<Ticket, Error> {
         self.0.accounts.count_code(address)?;
-        match self.0.tickets.take(token).await? {
+        match self.0.tickets.take(token, is_it).await? {
             Taken::Good(ticket) => {
                 self.0.accounts.good_code(address);
                 Ok(ticket)
@@ -184,24 +246,43 @@ impl Recovery {
         self.0.mail.as_ref().ok_or(Error::NoMail)
     }
 
-    /// Counts a mail. One that is refused counts for nothing.
-    fn count(&self, address: IpAddr, email: &Email) -> Result<(), Error> {
-        let now = Instant::now();
+    fn count(&self, user: Option<UserId>, address: IpAddr, email: &Email) -> Result<(), Error> {
         let mut rates = self.0.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let (to, from) = &mut *rates;
-        let waits = [to.wait(email, now), from.wait(&address, now)].into_iter().flatten();
-        if let Some(wait) = waits.max() {
-            return Err(Error::Limited(wait));
-        }
-        to.take(email.clone(), now);
-        from.take(address, now);
-        Ok(())
+        rates.count(user, address, email, Instant::now()).map_err(Error::Limited)
     }
 
     async fn send(&self, to: &Email, mail: impl FnOnce(&str) -> Mail + Send) -> Result<(), Error> {
         let (mailer, origin) = self.configured()?;
-        mailer.send(to, mail(origin)).await.map_err(Error::Mail)?;
-        self.0.outage.worked(WHAT);
-        Ok(())
+        let sent = mailer.send(to, mail(origin)).await;
+        if !matches!(sent, Err(MailError::Late | MailError::Server(_))) {
+            self.0.outage.worked(WHAT);
+        }
+        sent.map_err(|error| match error {
+            MailError::NoSuchAddress(status) => Error::AddressRefused(status),
+            error => Error::Mail(error),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_user_writes_to_few_addresses_from_wherever_it_is_asked() {
+        let (mut rates, now) = (Rates::default(), Instant::now());
+        let (ann, bob) = (UserId::generate(), UserId::generate());
+        let mut ask = |user, n: u8, now| {
+            let email = Email::parse("email", &format!("user{n}@corp.test")).expect("an address");
+            rates.count(user, IpAddr::V4(Ipv4Addr::new(192, 0, 2, n)), &email, now)
+        };
+        let sent = (0..100).take_while(|n| ask(Some(ann), *n, now).is_ok()).count();
+        assert_eq!(sent, 5);
+        assert_eq!(ask(Some(bob), 200, now), Ok(()), "another user");
+        assert_eq!(ask(None, 201, now), Ok(()), "nobody who is signed in");
+        let wait = ask(Some(ann), 202, now).expect_err("too many");
+        assert_eq!(ask(Some(ann), 202, now + wait), Ok(()), "after the wait");
     }
 }

@@ -17,10 +17,12 @@ pub use self::{
     tickets::{LINK_LIFETIME, Tickets},
 };
 pub(crate) use self::{
-    redis::{Known, Over},
+    redis::{Known, Once, Over},
     tickets::{Taken, Ticket, link_token},
 };
-use crate::domain::{Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email};
+use crate::domain::{
+    Account, Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email,
+};
 
 /// A store of accounts. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -29,7 +31,10 @@ pub trait AccountStore: Send + Sync + 'static {
     async fn register(&self, account: &NewAccount) -> Result<UserId, StoreError>;
 
     /// Returns the account that the credentials open; [`StoreError::Rejected`] when they open none. No session remains.
-    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError>;
+    async fn account(&self, credentials: &Credentials) -> Result<Account, StoreError>;
+
+    /// Returns whether an account has a password. One that came with an identity provider has none; nor has an unknown user.
+    async fn has_password(&self, user_id: UserId) -> Result<bool, StoreError>;
 
     /// Deletes an account with all its sessions; one that is not there is deleted already.
     async fn delete(&self, user_id: UserId) -> Result<(), StoreError>;
@@ -70,6 +75,13 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Replaces the password of an account. Its sessions go on.
     async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError>;
+
+    /// Removes what opens an account beside its password and its sessions: links to accounts of identity providers, second factors
+    /// and passkeys, and offline tokens with what was consented to for them. An unknown user has nothing of it.
+    async fn close_other_ways(&self, user_id: UserId) -> Result<(), StoreError>;
+
+    /// Makes every token that an account was given good for nothing at the realm, and ends what sessions there are.
+    async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError>;
 }
 
 #[derive(Debug, thiserror::Error)]

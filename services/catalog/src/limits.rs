@@ -1,17 +1,56 @@
 //! How much the users of a tenant may do where it says nothing else.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
-/// So many in the long run, and so many at once after a pause. As text `25/100`.
+/// So many in the long run, and so many at once after a pause. As text `25/100`, which are 25 a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    pub per_second: u32,
-    pub burst: u32,
+    count: u32,
+    interval: Duration,
+    burst: u32,
+}
+
+impl Rate {
+    /// Returns the rate of so many a second.
+    pub const fn per_second(count: u32, burst: u32) -> Self {
+        Self { count, interval: Duration::from_secs(1), burst }
+    }
+
+    /// Returns the rate of one in each interval.
+    pub const fn every(interval: Duration, burst: u32) -> Self {
+        Self { count: 1, interval, burst }
+    }
+
+    /// Returns how many are allowed in an interval in the long run.
+    pub const fn count(self) -> u32 {
+        self.count
+    }
+
+    /// Returns how many are allowed at once.
+    pub const fn burst(self) -> u32 {
+        self.burst
+    }
+
+    /// Returns the same rate with so many bursts at once.
+    #[must_use]
+    pub const fn with_bursts(self, bursts: u32) -> Self {
+        Self { burst: self.burst.saturating_mul(bursts), ..self }
+    }
+
+    /// Returns how many are allowed a second in the long run; less than one where the interval is longer.
+    pub fn each_second(self) -> f64 {
+        f64::from(self.count) / self.interval.as_secs_f64()
+    }
 }
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.per_second, self.burst)
+        let Self { count, interval, burst } = self;
+        if *interval == Duration::from_secs(1) {
+            write!(f, "{count}/{burst}")
+        } else {
+            write!(f, "{count} in {interval:?}/{burst}")
+        }
     }
 }
 
@@ -34,7 +73,7 @@ impl FromStr for Rate {
         let (per_second, burst) = text.split_once('/').ok_or(NoRate)?;
         // With 0 a client would wait without end.
         let number = |text: &str| text.parse().ok().filter(|number| *number > 0).ok_or(NoRate);
-        Ok(Self { per_second: number(per_second)?, burst: number(burst)? })
+        Ok(Self::per_second(number(per_second)?, number(burst)?))
     }
 }
 
@@ -109,7 +148,7 @@ impl Limit {
             Self::TenantBytes => (4 * 1024 * 1024, 64 * 1024 * 1024),
             Self::UserQueries => (20, 500),
         };
-        Rate { per_second, burst }
+        Rate::per_second(per_second, burst)
     }
 }
 
@@ -131,9 +170,10 @@ mod tests {
         for limit in Limit::ALL {
             let rate = limit.default_rate();
             assert_eq!(rate.to_string().parse(), Ok(rate));
-            assert!(rate.burst >= rate.per_second, "{limit:?}");
+            assert!(f64::from(rate.burst()) >= rate.each_second(), "{limit:?}");
             assert_eq!(limit.flag(), format!("--{}", limit.name()));
         }
+        assert_eq!(Rate::every(Duration::from_secs(600), 3).to_string(), "1 in 600s/3");
         for text in ["", "25", "0/100", "25/0", "25/-1", "25/100/3", "a/b"] {
             assert_eq!(text.parse::<Rate>(), Err(NoRate), "{text}");
         }

@@ -30,6 +30,10 @@ pub const TOKEN_AUDIENCE: &str = APP_CLIENT;
 pub const APP_CLIENT: &str = "messenger";
 /// Confidential client of the realm, for the auth service.
 pub const AUTH_CLIENT: &str = "messenger-auth";
+/// The rule for names of new accounts, however they come to be: they are plain, so that no two look the same.
+pub const USERNAME_PATTERN: &str = "^[a-z][a-z0-9._-]{2,31}$";
+/// The same in words.
+pub const USERNAME_RULE: &str = "must be 3 to 32 of a-z 0-9 . _ - starting with a letter";
 /// How often a realm gives tokens again for the refresh token that was used last, while none of those that it gave for it was used.
 /// What it gave may have been lost on its way: with a process that was killed, or with a response that did not come in time.
 pub const REFRESH_RETRIES: u8 = 3;

@@ -70,6 +70,8 @@ pub enum Setting {
     MaxChatsPerUser,
     /// `--allowed-origins`: what may open a WebSocket beside pages of the tenant's hosts, separated by commas.
     AllowedOrigins,
+    /// `--sample-seconds`: how often samples of presence are published, where the tenant has the topic for them.
+    SampleSeconds,
     /// `--send-topic-generation`: the id that Kafka gave the topic `message.send`. Unknown until the topic was seen.
     SendTopicGeneration,
 }
@@ -91,6 +93,7 @@ impl Setting {
             Self::MaxMemberships => "--max-memberships",
             Self::MaxChatsPerUser => "--max-chats-per-user",
             Self::AllowedOrigins => "--allowed-origins",
+            Self::SampleSeconds => "--sample-seconds",
             Self::SendTopicGeneration => "--send-topic-generation",
         }
     }
@@ -236,11 +239,11 @@ table! {
         name: "presence",
         about: "Knows which users are online, away or typing, and when the others were last seen.",
         is_optional: true,
-        backends: &[Backend::Redis, Backend::Keycloak],
-        secrets: &[Secret::Redis, Secret::Internal, Secret::Metrics],
+        backends: &[Backend::Redis, Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::Redis, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User, Service::Chat],
         optional_peers: &[],
-        settings: &[],
+        settings: &[Setting::SampleSeconds],
         path_prefixes: &[],
         paths: &[],
         sticky_paths: &[],

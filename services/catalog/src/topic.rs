@@ -10,6 +10,8 @@ pub struct TopicEntry {
     /// The broker's clock sets the time of a record, because retention and replay follow the log and no client may
     /// choose its time.
     pub log_append_time: bool,
+    /// A tenant has it only where it requests it: the messenger works without.
+    pub is_optional: bool,
 }
 
 /// How records leave a topic.
@@ -19,27 +21,38 @@ pub enum Retention {
     Age,
     /// By compaction: the last record of every key stays.
     Compaction,
-    /// By age: [`SESSION_EVENTS_SECONDS`], whatever the tenant keeps of its messages.
-    Sessions,
+    /// By age: so many seconds, whatever the tenant keeps of its messages.
+    Seconds(u64),
 }
 
 /// How long an access token is good at most, in seconds: the longest `spec.identity.accessTokenLifetime`.
 pub const MAX_ACCESS_TOKEN_SECONDS: u64 = 3600;
 /// How long the end of a session is kept: for as long as an access token of it may be good, and as long again.
 pub const SESSION_EVENTS_SECONDS: u64 = 2 * MAX_ACCESS_TOKEN_SECONDS;
+/// How long a sample of presence is kept: who follows them may be away for as long, and no history of a user comes of it.
+pub const PRESENCE_CHANGES_SECONDS: u64 = 3600;
+/// Each user is sampled at most once in so many seconds.
+pub const PRESENCE_SAMPLE_SECONDS: u32 = 30;
 
 table! {
     /// A topic of every tenant. The tenant id has no separator in its alphabet, so no prefix is ambiguous.
     pub enum Topic: TopicEntry;
 
     /// What users send, key = chat id. The record offset decides the order of a chat.
-    MessageSend = TopicEntry { name: "message.send", retention: Retention::Age, log_append_time: true };
+    MessageSend = TopicEntry { name: "message.send", retention: Retention::Age, log_append_time: true, is_optional: false };
     /// What was stored or rejected, key = chat id. Gateways read it.
-    MessageDelivered = TopicEntry { name: "message.delivered", retention: Retention::Age, log_append_time: false };
+    MessageDelivered = TopicEntry { name: "message.delivered", retention: Retention::Age, log_append_time: false, is_optional: false };
     /// The members of chats, key = `<chat>/<user>`; a tombstone is a removal.
-    ChatEvents = TopicEntry { name: "chat.events", retention: Retention::Compaction, log_append_time: false };
+    ChatEvents = TopicEntry { name: "chat.events", retention: Retention::Compaction, log_append_time: false, is_optional: false };
     /// Sessions and accounts that have ended, key = user id. Gateways close their sockets.
-    SessionEvents = TopicEntry { name: "session.events", retention: Retention::Sessions, log_append_time: true };
+    SessionEvents = TopicEntry { name: "session.events", retention: Retention::Seconds(SESSION_EVENTS_SECONDS), log_append_time: true, is_optional: false };
+    /// How users are who show it to everyone, sampled, key = user id. For analytics and bots; no service reads it.
+    PresenceChanges = TopicEntry {
+        name: "presence.changes",
+        retention: Retention::Seconds(PRESENCE_CHANGES_SECONDS),
+        log_append_time: true,
+        is_optional: true,
+    };
 }
 
 impl Topic {

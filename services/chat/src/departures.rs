@@ -77,7 +77,8 @@ async fn leave_all(store: &dyn ChatStore, user_id: UserId) -> Result<u32, Error>
     }
 }
 
-/// Lifts the blocks of a user and those against them, and returns how many there were.
+/// Lifts the blocks of a user and those against them, and returns how many were the user's own: no user learns who
+/// blocks them, nor how many.
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
 async fn lift_blocks(store: &dyn ChatStore, user_id: UserId) -> Result<u32, Error> {
     let mut lifted = 0;
@@ -88,7 +89,7 @@ async fn lift_blocks(store: &dyn ChatStore, user_id: UserId) -> Result<u32, Erro
         }
         for (by, blocked) in blocks {
             store.unblock(by, blocked, Utc::now()).await?;
-            lifted += 1;
+            lifted += u32::from(by == user_id);
         }
     }
 }

@@ -392,6 +392,28 @@ pub enum Ended {
     Account,
 }
 
+/// A record of `presence.changes`: how a user was at a moment who shows it to everyone.
+///
+/// It is a sample: at most one in an interval, the state at its end, and none where nothing changed. Samples may be missing, and a user
+/// who hides their presence has no more of them, so a state says nothing of later moments than its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresenceChangeRecord {
+    pub v: u8,
+    pub user: UserId,
+    pub state: SampledState,
+    /// Milliseconds since the epoch, by the clock of the presence service.
+    pub sampled_at_ms: i64,
+}
+
+/// How a user was at the moment of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SampledState {
+    Offline,
+    Away,
+    Online,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", remote = "Self")]
 pub enum ChatKind {
@@ -629,6 +651,11 @@ mod tests {
         check(
             &SessionEndRecord { v: 1, user: UserId(id(2)), ended: Ended::Account },
             include_str!("../golden/account_end.v1.json"),
+        );
+        let (state, sampled_at_ms) = (SampledState::Away, 1_700_000_000_000);
+        check(
+            &PresenceChangeRecord { v: 1, user: UserId(id(2)), state, sampled_at_ms },
+            include_str!("../golden/presence_change.v1.json"),
         );
     }
 

@@ -47,9 +47,9 @@ use crate::{
 };
 
 /// Requests to watch that a user may send: a screen changes when its user does something.
-const WATCHES: Rate = Rate { burst: 20, every: Duration::from_millis(500) };
+const WATCHES: Rate = Rate::every(Duration::from_millis(500), 20);
 /// Typing that a user may report: a client repeats it every few seconds.
-const TYPING: Rate = Rate { burst: 3, every: Duration::from_secs(1) };
+const TYPING: Rate = Rate::every(Duration::from_secs(1), 3);
 /// A look that takes longer has failed.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Typing that waits for the presence service; of more, the newest is dropped.

@@ -6,15 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use catalog::Rate;
+
 /// Keys that are remembered by [`Buckets`].
 const MAX_REMEMBERED: usize = 50_000;
-
-/// So many at once after a pause, and one in each interval in the long run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    pub burst: u32,
-    pub every: Duration,
-}
 
 /// A bucket for each key. A key that is not remembered has a full one: of too many keys those with full buckets are forgotten, and
 /// all of them when none is full.
@@ -44,8 +39,7 @@ impl<K: Hash + Eq> Buckets<K> {
                 self.buckets.clear();
             }
         }
-        let Rate { burst, every } = self.rate;
-        self.buckets.entry(key).or_insert_with(|| Bucket::every(every, burst, now)).take(1, now);
+        self.buckets.entry(key).or_insert_with(|| Bucket::of(self.rate, now)).take(1, now);
     }
 
     /// Takes a token of a key, if there is one; an error is the time to wait, and takes nothing.
@@ -87,9 +81,9 @@ impl Bucket {
         Self { per_second: f64::from(per_second), burst: f64::from(burst), tokens: f64::from(burst), at: now }
     }
 
-    /// Returns a full bucket that gets a token in each interval.
-    pub fn every(interval: Duration, burst: u32, now: Instant) -> Self {
-        Self { per_second: interval.as_secs_f64().recip(), ..Self::new(1, burst, now) }
+    /// Returns a full bucket of a rate.
+    pub fn of(rate: Rate, now: Instant) -> Self {
+        Self { per_second: rate.each_second(), ..Self::new(1, rate.burst(), now) }
     }
 
     /// Gives tokens back that were taken for nothing.
@@ -166,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let now = Instant::now();
-        let mut buckets = Buckets::new(Rate { burst: 5, every: Duration::from_secs(30) });
+        let mut buckets = Buckets::new(Rate::every(Duration::from_secs(30), 5));
         for n in 0..3 * MAX_REMEMBERED {
             buckets.take(n, now);
             assert!(buckets.buckets.len() <= MAX_REMEMBERED);

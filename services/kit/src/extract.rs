@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use axum::{
@@ -34,8 +34,10 @@ pub struct Json<T>(pub T);
 /// A body of JSON that was not read yet. It is UTF-8, and may be anything else.
 pub struct JsonText(pub String);
 
-/// The address that a request came from, as Traefik saw it: the last one of `x-forwarded-for`. Those before it are what the
-/// client says. Requests that did not pass Traefik have the unspecified address.
+/// Whom to count the requests of a client by: the address that a request came from, as Traefik saw it. That is the last one of
+/// `x-forwarded-for`; those before it are what the client says. Requests that did not pass Traefik have the unspecified address.
+///
+/// Of an IPv6 address it is the network, the first 64 bits: a client that has one address there has all 2^64 of them.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
@@ -46,7 +48,15 @@ impl<S: Send + Sync> FromRequestParts<S> for ClientAddress {
         let values = parts.headers.get_all(FORWARDED_FOR).iter().next_back();
         let last = values.and_then(|value| value.to_str().ok()?.rsplit(',').next());
         let address = last.and_then(|text| text.trim().parse().ok());
-        Ok(Self(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))))
+        Ok(Self(address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), network)))
+    }
+}
+
+/// Returns the network that one client has for itself.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
     }
 }
 
@@ -371,6 +381,26 @@ mod tests {
             &[("version", &[json!(7)]), ("settings", &objects)],
         )
         .await;
+    }
+
+    #[tokio::test]
+    async fn a_client_is_counted_by_the_network_that_traefik_saw() {
+        for (forwarded, expected) in [
+            (None, "0.0.0.0"),
+            (Some("192.0.2.1"), "192.0.2.1"),
+            (Some("10.0.0.1, 192.0.2.1"), "192.0.2.1"),
+            (Some("::ffff:192.0.2.1"), "192.0.2.1"),
+            (Some("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::"),
+            (Some("2001:db8:1:2:ffff::1"), "2001:db8:1:2::"),
+            (Some("nobody"), "0.0.0.0"),
+        ] {
+            let request = Request::builder();
+            let request =
+                forwarded.into_iter().fold(request, |request, value| request.header(FORWARDED_FOR, value));
+            let (mut parts, ()) = request.body(()).expect("a request").into_parts();
+            let Ok(ClientAddress(address)) = ClientAddress::from_request_parts(&mut parts, &()).await;
+            assert_eq!(address.to_string(), expected, "{forwarded:?}");
+        }
     }
 
     #[tokio::test]

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use kit::config::RedisArgs;
+use kit::config::{KafkaArgs, RedisArgs, positive};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Settings {
     #[command(flatten)]
     pub redis: RedisArgs,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Publishes to `presence.changes` how users are who show it to everyone, each at most once in so many seconds. Without it nothing
+    /// is published.
+    #[arg(long, env, value_parser = positive())]
+    pub sample_seconds: Option<u32>,
     /// Not for the command line: tests shorten the times.
     #[arg(skip)]
     pub times: Times,

@@ -117,8 +117,8 @@ impl Channel {
                             received_at = Instant::now();
                             backoff.reset();
                         }
-                        Ok(ReplicaNews { news: Some(news), .. }) => {
-                            if let Err(error) = hub.receive(news) {
+                        Ok(ReplicaNews { replica_id, news: Some(news) }) => {
+                            if let Err(error) = hub.receive(&replica_id, news) {
                                 tracing::warn!(%error, "skipped a message of another replica: {error}");
                             }
                         }

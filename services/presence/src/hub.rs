@@ -12,6 +12,7 @@ use std::{
 use contracts::{
     ChatId, UserId,
     convert::UnreadableField,
+    event::SampledState,
     presence::{id, unpack},
     rpc::{self, replica_news::News},
     wire::{PresenceState, TypingUser, UserPresence},
@@ -22,7 +23,7 @@ use uuid::Uuid;
 
 use crate::{
     config::Times,
-    domain::{Applied, Board, Changes, GatewayId},
+    domain::{Applied, Board, Changes, GatewayId, Samples, sampled, sampler},
     metrics::Metrics,
     store::LastSeen,
 };
@@ -51,6 +52,10 @@ struct Inner {
     followers: HashMap<Uuid, Follower>,
     /// When the others were last asked for all they have.
     asked_at: Option<Instant>,
+    /// When something of each of the other replicas was received last.
+    replicas: HashMap<Uuid, Instant>,
+    /// Where the tenant wants samples.
+    samples: Option<Samples>,
 }
 
 /// What a gateway watches, and what it is to receive of that.
@@ -108,6 +113,8 @@ impl Hub {
             absent: PresenceState::Unknown,
             followers: HashMap::new(),
             asked_at: None,
+            replicas: HashMap::new(),
+            samples: None,
         };
         Self {
             times,
@@ -227,10 +234,39 @@ impl Hub {
         self.publish(News::Heartbeat(rpc::ReplicaHeartbeat { gateways: gateways.collect() }));
     }
 
+    /// Notes from now on who changes, for [`Self::samples`].
+    pub(crate) fn take_samples(&self) {
+        self.lock().samples.get_or_insert_default();
+    }
+
+    /// Ends an interval of sampling, and returns how those of the users who changed are whom this replica samples. Who is not known to
+    /// be anything waits until that is known.
+    pub(crate) fn samples(&self) -> Vec<(UserId, SampledState)> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        let Inner { board, replicas, samples: Some(samples), .. } = &mut *inner else { return Vec::new() };
+        let lease = 2 * self.times.heartbeat;
+        replicas.retain(|_, received_at| now.duration_since(*received_at) < lease);
+        let there: BTreeSet<Uuid> = replicas.keys().copied().chain([self.replica]).collect();
+        let due = samples.due(|user| sampler(user, &there) == Some(self.replica));
+        let mut known = Vec::with_capacity(due.len());
+        for user in due {
+            match sampled(board.state(user, now)) {
+                Some(state) => known.push((user, state)),
+                None => {
+                    self.metrics.dropped_samples.inc_by(samples.note([&user]));
+                }
+            }
+        }
+        known
+    }
+
     /// Notes what another replica published.
-    pub(crate) fn receive(&self, news: News) -> Result<(), UnreadableField> {
+    pub(crate) fn receive(&self, replica_id: &[u8], news: News) -> Result<(), UnreadableField> {
         self.metrics.received.inc();
         let now = Instant::now();
+        let replica = id("replica_id", replica_id)?;
+        self.lock().replicas.insert(replica, now);
         match news {
             News::Hello(rpc::ReplicaHello {}) => self.publish_all(),
             News::Users(users) => {
@@ -299,7 +335,11 @@ impl Hub {
 
     fn pass_on(&self, changed: &BTreeSet<UserId>) {
         if !changed.is_empty() {
-            self.lock().changed(changed);
+            let mut inner = self.lock();
+            inner.changed(changed);
+            if let Some(samples) = &mut inner.samples {
+                self.metrics.dropped_samples.inc_by(samples.note(changed));
+            }
         }
     }
 

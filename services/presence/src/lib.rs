@@ -12,7 +12,8 @@
 //! whom.
 //!
 //! # Publishes
-//! The same channel.
+//! The same channel. `presence.changes`, key = user id: a [`contracts::event::PresenceChangeRecord`] for each user who changed, at most
+//! once in an interval, where the tenant has the topic.
 
 pub mod api;
 mod config;
@@ -21,6 +22,7 @@ pub mod error;
 pub mod events;
 pub mod hub;
 mod metrics;
+pub mod samples;
 pub mod store;
 pub mod users;
 
@@ -28,7 +30,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use contracts::rpc::presence_service_server::PresenceServiceServer;
-use kit::{Memory, Scope, Service, Surface, catalog};
+use kit::{Memory, Scope, Service, Surface, catalog, log::Log};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -39,6 +41,7 @@ use crate::{
     api::grpc::PresenceRpc,
     events::Channel,
     hub::Hub,
+    samples::Sampler,
     store::{MemoryStore, RedisStore},
     users::Visibility,
 };
@@ -54,7 +57,7 @@ impl Service for Presence {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let Settings { redis, times } = settings;
+        let Settings { redis, kafka, sample_seconds, times } = settings;
         let connection =
             || kit::redis::connection(&redis).context("failed to prepare the connection to Redis");
         let (hub, news) = Hub::new(times, Arc::new(RedisStore::new(connection()?, scope.tenant())));
@@ -62,6 +65,11 @@ impl Service for Presence {
         let stop = scope.shutdown();
         scope.spawn(Channel::publish(channel.name(), connection()?, news, hub.clone(), stop.clone()));
         scope.spawn(channel.follow(hub.clone(), stop.clone()));
+        if let Some(seconds) = sample_seconds {
+            let (users, every) = (scope.peer(catalog::Service::User)?, Duration::from_secs(seconds.into()));
+            let sampler = Sampler::new(hub.clone(), users, &Log::kafka(kafka), scope.tenant(), every);
+            scope.spawn(sampler.context("failed to prepare the producer")?.run(stop.clone()));
+        }
         surface(hub, scope)
     }
 

@@ -13,6 +13,8 @@ pub(crate) struct Metrics {
     pub(crate) pushes: Counter,
     pub(crate) published: Counter,
     pub(crate) received: Counter,
+    pub(crate) samples: Counter,
+    pub(crate) dropped_samples: Counter,
 }
 
 impl Metrics {
@@ -27,5 +29,11 @@ impl Metrics {
         registry.register("pushes", "Messages to gateways about the users they watch", self.pushes.clone());
         registry.register("published", "Messages to the other replicas", self.published.clone());
         registry.register("received", "Messages of the other replicas", self.received.clone());
+        registry.register("samples", "Samples published to presence.changes", self.samples.clone());
+        registry.register(
+            "dropped_samples",
+            "Samples that could not be published in their interval",
+            self.dropped_samples.clone(),
+        );
     }
 }

@@ -33,6 +33,8 @@ impl ServiceError for Error {
             Self::Deleted => ErrorCode::Unauthenticated,
             Self::Store(error) => match error {
                 StoreError::TooLong(_) => ErrorCode::TooLarge,
+                // Like an account that is deleted: it opens nothing here.
+                StoreError::NameOfDeleted => ErrorCode::Unauthenticated,
                 StoreError::Settings { source, .. }
                 | StoreError::Contacts { source, .. }
                 | StoreError::Ensure { source, .. }

@@ -21,7 +21,8 @@ use crate::domain::{
 #[async_trait]
 pub trait ProfileStore: Send + Sync + 'static {
     /// Returns the profile of a user the realm knows, and creates it when it is missing. The realm's username
-    /// replaces the one that is stored, a display name that is stored stays.
+    /// replaces the one that is stored, a display name that is stored stays. [`StoreError::NameOfDeleted`] where another user with
+    /// this name has deleted their account.
     async fn ensure(&self, newcomer: &Newcomer, at: DateTime<Utc>) -> Result<Profile, StoreError>;
 
     /// Returns a profile; `None` when no user has this id.
@@ -147,6 +148,11 @@ pub enum StoreError {
     Contacts { user_id: UserId, source: sqlx::Error },
     #[error("failed to put the settings of {user_id}")]
     Settings { user_id: UserId, source: sqlx::Error },
+    /// An app may reach the realm past the auth service, which refuses the name there.
+    #[error(
+        "the name of your account was that of an account which is deleted: have an administrator give it another one"
+    )]
+    NameOfDeleted,
     #[error("failed to ensure the profile of {user_id}")]
     Ensure { user_id: UserId, source: sqlx::Error },
     #[error("failed to update the profile of {user_id}")]

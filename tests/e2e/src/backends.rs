@@ -95,6 +95,7 @@ impl Stack {
                     partitions: 0,
                     replication: 0,
                     outlives_a_process: false,
+                    is_optional: false,
                     configs: BTreeMap::new(),
                 })
                 .collect(),

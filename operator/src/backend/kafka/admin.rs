@@ -8,6 +8,7 @@ use kafka_protocol::protocol::Request;
 use secrecy::SecretString;
 
 use super::change::plan;
+use super::settle::Expected;
 use super::wire::{Connection, WireError};
 use super::{Acl, KafkaChange, KafkaDesired, KafkaObserved, TopicObserved, UserObserved};
 use catalog::{Service, Topic};
@@ -27,17 +28,12 @@ use crate::{
     leader::Fence,
     tenant::{Cell, Tenant},
     text::one_line,
-    time_limit,
 };
 
 /// Connecting and logging in: a healthy broker takes 5 ms, a refused login 300 ms (the broker delays it on purpose).
 const OPEN_TIMEOUT: Duration = Duration::from_secs(3);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Brokers respond from a copy of the controller's metadata. It is a few milliseconds old, on a busy machine more than
-/// fifty, so what was just written may not be there yet: writes are followed by reads until it is, at most this long.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(3);
-const SETTLE_EVERY: Duration = Duration::from_millis(10);
-/// A topic that seems lost is looked for once more after this long, for the same reason.
+/// A topic that seems lost is looked for once more after this long, because brokers respond from a copy of the metadata.
 const REREAD_AFTER: Duration = Duration::from_millis(250);
 
 /// Administers tenants in one Kafka cluster. Made without I/O; connects on first use and again after a failure.
@@ -72,7 +68,7 @@ impl Backend for KafkaAdmin {
     }
 
     fn in_sync(tenant: &Tenant) -> String {
-        let topics: Vec<_> = Topic::ALL.iter().map(|topic| tenant.id.topic(topic.name).to_string()).collect();
+        let topics: Vec<_> = tenant.topics().map(|topic| tenant.id.topic(topic.name).to_string()).collect();
         format!(
             "topics {} of {} partitions; user {}",
             topics.join(", "),
@@ -245,55 +241,6 @@ impl KafkaAdmin {
         results
     }
 
-    /// Waits until reads show what was written. What is not seen in time is no failure: the next pass looks again.
-    async fn settle(&self, expected: Expected<'_>) {
-        let polling = async {
-            loop {
-                match self.shows(&expected).await {
-                    Ok(true) => return,
-                    // The old owner's marker may still be all there is to see.
-                    Ok(false) | Err(BackendError::Conflict { .. }) => tokio::time::sleep(SETTLE_EVERY).await,
-                    Err(_) => return,
-                }
-            }
-        };
-        _ = time_limit::within(SETTLE_TIMEOUT, polling).await;
-    }
-
-    async fn shows(&self, expected: &Expected<'_>) -> Result<bool, BackendError> {
-        match expected {
-            Expected::Applied(desired, changes) => {
-                if !self.shows_rights(desired, changes).await? {
-                    return Ok(false);
-                }
-                let left = plan(desired, &self.observe(desired).await?);
-                Ok(!changes.iter().any(|change| left.contains(change)))
-            }
-            Expected::Removed { user } => {
-                let Found { acls, topics, exists } = self.find(user).await?;
-                let gone = acls.is_empty() && topics.is_empty() && !exists;
-                Ok(gone && self.quotas(user).await?.is_empty())
-            }
-            Expected::Released { user, marker } => {
-                Ok(self.acls(user).await? == BTreeSet::from([marker.clone()]))
-            }
-        }
-    }
-
-    /// Rights are looked for themselves, because a plan does not tell whether one that is not desired is there.
-    async fn shows_rights(
-        &self,
-        desired: &KafkaDesired,
-        changes: &[&KafkaChange],
-    ) -> Result<bool, BackendError> {
-        let expected = rights(desired, changes);
-        if expected.is_empty() {
-            return Ok(true);
-        }
-        let acls = self.acls(&desired.tenant).await?;
-        Ok(expected.iter().all(|(acl, is_granted)| acls.contains(acl) == *is_granted))
-    }
-
     /// Applies changes that are all of one variant.
     async fn apply_run(
         &self,
@@ -374,7 +321,7 @@ impl KafkaAdmin {
         }
     }
 
-    async fn find(&self, user: &str) -> Result<Found, BackendError> {
+    pub(super) async fn find(&self, user: &str) -> Result<Found, BackendError> {
         let own = own_topics(user);
         let names = self.topic_names(&format!("{user}.")).await?;
         Ok(Found {
@@ -524,32 +471,11 @@ impl KafkaAdmin {
 }
 
 /// What carries a tenant's own names.
-struct Found {
+pub(super) struct Found {
     /// Those of its user, markers included.
-    acls: BTreeSet<Acl>,
-    topics: Vec<String>,
-    exists: bool,
-}
-
-/// What reads should show after a write.
-enum Expected<'a> {
-    Applied(&'a KafkaDesired, Vec<&'a KafkaChange>),
-    Removed { user: &'a str },
-    Released { user: &'a str, marker: Acl },
-}
-
-/// Returns each right that changes grant or revoke, with whether it is there after them.
-fn rights(desired: &KafkaDesired, changes: &[&KafkaChange]) -> Vec<(Acl, bool)> {
-    let of_change = |change: &&KafkaChange| match change {
-        KafkaChange::Grant { acl, .. } => vec![(acl.clone(), true)],
-        KafkaChange::Revoke { acl, .. } => vec![(acl.clone(), false)],
-        KafkaChange::TakeOwnership { from, .. } => {
-            let former = from.as_ref().map(|former| (Acl::marker(&former.marker()), false));
-            former.into_iter().chain([(Acl::marker(&desired.owner.marker()), true)]).collect()
-        }
-        _ => Vec::new(),
-    };
-    changes.iter().flat_map(of_change).collect()
+    pub(super) acls: BTreeSet<Acl>,
+    pub(super) topics: Vec<String>,
+    pub(super) exists: bool,
 }
 
 fn ownership(

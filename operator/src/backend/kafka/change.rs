@@ -235,6 +235,7 @@ mod tests {
                 partitions: 6,
                 replication: 1,
                 outlives_a_process: true,
+                is_optional: false,
                 configs: BTreeMap::from([("retention.ms".into(), "604800000".into())]),
             }],
             quotas: BTreeMap::from([("producer_byte_rate".into(), 1_000_000.0)]),
@@ -407,6 +408,14 @@ mod tests {
                 observed.topics.clear();
             },
             &[("topic acme.message.send is missing but held data", ChangeKind::Blocked)],
+        );
+        check(
+            |desired, observed| {
+                desired.recorded_topic_ids = observed.topic_ids();
+                desired.topics[0].is_optional = true;
+                observed.topics.clear();
+            },
+            &[("create topic acme.message.send (6 partitions)", ChangeKind::Create)],
         );
         // In a cluster that has nothing of the tenant.
         check(

@@ -1,7 +1,7 @@
 //! Reads and writes a tenant's part of Keycloak over its admin REST API.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crds::{Reason, TenantId};
 use reqwest::{Method, StatusCode};
@@ -12,10 +12,14 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::representation::{
-    AS_DISCOVERED, ENDPOINTS, OWNER, SECRET, client_fields, endpoints_hash, provider_fields, realm_fields,
-    whole_provider, whole_realm,
+    AS_DISCOVERED, DISABLED, DISCOVERED, ENDPOINTS, NOT_ALLOWED, OWNER, REGISTRATION_POLICY, REMOVED_SCOPES,
+    SECRET, client_fields, endpoints_hash, is_registration_limit, no_registration, profile_attribute,
+    profile_differences, provider_fields, realm_fields, whole_provider, whole_realm,
 };
-use super::{AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, diff, plan};
+use super::{
+    AUTH_CLIENT, KeycloakChange, KeycloakDesired, KeycloakObserved, MANAGEMENT_CLIENT,
+    PROVIDER_RETENTION_DAYS, diff, plan,
+};
 use crate::{
     backend::{
         change::ChangeKind,
@@ -25,10 +29,17 @@ use crate::{
         ownership::{Claim, Owner, Ownership},
         statement::identifier,
     },
+    providers::check_endpoint,
     tenant::{Cell, Tenant},
     text::{hex, one_line},
 };
 
+/// Where a realm has its client scopes.
+const SCOPES: &str = "client-scopes";
+/// Where a realm has what may be asked of users at a sign-in.
+const ACTIONS: &str = "authentication/required-actions";
+/// Where a realm has the rules for what it knows of users.
+const PROFILE: &str = "users/profile";
 /// Where a realm has its identity providers.
 const PROVIDERS: &str = "identity-provider/instances";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -128,19 +139,29 @@ impl Backend for KeycloakAdmin {
             }
         }
         let roles = self.get(realm, "roles").await?.unwrap_or_default();
-        let profile = self.get(realm, "users/profile").await?.unwrap_or_default();
-        let required = |attribute: &&Value| attribute.get("required").is_some();
-        let required_attributes =
-            items(&profile["attributes"]).iter().filter(required).filter_map(name).collect();
+        let scopes = self.get(realm, SCOPES).await?.unwrap_or_default();
+        let scopes = items(&scopes).iter().filter_map(name);
+        let granted = self.get(realm, &default_roles(&found)).await?.unwrap_or_default();
+        let actions = self.get(realm, ACTIONS).await?.unwrap_or_default();
+        let profile = self.get(realm, PROFILE).await?.unwrap_or_default();
+        let limit = self.registration_limit(realm).await?;
+        let (service_roles, scope_roles) = self.service_roles(realm, &ids).await?;
+        let (providers, outdated_providers) = self.providers(realm, desired).await?;
         Ok(KeycloakObserved {
             ownership,
             realm_id: found["id"].as_str().map(str::to_owned),
             realm: Some(diff::pick(&realm_fields(desired), &found)),
             clients,
             roles: items(&roles).iter().filter_map(name).collect(),
-            service_roles: self.service_roles(realm, &ids).await?,
-            required_attributes,
-            providers: self.providers(realm, desired).await?,
+            service_roles,
+            scope_roles,
+            scopes: scopes.filter(|scope| REMOVED_SCOPES.contains(&scope.as_str())).collect(),
+            default_roles: items(&granted).iter().filter_map(name).collect(),
+            actions: items(&actions).iter().filter(is_on).filter_map(alias).collect(),
+            profile: profile_differences(&profile).into_iter().collect(),
+            takes_clients: limit.is_none_or(|found| found["config"] != no_registration()["config"]),
+            providers,
+            outdated_providers,
         })
     }
 
@@ -193,20 +214,59 @@ impl Backend for KeycloakAdmin {
                 whole["internalId"] = found.unwrap_or_default()["internalId"].clone();
                 self.write(Method::PUT, &path, &whole, &action).await
             }
-            KeycloakChange::RemoveProvider { provider, .. } => {
-                let (status, text) =
-                    self.send(Method::DELETE, &format!("{realm}/{PROVIDERS}/{provider}"), None).await?;
-                let is_gone = status.is_success() || status == StatusCode::NOT_FOUND;
-                if is_gone { Ok(()) } else { Err(self.refused(&action, status, &text)) }
+            KeycloakChange::DisableProvider { provider, .. } => {
+                let found = self.get(realm, &format!("{PROVIDERS}/{provider}")).await?;
+                let Some(mut whole) = found else { return Ok(()) };
+                whole["enabled"] = false.into();
+                whole["config"][DISABLED] = now_ms().to_string().into();
+                self.write(Method::PUT, &format!("{realm}/{PROVIDERS}/{provider}"), &whole, &action).await
             }
-            KeycloakChange::MakeOptional { attributes, .. } => {
-                let mut profile = self.get(realm, "users/profile").await?.unwrap_or_default();
-                for attribute in profile["attributes"].as_array_mut().into_iter().flatten() {
-                    if name(attribute).is_some_and(|name| attributes.contains(&name)) {
-                        attribute.as_object_mut().map(|fields| fields.remove("required"));
+            KeycloakChange::RemoveProvider { provider, .. } => {
+                self.remove(&format!("{realm}/{PROVIDERS}/{provider}"), None, &action).await
+            }
+            KeycloakChange::RemoveScopes { .. } => {
+                let found = self.get(realm, SCOPES).await?.unwrap_or_default();
+                for scope in items(&found) {
+                    if !name(scope).is_some_and(|name| REMOVED_SCOPES.contains(&name.as_str())) {
+                        continue;
                     }
+                    let path = format!("{realm}/{SCOPES}/{}", scope["id"].as_str().unwrap_or_default());
+                    self.remove(&path, None, &action).await?;
                 }
-                self.write(Method::PUT, &format!("{realm}/users/profile"), &profile, &action).await
+                Ok(())
+            }
+            KeycloakChange::RemoveDefaultRoles { .. } => {
+                let found = self.get(realm, "").await?.unwrap_or_default();
+                let path = default_roles(&found);
+                let roles = self.get(realm, &path).await?.unwrap_or_default();
+                self.remove(&format!("{realm}/{path}"), Some(&roles), &action).await
+            }
+            KeycloakChange::DisableActions { .. } => {
+                let found = self.get(realm, ACTIONS).await?.unwrap_or_default();
+                for required in items(&found).iter().filter(is_on) {
+                    let mut off = required.clone();
+                    off["enabled"] = false.into();
+                    off["defaultAction"] = false.into();
+                    let path = format!("{realm}/{ACTIONS}/{}", alias(required).unwrap_or_default());
+                    self.write(Method::PUT, &path, &off, &action).await?;
+                }
+                Ok(())
+            }
+            KeycloakChange::SetProfile { .. } => {
+                let mut profile = self.get(realm, PROFILE).await?.unwrap_or_default();
+                for attribute in profile["attributes"].as_array_mut().into_iter().flatten() {
+                    *attribute = profile_attribute(attribute);
+                }
+                self.write(Method::PUT, &format!("{realm}/{PROFILE}"), &profile, &action).await
+            }
+            KeycloakChange::CloseRegistration { .. } => {
+                let path = format!("{realm}/components");
+                let Some(mut found) = self.registration_limit(realm).await? else {
+                    return self.write(Method::POST, &path, &no_registration(), &action).await;
+                };
+                found["config"] = no_registration()["config"].clone();
+                let path = format!("{path}/{}", found["id"].as_str().unwrap_or_default());
+                self.write(Method::PUT, &path, &found, &action).await
             }
         }
     }
@@ -300,31 +360,43 @@ impl KeycloakAdmin {
         id.ok_or_else(|| self.gone(action, &format!("client {client}")))
     }
 
+    /// Returns the rights of the service account, and those that tokens of its client carry.
     async fn service_roles(
         &self,
         realm: &str,
         clients: &BTreeMap<String, Value>,
-    ) -> Result<BTreeSet<String>, BackendError> {
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), BackendError> {
         let id = |client: &str| clients.get(client).and_then(|client| client["id"].as_str());
-        let (Some(auth), Some(management)) = (id(AUTH_CLIENT), id("realm-management")) else {
-            return Ok(BTreeSet::new());
+        let (Some(auth), Some(management)) = (id(AUTH_CLIENT), id(MANAGEMENT_CLIENT)) else {
+            return Ok(Default::default());
         };
         let Some(user) = self.get(realm, &format!("clients/{auth}/service-account-user")).await? else {
-            return Ok(BTreeSet::new());
+            return Ok(Default::default());
         };
         let user = user["id"].as_str().unwrap_or_default();
         let roles = self.get(realm, &format!("users/{user}/role-mappings/clients/{management}")).await?;
-        Ok(items(&roles.unwrap_or_default()).iter().filter_map(name).collect())
+        let scope = self.get(realm, &format!("clients/{auth}/scope-mappings/clients/{management}")).await?;
+        let names =
+            |roles: Option<Value>| items(&roles.unwrap_or_default()).iter().filter_map(name).collect();
+        Ok((names(roles), names(scope)))
     }
 
-    /// Returns the identity providers that are declared or that the operator made. Those that others made are not ours.
+    /// Returns the policy that limits how many clients register themselves.
+    async fn registration_limit(&self, realm: &str) -> Result<Option<Value>, BackendError> {
+        let policies = self.get(realm, &format!("components?type={REGISTRATION_POLICY}")).await?;
+        Ok(items(&policies.unwrap_or_default()).iter().find(|policy| is_registration_limit(policy)).cloned())
+    }
+
+    /// Returns the identity providers that are declared or that the operator made, and which of them were disabled long ago. Those that
+    /// others made are not ours.
     async fn providers(
         &self,
         realm: &str,
         desired: &KeycloakDesired,
-    ) -> Result<BTreeMap<String, Value>, BackendError> {
+    ) -> Result<(BTreeMap<String, Value>, BTreeSet<String>), BackendError> {
         let found = self.get(realm, PROVIDERS).await?.unwrap_or_default();
-        let mut providers = BTreeMap::new();
+        let (mut providers, mut outdated) = (BTreeMap::new(), BTreeSet::new());
+        let outdated_ms = now_ms() - PROVIDER_RETENTION_DAYS * 24 * 3600 * 1000;
         for mut found in items(&found).iter().cloned() {
             let alias = found["alias"].as_str().unwrap_or_default().to_owned();
             let declared = desired.providers.iter().find(|provider| provider.alias == alias);
@@ -333,13 +405,30 @@ impl KeycloakAdmin {
             }
             let config = &found["config"];
             let hash = endpoints_hash(|name| config[name].as_str().map(str::to_owned));
-            let is_as_discovered = config[ENDPOINTS].as_str() == Some(&hash);
-            found["config"][ENDPOINTS] = if is_as_discovered { AS_DISCOVERED } else { "changed" }.into();
-            // Of one that is not declared nothing is compared.
-            let fields = declared.and_then(|provider| provider_fields(desired, provider));
+            let is_allowed = |name: &&str| {
+                let issuer = declared.map_or("", |provider| provider.issuer.as_str());
+                let check = |url| check_endpoint(name, url, issuer, &desired.provider_hosts).is_ok();
+                config[*name].as_str().is_none_or(check)
+            };
+            let endpoints = match config[ENDPOINTS].as_str() == Some(&hash) {
+                // The cell has taken a host back, or an earlier release asked for none.
+                _ if declared.is_some() && !DISCOVERED.iter().all(is_allowed) => NOT_ALLOWED,
+                true => AS_DISCOVERED,
+                false => "changed",
+            };
+            let disabled_ms = config[DISABLED].as_str().and_then(|text| text.parse::<i64>().ok());
+            if disabled_ms.is_some_and(|at| at < outdated_ms) {
+                outdated.insert(alias.clone());
+            }
+            found["config"][ENDPOINTS] = endpoints.into();
+            // Of one that is not declared it matters whether it can be used.
+            let fields = match declared {
+                None => Some(json!({ "enabled": false, "config": { DISABLED: "" } })),
+                Some(provider) => provider_fields(desired, provider),
+            };
             providers.insert(alias, diff::pick(&fields.unwrap_or_else(|| json!({})), &found));
         }
-        Ok(providers)
+        Ok((providers, outdated))
     }
 
     /// Returns a declared identity provider as Keycloak takes it. Keycloak reads the discovery document of the issuer: it is the one
@@ -380,6 +469,11 @@ impl KeycloakAdmin {
                 return Err(unusable(&format!("it has no {required}")));
             }
         }
+        for name in DISCOVERED {
+            let Some(url) = discovered.get(name) else { continue };
+            check_endpoint(name, url, &declared.issuer, &desired.provider_hosts)
+                .map_err(|why| unusable(&why))?;
+        }
         let whole = whole_provider(desired, declared, &discovered);
         let whole = whole.ok_or_else(|| self.gone(action, "the secret of the provider"))?;
         Ok(serde_json::to_value(whole).expect("Keycloak's types are plain data"))
@@ -393,14 +487,17 @@ impl KeycloakAdmin {
         action: &str,
     ) -> Result<(), BackendError> {
         let auth = self.client_id(realm, AUTH_CLIENT, action).await?;
-        let management = self.client_id(realm, "realm-management", action).await?;
+        let management = self.client_id(realm, MANAGEMENT_CLIENT, action).await?;
         let user = self.get(realm, &format!("clients/{auth}/service-account-user")).await?;
         let user = user.and_then(|user| user["id"].as_str().map(str::to_owned));
         let user = user.ok_or_else(|| self.gone(action, "the service account"))?;
         let role = self.get(realm, &format!("clients/{management}/roles/{role}")).await?;
         let role = role.ok_or_else(|| self.gone(action, "the role"))?;
-        let path = format!("{realm}/users/{user}/role-mappings/clients/{management}");
-        self.write(method, &path, &json!([role]), action).await
+        let role = json!([role]);
+        for of in [format!("users/{user}/role-mappings"), format!("clients/{auth}/scope-mappings")] {
+            self.write(method.clone(), &format!("{realm}/{of}/clients/{management}"), &role, action).await?;
+        }
+        Ok(())
     }
 
     /// GETs something within a realm; `None` when it is not there.
@@ -422,6 +519,13 @@ impl KeycloakAdmin {
     ) -> Result<(), BackendError> {
         let (status, text) = self.send(method, path, Some(body)).await?;
         if status.is_success() { Ok(()) } else { Err(self.refused(action, status, &text)) }
+    }
+
+    /// Removes something; what is not there is gone already.
+    async fn remove(&self, path: &str, body: Option<&Value>, action: &str) -> Result<(), BackendError> {
+        let (status, text) = self.send(Method::DELETE, path, body).await?;
+        let is_gone = status.is_success() || status == StatusCode::NOT_FOUND;
+        if is_gone { Ok(()) } else { Err(self.refused(action, status, &text)) }
     }
 
     fn read(&self, action: &str, status: StatusCode, text: &str) -> Result<Value, BackendError> {
@@ -539,10 +643,29 @@ fn declared(desired: &KeycloakDesired, client: &str) -> Value {
     fields.map(|(_, fields)| fields).unwrap_or_default()
 }
 
+#[expect(clippy::disallowed_methods, reason = "an edge: since when a provider is declared no more")]
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns where a realm has the roles that every user has.
+fn default_roles(realm: &Value) -> String {
+    format!("roles-by-id/{}/composites", realm["defaultRole"]["id"].as_str().unwrap_or_default())
+}
+
 fn items(list: &Value) -> &[Value] {
     list.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 fn name(item: &Value) -> Option<String> {
     item["name"].as_str().map(str::to_owned)
+}
+
+fn alias(item: &Value) -> Option<String> {
+    item["alias"].as_str().map(str::to_owned)
+}
+
+fn is_on(item: &&Value) -> bool {
+    item["enabled"] == true
 }

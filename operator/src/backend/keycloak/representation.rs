@@ -2,16 +2,19 @@
 
 use std::collections::HashMap;
 
-use catalog::{REALM_FAILURES, REALM_FAILURES_SECONDS, REFRESH_RETRIES, SIGN_IN_CALLBACK_PATH};
+use catalog::{
+    REALM_FAILURES, REALM_FAILURES_SECONDS, REFRESH_RETRIES, SIGN_IN_CALLBACK_PATH, USERNAME_PATTERN,
+    USERNAME_RULE,
+};
 use keycloak::types::{
     ClientRepresentation, IdentityProviderRepresentation, ProtocolMapperRepresentation, RealmRepresentation,
-    RoleRepresentation, RolesRepresentation, UserRepresentation,
+    RoleRepresentation, RolesRepresentation, ScopeMappingRepresentation, UserRepresentation,
 };
 use secrecy::ExposeSecret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{ADMIN_CLIENT, APP_CLIENT, AUTH_CLIENT, KeycloakDesired, SERVICE_ROLES};
+use super::{ADMIN_CLIENT, APP_CLIENT, AUTH_CLIENT, KeycloakDesired, MANAGEMENT_CLIENT, SERVICE_ROLES};
 use crate::{providers::Provider, text::hex};
 
 /// Realm attribute with the owner marker.
@@ -20,17 +23,73 @@ pub(super) const OWNER: &str = "posthouse.owner";
 /// declared. Who has them was made by the operator.
 pub(super) const SECRET: &str = "posthouse.secret";
 pub(super) const ENDPOINTS: &str = "posthouse.endpoints";
+/// In the configuration of an identity provider that is declared no more: since when, in milliseconds since the epoch.
+pub(super) const DISABLED: &str = "posthouse.disabled";
 /// Stands for the hash of [`ENDPOINTS`] where both sides are compared.
 pub(super) const AS_DISCOVERED: &str = "as discovered";
+/// Likewise where one of them is on a host that the cell does not allow any more.
+pub(super) const NOT_ALLOWED: &str = "not allowed";
 /// What is read from the discovery document of an issuer.
 pub(super) const DISCOVERED: [&str; 5] =
     ["authorizationUrl", "tokenUrl", "userInfoUrl", "jwksUrl", "logoutUrl"];
+
+// What a realm of Keycloak 26 is born with beside what is declared below, and what becomes of it. The auth service is the only door:
+// whatever would let users, or who has one of their tokens, change an account past it is off.
+//
+// Kept: the client `realm-management`, on which the rights of the service account hang; the realm's own roles, which no user has; the
+// scopes `acr`, `basic`, `email`, `profile` and `web-origins`, which tokens and OpenID Connect need; the flows, of which those for
+// registration and forgotten passwords are off by settings of the realm; the keys; client registration with a token of an
+// administrator.
+
+/// Clients that are disabled: the pages and the API by which users administer their accounts at the realm itself, the console by which
+/// administrators do, and the one that gives out tokens of identity providers. Keycloak's code asks for them by name, so they stay.
+pub(super) const DISABLED_CLIENTS: [&str; 4] =
+    ["account", "account-console", "broker", "security-admin-console"];
+/// Client scopes that are removed. With `offline_access` a client gets tokens that outlive every session, and that no list of sessions
+/// shows. `roles` writes the roles of a user into tokens, and the clients of these roles into their audience. The others are for
+/// SAML, or for what no account has.
+pub(super) const REMOVED_SCOPES: [&str; 10] = [
+    "AuthnContextClassRef",
+    "address",
+    "microprofile-jwt",
+    "offline_access",
+    "organization",
+    "phone",
+    "role_list",
+    "roles",
+    "saml_organization",
+    "service_account",
+];
+/// Roles that every user of a new realm has. None is left: these open the account API, and tokens that outlive every session.
+pub(super) const DEFAULT_ROLES: [&str; 4] =
+    ["manage-account", "offline_access", "uma_authorization", "view-profile"];
+/// Required actions of a new realm that are on. A browser that is signed in may ask for each (`kc_action`), without the password: to
+/// link an identity, or to set a password. None is on, one that a later Keycloak brings neither.
+pub(super) const REQUIRED_ACTIONS: [&str; 11] = [
+    "CONFIGURE_RECOVERY_AUTHN_CODES",
+    "CONFIGURE_TOTP",
+    "UPDATE_PASSWORD",
+    "UPDATE_PROFILE",
+    "VERIFY_EMAIL",
+    "VERIFY_PROFILE",
+    "delete_credential",
+    "idp_link",
+    "update_user_locale",
+    "webauthn-register",
+    "webauthn-register-passwordless",
+];
+/// Where a realm has the policies for clients that register themselves.
+pub(super) const REGISTRATION_POLICY: &str =
+    "org.keycloak.services.clientregistration.policy.ClientRegistrationPolicy";
+
 const PASSWORD_POLICY: &str = "length(8)";
 /// Users of a messenger stay signed in: 14 days away, 90 days in all.
 const SESSION_IDLE_SECONDS: i32 = 14 * 24 * 3600;
 const SESSION_MAX_SECONDS: i32 = 90 * 24 * 3600;
 
 const MAX_LOCK_SECONDS: i32 = 60;
+/// Asks for the password of an account before it is linked.
+const FIRST_LOGIN_FLOW: &str = "first broker login";
 
 fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
@@ -48,6 +107,20 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         // Users register with the auth service, which knows the rules for names. Keycloak's own form knows none of them.
         registration_allowed: Some(false),
         edit_username_allowed: Some(false),
+        reset_password_allowed: Some(false),
+        remember_me: Some(false),
+        verify_email: Some(false),
+        // An address is no second name of an account: it would have guesses of its own, and stand where the username does.
+        login_with_email_allowed: Some(false),
+        registration_email_as_username: Some(false),
+        // Otherwise a provider that says the address of an account makes another one, and no password is asked for.
+        duplicate_emails_allowed: Some(false),
+        user_managed_access_allowed: Some(false),
+        organizations_enabled: Some(false),
+        browser_flow: text("browser"),
+        direct_grant_flow: text("direct grant"),
+        first_broker_login_flow: text(FIRST_LOGIN_FLOW),
+        client_authentication_flow: text("clients"),
         password_policy: text(PASSWORD_POLICY),
         // For Keycloak's own pages; the auth service has limits of its own, which are no lock for others. A stranger who
         // tries passwords there keeps an account locked no longer than this.
@@ -85,6 +158,11 @@ fn audience_mapper() -> ProtocolMapperRepresentation {
     }
 }
 
+/// Grants without a page or a password that no client here has.
+const NO_GRANTS: [(&str, &str); 2] =
+    [("oauth2.device.authorization.grant.enabled", "false"), ("oidc.ciba.grant.enabled", "false")];
+const PKCE: (&str, &str) = ("pkce.code.challenge.method", "S256");
+
 fn app_client(desired: &KeycloakDesired) -> ClientRepresentation {
     ClientRepresentation {
         client_id: text(APP_CLIENT),
@@ -96,10 +174,9 @@ fn app_client(desired: &KeycloakDesired) -> ClientRepresentation {
         service_accounts_enabled: Some(false),
         redirect_uris: Some(desired.redirect_uris.clone()),
         web_origins: Some(desired.web_origins.clone()),
-        attributes: map([
-            ("pkce.code.challenge.method", "S256"),
-            ("oauth2.device.authorization.grant.enabled", "true"),
-        ]),
+        // Its tokens carry no role of their user.
+        full_scope_allowed: Some(false),
+        attributes: map([PKCE, NO_GRANTS[0], NO_GRANTS[1]]),
         protocol_mappers: Some(vec![audience_mapper()]),
         ..Default::default()
     }
@@ -115,10 +192,12 @@ fn auth_client(desired: &KeycloakDesired) -> ClientRepresentation {
         standard_flow_enabled: Some(!desired.providers.is_empty()),
         redirect_uris: Some(if desired.providers.is_empty() { Vec::new() } else { callbacks(desired) }),
         attributes: if desired.providers.is_empty() {
-            None
+            map(NO_GRANTS)
         } else {
-            map([("pkce.code.challenge.method", "S256")])
+            map([PKCE, NO_GRANTS[0], NO_GRANTS[1]])
         },
+        // Its tokens carry the roles of the service account that are mapped, and no role of the user who signs in.
+        full_scope_allowed: Some(false),
         implicit_flow_enabled: Some(false),
         direct_access_grants_enabled: Some(true),
         service_accounts_enabled: Some(true),
@@ -135,7 +214,7 @@ fn callbacks(desired: &KeycloakDesired) -> Vec<String> {
 fn admin_client() -> ClientRepresentation {
     ClientRepresentation {
         client_id: text(ADMIN_CLIENT),
-        enabled: Some(true),
+        enabled: Some(false),
         public_client: Some(true),
         standard_flow_enabled: Some(false),
         implicit_flow_enabled: Some(false),
@@ -145,13 +224,18 @@ fn admin_client() -> ClientRepresentation {
     }
 }
 
+/// One of [`DISABLED_CLIENTS`].
+fn disabled_client(client: &str) -> ClientRepresentation {
+    ClientRepresentation { client_id: text(client), enabled: Some(false), ..Default::default() }
+}
+
 fn service_account() -> UserRepresentation {
     let roles = SERVICE_ROLES.map(str::to_owned).into();
     UserRepresentation {
         username: Some(format!("service-account-{AUTH_CLIENT}")),
         enabled: Some(true),
         service_account_client_id: text(AUTH_CLIENT),
-        client_roles: Some(HashMap::from([("realm-management".to_owned(), roles)])),
+        client_roles: Some(HashMap::from([(MANAGEMENT_CLIENT.to_owned(), roles)])),
         ..Default::default()
     }
 }
@@ -176,7 +260,7 @@ fn provider(
         add_read_token_role_on_create: Some(false),
         authenticate_by_default: Some(false),
         link_only: Some(false),
-        first_broker_login_flow_alias: text("first broker login"),
+        first_broker_login_flow_alias: text(FIRST_LOGIN_FLOW),
         config: map([
             ("issuer", &provider.issuer),
             ("clientId", &provider.client_id),
@@ -230,6 +314,14 @@ pub(super) fn whole_realm(desired: &KeycloakDesired) -> Value {
     json(&RealmRepresentation {
         clients: Some(vec![app_client(desired), auth_client(desired), admin_client()]),
         users: Some(vec![service_account()]),
+        client_scope_mappings: Some(HashMap::from([(
+            MANAGEMENT_CLIENT.to_owned(),
+            vec![ScopeMappingRepresentation {
+                client: text(AUTH_CLIENT),
+                roles: Some(SERVICE_ROLES.map(str::to_owned).into()),
+                ..Default::default()
+            }],
+        )])),
         roles: Some(RolesRepresentation { realm: Some(roles), ..Default::default() }),
         ..realm(desired)
     })
@@ -242,11 +334,66 @@ pub(super) fn realm_fields(desired: &KeycloakDesired) -> Value {
 
 /// Returns the declared fields of each client, with its secret.
 pub(super) fn client_fields(desired: &KeycloakDesired) -> Vec<(String, Value)> {
-    vec![
+    let own = [
         (APP_CLIENT.to_owned(), json(&app_client(desired))),
         (AUTH_CLIENT.to_owned(), json(&auth_client(desired))),
         (ADMIN_CLIENT.to_owned(), json(&admin_client())),
-    ]
+    ];
+    let keycloaks = DISABLED_CLIENTS.map(|client| (client.to_owned(), json(&disabled_client(client))));
+    own.into_iter().chain(keycloaks).collect()
+}
+
+/// Attributes of a user that a fresh realm requires, and lets users change. A tenant's users need none but a name to sign in with, and
+/// an address is theirs once they have shown the auth service that they read mail there.
+const PERSONAL_ATTRIBUTES: [&str; 3] = ["email", "firstName", "lastName"];
+const USERNAME: &str = "username";
+
+/// Returns an attribute of the user profile of a realm as it should be. Names are checked where an account is made, also on the page
+/// on which a user of an identity provider chooses another one. Those that are there already are not checked again.
+pub(super) fn profile_attribute(found: &Value) -> Value {
+    let mut attribute = found.clone();
+    let name = found["name"].as_str().unwrap_or_default();
+    if PERSONAL_ATTRIBUTES.contains(&name) {
+        attribute.as_object_mut().map(|fields| fields.remove("required"));
+        attribute["permissions"] = json!({ "view": ["admin", "user"], "edit": ["admin"] });
+    } else if name == USERNAME {
+        attribute["validations"]["pattern"] =
+            json!({ "pattern": USERNAME_PATTERN, "error-message": USERNAME_RULE });
+    }
+    attribute
+}
+
+/// Returns which attributes of the user profile are not as they should be.
+pub(super) fn profile_differences(profile: &Value) -> Vec<String> {
+    let attributes = profile["attributes"].as_array().into_iter().flatten();
+    let differing = attributes.filter(|found| {
+        let expected = profile_attribute(found);
+        found.get("required") != expected.get("required")
+            || !super::diff::differences(&expected, found).is_empty()
+    });
+    differing.filter_map(|found| found["name"].as_str().map(str::to_owned)).collect()
+}
+
+/// Returns the attributes that differ in a new realm.
+pub(super) fn new_profile_differences() -> Vec<String> {
+    PERSONAL_ATTRIBUTES.into_iter().chain([USERNAME]).map(str::to_owned).collect()
+}
+
+/// Returns the policy that lets no client register itself without a token of an administrator.
+pub(super) fn no_registration() -> Value {
+    json!({
+        "name": "Max Clients Limit",
+        "providerId": MAX_CLIENTS,
+        "providerType": REGISTRATION_POLICY,
+        "subType": "anonymous",
+        "config": { MAX_CLIENTS: ["0"] },
+    })
+}
+const MAX_CLIENTS: &str = "max-clients";
+
+/// Reports whether a policy limits the number of clients that register themselves, whatever the number.
+pub(super) fn is_registration_limit(policy: &Value) -> bool {
+    policy["providerId"] == MAX_CLIENTS && policy["subType"] == "anonymous"
 }
 
 fn json(representation: &impl serde::Serialize) -> Value {

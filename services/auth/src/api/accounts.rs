@@ -118,8 +118,9 @@ pub(super) async fn delete(
     Json(request): Json<SignInRequest>,
 ) -> Result<Json<AccountDeleted>, ApiError> {
     let credentials = Credentials::parse(request).map_err(Error::from)?;
-    let user_id = accounts.account(address, &credentials).await?;
-    let receipt = deletions.delete(user_id, credentials.username.as_str()).await?;
+    // The name of the account, and not what was typed: it is published, and not given out again.
+    let account = accounts.account(address, &credentials).await?;
+    let receipt = deletions.delete(account.user_id, &account.username).await?;
     Ok(Json(AccountDeleted { receipt: ReceiptToken(receipt.expose_secret().to_owned()) }))
 }
 
@@ -138,8 +139,8 @@ pub(super) async fn delete(
     request_body = ChangePasswordRequest,
     responses(
         (status = NO_CONTENT, description = "The password is changed, and all other sessions have ended"),
-        (status = FORBIDDEN, description = "permission_denied (the current password is wrong)", body = Problem,
-            content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "permission_denied (the current password is wrong, or the account has none)",
+            body = Problem, content_type = "application/problem+json"),
         BodyProblems,
         CallerProblems,
         FaultProblems,
@@ -168,10 +169,11 @@ async fn registered_before(
     account: &NewAccount,
     name: String,
 ) -> Result<UserId, Error> {
-    accounts.account(address, &account.credentials()).await.map_err(|error| match error {
+    let opened = accounts.account(address, &account.credentials()).await.map_err(|error| match error {
         Error::Store(StoreError::Rejected) => StoreError::Taken(name).into(),
         error => error,
-    })
+    });
+    Ok(opened?.user_id)
 }
 
 /// Returns whether a profile has the name of the account that is to be made.

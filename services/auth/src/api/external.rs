@@ -25,10 +25,12 @@ use crate::{
     domain::{
         AccountName, Grant,
         external::{self, ReturnPath},
+        is_new_username,
     },
     error::Error,
     external::{External, callback as callback_url},
     guard::Guard,
+    store::StoreError,
 };
 
 /// Lists the external identity providers that users may sign in with.
@@ -62,7 +64,8 @@ pub(super) struct LoginParameters {
 ///
 /// The browser goes to the realm, from there to the provider, and comes back within ten minutes to `return_to` with one of two
 /// fragments: `#login_code=CODE`, to be sent with `POST /api/auth/login` within a minute, or `#login_error=REASON` with `cancelled`
-/// (by the user, or refused by the provider) or `failed`. A cookie binds the sign-in to this browser; one that is begun later
+/// (by the user, or refused by the provider) or `failed`. Where the realm shows a page of its own instead, as Keycloak does to who
+/// cancels at the provider, the user goes back to where the sign-in began. A cookie binds the sign-in to this browser; one that is begun later
 /// replaces it. The first sign-in makes an account. Where an account has the same username or e-mail address already, the realm
 /// asks for its password before it joins the two: what a provider says of an e-mail address opens no account.
 #[utoipa::path(
@@ -150,7 +153,7 @@ pub(super) async fn callback(
         return Err(Error::NotBegun.into());
     }
     let location = match (parameters.error.as_deref(), parameters.code.as_deref().and_then(external::code)) {
-        (None, Some(code)) => begun.returned("login_code", code),
+        (None, Some(code)) => begun.returned("login_code", &external.login_code(&begun, code)),
         (Some("access_denied"), _) => begun.returned("login_error", "cancelled"),
         _ => begun.returned("login_error", "failed"),
     };
@@ -159,8 +162,9 @@ pub(super) async fn callback(
 
 /// Ends a sign-in with an external identity provider: exchanges its code for tokens of a new session.
 ///
-/// The code is good once, for a minute, in the browser that began the sign-in: the request has its cookie. From here on the session
-/// is like any other. After `conflict` no account remains.
+/// The code is good once, for a minute, in the browser that began the sign-in: the request has its cookie. Requests that repeat it
+/// within ten seconds receive the same tokens. From here on the session is like any other. After `conflict` there is no session, and the
+/// account opens nothing until an administrator has renamed it.
 #[utoipa::path(
     post,
     path = "/api/auth/login",
@@ -173,8 +177,8 @@ pub(super) async fn callback(
         )),
         (status = UNAUTHORIZED, description = "unauthenticated (begin again)", body = Problem,
             content_type = "application/problem+json"),
-        (status = CONFLICT, description = "conflict (the provider gave a username that was an account's which is deleted)",
-            body = Problem, content_type = "application/problem+json"),
+        (status = CONFLICT, description = "conflict (the provider gave a username that was an account's which is deleted, or that no new \
+            account may have)", body = Problem, content_type = "application/problem+json"),
         BodyProblems,
         FaultProblems,
     )
@@ -188,9 +192,13 @@ pub(super) async fn finish(
     Json(request): Json<LoginCodeRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
     let invalid = || InvalidField { field: "code", problem: "is no code of a sign-in".to_owned() };
-    let code = external::code(&request.code).ok_or_else(invalid).map_err(Error::from)?;
+    let code = external::login_code(&request.code).ok_or_else(invalid).map_err(Error::from)?;
     let begun = external.begun(cookies(&headers))?;
-    let grant = accounts.redeem(address, code, &begun.verifier, &callback_url(&begun)).await?;
+    let Some(code) = external.realm_code(&begun, code) else {
+        accounts.count_code(address)?;
+        return Err(Error::from(StoreError::InvalidCode).into());
+    };
+    let grant = accounts.redeem(address, &code, &begun.verifier, &callback_url(&begun)).await?;
     welcome(users, &grant).await?;
     Ok((AppendHeaders([(header::SET_COOKIE, External::ended(&begun))]), Json(Tokens::from(grant))))
 }
@@ -200,12 +208,18 @@ pub(super) async fn finish(
 async fn welcome(mut users: UserServiceClient<InternalChannel>, grant: &Grant) -> Result<(), Error> {
     let user_id = grant.session.user_id;
     let known = GetUsersRequest { user_ids: vec![user_id.to_string()] };
-    if !called(users.get_users(known)).await?.users.is_empty() {
+    if !called(users.get_users(known.clone())).await?.users.is_empty() {
         return Ok(());
     }
     let Some(AccountName { username, display_name }) = grant.account_name() else { return Ok(()) };
+    // The realm refuses such a name where it makes an account; one that is older has it.
+    if !is_new_username(&username) {
+        return Err(Error::UnusableName(username));
+    }
     if called(users.is_named(IsNamedRequest { username: username.clone() })).await?.is_named {
-        return Err(Error::NameOfDeleted);
+        // Or it is the profile that the same code has made at this moment.
+        let is_own = !called(users.get_users(known)).await?.users.is_empty();
+        return if is_own { Ok(()) } else { Err(Error::NameOfDeleted) };
     }
     let request = EnsureUserRequest {
         user_id: user_id.to_string(),

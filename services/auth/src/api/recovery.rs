@@ -49,7 +49,9 @@ pub(super) async fn forgot(
 
 /// Replaces a password by the token of a link.
 ///
-/// All sessions of the user end, and their connections are closed with 3505 within 5 seconds; sign in with the new password. A password
+/// All sessions of the user end, and their connections are closed with 3505 within 5 seconds; sign in with the new password. Who had
+/// the account before keeps no way in: its links to identity providers, second factors, passkeys and offline tokens go, too. The next
+/// sign-in with an identity provider asks for the new password, and links the two again. A password
 /// that is refused leaves the link good. After `unavailable` repeat the request; `conflict` then says that it was done.
 #[utoipa::path(
     post,
@@ -59,8 +61,8 @@ pub(super) async fn forgot(
     request_body = ResetPasswordRequest,
     responses(
         (status = NO_CONTENT, description = "The password is replaced, and all sessions have ended"),
-        (status = NOT_FOUND, description = "not_found (the link has expired, or another one was sent after it), not_configured",
-            body = Problem, content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "not_found (the link has expired, another one was sent after it, or the account was \
+            deleted), not_configured", body = Problem, content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the link was used before)", body = Problem,
             content_type = "application/problem+json"),
         BodyProblems,
@@ -113,9 +115,11 @@ pub(super) async fn get(
     request_body = SetEmailRequest,
     responses(
         (status = ACCEPTED, description = "The mail is sent"),
-        (status = FORBIDDEN, description = "permission_denied (the current password is wrong)", body = Problem,
-            content_type = "application/problem+json"),
+        (status = FORBIDDEN, description = "permission_denied (the current password is wrong, or the account has none)",
+            body = Problem, content_type = "application/problem+json"),
         (status = NOT_FOUND, description = "not_configured (the messenger sends no mail)", body = Problem,
+            content_type = "application/problem+json"),
+        (status = CONFLICT, description = "conflict (the mail server takes no mail for this address)", body = Problem,
             content_type = "application/problem+json"),
         BodyProblems,
         CallerProblems,

@@ -38,11 +38,11 @@ pub struct AttemptRates {
 impl Default for AttemptRates {
     fn default() -> Self {
         Self {
-            account_failures: Rate { burst: 5, every: Duration::from_secs(30) },
-            address_failures: Rate { burst: 100, every: Duration::from_secs(1) },
-            change_failures: Rate { burst: 5, every: Duration::from_secs(600) },
-            session_requests: Rate { burst: 60, every: Duration::from_secs(1) },
-            registrations: Rate { burst: 300, every: Duration::from_secs(1) },
+            account_failures: Rate::every(Duration::from_secs(30), 5),
+            address_failures: Rate::every(Duration::from_secs(1), 100),
+            change_failures: Rate::every(Duration::from_secs(600), 5),
+            session_requests: Rate::every(Duration::from_secs(1), 60),
+            registrations: Rate::every(Duration::from_secs(1), 300),
         }
     }
 }

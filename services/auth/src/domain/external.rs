@@ -13,7 +13,9 @@ pub const SIGN_IN_WITHIN: Duration = Duration::from_secs(600);
 /// Longest path that a sign-in returns to, in bytes.
 const MAX_RETURN_BYTES: usize = 512;
 /// Longest code of a realm in bytes. Its own have about a hundred.
-const MAX_CODE_BYTES: usize = 1024;
+const MAX_CODE_BYTES: usize = 512;
+/// Longest code that a page is given for it, which is encrypted: longer by a third.
+const MAX_LOGIN_CODE_BYTES: usize = 1024;
 
 /// An external identity provider of the realm.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -102,9 +104,17 @@ pub fn origin<'a>(origins: &'a [String], host: Option<&str>) -> Option<&'a str> 
 
 /// Returns what may be a code of a realm; `None` for what the realm need not see.
 pub fn code(text: &str) -> Option<&str> {
-    let is_one = (1..=MAX_CODE_BYTES).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
-    is_one.then_some(text)
+    is_code(text, MAX_CODE_BYTES).then_some(text)
+}
+
+/// Returns what may be the code that a page was given.
+pub fn login_code(text: &str) -> Option<&str> {
+    is_code(text, MAX_LOGIN_CODE_BYTES).then_some(text)
+}
+
+fn is_code(text: &str, max_bytes: usize) -> bool {
+    (1..=max_bytes).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
 }
 
 #[cfg(test)]

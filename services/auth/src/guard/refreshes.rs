@@ -1,4 +1,4 @@
-//! Who may ask the realm with a refresh token, and what a token is worth that was used before.
+//! Who may ask the realm with a refresh token or a code, and what one is worth that was used before.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{MAX_REMEMBERED, REFRESH_GRACE};
 use crate::{
-    domain::{Grant, Session, TokenDigest},
-    store::{Known, Over, SharedRefreshes},
+    domain::{Grant, Session, TokenDigest, external::SIGN_IN_WITHIN},
+    store::{Known, Once, Over, SharedRefreshes},
 };
 
 /// Between looks at what another replica is doing.
@@ -24,6 +24,8 @@ pub struct Refreshes {
     grace: Duration,
     /// The token of each session that gave something last.
     used: Cache<SessionId, TokenDigest>,
+    /// Codes that gave something, for as long as a browser can send them.
+    redeemed: Cache<TokenDigest, ()>,
     shared: Option<SharedRefreshes>,
 }
 
@@ -48,6 +50,11 @@ impl Refreshes {
                 .max_capacity(MAX_REMEMBERED)
                 .eviction_policy(EvictionPolicy::lru())
                 .build(),
+            redeemed: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(SIGN_IN_WITHIN)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             shared: None,
         }
     }
@@ -67,15 +74,20 @@ impl Refreshes {
         self.grace
     }
 
-    /// Returns what becomes of a refresh with a token of this session, which this process gave nothing for in the grace period.
-    pub(super) async fn claim(&self, token: &SecretString, session: &Session) -> Claim {
-        if self.used.get(&session.id).await == Some(TokenDigest::of(token)) {
+    /// Returns what becomes of a refresh token or a code, which this process gave nothing for in the grace period.
+    pub(super) async fn claim(&self, token: &SecretString, once: Once<'_>) -> Claim {
+        let digest = TokenDigest::of(token);
+        let is_used = match once {
+            Once::Refresh(session) => self.used.get(&session.id).await == Some(digest),
+            Once::Code => self.redeemed.contains_key(&digest),
+        };
+        if is_used {
             return Claim::Used;
         }
         let Some(shared) = &self.shared else { return Claim::Ask { is_shared: false } };
         let give_up = Instant::now() + WAIT;
         loop {
-            match shared.claim(token, session).await {
+            match shared.claim(token, once).await {
                 Some(Known::Given(grant)) => return Claim::Given(grant),
                 Some(Known::Used) => return Claim::Used,
                 Some(Known::Nothing) => return Claim::Ask { is_shared: true },
@@ -87,12 +99,22 @@ impl Refreshes {
     }
 
     /// Notes what the realm gave for a token, or that it gave nothing. `is_shared` is that of the claim.
-    pub(super) async fn settle(&self, token: &SecretString, grant: Option<&Grant>, is_shared: bool) {
-        if let Some(grant) = grant {
-            self.used.insert(grant.session.id.clone(), TokenDigest::of(token)).await;
+    pub(super) async fn settle(
+        &self,
+        token: &SecretString,
+        once: Once<'_>,
+        grant: Option<&Grant>,
+        is_shared: bool,
+    ) {
+        match (once, grant) {
+            (Once::Refresh(session), Some(_)) => {
+                self.used.insert(session.id.clone(), TokenDigest::of(token)).await;
+            }
+            (Once::Code, Some(_)) => self.redeemed.insert(TokenDigest::of(token), ()).await,
+            (_, None) => {}
         }
         match (self.shared.as_ref().filter(|_| is_shared), grant) {
-            (Some(shared), Some(grant)) => shared.note(token, grant, self.grace).await,
+            (Some(shared), Some(grant)) => shared.note(token, once, grant, self.grace).await,
             (Some(shared), None) => shared.release(token).await,
             (None, _) => {}
         }

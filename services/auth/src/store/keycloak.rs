@@ -17,7 +17,7 @@ use tonic::async_trait;
 use super::{AccountStore, StoreError};
 use crate::{
     config::RealmArgs,
-    domain::{Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email},
+    domain::{Account, Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,6 +34,8 @@ const OVER: [&str; 4] = [
     "Session not active",
     "Session doesn't have required client",
 ];
+/// The kind of credential that is a password.
+const PASSWORD: &str = "password";
 /// Longest text of the realm that is passed on.
 const MAX_WORDS: usize = 200;
 
@@ -85,6 +87,26 @@ struct Addressee {
     email_verified: bool,
     #[serde(default)]
     enabled: bool,
+}
+
+/// What a user has beside a session: a link to an account of an identity provider, a credential, a consent.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Link {
+    identity_provider: String,
+}
+
+#[derive(Deserialize)]
+struct Credential {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Consent {
+    client_id: String,
 }
 
 /// The fields in which Keycloak's parts report what is wrong.
@@ -215,6 +237,41 @@ impl Keycloak {
         }
     }
 
+    /// Returns a list that belongs to an account; an empty one for an unknown user.
+    async fn listed<T: DeserializeOwned>(
+        &self,
+        step: &'static str,
+        user_id: UserId,
+        list: &str,
+    ) -> Result<Vec<T>, StoreError> {
+        let url = format!("{}/{list}", self.user_url(user_id));
+        let response = self.administer(step, |http| http.get(&url)).await?;
+        match response.status() {
+            status if status.is_success() => read(step, response).await,
+            StatusCode::NOT_FOUND => Ok(Vec::new()),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
+    /// Removes one item of such a list; one that is not there is removed already.
+    async fn remove(
+        &self,
+        step: &'static str,
+        user_id: UserId,
+        list: &str,
+        item: &str,
+    ) -> Result<(), StoreError> {
+        let mut url =
+            reqwest::Url::parse(&self.user_url(user_id)).map_err(|_| StoreError::Unreadable { step })?;
+        // Names of clients and providers are of any characters.
+        url.path_segments_mut().map_err(|()| StoreError::Unreadable { step })?.extend([list, item]);
+        let response = self.administer(step, |http| http.delete(url.clone())).await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
     fn user_url(&self, user_id: UserId) -> String {
         format!("{}/{user_id}", self.users_url)
     }
@@ -246,11 +303,19 @@ impl AccountStore for Keycloak {
     }
 
     #[tracing::instrument(name = "auth.store.account", skip_all)]
-    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+    async fn account(&self, credentials: &Credentials) -> Result<Account, StoreError> {
         // The realm checks a password by a sign-in only; what it counts and blocks is the same.
         let grant = self.sign_in(credentials).await?;
         self.sign_out(&grant.refresh_token).await?;
-        Ok(grant.session.user_id)
+        let name = grant.account_name().ok_or(StoreError::Unreadable { step: "sign a user in" })?;
+        Ok(Account { user_id: grant.session.user_id, username: name.username })
+    }
+
+    #[tracing::instrument(name = "auth.store.has_password", skip_all, fields(user = %user_id))]
+    async fn has_password(&self, user_id: UserId) -> Result<bool, StoreError> {
+        let step = "list the credentials of an account";
+        let credentials: Vec<Credential> = self.listed(step, user_id, "credentials").await?;
+        Ok(credentials.iter().any(|credential| credential.kind == PASSWORD))
     }
 
     #[tracing::instrument(name = "auth.store.delete", skip_all, fields(user = %user_id))]
@@ -402,6 +467,36 @@ impl AccountStore for Keycloak {
             StatusCode::BAD_REQUEST => Err(StoreError::Refused(words(&refusal(response).await))),
             // The account was deleted at this moment.
             StatusCode::NOT_FOUND => Err(StoreError::Rejected),
+            status => Err(fault(step, status, &refusal(response).await)),
+        }
+    }
+
+    #[tracing::instrument(name = "auth.store.close_other_ways", skip_all, fields(user = %user_id))]
+    async fn close_other_ways(&self, user_id: UserId) -> Result<(), StoreError> {
+        let step = "remove the links of an account to identity providers";
+        for Link { identity_provider } in self.listed(step, user_id, "federated-identity").await? {
+            self.remove(step, user_id, "federated-identity", &identity_provider).await?;
+        }
+        let step = "remove the credentials of an account beside its password";
+        let credentials: Vec<Credential> = self.listed(step, user_id, "credentials").await?;
+        for credential in credentials.into_iter().filter(|credential| credential.kind != PASSWORD) {
+            self.remove(step, user_id, "credentials", &credential.id).await?;
+        }
+        // Offline tokens stand in the same list, and go with what is removed of it.
+        let step = "remove the offline tokens of an account";
+        for Consent { client_id } in self.listed(step, user_id, "consents").await? {
+            self.remove(step, user_id, "consents", &client_id).await?;
+        }
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "auth.store.revoke_tokens", skip_all, fields(user = %user_id))]
+    async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
+        let step = "revoke the tokens of an account";
+        let url = format!("{}/logout", self.user_url(user_id));
+        let response = self.administer(step, |http| http.post(&url)).await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
             status => Err(fault(step, status, &refusal(response).await)),
         }
     }

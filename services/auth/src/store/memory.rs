@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{AccountStore, StoreError};
 use crate::domain::{
-    self, Credentials, Grant, ListedSession, MIN_PASSWORD_CHARS, NewAccount, OwnEmail, email::Email,
+    self, Account, Credentials, Grant, ListedSession, MIN_PASSWORD_CHARS, NewAccount, OwnEmail, email::Email,
 };
 
 /// How long tokens live, in seconds: as in the realms that the operator makes.
@@ -117,12 +117,16 @@ fn refresh_token(session: &domain::Session) -> String {
 }
 
 impl Tables {
-    fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+    fn account(&self, credentials: &Credentials) -> Result<Account, StoreError> {
         let Credentials { username, password } = credentials;
         let known = self.accounts.iter().find(|(_, account)| {
             account.username == *username && account.password.expose() == password.expose()
         });
-        known.map(|(user_id, _)| *user_id).ok_or(StoreError::Rejected)
+        let named = |(user_id, account): &(UserId, NewAccount)| Account {
+            user_id: *user_id,
+            username: account.username.as_str().to_owned(),
+        };
+        known.map(named).ok_or(StoreError::Rejected)
     }
 
     fn session(&mut self, refresh_token: &SecretString) -> Result<&mut Session, StoreError> {
@@ -144,8 +148,13 @@ impl AccountStore for MemoryStore {
         Ok(user_id)
     }
 
-    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+    async fn account(&self, credentials: &Credentials) -> Result<Account, StoreError> {
         self.tables().account(credentials)
+    }
+
+    async fn has_password(&self, user_id: UserId) -> Result<bool, StoreError> {
+        // All have one: it has no providers.
+        self.exists(user_id).await
     }
 
     async fn delete(&self, user_id: UserId) -> Result<(), StoreError> {
@@ -165,7 +174,7 @@ impl AccountStore for MemoryStore {
     #[expect(clippy::disallowed_methods, reason = "a store makes its tokens")]
     async fn sign_in(&self, credentials: &Credentials) -> Result<Grant, StoreError> {
         let mut tables = self.tables();
-        let user_id = tables.account(credentials)?;
+        let Account { user_id, username } = tables.account(credentials)?;
         let id: SessionId = Uuid::new_v4().to_string().parse().expect("a UUID is one word");
         let now_ms = now_ms();
         let session = Session {
@@ -174,7 +183,7 @@ impl AccountStore for MemoryStore {
             last: None,
             used: Vec::new(),
             user_id,
-            username: credentials.username.as_str().to_owned(),
+            username,
             ended: false,
             started_at_ms: now_ms,
             last_used_at_ms: now_ms,
@@ -253,6 +262,18 @@ impl AccountStore for MemoryStore {
         let account = tables.accounts.iter_mut().find(|(other, _)| *other == user_id);
         let (_, account) = account.ok_or(StoreError::Rejected)?;
         account.password = password.clone();
+        Ok(())
+    }
+
+    async fn close_other_ways(&self, _: UserId) -> Result<(), StoreError> {
+        // It has none: no providers, no second factors, no offline tokens.
+        Ok(())
+    }
+
+    async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
+        for session in self.tables().sessions.iter_mut().filter(|session| session.user_id == user_id) {
+            session.ended = true;
+        }
         Ok(())
     }
 }

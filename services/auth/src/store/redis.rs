@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::{
-    domain::{Grant, Session, TokenDigest},
+    domain::{Grant, Session, TokenDigest, external::SIGN_IN_WITHIN},
     sealed::{self, Purpose},
 };
 
@@ -42,7 +42,16 @@ pub struct SharedRefreshes {
     outage: Outage,
 }
 
-/// What is known of a refresh token.
+/// What is good once.
+#[derive(Clone, Copy)]
+pub(crate) enum Once<'a> {
+    /// A refresh token of this session.
+    Refresh(&'a Session),
+    /// The code of a sign-in with an external identity provider.
+    Code,
+}
+
+/// What is known of a refresh token or a code.
 pub(crate) enum Known {
     /// It gave this moments ago.
     Given(Grant),
@@ -79,20 +88,24 @@ impl SharedRefreshes {
         Self { redis, prefix: format!("mt:{tenant}:"), outage: Outage::default() }
     }
 
-    /// Returns what is known of a token of this session; `None` while Redis does not answer.
-    pub(crate) async fn claim(&self, token: &SecretString, session: &Session) -> Option<Known> {
-        let known = self.known(token, session).await;
+    /// Returns what is known of a token; `None` while Redis does not answer.
+    pub(crate) async fn claim(&self, token: &SecretString, once: Once<'_>) -> Option<Known> {
+        let known = self.known(token, once).await;
         self.reported(known)
     }
 
-    /// Notes what a token gave, for `grace`, and that it is the last of its session that gave something.
-    pub(crate) async fn note(&self, token: &SecretString, grant: &Grant, grace: Duration) {
+    /// Notes what a token gave, for `grace`, and that it is used: it is the last of its session that gave something.
+    pub(crate) async fn note(&self, token: &SecretString, once: Once<'_>, grant: &Grant, grace: Duration) {
         let key = self.given(token);
         let sealed = seal(token, &key, grant);
         let mut pipe = redis::pipe();
         // In this order: who finds the second and not the first takes the token for one that was used long ago.
         pipe.set_options(key, sealed, lasting(grace)).ignore();
-        pipe.set_options(self.used(&grant.session), TokenDigest::of(token).as_bytes(), lasting(LAST_USE))
+        let lifetime = match once {
+            Once::Refresh(_) => LAST_USE,
+            Once::Code => SIGN_IN_WITHIN,
+        };
+        pipe.set_options(self.used(token, once), TokenDigest::of(token).as_bytes(), lasting(lifetime))
             .ignore();
         let written = self.run::<()>(&pipe).await;
         self.reported(written);
@@ -122,11 +135,11 @@ impl SharedRefreshes {
         matches!(self.reported(found), Some((Some(_), _) | (_, Some(_))))
     }
 
-    async fn known(&self, token: &SecretString, session: &Session) -> Result<Known, SharingError> {
+    async fn known(&self, token: &SecretString, once: Once<'_>) -> Result<Known, SharingError> {
         let key = self.given(token);
         let mut pipe = redis::pipe();
         // In this order: what is found to be used has been noted as given before, and is not given any more if the claim succeeds.
-        pipe.get(self.used(session));
+        pipe.get(self.used(token, once));
         pipe.set_options(&key, "", lasting(CLAIM).conditional_set(NX).get(true));
         let (used, given): (Option<Vec<u8>>, Option<Vec<u8>>) = self.run(&pipe).await?;
         match given {
@@ -155,11 +168,15 @@ impl SharedRefreshes {
 
     /// Returns the key of what a token gave. While the realm is asked, its value is empty.
     fn given(&self, token: &SecretString) -> String {
-        self.key("refresh", BASE64_URL_SAFE_NO_PAD.encode(TokenDigest::of(token).as_bytes()))
+        self.key("refresh", hash(token))
     }
 
-    fn used(&self, session: &Session) -> String {
-        self.key("refreshed", session.id.as_str())
+    /// Returns the key that says which token was used: of a session the last one.
+    fn used(&self, token: &SecretString, once: Once<'_>) -> String {
+        match once {
+            Once::Refresh(session) => self.key("refreshed", session.id.as_str()),
+            Once::Code => self.key("redeemed", hash(token)),
+        }
     }
 
     fn ended(&self, ended: &Over<'_>) -> String {
@@ -193,6 +210,10 @@ impl From<UserId> for Over<'_> {
     fn from(user_id: UserId) -> Self {
         Self::Account(user_id)
     }
+}
+
+fn hash(token: &SecretString) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(TokenDigest::of(token).as_bytes())
 }
 
 fn lasting(lifetime: Duration) -> SetOptions {

@@ -88,9 +88,17 @@ impl Tickets {
         Ok(token)
     }
 
-    /// Uses a link. Of two that use it at once one gets what it stands for.
-    pub(crate) async fn take(&self, token: &SecretString) -> Result<Taken, StoreError> {
+    /// Uses a link, if it stands for what is asked for. Of two that use it at once one gets what it stands for.
+    pub(crate) async fn take(
+        &self,
+        token: &SecretString,
+        is_it: impl Fn(&Ticket) -> bool + Send,
+    ) -> Result<Taken, StoreError> {
         let key = key(token);
+        let found = self.get(&key).await?.and_then(|sealed| sealed::open(token, PURPOSE, &key, sealed));
+        if found.is_some_and(|ticket| !is_it(&ticket)) {
+            return Ok(Taken::Unknown);
+        }
         Ok(match self.replace(&key, Vec::new()).await? {
             None => Taken::Unknown,
             Some(sealed) if sealed.is_empty() => Taken::Used,
@@ -142,6 +150,21 @@ impl Tickets {
                     places.clear();
                 }
                 Ok(places.insert(key.to_owned(), (value, now + LINK_LIFETIME)).map(|(before, _)| before))
+            }
+        }
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match &self.0 {
+            Place::Redis { prefix, .. } => {
+                let mut pipe = redis::pipe();
+                pipe.get(format!("{prefix}{key}"));
+                let (found,) = self.run(&pipe).await?;
+                Ok(found)
+            }
+            Place::Process(places) => {
+                let places = places.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(places.get(key).filter(|(_, until)| *until > Instant::now()).map(|(kept, _)| kept.clone()))
             }
         }
     }
@@ -216,15 +239,18 @@ mod tests {
         let ticket = Ticket::Password { user_id: UserId::generate() };
         let first = tickets.issue(&ticket).await.expect("a link");
         let second = tickets.issue(&ticket).await.expect("a link");
-        assert!(matches!(tickets.take(&first).await, Ok(Taken::Unknown)));
-        assert!(matches!(tickets.take(&second).await, Ok(Taken::Good(found)) if found == ticket));
-        assert!(matches!(tickets.take(&second).await, Ok(Taken::Used)));
+        let any = |_: &Ticket| true;
+        assert!(matches!(tickets.take(&first, any).await, Ok(Taken::Unknown)));
+        let elsewhere = tickets.take(&second, |ticket| matches!(ticket, Ticket::Email { .. })).await;
+        assert!(matches!(elsewhere, Ok(Taken::Unknown)), "for another purpose");
+        assert!(matches!(tickets.take(&second, any).await, Ok(Taken::Good(found)) if found == ticket));
+        assert!(matches!(tickets.take(&second, any).await, Ok(Taken::Used)));
         tickets.give_back(&second, &ticket).await.expect("good again");
-        assert!(matches!(tickets.take(&second).await, Ok(Taken::Good(_))));
+        assert!(matches!(tickets.take(&second, any).await, Ok(Taken::Good(_))));
         let Ticket::Password { user_id } = ticket else { unreachable!() };
         let third = tickets.issue(&ticket).await.expect("a link");
         tickets.revoke_password(user_id).await.expect("revoked");
-        assert!(matches!(tickets.take(&third).await, Ok(Taken::Unknown)));
+        assert!(matches!(tickets.take(&third, any).await, Ok(Taken::Unknown)));
         assert!(link_token(third.expose_secret().to_owned()).is_some());
         assert!(
             link_token("x".to_owned()).is_none() && link_token(format!("{}\n", "x".repeat(42))).is_none()

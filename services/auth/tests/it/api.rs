@@ -322,6 +322,25 @@ async fn no_input_is_a_fault_of_the_service() {
 }
 
 #[tokio::test]
+async fn a_deletion_publishes_the_name_of_the_account_and_not_what_was_typed() {
+    let realm = Realm::create().await;
+    realm.add_account("ann", Some("ann@corp.example")).await;
+    let peers = Peers::default();
+    let users = peers.start().await;
+    let app = App::new(Keycloak::new(&realm.args()).expect("a client"), Registration::Open, users);
+    let delete = async || {
+        app.post("delete-account", json!({"username": "ann@corp.example", "password": PASSWORD})).await
+    };
+    let refused = delete().await;
+    assert_eq!((refused.status, refused.code()), (401, "unauthenticated"), "an address signs nobody in");
+    realm.allow_addresses().await;
+    delete().await.ok(200);
+    let ensured = peers.ensured.lock().expect("no panic").clone();
+    assert_eq!(ensured[0].username, "ann");
+    assert_eq!(app.register("ann").await.code(), "conflict", "the name is not given out again");
+}
+
+#[tokio::test]
 async fn a_realm_that_is_down_is_a_problem_without_details() {
     let args = auth::config::RealmArgs {
         keycloak_url: "http://127.0.0.1:9".parse().expect("a URL"),
@@ -366,4 +385,7 @@ async fn the_description_names_every_endpoint_and_its_problems() {
     assert_eq!(statuses("sign-in"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("refresh"), "200 400 401 413 415 500 503");
     assert_eq!(statuses("sign-out"), "204 400 401 413 415 500 503");
+    // One rule, here and in the realms that the operator makes.
+    let username = &description["components"]["schemas"]["RegisterRequest"]["properties"]["username"];
+    assert_eq!(username["pattern"], kit::catalog::USERNAME_PATTERN);
 }

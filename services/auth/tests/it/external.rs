@@ -1,15 +1,20 @@
 //! Sign-in with external identity providers: a second realm is the provider, and a browser goes through the pages of both.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use auth::{
     config::{ExternalArgs, Registration},
     domain::external::{Provider, Providers},
     external::External,
-    store::Keycloak,
+    guard::Refreshes,
+    store::{Keycloak, SharedRefreshes},
 };
 use contracts::rpc::EnsureUserRequest;
-use kit::{auth::TokenVerifier, log::Log, testing::Answer};
+use kit::{
+    auth::TokenVerifier,
+    log::Log,
+    testing::{Answer, TestCache, wait_for},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,12 +26,31 @@ use crate::{
     realm::{CALLBACK, ORIGIN, PROVIDER_PASSWORD, Realm},
 };
 
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Shorter than in production, and longer than a busy machine needs for requests at once.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// The service, a realm with the provider `corp`, and the provider's realm.
 struct World {
     app: App,
     peers: Peers,
     realm: Realm,
     corp: Realm,
+}
+
+/// Lets users of a realm sign in with the provider `corp`.
+fn providing(app: App, realm: &Realm) -> App {
+    let args = ExternalArgs {
+        identity_providers: Providers(vec![Provider {
+            alias: "corp".to_owned(),
+            display_name: "Corp, Inc.".to_owned(),
+        }]),
+        public_origins: vec![ORIGIN.to_owned()],
+        oidc_issuer: realm.oidc().oidc_issuer,
+    };
+    let app = app.with_providers(External::new(args, &realm.args()).expect("providers"));
+    app.verifying(TokenVerifier::new(&realm.oidc()).expect("a verifier"))
 }
 
 /// A sign-in that a browser has begun.
@@ -37,21 +61,18 @@ struct Login {
 
 impl World {
     async fn new() -> Self {
+        Self::remembering(Refreshes::in_process()).await
+    }
+
+    /// Remembers what codes gave like this.
+    async fn remembering(refreshes: Refreshes) -> Self {
         let (realm, corp) = (Realm::create().await, Realm::create().await);
         realm.add_provider(&corp).await;
         let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
         let peers = Peers::default();
-        let app = App::on(&Log::memory(), store, Registration::InviteOnly, peers.start().await);
-        let args = ExternalArgs {
-            identity_providers: Providers(vec![Provider {
-                alias: "corp".to_owned(),
-                display_name: "Corp, Inc.".to_owned(),
-            }]),
-            public_origins: vec![ORIGIN.to_owned()],
-            oidc_issuer: realm.oidc().oidc_issuer,
-        };
-        let app = app.with_providers(External::new(args, &realm.args()).expect("providers"));
-        let app = app.verifying(TokenVerifier::new(&realm.oidc()).expect("a verifier"));
+        let users = peers.start().await;
+        let app = App::with(&Log::memory(), store, refreshes, Registration::InviteOnly, users);
+        let app = providing(app, &realm);
         Self { app, peers, realm, corp }
     }
 
@@ -121,11 +142,116 @@ async fn a_user_of_a_provider_signs_in_and_has_a_session_like_any_other() {
     let Place::Elsewhere(url) = &place else { panic!("{place:?}") };
     assert_eq!(world.come_back(url, &other.cookie).await.code(), "unauthenticated", "of another state");
     assert_eq!(world.come_back(url, "").await.code(), "unauthenticated");
+    // Nor has another browser used it up.
+    world.finish(&code, &login.cookie).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_that_is_sent_again_gives_the_same_and_signs_nobody_out() {
+    let name = format!("t{}", uuid::Uuid::new_v4().simple());
+    let cache = TestCache::create(&name).await;
+    let refreshes = || {
+        let redis = kit::redis::connection(&cache.args()).expect("a connection");
+        Refreshes::shared(SharedRefreshes::new(redis, &name)).with_grace(GRACE)
+    };
+    let world = World::remembering(refreshes()).await;
+    world.corp.add_user("noor", None, "Noor").await;
+    // Another replica.
+    let store = Arc::new(Keycloak::new(&world.realm.args()).expect("a client"));
+    let users = world.peers.start().await;
+    let other = App::with(&Log::memory(), store, refreshes(), Registration::InviteOnly, users);
+    let other = providing(other, &world.realm);
+
+    let login = world.begin().await;
+    let place = world.at_provider(&mut Browser::new(), &login, "noor").await;
+    let code = world.code(&place, &login.cookie).await;
+    let one = async |app: &App| {
+        let (cookie, body) = ([("cookie", &*login.cookie)], json!({ "code": code }));
+        app.send_with("POST /api/auth/login", &cookie, Some(body)).await
+    };
+    let (a, b, c, d) = tokio::join!(one(&world.app), one(&other), one(&world.app), one(&other));
+    let tokens = a.ok(200);
+    for again in [b, c, d] {
+        assert_eq!(again.ok(200), tokens);
+    }
+    // Later it is refused, and the realm does not learn of it: it would end the session.
+    for app in [&world.app, &other] {
+        let over = || async { (one(app).await.status == 401).then_some(()) };
+        wait_for("the end of the grace period", PATIENCE, over).await;
+    }
+    let body = json!({"refresh_token": tokens["refresh_token"]});
+    other.post("refresh", body).await.ok(200);
+    let keys = cache.keys("redeemed").await;
+    assert!(!keys.is_empty() && keys.iter().all(|key| !key.contains(&code)), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_a_provider_gives_have_the_rule_of_all_names() {
+    let world = World::new().await;
+    world.corp.add_user("noor@corp.example", Some("noor@corp.example"), "Noor").await;
+    // The realm asks for another one.
+    let login = world.begin().await;
+    let mut browser = Browser::new();
+    let page = world.at_provider(&mut browser, &login, "noor@corp.example").await;
+    let Place::Page { html, .. } = &page else { panic!("in with an address as a name: {page:?}") };
+    assert!(html.contains("username"), "{html}");
+    let long = "n".repeat(33);
+    let mut page = page;
+    for name in ["noor@corp.example", "n\u{fc}r", "no", &long] {
+        page = browser.submit(&page, &[("username", name)]).await;
+        let Place::Page { html, .. } = &page else { panic!("in as {name}: {page:?}") };
+        assert!(html.contains("must be 3 to 32"), "{html}");
+    }
+    let place = browser.submit(&page, &[("username", "noor")]).await;
+    let code = world.code(&place, &login.cookie).await;
+    world.finish(&code, &login.cookie).await.ok(200);
+    let ensured = world.peers.ensured.lock().expect("no panic").clone();
+    assert_eq!(ensured[0].username, "noor");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_with_an_older_name_of_another_form_is_told_so() {
+    let world = World::new().await;
+    world.realm.set_profile(None).await;
+    world.corp.add_user("noor@corp.example", None, "Noor").await;
+    let login = world.begin().await;
+    let place = world.at_provider(&mut Browser::new(), &login, "noor@corp.example").await;
+    let code = world.code(&place, &login.cookie).await;
+    let refused = world.finish(&code, &login.cookie).await;
+    assert_eq!((refused.status, refused.code()), (409, "conflict"), "{refused:?}");
+    let detail = refused.body["detail"].as_str().expect("a detail");
+    assert!(detail.contains("\"noor@corp.example\", and a username must be 3 to 32"), "{detail}");
+    assert!(world.peers.ensured.lock().expect("no panic").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_that_is_signed_in_changes_no_account_at_the_realm() {
+    let world = World::new().await;
+    world.corp.add_user("noor", None, "Noor").await;
+    let mut browser = Browser::new();
+    world.tokens(&mut browser, "noor").await;
+    for action in ["UPDATE_PASSWORD", "idp_link:corp", "CONFIGURE_TOTP", "UPDATE_PROFILE"] {
+        let location = format!("{}&kc_action={action}", world.begin().await.location);
+        let Place::Elsewhere(url) = browser.open(&location).await else { panic!("a page for {action}") };
+        assert!(url.contains("kc_action_status=error"), "{url}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_without_a_password_is_told_that_it_has_none() {
+    let world = World::new().await;
+    world.corp.add_user("noor", None, "Noor").await;
+    let tokens = world.tokens(&mut Browser::new(), "noor").await;
+    let body = json!({"current_password": PASSWORD, "new_password": "staple battery"});
+    let refused = world.app.send("POST /api/auth/change-password", Some(&tokens), Some(body)).await;
+    assert_eq!((refused.status, refused.code()), (403, "permission_denied"));
+    let detail = refused.body["detail"].as_str().expect("a detail");
+    assert!(detail.starts_with("this account has no password"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_code_is_good_once_and_makes_a_profile() {
-    let world = World::new().await;
+    let world = World::remembering(Refreshes::in_process().with_grace(Duration::from_millis(1))).await;
     world.corp.add_user("noor", Some("noor@corp.example"), "Noor").await;
     let mut browser = Browser::new();
     let login = world.begin().await;

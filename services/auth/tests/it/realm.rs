@@ -16,6 +16,12 @@ pub const PROVIDER_PASSWORD: &str = "of the provider";
 /// Wrong passwords after which the realm blocks an account for a while.
 pub const FAILURES: usize = 5;
 
+/// What the operator switches off in a realm.
+const DISABLED_CLIENTS: [&str; 5] =
+    ["account", "account-console", "admin-cli", "broker", "security-admin-console"];
+/// What it leaves there, and `offline_access`, which realms of earlier releases had.
+const KEPT_SCOPES: [&str; 6] = ["acr", "basic", "email", "profile", "web-origins", "offline_access"];
+
 /// A realm like those that the operator makes. Deleted with the value.
 pub struct Realm {
     name: String,
@@ -33,6 +39,7 @@ impl Realm {
             "bruteForceProtected": true,
             "failureFactor": FAILURES,
             "quickLoginCheckMilliSeconds": 0,
+            "loginWithEmailAllowed": false,
             "accessTokenLifespan": 300,
             "revokeRefreshToken": true,
             "refreshTokenMaxReuse": catalog::REFRESH_RETRIES,
@@ -62,15 +69,36 @@ impl Realm {
         let made = Self { name: name.clone(), secret: secret.into() };
         let admin = Admin::sign_in().await;
         admin.send(Method::POST, "/admin/realms", Some(realm)).await;
-        // Users register with no more than a username: without this, a profile that lacks an e-mail address keeps
-        // them from signing in.
-        let path = format!("/admin/realms/{name}/authentication/required-actions/VERIFY_PROFILE");
-        let action = json!({
-            "alias": "VERIFY_PROFILE", "name": "Verify Profile", "providerId": "VERIFY_PROFILE",
-            "enabled": false, "defaultAction": false, "priority": 100, "config": {},
-        });
-        admin.send(Method::PUT, &path, Some(action)).await;
+        // None is on: users register with no more than a username, and a browser that is signed in could ask for each.
+        let path = format!("/admin/realms/{name}/authentication/required-actions");
+        for mut action in admin.get(&path).await.as_array().cloned().into_iter().flatten() {
+            let path = format!("{path}/{}", action["alias"].as_str().expect("an alias"));
+            action["enabled"] = false.into();
+            admin.send(Method::PUT, &path, Some(action)).await;
+        }
+        let path = format!("/admin/realms/{name}/clients");
+        for client in admin.get(&path).await.as_array().cloned().into_iter().flatten() {
+            let (id, client) = (client["id"].as_str().expect("an id"), &client["clientId"]);
+            if DISABLED_CLIENTS.iter().any(|disabled| client == disabled) {
+                let off = json!({"clientId": client, "enabled": false});
+                admin.send(Method::PUT, &format!("{path}/{id}"), Some(off)).await;
+            }
+        }
+        let path = format!("/admin/realms/{name}/client-scopes");
+        for scope in admin.get(&path).await.as_array().cloned().into_iter().flatten() {
+            if !KEPT_SCOPES.iter().any(|kept| scope["name"] == *kept) {
+                let id = scope["id"].as_str().expect("an id");
+                admin.send(Method::DELETE, &format!("{path}/{id}"), None).await;
+            }
+        }
         made
+    }
+
+    /// Lets users sign in with their address, as a realm did that an earlier release made.
+    pub async fn allow_addresses(&self) {
+        let path = format!("/admin/realms/{}", self.name);
+        let admin = Admin::sign_in().await;
+        admin.send(Method::PUT, &path, Some(json!({"loginWithEmailAllowed": true}))).await;
     }
 
     pub fn name(&self) -> &str {
@@ -113,11 +141,28 @@ impl Realm {
         });
         let path = format!("/admin/realms/{}/identity-provider/instances", self.name);
         admin.send(Method::POST, &path, Some(instance)).await;
-        // As in the realms that the operator makes, a user needs none of these.
+        self.set_profile(Some(catalog::USERNAME_PATTERN)).await;
+    }
+
+    /// Has names and addresses of users follow the rules of the realms that the operator makes, perhaps with none for usernames.
+    pub async fn set_profile(&self, username: Option<&str>) {
+        let admin = Admin::sign_in().await;
         let path = format!("/admin/realms/{}/users/profile", self.name);
         let mut profile = admin.get(&path).await;
         for attribute in profile["attributes"].as_array_mut().into_iter().flatten() {
-            attribute.as_object_mut().map(|fields| fields.remove("required"));
+            let fields = attribute.as_object_mut().expect("an attribute");
+            if fields["name"] == "username" {
+                let validations = fields["validations"].as_object_mut().expect("rules");
+                validations.remove("pattern");
+                if let Some(pattern) = username {
+                    let rule = json!({"pattern": pattern, "error-message": catalog::USERNAME_RULE});
+                    validations.insert("pattern".to_owned(), rule);
+                }
+            } else {
+                fields.remove("required");
+                let permissions = json!({"view": ["admin", "user"], "edit": ["admin"]});
+                fields.insert("permissions".to_owned(), permissions);
+            }
         }
         admin.send(Method::PUT, &path, Some(profile)).await;
     }
@@ -149,6 +194,65 @@ impl Realm {
         let user = json!({"username": username, "email": email, "enabled": true});
         let path = format!("/admin/realms/{}/users", self.name);
         Admin::sign_in().await.send(Method::POST, &path, Some(user)).await;
+    }
+
+    /// Returns an offline token of an account, as an app gets one from the realm itself.
+    pub async fn offline_token(&self, username: &str) -> String {
+        let form = [
+            ("grant_type", "password"),
+            ("username", username),
+            ("password", crate::api::PASSWORD),
+            ("scope", "openid offline_access"),
+        ];
+        self.refresh_token(&form).await.expect("an offline token")
+    }
+
+    /// Refreshes a token at the realm itself, past the service, and returns the next one.
+    pub async fn refreshed(&self, token: &str) -> Result<String, String> {
+        self.refresh_token(&[("grant_type", "refresh_token"), ("refresh_token", token)]).await
+    }
+
+    async fn refresh_token(&self, form: &[(&str, &str)]) -> Result<String, String> {
+        let url = format!("{}/protocol/openid-connect/token", self.oidc().oidc_issuer);
+        let request = Client::new().post(url).basic_auth(CLIENT_ID, Some(self.secret.expose_secret()));
+        let response = request.form(form).send().await.expect("Keycloak answers");
+        let answer: Value = response.json().await.expect("an answer");
+        answer["refresh_token"].as_str().map(str::to_owned).ok_or_else(|| answer.to_string())
+    }
+
+    /// Does what who has an account can do to have it for longer, at the pages of the realm: links it to an account at the provider
+    /// `corp`, and adds a second factor.
+    pub async fn add_ways(&self, username: &str) {
+        let (admin, path) = (Admin::sign_in().await, self.account_path(username).await);
+        let link = json!({"identityProvider": "corp", "userId": Uuid::new_v4(), "userName": "mallory"});
+        admin.send(Method::POST, &format!("{path}/federated-identity/corp"), Some(link)).await;
+        let factor = json!({
+            "type": "otp",
+            "userLabel": "another device",
+            "secretData": r#"{"value":"JBSWY3DPEHPK3PXP"}"#,
+            "credentialData": r#"{"subType":"totp","digits":6,"counter":0,"period":30,"algorithm":"HmacSHA1"}"#,
+        });
+        admin.send(Method::PUT, &path, Some(json!({ "credentials": [factor] }))).await;
+        assert_eq!(self.ways(username).await, ["corp", "otp", "password"]);
+    }
+
+    /// Returns what opens an account beside a session: its links and its credentials, in order.
+    pub async fn ways(&self, username: &str) -> Vec<String> {
+        let (admin, path) = (Admin::sign_in().await, self.account_path(username).await);
+        let mut ways = Vec::new();
+        for (list, field) in [("federated-identity", "identityProvider"), ("credentials", "type")] {
+            let found = admin.get(&format!("{path}/{list}")).await;
+            let names = found.as_array().expect("a list").iter().map(|item| item[field].as_str());
+            ways.extend(names.map(|name| name.expect("a name").to_owned()));
+        }
+        ways.sort();
+        ways
+    }
+
+    async fn account_path(&self, username: &str) -> String {
+        let path = format!("/admin/realms/{}/users", self.name);
+        let found = Admin::sign_in().await.get(&format!("{path}?exact=true&username={username}")).await;
+        format!("{path}/{}", found[0]["id"].as_str().expect("an account"))
     }
 
     /// Returns the address of an account.

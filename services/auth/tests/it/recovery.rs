@@ -145,6 +145,30 @@ async fn a_link_replaces_a_password_once_and_signs_all_devices_out_on_a_realm() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_had_the_account_before_keeps_no_way_in_after_a_reset() {
+    let (log, realm, corp) = (Log::memory(), Realm::create().await, Realm::create().await);
+    realm.add_provider(&corp).await;
+    let server = MailServer::start().await;
+    let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
+    let app = app(&log, store, TokenVerifier::new(&realm.oidc()).expect("a verifier"), &server).await;
+    let phone = app.sign_in("ann").await;
+    confirmed(&app, &server, &phone, "ann@corp.test").await;
+    let offline = realm.offline_token("ann").await;
+    let offline = realm.refreshed(&offline).await.expect("an offline token is good at the realm");
+    realm.add_ways("ann").await;
+    let locked_out = app.post("sign-in", json!({"username": "ann", "password": PASSWORD})).await;
+    assert_eq!(locked_out.code(), "unauthenticated", "without the second factor");
+
+    forgot(&app, "ann@corp.test").await.ok(202);
+    let token = server.next().await.token("password_reset");
+    reset(&app, &token, NEW).await.ok(204);
+    let refused = realm.refreshed(&offline).await.expect_err("good for nothing");
+    assert!(refused.contains("invalid_grant"), "{refused}");
+    assert_eq!(realm.ways("ann").await, ["password"]);
+    app.post("sign-in", json!({"username": "ann", "password": NEW})).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_belongs_to_who_reads_mail_there() {
     let (log, realm, server) = (Log::memory(), Realm::create().await, MailServer::start().await);
     let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
@@ -243,6 +267,59 @@ async fn bad_input_is_named_and_no_link_is_guessed() {
         statuses.push(reset(&app, &format!("{n:043}"), NEW).await.status);
     }
     assert!(statuses[..100].iter().all(|status| *status == 404) && statuses[149] == 429, "{statuses:?}");
+}
+
+#[tokio::test]
+async fn an_address_that_the_mail_server_does_not_know_is_the_users_to_correct() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let app = in_memory(&log, &server).await;
+    let ann = app.sign_in("ann").await;
+    let refused = set_email(&app, &ann, "nobody@corp.test", PASSWORD).await;
+    assert_eq!((refused.status, refused.code()), (409, "conflict"), "{refused:?}");
+    let detail = "the mail server takes no mail for this address (550): see whether it is right";
+    assert_eq!(refused.body["detail"], detail);
+}
+
+#[tokio::test]
+async fn mails_have_the_headers_that_other_servers_look_for() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let app = in_memory(&log, &server).await;
+    let ann = app.sign_in("ann").await;
+    let mut ids = Vec::new();
+    for email in ["ann@corp.test", "ann@home.test"] {
+        set_email(&app, &ann, email, PASSWORD).await.ok(202);
+        let mail = server.next().await.content;
+        let header = |name: &str| {
+            let found = mail.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+            found.unwrap_or_else(|| panic!("no {name}: {mail}")).to_owned()
+        };
+        assert_eq!(header("MIME-Version"), "1.0");
+        assert!(!header("Date").is_empty());
+        ids.push(header("Message-ID"));
+    }
+    assert!(ids.iter().all(|id| id.starts_with('<') && id.ends_with("@messenger.test>")), "{ids:?}");
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn a_link_is_good_for_its_own_purpose_and_while_there_is_an_account() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let app = in_memory(&log, &server).await;
+    let ann = app.sign_in("ann").await;
+    set_email(&app, &ann, "ann@corp.test", PASSWORD).await.ok(202);
+    let token = server.next().await.token("email_confirmation");
+    let elsewhere = reset(&app, &token, NEW).await;
+    assert_eq!((elsewhere.status, elsewhere.code()), (404, "not_found"));
+    app.post("email/confirm", json!({ "token": token })).await.ok(204);
+
+    forgot(&app, "ann@corp.test").await.ok(202);
+    let token = server.next().await.token("password_reset");
+    let elsewhere = app.post("email/confirm", json!({ "token": token })).await;
+    assert_eq!((elsewhere.status, elsewhere.code()), (404, "not_found"));
+    app.post("delete-account", json!({"username": "ann", "password": PASSWORD})).await.ok(200);
+    for code in ["not_found", "conflict"] {
+        assert_eq!(reset(&app, &token, NEW).await.code(), code);
+    }
 }
 
 #[tokio::test]

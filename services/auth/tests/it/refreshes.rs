@@ -12,7 +12,7 @@ use std::{
 
 use auth::{
     config::Registration,
-    domain::{Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email},
+    domain::{Account, Credentials, Grant, ListedSession, NewAccount, OwnEmail, Session, email::Email},
     guard::Refreshes,
     store::{AccountStore, Keycloak, SharedRefreshes, StoreError},
 };
@@ -181,8 +181,12 @@ impl AccountStore for Unsteady {
         self.realm.register(account).await
     }
 
-    async fn account(&self, credentials: &Credentials) -> Result<UserId, StoreError> {
+    async fn account(&self, credentials: &Credentials) -> Result<Account, StoreError> {
         self.realm.account(credentials).await
+    }
+
+    async fn has_password(&self, user_id: UserId) -> Result<bool, StoreError> {
+        self.realm.has_password(user_id).await
     }
 
     async fn delete(&self, user_id: UserId) -> Result<(), StoreError> {
@@ -245,6 +249,14 @@ impl AccountStore for Unsteady {
 
     async fn set_password(&self, user_id: UserId, password: &Password) -> Result<(), StoreError> {
         self.realm.set_password(user_id, password).await
+    }
+
+    async fn close_other_ways(&self, user_id: UserId) -> Result<(), StoreError> {
+        self.realm.close_other_ways(user_id).await
+    }
+
+    async fn revoke_tokens(&self, user_id: UserId) -> Result<(), StoreError> {
+        self.realm.revoke_tokens(user_id).await
     }
 }
 

@@ -105,7 +105,7 @@ async fn serve(
             }
             "RCPT" if is_known => {
                 to = argument("RCPT TO:");
-                "250 yes\r\n"
+                if to.starts_with("nobody@") { "550 5.1.1 nobody\r\n" } else { "250 yes\r\n" }
             }
             "DATA" if is_known => {
                 write.write_all(b"354 go on\r\n").await?;

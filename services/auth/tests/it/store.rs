@@ -10,7 +10,7 @@ use std::{
 
 use auth::{
     config::RealmArgs,
-    domain::{Credentials, ListedSession, NewAccount, OwnEmail, email::Email},
+    domain::{Account, Credentials, ListedSession, NewAccount, OwnEmail, email::Email},
     error::Error,
     store::{AccountStore, Keycloak, MemoryStore, StoreError},
 };
@@ -217,7 +217,7 @@ async fn a_password_is_replaced_and_sessions_go_on(store: &Store) {
     let old = store.account(&credentials(&name, PASSWORD)).await;
     assert!(matches!(old, Err(StoreError::Rejected)), "{old:?}");
     let new = credentials(&name, "dear Zoe\u{308} 7");
-    assert_eq!(store.account(&new).await.expect("the account"), user_id);
+    assert_eq!(store.account(&new).await.expect("the account").user_id, user_id);
     store.refresh(&grant.refresh_token).await.expect("the session goes on");
     let unknown = store.set_password(UserId::generate(), &password(PASSWORD)).await;
     assert!(matches!(unknown, Err(StoreError::Rejected)), "{unknown:?}");
@@ -257,7 +257,11 @@ async fn a_username_is_taken_once(store: &Store) {
 async fn an_account_is_found_by_its_credentials(store: &Store) {
     let name = username();
     let user_id = store.register(&account(&name, PASSWORD)).await.expect("an account");
-    assert_eq!(store.account(&credentials(&name, PASSWORD)).await.expect("the account"), user_id);
+    let typed = credentials(&format!(" {}", name.to_uppercase()), PASSWORD);
+    let opened = store.account(&typed).await.expect("the account");
+    assert_eq!(opened, Account { user_id, username: name.clone() });
+    assert!(store.has_password(user_id).await.expect("an answer"));
+    assert!(!store.has_password(UserId::generate()).await.expect("an answer"));
     for other in [credentials(&name, "another password"), credentials(&username(), PASSWORD)] {
         let refused = store.account(&other).await;
         assert!(matches!(refused, Err(StoreError::Rejected)), "{refused:?}");

@@ -20,12 +20,12 @@ use crate::error::Error;
 
 /// An admin who adds the members of a group one by one is not held up, and a program that adds and removes, leaves and comes back, or
 /// gives and takes a role, makes fewer records and entries than it may send messages.
-const RATE: Rate = Rate { burst: 200, every: Duration::from_millis(50) };
+const RATE: Rate = Rate::every(Duration::from_millis(50), 200);
 
 /// How often one user joins one chat: each time is an entry that all its members receive, and so is each departure.
-const JOINS: Rate = Rate { burst: 5, every: Duration::from_secs(60) };
+const JOINS: Rate = Rate::every(Duration::from_secs(60), 5);
 /// What a client writes while its user types: some pages of a text, as fast as a user leaves fields.
-const DRAFTS: Rate = Rate { burst: 20, every: Duration::from_millis(500) };
+const DRAFTS: Rate = Rate::every(Duration::from_millis(500), 20);
 
 /// The changes that users made lately through this process. Cheap to clone.
 #[derive(Clone)]

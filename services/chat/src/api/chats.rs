@@ -101,6 +101,9 @@ pub(super) async fn create(
     let (chat_id, founder) = (ChatId::generate(), caller.user_id);
     let new = NewChat { chat_id, founder, founding, key, created_at: Utc::now() };
     let newcomers = store.newcomers(&new).await.map_err(Error::from)?;
+    if newcomers.is_empty() {
+        users.refuse_deleted(founder).await?;
+    }
     users.require_consent(&*store, founder, newcomers).await?;
     let created = store.create(&new).await.map_err(Error::from)?;
     published(&*store, patience, created.chat.chat_id, created.publication).await?;

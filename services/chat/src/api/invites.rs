@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Codes that lead nowhere, of one user. One of 128 bits is not guessed; a user who tries is held up before the database is.
-const RATE: Rate = Rate { burst: 20, every: Duration::from_secs(3) };
+const RATE: Rate = Rate::every(Duration::from_secs(3), 20);
 
 /// The codes that users tried lately through this process and that led nowhere. Cheap to clone.
 #[derive(Clone)]

@@ -37,6 +37,14 @@ impl Users {
         self.settings(caller, &BTreeSet::new()).await.map(drop)
     }
 
+    /// The same where no other user is concerned: while the user service does not answer, the caller is taken for a user.
+    pub(super) async fn refuse_deleted(&self, caller: UserId) -> Result<(), Error> {
+        match self.require_account(caller).await {
+            Err(Error::CallerDeleted) => Err(Error::CallerDeleted),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Refuses users whom [`Self::unwilling`] returns.
     pub(super) async fn require_consent(
         &self,

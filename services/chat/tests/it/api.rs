@@ -660,7 +660,7 @@ async fn a_limit_is_named_with_what_makes_room_and_refuses_no_repetition() {
 
 #[tokio::test]
 async fn one_user_changes_chats_at_a_rate_and_reads_at_any() {
-    let rate = Rate { burst: 4, every: Duration::from_secs(600) };
+    let rate = Rate::every(Duration::from_secs(600), 4);
     let app = App::limited(Limits::default(), Changes::new(rate)).await;
     let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
     let open = json!({"kind": "direct", "members": [bob.id]});
@@ -925,6 +925,8 @@ async fn deleted_accounts_become_no_members_and_create_no_chats() {
     let app = App::start().await;
     let [ann, bob, gone] = ["ann", "bob", "gone"].map(|name| app.realm.user(name));
     let chat = app.group(&ann, &[]).await;
+    let direct = json!({"kind": "direct", "members": [bob.id]});
+    app.api.post(&gone, "/api/chats", direct.clone()).await.ok(201);
     app.users.delete(gone.id, 5);
     for body in [
         json!({"kind": "direct", "members": [gone.id]}),
@@ -934,8 +936,10 @@ async fn deleted_accounts_become_no_members_and_create_no_chats() {
     }
     assert_eq!(app.put(&ann, &chat, &gone, "member").await.code(), "not_found");
     // The token has time left.
-    let body = json!({"kind": "group", "title": "Crew", "members": [bob.id]});
-    assert_eq!(app.api.post(&gone, "/api/chats", body).await.code(), "unauthenticated");
+    let group = |members: &[UserId]| json!({"kind": "group", "title": "Crew", "members": members});
+    for body in [group(&[bob.id]), group(&[]), direct] {
+        assert_eq!(app.api.post(&gone, "/api/chats", body).await.code(), "unauthenticated");
+    }
 }
 
 #[tokio::test]

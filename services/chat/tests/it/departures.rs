@@ -126,4 +126,7 @@ async fn blocks_of_a_deleted_account_and_against_it_go() {
     departures::catch_up(&users, &store).await.expect("the list is carried out");
     assert_eq!(store.blocks_of_any(gone, 10).await.expect("a read"), []);
     assert_eq!(store.blocks_of_any(ann, 10).await.expect("a read"), [(ann, ben)]);
+    // The receipt says nothing of those who had blocked the user.
+    let notes = peer.erased.lock().expect("no panic").clone();
+    assert_eq!(notes.iter().map(|note| note.blocks_lifted).sum::<u32>(), 65, "{notes:?}");
 }

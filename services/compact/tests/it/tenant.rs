@@ -66,7 +66,7 @@ impl Tenant {
         let topics = topics(&id);
         let new = Topic::ALL.iter().zip(&topics).map(|(topic, name)| {
             let policy = match topic.retention {
-                Retention::Age | Retention::Sessions => "delete",
+                Retention::Age | Retention::Seconds(_) => "delete",
                 Retention::Compaction => "compact",
             };
             NewTopic::new(name, 3, TopicReplication::Fixed(1)).set("cleanup.policy", policy)

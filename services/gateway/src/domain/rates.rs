@@ -14,7 +14,7 @@ use std::{
 
 use contracts::{ChatId, UserId};
 use kit::{
-    bucket::{self, Bucket, Buckets},
+    bucket::{Bucket, Buckets},
     catalog::{ENTRY_BYTES, Limit, Rate},
 };
 
@@ -86,8 +86,6 @@ impl Rates {
         let allowance = |sends: (Limit, Rate), bytes: (Limit, Rate)| Allowance { sends, bytes };
         let tenant =
             allowance((Limit::TenantSends, limits.tenant_sends), (Limit::TenantBytes, limits.tenant_bytes));
-        let Rate { per_second, burst } = limits.user_queries;
-        let queries = bucket::Rate { burst, every: Duration::from_secs(1) / per_second };
         Self {
             users: Counters::new(allowance(
                 (Limit::UserSends, limits.user_sends),
@@ -98,7 +96,7 @@ impl Rates {
                 (Limit::ChatBytes, limits.chat_bytes),
             )),
             tenant: (tenant, Mutex::new(Counts::new(&tenant, now))),
-            queries: Mutex::new(Buckets::new(queries)),
+            queries: Mutex::new(Buckets::new(limits.user_queries)),
             lagging_until: Mutex::default(),
         }
     }
@@ -196,9 +194,7 @@ impl Spent {
 
 impl Counts {
     fn new(allowance: &Allowance, now: Instant) -> Self {
-        let bucket = |(_, rate): (Limit, Rate), bursts: u32| {
-            Bucket::new(rate.per_second, rate.burst.saturating_mul(bursts), now)
-        };
+        let bucket = |(_, rate): (Limit, Rate), bursts: u32| Bucket::of(rate.with_bursts(bursts), now);
         let spent =
             |bursts| Spent { sends: bucket(allowance.sends, bursts), bytes: bucket(allowance.bytes, bursts) };
         Self { taken: spent(1), returned: spent(RETURNING_BURSTS) }
@@ -248,7 +244,7 @@ mod tests {
     }
 
     const fn rate(per_second: u32, burst: u32) -> Rate {
-        Rate { per_second, burst }
+        Rate::per_second(per_second, burst)
     }
 
     fn rates() -> Rates {

@@ -17,11 +17,8 @@ use crate::{
 };
 
 /// So slow that no token is added while a story runs.
-const BURST_ONLY: RateLimits = RateLimits {
-    user_sends: Rate { per_second: 1, burst: 20 },
-    chat_sends: Rate { per_second: 1, burst: 30 },
-    ..UNLIMITED
-};
+const BURST_ONLY: RateLimits =
+    RateLimits { user_sends: Rate::per_second(1, 20), chat_sends: Rate::per_second(1, 30), ..UNLIMITED };
 /// Tokens that may be added nevertheless, on a machine that is very busy.
 const SLACK: usize = 15;
 
@@ -131,7 +128,7 @@ async fn what_a_user_sends_through_another_gateway_counts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_behind_a_refused_message_is_refused_until_that_one_has_come_again() {
-    let limits = RateLimits { user_sends: Rate { per_second: 20, burst: 5 }, ..UNLIMITED };
+    let limits = RateLimits { user_sends: Rate::per_second(20, 5), ..UNLIMITED };
     with_rates(Limits::default(), limits, async |stand| {
         stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
         let mut client = stand.connect(user(1), device(1)).await;

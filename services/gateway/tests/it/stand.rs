@@ -50,7 +50,7 @@ pub const UNLIMITED: RateLimits = RateLimits {
     user_queries: PLENTY,
 };
 
-const PLENTY: Rate = Rate { per_second: 1_000_000_000, burst: 1_000_000_000 };
+const PLENTY: Rate = Rate::per_second(1_000_000_000, 1_000_000_000);
 
 /// Whatever a story waits for comes within this time.
 pub const PATIENCE: Duration = Duration::from_secs(30);

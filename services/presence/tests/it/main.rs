@@ -6,6 +6,7 @@
 mod cost;
 mod gateway;
 mod replicas;
+mod samples;
 mod stand;
 mod store;
 mod visibility;

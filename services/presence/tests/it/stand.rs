@@ -22,11 +22,13 @@ use contracts::{
     },
 };
 use kit::{
+    log::Log,
     rpc::InternalChannel,
     testing::{TestCache, serve_peer},
 };
 use presence::{
-    Times, api::grpc::PresenceRpc, events::Channel, hub::Hub, keep_time, store::RedisStore, users::Visibility,
+    Times, api::grpc::PresenceRpc, events::Channel, hub::Hub, keep_time, samples::Sampler, store::RedisStore,
+    users::Visibility,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, service::Routes};
@@ -35,6 +37,8 @@ use uuid::Uuid;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Short, so that a story does not wait long, and long enough for a busy machine.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Longer than the lease of a replica, as it is outside of tests.
+pub const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const TIMES: Times = Times { heartbeat: HEARTBEAT, push_every: Duration::from_millis(100) };
 
 pub fn user(n: u128) -> UserId {
@@ -56,6 +60,15 @@ impl Stand {
 
     /// Starts a replica of the presence service.
     pub async fn replica(&self) -> Replica {
+        self.start(None).await
+    }
+
+    /// Starts a replica that publishes samples to this log.
+    pub async fn sampling_replica(&self, log: &Log) -> Replica {
+        self.start(Some(log)).await
+    }
+
+    async fn start(&self, samples: Option<&Log>) -> Replica {
         let args = self.redis.args();
         let connection = || kit::redis::connection(&args).expect("settings of a connection");
         let store = Arc::new(RedisStore::new(connection(), &self.tenant));
@@ -64,6 +77,11 @@ impl Stand {
         tokio::spawn(Channel::publish(channel.name(), connection(), news, hub.clone(), stop.clone()));
         tokio::spawn(channel.follow(hub.clone(), stop.clone()));
         tokio::spawn(keep_time(hub.clone(), stop.clone()));
+        if let Some(log) = samples {
+            let users = self.peers.channel().await;
+            let sampler = Sampler::new(hub.clone(), users, log, &self.tenant, SAMPLE_EVERY);
+            tokio::spawn(sampler.expect("a producer").run(stop.clone()));
+        }
         let visibility = self.peers.visibility().await;
         let rpc = PresenceRpc::new(hub, visibility, TaskTracker::new(), stop.clone());
         let api = serve_peer(Routes::new(PresenceServiceServer::new(rpc))).await;
@@ -98,10 +116,15 @@ struct Known {
 }
 
 impl Peers {
-    pub async fn visibility(&self) -> Visibility {
+    /// Serves both until the test ends.
+    pub async fn channel(&self) -> InternalChannel {
         let routes = Routes::new(UserServiceServer::new(self.clone()))
             .add_service(ChatServiceServer::new(self.clone()));
-        let channel = serve_peer(routes).await;
+        serve_peer(routes).await
+    }
+
+    pub async fn visibility(&self) -> Visibility {
+        let channel = self.channel().await;
         Visibility::new(channel.clone(), channel)
     }
 

@@ -21,7 +21,7 @@ use crate::{
 /// Returns what of a deleted account is erased, and when.
 ///
 /// The deletion of the account gave the receipt, which is all that is needed: there is no account any more. It names no user, and is shown
-/// for 90 days.
+/// for 90 days. Once all is done its times are days, by UTC, so that they tell nobody whose it is.
 #[utoipa::path(
     get,
     path = "/api/users/erasures/{receipt}",

@@ -1,6 +1,6 @@
 //! The receipt of an erasure: what of an account is gone, and when. It names no user.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use contracts::api::{ErasedPart, ErasurePart, ErasureReceipt, ErasureState};
 
 /// How long a receipt is shown.
@@ -40,6 +40,13 @@ impl Erasure {
         Self { began_at, account_at: None, chats_at: None, chats_left: 0, blocks_lifted: 0 }
     }
 
+    /// Keeps the days of its times, by UTC. To the moment they would name the user of a deletion at that moment.
+    pub fn forget_time(&mut self) {
+        self.began_at = day(self.began_at);
+        self.account_at = self.account_at.map(day);
+        self.chats_at = self.chats_at.map(day);
+    }
+
     /// Returns what the user is shown. The profile is erased in the transaction that begins it.
     pub fn receipt(&self) -> ErasureReceipt {
         let part = |part, at: Option<DateTime<Utc>>, count| ErasurePart {
@@ -70,6 +77,11 @@ impl Erasure {
     }
 }
 
+/// Returns the beginning of a day.
+fn day(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.date_naive().and_time(NaiveTime::MIN).and_utc()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +101,10 @@ mod tests {
         erasure.chats_at = Some(at(1_060));
         assert_eq!(erasure.receipt().finished_at_ms, Some(1_060_000));
         assert!(states(&erasure).contains(&(ErasedPart::Messages, ErasureState::Kept, None)));
+        erasure.forget_time();
+        assert_eq!(
+            erasure,
+            Erasure { account_at: Some(at(0)), chats_at: Some(at(0)), ..Erasure::begun(at(0)) }
+        );
     }
 }

@@ -71,6 +71,7 @@ impl MemoryStore {
             change(erasure);
             if erasure.account_at.is_some() && erasure.chats_at.is_some() {
                 *user = None;
+                erasure.forget_time();
             }
         }
     }
@@ -84,6 +85,13 @@ impl MemoryStore {
 impl ProfileStore for MemoryStore {
     async fn ensure(&self, newcomer: &Newcomer, at: DateTime<Utc>) -> Result<Profile, StoreError> {
         let mut profiles = self.profiles();
+        let name = newcomer.username.as_str();
+        let has_deleted =
+            |other: &Profile| other.is_deleted && other.username == name && other.user_id != newcomer.user_id;
+        let is_current = profiles.get(&newcomer.user_id).is_some_and(|profile| profile.username == name);
+        if !is_current && profiles.values().any(has_deleted) {
+            return Err(StoreError::NameOfDeleted);
+        }
         let profile = profiles.entry(newcomer.user_id).or_insert_with(|| Profile {
             user_id: newcomer.user_id,
             username: newcomer.username.as_str().to_owned(),

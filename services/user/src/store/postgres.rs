@@ -33,6 +33,7 @@ pub const SCHEMA: Schema = Schema {
         ("0006_create_settings", include_str!("../../migrations/0006_create_settings.sql")),
         ("0007_create_contacts", include_str!("../../migrations/0007_create_contacts.sql")),
         ("0008_create_erasures", include_str!("../../migrations/0008_create_erasures.sql")),
+        ("0009_round_erasures", include_str!("../../migrations/0009_round_erasures.sql")),
     ],
 };
 
@@ -124,9 +125,13 @@ impl ProfileStore for PostgresStore {
         if let Some(profile) = stored.filter(|profile| profile.username == newcomer.username.as_str()) {
             return Ok(profile);
         }
-        let row: ProfileRow = sqlx::query_as(concat!(
+        // The realm gives a name out once more when an account is gone, and the deletion was noted before it went.
+        let row: Option<ProfileRow> = sqlx::query_as(concat!(
             "INSERT INTO users (user_id, username, display_name, display_name_key, created_at)
-             VALUES ($1, $2, $3, $4, $5)
+             SELECT $1, $2, $3, $4, $5
+             WHERE NOT EXISTS (
+                 SELECT FROM users WHERE username = $2 AND user_id <> $1 AND deleted_at IS NOT NULL
+             )
              ON CONFLICT (user_id) DO UPDATE SET username = EXCLUDED.username
              RETURNING ",
             profile_columns!()
@@ -136,9 +141,10 @@ impl ProfileStore for PostgresStore {
         .bind(newcomer.display_name.as_str())
         .bind(search_key(newcomer.display_name.as_str()))
         .bind(at)
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await
         .map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })?;
+        let row = row.ok_or(StoreError::NameOfDeleted)?;
         row.try_into().map_err(|source| StoreError::Ensure { user_id: newcomer.user_id, source })
     }
 
@@ -467,10 +473,11 @@ impl ProfileStore for PostgresStore {
         at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let ChatsErased { left, blocks_lifted, is_settled } = erased;
+        let failed = |source| StoreError::Delete { user_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
         sqlx::query(
             "UPDATE erasures SET chats_left = chats_left + $2, blocks_lifted = blocks_lifted + $3,
-                                 chats_at = CASE WHEN $4 THEN COALESCE(chats_at, $5) ELSE chats_at END,
-                                 user_id = CASE WHEN $4 AND account_at IS NOT NULL THEN NULL ELSE user_id END
+                                 chats_at = CASE WHEN $4 THEN COALESCE(chats_at, $5) ELSE chats_at END
              WHERE user_id = $1",
         )
         .bind(user_id.0)
@@ -478,10 +485,11 @@ impl ProfileStore for PostgresStore {
         .bind(blocks_lifted)
         .bind(is_settled)
         .bind(at)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await
-        .map_err(|source| StoreError::Delete { user_id, source })?;
-        Ok(())
+        .map_err(failed)?;
+        forget_finished(&mut transaction, user_id).await.map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     #[tracing::instrument(name = "user.store.erasure", skip_all)]
@@ -504,24 +512,23 @@ impl ProfileStore for PostgresStore {
 
     #[tracing::instrument(name = "user.store.finish_deletion", skip_all, fields(user = %user_id))]
     async fn finish_deletion(&self, user_id: UserId, at: DateTime<Utc>) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE erasures SET account_at = COALESCE(account_at, $2),
-                                 user_id = CASE WHEN chats_at IS NOT NULL THEN NULL ELSE user_id END
-             WHERE user_id = $1",
-        )
-        .bind(user_id.0)
-        .bind(at)
-        .execute(&self.pool)
-        .await
-        .map_err(|source| StoreError::Delete { user_id, source })?;
+        let failed = |source| StoreError::Delete { user_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        sqlx::query("UPDATE erasures SET account_at = COALESCE(account_at, $2) WHERE user_id = $1")
+            .bind(user_id.0)
+            .bind(at)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        forget_finished(&mut transaction, user_id).await.map_err(failed)?;
         sqlx::query(
             "UPDATE users SET is_deletion_finished = TRUE WHERE user_id = $1 AND deleted_at IS NOT NULL",
         )
         .bind(user_id.0)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await
-        .map_err(|source| StoreError::Delete { user_id, source })?;
-        Ok(())
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
     }
 
     #[tracing::instrument(name = "user.store.deletions", skip_all)]
@@ -558,6 +565,22 @@ impl ProfileStore for PostgresStore {
         .map_err(StoreError::Read)?;
         Ok(rows.into_iter().map(Deletion::from).collect())
     }
+}
+
+/// Forgets whose the erasures of a user are, once they are finished, and when exactly it was: the time of the deletion stands beside the
+/// username. The same as [`Erasure::forget_time`].
+async fn forget_finished(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE erasures SET user_id = NULL,
+                             began_at = date_trunc('day', began_at, 'UTC'),
+                             account_at = date_trunc('day', account_at, 'UTC'),
+                             chats_at = date_trunc('day', chats_at, 'UTC')
+         WHERE user_id = $1 AND account_at IS NOT NULL AND chats_at IS NOT NULL",
+    )
+    .bind(user_id.0)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Locks a user whose account is not deleted, so that what is written for them is written before the deletion, which removes it.

@@ -44,6 +44,7 @@ macro_rules! suite {
 
 suite![
     a_profile_is_created_once_and_follows_the_realms_username,
+    the_name_of_a_deleted_account_gets_no_other_profile,
     an_update_changes_what_it_names,
     a_search_finds_both_names_in_any_case,
     a_search_finds_a_name_by_what_another_keyboard_sends,
@@ -125,6 +126,23 @@ async fn a_profile_is_created_once_and_follows_the_realms_username(store: Store)
     assert_eq!(found(&store, "anna").await, ["anna", "anna"]);
 }
 
+async fn the_name_of_a_deleted_account_gets_no_other_profile(store: Store) {
+    let (ann, bob) = (add(&store, "ann", "Ann").await, add(&store, "bob", "Bob").await);
+    // The realm keeps names of accounts apart; one that was renamed there gives its name to another one.
+    let namesake = add(&store, "ann", "").await;
+    store.delete(ann.user_id, None, at(1)).await.expect("a deletion");
+    let refused = |profile| matches!(profile, Err(StoreError::NameOfDeleted));
+    assert!(refused(store.ensure(&newcomer("ann", "Ann"), at(2)).await), "a new user");
+    let renamed = Newcomer::parse(bob.user_id, "ann", "").expect("a user");
+    assert!(refused(store.ensure(&renamed, at(2)).await), "who is renamed in the realm");
+    assert_eq!(store.profile(bob.user_id).await.expect("a read"), Some(bob));
+    assert_eq!(store.profiles(&[ann.user_id, namesake.user_id]).await.expect("a read").len(), 2);
+    let before = Newcomer::parse(namesake.user_id, "ann", "").expect("a user");
+    assert_eq!(store.ensure(&before, at(2)).await.expect("who had it before goes on"), namesake);
+    let own = Newcomer::parse(ann.user_id, "ann", "").expect("a user");
+    assert!(store.ensure(&own, at(2)).await.expect("the profile that is deleted").is_deleted);
+}
+
 async fn deletions_are_listed_in_their_order_until_they_are_finished(store: Store) {
     let mut users = Vec::new();
     for (name, second) in [("ann", 3), ("bob", 1), ("cid", 2), ("dan", 2)] {
@@ -175,11 +193,13 @@ async fn an_erasure_is_shown_by_its_receipt_until_nothing_of_the_user_is_left(st
     store.note_chats_erased(ann, left(1, true), at(70)).await.expect("a note");
     // Nothing is known any more of whose it was.
     store.note_chats_erased(ann, left(9, true), at(80)).await.expect("no note");
-    for (receipt, began) in [(one, 10), (other, 11)] {
+    // Nor when it was: the day, which it shares with others.
+    let day = DateTime::from_timestamp(1_700_000_000 / 86_400 * 86_400, 0).expect("a moment");
+    for receipt in [one, other] {
         let expected = Erasure {
-            began_at: at(began),
-            account_at: Some(at(13)),
-            chats_at: Some(at(70)),
+            began_at: day,
+            account_at: Some(day),
+            chats_at: Some(day),
             chats_left: 4,
             blocks_lifted: 2,
         };

@@ -225,7 +225,7 @@ async fn a_removed_user_is_told_so_and_not_let_in() {
 #[tokio::test]
 async fn codes_that_lead_nowhere_are_tried_at_a_rate() {
     let mut app = App::start().await;
-    app.guesses(Guesses::new(Rate { burst: 3, every: Duration::from_secs(600) }));
+    app.guesses(Guesses::new(Rate::every(Duration::from_secs(600), 3)));
     let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.user(name));
     let chat = app.group(&ann, &[]).await;
     let (_, code) = app.invite(&ann, &chat, json!({})).await;
