@@ -269,6 +269,31 @@ async fn while_kafka_refuses_chats_go_on_and_the_outbox_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_told_without_reading_all_of_it() {
+    let (_database, pool) = database().await;
+    let waiting = async || {
+        let waiting: (i64, Option<f64>) =
+            sqlx::query_as(events::WAITING).fetch_one(&pool).await.expect("a read");
+        waiting
+    };
+    assert_eq!(waiting().await, (0, None));
+    sqlx::query(
+        "INSERT INTO outbox (topic, record_key, payload, created_at)
+         SELECT 'chat.events', 'key', 'payload', now() - INTERVAL '90 seconds' FROM generate_series(1, 20000)",
+    )
+    .execute(&pool)
+    .await
+    .expect("records");
+    sqlx::query("ANALYZE outbox").execute(&pool).await.expect("statistics");
+    let (backlog, oldest) = waiting().await;
+    assert_eq!((backlog, oldest.is_some_and(|seconds| (90.0..120.0).contains(&seconds))), (20_000, true));
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {}", events::WAITING));
+    let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&pool).await.expect("a plan");
+    let plan = plan.join("\n");
+    assert!(plan.contains("outbox_pkey") && !plan.contains("Seq Scan on outbox"), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_publishers_leads_and_the_other_takes_over() {
     let tenant = Tenant::start().await;
     let (first, second) = (tenant.publish(), tenant.publish());
