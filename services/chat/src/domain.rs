@@ -12,8 +12,8 @@ pub use self::{
     excerpt::{Concern, Departure, Excerpt},
     founding::{Founding, InvalidChat, NewChat},
     joining::{
-        Admission, Code, CodeHash, Entrance, Invite, JoinRequest, MAX_INVITES, MAX_REQUESTS, NewInvite,
-        Preview, PublicChat, approve, join, manage,
+        Admission, Code, CodeHash, Entrance, Invite, JoinRequest, LINK_KEPT, MAX_INVITES, MAX_REQUESTS,
+        NewInvite, Preview, PublicChat, approve, join, manage,
     },
     limits::Limits,
     own::{OwnState, OwnUpdate},

@@ -73,7 +73,7 @@ impl ServiceError for Error {
                     | Refusal::MayNotWrite => ErrorCode::PermissionDenied,
                     Refusal::NoSuchInvite | Refusal::NoSuchRequest(_) => ErrorCode::NotFound,
                     Refusal::Unwanted(_) => ErrorCode::ConsentRequired,
-                    Refusal::OwnerStays => ErrorCode::Conflict,
+                    Refusal::OwnerStays | Refusal::InviteRevoked => ErrorCode::Conflict,
                     Refusal::Full
                     | Refusal::TooManyChats(_)
                     | Refusal::TooManyAdded

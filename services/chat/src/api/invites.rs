@@ -75,8 +75,9 @@ impl Default for Guesses {
 /// Makes an invite link.
 ///
 /// An owner and an admin may. The response has the code of the link, which is kept by no one else: it is not shown again. A request that is
-/// repeated with its `idempotency-key` returns the same link with another code, and the code before it is not good any more. A chat has
-/// at most 100 links that are good. A link goes with the role of the one who made it.
+/// repeated with its `idempotency-key` returns the same link with another code, and the code before it is not good any more; one for a link that
+/// was revoked in the last 24 hours makes no other one. A chat has at most 100 links that are good. A link goes with the role of the one who made it.
+/// Each user takes one use of it, however often they leave and come again.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/invites",
@@ -94,7 +95,8 @@ impl Default for Guesses {
         (status = OK, description = "The link that was made with this idempotency-key, with a new code", body = CreatedInvite),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
             body = Problem, content_type = "application/problem+json"),
-        (status = CONFLICT, description = "limit_reached (the chat has 100 links)", body = Problem,
+        (status = CONFLICT, description = "limit_reached (the chat has 100 links), conflict (the link that was made with this \
+            idempotency-key is revoked)", body = Problem,
             content_type = "application/problem+json"),
         (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (the idempotency-key was used for another link)",
             body = Problem, content_type = "application/problem+json"),
