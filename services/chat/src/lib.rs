@@ -57,6 +57,9 @@ use crate::{
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
 };
 
+/// Sessions of PostgreSQL for the checks of senders. Each gateway has one call under way, which carries all checks that wait there.
+const CHECK_SESSIONS: u32 = 2;
+
 /// The chat service.
 ///
 /// Reads and changes need PostgreSQL only: while Kafka is down the outbox grows, and the service stays ready. A new chat and a
@@ -87,7 +90,8 @@ impl Service for Chat {
         };
         scope.spawn(events::publish(publisher, scope.shutdown().clone()));
         let pool = SCHEMA.watched_pool(&settings.postgres, scope);
-        surface(Arc::new(PostgresStore::new(pool, settings.limits)), scope)
+        let checks = SCHEMA.pool_of(&settings.postgres, CHECK_SESSIONS);
+        surface(Arc::new(PostgresStore::new(pool, settings.limits).checking_with(checks)), scope)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {

@@ -68,13 +68,21 @@ pub const SCHEMA: Schema = Schema {
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// What sends wait for. Lists, changes and what is done in the background have the other one, and take none of its sessions.
+    checks: PgPool,
     limits: Limits,
 }
 
 impl PostgresStore {
     /// Returns a store on a pool whose search path starts with [`SCHEMA`].
     pub fn new(pool: PgPool, limits: Limits) -> Self {
-        Self { pool, limits }
+        Self { checks: pool.clone(), pool, limits }
+    }
+
+    /// Returns the store with a pool of its own for what sends wait for.
+    #[must_use]
+    pub fn checking_with(self, checks: PgPool) -> Self {
+        Self { checks, ..self }
     }
 }
 
@@ -262,14 +270,14 @@ impl ChatStore for PostgresStore {
         chat_id: ChatId,
         users: &BTreeSet<UserId>,
     ) -> Result<BTreeSet<UserId>, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(StoreError::Read)?;
+        let mut connection = self.checks.acquire().await.map_err(StoreError::Read)?;
         let present = members_among(&mut connection, chat_id, users).await.map_err(StoreError::Read)?;
         Ok(present.into_iter().map(|member| member.user_id).collect())
     }
 
     #[tracing::instrument(name = "chat.store.rights", skip_all)]
     async fn rights(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Rights>, StoreError> {
-        rights(&self.pool, seats).await.map_err(StoreError::Read)
+        rights(&self.checks, seats).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.change", skip_all, fields(chat = %chat_id))]

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chat::{
@@ -27,6 +27,7 @@ use kit::{
     text::{self, Title},
 };
 use sqlx::postgres::PgPoolOptions;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{at, crew, database, new_user};
@@ -958,6 +959,57 @@ async fn blocks_are_found_without_a_scan() {
     assert_eq!(scanned().await, before);
     sqlx::query("SELECT count(*) FROM blocks").execute(&pool).await.expect("a scan");
     assert!(scanned().await > before, "a scan is counted");
+}
+
+/// Whoever sends waits for no list and for no change, however many there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn senders_are_checked_while_all_else_waits() {
+    let (database, pool) = database().await;
+    let checks = SCHEMA.pool_of(&database.args(), 2);
+    let store: Store = Arc::new(PostgresStore::new(pool.clone(), Limits::default()).checking_with(checks));
+    let (ann, bob) = (new_user(), new_user());
+    let mut seats = Vec::new();
+    for _ in 0..50 {
+        let chat = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+        seats.extend([(chat, ann), (chat, bob)]);
+    }
+    let check = async || {
+        let since = Instant::now();
+        assert_eq!(sends(&store, &seats).await, vec![Access::ReadAndSend; seats.len()]);
+        since.elapsed()
+    };
+    check().await;
+    // Nothing else gets a session.
+    let mut taken = Vec::new();
+    for _ in 0..pool.options().get_max_connections() {
+        taken.push(pool.acquire().await.expect("a session"));
+    }
+    check().await;
+    drop(taken);
+    // Many lists at once, again and again until the checks are done.
+    let done = CancellationToken::new();
+    let lists: Vec<_> = (0..200)
+        .map(|_| {
+            let (store, done) = (store.clone(), done.clone());
+            tokio::spawn(async move {
+                while !done.is_cancelled() {
+                    // It may wait for a session for too long.
+                    drop(store.memberships(ann, &[]).await);
+                }
+            })
+        })
+        .collect();
+    let mut took = Vec::new();
+    for _ in 0..100 {
+        took.push(check().await);
+    }
+    done.cancel();
+    for list in lists {
+        list.await.expect("no panic");
+    }
+    took.sort();
+    println!("100 checks beside 200 lists: median {:?}, at most {:?}", took[50], took[99]);
+    assert!(took[99] < Duration::from_secs(1), "a gateway waits no longer: {took:?}");
 }
 
 async fn a_user_creates_a_limited_number_of_chats(store: Store) {
