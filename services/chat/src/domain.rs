@@ -20,7 +20,10 @@ pub use self::{
     record::{OutboxRecord, own_state},
     refusal::Refusal,
     rules::{Additions, add, decide, depart, empty, reopen},
-    scheduled::{Dispatch, Due, Scheduled, ScheduledCounts, ScheduledText, dispatch, due, send_now},
+    scheduled::{
+        Audience, Dispatch, Due, SENT_REMEMBERED, Scheduled, ScheduledCounts, ScheduledText, dispatch, due,
+        retried_after, send_now,
+    },
 };
 
 /// Most members of a chat. No request reads or writes all of them.

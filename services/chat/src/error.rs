@@ -80,6 +80,7 @@ impl ServiceError for Error {
                     | Refusal::TooManyBlocks
                     | Refusal::TooManyDrafts
                     | Refusal::TooManyScheduled
+                    | Refusal::TooManyCalled
                     | Refusal::TooManyInvites
                     | Refusal::TooManyRequests
                     | Refusal::TenantFull => ErrorCode::LimitReached,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contracts::{ChatId, UserId, api::MAX_SCHEDULED, event::Role};
+use contracts::{ChatId, UserId, api::MAX_SCHEDULED, event::Role, wire::MAX_ROLE_MENTIONS};
 
 use super::{MAX_BLOCKS, MAX_DRAFTS, MAX_INVITES, MAX_MEMBERS, MAX_REQUESTS};
 
@@ -70,6 +70,8 @@ pub enum Refusal {
     ScheduledKeyReused,
     #[error("you may not write in this chat: as a plain member of a channel, or nobody would receive it")]
     MayNotWrite,
+    #[error("more than {MAX_ROLE_MENTIONS} members have these roles: mention some of them by name, or all")]
+    TooManyCalled,
     #[error("a member of this chat waits between two messages: wait")]
     SlowMode { wait: Duration },
     #[error("you block {MAX_BLOCKS} users, which is the most: lift a block that is not needed")]

@@ -47,6 +47,8 @@ struct Tables {
     scheduled: Vec<Scheduled>,
     /// When a scheduled message of a member was sent last.
     scheduled_sent: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
+    /// What scheduled messages said that were sent.
+    scheduled_digests: BTreeMap<(ChatId, UserId, MessageKey), [u8; 32]>,
 }
 
 struct Row {

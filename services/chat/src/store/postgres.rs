@@ -61,6 +61,7 @@ pub const SCHEMA: Schema = Schema {
         ("0019_create_scheduled", include_str!("../../migrations/0019_create_scheduled.sql")),
         ("0020_add_message_ttl", include_str!("../../migrations/0020_add_message_ttl.sql")),
         ("0021_count_users_of_links", include_str!("../../migrations/0021_count_users_of_links.sql")),
+        ("0022_keep_order_of_scheduled", include_str!("../../migrations/0022_keep_order_of_scheduled.sql")),
     ],
 };
 

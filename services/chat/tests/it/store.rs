@@ -963,6 +963,7 @@ async fn blocks_are_found_without_a_scan() {
 
 /// Whoever sends waits for no list and for no change, however many there are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "a figure for the reader of the test's output")]
 async fn senders_are_checked_while_all_else_waits() {
     let (database, pool) = database().await;
     let checks = SCHEMA.pool_of(&database.args(), 2);
