@@ -25,12 +25,12 @@ use self::{
     changes::{Came, insert_members, locked_excerpt, make, next_deleted},
     counts::{created_chats, memberships},
     founding::{FoundingRow, created_before, founded},
-    outbox::{OutboxRow, enqueue, newest_record},
+    outbox::{OutboxRow, enqueue, newest_record, published},
     own::update_own,
     reads::{chat, members, members_among, memberships_of, rights},
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
-use super::{Added, ChatStore, Created, Publication, StoreError};
+use super::{Added, ChatStore, Created, Publication, Published, StoreError};
 use crate::domain::{
     self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NewChat,
     OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
@@ -62,6 +62,7 @@ pub const SCHEMA: Schema = Schema {
         ("0020_add_message_ttl", include_str!("../../migrations/0020_add_message_ttl.sql")),
         ("0021_count_users_of_links", include_str!("../../migrations/0021_count_users_of_links.sql")),
         ("0022_keep_order_of_scheduled", include_str!("../../migrations/0022_keep_order_of_scheduled.sql")),
+        ("0023_list_published", include_str!("../../migrations/0023_list_published.sql")),
     ],
 };
 
@@ -457,6 +458,11 @@ impl ChatStore for PostgresStore {
                 .await
                 .map_err(StoreError::Read)?;
         rows.into_iter().map(OutboxRecord::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.published", skip_all)]
+    async fn published(&self, after: i64, limit: usize) -> Result<Published, StoreError> {
+        published(&self.pool, after, limit).await.map_err(StoreError::Read)
     }
 }
 

@@ -7,9 +7,9 @@ use std::{
 };
 
 use chat::{
-    domain::{Command, Founding, Limits, NewChat, READDING_PAUSE},
+    domain::{Command, Founding, Limits, NewChat, OwnUpdate, READDING_PAUSE},
     events::{self, OutboxMetrics, Publisher},
-    store::{ChatStore as _, PostgresStore, SCHEMA},
+    store::{ChatStore as _, PostgresStore, Published, SCHEMA},
 };
 use contracts::{
     ChatId, UserId,
@@ -241,6 +241,53 @@ async fn a_change_reaches_both_topics_and_leaves_the_outbox() {
     assert_eq!(kinds, kinds_of_bob.map(|kind| (kind, Some(bob), ann)));
     assert_ne!(entries[0].key, entries[1].key);
     assert_eq!(publishing.metric("published_total"), 8);
+    publishing.stop().await;
+    tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_of_memberships_is_listed_for_a_while() {
+    let tenant = Tenant::start().await;
+    let (ann, bob) = (new_user(), new_user());
+    let chat = tenant.group(ann).await;
+    let page = async |after, limit| tenant.store.published(after, limit).await.expect("a page");
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
+    tenant.change(chat, ann, Command::Remove { user_id: bob }).await;
+    let own = OwnUpdate { is_archived: Some(true), ..OwnUpdate::default() };
+    tenant.store.update_own(chat, ann, &own, at(1)).await.expect("it is archived").expect("a member");
+    let publishing = tenant.publish();
+    tenant.until_empty().await;
+    assert_eq!(page(0, 10).await, Published::default(), "the log comes first");
+    let age = async |seconds: i32| {
+        sqlx::query("UPDATE published SET published_at = published_at - $1 * INTERVAL '1 second'")
+            .bind(seconds)
+            .execute(&tenant.pool)
+            .await
+            .expect("time passes");
+    };
+    age(10).await;
+    let listed = page(0, 10).await;
+    let records: Vec<MembershipRecord> =
+        listed.records.iter().map(|(_, payload)| serde_json::from_str(payload).expect("json")).collect();
+    let seen: Vec<_> = records.iter().map(|of| (of.user, of.version, of.role)).collect();
+    assert_eq!(seen, [(ann, 1, Some(Role::Owner)), (bob, 2, Some(Role::Member)), (bob, 3, None)]);
+    assert_eq!(listed.records[1].0, MembershipRecord::key(chat, bob));
+    let first = page(0, 2).await;
+    assert_eq!((&first.records[..], page(first.last, 2).await), (&listed.records[..2], Published {
+        records: listed.records[2..].to_vec(),
+        last: listed.last,
+    }));
+    assert_eq!(page(listed.last, 10).await, Published { last: listed.last, ..Published::default() });
+    // A place of another database is behind all that is there.
+    assert_eq!(page(listed.last + 1000, 10).await.last, listed.last);
+    // Who begins reads a minute of it, and the publisher forgets what is old.
+    age(60).await;
+    assert_eq!(page(0, 10).await, Published::default());
+    assert_eq!(page(first.last, 10).await.records.len(), 1);
+    age(600).await;
+    publishing.stop().await;
+    let publishing = tenant.publish();
+    until("it is forgotten", async || page(1, 10).await.records.is_empty()).await;
     publishing.stop().await;
     tenant.end().await;
 }

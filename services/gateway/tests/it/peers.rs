@@ -21,9 +21,10 @@ use contracts::{
         Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
         CheckMembersResponse, EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, Head,
         HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, ListResponse,
-        MarkRequest, Member, Membership, Message, MovedRequest, MovedResponse, PinsRequest, RepliesRequest,
-        SyncRequest, SyncResponse, Watermarks,
+        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
+        ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Member, Membership, Message,
+        MovedRequest, MovedResponse, PinsRequest, PublishedRecord, RepliesRequest, SyncRequest, SyncResponse,
+        Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
         presence_service_server::PresenceServiceServer,
@@ -51,6 +52,8 @@ pub struct Peers {
     members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
     /// How many records of `chat.events` each chat has.
     records: Arc<Mutex<HashMap<String, i64>>>,
+    /// What was published of memberships.
+    published: Arc<Mutex<Vec<PublishedRecord>>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
     /// Direct chats to which nothing is sent: one of the two has left, or a block is between them.
     closed: Arc<Mutex<BTreeSet<String>>>,
@@ -73,6 +76,7 @@ impl Peers {
             producer,
             members: Arc::default(),
             records: Arc::default(),
+            published: Arc::default(),
             messages: Arc::default(),
             closed: Arc::default(),
             moderators: Arc::default(),
@@ -105,6 +109,21 @@ impl Peers {
 
     /// Writes the next record of the chat about a user, as the chat service would.
     async fn tell(&self, chat: ChatId, user: UserId, role: Option<Role>) {
+        let record = self.record(chat, user, role);
+        self.produce(Topic::ChatEvents, &record.key, Some(record.payload.as_bytes())).await;
+        if role.is_none() {
+            self.produce(Topic::ChatEvents, &record.key, None).await;
+        }
+        self.published.lock().expect("no panic").push(record);
+    }
+
+    /// Publishes the next record of the chat about a user, which the log loses.
+    pub fn tell_in_vain(&self, chat: ChatId, user: UserId, role: Option<Role>) {
+        let record = self.record(chat, user, role);
+        self.published.lock().expect("no panic").push(record);
+    }
+
+    fn record(&self, chat: ChatId, user: UserId, role: Option<Role>) -> PublishedRecord {
         let record = MembershipRecord {
             v: VERSION,
             chat,
@@ -115,12 +134,8 @@ impl Peers {
             members: self.size(chat),
             from_entry: false,
         };
-        let payload = serde_json::to_vec(&record).expect("json");
-        let key = MembershipRecord::key(chat, user);
-        self.produce(Topic::ChatEvents, &key, Some(&payload)).await;
-        if role.is_none() {
-            self.produce(Topic::ChatEvents, &key, None).await;
-        }
+        let payload = serde_json::to_string(&record).expect("json");
+        PublishedRecord { key: MembershipRecord::key(chat, user), payload }
     }
 
     /// Changes how a user has a chat, as the chat service would.
@@ -397,6 +412,23 @@ impl ChatService for Peers {
         _request: Request<CheckBlocksRequest>,
     ) -> Result<Response<CheckBlocksResponse>, Status> {
         Err(Status::unimplemented("not called by the gateway"))
+    }
+
+    async fn list_published(
+        &self,
+        request: Request<ListPublishedRequest>,
+    ) -> Result<Response<ListPublishedResponse>, Status> {
+        authorized(&request)?;
+        if !self.answers_checks.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("switched off"));
+        }
+        let after = usize::try_from(request.into_inner().after).expect("a place");
+        let published = self.published.lock().expect("no panic");
+        // In small pages.
+        let records: Vec<_> = published.iter().skip(after).take(2).cloned().collect();
+        let last = after + records.len();
+        let more = last < published.len();
+        Ok(Response::new(ListPublishedResponse { records, last: last as i64, more }))
     }
 
     async fn list_acquaintances(
