@@ -231,6 +231,11 @@ impl Membership {
         }
     }
 
+    /// Returns how long a member waits between two texts, as far as it is known here.
+    pub(crate) fn wait(&self, chat: ChatId, sender: UserId) -> Duration {
+        self.members.slow_mode(chat, sender).unwrap_or_default()
+    }
+
     /// Takes a text of a member on its way to the log, where plain members wait between two of them.
     pub(crate) fn take_turn(
         &self,
@@ -238,7 +243,7 @@ impl Membership {
         sender: UserId,
         key: MessageKey,
     ) -> Result<Turn, GatewayError> {
-        let wait = self.members.slow_mode(chat, sender).unwrap_or_default();
+        let wait = self.wait(chat, sender);
         if wait.is_zero() {
             return Ok(Turn::None);
         }

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -65,6 +65,8 @@ pub struct Peers {
     pub slow_mode_seconds: Arc<AtomicU32>,
     /// How many messages are pinned in every chat.
     pub pins: Arc<AtomicU32>,
+    /// When messages are stored, but for their number.
+    pub clock_ms: Arc<AtomicI64>,
     pub presence: FakePresence,
 }
 
@@ -83,6 +85,7 @@ impl Peers {
             answers_checks: Arc::new(AtomicBool::new(true)),
             slow_mode_seconds: Arc::default(),
             pins: Arc::default(),
+            clock_ms: Arc::new(AtomicI64::new(1_767_225_600_000)),
             presence: FakePresence::default(),
         }
     }
@@ -234,11 +237,26 @@ impl Peers {
             let messages = self.messages.lock().expect("no panic");
             messages.get(&chat.to_string()).map_or(1, |messages| messages.len() as i64 + 1)
         };
+        self.announce_entry(chat, seq, (EntryKind::SlowModeChanged, None), seconds.to_string()).await;
+    }
+
+    /// Announces that a user is out of a chat, as an entry of its log tells.
+    pub async fn announce_removal(&self, chat: ChatId, user: UserId, seq: i64) {
+        self.announce_entry(chat, seq, (EntryKind::MemberRemoved, Some(user)), "2".to_owned()).await;
+    }
+
+    async fn announce_entry(
+        &self,
+        chat: ChatId,
+        seq: i64,
+        (kind, subject): (EntryKind, Option<UserId>),
+        body: String,
+    ) {
         let outcome = DeliveryOutcome::Stored {
             seq,
-            kind: EntryKind::SlowModeChanged,
-            body: seconds.to_string(),
-            subject: None,
+            kind,
+            body,
+            subject,
             target_seq: None,
             mentions: Vec::new(),
             mentions_all: false,
@@ -310,7 +328,7 @@ impl Peers {
             return DeliveredRecord { v, chat, sender, device, key, outcome };
         }
         let seq = i64::try_from(messages.len()).expect("few") + 1;
-        let sent_at_ms = 1_767_225_600_000 + seq;
+        let sent_at_ms = self.clock_ms.load(Ordering::SeqCst) + seq;
         let stored = wire::Message {
             chat,
             seq,
@@ -480,6 +498,7 @@ impl ChatService for Peers {
             member_count: members.len() as i64,
             version: records.get(chat_id).copied().unwrap_or(0),
             is_closed: closed.contains(chat_id),
+            slow_mode_seconds: self.slow_mode_seconds.load(Ordering::SeqCst),
             ..Membership::default()
         });
         Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))
