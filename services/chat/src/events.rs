@@ -117,7 +117,11 @@ impl OutboxMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let outbox = registry.sub_registry_with_prefix("outbox");
-        outbox.register("backlog", "Records not yet published to the event log, and ids between them that none has", metrics.backlog.clone());
+        outbox.register(
+            "backlog",
+            "Records not yet published to the event log, and ids between them that none has",
+            metrics.backlog.clone(),
+        );
         outbox.register("oldest_seconds", "Age of the oldest of them", metrics.oldest_seconds.clone());
         outbox.register("leader", "1 in the process that publishes", metrics.leader.clone());
         outbox.register("published", "Records published to the event log", metrics.published.clone());

@@ -10,7 +10,8 @@ use contracts::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
         ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState, PublishedRecord, chat_service_server::ChatService,
+        ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState, PublishedRecord,
+        chat_service_server::ChatService,
     },
     wire::MAX_ROLE_MENTIONS,
 };

@@ -13,12 +13,16 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path},
 };
 
-use super::{Patience, changes::ChangingCaller, members::published};
+use super::{
+    Patience,
+    changes::ChangingCaller,
+    members::published,
+    problems::{NotAMember, NotScheduled, QueryProblems, RequestProblems},
+};
 use crate::{domain::Scheduled, error::Error, scheduled::Alarm, store::ChatStore};
 
 /// Schedules a message.
@@ -49,15 +53,13 @@ use crate::{domain::Scheduled, error::Error, scheduled::Alarm, store::ChatStore}
     responses(
         (status = CREATED, description = "The message, which waits for its time", body = ScheduledMessage),
         (status = OK, description = "The message that was scheduled with this key, and waits or was sent", body = ScheduledMessage),
-        (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),
+        NotAMember,
         (status = CONFLICT, description = "limit_reached (the caller has 100 scheduled messages), conflict (the time is not later than now, or \
             more than 366 days ahead)", body = Problem,
             content_type = "application/problem+json"),
         (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (another message waits under this key, or was sent)", body = Problem,
             content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn create(
@@ -85,10 +87,8 @@ pub(super) async fn create(
     params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = OK, description = "Those that wait, and those that were refused at their time", body = Page<ScheduledMessage>),
-        (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAMember,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
@@ -117,13 +117,10 @@ pub(super) async fn list(
     request_body = RescheduleRequest,
     responses(
         (status = OK, description = "The message as it is now", body = ScheduledMessage),
-        (status = NOT_FOUND, description = "not_found (it was sent or cancelled, or never was)", body = Problem,
-            content_type = "application/problem+json"),
+        NotScheduled,
         (status = CONFLICT, description = "conflict (the time is not later than now, or more than 366 days ahead)", body = Problem,
             content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn replace(
@@ -154,11 +151,8 @@ pub(super) async fn replace(
     ),
     responses(
         (status = NO_CONTENT, description = "It is not sent"),
-        (status = NOT_FOUND, description = "not_found (it was sent or cancelled, or never was)", body = Problem,
-            content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotScheduled,
+        QueryProblems,
     )
 )]
 pub(super) async fn cancel(
@@ -192,11 +186,8 @@ pub(super) async fn cancel(
             content_type = "application/problem+json"),
         (status = CONFLICT, description = "limit_reached (more than 100 members have the roles that it calls)", body = Problem,
             content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_found (it was sent or cancelled, or never was)", body = Problem,
-            content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotScheduled,
+        QueryProblems,
     )
 )]
 pub(super) async fn send(

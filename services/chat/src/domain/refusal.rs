@@ -56,7 +56,9 @@ pub enum Refusal {
     TooManyRequests,
     #[error("this idempotency-key was used before for another invite link")]
     InviteKeyReused,
-    #[error("the invite link that was made with this idempotency-key is revoked: make another one with another key")]
+    #[error(
+        "the invite link that was made with this idempotency-key is revoked: make another one with another key"
+    )]
     InviteRevoked,
     #[error("you have drafts in {MAX_DRAFTS} chats, which is the most: send or remove one first")]
     TooManyDrafts,

@@ -137,7 +137,8 @@ impl Scheduled {
         if mentions.len() > MAX_MENTIONS {
             return invalid("mentions", format!("must be at most {MAX_MENTIONS}"));
         }
-        if mention_roles.contains(&Role::Member) || matches!(&mention_roles[..], [one, other] if one == other) {
+        if mention_roles.contains(&Role::Member) || matches!(&mention_roles[..], [one, other] if one == other)
+        {
             return invalid("mention_roles", "must be owner and admin, each once".to_owned());
         }
         if mention_roles.len() > 2 {
@@ -200,8 +201,7 @@ impl Scheduled {
         let by_role = self.called_by_role(audience).unwrap_or_default();
         let ScheduledText { body, reply_to, mentions, mention_roles, mentions_all, mentions_here, silent } =
             self.text.clone();
-        let not_members =
-            mentions.iter().copied().filter(|user| !audience.present.contains(user)).collect();
+        let not_members = mentions.iter().copied().filter(|user| !audience.present.contains(user)).collect();
         let called_by_role = u32::try_from(by_role.len()).expect("they are bounded");
         let mentions = mentions.into_iter().chain(by_role).collect();
         let record = SendRecord {
@@ -330,7 +330,8 @@ pub fn send_now(
 impl From<Scheduled> for api::ScheduledMessage {
     fn from(scheduled: Scheduled) -> Self {
         let Scheduled { chat_id, key, text, send_at, not_before, refused, .. } = scheduled;
-        let ScheduledText { body, reply_to, mentions, mention_roles, mentions_all, mentions_here, silent } = text;
+        let ScheduledText { body, reply_to, mentions, mention_roles, mentions_all, mentions_here, silent } =
+            text;
         let put_off_until = not_before.filter(|at| *at > send_at && refused.is_none());
         Self {
             chat_id,

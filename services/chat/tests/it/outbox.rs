@@ -273,10 +273,10 @@ async fn what_was_published_of_memberships_is_listed_for_a_while() {
     assert_eq!(seen, [(ann, 1, Some(Role::Owner)), (bob, 2, Some(Role::Member)), (bob, 3, None)]);
     assert_eq!(listed.records[1].0, MembershipRecord::key(chat, bob));
     let first = page(0, 2).await;
-    assert_eq!((&first.records[..], page(first.last, 2).await), (&listed.records[..2], Published {
-        records: listed.records[2..].to_vec(),
-        last: listed.last,
-    }));
+    assert_eq!(
+        (&first.records[..], page(first.last, 2).await),
+        (&listed.records[..2], Published { records: listed.records[2..].to_vec(), last: listed.last })
+    );
     assert_eq!(page(listed.last, 10).await, Published { last: listed.last, ..Published::default() });
     // A place of another database is behind all that is there.
     assert_eq!(page(listed.last + 1000, 10).await.last, listed.last);

@@ -92,7 +92,11 @@ mod tests {
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
         for user in [ann, ben] {
-            assert_eq!(slow.take((chat, user, key(1)), WAIT, now), Ok(Turn::Unknown), "it is to be looked up");
+            assert_eq!(
+                slow.take((chat, user, key(1)), WAIT, now),
+                Ok(Turn::Unknown),
+                "it is to be looked up"
+            );
             slow.recalled(chat, user, None);
         }
         assert_eq!(slow.take((chat, ann, key(1)), WAIT, now), Ok(Turn::Taken));

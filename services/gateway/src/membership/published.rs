@@ -70,7 +70,9 @@ pub(crate) async fn keep(
         let has_missed = reading.read_at.is_some_and(|at| at.elapsed() >= MISSED_AFTER);
         let places = read(&membership, &mut reading).await?;
         if has_missed {
-            tracing::warn!("what was published of chats was not read for too long; loading the chats of all users");
+            tracing::warn!(
+                "what was published of chats was not read for too long; loading the chats of all users"
+            );
             membership.members.users().into_iter().for_each(|user| membership.load(user));
         }
         for ((chat, user), place) in places {

@@ -34,8 +34,7 @@ pub(super) async fn recall(
             ..rpc::HistoryRequest::default()
         };
         let response = gateway.history.clone().history(request).await;
-        let response =
-            response.map_err(|status| GatewayError::History { chat, source: Arc::new(status) })?;
+        let response = response.map_err(|status| GatewayError::History { chat, source: Arc::new(status) })?;
         gateway.outages.history.worked("querying the message service");
         let rpc::HistoryResponse { messages, from_seq, .. } = response.into_inner();
         for entry in messages.iter().rev() {

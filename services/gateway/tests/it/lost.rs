@@ -20,7 +20,8 @@ fn often() -> Limits {
 impl Stand {
     /// Waits until the gateway has noticed so many losses.
     async fn until_noticed(&self, losses: u64) {
-        let noticed = || async { (self.gateway.metric("lost_memberships_total").await == losses).then_some(()) };
+        let noticed =
+            || async { (self.gateway.metric("lost_memberships_total").await == losses).then_some(()) };
         wait_for("that the loss is noticed", PATIENCE, noticed).await;
     }
 

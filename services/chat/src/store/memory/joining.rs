@@ -144,7 +144,8 @@ impl JoinStore for MemoryStore {
         let mut tables = self.tables();
         tables.managed(chat_id, actor)?;
         let mut links = tables.links.iter_mut();
-        let link = links.find(|Link { invite, .. }| (invite.chat_id, invite.invite_id) == (chat_id, invite_id));
+        let link =
+            links.find(|Link { invite, .. }| (invite.chat_id, invite.invite_id) == (chat_id, invite_id));
         link.into_iter().for_each(|link| link.is_revoked = true);
         Ok(())
     }

@@ -70,7 +70,11 @@ impl TryFrom<ScheduledRow> for Scheduled {
                 body: row.body,
                 reply_to: row.reply_to,
                 mentions: row.mentions.into_iter().map(UserId).collect(),
-                mention_roles: row.mention_roles.iter().map(|role| role_of(role)).collect::<Result<_, _>>()?,
+                mention_roles: row
+                    .mention_roles
+                    .iter()
+                    .map(|role| role_of(role))
+                    .collect::<Result<_, _>>()?,
                 mentions_all: row.mentions_all,
                 mentions_here: row.mentions_here,
                 silent: row.silent,

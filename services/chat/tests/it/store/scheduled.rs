@@ -385,7 +385,10 @@ async fn messages_that_cannot_be_sent_hold_up_no_others() {
     let [refused_one] = &list().await[..] else { panic!("one is left") };
     assert_eq!((refused_one.key, refused_one.refused), (poison.key, Some(ErrorCode::Internal)));
     assert_eq!(counts(&store, broken, ann).await, waiting(0, 1), "the devices of the user learn of it");
-    assert_eq!(own_states(&store).await.last().map(|(user, own)| (*user, own.scheduled_refused)), Some((ann, 1)));
+    assert_eq!(
+        own_states(&store).await.last().map(|(user, own)| (*user, own.scheduled_refused)),
+        Some((ann, 1))
+    );
     assert_eq!(bodies().await, ["behind", "bob's", "first", "other"]);
     assert_eq!(store.until_next().await.expect("a read"), None);
 }
