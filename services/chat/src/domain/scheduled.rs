@@ -197,7 +197,7 @@ impl Scheduled {
     /// Returns the record by which it is sent: as a text of its sender, from no device. With its key, it is one message however often the
     /// record is written. Those whom it names and who are not in the chat are called by nothing.
     pub fn record(&self, audience: &Audience) -> OutboxRecord {
-        // Nobody is called by a role that too many have: such a message is refused before.
+        // No user is called by a role that too many have: such a message is refused before.
         let by_role = self.called_by_role(audience).unwrap_or_default();
         let ScheduledText { body, reply_to, mentions, mention_roles, mentions_all, mentions_here, silent } =
             self.text.clone();

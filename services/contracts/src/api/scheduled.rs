@@ -36,7 +36,7 @@ pub struct ScheduleRequest {
     /// Whether it calls all members.
     #[serde(default)]
     pub mention_all: bool,
-    /// The roles that it calls, `owner` and `admin`, each once: whoever has them at its time, at most 100 members.
+    /// The roles that it calls, `owner` and `admin`, each once: those who have them at its time, at most 100 members.
     #[schema(max_items = 2)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mention_roles: Vec<Role>,
@@ -70,7 +70,7 @@ pub struct RescheduleRequest {
     /// Whether it calls all members.
     #[serde(default)]
     pub mention_all: bool,
-    /// The roles that it calls, `owner` and `admin`, each once: whoever has them at its time, at most 100 members.
+    /// The roles that it calls, `owner` and `admin`, each once: those who have them at its time, at most 100 members.
     #[schema(max_items = 2)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mention_roles: Vec<Role>,

@@ -80,7 +80,7 @@ async fn who_is_removed_receives_nothing_more_and_who_is_added_everything() {
     .await;
 }
 
-/// No entry tells of the founding members of a chat, and nobody else here is in it.
+/// No entry tells of the founding members of a chat, and no other user here is in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_chat_comes_to_its_members() {
     with_stand(often(), async |stand| {

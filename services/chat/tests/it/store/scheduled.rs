@@ -364,7 +364,7 @@ async fn messages_that_cannot_be_sent_hold_up_no_others() {
     let waits = list().await;
     assert_eq!(waits.iter().map(|of| of.attempts).collect::<Vec<_>>(), [1, 0, 0]);
     assert!(waits.iter().all(|of| of.not_before > Some(of.send_at)), "{waits:?}");
-    assert_eq!(store.due_senders(10).await.expect("a list"), [], "nobody looks again and again");
+    assert_eq!(store.due_senders(10).await.expect("a list"), [], "no process looks again and again");
     // The first one is tried alone, and goes. The one that fails is tried for a while.
     for attempts in 0..19 {
         let again = || async {
