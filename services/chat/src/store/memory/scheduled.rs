@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "in place of the clock of a database")]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, ErrorCode, MessageKey, UserId, api::MAX_SCHEDULED};
