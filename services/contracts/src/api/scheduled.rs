@@ -37,7 +37,7 @@ pub struct ScheduleRequest {
     #[serde(default)]
     pub mention_all: bool,
     /// The roles that it calls, `owner` and `admin`, each once: those who have them at its time, at most 100 members.
-    #[schema(max_items = 2)]
+    #[schema(schema_with = schema::called_roles)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mention_roles: Vec<Role>,
     /// Whether it calls the members who are connected when it is pushed.
@@ -71,7 +71,7 @@ pub struct RescheduleRequest {
     #[serde(default)]
     pub mention_all: bool,
     /// The roles that it calls, `owner` and `admin`, each once: those who have them at its time, at most 100 members.
-    #[schema(max_items = 2)]
+    #[schema(schema_with = schema::called_roles)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mention_roles: Vec<Role>,
     /// Whether it calls the members who are connected when it is pushed.
