@@ -14,6 +14,9 @@ impl Room {
             reply_to: None,
             mentions: Vec::new(),
             mention_all: false,
+            mention_roles: Vec::new(),
+            mention_here: false,
+            silent: false,
             send_at_ms: now_ms() + i64::from(minutes) * 60_000,
         };
         self.messenger().schedule(&self.identity.token().await?, chat, &request).await?;
@@ -30,7 +33,10 @@ impl Room {
         for (number, of) in (1..).zip(&scheduled) {
             let when = match of.refused {
                 Some(code) => format!("refused ({code})"),
-                None => format!("in {} minutes", (of.send_at_ms - now_ms()).max(0) / 60_000),
+                None => {
+                    let at_ms = of.put_off_until_ms.unwrap_or(of.send_at_ms);
+                    format!("in {} minutes", (at_ms - now_ms()).max(0) / 60_000)
+                }
             };
             self.note(&format!("{number:>5}  {when}: {}", output::quoted(&of.body)));
         }

@@ -207,8 +207,8 @@ table! {
         paths: &[],
         sticky_paths: &[],
         description: OPENAPI,
-        // The leader of the outbox, and the channel that wakes it.
-        postgres_sessions: 2,
+        // The leader of the outbox, the channel that wakes it, and two for the checks of senders.
+        postgres_sessions: 4,
         migrates: true,
         cpu_request: "20m",
         memory_request: "32Mi",

@@ -7,6 +7,7 @@ pub mod grpc;
 mod invites;
 mod joining;
 mod members;
+mod problems;
 mod scheduled;
 mod users;
 

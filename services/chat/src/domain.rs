@@ -12,15 +12,18 @@ pub use self::{
     excerpt::{Concern, Departure, Excerpt},
     founding::{Founding, InvalidChat, NewChat},
     joining::{
-        Admission, Code, CodeHash, Entrance, Invite, JoinRequest, MAX_INVITES, MAX_REQUESTS, NewInvite,
-        Preview, PublicChat, approve, join, manage,
+        Admission, Code, CodeHash, Entrance, Invite, JoinRequest, LINK_KEPT, MAX_INVITES, MAX_REQUESTS,
+        NewInvite, Preview, PublicChat, approve, join, manage,
     },
     limits::Limits,
     own::{OwnState, OwnUpdate},
     record::{OutboxRecord, own_state},
     refusal::Refusal,
     rules::{Additions, add, decide, depart, empty, reopen},
-    scheduled::{Dispatch, Due, Scheduled, ScheduledCounts, ScheduledText, dispatch, due, send_now},
+    scheduled::{
+        Audience, Dispatch, Due, SENT_REMEMBERED, Scheduled, ScheduledCounts, ScheduledText, dispatch, due,
+        retried_after, send_now,
+    },
 };
 
 /// Most members of a chat. No request reads or writes all of them.

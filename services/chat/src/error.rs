@@ -73,13 +73,14 @@ impl ServiceError for Error {
                     | Refusal::MayNotWrite => ErrorCode::PermissionDenied,
                     Refusal::NoSuchInvite | Refusal::NoSuchRequest(_) => ErrorCode::NotFound,
                     Refusal::Unwanted(_) => ErrorCode::ConsentRequired,
-                    Refusal::OwnerStays => ErrorCode::Conflict,
+                    Refusal::OwnerStays | Refusal::InviteRevoked => ErrorCode::Conflict,
                     Refusal::Full
                     | Refusal::TooManyChats(_)
                     | Refusal::TooManyAdded
                     | Refusal::TooManyBlocks
                     | Refusal::TooManyDrafts
                     | Refusal::TooManyScheduled
+                    | Refusal::TooManyCalled
                     | Refusal::TooManyInvites
                     | Refusal::TooManyRequests
                     | Refusal::TenantFull => ErrorCode::LimitReached,

@@ -3,9 +3,10 @@
 use std::{
     ops::RangeInclusive,
     sync::{Arc, atomic::AtomicI64},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use contracts::event::MembershipRecord;
 use kit::{
     backoff::Backoff,
     error::chain,
@@ -39,8 +40,22 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HANDOVER: Duration = Duration::from_secs(6);
 /// A step of PostgreSQL. The server ends a statement after five seconds by itself.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
+/// How long it is listed what was published: much longer than gateways do without a look at it.
+const LISTED_FOR: Duration = Duration::from_secs(600);
+/// How often what was listed for long enough is forgotten, and how much of it in one statement: more than is published in between.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+const FORGOTTEN_AT_ONCE: i64 = 100_000;
 /// "chat" in ASCII and 1: advisory locks are numbers, and those of a database are shared by its services.
 const LEADER_LOCK: i64 = 0x63_68_61_74_01;
+
+/// How many records wait, and for how many seconds the oldest does. It looks at both ends of the index: to count the rows would take the
+/// longer the more wait, and they wait while Kafka is down. An id that a transaction took and gave up counts as a record.
+pub const WAITING: &str = "
+    SELECT coalesce(newest.outbox_id - oldest.outbox_id + 1, 0),
+           extract(epoch FROM now() - oldest.created_at)::FLOAT8
+    FROM (VALUES (TRUE)) AS one
+         LEFT JOIN LATERAL (SELECT outbox_id, created_at FROM outbox ORDER BY outbox_id LIMIT 1) AS oldest ON TRUE
+         LEFT JOIN LATERAL (SELECT outbox_id FROM outbox ORDER BY outbox_id DESC LIMIT 1) AS newest ON TRUE";
 
 /// What publishing needs.
 pub struct Publisher {
@@ -102,7 +117,11 @@ impl OutboxMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let outbox = registry.sub_registry_with_prefix("outbox");
-        outbox.register("backlog", "Records not yet published to the event log", metrics.backlog.clone());
+        outbox.register(
+            "backlog",
+            "Records not yet published to the event log, and ids between them that none has",
+            metrics.backlog.clone(),
+        );
         outbox.register("oldest_seconds", "Age of the oldest of them", metrics.oldest_seconds.clone());
         outbox.register("leader", "1 in the process that publishes", metrics.leader.clone());
         outbox.register("published", "Records published to the event log", metrics.published.clone());
@@ -169,7 +188,12 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
     listener.ignore_pool_close_event(true);
     in_time(listener.listen(WAKE_CHANNEL), PublishError::Connect).await?;
     let mut backoff = Backoff::new(BACKOFF);
+    let mut forgot = None;
     loop {
+        if forgot.is_none_or(|at: Instant| at.elapsed() >= FORGET_INTERVAL) {
+            forget(&mut connection).await?;
+            forgot = Some(Instant::now());
+        }
         let pause = match publish_batch(publisher, &producer, &mut connection).await {
             Ok(published) => {
                 backoff.reset();
@@ -199,6 +223,19 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
     in_time(end_term(&mut connection), PublishError::Term).await?;
     in_time(connection.close(), PublishError::Connect).await?;
     Ok(Term::Shutdown)
+}
+
+/// Forgets what was published some time ago.
+async fn forget(connection: &mut PgConnection) -> Result<(), PublishError> {
+    let forgetting = sqlx::query(
+        "DELETE FROM published WHERE published_id IN (
+             SELECT published_id FROM published WHERE published_at < now() - $1 * INTERVAL '1 second'
+             ORDER BY published_at LIMIT $2)",
+    )
+    .bind(LISTED_FOR.as_secs_f64())
+    .bind(FORGOTTEN_AT_ONCE)
+    .execute(connection);
+    in_time(forgetting, PublishError::Remove).await.map(drop)
 }
 
 /// Gives a step its limit: a server that vanished without a word never answers, and the term would last as long.
@@ -256,8 +293,17 @@ async fn publish_batch(
     let (count, failure) = send_all(producer, &publisher.tenant, unpublished).await;
     let published: Vec<i64> = rows.iter().take(count).map(|row| row.outbox_id).collect();
     if !published.is_empty() {
-        let removing = sqlx::query("DELETE FROM outbox WHERE outbox_id = ANY ($1)").bind(&published);
-        in_time(removing.execute(connection), PublishError::Remove).await?;
+        // What was published of memberships is kept for a while, for gateways that do not read it in the log.
+        let is_place = |row: &&OutboxRow| MembershipRecord::parse_key(row.record_key.as_bytes()).is_some();
+        let listed: Vec<i64> = rows.iter().take(count).filter(is_place).map(|row| row.outbox_id).collect();
+        let removing = sqlx::query(
+            "WITH removed AS (DELETE FROM outbox WHERE outbox_id = ANY ($1) RETURNING outbox_id, record_key, payload)
+             INSERT INTO published (record_key, payload)
+             SELECT record_key, payload FROM removed
+             WHERE outbox_id = ANY ($2) AND payload IS NOT NULL ORDER BY outbox_id",
+        );
+        let removing = removing.bind(&published).bind(listed).execute(connection);
+        in_time(removing, PublishError::Remove).await?;
     }
     publisher.metrics.published.inc_by(count as u64);
     failure.map_or(Ok(count), Err)
@@ -346,9 +392,8 @@ pub async fn publish_memory(
 }
 
 async fn observe(publisher: &Publisher, connection: &mut PgConnection) -> Result<(), PublishError> {
-    let waiting = "SELECT count(*), extract(epoch FROM now() - min(created_at))::FLOAT8 FROM outbox";
     let (backlog, oldest): (i64, Option<f64>) =
-        in_time(sqlx::query_as(waiting).fetch_one(connection), PublishError::Read).await?;
+        in_time(sqlx::query_as(WAITING).fetch_one(connection), PublishError::Read).await?;
     publisher.metrics.backlog.set(backlog);
     #[expect(clippy::cast_possible_truncation, reason = "an age in seconds fits")]
     publisher.metrics.oldest_seconds.set(oldest.unwrap_or_default() as i64);

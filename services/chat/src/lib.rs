@@ -2,7 +2,7 @@
 //!
 //! # Owns
 //! Schema `chat_service` of the tenant's database: chats, members and their number, invite links, requests to join, blocks,
-//! scheduled messages, and the outbox.
+//! scheduled messages, the outbox, and what was published from it lately.
 //!
 //! # Endpoints
 //! - `POST /api/chats`, `GET /api/chats`, `GET`, `PATCH` and `DELETE /api/chats/{chat}`: direct chats and groups.
@@ -16,7 +16,8 @@
 //! - `POST` and `GET /api/chats/{chat}/scheduled`, `PUT` and `DELETE /api/chats/{chat}/scheduled/{key}`, `POST
 //!   /api/chats/{chat}/scheduled/{key}/send`: messages that are sent at a time.
 //! - `GET /api/blocks`, `PUT` and `DELETE /api/blocks/{user}`: whom a user blocks.
-//! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMemberships`, `CheckBlocks`, `ListAcquaintances`.
+//! - gRPC `posthouse.v1.ChatService`: `GetMembership`, `CheckMembers`, `ListMemberships`, `CheckBlocks`, `ListCalled`,
+//!   `ListAcquaintances`, `ListPublished`.
 //!
 //! It queries the user service over gRPC for whether new members exist and let the caller add them, and follows its list of
 //! deleted accounts (see [`departures`]).
@@ -57,6 +58,9 @@ use crate::{
     store::{ChatStore, MemoryStore, PostgresStore, SCHEMA},
 };
 
+/// Sessions of PostgreSQL for the checks of senders. Each gateway has one call under way, which carries all checks that wait there.
+const CHECK_SESSIONS: u32 = 2;
+
 /// The chat service.
 ///
 /// Reads and changes need PostgreSQL only: while Kafka is down the outbox grows, and the service stays ready. A new chat and a
@@ -87,7 +91,8 @@ impl Service for Chat {
         };
         scope.spawn(events::publish(publisher, scope.shutdown().clone()));
         let pool = SCHEMA.watched_pool(&settings.postgres, scope);
-        surface(Arc::new(PostgresStore::new(pool, settings.limits)), scope)
+        let checks = SCHEMA.pool_of(&settings.postgres, CHECK_SESSIONS);
+        surface(Arc::new(PostgresStore::new(pool, settings.limits).checking_with(checks)), scope)
     }
 
     async fn migrate(settings: Settings) -> anyhow::Result<()> {

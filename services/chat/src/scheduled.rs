@@ -2,10 +2,12 @@
 //!
 //! Every process looks for messages that are due, when the next one is, and now and then because another process may have taken one. Of
 //! those that look at the same time one takes a chat, and the others leave it. While nothing is due, it costs one look at an index.
+//!
+//! The messages of a member in a chat are sent in order. When one cannot be sent, they wait for it, and for some time no other member does.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use kit::{backoff::Backoff, outage::Outage};
+use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(100);
 /// After a failure.
 const BACKOFF: RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
-/// Chats that are looked at in one round.
-const CHATS: usize = 100;
+/// Members whose messages are looked at in one round.
+const SENDERS: usize = 100;
 const WHAT: &str = "sending scheduled messages";
 
 /// Wakes what sends scheduled messages, when the time of one has changed. Cheap to clone.
@@ -61,9 +63,18 @@ pub async fn round(store: &dyn ChatStore) -> Result<Duration, StoreError> {
     if !next.is_zero() {
         return Ok(next.min(INTERVAL));
     }
-    for chat_id in store.due_chats(CHATS).await? {
-        let changed = store.send_due(chat_id).await?;
-        tracing::debug!(chat = %chat_id, changed, "{changed} scheduled messages of chat {chat_id} were due");
+    for (chat_id, user_id) in store.due_senders(SENDERS).await? {
+        match store.send_due(chat_id, user_id).await {
+            Ok(changed) => {
+                tracing::debug!(chat = %chat_id, changed, "{changed} scheduled messages of chat {chat_id} were due");
+            }
+            Err(error) => {
+                // Without the database this fails too, and no attempt is counted.
+                store.put_off(chat_id, user_id).await?;
+                let cause = chain(&error);
+                tracing::warn!(chat = %chat_id, user = %user_id, cause, "scheduled messages of chat {chat_id} wait: {cause}");
+            }
+        }
     }
     Ok(AGAIN)
 }

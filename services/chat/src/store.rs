@@ -159,6 +159,19 @@ pub trait ChatStore: JoinStore + ScheduleStore {
 
     /// Returns the oldest records that are not yet published, in order.
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError>;
+
+    /// Returns records of memberships that are in the event log for some seconds, in their order: those behind `after`, which an earlier
+    /// page named, or those of the last minute when it is 0.
+    async fn published(&self, after: i64, limit: usize) -> Result<Published, StoreError>;
+}
+
+/// A page of what was published.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Keys and payloads.
+    pub records: Vec<(String, String)>,
+    /// Behind which the next page begins.
+    pub last: i64,
 }
 
 /// The records about a chat, up to the newest one that was in the outbox at some moment; `None` when there was none.

@@ -10,7 +10,7 @@
 //!
 //! # Consumes
 //! `message.delivered` and `chat.events` from their end, `session.events` from its beginning, all whole, by every gateway.
-//! gRPC: `ChatService` for the chats of users who connect and for whether senders and readers are members, `MessageService` for history, `PresenceService` where the
+//! gRPC: `ChatService` for the chats of users who connect, for records of their members that the log has lost, and for whether senders and readers are members, `MessageService` for history, `PresenceService` where the
 //! tenant has it.
 //!
 //! # Publishes
@@ -145,6 +145,13 @@ fn surface(
         membership.clone(),
         (positions.clone(), registry.clone(), OwnStates::new(registry.clone(), metrics.clone())),
         scope.check("membership"),
+        stop.clone(),
+    ));
+    scope.spawn(membership::published::keep(
+        membership.clone(),
+        (positions.clone(), registry.clone()),
+        metrics.clone(),
+        limits.positions_every,
         stop.clone(),
     ));
     scope.spawn(events::follow_session_ends(

@@ -4,6 +4,7 @@
 mod checks;
 mod loads;
 pub(crate) mod members;
+pub(crate) mod published;
 
 use std::{
     sync::{
@@ -113,7 +114,14 @@ impl Membership {
 
     /// Notes that a user has one connection more.
     pub(crate) fn opened(&self, user: UserId) {
-        if self.members.opened(user) && self.loads.send(user).is_err() {
+        if self.members.opened(user) {
+            self.load(user);
+        }
+    }
+
+    /// Begins to load the chats of a user, again for one whose chats are known.
+    fn load(&self, user: UserId) {
+        if self.loads.send(user).is_err() {
             tracing::debug!("the process is stopping; no chats are loaded any more");
         }
     }
@@ -144,6 +152,19 @@ impl Membership {
             self.beginnings.invalidate(&(chat, user));
         }
         self.members.changed(chat, user, place, Instant::now())
+    }
+
+    /// Takes a record that the chat service has published; true when it is news of a user here: the log has lost it. That a user is out of
+    /// the chat holds at once. Who is in it, the chat service is asked: they may be out of it again, which is not listed yet.
+    fn take_published(&self, chat: ChatId, user: UserId, place: Place) -> bool {
+        let is_news = self.members.is_behind(chat, user, place);
+        if is_news && place.role.is_some() {
+            self.load(user);
+        } else if is_news {
+            self.changed(chat, user, place);
+        }
+        self.members.counted(chat, place, Instant::now());
+        is_news
     }
 
     /// Notes where the history of a member begins.
@@ -210,6 +231,11 @@ impl Membership {
         }
     }
 
+    /// Returns how long a member waits between two texts, as far as it is known here.
+    pub(crate) fn wait(&self, chat: ChatId, sender: UserId) -> Duration {
+        self.members.slow_mode(chat, sender).unwrap_or_default()
+    }
+
     /// Takes a text of a member on its way to the log, where plain members wait between two of them.
     pub(crate) fn take_turn(
         &self,
@@ -217,7 +243,7 @@ impl Membership {
         sender: UserId,
         key: MessageKey,
     ) -> Result<Turn, GatewayError> {
-        let wait = self.members.slow_mode(chat, sender).unwrap_or_default();
+        let wait = self.wait(chat, sender);
         if wait.is_zero() {
             return Ok(Turn::None);
         }

@@ -25,7 +25,7 @@ pub(crate) struct Metrics {
     /// Of users who are connected, or were until lately.
     pub(crate) memberships: Gauge,
     pub(crate) membership_loads: Counter,
-    /// Chats of whose members records were lost.
+    /// Losses of records of the members of a chat, as they were noticed.
     pub(crate) lost_memberships: Counter,
     /// 0.5 ms to 16 s: a healthy broker is in the first buckets, the produce timeout in the last.
     /// Entries of whose announcement this gateway learned by the head of the chat.
@@ -131,7 +131,7 @@ impl Metrics {
         );
         registry.register(
             "lost_memberships",
-            "Chats of whose members a record did not arrive here",
+            "Losses that were noticed of records of the members of a chat",
             self.lost_memberships.clone(),
         );
         registry.register(

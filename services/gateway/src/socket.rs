@@ -8,6 +8,7 @@ mod sends;
 mod step;
 mod stream;
 mod transport;
+mod turns;
 mod websocket;
 
 use std::{

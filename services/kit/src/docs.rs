@@ -130,12 +130,14 @@ pub fn problems(codes: &[ErrorCode]) -> BTreeMap<String, RefOr<Response>> {
     for code in codes {
         by_status.entry(code.http_status().to_string()).or_default().push(code.as_str());
     }
-    let response = |codes: Vec<&str>| {
-        let schema = Ref::from_schema_name(Problem::name());
-        ResponseBuilder::new()
-            .description(codes.join(", "))
-            .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build())
-            .build()
-    };
-    by_status.into_iter().map(|(status, codes)| (status, RefOr::T(response(codes)))).collect()
+    by_status.into_iter().map(|(status, codes)| (status, problem(&codes.join(", ")))).collect()
+}
+
+/// Returns a response that is a problem; the description lists its codes.
+pub fn problem(description: &str) -> RefOr<Response> {
+    let schema = Ref::from_schema_name(Problem::name());
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    let response =
+        ResponseBuilder::new().description(description).content("application/problem+json", content);
+    RefOr::T(response.build())
 }

@@ -41,8 +41,13 @@ pub struct Schema {
 impl Schema {
     /// Returns a pool that connects when it is first used.
     pub fn pool(&self, args: &PostgresArgs) -> PgPool {
+        self.pool_of(args, POSTGRES_POOL)
+    }
+
+    /// Returns a pool of so many sessions, for work that waits for no other work. The catalog counts them for the service.
+    pub fn pool_of(&self, args: &PostgresArgs, sessions: u32) -> PgPool {
         PgPoolOptions::new()
-            .max_connections(POSTGRES_POOL)
+            .max_connections(sessions)
             .min_connections(0)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(IDLE_TIMEOUT)

@@ -224,7 +224,8 @@ impl AppState {
             users.iter().map(|user| (user.user_id.as_str(), user.hides_read_receipts)).collect();
         let shown = |(seat, takes_part): (&SeatId, bool)| match hides.get(seat.user.to_string().as_str()) {
             Some(false) if takes_part => Shown::All,
-            Some(_) | None => Shown::Nothing,
+            Some(false) => Shown::AsBefore,
+            Some(true) | None => Shown::Nothing,
         };
         seats.iter().zip(checked.into_iter().chain(repeat(false))).map(shown).collect()
     }

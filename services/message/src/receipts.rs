@@ -62,16 +62,26 @@ impl Receipts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
     All,
-    /// By the user's settings, or there is a block between the two of a direct chat, or the other has left. What was received is not shown
-    /// either: it moves with what is read.
+    /// What was shown before stands: there is a block between the two of a direct chat, or one of them has left. What would vanish with a
+    /// block would tell of it.
+    AsBefore,
+    /// By the user's settings. What was received is not shown either: it moves with what is read.
     Nothing,
 }
 
 impl Shown {
-    /// Returns what is shown of marks: what is read, and what is received.
+    /// Returns what is shown of marks that move: what is read, and what is received.
     pub(crate) fn of(self, read_seq: i64, delivered_seq: i64) -> (Option<i64>, Option<i64>) {
         match self {
             Self::All => (Some(read_seq), Some(delivered_seq)),
+            Self::AsBefore | Self::Nothing => (None, None),
+        }
+    }
+
+    /// Returns what is shown of the marks that a user has of the other one.
+    pub(crate) fn of_other(self, read_seq: i64, delivered_seq: i64) -> (Option<i64>, Option<i64>) {
+        match self {
+            Self::All | Self::AsBefore => (Some(read_seq), Some(delivered_seq)),
             Self::Nothing => (None, None),
         }
     }

@@ -110,7 +110,7 @@ pub trait Syncing: Send + Sync {
     /// Returns the heads that moved since a moment, and the moment of now; none without one.
     async fn moved(&self, since: Option<Base>, now_ms: i64) -> Result<(Vec<(ChatId, i64)>, Base)>;
 
-    /// Moves the marks of a user forward. `other` is the other user of a direct chat.
+    /// Moves the marks of a user forward. `other` is the other user of a direct chat, who is to have them too.
     async fn mark(&self, mark: Mark, beginning: Beginning, other: Option<UserId>) -> Result<Marked>;
 }
 

@@ -11,7 +11,6 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path, Query},
     page::PageSizes,
@@ -19,7 +18,7 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Patience, Users, changes::ChangingCaller, members::published};
+use super::{Patience, Users, changes::ChangingCaller, members::published, problems::QueryProblems};
 use crate::{
     domain::Block,
     error::Error,
@@ -50,9 +49,7 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 100, max: 500 };
             content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the caller themselves), limit_reached (1000 users are blocked)", body = Problem,
             content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
@@ -83,9 +80,7 @@ pub(super) async fn block(
     params(("user" = UserId, Path, description = "User id")),
     responses(
         (status = NO_CONTENT, description = "The caller does not block the user"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
@@ -132,9 +127,7 @@ pub(super) struct ListParameters {
     params(ListParameters),
     responses(
         (status = OK, description = "One page", body = Page<api::Block>),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(

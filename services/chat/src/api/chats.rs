@@ -16,7 +16,6 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path, Query},
     idempotency::IdempotencyKey,
@@ -29,6 +28,7 @@ use super::{
     Patience, Users,
     changes::{ChangingCaller, Drafts},
     members::{change, published},
+    problems::{NotAManager, NotAMember, QueryProblems, RequestProblems},
 };
 use crate::{
     deletions,
@@ -83,9 +83,7 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 50, max: 100 };
             body = api::Problem, content_type = "application/problem+json"),
         (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (the idempotency-key was used for another group)",
             body = api::Problem, content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
@@ -132,9 +130,7 @@ pub(super) struct ListParameters {
     params(ListParameters),
     responses(
         (status = OK, description = "One page", body = Page<api::Chat>),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
@@ -158,11 +154,8 @@ pub(super) async fn list(
     params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = OK, description = "The chat", body = api::Chat),
-        (status = FORBIDDEN, description = "not_a_member", body = api::Problem,
-            content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAMember,
+        QueryProblems,
     )
 )]
 pub(super) async fn get(
@@ -193,11 +186,8 @@ pub(super) async fn get(
     request_body = UpdateChatRequest,
     responses(
         (status = OK, description = "The group after the change", body = api::Chat),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
-            body = api::Problem, content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAManager,
+        RequestProblems,
     )
 )]
 pub(super) async fn update(
@@ -230,13 +220,10 @@ pub(super) async fn update(
     request_body = UpdateOwnChatStateRequest,
     responses(
         (status = OK, description = "How the caller has the chat after the change", body = OwnChatState),
-        (status = FORBIDDEN, description = "not_a_member", body = api::Problem,
-            content_type = "application/problem+json"),
+        NotAMember,
         (status = CONFLICT, description = "limit_reached (of drafts)", body = api::Problem,
             content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
@@ -271,11 +258,8 @@ pub(super) async fn update_own(
     params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = NO_CONTENT, description = "The group is deleted"),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
-            body = api::Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAManager,
+        QueryProblems,
     )
 )]
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]

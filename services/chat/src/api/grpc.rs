@@ -9,8 +9,9 @@ use contracts::{
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
-        Membership, OwnState, chat_service_server::ChatService,
+        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
+        ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState, PublishedRecord,
+        chat_service_server::ChatService,
     },
     wire::MAX_ROLE_MENTIONS,
 };
@@ -23,11 +24,14 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{
     domain::{self, Access},
     error::Error,
-    store::ChatStore,
+    store::{ChatStore, Published},
 };
 
 /// Memberships of one `CheckMembers` call, and users of one `CheckBlocks` or `ListAcquaintances` call.
 const MAX_CHECKED: usize = 1000;
+
+/// Records of one page of what was published.
+const PUBLISHED: usize = 1000;
 
 /// Serves from the store.
 pub struct ChatRpc {
@@ -142,6 +146,18 @@ impl ChatService for ChatRpc {
         let memberships = memberships.map_err(|error| status(Error::from(error)))?;
         let memberships = memberships.into_iter().map(Membership::from).collect();
         Ok(Response::new(ListMembershipsResponse { memberships }))
+    }
+
+    async fn list_published(
+        &self,
+        request: Request<ListPublishedRequest>,
+    ) -> Result<Response<ListPublishedResponse>, Status> {
+        let after = request.into_inner().after.max(0);
+        let page = self.store.published(after, PUBLISHED).await;
+        let Published { records, last } = page.map_err(|error| status(Error::from(error)))?;
+        let more = records.len() == PUBLISHED;
+        let records = records.into_iter().map(|(key, payload)| PublishedRecord { key, payload }).collect();
+        Ok(Response::new(ListPublishedResponse { records, last, more }))
     }
 
     async fn list_acquaintances(

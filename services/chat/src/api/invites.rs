@@ -20,7 +20,6 @@ use contracts::{
 use kit::{
     auth::Caller,
     bucket::{Buckets, Rate},
-    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path},
     idempotency::IdempotencyKey,
@@ -30,6 +29,7 @@ use super::{
     Patience, Users,
     changes::ChangingCaller,
     joining::{joined, require_manager},
+    problems::{NoSuchInvite, NotAManager, QueryProblems, RequestProblems},
 };
 use crate::{
     domain::{Code, Invite, NewInvite, Preview, Refusal},
@@ -75,8 +75,9 @@ impl Default for Guesses {
 /// Makes an invite link.
 ///
 /// An owner and an admin may. The response has the code of the link, which is kept by no one else: it is not shown again. A request that is
-/// repeated with its `idempotency-key` returns the same link with another code, and the code before it is not good any more. A chat has
-/// at most 100 links that are good. A link goes with the role of the one who made it.
+/// repeated with its `idempotency-key` returns the same link with another code, and the code before it is not good any more; one for a link that
+/// was revoked in the last 24 hours makes no other one. A chat has at most 100 links that are good. A link goes with the role of the one who made it.
+/// Each user takes one use of it, however often they leave and come again.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/invites",
@@ -92,15 +93,13 @@ impl Default for Guesses {
     responses(
         (status = CREATED, description = "The new link, with its code", body = CreatedInvite),
         (status = OK, description = "The link that was made with this idempotency-key, with a new code", body = CreatedInvite),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
-            body = Problem, content_type = "application/problem+json"),
-        (status = CONFLICT, description = "limit_reached (the chat has 100 links)", body = Problem,
+        NotAManager,
+        (status = CONFLICT, description = "limit_reached (the chat has 100 links), conflict (the link that was made with this \
+            idempotency-key is revoked)", body = Problem,
             content_type = "application/problem+json"),
         (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (the idempotency-key was used for another link)",
             body = Problem, content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn create(
@@ -134,11 +133,8 @@ pub(super) async fn create(
     params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = OK, description = "Every link", body = Page<api::Invite>),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
-            body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAManager,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
@@ -164,11 +160,8 @@ pub(super) async fn list(
     params(("chat" = ChatId, Path, description = "Chat id"), ("invite" = InviteId, Path, description = "Invite id, not the code")),
     responses(
         (status = NO_CONTENT, description = "The link is not good any more"),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
-            body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAManager,
+        QueryProblems,
     )
 )]
 pub(super) async fn revoke(
@@ -190,13 +183,10 @@ pub(super) async fn revoke(
     params(("code" = String, Path, description = "The code of the link", example = "4fT0b0m8Qx2d7cVq1sYw3A")),
     responses(
         (status = OK, description = "Where it leads", body = InvitePreview),
-        (status = NOT_FOUND, description = "not_found (there is no such link for the caller: it never was, is expired, used up or \
-            revoked, or is by a user with whom the caller has a block)", body = Problem, content_type = "application/problem+json"),
+        NoSuchInvite,
         (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or links of the caller that led \
             nowhere)", body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn preview(
@@ -230,16 +220,13 @@ pub(super) async fn preview(
         (status = ACCEPTED, description = "The caller asks to join, and an owner or admin decides", body = api::JoinRequest),
         (status = FORBIDDEN, description = "permission_denied (the caller was removed in the last 24 hours)", body = Problem,
             content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_found (there is no such link for the caller: it never was, is expired, used up or \
-            revoked, or is by a user with whom the caller has a block)", body = Problem, content_type = "application/problem+json"),
+        NoSuchInvite,
         (status = CONFLICT, description = "limit_reached (the chat is full, or too many ask to join it, or the caller has as many \
             memberships by themselves as one user may, or all chats have; `detail` says which and what makes room)", body = Problem,
             content_type = "application/problem+json"),
         (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, changes of the caller, or links of \
             the caller that led nowhere)", body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn join(

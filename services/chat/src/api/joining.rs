@@ -14,7 +14,6 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path, Query},
     page::PageSizes,
@@ -27,6 +26,7 @@ use super::{
     Patience, Users,
     changes::{Changes, ChangingCaller},
     members::published,
+    problems::{NotAManager, QueryProblems},
 };
 use crate::{
     domain::{JoinRequest, PublicChat, Refusal},
@@ -63,9 +63,7 @@ pub(super) struct PublicParameters {
     params(PublicParameters),
     responses(
         (status = OK, description = "One page", body = Page<api::PublicChat>),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn public(
@@ -104,9 +102,7 @@ pub(super) async fn public(
         (status = CONFLICT, description = "limit_reached (the chat is full, or the caller has as many memberships by themselves as one \
             user may, or all chats have; `detail` says which and what makes room)", body = Problem,
             content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn join(
@@ -161,11 +157,8 @@ pub(super) struct RequestParameters {
     params(("chat" = ChatId, Path, description = "Chat id"), RequestParameters),
     responses(
         (status = OK, description = "One page", body = Page<api::JoinRequest>),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
-            body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAManager,
+        QueryProblems,
     )
 )]
 pub(super) async fn requests(
@@ -200,9 +193,7 @@ pub(super) async fn requests(
         (status = CONFLICT, description = "limit_reached (the chat is full, or the user has as many memberships by themselves as one \
             user may, or all chats have; `detail` says which and what makes room)", body = Problem,
             content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn approve(
@@ -240,9 +231,7 @@ pub(super) async fn approve(
         (status = NO_CONTENT, description = "The user does not ask to join"),
         (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat); not of one's own request",
             body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn decline(

@@ -23,7 +23,6 @@ use contracts::{
 use kit::{
     auth::Caller,
     backoff::Backoff,
-    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::{ApiError, InvalidField, ServiceError as _},
     extract::{Json, Path, Query},
     page::PageSizes,
@@ -33,7 +32,11 @@ use utoipa::IntoParams;
 
 use tokio::time::{sleep, timeout};
 
-use super::{Patience, Users, changes::ChangingCaller};
+use super::{
+    Patience, Users,
+    changes::ChangingCaller,
+    problems::{NotAManager, NotAMember, QueryProblems, RequestProblems},
+};
 use crate::{
     domain::{Command, Member, Refusal},
     error::Error,
@@ -70,11 +73,8 @@ pub(super) struct ListParameters {
     params(("chat" = ChatId, Path, description = "Chat id"), ListParameters),
     responses(
         (status = OK, description = "One page", body = Page<ChatMember>),
-        (status = FORBIDDEN, description = "not_a_member", body = Problem,
-            content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAMember,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
@@ -106,14 +106,11 @@ pub(super) async fn list(
     responses(
         (status = OK, description = "Who was not added, and why: not_found (there is no such user), consent_required (the user does \
             not let the caller add them, or not yet again)", body = AddedMembers),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
-            body = Problem, content_type = "application/problem+json"),
+        NotAManager,
         (status = CONFLICT, description = "limit_reached (the chat would be too full, or as many members were added as the caller may \
             add, or as all chats may have; `detail` says which and what makes room)",
             body = Problem, content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn add(
@@ -173,9 +170,7 @@ pub(super) async fn add(
         (status = CONFLICT, description = "conflict (an owner would step down alone), limit_reached (the chat is full, or as many \
             members were added as the caller may add, or as all chats may have; `detail` says which and what makes room)",
             body = Problem, content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn put(
@@ -212,11 +207,8 @@ pub(super) async fn put(
     params(("chat" = ChatId, Path, description = "Chat id"), ("user" = UserId, Path, description = "User id")),
     responses(
         (status = NO_CONTENT, description = "The user is no member any more"),
-        (status = FORBIDDEN, description = "not_a_member, permission_denied (role too low, or a direct chat)",
-            body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAManager,
+        QueryProblems,
     )
 )]
 pub(super) async fn remove(
@@ -247,9 +239,7 @@ pub(super) async fn remove(
     params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = NO_CONTENT, description = "The caller is no member any more"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        QueryProblems,
     )
 )]
 pub(super) async fn leave(

@@ -13,12 +13,16 @@ use contracts::{
 };
 use kit::{
     auth::Caller,
-    docs::{BodyProblems, CallerProblems, FaultProblems, ParameterProblems},
     error::ApiError,
     extract::{Json, Path},
 };
 
-use super::{Patience, changes::ChangingCaller, members::published};
+use super::{
+    Patience,
+    changes::ChangingCaller,
+    members::published,
+    problems::{NotAMember, NotScheduled, QueryProblems, RequestProblems},
+};
 use crate::{domain::Scheduled, error::Error, scheduled::Alarm, store::ChatStore};
 
 /// Schedules a message.
@@ -29,12 +33,15 @@ use crate::{domain::Scheduled, error::Error, scheduled::Alarm, store::ChatStore}
 ///
 /// Whether the caller may write is decided then. Who is a plain member of a channel by then, or has no recipient in a direct chat, keeps the
 /// message with `refused`; the caller's devices learn of it by `scheduled_refused` in `own_state`. What a member has scheduled goes with the
-/// membership, and with the account. In slow mode the messages that a plain member has scheduled wait for one another; what the member sent by hand
-/// before does not hold them up, and what they send behind waits as after any message. A message that replies to one that is deleted by then is not stored, and all connections of
+/// membership, and with the account. The messages of a member in a chat are sent in the order of their times. In slow mode those of a plain member
+/// wait for one another; what the member sent by hand before does not hold them up, and what they send behind waits as after any message. The
+/// roles that a message calls are those of the time at which it is sent. What the server fails to send, it tries again for about an hour, and
+/// then keeps with `refused`; what comes behind it waits meanwhile. A message that replies to one that is deleted by then is not stored, and all connections of
 /// the caller receive `rejected`.
 ///
 /// What is sent counts for the rates of the caller, the chat and the tenant as all messages do, and is not held up by them. A user has at
-/// most 100 scheduled messages, in all chats. Each change is one of `own` of the chat.
+/// most 100 scheduled messages, in all chats. Each change is one of `own` of the chat. A request that is repeated within a week after its message
+/// was sent is answered as before.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/scheduled",
@@ -45,16 +52,14 @@ use crate::{domain::Scheduled, error::Error, scheduled::Alarm, store::ChatStore}
     request_body = ScheduleRequest,
     responses(
         (status = CREATED, description = "The message, which waits for its time", body = ScheduledMessage),
-        (status = OK, description = "The message that was scheduled with this key, and waits", body = ScheduledMessage),
-        (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),
+        (status = OK, description = "The message that was scheduled with this key, and waits or was sent", body = ScheduledMessage),
+        NotAMember,
         (status = CONFLICT, description = "limit_reached (the caller has 100 scheduled messages), conflict (the time is not later than now, or \
             more than 366 days ahead)", body = Problem,
             content_type = "application/problem+json"),
-        (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (another message waits under this key)", body = Problem,
+        (status = UNPROCESSABLE_ENTITY, description = "idempotency_conflict (another message waits under this key, or was sent)", body = Problem,
             content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn create(
@@ -82,10 +87,8 @@ pub(super) async fn create(
     params(("chat" = ChatId, Path, description = "Chat id")),
     responses(
         (status = OK, description = "Those that wait, and those that were refused at their time", body = Page<ScheduledMessage>),
-        (status = FORBIDDEN, description = "not_a_member", body = Problem, content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotAMember,
+        QueryProblems,
     )
 )]
 pub(super) async fn list(
@@ -114,13 +117,10 @@ pub(super) async fn list(
     request_body = RescheduleRequest,
     responses(
         (status = OK, description = "The message as it is now", body = ScheduledMessage),
-        (status = NOT_FOUND, description = "not_found (it was sent or cancelled, or never was)", body = Problem,
-            content_type = "application/problem+json"),
+        NotScheduled,
         (status = CONFLICT, description = "conflict (the time is not later than now, or more than 366 days ahead)", body = Problem,
             content_type = "application/problem+json"),
-        BodyProblems,
-        CallerProblems,
-        FaultProblems,
+        RequestProblems,
     )
 )]
 pub(super) async fn replace(
@@ -151,11 +151,8 @@ pub(super) async fn replace(
     ),
     responses(
         (status = NO_CONTENT, description = "It is not sent"),
-        (status = NOT_FOUND, description = "not_found (it was sent or cancelled, or never was)", body = Problem,
-            content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotScheduled,
+        QueryProblems,
     )
 )]
 pub(super) async fn cancel(
@@ -171,7 +168,8 @@ pub(super) async fn cancel(
 
 /// Sends a scheduled message at once.
 ///
-/// In slow mode it waits as one whose time has come, and the refusal says how long. What is refused stays as it was.
+/// In slow mode it waits as one whose time has come, and the refusal says how long. It comes before those that wait. What is refused stays as it
+/// was.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/scheduled/{key}/send",
@@ -186,11 +184,10 @@ pub(super) async fn cancel(
         (status = NO_CONTENT, description = "It is in the log"),
         (status = FORBIDDEN, description = "permission_denied (the caller may not write there)", body = Problem,
             content_type = "application/problem+json"),
-        (status = NOT_FOUND, description = "not_found (it was sent or cancelled, or never was)", body = Problem,
+        (status = CONFLICT, description = "limit_reached (more than 100 members have the roles that it calls)", body = Problem,
             content_type = "application/problem+json"),
-        ParameterProblems,
-        CallerProblems,
-        FaultProblems,
+        NotScheduled,
+        QueryProblems,
     )
 )]
 pub(super) async fn send(

@@ -17,6 +17,10 @@ pub const MAX_INVITES: usize = 100;
 /// Most users who ask to join a chat at a time.
 pub const MAX_REQUESTS: usize = 1000;
 
+/// A link that lets no one else in is kept for so long after it was made: for who has used it, and because a request with its key makes no
+/// other one.
+pub const LINK_KEPT: TimeDelta = TimeDelta::hours(24);
+
 const CODE_BYTES: usize = 16;
 
 /// What an invite link carries. A user who has it may join: it is neither kept nor logged.
@@ -150,7 +154,18 @@ impl Invite {
 
     /// Returns whether it still lets someone in, as far as time and number go.
     pub fn is_good(&self, now: DateTime<Utc>) -> bool {
-        self.expires_at.is_none_or(|at| at > now) && self.max_uses.is_none_or(|most| self.uses < most)
+        self.is_good_for(false, now)
+    }
+
+    /// Returns likewise whether it lets a user in. Each user takes one use, however often they leave and come again.
+    pub fn is_good_for(&self, has_used: bool, now: DateTime<Utc>) -> bool {
+        let has_room = has_used || self.max_uses.is_none_or(|most| self.uses < most);
+        has_room && self.expires_at.is_none_or(|at| at > now)
+    }
+
+    /// Returns whether nothing is left to remember of a link: it lets no one in, and no retry of the request for it comes any more.
+    pub fn is_past(&self, is_revoked: bool, now: DateTime<Utc>) -> bool {
+        (is_revoked || !self.is_good(now)) && self.created_at <= now - LINK_KEPT
     }
 
     /// Returns whether it is made from the same request as another one.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contracts::{ChatId, UserId, api::MAX_SCHEDULED, event::Role};
+use contracts::{ChatId, UserId, api::MAX_SCHEDULED, event::Role, wire::MAX_ROLE_MENTIONS};
 
 use super::{MAX_BLOCKS, MAX_DRAFTS, MAX_INVITES, MAX_MEMBERS, MAX_REQUESTS};
 
@@ -56,6 +56,10 @@ pub enum Refusal {
     TooManyRequests,
     #[error("this idempotency-key was used before for another invite link")]
     InviteKeyReused,
+    #[error(
+        "the invite link that was made with this idempotency-key is revoked: make another one with another key"
+    )]
+    InviteRevoked,
     #[error("you have drafts in {MAX_DRAFTS} chats, which is the most: send or remove one first")]
     TooManyDrafts,
     #[error("you have {MAX_SCHEDULED} scheduled messages, which is the most: send or cancel one first")]
@@ -68,6 +72,8 @@ pub enum Refusal {
     ScheduledKeyReused,
     #[error("you may not write in this chat: as a plain member of a channel, or nobody would receive it")]
     MayNotWrite,
+    #[error("more than {MAX_ROLE_MENTIONS} members have these roles: mention some of them by name, or all")]
+    TooManyCalled,
     #[error("a member of this chat waits between two messages: wait")]
     SlowMode { wait: Duration },
     #[error("you block {MAX_BLOCKS} users, which is the most: lift a block that is not needed")]

@@ -28,7 +28,7 @@ pub trait JoinStore: Send + Sync + 'static {
     ) -> Result<Publication, StoreError>;
 
     /// Makes a link, as [`crate::domain::manage`] allows, unless there are [`crate::domain::MAX_INVITES`] good ones. Returns it, and
-    /// whether it is new: one that its maker has made with this key has the new code from now on.
+    /// whether it is new: one that its maker has made with this key has the new code from now on, and one that is revoked is refused.
     async fn create_invite(&self, new: &NewInvite) -> Result<(Invite, bool), StoreError>;
 
     /// Returns the links of a chat that are good, the oldest first.
@@ -52,7 +52,7 @@ pub trait JoinStore: Send + Sync + 'static {
     ) -> Result<Option<Preview>, StoreError>;
 
     /// Lets a user come by the link of a code, as [`crate::domain::join`] decides. A user who is in the chat, or asks to join it already,
-    /// takes no use of the link.
+    /// takes no use of the link, and neither does one who has taken a use of it before.
     async fn join_by_invite(
         &self,
         code: CodeHash,
@@ -86,7 +86,7 @@ pub trait JoinStore: Send + Sync + 'static {
         at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Removes every request of a user.
+    /// Removes every request of a user, and which links they used.
     async fn withdraw_all(&self, user_id: UserId) -> Result<(), StoreError>;
 }
 

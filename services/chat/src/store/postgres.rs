@@ -25,12 +25,12 @@ use self::{
     changes::{Came, insert_members, locked_excerpt, make, next_deleted},
     counts::{created_chats, memberships},
     founding::{FoundingRow, created_before, founded},
-    outbox::{OutboxRow, enqueue, newest_record},
+    outbox::{OutboxRow, enqueue, newest_record, published},
     own::update_own,
     reads::{chat, members, members_among, memberships_of, rights},
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
-use super::{Added, ChatStore, Created, Publication, StoreError};
+use super::{Added, ChatStore, Created, Publication, Published, StoreError};
 use crate::domain::{
     self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NewChat,
     OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
@@ -60,6 +60,9 @@ pub const SCHEMA: Schema = Schema {
         ("0018_sync_own_state", include_str!("../../migrations/0018_sync_own_state.sql")),
         ("0019_create_scheduled", include_str!("../../migrations/0019_create_scheduled.sql")),
         ("0020_add_message_ttl", include_str!("../../migrations/0020_add_message_ttl.sql")),
+        ("0021_count_users_of_links", include_str!("../../migrations/0021_count_users_of_links.sql")),
+        ("0022_keep_order_of_scheduled", include_str!("../../migrations/0022_keep_order_of_scheduled.sql")),
+        ("0023_list_published", include_str!("../../migrations/0023_list_published.sql")),
     ],
 };
 
@@ -67,13 +70,21 @@ pub const SCHEMA: Schema = Schema {
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    /// What sends wait for. Lists, changes and what is done in the background have the other one, and take none of its sessions.
+    checks: PgPool,
     limits: Limits,
 }
 
 impl PostgresStore {
     /// Returns a store on a pool whose search path starts with [`SCHEMA`].
     pub fn new(pool: PgPool, limits: Limits) -> Self {
-        Self { pool, limits }
+        Self { checks: pool.clone(), pool, limits }
+    }
+
+    /// Returns the store with a pool of its own for what sends wait for.
+    #[must_use]
+    pub fn checking_with(self, checks: PgPool) -> Self {
+        Self { checks, ..self }
     }
 }
 
@@ -261,14 +272,14 @@ impl ChatStore for PostgresStore {
         chat_id: ChatId,
         users: &BTreeSet<UserId>,
     ) -> Result<BTreeSet<UserId>, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(StoreError::Read)?;
+        let mut connection = self.checks.acquire().await.map_err(StoreError::Read)?;
         let present = members_among(&mut connection, chat_id, users).await.map_err(StoreError::Read)?;
         Ok(present.into_iter().map(|member| member.user_id).collect())
     }
 
     #[tracing::instrument(name = "chat.store.rights", skip_all)]
     async fn rights(&self, seats: &[(ChatId, UserId)]) -> Result<Vec<Rights>, StoreError> {
-        rights(&self.pool, seats).await.map_err(StoreError::Read)
+        rights(&self.checks, seats).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.change", skip_all, fields(chat = %chat_id))]
@@ -447,6 +458,11 @@ impl ChatStore for PostgresStore {
                 .await
                 .map_err(StoreError::Read)?;
         rows.into_iter().map(OutboxRecord::try_from).collect::<Result<_, _>>().map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.published", skip_all)]
+    async fn published(&self, after: i64, limit: usize) -> Result<Published, StoreError> {
+        published(&self.pool, after, limit).await.map_err(StoreError::Read)
     }
 }
 

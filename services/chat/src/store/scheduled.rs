@@ -13,7 +13,7 @@ use crate::domain::Scheduled;
 #[async_trait]
 pub trait ScheduleStore: Send + Sync + 'static {
     /// Keeps a message until its time, and returns it, and whether it is new; `None` for one who is not in the chat. The same message
-    /// under the same key is kept once. Refuses another one under that key, a time that [`Scheduled::check_time`] refuses, and more than
+    /// under the same key is kept once, and not again when it was sent in the last [`crate::domain::SENT_REMEMBERED`]. Refuses another one under that key, a time that [`Scheduled::check_time`] refuses, and more than
     /// [`contracts::api::MAX_SCHEDULED`] of one user.
     async fn schedule(&self, new: &Scheduled) -> Result<Option<(Scheduled, bool)>, StoreError>;
 
@@ -40,10 +40,14 @@ pub trait ScheduleStore: Send + Sync + 'static {
     /// Returns how long it is until the next message is due; `None` when none waits.
     async fn until_next(&self) -> Result<Option<Duration>, StoreError>;
 
-    /// Returns chats with messages that are due, the longest due first.
-    async fn due_chats(&self, limit: usize) -> Result<Vec<ChatId>, StoreError>;
+    /// Returns members with messages that are due, the longest due first.
+    async fn due_senders(&self, limit: usize) -> Result<Vec<(ChatId, UserId)>, StoreError>;
 
-    /// Sends the messages of a chat that are due, as [`crate::domain::dispatch`] decides, and returns how many of them have changed. What is
-    /// checked of their senders holds at that moment: a change of the chat comes before it or behind it. Leaves a chat to the process that is at it.
-    async fn send_due(&self, chat_id: ChatId) -> Result<usize, StoreError>;
+    /// Sends the messages of a member that are due, as [`crate::domain::dispatch`] decides, and returns how many of them have changed. What is
+    /// checked of the sender holds at that moment: a change of the chat comes before it or behind it. Leaves a chat to the process that is at it.
+    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<usize, StoreError>;
+
+    /// Notes that the messages of a member that are due could not be sent. All of them wait as [`crate::domain::retried_after`] says of the
+    /// first one, which is refused with [`contracts::ErrorCode::Internal`] when it is not tried any more.
+    async fn put_off(&self, chat_id: ChatId, user_id: UserId) -> Result<(), StoreError>;
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use chat::{
-    domain::{Command, Founding, Limits, NewChat, READDING_PAUSE},
+    domain::{Command, Founding, Limits, NewChat, OwnUpdate, READDING_PAUSE},
     events::{self, OutboxMetrics, Publisher},
-    store::{ChatStore as _, PostgresStore, SCHEMA},
+    store::{ChatStore as _, PostgresStore, Published, SCHEMA},
 };
 use contracts::{
     ChatId, UserId,
@@ -246,6 +246,53 @@ async fn a_change_reaches_both_topics_and_leaves_the_outbox() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_of_memberships_is_listed_for_a_while() {
+    let tenant = Tenant::start().await;
+    let (ann, bob) = (new_user(), new_user());
+    let chat = tenant.group(ann).await;
+    let page = async |after, limit| tenant.store.published(after, limit).await.expect("a page");
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
+    tenant.change(chat, ann, Command::Remove { user_id: bob }).await;
+    let own = OwnUpdate { is_archived: Some(true), ..OwnUpdate::default() };
+    tenant.store.update_own(chat, ann, &own, at(1)).await.expect("it is archived").expect("a member");
+    let publishing = tenant.publish();
+    tenant.until_empty().await;
+    assert_eq!(page(0, 10).await, Published::default(), "the log comes first");
+    let age = async |seconds: i32| {
+        sqlx::query("UPDATE published SET published_at = published_at - $1 * INTERVAL '1 second'")
+            .bind(seconds)
+            .execute(&tenant.pool)
+            .await
+            .expect("time passes");
+    };
+    age(10).await;
+    let listed = page(0, 10).await;
+    let records: Vec<MembershipRecord> =
+        listed.records.iter().map(|(_, payload)| serde_json::from_str(payload).expect("json")).collect();
+    let seen: Vec<_> = records.iter().map(|of| (of.user, of.version, of.role)).collect();
+    assert_eq!(seen, [(ann, 1, Some(Role::Owner)), (bob, 2, Some(Role::Member)), (bob, 3, None)]);
+    assert_eq!(listed.records[1].0, MembershipRecord::key(chat, bob));
+    let first = page(0, 2).await;
+    assert_eq!(
+        (&first.records[..], page(first.last, 2).await),
+        (&listed.records[..2], Published { records: listed.records[2..].to_vec(), last: listed.last })
+    );
+    assert_eq!(page(listed.last, 10).await, Published { last: listed.last, ..Published::default() });
+    // A place of another database is behind all that is there.
+    assert_eq!(page(listed.last + 1000, 10).await.last, listed.last);
+    // Who begins reads a minute of it, and the publisher forgets what is old.
+    age(60).await;
+    assert_eq!(page(0, 10).await, Published::default());
+    assert_eq!(page(first.last, 10).await.records.len(), 1);
+    age(600).await;
+    publishing.stop().await;
+    let publishing = tenant.publish();
+    until("it is forgotten", async || page(1, 10).await.records.is_empty()).await;
+    publishing.stop().await;
+    tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_kafka_refuses_chats_go_on_and_the_outbox_waits() {
     let tenant = Tenant::without_topics().await;
     let publishing = tenant.publish();
@@ -266,6 +313,31 @@ async fn while_kafka_refuses_chats_go_on_and_the_outbox_waits() {
     assert_eq!(keys.len(), 3, "each record once: {keys:?}");
     publishing.stop().await;
     tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_told_without_reading_all_of_it() {
+    let (_database, pool) = database().await;
+    let waiting = async || {
+        let waiting: (i64, Option<f64>) =
+            sqlx::query_as(events::WAITING).fetch_one(&pool).await.expect("a read");
+        waiting
+    };
+    assert_eq!(waiting().await, (0, None));
+    sqlx::query(
+        "INSERT INTO outbox (topic, record_key, payload, created_at)
+         SELECT 'chat.events', 'key', 'payload', now() - INTERVAL '90 seconds' FROM generate_series(1, 20000)",
+    )
+    .execute(&pool)
+    .await
+    .expect("records");
+    sqlx::query("ANALYZE outbox").execute(&pool).await.expect("statistics");
+    let (backlog, oldest) = waiting().await;
+    assert_eq!((backlog, oldest.is_some_and(|seconds| (90.0..120.0).contains(&seconds))), (20_000, true));
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {}", events::WAITING));
+    let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&pool).await.expect("a plan");
+    let plan = plan.join("\n");
+    assert!(plan.contains("outbox_pkey") && !plan.contains("Seq Scan on outbox"), "{plan}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,7 +9,8 @@ use axum::{extract::State, routing::get};
 use contracts::rpc::{
     CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, GetMembershipRequest,
     GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest,
-    ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
+    ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, ListPublishedRequest,
+    ListPublishedResponse, Member,
     chat_service_client::ChatServiceClient,
     chat_service_server::{ChatService, ChatServiceServer},
 };
@@ -56,6 +57,13 @@ impl Service for Chat {
 
 #[async_trait]
 impl ChatService for Chat {
+    async fn list_published(
+        &self,
+        _: Request<ListPublishedRequest>,
+    ) -> Result<Response<ListPublishedResponse>, Status> {
+        Err(Status::unimplemented("only gateways call it"))
+    }
+
     async fn get_membership(
         &self,
         request: Request<GetMembershipRequest>,

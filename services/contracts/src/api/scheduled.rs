@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use super::schema;
 use crate::{
     ChatId, ErrorCode, MessageKey, UserId,
+    event::{Role, is_false},
     word::{whole, whole_or_null},
 };
 
@@ -35,6 +36,16 @@ pub struct ScheduleRequest {
     /// Whether it calls all members.
     #[serde(default)]
     pub mention_all: bool,
+    /// The roles that it calls, `owner` and `admin`, each once: those who have them at its time, at most 100 members.
+    #[schema(schema_with = schema::called_roles)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mention_roles: Vec<Role>,
+    /// Whether it calls the members who are connected when it is pushed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mention_here: bool,
+    /// Whether it disturbs no user.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub silent: bool,
     /// Milliseconds since the epoch, later than now and at most 366 days ahead.
     #[schema(minimum = 0, maximum = 253_402_300_799_999_i64)]
     #[serde(deserialize_with = "whole")]
@@ -59,6 +70,16 @@ pub struct RescheduleRequest {
     /// Whether it calls all members.
     #[serde(default)]
     pub mention_all: bool,
+    /// The roles that it calls, `owner` and `admin`, each once: those who have them at its time, at most 100 members.
+    #[schema(schema_with = schema::called_roles)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mention_roles: Vec<Role>,
+    /// Whether it calls the members who are connected when it is pushed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mention_here: bool,
+    /// Whether it disturbs no user.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub silent: bool,
     /// Milliseconds since the epoch, later than now and at most 366 days ahead.
     #[schema(minimum = 0, maximum = 253_402_300_799_999_i64)]
     #[serde(deserialize_with = "whole")]
@@ -77,9 +98,19 @@ pub struct ScheduledMessage {
     pub mentions: Vec<UserId>,
     #[serde(default)]
     pub mention_all: bool,
-    /// Milliseconds since the epoch. In slow mode it moves to when the user may send.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mention_roles: Vec<Role>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mention_here: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub silent: bool,
+    /// Milliseconds since the epoch: for when it was scheduled.
     pub send_at_ms: i64,
-    /// Why it was not sent at its time: `permission_denied`. It is not tried again by itself.
+    /// When it is tried, if that is later: in slow mode, and after a failure of the server. Milliseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_off_until_ms: Option<i64>,
+    /// Why it was not sent at its time: `permission_denied`, `limit_reached` (more than 100 members have the roles that it calls), or `internal`
+    /// (the server failed to for about an hour). It is not tried again by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<ErrorCode>,
 }

@@ -182,6 +182,16 @@ impl PartialSchema for SettingsValue {
     }
 }
 
+/// Roles that a message calls.
+pub(super) fn called_roles() -> Array {
+    ArrayBuilder::new()
+        .items(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["owner", "admin"])))
+        .max_items(Some(2))
+        .unique_items(true)
+        .description(Some("The roles that it calls: those who have them at its time, at most 100 members"))
+        .build()
+}
+
 fn without_nul() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[^\\u0000]*$"))
 }

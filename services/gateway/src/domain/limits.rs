@@ -39,7 +39,7 @@ pub struct Limits {
     pub produce_within: Duration,
     /// Session entries in Redis are written again this often and live three times as long.
     pub session_refresh: Duration,
-    /// Heads that moved are compared with what was announced this often.
+    /// Heads that moved are compared with what was announced this often, and what was published of chats with what was read.
     pub positions_every: Duration,
 }
 

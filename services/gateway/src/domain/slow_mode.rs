@@ -14,12 +14,14 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     Taken,
+    /// When the sender sent last is not known here: this process began lately, or had no member of the chat. The chat's log knows.
+    Unknown,
     /// The chat is not slow for the sender, or the message has its turn already.
     None,
 }
 
-/// When members of slow chats have sent last, and under which key.
-pub(crate) struct SlowMode(Cache<(ChatId, UserId), (Instant, MessageKey)>);
+/// When members of slow chats have sent last, and under which key; nothing of one who is known not to have sent lately.
+pub(crate) struct SlowMode(Cache<(ChatId, UserId), Option<(Instant, MessageKey)>>);
 
 impl Default for SlowMode {
     fn default() -> Self {
@@ -36,31 +38,39 @@ impl SlowMode {
         wait: Duration,
         now: Instant,
     ) -> Result<Turn, Duration> {
-        if let Some((sent, last)) = self.0.get(&(chat, user)) {
-            let left = wait.saturating_sub(now.saturating_duration_since(sent));
-            if last == key {
-                return Ok(Turn::None);
-            }
-            if !left.is_zero() {
-                return Err(left);
+        match self.0.get(&(chat, user)) {
+            None => return Ok(Turn::Unknown),
+            Some(None) => {}
+            Some(Some((_, last))) if last == key => return Ok(Turn::None),
+            Some(Some((sent, _))) => {
+                let left = wait.saturating_sub(now.saturating_duration_since(sent));
+                if !left.is_zero() {
+                    return Err(left);
+                }
             }
         }
-        self.0.insert((chat, user), (now, key));
+        self.0.insert((chat, user), Some((now, key)));
         Ok(Turn::Taken)
+    }
+
+    /// Notes what the chat's log says of a member of whom nothing was known: when they sent last, and under which key.
+    pub(crate) fn recalled(&self, chat: ChatId, user: UserId, last: Option<(Instant, MessageKey)>) {
+        // What came meanwhile is later.
+        self.0.entry((chat, user)).or_insert(last);
     }
 
     /// Gives back what was taken by a message that did not reach the log.
     pub(crate) fn give_back(&self, chat: ChatId, user: UserId, key: MessageKey) {
-        if self.0.get(&(chat, user)).is_some_and(|(_, last)| last == key) {
-            self.0.invalidate(&(chat, user));
+        if self.0.get(&(chat, user)).flatten().is_some_and(|(_, last)| last == key) {
+            self.0.insert((chat, user), None);
         }
     }
 
     /// Notes a message that was stored in a slow chat, whichever gateway took it.
     pub(crate) fn stored(&self, chat: ChatId, user: UserId, key: MessageKey, now: Instant) {
         // Announced again, it is no other one.
-        if self.0.get(&(chat, user)).is_none_or(|(_, last)| last != key) {
-            self.0.insert((chat, user), (now, key));
+        if self.0.get(&(chat, user)).flatten().is_none_or(|(_, last)| last != key) {
+            self.0.insert((chat, user), Some((now, key)));
         }
     }
 }
@@ -81,7 +91,16 @@ mod tests {
         let key = |n| MessageKey(Uuid::from_u128(n));
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
+        for user in [ann, ben] {
+            assert_eq!(
+                slow.take((chat, user, key(1)), WAIT, now),
+                Ok(Turn::Unknown),
+                "it is to be looked up"
+            );
+            slow.recalled(chat, user, None);
+        }
         assert_eq!(slow.take((chat, ann, key(1)), WAIT, now), Ok(Turn::Taken));
+        slow.recalled(chat, ann, None);
         assert_eq!(slow.take((chat, ann, key(2)), WAIT, after(10)), Err(Duration::from_secs(20)));
         assert_eq!(slow.take((chat, ann, key(1)), WAIT, after(11)), Ok(Turn::None), "it is the same message");
         assert_eq!(slow.take((chat, ben, key(3)), WAIT, after(10)), Ok(Turn::Taken), "each for themselves");
@@ -102,5 +121,20 @@ mod tests {
             Ok(Turn::Taken),
             "the first did not come to the log"
         );
+    }
+
+    #[test]
+    fn what_the_log_says_counts_until_something_later_is_known() {
+        let slow = SlowMode::default();
+        let (chat, ann) = (ChatId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2)));
+        let key = |n| MessageKey(Uuid::from_u128(n));
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        slow.recalled(chat, ann, Some((now, key(1))));
+        assert_eq!(slow.take((chat, ann, key(2)), WAIT, after(10)), Err(Duration::from_secs(20)));
+        assert_eq!(slow.take((chat, ann, key(1)), WAIT, after(10)), Ok(Turn::None), "it is stored");
+        assert_eq!(slow.take((chat, ann, key(2)), WAIT, after(30)), Ok(Turn::Taken));
+        slow.recalled(chat, ann, Some((now, key(1))));
+        assert_eq!(slow.take((chat, ann, key(3)), WAIT, after(31)), Err(Duration::from_secs(29)));
     }
 }

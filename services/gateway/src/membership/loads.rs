@@ -1,6 +1,10 @@
 //! Loads the chats of users who connect, and asks again where records were lost.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use contracts::{
     ChatId, UserId,
@@ -103,12 +107,23 @@ impl Calls {
                 Ok(listings) => {
                     self.outage.worked("loading the chats of users from the chat service");
                     self.members.load(user, &listings);
+                    self.review(user, &listings).await;
                     return;
                 }
                 Err(status) => {
                     self.outage.failed("loading the chats of users from the chat service", &status);
                     sleep(backoff.next_wait()).await;
                 }
+            }
+        }
+    }
+
+    /// Asks about chats in which the log has a user whom the chat service did not name: they came meanwhile, or their removal was lost.
+    async fn review(&self, user: UserId, listings: &[Listing]) {
+        for chat in self.members.unnamed(user, listings) {
+            let as_of = self.members.newest_record(chat);
+            if let Ok(Access::None) = self.checks.rights(chat, user).await.map(|rights| rights.access) {
+                self.members.checked(chat, user, false, as_of);
             }
         }
     }
@@ -124,14 +139,15 @@ impl Calls {
 
     /// Asks whether a user is in a chat, of whom the logs say both.
     async fn settle(&self, chat: ChatId, user: UserId) {
+        let as_of = self.members.newest_record(chat);
         match self.checks.rights(chat, user).await.map(|rights| rights.access) {
-            Ok(Access::None) => self.members.checked(chat, user, false),
+            Ok(Access::None) => self.members.checked(chat, user, false, as_of),
             Ok(_) => {
                 self.members.came_back(chat, user);
                 self.load(user).await;
             }
-            // They receive nothing meanwhile, and their devices fetch it when they connect again.
-            Err(_) => {}
+            // They receive nothing meanwhile, and it is asked again.
+            Err(_) => self.members.still_doubtful(chat, user, Instant::now()),
         }
     }
 
@@ -139,6 +155,7 @@ impl Calls {
     async fn ask(&self, chat: ChatId) {
         tracing::warn!(%chat, "records of the members of chat {chat} were lost; querying the chat service");
         self.metrics.lost_memberships.inc();
+        let as_of = self.members.newest_record(chat);
         let asked = futures_util::stream::iter(self.members.users())
             .map(|user| async move { (user, self.checks.rights(chat, user).await) })
             .buffer_unordered(ASKED_AT_ONCE);
@@ -146,10 +163,10 @@ impl Calls {
         let mut missing = Vec::new();
         while let Some((user, rights)) = asked.next().await {
             match rights.map(|rights| rights.access) {
-                Ok(Access::None) => self.members.checked(chat, user, false),
+                Ok(Access::None) => self.members.checked(chat, user, false, as_of),
                 // A direct chat that a block has closed, or that the other user has left: nothing is delivered there.
-                Ok(Access::Read) => self.members.checked(chat, user, false),
-                Ok(_) if self.members.is_seated(chat, user) => self.members.checked(chat, user, true),
+                Ok(Access::Read) => self.members.checked(chat, user, false, as_of),
+                Ok(_) if self.members.is_seated(chat, user) => self.members.checked(chat, user, true, as_of),
                 Ok(_) => missing.push(user),
                 // What is not known stays as it is: a sender is checked, and the history knows who reads.
                 Err(_) => {}

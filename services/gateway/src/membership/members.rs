@@ -267,17 +267,7 @@ impl Members {
             return false;
         }
         let known = chats.entry(chat).or_default();
-        let had_gap = !known.ahead.is_empty();
-        known.count(place);
-        let has_gap = !known.ahead.is_empty();
-        if had_gap != has_gap {
-            let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
-            if has_gap {
-                gaps.insert(chat, now);
-            } else {
-                gaps.remove(&chat);
-            }
-        }
+        self.count((chat, &mut *known), place, now);
         let guest = guest.filter(|_| is_seated || may_be_seated);
         let Some(guest) = guest else { return false };
         guest.chats.insert(chat);
@@ -292,6 +282,55 @@ impl Members {
             seat.role = place.role.unwrap_or(seat.role);
         }
         !was_present && seat.is_present() && seat.since == Since::Beginning
+    }
+
+    /// Counts a record of a chat, and notes whether one before it is missing.
+    fn count(&self, (id, chat): (ChatId, &mut Chat), place: Place, now: Instant) {
+        let had_gap = !chat.ahead.is_empty();
+        chat.count(place);
+        let has_gap = !chat.ahead.is_empty();
+        if had_gap != has_gap {
+            let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+            if has_gap {
+                gaps.insert(id, now);
+            } else {
+                gaps.remove(&id);
+            }
+        }
+    }
+
+    /// Counts a record that came another way than by the log.
+    pub(crate) fn counted(&self, chat: ChatId, place: Place, now: Instant) {
+        if let Some(known) = self.chats.write(&chat).get_mut(&chat) {
+            self.count((chat, known), place, now);
+        }
+    }
+
+    /// Returns whether a record says of a user whose chats are known here what neither a record nor the chat service has said yet.
+    pub(crate) fn is_behind(&self, chat: ChatId, user: UserId, place: Place) -> bool {
+        let users = self.users.read(&user);
+        if !users.get(&user).is_some_and(|guest| *guest.loaded.borrow()) {
+            return false;
+        }
+        let chats = self.chats.read(&chat);
+        let seat = chats.get(&chat).and_then(|chat| chat.seats.get(&user));
+        match seat {
+            // The chat's own log alone has told of them, or nothing has.
+            None | Some(Seat { version: ..0, .. }) => place.role.is_some(),
+            Some(seat) => seat.version < place.version,
+        }
+    }
+
+    /// Returns the chats in which the log has a user whom the chat service did not name.
+    pub(crate) fn unnamed(&self, user: UserId, listings: &[Listing]) -> Vec<ChatId> {
+        let named: HashSet<ChatId> = listings.iter().map(|listing| listing.chat).collect();
+        let chats = self.users.read(&user).get(&user).map(|guest| guest.chats.clone()).unwrap_or_default();
+        let is_in = |chat: &ChatId| {
+            let shard = self.chats.read(chat);
+            let seat = shard.get(chat).and_then(|chat| chat.seats.get(&user));
+            seat.is_some_and(|seat| seat.listed == Listed::In)
+        };
+        chats.into_iter().filter(|chat| !named.contains(chat) && is_in(chat)).collect()
     }
 
     /// Returns the chats of which a record was lost, and takes those that are known for all.
@@ -311,12 +350,20 @@ impl Members {
         lost
     }
 
-    /// Takes what the chat service has answered about users of a chat of which records were lost.
-    pub(crate) fn checked(&self, chat: ChatId, user: UserId, is_member: bool) {
+    /// Returns the number of the newest record of a chat that was read: what the chat service answers from now on includes it.
+    pub(crate) fn newest_record(&self, chat: ChatId) -> i64 {
+        let shard = self.chats.read(&chat);
+        shard.get(&chat).map_or(0, |chat| chat.ahead.last().copied().unwrap_or(chat.version))
+    }
+
+    /// Takes what the chat service has answered about a user of a chat of which records were lost. `as_of` is the newest record that was
+    /// read before the question: a later one stands.
+    pub(crate) fn checked(&self, chat: ChatId, user: UserId, is_member: bool, as_of: i64) {
         let mut chats = self.chats.write(&chat);
         let Some(chat) = chats.get_mut(&chat) else { return };
-        if let Some(seat) = chat.seats.get_mut(&user) {
+        if let Some(seat) = chat.seats.get_mut(&user).filter(|seat| seat.version <= as_of) {
             seat.listed = if is_member { Listed::In } else { Listed::Out };
+            seat.version = as_of;
         }
     }
 
@@ -350,6 +397,11 @@ impl Members {
 
     fn departures(&self) -> MutexGuard<'_, Departures> {
         self.departures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks again later whether a user is in a chat, of whom the logs say both.
+    pub(crate) fn still_doubtful(&self, chat: ChatId, user: UserId, now: Instant) {
+        self.departures().new.push_back(Departure { at: now, chat, user });
     }
 
     /// Returns the users whom a chat's log has out for some time while `chat.events` has them in. One of the two is older, and the chat

@@ -16,6 +16,7 @@ use super::{
     refusals::{beyond, failed},
     sending::Sending,
     step::{Pending, Step, refused},
+    turns,
 };
 use crate::{
     domain::{
@@ -277,17 +278,37 @@ fn produce(
     if reviewed.draft.kind != EntryKind::Text {
         return enqueue(gateway, connection, caller, reviewed, Turn::None);
     }
-    let error = match gateway.membership.take_turn(chat, caller.user, key) {
-        Ok(turn) => return enqueue(gateway, connection, caller, reviewed, turn),
-        Err(error) => error,
-    };
+    let turn = gateway.membership.take_turn(chat, caller.user, key);
+    if let Ok(turn @ (Turn::Taken | Turn::None)) = turn {
+        return enqueue(gateway, connection, caller, reviewed, turn);
+    }
     let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Undecided(Box::pin(async move {
+        let turn = if turn.is_ok() { recalled_turn(&gateway, caller.user, (chat, key)).await } else { turn };
+        let error = match turn {
+            Ok(turn) => return enqueue(&gateway, &connection, caller, reviewed, turn),
+            Err(error) => error,
+        };
         if connection.is_sending(key) || is_repeated(&gateway, caller.user, (chat, key)).await {
             return enqueue(&gateway, &connection, caller, reviewed, Turn::None);
         }
         refused(failed(&gateway, &error))
     }))
+}
+
+/// Takes a turn when the chat's log has said when the sender sent last. While it does not, no message waits for it.
+async fn recalled_turn(
+    gateway: &GatewayState,
+    sender: UserId,
+    (chat, key): (ChatId, MessageKey),
+) -> Result<Turn, GatewayError> {
+    let wait = gateway.membership.wait(chat, sender);
+    if let Err(error) = turns::recall(gateway, chat, sender, wait).await {
+        // Noted in the log of this process; the next message asks again.
+        drop(failed(gateway, &error));
+        return Ok(Turn::None);
+    }
+    gateway.membership.take_turn(chat, sender, key)
 }
 
 fn enqueue(

@@ -8,6 +8,7 @@ mod connections;
 mod docs;
 mod drain;
 mod frames;
+mod lost;
 mod memory;
 mod outage;
 mod peers;

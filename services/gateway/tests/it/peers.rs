@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -21,9 +21,10 @@ use contracts::{
         Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
         CheckMembersResponse, EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, Head,
         HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, ListResponse,
-        MarkRequest, Member, Membership, Message, MovedRequest, MovedResponse, PinsRequest, RepliesRequest,
-        SyncRequest, SyncResponse, Watermarks,
+        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
+        ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Member, Membership, Message,
+        MovedRequest, MovedResponse, PinsRequest, PublishedRecord, RepliesRequest, SyncRequest, SyncResponse,
+        Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
         presence_service_server::PresenceServiceServer,
@@ -51,6 +52,8 @@ pub struct Peers {
     members: Arc<Mutex<HashMap<String, BTreeSet<String>>>>,
     /// How many records of `chat.events` each chat has.
     records: Arc<Mutex<HashMap<String, i64>>>,
+    /// What was published of memberships.
+    published: Arc<Mutex<Vec<PublishedRecord>>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
     /// Direct chats to which nothing is sent: one of the two has left, or a block is between them.
     closed: Arc<Mutex<BTreeSet<String>>>,
@@ -62,6 +65,8 @@ pub struct Peers {
     pub slow_mode_seconds: Arc<AtomicU32>,
     /// How many messages are pinned in every chat.
     pub pins: Arc<AtomicU32>,
+    /// When messages are stored, but for their number.
+    pub clock_ms: Arc<AtomicI64>,
     pub presence: FakePresence,
 }
 
@@ -73,12 +78,14 @@ impl Peers {
             producer,
             members: Arc::default(),
             records: Arc::default(),
+            published: Arc::default(),
             messages: Arc::default(),
             closed: Arc::default(),
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
             slow_mode_seconds: Arc::default(),
             pins: Arc::default(),
+            clock_ms: Arc::new(AtomicI64::new(1_767_225_600_000)),
             presence: FakePresence::default(),
         }
     }
@@ -105,6 +112,21 @@ impl Peers {
 
     /// Writes the next record of the chat about a user, as the chat service would.
     async fn tell(&self, chat: ChatId, user: UserId, role: Option<Role>) {
+        let record = self.record(chat, user, role);
+        self.produce(Topic::ChatEvents, &record.key, Some(record.payload.as_bytes())).await;
+        if role.is_none() {
+            self.produce(Topic::ChatEvents, &record.key, None).await;
+        }
+        self.published.lock().expect("no panic").push(record);
+    }
+
+    /// Publishes the next record of the chat about a user, which the log loses.
+    pub fn tell_in_vain(&self, chat: ChatId, user: UserId, role: Option<Role>) {
+        let record = self.record(chat, user, role);
+        self.published.lock().expect("no panic").push(record);
+    }
+
+    fn record(&self, chat: ChatId, user: UserId, role: Option<Role>) -> PublishedRecord {
         let record = MembershipRecord {
             v: VERSION,
             chat,
@@ -115,12 +137,8 @@ impl Peers {
             members: self.size(chat),
             from_entry: false,
         };
-        let payload = serde_json::to_vec(&record).expect("json");
-        let key = MembershipRecord::key(chat, user);
-        self.produce(Topic::ChatEvents, &key, Some(&payload)).await;
-        if role.is_none() {
-            self.produce(Topic::ChatEvents, &key, None).await;
-        }
+        let payload = serde_json::to_string(&record).expect("json");
+        PublishedRecord { key: MembershipRecord::key(chat, user), payload }
     }
 
     /// Changes how a user has a chat, as the chat service would.
@@ -219,11 +237,26 @@ impl Peers {
             let messages = self.messages.lock().expect("no panic");
             messages.get(&chat.to_string()).map_or(1, |messages| messages.len() as i64 + 1)
         };
+        self.announce_entry(chat, seq, (EntryKind::SlowModeChanged, None), seconds.to_string()).await;
+    }
+
+    /// Announces that a user is out of a chat, as an entry of its log tells.
+    pub async fn announce_removal(&self, chat: ChatId, user: UserId, seq: i64) {
+        self.announce_entry(chat, seq, (EntryKind::MemberRemoved, Some(user)), "2".to_owned()).await;
+    }
+
+    async fn announce_entry(
+        &self,
+        chat: ChatId,
+        seq: i64,
+        (kind, subject): (EntryKind, Option<UserId>),
+        body: String,
+    ) {
         let outcome = DeliveryOutcome::Stored {
             seq,
-            kind: EntryKind::SlowModeChanged,
-            body: seconds.to_string(),
-            subject: None,
+            kind,
+            body,
+            subject,
             target_seq: None,
             mentions: Vec::new(),
             mentions_all: false,
@@ -295,7 +328,7 @@ impl Peers {
             return DeliveredRecord { v, chat, sender, device, key, outcome };
         }
         let seq = i64::try_from(messages.len()).expect("few") + 1;
-        let sent_at_ms = 1_767_225_600_000 + seq;
+        let sent_at_ms = self.clock_ms.load(Ordering::SeqCst) + seq;
         let stored = wire::Message {
             chat,
             seq,
@@ -399,6 +432,23 @@ impl ChatService for Peers {
         Err(Status::unimplemented("not called by the gateway"))
     }
 
+    async fn list_published(
+        &self,
+        request: Request<ListPublishedRequest>,
+    ) -> Result<Response<ListPublishedResponse>, Status> {
+        authorized(&request)?;
+        if !self.answers_checks.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("switched off"));
+        }
+        let after = usize::try_from(request.into_inner().after).expect("a place");
+        let published = self.published.lock().expect("no panic");
+        // In small pages.
+        let records: Vec<_> = published.iter().skip(after).take(2).cloned().collect();
+        let last = after + records.len();
+        let more = last < published.len();
+        Ok(Response::new(ListPublishedResponse { records, last: last as i64, more }))
+    }
+
     async fn list_acquaintances(
         &self,
         _: Request<ListAcquaintancesRequest>,
@@ -448,6 +498,7 @@ impl ChatService for Peers {
             member_count: members.len() as i64,
             version: records.get(chat_id).copied().unwrap_or(0),
             is_closed: closed.contains(chat_id),
+            slow_mode_seconds: self.slow_mode_seconds.load(Ordering::SeqCst),
             ..Membership::default()
         });
         Ok(Response::new(ListMembershipsResponse { memberships: memberships.collect() }))

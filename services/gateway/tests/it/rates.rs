@@ -1,6 +1,6 @@
 //! Users who send more than their share.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
 
 use contracts::{
     ChatId, ErrorCode, MessageKey,
@@ -8,7 +8,7 @@ use contracts::{
     wire::Outcome,
 };
 use gateway::{Limits, RateLimits};
-use kit::catalog::Rate;
+use kit::{catalog::Rate, clock::now_ms};
 use uuid::Uuid;
 
 use crate::{
@@ -185,6 +185,40 @@ async fn a_chat_in_slow_mode_takes_one_message_of_a_member() {
         stand.peers.slow(chat(), 0).await;
         while one.message().await.body != "0" {}
         one.send_text(chat(), "it is over").await;
+    })
+    .await;
+}
+
+/// A gateway that begins knows nothing of what was sent before, and the chat's log does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_mode_holds_on_a_gateway_that_was_not_there() {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
+        stand.peers.clock_ms.store(now_ms(), Ordering::SeqCst);
+        stand.peers.slow_mode_seconds.store(3_600, Ordering::SeqCst);
+        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        let key = MessageKey(Uuid::new_v4());
+        // The check says that the chat is slow.
+        let id = one.send(chat(), key, "the last for an hour").await;
+        assert!(matches!(one.outcome(id).await, Ok(Outcome::Accepted(_))));
+        assert_eq!(two.message().await.body, "the last for an hour");
+        let other = stand.another_gateway().await;
+        let mut one = Client::open(other.http).await;
+        one.connect(&stand.realm.token(user(1), "someone"), device(1)).await;
+        let id = one.send(chat(), MessageKey(Uuid::new_v4()), "too soon").await;
+        let error = one.outcome(id).await.expect_err("too soon");
+        assert_eq!(error.code, ErrorCode::SlowMode);
+        assert!(error.retry_after_ms.is_some_and(|wait| wait > 3_000_000), "{error:?}");
+        let id = one.send(chat(), key, "the last for an hour").await;
+        assert!(matches!(one.outcome(id).await, Ok(Outcome::Accepted(_))), "it is the same message");
+        let mut three = Client::open(other.http).await;
+        three.connect(&stand.realm.token(user(3), "someone"), device(1)).await;
+        let id = three.send(chat(), MessageKey(Uuid::new_v4()), "the first of mine").await;
+        assert!(matches!(three.outcome(id).await, Ok(Outcome::Accepted(_))));
+        let id = three.send(chat(), MessageKey(Uuid::new_v4()), "and the second").await;
+        assert_eq!(three.outcome(id).await.expect_err("too soon").code, ErrorCode::SlowMode);
+        other.end().await;
     })
     .await;
 }

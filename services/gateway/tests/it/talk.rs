@@ -394,6 +394,38 @@ async fn a_record_of_members_that_was_lost_is_asked_for() {
     .await;
 }
 
+/// Both logs speak of a user, and while it is to be found out which is right, the chat service does not answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_whom_the_logs_disagree_is_asked_about_until_there_is_an_answer() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+        let mut one = stand.connect(user(1), device(1)).await;
+        let mut two = stand.connect(user(2), device(1)).await;
+        one.send_text(chat(), "before").await;
+        assert_eq!(two.message().await.body, "before");
+        // An old removal that is announced late.
+        stand.peers.answers_checks.store(false, Ordering::SeqCst);
+        stand.peers.announce_removal(chat(), user(2), 2).await;
+        assert_eq!(two.message().await.kind, EntryKind::MemberRemoved);
+        one.send_text(chat(), "two does not receive it").await;
+        assert!(two.receives_nothing(MOMENT).await);
+        // Longer than until it is asked about first.
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(12) {
+            one.send_text(chat(), "nor this").await;
+            assert!(two.receives_nothing(MOMENT).await);
+        }
+        stand.peers.answers_checks.store(true, Ordering::SeqCst);
+        let back = timeout(PATIENCE, async {
+            while timeout(MOMENT, two.message()).await.is_err() {
+                one.send_text(chat(), "is two here?").await;
+            }
+        });
+        back.await.expect("two is a member");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_connects_while_the_chat_service_is_down_receives_once_it_is_back() {
     with_stand(Limits::default(), async |stand| {

@@ -102,13 +102,22 @@ impl AppState {
         // One after the other, so that what is announced never goes back. What other replicas do at the same moment, clients tell by
         // the numbers.
         let _turn = self.turns.of(seat).await;
+        // What the other user of a direct chat has of these marks is what they are shown, and so it is decided before.
+        let shown = match other {
+            Some(_) => self.shown(&[seat]).await.first().copied(),
+            None => None,
+        };
+        let other = other.filter(|_| shown != Some(Shown::AsBefore));
         let mark = Mark { seat, read_seq, delivered_seq, now_ms: now_ms() };
         let marked = self.syncing.mark(mark, beginning, other).await;
         match marked.map_err(|source| Error::Mark { chat, source })? {
             Marked::NoEntry => Err(Error::NoEntry { chat, seq: read_seq.max(delivered_seq) }),
             Marked::Before(watermarks) => Ok(watermarks),
             Marked::Moved(watermarks) => {
-                let shown = self.shown(&[seat]).await.first().copied().unwrap_or(Shown::Nothing);
+                let shown = match shown {
+                    Some(shown) => shown,
+                    None => self.shown(&[seat]).await.first().copied().unwrap_or(Shown::Nothing),
+                };
                 self.receipts.announce(seat, watermarks, shown);
                 Ok(watermarks)
             }
@@ -137,7 +146,8 @@ fn membership(of: &rpc::Membership) -> Result<Membership, UnreadableField> {
 
 fn state(membership: rpc::Membership, synced: SyncedChat, shown: Shown) -> rpc::ChatState {
     let SyncedChat { head_seq, from_seq, watermarks, entries, limited, .. } = synced;
-    let (other_read_seq, other_delivered_seq) = shown.of(synced.other_read_seq, synced.other_delivered_seq);
+    let (other_read_seq, other_delivered_seq) =
+        shown.of_other(synced.other_read_seq, synced.other_delivered_seq);
     rpc::ChatState {
         membership: Some(membership),
         head_seq,

@@ -18,8 +18,8 @@ use contracts::{
     rpc::{
         CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse, Member,
-        Membership,
+        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
+        ListPublishedRequest, ListPublishedResponse, Member, Membership,
         chat_service_server::{ChatService, ChatServiceServer},
     },
 };
@@ -426,6 +426,13 @@ impl FakeChats {
 
 #[tonic::async_trait]
 impl ChatService for FakeChats {
+    async fn list_published(
+        &self,
+        _: Request<ListPublishedRequest>,
+    ) -> Result<Response<ListPublishedResponse>, Status> {
+        Err(Status::unimplemented("only gateways call it"))
+    }
+
     async fn get_membership(
         &self,
         request: Request<GetMembershipRequest>,

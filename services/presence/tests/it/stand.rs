@@ -15,7 +15,7 @@ use contracts::{
         GetMembershipResponse, GetUsersRequest, GetUsersResponse, IsNamedRequest, IsNamedResponse,
         ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
         ListDeletionsRequest, ListDeletionsResponse, ListMembershipsRequest, ListMembershipsResponse,
-        NoteChatsErasedRequest, NoteChatsErasedResponse, User,
+        ListPublishedRequest, ListPublishedResponse, NoteChatsErasedRequest, NoteChatsErasedResponse, User,
         chat_service_server::{ChatService, ChatServiceServer},
         presence_service_server::PresenceServiceServer,
         user_service_server::{UserService, UserServiceServer},
@@ -201,6 +201,13 @@ impl UserService for Peers {
 
 #[tonic::async_trait]
 impl ChatService for Peers {
+    async fn list_published(
+        &self,
+        _: Request<ListPublishedRequest>,
+    ) -> Result<Response<ListPublishedResponse>, Status> {
+        Err(Status::unimplemented("only gateways call it"))
+    }
+
     async fn list_acquaintances(
         &self,
         request: Request<ListAcquaintancesRequest>,

@@ -30,6 +30,9 @@ fn later(body: &str, ms: i64) -> ScheduleRequest {
         reply_to: None,
         mentions: Vec::new(),
         mention_all: false,
+        mention_roles: Vec::new(),
+        mention_here: false,
+        silent: false,
         send_at_ms,
     }
 }
@@ -58,6 +61,9 @@ pub async fn scheduled(messenger: &Messenger) -> anyhow::Result<()> {
         reply_to: None,
         mentions: vec![ben.id()],
         mention_all: false,
+        mention_roles: Vec::new(),
+        mention_here: false,
+        silent: false,
         send_at_ms: by_hand.send_at_ms + 1,
     };
     messenger.reschedule(&token, (chat, by_hand.key), &changed).await?;

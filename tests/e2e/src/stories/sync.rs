@@ -68,12 +68,20 @@ pub async fn sync(messenger: &Messenger) -> anyhow::Result<()> {
     ensure!(state.other_read_seq.is_none() && state.other_delivered_seq.is_none(), "{state:?}");
     ensure!(!has_marked(&ben_online, direct, ann.id(), secret), "ben learned what ann has read");
 
-    // No user is shown anything across a block.
+    // No user is shown anything across a block, and nothing that was shown vanishes with it.
     let shown = UpdateProfileRequest { read_receipts: Some(true), ..UpdateProfileRequest::default() };
     messenger.update_me(&ann.token().await?, &shown).await?;
     has(&ben, direct, |of| of.other_read_seq == Some(secret)).await?;
+    let unread = ben_online.send(direct, "read this behind a block").await?;
     messenger.block(&ann.token().await?, ben.id()).await?;
-    has(&ben, direct, |of| of.head_seq == secret && of.other_read_seq.is_none()).await?;
+    desk.session.read(direct, unread).await;
+    marked(&phone, direct, ann.id(), unread, Some(0)).await?;
+    has(&ben, direct, |of| of.head_seq == unread && of.other_read_seq == Some(secret)).await?;
+    ensure!(!has_marked(&ben_online, direct, ann.id(), unread), "ben learned what ann has read");
+    messenger.unblock(&ann.token().await?, ben.id()).await?;
+    let seen = ben_online.send(direct, "and this").await?;
+    desk.session.read(direct, seen).await;
+    has(&ben, direct, |of| of.other_read_seq == Some(seen)).await?;
 
     // A chat that was left is in no sync.
     refused(

@@ -1,5 +1,7 @@
 //! Invite links and requests to join.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, InviteId, UserId, event::Role};
 use kit::idempotency::IdempotencyKey;
@@ -19,6 +21,9 @@ pub(super) struct Link {
     pub(super) invite: Invite,
     code_hash: CodeHash,
     key: Option<IdempotencyKey>,
+    /// Kept for a while without effect.
+    is_revoked: bool,
+    used_by: BTreeSet<UserId>,
 }
 
 impl Tables {
@@ -28,7 +33,7 @@ impl Tables {
     }
 
     fn link(&self, code: CodeHash) -> Option<&Link> {
-        self.links.iter().find(|link| link.code_hash == code)
+        self.links.iter().find(|link| link.code_hash == code && !link.is_revoked)
     }
 
     fn request(&self, chat_id: ChatId, user_id: UserId) -> Option<JoinRequest> {
@@ -36,16 +41,16 @@ impl Tables {
         Some(JoinRequest { chat_id, user_id, requested_at })
     }
 
-    /// Removes the links of users who may not make any now, the requests of users who are in, and all of both of a chat in which no one
+    /// Revokes the links of users who may not make any now, removes the requests of users who are in, and all of both of a chat in which no one
     /// is left.
     pub(super) fn tidy(&mut self, chat_id: ChatId) {
         let Some(row) = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id) else { return };
         let excerpt = &row.excerpt;
         let is_over = excerpt.deleted_by.is_some() || excerpt.member_count == 0;
-        self.links.retain(|Link { invite, .. }| {
-            let role = excerpt.role(invite.made_by);
-            invite.chat_id != chat_id || (!is_over && matches!(role, Some(Role::Owner | Role::Admin)))
-        });
+        self.links.retain(|link| link.invite.chat_id != chat_id || !is_over);
+        for link in self.links.iter_mut().filter(|link| link.invite.chat_id == chat_id) {
+            link.is_revoked |= !matches!(excerpt.role(link.invite.made_by), Some(Role::Owner | Role::Admin));
+        }
         self.requests
             .retain(|(chat, user), _| *chat != chat_id || (!is_over && excerpt.role(*user).is_none()));
     }
@@ -102,21 +107,27 @@ impl JoinStore for MemoryStore {
             if !before.invite.is_alike(&invite) {
                 return Err(Refusal::InviteKeyReused.into());
             }
+            if before.is_revoked {
+                return Err(Refusal::InviteRevoked.into());
+            }
             before.code_hash = code_hash;
             return Ok((before.invite.clone(), false));
         }
         let is_of_chat = |link: &Link| link.invite.chat_id == invite.chat_id;
-        tables.links.retain(|link| !is_of_chat(link) || link.invite.is_good(invite.created_at));
-        if tables.links.iter().filter(|link| is_of_chat(link)).count() >= MAX_INVITES {
+        let now = invite.created_at;
+        tables.links.retain(|link| !is_of_chat(link) || !link.invite.is_past(link.is_revoked, now));
+        let is_good = |link: &&Link| is_of_chat(link) && !link.is_revoked && link.invite.is_good(now);
+        if tables.links.iter().filter(is_good).count() >= MAX_INVITES {
             return Err(Refusal::TooManyInvites.into());
         }
-        tables.links.push(Link { invite: invite.clone(), code_hash, key });
+        let used_by = BTreeSet::new();
+        tables.links.push(Link { invite: invite.clone(), code_hash, key, is_revoked: false, used_by });
         Ok((invite, true))
     }
 
     async fn invites(&self, chat_id: ChatId, now: DateTime<Utc>) -> Result<Vec<Invite>, StoreError> {
         let tables = self.tables();
-        let invites = tables.links.iter().map(|link| &link.invite);
+        let invites = tables.links.iter().filter(|link| !link.is_revoked).map(|link| &link.invite);
         let good = invites.filter(|invite| invite.chat_id == chat_id && invite.is_good(now));
         let mut good: Vec<_> = good.cloned().collect();
         good.sort_by_key(|invite| invite.invite_id);
@@ -132,7 +143,10 @@ impl JoinStore for MemoryStore {
     ) -> Result<(), StoreError> {
         let mut tables = self.tables();
         tables.managed(chat_id, actor)?;
-        tables.links.retain(|Link { invite, .. }| (invite.chat_id, invite.invite_id) != (chat_id, invite_id));
+        let mut links = tables.links.iter_mut();
+        let link =
+            links.find(|Link { invite, .. }| (invite.chat_id, invite.invite_id) == (chat_id, invite_id));
+        link.into_iter().for_each(|link| link.is_revoked = true);
         Ok(())
     }
 
@@ -143,7 +157,8 @@ impl JoinStore for MemoryStore {
         now: DateTime<Utc>,
     ) -> Result<Option<Preview>, StoreError> {
         let tables = self.tables();
-        let link = tables.link(code).filter(|link| link.invite.is_good(now));
+        let link = tables.link(code);
+        let link = link.filter(|link| link.invite.is_good_for(link.used_by.contains(&user_id), now));
         let Some(Link { invite, .. }) = link else { return Ok(None) };
         let row = tables.chats.iter().find(|row| row.excerpt.chat_id == invite.chat_id);
         let row = row.filter(|_| !tables.are_blocked(user_id, invite.made_by));
@@ -162,10 +177,11 @@ impl JoinStore for MemoryStore {
         at: DateTime<Utc>,
     ) -> Result<Invited, StoreError> {
         let mut tables = self.tables();
-        let invite = tables.link(code).ok_or(Refusal::NoSuchInvite)?.invite.clone();
+        let link = tables.link(code).ok_or(Refusal::NoSuchInvite)?;
+        let (invite, has_used) = (link.invite.clone(), link.used_by.contains(&user_id));
         let chat_id = invite.chat_id;
         let asked = tables.request(chat_id, user_id);
-        let is_good = invite.is_good(at) && !tables.are_blocked(user_id, invite.made_by);
+        let is_good = invite.is_good_for(has_used, at) && !tables.are_blocked(user_id, invite.made_by);
         let entrance = Entrance::Invite { invite: &invite, is_good, has_requested: asked.is_some() };
         let mut admission = Admission::Present;
         let decide = |excerpt: Option<&Excerpt>| {
@@ -187,7 +203,10 @@ impl JoinStore for MemoryStore {
         }
         if admission != Admission::Present {
             let link = tables.links.iter_mut().find(|link| link.code_hash == code);
-            link.expect("it was found above").invite.uses += 1;
+            let link = link.expect("it was found above");
+            if link.used_by.insert(user_id) {
+                link.invite.uses += 1;
+            }
         }
         Ok(match admission {
             Admission::Present | Admission::Joined(_) => Invited::Member(publication),
@@ -243,7 +262,11 @@ impl JoinStore for MemoryStore {
     }
 
     async fn withdraw_all(&self, user_id: UserId) -> Result<(), StoreError> {
-        self.tables().requests.retain(|(_, user), _| *user != user_id);
+        let mut tables = self.tables();
+        tables.requests.retain(|(_, user), _| *user != user_id);
+        for link in &mut tables.links {
+            link.used_by.remove(&user_id);
+        }
         Ok(())
     }
 }

@@ -2,18 +2,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "in place of the clock of a database")]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, MessageKey, UserId, api::MAX_SCHEDULED};
+use contracts::{ChatId, ErrorCode, MessageKey, UserId, api::MAX_SCHEDULED};
 use tonic::async_trait;
 
 use super::{MemoryStore, Tables};
 use crate::{
-    domain::{self, Dispatch, Refusal, Rights, Scheduled, ScheduledCounts, own_state},
+    domain::{self, Audience, Dispatch, Refusal, Scheduled, ScheduledCounts, own_state},
     store::{Publication, ScheduleStore, StoreError},
 };
 
@@ -43,32 +40,50 @@ impl Tables {
         self.outbox.extend(records);
     }
 
-    fn last_sent(&self, chat_id: ChatId) -> BTreeMap<UserId, DateTime<Utc>> {
-        let sent = self.scheduled_sent.iter().filter(|((chat, _), _)| *chat == chat_id);
-        sent.map(|((_, user), at)| (*user, *at)).collect()
+    fn last_sent(&self, chat_id: ChatId, user_id: UserId) -> Option<DateTime<Utc>> {
+        self.scheduled_sent.get(&(chat_id, user_id)).copied()
     }
 
-    fn carry_out(&mut self, chat_id: ChatId, dispatch: Dispatch, now: DateTime<Utc>) {
+    /// Returns who is in a chat, whether a message calls them or not.
+    fn audience(&self, chat_id: ChatId) -> Audience {
+        let mut audience = Audience::default();
+        let chat = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
+        for member in chat.iter().flat_map(|row| &row.excerpt.members) {
+            audience.present.insert(member.user_id);
+            audience.with_role.entry(member.role).or_default().insert(member.user_id);
+        }
+        audience
+    }
+
+    /// Returns the messages of a member that wait and whose time has come, in the order in which they are to be sent.
+    fn due(&self, chat_id: ChatId, user_id: UserId, now: DateTime<Utc>) -> Vec<Scheduled> {
+        let own = self.scheduled.iter().filter(|of| (of.chat_id, of.user_id) == (chat_id, user_id));
+        let mut due: Vec<Scheduled> =
+            own.filter(|of| of.refused.is_none() && of.send_at <= now).cloned().collect();
+        due.sort_by_key(|of| (of.send_at, of.key));
+        due
+    }
+
+    fn carry_out(
+        &mut self,
+        (chat_id, user_id): (ChatId, UserId),
+        dispatch: Dispatch,
+        audience: &Audience,
+        now: DateTime<Utc>,
+    ) {
         let Dispatch { sent, refused, later } = dispatch;
-        let all = sent.iter().chain(&refused).chain(&later);
-        let users: BTreeSet<UserId> = all.map(|message| message.user_id).collect();
         for message in sent {
-            self.scheduled
-                .retain(|of| (of.chat_id, of.user_id, of.key) != (chat_id, message.user_id, message.key));
-            self.scheduled_sent.insert((chat_id, message.user_id), now);
-            let chat = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
-            let is_present = |user: &&UserId| chat.is_some_and(|row| row.excerpt.role(**user).is_some());
-            let present = message.text.mentions.iter().filter(is_present).copied().collect();
-            self.outbox.push(message.record(&present));
+            self.scheduled.retain(|of| (of.chat_id, of.user_id, of.key) != (chat_id, user_id, message.key));
+            self.scheduled_sent.insert((chat_id, user_id), now);
+            self.scheduled_digests.insert((chat_id, user_id, message.key), message.digest());
+            self.outbox.push(message.record(audience));
         }
         for message in refused.into_iter().chain(later) {
-            if let Some(known) = self.find(chat_id, message.user_id, message.key) {
+            if let Some(known) = self.find(chat_id, user_id, message.key) {
                 *known = message;
             }
         }
-        for user in users {
-            self.recount(chat_id, user, now);
-        }
+        self.recount(chat_id, user_id, now);
     }
 
     /// Removes what went with members who are not in a chat any more.
@@ -77,6 +92,7 @@ impl Tables {
         let is_in = |user: UserId| row.excerpt.role(user).is_some();
         self.scheduled.retain(|of| of.chat_id != chat_id || is_in(of.user_id));
         self.scheduled_sent.retain(|(chat, user), _| *chat != chat_id || is_in(*user));
+        self.scheduled_digests.retain(|(chat, user, _), _| *chat != chat_id || is_in(*user));
     }
 }
 
@@ -90,6 +106,13 @@ impl ScheduleStore for MemoryStore {
         if let Some(known) = tables.find(new.chat_id, new.user_id, new.key) {
             return if known.is_as(new) {
                 Ok(Some((known.clone(), false)))
+            } else {
+                Err(Refusal::ScheduledKeyReused.into())
+            };
+        }
+        if let Some(sent) = tables.scheduled_digests.get(&(new.chat_id, new.user_id, new.key)) {
+            return if *sent == new.digest() {
+                Ok(Some((new.clone(), false)))
             } else {
                 Err(Refusal::ScheduledKeyReused.into())
             };
@@ -159,48 +182,74 @@ impl ScheduleStore for MemoryStore {
         let mut tables = self.tables();
         let Some(message) = tables.find(chat_id, user_id, key).cloned() else { return Ok(None) };
         let (rights, now) = (tables.rights(chat_id, user_id), Utc::now());
-        let last_sent = tables.last_sent(chat_id).get(&user_id).copied();
-        domain::send_now(chat_id, rights, last_sent, now)?;
-        tables.carry_out(chat_id, Dispatch { sent: vec![message], ..Dispatch::default() }, now);
+        let (last_sent, audience) = (tables.last_sent(chat_id, user_id), tables.audience(chat_id));
+        domain::send_now(&message, rights, last_sent, &audience, now)?;
+        let dispatch = Dispatch { sent: vec![message], ..Dispatch::default() };
+        tables.carry_out((chat_id, user_id), dispatch, &audience, now);
         self.filled.notify_one();
         Ok(Some(Publication { chat_id, newest: tables.newest() }))
     }
 
     async fn until_next(&self) -> Result<Option<Duration>, StoreError> {
         let tables = self.tables();
-        let next = tables.scheduled.iter().filter(|of| of.refused.is_none()).map(|of| of.send_at).min();
+        let next = tables.scheduled.iter().filter(|of| of.refused.is_none()).map(tried_at).min();
         Ok(next.map(|at| (at - Utc::now()).to_std().unwrap_or(Duration::ZERO)))
     }
 
-    async fn due_chats(&self, limit: usize) -> Result<Vec<ChatId>, StoreError> {
+    async fn due_senders(&self, limit: usize) -> Result<Vec<(ChatId, UserId)>, StoreError> {
         let now = Utc::now();
         let tables = self.tables();
         let mut due: Vec<&Scheduled> =
-            tables.scheduled.iter().filter(|of| of.refused.is_none() && of.send_at <= now).collect();
-        due.sort_by_key(|of| of.send_at);
-        let mut chats: Vec<ChatId> = Vec::new();
+            tables.scheduled.iter().filter(|of| of.refused.is_none() && tried_at(of) <= now).collect();
+        due.sort_by_key(|of| tried_at(of));
+        let mut senders: Vec<(ChatId, UserId)> = Vec::new();
         for of in due {
-            if !chats.contains(&of.chat_id) {
-                chats.push(of.chat_id);
+            if !senders.contains(&(of.chat_id, of.user_id)) {
+                senders.push((of.chat_id, of.user_id));
             }
         }
-        chats.truncate(limit);
-        Ok(chats)
+        senders.truncate(limit);
+        Ok(senders)
     }
 
-    async fn send_due(&self, chat_id: ChatId) -> Result<usize, StoreError> {
+    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<usize, StoreError> {
         let now = Utc::now();
         let mut tables = self.tables();
-        let is_due = |of: &&Scheduled| of.chat_id == chat_id && of.refused.is_none() && of.send_at <= now;
-        let mut messages: Vec<Scheduled> = tables.scheduled.iter().filter(is_due).cloned().collect();
-        messages.sort_by_key(|of| (of.send_at, of.key));
-        let users = messages.iter().map(|of| of.user_id);
-        let rights: BTreeMap<UserId, Rights> =
-            users.map(|user| (user, tables.rights(chat_id, user))).collect();
-        let changed = messages.len();
-        let dispatch = domain::dispatch(messages, &rights, tables.last_sent(chat_id), now);
-        tables.carry_out(chat_id, dispatch, now);
+        let messages = tables.due(chat_id, user_id, now);
+        if !messages.iter().any(|of| tried_at(of) <= now) {
+            return Ok(0);
+        }
+        let rights = tables.rights(chat_id, user_id);
+        let (last_sent, audience) = (tables.last_sent(chat_id, user_id), tables.audience(chat_id));
+        let dispatch = domain::dispatch(messages, rights, last_sent, &audience, now);
+        let changed = dispatch.sent.len() + dispatch.refused.len() + dispatch.later.len();
+        tables.carry_out((chat_id, user_id), dispatch, &audience, now);
         self.filled.notify_one();
         Ok(changed)
     }
+
+    async fn put_off(&self, chat_id: ChatId, user_id: UserId) -> Result<(), StoreError> {
+        let now = Utc::now();
+        let mut tables = self.tables();
+        let mut due = tables.due(chat_id, user_id, now);
+        let Some(first) = due.first_mut() else { return Ok(()) };
+        let wait = domain::retried_after(first.attempts);
+        first.attempts += 1;
+        first.refused = wait.is_none().then_some(ErrorCode::Internal);
+        for message in due {
+            if let Some(known) = tables.find(chat_id, user_id, message.key) {
+                *known = Scheduled { not_before: wait.map(|wait| now + wait), ..message };
+            }
+        }
+        if wait.is_none() {
+            tables.recount(chat_id, user_id, now);
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Returns when a message is tried.
+fn tried_at(of: &Scheduled) -> DateTime<Utc> {
+    of.not_before.map_or(of.send_at, |at| at.max(of.send_at))
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     counts::memberships,
+    joining,
     outbox::enqueue,
     reads::members_among,
     rows::{MemberRow, history_of, history_text, kind_of, seconds_of, visibility_of},
@@ -305,13 +306,11 @@ async fn tidy(
         }
     }
     let is_over = excerpt.deleted_by.is_some() || excerpt.member_count == 0;
-    if is_over || !lost.is_empty() {
-        sqlx::query("DELETE FROM invites WHERE chat_id = $1 AND ($2 OR made_by_user_id = ANY ($3))")
-            .bind(excerpt.chat_id.0)
-            .bind(is_over)
-            .bind(lost)
-            .execute(&mut *connection)
-            .await?;
+    if is_over {
+        let all = sqlx::query("DELETE FROM invites WHERE chat_id = $1").bind(excerpt.chat_id.0);
+        all.execute(&mut *connection).await?;
+    } else if !lost.is_empty() {
+        joining::revoke_of(connection, excerpt.chat_id, lost).await?;
     }
     if is_over || !came.is_empty() {
         sqlx::query("DELETE FROM join_requests WHERE chat_id = $1 AND ($2 OR user_id = ANY ($3))")

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{PostgresStore, blocks, changes::locked_excerpt, outbox::newest_record, rows::kind_of};
 use crate::{
     domain::{
-        self, Admission, CodeHash, Concern, Entrance, Invite, JoinRequest, MAX_INVITES, MAX_REQUESTS,
-        NewInvite, Preview, PublicChat, Refusal,
+        self, Admission, CodeHash, Concern, Entrance, Invite, JoinRequest, LINK_KEPT, MAX_INVITES,
+        MAX_REQUESTS, NewInvite, Preview, PublicChat, Refusal,
     },
     store::{Invited, JoinStore, Publication, StoreError},
 };
@@ -20,6 +20,14 @@ use crate::{
 macro_rules! invite_columns {
     () => {
         "invite_id, invites.chat_id, made_by_user_id, invites.created_at, expires_at, max_uses, uses, needs_approval"
+    };
+}
+
+/// Revokes links of the chat $1; a condition follows. Another code stands in for theirs, which leads nowhere.
+macro_rules! revoke {
+    () => {
+        "UPDATE invites SET revoked_at = now(), code_hash = sha256(code_hash)
+         WHERE chat_id = $1 AND revoked_at IS NULL"
     };
 }
 
@@ -41,6 +49,25 @@ kit::row! {
         title: String,
         member_count: i32,
         is_member: bool,
+        has_used: bool,
+    }
+}
+
+kit::row! {
+    struct RevocationRow {
+        is_revoked: bool,
+    }
+}
+
+/// A link that was made with a key.
+struct KeyedRow {
+    invite: InviteRow,
+    revocation: RevocationRow,
+}
+
+impl FromRow<'_, PgRow> for KeyedRow {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self { invite: InviteRow::from_row(row)?, revocation: RevocationRow::from_row(row)? })
     }
 }
 
@@ -122,9 +149,12 @@ impl JoinStore for PostgresStore {
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         managed(&mut transaction, chat_id, invite.made_by, at).await?;
         let before = with_key(&mut transaction, new).await.map_err(failed)?;
-        if let Some(before) = before {
+        if let Some((before, is_revoked)) = before {
             if !before.is_alike(invite) {
                 return Err(Refusal::InviteKeyReused.into());
+            }
+            if is_revoked {
+                return Err(Refusal::InviteRevoked.into());
             }
             sqlx::query("UPDATE invites SET code_hash = $2 WHERE invite_id = $1")
                 .bind(before.invite_id.0)
@@ -135,17 +165,27 @@ impl JoinStore for PostgresStore {
             transaction.commit().await.map_err(failed)?;
             return Ok((before, false));
         }
-        sqlx::query("DELETE FROM invites WHERE chat_id = $1 AND (expires_at <= $2 OR uses >= max_uses)")
-            .bind(chat_id.0)
-            .bind(at)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM invites WHERE chat_id = $1")
-            .bind(chat_id.0)
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        // As `Invite::is_past` has it.
+        sqlx::query(
+            "DELETE FROM invites
+             WHERE chat_id = $1 AND created_at <= $3 AND (revoked_at IS NOT NULL OR expires_at <= $2 OR uses >= max_uses)",
+        )
+        .bind(chat_id.0)
+        .bind(at)
+        .bind(at - LINK_KEPT)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM invites
+             WHERE chat_id = $1 AND revoked_at IS NULL
+               AND (expires_at IS NULL OR expires_at > $2) AND (max_uses IS NULL OR uses < max_uses)",
+        )
+        .bind(chat_id.0)
+        .bind(at)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
         if usize::try_from(count).unwrap_or(usize::MAX) >= MAX_INVITES {
             return Err(Refusal::TooManyInvites.into());
         }
@@ -176,7 +216,7 @@ impl JoinStore for PostgresStore {
             "SELECT ",
             invite_columns!(),
             " FROM invites JOIN members ON members.chat_id = invites.chat_id AND user_id = made_by_user_id
-             WHERE invites.chat_id = $1 AND role <> 'member' ORDER BY invite_id"
+             WHERE invites.chat_id = $1 AND revoked_at IS NULL AND role <> 'member' ORDER BY invite_id"
         ))
         .bind(chat_id.0)
         .fetch_all(&self.pool)
@@ -196,7 +236,7 @@ impl JoinStore for PostgresStore {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         managed(&mut transaction, chat_id, actor, at).await?;
-        sqlx::query("DELETE FROM invites WHERE chat_id = $1 AND invite_id = $2")
+        sqlx::query(concat!(revoke!(), " AND invite_id = $2"))
             .bind(chat_id.0)
             .bind(invite_id.0)
             .execute(&mut *transaction)
@@ -216,7 +256,8 @@ impl JoinStore for PostgresStore {
             "SELECT ",
             invite_columns!(),
             ", title, member_count,
-               EXISTS (SELECT FROM members WHERE chat_id = invites.chat_id AND user_id = $2) AS is_member
+               EXISTS (SELECT FROM members WHERE chat_id = invites.chat_id AND user_id = $2) AS is_member,
+               EXISTS (SELECT FROM invite_uses AS used WHERE used.invite_id = invites.invite_id AND user_id = $2) AS has_used
              FROM invites
                   JOIN chats ON chats.chat_id = invites.chat_id AND deleted_by_user_id IS NULL
                   JOIN members AS maker ON maker.chat_id = invites.chat_id AND maker.user_id = made_by_user_id
@@ -230,13 +271,14 @@ impl JoinStore for PostgresStore {
         .fetch_optional(&self.pool)
         .await
         .map_err(StoreError::Read)?;
-        let preview = row.map(|PreviewRow { invite, goal }| Preview {
-            invite: invite.into(),
+        let Some(PreviewRow { invite, goal }) = row else { return Ok(None) };
+        let invite = Invite::from(invite);
+        Ok(invite.is_good_for(goal.has_used, now).then(|| Preview {
+            invite,
             title: goal.title,
             member_count: goal.member_count.into(),
             is_member: goal.is_member,
-        });
-        Ok(preview.filter(|preview| preview.invite.is_good(now)))
+        }))
     }
 
     #[tracing::instrument(name = "chat.store.join_by_invite", skip_all)]
@@ -258,7 +300,8 @@ impl JoinStore for PostgresStore {
         let found = invite(&mut *transaction, code).await.map_err(failed)?;
         let invite = found.ok_or(Refusal::NoSuchInvite)?;
         let asked = request(&mut transaction, chat_id, user_id).await.map_err(failed)?;
-        let is_good = invite.is_good(at) && !is_blocked;
+        let has_used = has_used(&mut transaction, &invite, user_id).await.map_err(failed)?;
+        let is_good = invite.is_good_for(has_used, at) && !is_blocked;
         let entrance = Entrance::Invite { invite: &invite, is_good, has_requested: asked.is_some() };
         let admission = domain::join(&excerpt, user_id, entrance)?;
         match (admission, asked) {
@@ -267,14 +310,14 @@ impl JoinStore for PostgresStore {
                 Ok(Invited::Member(Publication { chat_id, newest }))
             }
             (Admission::Joined(change), _) => {
-                use_once(&mut transaction, &invite).await.map_err(failed)?;
+                use_once(&mut transaction, &invite, user_id).await.map_err(failed)?;
                 let publication = self.complete(transaction, excerpt, (user_id, &[change]), at).await?;
                 Ok(Invited::Member(publication))
             }
             (Admission::Requested, Some(asked)) => Ok(Invited::Asked(asked)),
             (Admission::Requested, None) => {
                 ask(&mut transaction, (chat_id, user_id), at).await.map_err(failed)??;
-                use_once(&mut transaction, &invite).await.map_err(failed)?;
+                use_once(&mut transaction, &invite, user_id).await.map_err(failed)?;
                 transaction.commit().await.map_err(failed)?;
                 Ok(Invited::Asked(JoinRequest { chat_id, user_id, requested_at: at }))
             }
@@ -343,12 +386,15 @@ impl JoinStore for PostgresStore {
 
     #[tracing::instrument(name = "chat.store.withdraw_all", skip_all)]
     async fn withdraw_all(&self, user_id: UserId) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM join_requests WHERE user_id = $1")
-            .bind(user_id.0)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(StoreError::Requests)
+        sqlx::query(
+            "WITH unused AS (DELETE FROM invite_uses WHERE user_id = $1)
+             DELETE FROM join_requests WHERE user_id = $1",
+        )
+        .bind(user_id.0)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(StoreError::Requests)
     }
 }
 
@@ -374,19 +420,49 @@ async fn invite(executor: impl PgExecutor<'_>, code: CodeHash) -> Result<Option<
     Ok(row.map(Invite::from))
 }
 
-/// Returns the link that its maker has made with the same key.
-async fn with_key(connection: &mut PgConnection, new: &NewInvite) -> Result<Option<Invite>, sqlx::Error> {
-    let row: Option<InviteRow> = sqlx::query_as(concat!(
+/// Returns the link that its maker has made with the same key, and whether it is revoked.
+async fn with_key(
+    connection: &mut PgConnection,
+    new: &NewInvite,
+) -> Result<Option<(Invite, bool)>, sqlx::Error> {
+    let row: Option<KeyedRow> = sqlx::query_as(concat!(
         "SELECT ",
         invite_columns!(),
-        " FROM invites WHERE chat_id = $1 AND made_by_user_id = $2 AND idempotency_key = $3"
+        ", revoked_at IS NOT NULL AS is_revoked FROM invites WHERE chat_id = $1 AND made_by_user_id = $2 AND idempotency_key = $3"
     ))
     .bind(new.invite.chat_id.0)
     .bind(new.invite.made_by.0)
     .bind(new.key.as_ref().map(IdempotencyKey::as_str))
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(Invite::from))
+    Ok(row.map(|KeyedRow { invite, revocation }| (invite.into(), revocation.is_revoked)))
+}
+
+/// Revokes the links of users who may not make any now.
+pub(super) async fn revoke_of(
+    connection: &mut PgConnection,
+    chat_id: ChatId,
+    makers: Vec<Uuid>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(concat!(revoke!(), " AND made_by_user_id = ANY ($2)"))
+        .bind(chat_id.0)
+        .bind(makers)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Returns whether a user has taken a use of a link.
+async fn has_used(
+    connection: &mut PgConnection,
+    invite: &Invite,
+    user_id: UserId,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM invite_uses WHERE invite_id = $1 AND user_id = $2)")
+        .bind(invite.invite_id.0)
+        .bind(user_id.0)
+        .fetch_one(connection)
+        .await
 }
 
 async fn request(
@@ -425,13 +501,23 @@ async fn ask(
     Ok(Ok(()))
 }
 
-/// Counts a use. The chat is locked, so that there are as many as the link allows.
-async fn use_once(connection: &mut PgConnection, invite: &Invite) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE invites SET uses = uses + 1 WHERE invite_id = $1")
-        .bind(invite.invite_id.0)
-        .execute(connection)
-        .await
-        .map(drop)
+/// Counts a use, unless the user has taken one before. The chat is locked, so that there are as many as the link allows.
+async fn use_once(
+    connection: &mut PgConnection,
+    invite: &Invite,
+    user_id: UserId,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH used AS (
+             INSERT INTO invite_uses (invite_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING TRUE
+         )
+         UPDATE invites SET uses = uses + 1 WHERE invite_id = $1 AND EXISTS (SELECT FROM used)",
+    )
+    .bind(invite.invite_id.0)
+    .bind(user_id.0)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 impl From<InviteRow> for Invite {

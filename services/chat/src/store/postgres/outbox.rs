@@ -2,10 +2,10 @@
 
 use contracts::ChatId;
 use kit::catalog::Topic;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 
 use super::rows::unknown;
-use crate::domain::OutboxRecord;
+use crate::{domain::OutboxRecord, store::Published};
 
 /// The PostgreSQL channel that announces new rows of the outbox.
 pub const WAKE_CHANNEL: &str = "chat_outbox";
@@ -51,6 +51,32 @@ pub(super) async fn enqueue(
     .await?;
     sqlx::query("SELECT pg_notify($1, '')").bind(WAKE_CHANNEL).execute(connection).await?;
     Ok(())
+}
+
+/// Returns what was published behind a place, in pages.
+pub(super) async fn published(pool: &PgPool, after: i64, limit: usize) -> Result<Published, sqlx::Error> {
+    // Five seconds are for the log itself. Who begins may have read the database up to a minute ago.
+    let page: Vec<(i64, String, String)> = sqlx::query_as(
+        "SELECT published_id, record_key, payload FROM published
+         WHERE published_id > $1 AND published_at <= now() - INTERVAL '5 seconds'
+           AND ($1 > 0 OR published_at > now() - INTERVAL '1 minute')
+         ORDER BY published_id LIMIT $2",
+    )
+    .bind(after)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    let last = match page.last() {
+        Some((last, _, _)) => *last,
+        // Of a database that was created again, whose ids are smaller, it goes on where that is.
+        None => {
+            let newest = "SELECT coalesce(last_value, 0) FROM pg_sequences
+                          WHERE schemaname = current_schema() AND sequencename = 'published_published_id_seq'";
+            let newest: Option<i64> = sqlx::query_scalar(newest).fetch_optional(pool).await?;
+            newest.map_or(after, |newest| after.min(newest))
+        }
+    };
+    Ok(Published { records: page.into_iter().map(|(_, key, payload)| (key, payload)).collect(), last })
 }
 
 impl TryFrom<OutboxRow> for OutboxRecord {

@@ -58,7 +58,7 @@ pub(super) async fn chat(
 
 /// Returns the members of a chat behind `after`, by id: all of them, or those with a role.
 pub(super) async fn members(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     chat_id: ChatId,
     (role, after): (Option<Role>, Option<UserId>),
     limit: usize,
@@ -72,7 +72,7 @@ pub(super) async fn members(
     .bind(after.map_or(Uuid::nil(), |user| user.0))
     .bind(role.map(Role::as_str))
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.into_iter().map(Member::try_from).collect()
 }

@@ -3,13 +3,12 @@
 //! Rows are locked in one order: the chat, members, their messages. A change of the chat does so too, when it removes a member with all
 //! that is theirs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Utc};
-use contracts::{ChatId, ErrorCode, MessageKey, UserId, api::MAX_SCHEDULED};
+use contracts::{
+    ChatId, ErrorCode, MessageKey, UserId, api::MAX_SCHEDULED, event::Role, wire::MAX_ROLE_MENTIONS,
+};
 use sqlx::PgConnection;
 use tonic::async_trait;
 use uuid::Uuid;
@@ -18,22 +17,24 @@ use super::{
     PostgresStore,
     outbox::{enqueue, newest_record},
     own, reads,
-    rows::unknown,
+    rows::{role_of, unknown},
 };
 use crate::{
     domain::{
-        self, Dispatch, OutboxRecord, OwnState, Refusal, Rights, Scheduled, ScheduledCounts, ScheduledText,
+        self, Audience, Dispatch, OutboxRecord, OwnState, Refusal, Rights, SENT_REMEMBERED, Scheduled,
+        ScheduledCounts, ScheduledText,
     },
     store::{Publication, ScheduleStore, StoreError},
 };
 
-/// Messages of one chat that are sent in one transaction.
+/// Messages of one member that are sent in one transaction.
 const AT_ONCE: i64 = 100;
 
 /// The columns of [`ScheduledRow`].
 macro_rules! scheduled_columns {
     () => {
-        "chat_id, user_id, message_key, body, reply_to, mentions, mentions_all, send_at, refused"
+        "chat_id, user_id, message_key, body, reply_to, mentions, mention_roles, mentions_all, mentions_here, silent, send_at, \
+         not_before, attempts, refused"
     };
 }
 
@@ -45,8 +46,13 @@ kit::row! {
         body: String,
         reply_to: Option<i64>,
         mentions: Vec<Uuid>,
+        mention_roles: Vec<String>,
         mentions_all: bool,
+        mentions_here: bool,
+        silent: bool,
         send_at: DateTime<Utc>,
+        not_before: Option<DateTime<Utc>>,
+        attempts: i32,
         refused: Option<String>,
     }
 }
@@ -64,9 +70,18 @@ impl TryFrom<ScheduledRow> for Scheduled {
                 body: row.body,
                 reply_to: row.reply_to,
                 mentions: row.mentions.into_iter().map(UserId).collect(),
+                mention_roles: row
+                    .mention_roles
+                    .iter()
+                    .map(|role| role_of(role))
+                    .collect::<Result<_, _>>()?,
                 mentions_all: row.mentions_all,
+                mentions_here: row.mentions_here,
+                silent: row.silent,
             },
             send_at: row.send_at,
+            not_before: row.not_before,
+            attempts: u32::try_from(row.attempts).unwrap_or(0),
             refused,
         })
     }
@@ -90,6 +105,13 @@ impl ScheduleStore for PostgresStore {
         if let Some(known) = message(&mut transaction, seat, new.key).await.map_err(failed)? {
             return if known.is_as(new) {
                 Ok(Some((known, false)))
+            } else {
+                Err(Refusal::ScheduledKeyReused.into())
+            };
+        }
+        if let Some(sent) = sent_digest(&mut transaction, seat, new.key).await.map_err(failed)? {
+            return if sent == new.digest() {
+                Ok(Some((new.clone(), false)))
             } else {
                 Err(Refusal::ScheduledKeyReused.into())
             };
@@ -198,14 +220,13 @@ impl ScheduleStore for PostgresStore {
         let (Some(own), Some(message)) = (own, message) else { return Ok(None) };
         let now = now(&mut transaction).await.map_err(failed)?;
         let rights = reads::rights(&mut *transaction, &[seat]).await.map_err(failed)?;
-        let last_sent =
-            last_sent(&mut transaction, chat_id, &BTreeSet::from([user_id])).await.map_err(failed)?;
+        let last_sent = last_sent(&mut transaction, seat).await.map_err(failed)?;
+        let audience =
+            audience(&mut transaction, chat_id, std::slice::from_ref(&message)).await.map_err(failed)?;
         let rights = rights.first().copied().unwrap_or(Rights::NONE);
-        domain::send_now(chat_id, rights, last_sent.get(&user_id).copied(), now)?;
+        domain::send_now(&message, rights, last_sent, &audience, now)?;
         let dispatch = Dispatch { sent: vec![message], ..Dispatch::default() };
-        carry_out(&mut transaction, chat_id, &dispatch, BTreeMap::from([(user_id, own)]), now)
-            .await
-            .map_err(failed)?;
+        carry_out(&mut transaction, (seat, &own), &dispatch, &audience, now).await.map_err(failed)?;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Some(Publication { chat_id, newest }))
@@ -213,7 +234,8 @@ impl ScheduleStore for PostgresStore {
 
     async fn until_next(&self) -> Result<Option<Duration>, StoreError> {
         let seconds: Option<f64> = sqlx::query_scalar(
-            "SELECT extract(epoch FROM min(send_at) - now())::FLOAT8 FROM scheduled WHERE refused IS NULL",
+            "SELECT extract(epoch FROM min(greatest(send_at, not_before)) - now())::FLOAT8
+             FROM scheduled WHERE refused IS NULL",
         )
         .fetch_one(&self.pool)
         .await
@@ -221,21 +243,23 @@ impl ScheduleStore for PostgresStore {
         Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)))
     }
 
-    async fn due_chats(&self, limit: usize) -> Result<Vec<ChatId>, StoreError> {
-        let chats: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT chat_id FROM scheduled WHERE refused IS NULL AND send_at <= now()
-             GROUP BY chat_id ORDER BY min(send_at) LIMIT $1",
+    async fn due_senders(&self, limit: usize) -> Result<Vec<(ChatId, UserId)>, StoreError> {
+        let senders: Vec<(Uuid, Uuid)> = sqlx::query_as(
+            "SELECT chat_id, user_id FROM scheduled
+             WHERE refused IS NULL AND greatest(send_at, not_before) <= now()
+             GROUP BY chat_id, user_id ORDER BY min(greatest(send_at, not_before)) LIMIT $1",
         )
         .bind(i64::try_from(limit).unwrap_or(i64::MAX))
         .fetch_all(&self.pool)
         .await
         .map_err(StoreError::Read)?;
-        Ok(chats.into_iter().map(ChatId).collect())
+        Ok(senders.into_iter().map(|(chat, user)| (ChatId(chat), UserId(user))).collect())
     }
 
     #[tracing::instrument(name = "chat.store.send_due", skip_all, fields(chat = %chat_id))]
-    async fn send_due(&self, chat_id: ChatId) -> Result<usize, StoreError> {
+    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<usize, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
+        let seat = (chat_id, user_id);
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         let is_locked: Option<bool> =
             sqlx::query_scalar("SELECT TRUE FROM chats WHERE chat_id = $1 FOR UPDATE SKIP LOCKED")
@@ -246,35 +270,77 @@ impl ScheduleStore for PostgresStore {
         if is_locked.is_none() {
             return Ok(0);
         }
-        let owns = lock_senders(&mut transaction, chat_id).await.map_err(failed)?;
+        let own = own::locked(&mut transaction, chat_id, user_id).await.map_err(failed)?;
+        let Some(own) = own else { return Ok(0) };
         let now = now(&mut transaction).await.map_err(failed)?;
-        let users: Vec<Uuid> = owns.keys().map(|user| user.0).collect();
+        // Also those that were put off: the others come behind them.
         let rows: Vec<ScheduledRow> = sqlx::query_as(concat!(
             "SELECT ",
             scheduled_columns!(),
-            " FROM scheduled
-              WHERE chat_id = $1 AND user_id = ANY ($2) AND refused IS NULL AND send_at <= now()
+            " FROM scheduled WHERE chat_id = $1 AND user_id = $2 AND refused IS NULL AND send_at <= now()
               ORDER BY send_at, message_key LIMIT $3 FOR UPDATE"
         ))
         .bind(chat_id.0)
-        .bind(users)
+        .bind(user_id.0)
         .bind(AT_ONCE)
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed)?;
+        let is_due = |row: &ScheduledRow| row.not_before.is_none_or(|at| at <= now);
+        if !rows.iter().any(is_due) {
+            // Another process was here meanwhile.
+            return Ok(0);
+        }
         let messages: Vec<Scheduled> =
             rows.into_iter().map(Scheduled::try_from).collect::<Result<_, _>>().map_err(failed)?;
-        let senders: BTreeSet<UserId> = messages.iter().map(|message| message.user_id).collect();
-        let seats: Vec<_> = senders.iter().map(|user| (chat_id, *user)).collect();
-        let rights = reads::rights(&mut *transaction, &seats).await.map_err(failed)?;
-        let rights = senders.iter().copied().zip(rights).collect();
-        let last_sent = last_sent(&mut transaction, chat_id, &senders).await.map_err(failed)?;
-        let changed = messages.len();
-        let dispatch = domain::dispatch(messages, &rights, last_sent, now);
-        let owns = owns.into_iter().filter(|(user, _)| senders.contains(user)).collect();
-        carry_out(&mut transaction, chat_id, &dispatch, owns, now).await.map_err(failed)?;
+        let rights = reads::rights(&mut *transaction, &[seat]).await.map_err(failed)?;
+        let rights = rights.first().copied().unwrap_or(Rights::NONE);
+        let last_sent = last_sent(&mut transaction, seat).await.map_err(failed)?;
+        let audience = audience(&mut transaction, chat_id, &messages).await.map_err(failed)?;
+        let dispatch = domain::dispatch(messages, rights, last_sent, &audience, now);
+        carry_out(&mut transaction, (seat, &own), &dispatch, &audience, now).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
-        Ok(changed)
+        Ok(dispatch.sent.len() + dispatch.refused.len() + dispatch.later.len())
+    }
+
+    #[tracing::instrument(name = "chat.store.put_off", skip_all, fields(chat = %chat_id))]
+    async fn put_off(&self, chat_id: ChatId, user_id: UserId) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Change { chat_id, source };
+        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        let own = own::locked(&mut transaction, chat_id, user_id).await.map_err(failed)?;
+        let Some(own) = own else { return Ok(()) };
+        // It is not read as a whole: that may be what fails.
+        let first: Option<(Uuid, i32)> = sqlx::query_as(
+            "SELECT message_key, attempts FROM scheduled
+             WHERE chat_id = $1 AND user_id = $2 AND refused IS NULL AND send_at <= now()
+             ORDER BY send_at, message_key LIMIT 1 FOR UPDATE",
+        )
+        .bind(chat_id.0)
+        .bind(user_id.0)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let Some((first, attempts)) = first else { return Ok(()) };
+        let now = now(&mut transaction).await.map_err(failed)?;
+        let wait = domain::retried_after(u32::try_from(attempts).unwrap_or(0));
+        sqlx::query(
+            "UPDATE scheduled
+             SET attempts = attempts + (message_key = $3)::INTEGER, not_before = $4,
+                 refused = CASE WHEN message_key = $3 THEN $5 END
+             WHERE chat_id = $1 AND user_id = $2 AND refused IS NULL AND send_at <= now()",
+        )
+        .bind(chat_id.0)
+        .bind(user_id.0)
+        .bind(first)
+        .bind(wait.map(|wait| now + wait))
+        .bind(wait.is_none().then(|| ErrorCode::Internal.as_str()))
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        if wait.is_none() {
+            recount(&mut transaction, (chat_id, user_id), &own, now).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
     }
 }
 
@@ -305,11 +371,14 @@ async fn message(
 /// Writes a message whose member is locked.
 async fn put(connection: &mut PgConnection, of: &Scheduled) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO scheduled (chat_id, user_id, message_key, body, reply_to, mentions, mentions_all, send_at, refused)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NULL)
+        "INSERT INTO scheduled (chat_id, user_id, message_key, body, reply_to, mentions, mention_roles, mentions_all,
+                                mentions_here, silent, send_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
          ON CONFLICT (chat_id, user_id, message_key) DO UPDATE
          SET body = EXCLUDED.body, reply_to = EXCLUDED.reply_to, mentions = EXCLUDED.mentions,
-             mentions_all = EXCLUDED.mentions_all, send_at = EXCLUDED.send_at, refused = NULL",
+             mention_roles = EXCLUDED.mention_roles, mentions_all = EXCLUDED.mentions_all,
+             mentions_here = EXCLUDED.mentions_here, silent = EXCLUDED.silent, send_at = EXCLUDED.send_at,
+             not_before = NULL, attempts = 0, refused = NULL",
     )
     .bind(of.chat_id.0)
     .bind(of.user_id.0)
@@ -317,7 +386,10 @@ async fn put(connection: &mut PgConnection, of: &Scheduled) -> Result<(), sqlx::
     .bind(&of.text.body)
     .bind(of.text.reply_to)
     .bind(of.text.mentions.iter().map(|user| user.0).collect::<Vec<_>>())
+    .bind(of.text.mention_roles.iter().map(|role| role.as_str()).collect::<Vec<_>>())
     .bind(of.text.mentions_all)
+    .bind(of.text.mentions_here)
+    .bind(of.text.silent)
     .bind(of.send_at)
     .execute(connection)
     .await?;
@@ -372,86 +444,113 @@ async fn recount(
     own::write(connection, (chat_id, user_id), &own.with_scheduled(counts, now)).await
 }
 
-/// Locks the members of a chat whose messages are due, in one order, and returns how they have the chat.
-async fn lock_senders(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-) -> Result<BTreeMap<UserId, OwnState>, sqlx::Error> {
-    let users: Vec<Uuid> = sqlx::query_scalar(
-        "SELECT DISTINCT user_id FROM scheduled
-         WHERE chat_id = $1 AND refused IS NULL AND send_at <= now() ORDER BY user_id",
-    )
-    .bind(chat_id.0)
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut owns = BTreeMap::new();
-    for user in users.into_iter().map(UserId) {
-        let own = own::locked(connection, chat_id, user).await?;
-        owns.extend(own.map(|own| (user, own)));
-    }
-    Ok(owns)
-}
-
-/// Returns when a scheduled message of each of these members was sent last.
+/// Returns when a scheduled message of a member was sent last.
 async fn last_sent(
     connection: &mut PgConnection,
-    chat_id: ChatId,
-    users: &BTreeSet<UserId>,
-) -> Result<BTreeMap<UserId, DateTime<Utc>>, sqlx::Error> {
-    let sent: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
-        "SELECT user_id, scheduled_sent_at FROM members
-         WHERE chat_id = $1 AND user_id = ANY ($2) AND scheduled_sent_at IS NOT NULL",
-    )
-    .bind(chat_id.0)
-    .bind(users.iter().map(|user| user.0).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
-    Ok(sent.into_iter().map(|(user, at)| (UserId(user), at)).collect())
+    (chat_id, user_id): (ChatId, UserId),
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+    let sent: Option<Option<DateTime<Utc>>> =
+        sqlx::query_scalar("SELECT scheduled_sent_at FROM members WHERE chat_id = $1 AND user_id = $2")
+            .bind(chat_id.0)
+            .bind(user_id.0)
+            .fetch_optional(connection)
+            .await?;
+    Ok(sent.flatten())
 }
 
-/// Writes what becomes of messages, with the records by which they are sent. `owns` are their senders, who are locked.
-async fn carry_out(
+/// Returns what a message that was sent lately said, under this key.
+async fn sent_digest(
+    connection: &mut PgConnection,
+    (chat_id, user_id): (ChatId, UserId),
+    key: MessageKey,
+) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT digest FROM scheduled_sent WHERE chat_id = $1 AND user_id = $2 AND message_key = $3",
+    )
+    .bind(chat_id.0)
+    .bind(user_id.0)
+    .bind(key.0)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Returns who is in a chat of those whom these messages call.
+async fn audience(
     connection: &mut PgConnection,
     chat_id: ChatId,
+    messages: &[Scheduled],
+) -> Result<Audience, sqlx::Error> {
+    let mut audience = Audience::default();
+    let named: BTreeSet<UserId> = messages.iter().flat_map(|of| &of.text.mentions).copied().collect();
+    if !named.is_empty() {
+        let present = reads::members_among(connection, chat_id, &named).await?;
+        audience.present = present.into_iter().map(|member| member.user_id).collect();
+    }
+    let roles: BTreeSet<Role> = messages.iter().flat_map(|of| &of.text.mention_roles).copied().collect();
+    for role in roles {
+        // The sender may be one of them, and one more is too many.
+        let most = MAX_ROLE_MENTIONS + 2;
+        let members = reads::members(&mut *connection, chat_id, (Some(role), None), most).await?;
+        audience.with_role.insert(role, members.into_iter().map(|member| member.user_id).collect());
+    }
+    Ok(audience)
+}
+
+/// Writes what becomes of messages of a member, who is locked, with the records by which they are sent.
+async fn carry_out(
+    connection: &mut PgConnection,
+    ((chat_id, user_id), own): ((ChatId, UserId), &OwnState),
     dispatch: &Dispatch,
-    owns: BTreeMap<UserId, OwnState>,
+    audience: &Audience,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     let Dispatch { sent, refused, later } = dispatch;
     for message in sent {
-        remove(connection, (chat_id, message.user_id), message.key).await?;
-        sqlx::query("UPDATE members SET scheduled_sent_at = $3 WHERE chat_id = $1 AND user_id = $2")
-            .bind(chat_id.0)
-            .bind(message.user_id.0)
-            .bind(now)
-            .execute(&mut *connection)
-            .await?;
+        remove(connection, (chat_id, user_id), message.key).await?;
+        sqlx::query(
+            "INSERT INTO scheduled_sent (chat_id, user_id, message_key, digest, sent_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (chat_id, user_id, message_key) DO UPDATE
+             SET digest = EXCLUDED.digest, sent_at = EXCLUDED.sent_at",
+        )
+        .bind(chat_id.0)
+        .bind(user_id.0)
+        .bind(message.key.0)
+        .bind(&message.digest()[..])
+        .bind(now)
+        .execute(&mut *connection)
+        .await?;
     }
     for message in refused.iter().chain(later) {
         sqlx::query(
-            "UPDATE scheduled SET send_at = $4, refused = $5
+            "UPDATE scheduled SET not_before = $4, refused = $5
              WHERE chat_id = $1 AND user_id = $2 AND message_key = $3",
         )
         .bind(chat_id.0)
-        .bind(message.user_id.0)
+        .bind(user_id.0)
         .bind(message.key.0)
-        .bind(message.send_at)
+        .bind(message.not_before)
         .bind(message.refused.map(ErrorCode::as_str))
         .execute(&mut *connection)
         .await?;
     }
-    let called: BTreeSet<UserId> = sent.iter().flat_map(|message| &message.text.mentions).copied().collect();
-    let present = match called.is_empty() {
-        true => Vec::new(),
-        false => reads::members_among(connection, chat_id, &called).await?,
-    };
-    let present = present.into_iter().map(|member| member.user_id).collect();
-    let records: Vec<OutboxRecord> = sent.iter().map(|message| message.record(&present)).collect();
+    let records: Vec<OutboxRecord> = sent.iter().map(|message| message.record(audience)).collect();
     if !records.is_empty() {
         enqueue(connection, &records).await?;
+        sqlx::query("UPDATE members SET scheduled_sent_at = $3 WHERE chat_id = $1 AND user_id = $2")
+            .bind(chat_id.0)
+            .bind(user_id.0)
+            .bind(now)
+            .execute(&mut *connection)
+            .await?;
+        // Some of whichever members, so that there are never many.
+        sqlx::query(
+            "DELETE FROM scheduled_sent WHERE (chat_id, user_id, message_key) IN (
+                 SELECT chat_id, user_id, message_key FROM scheduled_sent WHERE sent_at < $1
+                 ORDER BY sent_at LIMIT 200 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(now - SENT_REMEMBERED)
+        .execute(&mut *connection)
+        .await?;
     }
-    for (user, own) in owns {
-        recount(connection, (chat_id, user), &own, now).await?;
-    }
-    Ok(())
+    recount(connection, (chat_id, user_id), own, now).await
 }

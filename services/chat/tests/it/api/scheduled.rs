@@ -37,10 +37,14 @@ async fn a_message_is_scheduled_changed_and_cancelled_by_its_sender_alone() {
 
     let one = format!("{path}/{key}");
     let put = async |user, body: Value| app.api.send(&format!("PUT {one}"), Some(user), Some(body)).await;
-    let changed = json!({"body": "see you all", "mention_all": true, "send_at_ms": send_at_ms + 1});
-    let answer = put(&bob.token, changed.clone()).await.ok(200);
-    assert_eq!((&answer["body"], &answer["mention_all"]), (&json!("see you all"), &json!(true)));
-    assert_eq!(answer.get("reply_to"), None, "it is replaced as a whole");
+    let changed = json!({
+        "body": "see you all", "mention_all": true, "mention_roles": ["owner"], "mention_here": true, "silent": true,
+        "send_at_ms": send_at_ms + 1,
+    });
+    let mut expected = changed.clone();
+    (expected["chat_id"], expected["key"]) = (json!(chat), json!(key));
+    assert_eq!(put(&bob.token, changed.clone()).await.ok(200), expected, "it is replaced as a whole");
+    assert_eq!(app.api.get(&bob, &path).await.ok(200), json!({"items": [expected]}));
     assert_eq!(put(&ann.token, changed).await.code(), "not_found");
     let past = json!({"body": "late", "send_at_ms": ahead_ms(-1)});
     assert_eq!(put(&bob.token, past).await.code(), "conflict");
@@ -58,6 +62,7 @@ async fn a_message_is_scheduled_changed_and_cancelled_by_its_sender_alone() {
         json!({"key": key, "body": "x".repeat(16 * 1024 + 1), "send_at_ms": send_at_ms}),
         json!({"key": key, "body": "x", "send_at_ms": i64::MAX}),
         json!({"key": key, "body": "x", "reply_to": 0, "send_at_ms": send_at_ms}),
+        json!({"key": key, "body": "x", "mention_roles": ["member"], "send_at_ms": send_at_ms}),
         json!({"key": "no id", "body": "x", "send_at_ms": send_at_ms}),
         json!({"key": key, "send_at_ms": send_at_ms}),
     ] {
@@ -75,10 +80,13 @@ async fn a_message_is_sent_at_once_by_its_sender() {
     for (user, code) in [(&ann, None), (&bob, Some("permission_denied"))] {
         let key = MessageKey::generate();
         let request = json!({"key": key, "body": "now", "send_at_ms": ahead_ms(60)});
-        app.api.post(user, &path, request).await.ok(201);
+        let made = app.api.post(user, &path, request.clone()).await.ok(201);
         let answer = app.api.post(user, &format!("{path}/{key}/send"), json!({})).await;
         match code {
-            None => drop(answer.ok(204)),
+            None => {
+                answer.ok(204);
+                assert_eq!(app.api.post(user, &path, request).await.ok(200), made, "the same answer");
+            }
             Some(code) => assert_eq!(answer.code(), code),
         }
         let left = app.api.get(user, &path).await.ok(200)["items"].as_array().map(Vec::len);

@@ -2,8 +2,8 @@
 
 use chat::{
     domain::{
-        Code, Command, EntryId, Founding, Invite, JoinRequest, Limits, MAX_INVITES, NewChat, NewInvite,
-        PublicChat, READDING_PAUSE, Refusal, Update,
+        Code, Command, EntryId, Founding, Invite, JoinRequest, LINK_KEPT, Limits, MAX_INVITES, NewChat,
+        NewInvite, PublicChat, READDING_PAUSE, Refusal, Update,
     },
     store::{Invited, MemoryStore, PostgresStore, StoreError},
 };
@@ -28,6 +28,8 @@ suite![
     a_link_lets_in_whom_it_allows_and_ends,
     a_link_goes_with_the_role_of_its_maker,
     a_link_is_made_once_for_a_key_and_there_are_so_many,
+    a_revoked_link_is_not_made_again_by_its_key,
+    a_user_takes_one_use_of_a_link_however_often_they_come,
     an_approval_lets_in_who_asks,
     a_removed_user_does_not_come_back_by_themselves_for_a_day,
     a_block_closes_the_links_of_a_user,
@@ -237,6 +239,72 @@ async fn a_link_is_made_once_for_a_key_and_there_are_so_many(store: Store) {
     // One that is used up makes room.
     come(&store, &Code::of([101; 16]), new_user(), 1).await.expect("a use");
     made(&store, one_more).await;
+}
+
+async fn a_revoked_link_is_not_made_again_by_its_key(store: Store) {
+    let [ann, bob, cid] = [(); 3].map(|()| new_user());
+    let chat_id = new_group(&store, ann, &[bob]).await;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    let keyed = |n, made_by| {
+        let (code, new) = link(n, chat_id, made_by, limited(5));
+        (code, NewInvite { key: IdempotencyKey::parse("5f0c"), ..new })
+    };
+    let (of_ann, of_bob) = (keyed(1, ann), keyed(2, bob));
+    for (_, new) in [&of_ann, &of_bob] {
+        assert!(store.create_invite(new).await.expect("a link").1);
+    }
+    store.revoke_invite(chat_id, ann, of_ann.1.invite.invite_id, at(6)).await.expect("it is revoked");
+    // With the role goes the link, and comes back by no retry.
+    change(&store, chat_id, ann, put(bob, Role::Member)).await;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    for (n, made_by) in [(3, ann), (4, bob)] {
+        let (code, retry) = keyed(n, made_by);
+        assert_eq!(refused(store.create_invite(&retry).await), Refusal::InviteRevoked);
+        assert_eq!(come(&store, &code, cid, 7).await, Err(Refusal::NoSuchInvite));
+    }
+    for code in [&of_ann.0, &of_bob.0] {
+        assert_eq!(come(&store, code, cid, 7).await, Err(Refusal::NoSuchInvite));
+        assert_eq!(store.preview(code.hash(), cid, at(7)).await.expect("a read"), None);
+    }
+    assert_eq!(store.invites(chat_id, at(7)).await.expect("a list"), []);
+    // It counts for nothing, and a day later nothing is known of it.
+    for n in 0..MAX_INVITES {
+        made(&store, link(100 + u8::try_from(n).expect("small"), chat_id, ann, limited(1))).await;
+    }
+    let first = store.invites(chat_id, at(8)).await.expect("a list")[0].invite_id;
+    store.revoke_invite(chat_id, ann, first, at(8)).await.expect("it is revoked");
+    let (_, mut next_day) = keyed(5, ann);
+    next_day.invite.created_at = at(0) + LINK_KEPT;
+    let (_, mut other) = link(6, chat_id, ann, limited(1));
+    other.invite.created_at = next_day.invite.created_at;
+    assert_eq!(refused(store.create_invite(&next_day).await), Refusal::InviteRevoked);
+    assert!(store.create_invite(&other).await.expect("a link").1, "it forgets the others");
+    let last = store.invites(chat_id, at(8)).await.expect("a list")[0].invite_id;
+    store.revoke_invite(chat_id, ann, last, at(8)).await.expect("there is room");
+    assert!(store.create_invite(&next_day).await.expect("a link").1);
+}
+
+async fn a_user_takes_one_use_of_a_link_however_often_they_come(store: Store) {
+    let [ann, bob, cid, dora] = [(); 4].map(|()| new_user());
+    let chat_id = new_group(&store, ann, &[]).await;
+    let code = made(&store, link(1, chat_id, ann, limited(2))).await;
+    let uses = async || store.invites(chat_id, at(9)).await.expect("a list").first().map(|of| of.uses);
+    for n in 0..3 {
+        come(&store, &code, bob, 10 + n).await.expect("bob comes");
+        change(&store, chat_id, bob, Command::Leave).await;
+        assert_eq!(uses().await, Some(1), "one user, one use");
+    }
+    come(&store, &code, cid, 20).await.expect("there is one use left");
+    assert_eq!(come(&store, &code, dora, 21).await, Err(Refusal::NoSuchInvite), "it is used up");
+    assert!(store.preview(code.hash(), bob, at(21)).await.expect("a read").is_some());
+    come(&store, &code, bob, 22).await.expect("bob has a use of it");
+    // What is known of users goes with their account.
+    change(&store, chat_id, bob, Command::Leave).await;
+    store.withdraw_all(bob).await.expect("the account is deleted");
+    assert_eq!(come(&store, &code, bob, 23).await, Err(Refusal::NoSuchInvite));
+    // Who was removed does not come back by a use that they have.
+    change(&store, chat_id, ann, Command::Remove { user_id: cid }).await;
+    assert_eq!(come(&store, &code, cid, 24).await, Err(Refusal::RemovedLately));
 }
 
 async fn an_approval_lets_in_who_asks(store: Store) {

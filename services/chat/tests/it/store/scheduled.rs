@@ -1,6 +1,6 @@
 //! Messages that are sent at a time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chat::{
     domain::{
@@ -33,14 +33,22 @@ suite![
     what_a_removed_member_has_scheduled_is_never_sent,
     a_user_schedules_so_many_messages_at_times_ahead,
     in_slow_mode_scheduled_messages_wait_for_one_another,
+    a_request_is_answered_as_before_when_its_message_was_sent,
+    roles_are_those_of_the_time_of_the_message,
 ];
 
 /// Returns a message for a time from now on, to the microsecond that every store keeps.
 fn message(chat_id: ChatId, user_id: UserId, body: &str, ahead: TimeDelta) -> Scheduled {
-    let text =
-        ScheduledText { body: body.to_owned(), reply_to: None, mentions: Vec::new(), mentions_all: false };
+    let text = ScheduledText { body: body.to_owned(), ..ScheduledText::default() };
     let send_at = DateTime::from_timestamp_millis((Utc::now() + ahead).timestamp_millis()).expect("a time");
-    Scheduled { chat_id, user_id, key: MessageKey::generate(), text, send_at, refused: None }
+    let key = MessageKey::generate();
+    Scheduled { chat_id, user_id, key, text, send_at, not_before: None, attempts: 0, refused: None }
+}
+
+/// Waits until the time of a message is past.
+async fn until_past(of: &Scheduled) {
+    let is_past = || async { (Utc::now() > of.send_at + SOON).then_some(()) };
+    wait_for("the time of a message", PATIENCE, is_past).await;
 }
 
 fn later(chat_id: ChatId, user_id: UserId, body: &str) -> Scheduled {
@@ -74,7 +82,7 @@ const fn waiting(waiting: u32, refused: u32) -> ScheduledCounts {
 async fn until_done(store: &Store) {
     let done = || async {
         scheduled::round(&**store).await.expect("a round");
-        store.due_chats(10).await.expect("a list").is_empty().then_some(())
+        store.due_senders(10).await.expect("a list").is_empty().then_some(())
     };
     wait_for("that what is due is sent", PATIENCE, done).await;
 }
@@ -95,19 +103,19 @@ async fn a_message_is_sent_once_at_its_time_and_never_before(store: Store) {
     assert!(store.until_next().await.expect("a read").expect("the next") <= SOON.to_std().expect("small"));
     // Before their time each look finds nothing, and at it one of those who look at once sends it.
     wait_for("the time of both", PATIENCE, || async {
-        let due = store.due_chats(10).await.expect("a list");
+        let due = store.due_senders(10).await.expect("a list");
         let is_early = Utc::now() < messages[1].send_at;
         if is_early {
-            assert_eq!(store.send_due(chat_id).await.expect("a look"), 0);
+            assert_eq!(store.send_due(chat_id, ann).await.expect("a look"), 0);
         }
         (!due.is_empty() && Utc::now() > messages[0].send_at + SOON).then_some(())
     })
     .await;
-    let (one, other) = tokio::join!(store.send_due(chat_id), store.send_due(chat_id));
+    let (one, other) = tokio::join!(store.send_due(chat_id, ann), store.send_due(chat_id, ann));
     assert_eq!(one.expect("a look") + other.expect("a look"), 2);
     let expected = [(messages[1].key, "first".to_owned()), (messages[0].key, "second".to_owned())];
     assert_eq!(sent(&store).await, expected);
-    assert_eq!(store.due_chats(10).await.expect("a list"), []);
+    assert_eq!(store.due_senders(10).await.expect("a list"), []);
     assert_eq!(store.scheduled(chat_id, ann).await.expect("a list"), Some(vec![]));
     assert_eq!(counts(&store, chat_id, ann).await, waiting(0, 0));
     let said = own_states(&store).await;
@@ -171,8 +179,7 @@ async fn what_its_sender_may_not_write_at_its_time_stays_with_the_refusal(store:
     schedule(&store, &in_pair).await;
     change(&store, news, ann, put(bob, Role::Member)).await;
     store.block(ann, bob, at(1)).await.expect("a block");
-    let reached = || async { (Utc::now() > in_pair.send_at + SOON).then_some(()) };
-    wait_for("their time", PATIENCE, reached).await;
+    until_past(&in_pair).await;
     until_done(&store).await;
     for (chat_id, of) in [(news, &in_news), (pair, &in_pair)] {
         let refused_now = Scheduled { refused: Some(ErrorCode::PermissionDenied), ..of.clone() };
@@ -200,8 +207,7 @@ async fn what_a_removed_member_has_scheduled_is_never_sent(store: Store) {
     assert_eq!(store.scheduled(chat_id, bob).await.expect("a list"), None);
     let back = at(10) + READDING_PAUSE;
     store.change(chat_id, ann, put(bob, Role::Member), back).await.expect("bob is added again");
-    let reached = || async { (Utc::now() > of.send_at + SOON).then_some(()) };
-    wait_for("its time", PATIENCE, reached).await;
+    until_past(&of).await;
     until_done(&store).await;
     assert_eq!(sent(&store).await, []);
     assert_eq!(store.scheduled(chat_id, bob).await.expect("a list"), Some(vec![]));
@@ -239,24 +245,150 @@ async fn a_user_schedules_so_many_messages_at_times_ahead(store: Store) {
 async fn in_slow_mode_scheduled_messages_wait_for_one_another(store: Store) {
     let (ann, bob) = (new_user(), new_user());
     let chat_id = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
-    let slow = Update { slow_mode_seconds: Some(3600), ..Update::default() };
-    change(&store, chat_id, ann, update(slow)).await;
+    let slow = |seconds| update(Update { slow_mode_seconds: Some(seconds), ..Update::default() });
+    change(&store, chat_id, ann, slow(3600)).await;
     let mut messages = Vec::new();
-    for user in [bob, ann, bob, ann] {
-        let of = message(chat_id, user, "now", SOON);
+    for (n, user) in [bob, ann, bob, ann, bob].into_iter().enumerate() {
+        // Keys say nothing of the order: the times do.
+        let ahead = SOON + TimeDelta::milliseconds(i64::try_from(n).expect("small"));
+        let of = message(chat_id, user, &n.to_string(), ahead);
         schedule(&store, &of).await;
         messages.push(of);
     }
-    let reached = || async { (Utc::now() > messages[3].send_at + SOON).then_some(()) };
-    wait_for("their time", PATIENCE, reached).await;
+    until_past(&messages[4]).await;
     until_done(&store).await;
-    assert_eq!(sent(&store).await.len(), 3, "an owner does not wait");
+    let of_bob = [&messages[0], &messages[2], &messages[4]];
+    let sent_bodies = async || sent(&store).await.into_iter().map(|(_, body)| body).collect::<Vec<_>>();
+    let mut first = sent_bodies().await;
+    first.sort();
+    assert_eq!(first, ["0", "1", "3"], "an owner does not wait");
     let rest = store.scheduled(chat_id, bob).await.expect("a list").expect("a member");
-    let [rest] = rest.as_slice() else { panic!("{rest:?}") };
-    assert!(rest.send_at > messages[3].send_at + TimeDelta::minutes(59), "{rest:?}");
-    let refusal = refused(store.send_now(chat_id, bob, rest.key).await);
+    let [second, third] = rest.as_slice() else { panic!("{rest:?}") };
+    assert_eq!((second.key, third.key), (of_bob[1].key, of_bob[2].key));
+    assert_eq!((second.send_at, third.send_at), (of_bob[1].send_at, of_bob[2].send_at));
+    let tried = second.not_before.expect("it is put off");
+    assert!(tried > second.send_at + TimeDelta::minutes(59) && third.not_before == Some(tried), "{rest:?}");
+    for of in [&messages[2], &messages[4]] {
+        let (kept, is_new) = store.schedule(of).await.expect("an answer").expect("a member");
+        assert_eq!((kept.key, kept.send_at, is_new), (of.key, of.send_at, false), "it is the same request");
+    }
+    let refusal = refused(store.send_now(chat_id, bob, second.key).await);
     assert!(matches!(refusal, Refusal::SlowMode { wait } if wait > Duration::from_secs(3500)), "{refusal:?}");
-    change(&store, chat_id, ann, update(Update { slow_mode_seconds: Some(0), ..Update::default() })).await;
-    store.send_now(chat_id, bob, rest.key).await.expect("it is sent").expect("it waited");
-    assert_eq!(sent(&store).await.len(), 4);
+    // What comes behind does not overtake them when the chat is not slow any more.
+    change(&store, chat_id, ann, slow(0)).await;
+    let last = message(chat_id, bob, "5", SOON);
+    schedule(&store, &last).await;
+    until_past(&last).await;
+    until_done(&store).await;
+    assert_eq!(sent_bodies().await[3..], ["2", "4", "5"]);
+    assert_eq!(counts(&store, chat_id, bob).await, waiting(0, 0));
+}
+
+async fn a_request_is_answered_as_before_when_its_message_was_sent(store: Store) {
+    let ann = new_user();
+    let chat_id = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
+    let (soon, now) = (message(chat_id, ann, "soon", SOON), later(chat_id, ann, "now"));
+    for of in [&soon, &now] {
+        schedule(&store, of).await;
+    }
+    store.send_now(chat_id, ann, now.key).await.expect("it is sent").expect("it waited");
+    until_past(&soon).await;
+    until_done(&store).await;
+    for of in [&soon, &now] {
+        let (kept, is_new) = store.schedule(of).await.expect("the same answer").expect("a member");
+        assert_eq!((&kept, is_new), (of, false));
+        let text = ScheduledText { silent: true, ..of.text.clone() };
+        let other = Scheduled { text, send_at: of.send_at + TimeDelta::hours(2), ..of.clone() };
+        assert_eq!(refused(store.schedule(&other).await), Refusal::ScheduledKeyReused);
+    }
+    assert_eq!(sent(&store).await.len(), 2, "each is sent once");
+    assert_eq!(counts(&store, chat_id, ann).await, waiting(0, 0));
+}
+
+async fn roles_are_those_of_the_time_of_the_message(store: Store) {
+    let [ann, bob, cid] = [(); 3].map(|()| new_user());
+    let chat_id = store.create(&group(ann, &[bob, cid])).await.expect("a chat").chat.chat_id;
+    change(&store, chat_id, ann, put(bob, Role::Admin)).await;
+    let mut of = message(chat_id, ann, "all hands", SOON);
+    of.text.mention_roles = vec![Role::Owner, Role::Admin];
+    (of.text.mentions_here, of.text.silent) = (true, true);
+    schedule(&store, &of).await;
+    assert_eq!(store.scheduled(chat_id, ann).await.expect("a list"), Some(vec![of.clone()]));
+    change(&store, chat_id, ann, put(bob, Role::Member)).await;
+    change(&store, chat_id, ann, put(cid, Role::Admin)).await;
+    until_past(&of).await;
+    until_done(&store).await;
+    let pending = store.pending(5000).await.expect("the outbox").into_iter();
+    let last = pending.filter(|record| record.topic == Topic::MessageSend).last().expect("an entry");
+    let last: SendRecord = serde_json::from_str(&last.payload.expect("an entry")).expect("json");
+    assert_eq!((last.key, last.mentions, last.called_by_role), (of.key, vec![cid], 1));
+    assert_eq!(last.mention_roles, of.text.mention_roles);
+    assert!(last.mentions_here && last.silent);
+}
+
+/// What cannot be written of one member's messages holds up no other member's, and is refused in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_cannot_be_sent_hold_up_no_others() {
+    let (_database, pool) = database().await;
+    let store: Store = Arc::new(PostgresStore::new(pool.clone(), Limits::default()));
+    let [ann, bob] = [(); 2].map(|()| new_user());
+    let broken = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+    let sound = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
+    let run = async |sql: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.expect("it is done");
+    };
+    run(format!(
+        "CREATE FUNCTION fail() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+         CREATE TRIGGER fail BEFORE INSERT ON outbox FOR EACH ROW
+         WHEN (NEW.topic = 'message.send' AND NEW.record_key = '{broken}' AND NEW.payload LIKE '%poison%')
+         EXECUTE FUNCTION fail();"
+    ))
+    .await;
+    let first = message(broken, ann, "first", SOON);
+    let poison = message(broken, ann, "poison", SOON + TimeDelta::milliseconds(1));
+    let behind = message(broken, ann, "behind", SOON + TimeDelta::milliseconds(2));
+    let of_bob = message(broken, bob, "bob's", SOON + TimeDelta::milliseconds(3));
+    let other = message(sound, ann, "other", SOON + TimeDelta::milliseconds(4));
+    for of in [&first, &poison, &behind, &of_bob, &other] {
+        schedule(&store, of).await;
+    }
+    until_past(&other).await;
+    scheduled::round(&*store).await.expect("a failure of one is none of the round");
+    let bodies = async || {
+        let mut bodies: Vec<String> = sent(&store).await.into_iter().map(|(_, body)| body).collect();
+        bodies.sort();
+        bodies
+    };
+    assert_eq!(bodies().await, ["bob's", "other"]);
+    let list = async || store.scheduled(broken, ann).await.expect("a list").expect("a member");
+    let waits = list().await;
+    assert_eq!(waits.iter().map(|of| of.attempts).collect::<Vec<_>>(), [1, 0, 0]);
+    assert!(waits.iter().all(|of| of.not_before > Some(of.send_at)), "{waits:?}");
+    assert_eq!(store.due_senders(10).await.expect("a list"), [], "no process looks again and again");
+    // The first one is tried alone, and goes. The one that fails is tried for a while.
+    for attempts in 0..19 {
+        let again = || async {
+            run(format!("UPDATE scheduled SET not_before = NULL WHERE chat_id = '{broken}'")).await;
+            scheduled::round(&*store).await.expect("a round");
+            let waits = list().await;
+            (waits.len() == 2 && waits[0].attempts > attempts).then_some(())
+        };
+        wait_for("one more attempt", PATIENCE, again).await;
+    }
+    assert_eq!(counts(&store, broken, ann).await, waiting(2, 0));
+    run(format!("UPDATE scheduled SET not_before = NULL WHERE chat_id = '{broken}'")).await;
+    let refused_in_the_end = || async {
+        scheduled::round(&*store).await.expect("a round");
+        (list().await.len() == 1).then_some(())
+    };
+    wait_for("the refusal", PATIENCE, refused_in_the_end).await;
+    let [refused_one] = &list().await[..] else { panic!("one is left") };
+    assert_eq!((refused_one.key, refused_one.refused), (poison.key, Some(ErrorCode::Internal)));
+    assert_eq!(counts(&store, broken, ann).await, waiting(0, 1), "the devices of the user learn of it");
+    assert_eq!(
+        own_states(&store).await.last().map(|(user, own)| (*user, own.scheduled_refused)),
+        Some((ann, 1))
+    );
+    assert_eq!(bodies().await, ["behind", "bob's", "first", "other"]);
+    assert_eq!(store.until_next().await.expect("a read"), None);
 }

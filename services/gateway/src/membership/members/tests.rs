@@ -307,11 +307,62 @@ fn a_record_that_is_missing_is_noticed_by_the_number() {
     assert!(members.lost_records(now + RECORD_LATE / 2).is_empty(), "it may be on its way");
     assert_eq!(members.lost_records(now + RECORD_LATE), [CHAT]);
     assert!(members.lost_records(now + RECORD_LATE * 2).is_empty(), "it is asked for once");
-    members.checked(CHAT, user(2), false);
-    members.checked(CHAT, user(1), true);
+    let as_of = members.newest_record(CHAT);
+    members.checked(CHAT, user(2), false, as_of);
+    members.checked(CHAT, user(1), true, as_of);
     assert_eq!(pushed(&members, text(5)), [1]);
+    changed(&members, 2, within(6));
+    assert_eq!(pushed(&members, text(5)), [1], "it is older than the answer");
     record(within(8));
     assert!(members.lost_records(now + RECORD_LATE * 3).is_empty());
+}
+
+#[test]
+fn what_was_published_is_compared_with_what_is_known() {
+    let members = with(&[1, 2, 4]);
+    let behind = |n, place| members.is_behind(CHAT, user(n), place);
+    assert!(!behind(1, within(2)), "what is loaded has it");
+    [1, 2].iter().for_each(|n| members.load(user(*n), &[listing(5)]));
+    members.load(user(4), &[]);
+    for (n, place, expected) in [
+        (1, without(5), false),
+        (1, without(6), true),
+        (1, within(6), true),
+        (4, within(5), true),
+        (4, without(5), false),
+        (3, within(9), false),
+    ] {
+        assert_eq!(behind(n, place), expected, "{n}: {place:?}");
+    }
+    // One that came by itself, in the chat's own log.
+    members.announced(added(8, 4), Instant::now());
+    assert!(behind(4, within(6)) && !behind(4, without(6)));
+    // What was counted is not missing.
+    let now = Instant::now();
+    members.counted(CHAT, without(6), now);
+    changed(&members, 1, within(7));
+    assert!(members.lost_records(now + RECORD_LATE).is_empty());
+    assert_eq!(members.newest_record(CHAT), 7);
+}
+
+#[test]
+fn an_answer_is_as_old_as_the_question() {
+    let members = seated(&[1]);
+    let as_of = members.newest_record(CHAT);
+    changed(&members, 1, Place { from_entry: false, ..within(2) });
+    members.checked(CHAT, user(1), false, as_of);
+    assert_eq!(pushed(&members, text(5)), [1], "they came back after it was asked");
+}
+
+#[test]
+fn whom_the_chat_service_does_not_name_is_asked_about() {
+    let members = seated(&[1, 2]);
+    let other = ChatId(Uuid::from_u128(101));
+    members.load(user(1), &[listing(1), Listing { chat: other, ..listing(1) }]);
+    assert_eq!(members.unnamed(user(1), &[listing(1)]), [other]);
+    members.checked(other, user(1), false, members.newest_record(other));
+    assert_eq!(members.unnamed(user(1), &[listing(1)]), []);
+    assert_eq!(members.unnamed(user(3), &[]), []);
 }
 
 #[test]
