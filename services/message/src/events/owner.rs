@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{BACKOFF, Blockers, MAX_BATCH, Place, announcer::Announcer, pipeline::Pipeline};
 use crate::{
     domain::{Generation, Logged, RawRecord, read_record},
-    metrics::{Metrics, Step},
+    metrics::{Loss, Metrics, Step},
     store::{Partition, Store, StoreError},
 };
 
@@ -81,26 +81,47 @@ struct Unacknowledged {
 /// The owner was stopped.
 struct Stopped;
 
-/// The log does not go on where it was applied.
+/// The log does not go on where it was applied. `docs/runbook.md` says what to do about each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Broken {
+    /// Nothing was ever applied here, and the first records are gone: what they said is in no store.
+    #[error(
+        "nothing of the log is applied, and its records before offset {found} are gone: was retention too short, or the \
+         store emptied? See docs/runbook.md#headless"
+    )]
+    Headless { found: i64 },
     /// It has records below the position: it is not the log that the position belongs to.
-    #[error("the log goes on at offset {found} below the applied position {next}: was the topic recreated?")]
+    #[error(
+        "the log goes on at offset {found} below the applied position {next}: was the topic recreated? See \
+         docs/runbook.md#rewound"
+    )]
     Rewound { found: i64, next: i64 },
     /// Records that senders believe safe are gone.
     #[error(
-        "the log has lost its records from offset {next} to {found}, which were accepted: was retention too short?"
+        "the log has lost its records from offset {next} to {found}, which were accepted: was retention too short? See \
+         docs/runbook.md#gap"
     )]
     Gap { found: i64, next: i64 },
 }
 
 impl Broken {
-    /// Checks the offset of a record against the one that is next.
+    /// Checks the offset of a record against the one that is next. A log is read from its beginning when no position is recorded, and
+    /// the first record that a partition ever has is at offset 0.
     fn check(found: i64, next: Option<i64>) -> Result<(), Self> {
         match next {
+            None if found > 0 => Err(Self::Headless { found }),
             Some(next) if found < next => Err(Self::Rewound { found, next }),
             Some(next) if found > next => Err(Self::Gap { found, next }),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Returns what to count it as.
+    const fn loss(&self) -> Loss {
+        match self {
+            Self::Headless { .. } => Loss::Headless,
+            Self::Rewound { .. } => Loss::Rewound,
+            Self::Gap { .. } => Loss::Gap,
         }
     }
 }
@@ -145,7 +166,9 @@ impl<S: Store> Owner<S> {
             let partition = self.parts.partition;
             tracing::error!(error = %broken, partition, "partition {partition} stops: {broken}");
             self.parts.blockers.set(Place::Partition(partition), broken.to_string());
+            let stopped = self.parts.metrics.stopped(partition, broken.loss());
             self.parts.stop.cancelled().await;
+            drop(stopped);
             return Err(Stopped);
         } else {
             self.wait().await?;
@@ -394,12 +417,25 @@ mod tests {
     #[test]
     fn a_log_goes_on_where_it_was_applied_or_not_at_all() {
         assert_eq!(Broken::check(7, Some(7)), Ok(()));
-        assert_eq!(
-            Broken::check(7, None),
-            Ok(()),
-            "a log that is read from its beginning may begin anywhere"
-        );
+        assert_eq!(Broken::check(0, None), Ok(()));
+        assert_eq!(Broken::check(7, None), Err(Broken::Headless { found: 7 }), "the first ones were lost");
         assert_eq!(Broken::check(6, Some(7)), Err(Broken::Rewound { found: 6, next: 7 }));
         assert_eq!(Broken::check(8, Some(7)), Err(Broken::Gap { found: 8, next: 7 }));
+    }
+
+    #[test]
+    fn the_runbook_says_what_to_do_about_each_loss() {
+        let runbook = include_str!("../../../../docs/runbook.md");
+        let broken = [
+            Broken::Headless { found: 7 },
+            Broken::Rewound { found: 6, next: 7 },
+            Broken::Gap { found: 8, next: 7 },
+        ];
+        assert_eq!(broken.each_ref().map(Broken::loss).len(), Loss::ALL.len());
+        for broken in broken {
+            let section = broken.loss().as_str();
+            assert!(broken.to_string().ends_with(&format!("docs/runbook.md#{section}")), "{broken}");
+            assert!(runbook.contains(&format!("\n## {section}\n")), "no section {section}");
+        }
     }
 }
