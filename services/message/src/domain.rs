@@ -23,7 +23,7 @@ use sha2::{Digest as _, Sha256};
 pub use change::{Overwrite, Patch, Pins, ReactionId, Target, TargetId};
 pub use cursor::{Base, Cursor, InvalidCursor, Place, digest};
 pub use mark::{Marks, Point};
-pub use record::{Logged, RawRecord, Refused, read_record};
+pub use record::{Logged, RawRecord, RecordHash, Refused, read_record};
 
 /// Messages per store partition: 8192 of at most 16 kB, in practice some megabytes.
 pub const BUCKET_SIZE: i64 = 8192;

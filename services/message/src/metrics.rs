@@ -71,16 +71,19 @@ pub(crate) enum Loss {
     Gap,
     /// The log ends before the position.
     Rewound,
+    /// There is another record before the position.
+    Changed,
 }
 
 impl Loss {
-    pub(crate) const ALL: [Self; 3] = [Self::Headless, Self::Gap, Self::Rewound];
+    pub(crate) const ALL: [Self; 4] = [Self::Headless, Self::Gap, Self::Rewound, Self::Changed];
 
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Headless => "headless",
             Self::Gap => "gap",
             Self::Rewound => "rewound",
+            Self::Changed => "changed",
         }
     }
 }

@@ -339,7 +339,7 @@ mod tests {
     use crate::{
         domain::{Counts, Marks, Overwrite, RawRecord, read_record},
         history::{Beginning, history},
-        store::{PlacedHead, Result, Room, Run, memory::MemoryStore},
+        store::{PlacedHead, Progress, Result, Room, Run, memory::MemoryStore},
     };
 
     /// A store that fails one call in eight, in no pattern, writes after half of them is done.
@@ -471,12 +471,12 @@ mod tests {
             self.store.forget_calls(seat, seq, stamp).await
         }
 
-        async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
-            self.store.next_offset(generation, partition).await
+        async fn progress(&self, generation: &Generation, of: Partition) -> Result<Option<Progress>> {
+            self.store.progress(generation, of).await
         }
 
-        async fn put_next_offset(&self, generation: &Generation, of: Partition, offset: i64) -> Result<()> {
-            self.store.put_next_offset(generation, of, offset).await
+        async fn put_progress(&self, generation: &Generation, of: Partition, at: Progress) -> Result<()> {
+            self.store.put_progress(generation, of, at).await
         }
 
         async fn messages(

@@ -33,10 +33,10 @@ use scylla::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, StoreError, read_by};
+use super::{MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by};
 use crate::domain::{
     ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Point,
-    Position, ReactionId, SeatId, Standing, Target, TargetId, bucket,
+    Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, bucket,
 };
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
@@ -103,8 +103,8 @@ const INSERT_MOVED: &str = "INSERT INTO moved_heads (generation, partition, wind
     VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const SELECT_MOVED: &str = "SELECT chat_ids FROM moved_heads \
     WHERE generation = ? AND partition = ? AND window = ? AND log_offset >= ?";
-const INSERT_NEXT_OFFSET: &str = "INSERT INTO log_positions (generation, partition, next_offset) \
-    VALUES (?, ?, ?) USING TIMESTAMP ?";
+const INSERT_PROGRESS: &str = "INSERT INTO log_positions (generation, partition, next_offset, last_offset, last_hash) \
+    VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls, ttl_seconds \
     FROM chat_heads WHERE chat_id = ?";
 const SELECT_KEY: &str = "SELECT seq, content_hash, generation, log_offset FROM message_keys \
@@ -126,8 +126,8 @@ const SELECT_REACTIONS: &str = "SELECT target_seq, emoji, reacts FROM chat_react
     WHERE chat_id = ? AND user_id = ? AND target_seq >= ? AND target_seq <= ?";
 /// Reads the whole table: it has a row for each partition of each generation.
 const SELECT_PARTITIONS: &str = "SELECT generation, partition FROM log_positions";
-const SELECT_NEXT_OFFSET: &str =
-    "SELECT next_offset FROM log_positions WHERE generation = ? AND partition = ?";
+const SELECT_PROGRESS: &str = "SELECT next_offset, last_offset, last_hash FROM log_positions \
+    WHERE generation = ? AND partition = ?";
 /// The columns of [`MessageRow`].
 const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
     mention_roles, mentions_here, silent, forwarded_sender_id, forwarded_sent_at, range_from_seq, range_to_seq, \
@@ -152,7 +152,7 @@ pub struct CqlStore {
     insert_head: PreparedStatement,
     insert_moved: PreparedStatement,
     select_moved: PreparedStatement,
-    insert_next_offset: PreparedStatement,
+    insert_progress: PreparedStatement,
     update_read: PreparedStatement,
     update_delivered: PreparedStatement,
     update_other_read: PreparedStatement,
@@ -176,7 +176,7 @@ pub struct CqlStore {
     select_reaction: PreparedStatement,
     select_reactions: PreparedStatement,
     select_partitions: PreparedStatement,
-    select_next_offset: PreparedStatement,
+    select_progress: PreparedStatement,
     select_later: PreparedStatement,
     select_earlier: PreparedStatement,
 }
@@ -203,7 +203,7 @@ impl CqlStore {
             insert_head: prepare(INSERT_HEAD).await?,
             insert_moved: prepare(INSERT_MOVED).await?,
             select_moved: prepare(SELECT_MOVED).await?,
-            insert_next_offset: prepare(INSERT_NEXT_OFFSET).await?,
+            insert_progress: prepare(INSERT_PROGRESS).await?,
             update_read: prepare(UPDATE_READ).await?,
             update_delivered: prepare(UPDATE_DELIVERED).await?,
             update_other_read: prepare(UPDATE_OTHER_READ).await?,
@@ -227,7 +227,7 @@ impl CqlStore {
             select_reaction: prepare(SELECT_REACTION).await?,
             select_reactions: prepare(SELECT_REACTIONS).await?,
             select_partitions: prepare(SELECT_PARTITIONS).await?,
-            select_next_offset: prepare(SELECT_NEXT_OFFSET).await?,
+            select_progress: prepare(SELECT_PROGRESS).await?,
             select_later: prepare(&format!("{SELECT_MESSAGES} {LATER}")).await?,
             select_earlier: prepare(&format!("{SELECT_MESSAGES} {EARLIER}")).await?,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -670,23 +670,34 @@ impl Store for CqlStore {
         Ok(moved)
     }
 
-    async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
+    async fn progress(&self, generation: &Generation, partition: Partition) -> Result<Option<Progress>> {
         let step = || format!("read the position of partition {}", partition.0);
         let values = (generation.as_str(), partition.0);
-        let result = self.execute(&self.select_next_offset, values, step).await?;
-        Ok(first_row::<(i64,)>(result, step)?.map(|(offset,)| offset))
+        let result = self.execute(&self.select_progress, values, step).await?;
+        type Columns = (i64, Option<i64>, Option<Vec<u8>>);
+        let Some((next_offset, last_offset, hash)) = first_row::<Columns>(result, step)? else {
+            return Ok(None);
+        };
+        // An offset that came later, from a version that kept no record or from an administrator, is behind another record.
+        let hash = hash.filter(|_| last_offset.is_some_and(|last| last + 1 == next_offset));
+        let hash = hash.map(<[u8; 32]>::try_from).transpose();
+        let last = hash.map_err(|_| failed(step(), "its hash is not 32 bytes"))?.map(RecordHash);
+        Ok(Some(Progress { next_offset, last }))
     }
 
-    async fn put_next_offset(
+    async fn put_progress(
         &self,
         generation: &Generation,
         partition: Partition,
-        offset: i64,
+        progress: Progress,
     ) -> Result<()> {
         let step = || format!("write the position of partition {}", partition.0);
+        let Progress { next_offset, last } = progress;
+        let last_offset = MaybeUnset::from_option(last.map(|_| next_offset - 1));
+        let hash = MaybeUnset::from_option(last.map(|RecordHash(hash)| hash.to_vec()));
         // The offset is its own timestamp: a lower one loses.
-        let values = (generation.as_str(), partition.0, offset, offset);
-        self.execute(&self.insert_next_offset, values, step).await.map(drop)
+        let values = (generation.as_str(), partition.0, next_offset, last_offset, hash, next_offset);
+        self.execute(&self.insert_progress, values, step).await.map(drop)
     }
 
     async fn messages(&self, chat: ChatId, bucket: i64, run: Run, room: &mut Room) -> Result<Vec<Message>> {

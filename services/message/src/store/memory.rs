@@ -12,7 +12,7 @@ use contracts::{
 
 use kit::clock::now_ms;
 
-use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, read_by};
+use super::{MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, read_by};
 use crate::domain::{
     Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Position, ReactionId,
     SeatId, Standing, Target, TargetId, bucket,
@@ -41,7 +41,7 @@ struct Tables {
     calls: BTreeMap<(UserId, ChatId, i64), i64>,
     /// Up to which seq and timestamp they are forgotten.
     forgotten: HashMap<SeatId, (i64, i64)>,
-    next_offsets: HashMap<(Generation, Partition), i64>,
+    progress: HashMap<(Generation, Partition), Progress>,
 }
 
 /// A value with the timestamp that it was written with.
@@ -303,7 +303,7 @@ impl Store for MemoryStore {
 
     async fn partitions(&self, generation: &Generation) -> Result<Vec<Partition>> {
         let tables = self.lock();
-        let partitions = tables.next_offsets.keys().filter(|(of, _)| of == generation);
+        let partitions = tables.progress.keys().filter(|(of, _)| of == generation);
         Ok(partitions.map(|(_, partition)| *partition).collect())
     }
 
@@ -318,19 +318,19 @@ impl Store for MemoryStore {
         Ok(self.lock().moved.range(key(from)..=key(i64::MAX)).map(|(_, chat)| *chat).collect())
     }
 
-    async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
-        Ok(self.lock().next_offsets.get(&(generation.clone(), partition)).copied())
+    async fn progress(&self, generation: &Generation, partition: Partition) -> Result<Option<Progress>> {
+        Ok(self.lock().progress.get(&(generation.clone(), partition)).copied())
     }
 
-    async fn put_next_offset(
+    async fn put_progress(
         &self,
         generation: &Generation,
         partition: Partition,
-        offset: i64,
+        progress: Progress,
     ) -> Result<()> {
         let mut tables = self.lock();
-        let stored = tables.next_offsets.entry((generation.clone(), partition)).or_default();
-        *stored = offset.max(*stored);
+        let stored = tables.progress.entry((generation.clone(), partition)).or_insert(progress);
+        *stored = progress.max(*stored);
         Ok(())
     }
 

@@ -122,6 +122,41 @@ async fn a_log_without_its_first_records_stops_its_partition_where_nothing_was_a
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn another_record_where_one_was_applied_stops_its_partition() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let (chat, sender) = (ChatId::generate(), UserId::generate());
+        let some = |count| -> Vec<SendRecord> {
+            (0..count).map(|n| text(chat, sender, MessageKey::generate(), &format!("message {n}"))).collect()
+        };
+        let running = stand.start_ready().await;
+        stand.send_all(&some(3)).await;
+        all_announced(&stand).await;
+        running.stop().await;
+        // The log that it was goes on.
+        let running = stand.start_ready().await;
+        stand.send_all(&some(1)).await;
+        all_announced(&stand).await;
+        running.stop().await;
+
+        // As behind an unclean election: offsets that were applied have other records, and more come behind them.
+        stand.replace_sends().await;
+        stand.send_all(&some(6)).await;
+        let running = stand.start();
+        let partition = stopped(&running, "has another record at offset 3", "changed").await;
+        assert_eq!(stand.count(Topic::MessageDelivered).await, 4, "nothing of the other log is announced");
+        running.stop().await;
+
+        // As the runbook says.
+        accept_loss(&stand, partition, 4).await;
+        let running = stand.start_ready().await;
+        announced_at_least(&stand, 6).await;
+        running.stop().await;
+    })
+    .await;
+}
+
 /// Waits until a partition is stopped that says so. Returns which one.
 async fn stopped(running: &Running, why: &str, loss: &str) -> i32 {
     wait_for("a partition that stops", PATIENCE, || async {

@@ -34,6 +34,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     producer::{FutureProducer, FutureRecord},
+    types::RDKafkaErrorCode,
 };
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use tonic::{Request, Response, Status};
@@ -113,13 +114,8 @@ impl Stand {
         let session = Arc::new(kit::cql::session(&cql).await.expect("a session in the keyspace"));
 
         let topics = [Topic::MessageSend, Topic::MessageDelivered].map(|topic| topic.of(&tenant));
-        let new = topics.iter().map(|topic| {
-            NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))
-                .set("message.timestamp.type", "LogAppendTime")
-        });
-        let made = kafka_admin(&kafka).create_topics(&new.collect::<Vec<_>>(), &AdminOptions::new()).await;
-        for topic in made.expect("the brokers answer") {
-            topic.expect("a topic");
+        for topic in &topics {
+            assert!(create_topic(&kafka, topic).await, "{topic} is there already");
         }
         let producer = kit::kafka::producer_config(&kafka).create().expect("a producer");
         let watcher = kit::kafka::consumer_config(&kafka, "watcher").create().expect("a consumer");
@@ -247,6 +243,29 @@ impl Stand {
         for partition in removed.expect("the brokers answer").elements() {
             partition.error().expect("the records are removed");
         }
+    }
+
+    /// Puts another log in the place of the sends, under the same name.
+    pub async fn replace_sends(&self) {
+        let topic = Topic::MessageSend.of(&self.tenant);
+        let deleted = kafka_admin(&self.kafka).delete_topics(&[&topic], &AdminOptions::new()).await;
+        deleted.expect("the brokers answer")[0].as_ref().expect("a topic that was there");
+        wait_for("another topic", PATIENCE, || async {
+            create_topic(&self.kafka, &topic).await.then_some(())
+        })
+        .await;
+    }
+}
+
+/// Creates a topic. Returns false when there is one.
+async fn create_topic(kafka: &KafkaArgs, topic: &str) -> bool {
+    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))
+        .set("message.timestamp.type", "LogAppendTime");
+    let made = kafka_admin(kafka).create_topics(&[new], &AdminOptions::new()).await;
+    match &made.expect("the brokers answer")[0] {
+        Ok(_) => true,
+        Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => false,
+        Err((topic, error)) => panic!("failed to create {topic}: {error}"),
     }
 }
 

@@ -10,12 +10,12 @@ use contracts::{
 use kit::{clock::now_ms, page::Span, testing::wait_for};
 use message::{
     domain::{
-        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position, SeatId,
-        Standing, TargetId,
+        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position, RecordHash,
+        SeatId, Standing, TargetId,
     },
     history::{Beginning, History, history, pins as pins_of, replies as replies_of},
     store::{
-        Partition, PlacedHead, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate,
+        Partition, PlacedHead, Progress, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate,
     },
 };
 use uuid::Uuid;
@@ -196,10 +196,17 @@ async fn what_moved_is_known_behind_an_offset<S: Store>(store: &S) {
 async fn the_lower_position_loses<S: Store>(store: &S) {
     let (generation, other, partition) = (generation(), Generation::new("g2"), Partition(1));
     assert_eq!(store.next_offset(&generation, partition).await.expect("a position"), None);
+    let behind = |next_offset: i64| {
+        let hash = [u8::try_from(next_offset).expect("small"); 32];
+        Progress { next_offset, last: Some(RecordHash(hash)) }
+    };
     for offset in [10, 30, 20] {
-        store.put_next_offset(&generation, partition, offset).await.expect("a position");
+        store.put_progress(&generation, partition, behind(offset)).await.expect("a position");
     }
-    store.put_next_offset(&other, partition, 1).await.expect("a position");
+    assert_eq!(store.progress(&generation, partition).await.expect("a position"), Some(behind(30)));
+    let first = Progress { next_offset: 1, last: None };
+    store.put_progress(&other, partition, first).await.expect("a position");
+    assert_eq!(store.progress(&other, partition).await.expect("a position"), Some(first));
     assert_eq!(store.next_offset(&generation, partition).await.expect("a position"), Some(30));
     assert_eq!(store.next_offset(&other, partition).await.expect("a position"), Some(1));
     assert_eq!(store.next_offset(&generation, Partition(2)).await.expect("a position"), None);

@@ -10,7 +10,7 @@ use message::{
     domain::SeatId,
     domain::{Chats, Content, Cursor, Entry, Generation, Head, KeyId, Sequenced, Verdict, sequence},
     history::Beginning,
-    store::{Partition, Row, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate},
+    store::{Partition, Progress, Row, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate},
     sync::{Mark, Marked, Membership, SyncQuery, SyncedPage, Syncer, Syncing as _},
 };
 use proptest::prelude::*;
@@ -140,7 +140,8 @@ impl<S: Store> World<S> {
         }
         for (partition, log) in self.logs.iter().enumerate() {
             let (partition, next) = (Partition(partition as i32), log.len() as i64);
-            self.store.put_next_offset(&self.generation, partition, next).await.expect("a position");
+            let progress = Progress { next_offset: next, last: None };
+            self.store.put_progress(&self.generation, partition, progress).await.expect("a position");
         }
     }
 
