@@ -99,9 +99,11 @@ const SELECT_CALLS: &str = "SELECT seq FROM user_calls WHERE user_id = ? AND cha
 const SELECT_CALLS_OF: &str = "SELECT chat_id, seq FROM user_calls WHERE user_id = ? LIMIT ?";
 const SELECT_COUNTS: &str =
     "SELECT sender_id, texts, calls FROM messages WHERE chat_id = ? AND bucket = ? AND seq = ?";
-const INSERT_MOVED: &str = "INSERT INTO moved_heads (generation, partition, window, log_offset, chat_ids) \
-    VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
-const SELECT_MOVED: &str = "SELECT chat_ids FROM moved_heads \
+/// Adds: what another owner noted under the same offset stays, whichever of them is the former one. `chat_ids` is what versions read that run
+/// beside this one during an update.
+const UPDATE_MOVED: &str = "UPDATE moved_heads USING TIMESTAMP ? SET chats = chats + ?, chat_ids = ? \
+    WHERE generation = ? AND partition = ? AND window = ? AND log_offset = ?";
+const SELECT_MOVED: &str = "SELECT chats, chat_ids FROM moved_heads \
     WHERE generation = ? AND partition = ? AND window = ? AND log_offset >= ?";
 const INSERT_PROGRESS: &str = "INSERT INTO log_positions (generation, partition, next_offset, last_offset, last_hash) \
     VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
@@ -150,7 +152,7 @@ pub struct CqlStore {
     update_pins: PreparedStatement,
     insert_reply: PreparedStatement,
     insert_head: PreparedStatement,
-    insert_moved: PreparedStatement,
+    update_moved: PreparedStatement,
     select_moved: PreparedStatement,
     insert_progress: PreparedStatement,
     update_read: PreparedStatement,
@@ -201,7 +203,7 @@ impl CqlStore {
             update_pins: prepare(UPDATE_PINS).await?,
             insert_reply: prepare(INSERT_REPLY).await?,
             insert_head: prepare(INSERT_HEAD).await?,
-            insert_moved: prepare(INSERT_MOVED).await?,
+            update_moved: prepare(UPDATE_MOVED).await?,
             select_moved: prepare(SELECT_MOVED).await?,
             insert_progress: prepare(INSERT_PROGRESS).await?,
             update_read: prepare(UPDATE_READ).await?,
@@ -412,8 +414,9 @@ impl CqlStore {
         };
         let stamp = heads.iter().map(|(_, head)| head.stamp).max().unwrap_or_default();
         let chats: Vec<Uuid> = heads.iter().map(|(chat, _)| chat.0).collect();
-        let values = (generation.as_str(), partition.0, offset / MOVED_WINDOW, *offset, chats, stamp);
-        self.execute(&self.insert_moved, values, || "note which heads moved".to_owned()).await.map(drop)
+        let window = offset / MOVED_WINDOW;
+        let values = (stamp, &chats, &chats, generation.as_str(), partition.0, window, *offset);
+        self.execute(&self.update_moved, values, || "note which heads moved".to_owned()).await.map(drop)
     }
 
     async fn put_head(&self, partition: Partition, chat: ChatId, head: &Head) -> Result<()> {
@@ -662,9 +665,10 @@ impl Store for CqlStore {
             let values = (generation.as_str(), partition.0, window, from);
             let result = self.execute(&self.select_moved, values, step).await?;
             let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
-            for row in rows.rows::<(Vec<Uuid>,)>().map_err(|source| failed(step(), source))? {
-                let (chats,) = row.map_err(|source| failed(step(), source))?;
-                moved.extend(chats.into_iter().map(ChatId));
+            type Columns = (Option<Vec<Uuid>>, Option<Vec<Uuid>>);
+            for row in rows.rows::<Columns>().map_err(|source| failed(step(), source))? {
+                let (chats, older) = row.map_err(|source| failed(step(), source))?;
+                moved.extend(chats.into_iter().chain(older).flatten().map(ChatId));
             }
         }
         Ok(moved)

@@ -191,6 +191,13 @@ async fn what_moved_is_known_behind_an_offset<S: Store>(store: &S) {
     assert!(moved(4, 65_541).await.is_superset(&HashSet::from([both, late])));
     assert_eq!(moved(6, 65_536).await, HashSet::from([both, late]), "written with one of the next window");
     assert_eq!(moved(65_541, 65_541).await, HashSet::new());
+    // A former owner that wakes up, or one that began before the last commit, has moved others with the same last record.
+    let others = [(); 3].map(|()| ChatId::generate());
+    let heads: Vec<(ChatId, Head)> =
+        (65_537..).zip(others).map(|(offset, chat)| (chat, at(offset))).chain([(late, at(65_540))]).collect();
+    store.put_heads(partition, &heads).await.expect("heads");
+    let everything: HashSet<ChatId> = others.into_iter().chain([both, late]).collect();
+    assert_eq!(moved(6, 65_541).await, everything, "no note takes another away");
 }
 
 async fn the_lower_position_loses<S: Store>(store: &S) {
