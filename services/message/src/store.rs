@@ -16,7 +16,7 @@ use contracts::{ChatId, UserId, event::EntryKind, wire::Message};
 
 use crate::domain::{
     Counts, Effect, Entry, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Pins, Point, ReactionId,
-    RecordHash, SeatId, Standing, Target, TargetId,
+    RecordHash, SeatId, Standing, Target, TargetId, Times,
 };
 
 /// Calls of one user that are counted; more are shown as this many.
@@ -32,8 +32,8 @@ pub struct Row<'a> {
     pub counts: Counts,
     /// What the entry changes from this seq on.
     pub effect: Option<Effect>,
-    /// When its text disappears: nothing returns it from then on, and the store forgets it.
-    pub expires_at_ms: Option<i64>,
+    /// From when its text disappears on, nothing returns it, and the store forgets it.
+    pub times: Times,
 }
 
 impl Row<'_> {

@@ -13,7 +13,7 @@ use contracts::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Chats, Entry};
+use super::{Chats, Entry, Times};
 
 /// Names a message that other entries speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,8 +38,7 @@ pub struct Target {
     /// What it replies to.
     pub target_seq: Option<i64>,
     pub patch: Patch,
-    /// When its text disappears.
-    pub expires_at_ms: Option<i64>,
+    pub times: Times,
     /// The timestamp to write the patch with, when it changed.
     stamp: Option<i64>,
 }
@@ -112,17 +111,18 @@ pub enum Overwrite {
 
 impl Target {
     /// Returns a row as the store has it.
-    pub fn new(sender: UserId, kind: EntryKind, target_seq: Option<i64>, patch: Patch) -> Self {
-        Self { sender, kind, target_seq, patch, expires_at_ms: None, stamp: None }
+    pub fn new(
+        sender: UserId,
+        kind: EntryKind,
+        target_seq: Option<i64>,
+        patch: Patch,
+        times: Times,
+    ) -> Self {
+        Self { sender, kind, target_seq, patch, times, stamp: None }
     }
 
-    /// Returns the row with the time at which its text disappears.
-    pub fn expiring(self, expires_at_ms: Option<i64>) -> Self {
-        Self { expires_at_ms, ..self }
-    }
-
-    /// Returns whether an entry may speak of it that becomes `seq`.
-    pub(super) fn takes(&self, entry: &Entry, seq: i64) -> bool {
+    /// Returns whether an entry may speak of it that becomes `seq` and was sent at a time.
+    pub(super) fn takes(&self, entry: &Entry, seq: i64, at_ms: i64) -> bool {
         let is_deleted = self.patch.changes.deleted_seq.is_some_and(|deleted| deleted < seq);
         let is_own = self.sender == entry.sender;
         let may = match entry.kind {
@@ -143,8 +143,8 @@ impl Target {
             | EntryKind::SlowModeChanged
             | EntryKind::TtlChanged => false,
         };
-        // By the log's clock, so that a replay decides the same.
-        let is_expired = self.expires_at_ms.is_some_and(|at_ms| entry.sent_at_ms >= at_ms);
+        // By the chat's clock, so that a replay decides the same.
+        let is_expired = self.times.expires_at_ms.is_some_and(|expires_at_ms| at_ms >= expires_at_ms);
         self.kind == EntryKind::Text && !is_deleted && !is_expired && may
     }
 
@@ -166,20 +166,19 @@ pub(super) fn apply(
     wanted: &HashSet<TargetId>,
     entry: &Entry,
     (seq, stamp): (i64, i64),
-    expires_at_ms: Option<i64>,
+    times: Times,
 ) -> Vec<Overwrite> {
     let Chats { targets, pins, .. } = chats;
     let chat = entry.chat;
     let own = TargetId { chat, seq };
     if entry.kind == EntryKind::Text && wanted.contains(&own) {
         // A later entry of the batch speaks of it. The store may have the row from before a crash.
-        let target = Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
-        let target = || target.expiring(expires_at_ms);
+        let target = || Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default(), times);
         targets.entry(own).or_insert_with(target);
     }
     let (unpinned, erased) = match entry.kind {
         EntryKind::DeleteRange => delete_range(targets, entry, seq, stamp),
-        _ => change_target(targets, entry, (seq, stamp), expires_at_ms),
+        _ => change_target(targets, entry, (seq, stamp), times.expires_at_ms),
     };
     if let Some(pins) = pins.get_mut(&chat) {
         let pinned = entry.target_seq.filter(|_| entry.kind == EntryKind::Pin);

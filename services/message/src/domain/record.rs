@@ -119,7 +119,7 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
     mentions.retain(|user| !send.not_members.contains(user));
     Logged::Entry(Box::new(Entry {
         offset: record.offset,
-        sent_at_ms: record.logged_at_ms.unwrap_or_default().max(0),
+        logged_at_ms: record.logged_at_ms.unwrap_or_default().max(0),
         chat: send.chat,
         sender: send.sender,
         device: send.device,
@@ -234,7 +234,7 @@ mod tests {
         let payload = send(json!({"audience": [CHAT]})).to_string();
         let logged = read(Some(CHAT), Some(payload.as_bytes()));
         let entry = logged.entry().expect("an entry");
-        assert_eq!((entry.offset, entry.sent_at_ms, entry.body.as_str()), (7, 1_000, "hi"));
+        assert_eq!((entry.offset, entry.logged_at_ms, entry.body.as_str()), (7, 1_000, "hi"));
     }
 
     #[test]

@@ -36,7 +36,7 @@ use uuid::Uuid;
 use super::{MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by};
 use crate::domain::{
     ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Point,
-    Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, bucket,
+    Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, Times, bucket,
 };
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
@@ -77,7 +77,7 @@ const INSERT_STANDING: &str =
 const INSERT_REACTION: &str = "INSERT INTO chat_reactions (chat_id, user_id, target_seq, emoji, seq, reacts) \
     VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, partition, applied_offset, stamp, \
-    texts, calls, ttl_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    texts, calls, ttl_seconds, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 /// A seq is the timestamp of the mark that it is: of two marks the greater wins, whichever is written last.
 const UPDATE_READ: &str = "UPDATE user_marks USING TIMESTAMP ? SET read_seq = ?, read_texts = ?, read_calls = ? \
     WHERE user_id = ? AND chat_id = ?";
@@ -107,13 +107,13 @@ const SELECT_MOVED: &str = "SELECT chats, chat_ids FROM moved_heads \
     WHERE generation = ? AND partition = ? AND window = ? AND log_offset >= ?";
 const INSERT_PROGRESS: &str = "INSERT INTO log_positions (generation, partition, next_offset, last_offset, last_hash) \
     VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
-const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls, ttl_seconds \
-    FROM chat_heads WHERE chat_id = ?";
+const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls, ttl_seconds, \
+    sent_at FROM chat_heads WHERE chat_id = ?";
 const SELECT_KEY: &str = "SELECT seq, content_hash, generation, log_offset FROM message_keys \
     WHERE chat_id = ? AND sender_id = ? AND key = ?";
 const SELECT_STANDING: &str =
     "SELECT is_out FROM chat_standings WHERE chat_id = ? AND user_id = ? AND seq <= ? LIMIT 1";
-const SELECT_TARGET: &str = "SELECT sender_id, kind, target_seq, patch, expires_at FROM messages \
+const SELECT_TARGET: &str = "SELECT sender_id, kind, target_seq, patch, sent_at, expires_at FROM messages \
     WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const SELECT_PINS: &str = "SELECT pins FROM chat_pins WHERE chat_id = ?";
 const SELECT_REPLIES: &str =
@@ -293,7 +293,7 @@ impl CqlStore {
         for row in &rows {
             batch.append_statement(self.insert_message.clone());
             values.push(RowValues::Message(Box::new(message_values(generation, row))));
-            if let Some(ttl) = row.expires_at_ms.and_then(|at_ms| ttl_seconds(at_ms, now_ms)) {
+            if let Some(ttl) = row.times.expires_at_ms.and_then(|at_ms| ttl_seconds(at_ms, now_ms)) {
                 batch.append_statement(self.update_body_for.clone());
                 let (chat, body) = (row.entry.chat.0, row.entry.body.as_str());
                 values.push(RowValues::Body((row.stamp, ttl, body, chat, bucket(row.seq), row.seq)));
@@ -422,11 +422,12 @@ impl CqlStore {
     async fn put_head(&self, partition: Partition, chat: ChatId, head: &Head) -> Result<()> {
         // A head that has applied nothing is what an absent row means.
         let Some(applied) = &head.applied else { return Ok(()) };
-        let &Head { seq, applied: _, stamp, counts: Counts { texts, calls }, ttl_seconds } = head;
+        let &Head { seq, applied: _, stamp, counts: Counts { texts, calls }, ttl_seconds, at_ms } = head;
         let ttl = i32::try_from(ttl_seconds).unwrap_or(i32::MAX);
         let Position { generation, offset } = applied;
+        let (generation, at) = (generation.as_str(), CqlTimestamp(at_ms));
         let values =
-            (chat.0, seq, generation.as_str(), partition.0, *offset, stamp, texts, calls, ttl, stamp);
+            (chat.0, seq, generation, partition.0, *offset, stamp, texts, calls, ttl, at, stamp);
         self.execute(&self.insert_head, values, || format!("write the head of chat {chat}")).await.map(drop)
     }
 }
@@ -439,14 +440,26 @@ impl Store for CqlStore {
     async fn placed_head(&self, chat: ChatId) -> Result<PlacedHead> {
         let step = || format!("read the head of chat {chat}");
         let result = self.execute(&self.select_head, (chat.0,), step).await?;
-        type Columns = (i64, String, Option<i32>, i64, i64, Option<i64>, Option<i64>, Option<i32>);
+        type Columns = (
+            i64,
+            String,
+            Option<i32>,
+            i64,
+            i64,
+            Option<i64>,
+            Option<i64>,
+            Option<i32>,
+            Option<CqlTimestamp>,
+        );
         let row = first_row::<Columns>(result, step)?;
-        let Some((seq, generation, partition, offset, stamp, texts, calls, ttl)) = row else {
+        let Some((seq, generation, partition, offset, stamp, texts, calls, ttl, sent_at)) = row else {
             return Ok(PlacedHead::default());
         };
         let applied = Some(Position { generation: Generation::new(&generation), offset });
         let ttl_seconds = ttl.and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or_default();
-        let head = Head { seq, applied, stamp, counts: counts(texts, calls), ttl_seconds };
+        // Heads of before the time was kept have the stamp, which follows it.
+        let at_ms = sent_at.map_or(stamp / 1_000, |at| at.0);
+        let head = Head { seq, applied, stamp, counts: counts(texts, calls), ttl_seconds, at_ms };
         Ok(PlacedHead { head, partition: partition.map(Partition) })
     }
 
@@ -545,17 +558,18 @@ impl Store for CqlStore {
         let step = || format!("read message {seq} of chat {chat}");
         let result = self.execute(&self.select_target, (chat.0, bucket(seq), seq), step).await?;
         // A row without a sender is one that was changed, and lost since.
-        type Columns = (Option<Uuid>, Option<String>, Option<i64>, Option<String>, Option<CqlTimestamp>);
+        type At = Option<CqlTimestamp>;
+        type Columns = (Option<Uuid>, Option<String>, Option<i64>, Option<String>, At, At);
         let row = first_row::<Columns>(result, step)?;
-        let Some((Some(sender), Some(kind), target_seq, patch, expires_at)) = row else {
+        let Some((Some(sender), Some(kind), target_seq, patch, Some(sent_at), expires_at)) = row else {
             return Ok(None);
         };
         let Some(kind) = EntryKind::parse(&kind) else {
             return Err(failed(step(), "its kind is not known here"));
         };
         let patch = read_patch(patch.as_deref()).map_err(|source| failed(step(), source))?;
-        let target = Target::new(UserId(sender), kind, target_seq, patch);
-        Ok(Some(target.expiring(expires_at.map(|at| at.0))))
+        let times = Times { sent_at_ms: sent_at.0, expires_at_ms: expires_at.map(|at| at.0) };
+        Ok(Some(Target::new(UserId(sender), kind, target_seq, patch, times)))
     }
 
     async fn pins(&self, chat: ChatId) -> Result<Pins> {
@@ -904,7 +918,8 @@ fn ttl_seconds(expires_at_ms: i64, now_ms: i64) -> Option<i32> {
 }
 
 fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValues<'a> {
-    let Row { entry, seq, stamp, counts: Counts { texts, calls }, effect: _, expires_at_ms } = *row;
+    let Row { entry, seq, stamp, counts: Counts { texts, calls }, effect: _, times } = *row;
+    let Times { sent_at_ms, expires_at_ms } = times;
     let mentions: Vec<Uuid> = entry.mentions.iter().map(|user| user.0).collect();
     let roles: Vec<&str> = entry.mention_roles.iter().map(|role| role.as_str()).collect();
     MessageValues {
@@ -928,7 +943,7 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValue
         range_to_seq: MaybeUnset::from_option(entry.range.map(|range| range.to_seq)),
         texts,
         calls,
-        sent_at: CqlTimestamp(entry.sent_at_ms),
+        sent_at: CqlTimestamp(sent_at_ms),
         generation: generation.as_str(),
         log_offset: entry.offset,
         expires_at: MaybeUnset::from_option(expires_at_ms.map(CqlTimestamp)),

@@ -15,7 +15,7 @@ use kit::clock::now_ms;
 use super::{MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, read_by};
 use crate::domain::{
     Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Position, ReactionId,
-    SeatId, Standing, Target, TargetId, bucket,
+    SeatId, Standing, Target, TargetId, Times, bucket,
 };
 
 #[derive(Default)]
@@ -172,8 +172,9 @@ impl Store for MemoryStore {
         let tables = self.lock();
         let row = tables.messages.get(&(id.chat, id.seq));
         Ok(row.map(|row| {
-            let Message { sender, kind, target_seq, .. } = row.message.1;
-            Target::new(sender, kind, target_seq, row.patch.1.clone()).expiring(row.message.1.expires_at_ms)
+            let Message { sender, kind, target_seq, sent_at_ms, expires_at_ms, .. } = row.message.1;
+            let times = Times { sent_at_ms, expires_at_ms };
+            Target::new(sender, kind, target_seq, row.patch.1.clone(), times)
         }))
     }
 
@@ -230,7 +231,7 @@ impl Store for MemoryStore {
         overwrites: &[Overwrite],
     ) -> Result<()> {
         let mut tables = self.lock();
-        for Row { entry, seq, stamp, counts, effect, expires_at_ms } in rows {
+        for Row { entry, seq, stamp, counts, effect, times } in rows {
             let message = Message {
                 chat: entry.chat,
                 seq: *seq,
@@ -247,8 +248,8 @@ impl Store for MemoryStore {
                 silent: entry.silent,
                 forwarded: entry.forwarded,
                 range: entry.range,
-                sent_at_ms: entry.sent_at_ms,
-                expires_at_ms: *expires_at_ms,
+                sent_at_ms: times.sent_at_ms,
+                expires_at_ms: times.expires_at_ms,
                 expired: false,
                 changes: Changes::default(),
             };

@@ -7,7 +7,7 @@ use kit::{catalog::Topic, testing::wait_for};
 
 use crate::{
     checker::{all_announced, check},
-    stand::{GENERATION, PATIENCE, Running, Stand, text, with_stand},
+    stand::{Clock, GENERATION, PATIENCE, Running, Stand, text, with_stand},
 };
 
 /// A load with one resend in twenty, some of them with another body.
@@ -141,7 +141,7 @@ async fn another_record_where_one_was_applied_stops_its_partition() {
         running.stop().await;
 
         // As behind an unclean election: offsets that were applied have other records, and more come behind them.
-        stand.replace_sends().await;
+        stand.replace_sends(Clock::Brokers).await;
         stand.send_all(&some(6)).await;
         let running = stand.start();
         let partition = stopped(&running, "has another record at offset 3", "changed").await;

@@ -11,7 +11,7 @@ use kit::{clock::now_ms, page::Span, testing::wait_for};
 use message::{
     domain::{
         Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position, RecordHash,
-        SeatId, Standing, TargetId,
+        SeatId, Standing, TargetId, Times,
     },
     history::{Beginning, History, history, pins as pins_of, replies as replies_of},
     store::{
@@ -30,7 +30,7 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
     let subject = (offset % 2 == 0).then(|| UserId(Uuid::from_u128(7)));
     Entry {
         offset,
-        sent_at_ms: 1_700_000_000_000 + offset,
+        logged_at_ms: 1_700_000_000_000 + offset,
         chat,
         sender: UserId(Uuid::from_u128(2)),
         device: DeviceId(Uuid::from_u128(3)),
@@ -53,7 +53,8 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
 }
 
 const fn row(entry: &Entry, seq: i64, effect: Option<Effect>) -> Row<'_> {
-    Row { entry, seq, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, effect, expires_at_ms: None }
+    let times = Times { sent_at_ms: entry.logged_at_ms, expires_at_ms: None };
+    Row { entry, seq, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, effect, times }
 }
 
 /// Appends messages with these seqs, the offset of each being its seq.
@@ -66,7 +67,7 @@ async fn append<S: Store>(store: &S, chat: ChatId, seqs: impl IntoIterator<Item 
 
 fn head(seq: i64) -> Head {
     let applied = Some(Position { generation: generation(), offset: seq });
-    Head { seq, applied, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, ttl_seconds: 0 }
+    Head { seq, applied, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, ttl_seconds: 0, at_ms: 5 * seq }
 }
 
 async fn suite<S: Store>(store: &S) {
@@ -111,7 +112,7 @@ async fn what_was_appended_is_found<S: Store>(store: &S) {
     let message = &found[0];
     assert_eq!((message.chat, message.seq, message.body.as_str()), (chat, 60, "message 60"));
     assert_eq!((message.sender, message.key), (wanted.sender, wanted.key));
-    assert_eq!((message.subject, message.sent_at_ms), (wanted.subject, wanted.sent_at_ms));
+    assert_eq!((message.subject, message.sent_at_ms), (wanted.subject, wanted.logged_at_ms));
     assert_eq!(found[1].subject, None);
 }
 
@@ -124,7 +125,8 @@ async fn a_text_disappears_and_its_row_stays<S: Store>(store: &S) {
     let expiries = [Some(now - 1), Some(now + 1_500), Some(now + 3_600_000), None];
     let rows = || {
         let rows = (1..).zip(&entries).zip(expiries);
-        rows.map(|((seq, entry), expires_at_ms)| Row { expires_at_ms, ..row(entry, seq, None) })
+        let times = |entry: &Entry, expires_at_ms| Times { sent_at_ms: entry.logged_at_ms, expires_at_ms };
+        rows.map(|((seq, entry), at_ms)| Row { times: times(entry, at_ms), ..row(entry, seq, None) })
             .collect::<Vec<_>>()
     };
     // Again, as after a crash.
@@ -159,7 +161,8 @@ async fn a_text_disappears_and_its_row_stays<S: Store>(store: &S) {
     assert_eq!(read().await, [gone(1), gone(2), there(3, "edited"), there(4, "edited")]);
     for (seq, expires_at_ms) in (1..).zip(expiries) {
         let target = store.target(TargetId { chat, seq }).await.expect("an answer").expect("its row stays");
-        assert_eq!(target.expires_at_ms, expires_at_ms);
+        assert_eq!(target.times.expires_at_ms, expires_at_ms);
+        assert_eq!(target.times.sent_at_ms, entries[seq as usize - 1].logged_at_ms);
         assert!(
             store.counts_at(chat, seq).await.expect("an answer").is_some_and(|counts| counts.texts == seq)
         );
@@ -437,7 +440,7 @@ async fn history_goes_from_a_time_on<S: Store>(store: &S) {
     let times = [(1, 100), (2, 200), (3, 900), (4, 300), (5, 400), (7, 950), (8, 1_000)];
     let mut stamp = 0;
     for (seq, sent_at_ms) in times {
-        let entry = Entry { sent_at_ms, ..entry(chat, seq, "hi") };
+        let entry = Entry { logged_at_ms: sent_at_ms, ..entry(chat, seq, "hi") };
         stamp = (sent_at_ms * 1_000).max(stamp + 1);
         store.append(&generation(), &[Row { stamp, ..row(&entry, seq, None) }], &[]).await.expect("a row");
     }
@@ -457,7 +460,7 @@ async fn history_goes_from_a_time_on<S: Store>(store: &S) {
     assert_eq!(first(4, 500).await, Some(4), "it counts as sent with the one before it");
     assert_eq!(first(9, 0).await, None);
     // Behind the head, which follows its rows.
-    let late = Entry { sent_at_ms: 2_000, ..entry(chat, 9, "late") };
+    let late = Entry { logged_at_ms: 2_000, ..entry(chat, 9, "late") };
     let row = Row { stamp: 2_000_000, ..row(&late, 9, None) };
     store.append(&generation(), &[row], &[]).await.expect("a row");
     assert_eq!(first(1, 1_500).await, Some(9));

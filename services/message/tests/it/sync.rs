@@ -93,7 +93,7 @@ impl<S: Store> World<S> {
         let log = &mut self.logs[partition];
         let entry = of(Entry {
             offset: log.len() as i64,
-            sent_at_ms: self.now_ms,
+            logged_at_ms: self.now_ms,
             chat,
             sender,
             device: DeviceId(Uuid::from_u128(3)),
@@ -118,10 +118,10 @@ impl<S: Store> World<S> {
         let mut chats = Chats { heads: HashMap::from([(chat, head)]), ..Chats::default() };
         let sequenced = sequence(&self.generation, &mut chats, HashMap::new(), [&entry]);
         let Sequenced { verdicts, .. } = sequenced.expect("no contradiction");
-        let Verdict::Store { seq, stamp, counts, effect, expires_at_ms } = verdicts[0] else {
+        let Verdict::Store { seq, stamp, counts, effect, times } = verdicts[0] else {
             panic!("{verdicts:?}")
         };
-        let row = Row { entry: &entry, seq, stamp, counts, effect, expires_at_ms };
+        let row = Row { entry: &entry, seq, stamp, counts, effect, times };
         self.store.append(&self.generation, &[row], &[]).await.expect("a row");
         self.heads.insert(chat, chats.heads[&chat].clone());
         self.unstored.push((Partition(partition as i32), chat));
