@@ -3,7 +3,7 @@
 //! A message row carries the sum of these changes, so that a page of history needs nothing else. The sum is written whole
 //! and names the last entry that it includes, so an entry that is applied again after a crash does not count twice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use contracts::{
     ChatId, UserId,
@@ -59,6 +59,9 @@ pub struct Pins {
     pub seq: i64,
     /// Entries that pinned a message, and the messages: in the order of the entries.
     pub pinned: Vec<(i64, i64)>,
+    /// When the texts of pinned messages disappear that do, by their seqs. A pin ends with its text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expiries: BTreeMap<i64, i64>,
     /// The timestamp to write them with, when they changed.
     #[serde(skip)]
     stamp: Option<i64>,
@@ -66,18 +69,43 @@ pub struct Pins {
 
 impl Pins {
     /// Returns the pins as the store has them.
-    pub const fn new(seq: i64, pinned: Vec<(i64, i64)>) -> Self {
-        Self { seq, pinned, stamp: None }
+    pub const fn new(seq: i64, pinned: Vec<(i64, i64)>, expiries: BTreeMap<i64, i64>) -> Self {
+        Self { seq, pinned, expiries, stamp: None }
     }
 
-    /// Adds what entry `seq` changes, unless that is included: which messages are pinned no more, and which one is from here on.
-    fn add(&mut self, seq: i64, stamp: i64, unpinned: &[i64], pinned: Option<i64>) {
+    /// Returns how many messages are pinned at a time.
+    pub fn count(&self, now_ms: i64) -> usize {
+        self.pinned.iter().filter(|(_, target)| !self.is_over(*target, now_ms)).count()
+    }
+
+    fn is_over(&self, target: i64, now_ms: i64) -> bool {
+        self.expiries.get(&target).is_some_and(|at_ms| now_ms >= *at_ms)
+    }
+
+    /// Adds what entry `seq` changes that was sent at a time, unless that is included: which messages are pinned no more, and which one is
+    /// from here on, with when its text disappears.
+    fn add(
+        &mut self,
+        (seq, stamp, at_ms): (i64, i64, i64),
+        unpinned: &[i64],
+        pinned: Option<(i64, Option<i64>)>,
+    ) {
         if seq <= self.seq {
             return;
         }
         let before = self.pinned.len();
-        self.pinned.retain(|(_, target)| !unpinned.contains(target) && Some(*target) != pinned);
-        self.pinned.extend(pinned.map(|target| (seq, target)));
+        let mut kept = std::mem::take(&mut self.pinned);
+        kept.retain(|(_, target)| {
+            let is_again = pinned.is_some_and(|(pinned, _)| pinned == *target);
+            !unpinned.contains(target) && !is_again && !self.is_over(*target, at_ms)
+        });
+        kept.extend(pinned.map(|(target, _)| (seq, target)));
+        self.pinned = kept;
+        if let Some((target, Some(expires_at_ms))) = pinned {
+            self.expiries.insert(target, expires_at_ms);
+        }
+        let targets: HashSet<i64> = self.pinned.iter().map(|(_, target)| *target).collect();
+        self.expiries.retain(|target, _| targets.contains(target));
         if pinned.is_some() || self.pinned.len() != before {
             self.seq = seq;
             self.stamp = Some(stamp);
@@ -180,9 +208,15 @@ pub(super) fn apply(
         EntryKind::DeleteRange => delete_range(targets, entry, seq, stamp),
         _ => change_target(targets, entry, (seq, stamp), times.expires_at_ms),
     };
-    if let Some(pins) = pins.get_mut(&chat) {
-        let pinned = entry.target_seq.filter(|_| entry.kind == EntryKind::Pin);
-        pins.add(seq, stamp, &unpinned, pinned);
+    // Only these, although the pins are there for all entries of the batch: what ends with its text has to end at the same entry however the
+    // log is cut into batches.
+    if let Some(pins) = pins.get_mut(&chat).filter(|_| entry.is_about_pins()) {
+        let pinned = entry.target_id().filter(|_| entry.kind == EntryKind::Pin);
+        let pinned = pinned.map(|id| {
+            let target = targets.get(&id);
+            (id.seq, target.and_then(|target| target.times.expires_at_ms))
+        });
+        pins.add((seq, stamp, times.sent_at_ms), &unpinned, pinned);
     }
     erased
 }

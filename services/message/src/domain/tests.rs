@@ -513,6 +513,40 @@ fn a_reaction_is_of_one_user_once() {
     assert_eq!(rows_of(&log)[&1].1.reactions, [of("+", &[2, 1])]);
 }
 
+#[test]
+fn a_pin_ends_with_its_text() {
+    let ttl = Entry { body: "1".to_owned(), ..change(0, 1_000, 1, EntryKind::TtlChanged, 7) };
+    let at = |logged_at_ms, entry: Entry| Entry { logged_at_ms, ..entry };
+    let log = [
+        ttl,
+        entry(1, 1_000, 1, 1, 1, "it disappears"),
+        entry(2, 1_500, 1, 1, 2, "it does later"),
+        at(1_500, about(3, EntryKind::Pin, 1, 2, "")),
+        at(1_500, about(4, EntryKind::Pin, 1, 3, "")),
+        // It is gone by now, and what is not about pins says nothing of it.
+        at(2_000, about(5, EntryKind::Unpin, 1, 2, "")),
+        at(2_000, about(6, EntryKind::Reaction, 1, 3, "+")),
+        at(2_400, about(7, EntryKind::Pin, 1, 3, "")),
+    ];
+    let chat = log[0].chat;
+    for size in 1..=log.len() {
+        let mut world = World::default();
+        let mut owners = [Owner::default(), Owner::default()];
+        for _ in 0..log.len() {
+            world.step(&mut owners, &log, &Step::Decide { owner: 0, records: size });
+            world.step(&mut owners, &log, &Step::Write { owner: 0, mask: 0, whole: true });
+            if owners[0].next == 5 {
+                let pins = &world.pins[&chat].1;
+                assert_eq!(pins.pinned, [(4, 2), (5, 3)]);
+                assert_eq!([1_999, 2_000, 2_499, 2_500].map(|now_ms| pins.count(now_ms)), [2, 1, 1, 0]);
+            }
+        }
+        let pins = &world.pins[&chat].1;
+        assert_eq!((pins.seq, &pins.pinned[..]), (7, &[(7, 3)][..]), "in batches of {size}");
+        assert_eq!(pins.expiries, BTreeMap::from([(3, 2_500)]));
+    }
+}
+
 // A store with CQL's rules (the greater timestamp wins), two owners that know nothing of each other, and crashes
 // between any two steps. Whatever happens, the rows are those of one owner that read the log once.
 
@@ -879,7 +913,11 @@ fn reference(log: &[Entry]) -> (BTreeMap<RowId, Expected>, ExpectedPins, BTreeMa
                 if entry.kind == EntryKind::Pin {
                     pins.push((*seq, entry.target_seq.expect("a target")));
                 }
-                pins.retain(|(pin, target)| rows[&(entry.chat, *target)].changes.pinned_seq == Some(*pin));
+                pins.retain(|(pin, target)| {
+                    let target = &rows[&(entry.chat, *target)];
+                    let is_over = target.times.expires_at_ms.is_some_and(|at_ms| sent_at_ms >= at_ms);
+                    target.changes.pinned_seq == Some(*pin) && !(entry.is_about_pins() && is_over)
+                });
                 Verdict::Announce { seq: *seq }
             }
         };

@@ -1,6 +1,10 @@
 //! What every store does: the same suite on the one in memory and on the real one.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
@@ -389,8 +393,8 @@ async fn pins_are_listed_from_the_last_one<S: Store>(store: &S) {
         pinned(3, 10),
         pinned(1, 11),
         pinned(5, 12),
-        pins(20, Pins::new(12, vec![(10, 3), (11, 1), (12, 5)])),
-        pins(10, Pins::new(10, vec![(10, 3)])),
+        pins(20, Pins::new(12, vec![(10, 3), (11, 1), (12, 5)], BTreeMap::from([(1, 7)]))),
+        pins(10, Pins::new(10, vec![(10, 3)], BTreeMap::new())),
     ];
     store.append(&generation(), &[], &written).await.expect("rows");
     let list = async |from_seq, before, limit| {
