@@ -150,6 +150,11 @@ impl Peers {
         self.moderators.lock().expect("no panic").insert(user.to_string());
     }
 
+    /// Makes a user a plain member again.
+    pub fn demote(&self, user: UserId) {
+        self.moderators.lock().expect("no panic").remove(&user.to_string());
+    }
+
     /// Changes a message as an entry that was stored would.
     pub fn change(&self, chat: ChatId, seq: i64, change: impl FnOnce(&mut Changes)) {
         let mut messages = self.messages.lock().expect("no panic");
