@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use contracts::{
     DeviceId, MessageKey, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind},
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, LogPlace},
     wire::{Changes, MAX_RECEIPT_MEMBERS, Message, Receipt, Rejected, ServerFrame, Stored},
 };
 
@@ -25,6 +25,13 @@ const SENT_LATELY_MS: i64 = 60 * 1_000;
 
 /// The connections that sent a message: one, or more when it was repeated on another.
 type Writers = Vec<Uuid>;
+
+/// What is announced of an entry beside what its recipients receive.
+struct Origin {
+    device: DeviceId,
+    subject_only: bool,
+    place: Option<LogPlace>,
+}
 
 /// Pushes the outcome of sends to connections. Each frame is encoded once and shared.
 pub(crate) struct Fanout {
@@ -82,6 +89,7 @@ impl Fanout {
                 sent_at_ms,
                 subject_only,
                 expires_at_ms,
+                place,
             } => {
                 let mut message = Message {
                     chat,
@@ -106,7 +114,7 @@ impl Fanout {
                 };
                 // It may be announced again, long after.
                 message.expire(now_ms);
-                self.stored(message, device, subject_only, now_ms);
+                self.stored(message, Origin { device, subject_only, place }, now_ms);
             }
             DeliveryOutcome::Marked {
                 read_seq,
@@ -150,13 +158,14 @@ impl Fanout {
         }
     }
 
-    fn stored(&self, message: Message, device: DeviceId, subject_only: bool, now_ms: i64) {
+    fn stored(&self, message: Message, origin: Origin, now_ms: i64) {
+        let Origin { device, subject_only, place } = origin;
         let Message { chat, seq, sender, key, kind, subject, target_seq, sent_at_ms, .. } = message;
         let edited_seq = target_seq.filter(|_| kind == EntryKind::Edit);
         let entry = Entry { chat, seq, kind, subject, edited_seq, sent_at_ms };
         let now = Instant::now();
         let removed = self.members.announced(entry, now);
-        self.positions.announced(chat, seq, now);
+        self.positions.announced(chat, seq, place, now);
         if kind == EntryKind::SlowModeChanged
             && let Some(seconds) = message.body.parse().ok()
         {
@@ -365,6 +374,7 @@ mod tests {
             sent_at_ms: 5,
             subject_only: false,
             expires_at_ms: None,
+            place: None,
         }
     }
 

@@ -16,7 +16,7 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    event::{self, DeliveredRecord, DeliveryOutcome, EntryKind, Forwarded, Role, SeqRange, Source},
+    event::{self, DeliveredRecord, DeliveryOutcome, EntryKind, Forwarded, LogPlace, Role, SeqRange, Source},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -249,8 +249,8 @@ pub enum Effect {
 }
 
 impl Verdict {
-    /// Returns what is published to the gateways about it. Of one that is announced again the row has the times.
-    pub fn announcement(self, entry: &Entry, times: Times) -> DeliveredRecord {
+    /// Returns what is published to the gateways about an entry of a partition. Of one that is announced again the row has the times.
+    pub fn announcement(self, entry: &Entry, partition: i32, times: Times) -> DeliveredRecord {
         let outcome = match self {
             Self::Store { seq, .. } | Self::Announce { seq } => DeliveryOutcome::Stored {
                 seq,
@@ -268,6 +268,7 @@ impl Verdict {
                 sent_at_ms: times.sent_at_ms,
                 subject_only: entry.subject_only,
                 expires_at_ms: times.expires_at_ms,
+                place: Some(LogPlace { partition, offset: entry.offset }),
             },
             Self::Repeated { seq } => DeliveryOutcome::Repeated { seq },
             Self::Conflict => DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict },

@@ -240,6 +240,7 @@ impl Peers {
             sent_at_ms: 0,
             subject_only: false,
             expires_at_ms: None,
+            place: None,
         };
         let (sender, key) = (UserId(Uuid::from_u128(9)), MessageKey(Uuid::new_v4()));
         let device = DeviceId(Uuid::nil());
@@ -339,6 +340,7 @@ impl Peers {
             sent_at_ms,
             subject_only: record.subject_only,
             expires_at_ms: None,
+            place: None,
         };
         DeliveredRecord { v, chat, sender, device, key, outcome }
     }
@@ -573,7 +575,7 @@ impl MessageService for Peers {
             .iter()
             .filter(|_| began)
             .map(|(chat_id, messages)| Head { chat_id: chat_id.clone(), head_seq: messages.len() as i64 });
-        Ok(Response::new(MovedResponse { cursor: "here".to_owned(), heads: heads.collect() }))
+        Ok(Response::new(MovedResponse { cursor: "here".to_owned(), heads: heads.collect(), ..MovedResponse::default() }))
     }
 
     async fn mark(&self, request: Request<MarkRequest>) -> Result<Response<Watermarks>, Status> {

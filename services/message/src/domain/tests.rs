@@ -283,7 +283,7 @@ fn what_a_removed_user_sends_is_not_stored_until_they_are_back() {
             Verdict::SenderOut,
         ]
     );
-    let refused = Verdict::SenderOut.announcement(&entries[2], Times::default());
+    let refused = Verdict::SenderOut.announcement(&entries[2], 0, Times::default());
     assert_eq!(refused.outcome, DeliveryOutcome::Rejected { code: ErrorCode::NotAMember });
 }
 
@@ -401,7 +401,7 @@ fn an_edit_replaces_the_text_of_its_senders_message() {
     let no = Verdict::NoTarget;
     let verdicts = sequence_new(&log);
     assert_eq!(verdicts, [store(1, 1_000), stored(2, 1_001, 1, None), no, no, no, stored(3, 1_005, 2, None)]);
-    let refused = no.announcement(&log[2], Times::default());
+    let refused = no.announcement(&log[2], 0, Times::default());
     assert_eq!(refused.outcome, DeliveryOutcome::Rejected { code: ErrorCode::NotFound });
     let rows = rows_of(&log);
     let edited = Changes { seq: 2, edited_seq: Some(2), edits: 1, ..Changes::default() };
@@ -480,7 +480,7 @@ fn the_deletion_of_a_range_passes_over_what_it_may_not_delete() {
     assert_eq!(all[&1].1.deleted_seq, Some(12));
     let other = &all[&2].1;
     assert_eq!((other.deleted_seq, other.replies), (Some(12), 0), "deleted together with its reply");
-    let last = verdicts.last().expect("a verdict").announcement(log.last().expect("an entry"), Times::default());
+    let last = verdicts.last().expect("a verdict").announcement(log.last().expect("an entry"), 0, Times::default());
     let DeliveryOutcome::Stored { range, subject, .. } = last.outcome else { panic!("{last:?}") };
     assert_eq!((range, subject), (Some(SeqRange { from_seq: 1, to_seq: 9 }), None));
 }
@@ -792,7 +792,7 @@ impl World {
                         Verdict::Announce { seq } => self.rows[&(entry.chat, seq)].2,
                         _ => Times::default(),
                     };
-                    self.announced.entry(entry.offset).or_default().push(verdict.announcement(entry, times));
+                    self.announced.entry(entry.offset).or_default().push(verdict.announcement(entry, 0, times));
                 }
                 owner.next = end;
                 owner.heads.extend(pending.heads);
@@ -921,7 +921,7 @@ fn reference(log: &[Entry]) -> (BTreeMap<RowId, Expected>, ExpectedPins, BTreeMa
                 Verdict::Announce { seq: *seq }
             }
         };
-        outcomes.insert(entry.offset, verdict.announcement(entry, times));
+        outcomes.insert(entry.offset, verdict.announcement(entry, 0, times));
     }
     (rows, pins, outcomes)
 }

@@ -317,7 +317,7 @@ impl<S: Store> Pipeline<S> {
                     Verdict::SenderOut => Outcome::SenderOut,
                     Verdict::NoTarget => Outcome::NoTarget,
                 });
-                Some(verdict.announcement(entry, *times))
+                Some(verdict.announcement(entry, self.partition.0, *times))
             }
         };
         batch.iter().filter_map(answer).collect()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord},
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, LogPlace, SendRecord},
 };
 use kit::{catalog::Topic, testing::wait_for};
 use scylla::value::CqlTimestamp;
@@ -98,6 +98,7 @@ impl Expected {
                         sent_at_ms,
                         subject_only: send.subject_only,
                         expires_at_ms: None,
+                        place: Some(LogPlace { partition: record.partition, offset: record.offset }),
                     }
                 }
             };
