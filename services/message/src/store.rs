@@ -22,6 +22,9 @@ use crate::domain::{
 /// Calls of one user that are counted; more are shown as this many.
 pub const MAX_CALLS: usize = 1_000;
 
+/// Returns the milliseconds since the epoch. A store compares them with when texts disappear; who makes it says which clock it is.
+pub type Clock = fn() -> i64;
+
 /// A message on its way into the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {

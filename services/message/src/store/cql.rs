@@ -13,7 +13,6 @@ use contracts::{
 use futures_util::{
     FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::BoxFuture, stream,
 };
-use kit::clock::now_ms;
 use scylla::{
     client::session::Session,
     errors::PrepareError,
@@ -33,7 +32,7 @@ use scylla::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by};
+use super::{Clock, MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by};
 use crate::domain::{
     ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Point,
     Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, Times, bucket,
@@ -141,6 +140,7 @@ const EARLIER: &str = "AND seq < ? ORDER BY seq DESC LIMIT ?";
 /// Statements of the message service, prepared in the tenant's keyspace.
 pub struct CqlStore {
     session: Arc<Session>,
+    clock: Clock,
     in_flight: Semaphore,
     insert_message: PreparedStatement,
     insert_key: PreparedStatement,
@@ -185,7 +185,7 @@ pub struct CqlStore {
 
 impl CqlStore {
     /// Prepares the statements; fails when `migrate` has not run.
-    pub async fn prepare(session: Arc<Session>) -> std::result::Result<Self, PrepareError> {
+    pub async fn prepare(session: Arc<Session>, clock: Clock) -> std::result::Result<Self, PrepareError> {
         let prepare = async |text: &str| {
             let mut statement = session.prepare(text).await?;
             // Every write names its own timestamp, so the driver may repeat it.
@@ -233,6 +233,7 @@ impl CqlStore {
             select_later: prepare(&format!("{SELECT_MESSAGES} {LATER}")).await?,
             select_earlier: prepare(&format!("{SELECT_MESSAGES} {EARLIER}")).await?,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            clock,
             session,
         })
     }
@@ -287,7 +288,7 @@ impl CqlStore {
 
     /// Writes rows of one store partition, texts that disappear apart from their rows: a batch of one partition is seen whole or not at all.
     async fn append_batch(&self, generation: &Generation, rows: Vec<Row<'_>>) -> Result<()> {
-        let now_ms = now_ms();
+        let now_ms = (self.clock)();
         let mut batch = Batch::new(BatchType::Unlogged);
         let mut values = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -347,7 +348,7 @@ impl CqlStore {
                     expires_at_ms: Some(at_ms),
                 } => {
                     // One whose time is past replaces a text that is gone.
-                    let Some(ttl) = ttl_seconds(*at_ms, now_ms()) else { continue };
+                    let Some(ttl) = ttl_seconds(*at_ms, (self.clock)()) else { continue };
                     let values = (*stamp, ttl, body.as_str(), chat.0, bucket(*seq), *seq);
                     self.execute(&self.update_body_for, values, || "write an edit".to_owned()).boxed()
                 }
@@ -592,7 +593,8 @@ impl Store for CqlStore {
     async fn entry(&self, TargetId { chat, seq }: TargetId) -> Result<Option<Message>> {
         let step = || format!("read message {seq} of chat {chat}");
         let result = self.execute(&self.select_entry, (chat.0, bucket(seq), seq), step).await?;
-        let message = first_row::<MessageRow>(result, step)?.map(|row| message(chat, row)).transpose()?;
+        let message = first_row::<MessageRow>(result, step)?;
+        let message = message.map(|row| message_of(chat, row, (self.clock)())).transpose()?;
         Ok(message.flatten())
     }
 
@@ -725,7 +727,7 @@ impl Store for CqlStore {
         };
         let step = || format!("read messages of chat {chat}");
         let mut messages: Vec<Message> = Vec::new();
-        let (mut page_rows, mut last) = (FIRST_PAGE_ROWS, start);
+        let (mut page_rows, mut last, now_ms) = (FIRST_PAGE_ROWS, start, (self.clock)());
         // Each page starts behind the last row of the one before. The store's own paging state would do the same, but
         // Cassandra starts again at the first row when the size of the pages changes.
         while room.entries() > 0 {
@@ -737,7 +739,7 @@ impl Store for CqlStore {
             for row in rows.rows::<MessageRow>().map_err(|source| failed(step(), source))? {
                 let row = row.map_err(|source| failed(step(), source))?;
                 last = row.seq;
-                let Some(message) = message(chat, row)? else { continue };
+                let Some(message) = message_of(chat, row, now_ms)? else { continue };
                 if !room.take(&message) {
                     return Ok(messages);
                 }
@@ -807,7 +809,7 @@ struct MessageRow {
 
 /// Reads a row. One without a sender is of a batch that is half written, in which a later entry changes an earlier one: `None`, like one that
 /// is not there yet.
-fn message(chat: ChatId, row: MessageRow) -> Result<Option<Message>> {
+fn message_of(chat: ChatId, row: MessageRow, now_ms: i64) -> Result<Option<Message>> {
     let seq = row.seq;
     let step = || format!("read message {seq} of chat {chat}");
     let MessageRow {
@@ -846,7 +848,7 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Option<Message>> {
         changes: patch.changes,
     };
     // The store forgets a text some seconds late, by its own clock.
-    message.expire(now_ms());
+    message.expire(now_ms);
     Ok(Some(message))
 }
 

@@ -12,15 +12,22 @@ use contracts::{
 
 use kit::clock::now_ms;
 
-use super::{MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, read_by};
+use super::{Clock, MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, read_by};
 use crate::domain::{
     Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Position, ReactionId,
     SeatId, Standing, Target, TargetId, Times, bucket,
 };
 
-#[derive(Default)]
 pub struct MemoryStore {
+    clock: Clock,
     tables: Mutex<Tables>,
+}
+
+impl Default for MemoryStore {
+    /// Creates an empty store by the clock of this machine.
+    fn default() -> Self {
+        Self::new(now_ms)
+    }
 }
 
 #[derive(Default)]
@@ -63,10 +70,10 @@ struct Stored {
 }
 
 impl Stored {
-    fn message(&self) -> Message {
+    fn message(&self, now_ms: i64) -> Message {
         let (body, changes) = (self.body.1.clone(), self.patch.1.changes.clone());
         let mut message = Message { body, changes, ..self.message.1.clone() };
-        message.expire(now_ms());
+        message.expire(now_ms);
         message
     }
 }
@@ -105,6 +112,11 @@ impl Tables {
 }
 
 impl MemoryStore {
+    /// Creates an empty store.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, tables: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,7 +201,8 @@ impl Store for MemoryStore {
     }
 
     async fn entry(&self, TargetId { chat, seq }: TargetId) -> Result<Option<Message>> {
-        Ok(self.lock().messages.get(&(chat, seq)).map(Stored::message))
+        let now_ms = (self.clock)();
+        Ok(self.lock().messages.get(&(chat, seq)).map(|row| row.message(now_ms)))
     }
 
     async fn time_from(&self, TargetId { chat, seq }: TargetId) -> Result<Option<(i64, i64)>> {
@@ -336,13 +349,13 @@ impl Store for MemoryStore {
     }
 
     async fn messages(&self, chat: ChatId, of: i64, run: Run, room: &mut Room) -> Result<Vec<Message>> {
-        let tables = self.lock();
+        let (tables, now_ms) = (self.lock(), (self.clock)());
         let (first, last) = match run {
             Run::After(seq) => (seq.saturating_add(1), i64::MAX),
             Run::Before(seq) => (i64::MIN, seq.saturating_sub(1)),
         };
         let rows = tables.messages.range((chat, first)..=(chat, last));
-        let in_bucket = rows.filter(|((_, seq), _)| bucket(*seq) == of).map(|(_, row)| row.message());
+        let in_bucket = rows.filter(|((_, seq), _)| bucket(*seq) == of).map(|(_, row)| row.message(now_ms));
         let fits = |message: &Message| room.take(message);
         Ok(match run {
             Run::After(_) => in_bucket.take_while(fits).collect(),

@@ -184,7 +184,7 @@ async fn a_clock_that_is_set_changes_no_order_and_no_replay() {
         let first = announced(&stand, 0, story.len()).await;
         running.stop().await;
 
-        let store = Arc::new(CqlStore::prepare(Arc::clone(&stand.session)).await.expect("statements"));
+        let store = Arc::new(CqlStore::prepare(Arc::clone(&stand.session), now_ms).await.expect("statements"));
         let reader = SeatId { chat, user: ann };
         let page = async |span| {
             history(&*store, reader, Beginning::Seq(1), span, 100).await.expect("a history").messages

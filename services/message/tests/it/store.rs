@@ -659,7 +659,7 @@ async fn the_store_in_cql_does_what_every_store_does() {
         // What another process has just run, or this one before a crash, is run again without harm.
         stand.session.query_unpaged("TRUNCATE message_migrations", ()).await.expect("no note of any");
         assert_eq!(migrate(&stand.session, flavor).await.expect("migrations"), ran);
-        let store = CqlStore::prepare(Arc::clone(&stand.session)).await.expect("statements");
+        let store = CqlStore::prepare(Arc::clone(&stand.session), now_ms).await.expect("statements");
         suite(&store).await;
     })
     .await;

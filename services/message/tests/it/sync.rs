@@ -6,6 +6,7 @@ use std::{
 };
 
 use contracts::{ChatId, DeviceId, MessageKey, UserId, event::EntryKind, wire::Watermarks};
+use kit::clock::now_ms;
 use message::{
     domain::SeatId,
     domain::{Chats, Content, Cursor, Entry, Generation, Head, KeyId, Sequenced, Verdict, sequence},
@@ -383,7 +384,7 @@ async fn in_memory() {
 async fn on_the_real_store() {
     with_stand(|stand| async move {
         migrate(&stand.session, kit::config::CqlFlavor::Cassandra).await.expect("tables");
-        suite(Arc::new(CqlStore::prepare(stand.session.clone()).await.expect("statements"))).await;
+        suite(Arc::new(CqlStore::prepare(stand.session.clone(), now_ms).await.expect("statements"))).await;
     })
     .await;
 }
