@@ -125,8 +125,10 @@ impl Positions {
         now: Instant,
     ) -> Vec<(ChatId, i64)> {
         let mut state = self.lock();
-        let is_another_log =
-            state.places.iter().any(|(partition, before)| places.get(partition).is_some_and(|place| place < before));
+        let is_another_log = state
+            .places
+            .iter()
+            .any(|(partition, before)| places.get(partition).is_some_and(|place| place < before));
         if is_another_log {
             // Its offsets begin again: those from before compare with none of them.
             state.announced.clear();

@@ -12,8 +12,8 @@ use icu_normalizer::ComposingNormalizer;
 use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{
-        DefaultIgnorableCodePoint, Emoji, EmojiModifier, EmojiPresentation, GeneralCategory, GeneralCategoryGroup,
-        RegionalIndicator,
+        DefaultIgnorableCodePoint, Emoji, EmojiModifier, EmojiPresentation, GeneralCategory,
+        GeneralCategoryGroup, RegionalIndicator,
     },
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -371,10 +371,7 @@ mod tests {
                     "\u{1f441}\u{200d}\u{1f5e8}\u{fe0f}",
                 ],
             ),
-            (
-                "\u{26f9}\u{1f3fb}\u{200d}\u{2640}\u{fe0f}",
-                &["\u{26f9}\u{1f3fb}\u{200d}\u{2640}"],
-            ),
+            ("\u{26f9}\u{1f3fb}\u{200d}\u{2640}\u{fe0f}", &["\u{26f9}\u{1f3fb}\u{200d}\u{2640}"]),
             ("\u{1f1ea}\u{1f1fa}", &[]),
             ("\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}", &[]),
         ];

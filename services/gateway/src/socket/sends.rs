@@ -252,7 +252,8 @@ struct Found {
 impl Read {
     async fn entry(self, gateway: &GatewayState, sender: UserId) -> Result<Found, GatewayError> {
         let Self { chat, seq, key, count_pins } = self;
-        let (key_chat_id, key) = key.map(|(chat, key)| (chat.to_string(), key.to_string())).unwrap_or_default();
+        let (key_chat_id, key) =
+            key.map(|(chat, key)| (chat.to_string(), key.to_string())).unwrap_or_default();
         let request = rpc::EntryRequest {
             chat_id: chat.to_string(),
             user_id: sender.to_string(),

@@ -197,7 +197,8 @@ async fn a_range_is_deleted_of_whom_the_caller_may() {
                 stand.peers.leave_silently(chat(), user(3));
             }
             for &(deletion, sender, seq) in &deletions {
-                let again = admin.change(deletion, range(deletion, 1, 2, sender)).await.expect("a repetition");
+                let again =
+                    admin.change(deletion, range(deletion, 1, 2, sender)).await.expect("a repetition");
                 assert_eq!((again.seq, again.sent_at_ms), (seq, None));
             }
         }

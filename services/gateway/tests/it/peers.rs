@@ -575,7 +575,11 @@ impl MessageService for Peers {
             .iter()
             .filter(|_| began)
             .map(|(chat_id, messages)| Head { chat_id: chat_id.clone(), head_seq: messages.len() as i64 });
-        Ok(Response::new(MovedResponse { cursor: "here".to_owned(), heads: heads.collect(), ..MovedResponse::default() }))
+        Ok(Response::new(MovedResponse {
+            cursor: "here".to_owned(),
+            heads: heads.collect(),
+            ..MovedResponse::default()
+        }))
     }
 
     async fn mark(&self, request: Request<MarkRequest>) -> Result<Response<Watermarks>, Status> {

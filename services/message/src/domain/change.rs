@@ -139,13 +139,7 @@ pub enum Overwrite {
 
 impl Target {
     /// Returns a row as the store has it.
-    pub fn new(
-        sender: UserId,
-        kind: EntryKind,
-        target_seq: Option<i64>,
-        patch: Patch,
-        times: Times,
-    ) -> Self {
+    pub fn new(sender: UserId, kind: EntryKind, target_seq: Option<i64>, patch: Patch, times: Times) -> Self {
         Self { sender, kind, target_seq, patch, times, stamp: None }
     }
 

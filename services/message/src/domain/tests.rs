@@ -480,7 +480,8 @@ fn the_deletion_of_a_range_passes_over_what_it_may_not_delete() {
     assert_eq!(all[&1].1.deleted_seq, Some(12));
     let other = &all[&2].1;
     assert_eq!((other.deleted_seq, other.replies), (Some(12), 0), "deleted together with its reply");
-    let last = verdicts.last().expect("a verdict").announcement(log.last().expect("an entry"), 0, Times::default());
+    let last =
+        verdicts.last().expect("a verdict").announcement(log.last().expect("an entry"), 0, Times::default());
     let DeliveryOutcome::Stored { range, subject, .. } = last.outcome else { panic!("{last:?}") };
     assert_eq!((range, subject), (Some(SeqRange { from_seq: 1, to_seq: 9 }), None));
 }
@@ -792,7 +793,10 @@ impl World {
                         Verdict::Announce { seq } => self.rows[&(entry.chat, seq)].2,
                         _ => Times::default(),
                     };
-                    self.announced.entry(entry.offset).or_default().push(verdict.announcement(entry, 0, times));
+                    self.announced
+                        .entry(entry.offset)
+                        .or_default()
+                        .push(verdict.announcement(entry, 0, times));
                 }
                 owner.next = end;
                 owner.heads.extend(pending.heads);
@@ -1133,7 +1137,8 @@ fn a_text_disappears_by_what_held_at_its_place_however_the_log_is_cut() {
         Entry { kind, content, ..entry(offset, 1_000, 1, 77, 500 + offset as u128, seconds) }
     };
     let text = |offset, sent_at_ms| entry(offset, sent_at_ms, 1, 1, 10 + offset as u128, "hi");
-    let edit = |offset, logged_at_ms, seq| Entry { logged_at_ms, ..about(offset, EntryKind::Edit, 1, seq, "ho") };
+    let edit =
+        |offset, logged_at_ms, seq| Entry { logged_at_ms, ..about(offset, EntryKind::Edit, 1, seq, "ho") };
     let log = [
         text(0, 1_000),
         ttl(1, "60"),

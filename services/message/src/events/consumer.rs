@@ -63,7 +63,13 @@ impl<S: Store> Consumer<S> {
         let group = format!("{}.message", self.tenant);
         let topic = Topic::MessageSend.of(&self.tenant);
         let (log, shutdown) = (self.log.clone(), self.shutdown.clone());
-        let member = Group { shared: self, announcer, topic: topic.clone(), progress: Mutex::default(), owners: Mutex::default() };
+        let member = Group {
+            shared: self,
+            announcer,
+            topic: topic.clone(),
+            progress: Mutex::default(),
+            owners: Mutex::default(),
+        };
         Ok(log.join(&topic, &group, Arc::new(member), shutdown)?)
     }
 }

@@ -276,22 +276,16 @@ impl<S: Store> Pipeline<S> {
                         let row = self.store.target(TargetId { chat, seq }).await?;
                         row.map_or_else(Times::default, |row| row.times)
                     }
-                    Verdict::Repeated { .. }
-                    | Verdict::Conflict
-                    | Verdict::SenderOut
-                    | Verdict::NoTarget => Times::default(),
+                    Verdict::Repeated { .. } | Verdict::Conflict | Verdict::SenderOut | Verdict::NoTarget => {
+                        Times::default()
+                    }
                 })
             });
         }
         stream::iter(reads).buffered(LOOK_UPS).try_collect().await
     }
 
-    fn announcements(
-        &self,
-        batch: &[Logged],
-        verdicts: &[Verdict],
-        times: &[Times],
-    ) -> Vec<DeliveredRecord> {
+    fn announcements(&self, batch: &[Logged], verdicts: &[Verdict], times: &[Times]) -> Vec<DeliveredRecord> {
         let mut verdicts = verdicts.iter().zip(times);
         let answer = |logged: &Logged| match logged {
             Logged::Refused(refused) => {

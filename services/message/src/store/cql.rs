@@ -32,7 +32,9 @@ use scylla::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{Clock, MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by};
+use super::{
+    Clock, MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by,
+};
 use crate::domain::{
     ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Point,
     Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, Times, bucket,
@@ -427,8 +429,7 @@ impl CqlStore {
         let ttl = i32::try_from(ttl_seconds).unwrap_or(i32::MAX);
         let Position { generation, offset } = applied;
         let (generation, at) = (generation.as_str(), CqlTimestamp(at_ms));
-        let values =
-            (chat.0, seq, generation, partition.0, *offset, stamp, texts, calls, ttl, at, stamp);
+        let values = (chat.0, seq, generation, partition.0, *offset, stamp, texts, calls, ttl, at, stamp);
         self.execute(&self.insert_head, values, || format!("write the head of chat {chat}")).await.map(drop)
     }
 }
@@ -441,17 +442,8 @@ impl Store for CqlStore {
     async fn placed_head(&self, chat: ChatId) -> Result<PlacedHead> {
         let step = || format!("read the head of chat {chat}");
         let result = self.execute(&self.select_head, (chat.0,), step).await?;
-        type Columns = (
-            i64,
-            String,
-            Option<i32>,
-            i64,
-            i64,
-            Option<i64>,
-            Option<i64>,
-            Option<i32>,
-            Option<CqlTimestamp>,
-        );
+        type Columns =
+            (i64, String, Option<i32>, i64, i64, Option<i64>, Option<i64>, Option<i32>, Option<CqlTimestamp>);
         let row = first_row::<Columns>(result, step)?;
         let Some((seq, generation, partition, offset, stamp, texts, calls, ttl, sent_at)) = row else {
             return Ok(PlacedHead::default());

@@ -161,7 +161,8 @@ async fn another_record_where_one_was_applied_stops_its_partition() {
 async fn stopped(running: &Running, why: &str, loss: &str) -> i32 {
     wait_for("a partition that stops", PATIENCE, || async {
         let (status, body) = running.answer("readyz").await?;
-        (status == 503 && body.contains(why) && body.contains(&format!("docs/runbook.md#{loss}"))).then_some(())
+        (status == 503 && body.contains(why) && body.contains(&format!("docs/runbook.md#{loss}")))
+            .then_some(())
     })
     .await;
     let metrics = running.management("metrics").await.expect("metrics");

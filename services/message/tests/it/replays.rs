@@ -175,7 +175,11 @@ async fn a_clock_that_is_set_changes_no_order_and_no_replay() {
             (about(EntryKind::Reaction, 6, "\u{1f44d}"), start + 3, start + 3),
             (about(EntryKind::Pin, 6, ""), start + 3, start + 3),
             (SendRecord { subject: Some(ben), ..said(EntryKind::MemberRemoved, "1") }, start + 4, start + 4),
-            (SendRecord { mentions: vec![ben], ..about(EntryKind::Text, 4, "a reply") }, start + 5, start + 5),
+            (
+                SendRecord { mentions: vec![ben], ..about(EntryKind::Text, 4, "a reply") },
+                start + 5,
+                start + 5,
+            ),
         ];
         let running = stand.start_ready().await;
         for (record, at_ms, _) in &story {
@@ -184,7 +188,8 @@ async fn a_clock_that_is_set_changes_no_order_and_no_replay() {
         let first = announced(&stand, 0, story.len()).await;
         running.stop().await;
 
-        let store = Arc::new(CqlStore::prepare(Arc::clone(&stand.session), now_ms).await.expect("statements"));
+        let store =
+            Arc::new(CqlStore::prepare(Arc::clone(&stand.session), now_ms).await.expect("statements"));
         let reader = SeatId { chat, user: ann };
         let page = async |span| {
             history(&*store, reader, Beginning::Seq(1), span, 100).await.expect("a history").messages

@@ -14,12 +14,13 @@ use contracts::{
 use kit::{clock::now_ms, page::Span, testing::wait_for};
 use message::{
     domain::{
-        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position, RecordHash,
-        SeatId, Standing, TargetId, Times,
+        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position,
+        RecordHash, SeatId, Standing, TargetId, Times,
     },
     history::{Beginning, History, history, pins as pins_of, replies as replies_of},
     store::{
-        Partition, PlacedHead, Progress, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate,
+        Partition, PlacedHead, Progress, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore,
+        migrate::migrate,
     },
 };
 use uuid::Uuid;
@@ -71,7 +72,14 @@ async fn append<S: Store>(store: &S, chat: ChatId, seqs: impl IntoIterator<Item 
 
 fn head(seq: i64) -> Head {
     let applied = Some(Position { generation: generation(), offset: seq });
-    Head { seq, applied, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, ttl_seconds: 0, at_ms: 5 * seq }
+    Head {
+        seq,
+        applied,
+        stamp: seq * 10,
+        counts: Counts { texts: seq, calls: 0 },
+        ttl_seconds: 0,
+        at_ms: 5 * seq,
+    }
 }
 
 async fn suite<S: Store>(store: &S) {
