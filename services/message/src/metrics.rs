@@ -76,6 +76,7 @@ pub(crate) enum Loss {
 }
 
 impl Loss {
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 4] = [Self::Headless, Self::Gap, Self::Rewound, Self::Changed];
 
     pub(crate) const fn as_str(self) -> &'static str {

@@ -267,7 +267,7 @@ impl Stand {
     /// Puts another log in the place of the sends, under the same name.
     pub async fn replace_sends(&self, clock: Clock) {
         let topic = Topic::MessageSend.of(&self.tenant);
-        let deleted = kafka_admin(&self.kafka).delete_topics(&[&topic], &AdminOptions::new()).await;
+        let deleted = kafka_admin(&self.kafka).delete_topics(&[topic.as_str()], &AdminOptions::new()).await;
         deleted.expect("the brokers answer")[0].as_ref().expect("a topic that was there");
         wait_for("another topic", PATIENCE, || async {
             create_topic(&self.kafka, &topic, clock).await.then_some(())
