@@ -215,7 +215,7 @@ impl TryFrom<rpc::SyncResponse> for wire::SyncPage {
     type Error = UnreadableField;
 
     fn try_from(page: rpc::SyncResponse) -> Result<Self, UnreadableField> {
-        let rpc::SyncResponse { chats, cursor, more, all_chats, unread, mentions } = page;
+        let rpc::SyncResponse { chats, cursor, more, all_chats, unread, mentions, places: _ } = page;
         let all_chats = all_chats.map(|all| {
             let ids = all.chat_ids.iter().map(|id| id.parse().map_err(|_| UnreadableField("chat_ids")));
             ids.collect::<Result<_, UnreadableField>>()

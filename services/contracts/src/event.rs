@@ -234,6 +234,13 @@ pub struct SendRecord {
     pub subject_only: bool,
 }
 
+/// Where a record is in `message.send`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPlace {
+    pub partition: i32,
+    pub offset: i64,
+}
+
 /// A record of `message.delivered`: what became of one record of `message.send`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredRecord {
@@ -280,6 +287,9 @@ pub enum DeliveryOutcome {
         /// When the text disappears.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expires_at_ms: Option<i64>,
+        /// Where the record of the entry is; absent in records of before it was kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        place: Option<LogPlace>,
     },
     /// Nothing was sent: the sender has read or received the chat further than before. Device and key are nil. It may be lost.
     Marked {
@@ -595,6 +605,7 @@ mod tests {
                     sent_at_ms: 1_700_000_000_000,
                     subject_only: false,
                     expires_at_ms: None,
+                    place: None,
                 },
             },
             include_str!("../golden/delivered.v1.json"),

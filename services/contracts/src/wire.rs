@@ -358,7 +358,7 @@ pub struct React {
     pub chat: ChatId,
     pub key: MessageKey,
     pub seq: i64,
-    /// One emoji.
+    /// One emoji, in any form: the entry has the fully-qualified one.
     pub emoji: String,
     #[serde(default, skip_serializing_if = "is_false")]
     pub remove: bool,

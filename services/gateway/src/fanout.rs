@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use contracts::{
     DeviceId, MessageKey, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind},
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, LogPlace},
     wire::{Changes, MAX_RECEIPT_MEMBERS, Message, Receipt, Rejected, ServerFrame, Stored},
 };
 
@@ -19,8 +19,19 @@ use crate::{
     registry::Registry,
 };
 
+/// What was sent longer ago by the log's clock is what an owner announces again that reads the log from an earlier place: no user sends it now.
+/// What an owner repeats after a crash is younger, and little.
+const SENT_LATELY_MS: i64 = 60 * 1_000;
+
 /// The connections that sent a message: one, or more when it was repeated on another.
 type Writers = Vec<Uuid>;
+
+/// What is announced of an entry beside what its recipients receive.
+struct Origin {
+    device: DeviceId,
+    subject_only: bool,
+    place: Option<LogPlace>,
+}
 
 /// Pushes the outcome of sends to connections. Each frame is encoded once and shared.
 pub(crate) struct Fanout {
@@ -46,9 +57,14 @@ impl Fanout {
     /// Pushes a record to the sending device and to the other connections of the chat's members here.
     pub(crate) fn deliver(&self, record: DeliveredRecord) {
         let DeliveredRecord { v: _, chat, sender, device, key, outcome } = record;
+        let now_ms = now_ms();
         // No device sends membership entries, and no rate applies to them. No device sends a scheduled text either, and it counts.
         let is_text = matches!(&outcome, DeliveryOutcome::Stored { kind: EntryKind::Text, .. });
-        if !device.0.is_nil() || is_text {
+        let is_late = match &outcome {
+            DeliveryOutcome::Stored { sent_at_ms, .. } => is_late(*sent_at_ms, now_ms),
+            _ => false,
+        };
+        if (!device.0.is_nil() || is_text) && !is_late {
             let body = match &outcome {
                 DeliveryOutcome::Stored { body, range, .. } => counted_bytes(body, *range),
                 // What is not stored now has no text here.
@@ -73,6 +89,7 @@ impl Fanout {
                 sent_at_ms,
                 subject_only,
                 expires_at_ms,
+                place,
             } => {
                 let mut message = Message {
                     chat,
@@ -96,8 +113,8 @@ impl Fanout {
                     changes: Changes::default(),
                 };
                 // It may be announced again, long after.
-                message.expire(now_ms());
-                self.stored(message, device, subject_only);
+                message.expire(now_ms);
+                self.stored(message, Origin { device, subject_only, place }, now_ms);
             }
             DeliveryOutcome::Marked {
                 read_seq,
@@ -141,13 +158,14 @@ impl Fanout {
         }
     }
 
-    fn stored(&self, message: Message, device: DeviceId, subject_only: bool) {
+    fn stored(&self, message: Message, origin: Origin, now_ms: i64) {
+        let Origin { device, subject_only, place } = origin;
         let Message { chat, seq, sender, key, kind, subject, target_seq, sent_at_ms, .. } = message;
         let edited_seq = target_seq.filter(|_| kind == EntryKind::Edit);
         let entry = Entry { chat, seq, kind, subject, edited_seq, sent_at_ms };
         let now = Instant::now();
         let removed = self.members.announced(entry, now);
-        self.positions.announced(chat, seq, now);
+        self.positions.announced(chat, seq, place, now);
         if kind == EntryKind::SlowModeChanged
             && let Some(seconds) = message.body.parse().ok()
         {
@@ -192,7 +210,7 @@ impl Fanout {
             push(user, Way::Push);
         }
         let is_slow = !subject_only && self.members.for_recipients(entry, push);
-        if is_slow && kind == EntryKind::Text {
+        if is_slow && kind == EntryKind::Text && !is_late(sent_at_ms, now_ms) {
             self.slow_mode.stored(chat, sender, key, now);
         }
     }
@@ -254,6 +272,11 @@ impl Fanout {
         });
         writers
     }
+}
+
+/// Returns whether an entry was sent so long ago that nothing follows from it for what its sender may send now.
+const fn is_late(sent_at_ms: i64, now_ms: i64) -> bool {
+    now_ms.saturating_sub(sent_at_ms) > SENT_LATELY_MS
 }
 
 #[cfg(test)]
@@ -351,6 +374,7 @@ mod tests {
             sent_at_ms: 5,
             subject_only: false,
             expires_at_ms: None,
+            place: None,
         }
     }
 
@@ -422,6 +446,23 @@ mod tests {
         world.deliver(1, 1, DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict });
         assert_eq!(kinds(&phone), ["repeated", "rejected"]);
         assert!(kinds(&desk).is_empty());
+    }
+
+    #[test]
+    fn what_a_replay_announces_again_counts_for_nobody() {
+        let world = World::new();
+        let user = UserId(Uuid::from_u128(1));
+        let announce = |sent_at: i64| {
+            let mut outcome = stored(1, EntryKind::Text, None);
+            if let DeliveryOutcome::Stored { sent_at_ms, .. } = &mut outcome {
+                *sent_at_ms = sent_at;
+            }
+            // More than a user has at once, in both counts.
+            (0..300).for_each(|_| world.deliver(1, 1, outcome.clone()));
+            world.fanout.rates.take_user(user, 2, Instant::now()).is_ok()
+        };
+        assert!(announce(now_ms() - SENT_LATELY_MS - 1), "a replay");
+        assert!(!announce(now_ms()), "what is sent through another gateway");
     }
 
     #[test]

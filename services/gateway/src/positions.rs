@@ -11,6 +11,7 @@ use std::{
 
 use contracts::{
     ChatId, UserId,
+    event::LogPlace,
     rpc::{MovedRequest, message_service_client::MessageServiceClient},
 };
 use kit::{backoff::Backoff, rounds, rpc::InternalChannel};
@@ -23,12 +24,10 @@ use crate::{
     registry::{Connection, Registry},
 };
 
-/// Announcements are remembered for this long: some rounds.
+/// Announcements are remembered for this long: some rounds. Those of entries that a sync may not have yet are remembered longer.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Chats remembered, some 50 bytes each; of more, all are forgotten, and the comparison begins again.
 const MAX_REMEMBERED: usize = 100_000;
-/// The head of a chat follows an announcement within this time: what is younger may be missing in a sync.
-const HEAD_FOLLOWS: Duration = Duration::from_secs(5);
 /// Waits after a round that failed.
 const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
 
@@ -38,43 +37,69 @@ pub(crate) struct Positions {
     state: Mutex<State>,
 }
 
+/// For each partition of the log, the first offset whose entries a sync may not have.
+type Places = HashMap<i32, i64>;
+
 #[derive(Default)]
 struct State {
-    announced: HashMap<ChatId, (i64, Instant)>,
+    announced: HashMap<ChatId, Announced>,
+    /// As of the last round.
+    places: Places,
     /// Heads that were ahead in the last round.
     suspects: HashMap<ChatId, i64>,
     /// Where the next round goes on; empty to begin.
     cursor: String,
 }
 
+/// The newest entry of a chat that was announced.
+#[derive(Clone, Copy)]
+struct Announced {
+    seq: i64,
+    /// Where its record is, as far as that is known.
+    place: Option<LogPlace>,
+    /// When the chat's last announcement came.
+    at: Instant,
+}
+
+impl Announced {
+    /// Returns whether a sync with these places has the entry.
+    fn is_in(&self, places: &Places) -> bool {
+        self.place.is_some_and(|LogPlace { partition, offset }| {
+            places.get(&partition).is_some_and(|place| offset < *place)
+        })
+    }
+}
+
 impl Positions {
     /// Notes that an entry was announced to this gateway.
-    pub(crate) fn announced(&self, chat: ChatId, seq: i64, now: Instant) {
+    pub(crate) fn announced(&self, chat: ChatId, seq: i64, place: Option<LogPlace>, now: Instant) {
         let mut state = self.lock();
         if state.announced.len() >= MAX_REMEMBERED {
             *state = State::default();
         }
-        let (announced, at) = state.announced.entry(chat).or_insert((seq, now));
-        (*announced, *at) = (seq.max(*announced), now);
+        let announced = state.announced.entry(chat).or_insert(Announced { seq, place, at: now });
+        announced.at = now;
+        if seq >= announced.seq {
+            (announced.seq, announced.place) = (seq, place);
+        }
     }
 
-    /// Sends a connection `lagged` for what was announced so lately that a sync from before may miss it. `has` says how far a chat is on the
-    /// page that the client receives.
+    /// Sends a connection `lagged` for what was announced before it synced, and is behind the places of the sync: the head of a chat follows the
+    /// announcement, after an outage of the store much later. `has` says how far a chat is on the page that the client receives.
     pub(crate) fn complete(
         &self,
         members: &Members,
         connection: &Connection,
         user: UserId,
-        now: Instant,
+        places: &Places,
         has: impl Fn(ChatId) -> Option<i64>,
     ) {
-        let is_late = |at: Instant| now.saturating_duration_since(at) < HEAD_FOLLOWS;
-        let late: Vec<(ChatId, i64)> = {
+        let behind: Vec<(ChatId, i64)> = {
             let state = self.lock();
-            let announced = state.announced.iter().filter(|(_, (_, at))| is_late(*at));
-            announced.map(|(chat, (seq, _))| (*chat, *seq)).collect()
+            let announced = state.announced.iter().filter(|(_, announced)| !announced.is_in(places));
+            announced.map(|(chat, announced)| (*chat, announced.seq)).collect()
         };
-        for (chat, seq) in late {
+        for (chat, seq) in behind {
             if has(chat).is_none_or(|head| head < seq) && members.size_for(chat, user).is_some() {
                 connection.queue.lag(chat, seq);
             }
@@ -84,7 +109,7 @@ impl Positions {
     /// Sends `lagged` to a user who receives from here on what is delivered to a chat. Some of it may have been announced before, and when
     /// there is nothing yet, no entry tells the user's devices of the chat.
     pub(crate) fn catch_up(&self, registry: &Registry, chat: ChatId, user: UserId) {
-        let announced = self.lock().announced.get(&chat).map_or(0, |(seq, _)| *seq);
+        let announced = self.lock().announced.get(&chat).map_or(0, |announced| announced.seq);
         registry.for_user(user, |connection| connection.queue.lag(chat, announced));
     }
 
@@ -92,24 +117,41 @@ impl Positions {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the heads that moved, and returns those whose announcement was lost.
-    fn compare(&self, moved: Vec<(ChatId, i64)>, cursor: String, now: Instant) -> Vec<(ChatId, i64)> {
+    /// Takes the heads that moved, with where the next round goes on, and returns those whose announcement was lost.
+    fn compare(
+        &self,
+        moved: Vec<(ChatId, i64)>,
+        (cursor, places): (String, Places),
+        now: Instant,
+    ) -> Vec<(ChatId, i64)> {
         let mut state = self.lock();
-        let is_behind = |announced: &HashMap<ChatId, (i64, Instant)>, chat: ChatId, head: i64| {
-            announced.get(&chat).is_none_or(|(seq, _)| *seq < head)
+        let is_another_log = state
+            .places
+            .iter()
+            .any(|(partition, before)| places.get(partition).is_some_and(|place| place < before));
+        if is_another_log {
+            // Its offsets begin again: those from before compare with none of them.
+            state.announced.clear();
+        }
+        let is_behind = |announced: &HashMap<ChatId, Announced>, chat: ChatId, head: i64| {
+            announced.get(&chat).is_none_or(|announced| announced.seq < head)
         };
         let suspects = std::mem::take(&mut state.suspects);
         let lost: Vec<(ChatId, i64)> =
             suspects.into_iter().filter(|(chat, head)| is_behind(&state.announced, *chat, *head)).collect();
         for &(chat, head) in &lost {
-            state.announced.insert(chat, (head, now));
+            state.announced.insert(chat, Announced { seq: head, place: None, at: now });
         }
         for (chat, head) in moved {
             if is_behind(&state.announced, chat, head) {
                 state.suspects.insert(chat, head);
             }
         }
-        state.announced.retain(|_, (_, at)| now.saturating_duration_since(*at) < REMEMBERED);
+        state.announced.retain(|_, announced| {
+            let is_settled = announced.place.is_none() || places.is_empty() || announced.is_in(&places);
+            !is_settled || now.saturating_duration_since(announced.at) < REMEMBERED
+        });
+        state.places = places;
         state.cursor = cursor;
         lost
     }
@@ -137,7 +179,8 @@ pub(crate) async fn keep(
         let cursor = positions.lock().cursor.clone();
         let answer = messages.clone().moved(MovedRequest { cursor }).await?.into_inner();
         let moved = answer.heads.iter().filter_map(|head| Some((head.chat_id.parse().ok()?, head.head_seq)));
-        for (chat, seq) in positions.compare(moved.collect(), answer.cursor, Instant::now()) {
+        let next = (answer.cursor, answer.places);
+        for (chat, seq) in positions.compare(moved.collect(), next, Instant::now()) {
             metrics.lost_announcements.inc();
             tracing::warn!(%chat, seq, "the announcement of entry {seq} of chat {chat} was lost");
             members.forget_slow_mode(chat);
@@ -161,13 +204,44 @@ mod tests {
         let positions = Positions::default();
         let [told, late, lost] = [1, 2, 3].map(|n| ChatId(Uuid::from_u128(n)));
         let now = Instant::now();
-        let compare = |moved: &[(ChatId, i64)]| positions.compare(moved.to_vec(), "next".to_owned(), now);
-        positions.announced(told, 5, now);
+        let compare = |moved: &[(ChatId, i64)]| {
+            positions.compare(moved.to_vec(), ("next".to_owned(), Places::new()), now)
+        };
+        positions.announced(told, 5, None, now);
         assert_eq!(compare(&[(told, 5), (late, 3), (lost, 7)]), []);
-        positions.announced(late, 3, now);
+        positions.announced(late, 3, None, now);
         assert_eq!(compare(&[]), [(lost, 7)], "the announcement of the other one was under way");
         assert_eq!(compare(&[(lost, 7)]), [], "once is enough");
         assert_eq!(compare(&[(lost, 8)]), []);
         assert_eq!(compare(&[]), [(lost, 8)]);
+    }
+
+    #[test]
+    fn an_announcement_is_remembered_until_every_sync_has_its_entry() {
+        let positions = Positions::default();
+        let [quick, slow] = [1, 2].map(|n| ChatId(Uuid::from_u128(n)));
+        let start = Instant::now();
+        let at = |offset| Some(LogPlace { partition: 3, offset });
+        positions.announced(quick, 7, at(40), start);
+        positions.announced(slow, 5, at(41), start);
+        // Announced again, it is the same.
+        positions.announced(slow, 4, at(20), start);
+        let remembered = |places: &[(i32, i64)], now: Instant| {
+            positions.compare(Vec::new(), ("next".to_owned(), places.iter().copied().collect()), now);
+            let state = positions.lock();
+            [quick, slow].map(|chat| state.announced.contains_key(&chat))
+        };
+        let is_missing = |place: i64| {
+            let state = positions.lock();
+            !state.announced[&slow].is_in(&Places::from([(3, place)]))
+        };
+        assert_eq!([41, 42].map(is_missing), [true, false]);
+        // The store was away for an hour: the head of one of them is not written yet.
+        let later = start + Duration::from_secs(3_600);
+        assert_eq!(remembered(&[(3, 41)], start), [true, true]);
+        assert_eq!(remembered(&[(3, 41)], later), [false, true]);
+        assert_eq!(remembered(&[(3, 42)], later), [false, false]);
+        positions.announced(slow, 6, at(42), later);
+        assert_eq!(remembered(&[(3, 2)], later), [false, false], "another log");
     }
 }

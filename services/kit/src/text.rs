@@ -12,8 +12,8 @@ use icu_normalizer::ComposingNormalizer;
 use icu_properties::{
     CodePointMapData, CodePointSetData,
     props::{
-        DefaultIgnorableCodePoint, Emoji, EmojiModifier, GeneralCategory, GeneralCategoryGroup,
-        RegionalIndicator,
+        DefaultIgnorableCodePoint, Emoji, EmojiModifier, EmojiPresentation, GeneralCategory,
+        GeneralCategoryGroup, RegionalIndicator,
     },
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -231,45 +231,75 @@ fn is_visible(c: char) -> bool {
         && !CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// Returns whether a text is one emoji, whichever version of Unicode has it: a "possible emoji" of UTS #51, section 1.4.9. A digit
-/// is one only as a keycap.
+/// Makes what shows a character as an emoji which is shown as text by default.
+const EMOJI_STYLE: char = '\u{fe0f}';
+
+/// Returns whether a text is one emoji, as [`emoji`] reads it.
 pub fn is_emoji(text: &str) -> bool {
+    emoji(text).is_some()
+}
+
+/// Reads a text that is one emoji, whichever version of Unicode has it: a "possible emoji" of UTS #51, section 1.4.9. A digit is one only as
+/// a keycap. Returns its fully-qualified form, so that what looks alike is alike: keyboards and systems leave variation selectors out,
+/// or add them where none belongs.
+pub fn emoji(text: &str) -> Option<String> {
+    let mut qualified = String::with_capacity(text.len() + EMOJI_STYLE.len_utf8());
     let mut rest = text;
     loop {
-        let Some(after) = emoji_element(rest) else { return false };
+        let after = emoji_element(rest, &mut qualified)?;
         match after.strip_prefix('\u{200d}') {
-            Some(joined) => rest = joined,
-            None => return after.is_empty(),
+            Some(joined) => {
+                qualified.push('\u{200d}');
+                rest = joined;
+            }
+            None => return after.is_empty().then_some(qualified),
         }
     }
 }
 
-/// Returns what follows the first element of an emoji that is joined of several.
-fn emoji_element(text: &str) -> Option<&str> {
+/// Adds the fully-qualified form of the first element of an emoji that is joined of several. Returns what follows it.
+fn emoji_element<'a>(text: &'a str, qualified: &mut String) -> Option<&'a str> {
     let is_flag = |of| CodePointSetData::new::<RegionalIndicator>().contains(of);
     let is_emoji = |of| CodePointSetData::new::<Emoji>().contains(of);
     let is_modifier = |of| CodePointSetData::new::<EmojiModifier>().contains(of);
+    let is_shown_as_text = |of| !CodePointSetData::new::<EmojiPresentation>().contains(of);
     let mut chars = text.chars();
     let first = chars.next()?;
     if is_flag(first) {
-        return chars.next().filter(|second| is_flag(*second)).map(|_| chars.as_str());
+        let second = chars.next().filter(|second| is_flag(*second))?;
+        qualified.extend([first, second]);
+        return Some(chars.as_str());
     }
     if !is_emoji(first) {
         return None;
     }
+    qualified.push(first);
     let rest = chars.as_str();
-    if let Some(rest) = rest.strip_prefix('\u{fe0f}') {
-        let keycap = rest.strip_prefix('\u{20e3}');
-        return if first.is_ascii() { keycap } else { Some(keycap.unwrap_or(rest)) };
+    let unstyled = rest.strip_prefix(EMOJI_STYLE);
+    if let Some(rest) = unstyled.unwrap_or(rest).strip_prefix('\u{20e3}') {
+        qualified.extend([EMOJI_STYLE, '\u{20e3}']);
+        return Some(rest);
     }
     if first.is_ascii() {
         return None;
     }
-    if let Some(rest) = rest.strip_prefix(is_modifier) {
+    if let Some(modifier) = rest.chars().next().filter(|of| is_modifier(*of)) {
+        qualified.push(modifier);
+        return rest.strip_prefix(modifier);
+    }
+    if is_shown_as_text(first) {
+        qualified.push(EMOJI_STYLE);
+    }
+    if let Some(rest) = unstyled {
         return Some(rest);
     }
     let untagged = rest.trim_start_matches(|tag| matches!(tag, '\u{e0020}'..='\u{e007e}'));
-    if untagged.len() == rest.len() { Some(rest) } else { untagged.strip_prefix('\u{e007f}') }
+    if untagged.len() == rest.len() {
+        return Some(rest);
+    }
+    let after = untagged.strip_prefix('\u{e007f}')?;
+    qualified.push_str(&rest[..rest.len() - after.len()]);
+    Some(after)
 }
 
 #[cfg(test)]
@@ -318,6 +348,37 @@ mod tests {
         ];
         for text in others {
             assert!(!is_emoji(text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_emoji_has_one_form_however_it_was_typed() {
+        // As in emoji-test.txt: fully-qualified, and what is minimally qualified or unqualified.
+        let forms: [(&str, &[&str]); 12] = [
+            ("\u{2764}\u{fe0f}", &["\u{2764}"]),
+            ("\u{a9}\u{fe0f}", &["\u{a9}"]),
+            ("1\u{fe0f}\u{20e3}", &["1\u{20e3}"]),
+            ("#\u{fe0f}\u{20e3}", &["#\u{20e3}"]),
+            ("\u{1f44d}", &["\u{1f44d}\u{fe0f}"]),
+            ("\u{261d}\u{1f3fd}", &[]),
+            ("\u{1f3f3}\u{fe0f}\u{200d}\u{1f308}", &["\u{1f3f3}\u{200d}\u{1f308}"]),
+            ("\u{2764}\u{fe0f}\u{200d}\u{1f525}", &["\u{2764}\u{200d}\u{1f525}"]),
+            (
+                "\u{1f441}\u{fe0f}\u{200d}\u{1f5e8}\u{fe0f}",
+                &[
+                    "\u{1f441}\u{200d}\u{1f5e8}",
+                    "\u{1f441}\u{fe0f}\u{200d}\u{1f5e8}",
+                    "\u{1f441}\u{200d}\u{1f5e8}\u{fe0f}",
+                ],
+            ),
+            ("\u{26f9}\u{1f3fb}\u{200d}\u{2640}\u{fe0f}", &["\u{26f9}\u{1f3fb}\u{200d}\u{2640}"]),
+            ("\u{1f1ea}\u{1f1fa}", &[]),
+            ("\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}", &[]),
+        ];
+        for (qualified, others) in forms {
+            for form in others.iter().chain([&qualified]) {
+                assert_eq!(emoji(form).as_deref(), Some(qualified), "{form:?}");
+            }
         }
     }
 

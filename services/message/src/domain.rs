@@ -16,17 +16,21 @@ use std::{
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    event::{self, DeliveredRecord, DeliveryOutcome, EntryKind, Forwarded, Role, SeqRange, Source},
+    event::{self, DeliveredRecord, DeliveryOutcome, EntryKind, Forwarded, LogPlace, Role, SeqRange, Source},
 };
 use sha2::{Digest as _, Sha256};
 
 pub use change::{Overwrite, Patch, Pins, ReactionId, Target, TargetId};
 pub use cursor::{Base, Cursor, InvalidCursor, Place, digest};
 pub use mark::{Marks, Point};
-pub use record::{Logged, RawRecord, Refused, read_record};
+pub use record::{Logged, RawRecord, RecordHash, Refused, read_record};
 
 /// Messages per store partition: 8192 of at most 16 kB, in practice some megabytes.
 pub const BUCKET_SIZE: i64 = 8192;
+
+/// A clock of the log that steps back by at most this much is one that is set right, or back to winter time: the clock of a chat waits for
+/// it. One that steps back by more was ahead by mistake, and the chat goes back with it.
+const MAX_WAIT_MS: i64 = 2 * 60 * 60 * 1000;
 
 /// Which incarnation of the topic an offset belongs to: a recreated topic starts again at offset 0.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +66,24 @@ pub struct Head {
     pub counts: Counts,
     /// How long after it was sent a text disappears that comes next; 0 for never.
     pub ttl_seconds: u32,
+    /// When the last applied record was sent, by the chat's clock, in milliseconds since the epoch.
+    pub at_ms: i64,
+}
+
+impl Head {
+    /// Returns when a record was sent that comes next, by the chat's clock: the log's, which does not go back a little here.
+    fn clock(&self, logged_at_ms: i64) -> i64 {
+        let back_ms = self.at_ms.saturating_sub(logged_at_ms);
+        if (1..=MAX_WAIT_MS).contains(&back_ms) { self.at_ms } else { logged_at_ms }
+    }
+}
+
+/// When an entry was sent, by the clock of its chat, and when its text disappears: milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    pub sent_at_ms: i64,
+    /// `None` for a text that stays, and for what is no text.
+    pub expires_at_ms: Option<i64>,
 }
 
 /// What of a chat's entries counts as unread, up to and including one of them.
@@ -126,7 +148,7 @@ pub struct ContentHash(pub [u8; 32]);
 pub struct Entry {
     pub offset: i64,
     /// Milliseconds since the epoch by the log's clock; never negative.
-    pub sent_at_ms: i64,
+    pub logged_at_ms: i64,
     pub chat: ChatId,
     pub sender: UserId,
     pub device: DeviceId,
@@ -201,8 +223,8 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is entry `seq`; its rows are written with `stamp`, then it is announced. `effect` is what it changes beside them.
-    /// `counts` are those up to and including it. Its text disappears at `expires_at_ms`.
-    Store { seq: i64, stamp: i64, counts: Counts, effect: Option<Effect>, expires_at_ms: Option<i64> },
+    /// `counts` are those up to and including it.
+    Store { seq: i64, stamp: i64, counts: Counts, effect: Option<Effect>, times: Times },
     /// It is message `seq` and its rows are durable since an earlier run: it is only announced again.
     Announce { seq: i64 },
     /// It repeats message `seq`.
@@ -227,9 +249,8 @@ pub enum Effect {
 }
 
 impl Verdict {
-    /// Returns what is published to the gateways about it. `expires_at_ms` is when its text disappears; of one that is announced again the
-    /// row has it.
-    pub fn announcement(self, entry: &Entry, expires_at_ms: Option<i64>) -> DeliveredRecord {
+    /// Returns what is published to the gateways about an entry of a partition. Of one that is announced again the row has the times.
+    pub fn announcement(self, entry: &Entry, partition: i32, times: Times) -> DeliveredRecord {
         let outcome = match self {
             Self::Store { seq, .. } | Self::Announce { seq } => DeliveryOutcome::Stored {
                 seq,
@@ -244,9 +265,10 @@ impl Verdict {
                 silent: entry.silent,
                 forwarded: entry.forwarded,
                 range: entry.range,
-                sent_at_ms: entry.sent_at_ms,
+                sent_at_ms: times.sent_at_ms,
                 subject_only: entry.subject_only,
-                expires_at_ms,
+                expires_at_ms: times.expires_at_ms,
+                place: Some(LogPlace { partition, offset: entry.offset }),
             },
             Self::Repeated { seq } => DeliveryOutcome::Repeated { seq },
             Self::Conflict => DeliveryOutcome::Rejected { code: ErrorCode::IdempotencyConflict },
@@ -315,11 +337,11 @@ pub fn sequence<'a>(
     let mut verdicts = Vec::new();
     for entry in entries {
         let verdict = decide(generation, chats, known.get(&entry.key_id()), entry)?;
-        if let Verdict::Store { seq, stamp, effect, expires_at_ms, .. } = verdict {
+        if let Verdict::Store { seq, stamp, effect, times, .. } = verdict {
             let position = Position { generation: generation.clone(), offset: entry.offset };
             known.insert(entry.key_id(), KnownKey { seq, content: entry.content, position });
             chats.note(entry, effect);
-            bodies.extend(change::apply(chats, &wanted, entry, (seq, stamp), expires_at_ms));
+            bodies.extend(change::apply(chats, &wanted, entry, (seq, stamp), times));
         }
         verdicts.push(verdict);
     }
@@ -344,14 +366,14 @@ impl Chats {
         }
     }
 
-    /// Returns when the text of an entry that is stored disappears: by the time at which the log took it and what holds for texts at its place,
+    /// Returns when the text of an entry that is stored disappears: by the time at which it was sent and what holds for texts at its place,
     /// or, of an edit, with the message that it changes.
-    fn expiry(&self, entry: &Entry, ttl_seconds: u32) -> Option<i64> {
+    fn expiry(&self, entry: &Entry, sent_at_ms: i64, ttl_seconds: u32) -> Option<i64> {
         match entry.kind {
             EntryKind::Text if ttl_seconds > 0 => {
-                Some(entry.sent_at_ms.saturating_add(i64::from(ttl_seconds) * 1000))
+                Some(sent_at_ms.saturating_add(i64::from(ttl_seconds) * 1000))
             }
-            EntryKind::Edit => self.targets.get(&entry.target_id()?)?.expires_at_ms,
+            EntryKind::Edit => self.targets.get(&entry.target_id()?)?.times.expires_at_ms,
             _ => None,
         }
     }
@@ -400,8 +422,10 @@ fn decide(
         .applied
         .as_ref()
         .is_some_and(|applied| applied.generation == *generation && offset <= applied.offset);
+    let sent_at_ms = head.clock(entry.logged_at_ms);
     // A refused record leaves no key row: the key is free, and a sender who is back may have used it since.
-    let refusal = known.is_none_or(later).then(|| chats.refusal(entry, head.seq + 1, replayed)).flatten();
+    let place = (head.seq + 1, sent_at_ms);
+    let refusal = known.is_none_or(later).then(|| chats.refusal(entry, place, replayed)).flatten();
     if let Some(known) = known
         && later(known)
         && refusal.is_none()
@@ -418,7 +442,7 @@ fn decide(
     }
 
     // Also a repeated or refused entry moves the stamp: two different heads never share one.
-    let stamp = (entry.sent_at_ms.saturating_mul(1000)).max(head.stamp + 1);
+    let stamp = (entry.logged_at_ms.saturating_mul(1000)).max(head.stamp + 1);
     let verdict = match (refusal, known) {
         // Whether a record of a removed user came before the removal is known to the log alone.
         (Some(refusal), _) => refusal,
@@ -431,8 +455,9 @@ fn decide(
         (None, Some(known)) if !here(known) => resend(known, entry),
         (None, Some(_) | None) => {
             let counts = head.counts.with(entry);
-            let expires_at_ms = chats.expiry(entry, head.ttl_seconds);
-            Verdict::Store { seq: head.seq + 1, stamp, counts, effect: chats.effect(entry), expires_at_ms }
+            let times =
+                Times { sent_at_ms, expires_at_ms: chats.expiry(entry, sent_at_ms, head.ttl_seconds) };
+            Verdict::Store { seq: head.seq + 1, stamp, counts, effect: chats.effect(entry), times }
         }
     };
     let (seq, counts, ttl_seconds) = match verdict {
@@ -440,7 +465,7 @@ fn decide(
         _ => (head.seq, head.counts, head.ttl_seconds),
     };
     let applied = Some(Position { generation: generation.clone(), offset });
-    chats.heads.insert(chat, Head { seq, applied, stamp, counts, ttl_seconds });
+    chats.heads.insert(chat, Head { seq, applied, stamp, counts, ttl_seconds, at_ms: sent_at_ms });
     Ok(verdict)
 }
 
@@ -452,9 +477,9 @@ impl Chats {
         self.reactions.get(&reaction).copied().unwrap_or_default() == (entry.kind == EntryKind::Reaction)
     }
 
-    /// Returns why an entry without a key row is not stored. `seq` is the one that it would have, unless it is replayed: then
+    /// Returns why an entry without a key row is not stored. The place is the seq and the time that it would have, unless it is replayed: then
     /// the standings and targets are those of later, and what may have been refused was, or it had a key row.
-    fn refusal(&self, entry: &Entry, seq: i64, replayed: bool) -> Option<Verdict> {
+    fn refusal(&self, entry: &Entry, (seq, at_ms): (i64, i64), replayed: bool) -> Option<Verdict> {
         if !entry.kind.is_from_device() {
             return None;
         }
@@ -464,7 +489,7 @@ impl Chats {
             Some(_) if replayed || is_out => Some(Verdict::NoTarget),
             Some(target) => {
                 let target = self.targets.get(&target).filter(|_| target.seq < seq);
-                let may = target.is_some_and(|target| target.takes(entry, seq));
+                let may = target.is_some_and(|target| target.takes(entry, seq, at_ms));
                 (!may || self.is_idle(entry)).then_some(Verdict::NoTarget)
             }
             None => is_out.then_some(Verdict::SenderOut),

@@ -63,8 +63,8 @@ pub trait Archive: Send + Sync {
     /// Marks the reactions that are the reader's own.
     async fn mark_own_of(&self, reader: SeatId, messages: &mut [Message]) -> Result<()>;
 
-    /// Returns how many messages are pinned in a chat.
-    async fn count_pins_of(&self, chat: ChatId) -> Result<usize>;
+    /// Returns how many messages are pinned in a chat at a time.
+    async fn count_pins_of(&self, chat: ChatId, now_ms: i64) -> Result<usize>;
 
     /// Returns pinned messages as [`pins`] does.
     async fn pins_of(&self, reader: SeatId, from_seq: i64, before: Option<i64>, limit: usize)
@@ -109,8 +109,8 @@ impl<S: Store> Archive for S {
         mark_own(self, reader, messages).await
     }
 
-    async fn count_pins_of(&self, chat: ChatId) -> Result<usize> {
-        Ok(self.pins(chat).await?.pinned.len())
+    async fn count_pins_of(&self, chat: ChatId, now_ms: i64) -> Result<usize> {
+        Ok(self.pins(chat).await?.count(now_ms))
     }
 
     async fn pins_of(

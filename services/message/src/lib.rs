@@ -35,6 +35,7 @@ use anyhow::Context as _;
 use contracts::rpc::{chat_service_client::ChatServiceClient, user_service_client::UserServiceClient};
 use kit::{
     Memory, Scope, Service, Surface, catalog,
+    clock::now_ms,
     config::{CqlArgs, KafkaArgs},
     log::Log,
 };
@@ -71,7 +72,7 @@ impl Service for Message {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
-        let store = CqlStore::prepare(Arc::new(connect(&settings.cql).await?)).await;
+        let store = CqlStore::prepare(Arc::new(connect(&settings.cql).await?), now_ms).await;
         let store = Arc::new(store.context("failed to prepare statements; has `migrate` run?")?);
         let generation = Generation::new(&settings.send_topic_generation);
         surface(Log::kafka(settings.kafka), generation, store, scope)

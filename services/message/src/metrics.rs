@@ -62,6 +62,39 @@ pub(crate) enum Step {
     Announce,
 }
 
+/// Why the owner of a partition stopped: records that were accepted are not where they were, or are others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Loss {
+    /// The first records are gone, and none was ever applied.
+    Headless,
+    /// Records behind the position are gone.
+    Gap,
+    /// The log ends before the position.
+    Rewound,
+    /// There is another record before the position.
+    Changed,
+}
+
+impl Loss {
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 4] = [Self::Headless, Self::Gap, Self::Rewound, Self::Changed];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Headless => "headless",
+            Self::Gap => "gap",
+            Self::Rewound => "rewound",
+            Self::Changed => "changed",
+        }
+    }
+}
+
+impl EncodeLabelValue for Loss {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.as_str())
+    }
+}
+
 impl EncodeLabelValue for Outcome {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         encoder.write_str(match self {
@@ -106,6 +139,24 @@ struct PartitionLabel {
     partition: i32,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoppedLabel {
+    partition: i32,
+    loss: Loss,
+}
+
+/// A partition that is stopped, for as long as this lives.
+pub(crate) struct StoppedPartition {
+    metrics: Metrics,
+    label: StoppedLabel,
+}
+
+impl Drop for StoppedPartition {
+    fn drop(&mut self) {
+        self.metrics.stopped.remove(&self.label);
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Metrics {
     records: Family<OutcomeLabel, Counter>,
@@ -116,6 +167,7 @@ pub(crate) struct Metrics {
     log_to_announced_seconds: Histogram,
     lag: Family<PartitionLabel, Gauge>,
     owned_partitions: Gauge,
+    stopped: Family<StoppedLabel, Gauge>,
 }
 
 impl Metrics {
@@ -132,6 +184,7 @@ impl Metrics {
             log_to_announced_seconds: seconds(),
             lag: Family::default(),
             owned_partitions: Gauge::default(),
+            stopped: Family::default(),
         };
         registry.register("records", "Records of message.send by what became of them", this.records.clone());
         registry.register("retries", "Steps repeated because a backend failed", this.retries.clone());
@@ -149,6 +202,11 @@ impl Metrics {
         );
         registry.register("lag_records", "Records not yet applied", this.lag.clone());
         registry.register("owned_partitions", "Partitions owned here", this.owned_partitions.clone());
+        registry.register(
+            "stopped_partitions",
+            "Partitions owned here whose log has lost what was accepted, by what happened; docs/runbook.md has a section for each",
+            this.stopped.clone(),
+        );
         this
     }
 
@@ -178,6 +236,13 @@ impl Metrics {
 
     pub(crate) fn lag(&self, partition: i32, records: i64) {
         self.lag.get_or_create(&PartitionLabel { partition }).set(records);
+    }
+
+    /// Counts a partition as stopped until what is returned is dropped.
+    pub(crate) fn stopped(&self, partition: i32, loss: Loss) -> StoppedPartition {
+        let label = StoppedLabel { partition, loss };
+        self.stopped.get_or_create(&label).set(1);
+        StoppedPartition { metrics: self.clone(), label }
     }
 
     pub(crate) fn owns(&self, partition: i32) {

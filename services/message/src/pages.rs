@@ -142,7 +142,7 @@ mod tests {
             Ok(())
         }
 
-        async fn count_pins_of(&self, _: ChatId) -> Result<usize> {
+        async fn count_pins_of(&self, _: ChatId, _: i64) -> Result<usize> {
             Ok(0)
         }
 

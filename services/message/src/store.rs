@@ -16,11 +16,14 @@ use contracts::{ChatId, UserId, event::EntryKind, wire::Message};
 
 use crate::domain::{
     Counts, Effect, Entry, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Pins, Point, ReactionId,
-    SeatId, Standing, Target, TargetId,
+    RecordHash, SeatId, Standing, Target, TargetId, Times,
 };
 
 /// Calls of one user that are counted; more are shown as this many.
 pub const MAX_CALLS: usize = 1_000;
+
+/// Returns the milliseconds since the epoch. A store compares them with when texts disappear; who makes it says which clock it is.
+pub type Clock = fn() -> i64;
 
 /// A message on its way into the store.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +35,8 @@ pub struct Row<'a> {
     pub counts: Counts,
     /// What the entry changes from this seq on.
     pub effect: Option<Effect>,
-    /// When its text disappears: nothing returns it from then on, and the store forgets it.
-    pub expires_at_ms: Option<i64>,
+    /// From when its text disappears on, nothing returns it, and the store forgets it.
+    pub times: Times,
 }
 
 impl Row<'_> {
@@ -88,6 +91,15 @@ pub struct PlacedHead {
 /// A partition of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub i32);
+
+/// How far a partition of the log was applied. Of two, the one that is further is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Progress {
+    /// The first offset whose effects may be missing here.
+    pub next_offset: i64,
+    /// The record before it. `None` at the beginning of the log, where a loss was accepted, and for what was recorded before this was kept.
+    pub last: Option<RecordHash>,
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {step}")]
@@ -197,19 +209,28 @@ pub trait Store: Send + Sync + 'static {
         to: i64,
     ) -> impl Future<Output = Result<HashSet<ChatId>>> + Send;
 
+    /// Returns how far a partition was applied; `None` when nothing was ever recorded.
+    fn progress(
+        &self,
+        generation: &Generation,
+        partition: Partition,
+    ) -> impl Future<Output = Result<Option<Progress>>> + Send;
+
     /// Returns the first offset whose effects may be missing here; `None` when nothing was ever recorded.
     fn next_offset(
         &self,
         generation: &Generation,
         partition: Partition,
-    ) -> impl Future<Output = Result<Option<i64>>> + Send;
+    ) -> impl Future<Output = Result<Option<i64>>> + Send {
+        async move { Ok(self.progress(generation, partition).await?.map(|progress| progress.next_offset)) }
+    }
 
-    /// Records that everything before `offset` is in the store. A lower offset than before loses.
-    fn put_next_offset(
+    /// Records that everything before an offset is in the store. A lower one than before loses.
+    fn put_progress(
         &self,
         generation: &Generation,
         partition: Partition,
-        offset: i64,
+        progress: Progress,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Returns messages of one bucket, in the order of the run, as far as there is room.

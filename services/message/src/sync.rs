@@ -251,7 +251,9 @@ impl<S: Store> Syncing for Syncer<S> {
                 let calls = calls.remove(&chat).unwrap_or_default();
                 let head = &placed.head;
                 let watermarks = watermarks_of(head.counts, head.seq, marks, &calls);
-                let activity = placed.head.stamp.max(membership.joined_at_ms.saturating_mul(1000));
+                // The stamp within the chat's millisecond: beyond it, it stays ahead where the log's clock was.
+                let at = head.stamp.min(head.at_ms.saturating_mul(1000).saturating_add(999));
+                let activity = at.max(membership.joined_at_ms.saturating_mul(1000));
                 let (place, head_seq) = (Place { activity, chat }, placed.head.seq);
                 Seat { membership, place, has_changed, head_seq, marks, watermarks }
             })

@@ -89,6 +89,8 @@ impl From<DeleteRange> for Draft {
 impl From<React> for Draft {
     fn from(React { chat, key, seq, emoji, remove }: React) -> Self {
         let kind = if remove { EntryKind::ReactionRemoved } else { EntryKind::Reaction };
+        // However it was typed, it is one reaction.
+        let emoji = kit::text::emoji(&emoji).unwrap_or(emoji);
         Self { body: emoji, ..Self::about(chat, key, seq, kind) }
     }
 }
@@ -310,6 +312,10 @@ mod tests {
         check(Delete { chat: CHAT, key: KEY, seq: -1 }, Err(InvalidArgument));
         check(react("\u{1f44d}"), Ok(()));
         check(React { remove: true, ..react("\u{1f44d}") }, Ok(()));
+        for typed in ["\u{2764}", "\u{2764}\u{fe0f}"] {
+            assert_eq!(Draft::from(react(typed)).body, "\u{2764}\u{fe0f}", "{typed:?} is one reaction");
+            check(react(typed), Ok(()));
+        }
         for text in ["", "+1", "\u{1f44d}\u{1f44d}", &"\u{1f44d}\u{200d}".repeat(20)] {
             check(react(text), Err(InvalidArgument));
         }

@@ -126,6 +126,7 @@ mod tests {
             sent_at_ms: 1_700_000_000_000,
             subject_only: true,
             expires_at_ms: Some(1_700_000_060_000),
+            place: None,
         };
         let repeated = DeliveryOutcome::Repeated { seq: i64::MAX };
         let rejected = DeliveryOutcome::Rejected { code: ErrorCode::TooLarge };

@@ -253,20 +253,23 @@ fn sync(gateway: &Arc<GatewayState>, connection: &Arc<Connection>, caller: Ident
             let detail = "which chats you are in is not known at the moment; try again";
             return Err(Refusal::new(ErrorCode::Unavailable, detail));
         }
-        let page = match gateway.history.clone().sync(request).await {
+        let answer = match gateway.history.clone().sync(request).await {
             Ok(response) => {
-                SyncPage::try_from(response.into_inner()).map_err(|source| GatewayError::SyncPage { source })
+                let mut response = response.into_inner();
+                let places = std::mem::take(&mut response.places);
+                let page = SyncPage::try_from(response).map_err(|source| GatewayError::SyncPage { source });
+                page.map(|page| (page, places))
             }
             Err(status) if status.code() == Code::FailedPrecondition => Err(GatewayError::CursorExpired),
             Err(status) => Err(GatewayError::Sync { source: Arc::new(status) }),
         };
-        let page = page.map_err(|error| failed(&gateway, &error))?;
+        let (page, places) = answer.map_err(|error| failed(&gateway, &error))?;
         gateway.outages.history.worked("querying the message service");
         if !page.more {
             let heads: HashMap<ChatId, i64> = page.chats.iter().map(|of| (of.chat, of.head_seq)).collect();
             let has = |chat| heads.get(&chat).copied();
             let members = &gateway.membership.members;
-            gateway.positions.complete(members, &connection, caller.user, Instant::now(), has);
+            gateway.positions.complete(members, &connection, caller.user, &places, has);
         }
         Ok(Outcome::Synced(page))
     })))

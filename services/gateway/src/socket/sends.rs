@@ -100,7 +100,7 @@ pub(super) fn forward(
 async fn source(gateway: &GatewayState, sender: UserId, forward: &Forward) -> Result<Message, GatewayError> {
     let Forward { chat, key, from_chat, from_seq: seq } = *forward;
     let no_source = GatewayError::NoSource { chat: from_chat, seq };
-    let read = Read { chat: from_chat, seq, key, key_chat: Some(chat), count_pins: false };
+    let read = Read { chat: from_chat, seq, key: Some((chat, key)), count_pins: false };
     let found = read.entry(gateway, sender).await.map_err(|error| match error {
         GatewayError::NotAMember { .. } | GatewayError::NoTarget { .. } => no_source,
         error => error,
@@ -125,22 +125,33 @@ struct Reviewed {
     checking: Option<Checking>,
 }
 
-/// Checks the sender, and the message that the entry speaks of.
+/// Checks the sender, and the message that the entry speaks of. What is refused for good and stored already passes: its sender is not to believe
+/// that it is not, and the log answers with its seq, whatever became since of the sender and of what it speaks of.
 async fn review(gateway: &GatewayState, sender: UserId, mut draft: Draft) -> Result<Reviewed, GatewayError> {
-    let chat = draft.chat;
-    let checked = gateway.membership.check(chat, sender, draft.kind).await;
-    if let Err(error) = checked {
-        let stays_refused = !error.code().is_temporary();
-        if stays_refused && is_repeated(gateway, sender, (draft.chat, draft.key)).await {
-            // It is stored, and the sender is not to believe otherwise: the log answers with its seq.
-            return Ok(Reviewed { draft, moderates: false, called: Called::default(), checking: None });
-        }
+    let error = match decide(gateway, sender, &mut draft).await {
+        Ok((moderates, called)) => return Ok(Reviewed { draft, moderates, called, checking: None }),
+        Err(error) => error,
+    };
+    if error.code().is_temporary() || !is_repeated(gateway, sender, (draft.chat, draft.key)).await {
         return Err(error);
     }
+    // It changes nothing: the log takes the deletion of a range of others for one of who may do that, and compares it with what is stored.
+    let moderates = draft.range.is_some() && draft.subject != Some(sender);
+    Ok(Reviewed { draft, moderates, called: Called::default(), checking: None })
+}
+
+/// Returns whether the sender may delete what others wrote, and does, and whom the entry calls.
+async fn decide(
+    gateway: &GatewayState,
+    sender: UserId,
+    draft: &mut Draft,
+) -> Result<(bool, Called), GatewayError> {
+    let chat = draft.chat;
+    gateway.membership.check(chat, sender, draft.kind).await?;
     gateway.outages.chat.worked("querying the chat service");
     let moderates = match (draft.target_seq, draft.range) {
-        (Some(seq), _) => review_target(gateway, sender, &draft, seq).await?,
-        (None, Some(range)) => review_range(gateway, sender, &mut draft, range).await?,
+        (Some(seq), _) => review_target(gateway, sender, draft, seq).await?,
+        (None, Some(range)) => review_range(gateway, sender, draft, range).await?,
         (None, None) => false,
     };
     let called = if draft.calls() {
@@ -148,7 +159,7 @@ async fn review(gateway: &GatewayState, sender: UserId, mut draft: Draft) -> Res
     } else {
         Called::default()
     };
-    Ok(Reviewed { draft, moderates, called, checking: None })
+    Ok((moderates, called))
 }
 
 /// Decides whose messages the deletion of a range is about. Returns whether it is about those of others, as its sender may. What
@@ -159,9 +170,9 @@ async fn review_range(
     draft: &mut Draft,
     range: SeqRange,
 ) -> Result<bool, GatewayError> {
-    let (chat, key, seq) = (draft.chat, draft.key, range.from_seq);
+    let (chat, seq) = (draft.chat, range.from_seq);
     // Behind an entry that the sender reads, they read all.
-    let read = Read { chat, seq, key, key_chat: None, count_pins: false };
+    let read = Read { chat, seq, key: None, count_pins: false };
     read.entry(gateway, sender).await.map_err(|error| match error {
         GatewayError::NoTarget { chat, seq } => GatewayError::NoEntry { chat, seq },
         error => error,
@@ -189,13 +200,11 @@ async fn review_target(
 ) -> Result<bool, GatewayError> {
     let chat = draft.chat;
     let count_pins = draft.kind == EntryKind::Pin;
-    let read = Read { chat, seq, key: draft.key, key_chat: None, count_pins };
-    let Found { message: target, is_key_known: is_repeated, pins } = read.entry(gateway, sender).await?;
+    let read = Read { chat, seq, key: None, count_pins };
+    let Found { message: target, is_key_known: _, pins } = read.entry(gateway, sender).await?;
     match draft.blocker(sender, &target) {
-        None if pins >= MAX_PINS && !is_repeated => Err(GatewayError::TooManyPins { chat }),
+        None if pins >= MAX_PINS => Err(GatewayError::TooManyPins { chat }),
         None => Ok(false),
-        // The log answers it as it did before, whatever became of the message since.
-        Some(_) if is_repeated => Ok(false),
         Some(Blocker::NoTarget) => Err(GatewayError::NoTarget { chat, seq }),
         Some(Blocker::NoChange) => Err(GatewayError::NoChange { chat, seq, kind: draft.kind }),
         Some(Blocker::TooManyChanges) => Err(GatewayError::TooManyChanges { chat, seq, kind: draft.kind }),
@@ -227,16 +236,15 @@ async fn is_repeated(gateway: &GatewayState, sender: UserId, (chat, key): (ChatI
 struct Read {
     chat: ChatId,
     seq: i64,
-    /// The key of what is sent, and its chat when that is another one.
-    key: MessageKey,
-    key_chat: Option<ChatId>,
+    /// The chat and the key of what is sent, to see whether it is stored already.
+    key: Option<(ChatId, MessageKey)>,
     count_pins: bool,
 }
 
 /// An entry that was read.
 struct Found {
     message: Message,
-    /// Whether what is sent is stored already.
+    /// Whether what is sent is stored already, when that was to be seen.
     is_key_known: bool,
     /// The number of pinned messages, when they were to be counted.
     pins: usize,
@@ -244,13 +252,15 @@ struct Found {
 
 impl Read {
     async fn entry(self, gateway: &GatewayState, sender: UserId) -> Result<Found, GatewayError> {
-        let Self { chat, seq, key, key_chat, count_pins } = self;
+        let Self { chat, seq, key, count_pins } = self;
+        let (key_chat_id, key) =
+            key.map(|(chat, key)| (chat.to_string(), key.to_string())).unwrap_or_default();
         let request = rpc::EntryRequest {
             chat_id: chat.to_string(),
             user_id: sender.to_string(),
             seq,
-            key: key.to_string(),
-            key_chat_id: key_chat.map(|chat| chat.to_string()).unwrap_or_default(),
+            key,
+            key_chat_id,
             count_pins,
         };
         let response =

@@ -182,12 +182,27 @@ async fn a_range_is_deleted_of_whom_the_caller_may() {
             (pushed.subject, pushed.range),
             (Some(user(1)), Some(SeqRange { from_seq: 1, to_seq: 50 }))
         );
+        let mut deletions = Vec::new();
         for (sender, moderates) in [(None, true), (Some(user(2)), true), (Some(user(3)), false)] {
             let deletion = key();
-            admin.change(deletion, range(deletion, 1, 2, sender)).await.expect("a deletion");
+            let stored = admin.change(deletion, range(deletion, 1, 2, sender)).await.expect("a deletion");
             let record = stand.sent().await.pop().expect("a record");
             assert_eq!((record.subject, record.moderates), (sender, moderates));
+            deletions.push((deletion, sender, stored.seq));
         }
+        // What is stored stays so for who is no admin any more, and then no member.
+        stand.peers.demote(user(3));
+        for out in [false, true] {
+            if out {
+                stand.peers.leave_silently(chat(), user(3));
+            }
+            for &(deletion, sender, seq) in &deletions {
+                let again =
+                    admin.change(deletion, range(deletion, 1, 2, sender)).await.expect("a repetition");
+                assert_eq!((again.seq, again.sent_at_ms), (seq, None));
+            }
+        }
+        assert_eq!(admin.change(key(), range(key(), 1, 2, Some(user(2)))).await, Err(ErrorCode::NotAMember));
     })
     .await;
 }

@@ -180,6 +180,7 @@ async fn a_room_costs_what_its_connected_members_do() {
             sent_at_ms: 1,
             subject_only: false,
             expires_at_ms: None,
+            place: None,
         };
         let (sender, device, key) = (user(0xffff), device(1), MessageKey(uuid::Uuid::new_v4()));
         let record = DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome };

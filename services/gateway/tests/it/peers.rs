@@ -168,6 +168,11 @@ impl Peers {
         self.moderators.lock().expect("no panic").insert(user.to_string());
     }
 
+    /// Makes a user a plain member again.
+    pub fn demote(&self, user: UserId) {
+        self.moderators.lock().expect("no panic").remove(&user.to_string());
+    }
+
     /// Changes a message as an entry that was stored would.
     pub fn change(&self, chat: ChatId, seq: i64, change: impl FnOnce(&mut Changes)) {
         let mut messages = self.messages.lock().expect("no panic");
@@ -268,6 +273,7 @@ impl Peers {
             sent_at_ms: 0,
             subject_only: false,
             expires_at_ms: None,
+            place: None,
         };
         let (sender, key) = (UserId(Uuid::from_u128(9)), MessageKey(Uuid::new_v4()));
         let device = DeviceId(Uuid::nil());
@@ -367,6 +373,7 @@ impl Peers {
             sent_at_ms,
             subject_only: record.subject_only,
             expires_at_ms: None,
+            place: None,
         };
         DeliveredRecord { v, chat, sender, device, key, outcome }
     }
@@ -619,7 +626,11 @@ impl MessageService for Peers {
             .iter()
             .filter(|_| began)
             .map(|(chat_id, messages)| Head { chat_id: chat_id.clone(), head_seq: messages.len() as i64 });
-        Ok(Response::new(MovedResponse { cursor: "here".to_owned(), heads: heads.collect() }))
+        Ok(Response::new(MovedResponse {
+            cursor: "here".to_owned(),
+            heads: heads.collect(),
+            ..MovedResponse::default()
+        }))
     }
 
     async fn mark(&self, request: Request<MarkRequest>) -> Result<Response<Watermarks>, Status> {

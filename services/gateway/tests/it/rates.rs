@@ -109,9 +109,10 @@ async fn what_a_user_sends_through_another_gateway_counts() {
                 silent: false,
                 forwarded: None,
                 range: None,
-                sent_at_ms: seq,
+                sent_at_ms: kit::clock::now_ms(),
                 subject_only: false,
                 expires_at_ms: None,
+                place: None,
             };
             let (sender, device, key) = (user(1), device(9), MessageKey(Uuid::new_v4()));
             let record = DeliveredRecord { v: VERSION, chat: chat(), sender, device, key, outcome };

@@ -43,6 +43,7 @@ async fn flood(stand: Arc<Stand>, pace: Arc<Semaphore>) {
             sent_at_ms: seq,
             subject_only: false,
             expires_at_ms: None,
+            place: None,
         };
         let (sender, device, key) = (user(3), device(3), MessageKey(Uuid::new_v4()));
         stand

@@ -131,6 +131,7 @@ async fn a_removed_member_receives_and_sends_nothing_more() {
             sent_at_ms: 1,
             subject_only: false,
             expires_at_ms: None,
+            place: None,
         };
         let key = MessageKey(Uuid::new_v4());
         let record =
@@ -290,6 +291,7 @@ async fn a_user_who_has_read_of_their_removal_sends_nothing_more() {
             sent_at_ms: 1,
             subject_only: false,
             expires_at_ms: None,
+            place: None,
         };
         let (device, key) = (DeviceId(Uuid::nil()), MessageKey(Uuid::new_v4()));
         let record = DeliveredRecord { v: VERSION, chat: chat(), sender: user(1), device, key, outcome };

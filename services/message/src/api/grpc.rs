@@ -12,6 +12,7 @@ use contracts::{
     wire::MAX_SYNC_ENTRIES,
 };
 use kit::{
+    clock::now_ms,
     error::status,
     page::{LIST, SYNC, Span},
     rpc::id,
@@ -73,7 +74,7 @@ impl MessageService for Messages {
             }
         };
         let pins = if count_pins {
-            self.0.store.count_pins_of(chat).await.map_err(|source| unread(chat, source))?
+            self.0.store.count_pins_of(chat, now_ms()).await.map_err(|source| unread(chat, source))?
         } else {
             0
         };

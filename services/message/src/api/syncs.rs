@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{AppState, beginning};
 use crate::{
-    domain::{Cursor, SeatId},
+    domain::{Base, Cursor, SeatId},
     error::Error,
     receipts::Shown,
     sync::{CURSOR_LIFETIME, Mark, Marked, Membership, SyncQuery, SyncedChat},
@@ -60,7 +60,9 @@ impl AppState {
             let shown = shown.get(&synced.chat).copied().unwrap_or(Shown::Nothing);
             Some(state(membership, synced, shown))
         });
+        let places = page.cursor.base().map(places).unwrap_or_default();
         Ok(rpc::SyncResponse {
+            places,
             chats: chats.collect(),
             more: page.cursor.page.is_some(),
             cursor: page.cursor.encode(),
@@ -84,10 +86,11 @@ impl AppState {
         // One of before, or of no use any more, is a new beginning.
         let since = Cursor::decode(cursor).ok().and_then(|cursor| cursor.since);
         let (heads, next) = self.syncing.moved(since, now_ms()).await.map_err(Error::Sync)?;
+        let places = places(&next);
         let cursor = Cursor { user: UserId(Uuid::nil()), since: Some(next), page: None }.encode();
         let heads =
             heads.into_iter().map(|(chat, head_seq)| rpc::Head { chat_id: chat.to_string(), head_seq });
-        Ok(rpc::MovedResponse { cursor, heads: heads.collect() })
+        Ok(rpc::MovedResponse { cursor, heads: heads.collect(), places })
     }
 
     /// Moves the marks of a member, and announces it when that changes something.
@@ -123,6 +126,10 @@ impl AppState {
             }
         }
     }
+}
+
+fn places(base: &Base) -> HashMap<i32, i64> {
+    base.places().iter().map(|(partition, place)| (*partition, *place)).collect()
 }
 
 /// Reads the cursor of a user, unless it is too old.
@@ -167,7 +174,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{Base, Generation};
+    use crate::domain::Generation;
 
     #[test]
     fn a_cursor_of_another_user_or_an_old_one_does_not_count() {

@@ -3,7 +3,7 @@
 //! A message row carries the sum of these changes, so that a page of history needs nothing else. The sum is written whole
 //! and names the last entry that it includes, so an entry that is applied again after a crash does not count twice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use contracts::{
     ChatId, UserId,
@@ -13,7 +13,7 @@ use contracts::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Chats, Entry};
+use super::{Chats, Entry, Times};
 
 /// Names a message that other entries speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,8 +38,7 @@ pub struct Target {
     /// What it replies to.
     pub target_seq: Option<i64>,
     pub patch: Patch,
-    /// When its text disappears.
-    pub expires_at_ms: Option<i64>,
+    pub times: Times,
     /// The timestamp to write the patch with, when it changed.
     stamp: Option<i64>,
 }
@@ -60,6 +59,9 @@ pub struct Pins {
     pub seq: i64,
     /// Entries that pinned a message, and the messages: in the order of the entries.
     pub pinned: Vec<(i64, i64)>,
+    /// When the texts of pinned messages disappear that do, by their seqs. A pin ends with its text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expiries: BTreeMap<i64, i64>,
     /// The timestamp to write them with, when they changed.
     #[serde(skip)]
     stamp: Option<i64>,
@@ -67,18 +69,43 @@ pub struct Pins {
 
 impl Pins {
     /// Returns the pins as the store has them.
-    pub const fn new(seq: i64, pinned: Vec<(i64, i64)>) -> Self {
-        Self { seq, pinned, stamp: None }
+    pub const fn new(seq: i64, pinned: Vec<(i64, i64)>, expiries: BTreeMap<i64, i64>) -> Self {
+        Self { seq, pinned, expiries, stamp: None }
     }
 
-    /// Adds what entry `seq` changes, unless that is included: which messages are pinned no more, and which one is from here on.
-    fn add(&mut self, seq: i64, stamp: i64, unpinned: &[i64], pinned: Option<i64>) {
+    /// Returns how many messages are pinned at a time.
+    pub fn count(&self, now_ms: i64) -> usize {
+        self.pinned.iter().filter(|(_, target)| !self.is_over(*target, now_ms)).count()
+    }
+
+    fn is_over(&self, target: i64, now_ms: i64) -> bool {
+        self.expiries.get(&target).is_some_and(|at_ms| now_ms >= *at_ms)
+    }
+
+    /// Adds what entry `seq` changes that was sent at a time, unless that is included: which messages are pinned no more, and which one is
+    /// from here on, with when its text disappears.
+    fn add(
+        &mut self,
+        (seq, stamp, at_ms): (i64, i64, i64),
+        unpinned: &[i64],
+        pinned: Option<(i64, Option<i64>)>,
+    ) {
         if seq <= self.seq {
             return;
         }
         let before = self.pinned.len();
-        self.pinned.retain(|(_, target)| !unpinned.contains(target) && Some(*target) != pinned);
-        self.pinned.extend(pinned.map(|target| (seq, target)));
+        let mut kept = std::mem::take(&mut self.pinned);
+        kept.retain(|(_, target)| {
+            let is_again = pinned.is_some_and(|(pinned, _)| pinned == *target);
+            !unpinned.contains(target) && !is_again && !self.is_over(*target, at_ms)
+        });
+        kept.extend(pinned.map(|(target, _)| (seq, target)));
+        self.pinned = kept;
+        if let Some((target, Some(expires_at_ms))) = pinned {
+            self.expiries.insert(target, expires_at_ms);
+        }
+        let targets: HashSet<i64> = self.pinned.iter().map(|(_, target)| *target).collect();
+        self.expiries.retain(|target, _| targets.contains(target));
         if pinned.is_some() || self.pinned.len() != before {
             self.seq = seq;
             self.stamp = Some(stamp);
@@ -112,17 +139,12 @@ pub enum Overwrite {
 
 impl Target {
     /// Returns a row as the store has it.
-    pub fn new(sender: UserId, kind: EntryKind, target_seq: Option<i64>, patch: Patch) -> Self {
-        Self { sender, kind, target_seq, patch, expires_at_ms: None, stamp: None }
+    pub fn new(sender: UserId, kind: EntryKind, target_seq: Option<i64>, patch: Patch, times: Times) -> Self {
+        Self { sender, kind, target_seq, patch, times, stamp: None }
     }
 
-    /// Returns the row with the time at which its text disappears.
-    pub fn expiring(self, expires_at_ms: Option<i64>) -> Self {
-        Self { expires_at_ms, ..self }
-    }
-
-    /// Returns whether an entry may speak of it that becomes `seq`.
-    pub(super) fn takes(&self, entry: &Entry, seq: i64) -> bool {
+    /// Returns whether an entry may speak of it that becomes `seq` and was sent at a time.
+    pub(super) fn takes(&self, entry: &Entry, seq: i64, at_ms: i64) -> bool {
         let is_deleted = self.patch.changes.deleted_seq.is_some_and(|deleted| deleted < seq);
         let is_own = self.sender == entry.sender;
         let may = match entry.kind {
@@ -143,8 +165,8 @@ impl Target {
             | EntryKind::SlowModeChanged
             | EntryKind::TtlChanged => false,
         };
-        // By the log's clock, so that a replay decides the same.
-        let is_expired = self.expires_at_ms.is_some_and(|at_ms| entry.sent_at_ms >= at_ms);
+        // By the chat's clock, so that a replay decides the same.
+        let is_expired = self.times.expires_at_ms.is_some_and(|expires_at_ms| at_ms >= expires_at_ms);
         self.kind == EntryKind::Text && !is_deleted && !is_expired && may
     }
 
@@ -166,24 +188,29 @@ pub(super) fn apply(
     wanted: &HashSet<TargetId>,
     entry: &Entry,
     (seq, stamp): (i64, i64),
-    expires_at_ms: Option<i64>,
+    times: Times,
 ) -> Vec<Overwrite> {
     let Chats { targets, pins, .. } = chats;
     let chat = entry.chat;
     let own = TargetId { chat, seq };
     if entry.kind == EntryKind::Text && wanted.contains(&own) {
         // A later entry of the batch speaks of it. The store may have the row from before a crash.
-        let target = Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default());
-        let target = || target.expiring(expires_at_ms);
+        let target = || Target::new(entry.sender, entry.kind, entry.target_seq, Patch::default(), times);
         targets.entry(own).or_insert_with(target);
     }
     let (unpinned, erased) = match entry.kind {
         EntryKind::DeleteRange => delete_range(targets, entry, seq, stamp),
-        _ => change_target(targets, entry, (seq, stamp), expires_at_ms),
+        _ => change_target(targets, entry, (seq, stamp), times.expires_at_ms),
     };
-    if let Some(pins) = pins.get_mut(&chat) {
-        let pinned = entry.target_seq.filter(|_| entry.kind == EntryKind::Pin);
-        pins.add(seq, stamp, &unpinned, pinned);
+    // Only these, although the pins are there for all entries of the batch: what ends with its text has to end at the same entry however the
+    // log is cut into batches.
+    if let Some(pins) = pins.get_mut(&chat).filter(|_| entry.is_about_pins()) {
+        let pinned = entry.target_id().filter(|_| entry.kind == EntryKind::Pin);
+        let pinned = pinned.map(|id| {
+            let target = targets.get(&id);
+            (id.seq, target.and_then(|target| target.times.expires_at_ms))
+        });
+        pins.add((seq, stamp, times.sent_at_ms), &unpinned, pinned);
     }
     erased
 }

@@ -37,6 +37,11 @@ impl Base {
         Self { at_ms, generation: fingerprint(generation.as_str().as_bytes()), chats, places }
     }
 
+    /// Returns the places.
+    pub const fn places(&self) -> &BTreeMap<i32, i64> {
+        &self.places
+    }
+
     /// Returns the places, when they are of this generation.
     pub fn places_in(&self, generation: &Generation) -> Option<&BTreeMap<i32, i64>> {
         (self.generation == fingerprint(generation.as_str().as_bytes())).then_some(&self.places)
@@ -73,6 +78,11 @@ pub struct Cursor {
 pub struct InvalidCursor;
 
 impl Cursor {
+    /// Returns what the sync is of that it ends, or that it goes on with.
+    pub fn base(&self) -> Option<&Base> {
+        self.page.as_ref().map(|(base, _)| base).or(self.since.as_ref())
+    }
+
     /// Returns the cursor as a text for a client.
     pub fn encode(&self) -> String {
         let mut bytes = vec![VERSION];

@@ -6,6 +6,7 @@ use contracts::{
     wire::{MAX_BODY_BYTES, MAX_DELETE_RANGE},
 };
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::{Content, ContentHash, Entry};
 
@@ -18,6 +19,24 @@ pub struct RawRecord<'a> {
     pub key: Option<&'a [u8]>,
     pub payload: Option<&'a [u8]>,
 }
+
+impl RawRecord<'_> {
+    /// Returns the fingerprint of all that the log has of the record at its offset.
+    pub fn hash(&self) -> RecordHash {
+        let mut hash = Sha256::new();
+        for part in [self.key, self.payload] {
+            // No part is as long as an absent one, and none can be taken for another.
+            hash.update(part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+            hash.update(part.unwrap_or_default());
+        }
+        hash.update(self.logged_at_ms.unwrap_or(i64::MIN).to_be_bytes());
+        RecordHash(hash.finalize().into())
+    }
+}
+
+/// Fingerprint of a record, by which the log is recognized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordHash(pub [u8; 32]);
 
 /// What a record turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +119,7 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
     mentions.retain(|user| !send.not_members.contains(user));
     Logged::Entry(Box::new(Entry {
         offset: record.offset,
-        sent_at_ms: record.logged_at_ms.unwrap_or_default().max(0),
+        logged_at_ms: record.logged_at_ms.unwrap_or_default().max(0),
         chat: send.chat,
         sender: send.sender,
         device: send.device,
@@ -179,6 +198,23 @@ mod tests {
         read_record(RawRecord { offset: 7, logged_at_ms: Some(1_000), key, payload })
     }
 
+    #[test]
+    fn a_record_is_recognized_by_all_that_the_log_has_of_it() {
+        let record = RawRecord { offset: 7, logged_at_ms: Some(1), key: Some(b"k"), payload: Some(b"p") };
+        assert_eq!(record.hash(), RawRecord { offset: 8, ..record }.hash(), "its place is compared apart");
+        for other in [
+            RawRecord { logged_at_ms: Some(2), ..record },
+            RawRecord { logged_at_ms: None, ..record },
+            RawRecord { key: None, ..record },
+            RawRecord { key: Some(b""), ..record },
+            RawRecord { key: Some(b"kp"), payload: Some(b""), ..record },
+            RawRecord { payload: None, ..record },
+            RawRecord { payload: Some(b"q"), ..record },
+        ] {
+            assert_ne!(record.hash(), other.hash(), "{other:?}");
+        }
+    }
+
     /// `answered` is the code that the sender gets, or `None` when the sender is not known.
     fn check_refused(key: Option<&str>, payload: Option<&[u8]>, reason: &str, answered: Option<ErrorCode>) {
         let Logged::Refused(refused) = read(key, payload) else {
@@ -198,7 +234,7 @@ mod tests {
         let payload = send(json!({"audience": [CHAT]})).to_string();
         let logged = read(Some(CHAT), Some(payload.as_bytes()));
         let entry = logged.entry().expect("an entry");
-        assert_eq!((entry.offset, entry.sent_at_ms, entry.body.as_str()), (7, 1_000, "hi"));
+        assert_eq!((entry.offset, entry.logged_at_ms, entry.body.as_str()), (7, 1_000, "hi"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     domain::Generation,
     metrics::Metrics,
-    store::{Partition, Store, StoreError},
+    store::{Partition, Progress, Store, StoreError},
 };
 
 /// An owner that has to go gets this long to record how far it came. Without it the next owner repeats more.
@@ -63,7 +63,13 @@ impl<S: Store> Consumer<S> {
         let group = format!("{}.message", self.tenant);
         let topic = Topic::MessageSend.of(&self.tenant);
         let (log, shutdown) = (self.log.clone(), self.shutdown.clone());
-        let member = Group { shared: self, announcer, topic: topic.clone(), owners: Mutex::default() };
+        let member = Group {
+            shared: self,
+            announcer,
+            topic: topic.clone(),
+            progress: Mutex::default(),
+            owners: Mutex::default(),
+        };
         Ok(log.join(&topic, &group, Arc::new(member), shutdown)?)
     }
 }
@@ -73,6 +79,8 @@ struct Group<S: Store> {
     shared: Consumer<S>,
     announcer: Announcer,
     topic: String,
+    /// How far the partitions were applied that are about to be taken.
+    progress: Mutex<HashMap<i32, Progress>>,
     owners: Mutex<HashMap<i32, Owned>>,
 }
 
@@ -84,6 +92,22 @@ struct Owned {
 }
 
 impl<S: Store> Group<S> {
+    /// Notes how far partitions were applied. Returns where each is to be read from.
+    fn start_at(&self, found: Vec<(i32, Option<Progress>)>) -> HashMap<i32, Option<i64>> {
+        let mut noted = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut starts = HashMap::with_capacity(found.len());
+        for (partition, progress) in found {
+            noted.remove(&partition);
+            let Some(progress) = progress else {
+                starts.insert(partition, None);
+                continue;
+            };
+            noted.insert(partition, progress);
+            starts.insert(partition, Some(progress.next_offset - i64::from(progress.last.is_some())));
+        }
+        starts
+    }
+
     fn owners(&self) -> MutexGuard<'_, HashMap<i32, Owned>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,16 +118,18 @@ impl<S: Store> Member for Group<S> {
     /// A position that was never recorded means the beginning: reading again what is stored changes nothing,
     /// and a store that lost everything is filled again from the log. The group's committed offsets are for
     /// the display of lag; they may be ahead of a store that lost its last seconds.
+    ///
+    /// The record before the position is read once more, so that the owner sees whether the log is the one that it was.
     async fn starts(&self, partitions: &[i32]) -> Option<HashMap<i32, Option<i64>>> {
         let mut backoff = Backoff::new(BACKOFF);
         loop {
             let read = partitions.iter().map(|&partition| async move {
                 let shared = &self.shared;
-                let offset = shared.store.next_offset(&shared.generation, Partition(partition)).await?;
-                Ok::<_, StoreError>((partition, offset))
+                let progress = shared.store.progress(&shared.generation, Partition(partition)).await?;
+                Ok::<_, StoreError>((partition, progress))
             });
             let why = match tokio::time::timeout(POSITION_TIMEOUT, try_join_all(read)).await {
-                Ok(Ok(starts)) => return Some(starts.into_iter().collect()),
+                Ok(Ok(found)) => return Some(self.start_at(found)),
                 Ok(Err(error)) => kit::error::chain(&error),
                 Err(_) => "the store does not answer".to_owned(),
             };
@@ -116,12 +142,14 @@ impl<S: Store> Member for Group<S> {
         }
     }
 
-    fn take(&self, queue: Queue, start: Option<i64>) {
+    fn take(&self, queue: Queue, _: Option<i64>) {
         let (shared, partition) = (&self.shared, queue.partition());
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+        let start = progress.map(|progress| progress.next_offset);
         let (stop, position) = (shared.shutdown.child_token(), Arc::new(AtomicI64::new(start.unwrap_or(0))));
         let owner = Owner::new(OwnerParts {
             partition,
-            start,
+            progress,
             generation: shared.generation.clone(),
             store: shared.store.clone(),
             pipeline: Pipeline::new(

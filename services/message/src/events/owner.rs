@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BACKOFF, Blockers, MAX_BATCH, Place, announcer::Announcer, pipeline::Pipeline};
 use crate::{
-    domain::{Generation, Logged, RawRecord, read_record},
-    metrics::{Metrics, Step},
-    store::{Partition, Store, StoreError},
+    domain::{Generation, Logged, RawRecord, RecordHash, read_record},
+    metrics::{Loss, Metrics, Step},
+    store::{Partition, Progress, Store, StoreError},
 };
 
 /// Heads are written this long after the first change: one round trip less on the path of a message.
@@ -38,8 +38,8 @@ const LAST_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(1);
 /// What an owner is made of.
 pub(super) struct OwnerParts<S: Store> {
     pub partition: i32,
-    /// The recorded position; `None` starts at the beginning of the log.
-    pub start: Option<i64>,
+    /// The recorded position; `None` starts at the beginning of the log. With its last record, the queue begins at that one.
+    pub progress: Option<Progress>,
     pub generation: Generation,
     pub store: Arc<S>,
     pub pipeline: Pipeline<S>,
@@ -56,14 +56,16 @@ pub(super) struct Owner<S: Store> {
     parts: OwnerParts<S>,
     /// Signalled when the queue is no longer empty.
     filled: Arc<Notify>,
-    /// The first offset that is not applied; `None` before the first record of a log read from its beginning.
-    next: Option<i64>,
-    /// Heads of everything before this offset are stored.
-    flushed: Option<i64>,
-    /// Everything before this offset is announced.
-    acknowledged: Option<i64>,
-    /// Everything before this offset is recorded in the store and committed to the group.
-    committed: Option<i64>,
+    /// What is applied; `None` before the first record of a log read from its beginning.
+    next: Option<Progress>,
+    /// Up to where heads are stored.
+    flushed: Option<Progress>,
+    /// Up to where everything is announced.
+    acknowledged: Option<Progress>,
+    /// Up to where everything is recorded in the store and committed to the group.
+    committed: Option<Progress>,
+    /// The last record that was applied before, until it was seen again.
+    last: Option<RecordHash>,
     last_flush: Instant,
     last_commit: Instant,
     unacknowledged: VecDeque<Unacknowledged>,
@@ -72,8 +74,8 @@ pub(super) struct Owner<S: Store> {
 }
 
 struct Unacknowledged {
-    /// The offset behind the batch.
-    next: i64,
+    /// Where the batch ends.
+    next: Progress,
     since: Instant,
     arrived: BoxFuture<'static, ()>,
 }
@@ -81,26 +83,54 @@ struct Unacknowledged {
 /// The owner was stopped.
 struct Stopped;
 
-/// The log does not go on where it was applied.
+/// The log does not go on where it was applied. `docs/runbook.md` says what to do about each.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Broken {
+    /// Nothing was ever applied here, and the first records are gone: what they said is in no store.
+    #[error(
+        "nothing of the log is applied, and its records before offset {found} are gone: was retention too short, or the \
+         store emptied? See docs/runbook.md#headless"
+    )]
+    Headless { found: i64 },
     /// It has records below the position: it is not the log that the position belongs to.
-    #[error("the log goes on at offset {found} below the applied position {next}: was the topic recreated?")]
+    #[error(
+        "the log goes on at offset {found} below the applied position {next}: was the topic recreated? See \
+         docs/runbook.md#rewound"
+    )]
     Rewound { found: i64, next: i64 },
     /// Records that senders believe safe are gone.
     #[error(
-        "the log has lost its records from offset {next} to {found}, which were accepted: was retention too short?"
+        "the log has lost its records from offset {next} to {found}, which were accepted: was retention too short? See \
+         docs/runbook.md#gap"
     )]
     Gap { found: i64, next: i64 },
+    /// There is another record where one was applied: what came before it is in the store, and not in the log.
+    #[error(
+        "the log has another record at offset {offset} than was applied, with which a leader lost records that were accepted: was \
+         an unclean one elected, or the topic recreated? See docs/runbook.md#changed"
+    )]
+    Changed { offset: i64 },
 }
 
 impl Broken {
-    /// Checks the offset of a record against the one that is next.
+    /// Checks the offset of a record against the one that is next. A log is read from its beginning when no position is recorded, and
+    /// the first record that a partition ever has is at offset 0.
     fn check(found: i64, next: Option<i64>) -> Result<(), Self> {
         match next {
+            None if found > 0 => Err(Self::Headless { found }),
             Some(next) if found < next => Err(Self::Rewound { found, next }),
             Some(next) if found > next => Err(Self::Gap { found, next }),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Returns what to count it as.
+    const fn loss(&self) -> Loss {
+        match self {
+            Self::Headless { .. } => Loss::Headless,
+            Self::Rewound { .. } => Loss::Rewound,
+            Self::Gap { .. } => Loss::Gap,
+            Self::Changed { .. } => Loss::Changed,
         }
     }
 }
@@ -109,7 +139,7 @@ impl<S: Store> Owner<S> {
     pub(super) fn new(mut parts: OwnerParts<S>) -> Self {
         let filled = Arc::new(Notify::new());
         parts.queue.notify(&filled);
-        let start = parts.start;
+        let start = parts.progress;
         let now = Instant::now();
         Self {
             parts,
@@ -118,6 +148,7 @@ impl<S: Store> Owner<S> {
             flushed: start,
             acknowledged: start,
             committed: start,
+            last: start.and_then(|progress| progress.last),
             last_flush: now,
             last_commit: now,
             unacknowledged: VecDeque::new(),
@@ -135,9 +166,9 @@ impl<S: Store> Owner<S> {
         if self.parts.stop.is_cancelled() {
             return Err(Stopped);
         }
-        let batch = self.drain();
-        if !batch.is_empty() {
-            self.process(&batch).await?;
+        let (batch, end) = self.drain();
+        if let Some(end) = end.filter(|_| !batch.is_empty()) {
+            self.process(&batch, end).await?;
         } else if let Some(broken) = &self.broken {
             // Taking a record of another log for an old one would lose it, taking it for a new one could assign a seq
             // twice, and going on beyond a gap would hide a loss. The operator rolls out the new generation, or an
@@ -145,7 +176,9 @@ impl<S: Store> Owner<S> {
             let partition = self.parts.partition;
             tracing::error!(error = %broken, partition, "partition {partition} stops: {broken}");
             self.parts.blockers.set(Place::Partition(partition), broken.to_string());
+            let stopped = self.parts.metrics.stopped(partition, broken.loss());
             self.parts.stop.cancelled().await;
+            drop(stopped);
             return Err(Stopped);
         } else {
             self.wait().await?;
@@ -154,11 +187,11 @@ impl<S: Store> Owner<S> {
         self.settle().await
     }
 
-    /// Takes what is there.
-    fn drain(&mut self) -> Vec<Logged> {
+    /// Takes what is there, and says how far it goes.
+    fn drain(&mut self) -> (Vec<Logged>, Option<Progress>) {
         let partition = self.parts.partition;
         let mut batch = Vec::new();
-        let mut expected = self.next;
+        let mut end = self.next;
         while batch.len() < MAX_BATCH && self.broken.is_none() {
             let record = match self.parts.queue.poll() {
                 None => break,
@@ -169,20 +202,29 @@ impl<S: Store> Owner<S> {
                 }
             };
             let found = record.offset();
-            if let Err(broken) = Broken::check(found, expected) {
-                // What came before it is applied first.
-                self.broken = Some(broken);
-                break;
-            }
-            expected = Some(found + 1);
-            batch.push(read_record(RawRecord {
+            let record = RawRecord {
                 offset: found,
                 logged_at_ms: record.logged_at_ms(),
                 key: record.key(),
                 payload: record.payload(),
-            }));
+            };
+            let (hash, next) = (record.hash(), end.map(|end| end.next_offset));
+            // When it is gone by age, the log begins at the position, and there is nothing to compare.
+            if let Some(last) = self.last.take()
+                && next == Some(found + 1)
+            {
+                self.broken = (hash != last).then_some(Broken::Changed { offset: found });
+                continue;
+            }
+            if let Err(broken) = Broken::check(found, next) {
+                // What came before it is applied first.
+                self.broken = Some(broken);
+                break;
+            }
+            end = Some(Progress { next_offset: found + 1, last: Some(hash) });
+            batch.push(read_record(record));
         }
-        batch
+        (batch, end)
     }
 
     /// Waits for records, for an acknowledgement, or for something that is due.
@@ -210,7 +252,7 @@ impl<S: Store> Owner<S> {
         Ok(())
     }
 
-    async fn process(&mut self, batch: &[Logged]) -> Result<(), Stopped> {
+    async fn process(&mut self, batch: &[Logged], end: Progress) -> Result<(), Stopped> {
         let parts = &mut self.parts;
         let place = Place::Partition(parts.partition);
         let flush = self.last_flush.elapsed() >= FLUSH_INTERVAL;
@@ -243,18 +285,17 @@ impl<S: Store> Owner<S> {
             self.flushed = self.next;
             self.last_flush = Instant::now();
         }
-        let next = batch.last().map(|last| last.offset() + 1);
         if self.committed.is_none() {
-            // The beginning of the log, known only now.
-            let first = Some(batch[0].offset());
+            // The beginning of the log.
+            let first = Some(Progress { next_offset: batch[0].offset(), last: None });
             (self.flushed, self.acknowledged, self.committed) = (first, first, first);
         }
-        self.next = next;
-        self.parts.position.store(next.unwrap_or_default(), Ordering::Relaxed);
-        self.announce(announcements, next.unwrap_or_default()).await
+        self.next = Some(end);
+        self.parts.position.store(end.next_offset, Ordering::Relaxed);
+        self.announce(announcements, end).await
     }
 
-    async fn announce(&mut self, records: Vec<DeliveredRecord>, next: i64) -> Result<(), Stopped> {
+    async fn announce(&mut self, records: Vec<DeliveredRecord>, next: Progress) -> Result<(), Stopped> {
         let started = Instant::now();
         let parts = &self.parts;
         for record in &records {
@@ -303,7 +344,7 @@ impl<S: Store> Owner<S> {
     }
 
     /// The position up to which everything is durable.
-    fn vouched(&self) -> Option<i64> {
+    fn vouched(&self) -> Option<Progress> {
         self.flushed.min(self.acknowledged)
     }
 
@@ -340,13 +381,13 @@ impl<S: Store> Owner<S> {
             self.last_flush = Instant::now();
         }
         let vouched = self.vouched();
-        if let Some(offset) = vouched
+        if let Some(progress) = vouched
             && vouched != self.committed
             && (now || self.last_commit.elapsed() >= COMMIT_INTERVAL)
         {
             let parts = &self.parts;
-            parts.store.put_next_offset(&parts.generation, Partition(parts.partition), offset).await?;
-            parts.queue.commit(offset);
+            parts.store.put_progress(&parts.generation, Partition(parts.partition), progress).await?;
+            parts.queue.commit(progress.next_offset);
             self.committed = vouched;
             self.last_commit = Instant::now();
         }
@@ -394,12 +435,26 @@ mod tests {
     #[test]
     fn a_log_goes_on_where_it_was_applied_or_not_at_all() {
         assert_eq!(Broken::check(7, Some(7)), Ok(()));
-        assert_eq!(
-            Broken::check(7, None),
-            Ok(()),
-            "a log that is read from its beginning may begin anywhere"
-        );
+        assert_eq!(Broken::check(0, None), Ok(()));
+        assert_eq!(Broken::check(7, None), Err(Broken::Headless { found: 7 }), "the first ones were lost");
         assert_eq!(Broken::check(6, Some(7)), Err(Broken::Rewound { found: 6, next: 7 }));
         assert_eq!(Broken::check(8, Some(7)), Err(Broken::Gap { found: 8, next: 7 }));
+    }
+
+    #[test]
+    fn the_runbook_says_what_to_do_about_each_loss() {
+        let runbook = include_str!("../../../../docs/runbook.md");
+        let broken = [
+            Broken::Headless { found: 7 },
+            Broken::Gap { found: 8, next: 7 },
+            Broken::Rewound { found: 6, next: 7 },
+            Broken::Changed { offset: 6 },
+        ];
+        assert_eq!(broken.each_ref().map(Broken::loss), Loss::ALL);
+        for broken in broken {
+            let section = broken.loss().as_str();
+            assert!(broken.to_string().ends_with(&format!("docs/runbook.md#{section}")), "{broken}");
+            assert!(runbook.contains(&format!("\n## {section}\n")), "no section {section}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::{
     domain::{
         self, Chats, Contradiction, Entry, Generation, Head, KeyId, KnownKey, Logged, Pins, ReactionId,
-        SeatId, Sequenced, Standing, Target, TargetId, Verdict,
+        SeatId, Sequenced, Standing, Target, TargetId, Times, Verdict,
     },
     metrics::{Metrics, Outcome, Step},
     store::{Partition, Row, Store, StoreError},
@@ -103,8 +103,8 @@ impl<S: Store> Pipeline<S> {
             .iter()
             .zip(&verdicts)
             .filter_map(|(entry, verdict)| match *verdict {
-                Verdict::Store { seq, stamp, counts, effect, expires_at_ms } => {
-                    Some(Row { entry, seq, stamp, counts, effect, expires_at_ms })
+                Verdict::Store { seq, stamp, counts, effect, times } => {
+                    Some(Row { entry, seq, stamp, counts, effect, times })
                 }
                 Verdict::Announce { .. }
                 | Verdict::Repeated { .. }
@@ -121,8 +121,8 @@ impl<S: Store> Pipeline<S> {
             self.standings.clear();
         }
         self.standings.extend(seats.into_keys().map(|seat| (seat, standings.get(&seat).copied())));
-        let expiries = self.expiries_of(&entries, &verdicts).await?;
-        Ok(self.announcements(batch, &verdicts, &expiries))
+        let times = self.times_of(&entries, &verdicts).await?;
+        Ok(self.announcements(batch, &verdicts, &times))
     }
 
     /// Writes the heads that the store does not have.
@@ -263,34 +263,30 @@ impl<S: Store> Pipeline<S> {
         }
     }
 
-    /// Returns when the text of each entry disappears. Of one that is announced again its row knows: what holds for texts may be
-    /// another than it was.
-    async fn expiries_of(
-        &self,
-        entries: &[&Entry],
-        verdicts: &[Verdict],
-    ) -> Result<Vec<Option<i64>>, StoreError> {
-        let mut expiries = Vec::with_capacity(verdicts.len());
+    /// Returns the times of each entry. Of one that is announced again its row has them: the chat's clock and what holds for texts may be
+    /// others than they were.
+    async fn times_of(&self, entries: &[&Entry], verdicts: &[Verdict]) -> Result<Vec<Times>, StoreError> {
+        let mut reads = Vec::with_capacity(verdicts.len());
         for (entry, verdict) in entries.iter().zip(verdicts) {
-            expiries.push(match *verdict {
-                Verdict::Store { expires_at_ms, .. } => expires_at_ms,
-                Verdict::Announce { seq } if matches!(entry.kind, EntryKind::Text | EntryKind::Edit) => {
-                    let row = self.store.target(TargetId { chat: entry.chat, seq }).await?;
-                    row.and_then(|row| row.expires_at_ms)
-                }
-                _ => None,
+            let (chat, verdict) = (entry.chat, *verdict);
+            reads.push(async move {
+                Ok(match verdict {
+                    Verdict::Store { times, .. } => times,
+                    Verdict::Announce { seq } => {
+                        let row = self.store.target(TargetId { chat, seq }).await?;
+                        row.map_or_else(Times::default, |row| row.times)
+                    }
+                    Verdict::Repeated { .. } | Verdict::Conflict | Verdict::SenderOut | Verdict::NoTarget => {
+                        Times::default()
+                    }
+                })
             });
         }
-        Ok(expiries)
+        stream::iter(reads).buffered(LOOK_UPS).try_collect().await
     }
 
-    fn announcements(
-        &self,
-        batch: &[Logged],
-        verdicts: &[Verdict],
-        expiries: &[Option<i64>],
-    ) -> Vec<DeliveredRecord> {
-        let mut verdicts = verdicts.iter().zip(expiries);
+    fn announcements(&self, batch: &[Logged], verdicts: &[Verdict], times: &[Times]) -> Vec<DeliveredRecord> {
+        let mut verdicts = verdicts.iter().zip(times);
         let answer = |logged: &Logged| match logged {
             Logged::Refused(refused) => {
                 self.metrics.count(Outcome::Refused);
@@ -305,7 +301,7 @@ impl<S: Store> Pipeline<S> {
                 refused.answer.as_deref().cloned()
             }
             Logged::Entry(entry) => {
-                let (verdict, expires_at_ms) = verdicts.next().expect("every entry of a batch has a verdict");
+                let (verdict, times) = verdicts.next().expect("every entry of a batch has a verdict");
                 let verdict = *verdict;
                 self.metrics.count(match verdict {
                     Verdict::Store { .. } => Outcome::Stored,
@@ -315,7 +311,7 @@ impl<S: Store> Pipeline<S> {
                     Verdict::SenderOut => Outcome::SenderOut,
                     Verdict::NoTarget => Outcome::NoTarget,
                 });
-                Some(verdict.announcement(entry, *expires_at_ms))
+                Some(verdict.announcement(entry, self.partition.0, *times))
             }
         };
         batch.iter().filter_map(answer).collect()
@@ -339,7 +335,7 @@ mod tests {
     use crate::{
         domain::{Counts, Marks, Overwrite, RawRecord, read_record},
         history::{Beginning, history},
-        store::{PlacedHead, Result, Room, Run, memory::MemoryStore},
+        store::{PlacedHead, Progress, Result, Room, Run, memory::MemoryStore},
     };
 
     /// A store that fails one call in eight, in no pattern, writes after half of them is done.
@@ -471,12 +467,12 @@ mod tests {
             self.store.forget_calls(seat, seq, stamp).await
         }
 
-        async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
-            self.store.next_offset(generation, partition).await
+        async fn progress(&self, generation: &Generation, of: Partition) -> Result<Option<Progress>> {
+            self.store.progress(generation, of).await
         }
 
-        async fn put_next_offset(&self, generation: &Generation, of: Partition, offset: i64) -> Result<()> {
-            self.store.put_next_offset(generation, of, offset).await
+        async fn put_progress(&self, generation: &Generation, of: Partition, at: Progress) -> Result<()> {
+            self.store.put_progress(generation, of, at).await
         }
 
         async fn messages(

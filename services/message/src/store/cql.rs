@@ -13,7 +13,6 @@ use contracts::{
 use futures_util::{
     FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::BoxFuture, stream,
 };
-use kit::clock::now_ms;
 use scylla::{
     client::session::Session,
     errors::PrepareError,
@@ -33,10 +32,12 @@ use scylla::{
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, StoreError, read_by};
+use super::{
+    Clock, MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, StoreError, read_by,
+};
 use crate::domain::{
     ContentHash, Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Point,
-    Position, ReactionId, SeatId, Standing, Target, TargetId, bucket,
+    Position, ReactionId, RecordHash, SeatId, Standing, Target, TargetId, Times, bucket,
 };
 
 /// Concurrent statements of this process: enough to fill a node, few enough to keep its queue short.
@@ -77,7 +78,7 @@ const INSERT_STANDING: &str =
 const INSERT_REACTION: &str = "INSERT INTO chat_reactions (chat_id, user_id, target_seq, emoji, seq, reacts) \
     VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 const INSERT_HEAD: &str = "INSERT INTO chat_heads (chat_id, head_seq, generation, partition, applied_offset, stamp, \
-    texts, calls, ttl_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    texts, calls, ttl_seconds, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
 /// A seq is the timestamp of the mark that it is: of two marks the greater wins, whichever is written last.
 const UPDATE_READ: &str = "UPDATE user_marks USING TIMESTAMP ? SET read_seq = ?, read_texts = ?, read_calls = ? \
     WHERE user_id = ? AND chat_id = ?";
@@ -99,19 +100,21 @@ const SELECT_CALLS: &str = "SELECT seq FROM user_calls WHERE user_id = ? AND cha
 const SELECT_CALLS_OF: &str = "SELECT chat_id, seq FROM user_calls WHERE user_id = ? LIMIT ?";
 const SELECT_COUNTS: &str =
     "SELECT sender_id, texts, calls FROM messages WHERE chat_id = ? AND bucket = ? AND seq = ?";
-const INSERT_MOVED: &str = "INSERT INTO moved_heads (generation, partition, window, log_offset, chat_ids) \
-    VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
-const SELECT_MOVED: &str = "SELECT chat_ids FROM moved_heads \
+/// Adds: what another owner noted under the same offset stays, whichever of them is the former one. `chat_ids` is what versions read that run
+/// beside this one during an update.
+const UPDATE_MOVED: &str = "UPDATE moved_heads USING TIMESTAMP ? SET chats = chats + ?, chat_ids = ? \
+    WHERE generation = ? AND partition = ? AND window = ? AND log_offset = ?";
+const SELECT_MOVED: &str = "SELECT chats, chat_ids FROM moved_heads \
     WHERE generation = ? AND partition = ? AND window = ? AND log_offset >= ?";
-const INSERT_NEXT_OFFSET: &str = "INSERT INTO log_positions (generation, partition, next_offset) \
-    VALUES (?, ?, ?) USING TIMESTAMP ?";
-const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls, ttl_seconds \
-    FROM chat_heads WHERE chat_id = ?";
+const INSERT_PROGRESS: &str = "INSERT INTO log_positions (generation, partition, next_offset, last_offset, last_hash) \
+    VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?";
+const SELECT_HEAD: &str = "SELECT head_seq, generation, partition, applied_offset, stamp, texts, calls, ttl_seconds, \
+    sent_at FROM chat_heads WHERE chat_id = ?";
 const SELECT_KEY: &str = "SELECT seq, content_hash, generation, log_offset FROM message_keys \
     WHERE chat_id = ? AND sender_id = ? AND key = ?";
 const SELECT_STANDING: &str =
     "SELECT is_out FROM chat_standings WHERE chat_id = ? AND user_id = ? AND seq <= ? LIMIT 1";
-const SELECT_TARGET: &str = "SELECT sender_id, kind, target_seq, patch, expires_at FROM messages \
+const SELECT_TARGET: &str = "SELECT sender_id, kind, target_seq, patch, sent_at, expires_at FROM messages \
     WHERE chat_id = ? AND bucket = ? AND seq = ?";
 const SELECT_PINS: &str = "SELECT pins FROM chat_pins WHERE chat_id = ?";
 const SELECT_REPLIES: &str =
@@ -126,8 +129,8 @@ const SELECT_REACTIONS: &str = "SELECT target_seq, emoji, reacts FROM chat_react
     WHERE chat_id = ? AND user_id = ? AND target_seq >= ? AND target_seq <= ?";
 /// Reads the whole table: it has a row for each partition of each generation.
 const SELECT_PARTITIONS: &str = "SELECT generation, partition FROM log_positions";
-const SELECT_NEXT_OFFSET: &str =
-    "SELECT next_offset FROM log_positions WHERE generation = ? AND partition = ?";
+const SELECT_PROGRESS: &str = "SELECT next_offset, last_offset, last_hash FROM log_positions \
+    WHERE generation = ? AND partition = ?";
 /// The columns of [`MessageRow`].
 const SELECT_MESSAGES: &str = "SELECT seq, sender_id, key, kind, body, subject_id, target_seq, mentions, mentions_all, \
     mention_roles, mentions_here, silent, forwarded_sender_id, forwarded_sent_at, range_from_seq, range_to_seq, \
@@ -139,6 +142,7 @@ const EARLIER: &str = "AND seq < ? ORDER BY seq DESC LIMIT ?";
 /// Statements of the message service, prepared in the tenant's keyspace.
 pub struct CqlStore {
     session: Arc<Session>,
+    clock: Clock,
     in_flight: Semaphore,
     insert_message: PreparedStatement,
     insert_key: PreparedStatement,
@@ -150,9 +154,9 @@ pub struct CqlStore {
     update_pins: PreparedStatement,
     insert_reply: PreparedStatement,
     insert_head: PreparedStatement,
-    insert_moved: PreparedStatement,
+    update_moved: PreparedStatement,
     select_moved: PreparedStatement,
-    insert_next_offset: PreparedStatement,
+    insert_progress: PreparedStatement,
     update_read: PreparedStatement,
     update_delivered: PreparedStatement,
     update_other_read: PreparedStatement,
@@ -176,14 +180,14 @@ pub struct CqlStore {
     select_reaction: PreparedStatement,
     select_reactions: PreparedStatement,
     select_partitions: PreparedStatement,
-    select_next_offset: PreparedStatement,
+    select_progress: PreparedStatement,
     select_later: PreparedStatement,
     select_earlier: PreparedStatement,
 }
 
 impl CqlStore {
     /// Prepares the statements; fails when `migrate` has not run.
-    pub async fn prepare(session: Arc<Session>) -> std::result::Result<Self, PrepareError> {
+    pub async fn prepare(session: Arc<Session>, clock: Clock) -> std::result::Result<Self, PrepareError> {
         let prepare = async |text: &str| {
             let mut statement = session.prepare(text).await?;
             // Every write names its own timestamp, so the driver may repeat it.
@@ -201,9 +205,9 @@ impl CqlStore {
             update_pins: prepare(UPDATE_PINS).await?,
             insert_reply: prepare(INSERT_REPLY).await?,
             insert_head: prepare(INSERT_HEAD).await?,
-            insert_moved: prepare(INSERT_MOVED).await?,
+            update_moved: prepare(UPDATE_MOVED).await?,
             select_moved: prepare(SELECT_MOVED).await?,
-            insert_next_offset: prepare(INSERT_NEXT_OFFSET).await?,
+            insert_progress: prepare(INSERT_PROGRESS).await?,
             update_read: prepare(UPDATE_READ).await?,
             update_delivered: prepare(UPDATE_DELIVERED).await?,
             update_other_read: prepare(UPDATE_OTHER_READ).await?,
@@ -227,10 +231,11 @@ impl CqlStore {
             select_reaction: prepare(SELECT_REACTION).await?,
             select_reactions: prepare(SELECT_REACTIONS).await?,
             select_partitions: prepare(SELECT_PARTITIONS).await?,
-            select_next_offset: prepare(SELECT_NEXT_OFFSET).await?,
+            select_progress: prepare(SELECT_PROGRESS).await?,
             select_later: prepare(&format!("{SELECT_MESSAGES} {LATER}")).await?,
             select_earlier: prepare(&format!("{SELECT_MESSAGES} {EARLIER}")).await?,
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            clock,
             session,
         })
     }
@@ -285,13 +290,13 @@ impl CqlStore {
 
     /// Writes rows of one store partition, texts that disappear apart from their rows: a batch of one partition is seen whole or not at all.
     async fn append_batch(&self, generation: &Generation, rows: Vec<Row<'_>>) -> Result<()> {
-        let now_ms = now_ms();
+        let now_ms = (self.clock)();
         let mut batch = Batch::new(BatchType::Unlogged);
         let mut values = Vec::with_capacity(rows.len());
         for row in &rows {
             batch.append_statement(self.insert_message.clone());
             values.push(RowValues::Message(Box::new(message_values(generation, row))));
-            if let Some(ttl) = row.expires_at_ms.and_then(|at_ms| ttl_seconds(at_ms, now_ms)) {
+            if let Some(ttl) = row.times.expires_at_ms.and_then(|at_ms| ttl_seconds(at_ms, now_ms)) {
                 batch.append_statement(self.update_body_for.clone());
                 let (chat, body) = (row.entry.chat.0, row.entry.body.as_str());
                 values.push(RowValues::Body((row.stamp, ttl, body, chat, bucket(row.seq), row.seq)));
@@ -345,7 +350,7 @@ impl CqlStore {
                     expires_at_ms: Some(at_ms),
                 } => {
                     // One whose time is past replaces a text that is gone.
-                    let Some(ttl) = ttl_seconds(*at_ms, now_ms()) else { continue };
+                    let Some(ttl) = ttl_seconds(*at_ms, (self.clock)()) else { continue };
                     let values = (*stamp, ttl, body.as_str(), chat.0, bucket(*seq), *seq);
                     self.execute(&self.update_body_for, values, || "write an edit".to_owned()).boxed()
                 }
@@ -412,18 +417,19 @@ impl CqlStore {
         };
         let stamp = heads.iter().map(|(_, head)| head.stamp).max().unwrap_or_default();
         let chats: Vec<Uuid> = heads.iter().map(|(chat, _)| chat.0).collect();
-        let values = (generation.as_str(), partition.0, offset / MOVED_WINDOW, *offset, chats, stamp);
-        self.execute(&self.insert_moved, values, || "note which heads moved".to_owned()).await.map(drop)
+        let window = offset / MOVED_WINDOW;
+        let values = (stamp, &chats, &chats, generation.as_str(), partition.0, window, *offset);
+        self.execute(&self.update_moved, values, || "note which heads moved".to_owned()).await.map(drop)
     }
 
     async fn put_head(&self, partition: Partition, chat: ChatId, head: &Head) -> Result<()> {
         // A head that has applied nothing is what an absent row means.
         let Some(applied) = &head.applied else { return Ok(()) };
-        let &Head { seq, applied: _, stamp, counts: Counts { texts, calls }, ttl_seconds } = head;
+        let &Head { seq, applied: _, stamp, counts: Counts { texts, calls }, ttl_seconds, at_ms } = head;
         let ttl = i32::try_from(ttl_seconds).unwrap_or(i32::MAX);
         let Position { generation, offset } = applied;
-        let values =
-            (chat.0, seq, generation.as_str(), partition.0, *offset, stamp, texts, calls, ttl, stamp);
+        let (generation, at) = (generation.as_str(), CqlTimestamp(at_ms));
+        let values = (chat.0, seq, generation, partition.0, *offset, stamp, texts, calls, ttl, at, stamp);
         self.execute(&self.insert_head, values, || format!("write the head of chat {chat}")).await.map(drop)
     }
 }
@@ -436,14 +442,17 @@ impl Store for CqlStore {
     async fn placed_head(&self, chat: ChatId) -> Result<PlacedHead> {
         let step = || format!("read the head of chat {chat}");
         let result = self.execute(&self.select_head, (chat.0,), step).await?;
-        type Columns = (i64, String, Option<i32>, i64, i64, Option<i64>, Option<i64>, Option<i32>);
+        type Columns =
+            (i64, String, Option<i32>, i64, i64, Option<i64>, Option<i64>, Option<i32>, Option<CqlTimestamp>);
         let row = first_row::<Columns>(result, step)?;
-        let Some((seq, generation, partition, offset, stamp, texts, calls, ttl)) = row else {
+        let Some((seq, generation, partition, offset, stamp, texts, calls, ttl, sent_at)) = row else {
             return Ok(PlacedHead::default());
         };
         let applied = Some(Position { generation: Generation::new(&generation), offset });
         let ttl_seconds = ttl.and_then(|ttl| u32::try_from(ttl).ok()).unwrap_or_default();
-        let head = Head { seq, applied, stamp, counts: counts(texts, calls), ttl_seconds };
+        // Heads of before the time was kept have the stamp, which follows it.
+        let at_ms = sent_at.map_or(stamp / 1_000, |at| at.0);
+        let head = Head { seq, applied, stamp, counts: counts(texts, calls), ttl_seconds, at_ms };
         Ok(PlacedHead { head, partition: partition.map(Partition) })
     }
 
@@ -542,17 +551,18 @@ impl Store for CqlStore {
         let step = || format!("read message {seq} of chat {chat}");
         let result = self.execute(&self.select_target, (chat.0, bucket(seq), seq), step).await?;
         // A row without a sender is one that was changed, and lost since.
-        type Columns = (Option<Uuid>, Option<String>, Option<i64>, Option<String>, Option<CqlTimestamp>);
+        type At = Option<CqlTimestamp>;
+        type Columns = (Option<Uuid>, Option<String>, Option<i64>, Option<String>, At, At);
         let row = first_row::<Columns>(result, step)?;
-        let Some((Some(sender), Some(kind), target_seq, patch, expires_at)) = row else {
+        let Some((Some(sender), Some(kind), target_seq, patch, Some(sent_at), expires_at)) = row else {
             return Ok(None);
         };
         let Some(kind) = EntryKind::parse(&kind) else {
             return Err(failed(step(), "its kind is not known here"));
         };
         let patch = read_patch(patch.as_deref()).map_err(|source| failed(step(), source))?;
-        let target = Target::new(UserId(sender), kind, target_seq, patch);
-        Ok(Some(target.expiring(expires_at.map(|at| at.0))))
+        let times = Times { sent_at_ms: sent_at.0, expires_at_ms: expires_at.map(|at| at.0) };
+        Ok(Some(Target::new(UserId(sender), kind, target_seq, patch, times)))
     }
 
     async fn pins(&self, chat: ChatId) -> Result<Pins> {
@@ -575,7 +585,8 @@ impl Store for CqlStore {
     async fn entry(&self, TargetId { chat, seq }: TargetId) -> Result<Option<Message>> {
         let step = || format!("read message {seq} of chat {chat}");
         let result = self.execute(&self.select_entry, (chat.0, bucket(seq), seq), step).await?;
-        let message = first_row::<MessageRow>(result, step)?.map(|row| message(chat, row)).transpose()?;
+        let message = first_row::<MessageRow>(result, step)?;
+        let message = message.map(|row| message_of(chat, row, (self.clock)())).transpose()?;
         Ok(message.flatten())
     }
 
@@ -662,31 +673,43 @@ impl Store for CqlStore {
             let values = (generation.as_str(), partition.0, window, from);
             let result = self.execute(&self.select_moved, values, step).await?;
             let rows = result.into_rows_result().map_err(|source| failed(step(), source))?;
-            for row in rows.rows::<(Vec<Uuid>,)>().map_err(|source| failed(step(), source))? {
-                let (chats,) = row.map_err(|source| failed(step(), source))?;
-                moved.extend(chats.into_iter().map(ChatId));
+            type Columns = (Option<Vec<Uuid>>, Option<Vec<Uuid>>);
+            for row in rows.rows::<Columns>().map_err(|source| failed(step(), source))? {
+                let (chats, older) = row.map_err(|source| failed(step(), source))?;
+                moved.extend(chats.into_iter().chain(older).flatten().map(ChatId));
             }
         }
         Ok(moved)
     }
 
-    async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
+    async fn progress(&self, generation: &Generation, partition: Partition) -> Result<Option<Progress>> {
         let step = || format!("read the position of partition {}", partition.0);
         let values = (generation.as_str(), partition.0);
-        let result = self.execute(&self.select_next_offset, values, step).await?;
-        Ok(first_row::<(i64,)>(result, step)?.map(|(offset,)| offset))
+        let result = self.execute(&self.select_progress, values, step).await?;
+        type Columns = (i64, Option<i64>, Option<Vec<u8>>);
+        let Some((next_offset, last_offset, hash)) = first_row::<Columns>(result, step)? else {
+            return Ok(None);
+        };
+        // An offset that came later, from a version that kept no record or from an administrator, is behind another record.
+        let hash = hash.filter(|_| last_offset.is_some_and(|last| last + 1 == next_offset));
+        let hash = hash.map(<[u8; 32]>::try_from).transpose();
+        let last = hash.map_err(|_| failed(step(), "its hash is not 32 bytes"))?.map(RecordHash);
+        Ok(Some(Progress { next_offset, last }))
     }
 
-    async fn put_next_offset(
+    async fn put_progress(
         &self,
         generation: &Generation,
         partition: Partition,
-        offset: i64,
+        progress: Progress,
     ) -> Result<()> {
         let step = || format!("write the position of partition {}", partition.0);
+        let Progress { next_offset, last } = progress;
+        let last_offset = MaybeUnset::from_option(last.map(|_| next_offset - 1));
+        let hash = MaybeUnset::from_option(last.map(|RecordHash(hash)| hash.to_vec()));
         // The offset is its own timestamp: a lower one loses.
-        let values = (generation.as_str(), partition.0, offset, offset);
-        self.execute(&self.insert_next_offset, values, step).await.map(drop)
+        let values = (generation.as_str(), partition.0, next_offset, last_offset, hash, next_offset);
+        self.execute(&self.insert_progress, values, step).await.map(drop)
     }
 
     async fn messages(&self, chat: ChatId, bucket: i64, run: Run, room: &mut Room) -> Result<Vec<Message>> {
@@ -696,7 +719,7 @@ impl Store for CqlStore {
         };
         let step = || format!("read messages of chat {chat}");
         let mut messages: Vec<Message> = Vec::new();
-        let (mut page_rows, mut last) = (FIRST_PAGE_ROWS, start);
+        let (mut page_rows, mut last, now_ms) = (FIRST_PAGE_ROWS, start, (self.clock)());
         // Each page starts behind the last row of the one before. The store's own paging state would do the same, but
         // Cassandra starts again at the first row when the size of the pages changes.
         while room.entries() > 0 {
@@ -708,7 +731,7 @@ impl Store for CqlStore {
             for row in rows.rows::<MessageRow>().map_err(|source| failed(step(), source))? {
                 let row = row.map_err(|source| failed(step(), source))?;
                 last = row.seq;
-                let Some(message) = message(chat, row)? else { continue };
+                let Some(message) = message_of(chat, row, now_ms)? else { continue };
                 if !room.take(&message) {
                     return Ok(messages);
                 }
@@ -778,7 +801,7 @@ struct MessageRow {
 
 /// Reads a row. One without a sender is of a batch that is half written, in which a later entry changes an earlier one: `None`, like one that
 /// is not there yet.
-fn message(chat: ChatId, row: MessageRow) -> Result<Option<Message>> {
+fn message_of(chat: ChatId, row: MessageRow, now_ms: i64) -> Result<Option<Message>> {
     let seq = row.seq;
     let step = || format!("read message {seq} of chat {chat}");
     let MessageRow {
@@ -817,7 +840,7 @@ fn message(chat: ChatId, row: MessageRow) -> Result<Option<Message>> {
         changes: patch.changes,
     };
     // The store forgets a text some seconds late, by its own clock.
-    message.expire(now_ms());
+    message.expire(now_ms);
     Ok(Some(message))
 }
 
@@ -889,7 +912,8 @@ fn ttl_seconds(expires_at_ms: i64, now_ms: i64) -> Option<i32> {
 }
 
 fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValues<'a> {
-    let Row { entry, seq, stamp, counts: Counts { texts, calls }, effect: _, expires_at_ms } = *row;
+    let Row { entry, seq, stamp, counts: Counts { texts, calls }, effect: _, times } = *row;
+    let Times { sent_at_ms, expires_at_ms } = times;
     let mentions: Vec<Uuid> = entry.mentions.iter().map(|user| user.0).collect();
     let roles: Vec<&str> = entry.mention_roles.iter().map(|role| role.as_str()).collect();
     MessageValues {
@@ -913,7 +937,7 @@ fn message_values<'a>(generation: &'a Generation, row: &Row<'a>) -> MessageValue
         range_to_seq: MaybeUnset::from_option(entry.range.map(|range| range.to_seq)),
         texts,
         calls,
-        sent_at: CqlTimestamp(entry.sent_at_ms),
+        sent_at: CqlTimestamp(sent_at_ms),
         generation: generation.as_str(),
         log_offset: entry.offset,
         expires_at: MaybeUnset::from_option(expires_at_ms.map(CqlTimestamp)),

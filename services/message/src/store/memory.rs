@@ -12,15 +12,22 @@ use contracts::{
 
 use kit::clock::now_ms;
 
-use super::{MAX_CALLS, Partition, PlacedHead, Result, Room, Row, Run, Store, read_by};
+use super::{Clock, MAX_CALLS, Partition, PlacedHead, Progress, Result, Room, Row, Run, Store, read_by};
 use crate::domain::{
     Counts, Effect, Generation, Head, KeyId, KnownKey, Marks, Overwrite, Patch, Pins, Position, ReactionId,
-    SeatId, Standing, Target, TargetId, bucket,
+    SeatId, Standing, Target, TargetId, Times, bucket,
 };
 
-#[derive(Default)]
 pub struct MemoryStore {
+    clock: Clock,
     tables: Mutex<Tables>,
+}
+
+impl Default for MemoryStore {
+    /// Creates an empty store by the clock of this machine.
+    fn default() -> Self {
+        Self::new(now_ms)
+    }
 }
 
 #[derive(Default)]
@@ -41,7 +48,7 @@ struct Tables {
     calls: BTreeMap<(UserId, ChatId, i64), i64>,
     /// Up to which seq and timestamp they are forgotten.
     forgotten: HashMap<SeatId, (i64, i64)>,
-    next_offsets: HashMap<(Generation, Partition), i64>,
+    progress: HashMap<(Generation, Partition), Progress>,
 }
 
 /// A value with the timestamp that it was written with.
@@ -63,10 +70,10 @@ struct Stored {
 }
 
 impl Stored {
-    fn message(&self) -> Message {
+    fn message(&self, now_ms: i64) -> Message {
         let (body, changes) = (self.body.1.clone(), self.patch.1.changes.clone());
         let mut message = Message { body, changes, ..self.message.1.clone() };
-        message.expire(now_ms());
+        message.expire(now_ms);
         message
     }
 }
@@ -105,6 +112,11 @@ impl Tables {
 }
 
 impl MemoryStore {
+    /// Creates an empty store.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, tables: Mutex::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,8 +184,9 @@ impl Store for MemoryStore {
         let tables = self.lock();
         let row = tables.messages.get(&(id.chat, id.seq));
         Ok(row.map(|row| {
-            let Message { sender, kind, target_seq, .. } = row.message.1;
-            Target::new(sender, kind, target_seq, row.patch.1.clone()).expiring(row.message.1.expires_at_ms)
+            let Message { sender, kind, target_seq, sent_at_ms, expires_at_ms, .. } = row.message.1;
+            let times = Times { sent_at_ms, expires_at_ms };
+            Target::new(sender, kind, target_seq, row.patch.1.clone(), times)
         }))
     }
 
@@ -188,7 +201,8 @@ impl Store for MemoryStore {
     }
 
     async fn entry(&self, TargetId { chat, seq }: TargetId) -> Result<Option<Message>> {
-        Ok(self.lock().messages.get(&(chat, seq)).map(Stored::message))
+        let now_ms = (self.clock)();
+        Ok(self.lock().messages.get(&(chat, seq)).map(|row| row.message(now_ms)))
     }
 
     async fn time_from(&self, TargetId { chat, seq }: TargetId) -> Result<Option<(i64, i64)>> {
@@ -230,7 +244,7 @@ impl Store for MemoryStore {
         overwrites: &[Overwrite],
     ) -> Result<()> {
         let mut tables = self.lock();
-        for Row { entry, seq, stamp, counts, effect, expires_at_ms } in rows {
+        for Row { entry, seq, stamp, counts, effect, times } in rows {
             let message = Message {
                 chat: entry.chat,
                 seq: *seq,
@@ -247,8 +261,8 @@ impl Store for MemoryStore {
                 silent: entry.silent,
                 forwarded: entry.forwarded,
                 range: entry.range,
-                sent_at_ms: entry.sent_at_ms,
-                expires_at_ms: *expires_at_ms,
+                sent_at_ms: times.sent_at_ms,
+                expires_at_ms: times.expires_at_ms,
                 expired: false,
                 changes: Changes::default(),
             };
@@ -303,7 +317,7 @@ impl Store for MemoryStore {
 
     async fn partitions(&self, generation: &Generation) -> Result<Vec<Partition>> {
         let tables = self.lock();
-        let partitions = tables.next_offsets.keys().filter(|(of, _)| of == generation);
+        let partitions = tables.progress.keys().filter(|(of, _)| of == generation);
         Ok(partitions.map(|(_, partition)| *partition).collect())
     }
 
@@ -318,30 +332,30 @@ impl Store for MemoryStore {
         Ok(self.lock().moved.range(key(from)..=key(i64::MAX)).map(|(_, chat)| *chat).collect())
     }
 
-    async fn next_offset(&self, generation: &Generation, partition: Partition) -> Result<Option<i64>> {
-        Ok(self.lock().next_offsets.get(&(generation.clone(), partition)).copied())
+    async fn progress(&self, generation: &Generation, partition: Partition) -> Result<Option<Progress>> {
+        Ok(self.lock().progress.get(&(generation.clone(), partition)).copied())
     }
 
-    async fn put_next_offset(
+    async fn put_progress(
         &self,
         generation: &Generation,
         partition: Partition,
-        offset: i64,
+        progress: Progress,
     ) -> Result<()> {
         let mut tables = self.lock();
-        let stored = tables.next_offsets.entry((generation.clone(), partition)).or_default();
-        *stored = offset.max(*stored);
+        let stored = tables.progress.entry((generation.clone(), partition)).or_insert(progress);
+        *stored = progress.max(*stored);
         Ok(())
     }
 
     async fn messages(&self, chat: ChatId, of: i64, run: Run, room: &mut Room) -> Result<Vec<Message>> {
-        let tables = self.lock();
+        let (tables, now_ms) = (self.lock(), (self.clock)());
         let (first, last) = match run {
             Run::After(seq) => (seq.saturating_add(1), i64::MAX),
             Run::Before(seq) => (i64::MIN, seq.saturating_sub(1)),
         };
         let rows = tables.messages.range((chat, first)..=(chat, last));
-        let in_bucket = rows.filter(|((_, seq), _)| bucket(*seq) == of).map(|(_, row)| row.message());
+        let in_bucket = rows.filter(|((_, seq), _)| bucket(*seq) == of).map(|(_, row)| row.message(now_ms));
         let fits = |message: &Message| room.take(message);
         Ok(match run {
             Run::After(_) => in_bucket.take_while(fits).collect(),

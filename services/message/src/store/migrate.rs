@@ -8,7 +8,7 @@ use scylla::{client::session::Session, statement::Statement};
 use super::{Result, StoreError};
 
 /// All migrations in order. A name, once released, keeps its content.
-const MIGRATIONS: [(&str, &str); 18] = [
+const MIGRATIONS: [(&str, &str); 21] = [
     ("0001_create_messages", include_str!("../../migrations/0001_create_messages.cql")),
     ("0002_create_message_keys", include_str!("../../migrations/0002_create_message_keys.cql")),
     ("0003_create_chat_heads", include_str!("../../migrations/0003_create_chat_heads.cql")),
@@ -27,6 +27,9 @@ const MIGRATIONS: [(&str, &str); 18] = [
     ("0016_create_chat_pins", include_str!("../../migrations/0016_create_chat_pins.cql")),
     ("0017_add_expiry", include_str!("../../migrations/0017_add_expiry.cql")),
     ("0018_add_ttl", include_str!("../../migrations/0018_add_ttl.cql")),
+    ("0019_add_last_record", include_str!("../../migrations/0019_add_last_record.cql")),
+    ("0020_add_moved_chats", include_str!("../../migrations/0020_add_moved_chats.cql")),
+    ("0021_add_time_of_heads", include_str!("../../migrations/0021_add_time_of_heads.cql")),
 ];
 
 /// Which migrations have run. The gateway between old and new code: an old process ignores later rows.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    event::{DeliveredRecord, DeliveryOutcome, EntryKind, SendRecord},
+    event::{DeliveredRecord, DeliveryOutcome, EntryKind, LogPlace, SendRecord},
 };
 use kit::{catalog::Topic, testing::wait_for};
 use scylla::value::CqlTimestamp;
@@ -36,6 +36,8 @@ struct Expected {
     rows: BTreeMap<(ChatId, i64), Row>,
     keys: HashMap<(ChatId, UserId, MessageKey), (i64, i64)>,
     heads: HashMap<ChatId, Head>,
+    /// When the last record of each chat was sent: a clock that steps back a little waits.
+    clocks: HashMap<ChatId, i64>,
     /// By device, which the stories make unique per record.
     outcomes: HashMap<DeviceId, DeliveredRecord>,
 }
@@ -49,6 +51,11 @@ impl Expected {
             let head = this.heads.entry(send.chat).or_insert(Head { seq: 0, offset: 0, stamp: 0 });
             head.stamp = (record.at_ms * 1000).max(head.stamp + 1);
             head.offset = record.offset;
+            let clock = this.clocks.entry(send.chat).or_default();
+            if !(1..=2 * 60 * 60 * 1_000).contains(&(*clock - record.at_ms)) {
+                *clock = record.at_ms;
+            }
+            let sent_at_ms = *clock;
             match (send.kind, send.subject) {
                 (EntryKind::MemberRemoved, Some(subject)) => drop(out.insert((send.chat, subject))),
                 (EntryKind::MemberAdded, Some(subject)) => drop(out.remove(&(send.chat, subject))),
@@ -70,7 +77,7 @@ impl Expected {
                         sender: send.sender.0,
                         key: send.key.0,
                         body: send.body.clone(),
-                        sent_at_ms: record.at_ms,
+                        sent_at_ms,
                         offset: record.offset,
                         stamp: head.stamp,
                     };
@@ -88,9 +95,10 @@ impl Expected {
                         silent: send.silent,
                         forwarded: send.forwarded,
                         range: send.range,
-                        sent_at_ms: record.at_ms,
+                        sent_at_ms,
                         subject_only: send.subject_only,
                         expires_at_ms: None,
+                        place: Some(LogPlace { partition: record.partition, offset: record.offset }),
                     }
                 }
             };

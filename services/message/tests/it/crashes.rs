@@ -7,7 +7,7 @@ use kit::{catalog::Topic, testing::wait_for};
 
 use crate::{
     checker::{all_announced, check},
-    stand::{PATIENCE, Stand, text, with_stand},
+    stand::{Clock, GENERATION, PATIENCE, Running, Stand, text, with_stand},
 };
 
 /// A load with one resend in twenty, some of them with another body.
@@ -83,15 +83,106 @@ async fn records_that_the_log_lost_stop_their_partition() {
         stand.send_all(&some()).await;
         stand.lose_sends().await;
         let running = stand.start();
-        wait_for("a partition that stops", PATIENCE, || async {
-            let (status, body) = running.answer("readyz").await?;
-            (status == 503 && body.contains("has lost its records from offset 3 to 5")).then_some(())
-        })
-        .await;
+        let partition = stopped(&running, "has lost its records from offset 3 to 5", "gap").await;
         assert_eq!(stand.count(Topic::MessageDelivered).await, 3, "nothing behind the gap is announced");
+        running.stop().await;
+
+        // As the runbook says.
+        accept_loss(&stand, partition, 5).await;
+        let running = stand.start_ready().await;
+        announced_at_least(&stand, 4).await;
+        stand.send_all(&some()).await;
+        announced_at_least(&stand, 7).await;
         running.stop().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_without_its_first_records_stops_its_partition_where_nothing_was_applied() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let (chat, sender) = (ChatId::generate(), UserId::generate());
+        let some: Vec<SendRecord> =
+            (0..3).map(|n| text(chat, sender, MessageKey::generate(), &format!("message {n}"))).collect();
+        // They are accepted while no message service runs, for longer than the log keeps them.
+        stand.send_all(&some).await;
+        stand.lose_sends().await;
+        let running = stand.start();
+        let partition = stopped(&running, "its records before offset 2 are gone", "headless").await;
+        assert_eq!(stand.count(Topic::MessageDelivered).await, 0, "nothing behind the gap is announced");
+        running.stop().await;
+
+        // As the runbook says.
+        accept_loss(&stand, partition, 2).await;
+        let running = stand.start_ready().await;
+        announced_at_least(&stand, 1).await;
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_record_where_one_was_applied_stops_its_partition() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let (chat, sender) = (ChatId::generate(), UserId::generate());
+        let some = |count| -> Vec<SendRecord> {
+            (0..count).map(|n| text(chat, sender, MessageKey::generate(), &format!("message {n}"))).collect()
+        };
+        let running = stand.start_ready().await;
+        stand.send_all(&some(3)).await;
+        all_announced(&stand).await;
+        running.stop().await;
+        // The log that it was goes on.
+        let running = stand.start_ready().await;
+        stand.send_all(&some(1)).await;
+        all_announced(&stand).await;
+        running.stop().await;
+
+        // As behind an unclean election: offsets that were applied have other records, and more come behind them.
+        stand.replace_sends(Clock::Brokers).await;
+        stand.send_all(&some(6)).await;
+        let running = stand.start();
+        let partition = stopped(&running, "has another record at offset 3", "changed").await;
+        assert_eq!(stand.count(Topic::MessageDelivered).await, 4, "nothing of the other log is announced");
+        running.stop().await;
+
+        // As the runbook says.
+        accept_loss(&stand, partition, 4).await;
+        let running = stand.start_ready().await;
+        announced_at_least(&stand, 6).await;
+        running.stop().await;
+    })
+    .await;
+}
+
+/// Waits until a partition is stopped that says so. Returns which one.
+async fn stopped(running: &Running, why: &str, loss: &str) -> i32 {
+    wait_for("a partition that stops", PATIENCE, || async {
+        let (status, body) = running.answer("readyz").await?;
+        (status == 503 && body.contains(why) && body.contains(&format!("docs/runbook.md#{loss}")))
+            .then_some(())
+    })
+    .await;
+    let metrics = running.management("metrics").await.expect("metrics");
+    let line = metrics.lines().find(|line| line.starts_with("posthouse_message_stopped_partitions{"));
+    let line = line.expect("a stopped partition");
+    assert!(line.contains(&format!("loss=\"{loss}\"")) && line.ends_with(" 1"), "{line}");
+    let (_, partition) = line.split_once("partition=\"").expect("a label");
+    partition.split('"').next().expect("a number").parse().expect("a number")
+}
+
+/// Accepts that records before an offset are lost, as docs/runbook.md has it.
+async fn accept_loss(stand: &Stand, partition: i32, offset: i64) {
+    let runbook = include_str!("../../../../docs/runbook.md");
+    let statement = runbook.lines().map(str::trim).find(|line| line.starts_with("INSERT INTO log_positions"));
+    let statement = statement.expect("a statement in the runbook");
+    let statement = statement
+        .replace("GENERATION", GENERATION)
+        .replace("PARTITION", &partition.to_string())
+        .replace("OFFSET", &offset.to_string());
+    stand.session.query_unpaged(statement, ()).await.expect("an accepted loss");
 }
 
 #[tokio::test(flavor = "multi_thread")]

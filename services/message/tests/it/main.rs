@@ -6,6 +6,7 @@ mod api;
 mod checker;
 mod crashes;
 mod order;
+mod replays;
 mod stand;
 mod store;
 mod sync;

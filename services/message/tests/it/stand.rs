@@ -34,6 +34,7 @@ use rdkafka::{
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     producer::{FutureProducer, FutureRecord},
+    types::RDKafkaErrorCode,
 };
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 use tonic::{Request, Response, Status};
@@ -45,6 +46,15 @@ pub const INTERNAL_TOKEN: &str = "internal";
 
 /// Whatever a story waits for comes within this time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whose clock says when a record was sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    /// As tenants have it.
+    Brokers,
+    /// So that a story can play a broker whose clock is set.
+    Producers,
+}
 
 /// A record as the log has it.
 #[derive(Clone, Debug)]
@@ -113,13 +123,8 @@ impl Stand {
         let session = Arc::new(kit::cql::session(&cql).await.expect("a session in the keyspace"));
 
         let topics = [Topic::MessageSend, Topic::MessageDelivered].map(|topic| topic.of(&tenant));
-        let new = topics.iter().map(|topic| {
-            NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))
-                .set("message.timestamp.type", "LogAppendTime")
-        });
-        let made = kafka_admin(&kafka).create_topics(&new.collect::<Vec<_>>(), &AdminOptions::new()).await;
-        for topic in made.expect("the brokers answer") {
-            topic.expect("a topic");
+        for topic in &topics {
+            assert!(create_topic(&kafka, topic, Clock::Brokers).await, "{topic} is there already");
         }
         let producer = kit::kafka::producer_config(&kafka).create().expect("a producer");
         let watcher = kit::kafka::consumer_config(&kafka, "watcher").create().expect("a consumer");
@@ -208,6 +213,16 @@ impl Stand {
         }
     }
 
+    /// Sends a record at a time, where producers say which.
+    pub async fn send_at(&self, record: &SendRecord, at_ms: i64) {
+        let (topic, key) = (Topic::MessageSend.of(&self.tenant), record.chat.to_string());
+        let payload = serde_json::to_vec(record).expect("json");
+        let record = FutureRecord::to(&topic).key(&key).payload(&payload).timestamp(at_ms);
+        let delivery = self.producer.send_result(record).map_err(|(error, _)| error);
+        let delivery = delivery.expect("room in the queue").await.expect("the producer lives");
+        delivery.expect("the record is in the log");
+    }
+
     /// Sends any bytes under any key.
     pub async fn send_bytes(&self, key: &str, payload: &[u8]) {
         self.queue(key, payload).await.expect("the producer lives").expect("the record is in the log");
@@ -247,6 +262,35 @@ impl Stand {
         for partition in removed.expect("the brokers answer").elements() {
             partition.error().expect("the records are removed");
         }
+    }
+
+    /// Puts another log in the place of the sends, under the same name.
+    pub async fn replace_sends(&self, clock: Clock) {
+        let topic = Topic::MessageSend.of(&self.tenant);
+        let deleted = kafka_admin(&self.kafka).delete_topics(&[topic.as_str()], &AdminOptions::new()).await;
+        deleted.expect("the brokers answer")[0].as_ref().expect("a topic that was there");
+        wait_for("another topic", PATIENCE, || async {
+            create_topic(&self.kafka, &topic, clock).await.then_some(())
+        })
+        .await;
+    }
+}
+
+/// Creates a topic. Returns false when there is one.
+async fn create_topic(kafka: &KafkaArgs, topic: &str, clock: Clock) -> bool {
+    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
+    let new = match clock {
+        Clock::Brokers => new.set("message.timestamp.type", "LogAppendTime"),
+        Clock::Producers => new
+            .set("message.timestamp.type", "CreateTime")
+            // By default a record may be an hour ahead.
+            .set("message.timestamp.after.max.ms", "9223372036854775807"),
+    };
+    let made = kafka_admin(kafka).create_topics(&[new], &AdminOptions::new()).await;
+    match &made.expect("the brokers answer")[0] {
+        Ok(_) => true,
+        Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => false,
+        Err((topic, error)) => panic!("failed to create {topic}: {error}"),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What every store does: the same suite on the one in memory and on the real one.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
@@ -10,12 +14,13 @@ use contracts::{
 use kit::{clock::now_ms, page::Span, testing::wait_for};
 use message::{
     domain::{
-        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position, SeatId,
-        Standing, TargetId,
+        Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position,
+        RecordHash, SeatId, Standing, TargetId, Times,
     },
     history::{Beginning, History, history, pins as pins_of, replies as replies_of},
     store::{
-        Partition, PlacedHead, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate,
+        Partition, PlacedHead, Progress, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore,
+        migrate::migrate,
     },
 };
 use uuid::Uuid;
@@ -30,7 +35,7 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
     let subject = (offset % 2 == 0).then(|| UserId(Uuid::from_u128(7)));
     Entry {
         offset,
-        sent_at_ms: 1_700_000_000_000 + offset,
+        logged_at_ms: 1_700_000_000_000 + offset,
         chat,
         sender: UserId(Uuid::from_u128(2)),
         device: DeviceId(Uuid::from_u128(3)),
@@ -53,7 +58,8 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
 }
 
 const fn row(entry: &Entry, seq: i64, effect: Option<Effect>) -> Row<'_> {
-    Row { entry, seq, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, effect, expires_at_ms: None }
+    let times = Times { sent_at_ms: entry.logged_at_ms, expires_at_ms: None };
+    Row { entry, seq, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, effect, times }
 }
 
 /// Appends messages with these seqs, the offset of each being its seq.
@@ -66,7 +72,14 @@ async fn append<S: Store>(store: &S, chat: ChatId, seqs: impl IntoIterator<Item 
 
 fn head(seq: i64) -> Head {
     let applied = Some(Position { generation: generation(), offset: seq });
-    Head { seq, applied, stamp: seq * 10, counts: Counts { texts: seq, calls: 0 }, ttl_seconds: 0 }
+    Head {
+        seq,
+        applied,
+        stamp: seq * 10,
+        counts: Counts { texts: seq, calls: 0 },
+        ttl_seconds: 0,
+        at_ms: 5 * seq,
+    }
 }
 
 async fn suite<S: Store>(store: &S) {
@@ -111,7 +124,7 @@ async fn what_was_appended_is_found<S: Store>(store: &S) {
     let message = &found[0];
     assert_eq!((message.chat, message.seq, message.body.as_str()), (chat, 60, "message 60"));
     assert_eq!((message.sender, message.key), (wanted.sender, wanted.key));
-    assert_eq!((message.subject, message.sent_at_ms), (wanted.subject, wanted.sent_at_ms));
+    assert_eq!((message.subject, message.sent_at_ms), (wanted.subject, wanted.logged_at_ms));
     assert_eq!(found[1].subject, None);
 }
 
@@ -124,7 +137,8 @@ async fn a_text_disappears_and_its_row_stays<S: Store>(store: &S) {
     let expiries = [Some(now - 1), Some(now + 1_500), Some(now + 3_600_000), None];
     let rows = || {
         let rows = (1..).zip(&entries).zip(expiries);
-        rows.map(|((seq, entry), expires_at_ms)| Row { expires_at_ms, ..row(entry, seq, None) })
+        let times = |entry: &Entry, expires_at_ms| Times { sent_at_ms: entry.logged_at_ms, expires_at_ms };
+        rows.map(|((seq, entry), at_ms)| Row { times: times(entry, at_ms), ..row(entry, seq, None) })
             .collect::<Vec<_>>()
     };
     // Again, as after a crash.
@@ -159,7 +173,8 @@ async fn a_text_disappears_and_its_row_stays<S: Store>(store: &S) {
     assert_eq!(read().await, [gone(1), gone(2), there(3, "edited"), there(4, "edited")]);
     for (seq, expires_at_ms) in (1..).zip(expiries) {
         let target = store.target(TargetId { chat, seq }).await.expect("an answer").expect("its row stays");
-        assert_eq!(target.expires_at_ms, expires_at_ms);
+        assert_eq!(target.times.expires_at_ms, expires_at_ms);
+        assert_eq!(target.times.sent_at_ms, entries[seq as usize - 1].logged_at_ms);
         assert!(
             store.counts_at(chat, seq).await.expect("an answer").is_some_and(|counts| counts.texts == seq)
         );
@@ -191,15 +206,29 @@ async fn what_moved_is_known_behind_an_offset<S: Store>(store: &S) {
     assert!(moved(4, 65_541).await.is_superset(&HashSet::from([both, late])));
     assert_eq!(moved(6, 65_536).await, HashSet::from([both, late]), "written with one of the next window");
     assert_eq!(moved(65_541, 65_541).await, HashSet::new());
+    // A former owner that wakes up, or one that began before the last commit, has moved others with the same last record.
+    let others = [(); 3].map(|()| ChatId::generate());
+    let heads: Vec<(ChatId, Head)> =
+        (65_537..).zip(others).map(|(offset, chat)| (chat, at(offset))).chain([(late, at(65_540))]).collect();
+    store.put_heads(partition, &heads).await.expect("heads");
+    let everything: HashSet<ChatId> = others.into_iter().chain([both, late]).collect();
+    assert_eq!(moved(6, 65_541).await, everything, "no note takes another away");
 }
 
 async fn the_lower_position_loses<S: Store>(store: &S) {
     let (generation, other, partition) = (generation(), Generation::new("g2"), Partition(1));
     assert_eq!(store.next_offset(&generation, partition).await.expect("a position"), None);
+    let behind = |next_offset: i64| {
+        let hash = [u8::try_from(next_offset).expect("small"); 32];
+        Progress { next_offset, last: Some(RecordHash(hash)) }
+    };
     for offset in [10, 30, 20] {
-        store.put_next_offset(&generation, partition, offset).await.expect("a position");
+        store.put_progress(&generation, partition, behind(offset)).await.expect("a position");
     }
-    store.put_next_offset(&other, partition, 1).await.expect("a position");
+    assert_eq!(store.progress(&generation, partition).await.expect("a position"), Some(behind(30)));
+    let first = Progress { next_offset: 1, last: None };
+    store.put_progress(&other, partition, first).await.expect("a position");
+    assert_eq!(store.progress(&other, partition).await.expect("a position"), Some(first));
     assert_eq!(store.next_offset(&generation, partition).await.expect("a position"), Some(30));
     assert_eq!(store.next_offset(&other, partition).await.expect("a position"), Some(1));
     assert_eq!(store.next_offset(&generation, Partition(2)).await.expect("a position"), None);
@@ -372,8 +401,8 @@ async fn pins_are_listed_from_the_last_one<S: Store>(store: &S) {
         pinned(3, 10),
         pinned(1, 11),
         pinned(5, 12),
-        pins(20, Pins::new(12, vec![(10, 3), (11, 1), (12, 5)])),
-        pins(10, Pins::new(10, vec![(10, 3)])),
+        pins(20, Pins::new(12, vec![(10, 3), (11, 1), (12, 5)], BTreeMap::from([(1, 7)]))),
+        pins(10, Pins::new(10, vec![(10, 3)], BTreeMap::new())),
     ];
     store.append(&generation(), &[], &written).await.expect("rows");
     let list = async |from_seq, before, limit| {
@@ -423,7 +452,7 @@ async fn history_goes_from_a_time_on<S: Store>(store: &S) {
     let times = [(1, 100), (2, 200), (3, 900), (4, 300), (5, 400), (7, 950), (8, 1_000)];
     let mut stamp = 0;
     for (seq, sent_at_ms) in times {
-        let entry = Entry { sent_at_ms, ..entry(chat, seq, "hi") };
+        let entry = Entry { logged_at_ms: sent_at_ms, ..entry(chat, seq, "hi") };
         stamp = (sent_at_ms * 1_000).max(stamp + 1);
         store.append(&generation(), &[Row { stamp, ..row(&entry, seq, None) }], &[]).await.expect("a row");
     }
@@ -443,7 +472,7 @@ async fn history_goes_from_a_time_on<S: Store>(store: &S) {
     assert_eq!(first(4, 500).await, Some(4), "it counts as sent with the one before it");
     assert_eq!(first(9, 0).await, None);
     // Behind the head, which follows its rows.
-    let late = Entry { sent_at_ms: 2_000, ..entry(chat, 9, "late") };
+    let late = Entry { logged_at_ms: 2_000, ..entry(chat, 9, "late") };
     let row = Row { stamp: 2_000_000, ..row(&late, 9, None) };
     store.append(&generation(), &[row], &[]).await.expect("a row");
     assert_eq!(first(1, 1_500).await, Some(9));
@@ -638,7 +667,7 @@ async fn the_store_in_cql_does_what_every_store_does() {
         // What another process has just run, or this one before a crash, is run again without harm.
         stand.session.query_unpaged("TRUNCATE message_migrations", ()).await.expect("no note of any");
         assert_eq!(migrate(&stand.session, flavor).await.expect("migrations"), ran);
-        let store = CqlStore::prepare(Arc::clone(&stand.session)).await.expect("statements");
+        let store = CqlStore::prepare(Arc::clone(&stand.session), now_ms).await.expect("statements");
         suite(&store).await;
     })
     .await;

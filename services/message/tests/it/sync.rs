@@ -6,11 +6,12 @@ use std::{
 };
 
 use contracts::{ChatId, DeviceId, MessageKey, UserId, event::EntryKind, wire::Watermarks};
+use kit::clock::now_ms;
 use message::{
     domain::SeatId,
     domain::{Chats, Content, Cursor, Entry, Generation, Head, KeyId, Sequenced, Verdict, sequence},
     history::Beginning,
-    store::{Partition, Row, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate},
+    store::{Partition, Progress, Row, Store, cql::CqlStore, memory::MemoryStore, migrate::migrate},
     sync::{Mark, Marked, Membership, SyncQuery, SyncedPage, Syncer, Syncing as _},
 };
 use proptest::prelude::*;
@@ -93,7 +94,7 @@ impl<S: Store> World<S> {
         let log = &mut self.logs[partition];
         let entry = of(Entry {
             offset: log.len() as i64,
-            sent_at_ms: self.now_ms,
+            logged_at_ms: self.now_ms,
             chat,
             sender,
             device: DeviceId(Uuid::from_u128(3)),
@@ -118,10 +119,10 @@ impl<S: Store> World<S> {
         let mut chats = Chats { heads: HashMap::from([(chat, head)]), ..Chats::default() };
         let sequenced = sequence(&self.generation, &mut chats, HashMap::new(), [&entry]);
         let Sequenced { verdicts, .. } = sequenced.expect("no contradiction");
-        let Verdict::Store { seq, stamp, counts, effect, expires_at_ms } = verdicts[0] else {
+        let Verdict::Store { seq, stamp, counts, effect, times } = verdicts[0] else {
             panic!("{verdicts:?}")
         };
-        let row = Row { entry: &entry, seq, stamp, counts, effect, expires_at_ms };
+        let row = Row { entry: &entry, seq, stamp, counts, effect, times };
         self.store.append(&self.generation, &[row], &[]).await.expect("a row");
         self.heads.insert(chat, chats.heads[&chat].clone());
         self.unstored.push((Partition(partition as i32), chat));
@@ -140,7 +141,8 @@ impl<S: Store> World<S> {
         }
         for (partition, log) in self.logs.iter().enumerate() {
             let (partition, next) = (Partition(partition as i32), log.len() as i64);
-            self.store.put_next_offset(&self.generation, partition, next).await.expect("a position");
+            let progress = Progress { next_offset: next, last: None };
+            self.store.put_progress(&self.generation, partition, progress).await.expect("a position");
         }
     }
 
@@ -382,7 +384,7 @@ async fn in_memory() {
 async fn on_the_real_store() {
     with_stand(|stand| async move {
         migrate(&stand.session, kit::config::CqlFlavor::Cassandra).await.expect("tables");
-        suite(Arc::new(CqlStore::prepare(stand.session.clone()).await.expect("statements"))).await;
+        suite(Arc::new(CqlStore::prepare(stand.session.clone(), now_ms).await.expect("statements"))).await;
     })
     .await;
 }
