@@ -75,7 +75,31 @@ function declarations(document) {
     );
 }
 
-/** Returns the types of whole frames, and the close codes. */
+function list(names) {
+    return `[\n${names.map((name) => `    ${JSON.stringify(name)},\n`).join("")}]`;
+}
+
+/** Returns whether a schema is of an id (or a text, by `of`), a list of them, or null beside it. */
+function isOf(of, schema) {
+    const types = [schema.type].flat();
+    if (types.includes("array")) return isOf(of, schema.items ?? {});
+    if (schema.$ref) return of === "id" && schema.$ref.endsWith("/Id");
+    const isId = schema.format === "uuid";
+    return types.includes("string") && isId === (of === "id");
+}
+
+/** Returns the names of the fields that are ids, or lists of them. A name is one in all schemas: an encoder knows no schema. */
+function idFields(schemas) {
+    const fields = Object.values(schemas).flatMap((schema) => Object.entries(schema.properties ?? {}));
+    const named = (of) => new Set(fields.filter(([, field]) => isOf(of, field)).map(([name]) => name));
+    const texts = named("text");
+    const ids = [...named("id")].sort();
+    for (const name of ids)
+        if (texts.has(name)) throw new Error(`${name} is an id in one schema and a text in another`);
+    return ids;
+}
+
+/** Returns the types of whole frames, subprotocols, numbers of names, and the close codes. */
 function frames(document) {
     const { messages } = document.components;
     const payloads = Object.entries(messages).map(([name, message]) => [name, message.payload]);
@@ -95,7 +119,13 @@ function frames(document) {
     const codes = document["x-close-codes"].map(
         (code) => `    ${code.code}: ${JSON.stringify(code.reason)},\n`,
     );
+    const subprotocols = document["x-encodings"].map(
+        ({ subprotocol }) => `    ${subprotocol.split(".").at(-1)}: ${JSON.stringify(subprotocol)},\n`,
+    );
     return [
+        `/** The subprotocols by the encoding of their frames. */\nexport const SUBPROTOCOLS = {\n${subprotocols.join("")}} as const;\n`,
+        `/** The names of fields that have numbers in CBOR, by their numbers. */\nexport const NAMES: readonly string[] = ${list(document["x-names"])};\n`,
+        `/** The names of the fields that are ids, or lists of them. */\nexport const ID_FIELDS: readonly string[] = ${list(idFields(document.components.schemas))};\n`,
         `/** The commands of a client with their arguments. A frame has exactly one of them. */\nexport type Commands = {\n${sent.map(argument).join("")}};\n`,
         `/** The results of commands. An answer has exactly one of them. */\nexport type Outcome = {\n${field(results)}};\n`,
         `/** A frame of the server: an answer (\`id\` with \`result\` or \`error\`) or a push. */\nexport type ServerFrame = {\n    id?: RequestId;\n    result?: Outcome;\n${field(pushes)}};\n`,

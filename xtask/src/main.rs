@@ -3,6 +3,7 @@
 
 mod derived;
 mod docs_index;
+mod names;
 mod openapi;
 #[cfg(test)]
 mod requests;
@@ -51,6 +52,7 @@ fn derived(repository: &Path) -> Result<Vec<Derived>> {
     all.extend(openapi::descriptions()?);
     all.push(services::list());
     all.push(docs_index::table(repository)?);
+    all.extend(names::files(repository)?);
     Ok(all)
 }
 

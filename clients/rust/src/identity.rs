@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::{UserId, api::Tokens};
+use contracts::{Encoding, UserId, api::Tokens};
 use tokio::sync::Mutex;
 
 use crate::{ClientError, Messenger};
@@ -50,6 +50,11 @@ impl Identity {
 
     pub fn messenger(&self) -> &Messenger {
         &self.messenger
+    }
+
+    /// Returns the user with sessions whose frames are written so, see [`Messenger::speaking`].
+    pub fn speaking(self, encoding: Encoding) -> Self {
+        Self { messenger: self.messenger.speaking(encoding), ..self }
     }
 
     pub fn user(&self) -> UserId {

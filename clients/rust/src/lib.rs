@@ -17,7 +17,9 @@ mod vectors;
 mod view;
 
 pub use chats::ChatList;
-pub use contracts::{ChatId, DeviceId, ErrorCode, MessageKey, UserId, event::EntryKind, wire::Message};
+pub use contracts::{
+    ChatId, DeviceId, Encoding, ErrorCode, MessageKey, UserId, event::EntryKind, wire::Message,
+};
 pub use error::ClientError;
 pub use export::{Export, Membership};
 pub use identity::Identity;

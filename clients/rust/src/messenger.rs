@@ -6,7 +6,7 @@ use std::{
 };
 
 use contracts::{
-    ChatId, InviteId, MessageKey, UserId,
+    ChatId, Encoding, InviteId, MessageKey, UserId,
     api::{
         AccountDeleted, AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact,
         CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, Invite, JoinRequest,
@@ -16,7 +16,6 @@ use contracts::{
         UpdateProfileRequest, UserProfile,
     },
     event::Role,
-    wire::SUBPROTOCOL,
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, header};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -55,6 +54,7 @@ pub enum Joined {
 pub struct Messenger {
     base: Url,
     http: reqwest::Client,
+    encoding: Encoding,
 }
 
 impl Messenger {
@@ -74,7 +74,12 @@ impl Messenger {
         }
         let http =
             builder.build().map_err(|source| ClientError::Prepare { url: base.to_string(), source })?;
-        Ok(Self { base: base.clone(), http })
+        Ok(Self { base: base.clone(), http, encoding: Encoding::default() })
+    }
+
+    /// Returns the messenger with sessions whose frames are written so, as far as the server can. JSON is the default.
+    pub fn speaking(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
     }
 
     pub fn base(&self) -> &Url {
@@ -428,10 +433,25 @@ impl Messenger {
         self.json("read history", call).await
     }
 
-    /// Opens the WebSocket; `connect` has still to be sent.
+    /// Opens a WebSocket of JSON; `connect` has still to be sent.
     pub async fn upgrade(&self) -> Result<Socket, ClientError> {
+        Ok(self.offer(&[Encoding::Json]).await?.0)
+    }
+
+    /// Opens a WebSocket in the encoding of this messenger, or in JSON when the server knows no other.
+    pub(crate) async fn open_socket(&self) -> Result<(Socket, Encoding), ClientError> {
+        match self.encoding {
+            Encoding::Json => self.offer(&[Encoding::Json]).await,
+            other => self.offer(&[other, Encoding::Json]).await,
+        }
+    }
+
+    /// Opens a WebSocket in one of these encodings, the first that the server knows.
+    async fn offer(&self, encodings: &[Encoding]) -> Result<(Socket, Encoding), ClientError> {
         const ACTION: &str = "open the WebSocket";
         let key = generate_key();
+        let offered: Vec<&str> = encodings.iter().map(|encoding| encoding.subprotocol()).collect();
+        let offered = offered.join(", ");
         let call = self
             .http
             .get(self.url("/ws"))
@@ -439,7 +459,7 @@ impl Messenger {
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, "13")
             .header(header::SEC_WEBSOCKET_KEY, &key)
-            .header(header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+            .header(header::SEC_WEBSOCKET_PROTOCOL, &offered);
         let response = self.answer(ACTION, call, StatusCode::SWITCHING_PROTOCOLS).await?;
         let answered = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let refused = |detail: &str| ClientError::Handshake {
@@ -450,11 +470,12 @@ impl Messenger {
         if answered(header::SEC_WEBSOCKET_ACCEPT) != Some(&derive_accept_key(key.as_bytes())) {
             return Err(refused("its accept key does not match"));
         }
-        if answered(header::SEC_WEBSOCKET_PROTOCOL) != Some(SUBPROTOCOL) {
-            return Err(refused("it does not support posthouse.v1.json"));
-        }
+        let spoken = answered(header::SEC_WEBSOCKET_PROTOCOL).and_then(Encoding::of);
+        let Some(encoding) = spoken.filter(|spoken| encodings.contains(spoken)) else {
+            return Err(refused(&format!("it does not support {offered}")));
+        };
         let upgraded = response.upgrade().await.map_err(|source| self.transport(ACTION, source))?;
-        Ok(WebSocketStream::from_raw_socket(upgraded, SocketRole::Client, None).await)
+        Ok((WebSocketStream::from_raw_socket(upgraded, SocketRole::Client, None).await, encoding))
     }
 
     fn get(&self, path: &str, token: &str) -> RequestBuilder {

@@ -1,5 +1,7 @@
 //! Runs the protocol on a socket, and on the next one when that breaks.
 
+mod link;
+
 use std::{
     collections::HashMap,
     future::Future,
@@ -10,20 +12,19 @@ use std::{
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey,
     wire::{
-        self, ActivityState, ClientFrame, CloseCode, Connect, Connected, History, HistoryPage, ListPage,
-        Outcome, Pins, Replies, ServerFrame, Watch,
+        self, ActivityState, ClientFrame, Connect, Connected, History, HistoryPage, ListPage, Outcome, Pins,
+        Replies, ServerFrame, Watch,
     },
 };
-use futures_util::{SinkExt, StreamExt};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
     time::{MissedTickBehavior, interval, timeout},
 };
-use tokio_tungstenite::tungstenite::{Message as Raw, protocol::CloseFrame};
 
+use self::link::Link;
 use crate::{
-    ClientError, Event, Identity, Post, QueryFailure, Receipt, SendFailure, Socket,
+    ClientError, Event, Identity, Post, QueryFailure, Receipt, SendFailure,
     machine::{Machine, Output},
 };
 
@@ -260,9 +261,9 @@ impl Run {
         loop {
             let mut lived = Duration::ZERO;
             let end = match self.connect(fresh_token).await {
-                Ok((socket, connected)) => {
+                Ok((link, connected)) => {
                     let since = Instant::now();
-                    let end = self.drive(socket, &connected).await;
+                    let end = self.drive(link, &connected).await;
                     lived = since.elapsed();
                     end
                 }
@@ -296,16 +297,19 @@ impl Run {
         }
     }
 
-    async fn connect(&self, fresh_token: bool) -> Result<(Socket, Connected), End> {
+    async fn connect(&self, fresh_token: bool) -> Result<(Link, Connected), End> {
         let token = if fresh_token { self.identity.fresh_token().await } else { self.identity.token().await };
         let token = token.map_err(|error| no_token(&error))?;
-        let mut socket = self.identity.messenger().upgrade().await.map_err(|error| unusable(&error))?;
+        let (socket, encoding) =
+            self.identity.messenger().open_socket().await.map_err(|error| unusable(&error))?;
+        let mut link = Link::new(socket, encoding);
         let connect = Connect { token, device: self.device };
         let connect = ClientFrame { id: Some(CONNECT_ID.into()), command: wire::Command::Connect(connect) };
-        socket.send(text(&connect)).await.map_err(|error| End::Broken(error.to_string()))?;
+        link.feed(&connect).await.map_err(End::Broken)?;
+        link.flush().await.map_err(End::Broken)?;
         let answer = timeout(CONNECT_TIMEOUT, async {
             loop {
-                match read(socket.next().await)? {
+                match link.next().await? {
                     Some(ServerFrame { result: Some(Outcome::Connected(connected)), .. }) => {
                         return Ok(connected);
                     }
@@ -322,10 +326,10 @@ impl Run {
         });
         let connected =
             answer.await.unwrap_or_else(|_| Err(End::Broken("no answer to connect".to_owned())))?;
-        Ok((socket, connected))
+        Ok((link, connected))
     }
 
-    async fn drive(&mut self, mut socket: Socket, connected: &Connected) -> End {
+    async fn drive(&mut self, mut link: Link, connected: &Connected) -> End {
         self.machine.connected(connected, Instant::now());
         let silence = Duration::from_secs((connected.ping_seconds + connected.pong_seconds).into()) * 2;
         let mut received_at = Instant::now();
@@ -334,7 +338,7 @@ impl Run {
         let mut refresh_at = refresh_at(connected.token_expires_in_seconds);
         let mut renewal: Option<Renewal> = None;
         loop {
-            let news = match self.deliver(Some(&mut socket)).await {
+            let news = match self.deliver(Some(&mut link)).await {
                 Ok(news) => news,
                 Err(why) => return End::Broken(why),
             };
@@ -345,9 +349,9 @@ impl Run {
                 None => {}
             }
             tokio::select! {
-                raw = socket.next() => {
+                frame = link.next() => {
                     received_at = Instant::now();
-                    match read(raw) {
+                    match frame {
                         Ok(Some(frame)) => self.machine.frame(frame, received_at),
                         Ok(None) => {}
                         Err(end) => return end,
@@ -357,7 +361,7 @@ impl Run {
                     Some(command) => self.take(command),
                     None => {
                         // The session was dropped.
-                        let _ = socket.close(None).await;
+                        link.close().await;
                         return End::Final("closed".into());
                     }
                 },
@@ -423,14 +427,14 @@ impl Run {
         }
     }
 
-    /// Carries out what the machine decided; returns what it decided about the token. Frames need a socket.
-    async fn deliver(&mut self, mut socket: Option<&mut Socket>) -> Result<Option<Token>, String> {
+    /// Carries out what the machine decided; returns what it decided about the token. Frames need a connection.
+    async fn deliver(&mut self, mut link: Option<&mut Link>) -> Result<Option<Token>, String> {
         let mut news = None;
         let mut written = false;
         while let Some(output) = self.machine.next_output() {
-            match (output, &mut socket) {
-                (Output::Frame(frame), Some(socket)) => {
-                    socket.feed(text(&frame)).await.map_err(|error| error.to_string())?;
+            match (output, &mut link) {
+                (Output::Frame(frame), Some(link)) => {
+                    link.feed(&frame).await?;
                     written = true;
                 }
                 (Output::Frame(_), None) => {}
@@ -451,8 +455,8 @@ impl Run {
                 (Output::TokenRenewed(left), _) => news = Some(Token::Renewed(left)),
             }
         }
-        if let (true, Some(socket)) = (written, socket) {
-            socket.flush().await.map_err(|error| error.to_string())?;
+        if let (true, Some(link)) = (written, link) {
+            link.flush().await?;
         }
         Ok(news)
     }
@@ -484,46 +488,6 @@ fn refresh_at(expires_in_seconds: i64) -> Instant {
 
 fn refresh_at_half(left: Duration) -> Instant {
     Instant::now() + left.saturating_sub(REFRESH_BEFORE).max(left / 2)
-}
-
-fn text(frame: &ClientFrame) -> Raw {
-    Raw::text(serde_json::to_string(frame).expect("a frame of ours is JSON"))
-}
-
-/// Reads a raw message; `None` for one that carries no frame.
-fn read(raw: Option<Result<Raw, tokio_tungstenite::tungstenite::Error>>) -> Result<Option<ServerFrame>, End> {
-    match raw {
-        Some(Ok(Raw::Text(text))) => parse(&text).map(Some),
-        Some(Ok(Raw::Close(close))) => Err(closed(close)),
-        Some(Ok(_)) => Ok(None),
-        Some(Err(error)) => Err(End::Broken(error.to_string())),
-        None => Err(End::Broken("the connection was lost".into())),
-    }
-}
-
-fn parse(text: &str) -> Result<ServerFrame, End> {
-    let other = |why: String| End::Final(format!("the server sent a frame of another protocol: {why}"));
-    // An array would be read as the fields of a frame in their order.
-    if !text.trim_start().starts_with('{') {
-        return Err(other("it is no object".to_owned()));
-    }
-    serde_json::from_str(text).map_err(|error| other(error.to_string()))
-}
-
-fn closed(close: Option<CloseFrame>) -> End {
-    let Some(close) = close else { return End::Broken("closed without a reason".into()) };
-    let code = u16::from(close.code);
-    let why = format!("closed by the server: {code} {}", close.reason);
-    if code == CloseCode::TokenExpired.code() || code == CloseCode::InvalidToken.code() {
-        End::Expired
-    } else if code == CloseCode::Stale.code() {
-        // The server did not wait longer for `connect`: the network may be slow. It is a failed attempt, with a longer wait.
-        End::Broken(why)
-    } else if (3500..4000).contains(&code) {
-        End::Final(why)
-    } else {
-        End::Broken(why)
-    }
 }
 
 /// Decides whether to try again to get a token.

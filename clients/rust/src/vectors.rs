@@ -6,10 +6,10 @@ use std::{
 };
 
 use contracts::{
-    ChatId, MessageKey, UserId,
-    wire::{ChatState, Connected, Message, OwnState, Receipt, ServerFrame, SyncPage},
+    ChatId, Encoding, MessageKey, UserId, cbor,
+    wire::{ChatState, ClientFrame, Connected, Message, OwnState, Receipt, ServerFrame, SyncPage},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
@@ -163,9 +163,9 @@ enum Do {
     Tick {},
 }
 
-fn shown(output: Output) -> Value {
+fn shown(encoding: Encoding, output: Output) -> Value {
     match output {
-        Output::Frame(frame) => json!({ "frame": frame }),
+        Output::Frame(frame) => json!({ "frame": sent(encoding, &frame) }),
         Output::Event(Event::Connected { session }) => json!({ "connected": session }),
         Output::Event(Event::Disconnected { why }) => json!({ "disconnected": why }),
         Output::Event(Event::Entry { message, origin }) => {
@@ -192,8 +192,21 @@ fn shown(output: Output) -> Value {
     }
 }
 
+/// Returns a frame as it comes over a connection of this encoding.
+fn sent<T: Serialize + DeserializeOwned>(encoding: Encoding, frame: &T) -> T {
+    let bytes = encoding.encode(frame);
+    match encoding {
+        Encoding::Json => serde_json::from_slice(&bytes).expect("a frame"),
+        Encoding::Cbor => cbor::from_slice(&bytes).expect("a frame"),
+    }
+}
+
 #[test]
-fn machines_are_as_the_vectors_say() {
+fn machines_are_as_the_vectors_say_in_every_encoding() {
+    Encoding::ALL.into_iter().for_each(machines_are_as_the_vectors_say);
+}
+
+fn machines_are_as_the_vectors_say(encoding: Encoding) {
     for vector in vectors::<MachineVector>("machine") {
         let began = Instant::now();
         let mut machine = Machine::new(vector.user, vector.cursor);
@@ -202,7 +215,7 @@ fn machines_are_as_the_vectors_say() {
             match step.r#do {
                 Do::Connected(connected) => machine.connected(&connected, now),
                 Do::Disconnected(why) => machine.disconnected(why),
-                Do::Frame(frame) => machine.frame(*frame, now),
+                Do::Frame(frame) => machine.frame(sent(encoding, &*frame), now),
                 Do::Follow { chat, after } => machine.follow(chat, after, now),
                 Do::Send { chat, key, body } => machine.send(chat, key, body.into(), now),
                 Do::Refresh(token) => machine.refresh(token),
@@ -211,8 +224,45 @@ fn machines_are_as_the_vectors_say() {
                 Do::Sync {} => machine.sync(now),
                 Do::Tick {} => machine.tick(now),
             }
-            let out: Vec<Value> = std::iter::from_fn(|| machine.next_output()).map(shown).collect();
+            let out = std::iter::from_fn(|| machine.next_output());
+            let out: Vec<Value> = out.map(|output| shown(encoding, output)).collect();
             assert_eq!(out, step.out, "{} at {} ms", vector.name, step.at_ms);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct EncodingVector {
+    name: String,
+    from: Side,
+    frame: Value,
+    /// In hexadecimal.
+    cbor: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Side {
+    Client,
+    Server,
+}
+
+#[test]
+fn frames_are_encoded_as_the_vectors_say() {
+    fn check<T: Serialize + DeserializeOwned>(vector: EncodingVector) {
+        let EncodingVector { name, from: _, frame, cbor } = vector;
+        let json: T = serde_json::from_value(frame.clone()).expect(&name);
+        let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(Encoding::Cbor.encode(&json)), cbor, "{name}");
+        for encoding in Encoding::ALL {
+            let read = serde_json::to_value(sent(encoding, &json)).expect("JSON");
+            assert_eq!(read, frame, "{name}, {encoding:?}");
+        }
+    }
+    for vector in vectors::<EncodingVector>("encodings") {
+        match vector.from {
+            Side::Client => check::<ClientFrame>(vector),
+            Side::Server => check::<ServerFrame>(vector),
         }
     }
 }

@@ -17,8 +17,12 @@ class FakeSocket {
     onmessage: (event: { data: string }) => void = () => {};
     onclose: (event: { code: number; reason: string }) => void = () => {};
     onerror = () => {};
+    protocol = "";
 
-    constructor() {
+    constructor(
+        _url: string,
+        readonly offered: string[],
+    ) {
         FakeSocket.all.push(this);
     }
 
@@ -149,6 +153,21 @@ test("a session goes on at a cursor, and syncs when the program asks", async () 
         { id: 3, sync: { cursor: "c1" } },
     ]);
     session.close();
+});
+
+test("a session speaks the encoding that the server chose of those that it offered", async () => {
+    const session = await opened({ encoding: "cbor" });
+    const socket = lastSocket();
+    assert.deepEqual(socket.offered, ["posthouse.v1.cbor", "posthouse.v1.json"]);
+    const sent: unknown[] = [];
+    socket.send = (data: unknown) => void sent.push(data);
+    socket.protocol = "posthouse.v1.cbor";
+    socket.onopen();
+    assert.ok(sent[0] instanceof Uint8Array);
+    let why: string | undefined;
+    session.on("ended", (event) => (why = event.why));
+    socket.say({ id: 1, result: { connected: CONNECTED } });
+    assert.match(why ?? "", /another protocol/);
 });
 
 for (const text of ["[]", "null", "1", "{"]) {

@@ -47,7 +47,7 @@ function statesOf(session: Session, chat: string) {
 
 test("two users talk, and each has every entry once and in order", async () => {
     const { way, ann, ben, chat } = await pair();
-    const [a, b] = [observed(ann, chat), observed(ben, chat)];
+    const [a, b] = [observed(ann, chat), observed(ben, chat, { encoding: "cbor" })];
     try {
         for (let n = 1; n <= 10; n++) {
             const receipt = await (n % 2 ? a : b).session.send(chat, `message ${n}`);
@@ -68,7 +68,7 @@ test("two users talk, and each has every entry once and in order", async () => {
 
 test("what a client has after edits, reactions, replies, pins and deletions is what a new device fetches", async () => {
     const { way, ann, ben, chat } = await pair();
-    const [a, b] = [new Session(ann), new Session(ben)];
+    const [a, b] = [new Session(ann, { encoding: "cbor" }), new Session(ben)];
     const live = new View(ann.user);
     a.on("entry", ({ message }) => live.apply(message));
     a.follow(chat);

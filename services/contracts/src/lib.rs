@@ -3,8 +3,10 @@
 //! Everything here is data. A type that only one service needs lives in that service.
 
 pub mod api;
+pub mod cbor;
 pub mod changes;
 pub mod convert;
+pub mod encoding;
 pub mod error_code;
 pub mod event;
 pub mod id;
@@ -14,5 +16,6 @@ pub mod rpc;
 pub mod wire;
 mod word;
 
+pub use encoding::{Encoded, Encoding};
 pub use error_code::ErrorCode;
 pub use id::{ChatId, DeviceId, InviteId, MessageKey, SessionId, UserId};

@@ -1,4 +1,4 @@
-//! The WebSocket protocol `posthouse.v1.json`.
+//! The WebSocket protocol `posthouse.v1`, whose frames are JSON here; [`crate::cbor`] is the same in fewer bytes.
 //!
 //! A client frame is `{"id": 7, "<command>": {...}}`; the answer is `{"id": 7, "result": {...}}` or
 //! `{"id": 7, "error": {...}}`. A server frame without `id` is a push: `{"message": {...}}`. `id` is chosen by
@@ -15,15 +15,13 @@ use serde_json::Number;
 pub use crate::changes::{Change, Changes, MAX_LISTED_REACTORS, Reactions};
 
 use crate::{
-    ChatId, DeviceId, ErrorCode, MessageKey, UserId,
+    ChatId, DeviceId, Encoded, ErrorCode, MessageKey, UserId, cbor,
     changes::UUID_BYTES,
     event::{ChatKind, EntryKind, Forwarded, Role, SeqRange, is_false},
     own::{OwnChatState, is_zero},
     word::word,
 };
 
-/// The subprotocol that a client requests at the upgrade.
-pub const SUBPROTOCOL: &str = "posthouse.v1.json";
 /// Largest client frame in bytes. JSON may write each byte of a body as an escape of six, which leaves 32 KiB for the rest.
 pub const MAX_FRAME_BYTES: usize = 128 * 1024;
 /// Longest [`RequestId`] in bytes, when it is a text.
@@ -94,11 +92,15 @@ impl RequestId {
         }
     }
 
-    /// Returns the id of a text that may be no frame at all, so that its refusal can name the command.
-    pub fn find_in(text: &str) -> Option<Self> {
+    /// Returns the id of what may be no frame at all, so that its refusal can name the command.
+    pub fn find_in(frame: Encoded<'_>) -> Option<Self> {
         let mut found = None;
-        // What is wrong with the text stops the search, and was noticed before.
-        let _ = serde_json::Deserializer::from_str(text).deserialize_map(Search(&mut found));
+        let search = Search(&mut found);
+        // What is wrong with the frame stops the search, and was noticed before.
+        match frame {
+            Encoded::Json(text) => drop(serde_json::Deserializer::from_str(text).deserialize_map(search)),
+            Encoded::Cbor(bytes) => drop(cbor::Reader::new(bytes).deserialize_map(search)),
+        }
         found
     }
 }

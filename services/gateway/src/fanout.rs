@@ -12,7 +12,7 @@ use kit::clock::now_ms;
 use uuid::Uuid;
 
 use crate::{
-    domain::{draft::counted_bytes, frame::Frame, rates::Rates, slow_mode::SlowMode},
+    domain::{draft::counted_bytes, frame::Shared, rates::Rates, slow_mode::SlowMode},
     membership::members::{Entry, Members, Way},
     metrics::{Metrics, Push},
     positions::Positions,
@@ -33,7 +33,7 @@ struct Origin {
     place: Option<LogPlace>,
 }
 
-/// Pushes the outcome of sends to connections. Each frame is encoded once and shared.
+/// Pushes the outcome of sends to connections. Each frame is encoded once for each encoding that one of them has, and shared.
 pub(crate) struct Fanout {
     registry: Arc<Registry>,
     members: Arc<Members>,
@@ -153,7 +153,7 @@ impl Fanout {
             DeliveryOutcome::Rejected { code } => {
                 let rejected = Rejected { chat, key, code };
                 let frame = ServerFrame { rejected: Some(rejected), ..ServerFrame::default() };
-                self.push_to_device(sender, device, key, &frame, Push::Rejected);
+                self.push_to_device(sender, device, key, frame, Push::Rejected);
             }
         }
     }
@@ -182,27 +182,25 @@ impl Fanout {
         } else {
             Writers::new()
         };
-        let mut frame: Option<Frame> = None;
-        let mut without_text: Option<Frame> = None;
+        let push_of = |message| ServerFrame { message: Some(message), ..ServerFrame::default() };
+        let mut frame = Shared::new(|| push_of(message.clone()));
+        let mut without_text = Shared::new(|| push_of(Message { body: String::new(), ..message.clone() }));
         let mut push = |user, way| {
             self.registry.for_user(user, |connection| {
                 // It has the body; another connection of the same device has not.
                 if user == sender && writers.contains(&connection.session) {
                     return;
                 }
-                if way == Way::Ask {
-                    connection.queue.lag(chat, seq);
-                    return;
-                }
-                let frame = if way == Way::PushWithoutText { &mut without_text } else { &mut frame };
-                let frame = frame.get_or_insert_with(|| {
-                    let mut message = message.clone();
-                    if way == Way::PushWithoutText {
-                        message.body.clear();
+                let encoding = connection.queue.encoding();
+                let frame = match way {
+                    Way::Push => frame.encoded(encoding),
+                    Way::PushWithoutText => without_text.encoded(encoding),
+                    Way::Ask => {
+                        connection.queue.lag(chat, seq);
+                        return;
                     }
-                    Frame::encode(&ServerFrame { message: Some(message), ..ServerFrame::default() })
-                });
-                let pushed = connection.queue.push_message(chat, seq, frame.clone());
+                };
+                let pushed = connection.queue.push_message(chat, seq, frame);
                 self.metrics.count_push(Push::Message, pushed);
             });
         };
@@ -230,12 +228,9 @@ impl Fanout {
     }
 
     fn push_receipt(&self, to: UserId, receipt: Receipt) {
-        let mut frame: Option<Frame> = None;
+        let mut frame = Shared::new(|| ServerFrame { receipt: Some(receipt), ..ServerFrame::default() });
         self.registry.for_user(to, |connection| {
-            let frame = frame.get_or_insert_with(|| {
-                Frame::encode(&ServerFrame { receipt: Some(receipt), ..ServerFrame::default() })
-            });
-            let pushed = connection.queue.push_fleeting(frame.clone());
+            let pushed = connection.queue.push_fleeting(frame.encoded(connection.queue.encoding()));
             self.metrics.count_push(Push::Receipt, pushed);
         });
     }
@@ -243,7 +238,7 @@ impl Fanout {
     fn push_stored(&self, sender: UserId, device: DeviceId, stored: Stored) -> Writers {
         let key = stored.key;
         let frame = ServerFrame { stored: Some(stored), ..ServerFrame::default() };
-        self.push_to_device(sender, device, key, &frame, Push::Stored)
+        self.push_to_device(sender, device, key, frame, Push::Stored)
     }
 
     /// Pushes what became of a send to its device, and returns the connections that sent it.
@@ -252,10 +247,10 @@ impl Fanout {
         user: UserId,
         device: DeviceId,
         key: MessageKey,
-        frame: &ServerFrame,
+        frame: ServerFrame,
         kind: Push,
     ) -> Writers {
-        let frame = Frame::encode(frame);
+        let mut frame = Shared::new(|| frame);
         let mut writers = Writers::new();
         self.registry.for_user(user, |connection| {
             // What no device sent concerns the user on all of them.
@@ -267,7 +262,7 @@ impl Fanout {
                 self.rates.took(now.saturating_duration_since(sent_at), now);
                 writers.push(connection.session);
             }
-            let pushed = connection.queue.push(frame.clone());
+            let pushed = connection.queue.push(frame.encoded(connection.queue.encoding()));
             self.metrics.count_push(kind, pushed);
         });
         writers

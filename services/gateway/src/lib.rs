@@ -5,7 +5,7 @@
 //! connections, which lives as long as they do.
 //!
 //! # Endpoints
-//! `/ws` (subprotocol `posthouse.v1.json`), `/events` and `/commands` (the same frames as an event stream and by POST), `/docs` (index of all services), `/docs/gateway/asyncapi.json`,
+//! `/ws` (subprotocols `posthouse.v1.json` and `posthouse.v1.cbor`), `/events` and `/commands` (the same frames as an event stream and by POST), `/docs` (index of all services), `/docs/gateway/asyncapi.json`,
 //! `/docs/gateway/protocol`. gRPC: health and reflection.
 //!
 //! # Consumes

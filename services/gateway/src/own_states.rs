@@ -8,7 +8,7 @@ use contracts::{
 };
 
 use crate::{
-    domain::frame::Frame,
+    domain::frame::Shared,
     metrics::{Metrics, Push},
     registry::Registry,
 };
@@ -28,13 +28,9 @@ impl OwnStates {
     /// Pushes to every connection of the user, that of the device which made the change too. A client that does not read is closed rather
     /// than left without it: nothing tells a connected client that one is missing, and the sync of the next connection has it.
     pub(crate) fn push(&self, user: UserId, own_state: OwnState) {
-        let mut own_state = Some(own_state);
-        let mut frame: Option<Frame> = None;
+        let mut frame = Shared::new(|| ServerFrame { own_state: Some(own_state), ..ServerFrame::default() });
         self.registry.for_user(user, |connection| {
-            let frame = frame.get_or_insert_with(|| {
-                Frame::encode(&ServerFrame { own_state: own_state.take(), ..ServerFrame::default() })
-            });
-            let pushed = connection.queue.push(frame.clone());
+            let pushed = connection.queue.push(frame.encoded(connection.queue.encoding()));
             self.metrics.count_push(Push::OwnState, pushed);
         });
     }

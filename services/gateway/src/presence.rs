@@ -35,7 +35,7 @@ pub(crate) use self::link::{follow, look_again};
 use crate::{
     domain::{
         answer::{Answer, Refusal},
-        frame::Frame,
+        frame::{Frame, Shared},
         reporter::Reporter,
         send_queue::Pushed,
         session::Identity,
@@ -235,7 +235,8 @@ impl Presence {
         for (session, users) in pushes {
             let Some(connection) = self.registry.get(session) else { continue };
             let frame = ServerFrame { presence: Some(Shown { users }), ..ServerFrame::default() };
-            let pushed = connection.queue.push_fleeting(Frame::encode(&frame));
+            let frame = Frame::encode(connection.queue.encoding(), &frame);
+            let pushed = connection.queue.push_fleeting(frame);
             self.metrics.count_push(Push::Presence, pushed);
             if pushed == Pushed::Dropped {
                 self.lock().behind.insert(session);
@@ -259,17 +260,14 @@ impl Presence {
 
     fn push_typing(&self, typing: TypingUser) {
         let sessions: Vec<Uuid> = self.lock().watches.of_chat(typing.chat).collect();
-        let mut frame = None;
+        let mut frame = Shared::new(|| ServerFrame { typing: Some(typing), ..ServerFrame::default() });
         for session in sessions {
             let Some(connection) = self.registry.get(session) else { continue };
             let Some(Identity { user, .. }) = connection.identity() else { continue };
             if user == typing.user || self.members.size_for(typing.chat, user).is_none() {
                 continue;
             }
-            let frame = frame.get_or_insert_with(|| {
-                Frame::encode(&ServerFrame { typing: Some(typing), ..ServerFrame::default() })
-            });
-            let pushed = connection.queue.push_fleeting(frame.clone());
+            let pushed = connection.queue.push_fleeting(frame.encoded(connection.queue.encoding()));
             self.metrics.count_push(Push::Typing, pushed);
         }
     }

@@ -120,7 +120,7 @@ struct Serving<T> {
 
 /// Serves a WebSocket until it ends.
 pub(crate) async fn serve(gateway: Arc<GatewayState>, connection: Arc<Connection>, upgraded: Upgraded) {
-    let socket = Socket::open(upgraded).await;
+    let socket = Socket::open(upgraded, connection.queue.encoding()).await;
     Serving::new(gateway, connection, socket).serve(None).await;
 }
 
@@ -139,7 +139,8 @@ pub(crate) async fn serve_stream(
 impl<T: Transport> Serving<T> {
     fn new(gateway: Arc<GatewayState>, connection: Arc<Connection>, transport: T) -> Self {
         let now = Instant::now();
-        let session = Session::new(connection.session, gateway.limits.clone(), now);
+        let session =
+            Session::new(connection.session, connection.queue.encoding(), gateway.limits.clone(), now);
         let armed = session.deadline(now);
         Self {
             gateway,
@@ -188,9 +189,9 @@ impl<T: Transport> Serving<T> {
                 self.gateway.metrics.count_frame("text");
                 (reply, self.session.text(now, &text))
             }
-            Event::Incoming(Incoming::Binary) => {
+            Event::Incoming(Incoming::Binary(bytes)) => {
                 self.gateway.metrics.count_frame("binary");
-                (None, self.session.binary(now))
+                (None, self.session.binary(now, &bytes))
             }
             Event::Incoming(Incoming::Control) => {
                 self.session.control(now);
@@ -241,7 +242,7 @@ impl<T: Transport> Serving<T> {
                 self.gateway.ended.check(identity.user, &self.connection);
             }
             Action::Ping => {
-                self.connection.queue.push(Frame::ping());
+                self.connection.queue.push(Frame::ping(self.connection.queue.encoding()));
             }
             Action::Close(code) => return Some(End::Close(code)),
             Action::Refuse(frame, code) => {
@@ -264,7 +265,7 @@ impl<T: Transport> Serving<T> {
         match reply {
             Some(reply) => reply.send(Some(frame)),
             None => {
-                self.connection.queue.push(Frame::encode(&frame));
+                self.connection.queue.push(Frame::encode(self.connection.queue.encoding(), &frame));
             }
         }
     }

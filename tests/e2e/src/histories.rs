@@ -19,7 +19,7 @@ use contracts::{
     wire::{ChatState, Message},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
-use posthouse_client::{ChatList, Event, Messenger, Post, Session, View};
+use posthouse_client::{ChatList, Encoding, Event, Messenger, Post, Session, View};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use tokio::{
     task::{JoinHandle, JoinSet},
@@ -111,16 +111,24 @@ struct Held {
 struct Device {
     user: usize,
     id: DeviceId,
+    encoding: Encoding,
     follows: bool,
     held: Arc<Mutex<Held>>,
     link: Option<(Arc<Session>, JoinHandle<()>)>,
 }
 
 impl Device {
-    fn new(user: usize, of: &TestUser, follows: bool) -> Self {
+    fn new(user: usize, of: &TestUser, encoding: Encoding, follows: bool) -> Self {
         let held =
             Held { list: ChatList::new(of.id()), cursor: None, views: HashMap::new(), failures: Vec::new() };
-        Self { user, id: DeviceId::generate(), follows, held: Arc::new(Mutex::new(held)), link: None }
+        Self {
+            user,
+            id: DeviceId::generate(),
+            encoding,
+            follows,
+            held: Arc::new(Mutex::new(held)),
+            link: None,
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -130,7 +138,7 @@ impl Device {
     /// Connects, and goes on with what it has.
     fn come_back(&mut self, user: &TestUser) {
         let cursor = self.held().cursor.clone();
-        let identity = user.identity.clone();
+        let identity = user.identity.clone().speaking(self.encoding);
         let (session, mut events) = match cursor {
             Some(cursor) => Session::resume(identity, self.id, cursor),
             None => Session::open(identity, self.id),
@@ -214,7 +222,9 @@ impl<'a> History<'a> {
         let direct = users[0].direct_chat(&users[1]).await?;
         let group = users[0].group(&format!("history {seed}"), &[users[1].id()]).await?;
         let devices = users.iter().enumerate().flat_map(|(number, user)| {
-            (0..DEVICES).map(move |device| Device::new(number, user, device == 0))
+            // The two devices of a user differ, and so do those of two users.
+            let encoding = move |device| Encoding::ALL[(number + device) % Encoding::ALL.len()];
+            (0..DEVICES).map(move |device| Device::new(number, user, encoding(device), device == 0))
         });
         let mut devices: Vec<Device> = devices.collect();
         devices.iter_mut().for_each(|device| device.come_back(&users[device.user]));

@@ -67,20 +67,3 @@ fn waits_double_to_a_bound_and_are_short_again_after_a_good_connection() {
     assert_eq!(back_off.next(GOOD_AFTER - Duration::from_millis(1)), LAST_WAIT);
     assert_eq!(back_off.next(GOOD_AFTER), FIRST_WAIT);
 }
-
-#[test]
-fn a_server_that_did_not_wait_for_connect_is_tried_again_later() {
-    let close = |code: u16| closed(Some(CloseFrame { code: code.into(), reason: "".into() }));
-    assert!(matches!(close(CloseCode::Stale.code()), End::Broken(_)));
-    assert!(matches!(close(CloseCode::TokenExpired.code()), End::Expired));
-    assert!(matches!(close(3501), End::Final(_)));
-}
-
-#[test]
-fn a_frame_is_an_object() {
-    let entry = serde_json::json!({ "ping": {} }).to_string();
-    assert!(parse(&entry).is_ok_and(|frame| frame.ping.is_some()));
-    for text in ["[]", " [null]", "null", "1", "\"{}\"", ""] {
-        assert!(matches!(parse(text), Err(End::Final(_))), "{text}");
-    }
-}

@@ -11,7 +11,7 @@ use std::{
 };
 
 use catalog::{Retention, Topic};
-use contracts::{ChatId, DeviceId, MessageKey, wire::SUBPROTOCOL};
+use contracts::{ChatId, DeviceId, Encoding, MessageKey};
 use futures_util::{SinkExt as _, StreamExt as _};
 use kit::{
     config::KafkaArgs,
@@ -209,7 +209,9 @@ impl Socket {
     async fn connect(running: &Running, user: &TestUser) -> Self {
         let stream = TcpStream::connect(running.http).await.expect("a connection");
         let mut request = format!("ws://{}/ws", running.http).into_client_request().expect("a request");
-        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", HeaderValue::from_static(Encoding::Json.subprotocol()));
         let mut socket = Self(client_async(request, stream).await.expect("an upgrade").0);
         let device = DeviceId::generate();
         socket.send(json!({"id": 1, "connect": {"token": user.token, "device": device}})).await;

@@ -31,7 +31,7 @@ fn an_id_is_repeated_as_it_came() {
 #[test]
 fn an_id_is_found_in_what_is_no_frame() {
     let check = |text: &str, expected: Option<u32>| {
-        assert_eq!(RequestId::find_in(text), expected.map(RequestId::from), "{text}");
+        assert_eq!(RequestId::find_in(Encoded::Json(text)), expected.map(RequestId::from), "{text}");
     };
     check(r#"{"id":7,"shout":{}}"#, Some(7));
     check(r#"{"send":{"body":"\ud83d"},"id":7}"#, Some(7));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use contracts::ErrorCode;
+use contracts::{Encoding, ErrorCode};
 use kit::error::ApiError;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -20,10 +20,11 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Lists a new connection, whose client may post frames there, unless this process takes none now.
+    /// Lists a new connection, whose client reads this encoding and may post frames there, unless this process takes none now.
     #[expect(clippy::disallowed_methods, reason = "an edge: the id of the session")]
     pub(super) fn new(
         gateway: &Arc<GatewayState>,
+        encoding: Encoding,
         posted: Option<mpsc::Sender<Posted>>,
     ) -> Result<Self, ApiError> {
         let unavailable = |detail: &str| Err(ApiError::new(ErrorCode::Unavailable, detail));
@@ -38,7 +39,7 @@ impl Listed {
             return unavailable("this messenger has as many connections as it may: try again later");
         }
         let queue = SendQueue::new(gateway.limits.send_queue_bytes, gateway.metrics.queued_bytes.clone());
-        let connection = Connection::with_posts(Uuid::now_v7(), queue, posted);
+        let connection = Connection::with_posts(Uuid::now_v7(), queue.speaking(encoding), posted);
         if !gateway.registry.add(&connection, gateway.max_connections) {
             return unavailable("this gateway is full");
         }

@@ -38,6 +38,11 @@ fetch("/docs/gateway/asyncapi.json").then(answer => answer.json()).then(doc => {
   add(main, "p", "The same over WebSocket, REST and gRPC. REST carries the code in a problem body, with the HTTP status.");
   rows(main, ["Code", "Temporary", "HTTP", "gRPC", "Meaning"],
     doc["x-error-codes"].map(one => [one.code, one.temporary ? "yes" : "no", one.http, one.grpc, one.meaning]));
+  add(main, "h2", "Encodings");
+  rows(main, ["Subprotocol", "Content type", "Frames", "Ids"],
+    doc["x-encodings"].map(one => [one.subprotocol, one.contentType, one.frames, one.ids]));
+  add(main, "p", "The numbers of names in posthouse.v1.cbor, from 0 on:");
+  add(main, "p", doc["x-names"].map((name, number) => `${number} ${name}`).join(", "));
   add(main, "h2", "Limits");
   rows(main, ["Limit", "Value"], Object.entries(doc["x-limits"]));
 });

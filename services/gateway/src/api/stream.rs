@@ -14,7 +14,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing,
 };
-use contracts::{DeviceId, ErrorCode, api::Problem, wire::ServerFrame};
+use contracts::{DeviceId, Encoding, ErrorCode, api::Problem, wire::ServerFrame};
 use kit::{
     auth::Caller,
     docs::{self, BodyProblems, CallerProblems, OpenApiRouter, ParameterProblems, routes},
@@ -124,7 +124,7 @@ fn open(
     let token = admitted(gateway, headers, caller)?;
     check_device(device)?;
     let (stream, posts, body) = EventStream::new();
-    let listed = Listed::new(gateway, Some(posts))?;
+    let listed = Listed::new(gateway, Encoding::Json, Some(posts))?;
     gateway.tasks.spawn(async move {
         let (gateway, connection) = listed.parts();
         socket::serve_stream(gateway.clone(), connection.clone(), stream, device, token).await;
@@ -231,7 +231,7 @@ async fn alone(
             .after(wait)
     })?;
     // Listed for as long as it takes, so that the process waits for it at its end.
-    let listed = Listed::new(gateway, None)?;
+    let listed = Listed::new(gateway, Encoding::Json, None)?;
     gateway.metrics.count_frame("text");
     let (_, connection) = listed.parts();
     let replied = socket::exchange(gateway, connection, device, token, text).await;
@@ -247,7 +247,7 @@ async fn alone(
 fn response(replied: Replied) -> Response {
     let Some(frame) = replied else { return StatusCode::NO_CONTENT.into_response() };
     let mut response = status(&frame);
-    *response.body_mut() = Frame::encode(&frame).into_bytes().into();
+    *response.body_mut() = Frame::encode(Encoding::Json, &frame).into_bytes().into();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

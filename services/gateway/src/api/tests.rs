@@ -1,10 +1,11 @@
 use std::collections::BTreeSet;
 
 use contracts::{
-    ErrorCode,
+    Encoding, ErrorCode, cbor,
     wire::{self, ClientFrame, CloseCode, Outcome, ServerFrame},
 };
 use kit::{catalog::ENTRY_BYTES, testing::Schemas};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::*;
@@ -92,6 +93,50 @@ fn every_server_frame_is_described_as_it_is_written() {
     ];
     let expected: BTreeSet<String> = frames.map(str::to_owned).into_iter().chain(outcomes).collect();
     assert_eq!(kinds, expected);
+}
+
+/// Returns an example as a client of CBOR sees it, and how many bytes it has there and in JSON.
+fn through_cbor<T: Serialize + DeserializeOwned>(example: &Value) -> (Value, [usize; 2]) {
+    let frame: T = serde_json::from_value(example.clone()).expect("an example of a frame");
+    let [json, cbor] = Encoding::ALL.map(|encoding| encoding.encode(&frame));
+    let read: T = cbor::from_slice(&cbor).expect("a frame");
+    (serde_json::to_value(read).expect("json"), [cbor.len(), json.len()])
+}
+
+#[test]
+fn every_example_is_the_same_frame_in_every_encoding() {
+    let mut sums = [0, 0];
+    for action in ["receive", "send"] {
+        for (name, examples) in messages(action) {
+            for example in examples {
+                let (read, bytes) = match action {
+                    "receive" => through_cbor::<ClientFrame>(&example),
+                    _ => through_cbor::<ServerFrame>(&example),
+                };
+                assert_eq!(read, example, "{name}");
+                assert!(bytes[0] < bytes[1], "{name}: {bytes:?}");
+                sums = [sums[0] + bytes[0], sums[1] + bytes[1]];
+            }
+        }
+    }
+    assert!(sums[0] * 2 < sums[1], "{sums:?}");
+}
+
+#[test]
+fn the_encodings_and_the_numbers_of_names_are_those_of_the_code() {
+    let document = document();
+    let described: Vec<_> = document["x-encodings"]
+        .as_array()
+        .expect("encodings")
+        .iter()
+        .map(|encoding| encoding["subprotocol"].as_str().expect("a name").to_owned())
+        .collect();
+    let spoken = Encoding::ALL.map(Encoding::subprotocol);
+    assert_eq!(described, spoken);
+    let header =
+        &document["channels"]["socket"]["bindings"]["ws"]["headers"]["properties"]["Sec-WebSocket-Protocol"];
+    assert_eq!(header["enum"], json!(spoken));
+    assert_eq!(document["x-names"], json!(cbor::names()), "`make generate` writes them");
 }
 
 #[test]
@@ -237,9 +282,4 @@ fn the_limits_are_those_in_force() {
     });
     expected.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
     assert_eq!(document()["x-limits"], expected);
-    assert_eq!(
-        document()["channels"]["socket"]["bindings"]["ws"]["headers"]["properties"]["Sec-WebSocket-Protocol"]
-            ["const"],
-        json!(wire::SUBPROTOCOL)
-    );
 }

@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use contracts::{ErrorCode, api::Problem, wire::SUBPROTOCOL};
+use contracts::{Encoding, ErrorCode, api::Problem};
 use hyper::upgrade::OnUpgrade;
 use kit::error::ApiError;
 use tokio::time::timeout;
@@ -24,12 +24,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::{listed::Listed, origin::check_origin};
 use crate::{metrics::Upgrade, socket, state::GatewayState};
 
-/// Opens a WebSocket of subprotocol `posthouse.v1.json`, described at `/docs/gateway/protocol`.
+/// Opens a WebSocket of subprotocol `posthouse.v1.json` or `posthouse.v1.cbor`, described at `/docs/gateway/protocol`.
 #[utoipa::path(
     get,
     path = "/ws",
     tag = "gateway",
-    params(("Sec-WebSocket-Protocol" = String, Header, description = "`posthouse.v1.json`")),
+    params(("Sec-WebSocket-Protocol" = String, Header,
+     description = "`posthouse.v1.json`, `posthouse.v1.cbor`, or both: the first of them is spoken")),
     responses(
         (status = 101, description = "The connection is a WebSocket now; its first frame is `connect`"),
         (status = 400, description = "Not an upgrade to this subprotocol", body = Problem),
@@ -78,8 +79,8 @@ fn malformed(detail: &str) -> ApiError {
 }
 
 fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response, Refused> {
-    let (upgrading, response) = handshake(request, &gateway.allowed_origins)?;
-    let listed = Listed::new(gateway, None)?;
+    let (upgrading, encoding, response) = handshake(request, &gateway.allowed_origins)?;
+    let listed = Listed::new(gateway, encoding, None)?;
     gateway.tasks.spawn(async move {
         let (gateway, connection) = listed.parts();
         let session = connection.session;
@@ -96,25 +97,26 @@ fn accept(gateway: &Arc<GatewayState>, request: &mut Request) -> Result<Response
 /// The version of the WebSocket protocol.
 const VERSION: &str = "13";
 
-/// Returns the answer to a request for a WebSocket, and the connection that there is once it is written.
+/// Returns the answer to a request for a WebSocket, with the connection that there is once it is written and its encoding.
 pub(crate) fn handshake(
     request: &mut Request,
     allowed_origins: &[String],
-) -> Result<(OnUpgrade, Response), Refused> {
-    let key = checked(request, allowed_origins)?;
+) -> Result<(OnUpgrade, Encoding, Response), Refused> {
+    let (key, encoding) = checked(request, allowed_origins)?;
     let response = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_ACCEPT, key)
-        .header(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL)
+        .header(SEC_WEBSOCKET_PROTOCOL, encoding.subprotocol())
         .body(Body::empty())
         .expect("the headers are valid");
-    Ok((hyper::upgrade::on(request), response))
+    Ok((hyper::upgrade::on(request), encoding, response))
 }
 
-/// Checks the request and returns the accept key of the answer.
-fn checked(request: &Request, allowed_origins: &[String]) -> Result<String, Refused> {
+/// Checks the request and returns the accept key of the answer, and the encoding: of the subprotocols that the client offers, the first one
+/// that is spoken here.
+fn checked(request: &Request, allowed_origins: &[String]) -> Result<(String, Encoding), Refused> {
     let headers = request.headers();
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return Err(malformed("a WebSocket begins with an HTTP/1.1 GET request").into());
@@ -128,13 +130,13 @@ fn checked(request: &Request, allowed_origins: &[String]) -> Result<String, Refu
         return Err(Refused::Version);
     }
     let key = key(headers).ok_or_else(|| malformed("Sec-WebSocket-Key is 16 bytes in base64, once"))?;
-    // Names of subprotocols are compared as they are, and a browser takes no other than it offered.
-    if !tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(|token| token == SUBPROTOCOL) {
-        let detail = format!("the request offers no subprotocol that is spoken here; offer {SUBPROTOCOL}");
-        return Err(ApiError::new(ErrorCode::InvalidArgument, detail).into());
-    }
+    let encoding = tokens(headers, SEC_WEBSOCKET_PROTOCOL).find_map(Encoding::of).ok_or_else(|| {
+        let [one, other] = Encoding::ALL.map(Encoding::subprotocol);
+        let detail = format!("the request offers no subprotocol that is spoken here; offer {one} or {other}");
+        ApiError::new(ErrorCode::InvalidArgument, detail)
+    })?;
     check_origin(headers, allowed_origins)?;
-    Ok(derive_accept_key(key.as_bytes()))
+    Ok((derive_accept_key(key.as_bytes()), encoding))
 }
 
 /// Returns the elements of a header that is a list.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use contracts::{
-    ChatId,
+    ChatId, Encoding,
     wire::{CloseCode, Lagged, ServerFrame},
 };
 use futures_util::task::AtomicWaker;
@@ -105,6 +105,7 @@ pub(crate) enum Pushed {
 /// query again (answers, `stored`, `rejected`) stays. When that alone is over the largest limit the connection is
 /// closed as slow. What is worth something only now is dropped before anything else.
 pub(crate) struct SendQueue {
+    encoding: Encoding,
     limit_bytes: usize,
     queue: Mutex<Queue>,
     waker: AtomicWaker,
@@ -129,9 +130,26 @@ struct Queued {
 }
 
 impl SendQueue {
-    /// Returns an empty queue whose bytes count in `total` too.
+    /// Returns an empty queue of JSON whose bytes count in `total` too.
     pub(crate) fn new(limit_bytes: usize, total: Arc<QueuedBytes>) -> Self {
-        Self { limit_bytes, queue: Mutex::default(), waker: AtomicWaker::new(), total }
+        Self {
+            encoding: Encoding::Json,
+            limit_bytes,
+            queue: Mutex::default(),
+            waker: AtomicWaker::new(),
+            total,
+        }
+    }
+
+    /// Returns the queue of a client that reads this encoding.
+    pub(crate) fn speaking(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// Returns the encoding of the frames.
+    pub(crate) const fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     /// Queues a frame that the client cannot query again.
@@ -203,7 +221,7 @@ impl SendQueue {
         if let Some((chat, head_seq)) = queue.lagged.pop_first() {
             drop(queue);
             let frame = ServerFrame { lagged: Some(Lagged { chat, head_seq }), ..ServerFrame::default() };
-            return Some(Frame::encode(&frame));
+            return Some(Frame::encode(self.encoding, &frame));
         }
         let queued = queue.frames.pop_front()?;
         let before = queue.bytes;

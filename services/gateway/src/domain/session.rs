@@ -9,7 +9,7 @@ use std::{
 };
 
 use contracts::{
-    DeviceId, ErrorCode, SessionId, UserId,
+    DeviceId, Encoded, Encoding, ErrorCode, SessionId, UserId, cbor,
     wire::{
         ClientFrame, CloseCode, Command, Connect, Connected, MAX_BODY_BYTES, MAX_FRAME_BYTES, Outcome,
         Refreshed, RequestId, ServerFrame,
@@ -93,6 +93,7 @@ pub(crate) struct SocketState {
 
 pub(crate) struct Session {
     id: Uuid,
+    encoding: Encoding,
     limits: Arc<Limits>,
     phase: Phase,
     /// A command is being decided; the next one waits, so that the order of commands is the order of their effects.
@@ -113,10 +114,11 @@ enum Phase {
 }
 
 impl Session {
-    /// Returns the session of a connection that was upgraded now.
-    pub(crate) fn new(id: Uuid, limits: Arc<Limits>, now: Instant) -> Self {
+    /// Returns the session of a connection that was upgraded now, to a subprotocol of this encoding.
+    pub(crate) fn new(id: Uuid, encoding: Encoding, limits: Arc<Limits>, now: Instant) -> Self {
         let mut session = Self {
             id,
+            encoding,
             phase: Phase::Connecting { until: now + limits.connect_within },
             deciding: false,
             sends: 0,
@@ -147,21 +149,41 @@ impl Session {
 
     /// Reads a text frame.
     pub(crate) fn text(&mut self, now: Instant, text: &str) -> Action {
-        self.alive(now);
-        if text.len() > MAX_FRAME_BYTES {
-            let detail = format!("a frame has at most {MAX_FRAME_BYTES} bytes");
-            return self.fault(now, RequestId::find_in(text), ErrorCode::TooLarge, detail);
-        }
-        match json::from_str::<ClientFrame>(text) {
-            Ok(frame) => self.frame(frame),
-            Err(error) => self.fault(now, RequestId::find_in(text), ErrorCode::Malformed, error.to_string()),
+        match self.encoding {
+            Encoding::Json => self.encoded(now, Encoded::Json(text)),
+            Encoding::Cbor => self.of_another_encoding(now, "frames of this subprotocol are binary"),
         }
     }
 
     /// Reads a binary frame.
-    pub(crate) fn binary(&mut self, now: Instant) -> Action {
+    pub(crate) fn binary(&mut self, now: Instant, bytes: &[u8]) -> Action {
+        match self.encoding {
+            Encoding::Json => self.of_another_encoding(now, "frames of this subprotocol are text"),
+            Encoding::Cbor => self.encoded(now, Encoded::Cbor(bytes)),
+        }
+    }
+
+    fn encoded(&mut self, now: Instant, encoded: Encoded<'_>) -> Action {
         self.alive(now);
-        self.fault(now, None, ErrorCode::Malformed, "frames of this subprotocol are text".to_owned())
+        if encoded.len() > MAX_FRAME_BYTES {
+            let detail = format!("a frame has at most {MAX_FRAME_BYTES} bytes");
+            return self.fault(now, RequestId::find_in(encoded), ErrorCode::TooLarge, detail);
+        }
+        let frame = match encoded {
+            Encoded::Json(text) => json::from_str::<ClientFrame>(text).map_err(|error| error.to_string()),
+            Encoded::Cbor(bytes) => cbor::from_slice::<ClientFrame>(bytes).map_err(|error| error.to_string()),
+        };
+        match frame {
+            Ok(frame) => self.frame(frame),
+            Err(detail) => self.fault(now, RequestId::find_in(encoded), ErrorCode::Malformed, detail),
+        }
+    }
+
+    /// Closes: the client speaks a subprotocol that it did not ask for, and would with its next frame.
+    fn of_another_encoding(&mut self, now: Instant, detail: &'static str) -> Action {
+        self.alive(now);
+        let refusal = Refusal::new(ErrorCode::Malformed, detail);
+        Action::Refuse(answer::frame(None, Err(refusal)), CloseCode::Malformed)
     }
 
     /// Reads a control frame.

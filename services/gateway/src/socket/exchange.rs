@@ -24,7 +24,8 @@ pub(crate) async fn exchange(
     text: &str,
 ) -> Replied {
     let now = Instant::now();
-    let mut session = Session::new(connection.session, gateway.limits.clone(), now);
+    let mut session =
+        Session::new(connection.session, connection.queue.encoding(), gateway.limits.clone(), now);
     if let Action::Refuse(frame, _) = session.connected(now, None, device, Ok(token)) {
         return Some(frame);
     }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::End;
@@ -14,7 +15,8 @@ use crate::domain::{frame::Frame, posted::Reply};
 pub(super) enum Incoming {
     /// A text that should be a frame. Its answer goes to the reply if there is one, and is a frame to the client otherwise.
     Text(Utf8Bytes, Option<Reply>),
-    Binary,
+    /// Bytes that should be a frame.
+    Binary(Bytes),
     /// A sign of life.
     Control,
     /// Nothing comes any more.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use contracts::wire::CloseCode;
+use contracts::{Encoding, wire::CloseCode};
 use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -97,13 +97,13 @@ async fn part(ws: &mut WebSocket, within: Duration) {
     drop(timeout(within, answered).await);
 }
 
-/// The WebSocket of a client.
-pub(super) struct Socket(WebSocket);
+/// The WebSocket of a client, and the encoding of what goes to it.
+pub(super) struct Socket(WebSocket, Encoding);
 
 impl Socket {
-    /// Speaks the WebSocket protocol from now on, with a client that nothing is known of.
-    pub(super) async fn open(upgraded: Upgraded) -> Self {
-        Self(open(upgraded, config()).await)
+    /// Speaks the WebSocket protocol from now on, with a client that nothing is known of but the encoding that it reads.
+    pub(super) async fn open(upgraded: Upgraded, encoding: Encoding) -> Self {
+        Self(open(upgraded, config()).await, encoding)
     }
 }
 
@@ -113,7 +113,7 @@ impl Transport for Socket {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
         Pin::new(&mut self.0).poll_next(cx).map(|message| match message {
             Some(Ok(Message::Text(text))) => Incoming::Text(text, None),
-            Some(Ok(Message::Binary(_))) => Incoming::Binary,
+            Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Control,
             Some(Ok(Message::Close(_))) | None => Incoming::Ended(End::Gone),
             Some(Err(error)) => Incoming::Ended(end_of(&error)),
@@ -125,7 +125,7 @@ impl Transport for Socket {
     }
 
     fn start_send(&mut self, frame: Frame) -> Result<(), End> {
-        Pin::new(&mut self.0).start_send(text(frame)).map_err(|error| end_of(&error))
+        Pin::new(&mut self.0).start_send(message(frame, self.1)).map_err(|error| end_of(&error))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
@@ -161,9 +161,13 @@ fn close_frame(end: End) -> Option<CloseFrame> {
     }
 }
 
-/// Returns a text frame as the WebSocket library takes it without copying it or checking that it is UTF-8 again.
-fn text(frame: Frame) -> Message {
-    Message::Frame(WsFrame::message(frame.into_bytes(), OpCode::Data(Data::Text), true))
+/// Returns a frame as the WebSocket library takes it without copying it or checking that a text is UTF-8 again.
+fn message(frame: Frame, encoding: Encoding) -> Message {
+    let data = match encoding {
+        Encoding::Json => Data::Text,
+        Encoding::Cbor => Data::Binary,
+    };
+    Message::Frame(WsFrame::message(frame.into_bytes(), OpCode::Data(data), true))
 }
 
 /// Close codes of RFC 6455 for a client that does not speak it.

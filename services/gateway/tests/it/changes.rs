@@ -13,7 +13,7 @@ use contracts::{
 use gateway::Limits;
 use uuid::Uuid;
 
-use crate::stand::{chat, device, user, with_stand};
+use crate::stand::{chat, device, user, with_encodings, with_stand};
 
 const THUMB: &str = "\u{1f44d}";
 
@@ -39,7 +39,7 @@ fn send(key: MessageKey, reply_to: Option<i64>) -> Send {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_users_change_of_messages_reaches_all_of_them() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut ann = stand.connect(user(1), device(1)).await;
         let mut ben = stand.connect(user(2), device(1)).await;
@@ -114,7 +114,7 @@ async fn what_a_user_may_not_change_is_refused_before_the_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_text_says_whom_it_calls_and_whether_it_is_silent() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
         stand.peers.promote(user(3));
         let mut ann = stand.connect(user(1), device(1)).await;
@@ -209,7 +209,7 @@ async fn a_range_is_deleted_of_whom_the_caller_may() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_forwarded_by_whom_reads_it_and_without_its_chat() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         let other = ChatId(Uuid::from_u128(77));
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         stand.peers.join(other, &[user(2), user(3)]).await;
@@ -257,7 +257,7 @@ async fn a_message_is_forwarded_by_whom_reads_it_and_without_its_chat() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pins_and_replies_are_listed_and_a_chat_is_opened_at_a_time() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut ann = stand.connect(user(1), device(1)).await;
         ann.send_text(chat(), "hello").await;

@@ -3,10 +3,10 @@
 use std::{collections::HashMap, net::SocketAddr, sync::LazyLock, time::Duration};
 
 use contracts::{
-    ChatId, DeviceId, ErrorCode, MessageKey,
+    ChatId, DeviceId, Encoding, ErrorCode, MessageKey, cbor,
     wire::{
-        self, ClientFrame, Command, Connected, Empty, HistoryPage, Outcome, RequestId, SUBPROTOCOL,
-        ServerFrame, Stored, WireError,
+        self, ClientFrame, Command, Connected, Empty, HistoryPage, Outcome, RequestId, ServerFrame, Stored,
+        WireError,
     },
 };
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -38,8 +38,9 @@ pub fn check(action: &str, frame: &str) {
 
 pub struct Client {
     pub ws: WebSocketStream<TcpStream>,
+    encoding: Encoding,
     next_id: u32,
-    /// The frames of all commands, by id.
+    /// The frames of all commands as JSON, by id.
     sent: HashMap<u32, String>,
     /// Pushes, and answers to other commands, that came while an answer was awaited.
     pushes: Vec<ServerFrame>,
@@ -49,7 +50,12 @@ pub struct Client {
 
 impl Client {
     pub async fn open(addr: SocketAddr) -> Self {
-        Self::try_open(addr, None).await.expect("an upgrade")
+        Self::open_in(addr, Encoding::Json).await
+    }
+
+    /// Opens a connection of this encoding.
+    pub async fn open_in(addr: SocketAddr, encoding: Encoding) -> Self {
+        Self::try_open_in(addr, encoding, None).await.expect("an upgrade")
     }
 
     /// Opens a connection whose side buffers next to nothing.
@@ -61,16 +67,25 @@ impl Client {
         addr: SocketAddr,
         receive_buffer: Option<u32>,
     ) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
+        Self::try_open_in(addr, Encoding::Json, receive_buffer).await
+    }
+
+    async fn try_open_in(
+        addr: SocketAddr,
+        encoding: Encoding,
+        receive_buffer: Option<u32>,
+    ) -> Result<Self, tokio_tungstenite::tungstenite::Error> {
         let socket = TcpSocket::new_v4()?;
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
         let stream = socket.connect(addr).await?;
         let mut request = format!("ws://{addr}/ws").into_client_request()?;
-        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+        let subprotocol = encoding.subprotocol();
+        request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(subprotocol));
         let (ws, answer) = client_async(request, stream).await?;
-        assert_eq!(answer.headers()["sec-websocket-protocol"], SUBPROTOCOL);
-        Ok(Self { ws, next_id: 0, sent: HashMap::new(), pushes: Vec::new(), answers_pings: true })
+        assert_eq!(answer.headers()["sec-websocket-protocol"], subprotocol);
+        Ok(Self { ws, encoding, next_id: 0, sent: HashMap::new(), pushes: Vec::new(), answers_pings: true })
     }
 
     pub async fn raw(&mut self, message: Message) {
@@ -85,10 +100,37 @@ impl Client {
     pub async fn command(&mut self, command: Command) -> u32 {
         self.next_id += 1;
         let frame = ClientFrame { id: Some(self.next_id.into()), command };
-        let frame = serde_json::to_string(&frame).expect("json");
-        self.sent.insert(self.next_id, frame.clone());
-        self.text(frame).await;
+        self.sent.insert(self.next_id, serde_json::to_string(&frame).expect("json"));
+        self.send_frame(&frame).await;
         self.next_id
+    }
+
+    async fn send_frame(&mut self, frame: &ClientFrame) {
+        let bytes = self.encoding.encode(frame);
+        self.raw(match self.encoding {
+            Encoding::Json => Message::text(String::from_utf8(bytes).expect("JSON is text")),
+            Encoding::Cbor => Message::binary(bytes),
+        })
+        .await;
+    }
+
+    /// Reads a message of the server; nothing from one that has no frame.
+    fn read(&self, message: &Message) -> Option<ServerFrame> {
+        let frame = match (message, self.encoding) {
+            (Message::Text(text), Encoding::Json) => {
+                check("send", text);
+                serde_json::from_str(text).expect("a frame of the protocol")
+            }
+            (Message::Binary(bytes), Encoding::Cbor) => {
+                let frame: ServerFrame = cbor::from_slice(bytes).expect("a frame of the protocol");
+                // What this client sees is what one of JSON sees, and that is described.
+                check("send", &serde_json::to_string(&frame).expect("json"));
+                frame
+            }
+            (Message::Text(_) | Message::Binary(_), _) => panic!("another encoding: {message:?}"),
+            _ => return None,
+        };
+        Some(frame)
     }
 
     pub async fn connect(&mut self, token: &str, device: DeviceId) -> Connected {
@@ -191,19 +233,16 @@ impl Client {
         loop {
             let message = timeout(PATIENCE, self.ws.next()).await.expect("a frame in time");
             match message {
-                Some(Ok(Message::Text(text))) => {
-                    check("send", &text);
-                    let frame: ServerFrame = serde_json::from_str(&text).expect("a frame of the protocol");
+                Some(Ok(Message::Close(close))) => return Err(close.map(|close| close.code.into())),
+                Some(Ok(message)) => {
+                    let Some(frame) = self.read(&message) else { continue };
                     if frame.ping.is_none() {
                         return Ok(frame);
                     }
                     if self.answers_pings {
-                        let pong = ClientFrame { id: None, command: Command::Pong(Empty {}) };
-                        self.text(serde_json::to_string(&pong).expect("json")).await;
+                        self.send_frame(&ClientFrame { id: None, command: Command::Pong(Empty {}) }).await;
                     }
                 }
-                Some(Ok(Message::Close(close))) => return Err(close.map(|close| close.code.into())),
-                Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(None),
             }
         }

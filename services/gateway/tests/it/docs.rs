@@ -1,6 +1,6 @@
 //! The upgrade's conditions, and what a client developer reads.
 
-use contracts::wire::SUBPROTOCOL;
+use contracts::Encoding;
 use gateway::Limits;
 
 use crate::stand::{get, get_with, with_stand};
@@ -9,13 +9,14 @@ use crate::stand::{get, get_with, with_stand};
 async fn an_upgrade_has_conditions() {
     with_stand(Limits::default(), async |stand| {
         let addr = stand.gateway.http;
+        let [json, cbor] = Encoding::ALL.map(Encoding::subprotocol);
         let query = async |change: (&'static str, &str), expected: &str, code: &str| {
             let mut headers = vec![
                 ("connection", "Upgrade"),
                 ("upgrade", "websocket"),
                 ("sec-websocket-version", "13"),
                 ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-                ("sec-websocket-protocol", SUBPROTOCOL),
+                ("sec-websocket-protocol", json),
             ];
             headers.retain(|(name, _)| *name != change.0);
             if !change.1.is_empty() {
@@ -32,15 +33,25 @@ async fn an_upgrade_has_conditions() {
         };
         let same = format!("http://{addr}");
         query(("origin", ""), "101", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=").await;
-        query(("origin", &same), "101", SUBPROTOCOL).await;
-        query(("origin", "https://127.0.0.1:1"), "101", SUBPROTOCOL).await;
+        query(("origin", &same), "101", json).await;
+        query(("origin", "https://127.0.0.1:1"), "101", json).await;
         for origin in ["https://evil.test", "null", "capacitor://localhost", "http://beta.localhost"] {
             query(("origin", origin), "403", "permission_denied").await;
         }
         query(("sec-websocket-protocol", "chat"), "400", "invalid_argument").await;
         query(("sec-websocket-protocol", ""), "400", "invalid_argument").await;
         query(("sec-websocket-protocol", "Posthouse.V1.JSON"), "400", "invalid_argument").await;
-        query(("sec-websocket-protocol", "chat, posthouse.v1.json"), "101", SUBPROTOCOL).await;
+        query(("sec-websocket-protocol", "Posthouse.V1.CBOR"), "400", "invalid_argument").await;
+        // The first that is spoken, in the order of the client.
+        query(("sec-websocket-protocol", "chat, posthouse.v1.json"), "101", json).await;
+        query(("sec-websocket-protocol", "posthouse.v1.cbor"), "101", cbor).await;
+        query(
+            ("sec-websocket-protocol", "posthouse.v2.cbor, posthouse.v1.cbor,posthouse.v1.json"),
+            "101",
+            cbor,
+        )
+        .await;
+        query(("sec-websocket-protocol", "posthouse.v1.json, posthouse.v1.cbor"), "101", json).await;
         query(("sec-websocket-version", "8"), "426", "sec-websocket-version: 13").await;
         query(("sec-websocket-key", ""), "400", "malformed").await;
         query(("sec-websocket-key", "x"), "400", "malformed").await;

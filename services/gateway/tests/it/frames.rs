@@ -1,7 +1,7 @@
 //! Frames that are not of the protocol.
 
 use contracts::{
-    ErrorCode, MessageKey,
+    Encoding, ErrorCode, MessageKey,
     wire::{CloseCode, MAX_BODY_BYTES, MAX_FRAME_BYTES},
 };
 use futures_util::SinkExt as _;
@@ -41,8 +41,6 @@ async fn a_bad_frame_gets_a_code_and_the_connection_lives() {
         }
         client.text("[".repeat(1000)).await;
         assert_eq!(client.error().await, (None, ErrorCode::Malformed));
-        client.raw(Message::binary(vec![1, 2, 3])).await;
-        assert_eq!(client.error().await, (None, ErrorCode::Malformed));
         client.text(format!(r#"{{"id":9,"pad":"{}"}}"#, "x".repeat(MAX_FRAME_BYTES))).await;
         assert_eq!(client.error().await, (Some(9.into()), ErrorCode::TooLarge));
         let id = client.send(chat(), MessageKey(Uuid::new_v4()), &"x".repeat(MAX_BODY_BYTES + 1)).await;
@@ -67,6 +65,41 @@ async fn a_bad_frame_gets_a_code_and_the_connection_lives() {
                 .await;
             let stored = client.push("stored", |frame| frame.stored.clone()).await;
             assert_eq!(stored.seq, seq, "{escaped}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_has_the_encoding_that_its_client_asked_for() {
+    with_stand(Limits::default(), async |stand| {
+        stand.peers.join(chat(), &[user(1), user(2)]).await;
+        let mut text = stand.connect(user(1), device(1)).await;
+        let mut binary = Client::open_in(stand.gateway.http, Encoding::Cbor).await;
+        binary.connect(&stand.realm.token(user(2), "someone"), device(1)).await;
+
+        // One push, in the encoding of each.
+        text.send_text(chat(), "hi \u{202e}\u{0}\"").await;
+        let read = binary.message().await;
+        binary.send_text(chat(), "likewise").await;
+        assert_eq!((read.seq, read.body.as_str()), (1, "hi \u{202e}\u{0}\""));
+        assert_eq!(text.message().await.body, "likewise");
+        assert_eq!(binary.history(chat(), 0).await, text.history(chat(), 0).await);
+
+        // A bad frame is refused in the encoding of the connection, which lives.
+        binary.raw(Message::binary(b"\xa2\x00\x09\x65shout\xa0".to_vec())).await;
+        assert_eq!(binary.error().await, (Some(9.into()), ErrorCode::Malformed));
+        binary.raw(Message::binary(vec![0x81; 1000])).await;
+        assert_eq!(binary.error().await, (None, ErrorCode::Malformed));
+        let id = binary.send(chat(), MessageKey(Uuid::new_v4()), &"x".repeat(MAX_FRAME_BYTES)).await;
+        assert_eq!(binary.error().await, (Some(id.into()), ErrorCode::TooLarge));
+
+        // Frames of the other encoding are a fault of the client.
+        text.raw(Message::binary(b"\xa1\x08\xa0".to_vec())).await;
+        binary.text(r#"{"pong":{}}"#).await;
+        for client in [&mut text, &mut binary] {
+            assert_eq!(client.error().await, (None, ErrorCode::Malformed));
+            assert_eq!(client.closed().await, Some(CloseCode::Malformed.code()));
         }
     })
     .await;

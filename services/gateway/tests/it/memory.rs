@@ -9,9 +9,8 @@ use std::{
 };
 
 use contracts::{
-    MessageKey,
+    Encoding, MessageKey,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, VERSION},
-    wire::SUBPROTOCOL,
 };
 use kit::testing::{TestCache, TestRealm, stack, wait_for};
 use secrecy::ExposeSecret as _;
@@ -220,7 +219,8 @@ fn upgrade(host: &str) -> String {
     format!(
         "GET /ws HTTP/1.1\r\nhost: {host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         sec-websocket-protocol: {SUBPROTOCOL}\r\n\r\n"
+         sec-websocket-protocol: {}\r\n\r\n",
+        Encoding::Json.subprotocol()
     )
 }
 

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use crate::{
     client::Client,
-    stand::{PATIENCE, Stand, chat, device, user, with_stand},
+    stand::{PATIENCE, Stand, chat, device, user, with_encodings, with_stand},
 };
 
 /// The presence service of a tenant, in memory. It does what the story says.
@@ -208,7 +208,7 @@ async fn connected(stand: &Stand, n: u128) -> Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_sees_whom_it_watches_and_may_see() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         let presence = &stand.peers.presence;
         presence.with(|state| {
             state.users.extend([(user(2), PresenceState::Online), (user(3), PresenceState::Online)]);
@@ -265,7 +265,7 @@ async fn users_are_reported_as_the_most_active_of_their_devices() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn typing_is_for_members_of_a_chat_who_watch_it() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         let presence = &stand.peers.presence;
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let (mut ann, mut eve) = (connected(&stand, 1).await, connected(&stand, 3).await);

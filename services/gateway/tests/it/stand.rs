@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contracts::{ChatId, DeviceId, UserId, event::SendRecord};
+use contracts::{ChatId, DeviceId, Encoding, UserId, event::SendRecord};
 use gateway::{Gateway, Limits, RateLimits, Settings};
 use kit::{
     Process, Program, Service as _, catalog,
@@ -75,6 +75,8 @@ pub struct Stand {
     pub peers: Peers,
     pub gateway: Running,
     pub redis: TestCache,
+    /// The encoding of the connections that [`Self::connect`] opens.
+    pub encoding: Encoding,
     peers_addr: SocketAddr,
 }
 
@@ -208,6 +210,16 @@ pub async fn with_stand<F: Future<Output = ()> + Send + 'static>(
     with_settings(|settings| settings.limits = limits, story).await;
 }
 
+/// Runs a story like [`with_stand`], once with connections of each encoding.
+pub async fn with_encodings<F: Future<Output = ()> + Send + 'static>(
+    limits: Limits,
+    story: impl Fn(Arc<Stand>) -> F,
+) {
+    for encoding in Encoding::ALL {
+        with_connections(encoding, |settings| settings.limits = limits.clone(), &story).await;
+    }
+}
+
 /// Runs a story like [`with_stand`], with other limits of sends.
 pub async fn with_rates<F: Future<Output = ()> + Send + 'static>(
     limits: Limits,
@@ -223,6 +235,14 @@ pub async fn with_settings<F: Future<Output = ()> + Send + 'static>(
     change: impl FnOnce(&mut Settings),
     story: impl FnOnce(Arc<Stand>) -> F,
 ) {
+    with_connections(Encoding::Json, change, story).await;
+}
+
+async fn with_connections<F: Future<Output = ()> + Send + 'static>(
+    encoding: Encoding,
+    change: impl FnOnce(&mut Settings),
+    story: impl FnOnce(Arc<Stand>) -> F,
+) {
     let tenant = format!("t{}", &Uuid::new_v4().simple().to_string()[..12]);
     let kafka = kafka_args();
     let admin = kafka_admin(&kafka);
@@ -234,7 +254,9 @@ pub async fn with_settings<F: Future<Output = ()> + Send + 'static>(
     let (invocation, _) = config(&tenant, &kafka, &redis.args(), &realm, peers_addr);
     let gateway = Running::start_with(invocation, change).await;
     peers.number_messages(&kafka);
-    let stand = Arc::new(Stand { tenant: tenant.clone(), kafka, realm, peers, gateway, redis, peers_addr });
+    let tenant_of = tenant.clone();
+    let stand =
+        Arc::new(Stand { tenant: tenant_of, kafka, realm, peers, gateway, redis, encoding, peers_addr });
 
     let outcome = tokio::spawn(story(stand.clone())).await;
     stand.gateway.shutdown.cancel();
@@ -285,7 +307,7 @@ pub async fn remove_topics(admin: &AdminClient<DefaultClientContext>, tenant: &s
 impl Stand {
     /// Opens a connection and sends a valid token.
     pub async fn connect(&self, user: UserId, device: DeviceId) -> Client {
-        let mut client = Client::open(self.gateway.http).await;
+        let mut client = Client::open_in(self.gateway.http, self.encoding).await;
         client.connect(&self.realm.token(user, "someone"), device).await;
         client
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     client::Client,
-    stand::{chat, device, user, with_stand},
+    stand::{chat, device, user, with_encodings, with_stand},
 };
 
 const MOMENT: Duration = Duration::from_millis(300);
@@ -39,7 +39,7 @@ impl Client {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_syncs_its_own_chats() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut ann = stand.connect(user(1), device(1)).await;
         let mut stranger = stand.connect(user(3), device(1)).await;
@@ -68,7 +68,7 @@ async fn a_client_syncs_its_own_chats() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watermarks_are_answered_and_refused() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut ann = stand.connect(user(1), device(1)).await;
         let mut stranger = stand.connect(user(3), device(1)).await;
@@ -90,7 +90,7 @@ async fn watermarks_are_answered_and_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receipt_goes_to_the_users_devices_and_what_is_shown_to_the_others() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut phone = stand.connect(user(1), device(1)).await;
         let mut bob = stand.connect(user(2), device(1)).await;
@@ -130,7 +130,7 @@ async fn a_receipt_goes_to_the_users_devices_and_what_is_shown_to_the_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn how_a_user_has_a_chat_goes_to_the_users_devices_and_nobody_else() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut phone = stand.connect(user(1), device(1)).await;
         let mut desk = stand.connect(user(1), device(2)).await;

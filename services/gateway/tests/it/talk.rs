@@ -15,14 +15,14 @@ use kit::{catalog::Topic, testing::wait_for};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::stand::{PATIENCE, UNLIMITED, chat, device, user, with_rates, with_stand};
+use crate::stand::{PATIENCE, UNLIMITED, chat, device, user, with_encodings, with_rates, with_stand};
 
 /// A push that should not come would be here by then: those that should take milliseconds.
 const MOMENT: Duration = Duration::from_millis(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_users_talk() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut phone = stand.connect(user(1), device(1)).await;
         let mut desk = stand.connect(user(1), device(2)).await;
@@ -97,7 +97,7 @@ async fn a_non_member_writes_and_reads_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_member_receives_and_sends_nothing_more() {
-    with_stand(Limits::default(), async |stand| {
+    with_encodings(Limits::default(), async |stand| {
         stand.peers.join(chat(), &[user(1), user(2)]).await;
         let mut one = stand.connect(user(1), device(1)).await;
         let mut two = stand.connect(user(2), device(1)).await;

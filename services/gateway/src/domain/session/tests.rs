@@ -1,4 +1,7 @@
-use contracts::wire::Empty;
+use contracts::{
+    ChatId, MessageKey,
+    wire::{Empty, History, Send, Watch},
+};
 use kit::testing::fuzz;
 
 use super::*;
@@ -24,14 +27,23 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
+        Self::of(Encoding::Json)
+    }
+
+    fn of(encoding: Encoding) -> Self {
         let start = Instant::now();
         let limits = Limits { max_inflight: 2, ..Limits::default() };
-        Self { session: Session::new(Uuid::from_u128(42), Arc::new(limits), start), start }
+        Self { session: Session::new(Uuid::from_u128(42), encoding, Arc::new(limits), start), start }
     }
 
     fn connected() -> Self {
-        let mut story = Self::new();
-        let action = story.text(&format!(r#"{{"id":1,"connect":{{"token":"t","device":"{}"}}}}"#, device()));
+        Self::connected_of(Encoding::Json)
+    }
+
+    fn connected_of(encoding: Encoding) -> Self {
+        let mut story = Self::of(encoding);
+        let connect = Connect { token: "t".to_owned(), device: device() };
+        let action = story.frame(&ClientFrame { id: named(1), command: Command::Connect(connect) });
         assert!(matches!(&action, Action::Connect(id, _) if *id == named(1)), "{action:?}");
         let action = story.session.connected(story.start, named(1), device(), token(1, 300));
         let Action::Open(identity, of, frame) = action else { panic!("{action:?}") };
@@ -42,6 +54,19 @@ impl Story {
 
     fn text(&mut self, text: &str) -> Action {
         self.session.text(self.start, text)
+    }
+
+    fn binary(&mut self, bytes: &[u8]) -> Action {
+        self.session.binary(self.start, bytes)
+    }
+
+    /// Reads a frame as a client of the connection's encoding writes it.
+    fn frame(&mut self, frame: &ClientFrame) -> Action {
+        let bytes = self.session.encoding.encode(frame);
+        match self.session.encoding {
+            Encoding::Json => self.text(str::from_utf8(&bytes).expect("JSON is text")),
+            Encoding::Cbor => self.binary(&bytes),
+        }
     }
 
     fn at(&self, seconds: f64) -> Instant {
@@ -143,8 +168,6 @@ fn a_mistake_is_named_and_never_closes_a_user() {
     let mut story = Story::connected();
     let action = story.text(r#"{"id":9,"shout":{}}"#);
     assert_eq!((code(&action), closes(&action)), ((named(9), ErrorCode::Malformed), None));
-    let action = story.session.binary(story.start);
-    assert_eq!((code(&action), closes(&action)), ((None, ErrorCode::Malformed), None));
     for _ in 0..1_000 {
         assert_eq!(closes(&story.text(r#"{"send":{}}"#)), None);
     }
@@ -154,6 +177,47 @@ fn a_mistake_is_named_and_never_closes_a_user() {
     for _ in 0..40 {
         assert!(patient.session.may_read(patient.start));
         patient.text(r#"{"id":9,"shout":{}}"#);
+    }
+}
+
+#[test]
+fn a_mistake_is_one_in_every_encoding() {
+    // An unknown command, an id that is none, an array, nothing.
+    let mistakes: [(&str, &[u8], Option<u32>); 4] = [
+        (r#"{"id":9,"shout":{}}"#, b"\xa2\x00\x09\x65shout\xa0", Some(9)),
+        (r#"{"id":9,"typing":{"chat":"c"}}"#, b"\xa2\x00\x09\x06\xa1\x0e\x41c", Some(9)),
+        ("[9,null,{}]", b"\x83\x09\xf6\xa0", None),
+        ("", b"", None),
+    ];
+    for (text, bytes, id) in mistakes {
+        let answers = [Story::connected().text(text), Story::connected_of(Encoding::Cbor).binary(bytes)];
+        for action in answers {
+            assert_eq!(
+                (code(&action), closes(&action)),
+                ((id.map(RequestId::from), ErrorCode::Malformed), None)
+            );
+        }
+    }
+    let large = Send::text(ChatId(Uuid::nil()), MessageKey(Uuid::nil()), "x".repeat(MAX_FRAME_BYTES));
+    let large = ClientFrame { id: named(9), command: Command::Send(large) };
+    for encoding in Encoding::ALL {
+        let action = Story::connected_of(encoding).frame(&large);
+        assert_eq!((code(&action), closes(&action)), ((named(9), ErrorCode::TooLarge), None));
+    }
+}
+
+#[test]
+fn a_client_that_speaks_another_subprotocol_than_it_asked_for_is_closed() {
+    let pong = ClientFrame { id: None, command: Command::Pong(Empty {}) };
+    let [text, bytes] = Encoding::ALL.map(|encoding| encoding.encode(&pong));
+    let text = str::from_utf8(&text).expect("JSON is text");
+    let connected = [Story::connected, || Story::connected_of(Encoding::Cbor)];
+    let strangers = [Story::new, || Story::of(Encoding::Cbor)];
+    for [json, cbor] in [connected, strangers] {
+        for action in [json().binary(&bytes), cbor().text(text)] {
+            let expected = ((None, ErrorCode::Malformed), Some(CloseCode::Malformed));
+            assert_eq!((code(&action), closes(&action)), expected);
+        }
     }
 }
 
@@ -328,23 +392,53 @@ fn any_text_is_a_command_or_refused_under_its_id() {
     fuzz(&inputs, |bytes| {
         // What is not UTF-8 never comes this far.
         let text = String::from_utf8_lossy(bytes);
-        let named = RequestId::find_in(&text);
+        let named = RequestId::find_in(Encoded::Json(&text));
         for mut story in [Story::new(), Story::connected()] {
             let is_open = matches!(story.session.phase, Phase::Open { .. });
-            match story.text(&text) {
-                Action::Answer(frame) => {
-                    assert!(is_open, "a stranger is answered: {frame:?}");
-                    assert!(frame.error.is_some());
-                    assert_eq!(frame.id, named);
-                }
-                Action::Refuse(frame, close) => {
-                    assert!(!is_open, "a user is closed with {close:?}: {frame:?}");
-                    assert!(frame.error.is_some());
-                }
-                Action::Run(id, ..) | Action::Connect(id, _) => assert_eq!(id, named),
-                Action::Nothing => assert!(!is_open, "a pong of a stranger"),
-                action => panic!("{action:?}"),
-            }
+            check_fuzzed(is_open, story.text(&text), named.clone());
         }
     });
+}
+
+#[test]
+fn any_bytes_are_a_command_or_refused_under_their_id() {
+    let id = |n| ChatId(Uuid::from_u128(n));
+    let connect = Connect { token: "t".to_owned(), device: device() };
+    let send = Send { mentions: vec![user(1), user(2)], ..Send::text(id(1), MessageKey(Uuid::nil()), "hi") };
+    let commands = [
+        (Some(RequestId::Text("first".to_owned())), Command::Connect(connect)),
+        (named(7), Command::Send(send)),
+        (named(300), Command::History(History::after(id(1), 3, Some(4)))),
+        (named(8), Command::Watch(Watch { users: vec![user(1)], chats: vec![id(1), id(2)] })),
+        (None, Command::Pong(Empty {})),
+    ];
+    let frames = commands.map(|(id, command)| Encoding::Cbor.encode(&ClientFrame { id, command }));
+    // By its names, with numbers that are longer than they have to be.
+    let by_name = b"\xa2\x62id\x19\x00\x09\x67refresh\xa1\x65token\x61t";
+    let inputs: Vec<&[u8]> = frames.iter().map(Vec::as_slice).chain([&by_name[..]]).collect();
+    fuzz(&inputs, |bytes| {
+        let named = RequestId::find_in(Encoded::Cbor(bytes));
+        for mut story in [Story::of(Encoding::Cbor), Story::connected_of(Encoding::Cbor)] {
+            let is_open = matches!(story.session.phase, Phase::Open { .. });
+            check_fuzzed(is_open, story.binary(bytes), named.clone());
+        }
+    });
+}
+
+/// Checks what a connection does with an input that may be a frame, in which this id is found.
+fn check_fuzzed(is_open: bool, action: Action, named: Option<RequestId>) {
+    match action {
+        Action::Answer(frame) => {
+            assert!(is_open, "a stranger is answered: {frame:?}");
+            assert!(frame.error.is_some());
+            assert_eq!(frame.id, named);
+        }
+        Action::Refuse(frame, close) => {
+            assert!(!is_open, "a user is closed with {close:?}: {frame:?}");
+            assert!(frame.error.is_some());
+        }
+        Action::Run(id, ..) | Action::Connect(id, _) => assert_eq!(id, named),
+        Action::Nothing => assert!(!is_open, "a pong of a stranger"),
+        action => panic!("{action:?}"),
+    }
 }

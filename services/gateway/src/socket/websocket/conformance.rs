@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{extract::Request, response::Response, routing};
-use contracts::wire::SUBPROTOCOL;
+use contracts::Encoding;
 use kit::{
     Process, Surface, catalog,
     config::{LogFormat, ServiceArgs},
@@ -72,7 +72,8 @@ async fn check(config: WebSocketConfig, cases: &[&str], but: &[&str], expected: 
     let folder = std::env::temp_dir().join(format!("posthouse-autobahn-{}", addr.port()));
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir(&folder).expect("a folder");
-    let server = json!({"agent": "gateway", "url": format!("ws://{addr}/ws"), "protocols": [SUBPROTOCOL]});
+    let protocols = Encoding::ALL.map(Encoding::subprotocol);
+    let server = json!({"agent": "gateway", "url": format!("ws://{addr}/ws"), "protocols": protocols});
     let spec = json!({
         "outdir": &folder, "servers": [server], "cases": cases, "exclude-cases": but, "exclude-agent-cases": {},
     });
@@ -148,7 +149,7 @@ async fn serve(config: WebSocketConfig) -> (SocketAddr, tokio::task::JoinHandle<
 }
 
 async fn upgrade(mut request: Request, config: WebSocketConfig) -> Response {
-    let (upgrading, response) = match handshake(&mut request, &[]) {
+    let (upgrading, _, response) = match handshake(&mut request, &[]) {
         Ok(answer) => answer,
         Err(refused) => return Refused::into_response(refused),
     };
