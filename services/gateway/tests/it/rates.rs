@@ -109,7 +109,7 @@ async fn what_a_user_sends_through_another_gateway_counts() {
                 silent: false,
                 forwarded: None,
                 range: None,
-                sent_at_ms: kit::clock::now_ms(),
+                sent_at_ms: now_ms(),
                 subject_only: false,
                 expires_at_ms: None,
                 place: None,

@@ -84,7 +84,6 @@ async fn a_plain_member_of_a_slow_group_waits(store: Store) {
 
 /// A sender waits for no list and for no change, however many there are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "a figure for the reader of the test's output")]
 async fn senders_are_checked_while_all_else_waits() {
     let (database, pool) = database().await;
     let checks = SCHEMA.pool_of(&database.args(), 2);

@@ -318,8 +318,8 @@ async fn roles_are_those_of_the_time_of_the_message(store: Store) {
     change(&store, chat_id, ann, put(cid, Role::Admin)).await;
     until_past(&of).await;
     until_done(&store).await;
-    let pending = store.pending(5000).await.expect("the outbox").into_iter();
-    let last = pending.filter(|record| record.topic == Topic::MessageSend).last().expect("an entry");
+    let mut pending = store.pending(5000).await.expect("the outbox").into_iter();
+    let last = pending.rfind(|record| record.topic == Topic::MessageSend).expect("an entry");
     let last: SendRecord = serde_json::from_str(&last.payload.expect("an entry")).expect("json");
     assert_eq!((last.key, last.mentions, last.called_by_role), (of.key, vec![cid], 1));
     assert_eq!(last.mention_roles, of.text.mention_roles);
