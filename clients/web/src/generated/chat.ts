@@ -262,11 +262,16 @@ export type Page_ScheduledMessage = {
         chat_id: ChatId;
         key: MessageKey;
         mention_all?: boolean;
+        mention_here?: boolean;
+        mention_roles?: Array<Role>;
         mentions?: Array<UserId>;
+        /** When it is tried, if that is later: in slow mode, and after a failure of the server. Milliseconds since the epoch. */
+        put_off_until_ms?: (number | null);
         refused?: (ErrorCode | null);
         reply_to?: (number | null);
-        /** Milliseconds since the epoch. In slow mode it moves to when the user may send. */
+        /** Milliseconds since the epoch: for when it was scheduled. */
         send_at_ms: number;
+        silent?: boolean;
     }>;
     next_cursor?: (string | null);
 };
@@ -310,12 +315,18 @@ export type RescheduleRequest = {
     body: string;
     /** Whether it calls all members. */
     mention_all?: boolean;
+    /** Whether it calls the members who are connected when it is pushed. */
+    mention_here?: boolean;
+    /** The roles that it calls: those who have them at its time, at most 100 members */
+    mention_roles?: Array<("owner" | "admin")>;
     /** Whom it calls by name. */
     mentions?: Array<UserId>;
     /** The seq of the message that it replies to. */
     reply_to?: (number | null);
     /** Milliseconds since the epoch, later than now and at most 366 days ahead. */
     send_at_ms: number;
+    /** Whether it disturbs no user. */
+    silent?: boolean;
 };
 
 /** What a member may do. Later variants may do less. */
@@ -331,12 +342,18 @@ export type ScheduleRequest = {
     key: MessageKey;
     /** Whether it calls all members. */
     mention_all?: boolean;
+    /** Whether it calls the members who are connected when it is pushed. */
+    mention_here?: boolean;
+    /** The roles that it calls: those who have them at its time, at most 100 members */
+    mention_roles?: Array<("owner" | "admin")>;
     /** Whom it calls by name. */
     mentions?: Array<UserId>;
     /** The seq of the message that it replies to. */
     reply_to?: (number | null);
     /** Milliseconds since the epoch, later than now and at most 366 days ahead. */
     send_at_ms: number;
+    /** Whether it disturbs no user. */
+    silent?: boolean;
 };
 
 /** A message that waits for its time, or was refused then. */
@@ -345,11 +362,16 @@ export type ScheduledMessage = {
     chat_id: ChatId;
     key: MessageKey;
     mention_all?: boolean;
+    mention_here?: boolean;
+    mention_roles?: Array<Role>;
     mentions?: Array<UserId>;
+    /** When it is tried, if that is later: in slow mode, and after a failure of the server. Milliseconds since the epoch. */
+    put_off_until_ms?: (number | null);
     refused?: (ErrorCode | null);
     reply_to?: (number | null);
-    /** Milliseconds since the epoch. In slow mode it moves to when the user may send. */
+    /** Milliseconds since the epoch: for when it was scheduled. */
     send_at_ms: number;
+    silent?: boolean;
 };
 
 /** A draft as it is set. */

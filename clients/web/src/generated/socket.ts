@@ -282,7 +282,7 @@ export type React = {
     key: string;
     /** The message. */
     seq: number;
-    /** One emoji (UTS #51), at most 64 bytes of UTF-8. Reactions are the same when their characters are. */
+    /** One emoji (UTS #51), at most 64 bytes of UTF-8. A variation selector that is missing or too much is set right: reactions are the same when their fully-qualified forms are, and entries have those. */
     emoji: string;
     /** Takes the reaction back. */
     remove?: boolean;
