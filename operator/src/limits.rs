@@ -135,15 +135,15 @@ mod tests {
 
     #[test]
     fn sessions_of_postgresql_grow_with_the_replicas() {
-        check(json!(null), Some(20), json!({}), "allowed");
-        check(json!(null), Some(20), json!({"topology": "Compact"}), "allowed");
+        check(json!(null), Some(24), json!({}), "allowed");
+        check(json!(null), Some(24), json!({"topology": "Compact"}), "allowed");
         let two = json!({"services": {"user": {"replicas": 2}, "gateway": {"replicas": 9}}});
-        check(json!(null), Some(24), two.clone(), "allowed");
+        check(json!(null), Some(28), two.clone(), "allowed");
         check(
             json!(null),
-            Some(20),
+            Some(24),
             two,
-            "what the replicas of the services need of PostgreSQL, in sessions, is 24",
+            "what the replicas of the services need of PostgreSQL, in sessions, is 28",
         );
     }
 }

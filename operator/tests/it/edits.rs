@@ -35,12 +35,6 @@ async fn generations(api: &Api<Deployment>) -> BTreeMap<String, Option<i64>> {
     list.items.iter().map(|deployment| (deployment.name_any(), deployment.metadata.generation)).collect()
 }
 
-pub async fn passes_go_on(operator: &Operator, count: u64) {
-    let passes = operator.passes();
-    let looked = || async { (operator.passes() >= passes + count).then_some(()) };
-    eventually("more passes", SOON, looked).await;
-}
-
 /// A Secret that is not the tenant's, or holds no credential, sets nothing in a backend and starts no pod, however often it is
 /// looked at. One that lost its owner is the tenant's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,10 +80,7 @@ async fn a_secret_that_cannot_be_used_changes_no_backend_and_no_pod() {
         let message = condition_message(&server, namespace, "it", "Ready", "False", reason).await;
         assert!(message.contains(&format!("Secret {name}")), "{message}");
         let edited = secrets.get(name).await.expect("there").data;
-        passes_go_on(&operator, 1).await;
-        let writes = operator.writes();
-        passes_go_on(&operator, 2).await;
-        assert_eq!(operator.writes(), writes, "{name}: something is written at every pass");
+        operator.comes_to_rest().await;
         assert!(secrets.get(name).await.expect("there").data == edited, "{name} was written to");
         assert_eq!(generations(&deployments).await, before, "{name}: pods were replaced");
 
@@ -173,10 +164,7 @@ async fn what_was_added_by_hand_is_removed_again() {
     }
 
     // Nothing of it is repaired over and over.
-    passes_go_on(&operator, 1).await;
-    let writes = operator.writes();
-    passes_go_on(&operator, 2).await;
-    assert_eq!(operator.writes(), writes, "something is written at every pass");
+    operator.comes_to_rest().await;
     operator.stop().await;
 }
 

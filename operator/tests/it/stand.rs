@@ -55,6 +55,17 @@ impl Operator {
         counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
+    /// Waits until three passes in a row write nothing. An operator that writes at every pass never comes to that.
+    pub async fn comes_to_rest(&self) {
+        let rests = || async {
+            let (passes, writes) = (self.passes(), self.writes());
+            let looked = || async { (self.passes() >= passes + 3).then_some(()) };
+            eventually("three more passes", SOON, looked).await;
+            (self.writes() == writes).then_some(())
+        };
+        eventually("three passes in a row write nothing", SOON * 2, rests).await;
+    }
+
     pub async fn stop(self) {
         self.shutdown.cancel();
         tokio::time::timeout(Duration::from_secs(60), self.task)

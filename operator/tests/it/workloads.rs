@@ -8,7 +8,6 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    edits::passes_go_on,
     failures::event,
     stand::{
         Operator, SOON, condition_message, create_tenant, event_about, eventually,
@@ -92,10 +91,7 @@ async fn what_holds_back_or_changes_a_deployment_is_said_and_an_autoscaler_is_no
     };
     eventually("the condition names the field", SOON, named).await;
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
-    passes_go_on(&operator, 1).await;
-    let writes = operator.writes();
-    passes_go_on(&operator, 3).await;
-    assert_eq!(operator.writes(), writes, "something is written at every pass");
+    operator.comes_to_rest().await;
     is(&deployments, "/spec/replicas", json!(3)).await;
 
     tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");

@@ -17,6 +17,7 @@ mod joining;
 mod outbox;
 mod own;
 mod reads;
+mod revocations;
 mod rows;
 mod scheduled;
 

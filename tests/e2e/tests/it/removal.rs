@@ -1,4 +1,4 @@
-//! Members are removed while they write, and while what decides on memberships is lost or stands still: nothing of theirs is stored behind
+//! Members are removed while they write, and while what decides on memberships is lost or hangs: nothing of theirs is stored behind
 //! their removal, and nothing behind it reaches them.
 
 use std::{
@@ -36,7 +36,7 @@ const OFFSETS: [i64; 3] = [-20, 0, 20];
 const HANG: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_removal_holds_while_the_chat_service_changes_its_leader_and_postgresql_stands_still() {
+async fn a_removal_holds_while_the_chat_service_changes_its_leader_and_postgresql_hangs() {
     story(LIMIT, async |world: &World| {
         world.cluster.delete_tenant(TENANT, CONVERGENCE).await?;
         let two = json!({ "replicas": 2 });

@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use super::{
     counts::memberships,
-    joining,
     outbox::enqueue,
     reads::members_among,
+    revocations,
     rows::{MemberRow, history_of, history_text, kind_of, seconds_of, visibility_of},
 };
 use crate::domain::{
@@ -310,7 +310,7 @@ async fn tidy(
         let all = sqlx::query("DELETE FROM invites WHERE chat_id = $1").bind(excerpt.chat_id.0);
         all.execute(&mut *connection).await?;
     } else if !lost.is_empty() {
-        joining::revoke_of(connection, excerpt.chat_id, lost).await?;
+        revocations::revoke_of(connection, excerpt.chat_id, lost).await?;
     }
     if is_over || !came.is_empty() {
         sqlx::query("DELETE FROM join_requests WHERE chat_id = $1 AND ($2 OR user_id = ANY ($3))")

@@ -7,7 +7,9 @@ use sqlx::{FromRow, PgConnection, PgExecutor, postgres::PgRow};
 use tonic::async_trait;
 use uuid::Uuid;
 
-use super::{PostgresStore, blocks, changes::locked_excerpt, outbox::newest_record, rows::kind_of};
+use super::{
+    PostgresStore, blocks, changes::locked_excerpt, outbox::newest_record, revocations, rows::kind_of,
+};
 use crate::{
     domain::{
         self, Admission, CodeHash, Concern, Entrance, Invite, JoinRequest, LINK_KEPT, MAX_INVITES,
@@ -20,14 +22,6 @@ use crate::{
 macro_rules! invite_columns {
     () => {
         "invite_id, invites.chat_id, made_by_user_id, invites.created_at, expires_at, max_uses, uses, needs_approval"
-    };
-}
-
-/// Revokes links of the chat $1; a condition follows. Another code stands in for theirs, which leads nowhere.
-macro_rules! revoke {
-    () => {
-        "UPDATE invites SET revoked_at = now(), code_hash = sha256(code_hash)
-         WHERE chat_id = $1 AND revoked_at IS NULL"
     };
 }
 
@@ -236,12 +230,7 @@ impl JoinStore for PostgresStore {
         let failed = |source| StoreError::Change { chat_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         managed(&mut transaction, chat_id, actor, at).await?;
-        sqlx::query(concat!(revoke!(), " AND invite_id = $2"))
-            .bind(chat_id.0)
-            .bind(invite_id.0)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        revocations::revoke(&mut transaction, chat_id, invite_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
 
@@ -436,20 +425,6 @@ async fn with_key(
     .fetch_optional(connection)
     .await?;
     Ok(row.map(|KeyedRow { invite, revocation }| (invite.into(), revocation.is_revoked)))
-}
-
-/// Revokes the links of users who may not make any now.
-pub(super) async fn revoke_of(
-    connection: &mut PgConnection,
-    chat_id: ChatId,
-    makers: Vec<Uuid>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(concat!(revoke!(), " AND made_by_user_id = ANY ($2)"))
-        .bind(chat_id.0)
-        .bind(makers)
-        .execute(connection)
-        .await
-        .map(drop)
 }
 
 /// Returns whether a user has taken a use of a link.
