@@ -75,7 +75,9 @@ async fn removal(
     offset: i64,
     fault: &impl AsyncFn() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let chat = ann.group("riders", &[ben.id()]).await?;
+    // Pods that took the place of others may not answer at once.
+    let others = [ben.id()];
+    let chat = eventually("there is a group", BACK, || ann.group("riders", &others)).await?;
     let (hers, his) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
     let (stored, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let rider = |online| ride(online, chat, &stored, &is_over);
