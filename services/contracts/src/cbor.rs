@@ -1,7 +1,7 @@
 //! CBOR (RFC 8949) of the frames, written and read by the types that JSON is written and read by.
 //!
 //! There is no second schema. An object is a map, and what is no id is what it is in JSON. An id is a byte string of 16, because serde
-//! asks whether a format is for human readers. A key of a map is the number of a name (see [`mod@names`]), or the name itself.
+//! asks whether a format is for human readers. A key of a map is the number of a name (see [`names()`]), or the name itself.
 //!
 //! What JSON cannot say is refused: tags, `undefined`, lengths that are not known in advance, numbers beyond 64 bits. So is what a reader of
 //! JSON refuses: more behind the value, a key twice, text that is not UTF-8, deep nesting. A length is compared with what is left before
