@@ -30,6 +30,21 @@ async fn chat_with(stand: &Stand, messages: usize) -> (Running, ChatId, UserId) 
         (1..=messages).map(|i| text(chat, member, MessageKey::generate(), &format!("message {i}"))).collect();
     stand.send_all(&records).await;
     all_announced(stand).await;
+    // The head is stored behind the announcements; until then a page of earlier entries says less.
+    let url = format!("http://{}", running.ports.grpc);
+    let client =
+        MessageServiceClient::new(kit::rpc::connect(&url, &INTERNAL_TOKEN.into()).expect("a channel"));
+    let nothing = HistoryRequest {
+        chat_id: chat.to_string(),
+        user_id: member.to_string(),
+        before_seq: Some(1),
+        ..HistoryRequest::default()
+    };
+    wait_for("the head of the chat", PATIENCE, || async {
+        let page = client.clone().history(nothing.clone()).await.expect("a page").into_inner();
+        (usize::try_from(page.head_seq) == Ok(messages)).then_some(())
+    })
+    .await;
     (running, chat, member)
 }
 
