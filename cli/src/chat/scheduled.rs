@@ -8,17 +8,8 @@ use crate::{failure::Failure, output};
 impl Room {
     pub(super) async fn later(&mut self, minutes: u32, body: String) -> Result<(), Failure> {
         let chat = self.opened()?;
-        let request = ScheduleRequest {
-            key: MessageKey::generate(),
-            body,
-            reply_to: None,
-            mentions: Vec::new(),
-            mention_all: false,
-            mention_roles: Vec::new(),
-            mention_here: false,
-            silent: false,
-            send_at_ms: now_ms() + i64::from(minutes) * 60_000,
-        };
+        let send_at_ms = now_ms() + i64::from(minutes) * 60_000;
+        let request = ScheduleRequest::text(MessageKey::generate(), body, send_at_ms);
         self.messenger().schedule(&self.identity.token().await?, chat, &request).await?;
         self.note(&format!("it is sent in {minutes} minutes; /scheduled lists what waits"));
         Ok(())

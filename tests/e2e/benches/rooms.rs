@@ -99,7 +99,7 @@ async fn room(
         users.iter().flat_map(|user| std::iter::repeat_n(user, sizes.devices)).collect();
     let sockets: Vec<Socket> =
         stream::iter(devices).map(stories::connect).buffer_unordered(OPENING).try_collect().await?;
-    let mut senders = stories::connect(&users[0]).await?;
+    let mut sender = stories::connect(&users[0]).await?;
     let connections = sockets.len();
     let alone = gateway(cluster).await?;
 
@@ -139,7 +139,7 @@ async fn room(
     for number in 0..=MESSAGES {
         let began = Instant::now();
         let frame = stories::send(9, room, MessageKey::generate(), &format!("room message {number}!"));
-        senders.send(stories::text(&frame)).await?;
+        sender.send(stories::text(&frame)).await?;
         let mut times = Vec::with_capacity(connections);
         while times.len() < connections {
             let (of, at) = timeout(LIMIT, arrived.recv()).await?.context("the readers ended")?;

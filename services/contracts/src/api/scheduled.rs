@@ -52,6 +52,23 @@ pub struct ScheduleRequest {
     pub send_at_ms: i64,
 }
 
+impl ScheduleRequest {
+    /// Returns a request for a text alone, which replies to nothing and calls nobody.
+    pub fn text(key: MessageKey, body: impl Into<String>, send_at_ms: i64) -> Self {
+        Self {
+            key,
+            body: body.into(),
+            reply_to: None,
+            mentions: Vec::new(),
+            mention_all: false,
+            mention_roles: Vec::new(),
+            mention_here: false,
+            silent: false,
+            send_at_ms,
+        }
+    }
+}
+
 /// `PUT /api/chats/{chat}/scheduled/{key}`: the message as it is to be sent, as a whole.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

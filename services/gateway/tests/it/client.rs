@@ -169,6 +169,19 @@ impl Client {
         self.push("stored", |frame| frame.stored.clone().filter(|stored| stored.key == key)).await
     }
 
+    /// Sends a text again and again until it reaches another client, which may not be known as a member yet.
+    pub async fn send_until_received(&mut self, chat: ChatId, body: &str, receiver: &mut Self) {
+        let received = timeout(PATIENCE, async {
+            loop {
+                self.send_text(chat, body).await;
+                if timeout(Duration::from_millis(300), receiver.message()).await.is_ok() {
+                    break;
+                }
+            }
+        });
+        received.await.expect("who is a member receives it");
+    }
+
     pub async fn history(&mut self, chat: ChatId, after: i64) -> Result<HistoryPage, ErrorCode> {
         let history = wire::History::after(chat, after, None);
         let id = self.command(Command::History(history)).await;

@@ -52,15 +52,7 @@ async fn who_is_removed_receives_nothing_more_and_who_is_added_everything() {
         let lagged = four.push("lagged", |frame| frame.lagged.clone()).await;
         assert_eq!((lagged.chat, lagged.head_seq), (chat(), 1), "what was before");
         // The load of their chats is on its way.
-        let corrected = timeout(PATIENCE, async {
-            loop {
-                one.send_text(chat(), "who is here?").await;
-                if timeout(MOMENT, four.message()).await.is_ok() {
-                    break;
-                }
-            }
-        });
-        corrected.await.expect("who came receives it");
+        one.send_until_received(chat(), "who is here?", &mut four).await;
         one.send_text(chat(), "not for two").await;
         assert_eq!(four.message().await.body, "not for two");
         assert!(two.receives_nothing(MOMENT).await);
@@ -133,15 +125,7 @@ async fn a_topic_that_is_created_again_costs_no_change() {
         // What comes by the new topic arrives, by one way or the other.
         let mut four = stand.connect(user(4), device(1)).await;
         stand.peers.join(chat(), &[user(4)]).await;
-        let received = timeout(PATIENCE, async {
-            loop {
-                one.send_text(chat(), "hello four").await;
-                if timeout(MOMENT, four.message()).await.is_ok() {
-                    break;
-                }
-            }
-        });
-        received.await.expect("who came receives it");
+        one.send_until_received(chat(), "hello four", &mut four).await;
     })
     .await;
 }

@@ -379,15 +379,7 @@ async fn a_record_of_members_that_was_lost_is_asked_for() {
         stand.peers.join(chat(), &[user(5)]).await;
         let noticed = || async { (stand.gateway.metric("lost_memberships_total").await == 1).then_some(()) };
         wait_for("that the records are missed", PATIENCE, noticed).await;
-        let corrected = timeout(PATIENCE, async {
-            loop {
-                one.send_text(chat(), "who is here?").await;
-                if timeout(MOMENT, four.message()).await.is_ok() {
-                    break;
-                }
-            }
-        });
-        corrected.await.expect("who came receives it");
+        one.send_until_received(chat(), "who is here?", &mut four).await;
         while timeout(MOMENT, two.message()).await.is_ok() {}
         one.send_text(chat(), "not for two").await;
         assert_eq!(four.message().await.body, "not for two");

@@ -7,7 +7,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{HeaderMap, Request, header},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -68,6 +68,24 @@ impl TestApi {
     /// Sends `GET /path` and the like, with a token and a JSON body where given.
     pub async fn send(&self, line: &str, token: Option<&str>, body: Option<Value>) -> Answer {
         self.send_with(line, token, &[], body).await
+    }
+
+    /// Panics unless `GET /path` is refused without a token, and with one that is none, has expired, or is of another tenant.
+    pub async fn refuses_strangers(&self, realm: &TestRealm, path: &str) {
+        let other = TestRealm::start("globex").await;
+        let ann = realm.user("ann");
+        let expired = realm.token_with(ann.id, "ann", json!({"exp": 1_700_000_000}));
+        let foreign = other.token(ann.id, "ann");
+        let cases = [
+            (None, "unauthenticated"),
+            (Some("nonsense"), "unauthenticated"),
+            (Some(foreign.as_str()), "unauthenticated"),
+            (Some(expired.as_str()), "token_expired"),
+        ];
+        for (token, code) in cases {
+            let answer = self.send(&format!("GET {path}"), token, None).await;
+            assert_eq!((answer.status, answer.code()), (401, code));
+        }
     }
 
     /// Sends like [`Self::send`], with headers.

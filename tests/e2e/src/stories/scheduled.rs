@@ -23,18 +23,7 @@ fn ahead_ms(ms: i64) -> i64 {
 }
 
 fn later(body: &str, ms: i64) -> ScheduleRequest {
-    let (key, send_at_ms) = (MessageKey::generate(), ahead_ms(ms));
-    ScheduleRequest {
-        key,
-        body: body.to_owned(),
-        reply_to: None,
-        mentions: Vec::new(),
-        mention_all: false,
-        mention_roles: Vec::new(),
-        mention_here: false,
-        silent: false,
-        send_at_ms,
-    }
+    ScheduleRequest::text(MessageKey::generate(), body, ahead_ms(ms))
 }
 
 /// A scheduled message comes at its time to all members and to the devices of its sender; one that was cancelled never, and neither does that of

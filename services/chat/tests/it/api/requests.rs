@@ -82,20 +82,7 @@ async fn bad_input_gets_a_code_and_stores_nothing() {
 #[tokio::test]
 async fn without_a_token_of_this_tenant_there_is_nothing() {
     let app = App::start().await;
-    let globex = TestRealm::start("globex").await;
-    let ann = app.realm.user("ann");
-    let expired = app.realm.token_with(ann.id, "ann", json!({"exp": 1_700_000_000}));
-    let foreign = globex.token(ann.id, "ann");
-    let cases = [
-        (None, "unauthenticated"),
-        (Some("nonsense"), "unauthenticated"),
-        (Some(foreign.as_str()), "unauthenticated"),
-        (Some(expired.as_str()), "token_expired"),
-    ];
-    for (token, code) in cases {
-        let answer = app.api.send("GET /api/chats", token, None).await;
-        assert_eq!((answer.status, answer.code()), (401, code));
-    }
+    app.api.refuses_strangers(&app.realm, "/api/chats").await;
 }
 
 #[tokio::test]
