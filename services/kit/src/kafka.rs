@@ -1,16 +1,24 @@
 //! How this project talks to Kafka: one place for the settings that ordering and durability hang on.
 
-use std::{sync::Arc, thread, time::Duration};
+mod turns;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    thread,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
-    ClientConfig, ClientContext,
+    ClientConfig, ClientContext, Timestamp,
     consumer::{ConsumerContext, StreamConsumer},
-    error::{KafkaError, KafkaResult},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::OwnedMessage,
     producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext},
 };
 use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
 
+use self::turns::Turns;
 use crate::{
     config::KafkaArgs,
     log::delivery::{Delivery, Undelivered},
@@ -40,18 +48,30 @@ impl ConsumerContext for QuietContext {}
 /// The client's own one of this kind looks for outcomes ten times a second and spins for the last part of a millisecond
 /// each time: a hundredth of a core for a tenant without traffic. This one sleeps until there is an outcome.
 #[derive(Clone)]
-pub struct Producer(Arc<BaseProducer<QuietContext>>);
+pub struct Producer(Arc<Inner>);
+
+type Inner = BaseProducer<Outcomes>;
+type Outcome = Box<oneshot::Sender<Result<(), Undelivered>>>;
 
 impl Producer {
     /// Makes a producer; nothing is connected yet.
     pub fn new(config: &ClientConfig) -> KafkaResult<Self> {
-        let producer: Arc<BaseProducer<QuietContext>> = Arc::new(config.create_with_context(QuietContext)?);
+        let timeout = config.get("delivery.timeout.ms").and_then(|text| text.parse().ok());
+        let outcomes = Outcomes {
+            turns: Mutex::new(Turns::new(Instant::now())),
+            patience: timeout.filter(|millis| *millis > 0).map(Duration::from_millis),
+            producer: OnceLock::new(),
+        };
+        let producer: Arc<Inner> = Arc::new(config.create_with_context(outcomes)?);
         let polled = Arc::downgrade(&producer);
+        // Nothing has an outcome before it is sent.
+        drop(producer.client().context().producer.set(polled.clone()));
         thread::Builder::new()
             .name("outcomes".to_owned())
             .spawn(move || {
                 while let Some(producer) = polled.upgrade() {
                     producer.poll(POLL);
+                    producer.client().context().expire(Instant::now());
                 }
             })
             .map_err(|error| KafkaError::ClientCreation(format!("no thread for outcomes: {error}")))?;
@@ -61,15 +81,39 @@ impl Producer {
     /// Queues a record; those of one key keep the order of the calls. Without a payload it is a tombstone.
     pub fn send(&self, topic: &str, key: &str, payload: Option<&[u8]>) -> KafkaResult<Delivery> {
         let (outcome, delivery) = Delivery::pending();
-        let mut record = BaseRecord::with_opaque_to(topic, Box::new(outcome)).key(key);
-        record.payload = payload;
-        self.0.send(record).map_err(|(error, _)| error)?;
+        let outcome = Box::new(outcome);
+        let now = Instant::now();
+        let outcomes = self.0.client().context();
+        let mut turns = outcomes.turns();
+        if turns.is_open(now) {
+            hand_over(&self.0, topic, key, payload, outcome).map_err(|(error, _)| error)?;
+            turns.hand_over(now);
+        } else {
+            let bytes = key.len() + payload.map_or(0, <[u8]>::len);
+            let record = Waiting {
+                topic: topic.to_owned(),
+                key: key.to_owned(),
+                payload: payload.map(<[u8]>::to_vec),
+                outcome,
+            };
+            let full = |_| KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull);
+            turns.wait(record, bytes, now).map_err(full)?;
+        }
         Ok(delivery)
     }
 
     /// Waits, blocking, until everything queued has its outcome.
     pub fn flush(&self, timeout: Duration) -> KafkaResult<()> {
-        self.0.flush(timeout)
+        let ends = Instant::now() + timeout;
+        let outcomes = self.0.client().context();
+        loop {
+            // The end of a process waits for no turn.
+            outcomes.hand_over_all(&self.0, &mut outcomes.turns());
+            self.0.flush(ends.saturating_duration_since(Instant::now()))?;
+            if outcomes.turns().is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// Returns whether this producer has lost its place in the log and only another one can go on.
@@ -78,10 +122,72 @@ impl Producer {
     }
 }
 
-impl ProducerContext for QuietContext {
-    type DeliveryOpaque = Box<oneshot::Sender<Result<(), Undelivered>>>;
+/// A record that waits for its turn.
+struct Waiting {
+    topic: String,
+    key: String,
+    payload: Option<Vec<u8>>,
+    outcome: Outcome,
+}
 
-    /// Hands an outcome to its waiter.
+impl Waiting {
+    /// Tells who waits for it that it will not be in the log.
+    fn fail(self, error: KafkaError) {
+        let Self { topic, key, payload, outcome } = self;
+        let record =
+            OwnedMessage::new(payload, Some(key.into_bytes()), topic, Timestamp::NotAvailable, -1, -1, None);
+        // The sender may have stopped waiting.
+        drop(outcome.send(Err(Undelivered::new(error, record))));
+    }
+}
+
+/// Hands outcomes to their waiters, and the records that wait to the producer.
+struct Outcomes {
+    /// Held while records are handed over: those of a key keep their order.
+    turns: Mutex<Turns<Waiting>>,
+    /// How long a record waits at most; without an end where there is none.
+    patience: Option<Duration>,
+    producer: OnceLock<Weak<Inner>>,
+}
+
+impl Outcomes {
+    fn turns(&self) -> MutexGuard<'_, Turns<Waiting>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hand_over_all(&self, producer: &Inner, turns: &mut Turns<Waiting>) {
+        let now = Instant::now();
+        self.fail_expired(turns, now);
+        while let Some(record) = turns.next() {
+            let Waiting { topic, key, payload, outcome } = record;
+            match hand_over(producer, &topic, &key, payload.as_deref(), outcome) {
+                Ok(()) => turns.hand_over(now),
+                Err((error, outcome)) => Waiting { topic, key, payload, outcome }.fail(error),
+            }
+        }
+    }
+
+    fn expire(&self, now: Instant) {
+        self.fail_expired(&mut self.turns(), now);
+    }
+
+    fn fail_expired(&self, turns: &mut Turns<Waiting>, now: Instant) {
+        let Some(patience) = self.patience else { return };
+        for record in turns.expire(patience, now) {
+            record.fail(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
+        }
+    }
+}
+
+impl ClientContext for Outcomes {
+    fn error(&self, error: KafkaError, reason: &str) {
+        QuietContext.error(error, reason);
+    }
+}
+
+impl ProducerContext for Outcomes {
+    type DeliveryOpaque = Outcome;
+
     fn delivery(&self, result: &DeliveryResult<'_>, outcome: Self::DeliveryOpaque) {
         let result = match result {
             Ok(_) => Ok(()),
@@ -89,7 +195,27 @@ impl ProducerContext for QuietContext {
         };
         // The sender may have stopped waiting.
         drop(outcome.send(result));
+        let mut turns = self.turns();
+        if turns.settle()
+            && !turns.is_empty()
+            && let Some(producer) = self.producer.get().and_then(Weak::upgrade)
+        {
+            self.hand_over_all(&producer, &mut turns);
+        }
     }
+}
+
+/// Gives a record to librdkafka; gives the outcome back when it does not take it.
+fn hand_over(
+    producer: &Inner,
+    topic: &str,
+    key: &str,
+    payload: Option<&[u8]>,
+    outcome: Outcome,
+) -> Result<(), (KafkaError, Outcome)> {
+    let mut record = BaseRecord::with_opaque_to(topic, outcome).key(key);
+    record.payload = payload;
+    producer.send(record).map_err(|(error, record)| (error, record.delivery_opaque))
 }
 
 /// Makes a consumer; nothing is connected or assigned yet.
@@ -107,8 +233,8 @@ pub fn producer_config(args: &KafkaArgs) -> ClientConfig {
         .set("partitioner", "murmur2_random")
         .set("acks", "all")
         .set("enable.idempotence", "true")
-        // A batch by timer costs 5 ms a hop by default; what waits is sent together anyway.
-        .set("linger.ms", "0")
+        // By default a batch waits for 5 ms at every hop. This is enough for what is sent at the same moment; see `turns`.
+        .set("linger.ms", "0.5")
         // An unknown outcome is safe (the client repeats with its key), an endless wait is not.
         .set("delivery.timeout.ms", "15000")
         .set("queue.buffering.max.kbytes", "16384");

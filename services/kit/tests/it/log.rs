@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use kit::{
     config::KafkaArgs,
     health::Health,
@@ -18,7 +19,7 @@ use rdkafka::{
 };
 use tokio::{
     sync::{Notify, mpsc},
-    task::JoinHandle,
+    task::{JoinHandle, unconstrained},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,8 @@ use uuid::Uuid;
 
 /// Longer than anything here takes on a busy machine, short enough to wait for.
 const PATIENCE: Duration = Duration::from_secs(60);
-const RECORDS: usize = 100;
+/// More than a producer hands over at once.
+const RECORDS: usize = 2_000;
 const KEYS: usize = 5;
 
 /// A record as it was read.
@@ -182,7 +184,8 @@ async fn read(mut queue: Queue, records: mpsc::UnboundedSender<Seen>) {
     }
 }
 
-/// Produces records, one of ten a tombstone; returns the payloads of each key in their order.
+/// Produces records, one of ten a tombstone; returns the payloads of each key in their order. The first half is waited for, the second one
+/// flushed.
 async fn produce(log: &Log, topic: &str) -> HashMap<String, Vec<Option<String>>> {
     let producer = log.producer(Some(PATIENCE)).expect("a producer");
     let mut sent: HashMap<String, Vec<Option<String>>> = HashMap::new();
@@ -193,11 +196,17 @@ async fn produce(log: &Log, topic: &str) -> HashMap<String, Vec<Option<String>>>
         let delivery = producer.send(topic, &key, payload.as_deref().map(str::as_bytes));
         deliveries.push(delivery.expect("the queue has room"));
         sent.entry(key).or_default().push(payload);
-    }
-    for delivery in deliveries {
-        delivery.await.expect("the log has the record");
+        if number == RECORDS / 2 {
+            for delivery in deliveries.drain(..) {
+                timeout(PATIENCE, delivery).await.expect("in time").expect("the log has the record");
+            }
+        }
     }
     producer.flush(PATIENCE).expect("nothing waits");
+    for delivery in deliveries {
+        let outcome = unconstrained(delivery).now_or_never();
+        outcome.expect("it is known").expect("the log has the record");
+    }
     assert!(!producer.is_lost());
     sent
 }
