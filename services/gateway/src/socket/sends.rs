@@ -132,7 +132,7 @@ async fn review(gateway: &GatewayState, sender: UserId, mut draft: Draft) -> Res
         Ok((moderates, called)) => return Ok(Reviewed { draft, moderates, called, checking: None }),
         Err(error) => error,
     };
-    if error.code().is_temporary() || !is_repeated(gateway, sender, (draft.chat, draft.key)).await {
+    if error.code().is_temporary() || !is_repeated(gateway, sender, (draft.chat, draft.key)).await? {
         return Err(error);
     }
     // It changes nothing: the log takes the deletion of a range of others for one of who may do that, and compares it with what is stored.
@@ -218,8 +218,12 @@ async fn review_target(
     }
 }
 
-/// Returns whether an entry is known to be stored.
-async fn is_repeated(gateway: &GatewayState, sender: UserId, (chat, key): (ChatId, MessageKey)) -> bool {
+/// Returns whether an entry is known to be stored. While that cannot be asked, nothing is refused for good.
+async fn is_repeated(
+    gateway: &GatewayState,
+    sender: UserId,
+    (chat, key): (ChatId, MessageKey),
+) -> Result<bool, GatewayError> {
     let request = rpc::EntryRequest {
         chat_id: chat.to_string(),
         user_id: sender.to_string(),
@@ -229,7 +233,8 @@ async fn is_repeated(gateway: &GatewayState, sender: UserId, (chat, key): (ChatI
         count_pins: false,
     };
     let response = gateway.history.clone().entry(request).await;
-    response.is_ok_and(|response| response.into_inner().is_key_known)
+    let response = response.map_err(|status| GatewayError::History { chat, source: Arc::new(status) })?;
+    Ok(response.into_inner().is_key_known)
 }
 
 /// A read of one entry, as the members of its chat read it, before another one is sent.
@@ -299,10 +304,12 @@ fn produce(
             Ok(turn) => return enqueue(&gateway, &connection, caller, reviewed, turn),
             Err(error) => error,
         };
-        if connection.is_sending(key) || is_repeated(&gateway, caller.user, (chat, key)).await {
-            return enqueue(&gateway, &connection, caller, reviewed, Turn::None);
+        let is_repeated = async { is_repeated(&gateway, caller.user, (chat, key)).await };
+        match if connection.is_sending(key) { Ok(true) } else { is_repeated.await } {
+            Ok(true) => enqueue(&gateway, &connection, caller, reviewed, Turn::None),
+            Ok(false) => refused(failed(&gateway, &error)),
+            Err(error) => held(&connection, (chat, key), failed(&gateway, &error)),
         }
-        refused(failed(&gateway, &error))
     }))
 }
 

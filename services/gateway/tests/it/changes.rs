@@ -105,6 +105,10 @@ async fn what_a_user_may_not_change_is_refused_before_the_log() {
         assert!(stand.sent().await.last().expect("a record").moderates);
         stand.peers.change(chat(), 1, |changes| changes.deleted_seq = Some(3));
         assert_eq!(ann.change(key(), edit(key(), 1, "back")).await, Err(NotFound));
+        // Its sender is not to believe that it is not stored while nothing says whether it is.
+        stand.peers.answers_keys.store(false, Ordering::SeqCst);
+        assert_eq!(admin.change(removal, delete(removal, 1)).await, Err(ErrorCode::Unavailable));
+        stand.peers.answers_keys.store(true, Ordering::SeqCst);
         // The same deletion again is the same, and no other.
         let again = admin.change(removal, delete(removal, 1)).await.expect("a repetition");
         assert_eq!((again.seq, again.sent_at_ms), (3, None));

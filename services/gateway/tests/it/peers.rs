@@ -61,6 +61,8 @@ pub struct Peers {
     moderators: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
     pub answers_checks: Arc<AtomicBool>,
+    /// Whether the message service says which keys it knows.
+    pub answers_keys: Arc<AtomicBool>,
     /// How long members wait between two messages.
     pub slow_mode_seconds: Arc<AtomicU32>,
     /// How many messages are pinned in every chat.
@@ -83,6 +85,7 @@ impl Peers {
             closed: Arc::default(),
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
+            answers_keys: Arc::new(AtomicBool::new(true)),
             slow_mode_seconds: Arc::default(),
             pins: Arc::default(),
             clock_ms: Arc::new(AtomicI64::new(1_767_225_600_000)),
@@ -551,7 +554,11 @@ impl MessageService for Peers {
         let is_key = |entry: &Message| entry.key == key && entry.sender_id == user_id;
         let is_key_known = of_key.is_some_and(|entries| entries.iter().any(is_key));
         if seq == 0 {
-            return Ok(Response::new(EntryResponse { message: None, is_key_known, pins: 0 }));
+            return if self.answers_keys.load(Ordering::SeqCst) {
+                Ok(Response::new(EntryResponse { message: None, is_key_known, pins: 0 }))
+            } else {
+                Err(Status::unavailable("the store does not answer"))
+            };
         }
         if !self.members.lock().expect("no panic").get(&chat_id).is_some_and(|of| of.contains(&user_id)) {
             return Err(Status::permission_denied("not a member"));

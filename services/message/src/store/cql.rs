@@ -628,9 +628,13 @@ impl Store for CqlStore {
         rows: &[Row<'_>],
         overwrites: &[Overwrite],
     ) -> Result<()> {
+        // What an entry changes is not seen before its key is: who sends it again meanwhile would be refused, as if it were not stored.
+        let (texts, changes): (Vec<Row<'_>>, Vec<Row<'_>>) =
+            rows.iter().partition(|row| row.entry.kind == EntryKind::Text);
+        self.append_keys(generation, &changes).await?;
         tokio::try_join!(
             self.append_messages(generation, rows),
-            self.append_keys(generation, rows),
+            self.append_keys(generation, &texts),
             self.append_effects(rows),
             self.append_marks(rows),
             self.append_calls(rows),

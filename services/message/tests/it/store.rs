@@ -91,6 +91,7 @@ async fn suite<S: Store>(store: &S) {
     a_standing_is_that_at_a_seq(store).await;
     a_reaction_is_that_at_a_seq(store).await;
     a_message_is_as_later_entries_left_it(store).await;
+    a_change_is_not_seen_before_its_key(store).await;
     all_that_a_text_says_is_kept(store).await;
     pins_are_listed_from_the_last_one(store).await;
     replies_are_listed_in_their_order(store).await;
@@ -362,6 +363,35 @@ async fn a_message_is_as_later_entries_left_it<S: Store>(store: &S) {
     let other = SeatId { chat, user: UserId(Uuid::from_u128(3)) };
     let page = history(store, other, Beginning::Seq(1), Span::After(0), 1).await.expect("a history").messages;
     assert!(!page[0].changes.reactions[0].own);
+}
+
+async fn a_change_is_not_seen_before_its_key<S: Store>(store: &S) {
+    const CHANGES: i64 = 100;
+    let chat = ChatId::generate();
+    append(store, chat, 1..=CHANGES).await;
+    for target_seq in 1..=CHANGES {
+        let (seq, target) = (CHANGES + target_seq, TargetId { chat, seq: target_seq });
+        let deletion =
+            Entry { kind: EntryKind::Delete, target_seq: Some(target_seq), ..entry(chat, seq, "") };
+        let changes = Changes { seq, deleted_seq: Some(seq), ..Changes::default() };
+        let patch = Patch { changes, ..Patch::default() };
+        let overwrites = [Overwrite::Patch { target, stamp: seq * 10, patch }];
+        let rows = [row(&deletion, seq, None)];
+        let (generation, id) = (generation(), deletion.key_id());
+        let is_known_then = async {
+            loop {
+                let seen = store.target(target).await.expect("an answer").expect("a message");
+                let known = store.known_key(id).await.expect("an answer");
+                if seen.patch.changes.deleted_seq.is_some() {
+                    return known.is_some();
+                }
+            }
+        };
+        let written = store.append(&generation, &rows, &overwrites);
+        let (written, is_known_then) = tokio::join!(written, is_known_then);
+        written.expect("rows");
+        assert!(is_known_then, "who sends the deletion of {target_seq} again is refused");
+    }
 }
 
 async fn all_that_a_text_says_is_kept<S: Store>(store: &S) {
