@@ -106,6 +106,29 @@ pub struct Membership {
     pub is_closed: bool,
 }
 
+/// What a sync needs of each membership of a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    pub chat_id: ChatId,
+    pub joined_at: DateTime<Utc>,
+    /// As in [`Member`].
+    pub reads_from: Option<EntryId>,
+    /// When the user last changed how they have the chat.
+    pub own_changed_at: Option<DateTime<Utc>>,
+}
+
+impl From<&Membership> for Seat {
+    fn from(membership: &Membership) -> Self {
+        let Membership { chat, joined_at, reads_from, .. } = membership;
+        Self {
+            chat_id: chat.chat_id,
+            joined_at: *joined_at,
+            reads_from: *reads_from,
+            own_changed_at: chat.own.changed_at,
+        }
+    }
+}
+
 /// One user in one chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {

@@ -19,6 +19,7 @@ pub use self::{
 };
 use crate::domain::{
     Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
+    Seat,
 };
 
 /// A store of chats. Its suite (`tests/it/store.rs`) runs on every implementation.
@@ -53,6 +54,9 @@ pub trait ChatStore: JoinStore + ScheduleStore {
 
     /// Returns the memberships of a user in these chats, or all of them when none is named, in no particular order.
     async fn memberships(&self, user_id: UserId, among: &[ChatId]) -> Result<Vec<Membership>, StoreError>;
+
+    /// Returns all seats of a user, in no particular order.
+    async fn seats(&self, user_id: UserId) -> Result<Vec<Seat>, StoreError>;
 
     /// Returns a member of a chat; `None` for an unknown chat and for one the user is not in.
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError>;

@@ -138,8 +138,13 @@ impl ChatService for ChatRpc {
         &self,
         request: Request<ListMembershipsRequest>,
     ) -> Result<Response<ListMembershipsResponse>, Status> {
-        let ListMembershipsRequest { user_id, chat_ids } = request.into_inner();
+        let ListMembershipsRequest { user_id, chat_ids, seats_only } = request.into_inner();
         let user_id: UserId = id("user_id", &user_id)?;
+        if seats_only {
+            let seats = self.store.seats(user_id).await.map_err(|error| status(Error::from(error)))?;
+            let memberships = seats.into_iter().map(Membership::from).collect();
+            return Ok(Response::new(ListMembershipsResponse { memberships }));
+        }
         let among: Vec<ChatId> =
             chat_ids.iter().map(|text| id("chat_ids", text)).collect::<Result<_, InvalidField>>()?;
         let memberships = self.store.memberships(user_id, &among).await;
@@ -199,6 +204,20 @@ impl From<domain::Membership> for Membership {
             joined_at_ms: joined_at.timestamp_millis(),
             version,
             is_closed,
+        }
+    }
+}
+
+impl From<domain::Seat> for Membership {
+    fn from(seat: domain::Seat) -> Self {
+        let domain::Seat { chat_id, joined_at, reads_from, own_changed_at } = seat;
+        let changed_at_ms = own_changed_at.map_or(0, |at| at.timestamp_millis());
+        Self {
+            chat_id: chat_id.to_string(),
+            reads_from: reads_from.map(EntryId::from),
+            joined_at_ms: joined_at.timestamp_millis(),
+            own: Some(OwnState { changed_at_ms, ..OwnState::default() }),
+            ..Self::default()
         }
     }
 }

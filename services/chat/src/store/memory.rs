@@ -19,6 +19,7 @@ use super::{Added, ChatStore, Created, Publication, Published, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
     MAX_DRAFTS, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Scheduled,
+    Seat,
     limits::{self, CreatedChats, Memberships},
     own_state,
 };
@@ -371,6 +372,11 @@ impl ChatStore for MemoryStore {
         let chats =
             tables.chats.iter().filter(|row| among.is_empty() || among.contains(&row.excerpt.chat_id));
         Ok(chats.filter_map(|row| tables.membership(row, user_id)).collect())
+    }
+
+    async fn seats(&self, user_id: UserId) -> Result<Vec<Seat>, StoreError> {
+        let memberships = self.memberships(user_id, &[]).await?;
+        Ok(memberships.iter().map(Seat::from).collect())
     }
 
     async fn member(&self, chat_id: ChatId, user_id: UserId) -> Result<Option<Member>, StoreError> {

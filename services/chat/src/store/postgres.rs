@@ -28,13 +28,13 @@ use self::{
     founding::{FoundingRow, created_before, founded},
     outbox::{OutboxRow, enqueue, newest_record, published},
     own::update_own,
-    reads::{chat, members, members_among, memberships_of, rights},
+    reads::{chat, members, members_among, memberships_of, rights, seats_of},
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
 use super::{Added, ChatStore, Created, Publication, Published, StoreError};
 use crate::domain::{
     self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NewChat,
-    OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
+    OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Seat,
 };
 
 /// The tables of this service.
@@ -240,6 +240,11 @@ impl ChatStore for PostgresStore {
     #[tracing::instrument(name = "chat.store.memberships", skip_all)]
     async fn memberships(&self, user_id: UserId, among: &[ChatId]) -> Result<Vec<Membership>, StoreError> {
         memberships_of(&self.pool, user_id, among).await.map_err(StoreError::Read)
+    }
+
+    #[tracing::instrument(name = "chat.store.seats", skip_all)]
+    async fn seats(&self, user_id: UserId) -> Result<Vec<Seat>, StoreError> {
+        seats_of(&self.pool, user_id).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "chat.store.member", skip_all, fields(chat = %chat_id))]

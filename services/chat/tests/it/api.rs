@@ -16,7 +16,8 @@ use contracts::{
     api::{ContactableBy, MAX_DRAFT_BYTES},
     rpc::{
         CheckBlocksRequest, CheckMembersRequest, GetMembershipRequest, ListAcquaintancesRequest,
-        ListCalledRequest, ListMembershipsRequest, chat_service_server::ChatService as _,
+        ListCalledRequest, ListMembershipsRequest, Membership, OwnState,
+        chat_service_server::ChatService as _,
     },
 };
 use kit::{

@@ -125,7 +125,10 @@ impl Service for Message {
             let request = GetMembershipRequest { chat_id: "1".to_owned(), user_id };
             let member = chats.get_membership(request).await.expect("an answer").into_inner().member;
             let unknown = chats
-                .list_memberships(ListMembershipsRequest { user_id: "1".to_owned(), chat_ids: Vec::new() })
+                .list_memberships(ListMembershipsRequest {
+                    user_id: "1".to_owned(),
+                    ..ListMembershipsRequest::default()
+                })
                 .await;
             format!("{} {:?}", member.expect("a member").role, unknown.expect_err("a refusal").code())
         };

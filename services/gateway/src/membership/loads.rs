@@ -129,7 +129,8 @@ impl Calls {
     }
 
     async fn listings(&self, user: UserId) -> Result<Vec<Listing>, Status> {
-        let request = ListMembershipsRequest { user_id: user.to_string(), chat_ids: Vec::new() };
+        let request =
+            ListMembershipsRequest { user_id: user.to_string(), ..ListMembershipsRequest::default() };
         let response = kit::rpc::within(CALL_TIMEOUT, self.chat.clone().list_memberships(request)).await?;
         let listings = response.memberships.iter().map(listing);
         listings

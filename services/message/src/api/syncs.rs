@@ -33,8 +33,8 @@ impl AppState {
             "" => None,
             text => Some(current(text, user, now_ms).ok_or(Error::CursorExpired)?),
         };
-        let memberships = self.memberships(user, Vec::new()).await?;
-        let memberships = memberships.iter().map(membership).collect::<Result<_, _>>()?;
+        let seats = self.memberships(user, Vec::new()).await?;
+        let memberships = seats.iter().map(membership).collect::<Result<_, _>>()?;
         let query = SyncQuery { user, cursor, limit, entries, now_ms };
         let page = self.syncing.sync(query, memberships).await.map_err(Error::Sync)?;
         // As they are after the heads were read: an older title beside a newer head would stand for good in a client, which has applied
@@ -74,9 +74,10 @@ impl AppState {
         })
     }
 
-    /// Returns a user's memberships in some chats, or in all of them when none is named.
+    /// Returns a user's memberships in some chats, or the seats in all of them when none is named.
     async fn memberships(&self, user: UserId, chat_ids: Vec<String>) -> Result<Vec<rpc::Membership>, Error> {
-        let request = ListMembershipsRequest { user_id: user.to_string(), chat_ids };
+        let seats_only = chat_ids.is_empty();
+        let request = ListMembershipsRequest { user_id: user.to_string(), chat_ids, seats_only };
         let answer = self.chats.clone().list_memberships(request).await;
         Ok(answer.map_err(|status| Error::Membership(Box::new(status)))?.into_inner().memberships)
     }

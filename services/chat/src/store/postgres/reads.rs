@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use contracts::{ChatId, UserId, event::Role};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-use super::rows::{MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, place_columns};
-use crate::domain::{Chat, Member, Membership, Rights};
+use super::rows::{MemberRow, MembershipRow, OwnedChatRow, SeatRow, chat_columns, entry_id, place_columns};
+use crate::domain::{Chat, Member, Membership, Rights, Seat};
 
 /// Returns the memberships of a user in these chats, or all of them when none is named.
 pub(super) async fn memberships_of(
@@ -37,6 +38,24 @@ pub(super) async fn memberships_of(
     };
     let rows: Vec<MembershipRow> = query.fetch_all(pool).await?;
     rows.into_iter().map(|row| row.of(user_id)).collect()
+}
+
+/// Returns all seats of a user. Columns are taken by their place, because there may be thousands of rows.
+pub(super) async fn seats_of(pool: &PgPool, user_id: UserId) -> Result<Vec<Seat>, sqlx::Error> {
+    type Columns = (Uuid, DateTime<Utc>, Option<Uuid>, Option<Uuid>, Option<DateTime<Utc>>);
+    let rows: Vec<Columns> = sqlx::query_as(
+        "SELECT chat_id, joined_at, entry_sender_id, entry_key, own_changed_at FROM members WHERE user_id = $1",
+    )
+    .bind(user_id.0)
+    .fetch_all(pool)
+    .await?;
+    let seats = rows.into_iter().map(|(chat_id, joined_at, sender, key, own_changed_at)| Seat {
+        chat_id: ChatId(chat_id),
+        joined_at,
+        reads_from: entry_id(sender, key),
+        own_changed_at,
+    });
+    Ok(seats.collect())
 }
 
 pub(super) async fn chat(

@@ -198,7 +198,7 @@ impl MembershipRow {
     }
 }
 
-fn entry_id(sender: Option<Uuid>, key: Option<Uuid>) -> Option<EntryId> {
+pub(super) fn entry_id(sender: Option<Uuid>, key: Option<Uuid>) -> Option<EntryId> {
     Some(EntryId { sender: UserId(sender?), key: MessageKey(key?) })
 }
 

@@ -29,11 +29,19 @@ async fn other_services_ask_for_memberships() {
     assert_eq!(checked.is_member, [true, false, false, true]);
     assert_eq!(checked.may_send, [true, false, false, true]);
     assert_eq!(checked.slow_mode_seconds, [0; 4]);
-    let request = ListMembershipsRequest { user_id: id(&bob), chat_ids: Vec::new() };
-    let listed = app.rpc.list_memberships(Request::new(request)).await.expect("an answer").into_inner();
-    let [listed] = listed.memberships.as_slice() else { panic!("{listed:?}") };
+    let list = async |seats_only| {
+        let request = ListMembershipsRequest { user_id: id(&bob), chat_ids: Vec::new(), seats_only };
+        let listed = app.rpc.list_memberships(Request::new(request)).await.expect("an answer");
+        <[Membership; 1]>::try_from(listed.into_inner().memberships).expect("one")
+    };
+    let [listed] = list(false).await;
     assert_eq!((&listed.chat_id, listed.role.as_str()), (&chat_id, "member"));
     assert_eq!((listed.version, listed.member_count, listed.is_closed), (2, 2, false));
+    let [seat_only] = list(true).await;
+    let Membership { chat_id: listed_id, reads_from, joined_at_ms, .. } = listed;
+    let own = Some(OwnState::default());
+    let expected = Membership { chat_id: listed_id, reads_from, joined_at_ms, own, ..Membership::default() };
+    assert_eq!(seat_only, expected);
 
     let met = async |user: &TestUser, other_ids: Vec<String>| {
         let request = ListAcquaintancesRequest { user_id: id(user), other_ids };

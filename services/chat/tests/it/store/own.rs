@@ -30,6 +30,14 @@ async fn how_a_member_has_a_chat_is_their_own_and_goes_with_them(store: Store) {
     assert_eq!(store.chats(bob, None, 10).await.expect("a page")[0].own, own(bob).await);
     let listed = store.membership(chat_id, bob).await.expect("a read").expect("bob is in it");
     assert_eq!(listed.chat.own, first);
+    let seat = Seat {
+        chat_id,
+        joined_at: listed.joined_at,
+        reads_from: listed.reads_from,
+        own_changed_at: Some(at(1)),
+    };
+    assert_eq!(store.seats(bob).await.expect("a list"), [seat]);
+    assert_eq!(store.seats(eve).await.expect("a list"), []);
     assert_eq!(own(ann).await, OwnState::default());
     let favourite = OwnUpdate { is_favourite: Some(true), muted_until: Some(None), ..OwnUpdate::default() };
     // At the same time: none is lost.
