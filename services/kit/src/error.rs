@@ -110,7 +110,7 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.code.is_temporary() {
+        if self.code.is_temporary() || self.retry_after.is_some() {
             // Whole seconds, and never too early.
             let seconds = self.retry_after.map_or(1, |wait| wait.as_secs() + 1);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -189,5 +189,14 @@ mod tests {
     fn an_internal_error_reveals_nothing_to_the_caller() {
         let problem = ApiError::from(Broken).problem();
         assert_eq!((problem.status, problem.detail), (500, None));
+    }
+
+    #[test]
+    fn whoever_knows_how_long_to_wait_says_so() {
+        let after = |error: ApiError| error.into_response().headers().get(header::RETRY_AFTER).cloned();
+        let slow = || ApiError::new(ErrorCode::SlowMode, "the chat is in slow mode");
+        assert_eq!(after(slow().after(Duration::from_millis(2_500))), Some(HeaderValue::from(3)));
+        assert_eq!(after(slow()), None);
+        assert_eq!(after(Broken.into()), Some(HeaderValue::from(1)));
     }
 }
