@@ -8,8 +8,13 @@ kubectl() { "$K8S/kubectl" "$@"; }
 helm() { "$K8S/helm" "$@"; }
 apply() { kubectl apply --server-side --force-conflicts --field-manager=local-stack "$@"; }
 
-# The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice.
-build_binaries() { own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins --profile "$PROFILE"; }
+# The whole workspace is selected, as in `make test`, so that features are resolved alike and nothing is compiled twice. Cargo adds the features
+# that tests need where an example is among what is built; the images of a real cluster do without.
+build_binaries() {
+    local tests=(--example bot)
+    [ "$PROFILE" = dev ] || tests=()
+    own_target && cd "$ROOT" && cargo build --locked --workspace --exclude xtask --bins "${tests[@]}" --profile "$PROFILE"
+}
 
 # Drift in a backend is looked for more often than the chart's default: nobody should wait a minute to see it repaired.
 operator_up() {
