@@ -301,6 +301,15 @@ async fn what_entries_change_is_listed_and_read_alike_by_two_owners() {
         assert_eq!(repeated.outcome, DeliveryOutcome::Repeated { seq: 13 }, "the source stands for its text");
 
         let check = async |running: &Running| {
+            // What a head counts is stored, what it changed included; a page may be read before.
+            wait_for("the head of the last entry", PATIENCE, || async {
+                let query = "SELECT head_seq FROM chat_heads WHERE chat_id = ?";
+                let rows = stand.session.query_unpaged(query, (chat.0,)).await.expect("an answer");
+                let rows = rows.into_rows_result().expect("rows");
+                let head = rows.maybe_first_row::<(i64,)>().expect("a row");
+                (head == Some((15,))).then_some(())
+            })
+            .await;
             let url = format!("http://{}", running.ports.grpc);
             let channel = kit::rpc::connect(&url, &INTERNAL_TOKEN.into()).expect("a channel");
             let mut messages = MessageServiceClient::new(channel);
