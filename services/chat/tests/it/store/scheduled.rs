@@ -28,8 +28,8 @@ use super::{Store, change, direct, group, own_states, put, refused, update};
 use crate::{at, crew, database, new_user};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// So soon that a test waits for it.
-const SOON: TimeDelta = TimeDelta::milliseconds(200);
+/// So soon that a test waits for it, and not so soon that it is past on a busy machine before all is scheduled.
+const SOON: TimeDelta = TimeDelta::seconds(1);
 
 suite![
     memory, postgres, super::Limits::default();
