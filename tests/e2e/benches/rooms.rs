@@ -209,7 +209,9 @@ async fn list(database: &mut PgConnection, users: &[TestUser], chats: usize) -> 
     }
     let all = began.elapsed();
     // What was written a moment ago comes again until the places of the cursor are behind it.
+    let until = Instant::now() + LIMIT;
     while !page.chats.is_empty() {
+        ensure!(Instant::now() < until, "{} chats still come with every sync", page.chats.len());
         page = sync(&mut socket, Some(page.cursor)).await?;
     }
     drop(socket);
