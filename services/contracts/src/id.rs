@@ -64,6 +64,10 @@ uuid_id! {
     /// An invite link of a chat. It names the link to those who manage it, and lets no one in.
     InviteId
 }
+uuid_id! {
+    /// A file of a user. It opens nothing by itself: who may read the file is checked at each request.
+    FileId
+}
 
 /// Longest id of a session in bytes. The realm's own have 36 or fewer.
 const MAX_SESSION_ID_BYTES: usize = 128;

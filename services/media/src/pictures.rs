@@ -1,0 +1,1 @@
+//! Pictures: bounds before decoding, metadata stripped, orientation applied, thumbnails and blurs.

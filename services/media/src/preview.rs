@@ -1,0 +1,1 @@
+//! Link previews, fetched by a worker that reaches no private address.

@@ -1,0 +1,1 @@
+//! Scans of files by a daemon that speaks the protocol of ClamAV.

@@ -1,0 +1,1 @@
+//! Facts and poster frames of video and audio, where ffmpeg is there.
