@@ -12,6 +12,8 @@ pub struct ServiceEntry {
     pub about: &'static str,
     /// The tenant may switch it off. The others are the messenger itself.
     pub is_optional: bool,
+    /// Of optional ones: a tenant has it only where it requests it. The others are there until they are switched off.
+    pub is_on_request: bool,
     /// Systems that must have been set up before the service can start. Once it runs it is updated whatever they do.
     pub backends: &'static [Backend],
     /// Secrets that its pods receive.
@@ -74,6 +76,10 @@ pub enum Setting {
     SampleSeconds,
     /// `--send-topic-generation`: the id that Kafka gave the topic `message.send`. Unknown until the topic was seen.
     SendTopicGeneration,
+    /// `--media-quota-bytes`: how many bytes the files of all users may have together.
+    MediaQuotaBytes,
+    /// `--max-file-bytes`: how many bytes one file may have.
+    MaxFileBytes,
 }
 
 impl Setting {
@@ -95,6 +101,8 @@ impl Setting {
             Self::AllowedOrigins => "--allowed-origins",
             Self::SampleSeconds => "--sample-seconds",
             Self::SendTopicGeneration => "--send-topic-generation",
+            Self::MediaQuotaBytes => "--media-quota-bytes",
+            Self::MaxFileBytes => "--max-file-bytes",
         }
     }
 }
@@ -111,6 +119,7 @@ table! {
         name: "gateway",
         about: "Holds users' connections and pushes messages to them.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message],
@@ -143,6 +152,7 @@ table! {
         name: "auth",
         about: "Registers users, signs them in and out, and refreshes their tokens.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Keycloak, Backend::Kafka, Backend::Redis],
         secrets: &[
             Secret::Oidc,
@@ -178,6 +188,7 @@ table! {
         name: "user",
         about: "Keeps the profiles of users and finds them.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Postgres, Backend::Keycloak],
         secrets: &[Secret::Postgres, Secret::Internal, Secret::Metrics],
         peers: &[],
@@ -198,6 +209,7 @@ table! {
         name: "chat",
         about: "Keeps direct chats and groups, their members and roles.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Postgres, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
@@ -219,6 +231,7 @@ table! {
         name: "message",
         about: "Orders, stores and delivers messages. Replicas beyond kafka.partitions are idle.",
         is_optional: false,
+        is_on_request: false,
         backends: &[Backend::Cql, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Cql, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::User],
@@ -239,6 +252,7 @@ table! {
         name: "presence",
         about: "Knows which users are online, away or typing, and when the others were last seen.",
         is_optional: true,
+        is_on_request: false,
         backends: &[Backend::Redis, Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Redis, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User, Service::Chat],
@@ -311,6 +325,13 @@ mod tests {
             for peer in service.peers {
                 assert!(!peer.is_optional || service.is_optional, "{service} calls {peer}");
             }
+        }
+    }
+
+    #[test]
+    fn only_an_optional_service_is_there_on_request() {
+        for service in Service::ALL {
+            assert!(!service.is_on_request || service.is_optional, "{service} is the messenger itself");
         }
     }
 
