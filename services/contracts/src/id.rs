@@ -64,8 +64,9 @@ uuid_id! {
     /// An invite link of a chat. It names the link to those who manage it, and lets no one in.
     InviteId
 }
+
 uuid_id! {
-    /// A file of a user. It opens nothing by itself: who may read the file is checked at each request.
+    /// A file that a user uploaded. It is one file for as long as it lives: what is in it never changes.
     FileId
 }
 
