@@ -2,7 +2,7 @@
 //!
 //! A file states its own size: the canvas, the frames, the scans. All of it is checked here, in one pass over the bytes that
 //! allocates no more than a copy of them. The copy has what carries pixels and nothing else, so that no decoder and no client
-//! meets the metadata, the comments, or what somebody has put behind the end of the picture.
+//! meets the metadata, the comments, or what was put behind the end of the picture.
 
 mod gif;
 mod jpeg;

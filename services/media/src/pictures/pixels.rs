@@ -12,7 +12,7 @@ use image::{
 
 use super::{Deadline, Encoded, Limits, Refused, container::Outline};
 
-/// Of a picture that is looked at. Below 90, files get much smaller, and nobody sees a difference.
+/// Of a picture that is looked at. Below 90, files get much smaller, and look the same.
 const JPEG_QUALITY: u8 = 88;
 /// Of a thumbnail, which is replaced by the picture.
 const THUMBNAIL_QUALITY: u8 = 78;
