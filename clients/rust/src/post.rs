@@ -61,6 +61,7 @@ impl Post {
             mention_roles: Vec::new(),
             mention_here: false,
             silent: false,
+            attachments: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 export { addChange, deletions, type Change, type Deletion } from "./changes.js";
 export { ChatList } from "./chats.js";
 export type { Encoding } from "./codec.js";
+export * as files from "./files.js";
 export * as auth from "./generated/auth.js";
 export * as chat from "./generated/chat.js";
 export * as socket from "./generated/socket.js";

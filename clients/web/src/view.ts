@@ -73,8 +73,10 @@ export class View {
 
     #empty(seq: number): void {
         for (const [at, entry] of this.#entries) {
-            if (at === seq || (entry.kind === "edit" && entry.target_seq === seq))
-                this.#replace(at, { body: "" });
+            if (at !== seq && !(entry.kind === "edit" && entry.target_seq === seq)) continue;
+            const emptied = { ...entry, body: "" };
+            delete emptied.attachments;
+            this.#entries.set(at, emptied);
         }
     }
 

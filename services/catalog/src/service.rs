@@ -123,7 +123,7 @@ table! {
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
         peers: &[Service::Chat, Service::Message],
-        optional_peers: &[Service::Presence],
+        optional_peers: &[Service::Presence, Service::Media],
         settings: &[
             Setting::Rate(Limit::UserSends),
             Setting::Rate(Limit::UserBytes),

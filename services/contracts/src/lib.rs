@@ -3,6 +3,7 @@
 //! Everything here is data. A type that only one service needs lives in that service.
 
 pub mod api;
+pub mod attachment;
 pub mod cbor;
 pub mod changes;
 pub mod convert;

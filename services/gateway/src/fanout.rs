@@ -66,7 +66,9 @@ impl Fanout {
         };
         if (!device.0.is_nil() || is_text) && !is_late {
             let body = match &outcome {
-                DeliveryOutcome::Stored { body, range, .. } => counted_bytes(body, *range),
+                DeliveryOutcome::Stored { body, attachments, range, .. } => {
+                    counted_bytes(body, attachments.len(), *range)
+                }
                 // What is not stored now has no text here.
                 _ => 0,
             };
@@ -84,6 +86,7 @@ impl Fanout {
                 mentions_all,
                 mentions_here,
                 silent,
+                attachments,
                 forwarded,
                 range,
                 sent_at_ms,
@@ -105,6 +108,7 @@ impl Fanout {
                     mentions_all,
                     mentions_here,
                     silent,
+                    attachments,
                     forwarded,
                     range,
                     sent_at_ms,
@@ -364,6 +368,7 @@ mod tests {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: 5,

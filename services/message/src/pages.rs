@@ -108,6 +108,7 @@ mod tests {
             mentions_all: false,
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: 0,

@@ -131,6 +131,7 @@ pub async fn changes(messenger: &Messenger) -> anyhow::Result<()> {
         mention_roles: Vec::new(),
         mention_here: false,
         silent: false,
+        attachments: Vec::new(),
     };
     let react = |seq, remove| Post::React { seq, emoji: "\u{1f44d}".into(), remove };
     let edit = |seq, body: &str| Post::Edit { seq, body: body.to_owned() };

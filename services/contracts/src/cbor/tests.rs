@@ -38,6 +38,7 @@ fn message(body: &str) -> Message {
         mentions_all: false,
         mentions_here: false,
         silent: false,
+        attachments: Vec::new(),
         forwarded: None,
         range: None,
         sent_at_ms: 1_764_284_400_123,

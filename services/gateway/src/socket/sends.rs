@@ -76,7 +76,7 @@ pub(super) fn held(connection: &Connection, send: (ChatId, MessageKey), refusal:
     refused(refusal)
 }
 
-/// Sends the text of a message that the caller reads.
+/// Sends the text of a message that the caller reads, and the files that it carries: who may read the message may show them to others.
 pub(super) fn forward(
     gateway: &Arc<GatewayState>,
     connection: &Arc<Connection>,
@@ -110,8 +110,13 @@ async fn source(gateway: &GatewayState, sender: UserId, forward: &Forward) -> Re
         return Ok(found.message);
     }
     // The log answers it as it did before, whatever became of the source since.
-    let gone =
-        Message { kind: EntryKind::Text, body: String::new(), changes: Changes::default(), ..found.message };
+    let gone = Message {
+        kind: EntryKind::Text,
+        body: String::new(),
+        attachments: Vec::new(),
+        changes: Changes::default(),
+        ..found.message
+    };
     if found.is_key_known { Ok(gone) } else { Err(GatewayError::NoSource { chat: from_chat, seq }) }
 }
 
@@ -140,7 +145,7 @@ async fn review(gateway: &GatewayState, sender: UserId, mut draft: Draft) -> Res
     Ok(Reviewed { draft, moderates, called: Called::default(), checking: None })
 }
 
-/// Returns whether the sender may delete what others wrote, and does, and whom the entry calls.
+/// Returns whether the sender may delete what others wrote, and does, and whom the entry calls. Finds out what the files are that it carries.
 async fn decide(
     gateway: &GatewayState,
     sender: UserId,
@@ -159,6 +164,10 @@ async fn decide(
     } else {
         Called::default()
     };
+    if draft.brings_files() {
+        draft.attachments = gateway.files.describe(chat, sender, &draft.attachments).await?;
+        gateway.outages.media.worked("querying the media service");
+    }
     Ok((moderates, called))
 }
 
@@ -367,6 +376,7 @@ fn enqueue(
         mentions_all: draft.mentions_all,
         mentions_here: draft.mentions_here,
         silent: draft.silent,
+        attachments: draft.attachments,
         forwarded: draft.forwarded,
         source: draft.source,
         range: draft.range,

@@ -26,6 +26,7 @@ use contracts::{
         MovedRequest, MovedResponse, PinsRequest, PublishedRecord, RepliesRequest, SyncRequest, SyncResponse,
         Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
+        media_service_server::MediaServiceServer,
         message_service_server::{MessageService, MessageServiceServer},
         presence_service_server::PresenceServiceServer,
     },
@@ -40,7 +41,7 @@ use rdkafka::{
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use crate::{presence::FakePresence, stand::PARTITIONS};
+use crate::{files::FakeMedia, presence::FakePresence, stand::PARTITIONS};
 
 pub const INTERNAL_TOKEN: &str = "internal";
 
@@ -70,6 +71,7 @@ pub struct Peers {
     /// When messages are stored, but for their number.
     pub clock_ms: Arc<AtomicI64>,
     pub presence: FakePresence,
+    pub media: FakeMedia,
 }
 
 impl Peers {
@@ -90,6 +92,7 @@ impl Peers {
             pins: Arc::default(),
             clock_ms: Arc::new(AtomicI64::new(1_767_225_600_000)),
             presence: FakePresence::default(),
+            media: FakeMedia::default(),
         }
     }
 
@@ -100,6 +103,7 @@ impl Peers {
         let routes = tonic::service::Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()))
             .add_service(PresenceServiceServer::new(self.presence.clone()))
+            .add_service(MediaServiceServer::new(self.media.clone()))
             .into_axum_router();
         tokio::spawn(async move { axum::serve(listener, routes).await });
         addr
@@ -271,6 +275,7 @@ impl Peers {
             mention_roles: Vec::new(),
             mentions_here: false,
             silent: false,
+            attachments: Vec::new(),
             forwarded: None,
             range: None,
             sent_at_ms: 0,
@@ -352,6 +357,7 @@ impl Peers {
             mentions_all: record.mentions_all,
             mentions_here: record.mentions_here,
             silent: record.silent,
+            attachments: record.attachments,
             forwarded: record.forwarded,
             range: record.range,
             sent_at_ms,
@@ -371,6 +377,7 @@ impl Peers {
             mentions_all: stored.mentions_all,
             mentions_here: stored.mentions_here,
             silent: stored.silent,
+            attachments: stored.attachments,
             forwarded: stored.forwarded,
             range: stored.range,
             sent_at_ms,

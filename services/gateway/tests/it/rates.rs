@@ -107,6 +107,7 @@ async fn what_a_user_sends_through_another_gateway_counts() {
                 mentions_all: false,
                 mentions_here: false,
                 silent: false,
+                attachments: Vec::new(),
                 forwarded: None,
                 range: None,
                 sent_at_ms: now_ms(),

@@ -77,7 +77,7 @@ pub struct Stand {
     pub redis: TestCache,
     /// The encoding of the connections that [`Self::connect`] opens.
     pub encoding: Encoding,
-    peers_addr: SocketAddr,
+    pub peers_addr: SocketAddr,
 }
 
 /// The settings of a gateway of this tenant on free ports.
@@ -108,6 +108,7 @@ pub fn config(
         ["--chat-grpc", &peers],
         ["--message-grpc", &peers],
         ["--presence-grpc", &peers],
+        ["--media-grpc", &peers],
     ];
     let arguments: Vec<String> = arguments.into_iter().flatten().map(str::to_owned).collect();
     let secrets = [
