@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::{
+    files::{
+        CreateFileRequest, File, FileLinks, FilePurpose, FileRefusal, FileState, FileUpload, PartsUpload,
+        UploadPart, WholeUpload,
+    },
     joining::{
         CreateInviteRequest, CreatedInvite, Invite, InvitePreview, JoinRequest, MAX_INVITE_SECONDS,
         MAX_INVITE_USES, PublicChat, Visibility,
@@ -20,6 +24,7 @@ use crate::{
     word::{object, whole, whole_or_null, word},
 };
 
+mod files;
 mod joining;
 mod own;
 mod scheduled;
