@@ -17,12 +17,13 @@ pub use self::{
     },
     limits::Limits,
     own::{OwnState, OwnUpdate},
+    pace::{NoRoom, Pace, Spent},
     record::{OutboxRecord, own_state},
     refusal::Refusal,
     rules::{Additions, add, decide, depart, empty, reopen},
     scheduled::{
-        Audience, Dispatch, Due, SENT_REMEMBERED, Scheduled, ScheduledCounts, ScheduledText, dispatch, due,
-        retried_after, send_now,
+        Audience, Dispatch, Due, SENT_REMEMBERED, SLOW_REMEMBERED, Scheduled, ScheduledCounts, ScheduledText,
+        Turn, dispatch, due, retried_after, send_now,
     },
 };
 
@@ -199,6 +200,7 @@ mod founding;
 mod joining;
 pub mod limits;
 mod own;
+mod pace;
 mod record;
 mod refusal;
 mod rules;

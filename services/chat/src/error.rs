@@ -87,7 +87,9 @@ impl ServiceError for Error {
                     | Refusal::TooManyInvites
                     | Refusal::TooManyRequests
                     | Refusal::TenantFull => ErrorCode::LimitReached,
-                    Refusal::TooManyChatsLately { .. } => ErrorCode::RateLimited,
+                    Refusal::TooManyChatsLately { .. } | Refusal::TooManySent { .. } => {
+                        ErrorCode::RateLimited
+                    }
                     Refusal::SlowMode { .. } => ErrorCode::SlowMode,
                     Refusal::TimeIsPast | Refusal::TooFarAhead => ErrorCode::Conflict,
                     Refusal::KeyReused | Refusal::InviteKeyReused | Refusal::ScheduledKeyReused => {
@@ -111,7 +113,9 @@ impl ServiceError for Error {
             | Self::TooManyDrafts { wait }
             | Self::TooManyGuesses { wait }
             | Self::Store(StoreError::Refused(
-                Refusal::TooManyChatsLately { wait, .. } | Refusal::SlowMode { wait },
+                Refusal::TooManyChatsLately { wait, .. }
+                | Refusal::TooManySent { wait }
+                | Refusal::SlowMode { wait },
             )) => Some(*wait),
             _ => None,
         }
