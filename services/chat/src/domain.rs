@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, MessageKey, UserId,
     api::{HistoryAccess, Visibility},
-    event::{ChatKind, Role},
+    event::{self, ChatKind, Role},
 };
 
 pub use self::{
@@ -148,6 +148,12 @@ pub struct Member {
 pub struct EntryId {
     pub sender: UserId,
     pub key: MessageKey,
+}
+
+impl From<EntryId> for event::EntryId {
+    fn from(EntryId { sender, key }: EntryId) -> Self {
+        Self { sender, key }
+    }
 }
 
 /// What holds for a user who sends to a chat.

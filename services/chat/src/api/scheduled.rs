@@ -36,8 +36,8 @@ use crate::{domain::Scheduled, error::Error, scheduled::Alarm, store::ChatStore}
 /// membership, and with the account. The messages of a member in a chat are sent in the order of their times. In slow mode those of a plain member
 /// wait for one another; what the member sent by hand before does not hold them up, and what they send behind waits as after any message. The
 /// roles that a message calls are those of the time at which it is sent. What the server fails to send, it tries again for about an hour, and
-/// then keeps with `refused`; what comes behind it waits meanwhile. A message that replies to one that is deleted by then is not stored, and all connections of
-/// the caller receive `rejected`.
+/// then keeps with `refused`; what comes behind it waits meanwhile. A message that replies to one that is deleted by then, or is from before the history of
+/// the caller begins, is not stored, and all connections of the caller receive `rejected`.
 ///
 /// What is sent counts for the rates of the caller, the chat and the tenant as all messages do. Scheduled messages of a user are sent at the rate
 /// of that user, and those of all users together at half of the rates of a chat and of the tenant: what comes at once beyond that is sent

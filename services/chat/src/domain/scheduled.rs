@@ -17,7 +17,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{Access, NoRoom, OutboxRecord, Pace, Refusal, Rights};
+use super::{Access, EntryId, NoRoom, OutboxRecord, Pace, Refusal, Rights};
 
 /// The end of the year 9999. A time that is ahead and too far is refused otherwise: see [`Scheduled::check_time`].
 const LATEST_MS: i64 = 253_402_300_799_999;
@@ -94,6 +94,8 @@ pub struct Turn {
     /// When a scheduled message of the user was sent there last, before they left and came back too.
     pub last_sent: Option<DateTime<Utc>>,
     pub pace: Pace,
+    /// The entry with which the history of the user begins; `None` for one who reads all of it.
+    pub reads_from: Option<EntryId>,
 }
 
 impl Scheduled {
@@ -208,8 +210,9 @@ impl Scheduled {
     }
 
     /// Returns the record by which it is sent: as a text of its sender, from no device. With its key, it is one message however often the
-    /// record is written. Those whom it names and who are not in the chat are called by nothing.
-    pub fn record(&self, audience: &Audience) -> OutboxRecord {
+    /// record is written. Those whom it names and who are not in the chat are called by nothing. `reads_from` is where the history of the sender
+    /// begins: the log refuses a reply to what was before.
+    pub fn record(&self, audience: &Audience, reads_from: Option<EntryId>) -> OutboxRecord {
         // No user is called by a role that too many have: such a message is refused before.
         let by_role = self.called_by_role(audience).unwrap_or_default();
         let ScheduledText { body, reply_to, mentions, mention_roles, mentions_all, mentions_here, silent } =
@@ -239,6 +242,8 @@ impl Scheduled {
             range: None,
             moderates: false,
             subject_only: false,
+            // A gateway would have read the message as the sender does.
+            reads_from: reads_from.filter(|_| reply_to.is_some()).map(Into::into),
         };
         OutboxRecord {
             topic: Topic::MessageSend,
@@ -471,7 +476,7 @@ mod tests {
     }
 
     fn turn(rights: Rights, last_sent: Option<DateTime<Utc>>) -> Turn {
-        Turn { rights, last_sent, pace: Pace::default() }
+        Turn { rights, last_sent, pace: Pace::default(), reads_from: None }
     }
 
     fn round(messages: &[&Scheduled], slow_mode_seconds: u32, last: Option<i64>, now: i64) -> Dispatch {
@@ -554,7 +559,7 @@ mod tests {
         let with_role = BTreeMap::from([(Role::Owner, [ANN].into()), (Role::Admin, [ANN, one, two].into())]);
         let few = Audience { present: [one].into(), with_role };
         let send: SendRecord =
-            serde_json::from_str(&message.record(&few).payload.expect("a payload")).expect("json");
+            serde_json::from_str(&message.record(&few, None).payload.expect("a payload")).expect("json");
         assert_eq!((send.mentions, send.called_by_role), (vec![one, BOB, two], 1));
         assert_eq!((send.not_members, send.mention_roles), (vec![BOB], vec![Role::Owner, Role::Admin]));
         assert!(send.mentions_here && send.silent && !send.mentions_all);
@@ -590,12 +595,15 @@ mod tests {
             ..ScheduledText::default()
         };
         let scheduled = Scheduled { text, ..message(ANN, 5) };
-        let record = scheduled.record(&Audience { present: [BOB].into(), ..Audience::default() });
+        let joined = EntryId { sender: BOB, key: MessageKey(Uuid::from_u128(9)) };
+        let audience = Audience { present: [BOB].into(), ..Audience::default() };
+        let record = scheduled.record(&audience, Some(joined));
         assert_eq!((record.topic, record.key), (Topic::MessageSend, CHAT.to_string()));
         let send: SendRecord = serde_json::from_str(&record.payload.expect("a payload")).expect("json");
         assert_eq!((send.sender, send.key, send.kind), (ANN, scheduled.key, EntryKind::Text));
         assert_eq!((send.body.as_str(), send.target_seq), ("now", Some(7)));
         assert_eq!((send.mentions, send.mentions_all, send.device.0.is_nil()), (vec![BOB, ANN], true, true));
         assert_eq!(send.not_members, [ANN]);
+        assert_eq!(send.reads_from, Some(joined.into()), "the log compares it with what it replies to");
     }
 }

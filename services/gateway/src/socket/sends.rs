@@ -391,6 +391,7 @@ fn enqueue(
         range: draft.range,
         moderates,
         subject_only: false,
+        reads_from: None,
     };
     // Noted first: what it comes to may be here before the next line.
     connection.sending(key, since);

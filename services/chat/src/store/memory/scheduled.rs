@@ -55,10 +55,12 @@ impl Tables {
         let AllSpent { users, chats, tenant } = &self.scheduled_spent;
         let spent = |known: Option<&Spent>| known.copied().unwrap_or_default();
         let (user, chat) = (spent(users.get(&user_id)), spent(chats.get(&chat_id)));
+        let row = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
         Turn {
             rights: self.rights(chat_id, user_id),
             last_sent: self.scheduled_sent.get(&(chat_id, user_id)).copied(),
             pace: Pace { rates: limits.sends, user, chat, tenant: *tenant },
+            reads_from: row.and_then(|row| row.excerpt.member(user_id)?.reads_from),
         }
     }
 
@@ -85,21 +87,21 @@ impl Tables {
     fn carry_out(
         &mut self,
         (chat_id, user_id): (ChatId, UserId),
-        (dispatch, pace): (Dispatch, Pace),
+        (dispatch, turn): (Dispatch, Turn),
         audience: &Audience,
         now: DateTime<Utc>,
     ) {
         let Dispatch { sent, refused, later, resumes_at: _ } = dispatch;
         let is_news = !sent.is_empty() || !refused.is_empty();
         let AllSpent { users, chats, tenant } = &mut self.scheduled_spent;
-        users.insert(user_id, pace.user);
-        chats.insert(chat_id, pace.chat);
-        *tenant = pace.tenant;
+        users.insert(user_id, turn.pace.user);
+        chats.insert(chat_id, turn.pace.chat);
+        *tenant = turn.pace.tenant;
         for message in sent {
             self.scheduled.retain(|of| (of.chat_id, of.user_id, of.key) != (chat_id, user_id, message.key));
             self.scheduled_sent.insert((chat_id, user_id), now);
             self.scheduled_digests.insert((chat_id, user_id, message.key), message.digest());
-            self.outbox.push(message.record(audience));
+            self.outbox.push(message.record(audience, turn.reads_from));
         }
         for message in refused.into_iter().chain(later) {
             if let Some(known) = self.find(chat_id, user_id, message.key) {
@@ -209,7 +211,7 @@ impl ScheduleStore for MemoryStore {
         let audience = tables.audience(chat_id);
         domain::send_now(&message, &mut turn, &audience, now)?;
         let dispatch = Dispatch { sent: vec![message], ..Dispatch::default() };
-        tables.carry_out((chat_id, user_id), (dispatch, turn.pace), &audience, now);
+        tables.carry_out((chat_id, user_id), (dispatch, turn), &audience, now);
         self.filled.notify_one();
         Ok(Some(Publication { chat_id, newest: tables.newest() }))
     }
@@ -246,7 +248,7 @@ impl ScheduleStore for MemoryStore {
         let (mut turn, audience) = (tables.turn(&self.limits, chat_id, user_id), tables.audience(chat_id));
         let dispatch = domain::dispatch(messages, &mut turn, &audience, now);
         let sent = Sent::of(&dispatch, now);
-        tables.carry_out((chat_id, user_id), (dispatch, turn.pace), &audience, now);
+        tables.carry_out((chat_id, user_id), (dispatch, turn), &audience, now);
         self.filled.notify_one();
         Ok(sent)
     }

@@ -6,6 +6,7 @@ use kit::config::SendRates;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::rows::entry_id;
 use crate::domain::{Pace, Rights, SLOW_REMEMBERED, Spent, Turn};
 
 /// Rows that are forgotten with each change: more than one, so that they get fewer.
@@ -45,7 +46,7 @@ pub(super) async fn turn(
     .bind(user_id.0)
     .bind(chat_id.0)
     .bind(Uuid::nil())
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     for (payer, sends_until, bytes_until) in rows {
         let spent = Spent { sends_until, bytes_until };
@@ -55,7 +56,14 @@ pub(super) async fn turn(
             _ => pace.tenant = spent,
         }
     }
-    Ok(Turn { rights, last_sent, pace })
+    let place: Option<(Option<Uuid>, Option<Uuid>)> =
+        sqlx::query_as("SELECT entry_sender_id, entry_key FROM members WHERE chat_id = $1 AND user_id = $2")
+            .bind(chat_id.0)
+            .bind(user_id.0)
+            .fetch_optional(connection)
+            .await?;
+    let reads_from = place.and_then(|(sender, key)| entry_id(sender, key));
+    Ok(Turn { rights, last_sent, pace, reads_from })
 }
 
 /// Writes what is known behind a message of the user that was sent now.

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     domain::{
-        self, Audience, Dispatch, OutboxRecord, OwnState, Pace, Refusal, Rights, SENT_REMEMBERED, Scheduled,
-        ScheduledCounts, ScheduledText,
+        self, Audience, Dispatch, OutboxRecord, OwnState, Refusal, Rights, SENT_REMEMBERED, Scheduled,
+        ScheduledCounts, ScheduledText, Turn,
     },
     store::{Publication, ScheduleStore, Sent, StoreError},
 };
@@ -226,7 +226,7 @@ impl ScheduleStore for PostgresStore {
         let mut turn = paces::turn(&mut transaction, seat, rights).await.map_err(failed)?;
         domain::send_now(&message, &mut turn, &audience, now)?;
         let dispatch = Dispatch { sent: vec![message], ..Dispatch::default() };
-        let done = (&dispatch, &turn.pace);
+        let done = (&dispatch, &turn);
         carry_out(&mut transaction, (seat, &own), done, &audience, now).await.map_err(failed)?;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
@@ -299,7 +299,7 @@ impl ScheduleStore for PostgresStore {
         let audience = audience(&mut transaction, chat_id, &messages).await.map_err(failed)?;
         let mut turn = paces::turn(&mut transaction, seat, rights).await.map_err(failed)?;
         let dispatch = domain::dispatch(messages, &mut turn, &audience, now);
-        let done = (&dispatch, &turn.pace);
+        let done = (&dispatch, &turn);
         carry_out(&mut transaction, (seat, &own), done, &audience, now).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Sent::of(&dispatch, now))
@@ -485,7 +485,7 @@ async fn audience(
 async fn carry_out(
     connection: &mut PgConnection,
     ((chat_id, user_id), own): ((ChatId, UserId), &OwnState),
-    (dispatch, pace): (&Dispatch, &Pace),
+    (dispatch, turn): (&Dispatch, &Turn),
     audience: &Audience,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
@@ -530,10 +530,11 @@ async fn carry_out(
         .execute(&mut *connection)
         .await?;
     }
-    let records: Vec<OutboxRecord> = sent.iter().map(|message| message.record(audience)).collect();
+    let records: Vec<OutboxRecord> =
+        sent.iter().map(|message| message.record(audience, turn.reads_from)).collect();
     if !records.is_empty() {
         enqueue(connection, &records).await?;
-        paces::took(connection, (chat_id, user_id), pace, now).await?;
+        paces::took(connection, (chat_id, user_id), &turn.pace, now).await?;
         // Some of whichever members, so that there are never many.
         sqlx::query(
             "DELETE FROM scheduled_sent WHERE (chat_id, user_id, message_key) IN (
