@@ -243,12 +243,12 @@ pub(super) async fn join(
         users.require_account(caller.user_id).await?;
         let chat_id = store.invited_to(code.hash()).await?.ok_or(Refusal::NoSuchInvite)?;
         if let Some(chat) = enter(&*store, &changes, &caller, chat_id).await? {
-            return Ok(Come::Present(chat));
+            return Ok(Come::Present(Box::new(chat)));
         }
         Ok(Come::Invited(store.join_by_invite(code.hash(), caller.user_id, Utc::now()).await?))
     });
     let chat = match come.await? {
-        Come::Present(chat) => chat,
+        Come::Present(chat) => *chat,
         Come::Invited(Invited::Member(publication)) => {
             joined(&*store, patience, &caller, publication).await?
         }
@@ -262,7 +262,7 @@ pub(super) async fn join(
 /// What becomes of a user who comes by a link.
 enum Come {
     /// They are in the chat already.
-    Present(api::Chat),
+    Present(Box<api::Chat>),
     Invited(Invited),
 }
 
