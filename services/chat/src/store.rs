@@ -15,7 +15,7 @@ pub use self::{
     joining::{Invited, JoinStore},
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
-    scheduled::ScheduleStore,
+    scheduled::{ScheduleStore, Sent},
 };
 use crate::domain::{
     Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,

@@ -46,8 +46,9 @@ struct Tables {
     /// Since when users ask to join chats.
     requests: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
     scheduled: Vec<Scheduled>,
-    /// When a scheduled message of a member was sent last.
+    /// When a scheduled message of a user was sent in a chat last, who may have left it since.
     scheduled_sent: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
+    scheduled_spent: scheduled::AllSpent,
     /// What scheduled messages said that were sent.
     scheduled_digests: BTreeMap<(ChatId, UserId, MessageKey), [u8; 32]>,
 }

@@ -16,6 +16,7 @@ mod founding;
 mod joining;
 mod outbox;
 mod own;
+mod paces;
 mod reads;
 mod revocations;
 mod rows;
@@ -64,6 +65,7 @@ pub const SCHEMA: Schema = Schema {
         ("0021_count_users_of_links", include_str!("../../migrations/0021_count_users_of_links.sql")),
         ("0022_keep_order_of_scheduled", include_str!("../../migrations/0022_keep_order_of_scheduled.sql")),
         ("0023_list_published", include_str!("../../migrations/0023_list_published.sql")),
+        ("0024_pace_scheduled", include_str!("../../migrations/0024_pace_scheduled.sql")),
     ],
 };
 

@@ -190,6 +190,11 @@ impl Peers {
         messages.entry(chat.to_string()).or_default().push(message);
     }
 
+    /// Returns how many messages of a chat are stored.
+    pub fn stored(&self, chat: ChatId) -> usize {
+        self.messages.lock().expect("no panic").get(&chat.to_string()).map_or(0, Vec::len)
+    }
+
     /// Makes a user a member without a record in the event log yet.
     pub fn join_silently(&self, chat: ChatId, user: UserId) {
         let mut members = self.members.lock().expect("no panic");

@@ -436,6 +436,7 @@ pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRe
         range: None,
         moderates: false,
         subject_only: false,
+        reads_from: None,
     }
 }
 

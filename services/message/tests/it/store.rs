@@ -53,6 +53,7 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
         range: None,
         moderates: false,
         subject_only: false,
+        reads_from: None,
         content: Content { subject, ..Content::new(EntryKind::Text, body) }.hash(),
     }
 }
