@@ -16,7 +16,8 @@ pub struct ServiceEntry {
     pub backends: &'static [Backend],
     /// Secrets that its pods receive.
     pub secrets: &'static [Secret],
-    /// Services it calls over gRPC; it reads `--<peer>-grpc`.
+    /// Services it calls over gRPC; it reads `--<peer>-grpc`. Every service but the user service itself calls that one: the verifier of
+    /// tokens requires that their users have profiles.
     pub peers: &'static [Service],
     /// Optional services that it calls where the tenant has them; it does its work without. It reads `--<peer>-grpc`, too.
     pub optional_peers: &'static [Service],
@@ -113,7 +114,7 @@ table! {
         is_optional: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
-        peers: &[Service::Chat, Service::Message],
+        peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[Service::Presence],
         settings: &[
             Setting::Rate(Limit::UserSends),
@@ -320,6 +321,14 @@ mod tests {
             for peer in service.peers {
                 assert!(!peer.is_optional || service.is_optional, "{service} calls {peer}");
             }
+        }
+    }
+
+    #[test]
+    fn every_process_finds_the_profile_of_the_user_of_a_token() {
+        for service in Service::ALL {
+            let finds = *service == Service::User || service.peers.contains(&Service::User);
+            assert!(finds, "{service} takes tokens, and does not call the user service");
         }
     }
 

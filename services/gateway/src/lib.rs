@@ -10,8 +10,8 @@
 //!
 //! # Consumes
 //! `message.delivered` and `chat.events` from their end, `session.events` from its beginning, all whole, by every gateway.
-//! gRPC: `ChatService` for the chats of users who connect, for records of their members that the log has lost, and for whether senders and readers are members, `MessageService` for history, `PresenceService` where the
-//! tenant has it.
+//! gRPC: `ChatService` for the chats of users who connect, for records of their members that the log has lost, and for whether senders and readers are members, `MessageService` for history, `UserService` for
+//! the profile of who connects, `PresenceService` where the tenant has it.
 //!
 //! # Publishes
 //! `message.send`, key = chat id, `acks=all`. A client receives `accepted` when the log has the record, never before.

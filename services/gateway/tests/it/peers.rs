@@ -1,4 +1,4 @@
-//! What stands in for the chat and the message service.
+//! What stands in for the services that the gateway calls.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -31,7 +31,7 @@ use contracts::{
     },
     wire,
 };
-use kit::{catalog::Topic, config::KafkaArgs};
+use kit::{catalog::Topic, config::KafkaArgs, testing::TestUsers};
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{Consumer as _, StreamConsumer},
@@ -70,6 +70,7 @@ pub struct Peers {
     /// When messages are stored, but for their number.
     pub clock_ms: Arc<AtomicI64>,
     pub presence: FakePresence,
+    pub users: TestUsers,
 }
 
 impl Peers {
@@ -90,6 +91,7 @@ impl Peers {
             pins: Arc::default(),
             clock_ms: Arc::new(AtomicI64::new(1_767_225_600_000)),
             presence: FakePresence::default(),
+            users: TestUsers::default(),
         }
     }
 
@@ -100,6 +102,7 @@ impl Peers {
         let routes = tonic::service::Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()))
             .add_service(PresenceServiceServer::new(self.presence.clone()))
+            .add_service(self.users.server())
             .into_axum_router();
         tokio::spawn(async move { axum::serve(listener, routes).await });
         addr

@@ -110,6 +110,7 @@ pub fn config(
         ["--chat-grpc", &peers],
         ["--message-grpc", &peers],
         ["--presence-grpc", &peers],
+        ["--user-grpc", &peers],
     ];
     let arguments: Vec<String> = arguments.into_iter().flatten().map(str::to_owned).collect();
     let secrets = [
