@@ -122,7 +122,8 @@ fn surface(
     let registry = Arc::new(Registry::default());
     let rates = Arc::new(Rates::new(&rates, Instant::now()));
     let positions = Arc::new(Positions::default());
-    let (membership, checker, loader) = Membership::new(chat, metrics.clone());
+    let (membership, checker, loader) =
+        Membership::new(chat, (positions.clone(), registry.clone()), metrics.clone());
     let membership = Arc::new(membership);
     let presence = Arc::new(Presence::new(
         scope.optional_peer(catalog::Service::Presence)?,
@@ -149,7 +150,7 @@ fn surface(
     ));
     scope.spawn(membership::published::keep(
         membership.clone(),
-        (positions.clone(), registry.clone()),
+        registry.clone(),
         metrics.clone(),
         limits.positions_every,
         stop.clone(),

@@ -28,7 +28,7 @@ use tonic::Code;
 
 use self::{
     checks::{Access, Checks, Rights},
-    members::{Members, Standing},
+    members::{Compared, Members, Standing},
 };
 pub(crate) use self::{
     checks::{Checked, Checker, Checking},
@@ -41,6 +41,8 @@ use crate::{
     },
     error::GatewayError,
     metrics::Metrics,
+    positions::Positions,
+    registry::Registry,
 };
 
 /// A user who connects waits this long for their chats to be known. Pushes go to them from then on.
@@ -87,10 +89,14 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// Returns the membership of the tenant's chats, and what makes its checks and loads its chats once they run.
-    pub(crate) fn new(chat: ChatServiceClient<InternalChannel>, metrics: Metrics) -> (Self, Checker, Loader) {
+    pub(crate) fn new(
+        chat: ChatServiceClient<InternalChannel>,
+        pushes: (Arc<Positions>, Arc<Registry>),
+        metrics: Metrics,
+    ) -> (Self, Checker, Loader) {
         let (checks, checker) = Checks::new(chat.clone());
         let members = Arc::<Members>::default();
-        let (loads, loader) = Loader::new(members.clone(), checks.clone(), chat.clone(), metrics);
+        let (loads, loader) = Loader::new(members.clone(), (checks.clone(), chat.clone()), pushes, metrics);
         let this = Self {
             members,
             following: AtomicBool::new(false),
@@ -154,17 +160,19 @@ impl Membership {
         self.members.changed(chat, user, place, Instant::now())
     }
 
-    /// Takes a record that the chat service has published; true when it is news of a user here: the log has lost it. That a user is out of
-    /// the chat holds at once. Who is in it, the chat service is asked: they may be out of it again, which is not listed yet.
-    fn take_published(&self, chat: ChatId, user: UserId, place: Place) -> bool {
-        let is_news = self.members.is_behind(chat, user, place);
-        if is_news && place.role.is_some() {
-            self.load(user);
-        } else if is_news {
-            self.changed(chat, user, place);
+    /// Takes the newest record that the chat service has published of a user in a chat. That they are out of it holds at once. Where the log
+    /// has lost that they are in it, or as what, their chats are to be loaded: they may be out of it again, which is not listed yet.
+    fn take_published(&self, chat: ChatId, user: UserId, place: Place) -> Compared {
+        let compared = self.members.compared(chat, user, place);
+        match compared {
+            Compared::Known => {}
+            Compared::Lost if place.role.is_some() => {}
+            // What is on its way to be loaded stands where it is later.
+            Compared::Lost | Compared::Unloaded => {
+                self.changed(chat, user, place);
+            }
         }
-        self.members.counted(chat, place, Instant::now());
-        is_news
+        compared
     }
 
     /// Notes where the history of a member begins.

@@ -32,7 +32,7 @@ use self::{
     reads::{chat, members, members_among, memberships_of, rights, seats_of},
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
-use super::{Added, ChatStore, Created, Publication, Published, StoreError};
+use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NewChat,
     OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Seat,
@@ -469,8 +469,8 @@ impl ChatStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "chat.store.published", skip_all)]
-    async fn published(&self, after: i64, limit: usize) -> Result<Published, StoreError> {
-        published(&self.pool, after, limit).await.map_err(StoreError::Read)
+    async fn published(&self, from: Option<PublishedPlace>, limit: usize) -> Result<Published, StoreError> {
+        published(&self.pool, from, limit).await.map_err(StoreError::Read)
     }
 }
 
