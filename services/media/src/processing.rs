@@ -5,12 +5,7 @@
 //!
 //! A file that a process has claimed and did not finish is claimed by another one, and each step may be done twice.
 
-use std::{
-    io,
-    ops::RangeInclusive,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -292,9 +287,8 @@ impl Processor {
 
 /// Returns the parts of a file that are not there as they must be, by their numbers.
 pub(crate) fn missing_parts(file: &File, stored: &[StoredPart]) -> Vec<u16> {
-    let is_there = |number: u16, bytes: i64| {
-        stored.iter().any(|part| part.number == number && part.bytes == bytes)
-    };
+    let is_there =
+        |number: u16, bytes: i64| stored.iter().any(|part| part.number == number && part.bytes == bytes);
     let plan = PartPlan::of(file.declared.bytes).parts();
     plan.filter(|part| !is_there(part.number, part.bytes)).map(|part| part.number).collect()
 }
