@@ -102,6 +102,7 @@ impl Stand {
             objects: shared.clone(),
             pool: Pool::new(PoolSize::default(), Limits::default()),
             scanner,
+            films: None,
             metrics: Metrics::default(),
             wake: signals.uploaded.clone(),
             done: signals.checked.clone(),
