@@ -1,6 +1,6 @@
 //! What a line of input means.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use contracts::{InviteId, api::Visibility, event::Role};
 
@@ -52,6 +52,13 @@ pub(super) enum Line {
         from_seq: i64,
         to_seq: i64,
         username: Option<String>,
+    },
+    /// Uploads the file with this path and sends it.
+    File(PathBuf),
+    /// Writes the files of a message into a folder.
+    Save {
+        seq: i64,
+        folder: PathBuf,
     },
     Pins,
     Replies(i64),
@@ -115,7 +122,7 @@ const fn usage(name: &'static str, text: &'static str, does: &'static str) -> Us
 }
 
 /// Every command, in the order in which `/help` lists them. N of a message is its number.
-static USAGES: [Usage; 47] = [
+static USAGES: [Usage; 49] = [
     usage("chats", "/chats", "lists your chats"),
     usage(
         "open",
@@ -178,6 +185,8 @@ static USAGES: [Usage; 47] = [
         "deletes messages N to N: those of a user or, as the owner or an admin, everyone's",
     ),
     usage("forward", "/forward N CHAT", "sends message N to a chat: its number in the list, @NAME or an id"),
+    usage("file", "/file PATH", "sends a file of this machine"),
+    usage("save", "/save N [FOLDER]", "writes the files of message N into a folder, or into the current one"),
     usage("silent", "/silent TEXT", "sends a message that disturbs nobody"),
     usage(
         "call",
@@ -230,6 +239,8 @@ pub(super) fn parse(text: &str) -> Line {
             }
             return Line::Post(post);
         }
+        ("file", path) if !path.trim().is_empty() => return Line::File(path.trim().into()),
+        ("save", rest) => return save(rest).unwrap_or_else(|| incomplete("save", text)),
         ("call", text) => return call(text).unwrap_or_else(|| incomplete("call", command)),
         _ => {}
     }
@@ -311,6 +322,12 @@ fn call(text: &str) -> Option<Line> {
     };
     let body = body.trim();
     (!body.is_empty()).then(|| Line::Call(whom, body.to_owned()))
+}
+
+/// Reads of which message the files are written where. A folder may have spaces in its name.
+fn save(rest: &str) -> Option<Line> {
+    let (seq, folder) = rest.trim().split_once(' ').unwrap_or((rest.trim(), "."));
+    Some(Line::Save { seq: seq.parse().ok()?, folder: folder.trim().into() })
 }
 
 /// Reads what is to be sent later.
@@ -447,6 +464,13 @@ mod tests {
         check("/call here lunch?", Line::Call(Call::Here, "lunch?".into()));
         for text in ["/call", "/call here", "/call members hi"] {
             check_usage(text, "/call admins|here|all TEXT");
+        }
+        check("/file two cats.jpg ", Line::File("two cats.jpg".into()));
+        check_usage("/file", "/file PATH");
+        check("/save 7", Line::Save { seq: 7, folder: ".".into() });
+        check("/save 7 my pictures", Line::Save { seq: 7, folder: "my pictures".into() });
+        for text in ["/save", "/save it"] {
+            check_usage(text, "/save N [FOLDER]");
         }
         check("/forward 7 @ben", Line::Forward { seq: 7, to: "@ben".into() });
         check_usage("/forward 7", "/forward N CHAT");

@@ -478,11 +478,11 @@ impl Messenger {
         Ok((WebSocketStream::from_raw_socket(upgraded, SocketRole::Client, None).await, encoding))
     }
 
-    fn get(&self, path: &str, token: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str, token: &str) -> RequestBuilder {
         self.with_token(Method::GET, path, token)
     }
 
-    fn with_token(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
+    pub(crate) fn with_token(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
         self.http.request(method, self.url(path)).bearer_auth(token)
     }
 
@@ -506,7 +506,7 @@ impl Messenger {
         }
     }
 
-    async fn json<T: DeserializeOwned>(
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         action: &'static str,
         call: RequestBuilder,
@@ -520,12 +520,12 @@ impl Messenger {
         })
     }
 
-    async fn done(&self, action: &'static str, call: RequestBuilder) -> Result<(), ClientError> {
+    pub(crate) async fn done(&self, action: &'static str, call: RequestBuilder) -> Result<(), ClientError> {
         self.answer(action, call, StatusCode::OK).await.map(drop)
     }
 
     /// Sends a call and returns its response when it is the `expected` one; any 2xx stands for 200.
-    async fn answer(
+    pub(crate) async fn answer(
         &self,
         action: &'static str,
         call: RequestBuilder,
@@ -547,12 +547,16 @@ impl Messenger {
         Ok(body.map_err(|source| self.transport(action, source))?.to_vec())
     }
 
-    fn transport(&self, action: &'static str, source: reqwest::Error) -> ClientError {
+    pub(crate) fn transport(&self, action: &'static str, source: reqwest::Error) -> ClientError {
         ClientError::Transport { action, url: self.base.to_string(), source: source.without_url() }
     }
 
     fn timeout(&self, action: &'static str) -> ClientError {
-        ClientError::Timeout { action, url: self.base.to_string(), seconds: CALL_TIMEOUT.as_secs() }
+        self.late(action, CALL_TIMEOUT)
+    }
+
+    pub(crate) fn late(&self, action: &'static str, within: Duration) -> ClientError {
+        ClientError::Timeout { action, url: self.base.to_string(), seconds: within.as_secs() }
     }
 }
 

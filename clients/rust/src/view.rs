@@ -73,11 +73,12 @@ impl View {
         }
     }
 
-    /// Removes the text of a message and of its edits.
+    /// Removes the text of a message and of its edits, and what it carries.
     fn empty(&mut self, seq: i64) {
         for (at, entry) in &mut self.entries {
             if *at == seq || (entry.kind == EntryKind::Edit && entry.target_seq == Some(seq)) {
                 entry.body.clear();
+                entry.attachments.clear();
             }
         }
     }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{FileId, event::is_false};
+use crate::FileId;
 
 /// Most files of one message.
 pub const MAX_ATTACHMENTS: usize = 10;
@@ -41,7 +41,7 @@ pub struct Attachment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blur: Option<String>,
     /// Whether there is a small picture of it to fetch.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_thumbnail: bool,
 }
 

@@ -494,7 +494,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::own::Draft;
+    use crate::{FileId, own::Draft};
 
     fn id(n: u128) -> Uuid {
         Uuid::from_u128(n)

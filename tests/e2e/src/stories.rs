@@ -1,5 +1,6 @@
 //! What users do with a messenger: a tenant of the cluster, or the one of `posthouse dev`.
 
+mod files;
 mod joining;
 mod scheduled;
 mod sync;
@@ -12,7 +13,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 use contracts::{
-    ChatId, DeviceId, ErrorCode, MessageKey,
+    ChatId, DeviceId, ErrorCode, FileId, MessageKey,
     api::{
         ContactableBy, CreateChatRequest, ErasedPart, ErasureState, HistoryAccess, MUTED_FOR_GOOD_MS,
         OwnChatState, PresenceVisibleTo, RegisterRequest, SetDraft, Settings, UpdateChatRequest,
@@ -37,7 +38,7 @@ use crate::{
     users::{Online, TestUser, refused},
 };
 
-pub use self::{joining::joining, scheduled::scheduled, sync::sync};
+pub use self::{files::files, joining::joining, scheduled::scheduled, sync::sync};
 
 /// What is promised of the connections of a session that has ended.
 const CLOSED_WITHIN: Duration = Duration::from_secs(5);
@@ -1063,6 +1064,15 @@ pub async fn refusals(messenger: &Messenger) -> anyhow::Result<()> {
     let long = "x".repeat(MAX_BODY_BYTES + 1);
     refused_frame(&mut socket, send(2, chat, key, &long), ErrorCode::TooLarge).await?;
     refused_frame(&mut socket, send(3, chat, key, ""), ErrorCode::InvalidArgument).await?;
+    // A file that nobody uploaded, or a messenger that takes none.
+    let with_file = Send { attachments: vec![FileId::generate()], ..Send::text(chat, key, "look") };
+    let with_file = ClientFrame { id: Some(8.into()), command: Command::Send(with_file) };
+    socket.send(text(&with_file)).await?;
+    let code = pushed(&mut socket, |frame| frame.error.map(|error| error.code)).await?;
+    ensure!(
+        [ErrorCode::NoSuchFile, ErrorCode::NotConfigured].contains(&code),
+        "a file that is not there is refused with {code}"
+    );
     let backwards =
         ClientFrame { id: Some(5.into()), command: Command::History(History::after(chat, -1, None)) };
     refused_frame(&mut socket, backwards, ErrorCode::InvalidArgument).await?;

@@ -131,6 +131,11 @@ async fn a_scheduled_message_is_sent_at_its_time() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_send_each_other_files() -> anyhow::Result<()> {
+    story(stories::files).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_disappear_when_the_chat_says_so() -> anyhow::Result<()> {
     story(stories::disappearing).await
 }

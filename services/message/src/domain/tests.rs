@@ -330,6 +330,7 @@ fn a_reader_never_sees_past_a_half_written_batch() {
 fn all_that_an_entry_says_is_part_of_its_content() {
     let users = [UserId(Uuid::from_u128(1)), UserId(Uuid::from_u128(2))];
     let subject = Some(users[0]);
+    let files = [file(1), file(2), file(1)];
     let text = Content::new(EntryKind::Text, "a");
     let range = |from_seq, to_seq| Some(SeqRange { from_seq, to_seq });
     let source = |chat, seq| Some(Source { chat: ChatId(Uuid::from_u128(chat)), seq });
@@ -347,12 +348,12 @@ fn all_that_an_entry_says_is_part_of_its_content() {
         Content { silent: true, mentions_all: true, ..text },
         Content { mention_roles: &[Role::Owner], ..text },
         Content { mention_roles: &[Role::Owner, Role::Admin], ..text },
-        Content { attachments: &[file(1)], ..text },
-        Content { attachments: &[file(2)], ..text },
-        Content { attachments: &[file(1), file(2)], ..text },
-        Content { attachments: &[file(2), file(1)], ..text },
-        Content { attachments: &[file(1)], silent: true, ..text },
-        Content { attachments: &[file(1)], body: "", ..text },
+        Content { attachments: &files[..1], ..text },
+        Content { attachments: &files[1..2], ..text },
+        Content { attachments: &files[..2], ..text },
+        Content { attachments: &files[1..], ..text },
+        Content { attachments: &files[..1], silent: true, ..text },
+        Content { attachments: &files[..1], body: "", ..text },
         Content { source: source(1, 1), ..text },
         Content { source: source(1, 2), ..text },
         Content { source: source(2, 1), ..text },
