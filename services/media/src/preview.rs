@@ -1,7 +1,7 @@
 //! Link previews, fetched by a worker that reaches no private address.
 //!
 //! A link is a request that a user makes from inside the network of the messenger, so it is followed to public addresses only.
-//! The address that is checked is the one that is connected to: names are resolved once for each connection, by [`Guard`], and
+//! The address that is checked is the one that is connected to: names are resolved once for each connection, by `Guard`, and
 //! the client has no other way to an address. Redirects are followed here, not by the client, and each is checked like the link.
 
 mod address;
