@@ -115,6 +115,11 @@ impl ServicesSpec {
         self.0.get(&service).cloned().unwrap_or_default()
     }
 
+    /// Requests an optional service.
+    pub fn enable(&mut self, service: Service) {
+        self.0.entry(service).or_default().enabled = Some(true);
+    }
+
     /// Reports whether the tenant has a service. The messenger itself cannot be switched off.
     pub fn is_enabled(&self, service: Service) -> bool {
         !service.is_optional || self.get(service).enabled.unwrap_or(!service.is_on_request)
@@ -226,7 +231,10 @@ mod tests {
         };
         assert!(described(true).contains("Default false") && described(false).contains("Default true"));
         for service in Service::ALL {
-            assert_eq!(ServicesSpec::default().is_enabled(*service), !service.is_on_request, "{service}");
+            let mut spec = ServicesSpec::default();
+            assert_eq!(spec.is_enabled(*service), !service.is_on_request, "{service}");
+            spec.enable(*service);
+            assert!(spec.is_enabled(*service));
         }
     }
 

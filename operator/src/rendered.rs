@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use catalog::{Secret, SecretKey};
+use catalog::{Secret, SecretKey, Service};
 use crds::{IdentityProvider, MessengerCell, MessengerTenant, MessengerTenantSpec, Topology};
 use secrecy::SecretString;
 
@@ -44,14 +44,20 @@ pub struct RenderedBackend {
 
 /// Returns the arguments of a workload as its container gets them (without the program's name), and the names of its secret
 /// environment variables. `workload` is the binary's name: a service, or `compact`, for which the example is rendered in
-/// that topology.
+/// that topology. A service that is there on request is rendered as if the example requested it.
 ///
 /// # Panics
 ///
 /// When the file is no valid example, or no workload has that name.
 pub fn rendered_args(example_path: impl AsRef<Path>, workload: &str) -> (Vec<String>, Vec<String>) {
     let topology = if workload == COMPACT { Topology::Compact } else { Topology::Distributed };
-    let tenant = tenant(example_path.as_ref(), |resource| resource.spec.topology = Some(topology));
+    let requested = Service::parse(workload).filter(|service| service.is_on_request);
+    let tenant = tenant(example_path.as_ref(), |resource| {
+        resource.spec.topology = Some(topology);
+        if let Some(service) = requested {
+            resource.spec.services.get_or_insert_default().enable(service);
+        }
+    });
     let workload = tenant
         .workloads
         .iter()

@@ -4,6 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request, http::HeaderMap, response::IntoResponse};
+use catalog::Service;
 use clap::Parser;
 use crds::{MessengerCell, MessengerTenant};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret, events::v1::Event};
@@ -74,6 +75,11 @@ impl Operator {
             .expect("no panic")
             .expect("no failure");
     }
+}
+
+/// Returns the services of a tenant that requests none.
+pub fn default_services() -> impl Iterator<Item = Service> {
+    Service::ALL.iter().copied().filter(|service| !service.is_on_request)
 }
 
 /// Polls until `check` returns a value, for at most `limit`.
