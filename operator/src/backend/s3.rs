@@ -167,7 +167,9 @@ impl fmt::Display for S3Change {
         match self {
             Self::TakeOver { bucket, from } => f.write_str(&from.takeover(&format!("bucket {bucket}"))),
             Self::CreateAccount { account } => write!(f, "create account {account}"),
-            Self::RepairAccount { account, what } => write!(f, "set {} of account {account}", what.join(", ")),
+            Self::RepairAccount { account, what } => {
+                write!(f, "set {} of account {account}", what.join(", "))
+            }
             Self::CreateBucket { bucket } => write!(f, "create bucket {bucket}"),
             Self::RepairBucket { bucket, what } => write!(f, "set {} of bucket {bucket}", what.join(", ")),
         }
@@ -178,7 +180,8 @@ impl fmt::Display for S3Change {
 fn plan(desired: &S3Desired, observed: &S3Observed) -> Vec<S3Change> {
     let name = || desired.name.clone();
     let from = observed.ownership.former().cloned();
-    let mut changes: Vec<_> = from.map(|from| S3Change::TakeOver { bucket: name(), from }).into_iter().collect();
+    let mut changes: Vec<_> =
+        from.map(|from| S3Change::TakeOver { bucket: name(), from }).into_iter().collect();
     match &observed.account {
         None => changes.push(S3Change::CreateAccount { account: name() }),
         Some(found) => {
@@ -264,10 +267,7 @@ mod tests {
                 observed.bucket =
                     Some(BucketObserved { identity: None, policy_matches: false, origins_match: false });
             },
-            &[
-                "set secret key, role of account mt-acme",
-                "set identity, policy, origins of bucket mt-acme",
-            ],
+            &["set secret key, role of account mt-acme", "set identity, policy, origins of bucket mt-acme"],
         );
     }
 

@@ -191,7 +191,10 @@ async fn remove(backend: &dyn AnyBackend, cell: &Cell, departed: &Leftover, cont
     let owner = Owner { uid, namespace, name, heir_of: Vec::new() };
     if !backend.is_of(cell) {
         let entry = backend.entry();
-        return Err(format!("MessengerCell {} has no {}; set its spec.{entry} again", cell.name, entry.title));
+        return Err(format!(
+            "MessengerCell {} has no {}; set its spec.{entry} again",
+            cell.name, entry.title
+        ));
     }
     let login = context.login(backend, cell)?;
     let work = backend.clean_up(context.target(cell, &login), &id, owner, departed.deletion_policy);

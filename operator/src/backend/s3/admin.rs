@@ -1,17 +1,19 @@
 //! Reads and writes a tenant's part of S3: over the S3 API, and over the accounts API of versitygw.
 
 use crds::{CellS3, TenantId};
-use futures_util::try_join;
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::try_join;
 
 use super::{
-    AccountObserved, BucketObserved, IDENTITY, ORIGINS, OWNERS, POLICY, ROLE, S3Change, S3Desired, S3Observed,
+    AccountObserved, BucketObserved, IDENTITY, ORIGINS, OWNERS, POLICY, ROLE, S3Change, S3Desired,
+    S3Observed,
     document::{
-        self, Account, AccountSetting, Accounts, Cors, Listing, Object, Removal, Removed, Tag, TagSet, Tagging,
+        self, Account, AccountSetting, Accounts, Cors, Listing, Object, Removal, Removed, Tag, TagSet,
+        Tagging,
     },
     plan,
     store::{self, Request, Store},
@@ -279,11 +281,14 @@ impl S3Admin {
     async fn tags(&self, bucket: &str) -> Result<Option<Vec<Tag>>, BackendError> {
         let action = format!("read bucket {bucket}");
         let request = Request::about(Method::GET, bucket, TAGGING);
-        if let Some(text) = self.objects.find(&action, request.clone(), &["NoSuchTagSet", "NoSuchBucket"]).await? {
+        if let Some(text) =
+            self.objects.find(&action, request.clone(), &["NoSuchTagSet", "NoSuchBucket"]).await?
+        {
             let tagging: Tagging = read(&action, &text)?;
             return Ok(Some(tagging.set.tags));
         }
-        let request = Request { query: vec![("list-type", "2".to_owned()), ("max-keys", "1".to_owned())], ..request };
+        let request =
+            Request { query: vec![("list-type", "2".to_owned()), ("max-keys", "1".to_owned())], ..request };
         Ok(self.objects.find(&action, request, &["NoSuchBucket"]).await?.map(|_| Vec::new()))
     }
 
@@ -345,7 +350,9 @@ impl S3Admin {
         loop {
             let query = vec![("list-type", "2".to_owned()), ("max-keys", "1000".to_owned())];
             let request = Request { query, ..Request::new(Method::GET, bucket) };
-            let Some(text) = self.objects.find(&action, request, &["NoSuchBucket"]).await? else { return Ok(count) };
+            let Some(text) = self.objects.find(&action, request, &["NoSuchBucket"]).await? else {
+                return Ok(count);
+            };
             let Listing { objects } = read(&action, &text)?;
             let Some(first) = objects.first().cloned() else { return Ok(count) };
             if last.as_ref() == Some(&first) {

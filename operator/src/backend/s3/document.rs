@@ -140,7 +140,10 @@ mod tests {
         };
         let cors = Cors { rules: vec![rule(&["http://a", "http://b"]), rule(&["http://c"])] };
         let text = write(&cors);
-        assert!(text.starts_with("<CORSConfiguration><CORSRule><AllowedOrigin>http://a</AllowedOrigin>"), "{text}");
+        assert!(
+            text.starts_with("<CORSConfiguration><CORSRule><AllowedOrigin>http://a</AllowedOrigin>"),
+            "{text}"
+        );
         assert_eq!(read(&text), Some(cors));
         let tag = |key: &str, value: &str| Tag { key: key.to_owned(), value: value.to_owned() };
         let tagging = Tagging { set: TagSet { tags: vec![tag("a", "<&>"), tag("b", "")] } };
@@ -162,7 +165,8 @@ mod tests {
         .expect("a listing");
         let keys: Vec<_> = listing.objects.iter().map(|object| object.key.as_str()).collect();
         assert_eq!(keys, ["a&b", "c"]);
-        let none: Listing = read(&format!("{head}<ListBucketResult><Name>b</Name></ListBucketResult>")).expect("empty");
+        let none: Listing =
+            read(&format!("{head}<ListBucketResult><Name>b</Name></ListBucketResult>")).expect("empty");
         assert!(none.objects.is_empty());
         let none: Tagging = read("<Tagging><TagSet></TagSet></Tagging>").expect("empty");
         assert_eq!(none, Tagging::default());

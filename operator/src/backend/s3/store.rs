@@ -110,10 +110,11 @@ impl Store {
             return Ok(Ok(text));
         }
         let problem: Problem = document::read(&text).unwrap_or_default();
-        let is_away =
-            [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        if expected.contains(&problem.code.as_str()) {
+            return Ok(Err(problem));
+        }
+        let is_away = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
         match problem.code.as_str() {
-            code if expected.contains(&code) => Ok(Err(problem)),
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" | "XAdminAccessDenied" => {
                 Err(BackendError::CredentialsRejected { backend: ENTRY, endpoint: self.endpoint() })
             }
@@ -134,7 +135,8 @@ impl Store {
             let checksum = BASE64_STANDARD.encode(Sha256::digest(&request.body));
             built = built.header("x-amz-checksum-sha256", checksum);
         }
-        let mut built = built.body(request.body.clone()).expect("an address and plain headers make a request");
+        let mut built =
+            built.body(request.body.clone()).expect("an address and plain headers make a request");
         let Credentials { username, password } = &self.credentials;
         let identity = Identity::new(username, password.expose_secret(), None, None, "posthouse").into();
         let mut settings = SigningSettings::default();
@@ -150,7 +152,8 @@ impl Store {
             .build()
             .expect("every parameter is set")
             .into();
-        let headers = built.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+        let headers =
+            built.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let signable = SignableRequest::new(
             request.method.as_str(),
             url.as_str(),
