@@ -102,7 +102,7 @@ impl TenantSecrets {
             }
         };
         let mut values = BTreeMap::new();
-        let is_had = |kind: &&Secret| kind.backend().is_none() || usernames.contains_key(kind);
+        let is_had = |kind: &&Secret| kind.backend().is_none() || usernames.contains_key(*kind);
         for kind in Secret::ALL.iter().filter(is_had) {
             if kind.is_of_cell {
                 let is_foreign = matches!(observed.get(kind), Some(ObservedSecret::Foreign));

@@ -138,7 +138,7 @@ impl Backend for S3Admin {
             S3Change::TakeOver { .. } => self.mark(desired, &action).await,
             S3Change::CreateAccount { account } => {
                 self.mark(desired, &action).await?;
-                let setting = setting(Some(account), desired);
+                let setting = setting(Some(account.as_str()), desired);
                 self.accounts.send(&action, Request::new(Method::PATCH, "create-user").with(setting)).await?;
                 Ok(())
             }
@@ -188,9 +188,7 @@ impl Backend for S3Admin {
             self.objects.find(&action, request, &["NoSuchBucket"]).await?;
             removed.push(format!("bucket {name} with {count} objects"));
         }
-        let action = format!("remove the owner marker of {name}");
-        let request = Request::new(Method::DELETE, marker_of(name));
-        self.objects.find(&action, request, &["NoSuchKey", "NoSuchBucket"]).await?;
+        self.remove_marker(name).await?;
         removed.push(format!("owner marker of {name}"));
         Ok(removed)
     }
@@ -198,12 +196,16 @@ impl Backend for S3Admin {
     /// Releases a retained tenant: its objects stay, its account is removed, and the next owner may re-adopt the bucket.
     async fn release(&self, claim: &Claim) -> Result<(), BackendError> {
         let name = &claim.name;
-        let Found { ownership, account, .. } = self.find(name, &claim.owner).await?;
+        let Found { ownership, tags, account } = self.find(name, &claim.owner).await?;
         if !ownership.is_in_use() {
             return Ok(());
         }
         if account.is_some() {
             self.remove_account(name).await?;
+        }
+        if tags.is_none() {
+            // Nothing is kept that the next owner could miss.
+            return self.remove_marker(name).await;
         }
         let action = format!("release bucket {name}");
         self.write_marker(name, claim.owner.released().to_string(), &action).await
@@ -267,6 +269,13 @@ impl S3Admin {
         }
         self.create(OWNERS, action).await?;
         self.objects.send(action, request).await?;
+        Ok(())
+    }
+
+    async fn remove_marker(&self, name: &str) -> Result<(), BackendError> {
+        let action = format!("remove the owner marker of {name}");
+        let request = Request::new(Method::DELETE, marker_of(name));
+        self.objects.find(&action, request, &["NoSuchKey", "NoSuchBucket"]).await?;
         Ok(())
     }
 
@@ -387,8 +396,8 @@ fn of_account(path: &str, account: &str) -> Request {
 }
 
 /// Returns the document of an account as it should be.
-fn setting(access: Option<&String>, desired: &S3Desired) -> String {
-    let (access, secret) = (access.map(String::as_str), desired.secret_key.expose_secret());
+fn setting(access: Option<&str>, desired: &S3Desired) -> String {
+    let secret = desired.secret_key.expose_secret();
     document::write(&AccountSetting { access, secret, role: ROLE })
 }
 
