@@ -15,7 +15,6 @@ use rusty_s3::{
     actions::{CreateBucket, DeleteBucket},
 };
 use sha2::{Digest as _, Sha256};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 type Store = Arc<dyn Objects>;
