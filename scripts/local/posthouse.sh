@@ -38,6 +38,7 @@ admin_secrets() {
     stored_secret cell-local-cql username posthouse_operator password "$(secret cql-operator)"
     stored_secret cell-local-postgres username posthouse_operator password "$(secret postgres-posthouse_operator)"
     stored_secret cell-local-redis username posthouse-operator password "$(secret redis-operator)"
+    stored_secret cell-local-s3 accessKey posthouse-operator secretKey "$(secret s3-operator)"
     stored_secret cell-local-keycloak clientId posthouse-operator clientSecret "$(secret keycloak-operator)"
 }
 

@@ -1,14 +1,17 @@
 //! What the service reads from its command line.
 
 use clap::{Args, value_parser};
-use kit::config::{KafkaArgs, PostgresArgs, S3Args};
+use kit::{
+    catalog::{FILE_BYTES, MEDIA_BYTES},
+    config::{KafkaArgs, PostgresArgs, S3Args},
+};
 
 use crate::domain::{LARGEST_FILE_BYTES, Quotas};
 
-/// 10 GiB.
-const DEFAULT_QUOTA_BYTES: i64 = 10 << 30;
-/// 100 MiB.
-const DEFAULT_FILE_BYTES: i64 = 100 << 20;
+/// What a tenant has that says nothing of it, as the database counts it.
+const DEFAULT_QUOTA_BYTES: i64 = MEDIA_BYTES.cast_signed();
+/// Likewise.
+const DEFAULT_FILE_BYTES: i64 = FILE_BYTES.cast_signed();
 
 /// Settings of the media service.
 #[derive(Clone, Debug, Args)]
@@ -36,8 +39,8 @@ pub struct Limits {
     /// How many bytes the files of one user may have together. Default: as many as those of all.
     #[arg(long, env, value_parser = value_parser!(i64).range(1..))]
     pub user_quota_bytes: Option<i64>,
-    /// How many bytes one file may have, 5 GiB at most.
-    #[arg(long, env, default_value_t = DEFAULT_FILE_BYTES, value_parser = value_parser!(i64).range(1..=LARGEST_FILE_BYTES))]
+    /// How many bytes one file may have. More than 5 GiB are as good as 5 GiB: what the object store copies with one request.
+    #[arg(long, env, default_value_t = DEFAULT_FILE_BYTES, value_parser = value_parser!(i64).range(1..))]
     pub max_file_bytes: i64,
 }
 
@@ -46,7 +49,7 @@ impl From<Limits> for Quotas {
         Self {
             tenant_bytes: limits.media_quota_bytes,
             user_bytes: limits.user_quota_bytes.unwrap_or(limits.media_quota_bytes),
-            file_bytes: limits.max_file_bytes,
+            file_bytes: limits.max_file_bytes.min(LARGEST_FILE_BYTES),
         }
     }
 }

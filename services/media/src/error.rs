@@ -30,9 +30,13 @@ pub enum Error {
     NotAManager(ChatId),
     #[error("nothing was uploaded yet: send the file with the request in `upload`, and complete it then")]
     NotUploaded,
-    #[error("part {first} is missing or has another size than it must have, and so have {others} others: `upload` has them")]
+    #[error(
+        "part {first} is missing or has another size than it must have, and so have {others} others: `upload` has them"
+    )]
     PartsMissing { first: u16, others: usize },
-    #[error("the file is attached to a message, or the picture of a chat: delete the message, or change the picture")]
+    #[error(
+        "the file is attached to a message, or the picture of a chat: delete the message, or change the picture"
+    )]
     InUse,
     #[error("you begin uploads too often: wait")]
     TooManyUploads { wait: Duration },

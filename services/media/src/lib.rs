@@ -25,6 +25,7 @@ pub mod departures;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod films;
 pub mod metrics;
 pub mod objects;
 pub mod pictures;
@@ -52,6 +53,7 @@ use crate::{
     config::Settings,
     domain::{LinkKey, Quotas},
     events::Follower,
+    films::Films,
     metrics::Metrics,
     objects::{MemoryObjects, Objects, S3Objects},
     pictures::{Limits, Pool, PoolSize},
@@ -151,6 +153,7 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         objects: objects.clone(),
         pool: Pool::new(PoolSize::default(), Limits::default()),
         scanner,
+        films: Films::find(),
         metrics: metrics.clone(),
         wake: signals.uploaded.clone(),
         done: signals.checked.clone(),

@@ -33,11 +33,27 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register("created", "Files whose upload was begun", metrics.created.clone());
-        registry.register("processed", "Files that were checked, by what became of them", metrics.processed.clone());
-        registry.register("retried", "Checks of files that are repeated after a failure", metrics.retried.clone());
+        registry.register(
+            "processed",
+            "Files that were checked, by what became of them",
+            metrics.processed.clone(),
+        );
+        registry.register(
+            "retried",
+            "Checks of files that are repeated after a failure",
+            metrics.retried.clone(),
+        );
         registry.register("in_processing", "Files that are being checked", metrics.in_processing.clone());
-        registry.register("served", "Responses with the content of a file or a part of it", metrics.served.clone());
-        registry.register("served_bytes", "Bytes of files that were sent to users", metrics.served_bytes.clone());
+        registry.register(
+            "served",
+            "Responses with the content of a file or a part of it",
+            metrics.served.clone(),
+        );
+        registry.register(
+            "served_bytes",
+            "Bytes of files that were sent to users",
+            metrics.served_bytes.clone(),
+        );
         registry.register("streams", "Files that are being sent to users", metrics.streams.clone());
         registry.register(
             "changes",

@@ -110,11 +110,7 @@ impl ObjectError {
 }
 
 /// Reads an object of at most so many bytes into memory; `None` when there is none, or a larger one.
-pub async fn read_whole(
-    objects: &dyn Objects,
-    key: &str,
-    most: usize,
-) -> Result<Option<Bytes>, ObjectError> {
+pub async fn read_whole(objects: &dyn Objects, key: &str, most: usize) -> Result<Option<Bytes>, ObjectError> {
     let Some(mut pieces) = objects.read(key, None).await? else { return Ok(None) };
     let mut whole = Vec::new();
     while let Some(piece) = pieces.next().await {

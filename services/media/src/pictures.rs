@@ -1,7 +1,7 @@
 //! Pictures: bounds before decoding, metadata stripped, orientation applied, thumbnails and blurs.
 //!
 //! What a user uploads is never what others get. A picture is read in three steps, each of which sees less of it than the one
-//! before: [`container`] reads the structure, checks every bound that the file itself states, and copies what carries pixels;
+//! before: `container` reads the structure, checks every bound that the file itself states, and copies what carries pixels;
 //! a decoder of the `image` crate reads that copy; and what is served is encoded from the pixels. An animation is served as the
 //! copy, because its frames cannot be encoded again in all three formats.
 //!

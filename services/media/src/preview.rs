@@ -1,7 +1,7 @@
 //! Link previews, fetched by a worker that reaches no private address.
 //!
 //! A link is a request that a user makes from inside the network of the messenger, so it is followed to public addresses only.
-//! The address that is checked is the one that is connected to: names are resolved once for each connection, by [`Guard`], and
+//! The address that is checked is the one that is connected to: names are resolved once for each connection, by `Guard`, and
 //! the client has no other way to an address. Redirects are followed here, not by the client, and each is checked like the link.
 
 mod address;
@@ -81,12 +81,13 @@ pub struct PreviewPicture {
 #[derive(Debug, thiserror::Error)]
 pub enum PreviewError {
     #[error(
-        "the link must be an http or https URL of at most {MAX_URL_BYTES} bytes, without a password, to port 80 or 443"
+        "the link must be an http or https URL of at most {} bytes, without a password, to port 80 or 443",
+        MAX_URL_BYTES
     )]
     Link,
     #[error("the link leads to an address that is not public")]
     PrivateAddress,
-    #[error("the link leads on more than {MAX_REDIRECTS} times, or to nowhere")]
+    #[error("the link leads on more than {} times, or to nowhere", MAX_REDIRECTS)]
     Redirects,
     #[error("the page cannot be reached")]
     Unreachable(#[source] Box<dyn Error + Send + Sync>),
@@ -345,7 +346,7 @@ fn is_private_name(name: &str) -> bool {
 }
 
 fn unreachable(error: reqwest::Error) -> PreviewError {
-    let mut cause: Option<&dyn Error> = Some(&error);
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
     while let Some(error) = cause {
         if error.is::<NotPublic>() {
             return PreviewError::PrivateAddress;

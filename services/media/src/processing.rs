@@ -5,12 +5,7 @@
 //!
 //! A file that a process has claimed and did not finish is claimed by another one, and each step may be done twice.
 
-use std::{
-    io,
-    ops::RangeInclusive,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,9 +19,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     domain::{Checksum, Facts, File, MediaType, Outcome, PartPlan, Thumbnail, Variant, WHOLE_BYTES},
     error::Error,
+    films::{Films, Seen},
     metrics::Metrics,
     objects::{Objects, StoredPart, read_whole},
-    pictures::{self, Pool},
+    pictures::{self, Encoded, Pool},
     scan::{ScanError, Scanner, Verdict},
     sniff::{SNIFFED_BYTES, sniff},
     store::FileStore,
@@ -51,6 +47,8 @@ pub struct Processor {
     pub pool: Pool,
     /// Where the messenger has one.
     pub scanner: Option<Scanner>,
+    /// Where the process has ffmpeg.
+    pub films: Option<Films>,
     pub metrics: Metrics,
     /// Notified of files whose upload is completed.
     pub wake: Arc<Notify>,
@@ -227,21 +225,24 @@ impl Processor {
             Err(pictures::Failed::Busy) => return Err(Failed::Busy),
             Err(pictures::Failed::Refused(refused)) => return Ok(Outcome::Refused(refusal(&refused))),
         };
-        let (main, thumbnail) = (picture.main, picture.thumbnail);
-        let main_type = MediaType::of(main.content_type);
-        let thumbnail_type = MediaType::of(thumbnail.content_type);
-        let (main_bytes, thumbnail_bytes) = (bytes_of(&main.bytes), bytes_of(&thumbnail.bytes));
-        self.objects.write(&file.key(Variant::Content), &main_type, main.bytes).await?;
-        self.objects.write(&file.key(Variant::Thumbnail), &thumbnail_type, thumbnail.bytes).await?;
+        let (media_type, bytes) = (MediaType::of(picture.main.content_type), bytes_of(&picture.main.bytes));
+        self.objects.write(&file.key(Variant::Content), &media_type, picture.main.bytes).await?;
+        let thumbnail = self.write_thumbnail(file, &picture.thumbnail).await?;
         Ok(Outcome::Ready(Facts {
-            media_type: main_type,
-            bytes: main_bytes,
+            media_type,
+            bytes,
             width: Some(picture.width),
             height: Some(picture.height),
             duration_ms: None,
             blur: Some(picture.blur),
-            thumbnail: Some(Thumbnail { media_type: thumbnail_type, bytes: thumbnail_bytes }),
+            thumbnail: Some(thumbnail),
         }))
+    }
+
+    async fn write_thumbnail(&self, file: &File, small: &Encoded) -> Result<Thumbnail, Failed> {
+        let media_type = MediaType::of(small.content_type);
+        self.objects.write(&file.key(Variant::Thumbnail), &media_type, small.bytes.clone()).await?;
+        Ok(Thumbnail { media_type, bytes: bytes_of(&small.bytes) })
     }
 
     /// Checks the object of any other file, which is read piece by piece.
@@ -278,23 +279,33 @@ impl Processor {
                 Scanned::Found(name) => return Ok(quarantined(file, &name)),
             }
         }
+        let seen = match &self.films {
+            Some(films) if file.declared.media_type.is_medium() => {
+                films.see(&*self.objects, &key, kind, file.declared.bytes, &self.pool).await
+            }
+            Some(_) | None => Seen::default(),
+        };
+        let thumbnail = match &seen.poster {
+            Some(poster) => Some(self.write_thumbnail(file, &poster.thumbnail).await?),
+            None => None,
+        };
+        let [width, height] = seen.facts.size.map_or([None; 2], |size| size.map(Some));
         Ok(Outcome::Ready(Facts {
             media_type: MediaType::of(kind.content_type()),
             bytes: file.declared.bytes,
-            width: None,
-            height: None,
-            duration_ms: None,
-            blur: None,
-            thumbnail: None,
+            width,
+            height,
+            duration_ms: seen.facts.duration_ms.and_then(|milliseconds| i64::try_from(milliseconds).ok()),
+            blur: seen.poster.map(|poster| poster.blur),
+            thumbnail,
         }))
     }
 }
 
 /// Returns the parts of a file that are not there as they must be, by their numbers.
 pub(crate) fn missing_parts(file: &File, stored: &[StoredPart]) -> Vec<u16> {
-    let is_there = |number: u16, bytes: i64| {
-        stored.iter().any(|part| part.number == number && part.bytes == bytes)
-    };
+    let is_there =
+        |number: u16, bytes: i64| stored.iter().any(|part| part.number == number && part.bytes == bytes);
     let plan = PartPlan::of(file.declared.bytes).parts();
     plan.filter(|part| !is_there(part.number, part.bytes)).map(|part| part.number).collect()
 }

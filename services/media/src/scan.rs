@@ -43,7 +43,7 @@ pub enum ScanError {
         "the file is larger than the scanner takes: raise StreamMaxLength of clamd to the largest file of the tenant"
     )]
     TooLarge,
-    #[error("the scanner did not answer in {} s", within.as_secs())]
+    #[error("the scanner did not answer in {} s", .within.as_secs())]
     TookTooLong { within: Duration },
     #[error("unexpected response of the scanner: {answer}")]
     Unexpected { answer: String },
@@ -87,7 +87,8 @@ async fn exchange(
     writer: impl AsyncWrite,
     file: impl Stream<Item = io::Result<Bytes>>,
 ) -> Result<Verdict, ScanError> {
-    let (mut reader, mut writer) = (pin!(reader.take(ANSWER_BYTES)), pin!(writer));
+    let mut reader = pin!(reader.take(ANSWER_BYTES));
+    let mut writer = pin!(writer);
     let mut answered = pin!(async {
         let mut answer = Vec::new();
         reader.read_to_end(&mut answer).await.map(|_| answer).map_err(ScanError::Connection)

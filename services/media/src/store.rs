@@ -146,7 +146,9 @@ pub enum Refusal {
     FileTooLarge(i64),
     #[error("your files would take more than {0} bytes: remove some, or delete messages that have files")]
     UserFull(i64),
-    #[error("the files of all users would take more than the messenger has room for: its administrators can make room")]
+    #[error(
+        "the files of all users would take more than the messenger has room for: its administrators can make room"
+    )]
     TenantFull,
     #[error(
         "you have {MAX_FREE_FILES} files that no message has: send or remove some, or wait until they are removed after a day"

@@ -5,7 +5,7 @@
 //! when the request ends. A poster frame is a picture like an uploaded one: [`crate::pictures`] processes it.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
     process::Stdio,
@@ -54,7 +54,7 @@ pub enum VideoError {
     Unreadable { program: &'static str },
     #[error("{program} wrote more than expected")]
     TooMuch { program: &'static str },
-    #[error("{program} took longer than {} s", within.as_secs())]
+    #[error("{program} took longer than {} s", .within.as_secs())]
     TookTooLong { program: &'static str, within: Duration },
     #[error("the file is neither video nor sound of a type that is read")]
     Unsupported,
@@ -71,7 +71,7 @@ pub struct Tools {
 impl Tools {
     /// Returns the programs in one of these folders, the format of which is that of `PATH`; `None` where they are not. Each of
     /// them has this time for a file.
-    pub fn find(folders: &OsString, within: Duration) -> Option<Self> {
+    pub fn find(folders: &OsStr, within: Duration) -> Option<Self> {
         std::env::split_paths(folders)
             .map(|folder| Self { ffprobe: folder.join("ffprobe"), ffmpeg: folder.join("ffmpeg"), within })
             .find(|tools| tools.ffprobe.is_file() && tools.ffmpeg.is_file())
@@ -96,7 +96,7 @@ impl Tools {
         );
         let written = self.run("ffprobe", &self.ffprobe, arguments, FACTS_BYTES).await?;
         let probed = serde_json::from_slice::<Probed>(&written);
-        probed.map(|probed| probed.facts()).map_err(|_| VideoError::Unreadable { program: "ffprobe" })
+        probed.map(Probed::facts).map_err(|_| VideoError::Unreadable { program: "ffprobe" })
     }
 
     /// Returns a frame near the beginning of a video as JPEG. `facts` are those of the file.
@@ -283,7 +283,7 @@ mod tests {
         }
 
         fn tools(&self, within: Duration) -> Tools {
-            Tools::find(&self.0.clone().into(), within).expect("both programs")
+            Tools::find(self.0.as_os_str(), within).expect("both programs")
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -432,6 +432,6 @@ echo '{"format":{"duration":"2.5"}}'"#,
         let folder = Folder::new("exit 0", "exit 0");
         let both = std::env::join_paths([Path::new("/nonexistent"), &folder.0]).unwrap();
         assert!(Tools::find(&both, PATIENCE).is_some());
-        assert!(Tools::find(&"/nonexistent".into(), PATIENCE).is_none());
+        assert!(Tools::find(OsStr::new("/nonexistent"), PATIENCE).is_none());
     }
 }

@@ -65,16 +65,16 @@ impl Default for Streams {
             ("content-disposition" = String, description = "Whether it is shown or a download, and its name"),
             ("etag" = String, description = "Names the content, which never changes"),
         )),
-        (status = PARTIAL_CONTENT, description = "A part of the file", body = Vec<u8>, content_type = "application/octet-stream", headers(
+        (status = 206, description = "A part of the file", body = Vec<u8>, content_type = "application/octet-stream", headers(
             ("accept-ranges" = String, description = "`bytes`"),
             ("content-disposition" = String, description = "Whether it is shown or a download, and its name"),
             ("content-range" = String, description = "Which part it is"),
             ("etag" = String, description = "Names the content, which never changes"),
         )),
-        (status = NOT_MODIFIED, description = "The client has it", headers(("etag" = String, description = "Names the content"))),
+        (status = 304, description = "The client has it", headers(("etag" = String, description = "Names the content"))),
         (status = NOT_FOUND, description = "not_found (the link is not good, or not any more, or its user may not read the file)", body = Problem,
             content_type = "application/problem+json"),
-        (status = RANGE_NOT_SATISFIABLE, description = "The part begins behind the end",
+        (status = 416, description = "The part begins behind the end",
             headers(("content-range" = String, description = "How long the file is"))),
         ParameterProblems,
         FaultProblems,
@@ -116,7 +116,7 @@ pub(super) async fn get(
     let body = Body::from_stream(pieces.inspect_ok(move |piece| sending.count(piece.len())));
     let mut response = (status, Extension(UserContent), body).into_response();
     content.describe(response.headers_mut(), &etag, &link, now);
-    let length = range.map_or(content.bytes, |range| range.len());
+    let length = range.map_or(content.bytes, |range| range.bytes());
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if let Some(range) = range {
         let place = format!("bytes {}-{}/{}", range.first, range.last, content.bytes);
@@ -240,8 +240,14 @@ mod tests {
     fn a_name_is_no_header_of_its_own() {
         for (name, expected) in [
             ("cats.jpg", r#"attachment; filename="cats.jpg"; filename*=UTF-8''cats.jpg"#),
-            (r#"a"; x="b.txt"#, r#"attachment; filename="a__ x__b.txt"; filename*=UTF-8''a%22%3B%20x%3D%22b.txt"#),
-            ("a\r\nset-cookie: b", r#"attachment; filename="aset-cookie_ b"; filename*=UTF-8''aset-cookie%3A%20b"#),
+            (
+                r#"a"; x="b.txt"#,
+                r#"attachment; filename="a__ x__b.txt"; filename*=UTF-8''a%22%3B%20x%3D%22b.txt"#,
+            ),
+            (
+                "a\r\nset-cookie: b",
+                r#"attachment; filename="aset-cookie_ b"; filename*=UTF-8''aset-cookie%3A%20b"#,
+            ),
             ("é.txt", r#"attachment; filename="_.txt"; filename*=UTF-8''%C3%A9.txt"#),
             ("100%.txt", r#"attachment; filename="100_.txt"; filename*=UTF-8''100%25.txt"#),
         ] {
@@ -255,7 +261,8 @@ mod tests {
     #[test]
     fn a_client_that_has_the_content_is_known_by_its_etag() {
         let known = |values: &[&str]| {
-            let value = |value: &&str| (header::IF_NONE_MATCH, HeaderValue::from_str(value).expect("a header"));
+            let value =
+                |value: &&str| (header::IF_NONE_MATCH, HeaderValue::from_str(value).expect("a header"));
             is_known(&values.iter().map(value).collect(), "\"1-content\"")
         };
         for values in [&["\"1-content\""] as &[_], &["W/\"1-content\""], &["\"x\", \"1-content\""], &["*"]] {

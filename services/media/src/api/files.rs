@@ -28,8 +28,7 @@ use super::{
     uploads::{UploadingCaller, upload, valid_until},
 };
 use crate::{
-    domain::{File, NewFile, Quotas, Variant, WHOLE_BYTES},
-    domain,
+    domain::{self, File, NewFile, Quotas, Variant, WHOLE_BYTES},
     error::Error,
     processing::missing_parts,
     store::Discarded,

@@ -156,7 +156,9 @@ mod tests {
 
     #[test]
     fn a_chat_has_the_picture_that_its_log_says() {
-        for (text, picture) in [(FILE.to_string(), Some(FILE)), (String::new(), None), ("cat".to_owned(), None)] {
+        for (text, picture) in
+            [(FILE.to_string(), Some(FILE)), (String::new(), None), ("cat".to_owned(), None)]
+        {
             let change = entry(EntryKind::AvatarChanged, |outcome| {
                 if let DeliveryOutcome::Stored { body, .. } = outcome {
                     *body = text;

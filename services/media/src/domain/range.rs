@@ -18,7 +18,7 @@ pub enum Wanted {
 
 impl ByteRange {
     /// Returns how many bytes it has.
-    pub const fn len(self) -> u64 {
+    pub const fn bytes(self) -> u64 {
         self.last - self.first + 1
     }
 }

@@ -138,7 +138,9 @@ async fn take(
     let signed = [
         length == Some(grant.bytes),
         grant.media_type.is_none() || text(header::CONTENT_TYPE.as_str()) == grant.media_type.as_deref(),
-        grant.checksum.is_none_or(|checksum| text(CHECKSUM_HEADER) == Some(&BASE64_STANDARD.encode(checksum))),
+        grant.checksum.is_none_or(|checksum| {
+            text(CHECKSUM_HEADER).is_some_and(|given| given == BASE64_STANDARD.encode(checksum))
+        }),
     ];
     if signed.contains(&false) {
         return StatusCode::FORBIDDEN.into_response();
@@ -268,7 +270,7 @@ impl Objects for MemoryObjects {
         };
         let pieces = stream::iter(0..bytes.len().div_ceil(PIECE_BYTES)).map(move |piece| {
             let first = piece * PIECE_BYTES;
-            Ok(bytes.slice(first..(first + PIECE_BYTES).min(bytes.len())))
+            Ok::<_, ObjectError>(bytes.slice(first..(first + PIECE_BYTES).min(bytes.len())))
         });
         Ok(Some(pieces.boxed()))
     }

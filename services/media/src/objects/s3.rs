@@ -77,7 +77,11 @@ impl S3Objects {
             request = request.body(body);
         }
         // The address has the signature: it is left out of what is logged.
-        let reach = |source: reqwest::Error| ObjectError::Reach { action, key: key.to_owned(), source: source.without_url() };
+        let reach = |source: reqwest::Error| ObjectError::Reach {
+            action,
+            key: key.to_owned(),
+            source: source.without_url(),
+        };
         let late = |_| ObjectError::Late { action, key: key.to_owned(), limit };
         tokio::time::timeout(limit, request.send()).await.map_err(late)?.map_err(reach)
     }
@@ -87,7 +91,8 @@ impl S3Objects {
         let (action, key, limit) = (call.action, call.key.to_owned(), call.limit);
         let response = self.send(call, url).await?;
         let late = |_| ObjectError::Late { action, key: key.clone(), limit };
-        let (status, body) = tokio::time::timeout(limit, text(response, action, &key)).await.map_err(late)??;
+        let (status, body) =
+            tokio::time::timeout(limit, text(response, action, &key)).await.map_err(late)??;
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -185,7 +190,8 @@ impl Objects for S3Objects {
         let body = self.call(call, begin.sign(OWN_VALIDITY)).await?;
         let invalid = |problem: String| ObjectError::Response { action, key: key.to_owned(), problem };
         let body = body.ok_or_else(|| invalid("there is no such bucket".to_owned()))?;
-        let begun = CreateMultipartUpload::parse_response(&body).map_err(|error| invalid(error.to_string()))?;
+        let begun =
+            CreateMultipartUpload::parse_response(&body).map_err(|error| invalid(error.to_string()))?;
         Ok(begun.upload_id().to_owned())
     }
 
@@ -278,8 +284,12 @@ impl Objects for S3Objects {
         let pieces = stream::try_unfold((response, key), move |(mut response, key)| async move {
             let late = |_| ObjectError::Late { action, key: key.clone(), limit: PIECE_TIMEOUT };
             let piece = tokio::time::timeout(PIECE_TIMEOUT, response.chunk()).await.map_err(late)?;
-            let reach = |source: reqwest::Error| ObjectError::Reach { action, key: key.clone(), source: source.without_url() };
-            Ok(piece.map_err(reach)?.map(|piece| (piece, (response, key))))
+            let reach = |source: reqwest::Error| ObjectError::Reach {
+                action,
+                key: key.clone(),
+                source: source.without_url(),
+            };
+            Ok::<_, ObjectError>(piece.map_err(reach)?.map(|piece| (piece, (response, key))))
         });
         Ok(Some(pieces.boxed()))
     }
@@ -350,13 +360,11 @@ mod tests {
     #[test]
     fn an_upload_is_signed_for_the_public_address_with_size_type_and_checksum() {
         let media_type = MediaType::of("image/jpeg");
-        let request =
-            objects().upload("uploads/1", &media_type, 7, Some(&[1; 32]), Duration::from_secs(900));
+        let request = objects().upload("uploads/1", &media_type, 7, Some(&[1; 32]), Duration::from_secs(900));
         let url: Url = request.url.parse().expect("a URL");
         assert_eq!((url.host_str(), url.path()), (Some("files.example.com"), "/mt-acme/uploads/1"));
-        let parameter = |name: &str| {
-            url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-        };
+        let parameter =
+            |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         let signed = "content-length;content-type;host;x-amz-checksum-sha256";
         assert_eq!(parameter("X-Amz-SignedHeaders").as_deref(), Some(signed));
         assert_eq!(parameter("X-Amz-Expires").as_deref(), Some("900"));

@@ -135,18 +135,16 @@ fn without_unused_alpha(image: DynamicImage) -> DynamicImage {
 
 fn jpeg(image: &DynamicImage, quality: u8) -> Result<Encoded, Refused> {
     encoded(ImageFormat::Jpeg, |bytes| {
-        image.write_with_encoder(JpegEncoder::new_with_quality(Cursor::new(bytes), quality))
+        image.write_with_encoder(JpegEncoder::new_with_quality(bytes, quality))
     })
 }
 
 fn png(image: &DynamicImage) -> Result<Encoded, Refused> {
-    encoded(ImageFormat::Png, |bytes| image.write_with_encoder(PngEncoder::new(Cursor::new(bytes))))
+    encoded(ImageFormat::Png, |bytes| image.write_with_encoder(PngEncoder::new(bytes)))
 }
 
 fn webp(image: &DynamicImage) -> Result<Encoded, Refused> {
-    encoded(ImageFormat::WebP, |bytes| {
-        image.write_with_encoder(WebPEncoder::new_lossless(Cursor::new(bytes)))
-    })
+    encoded(ImageFormat::WebP, |bytes| image.write_with_encoder(WebPEncoder::new_lossless(bytes)))
 }
 
 fn encoded(

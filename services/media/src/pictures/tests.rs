@@ -143,7 +143,7 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
     png_chunk(b"IHDR", &[&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 6, 0, 0, 0]].concat())
 }
 
-/// Puts a chunk behind the header of a PNG, or behind where `after` chunks of other lengths end.
+/// Puts a chunk behind the header of a PNG.
 fn with_chunk(png: &[u8], name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     const HEADER_END: usize = 8 + 25;
     [&png[..HEADER_END], &png_chunk(name, data), &png[HEADER_END..]].concat()
@@ -184,7 +184,7 @@ fn a_picture_of_a_hundred_megapixels_is_refused_by_what_its_header_states() {
     let jpeg = jpeg_header(10_000, 10_000);
     let png = [b"\x89PNG\r\n\x1a\n", &png_header(10_000, 10_000)[..]].concat();
     let gif = b"GIF89a\x10\x27\x10\x27\x00\x00\x00";
-    let webp = b"RIFF\x1e\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x00\x00\x00\x00\x0f\x27\x00\x0f\x27\x00VP8 ";
+    let webp = b"RIFF\x1a\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x00\x00\x00\x00\x0f\x27\x00\x0f\x27\x00VP8 ";
     let files: [(&[u8], &str); 4] =
         [(&jpeg, "image/jpeg"), (&png, "image/png"), (gif, "image/gif"), (webp, "image/webp")];
     for (bytes, declared) in files {

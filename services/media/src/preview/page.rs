@@ -43,7 +43,7 @@ pub(super) fn read(bytes: &[u8], content_type: &str) -> Page {
     emitter.naively_switch_states(true);
     let [mut title, mut description, mut site, mut picture] = <[Best; 4]>::default();
     let (mut is_title, mut title_text) = (false, String::new());
-    for token in Tokenizer::new_with_emitter(text.as_ref(), emitter).flatten() {
+    for token in Tokenizer::new_with_emitter(&*text, emitter).flatten() {
         match token {
             Token::StartTag(tag) => match &tag.name[..] {
                 b"body" => break,

@@ -11,9 +11,7 @@ use kit::idempotency::IdempotencyKey;
 use tonic::async_trait;
 
 use super::{Created, Discarded, FileStore, Refusal, StoreError};
-use crate::domain::{
-    Attached, Change, Checksum, File, MAX_FREE_FILES, NewFile, Outcome, Quotas, State,
-};
+use crate::domain::{Attached, Change, Checksum, File, MAX_FREE_FILES, NewFile, Outcome, Quotas, State};
 
 /// Keeps what files there are for as long as the process lives.
 #[derive(Default)]
@@ -53,7 +51,9 @@ struct Position {
 impl Row {
     /// Returns whether its removal may begin at `now`. `read_until` is the moment up to which the log is read for sure.
     fn is_collectable(&self, now: DateTime<Utc>, read_until: Option<DateTime<Utc>>) -> bool {
-        let (Some(free_since), Some(state)) = (self.free_since, self.file.state.shown()) else { return false };
+        let (Some(free_since), Some(state)) = (self.free_since, self.file.state.shown()) else {
+            return false;
+        };
         let until = File::kept_until(state, free_since);
         // Only a message makes a difference, so only what a message may have waits for the log.
         let waits_for_log = matches!(self.file.state, State::Ready(_));
@@ -91,15 +91,22 @@ impl Tables {
             .filter(|(key, attachment)| is_gone(key, attachment))
             .map(|(key, _)| *key)
             .collect();
-        for key @ (chat, _, file) in &gone {
+        for key in &gone {
+            let (chat, _, file) = *key;
             self.attachments.remove(key);
-            self.offers.remove(&(*file, *chat));
+            self.offers.remove(&(file, chat));
         }
         self.refer(gone.into_iter().map(|(.., file)| file).collect(), now);
     }
 
     /// Notes which file is the picture of a user or a chat, if any.
-    fn picture(&mut self, purpose: FilePurpose, owner: Option<UserId>, now: DateTime<Utc>, picture: Option<FileId>) {
+    fn picture(
+        &mut self,
+        purpose: FilePurpose,
+        owner: Option<UserId>,
+        now: DateTime<Utc>,
+        picture: Option<FileId>,
+    ) {
         for (file_id, row) in &mut self.files {
             let is_of = row.file.purpose == purpose && owner.is_none_or(|owner| row.file.owner == owner);
             if is_of && Some(*file_id) == picture && matches!(row.file.state, State::Ready(_)) {
@@ -185,7 +192,8 @@ impl FileStore for MemoryStore {
         if bytes > quotas.file_bytes {
             return Err(Refusal::FileTooLarge(quotas.file_bytes).into());
         }
-        let free = tables.files.values().filter(|row| row.file.owner == new.owner && row.free_since.is_some());
+        let free =
+            tables.files.values().filter(|row| row.file.owner == new.owner && row.free_since.is_some());
         if free.filter(|row| row.file.state != State::Removing).count() as i64 >= MAX_FREE_FILES {
             return Err(Refusal::TooManyFree.into());
         }

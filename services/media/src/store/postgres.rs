@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::{Created, Discarded, FileStore, Refusal, StoreError};
 use crate::domain::{
-    Attached, Change, Declared, FREE_HOURS, Facts, File, FileName, MAX_FREE_FILES, MediaType, NewFile, Outcome,
-    QUARANTINE_DAYS, Quotas, State, Thumbnail,
+    Attached, Change, Declared, FREE_HOURS, Facts, File, FileName, MAX_FREE_FILES, MediaType, NewFile,
+    Outcome, QUARANTINE_DAYS, Quotas, State, Thumbnail,
 };
 
 /// The tables of this service.
@@ -343,7 +343,8 @@ impl FileStore for PostgresStore {
         until: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let failed = |source| StoreError::Change { file_id: file_ids.first().copied().unwrap_or(FileId(ALL_USERS)), source };
+        let Some(&file_id) = file_ids.first() else { return Ok(()) };
+        let failed = |source| StoreError::Change { file_id, source };
         let file_ids = uuids(file_ids);
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         sqlx::query(
@@ -430,7 +431,11 @@ impl FileStore for PostgresStore {
         .map_err(StoreError::Remove)?;
         remove(&mut transaction, &found).await.map_err(StoreError::Remove)?;
         transaction.commit().await.map_err(StoreError::Remove)?;
-        let sql = concat!("SELECT ", file_columns!(), " FROM files WHERE state = 'removing' ORDER BY file_id LIMIT $1");
+        let sql = concat!(
+            "SELECT ",
+            file_columns!(),
+            " FROM files WHERE state = 'removing' ORDER BY file_id LIMIT $1"
+        );
         self.many(sql, |query| query.bind(limit)).await.map_err(StoreError::Remove)
     }
 
@@ -626,10 +631,12 @@ kit::row! {
 
 /// Creates the row of a user's usage and that of all users where they are missing, and locks the user's.
 async fn ensure_usage(connection: &mut PgConnection, user_id: UserId) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO usage (user_id, bytes) SELECT unnest($1::UUID[]), 0 ON CONFLICT (user_id) DO NOTHING")
-        .bind(vec![user_id.0, ALL_USERS])
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "INSERT INTO usage (user_id, bytes) SELECT unnest($1::UUID[]), 0 ON CONFLICT (user_id) DO NOTHING",
+    )
+    .bind(vec![user_id.0, ALL_USERS])
+    .execute(&mut *connection)
+    .await?;
     sqlx::query("SELECT bytes FROM usage WHERE user_id = $1 FOR UPDATE")
         .bind(user_id.0)
         .execute(connection)
@@ -638,7 +645,12 @@ async fn ensure_usage(connection: &mut PgConnection, user_id: UserId) -> Result<
 }
 
 /// Takes bytes of a quota. Returns whether there was room.
-async fn take(connection: &mut PgConnection, user: Uuid, bytes: i64, quota: i64) -> Result<bool, sqlx::Error> {
+async fn take(
+    connection: &mut PgConnection,
+    user: Uuid,
+    bytes: i64,
+    quota: i64,
+) -> Result<bool, sqlx::Error> {
     let taken = sqlx::query("UPDATE usage SET bytes = bytes + $2 WHERE user_id = $1 AND bytes + $2 <= $3")
         .bind(user)
         .bind(bytes)
@@ -729,7 +741,11 @@ async fn picture(
 }
 
 /// Carries out one change.
-async fn apply(connection: &mut PgConnection, change: &Change, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
+async fn apply(
+    connection: &mut PgConnection,
+    change: &Change,
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
     let gone: Vec<DetachedRow> = match change {
         Change::Attached(Attached { chat, seq, sender, files, expires_at }) => {
             let files = uuids(files);
@@ -739,10 +755,10 @@ async fn apply(connection: &mut PgConnection, change: &Change, now: DateTime<Utc
                  ON CONFLICT (chat_id, seq, file_id) DO NOTHING",
             )
             .bind(chat.0)
-            .bind(seq)
+            .bind(*seq)
             .bind(&files)
             .bind(sender.0)
-            .bind(expires_at)
+            .bind(*expires_at)
             .execute(&mut *connection)
             .await?;
             sqlx::query(
@@ -756,11 +772,13 @@ async fn apply(connection: &mut PgConnection, change: &Change, now: DateTime<Utc
         }
         Change::Pictured { chat, picture: file } => return picture(connection, *chat, *file, now).await,
         Change::Detached { chat, seq } => {
-            sqlx::query_as("DELETE FROM attachments WHERE chat_id = $1 AND seq = $2 RETURNING file_id, chat_id")
-                .bind(chat.0)
-                .bind(seq)
-                .fetch_all(&mut *connection)
-                .await?
+            sqlx::query_as(
+                "DELETE FROM attachments WHERE chat_id = $1 AND seq = $2 RETURNING file_id, chat_id",
+            )
+            .bind(chat.0)
+            .bind(*seq)
+            .fetch_all(&mut *connection)
+            .await?
         }
         Change::RangeDetached { chat, range, sender } => {
             sqlx::query_as(
@@ -777,7 +795,10 @@ async fn apply(connection: &mut PgConnection, change: &Change, now: DateTime<Utc
         }
         Change::ChatDeleted { chat } => {
             picture(connection, *chat, None, now).await?;
-            sqlx::query("DELETE FROM offers WHERE chat_id = $1").bind(chat.0).execute(&mut *connection).await?;
+            sqlx::query("DELETE FROM offers WHERE chat_id = $1")
+                .bind(chat.0)
+                .execute(&mut *connection)
+                .await?;
             sqlx::query_as("DELETE FROM attachments WHERE chat_id = $1 RETURNING file_id, chat_id")
                 .bind(chat.0)
                 .fetch_all(&mut *connection)
@@ -829,7 +850,8 @@ impl TryFrom<FileRow> for File {
             (AVATAR, None) => FilePurpose::Avatar,
             (other, _) => return Err(unknown("purpose", other)),
         };
-        let checksum = row.sha256.map(|bytes| bytes.try_into().map_err(|_| unknown("sha256", "of another length")));
+        let checksum =
+            row.sha256.map(|bytes| bytes.try_into().map_err(|_| unknown("sha256", "of another length")));
         Ok(Self {
             file_id: FileId(row.file_id),
             owner: UserId(row.owner_id),

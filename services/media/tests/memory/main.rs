@@ -9,7 +9,7 @@ use media::pictures::{Limits, process};
 const BESIDE_BYTES: u64 = 48 * 1024 * 1024;
 
 fn segment(marker: u8, data: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(data.len() + 2).unwrap().to_be_bytes();
+    let length = u16::try_from(data.len() + 2).expect("a short segment").to_be_bytes();
     [&[0xff, marker], &length[..], data].concat()
 }
 
@@ -42,16 +42,16 @@ fn jpeg(width: u16, height: u16, is_progressive: bool, colour_sampling: u8) -> B
 
 /// Returns a number of kibibytes of this process, in bytes.
 fn status(name: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let status = fs::read_to_string("/proc/self/status").expect("a process");
     let line = status.lines().find(|line| line.starts_with(name)).expect("a known name");
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") * 1024
 }
 
 /// Returns the most that the process had at a time while this ran, beside what it had before.
 fn peak_bytes(run: impl FnOnce()) -> u64 {
     let before = status("VmRSS:");
     // Forgets the peak so far.
-    fs::write("/proc/self/clear_refs", "5").unwrap();
+    fs::write("/proc/self/clear_refs", "5").expect("a process of Linux");
     run();
     status("VmHWM:").saturating_sub(before)
 }

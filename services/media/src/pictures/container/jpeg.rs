@@ -97,7 +97,7 @@ pub(super) fn outline(bytes: &[u8], limits: &Limits) -> Result<Outline, Refused>
             }
             DHT | DQT | DRI | SOS => true,
             // Lossless, hierarchical and arithmetic ones: no browser shows them.
-            0xc3..=0xcf | DNL => return Err(Refused::Unsupported),
+            0xc3 | 0xc5..=0xcf | DNL => return Err(Refused::Unsupported),
             // What the components stand for.
             APP14 => segment.starts_with(b"Adobe"),
             APP1 if segment.starts_with(b"Exif\0\0") => {

@@ -31,7 +31,7 @@ pub(super) fn outline(bytes: &[u8], limits: &Limits) -> Result<Outline, Refused>
     clean.extend(b"RIFF\0\0\0\0WEBP");
 
     let extended = Some(chunk(&mut Input(input.0))?).filter(|chunk| chunk.name == b"VP8X");
-    let (outline, has_alpha) = match extended {
+    let (read, has_alpha) = match extended {
         Some(extended) => {
             chunk(&mut input)?;
             read_extended(extended.data, input, limits, &mut clean)?
@@ -43,7 +43,7 @@ pub(super) fn outline(bytes: &[u8], limits: &Limits) -> Result<Outline, Refused>
             (Read { canvas, frames: 1, is_lossless: still.is_lossless, exif: None }, still.is_lossless)
         }
     };
-    let Read { canvas, frames, is_lossless, exif } = outline;
+    let Read { canvas, frames, is_lossless, exif } = read;
     // A lossy one is decoded to brightness and halved colours first; a lossless one to four channels.
     let cost =
         Cost { per_pixel: if has_alpha { 4 } else { 3 }, working_bytes: 4 * canvas.pixels(), has_alpha };
