@@ -9,7 +9,7 @@ use std::{io, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::api::FileRefusal;
+use contracts::api::{FileRefusal, FileState};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kit::{backoff::Backoff, error::chain};
 use sha2::{Digest as _, Sha256};
@@ -149,18 +149,18 @@ impl Processor {
     /// Checks a file and notes what became of it.
     async fn process(&self, file: &File) -> Result<(), Failed> {
         let outcome = self.outcome(file).await?;
-        if !matches!(outcome, Outcome::Ready(_)) {
+        let noted = self.store.finish(file.file_id, &outcome, now()).await?;
+        // What is noted decides: another process may have been faster, and a file may have been removed meanwhile.
+        let state = noted.and_then(|file| file.state.shown());
+        if matches!(state, None | Some(FileState::Refused)) {
+            self.objects.remove(&file.key(Variant::Content)).await?;
             self.objects.remove(&file.key(Variant::Thumbnail)).await?;
         }
-        if matches!(outcome, Outcome::Refused(_)) {
-            self.objects.remove(&file.key(Variant::Content)).await?;
-        }
-        let noted = self.store.finish(file.file_id, &outcome, now()).await?;
         if !file.is_in_parts() {
             // Once more when the request for it is good no longer: see `collecting`.
             self.objects.remove(&file.upload_key()).await?;
         }
-        if let Some(state) = noted.and_then(|file| file.state.shown()) {
+        if let Some(state) = state {
             self.metrics.processed(state);
             tracing::debug!(file = %file.file_id, ?state, "checked file {}", file.file_id);
         }
