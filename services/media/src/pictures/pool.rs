@@ -125,7 +125,7 @@ mod tests {
     {
         let (end, ended): (Sender<()>, Receiver<()>) = channel();
         let process = move |_: &Bytes, _: &str, _: &Limits| {
-            drop(ended.recv());
+            assert!(ended.recv().is_err(), "nothing is sent, only dropped");
             Err(Refused::Unsupported)
         };
         (end, process)
