@@ -268,6 +268,28 @@ table! {
         memory_request: "16Mi",
         memory_limit: "128Mi",
     };
+    /// Files.
+    Media = ServiceEntry {
+        name: "media",
+        about: "Takes files, checks them, and serves them to those who may read them.",
+        is_optional: true,
+        is_on_request: true,
+        backends: &[Backend::S3, Backend::Postgres, Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::S3, Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
+        peers: &[Service::Chat, Service::User],
+        optional_peers: &[],
+        settings: &[Setting::MediaQuotaBytes, Setting::MaxFileBytes],
+        path_prefixes: &["/api/media", "/content"],
+        paths: &[],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: true,
+        cpu_request: "20m",
+        memory_request: "48Mi",
+        // Two pictures at their limit of 320 MiB each, and 128 MiB of files that wait for them.
+        memory_limit: "1Gi",
+    };
 }
 
 impl Service {
