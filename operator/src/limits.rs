@@ -138,6 +138,13 @@ mod tests {
         ] {
             check(all.clone(), None, requested, expected);
         }
+        // Files count where there are any.
+        let media = json!({"mediaBytes": 1_048_576_000});
+        check(media.clone(), None, json!({}), "allowed");
+        let files = json!({"services": {"media": {"enabled": true}}});
+        check(media.clone(), None, files, "spec.media.quotaBytes is 10737418240, and limits.mediaBytes");
+        let few = json!({"services": {"media": {"enabled": true}}, "media": {"quotaBytes": 1_048_576_000}});
+        check(media, None, few, "allowed");
         // A default counts like a request.
         check(json!({"partitions": 3}), None, json!({}), "spec.kafka.partitions is 6");
         check(json!({"memberships": 10_000}), None, json!({}), "spec.limits.memberships is 1000000");
@@ -155,5 +162,8 @@ mod tests {
             two,
             "what the replicas of the services need of PostgreSQL, in sessions, is 28",
         );
+        let files = json!({"services": {"media": {"enabled": true}}});
+        let needed = "what the replicas of the services need of PostgreSQL, in sessions, is 32";
+        check(json!(null), Some(24), files, needed);
     }
 }

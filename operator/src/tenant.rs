@@ -384,6 +384,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_cell_without_a_backend_lacks_it_for_those_who_need_it() {
+        use crate::rendered::testing::cell;
+
+        let (whole, bare) = (cell(|_| {}), cell(|cell| cell.spec.s3 = None));
+        for (enabled, topology) in [(false, "Distributed"), (true, "Distributed"), (true, "Compact")] {
+            let spec = serde_json::json!({"tenantId": "acme", "cellRef": {"name": "local"}, "topology": topology,
+                "services": {"media": {"enabled": enabled}}});
+            let workloads = Workload::of(&serde_json::from_value(spec).expect("a spec"));
+            assert_eq!(missing_backend(&workloads, &whole), None);
+            let lacking = enabled.then_some((Service::Media, Backend::S3));
+            assert_eq!(missing_backend(&workloads, &bare), lacking);
+        }
+    }
+
+    #[test]
     fn a_service_that_lacks_one_it_calls_is_refused() {
         let spec = serde_json::json!({"tenantId": "acme", "cellRef": {"name": "local"}});
         let mut workloads = Workload::of(&serde_json::from_value(spec).expect("a spec"));

@@ -35,8 +35,8 @@ pub(super) struct Store {
     http: reqwest::Client,
 }
 
-/// One request.
-#[derive(Clone, Debug)]
+/// One request. Its body may hold a secret key, so it is never shown.
+#[derive(Clone)]
 pub(super) struct Request {
     pub method: Method,
     /// Names of buckets and keys are plain, so that nothing has to be encoded.
