@@ -1,11 +1,7 @@
 //! Loads the chats of users who connect, and asks again where records were lost. What was lost counts as read when the chat service has
 //! answered, and not before.
 
-use std::{
-    ops::RangeInclusive,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use contracts::{
     ChatId, UserId,
