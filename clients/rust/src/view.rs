@@ -1,6 +1,6 @@
 //! What a client has of one chat: its messages with what later entries changed of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use contracts::{
     UserId,
@@ -15,12 +15,14 @@ pub struct View {
     /// Whose view it is.
     user: UserId,
     entries: BTreeMap<i64, Message>,
+    /// The edits of each message, by their seq: a deletion finds them without reading the whole chat.
+    edits: HashMap<i64, Vec<i64>>,
 }
 
 impl View {
     /// Returns a view without entries.
     pub fn new(user: UserId) -> Self {
-        Self { user, entries: BTreeMap::new() }
+        Self { user, entries: BTreeMap::new(), edits: HashMap::new() }
     }
 
     /// Returns the entries, by seq.
@@ -30,7 +32,10 @@ impl View {
 
     /// Applies the next entry. What it changes of an entry that is not here has no effect.
     pub fn apply(&mut self, entry: &Message) {
-        self.entries.insert(entry.seq, entry.clone());
+        let is_here = self.entries.insert(entry.seq, entry.clone()).is_some();
+        if let (EntryKind::Edit, Some(target), false) = (entry.kind, entry.target_seq, is_here) {
+            self.edits.entry(target).or_default().push(entry.seq);
+        }
         if entry.kind == EntryKind::DeleteRange {
             self.delete_range(entry);
         }
@@ -75,8 +80,9 @@ impl View {
 
     /// Removes the text of a message and of its edits, and what it carries.
     fn empty(&mut self, seq: i64) {
-        for (at, entry) in &mut self.entries {
-            if *at == seq || (entry.kind == EntryKind::Edit && entry.target_seq == Some(seq)) {
+        let edits = self.edits.get(&seq).into_iter().flatten();
+        for at in edits.chain([&seq]) {
+            if let Some(entry) = self.entries.get_mut(at) {
                 entry.body.clear();
                 entry.attachments.clear();
             }

@@ -7,6 +7,8 @@ import type { Message } from "./generated/socket.js";
 export class View {
     readonly #user: string;
     readonly #entries = new Map<number, Message>();
+    /** The edits of each message, by their seq: a deletion finds them without reading the whole chat. */
+    readonly #edits = new Map<number, Set<number>>();
 
     /** Creates a view without entries, as `user` sees it. */
     constructor(user: string) {
@@ -21,6 +23,10 @@ export class View {
     /** Applies the next entry. What it changes of an entry that is not here has no effect. */
     apply(entry: Message): void {
         this.#entries.set(entry.seq, entry);
+        if (entry.kind === "edit" && entry.target_seq !== undefined) {
+            const edits = this.#edits.get(entry.target_seq) ?? new Set();
+            this.#edits.set(entry.target_seq, edits.add(entry.seq));
+        }
         if (entry.kind === "delete_range") this.#deleteRange(entry);
         if (entry.target_seq === undefined) return;
         const target = this.#entries.get(entry.target_seq);
@@ -72,8 +78,9 @@ export class View {
     }
 
     #empty(seq: number): void {
-        for (const [at, entry] of this.#entries) {
-            if (at !== seq && !(entry.kind === "edit" && entry.target_seq === seq)) continue;
+        for (const at of [seq, ...(this.#edits.get(seq) ?? [])]) {
+            const entry = this.#entries.get(at);
+            if (!entry) continue;
             const emptied = { ...entry, body: "" };
             delete emptied.attachments;
             this.#entries.set(at, emptied);

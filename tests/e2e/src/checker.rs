@@ -75,14 +75,18 @@ pub fn verdict(
                 .add("acked and not stored", format!("chat {}: seq {} key {}", ack.chat, ack.seq, ack.key)),
         }
     }
+    // Once for all who are in a chat.
+    let fetched: HashMap<ChatId, Vec<Message>> =
+        histories.iter().map(|(chat, history)| (*chat, view(history))).collect();
     for (name, chat, entries) in seen {
         let history = histories.get(chat).map(Vec::as_slice).unwrap_or_default();
+        let fetched = fetched.get(chat).map(Vec::as_slice).unwrap_or_default();
         let in_order = entries.iter().map(|entry| entry.seq).eq(history.iter().map(|entry| entry.seq));
-        let (view, fetched) = (view(entries), view(history));
+        let view = view(entries);
         if in_order && view == fetched {
             continue;
         }
-        let same = view.iter().zip(&fetched).take_while(|(entry, stored)| entry == stored).count();
+        let same = view.iter().zip(fetched).take_while(|(entry, stored)| entry == stored).count();
         faults.add(
             "receiver saw something else",
             format!(

@@ -265,7 +265,10 @@ export type Page_ScheduledMessage = {
         mention_here?: boolean;
         mention_roles?: Array<Role>;
         mentions?: Array<UserId>;
-        /** When it is tried, if that is later: in slow mode, and after a failure of the server. Milliseconds since the epoch. */
+        /**
+         * When it is tried, if that is later: in slow mode, when more is to be sent at once than there is room for, and after a failure of the
+         * server. Milliseconds since the epoch.
+         */
         put_off_until_ms?: (number | null);
         refused?: (ErrorCode | null);
         reply_to?: (number | null);
@@ -365,7 +368,10 @@ export type ScheduledMessage = {
     mention_here?: boolean;
     mention_roles?: Array<Role>;
     mentions?: Array<UserId>;
-    /** When it is tried, if that is later: in slow mode, and after a failure of the server. Milliseconds since the epoch. */
+    /**
+     * When it is tried, if that is later: in slow mode, when more is to be sent at once than there is room for, and after a failure of the
+     * server. Milliseconds since the epoch.
+     */
     put_off_until_ms?: (number | null);
     refused?: (ErrorCode | null);
     reply_to?: (number | null);

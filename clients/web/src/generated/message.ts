@@ -87,6 +87,45 @@ export type MessagePage = {
     messages: Array<Message>;
 };
 
+/** One page of a list. `next_cursor` is absent on the last page; pass it back as `cursor`. */
+export type Page_Message = {
+    items: Array<{
+        body: string;
+        /** What later entries changed of a text. `body` is as they left it: the text of the last edit, and empty once it is deleted. */
+        changes?: Changes;
+        chat: ChatId;
+        /** The text has disappeared: `body` is empty, and nothing that was changed of it is left. */
+        expired?: boolean;
+        /**
+         * When the text disappears, in milliseconds since the epoch: clients forget it then by themselves. Of a text of a chat with
+         * `message_ttl_seconds`, and of an edit of one.
+         */
+        expires_at_ms?: (number | null);
+        forwarded?: (Forwarded | null);
+        key: MessageKey;
+        kind: EntryKind;
+        /** The roles that a text calls, as it was said. Who had them then is in `mentions`. */
+        mention_roles?: Array<Role>;
+        /** Whom a text calls, by name or by their role. Users who were no members are not among them. */
+        mentions?: Array<UserId>;
+        /** Whether a text calls all members. */
+        mentions_all?: boolean;
+        /** Whether a text calls the members who are connected when it is pushed. */
+        mentions_here?: boolean;
+        range?: (SeqRange | null);
+        sender: UserId;
+        /** Milliseconds since the epoch, by the log's clock. */
+        sent_at_ms: number;
+        seq: number;
+        /** Whether a text disturbs no user. */
+        silent?: boolean;
+        subject?: (UserId | null);
+        /** The seq of the message that this entry speaks of: what a reply replies to, what an edit changes. */
+        target_seq?: (number | null);
+    }>;
+    next_cursor?: (string | null);
+};
+
 /** The body of every refusal, `application/problem+json` (RFC 9457). */
 export type Problem = {
     code: ErrorCode;

@@ -1,11 +1,7 @@
 //! Loads the chats of users who connect, and asks again where records were lost. What was lost counts as read when the chat service has
 //! answered, and not before.
 
-use std::{
-    ops::RangeInclusive,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use contracts::{
     ChatId, UserId,
@@ -190,7 +186,8 @@ impl Calls {
                 // Of a direct chat that a block has closed, or that the other user has left, nothing is delivered.
                 Some((Access::None | Access::Read, as_of)) => self.members.found_out(chat, user, as_of),
                 Some((Access::ReadAndReact | Access::ReadAndSend, as_of)) => {
-                    if !self.members.found_in(chat, user, as_of) {
+                    let is_applied = self.members.found_in(chat, user, as_of);
+                    if !is_applied {
                         unknown.push(user);
                     }
                 }

@@ -91,7 +91,8 @@ async fn following(
                 OR published_id < coalesce(
                     (SELECT min(published_id) FROM (
                          SELECT published_id FROM published
-                         WHERE published_at > now() - INTERVAL '5 seconds' AND published_at <= clock_timestamp()
+                         WHERE published_id > $1
+                           AND published_at > now() - INTERVAL '5 seconds' AND published_at <= clock_timestamp()
                          OFFSET 0) AS young),
                     9223372036854775807))
          ORDER BY published_id LIMIT $3",
