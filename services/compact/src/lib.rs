@@ -20,6 +20,7 @@ pub fn services() -> Vec<Hosted> {
         Hosted::of::<chat::Chat>(),
         Hosted::of::<message::Message>(),
         Hosted::of::<presence::Presence>(),
+        Hosted::of::<search::SearchService>(),
     ]
 }
 
