@@ -40,8 +40,8 @@ pub(crate) enum Command {
     /// The password is read from POSTHOUSE_PASSWORD, or from a prompt without echo. Lines may come from a pipe:
     /// `echo hello | posthouse chat --url URL --user ann --to @ben` ends when the last line is stored.
     Chat(ChatArgs),
-    /// Prints what a messenger keeps about a user as JSON: profile, e-mail address, sessions, settings, contacts, blocks, own messages and
-    /// memberships.
+    /// Prints what a messenger keeps about a user as JSON: profile, e-mail address, sessions, settings, contacts, blocks, memberships, and own
+    /// messages, also of chats that the user has left.
     ///
     /// The password is read as by `chat`.
     Export(ExportArgs),

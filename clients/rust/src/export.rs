@@ -1,7 +1,7 @@
 //! What a messenger keeps about a user.
 
 use contracts::{
-    ChatId, ErrorCode, UserId,
+    ErrorCode, UserId,
     api::{
         AuthSession, Block, Chat, ChatMember, Contact, OwnEmailAddress, OwnProfile, ScheduledMessage,
         Settings,
@@ -25,10 +25,10 @@ pub struct Export {
     pub contacts: Vec<Contact>,
     pub blocks: Vec<Block>,
     pub memberships: Vec<Membership>,
+    /// What the user wrote, by chat and oldest first: also in chats that they have left or were removed from. Edits and deletions are in the
+    /// messages.
+    pub messages: Vec<Message>,
 }
-
-/// Entries of one page of history.
-const PAGE: u32 = 200;
 
 /// A chat that the user is in, as the user sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -36,8 +36,6 @@ pub struct Membership {
     #[serde(flatten)]
     pub chat: Chat,
     pub members: Vec<ChatMember>,
-    /// What the user wrote there, as far as they read the chat, oldest first. Edits and deletions are in the messages.
-    pub messages: Vec<Message>,
     /// What the user has scheduled there.
     pub scheduled_messages: Vec<ScheduledMessage>,
 }
@@ -60,14 +58,14 @@ impl Export {
             };
             match read.await {
                 Ok((members, scheduled_messages)) => {
-                    let messages = own_messages(identity, chat.chat_id).await?;
-                    memberships.push(Membership { chat, members, messages, scheduled_messages });
+                    memberships.push(Membership { chat, members, scheduled_messages });
                 }
                 // The user was removed at this moment.
                 Err(error) if error.code() == Some(ErrorCode::NotAMember) => {}
                 Err(error) => return Err(error),
             }
         }
+        let messages = own_messages(identity).await?;
         let token = identity.token().await?;
         Ok(Self {
             user_id: identity.user(),
@@ -78,23 +76,21 @@ impl Export {
             contacts: messenger.contacts(&token).await?,
             blocks: messenger.blocks(&token).await?,
             memberships,
+            messages,
         })
     }
 }
 
-/// Returns what the user wrote in a chat.
-async fn own_messages(identity: &Identity, chat: ChatId) -> Result<Vec<Message>, ClientError> {
-    let (mut own, mut after) = (Vec::new(), 0);
+/// Returns what the user wrote.
+async fn own_messages(identity: &Identity) -> Result<Vec<Message>, ClientError> {
+    let (mut own, mut cursor) = (Vec::new(), None::<String>);
     loop {
         let token = identity.token().await?;
-        let page = match identity.messenger().history(&token, chat, after, PAGE).await {
-            Ok(page) => page,
-            // The user was removed at this moment.
-            Err(error) if error.code() == Some(ErrorCode::NotAMember) => return Ok(own),
-            Err(error) => return Err(error),
-        };
-        let Some(last) = page.messages.last().map(|message| message.seq) else { return Ok(own) };
-        own.extend(page.messages.into_iter().filter(|message| message.sender == identity.user()));
-        after = last;
+        let page = identity.messenger().own_messages(&token, cursor.as_deref()).await?;
+        own.extend(page.items);
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            return Ok(own);
+        }
     }
 }

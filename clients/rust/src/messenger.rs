@@ -16,6 +16,7 @@ use contracts::{
         UpdateProfileRequest, UserProfile,
     },
     event::Role,
+    wire::Message,
 };
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, header};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -431,6 +432,16 @@ impl Messenger {
             .get(&format!("/api/messages/{chat}"), token)
             .query(&[("after", after.to_string()), ("limit", limit.to_string())]);
         self.json("read history", call).await
+    }
+
+    /// Returns one page of what the caller wrote, also in chats that they have left, by chat and seq.
+    pub async fn own_messages(
+        &self,
+        token: &str,
+        cursor: Option<&str>,
+    ) -> Result<Page<Message>, ClientError> {
+        let query: Vec<_> = cursor.iter().map(|cursor| ("cursor", cursor)).collect();
+        self.json("list own messages", self.get("/api/messages", token).query(&query)).await
     }
 
     /// Opens a WebSocket of JSON; `connect` has still to be sent.

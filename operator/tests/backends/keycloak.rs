@@ -404,7 +404,10 @@ async fn the_auth_service_is_the_only_door_of_a_realm() {
         let grant =
             |role: &str| format!("grant {role} to the service account of messenger-auth of realm {realm}");
         let lines = [
-            format!("set realm {realm}: loginWithEmailAllowed true -> false"),
+            // Keycloak does not have both.
+            format!(
+                "set realm {realm}: duplicateEmailsAllowed false -> true, loginWithEmailAllowed true -> false"
+            ),
             grant("manage-users"),
             grant("query-users"),
             grant("view-users"),

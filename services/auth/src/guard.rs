@@ -357,8 +357,13 @@ impl Guard {
     pub(crate) async fn email(&self, caller: &Session) -> Result<OwnEmail, Error> {
         self.attempts(|attempts| attempts.session_request(caller.user_id, Instant::now()))
             .map_err(Error::Limited)?;
+        self.email_of(caller.user_id).await
+    }
+
+    /// Returns the address of an account.
+    pub(crate) async fn email_of(&self, user_id: UserId) -> Result<OwnEmail, Error> {
         let _turn = turn(&self.0.sessions).await?;
-        Ok(self.0.accounts.email(caller.user_id).await?)
+        Ok(self.0.accounts.email(user_id).await?)
     }
 
     /// Makes an address that of an account.
@@ -377,29 +382,40 @@ impl Guard {
         self.attempts(|attempts| attempts.good_code(address, Instant::now()));
     }
 
-    /// Replaces the password of a user who cannot sign in, and leaves nobody who had the account before a way in: links to identity
-    /// providers, other credentials and offline tokens go, and all sessions end.
+    /// Replaces the password of a user who cannot sign in. Nothing else opens the account from then on.
     pub(crate) async fn reset_password(&self, user_id: UserId, password: &Password) -> Result<(), Error> {
         let (guard, password) = (self.clone(), password.clone());
-        self.to_the_end(async move {
-            {
-                let _turn = turn(&guard.0.hashes).await?;
-                guard.0.accounts.set_password(user_id, &password).await?;
-            }
-            // Before the sessions: none begins by any of it while they are ended.
-            {
-                let _turn = turn(&guard.0.sessions).await?;
-                guard.0.accounts.close_other_ways(user_id).await?;
-            }
-            let all = guard.listed(user_id).await?.into_iter().map(|session| session.id).collect();
-            guard.ended(user_id, all).await?;
-            let _turn = turn(&guard.0.sessions).await?;
-            Ok(guard.0.accounts.revoke_tokens(user_id).await?)
-        })
-        .await
+        self.to_the_end(async move { guard.replaced_password(user_id, &password, None).await }).await
     }
 
-    /// Replaces the caller's password, and ends their other sessions. The current password is tried as at a sign-in.
+    /// Gives an account another password, and leaves to who had the account before no way in: links to identity providers, other
+    /// credentials and offline tokens go, and all sessions end but the one that is `kept`. Every replacement of a password is this one.
+    async fn replaced_password(
+        &self,
+        user_id: UserId,
+        password: &Password,
+        kept: Option<&SessionId>,
+    ) -> Result<(), Error> {
+        {
+            let _turn = turn(&self.0.hashes).await?;
+            self.0.accounts.set_password(user_id, password).await?;
+        }
+        // Before the sessions: none begins by any of it while they are ended.
+        {
+            let _turn = turn(&self.0.sessions).await?;
+            self.0.accounts.close_other_ways(user_id).await?;
+        }
+        let sessions = self.listed(user_id).await?.into_iter().map(|session| session.id);
+        self.ended(user_id, sessions.filter(|id| Some(id) != kept).collect()).await?;
+        if kept.is_none() {
+            let _turn = turn(&self.0.sessions).await?;
+            self.0.accounts.revoke_tokens(user_id).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the caller's password. The session of the request goes on, and nothing else opens the account but the new password. The
+    /// current one is tried as at a sign-in.
     pub(crate) async fn change_password(&self, caller: &Session, password: NewPassword) -> Result<(), Error> {
         self.sessions(caller).await?;
         // A password that is changed while sessions of the old one go on is half of the work.
@@ -444,12 +460,7 @@ impl Guard {
     async fn changed_password(&self, caller: &Session, password: &NewPassword) -> Result<(), Error> {
         let user_id = caller.user_id;
         self.confirmed(user_id, &password.current).await?;
-        {
-            let _turn = turn(&self.0.hashes).await?;
-            self.0.accounts.set_password(user_id, &password.new).await?;
-        }
-        let others = self.listed(user_id).await?.into_iter().map(|session| session.id);
-        self.ended(user_id, others.filter(|id| *id != caller.id).collect()).await
+        self.replaced_password(user_id, &password.new, Some(&caller.id)).await
     }
 
     /// Deletes an account, and returns once the event log has the end of all its sessions.

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     domain::{
         Credentials, OwnEmail, Session,
-        email::{Email, Mail, confirmation_mail, password_mail},
+        email::{Email, Mail, confirmation_mail, farewell_mail, password_mail},
     },
     error::Error,
     guard::Guard,
@@ -159,6 +159,8 @@ impl Recovery {
         self.0.tickets.revoke_email(user_id).await?;
         let outcome = self.0.accounts.reset_password(user_id, password).await;
         self.settled(token, &ticket, outcome).await?;
+        // Or at this moment, with the password of before.
+        self.0.tickets.revoke_email(user_id).await?;
         tracing::info!(user = %user_id, "{user_id} has a new password");
         Ok(())
     }
@@ -189,20 +191,44 @@ impl Recovery {
         let email = Email::parse("email", email)?;
         // What was sent to the address of before is not for the one of now.
         self.0.tickets.revoke_password(*user_id).await?;
-        let outcome = self.0.accounts.set_email(*user_id, &email).await;
-        self.settled(token, &ticket, outcome).await
+        let replaced = async {
+            let former = self.0.accounts.email_of(*user_id).await?;
+            self.0.accounts.set_email(*user_id, &email).await?;
+            Ok(former)
+        };
+        let former = self.settled(token, &ticket, replaced.await).await?;
+        if let OwnEmail { email: Some(former), is_confirmed: true } = former
+            && former != email
+        {
+            self.say_farewell(former);
+        }
+        Ok(())
+    }
+
+    /// Notifies who reads mail at an address that it is no longer that of the account: it may have been someone else who replaced it.
+    fn say_farewell(&self, former: Email) {
+        let this = self.clone();
+        self.0.tasks.spawn(async move {
+            match this.send(&former, farewell_mail).await {
+                Ok(()) => {}
+                Err(error @ Error::AddressRefused(_)) => {
+                    tracing::info!("no mail to an address that was replaced: {error}")
+                }
+                Err(error) => this.0.outage.failed(WHAT, &error),
+            }
+        });
     }
 
     /// Makes a link good again that did nothing: a password that the realm refuses, or a realm that does not answer. That of an account
     /// that was deleted meanwhile is good for nothing any more.
-    async fn settled(
+    async fn settled<T: Send>(
         &self,
         token: &SecretString,
         ticket: &Ticket,
-        outcome: Result<(), Error>,
-    ) -> Result<(), Error> {
+        outcome: Result<T, Error>,
+    ) -> Result<T, Error> {
         match outcome {
-            Ok(()) => Ok(()),
+            Ok(outcome) => Ok(outcome),
             Err(Error::Store(StoreError::Rejected)) => Err(Error::NoLink),
             Err(error) => {
                 self.0.tickets.give_back(token, ticket).await?;

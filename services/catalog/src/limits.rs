@@ -121,7 +121,7 @@ impl Limit {
         }
     }
 
-    /// Returns the flag of the gateway that sets it.
+    /// Returns the flag that sets it, of the gateway, and of the chat service for what is sent at a time.
     pub const fn flag(self) -> &'static str {
         match self {
             Self::UserSends => "--user-sends",

@@ -18,7 +18,8 @@ pub struct ServiceEntry {
     pub backends: &'static [Backend],
     /// Secrets that its pods receive.
     pub secrets: &'static [Secret],
-    /// Services it calls over gRPC; it reads `--<peer>-grpc`.
+    /// Services it calls over gRPC; it reads `--<peer>-grpc`. Every service but the user service itself calls that one: the verifier of
+    /// tokens requires that their users have profiles.
     pub peers: &'static [Service],
     /// Optional services that it calls where the tenant has them; it does its work without. It reads `--<peer>-grpc`, too.
     pub optional_peers: &'static [Service],
@@ -147,7 +148,7 @@ table! {
         is_on_request: false,
         backends: &[Backend::Kafka, Backend::Keycloak, Backend::Redis],
         secrets: &[Secret::Kafka, Secret::Redis, Secret::Internal, Secret::Metrics],
-        peers: &[Service::Chat, Service::Message],
+        peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[Service::Presence],
         settings: &[
             Setting::Rate(Limit::UserSends),
@@ -239,7 +240,16 @@ table! {
         secrets: &[Secret::Postgres, Secret::Kafka, Secret::Internal, Secret::Metrics],
         peers: &[Service::User],
         optional_peers: &[],
-        settings: &[Setting::MaxMemberships, Setting::MaxChatsPerUser],
+        settings: &[
+            Setting::MaxMemberships,
+            Setting::MaxChatsPerUser,
+            Setting::Rate(Limit::UserSends),
+            Setting::Rate(Limit::UserBytes),
+            Setting::Rate(Limit::ChatSends),
+            Setting::Rate(Limit::ChatBytes),
+            Setting::Rate(Limit::TenantSends),
+            Setting::Rate(Limit::TenantBytes),
+        ],
         path_prefixes: &["/api/chats", "/api/invites", "/api/blocks"],
         paths: &[],
         sticky_paths: &[],
@@ -301,7 +311,7 @@ table! {
         is_on_request: true,
         backends: &[Backend::Kafka, Backend::Keycloak],
         secrets: &[Secret::Kafka, Secret::Internal, Secret::Metrics],
-        peers: &[Service::Chat, Service::Message],
+        peers: &[Service::Chat, Service::Message, Service::User],
         optional_peers: &[],
         settings: &[Setting::IndexFolder],
         path_prefixes: &["/api/search"],
@@ -378,6 +388,14 @@ mod tests {
     fn only_an_optional_service_is_there_on_request() {
         for service in Service::ALL {
             assert!(!service.is_on_request || service.is_optional, "{service} is the messenger itself");
+        }
+    }
+
+    #[test]
+    fn every_process_finds_the_profile_of_the_user_of_a_token() {
+        for service in Service::ALL {
+            let finds = *service == Service::User || service.peers.contains(&Service::User);
+            assert!(finds, "{service} takes tokens, and does not call the user service");
         }
     }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, MessageKey, UserId,
     api::{HistoryAccess, Visibility},
-    event::{ChatKind, Role},
+    event::{self, ChatKind, Role},
 };
 
 pub use self::{
@@ -17,12 +17,13 @@ pub use self::{
     },
     limits::Limits,
     own::{OwnState, OwnUpdate},
+    pace::{NoRoom, Pace, Spent},
     record::{OutboxRecord, own_state},
     refusal::Refusal,
     rules::{Additions, add, decide, depart, empty, reopen},
     scheduled::{
-        Audience, Dispatch, Due, SENT_REMEMBERED, Scheduled, ScheduledCounts, ScheduledText, dispatch, due,
-        retried_after, send_now,
+        Audience, Dispatch, Due, SENT_REMEMBERED, SLOW_REMEMBERED, Scheduled, ScheduledCounts, ScheduledText,
+        Turn, dispatch, due, retried_after, send_now,
     },
 };
 
@@ -149,6 +150,12 @@ pub struct EntryId {
     pub key: MessageKey,
 }
 
+impl From<EntryId> for event::EntryId {
+    fn from(EntryId { sender, key }: EntryId) -> Self {
+        Self { sender, key }
+    }
+}
+
 /// What holds for a user who sends to a chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
@@ -199,6 +206,7 @@ mod founding;
 mod joining;
 pub mod limits;
 mod own;
+mod pace;
 mod record;
 mod refusal;
 mod rules;

@@ -29,6 +29,8 @@ pub enum Error {
     Unpublished(ChatId),
     #[error("you change chats too often: wait")]
     TooManyChanges { wait: Duration },
+    #[error("you join chats too often: wait")]
+    TooManyJoins { wait: Duration },
     #[error("you change drafts too often: wait")]
     TooManyDrafts { wait: Duration },
     #[error("you try too many invite links that are not good: wait")]
@@ -60,9 +62,10 @@ impl ServiceError for Error {
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::UnknownUser(_) | Self::NotScheduled { .. } => ErrorCode::NotFound,
             Self::CallerDeleted => ErrorCode::Unauthenticated,
-            Self::TooManyChanges { .. } | Self::TooManyDrafts { .. } | Self::TooManyGuesses { .. } => {
-                ErrorCode::RateLimited
-            }
+            Self::TooManyChanges { .. }
+            | Self::TooManyJoins { .. }
+            | Self::TooManyDrafts { .. }
+            | Self::TooManyGuesses { .. } => ErrorCode::RateLimited,
             Self::Unpublished(_) | Self::Users(_) => ErrorCode::Unavailable,
             Self::Store(error) => match error {
                 StoreError::Refused(refusal) => match refusal {
@@ -84,7 +87,9 @@ impl ServiceError for Error {
                     | Refusal::TooManyInvites
                     | Refusal::TooManyRequests
                     | Refusal::TenantFull => ErrorCode::LimitReached,
-                    Refusal::TooManyChatsLately { .. } => ErrorCode::RateLimited,
+                    Refusal::TooManyChatsLately { .. } | Refusal::TooManySent { .. } => {
+                        ErrorCode::RateLimited
+                    }
                     Refusal::SlowMode { .. } => ErrorCode::SlowMode,
                     Refusal::TimeIsPast | Refusal::TooFarAhead => ErrorCode::Conflict,
                     Refusal::KeyReused | Refusal::InviteKeyReused | Refusal::ScheduledKeyReused => {
@@ -104,10 +109,13 @@ impl ServiceError for Error {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyChanges { wait }
+            | Self::TooManyJoins { wait }
             | Self::TooManyDrafts { wait }
             | Self::TooManyGuesses { wait }
             | Self::Store(StoreError::Refused(
-                Refusal::TooManyChatsLately { wait, .. } | Refusal::SlowMode { wait },
+                Refusal::TooManyChatsLately { wait, .. }
+                | Refusal::TooManySent { wait }
+                | Refusal::SlowMode { wait },
             )) => Some(*wait),
             _ => None,
         }

@@ -1,9 +1,11 @@
 //! Publishes the outbox to the event log. See [`publish`].
 
 use std::{
+    convert::Infallible,
+    future::pending,
     ops::RangeInclusive,
     sync::{Arc, atomic::AtomicI64},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use contracts::event::MembershipRecord;
@@ -11,6 +13,8 @@ use kit::{
     backoff::Backoff,
     error::chain,
     log::{Delivery, Log, LogError, Producer},
+    outage::Outage,
+    rounds,
 };
 use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
@@ -18,9 +22,12 @@ use prometheus_client::{
 };
 use sqlx::{
     Connection as _, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgListener},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{MemoryStore, WAKE_CHANNEL};
@@ -42,9 +49,11 @@ pub const HANDOVER: Duration = Duration::from_secs(6);
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// How long it is listed what was published: much longer than gateways do without a look at it.
 const LISTED_FOR: Duration = Duration::from_secs(600);
-/// How often what was listed for long enough is forgotten, and how much of it in one statement: more than is published in between.
+/// How often what was listed for long enough is forgotten, and how much of it in one statement: a slow disk manages that in time.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
-const FORGOTTEN_AT_ONCE: i64 = 100_000;
+const FORGOTTEN_AT_ONCE: u64 = 10_000;
+/// After a failure of it.
+const FORGET_BACKOFF: RangeInclusive<Duration> = Duration::from_secs(1)..=FORGET_INTERVAL;
 /// "chat" in ASCII and 1: advisory locks are numbers, and those of a database are shared by its services.
 const LEADER_LOCK: i64 = 0x63_68_61_74_01;
 
@@ -61,6 +70,8 @@ pub const WAITING: &str = "
 pub struct Publisher {
     /// The search path starts with the schema that has the outbox.
     pub database: PgConnectOptions,
+    /// Of the same database, for what may wait.
+    pub pool: PgPool,
     pub log: Log,
     pub tenant: String,
     /// [`HANDOVER`], or less where no other process publishes.
@@ -76,6 +87,7 @@ pub struct OutboxMetrics {
     leader: Gauge<i64, AtomicI64>,
     published: Counter,
     failures: Counter,
+    forget_failures: Counter,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +104,10 @@ enum PublishError {
     Send { topic: String, source: LogError },
     #[error("failed to remove published records from the outbox")]
     Remove(#[source] sqlx::Error),
+    #[error("failed to measure the outbox")]
+    Measure(#[source] sqlx::Error),
+    #[error("failed to forget what was published some time ago")]
+    Forget(#[source] sqlx::Error),
     #[error("the outbox did not answer within {STEP_LIMIT:?}")]
     Timeout,
 }
@@ -126,6 +142,11 @@ impl OutboxMetrics {
         outbox.register("leader", "1 in the process that publishes", metrics.leader.clone());
         outbox.register("published", "Records published to the event log", metrics.published.clone());
         outbox.register("failures", "Batches that were cut short or failed", metrics.failures.clone());
+        outbox.register(
+            "forget_failures",
+            "Failed attempts to forget what was published some time ago, which hold nothing up",
+            metrics.forget_failures.clone(),
+        );
         metrics
     }
 }
@@ -163,6 +184,9 @@ pub async fn publish(publisher: Publisher, shutdown: CancellationToken) {
 }
 
 /// Leads until the shutdown or a failure; [`Term::Standby`] when another process does.
+///
+/// A failure is one of publishing. What goes on beside it has sessions of its own, is tried again when it fails, and neither ends the term
+/// nor makes a batch wait.
 async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Term, PublishError> {
     let connecting = in_time(PgConnection::connect_with(&publisher.database), PublishError::Connect);
     let mut connection = connecting.await?;
@@ -170,7 +194,8 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
         in_time(connection.close(), PublishError::Connect).await?;
         return Ok(Term::Standby);
     }
-    observe(publisher, &mut connection).await?;
+    let outage = Outage::default();
+    observe(publisher, &mut connection, &outage).await;
     if !in_time(begin_term(&mut connection), PublishError::Term).await? {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(Term::Shutdown),
@@ -180,21 +205,29 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
     let producer = publisher.log.producer(Some(SEND_TIMEOUT)).map_err(PublishError::Producer)?;
     tracing::info!("publishing the outbox");
     publisher.metrics.leader.set(1);
-    // The listener has a connection of its own and reconnects by itself; what it misses meanwhile the poll finds.
-    // It is idle for as long as nothing is written.
-    let database = publisher.database.clone().options([("idle_session_timeout", "0")]);
-    let wakes = PgPool::connect_lazy_with(database);
-    let mut listener = in_time(PgListener::connect_with(&wakes), PublishError::Connect).await?;
-    listener.ignore_pool_close_event(true);
-    in_time(listener.listen(WAKE_CHANNEL), PublishError::Connect).await?;
+    let woken = Notify::new();
+    tokio::select! {
+        ended = publish_all(publisher, &producer, &mut connection, (&woken, &outage), shutdown) => ended?,
+        never = listen(&publisher.database, &woken) => match never {},
+        never = forget_again(publisher) => match never {},
+    }
+    // Everything that was sent has an outcome by now. Closing gives the lock to the next leader, who need not wait.
+    in_time(end_term(&mut connection), PublishError::Term).await?;
+    in_time(connection.close(), PublishError::Connect).await?;
+    Ok(Term::Shutdown)
+}
+
+/// Publishes batch after batch until the shutdown.
+async fn publish_all(
+    publisher: &Publisher,
+    producer: &Producer,
+    connection: &mut PgConnection,
+    (woken, outage): (&Notify, &Outage),
+    shutdown: &CancellationToken,
+) -> Result<(), PublishError> {
     let mut backoff = Backoff::new(BACKOFF);
-    let mut forgot = None;
     loop {
-        if forgot.is_none_or(|at: Instant| at.elapsed() >= FORGET_INTERVAL) {
-            forget(&mut connection).await?;
-            forgot = Some(Instant::now());
-        }
-        let pause = match publish_batch(publisher, &producer, &mut connection).await {
+        let pause = match publish_batch(publisher, producer, connection).await {
             Ok(published) => {
                 backoff.reset();
                 if published == BATCH && !shutdown.is_cancelled() { Duration::ZERO } else { POLL_INTERVAL }
@@ -211,31 +244,80 @@ async fn lead(publisher: &Publisher, shutdown: &CancellationToken) -> Result<Ter
             }
             Err(error) => return Err(error),
         };
-        observe(publisher, &mut connection).await?;
+        observe(publisher, connection, outage).await;
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
+            () = shutdown.cancelled() => return Ok(()),
             () = sleep(pause) => {}
-            woken = listener.recv() => { woken.map_err(PublishError::Read)?; }
+            () = woken.notified() => {}
         }
     }
-    // Everything that was sent has an outcome by now. Closing gives the lock to the next leader, who need not wait.
-    in_time(end_term(&mut connection), PublishError::Term).await?;
-    in_time(connection.close(), PublishError::Connect).await?;
-    Ok(Term::Shutdown)
 }
 
-/// Forgets what was published some time ago.
-async fn forget(connection: &mut PgConnection) -> Result<(), PublishError> {
-    let forgetting = sqlx::query(
-        "DELETE FROM published WHERE published_id IN (
-             SELECT published_id FROM published WHERE published_at < now() - $1 * INTERVAL '1 second'
-             ORDER BY published_at LIMIT $2)",
-    )
-    .bind(LISTED_FOR.as_secs_f64())
-    .bind(FORGOTTEN_AT_ONCE)
-    .execute(connection);
-    in_time(forgetting, PublishError::Remove).await.map(drop)
+/// Wakes the leader when records are added. What is missed while that fails, the poll finds.
+async fn listen(database: &PgConnectOptions, woken: &Notify) -> Infallible {
+    // It is idle for as long as nothing is written.
+    let database = database.clone().options([("idle_session_timeout", "0")]);
+    let wakes = PgPoolOptions::new().max_connections(1).connect_lazy_with(database);
+    let (mut backoff, outage) = (Backoff::new(BACKOFF), Outage::default());
+    loop {
+        let began = || {
+            outage.worked("listening for records of the outbox");
+            backoff.reset();
+        };
+        let Err(error) = wake(&wakes, began, woken).await;
+        outage.failed("listening for records of the outbox", &error);
+        sleep(backoff.next_wait()).await;
+    }
+}
+
+async fn wake(wakes: &PgPool, began: impl FnOnce(), woken: &Notify) -> Result<Infallible, sqlx::Error> {
+    let mut listener = PgListener::connect_with(wakes).await?;
+    listener.ignore_pool_close_event(true);
+    listener.listen(WAKE_CHANNEL).await?;
+    began();
+    loop {
+        // The first time for what was added before.
+        woken.notify_one();
+        listener.recv().await?;
+    }
+}
+
+/// Forgets again and again what was published some time ago.
+async fn forget_again(publisher: &Publisher) -> Infallible {
+    let what = "forgetting what was published some time ago";
+    let round = || async {
+        let forgotten = forget(&publisher.pool).await;
+        if forgotten.is_err() {
+            publisher.metrics.forget_failures.inc();
+        }
+        forgotten
+    };
+    // It ends with the term.
+    let never = CancellationToken::new();
+    rounds::repeat(what, FORGET_INTERVAL, Backoff::new(FORGET_BACKOFF), &never, round).await;
+    pending().await
+}
+
+/// Forgets what was published some time ago, but for the newest of it: a reader who had all records when the next one came has a place in
+/// the list for as long as that is there.
+async fn forget(pool: &PgPool) -> Result<(), PublishError> {
+    loop {
+        let forgetting = sqlx::query(
+            "DELETE FROM published WHERE published_id IN (
+                 SELECT published_id FROM published
+                 WHERE published_id < (
+                     SELECT published_id FROM published WHERE published_at < now() - $1 * INTERVAL '1 second'
+                     ORDER BY published_at DESC, published_id DESC LIMIT 1)
+                 ORDER BY published_id LIMIT $2)",
+        )
+        .bind(LISTED_FOR.as_secs_f64())
+        .bind(i64::try_from(FORGOTTEN_AT_ONCE).expect("a step is bounded"))
+        .execute(pool);
+        if in_time(forgetting, PublishError::Forget).await?.rows_affected() < FORGOTTEN_AT_ONCE {
+            return Ok(());
+        }
+    }
 }
 
 /// Gives a step its limit: a server that vanished without a word never answers, and the term would last as long.
@@ -391,11 +473,17 @@ pub async fn publish_memory(
     }
 }
 
-async fn observe(publisher: &Publisher, connection: &mut PgConnection) -> Result<(), PublishError> {
-    let (backlog, oldest): (i64, Option<f64>) =
-        in_time(sqlx::query_as(WAITING).fetch_one(connection), PublishError::Read).await?;
-    publisher.metrics.backlog.set(backlog);
-    #[expect(clippy::cast_possible_truncation, reason = "an age in seconds fits")]
-    publisher.metrics.oldest_seconds.set(oldest.unwrap_or_default() as i64);
-    Ok(())
+/// Measures what waits. A failure is no reason to stop: a session that is lost shows with the next batch.
+async fn observe(publisher: &Publisher, connection: &mut PgConnection, outage: &Outage) {
+    let measured: Result<(i64, Option<f64>), _> =
+        in_time(sqlx::query_as(WAITING).fetch_one(connection), PublishError::Measure).await;
+    match measured {
+        Ok((backlog, oldest)) => {
+            outage.worked("measuring the outbox");
+            publisher.metrics.backlog.set(backlog);
+            #[expect(clippy::cast_possible_truncation, reason = "an age in seconds fits")]
+            publisher.metrics.oldest_seconds.set(oldest.unwrap_or_default() as i64);
+        }
+        Err(error) => outage.failed("measuring the outbox", &error),
+    }
 }

@@ -82,15 +82,16 @@ impl Service for Chat {
     type Settings = Settings;
 
     async fn build(settings: Settings, scope: &Scope) -> anyhow::Result<Surface> {
+        let pool = SCHEMA.watched_pool(&settings.postgres, scope);
         let publisher = Publisher {
             database: SCHEMA.connect_options(&settings.postgres),
+            pool: pool.clone(),
             log: Log::kafka(settings.kafka),
             tenant: scope.tenant().to_owned(),
             handover: events::HANDOVER,
             metrics: scope.metrics(OutboxMetrics::register),
         };
         scope.spawn(events::publish(publisher, scope.shutdown().clone()));
-        let pool = SCHEMA.watched_pool(&settings.postgres, scope);
         let checks = SCHEMA.pool_of(&settings.postgres, CHECK_SESSIONS);
         surface(Arc::new(PostgresStore::new(pool, settings.limits).checking_with(checks)), scope)
     }

@@ -3,7 +3,8 @@
 //! Every process looks for messages that are due, when the next one is, and now and then because another process may have taken one. Of
 //! those that look at the same time one takes a chat, and the others leave it. While nothing is due, it costs one look at an index.
 //!
-//! The messages of a member in a chat are sent in order. When one cannot be sent, they wait for it, and for some time no other member does.
+//! The messages of a member in a chat are sent in order. When one cannot be sent, they wait for it, and for some time no other member does. They
+//! are sent at the rate of their user, and so that those who write by hand find room ([why](../../../docs/adr/0052-pace-of-scheduled-messages.md)).
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use kit::{backoff::Backoff, error::chain, outage::Outage};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{ChatStore, StoreError};
+use crate::store::{ChatStore, Sent, StoreError};
 
 /// What another process was asked to schedule is noticed so soon when that process ends before its time.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -57,7 +58,7 @@ pub async fn follow(store: Arc<dyn ChatStore>, alarm: Alarm, shutdown: Cancellat
     }
 }
 
-/// Sends what is due, and returns when to look again.
+/// Sends what is due, and returns when to look again. When the tenant has no room for more, what is due stays due, the longest first.
 pub async fn round(store: &dyn ChatStore) -> Result<Duration, StoreError> {
     let Some(next) = store.until_next().await? else { return Ok(INTERVAL) };
     if !next.is_zero() {
@@ -65,8 +66,11 @@ pub async fn round(store: &dyn ChatStore) -> Result<Duration, StoreError> {
     }
     for (chat_id, user_id) in store.due_senders(SENDERS).await? {
         match store.send_due(chat_id, user_id).await {
-            Ok(changed) => {
+            Ok(Sent { changed, resumes_after }) => {
                 tracing::debug!(chat = %chat_id, changed, "{changed} scheduled messages of chat {chat_id} were due");
+                if let Some(wait) = resumes_after {
+                    return Ok(wait.clamp(AGAIN, INTERVAL));
+                }
             }
             Err(error) => {
                 // Without the database this fails too, and no attempt is counted.

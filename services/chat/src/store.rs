@@ -15,7 +15,7 @@ pub use self::{
     joining::{Invited, JoinStore},
     memory::MemoryStore,
     postgres::{PostgresStore, SCHEMA, WAKE_CHANNEL},
-    scheduled::ScheduleStore,
+    scheduled::{ScheduleStore, Sent},
 };
 use crate::domain::{
     Block, Chat, Command, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights,
@@ -170,18 +170,32 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     /// Returns the oldest records that are not yet published, in order.
     async fn pending(&self, limit: usize) -> Result<Vec<OutboxRecord>, StoreError>;
 
-    /// Returns records of memberships that are in the event log for some seconds, in their order: those behind `after`, which an earlier
-    /// page named, or those of the last minute when it is 0.
-    async fn published(&self, after: i64, limit: usize) -> Result<Published, StoreError>;
+    /// Returns records of memberships that are in the event log for some seconds, in their order: at most so many behind a place, which an
+    /// earlier page named.
+    async fn published(&self, from: Option<PublishedPlace>, limit: usize) -> Result<Published, StoreError>;
+}
+
+/// A place in the list of what was published: a record of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishedPlace {
+    pub id: i64,
+    /// When it was published: in a database that was restored, another record has the id. Nothing from a reader of an older version, which
+    /// does not name it.
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// A page of what was published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// Keys and payloads.
+    /// Keys and payloads. None when they do not follow.
     pub records: Vec<(String, String)>,
-    /// Behind which the next page begins.
-    pub last: i64,
+    /// The last of them, or the place behind which there are none. Where they do not follow it is the end of the list; nothing while it is
+    /// empty.
+    pub place: Option<PublishedPlace>,
+    /// Whether the list reaches back to the place that was asked for, so that no record is missing between the two.
+    pub follows: bool,
+    /// There are more.
+    pub more: bool,
 }
 
 /// The records about a chat, up to the newest one that was in the outbox at some moment; `None` when there was none.

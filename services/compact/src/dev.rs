@@ -79,7 +79,7 @@ impl Messenger {
             services: services().iter().map(Hosted::service).collect(),
             peers: BTreeMap::new(),
         };
-        let process = Process::start_with(config, verifier);
+        let process = Process::start_with(config, verifier)?;
         let listeners = process.listen()?;
         let surfaces = surfaces(&process, &Memory { log: Log::memory(), issuer })?;
         Ok(Self { process, listeners, surfaces })

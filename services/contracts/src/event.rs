@@ -176,6 +176,13 @@ pub struct Source {
     pub seq: i64,
 }
 
+/// Names an entry of a chat whose seq the log has not said yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryId {
+    pub sender: UserId,
+    pub key: MessageKey,
+}
+
 /// A record of `message.send`: written by gateways (what members send) and by the chat service (who is in a chat, in which role, and
 /// what it is called).
 ///
@@ -232,6 +239,10 @@ pub struct SendRecord {
     /// Whether it is for `subject` alone, and for no other member. When a group is deleted, each member learns of their own removal.
     #[serde(default, skip_serializing_if = "is_false")]
     pub subject_only: bool,
+    /// Where the history of the sender begins, when whether they read the message that it speaks of is not checked yet: one from before
+    /// this entry is none to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads_from: Option<EntryId>,
 }
 
 /// Where a record is in `message.send`.
@@ -527,6 +538,7 @@ mod tests {
                 range: None,
                 moderates: false,
                 subject_only: false,
+                reads_from: None,
             },
             include_str!("../golden/send.v1.json"),
         );
@@ -553,6 +565,7 @@ mod tests {
                 range: None,
                 moderates: true,
                 subject_only: false,
+                reads_from: None,
             },
             include_str!("../golden/reply.v1.json"),
         );
@@ -579,6 +592,7 @@ mod tests {
                 range: Some(SeqRange { from_seq: 1, to_seq: 4 }),
                 moderates: true,
                 subject_only: false,
+                reads_from: None,
             },
             include_str!("../golden/called.v1.json"),
         );

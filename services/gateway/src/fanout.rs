@@ -208,8 +208,8 @@ impl Fanout {
             push(user, Way::Push);
         }
         let is_slow = !subject_only && self.members.for_recipients(entry, push);
-        if is_slow && kind == EntryKind::Text && !is_late(sent_at_ms, now_ms) {
-            self.slow_mode.stored(chat, sender, key, now);
+        if kind == EntryKind::Text && !is_late(sent_at_ms, now_ms) {
+            self.slow_mode.stored((chat, sender, key), is_slow, now);
         }
     }
 
@@ -276,6 +276,8 @@ const fn is_late(sent_at_ms: i64, now_ms: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use contracts::{
         ChatId, ErrorCode,
         event::{ChatKind, Role},
@@ -284,12 +286,13 @@ mod tests {
     use super::*;
     use crate::{
         config::RateLimits,
-        domain::{send_queue::SendQueue, session::Identity},
+        domain::{send_queue::SendQueue, session::Identity, slow_mode::Turn},
         membership::members::Listing,
         registry::Connection,
     };
 
     const KEY: MessageKey = MessageKey(Uuid::from_u128(200));
+    const LONG: Duration = Duration::from_secs(3_600);
 
     struct World {
         fanout: Fanout,
@@ -458,6 +461,23 @@ mod tests {
         };
         assert!(announce(now_ms() - SENT_LATELY_MS - 1), "a replay");
         assert!(!announce(now_ms()), "what is sent through another gateway");
+    }
+
+    /// Without a connection a member sends to a chat that this process does not know, and so through whichever gateway.
+    #[test]
+    fn slow_mode_counts_what_another_gateway_took_in_a_chat_that_is_not_known_here() {
+        let world = World::new();
+        let (chat, user) = (ChatId(Uuid::from_u128(100)), UserId(Uuid::from_u128(1)));
+        let slow_mode = &world.fanout.slow_mode;
+        let take = || slow_mode.take((chat, user, MessageKey(Uuid::from_u128(201))), LONG, Instant::now());
+        assert_eq!(take(), Ok(Turn::Unknown));
+        slow_mode.recalled(chat, user, None);
+        let mut outcome = stored(1, EntryKind::Text, None);
+        if let DeliveryOutcome::Stored { sent_at_ms, .. } = &mut outcome {
+            *sent_at_ms = now_ms();
+        }
+        world.deliver(1, 1, outcome);
+        assert!(take().is_err());
     }
 
     #[test]

@@ -10,8 +10,8 @@
 //!
 //! # Consumes
 //! `message.delivered` and `chat.events` from their end, `session.events` from its beginning, all whole, by every gateway.
-//! gRPC: `ChatService` for the chats of users who connect, for records of their members that the log has lost, and for whether senders and readers are members, `MessageService` for history, `PresenceService` where the
-//! tenant has it.
+//! gRPC: `ChatService` for the chats of users who connect, for records of their members that the log has lost, and for whether senders and readers are members, `MessageService` for history, `UserService` for
+//! the profile of who connects, `PresenceService` where the tenant has it.
 //!
 //! # Publishes
 //! `message.send`, key = chat id, `acks=all`. A client receives `accepted` when the log has the record, never before.
@@ -122,7 +122,8 @@ fn surface(
     let registry = Arc::new(Registry::default());
     let rates = Arc::new(Rates::new(&rates, Instant::now()));
     let positions = Arc::new(Positions::default());
-    let (membership, checker, loader) = Membership::new(chat, metrics.clone());
+    let (membership, checker, loader) =
+        Membership::new(chat, (positions.clone(), registry.clone()), metrics.clone());
     let membership = Arc::new(membership);
     let presence = Arc::new(Presence::new(
         scope.optional_peer(catalog::Service::Presence)?,
@@ -149,7 +150,7 @@ fn surface(
     ));
     scope.spawn(membership::published::keep(
         membership.clone(),
-        (positions.clone(), registry.clone()),
+        registry.clone(),
         metrics.clone(),
         limits.positions_every,
         stop.clone(),

@@ -28,7 +28,7 @@ use tonic::Code;
 
 use self::{
     checks::{Access, Checks, Rights},
-    members::{Members, Standing},
+    members::{Compared, Members, Standing},
 };
 pub(crate) use self::{
     checks::{Checked, Checker, Checking},
@@ -41,6 +41,8 @@ use crate::{
     },
     error::GatewayError,
     metrics::Metrics,
+    positions::Positions,
+    registry::Registry,
 };
 
 /// A user who connects waits this long for their chats to be known. Pushes go to them from then on.
@@ -87,10 +89,14 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// Returns the membership of the tenant's chats, and what makes its checks and loads its chats once they run.
-    pub(crate) fn new(chat: ChatServiceClient<InternalChannel>, metrics: Metrics) -> (Self, Checker, Loader) {
+    pub(crate) fn new(
+        chat: ChatServiceClient<InternalChannel>,
+        pushes: (Arc<Positions>, Arc<Registry>),
+        metrics: Metrics,
+    ) -> (Self, Checker, Loader) {
         let (checks, checker) = Checks::new(chat.clone());
         let members = Arc::<Members>::default();
-        let (loads, loader) = Loader::new(members.clone(), checks.clone(), chat.clone(), metrics);
+        let (loads, loader) = Loader::new(members.clone(), (checks.clone(), chat.clone()), pushes, metrics);
         let this = Self {
             members,
             following: AtomicBool::new(false),
@@ -154,17 +160,19 @@ impl Membership {
         self.members.changed(chat, user, place, Instant::now())
     }
 
-    /// Takes a record that the chat service has published; true when it is news of a user here: the log has lost it. That a user is out of
-    /// the chat holds at once. Who is in it, the chat service is asked: they may be out of it again, which is not listed yet.
-    fn take_published(&self, chat: ChatId, user: UserId, place: Place) -> bool {
-        let is_news = self.members.is_behind(chat, user, place);
-        if is_news && place.role.is_some() {
-            self.load(user);
-        } else if is_news {
-            self.changed(chat, user, place);
+    /// Takes the newest record that the chat service has published of a user in a chat. That they are out of it holds at once. Where the log
+    /// has lost that they are in it, or as what, their chats are to be loaded: they may be out of it again, which is not listed yet.
+    fn take_published(&self, chat: ChatId, user: UserId, place: Place) -> Compared {
+        let compared = self.members.compared(chat, user, place);
+        match compared {
+            Compared::Known => {}
+            Compared::Lost if place.role.is_some() => {}
+            // What is on its way to be loaded stands where it is later.
+            Compared::Lost | Compared::Unloaded => {
+                self.changed(chat, user, place);
+            }
         }
-        self.members.counted(chat, place, Instant::now());
-        is_news
+        compared
     }
 
     /// Notes where the history of a member begins.
@@ -186,64 +194,70 @@ impl Membership {
         self.access(chat, user, checked).map(drop)
     }
 
-    /// Returns what a member may do in the chat; refuses all others. While the chat service does not answer, what is known here has
-    /// to do: no change is answered then either, and those before are in `chat.events`.
-    fn access(&self, chat: ChatId, user: UserId, checked: Checked) -> Result<Access, GatewayError> {
+    /// Returns what a member may do in the chat, and how long they wait between two texts; refuses all others. While the chat service
+    /// does not answer, what is known here has to do: no change is answered then either, and those before are in `chat.events`.
+    fn access(
+        &self,
+        chat: ChatId,
+        user: UserId,
+        checked: Checked,
+    ) -> Result<(Access, Duration), GatewayError> {
         match checked {
             Ok(Rights { access: Access::None, .. }) => Err(GatewayError::NotAMember { chat }),
             Ok(Rights { access, slow_mode_seconds }) => {
                 self.members.waits(chat, user, slow_mode_seconds);
-                Ok(access)
+                Ok((access, Duration::from_secs(slow_mode_seconds.into())))
             }
-            Err(source) => match self.members.standing(chat, user) {
-                Some(Standing::Reader) => Ok(Access::ReadAndReact),
-                Some(Standing::Member | Standing::Direct | Standing::Writer) => Ok(Access::ReadAndSend),
-                Some(Standing::Unknown) | None => Err(GatewayError::Membership { chat, source }),
+            Err(source) => match (self.members.standing(chat, user), self.members.slow_mode(chat, user)) {
+                (Some(Standing::Reader), _) => Ok((Access::ReadAndReact, Duration::ZERO)),
+                (Some(Standing::Member | Standing::Direct | Standing::Writer), Some(wait)) => {
+                    Ok((Access::ReadAndSend, wait))
+                }
+                (
+                    Some(Standing::Member | Standing::Direct | Standing::Writer | Standing::Unknown) | None,
+                    _,
+                ) => Err(GatewayError::Membership { chat, source }),
             },
         }
     }
 
     /// Begins the check of a sender who is known here to be a member of a group: it may be concluded when the log has the message, which
-    /// refuses what comes behind a removal. `None` when too many checks wait, and for all others: the log does not refuse text in
+    /// refuses what comes behind a removal. Returns it with how long the member waits between two texts, as it is known here. `None` when
+    /// that is not known or too many checks wait, and for all others: the log does not refuse text in
     /// a direct chat that the other has left or that a block has closed, nor in a channel, where the role decides.
-    pub(crate) fn begin_check(&self, chat: ChatId, sender: UserId) -> Option<Checking> {
+    pub(crate) fn begin_check(&self, chat: ChatId, sender: UserId) -> Option<(Checking, Duration)> {
         let standing = self.members.standing(chat, sender)?;
-        let may_follow = standing == Standing::Member && self.members.slow_mode(chat, sender).is_some();
-        may_follow.then(|| self.checks.begin(chat, sender))?
+        let wait = self.members.slow_mode(chat, sender).filter(|_| standing == Standing::Member)?;
+        Some((self.checks.begin(chat, sender)?, wait))
     }
 
-    /// Checks that a user may add an entry of this kind to the chat. Refuses one to a direct chat that the other user has left or that
+    /// Checks that a user may add an entry of this kind to the chat, and returns how long they wait between two texts. It is what the chat
+    /// service says, whether the user is connected here or not. Refuses one to a direct chat that the other user has left or that
     /// a block has closed, and all but reactions of plain members of a channel.
     pub(crate) async fn check(
         &self,
         chat: ChatId,
         sender: UserId,
         kind: EntryKind,
-    ) -> Result<(), GatewayError> {
+    ) -> Result<Duration, GatewayError> {
         let checked = self.checks.rights(chat, sender).await;
-        match self.access(chat, sender, checked)? {
-            Access::ReadAndSend => Ok(()),
+        let (access, wait) = self.access(chat, sender, checked)?;
+        match access {
+            Access::ReadAndSend => Ok(wait),
             Access::ReadAndReact if matches!(kind, EntryKind::Reaction | EntryKind::ReactionRemoved) => {
-                Ok(())
+                Ok(wait)
             }
             Access::ReadAndReact => Err(GatewayError::ReadsOnly { chat }),
             Access::Read | Access::None => Err(GatewayError::NoRecipient { chat }),
         }
     }
 
-    /// Returns how long a member waits between two texts, as far as it is known here.
-    pub(crate) fn wait(&self, chat: ChatId, sender: UserId) -> Duration {
-        self.members.slow_mode(chat, sender).unwrap_or_default()
-    }
-
-    /// Takes a text of a member on its way to the log, where plain members wait between two of them.
+    /// Takes a text of a member on its way to the log, who waits `wait` between two of them.
     pub(crate) fn take_turn(
         &self,
-        chat: ChatId,
-        sender: UserId,
-        key: MessageKey,
+        (chat, sender, key): (ChatId, UserId, MessageKey),
+        wait: Duration,
     ) -> Result<Turn, GatewayError> {
-        let wait = self.wait(chat, sender);
         if wait.is_zero() {
             return Ok(Turn::None);
         }

@@ -1,11 +1,13 @@
 //! Access tokens, validated locally against the tenant's realm.
 //!
 //! Issuer, audience, client, algorithm, expiry and token type are pinned. Keys come only from the configured issuer's key
-//! set; key URLs or keys inside a token are never looked at.
+//! set; key URLs or keys inside a token are never looked at. The user of a token has a profile, or it is not taken by any service.
+
+mod profiles;
 
 use std::{
     ops::RangeInclusive,
-    sync::{Arc, RwLock},
+    sync::{Arc, OnceLock, RwLock},
     time::Duration,
 };
 
@@ -20,12 +22,14 @@ use serde::{Deserialize, de::IgnoredAny};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+use self::profiles::Profiles;
 use crate::{
     backoff::Backoff,
     config::OidcArgs,
     error::{ApiError, ServiceError},
     health::Check,
     identity::{IdentityError, trusting},
+    rpc::InternalChannel,
 };
 
 /// Tokens are signed with RSA by Keycloak's default; anything else is refused, `none` and HMAC included.
@@ -69,14 +73,23 @@ pub enum TokenError {
     Keys(#[source] IdentityError),
     #[error("the realm's keys were queried a moment ago")]
     KeysWithheld,
+    /// In the words of the user service.
+    #[error("your account cannot be used here: {0}")]
+    NoProfile(String),
+    #[error("your account is deleted")]
+    Deleted,
+    #[error("failed to query the user service for the user of a token")]
+    Users(#[source] Box<tonic::Status>),
 }
 
 impl ServiceError for TokenError {
     fn code(&self) -> ErrorCode {
         match self {
-            Self::Missing | Self::Repeated | Self::Invalid => ErrorCode::Unauthenticated,
+            Self::Missing | Self::Repeated | Self::Invalid | Self::NoProfile(_) | Self::Deleted => {
+                ErrorCode::Unauthenticated
+            }
             Self::Expired => ErrorCode::TokenExpired,
-            Self::Keys(_) | Self::KeysWithheld => ErrorCode::Unavailable,
+            Self::Keys(_) | Self::KeysWithheld | Self::Users(_) => ErrorCode::Unavailable,
         }
     }
 }
@@ -90,6 +103,8 @@ pub struct TokenVerifier {
     http: reqwest::Client,
     keys: RwLock<Vec<(String, DecodingKey)>>,
     fetches: Mutex<Fetches>,
+    /// Every process has them; an API that is tested alone has none.
+    profiles: OnceLock<Profiles>,
 }
 
 /// What the realm was queried for.
@@ -144,8 +159,13 @@ impl TokenVerifier {
             reqwest::Client::builder().timeout(FETCH_TIMEOUT).redirect(reqwest::redirect::Policy::none());
         let http = trusting(http, args.oidc_ca_bundle.as_deref())?.build()?;
         let clients = args.oidc_clients.clone();
-        let (keys, fetches) = (RwLock::new(keys), Mutex::default());
-        Ok(Arc::new(Self { jwks_url, validation, clients, http, keys, fetches }))
+        let (keys, fetches, profiles) = (RwLock::new(keys), Mutex::default(), OnceLock::new());
+        Ok(Arc::new(Self { jwks_url, validation, clients, http, keys, fetches, profiles }))
+    }
+
+    /// Takes from now on no token of a user who has no profile in the user service behind this channel and can have none.
+    pub fn require_profiles(&self, users: InternalChannel) {
+        drop(self.profiles.set(Profiles::of(users)));
     }
 
     /// Fetches the keys until it succeeds once, so that a service is ready only when it can check a token.
@@ -181,6 +201,9 @@ impl TokenVerifier {
         let is_of_client = self.clients.contains(&claims.azp);
         if claims.typ != "Bearer" || !is_of_client || claims.client_id.is_some() {
             return Err(TokenError::Invalid);
+        }
+        if let Some(profiles) = self.profiles.get() {
+            profiles.require(claims.sub, &claims.preferred_username).await?;
         }
         Ok(Claims {
             user_id: claims.sub,

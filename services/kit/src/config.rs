@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use catalog::{Limit, Rate};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
@@ -126,6 +127,47 @@ pub struct RedisArgs {
     pub redis_username: String,
     #[arg(long, env, hide = true, hide_env_values = true, value_parser = secret)]
     pub redis_password: SecretString,
+}
+
+/// How much is sent, by hand and at a time. Each is a [`Limit`], which says what it counts.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct SendRates {
+    /// Entries of one user: so many a second, and so many at once.
+    #[arg(long, env, default_value_t = Limit::UserSends.default_rate())]
+    pub user_sends: Rate,
+    /// Bytes of one user, likewise.
+    #[arg(long, env, default_value_t = Limit::UserBytes.default_rate())]
+    pub user_bytes: Rate,
+    /// Entries in one chat.
+    #[arg(long, env, default_value_t = Limit::ChatSends.default_rate())]
+    pub chat_sends: Rate,
+    /// Bytes in one chat.
+    #[arg(long, env, default_value_t = Limit::ChatBytes.default_rate())]
+    pub chat_bytes: Rate,
+    /// Entries of all users.
+    #[arg(long, env, default_value_t = Limit::TenantSends.default_rate())]
+    pub tenant_sends: Rate,
+    /// Bytes of all users.
+    #[arg(long, env, default_value_t = Limit::TenantBytes.default_rate())]
+    pub tenant_bytes: Rate,
+}
+
+impl SendRates {
+    /// Those of a tenant that says nothing else.
+    pub const DEFAULT: Self = Self {
+        user_sends: Limit::UserSends.default_rate(),
+        user_bytes: Limit::UserBytes.default_rate(),
+        chat_sends: Limit::ChatSends.default_rate(),
+        chat_bytes: Limit::ChatBytes.default_rate(),
+        tenant_sends: Limit::TenantSends.default_rate(),
+        tenant_bytes: Limit::TenantBytes.default_rate(),
+    };
+}
+
+impl Default for SendRates {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 const fn any_address(port: u16) -> SocketAddr {

@@ -90,7 +90,7 @@ impl Producer {
             turns.hand_over(now);
         } else {
             let bytes = key.len() + payload.map_or(0, <[u8]>::len);
-            let record = Waiting {
+            let record = Unsent {
                 topic: topic.to_owned(),
                 key: key.to_owned(),
                 payload: payload.map(<[u8]>::to_vec),
@@ -123,14 +123,14 @@ impl Producer {
 }
 
 /// A record that waits for its turn.
-struct Waiting {
+struct Unsent {
     topic: String,
     key: String,
     payload: Option<Vec<u8>>,
     outcome: Outcome,
 }
 
-impl Waiting {
+impl Unsent {
     /// Tells who waits for it that it will not be in the log.
     fn fail(self, error: KafkaError) {
         let Self { topic, key, payload, outcome } = self;
@@ -144,25 +144,25 @@ impl Waiting {
 /// Hands outcomes to their waiters, and the records that wait to the producer.
 struct Outcomes {
     /// Held while records are handed over: those of a key keep their order.
-    turns: Mutex<Turns<Waiting>>,
+    turns: Mutex<Turns<Unsent>>,
     /// How long a record waits at most; without an end where there is none.
     patience: Option<Duration>,
     producer: OnceLock<Weak<Inner>>,
 }
 
 impl Outcomes {
-    fn turns(&self) -> MutexGuard<'_, Turns<Waiting>> {
+    fn turns(&self) -> MutexGuard<'_, Turns<Unsent>> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hand_over_all(&self, producer: &Inner, turns: &mut Turns<Waiting>) {
+    fn hand_over_all(&self, producer: &Inner, turns: &mut Turns<Unsent>) {
         let now = Instant::now();
         self.fail_expired(turns, now);
         while let Some(record) = turns.next() {
-            let Waiting { topic, key, payload, outcome } = record;
+            let Unsent { topic, key, payload, outcome } = record;
             match hand_over(producer, &topic, &key, payload.as_deref(), outcome) {
                 Ok(()) => turns.hand_over(now),
-                Err((error, outcome)) => Waiting { topic, key, payload, outcome }.fail(error),
+                Err((error, outcome)) => Unsent { topic, key, payload, outcome }.fail(error),
             }
         }
     }
@@ -171,7 +171,7 @@ impl Outcomes {
         self.fail_expired(&mut self.turns(), now);
     }
 
-    fn fail_expired(&self, turns: &mut Turns<Waiting>, now: Instant) {
+    fn fail_expired(&self, turns: &mut Turns<Unsent>, now: Instant) {
         let Some(patience) = self.patience else { return };
         for record in turns.expire(patience, now) {
             record.fail(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));

@@ -68,11 +68,11 @@ impl Process {
     /// Installs telemetry and starts what the services share.
     pub fn start(config: ProcessConfig) -> anyhow::Result<Self> {
         let verifier = TokenVerifier::new(&config.oidc).context("failed to prepare the token check")?;
-        Ok(Self::start_with(config, verifier))
+        Self::start_with(config, verifier)
     }
 
     /// Starts like [`Self::start`], with a verifier of its own kind.
-    pub fn start_with(config: ProcessConfig, verifier: Arc<TokenVerifier>) -> Self {
+    pub fn start_with(config: ProcessConfig, verifier: Arc<TokenVerifier>) -> anyhow::Result<Self> {
         telemetry::init(config.service.log_format);
         for service in &config.services {
             tracing::info!(
@@ -91,9 +91,11 @@ impl Process {
             tasks: TaskTracker::new(),
             routes: Arc::default(),
         };
+        // Before the verifier is given out: no service of the process takes a token that another one does not.
+        shared.verifier.require_profiles(shared.channel(catalog::Service::User)?);
         let keys = shared.verifier.clone().keep_keys(shared.health.check("oidc"), shared.shutdown.clone());
         shared.tasks.spawn(keys);
-        Self { shared: Arc::new(shared), scopes: Mutex::default() }
+        Ok(Self { shared: Arc::new(shared), scopes: Mutex::default() })
     }
 
     /// Returns the scope that a service of this process is built in.

@@ -10,6 +10,7 @@ mod description;
 mod fuzz;
 mod peer;
 mod tls;
+mod users;
 mod wait;
 
 use std::{
@@ -30,8 +31,9 @@ pub use self::{
     client::{Answer, TestApi},
     description::{Schemas, frame_schema},
     fuzz::fuzz,
-    peer::{serve_peer, unreachable_peer},
+    peer::{serve_peer, serve_peer_at, unreachable_peer},
     tls::TlsFront,
+    users::TestUsers,
     wait::wait_for,
 };
 use crate::{
@@ -141,6 +143,7 @@ mod tests {
             Err(TokenError::Invalid) => "invalid",
             Err(TokenError::Expired) => "expired",
             Err(TokenError::Keys(_) | TokenError::KeysWithheld) => "no keys",
+            Err(TokenError::NoProfile(_) | TokenError::Deleted | TokenError::Users(_)) => "no user",
         }
     }
 

@@ -1,4 +1,4 @@
-//! REST: what a chat's members read.
+//! REST: what a chat's members read, and what a user wrote.
 #![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
 pub(crate) mod grpc;
@@ -14,7 +14,7 @@ use std::{
 use axum::extract::State;
 use contracts::{
     ChatId, UserId,
-    api::{MessagePage, Problem},
+    api::{MessagePage, Page, Problem},
     convert::UnreadableField,
     rpc::{
         CheckMembersRequest, CheckMembersResponse, EntryId, GetMembershipRequest, GetUsersRequest,
@@ -36,9 +36,9 @@ use utoipa::IntoParams;
 
 pub(crate) use self::turns::Turns;
 use crate::{
-    domain::{KeyId, SeatId},
+    domain::{KeyId, SeatId, TargetId},
     error::Error,
-    history::{Archive, Beginning, History, List},
+    history::{Archive, Beginning, History, List, OwnTexts},
     pages::Pages,
     receipts::{Receipts, Shown},
     sync::Syncing,
@@ -58,7 +58,7 @@ pub(crate) struct AppState {
 
 /// Returns the REST API with its description.
 pub(crate) fn routes(state: AppState) -> OpenApiRouter {
-    docs::router().routes(routes!(get_messages)).with_state(state)
+    docs::router().routes(routes!(get_messages)).routes(routes!(list_own)).with_state(state)
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -118,6 +118,57 @@ async fn get_messages(
     let History { messages, head_seq, from_seq } =
         state.read(chat, caller.user_id, None, page.span()?, size).await?;
     Ok(Json(MessagePage { messages, head_seq, from_seq }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OwnQuery {
+    /// Most messages in the response.
+    #[param(minimum = 1, maximum = 500, default = 100)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    #[param(pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\\.[0-9]{1,18}$")]
+    cursor: Option<String>,
+}
+
+/// Lists what the caller wrote, by chat and seq: also in chats that they have left or were removed from, and before the history that
+/// they read now begins.
+///
+/// Messages are as they are now: edited, deleted, or `expired`. Reactions, replies and pins of others are not among it. A page ends at
+/// `limit` messages or at 128 KiB, or after some thousand entries of others: it may be empty and have a `next_cursor`.
+#[utoipa::path(
+    get,
+    path = "/api/messages",
+    operation_id = "list_own_messages",
+    tag = "messages",
+    security(("access_token" = [])),
+    params(OwnQuery),
+    responses(
+        (status = OK, description = "One page", body = Page<Message>),
+        ParameterProblems,
+        CallerProblems,
+        FaultProblems,
+    )
+)]
+async fn list_own(
+    State(state): State<AppState>,
+    caller: Caller,
+    Query(OwnQuery { limit, cursor }): Query<OwnQuery>,
+) -> Result<Json<Page<Message>>, ApiError> {
+    let size = HISTORY.of(limit)?;
+    let invalid = || InvalidField { field: "cursor", problem: "must be one of this service".to_owned() };
+    let behind = cursor.map(|cursor| entry(&cursor).ok_or_else(invalid)).transpose()?;
+    let own = state.store.own_texts_of(caller.user_id, behind, size.items()).await;
+    let OwnTexts { messages, last } = own.map_err(Error::OwnTexts)?;
+    let next_cursor = last.map(|TargetId { chat, seq }| format!("{chat}.{seq}"));
+    Ok(Json(Page { items: messages, next_cursor }))
+}
+
+/// Reads the entry in a cursor.
+fn entry(cursor: &str) -> Option<TargetId> {
+    let (chat, seq) = cursor.split_once('.')?;
+    Some(TargetId { chat: chat.parse().ok()?, seq: seq.parse::<i64>().ok().filter(|seq| *seq >= 0)? })
 }
 
 impl AppState {

@@ -170,6 +170,8 @@ pub struct Entry {
     pub moderates: bool,
     /// Whether no member but `subject` receives it.
     pub subject_only: bool,
+    /// The entry with which the history of the sender begins, when that is for the log to compare.
+    pub reads_from: Option<KeyId>,
     pub content: ContentHash,
 }
 
@@ -324,7 +326,7 @@ pub struct Sequenced {
 
 /// Decides the entries of one batch in log order.
 ///
-/// `known` holds the key rows that the store had before the batch. After an error `chats` are partly moved: drop them.
+/// `known` holds the key rows that the store had before the batch, those of the entries with which histories begin among them. After an error `chats` are partly moved: drop them.
 pub fn sequence<'a>(
     generation: &Generation,
     chats: &mut Chats,
@@ -336,7 +338,7 @@ pub fn sequence<'a>(
     let mut bodies = Vec::new();
     let mut verdicts = Vec::new();
     for entry in entries {
-        let verdict = decide(generation, chats, known.get(&entry.key_id()), entry)?;
+        let verdict = decide(generation, chats, &known, entry)?;
         if let Verdict::Store { seq, stamp, effect, times, .. } = verdict {
             let position = Position { generation: generation.clone(), offset: entry.offset };
             known.insert(entry.key_id(), KnownKey { seq, content: entry.content, position });
@@ -411,9 +413,10 @@ impl Chats {
 fn decide(
     generation: &Generation,
     chats: &mut Chats,
-    known: Option<&KnownKey>,
+    all_known: &HashMap<KeyId, KnownKey>,
     entry: &Entry,
 ) -> Result<Verdict, Contradiction> {
+    let known = all_known.get(&entry.key_id());
     let (chat, offset) = (entry.chat, entry.offset);
     let here = |known: &KnownKey| known.position.generation == *generation && known.position.offset == offset;
     let later = |known: &KnownKey| known.position.generation == *generation && known.position.offset > offset;
@@ -425,7 +428,11 @@ fn decide(
     let sent_at_ms = head.clock(entry.logged_at_ms);
     // A refused record leaves no key row: the key is free, and a sender who is back may have used it since.
     let place = (head.seq + 1, sent_at_ms);
-    let refusal = known.is_none_or(later).then(|| chats.refusal(entry, place, replayed)).flatten();
+    let refuse = || match reads_target(entry, all_known) {
+        true => chats.refusal(entry, place, replayed),
+        false => Some(Verdict::NoTarget),
+    };
+    let refusal = known.is_none_or(later).then(refuse).flatten();
     if let Some(known) = known
         && later(known)
         && refusal.is_none()
@@ -494,6 +501,15 @@ impl Chats {
             }
             None => is_out.then_some(Verdict::SenderOut),
         }
+    }
+}
+
+/// Returns whether the sender reads the message that an entry speaks of, as far as that was not decided before the log. The entry with which a
+/// history begins comes before all that its reader sends, so a replay knows its seq too.
+fn reads_target(entry: &Entry, known: &HashMap<KeyId, KnownKey>) -> bool {
+    match (entry.reads_from, entry.target_seq) {
+        (Some(beginning), Some(target)) => known.get(&beginning).is_some_and(|known| known.seq <= target),
+        (Some(_), None) | (None, _) => true,
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) enum Error {
     History { chat: ChatId, source: Arc<StoreError> },
     #[error("the cursor is not one of yours, or older than {} days: sync without a cursor", CURSOR_LIFETIME.as_secs() / 86_400)]
     CursorExpired,
+    #[error("failed to read what a user wrote")]
+    OwnTexts(#[source] StoreError),
     #[error("failed to sync the chats of a user")]
     Sync(#[source] StoreError),
     #[error("failed to note what a user has read of chat {chat}")]
@@ -37,9 +39,11 @@ impl ServiceError for Error {
             Self::InvalidField(error) => error.code(),
             Self::UnreadableMembership(_) => ErrorCode::Internal,
             Self::CursorExpired => ErrorCode::CursorExpired,
-            Self::Membership(_) | Self::History { .. } | Self::Sync(_) | Self::Mark { .. } => {
-                ErrorCode::Unavailable
-            }
+            Self::Membership(_)
+            | Self::History { .. }
+            | Self::OwnTexts(_)
+            | Self::Sync(_)
+            | Self::Mark { .. } => ErrorCode::Unavailable,
         }
     }
 }

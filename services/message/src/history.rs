@@ -1,9 +1,11 @@
 //! Pages of a chat's history, in both directions.
 
+mod own;
+
 use std::collections::{HashSet, VecDeque};
 
 use contracts::{
-    ChatId,
+    ChatId, UserId,
     event::EntryKind,
     wire::{HISTORY_PAGE_BYTES, MAX_HISTORY_LIMIT, Message},
 };
@@ -11,6 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use kit::page::Span;
 use tonic::async_trait;
 
+pub use self::own::{OwnTexts, own_texts};
 use crate::{
     domain::{BUCKET_SIZE, KeyId, KnownKey, SeatId, TargetId, bucket, visible},
     store::{Result, Room, Run, Store},
@@ -79,6 +82,9 @@ pub trait Archive: Send + Sync {
         limit: usize,
     ) -> Result<Option<List>>;
 
+    /// Returns what a user wrote as [`own_texts`] does.
+    async fn own_texts_of(&self, user: UserId, behind: Option<TargetId>, limit: usize) -> Result<OwnTexts>;
+
     /// Returns the messages of a chat as [`history`] does.
     async fn history_of(
         &self,
@@ -131,6 +137,10 @@ impl<S: Store> Archive for S {
         limit: usize,
     ) -> Result<Option<List>> {
         replies(self, reader, from_seq, (seq, after), limit).await
+    }
+
+    async fn own_texts_of(&self, user: UserId, behind: Option<TargetId>, limit: usize) -> Result<OwnTexts> {
+        own_texts(self, user, behind, limit).await
     }
 
     async fn history_of(

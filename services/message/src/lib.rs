@@ -5,7 +5,7 @@
 //! tenant's keyspace, as `migrations/` has them.
 //!
 //! # Endpoints
-//! REST `GET /api/messages/{chat}` for members of the chat; gRPC `MessageService` (`History`, `Entry`, `Pins`, `Replies`, `Sync`, `Moved`, `Mark`) for the
+//! REST `GET /api/messages/{chat}` for members of the chat, `GET /api/messages` for what a user wrote; gRPC `MessageService` (`History`, `Entry`, `Pins`, `Replies`, `Sync`, `Moved`, `Mark`) for the
 //! tenant's other services. It queries the chat service over gRPC for who is a member, and where their history begins, and the
 //! user service for who shows what they have read.
 //!

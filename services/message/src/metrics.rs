@@ -69,7 +69,7 @@ pub(crate) enum Loss {
     Headless,
     /// Records behind the position are gone.
     Gap,
-    /// The log ends before the position.
+    /// The log ends before the position: it has lost its end, or is another one.
     Rewound,
     /// There is another record before the position.
     Changed,

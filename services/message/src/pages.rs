@@ -78,8 +78,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{KeyId, KnownKey},
-        history::List,
+        domain::{KeyId, KnownKey, TargetId},
+        history::{List, OwnTexts},
         store::Result,
     };
 
@@ -152,6 +152,10 @@ mod tests {
 
         async fn replies_of(&self, _: SeatId, _: i64, _: (i64, i64), _: usize) -> Result<Option<List>> {
             Ok(None)
+        }
+
+        async fn own_texts_of(&self, _: UserId, _: Option<TargetId>, _: usize) -> Result<OwnTexts> {
+            Ok(OwnTexts::default())
         }
 
         async fn history_of(&self, _: SeatId, _: Beginning, _: Span, _: usize) -> Result<History> {

@@ -26,12 +26,18 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::users::TestUser;
+use crate::{report, users::TestUser};
 
 /// Users of a lane. Each history has a group of them, beside their direct chats.
 const USERS: usize = 3;
+/// After so many histories a lane has other users. Their direct chat grows with every history, and each comparison reads all of it.
+const HISTORIES_OF_USERS: usize = 40;
 /// Devices of a user: the first follows all chats and has their entries, the others have the list of chats.
 const DEVICES: usize = 2;
+/// Users come to be, and a first sync is answered, within this time.
+const START: Duration = Duration::from_secs(240);
+/// One history of a lane, beside those of the others, takes no longer on average.
+const EACH: Duration = Duration::from_secs(20);
 /// What happens in a history, at most.
 const HAPPENINGS: usize = 30;
 /// From the last happening until all devices agree.
@@ -64,6 +70,12 @@ impl Histories {
         }
     }
 
+    /// Returns how long they may take on a cluster: what its start takes, and some seconds for each history of a lane.
+    pub fn limit(self) -> Duration {
+        let each = u32::try_from(self.number.div_ceil(self.lanes)).expect("few histories");
+        START + EACH * each
+    }
+
     /// Runs the histories on a messenger. Returns how many happenings there were.
     ///
     /// # Errors
@@ -71,9 +83,13 @@ impl Histories {
     /// When a device has something else than a new one: what, the seed, and what happened.
     pub async fn run(self, messenger: &Messenger) -> anyhow::Result<usize> {
         let lanes = stream::iter(0..self.lanes).map(|lane| async move {
-            let users = TestUser::crowd(messenger, "story", USERS).await?;
+            let mut users = TestUser::crowd(messenger, "story", USERS).await?;
             let mut happened = 0;
-            for number in (lane..self.number).step_by(self.lanes) {
+            for (nth, number) in (lane..self.number).step_by(self.lanes).enumerate() {
+                if nth > 0 && nth % HISTORIES_OF_USERS == 0 {
+                    users = TestUser::crowd(messenger, "story", USERS).await?;
+                    report(format!("lane {lane}: {nth} histories"));
+                }
                 let seed = self.seed + number as u64;
                 let mut history = begun(&users, seed, self.is_disturbed).await?;
                 let outcome = history.play(self.is_disturbed).await;

@@ -793,14 +793,29 @@ pub async fn export(messenger: &Messenger) -> anyhow::Result<()> {
     messenger.put_contact(&token, ben.id(), Some("Benny")).await?;
     messenger.block(&token, dora.id()).await?;
     messenger.put_contact(&ben.token().await?, ann.id(), Some("a name of ben's own")).await?;
+    let (ann_online, dora_online) = (ann.online(&[pair, crew]).await, dora.online(&[crew]).await);
+    ann_online.send(pair, "to ben").await?;
+    ann_online.send(crew, "to all").await?;
+    dora_online.send(crew, "of dora").await?;
+    // What she wrote is hers when she is out.
+    messenger.remove_member(&token, crew, dora.id()).await?;
+    eventually("her last message is written", MOMENT, || async {
+        let own = Export::read(&dora.identity).await?;
+        ensure!(own.memberships.is_empty(), "{own:?}");
+        ensure!(own.messages.iter().map(|message| message.body.as_str()).eq(["of dora"]), "{own:?}");
+        Ok(())
+    })
+    .await?;
     let export = Export::read(&ann.identity).await?;
+    let bodies: BTreeSet<_> = export.messages.iter().map(|message| message.body.as_str()).collect();
+    ensure!(bodies == BTreeSet::from(["to ben", "to all"]), "{export:?}");
     ensure!(export.profile.profile.about == "rides at dawn", "{export:?}");
     ensure!(export.settings.version == 1 && export.settings.settings["theme"] == "dark", "{export:?}");
     ensure!(export.contacts.iter().map(|contact| contact.name.as_deref()).eq([Some("Benny")]), "{export:?}");
     ensure!(export.blocks.iter().map(|block| block.user_id).eq([dora.id()]), "{export:?}");
     let chats: BTreeSet<_> =
         export.memberships.iter().map(|of| (of.chat.chat_id, of.members.len())).collect();
-    ensure!(chats == BTreeSet::from([(pair, 2), (crew, 2)]), "{export:?}");
+    ensure!(chats == BTreeSet::from([(pair, 2), (crew, 1)]), "{export:?}");
     let bens = Export::read(&ben.identity).await?;
     ensure!(bens.blocks.is_empty() && bens.memberships.len() == 1 && bens.settings.version == 0, "{bens:?}");
     Ok(())

@@ -88,7 +88,7 @@ const SESSION_IDLE_SECONDS: i32 = 14 * 24 * 3600;
 const SESSION_MAX_SECONDS: i32 = 90 * 24 * 3600;
 
 const MAX_LOCK_SECONDS: i32 = 60;
-/// Asks for the password of an account before it is linked.
+/// Asks for the password of an account before it is linked: of the one that has the username.
 const FIRST_LOGIN_FLOW: &str = "first broker login";
 
 fn text(text: &str) -> Option<String> {
@@ -113,8 +113,9 @@ fn realm(desired: &KeycloakDesired) -> RealmRepresentation {
         // An address is no second name of an account: it would have guesses of its own, and stand where the username does.
         login_with_email_allowed: Some(false),
         registration_email_as_username: Some(false),
-        // Otherwise a provider that says the address of an account makes another one, and no password is asked for.
-        duplicate_emails_allowed: Some(false),
+        // Addresses are looked up by nobody at the realm. Otherwise a provider that says one would learn of the account that has it, with
+        // its username: the first sign-in asks for the password of that account. Confirmed ones are kept apart by the auth service.
+        duplicate_emails_allowed: Some(true),
         user_managed_access_allowed: Some(false),
         organizations_enabled: Some(false),
         browser_flow: text("browser"),
@@ -240,8 +241,8 @@ fn service_account() -> UserRepresentation {
     }
 }
 
-/// An external identity provider. What it says of an e-mail address is not believed, so that no account is opened by it: users show
-/// the password of an account that exists already.
+/// An external identity provider. What it says of an e-mail address is not believed, so that no account is opened by it nor found by it:
+/// users show the password of an account that has their username already.
 fn provider(
     desired: &KeycloakDesired,
     provider: &Provider,

@@ -128,8 +128,11 @@ pub(super) async fn delete(
 ///
 /// The current one is asked for again, so that a found device cannot do it. After five wrong ones a change is `rate_limited` for as
 /// long as `retry-after` says, and sign-ins are not. All other sessions of the user end as at a sign-out, and the one of this
-/// request goes on. After `unavailable` the password may have been changed: `permission_denied` to the repeated request says that it
-/// was. `DELETE /api/auth/sessions` ends what is left of the other sessions then.
+/// request goes on. Who had the account before keeps no way in: its links to identity providers, second factors, passkeys and offline
+/// tokens go, as at a reset, and so do links in mails that were not used. The next sign-in with an identity provider that gives the
+/// username of the account asks for the new password, and links the two again. The e-mail address stays, and links for a new password
+/// go there: see with `GET /api/auth/email` that it is one's own. After `unavailable` the password may have been changed, and
+/// `permission_denied` to the repeated request says that it was: change it once more then, from the new one, so that the rest is done.
 #[utoipa::path(
     post,
     path = "/api/auth/change-password",
@@ -157,6 +160,8 @@ pub(super) async fn change_password(
     // One that was sent before would replace it again. Before the change, or a change without it would stand.
     recovery.revoke(caller.user_id).await?;
     accounts.change_password(&caller, password).await?;
+    // Who knew the old one may have requested another meanwhile, for an address of their own.
+    recovery.revoke(caller.user_id).await?;
     tracing::info!(user = %caller.user_id, "{} has a new password", caller.user_id);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -66,8 +66,8 @@ pub(super) struct LoginParameters {
 /// fragments: `#login_code=CODE`, to be sent with `POST /api/auth/login` within a minute, or `#login_error=REASON` with `cancelled`
 /// (by the user, or refused by the provider) or `failed`. Where the realm shows a page of its own instead, as Keycloak does to who
 /// cancels at the provider, the user goes back to where the sign-in began. A cookie binds the sign-in to this browser; one that is begun later
-/// replaces it. The first sign-in makes an account. Where an account has the same username or e-mail address already, the realm
-/// asks for its password before it joins the two: what a provider says of an e-mail address opens no account.
+/// replaces it. The first sign-in makes an account. Where an account has the same username already, the realm asks for its password
+/// before it joins the two. What a provider says of an e-mail address opens no account, and finds none.
 #[utoipa::path(
     get,
     path = "/api/auth/login/{alias}",

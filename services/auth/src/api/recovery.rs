@@ -51,8 +51,8 @@ pub(super) async fn forgot(
 ///
 /// All sessions of the user end, and their connections are closed with 3505 within 5 seconds; sign in with the new password. Who had
 /// the account before keeps no way in: its links to identity providers, second factors, passkeys and offline tokens go, too. The next
-/// sign-in with an identity provider asks for the new password, and links the two again. A password
-/// that is refused leaves the link good. After `unavailable` repeat the request; `conflict` then says that it was done.
+/// sign-in with an identity provider that gives the username of the account asks for the new password, and links the two again. A
+/// password that is refused leaves the link good. After `unavailable` repeat the request; `conflict` then says that it was done.
 #[utoipa::path(
     post,
     path = "/api/auth/password/reset",
@@ -140,6 +140,8 @@ pub(super) async fn set(
 }
 
 /// Confirms an e-mail address by the token of a link.
+///
+/// A mail to the confirmed address of before says that another one took its place.
 #[utoipa::path(
     post,
     path = "/api/auth/email/confirm",

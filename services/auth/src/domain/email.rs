@@ -81,6 +81,19 @@ pub fn confirmation_mail(origin: &str, token: &str) -> Mail {
     }
 }
 
+/// Returns the mail to an address that is no longer that of an account.
+pub fn farewell_mail(origin: &str) -> Mail {
+    let host = host(origin);
+    Mail {
+        subject: format!("Your e-mail address at {host}"),
+        text: format!(
+            "Another address took the place of this one for your account at {host}. Links for a new password go there from now on.\n\nIf it \
+             was not you, sign in at {origin}/, choose another password, and enter your address again. If you cannot sign in, ask an \
+             administrator.\n"
+        ),
+    }
+}
+
 fn host(origin: &str) -> &str {
     origin.split_once("://").map_or(origin, |(_, host)| host)
 }

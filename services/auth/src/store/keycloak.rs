@@ -453,7 +453,14 @@ impl AccountStore for Keycloak {
             }
             self.put_email(other.id, "", false).await?;
         }
-        self.put_email(user_id, email.expose(), true).await
+        self.put_email(user_id, email.expose(), true).await?;
+        // The realm takes an address twice, so that it need not say who has it. Of two that are confirmed at one moment, perhaps none is.
+        let found = self.addressees(email).await?;
+        if found.iter().any(|other| other.id != user_id && other.email_verified) {
+            self.put_email(user_id, "", false).await?;
+            return Err(StoreError::EmailTaken);
+        }
+        Ok(())
     }
 
     #[tracing::instrument(name = "auth.store.set_password", skip_all, fields(user = %user_id))]

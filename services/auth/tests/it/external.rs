@@ -308,12 +308,22 @@ async fn a_provider_that_says_a_username_takes_no_account_over() {
     assert_eq!(joins_with_the_password_only(&world, "ann").await, ann);
 }
 
+/// A page that differs for an address that an account has would say so, and with the username of that account.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_says_an_email_address_takes_no_account_over() {
+async fn a_provider_that_says_an_email_address_learns_of_no_account_and_takes_none_over() {
     let world = World::new().await;
     let ann = world.realm.add_account("ann", Some("ann@corp.example")).await;
-    world.corp.add_user("mallory", Some("ann@corp.example"), "Mallory").await;
-    assert_eq!(joins_with_the_password_only(&world, "mallory").await, ann);
+    let mut users = Vec::new();
+    for (username, email) in [("mallory", "ann@corp.example"), ("trudy", "nobody@corp.example")] {
+        world.corp.add_user(username, Some(email), "Mallory").await;
+        // No page of the realm comes between the provider and the code.
+        let tokens = world.tokens(&mut Browser::new(), username).await;
+        users.push(session(&tokens).0.to_string());
+        let own = world.app.send("GET /api/auth/email", Some(&tokens), None).await.ok(200);
+        assert_eq!(own, json!({"email": email, "is_confirmed": false}));
+    }
+    assert!(!users.contains(&ann), "in without a password");
+    assert_eq!(world.realm.email("ann").await.as_deref(), Some("ann@corp.example"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

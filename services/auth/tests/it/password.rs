@@ -88,6 +88,29 @@ async fn a_new_password_ends_all_other_sessions_on_a_realm() {
     a_new_password_ends_all_other_sessions(&app, &mut Reader::start(&log).await).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_had_the_account_before_keeps_no_way_in_after_a_change() {
+    let (log, realm, corp) = (Log::memory(), Realm::create().await, Realm::create().await);
+    realm.add_provider(&corp).await;
+    let store = Arc::new(Keycloak::new(&realm.args()).expect("a client"));
+    let app = app(&log, store, TokenVerifier::new(&realm.oidc()).expect("a verifier")).await;
+    let phone = app.sign_in("ann").await;
+    let offline = realm.offline_token("ann").await;
+    let offline = realm.refreshed(&offline).await.expect("an offline token is good at the realm");
+    realm.add_link("ann").await;
+    assert_eq!(realm.ways("ann").await, ["corp", "password"]);
+    // What does not replace the password takes nothing from its owner.
+    assert_eq!(change(&app, &phone, "wrong horse", NEW).await.code(), "permission_denied");
+    assert_eq!(realm.ways("ann").await, ["corp", "password"]);
+
+    change(&app, &phone, PASSWORD, NEW).await.ok(204);
+    assert_eq!(realm.ways("ann").await, ["password"]);
+    let refused = realm.refreshed(&offline).await.expect_err("good for nothing");
+    assert!(refused.contains("invalid_grant"), "{refused}");
+    app.post("refresh", refresh_token(&phone)).await.ok(200);
+    sign_in(&app, NEW).await.ok(200);
+}
+
 #[tokio::test]
 async fn who_found_a_device_guesses_in_vain_and_the_owner_signs_in() {
     let app = in_memory(&Log::memory()).await;

@@ -40,6 +40,7 @@ impl Realm {
             "failureFactor": FAILURES,
             "quickLoginCheckMilliSeconds": 0,
             "loginWithEmailAllowed": false,
+            "duplicateEmailsAllowed": true,
             "accessTokenLifespan": 300,
             "revokeRefreshToken": true,
             "refreshTokenMaxReuse": catalog::REFRESH_RETRIES,
@@ -223,9 +224,8 @@ impl Realm {
     /// Does what who has an account can do to have it for longer, at the pages of the realm: links it to an account at the provider
     /// `corp`, and adds a second factor.
     pub async fn add_ways(&self, username: &str) {
+        self.add_link(username).await;
         let (admin, path) = (Admin::sign_in().await, self.account_path(username).await);
-        let link = json!({"identityProvider": "corp", "userId": Uuid::new_v4(), "userName": "mallory"});
-        admin.send(Method::POST, &format!("{path}/federated-identity/corp"), Some(link)).await;
         let factor = json!({
             "type": "otp",
             "userLabel": "another device",
@@ -234,6 +234,13 @@ impl Realm {
         });
         admin.send(Method::PUT, &path, Some(json!({ "credentials": [factor] }))).await;
         assert_eq!(self.ways(username).await, ["corp", "otp", "password"]);
+    }
+
+    /// Links an account to another one at the provider `corp`.
+    pub async fn add_link(&self, username: &str) {
+        let (admin, path) = (Admin::sign_in().await, self.account_path(username).await);
+        let link = json!({"identityProvider": "corp", "userId": Uuid::new_v4(), "userName": "mallory"});
+        admin.send(Method::POST, &format!("{path}/federated-identity/corp"), Some(link)).await;
     }
 
     /// Returns what opens an account beside a session: its links and its credentials, in order.

@@ -194,6 +194,23 @@ async fn an_address_belongs_to_who_reads_mail_there() {
 }
 
 #[tokio::test]
+async fn who_reads_mail_at_an_address_learns_that_another_took_its_place() {
+    let (log, server) = (Log::memory(), MailServer::start().await);
+    let app = in_memory(&log, &server).await;
+    let phone = app.sign_in("ann").await;
+    confirmed(&app, &server, &phone, "ann@corp.test").await;
+    confirmed(&app, &server, &phone, "ann@home.test").await;
+    let mail = server.next().await;
+    assert_eq!(mail.to, "ann@corp.test");
+    assert!(mail.content.contains("took the place of this one"), "{}", mail.content);
+    assert!(!mail.content.contains("ann@home.test"), "where to is for its owner");
+    // The same address once more replaces none.
+    confirmed(&app, &server, &phone, "ann@home.test").await;
+    set_email(&app, &phone, "ann@away.test", PASSWORD).await.ok(202);
+    assert_eq!(server.next().await.to, "ann@away.test");
+}
+
+#[tokio::test]
 async fn a_change_of_the_password_ends_the_link() {
     let (log, server) = (Log::memory(), MailServer::start().await);
     let app = in_memory(&log, &server).await;

@@ -45,8 +45,8 @@ const PAGE_SIZES: PageSizes = PageSizes { default: 100, max: 500 };
     params(("user" = UserId, Path, description = "User id")),
     responses(
         (status = NO_CONTENT, description = "The user is blocked"),
-        (status = NOT_FOUND, description = "not_found (there is no such user, or the account is deleted)", body = Problem,
-            content_type = "application/problem+json"),
+        (status = NOT_FOUND, description = "not_found (there is no such user, or the account is deleted; never of a user with whom the \
+            caller is in a chat)", body = Problem, content_type = "application/problem+json"),
         (status = CONFLICT, description = "conflict (the caller themselves), limit_reached (1000 users are blocked)", body = Problem,
             content_type = "application/problem+json"),
         QueryProblems,
@@ -63,7 +63,7 @@ pub(super) async fn block(
     if blocked == caller.user_id {
         return Err(Error::BlockOfOneself.into());
     }
-    users.require_exists(caller.user_id, blocked).await?;
+    users.require_blockable(&*store, caller.user_id, blocked).await?;
     let publication = store.block(caller.user_id, blocked, Utc::now()).await.map_err(Error::from)?;
     in_force(&*store, patience, publication).await
 }

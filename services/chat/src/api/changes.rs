@@ -22,8 +22,10 @@ use crate::error::Error;
 /// gives and takes a role, makes fewer records and entries than it may send messages.
 const RATE: Rate = Rate::every(Duration::from_millis(50), 200);
 
+/// How often one user joins chats, by whichever way: as many at once as a user who is new somewhere, and more than anyone reads.
+const JOINS: Rate = Rate::every(Duration::from_secs(30), 30);
 /// How often one user joins one chat: each time is an entry that all its members receive, and so is each departure.
-const JOINS: Rate = Rate::every(Duration::from_secs(60), 5);
+const JOINS_OF_CHAT: Rate = Rate::every(Duration::from_secs(60), 5);
 /// What a client writes while its user types: some pages of a text, as fast as a user leaves fields.
 const DRAFTS: Rate = Rate::every(Duration::from_millis(500), 20);
 
@@ -31,7 +33,13 @@ const DRAFTS: Rate = Rate::every(Duration::from_millis(500), 20);
 #[derive(Clone)]
 pub struct Changes {
     all: Arc<Mutex<Buckets<UserId>>>,
-    joins: Arc<Mutex<Buckets<(UserId, ChatId)>>>,
+    joins: Arc<Mutex<Joins>>,
+}
+
+/// How often users join chats by themselves.
+struct Joins {
+    all: Buckets<UserId>,
+    of_chat: Buckets<(UserId, ChatId)>,
 }
 
 impl Changes {
@@ -39,7 +47,10 @@ impl Changes {
     pub fn new(rate: Rate) -> Self {
         Self {
             all: Arc::new(Mutex::new(Buckets::new(rate))),
-            joins: Arc::new(Mutex::new(Buckets::new(JOINS))),
+            joins: Arc::new(Mutex::new(Joins {
+                all: Buckets::new(JOINS),
+                of_chat: Buckets::new(JOINS_OF_CHAT),
+            })),
         }
     }
 
@@ -48,11 +59,16 @@ impl Changes {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).try_take(user, now)
     }
 
-    /// Counts that a user joins a chat by themselves.
-    pub(super) fn join(&self, user: UserId, chat: ChatId) -> Result<(), Error> {
-        let taken =
-            self.joins.lock().unwrap_or_else(PoisonError::into_inner).try_take((user, chat), Instant::now());
-        taken.map_err(|wait| Error::TooManyChanges { wait })
+    /// Counts that a user joins a chat by themselves, by whichever way. What is refused counts nothing.
+    pub(super) fn join(&self, user: UserId, chat: ChatId, now: Instant) -> Result<(), Error> {
+        let mut joins = self.joins.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = [joins.all.wait(&user, now), joins.of_chat.wait(&(user, chat), now)];
+        if let Some(wait) = waits.into_iter().flatten().max() {
+            return Err(Error::TooManyJoins { wait });
+        }
+        joins.all.take(user, now);
+        joins.of_chat.take((user, chat), now);
+        Ok(())
     }
 }
 

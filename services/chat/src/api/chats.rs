@@ -174,7 +174,8 @@ pub(super) async fn get(
 ///
 /// `message_ttl_seconds` is of direct chats too, where each of the two changes it, and is the entry `ttl_changed`. It holds for texts that come behind that entry in the chat:
 /// those of before stay as they were. Such a text has `expires_at_ms`; then its `body` is gone for everyone, edits of it included, and the entry is left with
-/// `expired`. Devices forget it by themselves. The log of the messenger has it for some days longer, where no user reads it. What is so already is answered the same way, without an entry. The history concerns members
+/// `expired`. Devices forget it by themselves. The log of the messenger has it for some days longer, where no user reads it. A member who
+/// forwards it before takes it to a chat with another rule, and there it stays as long as that one says. What is so already is answered the same way, without an entry. The history concerns members
 /// who are added from then on: those who are in the group read what they read before.
 #[utoipa::path(
     patch,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use chrono::DateTime;
 use contracts::{
     ChatId, UserId,
     api::OwnChatState,
@@ -11,7 +12,8 @@ use contracts::{
         GetMembershipRequest, GetMembershipResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
         ListCalledRequest, ListCalledResponse, ListChatsRequest, ListChatsResponse, ListMembershipsRequest,
         ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse, Member, Membership, OwnState,
-        PublishedRecord, chat_directory_server::ChatDirectory, chat_service_server::ChatService,
+        PublishedPlace, PublishedRecord, chat_directory_server::ChatDirectory,
+        chat_service_server::ChatService,
     },
     wire::MAX_ROLE_MENTIONS,
 };
@@ -24,7 +26,7 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{
     domain::{self, Access},
     error::Error,
-    store::{ChatStore, Published},
+    store::{self, ChatStore, Published},
 };
 
 /// Memberships of one `CheckMembers` call, and users of one `CheckBlocks` or `ListAcquaintances` call.
@@ -161,12 +163,26 @@ impl ChatService for ChatRpc {
         &self,
         request: Request<ListPublishedRequest>,
     ) -> Result<Response<ListPublishedResponse>, Status> {
-        let after = request.into_inner().after.max(0);
-        let page = self.store.published(after, PUBLISHED).await;
-        let Published { records, last } = page.map_err(|error| status(Error::from(error)))?;
-        let more = records.len() == PUBLISHED;
+        let ListPublishedRequest { after, from } = request.into_inner();
+        let from = match from {
+            Some(PublishedPlace { id, at_us }) => {
+                let at = DateTime::from_timestamp_micros(at_us);
+                let at =
+                    at.ok_or_else(|| InvalidField { field: "from", problem: "it is no time".to_owned() })?;
+                Some(store::PublishedPlace { id, at: Some(at) })
+            }
+            // A gateway of before, during an update.
+            None => (after > 0).then_some(store::PublishedPlace { id: after, at: None }),
+        };
+        let page = self.store.published(from, PUBLISHED).await;
+        let Published { records, place, follows, more } = page.map_err(|error| status(Error::from(error)))?;
         let records = records.into_iter().map(|(key, payload)| PublishedRecord { key, payload }).collect();
-        Ok(Response::new(ListPublishedResponse { records, last, more }))
+        let place = place.map(|place| PublishedPlace {
+            id: place.id,
+            at_us: place.at.map_or(0, |at| at.timestamp_micros()),
+        });
+        let last = place.map_or(0, |place| place.id);
+        Ok(Response::new(ListPublishedResponse { records, last, more, place, follows }))
     }
 
     async fn list_acquaintances(

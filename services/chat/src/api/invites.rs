@@ -27,8 +27,8 @@ use kit::{
 
 use super::{
     Patience, Users,
-    changes::ChangingCaller,
-    joining::{joined, require_manager},
+    changes::{Changes, ChangingCaller},
+    joining::{enter, joined, require_manager},
     problems::{NoSuchInvite, NotAManager, QueryProblems, RequestProblems},
 };
 use crate::{
@@ -207,7 +207,7 @@ pub(super) async fn preview(
 ///
 /// The caller becomes a plain member, and the entry of the chat that says so has the caller as its sender. A member, and a caller who asks
 /// already, are answered the same way and take no use of the link. A user who was removed joins again after 24 hours at the earliest,
-/// unless an owner or admin adds them or says yes to their request.
+/// unless an owner or admin adds them or says yes to their request. Joins and requests to join count as those of public chats.
 #[utoipa::path(
     post,
     path = "/api/invites/{code}/join",
@@ -224,8 +224,8 @@ pub(super) async fn preview(
         (status = CONFLICT, description = "limit_reached (the chat is full, or too many ask to join it, or the caller has as many \
             memberships by themselves as one user may, or all chats have; `detail` says which and what makes room)", body = Problem,
             content_type = "application/problem+json"),
-        (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, changes of the caller, or links of \
-            the caller that led nowhere)", body = Problem, content_type = "application/problem+json"),
+        (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, changes or joins of the caller, or \
+            links of the caller that led nowhere)", body = Problem, content_type = "application/problem+json"),
         QueryProblems,
     )
 )]
@@ -233,24 +233,37 @@ pub(super) async fn join(
     ChangingCaller(caller): ChangingCaller,
     State(store): State<Arc<dyn ChatStore>>,
     State(guesses): State<Guesses>,
+    State(changes): State<Changes>,
     State(users): State<Users>,
     State(patience): State<Patience>,
     Path(code): Path<String>,
 ) -> Result<Response, ApiError> {
-    let invited = guesses.count(caller.user_id, async {
+    let come = guesses.count(caller.user_id, async {
         let code = Code::parse(&code).ok_or(Refusal::NoSuchInvite)?;
         users.require_account(caller.user_id).await?;
-        Ok(store.join_by_invite(code.hash(), caller.user_id, Utc::now()).await?)
+        let chat_id = store.invited_to(code.hash()).await?.ok_or(Refusal::NoSuchInvite)?;
+        if let Some(chat) = enter(&*store, &changes, &caller, chat_id).await? {
+            return Ok(Come::Present(Box::new(chat)));
+        }
+        Ok(Come::Invited(store.join_by_invite(code.hash(), caller.user_id, Utc::now()).await?))
     });
-    match invited.await? {
-        Invited::Member(publication) => {
-            let chat = joined(&*store, patience, &caller, publication).await?;
-            Ok((StatusCode::OK, Json(chat)).into_response())
+    let chat = match come.await? {
+        Come::Present(chat) => *chat,
+        Come::Invited(Invited::Member(publication)) => {
+            joined(&*store, patience, &caller, publication).await?
         }
-        Invited::Asked(request) => {
-            Ok((StatusCode::ACCEPTED, Json(api::JoinRequest::from(request))).into_response())
+        Come::Invited(Invited::Asked(request)) => {
+            return Ok((StatusCode::ACCEPTED, Json(api::JoinRequest::from(request))).into_response());
         }
-    }
+    };
+    Ok((StatusCode::OK, Json(chat)).into_response())
+}
+
+/// What becomes of a user who comes by a link.
+enum Come {
+    /// They are in the chat already.
+    Present(Box<api::Chat>),
+    Invited(Invited),
 }
 
 impl From<Invite> for api::Invite {

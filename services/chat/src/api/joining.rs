@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 #![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{extract::State, http::StatusCode};
 use chrono::Utc;
@@ -87,7 +87,8 @@ pub(super) async fn public(
 /// Joins a public group or channel.
 ///
 /// The caller becomes a plain member, and the entry of the chat that says so has the caller as its sender. A member is answered the same way. A
-/// user who was removed joins again after 24 hours at the earliest, or is added by an owner or admin.
+/// user who was removed joins again after 24 hours at the earliest, or is added by an owner or admin. A user joins 30 chats at once and 2 a
+/// minute after that, one chat 5 times and once a minute; links count too.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/join",
@@ -102,6 +103,8 @@ pub(super) async fn public(
         (status = CONFLICT, description = "limit_reached (the chat is full, or the caller has as many memberships by themselves as one \
             user may, or all chats have; `detail` says which and what makes room)", body = Problem,
             content_type = "application/problem+json"),
+        (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or changes or joins of the caller)",
+            body = Problem, content_type = "application/problem+json"),
         QueryProblems,
     )
 )]
@@ -114,13 +117,26 @@ pub(super) async fn join(
     Path(chat_id): Path<ChatId>,
 ) -> Result<Json<api::Chat>, ApiError> {
     users.require_account(caller.user_id).await?;
-    // Without the turn that changes of the chat take: repeated, it would keep others waiting.
-    if let Some(chat) = store.chat(chat_id, caller.user_id).await.map_err(Error::from)? {
-        return Ok(Json(chat.into()));
+    if let Some(chat) = enter(&*store, &changes, &caller, chat_id).await? {
+        return Ok(Json(chat));
     }
-    changes.join(caller.user_id, chat_id)?;
     let publication = store.join(chat_id, caller.user_id, Utc::now()).await.map_err(Error::from)?;
     Ok(Json(joined(&*store, patience, &caller, publication).await?))
+}
+
+/// Returns the chat to a caller who is in it, and counts every other one who comes by themselves, whether it is public or they have a link.
+pub(super) async fn enter(
+    store: &dyn ChatStore,
+    changes: &Changes,
+    caller: &Caller,
+    chat_id: ChatId,
+) -> Result<Option<api::Chat>, Error> {
+    // Without the turn that changes of the chat take: repeated, it would keep others waiting.
+    if let Some(chat) = store.chat(chat_id, caller.user_id).await? {
+        return Ok(Some(chat.into()));
+    }
+    changes.join(caller.user_id, chat_id, Instant::now())?;
+    Ok(None)
 }
 
 /// Waits until it is in the event log that the caller has joined, and returns the chat as they see it.

@@ -36,11 +36,12 @@ use crate::{domain::Scheduled, error::Error, scheduled::Alarm, store::ChatStore}
 /// membership, and with the account. The messages of a member in a chat are sent in the order of their times. In slow mode those of a plain member
 /// wait for one another; what the member sent by hand before does not hold them up, and what they send behind waits as after any message. The
 /// roles that a message calls are those of the time at which it is sent. What the server fails to send, it tries again for about an hour, and
-/// then keeps with `refused`; what comes behind it waits meanwhile. A message that replies to one that is deleted by then is not stored, and all connections of
-/// the caller receive `rejected`.
+/// then keeps with `refused`; what comes behind it waits meanwhile. A message that replies to one that is deleted by then, or is from before the history of
+/// the caller begins, is not stored, and all connections of the caller receive `rejected`.
 ///
-/// What is sent counts for the rates of the caller, the chat and the tenant as all messages do, and is not held up by them. A user has at
-/// most 100 scheduled messages, in all chats. Each change is one of `own` of the chat. A request that is repeated within a week after its message
+/// What is sent counts for the rates of the caller, the chat and the tenant as all messages do. Scheduled messages of a user are sent at the rate
+/// of that user, and those of all users together at half of the rates of a chat and of the tenant: what comes at once beyond that is sent
+/// later, in its order, and not refused. A user has at most 100 scheduled messages, in all chats. Each change is one of `own` of the chat. A request that is repeated within a week after its message
 /// was sent is answered as before.
 #[utoipa::path(
     post,
@@ -168,8 +169,8 @@ pub(super) async fn cancel(
 
 /// Sends a scheduled message at once.
 ///
-/// In slow mode it waits as one whose time has come, and the refusal says how long. It comes before those that wait. What is refused stays as it
-/// was.
+/// In slow mode, and at the rates of scheduled messages, it waits as one whose time has come, and the refusal says how long. It comes before those
+/// that wait. What is refused stays as it was.
 #[utoipa::path(
     post,
     path = "/api/chats/{chat}/scheduled/{key}/send",
@@ -186,6 +187,9 @@ pub(super) async fn cancel(
             content_type = "application/problem+json"),
         (status = CONFLICT, description = "limit_reached (more than 100 members have the roles that it calls)", body = Problem,
             content_type = "application/problem+json"),
+        (status = TOO_MANY_REQUESTS, description = "slow_mode (another scheduled message of the caller was sent a moment ago), rate_limited \
+            (requests of the client's address, changes of the caller, or scheduled messages of the caller, the chat or the tenant)",
+            body = Problem, content_type = "application/problem+json"),
         NotScheduled,
         QueryProblems,
     )

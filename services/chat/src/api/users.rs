@@ -32,6 +32,22 @@ impl Users {
         found.get(&user).map(drop).ok_or(Error::UnknownUser(user))
     }
 
+    /// Refuses a user who does not exist, unless they are in a chat with the caller: a user who is reached can block, whatever
+    /// the user service knows of the other.
+    pub(super) async fn require_blockable(
+        &self,
+        store: &dyn ChatStore,
+        caller: UserId,
+        user: UserId,
+    ) -> Result<(), Error> {
+        let exists = self.require_exists(caller, user).await;
+        let is_unknown = matches!(exists, Err(Error::UnknownUser(_)));
+        if is_unknown && store.acquaintances(caller, &[user]).await?.contains(&user) {
+            return Ok(());
+        }
+        exists
+    }
+
     /// Refuses a caller who has deleted the account and has a token still.
     pub(super) async fn require_account(&self, caller: UserId) -> Result<(), Error> {
         self.settings(caller, &BTreeSet::new()).await.map(drop)
@@ -95,7 +111,7 @@ impl Users {
         let user_ids = users.iter().chain([&caller]).map(UserId::to_string).collect();
         let answer = self.0.clone().get_users(GetUsersRequest { user_ids }).await;
         let found = answer.map_err(|status| Error::Users(Box::new(status)))?.into_inner().users;
-        // The profile of a caller may not be there yet.
+        // That a caller has a profile was seen when the token was taken.
         if found.iter().any(|user| user.deleted && user.user_id == caller.to_string()) {
             return Err(Error::CallerDeleted);
         }

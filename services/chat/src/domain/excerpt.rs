@@ -221,6 +221,7 @@ impl Excerpt {
             range: None,
             moderates: false,
             subject_only: self.deleted_by.is_some(),
+            reads_from: None,
         };
         OutboxRecord {
             topic: Topic::MessageSend,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use kit::{
     catalog::{CHATS_PER_USER, MEMBERSHIPS},
-    config::positive,
+    config::{SendRates, positive},
 };
 
 use super::Refusal;
@@ -21,7 +21,8 @@ const SHARE_OF_WHAT_IS_LEFT: u64 = 8;
 /// without a rate there would be no end of them.
 const CREATION_WINDOW: TimeDelta = TimeDelta::hours(24);
 
-/// Chats and memberships that a tenant may have. What is beyond a limit that was lowered stays, and nothing is added to it.
+/// Chats and memberships that a tenant may have, and how fast scheduled messages are sent. What is beyond a limit that was lowered stays, and
+/// nothing is added to it.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Limits {
     /// Memberships of all users in all chats. Changes that are made at the same time may exceed it together, each by the members
@@ -31,11 +32,13 @@ pub struct Limits {
     /// Chats with members that one user has created, and chats that one user creates in 24 hours.
     #[arg(long, env, default_value_t = CHATS_PER_USER, value_parser = positive())]
     pub max_chats_per_user: u32,
+    #[command(flatten)]
+    pub sends: SendRates,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_memberships: MEMBERSHIPS, max_chats_per_user: CHATS_PER_USER }
+        Self::DEFAULT
     }
 }
 
@@ -64,6 +67,10 @@ pub fn lately(now: DateTime<Utc>) -> DateTime<Utc> {
 }
 
 impl Limits {
+    /// Those of a tenant that says nothing else.
+    pub const DEFAULT: Self =
+        Self { max_memberships: MEMBERSHIPS, max_chats_per_user: CHATS_PER_USER, sends: SendRates::DEFAULT };
+
     /// Decides whether a user may add so many members.
     pub fn check_members(&self, memberships: Memberships, more: usize) -> Result<(), Refusal> {
         let more = u64::try_from(more).unwrap_or(u64::MAX);

@@ -76,6 +76,8 @@ pub enum Refusal {
     TooManyCalled,
     #[error("a member of this chat waits between two messages: wait")]
     SlowMode { wait: Duration },
+    #[error("scheduled messages are sent so fast and no faster: wait")]
+    TooManySent { wait: Duration },
     #[error("you block {MAX_BLOCKS} users, which is the most: lift a block that is not needed")]
     TooManyBlocks,
 }

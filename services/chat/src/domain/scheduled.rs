@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, DeviceId, ErrorCode, MessageKey, UserId,
-    api::{self, MAX_AHEAD_SECONDS, RescheduleRequest, ScheduleRequest},
+    api::{self, MAX_AHEAD_SECONDS, MAX_SLOW_MODE_SECONDS, RescheduleRequest, ScheduleRequest},
     event::{self, EntryKind, Role, SendRecord},
     wire::{MAX_BODY_BYTES, MAX_MENTIONS, MAX_ROLE_MENTIONS},
 };
@@ -17,7 +17,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::{Access, OutboxRecord, Refusal, Rights};
+use super::{Access, EntryId, NoRoom, OutboxRecord, Pace, Refusal, Rights};
 
 /// The end of the year 9999. A time that is ahead and too far is refused otherwise: see [`Scheduled::check_time`].
 const LATEST_MS: i64 = 253_402_300_799_999;
@@ -27,6 +27,10 @@ const MAX_ATTEMPTS: u32 = 20;
 const LONGEST_WAIT: TimeDelta = TimeDelta::minutes(5);
 /// What was sent is remembered for so long, for requests that are repeated.
 pub const SENT_REMEMBERED: TimeDelta = TimeDelta::days(7);
+/// When a user sent in a chat last is remembered for so long, also when they leave it: the longest slow mode.
+pub const SLOW_REMEMBERED: TimeDelta = TimeDelta::seconds(MAX_SLOW_MODE_SECONDS as i64);
+/// A queue for which there is no room is looked at again after this time at the earliest, and then for all that there is room for.
+const PUT_OFF: TimeDelta = TimeDelta::seconds(1);
 
 /// A message that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +85,17 @@ pub enum Due {
     Refused(ErrorCode),
     /// It is tried then: the chat is slow, and another scheduled message of the user was sent a moment ago.
     Later(DateTime<Utc>),
+}
+
+/// What decides whether the messages of a user in a chat are sent, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    pub rights: Rights,
+    /// When a scheduled message of the user was sent there last, before they left and came back too.
+    pub last_sent: Option<DateTime<Utc>>,
+    pub pace: Pace,
+    /// The entry with which the history of the user begins; `None` for one who reads all of it.
+    pub reads_from: Option<EntryId>,
 }
 
 impl Scheduled {
@@ -195,8 +210,9 @@ impl Scheduled {
     }
 
     /// Returns the record by which it is sent: as a text of its sender, from no device. With its key, it is one message however often the
-    /// record is written. Those whom it names and who are not in the chat are called by nothing.
-    pub fn record(&self, audience: &Audience) -> OutboxRecord {
+    /// record is written. Those whom it names and who are not in the chat are called by nothing. `reads_from` is where the history of the sender
+    /// begins: the log refuses a reply to what was before.
+    pub fn record(&self, audience: &Audience, reads_from: Option<EntryId>) -> OutboxRecord {
         // No user is called by a role that too many have: such a message is refused before.
         let by_role = self.called_by_role(audience).unwrap_or_default();
         let ScheduledText { body, reply_to, mentions, mention_roles, mentions_all, mentions_here, silent } =
@@ -226,6 +242,8 @@ impl Scheduled {
             range: None,
             moderates: false,
             subject_only: false,
+            // A gateway would have read the message as the sender does.
+            reads_from: reads_from.filter(|_| reply_to.is_some()).map(Into::into),
         };
         OutboxRecord {
             topic: Topic::MessageSend,
@@ -235,8 +253,8 @@ impl Scheduled {
     }
 }
 
-/// Decides what becomes of a message whose time has come, of a user with these rights. In slow mode scheduled messages wait for one another;
-/// what the user sent by hand before is known to the gateways alone.
+/// Decides what becomes of a message whose time has come, of a user with these rights, when there is room for it. In slow mode scheduled
+/// messages wait for one another; what the user sent by hand before is known to the gateways alone.
 pub fn due(rights: Rights, last_sent: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Due {
     match rights.access {
         Access::None => return Due::Refused(ErrorCode::NotAMember),
@@ -258,14 +276,16 @@ pub struct Dispatch {
     pub refused: Vec<Scheduled>,
     /// With the times when they are tried.
     pub later: Vec<Scheduled>,
+    /// When the tenant has room for more, if that is why the others stay as they are.
+    pub resumes_at: Option<DateTime<Utc>>,
 }
 
 /// Decides what becomes of the messages of one member in a chat whose time has come, in the order in which they are to be sent. None is sent
 /// before another one that is due earlier and still waits. One whose sending has failed before is tried alone: what is behind it may be why.
+/// What is sent, takes its room of `turn`.
 pub fn dispatch(
     mut messages: Vec<Scheduled>,
-    rights: Rights,
-    mut last_sent: Option<DateTime<Utc>>,
+    turn: &mut Turn,
     audience: &Audience,
     now: DateTime<Utc>,
 ) -> Dispatch {
@@ -280,15 +300,23 @@ pub fn dispatch(
     for mut message in messages {
         let due = match put_off {
             Some(at) => Due::Later(at),
-            None => due(rights, last_sent, now),
+            None => due(turn.rights, turn.last_sent, now),
         };
         let due = match due {
             Due::Send if message.called_by_role(audience).is_err() => Due::Refused(ErrorCode::LimitReached),
+            Due::Send => match turn.pace.take(message.text.body.len(), now) {
+                Ok(()) => Due::Send,
+                Err(NoRoom::Here(at)) => Due::Later(at.max(now + PUT_OFF)),
+                Err(NoRoom::Anywhere(at)) => {
+                    dispatch.resumes_at = Some(at);
+                    break;
+                }
+            },
             due => due,
         };
         match due {
             Due::Send => {
-                last_sent = Some(now);
+                turn.last_sent = Some(now);
                 dispatch.sent.push(message);
             }
             Due::Refused(code) => {
@@ -311,19 +339,24 @@ pub fn retried_after(attempts: u32) -> Option<TimeDelta> {
     (attempts + 1 < MAX_ATTEMPTS).then(|| wait.min(LONGEST_WAIT))
 }
 
-/// Returns why a message is not sent at once for which its sender asks; `Ok` when it is.
+/// Returns why a message is not sent at once for which its sender asks; `Ok` when it is, with its room taken of `turn`.
 pub fn send_now(
     message: &Scheduled,
-    rights: Rights,
-    last_sent: Option<DateTime<Utc>>,
+    turn: &mut Turn,
     audience: &Audience,
     now: DateTime<Utc>,
 ) -> Result<(), Refusal> {
-    match due(rights, last_sent, now) {
-        Due::Send => message.called_by_role(audience).map(drop),
+    let until = |at: DateTime<Utc>| (at - now).to_std().unwrap_or(Duration::ZERO);
+    match due(turn.rights, turn.last_sent, now) {
+        Due::Send => {
+            message.called_by_role(audience)?;
+            let taken = turn.pace.take(message.text.body.len(), now);
+            taken
+                .map_err(|(NoRoom::Here(at) | NoRoom::Anywhere(at))| Refusal::TooManySent { wait: until(at) })
+        }
         Due::Refused(ErrorCode::NotAMember) => Err(Refusal::NotAMember(message.chat_id)),
         Due::Refused(_) => Err(Refusal::MayNotWrite),
-        Due::Later(at) => Err(Refusal::SlowMode { wait: (at - now).to_std().unwrap_or(Duration::ZERO) }),
+        Due::Later(at) => Err(Refusal::SlowMode { wait: until(at) }),
     }
 }
 
@@ -352,6 +385,8 @@ impl From<Scheduled> for api::ScheduledMessage {
 
 #[cfg(test)]
 mod tests {
+    use kit::{catalog::Rate, config::SendRates};
+
     use super::*;
 
     const CHAT: ChatId = ChatId(Uuid::from_u128(1));
@@ -429,7 +464,8 @@ mod tests {
         check(rights(Access::ReadAndSend, 30), None, Due::Send);
         check(rights(Access::ReadAndSend, 30), Some(at(5)), Due::Later(at(35)));
         check(rights(Access::ReadAndSend, 30), Some(at(-20)), Due::Send);
-        let now = |rights, last| send_now(&message(ANN, 1), rights, last, &Audience::default(), at(10));
+        let now =
+            |rights, last| send_now(&message(ANN, 1), &mut turn(rights, last), &Audience::default(), at(10));
         assert_eq!(
             now(rights(Access::ReadAndSend, 30), Some(at(5))),
             Err(Refusal::SlowMode { wait: Duration::from_secs(25) })
@@ -439,10 +475,41 @@ mod tests {
         assert_eq!(now(Rights::NONE, None), Err(Refusal::NotAMember(CHAT)));
     }
 
+    fn turn(rights: Rights, last_sent: Option<DateTime<Utc>>) -> Turn {
+        Turn { rights, last_sent, pace: Pace::default(), reads_from: None }
+    }
+
     fn round(messages: &[&Scheduled], slow_mode_seconds: u32, last: Option<i64>, now: i64) -> Dispatch {
         let messages = messages.iter().map(|message| (*message).clone()).collect();
         let rights = rights(Access::ReadAndSend, slow_mode_seconds);
-        dispatch(messages, rights, last.map(at), &Audience::default(), at(now))
+        dispatch(messages, &mut turn(rights, last.map(at)), &Audience::default(), at(now))
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_waits_in_its_order() {
+        let messages: Vec<_> = (1..=5).map(|n| message(ANN, n)).collect();
+        let keys = |of: &[Scheduled]| of.iter().map(|of| of.key.0.as_u128()).collect::<Vec<_>>();
+        let send = |rates, messages: &[Scheduled], turn: &mut Turn, seconds| {
+            turn.pace.rates = rates;
+            dispatch(messages.to_vec(), turn, &Audience::default(), at(seconds))
+        };
+        let of_user = SendRates { user_sends: Rate::per_second(1, 2), ..SendRates::DEFAULT };
+        let mut ann = turn(rights(Access::ReadAndSend, 0), None);
+        let first = send(of_user, &messages, &mut ann, 10);
+        assert_eq!((keys(&first.sent), keys(&first.later)), (vec![1, 2], vec![3, 4, 5]));
+        assert!(first.later.iter().all(|of| of.not_before == Some(at(11))), "{first:?}");
+        assert_eq!(first.resumes_at, None, "others go on");
+        let asked = send_now(&messages[2], &mut ann, &Audience::default(), at(10));
+        assert_eq!(asked, Err(Refusal::TooManySent { wait: Duration::from_secs(1) }));
+        let second = send(of_user, &first.later, &mut ann, 12);
+        assert_eq!((keys(&second.sent), keys(&second.later)), (vec![3, 4], vec![5]));
+
+        // When the tenant has no room, the queues stay as they are.
+        let of_all = SendRates { tenant_sends: Rate::per_second(2, 4), ..SendRates::DEFAULT };
+        let mut ann = turn(rights(Access::ReadAndSend, 0), None);
+        let first = send(of_all, &messages, &mut ann, 10);
+        assert_eq!((keys(&first.sent), &first.later), (vec![1, 2], &vec![]));
+        assert_eq!(first.resumes_at, Some(at(11)), "half of two a second");
     }
 
     #[test]
@@ -492,15 +559,15 @@ mod tests {
         let with_role = BTreeMap::from([(Role::Owner, [ANN].into()), (Role::Admin, [ANN, one, two].into())]);
         let few = Audience { present: [one].into(), with_role };
         let send: SendRecord =
-            serde_json::from_str(&message.record(&few).payload.expect("a payload")).expect("json");
+            serde_json::from_str(&message.record(&few, None).payload.expect("a payload")).expect("json");
         assert_eq!((send.mentions, send.called_by_role), (vec![one, BOB, two], 1));
         assert_eq!((send.not_members, send.mention_roles), (vec![BOB], vec![Role::Owner, Role::Admin]));
         assert!(send.mentions_here && send.silent && !send.mentions_all);
         let many = Audience { with_role: BTreeMap::from([(Role::Admin, others)]), ..few };
         let may = rights(Access::ReadAndSend, 0);
-        let done = dispatch(vec![message.clone()], may, None, &many, at(10));
+        let done = dispatch(vec![message.clone()], &mut turn(may, None), &many, at(10));
         assert_eq!(done.refused.first().and_then(|of| of.refused), Some(ErrorCode::LimitReached));
-        assert_eq!(send_now(&message, may, None, &many, at(10)), Err(Refusal::TooManyCalled));
+        assert_eq!(send_now(&message, &mut turn(may, None), &many, at(10)), Err(Refusal::TooManyCalled));
     }
 
     #[test]
@@ -528,12 +595,15 @@ mod tests {
             ..ScheduledText::default()
         };
         let scheduled = Scheduled { text, ..message(ANN, 5) };
-        let record = scheduled.record(&Audience { present: [BOB].into(), ..Audience::default() });
+        let joined = EntryId { sender: BOB, key: MessageKey(Uuid::from_u128(9)) };
+        let audience = Audience { present: [BOB].into(), ..Audience::default() };
+        let record = scheduled.record(&audience, Some(joined));
         assert_eq!((record.topic, record.key), (Topic::MessageSend, CHAT.to_string()));
         let send: SendRecord = serde_json::from_str(&record.payload.expect("a payload")).expect("json");
         assert_eq!((send.sender, send.key, send.kind), (ANN, scheduled.key, EntryKind::Text));
         assert_eq!((send.body.as_str(), send.target_seq), ("now", Some(7)));
         assert_eq!((send.mentions, send.mentions_all, send.device.0.is_nil()), (vec![BOB, ANN], true, true));
         assert_eq!(send.not_members, [ANN]);
+        assert_eq!(send.reads_from, Some(joined.into()), "the log compares it with what it replies to");
     }
 }

@@ -51,6 +51,9 @@ pub trait JoinStore: Send + Sync + 'static {
         now: DateTime<Utc>,
     ) -> Result<Option<Preview>, StoreError>;
 
+    /// Returns the chat of the link of a code, whether it lets anyone in or not; `None` for another code, and a link that is revoked.
+    async fn invited_to(&self, code: CodeHash) -> Result<Option<ChatId>, StoreError>;
+
     /// Lets a user come by the link of a code, as [`crate::domain::join`] decides. A user who is in the chat, or asks to join it already,
     /// takes no use of the link, and neither does one who has taken a use of it before.
     async fn join_by_invite(

@@ -15,7 +15,7 @@ mod joining;
 mod scheduled;
 
 use self::joining::Link;
-use super::{Added, ChatStore, Created, Publication, Published, StoreError};
+use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Access, Block, Change, Chat, Command, DELETED_AT_ONCE, Excerpt, Founding, Limits, MAX_BLOCKS,
     MAX_DRAFTS, Member, Membership, NewChat, OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Scheduled,
@@ -46,8 +46,9 @@ struct Tables {
     /// Since when users ask to join chats.
     requests: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
     scheduled: Vec<Scheduled>,
-    /// When a scheduled message of a member was sent last.
+    /// When a scheduled message of a user was sent in a chat last, who may have left it since.
     scheduled_sent: BTreeMap<(ChatId, UserId), DateTime<Utc>>,
+    scheduled_spent: scheduled::AllSpent,
     /// What scheduled messages said that were sent.
     scheduled_digests: BTreeMap<(ChatId, UserId, MessageKey), [u8; 32]>,
 }
@@ -600,7 +601,7 @@ impl ChatStore for MemoryStore {
     }
 
     /// There is no log here that could lose a record.
-    async fn published(&self, after: i64, _: usize) -> Result<Published, StoreError> {
-        Ok(Published { records: Vec::new(), last: after })
+    async fn published(&self, _: Option<PublishedPlace>, _: usize) -> Result<Published, StoreError> {
+        Ok(Published::default())
     }
 }

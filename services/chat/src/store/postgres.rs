@@ -16,6 +16,7 @@ mod founding;
 mod joining;
 mod outbox;
 mod own;
+mod paces;
 mod reads;
 mod revocations;
 mod rows;
@@ -31,7 +32,7 @@ use self::{
     reads::{all_chats, chat, members, members_among, memberships_of, rights, seats_of},
     rows::{MemberRow, OwnedChatRow, chat_columns, history_text},
 };
-use super::{Added, ChatStore, Created, Publication, Published, StoreError};
+use super::{Added, ChatStore, Created, Publication, Published, PublishedPlace, StoreError};
 use crate::domain::{
     self, Block, Change, Chat, Command, Concern, Excerpt, Founding, Limits, Member, Membership, NewChat,
     OutboxRecord, OwnState, OwnUpdate, Refusal, Rights, Seat,
@@ -64,6 +65,7 @@ pub const SCHEMA: Schema = Schema {
         ("0021_count_users_of_links", include_str!("../../migrations/0021_count_users_of_links.sql")),
         ("0022_keep_order_of_scheduled", include_str!("../../migrations/0022_keep_order_of_scheduled.sql")),
         ("0023_list_published", include_str!("../../migrations/0023_list_published.sql")),
+        ("0024_pace_scheduled", include_str!("../../migrations/0024_pace_scheduled.sql")),
     ],
 };
 
@@ -477,8 +479,8 @@ impl ChatStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "chat.store.published", skip_all)]
-    async fn published(&self, after: i64, limit: usize) -> Result<Published, StoreError> {
-        published(&self.pool, after, limit).await.map_err(StoreError::Read)
+    async fn published(&self, from: Option<PublishedPlace>, limit: usize) -> Result<Published, StoreError> {
+        published(&self.pool, from, limit).await.map_err(StoreError::Read)
     }
 }
 

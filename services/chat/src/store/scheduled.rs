@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use contracts::{ChatId, MessageKey, UserId};
 use tonic::async_trait;
 
 use super::{Publication, StoreError};
-use crate::domain::Scheduled;
+use crate::domain::{Dispatch, Scheduled};
 
 /// The part of [`super::ChatStore`] that keeps scheduled messages. The time is that of the store: a message is never sent before it is due by that
 /// clock, whatever those of the processes say. Each change is one of how the member has the chat, too, and is published as that.
@@ -43,11 +44,30 @@ pub trait ScheduleStore: Send + Sync + 'static {
     /// Returns members with messages that are due, the longest due first.
     async fn due_senders(&self, limit: usize) -> Result<Vec<(ChatId, UserId)>, StoreError>;
 
-    /// Sends the messages of a member that are due, as [`crate::domain::dispatch`] decides, and returns how many of them have changed. What is
+    /// Sends the messages of a member that are due, as [`crate::domain::dispatch`] decides. What is
     /// checked of the sender holds at that moment: a change of the chat comes before it or behind it. Leaves a chat to the process that is at it.
-    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<usize, StoreError>;
+    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<Sent, StoreError>;
 
     /// Notes that the messages of a member that are due could not be sent. All of them wait as [`crate::domain::retried_after`] says of the
     /// first one, which is refused with [`contracts::ErrorCode::Internal`] when it is not tried any more.
     async fn put_off(&self, chat_id: ChatId, user_id: UserId) -> Result<(), StoreError>;
+}
+
+/// What became of messages that were due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// How many were sent, refused or put off.
+    pub changed: usize,
+    /// How long it is until the tenant has room for more; `None` while it has.
+    pub resumes_after: Option<Duration>,
+}
+
+impl Sent {
+    pub(super) fn of(dispatch: &Dispatch, now: DateTime<Utc>) -> Self {
+        let Dispatch { sent, refused, later, resumes_at } = dispatch;
+        Self {
+            changed: sent.len() + refused.len() + later.len(),
+            resumes_after: resumes_at.map(|at| (at - now).to_std().unwrap_or(Duration::ZERO)),
+        }
+    }
 }

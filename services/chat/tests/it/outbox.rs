@@ -9,8 +9,9 @@ use std::{
 use chat::{
     domain::{Command, Founding, Limits, NewChat, OwnUpdate, READDING_PAUSE},
     events::{self, OutboxMetrics, Publisher},
-    store::{ChatStore as _, PostgresStore, Published, SCHEMA},
+    store::{ChatStore as _, PostgresStore, Published, PublishedPlace, SCHEMA},
 };
+use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, UserId,
     api::{HistoryAccess, Visibility},
@@ -105,6 +106,7 @@ impl Tenant {
         let (shutdown, metrics) = (CancellationToken::new(), Metrics::default());
         let publisher = Publisher {
             database: SCHEMA.connect_options(&self.database.args()),
+            pool: self.pool.clone(),
             log: Log::kafka(kafka_args()),
             tenant: self.name.clone(),
             handover,
@@ -131,6 +133,20 @@ impl Tenant {
     async fn change(&self, chat: ChatId, actor: UserId, command: Command) {
         let at = at(self.changes.fetch_add(1, Relaxed) * READDING_PAUSE.num_seconds());
         self.store.change(chat, actor, command, at).await.expect("the change is allowed");
+    }
+
+    /// Returns a page of what was published.
+    async fn listed(&self, from: Option<PublishedPlace>, limit: usize) -> Published {
+        self.store.published(from, limit).await.expect("a page")
+    }
+
+    /// Makes everything that was published so much older, or younger.
+    async fn age_published(&self, seconds: i32) {
+        sqlx::query("UPDATE published SET published_at = published_at - $1 * INTERVAL '1 second'")
+            .bind(seconds)
+            .execute(&self.pool)
+            .await
+            .expect("time passes");
     }
 
     async fn backlog(&self) -> usize {
@@ -245,49 +261,156 @@ async fn a_change_reaches_both_topics_and_leaves_the_outbox() {
     tenant.end().await;
 }
 
+fn records(page: &Published) -> Vec<(UserId, i64, Option<Role>)> {
+    let read = |(key, payload): &(String, String)| {
+        let record: MembershipRecord = serde_json::from_str(payload).expect("json");
+        assert_eq!(*key, MembershipRecord::key(record.chat, record.user));
+        (record.user, record.version, record.role)
+    };
+    page.records.iter().map(read).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_published_of_memberships_is_listed_for_a_while() {
     let tenant = Tenant::start().await;
     let (ann, bob) = (new_user(), new_user());
+    assert_eq!(tenant.listed(None, 10).await, Published::default(), "an empty list has no place");
+    let publishing = tenant.publish();
     let chat = tenant.group(ann).await;
-    let page = async |after, limit| tenant.store.published(after, limit).await.expect("a page");
+    tenant.until_empty().await;
+    let begun = tenant.listed(None, 10).await;
+    assert_eq!((begun.records.len(), begun.follows, begun.more), (0, false, false), "who begins loads");
+    assert!(begun.place.is_some(), "where the list ends, young as it is");
     tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Admin }).await;
     tenant.change(chat, ann, Command::Remove { user_id: bob }).await;
     let own = OwnUpdate { is_archived: Some(true), ..OwnUpdate::default() };
     tenant.store.update_own(chat, ann, &own, at(1)).await.expect("it is archived").expect("a member");
-    let publishing = tenant.publish();
     tenant.until_empty().await;
-    assert_eq!(page(0, 10).await, Published::default(), "the log comes first");
-    let age = async |seconds: i32| {
-        sqlx::query("UPDATE published SET published_at = published_at - $1 * INTERVAL '1 second'")
-            .bind(seconds)
-            .execute(&tenant.pool)
-            .await
-            .expect("time passes");
+    let nothing = Published { follows: true, place: begun.place, ..Published::default() };
+    assert_eq!(tenant.listed(begun.place, 10).await, nothing, "the log comes first");
+
+    tenant.age_published(10).await;
+    let aged = |place: Option<PublishedPlace>| {
+        let place = place.expect("a place");
+        Some(PublishedPlace { at: place.at.map(|at| at - TimeDelta::seconds(10)), ..place })
     };
-    age(10).await;
-    let listed = page(0, 10).await;
-    let records: Vec<MembershipRecord> =
-        listed.records.iter().map(|(_, payload)| serde_json::from_str(payload).expect("json")).collect();
-    let seen: Vec<_> = records.iter().map(|of| (of.user, of.version, of.role)).collect();
-    assert_eq!(seen, [(ann, 1, Some(Role::Owner)), (bob, 2, Some(Role::Member)), (bob, 3, None)]);
-    assert_eq!(listed.records[1].0, MembershipRecord::key(chat, bob));
-    let first = page(0, 2).await;
-    assert_eq!(
-        (&first.records[..], page(first.last, 2).await),
-        (&listed.records[..2], Published { records: listed.records[2..].to_vec(), last: listed.last })
-    );
-    assert_eq!(page(listed.last, 10).await, Published { last: listed.last, ..Published::default() });
-    // A place of another database is behind all that is there.
-    assert_eq!(page(listed.last + 1000, 10).await.last, listed.last);
-    // Who begins reads a minute of it, and the publisher forgets what is old.
-    age(60).await;
-    assert_eq!(page(0, 10).await, Published::default());
-    assert_eq!(page(first.last, 10).await.records.len(), 1);
-    age(600).await;
+    let begun = aged(begun.place);
+    let all = tenant.listed(begun, 10).await;
+    assert_eq!(records(&all), [(bob, 2, Some(Role::Member)), (bob, 3, Some(Role::Admin)), (bob, 4, None)]);
+    assert_eq!((all.follows, all.more), (true, false));
+    let first = tenant.listed(begun, 2).await;
+    assert_eq!((&first.records[..], first.follows, first.more), (&all.records[..2], true, true));
+    let second = tenant.listed(first.place, 2).await;
+    assert_eq!(second, Published { records: all.records[2..].to_vec(), more: false, ..all.clone() });
+    assert_eq!(tenant.listed(all.place, 10).await, Published { records: Vec::new(), ..all.clone() });
+    // A gateway of before names no time.
+    let older = begun.map(|place| PublishedPlace { at: None, ..place });
+    assert_eq!(tenant.listed(older, 10).await, all);
+
+    // Another database has the same ids, or none that is so high.
+    let end = Published { follows: false, records: Vec::new(), ..all.clone() };
+    let place = all.place.expect("a place");
+    for other in [
+        PublishedPlace { at: place.at.map(|at| at + TimeDelta::microseconds(1)), ..place },
+        PublishedPlace { id: place.id + 1_000, ..place },
+    ] {
+        assert_eq!(tenant.listed(Some(other), 10).await, end, "{other:?}");
+    }
     publishing.stop().await;
+    tenant.end().await;
+}
+
+/// A record counts as young only as long as its own time says so, and the list is read in one order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_hides_no_record() {
+    let tenant = Tenant::start().await;
     let publishing = tenant.publish();
-    until("it is forgotten", async || page(1, 10).await.records.is_empty()).await;
+    let (ann, bob) = (new_user(), new_user());
+    let chat = tenant.group(ann).await;
+    tenant.until_empty().await;
+    let begun = tenant.listed(None, 10).await.place;
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
+    tenant.until_empty().await;
+    tenant.change(chat, ann, Command::Remove { user_id: bob }).await;
+    tenant.until_empty().await;
+    let set = async |version: i64, seconds: i64| {
+        let set = "UPDATE published SET published_at = now() + $2 * INTERVAL '1 second'
+                   WHERE (payload::JSONB->>'version')::BIGINT = $1";
+        sqlx::query(set).bind(version).bind(seconds).execute(&tenant.pool).await.expect("a time");
+    };
+    // The removal was published when the clock was back, and is older by it than the addition before.
+    set(2, 0).await;
+    set(3, -60).await;
+    assert_eq!(records(&tenant.listed(begun, 10).await), [], "it would be read past the addition");
+    // When the clock was back by an hour, what is in the future waits for no hour.
+    set(2, 3_600).await;
+    assert_eq!(records(&tenant.listed(begun, 10).await), [(bob, 2, Some(Role::Member)), (bob, 3, None)]);
+    publishing.stop().await;
+    tenant.end().await;
+}
+
+/// It is forgotten while records are published, and what fails of that holds none of them up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_long_ago_is_forgotten_but_for_the_newest() {
+    let tenant = Tenant::start().await;
+    let (ann, bob) = (new_user(), new_user());
+    let publishing = tenant.publish();
+    let chat = tenant.group(ann).await;
+    tenant.change(chat, ann, Command::Put { user_id: bob, role: Role::Member }).await;
+    tenant.until_empty().await;
+    publishing.stop().await;
+    tenant.age_published(3_600).await;
+    let listed: Vec<(i64, DateTime<Utc>)> =
+        sqlx::query_as("SELECT published_id, published_at FROM published ORDER BY published_id")
+            .fetch_all(&tenant.pool)
+            .await
+            .expect("a list");
+    let [oldest, newest] = listed[..] else { panic!("{listed:?}") };
+    let place = |(id, at)| Some(PublishedPlace { id, at: Some(at) });
+    for statement in [
+        "CREATE FUNCTION refuse() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN RAISE 'out of space'; END $$",
+        "CREATE TRIGGER refuse BEFORE DELETE ON published FOR EACH STATEMENT EXECUTE FUNCTION refuse()",
+    ] {
+        sqlx::query(statement).execute(&tenant.pool).await.expect("a broken table");
+    }
+    let publishing = tenant.publish();
+    until("forgetting fails", async || publishing.metric("forget_failures_total") > 0).await;
+    tenant.change(chat, ann, Command::Remove { user_id: bob }).await;
+    tenant.until_empty().await;
+    assert_eq!((publishing.metric("leader"), publishing.metric("failures_total")), (1, 0), "nothing waited");
+    assert!(tenant.listed(place(oldest), 10).await.follows);
+
+    sqlx::query("DROP TRIGGER refuse ON published").execute(&tenant.pool).await.expect("it is mended");
+    until("it is forgotten", async || !tenant.listed(place(oldest), 10).await.follows).await;
+    // Who has read so far has missed nothing, however long ago that was.
+    let listed = tenant.listed(place(newest), 10).await;
+    assert!(listed.follows, "{listed:?}");
+    publishing.stop().await;
+    tenant.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_wake_up_channel_ends_no_term() {
+    let tenant = Tenant::start().await;
+    let publishing = tenant.publish();
+    let ann = new_user();
+    tenant.group(ann).await;
+    tenant.until_empty().await;
+    let kill = async || -> i64 {
+        sqlx::query_scalar(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE datname = current_database() AND query LIKE 'LISTEN %'",
+        )
+        .fetch_one(&tenant.pool)
+        .await
+        .expect("one's own sessions can be ended")
+    };
+    until("the listener is there", async || kill().await > 0).await;
+    tenant.group(ann).await;
+    tenant.until_empty().await;
+    until("it is there again", async || kill().await > 0).await;
+    assert_eq!((publishing.metric("leader"), publishing.metric("failures_total")), (1, 0));
     publishing.stop().await;
     tenant.end().await;
 }
@@ -393,7 +516,7 @@ async fn a_lost_database_connection_ends_the_term_and_a_new_one_begins() {
     .fetch_one(&tenant.pool)
     .await
     .expect("one's own sessions can be ended");
-    assert!(killed >= 2, "the leader and its listener");
+    assert!(killed >= 1, "the leader");
     // Sessions of the pool died as well; its next use finds that out.
     until("the pool has recovered", async || tenant.store.pending(1).await.is_ok()).await;
     tenant.group(ann).await;

@@ -35,7 +35,7 @@ use crate::{at, crew, database, new_user};
 type Store = Arc<dyn ChatStore>;
 
 /// What a tenant without many users has room for.
-const FEW: Limits = Limits { max_memberships: 100, max_chats_per_user: 5 };
+const FEW: Limits = Limits { max_memberships: 100, max_chats_per_user: 5, ..Limits::DEFAULT };
 
 macro_rules! suite {
     ($memory:ident, $postgres:ident, $limits:expr; $($story:ident),* $(,)?) => {

@@ -54,8 +54,13 @@ impl Peer {
     /// Returns a user who does not exist.
     pub fn stranger(&self) -> UserId {
         let user = UserId::generate();
-        self.unknown.lock().expect("no panic").insert(user.to_string());
+        self.forget(user);
         user
+    }
+
+    /// Lets a user not exist.
+    pub fn forget(&self, user: UserId) {
+        self.unknown.lock().expect("no panic").insert(user.to_string());
     }
 }
 

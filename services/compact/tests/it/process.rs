@@ -22,7 +22,7 @@ use kit::{
     docs::OpenApiRouter,
     process::ProcessConfig,
     rpc,
-    testing::{TestRealm, wait_for},
+    testing::{TestRealm, TestUsers, serve_peer_at, wait_for},
 };
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinHandle;
@@ -162,6 +162,7 @@ impl Running {
         // All three are held at once, or one could be given twice.
         let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let [http, grpc, management] = held.map(|listener| listener.local_addr().expect("an address"));
+        let users = serve_peer_at(Routes::new(TestUsers::default().server())).await;
         let config = ProcessConfig {
             service: ServiceArgs {
                 tenant: "acme".to_owned(),
@@ -176,7 +177,7 @@ impl Running {
             },
             oidc: realm.args(),
             services: vec![catalog::Service::Chat, catalog::Service::Message],
-            peers: [].into(),
+            peers: [(catalog::Service::User, users)].into(),
         };
         let process = Process::start(config).expect("a process");
         let shutdown = process.shutdown().clone();

@@ -123,7 +123,8 @@ pub struct ScheduledMessage {
     pub silent: bool,
     /// Milliseconds since the epoch: for when it was scheduled.
     pub send_at_ms: i64,
-    /// When it is tried, if that is later: in slow mode, and after a failure of the server. Milliseconds since the epoch.
+    /// When it is tried, if that is later: in slow mode, when more is to be sent at once than there is room for, and after a failure of the
+    /// server. Milliseconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub put_off_until_ms: Option<i64>,
     /// Why it was not sent at its time: `permission_denied`, `limit_reached` (more than 100 members have the roles that it calls), or `internal`

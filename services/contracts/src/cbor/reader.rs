@@ -319,6 +319,11 @@ impl Parts<'_, '_> {
         }
     }
 
+    /// Returns how many parts to make room for: those that are left, as far as there are bytes for them. Each has one at least.
+    fn hint(&self) -> usize {
+        self.left.min(self.reader.left())
+    }
+
     /// Returns whether there is another part, which is read next.
     const fn begin(&mut self) -> bool {
         let is_left = self.left > 0;
@@ -335,7 +340,7 @@ impl<'de> SeqAccess<'de> for Parts<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.left)
+        Some(self.hint())
     }
 }
 
@@ -351,7 +356,7 @@ impl<'de> MapAccess<'de> for Parts<'_, 'de> {
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.left)
+        Some(self.hint())
     }
 }
 

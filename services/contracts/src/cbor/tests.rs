@@ -1,6 +1,9 @@
 use std::{collections::BTreeSet, fmt};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -174,6 +177,45 @@ fn what_a_reader_of_json_refuses_is_refused() {
     );
 }
 
+/// For how many parts a list says to make room, before and behind its first part.
+#[derive(Debug, PartialEq)]
+struct Hints(usize, usize);
+
+impl<'de> Deserialize<'de> for Hints {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Asking;
+
+        impl<'de> Visitor<'de> for Asking {
+            type Value = Hints;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Hints, A::Error> {
+                let before = parts.size_hint().expect("a length that is known");
+                parts.next_element::<IgnoredAny>()?;
+                let hints = Hints(before, parts.size_hint().expect("a length that is known"));
+                // Of those that are missing, too.
+                while !matches!(parts.next_element::<IgnoredAny>(), Ok(None)) {}
+                Ok(hints)
+            }
+        }
+
+        from.deserialize_seq(Asking)
+    }
+}
+
+#[test]
+fn a_list_makes_room_for_no_more_parts_than_there_are_bytes() {
+    let hints = |written: &str| Hints::deserialize(&mut Reader::new(&bytes(written)));
+    assert_eq!(hints("83 01 02 03"), Ok(Hints(3, 2)));
+    // The first part has taken the bytes of the others.
+    assert_eq!(hints("85 64 61616161"), Ok(Hints(5, 0)));
+    assert_eq!(hints("85 62 6161 01 02"), Ok(Hints(5, 2)));
+    assert!(hints("9b 7fffffffffffffff 01").is_err());
+}
+
 #[test]
 fn a_length_is_no_more_than_what_is_left() {
     for major in ["5b", "7b", "9b", "bb"] {
@@ -269,15 +311,25 @@ fn a_name_keeps_its_number() {
         "id result error message stored receipt typing ping pong send read delivered accepted marked \
          chat seq sender key kind body sent_at_ms user target_seq changes"
     );
-    let sum = names()[..124]
-        .iter()
-        .flat_map(|name| name.bytes())
-        .fold(0_u32, |sum, byte| sum.rotate_left(5) ^ u32::from(byte));
-    assert_eq!(sum, FIRST_NAMES, "the names of the first version, in their order");
+    let sum = |count: usize| {
+        let bytes = names()[..count].iter().flat_map(|name| name.bytes());
+        bytes.fold(0_u32, |sum, byte| sum.rotate_left(5) ^ u32::from(byte))
+    };
+    for (count, pinned) in PINNED {
+        assert!(count <= names().len(), "the first {count} names are all there");
+        assert_eq!(sum(count), pinned, "the first {count} names, in their order");
+    }
+    let (last, all) = (PINNED.last().map(|(count, _)| *count), names().len());
+    assert_eq!(
+        last,
+        Some(all),
+        "new names are pinned too: add ({all}, {:#x}) to the end of PINNED",
+        sum(all)
+    );
 }
 
-/// See above.
-const FIRST_NAMES: u32 = 0x20c2_7c77;
+/// See above: how many names there were when some were added, and their sum. No line changes or goes.
+const PINNED: [(usize, u32); 1] = [(124, 0x20c2_7c77)];
 
 /// The sizes in [ADR 0040](../../../../docs/adr/0040-binary-frames.md).
 #[test]

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use contracts::wire;
-use kit::catalog::{CONNECTIONS, CONNECTIONS_PER_USER, Limit, Rate};
+use kit::{
+    catalog::{CONNECTIONS, CONNECTIONS_PER_USER, Limit, Rate},
+    config::SendRates,
+};
 
 /// The limits of a connection. The defaults are what `/docs` promises; tests shorten the times.
 #[derive(Clone, Debug)]
@@ -86,24 +89,8 @@ impl Default for ConnectionLimits {
 /// How much users may do; beyond it a command is refused with `rate_limited`. Each is a [`Limit`], which says what it counts.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct RateLimits {
-    /// Entries of one user: so many a second, and so many at once.
-    #[arg(long, env, default_value_t = Limit::UserSends.default_rate())]
-    pub user_sends: Rate,
-    /// Bytes of one user, likewise.
-    #[arg(long, env, default_value_t = Limit::UserBytes.default_rate())]
-    pub user_bytes: Rate,
-    /// Entries in one chat.
-    #[arg(long, env, default_value_t = Limit::ChatSends.default_rate())]
-    pub chat_sends: Rate,
-    /// Bytes in one chat.
-    #[arg(long, env, default_value_t = Limit::ChatBytes.default_rate())]
-    pub chat_bytes: Rate,
-    /// Entries of all users.
-    #[arg(long, env, default_value_t = Limit::TenantSends.default_rate())]
-    pub tenant_sends: Rate,
-    /// Bytes of all users.
-    #[arg(long, env, default_value_t = Limit::TenantBytes.default_rate())]
-    pub tenant_bytes: Rate,
+    #[command(flatten)]
+    pub sends: SendRates,
     /// Histories, syncs and marks of one user.
     #[arg(long, env, default_value_t = Limit::UserQueries.default_rate())]
     pub user_queries: Rate,
@@ -111,14 +98,6 @@ pub struct RateLimits {
 
 impl Default for RateLimits {
     fn default() -> Self {
-        Self {
-            user_sends: Limit::UserSends.default_rate(),
-            user_bytes: Limit::UserBytes.default_rate(),
-            chat_sends: Limit::ChatSends.default_rate(),
-            chat_bytes: Limit::ChatBytes.default_rate(),
-            tenant_sends: Limit::TenantSends.default_rate(),
-            tenant_bytes: Limit::TenantBytes.default_rate(),
-            user_queries: Limit::UserQueries.default_rate(),
-        }
+        Self { sends: SendRates::DEFAULT, user_queries: Limit::UserQueries.default_rate() }
     }
 }

@@ -83,20 +83,21 @@ impl Cost {
 
 impl Rates {
     pub(crate) fn new(limits: &RateLimits, now: Instant) -> Self {
+        let RateLimits { sends, user_queries } = limits;
         let allowance = |sends: (Limit, Rate), bytes: (Limit, Rate)| Allowance { sends, bytes };
         let tenant =
-            allowance((Limit::TenantSends, limits.tenant_sends), (Limit::TenantBytes, limits.tenant_bytes));
+            allowance((Limit::TenantSends, sends.tenant_sends), (Limit::TenantBytes, sends.tenant_bytes));
         Self {
             users: Counters::new(allowance(
-                (Limit::UserSends, limits.user_sends),
-                (Limit::UserBytes, limits.user_bytes),
+                (Limit::UserSends, sends.user_sends),
+                (Limit::UserBytes, sends.user_bytes),
             )),
             chats: Counters::new(allowance(
-                (Limit::ChatSends, limits.chat_sends),
-                (Limit::ChatBytes, limits.chat_bytes),
+                (Limit::ChatSends, sends.chat_sends),
+                (Limit::ChatBytes, sends.chat_bytes),
             )),
             tenant: (tenant, Mutex::new(Counts::new(&tenant, now))),
-            queries: Mutex::new(Buckets::new(limits.user_queries)),
+            queries: Mutex::new(Buckets::new(*user_queries)),
             lagging_until: Mutex::default(),
         }
     }
@@ -231,6 +232,7 @@ impl<K: Copy + Eq + Hash> Counters<K> {
 
 #[cfg(test)]
 mod tests {
+    use kit::config::SendRates;
     use uuid::Uuid;
 
     use super::*;
@@ -248,13 +250,8 @@ mod tests {
     }
 
     fn rates() -> Rates {
-        let limits = RateLimits {
-            user_sends: rate(10, 20),
-            chat_sends: rate(30, 30),
-            user_queries: rate(5, 10),
-            ..RateLimits::default()
-        };
-        Rates::new(&limits, Instant::now())
+        let sends = SendRates { user_sends: rate(10, 20), chat_sends: rate(30, 30), ..SendRates::default() };
+        Rates::new(&RateLimits { sends, user_queries: rate(5, 10) }, Instant::now())
     }
 
     /// Returns how many sends of a user are taken now.
@@ -355,11 +352,12 @@ mod tests {
     #[test]
     fn bytes_count_beside_entries_and_the_refusal_says_which() {
         const LARGE: usize = 16 * 1024;
-        let limits = RateLimits {
+        let sends = SendRates {
             user_bytes: rate(1_024, 64 * 1024),
             chat_bytes: rate(1_024, 128 * 1024),
-            ..RateLimits::default()
+            ..SendRates::default()
         };
+        let limits = RateLimits { sends, ..RateLimits::default() };
         let start = Instant::now();
         let rates = Rates::new(&limits, start);
         let take =
@@ -377,7 +375,8 @@ mod tests {
 
     #[test]
     fn a_tenant_has_a_limit_of_its_own_and_a_refusal_counts_for_nobody() {
-        let limits = RateLimits { tenant_sends: rate(1, 50), ..RateLimits::default() };
+        let sends = SendRates { tenant_sends: rate(1, 50), ..SendRates::default() };
+        let limits = RateLimits { sends, ..RateLimits::default() };
         let start = Instant::now();
         let rates = Rates::new(&limits, start);
         let chat = |n| ChatId(Uuid::from_u128(n));

@@ -1,4 +1,5 @@
-//! Loads the chats of users who connect, and asks again where records were lost.
+//! Loads the chats of users who connect, and asks again where records were lost. What was lost counts as read when the chat service has
+//! answered, and not before.
 
 use std::{
     ops::RangeInclusive,
@@ -22,9 +23,9 @@ use tonic::Status;
 
 use super::{
     checks::{Access, Checks},
-    members::{Listing, Members},
+    members::{AsOf, Listing, Members},
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, positions::Positions, registry::Registry};
 
 /// Users whose chats are loaded at one time: after a restart all come back at once.
 const AT_ONCE: usize = 32;
@@ -47,6 +48,8 @@ struct Calls {
     members: Arc<Members>,
     checks: Checks,
     chat: ChatServiceClient<InternalChannel>,
+    positions: Arc<Positions>,
+    registry: Arc<Registry>,
     outage: Outage,
     metrics: Metrics,
 }
@@ -56,24 +59,28 @@ impl Loader {
     /// for each time that they come.
     pub(super) fn new(
         members: Arc<Members>,
-        checks: Checks,
-        chat: ChatServiceClient<InternalChannel>,
+        (checks, chat): (Checks, ChatServiceClient<InternalChannel>),
+        (positions, registry): (Arc<Positions>, Arc<Registry>),
         metrics: Metrics,
     ) -> (mpsc::UnboundedSender<UserId>, Self) {
         let (sender, named) = mpsc::unbounded_channel();
         let outage = Outage::default();
-        (sender, Self { named, calls: Arc::new(Calls { members, checks, chat, outage, metrics }) })
+        let calls = Calls { members, checks, chat, positions, registry, outage, metrics };
+        (sender, Self { named, calls: Arc::new(calls) })
     }
 
     /// Loads, forgets who left and asks for what was lost, until stopped.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut loads: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+        // Users who connect do not wait for what is asked here.
+        let mut questions: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
         let mut sweeps = interval(SWEEP);
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(()) = loads.next() => {}
+                Some(()) = questions.next() => {}
                 user = self.named.recv(), if loads.len() < AT_ONCE => {
                     let Some(user) = user else { return };
                     let calls = self.calls.clone();
@@ -85,11 +92,11 @@ impl Loader {
                     self.calls.metrics.memberships.set(members.seats());
                     for (chat, user) in members.doubtful(now.into_std()) {
                         let calls = self.calls.clone();
-                        loads.push(Box::pin(async move { calls.settle(chat, user).await }));
+                        questions.push(Box::pin(async move { calls.settle(chat, user).await }));
                     }
                     for chat in members.lost_records(now.into_std()) {
                         let calls = self.calls.clone();
-                        loads.push(Box::pin(async move { calls.ask(chat).await }));
+                        questions.push(Box::pin(async move { calls.ask(chat).await }));
                     }
                 }
             }
@@ -98,7 +105,8 @@ impl Loader {
 }
 
 impl Calls {
-    /// Loads the chats of a user, unless they leave before the chat service answers.
+    /// Loads the chats of a user, unless they leave before the chat service answers. Their connections receive `lagged` for those from which
+    /// they receive more than before: that they are in them is known by then.
     async fn load(&self, user: UserId) {
         let mut backoff = Backoff::new(BACKOFF);
         while self.members.has(user) {
@@ -106,7 +114,9 @@ impl Calls {
             match self.listings(user).await {
                 Ok(listings) => {
                     self.outage.worked("loading the chats of users from the chat service");
-                    self.members.load(user, &listings);
+                    for chat in self.members.load(user, &listings) {
+                        self.positions.catch_up(&self.registry, chat, user);
+                    }
                     self.review(user, &listings).await;
                     return;
                 }
@@ -121,11 +131,24 @@ impl Calls {
     /// Asks about chats in which the log has a user whom the chat service did not name: they came meanwhile, or their removal was lost.
     async fn review(&self, user: UserId, listings: &[Listing]) {
         for chat in self.members.unnamed(user, listings) {
-            let as_of = self.members.newest_record(chat);
-            if let Ok(Access::None) = self.checks.rights(chat, user).await.map(|rights| rights.access) {
-                self.members.checked(chat, user, false, as_of);
+            if let Some((Access::None, as_of)) = self.access(chat, user).await {
+                self.members.found_out(chat, user, as_of);
             }
         }
+    }
+
+    /// Asks what a user may do in a chat until the chat service answers; nothing for one who leaves before. What is asked here is known in no
+    /// other way, so a failure is no answer.
+    async fn access(&self, chat: ChatId, user: UserId) -> Option<(Access, AsOf)> {
+        let mut backoff = Backoff::new(BACKOFF);
+        while self.members.has(user) {
+            let as_of = self.members.as_of(chat, user);
+            if let Ok(rights) = self.checks.rights(chat, user).await {
+                return Some((rights.access, as_of));
+            }
+            sleep(backoff.next_wait()).await;
+        }
+        None
     }
 
     async fn listings(&self, user: UserId) -> Result<Vec<Listing>, Status> {
@@ -138,17 +161,18 @@ impl Calls {
             .ok_or_else(|| Status::internal("the chat service answered a chat or a role that is none"))
     }
 
-    /// Asks whether a user is in a chat, of whom the logs say both.
+    /// Asks whether a user is in a chat, of whom the logs say both. They receive nothing meanwhile, and `lagged` when they are.
     async fn settle(&self, chat: ChatId, user: UserId) {
-        let as_of = self.members.newest_record(chat);
-        match self.checks.rights(chat, user).await.map(|rights| rights.access) {
-            Ok(Access::None) => self.members.checked(chat, user, false, as_of),
-            Ok(_) => {
+        match self.access(chat, user).await {
+            Some((Access::None, as_of)) => self.members.found_out(chat, user, as_of),
+            Some(_) => {
                 self.members.came_back(chat, user);
                 self.load(user).await;
+                if self.members.standing(chat, user).is_some() {
+                    self.positions.catch_up(&self.registry, chat, user);
+                }
             }
-            // They receive nothing meanwhile, and it is asked again.
-            Err(_) => self.members.still_doubtful(chat, user, Instant::now()),
+            None => {}
         }
     }
 
@@ -156,24 +180,24 @@ impl Calls {
     async fn ask(&self, chat: ChatId) {
         tracing::warn!(%chat, "records of the members of chat {chat} were lost; querying the chat service");
         self.metrics.lost_memberships.inc();
-        let as_of = self.members.newest_record(chat);
         let asked = futures_util::stream::iter(self.members.users())
-            .map(|user| async move { (user, self.checks.rights(chat, user).await) })
+            .map(|user| async move { (user, self.access(chat, user).await) })
             .buffer_unordered(ASKED_AT_ONCE);
         let mut asked = std::pin::pin!(asked);
-        let mut missing = Vec::new();
-        while let Some((user, rights)) = asked.next().await {
-            match rights.map(|rights| rights.access) {
-                Ok(Access::None) => self.members.checked(chat, user, false, as_of),
-                // A direct chat that a block has closed, or that the other user has left: nothing is delivered there.
-                Ok(Access::Read) => self.members.checked(chat, user, false, as_of),
-                Ok(_) if self.members.is_seated(chat, user) => self.members.checked(chat, user, true, as_of),
-                Ok(_) => missing.push(user),
-                // What is not known stays as it is: a sender is checked, and the history knows who reads.
-                Err(_) => {}
+        let mut unknown = Vec::new();
+        while let Some((user, answer)) = asked.next().await {
+            match answer {
+                // Of a direct chat that a block has closed, or that the other user has left, nothing is delivered.
+                Some((Access::None | Access::Read, as_of)) => self.members.found_out(chat, user, as_of),
+                Some((Access::ReadAndReact | Access::ReadAndSend, as_of)) => {
+                    if !self.members.found_in(chat, user, as_of) {
+                        unknown.push(user);
+                    }
+                }
+                None => {}
             }
         }
-        for user in missing {
+        for user in unknown {
             self.load(user).await;
         }
     }

@@ -86,8 +86,11 @@ struct Chat {
 struct Seat {
     listed: Listed,
     role: Role,
-    /// The record of `chat.events` that `listed` and `role` are of.
+    /// The record of `chat.events` that `listed` and `role` are of: whatever an earlier one says of the user is known.
     version: i64,
+    /// The newest record as of which the chat service said that the user is in the chat, and no more. Of their role, a record between
+    /// `version` and this one is news.
+    in_as_of: i64,
     since: Since,
     /// The entry that has the user out, while the chat's log does.
     out: Option<i64>,
@@ -144,6 +147,21 @@ pub(crate) enum Standing {
     /// The chat's log alone has told of the user.
     Unknown,
 }
+
+/// What a published record says beside what is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compared {
+    /// Nothing that is not known, or it concerns no user here.
+    Known,
+    /// The user's chats are being loaded, perhaps as of before the record.
+    Unloaded,
+    /// The log has lost it.
+    Lost,
+}
+
+/// The newest record that an answer of the chat service includes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AsOf(i64);
 
 /// How a user learns of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,9 +239,14 @@ impl Members {
     }
 
     /// Takes the chats of a user as the chat service has them. Later records, which may be here already, stand.
-    pub(crate) fn load(&self, user: UserId, listings: &[Listing]) {
+    ///
+    /// Returns those, of a user whose chats were known before, from which the user receives from here on what is delivered and did not
+    /// until now: some of it was here before.
+    pub(crate) fn load(&self, user: UserId, listings: &[Listing]) -> Vec<ChatId> {
         let mut shard = self.users.write(&user);
-        let Some(guest) = shard.get_mut(&user) else { return };
+        let Some(guest) = shard.get_mut(&user) else { return Vec::new() };
+        let was_known = *guest.loaded.borrow();
+        let mut entered = Vec::new();
         guest.chats.reserve(listings.len());
         for listing in listings {
             let mut chats = self.chats.write(&listing.chat);
@@ -241,6 +264,7 @@ impl Members {
                 Some(joined_at_ms) => Since::Entry { joined_at_ms },
                 None => Since::Beginning,
             };
+            let was_present = chat.seats.get(&user).is_some_and(Seat::is_present);
             let seat = self.seat(chat, user, since);
             if seat.version < listing.version || seat.listed == Listed::Unknown {
                 seat.listed = if listing.is_closed { Listed::Out } else { Listed::In };
@@ -249,8 +273,12 @@ impl Members {
             if !matches!(seat.since, Since::Seq(_)) {
                 seat.since = since;
             }
+            if was_known && !was_present && seat.is_present() {
+                entered.push(listing.chat);
+            }
         }
         guest.loaded.send_replace(true);
+        entered
     }
 
     /// Takes a record of `chat.events`. True when the user receives from here on what is delivered, of which some may have been here
@@ -273,14 +301,8 @@ impl Members {
         guest.chats.insert(chat);
         let since = if place.from_entry { Since::Entry { joined_at_ms: i64::MAX } } else { Since::Beginning };
         let seat = self.seat(known, user, since);
-        // A record without a number is of an older chat service, or the tombstone behind one that has a number.
         let was_present = seat.version >= 0 && seat.is_present();
-        let is_newer = place.version > seat.version || (place.version == 0 && seat.version <= 0);
-        if is_newer {
-            seat.version = place.version;
-            seat.listed = if place.role.is_some() { Listed::In } else { Listed::Out };
-            seat.role = place.role.unwrap_or(seat.role);
-        }
+        seat.take(place);
         !was_present && seat.is_present() && seat.since == Since::Beginning
     }
 
@@ -306,19 +328,20 @@ impl Members {
         }
     }
 
-    /// Returns whether a record says of a user whose chats are known here what neither a record nor the chat service has said yet.
-    pub(crate) fn is_behind(&self, chat: ChatId, user: UserId, place: Place) -> bool {
+    /// Returns what a record that the chat service has published says of a user beside what is known here.
+    pub(crate) fn compared(&self, chat: ChatId, user: UserId, place: Place) -> Compared {
         let users = self.users.read(&user);
-        if !users.get(&user).is_some_and(|guest| *guest.loaded.borrow()) {
-            return false;
+        let Some(guest) = users.get(&user) else { return Compared::Known };
+        if !*guest.loaded.borrow() {
+            return Compared::Unloaded;
         }
         let chats = self.chats.read(&chat);
-        let seat = chats.get(&chat).and_then(|chat| chat.seats.get(&user));
-        match seat {
+        let is_news = match chats.get(&chat).and_then(|chat| chat.seats.get(&user)) {
             // The chat's own log alone has told of them, or nothing has.
             None | Some(Seat { version: ..0, .. }) => place.role.is_some(),
-            Some(seat) => seat.version < place.version,
-        }
+            Some(seat) => seat.is_behind(place),
+        };
+        if is_news { Compared::Lost } else { Compared::Known }
     }
 
     /// Returns the chats in which the log has a user whom the chat service did not name.
@@ -350,21 +373,38 @@ impl Members {
         lost
     }
 
-    /// Returns the number of the newest record of a chat that was read: what the chat service answers from now on includes it.
-    pub(crate) fn newest_record(&self, chat: ChatId) -> i64 {
+    /// Returns the newest record that is known to be in what the chat service answers from now on about a user in a chat. It is taken
+    /// before the question.
+    pub(crate) fn as_of(&self, chat: ChatId, user: UserId) -> AsOf {
         let shard = self.chats.read(&chat);
-        shard.get(&chat).map_or(0, |chat| chat.ahead.last().copied().unwrap_or(chat.version))
+        let Some(chat) = shard.get(&chat) else { return AsOf(0) };
+        // What was loaded of the user may be newer than the records that were read of the chat.
+        let loaded = chat.seats.get(&user).map_or(0, |seat| seat.version);
+        AsOf(chat.ahead.last().copied().unwrap_or(chat.version).max(loaded))
     }
 
-    /// Takes what the chat service has answered about a user of a chat of which records were lost. `as_of` is the newest record that was
-    /// read before the question: a later one stands.
-    pub(crate) fn checked(&self, chat: ChatId, user: UserId, is_member: bool, as_of: i64) {
+    /// Takes the answer that a user receives nothing from a chat. A later record stands.
+    pub(crate) fn found_out(&self, chat: ChatId, user: UserId, AsOf(as_of): AsOf) {
         let mut chats = self.chats.write(&chat);
-        let Some(chat) = chats.get_mut(&chat) else { return };
-        if let Some(seat) = chat.seats.get_mut(&user).filter(|seat| seat.version <= as_of) {
-            seat.listed = if is_member { Listed::In } else { Listed::Out };
-            seat.version = as_of;
+        let seat = chats.get_mut(&chat).and_then(|chat| chat.seats.get_mut(&user));
+        if let Some(seat) = seat.filter(|seat| seat.version <= as_of) {
+            (seat.listed, seat.version) = (Listed::Out, as_of);
         }
+    }
+
+    /// Takes the answer that a user is in a chat. False when it is not known as what and from where on: they are to be loaded.
+    pub(crate) fn found_in(&self, chat: ChatId, user: UserId, AsOf(as_of): AsOf) -> bool {
+        let mut chats = self.chats.write(&chat);
+        let Some(seat) = chats.get_mut(&chat).and_then(|chat| chat.seats.get_mut(&user)) else {
+            return false;
+        };
+        if seat.version > as_of {
+            return true;
+        }
+        if seat.listed == Listed::In {
+            seat.in_as_of = seat.in_as_of.max(as_of);
+        }
+        seat.listed == Listed::In
     }
 
     /// Takes an entry of a chat's own log, and returns the user who is out with it and is still to learn of it. Repeated entries change
@@ -397,11 +437,6 @@ impl Members {
 
     fn departures(&self) -> MutexGuard<'_, Departures> {
         self.departures.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks again later whether a user is in a chat, of whom the logs say both.
-    pub(crate) fn still_doubtful(&self, chat: ChatId, user: UserId, now: Instant) {
-        self.departures().new.push_back(Departure { at: now, chat, user });
     }
 
     /// Returns the users whom a chat's log has out for some time while `chat.events` has them in. One of the two is older, and the chat
@@ -518,11 +553,6 @@ impl Members {
         self.users.all().flat_map(|shard| shard.keys().copied().collect::<Vec<_>>()).collect()
     }
 
-    /// Returns whether something is held of a user in a chat, in it or not.
-    pub(crate) fn is_seated(&self, chat: ChatId, user: UserId) -> bool {
-        self.chats.read(&chat).get(&chat).is_some_and(|chat| chat.seats.contains_key(&user))
-    }
-
     /// Returns what a user who is connected here may do in a chat; nothing of one who is not known to be in it.
     pub(crate) fn standing(&self, chat: ChatId, user: UserId) -> Option<Standing> {
         let shard = self.chats.read(&chat);
@@ -560,7 +590,7 @@ impl Members {
     fn seat<'a>(&self, chat: &'a mut Chat, user: UserId, since: Since) -> &'a mut Seat {
         chat.seats.entry(user).or_insert_with(|| {
             self.seats.fetch_add(1, Ordering::Relaxed);
-            Seat { listed: Listed::Unknown, role: Role::Member, version: -1, since, out: None }
+            Seat { listed: Listed::Unknown, role: Role::Member, version: -1, in_as_of: -1, since, out: None }
         })
     }
 
@@ -609,6 +639,24 @@ impl Chat {
 }
 
 impl Seat {
+    /// Takes a record of `chat.events`, unless what it says is known or no longer so.
+    fn take(&mut self, place: Place) {
+        // A record without a number is of an older chat service, or the tombstone behind one that has a number.
+        let is_unnumbered = place.version == 0 && self.version.max(self.in_as_of) <= 0;
+        if !is_unnumbered && !self.is_behind(place) {
+            return;
+        }
+        self.version = place.version;
+        self.listed = if place.role.is_some() { Listed::In } else { Listed::Out };
+        self.role = place.role.unwrap_or(self.role);
+    }
+
+    /// Returns whether a numbered record says what is not known. One that has the user out is older than an answer that has them in.
+    fn is_behind(&self, place: Place) -> bool {
+        let known = if place.role.is_some() { self.version } else { self.version.max(self.in_as_of) };
+        known < place.version
+    }
+
     /// Takes an entry that adds the user.
     fn entered(&mut self, seq: i64) {
         let is_old = self.out.is_some_and(|out| out > seq);

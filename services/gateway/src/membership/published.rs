@@ -3,9 +3,12 @@
 //! A record that is lost shows by the number of the next one of its chat, and the last one has none behind it: the topic may have been created
 //! again, or cut off before this gateway read it. So every gateway reads now and then what was published lately, which is nothing in a
 //! quiet tenant, and compares it with what it knows of its own users.
+//!
+//! The chat service says whether its list reaches back to where this gateway has read. Where it does not, nothing is known of what was between,
+//! and the chats of all users are loaded again. No clock takes part in that, nor how long the process or the list was away.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +16,8 @@ use std::{
 use contracts::{
     ChatId, UserId,
     rpc::{
-        ListPublishedRequest, ListPublishedResponse, PublishedRecord, chat_service_client::ChatServiceClient,
+        ListPublishedRequest, ListPublishedResponse, PublishedPlace, PublishedRecord,
+        chat_service_client::ChatServiceClient,
     },
 };
 use kit::{
@@ -24,11 +28,10 @@ use kit::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use super::Membership;
+use super::{Membership, members::Compared};
 use crate::{
     domain::record::{self, News, Place},
     metrics::Metrics,
-    positions::Positions,
     registry::Registry,
 };
 
@@ -36,25 +39,29 @@ use crate::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waits after a round that failed.
 const BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30);
-/// The chat service lists what was published in ten minutes. Who has not read it for half of that may have missed some.
-const MISSED_AFTER: Duration = Duration::from_secs(300);
 
 /// How far this gateway has read.
 #[derive(Default)]
 struct Reading {
-    /// Where the next call goes on; 0 to begin.
-    after: i64,
-    /// When all was read that was listed.
-    read_at: Option<Instant>,
+    /// The list was read since the start.
+    has_begun: bool,
+    /// Where the next round goes on; nothing before the first record is listed. Whatever was published behind it is in no round yet, and what
+    /// was before is in the chats of the users, which were loaded later.
+    place: Option<PublishedPlace>,
 }
 
-/// What was published last of each user in a chat.
-type Places = BTreeMap<(ChatId, UserId), Place>;
+/// What a round has read.
+struct Round {
+    /// In their order.
+    records: Vec<(ChatId, UserId, Place)>,
+    /// Whether nothing was published since the round before that is not among them.
+    is_whole: bool,
+}
 
 /// Reads again and again, until stopped.
 pub(crate) async fn keep(
     membership: Arc<Membership>,
-    (positions, registry): (Arc<Positions>, Arc<Registry>),
+    registry: Arc<Registry>,
     metrics: Metrics,
     every: Duration,
     stop: CancellationToken,
@@ -62,65 +69,88 @@ pub(crate) async fn keep(
     let reading = tokio::sync::Mutex::new(Reading::default());
     let round = || async {
         let mut reading = reading.lock().await;
-        if registry.len() == 0 {
-            // Who connects is loaded, and the chat service may rest.
-            *reading = Reading::default();
+        // The first round is for a place before any user is loaded. Then the chat service may rest until there are some.
+        if registry.len() == 0 && reading.has_begun {
             return Ok::<(), Status>(());
         }
-        let has_missed = reading.read_at.is_some_and(|at| at.elapsed() >= MISSED_AFTER);
-        let places = read(&membership, &mut reading).await?;
-        if has_missed {
-            tracing::warn!(
-                "what was published of chats was not read for too long; loading the chats of all users"
-            );
-            membership.members.users().into_iter().for_each(|user| membership.load(user));
+        let had_place = reading.place.is_some();
+        let Round { records, is_whole } = read(&membership.chat, &mut reading).await?;
+        let mut incomplete = BTreeSet::new();
+        if !is_whole {
+            incomplete.extend(membership.members.users());
+            if had_place {
+                tracing::warn!(
+                    users = incomplete.len(),
+                    "the list of what was published of chats does not reach back to where it was read; loading the chats of all users"
+                );
+            }
         }
-        for ((chat, user), place) in places {
-            if membership.take_published(chat, user, place) {
+        for (chat, _, place) in &records {
+            membership.members.counted(*chat, *place, Instant::now());
+        }
+        for ((chat, user), place) in newest(records) {
+            if membership.take_published(chat, user, place) == Compared::Lost {
                 metrics.lost_memberships.inc();
                 tracing::warn!(%chat, version = place.version, "record {} of the members of chat {chat} was lost", place.version);
                 if place.role.is_some() {
-                    positions.catch_up(&registry, chat, user);
+                    incomplete.insert(user);
                 }
             }
         }
+        incomplete.into_iter().for_each(|user| membership.load(user));
         Ok(())
     };
     rounds::repeat("reading what was published of chats", every, Backoff::new(BACKOFF), &stop, round).await;
 }
 
-/// Reads what is listed, to its end: of two records of one user the later one counts.
-async fn read(membership: &Membership, reading: &mut Reading) -> Result<Places, Status> {
-    let mut places = Places::new();
-    let mut after = reading.after;
+/// Returns the newest record of each user in a chat.
+fn newest(records: Vec<(ChatId, UserId, Place)>) -> BTreeMap<(ChatId, UserId), Place> {
+    let mut newest: BTreeMap<(ChatId, UserId), Place> = BTreeMap::new();
+    for (chat, user, place) in records {
+        let known = newest.entry((chat, user)).or_insert(place);
+        if place.version >= known.version {
+            *known = place;
+        }
+    }
+    newest
+}
+
+/// Reads what is listed, to its end.
+async fn read(chat: &ChatServiceClient<InternalChannel>, reading: &mut Reading) -> Result<Round, Status> {
+    let mut round = Round { records: Vec::new(), is_whole: true };
+    let mut from = reading.place;
+    let mut after = from.map_or(0, |place| place.id);
     loop {
-        let page = match page(membership.chat.clone(), after).await {
+        let page = match page(chat.clone(), ListPublishedRequest { after, from }).await {
             Ok(page) => page,
             // A chat service of before, during an update.
-            Err(status) if status.code() == Code::Unimplemented => return Ok(places),
+            Err(status) if status.code() == Code::Unimplemented => return Ok(round),
             Err(status) => return Err(status),
         };
-        let ListPublishedResponse { records, last, more } = page;
+        let ListPublishedResponse { records, last, more, place, follows } = page;
         for PublishedRecord { key, payload } in records {
             match record::news(Some(key.as_bytes()), Some(payload.as_bytes())) {
-                Ok(News::Place(chat, user, place)) => {
-                    places.insert((chat, user), place);
-                }
+                Ok(News::Place(chat, user, place)) => round.records.push((chat, user, place)),
                 Ok(News::Own(..) | News::Forgotten) => {}
                 Err(why) => tracing::warn!(%why, "skipped a record that was published: {why}"),
             }
         }
         after = last;
+        // Without a place, nothing is listed, or the chat service is of before and knows none: this gateway has come no further by it.
+        if place.is_some() {
+            from = place;
+            round.is_whole &= follows;
+        }
         if !more {
-            *reading = Reading { after, read_at: Some(Instant::now()) };
-            return Ok(places);
+            *reading = Reading { has_begun: true, place: from };
+            return Ok(round);
         }
     }
 }
 
 async fn page(
     mut chat: ChatServiceClient<InternalChannel>,
-    after: i64,
+    request: ListPublishedRequest,
 ) -> Result<ListPublishedResponse, Status> {
-    rpc::within(CALL_TIMEOUT, chat.list_published(ListPublishedRequest { after })).await
+    rpc::within(CALL_TIMEOUT, chat.list_published(request)).await
 }

@@ -1,6 +1,9 @@
 //! What members add to a chat's log: messages, and what changes them.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use contracts::{
     ChatId, ErrorCode, MessageKey, UserId,
@@ -52,10 +55,10 @@ pub(super) fn send(
         return held(connection, (draft.chat, draft.key), beyond(gateway, exceeded));
     }
     if draft.stands_alone()
-        && let Some(checking) = gateway.membership.begin_check(draft.chat, caller.user)
+        && let Some((checking, wait)) = gateway.membership.begin_check(draft.chat, caller.user)
     {
         let (called, checking) = (Called::default(), Some(checking));
-        let reviewed = Reviewed { draft, moderates: false, called, checking };
+        let reviewed = Reviewed { draft, moderates: false, called, wait, checking };
         return produce(gateway, connection, caller, reviewed);
     }
     let (gateway, connection) = (gateway.clone(), connection.clone());
@@ -121,6 +124,8 @@ struct Reviewed {
     called: Called,
     /// Whether the sender may delete what others wrote, and does.
     moderates: bool,
+    /// How long the sender waits between two texts.
+    wait: Duration,
     /// The check of the sender, when it is not concluded.
     checking: Option<Checking>,
 }
@@ -129,7 +134,10 @@ struct Reviewed {
 /// that it is not, and the log answers with its seq, whatever became since of the sender and of what it speaks of.
 async fn review(gateway: &GatewayState, sender: UserId, mut draft: Draft) -> Result<Reviewed, GatewayError> {
     let error = match decide(gateway, sender, &mut draft).await {
-        Ok((moderates, called)) => return Ok(Reviewed { draft, moderates, called, checking: None }),
+        Ok(decided) => {
+            let Decided { moderates, called, wait } = decided;
+            return Ok(Reviewed { draft, moderates, called, wait, checking: None });
+        }
         Err(error) => error,
     };
     if error.code().is_temporary() || !is_repeated(gateway, sender, (draft.chat, draft.key)).await? {
@@ -137,17 +145,22 @@ async fn review(gateway: &GatewayState, sender: UserId, mut draft: Draft) -> Res
     }
     // It changes nothing: the log takes the deletion of a range of others for one of who may do that, and compares it with what is stored.
     let moderates = draft.range.is_some() && draft.subject != Some(sender);
-    Ok(Reviewed { draft, moderates, called: Called::default(), checking: None })
+    // What is stored already needs no turn.
+    Ok(Reviewed { draft, moderates, called: Called::default(), wait: Duration::ZERO, checking: None })
 }
 
-/// Returns whether the sender may delete what others wrote, and does, and whom the entry calls.
-async fn decide(
-    gateway: &GatewayState,
-    sender: UserId,
-    draft: &mut Draft,
-) -> Result<(bool, Called), GatewayError> {
+/// What is known of an entry that its sender may add.
+struct Decided {
+    moderates: bool,
+    called: Called,
+    wait: Duration,
+}
+
+/// Returns whether the sender may delete what others wrote, and does, whom the entry calls, and how long the sender waits between two
+/// texts.
+async fn decide(gateway: &GatewayState, sender: UserId, draft: &mut Draft) -> Result<Decided, GatewayError> {
     let chat = draft.chat;
-    gateway.membership.check(chat, sender, draft.kind).await?;
+    let wait = gateway.membership.check(chat, sender, draft.kind).await?;
     gateway.outages.chat.worked("querying the chat service");
     let moderates = match (draft.target_seq, draft.range) {
         (Some(seq), _) => review_target(gateway, sender, draft, seq).await?,
@@ -159,7 +172,7 @@ async fn decide(
     } else {
         Called::default()
     };
-    Ok((moderates, called))
+    Ok(Decided { moderates, called, wait })
 }
 
 /// Decides whose messages the deletion of a range is about. Returns whether it is about those of others, as its sender may. What
@@ -289,17 +302,18 @@ fn produce(
     caller: Identity,
     reviewed: Reviewed,
 ) -> Step {
-    let (chat, key) = (reviewed.draft.chat, reviewed.draft.key);
+    let (chat, key, wait) = (reviewed.draft.chat, reviewed.draft.key, reviewed.wait);
     if reviewed.draft.kind != EntryKind::Text {
         return enqueue(gateway, connection, caller, reviewed, Turn::None);
     }
-    let turn = gateway.membership.take_turn(chat, caller.user, key);
+    let turn = gateway.membership.take_turn((chat, caller.user, key), wait);
     if let Ok(turn @ (Turn::Taken | Turn::None)) = turn {
         return enqueue(gateway, connection, caller, reviewed, turn);
     }
     let (gateway, connection) = (gateway.clone(), connection.clone());
     Step::Undecided(Box::pin(async move {
-        let turn = if turn.is_ok() { recalled_turn(&gateway, caller.user, (chat, key)).await } else { turn };
+        let of = (chat, caller.user, key);
+        let turn = if turn.is_ok() { recalled_turn(&gateway, of, wait).await } else { turn };
         let error = match turn {
             Ok(turn) => return enqueue(&gateway, &connection, caller, reviewed, turn),
             Err(error) => error,
@@ -313,19 +327,24 @@ fn produce(
     }))
 }
 
-/// Takes a turn when the chat's log has said when the sender sent last. While it does not, no message waits for it.
+/// Takes a turn when the chat's log has said when the sender sent last. While it does not, one message goes through, and the next one
+/// waits for that.
 async fn recalled_turn(
     gateway: &GatewayState,
-    sender: UserId,
-    (chat, key): (ChatId, MessageKey),
+    of: (ChatId, UserId, MessageKey),
+    wait: Duration,
 ) -> Result<Turn, GatewayError> {
-    let wait = gateway.membership.wait(chat, sender);
-    if let Err(error) = turns::recall(gateway, chat, sender, wait).await {
-        // Noted in the log of this process; the next message asks again.
-        drop(failed(gateway, &error));
-        return Ok(Turn::None);
-    }
-    gateway.membership.take_turn(chat, sender, key)
+    let (chat, sender, _) = of;
+    let last = match turns::last_sent(gateway, chat, sender, wait).await {
+        Ok(last) => last,
+        Err(error) => {
+            // Noted in the log of this process.
+            drop(failed(gateway, &error));
+            None
+        }
+    };
+    gateway.membership.slow_mode.recalled(chat, sender, last);
+    gateway.membership.take_turn(of, wait)
 }
 
 fn enqueue(
@@ -335,7 +354,7 @@ fn enqueue(
     reviewed: Reviewed,
     turn: Turn,
 ) -> Step {
-    let Reviewed { draft, moderates, called, checking } = reviewed;
+    let Reviewed { draft, moderates, called, wait: _, checking } = reviewed;
     let Called { by_role, not_members } = called;
     let bytes = draft.bytes();
     let Draft { chat, key, kind, mut mentions, .. } = draft;
@@ -372,6 +391,7 @@ fn enqueue(
         range: draft.range,
         moderates,
         subject_only: false,
+        reads_from: None,
     };
     // Noted first: what it comes to may be here before the next line.
     connection.sending(key, since);

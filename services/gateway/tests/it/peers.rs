@@ -1,4 +1,4 @@
-//! What stands in for the chat and the message service.
+//! What stands in for the services that the gateway calls.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,15 +23,15 @@ use contracts::{
         HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
         ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
         ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Member, Membership, Message,
-        MovedRequest, MovedResponse, PinsRequest, PublishedRecord, RepliesRequest, SyncRequest, SyncResponse,
-        Watermarks,
+        MovedRequest, MovedResponse, PinsRequest, PublishedPlace, PublishedRecord, RepliesRequest,
+        SyncRequest, SyncResponse, Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         message_service_server::{MessageService, MessageServiceServer},
         presence_service_server::PresenceServiceServer,
     },
     wire,
 };
-use kit::{catalog::Topic, config::KafkaArgs};
+use kit::{catalog::Topic, config::KafkaArgs, testing::TestUsers};
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{Consumer as _, StreamConsumer},
@@ -53,7 +53,7 @@ pub struct Peers {
     /// How many records of `chat.events` each chat has.
     records: Arc<Mutex<HashMap<String, i64>>>,
     /// What was published of memberships.
-    published: Arc<Mutex<Vec<PublishedRecord>>>,
+    published: Arc<Mutex<Published>>,
     messages: Arc<Mutex<HashMap<String, Vec<Message>>>>,
     /// Direct chats to which nothing is sent: one of the two has left, or a block is between them.
     closed: Arc<Mutex<BTreeSet<String>>>,
@@ -61,6 +61,8 @@ pub struct Peers {
     moderators: Arc<Mutex<BTreeSet<String>>>,
     /// Whether the chat service answers checks.
     pub answers_checks: Arc<AtomicBool>,
+    /// Whether it lists what was published.
+    pub answers_lists: Arc<AtomicBool>,
     /// Whether the message service says which keys it knows.
     pub answers_keys: Arc<AtomicBool>,
     /// How long members wait between two messages.
@@ -70,6 +72,52 @@ pub struct Peers {
     /// When messages are stored, but for their number.
     pub clock_ms: Arc<AtomicI64>,
     pub presence: FakePresence,
+    pub users: TestUsers,
+}
+
+/// What was published of memberships, as the chat service lists it.
+struct Published {
+    /// Their ids begin at 1. The first one was there before the gateway.
+    records: Vec<PublishedRecord>,
+    /// Records before this one are forgotten.
+    first: usize,
+    /// Of a database that was restored, the records have other times.
+    restored: i64,
+    /// Whether a gateway has read it.
+    is_begun: bool,
+    /// The place that a gateway named last: what is before it, it has taken.
+    read: Option<PublishedPlace>,
+}
+
+impl Default for Published {
+    fn default() -> Self {
+        let records = vec![PublishedRecord::default()];
+        Self { records, first: 1, restored: 0, is_begun: false, read: None }
+    }
+}
+
+impl Published {
+    fn place(&self, id: usize) -> Option<PublishedPlace> {
+        let is_listed = id >= self.first && id <= self.records.len();
+        let place = |id| PublishedPlace { id, at_us: self.restored * 1_000_000 + id };
+        is_listed.then(|| place(i64::try_from(id).expect("few")))
+    }
+
+    fn page(&mut self, from: Option<PublishedPlace>) -> ListPublishedResponse {
+        let begin = from.and_then(|from| usize::try_from(from.id).ok());
+        let begin = begin.filter(|begin| self.place(*begin) == from);
+        // In small pages.
+        let end = begin.map_or(self.records.len(), |begin| self.records.len().min(begin + 2));
+        let place = self.place(end);
+        (self.is_begun, self.read) = (true, from);
+        ListPublishedResponse {
+            records: begin.map(|begin| self.records[begin..end].to_vec()).unwrap_or_default(),
+            last: place.map_or(0, |place| place.id),
+            more: end < self.records.len(),
+            place,
+            follows: begin.is_some(),
+        }
+    }
 }
 
 impl Peers {
@@ -85,11 +133,13 @@ impl Peers {
             closed: Arc::default(),
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
+            answers_lists: Arc::new(AtomicBool::new(true)),
             answers_keys: Arc::new(AtomicBool::new(true)),
             slow_mode_seconds: Arc::default(),
             pins: Arc::default(),
             clock_ms: Arc::new(AtomicI64::new(1_767_225_600_000)),
             presence: FakePresence::default(),
+            users: TestUsers::default(),
         }
     }
 
@@ -100,6 +150,7 @@ impl Peers {
         let routes = tonic::service::Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()))
             .add_service(PresenceServiceServer::new(self.presence.clone()))
+            .add_service(self.users.server())
             .into_axum_router();
         tokio::spawn(async move { axum::serve(listener, routes).await });
         addr
@@ -120,13 +171,35 @@ impl Peers {
         if role.is_none() {
             self.produce(Topic::ChatEvents, &record.key, None).await;
         }
-        self.published.lock().expect("no panic").push(record);
+        self.published.lock().expect("no panic").records.push(record);
     }
 
     /// Publishes the next record of the chat about a user, which the log loses.
     pub fn tell_in_vain(&self, chat: ChatId, user: UserId, role: Option<Role>) {
         let record = self.record(chat, user, role);
-        self.published.lock().expect("no panic").push(record);
+        self.published.lock().expect("no panic").records.push(record);
+    }
+
+    /// Forgets what was published but for the newest record.
+    pub fn forget_published(&self) {
+        let mut published = self.published.lock().expect("no panic");
+        published.first = published.records.len();
+    }
+
+    /// Gives everything that was published other times, as after a restore of the database.
+    pub fn restore_published(&self) {
+        self.published.lock().expect("no panic").restored += 1;
+    }
+
+    /// Returns whether the gateway has begun to read what was published.
+    pub fn is_reading_begun(&self) -> bool {
+        self.published.lock().expect("no panic").is_begun
+    }
+
+    /// Returns whether the gateway has taken all that was published.
+    pub fn is_published_read(&self) -> bool {
+        let published = self.published.lock().expect("no panic");
+        published.read == published.place(published.records.len())
     }
 
     fn record(&self, chat: ChatId, user: UserId, role: Option<Role>) -> PublishedRecord {
@@ -188,6 +261,11 @@ impl Peers {
     pub fn store_silently(&self, chat: ChatId, message: Message) {
         let mut messages = self.messages.lock().expect("no panic");
         messages.entry(chat.to_string()).or_default().push(message);
+    }
+
+    /// Returns how many messages of a chat are stored.
+    pub fn stored(&self, chat: ChatId) -> usize {
+        self.messages.lock().expect("no panic").get(&chat.to_string()).map_or(0, Vec::len)
     }
 
     /// Makes a user a member without a record in the event log yet.
@@ -447,16 +525,11 @@ impl ChatService for Peers {
         request: Request<ListPublishedRequest>,
     ) -> Result<Response<ListPublishedResponse>, Status> {
         authorized(&request)?;
-        if !self.answers_checks.load(Ordering::SeqCst) {
+        let answers = self.answers_checks.load(Ordering::SeqCst) && self.answers_lists.load(Ordering::SeqCst);
+        if !answers {
             return Err(Status::unavailable("switched off"));
         }
-        let after = usize::try_from(request.into_inner().after).expect("a place");
-        let published = self.published.lock().expect("no panic");
-        // In small pages.
-        let records: Vec<_> = published.iter().skip(after).take(2).cloned().collect();
-        let last = after + records.len();
-        let more = last < published.len();
-        Ok(Response::new(ListPublishedResponse { records, last: last as i64, more }))
+        Ok(Response::new(self.published.lock().expect("no panic").page(request.into_inner().from)))
     }
 
     async fn list_acquaintances(

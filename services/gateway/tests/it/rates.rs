@@ -8,7 +8,7 @@ use contracts::{
     wire::Outcome,
 };
 use gateway::{Limits, RateLimits};
-use kit::{catalog::Rate, clock::now_ms};
+use kit::{catalog::Rate, clock::now_ms, config::SendRates};
 use uuid::Uuid;
 
 use crate::{
@@ -17,8 +17,14 @@ use crate::{
 };
 
 /// So slow that no token is added while a story runs.
-const BURST_ONLY: RateLimits =
-    RateLimits { user_sends: Rate::per_second(1, 20), chat_sends: Rate::per_second(1, 30), ..UNLIMITED };
+const BURST_ONLY: RateLimits = RateLimits {
+    sends: SendRates {
+        user_sends: Rate::per_second(1, 20),
+        chat_sends: Rate::per_second(1, 30),
+        ..UNLIMITED.sends
+    },
+    ..UNLIMITED
+};
 /// Tokens that may be added nevertheless, on a machine that is very busy.
 const SLACK: usize = 15;
 
@@ -129,7 +135,8 @@ async fn what_a_user_sends_through_another_gateway_counts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_behind_a_refused_message_is_refused_until_that_one_has_come_again() {
-    let limits = RateLimits { user_sends: Rate::per_second(20, 5), ..UNLIMITED };
+    let sends = SendRates { user_sends: Rate::per_second(20, 5), ..UNLIMITED.sends };
+    let limits = RateLimits { sends, ..UNLIMITED };
     with_rates(Limits::default(), limits, async |stand| {
         stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
         let mut client = stand.connect(user(1), device(1)).await;

@@ -12,7 +12,7 @@ use gateway::{Gateway, Limits, RateLimits, Settings};
 use kit::{
     Process, Program, Service as _, catalog,
     catalog::{Rate, Topic},
-    config::{KafkaArgs, RedisArgs},
+    config::{KafkaArgs, RedisArgs, SendRates},
     program::Invocation,
     testing::{TestCache, TestRealm, stack, wait_for},
 };
@@ -41,12 +41,14 @@ pub const PARTITIONS: i32 = 3;
 
 /// For stories of users who send as fast as they can.
 pub const UNLIMITED: RateLimits = RateLimits {
-    user_sends: PLENTY,
-    user_bytes: PLENTY,
-    chat_sends: PLENTY,
-    chat_bytes: PLENTY,
-    tenant_sends: PLENTY,
-    tenant_bytes: PLENTY,
+    sends: SendRates {
+        user_sends: PLENTY,
+        user_bytes: PLENTY,
+        chat_sends: PLENTY,
+        chat_bytes: PLENTY,
+        tenant_sends: PLENTY,
+        tenant_bytes: PLENTY,
+    },
     user_queries: PLENTY,
 };
 
@@ -108,6 +110,7 @@ pub fn config(
         ["--chat-grpc", &peers],
         ["--message-grpc", &peers],
         ["--presence-grpc", &peers],
+        ["--user-grpc", &peers],
     ];
     let arguments: Vec<String> = arguments.into_iter().flatten().map(str::to_owned).collect();
     let secrets = [

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use contracts::{
 };
 use futures_util::future::join_all;
 use gateway::Limits;
-use kit::testing::wait_for;
+use kit::{clock::now_ms, testing::wait_for};
 use reqwest::{RequestBuilder, Response, header};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -408,6 +409,55 @@ async fn commands_without_a_connection_are_held_to_a_rate() {
         let (status, ..) = answer(post(2, "not json".to_owned())).await;
         assert_eq!(status, 400);
         assert_eq!(answer(post(2, send(2, "again"))).await.0, 429);
+    })
+    .await;
+}
+
+/// Slow mode is of members, and not of connections: of one who never had any, this gateway has nothing but the answer to the check.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_mode_holds_without_a_connection() {
+    with_rates(Limits::default(), UNLIMITED, async |stand| {
+        stand.peers.clock_ms.store(now_ms(), Ordering::SeqCst);
+        stand.peers.slow_mode_seconds.store(3_600, Ordering::SeqCst);
+        for n in 1..=3 {
+            stand.peers.join_silently(chat(), user(n));
+        }
+        let query = format!("device={}", device(1));
+        let post = |gateway: &Running, n: u128, frame: String| {
+            let base = format!("http://{}", gateway.http);
+            answer(post(
+                &reqwest::Client::new(),
+                &base,
+                &stand.realm.token(user(n), "someone"),
+                &query,
+                frame,
+            ))
+        };
+        let of_key = |key: Uuid| {
+            json!({"id": 1, "send": {"chat": chat(), "key": key, "body": "the last for an hour"}}).to_string()
+        };
+        let key = Uuid::new_v4();
+        assert_eq!(post(&stand.gateway, 1, of_key(key)).await.0, 200);
+        let (status, _, body) = post(&stand.gateway, 1, send(1, "too soon")).await;
+        assert_eq!((status, &body["error"]["code"]), (429, &json!("slow_mode")), "{body}");
+        assert!(body["error"]["retry_after_ms"].as_u64().is_some_and(|wait| wait > 3_000_000), "{body}");
+        assert_eq!(post(&stand.gateway, 1, of_key(key)).await.0, 200, "it is the same message");
+        assert_eq!(post(&stand.gateway, 2, send(1, "each for themselves")).await.0, 200);
+        // Many at once are no way past it.
+        let all = join_all((0..8).map(|n| post(&stand.gateway, 3, send(n, "me, me")))).await;
+        assert_eq!(all.iter().filter(|(status, ..)| *status == 200).count(), 1, "{all:?}");
+        // Nor is another gateway, of which the member knows, and this one knows nothing.
+        let other = stand.another_gateway().await;
+        wait_for("what was sent, in the log of the chat", PATIENCE, || async {
+            (stand.peers.stored(chat()) == 3).then_some(())
+        })
+        .await;
+        let (status, _, body) = post(&other, 1, send(1, "too soon here")).await;
+        assert_eq!((status, &body["error"]["code"]), (429, &json!("slow_mode")), "{body}");
+        // An owner does not wait, and the check says so.
+        stand.peers.slow_mode_seconds.store(0, Ordering::SeqCst);
+        assert_eq!(post(&other, 1, send(1, "I own it now")).await.0, 200);
+        other.end().await;
     })
     .await;
 }

@@ -32,6 +32,26 @@ fn claims(stand: &Stand) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_who_can_have_no_profile_opens_no_connection() {
+    with_stand(Limits::default(), async |stand| {
+        let token = || stand.realm.token(user(1), "one");
+        stand.peers.users.refuse(user(1));
+        refused(&stand, "no profile", token(), ErrorCode::Unauthenticated, CloseCode::InvalidToken).await;
+        // Of a user who is not known, while the user service does not answer.
+        stand.peers.users.fail(Some(tonic::Code::Unavailable));
+        let token = stand.realm.token(user(2), "two");
+        refused(&stand, "an outage", token.clone(), ErrorCode::Unavailable, CloseCode::Drain).await;
+        stand.peers.users.fail(None);
+        stand.connect(user(2), device(2)).await;
+        assert_eq!(stand.peers.users.name(user(2)).as_deref(), Some("someone"));
+        // Who was here before is not held up.
+        stand.peers.users.fail(Some(tonic::Code::Unavailable));
+        stand.connect(user(2), device(3)).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_a_token_of_this_realm_opens_a_connection() {
     with_stand(Limits::default(), async |stand| {
         let invalid = async |what: &str, token: String| {

@@ -24,12 +24,13 @@ pub(super) struct Turns<T> {
     under_way: usize,
     /// When the first of those under way was handed over.
     began: Instant,
-    waiting: VecDeque<Waiting<T>>,
+    waiting: VecDeque<Turn<T>>,
     waiting_bytes: usize,
 }
 
+/// A record in the queue, and since when it is there.
 #[derive(Debug)]
-struct Waiting<T> {
+struct Turn<T> {
     record: T,
     bytes: usize,
     since: Instant,
@@ -60,7 +61,7 @@ impl<T> Turns<T> {
             return Err(record);
         }
         self.waiting_bytes += bytes;
-        self.waiting.push_back(Waiting { record, bytes, since: now });
+        self.waiting.push_back(Turn { record, bytes, since: now });
         Ok(())
     }
 
@@ -72,14 +73,14 @@ impl<T> Turns<T> {
 
     /// Takes the record that waits longest.
     pub(super) fn next(&mut self) -> Option<T> {
-        let Waiting { record, bytes, .. } = self.waiting.pop_front()?;
+        let Turn { record, bytes, .. } = self.waiting.pop_front()?;
         self.waiting_bytes -= bytes;
         Some(record)
     }
 
     /// Takes the records that have waited for so long.
     pub(super) fn expire(&mut self, patience: Duration, now: Instant) -> Vec<T> {
-        let is_over = |waiting: &Waiting<T>| now.saturating_duration_since(waiting.since) >= patience;
+        let is_over = |turn: &Turn<T>| now.saturating_duration_since(turn.since) >= patience;
         let mut expired = Vec::new();
         while self.waiting.front().is_some_and(is_over) {
             expired.extend(self.next());

@@ -12,10 +12,15 @@ use crate::rpc::{self, InternalChannel};
 
 /// Serves the gRPC API of a peer on a loopback port until the test ends, and returns a channel to it.
 pub async fn serve_peer(api: Routes) -> InternalChannel {
+    channel(&serve_peer_at(api).await)
+}
+
+/// Serves like [`serve_peer`], and returns the URL.
+pub async fn serve_peer_at(api: Routes) -> String {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a loopback port");
     let addr = listener.local_addr().expect("a bound listener has an address");
     tokio::spawn(Server::builder().add_routes(api).serve_with_incoming(TcpIncoming::from(listener)));
-    channel(&format!("http://{addr}"))
+    format!("http://{addr}")
 }
 
 /// Returns a channel to a peer that is down.

@@ -8,7 +8,7 @@ use contracts::{
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{Content, ContentHash, Entry};
+use super::{Content, ContentHash, Entry, KeyId};
 
 /// A record as the log has it.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +138,7 @@ pub fn read_record(record: RawRecord<'_>) -> Logged {
         range: send.range.filter(|_| send.kind == EntryKind::DeleteRange),
         moderates: send.moderates,
         subject_only: send.subject_only,
+        reads_from: send.reads_from.map(|of| KeyId { chat: send.chat, sender: of.sender, key: of.key }),
         content,
     }))
 }

@@ -36,6 +36,7 @@ fn entry(offset: i64, logged_at_ms: i64, chat: u128, sender: u128, key: u128, bo
         range: None,
         moderates: false,
         subject_only: false,
+        reads_from: None,
         content: Content::new(EntryKind::Text, body).hash(),
     }
 }
@@ -377,14 +378,47 @@ fn the_content_of_what_was_there_before_keeps_its_fingerprint() {
 
 /// The rows that a log makes, from its beginning.
 fn rows_of(entries: &[Entry]) -> BTreeMap<i64, (String, Changes)> {
+    rows_in_batches(entries, entries.len())
+}
+
+/// Returns likewise what is stored when the log is read in batches of so many entries.
+fn rows_in_batches(entries: &[Entry], records: usize) -> BTreeMap<i64, (String, Changes)> {
     let mut world = World::default();
     let mut owners = [Owner::default(), Owner::default()];
-    for step in
-        [Step::Decide { owner: 0, records: entries.len() }, Step::Write { owner: 0, mask: 0, whole: true }]
-    {
-        world.step(&mut owners, entries, &step);
+    for _ in 0..entries.len().div_ceil(records) {
+        for step in [Step::Decide { owner: 0, records }, Step::Write { owner: 0, mask: 0, whole: true }] {
+            world.step(&mut owners, entries, &step);
+        }
     }
     world.messages().into_iter().map(|((_, seq), (_, body, patch))| (seq, (body, patch.changes))).collect()
+}
+
+/// Of what was before a member came, a scheduled reply says as little as one that is sent by hand.
+#[test]
+fn a_reply_that_was_not_checked_before_the_log_speaks_of_what_its_sender_reads() {
+    let joined = change(1, 1, 1, EntryKind::MemberAdded, 2);
+    let reply = |offset, target, reads_from| Entry {
+        reads_from,
+        ..about(offset, EntryKind::Text, 2, target, "I agree")
+    };
+    let (from, nowhere) = (Some(joined.key_id()), Some(entry(9, 1, 1, 9, 9, "").key_id()));
+    let log = [
+        entry(0, 1, 1, 1, 1, "before"),
+        joined,
+        entry(2, 1, 1, 1, 2, "behind"),
+        reply(3, 1, from),
+        reply(4, 3, from),
+        reply(5, 1, None),
+        reply(6, 3, nowhere),
+        Entry { reads_from: from, ..entry(7, 1, 1, 2, 3, "no reply") },
+    ];
+    let refused: Vec<_> = sequence_new(&log).iter().map(|verdict| *verdict == Verdict::NoTarget).collect();
+    assert_eq!(refused, [false, false, false, true, false, false, true, false]);
+    let rows = rows_of(&log);
+    assert_eq!((rows[&1].1.replies, rows[&3].1.replies), (1, 1), "the one whose sender was checked counts");
+    for records in 1..log.len() {
+        assert_eq!(rows_in_batches(&log, records), rows, "however the log is cut");
+    }
 }
 
 #[test]
@@ -722,10 +756,8 @@ impl World {
                     let head = owner.heads.get(&entry.chat).cloned().unwrap_or_else(stored);
                     heads.insert(entry.chat, head);
                 }
-                let known = batch
-                    .iter()
-                    .filter_map(|entry| Some((entry.key_id(), self.keys.get(&entry.key_id())?.1.clone())))
-                    .collect();
+                let ids = batch.iter().flat_map(|entry| [Some(entry.key_id()), entry.reads_from]).flatten();
+                let known = ids.filter_map(|id| Some((id, self.keys.get(&id)?.1.clone()))).collect();
                 let seats: Vec<_> = batch.iter().filter_map(Entry::seat_id).collect();
                 let look_up = |seat: &SeatId| match owner.standings.get(seat) {
                     Some(standing) => *standing,

@@ -92,10 +92,10 @@ enum Broken {
          store emptied? See docs/runbook.md#headless"
     )]
     Headless { found: i64 },
-    /// It has records below the position: it is not the log that the position belongs to.
+    /// It ends before the position, and is read from its beginning: it has lost its end, or is not the log that the position belongs to.
     #[error(
-        "the log goes on at offset {found} below the applied position {next}: was the topic recreated? See \
-         docs/runbook.md#rewound"
+        "the log begins at offset {found} and ends before the applied position {next}: was an unclean leader elected, or the topic \
+         recreated? See docs/runbook.md#rewound"
     )]
     Rewound { found: i64, next: i64 },
     /// Records that senders believe safe are gone.

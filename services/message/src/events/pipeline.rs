@@ -152,7 +152,8 @@ impl<S: Store> Pipeline<S> {
     }
 
     async fn keys_of(&self, entries: &[&Entry]) -> Result<HashMap<KeyId, KnownKey>, StoreError> {
-        let ids: HashSet<KeyId> = entries.iter().map(|entry| entry.key_id()).collect();
+        let beginnings = entries.iter().filter_map(|entry| entry.reads_from);
+        let ids: HashSet<KeyId> = entries.iter().map(|entry| entry.key_id()).chain(beginnings).collect();
         let mut reads = Vec::with_capacity(ids.len());
         for id in ids {
             reads.push(async move { Ok::<_, StoreError>((id, self.store.known_key(id).await?)) });
@@ -516,6 +517,7 @@ mod tests {
                 range: None,
                 moderates: false,
                 subject_only: false,
+                reads_from: None,
             };
             let (key, payload) = (record.chat.to_string(), serde_json::to_vec(&record).expect("json"));
             read_record(RawRecord {

@@ -2,7 +2,7 @@
 
 use contracts::{
     ChatId, DeviceId, MessageKey, UserId,
-    api::{MessagePage, Problem},
+    api::{MessagePage, Page, Problem},
     event::{DeliveryOutcome, EntryKind, Forwarded, Role, SendRecord, SeqRange, Source},
     rpc::{
         EntryRequest, HistoryRequest, Message, PinsRequest, RepliesRequest, SyncRequest,
@@ -111,6 +111,54 @@ async fn only_members_read_pages() {
         let described =
             get(&running, "/docs/message/openapi.json", None).await.text().await.expect("a document");
         assert!(described.contains("/api/messages/{chat}"));
+        running.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_reads_what_they_wrote_in_chats_that_they_have_left() {
+    with_stand(|stand| async move {
+        let (running, chat, ann) = chat_with(&stand, 5).await;
+        let ben = UserId::generate();
+        stand.chats.add(chat, ben);
+        let of_ben = text(chat, ben, MessageKey::generate(), "of ben");
+        let removal = SendRecord {
+            kind: EntryKind::MemberRemoved,
+            subject: Some(ben),
+            ..text(chat, ann, MessageKey::generate(), "")
+        };
+        stand.send_all(&[of_ben, removal]).await;
+        all_announced(&stand).await;
+        stand.chats.remove(chat, ben);
+        let list = async |user, query: &str| -> Page<contracts::wire::Message> {
+            let token = stand.realm.token(user, "someone");
+            let answer = get(&running, &format!("/api/messages{query}"), Some(&token)).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            answer.json().await.expect("a page")
+        };
+        let bodies = |page: &Page<contracts::wire::Message>| {
+            page.items.iter().map(|message| message.body.clone()).collect::<Vec<_>>()
+        };
+        let token = stand.realm.token(ben, "ben");
+        assert_eq!(get(&running, &format!("/api/messages/{chat}"), Some(&token)).await.status(), 403);
+        assert_eq!(bodies(&list(ben, "").await), ["of ben"]);
+        assert!(list(UserId::generate(), "").await.items.is_empty());
+        let first = list(ann, "?limit=3").await;
+        assert_eq!(bodies(&first), ["message 1", "message 2", "message 3"]);
+        let cursor = first.next_cursor.expect("more");
+        let second = list(ann, &format!("?limit=3&cursor={cursor}")).await;
+        assert_eq!(
+            (bodies(&second), second.next_cursor),
+            (vec!["message 4".into(), "message 5".into()], None)
+        );
+
+        for query in ["?limit=0", "?limit=501", "?cursor=7", "?cursor=", "?of=ann"] {
+            let answer = get(&running, &format!("/api/messages{query}"), Some(&token)).await;
+            let problem: Problem = answer.json().await.expect("a problem");
+            assert_eq!(problem.code.as_str(), "invalid_argument", "{query}");
+        }
+        assert_eq!(get(&running, "/api/messages", None).await.status(), 401);
         running.stop().await;
     })
     .await;

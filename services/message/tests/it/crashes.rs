@@ -157,6 +157,46 @@ async fn another_record_where_one_was_applied_stops_its_partition() {
     .await;
 }
 
+/// An unclean election that loses more than one record is one of a log that ends too early, and one of another record when it has grown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_its_end_stops_its_partition_until_it_has_grown() {
+    with_stand(|stand| async move {
+        stand.migrate().await;
+        let (chat, sender) = (ChatId::generate(), UserId::generate());
+        let some = |count| -> Vec<SendRecord> {
+            (0..count).map(|n| text(chat, sender, MessageKey::generate(), &format!("message {n}"))).collect()
+        };
+        let applied = some(4);
+        let running = stand.start_ready().await;
+        stand.send_all(&applied).await;
+        all_announced(&stand).await;
+        running.stop().await;
+
+        // The new leader does not have the last two.
+        stand.replace_sends(Clock::Brokers).await;
+        stand.send_all(&applied[..2]).await;
+        let running = stand.start();
+        let why = "begins at offset 0 and ends before the applied position 4";
+        let partition = stopped(&running, why, "rewound").await;
+        running.stop().await;
+        // Accepted too early, it is the same.
+        accept_loss(&stand, partition, 4).await;
+        let running = stand.start();
+        stopped(&running, why, "rewound").await;
+        assert_eq!(stand.count(Topic::MessageDelivered).await, 4, "nothing is announced");
+        running.stop().await;
+
+        // As the runbook says: the offsets that were applied go to others.
+        stand.send_all(&some(2)).await;
+        let later = some(2);
+        stand.send_all(&later).await;
+        let running = stand.start_ready().await;
+        announced_at_least(&stand, 6).await;
+        running.stop().await;
+    })
+    .await;
+}
+
 /// Waits until a partition is stopped that says so. Returns which one.
 async fn stopped(running: &Running, why: &str, loss: &str) -> i32 {
     wait_for("a partition that stops", PATIENCE, || async {

@@ -26,7 +26,7 @@ use contracts::{
 use kit::{
     catalog::Topic,
     config::{CqlArgs, CqlFlavor, KafkaArgs},
-    testing::{TestRealm, stack, wait_for},
+    testing::{TestRealm, TestUsers, stack, wait_for},
 };
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -188,7 +188,7 @@ impl Stand {
             .args(["--cql-flavor", "cassandra"])
             .args(["--send-topic-generation", GENERATION])
             .args(["--chat-grpc", &format!("http://{}", self.chat_addr)])
-            // There is no user service here: nobody's reading is shown.
+            // It has profiles and no settings: nobody's reading is shown.
             .args(["--user-grpc", &format!("http://{}", self.chat_addr)])
             .env("INTERNAL_TOKEN", INTERNAL_TOKEN)
             .env("KAFKA_USERNAME", &self.kafka.kafka_username)
@@ -436,6 +436,7 @@ pub fn text(chat: ChatId, sender: UserId, key: MessageKey, body: &str) -> SendRe
         range: None,
         moderates: false,
         subject_only: false,
+        reads_from: None,
     }
 }
 
@@ -453,6 +454,11 @@ impl FakeChats {
         self.members.lock().expect("no panic").insert((chat.to_string(), user.to_string()), None);
     }
 
+    /// Takes a user out of a chat.
+    pub fn remove(&self, chat: ChatId, user: UserId) {
+        self.members.lock().expect("no panic").remove(&(chat.to_string(), user.to_string()));
+    }
+
     /// Makes a user a member whose history begins with an entry.
     pub fn add_from(&self, chat: ChatId, user: UserId, entry: &SendRecord) {
         let entry = EntryId { sender_id: entry.sender.to_string(), key: entry.key.to_string() };
@@ -462,7 +468,9 @@ impl FakeChats {
     async fn serve(self) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
-        let routes = tonic::service::Routes::new(ChatServiceServer::new(self)).into_axum_router();
+        let routes = tonic::service::Routes::new(ChatServiceServer::new(self))
+            .add_service(TestUsers::default().server())
+            .into_axum_router();
         tokio::spawn(async move { axum::serve(listener, routes).await });
         addr
     }

@@ -17,7 +17,7 @@ use message::{
         Content, Counts, Effect, Entry, Generation, Head, KnownKey, Overwrite, Patch, Pins, Position,
         RecordHash, SeatId, Standing, TargetId, Times,
     },
-    history::{Beginning, History, history, pins as pins_of, replies as replies_of},
+    history::{Beginning, History, OwnTexts, history, own_texts, pins as pins_of, replies as replies_of},
     store::{
         Partition, PlacedHead, Progress, Room, Row, Run, Store, cql::CqlStore, memory::MemoryStore,
         migrate::migrate,
@@ -53,6 +53,7 @@ fn entry(chat: ChatId, offset: i64, body: &str) -> Entry {
         range: None,
         moderates: false,
         subject_only: false,
+        reads_from: None,
         content: Content { subject, ..Content::new(EntryKind::Text, body) }.hash(),
     }
 }
@@ -104,6 +105,7 @@ async fn suite<S: Store>(store: &S) {
     history_has_what_is_behind_the_head(store).await;
     history_ends_at_its_bytes(store).await;
     history_begins_where_its_reader_was_added(store).await;
+    what_a_user_wrote_is_found_in_every_chat(store).await;
 }
 
 async fn what_was_appended_is_found<S: Store>(store: &S) {
@@ -680,6 +682,62 @@ async fn history_begins_where_its_reader_was_added<S: Store>(store: &S) {
     assert_eq!(read(added, 9).await, (vec![], 9, 7));
     assert_eq!(read(Beginning::Seq(7), 0).await, (vec![7, 8, 9], 9, 7));
     assert_eq!(read(Beginning::Seq(1), 0).await, ((1..=9).collect(), 9, 1));
+}
+
+/// Appends messages of others with these seqs, and one of this user wherever `is_own` says so.
+async fn append_between<S: Store>(
+    store: &S,
+    chat: ChatId,
+    user: UserId,
+    last: i64,
+    is_own: impl Fn(i64) -> bool,
+) {
+    let entries: Vec<Entry> = (1..=last)
+        .map(|seq| {
+            let entry = entry(chat, seq, &format!("message {seq}"));
+            if is_own(seq) { Entry { sender: user, ..entry } } else { entry }
+        })
+        .collect();
+    let rows: Vec<Row<'_>> = entries.iter().zip(1..).map(|(entry, seq)| row(entry, seq, None)).collect();
+    store.append(&generation(), &rows, &[]).await.expect("rows");
+    store.put_heads(Partition(0), &[(chat, head(last))]).await.expect("a head");
+}
+
+async fn what_a_user_wrote_is_found_in_every_chat<S: Store>(store: &S) {
+    let user = UserId::generate();
+    let mut chats = [ChatId::generate(), ChatId::generate()];
+    chats.sort_unstable();
+    for chat in chats {
+        append_between(store, chat, user, 60, |seq| seq % 3 == 0).await;
+    }
+    let (mut found, mut behind) = (Vec::new(), None);
+    loop {
+        let OwnTexts { messages, last } = own_texts(store, user, behind, 7).await.expect("a page");
+        assert!(messages.len() <= 7 && messages.iter().all(|message| message.sender == user));
+        found.extend(messages.into_iter().map(|message| (message.chat, message.seq)));
+        behind = last;
+        if behind.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<_> =
+        chats.into_iter().flat_map(|chat| (1..=20).map(move |nth| (chat, 3 * nth))).collect();
+    assert_eq!(found, expected);
+    let silent = own_texts(store, UserId::generate(), None, 7).await.expect("a page");
+    assert_eq!(silent, OwnTexts::default());
+}
+
+#[tokio::test]
+async fn who_wrote_little_in_a_long_chat_gets_pages_in_time() {
+    let (store, chat, user) = (MemoryStore::default(), ChatId::generate(), UserId::generate());
+    append_between(&store, chat, user, 6_000, |seq| seq == 1 || seq == 6_000).await;
+    let first = own_texts(&store, user, None, 100).await.expect("a page");
+    assert_eq!(first.messages.iter().map(|message| message.seq).collect::<Vec<_>>(), [1]);
+    let behind = first.last.expect("more");
+    assert!((5_000..6_000).contains(&behind.seq), "{behind:?}");
+    let second = own_texts(&store, user, Some(behind), 100).await.expect("a page");
+    assert_eq!(second.messages.iter().map(|message| message.seq).collect::<Vec<_>>(), [6_000]);
+    assert_eq!(second.last, None);
 }
 
 #[tokio::test]

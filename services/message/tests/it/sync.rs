@@ -112,6 +112,7 @@ impl<S: Store> World<S> {
             range: None,
             moderates: false,
             subject_only: false,
+            reads_from: None,
             content: Content::new(EntryKind::Text, "hi").hash(),
         });
         log.push(entry.clone());

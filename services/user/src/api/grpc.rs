@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::{
     domain::{ChatsErased, Deletion, DeletionPosition, Newcomer, Profile, ReceiptHash, Search},
     error::Error,
-    store::ProfileStore,
+    store::{ProfileStore, StoreError},
 };
 
 /// Most profiles of one call: the members of a full chat.
@@ -48,8 +48,12 @@ impl UserService for UserRpc {
         let user_id = id("user_id", &request.user_id)?;
         let newcomer = Newcomer::parse(user_id, &request.username, &request.display_name);
         let newcomer = newcomer.map_err(|error| status(Error::from(error)))?;
-        let profile = self.store.ensure(&newcomer, Utc::now()).await;
-        Ok(Response::new(profile.map_err(|error| status(Error::from(error)))?.into()))
+        let profile = self.store.ensure(&newcomer, Utc::now()).await.map_err(|error| match error {
+            // About the user, where `unauthenticated` would be about the service that calls.
+            StoreError::NameOfDeleted => Status::failed_precondition(error.to_string()),
+            error => status(Error::from(error)),
+        });
+        Ok(Response::new(profile?.into()))
     }
 
     async fn is_named(&self, request: Request<IsNamedRequest>) -> Result<Response<IsNamedResponse>, Status> {

@@ -409,6 +409,10 @@ async fn a_deleted_account_keeps_its_name_and_nothing_else() {
     assert_eq!(app.api.get(&ann, "/api/users/me").await.code(), "unauthenticated");
     assert_eq!(app.patch_me(&ann, json!({"about": "I am back"})).await.code(), "unauthenticated");
     assert_eq!(app.api.get(&bob, &format!("/api/users/{}", ann.id)).await.ok(200), left);
+    // Nor is the name to another account. The services that query for it know this from a fault of their own.
+    assert_eq!(app.register("ann", "Ann").await, Err(Code::FailedPrecondition));
+    let impostor = app.realm.user("ann");
+    assert_eq!(app.api.get(&impostor, "/api/users/me").await.code(), "unauthenticated");
 
     assert_eq!(list("", true).await.expect("a list").len(), 1);
     let request = FinishDeletionRequest { user_id: ann.id.to_string() };

@@ -10,16 +10,15 @@ use rand::seq::SliceRandom as _;
 use serde_json::json;
 
 const TENANT: &str = "e2ehistories";
-const LIMIT: Duration = Duration::from_secs(300);
 /// A tenant is ready, or gone, within this time.
 const CONVERGENCE: Duration = Duration::from_secs(150);
 const KILLS_LIMIT: Duration = Duration::from_secs(900);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_and_events_are_what_a_new_device_fetches() {
-    story(LIMIT, async |world: &World| {
+    let histories = Histories { lanes: 4, ..Histories::from_environment(12) };
+    story(histories.limit(), async |world: &World| {
         let began = Instant::now();
-        let histories = Histories { lanes: 4, ..Histories::from_environment(12) };
         let happened = histories.run(&world.stack.messenger("acme")).await?;
         report(format!("{histories:?}: {happened} happenings in {:?}", began.elapsed()));
         Ok(())

@@ -49,7 +49,7 @@ fn a_group_request_is_tidied() {
 
 #[test]
 fn one_user_takes_a_share_of_what_is_left() {
-    let limits = Limits { max_memberships: 1000, max_chats_per_user: 5 };
+    let limits = Limits { max_memberships: 1000, max_chats_per_user: 5, ..Limits::DEFAULT };
     let check = |all, added, more, expected: Result<(), Refusal>| {
         let found = limits.check_members(Memberships { all, added }, more);
         assert_eq!(found, expected, "{added} of {all}, and {more} more");
@@ -72,7 +72,7 @@ fn one_user_takes_a_share_of_what_is_left() {
 
 #[test]
 fn chats_with_members_and_chats_of_a_day_are_counted() {
-    let limits = Limits { max_memberships: 1000, max_chats_per_user: 5 };
+    let limits = Limits { max_memberships: 1000, max_chats_per_user: 5, ..Limits::DEFAULT };
     let check = |with_members, lately, expected: Result<(), Refusal>| {
         let first_lately = (lately > 0).then(|| at(1000));
         let created = CreatedChats { with_members, lately, first_lately };

@@ -170,6 +170,10 @@ impl JoinStore for MemoryStore {
         }))
     }
 
+    async fn invited_to(&self, code: CodeHash) -> Result<Option<ChatId>, StoreError> {
+        Ok(self.tables().link(code).map(|link| link.invite.chat_id))
+    }
+
     async fn join_by_invite(
         &self,
         code: CodeHash,

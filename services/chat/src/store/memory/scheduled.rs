@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "in place of the clock of a database")]
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use contracts::{ChatId, ErrorCode, MessageKey, UserId, api::MAX_SCHEDULED};
@@ -10,9 +10,19 @@ use tonic::async_trait;
 
 use super::{MemoryStore, Tables};
 use crate::{
-    domain::{self, Audience, Dispatch, Refusal, Scheduled, ScheduledCounts, own_state},
-    store::{Publication, ScheduleStore, StoreError},
+    domain::{
+        self, Audience, Dispatch, Limits, Pace, Refusal, Scheduled, ScheduledCounts, Spent, Turn, own_state,
+    },
+    store::{Publication, ScheduleStore, Sent, StoreError},
 };
+
+/// What scheduled messages took of the rates.
+#[derive(Default)]
+pub(super) struct AllSpent {
+    users: BTreeMap<UserId, Spent>,
+    chats: BTreeMap<ChatId, Spent>,
+    tenant: Spent,
+}
 
 impl Tables {
     fn is_member(&self, chat_id: ChatId, user_id: UserId) -> bool {
@@ -40,8 +50,18 @@ impl Tables {
         self.outbox.extend(records);
     }
 
-    fn last_sent(&self, chat_id: ChatId, user_id: UserId) -> Option<DateTime<Utc>> {
-        self.scheduled_sent.get(&(chat_id, user_id)).copied()
+    /// Returns what decides when messages of a user are sent in a chat.
+    fn turn(&self, limits: &Limits, chat_id: ChatId, user_id: UserId) -> Turn {
+        let AllSpent { users, chats, tenant } = &self.scheduled_spent;
+        let spent = |known: Option<&Spent>| known.copied().unwrap_or_default();
+        let (user, chat) = (spent(users.get(&user_id)), spent(chats.get(&chat_id)));
+        let row = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id);
+        Turn {
+            rights: self.rights(chat_id, user_id),
+            last_sent: self.scheduled_sent.get(&(chat_id, user_id)).copied(),
+            pace: Pace { rates: limits.sends, user, chat, tenant: *tenant },
+            reads_from: row.and_then(|row| row.excerpt.member(user_id)?.reads_from),
+        }
     }
 
     /// Returns who is in a chat, whether a message calls them or not.
@@ -67,23 +87,30 @@ impl Tables {
     fn carry_out(
         &mut self,
         (chat_id, user_id): (ChatId, UserId),
-        dispatch: Dispatch,
+        (dispatch, turn): (Dispatch, Turn),
         audience: &Audience,
         now: DateTime<Utc>,
     ) {
-        let Dispatch { sent, refused, later } = dispatch;
+        let Dispatch { sent, refused, later, resumes_at: _ } = dispatch;
+        let is_news = !sent.is_empty() || !refused.is_empty();
+        let AllSpent { users, chats, tenant } = &mut self.scheduled_spent;
+        users.insert(user_id, turn.pace.user);
+        chats.insert(chat_id, turn.pace.chat);
+        *tenant = turn.pace.tenant;
         for message in sent {
             self.scheduled.retain(|of| (of.chat_id, of.user_id, of.key) != (chat_id, user_id, message.key));
             self.scheduled_sent.insert((chat_id, user_id), now);
             self.scheduled_digests.insert((chat_id, user_id, message.key), message.digest());
-            self.outbox.push(message.record(audience));
+            self.outbox.push(message.record(audience, turn.reads_from));
         }
         for message in refused.into_iter().chain(later) {
             if let Some(known) = self.find(chat_id, user_id, message.key) {
                 *known = message;
             }
         }
-        self.recount(chat_id, user_id, now);
+        if is_news {
+            self.recount(chat_id, user_id, now);
+        }
     }
 
     /// Removes what went with members who are not in a chat any more.
@@ -91,7 +118,6 @@ impl Tables {
         let Some(row) = self.chats.iter().find(|row| row.excerpt.chat_id == chat_id) else { return };
         let is_in = |user: UserId| row.excerpt.role(user).is_some();
         self.scheduled.retain(|of| of.chat_id != chat_id || is_in(of.user_id));
-        self.scheduled_sent.retain(|(chat, user), _| *chat != chat_id || is_in(*user));
         self.scheduled_digests.retain(|(chat, user, _), _| *chat != chat_id || is_in(*user));
     }
 }
@@ -181,11 +207,11 @@ impl ScheduleStore for MemoryStore {
     ) -> Result<Option<Publication>, StoreError> {
         let mut tables = self.tables();
         let Some(message) = tables.find(chat_id, user_id, key).cloned() else { return Ok(None) };
-        let (rights, now) = (tables.rights(chat_id, user_id), Utc::now());
-        let (last_sent, audience) = (tables.last_sent(chat_id, user_id), tables.audience(chat_id));
-        domain::send_now(&message, rights, last_sent, &audience, now)?;
+        let (mut turn, now) = (tables.turn(&self.limits, chat_id, user_id), Utc::now());
+        let audience = tables.audience(chat_id);
+        domain::send_now(&message, &mut turn, &audience, now)?;
         let dispatch = Dispatch { sent: vec![message], ..Dispatch::default() };
-        tables.carry_out((chat_id, user_id), dispatch, &audience, now);
+        tables.carry_out((chat_id, user_id), (dispatch, turn), &audience, now);
         self.filled.notify_one();
         Ok(Some(Publication { chat_id, newest: tables.newest() }))
     }
@@ -212,20 +238,19 @@ impl ScheduleStore for MemoryStore {
         Ok(senders)
     }
 
-    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<usize, StoreError> {
+    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<Sent, StoreError> {
         let now = Utc::now();
         let mut tables = self.tables();
         let messages = tables.due(chat_id, user_id, now);
         if !messages.iter().any(|of| tried_at(of) <= now) {
-            return Ok(0);
+            return Ok(Sent::default());
         }
-        let rights = tables.rights(chat_id, user_id);
-        let (last_sent, audience) = (tables.last_sent(chat_id, user_id), tables.audience(chat_id));
-        let dispatch = domain::dispatch(messages, rights, last_sent, &audience, now);
-        let changed = dispatch.sent.len() + dispatch.refused.len() + dispatch.later.len();
-        tables.carry_out((chat_id, user_id), dispatch, &audience, now);
+        let (mut turn, audience) = (tables.turn(&self.limits, chat_id, user_id), tables.audience(chat_id));
+        let dispatch = domain::dispatch(messages, &mut turn, &audience, now);
+        let sent = Sent::of(&dispatch, now);
+        tables.carry_out((chat_id, user_id), (dispatch, turn), &audience, now);
         self.filled.notify_one();
-        Ok(changed)
+        Ok(sent)
     }
 
     async fn put_off(&self, chat_id: ChatId, user_id: UserId) -> Result<(), StoreError> {

@@ -270,6 +270,11 @@ impl JoinStore for PostgresStore {
         }))
     }
 
+    async fn invited_to(&self, code: CodeHash) -> Result<Option<ChatId>, StoreError> {
+        let invite = invite(&self.pool, code).await.map_err(StoreError::Read)?;
+        Ok(invite.map(|invite| invite.chat_id))
+    }
+
     #[tracing::instrument(name = "chat.store.join_by_invite", skip_all)]
     async fn join_by_invite(
         &self,

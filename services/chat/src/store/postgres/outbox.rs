@@ -1,11 +1,15 @@
 //! The outbox.
 
+use chrono::{DateTime, Utc};
 use contracts::ChatId;
 use kit::catalog::Topic;
 use sqlx::{PgConnection, PgPool};
 
 use super::rows::unknown;
-use crate::{domain::OutboxRecord, store::Published};
+use crate::{
+    domain::OutboxRecord,
+    store::{Published, PublishedPlace},
+};
 
 /// The PostgreSQL channel that announces new rows of the outbox.
 pub const WAKE_CHANNEL: &str = "chat_outbox";
@@ -54,29 +58,55 @@ pub(super) async fn enqueue(
 }
 
 /// Returns what was published behind a place, in pages.
-pub(super) async fn published(pool: &PgPool, after: i64, limit: usize) -> Result<Published, sqlx::Error> {
-    // Five seconds are for the log itself. Who begins may have read the database up to a minute ago.
-    let page: Vec<(i64, String, String)> = sqlx::query_as(
-        "SELECT published_id, record_key, payload FROM published
-         WHERE published_id > $1 AND published_at <= now() - INTERVAL '5 seconds'
-           AND ($1 > 0 OR published_at > now() - INTERVAL '1 minute')
-         ORDER BY published_id LIMIT $2",
+pub(super) async fn published(
+    pool: &PgPool,
+    from: Option<PublishedPlace>,
+    limit: usize,
+) -> Result<Published, sqlx::Error> {
+    if let Some(from) = from
+        && let Some(page) = following(pool, from, limit).await?
+    {
+        return Ok(page);
+    }
+    let newest = "SELECT published_id, published_at FROM published ORDER BY published_id DESC LIMIT 1";
+    let newest: Option<(i64, DateTime<Utc>)> = sqlx::query_as(newest).fetch_optional(pool).await?;
+    let place = newest.map(|(id, at)| PublishedPlace { id, at: Some(at) });
+    Ok(Published { place, ..Published::default() })
+}
+
+/// Returns the page behind a place; nothing when the record there is forgotten, or another one. Place and page are of one moment, or records
+/// between the two could be forgotten meanwhile.
+async fn following(
+    pool: &PgPool,
+    from: PublishedPlace,
+    limit: usize,
+) -> Result<Option<Published>, sqlx::Error> {
+    // Five seconds are for the log itself. The list ends before the first record that is younger: a clock that was set back gives later
+    // records older times. What it has in the future is not young.
+    let rows: Vec<(i64, DateTime<Utc>, String, String)> = sqlx::query_as(
+        "SELECT published_id, published_at, record_key, payload FROM published
+         WHERE published_id >= (SELECT published_id FROM published
+                                WHERE published_id = $1 AND ($2::TIMESTAMPTZ IS NULL OR published_at = $2))
+           AND (published_id = $1
+                OR published_id < coalesce(
+                    (SELECT min(published_id) FROM (
+                         SELECT published_id FROM published
+                         WHERE published_at > now() - INTERVAL '5 seconds' AND published_at <= clock_timestamp()
+                         OFFSET 0) AS young),
+                    9223372036854775807))
+         ORDER BY published_id LIMIT $3",
     )
-    .bind(after)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(from.id)
+    .bind(from.at)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
     .fetch_all(pool)
     .await?;
-    let last = match page.last() {
-        Some((last, _, _)) => *last,
-        // Of a database that was created again, whose ids are smaller, it goes on where that is.
-        None => {
-            let newest = "SELECT coalesce(last_value, 0) FROM pg_sequences
-                          WHERE schemaname = current_schema() AND sequencename = 'published_published_id_seq'";
-            let newest: Option<i64> = sqlx::query_scalar(newest).fetch_optional(pool).await?;
-            newest.map_or(after, |newest| after.min(newest))
-        }
-    };
-    Ok(Published { records: page.into_iter().map(|(_, key, payload)| (key, payload)).collect(), last })
+    let Some((id, at, _, _)) = rows.last() else { return Ok(None) };
+    let place = Some(PublishedPlace { id: *id, at: Some(*at) });
+    let more = rows.len() > limit;
+    // The first is the place itself.
+    let records = rows.into_iter().skip(1).map(|(_, _, key, payload)| (key, payload)).collect();
+    Ok(Some(Published { records, place, follows: true, more }))
 }
 
 impl TryFrom<OutboxRow> for OutboxRecord {

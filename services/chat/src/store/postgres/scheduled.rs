@@ -1,7 +1,7 @@
 //! Messages that are sent at a time.
 //!
 //! Rows are locked in one order: the chat, members, their messages. A change of the chat does so too, when it removes a member with all
-//! that is theirs.
+//! that is theirs. Behind these come the locks of a user and of the tenant, see `paces.rs`.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,15 +16,15 @@ use uuid::Uuid;
 use super::{
     PostgresStore,
     outbox::{enqueue, newest_record},
-    own, reads,
+    own, paces, reads,
     rows::{role_of, unknown},
 };
 use crate::{
     domain::{
         self, Audience, Dispatch, OutboxRecord, OwnState, Refusal, Rights, SENT_REMEMBERED, Scheduled,
-        ScheduledCounts, ScheduledText,
+        ScheduledCounts, ScheduledText, Turn,
     },
-    store::{Publication, ScheduleStore, StoreError},
+    store::{Publication, ScheduleStore, Sent, StoreError},
 };
 
 /// Messages of one member that are sent in one transaction.
@@ -220,13 +220,14 @@ impl ScheduleStore for PostgresStore {
         let (Some(own), Some(message)) = (own, message) else { return Ok(None) };
         let now = now(&mut transaction).await.map_err(failed)?;
         let rights = reads::rights(&mut *transaction, &[seat]).await.map_err(failed)?;
-        let last_sent = last_sent(&mut transaction, seat).await.map_err(failed)?;
         let audience =
             audience(&mut transaction, chat_id, std::slice::from_ref(&message)).await.map_err(failed)?;
-        let rights = rights.first().copied().unwrap_or(Rights::NONE);
-        domain::send_now(&message, rights, last_sent, &audience, now)?;
+        let rights = (rights.first().copied().unwrap_or(Rights::NONE), self.limits.sends);
+        let mut turn = paces::turn(&mut transaction, seat, rights).await.map_err(failed)?;
+        domain::send_now(&message, &mut turn, &audience, now)?;
         let dispatch = Dispatch { sent: vec![message], ..Dispatch::default() };
-        carry_out(&mut transaction, (seat, &own), &dispatch, &audience, now).await.map_err(failed)?;
+        let done = (&dispatch, &turn);
+        carry_out(&mut transaction, (seat, &own), done, &audience, now).await.map_err(failed)?;
         let newest = newest_record(&mut transaction, chat_id).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Some(Publication { chat_id, newest }))
@@ -257,7 +258,7 @@ impl ScheduleStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "chat.store.send_due", skip_all, fields(chat = %chat_id))]
-    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<usize, StoreError> {
+    async fn send_due(&self, chat_id: ChatId, user_id: UserId) -> Result<Sent, StoreError> {
         let failed = |source| StoreError::Change { chat_id, source };
         let seat = (chat_id, user_id);
         let mut transaction = self.pool.begin().await.map_err(failed)?;
@@ -268,10 +269,10 @@ impl ScheduleStore for PostgresStore {
                 .await
                 .map_err(failed)?;
         if is_locked.is_none() {
-            return Ok(0);
+            return Ok(Sent::default());
         }
         let own = own::locked(&mut transaction, chat_id, user_id).await.map_err(failed)?;
-        let Some(own) = own else { return Ok(0) };
+        let Some(own) = own else { return Ok(Sent::default()) };
         let now = now(&mut transaction).await.map_err(failed)?;
         // Also those that were put off: the others come behind them.
         let rows: Vec<ScheduledRow> = sqlx::query_as(concat!(
@@ -289,18 +290,19 @@ impl ScheduleStore for PostgresStore {
         let is_due = |row: &ScheduledRow| row.not_before.is_none_or(|at| at <= now);
         if !rows.iter().any(is_due) {
             // Another process was here meanwhile.
-            return Ok(0);
+            return Ok(Sent::default());
         }
         let messages: Vec<Scheduled> =
             rows.into_iter().map(Scheduled::try_from).collect::<Result<_, _>>().map_err(failed)?;
         let rights = reads::rights(&mut *transaction, &[seat]).await.map_err(failed)?;
-        let rights = rights.first().copied().unwrap_or(Rights::NONE);
-        let last_sent = last_sent(&mut transaction, seat).await.map_err(failed)?;
+        let rights = (rights.first().copied().unwrap_or(Rights::NONE), self.limits.sends);
         let audience = audience(&mut transaction, chat_id, &messages).await.map_err(failed)?;
-        let dispatch = domain::dispatch(messages, rights, last_sent, &audience, now);
-        carry_out(&mut transaction, (seat, &own), &dispatch, &audience, now).await.map_err(failed)?;
+        let mut turn = paces::turn(&mut transaction, seat, rights).await.map_err(failed)?;
+        let dispatch = domain::dispatch(messages, &mut turn, &audience, now);
+        let done = (&dispatch, &turn);
+        carry_out(&mut transaction, (seat, &own), done, &audience, now).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
-        Ok(dispatch.sent.len() + dispatch.refused.len() + dispatch.later.len())
+        Ok(Sent::of(&dispatch, now))
     }
 
     #[tracing::instrument(name = "chat.store.put_off", skip_all, fields(chat = %chat_id))]
@@ -413,10 +415,7 @@ async fn remove(
 
 /// Returns how many messages a user has, in all chats. New ones of one user are counted one after the other.
 async fn count(connection: &mut PgConnection, user_id: UserId) -> Result<usize, sqlx::Error> {
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('scheduled ' || $1::TEXT, 0))")
-        .bind(user_id.0)
-        .execute(&mut *connection)
-        .await?;
+    paces::lock_user(&mut *connection, user_id).await?;
     let count: i64 = sqlx::query_scalar("SELECT count(*) FROM scheduled WHERE user_id = $1")
         .bind(user_id.0)
         .fetch_one(connection)
@@ -442,20 +441,6 @@ async fn recount(
     let count = |count: i64| u32::try_from(count).expect("they are limited");
     let counts = ScheduledCounts { waiting: count(waiting), refused: count(refused) };
     own::write(connection, (chat_id, user_id), &own.with_scheduled(counts, now)).await
-}
-
-/// Returns when a scheduled message of a member was sent last.
-async fn last_sent(
-    connection: &mut PgConnection,
-    (chat_id, user_id): (ChatId, UserId),
-) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
-    let sent: Option<Option<DateTime<Utc>>> =
-        sqlx::query_scalar("SELECT scheduled_sent_at FROM members WHERE chat_id = $1 AND user_id = $2")
-            .bind(chat_id.0)
-            .bind(user_id.0)
-            .fetch_optional(connection)
-            .await?;
-    Ok(sent.flatten())
 }
 
 /// Returns what a message that was sent lately said, under this key.
@@ -500,11 +485,11 @@ async fn audience(
 async fn carry_out(
     connection: &mut PgConnection,
     ((chat_id, user_id), own): ((ChatId, UserId), &OwnState),
-    dispatch: &Dispatch,
+    (dispatch, turn): (&Dispatch, &Turn),
     audience: &Audience,
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
-    let Dispatch { sent, refused, later } = dispatch;
+    let Dispatch { sent, refused, later, resumes_at: _ } = dispatch;
     for message in sent {
         remove(connection, (chat_id, user_id), message.key).await?;
         sqlx::query(
@@ -520,28 +505,36 @@ async fn carry_out(
         .execute(&mut *connection)
         .await?;
     }
-    for message in refused.iter().chain(later) {
+    for message in refused {
         sqlx::query(
-            "UPDATE scheduled SET not_before = $4, refused = $5
-             WHERE chat_id = $1 AND user_id = $2 AND message_key = $3",
+            "UPDATE scheduled SET refused = $4 WHERE chat_id = $1 AND user_id = $2 AND message_key = $3",
         )
         .bind(chat_id.0)
         .bind(user_id.0)
         .bind(message.key.0)
-        .bind(message.not_before)
         .bind(message.refused.map(ErrorCode::as_str))
         .execute(&mut *connection)
         .await?;
     }
-    let records: Vec<OutboxRecord> = sent.iter().map(|message| message.record(audience)).collect();
+    if !later.is_empty() {
+        let (keys, times): (Vec<_>, Vec<_>) = later.iter().map(|of| (of.key.0, of.not_before)).unzip();
+        sqlx::query(
+            "UPDATE scheduled SET not_before = put_off.not_before
+             FROM unnest($3::UUID[], $4::TIMESTAMPTZ[]) AS put_off (message_key, not_before)
+             WHERE chat_id = $1 AND user_id = $2 AND scheduled.message_key = put_off.message_key",
+        )
+        .bind(chat_id.0)
+        .bind(user_id.0)
+        .bind(keys)
+        .bind(times)
+        .execute(&mut *connection)
+        .await?;
+    }
+    let records: Vec<OutboxRecord> =
+        sent.iter().map(|message| message.record(audience, turn.reads_from)).collect();
     if !records.is_empty() {
         enqueue(connection, &records).await?;
-        sqlx::query("UPDATE members SET scheduled_sent_at = $3 WHERE chat_id = $1 AND user_id = $2")
-            .bind(chat_id.0)
-            .bind(user_id.0)
-            .bind(now)
-            .execute(&mut *connection)
-            .await?;
+        paces::took(connection, (chat_id, user_id), &turn.pace, now).await?;
         // Some of whichever members, so that there are never many.
         sqlx::query(
             "DELETE FROM scheduled_sent WHERE (chat_id, user_id, message_key) IN (
@@ -551,6 +544,10 @@ async fn carry_out(
         .bind(now - SENT_REMEMBERED)
         .execute(&mut *connection)
         .await?;
+    }
+    if sent.is_empty() && refused.is_empty() {
+        // A queue that waits may be looked at often, and nothing has changed for the devices of its user.
+        return Ok(());
     }
     recount(connection, (chat_id, user_id), own, now).await
 }

@@ -97,6 +97,24 @@ async fn a_block_is_answered_once_it_is_published() {
 }
 
 #[tokio::test]
+async fn a_user_without_a_profile_who_is_in_a_chat_can_be_blocked() {
+    let app = App::start().await;
+    let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.user(name));
+    let direct = json!({"kind": "direct", "members": [ann.id]});
+    app.api.post(&bob, "/api/chats", direct).await.ok(201);
+    // As an account that came into chats before its profile was required.
+    app.users.forget(bob.id);
+    app.users.forget(cid.id);
+    let block = async |other: &TestUser| {
+        app.api.send(&format!("PUT /api/blocks/{}", other.id), Some(&ann.token), None).await
+    };
+    block(&bob).await.ok(204);
+    assert_eq!(block(&cid).await.code(), "not_found", "she has met no such user");
+    let group = json!({"kind": "group", "title": "Crew", "members": [ann.id]});
+    assert_eq!(app.api.post(&bob, "/api/chats", group).await.code(), "consent_required");
+}
+
+#[tokio::test]
 async fn a_block_that_cannot_be_is_refused() {
     let app = App::start().await;
     let [ann, gone] = ["ann", "gone"].map(|name| app.realm.user(name));

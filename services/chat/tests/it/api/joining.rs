@@ -244,3 +244,39 @@ async fn codes_that_lead_nowhere_are_tried_at_a_rate() {
     }
     look(&cid, &code).await.ok(200);
 }
+
+/// Each time is an entry for every member, whichever way the user comes.
+#[tokio::test]
+async fn a_user_joins_at_a_rate_by_whichever_way() {
+    let app = App::start().await;
+    let [ann, bob] = ["ann", "bob"].map(|name| app.realm.user(name));
+    let limited = |refused: Answer, most: u64| {
+        assert_eq!((refused.status, refused.code()), (429, "rate_limited"));
+        assert!(refused.retry_after.is_some_and(|wait| (1..=most + 1).contains(&wait)));
+    };
+    let chat = app.group(&ann, &[]).await;
+    let (_, code) = app.invite(&ann, &chat, json!({})).await;
+    for _ in 0..5 {
+        for _ in 0..3 {
+            // A member who repeats it is not counted.
+            app.come(&bob, &code).await.ok(200);
+        }
+        app.api.post(&bob, &format!("/api/chats/{chat}/leave"), json!({})).await.ok(204);
+    }
+    limited(app.come(&bob, &code).await, 60);
+    let open = Some(json!({"visibility": "public"}));
+    app.api.send(&format!("PATCH /api/chats/{chat}"), Some(&ann.token), open).await.ok(200);
+    limited(app.api.post(&bob, &format!("/api/chats/{chat}/join"), json!({})).await, 60);
+    // Other chats have room, up to 30 in all. A machine that is very busy may leave time for one more.
+    let mut joined = 0;
+    let refused = loop {
+        let next = app.channel(&ann, "News", "public").await;
+        let answer = app.api.post(&bob, &format!("/api/chats/{next}/join"), json!({})).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        joined += 1;
+    };
+    limited(refused, 30);
+    assert!((25..=27).contains(&joined), "{joined} chats");
+}

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_limit_is_named_with_what_makes_room_and_refuses_no_repetition() {
-    let limits = Limits { max_memberships: 100, max_chats_per_user: 3 };
+    let limits = Limits { max_memberships: 100, max_chats_per_user: 3, ..Limits::DEFAULT };
     let app = App::limited(limits, Changes::default()).await;
     let [ann, bob, cid] = ["ann", "bob", "cid"].map(|name| app.realm.user(name));
     let create = async |caller: &TestUser, key: Option<&str>, body| {

@@ -22,7 +22,11 @@ use contracts::{
     api::{HistoryAccess, MAX_AHEAD_SECONDS, MAX_SCHEDULED, Visibility},
     event::{Role, SendRecord},
 };
-use kit::{catalog::Topic, testing::wait_for};
+use kit::{
+    catalog::{Rate, Topic},
+    config::SendRates,
+    testing::wait_for,
+};
 
 use super::{Store, change, direct, group, own_states, put, refused, update};
 use crate::{at, crew, database, new_user};
@@ -39,9 +43,32 @@ suite![
     what_a_removed_member_has_scheduled_is_never_sent,
     a_user_schedules_so_many_messages_at_times_ahead,
     in_slow_mode_scheduled_messages_wait_for_one_another,
+    slow_mode_holds_for_a_user_who_leaves_and_comes_back,
     a_request_is_answered_as_before_when_its_message_was_sent,
     roles_are_those_of_the_time_of_the_message,
 ];
+
+suite![
+    memory_at_user_rates, postgres_at_user_rates, super::OF_USERS;
+    what_a_user_schedules_for_one_moment_is_spread_out_in_its_order,
+];
+
+suite![
+    memory_at_tenant_rates, postgres_at_tenant_rates, super::OF_TENANT;
+    what_the_tenant_has_no_room_for_stays_due,
+];
+
+/// A user sends three at once, and one in two seconds.
+const OF_USERS: Limits = Limits {
+    sends: SendRates { user_sends: Rate::every(Duration::from_secs(2), 3), ..SendRates::DEFAULT },
+    ..Limits::DEFAULT
+};
+
+/// All send four at once and two a second, of which scheduled messages have half.
+const OF_TENANT: Limits = Limits {
+    sends: SendRates { tenant_sends: Rate::per_second(2, 4), ..SendRates::DEFAULT },
+    ..Limits::DEFAULT
+};
 
 /// Returns a message for a time from now on, to the microsecond that every store keeps.
 fn message(chat_id: ChatId, user_id: UserId, body: &str, ahead: TimeDelta) -> Scheduled {
@@ -112,7 +139,7 @@ async fn a_message_is_sent_once_at_its_time_and_never_before(store: Store) {
     wait_for("the time of both", PATIENCE, || async {
         let due = store.due_senders(10).await.expect("a list");
         if Utc::now() < messages[1].send_at {
-            let found = store.send_due(chat_id, ann).await.expect("a look");
+            let found = store.send_due(chat_id, ann).await.expect("a look").changed;
             assert!(found == 0 || Utc::now() >= messages[1].send_at, "{found} were sent before their time");
             looked.fetch_add(found, Ordering::Relaxed);
         }
@@ -121,7 +148,8 @@ async fn a_message_is_sent_once_at_its_time_and_never_before(store: Store) {
     })
     .await;
     let (one, other) = tokio::join!(store.send_due(chat_id, ann), store.send_due(chat_id, ann));
-    assert_eq!(looked.into_inner() + one.expect("a look") + other.expect("a look"), 2);
+    let found = one.expect("a look").changed + other.expect("a look").changed;
+    assert_eq!(looked.into_inner() + found, 2);
     let expected = [(messages[1].key, "first".to_owned()), (messages[0].key, "second".to_owned())];
     assert_eq!(sent(&store).await, expected);
     assert_eq!(store.due_senders(10).await.expect("a list"), []);
@@ -291,6 +319,89 @@ async fn in_slow_mode_scheduled_messages_wait_for_one_another(store: Store) {
     until_done(&store).await;
     assert_eq!(sent_bodies().await[3..], ["2", "4", "5"]);
     assert_eq!(counts(&store, chat_id, bob).await, waiting(0, 0));
+}
+
+async fn slow_mode_holds_for_a_user_who_leaves_and_comes_back(store: Store) {
+    let (ann, bob) = (new_user(), new_user());
+    let chat_id = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+    let open =
+        Update { slow_mode_seconds: Some(3600), visibility: Some(Visibility::Public), ..Update::default() };
+    change(&store, chat_id, ann, update(open)).await;
+    let send = async |body: &str| {
+        let of = later(chat_id, bob, body);
+        schedule(&store, &of).await;
+        store.send_now(chat_id, bob, of.key).await
+    };
+    send("the last for an hour").await.expect("it is sent").expect("it waited");
+    change(&store, chat_id, bob, Command::Leave).await;
+    store.join(chat_id, bob, at(20)).await.expect("the chat is public");
+    let refusal = refused(send("back again").await);
+    assert!(matches!(refusal, Refusal::SlowMode { wait } if wait > Duration::from_secs(3500)), "{refusal:?}");
+    assert_eq!(sent(&store).await.len(), 1);
+}
+
+/// Returns the texts that one user has sent.
+async fn sent_of(store: &Store, messages: &[Scheduled]) -> Vec<String> {
+    let is_one = |key: &MessageKey| messages.iter().any(|of| of.key == *key);
+    sent(store).await.into_iter().filter(|(key, _)| is_one(key)).map(|(_, body)| body).collect()
+}
+
+async fn what_a_user_schedules_for_one_moment_is_spread_out_in_its_order(store: Store) {
+    let (ann, bob) = (new_user(), new_user());
+    let chat_id = store.create(&group(ann, &[bob])).await.expect("a chat").chat.chat_id;
+    let other = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
+    let mut of_ann = Vec::new();
+    for n in 0..5 {
+        let of = message(chat_id, ann, &n.to_string(), SOON + TimeDelta::milliseconds(n));
+        schedule(&store, &of).await;
+        of_ann.push(of);
+    }
+    let of_bob = message(chat_id, bob, "bob's", SOON);
+    schedule(&store, &of_bob).await;
+    let asked = later(other, ann, "at once");
+    schedule(&store, &asked).await;
+    until_past(&of_ann[4]).await;
+    scheduled::round(&*store).await.expect("a round");
+    assert_eq!(sent_of(&store, &of_ann).await, ["0", "1", "2"], "what a user sends at once");
+    assert_eq!(sent_of(&store, std::slice::from_ref(&of_bob)).await, ["bob's"], "no one else waits");
+    let refusal = refused(store.send_now(other, ann, asked.key).await);
+    assert!(
+        matches!(refusal, Refusal::TooManySent { wait } if wait <= Duration::from_secs(2)),
+        "in another chat too: {refusal:?}"
+    );
+    let waits = store.scheduled(chat_id, ann).await.expect("a list").expect("a member");
+    assert_eq!(waits.iter().filter(|of| of.not_before.is_some() && of.refused.is_none()).count(), 2);
+    assert_eq!(counts(&store, chat_id, ann).await, waiting(2, 0));
+    let all_sent = || async {
+        scheduled::round(&*store).await.expect("a round");
+        (counts(&store, chat_id, ann).await == waiting(0, 0)).then_some(())
+    };
+    wait_for("that all are sent", PATIENCE, all_sent).await;
+    assert_eq!(sent_of(&store, &of_ann).await, ["0", "1", "2", "3", "4"]);
+}
+
+async fn what_the_tenant_has_no_room_for_stays_due(store: Store) {
+    let ann = new_user();
+    let chat_id = store.create(&group(ann, &[])).await.expect("a chat").chat.chat_id;
+    let mut messages = Vec::new();
+    for n in 0..4 {
+        let of = message(chat_id, ann, &n.to_string(), SOON + TimeDelta::milliseconds(n));
+        schedule(&store, &of).await;
+        messages.push(of);
+    }
+    until_past(&messages[3]).await;
+    let sent_first = store.send_due(chat_id, ann).await.expect("a look");
+    assert_eq!(sent_first.changed, 2, "half of four");
+    let wait = sent_first.resumes_after.expect("there is no more room");
+    assert!(wait <= Duration::from_secs(1), "half of two a second: {wait:?}");
+    let waits = store.scheduled(chat_id, ann).await.expect("a list").expect("a member");
+    assert_eq!(waits, messages[2..], "they are not put off behind those of others");
+    let all_sent = || async {
+        scheduled::round(&*store).await.expect("a round");
+        (counts(&store, chat_id, ann).await == waiting(0, 0)).then_some(())
+    };
+    wait_for("that all are sent", PATIENCE, all_sent).await;
+    assert_eq!(sent_of(&store, &messages).await, ["0", "1", "2", "3"]);
 }
 
 async fn a_request_is_answered_as_before_when_its_message_was_sent(store: Store) {

@@ -58,7 +58,7 @@ fn with(users: &[u128]) -> Members {
 /// Returns members in which these users are in the chat, as of the first record.
 fn seated(users: &[u128]) -> Members {
     let members = with(users);
-    users.iter().for_each(|n| members.load(user(*n), &[listing(1)]));
+    users.iter().for_each(|n| drop(members.load(user(*n), &[listing(1)])));
     members
 }
 
@@ -307,9 +307,10 @@ fn a_record_that_is_missing_is_noticed_by_the_number() {
     assert!(members.lost_records(now + RECORD_LATE / 2).is_empty(), "it may be on its way");
     assert_eq!(members.lost_records(now + RECORD_LATE), [CHAT]);
     assert!(members.lost_records(now + RECORD_LATE * 2).is_empty(), "it is asked for once");
-    let as_of = members.newest_record(CHAT);
-    members.checked(CHAT, user(2), false, as_of);
-    members.checked(CHAT, user(1), true, as_of);
+    let answered = |n| (CHAT, user(n), members.as_of(CHAT, user(n)));
+    let (one, two) = (answered(1), answered(2));
+    members.found_out(two.0, two.1, two.2);
+    assert!(members.found_in(one.0, one.1, one.2));
     assert_eq!(pushed(&members, text(5)), [1]);
     changed(&members, 2, within(6));
     assert_eq!(pushed(&members, text(5)), [1], "it is older than the answer");
@@ -317,41 +318,96 @@ fn a_record_that_is_missing_is_noticed_by_the_number() {
     assert!(members.lost_records(now + RECORD_LATE * 3).is_empty());
 }
 
+/// The chat service answers that they are in the chat, and not as what.
+#[test]
+fn a_lost_change_of_a_role_is_news_whatever_else_was_learned_of_the_member() {
+    let members = with(&[1, 2]);
+    let channel = |role, version| Listing { role, kind: Some(ChatKind::Channel), ..listing(version) };
+    for (n, role) in [(1, Role::Admin), (2, Role::Member)] {
+        members.load(user(n), &[channel(role, 1)]);
+    }
+    let now = Instant::now();
+    let record = |role, version| Place { role: Some(role), kind: None, ..within(version) };
+    // Number 2 makes the second one an admin and is lost; 4 shows that one is missing.
+    changed(&members, 1, record(Role::Owner, 3));
+    changed(&members, 7, record(Role::Member, 4));
+    assert_eq!(members.lost_records(now + RECORD_LATE * 2), [CHAT]);
+    let as_of = members.as_of(CHAT, user(2));
+    assert!(members.found_in(CHAT, user(2), as_of), "they are in it, and no more was answered");
+    assert_eq!(members.compared(CHAT, user(2), record(Role::Admin, 2)), Compared::Lost);
+    assert_eq!(members.compared(CHAT, user(2), without(2)), Compared::Known, "it is older than the answer");
+    changed(&members, 2, Place { kind: None, ..without(2) });
+    assert_eq!(members.standing(CHAT, user(2)), Some(Standing::Reader));
+    // It comes late, in the log or by a load.
+    changed(&members, 2, record(Role::Admin, 2));
+    assert_eq!(members.standing(CHAT, user(2)), Some(Standing::Writer));
+    assert_eq!(members.compared(CHAT, user(2), record(Role::Admin, 2)), Compared::Known);
+    assert_eq!(members.compared(CHAT, user(2), record(Role::Member, 3)), Compared::Lost);
+    assert_eq!(members.load(user(2), &[channel(Role::Member, 4)]), [], "they were in it all the time");
+    assert_eq!(members.standing(CHAT, user(2)), Some(Standing::Reader));
+    assert_eq!(members.compared(CHAT, user(2), record(Role::Admin, 4)), Compared::Known);
+}
+
 #[test]
 fn what_was_published_is_compared_with_what_is_known() {
     let members = with(&[1, 2, 4]);
-    let behind = |n, place| members.is_behind(CHAT, user(n), place);
-    assert!(!behind(1, within(2)), "what is loaded has it");
-    [1, 2].iter().for_each(|n| members.load(user(*n), &[listing(5)]));
+    let news = |n, place| members.compared(CHAT, user(n), place);
+    assert_eq!(news(1, within(2)), Compared::Unloaded, "what is loaded may be older");
+    [1, 2].iter().for_each(|n| drop(members.load(user(*n), &[listing(5)])));
     members.load(user(4), &[]);
     for (n, place, expected) in [
-        (1, without(5), false),
-        (1, without(6), true),
-        (1, within(6), true),
-        (4, within(5), true),
-        (4, without(5), false),
-        (3, within(9), false),
+        (1, without(5), Compared::Known),
+        (1, without(6), Compared::Lost),
+        (1, within(6), Compared::Lost),
+        (4, within(5), Compared::Lost),
+        (4, without(5), Compared::Known),
+        (3, within(9), Compared::Known),
     ] {
-        assert_eq!(behind(n, place), expected, "{n}: {place:?}");
+        assert_eq!(news(n, place), expected, "{n}: {place:?}");
     }
     // One that came by itself, in the chat's own log.
     members.announced(added(8, 4), Instant::now());
-    assert!(behind(4, within(6)) && !behind(4, without(6)));
+    assert_eq!((news(4, within(6)), news(4, without(6))), (Compared::Lost, Compared::Known));
     // What was counted is not missing.
     let now = Instant::now();
     members.counted(CHAT, without(6), now);
     changed(&members, 1, within(7));
     assert!(members.lost_records(now + RECORD_LATE).is_empty());
-    assert_eq!(members.newest_record(CHAT), 7);
+    assert_eq!(members.as_of(CHAT, user(1)), AsOf(7));
 }
 
 #[test]
 fn an_answer_is_as_old_as_the_question() {
     let members = seated(&[1]);
-    let as_of = members.newest_record(CHAT);
+    let as_of = members.as_of(CHAT, user(1));
     changed(&members, 1, Place { from_entry: false, ..within(2) });
-    members.checked(CHAT, user(1), false, as_of);
+    members.found_out(CHAT, user(1), as_of);
     assert_eq!(pushed(&members, text(5)), [1], "they came back after it was asked");
+
+    // The records up to the one that was loaded with the second user were lost, and none came behind them.
+    members.opened(user(2));
+    members.load(user(2), &[listing(9)]);
+    let as_of = members.as_of(CHAT, user(2));
+    members.found_out(CHAT, user(2), as_of);
+    assert_eq!(pushed(&members, text(5)), [1], "an answer is no older than what was loaded before");
+}
+
+#[test]
+fn one_who_is_in_a_chat_and_was_not_known_to_be_is_loaded() {
+    let members = seated(&[1, 2]);
+    members.opened(user(3));
+    members.load(user(3), &[]);
+    changed(&members, 2, without(2));
+    let found_in = |n| members.found_in(CHAT, user(n), members.as_of(CHAT, user(n)));
+    assert_eq!([1, 2, 3].map(found_in), [true, false, false]);
+    assert_eq!(pushed(&members, text(5)), [1], "from where on they read is not known yet");
+    assert_eq!(members.load(user(2), &[listing(3)]), [CHAT], "what was before is for them");
+    assert_eq!(members.load(user(3), &[listing(3)]), [CHAT]);
+    assert_eq!(members.load(user(3), &[listing(3)]), []);
+    assert_eq!(pushed(&members, text(5)), [1, 2, 3]);
+    // Who connects begins with a sync.
+    members.opened(user(4));
+    assert_eq!(members.load(user(4), &[listing(3)]), []);
 }
 
 #[test]
@@ -360,7 +416,7 @@ fn whom_the_chat_service_does_not_name_is_asked_about() {
     let other = ChatId(Uuid::from_u128(101));
     members.load(user(1), &[listing(1), Listing { chat: other, ..listing(1) }]);
     assert_eq!(members.unnamed(user(1), &[listing(1)]), [other]);
-    members.checked(other, user(1), false, members.newest_record(other));
+    members.found_out(other, user(1), members.as_of(other, user(1)));
     assert_eq!(members.unnamed(user(1), &[listing(1)]), []);
     assert_eq!(members.unnamed(user(3), &[]), []);
 }

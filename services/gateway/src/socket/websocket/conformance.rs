@@ -139,7 +139,9 @@ async fn serve(config: WebSocketConfig) -> (SocketAddr, tokio::task::JoinHandle<
     };
     let oidc = TestRealm::start("echo").await.args();
     let services = vec![catalog::Service::Gateway];
-    let process = Process::start(ProcessConfig { service, oidc, services, peers: BTreeMap::new() });
+    // No token comes here.
+    let peers = BTreeMap::from([(catalog::Service::User, "http://127.0.0.1:9".to_owned())]);
+    let process = Process::start(ProcessConfig { service, oidc, services, peers });
     let process = process.expect("a process");
     let listeners = process.listen().expect("free ports");
     let addr = listeners.http_addr().expect("an address");
