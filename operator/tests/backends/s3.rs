@@ -335,7 +335,6 @@ async fn one_tenant_gets_nothing_of_another() {
             ("GET", format!("{theirs}?list-type=2"), ""),
             ("GET", format!("{theirs}?uploads="), ""),
             ("GET", format!("{theirs}?versions="), ""),
-            ("POST", format!("{theirs}?delete="), delete),
             ("GET", format!("{theirs}?policy="), ""),
             ("PUT", format!("{theirs}?policy="), taken.as_str()),
             ("DELETE", format!("{theirs}?policy="), ""),
@@ -362,6 +361,9 @@ async fn one_tenant_gets_nothing_of_another() {
             let (status, text) = intruder.send(method, path, body).await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}: {text}");
         }
+        // It answers for each object.
+        let (_, removed) = intruder.send("POST", &format!("{theirs}?delete="), delete).await;
+        assert!(removed.contains("<Code>AccessDenied</Code>") && !removed.contains("<Deleted>"), "{removed}");
         let base = format!("http://{}", S3::address());
         let source = format!("/{theirs}/secret");
         let copied =
