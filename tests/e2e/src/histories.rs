@@ -83,18 +83,20 @@ impl Histories {
     /// When a device has something else than a new one: what, the seed, and what happened.
     pub async fn run(self, messenger: &Messenger) -> anyhow::Result<usize> {
         let lanes = stream::iter(0..self.lanes).map(|lane| async move {
-            let mut users = TestUser::crowd(messenger, "story", USERS).await?;
             let mut happened = 0;
-            for (nth, number) in (lane..self.number).step_by(self.lanes).enumerate() {
-                if nth > 0 && nth % HISTORIES_OF_USERS == 0 {
-                    users = TestUser::crowd(messenger, "story", USERS).await?;
-                    report(format!("lane {lane}: {nth} histories"));
+            let numbers: Vec<usize> = (lane..self.number).step_by(self.lanes).collect();
+            for (round, numbers) in numbers.chunks(HISTORIES_OF_USERS).enumerate() {
+                if round > 0 {
+                    report(format!("lane {lane}: {} histories", round * HISTORIES_OF_USERS));
                 }
-                let seed = self.seed + number as u64;
-                let mut history = begun(&users, seed, self.is_disturbed).await?;
-                let outcome = history.play(self.is_disturbed).await;
-                happened += history.trace.len();
-                outcome.with_context(|| history.told())?;
+                let users = TestUser::crowd(messenger, "story", USERS).await?;
+                for number in numbers {
+                    let seed = self.seed + *number as u64;
+                    let mut history = begun(&users, seed, self.is_disturbed).await?;
+                    let outcome = history.play(self.is_disturbed).await;
+                    happened += history.trace.len();
+                    outcome.with_context(|| history.told())?;
+                }
             }
             anyhow::Ok(happened)
         });

@@ -63,12 +63,7 @@ impl Stand {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_removed_receives_nothing_more_and_who_is_added_everything() {
     with_reader(async |stand| {
-        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
-        let mut one = stand.connect(user(1), device(1)).await;
-        let mut two = stand.connect(user(2), device(1)).await;
-        let mut four = stand.connect(user(4), device(1)).await;
-        one.send_text(chat(), "the three of us").await;
-        assert_eq!(two.message().await.seq, 1);
+        let [mut one, mut two, mut four] = stand.two_members_and_a_stranger().await;
         stand.until_read().await;
         stand.remove_in_vain(chat(), user(2));
         stand.add_in_vain(chat(), user(4));
@@ -128,12 +123,7 @@ async fn a_new_chat_comes_to_its_members() {
 async fn a_list_that_does_not_reach_back_costs_no_change() {
     for is_restored in [false, true] {
         with_reader(async move |stand: Arc<Stand>| {
-            stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
-            let mut one = stand.connect(user(1), device(1)).await;
-            let mut two = stand.connect(user(2), device(1)).await;
-            let mut four = stand.connect(user(4), device(1)).await;
-            one.send_text(chat(), "the three of us").await;
-            assert_eq!(two.message().await.seq, 1);
+            let [mut one, mut two, mut four] = stand.two_members_and_a_stranger().await;
             stand.until_read().await;
             // The list fails for a while, and records are forgotten that were not read, or others have their ids.
             stand.peers.answers_lists.store(false, Ordering::SeqCst);

@@ -316,6 +316,17 @@ impl Stand {
         client
     }
 
+    /// Connects two of the three members of a chat, and a user who is not in it. The second has received the first message.
+    pub async fn two_members_and_a_stranger(&self) -> [Client; 3] {
+        self.peers.join(chat(), &[user(1), user(2), user(3)]).await;
+        let mut one = self.connect(user(1), device(1)).await;
+        let mut two = self.connect(user(2), device(1)).await;
+        let stranger = self.connect(user(4), device(1)).await;
+        one.send_text(chat(), "the three of us").await;
+        assert_eq!(two.message().await.seq, 1);
+        [one, two, stranger]
+    }
+
     /// Starts another gateway of the tenant, which the story ends.
     pub async fn another_gateway(&self) -> Running {
         self.another_gateway_with(|_| {}).await

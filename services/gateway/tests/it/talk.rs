@@ -366,12 +366,7 @@ async fn a_gateway_holds_the_chats_of_its_own_users() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_of_members_that_was_lost_is_asked_for() {
     with_stand(Limits::default(), async |stand| {
-        stand.peers.join(chat(), &[user(1), user(2), user(3)]).await;
-        let mut one = stand.connect(user(1), device(1)).await;
-        let mut two = stand.connect(user(2), device(1)).await;
-        let mut four = stand.connect(user(4), device(1)).await;
-        one.send_text(chat(), "the three of us").await;
-        assert_eq!(two.message().await.seq, 1);
+        let [mut one, mut two, mut four] = stand.two_members_and_a_stranger().await;
         // One leaves and one comes, and no gateway reads of it.
         stand.peers.leave_silently(chat(), user(2));
         stand.peers.join_silently(chat(), user(4));
