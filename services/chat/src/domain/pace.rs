@@ -13,7 +13,8 @@ use kit::{
 const SHARE: u32 = 2;
 
 /// What was taken of two buckets, one of entries and one of bytes. Of each it is the time at which it is full again: until then as much is
-/// missing as comes in meanwhile. A time that is past is a full bucket, so there is nothing to keep.
+/// missing as comes in meanwhile. A time that is past is a full bucket, so there is nothing to keep. A `kit::bucket::Bucket` runs by the
+/// clock of one process; this is a row that all of them take from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     pub sends_until: DateTime<Utc>,
