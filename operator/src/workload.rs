@@ -1,6 +1,6 @@
 //! Pure: how the services of a tenant are spread over pods.
 
-use catalog::{Backend, POSTGRES_POOL, Secret, Service, ServiceEntry, Setting};
+use catalog::{Backend, Folder, POSTGRES_POOL, Secret, Service, ServiceEntry, Setting};
 use crds::{DEFAULT_REPLICAS, MessengerTenantSpec, ResourcesSpec, SizeSpec, Topology};
 
 /// Name of the workload that runs every service, of its binary and of its image.
@@ -79,6 +79,11 @@ impl Workload {
     /// Returns the settings that its services have for themselves.
     pub fn settings(&self) -> Vec<Setting> {
         self.union(|service| service.settings)
+    }
+
+    /// Returns the folders that each of its pods has for itself.
+    pub fn folders(&self) -> Vec<Folder> {
+        self.settings().into_iter().filter_map(Setting::folder).collect()
     }
 
     /// Returns how many sessions of PostgreSQL its pods may have, with one more pod while they are replaced.
@@ -202,6 +207,19 @@ mod tests {
                 assert!(has_part(&with, *backend) && has_secret(&with, backend.secret), "{service}");
             }
         }
+    }
+
+    #[test]
+    fn pods_have_the_folders_of_their_services() {
+        let of = |spec| {
+            let workloads = workloads(spec);
+            let with = workloads.into_iter().filter(|workload| !workload.folders().is_empty());
+            with.map(|workload| workload.name).collect::<Vec<_>>()
+        };
+        let enabled = json!({"search": {"enabled": true}});
+        assert_eq!(of(json!({"services": enabled})), ["search"]);
+        assert_eq!(of(json!({"services": enabled, "topology": "Compact"})), [COMPACT]);
+        assert!(of(json!({})).is_empty(), "a tenant has it on request");
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub enum Setting {
     SampleSeconds,
     /// `--send-topic-generation`: the id that Kafka gave the topic `message.send`. Unknown until the topic was seen.
     SendTopicGeneration,
+    /// `--index-folder`: where the search service keeps its index, a folder of the pod.
+    IndexFolder,
     /// `--media-quota-bytes`: how many bytes the files of all users may have together.
     MediaQuotaBytes,
     /// `--max-file-bytes`: how many bytes one file may have.
@@ -84,6 +86,14 @@ pub enum Setting {
 }
 
 impl Setting {
+    /// Returns the folder of the pod that the setting names.
+    pub const fn folder(self) -> Option<Folder> {
+        match self {
+            Self::IndexFolder => Some(INDEX_FOLDER),
+            _ => None,
+        }
+    }
+
     /// Returns the flag that carries the setting.
     pub const fn flag(self) -> &'static str {
         match self {
@@ -102,11 +112,26 @@ impl Setting {
             Self::AllowedOrigins => "--allowed-origins",
             Self::SampleSeconds => "--sample-seconds",
             Self::SendTopicGeneration => "--send-topic-generation",
+            Self::IndexFolder => "--index-folder",
             Self::MediaQuotaBytes => "--media-quota-bytes",
             Self::MaxFileBytes => "--max-file-bytes",
         }
     }
 }
+
+/// A folder that a pod has for itself. It is empty when the pod begins, outlives its containers, and goes with the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// Name of the volume.
+    pub name: &'static str,
+    /// Where the process finds it.
+    pub path: &'static str,
+    /// Most that it may hold, as a Kubernetes quantity. A pod with more is replaced.
+    pub size_limit: &'static str,
+}
+
+/// The folder of the search service. An index has about a quarter of a kilobyte for each message.
+const INDEX_FOLDER: Folder = Folder { name: "index", path: "/var/lib/posthouse/index", size_limit: "2Gi" };
 
 /// Where most services describe their API.
 const OPENAPI: &str = "openapi.json";
@@ -300,6 +325,27 @@ table! {
         // Two pictures at their limit of 320 MiB each, and 128 MiB of files that wait for them.
         memory_limit: "1Gi",
     };
+    /// Searches.
+    Search = ServiceEntry {
+        name: "search",
+        about: "Finds messages by their words, in the chats of who searches. Each replica has an index of its own.",
+        is_optional: true,
+        is_on_request: true,
+        backends: &[Backend::Kafka, Backend::Keycloak],
+        secrets: &[Secret::Kafka, Secret::Internal, Secret::Metrics],
+        peers: &[Service::Chat, Service::Message, Service::User],
+        optional_peers: &[],
+        settings: &[Setting::IndexFolder],
+        path_prefixes: &["/api/search"],
+        paths: &[],
+        sticky_paths: &[],
+        description: OPENAPI,
+        postgres_sessions: 0,
+        migrates: false,
+        cpu_request: "20m",
+        memory_request: "64Mi",
+        memory_limit: "512Mi",
+    };
 }
 
 impl Service {
@@ -392,6 +438,15 @@ mod tests {
             for backend in service.backends.iter().filter(|backend| **backend != Backend::Keycloak) {
                 assert!(service.secrets.contains(&backend.secret), "{service} has no account on {backend}");
             }
+        }
+    }
+
+    #[test]
+    fn no_two_folders_of_a_pod_are_one() {
+        let mut seen = BTreeSet::new();
+        let settings = Service::ALL.iter().flat_map(|service| service.settings.iter());
+        for Folder { name, path, .. } in settings.filter_map(|setting| setting.folder()) {
+            assert!(seen.insert(name) && seen.insert(path), "{name} at {path} is there twice");
         }
     }
 

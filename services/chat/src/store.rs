@@ -158,6 +158,12 @@ pub trait ChatStore: JoinStore + ScheduleStore {
     /// Notes that deletions up to this place are carried out.
     async fn set_deletions_position(&self, position: &str) -> Result<(), StoreError>;
 
+    /// Returns the first `limit` chats of the tenant behind `after`, by id.
+    async fn all_chats(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatId>, StoreError>;
+
+    /// Returns how many chats the tenant has.
+    async fn count_chats(&self) -> Result<i64, StoreError>;
+
     /// Returns whether all of it is in the event log.
     async fn is_published(&self, publication: Publication) -> Result<bool, StoreError>;
 

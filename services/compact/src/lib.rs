@@ -21,6 +21,7 @@ pub fn services() -> Vec<Hosted> {
         Hosted::of::<message::Message>(),
         Hosted::of::<presence::Presence>(),
         Hosted::of::<media::Media>(),
+        Hosted::of::<search::SearchService>(),
     ]
 }
 

@@ -15,6 +15,7 @@ pub use self::{
     own::{MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, SetDraft, UpdateOwnChatStateRequest},
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
+    search::{ExcerptPart, FoundMessage, FoundMessages, SearchStatus},
 };
 pub use crate::own::{Draft, OwnChatState};
 use crate::{
@@ -29,6 +30,7 @@ mod joining;
 mod own;
 mod scheduled;
 mod schema;
+mod search;
 
 /// `POST /api/auth/register`
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

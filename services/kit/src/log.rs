@@ -9,7 +9,12 @@ mod kafka;
 mod lasting;
 mod memory;
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use rdkafka::{
     Message as _,
@@ -77,6 +82,28 @@ impl Log {
                 Some(Follower(Follow::Kafka(follower)))
             }
             Way::Memory(log) => Some(Follower(Follow::Memory(log.follow(topic, start)))),
+        }
+    }
+
+    /// Follows all partitions of a topic from where an earlier reader of them stopped: `next` has the offset that each is read from, and
+    /// one that is not in it is read from its beginning. The end of each partition is reported when it is reached. Tries until it
+    /// works; `None` when stopped before.
+    ///
+    /// What the log has forgotten meanwhile is passed over: the first record has a greater offset then.
+    pub async fn resume(
+        &self,
+        topic: &str,
+        group: &str,
+        next: &BTreeMap<i32, i64>,
+        check: &Check,
+        stop: &CancellationToken,
+    ) -> Option<Follower> {
+        match &self.0 {
+            Way::Kafka(args) => {
+                let follower = kafka::resume(args, topic, group, next, check, stop).await?;
+                Some(Follower(Follow::Kafka(follower)))
+            }
+            Way::Memory(log) => Some(Follower(Follow::Memory(log.resume(topic, next)))),
         }
     }
 

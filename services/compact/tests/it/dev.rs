@@ -176,6 +176,11 @@ async fn users_see_who_is_there_and_who_types() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn users_find_what_is_said_in_their_chats() -> anyhow::Result<()> {
+    story(stories::search).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_user_talks_without_a_web_socket() -> anyhow::Result<()> {
     story(stories::streams).await
 }

@@ -1,6 +1,7 @@
 //! The log that Kafka keeps.
 
 use std::{
+    collections::BTreeMap,
     ops::RangeInclusive,
     sync::{Arc, OnceLock, Weak},
     thread,
@@ -57,9 +58,33 @@ pub(super) async fn follow(
         Start::Beginning => config.set("enable.partition.eof", "true"),
         Start::End => config.set("auto.offset.reset", "latest"),
     };
+    follow_from(config, topic, (start, &BTreeMap::new()), check, stop).await
+}
+
+/// Likewise, from where another reader stopped.
+pub(super) async fn resume(
+    args: &KafkaArgs,
+    topic: &str,
+    group: &str,
+    next: &BTreeMap<i32, i64>,
+    check: &Check,
+    stop: &CancellationToken,
+) -> Option<Follower> {
+    let mut config = kafka::consumer_config(args, group);
+    config.set("enable.partition.eof", "true");
+    follow_from(config, topic, (Start::Beginning, next), check, stop).await
+}
+
+async fn follow_from(
+    config: ClientConfig,
+    topic: &str,
+    (start, next): (Start, &BTreeMap<i32, i64>),
+    check: &Check,
+    stop: &CancellationToken,
+) -> Option<Follower> {
     let mut backoff = Backoff::new(BACKOFF);
     loop {
-        match assigned(config.clone(), topic.to_owned(), start).await {
+        match assigned(config.clone(), topic.to_owned(), (start, next.clone())).await {
             Ok((consumer, partitions)) => {
                 let topic = topic.to_owned();
                 return Some(Follower { consumer, topic, partitions, outage: Outage::default() });
@@ -105,7 +130,7 @@ impl Follower {
 async fn assigned(
     config: ClientConfig,
     topic: String,
-    start: Start,
+    (start, next): (Start, BTreeMap<i32, i64>),
 ) -> KafkaResult<(Arc<kafka::Consumer>, Vec<i32>)> {
     // Creation wants the runtime, the questions after it block.
     let consumer = Arc::new(kafka::consumer(&config)?);
@@ -120,9 +145,12 @@ async fn assigned(
         }
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for partition in &partitions {
-            let offset = match start {
-                Start::Beginning => Offset::Beginning,
-                Start::End => Offset::Offset(asking.fetch_watermarks(&topic, *partition, ASK_TIMEOUT)?.1),
+            let offset = match (next.get(partition), start) {
+                (Some(next), _) => Offset::Offset(*next),
+                (None, Start::Beginning) => Offset::Beginning,
+                (None, Start::End) => {
+                    Offset::Offset(asking.fetch_watermarks(&topic, *partition, ASK_TIMEOUT)?.1)
+                }
             };
             list.add_partition_offset(&topic, *partition, offset)?;
         }

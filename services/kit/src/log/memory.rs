@@ -1,7 +1,7 @@
 //! A log in memory.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -68,16 +68,12 @@ impl Log {
 
     pub(super) fn follow(&self, topic: &str, start: Start) -> Follower {
         let topic = self.topic(topic);
-        let filled = Arc::new(Notify::new());
-        let cursors = PARTITIONS
-            .map(|partition| {
-                let next = (start == Start::End).then(|| topic.end(partition));
-                let mut cursor = Cursor::new(topic.clone(), partition, next);
-                cursor.notify(&filled);
-                (cursor, start == Start::End)
-            })
-            .collect();
-        Follower { cursors, filled }
+        let next = |partition| (start == Start::End).then(|| topic.end(partition));
+        Follower::new(&topic, next, start == Start::End)
+    }
+
+    pub(super) fn resume(&self, topic: &str, next: &BTreeMap<i32, i64>) -> Follower {
+        Follower::new(&self.topic(topic), |partition| next.get(&partition).copied(), false)
     }
 }
 
@@ -201,6 +197,19 @@ pub(super) struct Follower {
 }
 
 impl Follower {
+    /// Returns a reader of each partition from an offset, or from its beginning.
+    fn new(topic: &Arc<Topic>, next: impl Fn(i32) -> Option<i64>, is_end_told: bool) -> Self {
+        let filled = Arc::new(Notify::new());
+        let cursors = PARTITIONS
+            .map(|partition| {
+                let mut cursor = Cursor::new(topic.clone(), partition, next(partition));
+                cursor.notify(&filled);
+                (cursor, is_end_told)
+            })
+            .collect();
+        Self { cursors, filled }
+    }
+
     pub(super) async fn next(&mut self, stop: &CancellationToken) -> Option<Event<'static>> {
         loop {
             if stop.is_cancelled() {
@@ -237,6 +246,25 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_follower_goes_on_where_another_stopped() {
+        let (log, stop) = (Log::default(), CancellationToken::new());
+        let topic = log.topic("news");
+        for number in 0..4 {
+            topic.append("key", Some(number.to_string().as_bytes()));
+        }
+        let partition = PARTITIONS.into_iter().find(|of| topic.end(*of) > 0).expect("a partition");
+        let mut follower = log.resume("news", &BTreeMap::from([(partition, 2)]));
+        let (mut offsets, mut ends) = (Vec::new(), 0);
+        while ends < PARTITIONS.len() {
+            match follower.next(&stop).await.expect("an event") {
+                Event::Record(record) => offsets.push(record.offset()),
+                Event::End(_) => ends += 1,
+            }
+        }
+        assert_eq!(offsets, [2, 3]);
+    }
 
     #[test]
     fn a_partition_keeps_its_newest_records_and_their_offsets() {
