@@ -511,8 +511,11 @@ fn unusable(error: &ClientError) -> End {
         ClientError::Address { .. } | ClientError::Prepare { .. } | ClientError::Handshake { .. } => {
             End::Final(error.to_string())
         }
-        // A route that is just being created returns 404 for a moment, so it is retried too.
+        // A route that is just being created returns 404 for a moment, so it is retried too. The last two are of files, by
+        // which nothing connects.
         ClientError::Refused { .. }
+        | ClientError::Local { .. }
+        | ClientError::NotTaken { .. }
         | ClientError::Transport { .. }
         | ClientError::Timeout { .. }
         | ClientError::Shape { .. } => End::Broken(error.to_string()),

@@ -149,12 +149,7 @@ impl Fixture for S3 {
     }
 
     fn connect(address: &str, account: Credentials) -> S3Admin {
-        S3Admin::new(
-            &format!("http://{address}"),
-            &format!("http://{}", accounts_address()),
-            REGION,
-            account,
-        )
+        S3Admin::new(&format!("http://{address}"), &format!("http://{}", accounts_address()), REGION, account)
     }
 
     fn desired(id: &TenantId, owner: Owner, secret_key: SecretString) -> S3Desired {
@@ -221,10 +216,15 @@ async fn an_account_without_a_marker_is_a_conflict_like_a_bucket() {
     let name = &desired.name;
     let hand = Client::of(admin_account("S3"));
     let body = async {
-        let made = format!("<Account><Access>{name}</Access><Secret>secret-of-others</Secret><Role>user</Role></Account>");
+        let made = format!(
+            "<Account><Access>{name}</Access><Secret>secret-of-others</Secret><Role>user</Role></Account>"
+        );
         assert_eq!(hand.manage("create-user", &made).await.0, StatusCode::CREATED);
         let conflict = super::assert_reason(admin.observe(&desired).await, crds::Reason::ResourceConflict);
-        assert!(conflict.starts_with(&format!("S3 account {name} exists and has no owner marker")), "{conflict}");
+        assert!(
+            conflict.starts_with(&format!("S3 account {name} exists and has no owner marker")),
+            "{conflict}"
+        );
         super::assert_reason(admin.remove(&claim(&desired)).await, crds::Reason::ResourceConflict);
     };
     story(body, async { _ = hand.manage(&format!("delete-user?access={name}"), "").await }).await;
@@ -260,7 +260,8 @@ async fn a_full_bucket_is_removed_with_all_objects() {
         converge(&admin, &desired).await;
         let client = Client::of(account(&desired));
         for number in 0..OBJECTS {
-            let key = format!("{name}/deep/{number} <&> \u{fc}").replace(' ', "%20").replace('\u{fc}', "%C3%BC");
+            let key =
+                format!("{name}/deep/{number} <&> \u{fc}").replace(' ', "%20").replace('\u{fc}', "%C3%BC");
             let key = key.replace('<', "%3C").replace('>', "%3E").replace('&', "%26");
             let (status, text) = client.send("PUT", &key, "x").await;
             assert!(status.is_success(), "{status} {text}");
@@ -366,13 +367,15 @@ async fn one_tenant_gets_nothing_of_another() {
         assert!(removed.contains("<Code>AccessDenied</Code>") && !removed.contains("<Deleted>"), "{removed}");
         let base = format!("http://{}", S3::address());
         let source = format!("/{theirs}/secret");
-        let copied =
-            intruder.request(&base, "PUT", &format!("{own}/copy"), &[("x-amz-copy-source", &source)], "").await;
+        let copied = intruder
+            .request(&base, "PUT", &format!("{own}/copy"), &[("x-amz-copy-source", &source)], "")
+            .await;
         assert_eq!(copied.0, StatusCode::FORBIDDEN, "{}", copied.1);
         let (status, buckets) = intruder.send("GET", "", "").await;
         assert!(status.is_success() && !buckets.contains("<Name>"), "{buckets}");
 
-        let grown = format!("<Account><Access>{own}-2</Access><Secret>x</Secret><Role>admin</Role></Account>");
+        let grown =
+            format!("<Account><Access>{own}-2</Access><Secret>x</Secret><Role>admin</Role></Account>");
         let reset = "<Account><Secret>known</Secret></Account>";
         for (path, body) in [
             ("list-users".to_owned(), ""),
@@ -386,7 +389,9 @@ async fn one_tenant_gets_nothing_of_another() {
             let (status, text) = intruder.manage(&path, body).await;
             assert_eq!(status, StatusCode::FORBIDDEN, "{path}: {text}");
         }
-        for path in [format!("{theirs}/secret"), format!("{theirs}?list-type=2"), format!("{OWNERS}/{theirs}")] {
+        for path in
+            [format!("{theirs}/secret"), format!("{theirs}?list-type=2"), format!("{OWNERS}/{theirs}")]
+        {
             assert_eq!(Client::anonymous().send("GET", &path, "").await.0, StatusCode::FORBIDDEN, "{path}");
         }
         assert_eq!(victim.send("GET", &format!("{theirs}/secret"), "").await.1, "private");

@@ -79,7 +79,9 @@ async fn files_are_switched_on_and_off_without_a_remainder_and_are_kept() {
     condition_message(&server, namespace, "it", "MediaReady", "True", "InSync").await;
     condition_message(&server, namespace, "it", "Ready", "True", "AllReady").await;
     let with = children(&server, namespace).await;
-    for child in ["Deployment it-media", "Service it-media", "ServiceAccount it-media", "IngressRoute it-media"] {
+    for child in
+        ["Deployment it-media", "Service it-media", "ServiceAccount it-media", "IngressRoute it-media"]
+    {
         assert!(with.contains(child), "{child} is not in {with:?}");
     }
     let first = bucket(&tenants(&server, namespace).get("it").await.expect("there"));
@@ -104,7 +106,9 @@ async fn files_are_switched_on_and_off_without_a_remainder_and_are_kept() {
     switch(&server, namespace, false).await;
     condition_is_gone(&server, namespace).await;
     tenants(&server, namespace).delete("it", &DeleteParams::default()).await.expect("deleted");
-    let gone = || async { tenants(&server, namespace).get_opt("it").await.expect("an answer").is_none().then_some(()) };
+    let gone = || async {
+        tenants(&server, namespace).get_opt("it").await.expect("an answer").is_none().then_some(())
+    };
     eventually("the tenant is gone", SOON * 2, gone).await;
     assert_eq!(ownership(&id).await, Ownership::Absent);
     available.abort();
@@ -133,7 +137,8 @@ async fn a_cell_without_an_object_store_refuses_files_and_nothing_else() {
     let server = ApiServer::start("bare").await;
     create_cell(&server, "bare", 5, NOWHERE, None).await;
     let operator = Operator::start(&server);
-    let spec = json!({"tenantId": "itbare", "cellRef": {"name": "bare"}, "services": {"media": {"enabled": true}}});
+    let spec =
+        json!({"tenantId": "itbare", "cellRef": {"name": "bare"}, "services": {"media": {"enabled": true}}});
     create_tenant(&server, "bare", "it", spec).await;
     let message = condition_message(&server, "bare", "it", "MediaReady", "False", "BackendMissing").await;
     assert_eq!(

@@ -647,6 +647,7 @@ mod tests {
                 range: None,
                 moderates: false,
                 subject_only: false,
+                reads_from: None,
             },
             include_str!("../golden/files.v1.json"),
         );

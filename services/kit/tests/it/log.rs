@@ -71,8 +71,7 @@ async fn records_of_a_key_keep_their_order_and_their_partition(log: &Log, topic:
     follower.end().await;
 
     // Another one goes on in the middle of each partition; where it knows no place, at the beginning.
-    let mut middle: BTreeMap<i32, i64> =
-        ends.iter().map(|(partition, end)| (*partition, end / 2)).collect();
+    let mut middle: BTreeMap<i32, i64> = ends.iter().map(|(partition, end)| (*partition, end / 2)).collect();
     let (unknown, _) = middle.pop_last().expect("a partition");
     let mut follower = resume(log, topic, &middle).await;
     let mut later = read_to_the_end(&mut follower).await;

@@ -24,7 +24,7 @@ use media::{
     pictures::{Limits, Pool, PoolSize},
     processing::Processor,
     scan::Scanner,
-    store::{FileStore, MemoryStore},
+    store::MemoryStore,
     users::Users,
 };
 use serde_json::{Value, json};
