@@ -1,38 +1,8 @@
 // Files: uploads that go straight to the object store, and downloads by links.
+import type { CreateFileRequest, File as StoredFile, FilePurpose } from "./generated/media.js";
 import { CallError, type Identity } from "./messenger.js";
 
-/** What a file is for: messages of a chat, the picture of a group, or that of the user. */
-export type FilePurpose = { chat: string } | { chat_picture: string } | "avatar";
-
-/** A file, as the one who uploads it and those who read it see it. `size` is in bytes. */
-export type StoredFile = {
-    id: string;
-    for: FilePurpose;
-    owner: string;
-    name: string;
-    type: string;
-    size: number;
-    state: "pending" | "processing" | "ready" | "refused" | "quarantined";
-    /** Why it was not taken. */
-    refused?: string;
-    width?: number;
-    height?: number;
-    duration_ms?: number;
-    /** A thumbhash in base64. */
-    blur?: string;
-    has_thumbnail?: boolean;
-    /** What is left to upload. */
-    upload?: WholeUpload | { parts: UploadPart[]; expires_at_ms: number };
-    /** Where it is fetched, as paths of the messenger that are good for a few minutes and need no token. */
-    links?: { content: string; thumbnail?: string; expires_at_ms: number };
-};
-export type WholeUpload = {
-    method: string;
-    url: string;
-    headers: Record<string, string>;
-    expires_at_ms: number;
-};
-export type UploadPart = { number: number; offset: number; size: number; uploaded?: boolean; url?: string };
+export type { FilePurpose, StoredFile };
 
 /** A file that the messenger did not take: `file.state` and `file.refused` say why. */
 export class FileError extends Error {
@@ -75,11 +45,11 @@ export async function upload(
     blob: Blob,
     name: string = "name" in blob && typeof blob.name === "string" ? blob.name : "file",
 ): Promise<StoredFile> {
-    const body: Record<string, unknown> = {
+    const body: CreateFileRequest = {
         ...{ for: purpose, name, type: blob.type.split(";")[0] || "application/octet-stream" },
         size: blob.size,
     };
-    if (blob.size <= MAX_SUMMED_BYTES) body["sha256"] = await sha256(blob);
+    if (blob.size <= MAX_SUMMED_BYTES) body.sha256 = await sha256(blob);
     const headers = { "idempotency-key": crypto.randomUUID() };
     const file: StoredFile = await identity.call("POST", "/api/media/files", body, headers);
     return complete(identity, file, blob);
@@ -103,7 +73,7 @@ export async function link(
 ): Promise<URL> {
     const found = await file(identity, id);
     const path = found.links?.[variant];
-    if (path === undefined) throw new FileError(found);
+    if (!path) throw new FileError(found);
     return identity.messenger.url(path);
 }
 
@@ -143,19 +113,19 @@ async function complete(identity: Identity, started: StoredFile, blob: Blob): Pr
 /** Uploads what is missing and has an address. Returns whether nothing else is missing. */
 async function send(known: StoredFile, blob: Blob): Promise<boolean> {
     const { upload } = known;
-    if (upload === undefined) return true;
+    if (!upload) return true;
     if ("url" in upload) {
         await put(upload.url, blob, upload.method, upload.headers);
         return true;
     }
     let sent = 0;
     for (const part of upload.parts) {
-        if (part.uploaded || part.url === undefined) continue;
+        if (part.uploaded || !part.url) continue;
         await put(part.url, blob.slice(part.offset, part.offset + part.size));
         sent += 1;
     }
     // Where no part has an address, the messenger says what is wrong.
-    return sent === 0 || upload.parts.every((part) => part.uploaded || part.url !== undefined);
+    return sent === 0 || upload.parts.every((part) => part.uploaded || part.url);
 }
 
 async function put(
