@@ -89,7 +89,8 @@ impl Log {
     /// one that is not in it is read from its beginning. The end of each partition is reported when it is reached. Tries until it
     /// works; `None` when stopped before.
     ///
-    /// What the log has forgotten meanwhile is passed over: the first record has a greater offset then.
+    /// What the log has forgotten meanwhile is passed over, and a log that was made again is read from its beginning:
+    /// [`Follower::starts`] says so.
     pub async fn resume(
         &self,
         topic: &str,
@@ -183,6 +184,12 @@ impl Producer {
     }
 }
 
+/// Returns where a partition that has offsets from `first` to `end` is read, by one who wants to go on at `next`. Behind its end nothing was
+/// ever read of it: it was made again.
+fn place_of(next: Option<i64>, (first, end): (i64, i64)) -> i64 {
+    next.filter(|next| (first..=end).contains(next)).unwrap_or(first)
+}
+
 /// A record that was read.
 pub struct Record<'a>(Read<'a>);
 
@@ -263,6 +270,15 @@ impl Follower {
         match &self.0 {
             Follow::Kafka(follower) => follower.partitions().to_vec(),
             Follow::Memory(_) => memory::PARTITIONS.collect(),
+        }
+    }
+
+    /// Returns the offsets of the first records that are read, as far as they are known: of each partition, but when it was asked for the
+    /// beginning of all.
+    pub fn starts(&self) -> BTreeMap<i32, i64> {
+        match &self.0 {
+            Follow::Kafka(follower) => follower.starts().clone(),
+            Follow::Memory(follower) => follower.starts(),
         }
     }
 

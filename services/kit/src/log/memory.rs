@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::now_ms;
 
-use super::{Event, Member, Queue, Read, Record, Report, Start, Take};
+use super::{Event, Member, Queue, Read, Record, Report, Start, Take, place_of};
 
 /// Partitions of every topic.
 pub(super) const PARTITIONS: Range<i32> = 0..4;
@@ -68,12 +68,17 @@ impl Log {
 
     pub(super) fn follow(&self, topic: &str, start: Start) -> Follower {
         let topic = self.topic(topic);
-        let next = |partition| (start == Start::End).then(|| topic.end(partition));
-        Follower::new(&topic, next, start == Start::End)
+        let place = |partition| {
+            let (first, end) = topic.bounds(partition);
+            if start == Start::End { end } else { first }
+        };
+        Follower::new(&topic, place, start == Start::End)
     }
 
     pub(super) fn resume(&self, topic: &str, next: &BTreeMap<i32, i64>) -> Follower {
-        Follower::new(&self.topic(topic), |partition| next.get(&partition).copied(), false)
+        let topic = self.topic(topic);
+        let place = |partition| place_of(next.get(&partition).copied(), topic.bounds(partition));
+        Follower::new(&topic, place, false)
     }
 }
 
@@ -108,7 +113,14 @@ impl Topic {
     }
 
     fn end(&self, partition: i32) -> i64 {
-        self.contents().partition(partition).end()
+        self.bounds(partition).1
+    }
+
+    /// Returns the offsets of the oldest record kept and behind the newest.
+    fn bounds(&self, partition: i32) -> (i64, i64) {
+        let mut contents = self.contents();
+        let kept = contents.partition(partition);
+        (kept.first, kept.end())
     }
 
     /// Gives all partitions to the one member of the group, until the shutdown.
@@ -191,23 +203,30 @@ impl Cursor {
 
 /// A reader of all partitions.
 pub(super) struct Follower {
+    starts: BTreeMap<i32, i64>,
     /// Each with whether its end was reported.
     cursors: VecDeque<(Cursor, bool)>,
     filled: Arc<Notify>,
 }
 
 impl Follower {
-    /// Returns a reader of each partition from an offset, or from its beginning.
-    fn new(topic: &Arc<Topic>, next: impl Fn(i32) -> Option<i64>, is_end_told: bool) -> Self {
+    /// Returns a reader of each partition from an offset.
+    fn new(topic: &Arc<Topic>, place: impl Fn(i32) -> i64, is_end_told: bool) -> Self {
         let filled = Arc::new(Notify::new());
-        let cursors = PARTITIONS
-            .map(|partition| {
-                let mut cursor = Cursor::new(topic.clone(), partition, next(partition));
+        let starts: BTreeMap<i32, i64> = PARTITIONS.map(|partition| (partition, place(partition))).collect();
+        let cursors = starts
+            .iter()
+            .map(|(partition, start)| {
+                let mut cursor = Cursor::new(topic.clone(), *partition, Some(*start));
                 cursor.notify(&filled);
                 (cursor, is_end_told)
             })
             .collect();
-        Self { cursors, filled }
+        Self { starts, cursors, filled }
+    }
+
+    pub(super) fn starts(&self) -> BTreeMap<i32, i64> {
+        self.starts.clone()
     }
 
     pub(super) async fn next(&mut self, stop: &CancellationToken) -> Option<Event<'static>> {
@@ -264,6 +283,30 @@ mod tests {
             }
         }
         assert_eq!(offsets, [2, 3]);
+    }
+
+    #[tokio::test]
+    async fn a_follower_says_from_where_on_it_reads() {
+        let log = Log::default();
+        let topic = log.topic("news");
+        let more = i64::try_from(KEPT_RECORDS).expect("few") + 3;
+        for number in 0..more {
+            topic.append("key", Some(number.to_string().as_bytes()));
+        }
+        let partition = PARTITIONS.into_iter().find(|of| topic.end(*of) > 0).expect("a partition");
+        for (next, expected) in [
+            (Some(5), 5),
+            (Some(more), more),
+            // It has forgotten what comes next.
+            (Some(2), 3),
+            (None, 3),
+            // It is not the log that was read before.
+            (Some(more + 1), 3),
+        ] {
+            let next = next.map(|next| (partition, next)).into_iter().collect();
+            assert_eq!(log.resume("news", &next).starts()[&partition], expected, "{next:?}");
+        }
+        assert_eq!(log.follow("news", Start::End).starts()[&partition], more);
     }
 
     #[test]
