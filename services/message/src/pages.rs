@@ -135,6 +135,10 @@ mod tests {
             Ok(History { messages: (from_seq..=5).map(message).collect(), head_seq: 5, from_seq })
         }
 
+        async fn entries_of(&self, _: Vec<TargetId>) -> Result<Vec<Message>> {
+            Ok(Vec::new())
+        }
+
         async fn mark_own_of(&self, reader: SeatId, messages: &mut [Message]) -> Result<()> {
             for message in messages {
                 let reactions = &mut message.changes.reactions;

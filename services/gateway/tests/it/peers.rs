@@ -19,12 +19,12 @@ use contracts::{
     },
     rpc::{
         Changes, ChatState, CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest,
-        CheckMembersResponse, EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, Head,
-        HistoryRequest, HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse,
-        ListCalledRequest, ListCalledResponse, ListMembershipsRequest, ListMembershipsResponse,
-        ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest, Member, Membership, Message,
-        MovedRequest, MovedResponse, PinsRequest, PublishedPlace, PublishedRecord, RepliesRequest,
-        SyncRequest, SyncResponse, Watermarks,
+        CheckMembersResponse, EntriesRequest, EntriesResponse, EntryRequest, EntryResponse,
+        GetMembershipRequest, GetMembershipResponse, Head, HistoryRequest, HistoryResponse,
+        ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse,
+        ListMembershipsRequest, ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse,
+        ListResponse, MarkRequest, Member, Membership, Message, MovedRequest, MovedResponse, PinsRequest,
+        PublishedPlace, PublishedRecord, RepliesRequest, SyncRequest, SyncResponse, Watermarks,
         chat_service_server::{ChatService, ChatServiceServer},
         media_service_server::MediaServiceServer,
         message_service_server::{MessageService, MessageServiceServer},
@@ -703,6 +703,10 @@ impl MessageService for Peers {
         });
         let (chats, cursor) = (chats.collect(), "a cursor".to_owned());
         Ok(Response::new(SyncResponse { chats, cursor, ..SyncResponse::default() }))
+    }
+
+    async fn entries(&self, _: Request<EntriesRequest>) -> Result<Response<EntriesResponse>, Status> {
+        Err(Status::unimplemented("the gateway does not call it"))
     }
 
     async fn moved(&self, request: Request<MovedRequest>) -> Result<Response<MovedResponse>, Status> {
