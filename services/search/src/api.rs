@@ -1,14 +1,20 @@
 //! REST: searches, and how far the index has come.
 #![expect(unused_qualifications, reason = "in what utoipa::path makes of `params`")]
 
+mod searches;
+
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use contracts::{
     ChatId, UserId,
     api::{FoundMessage, FoundMessages, Page, Problem, SearchStatus},
     convert::UnreadableField,
-    rpc::{ListMembershipsRequest, Membership, chat_service_client::ChatServiceClient},
+    rpc::{
+        EntriesRequest, EntryPlace, ListMembershipsRequest, Membership,
+        chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient,
+    },
+    wire::Message,
 };
 use kit::{
     auth::Caller,
@@ -22,8 +28,10 @@ use kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+pub use self::searches::Searches;
+use self::searches::SearchingCaller;
 use crate::{
-    domain::{Analyzer, EntryName, Place, Search, Seats, Term, Text, excerpt, parse},
+    domain::{Analyzer, Document, EntryName, Place, Search, Seats, Term, Text, excerpt, parse},
     error::Error,
     events::Standing,
     metrics::{Answer, Metrics},
@@ -38,8 +46,16 @@ pub struct AppState {
     pub index: Arc<dyn Index>,
     pub analyzer: Arc<Analyzer>,
     pub chats: ChatServiceClient<InternalChannel>,
+    pub messages: MessageServiceClient<InternalChannel>,
     pub standing: Arc<Standing>,
     pub metrics: Metrics,
+    pub searches: Searches,
+}
+
+impl FromRef<AppState> for Searches {
+    fn from_ref(state: &AppState) -> Self {
+        state.searches.clone()
+    }
 }
 
 /// Returns the REST API with its description.
@@ -51,9 +67,10 @@ pub fn routes(state: AppState) -> OpenApiRouter {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct SearchQuery {
-    /// At most 256 characters: up to 16 words, each in any of its forms in Russian and English, `"phrases"` that stand so, and beginnings of
-    /// words with a `*` behind them. All of them are in a message that is found. Case, width, accents and punctuation do not count. A `*`
-    /// elsewhere is refused, and there are no regular expressions. The schema allows some queries.
+    /// At most 256 characters: up to 32 words, each in any of its forms in Russian and English, `"phrases"` that stand so, and up to two
+    /// beginnings of words, of two letters at least, with a `*` behind them. A character of a script without spaces between words is a word. All
+    /// of them are in a message that is found. Case, width, accents and punctuation do not count. A `*` elsewhere is refused, and there are
+    /// no regular expressions. The schema allows some queries.
     #[param(
         max_length = 256,
         pattern = r#"^[0-9A-Za-z][^*"\s\u0000-\u001f\u007f-\u009f]{0,30}( [0-9A-Za-z][^*"\s\u0000-\u001f\u007f-\u009f]{0,30}){0,7}$"#
@@ -85,7 +102,8 @@ struct SearchQuery {
 /// Finds messages by their words, the newest first, in the chats of the caller.
 ///
 /// What is found is what the caller reads at this moment: texts of chats that they are in, from where their history begins, as they are after
-/// edits, and none that was deleted or has disappeared. A message is found some seconds after it was sent, likewise an edit.
+/// edits, and none that was deleted or has disappeared. A message is found some seconds after it was sent, likewise an edit. A page may have
+/// fewer messages than `limit`, or none, and a `next_cursor`: what changed since it was indexed is left out.
 #[utoipa::path(
     get,
     path = "/api/search/messages",
@@ -96,6 +114,8 @@ struct SearchQuery {
         (status = OK, description = "One page", body = FoundMessages),
         (status = FORBIDDEN, description = "not_a_member: of the chat that is named", body = Problem,
             content_type = "application/problem+json"),
+        (status = TOO_MANY_REQUESTS, description = "rate_limited (requests of the client's address, or searches of the caller)",
+            body = Problem, content_type = "application/problem+json"),
         ParameterProblems,
         CallerProblems,
         FaultProblems,
@@ -103,7 +123,7 @@ struct SearchQuery {
 )]
 async fn search_messages(
     State(state): State<AppState>,
-    caller: Caller,
+    SearchingCaller(caller): SearchingCaller,
     Query(query): Query<SearchQuery>,
 ) -> Result<Json<FoundMessages>, ApiError> {
     let began = Instant::now();
@@ -144,10 +164,12 @@ impl AppState {
         }
         // Before the seats: what is complete then misses none of them.
         let complete = self.standing.is_complete();
-        let seats = self.seats(user, query.chat).await?;
+        let (seats, begun) = self.seats(user, query.chat).await?;
         let search = Search {
-            terms,
-            seats: Arc::new(seats),
+            reader: user,
+            terms: terms.clone(),
+            seats,
+            begun,
             chat: query.chat,
             thread: query.thread,
             sender: query.sender,
@@ -157,16 +179,19 @@ impl AppState {
             limit: size.with_next(),
             now_ms: now_ms(),
         };
-        let terms = search.terms.clone();
-        let texts = self.index.search(search).await?;
-        let Page { items, next_cursor }: Page<Text> = size.page(texts, |text| Place::of(text).to_string());
-        let items = items.into_iter().map(|text| self.shown(text, &terms)).collect();
+        let places = self.index.search(search).await?;
+        let Page { items, next_cursor }: Page<Place> = size.page(places, Place::to_string);
+        let items = self.shown(items, terms).await?;
         Ok(FoundMessages { items, next_cursor, complete })
     }
 
-    /// Returns the chats that a user is in, or one of them, each with the first seq that they read. A chat whose entry that added them is
-    /// not in the index yet is left out: what is before it must not be found meanwhile.
-    async fn seats(&self, user: UserId, chat: Option<ChatId>) -> Result<Seats, Error> {
+    /// Returns the chats that a user is in, or one of them: those that they read from a seq on, and those that they read from an entry
+    /// on.
+    async fn seats(
+        &self,
+        user: UserId,
+        chat: Option<ChatId>,
+    ) -> Result<(Seats, Vec<(ChatId, EntryName)>), Error> {
         let request = ListMembershipsRequest {
             user_id: user.to_string(),
             chat_ids: chat.iter().map(ChatId::to_string).collect(),
@@ -178,7 +203,7 @@ impl AppState {
             return Err(Error::NotAMember(chat));
         }
         let mut seats = HashMap::with_capacity(listed.memberships.len());
-        let mut later = Vec::new();
+        let mut begun = Vec::new();
         for Membership { chat_id, reads_from, .. } in listed.memberships {
             let chat: ChatId = chat_id.parse().map_err(|_| UnreadableField("chat_id"))?;
             let Some(entry) = reads_from else {
@@ -187,23 +212,50 @@ impl AppState {
             };
             let sender = entry.sender_id.parse().map_err(|_| UnreadableField("sender_id"))?;
             let key = entry.key.parse().map_err(|_| UnreadableField("key"))?;
-            later.push((chat, EntryName { sender, key }));
+            begun.push((chat, EntryName { sender, key }));
         }
-        if !later.is_empty() {
-            seats.extend(self.index.beginnings(later).await?);
-        }
-        Ok(seats)
+        Ok((seats, begun))
     }
 
-    fn shown(&self, text: Text, terms: &[Term]) -> FoundMessage {
-        FoundMessage {
-            excerpt: excerpt(&self.analyzer, &text.body, terms),
-            chat_id: text.chat,
-            seq: text.seq,
-            sender: text.sender,
-            sent_at_ms: text.sent_at_ms,
-            reply_to: text.reply_to,
-            edited: text.body_seq != text.seq,
+    /// Returns what was found as it is at this moment. The index may be behind: what was deleted, has disappeared, or does not have all of
+    /// the terms any more is left out.
+    async fn shown(&self, places: Vec<Place>, terms: Vec<Term>) -> Result<Vec<FoundMessage>, Error> {
+        if places.is_empty() {
+            return Ok(Vec::new());
         }
+        let wanted =
+            places.iter().map(|Place { chat, seq, .. }| EntryPlace { chat_id: chat.to_string(), seq: *seq });
+        let read = self.messages.clone().entries(EntriesRequest { places: wanted.collect() }).await;
+        let read = read.map_err(|status| Error::Messages(Box::new(status)))?.into_inner();
+        let messages = read.messages.into_iter().map(Message::try_from).collect::<Result<Vec<_>, _>>()?;
+        let (analyzer, now_ms) = (self.analyzer.clone(), now_ms());
+        // Long texts keep a core busy for a while.
+        let shown = tokio::task::spawn_blocking(move || {
+            let texts = messages.into_iter().filter_map(|message| readable(message, now_ms));
+            let mut texts: HashMap<_, _> = texts.map(|text| ((text.chat, text.seq), text)).collect();
+            let texts = places.into_iter().filter_map(|Place { chat, seq, .. }| texts.remove(&(chat, seq)));
+            texts.filter_map(|text| found(&analyzer, text, &terms)).collect()
+        });
+        shown.await.map_err(|_| Error::Cancelled)
     }
+}
+
+/// Returns the text of a message that can be read now.
+fn readable(message: Message, now_ms: i64) -> Option<Text> {
+    let Some(Document::Text(text)) = Document::of_stored(message) else { return None };
+    let has_disappeared = text.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms);
+    (!text.deleted && !has_disappeared).then_some(text)
+}
+
+/// Returns what is shown of a text that has all of the terms.
+fn found(analyzer: &Analyzer, text: Text, terms: &[Term]) -> Option<FoundMessage> {
+    Some(FoundMessage {
+        excerpt: excerpt(analyzer, &text.body, terms)?,
+        chat_id: text.chat,
+        seq: text.seq,
+        sender: text.sender,
+        sent_at_ms: text.sent_at_ms,
+        reply_to: text.reply_to,
+        edited: text.body_seq != text.seq,
+    })
 }

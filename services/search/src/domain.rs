@@ -10,6 +10,6 @@ pub use self::{
     batch::Batch,
     document::{Beginning, Build, Document, DocumentId, Entry, EntryName, Progress, Text, What},
     excerpt::excerpt,
-    query::{Form, MAX_QUERY_CHARS, MAX_TERMS, Place, Search, Seats, Term, parse},
+    query::{Form, MAX_QUERY_CHARS, Place, Search, Seats, Term, parse},
     words::{Analyzer, Token, composed},
 };

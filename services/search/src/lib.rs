@@ -9,7 +9,8 @@
 //!
 //! # Consumes
 //! `message.delivered`, all partitions, from where the index was left. gRPC: `ChatService` for which chats a user is in and where
-//! their history begins, with each search; `ChatDirectory` and `MessageService` for what was before the index.
+//! their history begins, and `MessageService` for what was found, with each search; `ChatDirectory` and `MessageService` for what was before
+//! the index.
 //!
 //! # Publishes
 //! Nothing.
@@ -25,14 +26,14 @@ pub mod store;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use contracts::rpc::chat_service_client::ChatServiceClient;
+use contracts::rpc::{chat_service_client::ChatServiceClient, message_service_client::MessageServiceClient};
 use kit::{Memory, Scope, Service, Surface, catalog, log::Log};
 use tonic::service::Routes;
 
 pub use config::Settings;
 
 pub use crate::{
-    api::{AppState, routes},
+    api::{AppState, Searches, routes},
     metrics::Metrics,
 };
 use crate::{
@@ -80,7 +81,7 @@ fn surface(
         tenant: scope.tenant().to_owned(),
         log,
         index: index.clone(),
-        source: Source::new(chats.clone(), messages),
+        source: Source::new(chats.clone(), messages.clone()),
         standing: standing.clone(),
         metrics: metrics.clone(),
         check: scope.check("log"),
@@ -88,6 +89,14 @@ fn surface(
         times: Times::default(),
     };
     scope.spawn(indexer.run());
-    let state = AppState { index, analyzer, chats: ChatServiceClient::new(chats), standing, metrics };
+    let state = AppState {
+        index,
+        analyzer,
+        chats: ChatServiceClient::new(chats),
+        messages: MessageServiceClient::new(messages),
+        standing,
+        metrics,
+        searches: Searches::default(),
+    };
     Ok(Surface { api: routes(state), grpc: Routes::default() })
 }

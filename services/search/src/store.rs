@@ -5,11 +5,10 @@ mod embedded;
 
 use std::{collections::HashMap, path::PathBuf};
 
-use contracts::ChatId;
 use tonic::async_trait;
 
 pub use self::embedded::EmbeddedIndex;
-use crate::domain::{Document, DocumentId, EntryName, Progress, Search, Text};
+use crate::domain::{Document, DocumentId, Place, Progress, Search};
 
 /// An index of one tenant. Its suite (`tests/it/store.rs`) runs on every implementation.
 #[async_trait]
@@ -17,19 +16,15 @@ pub trait Index: Send + Sync + 'static {
     /// Returns how far the index has come; `None` for a new one.
     async fn progress(&self) -> Result<Option<Progress>, IndexError>;
 
-    /// Returns those of these documents that the index has.
+    /// Returns those of these documents that the index has. It is for the one task that fills the index, and waits for no search.
     async fn documents(&self, ids: Vec<DocumentId>) -> Result<HashMap<DocumentId, Document>, IndexError>;
-
-    /// Returns the seqs of these entries, one of each chat at most, as far as the index has them.
-    async fn beginnings(&self, entries: Vec<(ChatId, EntryName)>)
-    -> Result<HashMap<ChatId, i64>, IndexError>;
 
     /// Writes all of it, or nothing. Searches that begin later see it.
     async fn write(&self, write: Write) -> Result<(), IndexError>;
 
-    /// Returns what is found, the newest first: at most `limit` texts, of chats of `seats` alone and from the seq there on. A search takes
-    /// bounded time.
-    async fn search(&self, search: Search) -> Result<Vec<Text>, IndexError>;
+    /// Returns where what is found is, the newest first: at most `limit` texts, of chats of `seats` alone and from the seq there on, and of
+    /// those of `begun` as far as the index has the entries. A search takes bounded time, and a reader has one at a time.
+    async fn search(&self, search: Search) -> Result<Vec<Place>, IndexError>;
 }
 
 /// A change of an index.

@@ -12,14 +12,12 @@ const EXCERPT_BYTES: usize = 320;
 const ELLIPSIS: &str = "\u{2026}";
 
 /// Returns the part of a text around the first thing that was found, with all that was found in it. It begins and ends with a word, and an
-/// ellipsis stands for what is left out there.
-pub fn excerpt(analyzer: &Analyzer, body: &str, terms: &[Term]) -> Vec<ExcerptPart> {
+/// ellipsis stands for what is left out there. `None` for a text that does not have everything that is searched for.
+pub fn excerpt(analyzer: &Analyzer, body: &str, terms: &[Term]) -> Option<Vec<ExcerptPart>> {
     let tokens = analyzer.tokens(body);
-    let found = found(&tokens, terms);
-    let first = found.iter().position(|found| *found).unwrap_or(0);
-    let Some(anchor) = tokens.get(first).map(|token| token.place.clone()) else {
-        return vec![ExcerptPart { text: ELLIPSIS.to_owned(), found: false }];
-    };
+    let found = found(&tokens, terms)?;
+    let first = found.iter().position(Option::is_some)?;
+    let anchor = tokens[first].place.clone();
     let near =
         tokens[..first].iter().rev().take_while(|token| anchor.start - token.place.start <= BEFORE_BYTES);
     let begins_at = first - near.count();
@@ -38,29 +36,43 @@ pub fn excerpt(analyzer: &Analyzer, body: &str, terms: &[Term]) -> Vec<ExcerptPa
     for index in begins_at..ends_behind {
         let place = &tokens[index].place;
         // What stands between two words of a phrase is part of what was found.
-        let is_inside = index > begins_at && found[index] && found[index - 1];
+        let is_inside = index > begins_at && found[index] == Some(Found::GoesOn);
         parts.push(&body[at..place.start], is_inside);
-        parts.push(&body[place.clone()], found[index]);
+        parts.push(&body[place.clone()], found[index].is_some());
         at = place.end;
     }
     parts.push(&body[at..end], false);
     if end < body.len() {
         parts.push(ELLIPSIS, false);
     }
-    parts.0
+    Some(parts.0)
 }
 
-/// Returns for each token whether it is part of what is searched for.
-fn found(tokens: &[Token], terms: &[Term]) -> Vec<bool> {
-    let mut found = vec![false; tokens.len()];
+/// How a token is part of what was found.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Begins,
+    /// It and the one before it are words of one phrase.
+    GoesOn,
+}
+
+/// Returns of each token whether it is part of what is searched for; `None` when something of that is missing.
+fn found(tokens: &[Token], terms: &[Term]) -> Option<Vec<Option<Found>>> {
+    let mut found = vec![None; tokens.len()];
     for term in terms {
+        let mut is_missing = true;
         for (at, window) in tokens.windows(term.tokens.len()).enumerate() {
             if term.is(window) {
-                found[at..at + window.len()].fill(true);
+                is_missing = false;
+                found[at] = found[at].max(Some(Found::Begins));
+                found[at + 1..at + window.len()].fill(Some(Found::GoesOn));
             }
         }
+        if is_missing {
+            return None;
+        }
     }
-    found
+    Some(found)
 }
 
 /// Parts, of which no two neighbours are of one kind.
@@ -85,7 +97,7 @@ mod tests {
     fn shown(body: &str, query: &str) -> String {
         let analyzer = Analyzer::default();
         let terms = parse(&analyzer, query).expect("a query");
-        let parts = excerpt(&analyzer, body, &terms).into_iter();
+        let parts = excerpt(&analyzer, body, &terms).expect("all of it").into_iter();
         parts.map(|part| if part.found { format!("[{}]", part.text) } else { part.text }).collect()
     }
 
@@ -100,6 +112,21 @@ mod tests {
     }
 
     #[test]
+    fn a_text_without_all_that_is_searched_for_has_no_excerpt() {
+        let analyzer = Analyzer::default();
+        for (body, query) in [
+            ("red", "red car"),
+            ("car red", "\"red car\""),
+            ("running", "\"run\""),
+            ("", "red"),
+            ("?", "red"),
+        ] {
+            let terms = parse(&analyzer, query).expect("a query");
+            assert_eq!(excerpt(&analyzer, body, &terms), None, "{query} in {body}");
+        }
+    }
+
+    #[test]
     fn a_long_text_is_shown_around_what_was_found() {
         let body = format!("{}needle {}", "before ".repeat(100), "behind ".repeat(100));
         let shown = shown(&body, "needle");
@@ -111,7 +138,7 @@ mod tests {
     #[test]
     fn a_text_of_one_long_word_is_shown_as_it_is() {
         let word = "я".repeat(1_000);
-        assert_eq!(shown(&format!("{word} b"), "я*"), format!("[{word}]\u{2026}"));
+        assert_eq!(shown(&format!("{word} b"), "яя*"), format!("[{word}]\u{2026}"));
         assert_eq!(shown("(ok)", "ok"), "([ok])");
     }
 }

@@ -1,16 +1,21 @@
 //! What a user searches for.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{collections::HashMap, fmt, str::FromStr};
 
 use contracts::{ChatId, UserId};
 use kit::error::InvalidField;
 
-use super::{Analyzer, Text, Token, composed};
+use super::{Analyzer, EntryName, Token, composed, words::is_alone};
 
 /// Longest query in characters.
 pub const MAX_QUERY_CHARS: usize = 256;
-/// Most words, phrases and beginnings of words in a query. Each of them makes a search longer, and no user types so many.
-pub const MAX_TERMS: usize = 16;
+/// Most words in a query, also in phrases, where a character that stands alone is one. Each of them makes a search longer, and no user types
+/// so many.
+pub const MAX_WORDS: usize = 32;
+/// Most beginnings of words in a query. Each stands for thousands of words.
+pub const MAX_BEGINNINGS: usize = 2;
+/// Least characters of a beginning. With one, it stands for a large part of all words.
+pub const MIN_BEGINNING_CHARS: usize = 2;
 
 /// The chats that a user reads at this moment, each with the first seq that they read.
 pub type Seats = HashMap<ChatId, i64>;
@@ -18,8 +23,13 @@ pub type Seats = HashMap<ChatId, i64>;
 /// A search. A message is found when all of it holds.
 #[derive(Clone, Debug)]
 pub struct Search {
+    /// Who searches.
+    pub reader: UserId,
     pub terms: Vec<Term>,
-    pub seats: Arc<Seats>,
+    pub seats: Seats,
+    /// More chats that the reader is in, each with the entry with which the history begins there. Nothing is found in one whose entry the
+    /// index does not have yet: what is before it must not be found meanwhile.
+    pub begun: Vec<(ChatId, EntryName)>,
     pub chat: Option<ChatId>,
     /// A message of `chat` with the replies to it, by its seq.
     pub thread: Option<i64>,
@@ -55,6 +65,19 @@ pub enum Form {
 }
 
 impl Term {
+    /// Returns the term as it is searched for. A character that stands alone is a whole word, with which no other one begins.
+    fn settled(self) -> Self {
+        let is_whole =
+            self.tokens.last().is_some_and(|token| token.exact.chars().next().is_some_and(is_alone));
+        let form = if self.form == Form::Prefix && is_whole { Form::Exact } else { self.form };
+        Self { form, ..self }
+    }
+
+    /// Returns whether it has too little of the word that it is the beginning of.
+    fn is_short(&self) -> bool {
+        self.tokens.last().is_none_or(|token| token.exact.chars().count() < MIN_BEGINNING_CHARS)
+    }
+
     /// Returns whether these tokens are what is searched for.
     pub fn is(&self, tokens: &[Token]) -> bool {
         let last = self.tokens.len() - 1;
@@ -95,12 +118,24 @@ pub fn parse(analyzer: &Analyzer, text: &str) -> Result<Vec<Term>, InvalidField>
         }
     }
     let terms = terms.into_iter().map(|(form, text)| Term { form, tokens: analyzer.tokens(text) });
-    let terms: Vec<_> = terms.filter(|term| !term.tokens.is_empty()).collect();
-    match terms.len() {
-        0 => Err(refused("must have a letter or a digit".to_owned())),
-        1..=MAX_TERMS => Ok(terms),
-        _ => Err(refused(format!("must have at most {MAX_TERMS} words"))),
+    let terms: Vec<_> = terms.filter(|term| !term.tokens.is_empty()).map(Term::settled).collect();
+    let beginnings = || terms.iter().filter(|term| term.form == Form::Prefix);
+    let words: usize = terms.iter().map(|term| term.tokens.len()).sum();
+    if words == 0 {
+        return Err(refused("must have a letter or a digit".to_owned()));
     }
+    if words > MAX_WORDS {
+        return Err(refused(format!(
+            "must have at most {MAX_WORDS} words; a character of a script without spaces between words is one"
+        )));
+    }
+    if beginnings().any(Term::is_short) {
+        return Err(refused(format!("a * stands behind at least {MIN_BEGINNING_CHARS} letters or digits")));
+    }
+    if beginnings().count() > MAX_BEGINNINGS {
+        return Err(refused(format!("must have at most {MAX_BEGINNINGS} beginnings of words with a *")));
+    }
+    Ok(terms)
 }
 
 /// The place of a message in the results. The newest, which is the greatest, comes first.
@@ -109,12 +144,6 @@ pub struct Place {
     pub sent_at_ms: i64,
     pub chat: ChatId,
     pub seq: i64,
-}
-
-impl Place {
-    pub fn of(text: &Text) -> Self {
-        Self { sent_at_ms: text.sent_at_ms, chat: text.chat, seq: text.seq }
-    }
 }
 
 impl fmt::Display for Place {
@@ -168,6 +197,7 @@ mod tests {
         );
         check(r#""not closed"#, &[(Form::Exact, &["not", "closed"])]);
         check("участ* ok", &[(Form::Prefix, &["участ"]), (Form::Word, &["ok"])]);
+        check("东京*", &[(Form::Exact, &["东", "京"])]);
         check("e-mail", &[(Form::Word, &["e", "mail"])]);
         check("东京", &[(Form::Word, &["东", "京"])]);
         // No regular expressions: what looks like one is its letters.
@@ -186,8 +216,18 @@ mod tests {
             assert_eq!(refused(text), "q: must have a letter or a digit", "{text:?}");
         }
         assert_eq!(refused(&"a ".repeat(10_000)), "q: must have at most 256 characters");
-        assert_eq!(refused(&"a ".repeat(17)), "q: must have at most 16 words");
-        assert!(read(&"a ".repeat(16)).is_ok());
+        let words =
+            "q: must have at most 32 words; a character of a script without spaces between words is one";
+        for word in ["a ", "a-b ", "\"a b\" ", "京"] {
+            let many = word.repeat(32 / Analyzer::default().tokens(word).len());
+            assert!(read(&many).is_ok(), "{many}");
+            assert_eq!(refused(&format!("{many} b")), words, "{many}");
+        }
+        for text in ["a*", "ok e-m*", "ё*"] {
+            assert_eq!(refused(text), "q: a * stands behind at least 2 letters or digits", "{text}");
+        }
+        assert!(read("ab* cd*").is_ok());
+        assert_eq!(refused("ab* cd* ef*"), "q: must have at most 2 beginnings of words with a *");
     }
 
     #[test]

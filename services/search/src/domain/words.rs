@@ -112,7 +112,7 @@ fn plain(word: &str) -> String {
 }
 
 /// Returns whether a character is a token of its own.
-fn is_alone(c: char) -> bool {
+pub(super) fn is_alone(c: char) -> bool {
     // The marks of a long vowel and of iteration are of no one script.
     matches!(c, '\u{30fc}' | '\u{ff70}' | '\u{3005}')
         || matches!(

@@ -1,6 +1,11 @@
 //! The task that fills the index.
 
-use std::{collections::HashSet, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 use contracts::event::{DeliveredRecord, VERSION};
 use kit::{
@@ -62,7 +67,9 @@ impl Indexer {
         self.check.ok();
         // A new index follows from the end, which it need not reach.
         let behind = if progress.is_some() { follower.partitions() } else { Vec::new() };
-        Filling::new(&self, progress, behind.into_iter().collect()).run(follower, &topic).await;
+        let mut filling = Filling::new(&self, progress, behind.into_iter().collect());
+        filling.begin(&topic, follower.starts());
+        filling.run(follower, &topic).await;
     }
 
     /// Returns how far the index has come; nothing when stopped.
@@ -106,7 +113,7 @@ impl<'a> Filling<'a> {
         if progress.build == Build::default() {
             of.metrics.builds.inc();
         }
-        let filling = Self {
+        Self {
             reading: Reading::new(of.source.clone(), progress.build),
             of,
             progress,
@@ -117,9 +124,35 @@ impl<'a> Filling<'a> {
             forgets: false,
             outage: Outage::default(),
             backoff: Backoff::new(BACKOFF),
-        };
-        filling.show();
-        filling
+        }
+    }
+
+    /// Begins to follow the log at these offsets.
+    fn begin(&mut self, topic: &str, starts: BTreeMap<i32, i64>) {
+        let is_new = self.progress.next.is_empty();
+        let expected = std::mem::replace(&mut self.progress.next, starts);
+        // A partition that was not there yet is read from its first record on.
+        let expected = |partition| expected.get(partition).copied().unwrap_or(0);
+        let lost = self.progress.next.iter().find(|(partition, start)| expected(partition) != **start);
+        // A new index reads all chats anyway.
+        if let Some((&partition, &start)) = lost.filter(|_| !is_new) {
+            self.read_again(topic, partition, (expected(&partition), start));
+        }
+        self.show();
+    }
+
+    /// Reads all chats again: records were not to be had, and what they said is in the store.
+    fn read_again(&mut self, topic: &str, partition: i32, (expected, offset): (i64, i64)) {
+        tracing::warn!(
+            partition,
+            expected,
+            offset,
+            "{topic} does not have records that were not read: all chats are read again"
+        );
+        self.of.metrics.builds.inc();
+        self.reading.restart();
+        self.progress.build = self.reading.build();
+        self.changed();
     }
 
     async fn run(mut self, mut follower: Follower, topic: &str) {
@@ -171,16 +204,7 @@ impl<'a> Filling<'a> {
         let (partition, offset) = (record.partition(), record.offset());
         let expected = self.progress.next.insert(partition, offset + 1);
         if let Some(expected) = expected.filter(|expected| *expected < offset) {
-            // What stood between is in the store.
-            tracing::warn!(
-                partition,
-                expected,
-                offset,
-                "{topic} has forgotten records before they were read: all chats are read again"
-            );
-            self.of.metrics.builds.inc();
-            self.reading.restart();
-            self.progress.build = self.reading.build();
+            self.read_again(topic, partition, (expected, offset));
         }
         match record.payload().map(serde_json::from_slice::<DeliveredRecord>) {
             Some(Ok(delivered)) if delivered.v == VERSION => {

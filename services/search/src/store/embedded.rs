@@ -3,14 +3,16 @@
 //! A document is one of tantivy, and its words are fields that are indexed and not kept; the document itself is kept beside them as JSON. What
 //! a reader may see is compared with each document that has the words, before any of them counts as found.
 
+mod matching;
 mod newest;
+mod turns;
 
 use std::{
     collections::HashMap,
     fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use contracts::ChatId;
@@ -19,20 +21,24 @@ use tantivy::{
     DocSet as _, Index as Tantivy, IndexReader, IndexWriter, ReloadPolicy, Searcher, TERMINATED,
     TantivyDocument, TantivyError, Term as Word,
     directory::MmapDirectory,
-    query::{BooleanQuery, Occur, PhrasePrefixQuery, PhraseQuery, Query, RangeQuery, TermQuery},
+    query::RangeQuery,
     schema::{
         FAST, Field, INDEXED, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions,
         Value as _,
     },
     tokenizer::{PreTokenizedString, Token as IndexedToken},
 };
-use tokio::sync::Semaphore;
 use tonic::async_trait;
 
-use self::newest::Newest;
+use self::{
+    matching::{Clock, Need, each},
+    newest::{Columns, Newest},
+    turns::Turns,
+};
 use super::{Index, IndexError, Write};
 use crate::domain::{
-    Analyzer, Beginning, Document, DocumentId, EntryName, Form, Progress, Search, Term, Text, Token,
+    Analyzer, Beginning, Document, DocumentId, EntryName, Form, Place, Progress, Search, Seats, Term, Text,
+    Token,
 };
 
 /// Counts the forms of the index. One of another form is built again.
@@ -45,9 +51,6 @@ const SEARCHES: usize = 2;
 const TURN: Duration = Duration::from_secs(1);
 /// How long a search may take. Within it, a hundred million documents are compared.
 const SEARCH_TIME: Duration = Duration::from_secs(2);
-/// Most words that a beginning of a word stands for: alone, and behind others, where each of them costs more.
-const MAX_EXPANSIONS: u32 = 50_000;
-const MAX_EXPANSIONS_OF_PHRASE: u32 = 1_000;
 
 /// An index in the process. Cheap to clone.
 #[derive(Clone)]
@@ -61,7 +64,7 @@ struct Inner {
     writer: Mutex<Option<IndexWriter>>,
     fields: Fields,
     analyzer: Arc<Analyzer>,
-    turns: Semaphore,
+    turns: Turns,
 }
 
 /// What is written with each commit.
@@ -178,7 +181,7 @@ impl EmbeddedIndex {
             writer: Mutex::new(Some(writer)),
             fields: schema().1,
             analyzer,
-            turns: Semaphore::new(SEARCHES),
+            turns: Turns::new(SEARCHES, TURN),
         })))
     }
 
@@ -234,24 +237,6 @@ impl Index for EmbeddedIndex {
         .await
     }
 
-    async fn beginnings(
-        &self,
-        entries: Vec<(ChatId, EntryName)>,
-    ) -> Result<HashMap<ChatId, i64>, IndexError> {
-        self.run(move |inner| {
-            let searcher = inner.reader.searcher();
-            let mut found = HashMap::with_capacity(entries.len());
-            for (chat, entry) in entries {
-                let word = Word::from_field_text(inner.fields.entry, &name_of(chat, entry));
-                if let Some(document) = inner.document(&searcher, &word)? {
-                    found.insert(chat, document.id().seq);
-                }
-            }
-            Ok(found)
-        })
-        .await
-    }
-
     async fn write(&self, write: Write) -> Result<(), IndexError> {
         self.run(move |inner| {
             let mut held = inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -266,11 +251,9 @@ impl Index for EmbeddedIndex {
         .await
     }
 
-    async fn search(&self, search: Search) -> Result<Vec<Text>, IndexError> {
-        let turn = tokio::time::timeout(TURN, self.0.turns.acquire()).await;
-        // The semaphore is never closed.
-        let _turn = turn.map_err(|_| IndexError::TooManySearches)?.map_err(|_| IndexError::Cancelled)?;
-        self.run(move |inner| inner.search(&search)).await
+    async fn search(&self, search: Search) -> Result<Vec<Place>, IndexError> {
+        let inner = self.0.clone();
+        self.0.turns.run(search.reader, move || inner.search(search)).await
     }
 }
 
@@ -333,11 +316,16 @@ impl Inner {
         match document {
             Document::Beginning(Beginning { entry, .. }) => {
                 indexed.add_text(fields.entry, name_of(chat, *entry));
+                indexed.add_i64(self.column(SEQ)?, seq);
             }
             Document::Text(text) if text.deleted => {}
             Document::Text(text) => self.add_text(&mut indexed, text)?,
         }
         Ok(indexed)
+    }
+
+    fn column(&self, name: &str) -> Result<Field, IndexError> {
+        self.tantivy.schema().get_field(name).map_err(failed("fill in a column"))
     }
 
     fn add_text(&self, indexed: &mut TantivyDocument, text: &Text) -> Result<(), IndexError> {
@@ -351,7 +339,7 @@ impl Inner {
         let tokens = self.analyzer.tokens(body);
         indexed.add_pre_tokenized_text(fields.stem, pre_tokenized(&tokens, |token| &token.stem));
         indexed.add_pre_tokenized_text(fields.exact, pre_tokenized(&tokens, |token| &token.exact));
-        let column = |name| self.tantivy.schema().get_field(name).map_err(failed("fill in a column"));
+        let column = |name| self.column(name);
         let (high, low) = chat.0.as_u64_pair();
         indexed.add_u64(column(CHAT_HIGH)?, high);
         indexed.add_u64(column(CHAT_LOW)?, low);
@@ -363,55 +351,82 @@ impl Inner {
         Ok(())
     }
 
-    fn search(&self, search: &Search) -> Result<Vec<Text>, IndexError> {
-        let searcher = self.reader.searcher();
-        let newest = Newest::new(search, Instant::now() + SEARCH_TIME);
-        let found = searcher.search(&self.query(search), &newest).map_err(failed("search"))?;
-        if found.gave_up {
-            return Err(IndexError::TooSlow);
+    fn search(&self, mut search: Search) -> Result<Vec<Place>, IndexError> {
+        let (searcher, mut clock) = (self.reader.searcher(), Clock::ending_in(SEARCH_TIME));
+        let begun = std::mem::take(&mut search.begun);
+        self.add_seats(&searcher, begun, &mut search.seats, &mut clock)?;
+        let needs = self.needs(&search);
+        let mut newest = Newest::new(&search);
+        for reader in searcher.segment_readers() {
+            clock.look()?;
+            // A segment without a text that can be found has no such columns.
+            let Some(columns) = Columns::of(reader).map_err(failed("open the columns"))? else { continue };
+            each(reader, &needs, &mut clock, |doc| newest.take(&columns, doc))?;
         }
-        let mut texts = Vec::with_capacity(found.places.len());
-        for (_, address) in found.places {
-            if let Document::Text(text) = self.read(&searcher, address)? {
-                texts.push(text);
+        Ok(newest.into_places())
+    }
+
+    /// Adds the chats whose history begins, for the reader, with an entry that the index has: at its seq.
+    fn add_seats(
+        &self,
+        searcher: &Searcher,
+        begun: Vec<(ChatId, EntryName)>,
+        seats: &mut Seats,
+        clock: &mut Clock,
+    ) -> Result<(), IndexError> {
+        let step = "look up where histories begin";
+        let word = |(chat, entry)| (chat, Word::from_field_text(self.fields.entry, &name_of(chat, entry)));
+        let words: Vec<_> = begun.into_iter().map(word).collect();
+        if words.is_empty() {
+            return Ok(());
+        }
+        for reader in searcher.segment_readers() {
+            let index = reader.inverted_index(self.fields.entry).map_err(failed(step))?;
+            let Some(seqs) = reader.fast_fields().column_opt::<i64>(SEQ).map_err(failed(step))? else {
+                continue;
+            };
+            for (chat, word) in &words {
+                clock.step()?;
+                let places = index.read_postings(word, IndexRecordOption::Basic).map_err(failed(step))?;
+                let Some(mut places) = places else { continue };
+                while places.doc() != TERMINATED {
+                    if !reader.is_deleted(places.doc())
+                        && let Some(seq) = seqs.first(places.doc())
+                    {
+                        seats.insert(*chat, seq);
+                    }
+                    places.advance();
+                }
             }
         }
-        Ok(texts)
+        Ok(())
     }
 
-    /// Returns the query for what a text must have. Whether the reader reads it is compared by [`Newest`].
-    fn query(&self, search: &Search) -> BooleanQuery {
-        let has = |field: Field, text: &str| -> Box<dyn Query> {
-            Box::new(TermQuery::new(Word::from_field_text(field, text), IndexRecordOption::Basic))
-        };
-        let mut all: Vec<Box<dyn Query>> = search.terms.iter().map(|term| self.term(term)).collect();
+    /// Returns what a text must have. Whether the reader reads it is compared by [`Newest`].
+    fn needs(&self, search: &Search) -> Vec<Need> {
         let fields = &self.fields;
-        all.extend(search.chat.map(|chat| has(fields.chat, &chat.to_string())));
-        all.extend(search.sender.map(|sender| has(fields.sender, &sender.to_string())));
+        let has = |field, text: &str| Need::Any(vec![Word::from_field_text(field, text)]);
+        let mut needs: Vec<_> = search.terms.iter().map(|term| self.need(term)).collect();
+        needs.extend(search.chat.map(|chat| has(fields.chat, &chat.to_string())));
+        needs.extend(search.sender.map(|sender| has(fields.sender, &sender.to_string())));
         if let (Some(chat), Some(seq)) = (search.chat, search.thread) {
             let id = id_of(chat, seq);
-            let either = [has(fields.id, &id), has(fields.thread, &id)].map(|query| (Occur::Should, query));
-            all.push(Box::new(BooleanQuery::new(either.into())));
+            let either = [fields.id, fields.thread].map(|field| Word::from_field_text(field, &id));
+            needs.push(Need::Any(either.into()));
         }
-        BooleanQuery::new(all.into_iter().map(|query| (Occur::Must, query)).collect())
+        needs
     }
 
-    fn term(&self, term: &Term) -> Box<dyn Query> {
+    fn need(&self, term: &Term) -> Need {
         let (field, of): (Field, fn(&Token) -> &str) = match term.form {
             Form::Word => (self.fields.stem, |token| token.stem.as_str()),
             Form::Exact | Form::Prefix => (self.fields.exact, |token| token.exact.as_str()),
         };
-        let mut words: Vec<_> =
-            term.tokens.iter().map(|token| Word::from_field_text(field, of(token))).collect();
-        if term.form == Form::Prefix {
-            let is_alone = words.len() == 1;
-            let mut query = PhrasePrefixQuery::new(words);
-            query.set_max_expansions(if is_alone { MAX_EXPANSIONS } else { MAX_EXPANSIONS_OF_PHRASE });
-            return Box::new(query);
-        }
-        match words.len() {
-            1 => Box::new(TermQuery::new(words.remove(0), IndexRecordOption::Basic)),
-            _ => Box::new(PhraseQuery::new(words)),
+        let words: Vec<_> = term.tokens.iter().map(|token| Word::from_field_text(field, of(token))).collect();
+        match (term.form, words.len()) {
+            (Form::Prefix, _) => Need::Beginning(words),
+            (_, 1) => Need::Any(words),
+            _ => Need::Row(words),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! What users find.
 
+use std::time::Duration;
+
 use contracts::{
     ChatId,
+    api::FoundMessage,
     event::{EntryKind, SeqRange},
 };
+use kit::bucket::Rate;
 use serde_json::json;
 
-use crate::stand::{BEGAN_MS, Stand, about, encoded, entry, expiring, range_deleted, text};
+use crate::stand::{BEGAN_MS, Stand, about, encoded, entry, expiring, range_deleted, stored, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_found_by_their_words_in_any_language() {
@@ -223,6 +227,7 @@ async fn a_query_that_cannot_be_answered_is_refused_with_the_reason() {
     let service = stand.service().await;
     let ann = stand.realm.user("ann");
     let many = "a ".repeat(10_000);
+    let cjk = "\u{6771}".repeat(33);
     for query in [
         "",
         " ",
@@ -230,8 +235,11 @@ async fn a_query_that_cannot_be_answered_is_refused_with_the_reason() {
         "a*b",
         "**",
         "?!",
+        "a*",
+        "ab* cd* ef*",
         many.as_str(),
-        "x ".repeat(17).as_str(),
+        cjk.as_str(),
+        "x ".repeat(33).as_str(),
         "y".repeat(257).as_str(),
     ] {
         let path = format!("/api/search/messages?q={}", encoded(query));
@@ -248,6 +256,53 @@ async fn a_query_that_cannot_be_answered_is_refused_with_the_reason() {
     }
     // What would be a regular expression elsewhere is a text like others here.
     assert!(service.seqs(&ann, &encoded("/(a+)+$/ (x|x)y")).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_searches_without_a_pause_is_held_up_and_nobody_else() {
+    let mut stand = Stand::create().await;
+    stand.rate = Rate::every(Duration::from_secs(60), 2);
+    let service = stand.service().await;
+    let [ann, ben] = ["ann", "ben"].map(|name| stand.realm.user(name));
+    for _ in 0..2 {
+        assert!(service.seqs(&ann, "news").await.is_empty());
+    }
+    let refused = service.api.get(&ann, "/api/search/messages?q=news").await;
+    assert_eq!((refused.status, refused.code()), (429, "rate_limited"));
+    assert!(refused.retry_after.is_some());
+    assert!(service.seqs(&ben, "news").await.is_empty());
+    service.api.get(&ann, "/api/search/status").await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_index_is_behind_a_search_finds_what_is_there_now() {
+    let stand = Stand::create().await;
+    let service = stand.service().await;
+    let (ann, chat) = (stand.realm.user("ann"), ChatId::generate());
+    stand.peers.join(chat, &ann);
+    let past = |seq| expiring(BEGAN_MS, text(chat, ann.id, seq, ""));
+    stand.announce((1..=6).map(|seq| text(chat, ann.id, seq, &format!("news number {seq}")))).await;
+    service.finds(&ann, "news", &[6, 5, 4, 3, 2, 1]).await;
+
+    // What follows does not reach the index: the log is read late, after an outage.
+    stand.peers.apply(about(1, entry(chat, ann.id, 7, EntryKind::Delete, "")));
+    stand.peers.apply(about(2, entry(chat, ann.id, 8, EntryKind::Edit, "all is different")));
+    stand.peers.apply(about(3, entry(chat, ann.id, 9, EntryKind::Edit, "better news")));
+    let mut disappeared = stored(past(4));
+    disappeared.expired = true;
+    stand.peers.store(chat, vec![disappeared, stored(past(5))]);
+    let page = service.page(&ann, "news").await;
+    let shown: Vec<_> = page.items.iter().map(|found| (found.seq, found.edited, shown(found))).collect();
+    assert_eq!(shown, [(6, false, "news number 6".to_owned()), (3, true, "better news".to_owned())]);
+    // A page that lost some goes on behind them.
+    let page = service.page(&ann, "news&limit=2").await;
+    assert_eq!(page.items.len(), 1);
+    let cursor = page.next_cursor.expect("more of them");
+    assert_eq!(service.seqs(&ann, &format!("news&limit=3&cursor={cursor}")).await, [3]);
+}
+
+fn shown(found: &FoundMessage) -> String {
+    found.excerpt.iter().map(|part| part.text.as_str()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

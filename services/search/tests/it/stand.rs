@@ -15,21 +15,23 @@ use contracts::{
     api::FoundMessages,
     event::{DeliveredRecord, DeliveryOutcome, EntryKind, SeqRange, VERSION},
     rpc::{
-        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntryId,
-        EntryRequest, EntryResponse, GetMembershipRequest, GetMembershipResponse, HistoryRequest,
-        HistoryResponse, ListAcquaintancesRequest, ListAcquaintancesResponse, ListCalledRequest,
-        ListCalledResponse, ListChatsRequest, ListChatsResponse, ListMembershipsRequest,
-        ListMembershipsResponse, ListPublishedRequest, ListPublishedResponse, ListResponse, MarkRequest,
-        Membership, MovedRequest, MovedResponse, PinsRequest, RepliesRequest, SyncRequest, SyncResponse,
-        Watermarks,
+        CheckBlocksRequest, CheckBlocksResponse, CheckMembersRequest, CheckMembersResponse, EntriesRequest,
+        EntriesResponse, EntryId, EntryPlace, EntryRequest, EntryResponse, GetMembershipRequest,
+        GetMembershipResponse, HistoryRequest, HistoryResponse, ListAcquaintancesRequest,
+        ListAcquaintancesResponse, ListCalledRequest, ListCalledResponse, ListChatsRequest,
+        ListChatsResponse, ListMembershipsRequest, ListMembershipsResponse, ListPublishedRequest,
+        ListPublishedResponse, ListResponse, MarkRequest, Membership, MovedRequest, MovedResponse,
+        PinsRequest, RepliesRequest, SyncRequest, SyncResponse, Watermarks,
         chat_directory_server::{ChatDirectory, ChatDirectoryServer},
         chat_service_client::ChatServiceClient,
         chat_service_server::{ChatService, ChatServiceServer},
+        message_service_client::MessageServiceClient,
         message_service_server::{MessageService, MessageServiceServer},
     },
     wire::{Changes, Message},
 };
 use kit::{
+    bucket::Rate,
     catalog::Topic,
     health::Health,
     log::Log,
@@ -37,7 +39,7 @@ use kit::{
     testing::{TestApi, TestRealm, TestUser, serve_peer, unreachable_peer, wait_for},
 };
 use search::{
-    AppState, Metrics,
+    AppState, Metrics, Searches,
     domain::Analyzer,
     events::{Indexer, Source, Standing, Times},
     routes,
@@ -52,6 +54,8 @@ pub const TENANT: &str = "acme";
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const TIMES: Times =
     Times { write_after: Duration::from_millis(10), forget_every: Duration::from_millis(200) };
+/// Stories look again and again.
+const RATE: Rate = Rate::every(Duration::from_millis(1), 100_000);
 /// When the first entry of a chat was sent.
 pub const BEGAN_MS: i64 = 1_700_000_000_000;
 
@@ -75,6 +79,8 @@ pub struct Stand {
     pub log: Log,
     pub peers: Peers,
     pub tenant: String,
+    /// How often a user may search.
+    pub rate: Rate,
 }
 
 impl Stand {
@@ -84,7 +90,14 @@ impl Stand {
             log: Log::memory(),
             peers: Peers::default(),
             tenant: TENANT.to_owned(),
+            rate: RATE,
         }
+    }
+
+    /// Returns a tenant whose log is another one.
+    pub async fn with_log(log: Log, tenant: &str) -> Self {
+        let realm = TestRealm::start(tenant).await;
+        Self { realm, log, peers: Peers::default(), tenant: tenant.to_owned(), rate: RATE }
     }
 
     /// Starts the service with a new index in memory, and waits until it is complete.
@@ -118,7 +131,7 @@ impl Stand {
             tenant: self.tenant.clone(),
             log: self.log.clone(),
             index: index.clone(),
-            source: Source::new(source.clone(), source),
+            source: Source::new(source.clone(), source.clone()),
             standing: standing.clone(),
             metrics: metrics.clone(),
             check: Health::default().check("log"),
@@ -126,13 +139,24 @@ impl Stand {
             times: TIMES,
         };
         let task = tokio::spawn(indexer.run());
-        let chats = ChatServiceClient::new(chats);
-        let state = AppState { index, analyzer: analyzer(), chats, standing: standing.clone(), metrics };
+        let state = AppState {
+            index,
+            analyzer: analyzer(),
+            chats: ChatServiceClient::new(chats),
+            messages: MessageServiceClient::new(source),
+            standing: standing.clone(),
+            metrics,
+            searches: Searches::new(self.rate),
+        };
         Running { api: TestApi::new(routes(state), &self.realm), standing, stop, task }
     }
 
-    /// Announces entries, as the message service does once they are stored.
+    /// Stores entries and announces them, as the message service does.
     pub async fn announce(&self, records: impl IntoIterator<Item = DeliveredRecord>) {
+        let records: Vec<_> = records.into_iter().collect();
+        for record in &records {
+            self.peers.apply(record.clone());
+        }
         let producer = self.log.producer(Some(PATIENCE)).expect("a producer");
         for record in records {
             let payload = serde_json::to_vec(&record).expect("json");
@@ -292,6 +316,8 @@ struct Known {
     /// Chats by the user who is in them, each with the entry with which the history begins.
     seats: Mutex<BTreeMap<(String, String), Option<EntryId>>>,
     histories: Mutex<BTreeMap<String, Vec<Message>>>,
+    /// Entries as they are now.
+    entries: Mutex<BTreeMap<(String, i64), Message>>,
     /// Pages of history that were read.
     pages: AtomicUsize,
     /// Pages wait here, with what they read already, while it is there.
@@ -325,8 +351,37 @@ impl Peers {
         self.seats().remove(&(user.id.to_string(), chat.to_string()));
     }
 
+    /// Stores an entry, and what it changes of others.
+    pub fn apply(&self, record: DeliveredRecord) {
+        let entry = stored(record);
+        let mut entries = self.0.entries.lock().expect("no panic");
+        let id = |seq: i64| (entry.chat.to_string(), seq);
+        let seqs = match (entry.kind, entry.target_seq, entry.range) {
+            (EntryKind::Edit | EntryKind::Delete, Some(target), _) => target..=target,
+            (EntryKind::DeleteRange, _, Some(range)) => range.from_seq..=range.to_seq.min(entry.seq),
+            _ => 1..=0,
+        };
+        for target in seqs {
+            let Some(target) = entries.get_mut(&id(target)) else { continue };
+            if entry.kind == EntryKind::Edit {
+                if target.changes.edited_seq.is_none_or(|seq| seq < entry.seq)
+                    && target.changes.deleted_seq.is_none()
+                {
+                    target.body.clone_from(&entry.body);
+                    target.changes.edited_seq = Some(entry.seq);
+                }
+            } else {
+                target.body.clear();
+                target.changes.deleted_seq = Some(entry.seq);
+            }
+        }
+        entries.entry(id(entry.seq)).or_insert(entry);
+    }
+
     /// Stores the history of a chat.
     pub fn store(&self, chat: ChatId, messages: Vec<Message>) {
+        let entries = messages.iter().map(|message| ((chat.to_string(), message.seq), message.clone()));
+        self.0.entries.lock().expect("no panic").extend(entries);
         self.0.histories.lock().expect("no panic").insert(chat.to_string(), messages);
     }
 
@@ -445,6 +500,13 @@ impl MessageService for Peers {
 
     async fn entry(&self, _: Request<EntryRequest>) -> Result<Response<EntryResponse>, Status> {
         not_here()
+    }
+
+    async fn entries(&self, request: Request<EntriesRequest>) -> Result<Response<EntriesResponse>, Status> {
+        let entries = self.0.entries.lock().expect("no panic");
+        let places = request.into_inner().places.into_iter();
+        let found = places.filter_map(|EntryPlace { chat_id, seq }| entries.get(&(chat_id, seq)));
+        Ok(Response::new(EntriesResponse { messages: found.cloned().map(Into::into).collect() }))
     }
 
     async fn pins(&self, _: Request<PinsRequest>) -> Result<Response<ListResponse>, Status> {
