@@ -327,8 +327,9 @@ pub enum Report {
     Outside(String),
     /// Whether any broker responds.
     Brokers { answer: bool },
-    /// Where a partition ends.
-    End { partition: i32, offset: i64 },
+    /// Where a partition ends, and the first offset that it still has: the end again for one that has no record left. Less than none for
+    /// one that is not known yet.
+    End { partition: i32, first: i64, offset: i64 },
 }
 
 /// The records of one partition, for the member that owns it.

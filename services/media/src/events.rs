@@ -1,7 +1,7 @@
 //! Follows `message.delivered`: which messages have which files, and what pictures chats have.
 //!
-//! The processes of this service share the partitions. What an entry changes and how far the log is read are noted with one
-//! transaction, so that a process that takes a partition over goes on where the one before it was.
+//! The processes of this service share the partitions. How far the log is read is noted behind what its entries change, and what is carried
+//! out twice has the same effect, so that a process that takes a partition over goes on where the one before it was.
 
 use std::{
     collections::HashMap,
@@ -87,9 +87,25 @@ struct Reading {
 /// Where a partition ends.
 #[derive(Default)]
 struct End {
+    /// The first offset that it still has.
+    first: AtomicI64,
     offset: AtomicI64,
     /// When that was reported; 0 before it was.
     reported_at_ms: AtomicI64,
+}
+
+impl End {
+    fn report(&self, first: i64, offset: i64, at_ms: i64) {
+        self.first.store(first, Ordering::Relaxed);
+        self.offset.store(offset, Ordering::Relaxed);
+        self.reported_at_ms.store(at_ms, Ordering::Relaxed);
+    }
+
+    /// Returns whether a reader that has read everything before this offset has read all that is there. What the log has forgotten is
+    /// there no more, and no record says so to a reader whose partition is quiet.
+    fn is_reached(&self, next: i64) -> bool {
+        next.max(self.first.load(Ordering::Relaxed)) >= self.offset.load(Ordering::Relaxed)
+    }
 }
 
 impl Group {
@@ -161,10 +177,9 @@ impl Member for Group {
             Report::Settled => {}
             Report::Outside(why) => tracing::warn!(why, "messages with files are not followed: {why}"),
             Report::Brokers { answer } => self.brokers.store(answer, Ordering::Relaxed),
-            Report::End { partition, offset } => {
+            Report::End { partition, first, offset } => {
                 if let Some(Reading { end, .. }) = self.readers().get(&partition) {
-                    end.offset.store(offset, Ordering::Relaxed);
-                    end.reported_at_ms.store(now_ms(), Ordering::Relaxed);
+                    end.report(first, offset, now_ms());
                 }
             }
         }
@@ -270,7 +285,7 @@ impl Reader {
     /// Notes, now and then, that everything was read that was there.
     async fn note_end(&self, caught_up_at: &mut Option<Instant>) -> Result<(), Stopped> {
         let reported_at_ms = self.end.reported_at_ms.load(Ordering::Relaxed);
-        let is_read = self.next.unwrap_or(0) >= self.end.offset.load(Ordering::Relaxed);
+        let is_read = self.end.is_reached(self.next.unwrap_or(0));
         let is_due = caught_up_at.is_none_or(|at| at.elapsed() >= NOTE_INTERVAL);
         if reported_at_ms == 0 || !is_read || !is_due || !self.brokers.load(Ordering::Relaxed) {
             return Ok(());
@@ -308,4 +323,26 @@ fn change(record: &Record<'_>) -> Option<Change> {
 #[expect(clippy::disallowed_methods, reason = "an edge: the time of the change")]
 fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_read_when_nothing_is_left_that_was_not() {
+        let is_reached = |next, (first, offset)| {
+            let end = End::default();
+            end.report(first, offset, 1);
+            end.is_reached(next)
+        };
+        assert!(is_reached(0, (0, 0)));
+        assert!(is_reached(1_000, (400, 1_000)));
+        assert!(!is_reached(999, (400, 1_000)));
+        assert!(!is_reached(0, (400, 1_000)), "some of what was not read is forgotten, and some is there");
+        assert!(is_reached(0, (1_000, 1_000)), "all is forgotten");
+        let unknown = -1_001;
+        assert!(!is_reached(0, (unknown, 1_000)));
+        assert!(is_reached(1_000, (unknown, 1_000)));
+    }
 }

@@ -309,7 +309,8 @@ impl ClientContext for Group {
             if let Some(known) = topic.partitions.get(&partition)
                 && known.hi_offset >= 0
             {
-                self.member.report(Report::End { partition, offset: known.hi_offset });
+                let (first, offset) = (known.lo_offset, known.hi_offset);
+                self.member.report(Report::End { partition, first, offset });
             }
         }
     }

@@ -112,6 +112,7 @@ impl Topic {
         });
     }
 
+    #[cfg(test)]
     fn end(&self, partition: i32) -> i64 {
         self.bounds(partition).1
     }
@@ -139,7 +140,8 @@ impl Topic {
                 _ = reports.tick() => {}
             }
             for partition in member.taken() {
-                member.report(Report::End { partition, offset: self.end(partition) });
+                let (first, offset) = self.bounds(partition);
+                member.report(Report::End { partition, first, offset });
             }
         }
         member.give_up(&member.taken()).await;
