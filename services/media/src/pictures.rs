@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use image::ImageFormat;
+use image::{ImageFormat, metadata::Orientation};
 
 pub use self::pool::{Failed, Pool, PoolSize};
 use crate::sniff::{Class, Kind, sniff};
@@ -129,7 +129,9 @@ pub fn process(bytes: &Bytes, declared: &str, limits: &Limits) -> Result<Picture
     deadline.check()?;
     let full = pixels::scaled_down(original, limits.max_side);
     deadline.check()?;
-    let full = pixels::oriented(full, outline.orientation);
+    // The frames of an animation are served as they are, so what is made of the first one is not turned either.
+    let orientation = if is_animated { Orientation::NoTransforms } else { outline.orientation };
+    let full = pixels::oriented(full, orientation);
     deadline.check()?;
     let small = pixels::small(&full, limits.thumbnail_side);
     let (width, height) = (full.width(), full.height());
