@@ -5,6 +5,7 @@ mod content;
 mod files;
 pub mod grpc;
 mod problems;
+mod streams;
 mod uploads;
 
 use std::{sync::Arc, time::Duration};
@@ -18,7 +19,7 @@ use contracts::{
 use kit::docs::{self, OpenApiRouter, routes};
 use tokio::sync::Notify;
 
-pub use self::{content::Streams, uploads::Uploads};
+pub use self::{streams::Streams, uploads::Uploads};
 use crate::{
     chats::Chats,
     domain::{File, Link, LinkKey, Quotas, State, Variant},

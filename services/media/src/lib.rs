@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::{
-    api::{AppState, Files, Signals, grpc::MediaRpc},
+    api::{AppState, Files, Signals, Streams, Uploads, grpc::MediaRpc},
     chats::Chats,
     collecting::Collector,
     config::Settings,
@@ -69,6 +69,8 @@ const MEMORY_BYTES: i64 = 256 << 20;
 const MEMORY_FILE_BYTES: i64 = 64 << 20;
 /// The scanner has so long for the largest file.
 const SCAN_LIMIT: Duration = Duration::from_secs(600);
+/// Where a container finds how many bytes of memory it may have.
+const MEMORY_LIMIT: &str = "/sys/fs/cgroup/memory.max";
 /// How often readiness queries the object store.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// While it does not answer.
@@ -148,10 +150,11 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         wake: signals.discarded.clone(),
     };
     scope.spawn(collector.run(shutdown()));
+    let limits = Limits::default();
     let processor = Processor {
         store: store.clone(),
         objects: objects.clone(),
-        pool: Pool::new(PoolSize::default(), Limits::default()),
+        pool: Pool::new(pool_size(&limits), limits),
         scanner,
         films: Films::find(),
         metrics: metrics.clone(),
@@ -168,8 +171,16 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
         metrics,
     };
     let grpc = Routes::new(MediaServiceServer::new(MediaRpc::new(files.clone())));
-    let (uploads, streams) = Default::default();
+    let (uploads, streams) = (Uploads::default(), Streams::default());
+    scope.spawn(streams.clone().watch(shutdown()));
     Ok(Surface { api: api::router(AppState { files, uploads, streams, signals, users }), grpc })
+}
+
+/// Returns how many pictures a process takes on at once: fewer where its container has less memory, whatever else it runs.
+fn pool_size(limits: &Limits) -> PoolSize {
+    let memory_bytes = std::fs::read_to_string(MEMORY_LIMIT).ok().and_then(|limit| limit.trim().parse().ok());
+    // Without a limit the file has a word, or is not there.
+    memory_bytes.map_or_else(PoolSize::default, |bytes| PoolSize::within(bytes, limits))
 }
 
 /// Keeps the check up to date until the shutdown: it passes while the object store takes the tenant's account.

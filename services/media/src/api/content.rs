@@ -5,7 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "an edge: the time of the request")]
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 use axum::{
     Extension,
@@ -16,34 +16,18 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use contracts::api::Problem;
-use futures_util::TryStreamExt as _;
 use kit::{
     browser::UserContent,
     docs::{FaultProblems, ParameterProblems},
     error::ApiError,
     extract::Path,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Files;
+use super::{Files, Streams};
 use crate::{
     domain::{File, FileName, Link, Variant, Wanted},
     error::Error,
-    metrics::Metrics,
 };
-
-/// Files that one process sends at once: each takes some hundred KiB.
-const MAX_STREAMS: usize = 256;
-
-/// The files that this process is sending. Cheap to clone.
-#[derive(Clone)]
-pub struct Streams(Arc<Semaphore>);
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
-    }
-}
 
 /// Returns the content of a file, or a part of it, by a link of `GET /api/media/files/{file}`.
 ///
@@ -108,12 +92,11 @@ pub(super) async fn get(
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, length)]).into_response());
         }
     };
-    let permit = streams.0.clone().try_acquire_owned().map_err(|_| Error::TooManyStreams)?;
+    let place = streams.begin(link.user_id)?;
     let pieces = files.objects.read(&file.key(link.variant), range).await.map_err(Error::from)?;
     let pieces = pieces.ok_or(Error::ContentMissing(file.file_id))?;
     files.metrics.served.inc();
-    let sending = Sending::begin(permit, files.metrics.clone());
-    let body = Body::from_stream(pieces.inspect_ok(move |piece| sending.count(piece.len())));
+    let body = Body::from_stream(place.send(pieces, files.metrics.clone()));
     let mut response = (status, Extension(UserContent), body).into_response();
     content.describe(response.headers_mut(), &etag, &link, now);
     let length = range.map_or(content.bytes, |range| range.bytes());
@@ -207,29 +190,6 @@ fn disposition(is_shown: bool, name: &FileName) -> String {
     }
     let kind = if is_shown { "inline" } else { "attachment" };
     format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
-}
-
-/// A file that is being sent.
-struct Sending {
-    metrics: Metrics,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Sending {
-    fn begin(permit: OwnedSemaphorePermit, metrics: Metrics) -> Self {
-        metrics.streams.inc();
-        Self { metrics, _permit: permit }
-    }
-
-    fn count(&self, bytes: usize) {
-        self.metrics.served_bytes.inc_by(bytes as u64);
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.metrics.streams.dec();
-    }
 }
 
 #[cfg(test)]

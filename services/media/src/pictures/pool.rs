@@ -27,6 +27,15 @@ impl Default for PoolSize {
     }
 }
 
+impl PoolSize {
+    /// Returns what a process takes on that may have so many bytes of memory: no more than half of them, because the process sends files
+    /// beside, or has all services of a tenant.
+    pub fn within(memory_bytes: u64, limits: &Limits) -> Self {
+        let pictures = memory_bytes / 2 / limits.max_memory_bytes;
+        if pictures >= 2 { Self::default() } else { Self { jobs: 1, queue_bytes: 48 * LEAST_BYTES } }
+    }
+}
+
 /// Why there is no picture.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failed {
@@ -140,6 +149,17 @@ mod tests {
         let left = (places - count) * permits(LEAST_BYTES);
         let run = || async move { (pool.queue.available_permits() == left).then_some(()) };
         wait_for("pictures in the queue", PATIENCE, run).await;
+    }
+
+    #[test]
+    fn a_process_with_little_memory_takes_one_picture_at_a_time() {
+        let limits = Limits::default();
+        for (mebibytes, jobs) in [(512, 1), (1_024, 1), (2_048, 2), (16_384, 2)] {
+            let size = PoolSize::within(mebibytes << 20, &limits);
+            assert_eq!(size.jobs, jobs, "{mebibytes} MiB");
+            // Two of the largest files are waited for.
+            assert!(size.queue_bytes >= 48 << 20);
+        }
     }
 
     #[tokio::test]
