@@ -22,10 +22,16 @@ CREATE TABLE files (
     kept_bytes BIGINT NOT NULL,
     -- Of a file that is being checked: until when a process has it.
     claimed_until TIMESTAMPTZ,
+    -- How often its check was begun.
+    attempts INT NOT NULL DEFAULT 0,
     -- Until when the requests of its upload are good. NULL once what they may have written is removed.
     upload_until TIMESTAMPTZ,
+    -- Of a file that is being removed: whether its objects were, for the first time.
+    is_emptied BOOLEAN NOT NULL DEFAULT FALSE,
     -- Since when nothing refers to it. NULL while something does.
     free_since TIMESTAMPTZ,
+    -- When its owner gave it up. It goes as soon as the log says that no message has it.
+    discarded_at TIMESTAMPTZ,
     -- Facts of a file that is ready.
     media_type TEXT,
     bytes BIGINT,
@@ -39,6 +45,7 @@ CREATE TABLE files (
 
 CREATE UNIQUE INDEX files_by_request_key ON files (owner_id, request_key) WHERE request_key IS NOT NULL;
 CREATE INDEX files_free ON files (free_since) WHERE free_since IS NOT NULL;
+CREATE INDEX files_discarded ON files (discarded_at) WHERE discarded_at IS NOT NULL;
 CREATE INDEX files_by_owner ON files (owner_id) WHERE free_since IS NOT NULL OR purpose = 'avatar';
 CREATE INDEX files_in_processing ON files (claimed_until) WHERE state = 'processing';
 CREATE INDEX files_in_removal ON files (file_id) WHERE state = 'removing';
@@ -65,6 +72,8 @@ CREATE TABLE offers (
     offered_until TIMESTAMPTZ NOT NULL,
     PRIMARY KEY (file_id, chat_id)
 );
+
+CREATE INDEX offers_by_end ON offers (offered_until);
 
 -- What the files of a user take, and of all users: the row of the nil UUID.
 CREATE TABLE usage (

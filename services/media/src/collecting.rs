@@ -1,7 +1,8 @@
 //! Removes what no user needs any more: files that nothing refers to, and what uploads left.
 //!
 //! Every process does rounds, and what is done twice changes nothing. The row of a file goes after its objects, so that what a process
-//! that is killed leaves is found by the next round.
+//! that is killed leaves is found by the next round. A request of an upload outlives the removal of its file: the row stays until none can
+//! write any more, and the objects are removed once more then.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -62,7 +63,7 @@ impl Collector {
         loop {
             let files = self.store.collect(now, STEP).await?;
             for file in &files {
-                self.remove(file).await?;
+                self.remove(file, now).await?;
             }
             if files.len() < STEP {
                 break;
@@ -82,17 +83,18 @@ impl Collector {
         Ok(())
     }
 
-    /// Removes the objects of a file whose removal has begun, and then the file.
-    async fn remove(&self, file: &File) -> Result<(), Error> {
+    /// Removes the objects of a file whose removal has begun, and then the file, if nothing can write any more.
+    async fn remove(&self, file: &File, now: DateTime<Utc>) -> Result<(), Error> {
         if let Some(upload) = &file.multipart_id {
             self.objects.abort_parts(&file.key(Variant::Content), upload).await?;
         }
         for key in [file.upload_key(), file.key(Variant::Content), file.key(Variant::Thumbnail)] {
             self.objects.remove(&key).await?;
         }
-        self.store.forget(file.file_id).await?;
-        self.metrics.collected.inc();
-        tracing::debug!(file = %file.file_id, "removed file {}", file.file_id);
+        if self.store.forget(file.file_id, now).await? {
+            self.metrics.collected.inc();
+            tracing::debug!(file = %file.file_id, "removed file {}", file.file_id);
+        }
         Ok(())
     }
 }

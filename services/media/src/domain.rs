@@ -26,6 +26,12 @@ pub use self::{
 pub const FREE_HOURS: i64 = 24;
 /// What the scanner found something in is kept for so long, for administrators.
 pub const QUARANTINE_DAYS: i64 = 30;
+/// A request that was begun before it expired may be writing for so long after: a file of 24 MiB takes it at 7 KB/s.
+pub const UPLOAD_SLACK: TimeDelta = TimeDelta::hours(1);
+/// A file whose check was begun so often and came to no end is refused: what it did to the processes that had it, it would do again.
+pub const MAX_ATTEMPTS: i32 = 5;
+/// Files of one user that are checked at once, in all processes: those of others are not behind them.
+pub const MAX_CLAIMS: i64 = 2;
 /// Files of one user that nothing refers to.
 pub const MAX_FREE_FILES: i64 = 200;
 /// Largest file there may be in bytes: what S3 copies with one request.

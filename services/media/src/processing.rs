@@ -9,15 +9,23 @@ use std::{io, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use contracts::api::{FileRefusal, FileState};
+use contracts::{
+    ErrorCode,
+    api::{FileRefusal, FileState},
+};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use kit::{backoff::Backoff, error::chain};
+use kit::{
+    backoff::Backoff,
+    error::{ServiceError as _, chain},
+};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    domain::{Checksum, Facts, File, MediaType, Outcome, PartPlan, Thumbnail, Variant, WHOLE_BYTES},
+    domain::{
+        Checksum, Facts, File, MAX_ATTEMPTS, MediaType, Outcome, PartPlan, Thumbnail, Variant, WHOLE_BYTES,
+    },
     error::Error,
     films::{Films, Seen},
     metrics::Metrics,
@@ -25,7 +33,7 @@ use crate::{
     pictures::{self, Encoded, Pool},
     scan::{ScanError, Scanner, Verdict},
     sniff::{SNIFFED_BYTES, sniff},
-    store::FileStore,
+    store::{Claimed, FileStore},
 };
 
 /// Files that one process checks at once. Of pictures the pool decides.
@@ -82,6 +90,16 @@ from! {
     crate::objects::ObjectError,
 }
 
+impl Failed {
+    /// Returns whether the file has no part in it: the pool, the scanner, the database or the object store had no time for it.
+    fn is_of_the_moment(&self) -> bool {
+        match self {
+            Self::Busy | Self::Scan(_) => true,
+            Self::Other(error) => error.code() == ErrorCode::Unavailable,
+        }
+    }
+}
+
 impl Processor {
     /// Checks files until the shutdown.
     pub async fn run(self, tasks: TaskTracker, shutdown: CancellationToken) {
@@ -93,11 +111,11 @@ impl Processor {
             };
             let woken = self.wake.notified();
             match self.store.claim(now(), now() + CLAIM).await {
-                Ok(Some(file)) => {
+                Ok(Some(claimed)) => {
                     backoff.reset();
                     let (this, shutdown) = (self.clone(), shutdown.clone());
                     tasks.spawn(async move {
-                        this.work(file, &shutdown).await;
+                        this.work(claimed, &shutdown).await;
                         drop(slot);
                     });
                 }
@@ -121,14 +139,15 @@ impl Processor {
     }
 
     /// Checks a file that this process has claimed. At the shutdown, and after a failure, it is left to the next look.
-    async fn work(&self, file: File, shutdown: &CancellationToken) {
+    async fn work(&self, claimed: Claimed, shutdown: &CancellationToken) {
+        let file = &claimed.file;
         self.metrics.in_processing.inc();
         let outcome = tokio::select! {
             () = shutdown.cancelled() => None,
-            outcome = self.process(&file) => Some(outcome),
+            outcome = self.process(&claimed) => Some(outcome),
         };
         self.metrics.in_processing.dec();
-        let again_at = match outcome {
+        let (again_at, is_counted) = match outcome {
             Some(Ok(())) => {
                 self.done.notify_waiters();
                 return;
@@ -137,18 +156,21 @@ impl Processor {
                 self.metrics.retried.inc();
                 let cause = chain(&error);
                 tracing::warn!(file = %file.file_id, cause, "the check of file {} is repeated: {cause}", file.file_id);
-                now() + RETRY
+                (now() + RETRY, !error.is_of_the_moment())
             }
-            None => now(),
+            None => (now(), false),
         };
-        if let Err(error) = self.store.keep_claim(file.file_id, again_at).await {
+        if let Err(error) = self.store.give_claim_back(file.file_id, again_at, is_counted).await {
             tracing::debug!(%error, "a claim is left to its end: {error}");
         }
     }
 
     /// Checks a file and notes what became of it.
-    async fn process(&self, file: &File) -> Result<(), Failed> {
-        let outcome = self.outcome(file).await?;
+    async fn process(&self, Claimed { file, attempts }: &Claimed) -> Result<(), Failed> {
+        let outcome = match *attempts > MAX_ATTEMPTS {
+            true => Outcome::Refused(FileRefusal::CheckFailed),
+            false => self.outcome(file).await?,
+        };
         let noted = self.store.finish(file.file_id, &outcome, now()).await?;
         // What is noted decides: another process may have been faster, and a file may have been removed meanwhile.
         let state = noted.and_then(|file| file.state.shown());

@@ -33,17 +33,24 @@ pub trait FileStore: Send + Sync + 'static {
     /// file that is not pending.
     async fn set_multipart(&self, file_id: FileId, multipart_id: &str) -> Result<Option<String>, StoreError>;
 
-    /// Notes that requests were given out which are good until then.
-    async fn extend_upload(&self, file_id: FileId, until: DateTime<Utc>) -> Result<(), StoreError>;
+    /// Notes that requests are about to be given out which are good until then. Returns whether the file is pending; of any other, none
+    /// may be.
+    async fn extend_upload(&self, file_id: FileId, until: DateTime<Utc>) -> Result<bool, StoreError>;
 
-    /// Lets a pending file be processed, and claims it until then. Returns whether it was pending.
-    async fn begin(&self, file_id: FileId, claimed_until: DateTime<Utc>) -> Result<bool, StoreError>;
+    /// Lets a pending file be claimed from this moment on. Returns whether it was pending.
+    async fn begin(&self, file_id: FileId, at: DateTime<Utc>) -> Result<bool, StoreError>;
 
-    /// Claims a file in processing that no process has at `now`.
-    async fn claim(&self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<File>, StoreError>;
+    /// Claims the file in processing that no process has at `now` and that waits for the longest time, and counts the attempt. Files of a
+    /// user of whom processes have [`MAX_CLAIMS`](crate::domain::MAX_CLAIMS) wait for those; two claims at the same moment may each take the last one.
+    async fn claim(&self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<Claimed>, StoreError>;
 
-    /// Claims a file in processing for longer, or, with a moment that is past, for no longer.
-    async fn keep_claim(&self, file_id: FileId, until: DateTime<Utc>) -> Result<(), StoreError>;
+    /// Gives a claim back: the file can be claimed again from this moment on. An attempt that is not counted was not.
+    async fn give_claim_back(
+        &self,
+        file_id: FileId,
+        again_at: DateTime<Utc>,
+        is_counted: bool,
+    ) -> Result<(), StoreError>;
 
     /// Notes what became of a file in processing, and what it takes from here on. A file for a user takes the place of the one
     /// before it. Changes nothing when another process has noted it before.
@@ -62,41 +69,50 @@ pub trait FileStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ChatId>, StoreError>;
 
-    /// Offers files to a chat until then: its members may fetch them. They are kept as if they were created `now`.
+    /// Offers files to a chat until then: its members may fetch them. They are kept as if they were created `now`. Each must be ready and
+    /// of this owner, uploaded for this chat, and not given up; otherwise none is offered.
     async fn offer(
         &self,
         file_ids: &[FileId],
+        owner: UserId,
         chat_id: ChatId,
         until: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Offered, StoreError>;
 
     /// Returns the picture of a user.
     async fn avatar(&self, user_id: UserId) -> Result<Option<File>, StoreError>;
 
-    /// Begins the removal of a user's own file, if no message and no chat has it. Returns what became of it.
-    async fn discard(&self, file_id: FileId, owner: UserId) -> Result<Discarded, StoreError>;
+    /// Gives up a user's own file, if no message and no chat has it. The removal of one that no message may have begins; one that is ready
+    /// may be in a message that was not read yet, and is left to [`Self::collect`]. Returns what became of it.
+    async fn discard(
+        &self,
+        file_id: FileId,
+        owner: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<Discarded, StoreError>;
 
-    /// Begins the removal of files that are free for so long that nothing keeps them, and returns those, and all whose removal was not
-    /// finished. Nothing begins while the log is not read up to a moment that is late enough.
+    /// Begins the removal of files that are free for so long that nothing keeps them, or were given up, and returns those, and all with
+    /// objects to remove. Of files that are ready, none goes while the log is not read up to a moment that is late enough.
     async fn collect(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<File>, StoreError>;
 
-    /// Forgets a file whose objects are removed, and gives back what it took.
-    async fn forget(&self, file_id: FileId) -> Result<(), StoreError>;
+    /// Notes that the objects of a file were removed at `now` or later. If its upload can write no more, forgets it and gives back what it
+    /// took. Otherwise [`Self::collect`] returns it once more, after that. Returns whether it is forgotten.
+    async fn forget(&self, file_id: FileId, now: DateTime<Utc>) -> Result<bool, StoreError>;
 
-    /// Returns files past their upload, whose requests are good no longer at `now` and may have written meanwhile.
+    /// Returns files past their upload, which can write no more at `now` and may have written meanwhile.
     async fn uploaded(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<File>, StoreError>;
 
     /// Notes that what the requests of an upload wrote is removed.
     async fn forget_upload(&self, file_id: FileId) -> Result<(), StoreError>;
 
-    /// Removes what messages had that have disappeared by `now`. Returns whether there may be more.
+    /// Removes what messages had that have disappeared by `now`, and offers that have ended. Returns whether there may be more.
     async fn expire(&self, now: DateTime<Utc>, limit: usize) -> Result<bool, StoreError>;
 
     /// Returns how far partitions of the log were read, and notes that they are read from here on.
     async fn positions(&self, partitions: &[i32]) -> Result<HashMap<i32, Option<i64>>, StoreError>;
 
-    /// Carries out changes in their order, and notes how far the partition was read.
+    /// Carries out changes in their order, and notes how far the partition was read once all are. Some may be carried out when it fails.
     async fn apply(
         &self,
         partition: i32,
@@ -108,7 +124,7 @@ pub trait FileStore: Send + Sync + 'static {
     /// Notes that everything was read that was in a partition at that moment.
     async fn caught_up(&self, partition: i32, at: DateTime<Utc>) -> Result<(), StoreError>;
 
-    /// Begins the removal of a user's files that no message and no chat has, their picture among them.
+    /// Gives up a user's files that no message and no chat has, and their picture, as [`Self::discard`] does. Returns how many.
     async fn erase(&self, user_id: UserId, now: DateTime<Utc>) -> Result<u64, StoreError>;
 
     /// Returns the place up to which deletions of accounts are carried out; `None` before the first.
@@ -128,10 +144,27 @@ pub struct Created {
     pub is_new: bool,
 }
 
+/// A file that a process has claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    pub file: File,
+    /// How often its check was begun, this time included.
+    pub attempts: i32,
+}
+
+/// What became of an offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// The files, in the order of their ids in the request.
+    Files(Vec<File>),
+    /// There is no such file that the user may offer to the chat.
+    NotFound(FileId),
+}
+
 /// What became of a removal that a user requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discarded {
-    /// It has begun, or had before.
+    /// It has begun, or had before, or does as soon as it is certain that no message has the file.
     Begun,
     /// A message or a chat has the file.
     InUse,

@@ -71,7 +71,7 @@ export type FilePurpose = ({
 } | "avatar");
 
 /** Why a file was not taken. */
-export type FileRefusal = ("size_mismatch" | "checksum_mismatch" | "type_mismatch" | "unsupported_picture" | "damaged_picture" | "picture_too_large" | "animation_too_long" | "picture_took_too_long" | "too_large_to_scan");
+export type FileRefusal = ("size_mismatch" | "checksum_mismatch" | "type_mismatch" | "unsupported_picture" | "damaged_picture" | "picture_too_large" | "animation_too_long" | "picture_took_too_long" | "too_large_to_scan" | "check_failed");
 
 /** How far a file is. */
 export type FileState = ("pending" | "processing" | "ready" | "refused" | "quarantined");

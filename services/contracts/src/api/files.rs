@@ -82,6 +82,8 @@ pub enum FileRefusal {
     PictureTookTooLong,
     /// It is larger than the scanner of the messenger takes.
     TooLargeToScan,
+    /// Its check was begun several times and came to no end.
+    CheckFailed,
 }
 
 /// A file, as the one who uploaded it and those who read it see it.
@@ -225,7 +227,7 @@ impl FileState {
 }
 
 impl FileRefusal {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SizeMismatch,
         Self::ChecksumMismatch,
         Self::TypeMismatch,
@@ -235,6 +237,7 @@ impl FileRefusal {
         Self::AnimationTooLong,
         Self::PictureTookTooLong,
         Self::TooLargeToScan,
+        Self::CheckFailed,
     ];
 
     /// Returns the reason as it is stored and sent.
@@ -249,6 +252,7 @@ impl FileRefusal {
             Self::AnimationTooLong => "animation_too_long",
             Self::PictureTookTooLong => "picture_took_too_long",
             Self::TooLargeToScan => "too_large_to_scan",
+            Self::CheckFailed => "check_failed",
         }
     }
 

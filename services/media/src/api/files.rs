@@ -162,7 +162,7 @@ pub(super) async fn complete(
     if file.state == domain::State::Pending {
         require_uploaded(&files, &file).await?;
         // Any process may take it, so that none has more than it can do.
-        files.store.begin(file_id, DateTime::UNIX_EPOCH).await.map_err(Error::from)?;
+        files.store.begin(file_id, Utc::now()).await.map_err(Error::from)?;
         signals.uploaded.notify_one();
     }
     let file = checked(&files, &signals, file_id, owner).await?;
@@ -170,6 +170,9 @@ pub(super) async fn complete(
 }
 
 /// Removes a file of the caller that no message and no chat has, uploaded or not, or the caller's own picture.
+///
+/// A file that is ready may be in a message that is on its way: from here on none can be sent with it, and it is removed as soon as it is certain
+/// that no message has it.
 #[utoipa::path(
     delete,
     path = "/api/media/files/{file}",
@@ -178,7 +181,7 @@ pub(super) async fn complete(
     security(("access_token" = [])),
     params(("file" = FileId, Path, description = "File id")),
     responses(
-        (status = NO_CONTENT, description = "The file is removed"),
+        (status = NO_CONTENT, description = "The file is removed, or is going to be"),
         NoSuchFile,
         (status = CONFLICT, description = "conflict (a message or a chat has it)", body = Problem,
             content_type = "application/problem+json"),
@@ -191,7 +194,7 @@ pub(super) async fn remove(
     State(signals): State<Signals>,
     Path(file_id): Path<FileId>,
 ) -> Result<StatusCode, ApiError> {
-    match files.store.discard(file_id, caller.user_id).await.map_err(Error::from)? {
+    match files.store.discard(file_id, caller.user_id, Utc::now()).await.map_err(Error::from)? {
         Discarded::Begun => {
             signals.discarded.notify_one();
             Ok(StatusCode::NO_CONTENT)
@@ -203,10 +206,14 @@ pub(super) async fn remove(
 
 /// Returns a file with what is left to do for it.
 async fn shown(files: &Files, file: &File, viewer: UserId, now: DateTime<Utc>) -> Result<api::File, Error> {
-    let shown = files.shown(file, viewer, now)?;
-    let is_pending = file.state == domain::State::Pending && file.owner == viewer;
-    let upload = if is_pending { Some(upload(files, file, now).await?) } else { None };
-    Ok(api::File { upload, ..shown })
+    if file.state != domain::State::Pending || file.owner != viewer {
+        return files.shown(file, viewer, now);
+    }
+    match upload(files, file, now).await? {
+        Some(upload) => Ok(api::File { upload: Some(upload), ..files.shown(file, viewer, now)? }),
+        // It was completed or removed since it was read.
+        None => files.shown(&own(files, file.file_id, viewer).await?, viewer, now),
+    }
 }
 
 async fn own(files: &Files, file_id: FileId, owner: UserId) -> Result<File, Error> {

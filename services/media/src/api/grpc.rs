@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{TimeDelta, Utc};
 use contracts::{
-    ChatId, FileId, UserId,
-    api::FilePurpose,
+    FileId,
     rpc::{self, DescribeFilesRequest, DescribeFilesResponse, media_service_server::MediaService},
 };
 use kit::{
@@ -15,15 +14,13 @@ use kit::{
 use tonic::{Request, Response, Status, async_trait};
 
 use super::Files;
-use crate::{
-    domain::{Facts, File},
-    error::Error,
-};
+use crate::{domain::File, error::Error, store::Offered};
 
 /// Files of one call: those of one message.
 const MAX_FILES: usize = 10;
-/// For so long the members of a chat may fetch what a gateway sends to it, until this service has read that it was stored.
-const OFFERED_FOR: TimeDelta = TimeDelta::seconds(60);
+/// For so long the members of a chat may fetch what a gateway sends to it, until this service has read that it was stored: the log may be
+/// read late, by this service and by the one that stores messages.
+const OFFERED_FOR: TimeDelta = TimeDelta::hours(1);
 
 /// Serves from the store.
 pub struct MediaRpc {
@@ -33,28 +30,6 @@ pub struct MediaRpc {
 impl MediaRpc {
     pub fn new(files: Files) -> Self {
         Self { files }
-    }
-
-    /// Returns a file that a user may attach to a message of a chat: their own that was made for it, or, for a forward, one that they may read.
-    async fn attachable(
-        &self,
-        file_id: FileId,
-        user_id: UserId,
-        chat_id: ChatId,
-        now: DateTime<Utc>,
-    ) -> Result<rpc::File, Error> {
-        let file = self.files.store.file(file_id).await?.ok_or(Error::NotFound(file_id))?;
-        let FilePurpose::Chat(made_for) = file.purpose else { return Err(Error::NotFound(file_id)) };
-        let is_own = file.owner == user_id && made_for == chat_id;
-        let is_attachable = is_own || self.is_read(&file, user_id, now).await?;
-        let facts = file.facts().filter(|_| is_attachable).ok_or(Error::NotFound(file_id))?;
-        Ok(described(&file, facts))
-    }
-
-    /// Reports whether a message that a user reads has a file. That it is the user's own is not enough.
-    async fn is_read(&self, file: &File, user_id: UserId, now: DateTime<Utc>) -> Result<bool, Error> {
-        let readers = self.files.store.readers(file.file_id, now, super::MAX_READERS).await?;
-        self.files.chats.is_in_any(user_id, &readers).await
     }
 }
 
@@ -74,18 +49,21 @@ impl MediaService for MediaRpc {
             let problem = format!("at most {MAX_FILES}, each once");
             return Err(InvalidField { field: "file_ids", problem }.into());
         }
-        let mut files = Vec::with_capacity(file_ids.len());
-        for file_id in &file_ids {
-            files.push(self.attachable(*file_id, user_id, chat_id, now).await.map_err(status)?);
+        let offered = self.files.store.offer(&file_ids, user_id, chat_id, now + OFFERED_FOR, now).await;
+        match offered.map_err(|error| status(Error::from(error)))? {
+            Offered::Files(files) => {
+                let files = files.iter().filter_map(described).collect();
+                Ok(Response::new(DescribeFilesResponse { files }))
+            }
+            Offered::NotFound(file_id) => Err(status(Error::NotFound(file_id))),
         }
-        let offered = self.files.store.offer(&file_ids, chat_id, now + OFFERED_FOR, now).await;
-        offered.map_err(|error| status(Error::from(error)))?;
-        Ok(Response::new(DescribeFilesResponse { files }))
     }
 }
 
-fn described(file: &File, facts: &Facts) -> rpc::File {
-    rpc::File {
+/// Returns what is known of a file that is ready.
+fn described(file: &File) -> Option<rpc::File> {
+    let facts = file.facts()?;
+    Some(rpc::File {
         id: file.file_id.to_string(),
         name: file.name.as_str().to_owned(),
         r#type: facts.media_type.as_str().to_owned(),
@@ -95,5 +73,5 @@ fn described(file: &File, facts: &Facts) -> rpc::File {
         duration_ms: facts.duration_ms,
         blur: facts.blur.clone().unwrap_or_default(),
         has_thumbnail: facts.thumbnail.is_some(),
-    }
+    })
 }

@@ -74,12 +74,19 @@ pub(super) fn valid_until(now: DateTime<Utc>) -> DateTime<Utc> {
     now + UPLOAD_VALIDITY
 }
 
-/// Returns what is left to do for the upload of a pending file.
-pub(super) async fn upload(files: &Files, file: &File, now: DateTime<Utc>) -> Result<FileUpload, Error> {
+/// Returns what is left to do for the upload of a pending file; `None` for one that is pending no longer. Until when its requests are good
+/// is noted first: whatever they write is removed after that.
+pub(super) async fn upload(
+    files: &Files,
+    file: &File,
+    now: DateTime<Utc>,
+) -> Result<Option<FileUpload>, Error> {
     let expires_at = valid_until(now);
     let expires_at_ms = expires_at.timestamp_millis();
+    if !files.store.extend_upload(file.file_id, expires_at).await? {
+        return Ok(None);
+    }
     if !file.is_in_parts() {
-        files.store.extend_upload(file.file_id, expires_at).await?;
         let declared = &file.declared;
         let request = files.objects.upload(
             &file.upload_key(),
@@ -89,10 +96,11 @@ pub(super) async fn upload(files: &Files, file: &File, now: DateTime<Utc>) -> Re
             UPLOAD_VALIDITY,
         );
         let (url, headers) = (request.url, request.headers);
-        return Ok(FileUpload::Whole(WholeUpload { method: "PUT".to_owned(), url, headers, expires_at_ms }));
+        let method = "PUT".to_owned();
+        return Ok(Some(FileUpload::Whole(WholeUpload { method, url, headers, expires_at_ms })));
     }
     let key = file.key(Variant::Content);
-    let id = multipart_id(files, file).await?;
+    let Some(id) = multipart_id(files, file).await? else { return Ok(None) };
     let stored = files.objects.parts(&key, &id).await?.unwrap_or_default();
     let mut requests = 0;
     let part = |part: crate::domain::Part| {
@@ -104,17 +112,17 @@ pub(super) async fn upload(files: &Files, file: &File, now: DateTime<Utc>) -> Re
         UploadPart { number: part.number, offset: part.offset, size: part.bytes, uploaded, url }
     };
     let parts = PartPlan::of(file.declared.bytes).parts().map(part).collect();
-    Ok(FileUpload::Parts(PartsUpload { parts, expires_at_ms }))
+    Ok(Some(FileUpload::Parts(PartsUpload { parts, expires_at_ms })))
 }
 
 fn is_stored(stored: &[StoredPart], part: crate::domain::Part) -> bool {
     stored.iter().any(|stored| stored.number == part.number && stored.bytes == part.bytes)
 }
 
-/// Returns the id of a file's upload in parts, which begins with the first request for it.
-async fn multipart_id(files: &Files, file: &File) -> Result<String, Error> {
+/// Returns the id of a file's upload in parts, which begins with the first request for it; `None` for a file that is pending no longer.
+async fn multipart_id(files: &Files, file: &File) -> Result<Option<String>, Error> {
     if let Some(id) = &file.multipart_id {
-        return Ok(id.clone());
+        return Ok(Some(id.clone()));
     }
     let key = file.key(Variant::Content);
     let begun = files.objects.begin_parts(&key, &file.declared.media_type).await?;
@@ -123,5 +131,5 @@ async fn multipart_id(files: &Files, file: &File) -> Result<String, Error> {
     if counts.as_ref() != Some(&begun) {
         files.objects.abort_parts(&key, &begun).await?;
     }
-    counts.ok_or(Error::NotFound(file.file_id))
+    Ok(counts)
 }

@@ -10,8 +10,11 @@ use contracts::{ChatId, FileId, UserId, api::FilePurpose};
 use kit::idempotency::IdempotencyKey;
 use tonic::async_trait;
 
-use super::{Created, Discarded, FileStore, Refusal, StoreError};
-use crate::domain::{Attached, Change, Checksum, File, MAX_FREE_FILES, NewFile, Outcome, Quotas, State};
+use super::{Claimed, Created, Discarded, FileStore, Offered, Refusal, StoreError};
+use crate::domain::{
+    Attached, Change, Checksum, File, MAX_CLAIMS, MAX_FREE_FILES, NewFile, Outcome, Quotas, State,
+    UPLOAD_SLACK,
+};
 
 /// Keeps what files there are for as long as the process lives.
 #[derive(Default)]
@@ -33,8 +36,11 @@ struct Row {
     request: (Option<IdempotencyKey>, Checksum),
     kept_bytes: i64,
     claimed_until: Option<DateTime<Utc>>,
+    attempts: i32,
     upload_until: Option<DateTime<Utc>>,
+    is_emptied: bool,
     free_since: Option<DateTime<Utc>>,
+    discarded_at: Option<DateTime<Utc>>,
 }
 
 struct Attachment {
@@ -49,15 +55,33 @@ struct Position {
 }
 
 impl Row {
+    fn is_ready(&self) -> bool {
+        matches!(self.file.state, State::Ready(_))
+    }
+
     /// Returns whether its removal may begin at `now`. `read_until` is the moment up to which the log is read for sure.
-    fn is_collectable(&self, now: DateTime<Utc>, read_until: Option<DateTime<Utc>>) -> bool {
+    fn is_collectable(
+        &self,
+        now: DateTime<Utc>,
+        read_until: Option<DateTime<Utc>>,
+        is_offered: bool,
+    ) -> bool {
         let (Some(free_since), Some(state)) = (self.free_since, self.file.state.shown()) else {
             return false;
         };
         let until = File::kept_until(state, free_since);
         // Only a message makes a difference, so only what a message may have waits for the log.
-        let waits_for_log = matches!(self.file.state, State::Ready(_));
-        until < now && (!waits_for_log || read_until.is_some_and(|read| until < read))
+        if !self.is_ready() {
+            return until < now;
+        }
+        let Some(read_until) = read_until.map(|read| read.min(now)) else { return false };
+        let is_given_up = self.discarded_at.is_some_and(|at| at.max(free_since) < read_until) && !is_offered;
+        until < read_until || is_given_up
+    }
+
+    /// Returns whether its upload can write no more at `now`.
+    fn is_uploaded(&self, now: DateTime<Utc>) -> bool {
+        self.upload_until.is_none_or(|until| until < now - UPLOAD_SLACK)
     }
 }
 
@@ -107,9 +131,11 @@ impl Tables {
         now: DateTime<Utc>,
         picture: Option<FileId>,
     ) {
+        // One that is being checked is the picture, unless it is refused then.
+        let is_checked = |state: &State| matches!(state, State::Processing | State::Ready(_));
         for (file_id, row) in &mut self.files {
             let is_of = row.file.purpose == purpose && owner.is_none_or(|owner| row.file.owner == owner);
-            if is_of && Some(*file_id) == picture && matches!(row.file.state, State::Ready(_)) {
+            if is_of && Some(*file_id) == picture && is_checked(&row.file.state) {
                 row.free_since = None;
             } else if is_of {
                 row.free_since = row.free_since.or(Some(now));
@@ -145,14 +171,23 @@ impl Tables {
         }
     }
 
+    /// Gives a file up: removes one that no message may have, and notes of another one when it was.
+    fn give_up(&mut self, file_id: FileId, now: DateTime<Utc>) {
+        let Some(row) = self.files.get_mut(&file_id) else { return };
+        if row.is_ready() && row.file.purpose != FilePurpose::Avatar {
+            row.discarded_at.get_or_insert(now);
+        } else {
+            self.remove(file_id);
+        }
+    }
+
     /// Begins the removal of a file. Nothing refers to it from here on.
     fn remove(&mut self, file_id: FileId) {
         if let Some(row) = self.files.get_mut(&file_id) {
             row.file.state = State::Removing;
-            row.claimed_until = None;
+            row.upload_until = row.upload_until.max(row.claimed_until.take());
         }
         self.offers.retain(|(file, _), _| *file != file_id);
-        self.attachments.retain(|(.., file), _| *file != file_id);
     }
 }
 
@@ -208,8 +243,11 @@ impl FileStore for MemoryStore {
             request: (new.key.clone(), digest),
             kept_bytes: bytes,
             claimed_until: None,
+            attempts: 0,
             upload_until: Some(upload_until),
+            is_emptied: false,
             free_since: Some(new.created_at),
+            discarded_at: None,
         };
         tables.files.insert(new.file_id, row);
         Ok(Created { file: new.file(), is_new: true })
@@ -227,38 +265,60 @@ impl FileStore for MemoryStore {
         Ok(set.flatten())
     }
 
-    async fn extend_upload(&self, file_id: FileId, until: DateTime<Utc>) -> Result<(), StoreError> {
-        self.change(file_id, |row| row.upload_until = row.upload_until.max(Some(until)));
-        Ok(())
+    async fn extend_upload(&self, file_id: FileId, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        let extended = self.change(file_id, |row| {
+            let is_pending = row.file.state == State::Pending;
+            if is_pending {
+                row.upload_until = row.upload_until.max(Some(until));
+            }
+            is_pending
+        });
+        Ok(extended.unwrap_or(false))
     }
 
-    async fn begin(&self, file_id: FileId, claimed_until: DateTime<Utc>) -> Result<bool, StoreError> {
+    async fn begin(&self, file_id: FileId, at: DateTime<Utc>) -> Result<bool, StoreError> {
         let begun = self.change(file_id, |row| {
             let is_pending = row.file.state == State::Pending;
             if is_pending {
                 row.file.state = State::Processing;
-                row.claimed_until = Some(claimed_until);
+                row.claimed_until = Some(at);
             }
             is_pending
         });
         Ok(begun.unwrap_or(false))
     }
 
-    async fn claim(&self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<File>, StoreError> {
+    async fn claim(&self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<Claimed>, StoreError> {
         let mut tables = self.tables();
-        let is_unclaimed =
-            |row: &&mut Row| row.file.state == State::Processing && row.claimed_until < Some(now);
-        let claimed = tables.files.values_mut().find(is_unclaimed);
+        let mut claims = HashMap::<UserId, i64>::new();
+        let in_processing = || tables.files.values().filter(|row| row.file.state == State::Processing);
+        for row in in_processing().filter(|row| row.claimed_until > Some(now)) {
+            *claims.entry(row.file.owner).or_default() += 1;
+        }
+        let is_claimable = |row: &&Row| {
+            let claims = claims.get(&row.file.owner).copied().unwrap_or(0);
+            row.claimed_until <= Some(now) && claims < MAX_CLAIMS
+        };
+        let first = in_processing().filter(is_claimable).min_by_key(|row| row.claimed_until);
+        let file_id = first.map(|row| row.file.file_id);
+        let claimed = file_id.and_then(|file_id| tables.files.get_mut(&file_id));
         Ok(claimed.map(|row| {
             row.claimed_until = Some(until);
-            row.file.clone()
+            row.attempts += 1;
+            Claimed { file: row.file.clone(), attempts: row.attempts }
         }))
     }
 
-    async fn keep_claim(&self, file_id: FileId, until: DateTime<Utc>) -> Result<(), StoreError> {
+    async fn give_claim_back(
+        &self,
+        file_id: FileId,
+        again_at: DateTime<Utc>,
+        is_counted: bool,
+    ) -> Result<(), StoreError> {
         self.change(file_id, |row| {
             if row.file.state == State::Processing {
-                row.claimed_until = Some(until);
+                row.claimed_until = Some(again_at);
+                row.attempts -= i32::from(!is_counted);
             }
         });
         Ok(())
@@ -278,6 +338,9 @@ impl FileStore for MemoryStore {
         row.file.state = outcome.clone().into();
         row.kept_bytes = outcome.kept_bytes(row.file.declared.bytes);
         row.claimed_until = None;
+        if !row.is_ready() {
+            row.free_since.get_or_insert(now);
+        }
         let file = row.file.clone();
         if file.purpose == FilePurpose::Avatar && matches!(file.state, State::Ready(_)) {
             tables.picture(FilePurpose::Avatar, Some(file.owner), now, Some(file_id));
@@ -304,18 +367,28 @@ impl FileStore for MemoryStore {
     async fn offer(
         &self,
         file_ids: &[FileId],
+        owner: UserId,
         chat_id: ChatId,
         until: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Offered, StoreError> {
         let mut tables = self.tables();
+        let mut files = Vec::with_capacity(file_ids.len());
+        for file_id in file_ids {
+            let row = tables.files.get(file_id).filter(|row| {
+                let is_for_chat = row.file.purpose == FilePurpose::Chat(chat_id) && row.file.owner == owner;
+                is_for_chat && row.is_ready() && row.discarded_at.is_none()
+            });
+            let Some(row) = row else { return Ok(Offered::NotFound(*file_id)) };
+            files.push(row.file.clone());
+        }
         for file_id in file_ids {
             if let Some(row) = tables.files.get_mut(file_id) {
                 row.free_since = row.free_since.map(|since| since.max(now));
-                tables.offers.insert((*file_id, chat_id), until);
             }
+            tables.offers.insert((*file_id, chat_id), until);
         }
-        Ok(())
+        Ok(Offered::Files(files))
     }
 
     async fn avatar(&self, user_id: UserId) -> Result<Option<File>, StoreError> {
@@ -324,43 +397,64 @@ impl FileStore for MemoryStore {
             row.file.owner == user_id
                 && row.file.purpose == FilePurpose::Avatar
                 && row.free_since.is_none()
-                && matches!(row.file.state, State::Ready(_))
+                && row.is_ready()
         };
         Ok(tables.files.values().find(is_avatar).map(|row| row.file.clone()))
     }
 
-    async fn discard(&self, file_id: FileId, owner: UserId) -> Result<Discarded, StoreError> {
+    async fn discard(
+        &self,
+        file_id: FileId,
+        owner: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<Discarded, StoreError> {
         let mut tables = self.tables();
         let found = tables.files.get(&file_id).filter(|row| row.file.owner == owner);
         let Some(row) = found else { return Ok(Discarded::NotFound) };
+        if row.file.state == State::Removing {
+            return Ok(Discarded::Begun);
+        }
         if row.free_since.is_none() && row.file.purpose != FilePurpose::Avatar {
             return Ok(Discarded::InUse);
         }
-        tables.remove(file_id);
+        tables.give_up(file_id, now);
         Ok(Discarded::Begun)
     }
 
     async fn collect(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<File>, StoreError> {
         let mut tables = self.tables();
         let read_until = tables.read_until();
-        let collectable = tables.files.values().filter(|row| row.is_collectable(now, read_until));
+        let collectable = tables.files.values().filter(|row| {
+            let is_offered =
+                tables.offers.iter().any(|((file, _), until)| *file == row.file.file_id && now < *until);
+            row.is_collectable(now, read_until, is_offered)
+        });
         let collectable: Vec<_> = collectable.take(limit).map(|row| row.file.file_id).collect();
         collectable.into_iter().for_each(|file_id| tables.remove(file_id));
-        let removing = tables.files.values().filter(|row| row.file.state == State::Removing);
+        let removing = tables
+            .files
+            .values()
+            .filter(|row| row.file.state == State::Removing && (!row.is_emptied || row.is_uploaded(now)));
         Ok(removing.take(limit).map(|row| row.file.clone()).collect())
     }
 
-    async fn forget(&self, file_id: FileId) -> Result<(), StoreError> {
+    async fn forget(&self, file_id: FileId, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let mut tables = self.tables();
-        tables.remove(file_id);
-        tables.files.remove(&file_id);
-        Ok(())
+        let found = tables.files.get_mut(&file_id).filter(|row| row.file.state == State::Removing);
+        let Some(row) = found else { return Ok(false) };
+        row.is_emptied = true;
+        let is_forgotten = row.is_uploaded(now);
+        if is_forgotten {
+            tables.files.remove(&file_id);
+        }
+        Ok(is_forgotten)
     }
 
     async fn uploaded(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<File>, StoreError> {
         let tables = self.tables();
         let is_done = |row: &&Row| {
-            row.upload_until.is_some_and(|until| until < now)
+            row.upload_until.is_some()
+                && row.is_uploaded(now)
                 && matches!(row.file.state, State::Ready(_) | State::Refused(_) | State::Quarantined)
         };
         Ok(tables.files.values().filter(is_done).take(limit).map(|row| row.file.clone()).collect())
@@ -375,7 +469,9 @@ impl FileStore for MemoryStore {
         let is_past = |_: &(ChatId, i64, FileId), attachment: &Attachment| {
             attachment.expires_at.is_some_and(|expires_at| expires_at <= now)
         };
-        self.tables().detach(now, is_past);
+        let mut tables = self.tables();
+        tables.detach(now, is_past);
+        tables.offers.retain(|_, until| now < *until);
         Ok(false)
     }
 
@@ -405,15 +501,16 @@ impl FileStore for MemoryStore {
         Ok(())
     }
 
-    async fn erase(&self, user_id: UserId, _: DateTime<Utc>) -> Result<u64, StoreError> {
+    async fn erase(&self, user_id: UserId, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let mut tables = self.tables();
         let is_erased = |row: &&Row| {
             row.file.owner == user_id
                 && row.file.state != State::Removing
+                && row.discarded_at.is_none()
                 && (row.free_since.is_some() || row.file.purpose == FilePurpose::Avatar)
         };
         let erased: Vec<_> = tables.files.values().filter(is_erased).map(|row| row.file.file_id).collect();
-        erased.iter().for_each(|file_id| tables.remove(*file_id));
+        erased.iter().for_each(|file_id| tables.give_up(*file_id, now));
         Ok(erased.len() as u64)
     }
 

@@ -6,16 +6,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use contracts::{
     ChatId, FileId, UserId,
     api::{FilePurpose, FileRefusal},
+    event::SeqRange,
 };
 use kit::postgres::Schema;
 use sqlx::{PgConnection, PgPool};
 use tonic::async_trait;
 use uuid::Uuid;
 
-use super::{Created, Discarded, FileStore, Refusal, StoreError};
+use super::{Claimed, Created, Discarded, FileStore, Offered, Refusal, StoreError};
 use crate::domain::{
-    Attached, Change, Declared, FREE_HOURS, Facts, File, FileName, MAX_FREE_FILES, MediaType, NewFile,
-    Outcome, QUARANTINE_DAYS, Quotas, State, Thumbnail,
+    Attached, Change, Declared, FREE_HOURS, Facts, File, FileName, MAX_CLAIMS, MAX_FREE_FILES, MediaType,
+    NewFile, Outcome, QUARANTINE_DAYS, Quotas, State, Thumbnail, UPLOAD_SLACK,
 };
 
 /// The tables of this service.
@@ -27,9 +28,12 @@ pub const SCHEMA: Schema = Schema {
 /// The columns of a [`FileRow`].
 macro_rules! file_columns {
     () => {
-        "file_id, owner_id, purpose, chat_id, name, declared_type, declared_bytes, sha256, created_at, multipart_id, state, refusal, media_type, bytes, width, height, duration_ms, blur, thumbnail_type, thumbnail_bytes"
+        "file_id, owner_id, purpose, chat_id, name, declared_type, declared_bytes, sha256, created_at, multipart_id, state, refusal, media_type, bytes, width, height, duration_ms, blur, thumbnail_type, thumbnail_bytes, attempts"
     };
 }
+
+/// Attachments that one transaction removes: far fewer than a statement has time for. A chat may have any number.
+const STEP: i64 = 1_000;
 
 /// Whose usage the row with the sum of all is.
 const ALL_USERS: Uuid = Uuid::nil();
@@ -69,6 +73,7 @@ kit::row! {
         blur: Option<String>,
         thumbnail_type: Option<String>,
         thumbnail_bytes: Option<i64>,
+        attempts: i32,
     }
 }
 
@@ -200,23 +205,25 @@ impl FileStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "media.store.extend_upload", skip_all, fields(file = %file_id))]
-    async fn extend_upload(&self, file_id: FileId, until: DateTime<Utc>) -> Result<(), StoreError> {
-        sqlx::query("UPDATE files SET upload_until = greatest(upload_until, $2) WHERE file_id = $1")
-            .bind(file_id.0)
-            .bind(until)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|source| StoreError::Change { file_id, source })
+    async fn extend_upload(&self, file_id: FileId, until: DateTime<Utc>) -> Result<bool, StoreError> {
+        let extended = sqlx::query(
+            "UPDATE files SET upload_until = greatest(upload_until, $2) WHERE file_id = $1 AND state = 'pending'",
+        )
+        .bind(file_id.0)
+        .bind(until)
+        .execute(&self.pool)
+        .await
+        .map_err(|source| StoreError::Change { file_id, source })?;
+        Ok(extended.rows_affected() == 1)
     }
 
     #[tracing::instrument(name = "media.store.begin", skip_all, fields(file = %file_id))]
-    async fn begin(&self, file_id: FileId, claimed_until: DateTime<Utc>) -> Result<bool, StoreError> {
+    async fn begin(&self, file_id: FileId, at: DateTime<Utc>) -> Result<bool, StoreError> {
         let begun = sqlx::query(
             "UPDATE files SET state = 'processing', claimed_until = $2 WHERE file_id = $1 AND state = 'pending'",
         )
         .bind(file_id.0)
-        .bind(claimed_until)
+        .bind(at)
         .execute(&self.pool)
         .await
         .map_err(|source| StoreError::Change { file_id, source })?;
@@ -224,26 +231,47 @@ impl FileStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "media.store.claim", skip_all)]
-    async fn claim(&self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<File>, StoreError> {
+    async fn claim(&self, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<Option<Claimed>, StoreError> {
         let sql = concat!(
-            "UPDATE files SET claimed_until = $2
-             WHERE file_id = (SELECT file_id FROM files WHERE state = 'processing' AND claimed_until < $1
-                              ORDER BY claimed_until LIMIT 1 FOR UPDATE SKIP LOCKED)
+            "UPDATE files SET claimed_until = $2, attempts = attempts + 1
+             WHERE file_id = (
+                 SELECT file_id FROM files AS waiting
+                 WHERE state = 'processing' AND claimed_until <= $1
+                   AND $3 > (SELECT count(*) FROM files AS claimed
+                             WHERE claimed.state = 'processing' AND claimed.claimed_until > $1
+                               AND claimed.owner_id = waiting.owner_id)
+                 ORDER BY claimed_until LIMIT 1 FOR UPDATE SKIP LOCKED)
              RETURNING ",
             file_columns!()
         );
-        self.one(sql, |query| query.bind(now).bind(until)).await.map_err(StoreError::Read)
+        let bind = |query: FileQuery| query.bind(now).bind(until).bind(MAX_CLAIMS);
+        let row: Option<FileRow> =
+            bind(sqlx::query_as(sql)).fetch_optional(&self.pool).await.map_err(StoreError::Read)?;
+        let claimed = |row: FileRow| {
+            let attempts = row.attempts;
+            Ok(Claimed { file: row.try_into()?, attempts })
+        };
+        row.map(claimed).transpose().map_err(StoreError::Read)
     }
 
-    #[tracing::instrument(name = "media.store.keep_claim", skip_all, fields(file = %file_id))]
-    async fn keep_claim(&self, file_id: FileId, until: DateTime<Utc>) -> Result<(), StoreError> {
-        sqlx::query("UPDATE files SET claimed_until = $2 WHERE file_id = $1 AND state = 'processing'")
-            .bind(file_id.0)
-            .bind(until)
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(|source| StoreError::Change { file_id, source })
+    #[tracing::instrument(name = "media.store.give_claim_back", skip_all, fields(file = %file_id))]
+    async fn give_claim_back(
+        &self,
+        file_id: FileId,
+        again_at: DateTime<Utc>,
+        is_counted: bool,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE files SET claimed_until = $2, attempts = greatest(attempts - $3, 0)
+             WHERE file_id = $1 AND state = 'processing'",
+        )
+        .bind(file_id.0)
+        .bind(again_at)
+        .bind(if is_counted { 0 } else { 1 })
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(|source| StoreError::Change { file_id, source })
     }
 
     #[tracing::instrument(name = "media.store.finish", skip_all, fields(file = %file_id))]
@@ -269,15 +297,17 @@ impl FileStore for PostgresStore {
         };
         let kept_bytes = outcome.kept_bytes(before.declared_bytes);
         let (state, refusal, facts) = match outcome {
-            Outcome::Ready(facts) => ("ready", None, Some(facts)),
+            Outcome::Ready(facts) => (READY, None, Some(facts)),
             Outcome::Refused(refusal) => ("refused", Some(refusal.as_str()), None),
             Outcome::Quarantined => ("quarantined", None, None),
         };
         let thumbnail = facts.and_then(|facts| facts.thumbnail.as_ref());
+        // A chat may have a file as its picture before the check ends. What is not a picture is the chat's no longer.
         sqlx::query(
             "UPDATE files SET state = $2, refusal = $3, kept_bytes = $4, claimed_until = NULL, media_type = $5, bytes = $6,
                               width = $7, height = $8, duration_ms = $9, blur = $10, thumbnail_type = $11,
-                              thumbnail_bytes = $12
+                              thumbnail_bytes = $12,
+                              free_since = CASE WHEN $2 = 'ready' THEN free_since ELSE COALESCE(free_since, $13) END
              WHERE file_id = $1",
         )
         .bind(file_id.0)
@@ -292,6 +322,7 @@ impl FileStore for PostgresStore {
         .bind(facts.and_then(|facts| facts.blur.clone()))
         .bind(thumbnail.map(|thumbnail| thumbnail.media_type.as_str().to_owned()))
         .bind(thumbnail.map(|thumbnail| thumbnail.bytes))
+        .bind(now)
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
@@ -339,14 +370,40 @@ impl FileStore for PostgresStore {
     async fn offer(
         &self,
         file_ids: &[FileId],
+        owner: UserId,
         chat_id: ChatId,
         until: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let Some(&file_id) = file_ids.first() else { return Ok(()) };
+    ) -> Result<Offered, StoreError> {
+        let Some(&file_id) = file_ids.first() else { return Ok(Offered::Files(Vec::new())) };
         let failed = |source| StoreError::Change { file_id, source };
-        let file_ids = uuids(file_ids);
         let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // Locked up to the end, so that none of them is given up in between.
+        let sql = concat!(
+            "SELECT ",
+            file_columns!(),
+            " FROM files
+             WHERE file_id = ANY ($1) AND owner_id = $2 AND purpose = 'chat' AND chat_id = $3 AND state = 'ready'
+               AND discarded_at IS NULL
+             ORDER BY file_id FOR UPDATE"
+        );
+        let rows: Vec<FileRow> = sqlx::query_as(sql)
+            .bind(uuids(file_ids))
+            .bind(owner.0)
+            .bind(chat_id.0)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in rows {
+            found.insert(FileId(row.file_id), File::try_from(row).map_err(failed)?);
+        }
+        let mut files = Vec::with_capacity(file_ids.len());
+        for file_id in file_ids {
+            let Some(file) = found.remove(file_id) else { return Ok(Offered::NotFound(*file_id)) };
+            files.push(file);
+        }
+        let file_ids = uuids(file_ids);
         sqlx::query(
             "UPDATE files SET free_since = greatest(free_since, $2)
              WHERE file_id = ANY ($1) AND free_since IS NOT NULL",
@@ -357,8 +414,7 @@ impl FileStore for PostgresStore {
         .await
         .map_err(failed)?;
         sqlx::query(
-            "INSERT INTO offers (file_id, chat_id, offered_until)
-             SELECT file_id, $2, $3 FROM files WHERE file_id = ANY ($1)
+            "INSERT INTO offers (file_id, chat_id, offered_until) SELECT unnest($1::UUID[]), $2, $3
              ON CONFLICT (file_id, chat_id) DO UPDATE SET offered_until = excluded.offered_until",
         )
         .bind(&file_ids)
@@ -367,7 +423,8 @@ impl FileStore for PostgresStore {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        transaction.commit().await.map_err(failed)?;
+        Ok(Offered::Files(files))
     }
 
     #[tracing::instrument(name = "media.store.avatar", skip_all, fields(user = %user_id))]
@@ -381,11 +438,16 @@ impl FileStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "media.store.discard", skip_all, fields(file = %file_id))]
-    async fn discard(&self, file_id: FileId, owner: UserId) -> Result<Discarded, StoreError> {
+    async fn discard(
+        &self,
+        file_id: FileId,
+        owner: UserId,
+        now: DateTime<Utc>,
+    ) -> Result<Discarded, StoreError> {
         let failed = |source| StoreError::Change { file_id, source };
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        let in_use: Option<bool> = sqlx::query_scalar(
-            "SELECT free_since IS NULL AND purpose <> 'avatar' FROM files
+        let owned: Option<OwnedRow> = sqlx::query_as(
+            "SELECT file_id, state, purpose, free_since IS NOT NULL AS is_free FROM files
              WHERE file_id = $1 AND owner_id = $2 FOR UPDATE",
         )
         .bind(file_id.0)
@@ -393,12 +455,14 @@ impl FileStore for PostgresStore {
         .fetch_optional(&mut *transaction)
         .await
         .map_err(failed)?;
-        match in_use {
-            None => return Ok(Discarded::NotFound),
-            Some(true) => return Ok(Discarded::InUse),
-            Some(false) => {}
+        let Some(owned) = owned else { return Ok(Discarded::NotFound) };
+        if owned.state == REMOVING {
+            return Ok(Discarded::Begun);
         }
-        remove(&mut transaction, &[file_id.0]).await.map_err(failed)?;
+        if !owned.is_free && owned.purpose != AVATAR {
+            return Ok(Discarded::InUse);
+        }
+        give_up(&mut transaction, &[owned], now).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         Ok(Discarded::Begun)
     }
@@ -414,18 +478,25 @@ impl FileStore for PostgresStore {
         .fetch_one(&mut *transaction)
         .await
         .map_err(StoreError::Remove)?;
+        let read_until = read_until.map(|until| until.min(now));
         let free_before = now - TimeDelta::hours(FREE_HOURS);
-        let read_free_before = read_until.map(|until| until.min(now) - TimeDelta::hours(FREE_HOURS));
+        let read_free_before = read_until.map(|until| until - TimeDelta::hours(FREE_HOURS));
         let found: Vec<Uuid> = sqlx::query_scalar(
             "SELECT file_id FROM files
-             WHERE free_since < CASE state WHEN 'ready' THEN $2 WHEN 'quarantined' THEN $3 ELSE $1 END
+             WHERE (free_since < CASE state WHEN 'ready' THEN $2 WHEN 'quarantined' THEN $3 ELSE $1 END
+                    OR (free_since < $5 AND discarded_at < $5
+                        AND NOT EXISTS (SELECT FROM offers
+                                        WHERE offers.file_id = files.file_id AND offered_until > $6)))
                AND state <> 'removing'
+               AND NOT EXISTS (SELECT FROM attachments WHERE attachments.file_id = files.file_id)
              ORDER BY free_since LIMIT $4 FOR UPDATE SKIP LOCKED",
         )
         .bind(free_before)
         .bind(read_free_before)
         .bind(now - TimeDelta::days(QUARANTINE_DAYS))
         .bind(limit)
+        .bind(read_until)
+        .bind(now)
         .fetch_all(&mut *transaction)
         .await
         .map_err(StoreError::Remove)?;
@@ -434,24 +505,40 @@ impl FileStore for PostgresStore {
         let sql = concat!(
             "SELECT ",
             file_columns!(),
-            " FROM files WHERE state = 'removing' ORDER BY file_id LIMIT $1"
+            " FROM files
+             WHERE state = 'removing' AND (NOT is_emptied OR upload_until IS NULL OR upload_until < $2)
+             ORDER BY file_id LIMIT $1"
         );
-        self.many(sql, |query| query.bind(limit)).await.map_err(StoreError::Remove)
+        self.many(sql, |query| query.bind(limit).bind(now - UPLOAD_SLACK)).await.map_err(StoreError::Remove)
     }
 
     #[tracing::instrument(name = "media.store.forget", skip_all, fields(file = %file_id))]
-    async fn forget(&self, file_id: FileId) -> Result<(), StoreError> {
+    async fn forget(&self, file_id: FileId, now: DateTime<Utc>) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(StoreError::Remove)?;
-        let gone: Option<GoneRow> =
-            sqlx::query_as("DELETE FROM files WHERE file_id = $1 RETURNING owner_id, kept_bytes")
-                .bind(file_id.0)
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(StoreError::Remove)?;
-        if let Some(gone) = gone {
-            give_back(&mut transaction, gone.owner_id, gone.kept_bytes).await.map_err(StoreError::Remove)?;
+        let gone: Option<GoneRow> = sqlx::query_as(
+            "DELETE FROM files
+             WHERE file_id = $1 AND state = 'removing' AND (upload_until IS NULL OR upload_until < $2)
+             RETURNING owner_id, kept_bytes",
+        )
+        .bind(file_id.0)
+        .bind(now - UPLOAD_SLACK)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::Remove)?;
+        let is_forgotten = gone.is_some();
+        match gone {
+            Some(gone) => give_back(&mut transaction, gone.owner_id, gone.kept_bytes).await,
+            None => {
+                sqlx::query("UPDATE files SET is_emptied = TRUE WHERE file_id = $1 AND state = 'removing'")
+                    .bind(file_id.0)
+                    .execute(&mut *transaction)
+                    .await
+                    .map(drop)
+            }
         }
-        transaction.commit().await.map_err(StoreError::Remove)
+        .map_err(StoreError::Remove)?;
+        transaction.commit().await.map_err(StoreError::Remove)?;
+        Ok(is_forgotten)
     }
 
     #[tracing::instrument(name = "media.store.uploaded", skip_all)]
@@ -464,7 +551,8 @@ impl FileStore for PostgresStore {
              ORDER BY upload_until LIMIT $2"
         );
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.many(sql, |query| query.bind(now).bind(limit)).await.map_err(StoreError::Read)
+        let until = now - UPLOAD_SLACK;
+        self.many(sql, |query| query.bind(until).bind(limit)).await.map_err(StoreError::Read)
     }
 
     #[tracing::instrument(name = "media.store.forget_upload", skip_all, fields(file = %file_id))]
@@ -492,6 +580,11 @@ impl FileStore for PostgresStore {
         .map_err(StoreError::Remove)?;
         let has_more = gone.len() == limit;
         release(&mut transaction, gone, now).await.map_err(StoreError::Remove)?;
+        sqlx::query("DELETE FROM offers WHERE offered_until <= $1")
+            .bind(now)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::Remove)?;
         transaction.commit().await.map_err(StoreError::Remove)?;
         Ok(has_more)
     }
@@ -523,9 +616,15 @@ impl FileStore for PostgresStore {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let failed = |source| StoreError::Apply { partition, source };
-        let mut transaction = self.pool.begin().await.map_err(failed)?;
+        // Each in transactions of its own: what one locks is locked in one order, and a chat with any number of files goes in steps. The
+        // position moves behind them all, and what is done again has the same effect.
         for change in changes {
-            apply(&mut transaction, change, now).await.map_err(failed)?;
+            let mut has_more = true;
+            while has_more {
+                let mut transaction = self.pool.begin().await.map_err(failed)?;
+                has_more = apply(&mut transaction, change, now).await.map_err(failed)?;
+                transaction.commit().await.map_err(failed)?;
+            }
         }
         sqlx::query(
             "INSERT INTO positions (partition, next_offset) VALUES ($1, $2)
@@ -533,10 +632,10 @@ impl FileStore for PostgresStore {
         )
         .bind(partition)
         .bind(next_offset)
-        .execute(&mut *transaction)
+        .execute(&self.pool)
         .await
-        .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        .map(drop)
+        .map_err(failed)
     }
 
     #[tracing::instrument(name = "media.store.caught_up", skip_all, fields(partition))]
@@ -551,18 +650,19 @@ impl FileStore for PostgresStore {
     }
 
     #[tracing::instrument(name = "media.store.erase", skip_all, fields(user = %user_id))]
-    async fn erase(&self, user_id: UserId, _: DateTime<Utc>) -> Result<u64, StoreError> {
+    async fn erase(&self, user_id: UserId, now: DateTime<Utc>) -> Result<u64, StoreError> {
         let mut transaction = self.pool.begin().await.map_err(StoreError::Remove)?;
-        let found: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT file_id FROM files
+        let found: Vec<OwnedRow> = sqlx::query_as(
+            "SELECT file_id, state, purpose, free_since IS NOT NULL AS is_free FROM files
              WHERE owner_id = $1 AND (free_since IS NOT NULL OR purpose = 'avatar') AND state <> 'removing'
-             FOR UPDATE",
+               AND discarded_at IS NULL
+             ORDER BY file_id FOR UPDATE",
         )
         .bind(user_id.0)
         .fetch_all(&mut *transaction)
         .await
         .map_err(StoreError::Remove)?;
-        remove(&mut transaction, &found).await.map_err(StoreError::Remove)?;
+        give_up(&mut transaction, &found, now).await.map_err(StoreError::Remove)?;
         transaction.commit().await.map_err(StoreError::Remove)?;
         Ok(found.len() as u64)
     }
@@ -612,6 +712,15 @@ kit::row! {
         purpose: String,
         declared_bytes: i64,
         kept_bytes: i64,
+    }
+}
+
+kit::row! {
+    struct OwnedRow {
+        file_id: Uuid,
+        state: String,
+        purpose: String,
+        is_free: bool,
     }
 }
 
@@ -673,20 +782,56 @@ async fn give_back(connection: &mut PgConnection, user: Uuid, bytes: i64) -> Res
     Ok(())
 }
 
-/// Begins the removal of files. Nothing refers to them from here on.
+/// Gives files up whose rows are locked: removes those that no message may have, and notes of the others when it was.
+async fn give_up(
+    connection: &mut PgConnection,
+    files: &[OwnedRow],
+    now: DateTime<Utc>,
+) -> Result<(), sqlx::Error> {
+    let (waiting, gone): (Vec<_>, Vec<_>) =
+        files.iter().partition(|file| file.state == READY && file.purpose != AVATAR);
+    let ids = |files: Vec<&OwnedRow>| files.into_iter().map(|file| file.file_id).collect::<Vec<_>>();
+    remove(connection, &ids(gone)).await?;
+    sqlx::query("UPDATE files SET discarded_at = COALESCE(discarded_at, $2) WHERE file_id = ANY ($1)")
+        .bind(ids(waiting))
+        .bind(now)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Begins the removal of files whose rows are locked: of those that no message has. Nothing refers to them from here on.
 async fn remove(connection: &mut PgConnection, file_ids: &[Uuid]) -> Result<(), sqlx::Error> {
     if file_ids.is_empty() {
         return Ok(());
     }
-    for sql in [
-        "UPDATE files SET state = 'removing', request_key = NULL, claimed_until = NULL, upload_until = NULL
-         WHERE file_id = ANY ($1)",
-        "DELETE FROM offers WHERE file_id = ANY ($1)",
-        "DELETE FROM attachments WHERE file_id = ANY ($1)",
-    ] {
-        sqlx::query(sql).bind(file_ids).execute(&mut *connection).await?;
-    }
-    Ok(())
+    // What its upload or a check in progress may write still is removed before the row is, see `collect`.
+    let removed: Vec<Uuid> = sqlx::query_scalar(
+        "UPDATE files SET state = 'removing', request_key = NULL, claimed_until = NULL, discarded_at = NULL,
+                          upload_until = greatest(upload_until, claimed_until)
+         WHERE file_id = ANY ($1)
+           AND NOT EXISTS (SELECT FROM attachments WHERE attachments.file_id = files.file_id)
+         RETURNING file_id",
+    )
+    .bind(file_ids)
+    .fetch_all(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM offers WHERE file_id = ANY ($1)")
+        .bind(removed)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Locks the rows of files in one order, so that no two transactions wait for each other, and returns those that are not being
+/// removed. Whether a message has one of them is looked for behind this.
+async fn lock(connection: &mut PgConnection, file_ids: &[Uuid]) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT file_id FROM files WHERE file_id = ANY ($1) AND state <> 'removing' ORDER BY file_id FOR UPDATE",
+    )
+    .bind(file_ids)
+    .fetch_all(connection)
+    .await
 }
 
 /// Notes what follows from messages that do not have files any more.
@@ -700,11 +845,13 @@ async fn release(
     }
     let (files, chats): (Vec<Uuid>, Vec<Uuid>) =
         gone.into_iter().map(|row| (row.file_id, row.chat_id)).unzip();
+    // Another partition may be attaching one of them, and a gateway may be offering one: both lock it first.
+    let locked = lock(connection, &files).await?;
     sqlx::query(
         "DELETE FROM offers WHERE (file_id, chat_id) IN (SELECT * FROM unnest($1::UUID[], $2::UUID[]))",
     )
-    .bind(&files)
-    .bind(&chats)
+    .bind(files)
+    .bind(chats)
     .execute(&mut *connection)
     .await?;
     sqlx::query(
@@ -712,14 +859,14 @@ async fn release(
          WHERE file_id = ANY ($1) AND free_since IS NULL
            AND NOT EXISTS (SELECT FROM attachments WHERE attachments.file_id = files.file_id)",
     )
-    .bind(&files)
+    .bind(locked)
     .bind(now)
     .execute(connection)
     .await
     .map(drop)
 }
 
-/// Notes which file is the picture of a chat, if any.
+/// Notes which file is the picture of a chat, if any. One that is being checked is, unless it is refused then.
 async fn picture(
     connection: &mut PgConnection,
     chat: ChatId,
@@ -727,7 +874,7 @@ async fn picture(
     now: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE files SET free_since = CASE WHEN file_id = $2 AND state = 'ready' THEN NULL
+        "UPDATE files SET free_since = CASE WHEN file_id = $2 AND state IN ('processing', 'ready') THEN NULL
                                             ELSE COALESCE(free_since, $3) END
          WHERE chat_id = $1 AND purpose = 'chat_picture' AND state <> 'removing'
            AND (file_id = $2 OR free_since IS NULL)",
@@ -740,72 +887,81 @@ async fn picture(
     .map(drop)
 }
 
-/// Carries out one change.
+/// Carries out one change, or a step of it. Returns whether there may be more.
 async fn apply(
     connection: &mut PgConnection,
     change: &Change,
     now: DateTime<Utc>,
-) -> Result<(), sqlx::Error> {
-    let gone: Vec<DetachedRow> = match change {
-        Change::Attached(Attached { chat, seq, sender, files, expires_at }) => {
-            let files = uuids(files);
-            sqlx::query(
-                "INSERT INTO attachments (chat_id, seq, file_id, sender_id, expires_at)
-                 SELECT $1, $2, file_id, $4, $5 FROM files WHERE file_id = ANY ($3) AND state <> 'removing'
-                 ON CONFLICT (chat_id, seq, file_id) DO NOTHING",
-            )
-            .bind(chat.0)
-            .bind(*seq)
-            .bind(&files)
-            .bind(sender.0)
-            .bind(*expires_at)
-            .execute(&mut *connection)
-            .await?;
-            sqlx::query(
-                "UPDATE files SET free_since = NULL
-                 WHERE file_id = ANY ($1) AND state <> 'removing' AND free_since IS NOT NULL",
-            )
-            .bind(&files)
-            .execute(&mut *connection)
-            .await?;
-            return Ok(());
+) -> Result<bool, sqlx::Error> {
+    match change {
+        Change::Attached(attached) => attach(connection, attached).await.map(|()| false),
+        Change::Pictured { chat, picture: file } => {
+            picture(connection, *chat, *file, now).await.map(|()| false)
         }
-        Change::Pictured { chat, picture: file } => return picture(connection, *chat, *file, now).await,
         Change::Detached { chat, seq } => {
-            sqlx::query_as(
-                "DELETE FROM attachments WHERE chat_id = $1 AND seq = $2 RETURNING file_id, chat_id",
-            )
-            .bind(chat.0)
-            .bind(*seq)
-            .fetch_all(&mut *connection)
-            .await?
+            detach(connection, *chat, SeqRange { from_seq: *seq, to_seq: *seq }, None, now).await
         }
         Change::RangeDetached { chat, range, sender } => {
-            sqlx::query_as(
-                "DELETE FROM attachments
-                 WHERE chat_id = $1 AND seq BETWEEN $2 AND $3 AND ($4::UUID IS NULL OR sender_id = $4)
-                 RETURNING file_id, chat_id",
-            )
-            .bind(chat.0)
-            .bind(range.from_seq)
-            .bind(range.to_seq)
-            .bind(sender.map(|sender| sender.0))
-            .fetch_all(&mut *connection)
-            .await?
+            detach(connection, *chat, *range, *sender, now).await
         }
         Change::ChatDeleted { chat } => {
             picture(connection, *chat, None, now).await?;
-            sqlx::query("DELETE FROM offers WHERE chat_id = $1")
-                .bind(chat.0)
-                .execute(&mut *connection)
-                .await?;
-            sqlx::query_as("DELETE FROM attachments WHERE chat_id = $1 RETURNING file_id, chat_id")
-                .bind(chat.0)
-                .fetch_all(&mut *connection)
-                .await?
+            let all = SeqRange { from_seq: 0, to_seq: i64::MAX };
+            let has_more = detach(connection, *chat, all, None, now).await?;
+            sqlx::query("DELETE FROM offers WHERE chat_id = $1").bind(chat.0).execute(connection).await?;
+            Ok(has_more)
         }
-    };
-    release(connection, gone, now).await
+    }
+}
+
+/// Notes that a message has files.
+async fn attach(connection: &mut PgConnection, attached: &Attached) -> Result<(), sqlx::Error> {
+    let Attached { chat, seq, sender, files, expires_at } = attached;
+    let files = lock(connection, &uuids(files)).await?;
+    sqlx::query(
+        "INSERT INTO attachments (chat_id, seq, file_id, sender_id, expires_at)
+         SELECT $1, $2, unnest($3::UUID[]), $4, $5
+         ON CONFLICT (chat_id, seq, file_id) DO NOTHING",
+    )
+    .bind(chat.0)
+    .bind(*seq)
+    .bind(&files)
+    .bind(sender.0)
+    .bind(*expires_at)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("UPDATE files SET free_since = NULL WHERE file_id = ANY ($1) AND free_since IS NOT NULL")
+        .bind(&files)
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Notes that messages of a range have no files any more: those of one sender, or of every one. Returns whether there may be more.
+async fn detach(
+    connection: &mut PgConnection,
+    chat: ChatId,
+    range: SeqRange,
+    sender: Option<UserId>,
+    now: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let gone: Vec<DetachedRow> = sqlx::query_as(
+        "DELETE FROM attachments WHERE (chat_id, seq, file_id) IN (
+             SELECT chat_id, seq, file_id FROM attachments
+             WHERE chat_id = $1 AND seq BETWEEN $2 AND $3 AND ($4::UUID IS NULL OR sender_id = $4)
+             LIMIT $5)
+         RETURNING file_id, chat_id",
+    )
+    .bind(chat.0)
+    .bind(range.from_seq)
+    .bind(range.to_seq)
+    .bind(sender.map(|sender| sender.0))
+    .bind(STEP)
+    .fetch_all(&mut *connection)
+    .await?;
+    let has_more = gone.len() as i64 == STEP;
+    release(connection, gone, now).await?;
+    Ok(has_more)
 }
 
 fn uuids(file_ids: &[FileId]) -> Vec<Uuid> {
@@ -815,6 +971,9 @@ fn uuids(file_ids: &[FileId]) -> Vec<Uuid> {
 const CHAT: &str = "chat";
 const CHAT_PICTURE: &str = "chat_picture";
 const AVATAR: &str = "avatar";
+/// States that decide what becomes of a file which is given up.
+const READY: &str = "ready";
+const REMOVING: &str = "removing";
 
 const fn purpose_name(purpose: FilePurpose) -> &'static str {
     match purpose {
@@ -835,13 +994,13 @@ impl TryFrom<FileRow> for File {
         let state = match row.state.as_str() {
             "pending" => State::Pending,
             "processing" => State::Processing,
-            "ready" => State::Ready(row.facts()?),
+            READY => State::Ready(row.facts()?),
             "refused" => {
                 let refusal = row.refusal.as_deref().unwrap_or_default();
                 State::Refused(FileRefusal::parse(refusal).ok_or_else(|| unknown("refusal", refusal))?)
             }
             "quarantined" => State::Quarantined,
-            "removing" => State::Removing,
+            REMOVING => State::Removing,
             other => return Err(unknown("state", other)),
         };
         let purpose = match (row.purpose.as_str(), row.chat_id.map(ChatId)) {

@@ -10,7 +10,7 @@ use contracts::{
 use kit::testing::TestUser;
 use media::{
     departures,
-    domain::{Attached, Change},
+    domain::{Attached, Change, MAX_ATTEMPTS},
     scan::Scanner,
     store::FileStore as _,
 };
@@ -251,8 +251,12 @@ async fn uploads_are_for_those_who_may_write() {
     create(&ann, json!({"chat_picture": chat})).await.ok(201);
     stand.peers.delete(eve.id, 5);
     assert_eq!(create(&eve, json!("avatar")).await.code(), "unauthenticated");
+    // No schema says that two fields belong together, so its form is not compared with the description.
+    let body = json!({"for": "avatar", "name": "a", "type": "text/plain", "size": 5});
+    let headers = [("idempotency-key", "5f0c")];
+    let refused = stand.api.send_with("POST /api/media/files", Some(&ann.token), &headers, Some(body)).await;
+    assert_eq!(refused.code(), "invalid_argument");
     for body in [
-        json!({"for": "avatar", "name": "a", "type": "text/plain", "size": 5}),
         json!({"for": "king", "name": "a", "type": "image/png", "size": 5}),
         json!({"for": {"chat": chat}, "name": "a", "type": "image/png", "size": 0}),
         json!({"for": {"chat": chat}, "name": "", "type": "a/b;c=d", "size": 1}),
@@ -282,7 +286,48 @@ async fn quotas_hold_for_a_file_a_user_and_the_tenant() {
     assert_eq!(create(&ben, "text/plain", 1).await.code(), "limit_reached", "of the tenant");
     stand.remove(&ann, &first).await.ok(204);
     stand.collector.collect(Utc::now()).await.expect("a round");
+    assert_eq!(
+        create(&ann, "video/mp4", (16 << 20) + 1).await.code(),
+        "limit_reached",
+        "it may be uploaded still"
+    );
+    stand.collector.collect(Utc::now() + TimeDelta::hours(2)).await.expect("a round");
     create(&ann, "text/plain", 1).await.ok(201);
+}
+
+#[tokio::test]
+async fn what_is_uploaded_after_its_file_is_removed_does_not_stay() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let chat = stand.chat(&[&ann]);
+    let file = stand.create(&ann, json!({"chat": chat}), "text/plain", b"two cats").await.ok(201);
+    stand.remove(&ann, &file).await.ok(204);
+    stand.collector.collect(Utc::now()).await.expect("a round");
+    assert_eq!(stand.get(&ann, &file).await.code(), "not_found");
+    // The request is good for as long as it was signed for.
+    assert_eq!(stand.put(&file["upload"], b"two cats").await, 200);
+    assert_eq!(stand.store.used_bytes().await.expect("a number"), 8, "it is counted");
+    stand.collector.collect(Utc::now() + TimeDelta::hours(2)).await.expect("a round");
+    assert_eq!(stand.objects.keys(), Vec::<String>::new());
+    assert_eq!(stand.store.used_bytes().await.expect("a number"), 0);
+}
+
+#[tokio::test]
+async fn a_file_whose_check_comes_to_no_end_is_refused() {
+    let stand = Stand::start().await;
+    let ann = stand.realm.user("ann");
+    let chat = stand.chat(&[&ann]);
+    let file = stand.create(&ann, json!({"chat": chat}), "text/plain", b"two cats").await.ok(201);
+    assert_eq!(stand.put(&file["upload"], b"two cats").await, 200);
+    // Processes that had it, and are gone.
+    let past = Utc::now() - TimeDelta::hours(1);
+    stand.store.begin(id(&file), past).await.expect("it begins");
+    for attempt in 1..=MAX_ATTEMPTS {
+        let claimed = stand.store.claim(past, past).await.expect("an answer").expect("the file");
+        assert_eq!(claimed.attempts, attempt);
+    }
+    let file = stand.checked(&ann, &file).await;
+    assert_eq!((&file["state"], &file["refused"]), (&"refused".into(), &"check_failed".into()));
 }
 
 #[tokio::test]
@@ -345,9 +390,10 @@ async fn a_gateway_describes_only_what_the_sender_may_send() {
     let twice = [id(&file), id(&file)];
     assert_eq!(describe(&stand, chat, ann.id, &twice).await, Err(Code::InvalidArgument));
     assert_eq!(describe(&stand, chat, ann.id, &[id(&file)]).await, types);
-    // A message has it: who reads the message may send it on.
+    // Who reads a message that has it forwards the message, which asks nobody.
     attach(&stand, chat, 1, ann.id, &file).await;
-    assert_eq!(describe(&stand, other, ben.id, &[id(&file)]).await, types);
+    assert_eq!(describe(&stand, other, ben.id, &[id(&file)]).await, Err(Code::NotFound));
+    assert_eq!(describe(&stand, chat, ann.id, &[id(&file)]).await, types, "its owner may send it once more");
 }
 
 #[tokio::test]
@@ -357,7 +403,7 @@ async fn a_deleted_account_takes_its_picture_and_what_no_message_has() {
     let chat = stand.chat(&[&ann, &ben]);
     let sent = stand.upload(&ann, json!({"chat": chat}), "text/plain", b"sent").await;
     attach(&stand, chat, 1, ann.id, &sent).await;
-    stand.upload(&ann, json!({"chat": chat}), "text/plain", b"not sent").await;
+    let not_sent = stand.upload(&ann, json!({"chat": chat}), "text/plain", b"not sent").await;
     stand.upload(&ann, json!("avatar"), "image/png", &picture(8, 8)).await;
     stand.peers.delete(ann.id, 5);
     let catch_up = async || {
@@ -365,6 +411,11 @@ async fn a_deleted_account_takes_its_picture_and_what_no_message_has() {
         stand.store.deletions_position().await.expect("a read")
     };
     assert_eq!(catch_up().await, None, "a deletion of a moment ago is looked at again");
+    stand.collector.collect(Utc::now()).await.expect("a round");
+    let mut keys = [&sent, &not_sent].map(|file| format!("files/{}", id(file)));
+    keys.sort();
+    assert_eq!(stand.objects.keys(), keys, "a message that was not read yet may have it");
+    stand.store.caught_up(0, Utc::now()).await.expect("it is noted");
     stand.collector.collect(Utc::now()).await.expect("a round");
     assert_eq!(stand.objects.keys(), [format!("files/{}", id(&sent))], "Ben has what was sent");
     stand.get(&ben, &sent).await.ok(200);
