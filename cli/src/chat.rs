@@ -2,6 +2,7 @@
 
 mod events;
 mod files;
+mod found;
 mod line;
 mod members;
 mod scheduled;
@@ -245,6 +246,7 @@ impl Room {
             }
             Line::Role { username, role } => self.role(&username, role).await,
             Line::Public(text) => self.public(&text).await,
+            Line::Find(words) => self.find_messages(&words).await,
             Line::Join(what) => self.join(&what).await,
             Line::Leave => self.leave().await,
             Line::Visibility(visibility) => {

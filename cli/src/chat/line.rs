@@ -26,6 +26,8 @@ pub(super) enum Line {
     },
     /// Lists public chats with this text.
     Public(String),
+    /// Lists messages of all chats with these words.
+    Find(String),
     /// Joins a public chat by id, or a chat by the code of an invite link.
     Join(String),
     Leave,
@@ -122,7 +124,7 @@ const fn usage(name: &'static str, text: &'static str, does: &'static str) -> Us
 }
 
 /// Every command, in the order in which `/help` lists them. N of a message is its number.
-static USAGES: [Usage; 49] = [
+static USAGES: [Usage; 50] = [
     usage("chats", "/chats", "lists your chats"),
     usage(
         "open",
@@ -136,6 +138,7 @@ static USAGES: [Usage; 49] = [
         "/public [TEXT]",
         "lists public groups and channels, those with TEXT in the title or topic",
     ),
+    usage("find", "/find WORDS", "lists the newest messages of all your chats with these words"),
     usage("join", "/join ID|CODE", "joins a public chat by its id, or a chat by an invite link"),
     usage("members", "/members", "lists the members of the open chat"),
     usage("leave", "/leave", "leaves the open chat"),
@@ -232,6 +235,7 @@ pub(super) fn parse(text: &str) -> Line {
         ("later", rest) => return later(rest).unwrap_or_else(|| incomplete("later", text)),
         ("draft", text) => return Line::Draft(text.trim().to_owned()),
         ("public", text) => return Line::Public(text.trim().to_owned()),
+        ("find", words) if !words.trim().is_empty() => return Line::Find(words.trim().to_owned()),
         ("silent", text) if !text.trim().is_empty() => {
             let mut post = Post::text(text.trim());
             if let Post::Text { silent, .. } = &mut post {
@@ -393,6 +397,8 @@ mod tests {
 
     #[test]
     fn users_are_let_in_by_commands() {
+        check("/find tea at four ", Line::Find("tea at four".into()));
+        check_usage("/find", "/find WORDS");
         check("/public", Line::Public(String::new()));
         check("/public board games ", Line::Public("board games".into()));
         check("/join 4fT0b0m8Qx2d7cVq1sYw3A", Line::Join("4fT0b0m8Qx2d7cVq1sYw3A".into()));

@@ -122,7 +122,9 @@ fn text(message: &Message) -> String {
     let reactions: String =
         changes.reactions.iter().map(|of| format!(" {}{}", output::quoted(&of.emoji), of.count)).collect();
     let files: String = message.attachments.iter().map(|of| format!(" [{}]", file(of))).collect();
-    format!("{}{files}{edited}{reactions}", output::quoted(&message.body))
+    let all = format!("{}{files}{edited}{reactions}", output::quoted(&message.body));
+    // A file may come without words.
+    all.trim_start().to_owned()
 }
 
 /// Returns a file in words: its name and how large it is.

@@ -9,7 +9,7 @@ use contracts::{
     ChatId, Encoding, InviteId, MessageKey, UserId,
     api::{
         AccountDeleted, AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact,
-        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, Invite, JoinRequest,
+        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, FoundMessages, Invite, JoinRequest,
         MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page, Problem, PublicChat, PutContactRequest,
         PutMemberRequest, RefreshRequest, RegisterRequest, Registered, RescheduleRequest, ScheduleRequest,
         ScheduledMessage, Settings, SignInRequest, Tokens, UpdateChatRequest, UpdateOwnChatStateRequest,
@@ -200,6 +200,11 @@ impl Messenger {
         let call = self.get("/api/users", token).query(&[("username", username)]);
         let page: Page<UserProfile> = self.json("look up a username", call).await?;
         Ok(page.items.into_iter().next())
+    }
+
+    /// Returns the newest messages with these words, of the chats of the caller. A tenant without the search service returns 404.
+    pub async fn search_messages(&self, token: &str, query: &str) -> Result<FoundMessages, ClientError> {
+        self.json("search messages", self.get("/api/search/messages", token).query(&[("q", query)])).await
     }
 
     /// Returns every chat of the caller.

@@ -1,7 +1,7 @@
 //! What users find.
 
 use anyhow::ensure;
-use contracts::{ChatId, api::FoundMessages, event::Role};
+use contracts::{ChatId, event::Role};
 use posthouse_client::{Messenger, Post};
 
 use super::MOMENT;
@@ -46,9 +46,6 @@ async fn finds(user: &TestUser, query: &str, expected: &[(ChatId, i64)]) -> anyh
 
 /// Returns what a user finds now, the newest first.
 async fn found(user: &TestUser, query: &str) -> anyhow::Result<Vec<(ChatId, i64)>> {
-    let messenger = user.messenger();
-    let request = messenger.http().get(messenger.url("/api/search/messages")).query(&[("q", query)]);
-    let response = request.bearer_auth(user.token().await?).send().await?.error_for_status()?;
-    let page: FoundMessages = response.json().await?;
-    Ok(page.items.iter().map(|found| (found.chat_id, found.seq)).collect())
+    let found = user.messenger().search_messages(&user.token().await?, query).await?;
+    Ok(found.items.iter().map(|found| (found.chat_id, found.seq)).collect())
 }
