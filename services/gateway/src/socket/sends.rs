@@ -328,7 +328,7 @@ fn produce(
             Err(error) => error,
         };
         let is_repeated = async { is_repeated(&gateway, caller.user, (chat, key)).await };
-        match if connection.is_sending(key) { Ok(true) } else { is_repeated.await } {
+        match if connection.is_sending_text((chat, key)) { Ok(true) } else { is_repeated.await } {
             Ok(true) => enqueue(&gateway, &connection, caller, reviewed, Turn::None),
             Ok(false) => refused(failed(&gateway, &error)),
             Err(error) => held(&connection, (chat, key), failed(&gateway, &error)),
@@ -404,7 +404,7 @@ fn enqueue(
         reads_from: None,
     };
     // Noted first: what it comes to may be here before the next line.
-    connection.sending(key, since);
+    connection.sending((chat, key), (kind == EntryKind::Text).then_some(turn), since);
     match gateway.log.enqueue(&record) {
         Ok(delivery) => Step::Pending(Pending::Send(Sending {
             gateway: gateway.clone(),
@@ -416,7 +416,7 @@ fn enqueue(
             outcome: join(delivery, checking.into()),
         })),
         Err(source) => {
-            connection.settled(key);
+            connection.settled((chat, key));
             give_back();
             held(connection, (chat, key), failed(gateway, &GatewayError::Produce { chat, source }))
         }

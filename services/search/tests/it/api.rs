@@ -290,7 +290,8 @@ async fn while_the_index_is_behind_a_search_finds_what_is_there_now() {
     stand.peers.apply(about(3, entry(chat, ann.id, 9, EntryKind::Edit, "better news")));
     let mut disappeared = stored(past(4));
     disappeared.expired = true;
-    stand.peers.store(chat, vec![disappeared, stored(past(5))]);
+    stand.peers.put(disappeared);
+    stand.peers.put(stored(past(5)));
     let page = service.page(&ann, "news").await;
     let shown: Vec<_> = page.items.iter().map(|found| (found.seq, found.edited, shown(found))).collect();
     assert_eq!(shown, [(6, false, "news number 6".to_owned()), (3, true, "better news".to_owned())]);

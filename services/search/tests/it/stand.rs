@@ -56,6 +56,8 @@ const TIMES: Times =
     Times { write_after: Duration::from_millis(10), forget_every: Duration::from_millis(200) };
 /// Stories look again and again.
 const RATE: Rate = Rate::every(Duration::from_millis(1), 100_000);
+/// Entries of a page of history: few, so that there are several pages.
+const PAGE: usize = 3;
 /// When the first entry of a chat was sent.
 pub const BEGAN_MS: i64 = 1_700_000_000_000;
 
@@ -81,23 +83,25 @@ pub struct Stand {
     pub tenant: String,
     /// How often a user may search.
     pub rate: Rate,
+    pub times: Times,
 }
 
 impl Stand {
     pub async fn create() -> Self {
-        Self {
-            realm: TestRealm::start(TENANT).await,
-            log: Log::memory(),
-            peers: Peers::default(),
-            tenant: TENANT.to_owned(),
-            rate: RATE,
-        }
+        Self::with_log(Log::memory(), TENANT).await
     }
 
     /// Returns a tenant whose log is another one.
     pub async fn with_log(log: Log, tenant: &str) -> Self {
         let realm = TestRealm::start(tenant).await;
-        Self { realm, log, peers: Peers::default(), tenant: tenant.to_owned(), rate: RATE }
+        Self {
+            realm,
+            log,
+            peers: Peers::with_pages_of(PAGE),
+            tenant: tenant.to_owned(),
+            rate: RATE,
+            times: TIMES,
+        }
     }
 
     /// Starts the service with a new index in memory, and waits until it is complete.
@@ -136,7 +140,7 @@ impl Stand {
             metrics: metrics.clone(),
             check: Health::default().check("log"),
             stop: stop.clone(),
-            times: TIMES,
+            times: self.times,
         };
         let task = tokio::spawn(indexer.run());
         let state = AppState {
@@ -308,16 +312,18 @@ pub fn stored(record: DeliveredRecord) -> Message {
 }
 
 /// The chat and the message service in memory.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Peers(Arc<Known>);
 
-#[derive(Default)]
+type Entries = BTreeMap<(String, i64), Message>;
+
 struct Known {
+    /// Most entries of a page of history.
+    page_entries: usize,
     /// Chats by the user who is in them, each with the entry with which the history begins.
     seats: Mutex<BTreeMap<(String, String), Option<EntryId>>>,
-    histories: Mutex<BTreeMap<String, Vec<Message>>>,
-    /// Entries as they are now.
-    entries: Mutex<BTreeMap<(String, i64), Message>>,
+    /// Entries by chat and seq, as they are now.
+    entries: Mutex<Entries>,
     /// Pages of history that were read.
     pages: AtomicUsize,
     /// Pages wait here, with what they read already, while it is there.
@@ -325,6 +331,17 @@ struct Known {
 }
 
 impl Peers {
+    /// Returns services without chats. A page of history has so many entries, fewer than are requested, as long texts make them.
+    pub fn with_pages_of(entries: usize) -> Self {
+        Self(Arc::new(Known {
+            page_entries: entries,
+            seats: Mutex::default(),
+            entries: Mutex::default(),
+            pages: AtomicUsize::default(),
+            gate: Mutex::default(),
+        }))
+    }
+
     async fn serve(&self) -> InternalChannel {
         let routes = Routes::new(ChatServiceServer::new(self.clone()))
             .add_service(ChatDirectoryServer::new(self.clone()))
@@ -351,38 +368,39 @@ impl Peers {
         self.seats().remove(&(user.id.to_string(), chat.to_string()));
     }
 
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.entries.lock().expect("no panic")
+    }
+
     /// Stores an entry, and what it changes of others.
     pub fn apply(&self, record: DeliveredRecord) {
         let entry = stored(record);
-        let mut entries = self.0.entries.lock().expect("no panic");
+        let mut entries = self.entries();
         let id = |seq: i64| (entry.chat.to_string(), seq);
-        let seqs = match (entry.kind, entry.target_seq, entry.range) {
+        let changed = match (entry.kind, entry.target_seq, entry.range) {
             (EntryKind::Edit | EntryKind::Delete, Some(target), _) => target..=target,
             (EntryKind::DeleteRange, _, Some(range)) => range.from_seq..=range.to_seq.min(entry.seq),
             _ => 1..=0,
         };
-        for target in seqs {
-            let Some(target) = entries.get_mut(&id(target)) else { continue };
-            if entry.kind == EntryKind::Edit {
-                if target.changes.edited_seq.is_none_or(|seq| seq < entry.seq)
-                    && target.changes.deleted_seq.is_none()
-                {
-                    target.body.clone_from(&entry.body);
-                    target.changes.edited_seq = Some(entry.seq);
-                }
-            } else {
-                target.body.clear();
-                target.changes.deleted_seq = Some(entry.seq);
+        for seq in changed {
+            if let Some(target) = entries.get_mut(&id(seq)) {
+                change(target, &entry);
             }
         }
         entries.entry(id(entry.seq)).or_insert(entry);
     }
 
-    /// Stores the history of a chat.
+    /// Stores an entry in the place of what is there.
+    pub fn put(&self, message: Message) {
+        self.entries().insert((message.chat.to_string(), message.seq), message);
+    }
+
+    /// Stores the history of a chat, in the place of what is there.
     pub fn store(&self, chat: ChatId, messages: Vec<Message>) {
-        let entries = messages.iter().map(|message| ((chat.to_string(), message.seq), message.clone()));
-        self.0.entries.lock().expect("no panic").extend(entries);
-        self.0.histories.lock().expect("no panic").insert(chat.to_string(), messages);
+        let chat = chat.to_string();
+        let mut entries = self.entries();
+        entries.retain(|(of, _), _| *of != chat);
+        entries.extend(messages.into_iter().map(|message| ((chat.clone(), message.seq), message)));
     }
 
     /// Returns how many pages of history were read.
@@ -395,6 +413,21 @@ impl Peers {
         let gate = Arc::new(Semaphore::new(0));
         *self.0.gate.lock().expect("no panic") = Some(gate.clone());
         gate
+    }
+}
+
+/// Changes a message as an edit or a deletion says.
+fn change(target: &mut Message, entry: &Message) {
+    let changes = &mut target.changes;
+    if changes.deleted_seq.is_some() {
+        return;
+    }
+    if entry.kind != EntryKind::Edit {
+        changes.deleted_seq = Some(entry.seq);
+        target.body.clear();
+    } else if changes.edited_seq.is_none_or(|seq| seq < entry.seq) {
+        changes.edited_seq = Some(entry.seq);
+        target.body.clone_from(&entry.body);
     }
 }
 
@@ -471,10 +504,11 @@ impl ChatDirectory for Peers {
         request: Request<ListChatsRequest>,
     ) -> Result<Response<ListChatsResponse>, Status> {
         let after = request.into_inner().after_id;
-        let histories = self.0.histories.lock().expect("no panic");
-        let behind = histories.keys().filter(|chat| **chat > after).cloned();
+        let mut chats: Vec<_> = self.entries().keys().map(|(chat, _)| chat.clone()).collect();
+        chats.dedup();
         // Short pages, so that there are several.
-        let total = histories.len().try_into().expect("few");
+        let total = chats.len().try_into().expect("few");
+        let behind = chats.into_iter().filter(|chat| *chat > after);
         Ok(Response::new(ListChatsResponse { chat_ids: behind.take(2).collect(), total }))
     }
 }
@@ -484,17 +518,19 @@ impl MessageService for Peers {
     async fn history(&self, request: Request<HistoryRequest>) -> Result<Response<HistoryResponse>, Status> {
         let HistoryRequest { chat_id, after_seq, limit, known_from_seq, .. } = request.into_inner();
         assert_eq!(known_from_seq, Some(1), "the service is in no chat");
-        let messages = self.0.histories.lock().expect("no panic").get(&chat_id).cloned().unwrap_or_default();
+        let limit = usize::try_from(limit).expect("a limit").min(self.0.page_entries);
+        let (messages, head_seq) = {
+            let entries = self.entries();
+            let of_chat = |after: i64| entries.range((chat_id.clone(), after)..=(chat_id.clone(), i64::MAX));
+            let messages: Vec<_> =
+                of_chat(after_seq + 1).take(limit).map(|(_, message)| message.clone().into()).collect();
+            (messages, of_chat(0).next_back().map_or(0, |((_, seq), _)| *seq))
+        };
         let gate = self.0.gate.lock().expect("no panic").clone();
         self.0.pages.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = gate {
             gate.acquire().await.expect("it stays open").forget();
         }
-        let head_seq = messages.last().map_or(0, |last| last.seq);
-        let page = messages.into_iter().filter(|message| message.seq > after_seq);
-        // Shorter pages than were requested, as long texts make them.
-        let limit = usize::try_from(limit).expect("a limit").min(3);
-        let messages = page.take(limit).map(Into::into).collect();
         Ok(Response::new(HistoryResponse { messages, head_seq, from_seq: 1 }))
     }
 
@@ -503,7 +539,7 @@ impl MessageService for Peers {
     }
 
     async fn entries(&self, request: Request<EntriesRequest>) -> Result<Response<EntriesResponse>, Status> {
-        let entries = self.0.entries.lock().expect("no panic");
+        let entries = self.entries();
         let places = request.into_inner().places.into_iter();
         let found = places.filter_map(|EntryPlace { chat_id, seq }| entries.get(&(chat_id, seq)));
         Ok(Response::new(EntriesResponse { messages: found.cloned().map(Into::into).collect() }))
