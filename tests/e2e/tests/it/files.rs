@@ -1,4 +1,4 @@
-//! Files and search: a photo that reaches one user and nobody else, and services that come and go with what they keep.
+//! Files and search: a photo that reaches one user and no other, and services that come and go with what they keep.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -43,7 +43,7 @@ async fn users_find_what_they_may_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_users_exchange_a_photo_and_nobody_else_gets_it_by_any_door() {
+async fn two_users_exchange_a_photo_and_no_other_gets_it_by_any_door() {
     story(LIMIT, async |world: &World| {
         let messenger = world.stack.messenger(OURS);
         let (ann, ben) =
@@ -81,7 +81,7 @@ async fn two_users_exchange_a_photo_and_nobody_else_gets_it_by_any_door() {
         std::fs::remove_dir_all(&folder)?;
         ensure!(saved? == content(&messenger, &links.content).await?, "another file was saved");
 
-        // Nobody else: not by its id, by a bucket without an account, or at another tenant's address.
+        // No other user does: not by its id, by a bucket without an account, or at another tenant's address.
         refused(cid.identity.file(of.file).await, ErrorCode::NotFound)?;
         let theirs = world.stack.messenger(THEIRS);
         ensure!(content(&theirs, &links.content).await.is_err(), "another tenant serves the link");
@@ -222,7 +222,7 @@ async fn terminal(user: &TestUser, chat: contracts::ChatId, line: &str) -> anyho
     Ok(())
 }
 
-/// A tenant's bucket, as somebody reaches it who knows the address of the store.
+/// A tenant's bucket, as a client reaches it that knows the address of the store.
 struct Door {
     bucket: Bucket,
     account: Option<Credentials>,
