@@ -47,6 +47,7 @@ pub enum Backend {
     Keycloak,
     Redis,
     Postgres,
+    S3,
 }
 
 /// What is done to a process.
@@ -68,6 +69,7 @@ impl Backend {
             Self::Keycloak => "keycloak",
             Self::Redis => "redis",
             Self::Postgres => "postgres",
+            Self::S3 => "s3",
         }
     }
 }

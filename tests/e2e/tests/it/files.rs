@@ -8,8 +8,8 @@ use contracts::{
     api::{FilePurpose, FileState},
 };
 use e2e::{
-    World, eventually,
-    stack::{Account, root},
+    World, eventually, report,
+    stack::{Account, Backend, Signal, root},
     stories, story,
     users::{TestUser, refused},
 };
@@ -18,7 +18,7 @@ use posthouse_client::{Messenger, Post};
 use reqwest::StatusCode;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle, actions};
 use serde_json::json;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{io::AsyncWriteExt, process::Command, sync::watch, time::Instant};
 
 const OURS: &str = "acme";
 const THEIRS: &str = "globex";
@@ -173,6 +173,63 @@ async fn services_on_request_come_and_go_and_what_they_keep_comes_back() {
         let remains = world.stack.remains(TENANT).await?;
         ensure!(remains.is_empty(), "left behind: {remains:#?}");
         Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn talk_goes_on_while_what_keeps_and_finds_it_is_killed() {
+    story(LIMIT, async |world: &World| {
+        let messenger = world.stack.messenger(OURS);
+        let (ann, ben, chat) = TestUser::two(&messenger).await?;
+        let (phone, other) = (ann.online(&[chat]).await, ben.online(&[chat]).await);
+        let photo = root().join(PHOTO);
+        let before = ann.identity.upload(FilePurpose::Chat(chat), &photo).await?;
+        phone.post(chat, Post::files("look", vec![before.id])).await?;
+
+        let (stop, stopped) = watch::channel(false);
+        let talk = async {
+            let (mut head, mut slowest) = (0, Duration::ZERO);
+            while !*stopped.borrow() {
+                let began = Instant::now();
+                head = phone.send(chat, "the kettle is on").await?;
+                other.sees(chat, head, MOMENT).await?;
+                slowest = slowest.max(began.elapsed());
+            }
+            anyhow::Ok((head, slowest))
+        };
+        let kills = async {
+            world.cluster.replace_pods(OURS, "media", MINUTE).await?;
+            world.cluster.replace_pods(OURS, "search", MINUTE).await?;
+            world.stack.signal(Backend::S3, Signal::Kill)?;
+            world.stack.await_end(Backend::S3).await?;
+            ensure!(ann.identity.upload(FilePurpose::Chat(chat), &photo).await.is_err(), "it takes files");
+            let dead = ben.identity.download(before.id, &mut Vec::new()).await;
+            ensure!(dead.is_err(), "it serves files");
+            world.stack.start_backends().await?;
+            stop.send_replace(true);
+            anyhow::Ok(())
+        };
+        // A fault of either ends the story: the other one would wait for it.
+        let ((head, slowest), ()) = tokio::try_join!(talk, kills)?;
+        report(format!(
+            "{head} entries went on, the slowest was with the other after {} ms",
+            slowest.as_millis()
+        ));
+
+        // Both services go on where they were.
+        eventually("files come and go again", MINUTE, || async {
+            ben.identity.download(before.id, &mut Vec::new()).await?;
+            Ok(ann.identity.upload(FilePurpose::Chat(chat), &photo).await?)
+        })
+        .await?;
+        let last = phone.send(chat, "the porridge is ready").await?;
+        eventually("the last words are found", MINUTE, || async {
+            let found = ben.messenger().search_messages(&ben.token().await?, "porridge").await?;
+            ensure!(found.items.iter().any(|of| of.seq == last) && found.complete, "{found:?}");
+            Ok(())
+        })
+        .await
     })
     .await;
 }
