@@ -9,11 +9,11 @@ use contracts::{
     ChatId, Encoding, InviteId, MessageKey, UserId,
     api::{
         AccountDeleted, AuthSession, Block, ChangePasswordRequest, Chat, ChatMember, Contact,
-        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, FoundMessages, Invite, JoinRequest,
-        MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page, Problem, PublicChat, PutContactRequest,
-        PutMemberRequest, RefreshRequest, RegisterRequest, Registered, RescheduleRequest, ScheduleRequest,
-        ScheduledMessage, Settings, SignInRequest, Tokens, UpdateChatRequest, UpdateOwnChatStateRequest,
-        UpdateProfileRequest, UserProfile,
+        CreateChatRequest, CreateInviteRequest, CreatedInvite, ErasureReceipt, FoundMessages, Invite,
+        JoinRequest, MessagePage, OwnChatState, OwnEmailAddress, OwnProfile, Page, PasswordChanged, Problem,
+        PublicChat, PutContactRequest, PutMemberRequest, RefreshRequest, RegisterRequest, Registered,
+        RescheduleRequest, ScheduleRequest, ScheduledMessage, Settings, SignInRequest, Tokens,
+        UpdateChatRequest, UpdateOwnChatStateRequest, UpdateProfileRequest, UserProfile,
     },
     event::Role,
     wire::Message,
@@ -147,11 +147,17 @@ impl Messenger {
         self.done("end other sessions", call).await
     }
 
-    /// Changes the caller's password; all other sessions end.
-    pub async fn change_password(&self, token: &str, current: &str, new: &str) -> Result<(), ClientError> {
+    /// Changes the caller's password; all other sessions end. Returns the address that links for a new password go to, for the user to see
+    /// that it is theirs.
+    pub async fn change_password(
+        &self,
+        token: &str,
+        current: &str,
+        new: &str,
+    ) -> Result<PasswordChanged, ClientError> {
         let request = ChangePasswordRequest { current_password: current.into(), new_password: new.into() };
         let call = self.with_token(Method::POST, "/api/auth/change-password", token).json(&request);
-        self.done("change the password", call).await
+        self.json("change the password", call).await
     }
 
     /// Deletes the account that the password opens. Returns the receipt, which shows what is erased and when.

@@ -89,6 +89,15 @@ pub struct ChangePasswordRequest {
     pub new_password: String,
 }
 
+/// The password is changed, and all other sessions have ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PasswordChanged {
+    /// The confirmed address to which a link for a new password is sent. Clients show it: who knew the password of before may have
+    /// confirmed one of their own, and `PUT /api/auth/email` puts that of the user in its place. Absent when no link is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+}
+
 /// An external identity provider that users may sign in with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthProvider {
