@@ -322,7 +322,7 @@ table! {
         migrates: true,
         cpu_request: "20m",
         memory_request: "48Mi",
-        // Two pictures at their limit of 320 MiB each, and 128 MiB of files that wait for them.
+        // A picture at its limit of 320 MiB, files that wait for it, those that are sent, and links that are followed.
         memory_limit: "1Gi",
     };
     /// Searches.

@@ -13,6 +13,7 @@ pub use self::{
         MAX_INVITE_USES, PublicChat, Visibility,
     },
     own::{MAX_DRAFT_BYTES, MUTED_FOR_GOOD_MS, SetDraft, UpdateOwnChatStateRequest},
+    previews::{LinkPicture, LinkPreview, PreviewRequest},
     scheduled::{MAX_AHEAD_SECONDS, MAX_SCHEDULED, RescheduleRequest, ScheduleRequest, ScheduledMessage},
     schema::{FOUNDED_MEMBERS, TypedUsername},
     search::{ExcerptPart, FoundMessage, FoundMessages, SearchStatus},
@@ -28,6 +29,7 @@ use crate::{
 mod files;
 mod joining;
 mod own;
+mod previews;
 mod scheduled;
 mod schema;
 mod search;

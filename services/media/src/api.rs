@@ -4,6 +4,7 @@ mod avatars;
 mod content;
 mod files;
 pub mod grpc;
+mod previews;
 mod problems;
 mod streams;
 mod uploads;
@@ -26,6 +27,7 @@ use crate::{
     error::Error,
     metrics::Metrics,
     objects::Objects,
+    preview::Previews,
     store::FileStore,
     users::Users,
 };
@@ -45,6 +47,7 @@ pub struct AppState {
     pub streams: Streams,
     pub signals: Signals,
     pub users: Users,
+    pub previews: Previews,
 }
 
 /// Files and who may read them. Cheap to clone.
@@ -76,6 +79,7 @@ pub fn router(state: AppState) -> OpenApiRouter {
         .routes(routes!(files::get, files::remove))
         .routes(routes!(files::complete))
         .routes(routes!(avatars::get))
+        .routes(routes!(previews::create))
         .routes(routes!(content::get))
         .with_state(state)
 }

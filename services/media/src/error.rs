@@ -42,6 +42,12 @@ pub enum Error {
     TooManyUploads { wait: Duration },
     #[error("too many files are being sent at present")]
     TooManyStreams,
+    #[error("the link is not followed, or leads to nothing that can be shown")]
+    NoPreview,
+    #[error("too many links are being followed at present")]
+    PreviewsBusy,
+    #[error("you have links followed too often: wait")]
+    TooManyPreviews { wait: Duration },
     #[error("your account is deleted")]
     CallerDeleted,
     #[error("failed to query the {peer} service")]
@@ -64,13 +70,13 @@ impl ServiceError for Error {
     fn code(&self) -> ErrorCode {
         match self {
             Self::InvalidField(error) => error.code(),
-            Self::NotFound(_) | Self::NoLink | Self::NoAvatar(_) => ErrorCode::NotFound,
+            Self::NotFound(_) | Self::NoLink | Self::NoAvatar(_) | Self::NoPreview => ErrorCode::NotFound,
             Self::NotAMember(_) => ErrorCode::NotAMember,
             Self::MayNotSend(_) | Self::NotAManager(_) => ErrorCode::PermissionDenied,
             Self::NotUploaded | Self::PartsMissing { .. } | Self::InUse => ErrorCode::Conflict,
             Self::CallerDeleted => ErrorCode::Unauthenticated,
-            Self::TooManyUploads { .. } => ErrorCode::RateLimited,
-            Self::TooManyStreams | Self::Peer { .. } => ErrorCode::Unavailable,
+            Self::TooManyUploads { .. } | Self::TooManyPreviews { .. } => ErrorCode::RateLimited,
+            Self::TooManyStreams | Self::PreviewsBusy | Self::Peer { .. } => ErrorCode::Unavailable,
             Self::ContentMissing(_) => ErrorCode::Internal,
             Self::Objects(error) => error.code(),
             Self::Store(error) => match error {
@@ -93,7 +99,7 @@ impl ServiceError for Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyUploads { wait } => Some(*wait),
+            Self::TooManyUploads { wait } | Self::TooManyPreviews { wait } => Some(*wait),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@
 //! - `POST /api/media/files`, `GET` and `DELETE /api/media/files/{file}`, `POST /api/media/files/{file}/complete`: uploads. The bytes go to the
 //!   object store with requests that are signed here.
 //! - `GET /api/media/avatars/{user}`: the pictures of users.
+//! - `POST /api/media/previews`: what links lead to (see [`preview`]).
 //! - `GET /content/{token}`: the bytes, by links that are short-lived, signed and bound to a user. Whether the user may read the file is checked
 //!   at each request.
 //! - gRPC `posthouse.v1.MediaService`: `DescribeFiles`.
@@ -57,6 +58,7 @@ use crate::{
     metrics::Metrics,
     objects::{MemoryObjects, Objects, S3Objects},
     pictures::{Limits, Pool, PoolSize},
+    preview::{Fetcher, Previews, Reach},
     processing::Processor,
     scan::Scanner,
     store::{FileStore, MemoryStore, PostgresStore, SCHEMA},
@@ -151,10 +153,11 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     };
     scope.spawn(collector.run(shutdown()));
     let limits = Limits::default();
+    let pool = Pool::new(pool_size(&limits), limits);
     let processor = Processor {
         store: store.clone(),
         objects: objects.clone(),
-        pool: Pool::new(pool_size(&limits), limits),
+        pool: pool.clone(),
         scanner,
         films: Films::find(),
         metrics: metrics.clone(),
@@ -173,7 +176,13 @@ fn surface(parts: Parts, scope: &Scope) -> anyhow::Result<Surface> {
     let grpc = Routes::new(MediaServiceServer::new(MediaRpc::new(files.clone())));
     let (uploads, streams) = (Uploads::default(), Streams::default());
     scope.spawn(streams.clone().watch(shutdown()));
-    Ok(Surface { api: api::router(AppState { files, uploads, streams, signals, users }), grpc })
+    let fetcher = Fetcher::new(Reach::internet(), pool);
+    if let Err(error) = &fetcher {
+        let cause = chain(error);
+        tracing::warn!(cause, "links have no previews: {cause}");
+    }
+    let previews = Previews::new(fetcher.ok());
+    Ok(Surface { api: api::router(AppState { files, uploads, streams, signals, users, previews }), grpc })
 }
 
 /// Returns how many pictures a process takes on at once: fewer where its container has less memory, whatever else it runs.

@@ -5,6 +5,7 @@
 //! the client has no other way to an address. Redirects are followed here, not by the client, and each is checked like the link.
 
 mod address;
+mod kept;
 mod page;
 
 use std::{
@@ -27,7 +28,8 @@ use reqwest::{
 use tokio::{net::lookup_host, sync::Semaphore, time::timeout};
 use url::{Host, Url};
 
-pub use self::address::is_public;
+pub(crate) use self::kept::NoPreview;
+pub use self::{address::is_public, kept::Previews};
 use crate::{
     pictures::{Encoded, Pool},
     sniff::essence,
@@ -44,8 +46,8 @@ const PICTURE_BYTES: usize = 8 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of a page with its redirects, and again of its picture.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(8);
-/// Previews that are fetched at a time.
-const MAX_FETCHES: usize = 16;
+/// Previews that are fetched at a time, each with a picture of up to 8 MiB in memory.
+const MAX_FETCHES: usize = 8;
 /// What sites read of who fetches: it is no browser, and executes nothing.
 const USER_AGENT: &str =
     concat!("Mozilla/5.0 (compatible; PosthousePreview/", env!("CARGO_PKG_VERSION"), "; bot)");

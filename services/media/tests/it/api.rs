@@ -1,7 +1,15 @@
 //! Stories over REST and gRPC.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use axum::{Router, response::Html, routing::get};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use chrono::{TimeDelta, Utc};
 use contracts::{
     ChatId, FileId, UserId,
@@ -489,4 +497,47 @@ async fn while_the_scanner_is_down_files_wait() {
     let file = stand.create(&ann, json!({"chat": chat}), "text/plain", b"two cats").await.ok(201);
     assert_eq!(stand.put(&file["upload"], b"two cats").await, 200);
     assert_eq!(stand.complete(&ann, &file).await.ok(200)["state"], "processing");
+}
+
+#[tokio::test]
+async fn a_link_is_followed_once_for_all_who_show_it() {
+    let stand = Stand::start().await;
+    let [ann, ben] = ["ann", "ben"].map(|name| stand.realm.user(name));
+    let fetched = Arc::new(AtomicUsize::new(0));
+    let counted = fetched.clone();
+    let page = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async { Html("<title>Two cats</title><meta property='og:image' content='/cats.png'>") }
+    };
+    let site = Router::new()
+        .route("/", get(page))
+        .route("/cats.png", get(|| async { ([("content-type", "image/png")], picture(64, 32)) }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move { axum::serve(listener, site).await });
+    let preview = async |user: &TestUser, path: &str| {
+        let body = json!({"url": format!("http://cats.example:{port}{path}")});
+        stand.api.post(user, "/api/media/previews", body).await
+    };
+    for user in [&ann, &ben, &ann] {
+        let preview = preview(user, "/").await.ok(200);
+        assert_eq!(preview["title"], "Two cats");
+        let small = &preview["picture"];
+        assert_eq!((&small["width"], &small["height"]), (&64.into(), &32.into()));
+        let bytes = BASE64_STANDARD.decode(small["data"].as_str().expect("bytes")).expect("base64");
+        assert!(image::load_from_memory(&bytes).is_ok());
+    }
+    assert_eq!(fetched.load(Ordering::Relaxed), 1);
+    assert_eq!(preview(&ann, "/dogs").await.code(), "not_found");
+    let nonsense = stand.api.post(&ann, "/api/media/previews", json!({"url": "file:///etc/passwd"})).await;
+    assert_eq!(nonsense.code(), "not_found");
+    let mut last = preview(&ann, "/").await;
+    for _ in 0..100 {
+        if last.status == 429 {
+            break;
+        }
+        last = preview(&ann, "/").await;
+    }
+    assert_eq!(last.code(), "rate_limited");
+    preview(&ben, "/").await.ok(200);
 }

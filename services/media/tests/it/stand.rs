@@ -1,6 +1,11 @@
 //! A media service in memory, and what its users do.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::hmac;
 use axum::{
@@ -22,6 +27,7 @@ use media::{
     metrics::Metrics,
     objects::{MemoryObjects, Objects},
     pictures::{Limits, Pool, PoolSize},
+    preview::{Fetcher, Previews, Reach},
     processing::Processor,
     scan::Scanner,
     store::MemoryStore,
@@ -116,7 +122,15 @@ impl Stand {
         };
         let rpc = MediaRpc::new(files.clone());
         let (uploads, streams) = (Uploads::default(), api::Streams::default());
-        let state = AppState { files, uploads, streams, signals, users: users.clone() };
+        // Every name leads to this machine, which is the Internet.
+        let reach = Reach {
+            lookup: Arc::new(|_| Box::pin(async { Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]) })),
+            address: |_| true,
+            port: |_| true,
+        };
+        let fetcher = Fetcher::new(reach, Pool::new(PoolSize::default(), Limits::default()));
+        let previews = Previews::new(Some(fetcher.expect("a client")));
+        let state = AppState { files, uploads, streams, signals, users: users.clone(), previews };
         let (router, _) = api::router(state.clone()).split_for_parts();
         let api = TestApi::new(api::router(state), &realm);
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
