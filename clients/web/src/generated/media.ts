@@ -79,11 +79,41 @@ export type FileState = ("pending" | "processing" | "ready" | "refused" | "quara
 /** How a file is uploaded. The requests go to the object store and carry no token: what they may do is signed in their address. */
 export type FileUpload = (WholeUpload | PartsUpload);
 
+/** A small picture of a page, encoded again. A client shows it without asking the site. */
+export type LinkPicture = {
+    /** A thumbhash in base64. */
+    blur: string;
+    /** Its bytes in base64. */
+    data: string;
+    /** Likewise. */
+    height: number;
+    type: string;
+    /** Of the picture that the page has, in pixels. */
+    width: number;
+};
+
+/** What a page says of itself. */
+export type LinkPreview = {
+    description?: (string | null);
+    picture?: (LinkPicture | null);
+    /** The name of the site. */
+    site?: (string | null);
+    title?: (string | null);
+    /** Where the page is, behind all redirects. */
+    url: string;
+};
+
 /** The requests that upload a file in parts. What was uploaded stays: after an interruption `GET` of the file has what is left. */
 export type PartsUpload = {
     /** Milliseconds since the epoch. `GET` of the file gives other requests then. */
     expires_at_ms: number;
     parts: Array<UploadPart>;
+};
+
+/** `POST /api/media/previews` */
+export type PreviewRequest = {
+    /** As it is in a message: `http` or `https`. */
+    url: string;
 };
 
 /** The body of every refusal, `application/problem+json` (RFC 9457). */
