@@ -64,6 +64,10 @@ pub struct Peers {
     pub answers_checks: Arc<AtomicBool>,
     /// Whether it lists what was published.
     pub answers_lists: Arc<AtomicBool>,
+    /// How long it takes to list the chats of a user, in milliseconds.
+    pub listing_ms: Arc<AtomicU32>,
+    /// Whose chats it was asked to list.
+    pub listed: Arc<Mutex<Vec<String>>>,
     /// Whether the message service says which keys it knows.
     pub answers_keys: Arc<AtomicBool>,
     /// How long members wait between two messages.
@@ -136,6 +140,8 @@ impl Peers {
             moderators: Arc::default(),
             answers_checks: Arc::new(AtomicBool::new(true)),
             answers_lists: Arc::new(AtomicBool::new(true)),
+            listing_ms: Arc::default(),
+            listed: Arc::default(),
             answers_keys: Arc::new(AtomicBool::new(true)),
             slow_mode_seconds: Arc::default(),
             pins: Arc::default(),
@@ -575,6 +581,8 @@ impl ChatService for Peers {
             return Err(Status::unavailable("switched off"));
         }
         let user_id = request.into_inner().user_id;
+        self.listed.lock().expect("no panic").push(user_id.clone());
+        tokio::time::sleep(Duration::from_millis(self.listing_ms.load(Ordering::SeqCst).into())).await;
         let (members, records, closed) = (
             self.members.lock().expect("no panic"),
             self.records.lock().expect("no panic"),
