@@ -13,7 +13,7 @@ use contracts::{
     api::{HistoryAccess, Visibility},
     event::Role,
 };
-use kit::testing::wait_for;
+use kit::{catalog::Rate, config::SendRates, testing::wait_for};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -136,7 +136,9 @@ async fn blocks_of_a_deleted_account_and_against_it_go() {
 #[tokio::test]
 async fn of_what_a_deleted_account_scheduled_no_row_is_left() {
     let (_database, pool) = database().await;
-    let store = PostgresStore::new(pool.clone(), Limits::default());
+    // What one message takes of the rates comes in slowly, so that the row of it is there for a while.
+    let sends = SendRates { user_sends: Rate::every(Duration::from_secs(3_600), 2), ..SendRates::DEFAULT };
+    let store = PostgresStore::new(pool.clone(), Limits { sends, ..Limits::DEFAULT });
     let peer = Peer::default();
     let users = peer.start().await;
     let (ann, ben) = (new_user(), new_user());
