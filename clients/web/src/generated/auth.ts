@@ -86,6 +86,15 @@ export type Page_AuthSession = {
     next_cursor?: (string | null);
 };
 
+/** The password is changed, and all other sessions have ended. */
+export type PasswordChanged = {
+    /**
+     * The confirmed address to which a link for a new password is sent. Clients show it: who knew the password of before may have
+     * confirmed one of their own, and `PUT /api/auth/email` puts that of the user in its place. Absent when no link is sent.
+     */
+    email?: (string | null);
+};
+
 /** The body of every refusal, `application/problem+json` (RFC 9457). */
 export type Problem = {
     code: ErrorCode;
