@@ -596,7 +596,8 @@ async fn a_file_that_one_chat_gets_while_another_loses_it_is_in_use(store: Store
         let (loses, gets) = ([Change::Detached { chat: from, seq }], [attached(to, seq, ann, &[file_id])]);
         let (lost, got) =
             tokio::join!(store.apply(0, seq, &loses, at(10)), store.apply(1, seq, &gets, at(10)));
-        (lost.expect("it is applied"), got.expect("it is applied"));
+        lost.expect("it is applied");
+        got.expect("it is applied");
         let discarded = store.discard(file_id, ann, at(20)).await.expect("an answer");
         assert_eq!(discarded, Discarded::InUse, "round {seq}");
         apply(&store, Change::Detached { chat: to, seq }).await;
@@ -671,7 +672,8 @@ async fn an_account_takes_what_no_message_has(store: Store) {
     assert_eq!(store.erase(ann, at(5)).await.expect("it is erased"), 4);
     assert_eq!(store.erase(ann, at(6)).await.expect("it is erased"), 0);
     let mut found = collected(&store, at(7)).await;
-    (gone.sort(), found.sort());
+    gone.sort();
+    found.sort();
     assert_eq!(found, gone);
     // A message that was accepted before, and is read now.
     apply(&store, attached(chat, 2, ann, &[on_its_way])).await;
