@@ -126,7 +126,7 @@ impl Session {
                 .send(Command::Send { chat, key, post, outcome })
                 .await
                 .map_err(|_| SendFailure::SessionEnded)?;
-            settled.await.unwrap_or(Err(SendFailure::SessionEnded))
+            answer(&commands, settled).await.unwrap_or(Err(SendFailure::SessionEnded))
         }
     }
 
@@ -197,12 +197,23 @@ impl Session {
         let (answer, answered) = oneshot::channel();
         let asked = self.commands.send(Command::Query(command, answer)).await;
         asked.map_err(|_| QueryFailure::Offline)?;
-        answered.await.unwrap_or(Err(QueryFailure::Offline))
+        answer(&self.commands, answered).await.unwrap_or(Err(QueryFailure::Offline))
     }
 
     /// Says that this device has received a chat up to an entry; likewise.
     pub async fn delivered(&self, chat: ChatId, seq: i64) {
         let _ = self.commands.send(Command::Delivered(chat, seq)).await;
+    }
+}
+
+/// Waits for the answer to a command; `None` when the session ends without one.
+async fn answer<T>(commands: &mpsc::Sender<Command>, mut answer: oneshot::Receiver<T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        answered = &mut answer => answered.ok(),
+        // A command that comes into the queue while the session ends stays there as long as there is a sender, and its answer
+        // with it.
+        () = commands.closed() => answer.try_recv().ok(),
     }
 }
 
