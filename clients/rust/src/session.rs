@@ -194,8 +194,8 @@ impl Session {
     }
 
     async fn query(&self, command: wire::Command) -> Result<Outcome, QueryFailure> {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.commands.send(Command::Query(command, answer)).await;
+        let (sender, answered) = oneshot::channel();
+        let asked = self.commands.send(Command::Query(command, sender)).await;
         asked.map_err(|_| QueryFailure::Offline)?;
         answer(&self.commands, answered).await.unwrap_or(Err(QueryFailure::Offline))
     }

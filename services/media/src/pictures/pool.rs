@@ -129,14 +129,15 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
+    type Process = Box<dyn FnOnce(&Bytes, &str, &Limits) -> Result<Picture, Refused> + Send>;
+
     /// Processing that lasts until it is ended.
-    fn held() -> (Sender<()>, impl FnOnce(&Bytes, &str, &Limits) -> Result<Picture, Refused> + Send + 'static)
-    {
+    fn held() -> (Sender<()>, Process) {
         let (end, ended): (Sender<()>, Receiver<()>) = channel();
-        let process = move |_: &Bytes, _: &str, _: &Limits| {
+        let process: Process = Box::new(move |_: &Bytes, _: &str, _: &Limits| {
             assert!(ended.recv().is_err(), "nothing is sent, only dropped");
             Err(Refused::Unsupported)
-        };
+        });
         (end, process)
     }
 

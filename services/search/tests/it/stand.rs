@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -380,7 +381,7 @@ impl Peers {
         let changed = match (entry.kind, entry.target_seq, entry.range) {
             (EntryKind::Edit | EntryKind::Delete, Some(target), _) => target..=target,
             (EntryKind::DeleteRange, _, Some(range)) => range.from_seq..=range.to_seq.min(entry.seq),
-            _ => 1..=0,
+            _ => RangeInclusive::new(1, 0),
         };
         for seq in changed {
             if let Some(target) = entries.get_mut(&id(seq)) {

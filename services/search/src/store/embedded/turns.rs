@@ -116,7 +116,8 @@ mod tests {
         let client = tokio::spawn(async move {
             of.run(user, move || {
                 runs.send(()).expect("it is waited for");
-                Ok(drop(gone.recv()))
+                assert!(gone.recv().is_err(), "nothing is sent, only dropped");
+                Ok(())
             })
             .await
         });
